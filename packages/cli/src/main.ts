@@ -1,0 +1,43 @@
+/**
+ * The `caisson` command. Each command is a file under `commands/` that exports `command`, a commander `Command`;
+ * only the one that is asked for is loaded, so that a new command costs the others no start-up time.
+ */
+import { Command } from "commander";
+import { exitCode, renderError, UsageError } from "./failure.ts";
+
+const commands: Record<string, [summary: string, load: () => Promise<{ command: Command }>]> = {
+  bench: ["run the benchmarks and print ratios", () => import("./commands/bench.ts")],
+  check: ["types, lint and format", () => import("./commands/check.ts")],
+  test: ["run the tests: unit, integration, e2e, attacks", () => import("./commands/test.ts")],
+};
+
+function helpText(): string {
+  const width = Math.max(...Object.keys(commands).map((name) => name.length));
+  const rows = Object.entries(commands).map(([name, [summary]]) => `  ${name.padEnd(width)}  ${summary}`);
+  return `Usage: caisson COMMAND [options]   (caisson COMMAND --help for its options)\n\n${rows.join("\n")}\n`;
+}
+
+async function main(argv: string[]): Promise<void> {
+  const [name, ...rest] = argv;
+  if (name === undefined || name === "--help" || name === "-h" || name === "help") {
+    process.stdout.write(helpText());
+    if (name === undefined) process.exitCode = 2;
+    return;
+  }
+  const entry = Object.hasOwn(commands, name) ? commands[name] : undefined;
+  if (entry === undefined) {
+    throw new UsageError(`there is no command '${name}'`, `caisson --help lists them`);
+  }
+  const { command } = await entry[1]();
+  command.exitOverride().configureOutput({ outputError: () => {} });
+  await command.parseAsync(rest, { from: "user" });
+}
+
+const argv = process.argv.slice(2);
+try {
+  await main(argv);
+} catch (error) {
+  const code = exitCode(error);
+  if (code !== 0) process.stderr.write(renderError(`caisson ${argv[0] ?? ""}`.trimEnd(), error));
+  process.exitCode = code;
+}
