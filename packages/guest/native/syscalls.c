@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The system calls that Node lacks and PID 1 needs; `src/syscalls.ts` is their interface.
+ * Each function checks its argument types, makes one call, and turns errno into an Error with `code`.
+ */
+#include <cpuid.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <node_api.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/resource.h>
+#include <sys/timex.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MAX_ARGUMENTS 5
+#define PATH_BYTES 4096
+/* ADJ_OFFSET_SINGLESHOT takes at most half a second: kernel/time/ntp.c, NTP_SCALE. */
+#define MAX_SLEW_MS 500.0
+
+static napi_value fail(napi_env env, const char *code, const char *message)
+{
+	napi_throw_error(env, code, message);
+	return NULL;
+}
+
+static napi_value fail_errno(napi_env env, const char *call)
+{
+	const char *name = strerrorname_np(errno);
+	return fail(env, name ? name : "EUNKNOWN", call);
+}
+
+static bool arguments(napi_env env, napi_callback_info info, size_t want, napi_value *values)
+{
+	size_t count = MAX_ARGUMENTS;
+
+	if (napi_get_cb_info(env, info, &count, values, NULL, NULL) == napi_ok && count == want)
+		return true;
+	fail(env, "EINVAL", "wrong number of arguments");
+	return false;
+}
+
+/* A string without NUL bytes that fits with its terminator. */
+static bool text(napi_env env, napi_value value, char *buffer, size_t size)
+{
+	size_t length;
+
+	if (napi_get_value_string_utf8(env, value, NULL, 0, &length) == napi_ok && length < size &&
+	    napi_get_value_string_utf8(env, value, buffer, size, &length) == napi_ok && strlen(buffer) == length)
+		return true;
+	fail(env, "EINVAL", "not a string, too long, or with a NUL byte");
+	return false;
+}
+
+static bool number(napi_env env, napi_value value, double least, double most, double *out)
+{
+	if (napi_get_value_double(env, value, out) == napi_ok && isfinite(*out) && *out >= least && *out <= most)
+		return true;
+	fail(env, "EINVAL", "not a number in range");
+	return false;
+}
+
+static napi_value do_mount(napi_env env, napi_callback_info info)
+{
+	napi_value v[MAX_ARGUMENTS];
+	char source[PATH_BYTES], target[PATH_BYTES], type[64], data[PATH_BYTES];
+	double flags;
+
+	if (!arguments(env, info, 5, v) || !text(env, v[0], source, sizeof(source)) ||
+	    !text(env, v[1], target, sizeof(target)) || !text(env, v[2], type, sizeof(type)) ||
+	    !number(env, v[3], 0, UINT32_MAX, &flags) || !text(env, v[4], data, sizeof(data)))
+		return NULL;
+	return mount(source, target, type, (unsigned long)flags, data) ? fail_errno(env, "mount") : NULL;
+}
+
+static napi_value do_umount(napi_env env, napi_callback_info info)
+{
+	napi_value v[MAX_ARGUMENTS];
+	char target[PATH_BYTES];
+
+	if (!arguments(env, info, 1, v) || !text(env, v[0], target, sizeof(target)))
+		return NULL;
+	return umount2(target, 0) ? fail_errno(env, "umount2") : NULL;
+}
+
+static napi_value do_clock_settime(napi_env env, napi_callback_info info)
+{
+	napi_value v[MAX_ARGUMENTS];
+	struct timespec now;
+	double ms;
+
+	if (!arguments(env, info, 1, v) || !number(env, v[0], 0, 1e14, &ms))
+		return NULL;
+	now.tv_sec = (time_t)(ms / 1000);
+	now.tv_nsec = (long)(fmod(ms, 1000) * 1e6);
+	return clock_settime(CLOCK_REALTIME, &now) ? fail_errno(env, "clock_settime") : NULL;
+}
+
+static napi_value do_adjtime(napi_env env, napi_callback_info info)
+{
+	napi_value v[MAX_ARGUMENTS];
+	struct timex change = { .modes = ADJ_OFFSET_SINGLESHOT };
+	double ms;
+
+	if (!arguments(env, info, 1, v) || !number(env, v[0], -MAX_SLEW_MS, MAX_SLEW_MS, &ms))
+		return NULL;
+	change.offset = (long)(ms * 1000);
+	return adjtimex(&change) < 0 ? fail_errno(env, "adjtimex") : NULL;
+}
+
+static napi_value do_power_off(napi_env env, napi_callback_info info)
+{
+	napi_value v[MAX_ARGUMENTS];
+
+	if (!arguments(env, info, 0, v))
+		return NULL;
+	sync();
+	return reboot(RB_POWER_OFF) ? fail_errno(env, "reboot") : NULL;
+}
+
+/* Intel SDM volume 1, 7.3.17: RDRAND and RDSEED set the carry flag on success; RDRAND is to be retried 10 times. */
+static bool hardware_random(bool seed, unsigned long long *value)
+{
+	unsigned char ok = 0;
+
+	for (int i = 0; i < (seed ? 1000 : 10) && !ok; i++) {
+		if (seed)
+			__asm__ volatile("rdseed %0; setc %1" : "=r"(*value), "=qm"(ok) : : "cc");
+		else
+			__asm__ volatile("rdrand %0; setc %1" : "=r"(*value), "=qm"(ok) : : "cc");
+	}
+	return ok;
+}
+
+static napi_value do_cpu_random(napi_env env, napi_callback_info info)
+{
+	napi_value v[MAX_ARGUMENTS], result = NULL;
+	unsigned int a, b = 0, c = 0, d;
+	unsigned long long value;
+	char name[16];
+	bool seed;
+
+	if (!arguments(env, info, 1, v) || !text(env, v[0], name, sizeof(name)))
+		return NULL;
+	seed = strcmp(name, "rdseed") == 0;
+	if (!seed && strcmp(name, "rdrand") != 0)
+		return fail(env, "EINVAL", "rdrand or rdseed");
+	if (seed ? !(__get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_RDSEED))
+		 : !(__get_cpuid(1, &a, &b, &c, &d) && (c & bit_RDRND)))
+		return NULL;
+	if (hardware_random(seed, &value))
+		napi_create_bigint_uint64(env, value, &result);
+	return result;
+}
+
+static napi_value do_reap(napi_env env, napi_callback_info info)
+{
+	napi_value v[MAX_ARGUMENTS], result = NULL;
+	double pid;
+	int status;
+	pid_t got;
+
+	if (!arguments(env, info, 1, v) || !number(env, v[0], 2, INT32_MAX, &pid))
+		return NULL;
+	got = waitpid((pid_t)pid, &status, WNOHANG);
+	if (got < 0)
+		return fail_errno(env, "waitpid");
+	if (got > 0)
+		napi_create_int32(env, WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), &result);
+	return result;
+}
+
+static napi_value do_set_limit(napi_env env, napi_callback_info info)
+{
+	napi_value v[MAX_ARGUMENTS];
+	struct rlimit limit;
+	char name[16];
+	double value;
+	int resource;
+
+	if (!arguments(env, info, 2, v) || !text(env, v[0], name, sizeof(name)) ||
+	    !number(env, v[1], 0, UINT32_MAX, &value))
+		return NULL;
+	if (strcmp(name, "core") == 0)
+		resource = RLIMIT_CORE;
+	else if (strcmp(name, "nofile") == 0)
+		resource = RLIMIT_NOFILE;
+	else
+		return fail(env, "EINVAL", "core or nofile");
+	limit.rlim_cur = limit.rlim_max = (rlim_t)value;
+	return setrlimit(resource, &limit) ? fail_errno(env, "setrlimit") : NULL;
+}
+
+static napi_value do_sync(napi_env env, napi_callback_info info)
+{
+	napi_value v[MAX_ARGUMENTS];
+	char path[PATH_BYTES];
+	int fd, failed;
+
+	if (!arguments(env, info, 1, v) || !text(env, v[0], path, sizeof(path)))
+		return NULL;
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return fail_errno(env, "open");
+	failed = fsync(fd);
+	close(fd);
+	return failed ? fail_errno(env, "fsync") : NULL;
+}
+
+NAPI_MODULE_INIT()
+{
+	static const struct {
+		const char *name;
+		napi_callback call;
+	} functions[] = {
+		{ "mount", do_mount },
+		{ "umount", do_umount },
+		{ "clockSettime", do_clock_settime },
+		{ "adjtime", do_adjtime },
+		{ "powerOff", do_power_off },
+		{ "cpuRandom", do_cpu_random },
+		{ "reap", do_reap },
+		{ "setLimit", do_set_limit },
+		{ "sync", do_sync },
+	};
+
+	for (size_t i = 0; i < sizeof(functions) / sizeof(functions[0]); i++) {
+		napi_value function;
+
+		if (napi_create_function(env, functions[i].name, NAPI_AUTO_LENGTH, functions[i].call, NULL, &function) ||
+		    napi_set_named_property(env, exports, functions[i].name, function)) {
+			napi_throw_error(env, "EINVAL", "the addon could not be set up");
+			return NULL;
+		}
+	}
+	return exports;
+}

@@ -1,0 +1,40 @@
+/**
+ * What PID 1 prints on the serial console, one line an event: `caisson ` and a JSON object. The host shows it to a
+ * person; nothing is ever decided by it, because whoever owns the host can write what it likes there. It carries no
+ * secret for the same reason.
+ */
+
+/** `at` is seconds since the kernel started. */
+export type ConsoleEvent = { at: number } & (
+  | { kind: "stage"; stage: string; state: "started" }
+  | { kind: "stage"; stage: string; state: "done"; seconds: number; note?: string }
+  | { kind: "stage"; stage: string; state: "failed"; seconds: number; reason: string; message: string }
+  /** One runtime event, as measured into RTMR3; `digest` and `payload` are hex. */
+  | { kind: "measured"; event: string; digest: string; payload: string }
+  | { kind: "note"; text: string }
+  /** The application accepts connections on its port. */
+  | { kind: "ready"; port: number }
+  /** A line that the application wrote; development images only. */
+  | { kind: "app"; line: string }
+  | { kind: "stopping"; reason: string }
+);
+
+const prefix = "caisson ";
+
+/** One line, with its newline. */
+export function encodeConsole(event: ConsoleEvent): string {
+  return `${prefix}${JSON.stringify(event)}\n`;
+}
+
+/** The event of a line, or undefined when the line is something else (the kernel, the firmware, an impostor's). */
+export function decodeConsole(line: string): ConsoleEvent | undefined {
+  const start = line.indexOf(prefix);
+  if (start < 0 || line.length > 16_384) return undefined;
+  try {
+    const value: unknown = JSON.parse(line.slice(start + prefix.length));
+    if (typeof value !== "object" || value === null || !("kind" in value) || !("at" in value)) return undefined;
+    return typeof value.kind === "string" && typeof value.at === "number" ? (value as ConsoleEvent) : undefined;
+  } catch {
+    return undefined;
+  }
+}
