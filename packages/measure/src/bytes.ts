@@ -1,0 +1,116 @@
+/**
+ * Little-endian reading with bounds, and the two text forms in which firmware writes: GUIDs and UTF-16LE.
+ *
+ * Invariant: nothing is read outside the given bytes; every attempt is a MeasureError `AREA/truncated` with the offset.
+ */
+import { MeasureError, type MeasureErrorCode } from "./errors.ts";
+
+type Area = Extract<MeasureErrorCode, `${string}/truncated`> extends `${infer A}/truncated` ? A : never;
+
+/** Bytes with random access; `area` names the format in errors. `u64` is exact or refused (above 2^53 − 1). */
+export class Bytes {
+  readonly data: Uint8Array;
+  readonly area: Area;
+  readonly #view: DataView;
+
+  constructor(data: Uint8Array, area: Area) {
+    this.data = data;
+    this.area = area;
+    this.#view = new DataView(data.buffer, data.byteOffset, data.byteLength);
+  }
+
+  get length(): number {
+    return this.data.length;
+  }
+
+  #check(offset: number, size: number): void {
+    if (offset < 0 || size < 0 || offset + size > this.data.length) {
+      throw new MeasureError(
+        `${this.area}/truncated`,
+        `${size} bytes wanted, but the input ends at ${this.data.length}`,
+        {
+          offset,
+        },
+      );
+    }
+  }
+
+  u8(offset: number): number {
+    this.#check(offset, 1);
+    return this.#view.getUint8(offset);
+  }
+  u16(offset: number): number {
+    this.#check(offset, 2);
+    return this.#view.getUint16(offset, true);
+  }
+  u32(offset: number): number {
+    this.#check(offset, 4);
+    return this.#view.getUint32(offset, true);
+  }
+  /** A 64-bit size or address as a number; values that a number cannot hold come back as Infinity (no bound admits them). */
+  u64(offset: number): number {
+    this.#check(offset, 8);
+    const value = this.#view.getBigUint64(offset, true);
+    return value <= Number.MAX_SAFE_INTEGER ? Number(value) : Number.POSITIVE_INFINITY;
+  }
+  slice(offset: number, size: number): Uint8Array {
+    this.#check(offset, size);
+    return this.data.subarray(offset, offset + size);
+  }
+  guid(offset: number): string {
+    return formatGuid(this.slice(offset, 16));
+  }
+}
+
+/** Text of a GUID in EFI's mixed byte order (first three fields little-endian), lower case. */
+export function formatGuid(bytes: Uint8Array): string {
+  const h = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0"));
+  const reversed = (from: number, to: number) => h.slice(from, to).reverse().join("");
+  return [reversed(0, 4), reversed(4, 6), reversed(6, 8), h.slice(8, 10).join(""), h.slice(10).join("")].join(
+    "-",
+  );
+}
+
+/** The 16 bytes of a GUID's text. */
+export function parseGuid(text: string): Uint8Array {
+  const [a, b, c, d, e] = text.split("-") as [string, string, string, string, string];
+  return concat(fromHex(a).reverse(), fromHex(b).reverse(), fromHex(c).reverse(), fromHex(d), fromHex(e));
+}
+
+export function toHex(bytes: Uint8Array): string {
+  let text = "";
+  for (const byte of bytes) text += byte.toString(16).padStart(2, "0");
+  return text;
+}
+
+/** Bytes of an even number of hexadecimal digits; null-like results do not exist: throws RangeError otherwise. */
+export function fromHex(text: string): Uint8Array<ArrayBuffer> {
+  if (!/^(?:[0-9a-fA-F]{2})*$/.test(text)) throw new RangeError("not hexadecimal");
+  const bytes = new Uint8Array(text.length / 2);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = Number.parseInt(text.slice(2 * i, 2 * i + 2), 16);
+  return bytes;
+}
+
+/** UTF-16LE without a terminator; add "\0" to the text for one. */
+export function utf16le(text: string): Uint8Array {
+  const bytes = new Uint8Array(2 * text.length);
+  const view = new DataView(bytes.buffer);
+  for (let i = 0; i < text.length; i++) view.setUint16(2 * i, text.charCodeAt(i), true);
+  return bytes;
+}
+
+export function concat(...parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+  let length = 0;
+  for (const part of parts) length += part.length;
+  const bytes = new Uint8Array(length);
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return bytes;
+}
+
+export function equal(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((byte, i) => byte === b[i]);
+}

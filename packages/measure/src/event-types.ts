@@ -1,0 +1,54 @@
+/** Event types of the TCG PC Client Platform Firmware Profile (section 10.4.1) and of the runtime events of dstack. */
+import { RUNTIME_EVENT_TYPE } from "./runtime-events.ts";
+
+export const EV_POST_CODE = 0x1;
+export const EV_NO_ACTION = 0x3;
+export const EV_SEPARATOR = 0x4;
+export const EV_ACTION = 0x5;
+export const EV_EVENT_TAG = 0x6;
+export const EV_S_CRTM_CONTENTS = 0x7;
+export const EV_S_CRTM_VERSION = 0x8;
+export const EV_PLATFORM_CONFIG_FLAGS = 0xa;
+export const EV_IPL = 0xd;
+export const EV_EFI_VARIABLE_DRIVER_CONFIG = 0x80000001;
+export const EV_EFI_VARIABLE_BOOT = 0x80000002;
+export const EV_EFI_BOOT_SERVICES_APPLICATION = 0x80000003;
+export const EV_EFI_BOOT_SERVICES_DRIVER = 0x80000004;
+export const EV_EFI_GPT_EVENT = 0x80000006;
+export const EV_EFI_ACTION = 0x80000007;
+export const EV_EFI_PLATFORM_FIRMWARE_BLOB = 0x80000008;
+export const EV_EFI_HANDOFF_TABLES = 0x80000009;
+export const EV_EFI_PLATFORM_FIRMWARE_BLOB2 = 0x8000000a;
+export const EV_EFI_HANDOFF_TABLES2 = 0x8000000b;
+export const EV_EFI_VARIABLE_BOOT2 = 0x8000000c;
+export const EV_EFI_VARIABLE_AUTHORITY = 0x800000e0;
+
+const names: Record<number, string> = {
+  [EV_POST_CODE]: "EV_POST_CODE",
+  [EV_NO_ACTION]: "EV_NO_ACTION",
+  [EV_SEPARATOR]: "EV_SEPARATOR",
+  [EV_ACTION]: "EV_ACTION",
+  [EV_EVENT_TAG]: "EV_EVENT_TAG",
+  [EV_S_CRTM_CONTENTS]: "EV_S_CRTM_CONTENTS",
+  [EV_S_CRTM_VERSION]: "EV_S_CRTM_VERSION",
+  [EV_PLATFORM_CONFIG_FLAGS]: "EV_PLATFORM_CONFIG_FLAGS",
+  [EV_IPL]: "EV_IPL",
+  [EV_EFI_VARIABLE_DRIVER_CONFIG]: "EV_EFI_VARIABLE_DRIVER_CONFIG",
+  [EV_EFI_VARIABLE_BOOT]: "EV_EFI_VARIABLE_BOOT",
+  [EV_EFI_BOOT_SERVICES_APPLICATION]: "EV_EFI_BOOT_SERVICES_APPLICATION",
+  [EV_EFI_BOOT_SERVICES_DRIVER]: "EV_EFI_BOOT_SERVICES_DRIVER",
+  [EV_EFI_GPT_EVENT]: "EV_EFI_GPT_EVENT",
+  [EV_EFI_ACTION]: "EV_EFI_ACTION",
+  [EV_EFI_PLATFORM_FIRMWARE_BLOB]: "EV_EFI_PLATFORM_FIRMWARE_BLOB",
+  [EV_EFI_HANDOFF_TABLES]: "EV_EFI_HANDOFF_TABLES",
+  [EV_EFI_PLATFORM_FIRMWARE_BLOB2]: "EV_EFI_PLATFORM_FIRMWARE_BLOB2",
+  [EV_EFI_HANDOFF_TABLES2]: "EV_EFI_HANDOFF_TABLES2",
+  [EV_EFI_VARIABLE_BOOT2]: "EV_EFI_VARIABLE_BOOT2",
+  [EV_EFI_VARIABLE_AUTHORITY]: "EV_EFI_VARIABLE_AUTHORITY",
+  [RUNTIME_EVENT_TYPE]: "runtime event",
+};
+
+/** The profile's name of an event type, or its number in hexadecimal. */
+export function eventTypeName(type: number): string {
+  return names[type] ?? `0x${type.toString(16).padStart(8, "0")}`;
+}
