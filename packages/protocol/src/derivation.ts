@@ -1,0 +1,43 @@
+/**
+ * The tree of keys: root secret → keys of an application and of one instance → keys that the application asks for.
+ *
+ * Invariants: every step is HKDF-SHA-256 (RFC 5869) with its own salt; its info is a `frame`, so that neither
+ * ("ab", "c") and ("a", "bc") nor two purposes ever meet in one key; nothing is derived by concatenation.
+ * Test vectors: docs/key-release.md.
+ */
+import { hkdfSync } from "node:crypto";
+import { frame, text, u32 } from "./framing.ts";
+
+/** What distinguishes one released key from every other. */
+export interface KeyContext {
+  /** 20 bytes: `appId` of identity.ts. */
+  app: Uint8Array;
+  /** 20 bytes, or empty for a key that all instances of the application share. */
+  instance: Uint8Array;
+  purpose: "application" | "instance";
+  /** 1 … 2^32 − 1; a policy raises it to retire a key. */
+  version: number;
+}
+
+/** 32 bytes; `secret` is the KMS's root secret (32 bytes). */
+export function deriveReleasedKey(secret: Uint8Array, context: KeyContext): Uint8Array {
+  const { app, instance, purpose, version } = context;
+  return hkdf(secret, "caisson/released-key/v1", app, instance, text(purpose), u32(version));
+}
+
+/**
+ * A key that an application asks its guest for: 32 bytes from a released key, for a path (the application's own
+ * name for the key) and a purpose (what it does with it: "signing", "disk").
+ */
+export function deriveApplicationKey(released: Uint8Array, path: string, purpose: string): Uint8Array {
+  return hkdf(released, "caisson/application-key/v1", text(path), text(purpose));
+}
+
+/** 32 bytes from the root secret for the KMS's own use; apart from every released key by its domain. */
+export function deriveKmsKey(secret: Uint8Array, purpose: "identity"): Uint8Array {
+  return hkdf(secret, "caisson/kms-key/v1", text(purpose));
+}
+
+function hkdf(secret: Uint8Array, domain: string, ...fields: Uint8Array[]): Uint8Array {
+  return new Uint8Array(hkdfSync("sha256", secret, domain, frame(domain, ...fields), 32));
+}

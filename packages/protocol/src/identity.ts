@@ -1,0 +1,35 @@
+/**
+ * Who a guest is: what the events `app-id`, `compose-hash`, `instance-id` and `key-provider` carry.
+ *
+ * Invariant: the application decides its id (its measured description is hashed); the host chooses only which of
+ * the application's instances this is, and what it chose is measured.
+ */
+import { createHash } from "node:crypto";
+import { frame, text } from "./framing.ts";
+
+/** Bytes of an application id and of an instance id. */
+export const ID_SIZE = 20;
+
+/** Payload of `compose-hash`: SHA-256 of the application's description, 32 bytes. */
+export function composeHash(description: Uint8Array): Uint8Array {
+  return sha256(description);
+}
+
+/** Payload of `app-id`: the first 20 bytes of the compose hash. */
+export function appId(description: Uint8Array): Uint8Array {
+  return composeHash(description).subarray(0, ID_SIZE);
+}
+
+/** Payload of `instance-id`: 20 bytes from the application's id and the seed in the host's instance document. */
+export function instanceId(app: Uint8Array, seed: Uint8Array): Uint8Array {
+  return sha256(frame("caisson/instance-id/v1", app, seed)).subarray(0, ID_SIZE);
+}
+
+/** Payload of `key-provider`: the KMS's identity key, 32 bytes; the word "none" where no KMS is used. */
+export function keyProvider(identityKey: Uint8Array | undefined): Uint8Array {
+  return identityKey ?? text("none");
+}
+
+function sha256(bytes: Uint8Array): Uint8Array {
+  return new Uint8Array(createHash("sha256").update(bytes).digest());
+}
