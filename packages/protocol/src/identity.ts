@@ -5,6 +5,7 @@
  * the application's instances this is, and what it chose is measured.
  */
 import { createHash } from "node:crypto";
+import { canonicalJson } from "./canonical-json.ts";
 import { frame, text } from "./framing.ts";
 
 /** Bytes of an application id and of an instance id. */
@@ -25,9 +26,13 @@ export function instanceId(app: Uint8Array, seed: Uint8Array): Uint8Array {
   return sha256(frame("caisson/instance-id/v1", app, seed)).subarray(0, ID_SIZE);
 }
 
-/** Payload of `key-provider`: the KMS's identity key, 32 bytes; the word "none" where no KMS is used. */
+/**
+ * Payload of `key-provider`: canonical JSON `{"id":"<hex identity key>","name":"kms"}`, or `{"id":"","name":"none"}`
+ * where no KMS is used. `identityKey` is 32 bytes.
+ */
 export function keyProvider(identityKey: Uint8Array | undefined): Uint8Array {
-  return identityKey ?? text("none");
+  const id = identityKey === undefined ? "" : Buffer.from(identityKey).toString("hex");
+  return text(canonicalJson({ name: identityKey === undefined ? "none" : "kms", id }));
 }
 
 function sha256(bytes: Uint8Array): Uint8Array {

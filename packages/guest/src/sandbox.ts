@@ -1,0 +1,156 @@
+/**
+ * The application's sandbox: an OCI runtime configuration and the crun calls around it.
+ *
+ * What holds: no capability, no new privileges, an unprivileged user, a read-only root out of the verity image, its
+ * own pid, mount, ipc and uts namespaces, the default device nodes only, our seccomp allow-list, limits on memory
+ * and processes. The network namespace is the guest's: the application is the only thing that listens there.
+ */
+import { spawn } from "node:child_process";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import type { AppConfig } from "@caisson/protocol/guest-config";
+import { seccompProfile } from "./seccomp.ts";
+import type { Syscalls } from "./syscalls.ts";
+
+/** A file or socket of the guest that the application sees; read-only unless `writable`. */
+export interface Share {
+  source: string;
+  destination: string;
+  writable?: boolean;
+}
+
+/** Kernel interfaces in /proc that say something about the guest or its devices. */
+const hidden = `acpi asound bus cmdline config.gz interrupts iomem ioports kallsyms kcore keys kmsg kpagecount
+  latency_stats modules sched_debug scsi sysrq-trigger timer_list timer_stats vmallocinfo`;
+
+/** The runtime configuration (OCI runtime-spec 1.0) for `app` with its root at `root`. Pure. */
+export function runtimeConfig(app: AppConfig, root: string, shares: readonly Share[]): object {
+  const tmpfs = (destination: string, mode: string, size: string) => ({
+    destination,
+    type: "tmpfs",
+    source: "tmpfs",
+    options: ["nosuid", "nodev", "noexec", `mode=${mode}`, `size=${size}`],
+  });
+  return {
+    ociVersion: "1.0.2",
+    hostname: app.name,
+    root: { path: root, readonly: true },
+    process: {
+      terminal: false,
+      user: { uid: app.user, gid: app.group },
+      args: app.arguments,
+      env: Object.entries(app.environment).map(([name, value]) => `${name}=${value}`),
+      cwd: app.workingDirectory,
+      noNewPrivileges: true,
+      capabilities: { bounding: [], effective: [], inheritable: [], permitted: [], ambient: [] },
+      rlimits: [
+        { type: "RLIMIT_CORE", hard: 0, soft: 0 },
+        { type: "RLIMIT_NOFILE", hard: 65_536, soft: 65_536 },
+      ],
+    },
+    mounts: [
+      { destination: "/proc", type: "proc", source: "proc", options: ["nosuid", "nodev", "noexec"] },
+      { destination: "/dev", type: "tmpfs", source: "tmpfs", options: ["nosuid", "noexec", "mode=755", "size=64k"] },
+      tmpfs("/dev/shm", "1777", "64m"),
+      tmpfs("/run", "755", "1m"),
+      tmpfs("/tmp", "1777", "256m"),
+      ...shares.map(({ source, destination, writable }) => ({
+        destination,
+        type: "bind",
+        source,
+        options: ["bind", "nosuid", "nodev", "noexec", writable === true ? "rw" : "ro"],
+      })),
+    ],
+    linux: {
+      namespaces: ["pid", "mount", "ipc", "uts"].map((type) => ({ type })),
+      seccomp: seccompProfile,
+      maskedPaths: hidden.split(/\s+/).map((name) => `/proc/${name}`),
+      readonlyPaths: ["/proc/fs", "/proc/irq", "/proc/sys"],
+    },
+  };
+}
+
+/** A running application. */
+export interface Running {
+  readonly pid: number;
+  /** Resolves with its exit status once, when it ends. */
+  readonly ended: Promise<number>;
+  /** SIGTERM, then SIGKILL after `graceMs`. */
+  stop(graceMs: number): Promise<void>;
+}
+
+const cgroup = "/sys/fs/cgroup/app";
+const crun = ["--root", "/run/crun", "--cgroup-manager", "disabled"];
+
+function run(args: string[], onLine: (line: string) => void): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const child = spawn("/usr/bin/crun", [...crun, ...args], { stdio: ["ignore", "pipe", "pipe"], env: {} });
+    const last: string[] = [];
+    for (const stream of [child.stdout, child.stderr]) {
+      createInterface({ input: stream }).on("line", (line) => {
+        if (last.push(line) > 5) last.shift();
+        onLine(line.slice(0, 2000));
+      });
+    }
+    child.on("error", reject);
+    // "exit", not "close": the application inherits the pipes and keeps them open.
+    child.on("exit", (status) => {
+      if (status === 0) resolve();
+      else reject(new Error(`crun ${args[0]} ended with ${status}: ${last.join(" | ")}`));
+    });
+  });
+}
+
+/**
+ * Starts the application. It is created stopped, put into its control group, and only then started, so that the
+ * limits hold from its first instruction and crun needs no control of cgroups (nor the BPF programs it would load).
+ * `onLine` gets what it writes to stdout and stderr.
+ */
+export async function startApplication(
+  app: AppConfig,
+  shares: readonly Share[],
+  syscalls: Pick<Syscalls, "reap">,
+  onLine: (line: string) => void,
+): Promise<Running> {
+  const bundle = "/run/app-bundle";
+  const pidFile = join(bundle, "pid");
+  mkdirSync(bundle, { recursive: true, mode: 0o700 });
+  writeFileSync(join(bundle, "config.json"), JSON.stringify(runtimeConfig(app, "/app/rootfs", shares)));
+
+  writeFileSync("/sys/fs/cgroup/cgroup.subtree_control", "+memory +pids");
+  mkdirSync(cgroup, { recursive: true });
+  writeFileSync(join(cgroup, "memory.max"), String(app.memory));
+  writeFileSync(join(cgroup, "memory.oom.group"), "1");
+  writeFileSync(join(cgroup, "pids.max"), String(app.pids));
+
+  await run(["create", "--bundle", bundle, "--pid-file", pidFile, "app"], onLine);
+  const pid = Number(readFileSync(pidFile, "utf8"));
+  writeFileSync(join(cgroup, "cgroup.procs"), String(pid));
+  await run(["start", "app"], onLine);
+
+  // crun is gone, so the application is a child of PID 1 that Node does not know: it is reaped here.
+  const ended = new Promise<number>((resolve) => {
+    const timer = setInterval(() => {
+      const status = syscalls.reap(pid);
+      if (status === undefined) return;
+      clearInterval(timer);
+      resolve(status);
+    }, 200);
+  });
+  return {
+    pid,
+    ended,
+    async stop(graceMs) {
+      if (existsSync(`/proc/${pid}`)) process.kill(pid, "SIGTERM");
+      let timer: NodeJS.Timeout | undefined;
+      const grace = new Promise<void>((resolve) => {
+        timer = setTimeout(resolve, graceMs);
+      });
+      await Promise.race([ended, grace]);
+      clearTimeout(timer);
+      // Kills whatever is left of it, the first process and its descendants alike.
+      if (existsSync(cgroup)) writeFileSync(join(cgroup, "cgroup.kill"), "1");
+    },
+  };
+}

@@ -1,0 +1,41 @@
+/**
+ * Who this machine is: the application, as measured in the image, and the instance, as the host names it.
+ *
+ * The instance document comes from a raw block device, bounded and length-prefixed; what follows from it is measured
+ * here (instance id) or by the stage that uses it (time sources, KMS). A machine without the device is an instance
+ * with an all-zero seed.
+ */
+import { closeSync, existsSync, openSync, readSync } from "node:fs";
+import { canonicalJson } from "@caisson/protocol/canonical-json";
+import { appId, composeHash, ID_SIZE, instanceId } from "@caisson/protocol/identity";
+import { decodeInstance, type Instance, instanceLimit } from "@caisson/protocol/instance";
+import { type Stage, StageFailure } from "../stage.ts";
+
+const device = "/dev/vdb";
+
+function readInstance(): Instance {
+  if (!existsSync(device)) return { version: "caisson/instance/v1", seed: "00".repeat(ID_SIZE) };
+  const file = openSync(device, "r");
+  const bytes = Buffer.alloc(instanceLimit + 512);
+  try {
+    return decodeInstance(bytes.subarray(0, readSync(file, bytes)));
+  } catch (error) {
+    throw new StageFailure("identity/instance", (error as Error).message);
+  } finally {
+    closeSync(file);
+  }
+}
+
+export const identity: Stage = {
+  name: "identity",
+  async run(context) {
+    const description = new TextEncoder().encode(canonicalJson(context.config.app));
+    context.instance = readInstance();
+    context.appId = appId(description);
+    context.instanceId = instanceId(context.appId, Buffer.from(context.instance.seed, "hex"));
+    await context.measure("app-id", context.appId);
+    await context.measure("compose-hash", composeHash(description));
+    await context.measure("instance-id", context.instanceId);
+    return `app ${Buffer.from(context.appId).toString("hex")}`;
+  },
+};

@@ -1,0 +1,118 @@
+/**
+ * Is this machine what the image was made for? Everything here is read from the live kernel, and the first thing
+ * that differs stops the boot: an exact command line, the TSC as the only clock, only known PCI devices with modern
+ * split-ring virtio, the verity root, lockdown, and the sysctls of `packages/guest/src/sysctls.ts`.
+ */
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { type Context, type Stage, StageFailure } from "../stage.ts";
+import { sysctls } from "../sysctls.ts";
+
+const read = (path: string): string => readFileSync(path, "utf8").trim();
+const list = (path: string): string[] => (existsSync(path) ? readdirSync(path).sort() : []);
+
+function require(condition: boolean, reason: string, message: string): asserts condition {
+  if (!condition) throw new StageFailure(`posture/${reason}`, message);
+}
+
+/** Splits a kernel command line as the kernel does: at spaces outside double quotes (lib/cmdline.c, next_arg). */
+export function tokens(commandLine: string): string[] {
+  return commandLine.match(/(?:[^\s"]|"[^"]*")+/g) ?? [];
+}
+
+/** What the root's dm-verity table may look like: constant geometry, lower-case SHA-256, panic on corruption. */
+const rootTable =
+  /^dm-mod\.create="root,,,ro,0 \d+ verity 1 \/dev\/vda \/dev\/vda 4096 4096 \d+ \d+ sha256 [0-9a-f]{64} [0-9a-f]{2,64} 1 panic_on_corruption"$/;
+
+/** Throws unless the live command line is the measured one, token by token: nothing added, dropped or repeated. */
+export function checkCommandLine(live: string, expected: readonly string[]): void {
+  const found = tokens(live);
+  for (let i = 0; i < Math.max(found.length, expected.length); i++) {
+    const want = expected[i];
+    const have = found[i];
+    const same = want === "dm-mod.create=" ? have !== undefined && rootTable.test(have) : have === want;
+    require(same, "command-line", `token ${i + 1} is '${have ?? "missing"}', expected '${want ?? "nothing more"}'`);
+  }
+}
+
+/**
+ * PCI functions that QEMU's q35 brings by itself and those the image has drivers for, by vendor:device.
+ * 8086:2922 (AHCI) and 8086:2930 (SMBus) have no driver in this kernel.
+ */
+const knownPci = new Map([
+  ["8086:29c0", "q35 host bridge"],
+  ["8086:2918", "ICH9 LPC bridge"],
+  ["8086:2922", "ICH9 AHCI"],
+  ["8086:2930", "ICH9 SMBus"],
+  ["1af4:1041", "virtio-net"],
+  ["1af4:1042", "virtio-blk"],
+]);
+
+function checkDevices(): string {
+  const functions = list("/sys/bus/pci/devices");
+  for (const address of functions) {
+    const id = `${read(`/sys/bus/pci/devices/${address}/vendor`)}:${read(`/sys/bus/pci/devices/${address}/device`)}`.replaceAll("0x", "");
+    require(knownPci.has(id), "pci-device", `unknown PCI device ${id} at ${address}`);
+  }
+  for (const device of list("/sys/bus/virtio/devices")) {
+    // A string of '0' and '1', feature bit 0 first (drivers/virtio/virtio.c, features_show).
+    const features = read(`/sys/bus/virtio/devices/${device}/features`);
+    require(features[32] === "1", "virtio-legacy", `${device} is not a modern virtio device (VIRTIO_F_VERSION_1)`);
+    require(features[34] !== "1", "virtio-packed", `${device} offers packed rings, which this image does not accept`);
+  }
+  // Nothing that appears later gets a driver.
+  for (const bus of ["pci", "virtio"]) writeFileSync(`/sys/bus/${bus}/drivers_autoprobe`, "0");
+  return `${functions.length} PCI functions`;
+}
+
+function checkClock(flavour: string): void {
+  const directory = "/sys/devices/system/clocksource/clocksource0";
+  const current = read(`${directory}/current_clocksource`);
+  require(current === "tsc", "clock-source", `the clock source is '${current}', expected tsc`);
+  // Without CPUID's frequency leaf (plain QEMU) the TSC is calibrated against the PM timer, in development only.
+  const allowed = flavour === "development" ? ["tsc", "acpi_pm"] : ["tsc"];
+  const extra = read(`${directory}/available_clocksource`).split(/\s+/).filter((name) => !allowed.includes(name));
+  require(extra.length === 0, "clock-source", `other clock sources are available: ${extra.join(", ")}`);
+}
+
+function checkRoot(): void {
+  const mounts = read("/proc/mounts").split("\n").map((line) => line.split(" "));
+  const root = mounts.find(([, at]) => at === "/");
+  require(root?.[2] === "erofs" && root[3]!.split(",").includes("ro"), "root", `the root is ${root?.join(" ")}`);
+  const foreign = mounts.find(([device, at]) => device!.startsWith("/dev/") && at !== "/");
+  require(foreign === undefined, "mount", `a block device is mounted at ${foreign?.[1]}`);
+  const lockdown = read("/sys/kernel/security/lockdown");
+  require(lockdown.includes("[confidentiality]"), "lockdown", `kernel lockdown is '${lockdown}'`);
+}
+
+function applySysctls(): void {
+  for (const { key, value } of sysctls) {
+    const path = `/proc/sys/${key.replaceAll(".", "/")}`;
+    // A knob that the kernel was built without cannot be turned by anyone.
+    if (!existsSync(path)) continue;
+    if (read(path) !== value) writeFileSync(path, value);
+    require(read(path) === value, "sysctl", `${key} is ${read(path)}, expected ${value}`);
+  }
+}
+
+function checkPlatform({ config, platform }: Context): void {
+  const registers = existsSync("/sys/devices/virtual/misc/tdx_guest/measurements");
+  if (config.flavour === "production") {
+    require(/\btdx_guest\b/.test(read("/proc/cpuinfo")), "no-tee", "this CPU is not a TDX guest's: a production image runs nowhere else");
+    require(platform.name === "tdx", "no-ccel", "the firmware left no CCEL event log");
+  }
+  require(registers, "no-registers", "the kernel offers no measurement registers (is a TPM attached, and does its log replay?)");
+}
+
+export const posture: Stage = {
+  name: "posture",
+  async run(context) {
+    checkCommandLine(read("/proc/cmdline"), context.config.commandLine);
+    checkPlatform(context);
+    checkClock(context.config.flavour);
+    const devices = checkDevices();
+    checkRoot();
+    applySysctls();
+    await context.measure("system-preparing", new Uint8Array());
+    return `${context.platform.name}, clock tsc, ${devices}`;
+  },
+};
