@@ -1,0 +1,212 @@
+/**
+ * Why evidence is refused: one closed set of codes, grouped by the check that raises them.
+ *
+ * `checks` is the whole list of questions that this package asks, in the order in which a report shows them; each
+ * names the document that demands it and the codes with which it can fail. A code belongs to exactly one check, so
+ * that every refusal says which question was answered with no.
+ */
+
+/** Documents that demand a check, cited by short name (docs/verification.md lists them in full). */
+const DCAP = "Intel TDX DCAP Quoting Library API, appendix A.3";
+const QVL = "Intel DCAP Quote Verification, section 4.1.2.4";
+const PCK = "Intel SGX PCK Certificate and CRL Profile, 1.5";
+const X509 = "RFC 5280";
+const PCS = "Intel PCS API v4";
+const MODULE = "Intel TDX Module Base Architecture";
+const POLICY = "the policy";
+const EVENTS = "Caisson docs/verification.md, event log";
+
+export const checks = {
+  // Genuine: does this quote come from a TEE that Intel vouches for?
+  "quote/format": {
+    source: DCAP,
+    codes: [
+      "quote/size",
+      "quote/truncated",
+      "quote/version",
+      "quote/header",
+      "quote/body",
+      "quote/signature-data",
+      "quote/certification-data",
+      "quote/trailing-bytes",
+    ],
+  },
+  "collateral/format": {
+    source: PCS,
+    codes: ["collateral/missing", "collateral/malformed", "der/malformed", "pem/malformed", "json/malformed"],
+  },
+  "chain/pck": {
+    source: PCK,
+    codes: [
+      "chain/length",
+      "chain/untrusted-root",
+      "chain/name",
+      "chain/issuer",
+      "chain/key",
+      "chain/key-usage",
+      "chain/constraints",
+      "chain/extension",
+      "chain/not-yet-valid",
+      "chain/expired",
+      "chain/signature",
+      "chain/mismatch",
+      "certificate/malformed",
+    ],
+  },
+  "chain/revocation": {
+    source: `${X509}, section 6.3; ${PCK}`,
+    codes: [
+      "crl/malformed",
+      "crl/issuer",
+      "crl/signature",
+      "crl/not-yet-valid",
+      "crl/expired",
+      "crl/extension",
+      "certificate/revoked",
+    ],
+  },
+  "pck/extension": { source: PCK, codes: ["pck/extension"] },
+  "tcb-info/signature": { source: PCS, codes: ["tcb-info/signature"] },
+  "tcb-info/content": {
+    source: PCS,
+    codes: ["tcb-info/malformed", "tcb-info/version", "tcb-info/not-yet-valid", "tcb-info/expired"],
+  },
+  "qe-identity/signature": { source: PCS, codes: ["qe-identity/signature"] },
+  "qe-identity/content": {
+    source: PCS,
+    codes: [
+      "qe-identity/malformed",
+      "qe-identity/version",
+      "qe-identity/not-yet-valid",
+      "qe-identity/expired",
+    ],
+  },
+  "tcb-info/platform": {
+    source: `${QVL}.9-10`,
+    codes: ["tcb-info/tee", "tcb-info/fmspc", "tcb-info/pceid"],
+  },
+  "tdx-module/identity": {
+    source: `${QVL}.11`,
+    codes: ["tdx-module/unknown", "tdx-module/signer", "tdx-module/attributes"],
+  },
+  "qe/report-signature": { source: `${QVL}.12`, codes: ["qe/signature"] },
+  "qe/key-binding": { source: `${QVL}.13`, codes: ["qe/report-data"] },
+  "qe/identity": {
+    source: `${QVL}.14-15`,
+    codes: ["qe/tee", "qe/miscselect", "qe/attributes", "qe/signer", "qe/product", "qe/svn"],
+  },
+  "quote/signature": { source: `${QVL}.16`, codes: ["quote/key", "quote/signature"] },
+  "tcb/level": { source: `${QVL}.17`, codes: ["tcb/no-level", "tcb/module-level", "tcb/revoked"] },
+
+  // Acceptable: is it what this relying party wants?
+  "policy/platform": {
+    source: POLICY,
+    codes: ["policy/platform", "policy/simulated-root", "policy/tee"],
+  },
+  "policy/tcb-status": { source: POLICY, codes: ["policy/tcb-status"] },
+  "policy/advisories": { source: POLICY, codes: ["policy/advisories"] },
+  "policy/tcb-evaluation": {
+    source: POLICY,
+    codes: ["policy/tcb-evaluation", "policy/tcb-evaluation-not-stated"],
+  },
+  "policy/platform-identity": {
+    source: POLICY,
+    codes: ["policy/platform-identity", "policy/platform-identity-not-stated"],
+  },
+  "td/debug": { source: `${MODULE}, TD attributes (TUD)`, codes: ["td/debug"] },
+  "td/attributes": { source: `${MODULE}, TD attributes`, codes: ["td/attributes"] },
+  "td/xfam": { source: `${MODULE}, XFAM`, codes: ["td/xfam"] },
+  "td/mr-seam": { source: POLICY, codes: ["td/mr-seam"] },
+  "td/mr-service-td": { source: POLICY, codes: ["td/mr-service-td", "td/mr-service-td-unknown"] },
+  "td/mr-config-id": { source: POLICY, codes: ["td/mr-config-id"] },
+  "td/mr-owner": { source: POLICY, codes: ["td/mr-owner"] },
+  "td/mr-owner-config": { source: POLICY, codes: ["td/mr-owner-config"] },
+  "registers/mrtd": { source: POLICY, codes: ["registers/mrtd"] },
+  "registers/rtmr0": { source: POLICY, codes: ["registers/rtmr0"] },
+  "registers/rtmr1": { source: POLICY, codes: ["registers/rtmr1"] },
+  "registers/rtmr2": { source: POLICY, codes: ["registers/rtmr2"] },
+  "registers/reference": {
+    source: POLICY,
+    codes: ["registers/no-reference", "registers/not-covered", "registers/no-match"],
+  },
+  "events/boot-log": { source: EVENTS, codes: ["events/boot-log", "events/boot-replay"] },
+  "events/runtime-replay": { source: EVENTS, codes: ["events/runtime-replay"] },
+  "events/sequence": {
+    source: EVENTS,
+    codes: ["events/missing", "events/duplicate", "events/order", "events/unexpected", "events/name"],
+  },
+  "events/boundary": { source: EVENTS, codes: ["events/after-boundary"] },
+  "app/id": { source: POLICY, codes: ["app/id", "app/id-not-stated"] },
+  "app/compose-hash": { source: POLICY, codes: ["app/compose-hash", "app/compose-hash-not-stated"] },
+  "app/instance-id": { source: POLICY, codes: ["app/instance-id", "app/instance-id-not-stated"] },
+  "time/secure-time": {
+    source: POLICY,
+    codes: [
+      "time/malformed",
+      "time/method",
+      "time/origin",
+      "time/operators",
+      "time/width",
+      "time/future",
+      "time/age",
+    ],
+  },
+  "keys/key-provider": {
+    source: POLICY,
+    codes: ["keys/malformed", "keys/key-provider", "keys/key-provider-not-stated"],
+  },
+  "report-data/preimage": { source: EVENTS, codes: ["report-data/preimage", "report-data/missing"] },
+  "report-data/expected": {
+    source: POLICY,
+    codes: ["report-data/scheme", "report-data/field", "report-data/nonce", "report-data/no-nonce"],
+  },
+} as const;
+
+export type CheckId = keyof typeof checks;
+
+/** Reasons to refuse evidence; each belongs to one check. */
+export type CheckCode = (typeof checks)[CheckId]["codes"][number];
+
+/** Documents that could not be read at all, so that no check was asked. */
+export type InputCode =
+  | "evidence/malformed"
+  | "evidence/size"
+  | "evidence/unsupported"
+  | "policy/malformed"
+  | "reference/malformed";
+
+export type ErrorCode = CheckCode | InputCode;
+
+const checkOfCode = new Map<string, CheckId>(
+  Object.entries(checks).flatMap(([id, { codes }]) => codes.map((code) => [code, id as CheckId] as const)),
+);
+
+/** The check that a code belongs to; undefined for input codes. */
+export function checkOf(code: ErrorCode): CheckId | undefined {
+  return checkOfCode.get(code);
+}
+
+/** What this package throws, and nothing else. `kind` "rejected" is an answer; "input" a document that is none. */
+export class VerifyError extends Error {
+  readonly code: ErrorCode;
+  readonly kind: "rejected" | "input" | "unsupported";
+  readonly facts: readonly (readonly [label: string, value: string])[];
+  readonly fix?: string;
+
+  constructor(
+    code: ErrorCode,
+    message: string,
+    details: { expected?: string; actual?: string; where?: string; fix?: string } = {},
+  ) {
+    super(message);
+    this.name = "VerifyError";
+    this.code = code;
+    this.kind =
+      code === "evidence/unsupported" ? "unsupported" : checkOfCode.has(code) ? "rejected" : "input";
+    const { expected, actual, where, fix } = details;
+    this.facts = Object.entries({ where, expected, found: actual }).filter(
+      (entry): entry is [string, string] => entry[1] !== undefined,
+    );
+    if (fix !== undefined) this.fix = fix;
+  }
+}

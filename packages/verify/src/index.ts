@@ -1,0 +1,31 @@
+/**
+ * Evidence in, a report out. Pure: no file, no network, no clock; runs in Node and in a browser.
+ *
+ * Two questions are kept apart. `verifyQuote` asks whether a quote is *genuine* (signatures, collateral, TCB);
+ * `evaluatePolicy` whether what it says is *acceptable*; `verifyEvidence` asks both and reports every check.
+ */
+export { type Collateral } from "./collateral.ts";
+export { type CheckCode, type CheckId, type ErrorCode, VerifyError } from "./errors.ts";
+export {
+  type BootLog,
+  type Evidence,
+  type EvidenceDocument,
+  limits,
+  type PlatformName,
+  type ReportDataClaim,
+  type RuntimeEvent,
+  readDstackQuote,
+  readEvidence,
+  readEvidenceDocument,
+  writeEvidenceDocument,
+} from "./evidence.ts";
+export { guestEvents, type Policy, readPolicy } from "./policy.ts";
+export type { Check, Outcome, PlatformSummary, Report } from "./report.ts";
+export {
+  type ReportDataFields,
+  type ReportDataScheme,
+  reportData,
+  reportDataSchemes,
+} from "./report-data.ts";
+export { intelRoot, type TrustAnchor } from "./roots.ts";
+export { type TcbStatus, tcbStatuses } from "./tcb.ts";

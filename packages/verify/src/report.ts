@@ -1,0 +1,95 @@
+/** What a verification found: every check, its outcome, what was expected and what was there, and the verdict. */
+import { type CheckCode, type CheckId, checkOf, checks, VerifyError } from "./errors.ts";
+import type { TcbStatus } from "./tcb.ts";
+
+export type Outcome = "pass" | "fail" | "not-checked";
+
+/** One question and its answer. `source` names the document that demands it; `code` is set on failure. */
+export interface Check {
+  id: CheckId;
+  outcome: Outcome;
+  source: string;
+  code?: CheckCode;
+  /** What would have been accepted, and what was found; or why it was not checked. For people. */
+  expected?: string;
+  actual?: string;
+  reason?: string;
+}
+
+/** What the quote says about its platform, once it is known to be genuine. Hexadecimal values in lower case. */
+export interface PlatformSummary {
+  tee: "tdx" | "sgx";
+  quoteVersion: number;
+  tcbStatus: TcbStatus;
+  advisories: string[];
+  /** Date of the TCB level, ISO 8601. */
+  tcbDate: string;
+  tcbEvaluationDataNumber: number;
+  fmspc: string;
+  /** Platform provisioning id from the PCK certificate. */
+  ppid: string;
+  /** Collateral and certificates are valid until then at the latest, ISO 8601. */
+  validUntil: string;
+}
+
+/** `scope` says which questions were asked: "genuine" alone says nothing about what runs in the TD. */
+export interface Report {
+  version: "caisson/report/v1";
+  verdict: "accepted" | "rejected";
+  scope: "genuine" | "genuine-and-acceptable";
+  /** The time at which the evidence was judged, ISO 8601. */
+  at: string;
+  /** Codes of all failed checks, in the order of the checks. */
+  codes: CheckCode[];
+  platform?: PlatformSummary;
+  /** Name of the reference tuple that the registers matched. */
+  reference?: string;
+  checks: Check[];
+}
+
+/** Answers while they are collected; a check is answered once, and one that is never answered was not checked. */
+export class Answers {
+  readonly #answers = new Map<CheckId, Check>();
+
+  pass(id: CheckId, details: { expected?: string; actual?: string } = {}): void {
+    this.#set({ id, outcome: "pass", source: checks[id].source, ...details });
+  }
+  notChecked(id: CheckId, reason: string, details: { actual?: string } = {}): void {
+    this.#set({ id, outcome: "not-checked", source: checks[id].source, reason, ...details });
+  }
+  fail(code: CheckCode, details: { expected?: string; actual?: string; reason?: string } = {}): void {
+    const id = checkOf(code)!;
+    this.#set({ id, outcome: "fail", code, source: checks[id].source, ...details });
+  }
+  /** Records a refusal that was thrown; other errors are thrown on. */
+  failFrom(error: unknown): void {
+    if (!(error instanceof VerifyError) || checkOf(error.code) === undefined) throw error;
+    const facts = new Map(error.facts);
+    const expected = facts.get("expected");
+    const actual = facts.get("found");
+    this.fail(error.code as CheckCode, {
+      reason: error.message,
+      ...(expected === undefined ? {} : { expected }),
+      ...(actual === undefined ? {} : { actual }),
+    });
+  }
+  outcome(id: CheckId): Outcome | undefined {
+    return this.#answers.get(id)?.outcome;
+  }
+  #set(check: Check): void {
+    // The first failure of a check stands: a later pass must never hide it.
+    if (this.#answers.get(check.id)?.outcome !== "fail") this.#answers.set(check.id, check);
+  }
+  /** Answers in the order of the table of checks; `asked` that have no answer are "not-checked". */
+  list(asked: readonly CheckId[]): Check[] {
+    return asked.map(
+      (id) =>
+        this.#answers.get(id) ?? {
+          id,
+          outcome: "not-checked",
+          source: checks[id].source,
+          reason: "an earlier check failed",
+        },
+    );
+  }
+}
