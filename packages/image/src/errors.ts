@@ -52,7 +52,28 @@ export type ImageErrorCode =
   | "oci/layer"
   | "oci/capability"
   | "oci/owner"
-  | "oci/registry";
+  | "oci/registry"
+  // erofs.ts, verity.ts
+  | "erofs/name"
+  | "erofs/mode"
+  | "erofs/size"
+  | "erofs/links"
+  | "erofs/changed"
+  | "verity/size"
+  // elf.ts, rootfs.ts, cmdline.ts: what enters the image
+  | "elf/format"
+  | "root/missing-file"
+  | "root/missing-library"
+  | "root/unneeded-library"
+  | "root/executable"
+  | "root/hardening"
+  | "root/node"
+  | "root/bundle"
+  | "cmdline/length"
+  // build.ts
+  | "build/busy"
+  | "build/disk"
+  | "build/tool";
 
 export type ImageErrorKind = "rejected" | "unsupported" | "input" | "usage" | "internal";
 
