@@ -51,7 +51,12 @@ export function runtimeConfig(app: AppConfig, root: string, shares: readonly Sha
     },
     mounts: [
       { destination: "/proc", type: "proc", source: "proc", options: ["nosuid", "nodev", "noexec"] },
-      { destination: "/dev", type: "tmpfs", source: "tmpfs", options: ["nosuid", "noexec", "mode=755", "size=64k"] },
+      {
+        destination: "/dev",
+        type: "tmpfs",
+        source: "tmpfs",
+        options: ["nosuid", "noexec", "mode=755", "size=64k"],
+      },
       tmpfs("/dev/shm", "1777", "64m"),
       tmpfs("/run", "755", "1m"),
       tmpfs("/tmp", "1777", "256m"),

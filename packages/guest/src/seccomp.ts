@@ -51,7 +51,11 @@ export const seccompProfile = {
   syscalls: [
     { names: names.filter((name) => name !== "clone" && name !== "clone3"), action: "SCMP_ACT_ALLOW" },
     // Threads and processes, but no new namespaces. clone3 hides its flags from seccomp: ENOSYS makes libc use clone.
-    { names: ["clone"], action: "SCMP_ACT_ALLOW", args: [{ index: 0, value: cloneNew, valueTwo: 0, op: "SCMP_CMP_MASKED_EQ" }] },
+    {
+      names: ["clone"],
+      action: "SCMP_ACT_ALLOW",
+      args: [{ index: 0, value: cloneNew, valueTwo: 0, op: "SCMP_CMP_MASKED_EQ" }],
+    },
     ...Object.values(families).map((value) => ({
       names: ["socket"],
       action: "SCMP_ACT_ALLOW",

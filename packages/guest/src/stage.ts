@@ -5,6 +5,7 @@
  */
 import type { GuestConfig } from "@caisson/protocol/guest-config";
 import type { Instance } from "@caisson/protocol/instance";
+import type { Attest } from "./evidence.ts";
 import type { Platform } from "./platform.ts";
 import type { Syscalls } from "./syscalls.ts";
 
@@ -24,6 +25,8 @@ export interface Context {
   /** Registers, evidence and event log of this machine. */
   readonly platform: Platform;
   readonly syscalls: Syscalls;
+  /** Fresh evidence over report data of a scheme. */
+  readonly attest: Attest;
   /** One line for the console; the host reads it, so it never carries a secret. */
   readonly log: (line: string) => void;
   /** Measures one runtime event: extends RTMR3, then appends to the log on disk, then returns. */

@@ -44,7 +44,10 @@ export function tsmPlatform(requester: string, paths: TsmPaths = kernelPaths): P
   async function read(file: string): Promise<Uint8Array> {
     const value = await readFile(register(file));
     if (value.length !== registerSize) {
-      throw new StageFailure("platform/register-size", `${file} has ${value.length} bytes, expected ${registerSize}`);
+      throw new StageFailure(
+        "platform/register-size",
+        `${file} has ${value.length} bytes, expected ${registerSize}`,
+      );
     }
     return value;
   }
@@ -56,13 +59,17 @@ export function tsmPlatform(requester: string, paths: TsmPaths = kernelPaths): P
     await mkdir(entry);
     try {
       const provider = (await readFile(join(entry, "provider"), "utf8")).trim();
-      if (provider !== "tdx_guest") throw new StageFailure("platform/provider", `the report provider is '${provider}'`);
+      if (provider !== "tdx_guest")
+        throw new StageFailure("platform/provider", `the report provider is '${provider}'`);
       const before = await generation();
       await writeFile(join(entry, "inblob"), reportData);
       const quote = await readFile(join(entry, "outblob"));
       const after = await generation();
       if (after !== before + 1) {
-        throw new StageFailure("platform/generation", `the report entry changed under us: ${before} → ${after}`);
+        throw new StageFailure(
+          "platform/generation",
+          `the report entry changed under us: ${before} → ${after}`,
+        );
       }
       if (quote.length === 0 || quote.length > quoteLimit) {
         throw new StageFailure("platform/quote-size", `the host's quote has ${quote.length} bytes`);
@@ -87,7 +94,10 @@ export function tsmPlatform(requester: string, paths: TsmPaths = kernelPaths): P
       const expected = await extended(await read("rtmr3:sha384"), digest);
       await writeFile(register("rtmr3:sha384"), digest, { flag: "r+" });
       if (Buffer.compare(await read("rtmr3:sha384"), expected) !== 0) {
-        throw new StageFailure("platform/extend", "RTMR3 does not hold what was extended: something else wrote to it");
+        throw new StageFailure(
+          "platform/extend",
+          "RTMR3 does not hold what was extended: something else wrote to it",
+        );
       }
     },
 
@@ -99,7 +109,8 @@ export function tsmPlatform(requester: string, paths: TsmPaths = kernelPaths): P
 
     async bootLog() {
       const log = await readFile(name === "tdx" ? paths.ccel : paths.tpmLog);
-      if (log.length > logLimit) throw new StageFailure("platform/boot-log", `the boot log has ${log.length} bytes`);
+      if (log.length > logLimit)
+        throw new StageFailure("platform/boot-log", `the boot log has ${log.length} bytes`);
       return log;
     },
   };
@@ -108,7 +119,10 @@ export function tsmPlatform(requester: string, paths: TsmPaths = kernelPaths): P
 async function withLimit<T>(work: Promise<T>, ms: number): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const limit = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new StageFailure("platform/quote-timeout", `no quote within ${ms / 1000} s`)), ms);
+    timer = setTimeout(
+      () => reject(new StageFailure("platform/quote-timeout", `no quote within ${ms / 1000} s`)),
+      ms,
+    );
   });
   try {
     return await Promise.race([work, limit]);

@@ -11,12 +11,18 @@ import type { Syscalls } from "../syscalls.ts";
 const samples = 8;
 
 /** Throws unless `instruction` gives `samples` values that are neither constant nor all zeros or ones. */
-export function sampleCpu(syscalls: Pick<Syscalls, "cpuRandom">, instruction: "rdrand" | "rdseed"): BigUint64Array {
+export function sampleCpu(
+  syscalls: Pick<Syscalls, "cpuRandom">,
+  instruction: "rdrand" | "rdseed",
+): BigUint64Array {
   const values = new BigUint64Array(samples);
   for (let i = 0; i < samples; i++) {
     const value = syscalls.cpuRandom(instruction);
     if (value === undefined) {
-      throw new StageFailure(`entropy/no-${instruction}`, `${instruction} is missing or gives nothing: no entropy without it`);
+      throw new StageFailure(
+        `entropy/no-${instruction}`,
+        `${instruction} is missing or gives nothing: no entropy without it`,
+      );
     }
     values[i] = value;
   }
@@ -47,7 +53,8 @@ function kernelLog(): string[] {
  * A record is `priority,sequence,microseconds,flags;text` (Documentation/ABI/testing/dev-kmsg).
  */
 export function seededAt(records: readonly string[]): number | undefined {
-  const text = (start: string) => records.findIndex((line) => line.slice(line.indexOf(";") + 1).startsWith(start));
+  const text = (start: string) =>
+    records.findIndex((line) => line.slice(line.indexOf(";") + 1).startsWith(start));
   const seeded = text("random: crng init done");
   if (seeded < 0 || seeded > text("Run /")) return undefined;
   return Number(records[seeded]!.split(",")[2]) / 1e6;
@@ -61,7 +68,10 @@ export const entropy: Stage = {
     const generator = "/sys/class/misc/hw_random/rng_current";
     const current = existsSync(generator) ? readFileSync(generator, "utf8").trim() : "none";
     if (current !== "none") {
-      throw new StageFailure("entropy/host-generator", `the kernel draws from '${current}', which belongs to the host`);
+      throw new StageFailure(
+        "entropy/host-generator",
+        `the kernel draws from '${current}', which belongs to the host`,
+      );
     }
     const at = seededAt(kernelLog());
     if (at === undefined) {
@@ -72,7 +82,8 @@ export const entropy: Stage = {
     const file = openSync("/dev/random", "r");
     try {
       const block = Buffer.alloc(64);
-      if (readSync(file, block) !== block.length) throw new StageFailure("entropy/short-read", "/dev/random gave too little");
+      if (readSync(file, block) !== block.length)
+        throw new StageFailure("entropy/short-read", "/dev/random gave too little");
     } finally {
       closeSync(file);
     }

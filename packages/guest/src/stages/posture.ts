@@ -50,14 +50,20 @@ const knownPci = new Map([
 function checkDevices(): string {
   const functions = list("/sys/bus/pci/devices");
   for (const address of functions) {
-    const id = `${read(`/sys/bus/pci/devices/${address}/vendor`)}:${read(`/sys/bus/pci/devices/${address}/device`)}`.replaceAll("0x", "");
+    const id =
+      `${read(`/sys/bus/pci/devices/${address}/vendor`)}:${read(`/sys/bus/pci/devices/${address}/device`)}`.replaceAll(
+        "0x",
+        "",
+      );
     require(knownPci.has(id), "pci-device", `unknown PCI device ${id} at ${address}`);
   }
   for (const device of list("/sys/bus/virtio/devices")) {
     // A string of '0' and '1', feature bit 0 first (drivers/virtio/virtio.c, features_show).
     const features = read(`/sys/bus/virtio/devices/${device}/features`);
-    require(features[32] === "1", "virtio-legacy", `${device} is not a modern virtio device (VIRTIO_F_VERSION_1)`);
-    require(features[34] !== "1", "virtio-packed", `${device} offers packed rings, which this image does not accept`);
+    require(features[32] ===
+      "1", "virtio-legacy", `${device} is not a modern virtio device (VIRTIO_F_VERSION_1)`);
+    require(features[34] !==
+      "1", "virtio-packed", `${device} offers packed rings, which this image does not accept`);
   }
   // Nothing that appears later gets a driver.
   for (const bus of ["pci", "virtio"]) writeFileSync(`/sys/bus/${bus}/drivers_autoprobe`, "0");
@@ -70,14 +76,19 @@ function checkClock(flavour: string): void {
   require(current === "tsc", "clock-source", `the clock source is '${current}', expected tsc`);
   // Without CPUID's frequency leaf (plain QEMU) the TSC is calibrated against the PM timer, in development only.
   const allowed = flavour === "development" ? ["tsc", "acpi_pm"] : ["tsc"];
-  const extra = read(`${directory}/available_clocksource`).split(/\s+/).filter((name) => !allowed.includes(name));
+  const extra = read(`${directory}/available_clocksource`)
+    .split(/\s+/)
+    .filter((name) => !allowed.includes(name));
   require(extra.length === 0, "clock-source", `other clock sources are available: ${extra.join(", ")}`);
 }
 
 function checkRoot(): void {
-  const mounts = read("/proc/mounts").split("\n").map((line) => line.split(" "));
+  const mounts = read("/proc/mounts")
+    .split("\n")
+    .map((line) => line.split(" "));
   const root = mounts.find(([, at]) => at === "/");
-  require(root?.[2] === "erofs" && root[3]!.split(",").includes("ro"), "root", `the root is ${root?.join(" ")}`);
+  require(root?.[2] === "erofs" &&
+    root[3]!.split(",").includes("ro"), "root", `the root is ${root?.join(" ")}`);
   const foreign = mounts.find(([device, at]) => device!.startsWith("/dev/") && at !== "/");
   require(foreign === undefined, "mount", `a block device is mounted at ${foreign?.[1]}`);
   const lockdown = read("/sys/kernel/security/lockdown");
@@ -97,7 +108,9 @@ function applySysctls(): void {
 function checkPlatform({ config, platform }: Context): void {
   const registers = existsSync("/sys/devices/virtual/misc/tdx_guest/measurements");
   if (config.flavour === "production") {
-    require(/\btdx_guest\b/.test(read("/proc/cpuinfo")), "no-tee", "this CPU is not a TDX guest's: a production image runs nowhere else");
+    require(/\btdx_guest\b/.test(
+      read("/proc/cpuinfo"),
+    ), "no-tee", "this CPU is not a TDX guest's: a production image runs nowhere else");
     require(platform.name === "tdx", "no-ccel", "the firmware left no CCEL event log");
   }
   require(registers, "no-registers", "the kernel offers no measurement registers (is a TPM attached, and does its log replay?)");

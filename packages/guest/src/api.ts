@@ -1,0 +1,119 @@
+/**
+ * The application's window into its guest: HTTP over the Unix socket `/run/caisson.sock`.
+ *
+ *   GET  /info                                 who this is
+ *   POST /key       {"path", "purpose"}        a key of 32 bytes derived from the released one
+ *   POST /evidence  {"nonce": hex}             fresh evidence over report data of scheme `caisson/app/v1`
+ *
+ * Nothing here extends a register. Requests are bounded; a quote is made one at a time, at most `waitingLimit` wait.
+ */
+import { chmodSync, chownSync, rmSync } from "node:fs";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { deriveApplicationKey } from "@caisson/protocol/derivation";
+import { reportData } from "@caisson/verify/report-data";
+import * as z from "zod/mini";
+import type { Context } from "./stage.ts";
+
+const bodyLimit = 4096;
+const waitingLimit = 8;
+const name = z.string().check(z.regex(/^[\w./-]{1,256}$/));
+const keyRequest = z.strictObject({ path: name, purpose: name });
+const evidenceRequest = z.strictObject({ nonce: z.string().check(z.regex(/^(?:[0-9a-f]{2}){8,64}$/)) });
+
+class Refusal extends Error {
+  readonly status: number;
+  constructor(status: number, message: string) {
+    super(message);
+    this.status = status;
+  }
+}
+
+const hex = (bytes: Uint8Array | undefined): string => Buffer.from(bytes ?? []).toString("hex");
+
+async function body(request: IncomingMessage): Promise<unknown> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    size += chunk.length;
+    if (size > bodyLimit) throw new Refusal(413, `a request has at most ${bodyLimit} bytes`);
+    chunks.push(chunk);
+  }
+  try {
+    return JSON.parse(Buffer.concat(chunks).toString("utf8"));
+  } catch {
+    throw new Refusal(400, "the request is not JSON");
+  }
+}
+
+function checked<T>(schema: z.ZodMiniType<T>, value: unknown): T {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  const [issue] = result.error.issues;
+  throw new Refusal(400, `${issue?.path.join(".") || "request"}: ${issue?.message}`);
+}
+
+/** What the socket answers; `route` is `"GET /info"` and the like. Throws Refusal. */
+async function answer(context: Context, route: string, request: IncomingMessage): Promise<unknown> {
+  switch (route) {
+    case "GET /info":
+      return {
+        name: context.config.app.name,
+        flavour: context.config.flavour,
+        platform: context.platform.name,
+        appId: hex(context.appId),
+        instanceId: hex(context.instanceId),
+        keyProvider: context.keys?.kms ?? null,
+        clockAlarm: context.clockAlarm === true,
+      };
+    case "POST /key": {
+      const { path, purpose } = checked(keyRequest, await body(request));
+      if (context.keys === undefined) throw new Refusal(404, "this application has no key provider");
+      if (context.clockAlarm === true)
+        throw new Refusal(503, "keys are frozen: the clock and its sources disagree");
+      return { key: hex(deriveApplicationKey(context.keys.root, path, purpose)) };
+    }
+    case "POST /evidence": {
+      const { nonce } = checked(evidenceRequest, await body(request));
+      const bound = await reportData("caisson/app/v1", { nonce: Buffer.from(nonce, "hex") });
+      return context.attest(bound, { scheme: "caisson/app/v1", fields: { nonce } });
+    }
+    default:
+      throw new Refusal(404, `there is no ${route}`);
+  }
+}
+
+/** Starts serving at `path`, which then belongs to the application's user. */
+export async function serveApplication(context: Context, path: string): Promise<Server> {
+  let waiting = 0;
+  const respond = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    const reply = (status: number, value: unknown): void => {
+      const text = JSON.stringify(value);
+      response.writeHead(status, {
+        "content-type": "application/json",
+        "content-length": Buffer.byteLength(text),
+      });
+      response.end(text);
+    };
+    if (waiting >= waitingLimit) return reply(429, { error: "too many requests at once" });
+    waiting++;
+    try {
+      reply(200, await answer(context, `${request.method} ${request.url}`, request));
+    } catch (error) {
+      reply(error instanceof Refusal ? error.status : 500, { error: (error as Error).message });
+    } finally {
+      waiting--;
+    }
+  };
+  const server = createServer({ requestTimeout: 10_000, headersTimeout: 5_000 }, (request, response) => {
+    void respond(request, response);
+  });
+  server.maxConnections = 64;
+  rmSync(path, { force: true });
+  await new Promise<void>((resolve, reject) => {
+    server.on("error", reject);
+    server.listen(path, resolve);
+  });
+  chownSync(path, context.config.app.user, context.config.app.group);
+  chmodSync(path, 0o600);
+  return server;
+}

@@ -1,0 +1,160 @@
+/**
+ * PID 1. Mounts the kernel's interfaces, runs the stages in order, watches the application, and powers off.
+ *
+ * Invariants: the stages run exactly once, in the order below; any failure, foreseen or not, is said on the console
+ * and ends in power-off before a key exists or with the key gone; nothing is read from the console; no child is
+ * left unreaped for long; no shell or helper program is ever run but crun.
+ */
+import { createReadStream, existsSync, mkdirSync, readFileSync, writeFileSync, writeSync } from "node:fs";
+import { type ConsoleEvent, encodeConsole } from "@caisson/protocol/console";
+import { parseGuestConfig } from "@caisson/protocol/guest-config";
+import { EventLog } from "./event-log.ts";
+import { attester } from "./evidence.ts";
+import type { Running } from "./sandbox.ts";
+import { type Context, type Stage, StageFailure } from "./stage.ts";
+import { appStage } from "./stages/app.ts";
+import { entropy } from "./stages/entropy.ts";
+import { identity } from "./stages/identity.ts";
+import { keys } from "./stages/keys.ts";
+import { posture } from "./stages/posture.ts";
+import { time } from "./stages/time.ts";
+import { loadSyscalls, MS } from "./syscalls.ts";
+import { tsmPlatform } from "./tsm.ts";
+
+type Unstamped = ConsoleEvent extends infer Event
+  ? Event extends { at: number }
+    ? Omit<Event, "at">
+    : never
+  : never;
+
+const syscalls = loadSyscalls("/usr/lib/caisson/syscalls.node");
+let application: Running | undefined;
+
+function say(event: Unstamped): void {
+  // Seconds since the kernel started; CLOCK_MONOTONIC does not move when the clock is set.
+  const at = Number(process.hrtime.bigint() / 1_000_000n) / 1000;
+  writeSync(1, encodeConsole({ at, ...event } as ConsoleEvent));
+}
+
+/** The kernel's interfaces, and the two places that can be written: both tmpfs, without programs or devices. */
+function mountAll(): void {
+  const quiet = MS.nosuid | MS.nodev | MS.noexec;
+  syscalls.mount("proc", "/proc", "proc", quiet, "hidepid=2");
+  syscalls.mount("sysfs", "/sys", "sysfs", quiet, "");
+  syscalls.mount("securityfs", "/sys/kernel/security", "securityfs", quiet, "");
+  syscalls.mount("configfs", "/sys/kernel/config", "configfs", quiet, "");
+  syscalls.mount("cgroup2", "/sys/fs/cgroup", "cgroup2", quiet, "");
+  syscalls.mount("tmpfs", "/run", "tmpfs", quiet, "mode=755,size=64m");
+  syscalls.mount("tmpfs", "/tmp", "tmpfs", quiet, "mode=1777,size=64m");
+  mkdirSync("/run/caisson", { mode: 0o700 });
+}
+
+/** Name servers that the kernel's DHCP client learned: untrusted, as every name is authenticated above it. */
+function configureResolver(): void {
+  const lines = existsSync("/proc/net/pnp") ? readFileSync("/proc/net/pnp", "utf8").split("\n") : [];
+  const servers = lines.filter((line) => /^nameserver [0-9.]+$/.test(line)).slice(0, 3);
+  writeFileSync("/run/resolv.conf", `${servers.join("\n")}\n`);
+}
+
+async function runStage(stage: Stage, context: Context): Promise<void> {
+  const started = performance.now();
+  const seconds = () => Number(((performance.now() - started) / 1000).toFixed(3));
+  say({ kind: "stage", stage: stage.name, state: "started" });
+  try {
+    const note = await stage.run(context);
+    say({
+      kind: "stage",
+      stage: stage.name,
+      state: "done",
+      seconds: seconds(),
+      ...(note !== undefined && { note }),
+    });
+  } catch (error) {
+    const reason = error instanceof StageFailure ? error.reason : `${stage.name}/internal`;
+    const message = error instanceof StageFailure ? error.message : String((error as Error).stack ?? error);
+    say({ kind: "stage", stage: stage.name, state: "failed", seconds: seconds(), reason, message });
+    throw error;
+  }
+}
+
+async function boot(): Promise<void> {
+  mountAll();
+  configureResolver();
+  syscalls.setLimit("core", 0);
+  const config = parseGuestConfig(JSON.parse(readFileSync("/etc/caisson/guest.json", "utf8")));
+  if (config.flavour === "development") {
+    say({
+      kind: "note",
+      text: "DEVELOPMENT IMAGE: it protects nothing and its evidence proves nothing about hardware",
+    });
+  }
+  const platform = tsmPlatform("caisson");
+  const log = new EventLog(platform, "/run/caisson/runtime-events.jsonl");
+  const context: Context = {
+    config,
+    platform,
+    syscalls,
+    attest: attester(platform, log),
+    log: (text) => say({ kind: "note", text }),
+    async measure(event, payload) {
+      const digest = Buffer.from(await log.append(event, payload)).toString("hex");
+      say({ kind: "measured", event, digest, payload: Buffer.from(payload).toString("hex") });
+    },
+  };
+  const boundary: Stage = {
+    name: "boundary",
+    async run({ measure }) {
+      await measure("boot-mr-done", new Uint8Array());
+      return undefined;
+    },
+  };
+  const onLine = (line: string): void => {
+    if (config.flavour === "development") say({ kind: "app", line });
+  };
+  const app = appStage(onLine, (running) => {
+    application = running;
+  });
+  for (const stage of [posture, entropy, identity, time, boundary, keys, app]) await runStage(stage, context);
+  say({ kind: "ready", port: config.app.port });
+  const status = await application!.ended;
+  throw new StageFailure("app/ended", `the application ended with status ${status}`);
+}
+
+let stopping = false;
+
+async function powerOff(reason: string): Promise<void> {
+  if (stopping) return;
+  stopping = true;
+  say({ kind: "stopping", reason });
+  try {
+    await application?.stop(5_000);
+  } finally {
+    syscalls.powerOff();
+  }
+}
+
+/** The host asks for a clean end with the ACPI power button: KEY_POWER of the only input device there can be. */
+function watchPowerButton(): void {
+  const device = "/dev/input/event0";
+  if (!existsSync(device)) return;
+  // struct input_event on x86-64: two u64 of time, u16 type, u16 code, s32 value (include/uapi/linux/input.h).
+  const KEY_POWER = 116;
+  createReadStream(device, { highWaterMark: 24 }).on("data", (event) => {
+    const bytes = event as Buffer;
+    if (bytes.length >= 24 && bytes.readUInt16LE(16) === 1 && bytes.readUInt16LE(18) === KEY_POWER) {
+      void powerOff("the host pressed the power button");
+    }
+  });
+}
+
+process.on("uncaughtException", (error) => {
+  say({ kind: "note", text: `fault in PID 1: ${error.stack ?? error.message}` });
+  void powerOff("a fault in PID 1");
+});
+
+try {
+  watchPowerButton();
+  await boot();
+} catch (error) {
+  await powerOff(error instanceof StageFailure ? error.reason : "a fault in PID 1");
+}

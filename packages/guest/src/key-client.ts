@@ -1,0 +1,218 @@
+/**
+ * The guest's side of key release: hello, evidence, answer, open.
+ *
+ * Invariants: nothing that the KMS says is used before its signature is checked against the identity that was
+ * measured as `key-provider`; the key that opens the seal exists only here and only for one exchange; keys are
+ * returned only if the KMS's clock agrees with ours. There are no retries: every exchange is a new nonce and a new
+ * quote, so the caller decides how many it can afford.
+ */
+import { verifySignature } from "@caisson/protocol/ed25519";
+import { generateSealingKey, open } from "@caisson/protocol/hpke";
+import {
+  answerLimit,
+  answerSchema,
+  answerTranscript,
+  type Denied,
+  type Exchange,
+  type Hello,
+  helloSchema,
+  helloTranscript,
+  keyReleasePaths,
+  keyReleaseVersion,
+  type Released,
+  refusalSchema,
+  sealContext,
+} from "@caisson/protocol/key-release";
+import { reportData } from "@caisson/verify/report-data";
+
+export type KeyErrorCode =
+  | "keys/unreachable"
+  | "keys/malformed"
+  | "keys/refused"
+  | "keys/denied"
+  | "keys/other-identity"
+  | "keys/signature"
+  | "keys/time"
+  | "keys/seal";
+
+/** Why there are no keys. `keys/denied` is the KMS's own, signed word; `denial` is its code. */
+export class KeyError extends Error {
+  readonly kind = "rejected";
+  readonly code: KeyErrorCode;
+  readonly denial?: string;
+  constructor(code: KeyErrorCode, message: string, denial?: string) {
+    super(message);
+    this.code = code;
+    if (denial !== undefined) this.denial = denial;
+  }
+}
+
+/** Sends JSON to a path of the KMS and returns the JSON that came back, whatever the status. */
+export type Post = (path: string, body: object) => Promise<unknown>;
+
+export interface KeyRequest {
+  post: Post;
+  /** The identity that was measured as `key-provider`, 32 bytes. */
+  identityKey: Uint8Array;
+  /** This machine's evidence document over 64 bytes of report data. */
+  evidence: (reportData: Uint8Array) => Promise<unknown>;
+  /** The verified clock, milliseconds since 1970. */
+  now: () => number;
+  /** How far the KMS's clock may lie outside of the time that the request took, in milliseconds. */
+  toleranceMs: number;
+}
+
+/** 32 bytes each; `app` and `instance` are the ids (hex) for which the KMS derived them. */
+export interface ReleasedKeys {
+  applicationKey: Uint8Array;
+  instanceKey: Uint8Array;
+  keyVersion: number;
+  app: string;
+  instance: string;
+  /** The KMS's signed time, milliseconds since 1970. */
+  time: number;
+}
+
+/** One exchange. Throws KeyError; errors of `evidence` pass through. */
+export async function requestKeys(request: KeyRequest): Promise<ReleasedKeys> {
+  const hello = await sayHello(request);
+  const sealing = await generateSealingKey();
+  const exchange: Exchange = {
+    nonce: Uint8Array.fromHex(hello.nonce),
+    identityKey: request.identityKey,
+    ephemeralKey: sealing.publicKey,
+  };
+  const evidence = await request.evidence(await quotedData(exchange));
+
+  const sent = request.now();
+  const answer = await askForKeys(request, exchange, evidence);
+  const received = request.now();
+
+  if (answer.outcome === "denied") {
+    throw new KeyError("keys/denied", `the KMS refuses: ${answer.message}   [${answer.code}]`, answer.code);
+  }
+  checkTime(answer.time, sent, received, request.toleranceMs);
+  const keys = await openSeal(sealing.pair, exchange, answer);
+  const { keyVersion, app, instance, time } = answer;
+  return {
+    applicationKey: keys.slice(0, 32),
+    instanceKey: keys.slice(32),
+    keyVersion,
+    app,
+    instance,
+    time,
+  };
+}
+
+async function sayHello({ post, identityKey }: KeyRequest): Promise<Hello> {
+  const hello = parse(helloSchema, await reach(post, keyReleasePaths.hello, { version: keyReleaseVersion }));
+  if (hello.identityKey !== identityKey.toHex()) {
+    throw new KeyError(
+      "keys/other-identity",
+      `the KMS says that it is ${hello.identityKey}; measured was ${identityKey.toHex()}`,
+    );
+  }
+  if (!verifySignature(identityKey, helloTranscript(hello), Uint8Array.fromHex(hello.signature))) {
+    throw new KeyError("keys/signature", "the KMS's hello is not signed by the identity that was measured");
+  }
+  return hello;
+}
+
+function quotedData({ nonce, identityKey, ephemeralKey }: Exchange): Promise<Uint8Array> {
+  return reportData(keyReleaseVersion, { nonce, kmsIdentityKey: identityKey, ephemeralKey });
+}
+
+async function askForKeys(
+  request: KeyRequest,
+  exchange: Exchange,
+  evidence: unknown,
+): Promise<Released | Denied> {
+  const body = {
+    version: keyReleaseVersion,
+    nonce: exchange.nonce.toHex(),
+    ephemeralKey: exchange.ephemeralKey.toHex(),
+    evidence,
+  };
+  const answer = parse(answerSchema, await reach(request.post, keyReleasePaths.release, body));
+  const signature = Uint8Array.fromHex(answer.signature);
+  if (!verifySignature(request.identityKey, answerTranscript(exchange, answer), signature)) {
+    throw new KeyError(
+      "keys/signature",
+      "the KMS's answer is not signed, for this exchange, by the identity that was measured",
+    );
+  }
+  return answer;
+}
+
+/** The KMS read its clock between our sending and our receiving; anything outside is a clock that is wrong. */
+function checkTime(time: number, sent: number, received: number, toleranceMs: number): void {
+  const difference = time < sent ? time - sent : time > received ? time - received : 0;
+  if (!(Math.abs(difference) <= toleranceMs)) {
+    throw new KeyError(
+      "keys/time",
+      `the KMS's clock is ${difference} ms from ours; at most ${toleranceMs} ms are tolerated`,
+    );
+  }
+}
+
+async function openSeal(pair: CryptoKeyPair, exchange: Exchange, answer: Released): Promise<Uint8Array> {
+  const { enc, ciphertext } = answer.sealed;
+  const sealed = { enc: Uint8Array.fromHex(enc), ciphertext: Uint8Array.fromHex(ciphertext) };
+  try {
+    return await open(pair, sealed, sealContext(exchange, answer));
+  } catch {
+    throw new KeyError("keys/seal", "the sealed keys do not open with the key that was quoted");
+  }
+}
+
+async function reach(post: Post, path: string, body: object): Promise<unknown> {
+  let answer: unknown;
+  try {
+    answer = await post(path, body);
+  } catch (error) {
+    const cause = error instanceof Error && error.cause instanceof Error ? `: ${error.cause.message}` : "";
+    throw new KeyError("keys/unreachable", `${path}: ${(error as Error).message}${cause}`);
+  }
+  const refusal = refusalSchema.safeParse(answer);
+  if (refusal.success) {
+    const { code, message } = refusal.data.error;
+    throw new KeyError("keys/refused", `${path}: ${message}   [${code}, not signed]`);
+  }
+  return answer;
+}
+
+interface Parser<T> {
+  safeParse(value: unknown): { success: true; data: T } | { success: false; error: { issues: Issue[] } };
+}
+interface Issue {
+  path: PropertyKey[];
+  message: string;
+}
+
+function parse<T>(schema: Parser<T>, value: unknown): T {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  const [issue] = result.error.issues;
+  throw new KeyError("keys/malformed", `the KMS's message: ${issue?.path.join(".")}: ${issue?.message}`);
+}
+
+/** `post` over HTTP to a base URL. Bounded: 16 KiB of answer, `timeoutMs` for each request, no redirects. */
+export function httpPost(url: string, timeoutMs: number): Post {
+  return async (path, body) => {
+    const response = await fetch(new URL(path, url), {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify(body),
+      redirect: "error",
+      signal: AbortSignal.timeout(timeoutMs),
+    });
+    const chunks: Uint8Array[] = [];
+    let size = 0;
+    for await (const chunk of response.body ?? []) {
+      size += chunk.length;
+      if (size > answerLimit) throw new RangeError(`the answer is longer than ${answerLimit} bytes`);
+      chunks.push(chunk);
+    }
+    return JSON.parse(Buffer.concat(chunks).toString("utf8"));
+  };
+}

@@ -1,0 +1,69 @@
+/**
+ * Starts the application in its sandbox and waits until it accepts connections. Its root comes out of the verity
+ * image; of the guest it sees its key file, the socket of `api.ts` and the resolver configuration.
+ */
+import { chmodSync, chownSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+import { serveApplication } from "../api.ts";
+import { type Running, type Share, startApplication } from "../sandbox.ts";
+import { type Context, type Stage, StageFailure } from "../stage.ts";
+
+const socket = "/run/caisson/app.sock";
+const keyFile = "/run/caisson/app-key";
+const resolver = "/run/resolv.conf";
+const readyLimitMs = 120_000;
+
+function accepts(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const probe = connect({ port, host: "127.0.0.1" });
+    probe.once("connect", () => {
+      probe.destroy();
+      resolve(true);
+    });
+    probe.once("error", () => resolve(false));
+  });
+}
+
+/** The key reaches the application as a file in tmpfs that only its user can read. */
+function shares(context: Context): Share[] {
+  const { user, group } = context.config.app;
+  const list: Share[] = [{ source: socket, destination: "/run/caisson.sock", writable: true }];
+  if (context.keys !== undefined) {
+    writeFileSync(keyFile, Buffer.from(context.keys.root).toString("hex"), { mode: 0o400, flag: "wx" });
+    chownSync(keyFile, user, group);
+    list.push({ source: keyFile, destination: "/run/secrets/caisson-key" });
+  }
+  if (existsSync("/app/rootfs/etc/resolv.conf"))
+    list.push({ source: resolver, destination: "/etc/resolv.conf" });
+  return list;
+}
+
+/** The stage, and the running application once it is up. */
+export function appStage(onLine: (line: string) => void, started: (running: Running) => void): Stage {
+  return {
+    name: "app",
+    async run(context) {
+      mkdirSync("/run/caisson", { recursive: true });
+      chmodSync("/run/caisson", 0o711);
+      await serveApplication(context, socket);
+      const running = await startApplication(context.config.app, shares(context), context.syscalls, onLine);
+      started(running);
+      let ended: number | undefined;
+      void running.ended.then((status) => {
+        ended = status;
+      });
+      const limit = performance.now() + readyLimitMs;
+      while (!(await accepts(context.config.app.port))) {
+        if (ended !== undefined)
+          throw new StageFailure("app/ended", `the application ended with status ${ended}`);
+        if (performance.now() > limit) {
+          throw new StageFailure("app/not-ready", `nothing listens on port ${context.config.app.port}`);
+        }
+        await sleep(100);
+      }
+      await context.measure("system-ready", new Uint8Array());
+      return `pid ${running.pid}, port ${context.config.app.port}`;
+    },
+  };
+}

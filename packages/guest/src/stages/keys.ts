@@ -1,0 +1,81 @@
+/**
+ * The application's keys: the KMS is named and measured first, then asked, then believed only as far as its
+ * signature under the measured identity goes. Without a KMS the event says so and there are no keys.
+ */
+import { keyProvider } from "@caisson/protocol/identity";
+import { KeyError, type Post, requestKeys } from "../key-client.ts";
+import { type Context, type Stage, StageFailure } from "../stage.ts";
+
+/** How far the KMS's signed time may lie from ours, after both were agreed with several operators. */
+const toleranceMs = 2_000;
+const requestLimitMs = 60_000;
+const answerLimit = 64 * 1024;
+
+/** The KMS's address from the host, and its identity: pinned by the image, or named by the host. */
+function chooseKms({ config, instance }: Context): { url: URL; identityKey: Uint8Array } | undefined {
+  const pinned = config.kms?.identity;
+  const named = instance?.kms;
+  if (named === undefined) {
+    if (pinned === undefined) return undefined;
+    throw new StageFailure(
+      "keys/no-address",
+      "this image pins a KMS, but the instance document names no address",
+    );
+  }
+  if (pinned !== undefined && named.identity !== undefined && named.identity !== pinned) {
+    throw new StageFailure(
+      "keys/other-identity",
+      `this image pins KMS ${pinned}, the host names ${named.identity}`,
+    );
+  }
+  const identity = pinned ?? named.identity;
+  if (identity === undefined)
+    throw new StageFailure("keys/no-identity", "neither image nor host names the KMS's identity");
+  if (!URL.canParse(named.url)) throw new StageFailure("keys/address", `'${named.url}' is no URL`);
+  return { url: new URL(named.url), identityKey: Buffer.from(identity, "hex") };
+}
+
+function poster(base: URL): Post {
+  return async (path, body) => {
+    const response = await fetch(new URL(path, base), {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify(body),
+      redirect: "error",
+      signal: AbortSignal.timeout(requestLimitMs),
+    });
+    const text = await response.text();
+    if (text.length > answerLimit) throw new Error(`the KMS's answer has ${text.length} characters`);
+    return JSON.parse(text);
+  };
+}
+
+export const keys: Stage = {
+  name: "keys",
+  async run(context) {
+    const kms = chooseKms(context);
+    await context.measure("key-provider", keyProvider(kms?.identityKey));
+    if (kms === undefined) return "no key provider";
+    try {
+      const released = await requestKeys({
+        post: poster(kms.url),
+        identityKey: kms.identityKey,
+        evidence: (reportData) =>
+          context.attest(reportData, {
+            scheme: "raw",
+            fields: { data: Buffer.from(reportData).toString("hex") },
+          }),
+        now: Date.now,
+        toleranceMs,
+      });
+      context.keys = { root: released.applicationKey, kms: Buffer.from(kms.identityKey).toString("hex") };
+      return `released by KMS ${context.keys.kms.slice(0, 16)}…, key version ${released.keyVersion}`;
+    } catch (error) {
+      if (!(error instanceof KeyError)) throw error;
+      throw new StageFailure(
+        error.denial === undefined ? error.code : `keys/denied/${error.denial}`,
+        error.message,
+      );
+    }
+  },
+};

@@ -1,0 +1,172 @@
+/**
+ * One running machine: swtpm, the quoting service and QEMU in a directory of their own that goes when they end.
+ * The guest's console is read line by line, kept in a log, and decoded for whoever shows the boot.
+ */
+import type { ChildProcess } from "node:child_process";
+import { EventEmitter } from "node:events";
+import {
+  closeSync,
+  constants,
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
+import type { Server } from "node:net";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { createInterface } from "node:readline";
+import { type ConsoleEvent, decodeConsole } from "@caisson/protocol/console";
+import { end, exited, start, waitForFile } from "./child.ts";
+import { HostError } from "./errors.ts";
+import { emulatedMachine, type Shape } from "./machine.ts";
+import { Qmp } from "./qmp.ts";
+import { type SignQuote, serveQuotes } from "./quoting.ts";
+import { startTpm } from "./swtpm.ts";
+
+export interface VmOptions {
+  shape: Shape;
+  firmwareCode: string;
+  /** Template; each machine gets its own copy. */
+  firmwareVariables: string;
+  kernel: string;
+  commandLine: string;
+  rootfs: string;
+  /** Bytes of the instance document's device. */
+  instance: Uint8Array;
+  forwards: readonly { host: number; guest: number }[];
+  signQuote: SignQuote;
+  accelerator: "kvm" | "tcg";
+  /** Where the console's log is kept, whatever happens. */
+  serialLog: string;
+  /** The machine is killed when it is still there after this. */
+  limitMs: number;
+  /** Appended to QEMU's arguments: how tests play the hostile host. */
+  extraArguments?: readonly string[];
+}
+
+interface VmEvents {
+  console: [event: ConsoleEvent];
+  line: [line: string];
+}
+
+export class Vm extends EventEmitter<VmEvents> {
+  /** Everything the guest has said so far. */
+  readonly events: ConsoleEvent[] = [];
+  /** Resolves when QEMU is gone and everything of this machine is cleaned up. */
+  readonly ended: Promise<number | NodeJS.Signals>;
+  readonly #qemu: ChildProcess;
+  readonly #directory: string;
+
+  private constructor(qemu: ChildProcess, directory: string, serialLog: string, tidy: () => Promise<void>) {
+    super();
+    this.#qemu = qemu;
+    this.#directory = directory;
+    const log = openSync(serialLog, "w");
+    const console = createInterface({ input: qemu.stdout! });
+    console.on("line", (line) => {
+      writeSync(log, `${line}\n`);
+      this.emit("line", line);
+      const event = decodeConsole(line);
+      if (event === undefined) return;
+      this.events.push(event);
+      this.emit("console", event);
+    });
+    const read = new Promise<void>((resolve) => {
+      console.once("close", resolve);
+    });
+    this.ended = exited(qemu).then(async (status) => {
+      await read;
+      closeSync(log);
+      await tidy();
+      return status;
+    });
+  }
+
+  /** Starts everything; resolves when QEMU runs. Throws HostError; nothing is left behind then. */
+  static async start(options: VmOptions): Promise<Vm> {
+    const directory = mkdtempSync(join(tmpdir(), "caisson-vm-"));
+    let quotes: Server | undefined;
+    let tpm: ChildProcess | undefined;
+    let timer: NodeJS.Timeout | undefined;
+    const tidy = async (): Promise<void> => {
+      clearTimeout(timer);
+      quotes?.close();
+      if (tpm !== undefined) await end(tpm);
+      rmSync(directory, { recursive: true, force: true });
+    };
+    try {
+      mkdirSync(dirname(options.serialLog), { recursive: true });
+      const parts = {
+        ...options,
+        instance: join(directory, "instance.img"),
+        firmwareVariables: join(directory, "variables.fd"),
+        tpmSocket: join(directory, "tpm.sock"),
+        qmpSocket: join(directory, "qmp.sock"),
+        quoteSocket: join(directory, "quotes.sock"),
+      };
+      writeFileSync(parts.instance, options.instance);
+      copyFileSync(options.firmwareVariables, parts.firmwareVariables, constants.COPYFILE_FICLONE);
+      quotes = await serveQuotes(parts.quoteSocket, options.signQuote);
+      tpm = (await startTpm(directory)).process;
+      const args = [...emulatedMachine(options.shape, parts), ...(options.extraArguments ?? [])];
+      const qemu = await start("qemu-system-x86_64", args, "qemu-system-x86");
+      let said = "";
+      qemu.stderr!.setEncoding("utf8").on("data", (text: string) => {
+        said = (said + text).slice(-2000);
+      });
+      const vm = new Vm(qemu, directory, options.serialLog, tidy);
+      timer = setTimeout(() => vm.kill(), options.limitMs);
+      await waitForFile(parts.qmpSocket, qemu).catch((error: unknown) => {
+        throw error instanceof HostError
+          ? new HostError(error.code, error.message, { facts: [["QEMU said", said.trim()]] })
+          : error;
+      });
+      return vm;
+    } catch (error) {
+      await tidy();
+      throw error;
+    }
+  }
+
+  /** A connection to QEMU's control socket; the caller closes it. */
+  qmp(): Promise<Qmp> {
+    return Qmp.connect(join(this.#directory, "qmp.sock"));
+  }
+
+  /** The next event for which `wanted` holds, past ones included; undefined when the machine ends first. */
+  async event(wanted: (event: ConsoleEvent) => boolean): Promise<ConsoleEvent | undefined> {
+    const past = this.events.find(wanted);
+    if (past !== undefined) return past;
+    return new Promise((resolve) => {
+      const look = (event: ConsoleEvent): void => {
+        if (!wanted(event)) return;
+        this.off("console", look);
+        resolve(event);
+      };
+      this.on("console", look);
+      void this.ended.then(() => resolve(this.events.find(wanted)));
+    });
+  }
+
+  /** Asks for a clean power-off (ACPI power button), then kills after `graceMs`. */
+  async powerDown(graceMs = 15_000): Promise<void> {
+    try {
+      const qmp = await this.qmp();
+      await qmp.execute("system_powerdown");
+      qmp.close();
+    } catch {
+      this.kill();
+    }
+    const timer = setTimeout(() => this.kill(), graceMs);
+    await this.ended;
+    clearTimeout(timer);
+  }
+
+  kill(): void {
+    this.#qemu.kill("SIGKILL");
+  }
+}
