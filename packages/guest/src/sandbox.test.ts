@@ -1,0 +1,65 @@
+import { deepEqual, equal, ok } from "node:assert/strict";
+import { test } from "node:test";
+import type { AppConfig } from "@caisson/protocol/guest-config";
+import { runtimeConfig } from "./sandbox.ts";
+import { seccompProfile } from "./seccomp.ts";
+
+const app: AppConfig = {
+  name: "hello",
+  image: "00".repeat(32),
+  arguments: ["/usr/bin/node", "/server.mjs"],
+  environment: { PORT: "8080" },
+  workingDirectory: "/",
+  user: 10001,
+  group: 10001,
+  port: 8080,
+  memory: 128 * 2 ** 20,
+  pids: 64,
+};
+
+interface Config {
+  root: { path: string; readonly: boolean };
+  process: { user: object; noNewPrivileges: boolean; capabilities: Record<string, string[]>; env: string[] };
+  mounts: { destination: string; type: string; options: string[] }[];
+  linux: { namespaces: { type: string }[]; devices?: unknown[]; maskedPaths: string[] };
+}
+const config = runtimeConfig(app, "/app/rootfs", [{ source: "/run/k", destination: "/run/key" }]) as Config;
+
+test("no capability in any set, no new privileges, no root, a read-only root", () => {
+  deepEqual(Object.values(config.process.capabilities).flat(), []);
+  equal(config.process.noNewPrivileges, true);
+  deepEqual(config.process.user, { uid: 10001, gid: 10001 });
+  equal(config.root.readonly, true);
+});
+
+test("no device beyond the runtime's defaults, nothing of /sys, every mount nosuid", () => {
+  equal(config.linux.devices, undefined);
+  ok(config.mounts.every(({ destination }) => !destination.startsWith("/sys")));
+  ok(config.mounts.every(({ options }) => options.includes("nosuid")));
+});
+
+test("what is shared with the guest is read-only unless it says otherwise", () => {
+  const share = config.mounts.find(({ destination }) => destination === "/run/key");
+  ok(share?.options.includes("ro") && share.options.includes("bind"));
+});
+
+const forbidden =
+  `acct add_key bpf chroot clock_adjtime clock_settime clone3 delete_module finit_module fanotify_init
+  init_module io_uring_setup io_uring_enter io_uring_register ioperm iopl kcmp kexec_load kexec_file_load keyctl mount
+  mount_setattr move_mount move_pages name_to_handle_at nfsservctl open_by_handle_at open_tree perf_event_open
+  personality pidfd_getfd pivot_root process_vm_readv process_vm_writev ptrace quotactl reboot request_key setns
+  settimeofday sethostname swapoff swapon syslog umount2 unshare userfaultfd vhangup`.split(/\s+/);
+
+test("the seccomp profile allows no call that mounts, traces, loads code or makes namespaces", () => {
+  const allowed = seccompProfile.syscalls.flatMap(({ names }) => names);
+  deepEqual(
+    allowed.filter((name) => forbidden.includes(name)),
+    [],
+  );
+  equal(seccompProfile.defaultAction, "SCMP_ACT_ERRNO");
+});
+
+test("no call is listed twice, but socket, which is by address family", () => {
+  const names = seccompProfile.syscalls.flatMap((rule) => rule.names).filter((name) => name !== "socket");
+  equal(new Set(names).size, names.length);
+});

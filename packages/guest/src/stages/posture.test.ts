@@ -1,0 +1,33 @@
+import { deepEqual, doesNotThrow, throws } from "node:assert/strict";
+import { test } from "node:test";
+import { checkCommandLine, tokens } from "./posture.ts";
+
+const root = `dm-mod.create="root,,,ro,0 80 verity 1 /dev/vda /dev/vda 4096 4096 10 10 sha256 ${"a1".repeat(32)} ${"00".repeat(32)} 1 panic_on_corruption"`;
+const expected = ["console=ttyS0", "dm-mod.create=", "tsc=reliable", "--", "/usr/lib/caisson/init.mjs"];
+const live = ["console=ttyS0", root, "tsc=reliable", "--", "/usr/lib/caisson/init.mjs"];
+
+test("a quoted value is one token", () => {
+  deepEqual(tokens(`a ${root}  b\n`), ["a", root, "b"]);
+});
+
+test("the measured command line is accepted", () => {
+  doesNotThrow(() => checkCommandLine(live.join(" "), expected));
+});
+
+const changes: Record<string, string[]> = {
+  "a token added at the end": [...live, "init=/bin/sh"],
+  "a token added in the middle": live.toSpliced(1, 0, "clearcpuid=rdrand"),
+  "a token dropped": live.toSpliced(2, 1),
+  "a token repeated": live.toSpliced(2, 0, "tsc=reliable"),
+  "two tokens swapped": live.toSpliced(1, 2, live[2]!, live[1]!),
+  "a verity table that does not panic": live.with(1, root.replace(" 1 panic_on_corruption", "")),
+  "a verity table on another device": live.with(1, root.replaceAll("/dev/vda", "/dev/vdb")),
+  "a writable root": live.with(1, root.replace(",ro,", ",rw,")),
+  "an upper-case root hash": live.with(1, root.replace(/a1/g, "A1")),
+  "a second table in the same token": live.with(1, root.replace(/"$/, ';x,,,rw,0 8 linear /dev/vdb 0"')),
+};
+for (const [name, changed] of Object.entries(changes)) {
+  test(`refused: ${name}`, () => {
+    throws(() => checkCommandLine(changed.join(" "), expected), { reason: "posture/command-line" });
+  });
+}
