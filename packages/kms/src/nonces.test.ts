@@ -1,0 +1,86 @@
+import { equal } from "node:assert/strict";
+import test from "node:test";
+import fc from "fast-check";
+import { Nonces } from "./nonces.ts";
+import { addressGroup, RateLimiter } from "./rate-limit.ts";
+
+const start = 1_700_000_000_000;
+
+test("a nonce is good once, for 60 seconds", () => {
+  const nonces = new Nonces();
+  const nonce = nonces.issue(start);
+  equal(nonces.use(nonce, start + 60_000), undefined);
+  equal(nonces.use(nonce, start + 60_000), "nonce/used");
+  equal(nonces.use(nonces.issue(start), start + 60_001), "nonce/expired");
+  equal(nonces.use(nonces.issue(start), start - 1), "nonce/expired");
+});
+
+test("a used nonce stays used until it is too old", () => {
+  const nonces = new Nonces();
+  const nonce = nonces.issue(start);
+  nonces.use(nonce, start);
+  for (let at = start; at <= start + 60_000; at += 5000) equal(nonces.use(nonce, at), "nonce/used");
+  equal(nonces.use(nonce, start + 60_001), "nonce/expired");
+});
+
+test("nonces of another process, and anything else, are unknown", () => {
+  const nonces = new Nonces();
+  equal(nonces.use(new Nonces().issue(start), start), "nonce/unknown");
+  const nonce = nonces.issue(start);
+  fc.assert(
+    fc.property(fc.nat(255), (bit) => {
+      const changed = Uint8Array.from(nonce);
+      changed[bit >> 3]! ^= 1 << (bit & 7);
+      equal(nonces.use(changed, start), "nonce/unknown");
+    }),
+  );
+  fc.assert(
+    fc.property(fc.uint8Array({ maxLength: 64 }), (bytes) => nonces.use(bytes, start) === "nonce/unknown"),
+  );
+});
+
+test("issuing costs no memory; used nonces are bounded, and none is forgotten early", () => {
+  const nonces = new Nonces(3);
+  for (let i = 0; i < 1000; i++) nonces.issue(start);
+  equal(nonces.size, 0);
+  const used = [1, 2, 3].map((n) => nonces.issue(start + n));
+  for (const nonce of used) equal(nonces.use(nonce, start + 10), undefined);
+  equal(nonces.use(nonces.issue(start + 10), start + 10), "nonce/busy");
+  equal(nonces.use(used[0]!, start + 11), "nonce/used");
+  equal(nonces.use(nonces.issue(start + 70_000), start + 70_011), undefined);
+  equal(nonces.size, 1);
+});
+
+test("an address may burst, then gets its rate; others are not touched", () => {
+  const limiter = new RateLimiter({ perSecond: 2, burst: 3 }, { perSecond: 100, burst: 100 });
+  const take = (address: string, at: number) => limiter.take(address, start + at);
+  equal([0, 0, 0, 0].map((at) => take("192.0.2.1", at)).join(), "true,true,true,false");
+  equal(take("192.0.2.2", 0), true);
+  equal(take("192.0.2.1", 499), false);
+  equal(take("192.0.2.1", 1000), true);
+});
+
+test("all addresses together have a limit, which a refused address does not use up", () => {
+  const limiter = new RateLimiter({ perSecond: 1, burst: 1 }, { perSecond: 1, burst: 2 });
+  equal(limiter.take("192.0.2.1", start), true);
+  for (let i = 0; i < 10; i++) equal(limiter.take("192.0.2.1", start), false);
+  equal(limiter.take("192.0.2.2", start), true);
+  equal(limiter.take("192.0.2.3", start), false);
+});
+
+test("the table of addresses is bounded", () => {
+  const limiter = new RateLimiter({ perSecond: 1, burst: 1 }, { perSecond: 1e9, burst: 1e9 });
+  for (let i = 0; i < 20_000; i++) limiter.take(`10.${i >> 16}.${(i >> 8) & 255}.${i & 255}`, start);
+  equal(limiter.size, 10_000);
+});
+
+for (const [address, group] of [
+  ["192.0.2.1", "192.0.2.1"],
+  ["::ffff:192.0.2.1", "192.0.2.1"],
+  ["2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"],
+  ["2001:db8::1", "2001:db8:0:0::/64"],
+  ["fe80::1%eth0", "fe80:0:0:0::/64"],
+  ["::1", "0:0:0:0::/64"],
+] as const) {
+  test(`${address} is limited as ${group}`, () => equal(addressGroup(address), group));
+}

@@ -1,0 +1,170 @@
+import { deepEqual, equal, rejects, throws } from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import test, { type TestContext } from "node:test";
+import { identityKey } from "@caisson/protocol/ed25519";
+import { type LogEntry, ReleaseLog, verifyReleaseLog } from "./release-log.ts";
+
+const identity = identityKey(new Uint8Array(32).fill(7));
+const other = identityKey(new Uint8Array(32).fill(8));
+
+function entry(n: number, outcome: LogEntry["outcome"] = "released"): LogEntry {
+  const app = new Uint8Array(20).fill(n);
+  const digest = new Uint8Array(32).fill(n);
+  return {
+    time: 1_700_000_000_000 + n,
+    app,
+    instance: app,
+    registers: digest,
+    policy: digest,
+    outcome,
+    reason: "r",
+  };
+}
+
+function newPath(t: TestContext): string {
+  const directory = mkdtempSync(join(tmpdir(), "caisson-kms-log-"));
+  t.after(() => rmSync(directory, { recursive: true }));
+  return join(directory, "release-log.sqlite");
+}
+
+async function written(t: TestContext, entries: number): Promise<string> {
+  const path = newPath(t);
+  const log = new ReleaseLog(path, identity);
+  for (let n = 1; n <= entries; n++) await log.append(entry(n));
+  log.close();
+  return path;
+}
+
+function tamper(path: string, sql: string): void {
+  const database = new DatabaseSync(path);
+  database.exec(sql);
+  database.close();
+}
+
+test("an empty log is whole, and its head is entry 0", (t) => {
+  const path = newPath(t);
+  new ReleaseLog(path, identity).close();
+  const report = verifyReleaseLog(path);
+  deepEqual([report.released, report.denied, report.head.sequence], [0, 0, 0]);
+});
+
+test("the settings that make an answered append durable are in force", (t) => {
+  const path = newPath(t);
+  const log = new ReleaseLog(path, identity);
+  t.after(() => log.close());
+  const database = new DatabaseSync(path);
+  t.after(() => database.close());
+  equal(database.prepare("PRAGMA journal_mode").get()!.journal_mode, "wal");
+});
+
+test("entries that are appended at once and one by one form one chain", async (t) => {
+  const path = newPath(t);
+  const log = new ReleaseLog(path, identity);
+  await Promise.all([1, 2, 3, 4].map((n) => log.append(entry(n, n === 2 ? "denied" : "released"))));
+  await log.append(entry(5));
+  const head = log.head();
+  log.close();
+  const report = verifyReleaseLog(path, { identity: identity.publicKey.toHex() });
+  deepEqual(report, { identity: identity.publicKey.toHex(), released: 4, denied: 1, head });
+});
+
+test("a log goes on after it was closed", async (t) => {
+  const path = await written(t, 2);
+  const log = new ReleaseLog(path, identity);
+  await log.append(entry(3));
+  log.close();
+  equal(verifyReleaseLog(path).released, 3);
+});
+
+test("two writers on one file write one chain", async (t) => {
+  const path = newPath(t);
+  const logs = [new ReleaseLog(path, identity), new ReleaseLog(path, identity)];
+  for (let n = 0; n < 6; n++) await logs[n % 2]!.append(entry(n));
+  for (const log of logs) log.close();
+  equal(verifyReleaseLog(path).released, 6);
+});
+
+test("a log can be verified while it is written", async (t) => {
+  const path = newPath(t);
+  const log = new ReleaseLog(path, identity);
+  t.after(() => log.close());
+  await log.append(entry(1));
+  equal(verifyReleaseLog(path).head.sequence, 1);
+});
+
+test("entries that could not be written reject, all of them", async (t) => {
+  const path = newPath(t);
+  const log = new ReleaseLog(path, identity);
+  tamper(path, "DROP TABLE entry");
+  const appends = [1, 2].map((n) => rejects(log.append(entry(n)), /entry/));
+  await Promise.all(appends);
+  log.close();
+});
+
+const changes: { name: string; sql: string; code: string }[] = [
+  { name: "an entry changed", sql: "UPDATE entry SET app = x'00' WHERE sequence = 2", code: "log/chain" },
+  {
+    name: "an outcome changed",
+    sql: "UPDATE entry SET outcome = 'denied' WHERE sequence = 1",
+    code: "log/chain",
+  },
+  { name: "an unknown outcome", sql: "UPDATE entry SET outcome = 'x' WHERE sequence = 1", code: "log/chain" },
+  { name: "an entry removed", sql: "DELETE FROM entry WHERE sequence = 2", code: "log/chain" },
+  { name: "the first entry removed", sql: "DELETE FROM entry WHERE sequence = 1", code: "log/chain" },
+  { name: "the last entry removed", sql: "DELETE FROM entry WHERE sequence = 3", code: "log/head" },
+  { name: "all entries removed", sql: "DELETE FROM entry", code: "log/head" },
+  {
+    name: "the end cut off and the head moved back",
+    sql: `DELETE FROM entry WHERE sequence = 3;
+          UPDATE head SET sequence = 2, hash = (SELECT hash FROM entry WHERE sequence = 2)`,
+    code: "log/head",
+  },
+  {
+    name: "two entries exchanged",
+    sql: `UPDATE entry SET sequence = 9 WHERE sequence = 1; UPDATE entry SET sequence = 1 WHERE sequence = 2;
+          UPDATE entry SET sequence = 2 WHERE sequence = 9`,
+    code: "log/chain",
+  },
+  { name: "the head removed", sql: "DELETE FROM head", code: "log/head" },
+  { name: "the head's signature changed", sql: "UPDATE head SET signature = zeroblob(64)", code: "log/head" },
+  { name: "another identity in the head", sql: "UPDATE head SET identity = zeroblob(32)", code: "log/chain" },
+  { name: "a table removed", sql: "DROP TABLE entry", code: "log/unreadable" },
+];
+for (const { name, sql, code } of changes) {
+  test(`refused: ${name}`, async (t) => {
+    const path = await written(t, 3);
+    tamper(path, sql);
+    throws(() => verifyReleaseLog(path), { code });
+  });
+}
+
+test("refused: the log of another identity than expected", async (t) => {
+  const path = await written(t, 1);
+  throws(() => verifyReleaseLog(path, { identity: other.publicKey.toHex() }), { code: "log/identity" });
+  throws(() => new ReleaseLog(path, other), { code: "log/identity" });
+});
+
+test("refused: a whole, signed log that does not contain the head kept from earlier", async (t) => {
+  const long = new ReleaseLog(await written(t, 3), identity);
+  const witness = long.head();
+  long.close();
+  const short = await written(t, 2);
+  equal(verifyReleaseLog(short).released, 2);
+  throws(() => verifyReleaseLog(short, { witness }), { code: "log/head" });
+});
+
+test("a head kept from earlier is found in the log that grew from it", async (t) => {
+  const path = await written(t, 2);
+  const log = new ReleaseLog(path, identity);
+  const witness = log.head();
+  await log.append(entry(3));
+  log.close();
+  equal(verifyReleaseLog(path, { witness }).released, 3);
+});
+
+test("a file that is no database is refused with its name", (t) => {
+  throws(() => verifyReleaseLog(join(newPath(t), "missing")), { code: "log/unreadable" });
+});

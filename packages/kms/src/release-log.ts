@@ -1,0 +1,306 @@
+/**
+ * The release log: what was asked of this KMS and what it answered, in a hash chain that only grows.
+ *
+ * Invariants: `append` resolves only once the entry is on disk (SQLite, WAL, synchronous=FULL), and keys leave only
+ * after that; every entry's hash covers all its fields and the hash before it; the newest hash is signed by the
+ * KMS's identity in the same transaction. The chain begins with the identity, so that no other KMS's log fits.
+ * What a log cannot show by itself is that its end was cut off and an older signed head put back: keep a head
+ * (`GET /v1/log/head`) elsewhere and compare.
+ */
+import { createHash } from "node:crypto";
+import { DatabaseSync, type SQLOutputValue, type StatementSync } from "node:sqlite";
+import { type IdentityKey, verifySignature } from "@caisson/protocol/ed25519";
+import { frame, text, u64 } from "@caisson/protocol/framing";
+import { KmsError } from "./errors.ts";
+
+/** One answer. Ids and digests are empty where the request did not get far enough to show them. */
+export interface LogEntry {
+  /** Milliseconds since 1970. */
+  time: number;
+  /** 20 bytes each. */
+  app: Uint8Array;
+  instance: Uint8Array;
+  /** SHA-256 of MRTD ‖ RTMR0–3. */
+  registers: Uint8Array;
+  /** SHA-256 of the policy file. */
+  policy: Uint8Array;
+  outcome: "released" | "denied";
+  /** Denied: the code. Released: the reference that the registers matched. */
+  reason: string;
+}
+
+/** The newest entry, signed: what to keep elsewhere. Hexadecimal. */
+export interface LogHead {
+  sequence: number;
+  hash: string;
+  signature: string;
+}
+
+const schema = `
+  CREATE TABLE IF NOT EXISTS entry (
+    sequence INTEGER PRIMARY KEY,
+    time INTEGER NOT NULL,
+    app BLOB NOT NULL,
+    instance BLOB NOT NULL,
+    registers BLOB NOT NULL,
+    policy BLOB NOT NULL,
+    outcome TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    hash BLOB NOT NULL
+  ) STRICT;
+  CREATE TABLE IF NOT EXISTS head (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    identity BLOB NOT NULL,
+    sequence INTEGER NOT NULL,
+    hash BLOB NOT NULL,
+    signature BLOB NOT NULL
+  ) STRICT;`;
+
+/** How long an append waits for another process that is writing, in ms. */
+const busyMs = 5000;
+
+export class ReleaseLog {
+  readonly #database: DatabaseSync;
+  readonly #identity: IdentityKey;
+  readonly #insert: StatementSync;
+  readonly #setHead: StatementSync;
+  readonly #readHead: StatementSync;
+  #pending: { entry: LogEntry; done: () => void; failed: (error: unknown) => void }[] = [];
+
+  /** Opens or creates the log of `identity`. Throws KmsError `log/…`. */
+  constructor(path: string, identity: IdentityKey) {
+    this.#database = open(path, false);
+    this.#identity = identity;
+    this.#database.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; ${schema}`);
+    this.#insert = this.#database.prepare("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)");
+    this.#setHead = this.#database.prepare("INSERT OR REPLACE INTO head VALUES (1, ?, ?, ?, ?)");
+    this.#readHead = this.#database.prepare("SELECT * FROM head");
+    const head = this.#readHead.get();
+    if (head === undefined) {
+      this.#writeHead(0, genesis(identity.publicKey));
+    } else if (blob(head.identity).toHex() !== identity.publicKey.toHex()) {
+      const found = blob(head.identity).toHex();
+      this.#database.close();
+      throw new KmsError("log/identity", `${path} is the log of another KMS`, {
+        facts: [
+          ["found", found],
+          ["expected", identity.publicKey.toHex()],
+        ],
+      });
+    }
+  }
+
+  /**
+   * Resolves once the entry is on disk. All entries of one turn of the event loop share a transaction: a flush to
+   * disk costs about as much as verifying a quote, and it would block every other request meanwhile.
+   */
+  append(entry: LogEntry): Promise<void> {
+    return new Promise((done, failed) => {
+      if (this.#pending.push({ entry, done, failed }) === 1) setImmediate(() => this.#flush());
+    });
+  }
+
+  /** The newest entry; sequence 0 for an empty log. */
+  head(): LogHead {
+    const row = this.#readHead.get()!;
+    return {
+      sequence: Number(row.sequence),
+      hash: blob(row.hash).toHex(),
+      signature: blob(row.signature).toHex(),
+    };
+  }
+
+  /** Writes what is pending and closes the file. */
+  close(): void {
+    this.#flush();
+    this.#database.close();
+  }
+
+  #flush(): void {
+    const batch = this.#pending;
+    if (batch.length === 0) return;
+    this.#pending = [];
+    try {
+      this.#write(batch.map(({ entry }) => entry));
+    } catch (error) {
+      for (const { failed } of batch) failed(error);
+      return;
+    }
+    for (const { done } of batch) done();
+  }
+
+  #write(entries: LogEntry[]): void {
+    this.#database.exec("BEGIN IMMEDIATE");
+    try {
+      // The head is read from disk each time, so that two processes on one log still write one chain.
+      const head = this.#readHead.get()!;
+      let sequence = Number(head.sequence);
+      let hash = blob(head.hash);
+      for (const entry of entries) {
+        sequence += 1;
+        hash = entryHash(hash, sequence, entry);
+        const { time, app, instance, registers, policy, outcome, reason } = entry;
+        this.#insert.run(sequence, time, app, instance, registers, policy, outcome, reason, hash);
+      }
+      this.#writeHead(sequence, hash);
+      this.#database.exec("COMMIT");
+    } catch (error) {
+      this.#database.exec("ROLLBACK");
+      throw error;
+    }
+  }
+
+  #writeHead(sequence: number, hash: Uint8Array): void {
+    const { publicKey } = this.#identity;
+    this.#setHead.run(publicKey, sequence, hash, this.#identity.sign(headTranscript(sequence, hash)));
+  }
+}
+
+/** What a whole log says, when it is whole. */
+export interface LogReport {
+  identity: string;
+  released: number;
+  denied: number;
+  head: LogHead;
+}
+
+/**
+ * Recomputes the chain of a log and checks its signed head. `identity` (hex) is who must have written it, if known;
+ * `witness` a head kept from earlier, which must be part of the chain. Throws KmsError `log/…`.
+ */
+export function verifyReleaseLog(
+  path: string,
+  expected: { identity?: string; witness?: { sequence: number; hash: string } } = {},
+): LogReport {
+  const database = open(path, true);
+  try {
+    return verifyRows(path, database, expected);
+  } catch (error) {
+    if (error instanceof KmsError) throw error;
+    throw new KmsError(
+      "log/unreadable",
+      `${path} cannot be read as a release log: ${(error as Error).message}`,
+    );
+  } finally {
+    database.close();
+  }
+}
+
+function verifyRows(
+  path: string,
+  database: DatabaseSync,
+  expected: { identity?: string; witness?: { sequence: number; hash: string } },
+): LogReport {
+  // One read transaction, so that a KMS that is writing meanwhile does not tear head and entries apart.
+  database.exec("BEGIN");
+  const head = database.prepare("SELECT * FROM head").get();
+  if (head === undefined) throw new KmsError("log/head", `${path} has no signed head`);
+  const identity = blob(head.identity);
+  if (expected.identity !== undefined && identity.toHex() !== expected.identity) {
+    throw new KmsError("log/identity", `${path} was written by the KMS ${identity.toHex()}`, {
+      facts: [["expected", expected.identity]],
+    });
+  }
+  let hash: Uint8Array = genesis(identity);
+  let sequence = 0;
+  const counts = { released: 0, denied: 0 };
+  let witnessed = expected.witness === undefined || isWitness(expected.witness, sequence, hash);
+  for (const row of database.prepare("SELECT * FROM entry ORDER BY sequence").iterate()) {
+    sequence += 1;
+    const entry = readEntry(row);
+    hash = entryHash(hash, sequence, entry);
+    if (Number(row.sequence) !== sequence || blob(row.hash).toHex() !== hash.toHex()) {
+      throw new KmsError("log/chain", `${path}: the chain breaks at entry ${sequence}`, {
+        facts: [
+          ["found", `entry ${row.sequence}, hash ${blob(row.hash).toHex()}`],
+          ["expected", `entry ${sequence}, hash ${hash.toHex()}`],
+        ],
+      });
+    }
+    counts[entry.outcome] += 1;
+    witnessed ||= isWitness(expected.witness!, sequence, hash);
+  }
+  if (Number(head.sequence) !== sequence || blob(head.hash).toHex() !== hash.toHex()) {
+    throw new KmsError("log/head", `${path}: the signed head is not the last entry`, {
+      facts: [
+        ["found", `entry ${sequence}, hash ${hash.toHex()}`],
+        ["signed", `entry ${head.sequence}, hash ${blob(head.hash).toHex()}`],
+      ],
+    });
+  }
+  const signature = blob(head.signature);
+  if (!verifySignature(identity, headTranscript(sequence, hash), signature)) {
+    throw new KmsError("log/head", `${path}: the head is not signed by ${identity.toHex()}`);
+  }
+  if (!witnessed) {
+    throw new KmsError(
+      "log/head",
+      `${path} does not contain the head that was kept: entries were cut off or replaced`,
+    );
+  }
+  return {
+    identity: identity.toHex(),
+    ...counts,
+    head: { sequence, hash: hash.toHex(), signature: signature.toHex() },
+  };
+}
+
+function isWitness(witness: { sequence: number; hash: string }, sequence: number, hash: Uint8Array): boolean {
+  return witness.sequence === sequence && witness.hash === hash.toHex();
+}
+
+function open(path: string, readOnly: boolean): DatabaseSync {
+  try {
+    return new DatabaseSync(path, { readOnly, timeout: busyMs });
+  } catch (error) {
+    throw new KmsError("log/unreadable", `${path} cannot be opened: ${(error as Error).message}`);
+  }
+}
+
+type Row = Record<string, SQLOutputValue>;
+
+function readEntry(row: Row): LogEntry {
+  const { outcome } = row;
+  if (outcome !== "released" && outcome !== "denied") {
+    throw new KmsError("log/chain", `entry ${row.sequence} has the outcome ${outcome}`);
+  }
+  return {
+    time: Number(row.time),
+    app: blob(row.app),
+    instance: blob(row.instance),
+    registers: blob(row.registers),
+    policy: blob(row.policy),
+    outcome,
+    reason: String(row.reason),
+  };
+}
+
+function blob(value: SQLOutputValue | undefined): Uint8Array {
+  if (value instanceof Uint8Array) return value;
+  throw new TypeError(`a column holds ${typeof value} instead of bytes`);
+}
+
+const sha256 = (bytes: Uint8Array) => new Uint8Array(createHash("sha256").update(bytes).digest());
+
+const genesis = (identity: Uint8Array) => sha256(frame("caisson/release-log/v1/genesis", identity));
+
+function entryHash(previous: Uint8Array, sequence: number, entry: LogEntry): Uint8Array {
+  const { time, app, instance, registers, policy, outcome, reason } = entry;
+  return sha256(
+    frame(
+      "caisson/release-log/v1/entry",
+      previous,
+      u64(sequence),
+      u64(time),
+      app,
+      instance,
+      registers,
+      policy,
+      text(outcome),
+      text(reason),
+    ),
+  );
+}
+
+const headTranscript = (sequence: number, hash: Uint8Array) =>
+  frame("caisson/release-log/v1/head", u64(sequence), hash);

@@ -1,0 +1,119 @@
+import { deepEqual, equal, notDeepEqual, throws } from "node:assert/strict";
+import {
+  chmodSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import test, { type TestContext } from "node:test";
+import { decryptBackup, encryptBackup } from "./backup.ts";
+import { openRootSecret, storeRootSecret } from "./root-secret.ts";
+
+function directory(t: TestContext): string {
+  const path = mkdtempSync(join(tmpdir(), "caisson-kms-secret-"));
+  t.after(() => rmSync(path, { recursive: true }));
+  return path;
+}
+
+test("the secret is made once, with mode 600, and read again", (t) => {
+  const data = directory(t);
+  const secret = openRootSecret(data);
+  equal(secret.length, 32);
+  equal(statSync(join(data, "root-secret")).mode & 0o777, 0o600);
+  deepEqual(openRootSecret(data), secret);
+  deepEqual(readdirSync(data), ["root-secret"]);
+  notDeepEqual(openRootSecret(directory(t)), secret);
+});
+
+test("a secret that is there is not overwritten, and nothing is left behind", (t) => {
+  const data = directory(t);
+  const secret = openRootSecret(data);
+  throws(() => storeRootSecret(data, new Uint8Array(32)), { code: "root-secret/exists" });
+  deepEqual(openRootSecret(data), secret);
+  deepEqual(readdirSync(data), ["root-secret"]);
+});
+
+const faults: { name: string; make: (path: string) => void; code: string }[] = [
+  { name: "readable by the group", make: (path) => chmodSync(path, 0o640), code: "root-secret/permissions" },
+  { name: "readable by all", make: (path) => chmodSync(path, 0o604), code: "root-secret/permissions" },
+  {
+    name: "a symbolic link",
+    make: (path) => {
+      writeFileSync(`${path}.real`, new Uint8Array(32), { mode: 0o600 });
+      unlinkSync(path);
+      symlinkSync(`${path}.real`, path);
+    },
+    code: "root-secret/permissions",
+  },
+  { name: "too short", make: (path) => truncateSync(path, 31), code: "root-secret/malformed" },
+  { name: "too long", make: (path) => truncateSync(path, 33), code: "root-secret/malformed" },
+  {
+    name: "lost beside a release log",
+    make: (path) => {
+      unlinkSync(path);
+      writeFileSync(path.replace("root-secret", "release-log.sqlite"), "");
+    },
+    code: "root-secret/missing",
+  },
+];
+for (const { name, make, code } of faults) {
+  test(`refused: ${name}`, (t) => {
+    const data = directory(t);
+    openRootSecret(data);
+    make(join(data, "root-secret"));
+    throws(() => openRootSecret(data), { code });
+  });
+}
+
+const secret = new Uint8Array(32).map((_, i) => i);
+const passphrase = "correct horse battery";
+const backup = encryptBackup(secret, passphrase);
+
+test("a backup restores the secret and does not contain it", () => {
+  deepEqual(new Uint8Array(decryptBackup(backup, passphrase)), secret);
+  equal(backup.includes(secret.toHex()), false);
+});
+
+test("a backup into a new directory opens there", (t) => {
+  const data = join(directory(t), "restored");
+  storeRootSecret(data, decryptBackup(backup, passphrase));
+  deepEqual(new Uint8Array(readFileSync(join(data, "root-secret"))), secret);
+  deepEqual(openRootSecret(data), secret);
+});
+
+const document = JSON.parse(backup) as Record<string, string>;
+const flip = (hex: string) => (hex.startsWith("0") ? "1" : "0") + hex.slice(1);
+for (const [name, text, code] of [
+  ["another passphrase", backup, "backup/passphrase"],
+  ["no JSON", backup.slice(1), "backup/malformed"],
+  ["an unknown field", JSON.stringify({ ...document, n: 2 ** 40 }), "backup/malformed"],
+  ["a short salt", JSON.stringify({ ...document, salt: "00" }), "backup/malformed"],
+  [
+    "a changed ciphertext",
+    JSON.stringify({ ...document, ciphertext: flip(document.ciphertext!) }),
+    "backup/passphrase",
+  ],
+  [
+    "a changed identity",
+    JSON.stringify({ ...document, identityKey: flip(document.identityKey!) }),
+    "backup/passphrase",
+  ],
+] as const) {
+  test(`a backup is refused: ${name}`, () => {
+    throws(() => decryptBackup(text, name === "another passphrase" ? "wrong horse battery" : passphrase), {
+      code,
+    });
+  });
+}
+
+test("a short passphrase is refused", () => {
+  throws(() => encryptBackup(secret, "short"), { code: "backup/passphrase" });
+});

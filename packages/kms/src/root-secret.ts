@@ -1,0 +1,95 @@
+/**
+ * The root secret: 32 random bytes in one file, from which every key and the KMS's identity are derived.
+ *
+ * Invariants: created once and never replaced (link(2) refuses an existing name); complete on disk before its name
+ * appears (fsync of file, link, fsync of directory); read only from a regular file that nobody but its owner can
+ * open; never created beside a release log, because then it was lost and new keys would silently replace old ones.
+ */
+import { randomBytes } from "node:crypto";
+import {
+  closeSync,
+  constants,
+  existsSync,
+  fstatSync,
+  fsyncSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readSync,
+  unlinkSync,
+  writeSync,
+} from "node:fs";
+import { join } from "node:path";
+import { KmsError } from "./errors.ts";
+
+export const ROOT_SECRET_SIZE = 32;
+
+/** Names inside a KMS's data directory. */
+export const dataFiles = { rootSecret: "root-secret", releaseLog: "release-log.sqlite" } as const;
+
+/** The root secret of a data directory; both are created where there are none. Throws KmsError `root-secret/…`. */
+export function openRootSecret(data: string): Uint8Array {
+  const path = join(data, dataFiles.rootSecret);
+  if (!existsSync(path)) {
+    if (existsSync(join(data, dataFiles.releaseLog))) {
+      throw new KmsError("root-secret/missing", `${data} holds a release log, but its root secret is gone`, {
+        fix: "caisson kms restore, from a backup; a new secret would give every application other keys",
+      });
+    }
+    storeRootSecret(data, randomBytes(ROOT_SECRET_SIZE));
+  }
+  return readRootSecret(path);
+}
+
+/** Writes a root secret into a directory that has none. Throws KmsError "root-secret/exists". */
+export function storeRootSecret(data: string, secret: Uint8Array): void {
+  mkdirSync(data, { recursive: true, mode: 0o700 });
+  const path = join(data, dataFiles.rootSecret);
+  const temporary = `${path}.${randomBytes(8).toString("hex")}`;
+  const file = openSync(temporary, "wx", 0o600);
+  try {
+    writeSync(file, secret);
+    fsyncSync(file);
+    linkSync(temporary, path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+    throw new KmsError("root-secret/exists", `${path} is there already and is never overwritten`);
+  } finally {
+    closeSync(file);
+    unlinkSync(temporary);
+  }
+  const directory = openSync(data, constants.O_RDONLY);
+  fsyncSync(directory);
+  closeSync(directory);
+}
+
+function readRootSecret(path: string): Uint8Array {
+  let file: number;
+  try {
+    file = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ELOOP") throw error;
+    throw new KmsError("root-secret/permissions", `${path} is a symbolic link`);
+  }
+  try {
+    const stat = fstatSync(file);
+    if (!stat.isFile() || stat.uid !== process.getuid?.() || (stat.mode & 0o077) !== 0) {
+      throw new KmsError("root-secret/permissions", `${path} can be opened by others`, {
+        facts: [
+          ["found", `mode ${(stat.mode & 0o7777).toString(8)}, owner ${stat.uid}`],
+          ["expected", `a regular file, mode 600, owner ${process.getuid?.()}`],
+        ],
+        fix: `chmod 600 ${path}, and ask who read it before`,
+      });
+    }
+    const secret = new Uint8Array(ROOT_SECRET_SIZE);
+    if (stat.size !== ROOT_SECRET_SIZE || readSync(file, secret) !== ROOT_SECRET_SIZE) {
+      throw new KmsError("root-secret/malformed", `${path} has ${stat.size} bytes, not ${ROOT_SECRET_SIZE}`, {
+        fix: "caisson kms restore, from a backup",
+      });
+    }
+    return secret;
+  } finally {
+    closeSync(file);
+  }
+}

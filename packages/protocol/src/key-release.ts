@@ -1,0 +1,140 @@
+/**
+ * Key release, the messages: guest → KMS hello; KMS → guest nonce; guest → KMS evidence; KMS → guest sealed keys or
+ * a refusal. JSON over HTTP; docs/key-release.md tells the story.
+ *
+ * Invariants: the transport is not trusted. Secrets are sealed to a key that the guest's quote binds, and everything
+ * that the KMS says is signed over a `frame` that holds the whole exchange (nonce, KMS identity, ephemeral key), so
+ * that no message of one exchange can be used in another. Sizes are fixed or bounded before anything is decoded.
+ */
+import * as z from "zod/mini";
+import { frame, text, u32, u64 } from "./framing.ts";
+
+export const keyReleaseVersion = "caisson/key-release/v1";
+
+/** Paths of the two requests, both POST. */
+export const keyReleasePaths = { hello: "/v1/hello", release: "/v1/release" } as const;
+
+/** How long a nonce may be used, in milliseconds. */
+export const nonceLifetimeMs = 60_000;
+
+/** Largest request and answer, in bytes. A quote, a boot log of 64 KiB and collateral come to about 150 kB. */
+export const requestLimit = 1024 * 1024;
+export const answerLimit = 16 * 1024;
+
+/** Bytes of the message inside the seal: application key ‖ instance key. */
+export const releasedSize = 64;
+
+const hex = (bytes: number) => z.string().check(z.regex(new RegExp(`^[0-9a-f]{${2 * bytes}}$`)));
+const version = z.literal(keyReleaseVersion);
+/** Milliseconds since 1970. */
+const time = z.int().check(z.gte(0), z.lte(2 ** 48));
+
+export const helloRequestSchema = z.strictObject({ version });
+
+export const helloSchema = z.strictObject({
+  version,
+  nonce: hex(32),
+  time,
+  identityKey: hex(32),
+  signature: hex(64),
+});
+
+export const releaseRequestSchema = z.strictObject({
+  version,
+  nonce: hex(32),
+  /** X25519 public key that the quote binds. */
+  ephemeralKey: hex(32),
+  /** The evidence document; its own schema is `@caisson/verify`'s. */
+  evidence: z.unknown(),
+});
+
+const releasedSchema = z.strictObject({
+  version,
+  outcome: z.literal("released"),
+  time,
+  /** The ids that the KMS read from the measured events, and the version of the keys. */
+  app: hex(20),
+  instance: hex(20),
+  keyVersion: z.int().check(z.gte(1), z.lte(0xffff_ffff)),
+  sealed: z.strictObject({ enc: hex(32), ciphertext: hex(releasedSize + 16) }),
+  signature: hex(64),
+});
+
+const deniedSchema = z.strictObject({
+  version,
+  outcome: z.literal("denied"),
+  time,
+  /** Why, as `area/reason`; docs/key-release.md lists them. */
+  code: z.string().check(z.regex(/^[a-z0-9-]{1,32}\/[a-z0-9-]{1,48}$/)),
+  message: z.string().check(z.maxLength(1000)),
+  signature: hex(64),
+});
+
+export const answerSchema = z.discriminatedUnion("outcome", [releasedSchema, deniedSchema]);
+
+/** What the KMS says where it cannot sign an answer, because there is no exchange yet (HTTP 4xx, 5xx). */
+export const refusalSchema = z.strictObject({
+  error: z.strictObject({
+    code: z.string().check(z.maxLength(64)),
+    message: z.string().check(z.maxLength(1000)),
+  }),
+});
+
+export type Hello = z.infer<typeof helloSchema>;
+export type ReleaseRequest = z.infer<typeof releaseRequestSchema>;
+export type Released = z.infer<typeof releasedSchema>;
+export type Denied = z.infer<typeof deniedSchema>;
+export type Answer = z.infer<typeof answerSchema>;
+export type Refusal = z.infer<typeof refusalSchema>;
+
+/** What every signature and the seal are bound to, 32 bytes each. */
+export interface Exchange {
+  nonce: Uint8Array;
+  identityKey: Uint8Array;
+  ephemeralKey: Uint8Array;
+}
+
+const bytes = (value: string) => Uint8Array.fromHex(value);
+
+/** What the KMS signs in its hello. */
+export function helloTranscript(hello: Omit<Hello, "signature">): Uint8Array {
+  return frame(`${keyReleaseVersion}/hello`, bytes(hello.nonce), bytes(hello.identityKey), u64(hello.time));
+}
+
+/** What the KMS signs in its answer. */
+export function answerTranscript(
+  exchange: Exchange,
+  answer: Omit<Released, "signature"> | Omit<Denied, "signature">,
+): Uint8Array {
+  const about = [exchange.nonce, exchange.identityKey, exchange.ephemeralKey, u64(answer.time)];
+  if (answer.outcome === "denied") {
+    return frame(`${keyReleaseVersion}/denied`, ...about, text(answer.code), text(answer.message));
+  }
+  return frame(
+    `${keyReleaseVersion}/released`,
+    ...about,
+    bytes(answer.app),
+    bytes(answer.instance),
+    u32(answer.keyVersion),
+    bytes(answer.sealed.enc),
+    bytes(answer.sealed.ciphertext),
+  );
+}
+
+/** HPKE's `info` (the exchange) and `aad` (whose keys these are, and when they were released). */
+export function sealContext(
+  exchange: Exchange,
+  about: Pick<Released, "time" | "app" | "instance" | "keyVersion">,
+): { info: Uint8Array; aad: Uint8Array } {
+  const { nonce, identityKey, ephemeralKey } = exchange;
+  return {
+    info: frame(`${keyReleaseVersion}/seal`, nonce, identityKey, ephemeralKey),
+    aad: frame(
+      `${keyReleaseVersion}/sealed`,
+      u64(about.time),
+      bytes(about.app),
+      bytes(about.instance),
+      u32(about.keyVersion),
+    ),
+  };
+}
