@@ -1,0 +1,244 @@
+/**
+ * Real NTS servers on loopback, with a certificate authority made on the spot: chronyd, several instances. For
+ * machines without Internet (`caisson up`) and for tests; only development configurations trust them.
+ *
+ * Debian's chrony is unpacked into the repository's cache, never installed, as that would replace the machine's own
+ * time daemon. It runs without touching the system clock (`-x`), each instance in its own directory, with ports that
+ * were free, with or without root.
+ */
+import { execFile } from "node:child_process";
+import { createSocket } from "node:dgram";
+import { existsSync } from "node:fs";
+import { mkdir, mkdtemp, readdir, rename, rm, writeFile } from "node:fs/promises";
+import { createServer, type Server } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { promisify } from "node:util";
+import { end, start } from "./child.ts";
+import { HostError } from "./errors.ts";
+import { createTestAuthority, issueServerCertificate, type TestAuthority } from "./test-authority.ts";
+
+/** A program and the environment in which it finds its libraries. */
+export interface Chronyd {
+  path: string;
+  env: Record<string, string>;
+}
+
+export interface TimeServerOptions {
+  operator: string;
+  /** How far the server's clock is from the machine's, in milliseconds. */
+  offsetMs?: number;
+  /** Validity of its certificate, Unix milliseconds; yesterday to a month from now when missing. */
+  notBefore?: number;
+  notAfter?: number;
+}
+
+/** What a client needs to know about one server (the shape of `TimeSource` in packages/nts), and more for tests. */
+export interface TimeServer {
+  source: { name: string; operator: string; address: string; kePort: number; ca: string };
+  ntpPort: number;
+}
+
+export interface TimeServers {
+  servers: TimeServer[];
+  authority: TestAuthority;
+  /** Ends the servers and removes their files. */
+  stop(): Promise<void>;
+}
+
+const cache = new URL("../../../.cache/", import.meta.url).pathname;
+const run = promisify(execFile);
+const day = 24 * 3600 * 1000;
+
+/**
+ * chronyd of the machine's own Debian release, so that it fits its C library. Unpacks it at the first call; falls
+ * back to an installed one. Throws HostError `host/missing-program` that says what to do.
+ */
+export async function chronyd(): Promise<Chronyd> {
+  const root = join(cache, "chrony");
+  const unpacked = {
+    path: join(root, "usr/sbin/chronyd"),
+    env: {
+      LD_LIBRARY_PATH: [join(root, "usr/lib/x86_64-linux-gnu"), join(root, "lib/x86_64-linux-gnu")].join(":"),
+    },
+  };
+  if (existsSync(unpacked.path)) return unpacked;
+  try {
+    await unpackChrony(root);
+    return unpacked;
+  } catch (error) {
+    const installed = "/usr/sbin/chronyd";
+    if (existsSync(installed)) return { path: installed, env: {} };
+    throw new HostError("host/missing-program", "chronyd cannot be had", {
+      facts: [
+        [
+          "cause",
+          String((error as Error).message)
+            .trim()
+            .split("\n")
+            .at(-1)!,
+        ],
+      ],
+      fix: "apt-get update, on a Debian or Ubuntu machine; nothing will be installed",
+    });
+  }
+}
+
+/** Downloads chrony and the libraries that it needs, by name, and unpacks them to `root`, all or nothing. */
+async function unpackChrony(root: string): Promise<void> {
+  await mkdir(cache, { recursive: true });
+  const work = await mkdtemp(join(cache, "chrony-"));
+  try {
+    const skip = ["recommends", "suggests", "conflicts", "breaks", "replaces", "enhances"];
+    const flags = skip.map((relation) => `--no-${relation}`);
+    const depends = async (...args: string[]) => {
+      const { stdout } = await run("apt-cache", ["depends", ...flags, ...args], { timeout: 60_000 });
+      return stdout;
+    };
+    const direct = [...(await depends("chrony")).matchAll(/Depends: (lib\S+)/g)].map((match) => match[1]!);
+    const all = (await depends("--recurse", ...direct)).match(/^lib\S+$/gm) ?? [];
+    // The C library must be the machine's: it belongs to the program loader.
+    const packages = ["chrony", ...new Set(all)].filter(
+      (name) => !/^(libc6|libgcc-s1|libcrypt1)$/.test(name),
+    );
+    const options = { cwd: work, timeout: 300_000 };
+    await run("apt-get", ["-qq", "-o", "APT::Sandbox::User=root", "download", ...packages], options);
+    for (const file of await readdir(work)) {
+      if (file.endsWith(".deb")) await run("dpkg-deb", ["-x", file, "root"], options);
+    }
+    await rename(join(work, "root"), root).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== "ENOTEMPTY" && error.code !== "EEXIST") throw error; // another process was faster
+    });
+  } finally {
+    await rm(work, { recursive: true, force: true });
+  }
+}
+
+/**
+ * Starts one chronyd for each of `options`, reachable for clients at `address` (which reaches this machine's
+ * loopback: 10.0.2.2 from a guest with QEMU's user networking). Ready when it returns.
+ */
+export async function startTimeServers(
+  options: readonly TimeServerOptions[],
+  address = "127.0.0.1",
+): Promise<TimeServers> {
+  const program = await chronyd();
+  const directory = await mkdtemp(join(tmpdir(), "caisson-time-"));
+  const now = Date.now();
+  const authority = createTestAuthority("Caisson test time CA", {
+    notBefore: 0,
+    notAfter: now + 36_500 * day,
+  });
+  const stops: (() => Promise<unknown>)[] = [];
+  const stop = async () => {
+    await Promise.all(stops.map((end) => end()));
+    await rm(directory, { recursive: true, force: true });
+  };
+  const launch = async (name: string, lines: readonly string[]) => {
+    const own = join(directory, name);
+    const config = join(own, "chrony.conf");
+    const common = ["cmdport 0", "bindcmdaddress /", "bindaddress 127.0.0.1", "allow 127.0.0.0/8"];
+    if (process.getuid?.() === 0) common.push("user root");
+    await writeFile(config, [...common, `pidfile ${own}/pid`, ...lines, ""].join("\n"));
+    const child = await start(program.path, ["-d", "-x", "-U", "-f", config], "chrony", {
+      env: { ...process.env, ...program.env },
+    });
+    stops.push(() => end(child));
+    let log = "";
+    const keep = (text: Buffer) => {
+      log = (log + text.toString()).slice(-4000);
+    };
+    child.stdout?.on("data", keep);
+    child.stderr?.on("data", keep);
+    return { child, log: () => log };
+  };
+
+  try {
+    let reference: Promise<number> | undefined;
+    const servers = await Promise.all(
+      options.map(async ({ operator, offsetMs = 0, ...validity }, index): Promise<TimeServer> => {
+        const name = `time-${index + 1}.caisson.test`;
+        const own = join(directory, name);
+        await mkdir(own);
+        const certificate = issueServerCertificate(authority, [name], ["127.0.0.1", `127.1.0.${index + 1}`], {
+          notBefore: validity.notBefore ?? now - day,
+          notAfter: validity.notAfter ?? now + 30 * day,
+        });
+        await writeFile(join(own, "certificate.pem"), certificate.certificate);
+        await writeFile(join(own, "key.pem"), certificate.key, { mode: 0o600 });
+        const [ntpPort, kePort] = [await freeUdpPort(), await freeTcpPort()];
+        // A wrong clock is chronyd's own mechanism: it follows a server whose answers it corrects by an offset.
+        const clock =
+          offsetMs === 0
+            ? ["local stratum 1"]
+            : [
+                `server 127.0.0.1 port ${await (reference ??= startReference(directory, launch))}` +
+                  ` iburst minpoll 0 maxpoll 0 offset ${-offsetMs / 1000}`,
+                "makestep 0.001 -1",
+              ];
+        const { child, log } = await launch(name, [
+          `port ${ntpPort}`,
+          `ntsport ${kePort}`,
+          "ntsprocesses 0",
+          `ntsservercert ${own}/certificate.pem`,
+          `ntsserverkey ${own}/key.pem`,
+          ...clock,
+        ]);
+        const ready = offsetMs === 0 ? /chronyd version/ : /System clock was stepped|System clock wrong/;
+        const limit = performance.now() + 20_000;
+        while (!(ready.test(log()) && (await accepts(kePort)))) {
+          if (child.exitCode !== null || performance.now() > limit) {
+            throw new HostError("host/program-failed", `chronyd did not start as ${name}`, {
+              facts: [["log", log().trim().split("\n").at(-1)!]],
+            });
+          }
+          await sleep(20);
+        }
+        return { source: { name, operator, address, kePort, ca: authority.certificate }, ntpPort };
+      }),
+    );
+    return { servers, authority, stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+/** A plain NTP server with the machine's own time, for the instances with an offset. */
+async function startReference(
+  directory: string,
+  launch: (name: string, lines: readonly string[]) => Promise<unknown>,
+): Promise<number> {
+  const port = await freeUdpPort();
+  await mkdir(join(directory, "reference"));
+  await launch("reference", [`port ${port}`, "local stratum 1"]);
+  return port;
+}
+
+export async function freeTcpPort(): Promise<number> {
+  const server = await new Promise<Server>((resolve, reject) => {
+    const server = createServer().once("error", reject);
+    server.listen(0, "127.0.0.1", () => resolve(server));
+  });
+  const { port } = server.address() as { port: number };
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+export async function freeUdpPort(): Promise<number> {
+  const socket = createSocket("udp4");
+  await new Promise<void>((resolve) => socket.bind(0, "127.0.0.1", resolve));
+  const { port } = socket.address();
+  await new Promise<void>((resolve) => socket.close(resolve));
+  return port;
+}
+
+async function accepts(port: number): Promise<boolean> {
+  const { connect } = await import("node:net");
+  return new Promise((resolve) => {
+    const socket = connect(port, "127.0.0.1");
+    socket.once("connect", () => resolve(true)).once("error", () => resolve(false));
+    socket.once("connect", () => socket.destroy());
+  });
+}

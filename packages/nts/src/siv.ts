@@ -1,0 +1,66 @@
+/**
+ * AEAD_AES_SIV_CMAC_256 (RFC 5297), the algorithm that every NTS implementation must have (RFC 8915, section 5.1).
+ *
+ * Deterministic and misuse resistant: a repeated nonce reveals only that two messages are equal. The output is the
+ * 16-byte synthetic IV, which is also the tag, and then the ciphertext. OpenSSL's is used where this Node has it
+ * (13 µs for a packet against 22 µs), `@noble/ciphers` otherwise; both pass the same vectors.
+ */
+import { createCipheriv, createDecipheriv, getCipherInfo } from "node:crypto";
+import { aessiv } from "@noble/ciphers/aes.js";
+import { NtsError } from "./errors.ts";
+
+/** Half of it keys the CMAC, half the counter mode. */
+export const keyBytes = 32;
+export const tagBytes = 16;
+
+/** One implementation. `components` are the S2V inputs before the plaintext: associated data, then the nonce. */
+export interface Siv {
+  seal(key: Uint8Array, components: readonly Uint8Array[], plaintext: Uint8Array): Uint8Array;
+  /** Throws NtsError `siv/authentication` when the tag does not match. */
+  open(key: Uint8Array, components: readonly Uint8Array[], sealed: Uint8Array): Uint8Array;
+}
+
+/** Node's types know the AEAD methods of GCM only; SIV has the same ones. */
+const algorithm = "aes-128-siv" as string as "aes-128-gcm";
+
+const forged = () => new NtsError("siv/authentication", "the AES-SIV tag does not match");
+
+/** AES-SIV of OpenSSL. One `setAAD` is one S2V component; without an `update`, even an empty one, `final` fails. */
+export const nativeSiv: Siv = {
+  seal(key, components, plaintext) {
+    const cipher = createCipheriv(algorithm, key, null);
+    for (const component of components) cipher.setAAD(component);
+    const ciphertext = cipher.update(plaintext);
+    cipher.final();
+    return Buffer.concat([cipher.getAuthTag(), ciphertext]);
+  },
+  open(key, components, sealed) {
+    if (sealed.length < tagBytes) throw forged();
+    const decipher = createDecipheriv(algorithm, key, null);
+    decipher.setAuthTag(sealed.subarray(0, tagBytes));
+    for (const component of components) decipher.setAAD(component);
+    try {
+      const plaintext = decipher.update(sealed.subarray(tagBytes));
+      decipher.final();
+      return plaintext;
+    } catch {
+      throw forged();
+    }
+  },
+};
+
+/** AES-SIV in JavaScript. */
+export const portableSiv: Siv = {
+  seal: (key, components, plaintext) => aessiv(key, ...components).encrypt(plaintext),
+  open(key, components, sealed) {
+    if (sealed.length < tagBytes) throw forged();
+    try {
+      return aessiv(key, ...components).decrypt(sealed);
+    } catch {
+      throw forged();
+    }
+  },
+};
+
+/** What this machine uses. */
+export const siv: Siv = getCipherInfo(algorithm) === undefined ? portableSiv : nativeSiv;

@@ -1,0 +1,154 @@
+/** One source: keys if needed, then one authenticated exchange, which bounds the time. */
+import { createSocket } from "node:dgram";
+import { isIP } from "node:net";
+import type { TimeSource } from "./configuration.ts";
+import type { Environment } from "./environment.ts";
+import { NtsError } from "./errors.ts";
+import { decodeReply, encodeRequest, nonceBytes, type Reply, uniqueIdentifierBytes } from "./ntp.ts";
+import { maxCookies } from "./ntske.ts";
+import { type Association, establishKeys } from "./ntske-client.ts";
+
+/** An honest server's reply proves that at the instant `at`, Unix time was between `earliest` and `latest`. */
+export interface Measurement {
+  /** Monotonic milliseconds: when the reply arrived. */
+  at: number;
+  /** Unix milliseconds. */
+  earliest: number;
+  latest: number;
+  /** Milliseconds on the way, without the time that the server took. */
+  rtt: number;
+  stratum: number;
+  leap: number;
+}
+
+/** Requests for one measurement; each has its own cookie, so at most this many of the eight are spent. */
+const maxRequests = 4;
+const keyEstablishmentTimeoutMs = 4000;
+
+/**
+ * Measures `source`. `associations` remembers keys and cookies from one call to the next; keys that did not work are
+ * forgotten. `near` (Unix milliseconds, ± 68 years) decides the NTP era. Throws NtsError.
+ */
+export async function measure(
+  source: TimeSource,
+  associations: Map<string, Association>,
+  environment: Environment,
+  near: number,
+  signal: AbortSignal,
+): Promise<Measurement> {
+  let association = associations.get(source.name);
+  if (association === undefined || association.cookies.length === 0) {
+    association = await establishKeys(source, environment, keyEstablishmentTimeoutMs, signal);
+    associations.set(source.name, association);
+  }
+  try {
+    return await exchange(association, environment, near, signal);
+  } catch (error) {
+    if (!signal.aborted) associations.delete(source.name);
+    throw error;
+  }
+}
+
+/**
+ * One measurement with an association's keys. An unanswered request is repeated, with a new cookie and new random
+ * numbers, after twice the expected round trip, then with doubled patience.
+ *
+ * What is not an authentic reply to one of our requests is ignored: forged packets cannot end the exchange early.
+ * A NAK is not authenticated (RFC 8915, section 5.7): it only decides what the error says when nothing better came.
+ */
+export async function exchange(
+  association: Association,
+  environment: Environment,
+  near: number,
+  signal: AbortSignal,
+): Promise<Measurement> {
+  const { address, family } = await resolve(association.host, environment);
+  const socket = createSocket(family === 6 ? "udp6" : "udp4");
+  const pending: { uniqueIdentifier: Uint8Array; transmit: Uint8Array; sent: number }[] = [];
+  let failure = new NtsError("ntp/timeout", `no reply from ${address}, UDP port ${association.port}`);
+  let timer: NodeJS.Timeout | undefined;
+
+  try {
+    return await new Promise<Measurement>((resolve, reject) => {
+      const abort = () => reject(new NtsError("ntp/timeout", "no longer needed"));
+      let patience = Math.min(Math.max(2 * association.rttGuess + 50, 100), 1000);
+      const send = () => {
+        const cookie = pending.length < maxRequests ? association.cookies.shift() : undefined;
+        if (cookie === undefined) {
+          reject(pending.length === 0 ? new NtsError("ntp/no-cookie", "no cookie is left") : failure);
+          return;
+        }
+        const request = {
+          key: association.clientToServer,
+          cookie,
+          placeholders: maxCookies - 1 - association.cookies.length,
+          uniqueIdentifier: environment.random(uniqueIdentifierBytes),
+          nonce: environment.random(nonceBytes),
+          transmit: environment.random(8),
+        };
+        const packet = encodeRequest(request);
+        const { uniqueIdentifier, transmit } = request;
+        pending.push({ uniqueIdentifier, transmit, sent: environment.monotonic() });
+        socket.send(packet);
+        timer = setTimeout(send, patience);
+        patience *= 2;
+      };
+
+      socket.on("message", (packet) => {
+        const at = environment.monotonic();
+        for (const request of pending) {
+          try {
+            const reply = decodeReply(packet, request, association.serverToClient, near);
+            association.cookies.push(...reply.cookies.slice(0, maxCookies - association.cookies.length));
+            resolve(bound(reply, request.sent, at));
+            return;
+          } catch (error) {
+            if (!(error instanceof NtsError)) reject(error as Error);
+            else if (error.code === "ntp/kiss" || error.code === "ntp/unsynchronized") reject(error);
+            else if (error.code === "ntp/nak" || error.code === "ntp/authentication") failure = error;
+          }
+        }
+      });
+      // A closed port answers with ICMP, which anybody can forge: it does not end the exchange either.
+      socket.on("error", (error) => {
+        failure = new NtsError("ntp/socket", `UDP to ${address} failed`, {
+          facts: [["cause", error.message]],
+        });
+      });
+      signal.addEventListener("abort", abort, { once: true });
+      if (signal.aborted) abort();
+      else socket.connect(association.port, address, send);
+    });
+  } finally {
+    clearTimeout(timer);
+    socket.close();
+  }
+}
+
+/**
+ * The reply was sent after our request left and before it arrived, so on arrival the server's clock showed at least
+ * what it sent, and at most that plus the time on the way. Its own error (half its delay to the reference, its
+ * dispersion and its clock's resolution; RFC 5905, section 11.2) widens both sides.
+ */
+function bound(reply: Reply, sent: number, at: number): Measurement {
+  const inServer = reply.transmit - reply.receive;
+  if (inServer > at - sent + 1)
+    throw new NtsError("ntp/malformed", "the server claims to have taken too long");
+  const rtt = Math.max(0, at - sent - inServer);
+  const error = reply.rootDelay / 2 + reply.rootDispersion + reply.precision;
+  const { stratum, leap } = reply;
+  return { at, earliest: reply.transmit - error, latest: reply.transmit + rtt + error, rtt, stratum, leap };
+}
+
+async function resolve(host: string, environment: Environment): Promise<{ address: string; family: number }> {
+  const family = isIP(host);
+  if (family !== 0) return { address: host, family };
+  return new Promise((resolve, reject) => {
+    environment.lookup(host, { all: true }, (error, addresses) => {
+      const [first] = Array.isArray(addresses) ? addresses : [];
+      if (error !== null || first === undefined) {
+        reject(new NtsError("ke/lookup", `the NTP server ${host} has no address`));
+      } else resolve(first);
+    });
+  });
+}

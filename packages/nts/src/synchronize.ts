@@ -1,0 +1,139 @@
+/** All sources at once, until enough operators agree or time is up. */
+import { type Agreement, agree, type Sample, type Verdict } from "./agreement.ts";
+import type { Chain } from "./certificates.ts";
+import type { TimeConfiguration, TimeSource } from "./configuration.ts";
+import { type Environment, systemEnvironment } from "./environment.ts";
+import { NtsError } from "./errors.ts";
+import type { Association } from "./ntske-client.ts";
+import { type Measurement, measure } from "./source.ts";
+
+/** What became of one source. */
+export interface SourceReport {
+  source: TimeSource;
+  attempts: number;
+  /** Verdict of the agreement; `unreachable` when there was nothing to judge, and then `error` says why. */
+  verdict: Verdict | "unreachable";
+  measurement?: Measurement;
+  chain?: Chain;
+  error?: NtsError;
+}
+
+export interface Synchronization {
+  agreement: Agreement;
+  /** Monotonic milliseconds to which the agreement's interval refers. */
+  at: number;
+  /** How long it took, in milliseconds. */
+  elapsed: number;
+  sources: SourceReport[];
+}
+
+export interface SynchronizeOptions {
+  /** The build epoch, Unix milliseconds: no earlier time is believed. */
+  floor: number;
+  environment?: Environment;
+  /** Keys and cookies from an earlier call, and for a later one. */
+  associations?: Map<string, Association>;
+}
+
+/**
+ * After the quorum is reached, how long the others may take to join: it costs little, and a liar that is not in
+ * the record cannot be named.
+ */
+const settleMs = 50;
+const firstRetryMs = 200;
+const longestRetryMs = 2000;
+/** How wrong the local oscillator may be, as a part of the time that has passed (RFC 5905: 15; chrony: 100). */
+const driftPpm = 500;
+
+/**
+ * Asks every source in parallel. A source that fails is asked again, with growing pauses, until `limits.timeoutMs`.
+ * Never throws for what a server or the network does: the report says what each source did.
+ */
+export async function synchronize(
+  configuration: TimeConfiguration,
+  { floor, environment = systemEnvironment, associations = new Map() }: SynchronizeOptions,
+): Promise<Synchronization> {
+  const started = environment.monotonic();
+  const { sources, minOperators, limits } = configuration;
+  const rules = {
+    operators: sources.map((source) => source.operator),
+    minOperators,
+    maxRtt: limits.maxRttMs,
+    maxWidth: limits.maxWidthMs,
+    floor,
+  };
+  const reports = sources.map((source): SourceReport => ({ source, attempts: 0, verdict: "unreachable" }));
+  const stop = new AbortController();
+  const conclude = (): Synchronization => {
+    const at = environment.monotonic();
+    const agreement = agree(
+      reports.flatMap((report) => sampleAt(report, at)),
+      rules,
+    );
+    for (const report of reports) {
+      report.verdict = agreement.verdicts.get(report.source.name) ?? "unreachable";
+    }
+    return { agreement, at, elapsed: at - started, sources: reports };
+  };
+
+  await new Promise<void>((resolve) => {
+    const limit = setTimeout(resolve, limits.timeoutMs);
+    let settle: NodeJS.Timeout | undefined;
+    const everySource = reports.map(async (report) => {
+      for (let pause = firstRetryMs; !stop.signal.aborted; pause = Math.min(pause * 2, longestRetryMs)) {
+        report.attempts++;
+        try {
+          const measurement = await measure(report.source, associations, environment, floor, stop.signal);
+          report.measurement = measurement;
+          report.chain = associations.get(report.source.name)!.chain;
+          delete report.error;
+          if (conclude().agreement.agreed) settle ??= setTimeout(resolve, settleMs);
+          if (measurement.rtt <= limits.maxRttMs) return;
+        } catch (error) {
+          if (stop.signal.aborted) return;
+          if (!(error instanceof NtsError)) throw error;
+          report.error = error;
+        }
+        await delay(pause, stop.signal);
+      }
+    });
+    void Promise.allSettled(everySource).then(() => resolve());
+    stop.signal.addEventListener("abort", () => {
+      clearTimeout(limit);
+      clearTimeout(settle);
+    });
+  }).finally(() => stop.abort());
+  return conclude();
+}
+
+/** The measurement brought to the instant `at`, wider by what the oscillator may have drifted since it was asked. */
+function sampleAt(report: SourceReport, at: number): Sample[] {
+  const { source, measurement, chain } = report;
+  if (measurement === undefined || chain === undefined) return [];
+  const passed = at - measurement.at;
+  const drift = ((passed + measurement.rtt) * driftPpm) / 1e6;
+  return [
+    {
+      source: source.name,
+      operator: source.operator,
+      earliest: measurement.earliest + passed - drift,
+      latest: measurement.latest + passed + drift,
+      rtt: measurement.rtt,
+      notBefore: chain.notBefore,
+      notAfter: chain.notAfter,
+    },
+  ];
+}
+
+function delay(milliseconds: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      resolve();
+    };
+    const timer = setTimeout(done, milliseconds);
+    signal.addEventListener("abort", done, { once: true });
+    if (signal.aborted) done();
+  });
+}
