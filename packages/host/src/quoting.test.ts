@@ -33,8 +33,8 @@ function request(first: number, size = 584): Buffer {
 async function exchange(pieces: Uint8Array[], expected: number): Promise<Buffer> {
   const socket = connect(path);
   const got = new Promise<Buffer>((resolve) => {
-    let bytes = Buffer.alloc(0);
-    socket.on("data", (chunk) => {
+    let bytes: Buffer = Buffer.alloc(0);
+    socket.on("data", (chunk: Buffer) => {
       bytes = Buffer.concat([bytes, chunk]);
       if (bytes.length >= expected) resolve(bytes);
     });

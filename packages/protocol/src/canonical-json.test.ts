@@ -17,8 +17,19 @@ test("the order in which members were written does not matter", () => {
   );
 });
 
-for (const value of [1.5, Number.NaN, 2 ** 60, undefined, () => 1, new Date(0), new Map()]) {
-  test(`refused: ${String(value)}`, () => {
+const refused = {
+  fraction: 1.5,
+  "not a number": Number.NaN,
+  "an unsafe integer": 2 ** 60,
+  undefined: undefined,
+};
+for (const [name, value] of Object.entries({
+  ...refused,
+  function: () => 1,
+  date: new Date(0),
+  map: new Map(),
+})) {
+  test(`refused: ${name}`, () => {
     throws(() => canonicalJson({ value }), TypeError);
   });
 }
