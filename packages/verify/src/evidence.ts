@@ -9,18 +9,7 @@ import { fromBase64, fromHex, toBase64, toHex } from "./bytes.ts";
 import { type Collateral, collateralSchema } from "./collateral.ts";
 import { VerifyError } from "./errors.ts";
 import { type ReportDataScheme, reportDataSchemes } from "./report-data.ts";
-import {
-  hex,
-  type Infer,
-  list,
-  object,
-  oneOf,
-  optional,
-  record,
-  type Schema,
-  SchemaError,
-  text,
-} from "./schema.ts";
+import { hex, list, object, oneOf, optional, record, type Schema, SchemaError, text } from "./schema.ts";
 
 /** Largest inputs, in bytes. A real quote has about 5 kB, a CCEL area at most 1 MiB. */
 export const limits = {

@@ -4,7 +4,7 @@
  * Two questions are kept apart. `verifyQuote` asks whether a quote is *genuine* (signatures, collateral, TCB);
  * `evaluatePolicy` whether what it says is *acceptable*; `verifyEvidence` asks both and reports every check.
  */
-export { type Collateral } from "./collateral.ts";
+export { type Collateral, readCollateral, type VerifiedCollateral, verifyCollateral } from "./collateral.ts";
 export { type CheckCode, type CheckId, type ErrorCode, VerifyError } from "./errors.ts";
 export {
   type BootLog,
@@ -19,6 +19,7 @@ export {
   readEvidenceDocument,
   writeEvidenceDocument,
 } from "./evidence.ts";
+export { type Genuine, verifyQuote } from "./genuine.ts";
 export { guestEvents, type Policy, readPolicy } from "./policy.ts";
 export type { Check, Outcome, PlatformSummary, Report } from "./report.ts";
 export {
