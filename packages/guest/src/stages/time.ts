@@ -1,0 +1,176 @@
+/**
+ * What time it is, from authenticated sources of several operators, before any key is asked for.
+ *
+ * Invariants: the clock is never below the build epoch; the RTC, which is the host's word, is a hint that counts
+ * only within `hintYears` of it; the clock is stepped once, here, and only slewed afterwards; the RTC is never
+ * written; without agreement the boot stops (or, with `secure_time: false`, the measured event says "none"). Who
+ * was asked comes from the measured image; a development image lets the instance document say it, and the event
+ * then says so.
+ */
+import {
+  type Association,
+  NtsError,
+  parseTimeConfiguration,
+  publicConfiguration,
+  type Synchronization,
+  synchronize,
+  type TimeConfiguration,
+} from "@caisson/nts";
+import { canonicalJson } from "@caisson/protocol/canonical-json";
+import { type Context, type Stage, StageFailure } from "../stage.ts";
+
+const hintYears = 10;
+const year = 365.25 * 24 * 3600 * 1000;
+
+/** Pauses between later checks, milliseconds: NTP's usual poll intervals from 2^6 to 2^10 s. */
+const firstPause = 64_000;
+const longestPause = 1_024_000;
+/** Without a successful check for this long, the clock is not vouched for any more. */
+const longestSilence = 24 * 3600 * 1000;
+/** A later check may correct at most this much; more is not drift. The rate is what an honest TSC stays within. */
+const slack = 100;
+const driftPpm = 500;
+
+/** The clock before anybody was asked: the RTC's time if it is credible, else the build epoch. Unix milliseconds. */
+export function credible(rtc: number, epoch: number): number {
+  return rtc >= epoch && rtc <= epoch + hintYears * year ? rtc : epoch;
+}
+
+export type Check =
+  | { verdict: "slew"; by: number }
+  | { verdict: "alarm"; message: string }
+  | { verdict: "unknown"; message: string };
+
+/**
+ * What to do about a later check. `clock` is the guest's clock (Unix milliseconds) at the instant of the
+ * agreement, `since` the milliseconds since the last check that found it right.
+ */
+export function judge(
+  { agreement }: Pick<Synchronization, "agreement">,
+  clock: number,
+  since: number,
+): Check {
+  if (!agreement.agreed) {
+    const message = `no agreement on the time for ${Math.round(since / 1000)} s`;
+    return { verdict: since > longestSilence ? "alarm" : "unknown", message };
+  }
+  const { earliest, latest } = agreement;
+  const by = (earliest + latest) / 2 - clock;
+  const allowed = slack + (since * driftPpm) / 1e6 + (latest - earliest) / 2;
+  return Math.abs(by) > allowed
+    ? {
+        verdict: "alarm",
+        message: `the clock is off by ${Math.round(by)} ms, ${Math.round(allowed)} ms is drift`,
+      }
+    : { verdict: "slew", by };
+}
+
+function sources({ config, instance }: Context): {
+  origin: "image" | "instance";
+  configuration: TimeConfiguration;
+} {
+  const named = instance?.time;
+  if (named !== undefined && config.flavour !== "development") {
+    throw new StageFailure(
+      "time/instance-sources",
+      "the host names time sources; only a development image lets it",
+    );
+  }
+  try {
+    if (named !== undefined) return { origin: "instance", configuration: parseTimeConfiguration(named) };
+    const own = config.time.sources;
+    const configuration = own === undefined ? publicConfiguration() : parseTimeConfiguration(own);
+    return { origin: "image", configuration };
+  } catch (error) {
+    if (!(error instanceof NtsError)) throw error;
+    throw new StageFailure("time/configuration", error.message);
+  }
+}
+
+/** What each source did, a line each. */
+function explain({ sources }: Synchronization): string[] {
+  return sources.map(({ source, verdict, measurement, error }) => {
+    const detail = error === undefined ? "" : `: ${error.message} [${error.code}]`;
+    const rtt = measurement === undefined ? "" : `, ${measurement.rtt.toFixed(1)} ms`;
+    return `time: ${source.name} (${source.operator}) ${verdict}${rtt}${detail}`;
+  });
+}
+
+/** `ask` is `synchronize`, or a test's. */
+export function timeStage(ask: typeof synchronize): Stage {
+  return {
+    name: "time",
+    async run(context) {
+      const { config, syscalls, log, measure } = context;
+      const epoch = config.epoch * 1000;
+      const rtc = Date.now();
+      const start = credible(rtc, epoch);
+      if (start !== rtc) syscalls.clockSettime(start);
+      const event = (value: object) => measure("secure-time", new TextEncoder().encode(canonicalJson(value)));
+      if (!config.time.secure_time) {
+        await event({ method: "none" });
+        return "secure_time is off: the clock is the host's, above the build epoch";
+      }
+
+      const { origin, configuration } = sources(context);
+      const associations = new Map<string, Association>();
+      const result = await ask(configuration, { floor: epoch, associations });
+      const { agreement, at, elapsed } = result;
+      if (!agreement.agreed) {
+        for (const line of explain(result)) log(line);
+        throw new StageFailure(
+          `time/${agreement.reason}`,
+          `no agreement on the time within ${Math.round(elapsed)} ms: ${agreement.votes} operators at most, ` +
+            `${agreement.quorum} needed`,
+        );
+      }
+      const { earliest, latest, operators } = agreement;
+      const midpoint = (earliest + latest) / 2;
+      syscalls.clockSettime(midpoint + (performance.now() - at));
+      await event({
+        method: "nts",
+        midpoint: Math.round(midpoint),
+        operators,
+        origin,
+        width: Math.ceil(latest - earliest),
+      });
+      if (agreement.verdicts.values().some((verdict) => verdict !== "agrees")) {
+        for (const line of explain(result)) log(line);
+      }
+      keepWatch(context, () => ask(configuration, { floor: epoch, associations }));
+      return (
+        `${operators.length} operators agree on ${new Date(midpoint).toISOString()} ` +
+        `± ${((latest - earliest) / 2).toFixed(1)} ms, after ${Math.round(elapsed)} ms`
+      );
+    },
+  };
+}
+
+/** Asks again and again: slews what is drift, and raises the alarm, which freezes the keys, at what is not. */
+function keepWatch(context: Context, ask: () => Promise<Synchronization>): void {
+  let good = performance.now();
+  const check = async () => {
+    const result = await ask();
+    const now = performance.now();
+    const decision = judge(result, Date.now() - (now - result.at), now - good);
+    if (decision.verdict === "slew") {
+      good = now;
+      context.syscalls.adjtime(decision.by);
+      if (context.clockAlarm === true) context.log("time: the clock agrees with its sources again");
+      context.clockAlarm = false;
+    } else {
+      context.log(`time: ${decision.message}`);
+      if (decision.verdict === "alarm") context.clockAlarm = true;
+    }
+  };
+  const next = (pause: number) => {
+    setTimeout(() => {
+      check()
+        .catch((error: unknown) => context.log(`time: check failed: ${String(error)}`))
+        .finally(() => next(Math.min(pause * 2, longestPause)));
+    }, pause).unref();
+  };
+  next(firstPause);
+}
+
+export const time: Stage = timeStage(synchronize);
