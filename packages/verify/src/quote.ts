@@ -223,9 +223,12 @@ function readSignatureData(bytes: Uint8Array, version: 3 | 4 | 5) {
   const type = qe.number(2);
   const certificationData = qe.take(qe.number(4));
   qe.end();
-  const pckChain = type === PCK_CHAIN ? new TextDecoder().decode(certificationData) : undefined;
-  if (type === PCK_CHAIN && certificationData.length > 32768) {
-    throw new VerifyError("quote/certification-data", "the certificate chain in the quote is too large");
+  if (certificationData.length > MAX_CHAIN) {
+    throw new VerifyError("quote/certification-data", "the certificate chain in the quote is too large", {
+      expected: `at most ${MAX_CHAIN} bytes`,
+      actual: `${certificationData.length} bytes`,
+    });
   }
+  const pckChain = type === PCK_CHAIN ? new TextDecoder().decode(certificationData) : undefined;
   return { signature, attestationKey, qeReport, qeReportSignature, qeAuthData, pckChain };
 }
