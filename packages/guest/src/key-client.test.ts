@@ -1,0 +1,274 @@
+import { deepEqual, equal, rejects } from "node:assert/strict";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import test from "node:test";
+import { type IdentityKey, identityKey } from "@caisson/protocol/ed25519";
+import { seal } from "@caisson/protocol/hpke";
+import {
+  type Answer,
+  answerTranscript,
+  type Exchange,
+  type Hello,
+  helloTranscript,
+  keyReleaseVersion,
+  type Released,
+  type ReleaseRequest,
+  sealContext,
+} from "@caisson/protocol/key-release";
+import { reportData } from "@caisson/verify/report-data";
+import { httpPost, type KeyRequest, requestKeys } from "./key-client.ts";
+
+const kms = identityKey(new Uint8Array(32).fill(1));
+const impostor = identityKey(new Uint8Array(32).fill(2));
+const secret = new Uint8Array(64).map((_, i) => i);
+const clock = 1_700_000_000_000;
+const nonce = new Uint8Array(32).fill(9);
+
+type Unsigned<T> = T extends unknown ? Omit<T, "signature"> : never;
+
+interface Faults {
+  /** Who signs, in place of the KMS. */
+  signer?: IdentityKey;
+  hello?: (hello: Hello) => unknown;
+  /** Before it is signed. */
+  claim?: (answer: Unsigned<Answer>) => Unsigned<Answer>;
+  /** After it was signed. */
+  answer?: (answer: Answer) => unknown;
+  /** To which key, in which exchange, the KMS seals. */
+  exchange?: (exchange: Exchange) => Exchange;
+}
+
+/** A KMS that believes everything, with faults. */
+function fakeKms(faults: Faults = {}) {
+  const signer = faults.signer ?? kms;
+  return async (path: string, body: object): Promise<unknown> => {
+    if (path === "/v1/hello") {
+      const hello = {
+        version: keyReleaseVersion,
+        nonce: nonce.toHex(),
+        time: clock,
+        identityKey: signer.publicKey.toHex(),
+      } as const;
+      const signed = { ...hello, signature: signer.sign(helloTranscript(hello)).toHex() };
+      return faults.hello?.(signed) ?? signed;
+    }
+    const request = body as ReleaseRequest;
+    const asked: Exchange = {
+      nonce: Uint8Array.fromHex(request.nonce),
+      identityKey: signer.publicKey,
+      ephemeralKey: Uint8Array.fromHex(request.ephemeralKey),
+    };
+    const exchange = faults.exchange?.(asked) ?? asked;
+    const about = { time: clock + 50, app: "0a".repeat(20), instance: "0b".repeat(20), keyVersion: 3 };
+    const sealed = await seal(exchange.ephemeralKey, secret, sealContext(exchange, about));
+    const claim: Unsigned<Released> = {
+      version: keyReleaseVersion,
+      outcome: "released",
+      ...about,
+      sealed: { enc: sealed.enc.toHex(), ciphertext: sealed.ciphertext.toHex() },
+    };
+    const unsigned = faults.claim?.(claim) ?? claim;
+    const signed = {
+      ...unsigned,
+      signature: signer.sign(answerTranscript(exchange, unsigned)).toHex(),
+    } as Answer;
+    return faults.answer?.(signed) ?? signed;
+  };
+}
+
+function guest(faults: Faults = {}): KeyRequest {
+  let asked = 0;
+  return {
+    post: fakeKms(faults),
+    identityKey: kms.publicKey,
+    evidence: async () => ({}),
+    // The guest sends at `clock` and receives 100 ms later; the KMS's time lies between.
+    now: () => clock + 100 * asked++,
+    toleranceMs: 2000,
+  };
+}
+
+test("keys arrive, with whose they are", async () => {
+  deepEqual(await requestKeys(guest()), {
+    applicationKey: secret.slice(0, 32),
+    instanceKey: secret.slice(32),
+    keyVersion: 3,
+    app: "0a".repeat(20),
+    instance: "0b".repeat(20),
+    time: clock + 50,
+  });
+});
+
+test("evidence is asked for over the nonce, the measured identity and the ephemeral key", async () => {
+  const request = guest();
+  const { post } = request;
+  let quoted: Uint8Array | undefined;
+  request.evidence = async (data) => {
+    quoted = data;
+    return { quote: 1 };
+  };
+  request.post = async (path, body) => {
+    if (path === "/v1/release") {
+      const sent = body as ReleaseRequest;
+      deepEqual(sent.evidence, { quote: 1 });
+      const ephemeralKey = Uint8Array.fromHex(sent.ephemeralKey);
+      const fields = { nonce, kmsIdentityKey: kms.publicKey, ephemeralKey };
+      deepEqual(quoted, await reportData(keyReleaseVersion, fields));
+    }
+    return post(path, body);
+  };
+  await requestKeys(request);
+});
+
+test("two exchanges never share an ephemeral key", async () => {
+  const seen = new Set<string>();
+  for (let i = 0; i < 3; i++) {
+    const request = guest();
+    const { post } = request;
+    request.post = (path, body) => {
+      if (path === "/v1/release") seen.add((body as ReleaseRequest).ephemeralKey);
+      return post(path, body);
+    };
+    await requestKeys(request);
+  }
+  equal(seen.size, 3);
+});
+
+const flip = (hex: string) => hex.slice(0, -1) + (hex.endsWith("0") ? "1" : "0");
+const change = (field: keyof Released, value: (answer: Released) => unknown) => (answer: Answer) => ({
+  ...answer,
+  [field]: value(answer as Released),
+});
+const deny = (claim: Unsigned<Answer>): Unsigned<Answer> => ({
+  version: keyReleaseVersion,
+  outcome: "denied",
+  time: claim.time,
+  code: "td/debug",
+  message: "a debug TD",
+});
+
+const refused: { name: string; faults: Faults; code: string }[] = [
+  { name: "a KMS of another identity", faults: { signer: impostor }, code: "keys/other-identity" },
+  {
+    name: "a KMS of another identity that claims the measured one",
+    faults: { signer: impostor, hello: (hello) => ({ ...hello, identityKey: kms.publicKey.toHex() }) },
+    code: "keys/signature",
+  },
+  {
+    name: "a hello with another nonce",
+    faults: { hello: (h) => ({ ...h, nonce: flip(h.nonce) }) },
+    code: "keys/signature",
+  },
+  {
+    name: "a hello with another time",
+    faults: { hello: (h) => ({ ...h, time: h.time + 1 }) },
+    code: "keys/signature",
+  },
+  {
+    name: "a hello without its signature",
+    faults: { hello: ({ signature: _, ...h }) => h },
+    code: "keys/malformed",
+  },
+  { name: "a hello with more fields", faults: { hello: (h) => ({ ...h, more: 1 }) }, code: "keys/malformed" },
+  {
+    name: "an answer with another time",
+    faults: { answer: change("time", (a) => a.time + 1) },
+    code: "keys/signature",
+  },
+  {
+    name: "an answer for another app",
+    faults: { answer: change("app", (a) => flip(a.app)) },
+    code: "keys/signature",
+  },
+  {
+    name: "an answer for another instance",
+    faults: { answer: change("instance", (a) => flip(a.instance)) },
+    code: "keys/signature",
+  },
+  {
+    name: "an answer of another key version",
+    faults: { answer: change("keyVersion", () => 1) },
+    code: "keys/signature",
+  },
+  {
+    name: "an answer with another ciphertext",
+    faults: {
+      answer: change("sealed", ({ sealed }) => ({ ...sealed, ciphertext: flip(sealed.ciphertext) })),
+    },
+    code: "keys/signature",
+  },
+  {
+    name: "an answer with another signature",
+    faults: { answer: change("signature", (a) => flip(a.signature)) },
+    code: "keys/signature",
+  },
+  { name: "an answer that is not JSON of ours", faults: { answer: () => [1, 2] }, code: "keys/malformed" },
+  {
+    name: "an answer to another ephemeral key",
+    faults: { exchange: (e) => ({ ...e, ephemeralKey: Uint8Array.from(e.ephemeralKey, (b) => b ^ 2) }) },
+    code: "keys/signature",
+  },
+  {
+    name: "an answer to another nonce",
+    faults: { exchange: (e) => ({ ...e, nonce: new Uint8Array(32) }) },
+    code: "keys/signature",
+  },
+  {
+    name: "keys sealed for other ids than the KMS signs",
+    faults: { claim: (claim) => ({ ...claim, app: "0c".repeat(20) }) as Unsigned<Answer> },
+    code: "keys/seal",
+  },
+  { name: "a signed denial", faults: { claim: deny }, code: "keys/denied" },
+  {
+    name: "a denial that nobody signed",
+    faults: { answer: (a) => ({ ...deny(a), signature: "00".repeat(64) }) },
+    code: "keys/signature",
+  },
+  {
+    name: "a refusal before the exchange",
+    faults: { hello: () => ({ error: { code: "http/rate-limited", message: "too many" } }) },
+    code: "keys/refused",
+  },
+  {
+    name: "a KMS whose clock is 2.001 s behind the sending",
+    faults: { claim: (claim) => ({ ...claim, time: clock - 2001 }) },
+    code: "keys/time",
+  },
+  {
+    name: "a KMS whose clock is 2.001 s ahead of the receiving",
+    faults: { claim: (claim) => ({ ...claim, time: clock + 100 + 2001 }) },
+    code: "keys/time",
+  },
+];
+for (const { name, faults, code } of refused) {
+  test(`refused: ${name}`, () => rejects(requestKeys(guest(faults)), { code }));
+}
+
+test("a denial carries the KMS's own code", () =>
+  rejects(requestKeys(guest({ claim: deny })), { code: "keys/denied", denial: "td/debug" }));
+
+test("a KMS that cannot be reached is named so", () =>
+  rejects(requestKeys({ ...guest(), post: httpPost("http://127.0.0.1:9", 2000) }), {
+    code: "keys/unreachable",
+  }));
+
+test("an endless answer is cut off", async (t) => {
+  const server = createServer((_, response) => {
+    response.on("error", () => {});
+    const more = () => {
+      while (response.write(" ".repeat(4096)));
+      response.once("drain", more);
+    };
+    more();
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  t.after(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  const post = httpPost(`http://127.0.0.1:${(server.address() as AddressInfo).port}`, 5000);
+  await rejects(requestKeys({ ...guest(), post }), {
+    code: "keys/unreachable",
+    message: /longer than 16384/,
+  });
+});
