@@ -43,7 +43,8 @@ export function listAcpiTables(blob: Uint8Array): AcpiTable[] {
     const signature = String.fromCharCode(...bytes.slice(offset, 4));
     const length = bytes.u32(offset + 4);
     if (!/^[A-Z0-9]{4}$/.test(signature)) throw malformed("no table signature", offset);
-    if (length < 36 || offset + length > blob.length) throw malformed(`${signature} of ${length} bytes`, offset + 4);
+    if (length < 36 || offset + length > blob.length)
+      throw malformed(`${signature} of ${length} bytes`, offset + 4);
     tables.push({ signature, offset, length });
     offset += length;
   }
@@ -141,7 +142,8 @@ class Script {
   #at = 0;
 
   #command(id: number, ...names: string[]): number {
-    if (this.#at + COMMAND_SIZE > LOADER_SIZE) throw malformed("more tables than a loader script of 4096 bytes holds", 0);
+    if (this.#at + COMMAND_SIZE > LOADER_SIZE)
+      throw malformed("more tables than a loader script of 4096 bytes holds", 0);
     const start = this.#at;
     this.#view.setUint32(start, id, true);
     names.forEach((name, i) => {

@@ -3,6 +3,8 @@
  * guest's registers must hold, and from event logs back to those values. Pure: no I/O, no clock, no randomness; runs
  * in Node and in browsers (there: a secure context, for WebCrypto).
  */
+export { ACPI_LOADER, ACPI_RSDP, ACPI_TABLES, ACPI_TPM_LOG, type AcpiFiles } from "./acpi-tables.ts";
+export { authenticode } from "./authenticode.ts";
 export { MeasureError, type MeasureErrorCode } from "./errors.ts";
 export {
   type EventLog,
@@ -20,6 +22,18 @@ export {
   replayPcrs,
 } from "./event-log.ts";
 export { eventTypeName } from "./event-types.ts";
+export { mrtd, type PageOrder } from "./mrtd.ts";
+export {
+  type DirectBoot,
+  type EventSource,
+  type PredictedEvent,
+  type PredictedRegister,
+  type PredictInput,
+  type Prediction,
+  predict,
+  type UkiBoot,
+} from "./predict.ts";
+export { firmwareProfiles, type Platform } from "./profiles.ts";
 export {
   extend,
   fold,
@@ -30,3 +44,5 @@ export {
   replay,
 } from "./rtmr.ts";
 export { RUNTIME_EVENT_TYPE, runtimeEventDigest, runtimeEventDigestV2 } from "./runtime-events.ts";
+export { type HobStyle, tdHob } from "./td-hob.ts";
+export { parseTdxMetadata, type Section, type TdxMetadata } from "./tdvf.ts";

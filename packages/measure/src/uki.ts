@@ -1,0 +1,54 @@
+/**
+ * Unified kernel images: a PE whose sections hold kernel, command line and initrd (UAPI Group, "Unified Kernel Image").
+ */
+import { parsePe } from "./authenticode.ts";
+import { MeasureError } from "./errors.ts";
+
+/**
+ * The parts of a UKI that end up in registers. `commandLine` is the text of `.cmdline` as the stub passes it on,
+ * `sections` every section by name, content cut to its size in memory (what systemd-stub measures).
+ */
+export interface Uki {
+  kernel: Uint8Array;
+  commandLine: string;
+  initrd: Uint8Array | undefined;
+  sections: ReadonlyMap<string, Uint8Array>;
+}
+
+/** Takes a UKI apart. Throws MeasureError "uki/malformed" without a `.linux` section, and as `parsePe` does. */
+export function parseUki(image: Uint8Array): Uki {
+  const sections = new Map<string, Uint8Array>();
+  for (const { name, offset, rawSize, virtualSize } of parsePe(image).sections) {
+    if (sections.has(name)) throw new MeasureError("uki/malformed", `UKI: two sections ${name}`, { offset });
+    const size = virtualSize === 0 ? rawSize : Math.min(rawSize, virtualSize);
+    sections.set(name, image.subarray(offset, offset + size));
+  }
+  const kernel = sections.get(".linux");
+  if (kernel === undefined || !sections.has(".cmdline")) {
+    throw new MeasureError("uki/malformed", "the PE image is no UKI: it lacks .linux or .cmdline");
+  }
+  const text = new TextDecoder("utf-8").decode(sections.get(".cmdline"));
+  // The stub drops what a text editor or a builder left behind the line.
+  const commandLine = text.replace(/[\0\s]+$/, "");
+  return { kernel, commandLine, initrd: sections.get(".initrd"), sections };
+}
+
+/**
+ * Sections in the order in which systemd-stub measures them (src/fundamental/uki.c, unified_sections); `.pcrsig` is
+ * never measured.
+ */
+export const measuredSections = [
+  ".linux",
+  ".osrel",
+  ".cmdline",
+  ".initrd",
+  ".ucode",
+  ".splash",
+  ".dtb",
+  ".uname",
+  ".sbat",
+  ".pcrpkey",
+  ".profile",
+  ".dtbauto",
+  ".hwids",
+] as const;
