@@ -70,6 +70,15 @@ export type ImageErrorCode =
   | "root/node"
   | "root/bundle"
   | "cmdline/length"
+  | "app/program"
+  | "app/user"
+  // toolchain.ts, kernel.ts
+  | "toolchain/namespace"
+  | "toolchain/failed"
+  | "kernel/source"
+  | "kernel/fragment"
+  | "kernel/dropped"
+  | "kernel/resolved"
   // build.ts
   | "build/busy"
   | "build/disk"
