@@ -60,3 +60,37 @@ export const recipe: Readonly<Record<Group, GroupRecipe>> = {
   "firmware-emulated": { packages: ["ovmf"], dependencies: false, suites: stable },
   "firmware-tdx": { packages: ["ovmf-inteltdx"], dependencies: false, suites: ["forky"] },
 };
+
+/** One file of the root: `path` in the image, from `source` in the package (the same path when left out). */
+export interface RootFile {
+  package: string;
+  path: string;
+  source?: string;
+}
+
+const libraries = "/usr/lib/x86_64-linux-gnu";
+const library = (name: string, file: string): RootFile => ({ package: name, path: `${libraries}/${file}` });
+
+/**
+ * The files that packages give to the root: crun, and the libraries that it and Node ask the loader for, each under
+ * the name that the loader looks up. `rootfs.ts` fails when one is missing or not needed.
+ */
+export const rootFiles: readonly RootFile[] = [
+  { package: "crun", path: "/usr/bin/crun" },
+  {
+    package: "libc6",
+    path: "/usr/lib64/ld-linux-x86-64.so.2",
+    source: `${libraries}/ld-linux-x86-64.so.2`,
+  },
+  library("libatomic1", "libatomic.so.1"),
+  library("libc6", "libc.so.6"),
+  library("libc6", "libdl.so.2"),
+  library("libc6", "libm.so.6"),
+  library("libc6", "libpthread.so.0"),
+  library("libcap2", "libcap.so.2"),
+  library("libgcc-s1", "libgcc_s.so.1"),
+  library("libseccomp2", "libseccomp.so.2"),
+  library("libstdc++6", "libstdc++.so.6"),
+  library("libsystemd0", "libsystemd.so.0"),
+  library("libyajl2", "libyajl.so.2"),
+];
