@@ -8,6 +8,7 @@ import { exitCode, renderError, UsageError } from "./failure.ts";
 const commands: Record<string, [summary: string, load: () => Promise<{ command: Command }>]> = {
   bench: ["run the benchmarks and print ratios", () => import("./commands/bench.ts")],
   check: ["types, lint and format", () => import("./commands/check.ts")],
+  lock: ["pin the packages of an image", () => import("./commands/lock.ts")],
   test: ["run the tests: unit, integration, e2e, attacks", () => import("./commands/test.ts")],
 };
 

@@ -25,6 +25,7 @@ export type ImageErrorCode =
   | "lock/conflict"
   | "lock/npm"
   | "lock/unreadable"
+  | "lock/unwritable"
   | "lock/stale"
   // fetch.ts
   | "fetch/unreachable"

