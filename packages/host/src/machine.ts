@@ -14,22 +14,33 @@ export interface Shape {
 }
 
 /** Files and sockets of one run. */
-export interface Parts {
-  firmwareCode: string;
-  /** A writable copy; the guest never reaches it after boot. */
-  firmwareVariables: string;
+interface CommonParts {
   kernel: string;
   commandLine: string;
   rootfs: string;
   /** The instance document's block device. */
   instance: string;
-  tpmSocket: string;
   qmpSocket: string;
-  /** Where the quoting service listens: the guest's second serial port. */
-  quoteSocket: string;
   /** Host TCP ports on 127.0.0.1 by guest port. */
   forwards: readonly { host: number; guest: number }[];
+}
+
+export interface EmulatedParts extends CommonParts {
+  firmwareCode: string;
+  /** A writable copy; the guest never reaches it after boot. */
+  firmwareVariables: string;
+  tpmSocket: string;
+  /** Where the quoting service listens: the guest's second serial port. */
+  quoteSocket: string;
   accelerator: "kvm" | "tcg";
+}
+
+export interface TdxParts extends CommonParts {
+  /** TDVF as one file. */
+  firmware: string;
+  mrConfigId: Uint8Array;
+  /** Vsock port of the host's quote generation service. */
+  quotePort: number;
 }
 
 /** One option with its value, or an option alone. */
@@ -48,38 +59,70 @@ const disk = (id: string, file: string): Option[] => [
   ["-device", `virtio-blk-pci,drive=${id},disable-legacy=on`],
 ];
 
-/** The machine that stands in for a TD where there is no TDX: OVMF, a TPM for the measured boot, a quoting port. */
-export function emulatedMachine(shape: Shape, parts: Parts): string[] {
+/** What both machines have: no default devices, two read-only disks, one network card, QEMU's control socket. */
+function common(shape: Shape, parts: CommonParts): Option[] {
   const forwards = parts.forwards
     .map(({ host, guest }) => `,hostfwd=tcp:127.0.0.1:${host}-:${guest}`)
     .join("");
-  const kvm = parts.accelerator === "kvm";
-  const options: Option[] = [
+  return [
     ["-nodefaults"],
     ["-no-user-config"],
     ["-no-reboot"],
     ["-display", "none"],
-    ["-machine", "q35,hpet=off,smm=off,vmport=off"],
-    ["-accel", kvm ? "kvm" : "tcg,thread=multi"],
-    ["-cpu", kvm ? "host" : "max"],
     ["-smp", String(shape.vcpus)],
     ["-m", `${shape.memory}M`],
-    pflash(0, parts.firmwareCode, "on"),
-    pflash(1, parts.firmwareVariables, "off"),
     ["-kernel", parts.kernel],
     ["-append", parts.commandLine],
     ...disk("root", parts.rootfs),
     ...disk("instance", parts.instance),
     ["-netdev", `user,id=net,ipv6=off${forwards}`],
     ["-device", "virtio-net-pci,netdev=net,disable-legacy=on,romfile="],
+    ["-chardev", "stdio,id=console,signal=off"],
+    ["-device", "isa-serial,index=0,chardev=console"],
+    ["-qmp", `unix:${value(parts.qmpSocket)},server=on,wait=off`],
+  ];
+}
+
+/** The machine that stands in for a TD where there is no TDX: OVMF, a TPM for the measured boot, a quoting port. */
+export function emulatedMachine(shape: Shape, parts: EmulatedParts): string[] {
+  const kvm = parts.accelerator === "kvm";
+  const options: Option[] = [
+    ["-machine", "q35,hpet=off,smm=off,vmport=off"],
+    ["-accel", kvm ? "kvm" : "tcg,thread=multi"],
+    ["-cpu", kvm ? "host" : "max"],
+    pflash(0, parts.firmwareCode, "on"),
+    pflash(1, parts.firmwareVariables, "off"),
+    ...common(shape, parts),
     ["-chardev", `socket,id=tpm,path=${value(parts.tpmSocket)}`],
     ["-tpmdev", "emulator,id=tpm,chardev=tpm"],
     ["-device", "tpm-crb,tpmdev=tpm"],
-    ["-chardev", "stdio,id=console,signal=off"],
-    ["-device", "isa-serial,index=0,chardev=console"],
     ["-chardev", `socket,id=quotes,path=${value(parts.quoteSocket)}`],
     ["-device", "isa-serial,index=1,chardev=quotes"],
-    ["-qmp", `unix:${value(parts.qmpSocket)},server=on,wait=off`],
+  ];
+  return options.flat();
+}
+
+/**
+ * A trust domain (QEMU 10.1 or newer, docs/system/i386/tdx.rst): the firmware is TDVF, loaded by `-bios` because a TD
+ * has no flash; KVM alone, with the interrupt controller split as TDX demands. `mrConfigId` is 48 bytes.
+ */
+export function tdxMachine(shape: Shape, parts: TdxParts): string[] {
+  const guest = {
+    "qom-type": "tdx-guest",
+    id: "tdx",
+    mrconfigid: Buffer.from(parts.mrConfigId).toString("base64"),
+    "quote-generation-socket": { type: "vsock", cid: "2", port: String(parts.quotePort) },
+  };
+  const options: Option[] = [
+    ["-object", JSON.stringify(guest)],
+    [
+      "-machine",
+      "q35,kernel-irqchip=split,confidential-guest-support=tdx,hpet=off,smm=off,pic=off,vmport=off",
+    ],
+    ["-accel", "kvm"],
+    ["-cpu", "host"],
+    ["-bios", parts.firmware],
+    ...common(shape, parts),
   ];
   return options.flat();
 }

@@ -1,0 +1,109 @@
+/**
+ * A boot, as a person or a program sees it: console events of the guest become lines on a terminal, and a document.
+ *
+ * Times are of the host: `start` is when the machine was switched on. What the guest says of itself is its own word;
+ * the verification that follows is what counts, and the view says which is which.
+ */
+import { styleText } from "node:util";
+import type { ConsoleEvent } from "@caisson/protocol/console";
+
+/** One stage, with host seconds since the machine was switched on. */
+export interface StageRow {
+  stage: string;
+  state: "running" | "done" | "failed";
+  at: number;
+  seconds?: number;
+  note?: string;
+  reason?: string;
+}
+
+export interface BootRecord {
+  /** Seconds from switching on to the kernel's first instruction, as the guest's uptime implies. */
+  firmwareSeconds?: number;
+  stages: StageRow[];
+  measured: { event: string; digest: string; payload: string }[];
+  readySeconds?: number;
+  stopped?: string;
+}
+
+type Style = Parameters<typeof styleText>[0];
+
+/** Collects events into a record and writes a line for each; `write` gets whole lines without newline. */
+export class BootView {
+  readonly record: BootRecord = { stages: [], measured: [] };
+  readonly #write: (line: string) => void;
+  readonly #elapsed: () => number;
+  readonly #colour: boolean;
+
+  /** `elapsed` gives seconds since the machine was switched on. */
+  constructor(write: (line: string) => void, elapsed: () => number, colour: boolean) {
+    this.#write = write;
+    this.#elapsed = elapsed;
+    this.#colour = colour;
+  }
+
+  #styled(style: Style, text: string): string {
+    return this.#colour ? styleText(style, text, { validateStream: false }) : text;
+  }
+
+  #line(mark: string, name: string, rest: string): void {
+    const at = `${this.#elapsed().toFixed(1)} s`.padStart(8);
+    this.#write(`${this.#styled("dim", at)}  ${mark} ${name.padEnd(18)} ${rest}`.trimEnd());
+  }
+
+  show(event: ConsoleEvent): void {
+    const { record } = this;
+    if (record.firmwareSeconds === undefined) {
+      record.firmwareSeconds = Math.max(0, Number((this.#elapsed() - event.at).toFixed(2)));
+      const kernel = `${event.at.toFixed(1)} s from the kernel's start to PID 1`;
+      this.#line(" ", "firmware, kernel", `${record.firmwareSeconds.toFixed(1)} s in firmware, ${kernel}`);
+    }
+    switch (event.kind) {
+      case "stage":
+        this.#stage(event);
+        break;
+      case "measured":
+        record.measured.push({ event: event.event, digest: event.digest, payload: event.payload });
+        this.#line(
+          this.#styled("cyan", "●"),
+          "",
+          `RTMR3 ← ${event.event.padEnd(18)} ${event.digest.slice(0, 16)}…`,
+        );
+        break;
+      case "note":
+        this.#line(" ", "", this.#styled("yellow", event.text));
+        break;
+      case "ready":
+        record.readySeconds = Number(this.#elapsed().toFixed(2));
+        break;
+      case "app":
+        this.#line(" ", "", this.#styled("dim", `app: ${event.line}`));
+        break;
+      case "stopping":
+        record.stopped = event.reason;
+        this.#line(" ", "stopping", event.reason);
+        break;
+    }
+  }
+
+  #stage(event: Extract<ConsoleEvent, { kind: "stage" }>): void {
+    const { stages } = this.record;
+    if (event.state === "started") {
+      stages.push({ stage: event.stage, state: "running", at: Number(this.#elapsed().toFixed(2)) });
+      return;
+    }
+    const row = stages.findLast(({ stage }) => stage === event.stage);
+    if (row === undefined) return;
+    row.state = event.state;
+    row.seconds = event.seconds;
+    const took = `${event.seconds.toFixed(2)} s`;
+    if (event.state === "done") {
+      if (event.note !== undefined) row.note = event.note;
+      this.#line(this.#styled("green", "✔"), event.stage, `${took}  ${event.note ?? ""}`);
+    } else {
+      row.reason = event.reason;
+      row.note = event.message;
+      this.#line(this.#styled("red", "✘"), event.stage, `${took}  ${event.message}   [${event.reason}]`);
+    }
+  }
+}
