@@ -84,7 +84,10 @@ export function verifyChain(
   };
 }
 
-/** Leaf to root. A certificate is followed only when its signature verifies, so wrong turns cannot be forced. */
+/**
+ * Leaf to root. A certificate is followed only when its signature verifies, so wrong turns cannot be forced;
+ * `checkIssued` compares names and key identifiers, and refuses issuers whose key usage lacks keyCertSign.
+ */
 function buildPath(
   leaf: X509Certificate,
   others: readonly X509Certificate[],
@@ -125,12 +128,9 @@ function checkLeaf(leaf: X509Certificate, name: string): void {
 }
 
 function checkIssuer(issuer: X509Certificate, intermediatesBelow: number): void {
-  const { authority, pathLength, keyUsage, usages } = extensions(issuer);
+  const { authority, pathLength, usages } = extensions(issuer);
   const subject = oneLine(issuer.subject);
   if (!authority) throw new NtsError("certificate/purpose", `${subject} is not a certificate authority`);
-  if (keyUsage !== undefined && (keyUsage & keyCertSign) === 0) {
-    throw new NtsError("certificate/purpose", `${subject} may not sign certificates`);
-  }
   if (usages !== undefined && !usages.includes(oid.serverAuth) && !usages.includes(oid.anyUsage)) {
     throw new NtsError("certificate/purpose", `${subject} may not sign for TLS servers`);
   }
@@ -174,9 +174,8 @@ const decided = new Set([
   oid.certificatePolicies,
   oid.extendedKeyUsage,
 ]);
-/** KeyUsage bits as they lie in the first octet (RFC 5280, section 4.2.1.3). */
+/** KeyUsage bit as it lies in the first octet (RFC 5280, section 4.2.1.3). */
 const digitalSignature = 0x80;
-const keyCertSign = 0x04;
 
 interface Extensions {
   authority: boolean;

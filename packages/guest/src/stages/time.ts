@@ -155,7 +155,8 @@ function keepWatch(context: Context, ask: () => Promise<Synchronization>): void 
     const decision = judge(result, Date.now() - (now - result.at), now - good);
     if (decision.verdict === "slew") {
       good = now;
-      context.syscalls.adjtime(decision.by);
+      // One call of adjtime(2) takes at most half a second; the rest waits for the next check.
+      context.syscalls.adjtime(Math.max(-500, Math.min(500, decision.by)));
       if (context.clockAlarm === true) context.log("time: the clock agrees with its sources again");
       context.clockAlarm = false;
     } else {
