@@ -29,6 +29,7 @@ export function patchSetupHeader(
       offset: 0x202,
     });
   }
+  header.slice(0x1f1, 0x238 - 0x1f1); // the whole header up to xloadflags has to be there
   const patched = kernel.slice();
   const view = new DataView(patched.buffer);
   const high = (header.u8(0x211) & LOADED_HIGH) !== 0;
