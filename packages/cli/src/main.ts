@@ -9,7 +9,9 @@ const commands: Record<string, [summary: string, load: () => Promise<{ command: 
   bench: ["run the benchmarks and print ratios", () => import("./commands/bench.ts")],
   check: ["types, lint and format", () => import("./commands/check.ts")],
   lock: ["pin the packages of an image", () => import("./commands/lock.ts")],
+  kms: ["serve keys to verified guests; back up, restore, check the log", () => import("./commands/kms.ts")],
   test: ["run the tests: unit, integration, e2e, attacks", () => import("./commands/test.ts")],
+  time: ["ask NTS servers for the time and show who agrees", () => import("./commands/time.ts")],
 };
 
 function helpText(): string {
