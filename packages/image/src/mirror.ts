@@ -69,7 +69,7 @@ function base(uri: string, from: string): string {
 /** The sources of one apt configuration directory, in apt's order. Unreadable files are left out, as apt does. */
 async function aptSources(directory: string): Promise<Source[]> {
   const parts = join(directory, "sources.list.d");
-  const names = (await readdir(parts).catch(() => [])).sort();
+  const names = (await readdir(parts).catch((): string[] => [])).toSorted();
   const files = [join(directory, "sources.list"), ...names.map((name) => join(parts, name))];
   const sources: Source[] = [];
   for (const file of files) {
