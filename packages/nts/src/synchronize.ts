@@ -40,13 +40,15 @@ export interface SynchronizeOptions {
  * the record cannot be named.
  */
 const settleMs = 50;
+/** Without agreement a source is asked again; four answers (RFC 5905's burst has eight) tell what it has to say. */
+const mostAnswers = 4;
 const firstRetryMs = 200;
 const longestRetryMs = 2000;
 /** How wrong the local oscillator may be, as a part of the time that has passed (RFC 5905: 15; chrony: 100). */
 const driftPpm = 500;
 
 /**
- * Asks every source in parallel. A source that fails is asked again, with growing pauses, until `limits.timeoutMs`.
+ * Asks every source in parallel, and again with growing pauses while there is no agreement, until `limits.timeoutMs`.
  * Never throws for what a server or the network does: the report says what each source did.
  */
 export async function synchronize(
@@ -80,15 +82,19 @@ export async function synchronize(
     const limit = setTimeout(resolve, limits.timeoutMs);
     let settle: NodeJS.Timeout | undefined;
     const everySource = reports.map(async (report) => {
+      let answers = 0;
       for (let pause = firstRetryMs; !stop.signal.aborted; pause = Math.min(pause * 2, longestRetryMs)) {
         report.attempts++;
         try {
           const measurement = await measure(report.source, associations, environment, floor, stop.signal);
-          report.measurement = measurement;
-          report.chain = associations.get(report.source.name)!.chain;
+          // A busy machine or network widens an interval: the narrowest answer of a source is the one that counts.
+          if (measurement.rtt < (report.measurement?.rtt ?? Number.POSITIVE_INFINITY)) {
+            report.measurement = measurement;
+            report.chain = associations.get(report.source.name)!.chain;
+          }
           delete report.error;
           if (conclude().agreement.agreed) settle ??= setTimeout(resolve, settleMs);
-          if (measurement.rtt <= limits.maxRttMs) return;
+          if (settle !== undefined || ++answers === mostAnswers) return;
         } catch (error) {
           if (stop.signal.aborted) return;
           if (!(error instanceof NtsError)) throw error;
