@@ -8,8 +8,8 @@ import { exitCode, renderError, UsageError } from "./failure.ts";
 const commands: Record<string, [summary: string, load: () => Promise<{ command: Command }>]> = {
   bench: ["run the benchmarks and print ratios", () => import("./commands/bench.ts")],
   check: ["types, lint and format", () => import("./commands/check.ts")],
-  lock: ["pin the packages of an image", () => import("./commands/lock.ts")],
   kms: ["serve keys to verified guests; back up, restore, check the log", () => import("./commands/kms.ts")],
+  lock: ["pin the packages of an image", () => import("./commands/lock.ts")],
   test: ["run the tests: unit, integration, e2e, attacks", () => import("./commands/test.ts")],
   time: ["ask NTS servers for the time and show who agrees", () => import("./commands/time.ts")],
 };
@@ -32,8 +32,14 @@ async function main(argv: string[]): Promise<void> {
     throw new UsageError(`there is no command '${name}'`, `caisson --help lists them`);
   }
   const { command } = await entry[1]();
-  command.exitOverride().configureOutput({ outputError: () => {} });
+  throwErrors(command);
   await command.parseAsync(rest, { from: "user" });
+}
+
+/** Wrong usage becomes an exception, of subcommands too: commander passes settings on only to those it makes itself. */
+function throwErrors(command: Command): void {
+  command.exitOverride().configureOutput({ outputError: () => {} });
+  for (const subcommand of command.commands) throwErrors(subcommand);
 }
 
 const argv = process.argv.slice(2);

@@ -20,6 +20,8 @@ import {
   writeSync,
 } from "node:fs";
 import { join } from "node:path";
+import { deriveKmsKey } from "@caisson/protocol/derivation";
+import { identityKey } from "@caisson/protocol/ed25519";
 import { KmsError } from "./errors.ts";
 
 export const ROOT_SECRET_SIZE = 32;
@@ -39,6 +41,11 @@ export function openRootSecret(data: string): Uint8Array {
     storeRootSecret(data, randomBytes(ROOT_SECRET_SIZE));
   }
   return readRootSecret(path);
+}
+
+/** The identity key of a data directory's root secret, hex. */
+export function kmsIdentity(data: string): string {
+  return identityKey(deriveKmsKey(openRootSecret(data), "identity")).publicKey.toHex();
 }
 
 /** Writes a root secret into a directory that has none. Throws KmsError "root-secret/exists". */

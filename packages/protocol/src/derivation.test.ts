@@ -1,8 +1,10 @@
 import { deepEqual, equal } from "node:assert/strict";
 import { createHmac } from "node:crypto";
+import { readFileSync } from "node:fs";
 import test from "node:test";
 import { deriveApplicationKey, deriveKmsKey, deriveReleasedKey, type KeyContext } from "./derivation.ts";
-import { appId, instanceId } from "./identity.ts";
+import { identityKey } from "./ed25519.ts";
+import { appId, composeHash, instanceId } from "./identity.ts";
 
 const secret = new Uint8Array(32).map((_, i) => i);
 const app = appId(Buffer.from("an application"));
@@ -63,4 +65,28 @@ test("bytes moved between app and instance, or path and purpose, change the key"
 test("ids: 20 bytes each; another seed is another instance of the same application", () => {
   deepEqual([app.length, instance.length], [20, 20]);
   equal(hex(instanceId(app, new Uint8Array(20).fill(1))) === hex(instance), false);
+});
+
+test("the test vectors of docs/key-release.md", () => {
+  const document = readFileSync(new URL("../../../docs/key-release.md", import.meta.url), "utf8");
+  const rows = [...document.matchAll(/^\| (.+) \| `([0-9a-f]{40,64})` \|$/gm)];
+  const published = Object.fromEntries(rows.map((row) => [row[1]!, row[2]!]));
+  const description = Buffer.from('{"name":"hello"}');
+  const hello = appId(description);
+  const first = instanceId(hello, new Uint8Array(20));
+  const shared = { app: hello, instance: new Uint8Array(), purpose: "application" } as const;
+  const key = deriveReleasedKey(secret, { ...shared, version: 1 });
+  deepEqual(published, {
+    "compose hash": hex(composeHash(description)),
+    "instance id": hex(first),
+    "identity key": hex(identityKey(deriveKmsKey(secret, "identity")).publicKey),
+    "application key, version 1": hex(key),
+    "application key, version 2": hex(deriveReleasedKey(secret, { ...shared, version: 2 })),
+    "instance key, version 1": hex(
+      deriveReleasedKey(secret, { app: hello, instance: first, purpose: "instance", version: 1 }),
+    ),
+    "path `wallet`, purpose `signing`, of version 1": hex(deriveApplicationKey(key, "wallet", "signing")),
+    "path `ab`, purpose `c`": hex(deriveApplicationKey(key, "ab", "c")),
+    "path `a`, purpose `bc`": hex(deriveApplicationKey(key, "a", "bc")),
+  });
 });

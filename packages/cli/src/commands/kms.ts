@@ -1,0 +1,137 @@
+/** `caisson kms …`: run the key management service, look after its root secret, check its release log. */
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { Command, InvalidArgumentError } from "commander";
+import { UsageError } from "../failure.ts";
+
+interface Listen {
+  host: string;
+  port: number;
+}
+
+function parseListen(text: string): Listen {
+  const match = /^(?:\[([0-9a-fA-F:]+)\]|([^:\s]+)):(\d{1,5})$/.exec(text);
+  const port = Number(match?.[3]);
+  if (match === null || port > 65_535) throw new InvalidArgumentError("expected HOST:PORT");
+  return { host: (match[1] ?? match[2])!, port };
+}
+
+/** The first line of a file; `-` is standard input. */
+function readPassphrase(path: string): string {
+  return readFileSync(path === "-" ? 0 : path, "utf8")
+    .split("\n", 1)[0]!
+    .replace(/\r$/, "");
+}
+
+const print = (json: boolean | undefined, document: object, text: string) =>
+  process.stdout.write(json === true ? `${JSON.stringify(document, null, 2)}\n` : `${text}\n`);
+
+const serve = new Command("serve")
+  .description("release keys to guests whose evidence a policy accepts; log lines go to stderr")
+  .requiredOption("--data <DIR>", "root secret and release log; made where there is none")
+  .requiredOption(
+    "--policy-dir <DIR>",
+    "policy files (*.yaml, *.json), and manifests/ with the images' manifests",
+  )
+  .option("--listen <HOST:PORT>", "address to serve", parseListen, { host: "127.0.0.1", port: 7700 })
+  .option("--collateral <DIR>", "Intel's collateral (*.json), preferred to what guests bring")
+  .option("--development", "allow policies that accept the emulated platform")
+  .option("--json", "print the address and the identity as one JSON document")
+  .action(
+    async (options: {
+      data: string;
+      policyDir: string;
+      listen: Listen;
+      collateral?: string;
+      development?: boolean;
+      json?: boolean;
+    }) => {
+      const { startKms } = await import("@caisson/kms");
+      const kms = await startKms({
+        data: options.data,
+        policies: options.policyDir,
+        ...options.listen,
+        development: options.development ?? false,
+        ...(options.collateral !== undefined && { collateral: options.collateral }),
+        log: (line) => process.stderr.write(`${line}\n`),
+      });
+      const { url, identityKey } = kms;
+      print(options.json, { url, identityKey }, `KMS ${identityKey}\nserves ${url}`);
+      await new Promise<void>((resolve) => {
+        process.once("SIGTERM", resolve);
+        process.once("SIGINT", resolve);
+      });
+      await kms.close();
+    },
+  );
+
+const identity = new Command("identity")
+  .description(
+    "print the identity key, which images pin and guests measure; makes the root secret if there is none",
+  )
+  .requiredOption("--data <DIR>", "root secret and release log")
+  .option("--json", "one JSON document")
+  .action(async (options: { data: string; json?: boolean }) => {
+    const { kmsIdentity } = await import("@caisson/kms");
+    const identityKey = kmsIdentity(options.data);
+    print(options.json, { identityKey }, identityKey);
+  });
+
+const verifyLog = new Command("verify")
+  .description("recompute the hash chain and check the signed head")
+  .argument("<FILE>", "release-log.sqlite")
+  .option("--identity <HEX>", "the KMS that must have written it")
+  .option("--head <FILE>", "a head kept from earlier (GET /v1/log/head), which the log must contain")
+  .option("--json", "one JSON document")
+  .action(async (file: string, options: { identity?: string; head?: string; json?: boolean }) => {
+    const { verifyReleaseLog } = await import("@caisson/kms");
+    const report = verifyReleaseLog(file, {
+      ...(options.identity !== undefined && { identity: options.identity.toLowerCase() }),
+      ...(options.head !== undefined && { witness: JSON.parse(readFileSync(options.head, "utf8")) }),
+    });
+    const { head, released, denied } = report;
+    const text = [
+      `whole: ${head.sequence} entries, ${released} released, ${denied} denied`,
+      `  written by  ${report.identity}`,
+      `  head        ${head.hash}`,
+    ];
+    print(options.json, report, text.join("\n"));
+  });
+
+const backup = new Command("backup")
+  .description("write the root secret, encrypted under a passphrase, to a new file")
+  .requiredOption("--data <DIR>", "root secret and release log")
+  .requiredOption("--passphrase-file <FILE>", "its first line is the passphrase; - is standard input")
+  .requiredOption("--output <FILE>", "the new file")
+  .action(async (options: { data: string; passphraseFile: string; output: string }) => {
+    const { encryptBackup, openRootSecret } = await import("@caisson/kms");
+    const text = encryptBackup(openRootSecret(options.data), readPassphrase(options.passphraseFile));
+    try {
+      writeFileSync(options.output, text, { flag: "wx", mode: 0o600, flush: true });
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+      throw new UsageError(`${options.output} is there already`, "name a file that does not exist");
+    }
+    process.stderr.write(
+      `The backup is useless without its passphrase, and with it gives every key. Test it.\n`,
+    );
+  });
+
+const restore = new Command("restore")
+  .description("put the root secret of a backup into a data directory that has none")
+  .argument("<FILE>", "the backup")
+  .requiredOption("--data <DIR>", "root secret and release log")
+  .requiredOption("--passphrase-file <FILE>", "its first line is the passphrase; - is standard input")
+  .action(async (file: string, options: { data: string; passphraseFile: string }) => {
+    const { decryptBackup, kmsIdentity, storeRootSecret } = await import("@caisson/kms");
+    const text = readFileSync(file, "utf8");
+    storeRootSecret(options.data, decryptBackup(text, readPassphrase(options.passphraseFile)));
+    process.stdout.write(`${kmsIdentity(options.data)}\n${join(options.data, "root-secret")}\n`);
+  });
+
+export const command = new Command("caisson kms")
+  .addCommand(serve)
+  .addCommand(identity)
+  .addCommand(new Command("log").description("the release log").addCommand(verifyLog))
+  .addCommand(backup)
+  .addCommand(restore);

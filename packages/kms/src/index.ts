@@ -1,0 +1,6 @@
+/** The key management service: verifies guests and releases their keys. docs/key-release.md describes it. */
+export { decryptBackup, encryptBackup } from "./backup.ts";
+export { KmsError, type KmsErrorCode } from "./errors.ts";
+export { type LogEntry, type LogHead, type LogReport, ReleaseLog, verifyReleaseLog } from "./release-log.ts";
+export { kmsIdentity, openRootSecret, storeRootSecret } from "./root-secret.ts";
+export { type Kms, type KmsOptions, startKms } from "./server.ts";

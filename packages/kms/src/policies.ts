@@ -1,0 +1,161 @@
+/**
+ * Policy files: which machines get the keys of which application.
+ *
+ *     version: caisson/kms-policy/v1
+ *     app: <20 bytes, hex>              # whose keys: the payload of the event app-id
+ *     keyVersion: 1                     # raise it to retire the keys released so far
+ *     manifests: [<SHA-256, hex>, …]    # images whose manifests lie in manifests/ and give reference values
+ *     policy: { version: caisson/policy/v1, … }
+ *
+ * One file (YAML or JSON) for one application; what a KMS adds to its `policy`, because a KMS cannot do without, is in
+ * `releasePolicy`. Everything is read once, at start: a file that cannot be read stops the start.
+ */
+import { createHash } from "node:crypto";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { guestEvents, type Policy, readPolicy, VerifyError } from "@caisson/verify";
+import { parse } from "yaml";
+import * as z from "zod";
+import { KmsError } from "./errors.ts";
+
+const hex = (bytes: number) =>
+  z.string().regex(new RegExp(`^[0-9a-f]{${2 * bytes}}$`), `expected ${bytes} bytes in hex`);
+
+const schema = z.strictObject({
+  version: z.literal("caisson/kms-policy/v1"),
+  app: hex(20),
+  keyVersion: z.int().min(1).max(0xffff_ffff),
+  manifests: z.array(hex(32)).max(256).optional(),
+  policy: z.unknown(),
+});
+
+/** The policy of one application, ready for use. */
+export interface AppPolicy {
+  /** What evidence is judged by: the file's policy with what a KMS adds. */
+  policy: Policy;
+  /** Manifests that give reference values, parsed. */
+  manifests: unknown[];
+  keyVersion: number;
+  /** SHA-256 of the file: what the release log names. */
+  digest: Uint8Array;
+}
+
+/** Policies by app id (hex). */
+export type Policies = ReadonlyMap<string, AppPolicy>;
+
+/** Policy files are small; more is a mistake. */
+const sizeLimit = 1024 * 1024;
+
+/**
+ * Reads all policy files of a directory, for the KMS with the identity `identityKey` (hex). Policies that accept the
+ * emulated platform are an error unless `development`. Throws KmsError `policy/…`.
+ */
+export function loadPolicies(directory: string, identityKey: string, development: boolean): Policies {
+  const policies = new Map<string, AppPolicy>();
+  const manifests = loadManifests(join(directory, "manifests"));
+  for (const name of readdirSync(directory).sort()) {
+    if (!/\.(ya?ml|json)$/.test(name)) continue;
+    const path = join(directory, name);
+    const bytes = readFileSync(path);
+    const file = readFile(path, bytes);
+    const policy = releasePolicy(path, file.policy, file.app, identityKey);
+    if (policy.platforms?.includes("emulated") && !development) {
+      throw new KmsError("policy/malformed", `${path} accepts the emulated platform, which proves nothing`, {
+        fix: "caisson kms serve --development, on a machine that holds no production keys",
+      });
+    }
+    if (policies.has(file.app)) {
+      throw new KmsError(
+        "policy/duplicate",
+        `${path}: another file has a policy for app ${file.app} already`,
+      );
+    }
+    policies.set(file.app, {
+      policy,
+      manifests: (file.manifests ?? []).map((sha256) => {
+        const manifest = manifests.get(sha256);
+        if (manifest !== undefined) return manifest;
+        throw new KmsError(
+          "policy/malformed",
+          `${path} allows the manifest ${sha256}, which is not in manifests/`,
+        );
+      }),
+      keyVersion: file.keyVersion,
+      digest: createHash("sha256").update(bytes).digest(),
+    });
+  }
+  if (policies.size === 0) {
+    throw new KmsError("policy/none", `${directory} holds no policy file (*.yaml, *.yml, *.json)`);
+  }
+  return policies;
+}
+
+/**
+ * What a KMS adds to a policy: this application (any instance of it, unless the policy says which; its compose hash
+ * follows from its id, see release.ts); this KMS as key provider; a fresh nonce; and a log that ends with
+ * `key-provider`, because a machine asks for its keys exactly once, before `system-ready`.
+ */
+function releasePolicy(path: string, document: unknown, app: string, identityKey: string): Policy {
+  let policy: Policy;
+  try {
+    policy = readPolicy(document);
+  } catch (error) {
+    if (!(error instanceof VerifyError)) throw error;
+    throw new KmsError("policy/malformed", `${path}: policy: ${error.message}`);
+  }
+  for (const field of ["keyProviders", "freshness"] as const) {
+    if (policy[field] !== undefined) {
+      throw new KmsError("policy/malformed", `${path}: policy.${field} is the KMS's to decide; leave it out`);
+    }
+  }
+  if (policy.app?.id !== undefined && (policy.app.id === "any" || policy.app.id.join() !== app)) {
+    throw new KmsError("policy/malformed", `${path}: policy.app.id is not the file's app ${app}`);
+  }
+  const sequence: readonly string[] = policy.events?.sequence ?? guestEvents;
+  const end = sequence.indexOf("key-provider");
+  if (end < 0) {
+    throw new KmsError("policy/malformed", `${path}: policy.events.sequence does not contain key-provider`);
+  }
+  const { afterBoundary: _, ...events } = policy.events ?? {};
+  return {
+    ...policy,
+    app: { composeHash: "any", instanceId: "any", ...policy.app, id: [app] },
+    events: { ...events, sequence: sequence.slice(0, end + 1) },
+    keyProviders: [{ name: "kms", id: identityKey }],
+    freshness: "nonce",
+  };
+}
+
+function readFile(path: string, bytes: Buffer): z.infer<typeof schema> {
+  if (bytes.length > sizeLimit) throw new KmsError("policy/malformed", `${path} has ${bytes.length} bytes`);
+  let document: unknown;
+  try {
+    document = parse(bytes.toString("utf8"));
+  } catch (error) {
+    throw new KmsError("policy/malformed", `${path}: ${(error as Error).message}`);
+  }
+  const result = schema.safeParse(document);
+  if (result.success) return result.data;
+  const [issue] = result.error.issues;
+  throw new KmsError(
+    "policy/malformed",
+    `${path}: ${issue?.path.join(".") || "the file"}: ${issue?.message}`,
+  );
+}
+
+/** Manifests by the SHA-256 of their bytes. */
+function loadManifests(directory: string): Map<string, unknown> {
+  const manifests = new Map<string, unknown>();
+  if (!existsSync(directory)) return manifests;
+  for (const name of readdirSync(directory)
+    .filter((name) => name.endsWith(".json"))
+    .sort()) {
+    const bytes = readFileSync(join(directory, name));
+    try {
+      manifests.set(createHash("sha256").update(bytes).digest("hex"), JSON.parse(bytes.toString("utf8")));
+    } catch (error) {
+      throw new KmsError("policy/malformed", `${join(directory, name)}: ${(error as Error).message}`);
+    }
+  }
+  return manifests;
+}

@@ -1,0 +1,213 @@
+/**
+ * One release: use the nonce up, judge the evidence, derive, seal, log, sign. The first step that says no ends it.
+ *
+ * Invariants: whose keys these are is read from events that replay to RTMR3 of a genuine quote, never from the
+ * request; what the quote must bind is computed from what this KMS issued and received; no answer with keys leaves
+ * before its log entry is on disk; derived keys are overwritten once they are sealed.
+ */
+import { createHash } from "node:crypto";
+import { deriveReleasedKey } from "@caisson/protocol/derivation";
+import type { IdentityKey } from "@caisson/protocol/ed25519";
+import { seal } from "@caisson/protocol/hpke";
+import {
+  type Answer,
+  answerTranscript,
+  type Denied,
+  type Exchange,
+  keyReleaseVersion,
+  type Released,
+  type ReleaseRequest,
+  sealContext,
+} from "@caisson/protocol/key-release";
+import {
+  type ErrorCode,
+  type Evidence,
+  readEvidenceDocument,
+  VerifyError,
+  verifyEvidence,
+} from "@caisson/verify";
+import { parseQuote } from "@caisson/verify/quote";
+import type { CollateralCache } from "./collateral-cache.ts";
+import type { NonceCode, Nonces } from "./nonces.ts";
+import type { AppPolicy, Policies } from "./policies.ts";
+import type { LogEntry, ReleaseLog } from "./release-log.ts";
+
+/** Why keys are denied: what verification found, or what the KMS itself demands. Closed. */
+export type DenialCode =
+  | ErrorCode
+  | NonceCode
+  | "app/not-stated"
+  | "app/mismatch"
+  | "app/unknown"
+  | "request/ephemeral-key"
+  | "log/unavailable";
+
+/** Everything that one release needs, and nothing of HTTP. */
+export interface ReleaseContext {
+  secret: Uint8Array;
+  identity: IdentityKey;
+  policies: Policies;
+  collateral: CollateralCache;
+  log: Pick<ReleaseLog, "append" | "head">;
+  nonces: Nonces;
+  /** Milliseconds since 1970. */
+  now: () => number;
+}
+
+class Denial extends Error {
+  readonly code: DenialCode;
+  constructor(code: DenialCode, message: string) {
+    super(message);
+    this.code = code;
+  }
+}
+
+/** The signed answer to one request, and what was logged about it. Never throws for what a guest can cause. */
+export async function releaseKeys(
+  context: ReleaseContext,
+  request: ReleaseRequest,
+): Promise<{ answer: Answer; entry: LogEntry }> {
+  const time = context.now();
+  const exchange: Exchange = {
+    nonce: Uint8Array.fromHex(request.nonce),
+    identityKey: context.identity.publicKey,
+    ephemeralKey: Uint8Array.fromHex(request.ephemeralKey),
+  };
+  const none = new Uint8Array();
+  const entry: LogEntry = {
+    time,
+    app: none,
+    instance: none,
+    registers: none,
+    policy: none,
+    outcome: "denied",
+    reason: "",
+  };
+  let answer: Unsigned;
+  try {
+    useNonce(context, exchange, time);
+    try {
+      const policy = await judge(context, exchange, request.evidence, entry);
+      answer = await sealKeys(context, exchange, policy, entry);
+      entry.outcome = "released";
+    } catch (error) {
+      answer = denied(error, time);
+      entry.reason = answer.code;
+    }
+    await context.log.append(entry).catch((error: Error) => {
+      throw new Denial("log/unavailable", `the release log cannot be written: ${error.message}`);
+    });
+  } catch (error) {
+    // Not logged: the nonce was not ours to use, or there is no log.
+    answer = denied(error, time);
+    entry.outcome = "denied";
+    entry.reason = answer.code;
+  }
+  const signature = context.identity.sign(answerTranscript(exchange, answer)).toHex();
+  return { answer: { ...answer, signature }, entry };
+}
+
+type Unsigned = Omit<Released, "signature"> | Omit<Denied, "signature">;
+
+function denied(error: unknown, time: number): Omit<Denied, "signature"> {
+  if (!(error instanceof Denial || error instanceof VerifyError)) throw error;
+  const message = error.message.slice(0, 1000);
+  return { version: keyReleaseVersion, outcome: "denied", time, code: error.code, message };
+}
+
+function useNonce({ nonces }: ReleaseContext, { nonce }: Exchange, now: number): void {
+  const fault = nonces.use(nonce, now);
+  const messages: Record<NonceCode, string> = {
+    "nonce/unknown": "this KMS process did not issue this nonce",
+    "nonce/expired": "the nonce is older than 60 seconds",
+    "nonce/used": "the nonce was used before",
+    "nonce/busy": "too many nonces were used within a minute",
+  };
+  if (fault !== undefined) throw new Denial(fault, messages[fault]);
+}
+
+/**
+ * Is it genuine, and acceptable under the policy of the application that it says it is? Returns that policy; fills in
+ * what the entry says. Throws Denial or VerifyError.
+ */
+async function judge(
+  context: ReleaseContext,
+  { nonce, identityKey, ephemeralKey }: Exchange,
+  document: unknown,
+  entry: LogEntry,
+): Promise<AppPolicy> {
+  const evidence: Evidence = {
+    ...readEvidenceDocument(document),
+    reportData: {
+      scheme: keyReleaseVersion,
+      fields: { nonce, kmsIdentityKey: identityKey, ephemeralKey },
+    },
+  };
+  entry.registers = registersDigest(evidence);
+  entry.app = payloadOf(evidence, "app-id", ID_SIZE);
+  entry.instance = payloadOf(evidence, "instance-id", ID_SIZE);
+  if (payloadOf(evidence, "compose-hash", 32).subarray(0, ID_SIZE).toHex() !== entry.app.toHex()) {
+    throw new Denial("app/mismatch", "the app id is not the beginning of the compose hash");
+  }
+  const policy = context.policies.get(entry.app.toHex());
+  if (policy === undefined) {
+    throw new Denial("app/unknown", `this KMS has no policy for app ${entry.app.toHex()}`);
+  }
+  entry.policy = policy.digest;
+
+  const report = await verifyEvidence(evidence, policy.policy, {
+    now: new Date(entry.time),
+    nonce,
+    references: policy.manifests,
+  });
+  if (report.verdict !== "accepted") {
+    const failed = report.checks.filter(({ outcome }) => outcome === "fail");
+    const [first] = failed;
+    throw new Denial(first!.code!, failed.map(({ code, reason }) => `${code}: ${reason}`).join("; "));
+  }
+  entry.reason = report.reference ?? "";
+  return policy;
+}
+
+/** Payload of the event of this name. That there is one, in its place and measured, is checked with the policy. */
+function payloadOf({ runtimeEvents = [] }: Evidence, name: string, size: number): Uint8Array {
+  const payload = runtimeEvents.find((event) => event.name === name)?.payload;
+  if (payload?.length === size) return payload;
+  throw new Denial("app/not-stated", `the log has no event ${name} with a payload of ${size} bytes`);
+}
+
+/** SHA-256 of MRTD ‖ RTMR0–3 as the quote states them. */
+function registersDigest({ quote }: Evidence): Uint8Array {
+  const { body } = parseQuote(quote);
+  if (body.tee !== "tdx") return new Uint8Array();
+  const hash = createHash("sha256").update(body.report.mrTd);
+  for (const rtmr of body.report.rtmrs) hash.update(rtmr);
+  return hash.digest();
+}
+
+async function sealKeys(
+  { secret }: ReleaseContext,
+  exchange: Exchange,
+  { keyVersion }: AppPolicy,
+  { time, app, instance }: LogEntry,
+): Promise<Omit<Released, "signature">> {
+  const version = keyVersion;
+  const shared = deriveReleasedKey(secret, {
+    app,
+    instance: new Uint8Array(),
+    purpose: "application",
+    version,
+  });
+  const own = deriveReleasedKey(secret, { app, instance, purpose: "instance", version });
+  const keys = Buffer.concat([shared, own]);
+  const about = { time, app: app.toHex(), instance: instance.toHex(), keyVersion };
+  try {
+    const { enc, ciphertext } = await seal(exchange.ephemeralKey, keys, sealContext(exchange, about));
+    const sealed = { enc: enc.toHex(), ciphertext: ciphertext.toHex() };
+    return { version: keyReleaseVersion, outcome: "released", ...about, sealed };
+  } catch {
+    throw new Denial("request/ephemeral-key", "the ephemeral key is no usable X25519 key");
+  } finally {
+    for (const key of [shared, own, keys]) key.fill(0);
+  }
+}
