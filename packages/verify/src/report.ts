@@ -19,6 +19,8 @@ export interface Check {
 /** What the quote says about its platform, once it is known to be genuine. Hexadecimal values in lower case. */
 export interface PlatformSummary {
   tee: "tdx" | "sgx";
+  /** Name of the root under which it is genuine. */
+  root: string;
   quoteVersion: number;
   tcbStatus: TcbStatus;
   advisories: string[];
@@ -73,8 +75,9 @@ export class Answers {
       ...(actual === undefined ? {} : { actual }),
     });
   }
-  outcome(id: CheckId): Outcome | undefined {
-    return this.#answers.get(id)?.outcome;
+  /** Whether every one of these was answered without a refusal. A check that nobody answered is not a pass. */
+  allow(asked: readonly CheckId[]): boolean {
+    return asked.every((id) => (this.#answers.get(id)?.outcome ?? "fail") !== "fail");
   }
   #set(check: Check): void {
     // The first failure of a check stands: a later pass must never hide it.

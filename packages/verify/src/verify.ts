@@ -1,0 +1,137 @@
+/** Evidence in, a report out: genuine, then acceptable, every check listed. */
+import { acceptableChecks, checkPlatform, type ExpectedReportData, evaluatePolicy } from "./acceptable.ts";
+import { fromHex } from "./bytes.ts";
+import type { Collateral, VerifiedCollateral } from "./collateral.ts";
+import { type CheckId, checks, VerifyError } from "./errors.ts";
+import type { Evidence } from "./evidence.ts";
+import { type Genuine, verifyQuote } from "./genuine.ts";
+import type { Policy } from "./policy.ts";
+import type { Reference } from "./reference.ts";
+import { Answers, type Report } from "./report.ts";
+import { intelRoot, type TrustAnchor } from "./roots.ts";
+
+const allChecks = Object.keys(checks) as CheckId[];
+const genuineChecks = allChecks.filter((id) => !acceptableChecks.includes(id));
+
+/** How evidence is judged. */
+export interface Judgement {
+  policy: Policy;
+  /** Reference values beside those that the policy lists (`readReferences`). */
+  references?: readonly Reference[];
+  now: Date;
+  /** Root of TDX evidence; Intel's when left out. The emulated platform's root is the policy's `simulatedRoot`. */
+  trust?: TrustAnchor;
+  /** Used in place of what the evidence carries. */
+  collateral?: Collateral | VerifiedCollateral;
+  /** The verifier's nonce, and other report-data fields that it knows. */
+  expectedReportData?: ExpectedReportData;
+}
+
+/**
+ * Judges evidence under a policy. Refusals are answers, not errors: they are in the report. Throws only what is no
+ * VerifyError, that is, bugs.
+ */
+export async function verifyEvidence(evidence: Evidence, judgement: Judgement): Promise<Report> {
+  return (await judgeEvidence(evidence, judgement)).report;
+}
+
+/** The same with the parsed, genuine quote (when it is genuine), for callers that go on to use its fields. */
+export async function judgeEvidence(
+  evidence: Evidence,
+  judgement: Judgement,
+): Promise<{ report: Report; genuine?: Genuine }> {
+  const { policy, references = [], now } = judgement;
+  const answers = new Answers();
+  const trust = trustFor(evidence, judgement);
+  let genuine: Genuine | undefined;
+  if (trust === undefined) checkPlatform(evidence, policy, answers);
+  else {
+    genuine = await askGenuine(evidence, judgement.collateral, now, trust, answers);
+    if (genuine !== undefined) {
+      await evaluatePolicy(genuine, evidence, { ...judgement, references }, answers);
+    }
+  }
+  return {
+    report: report(answers, allChecks, "genuine-and-acceptable", now, genuine),
+    ...(genuine === undefined ? {} : { genuine }),
+  };
+}
+
+/** The root for a platform; undefined when the policy does not accept the platform. */
+function trustFor({ platform }: Evidence, { policy, trust }: Judgement): TrustAnchor | undefined {
+  if (!(policy.platforms ?? ["tdx"]).includes(platform)) return undefined;
+  if (platform === "tdx") return trust ?? intelRoot;
+  return policy.simulatedRoot === undefined
+    ? undefined
+    : { name: "the simulated root that the policy names", rootKey: fromHex(policy.simulatedRoot)! };
+}
+
+/** Answers the first question alone: whether the quote is genuine. Nothing is said about what runs in the TD. */
+export async function verifyGenuine(
+  evidence: Evidence,
+  judgement: Pick<Judgement, "now" | "trust" | "collateral">,
+): Promise<Report> {
+  const answers = new Answers();
+  const { now, trust = intelRoot, collateral } = judgement;
+  const genuine = await askGenuine(evidence, collateral, now, trust, answers);
+  return report(answers, genuineChecks, "genuine", now, genuine);
+}
+
+async function askGenuine(
+  evidence: Evidence,
+  given: Judgement["collateral"],
+  now: Date,
+  trust: TrustAnchor,
+  answers: Answers,
+): Promise<Genuine | undefined> {
+  try {
+    const collateral = given ?? evidence.collateral;
+    if (collateral === undefined) {
+      throw new VerifyError("collateral/missing", "there is no collateral to verify the quote with");
+    }
+    return await verifyQuote(evidence.quote, collateral, now, trust, answers);
+  } catch (error) {
+    answers.failFrom(error);
+    return undefined;
+  }
+}
+
+function report(
+  answers: Answers,
+  asked: readonly CheckId[],
+  scope: Report["scope"],
+  now: Date,
+  genuine: Genuine | undefined,
+): Report {
+  const list = answers.list(asked);
+  const codes = list.flatMap(({ code }) => code ?? []);
+  const reference = list.find(
+    ({ id, outcome }) => id === "registers/reference" && outcome === "pass",
+  )?.actual;
+  const accepted = genuine !== undefined && answers.allow(asked);
+  return {
+    version: "caisson/report/v1",
+    verdict: accepted ? "accepted" : "rejected",
+    scope,
+    at: now.toISOString(),
+    codes,
+    ...(genuine === undefined ? {} : { platform: summary(genuine) }),
+    ...(reference === undefined ? {} : { reference }),
+    checks: list,
+  };
+}
+
+function summary({ quote, pck, tcb, trust, validUntil }: Genuine): NonNullable<Report["platform"]> {
+  return {
+    tee: quote.body.tee,
+    root: trust.name,
+    quoteVersion: quote.version,
+    tcbStatus: tcb.status,
+    advisories: tcb.advisories,
+    tcbDate: new Date(tcb.date).toISOString(),
+    tcbEvaluationDataNumber: tcb.evaluationDataNumber,
+    fmspc: pck.fmspc,
+    ppid: pck.ppid,
+    validUntil: new Date(validUntil).toISOString(),
+  };
+}
