@@ -2,9 +2,10 @@
 /*
  * Fills MRTD and RTMR0-2 from the TPM event log that firmware and EFI stub wrote during this boot.
  *
- * Invariants: a register is the fold of the SHA-384 digests of its PCRs' events in log order, starting at zero;
- * the log is believed only if the same events, folded per PCR, give exactly what the TPM holds in PCR 0-15.
- * The log is memory that the host's firmware wrote: every length in it is checked against what is left.
+ * Invariants: a register is the fold of the SHA-384 digests of its PCRs' events in log order,
+ * starting at zero; the log is believed only if the same events, folded per PCR, give exactly what
+ * the TPM holds in PCR 0-15. The log is memory that the host's firmware wrote: every length in it
+ * is checked against what is left.
  */
 #define pr_fmt(fmt) "tdx_emulation: " fmt
 
@@ -17,9 +18,10 @@
 
 #define PCRS			16
 #define MAX_ALGORITHMS		8
-#define STARTUP_LOCALITY	"StartupLocality"	/* with its NUL: 16 bytes, then the locality */
+/* With its NUL: 16 bytes. The locality follows. */
+#define STARTUP_LOCALITY	"StartupLocality"
 
-/* The mapping of the UEFI specification, "Confidential Computing", 38.4.1: PCR to measurement register. */
+/* PCR to measurement register: UEFI specification 2.10, 38.4.1 (Intel TDX). */
 static const enum td_register register_of_pcr[PCRS] = {
 	[0] = MRTD,
 	[1] = RTMR0, [7] = RTMR0,
@@ -88,7 +90,10 @@ static bool take_u32(struct cursor *log, u32 *value)
 	return bytes;
 }
 
-/* The first entry has the old format and lists the digest algorithms (TCG PC Client PFP, 10.4.5.1 "Spec ID Event03"). */
+/*
+ * The first entry has the old format and lists the digest algorithms (TCG PC Client Platform Firmware
+ * Profile, "Spec ID Event03").
+ */
 static bool take_header(struct cursor *log, struct algorithms *algorithms)
 {
 	u32 pcr, type, size;
@@ -106,15 +111,19 @@ static bool take_header(struct cursor *log, struct algorithms *algorithms)
 	if (!take_u32(&body, &algorithms->count) || algorithms->count > MAX_ALGORITHMS)
 		return false;
 	for (u32 i = 0; i < algorithms->count; i++) {
-		if (!take_u16(&body, &algorithms->list[i].id) || !take_u16(&body, &algorithms->list[i].size))
+		u16 id, size;
+
+		if (!take_u16(&body, &id) || !take_u16(&body, &size))
 			return false;
-		if (algorithms->list[i].id == TPM_ALG_SHA384 && algorithms->list[i].size != SHA384_DIGEST_SIZE)
+		if (id == TPM_ALG_SHA384 && size != SHA384_DIGEST_SIZE)
 			return false;
+		algorithms->list[i].id = id;
+		algorithms->list[i].size = size;
 	}
 	return true;
 }
 
-/* One entry in the crypto-agile format (TCG PC Client PFP, 10.2.2 "TCG_PCR_EVENT2"). */
+/* One entry in the crypto-agile format (the same profile, TCG_PCR_EVENT2). */
 static bool take_event(struct cursor *log, const struct algorithms *algorithms, struct event *event)
 {
 	u32 count;
@@ -146,7 +155,7 @@ static bool take_event(struct cursor *log, const struct algorithms *algorithms, 
 	return event->data;
 }
 
-/* PCR 0 starts at the locality that sent TPM2_Startup, and the log says which (PFP, 10.4.5.3). It holds no digest. */
+/* PCR 0 starts at the locality that sent TPM2_Startup; this event says which, and is not extended. */
 static void apply_startup_locality(const struct event *event, u8 pcr0[TD_REGISTER_SIZE])
 {
 	if (event->pcr == 0 && event->data_len == sizeof(STARTUP_LOCALITY) + 1 &&
@@ -175,7 +184,8 @@ static int fold(struct cursor log, u8 pcrs[PCRS][TD_REGISTER_SIZE],
 			continue;
 		}
 		if (event.pcr >= PCRS || !event.sha384) {
-			pr_err("event %u (PCR %u) is for no register or has no SHA-384 digest\n", index, event.pcr);
+			pr_err("event %u (PCR %u) is for no register or has no SHA-384 digest\n",
+			       index, event.pcr);
 			return -EINVAL;
 		}
 		td_extend(pcrs[event.pcr], event.sha384);
@@ -206,8 +216,8 @@ static int compare_with_tpm(struct tpm_chip *chip, const u8 pcrs[PCRS][TD_REGIST
  * boot_log_replay() - fill MRTD and RTMR0-2 from this boot's event log
  * @registers: all zero on entry
  *
- * Return: the number of events, -ENODEV without a TPM or a log, -EINVAL for a malformed log, -EKEYREJECTED if the log
- * is not what the TPM saw, or the error of reading the TPM.
+ * Return: the number of events, -ENODEV without a TPM or a log, -EINVAL for a malformed log,
+ * -EKEYREJECTED if the log is not what the TPM saw, or the error of reading the TPM.
  */
 int boot_log_replay(u8 registers[TD_REGISTERS][TD_REGISTER_SIZE])
 {

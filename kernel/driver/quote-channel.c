@@ -2,9 +2,10 @@
 /*
  * Quotes from a service on the host, over the second serial port (COM2), polled, without a tty.
  *
- * Invariants: one request is in flight at most; an answer that came too late is read and dropped before the next
- * request is sent, as the in-tree driver waits for the shared buffer; an answer that is not one closes the channel
- * for good. No wait is longer than QUOTE_TIMEOUT, no answer longer than MAX_QUOTE.
+ * Invariants: one request is in flight at most; an answer that came too late is read and dropped
+ * before the next request is sent, as the in-tree driver waits for the shared buffer; an answer that
+ * is not one closes the channel for good. No wait is longer than QUOTE_TIMEOUT, no answer longer than
+ * MAX_QUOTE.
  *
  * Wire format (docs/emulation.md): "CQRQ" || le32 length || quote body
  *                                  "CQRS" || le32 status || le32 length || quote
@@ -32,7 +33,7 @@ static enum { CLOSED, IDLE, IN_FLIGHT } state = CLOSED;
 static u8 *answer;		/* HEADER + MAX_QUOTE bytes */
 static size_t received, expected;
 
-/* A request is never cut off by a signal: half of one would leave the service waiting for the rest. */
+/* Not cut off by a signal: half a request would leave the service waiting for the rest. */
 static int send(const void *data, size_t len, unsigned long deadline)
 {
 	const u8 *bytes = data;
@@ -48,7 +49,7 @@ static int send(const void *data, size_t len, unsigned long deadline)
 	return 0;
 }
 
-/* Continues the answer in flight; 0 once it is complete. What was received stays received when it times out. */
+/* Continues the answer in flight; 0 once it is complete. After a timeout it can be continued. */
 static int receive(unsigned long deadline)
 {
 	while (received < expected) {
@@ -64,7 +65,7 @@ static int receive(unsigned long deadline)
 			u32 len = get_unaligned_le32(answer + 8);
 
 			if (memcmp(answer, "CQRS", 4) || len > MAX_QUOTE) {
-				pr_err("the quoting service's answer is malformed; no more quotes\n");
+				pr_err("malformed answer of the quoting service; no more quotes\n");
 				state = CLOSED;
 				return len > MAX_QUOTE ? -EFBIG : -EIO;
 			}
@@ -108,8 +109,9 @@ int quote_channel_open(void)
 /**
  * quote_channel_request() - have one quote signed
  *
- * Return: 0, -EBUSY while an earlier request is unanswered, -EINTR, -ETIMEDOUT, -EFBIG for an answer of more than
- * MAX_QUOTE bytes, -ENOMEM, -EIO if the service refused, answered nonsense or does not exist.
+ * Return: 0, -EBUSY while an earlier request is unanswered, -EINTR, -ETIMEDOUT, -EFBIG for an answer
+ * of more than MAX_QUOTE bytes, -ENOMEM, -EIO if the service refused, answered nonsense or does not
+ * exist.
  */
 int quote_channel_request(const struct td_quote_body *body, u8 **quote, size_t *quote_len)
 {

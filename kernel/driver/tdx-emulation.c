@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The user interfaces of the TDX guest driver, without TDX. For development: it proves nothing about the machine.
+ * The user interfaces of the TDX guest driver, without TDX. For development: it proves nothing about
+ * the machine.
  *
- * What user space sees follows drivers/virt/coco/tdx-guest/tdx-guest.c of the same kernel: the misc device
- * `tdx_guest`, its measurement registers in sysfs and the configfs-tsm provider `tdx_guest`, with the same names,
- * modes, sizes and error codes (abi.json beside this file). The one difference is TDX_CMD_GET_REPORT0: a TDREPORT is
- * worth its MAC, which only the processor can make, so the ioctl does not exist here.
+ * What user space sees follows drivers/virt/coco/tdx-guest/tdx-guest.c of the same kernel: the misc
+ * device `tdx_guest`, its measurement registers in sysfs and the configfs-tsm provider `tdx_guest`,
+ * with the same names, modes, sizes and error codes (abi.json beside this file). The one difference
+ * is TDX_CMD_GET_REPORT0: a TDREPORT is worth its MAC, which only the processor can make, so the
+ * ioctl does not exist here.
  */
 #define pr_fmt(fmt) "tdx_emulation: " fmt
 
@@ -66,7 +68,8 @@ static const struct tsm_measurements measurements = {
 
 static int fill_body(struct td_quote_body *body, const u8 report_data[TD_REPORTDATA_SIZE])
 {
-	memset(body, 0, sizeof(*body));	/* no TDX module: its version, measurement and signer stay zero */
+	/* There is no TDX module: its version, measurement and signer stay zero. */
+	memset(body, 0, sizeof(*body));
 	body->td_attributes = cpu_to_le64(TD_ATTRIBUTES);
 	body->xfam = cpu_to_le64(TD_XFAM);
 	memcpy(body->report_data, report_data, TD_REPORTDATA_SIZE);
@@ -138,7 +141,7 @@ static struct miscdevice device = {
 	.groups = device_groups,
 };
 
-/* Late, so that the TPM driver has found its device; before PID 1, so that nobody sees a machine without registers. */
+/* Late, so that the TPM driver has found its device; before PID 1, so that nobody sees none. */
 static int __init tdx_emulation_init(void)
 {
 	const struct attribute_group *group;
