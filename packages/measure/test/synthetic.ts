@@ -251,7 +251,7 @@ export function variableStore(
   );
   let at = 100;
   for (const { name, guid, data, state = 0x3f } of variables) {
-    const nameBytes = u16(...[...`${name}\0`].map((character) => character.charCodeAt(0)));
+    const nameBytes = u16(...Array.from(`${name}\0`, (character) => character.charCodeAt(0)));
     const header = concat(
       u16(0x55aa),
       Uint8Array.of(state, 0),
