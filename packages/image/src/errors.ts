@@ -52,7 +52,6 @@ export type ImageErrorCode =
   | "oci/config"
   | "oci/layer"
   | "oci/capability"
-  | "oci/owner"
   | "oci/registry"
   // erofs.ts, verity.ts
   | "erofs/name"
