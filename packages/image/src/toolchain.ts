@@ -4,7 +4,7 @@
  *
  * Invariants: packages are unpacked, no maintainer script runs; the root is named by the hashes of its packages and
  * appears under that name only when it is whole; a command sees the root, the directories it was given, /dev/null,
- * an empty /tmp and a fixed environment, and neither the network nor other processes; it dies with its caller.
+ * an empty /tmp, its own /proc and a fixed environment, and neither the network nor other processes; it dies with its caller.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -55,13 +55,20 @@ const lastLines = 12;
 const enter = `set -e
 root=$1 directory=$2; shift 2
 mount -t tmpfs tmpfs "$root/tmp"
+mount -t proc proc "$root/proc"
 for device in ${devices.join(" ")}; do mount --bind "/dev/$device" "$root/dev/$device"; done
 while [ "$1" != -- ]; do mount --bind "$1" "$root$2"; shift 2; done
 shift
 exec chroot "$root" /usr/bin/env --chdir="$directory" "$@"`;
 
 /** What every command gets; dates and names that end up in outputs are constant. */
-const environment = { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", HOME: "/", LC_ALL: "C", TZ: "UTC", TMPDIR: "/tmp" };
+const environment = {
+  PATH: "/usr/sbin:/usr/bin:/sbin:/bin",
+  HOME: "/",
+  LC_ALL: "C",
+  TZ: "UTC",
+  TMPDIR: "/tmp",
+};
 
 function toolchainKey(packages: readonly LockedPackage[]): string {
   const hashes = packages.map(({ sha256 }) => sha256).sort();
@@ -116,7 +123,8 @@ const compare = (a: string, b: string) => (a < b ? -1 : Number(a > b));
 /** What maintainer scripts would have done, as far as a compiler needs it, and the places to mount on. */
 async function completeRoot(root: string): Promise<void> {
   await symlink("mawk", join(root, "usr/bin/awk"));
-  for (const place of ["/dev", "/tmp", ...mountPoints]) await mkdir(join(root, place), { recursive: true });
+  for (const place of ["/dev", "/proc", "/tmp", ...mountPoints])
+    await mkdir(join(root, place), { recursive: true });
   for (const device of devices) await writeFile(join(root, "dev", device), "");
 }
 
@@ -127,12 +135,18 @@ async function completeRoot(root: string): Promise<void> {
 export async function removeAbandoned(directory: string): Promise<void> {
   for (const name of await readdir(directory)) {
     const pid = /^[0-9a-f]{64}\.(\d+)\.\w+$/.exec(name)?.[1];
-    if (pid === undefined) continue;
-    try {
-      process.kill(Number(pid), 0);
-    } catch {
-      await rm(join(directory, name), { recursive: true, force: true });
-    }
+    if (pid === undefined || isRunning(Number(pid))) continue;
+    await rm(join(directory, name), { recursive: true, force: true });
+  }
+}
+
+/** Whether a process with this id exists, whoever owns it. */
+export function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
   }
 }
 
@@ -141,7 +155,17 @@ function start(toolchain: Toolchain, command: readonly string[], options: RunOpt
   const { binds = {}, env = {}, cwd = "/", signal } = options;
   const user = process.getuid?.() === 0 ? [] : ["--user", "--map-root-user"];
   const pairs = Object.entries(binds).flatMap(([place, directory]) => [resolve(directory), place]);
-  const unshare = ["unshare", ...user, "--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child"];
+  const unshare = [
+    "unshare",
+    ...user,
+    "--mount",
+    "--pid",
+    "--net",
+    "--ipc",
+    "--uts",
+    "--fork",
+    "--kill-child",
+  ];
   const inner = ["/bin/sh", "-c", enter, "sh", toolchain.root, cwd, ...pairs, "--", ...command];
   return spawn("setpriv", ["--pdeathsig", "KILL", ...unshare, "--", ...inner], {
     env: { ...environment, ...env },
@@ -161,13 +185,16 @@ export async function run(
 ): Promise<void> {
   const { log, onLine, signal } = options;
   signal?.throwIfAborted();
-  const sink: WriteStream | undefined = log === undefined ? undefined : createWriteStream(log, { flags: "a" });
+  const sink: WriteStream | undefined =
+    log === undefined ? undefined : createWriteStream(log, { flags: "a" });
   const child = start(toolchain, command, options);
   const tail: string[] = [];
+  let complaint: string | undefined;
   const listen = (stream: NodeJS.ReadableStream, each?: (line: string) => void) =>
     createInterface({ input: stream }).on("line", (line) => {
       sink?.write(`${line}\n`);
       if (tail.push(line) > lastLines) tail.shift();
+      if (/\berror\b/i.test(line)) complaint ??= line;
       each?.(line);
     });
   listen(child.stdout!, onLine);
@@ -195,7 +222,11 @@ export async function run(
   }
   throw new ImageError("toolchain/failed", `${command.slice(0, 3).join(" ")} failed (${status})`, {
     kind: "internal",
-    facts: [["last lines", tail.join("\n")], ...(log === undefined ? [] : ([["log", log]] as const))],
+    facts: [
+      ["first error", complaint ?? "(none printed)"],
+      ["last lines", tail.join("\n")],
+      ...(log === undefined ? [] : ([["log", log]] as const)),
+    ],
   });
 }
 
