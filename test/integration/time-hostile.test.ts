@@ -1,0 +1,416 @@
+/** Hostile servers and networks, each alone (what is it refused for?) and as one among honest chronyd servers. */
+import { deepEqual, equal, ok } from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { createServer } from "node:net";
+import { after, before, suite, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { parseTimeConfiguration, type Synchronization, synchronize, type TimeSource } from "@caisson/nts";
+import { encodeField, fieldType } from "@caisson/nts/ntp";
+import { encodeRecord, recordType } from "@caisson/nts/ntske";
+import { createTestAuthority, type TestAuthority } from "../../packages/host/src/test-authority.ts";
+import { startTimeServers, type TimeServers } from "../../packages/host/src/time-servers.ts";
+import { type Behaviour, type HostileServer, startHostileServer } from "./time-hostile-server.ts";
+
+const day = 24 * 3600 * 1000;
+const hour = 3600 * 1000;
+const floor = Date.UTC(2026, 0, 1);
+const century = { notBefore: Date.UTC(2000, 0, 1), notAfter: Date.UTC(2200, 0, 1) };
+
+function ask(
+  sources: TimeSource[],
+  more: { minOperators?: number; timeoutMs?: number; floor?: number } = {},
+) {
+  const { minOperators = 3, timeoutMs = 3000 } = more;
+  const configuration = parseTimeConfiguration({ sources, minOperators, limits: { timeoutMs } });
+  return synchronize(configuration, { floor: more.floor ?? floor });
+}
+
+const verdict = (result: Synchronization, name: string) =>
+  result.sources.find(({ source }) => source.name === name)!.verdict;
+
+/** Agreed, and the agreed interval contains `truth`, this machine's clock plus `offset`. */
+function isRight(result: Synchronization, offset = 0): void {
+  ok(
+    result.agreement.agreed,
+    JSON.stringify(result.sources.map(({ verdict, error }) => [verdict, error?.message])),
+  );
+  const clock = Date.now() - (performance.now() - result.at) + offset;
+  // Both clocks are this machine's, but Date.now() is cut to whole milliseconds.
+  ok(result.agreement.earliest - 2 <= clock && clock <= result.agreement.latest + 2);
+}
+
+suite("hostile time servers and networks", () => {
+  let honest: TimeServers;
+  let authority: TestAuthority;
+  let stranger: TestAuthority;
+  const started: HostileServer[] = [];
+  const hostile = async (operator: string, behaviour: Behaviour) => {
+    const server = await startHostileServer(authority, operator, behaviour);
+    started.push(server);
+    return server;
+  };
+
+  before(async () => {
+    honest = await startTimeServers(["a", "b", "c", "d"].map((operator) => ({ operator })));
+    authority = honest.authority;
+    stranger = createTestAuthority("Caisson test time CA", century); // same name, other key
+  });
+  after(async () => {
+    await Promise.all(started.map((server) => server.stop()));
+    await honest.stop();
+  });
+  const four = () => honest.servers.map(({ source }) => source);
+
+  const otherPacket = (reply: Uint8Array, at: number) => {
+    const changed = Uint8Array.from(reply);
+    changed[at]! ^= 1;
+    return changed;
+  };
+  let recorded: Uint8Array | undefined;
+
+  /** `alone`: the error when it is the only source, or undefined when it is believed then. */
+  const cases: { name: string; alone: string | undefined; among: string; behaviour: () => Behaviour }[] = [
+    { name: "correct, for comparison", alone: undefined, among: "agrees", behaviour: () => ({}) },
+    {
+      name: "a liar, an hour ahead",
+      alone: undefined,
+      among: "falseticker",
+      behaviour: () => ({ offset: hour }),
+    },
+    { name: "a liar by 300 ms", alone: undefined, among: "falseticker", behaviour: () => ({ offset: -300 }) },
+    {
+      name: "wrong name",
+      alone: "certificate/name",
+      among: "unreachable",
+      behaviour: () => ({ certifiedName: "other.test" }),
+    },
+    {
+      name: "unknown CA of the same name",
+      alone: "certificate/untrusted",
+      among: "unreachable",
+      behaviour: () => ({ issuer: stranger }),
+    },
+    {
+      name: "unknown CA, hidden behind an expired certificate",
+      alone: "certificate/untrusted",
+      among: "unreachable",
+      behaviour: () => ({ issuer: stranger, validity: { notBefore: 0, notAfter: day } }),
+    },
+    {
+      name: "wrong name, hidden behind an expired certificate",
+      alone: "certificate/name",
+      among: "unreachable",
+      behaviour: () => ({ certifiedName: "other.test", validity: { notBefore: 0, notAfter: day } }),
+    },
+    {
+      name: "TLS 1.2 only",
+      alone: "ke/tls",
+      among: "unreachable",
+      behaviour: () => ({ tls: { maxVersion: "TLSv1.2" } }),
+    },
+    {
+      name: "another ALPN",
+      alone: "ke/alpn",
+      among: "unreachable",
+      behaviour: () => ({ tls: { ALPNProtocols: ["http/1.1"] } }),
+    },
+    {
+      name: "no ALPN",
+      alone: "ke/alpn",
+      among: "unreachable",
+      behaviour: () => ({ tls: { ALPNProtocols: [] } }),
+    },
+    {
+      name: "truncated records, then silence",
+      alone: "ke/timeout",
+      among: "unreachable",
+      behaviour: () => ({ answer: (records) => Buffer.concat(records).subarray(0, 300) }),
+    },
+    {
+      name: "truncated records, then the end",
+      alone: "ke/malformed",
+      among: "unreachable",
+      behaviour: () => ({
+        answer: (records) => Buffer.concat(records).subarray(0, 300),
+        afterAnswer: (socket) => socket.end(),
+      }),
+    },
+    {
+      name: "duplicated records",
+      alone: "ke/malformed",
+      among: "unreachable",
+      behaviour: () => ({ answer: ([first, ...rest]) => Buffer.concat([first!, first!, ...rest]) }),
+    },
+    {
+      name: "oversized cookies",
+      alone: "ke/malformed",
+      among: "unreachable",
+      behaviour: () => ({
+        answer: (records) =>
+          Buffer.concat([
+            ...records.slice(0, 3),
+            encodeRecord(recordType.cookie, randomBytes(4000), false),
+            records.at(-1)!,
+          ]),
+      }),
+    },
+    {
+      name: "an endless answer",
+      alone: "ke/malformed",
+      among: "unreachable",
+      behaviour: () => ({
+        answer: () => encodeRecord(1234, new Uint8Array(60_000), false),
+        afterAnswer: (socket) => socket.write(new Uint8Array(200_000)),
+      }),
+    },
+    {
+      name: "an error record",
+      alone: "ke/refused",
+      among: "unreachable",
+      behaviour: () => ({
+        answer: (records) =>
+          Buffer.concat([encodeRecord(recordType.error, Uint8Array.of(0, 2), true), records.at(-1)!]),
+      }),
+    },
+    {
+      name: "silent after TLS",
+      alone: "ke/timeout",
+      among: "unreachable",
+      behaviour: () => ({ answer: () => undefined }),
+    },
+    {
+      name: "silent on NTP",
+      alone: "ntp/timeout",
+      among: "unreachable",
+      behaviour: () => ({ reply: () => [] }),
+    },
+    {
+      name: "bit-flipped replies",
+      alone: "ntp/authentication",
+      among: "unreachable",
+      behaviour: () => ({ reply: (reply) => [otherPacket(reply, 43)] }),
+    },
+    {
+      name: "replayed replies",
+      alone: "ntp/timeout",
+      among: "unreachable",
+      behaviour: () => ({
+        reply: (reply, _, count) => {
+          recorded ??= reply;
+          return count <= 4 ? [] : [recorded]; // four requests are one exchange
+        },
+      }),
+    },
+    {
+      name: "a flood of NAKs",
+      alone: "ntp/nak",
+      among: "unreachable",
+      behaviour: () => ({
+        reply: (reply) => {
+          const nak = Uint8Array.from(reply.subarray(0, 48 + 36));
+          nak[1] = 0;
+          nak.set(Buffer.from("NTSN"), 12);
+          return Array.from({ length: 200 }, () => nak);
+        },
+      }),
+    },
+    {
+      name: "a NAK flood before the true reply",
+      alone: undefined,
+      among: "agrees",
+      behaviour: () => ({
+        reply: (reply) => {
+          const nak = Uint8Array.from(reply.subarray(0, 48 + 36));
+          nak[1] = 0;
+          nak.set(Buffer.from("NTSN"), 12);
+          return [nak, otherPacket(reply, 60), otherPacket(reply, reply.length - 1), nak, reply, reply];
+        },
+      }),
+    },
+    {
+      name: "authenticated kiss-o'-death",
+      alone: "ntp/kiss",
+      among: "unreachable",
+      behaviour: () => ({
+        header: (header) => {
+          header[1] = 0;
+          header.set(Buffer.from("RATE"), 12);
+        },
+      }),
+    },
+    {
+      name: "unsynchronized",
+      alone: "ntp/unsynchronized",
+      among: "unreachable",
+      behaviour: () => ({
+        header: (header) => {
+          header[0] = (3 << 6) | (4 << 3) | 4;
+        },
+      }),
+    },
+    {
+      name: "oversized cookies inside the reply",
+      alone: undefined,
+      among: "agrees",
+      behaviour: () => ({ inside: () => encodeField(fieldType.cookie, new Uint8Array(20_000)) }),
+    },
+    {
+      name: "a root dispersion of ten seconds",
+      alone: "too-wide",
+      among: "agrees",
+      behaviour: () => ({ header: (header) => header.writeUInt32BE(10 * 65536, 8) }),
+    },
+    {
+      name: "1.2 seconds of delay in one direction",
+      alone: "too-slow",
+      among: "unreachable",
+      behaviour: () => ({ replyDelay: 1200 }),
+    },
+    {
+      name: "two seconds of delay in one direction",
+      alone: "ntp/timeout",
+      among: "unreachable",
+      behaviour: () => ({ replyDelay: 2000 }),
+    },
+    {
+      name: "an expired certificate",
+      alone: "certificate-expired",
+      among: "certificate-expired",
+      behaviour: () => ({ validity: { notBefore: Date.now() - 2 * day, notAfter: Date.now() - day } }),
+    },
+    {
+      name: "a certificate of tomorrow",
+      alone: "certificate-not-yet-valid",
+      among: "certificate-not-yet-valid",
+      behaviour: () => ({ validity: { notBefore: Date.now() + day, notAfter: Date.now() + 2 * day } }),
+    },
+  ];
+
+  // Most of these wait for a time limit, so they wait together.
+  suite("as the only source", { concurrency: 8 }, () => {
+    for (const [index, { name, alone, behaviour }] of cases.entries()) {
+      test(name, { timeout: 20_000 }, async () => {
+        const server = await hostile(`alone${index}`, behaviour());
+        const timeoutMs = alone?.endsWith("/timeout") || alone === "too-slow" ? 4500 : 2500;
+        const { sources, agreement } = await ask([server.source], { minOperators: 1, timeoutMs });
+        const found = [sources[0]!.error?.code, sources[0]!.verdict, !agreement.agreed && agreement.reason];
+        equal(agreement.agreed, alone === undefined, found.join());
+        if (alone !== undefined) ok(found.includes(alone as never), found.join());
+      });
+    }
+  });
+
+  suite("as one of five, the others being honest", () => {
+    for (const [index, { name, among, behaviour }] of cases.entries()) {
+      test(name, async () => {
+        const server = await hostile(`among${index}`, behaviour());
+        const result = await ask([...four(), server.source]);
+        isRight(result);
+        equal(verdict(result, server.source.name), among);
+      });
+    }
+  });
+
+  test("two operators of five collude, an hour ahead together: they lose and are named", async () => {
+    const liars = [await hostile("x", { offset: hour }), await hostile("y", { offset: hour })];
+    const result = await ask([...four().slice(0, 3), ...liars.map(({ source }) => source)]);
+    isRight(result);
+    deepEqual(result.agreement.agreed && result.agreement.operators, ["a", "b", "c"]);
+    deepEqual(
+      liars.map(({ source }) => verdict(result, source.name)),
+      ["falseticker", "falseticker"],
+    );
+  });
+
+  test("two of five collude and only one honest source answers: no agreement", async () => {
+    const liars = [await hostile("p", { offset: hour }), await hostile("q", { offset: hour })];
+    const mute = [await hostile("r", { answer: () => undefined }), await hostile("s", { reply: () => [] })];
+    const result = await ask([four()[0]!, ...[...liars, ...mute].map(({ source }) => source)], {
+      timeoutMs: 1500,
+    });
+    deepEqual([result.agreement.agreed, !result.agreement.agreed && result.agreement.votes], [false, 2]);
+  });
+
+  test("wrong local clock: certificates of 2080 are good when all sources say 2080", async () => {
+    const validity = { notBefore: Date.UTC(2080, 0, 1), notAfter: Date.UTC(2081, 0, 1) };
+    const offset = Date.UTC(2080, 5, 1) - Date.now();
+    const servers = await Promise.all(["f1", "f2", "f3"].map((name) => hostile(name, { offset, validity })));
+    isRight(await ask(servers.map(({ source }) => source)), offset);
+  });
+
+  test("expired certificates with a matching clock are refused below the build epoch", async () => {
+    const validity = { notBefore: Date.UTC(2020, 0, 1), notAfter: Date.UTC(2021, 0, 1) };
+    const offset = Date.UTC(2020, 5, 1) - Date.now();
+    const servers = await Promise.all(["e1", "e2", "e3"].map((name) => hostile(name, { offset, validity })));
+    const result = await ask(servers.map(({ source }) => source));
+    equal(result.agreement.agreed, false);
+    equal(verdict(result, servers[0]!.source.name), "before-floor");
+  });
+
+  test("4460 blocked, 123 open: nothing falls back to plain NTP", async () => {
+    const servers = await Promise.all(["n1", "n2", "n3"].map((name) => hostile(name, {})));
+    const blocked = servers.map(({ source }) => ({ ...source, kePort: 1 }));
+    const result = await ask(blocked, { timeoutMs: 800 });
+    deepEqual(
+      result.sources.map(({ error }) => error?.code),
+      ["ke/connect", "ke/connect", "ke/connect"],
+    );
+    deepEqual(
+      servers.map((server) => server.requests()),
+      [0, 0, 0],
+    );
+  });
+
+  test("a flapping server is asked again until it answers", async () => {
+    let answers = 0;
+    const flap: Behaviour = {
+      answer: (records) => (answers++ < 2 ? Uint8Array.of(0, 9, 0) : Buffer.concat(records)),
+      afterAnswer: (socket) => {
+        if (answers <= 2) socket.end();
+      },
+    };
+    const server = await hostile("flap", flap);
+    const result = await ask([server.source], { minOperators: 1 });
+    isRight(result);
+    equal(result.sources[0]!.attempts, 3);
+  });
+
+  test("half of all replies lost: requests are repeated with other cookies", async () => {
+    const servers = await Promise.all(
+      ["l1", "l2", "l3"].map((name) =>
+        hostile(name, { reply: (reply, _, count) => (count % 2 === 1 ? [] : [reply]) }),
+      ),
+    );
+    isRight(await ask(servers.map(({ source }) => source)));
+    ok(servers.every((server) => server.requests() >= 2));
+  });
+
+  test("a server that accepts connections and never speaks costs nothing but its vote", async () => {
+    const mute = createServer().listen(0, "127.0.0.1");
+    await sleep(20);
+    const { port } = mute.address() as { port: number };
+    const source = { ...four()[0]!, name: "mute.test", operator: "mute", kePort: port };
+    const result = await ask([...four(), source]);
+    mute.close();
+    isRight(result);
+    equal(verdict(result, "mute.test"), "unreachable");
+  });
+
+  test("IPv6", async (t) => {
+    const server = await hostile("six", { address: "::1" }).catch((error: NodeJS.ErrnoException) => error);
+    if (server instanceof Error) {
+      t.skip(`no IPv6 loopback here: ${server.code}`);
+      return;
+    }
+    isRight(await ask([server.source], { minOperators: 1 }));
+  });
+
+  test("kept keys and cookies are used again, and renewed", async () => {
+    const server = await hostile("keep", {});
+    const associations = new Map();
+    const configuration = parseTimeConfiguration({ sources: [server.source], minOperators: 1 });
+    for (let i = 0; i < 12; i++) isRight(await synchronize(configuration, { floor, associations }));
+    equal(server.requests(), 12);
+    equal(associations.get(server.source.name).cookies.length, 8);
+  });
+});
