@@ -53,6 +53,8 @@ export type ImageErrorCode =
   | "oci/layer"
   | "oci/capability"
   | "oci/registry"
+  // node-image.ts
+  | "app/directory"
   // erofs.ts, verity.ts
   | "erofs/name"
   | "erofs/mode"

@@ -265,7 +265,7 @@ export async function download(
             ["SHA-256", found],
             ["expected", sha256],
           ],
-          fix: "another mirror (--mirror or CAISSON_MIRROR): this one serves altered or damaged files",
+          fix: "another server: this one serves an altered or damaged file",
         });
       }
     }

@@ -286,14 +286,14 @@ const whiteout = ".wh.";
 const opaque = ".wh..wh..opq";
 
 /** Removes what a layer hides (image-spec, layer.md, "Whiteouts"); only what lower layers put there. */
-function applyWhiteout(tree: DirectoryNode, path: string): void {
+function applyWhiteout(tree: DirectoryNode, entry: TarEntry): void {
+  const { path } = entry;
   const { parent, name } = parentOf(path);
   const from = lookup(tree, parent);
   const hidden = name.slice(whiteout.length);
-  if (
-    name !== opaque &&
-    (hidden === "" || hidden === "." || hidden === ".." || hidden.startsWith(whiteout))
-  ) {
+  const empty = entry.kind === "file" && entry.content.length === 0;
+  const named = hidden !== "" && hidden !== "." && hidden !== ".." && !hidden.startsWith(whiteout);
+  if (!empty || (name !== opaque && !named)) {
     throw new ImageError("oci/layer", `a layer has the malformed whiteout '${path}'`);
   }
   if (from?.kind !== "directory") return;
@@ -322,9 +322,14 @@ function applyEntry(tree: DirectoryNode, entry: TarEntry, changes: OciChange[]):
     case "symlink":
       node = { kind: "symlink", target: entry.target };
       break;
-    case "hardlink":
-      node = lookup(tree, entry.target)!; // readTar: an earlier file of this layer
+    case "hardlink": {
+      const target = lookup(tree, entry.target); // an earlier file of this layer, unless that was a whiteout
+      if (target === undefined) {
+        throw new ImageError("oci/layer", `'${path}' is a hard link to the whiteout '${entry.target}'`);
+      }
+      node = target;
       break;
+    }
     case "directory": {
       const lower = into.entries.get(name);
       node = {
@@ -352,7 +357,7 @@ export async function importImage(descriptor: Descriptor, open: OpenBlob): Promi
     const { entries, bytes } = await readLayer(layer, diffIds[i]!, open, budget);
     budget -= bytes;
     const isWhiteout = ({ path }: TarEntry) => parentOf(path).name.startsWith(whiteout);
-    for (const entry of entries) if (isWhiteout(entry)) applyWhiteout(tree, entry.path);
+    for (const entry of entries) if (isWhiteout(entry)) applyWhiteout(tree, entry);
     for (const entry of entries) if (!isWhiteout(entry)) applyEntry(tree, entry, changes);
   }
   return { digest, tree, config, changes };

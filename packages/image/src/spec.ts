@@ -17,8 +17,8 @@ export type AppSource =
   | { kind: "layout"; directory: string }
   /** `image: registry/name@sha256:…`. */
   | { kind: "registry"; registry: string; repository: string; digest: string }
-  /** `node: ./directory`: Caisson makes the OCI image, from its own Node and this directory (absolute path). */
-  | { kind: "node"; directory: string };
+  /** `node: ./app/server.mjs`: Caisson makes the OCI image, from its own Node and this file's directory (absolute path). */
+  | { kind: "node"; entry: string };
 
 export interface App {
   source: AppSource;
@@ -86,8 +86,8 @@ const image = z.string().transform((text, context): AppSource => {
 
 const node = z
   .string()
-  .regex(/^\.{0,2}\//, "name a directory (./…)")
-  .transform((directory): AppSource => ({ kind: "node", directory }));
+  .regex(/^\.{0,2}\/.*\.m?js$/, "name a JavaScript file (./….mjs)")
+  .transform((entry): AppSource => ({ kind: "node", entry }));
 
 const memory = z
   .string()
@@ -202,6 +202,18 @@ function schemaError(error: z.ZodError, places: Places): ImageError {
   return new ImageError("spec/value", `${places.value(issue.path)}: ${what}: ${reason}`);
 }
 
+/** The source with its relative path made absolute. */
+function located(source: AppSource, directory: string): AppSource {
+  switch (source.kind) {
+    case "layout":
+      return { ...source, directory: resolve(directory, source.directory) };
+    case "node":
+      return { ...source, entry: resolve(directory, source.entry) };
+    case "registry":
+      return source;
+  }
+}
+
 /**
  * Checks the text of a spec. `path` (absolute) is for messages and for what relative paths start from.
  * Errors: ImageError `spec/syntax`, `spec/unknown-key`, `spec/value`, each with line and column.
@@ -257,8 +269,7 @@ export function parseSpec(text: string, path: string): Spec {
     app: {
       ...limits,
       ...(argumentList && { arguments: argumentList }),
-      source:
-        source.kind === "registry" ? source : { ...source, directory: resolve(directory, source.directory) },
+      source: located(source, directory),
     },
     time: { secure_time: time.secure_time, ...(sources && { sources }) },
     kms: { ...(kms.identity && { identity: kms.identity }) },
