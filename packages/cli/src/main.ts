@@ -7,11 +7,13 @@ import { exitCode, renderError, UsageError } from "./failure.ts";
 
 const commands: Record<string, [summary: string, load: () => Promise<{ command: Command }>]> = {
   bench: ["run the benchmarks and print ratios", () => import("./commands/bench.ts")],
+  build: ["make the image of a spec from what its lock names", () => import("./commands/build.ts")],
   check: ["types, lint and format", () => import("./commands/check.ts")],
   kms: ["serve keys to verified guests; back up, restore, check the log", () => import("./commands/kms.ts")],
   lock: ["pin the packages of an image", () => import("./commands/lock.ts")],
   test: ["run the tests: unit, integration, e2e, attacks", () => import("./commands/test.ts")],
   time: ["ask NTS servers for the time and show who agrees", () => import("./commands/time.ts")],
+  verify: ["judge evidence: is it genuine, and is it acceptable?", () => import("./commands/verify.ts")],
 };
 
 function helpText(): string {

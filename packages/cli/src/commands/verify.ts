@@ -1,0 +1,179 @@
+/**
+ * `caisson verify EVIDENCE`: is it genuine, and is it what the policy wants? Exit code 0 accepted, 10 rejected,
+ * 30 malformed input. Without a policy only the first question is asked, and the answer says so.
+ */
+import { readFileSync } from "node:fs";
+import { styleText } from "node:util";
+import {
+  type Check,
+  type Evidence,
+  intelRoot,
+  limits,
+  type Outcome,
+  type Report,
+  readCollateral,
+  readEvidence,
+  readPolicy,
+  readReferences,
+  VerifyError,
+  verifyEvidence,
+  verifyGenuine,
+} from "@caisson/verify";
+import { Command } from "commander";
+import { parseDocument } from "yaml";
+import { UsageError } from "../failure.ts";
+
+interface Options {
+  image: string[];
+  policy?: string;
+  collateral?: string;
+  eventLog?: string;
+  nonce?: string;
+  at?: string;
+  json?: boolean;
+}
+
+export const command = new Command("caisson verify")
+  .argument(
+    "<evidence>",
+    "a caisson/evidence/v1 document, a dstack GetQuote answer, or a quote (binary or hex)",
+  )
+  .option("--policy <file>", "what is acceptable (YAML or JSON); without it only: is it genuine?")
+  .option("--image <file...>", "reference values: manifests, or files of caisson measure --json", [])
+  .option("--collateral <file>", "Intel's collateral (PCCS-style JSON), where the evidence carries none")
+  .option("--event-log <file>", "the boot log (CCEL), where the evidence carries none")
+  .option("--nonce <hex>", "the nonce that the report data must bind")
+  .option("--at <time>", "judge as of this time (ISO 8601); now when left out")
+  .option("--json", "the report as one JSON document")
+  .action(async (path: string, options: Options) => {
+    const bootLog = options.eventLog === undefined ? undefined : read(options.eventLog);
+    show(await judge(readEvidence(read(path), bootLog), options), options.json === true);
+  });
+
+/** Judges evidence, wherever it came from. */
+async function judge(evidence: Evidence, options: Options): Promise<Report> {
+  const now = parseTime(options.at);
+  const collateral =
+    options.collateral === undefined
+      ? {}
+      : { collateral: readCollateral(parseJson(options.collateral, "collateral/malformed")) };
+  if (options.policy === undefined) {
+    if (options.image.length > 0 || options.nonce !== undefined) {
+      throw new UsageError("--image and --nonce are judged by a policy", "add --policy FILE");
+    }
+    if (evidence.platform === "emulated") {
+      throw new UsageError(
+        "emulated evidence is genuine only under a root that a policy names",
+        "add --policy FILE",
+      );
+    }
+    return verifyGenuine(evidence, { now, trust: intelRoot, ...collateral });
+  }
+  const policy = readPolicy(parseYaml(options.policy));
+  const references = options.image.flatMap((file) =>
+    readReferences(parseJson(file, "reference/malformed"), file),
+  );
+  const nonce =
+    options.nonce === undefined ? {} : { expectedReportData: expectNonce(options.nonce, evidence) };
+  return verifyEvidence(evidence, { policy, references, now, ...collateral, ...nonce });
+}
+
+/** A nonce is expected under the scheme that the evidence claims; raw report data is the nonce itself. */
+function expectNonce(hex: string, { reportData }: Evidence) {
+  if (!/^(?:[0-9a-fA-F]{2}){1,64}$/.test(hex)) {
+    throw new UsageError(
+      "--nonce is no hexadecimal value of 1 to 64 bytes",
+      "give it as the verifier chose it",
+    );
+  }
+  const scheme = reportData?.scheme ?? "raw";
+  const bytes = Uint8Array.fromHex(hex);
+  return { scheme, fields: scheme === "raw" ? { data: bytes } : { nonce: bytes } };
+}
+
+function read(path: string): Uint8Array {
+  try {
+    const bytes = readFileSync(path);
+    if (bytes.length <= limits.document) return new Uint8Array(bytes);
+  } catch (error) {
+    throw new UsageError(`${path} cannot be read: ${(error as Error).message}`, "check the path");
+  }
+  throw new VerifyError("evidence/size", `${path} is larger than ${limits.document} bytes`);
+}
+
+function parseJson(path: string, code: "collateral/malformed" | "reference/malformed"): unknown {
+  try {
+    return JSON.parse(new TextDecoder().decode(read(path)));
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+    throw new VerifyError(code, `${path} is not JSON: ${error.message}`);
+  }
+}
+
+/** YAML 1.2 with its errors and duplicate keys refused; JSON is a part of it. */
+function parseYaml(path: string): unknown {
+  const document = parseDocument(new TextDecoder().decode(read(path)), { uniqueKeys: true, strict: true });
+  const problem = document.errors[0] ?? document.warnings[0];
+  if (problem !== undefined) throw new VerifyError("policy/malformed", `${path}: ${problem.message}`);
+  return document.toJS({ maxAliasCount: 0 });
+}
+
+function parseTime(text: string | undefined): Date {
+  const now = text === undefined ? new Date() : new Date(text);
+  if (Number.isNaN(now.getTime()))
+    throw new UsageError(`'${text}' is no time`, "for example 2026-11-23T12:00:00Z");
+  return now;
+}
+
+function show(report: Report, json: boolean): void {
+  process.stdout.write(json ? `${JSON.stringify(report, null, 2)}\n` : renderReport(report));
+  if (report.verdict === "rejected") process.exitCode = 10;
+}
+
+const marks: Record<Outcome, [mark: string, colour: "green" | "red" | "yellow"]> = {
+  pass: ["pass", "green"],
+  fail: ["FAIL", "red"],
+  "not-checked": ["open", "yellow"],
+};
+
+function renderCheck(check: Check): string {
+  const [mark, colour] = marks[check.outcome];
+  const found = check.outcome === "fail" ? [check.reason] : [check.reason, check.actual];
+  const first = `  ${styleText(colour, mark)}  ${check.id.padEnd(26)} ${found.filter(Boolean).join("; ")}`;
+  const rows =
+    check.outcome !== "fail"
+      ? []
+      : [
+          ["code", check.code],
+          ["expected", check.expected],
+          ["found", check.actual],
+          ["source", check.source],
+        ];
+  const details = rows.flatMap(([label, value]) => (value ? [`        ${label!.padEnd(9)} ${value}`] : []));
+  return [first.trimEnd(), ...details].join("\n");
+}
+
+/** The report for a person: the verdict first, then every check. */
+function renderReport({ verdict, scope, at, platform, reference, codes, checks }: Report): string {
+  const open = checks.filter(({ outcome }) => outcome === "not-checked").length;
+  const asked =
+    scope === "genuine"
+      ? "is the quote genuine? (that is all: without --policy nothing is said about what runs in the TD)"
+      : "is it genuine, and acceptable to the policy?";
+  const colour = verdict === "accepted" ? "green" : "red";
+  const head = [
+    `${styleText(colour, verdict.toUpperCase())}   ${asked}`,
+    `  judged as of ${at}`,
+    ...(platform === undefined
+      ? []
+      : [
+          `  platform ${platform.tee.toUpperCase()}, ${platform.tcbStatus}` +
+            `${platform.advisories.length === 0 ? "" : ` (${platform.advisories.join(", ")})`}, under ${platform.root},` +
+            ` valid until ${platform.validUntil}`,
+        ]),
+    ...(reference === undefined ? [] : [`  registers match ${reference}`]),
+    ...(codes.length === 0 ? [] : [`  because ${codes.join(", ")}`]),
+    `  ${checks.length} checks, ${open} of them left open`,
+  ];
+  return `${head.join("\n")}\n\n${checks.map(renderCheck).join("\n")}\n`;
+}
