@@ -13,7 +13,14 @@
 import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { guestEvents, type Policy, readPolicy, VerifyError } from "@caisson/verify";
+import {
+  guestEvents,
+  type Policy,
+  type Reference,
+  readPolicy,
+  readReferences,
+  VerifyError,
+} from "@caisson/verify";
 import { parse } from "yaml";
 import * as z from "zod";
 import { KmsError } from "./errors.ts";
@@ -33,8 +40,8 @@ const schema = z.strictObject({
 export interface AppPolicy {
   /** What evidence is judged by: the file's policy with what a KMS adds. */
   policy: Policy;
-  /** Manifests that give reference values, parsed. */
-  manifests: unknown[];
+  /** Reference values of the manifests that the file allows. */
+  references: Reference[];
   keyVersion: number;
   /** SHA-256 of the file: what the release log names. */
   digest: Uint8Array;
@@ -72,9 +79,9 @@ export function loadPolicies(directory: string, identityKey: string, development
     }
     policies.set(file.app, {
       policy,
-      manifests: (file.manifests ?? []).map((sha256) => {
-        const manifest = manifests.get(sha256);
-        if (manifest !== undefined) return manifest;
+      references: (file.manifests ?? []).flatMap((sha256) => {
+        const references = manifests.get(sha256);
+        if (references !== undefined) return references;
         throw new KmsError(
           "policy/malformed",
           `${path} allows the manifest ${sha256}, which is not in manifests/`,
@@ -143,16 +150,16 @@ function readFile(path: string, bytes: Buffer): z.infer<typeof schema> {
   );
 }
 
-/** Manifests by the SHA-256 of their bytes. */
-function loadManifests(directory: string): Map<string, unknown> {
-  const manifests = new Map<string, unknown>();
+/** Reference values of manifests, by the SHA-256 of the manifest's bytes. */
+function loadManifests(directory: string): Map<string, Reference[]> {
+  const manifests = new Map<string, Reference[]>();
   if (!existsSync(directory)) return manifests;
-  for (const name of readdirSync(directory)
-    .filter((name) => name.endsWith(".json"))
-    .sort()) {
+  for (const name of readdirSync(directory).sort()) {
+    if (!name.endsWith(".json")) continue;
     const bytes = readFileSync(join(directory, name));
     try {
-      manifests.set(createHash("sha256").update(bytes).digest("hex"), JSON.parse(bytes.toString("utf8")));
+      const references = readReferences(JSON.parse(bytes.toString("utf8")), `manifests/${name}`);
+      manifests.set(createHash("sha256").update(bytes).digest("hex"), references);
     } catch (error) {
       throw new KmsError("policy/malformed", `${join(directory, name)}: ${(error as Error).message}`);
     }

@@ -9,6 +9,7 @@ import { createHash } from "node:crypto";
 import { deriveReleasedKey } from "@caisson/protocol/derivation";
 import type { IdentityKey } from "@caisson/protocol/ed25519";
 import { seal } from "@caisson/protocol/hpke";
+import { ID_SIZE } from "@caisson/protocol/identity";
 import {
   type Answer,
   answerTranscript,
@@ -20,9 +21,14 @@ import {
   sealContext,
 } from "@caisson/protocol/key-release";
 import {
+  type Check,
   type ErrorCode,
   type Evidence,
+  intelRoot,
+  type Policy,
+  type ReportDataClaim,
   readEvidenceDocument,
+  type TrustAnchor,
   VerifyError,
   verifyEvidence,
 } from "@caisson/verify";
@@ -136,13 +142,12 @@ async function judge(
   document: unknown,
   entry: LogEntry,
 ): Promise<AppPolicy> {
-  const evidence: Evidence = {
-    ...readEvidenceDocument(document),
-    reportData: {
-      scheme: keyReleaseVersion,
-      fields: { nonce, kmsIdentityKey: identityKey, ephemeralKey },
-    },
+  // What the guest says its report data means is not asked: only one meaning counts here.
+  const reportData: ReportDataClaim = {
+    scheme: keyReleaseVersion,
+    fields: { nonce, kmsIdentityKey: identityKey, ephemeralKey },
   };
+  const evidence: Evidence = { ...readEvidenceDocument(document), reportData };
   entry.registers = registersDigest(evidence);
   entry.app = payloadOf(evidence, "app-id", ID_SIZE);
   entry.instance = payloadOf(evidence, "instance-id", ID_SIZE);
@@ -155,18 +160,38 @@ async function judge(
   }
   entry.policy = policy.digest;
 
-  const report = await verifyEvidence(evidence, policy.policy, {
-    now: new Date(entry.time),
-    nonce,
-    references: policy.manifests,
+  const now = new Date(entry.time);
+  const trust = rootFor(evidence, policy.policy);
+  const collateral = trust && (await context.collateral.find(evidence, trust, now));
+  const report = await verifyEvidence(evidence, {
+    policy: policy.policy,
+    references: policy.references,
+    now,
+    expectedReportData: reportData,
+    ...(collateral !== undefined && { collateral }),
   });
   if (report.verdict !== "accepted") {
     const failed = report.checks.filter(({ outcome }) => outcome === "fail");
     const [first] = failed;
-    throw new Denial(first!.code!, failed.map(({ code, reason }) => `${code}: ${reason}`).join("; "));
+    throw new Denial(first!.code!, failed.map(explain).join("; "));
   }
   entry.reason = report.reference ?? "";
   return policy;
+}
+
+/** One failed check in words. */
+function explain({ code, reason, expected, actual }: Check): string {
+  return `${code}: ${reason ?? `expected ${expected ?? "otherwise"}, found ${actual ?? "nothing"}`}`;
+}
+
+/** The root that must vouch for this platform; undefined where the policy does not accept the platform at all. */
+function rootFor(
+  { platform }: Evidence,
+  { platforms = ["tdx"], simulatedRoot }: Policy,
+): TrustAnchor | undefined {
+  if (!platforms.includes(platform)) return undefined;
+  if (platform === "tdx") return intelRoot;
+  return { name: "the simulated root", rootKey: Uint8Array.fromHex(simulatedRoot!) };
 }
 
 /** Payload of the event of this name. That there is one, in its place and measured, is checked with the policy. */

@@ -110,15 +110,12 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
     );
   }
   const { port } = server.address() as AddressInfo;
+  let closed: Promise<void> | undefined;
   const host = options.host.includes(":") ? `[${options.host}]` : options.host;
   return {
     url: `http://${host}:${port}`,
     identityKey: identity.publicKey.toHex(),
-    close: async () => {
-      await stop(server);
-      log.close();
-      secret.fill(0);
-    },
+    close: () => (closed ??= stop(server).then(() => log.close())),
   };
 }
 

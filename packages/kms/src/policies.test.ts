@@ -1,0 +1,126 @@
+import { deepEqual, equal, throws } from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import test, { type TestContext } from "node:test";
+import { loadPolicies } from "./policies.ts";
+import { Machine } from "./testing/machine.ts";
+
+const identity = "01".repeat(32);
+const machine = new Machine(Date.parse("2026-06-01T12:00:00Z"));
+const sha256 = (text: string) => createHash("sha256").update(text).digest("hex");
+
+function directory(t: TestContext, files: Record<string, string>): string {
+  const path = mkdtempSync(join(tmpdir(), "caisson-kms-policies-"));
+  t.after(() => rmSync(path, { recursive: true }));
+  mkdirSync(join(path, "manifests"));
+  for (const [name, text] of Object.entries(files)) writeFileSync(join(path, name), text);
+  return path;
+}
+
+/** The policy file of `machine` with changes to the file and to the policy in it. */
+function file(changes: object = {}, policy: Record<string, unknown> = {}): string {
+  return JSON.stringify({ ...machine.policyFile(policy), ...changes });
+}
+
+test("a policy is completed: this app, this KMS, a fresh nonce, a log that ends at key-provider", (t) => {
+  const text = file();
+  const { policy, digest, keyVersion } = loadPolicies(directory(t, { "a.json": text }), identity, true).get(
+    machine.app,
+  )!;
+  deepEqual(policy.app, { id: [machine.app], composeHash: "any", instanceId: "any" });
+  deepEqual(policy.keyProviders, [{ name: "kms", id: identity }]);
+  equal(policy.freshness, "nonce");
+  equal(policy.events?.sequence?.at(-1), "key-provider");
+  equal(policy.events?.sequence?.length, 7);
+  equal(digest.toHex(), sha256(text));
+  equal(keyVersion, 1);
+});
+
+test("YAML is read as well; the sequence of a policy of its own is cut after key-provider", (t) => {
+  const yaml = [
+    "version: caisson/kms-policy/v1",
+    `app: ${machine.app}`,
+    "keyVersion: 3",
+    "policy:",
+    "  version: caisson/policy/v1",
+    "  events: { sequence: [app-id, key-provider, system-ready], afterBoundary: any }",
+  ].join("\n");
+  const { policy, keyVersion } = loadPolicies(directory(t, { "a.yaml": yaml }), identity, false).get(
+    machine.app,
+  )!;
+  deepEqual(policy.events, { sequence: ["app-id", "key-provider"] });
+  equal(keyVersion, 3);
+});
+
+test("allowed manifests give references, by the hash of their bytes", (t) => {
+  const manifest = JSON.stringify({
+    measurements: { tdx: { mrtd: "aa".repeat(48), rtmr1: "bb".repeat(48) } },
+  });
+  const files = { "a.json": file({ manifests: [sha256(manifest)] }), "manifests/image.json": manifest };
+  const { references } = loadPolicies(directory(t, files), identity, true).get(machine.app)!;
+  deepEqual(references, [
+    {
+      name: "manifests/image.json/tdx",
+      platform: "tdx",
+      registers: { mrtd: "aa".repeat(48), rtmr1: "bb".repeat(48) },
+    },
+  ]);
+});
+
+const refused: { name: string; files: Record<string, string>; code: string; development?: boolean }[] = [
+  { name: "no policy at all", files: { "README.md": "" }, code: "policy/none" },
+  {
+    name: "the emulated platform, in production",
+    files: { "a.json": file() },
+    development: false,
+    code: "policy/malformed",
+  },
+  {
+    name: "two policies for one app",
+    files: { "a.json": file(), "b.json": file() },
+    code: "policy/duplicate",
+  },
+  { name: "no JSON", files: { "a.json": "{" }, code: "policy/malformed" },
+  {
+    name: "a repeated key",
+    files: { "a.yaml": `${file().slice(0, -1)},"keyVersion":2}` },
+    code: "policy/malformed",
+  },
+  { name: "an unknown field", files: { "a.json": file({ more: 1 }) }, code: "policy/malformed" },
+  { name: "an unknown rule", files: { "a.json": file({}, { more: 1 }) }, code: "policy/malformed" },
+  { name: "an app id of another length", files: { "a.json": file({ app: "00" }) }, code: "policy/malformed" },
+  { name: "key version 0", files: { "a.json": file({ keyVersion: 0 }) }, code: "policy/malformed" },
+  {
+    name: "a policy for another app",
+    files: { "a.json": file({}, { app: { id: ["00".repeat(20)] } }) },
+    code: "policy/malformed",
+  },
+  { name: "any app", files: { "a.json": file({}, { app: { id: "any" } }) }, code: "policy/malformed" },
+  { name: "stale evidence", files: { "a.json": file({}, { freshness: "any" }) }, code: "policy/malformed" },
+  {
+    name: "any key provider",
+    files: { "a.json": file({}, { keyProviders: "any" }) },
+    code: "policy/malformed",
+  },
+  {
+    name: "a sequence without key-provider",
+    files: { "a.json": file({}, { events: { sequence: ["app-id"] } }) },
+    code: "policy/malformed",
+  },
+  {
+    name: "a manifest that is not there",
+    files: { "a.json": file({ manifests: ["00".repeat(32)] }) },
+    code: "policy/malformed",
+  },
+  {
+    name: "a manifest without register values",
+    files: { "a.json": file(), "manifests/x.json": "{}" },
+    code: "policy/malformed",
+  },
+];
+for (const { name, files, code, development = true } of refused) {
+  test(`refused: ${name}`, (t) =>
+    throws(() => loadPolicies(directory(t, files), identity, development), { code }));
+}

@@ -1,0 +1,302 @@
+import { deepEqual, doesNotMatch, equal, match, rejects } from "node:assert/strict";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import test, { type TestContext } from "node:test";
+import { httpPost, requestKeys } from "@caisson/guest/key-client";
+import { answerSchema, keyReleaseVersion, refusalSchema } from "@caisson/protocol/key-release";
+import fc from "fast-check";
+import { verifyReleaseLog } from "./release-log.ts";
+import { openRootSecret } from "./root-secret.ts";
+import { type Kms, type KmsOptions, startKms } from "./server.ts";
+import { Machine } from "./testing/machine.ts";
+
+const machine = new Machine(Date.now());
+
+async function start(
+  t: TestContext,
+  options: Partial<KmsOptions> = {},
+): Promise<Kms & { data: string; lines: string[] }> {
+  const directory = mkdtempSync(join(tmpdir(), "caisson-kms-server-"));
+  const data = join(directory, "data");
+  mkdirSync(join(directory, "policies"));
+  writeFileSync(join(directory, "policies", "app.json"), JSON.stringify(machine.policyFile()));
+  const lines: string[] = [];
+  const kms = await startKms({
+    data,
+    policies: join(directory, "policies"),
+    host: "127.0.0.1",
+    port: 0,
+    development: true,
+    log: (line) => lines.push(line),
+    ...options,
+  });
+  t.after(async () => {
+    await kms.close();
+    rmSync(directory, { recursive: true });
+  });
+  return { ...kms, data, lines };
+}
+
+function keysFrom(kms: Kms) {
+  const state = machine.booted(kms.identityKey);
+  return requestKeys({
+    post: httpPost(kms.url, 10_000),
+    identityKey: Uint8Array.fromHex(kms.identityKey),
+    evidence: (reportData) => machine.evidence(state, reportData),
+    now: Date.now,
+    toleranceMs: 2000,
+  });
+}
+
+async function post(url: string, body: string | Uint8Array, path = "/v1/release") {
+  const response = await fetch(`${url}${path}`, { method: "POST", body: body as BodyInit });
+  return { status: response.status, body: (await response.json()) as unknown };
+}
+
+test("a guest gets its keys over HTTP, the same ones every time", async (t) => {
+  const kms = await start(t);
+  const [first, second] = [await keysFrom(kms), await keysFrom(kms)];
+  deepEqual(first.applicationKey, second.applicationKey);
+  deepEqual(first.instanceKey, second.instanceKey);
+  equal(first.app, machine.app);
+});
+
+test("no secret is in a log line, in a metric, or in the release log", async (t) => {
+  const kms = await start(t);
+  const keys = await keysFrom(kms);
+  await rejects(keysFrom({ ...kms, identityKey: "00".repeat(32) }), { code: "keys/other-identity" });
+  await post(kms.url, "{}");
+  const secrets = [openRootSecret(kms.data), keys.applicationKey, keys.instanceKey];
+  const files = readdirSync(kms.data).filter((name) => name !== "root-secret");
+  const places = [
+    Buffer.from(kms.lines.join("\n")),
+    Buffer.from(await (await fetch(`${kms.url}/metrics`)).text()),
+    ...files.map((name) => readFileSync(join(kms.data, name))),
+  ];
+  equal(files.includes("release-log.sqlite"), true);
+  for (const secret of secrets) {
+    for (const place of places) {
+      equal(place.includes(secret), false);
+      for (const text of [secret.toHex(), secret.toBase64()]) equal(place.includes(text), false);
+    }
+  }
+});
+
+test("log lines are JSON that says who got what, and why not", async (t) => {
+  const kms = await start(t);
+  await keysFrom(kms);
+  await post(
+    kms.url,
+    JSON.stringify({
+      version: keyReleaseVersion,
+      nonce: "00".repeat(32),
+      ephemeralKey: "00".repeat(32),
+      evidence: {},
+    }),
+  );
+  await post(kms.url, "no JSON");
+  const events = kms.lines.map((line) => JSON.parse(line) as Record<string, unknown>);
+  deepEqual(
+    events.map(({ event, code, app }) => [event, code, app]),
+    [
+      ["released", undefined, machine.app],
+      ["denied", "nonce/unknown", ""],
+      ["refused", "http/malformed", undefined],
+    ],
+  );
+});
+
+test("metrics count hellos, releases, denials by code and refusals by code", async (t) => {
+  const kms = await start(t);
+  await keysFrom(kms);
+  await post(kms.url, "no JSON");
+  const response = await fetch(`${kms.url}/metrics`);
+  const page = await response.text();
+  match(response.headers.get("content-type") ?? "", /^text\/plain/);
+  for (const line of [
+    "caisson_kms_hellos_total 1",
+    "caisson_kms_released_total 1",
+    'caisson_kms_refused_total{code="http/malformed"} 1',
+    "caisson_kms_release_seconds_count 1",
+    "caisson_kms_log_entries 1",
+  ]) {
+    equal(page.split("\n").includes(line), true, line);
+  }
+  // Every sample follows the exposition format: name, labels, one number.
+  for (const line of page.trimEnd().split("\n")) {
+    match(line, /^(?:# (?:HELP|TYPE) \S+ .+|[a-z_]+(?:\{[a-z]+="[^"]*"\})? [0-9.e+-]+)$/);
+  }
+});
+
+test("health says who it is", async (t) => {
+  const kms = await start(t);
+  const health = await (await fetch(`${kms.url}/healthz`)).json();
+  deepEqual(health, { status: "ok", identityKey: kms.identityKey });
+});
+
+test("identity and keys survive a restart", async (t) => {
+  const kms = await start(t);
+  const before = await keysFrom(kms);
+  await kms.close();
+  const policies = join(kms.data, "..", "policies");
+  const again = await startKms({ data: kms.data, policies, host: "127.0.0.1", port: 0, development: true });
+  t.after(() => again.close());
+  equal(again.identityKey, kms.identityKey);
+  deepEqual((await keysFrom(again)).applicationKey, before.applicationKey);
+  equal(verifyReleaseLog(join(kms.data, "release-log.sqlite"), { identity: kms.identityKey }).released, 2);
+});
+
+const refusals: { name: string; path?: string; body: string | Uint8Array; status: number; code: string }[] = [
+  { name: "no JSON", body: "{", status: 400, code: "http/malformed" },
+  { name: "an empty body", body: "", status: 400, code: "http/malformed" },
+  {
+    name: "another version",
+    body: '{"version":"caisson/key-release/v2"}',
+    path: "/v1/hello",
+    status: 400,
+    code: "http/malformed",
+  },
+  {
+    name: "an unknown field",
+    body: `{"version":"${keyReleaseVersion}","x":1}`,
+    path: "/v1/hello",
+    status: 400,
+    code: "http/malformed",
+  },
+  { name: "1 MiB and one byte", body: new Uint8Array(1024 * 1024 + 1), status: 413, code: "http/too-large" },
+  { name: "nested far too deep", body: "[".repeat(500_000), status: 400, code: "http/malformed" },
+  { name: "another path", body: "{}", path: "/v2/hello", status: 404, code: "http/not-found" },
+];
+for (const { name, path, body, status, code } of refusals) {
+  test(`refused: ${name}`, async (t) => {
+    const kms = await start(t);
+    const answer = await post(kms.url, body, path);
+    equal(answer.status, status);
+    equal(refusalSchema.parse(answer.body).error.code, code);
+  });
+}
+
+test("a chunked body is limited while it is read", async (t) => {
+  const kms = await start(t);
+  let sent = 0;
+  const body = new ReadableStream({
+    pull(controller) {
+      sent += 65_536;
+      controller.enqueue(new Uint8Array(65_536));
+      if (sent > 64 * 1024 * 1024) controller.close();
+    },
+  });
+  const request = fetch(`${kms.url}/v1/release`, { method: "POST", body, duplex: "half" } as RequestInit);
+  const status = await request.then(
+    (response) => response.status,
+    () => "cut off",
+  );
+  equal(status === 413 || status === "cut off", true);
+  equal(sent < 16 * 1024 * 1024, true, `${sent} bytes were taken`);
+  await keysFrom(kms);
+});
+
+test("one address cannot ask more often than its rate", async (t) => {
+  const kms = await start(t, { perAddress: { perSecond: 1, burst: 2 } });
+  const hello = JSON.stringify({ version: keyReleaseVersion });
+  const statuses = [];
+  for (let i = 0; i < 3; i++) statuses.push((await post(kms.url, hello, "/v1/hello")).status);
+  deepEqual(statuses, [200, 200, 429]);
+  equal((await fetch(`${kms.url}/healthz`)).status, 200);
+});
+
+test("a connection that sends nothing is closed, and does not hold up shutdown", async (t) => {
+  const kms = await start(t);
+  const socket = connect(Number(new URL(kms.url).port), "127.0.0.1");
+  await new Promise((resolve) => socket.once("connect", resolve));
+  socket.write("POST /v1/release HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{");
+  const closed = new Promise((resolve) => socket.once("close", resolve));
+  socket.on("error", () => {});
+  const started = performance.now();
+  await kms.close();
+  await closed;
+  equal(performance.now() - started < 8000, true);
+});
+
+test("a request that is under way at shutdown gets its answer", async (t) => {
+  const kms = await start(t);
+  const asked = keysFrom(kms);
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  const [keys] = await Promise.allSettled([asked, kms.close()]);
+  // Either it was in time, whole, or it was not accepted any more; never half an answer.
+  if (keys.status === "rejected") equal(keys.reason.code, "keys/unreachable");
+  else equal(keys.value.applicationKey.length, 32);
+});
+
+test("whatever is sent, the KMS answers with JSON of its own and goes on", async (t) => {
+  const kms = await start(t, {
+    perAddress: { perSecond: 1e6, burst: 1e6 },
+    common: { perSecond: 1e6, burst: 1e6 },
+  });
+  const request = {
+    version: keyReleaseVersion,
+    nonce: "00".repeat(32),
+    ephemeralKey: "01".repeat(32),
+    evidence: await machine.evidence(machine.booted(kms.identityKey), new Uint8Array(64)),
+  };
+  const good = Buffer.from(JSON.stringify(request));
+  const mutated = fc.oneof(
+    fc.nat(good.length).map((length) => good.subarray(0, length)),
+    fc.tuple(fc.nat(good.length - 1), fc.nat(7)).map(([at, bit]) => {
+      const copy = Buffer.from(good);
+      copy[at]! ^= 1 << bit;
+      return copy;
+    }),
+    fc.uint8Array({ maxLength: 200 }),
+    fc.json().map((text) => Buffer.from(text)),
+    fc.jsonValue().map((evidence) => Buffer.from(JSON.stringify({ ...request, evidence }))),
+  );
+  await fc.assert(
+    fc.asyncProperty(mutated, async (body) => {
+      const { status, body: answer } = await post(kms.url, body);
+      equal([400, 403].includes(status), true, `${status}`);
+      equal((status === 400 ? refusalSchema : answerSchema).safeParse(answer).success, true);
+      doesNotMatch(JSON.stringify(answer), /node_modules|\.ts:/);
+    }),
+    { numRuns: 150 },
+  );
+  equal(
+    kms.lines.some((line) => line.includes('"failed"')),
+    false,
+  );
+  equal((await fetch(`${kms.url}/healthz`)).status, 200);
+});
+
+test("evidence that was changed anywhere is denied, with a fresh nonce each time", async (t) => {
+  const kms = await start(t, {
+    perAddress: { perSecond: 1e6, burst: 1e6 },
+    common: { perSecond: 1e6, burst: 1e6 },
+  });
+  const state = machine.booted(kms.identityKey);
+  await fc.assert(
+    fc.asyncProperty(fc.nat(), fc.nat(7), async (position, bit) => {
+      const outcome = requestKeys({
+        post: httpPost(kms.url, 10_000),
+        identityKey: Uint8Array.fromHex(kms.identityKey),
+        evidence: async (reportData) => {
+          const evidence = await machine.evidence(state, reportData);
+          const quote = Uint8Array.fromBase64(evidence.quote);
+          // Up to the PCK chain, whose PEM text leaves room for changes that mean nothing.
+          quote[position % 1200]! ^= 1 << bit;
+          return { ...evidence, quote: quote.toBase64() };
+        },
+        now: Date.now,
+        toleranceMs: 2000,
+      });
+      await rejects(outcome, { code: "keys/denied" });
+    }),
+    { numRuns: 60 },
+  );
+});
+
+test("a port that is taken is an error that says so", async (t) => {
+  const kms = await start(t);
+  await rejects(start(t, { port: Number(new URL(kms.url).port) }), { code: "kms/listen" });
+});
