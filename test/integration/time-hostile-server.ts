@@ -22,6 +22,8 @@ export interface Behaviour {
   issuer?: TestAuthority;
   /** The name in its certificate, its own when missing. */
   certifiedName?: string;
+  /** An IPv4 address in its certificate, for clients that are given one instead of a name. */
+  certifiedAddress?: string;
   validity?: Validity;
   tls?: TlsOptions;
   /** Bytes to send instead of the correct key establishment answer; nothing is sent for undefined. */
@@ -59,7 +61,7 @@ export async function startHostileServer(
   const { certificate, key } = issueServerCertificate(
     behaviour.issuer ?? authority,
     [behaviour.certifiedName ?? name],
-    [],
+    behaviour.certifiedAddress === undefined ? [] : [behaviour.certifiedAddress],
     validity,
   );
   const associations = new Map<string, { clientToServer: Buffer; serverToClient: Buffer }>();

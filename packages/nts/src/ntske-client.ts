@@ -31,7 +31,7 @@ export interface Association {
   host: string;
   port: number;
   chain: Chain;
-  /** Round trip of the TCP handshake in milliseconds, a first guess for how long an NTP reply may take. */
+  /** How long the server took to answer our question, in milliseconds: a first guess for how long NTP may take. */
   rttGuess: number;
 }
 
@@ -46,8 +46,6 @@ export async function establishKeys(
   signal: AbortSignal,
 ): Promise<Association> {
   const roots = parseRoots(source.ca);
-  const started = environment.monotonic();
-  let rttGuess = 0;
   const socket = connect({
     host: source.address ?? source.name,
     port: source.kePort,
@@ -63,9 +61,6 @@ export async function establishKeys(
     ecdhCurve: "X25519:P-256",
   });
   socket.setNoDelay(true);
-  socket.once("connect", () => {
-    rttGuess = environment.monotonic() - started;
-  });
 
   try {
     return await new Promise<Association>((resolve, reject) => {
@@ -82,11 +77,13 @@ export async function establishKeys(
       socket.on("error", (error: NodeJS.ErrnoException) => reject(connectionError(source, error)));
 
       let chain: Chain | undefined;
+      let asked = 0;
       let received = Buffer.alloc(0);
       socket.once("secureConnect", () => {
         try {
           chain = checkServer(socket, roots, source);
           socket.write(encodeRequest());
+          asked = environment.monotonic();
         } catch (error) {
           reject(error as Error);
         }
@@ -113,7 +110,7 @@ export async function establishKeys(
             host: answer.server ?? socket.remoteAddress ?? source.name,
             port: answer.port ?? 123,
             chain,
-            rttGuess,
+            rttGuess: environment.monotonic() - asked,
           });
         } catch (error) {
           reject(error as Error);

@@ -1,0 +1,100 @@
+/** Interoperability with chronyd both ways, and the agreement over real servers with chosen clocks. */
+import { deepEqual, equal, ok } from "node:assert/strict";
+import { after, before, suite, test } from "node:test";
+import { parseTimeConfiguration, synchronize } from "@caisson/nts";
+import { createTestAuthority } from "../../packages/host/src/test-authority.ts";
+import { startTimeServers, type TimeServer, type TimeServers } from "../../packages/host/src/time-servers.ts";
+import { runChronydClient } from "./time-chronyd-client.ts";
+import { startHostileServer } from "./time-hostile-server.ts";
+import { type Path, startPath } from "./time-network.ts";
+
+const floor = Date.UTC(2026, 0, 1);
+const shared = 3_600_000;
+
+/** Our result as an offset to this machine's clock, in milliseconds. */
+async function ask(servers: { source: object }[], minOperators = 3) {
+  const configuration = parseTimeConfiguration({
+    sources: servers.map(({ source }) => source),
+    minOperators,
+  });
+  const result = await synchronize(configuration, { floor });
+  const clock = Date.now() - (performance.now() - result.at);
+  const { agreement } = result;
+  ok(agreement.agreed, JSON.stringify(result.sources.map(({ verdict, error }) => [verdict, error])));
+  return { ...agreement, offset: (agreement.earliest + agreement.latest) / 2 - clock };
+}
+
+suite("chronyd as server", () => {
+  let servers: TimeServers;
+  before(async () => {
+    servers = await startTimeServers([
+      { operator: "a", offsetMs: shared },
+      { operator: "b", offsetMs: shared },
+      { operator: "c", offsetMs: shared },
+      { operator: "d", offsetMs: -86_400_000 },
+      { operator: "e" },
+    ]);
+  });
+  after(() => servers.stop());
+
+  test("three that share a clock an hour ahead win over two others, which are named", async () => {
+    const { operators, offset, verdicts } = await ask(servers.servers);
+    deepEqual(operators, ["a", "b", "c"]);
+    ok(Math.abs(offset - shared) < 100, `${offset}`);
+    deepEqual([...verdicts.values()].slice(3), ["falseticker", "falseticker"]);
+  });
+
+  test("chronyd as client of the same servers finds the same time", async () => {
+    const paths: Path[] = [];
+    const at = (server: TimeServer, index: number) => ({
+      address: `127.1.0.${index + 1}`,
+      kePort: server.source.kePort,
+      ntpPort: server.ntpPort,
+    });
+    const three = servers.servers.slice(0, 3).map(at);
+    for (const path of three) paths.push(await startPath({ ...path, rtt: 0 }));
+    try {
+      const [theirs, ours] = await Promise.all([
+        runChronydClient({
+          servers: three,
+          ca: servers.authority.certificate,
+          minSources: 3,
+          serverOptions: "iburst maxsamples 1 minpoll 0",
+          oneShot: true,
+          timeoutMs: 20_000,
+        }),
+        ask(servers.servers.slice(0, 3)),
+      ]);
+      ok(theirs.offset !== undefined, theirs.log);
+      ok(Math.abs(theirs.offset - ours.offset) < 100, `chronyd ${theirs.offset} ms, ours ${ours.offset} ms`);
+    } finally {
+      for (const path of paths) await path.stop();
+    }
+  });
+
+  test("keys last for many exchanges: cookies are renewed", async () => {
+    const associations = new Map();
+    const sources = [servers.servers[4]!.source];
+    const configuration = parseTimeConfiguration({ sources, minOperators: 1 });
+    for (let i = 0; i < 12; i++) {
+      const { agreement } = await synchronize(configuration, { floor, associations });
+      equal(agreement.agreed, true);
+      equal(associations.get(sources[0]!.name).cookies.length, 8);
+    }
+  });
+});
+
+test("chronyd as client of our test server accepts its keys, cookies and packets", async () => {
+  const authority = createTestAuthority("interop", { notBefore: 0, notAfter: Date.now() + 86_400_000 });
+  const server = await startHostileServer(authority, "ours", { certifiedAddress: "127.0.0.1", offset: 5000 });
+  const result = await runChronydClient({
+    servers: [{ address: "127.0.0.1", kePort: server.source.kePort }],
+    ca: authority.certificate,
+    minSources: 1,
+    serverOptions: "iburst maxsamples 1 minpoll 0",
+    oneShot: true,
+    timeoutMs: 20_000,
+  });
+  await server.stop();
+  ok(result.offset !== undefined && Math.abs(result.offset - 5000) < 100, result.log);
+});
