@@ -1,22 +1,90 @@
-/** One line on stderr that says how far fetching is: rewritten in place on a terminal, a plain line at the end elsewhere. */
+/**
+ * Shows what a long command is doing, on stderr: one live line on a terminal, plain lines elsewhere (a step's start,
+ * a line now and then while it lasts, its end). Times are wall-clock seconds of this run.
+ */
+import { styleText } from "node:util";
 import type { FetchProgress } from "@caisson/image/fetch";
 
-const megabytes = (bytes: number) => (bytes / 1e6).toFixed(1);
+/** Where it is written; `process.stderr` fits. */
+export interface ProgressStream {
+  isTTY?: boolean;
+  columns?: number;
+  write(text: string): unknown;
+}
 
-/** `update` is for `fetchAll`'s `onProgress`; `end` must be called once, whatever happened. */
-export function fetchLine(what: string): { update: (progress: FetchProgress) => void; end: () => void } {
-  const terminal = process.stderr.isTTY;
-  let last: FetchProgress | undefined;
-  const text = ({ doneBytes, totalBytes, doneFiles, totalFiles, bytesPerSecond }: FetchProgress) =>
-    `${what}: ${megabytes(doneBytes)} of ${megabytes(totalBytes)} MB, ${doneFiles} of ${totalFiles} files, ${megabytes(bytesPerSecond)} MB/s`;
-  return {
-    update: (progress) => {
-      last = progress;
-      if (terminal) process.stderr.write(`\r\x1b[K${text(progress)}`);
-    },
-    end: () => {
-      if (last === undefined) return;
-      process.stderr.write(terminal ? "\r\x1b[K" : `${text(last)}\n`);
-    },
-  };
+/** Milliseconds between two redraws of the live line, and between two plain lines of one step. */
+const redrawMs = 100;
+const plainMs = 10_000;
+
+export class Progress {
+  readonly #stream: ProgressStream;
+  readonly #now: () => number;
+  #step: string | undefined;
+  #detail = "";
+  #started = 0;
+  #shown = 0;
+
+  constructor(stream: ProgressStream = process.stderr, now: () => number = () => performance.now()) {
+    this.#stream = stream;
+    this.#now = now;
+  }
+
+  /** Says what is being done; a new `step` ends the one before. `detail` is what changes within a step. */
+  show(step: string, detail = ""): void {
+    const now = this.#now();
+    if (step !== this.#step) {
+      this.done();
+      this.#step = step;
+      this.#started = now;
+      this.#shown = Number.NEGATIVE_INFINITY;
+    }
+    this.#detail = detail;
+    if (now - this.#shown < (this.#live ? redrawMs : plainMs)) return;
+    this.#shown = now;
+    if (this.#live) this.#redraw(`${styleText("cyan", "·")} ${this.#line(step, detail)}`);
+    else this.#stream.write(`${this.#line(step, detail)}\n`);
+  }
+
+  /** Ends the step that is shown, with its time. */
+  done(): void {
+    if (this.#step === undefined) return;
+    const seconds = `${((this.#now() - this.#started) / 1000).toFixed(1)} s`;
+    const line = this.#line(this.#step, [this.#detail, seconds].filter(Boolean).join(", "));
+    if (this.#live) this.#redraw(`${styleText("green", "✔")} ${line}\n`);
+    else this.#stream.write(`${line}\n`);
+    this.#step = undefined;
+  }
+
+  /** Takes the live line away, so that an error message starts on a line of its own. */
+  clear(): void {
+    if (this.#live && this.#step !== undefined) this.#redraw("");
+    this.#step = undefined;
+  }
+
+  get #live(): boolean {
+    return this.#stream.isTTY === true;
+  }
+
+  #line(step: string, detail: string): string {
+    const width = this.#live ? (this.#stream.columns ?? 80) - 3 : 400;
+    return `${step.padEnd(12)} ${detail}`.trimEnd().slice(0, width);
+  }
+
+  #redraw(text: string): void {
+    this.#stream.write(`\r\x1b[2K${text}`);
+  }
+}
+
+/** Bytes for a person: "1.5 MiB". */
+export function formatBytes(bytes: number): string {
+  const units = ["B", "KiB", "MiB", "GiB"];
+  const power = Math.min(units.length - 1, Math.floor(Math.log2(Math.max(1, bytes)) / 10));
+  return `${(bytes / 1024 ** power).toFixed(power === 0 ? 0 : 1)} ${units[power]}`;
+}
+
+/** How far fetching is. */
+export function fetchDetail(progress: FetchProgress): string {
+  const { doneBytes, totalBytes, bytesPerSecond, doneFiles, totalFiles } = progress;
+  const rate = bytesPerSecond > 0 ? `, ${formatBytes(bytesPerSecond)}/s` : "";
+  return `${doneFiles} of ${totalFiles} files, ${formatBytes(doneBytes)} of ${formatBytes(totalBytes)}${rate}`;
 }

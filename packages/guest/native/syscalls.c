@@ -3,6 +3,9 @@
  * The system calls that Node lacks and PID 1 needs; `src/syscalls.ts` is their interface.
  * Each function checks its argument types, makes one call, and turns errno into an Error with `code`.
  */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* strerrorname_np */
+#endif
 #include <cpuid.h>
 #include <errno.h>
 #include <fcntl.h>

