@@ -42,8 +42,8 @@ export interface VmOptions {
   accelerator: "kvm" | "tcg";
   /** Where the console's log is kept, whatever happens. */
   serialLog: string;
-  /** The machine is killed when it is still there after this. */
-  limitMs: number;
+  /** The machine is killed when it is still there after this; without it, it runs until it is told to end. */
+  limitMs?: number;
   /** Appended to QEMU's arguments: how tests play the hostile host. */
   extraArguments?: readonly string[];
 }
@@ -119,7 +119,7 @@ export class Vm extends EventEmitter<VmEvents> {
         said = (said + text).slice(-2000);
       });
       const vm = new Vm(qemu, directory, options.serialLog, tidy);
-      timer = setTimeout(() => vm.kill(), options.limitMs);
+      if (options.limitMs !== undefined) timer = setTimeout(() => vm.kill(), options.limitMs);
       await waitForFile(parts.qmpSocket, qemu).catch((error: unknown) => {
         throw error instanceof HostError
           ? new HostError(error.code, error.message, { facts: [["QEMU said", said.trim()]] })
@@ -154,6 +154,7 @@ export class Vm extends EventEmitter<VmEvents> {
 
   /** Asks for a clean power-off (ACPI power button), then kills after `graceMs`. */
   async powerDown(graceMs = 15_000): Promise<void> {
+    if (this.#qemu.exitCode !== null) return void (await this.ended);
     try {
       const qmp = await this.qmp();
       await qmp.execute("system_powerdown");

@@ -1,0 +1,185 @@
+/**
+ * One development machine and everything that it needs around it on this host: time servers, a KMS that verifies it,
+ * the simulated platform that signs its quotes. The machine itself is the emulated one; nothing here is trusted by it
+ * beyond what it measures.
+ *
+ * State that outlives a run lies beside the image in `<image>.state/`: the KMS's root secret and release log, the
+ * instance's seed, the console log, and what an outside verifier needs (policy, collateral, reference values).
+ */
+import { createHash, randomBytes } from "node:crypto";
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { accelerator } from "@caisson/host/accelerator";
+import type { Shape } from "@caisson/host/machine";
+import { simulatedPlatform } from "@caisson/host/simulated-platform";
+import { freeTcpPort, startTimeServers } from "@caisson/host/time-servers";
+import { Vm, type VmOptions } from "@caisson/host/vm";
+import type { Manifest } from "@caisson/image";
+import { type Kms, startKms } from "@caisson/kms";
+import { canonicalJson } from "@caisson/protocol/canonical-json";
+import { appId } from "@caisson/protocol/identity";
+import { encodeInstance } from "@caisson/protocol/instance";
+
+/** This machine's loopback, as a guest behind QEMU's user networking sees it. */
+const hostFromGuest = "10.0.2.2";
+
+/** How many operators the local time servers stand for. */
+const timeOperators = ["alpha", "beta", "gamma", "delta", "epsilon"];
+
+export interface SessionOptions {
+  /** The image directory, and its manifest. */
+  image: string;
+  manifest: Manifest;
+  shape: Shape;
+  /** Host port of the application; a free one when left out. */
+  port?: number;
+  /** Reference values (`caisson measure --json`): what the machine must measure to get its keys. */
+  references: object;
+  /** Milliseconds after which the machine is killed; a person's machine runs for as long as it is wanted. */
+  limitMs?: number;
+  /** How tests play the hostile host: change what the machine is started with. */
+  tamper?: (options: VmOptions) => VmOptions;
+}
+
+export interface Session {
+  vm: Vm;
+  url: string;
+  kms: Kms;
+  accelerator: "kvm" | "tcg";
+  /** Policy (of the KMS and of an outside verifier), as JSON. */
+  policy: object;
+  state: string;
+  /** Ends the machine cleanly, then everything around it. */
+  stop(): Promise<void>;
+}
+
+/** Writes a whole file or none. */
+function writeWhole(path: string, text: string, mode = 0o644): void {
+  writeFileSync(`${path}.new`, text, { mode });
+  renameSync(`${path}.new`, path);
+}
+
+/** The registers that reference values leave open, and so the policy must, by name. */
+function openRegisters(references: object): Record<string, "any"> {
+  const text = JSON.stringify(references);
+  const open = ["mrtd", "rtmr0", "rtmr1", "rtmr2"].filter(
+    (name) => !new RegExp(`"${name}":"[0-9a-f]{96}"`).test(text),
+  );
+  return Object.fromEntries(open.map((name) => [name, "any"]));
+}
+
+/** What a relying party of a development machine accepts: this image on the simulated platform, and nothing less. */
+export function developmentPolicy(manifest: Manifest, references: object, root: string): object {
+  return {
+    version: "caisson/policy/v1",
+    description: `${manifest.name}, development: the simulated platform proves nothing about hardware`,
+    platforms: ["emulated"],
+    simulatedRoot: root,
+    tcb: { minimumEvaluationNumber: "any" },
+    platformIdentities: "any",
+    registers: openRegisters(references),
+    app: { id: [applicationId(manifest)], composeHash: "any", instanceId: "any" },
+    secureTime: manifest.guest.time.secure_time ? { origins: ["instance"] } : { methods: ["nts", "none"] },
+    events: { bootLog: "required" },
+  };
+}
+
+/** Hex id of the manifest's application. */
+export function applicationId(manifest: Manifest): string {
+  return Buffer.from(appId(new TextEncoder().encode(canonicalJson(manifest.guest.app)))).toString("hex");
+}
+
+/** The KMS's policy directory for this one application, made anew. */
+function writeKmsPolicy(directory: string, manifest: Manifest, references: object, policy: object): void {
+  rmSync(directory, { recursive: true, force: true });
+  mkdirSync(join(directory, "manifests"), { recursive: true });
+  const text = JSON.stringify(references);
+  writeWhole(join(directory, "manifests", "references.json"), text);
+  const file = {
+    version: "caisson/kms-policy/v1",
+    app: applicationId(manifest),
+    keyVersion: 1,
+    manifests: [createHash("sha256").update(text).digest("hex")],
+    policy,
+  };
+  writeWhole(join(directory, `${manifest.name}.json`), JSON.stringify(file, null, 2));
+}
+
+/** 20 bytes, hex: made at an instance's first start, the same ever after. */
+function instanceSeed(path: string): string {
+  if (!existsSync(path)) writeWhole(path, randomBytes(20).toString("hex"), 0o600);
+  return readFileSync(path, "utf8").trim();
+}
+
+/** Starts everything. Whatever was started is ended again when something fails. */
+export async function startSession(options: SessionOptions): Promise<Session> {
+  const { image, manifest, shape, references } = options;
+  const state = `${image}.state`;
+  mkdirSync(state, { recursive: true, mode: 0o700 });
+  const platform = simulatedPlatform(Date.now());
+  const policy = developmentPolicy(manifest, references, platform.root);
+  const ends: (() => Promise<unknown>)[] = [];
+  const endAll = async (): Promise<void> => {
+    for (const end of ends.splice(0).reverse()) await end();
+  };
+  try {
+    const timeServers = await startTimeServers(
+      timeOperators.map((operator) => ({ operator })),
+      hostFromGuest,
+    );
+    ends.push(() => timeServers.stop());
+    writeKmsPolicy(join(state, "policies"), manifest, references, policy);
+    const kms = await startKms({
+      data: join(state, "kms"),
+      policies: join(state, "policies"),
+      host: "127.0.0.1",
+      port: 0,
+      development: true,
+      collateral: JSON.stringify(platform.collateral),
+    });
+    ends.push(() => kms.close());
+    const verifier = {
+      "policy.json": policy,
+      "references.json": references,
+      "collateral.json": platform.collateral,
+    };
+    for (const [name, value] of Object.entries(verifier))
+      writeWhole(join(state, name), JSON.stringify(value, null, 2));
+
+    const port = options.port ?? (await freeTcpPort());
+    const kmsPort = new URL(kms.url).port;
+    const start: VmOptions = {
+      shape,
+      firmwareCode: join(image, manifest.firmware.emulated.code.file),
+      firmwareVariables: join(image, manifest.firmware.emulated.variables.file),
+      kernel: join(image, manifest.kernel.file),
+      commandLine: manifest.commandLine,
+      rootfs: join(image, manifest.rootfs.file),
+      instance: encodeInstance({
+        version: "caisson/instance/v1",
+        seed: instanceSeed(join(state, "instance-seed")),
+        kms: { url: `http://${hostFromGuest}:${kmsPort}`, identity: kms.identityKey },
+        time: { sources: timeServers.servers.map(({ source }) => source) },
+      }),
+      forwards: [{ host: port, guest: manifest.guest.app.port }],
+      signQuote: platform.sign,
+      accelerator: await accelerator(),
+      serialLog: join(state, "console.log"),
+      ...(options.limitMs !== undefined && { limitMs: options.limitMs }),
+    };
+    const vm = await Vm.start(options.tamper?.(start) ?? start);
+    ends.push(() => vm.powerDown());
+    return {
+      vm,
+      url: `http://127.0.0.1:${port}/`,
+      kms,
+      policy,
+      state,
+      accelerator: start.accelerator,
+      stop: endAll,
+    };
+  } catch (error) {
+    await endAll();
+    throw error;
+  }
+}
