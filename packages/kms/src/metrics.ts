@@ -6,7 +6,7 @@ const bounds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5]
 export class Metrics {
   readonly #started = Date.now() / 1000;
   readonly #counts = new Map<string, number>();
-  readonly #buckets = new Array<number>(bounds.length).fill(0);
+  readonly #buckets = bounds.map(() => 0);
   #sum = 0;
   #observed = 0;
 

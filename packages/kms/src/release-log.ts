@@ -212,7 +212,7 @@ function verifyRows(
     if (Number(row.sequence) !== sequence || blob(row.hash).toHex() !== hash.toHex()) {
       throw new KmsError("log/chain", `${path}: the chain breaks at entry ${sequence}`, {
         facts: [
-          ["found", `entry ${row.sequence}, hash ${blob(row.hash).toHex()}`],
+          ["found", `entry ${String(row.sequence)}, hash ${blob(row.hash).toHex()}`],
           ["expected", `entry ${sequence}, hash ${hash.toHex()}`],
         ],
       });
@@ -224,7 +224,7 @@ function verifyRows(
     throw new KmsError("log/head", `${path}: the signed head is not the last entry`, {
       facts: [
         ["found", `entry ${sequence}, hash ${hash.toHex()}`],
-        ["signed", `entry ${head.sequence}, hash ${blob(head.hash).toHex()}`],
+        ["signed", `entry ${String(head.sequence)}, hash ${blob(head.hash).toHex()}`],
       ],
     });
   }
@@ -262,7 +262,7 @@ type Row = Record<string, SQLOutputValue>;
 function readEntry(row: Row): LogEntry {
   const { outcome } = row;
   if (outcome !== "released" && outcome !== "denied") {
-    throw new KmsError("log/chain", `entry ${row.sequence} has the outcome ${outcome}`);
+    throw new KmsError("log/chain", `entry ${String(row.sequence)} has the outcome ${String(outcome)}`);
   }
   return {
     time: Number(row.time),

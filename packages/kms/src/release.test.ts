@@ -70,11 +70,11 @@ interface Asked {
 async function ask(
   machine: Machine,
   state: MachineState,
-  nonces: Nonces,
+  { nonces, now: clock }: ReleaseContext,
   quoted: (exchange: Exchange) => Exchange = (exchange) => exchange,
 ): Promise<Asked> {
   const { publicKey, pair } = await generateSealingKey();
-  const exchange = { nonce: nonces.issue(now), identityKey: identity.publicKey, ephemeralKey: publicKey };
+  const exchange = { nonce: nonces.issue(clock()), identityKey: identity.publicKey, ephemeralKey: publicKey };
   const { nonce, identityKey: kmsIdentityKey, ephemeralKey } = quoted(exchange);
   const data = await reportData(keyReleaseVersion, { nonce, kmsIdentityKey, ephemeralKey });
   const request: ReleaseRequest = {
@@ -94,7 +94,7 @@ function signedBy(answer: Answer, exchange: Exchange): boolean {
 test("a machine in good order gets its keys, and the log says so", async (t) => {
   const machine = new Machine(now);
   const { context, log } = setup(policiesOf(t, machine.policyFile()));
-  const { request, exchange, pair } = await ask(machine, machine.booted(identityHex), context.nonces);
+  const { request, exchange, pair } = await ask(machine, machine.booted(identityHex), context);
   const { answer } = await releaseKeys(context, request);
   if (answer.outcome !== "released") throw new Error(answer.message);
   equal(signedBy(answer, exchange), true);
@@ -123,7 +123,7 @@ test("instances share the application key and not the instance key; other applic
   const { context } = setup(policies);
   const keys: string[] = [];
   for (const machine of machines) {
-    const { request, exchange, pair } = await ask(machine, machine.booted(identityHex), context.nonces);
+    const { request, exchange, pair } = await ask(machine, machine.booted(identityHex), context);
     const { answer } = await releaseKeys(context, request);
     if (answer.outcome !== "released") throw new Error(answer.message);
     const { enc, ciphertext } = answer.sealed;
@@ -477,7 +477,7 @@ for (const { name, change, policy, quoted, request: spoil, code } of cases) {
     const { context, log } = setup(policiesOf(t, machine.policyFile(policy)));
     const state = machine.booted(identityHex);
     change?.(state, machine);
-    const asked = await ask(machine, state, context.nonces, quoted);
+    const asked = await ask(machine, state, context, quoted);
     const request = spoil?.(asked.request) ?? asked.request;
     const { answer } = await releaseKeys(context, request);
     if (answer.outcome !== "denied") throw new Error("keys were released");
@@ -499,7 +499,7 @@ for (const { name, change, policy, quoted, request: spoil, code } of cases) {
 test("denied: evidence replayed, at once and with a new nonce", async (t) => {
   const machine = new Machine(now);
   const { context, log } = setup(policiesOf(t, machine.policyFile()));
-  const { request } = await ask(machine, machine.booted(identityHex), context.nonces);
+  const { request } = await ask(machine, machine.booted(identityHex), context);
   equal((await releaseKeys(context, request)).answer.outcome, "released");
   const again = (await releaseKeys(context, request)).answer;
   equal(again.outcome === "denied" && again.code, "nonce/used");
@@ -512,12 +512,12 @@ test("denied: evidence replayed, at once and with a new nonce", async (t) => {
 test("denied: a nonce used up by a denial, and one older than a minute", async (t) => {
   const machine = new Machine(now);
   const { context } = setup(policiesOf(t, machine.policyFile()));
-  const { request } = await ask(machine, machine.booted(identityHex), context.nonces);
+  const { request } = await ask(machine, machine.booted(identityHex), context);
   await releaseKeys(context, { ...request, evidence: {} });
   const second = (await releaseKeys(context, request)).answer;
   equal(second.outcome === "denied" && second.code, "nonce/used");
 
-  const late = await ask(machine, machine.booted(identityHex), context.nonces);
+  const late = await ask(machine, machine.booted(identityHex), context);
   context.now = () => now + 60_001;
   const third = (await releaseKeys(context, late.request)).answer;
   equal(third.outcome === "denied" && third.code, "nonce/expired");
@@ -529,7 +529,7 @@ test("denied: no keys leave when the log cannot be written", async (t) => {
   context.log.append = async () => {
     throw new Error("disk full");
   };
-  const { request } = await ask(machine, machine.booted(identityHex), context.nonces);
+  const { request } = await ask(machine, machine.booted(identityHex), context);
   const { answer } = await releaseKeys(context, request);
   equal(answer.outcome === "denied" && answer.code, "log/unavailable");
   equal("sealed" in answer, false);
@@ -543,7 +543,7 @@ test("a log entry is on disk before the answer exists", async (t) => {
     await new Promise((resolve) => setTimeout(resolve, 20));
     order.push("logged");
   };
-  const { request } = await ask(machine, machine.booted(identityHex), context.nonces);
+  const { request } = await ask(machine, machine.booted(identityHex), context);
   await releaseKeys(context, request).then(() => order.push("answered"));
   deepEqual(order, ["logged", "answered"]);
 });
@@ -552,18 +552,12 @@ test("collateral is verified once for many releases, and its expiry is still see
   const machine = new Machine(now);
   const { context } = setup(policiesOf(t, machine.policyFile()));
   const release = async () => {
-    const nonces = context.nonces;
-    const { request } = await ask(machine, machine.booted(identityHex), nonces);
+    const { request } = await ask(machine, machine.booted(identityHex), context);
     return (await releaseKeys(context, request)).answer;
   };
   equal((await release()).outcome, "released");
   equal((await release()).outcome, "released");
-  const later = now + 31 * 24 * 3600 * 1000;
-  context.now = () => later;
-  context.nonces.issue = (
-    (issue) => () =>
-      issue.call(context.nonces, later)
-  )(context.nonces.issue);
+  context.now = () => now + 31 * 24 * 3600 * 1000;
   const answer = await release();
   match(answer.outcome === "denied" ? answer.code : "", /expired$/);
 });
@@ -573,7 +567,7 @@ test("another version in the policy gives other keys; a raised version retires t
   const seen = new Set<string>();
   for (const keyVersion of [1, 2]) {
     const { context } = setup(policiesOf(t, { ...machine.policyFile(), keyVersion }));
-    const { request, exchange, pair } = await ask(machine, machine.booted(identityHex), context.nonces);
+    const { request, exchange, pair } = await ask(machine, machine.booted(identityHex), context);
     const { answer } = await releaseKeys(context, request);
     if (answer.outcome !== "released") throw new Error(answer.message);
     equal(answer.keyVersion, keyVersion);
