@@ -978,10 +978,11 @@ async function verifyCase(c: Omit<Case, "name" | "code">): Promise<unknown> {
   return verifyQuote(c.quote?.(quote) ?? quote, collateral as Collateral, c.now ?? now, c.trust ?? trust);
 }
 
-const accepted = (what: string, change: Omit<Case, "name" | "code">) =>
+const accepted = (what: string, change: Omit<Case, "name" | "code">): void => {
   test(`accepted: ${what}`, async () => {
     await verifyCase(change);
   });
+};
 
 for (const format of ["td15-v5", "td10-v5", "td10-v4", "sgx-v3"] as const)
   accepted(`a ${format} quote`, { format });
