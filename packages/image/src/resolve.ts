@@ -282,10 +282,11 @@ export function resolve(
   /** Satisfies the demands from `at` on, each of which may add more at the end; false when that is impossible. */
   const search = (demands: readonly Demand[], at: number): boolean => {
     if (++steps > maximumSteps) return false;
+    const isMet = ({ clause }: Demand) => options(clause).some((candidate) => chosen.includes(candidate));
+    while (at < demands.length && isMet(demands[at]!)) at++;
     const demand = demands[at];
     if (demand === undefined) return true;
     const candidates = options(demand.clause);
-    if (candidates.some((candidate) => chosen.includes(candidate))) return search(demands, at + 1);
     for (const candidate of candidates) {
       const rival = chosen.find((other) => inConflict(candidate, other));
       if (rival !== undefined) {

@@ -106,48 +106,56 @@ const day = z
   .refine((text) => !Number.isNaN(Date.parse(text)), "there is no such day")
   .transform((text) => new Date(`${text}T00:00:00Z`));
 
-const schema = z.strictObject({
+const archive = z.strictObject({
+  keys: z.array(fingerprint).min(1).max(32).optional(),
+  as_of: z.record(z.string().regex(/^[a-z][a-z-]*$/, "not the name of a suite"), day).default({}),
+});
+
+const variable = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, "not the name of an environment variable");
+
+const app = z.strictObject({
+  image: image.optional(),
+  node: node.optional(),
+  port: z.int().min(1).max(65_535),
+  environment: z.record(variable, z.string()).default({}),
+  arguments: z.array(z.string()).max(63).optional(),
+  memory: memory.default(256 * 2 ** 20),
+  pids: z.int().min(1).max(32_768).default(64),
+});
+
+const time = z.strictObject({
+  secure_time: z.boolean().default(true),
+  sources: z.array(z.unknown()).optional(),
+});
+
+const kms = z.strictObject({
+  identity: z
+    .string()
+    .regex(/^[0-9a-f]{64}$/, "an identity is 64 lower-case hex digits")
+    .optional(),
+});
+
+const top = z.strictObject({
   version: z.literal(1),
   name: z
     .string()
-    .regex(
-      /^[a-z0-9][a-z0-9-]{0,62}$/,
-      "a name is 1 to 63 of a-z, 0-9 and -, and starts with a letter or digit",
-    ),
-  archive: z
-    .strictObject({
-      keys: z.array(fingerprint).min(1).max(32).optional(),
-      as_of: z.record(z.string().regex(/^[a-z][a-z-]*$/, "not the name of a suite"), day).default({}),
-    })
-    .default({ as_of: {} }),
-  app: z
-    .strictObject({
-      image: image.optional(),
-      node: node.optional(),
-      port: z.int().min(1).max(65_535),
-      environment: z
-        .record(
-          z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, "not the name of an environment variable"),
-          z.string(),
-        )
-        .default({}),
-      arguments: z.array(z.string()).max(63).optional(),
-      memory: memory.default(256 * 2 ** 20),
-      pids: z.int().min(1).max(32_768).default(64),
-    })
-    .refine((app) => (app.image === undefined) !== (app.node === undefined), "name either image or node"),
-  time: z
-    .strictObject({ secure_time: z.boolean().default(true), sources: z.array(z.unknown()).optional() })
-    .default({ secure_time: true }),
-  kms: z
-    .strictObject({
-      identity: z
-        .string()
-        .regex(/^[0-9a-f]{64}$/, "an identity is 64 lower-case hex digits")
-        .optional(),
-    })
-    .default({}),
+    .regex(/^[a-z0-9][a-z0-9-]{0,62}$/, "1 to 63 of a-z, 0-9 and -, starting with a letter or digit"),
+  archive: archive.default({ as_of: {} }),
+  app: app.refine((value) => (value.image === undefined) !== (value.node === undefined), {
+    message: "name either image or node",
+  }),
+  time: time.default({ secure_time: true }),
+  kms: kms.default({}),
 });
+
+/** The keys of each part, for messages. */
+const keysOf: Record<string, readonly string[]> = {
+  "": Object.keys(top.shape),
+  archive: Object.keys(archive.shape),
+  app: Object.keys(app.shape),
+  time: Object.keys(time.shape),
+  kms: Object.keys(kms.shape),
+};
 
 /** A document whose nodes can be asked for their place. */
 class Places {
@@ -193,7 +201,8 @@ function schemaError(error: z.ZodError, places: Places): ImageError {
       "spec/unknown-key",
       `${places.key(issue.path, key)}: ${inside} has no key '${key}'`,
       {
-        fix: "remove it, or correct its spelling; docs/spec.md lists the keys",
+        facts: [["keys", (keysOf[dotted(issue.path)] ?? []).join(", ")]],
+        fix: "remove it, or correct its spelling",
       },
     );
   }
@@ -237,7 +246,7 @@ export function parseSpec(text: string, path: string): Spec {
   } catch (error) {
     throw new ImageError("spec/syntax", `${path}: ${(error as Error).message}`, { cause: error });
   }
-  const result = schema.safeParse(value);
+  const result = top.safeParse(value);
   if (!result.success) throw schemaError(result.error, places);
   const { archive, app, time, kms, ...rest } = result.data;
 

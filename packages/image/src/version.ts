@@ -14,11 +14,13 @@ const form = /^(?:(\d{1,9}):)?(\d[A-Za-z0-9.+~:-]*?)(?:-([A-Za-z0-9.+~]+))?$/;
 /** Throws ImageError `lock/version` for what Policy does not allow. */
 function parse(version: string): Version {
   const match = form.exec(version);
-  const colonWithoutEpoch = match !== null && match[1] === undefined && match[2]!.includes(":");
-  if (match === null || colonWithoutEpoch || version.length > 256) {
+  const [, epoch, upstream, revision] = match ?? [];
+  const stray =
+    (epoch === undefined && upstream?.includes(":")) || (revision === undefined && upstream?.includes("-"));
+  if (upstream === undefined || stray || version.length > 256) {
     throw new ImageError("lock/version", `'${version.slice(0, 80)}' is not a Debian package version`);
   }
-  return { epoch: Number(match[1] ?? 0), upstream: match[2]!, revision: match[3] ?? "0" };
+  return { epoch: Number(epoch ?? 0), upstream, revision: revision ?? "0" };
 }
 
 /** `~` sorts before the end of the text, letters before everything else that is not a digit. */
