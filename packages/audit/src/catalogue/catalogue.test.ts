@@ -1,0 +1,107 @@
+import { deepEqual, equal, ok } from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { test } from "node:test";
+import {
+  type Check,
+  type CheckKind,
+  type Control,
+  checkKinds,
+  decisions,
+  type Facts,
+  groups,
+  judge,
+} from "../control.ts";
+import { none } from "../expect.ts";
+import { goodFacts, resolvedConfig } from "../testing/facts.ts";
+import { catalogue } from "./index.ts";
+
+const repository = new URL("../../../../", import.meta.url);
+const hasCheck = (control: Control, kind: CheckKind) => typeof control[kind] !== "string";
+
+test("at least 140 controls have at least one check", () => {
+  ok(
+    catalogue.filter((control) => checkKinds.some((kind) => hasCheck(control, kind))).length >= 140,
+    String(catalogue.length),
+  );
+});
+
+test("ids are unique, and every group and decision has controls", () => {
+  equal(new Set(catalogue.map(({ id }) => id)).size, catalogue.length);
+  deepEqual(new Set(catalogue.map(({ group }) => group)), new Set(groups));
+  deepEqual(new Set(catalogue.map(({ decision }) => decision)), new Set(Object.keys(decisions)));
+});
+
+test("a control without any check names the tests that show it", () => {
+  for (const control of catalogue) {
+    ok(checkKinds.some((kind) => hasCheck(control, kind)) || (control.tests?.length ?? 0) > 0, control.id);
+  }
+});
+
+test("a control that refers to tests names them", () => {
+  for (const { id, tests, static: check } of catalogue)
+    if (check === none.behaviour) ok(tests !== undefined, id);
+});
+
+test("every named test exists", () => {
+  for (const { id, tests = [] } of catalogue) {
+    for (const path of tests) ok(existsSync(new URL(path, repository)), `${id} names ${path}`);
+  }
+});
+
+/** The matrix: every test of every check of every control, once on good facts, once on its counterexample. */
+function matrix<K extends CheckKind>(kind: K): void {
+  const good = goodFacts[kind]();
+  test(`${kind}: good facts pass every control`, () => {
+    for (const control of catalogue) {
+      const { outcome, details } = judge(control, kind, good);
+      ok(outcome !== "fail", `${control.id}: ${details.join("; ")}`);
+      // A check that judges nothing on good facts would be decoration.
+      equal(outcome === "not-applicable", !hasCheck(control, kind), `${control.id}: ${details.join("; ")}`);
+    }
+  });
+  test(`${kind}: every counterexample is noticed`, () => {
+    let count = 0;
+    for (const control of catalogue) {
+      const check = control[kind] as Check<Facts[K]>;
+      if (typeof check === "string") continue;
+      for (const one of check) {
+        const copy = structuredClone(good);
+        one.break(copy);
+        const found = one.judge(copy);
+        ok(typeof found === "string", `${control.id} does not notice: ${one.expects}`);
+        equal(judge(control, kind, copy).outcome, "fail", control.id);
+        count++;
+      }
+    }
+    ok(count > 50, `${count} tests`);
+  });
+}
+for (const kind of checkKinds) matrix(kind);
+
+test("the committed production configuration fails recommended controls only, and exactly these", () => {
+  const facts = { ...goodFacts.static(), kernel: { release: "7.3.4", config: resolvedConfig("production") } };
+  const failed = catalogue.filter((control) => judge(control, "static", facts).outcome === "fail");
+  deepEqual(
+    failed.map(({ id, severity }) => [id, severity]),
+    [
+      ["K34", "recommended"],
+      ["P21", "recommended"],
+      ["F04", "recommended"],
+    ],
+  );
+});
+
+test("the committed development configuration differs by its declared deviations", () => {
+  const facts = {
+    ...goodFacts.static(),
+    kernel: { release: "7.3.4", config: resolvedConfig("development") },
+  };
+  const failed = catalogue.filter(
+    (control) => control.severity === "required" && judge(control, "static", facts).outcome === "fail",
+  );
+  deepEqual(
+    failed.map(({ id }) => id),
+    ["K35", "K37", "T13"],
+  );
+  for (const { id, development } of failed) ok(development !== undefined, id);
+});

@@ -1,0 +1,391 @@
+/** The application's sandbox: judged by the OCI configuration that PID 1 gives to crun. */
+import { image, inSource, live, none, rootCovered, verified } from "../expect.ts";
+import type { ImageFacts } from "../facts.ts";
+import { group } from "./group.ts";
+
+/** Calls that an application never needs and exploits do. */
+const dangerous =
+  `keyctl add_key request_key userfaultfd io_uring_setup io_uring_enter bpf mount umount2 move_mount fsopen
+  pivot_root chroot setns unshare ptrace process_vm_readv process_vm_writev init_module finit_module kexec_load
+  kexec_file_load reboot swapon perf_event_open clock_settime settimeofday adjtimex open_by_handle_at iopl ioperm
+  personality modify_ldt acct quotactl sethostname setdomainname syslog vhangup`.split(/\s+/);
+const namespaces = ["pid", "mount", "ipc", "uts"];
+const masked = [
+  "/proc/kcore",
+  "/proc/keys",
+  "/proc/kallsyms",
+  "/proc/cmdline",
+  "/proc/config.gz",
+  "/proc/sysrq-trigger",
+  "/proc/timer_list",
+];
+const allowed = ({ runtime }: ImageFacts) =>
+  runtime.linux.seccomp.syscalls
+    .filter(({ action }) => action !== "SCMP_ACT_ERRNO")
+    .flatMap(({ names }) => names);
+
+export const container = group("container", { decision: "least", source: "oci" }, [
+  {
+    id: "O01",
+    title: "The application is named by digest",
+    why: "A tag is whatever its registry says today.",
+    source: "zksecurity",
+    static: [
+      image(
+        "the SHA-256 of its manifest",
+        ({ guest }) =>
+          /^[0-9a-f]{64}$/.test(guest.app.image) && !/^0+$/.test(guest.app.image)
+            ? undefined
+            : guest.app.image,
+        ({ guest }) => {
+          guest.app.image = "latest";
+        },
+      ),
+    ],
+    live: none.verifiedRoot,
+    remote: [verified("app/compose-hash", "the measured application is the policy's")],
+  },
+  {
+    id: "O02",
+    title: "No capability, and no way to gain one",
+    why: "A flaw in the application stays in it.",
+    tests: ["packages/guest/src/sandbox.test.ts"],
+    static: [
+      image(
+        "empty capability sets",
+        ({ runtime }) =>
+          Object.entries(runtime.process.capabilities).find(([, list]) => list.length > 0)?.[0],
+        ({ runtime }) => {
+          runtime.process.capabilities.bounding = ["CAP_SYS_ADMIN"];
+        },
+      ),
+      image(
+        "no_new_privs",
+        ({ runtime }) => (runtime.process.noNewPrivileges ? undefined : "it is off"),
+        ({ runtime }) => {
+          runtime.process.noNewPrivileges = false;
+        },
+      ),
+    ],
+    live: [
+      live(
+        "processes of users have none",
+        ({ processes }) =>
+          processes.find(
+            ({ uid, capabilities }) =>
+              uid !== 0 && /[^0]/.test(capabilities.bounding + capabilities.effective + capabilities.ambient),
+          )?.name,
+        ({ processes }) => {
+          for (const process of processes) process.capabilities.bounding = "000001ffffffffff";
+        },
+      ),
+    ],
+    remote: [rootCovered],
+  },
+  {
+    id: "O03",
+    title: "System calls by allow-list",
+    why: "What is not named does not exist for the application.",
+    tests: ["packages/guest/src/sandbox.test.ts"],
+    static: [
+      image(
+        "everything else is refused",
+        ({ runtime }) =>
+          runtime.linux.seccomp.defaultAction === "SCMP_ACT_ERRNO"
+            ? undefined
+            : runtime.linux.seccomp.defaultAction,
+        ({ runtime }) => {
+          runtime.linux.seccomp.defaultAction = "SCMP_ACT_ALLOW";
+        },
+      ),
+      image(
+        "no call that mounts, traces, loads code, makes namespaces or sets the clock",
+        (facts) => {
+          const found = allowed(facts).filter((name) => dangerous.includes(name));
+          return found.length === 0 ? undefined : found.join(", ");
+        },
+        ({ runtime }) => {
+          runtime.linux.seccomp.syscalls.push({ names: ["bpf"], action: "SCMP_ACT_ALLOW" });
+        },
+      ),
+      image(
+        "clone only without new namespaces, clone3 not at all",
+        ({ runtime }) => {
+          const clones = runtime.linux.seccomp.syscalls.filter(
+            ({ names }) => names.includes("clone") || names.includes("clone3"),
+          );
+          return clones.every(({ names, args }) => !names.includes("clone3") && (args?.length ?? 0) > 0)
+            ? undefined
+            : "unrestricted";
+        },
+        ({ runtime }) => {
+          runtime.linux.seccomp.syscalls.push({ names: ["clone3"], action: "SCMP_ACT_ALLOW" });
+        },
+      ),
+    ],
+    live: [
+      live(
+        "processes of users are filtered",
+        ({ processes }) => processes.find(({ uid, seccomp }) => uid !== 0 && seccomp !== 2)?.name,
+        ({ processes }) => {
+          for (const process of processes) process.seccomp = 0;
+        },
+      ),
+    ],
+    remote: [rootCovered],
+  },
+  {
+    id: "O04",
+    title: "Its root is read-only, kernel files are hidden",
+    why: "It changes nothing of itself and learns nothing of the guest.",
+    static: [
+      image(
+        "a read-only root",
+        ({ runtime }) => (runtime.root.readonly ? undefined : "writable"),
+        ({ runtime }) => {
+          runtime.root.readonly = false;
+        },
+      ),
+      image(
+        `hidden: ${masked.join(", ")}`,
+        ({ runtime }) => masked.find((path) => !runtime.linux.maskedPaths.includes(path)),
+        ({ runtime }) => {
+          runtime.linux.maskedPaths = [];
+        },
+      ),
+      image(
+        "settings of the kernel are read-only",
+        ({ runtime }) =>
+          runtime.linux.readonlyPaths.includes("/proc/sys") ? undefined : "/proc/sys is writable",
+        ({ runtime }) => {
+          runtime.linux.readonlyPaths = [];
+        },
+      ),
+    ],
+    live: "the application's mounts are in its own namespace, which the report does not enter",
+    remote: [rootCovered],
+  },
+  {
+    id: "O05",
+    title: "Processes, mounts, IPC and host name of its own",
+    why: "It sees and signals only itself. The network is the guest's: it is the only user of it.",
+    static: [
+      ...namespaces.map((type) =>
+        image(
+          `a new ${type} namespace`,
+          ({ runtime }) => {
+            const found = runtime.linux.namespaces.find((one) => one.type === type);
+            return found === undefined ? "the guest's" : found.path;
+          },
+          ({ runtime }) => {
+            runtime.linux.namespaces = runtime.linux.namespaces.filter((one) => one.type !== type);
+          },
+        ),
+      ),
+      image(
+        "no devices beside the default ones",
+        ({ runtime }) =>
+          runtime.linux.devices === undefined || runtime.linux.devices.length === 0 ? undefined : "some",
+        ({ runtime }) => {
+          runtime.linux.devices = [{ path: "/dev/vda", type: "b" }];
+        },
+      ),
+    ],
+    live: [
+      live(
+        "processes of users share none of these namespaces with PID 1",
+        ({ processes }) => {
+          const first = processes.find(({ pid }) => pid === 1);
+          return processes.find(
+            ({ uid, namespaces: own }) =>
+              uid !== 0 && ["pid", "mnt", "ipc", "uts"].some((type) => own[type] === first?.namespaces[type]),
+          )?.name;
+        },
+        ({ processes }) => {
+          const first = processes.find(({ pid }) => pid === 1)!;
+          for (const process of processes) process.namespaces = { ...first.namespaces };
+        },
+      ),
+    ],
+    remote: [rootCovered],
+  },
+  {
+    id: "O06",
+    title: "No way to quotes, registers or their logs",
+    why: "An application that extends registers or quotes by itself could forge the boot's story.",
+    source: "dstack",
+    decision: "remote",
+    static: [
+      image(
+        "no sysfs, configfs, securityfs or device in its mounts",
+        ({ runtime }) =>
+          runtime.mounts.find(
+            ({ type, source }) =>
+              ["sysfs", "configfs", "securityfs", "devtmpfs", "cgroup2"].includes(type) ||
+              /^\/(sys|dev)(\/|$)/.test(source),
+          )?.destination,
+        ({ runtime }) => {
+          runtime.mounts.push({ destination: "/sys", type: "sysfs", source: "sysfs", options: [] });
+        },
+      ),
+      image(
+        "of the guest's files only its own socket, key and resolver",
+        ({ runtime }) =>
+          runtime.mounts.find(
+            ({ type, source }) =>
+              type === "bind" &&
+              !["/run/caisson/app.sock", "/run/caisson/app-key", "/run/resolv.conf"].includes(source),
+          )?.source,
+        ({ runtime }) => {
+          runtime.mounts.push({
+            destination: "/run/log",
+            type: "bind",
+            source: "/run/caisson/runtime-events.jsonl",
+            options: ["bind"],
+          });
+        },
+      ),
+    ],
+    live: [
+      live(
+        "the event log is root's alone",
+        ({ files }) => {
+          const log = files.find(({ path }) => path === "/run/caisson/runtime-events.jsonl");
+          return log !== undefined && log.uid === 0 && (log.mode & 0o077) === 0
+            ? undefined
+            : `mode ${log?.mode.toString(8)}`;
+        },
+        ({ files }) => {
+          for (const file of files) if (file.path.endsWith("runtime-events.jsonl")) file.mode = 0o666;
+        },
+      ),
+    ],
+    remote: [verified("events/boundary", "nothing was added after the boot's events")],
+  },
+  {
+    id: "O07",
+    title: "No environment that loads code",
+    why: "LD_PRELOAD and its like turn a value into a program.",
+    source: "zksecurity",
+    static: [
+      image(
+        "no LD_*, BASH_ENV, DOCKER_*, NODE_OPTIONS and the like",
+        ({ runtime }) =>
+          runtime.process.env.find((entry) =>
+            /^(LD_|BASH_ENV=|ENV=|DOCKER_|PYTHONSTARTUP=|PERL5OPT=|RUBYOPT=|GCONV_PATH=)/.test(entry),
+          ),
+        ({ runtime }) => {
+          runtime.process.env.push("LD_PRELOAD=/tmp/x.so");
+        },
+      ),
+    ],
+    live: none.verifiedRoot,
+    remote: [verified("app/compose-hash", "the environment is part of the measured description")],
+  },
+  {
+    id: "O08",
+    title: "The application starts last",
+    why: "Time, measurements and keys are settled before its first instruction.",
+    source: "dstack",
+    static: inSource("packages/guest/src/init.ts"),
+    live: [
+      live(
+        "system-ready is the last event",
+        ({ events }) => (events.at(-1) === "system-ready" ? undefined : events.at(-1)),
+        ({ events }) => {
+          events.push("app-id");
+        },
+      ),
+    ],
+    remote: [
+      verified("events/sequence", "the events came in the boot's order"),
+      verified("events/boundary", "system-ready ends them"),
+    ],
+  },
+  {
+    id: "O09",
+    title: "Bounded memory and processes",
+    why: "It cannot starve what watches it.",
+    static: [
+      image(
+        "a memory limit",
+        ({ guest }) =>
+          guest.app.memory > 0 && Number.isFinite(guest.app.memory) ? undefined : String(guest.app.memory),
+        ({ guest }) => {
+          guest.app.memory = 0;
+        },
+      ),
+      image(
+        "a limit on processes",
+        ({ guest }) => (guest.app.pids > 0 && guest.app.pids <= 32_768 ? undefined : String(guest.app.pids)),
+        ({ guest }) => {
+          guest.app.pids = 0;
+        },
+      ),
+      image(
+        "every file system in memory has a size",
+        ({ runtime }) =>
+          runtime.mounts.find(
+            ({ type, options }) => type === "tmpfs" && !options.some((option) => option.startsWith("size=")),
+          )?.destination,
+        ({ runtime }) => {
+          runtime.mounts.push({
+            destination: "/var",
+            type: "tmpfs",
+            source: "tmpfs",
+            options: ["nosuid", "nodev", "noexec"],
+          });
+        },
+      ),
+    ],
+    live: "control groups are set before the application starts (packages/guest/src/sandbox.ts); the report does not list them",
+    remote: [rootCovered],
+  },
+  {
+    id: "O10",
+    title: "An unprivileged user",
+    why: "Not root, even inside.",
+    static: [
+      image(
+        "user and group are not 0",
+        ({ runtime }) => (runtime.process.user.uid > 0 && runtime.process.user.gid > 0 ? undefined : "root"),
+        ({ runtime }) => {
+          runtime.process.user.uid = 0;
+        },
+      ),
+    ],
+    live: [
+      live(
+        "a process of another user than root runs",
+        ({ processes }) => (processes.some(({ uid }) => uid !== 0) ? undefined : "none"),
+        (copy) => {
+          copy.processes = copy.processes.filter(({ uid }) => uid === 0);
+        },
+      ),
+    ],
+    remote: [rootCovered],
+  },
+  {
+    id: "O11",
+    title: "What it may write to, it may not execute",
+    why: "A dropped file stays data.",
+    source: "design",
+    static: [
+      image(
+        "tmpfs and binds are nosuid and noexec",
+        ({ runtime }) =>
+          runtime.mounts.find(
+            ({ type, options }) =>
+              (type === "tmpfs" || type === "bind") &&
+              !(options.includes("nosuid") && options.includes("noexec")),
+          )?.destination,
+        ({ runtime }) => {
+          for (const mount of runtime.mounts)
+            mount.options = mount.options.filter((option) => option !== "noexec");
+        },
+      ),
+    ],
+    live: "the application's mounts are in its own namespace, which the report does not enter",
+    remote: [rootCovered],
+  },
+]);

@@ -1,0 +1,109 @@
+/** Keys, and the rules under which they leave the key service. */
+import { inSource, live, none, rootCovered, verified } from "../expect.ts";
+import { group } from "./group.ts";
+
+export const keyRelease = group("key release", { decision: "remote", source: "dstack" }, [
+  {
+    id: "X01",
+    title: "The whole tuple decides",
+    why: "A policy that leaves out a register releases keys to whatever that register would have shown.",
+    source: "zksecurity",
+    static: none.kms,
+    live: none.kms,
+    remote: [verified("registers/reference", "MRTD and RTMR0 to RTMR2 match one reference together")],
+  },
+  {
+    id: "X02",
+    title: "The key service is measured before it is asked",
+    why: "Whose keys these are is part of the evidence.",
+    static: inSource("packages/guest/src/stages/keys.ts"),
+    live: [
+      live(
+        "key-provider comes after boot-mr-done and before system-ready",
+        ({ events }) => {
+          const at = ["boot-mr-done", "key-provider", "system-ready"].map((name) => events.indexOf(name));
+          return at[0]! >= 0 && at[0]! < at[1]! && at[1]! < at[2]! ? undefined : events.join(", ");
+        },
+        (copy) => {
+          copy.events = copy.events.filter((name) => name !== "key-provider");
+        },
+      ),
+    ],
+    remote: [verified("keys/key-provider", "the measured key service is the policy's")],
+  },
+  {
+    id: "X03",
+    title: "Evidence is bound to its exchange",
+    why: "A replayed or relayed quote does not carry this nonce and this key.",
+    tests: ["packages/guest/src/key-client.test.ts"],
+    static: none.behaviour,
+    live: "a report is no exchange",
+    remote: [
+      verified("report-data/preimage", "the quoted report data is the hash of the stated fields"),
+      verified("report-data/expected", "and they hold the expected nonce"),
+    ],
+  },
+  {
+    id: "X04",
+    title: "Derivation contexts cannot be confused",
+    why: "Fields are length-prefixed, and purpose and version take part.",
+    tests: ["packages/protocol/src/derivation.test.ts", "packages/protocol/src/framing.test.ts"],
+    static: none.kms,
+    live: none.kms,
+    remote: "a property of code, not of evidence: the named tests show it",
+  },
+  {
+    id: "X05",
+    title: "Application and instance are measured",
+    why: "The host may choose the instance's seed, not pretend to another one's id.",
+    static: inSource("packages/guest/src/stages/identity.ts"),
+    live: [
+      live(
+        "app-id, compose-hash and instance-id before boot-mr-done",
+        ({ events }) => {
+          const end = events.indexOf("boot-mr-done");
+          return ["app-id", "compose-hash", "instance-id"].find(
+            (name) => !events.slice(0, end).includes(name),
+          );
+        },
+        (copy) => {
+          copy.events = copy.events.filter((name) => name !== "instance-id");
+        },
+      ),
+    ],
+    remote: [
+      verified("app/id", "the application is the policy's"),
+      verified("app/instance-id", "the instance is the policy's"),
+    ],
+  },
+  {
+    id: "X06",
+    title: "Answers of the key service are signed, and sealed to the quoted key",
+    why: "Nobody in between reads or replaces them.",
+    tests: ["packages/guest/src/key-client.test.ts", "packages/protocol/src/hpke.test.ts"],
+    static: none.behaviour,
+    live: "a report is no exchange",
+    remote: "a property of the exchange, not of evidence: the named tests show it",
+  },
+  {
+    id: "X08",
+    title: "A failure leaves no key, and no weaker mode",
+    why: "The stage fails, the console says why, the machine ends.",
+    tests: ["packages/guest/src/key-client.test.ts"],
+    static: none.behaviour,
+    live: [
+      live(
+        "no key file without a measured key service",
+        ({ files, events }) =>
+          files.some(({ path }) => path === "/run/caisson/app-key") && !events.includes("key-provider")
+            ? "there is one"
+            : undefined,
+        (copy) => {
+          copy.files.push({ path: "/run/caisson/app-key", mode: 0o400, uid: 1000 });
+          copy.events = copy.events.filter((name) => name !== "key-provider");
+        },
+      ),
+    ],
+    remote: [rootCovered],
+  },
+]);

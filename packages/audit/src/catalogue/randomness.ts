@@ -1,0 +1,119 @@
+/** Randomness that the host can neither see nor steer (decision D4). */
+import { image, live, noFiles, none, rootCovered, verified, without } from "../expect.ts";
+import { compareReleases } from "../releases.ts";
+import { group } from "./group.ts";
+
+export const randomness = group("randomness", { decision: "D4", source: "design" }, [
+  {
+    id: "R01",
+    title: "A kernel that does not boot in a TD without RDRAND",
+    why: "Since 6.9 a confidential guest seeds itself with 256 bits of RDRAND or panics (cc_random_init).",
+    source: "linux",
+    static: [
+      image(
+        "release 6.9 or newer",
+        ({ kernel }) => (compareReleases(kernel.release, "6.9") >= 0 ? undefined : kernel.release),
+        (copy) => {
+          copy.kernel.release = "6.6.1";
+        },
+      ),
+    ],
+    live: [
+      live(
+        "release 6.9 or newer",
+        ({ release }) => (compareReleases(release, "6.9") >= 0 ? undefined : release),
+        (copy) => {
+          copy.release = "6.6.1";
+        },
+      ),
+    ],
+    remote: [verified("registers/rtmr1", "the kernel is the reference's")],
+  },
+  {
+    id: "R02",
+    title: "RDRAND and RDSEED are there and alive",
+    why: "PID 1 samples both and stops without them; this also covers machines that are no TD.",
+    tests: ["packages/guest/src/stages/entropy.test.ts"],
+    static: none.behaviour,
+    live: [
+      live(
+        "the processor has both instructions",
+        ({ random }) =>
+          random.rdrand && random.rdseed ? undefined : `rdrand ${random.rdrand}, rdseed ${random.rdseed}`,
+        (copy) => {
+          copy.random.rdrand = false;
+        },
+      ),
+    ],
+    remote: [rootCovered],
+  },
+  {
+    id: "R03",
+    title: "No generator of the host's",
+    why: "Neither virtio-rng nor a TPM feeds the kernel, and no reseed comes from outside.",
+    ...without("HW_RANDOM", "HW_RANDOM_VIRTIO", "HW_RANDOM_TPM", "VMGENID"),
+    live: [
+      live(
+        "the kernel draws from no hardware generator",
+        ({ random }) => (random.generator === "none" ? undefined : random.generator),
+        (copy) => {
+          copy.random.generator = "virtio_rng.0";
+        },
+      ),
+    ],
+  },
+  {
+    id: "R04",
+    title: "No seed, machine id or key in the image",
+    why: "It would be the same on every machine and known to all.",
+    source: "systemd",
+    static: [
+      noFiles(
+        "no random seed, machine id, host key",
+        /^(?!\/app\/rootfs\/).*(random-?seed|machine-id|ssh_host_|\.pem$|\.key$)/,
+        "/var/lib/systemd/random-seed",
+      ),
+    ],
+    live: none.verifiedRoot,
+    remote: [rootCovered],
+  },
+  {
+    id: "R05",
+    title: "Seeded before PID 1, and a blocking read is served",
+    why: "No key is made before the generator is ready.",
+    tests: ["packages/guest/src/stages/entropy.test.ts"],
+    static: none.behaviour,
+    live: [
+      live(
+        "a blocking read of 64 bytes is served",
+        ({ random }) => (random.read === 64 ? undefined : `${random.read} bytes`),
+        (copy) => {
+          copy.random.read = 0;
+        },
+      ),
+    ],
+    remote: [rootCovered],
+  },
+  {
+    id: "R06",
+    title: "Applications draw from the same generator",
+    why: "getrandom(2) is on the application's list of system calls; without it programs fall back to worse.",
+    static: [
+      image(
+        "getrandom is allowed",
+        ({ runtime }) =>
+          runtime.linux.seccomp.syscalls.some(
+            ({ names, action }) => action === "SCMP_ACT_ALLOW" && names.includes("getrandom"),
+          )
+            ? undefined
+            : "it is not",
+        (copy) => {
+          for (const rule of copy.runtime.linux.seccomp.syscalls)
+            rule.names = rule.names.filter((name) => name !== "getrandom");
+        },
+      ),
+    ],
+    live: "the static check sees the same filter; the application's own calls are its business",
+    remote: [rootCovered],
+  },
+]);
