@@ -232,7 +232,7 @@ export function parseSpec(text: string, path: string): Spec {
   const document = parseDocument(text, {
     lineCounter: lines,
     prettyErrors: false,
-    logLevel: "silent",
+    logLevel: "error",
     stringKeys: true,
   });
   const places = new Places(document, lines, path);
