@@ -107,3 +107,19 @@ export class BootView {
     }
   }
 }
+
+/** A machine that did not get as far as its application. */
+export class BootError extends Error {
+  readonly code = "up/boot";
+  readonly kind = "rejected";
+  readonly facts: readonly (readonly [string, string])[];
+  readonly fix: string;
+  /** `consoleLog` is where everything that the guest printed is kept. */
+  constructor(record: BootRecord, consoleLog: string) {
+    const failed = record.stages.find(({ state }) => state === "failed");
+    const where = failed === undefined ? "before its first stage" : `in stage '${failed.stage}'`;
+    super(`the machine stopped ${where}`);
+    this.facts = failed === undefined ? [] : [["reason", `${failed.note ?? ""}   [${failed.reason ?? ""}]`]];
+    this.fix = `read ${consoleLog}`;
+  }
+}

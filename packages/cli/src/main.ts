@@ -13,6 +13,7 @@ const commands: Record<string, [summary: string, load: () => Promise<{ command: 
   lock: ["pin the packages of an image", () => import("./commands/lock.ts")],
   test: ["run the tests: unit, integration, e2e, attacks", () => import("./commands/test.ts")],
   time: ["ask NTS servers for the time and show who agrees", () => import("./commands/time.ts")],
+  up: ["build, boot, attest and show an image", () => import("./commands/up.ts")],
   verify: ["judge evidence: is it genuine, and is it acceptable?", () => import("./commands/verify.ts")],
 };
 

@@ -19,6 +19,7 @@ import { type Kms, startKms } from "@caisson/kms";
 import { canonicalJson } from "@caisson/protocol/canonical-json";
 import { appId } from "@caisson/protocol/identity";
 import { encodeInstance } from "@caisson/protocol/instance";
+import type { Collateral } from "@caisson/verify";
 
 /** This machine's loopback, as a guest behind QEMU's user networking sees it. */
 const hostFromGuest = "10.0.2.2";
@@ -46,8 +47,10 @@ export interface Session {
   url: string;
   kms: Kms;
   accelerator: "kvm" | "tcg";
-  /** Policy (of the KMS and of an outside verifier), as JSON. */
+  /** What an outside verifier judges by, and the KMS too: policy, reference values, collateral; as JSON. */
   policy: object;
+  references: object;
+  collateral: Collateral;
   state: string;
   /** Ends the machine cleanly, then everything around it. */
   stop(): Promise<void>;
@@ -174,6 +177,8 @@ export async function startSession(options: SessionOptions): Promise<Session> {
       url: `http://127.0.0.1:${port}/`,
       kms,
       policy,
+      references,
+      collateral: platform.collateral,
       state,
       accelerator: start.accelerator,
       stop: endAll,

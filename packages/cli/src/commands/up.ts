@@ -1,0 +1,120 @@
+/**
+ * `caisson up SPEC`: the main job. Pins and builds what is missing, boots the image, shows its stages, its keys and
+ * its application, verifies its evidence from outside, and keeps it running until Ctrl-C.
+ */
+import { join } from "node:path";
+import { readSpec } from "@caisson/image";
+import { type Report, readPolicy, readReferences } from "@caisson/verify";
+import { Command, InvalidArgumentError } from "commander";
+import { BootError, BootView } from "../boot-view.ts";
+import { predictEmulated, referenceValues } from "../prediction.ts";
+import { prepare } from "../prepare.ts";
+import { Progress } from "../progress.ts";
+import { fetchEvidence, judgeFresh } from "../relying-party.ts";
+import { type Session, startSession } from "../session.ts";
+
+interface Options {
+  vcpus: number;
+  memory: number;
+  port?: number;
+  mirror?: string;
+  once?: boolean;
+  json?: boolean;
+}
+
+const whole = (least: number, most: number) => (text: string) => {
+  const value = Number(text);
+  if (Number.isInteger(value) && value >= least && value <= most) return value;
+  throw new InvalidArgumentError(`a whole number from ${least} to ${most}`);
+};
+
+/** A boot under software emulation on a busy machine takes a minute; nothing takes three. */
+const bootLimitMs = 180_000;
+const answerLimitMs = 30_000;
+
+/** What the application answers at its root. */
+async function ask(url: string): Promise<{ status: number; body: string }> {
+  const response = await fetch(url, { signal: AbortSignal.timeout(answerLimitMs) });
+  return { status: response.status, body: (await response.text()).slice(0, 4096) };
+}
+
+/** What an outsider finds, who has the image and asks the running application for evidence. */
+async function verify(session: Session): Promise<Report> {
+  return judgeFresh(await fetchEvidence(session.url), {
+    policy: readPolicy(session.policy),
+    references: readReferences(session.references, "the prediction for this image"),
+    collateral: session.collateral,
+    now: new Date(),
+  });
+}
+
+function summary({ verdict, codes, checks }: Report): string {
+  const passed = checks.filter(({ outcome }) => outcome === "pass").length;
+  const open = checks.filter(({ outcome }) => outcome === "not-checked").map(({ id }) => id);
+  const because = codes.length === 0 ? "" : ` because ${codes.join(", ")}`;
+  const left = open.length === 0 ? "" : `, left open: ${open.join(", ")}`;
+  return `evidence ${verdict}${because}: ${passed} checks passed${left}`;
+}
+
+export const command = new Command("caisson up")
+  .argument("<spec>", "a caisson.yaml, or the directory that has one")
+  .option("--vcpus <n>", "virtual processors", whole(1, 64), 2)
+  .option("--memory <mib>", "memory in MiB", whole(512, 1 << 20), 1024)
+  .option("--port <n>", "the application's port on 127.0.0.1 (default: a free one)", whole(1, 65_535))
+  .option("--mirror <uri>", "the Debian mirror (default: CAISSON_MIRROR, or the machine's apt configuration)")
+  .option("--once", "end after the application answered")
+  .option("--json", "one JSON document when the application is up")
+  .action(async (path: string, options: Options) => {
+    const interrupted = new AbortController();
+    const interrupt = (signal: NodeJS.Signals): void => interrupted.abort(new Error(`stopped by ${signal}`));
+    process.once("SIGINT", interrupt).once("SIGTERM", interrupt);
+    const say = (line: string): void => void process.stderr.write(`${line}\n`);
+
+    const shape = { vcpus: options.vcpus, memory: options.memory };
+    const { directory, manifest } = await prepare(
+      await readSpec(path),
+      "development",
+      { mirror: options.mirror, signal: interrupted.signal },
+      new Progress(),
+    );
+    const references = referenceValues(await predictEmulated(directory, manifest, shape));
+    const { port } = options;
+    const session = await startSession({
+      image: directory,
+      manifest,
+      shape,
+      references,
+      ...(port && { port }),
+    });
+    try {
+      const { vm, url, accelerator } = session;
+      const started = performance.now();
+      const view = new BootView(say, () => (performance.now() - started) / 1000, process.stderr.isTTY);
+      say(
+        `${manifest.name}: ${shape.vcpus} vCPUs, ${shape.memory} MiB, ${accelerator.toUpperCase()}, TDX emulated`,
+      );
+      vm.on("console", (event) => view.show(event));
+      const limit = setTimeout(() => vm.kill(), bootLimitMs);
+      const ended = new Promise<void>((resolve) => {
+        interrupted.signal.addEventListener("abort", () => resolve(), { once: true });
+        void vm.ended.then(() => resolve());
+      });
+      const ready = await Promise.race([vm.event(({ kind }) => kind === "ready"), ended]);
+      clearTimeout(limit);
+      interrupted.signal.throwIfAborted();
+      if (ready === undefined) throw new BootError(view.record, join(session.state, "console.log"));
+
+      const app = { url, ...(await ask(url)) };
+      const verification = await verify(session);
+      say(`\n${summary(verification)}`);
+      say(`${manifest.name} answers at ${url}${options.once === true ? "" : "   (Ctrl-C ends it)"}`);
+      if (options.json === true) {
+        const document = { image: directory, shape, accelerator, ...view.record, app, verification };
+        process.stdout.write(`${JSON.stringify(document, null, 2)}\n`);
+      }
+      if (verification.verdict !== "accepted") process.exitCode = 10;
+      if (options.once !== true) await ended;
+    } finally {
+      await session.stop();
+    }
+  });

@@ -1,0 +1,67 @@
+/** From a spec to an image directory: pins and builds what is missing. */
+import { availableParallelism } from "node:os";
+import {
+  type Built,
+  build,
+  cacheDirectory,
+  type Flavour,
+  findMirrors,
+  imageDirectory,
+  type Lock,
+  readLock,
+  type Spec,
+} from "@caisson/image";
+import { readDebianKeyring } from "@caisson/image/archive";
+import { createLock, writeLock } from "@caisson/image/lock";
+import { npmPackages } from "@caisson/image/npm";
+import { npmRoots, recipe } from "@caisson/image/recipe";
+import { showBuild } from "./commands/build.ts";
+import { fetchDetail, type Progress } from "./progress.ts";
+
+const packageLock = new URL("../../../package-lock.json", import.meta.url).pathname;
+
+/** `mirror`: a Debian mirror; the environment's, or the machine's apt configuration, when undefined. */
+async function mirrors(mirror: string | undefined) {
+  const uri = mirror ?? process.env["CAISSON_MIRROR"];
+  return findMirrors(uri === undefined ? {} : { mirror: uri });
+}
+
+/** Resolves a spec against the signed archive and writes its lock. */
+export async function pin(spec: Spec, mirror: string | undefined, progress: Progress): Promise<Lock> {
+  const lock = await createLock(spec, {
+    recipe,
+    mirrors: await mirrors(mirror),
+    cache: cacheDirectory(process.env),
+    keyring: await readDebianKeyring(),
+    npm: await npmPackages(packageLock, npmRoots),
+    now: new Date(),
+    onProgress: (fetch) => progress.show("indexes", fetchDetail(fetch)),
+  });
+  await writeLock(spec, lock);
+  return lock;
+}
+
+/** The image of a flavour, up to date with spec, lock and this repository. */
+export async function prepare(
+  spec: Spec,
+  flavour: Flavour,
+  { mirror, signal }: { mirror?: string | undefined; signal?: AbortSignal },
+  progress: Progress,
+): Promise<Built> {
+  try {
+    const lock = (await readLock(spec)) ?? (await pin(spec, mirror, progress));
+    const built = await build(spec, lock, {
+      flavour,
+      out: imageDirectory(spec, flavour),
+      jobs: availableParallelism(),
+      mirrors: await mirrors(mirror),
+      cache: cacheDirectory(process.env),
+      onProgress: (event) => showBuild(progress, event),
+      ...(signal !== undefined && { signal }),
+    });
+    progress.done();
+    return built;
+  } finally {
+    progress.clear();
+  }
+}

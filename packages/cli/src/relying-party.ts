@@ -1,0 +1,58 @@
+/**
+ * A relying party: fresh evidence from a running application, judged by a policy. What it believes comes from its own
+ * files, never from the machine.
+ */
+import { randomBytes } from "node:crypto";
+import {
+  type Judgement,
+  limits,
+  type Report,
+  readEvidence,
+  VerifyError,
+  verifyEvidence,
+} from "@caisson/verify";
+
+/** Path at which an application that wants to be verified serves its evidence; `?nonce=` takes 8 to 64 bytes, hex. */
+export const evidencePath = "/.well-known/caisson/evidence";
+
+const limitMs = 90_000;
+
+/** The document as it came, and the nonce that its report data must bind. */
+export interface FreshEvidence {
+  bytes: Uint8Array;
+  nonce: Uint8Array;
+}
+
+/** Fetches evidence over a new nonce of 32 bytes. Throws VerifyError `evidence/malformed` when there is none. */
+export async function fetchEvidence(url: string): Promise<FreshEvidence> {
+  const nonce = randomBytes(32);
+  const from = new URL(`${evidencePath}?nonce=${nonce.toString("hex")}`, url);
+  try {
+    const response = await fetch(from, { redirect: "error", signal: AbortSignal.timeout(limitMs) });
+    if (!response.ok) throw new Error(`it answers ${response.status}`);
+    const chunks: Uint8Array[] = [];
+    let size = 0;
+    for await (const chunk of response.body ?? []) {
+      size += chunk.length;
+      if (size > limits.document) throw new Error(`it sends more than ${limits.document} bytes`);
+      chunks.push(chunk);
+    }
+    return { bytes: new Uint8Array(Buffer.concat(chunks)), nonce };
+  } catch (error) {
+    throw new VerifyError(
+      "evidence/malformed",
+      `no evidence from ${from.origin}: ${(error as Error).message}`,
+    );
+  }
+}
+
+/** Judges it: genuine, acceptable, and bound to this nonce. */
+export async function judgeFresh(
+  { bytes, nonce }: FreshEvidence,
+  judgement: Omit<Judgement, "expectedReportData">,
+): Promise<Report> {
+  return verifyEvidence(readEvidence(bytes), {
+    ...judgement,
+    expectedReportData: { scheme: "caisson/app/v1", fields: { nonce } },
+  });
+}
