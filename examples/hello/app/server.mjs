@@ -1,9 +1,35 @@
-// The example: a small page that says what the application sees from inside its sandbox.
+// The example: what an application can see of itself in its sandbox, and what it can prove to others.
+//
+//   GET /                                        a page (or JSON): who it is, its public key, its sandbox
+//   GET /.well-known/caisson/evidence?nonce=HEX  fresh evidence that binds the nonce
+import { createPrivateKey, createPublicKey } from "node:crypto";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { createServer } from "node:http";
+import { createServer, request as httpRequest } from "node:http";
 import { networkInterfaces } from "node:os";
+import { text } from "node:stream/consumers";
 
 const port = Number(process.env.PORT ?? 8080);
+
+/** One call to the guest, over the socket that it gives its application. */
+function guest(method, path, body) {
+  return new Promise((resolve, reject) => {
+    const call = httpRequest({ socketPath: "/run/caisson.sock", method, path }, async (response) => {
+      const answer = JSON.parse(await text(response));
+      if (response.statusCode === 200) resolve(answer);
+      else reject(new Error(answer.error));
+    });
+    call.once("error", reject).end(body === undefined ? undefined : JSON.stringify(body));
+  });
+}
+
+/** The public half of a signing key that only this application on a verified machine can have. */
+async function publicKey() {
+  const { key } = await guest("POST", "/key", { path: "hello/identity", purpose: "signing" });
+  // An Ed25519 key in PKCS #8 is this header and the 32 bytes (RFC 8410, section 7).
+  const pkcs8 = Buffer.concat([Buffer.from("302e020100300506032b657004220420", "hex"), Buffer.from(key, "hex")]);
+  const secret = createPrivateKey({ key: pkcs8, format: "der", type: "pkcs8" });
+  return createPublicKey(secret).export({ format: "der", type: "spki" }).subarray(-32).toString("hex");
+}
 
 const attempt = (action) => {
   try {
@@ -16,14 +42,16 @@ const attempt = (action) => {
 const status = (name) =>
   attempt(() => new RegExp(`^${name}:\\s*(.*)$`, "m").exec(readFileSync("/proc/self/status", "utf8"))?.[1]);
 
-function report() {
+async function report() {
   return {
-    name: "hello",
+    ...(await guest("GET", "/info")),
+    publicKey: await publicKey().catch((error) => `none: ${error.message}`),
     node: process.version,
-    pid: process.pid,
+    time: new Date().toISOString(),
     uptime: Number(process.uptime().toFixed(3)),
-    user: process.getuid(),
     sandbox: {
+      pid: process.pid,
+      user: process.getuid(),
       capabilities: status("CapEff"),
       noNewPrivileges: status("NoNewPrivs"),
       seccomp: status("Seccomp"),
@@ -40,21 +68,31 @@ const page = (facts) => `<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>hello</title>
 <style>body{font:16px/1.5 system-ui,sans-serif;max-width:42rem;margin:3rem auto;padding:0 1rem}pre{overflow:auto}</style>
 <h1>Hello from a confidential VM</h1>
-<p>This is what the application sees from inside its sandbox.</p>
+<p>This is what the application sees from inside. Do not believe it: ask for
+<a href="/.well-known/caisson/evidence?nonce=0123456789abcdef">evidence</a> over a nonce of your own and verify it.</p>
 <pre>${JSON.stringify(facts, null, 2).replaceAll("&", "&amp;").replaceAll("<", "&lt;")}</pre>
 </html>
 `;
 
-const server = createServer((request, response) => {
-  const { pathname } = new URL(request.url, "http://localhost");
-  if (pathname !== "/" || (request.method !== "GET" && request.method !== "HEAD")) {
-    response.writeHead(404, { "content-type": "text/plain" }).end("not found\n");
-    return;
+async function answer({ url, headers }) {
+  const { pathname, searchParams } = new URL(url, "http://localhost");
+  if (pathname === "/.well-known/caisson/evidence") {
+    const nonce = searchParams.get("nonce") ?? "";
+    if (!/^(?:[0-9a-f]{2}){8,64}$/.test(nonce)) return [400, "text/plain", "nonce: 8 to 64 bytes in hexadecimal\n"];
+    return [200, "application/json", JSON.stringify(await guest("POST", "/evidence", { nonce }))];
   }
-  const html = (request.headers.accept ?? "").includes("text/html");
-  const body = html ? page(report()) : `${JSON.stringify(report(), null, 2)}\n`;
-  const type = html ? "text/html; charset=utf-8" : "application/json";
-  response.writeHead(200, { "content-type": type, "content-length": Buffer.byteLength(body) });
+  if (pathname !== "/") return [404, "text/plain", "not found\n"];
+  const facts = await report();
+  if ((headers.accept ?? "").includes("text/html")) return [200, "text/html; charset=utf-8", page(facts)];
+  return [200, "application/json", `${JSON.stringify(facts, null, 2)}\n`];
+}
+
+const server = createServer(async (request, response) => {
+  let [code, type, body] = [405, "text/plain", "GET and HEAD only\n"];
+  if (request.method === "GET" || request.method === "HEAD") {
+    [code, type, body] = await answer(request).catch((error) => [502, "text/plain", `${error.message}\n`]);
+  }
+  response.writeHead(code, { "content-type": type, "content-length": Buffer.byteLength(body) });
   response.end(request.method === "HEAD" ? undefined : body);
 });
 
