@@ -150,8 +150,10 @@ async function readFragments(directory: string, flavour: KernelFlavour) {
 
 const sha256 = (data: string | Uint8Array) => createHash("sha256").update(data).digest("hex");
 
-/** Hash of everything that decides the kernels' bytes. */
-async function kernelKey(inputs: KernelInputs): Promise<string> {
+/** Hash (hex) of everything that decides the kernels' bytes; their cache entry is named after it. */
+export async function kernelKey(
+  inputs: Pick<KernelInputs, "toolchain" | "source" | "directory">,
+): Promise<string> {
   const { toolchain, source, directory } = inputs;
   const fragments = await Promise.all(
     flavours.map(async (name) => (await readFragments(directory, name)).text),
@@ -184,6 +186,13 @@ async function readEntry(entry: string): Promise<Record<KernelFlavour, Kernel> |
   } catch {
     return undefined;
   }
+}
+
+/** Both kernels if they are in the cache. */
+export async function cachedKernels(
+  inputs: Pick<KernelInputs, "toolchain" | "source" | "directory" | "cache">,
+): Promise<Record<KernelFlavour, Kernel> | undefined> {
+  return readEntry(join(inputs.cache, "kernel", await kernelKey(inputs)));
 }
 
 /**

@@ -8,7 +8,7 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
-import { createWriteStream, type WriteStream } from "node:fs";
+import { closeSync, openSync, writeSync } from "node:fs";
 import { copyFile, mkdir, mkdtemp, readdir, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { createInterface } from "node:readline";
@@ -59,7 +59,7 @@ mount -t proc proc "$root/proc"
 for device in ${devices.join(" ")}; do mount --bind "/dev/$device" "$root/dev/$device"; done
 while [ "$1" != -- ]; do mount --bind "$1" "$root$2"; shift 2; done
 shift
-exec chroot "$root" /usr/bin/env --chdir="$directory" "$@"`;
+exec chroot "$root" /usr/bin/env --unset=PWD --chdir="$directory" "$@"`;
 
 /** What every command gets; dates and names that end up in outputs are constant. */
 const environment = {
@@ -83,6 +83,16 @@ const exists = (path: string) =>
     () => false,
   );
 
+/** The root made of `packages` if it is in the cache. */
+export async function cachedToolchain(
+  packages: readonly LockedPackage[],
+  cache: string,
+): Promise<Toolchain | undefined> {
+  const key = toolchainKey(packages);
+  const root = resolve(cache, "toolchain", key);
+  return (await exists(root)) ? { root, key } : undefined;
+}
+
 /**
  * The root made of `packages` (the lock's group `toolchain`), from the cache or unpacked now. `files` maps the SHA-256
  * of a package to its path (what `fetchAll` returns). Errors: ImageError `archive/…` for a bad package.
@@ -92,11 +102,12 @@ export async function openToolchain(
   files: ReadonlyMap<string, string>,
   cache: string,
 ): Promise<Toolchain> {
+  const cached = await cachedToolchain(packages, cache);
+  if (cached !== undefined) return cached;
+
   const key = toolchainKey(packages);
   const directory = join(cache, "toolchain");
   const root = resolve(directory, key);
-  if (await exists(root)) return { root, key };
-
   await mkdir(directory, { recursive: true });
   await removeAbandoned(directory);
   const scratch = await mkdtemp(join(directory, `${key}.${process.pid}.`));
@@ -185,14 +196,13 @@ export async function run(
 ): Promise<void> {
   const { log, onLine, signal } = options;
   signal?.throwIfAborted();
-  const sink: WriteStream | undefined =
-    log === undefined ? undefined : createWriteStream(log, { flags: "a" });
+  const sink = log === undefined ? undefined : openSync(log, "a");
   const child = start(toolchain, command, options);
   const tail: string[] = [];
   let complaint: string | undefined;
   const listen = (stream: NodeJS.ReadableStream, each?: (line: string) => void) =>
     createInterface({ input: stream }).on("line", (line) => {
-      sink?.write(`${line}\n`);
+      if (sink !== undefined) writeSync(sink, `${line}\n`);
       if (tail.push(line) > lastLines) tail.shift();
       if (/\berror\b/i.test(line)) complaint ??= line;
       each?.(line);
@@ -211,7 +221,9 @@ export async function run(
         cause: error,
       });
     })
-    .finally(() => sink?.end());
+    .finally(() => {
+      if (sink !== undefined) closeSync(sink);
+    });
   if (status === 0) return;
   const denied = tail.find((line) => /^(unshare|mount|chroot): /.test(line));
   if (denied !== undefined) {
