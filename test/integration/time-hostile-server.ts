@@ -24,6 +24,8 @@ export interface Behaviour {
   certifiedName?: string;
   /** An IPv4 address in its certificate, for clients that are given one instead of a name. */
   certifiedAddress?: string;
+  /** Certificates that it sends after its own, PEM. */
+  chain?: string;
   validity?: Validity;
   tls?: TlsOptions;
   /** Bytes to send instead of the correct key establishment answer; nothing is sent for undefined. */
@@ -107,7 +109,7 @@ export async function startHostileServer(
   const open = new Set<Socket>();
   const server = createServer({
     key,
-    cert: certificate,
+    cert: certificate + (behaviour.chain ?? ""),
     minVersion: "TLSv1.2",
     ALPNProtocols: [alpn],
     ...behaviour.tls,

@@ -24,14 +24,21 @@ export interface ServerCertificate {
   key: string;
 }
 
-/** A self-signed root. */
-export function createTestAuthority(name: string, validity: Validity): TestAuthority {
+/** A self-signed root, or an intermediate authority below `issuer`. */
+export function createTestAuthority(name: string, validity: Validity, issuer?: TestAuthority): TestAuthority {
   const { publicKey, privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
   const extensions = [
     extension("551d13", true, sequence(boolean(true))), // basicConstraints: a CA
     extension("551d0f", true, der(0x03, Uint8Array.of(1, 0x06))), // keyUsage: keyCertSign, cRLSign
   ];
-  const certificate = issueCertificate(name, publicKey, validity, extensions, name, privateKey);
+  const certificate = issueCertificate(
+    name,
+    publicKey,
+    validity,
+    extensions,
+    issuer?.name ?? name,
+    issuer?.key ?? privateKey,
+  );
   return { certificate, key: privateKey, name };
 }
 

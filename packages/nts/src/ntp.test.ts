@@ -12,7 +12,8 @@ import {
   ntpTimestamp,
   unixMilliseconds,
 } from "./ntp.ts";
-import { nativeSiv, portableSiv } from "./siv.ts";
+import { nativeSiv } from "./siv.ts";
+import { portableSiv } from "./siv-portable.ts";
 
 const now = Date.UTC(2026, 5, 1, 12, 34, 56, 789);
 const key = new Uint8Array(32).map((_, i) => i);

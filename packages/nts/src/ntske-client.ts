@@ -4,8 +4,8 @@
  * Three round trips: TCP, TLS, and the question that travels with the client's Finished. The server's certificate
  * is judged in full but for its dates before a byte of the answer is used (see certificates.ts).
  */
-import { X509Certificate } from "node:crypto";
-import { connect, type DetailedPeerCertificate, type TLSSocket } from "node:tls";
+import type { X509Certificate } from "node:crypto";
+import { connect, type TLSSocket } from "node:tls";
 import { type Chain, deferrable, parseRoots, verifyChain } from "./certificates.ts";
 import type { TimeSource } from "./configuration.ts";
 import type { Environment } from "./environment.ts";
@@ -140,14 +140,12 @@ function checkServer(socket: TLSSocket, roots: X509Certificate[], source: TimeSo
   return chain;
 }
 
-/** What the server showed, leaf first. Node links certificates by issuer; a root is linked to itself. */
+/** What the server showed, leaf first; Node links each certificate to its issuer among the others. */
 function presentedChain(socket: TLSSocket): X509Certificate[] {
   const chain: X509Certificate[] = [];
-  let next: DetailedPeerCertificate | undefined = socket.getPeerCertificate(true);
-  while (next?.raw !== undefined && chain.length < 10) {
-    const { raw } = next;
-    if (chain.some((certificate) => certificate.raw.equals(raw))) break;
-    chain.push(new X509Certificate(raw));
+  let next = socket.getPeerX509Certificate();
+  while (next !== undefined && chain.length < 10 && !chain.some((earlier) => earlier.raw.equals(next!.raw))) {
+    chain.push(next);
     next = next.issuerCertificate;
   }
   return chain;

@@ -12,7 +12,6 @@ import {
   type DecipherGCM,
   getCipherInfo,
 } from "node:crypto";
-import { aessiv } from "@noble/ciphers/aes.js";
 import { NtsError } from "./errors.ts";
 
 /** Half of it keys the CMAC, half the counter mode. */
@@ -55,18 +54,6 @@ export const nativeSiv: Siv = {
   },
 };
 
-/** AES-SIV in JavaScript. */
-export const portableSiv: Siv = {
-  seal: (key, components, plaintext) => aessiv(key, ...components).encrypt(plaintext),
-  open(key, components, sealed) {
-    if (sealed.length < tagBytes) throw forged();
-    try {
-      return aessiv(key, ...components).decrypt(sealed);
-    } catch {
-      throw forged();
-    }
-  },
-};
-
-/** What this machine uses. */
-export const siv: Siv = getCipherInfo(algorithm) === undefined ? portableSiv : nativeSiv;
+/** What this machine uses. The portable one is loaded only where it is needed: its tables cost a boot 20 ms. */
+export const siv: Siv =
+  getCipherInfo(algorithm) === undefined ? (await import("./siv-portable.ts")).portableSiv : nativeSiv;

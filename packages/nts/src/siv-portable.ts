@@ -1,0 +1,15 @@
+import { aessiv } from "@noble/ciphers/aes.js";
+import { NtsError } from "./errors.ts";
+import type { Siv } from "./siv.ts";
+
+/** AES-SIV in JavaScript. */
+export const portableSiv: Siv = {
+  seal: (key, components, plaintext) => aessiv(key, ...components).encrypt(plaintext),
+  open(key, components, sealed) {
+    try {
+      return aessiv(key, ...components).decrypt(sealed);
+    } catch {
+      throw new NtsError("siv/authentication", "the AES-SIV tag does not match");
+    }
+  },
+};
