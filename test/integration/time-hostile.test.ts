@@ -43,6 +43,8 @@ suite("hostile time servers and networks", () => {
   let honest: TimeServers;
   let authority: TestAuthority;
   let stranger: TestAuthority;
+  let intermediate: TestAuthority;
+  let expired: TestAuthority;
   const started: HostileServer[] = [];
   const hostile = async (operator: string, behaviour: Behaviour) => {
     const server = await startHostileServer(authority, operator, behaviour);
@@ -53,6 +55,8 @@ suite("hostile time servers and networks", () => {
   before(async () => {
     honest = await startTimeServers(["a", "b", "c", "d"].map((operator) => ({ operator })));
     authority = honest.authority;
+    intermediate = createTestAuthority("intermediate", century, authority);
+    expired = createTestAuthority("expired", { notBefore: 0, notAfter: Date.now() - day }, authority);
     stranger = createTestAuthority("Caisson test time CA", century); // same name, other key
   });
   after(async () => {
@@ -71,6 +75,24 @@ suite("hostile time servers and networks", () => {
   /** `alone`: the error when it is the only source, or undefined when it is believed then. */
   const cases: { name: string; alone: string | undefined; among: string; behaviour: () => Behaviour }[] = [
     { name: "correct, for comparison", alone: undefined, among: "agrees", behaviour: () => ({}) },
+    {
+      name: "correct, with an intermediate authority",
+      alone: undefined,
+      among: "agrees",
+      behaviour: () => ({ issuer: intermediate, chain: intermediate.certificate }),
+    },
+    {
+      name: "a missing intermediate authority",
+      alone: "certificate/untrusted",
+      among: "unreachable",
+      behaviour: () => ({ issuer: intermediate }),
+    },
+    {
+      name: "an expired intermediate authority",
+      alone: "certificate-expired",
+      among: "certificate-expired",
+      behaviour: () => ({ issuer: expired, chain: expired.certificate }),
+    },
     {
       name: "a liar, an hour ahead",
       alone: undefined,
