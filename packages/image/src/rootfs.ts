@@ -80,7 +80,7 @@ export async function assembleRoot(inputs: RootInputs): Promise<Root> {
   put(tree, "/lib64", { kind: "symlink", target: "usr/lib64" });
   for (const mountPoint of ["/dev", "/proc", "/run", "/sys", "/tmp"]) put(tree, mountPoint, directory());
 
-  return { tree, origins, elf: checkElf(tree) };
+  return { tree, origins, elf: checkRoot(tree) };
 }
 
 /** Adds the application and the measured configuration to a root. What the sandbox mounts on has to be there. */
@@ -105,10 +105,13 @@ export function librariesOf({ tree, elf }: Pick<Root, "tree" | "elf">, path: str
   const visit = (at: string): void => {
     if (reached.has(at)) return;
     reached.add(at);
-    for (const name of elf.get(at)!.needed) {
+    const file = elf.get(at);
+    if (file === undefined)
+      throw new ImageError("elf/format", `${at} is needed as a library, but is no ELF file there`);
+    for (const name of file.needed) {
       const found = libraryDirectories
         .map((place) => `${place}/${name}`)
-        .find((file) => lookup(tree, file) !== undefined);
+        .find((candidate) => lookup(tree, candidate) !== undefined);
       if (found === undefined) {
         throw new ImageError("root/missing-library", `${at} needs ${name}, which no named file provides`, {
           fix: "name it in packages/image/src/recipe.ts",
@@ -118,7 +121,7 @@ export function librariesOf({ tree, elf }: Pick<Root, "tree" | "elf">, path: str
     }
   };
   visit(path);
-  const interpreter = elf.get(path)!.interpreter?.replace(/^\/lib64\//, "/usr/lib64/");
+  const interpreter = elf.get(path)?.interpreter?.replace(/^\/lib64\//, "/usr/lib64/");
   if (interpreter !== undefined) visit(interpreter);
   reached.delete(path);
   return [...reached].sort();
@@ -164,8 +167,11 @@ function resolve(
 export const bytesOf = (content: Content): Uint8Array =>
   content instanceof Uint8Array ? content : readFileSync(content.path);
 
-/** Checks everything that can run before the application is added; returns every ELF file by path. */
-function checkElf(tree: DirectoryNode): Map<string, Elf> {
+/**
+ * Checks everything that can run, before the application is added; returns every ELF file by path. Throws ImageError
+ * `root/executable`, `root/missing-library`, `root/unneeded-library`, `root/hardening`, `elf/format`.
+ */
+export function checkRoot(tree: DirectoryNode): Map<string, Elf> {
   const elf = new Map<string, Elf>();
   for (const [path, node] of walk(tree)) {
     if (node.kind !== "file") continue;
