@@ -16,6 +16,11 @@ function parseListen(text: string): Listen {
   return { host: (match[1] ?? match[2])!, port };
 }
 
+function parseRate(text: string): number {
+  if (!/^[1-9]\d{0,5}$/.test(text)) throw new InvalidArgumentError("expected a whole number above 0");
+  return Number(text);
+}
+
 /** The first line of a file; `-` is standard input. */
 function readPassphrase(path: string): string {
   return readFileSync(path === "-" ? 0 : path, "utf8")
@@ -35,6 +40,12 @@ const serve = new Command("serve")
   )
   .option("--listen <HOST:PORT>", "address to serve", parseListen, { host: "127.0.0.1", port: 7700 })
   .option("--collateral <DIR>", "Intel's collateral (*.json), preferred to what guests bring")
+  .option(
+    "--rate-per-address <N>",
+    "requests a second from one address; a guest's boot needs two",
+    parseRate,
+    5,
+  )
   .option("--development", "allow policies that accept the emulated platform")
   .option("--json", "print the address and the identity as one JSON document")
   .action(
@@ -43,6 +54,7 @@ const serve = new Command("serve")
       policyDir: string;
       listen: Listen;
       collateral?: string;
+      ratePerAddress: number;
       development?: boolean;
       json?: boolean;
     }) => {
@@ -52,6 +64,7 @@ const serve = new Command("serve")
         policies: options.policyDir,
         ...options.listen,
         development: options.development ?? false,
+        perAddress: { perSecond: options.ratePerAddress, burst: 8 * options.ratePerAddress },
         ...(options.collateral !== undefined && { collateral: options.collateral }),
         log: (line) => process.stderr.write(`${line}\n`),
       });
