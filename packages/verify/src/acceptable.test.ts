@@ -268,9 +268,9 @@ const refusals: [name: string, codes: CheckCode[], change: Change][] = [
     { events: [...guestEvents, { name: "a:b", payload: new Uint8Array() }] },
   ],
   [
-    "a name with capitals",
+    "a name with a space",
     ["events/name"],
-    { events: [...guestEvents, { name: "System-Ready", payload: new Uint8Array() }] },
+    { events: [...guestEvents, { name: "system ready", payload: new Uint8Array() }] },
   ],
   ...guestEvents.map((name): [string, CheckCode[], Change] => [
     `a TD that never measured ${name}`,
@@ -304,6 +304,11 @@ const refusals: [name: string, codes: CheckCode[], change: Change][] = [
     "app-id again after the boundary",
     ["events/after-boundary"],
     { events: [...guestEvents, "app-id"], policy: (p) => (p.events.afterBoundary = "any") },
+  ],
+  [
+    "the boundary in capitals after the boundary",
+    ["events/after-boundary"],
+    { events: [...guestEvents, "System-Ready"], policy: (p) => (p.events.afterBoundary = "any") },
   ],
   [
     "the boundary again after the boundary",

@@ -85,10 +85,6 @@ export const checks = {
     source: `${QVL}.9-10`,
     codes: ["tcb-info/tee", "tcb-info/fmspc", "tcb-info/pceid"],
   },
-  "tdx-module/identity": {
-    source: `${QVL}.11`,
-    codes: ["tdx-module/unknown", "tdx-module/signer", "tdx-module/attributes"],
-  },
   "qe/report-signature": { source: `${QVL}.12`, codes: ["qe/signature"] },
   "qe/key-binding": { source: `${QVL}.13`, codes: ["qe/report-data"] },
   "qe/identity": {
@@ -96,6 +92,10 @@ export const checks = {
     codes: ["qe/tee", "qe/miscselect", "qe/attributes", "qe/signer", "qe/product", "qe/svn"],
   },
   "quote/signature": { source: `${QVL}.16`, codes: ["quote/key", "quote/signature"] },
+  "tdx-module/identity": {
+    source: `${QVL}.11`,
+    codes: ["tdx-module/unknown", "tdx-module/signer", "tdx-module/attributes"],
+  },
   "tcb/level": { source: `${QVL}.17`, codes: ["tcb/no-level", "tcb/module-level", "tcb/revoked"] },
 
   // Acceptable: is it what this relying party wants?

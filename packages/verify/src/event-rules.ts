@@ -76,10 +76,13 @@ export async function checkRuntimeEvents(
   policy: Policy,
   answers: Answers,
 ): Promise<ReadonlyMap<string, Uint8Array> | undefined> {
-  // Names with other characters could make two different events encode alike.
-  const badName = events.find(({ name }) => !/^[a-z0-9-]{1,64}$/.test(name));
+  // A name with a colon could make two different events encode alike.
+  const badName = events.find(({ name }) => !/^[A-Za-z0-9._-]{1,64}$/.test(name));
   if (badName !== undefined) {
-    answers.fail("events/name", { expected: "[a-z0-9-]+", actual: JSON.stringify(badName.name) });
+    answers.fail("events/name", {
+      expected: "1 to 64 of A-Z a-z 0-9 . _ -",
+      actual: JSON.stringify(badName.name),
+    });
     return undefined;
   }
   const digests = await Promise.all(events.map(({ name, payload }) => runtimeEventDigest(name, payload)));
@@ -129,7 +132,7 @@ function checkAfterBoundary(
   const allowed = policy.events?.afterBoundary ?? [];
   const reserved = new Set<string>([...sequence, ...guestEvents]);
   const refused = after.filter(
-    (name) => reserved.has(name) || (allowed !== "any" && !allowed.includes(name)),
+    (name) => reserved.has(name.toLowerCase()) || (allowed !== "any" && !allowed.includes(name)),
   );
   if (refused.length > 0) {
     answers.fail("events/after-boundary", {

@@ -229,7 +229,7 @@ function readAnyForm(input: Uint8Array): Evidence {
     throw new VerifyError("evidence/unsupported", "this is neither text nor a quote of version 3 to 5");
   }
   if (!source.startsWith("{")) {
-    const quote = fromHex(source);
+    const quote = fromHex(source.replace(/^0x/, ""));
     if (quote === undefined || quote.length === 0) {
       throw new VerifyError("evidence/unsupported", "this is no evidence in a form that is known here", {
         expected:

@@ -75,16 +75,15 @@ export async function verifyQuote(
 
   checkPlatform(quote, pck, parts.tcbInfo);
   answers.pass("tcb-info/platform");
-  if (quote.body.tee === "tdx") {
-    checkTdxModule(quote.body.report, parts.tcbInfo);
-    answers.pass("tdx-module/identity");
-  } else answers.notChecked("tdx-module/identity", "this is an SGX quote");
-
   const qeLevel = await verifyQuotingEnclave(quote, leaf, parts.qeIdentity, answers);
   await verifyQuoteSignature(quote);
   answers.pass("quote/signature");
 
   const td = quote.body.tee === "tdx" ? quote.body.report : undefined;
+  if (td !== undefined) {
+    checkTdxModule(td, parts.tcbInfo);
+    answers.pass("tdx-module/identity");
+  } else answers.notChecked("tdx-module/identity", "this is an SGX quote");
   const tcb = evaluateTcb(pck, td, parts.tcbInfo, qeLevel);
   answers.pass("tcb/level", { actual: tcb.status });
   const validUntil = Math.min(verified.validUntil, leaf.certificate.notAfter);
@@ -174,8 +173,7 @@ async function verifyQuotingEnclave(quote: Quote, pck: Authority, identity: QeId
 
 /** Compares an enclave with its published identity; returns the TCB level that it reaches. */
 function checkEnclave(report: EnclaveReport, identity: QeIdentity) {
-  // The identity gives MISCSELECT as a big-endian number, the report as little-endian bytes.
-  const miscSelect = masked(report.miscSelect.toReversed(), identity.miscselectMask);
+  const miscSelect = masked(report.miscSelect, identity.miscselectMask);
   requireEqual("qe/miscselect", "the QE's MISCSELECT", miscSelect, identity.miscselect);
   const attributes = masked(report.attributes, identity.attributesMask);
   requireEqual("qe/attributes", "the QE's ATTRIBUTES", attributes, identity.attributes);

@@ -25,7 +25,7 @@ import {
 import { tcbStatuses } from "./tcb.ts";
 
 const any = oneOf("any");
-const eventName = text("an event name of [a-z0-9-], at most 64", /^[a-z0-9-]+$/, 64);
+const eventName = text("an event name of A-Z a-z 0-9 . _ -, at most 64", /^[A-Za-z0-9._-]+$/, 64);
 
 /** A list of values that are accepted, or the word `any`. */
 function listOrAny<T>(item: Schema<T>): Schema<T[] | "any"> {
