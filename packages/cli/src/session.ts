@@ -12,20 +12,20 @@ import { join } from "node:path";
 import { accelerator } from "@caisson/host/accelerator";
 import type { Shape } from "@caisson/host/machine";
 import { simulatedPlatform } from "@caisson/host/simulated-platform";
-import { freeTcpPort, startTimeServers } from "@caisson/host/time-servers";
+import { freeTcpPort, startTimeServers, type TimeServerOptions } from "@caisson/host/time-servers";
 import { Vm, type VmOptions } from "@caisson/host/vm";
 import type { Manifest } from "@caisson/image";
 import { type Kms, startKms } from "@caisson/kms";
 import { canonicalJson } from "@caisson/protocol/canonical-json";
 import { appId } from "@caisson/protocol/identity";
-import { encodeInstance } from "@caisson/protocol/instance";
+import { encodeInstance, type Instance } from "@caisson/protocol/instance";
 import type { Collateral } from "@caisson/verify";
 
 /** This machine's loopback, as a guest behind QEMU's user networking sees it. */
 const hostFromGuest = "10.0.2.2";
 
-/** How many operators the local time servers stand for. */
-const timeOperators = ["alpha", "beta", "gamma", "delta", "epsilon"];
+/** The operators that the local time servers stand for. */
+const timeOperators = ["alpha", "beta", "gamma", "delta", "epsilon"].map((operator) => ({ operator }));
 
 export interface SessionOptions {
   /** The image directory, and its manifest. */
@@ -38,8 +38,19 @@ export interface SessionOptions {
   references: object;
   /** Milliseconds after which the machine is killed; a person's machine runs for as long as it is wanted. */
   limitMs?: number;
-  /** How tests play the hostile host: change what the machine is started with. */
-  tamper?: (options: VmOptions) => VmOptions;
+  /** How tests play the hostile host. */
+  hostile?: Hostile;
+}
+
+/** What a host can do to a machine: each part may be replaced by something else. */
+export interface Hostile {
+  machine?: (options: VmOptions) => VmOptions;
+  instance?: (instance: Instance) => Instance;
+  timeServers?: readonly TimeServerOptions[];
+  /** Puts something between guest and KMS: gets the KMS's URL, returns the one that the guest is told. */
+  kms?: (url: string) => Promise<{ url: string; close(): Promise<void> }>;
+  /** The relying party is not the host, but its policies differ. */
+  policy?: (policy: object) => object;
 }
 
 export interface Session {
@@ -116,41 +127,47 @@ function instanceSeed(path: string): string {
 
 /** Starts everything. Whatever was started is ended again when something fails. */
 export async function startSession(options: SessionOptions): Promise<Session> {
-  const { image, manifest, shape, references } = options;
+  const { image, manifest, shape, references, hostile = {} } = options;
   const state = `${image}.state`;
   mkdirSync(state, { recursive: true, mode: 0o700 });
   const platform = simulatedPlatform(Date.now());
-  const policy = developmentPolicy(manifest, references, platform.root);
+  const honest = developmentPolicy(manifest, references, platform.root);
+  const policy = hostile.policy?.(honest) ?? honest;
   const ends: (() => Promise<unknown>)[] = [];
   const endAll = async (): Promise<void> => {
     for (const end of ends.splice(0).reverse()) await end();
   };
   try {
-    const timeServers = await startTimeServers(
-      timeOperators.map((operator) => ({ operator })),
-      hostFromGuest,
-    );
+    const timeServers = await startTimeServers(hostile.timeServers ?? timeOperators, hostFromGuest);
     ends.push(() => timeServers.stop());
     writeKmsPolicy(join(state, "policies"), manifest, references, policy);
+    const verifier = {
+      "policy.json": policy,
+      "references.json": references,
+      "collateral/simulated.json": platform.collateral,
+    };
+    mkdirSync(join(state, "collateral"), { recursive: true });
+    for (const [name, value] of Object.entries(verifier))
+      writeWhole(join(state, name), JSON.stringify(value, null, 2));
     const kms = await startKms({
       data: join(state, "kms"),
       policies: join(state, "policies"),
       host: "127.0.0.1",
       port: 0,
       development: true,
-      collateral: JSON.stringify(platform.collateral),
+      collateral: join(state, "collateral"),
     });
     ends.push(() => kms.close());
-    const verifier = {
-      "policy.json": policy,
-      "references.json": references,
-      "collateral.json": platform.collateral,
+    const between = await hostile.kms?.(kms.url);
+    if (between !== undefined) ends.push(() => between.close());
+    const kmsPort = new URL(between?.url ?? kms.url).port;
+    const instance: Instance = {
+      version: "caisson/instance/v1",
+      seed: instanceSeed(join(state, "instance-seed")),
+      kms: { url: `http://${hostFromGuest}:${kmsPort}`, identity: kms.identityKey },
+      time: { sources: timeServers.servers.map(({ source }) => source) },
     };
-    for (const [name, value] of Object.entries(verifier))
-      writeWhole(join(state, name), JSON.stringify(value, null, 2));
-
     const port = options.port ?? (await freeTcpPort());
-    const kmsPort = new URL(kms.url).port;
     const start: VmOptions = {
       shape,
       firmwareCode: join(image, manifest.firmware.emulated.code.file),
@@ -158,19 +175,14 @@ export async function startSession(options: SessionOptions): Promise<Session> {
       kernel: join(image, manifest.kernel.file),
       commandLine: manifest.commandLine,
       rootfs: join(image, manifest.rootfs.file),
-      instance: encodeInstance({
-        version: "caisson/instance/v1",
-        seed: instanceSeed(join(state, "instance-seed")),
-        kms: { url: `http://${hostFromGuest}:${kmsPort}`, identity: kms.identityKey },
-        time: { sources: timeServers.servers.map(({ source }) => source) },
-      }),
+      instance: encodeInstance(hostile.instance?.(instance) ?? instance),
       forwards: [{ host: port, guest: manifest.guest.app.port }],
       signQuote: platform.sign,
       accelerator: await accelerator(),
       serialLog: join(state, "console.log"),
       ...(options.limitMs !== undefined && { limitMs: options.limitMs }),
     };
-    const vm = await Vm.start(options.tamper?.(start) ?? start);
+    const vm = await Vm.start(hostile.machine?.(start) ?? start);
     ends.push(() => vm.powerDown());
     return {
       vm,

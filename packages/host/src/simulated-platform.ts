@@ -38,7 +38,7 @@ const bodyFields: readonly [keyof TdSpec, number][] = [
   ["reportData", 64],
 ];
 
-/** The TDX module is the platform's to report, not the guest's: these come from the simulated platform. */
+/** The TDX module is the platform's to report, not the guest's: these, and what TD 1.5 adds, are the simulated platform's. */
 const platformFields: readonly (keyof TdSpec)[] = ["teeTcbSvn", "mrSeam", "mrSignerSeam", "seamAttributes"];
 
 /** `now` in milliseconds since 1970. */
@@ -56,7 +56,7 @@ export function simulatedPlatform(now: number): SimulatedPlatform {
         if (!platformFields.includes(field)) td[field] = value;
         offset += size;
       }
-      return issueQuote(described, pckChain, td, "td10-v4");
+      return issueQuote(described, pckChain, td, "td15-v5");
     },
   };
 }
