@@ -1,0 +1,86 @@
+import { deepEqual, equal, match, rejects } from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { replaceOutput } from "./output.ts";
+
+function place(t: { after(fn: () => void): void }): string {
+  const directory = mkdtempSync(`${tmpdir()}/caisson-output-`);
+  t.after(() => rmSync(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+const fill = (text: string) => (directory: string) => writeFile(join(directory, "file"), text);
+const content = (out: string) => readFileSync(join(out, "file"), "utf8");
+
+test("the directory is made with its parents, then replaced, and nothing else is left", async (t) => {
+  const out = `${place(t)}/a/b`;
+  await replaceOutput(out, fill("1"));
+  await replaceOutput(out, fill("2"));
+  equal(content(out), "2");
+  deepEqual(readdirSync(join(out, "..")), ["b"]);
+});
+
+test("a failed fill leaves what was there, and the next one succeeds", async (t) => {
+  const out = `${place(t)}/out`;
+  await replaceOutput(out, fill("1"));
+  const failing = async (directory: string) => {
+    await fill("half")(directory);
+    throw new Error("no more");
+  };
+  await rejects(replaceOutput(out, failing), /no more/);
+  equal(content(out), "1");
+  deepEqual(readdirSync(join(out, "..")), ["out"]);
+  await replaceOutput(out, fill("2"));
+  equal(content(out), "2");
+});
+
+test("a killed process leaves nothing in place, and what it left is taken over", async (t) => {
+  const out = `${place(t)}/out`;
+  const module = new URL("output.ts", import.meta.url).href;
+  const script = `
+    import { replaceOutput } from "${module}";
+    import { writeFileSync } from "node:fs";
+    await replaceOutput("${out}", async (directory) => {
+      writeFileSync(directory + "/file", "half");
+      console.log("filling");
+      await new Promise((resolve) => setTimeout(resolve, 60_000));
+    });`;
+  const child = spawn(process.execPath, ["--input-type=module-typescript", "-e", script], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  await once(child.stdout, "data");
+
+  await rejects(replaceOutput(out, fill("2")), { code: "build/busy" });
+
+  child.kill("SIGKILL");
+  await once(child, "exit");
+  equal(existsSync(out), false);
+  await replaceOutput(out, fill("3"));
+  equal(content(out), "3");
+  deepEqual(readdirSync(join(out, "..")), ["out"]);
+});
+
+test("a full disk is said, and leaves nothing", (t) => {
+  const directory = place(t);
+  const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", "size=64k", "tmpfs", directory]);
+  if (mounted.status !== 0) return t.skip("mounting a small tmpfs needs root");
+  return rejects(replaceOutput(`${directory}/out`, (at) => writeFile(join(at, "file"), Buffer.alloc(200_000))), {
+    code: "build/disk",
+  }).then(() => {
+    deepEqual(readdirSync(directory), []);
+    spawnSync("umount", [directory]);
+  });
+});
+
+test("a lock that is no process id does not count", async (t) => {
+  const directory = place(t);
+  mkdirSync(`${directory}/x`);
+  writeFileSync(`${directory}/.out.lock`, "");
+  await replaceOutput(`${directory}/out`, fill("1"));
+  match(content(`${directory}/out`), /1/);
+});
