@@ -191,19 +191,27 @@ function chainFacts(demand: Demand): [string, string][] {
   ];
 }
 
-/** Strikes out candidates that nothing could make installable; returns a function that gives the options left. */
-function strikeOut(universe: Universe, names: readonly string[]): (clause: Clause) => Candidate[] {
-  const impossible = new Set<Candidate>();
+interface Installable {
+  /** What satisfies a clause and is not struck out, best first. */
+  options: (clause: Clause) => Candidate[];
+  /** Why a candidate is struck out: the clause for which nothing was left. */
+  blame: ReadonlyMap<Candidate, Clause>;
+}
+
+/** Strikes out candidates that nothing could make installable, until no more fall. */
+function strikeOut(universe: Universe, names: readonly string[]): Installable {
+  const blame = new Map<Candidate, Clause>();
   const cache = new Map<Clause, Candidate[]>();
   const options = (clause: Clause): Candidate[] => {
     let found = cache.get(clause);
     if (found === undefined) {
-      cache.set(clause, (found = [...new Set(clause.terms.flatMap((term) => universe.options(term)))]));
+      found = [...new Set(clause.terms.flatMap((term) => universe.options(term)))];
+      cache.set(clause, found);
     }
-    return found.filter((candidate) => !impossible.has(candidate));
+    return found.filter((candidate) => !blame.has(candidate));
   };
-  for (let before = -1; before !== impossible.size; ) {
-    before = impossible.size;
+  for (let before = -1; before !== blame.size; ) {
+    before = blame.size;
     const seen = new Set<Candidate>();
     const pending = names.flatMap((name) => options(request(name).clause));
     for (let candidate = pending.pop(); candidate !== undefined; candidate = pending.pop()) {
@@ -211,27 +219,22 @@ function strikeOut(universe: Universe, names: readonly string[]): (clause: Claus
       seen.add(candidate);
       for (const clause of candidate.depends) {
         const left = options(clause);
-        if (left.length === 0) impossible.add(candidate);
+        if (left.length === 0 && !blame.has(candidate)) blame.set(candidate, clause);
         pending.push(...left);
       }
     }
   }
-  return options;
+  return { options, blame };
 }
 
 /** Follows the first choice from `name` down to the dependency that nothing satisfies. */
-function unsatisfied(universe: Universe, name: string, options: (clause: Clause) => Candidate[]): ImageError {
+function unsatisfied(universe: Universe, name: string, { blame }: Installable): ImageError {
   let demand = request(name);
-  const seen = new Set<Candidate>();
   for (;;) {
-    const next = demand.clause.terms
-      .flatMap((term) => universe.options(term))
-      .find((option) => !seen.has(option));
-    if (next === undefined) break;
-    seen.add(next);
-    const clause = next.depends.find((dependency) => options(dependency).length === 0);
-    if (clause === undefined) break;
-    demand = { clause, chain: [...demand.chain, next] };
+    const [first] = demand.clause.terms.flatMap((term) => universe.options(term));
+    if (first === undefined) break;
+    // Everything that could have met a blamed clause fell earlier, so this comes to an end.
+    demand = { clause: blame.get(first)!, chain: [...demand.chain, first] };
   }
   return new ImageError(
     "lock/unsatisfiable",
@@ -270,9 +273,10 @@ export function resolve(
   });
   if (!group.dependencies) return named.sort(byName);
 
-  const options = strikeOut(universe, group.packages);
+  const installable = strikeOut(universe, group.packages);
+  const { options } = installable;
   for (const name of group.packages) {
-    if (options(request(name).clause).length === 0) throw unsatisfied(universe, name, options);
+    if (options(request(name).clause).length === 0) throw unsatisfied(universe, name, installable);
   }
 
   const chosen: Candidate[] = [];
