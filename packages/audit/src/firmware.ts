@@ -1,4 +1,7 @@
 /** What is known of a firmware image. */
+import { hash } from "node:crypto";
+import { MeasureError } from "@caisson/measure";
+import { parseTdxMetadata } from "@caisson/measure/tdvf";
 
 export interface FirmwareModule {
   /** Lower-case GUID of the FFS file. */
@@ -19,4 +22,22 @@ export interface FirmwareFacts {
   sections: { type: string; size: number; measured: boolean }[];
   /** Modules in its volumes; undefined when they could not be listed. */
   modules?: FirmwareModule[];
+}
+
+/** Facts of a firmware file. Throws MeasureError for metadata that is there but malformed. */
+export function readFirmware(bytes: Uint8Array): FirmwareFacts {
+  return { size: bytes.length, sha256: hash("sha256", bytes, "hex"), sections: sections(bytes) };
+}
+
+function sections(bytes: Uint8Array): FirmwareFacts["sections"] {
+  try {
+    return parseTdxMetadata(bytes).sections.map(({ type, memorySize, extend }) => ({
+      type,
+      size: memorySize,
+      measured: extend,
+    }));
+  } catch (error) {
+    if (error instanceof MeasureError && error.code === "firmware/no-metadata") return [];
+    throw error;
+  }
 }

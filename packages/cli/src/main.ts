@@ -6,6 +6,7 @@ import { Command } from "commander";
 import { exitCode, renderError, UsageError } from "./failure.ts";
 
 const commands: Record<string, [summary: string, load: () => Promise<{ command: Command }>]> = {
+  audit: ["check an image, a running guest or evidence, control by control", () => import("./commands/audit.ts")],
   bench: ["run the benchmarks and print ratios", () => import("./commands/bench.ts")],
   build: ["make the image of a spec from what its lock names", () => import("./commands/build.ts")],
   check: ["types, lint and format", () => import("./commands/check.ts")],

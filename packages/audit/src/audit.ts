@@ -1,0 +1,110 @@
+/** The audit: every control, judged in every place that is known, and what follows for the subject as a whole. */
+import type { Acceptance } from "./baseline.ts";
+import { catalogue } from "./catalogue/index.ts";
+import {
+  type CheckKind,
+  type Control,
+  checkKinds,
+  type Decision,
+  decisions,
+  type Facts,
+  judge,
+  type Outcome,
+} from "./control.ts";
+
+/** `deviation`: the development flavour may fail it. `accepted`: the baseline accepts it for now. */
+export type Status = Outcome | "deviation" | "accepted";
+
+export interface Result {
+  kind: CheckKind;
+  status: Status;
+  /** What did not hold, why nothing was judged, or why a failure is accepted. */
+  details: readonly string[];
+}
+
+export interface Row {
+  control: Control;
+  /** One for each kind of facts that were given. */
+  results: readonly Result[];
+}
+
+export interface Score {
+  decision: Decision;
+  title: string;
+  passed: number;
+  failed: number;
+  excused: number;
+}
+
+export interface Audit {
+  kinds: readonly CheckKind[];
+  rows: readonly Row[];
+  scores: readonly Score[];
+  /** Ids of required controls that failed somewhere. */
+  failedRequired: readonly string[];
+  /** Remarks on the baseline: entries that excuse nothing. */
+  remarks: readonly string[];
+}
+
+/** Whether the subject is (or says that it is) a development one: then declared deviations are no failures. */
+function isDevelopment(facts: Partial<Facts>): boolean {
+  const { static: image, live, remote } = facts;
+  return (
+    image?.flavour === "development" || live?.flavour === "development" || remote?.platform === "emulated"
+  );
+}
+
+/** Judges every control on what is known. `now` decides which acceptances have expired. Pure. */
+export function audit(facts: Partial<Facts>, acceptances: readonly Acceptance[], now: Date): Audit {
+  const kinds = checkKinds.filter((kind) => facts[kind] !== undefined);
+  const development = isDevelopment(facts);
+  const used = new Set<Acceptance>();
+
+  const result = (control: Control, kind: CheckKind): Result => {
+    const { outcome, details } = judge(control, kind, facts[kind] as never);
+    if (outcome !== "fail") return { kind, status: outcome, details };
+    if (development && control.development !== undefined) {
+      return { kind, status: "deviation", details: [`development: ${control.development}`, ...details] };
+    }
+    const acceptance = acceptances.find((one) => one.control === control.id && (one.kind ?? kind) === kind);
+    if (acceptance === undefined) return { kind, status: "fail", details };
+    used.add(acceptance);
+    const until = `accepted until ${acceptance.expires}: ${acceptance.reason}`;
+    return now < new Date(`${acceptance.expires}T23:59:59Z`)
+      ? { kind, status: "accepted", details: [until, ...details] }
+      : { kind, status: "fail", details: [`was ${until}`, ...details] };
+  };
+
+  const rows = catalogue.map((control) => ({ control, results: kinds.map((kind) => result(control, kind)) }));
+  return {
+    kinds,
+    rows,
+    scores: scores(rows),
+    failedRequired: rows
+      .filter(
+        ({ control, results }) =>
+          control.severity === "required" && results.some(({ status }) => status === "fail"),
+      )
+      .map(({ control }) => control.id),
+    remarks: acceptances
+      .filter((one) => !used.has(one))
+      .map(({ control }) => `the baseline accepts ${control}, which does not fail here`),
+  };
+}
+
+/** How many checks of each decision's controls passed, failed, or failed with an excuse. */
+function scores(rows: readonly Row[]): Score[] {
+  return (Object.keys(decisions) as Decision[]).map((decision) => {
+    const statuses = rows
+      .filter(({ control }) => control.decision === decision)
+      .flatMap(({ results }) => results.map(({ status }) => status));
+    const count = (...wanted: Status[]) => statuses.filter((status) => wanted.includes(status)).length;
+    return {
+      decision,
+      title: decisions[decision],
+      passed: count("pass"),
+      failed: count("fail"),
+      excused: count("deviation", "accepted"),
+    };
+  });
+}

@@ -1,0 +1,205 @@
+/** Collects facts: from an image directory, from a running guest, from evidence. All reading happens here. */
+import { createHash, hash } from "node:crypto";
+import { createReadStream, existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { pipeline } from "node:stream/promises";
+import { runtimeConfig } from "@caisson/guest/sandbox";
+import { bundleGuest } from "@caisson/image/bundle";
+import type { Artefact, Manifest } from "@caisson/image/manifest";
+import { parseGuestConfig } from "@caisson/protocol/guest-config";
+import { readErofsImage } from "./erofs-image.ts";
+import { AuditError } from "./errors.ts";
+import { commandLineTokens } from "./expect.ts";
+import type { ImageFacts, RemoteFacts, RuntimeFacts } from "./facts.ts";
+import { readFirmware } from "./firmware.ts";
+import { readKernelImage } from "./kernel-image.ts";
+import { type LiveReport, parseLiveReport } from "./live.ts";
+
+/** What PID 1 may share with an application at most (packages/guest/src/stages/app.ts). */
+const shares = [
+  { source: "/run/caisson/app.sock", destination: "/run/caisson.sock", writable: true },
+  { source: "/run/caisson/app-key", destination: "/run/secrets/caisson-key" },
+  { source: "/run/resolv.conf", destination: "/etc/resolv.conf" },
+];
+
+/**
+ * Facts of an image directory. Throws AuditError `image/missing`, `image/manifest`, `image/kernel`, `image/rootfs`,
+ * `image/guest`.
+ */
+export async function collectImage(directory: string): Promise<ImageFacts> {
+  const manifest = readManifest(directory);
+  const load = (artefact: Artefact): Buffer => {
+    const path = join(directory, artefact.file);
+    if (!existsSync(path)) {
+      throw new AuditError("image/missing", `${path} is missing: the manifest names it`, {
+        fix: "caisson build",
+      });
+    }
+    return readFileSync(path);
+  };
+
+  const root = readErofsImage(load(manifest.rootfs));
+  const guestJson = root.read("/etc/caisson/guest.json");
+  if (guestJson === undefined)
+    throw new AuditError("image/guest", "the root holds no /etc/caisson/guest.json");
+  const guest = parsed(guestJson.toString("utf8"), parseGuestConfig);
+  const { tdx, emulated } = manifest.firmware;
+  const firmware = manifest.flavour === "production" ? tdx : emulated.code;
+
+  return {
+    kind: "image",
+    flavour: manifest.flavour,
+    commandLine: commandLineTokens(manifest.commandLine),
+    kernel: readKernelImage(load(manifest.kernel)),
+    files: root.files,
+    root: root.root,
+    guest,
+    runtime: runtimeConfig(guest.app, "/app/rootfs", shares) as RuntimeFacts,
+    firmware: readFirmware(load(firmware)),
+    build: {
+      changed: await changedArtefacts(directory, manifest),
+      lock: manifest.lock,
+      sourceDate: manifest.sourceDate,
+      unaccounted: unaccounted(root.files, load(manifest.sbom)),
+      bundleIsSource:
+        hash("sha256", (await bundleGuest()).code, "hex") ===
+        root.files.get("/usr/lib/caisson/init.mjs")?.sha256,
+    },
+  };
+}
+
+function readManifest(directory: string): Manifest {
+  const path = join(directory, "manifest.json");
+  if (!existsSync(path)) {
+    throw new AuditError("image/missing", `${directory} holds no manifest.json: it is no image`, {
+      fix: "caisson build SPEC, then audit what it wrote (out/<name>-<flavour>)",
+    });
+  }
+  return parsed(readFileSync(path, "utf8"), (value) => {
+    const manifest = value as Manifest;
+    if (manifest?.schema !== "caisson/manifest/v1") throw new Error("it is no caisson/manifest/v1");
+    const artefacts = [
+      manifest.kernel,
+      manifest.rootfs,
+      manifest.sbom,
+      manifest.firmware?.tdx,
+      manifest.firmware?.emulated?.code,
+    ];
+    for (const artefact of artefacts) {
+      if (
+        typeof artefact?.file !== "string" ||
+        artefact.file.includes("..") ||
+        artefact.file.startsWith("/")
+      ) {
+        throw new Error("an artefact has no file name inside the directory");
+      }
+    }
+    if (typeof manifest.commandLine !== "string") throw new Error("it has no command line");
+    if (manifest.flavour !== "production" && manifest.flavour !== "development")
+      throw new Error("it has no flavour");
+    return manifest;
+  });
+}
+
+function parsed<T>(text: string, check: (value: unknown) => T): T {
+  try {
+    return check(JSON.parse(text));
+  } catch (error) {
+    throw new AuditError(
+      "image/manifest",
+      `this description of an image is malformed: ${(error as Error).message}`,
+    );
+  }
+}
+
+async function changedArtefacts(
+  directory: string,
+  { kernel, rootfs, firmware, sbom }: Manifest,
+): Promise<string[]> {
+  const changed: string[] = [];
+  for (const { file, sha256 } of [
+    kernel,
+    rootfs,
+    firmware.tdx,
+    firmware.emulated.code,
+    firmware.emulated.variables,
+    sbom,
+  ]) {
+    const path = join(directory, file);
+    const sum = createHash("sha256");
+    if (existsSync(path)) await pipeline(createReadStream(path), sum);
+    if (!existsSync(path) || sum.digest("hex") !== sha256) changed.push(file);
+  }
+  return changed;
+}
+
+interface Component {
+  type?: string;
+  name?: string;
+  hashes?: { alg: string; content: string }[];
+  components?: Component[];
+}
+
+/** Files of the root that the bill of materials (CycloneDX) does not name with their hash. */
+function unaccounted(files: ImageFacts["files"], document: Buffer): string[] {
+  const named = new Set<string>();
+  const collect = (components: readonly Component[]): void => {
+    for (const { type, name, hashes, components: inner } of components) {
+      const sha256 = hashes?.find(({ alg }) => alg === "SHA-256")?.content;
+      if (type === "file") named.add(`${name} ${sha256}`);
+      collect(inner ?? []);
+    }
+  };
+  parsed(document.toString("utf8"), (value) => collect((value as { components: Component[] }).components));
+  return [...files]
+    .filter(([path, { kind, sha256 }]) => kind === "file" && !named.has(`${path} ${sha256}`))
+    .map(([path]) => path);
+}
+
+const reportLimit = 4 * 1024 * 1024;
+
+/** A live report from a URL or a file. Throws AuditError `live/schema`, or what fetching throws. */
+export async function collectLive(source: string): Promise<LiveReport> {
+  const text = /^https?:\/\//.test(source) ? await download(source) : readFileSync(source, "utf8");
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    throw new AuditError("live/schema", `${source} did not give JSON`);
+  }
+  return parseLiveReport(value);
+}
+
+async function download(url: string): Promise<string> {
+  const response = await fetch(url, { redirect: "error", signal: AbortSignal.timeout(30_000) }).catch(
+    (error: Error) => {
+      throw new AuditError("live/schema", `${url} cannot be reached: ${error.message}`);
+    },
+  );
+  if (!response.ok) throw new AuditError("live/schema", `${url} answered with status ${response.status}`);
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of response.body ?? []) {
+    size += chunk.length;
+    if (size > reportLimit) throw new AuditError("live/schema", `${url} sent more than ${reportLimit} bytes`);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString("utf8");
+}
+
+/** Facts of a report that the verifier wrote (`caisson verify --json`). Throws AuditError `evidence/report`. */
+export function readReport(value: unknown, platform?: "tdx" | "emulated"): RemoteFacts {
+  const report = value as RemoteFacts["report"];
+  const fine =
+    report?.version === "caisson/report/v1" &&
+    Array.isArray(report.checks) &&
+    report.checks.every(
+      ({ id, outcome }) => typeof id === "string" && ["pass", "fail", "not-checked"].includes(outcome),
+    );
+  if (!fine) {
+    throw new AuditError("evidence/report", "this is no verification report", {
+      fix: "caisson verify EVIDENCE … --json",
+    });
+  }
+  return { kind: "remote", ...(platform === undefined ? {} : { platform }), report };
+}

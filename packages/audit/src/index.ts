@@ -1,0 +1,13 @@
+/** The decisions as code: is this image, this running guest, this evidence really built that way? */
+export { type Audit, audit, type Result, type Row, type Score, type Status } from "./audit.ts";
+export { type Acceptance, parseBaseline } from "./baseline.ts";
+export { catalogue, controlOf } from "./catalogue/index.ts";
+export { collectImage, collectLive, readReport } from "./collect.ts";
+export { type CheckKind, type Control, checkKinds, type Facts, judge } from "./control.ts";
+export { AuditError, type AuditErrorCode } from "./errors.ts";
+export type { ImageFacts, LiveFacts, RemoteFacts } from "./facts.ts";
+export { graph } from "./graph.ts";
+export { parseLiveReport } from "./live.ts";
+export { page } from "./page.ts";
+export { sarif } from "./sarif.ts";
+export { explain, list, table } from "./table.ts";

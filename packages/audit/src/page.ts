@@ -1,0 +1,74 @@
+/** The audit as one HTML page that needs nothing else: no script, no font, no address. */
+import type { Audit, Result, Row, Status } from "./audit.ts";
+import { decisions, groups, sources } from "./control.ts";
+
+/** Text as HTML text or attribute value. */
+export function escapeHtml(text: string): string {
+  const entities: Record<string, string> = {
+    "&": "&amp;",
+    "<": "&lt;",
+    ">": "&gt;",
+    '"': "&quot;",
+    "'": "&#39;",
+  };
+  return text.replace(/[&<>"']/g, (character) => entities[character]!);
+}
+
+const labels: Record<Status, string> = {
+  pass: "pass",
+  fail: "fail",
+  deviation: "development",
+  accepted: "accepted",
+  "not-applicable": "–",
+};
+
+const style = `
+:root { color-scheme: light dark; --pass: #1a7f37; --fail: #cf222e; --excused: #9a6700; --line: #8886; }
+body { font: 15px/1.45 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
+table { border-collapse: collapse; width: 100%; }
+th, td { text-align: left; vertical-align: top; padding: .3rem .6rem; border-bottom: 1px solid var(--line); }
+td.id { font-family: ui-monospace, monospace; white-space: nowrap; }
+.pass { color: var(--pass); } .fail { color: var(--fail); font-weight: 600; } .deviation, .accepted { color: var(--excused); }
+.why { opacity: .75; } details > summary { cursor: pointer; } ul { margin: .2rem 0; padding-left: 1.2rem; }
+`;
+
+function cell({ status, details }: Result): string {
+  const label = `<span class="${status}">${labels[status]}</span>`;
+  if (details.length === 0 || status === "pass") return `<td>${label}</td>`;
+  const items = details.map((detail) => `<li>${escapeHtml(detail)}</li>`).join("");
+  const open = status === "fail" ? " open" : "";
+  return `<td><details${open}><summary>${label}</summary><ul>${items}</ul></details></td>`;
+}
+
+function row({ control, results }: Row): string {
+  const recommended = control.severity === "recommended" ? " (recommended)" : "";
+  const text = `${escapeHtml(control.title)}${recommended}<br><span class="why">${escapeHtml(control.why)}</span>`;
+  const source = escapeHtml(sources[control.source]);
+  return `<tr><td class="id" title="${source}">${control.id}</td><td>${text}</td><td>${control.decision}</td>${results.map(cell).join("")}</tr>`;
+}
+
+/** A whole document. `title` is shown as it is, escaped. */
+export function page(audit: Audit, title: string): string {
+  const head = `<tr><th>Id</th><th>Control</th><th>Decision</th>${audit.kinds.map((kind) => `<th>${kind}</th>`).join("")}</tr>`;
+  const sections = groups.map((group) => {
+    const rows = audit.rows.filter(({ control }) => control.group === group);
+    return `<h2>${escapeHtml(group)}</h2><table>${head}${rows.map(row).join("")}</table>`;
+  });
+  const scores = audit.scores.map(
+    ({ decision, passed, failed, excused }) =>
+      `<tr><td>${decision}</td><td>${escapeHtml(decisions[decision])}</td><td class="pass">${passed}</td><td class="fail">${failed}</td><td class="accepted">${excused}</td></tr>`,
+  );
+  const verdict =
+    audit.failedRequired.length === 0
+      ? `<p class="pass">Every required control holds.</p>`
+      : `<p class="fail">Required controls that do not hold: ${audit.failedRequired.join(", ")}</p>`;
+  return [
+    `<!doctype html><html lang="en"><head><meta charset="utf-8"><title>${escapeHtml(title)}</title>`,
+    `<meta http-equiv="content-security-policy" content="default-src 'none'; style-src 'unsafe-inline'">`,
+    `<meta name="viewport" content="width=device-width"><style>${style}</style></head><body>`,
+    `<h1>${escapeHtml(title)}</h1>${verdict}`,
+    `<table><tr><th>Decision</th><th></th><th>Passed</th><th>Failed</th><th>Excused</th></tr>${scores.join("")}</table>`,
+    ...sections,
+    "</body></html>\n",
+  ].join("\n");
+}

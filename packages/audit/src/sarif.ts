@@ -1,0 +1,60 @@
+/** The audit as SARIF 2.1.0 (OASIS), for tools that collect findings. */
+import type { Audit, Result, Row } from "./audit.ts";
+import { sources } from "./control.ts";
+
+const schema = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
+
+/** A plain object, ready for JSON. `subjects` says for each kind what was audited (a path or an address). */
+export function sarif(audit: Audit, subjects: Partial<Record<Result["kind"], string>>): object {
+  const rows = audit.rows.map((row, ruleIndex) => ({ row, ruleIndex }));
+  return {
+    $schema: schema,
+    version: "2.1.0",
+    runs: [
+      {
+        tool: {
+          driver: {
+            name: "caisson audit",
+            rules: audit.rows.map(({ control }) => ({
+              id: control.id,
+              name: control.title,
+              shortDescription: { text: control.title },
+              fullDescription: { text: control.why },
+              help: { text: `${control.why} Source: ${sources[control.source]}.` },
+              defaultConfiguration: { level: level(control.severity) },
+              properties: { group: control.group, decision: control.decision },
+            })),
+          },
+        },
+        results: rows.flatMap(({ row, ruleIndex }) =>
+          row.results
+            .filter(({ status }) => status === "fail" || status === "deviation" || status === "accepted")
+            .map((result) => finding(row, ruleIndex, result, subjects[result.kind])),
+        ),
+      },
+    ],
+  };
+}
+
+const level = (severity: Row["control"]["severity"]) => (severity === "required" ? "error" : "warning");
+
+function finding(
+  { control }: Row,
+  ruleIndex: number,
+  { kind, status, details }: Result,
+  subject: string | undefined,
+): object {
+  const uri = subject === undefined ? kind : encodeURI(subject);
+  return {
+    ruleId: control.id,
+    ruleIndex,
+    level: level(control.severity),
+    kind: "fail",
+    message: { text: `${control.title} (${kind}): ${details.join("; ")}` },
+    locations: [{ physicalLocation: { artifactLocation: { uri } } }],
+    partialFingerprints: { control: `${control.id}/${kind}` },
+    ...(status !== "fail" && {
+      suppressions: [{ kind: "external", status: "accepted", justification: details[0] }],
+    }),
+  };
+}

@@ -1,0 +1,79 @@
+/** The audit and its controls as text for a terminal. */
+import type { Audit, Status } from "./audit.ts";
+import {
+  type CheckKind,
+  type Control,
+  checkKinds,
+  decisions,
+  groups,
+  sources,
+  type Test,
+} from "./control.ts";
+
+const marks: Record<Status, string> = {
+  pass: "ok",
+  fail: "FAIL",
+  deviation: "dev",
+  accepted: "accepted",
+  "not-applicable": "-",
+};
+const width = Math.max(...Object.values(marks).map((mark) => mark.length));
+
+/** The table by group. With `all` every reason is shown, otherwise those of failures and excuses. */
+export function table(audit: Audit, all = false): string {
+  const lines: string[] = [];
+  const head = audit.kinds.map((kind) => kind.padEnd(width)).join(" ");
+  for (const group of groups) {
+    lines.push("", `${group.toUpperCase().padEnd(8)}`.trimEnd());
+    lines.push(`  id    ${head}  control`);
+    for (const { control, results } of audit.rows) {
+      if (control.group !== group) continue;
+      const cells = results.map(({ status }) => marks[status].padEnd(width)).join(" ");
+      const note = control.severity === "recommended" ? " (recommended)" : "";
+      lines.push(`  ${control.id.padEnd(4)}  ${cells}  ${control.title}${note}`);
+      for (const { kind, status, details } of results) {
+        const shown = all
+          ? status !== "pass"
+          : status === "fail" || status === "deviation" || status === "accepted";
+        if (shown) for (const detail of details) lines.push(`        ${kind}: ${detail}`);
+      }
+    }
+  }
+  lines.push("", "SCORE BY DECISION", "  passed failed excused");
+  for (const { decision, title, passed, failed, excused } of audit.scores) {
+    lines.push(
+      `  ${String(passed).padStart(6)} ${String(failed).padStart(6)} ${String(excused).padStart(7)}  ${decision}: ${title}`,
+    );
+  }
+  for (const remark of audit.remarks) lines.push("", remark);
+  return `${lines.join("\n").trimStart()}\n`;
+}
+
+/** One control, whole: what is expected where, and what would break it. */
+export function explain(control: Control): string {
+  const lines = [
+    `${control.id}  ${control.title}`,
+    `  ${control.why}`,
+    "",
+    `  group      ${control.group}`,
+    `  decision   ${control.decision}: ${decisions[control.decision]}`,
+    `  severity   ${control.severity}`,
+    `  source     ${sources[control.source]}`,
+  ];
+  if (control.development !== undefined)
+    lines.push(`  deviation  the development flavour may fail it: ${control.development}`);
+  for (const path of control.tests ?? []) lines.push(`  test       ${path}`);
+  for (const kind of checkKinds) {
+    const check = control[kind] as readonly Test<never>[] | string;
+    if (typeof check === "string") lines.push(`  ${label(kind)}none: ${check}`);
+    else for (const { expects } of check) lines.push(`  ${label(kind)}${expects}`);
+  }
+  return `${lines.join("\n")}\n`;
+}
+
+const label = (kind: CheckKind): string => kind.padEnd(11);
+
+/** Ids and titles, by group. */
+export function list(controls: readonly Control[]): string {
+  return controls.map(({ id, group, title }) => `${id.padEnd(4)}  ${group.padEnd(22)}  ${title}\n`).join("");
+}

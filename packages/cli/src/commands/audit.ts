@@ -1,0 +1,163 @@
+/** `caisson audit`: is this image, this running guest, this evidence really built that way, control by control? */
+import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import {
+  type Audit,
+  AuditError,
+  audit,
+  catalogue,
+  collectImage,
+  collectLive,
+  controlOf,
+  explain,
+  type Facts,
+  graph,
+  list,
+  page,
+  parseBaseline,
+  readReport,
+  sarif,
+  table,
+} from "@caisson/audit";
+import { Command } from "commander";
+import { parse as parseYaml } from "yaml";
+import { UsageError } from "../failure.ts";
+
+interface Options {
+  live?: string;
+  baseline?: string;
+  json?: boolean;
+  sarif?: string;
+  html?: string;
+  explain?: string;
+  list?: boolean;
+  graph?: boolean;
+  all?: boolean;
+}
+
+/** A directory is an image; a JSON file is what the verifier reported. */
+async function collect(paths: readonly string[], options: Options) {
+  const facts: Partial<Facts> = {};
+  const subjects: Partial<Record<keyof Facts, string>> = {};
+  const take = <K extends keyof Facts>(kind: K, subject: string, value: Facts[K]): void => {
+    if (facts[kind] !== undefined)
+      throw new UsageError(
+        `two subjects of one kind: ${subjects[kind]} and ${subject}`,
+        "give one image, one guest, one report",
+      );
+    facts[kind] = value;
+    subjects[kind] = subject;
+  };
+  for (const path of paths) {
+    if (!existsSync(path)) throw new AuditError("audit/subject", `${path} does not exist`);
+    if (statSync(path).isDirectory()) take("static", path, await collectImage(path));
+    else take("remote", path, readEvidence(path));
+  }
+  if (options.live !== undefined) take("live", options.live, await collectLive(options.live));
+  return { facts, subjects };
+}
+
+/** A verification report, alone or beside the name of its platform: `{ platform, report }`. */
+function readEvidence(path: string): Facts["remote"] {
+  let value: { platform?: unknown; report?: unknown };
+  try {
+    value = JSON.parse(readFileSync(path, "utf8"));
+  } catch (error) {
+    throw new AuditError("evidence/report", `${path} is no JSON: ${(error as Error).message}`);
+  }
+  const platform = value?.platform === "tdx" || value?.platform === "emulated" ? value.platform : undefined;
+  return readReport(value?.report ?? value, platform);
+}
+
+function readBaseline(path: string | undefined) {
+  if (path === undefined) return [];
+  let value: unknown;
+  try {
+    value = parseYaml(readFileSync(path, "utf8"));
+  } catch (error) {
+    throw new AuditError("baseline/schema", `${path} is neither YAML nor JSON: ${(error as Error).message}`);
+  }
+  return parseBaseline(value);
+}
+
+/** The result as one document. */
+function jsonDocument(result: Audit): object {
+  return {
+    version: "caisson/audit/v1",
+    kinds: result.kinds,
+    failedRequired: result.failedRequired,
+    scores: result.scores,
+    remarks: result.remarks,
+    controls: result.rows.map(({ control: { id, group, decision, severity, title }, results }) => ({
+      id,
+      group,
+      decision,
+      severity,
+      title,
+      results,
+    })),
+  };
+}
+
+export const command = new Command("caisson audit")
+  .argument("[subjects...]", "an image directory, and/or a report of caisson verify --json")
+  .option("--live <source>", "the report of a running guest: a URL or a file")
+  .option("--baseline <file>", "accepted failures, each with reason and expiry (YAML or JSON)")
+  .option("--json", "one JSON document")
+  .option("--sarif <file>", "write the findings as SARIF 2.1.0")
+  .option("--html <file>", "write one self-contained page")
+  .option("--explain <id>", "everything about one control")
+  .option("--list", "every control")
+  .option("--graph", "draw the running guest: processes, powers, what can be written and reached")
+  .option("--all", "show every reason, not those of failures alone")
+  .action(async (paths: string[], options: Options) => {
+    const print = (text: string) => process.stdout.write(text);
+    if (options.explain !== undefined) {
+      const control = controlOf(options.explain);
+      if (control === undefined) {
+        throw new AuditError("audit/unknown-control", `there is no control '${options.explain}'`, {
+          kind: "usage",
+          fix: "caisson audit --list",
+        });
+      }
+      print(explain(control));
+      return;
+    }
+    if (options.list === true) {
+      print(list(catalogue));
+      return;
+    }
+    const acceptances = readBaseline(options.baseline);
+    const { facts, subjects } = await collect(paths, options);
+    if (Object.keys(facts).length === 0) {
+      throw new UsageError(
+        "there is nothing to audit",
+        "name an image directory, --live SOURCE, or a verification report",
+      );
+    }
+    if (options.graph === true) {
+      if (facts.live === undefined)
+        throw new UsageError("--graph draws a running guest", "add --live SOURCE");
+      print(graph(facts.live));
+      return;
+    }
+    const result = audit(facts, acceptances, new Date());
+    if (options.sarif !== undefined)
+      writeFileSync(options.sarif, `${JSON.stringify(sarif(result, subjects), null, 2)}\n`);
+    if (options.html !== undefined)
+      writeFileSync(options.html, page(result, `Audit of ${Object.values(subjects).join(", ")}`));
+    print(
+      options.json === true
+        ? `${JSON.stringify(jsonDocument(result), null, 2)}\n`
+        : table(result, options.all),
+    );
+    if (result.failedRequired.length > 0) {
+      throw new AuditError(
+        "audit/failed",
+        `${result.failedRequired.length} required controls do not hold: ${result.failedRequired.join(", ")}`,
+        {
+          kind: "rejected",
+          fix: "caisson audit --explain ID",
+        },
+      );
+    }
+  });
