@@ -244,9 +244,14 @@ async function readLayer(
   }
   const name = `the layer ${descriptor.digest}`;
   let bytes = 0;
+  let isWhole = false;
+  async function* blob() {
+    yield* verified(descriptor, open);
+    isWhole = true;
+  }
   async function* tar() {
     const hash = createHash("sha256");
-    for await (const chunk of decompress(verified(descriptor, open), compression!, budget, name)) {
+    for await (const chunk of decompress(blob(), compression!, budget, name)) {
       bytes += chunk.length;
       hash.update(chunk);
       yield chunk;
@@ -257,7 +262,9 @@ async function readLayer(
       });
     }
   }
-  return { entries: await Array.fromAsync(readTar(tar(), name)), bytes };
+  const entries = await Array.fromAsync(readTar(tar(), name));
+  if (!isWhole) throw new ImageError("oci/digest", `${name} goes on after the end of its compressed stream`);
+  return { entries, bytes };
 }
 
 function parentOf(path: string): { parent: string; name: string } {

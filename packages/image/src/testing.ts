@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto";
 import { xz } from "@napi-rs/lzma";
 import { createCleartextMessage, generateKey, type PrivateKey, sign } from "openpgp";
+import type { Descriptor } from "./oci.ts";
 
 const arHeader = (name: string, size: number) =>
   Buffer.from(`${name.padEnd(16)}0           0     0     100644  ${String(size).padEnd(10)}\`\n`, "latin1");
@@ -130,4 +131,53 @@ export async function makeSuite(
     [`dists/${suite.name}/main/binary-amd64/by-hash/SHA256/${sha256(index)}`, index],
     ...suite.packages.map((one): [string, Uint8Array] => [pathOf(one), debOf(one)]),
   ]);
+}
+
+export interface TestImage {
+  /** Of the manifest. */
+  descriptor: Descriptor;
+  /** Of manifest, configuration and layers. */
+  descriptors: Descriptor[];
+  blobs: Map<string, Uint8Array>;
+}
+
+/** An OCI image of these layer archives; what is wrong with it is said in `changes`. */
+export function makeImage(
+  archives: readonly Uint8Array[],
+  changes: {
+    architecture?: string;
+    config?: object;
+    layerType?: string;
+    compress?: (bytes: Uint8Array) => Uint8Array;
+    diffIds?: string[];
+    /** In place of the manifest. */
+    document?: Uint8Array;
+    mediaType?: string;
+  } = {},
+): TestImage {
+  const blobs = new Map<string, Uint8Array>();
+  const add = (mediaType: string, bytes: Uint8Array): Descriptor => {
+    const digest = `sha256:${sha256(bytes)}`;
+    blobs.set(digest, bytes);
+    return { mediaType, digest, size: bytes.length };
+  };
+  const layerType = changes.layerType ?? "application/vnd.oci.image.layer.v1.tar";
+  const layers = archives.map((archive) => add(layerType, changes.compress?.(archive) ?? archive));
+  const config = add(
+    "application/vnd.oci.image.config.v1+json",
+    Buffer.from(
+      JSON.stringify({
+        os: "linux",
+        architecture: changes.architecture ?? "amd64",
+        config: changes.config ?? {},
+        rootfs: {
+          type: "layers",
+          diff_ids: changes.diffIds ?? archives.map((archive) => `sha256:${sha256(archive)}`),
+        },
+      }),
+    ),
+  );
+  const document = changes.document ?? Buffer.from(JSON.stringify({ schemaVersion: 2, config, layers }));
+  const descriptor = add(changes.mediaType ?? "application/vnd.oci.image.manifest.v1+json", document);
+  return { descriptor, descriptors: [descriptor, config, ...layers], blobs };
 }
