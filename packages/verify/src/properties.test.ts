@@ -26,7 +26,7 @@ function refusesOrReads(read: () => unknown): void {
   try {
     read();
   } catch (error) {
-    ok(error instanceof VerifyError, `${error}`);
+    ok(error instanceof VerifyError, String(error));
   }
 }
 
