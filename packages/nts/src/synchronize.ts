@@ -40,15 +40,19 @@ export interface SynchronizeOptions {
  * the record cannot be named.
  */
 const settleMs = 50;
-/** Without agreement a source is asked again; four answers (RFC 5905's burst has eight) tell what it has to say. */
-const mostAnswers = 4;
 const firstRetryMs = 200;
 const longestRetryMs = 2000;
+/**
+ * How often all are measured again when they agree, but too vaguely: on a slow machine, the first replies wait while
+ * the processor does the other sources' handshakes, and that waiting counts as round trip.
+ */
+const refinements = 4;
 /** How wrong the local oscillator may be, as a part of the time that has passed (RFC 5905: 15; chrony: 100). */
 const driftPpm = 500;
 
 /**
- * Asks every source in parallel, and again with growing pauses while there is no agreement, until `limits.timeoutMs`.
+ * Asks every source in parallel. A source that fails is asked again, with growing pauses, until `limits.timeoutMs`;
+ * when the operators agree but too vaguely, all are asked again, and each source's narrowest interval counts.
  * Never throws for what a server or the network does: the report says what each source did.
  */
 export async function synchronize(
@@ -78,39 +82,56 @@ export async function synchronize(
     return { agreement, at, elapsed: at - started, sources: reports };
   };
 
-  await new Promise<void>((resolve) => {
+  await new Promise<void>((resolve, reject) => {
     const limit = setTimeout(resolve, limits.timeoutMs);
     let settle: NodeJS.Timeout | undefined;
-    const everySource = reports.map(async (report) => {
-      let answers = 0;
-      for (let pause = firstRetryMs; !stop.signal.aborted; pause = Math.min(pause * 2, longestRetryMs)) {
-        report.attempts++;
-        try {
-          const measurement = await measure(report.source, associations, environment, floor, stop.signal);
-          // A busy machine or network widens an interval: the narrowest answer of a source is the one that counts.
-          if (measurement.rtt < (report.measurement?.rtt ?? Number.POSITIVE_INFINITY)) {
-            report.measurement = measurement;
-            report.chain = associations.get(report.source.name)!.chain;
-          }
-          delete report.error;
-          if (conclude().agreement.agreed) settle ??= setTimeout(resolve, settleMs);
-          if (settle !== undefined || ++answers === mostAnswers) return;
-        } catch (error) {
-          if (stop.signal.aborted) return;
-          if (!(error instanceof NtsError)) throw error;
-          report.error = error;
-        }
-        await delay(pause, stop.signal);
-      }
-    });
-    void Promise.allSettled(everySource).then(() => resolve());
+    let refining: Promise<void> | undefined;
     stop.signal.addEventListener("abort", () => {
       clearTimeout(limit);
       clearTimeout(settle);
     });
+
+    /** One attempt. A source's narrowest measurement is kept. */
+    const ask = async (report: SourceReport): Promise<void> => {
+      report.attempts++;
+      try {
+        const measurement = await measure(report.source, associations, environment, floor, stop.signal);
+        const kept = report.measurement;
+        if (kept === undefined || width(measurement) < width(kept)) report.measurement = measurement;
+        report.chain = associations.get(report.source.name)!.chain;
+        delete report.error;
+      } catch (error) {
+        if (!(error instanceof NtsError)) throw error;
+        if (report.measurement === undefined && !stop.signal.aborted) report.error = error;
+        return;
+      }
+      const { agreement } = conclude();
+      if (agreement.agreed) settle ??= setTimeout(resolve, settleMs);
+      else if (agreement.reason === "too-wide") refining ??= refine();
+    };
+    const untilMeasured = async (report: SourceReport): Promise<void> => {
+      for (let pause = firstRetryMs; !stop.signal.aborted; pause = Math.min(pause * 2, longestRetryMs)) {
+        await ask(report);
+        if (report.measurement !== undefined && report.measurement.rtt <= limits.maxRttMs) return;
+        await delay(pause, stop.signal);
+      }
+    };
+    const refine = async (): Promise<void> => {
+      for (let round = 0; round < refinements && !stop.signal.aborted; round++) {
+        await delay(firstRetryMs, stop.signal);
+        const { agreement } = conclude();
+        if (agreement.agreed || agreement.reason !== "too-wide") return;
+        await Promise.all(reports.filter(({ measurement }) => measurement !== undefined).map(ask));
+      }
+    };
+    Promise.all(reports.map(untilMeasured))
+      .then(() => refining)
+      .then(resolve, reject);
   }).finally(() => stop.abort());
   return conclude();
 }
+
+const width = ({ earliest, latest }: Measurement) => latest - earliest;
 
 /** The measurement brought to the instant `at`, wider by what the oscillator may have drifted since it was asked. */
 function sampleAt(report: SourceReport, at: number): Sample[] {
