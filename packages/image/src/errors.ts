@@ -81,6 +81,8 @@ export type ImageErrorCode =
   | "kernel/fragment"
   | "kernel/dropped"
   | "kernel/resolved"
+  // variable-store.ts
+  | "firmware/variables"
   // build.ts
   | "build/busy"
   | "build/disk"

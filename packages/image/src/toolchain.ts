@@ -200,9 +200,15 @@ export async function run(
   const child = start(toolchain, command, options);
   const tail: string[] = [];
   let complaint: string | undefined;
+  let unwritable: unknown;
   const listen = (stream: NodeJS.ReadableStream, each?: (line: string) => void) =>
     createInterface({ input: stream }).on("line", (line) => {
-      if (sink !== undefined) writeSync(sink, `${line}\n`);
+      try {
+        if (sink !== undefined) writeSync(sink, `${line}\n`);
+      } catch (error) {
+        unwritable ??= error; // a full disk; nothing that follows could be kept
+        child.kill("SIGKILL");
+      }
       if (tail.push(line) > lastLines) tail.shift();
       if (/\berror\b/i.test(line)) complaint ??= line;
       each?.(line);
@@ -224,6 +230,7 @@ export async function run(
     .finally(() => {
       if (sink !== undefined) closeSync(sink);
     });
+  if (unwritable !== undefined) throw unwritable;
   if (status === 0) return;
   const denied = tail.find((line) => /^(unshare|mount|chroot): /.test(line));
   if (denied !== undefined) {
