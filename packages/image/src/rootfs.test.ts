@@ -1,67 +1,17 @@
 import { deepEqual, equal, ok, rejects, throws } from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { after, test } from "node:test";
 import type { GuestConfig } from "@caisson/protocol/guest-config";
-import type { LockedPackage } from "./lock.ts";
 import { rootFiles } from "./recipe.ts";
-import { addApplication, assembleRoot, checkRoot, librariesOf, type RootInputs } from "./rootfs.ts";
-import { writeTar } from "./tar-writer.ts";
-import { makeDeb } from "./testing.ts";
-import { elfFile, type WantedElf } from "./testing-elf.ts";
+import { addApplication, assembleRoot, checkRoot, librariesOf } from "./rootfs.ts";
+import { crun, node, program, rootInputs, type Variation } from "./testing-root.ts";
 import { type DirectoryNode, directory, lookup, put, walk } from "./tree.ts";
 
 const place = mkdtempSync(`${tmpdir()}/caisson-rootfs-`);
 after(() => rmSync(place, { recursive: true }));
 
-const loader = "/lib64/ld-linux-x86-64.so.2";
-const program = (...needed: string[]): WantedElf => ({ interpreter: loader, needed });
-const node = program(
-  "libatomic.so.1",
-  "libdl.so.2",
-  "libm.so.6",
-  "libstdc++.so.6",
-  "libgcc_s.so.1",
-  "libpthread.so.0",
-  "libc.so.6",
-);
-const crun = program("libsystemd.so.0", "libseccomp.so.2", "libcap.so.2", "libyajl.so.2", "libc.so.6");
-
-interface Variation {
-  node?: WantedElf;
-  crun?: WantedElf;
-  /** Left out of its package. */
-  withoutFile?: string;
-  withoutPackage?: string;
-  /** Content by path, instead of the ELF file. */
-  instead?: Record<string, Buffer>;
-}
-
-/** Packages like Debian's, with an ELF file for each that the recipe names: libraries are links to a versioned file. */
-function inputs(variation: Variation = {}): RootInputs {
-  const packages = new Map<LockedPackage, string>();
-  for (const name of new Set(rootFiles.map((file) => file.package))) {
-    if (name === variation.withoutPackage) continue;
-    const files = rootFiles.filter((file) => file.package === name && file.path !== variation.withoutFile);
-    const tar = writeTar(
-      files.flatMap(({ path, source }) => {
-        const at = (source ?? path).slice(1);
-        const soname = at.slice(at.lastIndexOf("/") + 1);
-        const bytes = at.endsWith("/crun") ? elfFile(variation.crun ?? crun) : elfFile({ soname });
-        const content = variation.instead?.[path] ?? bytes;
-        return [
-          { path: `${at}.real`, mode: 0o755, content },
-          { path: at, mode: 0o777, content: { symlink: `${soname}.real` } },
-        ];
-      }),
-    );
-    const archive = `${place}/${name}.deb`;
-    writeFileSync(archive, makeDeb(Buffer.concat([...tar]), { data: "data.tar" }));
-    packages.set({ name, version: "1" } as LockedPackage, archive);
-  }
-  const addon = elfFile({ needed: ["libc.so.6"] });
-  return { packages, node: elfFile(variation.node ?? node), bundle: Buffer.from("//"), addon };
-}
+const inputs = (variation: Variation = {}) => rootInputs(place, variation);
 
 test("the root is what the recipe names, and nothing else", async () => {
   const { tree, origins } = await assembleRoot(inputs());
