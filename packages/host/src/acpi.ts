@@ -5,13 +5,25 @@
  * Idea: Edgeless Systems' Contrast. Registers: Intel 82G33 (MCH) and ICH9 datasheets; OvmfPkg PlatformPei.
  */
 import { createHash } from "node:crypto";
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
 import type { AcpiFiles } from "@caisson/measure";
-import { exited, start } from "./child.ts";
+import { end, exited, start } from "./child.ts";
 import { HostError } from "./errors.ts";
+import { type EmulatedParts, emulatedMachine, type Shape, type TdxParts, tdxMachine } from "./machine.ts";
 import { type Qemu, Qtest } from "./qtest.ts";
+import { startTpm } from "./swtpm.ts";
 
 /** fw_cfg items that a firmware may measure: ACPI's, and those that edk2 ≥ 202505 measures in a TD. */
 const wanted = [
@@ -40,20 +52,37 @@ export interface AcpiMachine {
   window: bigint;
 }
 
+/** What of the guest's CPU decides where OVMF puts its MMIO window: CPUID's vendor and physical address bits. */
+export interface GuestCpu {
+  vendor: "GenuineIntel" | "AuthenticAMD";
+  physicalBits: number;
+}
+
+/** `-cpu max` under TCG. */
+export const tcgCpu: GuestCpu = { vendor: "AuthenticAMD", physicalBits: 40 };
+
+/** QEMU keeps the last 12 GiB below 1 TiB free for HyperTransport on AMD CPUs (hw/i386/pc.c, AMD_HT_START). */
+const HYPERTRANSPORT = 0xfd00000000n;
+
 /**
- * Where OVMF starts its 64-bit MMIO window (OvmfPkg/Library/PlatformInitLib/MemDetect.c). `physicalBits` is the
- * guest's, where the host's real value is passed on (a TD; `-cpu host`): an eighth of the address space at its top, with
- * 46 bits at most. Without it (TCG) the window of 32 GiB begins at the first multiple of 32 GiB above RAM.
+ * Where OVMF starts its 64-bit MMIO window (OvmfPkg/Library/PlatformInitLib/MemDetect.c): an eighth of the address
+ * space at its top, below what QEMU reserves, where it believes the CPU's address bits; else 32 GiB above RAM.
+ * `memory` in bytes.
  */
-export function mmioWindow(memory: number, physicalBits?: number): bigint {
-  if (physicalBits !== undefined) {
+export function mmioWindow(memory: number, { vendor, physicalBits }: GuestCpu): bigint {
+  const believed =
+    physicalBits >= 41 || (vendor === "AuthenticAMD" ? physicalBits === 40 : [36, 39].includes(physicalBits));
+  if (believed) {
     const bits = BigInt(Math.min(physicalBits, 46));
-    return (1n << bits) - (1n << (bits - 3n));
+    const size = 1n << (bits - 3n);
+    const base = (1n << bits) - size;
+    const reserved = vendor === "AuthenticAMD" && base < 1n << 40n && base + size > HYPERTRANSPORT;
+    return reserved ? ((HYPERTRANSPORT - size) / size) * size : base;
   }
   const low = memory < 0xb0000000 ? memory : 0x80000000;
-  const top = 2 ** 32 + memory - low;
+  const top = BigInt(2 ** 32 + memory - low);
   const size = 32n << 30n;
-  return ((BigInt(top) + size - 1n) / size) * size;
+  return ((top + size - 1n) / size) * size;
 }
 
 /** Reads the measured fw_cfg files of a machine. Throws HostError when QEMU is missing, fails or ends. */
@@ -75,36 +104,124 @@ export async function readAcpiFiles(qemu: Qemu, machine: AcpiMachine): Promise<A
 }
 
 /**
- * The same, from `cache` where this machine was read before. The key is QEMU's version line and every argument, so that
- * a cached set is what this QEMU would give again.
+ * What `read` gives, from `cache` where it was read before. `machine` names the machine whatever its temporary paths
+ * are; with QEMU's version line it is the key, so that a cached set is what this QEMU would give again.
  */
-export async function cachedAcpiFiles(qemu: Qemu, machine: AcpiMachine, cache: string): Promise<AcpiFiles> {
+export async function cachedAcpiFiles(
+  qemu: Qemu,
+  machine: unknown,
+  cache: string,
+  read: () => Promise<AcpiFiles>,
+): Promise<AcpiFiles> {
   const version = await qemuVersionText(qemu);
   const key = createHash("sha256")
-    .update(JSON.stringify([version, machine.arguments, String(machine.window)]))
+    .update(JSON.stringify([version, machine]))
     .digest("hex");
   const path = join(cache, `${key}.json`);
-  let stored: Record<string, string> | undefined;
-  try {
-    stored = JSON.parse(readFileSync(path, "utf8")) as Record<string, string>;
-  } catch {
-    // Never read before, or the file was damaged: read the machine.
-  }
-  if (stored !== undefined) {
-    return Object.fromEntries(
-      Object.entries(stored).map(([name, base64]) => [name, new Uint8Array(Buffer.from(base64, "base64"))]),
-    );
-  }
-  const files = await readAcpiFiles(qemu, machine);
+  const stored = readCache(path);
+  if (stored !== undefined) return stored;
+  const files = await read();
   mkdirSync(cache, { recursive: true });
-  const text = JSON.stringify(
-    Object.fromEntries(
-      Object.entries(files).map(([name, bytes]) => [name, Buffer.from(bytes).toString("base64")]),
-    ),
-  );
-  writeFileSync(`${path}.${process.pid}`, text);
+  const encoded = Object.entries(files).map(([name, bytes]) => [name, Buffer.from(bytes).toString("base64")]);
+  writeFileSync(`${path}.${process.pid}`, JSON.stringify(Object.fromEntries(encoded)));
   renameSync(`${path}.${process.pid}`, path);
   return files;
+}
+
+/** A damaged or missing cache file is no error: the machine is read again. */
+function readCache(path: string): AcpiFiles | undefined {
+  try {
+    const stored = JSON.parse(readFileSync(path, "utf8")) as Record<string, string>;
+    const decoded = Object.entries(stored).map(([name, base64]) => [
+      name,
+      new Uint8Array(Buffer.from(base64, "base64")),
+    ]);
+    return Object.fromEntries(decoded) as AcpiFiles;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The machine of an image: its shape, and the files whose presence (not contents) its ACPI tables show. */
+export interface ImageMachine {
+  platform: "emulated" | "tdx";
+  shape: Shape;
+  kernel: string;
+  /** Emulated: the code part; TDX: the whole image. */
+  firmware: string;
+  /** Emulated: the variable store. */
+  variables?: string;
+  cpu: GuestCpu;
+}
+
+/**
+ * ACPI files of the machine that `vm.ts` would start for an image. A TD's machine is read without its protection, which
+ * the tables do not show (compared with those of a live TD: test/integration/measure-acpi.test.ts).
+ */
+export async function imageAcpiFiles(qemu: Qemu, machine: ImageMachine, cache: string): Promise<AcpiFiles> {
+  const { platform, shape, cpu } = machine;
+  const window = mmioWindow(shape.memory * 2 ** 20, cpu);
+  const empty = { commandLine: "", rootfs: "null-co://", instance: "null-co://", forwards: [] };
+  const named = {
+    ...empty,
+    kernel: "kernel",
+    qmpSocket: "qmp",
+    firmware: "firmware",
+    firmwareCode: "code",
+    firmwareVariables: "variables",
+    tpmSocket: "tpm",
+    quoteSocket: "quotes",
+    accelerator: "tcg",
+    mrConfigId: new Uint8Array(48),
+    quotePort: 0,
+  } as const;
+  const build = (parts: EmulatedParts & TdxParts) =>
+    withoutAccelerator(platform === "tdx" ? tdxMachine(shape, parts) : emulatedMachine(shape, parts));
+
+  return cachedAcpiFiles(qemu, { machine: build(named), window: String(window) }, cache, async () => {
+    const directory = mkdtempSync(join(tmpdir(), "caisson-acpi-"));
+    const quotes = createServer().listen(join(directory, "quotes.sock"));
+    try {
+      const tpm = platform === "emulated" ? await startTpm(directory) : undefined;
+      const variables = join(directory, "variables.fd");
+      if (machine.variables !== undefined) copyFileSync(machine.variables, variables);
+      const parts = {
+        ...named,
+        kernel: machine.kernel,
+        qmpSocket: join(directory, "qmp.sock"),
+        firmware: machine.firmware,
+        firmwareCode: machine.firmware,
+        firmwareVariables: variables,
+        tpmSocket: tpm?.socket ?? "",
+        quoteSocket: join(directory, "quotes.sock"),
+      };
+      try {
+        return await readAcpiFiles(qemu, { arguments: build(parts), window });
+      } finally {
+        if (tpm !== undefined) await end(tpm.process);
+      }
+    } finally {
+      quotes.close();
+      rmSync(directory, { recursive: true, force: true });
+    }
+  });
+}
+
+/** What only a real start needs: the accelerator with its CPU, and the protection of a TD. */
+function withoutAccelerator(args: readonly string[]): string[] {
+  const kept: string[] = [];
+  for (let i = 0; i < args.length; i++) {
+    const [option, value] = [args[i]!, args[i + 1] ?? ""];
+    if (option === "-accel" || option === "-object") i++;
+    else if (option === "-cpu") {
+      kept.push(option, "max");
+      i++;
+    } else if (option === "-machine") {
+      kept.push(option, value.replace(/,(?:kernel-irqchip|confidential-guest-support)=[^,]*/g, ""));
+      i++;
+    } else kept.push(option);
+  }
+  return kept;
 }
 
 /** "10.0.13" of a QEMU binary. Throws HostError "host/program-failed" where its version line is none. */
