@@ -36,6 +36,8 @@ export interface SessionOptions {
   port?: number;
   /** Reference values (`caisson measure --json`): what the machine must measure to get its keys. */
   references: object;
+  /** Directory of the session's state; `<image>.state` when left out. */
+  state?: string;
   /** Milliseconds after which the machine is killed; a person's machine runs for as long as it is wanted. */
   limitMs?: number;
   /** How tests play the hostile host. */
@@ -128,7 +130,7 @@ function instanceSeed(path: string): string {
 /** Starts everything. Whatever was started is ended again when something fails. */
 export async function startSession(options: SessionOptions): Promise<Session> {
   const { image, manifest, shape, references, hostile = {} } = options;
-  const state = `${image}.state`;
+  const { state = `${image}.state` } = options;
   mkdirSync(state, { recursive: true, mode: 0o700 });
   const platform = simulatedPlatform(Date.now());
   const honest = developmentPolicy(manifest, references, platform.root);

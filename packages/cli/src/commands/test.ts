@@ -11,7 +11,7 @@ const tiers: Record<string, { files: string; concurrency: number; timeoutMs: num
   unit: { files: "packages/*/{src,test}/**/*.test.ts", concurrency: 2, timeoutMs: 120_000 },
   integration: { files: "test/integration/**/*.test.ts", concurrency: 2, timeoutMs: 1_800_000 },
   e2e: { files: "test/e2e/**/*.test.ts", concurrency: 1, timeoutMs: 1_200_000 },
-  attacks: { files: "test/attacks/**/*.test.ts", concurrency: 1, timeoutMs: 1_200_000 },
+  attacks: { files: "test/attacks/**/*.test.ts", concurrency: 2, timeoutMs: 1_200_000 },
 };
 
 export const command = new Command("caisson test")

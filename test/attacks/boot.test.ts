@@ -1,0 +1,103 @@
+/** What the host feeds the machine: kernel, command line, root, memory, devices. Nothing boots on with any of it. */
+import { equal, match, notEqual, ok } from "node:assert/strict";
+import {
+  closeSync,
+  copyFileSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  writeSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import type { VmOptions } from "@caisson/host/vm";
+import { image, shape } from "../image.ts";
+import { attack } from "./hostile.ts";
+
+const scratch = mkdtempSync(join(tmpdir(), "caisson-attack-"));
+after(() => rmSync(scratch, { recursive: true, force: true }));
+
+/** A copy of a file with one byte changed. */
+function changed(file: string, offset: number): string {
+  const path = join(scratch, `${Math.random()}`);
+  copyFileSync(file, path);
+  const handle = openSync(path, "r+");
+  const byte = Buffer.alloc(1);
+  readSync(handle, byte, 0, 1, offset);
+  writeSync(handle, Buffer.of(byte[0]! ^ 1), 0, 1, offset);
+  closeSync(handle);
+  return path;
+}
+
+const commandLines: Record<string, (line: string) => string> = {
+  "a token is added": (line) => line.replace(" ro ", " ro nokaslr "),
+  "another program is PID 1's argument": (line) => `${line} --inspect`,
+  "a token is dropped": (line) => line.replace(" random.trust_bootloader=off", ""),
+};
+for (const [name, change] of Object.entries(commandLines)) {
+  test(`command line: ${name}`, async () => {
+    const ending = await attack({
+      machine: (options) => ({ ...options, commandLine: change(options.commandLine) }),
+    });
+    equal(ending.reason, "posture/command-line", ending.message);
+    equal(ending.keyInMemory, false);
+  });
+}
+
+test("another kernel: it boots, and the KMS sees that it is not the one", async () => {
+  const { directory, manifest } = await image();
+  // The setup header's command line of no consequence: the 16-bit boot message, which nothing on EFI executes.
+  const file = join(directory, manifest.kernel.file);
+  const offset = readFileSync(file).indexOf("Use a boot loader.");
+  ok(offset > 0, "the kernel's boot message has moved: choose another byte without consequence");
+  const ending = await attack({ machine: (options) => ({ ...options, kernel: changed(file, offset) }) });
+  match(ending.reason, /^keys\/denied\/registers\//, ending.message);
+  equal(ending.keyInMemory, false);
+});
+
+test("another root image: the kernel panics, and no stage ever runs", async () => {
+  const { directory, manifest } = await image();
+  const file = join(directory, manifest.rootfs.file);
+  // The first block holds the superblock and the root directory: it is read in every boot.
+  const ending = await attack({ machine: (options) => ({ ...options, rootfs: changed(file, 1024) }) });
+  equal(ending.reason, "none");
+  match(ending.console, /verity.*corrupt|Kernel panic/i);
+  equal(ending.measured.length, 0);
+});
+
+test("another memory size than the reference", async () => {
+  const ending = await attack({}, { ...shape, memory: shape.memory + 512 });
+  match(ending.reason, /^keys\/denied\/registers\//, ending.message);
+  equal(ending.keyInMemory, false);
+});
+
+const devices: Record<string, readonly string[]> = {
+  "an e1000 card": ["-device", "e1000,romfile="],
+  "a USB controller": ["-device", "qemu-xhci"],
+  "shared memory": ["-object", "memory-backend-ram,id=m,size=1M", "-device", "ivshmem-plain,memdev=m"],
+  "a virtio generator of random numbers": ["-device", "virtio-rng-pci"],
+};
+for (const [name, extraArguments] of Object.entries(devices)) {
+  test(`an unknown device: ${name}`, async () => {
+    const ending = await attack({ machine: (options: VmOptions) => ({ ...options, extraArguments }) });
+    equal(ending.reason, "posture/pci-device", ending.message);
+  });
+}
+
+test("no RDRAND: no boot", async () => {
+  const ending = await attack({
+    machine: (options) => ({ ...options, extraArguments: ["-cpu", "max,-rdrand"] }),
+  });
+  notEqual(ending.reason, "ready");
+  match(ending.reason, /^(entropy\/no-rdrand|none)$/, ending.message);
+  equal(ending.keyInMemory, false);
+});
+
+test("an instance document that is none", async () => {
+  const garbage = new Uint8Array(512).fill(0x41);
+  const ending = await attack({ machine: (options) => ({ ...options, instance: garbage }) });
+  equal(ending.reason, "identity/instance", ending.message);
+});

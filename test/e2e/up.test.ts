@@ -1,0 +1,97 @@
+/** The README's first command, as a user runs it. */
+import { equal, match, ok } from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { existsSync, readFileSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { before, test } from "node:test";
+import { guestEvents } from "@caisson/verify";
+import { image } from "../image.ts";
+
+const repository = new URL("../../", import.meta.url).pathname;
+
+interface Document {
+  image: string;
+  stages: { stage: string; state: string }[];
+  measured: { event: string }[];
+  readySeconds: number;
+  app: { url: string; status: number; body: string };
+  verification: { verdict: string; codes: string[]; checks: { id: string; outcome: string }[] };
+}
+
+async function caisson(args: string[]): Promise<{ status: number; stdout: string; stderr: string }> {
+  const child = spawn(join(repository, "caisson"), args, {
+    cwd: repository,
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const status = new Promise<number>((resolve) => {
+    child.once("exit", (code) => resolve(code ?? -1));
+  });
+  const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);
+  return { status: await status, stdout, stderr };
+}
+
+let first: Document;
+before(async () => {
+  await image();
+  const { status, stdout, stderr } = await caisson(["up", "examples/hello", "--once", "--json"]);
+  equal(status, 0, stderr);
+  first = JSON.parse(stdout) as Document;
+});
+
+test("every stage ran, in order", () => {
+  const stages = ["posture", "entropy", "identity", "time", "boundary", "keys", "app"];
+  equal(first.stages.map(({ stage }) => stage).join(), stages.join());
+  ok(first.stages.every(({ state }) => state === "done"));
+});
+
+test("every event was measured, in order", () => {
+  equal(first.measured.map(({ event }) => event).join(), guestEvents.join());
+});
+
+test("the evidence is accepted from outside", () => {
+  equal(first.verification.verdict, "accepted", first.verification.codes.join());
+});
+
+const said = () => JSON.parse(first.app.body) as Record<string, unknown>;
+
+test("the application sees a sandbox: no capability, no new privileges, a filter, a read-only root, few devices", () => {
+  equal(first.app.status, 200);
+  const sandbox = said().sandbox as Record<string, unknown>;
+  equal(sandbox.capabilities, "0000000000000000");
+  equal(sandbox.noNewPrivileges, "1");
+  equal(sandbox.seccomp, "2");
+  equal(sandbox.rootIsWritable, false);
+  ok((sandbox.user as number) > 0);
+  const allowed =
+    /^(console|core|fd|full|mqueue|null|ptmx|pts|random|shm|stderr|stdin|stdout|tty|urandom|zero)$/;
+  const devices = (sandbox.devices as string[]).filter((name) => !allowed.test(name));
+  equal(devices.join(), "");
+});
+
+test("the application's key is its own, and the same after a restart", async () => {
+  match(String(said().publicKey), /^[0-9a-f]{64}$/);
+  const { status, stdout, stderr } = await caisson(["up", "examples/hello", "--once", "--json"]);
+  equal(status, 0, stderr);
+  const again = JSON.parse((JSON.parse(stdout) as Document).app.body) as Record<string, unknown>;
+  equal(again.publicKey, said().publicKey);
+  equal(again.instanceId, said().instanceId);
+});
+
+test("nothing is left behind but the image, its state and its log", () => {
+  const state = `${first.image}.state`;
+  ok(existsSync(join(state, "console.log")));
+  equal(statSync(join(state, "kms", "root-secret")).mode & 0o777, 0o600);
+  const log = readFileSync(join(state, "console.log"), "latin1");
+  ok(
+    !/[0-9a-f]{128}/.test(log.replace(/"(digest|payload)":"[0-9a-f]*"/g, "")),
+    "no long secret on the console",
+  );
+});
+
+test("a production image refuses a machine without a TEE, and says why", async () => {
+  const { attack } = await import("../attacks/hostile.ts");
+  const { production } = await import("../image.ts");
+  const ending = await attack({ machine: await production() });
+  equal(ending.reason, "posture/no-tee", ending.message);
+});
