@@ -22,6 +22,7 @@ export {
   replayPcrs,
 } from "./event-log.ts";
 export { eventTypeName } from "./event-types.ts";
+export { type Comparison, type Difference, explain, matchPageOrder } from "./explain.ts";
 export { mrtd, type PageOrder } from "./mrtd.ts";
 export {
   type DirectBoot,

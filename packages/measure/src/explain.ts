@@ -1,0 +1,215 @@
+/**
+ * Why a boot's registers are not the predicted ones: the first event that differs, what it measures, both digests, and
+ * the likely cause, which is tried rather than guessed wherever the inputs allow it (other memory size, other kernel
+ * form, other generation).
+ */
+
+import { sha384 } from "#sha";
+import { authenticode } from "./authenticode.ts";
+import { toHex } from "./bytes.ts";
+import type { MeasuredEvent } from "./event-log.ts";
+import * as ev from "./event-types.ts";
+import { patchSetupHeader } from "./kernel.ts";
+import type { PageOrder } from "./mrtd.ts";
+import { type PredictedEvent, type PredictInput, type Prediction, predict } from "./predict.ts";
+import { firmwareProfiles } from "./profiles.ts";
+import type { RegisterName } from "./rtmr.ts";
+import { tdHob } from "./td-hob.ts";
+import { parseTdxMetadata } from "./tdvf.ts";
+
+/** The first event of a log that is not the predicted one. Digests are hexadecimal. */
+export interface Difference {
+  register: RegisterName;
+  /** Position among the register's events, from 0. */
+  position: number;
+  /** What was predicted there; undefined: nothing more was. */
+  expected: PredictedEvent | undefined;
+  /** What the log has there; undefined: the log ends before. */
+  found: { type: number; digest: string } | undefined;
+  cause: string;
+}
+
+/** How a log compares with a prediction. */
+export interface Comparison {
+  /** No event contradicts the prediction. `notVerified` may still hold something. */
+  agrees: boolean;
+  first?: Difference;
+  /** Events that the prediction left open, with the digest that the log claims: taken from the log, not verified. */
+  notVerified: readonly { register: RegisterName; what: string; digest: string }[];
+}
+
+/**
+ * Compares a boot's events (in log order) with a prediction, register by register. Registers without a prediction
+ * (RTMR3) are left out. With the prediction's `input` causes are searched by trying other machines and generations.
+ */
+export async function explain(
+  prediction: Prediction,
+  events: readonly MeasuredEvent[],
+  input?: PredictInput,
+): Promise<Comparison> {
+  const expected = Map.groupBy(prediction.events, ({ register }) => register);
+  const position = new Map<RegisterName, number>();
+  const notVerified = [];
+  for (const event of events) {
+    const list = expected.get(event.register);
+    if (list === undefined) continue;
+    const at = position.get(event.register) ?? 0;
+    position.set(event.register, at + 1);
+    const wanted = list[at];
+    const digest = toHex(event.digest);
+    if (wanted?.type === event.type && wanted.digest === undefined) {
+      notVerified.push({ register: event.register, what: wanted.what, digest });
+    } else if (wanted?.type !== event.type || wanted.digest !== digest) {
+      const found = { type: event.type, digest };
+      const cause = await findCause(wanted, found, events, input);
+      const first = { register: event.register, position: at, expected: wanted, found, cause };
+      return { agrees: false, first, notVerified };
+    }
+  }
+  for (const [register, list] of expected) {
+    const at = position.get(register) ?? 0;
+    const wanted = list[at];
+    if (wanted === undefined) continue;
+    const cause = await findCause(wanted, undefined, events, input);
+    const first = { register, position: at, expected: wanted, found: undefined, cause };
+    return { agrees: false, first, notVerified };
+  }
+  return { agrees: true, notVerified };
+}
+
+/** Which page order gives a quoted MRTD (48 bytes in hexadecimal); undefined: it is another firmware's. */
+export function matchPageOrder(prediction: Prediction, mrtd: string): PageOrder | undefined {
+  if (prediction.mrtd?.singlePass === mrtd.toLowerCase()) return "single-pass";
+  if (prediction.mrtd?.twoPass === mrtd.toLowerCase()) return "two-pass";
+  return undefined;
+}
+
+type Found = { type: number; digest: string } | undefined;
+
+async function findCause(
+  wanted: PredictedEvent | undefined,
+  found: Found,
+  events: readonly MeasuredEvent[],
+  input: PredictInput | undefined,
+): Promise<string> {
+  const generation = input && (await otherGeneration(events, input));
+  if (wanted === undefined || found === undefined || wanted.type !== found.type) {
+    if (generation !== undefined)
+      return `other firmware generation: the events are in the order of ${generation}`;
+    if (found === undefined) return "the log ends early: the boot stopped, or the log was cut";
+    return "other boot path: the firmware or the boot loader measured something else here";
+  }
+  if (wanted.what === "TD HOB") return hobCause(found.digest, input);
+  if (wanted.source === "kernel") return kernelCause(found.digest, input);
+  if (wanted.what === "kernel command line") {
+    if (generation !== undefined)
+      return `other firmware generation: ${generation} places initrd=initrd like this`;
+    return (await initrdCause(found.digest, input)) ?? "changed command line";
+  }
+  if (generation !== undefined) return `other firmware generation: the events are those of ${generation}`;
+  if (wanted.source === "initrd") return "other initrd";
+  if (wanted.source === "uki") return "other UKI";
+  if (wanted.source === "disk") return "other partition table: the disk was resized or rewritten";
+  if (wanted.source === "acpi") {
+    return "other machine: vCPU count, devices or their order, memory size, or another QEMU version";
+  }
+  if (wanted.what.startsWith("variable ") && wanted.type === ev.EV_EFI_VARIABLE_DRIVER_CONFIG) {
+    return "other Secure Boot state: keys are enrolled or Secure Boot is on where it was not, or the reverse";
+  }
+  if (wanted.source === "firmware") return "other firmware";
+  return "other machine configuration";
+}
+
+/** The generations (joined by "or") whose prediction fits the whole log. */
+async function otherGeneration(
+  events: readonly MeasuredEvent[],
+  input: PredictInput,
+): Promise<string | undefined> {
+  const current = await predict(input);
+  const fitting: string[] = [];
+  for (const { name, since } of firmwareProfiles) {
+    if (name === current.profile.firmware) continue;
+    let candidate: Prediction;
+    try {
+      candidate = await predict({ ...input, firmwareRelease: String(since) });
+    } catch {
+      continue; // this generation cannot do this boot
+    }
+    if (fits(candidate, events)) fitting.push(name);
+  }
+  return fitting.length === 0 ? undefined : fitting.join(" or ");
+}
+
+/** Same types in every register, and every known digest alike. */
+function fits(prediction: Prediction, events: readonly MeasuredEvent[]): boolean {
+  const predicted = Map.groupBy(prediction.events, ({ register }) => register);
+  return Map.groupBy(events, ({ register }) => register)
+    .entries()
+    .every(([register, found]) => {
+      const list = predicted.get(register);
+      if (list === undefined) return true;
+      return (
+        list.length === found.length &&
+        list.every(
+          ({ type, digest }, i) =>
+            type === found[i]!.type && (digest === undefined || digest === toHex(found[i]!.digest)),
+        )
+      );
+    });
+}
+
+const MIB = 2 ** 20;
+
+/** Memory sizes are tried in steps of 256 MiB up to 1 TiB: 4096 small hashes. */
+async function hobCause(digest: string, input: PredictInput | undefined): Promise<string> {
+  if (input !== undefined) {
+    const { sections } = parseTdxMetadata(input.firmware);
+    for (const style of ["qemu", "gce"] as const) {
+      for (let memory = 256 * MIB; memory <= 2 ** 40; memory += 256 * MIB) {
+        if (toHex(await sha384(tdHob(sections, memory, style))) !== digest) continue;
+        const whose =
+          style === (input.hob ?? "qemu") ? "" : ` and the HOB is ${style === "gce" ? "GCE" : "QEMU"}'s`;
+        return `other memory size: the guest has ${memory / MIB} MiB, predicted were ${input.memory / MIB}${whose}`;
+      }
+    }
+  }
+  return "other memory size, or a firmware with other memory sections";
+}
+
+async function kernelCause(digest: string, input: PredictInput | undefined): Promise<string> {
+  if (input?.boot.method === "direct") {
+    const { kernel, initrd } = input.boot;
+    if (toHex(await authenticode(kernel)) === digest) {
+      return "same kernel, but untouched: a QEMU that leaves the setup header alone";
+    }
+    for (const size of [initrd?.length, initrd === undefined ? 0 : undefined]) {
+      const patched = patchSetupHeader(kernel, input.memory, size);
+      if (toHex(await authenticode(patched)) === digest) {
+        return "same kernel, but with QEMU's setup header: an older QEMU or firmware";
+      }
+    }
+    if (initrd !== undefined) {
+      for (let memory = 256 * MIB; memory <= 3072 * MIB; memory += 256 * MIB) {
+        const patched = patchSetupHeader(kernel, memory, initrd.length);
+        if (toHex(await authenticode(patched)) === digest) {
+          return `same kernel, but its header was written for a guest with ${memory / MIB} MiB`;
+        }
+      }
+    }
+  }
+  return "other kernel";
+}
+
+async function initrdCause(digest: string, input: PredictInput | undefined): Promise<string | undefined> {
+  if (input?.boot.method !== "direct") return undefined;
+  const { initrd: _, ...withoutInitrd } = input.boot;
+  const withInitrd = { ...input.boot, initrd: Uint8Array.of(0) };
+  for (const [boot, cause] of [
+    [withoutInitrd, "no initrd was given to the guest"],
+    [withInitrd, "an initrd was given to the guest"],
+  ] as const) {
+    const { events } = await predict({ ...input, boot });
+    if (events.some((event) => event.what === "kernel command line" && event.digest === digest)) return cause;
+  }
+  return undefined;
+}
