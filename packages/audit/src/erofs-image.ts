@@ -26,7 +26,7 @@ export interface ErofsImage {
   files: ReadonlyMap<string, FileFact>;
   root: ImageFacts["root"];
   /** Content of a regular file; undefined when there is none at that path. */
-  read(path: string): Buffer | undefined;
+  readonly read: (path: string) => Buffer | undefined;
 }
 
 /** `image` is the file system followed by its verity hash tree. Throws AuditError `image/rootfs`. */

@@ -1,0 +1,165 @@
+import { deepEqual, doesNotMatch, equal, match, ok, throws } from "node:assert/strict";
+import { test } from "node:test";
+import { audit } from "./audit.ts";
+import { parseBaseline } from "./baseline.ts";
+import { catalogue } from "./catalogue/index.ts";
+import { readReport } from "./collect.ts";
+import { graph } from "./graph.ts";
+import { parseLiveReport } from "./live.ts";
+import { page } from "./page.ts";
+import { sarif } from "./sarif.ts";
+import { explain, table } from "./table.ts";
+import { goodImage, goodLive, goodRemote } from "./testing/facts.ts";
+
+const now = new Date("2026-11-23T12:00:00Z");
+const broken = () => {
+  const facts = goodImage();
+  facts.guest.time.secure_time = false;
+  return facts;
+};
+const accept = (more: object = {}) =>
+  parseBaseline({
+    version: "caisson/audit-baseline/v1",
+    accepted: [{ control: "T10", reason: "a test bench without a network", expires: "2026-12-31", ...more }],
+  });
+const status = (result: ReturnType<typeof audit>, id: string) =>
+  result.rows.find(({ control }) => control.id === id)?.results[0]?.status;
+
+test("image, guest and evidence together: nothing fails", () => {
+  const result = audit({ static: goodImage(), live: goodLive(), remote: goodRemote() }, [], now);
+  deepEqual(result.failedRequired, []);
+  deepEqual(result.kinds, ["static", "live", "remote"]);
+  ok(result.scores.every(({ passed, failed }) => passed > 0 && failed === 0));
+});
+
+test("a failure is named, and counts for its decision", () => {
+  const result = audit({ static: broken() }, [], now);
+  deepEqual(result.failedRequired, ["T10"]);
+  equal(result.scores.find(({ decision }) => decision === "D5")?.failed, 1);
+});
+
+test("the baseline accepts it, for a time", () => {
+  const result = audit({ static: broken() }, accept(), now);
+  deepEqual(result.failedRequired, []);
+  equal(status(result, "T10"), "accepted");
+  equal(status(audit({ static: broken() }, accept({ kind: "live" }), now), "T10"), "fail");
+  equal(status(audit({ static: broken() }, accept({ expires: "2026-11-22" }), now), "T10"), "fail");
+  equal(status(audit({ static: broken() }, accept({ expires: "2026-11-23" }), now), "T10"), "accepted");
+});
+
+test("an acceptance that excuses nothing is remarked", () => {
+  equal(audit({ static: goodImage() }, accept(), now).remarks.length, 1);
+});
+
+const badBaselines: Record<string, object> = {
+  "an unknown control": { control: "T99" },
+  "no reason": { reason: "" },
+  "no expiry": { expires: undefined },
+  "no date": { expires: "next year" },
+  "an unknown key": { forever: true },
+};
+for (const [name, change] of Object.entries(badBaselines)) {
+  test(`a baseline is refused: ${name}`, () => {
+    throws(() => accept(change), {
+      code: name === "an unknown control" ? "baseline/unknown-control" : "baseline/schema",
+    });
+  });
+}
+
+test("development deviations are excused in development only", () => {
+  const facts = goodImage();
+  (facts.kernel.config as Map<string, string>).set("TCG_TPM", "y");
+  equal(status(audit({ static: facts }, [], now), "K37"), "fail");
+  equal(
+    status(
+      audit(
+        { static: { ...facts, flavour: "development", guest: { ...facts.guest, flavour: "development" } } },
+        [],
+        now,
+      ),
+      "K37",
+    ),
+    "deviation",
+  );
+});
+
+test("a rejected report fails what it did not check", () => {
+  const facts = goodRemote();
+  facts.report.checks = facts.report.checks.filter(({ id }) => id !== "td/debug");
+  deepEqual(audit({ remote: facts }, [], now).failedRequired, ["Q01"]);
+});
+
+test("SARIF: one result a finding, rules for all, suppressions for what is accepted", () => {
+  const result = audit({ static: broken() }, accept(), now);
+  const { version, runs } = sarif(result, { static: "out/a b" }) as {
+    version: string;
+    runs: {
+      tool: { driver: { rules: { id: string }[] } };
+      results: { ruleId: string; ruleIndex: number; suppressions?: object[]; locations: unknown }[];
+    }[];
+  };
+  equal(version, "2.1.0");
+  const [run] = runs;
+  equal(run!.tool.driver.rules.length, catalogue.length);
+  equal(run!.results.length, 1);
+  equal(run!.tool.driver.rules[run!.results[0]!.ruleIndex]!.id, "T10");
+  equal(run!.results[0]!.suppressions?.length, 1);
+  match(JSON.stringify(run!.results[0]!.locations), /out\/a%20b/);
+});
+
+test("the page escapes what it shows and refers to nothing", () => {
+  const facts = goodImage();
+  facts.commandLine = [...facts.commandLine, "earlycon=<script>alert('x')</script>"];
+  const html = page(audit({ static: facts }, [], now), `<img src=x onerror="y">`);
+  match(html, /&lt;script&gt;alert\(&#39;x&#39;\)/);
+  doesNotMatch(html, /<script|<img|https?:\/\//);
+});
+
+test("the table shows failures with their reasons", () => {
+  const text = table(audit({ static: broken() }, [], now));
+  match(text, /T10 +FAIL/);
+  match(text, /secure_time is on; found: it is off/);
+});
+
+test("an explanation names every expectation", () => {
+  const text = explain(catalogue.find(({ id }) => id === "K01")!);
+  for (const line of [/CONFIG_MODULES is not set/, /open \/proc\/modules/, /RTMR1/]) match(text, line);
+});
+
+test("the graph shows powers, writable places, listeners and keys", () => {
+  const text = graph(goodLive());
+  for (const line of [
+    /node \(1\).*\/usr\/bin\/node/,
+    /capabilities all/,
+    /capabilities none, bounded by none/,
+    /\/tmp +tmpfs/,
+    /0\.0\.0\.0:8080/,
+    /app-key +0400/,
+  ])
+    match(text, line);
+});
+
+test("live reports are read strictly", () => {
+  deepEqual(parseLiveReport(goodLive()), goodLive());
+  for (const bad of [
+    null,
+    {},
+    { ...goodLive(), extra: 1 },
+    { ...goodLive(), version: "caisson/live/v2" },
+    { ...goodLive(), now: "x" },
+  ]) {
+    throws(() => parseLiveReport(bad), { code: "live/schema" });
+  }
+});
+
+test("only a verification report is evidence", () => {
+  equal(readReport(goodRemote().report, "tdx").platform, "tdx");
+  for (const bad of [
+    null,
+    {},
+    { version: "caisson/report/v1" },
+    { version: "caisson/report/v1", checks: [{ id: 1, outcome: "pass" }] },
+  ]) {
+    throws(() => readReport(bad), { code: "evidence/report" });
+  }
+});

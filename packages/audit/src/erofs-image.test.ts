@@ -1,0 +1,84 @@
+import { deepEqual, equal, ok, throws } from "node:assert/strict";
+import { test } from "node:test";
+import { layoutErofs } from "@caisson/image/erofs";
+import { directory, put } from "@caisson/image/tree";
+import { VerityHasher } from "@caisson/image/verity";
+import fc from "fast-check";
+import { readErofsImage } from "./erofs-image.ts";
+import { AuditError } from "./errors.ts";
+
+const bytes = (text: string) => new TextEncoder().encode(text);
+
+function sampleTree() {
+  const root = directory();
+  put(root, "/usr/bin/tool", { kind: "file", mode: 0o755, content: bytes("#!/bin/sh\ntrue\n") });
+  put(root, "/etc/large", { kind: "file", mode: 0o644, content: new Uint8Array(10_000).fill(7) });
+  put(root, "/etc/empty", { kind: "file", mode: 0o600, content: new Uint8Array() });
+  put(root, "/lib", { kind: "symlink", target: "usr/lib" });
+  for (let i = 0; i < 300; i++) {
+    put(root, `/many/a-rather-long-name-${i}`, { kind: "file", mode: 0o644, content: bytes(String(i)) });
+  }
+  return root;
+}
+
+function sampleImage(): Buffer {
+  const data = Buffer.concat(
+    [...layoutErofs(sampleTree(), 1_793_491_200).chunks()].map((chunk) => Buffer.from(chunk)),
+  );
+  const hasher = new VerityHasher();
+  hasher.update(data);
+  return Buffer.concat([data, hasher.finish().bytes]);
+}
+
+const image = sampleImage();
+
+test("what the writer wrote is read back", () => {
+  const { files, root, read } = readErofsImage(image);
+  equal(files.size, 300 + 8);
+  equal(files.get("/lib")?.target, "usr/lib");
+  equal(files.get("/usr/bin/tool")?.mode, 0o755);
+  equal(files.get("/usr/bin/tool")?.script, "/bin/sh");
+  equal(files.get("/etc/empty")?.size, 0);
+  deepEqual(read("/etc/large"), Buffer.alloc(10_000, 7));
+  equal(read("/many/a-rather-long-name-299")?.toString(), "299");
+  equal(read("/many"), undefined);
+  equal(root.treeIntact, true);
+  equal(root.extendedAttributes, false);
+});
+
+test("a changed byte in the data or in the tree shows", () => {
+  for (const at of [image.length - 1, image.indexOf(Buffer.alloc(4096, 7)) + 5]) {
+    const copy = Buffer.from(image);
+    copy[at]! ^= 1;
+    equal(readErofsImage(copy).root.treeIntact, false, `byte ${at}`);
+  }
+});
+
+test("a feature that Caisson never writes is refused", () => {
+  const copy = Buffer.from(image);
+  copy.writeUInt32LE(1, 1024 + 80);
+  throws(() => readErofsImage(copy), { code: "image/rootfs" });
+});
+
+test("truncated and altered images give an error of ours or an answer, never anything else", () => {
+  const attempt = (bytesOf: Buffer) => {
+    try {
+      ok(readErofsImage(bytesOf).files.size >= 0);
+    } catch (error) {
+      ok(error instanceof AuditError, String(error));
+    }
+  };
+  fc.assert(
+    fc.property(fc.nat(image.length), (length) => attempt(image.subarray(0, length))),
+    { numRuns: 100 },
+  );
+  fc.assert(
+    // The superblock, the inodes and the directories are what is parsed; they come first.
+    fc.property(fc.integer({ min: 1024, max: 24_000 }), fc.integer({ min: 1, max: 255 }), (at, flip) => {
+      const copy = Buffer.from(image);
+      copy[at]! ^= flip;
+      attempt(copy);
+    }),
+    { numRuns: 300 },
+  );
+});
