@@ -59,7 +59,7 @@ async function report() {
       root: attempt(() => readdirSync("/")),
       devices: attempt(() => readdirSync("/dev")),
       processes: attempt(() => readdirSync("/proc").filter((name) => /^\d+$/.test(name)).length),
-      interfaces: Object.keys(attempt(networkInterfaces)),
+      interfaces: attempt(() => Object.keys(networkInterfaces())),
     },
   };
 }

@@ -1,21 +1,34 @@
 /** What an image will measure on the emulated machine of a given shape: the reference values of a session. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { qemuVersion } from "@caisson/host/acpi";
+import { imageAcpiFiles, qemuVersion, tcgCpu } from "@caisson/host/acpi";
 import type { Shape } from "@caisson/host/machine";
-import type { Manifest } from "@caisson/image";
+import { cacheDirectory, type Manifest } from "@caisson/image";
 import { type Prediction, predict } from "@caisson/measure";
 
+const qemu = { program: "qemu-system-x86_64" };
+
 export async function predictEmulated(image: string, manifest: Manifest, shape: Shape): Promise<Prediction> {
-  const file = (artefact: { file: string }) => new Uint8Array(readFileSync(join(image, artefact.file)));
+  const { code, variables } = manifest.firmware.emulated;
+  const path = (artefact: { file: string }) => join(image, artefact.file);
+  const bytes = (artefact: { file: string }) => new Uint8Array(readFileSync(path(artefact)));
+  const machine = {
+    platform: "emulated",
+    shape,
+    kernel: path(manifest.kernel),
+    firmware: path(code),
+    variables: path(variables),
+    cpu: tcgCpu,
+  } as const;
   return predict({
     platform: "emulated",
-    firmware: file(manifest.firmware.emulated.code),
-    variables: file(manifest.firmware.emulated.variables),
+    firmware: bytes(code),
+    variables: bytes(variables),
     firmwareRelease: manifest.versions.firmware.emulated,
-    boot: { method: "direct", kernel: file(manifest.kernel), commandLine: manifest.commandLine },
+    boot: { method: "direct", kernel: bytes(manifest.kernel), commandLine: manifest.commandLine },
     memory: shape.memory * 2 ** 20,
-    qemu: await qemuVersion({ program: "qemu-system-x86_64" }),
+    qemu: await qemuVersion(qemu),
+    acpi: await imageAcpiFiles(qemu, machine, join(cacheDirectory(process.env), "acpi")),
   });
 }
 

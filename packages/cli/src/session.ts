@@ -17,7 +17,7 @@ import { Vm, type VmOptions } from "@caisson/host/vm";
 import type { Manifest } from "@caisson/image";
 import { type Kms, startKms } from "@caisson/kms";
 import { canonicalJson } from "@caisson/protocol/canonical-json";
-import { appId } from "@caisson/protocol/identity";
+import { appId, composeHash } from "@caisson/protocol/identity";
 import { encodeInstance, type Instance } from "@caisson/protocol/instance";
 import type { Collateral } from "@caisson/verify";
 
@@ -60,7 +60,7 @@ export interface Session {
   url: string;
   kms: Kms;
   accelerator: "kvm" | "tcg";
-  /** What an outside verifier judges by, and the KMS too: policy, reference values, collateral; as JSON. */
+  /** What an outside verifier judges by: policy, reference values, collateral; as JSON. */
   policy: object;
   references: object;
   collateral: Collateral;
@@ -68,6 +68,12 @@ export interface Session {
   /** Ends the machine cleanly, then everything around it. */
   stop(): Promise<void>;
 }
+
+const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
+
+/** The application's description: what its ids are hashes of. */
+const description = (manifest: Manifest): Uint8Array =>
+  new TextEncoder().encode(canonicalJson(manifest.guest.app));
 
 /** Writes a whole file or none. */
 function writeWhole(path: string, text: string, mode = 0o644): void {
@@ -94,7 +100,11 @@ export function developmentPolicy(manifest: Manifest, references: object, root: 
     tcb: { minimumEvaluationNumber: "any" },
     platformIdentities: "any",
     registers: openRegisters(references),
-    app: { id: [applicationId(manifest)], composeHash: "any", instanceId: "any" },
+    app: {
+      id: [applicationId(manifest)],
+      composeHash: [hex(composeHash(description(manifest)))],
+      instanceId: "any",
+    },
     secureTime: manifest.guest.time.secure_time ? { origins: ["instance"] } : { methods: ["nts", "none"] },
     events: { bootLog: "required" },
   };
@@ -102,7 +112,7 @@ export function developmentPolicy(manifest: Manifest, references: object, root: 
 
 /** Hex id of the manifest's application. */
 export function applicationId(manifest: Manifest): string {
-  return Buffer.from(appId(new TextEncoder().encode(canonicalJson(manifest.guest.app)))).toString("hex");
+  return hex(appId(description(manifest)));
 }
 
 /** The KMS's policy directory for this one application, made anew. */
@@ -143,14 +153,8 @@ export async function startSession(options: SessionOptions): Promise<Session> {
     const timeServers = await startTimeServers(hostile.timeServers ?? timeOperators, hostFromGuest);
     ends.push(() => timeServers.stop());
     writeKmsPolicy(join(state, "policies"), manifest, references, policy);
-    const verifier = {
-      "policy.json": policy,
-      "references.json": references,
-      "collateral/simulated.json": platform.collateral,
-    };
     mkdirSync(join(state, "collateral"), { recursive: true });
-    for (const [name, value] of Object.entries(verifier))
-      writeWhole(join(state, name), JSON.stringify(value, null, 2));
+    writeWhole(join(state, "collateral", "simulated.json"), JSON.stringify(platform.collateral));
     const kms = await startKms({
       data: join(state, "kms"),
       policies: join(state, "policies"),
@@ -160,6 +164,10 @@ export async function startSession(options: SessionOptions): Promise<Session> {
       collateral: join(state, "collateral"),
     });
     ends.push(() => kms.close());
+    // An outsider sees the same machine as the KMS did, and also which KMS gave it its keys.
+    const outside = { ...policy, keyProviders: [{ name: "kms", id: kms.identityKey }] };
+    writeWhole(join(state, "policy.json"), JSON.stringify(outside, null, 2));
+    writeWhole(join(state, "references.json"), JSON.stringify(references, null, 2));
     const between = await hostile.kms?.(kms.url);
     if (between !== undefined) ends.push(() => between.close());
     const kmsPort = new URL(between?.url ?? kms.url).port;
@@ -190,7 +198,7 @@ export async function startSession(options: SessionOptions): Promise<Session> {
       vm,
       url: `http://127.0.0.1:${port}/`,
       kms,
-      policy,
+      policy: outside,
       references,
       collateral: platform.collateral,
       state,
