@@ -7,7 +7,7 @@
  * verify, so that keeping verified collateral never makes it live longer.
  */
 import { createHash } from "node:crypto";
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Collateral, Evidence, TrustAnchor } from "@caisson/verify";
 import {
@@ -55,6 +55,9 @@ function platformOf({ quote }: Evidence): string {
 
 /** Collateral documents (`*.json`) of a directory, by FMSPC. Throws KmsError "collateral/malformed". */
 export function loadCollateral(directory: string): Map<string, Collateral> {
+  if (!existsSync(directory)) {
+    throw new KmsError("collateral/malformed", `there is no directory ${directory}`);
+  }
   const own = new Map<string, Collateral>();
   for (const name of readdirSync(directory)
     .filter((name) => name.endsWith(".json"))

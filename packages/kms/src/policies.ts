@@ -58,6 +58,7 @@ const sizeLimit = 1024 * 1024;
  * emulated platform are an error unless `development`. Throws KmsError `policy/…`.
  */
 export function loadPolicies(directory: string, identityKey: string, development: boolean): Policies {
+  if (!existsSync(directory)) throw new KmsError("policy/none", `there is no directory ${directory}`);
   const policies = new Map<string, AppPolicy>();
   const manifests = loadManifests(join(directory, "manifests"));
   for (const name of readdirSync(directory).sort()) {

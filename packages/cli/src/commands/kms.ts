@@ -1,7 +1,7 @@
 /** `caisson kms …`: run the key management service, look after its root secret, check its release log. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { Command, InvalidArgumentError } from "commander";
+import { Command, InvalidArgumentError, Option } from "commander";
 import { UsageError } from "../failure.ts";
 
 interface Listen {
@@ -21,11 +21,35 @@ function parseRate(text: string): number {
   return Number(text);
 }
 
-/** The first line of a file; `-` is standard input. */
+/** The text of a file; `-` is standard input. */
+function readText(path: string): string {
+  try {
+    return readFileSync(path === "-" ? 0 : path, "utf8");
+  } catch (error) {
+    throw new UsageError(
+      `${path} cannot be read: ${(error as Error).message}`,
+      "name a file that can be read",
+    );
+  }
+}
+
+/** The head that `GET /v1/log/head` gave. */
+function readHead(path: string): { sequence: number; hash: string } {
+  const text = readText(path);
+  try {
+    const { sequence, hash } = JSON.parse(text) as Record<string, unknown>;
+    if (Number.isSafeInteger(sequence) && typeof hash === "string" && /^[0-9a-f]{64}$/.test(hash)) {
+      return { sequence: sequence as number, hash };
+    }
+  } catch {
+    // Not JSON: the same answer as for other JSON.
+  }
+  throw new UsageError(`${path} holds no head of a release log`, "save the answer of GET /v1/log/head");
+}
+
+/** The first line of a file. */
 function readPassphrase(path: string): string {
-  return readFileSync(path === "-" ? 0 : path, "utf8")
-    .split("\n", 1)[0]!
-    .replace(/\r$/, "");
+  return readText(path).split("\n", 1)[0]!.replace(/\r$/, "");
 }
 
 const print = (json: boolean | undefined, document: object, text: string) =>
@@ -38,7 +62,11 @@ const serve = new Command("serve")
     "--policy-dir <DIR>",
     "policy files (*.yaml, *.json), and manifests/ with the images' manifests",
   )
-  .option("--listen <HOST:PORT>", "address to serve", parseListen, { host: "127.0.0.1", port: 7700 })
+  .addOption(
+    new Option("--listen <HOST:PORT>", "address to serve")
+      .argParser(parseListen)
+      .default({ host: "127.0.0.1", port: 7700 }, "127.0.0.1:7700"),
+  )
   .option("--collateral <DIR>", "Intel's collateral (*.json), preferred to what guests bring")
   .option(
     "--rate-per-address <N>",
@@ -100,7 +128,7 @@ const verifyLog = new Command("verify")
     const { verifyReleaseLog } = await import("@caisson/kms");
     const report = verifyReleaseLog(file, {
       ...(options.identity !== undefined && { identity: options.identity.toLowerCase() }),
-      ...(options.head !== undefined && { witness: JSON.parse(readFileSync(options.head, "utf8")) }),
+      ...(options.head !== undefined && { witness: readHead(options.head) }),
     });
     const { head, released, denied } = report;
     const text = [
@@ -137,7 +165,7 @@ const restore = new Command("restore")
   .requiredOption("--passphrase-file <FILE>", "its first line is the passphrase; - is standard input")
   .action(async (file: string, options: { data: string; passphraseFile: string }) => {
     const { decryptBackup, kmsIdentity, storeRootSecret } = await import("@caisson/kms");
-    const text = readFileSync(file, "utf8");
+    const text = readText(file);
     storeRootSecret(options.data, decryptBackup(text, readPassphrase(options.passphraseFile)));
     process.stdout.write(`${kmsIdentity(options.data)}\n${join(options.data, "root-secret")}\n`);
   });
