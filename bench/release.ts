@@ -1,0 +1,164 @@
+/**
+ * Key release: what one costs the KMS, beside the signature operations that it cannot do without; and whether ten
+ * thousand of them lose anything.
+ *
+ * The KMS is a process of its own, started from the command line; guests are simulated here, each with a quote of its
+ * own. Costs are processor time of that process, so that they mean the same on a busy machine.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import {
+  createPrivateKey,
+  createPublicKey,
+  generateKeyPairSync,
+  type KeyObject,
+  sign,
+  verify,
+} from "node:crypto";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { httpPost, requestKeys } from "@caisson/guest/key-client";
+import { verifyReleaseLog } from "@caisson/kms";
+import { Machine } from "@caisson/kms/testing/machine";
+import type { Row } from "../packages/cli/src/commands/bench.ts";
+
+const cli = new URL("../packages/cli/src/main.ts", import.meta.url).pathname;
+
+interface Server {
+  url: string;
+  identityKey: string;
+  process: ChildProcess;
+}
+
+async function serve(data: string, policies: string): Promise<Server> {
+  const args = ["kms", "serve", "--data", data, "--policy-dir", policies, "--listen", "127.0.0.1:0"];
+  const more = ["--development", "--rate-per-address", "100000", "--json"];
+  const child = spawn(process.execPath, [cli, ...args, ...more], { stdio: ["ignore", "pipe", "ignore"] });
+  let text = "";
+  for await (const chunk of child.stdout) {
+    text += chunk;
+    if (text.endsWith("}\n")) break;
+  }
+  return { ...(JSON.parse(text) as { url: string; identityKey: string }), process: child };
+}
+
+/** Values of the KMS's own metrics. */
+async function metrics(url: string): Promise<(name: string) => number> {
+  const page = await (await fetch(`${url}/metrics`)).text();
+  return (name) => Number(new RegExp(`^${name} (.+)$`, "m").exec(page)?.[1]);
+}
+
+/** Releases keys to `count` guests, `width` at a time; the times from request to answer, in ms. */
+async function load(
+  server: Server,
+  machines: readonly Machine[],
+  count: number,
+  width: number,
+): Promise<number[]> {
+  const post = httpPost(server.url, 60_000);
+  const times: number[] = [];
+  let next = 0;
+  const worker = async () => {
+    while (next < count) {
+      const machine = machines[next++ % machines.length]!;
+      await requestKeys({
+        post: async (path, body) => {
+          const started = performance.now();
+          const answer = await post(path, body);
+          if (path === "/v1/release") times.push(performance.now() - started);
+          return answer;
+        },
+        identityKey: Uint8Array.fromHex(server.identityKey),
+        evidence: (reportData) => machine.evidence(machine.booted(server.identityKey), reportData),
+        now: Date.now,
+        toleranceMs: 60_000,
+      });
+    }
+  };
+  await Promise.all(Array.from({ length: width }, worker));
+  return times.sort((a, b) => a - b);
+}
+
+/**
+ * Processor time, in ms, of what a release must sign and verify: PCK certificate, QE report and quote (P-256, each key
+ * imported anew, as each comes from the guest), hello, answer and log head (Ed25519).
+ */
+function signatureOperations(): number {
+  const p256 = generateKeyPairSync("ec", { namedCurve: "P-256" });
+  const ed25519 = generateKeyPairSync("ed25519");
+  const der = p256.publicKey.export({ format: "der", type: "spki" });
+  const identity: KeyObject = createPrivateKey(ed25519.privateKey.export({ format: "pem", type: "pkcs8" }));
+  const message = new Uint8Array(700);
+  const signature = sign("sha256", message, { key: p256.privateKey, dsaEncoding: "ieee-p1363" });
+  const once = () => {
+    for (let i = 0; i < 3; i++) {
+      const key = createPublicKey({ key: der, format: "der", type: "spki" });
+      verify("sha256", message, { key, dsaEncoding: "ieee-p1363" }, signature);
+      sign(null, message.subarray(0, 300), identity);
+    }
+  };
+  for (let i = 0; i < 200; i++) once();
+  const before = process.cpuUsage();
+  for (let i = 0; i < 1000; i++) once();
+  const { user, system } = process.cpuUsage(before);
+  return (user + system) / 1e6;
+}
+
+export async function* run(releases = 10_000): AsyncIterable<Row> {
+  const directory = mkdtempSync(join(tmpdir(), "caisson-bench-kms-"));
+  const data = join(directory, "data");
+  const policies = join(directory, "policies");
+  mkdirSync(policies);
+  const machines = Array.from({ length: 16 }, (_, seed) => new Machine(Date.now(), "hello", seed));
+  writeFileSync(join(policies, "app.json"), JSON.stringify(machines[0]!.policyFile()));
+  const server = await serve(data, policies);
+  try {
+    yield* measure(server, machines, releases, join(data, "release-log.sqlite"));
+  } finally {
+    server.process.kill();
+    rmSync(directory, { recursive: true });
+  }
+}
+
+async function* measure(
+  server: Server,
+  machines: readonly Machine[],
+  releases: number,
+  log: string,
+): AsyncIterable<Row> {
+  const warmUp = Math.floor(releases / 10);
+  await load(server, machines, warmUp, 8);
+  const alone = await load(server, machines, warmUp, 1);
+  const before = await metrics(server.url);
+  await load(server, machines, releases - 2 * warmUp, 8);
+  const after = await metrics(server.url);
+
+  const cpu = after("process_cpu_seconds_total") - before("process_cpu_seconds_total");
+  const cost = (1000 * cpu) / (releases - 2 * warmUp);
+  const signatures = signatureOperations();
+  const note = "limit: 3 P-256 verifications and 3 Ed25519 signatures alone";
+  yield { name: "kms: processor time of a release", unit: "ms", ours: cost, limit: signatures, note };
+  yield {
+    name: "kms: releases a second on one core",
+    unit: "1/s",
+    ours: 1000 / cost,
+    limit: 1000 / signatures,
+  };
+  const quantile = (q: number) => alone[Math.floor(q * alone.length)]!;
+  yield { name: "kms: request to answer, p50", unit: "ms", ours: quantile(0.5), limit: signatures };
+  yield { name: "kms: request to answer, p99", unit: "ms", ours: quantile(0.99), limit: signatures };
+
+  const mebibytes = (value: (name: string) => number) => value("process_resident_memory_bytes") / 2 ** 20;
+  yield {
+    name: `kms: memory after ${releases} releases`,
+    unit: "MiB",
+    ours: mebibytes(after),
+    peer: mebibytes(before),
+    note: `peer: after ${2 * warmUp}`,
+  };
+  const started = performance.now();
+  const report = verifyReleaseLog(log, { identity: server.identityKey });
+  const ms = performance.now() - started;
+  yield { name: "kms: released keys that are not in the log", unit: "", ours: releases - report.released };
+  yield { name: `kms: verification of a log of ${report.head.sequence}`, unit: "ms", ours: ms };
+}
