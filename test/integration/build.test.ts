@@ -1,0 +1,174 @@
+/**
+ * `caisson build examples/hello` with everything real: the pinned packages from the mirror, the pinned kernel, and the
+ * tools that read what comes out. The first run on a machine compiles the kernel; later ones take it from the cache.
+ */
+import { deepEqual, equal, match, ok } from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { hash } from "node:crypto";
+import { once } from "node:events";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import type { Manifest } from "../../packages/image/src/manifest.ts";
+
+const repository = new URL("../../", import.meta.url).pathname;
+const place = mkdtempSync(`${tmpdir()}/caisson-build-`);
+after(() => rmSync(place, { recursive: true, force: true }));
+
+const cli = (...args: string[]) => [join(repository, "packages/cli/src/main.ts"), "build", ...args];
+const hello = join(repository, "examples/hello");
+
+function build(out: string, ...args: string[]) {
+  const run = spawnSync(process.execPath, cli(hello, "--out", join(place, out), ...args), {
+    encoding: "utf8",
+    maxBuffer: 1 << 26,
+  });
+  return { ...run, directory: join(place, out) };
+}
+
+const manifestOf = (out: string): Manifest =>
+  JSON.parse(readFileSync(join(place, out, "manifest.json"), "utf8"));
+
+const files = (at: string): string[] =>
+  readdirSync(at, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name).slice(at.length + 1))
+    .sort();
+
+before(() => {
+  const { status, stderr } = build("first", "--flavour", "development", "--jobs", "2");
+  equal(status, 0, stderr);
+});
+
+test("another directory, another job count, no mirror: the same bytes, from the cache alone", () => {
+  const nowhere = "http://127.0.0.1:9/debian";
+  const second = build(
+    "deeper/second",
+    "--flavour",
+    "development",
+    "--jobs",
+    "1",
+    "--mirror",
+    nowhere,
+    "--json",
+  );
+  equal(second.status, 0, second.stderr);
+  const first = join(place, "first");
+  deepEqual(files(second.directory), files(first));
+  for (const file of files(first)) {
+    ok(readFileSync(join(first, file)).equals(readFileSync(join(second.directory, file))), file);
+  }
+  deepEqual(JSON.parse(second.stdout).manifest, manifestOf("first"));
+});
+
+test("every file is as large as the manifest says, with its hash", () => {
+  const { kernel, rootfs, firmware, sbom } = manifestOf("first");
+  for (const { file, size, sha256 } of [
+    kernel,
+    rootfs,
+    firmware.emulated.code,
+    firmware.emulated.variables,
+    firmware.tdx,
+    sbom,
+  ]) {
+    const bytes = readFileSync(join(place, "first", file));
+    equal(bytes.length, size, file);
+    equal(hash("sha256", bytes), sha256, file);
+  }
+});
+
+test("the root that fsck.erofs unpacks is the bill of materials, file by file", () => {
+  const extracted = join(place, "extracted");
+  const run = spawnSync("fsck.erofs", [`--extract=${extracted}`, join(place, "first/rootfs.img")], {
+    encoding: "utf8",
+  });
+  equal(run.status, 0, run.stderr);
+  interface Component {
+    type: string;
+    name: string;
+    hashes?: { content: string }[];
+    components?: Component[];
+  }
+  const bom = JSON.parse(readFileSync(join(place, "first/sbom.cdx.json"), "utf8")) as {
+    components: Component[];
+  };
+  const listed = bom.components
+    .flatMap(({ components }) => components ?? [])
+    .map(({ name, hashes }) => `${name} ${hashes?.[0]?.content}`)
+    .sort();
+  const found = files(extracted).map(
+    (file) => `/${file} ${hash("sha256", readFileSync(join(extracted, file)))}`,
+  );
+  deepEqual(found.sort(), listed);
+
+  const all = readdirSync(extracted, { recursive: true }).map((file) => join(extracted, String(file)));
+  const special = all.filter((file) => existsSync(file) && (statSync(file).mode & 0o7000) !== 0);
+  deepEqual(special, [], "no setuid, setgid or sticky bit");
+  const shells = all.filter((file) => /\/(?:ba|da|z|a|k|c|tc|fi)?sh$|busybox/.test(file));
+  deepEqual(shells, [], "no shell");
+});
+
+test("Node and crun start with the libraries that are in the root", (t) => {
+  if (process.getuid?.() !== 0) return t.skip("chroot needs root");
+  const extracted = join(place, "extracted");
+  const node = spawnSync(
+    "chroot",
+    [extracted, "/usr/bin/node", "-p", "Object.keys(require('/usr/lib/caisson/syscalls.node')).length > 0"],
+    { encoding: "utf8" },
+  );
+  equal(node.stdout, "true\n", node.stderr);
+  const application = spawnSync("chroot", [join(extracted, "app/rootfs"), "/usr/bin/node", "--version"], {
+    encoding: "utf8",
+  });
+  equal(application.stdout, `v${manifestOf("first").versions.node}\n`, application.stderr);
+  // Without /proc crun cannot go on; that it says so shows that the loader found everything.
+  const crun = spawnSync("chroot", [extracted, "/usr/bin/crun", "--version"], { encoding: "utf8" });
+  ok(!/error while loading shared libraries/.test(crun.stderr), crun.stderr);
+});
+
+test("veritysetup accepts the root hash of the manifest", () => {
+  const { rootHash, salt, dataBlocks } = manifestOf("first").rootfs.verity;
+  const image = join(place, "first/rootfs.img");
+  const geometry = ["--data-block-size=4096", "--hash-block-size=4096", `--data-blocks=${dataBlocks}`];
+  const tree = [`--hash-offset=${dataBlocks * 4096}`, `--salt=${salt}`, "--hash=sha256", "--format=1"];
+  const run = spawnSync(
+    "veritysetup",
+    ["verify", "--no-superblock", ...geometry, ...tree, image, image, rootHash],
+    { encoding: "utf8" },
+  );
+  equal(run.status, 0, run.stderr);
+});
+
+test("a build that is killed leaves nothing in place, and the next one succeeds", {
+  timeout: 120_000,
+}, async () => {
+  const out = join(place, "killed");
+  const child = spawn(process.execPath, cli(hello, "--flavour", "development", "--out", out), {
+    stdio: ["ignore", "ignore", "pipe"],
+  });
+  for await (const chunk of child.stderr) if (/^root /m.test(String(chunk))) break;
+  child.kill("SIGKILL");
+  await once(child, "exit");
+  equal(existsSync(out), false);
+  equal(build("killed", "--flavour", "development").status, 0);
+  deepEqual(manifestOf("killed"), manifestOf("first"));
+  deepEqual(
+    readdirSync(place).filter((name) => name.startsWith(".killed")),
+    [],
+  );
+});
+
+const wrong: [what: string, args: string[], status: number, message: RegExp][] = [
+  ["no spec", ["/nowhere"], 30, /\[spec\/unreadable\]/],
+  ["an unknown flavour", [hello, "--flavour", "debug"], 2, /flavour/],
+  ["no jobs", [hello, "--jobs", "0"], 2, /jobs/],
+  ["an unknown option", [hello, "--nope"], 2, /--nope/],
+];
+for (const [what, args, status, message] of wrong) {
+  test(`refused: ${what}`, () => {
+    const run = spawnSync(process.execPath, cli(...args), { encoding: "utf8" });
+    match(run.stderr, message);
+    equal(run.status, status);
+  });
+}
