@@ -36,6 +36,11 @@ suite("chronyd as server", () => {
     ]);
   });
   after(() => servers.stop());
+  const at = (server: TimeServer, index: number) => ({
+    address: `127.1.0.${index + 1}`,
+    kePort: server.source.kePort,
+    ntpPort: server.ntpPort,
+  });
 
   test("three that share a clock an hour ahead win over two others, which are named", async () => {
     const { operators, offset, verdicts } = await ask(servers.servers);
@@ -46,11 +51,6 @@ suite("chronyd as server", () => {
 
   test("chronyd as client of the same servers finds the same time", async () => {
     const paths: Path[] = [];
-    const at = (server: TimeServer, index: number) => ({
-      address: `127.1.0.${index + 1}`,
-      kePort: server.source.kePort,
-      ntpPort: server.ntpPort,
-    });
     const three = servers.servers.slice(0, 3).map(at);
     for (const path of three) paths.push(await startPath({ ...path, rtt: 0 }));
     try {
@@ -71,6 +71,28 @@ suite("chronyd as server", () => {
       for (const path of paths) await path.stop();
     }
   });
+
+  for (const [name, rtt, loss] of [
+    ["200 ms round trip", 200, 0],
+    ["half of all packets lost", 20, 0.5],
+  ] as const) {
+    test(`${name}: the right time, or none`, async () => {
+      const three = servers.servers.slice(0, 3);
+      const paths: Path[] = [];
+      try {
+        for (const [index, server] of three.entries())
+          paths.push(await startPath({ ...at(server, index), rtt, loss }));
+        const sources = three.map(({ source }, index) => ({ ...source, address: `127.1.0.${index + 1}` }));
+        const { agreement, at: instant } = await synchronize(parseTimeConfiguration({ sources }), { floor });
+        if (loss === 0) ok(agreement.agreed);
+        if (!agreement.agreed) return; // with half of all packets lost, ten seconds may not do
+        const clock = Date.now() - (performance.now() - instant);
+        ok(agreement.earliest - 5 <= clock + shared && clock + shared <= agreement.latest + 5);
+      } finally {
+        for (const path of paths) await path.stop();
+      }
+    });
+  }
 
   test("keys last for many exchanges: cookies are renewed", async () => {
     const associations = new Map();

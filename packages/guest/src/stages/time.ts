@@ -155,6 +155,7 @@ function keepWatch(context: Context, ask: () => Promise<Synchronization>): void 
     const decision = judge(result, Date.now() - (now - result.at), now - good);
     if (decision.verdict === "slew") {
       good = now;
+      context.log(`time: the clock was off by ${decision.by.toFixed(1)} ms and is slewed`);
       // One call of adjtime(2) takes at most half a second; the rest waits for the next check.
       context.syscalls.adjtime(Math.max(-500, Math.min(500, decision.by)));
       if (context.clockAlarm === true) context.log("time: the clock agrees with its sources again");

@@ -1,0 +1,83 @@
+/** `caisson time` from outside: its output, its exit codes. */
+import { deepEqual, equal, match, ok } from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { after, before, suite, test } from "node:test";
+import { startTimeServers, type TimeServers } from "../../packages/host/src/time-servers.ts";
+
+const main = new URL("../../packages/cli/src/main.ts", import.meta.url).pathname;
+
+suite("caisson time", () => {
+  let servers: TimeServers;
+  const directory = mkdtempSync(join(tmpdir(), "caisson-time-command-"));
+  const caisson = async (configuration: unknown, ...options: string[]) => {
+    const file = join(directory, "servers.json");
+    writeFileSync(file, typeof configuration === "string" ? configuration : JSON.stringify(configuration));
+    const child = spawn(process.execPath, [main, "time", "--servers", file, ...options]);
+    const [stdout, stderr, code] = await Promise.all([
+      text(child.stdout),
+      text(child.stderr),
+      new Promise((resolve) => child.once("exit", resolve)),
+    ]);
+    return { stdout, stderr, code };
+  };
+  const sources = (...indices: number[]) => indices.map((index) => servers.servers[index]!.source);
+
+  before(async () => {
+    servers = await startTimeServers([
+      { operator: "a" },
+      { operator: "b" },
+      { operator: "c" },
+      { operator: "liar", offsetMs: 3_600_000 },
+    ]);
+  });
+  after(async () => {
+    await servers.stop();
+    rmSync(directory, { recursive: true });
+  });
+
+  test("a table, a picture and the agreement; the liar is named", async () => {
+    const { stdout, code } = await caisson({ sources: sources(0, 1, 2, 3) });
+    equal(code, 0);
+    match(stdout, /time-4\.caisson\.test +liar .* falseticker/);
+    match(stdout, /├─+┤/);
+    match(stdout, /3 operators agree, this clock is off by/);
+  });
+  test("--json is one document", async () => {
+    const { stdout, stderr, code } = await caisson({ sources: sources(0, 1, 2, 3) }, "--json");
+    const report = JSON.parse(stdout);
+    deepEqual([code, stderr, report.agreed, report.operators], [0, "", true, ["a", "b", "c"]]);
+    ok(Math.abs(Date.parse(report.time) - Date.now()) < 30_000);
+    deepEqual(
+      report.sources.map(({ verdict }: { verdict: string }) => verdict),
+      ["agrees", "agrees", "agrees", "falseticker"],
+    );
+  });
+  test("no agreement: what each source did, and exit code 10", async () => {
+    const dead = { ...sources(0)[0]!, kePort: 1 };
+    const { stdout, stderr, code } = await caisson(
+      { sources: [dead, ...sources(1, 2)], limits: { timeoutMs: 600 } },
+      "--json",
+    );
+    equal(code, 10);
+    match(
+      stderr,
+      /no agreement on the time.*2 operators agree at most, 3 are needed.*\[time\/no-agreement\]/,
+    );
+    const report = JSON.parse(stdout);
+    deepEqual([report.agreed, report.sources[0].error.code], [false, "ke/connect"]);
+  });
+  for (const [name, configuration, message] of [
+    ["no JSON", "{", /cannot read .*servers\.json/],
+    ["an unknown field", { servers: [] }, /unknown field 'servers'/],
+  ] as const) {
+    test(`${name}: exit code 30`, async () => {
+      const { stderr, stdout, code } = await caisson(configuration);
+      deepEqual([code, stdout], [30, ""]);
+      match(stderr, message);
+    });
+  }
+});
