@@ -115,11 +115,8 @@ export function tdxMachine(shape: Shape, parts: TdxParts): string[] {
   };
   const options: Option[] = [
     ["-object", JSON.stringify(guest)],
-    [
-      "-machine",
-      "q35,kernel-irqchip=split,confidential-guest-support=tdx,hpet=off,smm=off,pic=off,vmport=off",
-    ],
-    ["-accel", "kvm"],
+    ["-machine", "q35,confidential-guest-support=tdx,hpet=off,smm=off,pic=off,vmport=off"],
+    ["-accel", "kvm,kernel-irqchip=split"],
     ["-cpu", "host"],
     ["-bios", parts.firmware],
     ...common(shape, parts),

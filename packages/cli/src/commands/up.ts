@@ -2,16 +2,18 @@
  * `caisson up SPEC`: the main job. Pins and builds what is missing, boots the image, shows its stages, its keys and
  * its application, verifies its evidence from outside, and keeps it running until Ctrl-C.
  */
+import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { readSpec } from "@caisson/image";
 import { type Report, readPolicy, readReferences } from "@caisson/verify";
-import { Command, InvalidArgumentError } from "commander";
+import { Command, InvalidArgumentError, Option } from "commander";
 import { BootError, BootView } from "../boot-view.ts";
 import { predictEmulated, referenceValues } from "../prediction.ts";
 import { prepare } from "../prepare.ts";
 import { Progress } from "../progress.ts";
 import { fetchEvidence, judgeFresh } from "../relying-party.ts";
 import { type Session, startSession } from "../session.ts";
+import { prepareTdx } from "../tdx-launch.ts";
 
 interface Options {
   vcpus: number;
@@ -19,6 +21,7 @@ interface Options {
   port?: number;
   mirror?: string;
   once?: boolean;
+  platform: "emulated" | "tdx";
   json?: boolean;
 }
 
@@ -56,6 +59,32 @@ function summary({ verdict, codes, checks }: Report): string {
   return `evidence ${verdict}${because}: ${passed} checks passed${left}`;
 }
 
+/** Exit code 20 says that this host cannot start a TD; what is missing stands in the list. */
+async function prepareForTdx(path: string, options: Options): Promise<void> {
+  const shape = { vcpus: options.vcpus, memory: options.memory };
+  const { directory, manifest } = await prepare(
+    await readSpec(path),
+    "production",
+    { mirror: options.mirror },
+    new Progress(),
+  );
+  const instance = { version: "caisson/instance/v1", seed: randomBytes(20).toString("hex") } as const;
+  const port = options.port ?? manifest.guest.app.port;
+  const launch = await prepareTdx(directory, manifest, shape, instance, port);
+  if (options.json === true)
+    process.stdout.write(`${JSON.stringify({ image: directory, ...launch }, null, 2)}\n`);
+  else {
+    for (const { name, ok, found, fix } of launch.prerequisites) {
+      process.stdout.write(`${ok ? "✔" : "✘"} ${name.padEnd(16)} ${found}${ok ? "" : `   → ${fix}`}\n`);
+    }
+    const quoted = launch.arguments.map((argument) =>
+      /^[\w./=,:-]+$/.test(argument) ? argument : `'${argument}'`,
+    );
+    process.stdout.write(`\nqemu-system-x86_64 ${quoted.join(" ")}\n`);
+  }
+  if (launch.prerequisites.some(({ ok }) => !ok)) process.exitCode = 20;
+}
+
 export const command = new Command("caisson up")
   .argument("<spec>", "a caisson.yaml, or the directory that has one")
   .option("--vcpus <n>", "virtual processors", whole(1, 64), 2)
@@ -63,8 +92,17 @@ export const command = new Command("caisson up")
   .option("--port <n>", "the application's port on 127.0.0.1 (default: a free one)", whole(1, 65_535))
   .option("--mirror <uri>", "the Debian mirror (default: CAISSON_MIRROR, or the machine's apt configuration)")
   .option("--once", "end after the application answered")
+  .addOption(
+    new Option(
+      "--platform <name>",
+      "emulated: a development image, anywhere; tdx: prepare a production image's start",
+    )
+      .choices(["emulated", "tdx"])
+      .default("emulated"),
+  )
   .option("--json", "one JSON document when the application is up")
   .action(async (path: string, options: Options) => {
+    if (options.platform === "tdx") return prepareForTdx(path, options);
     const interrupted = new AbortController();
     const interrupt = (signal: NodeJS.Signals): void => interrupted.abort(new Error(`stopped by ${signal}`));
     process.once("SIGINT", interrupt).once("SIGTERM", interrupt);
