@@ -1,7 +1,15 @@
 import { deepEqual, equal, match, rejects } from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -65,16 +73,17 @@ test("a killed process leaves nothing in place, and what it left is taken over",
   deepEqual(readdirSync(join(out, "..")), ["out"]);
 });
 
-test("a full disk is said, and leaves nothing", (t) => {
+test("a full disk is said, and leaves nothing", async (t) => {
   const directory = place(t);
   const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", "size=64k", "tmpfs", directory]);
   if (mounted.status !== 0) return t.skip("mounting a small tmpfs needs root");
-  return rejects(replaceOutput(`${directory}/out`, (at) => writeFile(join(at, "file"), Buffer.alloc(200_000))), {
-    code: "build/disk",
-  }).then(() => {
+  const tooMuch = (at: string) => writeFile(join(at, "file"), Buffer.alloc(200_000));
+  try {
+    await rejects(replaceOutput(`${directory}/out`, tooMuch), { code: "build/disk" });
     deepEqual(readdirSync(directory), []);
+  } finally {
     spawnSync("umount", [directory]);
-  });
+  }
 });
 
 test("a lock that is no process id does not count", async (t) => {
