@@ -49,6 +49,8 @@ export interface PredictInput {
   firmware: Uint8Array;
   /** edk2's stable release that the firmware was built from, or a version that begins with it ("2025.02-8"). */
   firmwareRelease: string;
+  /** Its PcdFirmwareVersionString, which PCR 0 begins with; not every build sets it to its version. */
+  firmwareVersion?: string;
   boot: DirectBoot | UkiBoot;
   /** RAM of the guest. */
   memory: number;
@@ -64,8 +66,8 @@ export interface PredictInput {
   variables?: Uint8Array;
   /** Whose TD HOB; default QEMU's. */
   hob?: HobStyle;
-  /** SHA-384 of the decompressed volumes that PCR 0 covers (`firmwareVolumes` in firmware-volume.ts). */
-  volumes?: { pei?: Uint8Array; dxe?: Uint8Array };
+  /** The decompressed volumes that PCR 0 covers (`ovmfVolumes` in firmware-volume.ts). */
+  volumes?: { pei?: Uint8Array | undefined; dxe?: Uint8Array | undefined };
 }
 
 /** Which input decides an event's digest; "constant" for the specification itself. */
@@ -225,6 +227,11 @@ const separator = (pcr: number) =>
   known(pcr, ev.EV_SEPARATOR, `separator (PCR ${pcr})`, "constant", ZERO_SEPARATOR);
 const action = (pcr: number, text: string) => known(pcr, ev.EV_EFI_ACTION, text, "constant", ascii(text));
 
+const volume = async (what: string, bytes: Uint8Array | undefined): Promise<PredictedEvent> =>
+  bytes === undefined
+    ? open(0, ev.EV_EFI_PLATFORM_FIRMWARE_BLOB, what, "firmware", "its decompressed form was not given")
+    : known(0, ev.EV_EFI_PLATFORM_FIRMWARE_BLOB, what, "firmware", bytes);
+
 /** QEMU's fw_cfg for -kernel: no boot menu, and the option ROM that a legacy BIOS would boot first. */
 const directBootFwCfg: Readonly<Record<string, Uint8Array>> = {
   BootMenu: new Uint8Array(2),
@@ -270,47 +277,20 @@ const measure: Record<Step, (context: Context) => Promise<PredictedEvent[]>> = {
     return events;
   },
 
-  "crtm-version": async ({ input }) => [
-    /^\d{4}\.\d\d[-+]/.test(input.firmwareRelease)
-      ? await known(
-          0,
-          ev.EV_S_CRTM_VERSION,
-          `firmware version ${input.firmwareRelease}`,
-          "firmware",
-          utf16le(`${input.firmwareRelease}\0`),
-        )
-      : open(
-          0,
-          ev.EV_S_CRTM_VERSION,
-          "firmware version",
-          "firmware",
-          "the release given is no exact version string",
-        ),
+  "crtm-version": async ({ input: { firmwareVersion } }) => [
+    firmwareVersion === undefined
+      ? open(0, ev.EV_S_CRTM_VERSION, "firmware version", "firmware", "its version string was not given")
+      : await known(0, ev.EV_S_CRTM_VERSION, "firmware version", "firmware", utf16le(`${firmwareVersion}\0`)),
   ],
 
-  "pei-volume": async ({ input }) => [
-    input.volumes?.pei !== undefined
-      ? digested(0, ev.EV_EFI_PLATFORM_FIRMWARE_BLOB, "PEI volume", "firmware", input.volumes.pei)
-      : open(
-          0,
-          ev.EV_EFI_PLATFORM_FIRMWARE_BLOB,
-          "PEI volume",
-          "firmware",
-          "it is measured in RAM after its modules changed their own data",
-        ),
-  ],
-
-  "dxe-volume": async ({ input }) => [
-    input.volumes?.dxe !== undefined
-      ? digested(0, ev.EV_EFI_PLATFORM_FIRMWARE_BLOB, "DXE volume", "firmware", input.volumes.dxe)
-      : open(
-          0,
-          ev.EV_EFI_PLATFORM_FIRMWARE_BLOB,
-          "DXE volume",
-          "firmware",
-          "its decompressed volume was not given",
-        ),
-  ],
+  "pei-volume": async ({ input: { volumes }, profile }) => {
+    if (!profile.untouchedPeiVolume) {
+      const reason = "it is measured in RAM after its modules wrote into it";
+      return [open(0, ev.EV_EFI_PLATFORM_FIRMWARE_BLOB, "PEI volume", "firmware", reason)];
+    }
+    return [await volume("PEI volume", volumes?.pei)];
+  },
+  "dxe-volume": async ({ input: { volumes } }) => [await volume("DXE volume", volumes?.dxe)],
 
   "secure-boot": async ({ input, tdx }) => {
     const volume = configurationVolume(input, tdx);
