@@ -1,42 +1,33 @@
 /** Bytes and their texts. Nothing here guesses: malformed text is `undefined`. */
 
-const hexDigits = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
-
 /** Lower-case hexadecimal. */
 export function toHex(bytes: Uint8Array): string {
-  let text = "";
-  for (const byte of bytes) text += hexDigits[byte];
-  return text;
+  return bytes.toHex();
 }
 
 /** Bytes of hexadecimal text of either case; undefined for anything else. */
 export function fromHex(text: string): Uint8Array | undefined {
-  if (text.length % 2 !== 0 || !/^[0-9a-fA-F]*$/.test(text)) return undefined;
-  const bytes = new Uint8Array(text.length / 2);
-  for (let i = 0; i < bytes.length; i++) bytes[i] = Number.parseInt(text.slice(2 * i, 2 * i + 2), 16);
-  return bytes;
+  try {
+    return Uint8Array.fromHex(text);
+  } catch {
+    return undefined;
+  }
 }
 
 /** Standard base64 with padding (RFC 4648, section 4), canonical. */
 export function toBase64(bytes: Uint8Array): string {
-  let text = "";
-  for (const byte of bytes) text += String.fromCharCode(byte);
-  return btoa(text);
+  return bytes.toBase64();
 }
 
 /** Bytes of canonical base64; undefined for other alphabets, white space, missing padding or stray bits. */
 export function fromBase64(text: string): Uint8Array | undefined {
-  if (text.length % 4 !== 0 || !/^[A-Za-z0-9+/]*={0,2}$/.test(text)) return undefined;
-  let binary: string;
+  // The built-in reader skips white space, which would give one value many spellings.
+  if (/\s/.test(text)) return undefined;
   try {
-    binary = atob(text);
+    return Uint8Array.fromBase64(text, { lastChunkHandling: "strict" });
   } catch {
     return undefined;
   }
-  const bytes = new Uint8Array(binary.length);
-  for (let i = 0; i < bytes.length; i++) bytes[i] = binary.charCodeAt(i);
-  // atob ignores non-zero bits under the padding, so that two texts could mean the same bytes.
-  return text.endsWith("=") && btoa(binary) !== text ? undefined : bytes;
 }
 
 export function equal(a: Uint8Array, b: Uint8Array): boolean {

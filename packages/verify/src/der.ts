@@ -187,26 +187,27 @@ export class DerReader {
   /** A UTCTime or GeneralizedTime as RFC 5280, section 4.1.2.5, restricts them. Milliseconds since 1970. */
   time(): number {
     const { tag: type, content } = this.any();
-    const digits = String.fromCharCode(...content.subarray(0, 16));
-    let full: string;
-    if (type === tag.utcTime && /^\d{12}Z$/.test(digits)) {
-      full = `${Number(digits.slice(0, 2)) < 50 ? "20" : "19"}${digits}`;
-    } else if (
-      type === tag.generalizedTime &&
-      /^\d{14}Z$/.test(digits) &&
-      Number(digits.slice(0, 4)) >= 2050
-    ) {
-      full = digits;
-    } else {
-      return malformed(
-        "a time that is neither UTCTime YYMMDDhhmmssZ nor (from 2050) GeneralizedTime",
-        this.#at,
-      );
+    const utc = type === tag.utcTime && content.length === 13;
+    if (!utc && !(type === tag.generalizedTime && content.length === 15)) {
+      malformed("a time that is neither YYMMDDhhmmssZ nor YYYYMMDDhhmmssZ", this.#at);
     }
-    const iso = full.replace(/^(....)(..)(..)(..)(..)(..)Z$/, "$1-$2-$3T$4:$5:$6.000Z");
-    const ms = Date.parse(iso);
-    if (Number.isNaN(ms) || new Date(ms).toISOString() !== iso)
-      malformed("a time that does not exist", this.#at);
+    // Two digits each; NaN spreads from anything that is no digit.
+    const pair = (at: number) => {
+      const [tens, ones] = [content[at]! - 48, content[at + 1]! - 48];
+      return tens >= 0 && tens <= 9 && ones >= 0 && ones <= 9 ? 10 * tens + ones : Number.NaN;
+    };
+    const year = utc ? pair(0) + (pair(0) < 50 ? 2000 : 1900) : 100 * pair(0) + pair(2);
+    const [month, day, hour, minute, second] = Array.from({ length: 5 }, (_, i) =>
+      pair((utc ? 2 : 4) + 2 * i),
+    );
+    const ms = Date.UTC(year, month! - 1, day, hour, minute, second);
+    const date = new Date(ms);
+    // Date.UTC carries over: a 30th of February or an hour 24 comes back as another day.
+    const exists =
+      date.getUTCMonth() === month! - 1 && date.getUTCDate() === day && minute! < 60 && second! < 60;
+    if (content.at(-1) !== 0x5a || !exists || hour! > 23 || (!utc && year < 2050)) {
+      malformed("a time that does not exist, is not in UTC, or is in the wrong form", this.#at);
+    }
     return ms;
   }
 }

@@ -329,12 +329,15 @@ export function checkWindow(
   what: string,
   window: { notBefore: number; notAfter: number },
   now: number,
-  [early, late]: readonly [CheckCode, CheckCode],
+  [tooEarly, tooLate]: readonly [CheckCode, CheckCode],
 ): void {
+  if (now >= window.notBefore && now <= window.notAfter) return;
   const iso = (ms: number) => new Date(ms).toISOString();
-  const facts = { expected: `${iso(window.notBefore)} to ${iso(window.notAfter)}`, actual: iso(now) };
-  if (now < window.notBefore) throw new VerifyError(early, `${what} is not valid yet`, facts);
-  if (now > window.notAfter) throw new VerifyError(late, `${what} has expired`, facts);
+  const early = now < window.notBefore;
+  throw new VerifyError(early ? tooEarly : tooLate, `${what} ${early ? "is not valid yet" : "has expired"}`, {
+    expected: `${iso(window.notBefore)} to ${iso(window.notAfter)}`,
+    actual: iso(now),
+  });
 }
 
 /** Codes of a certificate outside its validity. */

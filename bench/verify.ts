@@ -1,0 +1,183 @@
+/**
+ * Verification: one quote with its collateral, cold (everything is verified) and warm (the collateral was verified
+ * before), against @phala/dcap-qvl (JavaScript) and @phala/dcap-qvl-web (Rust as WASM) in the same run, and against
+ * the signature checks alone, which nobody can do without.
+ *
+ * The evidence is a real TDX quote where the vectors are present, else a synthetic one under the test root. Times
+ * are processor time, and the verifiers take turns, so that they mean the same on a busy machine.
+ */
+import { existsSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+import { gzipSync } from "node:zlib";
+import { type Collateral, intelRoot, type TrustAnchor, verifyCollateral, verifyQuote } from "@caisson/verify";
+import * as nodeCrypto from "@caisson/verify/crypto.node";
+import * as webCrypto from "@caisson/verify/crypto.web";
+import { TestKey } from "@caisson/verify/testing/p256";
+import { buildEvidence } from "@caisson/verify/testing/refusals";
+import { initSync, js_verify } from "@phala/dcap-qvl-web";
+import { build } from "esbuild";
+import type { Row } from "../packages/cli/src/commands/bench.ts";
+
+const vectors = new URL("../../shared/vectors/dcap-qvl/", import.meta.url);
+const ROUNDS = 40;
+const WARM_UP = 5;
+/** Runs between two looks at the clock, whose resolution may be that of the scheduler. */
+const BATCH = 10;
+const MEMORY_ROUNDS = 100_000;
+/** Signature checks of a cold verification: root, PCK CA, TCB signer, PCK; two CRLs; TCB info, QE identity; QE, quote. */
+const COLD_SIGNATURES = 10;
+/** Of a warm one: PCK, QE report, quote. */
+const WARM_SIGNATURES = 3;
+
+interface Evidence {
+  name: string;
+  quote: Uint8Array;
+  collateral: Collateral;
+  now: Date;
+  trust: TrustAnchor;
+}
+
+function evidence(): Evidence {
+  if (!existsSync(vectors))
+    return { name: "synthetic TD 1.0 quote", ...buildEvidence({ format: "td10-v4" }) };
+  return {
+    name: "real TDX quote",
+    quote: new Uint8Array(readFileSync(new URL("tdx_quote", vectors))),
+    collateral: JSON.parse(readFileSync(new URL("tdx_quote_collateral.json", vectors), "utf8")),
+    now: new Date("2025-06-20"),
+    trust: intelRoot,
+  };
+}
+
+/** Mean milliseconds of processor time of each of several tasks that take turns. */
+async function race<K extends string>(tasks: Record<K, () => unknown>): Promise<Record<K, number>> {
+  const names = Object.keys(tasks) as K[];
+  const spent = Object.fromEntries(names.map((name) => [name, 0])) as Record<K, number>;
+  for (let round = -WARM_UP; round < ROUNDS; round++) {
+    for (const name of names) {
+      const start = process.cpuUsage();
+      for (let i = 0; i < BATCH; i++) await tasks[name]();
+      const { user, system } = process.cpuUsage(start);
+      if (round >= 0) spent[name] += (user + system) / 1000;
+    }
+  }
+  return Object.fromEntries(names.map((name) => [name, spent[name] / (ROUNDS * BATCH)])) as Record<K, number>;
+}
+
+type Peer = (quote: Uint8Array, collateral: Collateral, seconds: number) => unknown;
+
+/** The peers know Intel's root only: without the real quote they are not measured. */
+function peers(real: boolean): { js: Peer; wasm: Peer } | undefined {
+  if (!real) return undefined;
+  const js = createRequire(import.meta.url)("@phala/dcap-qvl") as { verify: Peer };
+  initSync({
+    module: readFileSync(new URL(import.meta.resolve("@phala/dcap-qvl-web/dcap-qvl-web_bg.wasm"))),
+  });
+  return {
+    js: (...args) => js.verify(...args),
+    wasm: (quote, collateral, seconds) => js_verify(quote, collateral, BigInt(seconds)),
+  };
+}
+
+/** One P-256 check with a key that was never used before, as each certificate brings one. */
+async function signatureCost(crypto: typeof nodeCrypto | typeof webCrypto): Promise<() => Promise<unknown>> {
+  const key = TestKey.derive("bench", "key");
+  const data = new Uint8Array(600);
+  const signature = key.sign(data);
+  return async () => {
+    const imported = await crypto.importP256(key.publicKey);
+    return crypto.verifyP256(imported as never, signature, data);
+  };
+}
+
+/** Bytes of `measure` and `verify` as a browser gets them. */
+async function bundleSize(): Promise<number> {
+  const result = await build({
+    stdin: {
+      contents: 'export * from "@caisson/measure"; export * from "@caisson/verify";',
+      resolveDir: new URL("../packages/cli/", import.meta.url).pathname,
+    },
+    bundle: true,
+    minify: true,
+    write: false,
+    format: "esm",
+    platform: "browser",
+  });
+  return gzipSync(result.outputFiles[0]!.text, { level: 9 }).length;
+}
+
+export async function* run(): AsyncIterable<Row> {
+  const { name, quote, collateral, now, trust } = evidence();
+  const seconds = now.getTime() / 1000;
+  const verified = await verifyCollateral(collateral, now, trust);
+  const others = peers(trust === intelRoot);
+  const tasks = {
+    cold: () => verifyQuote(quote, collateral, now, trust),
+    warm: () => verifyQuote(quote, verified, now, trust),
+    signature: await signatureCost(nodeCrypto),
+    web: await signatureCost(webCrypto),
+    js: () => others?.js(quote, collateral, seconds),
+    wasm: () => others?.wasm(quote, collateral, seconds),
+  };
+  const ms = await race(tasks);
+  yield { name: `verify, cold (${name})`, unit: "ms", ours: ms.cold };
+  if (others !== undefined) {
+    yield { name: "  against @phala/dcap-qvl (JavaScript)", unit: "ms", ours: ms.cold, peer: ms.js };
+    yield { name: "  against @phala/dcap-qvl-web (WASM)", unit: "ms", ours: ms.cold, peer: ms.wasm };
+  }
+  const cold = COLD_SIGNATURES * ms.signature;
+  const warm = WARM_SIGNATURES * ms.signature;
+  yield {
+    name: "  against its signature checks alone",
+    unit: "ms",
+    ours: ms.cold,
+    limit: cold,
+    note: `${COLD_SIGNATURES} P-256`,
+  };
+  yield { name: "verify, warm (collateral verified before)", unit: "ms", ours: ms.warm };
+  yield {
+    name: "  against its signature checks alone",
+    unit: "ms",
+    ours: ms.warm,
+    limit: warm,
+    note: `${WARM_SIGNATURES} P-256`,
+  };
+  yield {
+    name: "verifications a second, warm, one core",
+    unit: "/s",
+    ours: 1000 / ms.warm,
+    limit: 1000 / warm,
+  };
+  yield {
+    name: "one P-256 check, fresh key",
+    unit: "ms",
+    ours: ms.signature,
+    peer: ms.web,
+    note: "peer: WebCrypto",
+  };
+  yield {
+    name: "browser bundle of measure + verify, gzip",
+    unit: "kB",
+    ours: (await bundleSize()) / 1000,
+    limit: 40,
+  };
+
+  setFlagsFromString("--expose-gc");
+  const collect = runInNewContext("gc") as () => void;
+  const heap = () => {
+    collect();
+    return process.memoryUsage().heapUsed / 1e6;
+  };
+  for (let i = 0; i < 1000; i++) await tasks.warm();
+  const before = heap();
+  for (let i = 0; i < MEMORY_ROUNDS; i++) await tasks.warm();
+  yield {
+    name: `heap after ${MEMORY_ROUNDS} verifications more`,
+    unit: "MB",
+    ours: heap(),
+    peer: before,
+    note: "peer: before them",
+  };
+}
