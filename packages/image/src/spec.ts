@@ -193,7 +193,8 @@ class Places {
 const dotted = (keys: readonly PropertyKey[]) => keys.map(String).join(".");
 
 function schemaError(error: z.ZodError, places: Places): ImageError {
-  const issue = error.issues[0]!;
+  // A misspelt key is the reason, and the key that is then missing only follows from it.
+  const issue = error.issues.find(({ code }) => code === "unrecognized_keys") ?? error.issues[0]!;
   if (issue.code === "unrecognized_keys") {
     const key = issue.keys[0]!;
     const inside = issue.path.length === 0 ? "a spec" : `'${dotted(issue.path)}'`;

@@ -36,7 +36,8 @@ export interface TestKey {
 /** An Ed25519 key that was made on `date`. */
 export async function makeKey(name: string, date: Date): Promise<TestKey> {
   const { privateKey, publicKey } = await generateKey({
-    type: "curve25519",
+    type: "ecc",
+    curve: "ed25519Legacy", // the form that GnuPG 2.2 knows, too
     userIDs: [{ name }],
     date,
     format: "object",
@@ -100,6 +101,7 @@ export interface TestSuite {
 
 /** The text of a Release file over a compressed index. */
 export function makeRelease(suite: TestSuite, index: Uint8Array): string {
+  const plain = Buffer.from(makeIndex(suite.packages));
   const text = [
     "Origin: Debian",
     `Suite: ${suite.validUntil === undefined ? "stable" : `x-${suite.name}`}`,
@@ -109,9 +111,10 @@ export function makeRelease(suite: TestSuite, index: Uint8Array): string {
       ? []
       : [`Valid-Until: ${suite.validUntil.toUTCString().replace("GMT", "UTC")}`]),
     "Acquire-By-Hash: yes",
-    "MD5Sum:",
-    ` ${"0".repeat(32)} ${index.length} main/binary-amd64/Packages.xz`,
+    "Architectures: amd64",
+    "Components: main",
     "SHA256:",
+    ` ${sha256(plain)} ${plain.length} main/binary-amd64/Packages`,
     ` ${sha256(index)} ${index.length} main/binary-amd64/Packages.xz`,
     "",
   ].join("\n");
