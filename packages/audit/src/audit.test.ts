@@ -153,7 +153,7 @@ test("live reports are read strictly", () => {
 });
 
 test("only a verification report is evidence", () => {
-  equal(readReport(goodRemote().report, "tdx").platform, "tdx");
+  equal(readReport(goodRemote().report).platform, "tdx");
   for (const bad of [
     null,
     {},

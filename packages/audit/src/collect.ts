@@ -188,18 +188,21 @@ async function download(url: string): Promise<string> {
 }
 
 /** Facts of a report that the verifier wrote (`caisson verify --json`). Throws AuditError `evidence/report`. */
-export function readReport(value: unknown, platform?: "tdx" | "emulated"): RemoteFacts {
+export function readReport(value: unknown): RemoteFacts {
   const report = value as RemoteFacts["report"];
   const fine =
     report?.version === "caisson/report/v1" &&
     Array.isArray(report.checks) &&
     report.checks.every(
-      ({ id, outcome }) => typeof id === "string" && ["pass", "fail", "not-checked"].includes(outcome),
+      (check) => typeof check?.id === "string" && ["pass", "fail", "not-checked"].includes(check.outcome),
     );
   if (!fine) {
     throw new AuditError("evidence/report", "this is no verification report", {
       fix: "caisson verify EVIDENCE … --json",
     });
   }
-  return { kind: "remote", ...(platform === undefined ? {} : { platform }), report };
+  // The platform is what the policy was asked about.
+  const platform = report.checks.find(({ id }) => id === "policy/platform")?.actual;
+  const known = platform === "tdx" || platform === "emulated";
+  return { kind: "remote", ...(known && { platform }), report };
 }

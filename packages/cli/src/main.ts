@@ -6,12 +6,21 @@ import { Command } from "commander";
 import { exitCode, renderError, UsageError } from "./failure.ts";
 
 const commands: Record<string, [summary: string, load: () => Promise<{ command: Command }>]> = {
-  audit: ["check an image, a running guest or evidence, control by control", () => import("./commands/audit.ts")],
+  audit: [
+    "check an image, a running guest or evidence, control by control",
+    () => import("./commands/audit.ts"),
+  ],
   bench: ["run the benchmarks and print ratios", () => import("./commands/bench.ts")],
   build: ["make the image of a spec from what its lock names", () => import("./commands/build.ts")],
   check: ["types, lint and format", () => import("./commands/check.ts")],
+  kernel: [
+    "which kernels could be used, what differs, what is hardened",
+    () => import("./commands/kernel.ts"),
+  ],
+  inspect: ["show what a firmware or an event log consists of", () => import("./commands/inspect.ts")],
   kms: ["serve keys to verified guests; back up, restore, check the log", () => import("./commands/kms.ts")],
   lock: ["pin the packages of an image", () => import("./commands/lock.ts")],
+  measure: ["predict an image's registers, or explain a log", () => import("./commands/measure.ts")],
   test: ["run the tests: unit, integration, e2e, attacks", () => import("./commands/test.ts")],
   time: ["ask NTS servers for the time and show who agrees", () => import("./commands/time.ts")],
   up: ["build, boot, attest and show an image", () => import("./commands/up.ts")],

@@ -43,7 +43,7 @@ export const container = group("container", { decision: "least", source: "oci" }
       ),
     ],
     live: none.verifiedRoot,
-    remote: [verified("app/compose-hash", "the measured application is the policy's")],
+    remote: [verified("app/id", "the measured application is the policy's")],
   },
   {
     id: "O02",
@@ -280,7 +280,7 @@ export const container = group("container", { decision: "least", source: "oci" }
       ),
     ],
     live: none.verifiedRoot,
-    remote: [verified("app/compose-hash", "the environment is part of the measured description")],
+    remote: [verified("app/id", "the environment is part of the measured description")],
   },
   {
     id: "O08",

@@ -130,6 +130,7 @@ export const firmware = group("firmware", { decision: "D2", source: "edk2" }, [
   },
   {
     id: "F08",
+    development: "a generic OVMF's variables and the machine's tables are left open by development policies",
     title: "ACPI tables and machine shape are pinned",
     why: "RTMR0 floating silently is how AML attacks go unseen.",
     source: "badaml",
@@ -182,6 +183,7 @@ export const firmware = group("firmware", { decision: "D2", source: "edk2" }, [
   },
   {
     id: "F12",
+    development: generic,
     title: "The firmware in the image is the one that the manifest names",
     why: "MRTD is predicted from these bytes.",
     source: "design",

@@ -73,7 +73,7 @@ export const keyRelease = group("key release", { decision: "remote", source: "ds
     ],
     remote: [
       verified("app/id", "the application is the policy's"),
-      verified("app/instance-id", "the instance is the policy's"),
+      verified("events/sequence", "the instance was measured in its place"),
     ],
   },
   {

@@ -239,6 +239,7 @@ export function goodRemote(): RemoteFacts {
         id,
         outcome: "pass",
         source: checks[id].source,
+        ...(id === "policy/platform" && { actual: "tdx" }),
       })),
     },
   };
