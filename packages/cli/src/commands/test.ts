@@ -1,4 +1,4 @@
-/** `caisson test [TIER] [FILTER]`: node's test runner over one tier or all, in the order in which they cost time. */
+/** `caisson test [TIER] [FILTER]`: one tier or all, in the order in which they cost time. */
 import { spawnSync } from "node:child_process";
 import { globSync } from "node:fs";
 import { Command } from "commander";
@@ -6,39 +6,59 @@ import { UsageError } from "../failure.ts";
 
 const repository = new URL("../../../../", import.meta.url).pathname;
 
-/** Where each tier lives, and how many of its files may run at once (VMs share two cores). */
-const tiers: Record<string, { files: string; concurrency: number; timeoutMs: number }> = {
-  unit: { files: "packages/*/{src,test}/**/*.test.ts", concurrency: 2, timeoutMs: 120_000 },
-  integration: { files: "test/integration/**/*.test.ts", concurrency: 2, timeoutMs: 1_800_000 },
-  e2e: { files: "test/e2e/**/*.test.ts", concurrency: 1, timeoutMs: 1_200_000 },
-  attacks: { files: "test/attacks/**/*.test.ts", concurrency: 2, timeoutMs: 1_200_000 },
+/** Types, lint and format. */
+const checks = [["tsc", "--noEmit"], ["oxlint"], ["biome", "check", "."]];
+
+/** Where each tier lives, how many of its files run at once (VMs share two cores), and a limit for each file. */
+const tiers: Record<string, { files: string; concurrency: number; minutes: number }> = {
+  unit: { files: "packages/*/src/**/*.test.ts", concurrency: 2, minutes: 5 },
+  integration: { files: "test/integration/**/*.test.ts", concurrency: 2, minutes: 45 },
+  e2e: { files: "test/e2e/**/*.test.ts", concurrency: 1, minutes: 45 },
+  attacks: { files: "test/attacks/**/*.test.ts", concurrency: 2, minutes: 45 },
 };
+const names = ["check", ...Object.keys(tiers)];
+
+function runChecks(): boolean {
+  return checks
+    .map(([tool, ...args]) => {
+      const run = spawnSync(`${repository}node_modules/.bin/${tool}`, args, {
+        cwd: repository,
+        stdio: "inherit",
+      });
+      return run.status === 0;
+    })
+    .every(Boolean);
+}
+
+function runTier(name: string, filter: string | undefined): boolean {
+  const { files, concurrency, minutes } = tiers[name]!;
+  const chosen = globSync(files, { cwd: repository })
+    .filter((path) => filter === undefined || path.includes(filter))
+    .sort();
+  if (chosen.length === 0) return true;
+  process.stdout.write(`\n== ${name}: ${chosen.length} files ==\n`);
+  const flags = [
+    "--test",
+    "--test-reporter=spec",
+    `--test-concurrency=${concurrency}`,
+    `--test-timeout=${minutes * 60_000}`,
+  ];
+  const run = spawnSync(process.execPath, [...process.execArgv, ...flags, ...chosen], {
+    cwd: repository,
+    stdio: ["ignore", "inherit", "inherit"],
+  });
+  return run.status === 0;
+}
 
 export const command = new Command("caisson test")
-  .argument("[tier]", `one of ${Object.keys(tiers).join(", ")}; all when left out`)
+  .argument("[tier]", `one of ${names.join(", ")}; all when left out`)
   .argument("[filter]", "only files whose path contains this")
   .action((tier: string | undefined, filter: string | undefined) => {
-    if (tier !== undefined && !Object.hasOwn(tiers, tier)) {
-      throw new UsageError(`there is no test tier '${tier}'`, `one of ${Object.keys(tiers).join(", ")}`);
+    if (tier !== undefined && !names.includes(tier)) {
+      throw new UsageError(`there is no test tier '${tier}'`, `one of ${names.join(", ")}`);
     }
-    let failed = false;
-    for (const name of tier === undefined ? Object.keys(tiers) : [tier]) {
-      const { files, concurrency, timeoutMs } = tiers[name]!;
-      const chosen = globSync(files, {
-        cwd: repository,
-        exclude: (path) => String(path).includes("node_modules"),
-      })
-        .filter((path) => filter === undefined || path.includes(filter))
-        .sort();
-      if (chosen.length === 0) continue;
-      process.stdout.write(`\n== ${name}: ${chosen.length} files ==\n`);
-      const flags = ["--test", "--test-reporter=spec", `--test-concurrency=${concurrency}`];
-      const limit = `--test-timeout=${timeoutMs}`;
-      const run = spawnSync(process.execPath, [...process.execArgv, ...flags, limit, ...chosen], {
-        cwd: repository,
-        stdio: ["ignore", "inherit", "inherit"],
-      });
-      failed ||= run.status !== 0;
-    }
-    if (failed) process.exitCode = 1;
+    const passed = (tier === undefined ? names : [tier]).map((name) =>
+      name === "check" ? runChecks() : runTier(name, filter),
+    );
+    if (!passed.every(Boolean)) process.exitCode = 1;
   });

@@ -2,7 +2,8 @@
  * `caisson verify EVIDENCE`: is it genuine, and is it what the policy wants? Exit code 0 accepted, 10 rejected,
  * 30 malformed input. Without a policy only the first question is asked, and the answer says so.
  */
-import { readFileSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
+import { join } from "node:path";
 import { styleText } from "node:util";
 import {
   type Check,
@@ -22,9 +23,11 @@ import {
 import { Command } from "commander";
 import { parseDocument } from "yaml";
 import { UsageError } from "../failure.ts";
+import { fetchEvidence } from "../relying-party.ts";
 
 interface Options {
   image: string[];
+  from?: string;
   policy?: string;
   collateral?: string;
   eventLog?: string;
@@ -35,20 +38,61 @@ interface Options {
 
 export const command = new Command("caisson verify")
   .argument(
-    "<evidence>",
+    "[evidence]",
     "a caisson/evidence/v1 document, a dstack GetQuote answer, or a quote (binary or hex)",
   )
+  .option("--from <url>", "ask a running application for fresh evidence instead of reading a file")
   .option("--policy <file>", "what is acceptable (YAML or JSON); without it only: is it genuine?")
-  .option("--image <file...>", "reference values: manifests, or files of caisson measure --json", [])
+  .option(
+    "--image <file...>",
+    "reference values: manifests, or files of caisson measure --json; an image directory that `caisson up` ran from" +
+      " also gives policy and collateral where none are named",
+    [],
+  )
   .option("--collateral <file>", "Intel's collateral (PCCS-style JSON), where the evidence carries none")
   .option("--event-log <file>", "the boot log (CCEL), where the evidence carries none")
   .option("--nonce <hex>", "the nonce that the report data must bind")
   .option("--at <time>", "judge as of this time (ISO 8601); now when left out")
   .option("--json", "the report as one JSON document")
-  .action(async (path: string, options: Options) => {
+  .action(async (path: string | undefined, given: Options) => {
+    if ((path === undefined) === (given.from === undefined)) {
+      throw new UsageError(
+        "evidence comes from a file or from a running application",
+        "EVIDENCE, or --from URL",
+      );
+    }
+    const options = expandImages(given);
+    if (given.from !== undefined) {
+      if (options.policy === undefined) {
+        throw new UsageError(
+          "a running application is judged by a policy",
+          "add --policy FILE, or --image DIRECTORY",
+        );
+      }
+      const { bytes, nonce } = await fetchEvidence(given.from);
+      const judgement = { ...options, nonce: nonce.toHex() };
+      return show(await judge(readEvidence(bytes), judgement), options.json === true);
+    }
     const bootLog = options.eventLog === undefined ? undefined : read(options.eventLog);
-    show(await judge(readEvidence(read(path), bootLog), options), options.json === true);
+    show(await judge(readEvidence(read(path!), bootLog), options), options.json === true);
   });
+
+/** An image directory stands for what `caisson up` left beside it for a verifier, where nothing else is named. */
+function expandImages(options: Options): Options {
+  const [directory, ...others] = options.image.filter((path) =>
+    statSync(path, { throwIfNoEntry: false })?.isDirectory(),
+  );
+  if (directory === undefined) return options;
+  if (others.length > 0)
+    throw new UsageError("--image takes one directory", "or several files of reference values");
+  const state = `${directory.replace(/\/+$/, "")}.state`;
+  return {
+    ...options,
+    image: options.image.map((path) => (path === directory ? join(state, "references.json") : path)),
+    policy: options.policy ?? join(state, "policy.json"),
+    collateral: options.collateral ?? join(state, "collateral", "simulated.json"),
+  };
+}
 
 /** Judges evidence, wherever it came from. */
 async function judge(evidence: Evidence, options: Options): Promise<Report> {
