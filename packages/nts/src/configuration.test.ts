@@ -43,6 +43,7 @@ suite("refused configurations name the field", () => {
     [/limits has an unknown field 'width'/, { ...good, limits: { width: 1 } }],
     [/^sources\[0\].name/, { sources: [source("a", { name: "A.example" }), b, c] }],
     [/^sources\[0\].name/, { sources: [source("a", { name: "a..b" }), b, c] }],
+    [/^sources\[0\].name/, { sources: [source("a", { name: "192.0.2.1" }), b, c] }],
     [/^sources\[0\].operator/, { sources: [source("a", { operator: "" }), b, c] }],
     [/^sources\[0\].address/, { sources: [source("a", { address: "time.example" }), b, c] }],
     [/^sources\[0\].kePort/, { sources: [source("a", { kePort: 65536 }), b, c] }],

@@ -75,7 +75,7 @@ export function parseTimeConfiguration(value: unknown): TimeConfiguration {
 function parseSource(value: unknown, where: string): TimeSource {
   const source = object(value, where, ["name", "operator", "address", "kePort", "ca"]);
   const { name, operator, address, ca } = source;
-  if (typeof name !== "string" || name.length > 253 || !hostName.test(name)) {
+  if (typeof name !== "string" || name.length > 253 || !hostName.test(name) || isIP(name) !== 0) {
     throw wrong(`${where}.name`, "a DNS name in lower case", name);
   }
   if (typeof operator !== "string" || !operatorName.test(operator)) {

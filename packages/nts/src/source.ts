@@ -97,27 +97,36 @@ export async function exchange(
       socket.on("message", (packet) => {
         const at = environment.monotonic();
         for (const request of pending) {
+          let reply: Reply;
           try {
-            const reply = decodeReply(packet, request, association.serverToClient, near);
-            association.cookies.push(...reply.cookies.slice(0, maxCookies - association.cookies.length));
-            resolve(bound(reply, request.sent, at));
-            return;
+            reply = decodeReply(packet, request, association.serverToClient, near);
           } catch (error) {
             if (!(error instanceof NtsError)) reject(error as Error);
             else if (error.code === "ntp/kiss" || error.code === "ntp/unsynchronized") reject(error);
             else if (error.code === "ntp/nak" || error.code === "ntp/authentication") failure = error;
+            continue;
           }
+          association.cookies.push(...reply.cookies.slice(0, maxCookies - association.cookies.length));
+          const inServer = reply.transmit - reply.receive;
+          if (inServer > at - request.sent + 1) {
+            reject(new NtsError("ntp/malformed", `the server says that it took ${Math.round(inServer)} ms`));
+          } else resolve(bound(reply, request.sent, at));
+          return;
         }
       });
       // A closed port answers with ICMP, which anybody can forge: it does not end the exchange either.
+      const broken = (error: Error) =>
+        new NtsError("ntp/socket", `UDP to ${address} failed`, { facts: [["cause", error.message]] });
       socket.on("error", (error) => {
-        failure = new NtsError("ntp/socket", `UDP to ${address} failed`, {
-          facts: [["cause", error.message]],
-        });
+        failure = broken(error);
       });
       signal.addEventListener("abort", abort, { once: true });
       if (signal.aborted) abort();
-      else socket.connect(association.port, address, send);
+      else {
+        // Node calls back with an error when there is no route, which its types do not say.
+        const connected = (error?: Error) => (error === undefined ? send() : reject(broken(error)));
+        socket.connect(association.port, address, connected);
+      }
     });
   } finally {
     clearTimeout(timer);
@@ -131,10 +140,7 @@ export async function exchange(
  * dispersion and its clock's resolution; RFC 5905, section 11.2) widens both sides.
  */
 function bound(reply: Reply, sent: number, at: number): Measurement {
-  const inServer = reply.transmit - reply.receive;
-  if (inServer > at - sent + 1)
-    throw new NtsError("ntp/malformed", "the server claims to have taken too long");
-  const rtt = Math.max(0, at - sent - inServer);
+  const rtt = Math.max(0, at - sent - (reply.transmit - reply.receive));
   const error = reply.rootDelay / 2 + reply.rootDispersion + reply.precision;
   const { stratum, leap } = reply;
   return { at, earliest: reply.transmit - error, latest: reply.transmit + rtt + error, rtt, stratum, leap };

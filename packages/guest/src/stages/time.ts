@@ -152,7 +152,9 @@ function keepWatch(context: Context, ask: () => Promise<Synchronization>): void 
   const check = async () => {
     const result = await ask();
     const now = performance.now();
-    const decision = judge(result, Date.now() - (now - result.at), now - good);
+    // After an alarm no drift is granted: what was a jump does not become drift by waiting.
+    const since = context.clockAlarm === true ? 0 : now - good;
+    const decision = judge(result, Date.now() - (now - result.at), since);
     if (decision.verdict === "slew") {
       good = now;
       context.log(`time: the clock was off by ${decision.by.toFixed(1)} ms and is slewed`);
