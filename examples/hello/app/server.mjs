@@ -2,6 +2,7 @@
 //
 //   GET /                                        a page (or JSON): who it is, its public key, its sandbox
 //   GET /.well-known/caisson/evidence?nonce=HEX  fresh evidence that binds the nonce
+//   GET /.well-known/caisson/live                what the guest sees of itself (development images)
 import { createPrivateKey, createPublicKey } from "node:crypto";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer, request as httpRequest } from "node:http";
@@ -80,6 +81,9 @@ async function answer({ url, headers }) {
     const nonce = searchParams.get("nonce") ?? "";
     if (!/^(?:[0-9a-f]{2}){8,64}$/.test(nonce)) return [400, "text/plain", "nonce: 8 to 64 bytes in hexadecimal\n"];
     return [200, "application/json", JSON.stringify(await guest("POST", "/evidence", { nonce }))];
+  }
+  if (pathname === "/.well-known/caisson/live") {
+    return [200, "application/json", JSON.stringify(await guest("GET", "/live"))];
   }
   if (pathname !== "/") return [404, "text/plain", "not found\n"];
   const facts = await report();

@@ -4,6 +4,7 @@
  *   GET  /info                                 who this is
  *   POST /key       {"path", "purpose"}        a key of 32 bytes derived from the released one
  *   POST /evidence  {"nonce": hex}             fresh evidence over report data of scheme `caisson/app/v1`
+ *   GET  /live                                 what the guest sees of itself, for audits; development images only
  *
  * Nothing here extends a register. Requests are bounded; a quote is made one at a time, at most `waitingLimit` wait.
  */
@@ -12,6 +13,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { deriveApplicationKey } from "@caisson/protocol/derivation";
 import { reportData } from "@caisson/verify/report-data";
 import * as z from "zod/mini";
+import { collectLive } from "./live.ts";
 import type { Context } from "./stage.ts";
 
 const bodyLimit = 4096;
@@ -77,6 +79,10 @@ async function answer(context: Context, route: string, request: IncomingMessage)
       const bound = await reportData("caisson/app/v1", { nonce: Buffer.from(nonce, "hex") });
       return context.attest(bound, { scheme: "caisson/app/v1", fields: { nonce } });
     }
+    case "GET /live":
+      if (context.config.flavour !== "development")
+        throw new Refusal(404, "only a development image tells this");
+      return collectLive();
     default:
       throw new Refusal(404, `there is no ${route}`);
   }

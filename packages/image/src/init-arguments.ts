@@ -1,2 +1,8 @@
 /** What the kernel passes to PID 1 (Node) after `--`: flags of Node, then the bundle. */
-export const initArguments: readonly string[] = ["/usr/lib/caisson/init.mjs"];
+export const initArguments: readonly string[] = [
+  // No `eval`, no `new Function`: text never becomes code.
+  "--disallow-code-generation-from-strings",
+  // Without `__proto__`, parsed JSON cannot reach a prototype.
+  "--disable-proto=delete",
+  "/usr/lib/caisson/init.mjs",
+];

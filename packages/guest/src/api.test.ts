@@ -1,0 +1,95 @@
+import { deepEqual, equal, match } from "node:assert/strict";
+import { mkdtempSync, rmSync, statSync } from "node:fs";
+import { request, type Server } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { after, before, test } from "node:test";
+import { deriveApplicationKey } from "@caisson/protocol/derivation";
+import { serveApplication } from "./api.ts";
+import type { Context } from "./stage.ts";
+
+const directory = mkdtempSync(join(tmpdir(), "caisson-test-"));
+const socketPath = join(directory, "app.sock");
+const root = new Uint8Array(32).fill(7);
+const attested: string[] = [];
+const context = {
+  config: {
+    flavour: "production",
+    app: { name: "hello", user: process.getuid!(), group: process.getgid!() },
+  },
+  platform: { name: "tdx" },
+  appId: new Uint8Array(20),
+  instanceId: new Uint8Array(20),
+  keys: { root, kms: "ab" },
+  attest: (bound: Uint8Array, claim: unknown) => {
+    attested.push(`${bound.length} ${JSON.stringify(claim)}`);
+    return Promise.resolve({ version: "caisson/evidence/v1" });
+  },
+} as unknown as Context;
+
+let server: Server;
+before(async () => {
+  server = await serveApplication(context, socketPath);
+});
+after(() => {
+  server.close();
+  rmSync(directory, { recursive: true });
+});
+
+function call(
+  method: string,
+  path: string,
+  body?: string,
+): Promise<{ status: number; answer: Record<string, unknown> }> {
+  return new Promise((resolve, reject) => {
+    const sent = request({ socketPath, method, path }, (response) => {
+      void text(response).then((answer) =>
+        resolve({ status: response.statusCode!, answer: JSON.parse(answer) }),
+      );
+    });
+    sent.once("error", reject).end(body);
+  });
+}
+
+test("the socket is its user's alone", () => {
+  equal(statSync(socketPath).mode & 0o777, 0o600);
+});
+
+test("a key follows from path and purpose, both", async () => {
+  const { status, answer } = await call("POST", "/key", '{"path":"a","purpose":"b"}');
+  equal(status, 200);
+  equal(answer.key, Buffer.from(deriveApplicationKey(root, "a", "b")).toString("hex"));
+});
+
+test("evidence binds the nonce under the application's scheme", async () => {
+  const nonce = "00112233445566778899";
+  equal((await call("POST", "/evidence", JSON.stringify({ nonce }))).status, 200);
+  deepEqual(attested, [`64 ${JSON.stringify({ scheme: "caisson/app/v1", fields: { nonce } })}`]);
+});
+
+test("while the clock is in doubt there are no keys", async () => {
+  context.clockAlarm = true;
+  const { status, answer } = await call("POST", "/key", '{"path":"a","purpose":"b"}');
+  context.clockAlarm = false;
+  equal(status, 503);
+  match(String(answer.error), /clock/);
+});
+
+const refused: Record<string, [method: string, path: string, body: string | undefined, status: number]> = {
+  "no such route": ["GET", "/", undefined, 404],
+  "no JSON": ["POST", "/key", "{", 400],
+  "an unknown member": ["POST", "/key", '{"path":"a","purpose":"b","raw":true}', 400],
+  "a path that is none": ["POST", "/key", '{"path":"a b","purpose":"b"}', 400],
+  "a body without end": ["POST", "/key", `"${"a".repeat(8192)}"`, 413],
+  "a nonce that is too short": ["POST", "/evidence", '{"nonce":"00"}', 400],
+  "report data of the caller's own": ["POST", "/evidence", '{"reportData":"00"}', 400],
+  "a look inside a production guest": ["GET", "/live", undefined, 404],
+};
+for (const [name, [method, path, body, status]] of Object.entries(refused)) {
+  test(`refused: ${name}`, async () => {
+    const { status: got, answer } = await call(method, path, body);
+    equal(got, status, JSON.stringify(answer));
+    equal(typeof answer.error, "string");
+  });
+}
