@@ -11,11 +11,13 @@ import { bundleGuest } from "./bundle.ts";
 import type { Flavour } from "./cmdline.ts";
 import { type FetchProgress, fetchAll } from "./fetch.ts";
 import { buildKernels, type KernelProgress } from "./kernel.ts";
-import type { Lock, LockedPackage } from "./lock.ts";
+import { checkLock, type Lock, type LockedPackage } from "./lock.ts";
 import type { Manifest } from "./manifest.ts";
 import type { Mirrors } from "./mirror.ts";
 import { guestAddon, guestNode } from "./native.ts";
+import { npmPackages } from "./npm.ts";
 import { replaceOutput } from "./output.ts";
+import { npmRoots, recipe } from "./recipe.ts";
 import { assembleRoot } from "./rootfs.ts";
 import type { Spec } from "./spec.ts";
 import { openToolchain } from "./toolchain.ts";
@@ -76,6 +78,7 @@ export async function build(spec: Spec, lock: Lock, options: BuildOptions): Prom
 async function gather(spec: Spec, lock: Lock, options: BuildOptions): Promise<Parts> {
   const { flavour, cache, jobs, mirrors, signal, onProgress = () => {} } = options;
   const cancel = { ...(signal && { signal }) };
+  checkLock(lock, recipe, await npmPackages(join(repository, "package-lock.json"), npmRoots));
   const files = await fetchAll(lock.packages, {
     mirrors,
     cache,

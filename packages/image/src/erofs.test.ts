@@ -85,6 +85,17 @@ for (const change of ["longer", "shorter"] as const) {
   });
 }
 
+/** Directories in one another, `depth` of them. */
+function nested(depth: number): DirectoryNode {
+  let root = directory();
+  for (let i = 0; i < depth; i++) root = { kind: "directory", mode: 0o755, entries: new Map([["d", root]]) };
+  return root;
+}
+
+test("no tree is too deep for the stack: a path of up to 4000 characters is stored", () => {
+  equal(layoutErofs(nested(1900), time).blocks > 1, true);
+});
+
 const raw = (name: string, node: FileNode = file("")): DirectoryNode => ({
   kind: "directory",
   mode: 0o755,
@@ -99,6 +110,7 @@ const refused: [what: string, root: DirectoryNode, code: string][] = [
   ["a name with NUL", raw("a\0b"), "erofs/name"],
   ["a name of 256 bytes", raw("é".repeat(128)), "erofs/name"],
   ["a name that is not Unicode", raw("\ud800"), "erofs/name"],
+  ["a path of more than 4000 characters", nested(2100), "erofs/name"],
   ["setuid", raw("a", { ...file(""), mode: 0o4755 }), "erofs/mode"],
   ["4 GiB", raw("a", { ...file(""), content: { path: "/dev/null", size: 2 ** 32 } }), "erofs/size"],
   [

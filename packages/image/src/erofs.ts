@@ -10,7 +10,7 @@
  * - An inode and the data behind it never cross a block. What fits there is stored there (files, symlinks, the last
  *   block of a directory); any other content starts on its own block, and identical contents share their blocks.
  *
- * Layout: [boot area 1024 | superblock | inodes with inline data …] [data blocks …], in the order of the tree.
+ * Layout: [boot area 1024 | superblock | inodes with inline data …] [data blocks …], both breadth first.
  */
 import { createHash, hash } from "node:crypto";
 import { closeSync, openSync, readSync } from "node:fs";
@@ -44,6 +44,8 @@ interface Entry {
 
 interface Inode {
   readonly node: Node;
+  /** Where it was first found, for messages. */
+  readonly path: string;
   readonly mode: number;
   links: number;
   /** i_size: bytes of content. */
@@ -92,67 +94,83 @@ export function layoutErofs(root: DirectoryNode, time: number): Erofs {
   };
 }
 
-/** Every inode, each once, a directory before what is in it; the root is the first. */
+/** Every inode, each once, breadth first: the root is the first, and no depth of the tree is too deep. */
 function collect(root: DirectoryNode): Inode[] {
-  const inodes: Inode[] = [];
-  const seen = new Map<Node, Inode>();
+  const first = newInode(root, "");
+  const inodes = [first];
+  const known = new Map<Node, Inode>([[root, first]]);
 
-  const add = (node: Node, parent: Inode | undefined, path: string): Inode => {
-    const known = seen.get(node);
-    if (known !== undefined) {
-      if (node.kind === "directory")
-        throw new ImageError("erofs/links", `${path} is a directory with two names`);
-      known.links++;
-      if (known.links > 0xffff) throw new ImageError("erofs/links", `${path} has more than 65535 names`);
-      return known;
+  const child = (node: Node, path: string): Inode => {
+    const linked = known.get(node);
+    if (linked === undefined) {
+      const inode = newInode(node, path);
+      known.set(node, inode);
+      inodes.push(inode);
+      return inode;
     }
-    const permissions = node.kind === "symlink" ? 0o777 : node.mode;
-    if ((permissions & ~0o777) !== 0 || !Number.isInteger(permissions)) {
-      throw new ImageError(
-        "erofs/mode",
-        `${path} has mode ${permissions.toString(8)}: only 0000 to 0777 are allowed`,
-      );
-    }
-    const inode: Inode = {
-      node,
-      mode: types[node.kind].mode | permissions,
-      links: 1,
-      size: 0,
-      data: [],
-      layout: plain,
-      offset: 0,
-      block: 0,
-      ownsBlocks: true,
-    };
-    seen.set(node, inode);
-    inodes.push(inode);
-    if (node.kind === "directory") addDirectory(inode, node, parent ?? inode, path);
-    else if (node.kind === "symlink") inode.data = encoded(node.target, path, 4095);
-    else inode.data = node.content;
-    inode.size = sizeOf(inode.data);
-    if (inode.size > 0xffff_ffff) throw new ImageError("erofs/size", `${path} is larger than 4 GiB`);
-    return inode;
+    if (node.kind === "directory")
+      throw new ImageError("erofs/links", `${path} is a directory with two names`);
+    linked.links++;
+    return linked;
   };
 
-  const addDirectory = (inode: Inode, node: DirectoryNode, parent: Inode, path: string): void => {
-    const names = [...node.entries.keys()]
-      .map((name) => ({ name: encodedName(name, path), child: node.entries.get(name)! }))
-      .sort((a, b) => Buffer.compare(a.name, b.name));
+  const parents = new Map([[first, first]]);
+  for (const inode of inodes) {
+    if (inode.node.kind !== "directory") continue;
     const entries: Entry[] = [
       { name: Buffer.from("."), inode },
-      { name: Buffer.from(".."), inode: parent },
-      ...names.map(({ name, child }) => ({ name, inode: add(child, inode, `${path}/${name.toString()}`) })),
+      { name: Buffer.from(".."), inode: parents.get(inode)! },
     ];
+    for (const { name, node } of sortedEntries(inode.node, inode.path)) {
+      const entry = { name, inode: child(node, `${inode.path}/${name.toString()}`) };
+      entries.push(entry);
+      if (node.kind !== "directory") continue;
+      parents.set(entry.inode, inode);
+      inode.links++;
+    }
     // `.` and `..` are sorted among the names: the kernel looks up by bisection over all of them.
-    entries.sort((a, b) => Buffer.compare(a.name, b.name));
-    const children = names.filter(({ child }) => child.kind === "directory").length;
-    inode.links = 2 + children;
-    if (inode.links > 0xffff) throw new ImageError("erofs/links", `${path} has more than 65533 directories`);
-    inode.data = [...packEntries(entries)];
-  };
-
-  add(root, undefined, "");
+    inode.data = [...packEntries(entries.sort((a, b) => Buffer.compare(a.name, b.name)))];
+    inode.size = sizeOf(inode.data);
+  }
+  const crowded = inodes.find(({ links }) => links > 0xffff);
+  if (crowded !== undefined) {
+    throw new ImageError("erofs/links", `${crowded.path} has more than 65535 names or 65533 directories`);
+  }
   return inodes;
+}
+
+function newInode(node: Node, path: string): Inode {
+  const permissions = node.kind === "symlink" ? 0o777 : node.mode;
+  if ((permissions & ~0o777) !== 0 || !Number.isInteger(permissions)) {
+    throw new ImageError(
+      "erofs/mode",
+      `${path} has mode ${permissions.toString(8)}: only 0000 to 0777 are allowed`,
+    );
+  }
+  const data =
+    node.kind === "directory" ? [] : node.kind === "file" ? node.content : encoded(node.target, path, 4095);
+  const size = node.kind === "directory" ? 0 : sizeOf(data);
+  if (size > 0xffff_ffff) throw new ImageError("erofs/size", `${path} is larger than 4 GiB`);
+  return {
+    node,
+    path,
+    mode: types[node.kind].mode | permissions,
+    // A directory's own `.` and its name (or, for the root, its `..`).
+    links: node.kind === "directory" ? 2 : 1,
+    size,
+    data,
+    layout: plain,
+    offset: 0,
+    block: 0,
+    ownsBlocks: true,
+  };
+}
+
+/** A directory's entries in the order of their bytes: inode numbers must not depend on the order of insertion. */
+function sortedEntries({ entries }: DirectoryNode, path: string): { name: Buffer; node: Node }[] {
+  return [...entries]
+    .map(([name, node]) => ({ name: encodedName(name, path), node }))
+    .sort((a, b) => Buffer.compare(a.name, b.name));
 }
 
 function encoded(text: string, path: string, limit: number): Buffer {

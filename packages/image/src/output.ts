@@ -1,10 +1,10 @@
 /**
  * An output directory that appears whole or not at all.
  *
- * Invariants: it is filled under a hidden name beside its place and renamed; one process fills it at a time; what a
- * killed process left is removed by the next one.
+ * Invariants: each process fills a hidden directory of its own beside the place, and renames it; one process fills it
+ * at a time; what a killed process left is removed by the next one.
  */
-import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { ImageError } from "./errors.ts";
 
@@ -17,9 +17,9 @@ export async function replaceOutput<T>(out: string, fill: (directory: string) =>
   const place = dirname(out);
   await mkdir(place, { recursive: true });
   const release = await claim(out);
-  const scratch = join(place, `.${basename(out)}.new`);
+  const scratch = join(place, `.${basename(out)}.${process.pid}.new`);
   try {
-    await rm(scratch, { recursive: true, force: true });
+    await removeAbandoned(out);
     await mkdir(scratch);
     const result = await fill(scratch);
     await swap(scratch, out);
@@ -34,6 +34,17 @@ export async function replaceOutput<T>(out: string, fill: (directory: string) =>
   } finally {
     await rm(scratch, { recursive: true, force: true });
     await release();
+  }
+}
+
+/** Removes what killed processes were filling. */
+async function removeAbandoned(out: string): Promise<void> {
+  for (const name of await readdir(dirname(out))) {
+    if (!name.startsWith(`.${basename(out)}.`)) continue;
+    const pid = Number(/\.(\d+)\.new$/.exec(name)?.[1]);
+    if (pid === process.pid || (pid > 0 && !isAlive(pid))) {
+      await rm(join(dirname(out), name), { recursive: true, force: true });
+    }
   }
 }
 
