@@ -1,10 +1,11 @@
 import { deepEqual, equal, rejects, throws } from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import test, { type TestContext } from "node:test";
 import { identityKey } from "@caisson/protocol/ed25519";
+import fc from "fast-check";
 import { type LogEntry, ReleaseLog, verifyReleaseLog } from "./release-log.ts";
 
 const identity = identityKey(new Uint8Array(32).fill(7));
@@ -167,4 +168,24 @@ test("a head kept from earlier is found in the log that grew from it", async (t)
 
 test("a file that is no database is refused with its name", (t) => {
   throws(() => verifyReleaseLog(join(newPath(t), "missing")), { code: "log/unreadable" });
+});
+
+test("a byte changed anywhere in the file is found, or changes nothing that the log says", async (t) => {
+  const path = await written(t, 20);
+  const good = readFileSync(path);
+  const report = verifyReleaseLog(path);
+  fc.assert(
+    fc.property(fc.nat(good.length - 1), fc.integer({ min: 1, max: 255 }), (at, change) => {
+      const bad = Buffer.from(good);
+      bad[at]! ^= change;
+      writeFileSync(path, bad);
+      try {
+        // Bytes that SQLite does not use say nothing.
+        deepEqual(verifyReleaseLog(path), report);
+      } catch (error) {
+        equal((error as { code?: string }).code?.startsWith("log/"), true, String(error));
+      }
+    }),
+    { numRuns: 100 },
+  );
 });

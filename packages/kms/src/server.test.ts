@@ -101,6 +101,8 @@ test("log lines are JSON that says who got what, and why not", async (t) => {
   deepEqual(
     events.map(({ event, code, app }) => [event, code, app]),
     [
+      ["policy", undefined, machine.app],
+      ["started", undefined, undefined],
       ["released", undefined, machine.app],
       ["denied", "nonce/unknown", ""],
       ["refused", "http/malformed", undefined],
@@ -279,7 +281,7 @@ test("whatever is sent, the KMS answers with JSON of its own and goes on", async
       equal((status === 400 ? refusalSchema : answerSchema).safeParse(answer).success, true);
       doesNotMatch(JSON.stringify(answer), /node_modules|\.ts:/);
     }),
-    { numRuns: 150 },
+    { numRuns: 100 },
   );
   equal(
     kms.lines.some((line) => line.includes('"failed"')),
@@ -311,7 +313,7 @@ test("evidence that was changed anywhere is denied, with a fresh nonce each time
       });
       await rejects(outcome, { code: "keys/denied" });
     }),
-    { numRuns: 60 },
+    { numRuns: 30 },
   );
 });
 

@@ -88,7 +88,9 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
     nonces: new Nonces(),
     now: options.now ?? Date.now,
   };
-  const app = routes(context, options);
+  const write: WriteLine = (event, fields = {}) =>
+    options.log?.(JSON.stringify({ time: new Date(context.now()).toISOString(), event, ...fields }));
+  const app = routes(context, options, write);
   const server = createAdaptorServer({
     fetch: app.fetch,
     serverOptions: {
@@ -110,27 +112,32 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
     );
   }
   const { port } = server.address() as AddressInfo;
-  let closed: Promise<void> | undefined;
   const host = options.host.includes(":") ? `[${options.host}]` : options.host;
-  return {
-    url: `http://${host}:${port}`,
-    identityKey: identity.publicKey.toHex(),
-    close: () => (closed ??= stop(server).then(() => log.close())),
+  const url = `http://${host}:${port}`;
+  for (const [id, { digest, keyVersion }] of policies)
+    write("policy", { app: id, keyVersion, digest: digest.toHex() });
+  write("started", { url, identityKey: identity.publicKey.toHex(), logEntries: log.head().sequence });
+  let closed: Promise<void> | undefined;
+  const close = async () => {
+    await stop(server);
+    write("stopped", { logEntries: log.head().sequence });
+    log.close();
   };
+  return { url, identityKey: identity.publicKey.toHex(), close: () => (closed ??= close()) };
 }
 
 type Environment = { Bindings: HttpBindings };
 
-function routes(context: ReleaseContext, options: KmsOptions): Hono<Environment> {
+/** One log line: ids, codes and numbers only. */
+type WriteLine = (event: string, fields?: Record<string, string | number>) => void;
+
+function routes(context: ReleaseContext, options: KmsOptions, write: WriteLine): Hono<Environment> {
   const app = new Hono<Environment>();
   const metrics = new Metrics();
   const limiter = new RateLimiter(
     options.perAddress ?? defaults.perAddress,
     options.common ?? defaults.common,
   );
-
-  const write = (event: string, fields: Record<string, string | number>) =>
-    options.log?.(JSON.stringify({ time: new Date(context.now()).toISOString(), event, ...fields }));
 
   const address = (c: Context<Environment>) => c.env.incoming.socket.remoteAddress ?? "unknown";
 
