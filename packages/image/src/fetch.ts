@@ -317,8 +317,9 @@ export async function fetchAll(
     for (const { archive, path, size, sha256 } of queue) {
       either.throwIfAborted();
       const url = `${mirrors[archive]}/${path.split("/").map(encodeURIComponent).join("/")}`;
-      const goneFix =
-        "caisson lock, which pins what the mirror has now; or a mirror that keeps old files, with --mirror";
+      const goneFix = path.startsWith("pool/")
+        ? "caisson lock, which pins what the mirror has now; or a mirror that keeps old files, with --mirror"
+        : "another mirror, with --mirror or CAISSON_MIRROR";
       const onBytes = (count: number) => {
         doneBytes += count;
       };

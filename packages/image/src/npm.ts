@@ -54,7 +54,13 @@ export async function npmPackages(file: string, roots: readonly string[]): Promi
   const text = await readFile(file, "utf8").catch((error: Error) => {
     throw refuse(error.message);
   });
-  const parsed = schema.safeParse(JSON.parse(text));
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw refuse((error as Error).message);
+  }
+  const parsed = schema.safeParse(value);
   if (!parsed.success) throw refuse(parsed.error.issues[0]!.message);
   const { packages } = parsed.data;
   const found = new Map<string, LockedNpmPackage>();
