@@ -259,9 +259,10 @@ function startupLocality(event: LogEvent): number | undefined {
  * - "variable-data": it is that of the variable's data inside the payload; the name is not bound (edk2, boot entries);
  * - "description": the digest measures something else (a file, a table), and whoever holds the log can rewrite the
  *   payload without changing a register;
+ * - "absent": the log carries no payload (some are handed out stripped);
  * - "mismatch": the type's rule says "whole", and the digest is of something else: the payload was altered.
  */
-export type PayloadBinding = "whole" | "variable-data" | "description" | "mismatch";
+export type PayloadBinding = "whole" | "variable-data" | "description" | "absent" | "mismatch";
 
 const payloadIsMeasured = new Set<number>([
   ev.EV_SEPARATOR,
@@ -281,6 +282,7 @@ export async function payloadBinding(event: {
   data: Uint8Array;
 }): Promise<PayloadBinding> {
   if (equal(await hash("sha384", event.data), event.digest)) return "whole";
+  if (event.data.length === 0) return "absent";
   if (event.type === ev.EV_EFI_VARIABLE_BOOT) {
     const variable = parseVariable(event.data);
     if (variable !== undefined && equal(await hash("sha384", variable.data), event.digest))

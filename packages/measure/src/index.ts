@@ -5,6 +5,7 @@
  */
 export { ACPI_LOADER, ACPI_RSDP, ACPI_TABLES, ACPI_TPM_LOG, type AcpiFiles } from "./acpi-tables.ts";
 export { authenticode } from "./authenticode.ts";
+export { type DstackEvent, parseDstackLog } from "./dstack-log.ts";
 export { MeasureError, type MeasureErrorCode } from "./errors.ts";
 export {
   type EventLog,

@@ -1,0 +1,203 @@
+/** `caisson inspect FILE`: what a firmware image consists of, or what an event log says and proves. */
+import { readFileSync } from "node:fs";
+import {
+  eventTypeName,
+  guessIndexing,
+  type MeasuredEvent,
+  MeasureError,
+  measuredEvents,
+  type PayloadBinding,
+  parseDstackLog,
+  parseEventLog,
+  parseTdxMetadata,
+  parseVariable,
+  payloadBinding,
+  replay,
+  replayPcrs,
+  type TdxMetadata,
+} from "@caisson/measure";
+import { type FirmwareVolume, firmwareTraits, firmwareVolumes } from "@caisson/measure/firmware-volume";
+import { readVariableStore } from "@caisson/measure/variables";
+import { Command } from "commander";
+import { UsageError } from "../failure.ts";
+
+export const command = new Command("caisson inspect")
+  .argument("<file>", "a firmware image, a TCG2 or CCEL event log, or dstack's JSON log")
+  .option("--json", "one JSON document")
+  .action(async (file: string, options: { json?: boolean }) => {
+    let bytes: Uint8Array;
+    try {
+      bytes = new Uint8Array(readFileSync(file));
+    } catch (error) {
+      throw new UsageError(
+        `${file} cannot be read: ${(error as NodeJS.ErrnoException).code}`,
+        "check the path",
+      );
+    }
+    const print = <T extends object>(document: T, text: (document: T) => string) =>
+      process.stdout.write(options.json === true ? `${JSON.stringify(document, null, 2)}\n` : text(document));
+    if (isBinaryLog(bytes)) print(await inspectBinaryLog(bytes), renderLog);
+    else if (isJson(bytes)) print(await inspectJsonLog(bytes), renderLog);
+    else print(inspectFirmware(bytes), renderFirmware);
+  });
+
+const isBinaryLog = (bytes: Uint8Array) =>
+  Buffer.from(bytes.subarray(32, 48)).toString("latin1").startsWith("Spec ID Event");
+const isJson = (bytes: Uint8Array) => bytes[0] === 0x5b || bytes[0] === 0x7b;
+const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex");
+
+interface LogRow {
+  register: string;
+  type: string;
+  digest: string;
+  payload: string;
+  binding: PayloadBinding | "recomputed";
+}
+interface LogReport {
+  kind: string;
+  events: LogRow[];
+  registers: Record<string, string>;
+}
+
+async function inspectBinaryLog(bytes: Uint8Array): Promise<LogReport> {
+  const log = parseEventLog(bytes);
+  const indexing = guessIndexing(log);
+  const events = measuredEvents(log, indexing);
+  const rows = events.map(async (event) => row(event, await payloadBinding(event)));
+  const pcrs = indexing === "pcr" ? [...(await replayPcrs(log))].sort((a, b) => a[0] - b[0]) : [];
+  const registers = Object.entries(await replay(events)).filter(([, value]) =>
+    value.some((byte) => byte !== 0),
+  );
+  return {
+    kind: indexing === "pcr" ? "TCG2 log (PCRs)" : "CCEL (measurement registers)",
+    events: await Promise.all(rows),
+    registers: Object.fromEntries([
+      ...pcrs.map(([pcr, value]) => [`pcr${pcr}`, hex(value)]),
+      ...registers.map(([name, value]) => [name, hex(value)]),
+    ]),
+  };
+}
+
+/** The log itself, or an answer that carries it as `event_log` (an array, or its text). */
+async function inspectJsonLog(bytes: Uint8Array): Promise<LogReport> {
+  let text = Buffer.from(bytes).toString("utf8");
+  try {
+    const document = JSON.parse(text) as { event_log?: unknown };
+    if (document.event_log !== undefined) {
+      text = typeof document.event_log === "string" ? document.event_log : JSON.stringify(document.event_log);
+    }
+  } catch {
+    // parseDstackLog says what is wrong with it
+  }
+  const events = await parseDstackLog(text);
+  const rows = events.map(async (event) => {
+    const binding = event.register === "rtmr3" ? "recomputed" : await payloadBinding(event);
+    return { ...row(event, binding), payload: `${event.name} ${row(event, binding).payload}`.trim() };
+  });
+  const registers = Object.entries(await replay(events)).map(([name, value]) => [name, hex(value)]);
+  return { kind: "dstack log", events: await Promise.all(rows), registers: Object.fromEntries(registers) };
+}
+
+function row(event: MeasuredEvent, binding: LogRow["binding"]): LogRow {
+  return {
+    register: event.pcr === undefined ? event.register : `${event.register} (PCR ${event.pcr})`,
+    type: eventTypeName(event.type),
+    digest: hex(event.digest),
+    payload: describe(event.data),
+    binding,
+  };
+}
+
+/** Text in a payload, or its first bytes. A payload is whatever the log's holder wrote: only printable ASCII is shown. */
+function describe(data: Uint8Array): string {
+  const variable = parseVariable(data);
+  const bytes = Buffer.from(data);
+  // An EV_EVENT_TAG's text follows 8 bytes of tag and size.
+  const candidates = [bytes.toString("latin1"), bytes.toString("utf16le"), bytes.toString("latin1", 8)];
+  const text =
+    variable?.name ?? candidates.find((candidate) => /^[ -~]{3,}\0*$/.test(candidate))?.replace(/\0+$/, "");
+  if (text !== undefined && /^[ -~]+$/.test(text)) return text.slice(0, 80);
+  return data.length === 0
+    ? ""
+    : `${hex(data.subarray(0, 16))}${data.length > 16 ? "…" : ""} (${data.length} bytes)`;
+}
+
+const bindingText: Record<LogRow["binding"], string> = {
+  whole: "bound",
+  "variable-data": "data bound",
+  description: "not bound",
+  absent: "no payload",
+  mismatch: "ALTERED",
+  recomputed: "bound",
+};
+
+function renderLog({ kind, events, registers }: LogReport): string {
+  const lines = [
+    `${kind}, ${events.length} events; "not bound": the digest measures something else than this text`,
+    "",
+  ];
+  for (const { register, type, digest, payload, binding } of events) {
+    lines.push(
+      `${register.padEnd(15)} ${type.padEnd(34)} ${digest.slice(0, 16)}  ${bindingText[binding].padEnd(10)} ${payload}`.trimEnd(),
+    );
+  }
+  lines.push("");
+  for (const [name, value] of Object.entries(registers)) lines.push(`${name.padEnd(6)} ${value}`);
+  return `${lines.join("\n")}\n`;
+}
+
+function inspectFirmware(bytes: Uint8Array) {
+  let metadata: TdxMetadata | undefined;
+  let withoutTdx: string | undefined;
+  try {
+    metadata = parseTdxMetadata(bytes);
+  } catch (error) {
+    if (!(error instanceof MeasureError)) throw error;
+    withoutTdx = error.message;
+  }
+  const volumes = firmwareVolumes(bytes);
+  if (metadata === undefined && volumes.length === 0) {
+    throw new UsageError("this is neither a firmware image nor an event log", "caisson inspect --help");
+  }
+  const cfv = metadata?.sections.find(({ type }) => type === "CFV");
+  const store = readVariableStore(cfv ? bytes.subarray(cfv.dataOffset, cfv.dataOffset + cfv.rawSize) : bytes);
+  const keys = [...store.keys()]
+    .map((key) => key.slice(0, -37))
+    .filter((name) => ["PK", "KEK", "db", "dbx", "dbt"].includes(name));
+  return { size: bytes.length, metadata, withoutTdx, traits: { ...firmwareTraits(volumes), keys }, volumes };
+}
+
+function renderFirmware(report: ReturnType<typeof inspectFirmware>): string {
+  const { size, metadata, withoutTdx, traits, volumes } = report;
+  const number = (value: number) => `0x${value.toString(16)}`;
+  const yes = (value: boolean) => (value ? "yes" : "no");
+  const lines = [
+    `firmware      ${size} bytes`,
+    `shell         ${yes(traits.shell)}`,
+    `network       ${traits.network.length === 0 ? "no" : traits.network.join(", ")}`,
+    `Secure Boot   ${yes(traits.secureBoot)}; enrolled keys: ${traits.keys.join(", ") || "none"}`,
+    `TPM or CC     ${yes(traits.tpm)}`,
+    "",
+    metadata === undefined ? `no TDX metadata: ${withoutTdx}` : `TDX metadata (${metadata.form})`,
+  ];
+  for (const { type, address, memorySize, dataOffset, rawSize, extend, augment } of metadata?.sections ??
+    []) {
+    const flags = [extend ? "measured" : "", augment ? "augmented" : ""].join(" ").trim();
+    lines.push(
+      `  ${type.padEnd(12)} memory ${number(address)}+${number(memorySize)}  file ${number(dataOffset)}+${number(rawSize)}  ${flags}`.trimEnd(),
+    );
+  }
+  for (const volume of volumes) lines.push("", ...renderVolume(volume));
+  return `${lines.join("\n")}\n`;
+}
+
+function renderVolume({ depth, offset, size, guid, compressed, files }: FirmwareVolume): string[] {
+  const indent = "  ".repeat(depth);
+  const where = offset === undefined ? (compressed ? "compressed" : "nested") : `at 0x${offset.toString(16)}`;
+  return [
+    `${indent}volume ${guid}, ${size} bytes, ${where}`,
+    ...files.map(
+      (file) => `${indent}  ${file.type.padEnd(13)} ${(file.name ?? file.guid).padEnd(36)} ${file.size}`,
+    ),
+  ];
+}
