@@ -38,7 +38,7 @@ export interface Behaviour {
   replyDelay?: number;
   /** Changes the 48 bytes of the header before they are authenticated. */
   header?: (header: Buffer) => void;
-  /** Plaintext of the authenticator; one new cookie when missing. */
+  /** Plaintext of the authenticator; a new cookie for each that was asked for when missing. */
   inside?: () => Uint8Array;
   address?: "127.0.0.1" | "::1";
 }
@@ -102,7 +102,11 @@ export async function startHostileServer(
     header.writeBigUInt64BE(ntpTimestamp(received), 40);
     behaviour.header?.(header);
     const packet = Buffer.concat([header, encodeField(fieldType.uniqueIdentifier, identifier)]);
-    const inside = behaviour.inside?.() ?? encodeField(fieldType.cookie, newCookie(keys));
+    const wanted = found.filter(
+      ({ type }) => type === fieldType.cookie || type === fieldType.cookiePlaceholder,
+    );
+    const cookies = wanted.map(() => encodeField(fieldType.cookie, newCookie(keys)));
+    const inside = behaviour.inside?.() ?? Buffer.concat(cookies);
     return Buffer.concat([packet, encodeAuthenticator(packet, keys.serverToClient, randomBytes(16), inside)]);
   }
 

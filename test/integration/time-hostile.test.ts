@@ -72,7 +72,10 @@ suite("hostile time servers and networks", () => {
   };
   let recorded: Uint8Array | undefined;
 
-  /** `alone`: the error when it is the only source, or undefined when it is believed then. */
+  /**
+   * `alone`: the error or verdict when it is the only source, or undefined when it is believed then; where two are
+   * named, it depends on how fast the machine is. `among`: the verdict when four honest sources agree.
+   */
   const cases: { name: string; alone: string | undefined; among: string; behaviour: () => Behaviour }[] = [
     { name: "correct, for comparison", alone: undefined, among: "agrees", behaviour: () => ({}) },
     {
@@ -290,7 +293,7 @@ suite("hostile time servers and networks", () => {
     },
     {
       name: "two seconds of delay in one direction",
-      alone: "ntp/timeout",
+      alone: "ntp/timeout or too-slow",
       among: "unreachable",
       behaviour: () => ({ replyDelay: 2000 }),
     },
@@ -313,11 +316,16 @@ suite("hostile time servers and networks", () => {
     for (const [index, { name, alone, behaviour }] of cases.entries()) {
       test(name, { timeout: 20_000 }, async () => {
         const server = await hostile(`alone${index}`, behaviour());
-        const timeoutMs = alone?.endsWith("/timeout") || alone === "too-slow" ? 4500 : 2500;
+        const timeoutMs = alone !== undefined && /timeout|too-slow/.test(alone) ? 4500 : 2500;
         const { sources, agreement } = await ask([server.source], { minOperators: 1, timeoutMs });
         const found = [sources[0]!.error?.code, sources[0]!.verdict, !agreement.agreed && agreement.reason];
         equal(agreement.agreed, alone === undefined, found.join());
-        if (alone !== undefined) ok(found.includes(alone as never), found.join());
+        const reasons: unknown[] = alone?.split(" or ") ?? [];
+        if (alone !== undefined)
+          ok(
+            found.some((reason) => reasons.includes(reason)),
+            found.join(),
+          );
       });
     }
   });
@@ -326,7 +334,15 @@ suite("hostile time servers and networks", () => {
     for (const [index, { name, among, behaviour }] of cases.entries()) {
       test(name, async () => {
         const server = await hostile(`among${index}`, behaviour());
-        const result = await ask([...four(), server.source]);
+        // The four do not wait long for the fifth: on a busy machine, its answer may be late once.
+        let result = await ask([...four(), server.source]);
+        for (
+          let again = 0;
+          again < 5 && among !== "unreachable" && verdict(result, server.source.name) === "unreachable";
+          again++
+        ) {
+          result = await ask([...four(), server.source]);
+        }
         isRight(result);
         equal(verdict(result, server.source.name), among);
       });
@@ -428,11 +444,18 @@ suite("hostile time servers and networks", () => {
   });
 
   test("kept keys and cookies are used again, and renewed", async () => {
-    const server = await hostile("keep", {});
+    let establishments = 0;
+    const server = await hostile("keep", {
+      answer: (records) => {
+        establishments++;
+        return Buffer.concat(records);
+      },
+    });
     const associations = new Map();
     const configuration = parseTimeConfiguration({ sources: [server.source], minOperators: 1 });
     for (let i = 0; i < 12; i++) isRight(await synchronize(configuration, { floor, associations }));
-    equal(server.requests(), 12);
+    equal(establishments, 1);
+    ok(server.requests() >= 12);
     equal(associations.get(server.source.name).cookies.length, 8);
   });
 });

@@ -36,8 +36,8 @@ export interface SynchronizeOptions {
 }
 
 /**
- * After the quorum is reached, how long the others may take to join: it costs little, and a liar that is not in
- * the record cannot be named.
+ * After the quorum is reached, how long the others may take to join: a quarter of the time that it took, and at
+ * least this. It costs little, and a liar that is not in the record cannot be named.
  */
 const settleMs = 50;
 const firstRetryMs = 200;
@@ -106,7 +106,8 @@ export async function synchronize(
         return;
       }
       const { agreement } = conclude();
-      if (agreement.agreed) settle ??= setTimeout(resolve, settleMs);
+      const grace = Math.max(settleMs, (environment.monotonic() - started) / 4);
+      if (agreement.agreed) settle ??= setTimeout(resolve, grace);
       else if (agreement.reason === "too-wide") refining ??= refine();
     };
     const untilMeasured = async (report: SourceReport): Promise<void> => {
