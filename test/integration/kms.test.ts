@@ -92,7 +92,14 @@ test("serve, release, stop, start again: the same identity, the same keys, one w
   const before = await keysFrom(first);
   first.process.kill("SIGTERM");
   deepEqual(await once(first.process, "exit"), [0, null]);
-  match(first.log(), /"event":"released"/);
+  match(first.log(), /"event":"released"[\s\S]*"event":"stopped"/);
+  for (const secret of [
+    before.applicationKey,
+    before.instanceKey,
+    readFileSync(join(files.data, "root-secret")),
+  ]) {
+    for (const text of [secret.toHex(), secret.toBase64()]) equal(first.log().includes(text), false);
+  }
 
   const second = await serve(t, files);
   equal(second.identityKey, first.identityKey);

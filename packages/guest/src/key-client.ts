@@ -94,14 +94,9 @@ export async function requestKeys(request: KeyRequest): Promise<ReleasedKeys> {
   checkTime(answer.time, sent, received, request.toleranceMs);
   const keys = await openSeal(sealing.pair, exchange, answer);
   const { keyVersion, app, instance, time } = answer;
-  return {
-    applicationKey: keys.slice(0, 32),
-    instanceKey: keys.slice(32),
-    keyVersion,
-    app,
-    instance,
-    time,
-  };
+  const [applicationKey, instanceKey] = [keys.slice(0, 32), keys.slice(32)];
+  keys.fill(0);
+  return { applicationKey, instanceKey, keyVersion, app, instance, time };
 }
 
 async function sayHello({ post, identityKey }: KeyRequest): Promise<Hello> {

@@ -1,10 +1,10 @@
 import { deepEqual, equal, throws } from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type TestContext } from "node:test";
-import { loadPolicies } from "./policies.ts";
+import { type AppPolicy, loadPolicies } from "./policies.ts";
 import { Machine } from "./testing/machine.ts";
 
 const identity = "01".repeat(32);
@@ -67,6 +67,18 @@ test("allowed manifests give references, by the hash of their bytes", (t) => {
       registers: { mrtd: "aa".repeat(48), rtmr1: "bb".repeat(48) },
     },
   ]);
+});
+
+test("the example of docs/key-release.md is a policy for production", (t) => {
+  const document = readFileSync(new URL("../../../docs/key-release.md", import.meta.url), "utf8");
+  const manifest = JSON.stringify({ measurements: { mrtd: "aa".repeat(48) } });
+  const yaml = /```yaml\n([\s\S]+?)```/.exec(document)![1]!.replace("5d41…", sha256(manifest));
+  const files = { "app.yaml": yaml, "manifests/image.json": manifest };
+  const [[app, { references }]] = [...loadPolicies(directory(t, files), identity, false)] as [
+    [string, AppPolicy],
+  ];
+  equal(app, "26dba3998c572e52bf475c1bb66cef2a1e11b7d1");
+  equal(references.length, 1);
 });
 
 const refused: { name: string; files: Record<string, string>; code: string; development?: boolean }[] = [
