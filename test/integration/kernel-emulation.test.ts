@@ -249,14 +249,9 @@ test("a quote arrives whole, once; a refusal is EIO, the next quote works; one t
   skip,
 }, () => {
   const reads = quoteAnswers.filter((_, index) => quoteSteps[index]!.startsWith("all "));
-  deepEqual(reads, [
-    quote.toString("hex"),
-    quote.toString("hex"),
-    "EIO",
-    quote.subarray(0, 16).toString("hex"),
-    "EFBIG",
-    "EIO",
-  ]);
+  const whole = quote.toString("hex");
+  const named = reads.map((answer) => (answer === whole ? "whole" : answer.slice(0, 40)));
+  deepEqual(named, ["whole", "whole", "EIO", quote.subarray(0, 16).toString("hex"), "EFBIG", "EIO"]);
   equal(bodies.length, 4);
   equal(Buffer.from(quoteAnswers.at(-1)!, "hex").toString(), "5\n");
 });

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/klog.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
@@ -134,6 +135,8 @@ int main(void)
 	char line[512], copy[512], *word[8];
 	FILE *steps;
 
+	/* SYSLOG_ACTION_CONSOLE_LEVEL: from here on the console is ours, so that answers stay whole. */
+	klogctl(8, NULL, 1);
 	mount("proc", "/proc", "proc", 0, NULL);
 	mount("sysfs", "/sys", "sysfs", 0, NULL);
 	mount("configfs", "/sys/kernel/config", "configfs", 0, NULL);
