@@ -20,7 +20,9 @@ const on =
   SLAB_FREELIST_HARDENED SLAB_FREELIST_RANDOM STACKPROTECTOR STACKPROTECTOR_STRONG STATIC_USERMODEHELPER
   STRICT_KERNEL_RWX SYN_COOKIES UBSAN_BOUNDS UBSAN_TRAP VMAP_STACK X86_64 X86_KERNEL_IBT X86_UMIP X86_USER_SHADOW_STACK
   ZERO_CALL_USED_REGS CFI|CFI_CLANG LEGACY_VSYSCALL_NONE AMD_IOMMU GCC_PLUGIN_LATENT_ENTROPY INTEL_IOMMU INTEL_IOMMU_SVM
-  KFENCE SECURITY_SELINUX|SECURITY_APPARMOR|SECURITY_SMACK|SECURITY_TOMOYO SLUB_DEBUG WERROR X86_MCE_AMD X86_MCE_INTEL`.split(/\s+/);
+  KFENCE SECURITY_SELINUX|SECURITY_APPARMOR|SECURITY_SMACK|SECURITY_TOMOYO SLUB_DEBUG WERROR X86_MCE_AMD X86_MCE_INTEL`.split(
+    /\s+/,
+  );
 
 /** Symbols that are recommended off. */
 const off =
@@ -71,9 +73,11 @@ export const deviations: Readonly<Record<string, string>> = {
   INTEL_IOMMU: "no IOMMU in a guest",
   INTEL_IOMMU_SVM: "no IOMMU in a guest",
   AMD_IOMMU: "no IOMMU in a guest",
-  GCC_PLUGIN_LATENT_ENTROPY: "gcc plugins are code of the build that nobody pins; RDRAND seeds the kernel (R01)",
+  GCC_PLUGIN_LATENT_ENTROPY:
+    "gcc plugins are code of the build that nobody pins; RDRAND seeds the kernel (R01)",
   KFENCE: "a sampling detector for developers; the checks that stop a machine are on (P05 to P10)",
-  SECURITY_SELINUX: "one application under seccomp, namespaces and Landlock: a policy language would be its largest part",
+  SECURITY_SELINUX:
+    "one application under seccomp, namespaces and Landlock: a policy language would be its largest part",
   SLUB_DEBUG: "debugging of the allocator and its files in sysfs; free lists are hardened (P07)",
   WERROR: "decides whether a warning stops the build, nothing about the kernel",
   X86_MCE_AMD: "machine checks belong to the host (C06)",

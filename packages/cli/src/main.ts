@@ -16,6 +16,7 @@ const commands: Record<string, [summary: string, load: () => Promise<{ command: 
     "which kernels could be used, what differs, what is hardened",
     () => import("./commands/kernel.ts"),
   ],
+  firmware: ["compare firmware images", () => import("./commands/firmware.ts")],
   inspect: ["show what a firmware or an event log consists of", () => import("./commands/inspect.ts")],
   kms: ["serve keys to verified guests; back up, restore, check the log", () => import("./commands/kms.ts")],
   lock: ["pin the packages of an image", () => import("./commands/lock.ts")],

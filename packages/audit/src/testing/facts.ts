@@ -102,6 +102,8 @@ export function goodImage(): ImageFacts {
     firmware: {
       size: 4 * 1024 * 1024,
       sha256: "ef".repeat(32),
+      form: "guid-table",
+      secureBootKeys: [],
       sections: ["BFV", "CFV", "TD_HOB", "TempMem"].map((type) => ({
         type,
         size: 4096,

@@ -1,0 +1,42 @@
+/** `caisson firmware compare`: what firmware images consist of, what they can boot, how much of them faces the host. */
+import { readFileSync, writeFileSync } from "node:fs";
+import { basename } from "node:path";
+import { bothMrtd, readFirmware } from "@caisson/audit/firmware";
+import { type Comparison, comparisonSvg, comparisonTable, describe } from "@caisson/audit/firmware-compare";
+import { Command } from "commander";
+import { UsageError } from "../failure.ts";
+
+const sizeLimit = 64 * 1024 * 1024;
+
+function read(path: string): Uint8Array {
+  let bytes: Buffer;
+  try {
+    bytes = readFileSync(path);
+  } catch (error) {
+    throw new UsageError(`${path} cannot be read: ${(error as Error).message}`, "name a firmware image");
+  }
+  if (bytes.length > sizeLimit)
+    throw new UsageError(`${path} has ${bytes.length} bytes`, `a firmware image has at most ${sizeLimit}`);
+  return new Uint8Array(bytes);
+}
+
+const compare = new Command("compare")
+  .description("firmware images side by side")
+  .argument("<images...>")
+  .option("--json", "one JSON document")
+  .option("--svg <file>", "write a picture of what takes the space")
+  .action(async (paths: string[], options: { json?: boolean; svg?: string }) => {
+    const rows: Comparison[] = [];
+    for (const path of paths) {
+      const bytes = read(path);
+      rows.push(describe(basename(path), readFirmware(bytes), await bothMrtd(bytes)));
+    }
+    if (options.svg !== undefined) writeFileSync(options.svg, comparisonSvg(rows));
+    if (options.json === true)
+      process.stdout.write(
+        `${JSON.stringify({ version: "caisson/firmware-comparison/v1", images: rows }, null, 2)}\n`,
+      );
+    else process.stdout.write(comparisonTable(rows));
+  });
+
+export const command = new Command("caisson firmware").addCommand(compare);
