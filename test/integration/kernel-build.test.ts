@@ -1,0 +1,99 @@
+/** Building the kernel with the real source and toolchain: what stops a build before it costs minutes. */
+import { deepEqual, equal, match, rejects } from "node:assert/strict";
+import { appendFile, cp, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import { cacheDirectory, cachePath } from "../../packages/image/src/fetch.ts";
+import { buildKernels, cachedKernels, type KernelInputs } from "../../packages/image/src/kernel.ts";
+import { parseLock } from "../../packages/image/src/lock.ts";
+import { cachedToolchain } from "../../packages/image/src/toolchain.ts";
+
+const repository = new URL("../../", import.meta.url).pathname;
+const cache = cacheDirectory(process.env);
+const lockFile = join(repository, "examples/hello/caisson.lock");
+const { packages } = parseLock(await readFile(lockFile, "utf8"), lockFile);
+const toolchain = await cachedToolchain(
+  packages.filter(({ groups }) => groups.includes("toolchain")),
+  cache,
+);
+const { sha256 } = packages.find(({ groups }) => groups.includes("source"))!;
+const source = { path: cachePath(cache, sha256), sha256 };
+const present = toolchain !== undefined && (await stat(source.path).catch(() => undefined)) !== undefined;
+const skip = present ? false : "toolchain and source are not in the cache yet (caisson build fetches them)";
+
+/** Inputs with a copy of `kernel/` that the test may change. */
+async function setUp(t: TestContext, ownCache: boolean): Promise<KernelInputs> {
+  const place = await mkdtemp(join(tmpdir(), "caisson-kernel-"));
+  t.after(() => rm(place, { recursive: true, force: true }));
+  await cp(join(repository, "kernel"), join(place, "kernel"), { recursive: true });
+  const directory = join(place, "kernel");
+  return {
+    toolchain: toolchain!,
+    source,
+    directory,
+    cache: ownCache ? join(place, "cache") : cache,
+    jobs: 1,
+  };
+}
+
+interface Refusal {
+  code: string;
+  message: string;
+  facts: [string, string][];
+  fix: string;
+}
+
+test("a symbol that the kernel does not know, and one that it cannot leave out, are named", {
+  skip,
+}, async (t) => {
+  const inputs = await setUp(t, true);
+  await appendFile(
+    join(inputs.directory, "hardening.config"),
+    "CONFIG_NO_SUCH_SYMBOL=y\n# CONFIG_HPET_TIMER is not set\n",
+  );
+  await rejects(buildKernels(inputs), (error: Refusal) => {
+    equal(error.code, "kernel/dropped");
+    match(error.message, /^2 symbols of the production kernel/);
+    deepEqual(error.facts, [
+      ["CONFIG_NO_SUCH_SYMBOL", "n, although the fragments ask for y"],
+      ["CONFIG_HPET_TIMER", "y, although the fragments ask for n"],
+    ]);
+    return true;
+  });
+  const left = (await readdir(join(inputs.cache, "kernel"))).filter((name) => !name.endsWith(".log"));
+  deepEqual(left, [], "nothing but the log is left");
+});
+
+test("an aborted build leaves neither entry nor lock nor scratch", { skip }, async (t) => {
+  const inputs = await setUp(t, true);
+  const abort = new AbortController();
+  const building = buildKernels({
+    ...inputs,
+    signal: abort.signal,
+    onProgress: ({ step }) => step === "configure" && abort.abort(new Error("enough")),
+  });
+  await rejects(building, /enough/);
+  const left = (await readdir(join(inputs.cache, "kernel"))).filter((name) => !name.endsWith(".log"));
+  deepEqual(left, []);
+});
+
+test("a resolved configuration that is not the committed one is refused, with the symbols", async (t) => {
+  if (skip !== false) return t.skip(skip);
+  const inputs = await setUp(t, false);
+  if ((await cachedKernels(inputs)) === undefined) return t.skip("the kernel is not in the cache yet");
+  const file = join(inputs.directory, "resolved-production.config");
+  await writeFile(
+    file,
+    (await readFile(file, "utf8")).replace("CONFIG_SMP=y\n", "# CONFIG_SMP is not set\n"),
+  );
+  await rejects(buildKernels(inputs), (error: Refusal) => {
+    equal(error.code, "kernel/resolved");
+    deepEqual(error.facts, [
+      ["CONFIG_SMP", "y, committed n"],
+      ["differing symbols", "1"],
+    ]);
+    match(error.fix, /cp \S+config-production kernel\/resolved-production\.config/);
+    return true;
+  });
+});
