@@ -131,13 +131,13 @@ export async function verifyCollateral(
   const pckCrl = parseCrl(fromHex(collateral.pck_crl)!);
   await verifyCrl(pckCrl, pckCa, at);
 
-  const tcbChain = parseChain(collateral.tcb_info_issuer_chain, 2, "tcb_info_issuer_chain");
+  const tcbChain = parseChain(collateral.tcb_info_issuer_chain, 2, "tcb_info_issuer_chain", pckCaChain);
   const tcbSigner = await verifyTcbSigner(tcbChain, root, rootCrl, trust, at);
   // Intel signs both documents with one key, so that the second chain is as a rule the first.
   const sameChain = collateral.qe_identity_issuer_chain === collateral.tcb_info_issuer_chain;
   const qeChain = sameChain
     ? tcbChain
-    : parseChain(collateral.qe_identity_issuer_chain, 2, "qe_identity_issuer_chain");
+    : parseChain(collateral.qe_identity_issuer_chain, 2, "qe_identity_issuer_chain", tcbChain);
   const qeSigner = sameChain ? tcbSigner : await verifyTcbSigner(qeChain, root, rootCrl, trust, at);
 
   const tcbInfo = await verifySigned(
@@ -189,9 +189,14 @@ function signedWindow({ issueDate, nextUpdate }: { issueDate: number; nextUpdate
   return { notBefore: issueDate, notAfter: nextUpdate };
 }
 
-/** A chain of exactly `length` certificates. */
-export function parseChain(text: string, length: number, what: string): Certificate[] {
-  const chain = parsePemChain(text);
+/** A chain of exactly `length` certificates; `known` as for `parsePemChain`. */
+export function parseChain(
+  text: string,
+  length: number,
+  what: string,
+  known: readonly Certificate[] = [],
+): Certificate[] {
+  const chain = parsePemChain(text, known);
   if (chain.length !== length) {
     throw new VerifyError("chain/length", "a certificate chain has another length than it must", {
       where: what,

@@ -42,7 +42,7 @@ export function parseCrl(encoding: Uint8Array): Crl {
   const signature = readSignatureValue(list);
   list.end();
 
-  const tbs = new DerReader(signed.content);
+  const tbs = signed.enter();
   if (tbs.number(1) !== 1) throw new VerifyError("crl/malformed", "this is no CRL version 2");
   readSignatureAlgorithm(tbs);
   const issuer = tbs.read(tag.sequence).encoding;

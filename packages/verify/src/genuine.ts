@@ -96,7 +96,10 @@ async function verifyPckChain(quote: Quote, parts: CollateralParts, now: number)
   if (pem === undefined) {
     throw new VerifyError("quote/certification-data", "neither the quote nor the collateral has a PCK chain");
   }
-  const [leaf, ca, root] = parseChain(pem, 3, "the PCK chain");
+  const [leaf, ca, root] = parseChain(pem, 3, "the PCK chain", [
+    parts.pckCa.certificate,
+    parts.root.certificate,
+  ]);
   const rootAuthority = await sameRoot(root!, parts.root, parts.trust, now);
   const caAuthority = equal(ca!.encoding, parts.pckCa.certificate.encoding)
     ? parts.pckCa
