@@ -89,26 +89,11 @@ export async function releaseKeys(
     outcome: "denied",
     reason: "",
   };
-  let answer: Unsigned;
-  try {
-    useNonce(context, exchange, time);
-    try {
-      const policy = await judge(context, exchange, request.evidence, entry);
-      answer = await sealKeys(context, exchange, policy, entry);
-      entry.outcome = "released";
-    } catch (error) {
-      answer = denied(error, time);
-      entry.reason = answer.code;
-    }
-    await context.log.append(entry).catch((error: Error) => {
-      throw new Denial("log/unavailable", `the release log cannot be written: ${error.message}`);
-    });
-  } catch (error) {
-    // Not logged: the nonce was not ours to use, or there is no log.
-    answer = denied(error, time);
-    entry.outcome = "denied";
-    entry.reason = answer.code;
-  }
+  const fault = context.nonces.use(exchange.nonce, time);
+  const answer =
+    fault === undefined
+      ? await record(context, entry, await decide(context, exchange, request.evidence, entry))
+      : denied(new Denial(fault, nonceFaults[fault]), time);
   const signature = context.identity.sign(answerTranscript(exchange, answer)).toHex();
   return { answer: { ...answer, signature }, entry };
 }
@@ -121,15 +106,39 @@ function denied(error: unknown, time: number): Omit<Denied, "signature"> {
   return { version: keyReleaseVersion, outcome: "denied", time, code: error.code, message };
 }
 
-function useNonce({ nonces }: ReleaseContext, { nonce }: Exchange, now: number): void {
-  const fault = nonces.use(nonce, now);
-  const messages: Record<NonceCode, string> = {
-    "nonce/unknown": "this KMS process did not issue this nonce",
-    "nonce/expired": "the nonce is older than 60 seconds",
-    "nonce/used": "the nonce was used before",
-    "nonce/busy": "too many nonces were used within a minute",
-  };
-  if (fault !== undefined) throw new Denial(fault, messages[fault]);
+const nonceFaults: Record<NonceCode, string> = {
+  "nonce/unknown": "this KMS process did not issue this nonce",
+  "nonce/expired": "the nonce is older than 60 seconds",
+  "nonce/used": "the nonce was used before",
+  "nonce/busy": "too many nonces were used within a minute",
+};
+
+/** Sealed keys, or a denial; fills in what the entry says about the machine. */
+async function decide(
+  context: ReleaseContext,
+  exchange: Exchange,
+  evidence: unknown,
+  entry: LogEntry,
+): Promise<Unsigned> {
+  try {
+    const policy = await judge(context, exchange, evidence, entry);
+    return await sealKeys(context, exchange, policy, entry);
+  } catch (error) {
+    return denied(error, entry.time);
+  }
+}
+
+/** The answer, once it is in the log; a denial where it cannot be written there. */
+async function record({ log }: ReleaseContext, entry: LogEntry, answer: Unsigned): Promise<Unsigned> {
+  entry.outcome = answer.outcome;
+  if (answer.outcome === "denied") entry.reason = answer.code;
+  try {
+    await log.append(entry);
+    return answer;
+  } catch (error) {
+    const message = `the release log cannot be written: ${(error as Error).message}`;
+    return denied(new Denial("log/unavailable", message), entry.time);
+  }
 }
 
 /**
