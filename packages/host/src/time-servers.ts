@@ -184,7 +184,7 @@ export async function startTimeServers(
           `ntsserverkey ${own}/key.pem`,
           ...clock,
         ]);
-        const limit = performance.now() + 20_000;
+        const limit = performance.now() + 60_000;
         while (!((await answersWell(ntpPort)) && (await accepts(kePort)))) {
           if (child.exitCode !== null || performance.now() > limit) {
             throw new HostError("host/program-failed", `chronyd did not start as ${name}`, {
@@ -248,7 +248,7 @@ async function answersWell(port: number): Promise<boolean> {
   const socket = createSocket("udp4");
   try {
     return await new Promise<boolean>((resolve) => {
-      setTimeout(resolve, 200, false);
+      setTimeout(resolve, 500, false);
       socket.on("error", () => resolve(false));
       socket.on("message", (reply) => {
         const [stratum, dispersion] = [reply[1]!, reply.readUInt32BE(8) / 65536];

@@ -91,14 +91,21 @@ export async function synchronize(
       clearTimeout(settle);
     });
 
+    /** A late answer may have made the agreement too vague again; then it goes on. */
+    const settled = (): void => {
+      settle = undefined;
+      if (conclude().agreement.agreed) resolve();
+    };
     /** One attempt. A source's narrowest measurement is kept. */
     const ask = async (report: SourceReport): Promise<void> => {
       report.attempts++;
       try {
         const measurement = await measure(report.source, associations, environment, floor, stop.signal);
         const kept = report.measurement;
-        if (kept === undefined || width(measurement) < width(kept)) report.measurement = measurement;
-        report.chain = associations.get(report.source.name)!.chain;
+        if (kept === undefined || width(measurement) < width(kept)) {
+          report.measurement = measurement;
+          report.chain = associations.get(report.source.name)!.chain;
+        }
         delete report.error;
       } catch (error) {
         if (!(error instanceof NtsError)) throw error;
@@ -106,8 +113,8 @@ export async function synchronize(
         return;
       }
       const { agreement } = conclude();
-      const grace = Math.max(settleMs, (environment.monotonic() - started) / 4);
-      if (agreement.agreed) settle ??= setTimeout(resolve, grace);
+      if (agreement.agreed)
+        settle ??= setTimeout(settled, Math.max(settleMs, (environment.monotonic() - started) / 4));
       else if (agreement.reason === "too-wide") refining ??= refine();
     };
     const untilMeasured = async (report: SourceReport): Promise<void> => {
