@@ -93,7 +93,7 @@ test("a resolved configuration that is not the committed one is refused, with th
       ["CONFIG_SMP", "y, committed n"],
       ["differing symbols", "1"],
     ]);
-    match(error.fix, /cp \S+config-production kernel\/resolved-production\.config/);
+    match(error.fix, /cp \S+ kernel\/resolved-production\.config/);
     return true;
   });
 });

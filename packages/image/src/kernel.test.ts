@@ -1,11 +1,11 @@
-import { deepEqual, equal, match, throws } from "node:assert/strict";
+import { deepEqual, equal, match, rejects, throws } from "node:assert/strict";
 import { hash } from "node:crypto";
 import { appendFile, cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import fc from "fast-check";
-import { cachedKernels, kernelKey, parseConfig, unmetRequests } from "./kernel.ts";
+import { buildKernels, cachedKernels, kernelKey, parseConfig, unmetRequests } from "./kernel.ts";
 import { removeAbandoned } from "./toolchain.ts";
 
 const directory = new URL("../../../kernel/", import.meta.url).pathname;
@@ -163,6 +163,8 @@ test("a cache entry counts when it is whole and unaltered", async (t) => {
     equal(await cachedKernels(inputs), undefined);
     await writeFile(join(entry, `bzImage-${flavour}`), flavour[0]!);
     await writeFile(join(entry, `bzImage-${flavour}.sha256`), hashes[flavour]);
+    equal(await cachedKernels(inputs), undefined);
+    await writeFile(join(entry, `config-${flavour}`), "");
   }
   equal((await cachedKernels(inputs))?.development.sha256, hashes.development);
   await writeFile(join(entry, "bzImage-production"), "x");
@@ -179,4 +181,20 @@ test("what dead processes left is removed, what living ones use and finished ent
   await writeFile(join(place, `${key}.log`), "");
   await removeAbandoned(place);
   deepEqual((await readdir(place)).sort(), [key, `${key}.${process.pid}.Xy12Zw`, `${key}.log`].sort());
+});
+
+test("a kernel that another process builds is waited for, and a dead process's lock does not count", async (t) => {
+  const inputs = { ...(await setUp(t)), jobs: 1 };
+  const entry = join(inputs.cache, "kernel", await kernelKey(inputs));
+  await mkdir(join(inputs.cache, "kernel"), { recursive: true });
+  await writeFile(`${entry}.lock`, String(process.pid));
+  const abort = new AbortController();
+  const onProgress = ({ step }: { step: string }) => abort.abort(new Error(step));
+  await rejects(buildKernels({ ...inputs, onProgress, signal: abort.signal }));
+  equal((abort.signal.reason as Error).message, "wait");
+  equal(await readFile(`${entry}.lock`, "utf8"), String(process.pid));
+
+  await writeFile(`${entry}.lock`, "4194305");
+  await rejects(buildKernels(inputs), { code: "ENOENT" }); // there is no source package: it got so far
+  deepEqual((await readdir(join(inputs.cache, "kernel"))).sort(), []);
 });

@@ -8,7 +8,19 @@
  * before; a cache entry appears only when it is complete.
  */
 import { createHash } from "node:crypto";
-import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import {
+  access,
+  cp,
+  link,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  writeFile,
+} from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { readDeb } from "./deb.ts";
@@ -122,13 +134,14 @@ function checkRequests(requested: KernelConfig, resolved: KernelConfig, flavour:
   );
 }
 
-/** Fails when the resolved configuration is not the committed one. */
-async function checkResolved(resolved: string, directory: string, flavour: KernelFlavour): Promise<void> {
+/** Fails when the resolved configuration is not the committed one; leaves it in the cache for whoever takes it over. */
+async function checkResolved(found: string, flavour: KernelFlavour, inputs: KernelInputs): Promise<void> {
   const name = `resolved-${flavour}.config`;
-  const committed = await readFile(join(directory, name), "utf8").catch(() => "");
-  const found = await readFile(resolved, "utf8");
+  const committed = await readFile(join(inputs.directory, name), "utf8").catch(() => "");
   if (found === committed) return;
-  const [before, after] = [parseConfig(committed, name), parseConfig(found, resolved)];
+  const kept = join(inputs.cache, "kernel", name);
+  await writeFile(kept, found);
+  const [before, after] = [parseConfig(committed, name), parseConfig(found, kept)];
   const changed = [...new Set([...before.keys(), ...after.keys()])].filter(
     (symbol) => (before.get(symbol) ?? "n") !== (after.get(symbol) ?? "n"),
   );
@@ -137,7 +150,7 @@ async function checkResolved(resolved: string, directory: string, flavour: Kerne
   });
   throw new ImageError("kernel/resolved", `the ${flavour} kernel's configuration is not the committed one`, {
     facts: [...shown, ["differing symbols", String(changed.length)]],
-    fix: `review the difference; if it is intended: cp ${resolved} kernel/${name}, and commit it`,
+    fix: `review the difference; if it is intended: cp ${kept} kernel/${name}, and commit it`,
   });
 }
 
@@ -179,6 +192,7 @@ async function readEntry(entry: string): Promise<Record<KernelFlavour, Kernel> |
     const image = join(entry, `bzImage-${flavour}`);
     const recorded = await readFile(`${image}.sha256`, "utf8");
     if (sha256(await readFile(image)) !== recorded) throw new Error(`${image} was altered`);
+    await access(join(entry, `config-${flavour}`));
     return [flavour, { image, sha256: recorded }];
   };
   try {
@@ -200,8 +214,7 @@ export async function cachedKernels(
  * Errors: ImageError `kernel/…` and `toolchain/…`; the signal's reason when aborted.
  */
 export async function buildKernels(inputs: KernelInputs): Promise<Record<KernelFlavour, Kernel>> {
-  const { directory, cache } = inputs;
-  const place = join(cache, "kernel");
+  const place = join(inputs.cache, "kernel");
   const key = await kernelKey(inputs);
   const entry = join(place, key);
   let kernels = await readEntry(entry);
@@ -214,7 +227,9 @@ export async function buildKernels(inputs: KernelInputs): Promise<Record<KernelF
       await release();
     }
   }
-  for (const flavour of flavours) await checkResolved(join(entry, `config-${flavour}`), directory, flavour);
+  for (const flavour of flavours) {
+    await checkResolved(await readFile(join(entry, `config-${flavour}`), "utf8"), flavour, inputs);
+  }
   return kernels;
 }
 
@@ -243,14 +258,18 @@ async function buildEntry(entry: string, inputs: KernelInputs): Promise<Record<K
 async function claim(lock: string, { onProgress, signal }: KernelInputs): Promise<() => Promise<void>> {
   for (;;) {
     signal?.throwIfAborted();
+    const mine = `${lock}.${process.pid}`;
+    await writeFile(mine, String(process.pid));
     try {
-      await writeFile(lock, String(process.pid), { flag: "wx" });
+      await link(mine, lock); // it has its content from the start
       return () => rm(lock, { force: true });
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+    } finally {
+      await rm(mine, { force: true });
     }
-    const owner = Number(await readFile(lock, "utf8").catch(() => "0"));
-    if (owner > 0 && !isRunning(owner)) await rm(lock, { force: true });
+    const owner = await readFile(lock, "utf8").catch(() => undefined);
+    if (owner !== undefined && !isRunning(Number(owner))) await rm(lock, { force: true });
     else onProgress?.({ step: "wait", done: 0, total: 1 });
     await sleep(1000, undefined, signal && { signal });
   }
@@ -264,6 +283,7 @@ async function buildInto(work: string, log: string, inputs: KernelInputs): Promi
   await rm(log, { force: true });
 
   onProgress({ step: "unpack", done: 0, total: 1 });
+  signal?.throwIfAborted();
   await unpackSource(source.path, join(work, "linux.tar.xz"));
   await mkdir(join(work, "linux"));
   await run(
@@ -281,6 +301,7 @@ async function buildInto(work: string, log: string, inputs: KernelInputs): Promi
     const resolved = await readFile(join(work, "out/.config"), "utf8");
     await writeFile(join(work, "entry", `config-${flavour}`), resolved);
     checkRequests(requested, parseConfig(resolved, ".config"), flavour);
+    await checkResolved(resolved, flavour, inputs);
   }
   for (const flavour of flavours) {
     const total = objects[flavour];
