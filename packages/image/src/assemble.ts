@@ -19,6 +19,7 @@ import { addApplication, type Root, readPackageFile } from "./rootfs.ts";
 import { sbom } from "./sbom.ts";
 import type { Spec } from "./spec.ts";
 import { walk } from "./tree.ts";
+import { eraseVariables } from "./variable-store.ts";
 import { VerityHasher, type VerityTree, verityBlockSize, veritySalt } from "./verity.ts";
 
 export interface Parts {
@@ -80,7 +81,11 @@ export async function assemble(
   const firmware: Partial<Record<(typeof firmwareFiles)[number]["name"], Artefact>> = {};
   for (const { name, group, source } of firmwareFiles) {
     const locked = inGroup(lock, group)[0]!;
-    firmware[name] = await write(`firmware/${name}`, await readPackageFile(archive(locked), source, locked));
+    const content = await readPackageFile(archive(locked), source, locked);
+    firmware[name] = await write(
+      `firmware/${name}`,
+      group === "firmware-tdx" ? eraseVariables(content) : content,
+    );
   }
   const used = new Set(root.origins.values());
   const inImage = lock.packages.filter(
