@@ -366,7 +366,7 @@ function changed(path: string, size: number): ImageError {
 }
 
 /** SHA-256 of a content, lower-case hex. */
-function digest(content: Content): string {
+export function digest(content: Content): string {
   if (content instanceof Uint8Array) return hash("sha256", content, "hex");
   const sum = createHash("sha256");
   let left = content.size;

@@ -11,6 +11,7 @@ import { posix } from "node:path";
 import type { GuestConfig } from "@caisson/protocol/guest-config";
 import { readDeb } from "./deb.ts";
 import { type Elf, isElf, parseElf } from "./elf.ts";
+import { digest } from "./erofs.ts";
 import { ImageError } from "./errors.ts";
 import type { LockedPackage } from "./lock.ts";
 import { rootFiles } from "./recipe.ts";
@@ -92,11 +93,36 @@ export function addApplication(root: Root, application: DirectoryNode, config: G
   if (lookup(application, "/etc")?.kind !== "symlink" && lookup(application, resolver) === undefined) {
     put(application, resolver, { kind: "file", mode: 0o644, content: new Uint8Array() });
   }
+  shareFiles(root.tree, application);
   put(root.tree, applicationRoot, application);
   const path = "/etc/caisson/guest.json";
   const content = Buffer.from(`${JSON.stringify(config, null, 2)}\n`);
   put(root.tree, path, { kind: "file", mode: 0o644, content });
   return { ...root, origins: new Map([...root.origins, [path, "caisson"]]) };
+}
+
+/** Smaller files are not worth an inode's page cache of their own. */
+const leastShared = 1 << 16;
+
+/**
+ * Replaces large files of the application that the system has with the same bytes and mode (Node, above all) by the
+ * system's own inode: one copy in the page cache, verified once, instead of two. Nobody can write to either.
+ */
+function shareFiles(system: DirectoryNode, application: DirectoryNode): void {
+  const size = (content: Content): number => (content instanceof Uint8Array ? content.length : content.size);
+  const own = [...walk(system)].flatMap(([, node]) => (node.kind === "file" ? [node] : []));
+  const visit = (folder: DirectoryNode): void => {
+    for (const [name, node] of folder.entries) {
+      if (node.kind === "directory") visit(node);
+      if (node.kind !== "file" || size(node.content) < leastShared) continue;
+      const alike = own.filter(
+        ({ mode, content }) => mode === node.mode && size(content) === size(node.content),
+      );
+      const same = alike.find(({ content }) => digest(content) === digest(node.content));
+      if (same !== undefined) folder.entries.set(name, same);
+    }
+  };
+  visit(application);
 }
 
 /** The loader and every library that the program at `path` asks for, directly or not; sorted. */
