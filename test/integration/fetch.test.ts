@@ -1,12 +1,22 @@
 /** Fetching into the cache from a server that is slow, stale, broken or hostile. */
 import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
 import type { ImageError } from "@caisson/image/errors";
 import { type ArchiveFile, type FetchProgress, fetchAll } from "@caisson/image/fetch";
+import { writeTar } from "@caisson/image/tar-writer";
 import { sha256 } from "@caisson/image/testing";
 import { serve, type TestServer } from "./server.ts";
 
@@ -35,7 +45,7 @@ const options = (onProgress?: (progress: FetchProgress) => void) => ({
   ...(onProgress && { onProgress }),
 });
 
-const stored = () => readdirSync(join(cache, "sha256"));
+const stored = () => (existsSync(join(cache, "sha256")) ? readdirSync(join(cache, "sha256")) : []);
 
 test("files come once, four at a time, under their hash", async () => {
   let [open, most] = [0, 0];
@@ -111,8 +121,7 @@ test("what a killed run left is continued; the cache never holds half a file", a
     import { fetchAll } from ${JSON.stringify(import.meta.resolve("@caisson/image/fetch"))};
     await fetchAll(${JSON.stringify([file])}, ${JSON.stringify(options())});`;
   const child = spawn(process.execPath, ["--input-type=module", "-e", program], { stdio: "inherit" });
-  while (!(stored0().some((name) => name.endsWith(".part")) && server.requests.length > 0)) await delay(20);
-  await delay(200);
+  while (!stored().some((name) => statSync(join(cache, "sha256", name)).size > 0)) await delay(20);
   child.kill("SIGKILL");
   await new Promise((resolve) => child.once("exit", resolve));
   deepEqual(
@@ -121,21 +130,20 @@ test("what a killed run left is continued; the cache never holds half a file", a
   );
 
   server.intercept = () => false;
-  const paths = await fetchAll([file], options());
+  let progress: FetchProgress | undefined;
+  const paths = await fetchAll(
+    [file],
+    options((p) => {
+      progress = p;
+    }),
+  );
+  equal(progress?.doneBytes, 400_000);
   deepEqual(readFileSync(paths.get(file.sha256)!), server.files.get("pool/a"));
   match(server.requests.at(-1)!.range!, /^bytes=[1-9]\d*-$/);
   deepEqual(stored(), [file.sha256]);
 });
 
 const delay = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
-const stored0 = () => {
-  try {
-    return stored();
-  } catch {
-    return [];
-  }
-};
-
 test("a damaged part costs a new start, not a failure", async () => {
   const file = publish("pool/a", bytesOf(1, 5000));
   mkdirSync(join(cache, "sha256"));
@@ -231,34 +239,50 @@ test("a cache that cannot be written", async () => {
   await rejects(fetchAll([file], options()), { code: "fetch/disk", kind: "internal" });
 });
 
+/** Runs a program whose `directory` is a disk of 1 MiB; undefined where no such disk can be mounted. */
+async function onSmallDisk(directory: string, program: string): Promise<Record<string, string> | undefined> {
+  if (spawnSync("unshare", ["-rm", "true"]).status !== 0) return undefined;
+  const mount = 'mount -t tmpfs -o size=1m none "$1" && shift && exec "$@"';
+  const command = [process.execPath, "--input-type=module", "-e", program];
+  // Not synchronous: the server is in this process.
+  const child = spawn("unshare", ["-rm", "sh", "-c", mount, "sh", directory, ...command]);
+  const output: Buffer[] = [];
+  child.stdout.on("data", (chunk: Buffer) => output.push(chunk));
+  await new Promise((resolve) => child.once("close", resolve));
+  return JSON.parse(Buffer.concat(output).toString());
+}
+
+const reportError =
+  ".catch(({ code, message, kind }) => console.log(JSON.stringify({ code, message, kind })));";
+const noSmallDisk = "no user namespaces here to mount a small disk in";
+
 test("a full disk is said, and the next run with room succeeds", async (t) => {
   const file = publish("pool/a", bytesOf(1, 4 << 20));
   const program = `
     import { fetchAll } from ${JSON.stringify(import.meta.resolve("@caisson/image/fetch"))};
-    await fetchAll(${JSON.stringify([file])}, ${JSON.stringify(options())}).catch((error) => {
-      console.log(JSON.stringify({ code: error.code, message: error.message, kind: error.kind }));
-    });`;
-  const inSmallDisk = `mount -t tmpfs -o size=1m none "$1" && shift && exec "$@"`;
-  const probe = spawnSync("unshare", ["-rm", "true"]);
-  if (probe.status !== 0) return t.skip("no user namespaces here to mount a small disk in");
-  // The server is in this process, so the child must not be waited for synchronously.
-  const child = spawn("unshare", [
-    "-rm",
-    "sh",
-    "-c",
-    inSmallDisk,
-    "sh",
-    cache,
-    process.execPath,
-    "--input-type=module",
-    "-e",
-    program,
-  ]);
-  const output: Buffer[] = [];
-  child.stdout.on("data", (chunk: Buffer) => output.push(chunk));
-  await new Promise((resolve) => child.once("close", resolve));
-  const { code, message, kind } = JSON.parse(Buffer.concat(output).toString()) as Record<string, string>;
-  deepEqual([code, kind], ["fetch/disk", "internal"]);
-  match(message!, /disk of .* is full/);
+    await fetchAll(${JSON.stringify([file])}, ${JSON.stringify(options())})${reportError}`;
+  const error = await onSmallDisk(cache, program);
+  if (error === undefined) return t.skip(noSmallDisk);
+  deepEqual([error["code"], error["kind"]], ["fetch/disk", "internal"]);
+  match(error["message"]!, /disk of .* is full/);
   ok((await fetchAll([file], options())).has(file.sha256));
+});
+
+test("a disk that fills up while unpacking is said", async (t) => {
+  const archive = join(cache, "archive.tar");
+  writeFileSync(
+    archive,
+    Buffer.concat([...writeTar([{ path: "a", mode: 0o644, content: bytesOf(1, 4 << 20) }])]),
+  );
+  const disk = join(cache, "disk");
+  mkdirSync(disk);
+  const program = `
+    import { createReadStream } from "node:fs";
+    import { extract } from ${JSON.stringify(import.meta.resolve("@caisson/image/extract"))};
+    import { readTar } from ${JSON.stringify(import.meta.resolve("@caisson/image/tar"))};
+    const entries = readTar(createReadStream(${JSON.stringify(archive)}), "the archive");
+    await extract([entries], ${JSON.stringify(join(disk, "out"))})${reportError}`;
+  const error = await onSmallDisk(disk, program);
+  if (error === undefined) return t.skip(noSmallDisk);
+  deepEqual([error["code"], error["kind"]], ["archive/disk", "internal"]);
 });

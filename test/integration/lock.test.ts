@@ -13,7 +13,15 @@ import { readDebianKeyring, verifyRelease } from "@caisson/image/archive";
 import { readDeb } from "@caisson/image/deb";
 import { extract } from "@caisson/image/extract";
 import { cacheDirectory, fetchAll, fetchSmall } from "@caisson/image/fetch";
-import { checkLock, createLock, formatLock, type Lock, parseLock } from "@caisson/image/lock";
+import {
+  checkLock,
+  createLock,
+  formatLock,
+  type Lock,
+  parseLock,
+  readLock,
+  writeLock,
+} from "@caisson/image/lock";
 import { findMirrors } from "@caisson/image/mirror";
 import type { Recipe } from "@caisson/image/recipe";
 import { debianKeys, parseSpec } from "@caisson/image/spec";
@@ -325,6 +333,21 @@ test("a lock that lacks a package, or has other npm packages, is stale", async (
   const stale = { code: "lock/stale", fix: "caisson lock" };
   await rejects(async () => checkLock(made, more, npm), stale);
   await rejects(async () => checkLock(made, recipe, []), stale);
+});
+
+test("a lock is written whole, or not at all", async () => {
+  await publish();
+  const made = await lock();
+  const directory = join(scratch, "written");
+  mkdirSync(directory);
+  const here = { ...spec(), directory };
+  equal(await readLock(here), undefined);
+  await writeLock(here, made);
+  deepEqual(await readLock(here), made);
+  deepEqual(readdirSync(directory), ["caisson.lock"]);
+  await rejects(writeLock({ ...here, directory: join(directory, "nowhere") }, made), {
+    code: "lock/unwritable",
+  });
 });
 
 const broken: [string, (lock: Lock) => unknown][] = [

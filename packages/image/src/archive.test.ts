@@ -1,6 +1,7 @@
 import { deepEqual, equal, match, rejects, throws } from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import { config, enums } from "openpgp";
 import { listKeys, packagesIndex, parsePackages, readDebianKeyring, verifyRelease } from "./archive.ts";
 import { ImageError, type ImageErrorCode } from "./errors.ts";
 import { clearsign, makeIndex, makeKey, makeRelease, sha256, type TestSuite } from "./testing.ts";
@@ -225,6 +226,12 @@ test("no changed byte of a signed file changes what it says", async () => {
     }),
     { numRuns: 120 },
   );
+});
+
+test("the library refuses signatures over weak hashes, which archive.ts relies on", () => {
+  for (const weak of [enums.hash.md5, enums.hash.ripemd, enums.hash.sha1]) {
+    equal(config.rejectMessageHashAlgorithms.has(weak), true);
+  }
 });
 
 test("an index becomes packages; their fields are parsed when asked for", () => {

@@ -45,7 +45,6 @@ export type ImageErrorCode =
   | "archive/disk"
   // oci.ts
   | "oci/layout"
-  | "oci/reference"
   | "oci/digest"
   | "oci/media-type"
   | "oci/platform"

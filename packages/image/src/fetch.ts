@@ -253,12 +253,14 @@ export async function download(
     await mkdir(directory, { recursive: true });
     const part = await adoptPart(directory, sha256);
     // What was taken over may be damaged: it gets one new start before the server is blamed.
-    for (let fresh = ((await sizeOf(part)) ?? 0) === 0; ; fresh = true) {
+    const adopted = (await sizeOf(part)) ?? 0;
+    onBytes(adopted);
+    for (let fresh = adopted === 0; ; fresh = true) {
       await receiveAll(wanted, part, onBytes, signal);
       const found = await sha256Of(part);
       if (found === sha256) break;
+      onBytes(-(await sizeOf(part))!);
       await rm(part);
-      onBytes(-size);
       if (fresh) {
         throw new ImageError("fetch/hash", `${url} is not the file that is pinned`, {
           facts: [
