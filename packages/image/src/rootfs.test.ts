@@ -96,3 +96,22 @@ test("the application is opaque, gets what the sandbox mounts on, and keeps what
   equal(origins.has("/app/rootfs/bin/sh"), false);
   equal(origins.get("/etc/caisson/guest.json"), "caisson");
 });
+
+test("a large file that the system has, too, is the system's inode; a small or a different one is not", async () => {
+  const root = await assembleRoot(inputs());
+  const large = Buffer.alloc(100_000, "same");
+  const file = (content: Buffer, mode = 0o644) => ({ kind: "file", mode, content }) as const;
+  put(root.tree, "/large", file(large));
+  put(root.tree, "/small", file(Buffer.from("same")));
+  const application = directory();
+  put(application, "/same", file(Buffer.from(large)));
+  put(application, "/small", file(Buffer.from("same")));
+  put(application, "/mode", file(large, 0o755));
+  put(application, "/other", file(Buffer.alloc(100_000, "else")));
+  const { tree } = addApplication(root, application, {} as GuestConfig);
+  const shared = ["same", "small", "mode", "other"].filter((name) => {
+    const node = lookup(tree, `/app/rootfs/${name}`);
+    return node === lookup(tree, "/large") || node === lookup(tree, "/small");
+  });
+  deepEqual(shared, ["same"]);
+});

@@ -78,13 +78,28 @@ export function rootPackages(place: string, variation: Variation = {}): Map<Lock
   return packages;
 }
 
+/** TDX firmware as far as it is looked at: a volume that begins with a store of authenticated variables. */
+function firmwareWithVariables(): Buffer {
+  const bytes = Buffer.alloc(0x2000, 0xff);
+  const store = 0x48;
+  bytes.write("_FVH", 40);
+  bytes.writeUInt16LE(store, 48);
+  bytes.write("782cf3aa7b949a43a1802e144ec37792", store, "hex");
+  bytes.writeUInt32LE(0x1000, store + 16);
+  bytes.set([0x5a, 0xfe], store + 20);
+  return bytes;
+}
+
 /** The packages that lie beside the root: the kernel's source (empty) and the firmware. */
 export function otherPackages(place: string): Map<LockedPackage, string> {
   const packages = new Map<LockedPackage, string>();
   for (const group of ["source", "firmware-emulated", "firmware-tdx"] as const) {
     const files = firmwareFiles.filter((file) => file.group === group);
     const tar = writeTar(
-      files.map(({ source }) => ({ path: source.slice(1), mode: 0o644, content: Buffer.from(source) })),
+      files.map(({ source }) => {
+        const content = group === "firmware-tdx" ? firmwareWithVariables() : Buffer.from(source);
+        return { path: source.slice(1), mode: 0o644, content };
+      }),
     );
     const bytes = makeDeb(Buffer.concat([...tar]), { data: "data.tar" });
     const archive = join(place, `${group}.deb`);
