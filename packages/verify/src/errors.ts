@@ -49,7 +49,6 @@ export const checks = {
       "chain/not-yet-valid",
       "chain/expired",
       "chain/signature",
-      "chain/mismatch",
       "certificate/malformed",
     ],
   },

@@ -7,12 +7,12 @@ import { join } from "node:path";
 import { styleText } from "node:util";
 import {
   type Check,
+  type Collateral,
   type Evidence,
   intelRoot,
   limits,
   type Outcome,
   type Report,
-  readCollateral,
   readEvidence,
   readPolicy,
   readReferences,
@@ -97,10 +97,11 @@ function expandImages(options: Options): Options {
 /** Judges evidence, wherever it came from. */
 async function judge(evidence: Evidence, options: Options): Promise<Report> {
   const now = parseTime(options.at);
+  // Its shape is the verifier's to judge: what it refuses is in the report.
   const collateral =
     options.collateral === undefined
       ? {}
-      : { collateral: readCollateral(parseJson(options.collateral, "collateral/malformed")) };
+      : { collateral: parseJson(options.collateral, "evidence/malformed") as Collateral };
   if (options.policy === undefined) {
     if (options.image.length > 0 || options.nonce !== undefined) {
       throw new UsageError("--image and --nonce are judged by a policy", "add --policy FILE");
@@ -145,7 +146,7 @@ function read(path: string): Uint8Array {
   throw new VerifyError("evidence/size", `${path} is larger than ${limits.document} bytes`);
 }
 
-function parseJson(path: string, code: "collateral/malformed" | "reference/malformed"): unknown {
+function parseJson(path: string, code: "evidence/malformed" | "reference/malformed"): unknown {
   try {
     return JSON.parse(new TextDecoder().decode(read(path)));
   } catch (error) {
@@ -154,12 +155,21 @@ function parseJson(path: string, code: "collateral/malformed" | "reference/malfo
   }
 }
 
-/** YAML 1.2 with its errors and duplicate keys refused; JSON is a part of it. */
+/** YAML 1.2, of which JSON is a part; duplicate keys and aliases are refused. */
 function parseYaml(path: string): unknown {
-  const document = parseDocument(new TextDecoder().decode(read(path)), { uniqueKeys: true, strict: true });
+  const document = parseDocument(new TextDecoder().decode(read(path)), {
+    uniqueKeys: true,
+    prettyErrors: true,
+  });
   const problem = document.errors[0] ?? document.warnings[0];
-  if (problem !== undefined) throw new VerifyError("policy/malformed", `${path}: ${problem.message}`);
-  return document.toJS({ maxAliasCount: 0 });
+  if (problem !== undefined) {
+    throw new VerifyError("policy/malformed", `${path} is no YAML: ${problem.message.split(":\n")[0]}`);
+  }
+  try {
+    return document.toJS({ maxAliasCount: 0 });
+  } catch (error) {
+    throw new VerifyError("policy/malformed", `${path} cannot be read: ${(error as Error).message}`);
+  }
 }
 
 function parseTime(text: string | undefined): Date {
@@ -205,8 +215,13 @@ function renderReport({ verdict, scope, at, platform, reference, codes, checks }
       ? "is the quote genuine? (that is all: without --policy nothing is said about what runs in the TD)"
       : "is it genuine, and acceptable to the policy?";
   const colour = verdict === "accepted" ? "green" : "red";
+  const words =
+    scope === "genuine"
+      ? { accepted: "GENUINE", rejected: "NOT GENUINE" }
+      : { accepted: "ACCEPTED", rejected: "REJECTED" };
+  const answer = words[verdict];
   const head = [
-    `${styleText(colour, verdict.toUpperCase())}   ${asked}`,
+    `${styleText(colour, answer)}   ${asked}`,
     `  judged as of ${at}`,
     ...(platform === undefined
       ? []

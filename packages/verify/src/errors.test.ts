@@ -1,0 +1,36 @@
+/** The set of codes is closed, unambiguous and documented. */
+import { equal, ok } from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+import { type CheckCode, checkOf, checks, VerifyError } from "./errors.ts";
+import { refusals } from "./testing/refusals.ts";
+
+const codes = Object.values(checks).flatMap((check) => check.codes as readonly CheckCode[]);
+
+test("a code belongs to one check", () => {
+  equal(new Set(codes).size, codes.length);
+  for (const [id, check] of Object.entries(checks)) {
+    for (const code of check.codes) equal(checkOf(code), id);
+  }
+});
+
+test("codes of checks are refusals, others are faults of the input", () => {
+  equal(new VerifyError("crl/expired", "").kind, "rejected");
+  equal(new VerifyError("policy/malformed", "").kind, "input");
+  equal(new VerifyError("evidence/unsupported", "").kind, "unsupported");
+});
+
+test("every check and code is documented", () => {
+  const text = readFileSync(new URL("../../../docs/verification.md", import.meta.url), "utf8");
+  for (const name of [...Object.keys(checks), ...codes]) ok(text.includes(`\`${name}\``), name);
+});
+
+test("every code with which a quote can be refused is provoked by a named case", () => {
+  const genuine = Object.entries(checks).slice(0, Object.keys(checks).indexOf("policy/platform"));
+  const provoked = new Set<string>(refusals.map(({ code }) => code));
+  const missing = genuine
+    .flatMap(([, check]) => check.codes as readonly string[])
+    .filter((code) => !provoked.has(code));
+  // Raised where there is no quote to refuse: evidence without collateral (acceptable.test.ts).
+  equal(missing.join(", "), "collateral/missing");
+});

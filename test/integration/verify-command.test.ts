@@ -1,0 +1,170 @@
+/** `caisson verify` as a user runs it: files in, exit code and one document out. */
+import { deepEqual, equal, match } from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { fold, runtimeEventDigest } from "@caisson/measure";
+import { guestEvents, type Report, reportData, writeEvidenceDocument } from "@caisson/verify";
+import { toHex } from "@caisson/verify/bytes";
+import { hierarchy, issueQuote, mint } from "@caisson/verify/testing/pki";
+
+const repository = new URL("../../", import.meta.url).pathname;
+const folder = mkdtempSync(join(tmpdir(), "caisson-verify-"));
+after(() => rmSync(folder, { recursive: true }));
+
+const file = (name: string, content: string | Uint8Array): string => {
+  const path = join(folder, name);
+  writeFileSync(path, content);
+  return path;
+};
+const verify = (...args: string[]) =>
+  spawnSync(process.execPath, [`${repository}packages/cli/src/main.ts`, "verify", ...args], {
+    encoding: "utf8",
+  });
+
+const at = "2026-06-01T00:00:00Z";
+const nonce = new Uint8Array(32).fill(7);
+const register = "a1".repeat(48);
+const h = hierarchy("command", {
+  issued: new Date("2026-01-01T00:00:00Z"),
+  expires: new Date("2027-01-01T00:00:00Z"),
+});
+const { collateral, pckChain, trust } = mint(h);
+
+// Evidence of the emulated platform: the only one whose root a policy can name.
+const time = {
+  method: "nts",
+  midpoint: Date.parse(at),
+  operators: ["a", "b", "c"],
+  origin: "image",
+  width: 9,
+};
+const payloads: Record<string, Uint8Array> = {
+  "app-id": new Uint8Array(20),
+  "compose-hash": new Uint8Array(32),
+  "instance-id": new Uint8Array(20),
+  "secure-time": new TextEncoder().encode(JSON.stringify(time)),
+  "key-provider": new TextEncoder().encode('{"id":"","name":"none"}'),
+};
+const runtimeEvents = guestEvents.map((name) => ({ name, payload: payloads[name] ?? new Uint8Array() }));
+const rtmr3 = await fold(
+  await Promise.all(runtimeEvents.map(({ name, payload }) => runtimeEventDigest(name, payload))),
+);
+const quote = issueQuote(h, pckChain, {
+  mrTd: register,
+  rtmr0: register,
+  rtmr1: register,
+  rtmr2: register,
+  rtmr3: toHex(rtmr3),
+  reportData: toHex(await reportData("caisson/app/v1", { nonce })),
+});
+const evidence = file(
+  "evidence.json",
+  JSON.stringify(
+    writeEvidenceDocument({
+      platform: "emulated",
+      quote,
+      runtimeEvents,
+      reportData: { scheme: "caisson/app/v1", fields: { nonce } },
+      collateral,
+    }),
+  ),
+);
+const registers = { mrtd: register, rtmr0: register, rtmr1: register, rtmr2: register };
+const manifest = file("manifest.json", JSON.stringify({ measurements: { emulated: [registers] } }));
+const policy = file(
+  "policy.yaml",
+  `
+version: caisson/policy/v1
+platforms: [emulated]
+simulatedRoot: "${toHex(trust.rootKey)}"
+tcb: { minimumEvaluationNumber: 18 }
+platformIdentities: any
+app: { id: any, composeHash: ["${"00".repeat(32)}"], instanceId: any }
+keyProviders: [{ name: none, id: "" }]
+`,
+);
+const production = file("production.yaml", "version: caisson/policy/v1\n");
+const all = ["--policy", policy, "--image", manifest, "--nonce", toHex(nonce), "--at", at];
+
+test("accepted evidence: exit code 0, a report on stdout", () => {
+  const run = verify(evidence, ...all, "--json");
+  equal(run.stderr, "");
+  equal(run.status, 0);
+  const report = JSON.parse(run.stdout) as Report;
+  deepEqual([report.verdict, report.scope, report.codes], ["accepted", "genuine-and-acceptable", []]);
+});
+
+test("the same for a person: the verdict, and what was left open", () => {
+  const run = verify(evidence, ...all);
+  match(run.stdout, /^ACCEPTED/);
+  match(run.stdout, /open {2}app\/id/);
+});
+
+test("another nonce: exit code 10 and its code", () => {
+  const run = verify(
+    evidence,
+    "--policy",
+    policy,
+    "--image",
+    manifest,
+    "--nonce",
+    "00",
+    "--at",
+    at,
+    "--json",
+  );
+  equal(run.status, 10);
+  deepEqual((JSON.parse(run.stdout) as Report).codes, ["report-data/nonce"]);
+});
+
+test("development evidence under a production policy: exit code 10, refused by name", () => {
+  const run = verify(evidence, "--policy", production, "--image", manifest, "--at", at, "--json");
+  equal(run.status, 10);
+  deepEqual((JSON.parse(run.stdout) as Report).codes, ["policy/platform"]);
+});
+
+test("a quote alone, without a policy: the genuine question, and it says so", () => {
+  const raw = file("quote.bin", quote);
+  const documents = file("collateral.json", JSON.stringify(collateral));
+  const run = verify(raw, "--collateral", documents, "--at", at);
+  equal(run.status, 10); // Intel did not sign this one
+  match(run.stdout, /^NOT GENUINE {3}is the quote genuine\? \(that is all/);
+  match(run.stdout, /chain\/untrusted-root/);
+});
+
+const faults: [name: string, status: number, args: () => string[]][] = [
+  ["evidence that is no evidence", 20, () => [file("noise", "hello"), "--at", at]],
+  ["evidence that is no valid document", 30, () => [file("empty.json", "{}"), "--at", at]],
+  [
+    "a policy with an unknown field",
+    30,
+    () => [evidence, "--policy", file("p1.yaml", "version: caisson/policy/v1\nextra: 1\n")],
+  ],
+  [
+    "a policy with a key twice",
+    30,
+    () => [evidence, "--policy", file("p2.yaml", "version: caisson/policy/v1\nversion: caisson/policy/v1\n")],
+  ],
+  [
+    "a policy with aliases",
+    30,
+    () => [evidence, "--policy", file("p3.yaml", "version: &v caisson/policy/v1\ndescription: *v\n")],
+  ],
+  ["a manifest without registers", 30, () => [evidence, "--policy", policy, "--image", file("m.json", "{}")]],
+  ["collateral that is not JSON", 30, () => [file("q.bin", quote), "--collateral", file("c.json", "x")]],
+  ["a file that is not there", 2, () => [join(folder, "missing")]],
+  ["a time that is none", 2, () => [evidence, "--policy", policy, "--at", "yesterday"]],
+  ["a nonce that is not hexadecimal", 2, () => [evidence, "--policy", policy, "--nonce", "xyz"]],
+  ["an image without a policy", 2, () => [file("q2.bin", quote), "--image", manifest]],
+];
+for (const [name, status, args] of faults) {
+  test(`${name}: exit code ${status}`, () => {
+    const run = verify(...args());
+    equal(run.status, status, run.stderr);
+    equal(run.stdout, "");
+    match(run.stderr, /^caisson verify: .+\[[a-z-]+\/[a-z-]+\]/);
+  });
+}
