@@ -8,7 +8,7 @@ import { createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { end, exited, start } from "./child.ts";
+import { end, start } from "./child.ts";
 import { HostError } from "./errors.ts";
 
 /** A QEMU binary: the program, and what comes before its own arguments (a loader with its library path, say). */
@@ -127,12 +127,14 @@ async function connection(server: Server, child: ChildProcess): Promise<Socket> 
   const facts = (): [string, string][] => [
     ["said", Buffer.concat(said).toString("utf8").trim().slice(0, 2000)],
   ];
+  // "close" comes when its output has been read to the end, later than "exit".
+  const closed = new Promise<unknown>((resolve) => child.once("close", resolve));
   let timer: NodeJS.Timeout | undefined;
   try {
     return await Promise.race([
       new Promise<Socket>((resolve) => server.once("connection", resolve)),
-      exited(child).then((status) => {
-        throw new HostError("host/program-failed", `QEMU ended with ${status}`, { facts: facts() });
+      closed.then((status) => {
+        throw new HostError("host/program-failed", `QEMU ended with ${String(status)}`, { facts: facts() });
       }),
       new Promise<never>((_, reject) => {
         const expired = () =>

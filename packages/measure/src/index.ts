@@ -28,11 +28,13 @@ export { mrtd, type PageOrder } from "./mrtd.ts";
 export {
   type DirectBoot,
   type EventSource,
+  type MachineShape,
   type PredictedEvent,
   type PredictedRegister,
   type PredictInput,
   type Prediction,
   predict,
+  predictEach,
   type UkiBoot,
 } from "./predict.ts";
 export { firmwareProfiles, type Platform } from "./profiles.ts";

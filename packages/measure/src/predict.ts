@@ -14,7 +14,7 @@ import { pcrRegister } from "./event-log.ts";
 import * as ev from "./event-types.ts";
 import { gptEvent } from "./gpt.ts";
 import { patchSetupHeader } from "./kernel.ts";
-import { mrtd } from "./mrtd.ts";
+import { mrtdBothOrders } from "./mrtd.ts";
 import { type FirmwareProfile, firmwareProfile, type Platform, qemuProfile, type Step } from "./profiles.ts";
 import { fold, type RegisterName } from "./rtmr.ts";
 import { type HobStyle, tdHob } from "./td-hob.ts";
@@ -118,8 +118,25 @@ export interface Prediction {
   events: readonly PredictedEvent[];
 }
 
+/** What of a machine changes from guest to guest of one image. */
+export interface MachineShape {
+  memory: number;
+  acpi?: AcpiFiles;
+}
+
 /** Predicts a boot. Throws MeasureError with the code of the input that is malformed or unsupported. */
 export async function predict(input: PredictInput): Promise<Prediction> {
+  const [prediction] = await predictEach(input, [input]);
+  return prediction!;
+}
+
+/**
+ * Predicts one image on many machines: what depends on files alone is hashed once. Throws as `predict` does.
+ */
+export async function predictEach(
+  input: PredictInput,
+  machines: readonly MachineShape[],
+): Promise<Prediction[]> {
   const profile = firmwareProfile(input.firmwareRelease);
   const qemu = qemuProfile(input.qemu);
   const path = `${input.platform}-${input.boot.method}` as const;
@@ -128,39 +145,50 @@ export async function predict(input: PredictInput): Promise<Prediction> {
     throw new MeasureError(
       "prediction/profile",
       `${profile.name} has no ${input.boot.method} boot on ${input.platform}`,
-      {
-        kind: "unsupported",
-      },
+      { kind: "unsupported" },
     );
   }
   const tdx = input.platform === "tdx" ? parseTdxMetadata(input.firmware) : undefined;
   const uki = input.boot.method === "uki" ? parseUki(input.boot.image) : undefined;
-  const context: Context = {
-    input,
-    profile,
-    tdx,
-    uki,
-    keepsHeader: keepsKernelHeader(input.platform, profile, qemu),
-  };
-
-  const events: PredictedEvent[] = [];
-  for (const step of steps) events.push(...(await measure[step](context)));
-
+  const keepsHeader = keepsKernelHeader(input.platform, profile, qemu);
+  const order = async (name: "single-pass" | "two-pass") =>
+    toHex(await mrtd(input.firmware, tdx!.sections, name));
+  const orders = tdx && { singlePass: await order("single-pass"), twoPass: await order("two-pass") };
   const evidence = profile.evidence[path];
-  return {
-    platform: input.platform,
-    profile: { firmware: profile.name, qemu: input.qemu, ...(evidence !== undefined && { evidence }) },
-    ...(tdx !== undefined && {
-      mrtd: {
-        singlePass: toHex(await mrtd(input.firmware, tdx.sections, "single-pass")),
-        twoPass: toHex(await mrtd(input.firmware, tdx.sections, "two-pass")),
-      },
-    }),
-    registers: await foldBy(events, (event) => event.register),
-    ...(input.platform === "emulated" && { pcrs: await foldBy(events, (event) => String(event.pcr)) }),
-    events,
-  };
+
+  const shared = new Map<Step, PredictedEvent[]>();
+  const predictions: Prediction[] = [];
+  for (const { memory, acpi } of machines) {
+    const { acpi: _, ...rest } = input;
+    const context: Context = {
+      input: { ...rest, memory, ...(acpi !== undefined && { acpi }) },
+      profile,
+      tdx,
+      uki,
+      keepsHeader,
+    };
+    const events: PredictedEvent[] = [];
+    for (const step of steps) {
+      const measured = shared.get(step) ?? (await measure[step](context));
+      if (!dependsOnMachine(step, keepsHeader)) shared.set(step, measured);
+      events.push(...measured);
+    }
+    predictions.push({
+      platform: input.platform,
+      profile: { firmware: profile.name, qemu: input.qemu, ...(evidence !== undefined && { evidence }) },
+      ...(orders !== undefined && {
+        mrtd: { singlePass: toHex(orders.singlePass), twoPass: toHex(orders.twoPass) },
+      }),
+      registers: await foldBy(events, (event) => event.register),
+      ...(input.platform === "emulated" && { pcrs: await foldBy(events, (event) => String(event.pcr)) }),
+      events,
+    });
+  }
+  return predictions;
 }
+
+const dependsOnMachine = (step: Step, keepsHeader: boolean): boolean =>
+  step === "td-hob" || step === "acpi" || (step === "kernel" && !keepsHeader);
 
 /** Folds the digests of each group; a group with an open event gets no value. */
 async function foldBy<Key extends string>(

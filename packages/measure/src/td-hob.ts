@@ -63,12 +63,15 @@ function qemuRanges(sections: readonly Section[], memory: number): Range[] {
   return ranges;
 }
 
-/** GCE lists the accepted sections in metadata order, then the gaps; its RAM splits at 3 GiB. */
+/**
+ * GCE lists every section, volumes too, as accepted in metadata order, then the gaps of RAM, which splits at 3 GiB
+ * (google/gce-tcb-verifier, ovmf/tdx_data.go).
+ */
 function gceRanges(sections: readonly Section[], memory: number): Range[] {
   const low = Math.min(memory, 3 * GIB);
   const ranges = split(sections, low, memory);
   if (memory > low) ranges.push({ start: 4 * GIB, length: memory - low, type: UNACCEPTED });
-  const accepted = accepting(sections).map(({ address, memorySize }) => ({
+  const accepted = sections.map(({ address, memorySize }) => ({
     start: address,
     length: memorySize,
     type: ACCEPTED,
