@@ -151,9 +151,7 @@ export async function predictEach(
   const tdx = input.platform === "tdx" ? parseTdxMetadata(input.firmware) : undefined;
   const uki = input.boot.method === "uki" ? parseUki(input.boot.image) : undefined;
   const keepsHeader = keepsKernelHeader(input.platform, profile, qemu);
-  const order = async (name: "single-pass" | "two-pass") =>
-    toHex(await mrtd(input.firmware, tdx!.sections, name));
-  const orders = tdx && { singlePass: await order("single-pass"), twoPass: await order("two-pass") };
+  const orders = tdx && (await mrtdBothOrders(input.firmware, tdx.sections));
   const evidence = profile.evidence[path];
 
   const shared = new Map<Step, PredictedEvent[]>();
