@@ -76,6 +76,7 @@ export const firmware = group("firmware", { decision: "D2", source: "edk2" }, [
   },
   {
     id: "F04",
+    decision: "depth",
     title: "A DSDT of our own in the kernel",
     why: "It would replace whatever table the host sends. Here RTMR0 pins the tables instead (F08).",
     severity: "recommended",
@@ -95,6 +96,7 @@ export const firmware = group("firmware", { decision: "D2", source: "edk2" }, [
   },
   {
     id: "F05",
+    decision: "depth",
     title: "No ACPI byte code but the first table's",
     why: "Nothing loads secondary tables, at boot or later, and no initrd can override one.",
     source: "badaml",
@@ -114,6 +116,7 @@ export const firmware = group("firmware", { decision: "D2", source: "edk2" }, [
   },
   {
     id: "F07",
+    decision: "depth",
     title: "No consumer for exotic ACPI tables",
     why: "What nobody parses cannot be malformed.",
     source: "intel",
