@@ -1,16 +1,11 @@
 /** `caisson lock [SPEC]`: pins what an image is made from. */
 
 import { listKeys, readDebianKeyring } from "@caisson/image/archive";
-import { cacheDirectory } from "@caisson/image/fetch";
-import { createLock, lockPath, writeLock } from "@caisson/image/lock";
-import { findMirrors } from "@caisson/image/mirror";
-import { npmPackages } from "@caisson/image/npm";
-import { npmRoots, recipe } from "@caisson/image/recipe";
+import { lockPath } from "@caisson/image/lock";
 import { readSpec } from "@caisson/image/spec";
 import { Command } from "commander";
-import { fetchDetail, Progress } from "../progress.ts";
-
-const packageLock = new URL("../../../../package-lock.json", import.meta.url).pathname;
+import { pin } from "../prepare.ts";
+import { Progress } from "../progress.ts";
 
 interface Options {
   mirror?: string;
@@ -35,18 +30,8 @@ export const command = new Command("caisson lock")
   .action(async (path: string, options: Options) => {
     if (options.showKeys === true) return showKeys(options.json === true);
     const spec = await readSpec(path);
-    const mirror = options.mirror ?? process.env["CAISSON_MIRROR"];
     const progress = new Progress();
-    const lock = await createLock(spec, {
-      recipe,
-      mirrors: await findMirrors(mirror === undefined ? {} : { mirror }),
-      cache: cacheDirectory(process.env),
-      keyring: await readDebianKeyring(),
-      npm: await npmPackages(packageLock, npmRoots),
-      now: new Date(),
-      onProgress: (fetch) => progress.show("indexes", fetchDetail(fetch)),
-    }).finally(() => progress.clear());
-    await writeLock(spec, lock);
+    const lock = await pin(spec, options.mirror, progress).finally(() => progress.clear());
     for (const { name, validUntil, asOf } of lock.suites) {
       if (asOf !== undefined) {
         process.stderr.write(
