@@ -39,6 +39,10 @@ export function commandLineTokens(flavour: Flavour): Token[] {
     ["tsc=reliable", "no watchdog that would fall back to a clock of the host"],
     ["clocksource=tsc", "forbids HPET and the ACPI timer as the clock"],
     ["hpet=disable", "HPET cannot be left out of an x86-64 kernel"],
+    [
+      "no_timer_check",
+      "a busy host delivers the first ticks late, and the kernel's test of them would panic",
+    ],
     ["mce=off", "TDX selects the machine-check code, which is not hardened against the host"],
     ["oops=panic", "after a corruption nothing goes on"],
     ["panic=-1", "and the machine ends at once"],
