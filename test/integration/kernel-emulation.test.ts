@@ -142,7 +142,7 @@ async function boot(steps: readonly string[], place: string): Promise<string[]> 
     firmwareCode: join(place, "emulated-code.fd"),
     firmwareVariables: join(place, "emulated-variables.fd"),
     kernel,
-    commandLine: "console=ttyS0 root=/dev/vda rootfstype=erofs ro init=/init",
+    commandLine: "console=ttyS0 no_timer_check root=/dev/vda rootfstype=erofs ro init=/init",
     rootfs,
     instance: new Uint8Array(4096),
     forwards: [],
