@@ -32,8 +32,11 @@ export function decodeConsole(line: string): ConsoleEvent | undefined {
   if (start < 0 || line.length > 16_384) return undefined;
   try {
     const value: unknown = JSON.parse(line.slice(start + prefix.length));
-    if (typeof value !== "object" || value === null || !("kind" in value) || !("at" in value)) return undefined;
-    return typeof value.kind === "string" && typeof value.at === "number" ? (value as ConsoleEvent) : undefined;
+    if (typeof value !== "object" || value === null || !("kind" in value) || !("at" in value))
+      return undefined;
+    return typeof value.kind === "string" && typeof value.at === "number"
+      ? (value as ConsoleEvent)
+      : undefined;
   } catch {
     return undefined;
   }

@@ -31,6 +31,11 @@ const schema = z.strictObject({
   flavour: z.enum(["production", "development"]),
   /** Seconds since 1970: no clock of the guest may be below this. */
   epoch: z.int(),
+  /**
+   * The kernel command line as tokens, in order. The one token that cannot be here with its value, because it holds
+   * the hash of the root that holds this file, is named without it: `dm-mod.create=`.
+   */
+  commandLine: z.array(z.string()),
   app: appSchema,
   time: z.strictObject({
     secure_time: z.boolean(),

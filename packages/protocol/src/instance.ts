@@ -41,7 +41,8 @@ export const instanceLimit = 64 * 1024;
 /** The bytes of the block device: a whole number of 512-byte sectors. Throws InstanceError. */
 export function encodeInstance(instance: Instance): Uint8Array {
   const json = new TextEncoder().encode(JSON.stringify(schema.parse(instance)));
-  if (json.length > instanceLimit) throw new InstanceError("instance/size", `${json.length} bytes is too long`);
+  if (json.length > instanceLimit)
+    throw new InstanceError("instance/size", `${json.length} bytes is too long`);
   const device = new Uint8Array(Math.ceil((headerSize + json.length) / 512) * 512);
   device.set(magic);
   new DataView(device.buffer).setUint32(magic.length, json.length, true);
@@ -54,20 +55,31 @@ export function decodeInstance(device: Uint8Array): Instance {
   if (device.length < headerSize || magic.some((byte, i) => device[i] !== byte)) {
     throw new InstanceError("instance/magic", "the instance device does not begin with CAISSON1");
   }
-  const length = new DataView(device.buffer, device.byteOffset, device.byteLength).getUint32(magic.length, true);
+  const length = new DataView(device.buffer, device.byteOffset, device.byteLength).getUint32(
+    magic.length,
+    true,
+  );
   if (length > instanceLimit || headerSize + length > device.length) {
     throw new InstanceError("instance/size", `the instance document says it is ${length} bytes long`);
   }
   let json: unknown;
   try {
-    json = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(device.subarray(headerSize, headerSize + length)));
+    json = JSON.parse(
+      new TextDecoder("utf-8", { fatal: true }).decode(device.subarray(headerSize, headerSize + length)),
+    );
   } catch (error) {
-    throw new InstanceError("instance/content", `the instance document is not JSON: ${(error as Error).message}`);
+    throw new InstanceError(
+      "instance/content",
+      `the instance document is not JSON: ${(error as Error).message}`,
+    );
   }
   const result = schema.safeParse(json);
   if (!result.success) {
     const [issue] = result.error.issues;
-    throw new InstanceError("instance/content", `the instance document: ${issue?.path.join(".")}: ${issue?.message}`);
+    throw new InstanceError(
+      "instance/content",
+      `the instance document: ${issue?.path.join(".")}: ${issue?.message}`,
+    );
   }
   return result.data;
 }

@@ -3,13 +3,12 @@
  * signature under the measured identity goes. Without a KMS the event says so and there are no keys.
  */
 import { keyProvider } from "@caisson/protocol/identity";
-import { KeyError, type Post, requestKeys } from "../key-client.ts";
+import { httpPost, KeyError, requestKeys } from "../key-client.ts";
 import { type Context, type Stage, StageFailure } from "../stage.ts";
 
 /** How far the KMS's signed time may lie from ours, after both were agreed with several operators. */
 const toleranceMs = 2_000;
 const requestLimitMs = 60_000;
-const answerLimit = 64 * 1024;
 
 /** The KMS's address from the host, and its identity: pinned by the image, or named by the host. */
 function chooseKms({ config, instance }: Context): { url: URL; identityKey: Uint8Array } | undefined {
@@ -35,21 +34,6 @@ function chooseKms({ config, instance }: Context): { url: URL; identityKey: Uint
   return { url: new URL(named.url), identityKey: Buffer.from(identity, "hex") };
 }
 
-function poster(base: URL): Post {
-  return async (path, body) => {
-    const response = await fetch(new URL(path, base), {
-      method: "POST",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify(body),
-      redirect: "error",
-      signal: AbortSignal.timeout(requestLimitMs),
-    });
-    const text = await response.text();
-    if (text.length > answerLimit) throw new Error(`the KMS's answer has ${text.length} characters`);
-    return JSON.parse(text);
-  };
-}
-
 export const keys: Stage = {
   name: "keys",
   async run(context) {
@@ -58,7 +42,7 @@ export const keys: Stage = {
     if (kms === undefined) return "no key provider";
     try {
       const released = await requestKeys({
-        post: poster(kms.url),
+        post: httpPost(kms.url.href, requestLimitMs),
         identityKey: kms.identityKey,
         evidence: (reportData) =>
           context.attest(reportData, {
