@@ -133,7 +133,7 @@ async function signedText(file: string, suite: string, trust: Trust, now: Date) 
         ...others.map((key) => ["signed by", key] as const),
         ...trust.fingerprints.map((key) => ["expected", `${key} (${trust.namedIn})`] as const),
       ],
-      fix: "caisson lock --show-keys, then add the fingerprint to archive.keys if you trust it",
+      fix: "caisson lock --show-keys, then add the fingerprint to archive.keys if you trust it; newer keys come with a newer debian-archive-keyring",
     });
   }
   return { text: data, signedBy: [...new Set(signedBy)].sort() };

@@ -94,9 +94,9 @@ const layerTypes: Record<string, Compression> = {
   "application/vnd.docker.image.rootfs.diff.tar.gzip": "gzip",
 };
 
-/** JSON documents are small; a whole image may not unpack to more than this. */
+/** JSON documents are small; a whole image, which is held in memory, may not unpack to more than this. */
 export const maximumDocument = 4 << 20;
-const maximumImage = 4 * 2 ** 30;
+const maximumImage = 2 ** 31;
 const maximumIndexDepth = 3;
 
 /** Passes a blob through, and fails at its end (or as soon as it is too long) when it is not the named one. */
