@@ -28,28 +28,62 @@ function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null;
 }
 
+/** Registers of an object: hexadecimal, or as a prediction has them, `{value}`, whose value may be open. */
+function registersOf(value: Record<string, unknown>, path: string): Reference["registers"] {
+  const registers: Reference["registers"] = {};
+  for (const register of registerNames) {
+    const entry = value[register];
+    const text = isObject(entry) ? entry.value : entry;
+    if (text !== undefined && text !== null) registers[register] = registerValue(text, `${path}.${register}`);
+  }
+  return registers;
+}
+
 /**
- * Collects every register tuple of a document: a manifest's `measurements`, a measurement's `registers`, or tuples
- * themselves, in lists or grouped by name. Keys `tdx` and `emulated` say for which platform a group is. What is not
- * a register (shapes, versions, digests) is left unread; a register that is no 48-byte value is an error.
+ * The tuples of a prediction (`caisson measure --json`): a TD's MRTD depends on the order in which its host adds
+ * pages, so that there is one tuple for each order.
+ */
+function readPrediction(
+  { mrtd, registers: folded }: { mrtd?: unknown; registers: Record<string, unknown> },
+  path: string,
+): [suffix: string, registers: Reference["registers"]][] {
+  const registers = registersOf(folded, `${path}.registers`);
+  if (!isObject(mrtd)) return [["", registers]];
+  return (["singlePass", "twoPass"] as const).map((order) => [
+    `/${order}`,
+    { ...registers, mrtd: registerValue(mrtd[order], `${path}.mrtd.${order}`) },
+  ]);
+}
+
+/**
+ * Collects every register tuple of a document: a manifest's `measurements`, a prediction, or tuples themselves, in
+ * lists or grouped by name. The field `platform` of a prediction, and the keys `tdx` and `emulated` of a group, say
+ * for which platform they are. What is no register (shapes, versions, events) is left unread; a register that is no
+ * 48-byte value is an error.
  *
  * @param label names the document in reports
  * @throws VerifyError "reference/malformed", also when the document holds no register at all
  */
 export function readReferences(document: unknown, label: string): Reference[] {
   const found: Reference[] = [];
-  const visit = (value: unknown, name: string, platform: PlatformName | undefined, depth: number): void => {
+  const add = (name: string, platform: PlatformName | undefined, registers: Reference["registers"]): void => {
+    if (found.length === MAX_REFERENCES)
+      throw new SchemaError(name, `more than ${MAX_REFERENCES} references`);
+    found.push({ name, ...(platform === undefined ? {} : { platform }), registers });
+  };
+  const visit = (value: unknown, name: string, group: PlatformName | undefined, depth: number): void => {
     if (!isObject(value) || depth > MAX_DEPTH) return;
-    const registers: Reference["registers"] = {};
-    for (const register of registerNames) {
-      const text = value[register];
-      if (text !== undefined && text !== null)
-        registers[register] = registerValue(text, `${name}.${register}`);
+    const platform = platforms.find((candidate) => candidate === value.platform) ?? group;
+    if (isObject(value.registers)) {
+      const prediction = { mrtd: value.mrtd, registers: value.registers };
+      for (const [suffix, registers] of readPrediction(prediction, name)) {
+        if (Object.keys(registers).length > 0) add(name + suffix, platform, registers);
+      }
+      return;
     }
+    const registers = registersOf(value, name);
     if (Object.keys(registers).length > 0) {
-      if (found.length === MAX_REFERENCES)
-        throw new SchemaError(name, `more than ${MAX_REFERENCES} references`);
-      found.push({ name, ...(platform === undefined ? {} : { platform }), registers });
+      add(name, platform, registers);
       return;
     }
     for (const [key, inner] of Object.entries(value)) {

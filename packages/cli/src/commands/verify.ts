@@ -123,7 +123,7 @@ async function judge(evidence: Evidence, options: Options): Promise<Report> {
   return verifyEvidence(evidence, { policy, references, now, ...collateral, ...nonce });
 }
 
-/** A nonce is expected under the scheme that the evidence claims; raw report data is the nonce itself. */
+/** A nonce is expected under the scheme for applications, never another one's; raw report data is the nonce itself. */
 function expectNonce(hex: string, { reportData }: Evidence) {
   if (!/^(?:[0-9a-fA-F]{2}){1,64}$/.test(hex)) {
     throw new UsageError(
@@ -131,9 +131,9 @@ function expectNonce(hex: string, { reportData }: Evidence) {
       "give it as the verifier chose it",
     );
   }
-  const scheme = reportData?.scheme ?? "raw";
+  const scheme = reportData?.scheme === "raw" ? "raw" : "caisson/app/v1";
   const bytes = Uint8Array.fromHex(hex);
-  return { scheme, fields: scheme === "raw" ? { data: bytes } : { nonce: bytes } };
+  return { scheme, fields: scheme === "raw" ? { data: bytes } : { nonce: bytes } } as const;
 }
 
 function read(path: string): Uint8Array {
