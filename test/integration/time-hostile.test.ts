@@ -428,6 +428,15 @@ suite("hostile time servers and networks", () => {
     );
   });
 
+  test("an intermediate authority may be all that is trusted", async () => {
+    const server = await hostile("below", { issuer: intermediate, chain: intermediate.certificate });
+    const other = await hostile("beside", {});
+    const trusting = (source: TimeSource) => ({ ...source, ca: intermediate.certificate });
+    isRight(await ask([trusting(server.source)], { minOperators: 1 }));
+    const refused = await ask([trusting(other.source)], { minOperators: 1, timeoutMs: 1000 });
+    equal(refused.sources[0]!.error?.code, "certificate/untrusted");
+  });
+
   test("a flapping server is asked again until it answers", async () => {
     let answers = 0;
     const flap: Behaviour = {

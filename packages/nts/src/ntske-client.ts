@@ -52,6 +52,7 @@ export async function establishKeys(
     servername: source.name,
     lookup: environment.lookup,
     ca: source.ca,
+    allowPartialTrustChain: true, // an intermediate authority may be all that is trusted
     minVersion: "TLSv1.3",
     maxVersion: "TLSv1.3",
     ALPNProtocols: [alpn],

@@ -67,10 +67,11 @@ export async function exchange(
   const pending: { uniqueIdentifier: Uint8Array; transmit: Uint8Array; sent: number }[] = [];
   let failure = new NtsError("ntp/timeout", `no reply from ${address}, UDP port ${association.port}`);
   let timer: NodeJS.Timeout | undefined;
+  let abort = (): void => {};
 
   try {
     return await new Promise<Measurement>((resolve, reject) => {
-      const abort = () => reject(new NtsError("ntp/timeout", "no longer needed"));
+      abort = () => reject(new NtsError("ntp/timeout", "no longer needed"));
       let patience = Math.min(Math.max(2 * association.rttGuess + 50, 100), 1000);
       const send = () => {
         const cookie = pending.length < maxRequests ? association.cookies.shift() : undefined;
@@ -130,6 +131,7 @@ export async function exchange(
     });
   } finally {
     clearTimeout(timer);
+    signal.removeEventListener("abort", abort);
     socket.close();
   }
 }

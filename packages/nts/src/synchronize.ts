@@ -1,4 +1,5 @@
 /** All sources at once, until enough operators agree or time is up. */
+import { setMaxListeners } from "node:events";
 import { type Agreement, agree, type Sample, type Verdict } from "./agreement.ts";
 import type { Chain } from "./certificates.ts";
 import type { TimeConfiguration, TimeSource } from "./configuration.ts";
@@ -70,6 +71,7 @@ export async function synchronize(
   };
   const reports = sources.map((source): SourceReport => ({ source, attempts: 0, verdict: "unreachable" }));
   const stop = new AbortController();
+  setMaxListeners(0, stop.signal); // every source listens, and that is no leak
   const conclude = (): Synchronization => {
     const at = environment.monotonic();
     const agreement = agree(
