@@ -36,10 +36,11 @@ export class Qtest {
   }
 
   /**
-   * Starts QEMU with a machine's arguments, stopped, without any accelerator that would need a device of the host.
+   * Starts QEMU with a machine's arguments, stopped (or, for tests that look at a live machine, running), without any
+   * accelerator that would need a device of the host.
    * Throws HostError "host/program-failed" with what QEMU said when it does not come up within 30 s.
    */
-  static async start(qemu: Qemu, machine: readonly string[]): Promise<Qtest> {
+  static async start(qemu: Qemu, machine: readonly string[], running = false): Promise<Qtest> {
     const directory = mkdtempSync(join(tmpdir(), "caisson-qtest-"));
     const path = join(directory, "qtest.sock");
     const server = createServer();
@@ -59,7 +60,7 @@ export class Qtest {
         "none",
         "-accel",
         "tcg",
-        "-S",
+        ...(running ? [] : ["-S"]),
       ];
       const child = await start(
         qemu.program,
@@ -104,6 +105,12 @@ export class Qtest {
   }
   async inl(port: number): Promise<number> {
     return Number(await this.#command(`inl ${hex(port)}`));
+  }
+  async writel(address: number, value: number): Promise<void> {
+    await this.#command(`writel ${hex(address)} ${hex(value)}`);
+  }
+  async readl(address: number): Promise<number> {
+    return Number(await this.#command(`readl ${hex(address)}`));
   }
   async write(address: number, bytes: Uint8Array): Promise<void> {
     await this.#command(`write ${hex(address)} ${hex(bytes.length)} 0x${Buffer.from(bytes).toString("hex")}`);

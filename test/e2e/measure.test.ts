@@ -1,0 +1,204 @@
+/**
+ * Reality: the image's kernel under OVMF and swtpm, at several machine shapes. The prediction, made before the boot, must
+ * equal what the TPM holds after it and what the guest's log says; a changed byte must be named.
+ *
+ * The guest gets no root file system, so that its kernel stops in a panic with firmware and boot measured. PCRs are then
+ * read through the TPM's own registers, and the log is taken from the guest's memory: no program of the guest is asked.
+ */
+import { deepEqual, equal, match, ok } from "node:assert/strict";
+import { copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import test from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { imageAcpiFiles, qemuVersion, tcgCpu } from "@caisson/host/acpi";
+import { end } from "@caisson/host/child";
+import { emulatedMachine } from "@caisson/host/machine";
+import { Qmp } from "@caisson/host/qmp";
+import { Qtest } from "@caisson/host/qtest";
+import { startTpm } from "@caisson/host/swtpm";
+import type { Manifest } from "@caisson/image";
+import {
+  type EventLog,
+  explain,
+  measuredEvents,
+  type PredictInput,
+  parseEventLog,
+  predict,
+} from "@caisson/measure";
+import { toHex } from "@caisson/measure/bytes";
+import { ovmfVolumes } from "@caisson/measure/firmware-volume";
+
+const image = new URL("../../examples/hello/out/hello-development/", import.meta.url).pathname;
+const built = existsSync(join(image, "manifest.json"));
+const skip = built ? false : "the example's development image is not built (caisson build examples/hello)";
+const qemu = { program: "qemu-system-x86_64" };
+const commandLine = "console=ttyS0 panic=0 hpet=disable";
+const BOOT_LIMIT_MS = 180_000;
+
+const shapes = [
+  { vcpus: 1, memory: 512 },
+  { vcpus: 2, memory: 1024 },
+];
+for (const shape of shapes) {
+  test(`${shape.vcpus} vCPUs, ${shape.memory} MiB: prediction, TPM and log agree`, { skip }, async () => {
+    const cache = mkdtempSync(join(tmpdir(), "caisson-measure-"));
+    try {
+      const input = await predictInput(shape, cache);
+      const prediction = await predict(input);
+      const { pcrs, log } = await boot(shape);
+
+      for (const pcr of [1, 2, 3, 4, 5, 6, 7, 9])
+        equal(pcrs.get(pcr), prediction.pcrs?.[pcr]?.value, `PCR ${pcr}`);
+      const events = measuredEvents(log, "pcr");
+      const comparison = await explain(prediction, events, input);
+      equal(comparison.agrees, true, comparison.first?.cause ?? "");
+      deepEqual(
+        comparison.notVerified.map(({ what }) => what),
+        ["PEI volume"],
+      );
+
+      const kernel = direct(input).kernel.slice();
+      kernel[kernel.length - 1000]! ^= 1;
+      const otherKernel = { ...input, boot: { ...direct(input), kernel } };
+      const first = (await explain(await predict(otherKernel), events, otherKernel)).first;
+      deepEqual([first?.register, first?.cause], ["rtmr1", "other kernel"]);
+      const otherLine = { ...input, boot: { ...direct(input), commandLine: `${commandLine} quiet` } };
+      const second = (await explain(await predict(otherLine), events, otherLine)).first;
+      deepEqual([second?.register, second?.cause], ["rtmr2", "changed command line"]);
+      const otherShape = await predictInput({ ...shape, vcpus: shape.vcpus + 1 }, cache);
+      match((await explain(await predict(otherShape), events, otherShape)).first?.cause ?? "", /vCPU count/);
+    } finally {
+      rmSync(cache, { recursive: true, force: true });
+    }
+  });
+}
+
+function direct({ boot: how }: PredictInput) {
+  ok(how.method === "direct");
+  return how;
+}
+
+function files() {
+  const manifest = JSON.parse(readFileSync(join(image, "manifest.json"), "utf8")) as Manifest;
+  const { code, variables } = manifest.firmware.emulated;
+  const path = ({ file }: { file: string }) => join(image, file);
+  return {
+    kernel: path(manifest.kernel),
+    code: path(code),
+    variables: path(variables),
+    release: manifest.versions.firmware.emulated,
+  };
+}
+
+async function predictInput(shape: { vcpus: number; memory: number }, cache: string): Promise<PredictInput> {
+  const { kernel, code, variables, release } = files();
+  const read = (path: string) => new Uint8Array(readFileSync(path));
+  const machine = { platform: "emulated", shape, kernel, firmware: code, variables, cpu: tcgCpu } as const;
+  return {
+    platform: "emulated",
+    firmware: read(code),
+    firmwareRelease: release,
+    firmwareVersion: release,
+    volumes: ovmfVolumes(read(code)),
+    variables: read(variables),
+    boot: { method: "direct", kernel: read(kernel), commandLine },
+    memory: shape.memory * 2 ** 20,
+    qemu: await qemuVersion(qemu),
+    acpi: await imageAcpiFiles(qemu, machine, cache),
+  };
+}
+
+/** Boots until the kernel's panic; PCRs by number, and the log with most events that its memory holds. */
+async function boot(shape: {
+  vcpus: number;
+  memory: number;
+}): Promise<{ pcrs: Map<number, string>; log: EventLog }> {
+  const directory = mkdtempSync(join(tmpdir(), "caisson-boot-"));
+  const at = (name: string) => join(directory, name);
+  const { kernel, code, variables } = files();
+  copyFileSync(variables, at("variables.fd"));
+  const quotes = createServer().listen(at("quotes.sock"));
+  const tpm = await startTpm(directory);
+  const args = emulatedMachine(shape, {
+    kernel,
+    commandLine,
+    rootfs: "null-co://",
+    instance: "null-co://",
+    forwards: [],
+    qmpSocket: at("qmp.sock"),
+    firmwareCode: code,
+    firmwareVariables: at("variables.fd"),
+    tpmSocket: tpm.socket,
+    quoteSocket: at("quotes.sock"),
+    accelerator: "tcg",
+  }).map((value) => (value.startsWith("stdio,id=console") ? `file,id=console,path=${at("console")}` : value));
+  try {
+    const machine = await Qtest.start(qemu, args, true);
+    try {
+      await panicked(at("console"));
+      const pcrs = new Map<number, string>();
+      for (let pcr = 0; pcr < 10; pcr++) pcrs.set(pcr, await readPcr(machine, pcr));
+      const qmp = await Qmp.connect(at("qmp.sock"));
+      await qmp.execute("pmemsave", { val: 0, size: shape.memory * 2 ** 20, filename: at("memory") });
+      return { pcrs, log: findLog(readFileSync(at("memory"))) };
+    } finally {
+      await machine.close();
+    }
+  } finally {
+    await end(tpm.process);
+    quotes.close();
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+async function panicked(console: string): Promise<void> {
+  const limit = performance.now() + BOOT_LIMIT_MS;
+  for (;;) {
+    const said = existsSync(console) ? readFileSync(console, "latin1") : "";
+    if (said.includes("end Kernel panic")) return;
+    if (performance.now() > limit)
+      throw new Error(`no panic within the limit; last words: ${said.slice(-500)}`);
+    await sleep(500);
+  }
+}
+
+/** TPM2_PCR_Read of the SHA-384 bank, through the command response buffer (PC Client Platform TPM Profile, 6.5.3). */
+async function readPcr(machine: Qtest, pcr: number): Promise<string> {
+  const crb = 0xfed40000;
+  const select = Buffer.alloc(3);
+  select[pcr >> 3] = 1 << (pcr & 7);
+  const command = Buffer.concat([Buffer.from("8001000000140000017e00000001000c03", "hex"), select]);
+  const cleared = async (register: number) => {
+    for (let i = 0; i < 500 && ((await machine.readl(crb + register)) & 1) !== 0; i++) await sleep(10);
+  };
+  await machine.writel(crb + 0x08, 1); // request the locality
+  await machine.writel(crb + 0x40, 1); // command ready
+  await cleared(0x40);
+  await machine.write(crb + 0x80, command);
+  await machine.writel(crb + 0x4c, 1); // start
+  await cleared(0x4c);
+  const response = Buffer.from(await machine.read(crb + 0x80, 128));
+  equal(response.readUInt32BE(6), 0, "the TPM refused TPM2_PCR_Read");
+  const size = response.readUInt32BE(2);
+  return toHex(response.subarray(size - 48, size));
+}
+
+function findLog(memory: Buffer): EventLog {
+  let best: EventLog | undefined;
+  for (
+    let at = memory.indexOf("Spec ID Event03\0");
+    at >= 0;
+    at = memory.indexOf("Spec ID Event03\0", at + 1)
+  ) {
+    try {
+      const log = parseEventLog(memory.subarray(at - 32, at - 32 + 65536));
+      if (best === undefined || log.events.length > best.events.length) best = log;
+    } catch {
+      // the text elsewhere in memory: in the kernel's own code, or in a copy that was overwritten
+    }
+  }
+  ok(best !== undefined, "no event log in the guest's memory");
+  return best;
+}
