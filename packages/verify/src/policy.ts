@@ -99,7 +99,7 @@ const policySchema = object({
       /** The exact sequence of runtime events; the last is the boundary. Default: `guestEvents`. */
       sequence: optional(list(eventName, 64, 1)),
       /** Names that may follow the boundary; names of the sequence never may. Default: none. */
-      afterBoundary: optional(listOrAny(eventName)),
+      afterBoundary: optional(either('a list of names, or "any"', list(eventName, 256), any)),
       /** "required": evidence without a boot log is refused. Default: optional, for references cover the registers. */
       bootLog: optional(oneOf("required", "optional")),
     }),
