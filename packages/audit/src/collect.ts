@@ -158,9 +158,12 @@ function unaccounted(files: ImageFacts["files"], document: Buffer): string[] {
 
 const reportLimit = 4 * 1024 * 1024;
 
-/** A live report from a URL or a file. Throws AuditError `live/schema`, or what fetching throws. */
+/** Where an application that lets itself be audited serves its guest's report. */
+const livePath = "/.well-known/caisson/live";
+
+/** A live report from a file, or from an application: its address alone, or with a path of its own. Throws AuditError `live/schema`, or what fetching throws. */
 export async function collectLive(source: string): Promise<LiveReport> {
-  const text = /^https?:\/\//.test(source) ? await download(source) : readFileSync(source, "utf8");
+  const text = /^https?:\/\//.test(source) ? await download(addressOf(source)) : readFileSync(source, "utf8");
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -168,6 +171,11 @@ export async function collectLive(source: string): Promise<LiveReport> {
     throw new AuditError("live/schema", `${source} did not give JSON`);
   }
   return parseLiveReport(value);
+}
+
+function addressOf(source: string): string {
+  const url = new URL(source);
+  return url.pathname === "/" ? new URL(livePath, url).href : url.href;
 }
 
 async function download(url: string): Promise<string> {

@@ -105,3 +105,22 @@ test("the committed development configuration differs by its declared deviations
   );
   for (const { id, development } of failed) ok(development !== undefined, id);
 });
+
+test("what development may fail is this, and nothing else", () => {
+  const declared = catalogue.filter(({ development }) => development !== undefined).map(({ id }) => id);
+  deepEqual(declared.sort(), [
+    "D05",
+    "F01",
+    "F02",
+    "F03",
+    "F11",
+    "F12",
+    "F13",
+    "K35",
+    "K37",
+    "Q11",
+    "R07",
+    "T13",
+    "T14",
+  ]);
+});

@@ -133,7 +133,6 @@ export const firmware = group("firmware", { decision: "D2", source: "edk2" }, [
   },
   {
     id: "F08",
-    development: "a generic OVMF's variables and the machine's tables are left open by development policies",
     title: "ACPI tables and machine shape are pinned",
     why: "RTMR0 floating silently is how AML attacks go unseen.",
     source: "badaml",

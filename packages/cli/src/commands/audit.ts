@@ -18,12 +18,18 @@ import {
   sarif,
   table,
 } from "@caisson/audit";
+import { readCollateral, readEvidence, readPolicy, readReferences, verifyEvidence } from "@caisson/verify";
 import { Command } from "commander";
 import { parse as parseYaml } from "yaml";
 import { UsageError } from "../failure.ts";
 
 interface Options {
   live?: string;
+  policy?: string;
+  reference: string[];
+  collateral?: string;
+  nonce?: string;
+  at?: string;
   baseline?: string;
   json?: boolean;
   sarif?: string;
@@ -34,7 +40,7 @@ interface Options {
   all?: boolean;
 }
 
-/** A directory is an image; a JSON file is what the verifier reported. */
+/** A directory is an image; a JSON file is evidence, or what the verifier reported of it. */
 async function collect(paths: readonly string[], options: Options) {
   const facts: Partial<Facts> = {};
   const subjects: Partial<Record<keyof Facts, string>> = {};
@@ -50,33 +56,64 @@ async function collect(paths: readonly string[], options: Options) {
   for (const path of paths) {
     if (!existsSync(path)) throw new AuditError("audit/subject", `${path} does not exist`);
     if (statSync(path).isDirectory()) take("static", path, await collectImage(path));
-    else take("remote", path, readEvidence(path));
+    else take("remote", path, await readEvidenceFacts(path, options));
   }
   if (options.live !== undefined) take("live", options.live, await collectLive(options.live));
   return { facts, subjects };
 }
 
-/** A verification report, alone or beside the name of its platform: `{ platform, report }`. */
-function readEvidence(path: string): Facts["remote"] {
-  let value: { platform?: unknown; report?: unknown };
+/** A verification report as it is, or evidence, which is then verified under `--policy`. */
+async function readEvidenceFacts(path: string, options: Options): Promise<Facts["remote"]> {
+  const bytes = readFileSync(path);
+  let value: { version?: unknown };
   try {
-    value = JSON.parse(readFileSync(path, "utf8"));
+    value = JSON.parse(bytes.toString("utf8"));
   } catch (error) {
     throw new AuditError("evidence/report", `${path} is no JSON: ${(error as Error).message}`);
   }
-  const platform = value?.platform === "tdx" || value?.platform === "emulated" ? value.platform : undefined;
-  return readReport(value?.report ?? value, platform);
+  if (value?.version !== "caisson/evidence/v1") return readReport(value);
+  if (options.policy === undefined) {
+    throw new UsageError("evidence is judged by a policy", "add --policy FILE and --reference MANIFEST");
+  }
+  const policy = readPolicy(yaml(options.policy));
+  const references = options.reference.flatMap((file) => readReferences(yaml(file), file));
+  const judgement = {
+    policy,
+    references,
+    now: parseTime(options.at),
+    ...(options.collateral !== undefined && { collateral: readCollateral(yaml(options.collateral)) }),
+    ...(options.nonce !== undefined && {
+      expectedReportData: { scheme: "caisson/app/v1", fields: { nonce: parseNonce(options.nonce) } } as const,
+    }),
+  };
+  return readReport(await verifyEvidence(readEvidence(bytes), judgement));
+}
+
+function parseTime(text: string | undefined): Date {
+  const time = text === undefined ? new Date() : new Date(text);
+  if (Number.isNaN(time.getTime()))
+    throw new UsageError(`'${text}' is no time`, "for example 2026-11-23T12:00:00Z");
+  return time;
+}
+
+function parseNonce(hex: string): Uint8Array {
+  if (!/^(?:[0-9a-f]{2}){8,64}$/i.test(hex))
+    throw new UsageError("--nonce is no hexadecimal value of 8 to 64 bytes", "give it as it was sent");
+  return Uint8Array.fromHex(hex);
+}
+
+/** YAML, of which JSON is a part. */
+function yaml(path: string): unknown {
+  try {
+    return parseYaml(readFileSync(path, "utf8"));
+  } catch (error) {
+    throw new UsageError(`${path} cannot be read: ${(error as Error).message}`, "give a YAML or JSON file");
+  }
 }
 
 function readBaseline(path: string | undefined) {
   if (path === undefined) return [];
-  let value: unknown;
-  try {
-    value = parseYaml(readFileSync(path, "utf8"));
-  } catch (error) {
-    throw new AuditError("baseline/schema", `${path} is neither YAML nor JSON: ${(error as Error).message}`);
-  }
-  return parseBaseline(value);
+  return parseBaseline(yaml(path));
 }
 
 /** The result as one document. */
@@ -99,8 +136,17 @@ function jsonDocument(result: Audit): object {
 }
 
 export const command = new Command("caisson audit")
-  .argument("[subjects...]", "an image directory, and/or a report of caisson verify --json")
+  .argument("[subjects...]", "an image directory, and/or evidence or a report of caisson verify --json")
   .option("--live <source>", "the report of a running guest: a URL or a file")
+  .option("--policy <file>", "the policy under which evidence is verified first")
+  .option(
+    "--reference <file...>",
+    "reference values for it: manifests, or files of caisson measure --json",
+    [],
+  )
+  .option("--collateral <file>", "Intel's collateral for it, where it carries none")
+  .option("--nonce <hex>", "the nonce that its report data must bind")
+  .option("--at <time>", "verify as of this time (ISO 8601); now when left out")
   .option("--baseline <file>", "accepted failures, each with reason and expiry (YAML or JSON)")
   .option("--json", "one JSON document")
   .option("--sarif <file>", "write the findings as SARIF 2.1.0")
