@@ -331,3 +331,39 @@ test("releases and versions", async () => {
   const sections = ovmfSections(0x10000).filter(({ type }) => type !== "TD_HOB");
   await rejects(predict({ ...base, firmware: firmware(0x10000, sections) }), { code: "firmware/section" });
 });
+
+// RTMR0 of a quoted TD with edk2 ≥ 202505 (dstack 0.6.0's simulator fixture, 16 GiB): types, and the start of digests.
+const quoted202505 = [
+  [0x8000000b, "cd2312a0d87ef3c4"],
+  [0x8000000a, undefined], // its own configuration volume
+  [0xa, "1dd6f7b457ad880d"],
+  [0xa, "53d3dbc006913283"],
+  [0x80000001, "9dc3a1f80bcec915"],
+  [0x80000001, "6f2e3cbc14f9def8"],
+  [0x80000001, "d607c0efb41c0d75"],
+  [0x80000001, "08a74f8963b337ac"],
+  [0x80000001, "18cc6e01f0c6ea99"],
+  [0x4, "394341b7182cd227"],
+  [0xa, undefined], // ACPI of its machine
+  [0xa, undefined],
+  [0xa, undefined],
+  [0x80000009, undefined], // SMBIOS of its machine
+  [0x80000002, "52b9a02de946b947"],
+  [0x80000002, "5068e6a9ded2a1c3"],
+  [0x80000002, "dd424f2eeb35f3e8"],
+] as const;
+test("a quoted TD with edk2 202505: RTMR0's events in order, and every digest that its machine does not decide", async () => {
+  const sections = ovmfSections(0x10000);
+  // An IntelTdxX64 build keeps its mailbox at 0x810000.
+  Object.assign(sections[2]!, { address: 0x810000, memorySize: 0x10000 });
+  const image = firmware(0x10000, sections);
+  const prediction = await predict({ ...base, firmware: image, firmwareRelease: "202505", memory: 16 * GIB });
+  const rtmr0 = prediction.events.filter(({ register }) => register === "rtmr0");
+  deepEqual(
+    rtmr0.map(({ type }) => type),
+    quoted202505.map(([type]) => type),
+  );
+  quoted202505.forEach(([, digest], i) => {
+    if (digest !== undefined) equal(rtmr0[i]?.digest?.slice(0, 16), digest, `event ${i}`);
+  });
+});

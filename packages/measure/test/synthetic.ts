@@ -265,3 +265,57 @@ export function variableStore(
   }
   return volume;
 }
+
+const u24 = (value: number) => Uint8Array.of(value, value >> 8, value >> 16);
+const padded = (bytes: Uint8Array, to: number) =>
+  concat(bytes, new Uint8Array((to - (bytes.length % to)) % to));
+
+/** A section of a firmware file (PI 1.8, volume 3). */
+export function ffsSection(type: number, body: Uint8Array): Uint8Array {
+  return concat(u24(body.length + 4), Uint8Array.of(type), body);
+}
+
+/** A user interface section: the file's name. */
+export const ffsName = (name: string): Uint8Array =>
+  ffsSection(0x15, u16(...Array.from(`${name}\0`, (character) => character.charCodeAt(0))));
+
+/** A GUID-defined section whose data is LZMA-compressed sections. */
+export function ffsLzma(compressed: Uint8Array): Uint8Array {
+  return ffsSection(0x02, concat(parseGuid("ee4e5898-3914-4259-9d6e-dc7bd79403cf"), u16(24, 1), compressed));
+}
+
+/** A file: its GUID is noise from `seed`. */
+export function ffsFile(type: number, seed: number, ...sections: Uint8Array[]): Uint8Array {
+  const body = concat(...sections.map((section) => padded(section, 4)));
+  return concat(
+    noise(16, seed),
+    u16(0),
+    Uint8Array.of(type, 0),
+    u24(24 + body.length),
+    Uint8Array.of(0xf8),
+    body,
+  );
+}
+
+/** A firmware volume of `size` bytes (a multiple of 8) with an extended header that carries its name. */
+export function firmwareVolume(guid: string, files: readonly Uint8Array[], size: number): Uint8Array {
+  const header = concat(
+    new Uint8Array(16),
+    parseGuid("8c8ce578-8a3d-4f1c-9935-896185c32dd3"),
+    u64(size),
+    ascii("_FVH"),
+    u32(0x4feff),
+    u16(72, 0, 72),
+    Uint8Array.of(0, 2),
+    u32(1, size, 0, 0),
+  );
+  const extension = padded(concat(parseGuid(guid), u32(20)), 8);
+  const volume = new Uint8Array(size).fill(0xff);
+  volume.set(concat(header, extension.subarray(0, 20)));
+  let at = 96;
+  for (const file of files) {
+    volume.set(file, at);
+    at = Math.ceil((at + file.length) / 8) * 8;
+  }
+  return volume;
+}
