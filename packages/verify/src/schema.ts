@@ -64,14 +64,12 @@ export function integer(least: number, most: number): Schema<number> {
 
 /** A time in the form that Intel signs: `YYYY-MM-DDThh:mm:ssZ`, a date that exists. Milliseconds since 1970. */
 export const timestamp: Schema<number> = (value, path) => {
-  const ms =
-    typeof value === "string" && /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/.test(value)
-      ? Date.parse(value)
-      : Number.NaN;
-  // Date.parse normalises the 30th of February; printing it back does not give the same text.
-  return !Number.isNaN(ms) && new Date(ms).toISOString() === (value as string).replace("Z", ".000Z")
-    ? ms
-    : fail(path, "a UTC time YYYY-MM-DDThh:mm:ssZ", value);
+  if (typeof value === "string" && /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/.test(value)) {
+    const ms = Date.parse(value);
+    // Date.parse takes a 30th of February for a day in March, and 24:00 for the next day.
+    if (new Date(ms).getUTCDate() === Number(value.slice(8, 10))) return ms;
+  }
+  return fail(path, "a UTC time YYYY-MM-DDThh:mm:ssZ", value);
 };
 
 /** One of a few words or numbers. */
@@ -91,7 +89,7 @@ export function list<T>(item: Schema<T>, most: number, least = 0): Schema<T[]> {
       const found = Array.isArray(value) ? `${value.length} items` : value;
       return fail(path, `a list of ${least} to ${most} items`, found);
     }
-    return Array.from(value, (entry, i) => item(entry, `${path}[${i}]`));
+    return value.map((entry, i) => item(entry, `${path}[${i}]`));
   };
 }
 
