@@ -1,10 +1,15 @@
 /** Makers of tests. Each makes the counterexample together with the test, so that the matrix needs no second list. */
 import type { CheckId } from "@caisson/verify/errors";
-import { type Control, NotApplicable, type Test } from "./control.ts";
+import { NotApplicable, type Test } from "./control.ts";
 import type { FileFact, ImageFacts, LiveFacts, RemoteFacts } from "./facts.ts";
 import { valueOf } from "./kernel-config.ts";
 
-type Checks = Pick<Control, "static" | "live" | "remote">;
+/** Checks of all three kinds. */
+export interface Checks {
+  static: readonly Test<ImageFacts>[];
+  live: readonly Test<LiveFacts>[];
+  remote: readonly Test<RemoteFacts>[];
+}
 
 /** Why a kind of check is missing, where the reason is shared. */
 export const none = {

@@ -27,7 +27,7 @@ const style = `
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; vertical-align: top; padding: .3rem .6rem; border-bottom: 1px solid var(--line); }
-td.id { font-family: ui-monospace, monospace; white-space: nowrap; }
+.none { opacity: .4; } td.id { font-family: ui-monospace, monospace; white-space: nowrap; }
 .pass { color: var(--pass); } .fail { color: var(--fail); font-weight: 600; } .deviation, .accepted { color: var(--excused); }
 .why { opacity: .75; } details > summary { cursor: pointer; } ul { margin: .2rem 0; padding-left: 1.2rem; }
 `;
@@ -47,6 +47,9 @@ function row({ control, results }: Row): string {
   return `<tr><td class="id" title="${source}">${control.id}</td><td>${text}</td><td>${control.decision}</td>${results.map(cell).join("")}</tr>`;
 }
 
+const count = (style: Status, number: number) =>
+  `<td class="${number === 0 ? "none" : style}">${number}</td>`;
+
 /** A whole document. `title` is shown as it is, escaped. */
 export function page(audit: Audit, title: string): string {
   const head = `<tr><th>Id</th><th>Control</th><th>Decision</th>${audit.kinds.map((kind) => `<th>${kind}</th>`).join("")}</tr>`;
@@ -56,7 +59,7 @@ export function page(audit: Audit, title: string): string {
   });
   const scores = audit.scores.map(
     ({ decision, passed, failed, excused }) =>
-      `<tr><td>${decision}</td><td>${escapeHtml(decisions[decision])}</td><td class="pass">${passed}</td><td class="fail">${failed}</td><td class="accepted">${excused}</td></tr>`,
+      `<tr><td>${decision}</td><td>${escapeHtml(decisions[decision])}</td>${count("pass", passed)}${count("fail", failed)}${count("accepted", excused)}</tr>`,
   );
   const verdict =
     audit.failedRequired.length === 0

@@ -24,7 +24,7 @@ export function table(audit: Audit, all = false): string {
   const lines: string[] = [];
   const head = audit.kinds.map((kind) => kind.padEnd(width)).join(" ");
   for (const group of groups) {
-    lines.push("", `${group.toUpperCase().padEnd(8)}`.trimEnd());
+    lines.push("", group.toUpperCase());
     lines.push(`  id    ${head}  control`);
     for (const { control, results } of audit.rows) {
       if (control.group !== group) continue;

@@ -1,15 +1,12 @@
 /** What the kernel is built without. Configuration is in the kernel image, which RTMR1 measures as a whole. */
-import type { Check, Control } from "../control.ts";
-import { kernel, live, noFilesystem, noProtocol, refused, sysctls, without } from "../expect.ts";
+import type { Test } from "../control.ts";
+import { type Checks, kernel, live, noFilesystem, noProtocol, refused, sysctls, without } from "../expect.ts";
 import type { LiveFacts } from "../facts.ts";
 import { group } from "./group.ts";
 
 /** Configuration checks, with live tests of what follows from them. */
-function also(
-  checks: Pick<Control, "static" | "live" | "remote">,
-  ...more: Exclude<Check<LiveFacts>, string>[number][]
-) {
-  return { ...checks, live: [...(checks.live as Exclude<Check<LiveFacts>, string>), ...more] };
+function also(checks: Checks, ...more: Test<LiveFacts>[]): Checks {
+  return { ...checks, live: [...checks.live, ...more] };
 }
 
 const noNode = (name: string) =>

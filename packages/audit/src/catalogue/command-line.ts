@@ -1,6 +1,15 @@
 /** The kernel command line: measured into RTMR2 as one string, and compared token by token by PID 1. */
-import type { Control } from "../control.ts";
-import { commandLineTokens, covered, image, live, noFiles, rootCovered, tokens, without } from "../expect.ts";
+import {
+  type Checks,
+  commandLineTokens,
+  covered,
+  image,
+  live,
+  noFiles,
+  rootCovered,
+  tokens,
+  without,
+} from "../expect.ts";
 import { group } from "./group.ts";
 
 /** Words that weaken the kernel, give the host a say, or open another way in. */
@@ -11,11 +20,7 @@ const rootTable =
   /^dm-mod\.create="root,,,ro,0 \d+ verity 1 \/dev\/vda \/dev\/vda 4096 4096 \d+ \d+ sha256 [0-9a-f]{64} [0-9a-f]{2,64} 1 panic_on_corruption"$/;
 
 /** None of the tokens matches; checked in the manifest and live. */
-function noTokens(
-  expects: string,
-  pattern: RegExp,
-  example: string,
-): Pick<Control, "static" | "live" | "remote"> {
+function noTokens(expects: string, pattern: RegExp, example: string): Checks {
   const find = (line: readonly string[]) => {
     const found = line.filter((token) => pattern.test(token));
     return found.length === 0 ? undefined : found.join(" ");

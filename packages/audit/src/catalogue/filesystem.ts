@@ -122,7 +122,7 @@ export const filesystem = group("file system", { decision: "depth", source: "des
           root.incompatibleFeatures = 1;
         },
       ),
-      ...(without("EROFS_FS_ZIP", "EROFS_FS_XATTR", "EROFS_FS_BACKED_BY_FILE").static as []),
+      ...without("EROFS_FS_ZIP", "EROFS_FS_XATTR", "EROFS_FS_BACKED_BY_FILE").static,
     ],
     live: without("EROFS_FS_ZIP", "EROFS_FS_XATTR").live,
     remote: [rootCovered],
@@ -276,7 +276,7 @@ export const filesystem = group("file system", { decision: "depth", source: "des
     why: "devtmpfs is mounted without set-uid programs; no node is in the image.",
     ...kernel({ DEVTMPFS: "y", DEVTMPFS_SAFE: "y" }),
     static: [
-      ...(kernel({ DEVTMPFS: "y", DEVTMPFS_SAFE: "y" }).static as []),
+      ...kernel({ DEVTMPFS: "y", DEVTMPFS_SAFE: "y" }).static,
       everyFile("files, directories and links only", ({ kind }) => kind !== "other", { kind: "other" }),
     ],
   },

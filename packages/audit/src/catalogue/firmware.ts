@@ -108,8 +108,7 @@ export const firmware = group("firmware", { decision: "D2", source: "edk2" }, [
           copy.commandLine = copy.commandLine.filter((token) => token !== "acpi_no_static_ssdt");
         },
       ),
-      ...(without("ACPI_TABLE_UPGRADE", "ACPI_CONFIGFS", "EFI_CUSTOM_SSDT_OVERLAYS", "BLK_DEV_INITRD")
-        .static as []),
+      ...without("ACPI_TABLE_UPGRADE", "ACPI_CONFIGFS", "EFI_CUSTOM_SSDT_OVERLAYS", "BLK_DEV_INITRD").static,
     ],
     live: [refused("open /sys/kernel/config/acpi", "ENOENT")],
     remote: [covered("rtmr2", "the LOADED_IMAGE::LoadOptions event")],

@@ -52,8 +52,8 @@ export const network = group("network", { decision: "depth", source: "kspp" }, [
     why: "The kernel's client knows no routes, no time servers and no names to take from the host; there is no other client.",
     source: "design",
     static: [
-      ...(tokens("ip=dhcp").static as []),
-      ...(kernel({ IP_PNP_DHCP: "y", IP_PNP_BOOTP: "n", IP_PNP_RARP: "n" }).static as []),
+      ...tokens("ip=dhcp").static,
+      ...kernel({ IP_PNP_DHCP: "y", IP_PNP_BOOTP: "n", IP_PNP_RARP: "n" }).static,
       noFiles(
         "no DHCP client",
         /^(?!\/app\/rootfs\/).*\/(dhclient|dhcpcd|udhcpc|systemd-networkd|NetworkManager)$/,
@@ -121,7 +121,7 @@ export const network = group("network", { decision: "depth", source: "kspp" }, [
     source: "dstack",
     ...without("IP_MULTICAST"),
     static: [
-      ...(without("IP_MULTICAST").static as []),
+      ...without("IP_MULTICAST").static,
       noFiles(
         "no such daemon",
         /^(?!\/app\/rootfs\/).*\/(avahi-daemon|mdnsd|systemd-resolved|miniupnpd|llmnrd)$/,

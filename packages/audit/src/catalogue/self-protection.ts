@@ -44,7 +44,7 @@ export const selfProtection = group("kernel self-protection", { decision: "depth
     title: "A hardened heap",
     why: "Free lists are encoded and shuffled; caches are split by call site and by use. (KMALLOC_PARTITION_RANDOM was RANDOM_KMALLOC_CACHES before.)",
     static: [
-      ...(kernel({ SLAB_FREELIST_HARDENED: "y", SLAB_FREELIST_RANDOM: "y", SLAB_BUCKETS: "y" }).static as []),
+      ...kernel({ SLAB_FREELIST_HARDENED: "y", SLAB_FREELIST_RANDOM: "y", SLAB_BUCKETS: "y" }).static,
       image(
         "CONFIG_KMALLOC_PARTITION_RANDOM=y or CONFIG_RANDOM_KMALLOC_CACHES=y",
         ({ kernel: { config } }) =>

@@ -22,14 +22,15 @@ function read(path: string): Uint8Array {
 
 const compare = new Command("compare")
   .description("firmware images side by side")
-  .argument("<images...>")
+  .argument("<images...>", "firmware images, each a path or LABEL=PATH")
   .option("--json", "one JSON document")
   .option("--svg <file>", "write a picture of what takes the space")
   .action(async (paths: string[], options: { json?: boolean; svg?: string }) => {
     const rows: Comparison[] = [];
-    for (const path of paths) {
+    for (const argument of paths) {
+      const [, label, path = argument] = /^([^=/]+)=(.+)$/.exec(argument) ?? [];
       const bytes = read(path);
-      rows.push(describe(basename(path), readFirmware(bytes), await bothMrtd(bytes)));
+      rows.push(describe(label ?? basename(path), readFirmware(bytes), await bothMrtd(bytes)));
     }
     if (options.svg !== undefined) writeFileSync(options.svg, comparisonSvg(rows));
     if (options.json === true)
