@@ -5,6 +5,7 @@
 import { deepEqual, equal, rejects, throws } from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
 import { test } from "node:test";
+import { measuredEvents, parseEventLog, replay } from "@caisson/measure";
 import { importP256, verifyP256 } from "#crypto";
 import { type Collateral, verifyCollateral } from "./collateral.ts";
 import type { ErrorCode } from "./errors.ts";
@@ -12,7 +13,7 @@ import { checkBootLog, checkRuntimeEvents } from "./event-rules.ts";
 import { readDstackQuote, readEvidence } from "./evidence.ts";
 import { verifyQuote } from "./genuine.ts";
 import { readPolicy } from "./policy.ts";
-import { parseQuote } from "./quote.ts";
+import { parseQuote, type TdReport } from "./quote.ts";
 import { Answers } from "./report.ts";
 import { intelRoot } from "./roots.ts";
 import { parseCertificate, parsePemChain } from "./x509.ts";
@@ -151,6 +152,25 @@ test("dstack: the CCEL beside a quote of another kernel does not replay to it", 
   equal(check!.expected!.includes("RTMR0"), false);
   equal(check!.expected!.includes("RTMR1"), true);
 });
+
+for (const version of ["2022.11", "2025.02", "2026.08"]) {
+  test(`trial: the TPM log of OVMF ${version} replays on the emulated platform, and is no TD's log`, {
+    skip,
+  }, async () => {
+    const bytes = read(`trial/ovmf-${version}-direct-boot.tcg2`);
+    const { rtmr0, rtmr1, rtmr2 } = await replay(measuredEvents(parseEventLog(bytes), "pcr"));
+    const td = { rtmrs: [rtmr0, rtmr1, rtmr2, new Uint8Array(48)] } as Partial<TdReport> as TdReport;
+    const codes = await Promise.all(
+      (["emulated", "tdx"] as const).map(async (platform) => {
+        const answers = new Answers();
+        const evidence = { platform, quote: new Uint8Array(), bootLog: { format: "tcg2" as const, bytes } };
+        await checkBootLog(evidence, td, readPolicy({ version: "caisson/policy/v1" }), answers);
+        return answers.list(["events/boot-log"])[0]!.code ?? "pass";
+      }),
+    );
+    deepEqual(codes, ["pass", "events/boot-log"]);
+  });
+}
 
 /** The exact text of the first member of a PCS answer, and the signature beside it. */
 function signedPart(answer: string, member: string): [json: string, signature: string] {
