@@ -26,7 +26,8 @@ const list = (path: string): string[] => (existsSync(path) ? readdirSync(path).s
 const lines = (path: string): string[] => (optional(path) ?? "").split("\n").filter((line) => line !== "");
 
 /** Files that a hardened guest does not have; opening each must fail. */
-const doors = `/dev/mem /dev/port /dev/kmem /proc/kcore /proc/kallsyms /proc/modules /proc/sysrq-trigger /proc/swaps
+const doors =
+  `/dev/mem /dev/port /dev/kmem /proc/kcore /proc/kallsyms /proc/modules /proc/sysrq-trigger /proc/swaps
   /proc/vmcore /dev/cpu/0/msr /sys/kernel/kexec_loaded /sys/firmware/qemu_fw_cfg /sys/firmware/dmi /sys/class/dmi
   /sys/firmware/efi/efivars /sys/kernel/config/acpi /sys/kernel/debug/tracing`.split(/\s+/);
 
@@ -34,7 +35,8 @@ const doors = `/dev/mem /dev/port /dev/kmem /proc/kcore /proc/kallsyms /proc/mod
 const notTried: Record<string, string> = {
   "load a module": "Node has no init_module(2); the kernel has no modules (K01)",
   "start another kernel": "Node has no kexec_load(2); the kernel has no kexec (K02)",
-  "open a performance counter": "Node has no perf_event_open(2); kernel.perf_event_paranoid is read instead (U04)",
+  "open a performance counter":
+    "Node has no perf_event_open(2); kernel.perf_event_paranoid is read instead (U04)",
   "load a BPF program": "Node has no bpf(2); the kernel has none (K08)",
 };
 
@@ -54,8 +56,12 @@ function probes(): Record<string, Probe> {
 
 function kernelConfig(): Record<string, string> | null {
   if (!existsSync("/proc/config.gz")) return null;
-  const config = gunzipSync(readFileSync("/proc/config.gz"), { maxOutputLength: 4 * 1024 * 1024 }).toString("utf8");
-  return Object.fromEntries([...config.matchAll(/^CONFIG_(\w+)=(.+)$/gm)].map(([, symbol, value]) => [symbol!, value!]));
+  const config = gunzipSync(readFileSync("/proc/config.gz"), { maxOutputLength: 4 * 1024 * 1024 }).toString(
+    "utf8",
+  );
+  return Object.fromEntries(
+    [...config.matchAll(/^CONFIG_(\w+)=(.+)$/gm)].map(([, symbol, value]) => [symbol!, value!]),
+  );
 }
 
 function mounts(): LiveReport["mounts"] {
@@ -66,7 +72,10 @@ function mounts(): LiveReport["mounts"] {
 }
 
 function blockDevices(): LiveReport["blockDevices"] {
-  return list("/sys/class/block").map((name) => ({ name, readOnly: text(`/sys/class/block/${name}/ro`) === "1" }));
+  return list("/sys/class/block").map((name) => ({
+    name,
+    readOnly: text(`/sys/class/block/${name}/ro`) === "1",
+  }));
 }
 
 /** The device-mapper name of the device that is mounted as the root. */
@@ -77,7 +86,9 @@ function rootMapper(): string | null {
 
 function deviceNodes(directory = "/dev", prefix = ""): string[] {
   return readdirSync(directory, { withFileTypes: true }).flatMap((entry) =>
-    entry.isDirectory() ? deviceNodes(`${directory}/${entry.name}`, `${prefix}${entry.name}/`) : [`${prefix}${entry.name}`],
+    entry.isDirectory()
+      ? deviceNodes(`${directory}/${entry.name}`, `${prefix}${entry.name}/`)
+      : [`${prefix}${entry.name}`],
   );
 }
 
@@ -140,7 +151,12 @@ function sockets(): LiveReport["sockets"] {
     .map((fields) => {
       const listening = (Number.parseInt(fields[3]!, 16) & SO_ACCEPTCON) !== 0;
       const path = fields[7]!;
-      return { protocol: "unix" as const, local: path, listening, uid: existsSync(path) ? statSync(path).uid : 0 };
+      return {
+        protocol: "unix" as const,
+        local: path,
+        listening,
+        uid: existsSync(path) ? statSync(path).uid : 0,
+      };
     });
   return [...inet("tcp"), ...inet("udp"), ...inet("raw"), ...unix];
 }
@@ -178,7 +194,9 @@ function describe(pid: string): LiveReport["processes"][number] {
     },
     noNewPrivileges: field("NoNewPrivs") === "1",
     seccomp: Number(field("Seccomp")),
-    namespaces: Object.fromEntries(list(`/proc/${pid}/ns`).map((kind) => [kind, readlinkSync(`/proc/${pid}/ns/${kind}`)])),
+    namespaces: Object.fromEntries(
+      list(`/proc/${pid}/ns`).map((kind) => [kind, readlinkSync(`/proc/${pid}/ns/${kind}`)]),
+    ),
     coreLimit: core,
     kernelThread,
   };
@@ -204,7 +222,9 @@ export function collectLive(): LiveReport {
     release: text("/proc/sys/kernel/osrelease"),
     commandLine: text("/proc/cmdline"),
     kernelConfig: kernelConfig(),
-    sysctls: Object.fromEntries(sysctls.map(({ key }) => [key, optional(`/proc/sys/${key.replaceAll(".", "/")}`)])),
+    sysctls: Object.fromEntries(
+      sysctls.map(({ key }) => [key, optional(`/proc/sys/${key.replaceAll(".", "/")}`)]),
+    ),
     lockdown: optional("/sys/kernel/security/lockdown") ?? "unknown",
     mounts: mounts(),
     blockDevices: blockDevices(),
@@ -229,7 +249,9 @@ export function collectLive(): LiveReport {
     sockets: sockets(),
     processes: processes(),
     files: files(),
-    events: lines("/run/caisson/runtime-events.jsonl").map((line) => (JSON.parse(line) as { name: string }).name),
+    events: lines("/run/caisson/runtime-events.jsonl").map(
+      (line) => (JSON.parse(line) as { name: string }).name,
+    ),
     now: Date.now(),
     epoch: config.epoch,
     probes: probes(),

@@ -16,7 +16,8 @@ export class Qmp {
 
   private constructor(socket: Socket) {
     this.#socket = socket;
-    createInterface({ input: socket }).on("line", (line) => {
+    const lines = createInterface({ input: socket });
+    lines.on("line", (line) => {
       const answer = JSON.parse(line) as Answer;
       if (answer.id !== undefined) this.#waiting.get(answer.id)?.(answer);
     });
@@ -25,6 +26,8 @@ export class Qmp {
         settle({ error: { class: "Closed", desc: "QEMU closed its socket" } });
     };
     socket.on("close", fail).on("error", fail);
+    // The interface passes the socket's errors on; they are dealt with above.
+    lines.on("error", () => {});
   }
 
   static async connect(path: string): Promise<Qmp> {

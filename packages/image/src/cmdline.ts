@@ -2,9 +2,10 @@
  * The kernel command line, as data: every token with its reason. It is measured (PCR 9, RTMR2), it roots the file
  * system, and PID 1 compares the live one with it token by token.
  *
- * Invariants: one spelling per image; no token that the kernel does not know, because it hands unknown words to PID 1
- * as arguments (init/main.c, unknown_bootoption). What the kernel is built without needs no token: `no-kvmclock`
- * (KVM_GUEST=n), `ia32_emulation=0` (IA32_EMULATION=n). Nothing here weakens a mitigation or opens an early console.
+ * Invariants: one spelling per image; no bare word that the kernel does not know, because it hands unknown words to
+ * PID 1 as arguments (init/main.c, unknown_bootoption): `no-kvmclock` (KVM_GUEST=n) is left out for that reason. Tokens
+ * with a value that this kernel was built without (`vsyscall=`, `pci=nommconf`) stay, in case a later one is not.
+ * Nothing here weakens a mitigation or opens an early console.
  */
 import { ImageError } from "./errors.ts";
 import { initArguments } from "./init-arguments.ts";

@@ -4,6 +4,7 @@
  * split-ring virtio, the verity root, lockdown, and the sysctls of `packages/guest/src/sysctls.ts`.
  */
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
 import { type Context, type Stage, StageFailure } from "../stage.ts";
 import { sysctls } from "../sysctls.ts";
 
@@ -70,9 +71,17 @@ function checkDevices(): string {
   return `${functions.length} PCI functions`;
 }
 
-function checkClock(flavour: string): void {
+/** The kernel keeps `tsc-early` until it has refined its calibration, about a second after PID 1 starts. */
+const calibrationLimitMs = 10_000;
+
+async function checkClock(flavour: string): Promise<void> {
   const directory = "/sys/devices/system/clocksource/clocksource0";
-  const current = read(`${directory}/current_clocksource`);
+  const limit = performance.now() + calibrationLimitMs;
+  let current = read(`${directory}/current_clocksource`);
+  while (current === "tsc-early" && performance.now() < limit) {
+    await sleep(100);
+    current = read(`${directory}/current_clocksource`);
+  }
   require(current === "tsc", "clock-source", `the clock source is '${current}', expected tsc`);
   // Without CPUID's frequency leaf (plain QEMU) the TSC is calibrated against the PM timer, in development only.
   const allowed = flavour === "development" ? ["tsc", "acpi_pm"] : ["tsc"];
@@ -121,7 +130,7 @@ export const posture: Stage = {
   async run(context) {
     checkCommandLine(read("/proc/cmdline"), context.config.commandLine);
     checkPlatform(context);
-    checkClock(context.config.flavour);
+    await checkClock(context.config.flavour);
     const devices = checkDevices();
     checkRoot();
     applySysctls();
