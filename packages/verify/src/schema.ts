@@ -3,7 +3,7 @@
  * text is bounded. A schema is a function from an unknown value to a typed one; what is wrong, and where, is a
  * `SchemaError` that the caller turns into its own code.
  *
- * zod does more than this package needs and would be a third of its browser bundle.
+ * zod/mini would add some 6 kB to a browser bundle that is bounded (7.6 kB after gzip for a few schemas; this: 1.2 kB).
  */
 
 /** What a value is not, and at which path ("tcb.statuses[2]"). */
