@@ -24,7 +24,7 @@ export function drawIntervals(
   const scale = `${left}${" ".repeat(Math.max(1, width - left.length - right.length))}${right}`;
   const lines = intervals.map(({ label, from, to }) => {
     const [start, end] = [column(from), column(to)];
-    const cells = Array.from({ length: width }, (_, at) => {
+    const cells = Array.from({ length: width }, (_, at): string => {
       if (at < start || at > end) return " ";
       if (start === end) return "┼";
       return at === start ? "├" : at === end ? "┤" : "─";

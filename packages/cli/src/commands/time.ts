@@ -135,13 +135,13 @@ function render(report: Report): string {
     const agreeing = drawn(report.sources.filter(({ verdict }) => verdict === "agrees"));
     const shown = agreeing.length > 0 ? agreeing : intervals;
     const view = { from: Math.min(...shown.map((i) => i.from)), to: Math.max(...shown.map((i) => i.to)) };
-    if (report.offsetMs !== undefined) {
+    if ("time" in report) {
       intervals.push({ label: "agreement", from: report.offsetMs.earliest, to: report.offsetMs.latest });
     }
     lines.push("", ...drawIntervals(intervals, view, "ms"));
   }
-  if (report.time !== undefined && report.offsetMs !== undefined) {
-    const operators = `${report.operators?.length} operators agree`;
+  if ("time" in report) {
+    const operators = `${report.operators.length} operators agree`;
     lines.push(
       "",
       `${report.time}  ${operators}, this clock is off by ${plusMinus(report.offsetMs)} ms; ` +
