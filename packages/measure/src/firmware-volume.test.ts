@@ -80,6 +80,34 @@ test("volumes inside compressed files are found, with their files' types and nam
   deepEqual(ovmfVolumes(image), { pei: undefined, dxe });
 });
 
+const PEI = "6938079b-b503-4e3d-9d24-b28337a25806";
+/** An image whose PEI volume holds `mov dword [rip + displacement], 0x608`; the store's address is given back too. */
+function peiImage(displacement: number): { image: Uint8Array; pei: Uint8Array; next: number } {
+  const code = concat(
+    new Uint8Array(64),
+    Uint8Array.of(0xc7, 0x05, 0, 0, 0, 0, 8, 6, 0, 0),
+    new Uint8Array(64),
+  );
+  const pei = firmwareVolume(PEI, [ffsFile(0x04, 6, ffsSection(0x12, code))], 0x400);
+  const at = pei.findIndex((byte, i) => byte === 0xc7 && pei[i + 1] === 0x05);
+  new DataView(pei.buffer).setInt32(at + 2, displacement, true);
+  const outer = firmwareVolume(DXE, [ffsFile(0x0b, 9, ffsLzma(lzma(ffsSection(0x17, pei))))], 0x4000);
+  return { image: outer, pei, next: at + 10 };
+}
+
+test("the PEI volume is given as it is measured: with the timer's port in the PEI core's data", () => {
+  const { image: whole, pei, next } = peiImage(16);
+  const expected = pei.slice();
+  expected.set([0x08, 0x06], next + 16);
+  deepEqual(ovmfVolumes(whole).pei, expected);
+});
+
+test("a PEI volume that stores the port outside itself, or over something, cannot be told", () => {
+  for (const displacement of [0x7fffffff, -0x80000000, -12]) {
+    equal(ovmfVolumes(peiImage(displacement).image).pei, undefined);
+  }
+});
+
 test("traits: shell, network and Secure Boot by the names of modules", () => {
   const traits = firmwareTraits(firmwareVolumes(image));
   deepEqual(traits, { shell: true, network: ["TcpDxe"], secureBoot: true, tpm: false, files: 5 });

@@ -67,17 +67,37 @@ export function firmwareVolumes(image: Uint8Array): FirmwareVolume[] {
 }
 
 /**
- * The volumes that lie compressed in OVMF, which its PEI phase measures decompressed into PCR 0: by their names.
- * Undefined where the image has none of that name.
+ * The volumes that lie compressed in OVMF, as its PEI phase measures them into PCR 0. Undefined where the image has none
+ * of that name, or where what happens to the PEI volume before cannot be told.
  */
 export function ovmfVolumes(image: Uint8Array): { pei: Uint8Array | undefined; dxe: Uint8Array | undefined } {
   const { volumes } = walkImage(image);
   const named = (name: string) =>
     volumes.find(({ guid, compressed }) => compressed && guid === name)?.content;
-  return {
-    pei: named("6938079b-b503-4e3d-9d24-b28337a25806"),
-    dxe: named("7cb8bdc9-f8eb-4f34-aaea-3ee4af6516a1"),
-  };
+  const pei = named("6938079b-b503-4e3d-9d24-b28337a25806");
+  return { pei: pei && afterTimerStart(pei), dxe: named("7cb8bdc9-f8eb-4f34-aaea-3ee4af6516a1") };
+}
+
+/** Port of the ACPI PM timer on q35: the PM base that OVMF programs, and 8. */
+const TIMER_PORT = 0x608;
+
+/**
+ * The PEI volume runs in place, and up to edk2 202502 its first module (the PEI core) has stored the timer's port into
+ * its own data when the volume is measured (OvmfPkg/Library/AcpiTimerLib): `mov dword [rip + disp32], 0x608`. Found by
+ * comparing a guest's memory with the image: these were the only bytes that differed. A 32-bit PEI phase addresses
+ * absolutely; there the target lies outside and the answer is undefined.
+ */
+function afterTimerStart(volume: Uint8Array): Uint8Array | undefined {
+  const bytes = new Bytes(volume, "volume");
+  for (let at = 0; at + 10 <= volume.length; at++) {
+    if (volume[at] !== 0xc7 || volume[at + 1] !== 0x05 || bytes.u32(at + 6) !== TIMER_PORT) continue;
+    const target = at + 10 + (bytes.u32(at + 2) | 0);
+    if (target < 0 || target + 4 > volume.length || bytes.u32(target) !== 0) return undefined;
+    const measured = volume.slice();
+    new DataView(measured.buffer).setUint32(target, TIMER_PORT, true);
+    return measured;
+  }
+  return volume;
 }
 
 function walkImage(image: Uint8Array): Walk {

@@ -66,7 +66,7 @@ export interface PredictInput {
   variables?: Uint8Array;
   /** Whose TD HOB; default QEMU's. */
   hob?: HobStyle;
-  /** The decompressed volumes that PCR 0 covers (`ovmfVolumes` in firmware-volume.ts). */
+  /** The volumes that PCR 0 covers, as they are measured (`ovmfVolumes` in firmware-volume.ts). */
   volumes?: { pei?: Uint8Array | undefined; dxe?: Uint8Array | undefined };
 }
 
@@ -255,7 +255,13 @@ const action = (pcr: number, text: string) => known(pcr, ev.EV_EFI_ACTION, text,
 
 const volume = async (what: string, bytes: Uint8Array | undefined): Promise<PredictedEvent> =>
   bytes === undefined
-    ? open(0, ev.EV_EFI_PLATFORM_FIRMWARE_BLOB, what, "firmware", "its decompressed form was not given")
+    ? open(
+        0,
+        ev.EV_EFI_PLATFORM_FIRMWARE_BLOB,
+        what,
+        "firmware",
+        "it was not given, or its state in memory cannot be told",
+      )
     : known(0, ev.EV_EFI_PLATFORM_FIRMWARE_BLOB, what, "firmware", bytes);
 
 /** QEMU's fw_cfg for -kernel: no boot menu, and the option ROM that a legacy BIOS would boot first. */
@@ -309,13 +315,7 @@ const measure: Record<Step, (context: Context) => Promise<PredictedEvent[]>> = {
       : await known(0, ev.EV_S_CRTM_VERSION, "firmware version", "firmware", utf16le(`${firmwareVersion}\0`)),
   ],
 
-  "pei-volume": async ({ input: { volumes }, profile }) => {
-    if (!profile.untouchedPeiVolume) {
-      const reason = "it is measured in RAM after its modules wrote into it";
-      return [open(0, ev.EV_EFI_PLATFORM_FIRMWARE_BLOB, "PEI volume", "firmware", reason)];
-    }
-    return [await volume("PEI volume", volumes?.pei)];
-  },
+  "pei-volume": async ({ input: { volumes } }) => [await volume("PEI volume", volumes?.pei)],
   "dxe-volume": async ({ input: { volumes } }) => [await volume("DXE volume", volumes?.dxe)],
 
   "secure-boot": async ({ input, tdx }) => {

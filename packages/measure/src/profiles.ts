@@ -47,8 +47,6 @@ export interface FirmwareProfile {
   bootEntries: readonly (readonly [name: string, data: Uint8Array])[];
   /** Whether the loader prefers the untouched kernel that QEMU ≥ 10.0 offers as `etc/boot/kernel`. */
   namedBlobs: boolean;
-  /** Whether the PEI volume is still as in the image when it is measured; earlier, modules had written into it. */
-  untouchedPeiVolume: boolean;
   /** The real log behind a layout. */
   evidence: Readonly<Partial<Record<`${Platform}-${BootMethod}`, string>>>;
 }
@@ -118,32 +116,22 @@ const tdxUki = (fwCfg: readonly Step[], smbios: readonly Step[]): readonly Step[
 const oneSidedSeparators = (steps: readonly Step[]): readonly Step[] =>
   steps.map((step) => (step === "separator-4" ? "separator-1" : step));
 
-const edk2_202508: FirmwareProfile = {
-  name: "edk2-202508",
-  since: 202508,
-  steps: {
-    "tdx-direct": tdxDirect(["fw-cfg"], ["smbios"]),
-    "tdx-uki": tdxUki(["fw-cfg"], ["smbios"]),
-    "emulated-direct": [...emulatedStart, "acpi", "kernel", "smbios", "boot-entries", ...emulatedEnd],
-    "emulated-uki": undefined,
-  },
-  initrdArgument: "prefix", // a2ac0fea49
-  bootEntries: menuAndSetup,
-  namedBlobs: true,
-  untouchedPeiVolume: false,
-  evidence: {},
-};
-
 /** Newest first. */
 export const firmwareProfiles: readonly FirmwareProfile[] = [
   {
-    ...edk2_202508,
-    name: "edk2-202608",
-    since: 202608,
-    untouchedPeiVolume: true,
+    name: "edk2-202508",
+    since: 202508,
+    steps: {
+      "tdx-direct": tdxDirect(["fw-cfg"], ["smbios"]),
+      "tdx-uki": tdxUki(["fw-cfg"], ["smbios"]),
+      "emulated-direct": [...emulatedStart, "acpi", "kernel", "smbios", "boot-entries", ...emulatedEnd],
+      "emulated-uki": undefined,
+    },
+    initrdArgument: "prefix", // a2ac0fea49
+    bootEntries: menuAndSetup,
+    namedBlobs: true,
     evidence: { "emulated-direct": "boot of Debian's ovmf-generic 2026.08 under QEMU 7.2" },
   },
-  edk2_202508,
   {
     name: "edk2-202505",
     since: 202505,
@@ -156,7 +144,6 @@ export const firmwareProfiles: readonly FirmwareProfile[] = [
     initrdArgument: "suffix",
     bootEntries: menuAndSetup,
     namedBlobs: true,
-    untouchedPeiVolume: false,
     evidence: {
       "tdx-direct": "quote and log of a dstack 0.6.0 guest (its simulator fixture): order and all but SMBIOS",
     },
@@ -173,7 +160,6 @@ export const firmwareProfiles: readonly FirmwareProfile[] = [
     initrdArgument: "suffix",
     bootEntries: uiAppOnly,
     namedBlobs: true,
-    untouchedPeiVolume: false,
     evidence: {
       "tdx-direct": "quotes of dstack 0.6.0 and 0.5 guests (QEMU 8.2.2 and 9.2.1)",
       "emulated-direct": "boot of Debian's ovmf 2025.02 under QEMU 7.2",
@@ -191,7 +177,6 @@ export const firmwareProfiles: readonly FirmwareProfile[] = [
     initrdArgument: "suffix",
     bootEntries: uiAppOnly,
     namedBlobs: false,
-    untouchedPeiVolume: false,
     evidence: {},
   },
   {
@@ -206,7 +191,6 @@ export const firmwareProfiles: readonly FirmwareProfile[] = [
     initrdArgument: "suffix",
     bootEntries: uiAppOnly,
     namedBlobs: false,
-    untouchedPeiVolume: false,
     evidence: { "tdx-direct": "go-eventlog's CCEL of a direct boot" },
   },
   {
@@ -221,7 +205,6 @@ export const firmwareProfiles: readonly FirmwareProfile[] = [
     initrdArgument: "suffix",
     bootEntries: uiAppOnly,
     namedBlobs: false,
-    untouchedPeiVolume: false,
     evidence: { "emulated-direct": "boot of Debian's ovmf 2022.11 under QEMU 7.2" },
   },
 ];
