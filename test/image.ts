@@ -1,24 +1,56 @@
-/** The example's image, built once for all tests that boot it, and what it is expected to measure. */
+/** The example's image, built once for all tests of a run that boot it, and what it is expected to measure. */
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { predictEmulated, referenceValues } from "@caisson/cli/prediction";
 import { prepare } from "@caisson/cli/prepare";
 import { Progress } from "@caisson/cli/progress";
 import type { VmOptions } from "@caisson/host/vm";
-import { type Built, readSpec } from "@caisson/image";
+import { type Built, type Flavour, imageDirectory, type Manifest, readSpec } from "@caisson/image";
 
-const example = new URL("../examples/hello", import.meta.url).pathname;
+const repository = new URL("../", import.meta.url).pathname;
+const example = join(repository, "examples/hello");
 
 /** The shape that the reference values of the tests are for: one processor, so that two machines share two cores. */
 export const shape = { vcpus: 1, memory: 1024 };
+
+/**
+ * The image of a flavour. Test files are processes of their own with the runner as their parent: the first of a run
+ * builds, the others wait for it and read what it built.
+ */
+async function imageOf(flavour: Flavour): Promise<Built> {
+  const spec = await readSpec(example);
+  const directory = imageDirectory(spec, flavour);
+  const marks = join(repository, ".cache", "test-images");
+  const mark = join(marks, `${flavour}-${process.ppid}`);
+  mkdirSync(marks, { recursive: true });
+  for (;;) {
+    if (existsSync(mark)) {
+      return {
+        directory,
+        manifest: JSON.parse(readFileSync(join(directory, "manifest.json"), "utf8")) as Manifest,
+      };
+    }
+    try {
+      const built = await prepare(spec, flavour, {}, new Progress());
+      writeFileSync(mark, "");
+      return built;
+    } catch (error) {
+      if ((error as { code?: string }).code !== "build/busy") throw error;
+      await sleep(1000);
+    }
+  }
+}
 
 let built: Promise<Built> | undefined;
 
 /** The development image of `examples/hello`. */
 export function image(): Promise<Built> {
-  built ??= readSpec(example).then((spec) => prepare(spec, "development", {}, new Progress()));
+  built ??= imageOf("development");
   return built;
 }
 
+/** What it measures on a machine of `shape`. */
 export async function references(): Promise<Record<string, string>> {
   const { directory, manifest } = await image();
   return referenceValues(await predictEmulated(directory, manifest, shape));
@@ -26,7 +58,7 @@ export async function references(): Promise<Record<string, string>> {
 
 /** Makes a machine boot the production image instead. */
 export async function production(): Promise<(options: VmOptions) => VmOptions> {
-  const { directory, manifest } = await prepare(await readSpec(example), "production", {}, new Progress());
+  const { directory, manifest } = await imageOf("production");
   return (options) => ({
     ...options,
     kernel: join(directory, manifest.kernel.file),
