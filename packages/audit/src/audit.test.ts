@@ -83,6 +83,19 @@ test("development deviations are excused in development only", () => {
   );
 });
 
+test("a production image is not excused by a development guest beside it", () => {
+  const image = goodImage();
+  (image.kernel.config as Map<string, string>).set("TCG_TPM", "y");
+  const live = { ...goodLive(), flavour: "development" as const };
+  deepEqual(audit({ static: image, live }, [], now).failedRequired, ["K37"]);
+});
+
+test("a guest that does not run the image is refused beside it", () => {
+  const live = goodLive();
+  live.commandLine = live.commandLine.replace(/sha256 [0-9a-f]{64}/, `sha256 ${"0".repeat(64)}`);
+  throws(() => audit({ static: goodImage(), live }, [], now), { code: "audit/subject" });
+});
+
 test("a rejected report fails what it did not check", () => {
   const facts = goodRemote();
   facts.report.checks = facts.report.checks.filter(({ id }) => id !== "td/debug");

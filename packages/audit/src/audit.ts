@@ -11,6 +11,8 @@ import {
   judge,
   type Outcome,
 } from "./control.ts";
+import { AuditError } from "./errors.ts";
+import { commandLineTokens } from "./expect.ts";
 
 /** `deviation`: the development flavour may fail it. `accepted`: the baseline accepts it for now. */
 export type Status = Outcome | "deviation" | "accepted";
@@ -46,24 +48,48 @@ export interface Audit {
   remarks: readonly string[];
 }
 
-/** Whether the subject is (or says that it is) a development one: then declared deviations are no failures. */
-function isDevelopment(facts: Partial<Facts>): boolean {
-  const { static: image, live, remote } = facts;
-  return (
-    image?.flavour === "development" || live?.flavour === "development" || remote?.platform === "emulated"
-  );
+/** Whether this subject is (or says that it is) a development one: then declared deviations are no failures. */
+const development: { [K in CheckKind]: (facts: Facts[K]) => boolean } = {
+  static: ({ flavour }) => flavour === "development",
+  live: ({ flavour }) => flavour === "development",
+  remote: ({ platform }) => platform === "emulated",
+};
+
+function isDevelopment<K extends CheckKind>(kind: K, facts: Partial<Facts>): boolean {
+  const subject = facts[kind];
+  return subject !== undefined && development[kind](subject);
 }
 
-/** Judges every control on what is known. `now` decides which acceptances have expired. Pure. */
+/** Throws AuditError `audit/subject` when the guest was not started from the image: they would vouch for each other. */
+function checkSameImage({ static: image, live }: Partial<Facts>): void {
+  if (image === undefined || live === undefined) return;
+  if (image.commandLine.join(" ") !== commandLineTokens(live.commandLine).join(" ")) {
+    throw new AuditError("audit/subject", "this guest does not run this image: their command lines differ", {
+      facts: [
+        ["image", rootHashOf(image.commandLine)],
+        ["guest", rootHashOf(commandLineTokens(live.commandLine))],
+      ],
+      fix: "audit the image that the guest was started from",
+    });
+  }
+}
+
+const rootHashOf = (line: readonly string[]): string =>
+  / sha256 ([0-9a-f]{64}) /.exec(line.join(" "))?.[1] ?? "no root hash";
+
+/**
+ * Judges every control on what is known. `now` decides which acceptances have expired. Pure. Throws AuditError
+ * `audit/subject` when image and guest do not belong together.
+ */
 export function audit(facts: Partial<Facts>, acceptances: readonly Acceptance[], now: Date): Audit {
+  checkSameImage(facts);
   const kinds = checkKinds.filter((kind) => facts[kind] !== undefined);
-  const development = isDevelopment(facts);
   const used = new Set<Acceptance>();
 
   const result = (control: Control, kind: CheckKind): Result => {
     const { outcome, details } = judge(control, kind, facts[kind] as never);
     if (outcome !== "fail") return { kind, status: outcome, details };
-    if (development && control.development !== undefined) {
+    if (control.development !== undefined && isDevelopment(kind, facts)) {
       return { kind, status: "deviation", details: [`development: ${control.development}`, ...details] };
     }
     const acceptance = acceptances.find((one) => one.control === control.id && (one.kind ?? kind) === kind);

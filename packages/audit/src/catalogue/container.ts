@@ -275,7 +275,7 @@ export const container = group("container", { decision: "least", source: "oci" }
             /^(LD_|BASH_ENV=|ENV=|DOCKER_|PYTHONSTARTUP=|PERL5OPT=|RUBYOPT=|GCONV_PATH=)/.test(entry),
           ),
         ({ runtime }) => {
-          runtime.process.env.push("LD_PRELOAD=/tmp/x.so");
+          runtime.process.env.push("LD_PRELOAD=/run/x.so");
         },
       ),
     ],

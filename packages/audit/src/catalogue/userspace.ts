@@ -168,7 +168,7 @@ export const userspace = group("user space", { decision: "least", source: "kspp"
             pie: true,
             relro: "full",
             stackProtected: true,
-            runPath: "/tmp",
+            runPath: "/opt/lib",
           },
         },
       ),
