@@ -90,6 +90,7 @@ test("exit codes: unknown control, nothing to audit, no image, malformed baselin
   equal(caisson("audit", "--explain", "K99").status, 2);
   equal(caisson("audit").status, 2);
   equal(caisson("audit", scratch).status, 30);
+  equal(caisson("audit", "--live", join(scratch, "nothing.json")).status, 30);
   const baseline = join(scratch, "baseline.yaml");
   writeFileSync(baseline, "version: caisson/audit-baseline/v1\naccepted:\n  - control: K01\n");
   const run = caisson("audit", scratch, "--baseline", baseline);

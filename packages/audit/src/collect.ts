@@ -163,7 +163,9 @@ const livePath = "/.well-known/caisson/live";
 
 /** A live report from a file, or from an application: its address alone, or with a path of its own. Throws AuditError `live/schema`, or what fetching throws. */
 export async function collectLive(source: string): Promise<LiveReport> {
-  const text = /^https?:\/\//.test(source) ? await download(addressOf(source)) : readFileSync(source, "utf8");
+  const remote = /^https?:\/\//.test(source);
+  if (!remote && !existsSync(source)) throw new AuditError("audit/subject", `${source} does not exist`);
+  const text = remote ? await download(addressOf(source)) : readFileSync(source, "utf8");
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -174,6 +176,7 @@ export async function collectLive(source: string): Promise<LiveReport> {
 }
 
 function addressOf(source: string): string {
+  if (!URL.canParse(source)) throw new AuditError("audit/subject", `${source} is no address`);
   const url = new URL(source);
   return url.pathname === "/" ? new URL(livePath, url).href : url.href;
 }

@@ -111,6 +111,17 @@ function yaml(path: string): unknown {
   }
 }
 
+function write(path: string, text: string): void {
+  try {
+    writeFileSync(path, text);
+  } catch (error) {
+    throw new UsageError(
+      `${path} cannot be written: ${(error as Error).message}`,
+      "name a file in an existing directory",
+    );
+  }
+}
+
 function readBaseline(path: string | undefined) {
   if (path === undefined) return [];
   return parseBaseline(yaml(path));
@@ -188,9 +199,9 @@ export const command = new Command("caisson audit")
     }
     const result = audit(facts, acceptances, new Date());
     if (options.sarif !== undefined)
-      writeFileSync(options.sarif, `${JSON.stringify(sarif(result, subjects), null, 2)}\n`);
+      write(options.sarif, `${JSON.stringify(sarif(result, subjects), null, 2)}\n`);
     if (options.html !== undefined)
-      writeFileSync(options.html, page(result, `Audit of ${Object.values(subjects).join(", ")}`));
+      write(options.html, page(result, `Audit of ${Object.values(subjects).join(", ")}`));
     print(
       options.json === true
         ? `${JSON.stringify(jsonDocument(result), null, 2)}\n`
