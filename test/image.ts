@@ -52,8 +52,8 @@ export function image(): Promise<Built> {
 
 /** What it measures on a machine of `shape`. */
 export async function references(): Promise<Record<string, string>> {
-  const { directory, manifest } = await image();
-  return referenceValues(await predictEmulated(directory, manifest, shape));
+  const { directory } = await image();
+  return referenceValues(await predictEmulated(directory, shape));
 }
 
 /** Makes a machine boot the production image instead. */

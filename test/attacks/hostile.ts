@@ -9,6 +9,7 @@ import { closeSync, mkdtempSync, openSync, readFileSync, readSync, rmSync } from
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { applicationId, type Hostile, type Session, startSession } from "@caisson/cli/session";
 import type { Manifest } from "@caisson/image";
 import { openRootSecret } from "@caisson/kms/root-secret";
@@ -93,29 +94,19 @@ export async function attack(hostile: Hostile, machine = shape): Promise<Ending>
   const memory = join(session.state, "memory");
   try {
     const { vm } = session;
-    const stopped = new Promise<void>((resolve) => {
-      const poll = setInterval(() => {
-        void vm
-          .qmp()
-          .then(async (qmp) => {
-            const { status } = (await qmp.execute("query-status")) as { status: string };
-            qmp.close();
-            if (status !== "shutdown" && status !== "guest-panicked") return;
-            clearInterval(poll);
-            resolve();
-          })
-          .catch(() => {
-            clearInterval(poll);
-            resolve();
-          });
-      }, 500);
-    });
-    const ready = vm.event(({ kind }) => kind === "ready");
-    await Promise.race([ready, stopped, vm.ended]);
+    const qmp = await vm.qmp();
+    // Without -no-shutdown QEMU would be gone when the guest powers off, and its memory with it.
+    const stopped = async (): Promise<void> => {
+      for (;;) {
+        await sleep(500);
+        const { status } = (await qmp.execute("query-status")) as { status: string };
+        if (status === "shutdown" || status === "guest-panicked") return;
+      }
+    };
+    await Promise.race([vm.event(({ kind }) => kind === "ready"), stopped(), vm.ended]);
 
     const key = releasedKey(session, manifest);
     const needles = [key, Buffer.from(key.toString("hex")), Buffer.from(key.toString("base64"))];
-    const qmp = await vm.qmp();
     await qmp.execute("pmemsave", { val: 0, size: machine.memory * 2 ** 20, filename: memory });
     qmp.close();
     const failed = vm.events.findLast((event) => event.kind === "stage" && event.state === "failed");

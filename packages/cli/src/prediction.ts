@@ -1,35 +1,180 @@
-/** What an image will measure on the emulated machine of a given shape: the reference values of a session. */
-import { readFileSync } from "node:fs";
+/**
+ * What an image will measure: its files, a machine's shape and the host's QEMU, gathered for `predict`. `caisson
+ * measure` shows it; a session takes its reference values from it.
+ */
+import { createHash } from "node:crypto";
+import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { imageAcpiFiles, qemuVersion, tcgCpu } from "@caisson/host/acpi";
 import type { Shape } from "@caisson/host/machine";
 import { cacheDirectory, type Manifest } from "@caisson/image";
-import { type Prediction, predict } from "@caisson/measure";
+import {
+  ACPI_TABLES,
+  type AcpiFiles,
+  type Platform,
+  type PredictInput,
+  type Prediction,
+  predict,
+} from "@caisson/measure";
+import { firmwareTraits, firmwareVolumes, ovmfVolumes } from "@caisson/measure/firmware-volume";
+import { readVariableStore } from "@caisson/measure/variables";
 
-const qemu = { program: "qemu-system-x86_64" };
+/** The machine of a prediction. */
+export interface Machine {
+  /** Default: what the image's flavour boots on. */
+  platform?: Platform;
+  vcpus: number;
+  /** Bytes. */
+  memory: number;
+  /** The host's QEMU; ACPI tables are read out of it unless `acpi` is given. */
+  qemu: string;
+  qemuVersion?: string;
+  /** ACPI tables as the guest's fw_cfg has them: the tables blob, or a directory `by_name`. */
+  acpi?: string;
+}
 
-export async function predictEmulated(image: string, manifest: Manifest, shape: Shape): Promise<Prediction> {
-  const { code, variables } = manifest.firmware.emulated;
+/** An error of the command line's files, with the file's name. */
+class InputError extends Error {
+  readonly code = "measure/input";
+  readonly kind = "input";
+  readonly fix: string;
+  constructor(message: string, fix: string) {
+    super(message);
+    this.fix = fix;
+  }
+}
+
+export function read(path: string): Uint8Array {
+  try {
+    return new Uint8Array(readFileSync(path));
+  } catch (error) {
+    throw new InputError(
+      `${path} cannot be read: ${(error as NodeJS.ErrnoException).code}`,
+      "check the path",
+    );
+  }
+}
+
+/** Which file each source of a prediction is. */
+export type Files = Record<string, string>;
+
+/** Everything that the prediction of an image needs, from its directory and the host's QEMU. */
+export async function gather(
+  image: string,
+  options: Machine,
+): Promise<{ input: PredictInput; files: Files }> {
+  const manifest = readManifest(image);
+  const platform = options.platform ?? (manifest.flavour === "development" ? "emulated" : "tdx");
+  const emulated = platform === "emulated";
+  const firmwareArtefact = emulated ? manifest.firmware.emulated.code : manifest.firmware.tdx;
+  const release = emulated ? manifest.versions.firmware.emulated : manifest.versions.firmware.tdx;
   const path = (artefact: { file: string }) => join(image, artefact.file);
-  const bytes = (artefact: { file: string }) => new Uint8Array(readFileSync(path(artefact)));
-  const machine = {
-    platform: "emulated",
-    shape,
+  const checked = (artefact: { file: string; sha256: string }) => {
+    const bytes = read(path(artefact));
+    if (createHash("sha256").update(bytes).digest("hex") !== artefact.sha256) {
+      throw new InputError(
+        `${path(artefact)} is not the file that the manifest names`,
+        "build the image again",
+      );
+    }
+    return bytes;
+  };
+  const firmware = checked(firmwareArtefact);
+  const variables = emulated ? checked(manifest.firmware.emulated.variables) : undefined;
+  const kernel = checked(manifest.kernel);
+  const qemu = { program: options.qemu };
+  const shape = { vcpus: options.vcpus, memory: options.memory / 2 ** 20 };
+  const version = options.qemuVersion ?? (await qemuVersion(qemu));
+  let acpi: AcpiFiles | undefined;
+  if (options.acpi !== undefined) acpi = readAcpi(options.acpi);
+  else if (options.qemuVersion === undefined) {
+    const machine = {
+      platform,
+      shape,
+      kernel: path(manifest.kernel),
+      firmware: path(firmwareArtefact),
+      ...(emulated && { variables: path(manifest.firmware.emulated.variables) }),
+      cpu: emulated ? tcgCpu : ({ vendor: "GenuineIntel", physicalBits: 46 } as const),
+    };
+    acpi = await imageAcpiFiles(qemu, machine, join(cacheDirectory(process.env), "acpi"));
+  }
+  const files: Files = {
+    firmware: path(firmwareArtefact),
     kernel: path(manifest.kernel),
-    firmware: path(code),
-    variables: path(variables),
-    cpu: tcgCpu,
-  } as const;
-  return predict({
-    platform: "emulated",
-    firmware: bytes(code),
-    variables: bytes(variables),
-    firmwareRelease: manifest.versions.firmware.emulated,
-    boot: { method: "direct", kernel: bytes(manifest.kernel), commandLine: manifest.commandLine },
-    memory: shape.memory * 2 ** 20,
-    qemu: await qemuVersion(qemu),
-    acpi: await imageAcpiFiles(qemu, machine, join(cacheDirectory(process.env), "acpi")),
-  });
+    "command line": join(image, "manifest.json"),
+    acpi: options.acpi ?? (acpi === undefined ? "not given" : `${options.qemu} ${version}`),
+    machine: `${options.vcpus} vCPUs, ${shape.memory} MiB`,
+  };
+  const fwCfg = acpi?.["bootorder"] && { BootMenu: new Uint8Array(2), ...acpi };
+  return {
+    files,
+    input: {
+      platform,
+      firmware,
+      firmwareRelease: release,
+      ...firmwareContents(firmware, variables, release),
+      boot: { method: "direct", kernel, commandLine: manifest.commandLine },
+      memory: options.memory,
+      qemu: version,
+      ...(acpi !== undefined && { acpi }),
+      ...(fwCfg !== undefined && { fwCfg }),
+      ...(variables !== undefined && { variables }),
+    },
+  };
+}
+
+/** What only the decompressed firmware shows: volumes of PCR 0, its version string, whether it has Secure Boot. */
+function firmwareContents(
+  firmware: Uint8Array,
+  variables: Uint8Array | undefined,
+  release: string,
+): Pick<PredictInput, "firmwareVersion" | "volumes" | "secureBoot"> {
+  const volumes = ovmfVolumes(firmware);
+  const version = Buffer.from(`${release}\0`, "utf16le");
+  const named = Object.values(volumes).some(
+    (volume) => volume !== undefined && Buffer.from(volume).includes(version),
+  );
+  const enrolled = [...readVariableStore(variables ?? firmware).keys()].some((key) => key.startsWith("PK-"));
+  const off = !enrolled && firmwareTraits(firmwareVolumes(firmware)).secureBoot;
+  return { volumes, ...(named && { firmwareVersion: release }), ...(off && { secureBoot: "off" }) };
+}
+
+function readManifest(image: string): Manifest {
+  const path = join(image, "manifest.json");
+  let manifest: Partial<Manifest>;
+  try {
+    manifest = JSON.parse(Buffer.from(read(path)).toString("utf8")) as Partial<Manifest>;
+  } catch (error) {
+    if (error instanceof InputError) throw error;
+    throw new InputError(`${path} is no JSON`, "build the image again");
+  }
+  if (manifest.schema !== "caisson/manifest/v1") {
+    throw new InputError(`${path} is no manifest of an image`, "build the image with `caisson build`");
+  }
+  return manifest as Manifest;
+}
+
+/** A tables blob, or a directory like the guest's /sys/firmware/qemu_fw_cfg/by_name (files may be NAME/raw). */
+function readAcpi(path: string): AcpiFiles {
+  if (!statSync(path, { throwIfNoEntry: false })?.isDirectory()) return { [ACPI_TABLES]: read(path) };
+  const files: Record<string, Uint8Array> = {};
+  for (const entry of readdirSync(path, { recursive: true, withFileTypes: true })) {
+    if (!entry.isFile()) continue;
+    const full = join(entry.parentPath, entry.name);
+    files[
+      full
+        .slice(path.length)
+        .replace(/^\/+/, "")
+        .replace(/\/raw$/, "")
+    ] = read(full);
+  }
+  return files;
+}
+
+/** The registers of an image on the emulated machine. */
+export async function predictEmulated(image: string, shape: Shape): Promise<Prediction> {
+  const machine = { vcpus: shape.vcpus, memory: shape.memory * 2 ** 20, qemu: "qemu-system-x86_64" };
+  return predict((await gather(image, { platform: "emulated", ...machine })).input);
 }
 
 /** The registers that a prediction could determine, by name: a reference tuple. */

@@ -12,6 +12,7 @@ import { commandLine, commandLineTokens, type Flavour } from "./cmdline.ts";
 import { type Erofs, layoutErofs } from "./erofs.ts";
 import { formatLock, type Lock, type LockedPackage } from "./lock.ts";
 import { type Artefact, formatManifest, type Manifest } from "./manifest.ts";
+import { type Measurements, predictMeasurements } from "./measurements.ts";
 import type { NodeBinary } from "./native.ts";
 import type { OciImage } from "./oci.ts";
 import { firmwareFiles, type Group } from "./recipe.ts";
@@ -113,8 +114,29 @@ export async function assemble(
     node: node.delivered,
     contents: contents(root),
   };
+  manifest.measurements = await measured(directory, manifest);
   await writeFile(join(directory, "manifest.json"), formatManifest(manifest));
   return manifest;
+}
+
+/** What will be measured of the files that were just written. */
+async function measured(
+  directory: string,
+  { kernel, firmware, commandLine, versions }: Manifest,
+): Promise<Measurements> {
+  const bytes = async ({ file }: Artefact) => new Uint8Array(await readFile(join(directory, file)));
+  return predictMeasurements({
+    kernel: await bytes(kernel),
+    commandLine,
+    firmware: {
+      tdx: { bytes: await bytes(firmware.tdx), version: versions.firmware.tdx },
+      emulated: {
+        code: await bytes(firmware.emulated.code),
+        variables: await bytes(firmware.emulated.variables),
+        version: versions.firmware.emulated,
+      },
+    },
+  });
 }
 
 /** What PID 1 is told, and what is measured with the root. */

@@ -7,6 +7,7 @@
  */
 import type { GuestConfig } from "@caisson/protocol/guest-config";
 import type { Flavour } from "./cmdline.ts";
+import type { Measurements } from "./measurements.ts";
 
 /** One file of the image directory. */
 export interface Artefact {
@@ -51,8 +52,8 @@ export interface Manifest {
     executables: string[];
     hardening: Record<string, { pie: boolean; relro: string; stackProtected: boolean }>;
   };
-  /** Predicted registers, filled in by whoever knows the machine's shape. */
-  measurements?: unknown;
+  /** Registers that follow from the files alone; RTMR0 depends on the machine (`caisson measure`). */
+  measurements?: Measurements;
 }
 
 /** The text of a manifest: two-space JSON in the order of its fields, one final newline. */

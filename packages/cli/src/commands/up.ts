@@ -115,7 +115,7 @@ export const command = new Command("caisson up")
       { mirror: options.mirror, signal: interrupted.signal },
       new Progress(),
     );
-    const references = referenceValues(await predictEmulated(directory, manifest, shape));
+    const references = referenceValues(await predictEmulated(directory, shape));
     const { port } = options;
     const session = await startSession({
       image: directory,
