@@ -90,6 +90,13 @@ test("a production image is not excused by a development guest beside it", () =>
   deepEqual(audit({ static: image, live }, [], now).failedRequired, ["K37"]);
 });
 
+test("an excuse holds for its kind only: development firmware is still the manifest's", () => {
+  const image = goodImage();
+  image.flavour = image.guest.flavour = "development";
+  image.build.changed = ["firmware/OVMF_CODE.fd"];
+  ok(audit({ static: image }, [], now).failedRequired.includes("F12"));
+});
+
 test("a guest that does not run the image is refused beside it", () => {
   const live = goodLive();
   live.commandLine = live.commandLine.replace(/sha256 [0-9a-f]{64}/, `sha256 ${"0".repeat(64)}`);

@@ -89,8 +89,9 @@ export function audit(facts: Partial<Facts>, acceptances: readonly Acceptance[],
   const result = (control: Control, kind: CheckKind): Result => {
     const { outcome, details } = judge(control, kind, facts[kind] as never);
     if (outcome !== "fail") return { kind, status: outcome, details };
-    if (control.development !== undefined && isDevelopment(kind, facts)) {
-      return { kind, status: "deviation", details: [`development: ${control.development}`, ...details] };
+    const deviation = control.development;
+    if (deviation?.kinds.includes(kind) && isDevelopment(kind, facts)) {
+      return { kind, status: "deviation", details: [`development: ${deviation.reason}`, ...details] };
     }
     const acceptance = acceptances.find((one) => one.control === control.id && (one.kind ?? kind) === kind);
     if (acceptance === undefined) return { kind, status: "fail", details };

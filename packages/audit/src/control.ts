@@ -81,8 +81,8 @@ export interface Control {
   static: Check<ImageFacts>;
   live: Check<LiveFacts>;
   remote: Check<RemoteFacts>;
-  /** Why the development flavour may fail it, where it may. */
-  development?: string;
+  /** Where the development flavour may fail it, and why. */
+  development?: { reason: string; kinds: readonly CheckKind[] };
   /** Tests of this repository that show the behaviour behind it. */
   tests?: readonly string[];
 }

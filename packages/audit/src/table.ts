@@ -61,7 +61,9 @@ export function explain(control: Control): string {
     `  source     ${sources[control.source]}`,
   ];
   if (control.development !== undefined)
-    lines.push(`  deviation  the development flavour may fail it: ${control.development}`);
+    lines.push(
+      `  deviation  development may fail it (${control.development.kinds.join(", ")}): ${control.development.reason}`,
+    );
   for (const path of control.tests ?? []) lines.push(`  test       ${path}`);
   for (const kind of checkKinds) {
     const check = control[kind] as readonly Test<never>[] | string;

@@ -315,7 +315,10 @@ export const attackSurface = group("kernel attack surface", { decision: "depth",
     why: "Since 6.16 the kernel itself extends RTMRs; code of our own in ring 0 would be a worse answer.",
     decision: "D3",
     source: "linux",
-    development: "the emulation driver offers the same interfaces where there is no TDX (decision D3)",
+    development: {
+      reason: "the emulation driver offers the same interfaces where there is no TDX (decision D3)",
+      kinds: ["static", "live"],
+    },
     ...kernel({ INTEL_TDX_GUEST: "y", TDX_GUEST_DRIVER: "y", CAISSON_TDX_EMULATION: "n" }),
   },
   {
@@ -341,7 +344,10 @@ export const attackSurface = group("kernel attack surface", { decision: "depth",
     why: "In a TD a TPM is the host's; its generator and its registers prove nothing.",
     decision: "D3",
     source: "design",
-    development: "the emulation replays the measured boot from an emulated TPM (decision D3)",
+    development: {
+      reason: "the emulation replays the measured boot from an emulated TPM (decision D3)",
+      kinds: ["static", "live"],
+    },
     ...also(without("TCG_TPM"), noNode("tpm0")),
   },
   {

@@ -111,7 +111,10 @@ export const attestation = group("attestation", { decision: "remote", source: "i
     title: "Hardware stands behind the evidence",
     why: "The emulated platform shows that everything works, and proves nothing.",
     source: "design",
-    development: "the emulated platform signs with a simulated root that only development policies name",
+    development: {
+      reason: "the emulated platform signs with a simulated root that only development policies name",
+      kinds: ["live", "remote"],
+    },
     static: none.verifier,
     live: [
       live(

@@ -120,7 +120,7 @@ export const randomness = group("randomness", { decision: "D4", source: "design"
     title: "RDSEED is there and alive",
     why: "Its values are mixed in beside RDRAND's: closer to the source, and a second instruction to lie with.",
     tests: ["packages/guest/src/stages/entropy.test.ts"],
-    development: "QEMU's emulated processors have no RDSEED",
+    development: { reason: "QEMU's emulated processors have no RDSEED", kinds: ["live"] },
     static: none.behaviour,
     live: [
       live(

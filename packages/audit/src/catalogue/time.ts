@@ -266,7 +266,10 @@ export const time = group("time", { decision: "D5", source: "nts" }, [
     title: "The TSC is the only clock in use, and there is no other",
     why: "HPET, ACPI timer and kvm-clock are emulated by the host.",
     source: "design",
-    development: "without CPUID's frequency leaf the TSC is calibrated once against the ACPI timer",
+    development: {
+      reason: "without CPUID's frequency leaf the TSC is calibrated once against the ACPI timer",
+      kinds: ["static", "live"],
+    },
     static: without("X86_PM_TIMER").static,
     live: [
       live(
@@ -294,7 +297,7 @@ export const time = group("time", { decision: "D5", source: "nts" }, [
     title: "Production takes its time sources from the image",
     why: "The host may name sources for development only, and the event says so.",
     source: "design",
-    development: "sources may come from the instance document",
+    development: { reason: "sources may come from the instance document", kinds: ["live"] },
     static: inSource("packages/guest/src/stages/time.ts"),
     live: [
       live(

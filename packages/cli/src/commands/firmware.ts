@@ -32,7 +32,16 @@ const compare = new Command("compare")
       const bytes = read(path);
       rows.push(describe(label ?? basename(path), readFirmware(bytes), await bothMrtd(bytes)));
     }
-    if (options.svg !== undefined) writeFileSync(options.svg, comparisonSvg(rows));
+    if (options.svg !== undefined) {
+      try {
+        writeFileSync(options.svg, comparisonSvg(rows));
+      } catch (error) {
+        throw new UsageError(
+          `${options.svg} cannot be written: ${(error as Error).message}`,
+          "name a file in an existing directory",
+        );
+      }
+    }
     if (options.json === true)
       process.stdout.write(
         `${JSON.stringify({ version: "caisson/firmware-comparison/v1", images: rows }, null, 2)}\n`,
