@@ -45,15 +45,18 @@ before(async () => {
   const libraries = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"].map((path) =>
     join(found.root, path),
   );
-  const qemu = await start(
-    join(found.root, "usr/lib64/ld-linux-x86-64.so.2"),
-    [
-      ...["--library-path", libraries.join(":"), join(found.root, "usr/bin/qemu-system-x86_64")],
-      ...["-machine", "none", "-nodefaults", "-display", "none", "-qmp", `unix:${socket},server=on,wait=off`],
-    ],
-    "qemu-system-x86",
-    { stdio: "ignore" },
-  );
+  const loader = ["--library-path", libraries.join(":"), join(found.root, "usr/bin/qemu-system-x86_64")];
+  const machine = [
+    "-machine",
+    "none",
+    "-nodefaults",
+    "-display",
+    "none",
+    "-qmp",
+    `unix:${socket},server=on,wait=off`,
+  ];
+  const program = join(found.root, "usr/lib64/ld-linux-x86-64.so.2");
+  const qemu = await start(program, [...loader, ...machine], "qemu-system-x86", { stdio: "ignore" });
   ends.push(() => end(qemu));
   await waitForFile(socket, qemu);
   const qmp = await Qmp.connect(socket);
