@@ -45,7 +45,7 @@ export const firmware = group("firmware", { decision: "D2", source: "edk2" }, [
     title: "Firmware made for TDX, without a variable store that the host keeps",
     why: "A TDVF carries the metadata by which the TDX module measures it; its variables live in private memory.",
     source: "zksecurity",
-    development: { reason: generic, kinds: ["static", "remote"] },
+    development: { reason: generic, kinds: ["static"] },
     static: [section("BFV"), section("CFV"), section("TD_HOB"), section("TempMem")],
     live: none.firmwareGone,
     remote: [covered("mrtd", "MEM.PAGE.ADD and MR.EXTEND of the firmware's pages")],
@@ -54,7 +54,7 @@ export const firmware = group("firmware", { decision: "D2", source: "edk2" }, [
     id: "F02",
     title: "No UEFI shell",
     why: "It would run scripts from any disk of the host's.",
-    development: { reason: generic, kinds: ["static", "remote"] },
+    development: { reason: generic, kinds: ["static"] },
     static: [noModule("no shell", /^(Shell|tftpDynamicCommand|httpDynamicCommand)/i, "Shell")],
     live: none.firmwareGone,
     remote: [covered("mrtd", "the firmware volume")],
@@ -63,7 +63,7 @@ export const firmware = group("firmware", { decision: "D2", source: "edk2" }, [
     id: "F03",
     title: "No network boot",
     why: "A path to other code, and the largest parser that firmware has.",
-    development: { reason: generic, kinds: ["static", "remote"] },
+    development: { reason: generic, kinds: ["static"] },
     static: [
       noModule(
         "no network boot",
@@ -164,7 +164,7 @@ export const firmware = group("firmware", { decision: "D2", source: "edk2" }, [
     title: "The firmware's code is what MRTD measures",
     why: "A boot volume that is added but not measured would be the host's to change.",
     source: "intel",
-    development: { reason: generic, kinds: ["static", "remote"] },
+    development: { reason: generic, kinds: ["static"] },
     static: [
       image(
         "every BFV section is extended into MRTD",
@@ -184,7 +184,6 @@ export const firmware = group("firmware", { decision: "D2", source: "edk2" }, [
   },
   {
     id: "F12",
-    development: { reason: generic, kinds: ["remote"] },
     title: "The firmware in the image is the one that the manifest names",
     why: "MRTD is predicted from these bytes.",
     source: "design",
@@ -204,7 +203,7 @@ export const firmware = group("firmware", { decision: "D2", source: "edk2" }, [
     id: "F13",
     title: "No legacy boot, no system management mode",
     why: "Old boot paths and a mode above the kernel have no use in a TD.",
-    development: { reason: generic, kinds: ["static", "remote"] },
+    development: { reason: generic, kinds: ["static"] },
     static: [
       noModule(
         "no legacy BIOS support and no SMM core",
