@@ -18,7 +18,7 @@ export const shape = { vcpus: 1, memory: 1024 };
  * The image of a flavour. Test files are processes of their own with the runner as their parent: the first of a run
  * builds, the others wait for it and read what it built.
  */
-async function imageOf(flavour: Flavour): Promise<Built> {
+export async function imageOf(flavour: Flavour): Promise<Built> {
   const spec = await readSpec(example);
   const directory = imageDirectory(spec, flavour);
   const marks = join(repository, ".cache", "test-images");

@@ -10,7 +10,7 @@ import { copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync } from "nod
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import test from "node:test";
+import { before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { imageAcpiFiles, qemuVersion, tcgCpu } from "@caisson/host/acpi";
 import { end } from "@caisson/host/child";
@@ -29,10 +29,12 @@ import {
 } from "@caisson/measure";
 import { toHex } from "@caisson/measure/bytes";
 import { ovmfVolumes } from "@caisson/measure/firmware-volume";
+import { imageOf } from "../image.ts";
 
-const image = new URL("../../examples/hello/out/hello-development/", import.meta.url).pathname;
-const built = existsSync(join(image, "manifest.json"));
-const skip = built ? false : "the example's development image is not built (caisson build examples/hello)";
+let image: string;
+before(async () => {
+  image = (await imageOf("development")).directory;
+});
 const qemu = { program: "qemu-system-x86_64" };
 const commandLine = "console=ttyS0 panic=0 hpet=disable";
 const BOOT_LIMIT_MS = 180_000;
@@ -42,7 +44,7 @@ const shapes = [
   { vcpus: 2, memory: 1024 },
 ];
 for (const shape of shapes) {
-  test(`${shape.vcpus} vCPUs, ${shape.memory} MiB: prediction, TPM and log agree`, { skip }, async () => {
+  test(`${shape.vcpus} vCPUs, ${shape.memory} MiB: prediction, TPM and log agree`, async () => {
     const cache = mkdtempSync(join(tmpdir(), "caisson-measure-"));
     try {
       const input = await predictInput(shape, cache);
