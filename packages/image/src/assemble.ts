@@ -12,7 +12,7 @@ import { commandLine, commandLineTokens, type Flavour } from "./cmdline.ts";
 import { type Erofs, layoutErofs } from "./erofs.ts";
 import { formatLock, type Lock, type LockedPackage } from "./lock.ts";
 import { type Artefact, formatManifest, type Manifest } from "./manifest.ts";
-import { type Measurements, predictMeasurements } from "./measurements.ts";
+import type { MeasuredFiles, Measurements } from "./measurements.ts";
 import type { NodeBinary } from "./native.ts";
 import type { OciImage } from "./oci.ts";
 import { firmwareFiles, type Group } from "./recipe.ts";
@@ -36,6 +36,8 @@ export interface Parts {
   application: OciImage;
   /** Path of each locked package's archive. */
   archive: (locked: LockedPackage) => string;
+  /** `predictMeasurements`, which wants real firmware and a real kernel; or a test's. */
+  measure: (files: MeasuredFiles) => Promise<Measurements>;
 }
 
 export interface AssembleOptions {
@@ -114,18 +116,16 @@ export async function assemble(
     node: node.delivered,
     contents: contents(root),
   };
-  manifest.measurements = await measured(directory, manifest);
+  manifest.measurements = await parts.measure(await measuredFiles(directory, manifest));
   await writeFile(join(directory, "manifest.json"), formatManifest(manifest));
   return manifest;
 }
 
-/** What will be measured of the files that were just written. */
-async function measured(
-  directory: string,
-  { kernel, firmware, commandLine, versions }: Manifest,
-): Promise<Measurements> {
+/** Of the files that were just written, those that firmware and kernel will measure. */
+async function measuredFiles(directory: string, manifest: Manifest): Promise<MeasuredFiles> {
+  const { kernel, firmware, commandLine, versions } = manifest;
   const bytes = async ({ file }: Artefact) => new Uint8Array(await readFile(join(directory, file)));
-  return predictMeasurements({
+  return {
     kernel: await bytes(kernel),
     commandLine,
     firmware: {
@@ -136,7 +136,7 @@ async function measured(
         version: versions.firmware.emulated,
       },
     },
-  });
+  };
 }
 
 /** What PID 1 is told, and what is measured with the root. */

@@ -13,6 +13,7 @@ import { type FetchProgress, fetchAll } from "./fetch.ts";
 import { buildKernels, type KernelProgress } from "./kernel.ts";
 import { checkLock, type Lock, type LockedPackage } from "./lock.ts";
 import type { Manifest } from "./manifest.ts";
+import { predictMeasurements } from "./measurements.ts";
 import type { Mirrors } from "./mirror.ts";
 import { guestAddon, guestNode } from "./native.ts";
 import { npmPackages } from "./npm.ts";
@@ -113,5 +114,17 @@ async function gather(spec: Spec, lock: Lock, options: BuildOptions): Promise<Pa
 
   onProgress({ step: "application" });
   const application = await readApplication(spec, system, cache);
-  return { spec, lock, flavour, kernel: kernels[flavour].image, node, bundle, system, application, archive };
+  const kernel = kernels[flavour].image;
+  return {
+    spec,
+    lock,
+    flavour,
+    kernel,
+    node,
+    bundle,
+    system,
+    application,
+    archive,
+    measure: predictMeasurements,
+  };
 }
