@@ -128,13 +128,13 @@ test("the command line carries the root hash of the image, and the guest knows t
   deepEqual(withoutRoot, manifest.guest.commandLine);
 });
 
-test("flavours differ in the kernel's file, the command line and what the guest is told, nowhere else", async () => {
+test("flavours differ in the kernel's file, the command line and what the guest is told, and so what is measured", async () => {
   const production = (await make()).manifest;
   const development = (await make({ flavour: "development", kernel: "other" })).manifest;
   const changed = (Object.keys(production) as (keyof Manifest)[]).filter(
     (key) => JSON.stringify(production[key]) !== JSON.stringify(development[key]),
   );
-  deepEqual(changed, ["flavour", "commandLine", "kernel", "rootfs", "sbom", "guest"]);
+  deepEqual(changed, ["flavour", "commandLine", "kernel", "rootfs", "sbom", "guest", "measurements"]);
 });
 
 test("the bill of materials lists every file once, under its origin, with its hash", async () => {
