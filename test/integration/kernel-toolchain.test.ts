@@ -85,7 +85,7 @@ function isAnywhere(word: string): boolean {
 test("an aborted command ends at once, and everything that it started with it", { skip }, async () => {
   const abort = new AbortController();
   let seen = false;
-  const running = run(toolchain, ["sh", "-c", "sleep 98765 & echo up; wait"], {
+  const running = run(toolchain, ["sh", "-c", "sleep 98765 & sleep 0.5; echo up; wait"], {
     onLine: () => {
       seen = isAnywhere("98765");
       abort.abort(new Error("enough"));
