@@ -1,0 +1,88 @@
+/**
+ * The first 64 bytes that the kernel's generator gives in each of 20 boots of one image, as the entropy stage reads them
+ * and a development image prints them. Statistics for the record: they can show that something is badly wrong, and
+ * prove nothing about what is right.
+ */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Row } from "@caisson/cli/commands/bench";
+import { predictEmulated, referenceValues } from "@caisson/cli/prediction";
+import { prepare } from "@caisson/cli/prepare";
+import { Progress } from "@caisson/cli/progress";
+import { startSession } from "@caisson/cli/session";
+import { readSpec } from "@caisson/image";
+
+const repository = new URL("../", import.meta.url).pathname;
+const shape = { vcpus: 1, memory: 1024 };
+const boots = 20;
+const size = 64;
+const said = /first bytes, thrown away: ([A-Za-z0-9+/=]+)$/;
+
+async function firstBytes(): Promise<Buffer[]> {
+  const spec = await readSpec(join(repository, "examples/hello"));
+  const { directory, manifest } = await prepare(spec, "development", {}, new Progress());
+  const references = referenceValues(await predictEmulated(directory, shape));
+  const state = mkdtempSync(join(tmpdir(), "caisson-entropy-"));
+  const blocks: Buffer[] = [];
+  try {
+    for (let i = 0; i < boots; i++) {
+      const session = await startSession({
+        image: directory,
+        manifest,
+        shape,
+        references,
+        state,
+        limitMs: 180_000,
+      });
+      const note = await session.vm.event((event) => event.kind === "note" && said.test(event.text));
+      session.vm.kill();
+      await session.stop();
+      if (note?.kind !== "note") throw new Error("a boot ended before its entropy stage");
+      blocks.push(Buffer.from(said.exec(note.text)![1]!, "base64"));
+    }
+  } finally {
+    rmSync(state, { recursive: true, force: true });
+  }
+  return blocks;
+}
+
+export async function* run(): AsyncIterable<Row> {
+  const blocks = await firstBytes();
+  const bytes = Buffer.concat(blocks);
+  const ones = bytes.reduce((sum, byte) => sum + byte.toString(2).replaceAll("0", "").length, 0);
+  const counts = new Array<number>(256).fill(0);
+  for (const byte of bytes) counts[byte]!++;
+  const expected = bytes.length / 256;
+  const chiSquare = counts.reduce((sum, count) => sum + (count - expected) ** 2 / expected, 0);
+  const words = blocks.flatMap((block) =>
+    Array.from({ length: size / 4 }, (_, i) => block.readUInt32LE(i * 4)),
+  );
+  yield { name: "entropy: boots", unit: "boots", ours: blocks.length };
+  yield {
+    name: "entropy: distinct blocks of 64 bytes",
+    unit: "blocks",
+    ours: new Set(blocks.map((block) => block.toString("hex"))).size,
+    limit: boots,
+  };
+  yield {
+    name: "entropy: share of ones",
+    unit: "",
+    ours: ones / (bytes.length * 8),
+    limit: 0.5,
+    note: "limit: expected",
+  };
+  yield {
+    name: "entropy: chi-square of bytes, 255 degrees",
+    unit: "",
+    ours: chiSquare,
+    limit: 255,
+    note: "limit: expected",
+  };
+  yield {
+    name: "entropy: distinct 32-bit words",
+    unit: "words",
+    ours: new Set(words).size,
+    limit: words.length,
+  };
+}
