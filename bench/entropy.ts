@@ -51,7 +51,7 @@ export async function* run(): AsyncIterable<Row> {
   const blocks = await firstBytes();
   const bytes = Buffer.concat(blocks);
   const ones = bytes.reduce((sum, byte) => sum + byte.toString(2).replaceAll("0", "").length, 0);
-  const counts = new Array<number>(256).fill(0);
+  const counts = Array.from({ length: 256 }, () => 0);
   for (const byte of bytes) counts[byte]!++;
   const expected = bytes.length / 256;
   const chiSquare = counts.reduce((sum, count) => sum + (count - expected) ** 2 / expected, 0);
