@@ -1,6 +1,7 @@
 /** From a spec to an image directory: pins and builds what is missing. */
 import { availableParallelism } from "node:os";
 import {
+  type BuildProgress,
   type Built,
   build,
   cacheDirectory,
@@ -15,8 +16,7 @@ import { readDebianKeyring } from "@caisson/image/archive";
 import { createLock, writeLock } from "@caisson/image/lock";
 import { npmPackages } from "@caisson/image/npm";
 import { npmRoots, recipe } from "@caisson/image/recipe";
-import { showBuild } from "./commands/build.ts";
-import { fetchDetail, type Progress } from "./progress.ts";
+import { fetchDetail, formatBytes, type Progress } from "./progress.ts";
 
 const packageLock = new URL("../../../package-lock.json", import.meta.url).pathname;
 
@@ -24,6 +24,25 @@ const packageLock = new URL("../../../package-lock.json", import.meta.url).pathn
 async function mirrors(mirror: string | undefined) {
   const uri = mirror ?? process.env["CAISSON_MIRROR"];
   return findMirrors(uri === undefined ? {} : { mirror: uri });
+}
+
+/** What a person sees of a build: the step, and how far it is. */
+export function showBuild(progress: Progress, event: BuildProgress): void {
+  switch (event.step) {
+    case "fetch":
+      progress.show("fetch", fetchDetail(event.fetch));
+      break;
+    case "kernel": {
+      const { step, done, total } = event.kernel;
+      progress.show("kernel", total > 1 ? `${step}: ${done} of about ${total} objects` : step);
+      break;
+    }
+    case "root":
+      progress.show("root", `${formatBytes(event.done)} of ${formatBytes(event.total)}`);
+      break;
+    default:
+      progress.show(event.step);
+  }
 }
 
 /** Resolves a spec against the signed archive and writes its lock. */

@@ -2,7 +2,6 @@
 import { availableParallelism } from "node:os";
 import { resolve } from "node:path";
 import {
-  type BuildProgress,
   build,
   cacheDirectory,
   type Flavour,
@@ -14,30 +13,12 @@ import {
 } from "@caisson/image";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { UsageError } from "../failure.ts";
-import { fetchDetail, formatBytes, Progress } from "../progress.ts";
+import { showBuild } from "../prepare.ts";
+import { Progress } from "../progress.ts";
 
 function parseJobs(text: string): number {
   if (!/^[1-9]\d{0,3}$/.test(text)) throw new InvalidArgumentError("a number from 1 to 9999");
   return Number(text);
-}
-
-/** What a person sees of a build: the step, and how far it is. */
-export function showBuild(progress: Progress, event: BuildProgress): void {
-  switch (event.step) {
-    case "fetch":
-      progress.show("fetch", fetchDetail(event.fetch));
-      break;
-    case "kernel": {
-      const { step, done, total } = event.kernel;
-      progress.show("kernel", total > 1 ? `${step}: ${done} of about ${total} objects` : step);
-      break;
-    }
-    case "root":
-      progress.show("root", `${formatBytes(event.done)} of ${formatBytes(event.total)}`);
-      break;
-    default:
-      progress.show(event.step);
-  }
 }
 
 export const command = new Command("caisson build")
