@@ -114,11 +114,11 @@ async function boot(steps: readonly string[], place: string): Promise<string[]> 
     "-Wextra",
     "-Werror",
     "-static",
-    "/work/probe.c",
+    "/scratch/probe.c",
     "-o",
-    "/work/init",
+    "/scratch/init",
   ];
-  await run(toolchain, compile, { binds: { "/work": place } });
+  await run(toolchain, compile, { binds: { "/scratch": place } });
 
   const root = directory();
   const content = await readFile(join(place, "init"));

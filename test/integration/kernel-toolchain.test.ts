@@ -124,8 +124,8 @@ test("an addon is the same bytes wherever its source is, hardened, and loads", {
   }
   equal(digests[0], digests[1]);
   const lines: string[] = [];
-  await run(toolchain, ["readelf", "-dlW", "/work/0.node"], {
-    binds: { "/work": place },
+  await run(toolchain, ["readelf", "-dlW", "/scratch/0.node"], {
+    binds: { "/scratch": place },
     onLine: (l) => lines.push(l),
   });
   const elf = lines.join("\n");
@@ -147,7 +147,7 @@ test("a warning in an addon is an error", { skip }, async () => {
 
 test("stripping takes the symbols away and leaves the original alone", { skip }, async () => {
   await writeFile(join(place, "main.c"), "int main(void) { return 0; }\n");
-  await run(toolchain, ["gcc", "-g", "/work/main.c", "-o", "/work/main"], { binds: { "/work": place } });
+  await run(toolchain, ["gcc", "-g", "/scratch/main.c", "-o", "/scratch/main"], { binds: { "/scratch": place } });
   const before = await readFile(join(place, "main"));
   await strip(toolchain, join(place, "main"), join(place, "stripped"));
   const after = await readFile(join(place, "stripped"));

@@ -278,8 +278,8 @@ async function claim(lock: string, { onProgress, signal }: KernelInputs): Promis
 /** Unpacks, configures both, then builds production and from the same objects development. */
 async function buildInto(work: string, log: string, inputs: KernelInputs): Promise<void> {
   const { toolchain, source, directory, jobs, onProgress = () => {}, signal } = inputs;
-  const inside = { binds: { "/work": work }, cwd: "/work/linux", env: identity, log, signal };
-  const make = (...words: string[]) => ["make", "O=/work/out", ...words];
+  const inside = { binds: { "/scratch": work }, cwd: "/scratch/linux", env: identity, log, signal };
+  const make = (...words: string[]) => ["make", "O=/scratch/out", ...words];
   await rm(log, { force: true });
 
   onProgress({ step: "unpack", done: 0, total: 1 });
@@ -288,7 +288,7 @@ async function buildInto(work: string, log: string, inputs: KernelInputs): Promi
   await mkdir(join(work, "linux"));
   await run(
     toolchain,
-    ["tar", "-xf", "/work/linux.tar.xz", "--strip-components=1", "--no-same-owner"],
+    ["tar", "-xf", "/scratch/linux.tar.xz", "--strip-components=1", "--no-same-owner"],
     inside,
   );
   await addDriver(join(work, "linux"), join(directory, "driver"));
@@ -297,7 +297,7 @@ async function buildInto(work: string, log: string, inputs: KernelInputs): Promi
   for (const flavour of flavours) {
     const { text, requested } = await readFragments(directory, flavour);
     await writeFile(join(work, "fragment"), text);
-    await run(toolchain, make("-s", "KCONFIG_ALLCONFIG=/work/fragment", "allnoconfig"), inside);
+    await run(toolchain, make("-s", "KCONFIG_ALLCONFIG=/scratch/fragment", "allnoconfig"), inside);
     const resolved = await readFile(join(work, "out/.config"), "utf8");
     await writeFile(join(work, "entry", `config-${flavour}`), resolved);
     checkRequests(requested, parseConfig(resolved, ".config"), flavour);

@@ -25,7 +25,7 @@ export interface Toolchain {
 }
 
 /** Where a directory of the machine can appear inside. */
-export type MountPoint = "/work" | "/source" | "/headers";
+export type MountPoint = "/scratch" | "/source" | "/headers";
 
 export interface RunOptions {
   /** Directories of the machine by the place where the command sees them. */
@@ -43,7 +43,7 @@ export interface RunOptions {
 
 /** Raise it when `openToolchain` lays the root out differently. */
 const layout = 1;
-const mountPoints: readonly MountPoint[] = ["/work", "/source", "/headers"];
+const mountPoints: readonly MountPoint[] = ["/scratch", "/source", "/headers"];
 const devices = ["null", "zero", "urandom"];
 /** Lines of a failed command that the error shows; the log has them all. */
 const lastLines = 12;
@@ -253,7 +253,7 @@ export async function run(
 export async function strip(toolchain: Toolchain, source: string, out: string): Promise<void> {
   await inScratch(out, async (work) => {
     await copyFile(source, join(work, "file"));
-    await run(toolchain, ["strip", "--strip-all", "/work/file"], { binds: { "/work": work } });
+    await run(toolchain, ["strip", "--strip-all", "/scratch/file"], { binds: { "/scratch": work } });
     return "file";
   });
 }
@@ -275,8 +275,8 @@ export async function buildAddon(
   ].flatMap((line) => line.split(" "));
   const sources = files.map((name) => `/source/${name}`);
   await inScratch(out, async (work) => {
-    const binds = { "/work": work, "/source": source, "/headers": headers };
-    await run(toolchain, ["gcc", ...flags, "-I/headers", ...sources, "-o", "/work/addon.node"], { binds });
+    const binds = { "/scratch": work, "/source": source, "/headers": headers };
+    await run(toolchain, ["gcc", ...flags, "-I/headers", ...sources, "-o", "/scratch/addon.node"], { binds });
     return "addon.node";
   });
 }
