@@ -147,7 +147,9 @@ test("a warning in an addon is an error", { skip }, async () => {
 
 test("stripping takes the symbols away and leaves the original alone", { skip }, async () => {
   await writeFile(join(place, "main.c"), "int main(void) { return 0; }\n");
-  await run(toolchain, ["gcc", "-g", "/scratch/main.c", "-o", "/scratch/main"], { binds: { "/scratch": place } });
+  await run(toolchain, ["gcc", "-g", "/scratch/main.c", "-o", "/scratch/main"], {
+    binds: { "/scratch": place },
+  });
   const before = await readFile(join(place, "main"));
   await strip(toolchain, join(place, "main"), join(place, "stripped"));
   const after = await readFile(join(place, "stripped"));
