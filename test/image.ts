@@ -1,5 +1,5 @@
 /** The example's image, built once for all tests of a run that boot it, and what it is expected to measure. */
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { appendFileSync, cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { predictEmulated, referenceValues } from "@caisson/cli/prediction";
@@ -50,10 +50,16 @@ export function image(): Promise<Built> {
   return built;
 }
 
-/** What it measures on a machine of `shape`. */
-export async function references(): Promise<Record<string, string>> {
-  const { directory } = await image();
-  return referenceValues(await predictEmulated(directory, shape));
+/** What an image measures on a machine of `shape`; the example's, unless another is given. */
+export async function references(directory?: string): Promise<Record<string, string>> {
+  return referenceValues(await predictEmulated(directory ?? (await image()).directory, shape));
+}
+
+/** The example with some lines added to its spec, built below `place`. */
+export async function variant(place: string, lines: string): Promise<Built> {
+  cpSync(example, place, { recursive: true, filter: (path) => !path.endsWith("/out") });
+  appendFileSync(join(place, "caisson.yaml"), lines);
+  return prepare(await readSpec(place), "development", {}, new Progress());
 }
 
 /** Makes a machine boot the production image instead. */

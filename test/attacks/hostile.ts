@@ -12,7 +12,7 @@ import { after } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { applicationId, type Hostile, type Session, startSession } from "@caisson/cli/session";
 import type { Shape } from "@caisson/host/machine";
-import type { Manifest } from "@caisson/image";
+import type { Built, Manifest } from "@caisson/image";
 import { openRootSecret } from "@caisson/kms/root-secret";
 import { deriveReleasedKey } from "@caisson/protocol/derivation";
 import { image, references, shape } from "../image.ts";
@@ -79,22 +79,22 @@ export function fileHolds(path: string, needles: readonly Buffer[]): boolean {
  */
 const emulatorCrash = /Kernel panic - not syncing: (Fatal exception|IO-APIC)/;
 
-/** Boots with `hostile` applied. */
-export async function attack(hostile: Hostile, machine = shape): Promise<Ending> {
-  const ending = await attackOnce(hostile, machine);
+/** Boots with `hostile` applied; the example's image, unless another is given. */
+export async function attack(hostile: Hostile, machine = shape, built?: Built): Promise<Ending> {
+  const victim = built ?? (await image());
+  const ending = await attackOnce(hostile, machine, victim);
   const crashed = ending.reason === "none" && emulatorCrash.test(ending.console);
-  return crashed ? attackOnce(hostile, machine) : ending;
+  return crashed ? attackOnce(hostile, machine, victim) : ending;
 }
 
-async function attackOnce(hostile: Hostile, machine: Shape): Promise<Ending> {
-  const { directory, manifest } = await image();
+async function attackOnce(hostile: Hostile, machine: Shape, { directory, manifest }: Built): Promise<Ending> {
   const state = stateDirectory();
   const session = await startSession({
     image: directory,
     manifest,
     shape: machine,
     state,
-    references: await references(),
+    references: await references(directory),
     limitMs,
     hostile: {
       ...hostile,

@@ -1,6 +1,10 @@
 /** The host's clocks and time servers: without agreement of several operators there are no keys. */
 import { equal, match, ok } from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
+import { shape, variant } from "../image.ts";
 import { attack } from "./hostile.ts";
 
 const operators = ["alpha", "beta", "gamma", "delta", "epsilon"];
@@ -50,4 +54,17 @@ test("servers that are silent: each is named with its reason, and there are no k
   match(ending.reason, /^time\//, ending.message);
   for (const operator of operators) match(ending.console, new RegExp(`${operator}[^\n]*`));
   equal(ending.keyInMemory, false);
+});
+
+test("an image that does not ask for the time, under a policy that demands it", async () => {
+  const place = mkdtempSync(join(tmpdir(), "caisson-no-time-"));
+  try {
+    const built = await variant(place, "\ntime:\n  secure_time: false\n");
+    const policy = (given: object): object => ({ ...given, secureTime: { origins: ["instance"] } });
+    const ending = await attack({ policy }, shape, built);
+    equal(ending.reason, "keys/denied/time/method", ending.message);
+    equal(ending.keyInMemory, false);
+  } finally {
+    rmSync(place, { recursive: true, force: true });
+  }
 });

@@ -1,7 +1,8 @@
 /** The README's first command, as a user runs it. */
-import { equal, match, ok } from "node:assert/strict";
+import { equal, match, ok, rejects } from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { existsSync, readFileSync, statSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { before, test } from "node:test";
@@ -76,6 +77,43 @@ test("the application's key is its own, and the same after a restart", async () 
   const again = JSON.parse((JSON.parse(stdout) as Document).app.body) as Record<string, unknown>;
   equal(again.publicKey, said().publicKey);
   equal(again.instanceId, said().instanceId);
+});
+
+test("a running machine is verified from outside, and Ctrl-C ends it cleanly", async () => {
+  const child = spawn(join(repository, "caisson"), ["up", "examples/hello"], {
+    cwd: repository,
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const ended = new Promise<number | null>((resolve) => {
+    child.once("exit", resolve);
+  });
+  let said = "";
+  const url = await new Promise<string>((resolve, reject) => {
+    child.stderr.on("data", (chunk) => {
+      said += String(chunk);
+      const found = /answers at (http:\S+)/.exec(said)?.[1];
+      if (found !== undefined) resolve(found);
+    });
+    child.once("exit", () => reject(new Error(said)));
+  });
+  const accepted = await caisson(["verify", "--from", url, "--image", first.image, "--json"]);
+  equal(accepted.status, 0, accepted.stdout);
+  const otherImage = join(mkdtempSync(join(tmpdir(), "caisson-other-")), "references.json");
+  writeFileSync(otherImage, JSON.stringify({ rtmr1: "00".repeat(48), rtmr2: "00".repeat(48) }));
+  const state = `${first.image}.state`;
+  const files = [
+    "--policy",
+    join(state, "policy.json"),
+    "--collateral",
+    join(state, "collateral", "simulated.json"),
+  ];
+  const rejected = await caisson(["verify", "--from", url, "--image", otherImage, ...files, "--json"]);
+  equal(rejected.status, 10, rejected.stdout);
+
+  child.kill("SIGINT");
+  equal(await ended, 0, said);
+  match(readFileSync(join(state, "console.log"), "utf8"), /the host pressed the power button/);
+  await rejects(fetch(url));
 });
 
 test("nothing is left behind but the image, its state and its log", () => {
