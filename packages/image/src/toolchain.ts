@@ -90,7 +90,10 @@ export async function cachedToolchain(
 ): Promise<Toolchain | undefined> {
   const key = toolchainKey(packages);
   const root = resolve(cache, "toolchain", key);
-  return (await exists(root)) ? { root, key } : undefined;
+  if (!(await exists(root))) return undefined;
+  // A root that an earlier version unpacked may lack a place to mount on; what is mounted there is no part of its key.
+  for (const place of mountPoints) await mkdir(join(root, place), { recursive: true });
+  return { root, key };
 }
 
 /**
