@@ -2,9 +2,10 @@
  * A boot, as a person or a program sees it: console events of the guest become lines on a terminal, and a document.
  *
  * Times are of the host: `start` is when the machine was switched on. What the guest says of itself is its own word;
- * the verification that follows is what counts, and the view says which is which.
+ * the verification that follows is what counts, and the view says which is which. What it prints is shown without control
+ * characters: a guest, or its application, does not move a person's cursor.
  */
-import { styleText } from "node:util";
+import { stripVTControlCharacters, styleText } from "node:util";
 import type { ConsoleEvent } from "@caisson/protocol/console";
 
 /** One stage, with host seconds since the machine was switched on. */
@@ -24,6 +25,11 @@ export interface BootRecord {
   measured: { event: string; digest: string; payload: string }[];
   readySeconds?: number;
   stopped?: string;
+}
+
+/** Untrusted text as one line that a terminal shows and does not obey. */
+function printable(text: string): string {
+  return stripVTControlCharacters(text).replace(/\p{Cc}+/gu, " ");
 }
 
 type Style = Parameters<typeof styleText>[0];
@@ -67,21 +73,21 @@ export class BootView {
         this.#line(
           this.#styled("cyan", "●"),
           "",
-          `RTMR3 ← ${event.event.padEnd(18)} ${event.digest.slice(0, 16)}…`,
+          `RTMR3 ← ${printable(event.event).padEnd(18)} ${printable(event.digest.slice(0, 16))}…`,
         );
         break;
       case "note":
-        this.#line(" ", "", this.#styled("yellow", event.text));
+        this.#line(" ", "", this.#styled("yellow", printable(event.text)));
         break;
       case "ready":
         record.readySeconds = Number(this.#elapsed().toFixed(2));
         break;
       case "app":
-        this.#line(" ", "", this.#styled("dim", `app: ${event.line}`));
+        this.#line(" ", "", this.#styled("dim", `app: ${printable(event.line)}`));
         break;
       case "stopping":
         record.stopped = event.reason;
-        this.#line(" ", "stopping", event.reason);
+        this.#line(" ", "stopping", printable(event.reason));
         break;
     }
   }
@@ -99,13 +105,24 @@ export class BootView {
     const took = `${event.seconds.toFixed(2)} s`;
     if (event.state === "done") {
       if (event.note !== undefined) row.note = event.note;
-      this.#line(this.#styled("green", "✔"), event.stage, `${took}  ${event.note ?? ""}`);
+      this.#line(
+        this.#styled("green", "✔"),
+        printable(event.stage),
+        `${took}  ${printable(event.note ?? "")}`,
+      );
     } else {
       row.reason = event.reason;
       row.note = event.message;
-      this.#line(this.#styled("red", "✘"), event.stage, `${took}  ${event.message}   [${event.reason}]`);
+      const why = printable(`${event.message}   [${event.reason}]`);
+      this.#line(this.#styled("red", "✘"), printable(event.stage), `${took}  ${why}`);
     }
   }
+}
+
+/** What a console says last that explains an end: the kernel's panic, else the last line with text on it. */
+function lastWords(console: string): string | undefined {
+  const lines = console.split("\n").map((line) => printable(line).trim());
+  return lines.findLast((line) => line.includes("Kernel panic")) ?? lines.findLast((line) => line !== "");
 }
 
 /** A machine that did not get as far as its application. */
@@ -114,12 +131,15 @@ export class BootError extends Error {
   readonly kind = "rejected";
   readonly facts: readonly (readonly [string, string])[];
   readonly fix: string;
-  /** `consoleLog` is where everything that the guest printed is kept. */
-  constructor(record: BootRecord, consoleLog: string) {
+  /** `console` is everything that the guest printed, `path` where it is kept. */
+  constructor(record: BootRecord, console: string, path: string) {
     const failed = record.stages.find(({ state }) => state === "failed");
     const where = failed === undefined ? "before its first stage" : `in stage '${failed.stage}'`;
     super(`the machine stopped ${where}`);
-    this.facts = failed === undefined ? [] : [["reason", `${failed.note ?? ""}   [${failed.reason ?? ""}]`]];
-    this.fix = `read ${consoleLog}`;
+    const words = lastWords(console);
+    if (failed !== undefined) {
+      this.facts = [["reason", printable(`${failed.note ?? ""}   [${failed.reason ?? ""}]`)]];
+    } else this.facts = words === undefined ? [] : [["last words", words]];
+    this.fix = `read ${path}`;
   }
 }

@@ -3,6 +3,7 @@
  * its application, verifies its evidence from outside, and keeps it running until Ctrl-C.
  */
 import { randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { readSpec } from "@caisson/image";
 import { type Report, readPolicy, readReferences } from "@caisson/verify";
@@ -140,7 +141,10 @@ export const command = new Command("caisson up")
       const ready = await Promise.race([vm.event(({ kind }) => kind === "ready"), ended]);
       clearTimeout(limit);
       interrupted.signal.throwIfAborted();
-      if (ready === undefined) throw new BootError(view.record, join(session.state, "console.log"));
+      if (ready === undefined) {
+        const log = join(session.state, "console.log");
+        throw new BootError(view.record, readFileSync(log, "utf8"), log);
+      }
 
       const app = { url, ...(await ask(url)) };
       const verification = await verify(session);

@@ -1,0 +1,69 @@
+import { deepEqual, equal } from "node:assert/strict";
+import { test } from "node:test";
+import { BootError, BootView } from "./boot-view.ts";
+
+function view(): { view: BootView; lines: string[] } {
+  const lines: string[] = [];
+  return {
+    lines,
+    view: new BootView(
+      (line) => lines.push(line),
+      () => 12.34,
+      false,
+    ),
+  };
+}
+
+test("a stage, its event and the end become lines and a record", () => {
+  const { view: boot, lines } = view();
+  boot.show({ at: 2.3, kind: "stage", stage: "time", state: "started" });
+  boot.show({ at: 2.4, kind: "measured", event: "secure-time", digest: "ab".repeat(48), payload: "00" });
+  boot.show({ at: 2.5, kind: "stage", stage: "time", state: "done", seconds: 0.2, note: "five agree" });
+  boot.show({ at: 2.6, kind: "ready", port: 8080 });
+  deepEqual(lines, [
+    "  12.3 s    firmware, kernel   10.0 s in firmware, 2.3 s from the kernel's start to PID 1",
+    `  12.3 s  ●                    RTMR3 ← secure-time        ${"ab".repeat(8)}…`,
+    "  12.3 s  ✔ time               0.20 s  five agree",
+  ]);
+  equal(boot.record.readySeconds, 12.34);
+  deepEqual(boot.record.stages, [
+    { stage: "time", state: "done", at: 12.34, seconds: 0.2, note: "five agree" },
+  ]);
+});
+
+test("what the guest says cannot steer a terminal", () => {
+  const { view: boot, lines } = view();
+  const evil = "\x1b[2J\x1b]0;title\x07first\r\nsecond\x9b31m\x00";
+  boot.show({ at: 0, kind: "app", line: evil });
+  boot.show({ at: 0, kind: "note", text: evil });
+  boot.show({ at: 0, kind: "stage", stage: evil, state: "started" });
+  boot.show({ at: 0, kind: "stage", stage: evil, state: "failed", seconds: 0, reason: evil, message: evil });
+  boot.show({ at: 0, kind: "stopping", reason: evil });
+  equal(lines.length, 5);
+  for (const line of lines) equal(/\p{Cc}/u.test(line), false, JSON.stringify(line));
+});
+
+test("a machine that stops before its first stage is explained by the kernel's panic", () => {
+  const panic = "[    1.2] Kernel panic - not syncing: dm-verity device corrupted";
+  const error = new BootError(
+    { stages: [], measured: [] },
+    `BdsDxe\n${panic}\r\n[    1.3] Rebooting\n\n`,
+    "x.log",
+  );
+  equal(error.message, "the machine stopped before its first stage");
+  deepEqual(error.facts, [["last words", panic]]);
+  equal(error.fix, "read x.log");
+});
+
+test("without a panic, by the last line; in a stage, by the stage's reason", () => {
+  deepEqual(new BootError({ stages: [], measured: [] }, "one\ntwo\x1b[0m\n", "x.log").facts, [
+    ["last words", "two"],
+  ]);
+  deepEqual(new BootError({ stages: [], measured: [] }, "", "x.log").facts, []);
+  const stages = [
+    { stage: "keys", state: "failed", at: 1, note: "no answer", reason: "keys/unreachable" } as const,
+  ];
+  deepEqual(new BootError({ stages, measured: [] }, "noise", "x.log").facts, [
+    ["reason", "no answer   [keys/unreachable]"],
+  ]);
+});
