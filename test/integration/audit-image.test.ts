@@ -109,7 +109,7 @@ test("a hardened configuration passes the check, two configurations differ, a ba
 
 /** How many of the controls on the kernel a configuration passes, everything else being as it should. */
 function kernelControls(release: string, config: KernelConfig): { passed: number; of: number } {
-  const facts = { ...goodImage(), kernel: { release, config } };
+  const facts = { ...goodImage(), kernel: { release, config, size: 0 } };
   const asked = catalogue.filter(
     ({ group, static: check }) => group.startsWith("kernel ") && typeof check !== "string",
   );

@@ -13,6 +13,7 @@ import {
 } from "./control.ts";
 import { AuditError } from "./errors.ts";
 import { commandLineTokens } from "./expect.ts";
+import { type Inventory, inventory } from "./inventory.ts";
 
 /** `deviation`: the development flavour may fail it. `accepted`: the baseline accepts it for now. */
 export type Status = Outcome | "deviation" | "accepted";
@@ -42,6 +43,7 @@ export interface Audit {
   kinds: readonly CheckKind[];
   rows: readonly Row[];
   scores: readonly Score[];
+  inventory: Inventory;
   /** Ids of required controls that failed somewhere. */
   failedRequired: readonly string[];
   /** Remarks on the baseline: entries that excuse nothing. */
@@ -63,6 +65,11 @@ function isDevelopment<K extends CheckKind>(kind: K, facts: Partial<Facts>): boo
 /** Throws AuditError `audit/subject` when the guest was not started from the image: they would vouch for each other. */
 function checkSameImage({ static: image, live }: Partial<Facts>): void {
   if (image === undefined || live === undefined) return;
+  if (image.kind === "tree") {
+    throw new AuditError("audit/subject", "a root file system tree and a guest are two subjects", {
+      fix: "audit each by itself",
+    });
+  }
   if (image.commandLine.join(" ") !== commandLineTokens(live.commandLine).join(" ")) {
     throw new AuditError("audit/subject", "this guest does not run this image: their command lines differ", {
       facts: [
@@ -107,6 +114,7 @@ export function audit(facts: Partial<Facts>, acceptances: readonly Acceptance[],
     kinds,
     rows,
     scores: scores(rows),
+    inventory: inventory(facts),
     failedRequired: rows
       .filter(
         ({ control, results }) =>

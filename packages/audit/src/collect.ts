@@ -43,6 +43,8 @@ export async function collectImage(directory: string): Promise<ImageFacts> {
   if (guestJson === undefined)
     throw new AuditError("image/guest", "the root holds no /etc/caisson/guest.json");
   const guest = parsed(guestJson.toString("utf8"), parseGuestConfig);
+  const kernel = load(manifest.kernel);
+  const document = readBom(load(manifest.sbom));
   const { tdx, emulated } = manifest.firmware;
   const firmware = manifest.flavour === "production" ? tdx : emulated.code;
 
@@ -50,8 +52,9 @@ export async function collectImage(directory: string): Promise<ImageFacts> {
     kind: "image",
     flavour: manifest.flavour,
     commandLine: commandLineTokens(manifest.commandLine),
-    kernel: readKernelImage(load(manifest.kernel)),
+    kernel: { ...readKernelImage(kernel), size: kernel.length },
     files: root.files,
+    packages: document.packages,
     root: root.root,
     guest,
     runtime: runtimeConfig(guest.app, "/app/rootfs", shares) as RuntimeFacts,
@@ -60,7 +63,9 @@ export async function collectImage(directory: string): Promise<ImageFacts> {
       changed: await changedArtefacts(directory, manifest),
       lock: manifest.lock,
       sourceDate: manifest.sourceDate,
-      unaccounted: unaccounted(root.files, load(manifest.sbom)),
+      unaccounted: [...root.files]
+        .filter(([path, { kind, sha256 }]) => kind === "file" && !document.files.has(`${path} ${sha256}`))
+        .map(([path]) => path),
       bundleIsSource:
         hash("sha256", (await bundleGuest()).code, "hex") ===
         root.files.get("/usr/lib/caisson/init.mjs")?.sha256,
@@ -140,20 +145,22 @@ interface Component {
   components?: Component[];
 }
 
-/** Files of the root that the bill of materials (CycloneDX) does not name with their hash. */
-function unaccounted(files: ImageFacts["files"], document: Buffer): string[] {
-  const named = new Set<string>();
+/** Of the bill of materials (CycloneDX): files as "path sha256", and what kernel, root and PID 1 were made of. */
+function readBom(document: Buffer): { files: ReadonlySet<string>; packages: string[] } {
+  const files = new Set<string>();
   const collect = (components: readonly Component[]): void => {
     for (const { type, name, hashes, components: inner } of components) {
       const sha256 = hashes?.find(({ alg }) => alg === "SHA-256")?.content;
-      if (type === "file") named.add(`${name} ${sha256}`);
+      if (type === "file") files.add(`${name} ${sha256}`);
       collect(inner ?? []);
     }
   };
-  parsed(document.toString("utf8"), (value) => collect((value as { components: Component[] }).components));
-  return [...files]
-    .filter(([path, { kind, sha256 }]) => kind === "file" && !named.has(`${path} ${sha256}`))
-    .map(([path]) => path);
+  return parsed(document.toString("utf8"), (value) => {
+    const { components } = value as { components: Component[] };
+    collect(components);
+    const system = components.filter(({ type }) => type !== "container" && type !== "firmware");
+    return { files, packages: system.map(({ name = "" }) => name) };
+  });
 }
 
 const reportLimit = 4 * 1024 * 1024;

@@ -25,6 +25,9 @@ export class NotApplicable {
   }
 }
 
+/** Thrown by a part of the facts that its subject does not have: whoever asks for it has nothing to judge, and why. */
+export class MissingPart extends Error {}
+
 export interface Test<F> {
   /** What must hold, for people: "CONFIG_MODULES is not set". */
   expects: string;
@@ -118,11 +121,20 @@ export function judge<K extends CheckKind>(control: Control, kind: K, facts: Fac
   const failed: string[] = [];
   const skipped: string[] = [];
   for (const test of check) {
-    const found = test.judge(facts);
+    const found = ask(test, facts);
     if (found instanceof NotApplicable) skipped.push(found.reason);
     else if (found !== undefined) failed.push(`expected: ${test.expects}; found: ${found}`);
   }
   if (failed.length > 0) return { outcome: "fail", details: failed };
   if (skipped.length === check.length) return { outcome: "not-applicable", details: [...new Set(skipped)] };
   return { outcome: "pass", details: [...new Set(skipped)] };
+}
+
+function ask<F>(test: Test<F>, facts: F): ReturnType<Test<F>["judge"]> {
+  try {
+    return test.judge(facts);
+  } catch (error) {
+    if (error instanceof MissingPart) return new NotApplicable(error.message);
+    throw error;
+  }
 }

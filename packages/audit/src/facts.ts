@@ -29,15 +29,21 @@ export interface FileFact {
   script?: string;
 }
 
-/** An image directory, from its bytes. */
+/**
+ * An image directory, from its bytes; or a root file system tree of another system, for comparison. Parts that a tree
+ * does not have throw `MissingPart` when they are read.
+ */
 export interface ImageFacts {
-  kind: "image";
+  kind: "image" | "tree";
   flavour: Flavour;
-  /** Tokens of the command line that the manifest names. */
+  /** Tokens of the command line that the manifest, or the tree's boot configuration, names. */
   commandLine: readonly string[];
-  kernel: { release: string; config: KernelConfig };
+  /** `size`: bytes of a kernel that is no file of the root. */
+  kernel: { release: string; config: KernelConfig; size: number };
   /** By absolute path. */
   files: ReadonlyMap<string, FileFact>;
+  /** Names of the packages that kernel, root and PID 1 come from; the application and the firmware are none. */
+  packages: readonly string[];
   /** The file system: features of its superblock, and the dm-verity root hash computed over its blocks. */
   root: { incompatibleFeatures: number; extendedAttributes: boolean; rootHash: string; treeIntact: boolean };
   guest: GuestConfig;

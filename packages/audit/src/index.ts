@@ -7,7 +7,9 @@ export { type CheckKind, type Control, checkKinds, type Facts, judge } from "./c
 export { AuditError, type AuditErrorCode } from "./errors.ts";
 export type { ImageFacts, LiveFacts, RemoteFacts } from "./facts.ts";
 export { graph } from "./graph.ts";
+export type { Inventory } from "./inventory.ts";
 export { parseLiveReport } from "./live.ts";
 export { page } from "./page.ts";
+export { collectRootTree, isRootTree } from "./root-tree.ts";
 export { sarif } from "./sarif.ts";
 export { explain, list, table } from "./table.ts";

@@ -1,5 +1,5 @@
 /** The audit and its controls as text for a terminal. */
-import type { Audit, Status } from "./audit.ts";
+import type { Audit, Score, Status } from "./audit.ts";
 import {
   type CheckKind,
   type Control,
@@ -9,6 +9,7 @@ import {
   sources,
   type Test,
 } from "./control.ts";
+import type { Inventory } from "./inventory.ts";
 
 const marks: Record<Status, string> = {
   pass: "ok",
@@ -45,8 +46,40 @@ export function table(audit: Audit, all = false): string {
       `  ${String(passed).padStart(6)} ${String(failed).padStart(6)} ${String(excused).padStart(7)}  ${decision}: ${title}`,
     );
   }
+  const sum = (count: (score: Score) => number) =>
+    audit.scores.reduce((total, score) => total + count(score), 0);
+  const totals = [sum(({ passed }) => passed), sum(({ failed }) => failed), sum(({ excused }) => excused)];
+  lines.push(`  ${totals.map((total, i) => String(total).padStart([6, 6, 7][i]!)).join(" ")}  together`);
+  lines.push(...inventoryLines(audit.inventory));
   for (const remark of audit.remarks) lines.push("", remark);
   return `${lines.join("\n").trimStart()}\n`;
+}
+
+/** Labels and figures of an inventory, for people. */
+export function inventoryRows({ static: image, live }: Inventory): [label: string, value: string][] {
+  const rows: [string, number | string][] = [];
+  if (image !== undefined) {
+    rows.push(
+      ["kernel symbols =y / =m", `${image.builtIn} / ${image.modules}`],
+      ["packages", image.packages],
+      ["files", image.files],
+      ["executables", image.executables],
+      ["setuid or setgid files", image.setuid],
+      ["bytes, kernel included", `${(image.bytes / 1024 / 1024).toFixed(1)} MiB`],
+    );
+  }
+  if (live !== undefined) rows.push(["processes", live.processes], ["listening sockets", live.listening]);
+  return rows.map(([label, value]) => [label, String(value)]);
+}
+
+function inventoryLines(inventory: Inventory): string[] {
+  const rows = inventoryRows(inventory);
+  if (rows.length === 0) return [];
+  return [
+    "",
+    "WHAT IS THERE, BESIDE THE APPLICATION",
+    ...rows.map(([label, value]) => `  ${label.padEnd(24)}  ${value}`),
+  ];
 }
 
 /** One control, whole: what is expected where, and what would break it. */

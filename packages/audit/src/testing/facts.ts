@@ -71,7 +71,8 @@ export function goodImage(): ImageFacts {
     kind: "image",
     flavour: "production",
     commandLine: split(commandLine("production", { rootHash, dataBlocks: 1000 })),
-    kernel: { release: "7.3.4", config: wishedConfig() },
+    kernel: { release: "7.3.4", config: wishedConfig(), size: 3_000_000 },
+    packages: ["libc6"],
     files: new Map([
       ["/usr", directory],
       ["/usr/bin/node", file(0o755, { elf: { ...hardened, needed: [], kind: "executable", pie: false } })],

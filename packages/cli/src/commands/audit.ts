@@ -7,10 +7,12 @@ import {
   catalogue,
   collectImage,
   collectLive,
+  collectRootTree,
   controlOf,
   explain,
   type Facts,
   graph,
+  isRootTree,
   list,
   page,
   parseBaseline,
@@ -40,7 +42,7 @@ interface Options {
   all?: boolean;
 }
 
-/** A directory is an image; a JSON file is evidence, or what the verifier reported of it. */
+/** A directory is an image, or the root of another system; a JSON file is evidence, or what the verifier reported of it. */
 async function collect(paths: readonly string[], options: Options) {
   const facts: Partial<Facts> = {};
   const subjects: Partial<Record<keyof Facts, string>> = {};
@@ -55,7 +57,8 @@ async function collect(paths: readonly string[], options: Options) {
   };
   for (const path of paths) {
     if (!existsSync(path)) throw new AuditError("audit/subject", `${path} does not exist`);
-    if (statSync(path).isDirectory()) take("static", path, await collectImage(path));
+    if (statSync(path).isDirectory())
+      take("static", path, isRootTree(path) ? collectRootTree(path) : await collectImage(path));
     else take("remote", path, await readEvidenceFacts(path, options));
   }
   if (options.live !== undefined) take("live", options.live, await collectLive(options.live));
@@ -134,6 +137,7 @@ function jsonDocument(result: Audit): object {
     kinds: result.kinds,
     failedRequired: result.failedRequired,
     scores: result.scores,
+    inventory: result.inventory,
     remarks: result.remarks,
     controls: result.rows.map(({ control: { id, group, decision, severity, title }, results }) => ({
       id,
@@ -147,7 +151,10 @@ function jsonDocument(result: Audit): object {
 }
 
 export const command = new Command("caisson audit")
-  .argument("[subjects...]", "an image directory, and/or evidence or a report of caisson verify --json")
+  .argument(
+    "[subjects...]",
+    "an image directory (or another system's root, to compare), and/or evidence or a report of caisson verify --json",
+  )
   .option("--live <source>", "the report of a running guest: a URL or a file")
   .option("--policy <file>", "the policy under which evidence is verified first")
   .option(
