@@ -87,3 +87,20 @@ test("two processes, one of them without any power", () => {
   );
   match(graph(live), /capabilities none, bounded by none/);
 });
+
+test("the generator was seeded by the processor alone, before PID 1, and the application has the same", () => {
+  const { seededAt, sources, applications, read, generator } = live.random;
+  ok(seededAt !== null && seededAt > 0, String(seededAt));
+  deepEqual(
+    sources.filter(({ credited }) => credited),
+    [{ name: "processor", credited: true }],
+  );
+  deepEqual([read, generator], [64, "none"]);
+  deepEqual(
+    applications.map(({ random, urandom }) => [random, urandom]),
+    [["1:8", "1:9"]],
+  );
+  const of = (id: string) => result.rows.find(({ control }) => control.id === id)!;
+  for (const id of ["R02", "R03", "R05", "R06", "R08"])
+    equal(of(id).results.find(({ kind }) => kind === "live")?.status, "pass", id);
+});

@@ -53,6 +53,18 @@ const schema = z.strictObject({
     generator: text(128),
     /** Bytes that a blocking read gave. */
     read: int,
+    /** When the kernel said "crng init done", in seconds; null unless it did, and before PID 1. */
+    seededAt: z.nullable(z.number()),
+    /** What the kernel's generator was fed from at start, and whether it counted. */
+    sources: list(
+      z.strictObject({
+        name: z.enum(["processor", "firmware", "hardware generator", "machine fork"]),
+        credited: z.boolean(),
+      }),
+      16,
+    ),
+    /** What applications find as /dev/random and /dev/urandom: "major:minor", or "none". */
+    applications: list(z.strictObject({ pid: int, random: text(16), urandom: text(16) })),
   }),
   sockets: list(
     z.strictObject({

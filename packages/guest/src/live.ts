@@ -18,6 +18,7 @@ import {
 import { gunzipSync } from "node:zlib";
 import type { LiveReport, Probe } from "@caisson/audit/live";
 import { parseGuestConfig } from "@caisson/protocol/guest-config";
+import { kernelLog, seededAt, seedSources } from "./stages/entropy.ts";
 import { sysctls } from "./sysctls.ts";
 
 const text = (path: string): string => readFileSync(path, "utf8").trim();
@@ -110,19 +111,38 @@ function virtio(): LiveReport["virtio"] {
   });
 }
 
-function random(): LiveReport["random"] {
+/** `applications`: processes whose devices are to be looked at, as they see them. */
+function random(applications: readonly number[]): LiveReport["random"] {
   const flags = /^flags\s*:(.*)$/m.exec(text("/proc/cpuinfo"))?.[1]?.split(" ") ?? [];
+  const rdrand = flags.includes("rdrand");
+  const generator = optional("/sys/class/misc/hw_random/rng_current") ?? "none";
+  const log = kernelLog();
   const file = openSync("/dev/random", "r");
   try {
     return {
-      rdrand: flags.includes("rdrand"),
+      rdrand,
       rdseed: flags.includes("rdseed"),
-      generator: optional("/sys/class/misc/hw_random/rng_current") ?? "none",
+      generator,
       read: readSync(file, Buffer.alloc(64)),
+      seededAt: seededAt(log) ?? null,
+      sources: seedSources(log, text("/proc/cmdline"), rdrand, generator),
+      applications: applications.map((pid) => ({
+        pid,
+        random: deviceNumber(`/proc/${pid}/root/dev/random`),
+        urandom: deviceNumber(`/proc/${pid}/root/dev/urandom`),
+      })),
     };
   } finally {
     closeSync(file);
   }
+}
+
+/** "1:8"; "none" where there is no device at `path`. */
+function deviceNumber(path: string): string {
+  const found = statSync(path, { throwIfNoEntry: false });
+  if (found === undefined || !found.isCharacterDevice()) return "none";
+  // Linux' encoding of dev_t in the C library: minor in bits 0-7 and 20-31, major in bits 8-19.
+  return `${(found.rdev >> 8) & 0xfff}:${(found.rdev & 0xff) | ((found.rdev >>> 12) & 0xfff00)}`;
 }
 
 /** An address of /proc/net/tcp: eight hex digits in the machine's byte order, and the port. */
@@ -214,6 +234,7 @@ function files(): LiveReport["files"] {
 export function collectLive(): LiveReport {
   const config = parseGuestConfig(JSON.parse(text("/etc/caisson/guest.json")));
   const clock = "/sys/devices/system/clocksource/clocksource0";
+  const running = processes();
   const drivers = list("/sys/bus").map((bus) => [bus, list(`/sys/bus/${bus}/drivers`)] as const);
   return {
     version: "caisson/live/v1",
@@ -245,9 +266,11 @@ export function collectLive(): LiveReport {
       current: text(`${clock}/current_clocksource`),
       available: text(`${clock}/available_clocksource`).split(/\s+/),
     },
-    random: random(),
+    random: random(
+      running.filter(({ uid, kernelThread }) => uid !== 0 && !kernelThread).map(({ pid }) => pid),
+    ),
     sockets: sockets(),
-    processes: processes(),
+    processes: running,
     files: files(),
     events: lines("/run/caisson/runtime-events.jsonl").map(
       (line) => (JSON.parse(line) as { name: string }).name,

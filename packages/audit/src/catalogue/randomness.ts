@@ -1,5 +1,6 @@
 /** Randomness that the host can neither see nor steer (decision D4). */
-import { image, live, noFiles, none, rootCovered, verified, without } from "../expect.ts";
+import { NotApplicable } from "../control.ts";
+import { covered, image, live, noFiles, none, rootCovered, verified, without } from "../expect.ts";
 import { compareReleases } from "../releases.ts";
 import { group } from "./group.ts";
 
@@ -84,6 +85,13 @@ export const randomness = group("randomness", { decision: "D4", source: "design"
     static: none.behaviour,
     live: [
       live(
+        "'random: crng init done' before PID 1, in the kernel's log",
+        ({ random }) => (random.seededAt === null ? "not there, or later" : undefined),
+        (copy) => {
+          copy.random.seededAt = null;
+        },
+      ),
+      live(
         "a blocking read of 64 bytes is served",
         ({ random }) => (random.read === 64 ? undefined : `${random.read} bytes`),
         (copy) => {
@@ -96,7 +104,7 @@ export const randomness = group("randomness", { decision: "D4", source: "design"
   {
     id: "R06",
     title: "Applications draw from the same generator",
-    why: "getrandom(2) is on the application's list of system calls; without it programs fall back to worse.",
+    why: "getrandom(2) is on the application's list of system calls, and its devices are the kernel's; without them programs fall back to worse.",
     static: [
       image(
         "getrandom is allowed",
@@ -112,7 +120,23 @@ export const randomness = group("randomness", { decision: "D4", source: "design"
         },
       ),
     ],
-    live: "the static check sees the same filter; the application's own calls are its business",
+    live: [
+      live(
+        "applications find the kernel's /dev/random (1:8) and /dev/urandom (1:9)",
+        ({ random, processes }) => {
+          const users = processes.filter(({ uid, kernelThread }) => uid !== 0 && !kernelThread);
+          if (users.length === 0) return new NotApplicable("no application runs");
+          const wrong = users.find(({ pid }) => {
+            const seen = random.applications.find((one) => one.pid === pid);
+            return seen?.random !== "1:8" || seen.urandom !== "1:9";
+          });
+          return wrong === undefined ? undefined : `${wrong.name} (${wrong.pid}) does not`;
+        },
+        ({ random }) => {
+          random.applications[0]!.urandom = "1:5";
+        },
+      ),
+    ],
     remote: [rootCovered],
   },
   {
@@ -132,5 +156,25 @@ export const randomness = group("randomness", { decision: "D4", source: "design"
       ),
     ],
     remote: [rootCovered],
+  },
+  {
+    id: "R08",
+    title: "Nothing but the processor is credited",
+    why: "Whatever else is mixed in may help and cannot hurt; counted, it would let the host seed the generator alone.",
+    source: "linux",
+    static: "the command line that decides it is judged by C01, C02 and C20",
+    live: [
+      live(
+        "the processor's seed is credited, and no other source's",
+        ({ random: { sources } }) => {
+          const credited = sources.filter((one) => one.credited).map(({ name }) => name);
+          return credited.join() === "processor" ? undefined : credited.join(", ") || "none is";
+        },
+        ({ random }) => {
+          for (const source of random.sources) source.credited = true;
+        },
+      ),
+    ],
+    remote: [covered("rtmr2", "the LOADED_IMAGE::LoadOptions event")],
   },
 ]);

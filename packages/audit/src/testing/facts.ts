@@ -200,7 +200,18 @@ export function goodLive(): LiveFacts {
     protocols: ["TCP", "UDP", "UNIX", "RAW", "PING", "NETLINK"],
     autoprobe: { pci: "0", virtio: "0" },
     clock: { current: "tsc", available: ["tsc"] },
-    random: { rdrand: true, rdseed: true, generator: "none", read: 64 },
+    random: {
+      rdrand: true,
+      rdseed: true,
+      generator: "none",
+      read: 64,
+      seededAt: 0.002,
+      sources: [
+        { name: "processor", credited: true },
+        { name: "firmware", credited: false },
+      ],
+      applications: [{ pid: 300, random: "1:8", urandom: "1:9" }],
+    },
     sockets: [{ protocol: "tcp", local: "0.0.0.0:8080", listening: true, uid: 1000 }],
     processes: [
       process(1, {}),

@@ -1,6 +1,6 @@
-import { equal, throws } from "node:assert/strict";
+import { deepEqual, equal, throws } from "node:assert/strict";
 import { test } from "node:test";
-import { sampleCpu, seededAt } from "./entropy.ts";
+import { sampleCpu, seededAt, seedSources } from "./entropy.ts";
 
 const source = (...values: (bigint | undefined)[]) => ({ cpuRandom: () => values.shift() });
 const alive = [3n, 1n, 4n, 15n, 9n, 2n, 6n, 5n];
@@ -34,4 +34,24 @@ test("seeding after PID 1 started, or never, does not count", () => {
   equal(seededAt([init, seeded]), undefined);
   equal(seededAt([init]), undefined);
   equal(seededAt(["6,9,1,-;init says random: crng init done\n", init]), undefined);
+});
+
+const line = "random.trust_cpu=on random.trust_bootloader=off";
+const firmwareSeed = "5,90,0,-;efi: seeding entropy pool\n";
+const fork = "5,900,9,-;random: crng reseeded due to virtual machine fork\n";
+const credited = (...args: Parameters<typeof seedSources>) =>
+  seedSources(...args).map(({ name, credited }) => `${name} ${credited}`);
+
+test("the sources of the generator's state, and what counted", () => {
+  deepEqual(credited([firmwareSeed, seeded], line, true, "none"), ["processor true", "firmware false"]);
+  deepEqual(credited([seeded], "random.trust_cpu=off", true, "none"), ["processor false"]);
+  deepEqual(credited([seeded, fork], line, false, "virtio_rng.0"), [
+    "hardware generator true",
+    "machine fork true",
+  ]);
+});
+
+test("without a token the kernel credits, and of several the last decides", () => {
+  deepEqual(credited([firmwareSeed], "", true, "none"), ["processor true", "firmware true"]);
+  deepEqual(credited([firmwareSeed], `${line} random.trust_bootloader=on`, false, "none"), ["firmware true"]);
 });

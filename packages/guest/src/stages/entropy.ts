@@ -33,31 +33,74 @@ export function sampleCpu(
   return values;
 }
 
-/** The kernel's log so far, one record a line: reading `/dev/kmsg` without blocking ends with EAGAIN. */
-function kernelLog(): string[] {
+/**
+ * The kernel's log as far as it is kept, one record a line. Reading `/dev/kmsg` without blocking ends with EAGAIN; EPIPE
+ * says that records were overwritten meanwhile, and the next read goes on behind them.
+ */
+export function kernelLog(): string[] {
   const records: string[] = [];
   const file = openSync("/dev/kmsg", constants.O_RDONLY | constants.O_NONBLOCK);
   const buffer = Buffer.alloc(8192);
   try {
-    for (;;) records.push(buffer.toString("utf8", 0, readSync(file, buffer)));
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "EAGAIN") throw error;
+    for (;;) {
+      try {
+        records.push(buffer.toString("utf8", 0, readSync(file, buffer)));
+      } catch (error) {
+        const { code } = error as NodeJS.ErrnoException;
+        if (code === "EAGAIN") return records;
+        if (code !== "EPIPE") throw error;
+      }
+    }
   } finally {
     closeSync(file);
   }
-  return records;
 }
+
+const textOf = (record: string): string => record.slice(record.indexOf(";") + 1);
 
 /**
  * When the kernel's generator was seeded, in seconds since start; undefined unless its log says so before PID 1.
  * A record is `priority,sequence,microseconds,flags;text` (Documentation/ABI/testing/dev-kmsg).
  */
 export function seededAt(records: readonly string[]): number | undefined {
-  const text = (start: string) =>
-    records.findIndex((line) => line.slice(line.indexOf(";") + 1).startsWith(start));
-  const seeded = text("random: crng init done");
-  if (seeded < 0 || seeded > text("Run /")) return undefined;
+  const first = (start: string) => records.findIndex((record) => textOf(record).startsWith(start));
+  const seeded = first("random: crng init done");
+  if (seeded < 0 || seeded > first("Run /")) return undefined;
   return Number(records[seeded]!.split(",")[2]) / 1e6;
+}
+
+/** Where the kernel's generator got its state from, and whether that counted towards "seeded". */
+export interface SeedSource {
+  name: "processor" | "firmware" | "hardware generator" | "machine fork";
+  credited: boolean;
+}
+
+/**
+ * The sources that the kernel's log, its command line and sysfs tell of (Linux drivers/char/random.c). The kernel
+ * credits processor and firmware unless `random.trust_…=off` says otherwise; the last of several tokens decides.
+ */
+export function seedSources(
+  records: readonly string[],
+  commandLine: string,
+  processor: boolean,
+  generator: string,
+): SeedSource[] {
+  const trusted = (name: string) =>
+    /^(on|1|y|t)/i.test(
+      commandLine
+        .split(/\s+/)
+        .findLast((token) => token.startsWith(`${name}=`))
+        ?.slice(name.length + 1) ?? "on",
+    );
+  const logged = (start: string) => records.some((record) => textOf(record).startsWith(start));
+  const sources: (SeedSource | false)[] = [
+    processor && { name: "processor", credited: trusted("random.trust_cpu") },
+    logged("efi: seeding entropy pool") && { name: "firmware", credited: trusted("random.trust_bootloader") },
+    // Its quality may be zero, but nothing here may depend on that: a guest has none.
+    generator !== "none" && { name: "hardware generator", credited: true },
+    logged("random: crng reseeded due to virtual machine fork") && { name: "machine fork", credited: true },
+  ];
+  return sources.filter((source) => source !== false);
 }
 
 export const entropy: Stage = {
