@@ -5,6 +5,7 @@ import { parseBaseline } from "./baseline.ts";
 import { catalogue } from "./catalogue/index.ts";
 import { readReport } from "./collect.ts";
 import { graph } from "./graph.ts";
+import { graphSvg } from "./graph-svg.ts";
 import { parseLiveReport } from "./live.ts";
 import { page } from "./page.ts";
 import { sarif } from "./sarif.ts";
@@ -131,6 +132,9 @@ test("the page escapes what it shows and refers to nothing", () => {
   const facts = goodImage();
   facts.commandLine = [...facts.commandLine, "earlycon=<script>alert('x')</script>"];
   const html = page(audit({ static: facts }, [], now), `<img src=x onerror="y">`);
+  match(html, /<a href="#C15">C15<\/a>/);
+  match(html, /<tr id="C15">/);
+  match(html, /setuid or setgid files<\/td><td>0</);
   match(html, /&lt;script&gt;alert\(&#39;x&#39;\)/);
   doesNotMatch(html, /<script|<img|https?:\/\//);
 });
@@ -139,6 +143,19 @@ test("the table shows failures with their reasons", () => {
   const text = table(audit({ static: broken() }, [], now));
   match(text, /T10 +FAIL/);
   match(text, /secure_time is on; found: it is off/);
+});
+
+test("the table sums up, and says how much there is beside the application", () => {
+  const facts = goodImage();
+  (facts.files as Map<string, object>).set("/app/rootfs/usr/bin/su", { kind: "file", mode: 0o4755, size: 5 });
+  (facts.files as Map<string, object>).set("/usr/bin/su", { kind: "file", mode: 0o4755, size: 5 });
+  const result = audit({ static: facts, live: goodLive() }, [], now);
+  deepEqual(result.inventory.live, { processes: 1, listening: 0 });
+  equal(result.inventory.static?.setuid, 1);
+  const text = table(result);
+  match(text, /setuid or setgid files +1\n/);
+  const passed = result.rows.flatMap(({ results }) => results).filter((one) => one.status === "pass").length;
+  match(text, new RegExp(` ${passed} +\\d+ +0 {2}together`));
 });
 
 test("an explanation names every expectation", () => {
@@ -152,11 +169,47 @@ test("the graph shows powers, writable places, listeners and keys", () => {
     /node \(1\).*\/usr\/bin\/node/,
     /capabilities all/,
     /capabilities none, bounded by none/,
+    /namespaces of its own: pid, mnt, ipc, uts/,
+    /writable: \/tmp/,
     /\/tmp +tmpfs/,
     /0\.0\.0\.0:8080/,
     /app-key +0400/,
   ])
     match(text, line);
+});
+
+const edges = (svg: string) => svg.match(/<path d="M\d+ [\d.]+C/g)?.length ?? 0;
+
+test("the graph as a picture: every process and thing, a line for each power over one, and nothing by address", () => {
+  const live = goodLive();
+  const svg = graphSvg(live);
+  for (const line of [
+    />node \(1\) {2}\/usr\/bin\/node</,
+    />user 1000, group 1000</,
+    />capabilities: none; at most none</,
+    />namespaces of its own: pid, mnt, ipc, uts</,
+    />tmpfs nosuid nodev noexec for 300</,
+    />0\.0\.0\.0:8080</,
+    />0400, user 1000</,
+  ])
+    match(svg, line);
+  // PID 1: four mounts, two files. The application: one mount, one socket, one file.
+  equal(edges(svg), 9);
+  doesNotMatch(svg, /href|<script|<image/);
+  // A file of nobody's here has no line.
+  live.files[2]!.uid = 4711;
+  equal(edges(graphSvg(live)), 8);
+});
+
+test("the picture escapes what a guest says, and ends although processes are each other's parents", () => {
+  const live = goodLive();
+  live.processes[0]!.parent = 300;
+  live.processes[0]!.name = "<script>";
+  live.mounts[1]!.target = `/"onload="x`;
+  const svg = graphSvg(live);
+  match(svg, /&lt;script&gt; \(1\)/);
+  match(svg, />node \(300\)/);
+  doesNotMatch(svg, /<script|\/"onload/);
 });
 
 test("live reports are read strictly", () => {

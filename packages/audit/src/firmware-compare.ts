@@ -148,20 +148,20 @@ export function comparisonTable(rows: readonly Comparison[]): string {
     .concat("\n\n* measured into MRTD\n");
 }
 
-/** Colours that are told apart on white and on black, one a class. */
+/** Colours that are told apart, and carry white text; one a class. */
 const colours = [
   "#8250df",
   "#cf222e",
-  "#bc4c00",
-  "#bf8700",
+  "#bf3989",
+  "#9a6700",
   "#4d2d00",
-  "#1a7f37",
-  "#57ab5a",
-  "#0969da",
+  "#116329",
+  "#3f8f50",
+  "#0550ae",
   "#218bff",
-  "#6e7781",
-  "#d4a72c",
-  "#afb8c1",
+  "#424a53",
+  "#bc4c00",
+  "#7d8590",
 ];
 
 /** A picture of what takes the space: one bar a firmware, one piece a class, in proportion to unpacked bytes. */
@@ -177,7 +177,11 @@ export function comparisonSvg(rows: readonly Comparison[]): string {
     const pieces = names.map((one, colour) => {
       const size = (row.classes![one].bytes / most) * width;
       const title = `${one}: ${row.classes![one].modules} modules, ${kib(row.classes![one].bytes)}`;
-      const piece = `<rect x="${x.toFixed(1)}" y="${y}" width="${size.toFixed(1)}" height="${height}" fill="${colours[colour]}"><title>${escapeHtml(title)}</title></rect>`;
+      const label =
+        size > one.length * 7 + 12
+          ? `<text x="${(x + 6).toFixed(1)}" y="${y + 21}" fill="#ffffff">${escapeHtml(one)}</text>`
+          : "";
+      const piece = `<g><title>${escapeHtml(title)}</title><rect x="${x.toFixed(1)}" y="${y}" width="${size.toFixed(1)}" height="${height}" fill="${colours[colour]}"/>${label}</g>`;
       x += size;
       return piece;
     });
@@ -186,7 +190,7 @@ export function comparisonSvg(rows: readonly Comparison[]): string {
   });
   const legendTop = 50 + listed.length * (height + 30);
   const legend = names.map((one, i) => {
-    const [x, y] = [left + (i % 4) * 190, legendTop + Math.floor(i / 4) * 22];
+    const [x, y] = [left + (i % 4) * 195, legendTop + Math.floor(i / 4) * 22];
     return `<rect x="${x}" y="${y}" width="12" height="12" fill="${colours[i]}"/><text x="${x + 18}" y="${y + 11}">${escapeHtml(one)}</text>`;
   });
   const bottom = legendTop + Math.ceil(names.length / 4) * 22 + 10;

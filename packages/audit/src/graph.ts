@@ -25,6 +25,9 @@ export function capabilities(mask: string): string {
 
 const seccomp = (mode: number): string => (mode === 2 ? "filtered" : mode === 1 ? "strict" : "unfiltered");
 
+const writable = (mounts: LiveReport["mounts"]): string[] =>
+  mounts.filter(({ options }) => options.includes("rw")).map(({ target }) => target);
+
 function describe(process: Process, first: Process | undefined): string[] {
   const own = Object.keys(process.namespaces).filter(
     (kind) => process.namespaces[kind] !== first?.namespaces[kind],
@@ -34,6 +37,7 @@ function describe(process: Process, first: Process | undefined): string[] {
     `capabilities ${capabilities(process.capabilities.effective)}, bounded by ${capabilities(process.capabilities.bounding)}`,
     `system calls ${seccomp(process.seccomp)}, new privileges ${process.noNewPrivileges ? "impossible" : "possible"}`,
     ...(process === first ? [] : [`namespaces of its own: ${own.join(", ") || "none"}`]),
+    ...(process.mounts === null ? [] : [`writable: ${writable(process.mounts).join(", ") || "nothing"}`]),
   ];
 }
 

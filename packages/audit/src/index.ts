@@ -7,6 +7,7 @@ export { type CheckKind, type Control, checkKinds, type Facts, judge } from "./c
 export { AuditError, type AuditErrorCode } from "./errors.ts";
 export type { ImageFacts, LiveFacts, RemoteFacts } from "./facts.ts";
 export { graph } from "./graph.ts";
+export { graphSvg } from "./graph-svg.ts";
 export type { Inventory } from "./inventory.ts";
 export { parseLiveReport } from "./live.ts";
 export { page } from "./page.ts";

@@ -17,6 +17,13 @@ const probe = z.union([
   z.strictObject({ skipped: text() }),
 ]);
 
+const mount = z.strictObject({
+  source: text(),
+  target: text(),
+  type: text(64),
+  options: list(text(256), 64),
+});
+
 const schema = z.strictObject({
   version: z.literal("caisson/live/v1"),
   flavour: z.enum(["production", "development"]),
@@ -28,9 +35,7 @@ const schema = z.strictObject({
   /** By dotted name; null: the kernel has no such setting. */
   sysctls: named(z.nullable(text())),
   lockdown: text(256),
-  mounts: list(
-    z.strictObject({ source: text(), target: text(), type: text(64), options: list(text(256), 64) }),
-  ),
+  mounts: list(mount),
   blockDevices: list(z.strictObject({ name: text(64), readOnly: z.boolean() })),
   /** Device-mapper name of the root, from sysfs; null when the root is no device-mapper device. */
   rootMapper: z.nullable(text(128)),
@@ -95,6 +100,8 @@ const schema = z.strictObject({
       seccomp: int,
       /** Kind → inode, from /proc/PID/ns. */
       namespaces: named(text(64)),
+      /** What it sees mounted, where it has a mount namespace of its own; null: what PID 1 sees. */
+      mounts: z.nullable(list(mount)),
       coreLimit: text(32),
       /** Kernel threads have no memory of their own. */
       kernelThread: z.boolean(),

@@ -65,8 +65,8 @@ function kernelConfig(): Record<string, string> | null {
   );
 }
 
-function mounts(): LiveReport["mounts"] {
-  return lines("/proc/mounts").map((line) => {
+function mounts(pid: string): LiveReport["mounts"] {
+  return lines(`/proc/${pid}/mounts`).map((line) => {
     const [source = "", target = "", type = "", options = ""] = line.split(" ");
     return { source, target, type, options: options.split(",") };
   });
@@ -198,6 +198,9 @@ function describe(pid: string): LiveReport["processes"][number] {
   const status = text(`/proc/${pid}/status`);
   const field = (name: string): string => new RegExp(`^${name}:\\s*(.*)$`, "m").exec(status)?.[1] ?? "";
   const kernelThread = field("VmSize") === "";
+  const namespaces = Object.fromEntries(
+    list(`/proc/${pid}/ns`).map((kind) => [kind, readlinkSync(`/proc/${pid}/ns/${kind}`)]),
+  );
   const core = /^Max core file size\s+(\S+)/m.exec(text(`/proc/${pid}/limits`))?.[1] ?? "";
   return {
     pid: Number(pid),
@@ -214,9 +217,8 @@ function describe(pid: string): LiveReport["processes"][number] {
     },
     noNewPrivileges: field("NoNewPrivs") === "1",
     seccomp: Number(field("Seccomp")),
-    namespaces: Object.fromEntries(
-      list(`/proc/${pid}/ns`).map((kind) => [kind, readlinkSync(`/proc/${pid}/ns/${kind}`)]),
-    ),
+    namespaces,
+    mounts: namespaces["mnt"] === readlinkSync("/proc/self/ns/mnt") ? null : mounts(pid),
     coreLimit: core,
     kernelThread,
   };
@@ -247,7 +249,7 @@ export function collectLive(): LiveReport {
       sysctls.map(({ key }) => [key, optional(`/proc/sys/${key.replaceAll(".", "/")}`)]),
     ),
     lockdown: optional("/sys/kernel/security/lockdown") ?? "unknown",
-    mounts: mounts(),
+    mounts: mounts("self"),
     blockDevices: blockDevices(),
     rootMapper: rootMapper(),
     deviceNodes: deviceNodes().sort(),

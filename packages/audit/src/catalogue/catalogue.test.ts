@@ -48,6 +48,13 @@ test("every named test exists", () => {
   }
 });
 
+test("firmware whose modules cannot be listed does not pass for one without a shell", () => {
+  const { modules: _, ...firmware } = goodFacts.static().firmware;
+  const facts = { ...goodFacts.static(), firmware: { ...firmware, unlisted: "compressed in another way" } };
+  for (const id of ["F02", "F03", "F13"])
+    equal(judge(catalogue.find((control) => control.id === id)!, "static", facts).outcome, "fail", id);
+});
+
 /** The matrix: every test of every check of every control, once on good facts, once on its counterexample. */
 function matrix<K extends CheckKind>(kind: K): void {
   const good = goodFacts[kind]();

@@ -1,6 +1,8 @@
 /** The application's sandbox: judged by the OCI configuration that PID 1 gives to crun. */
+
+import { NotApplicable } from "../control.ts";
 import { image, inSource, live, none, rootCovered, verified } from "../expect.ts";
-import type { ImageFacts } from "../facts.ts";
+import type { ImageFacts, LiveFacts } from "../facts.ts";
 import { group } from "./group.ts";
 
 /** Calls that an application never needs and exploits do. */
@@ -23,6 +25,19 @@ const allowed = ({ runtime }: ImageFacts) =>
   runtime.linux.seccomp.syscalls
     .filter(({ action }) => action !== "SCMP_ACT_ERRNO")
     .flatMap(({ names }) => names);
+
+/** The first mount of a user's process that is `bad`; a process that shares PID 1's mounts is, as a whole. */
+function ownMount(
+  processes: LiveFacts["processes"],
+  bad: (mount: LiveFacts["mounts"][number]) => boolean,
+): string | NotApplicable | undefined {
+  const users = processes.filter(({ uid, kernelThread }) => uid !== 0 && !kernelThread);
+  if (users.length === 0) return new NotApplicable("no application runs");
+  const shared = users.find(({ mounts }) => mounts === null);
+  if (shared !== undefined) return `${shared.name} (${shared.pid}) sees what PID 1 sees`;
+  const found = users.flatMap(({ mounts }) => mounts ?? []).find(bad);
+  return found === undefined ? undefined : `${found.target} (${found.type} ${found.options.join(",")})`;
+}
 
 export const container = group("container", { decision: "least", source: "oci" }, [
   {
@@ -162,7 +177,17 @@ export const container = group("container", { decision: "least", source: "oci" }
         },
       ),
     ],
-    live: "the application's mounts are in its own namespace, which the report does not enter",
+    live: [
+      live(
+        "the root that processes of users see is read-only",
+        ({ processes }) =>
+          ownMount(processes, ({ target, options }) => target === "/" && !options.includes("ro")),
+        ({ processes }) => {
+          for (const { mounts } of processes)
+            for (const mount of mounts ?? []) if (mount.target === "/") mount.options = ["rw"];
+        },
+      ),
+    ],
     remote: [rootCovered],
   },
   {
@@ -385,7 +410,21 @@ export const container = group("container", { decision: "least", source: "oci" }
         },
       ),
     ],
-    live: "the application's mounts are in its own namespace, which the report does not enter",
+    live: [
+      live(
+        "what is mounted writable for processes of users is nosuid and noexec",
+        ({ processes }) =>
+          ownMount(
+            processes,
+            ({ options }) =>
+              options.includes("rw") && !(options.includes("nosuid") && options.includes("noexec")),
+          ),
+        ({ processes }) => {
+          for (const { mounts } of processes)
+            mounts?.push({ source: "tmpfs", target: "/var", type: "tmpfs", options: ["rw", "nosuid"] });
+        },
+      ),
+    ],
     remote: [rootCovered],
   },
 ]);

@@ -137,6 +137,7 @@ const process = (
   noNewPrivileges: false,
   seccomp: 0,
   namespaces: { pid: "pid:[1]", mnt: "mnt:[1]", ipc: "ipc:[1]", uts: "uts:[1]", net: "net:[1]" },
+  mounts: null,
   coreLimit: "0",
   kernelThread: false,
   ...more,
@@ -224,6 +225,10 @@ export function goodLive(): LiveFacts {
         noNewPrivileges: true,
         seccomp: 2,
         namespaces: { pid: "pid:[2]", mnt: "mnt:[2]", ipc: "ipc:[2]", uts: "uts:[2]", net: "net:[1]" },
+        mounts: [
+          { source: "/dev/root", target: "/", type: "erofs", options: ["ro"] },
+          { source: "tmpfs", target: "/tmp", type: "tmpfs", options: quiet },
+        ],
       }),
     ],
     files: [

@@ -12,6 +12,7 @@ import {
   explain,
   type Facts,
   graph,
+  graphSvg,
   isRootTree,
   list,
   page,
@@ -39,6 +40,7 @@ interface Options {
   explain?: string;
   list?: boolean;
   graph?: boolean;
+  svg?: string;
   all?: boolean;
 }
 
@@ -172,6 +174,7 @@ export const command = new Command("caisson audit")
   .option("--explain <id>", "everything about one control")
   .option("--list", "every control")
   .option("--graph", "draw the running guest: processes, powers, what can be written and reached")
+  .option("--svg <file>", "with --graph: write it as a picture as well")
   .option("--all", "show every reason, not those of failures alone")
   .action(async (paths: string[], options: Options) => {
     const print = (text: string) => process.stdout.write(text);
@@ -201,9 +204,12 @@ export const command = new Command("caisson audit")
     if (options.graph === true) {
       if (facts.live === undefined)
         throw new UsageError("--graph draws a running guest", "add --live SOURCE");
+      if (options.svg !== undefined) write(options.svg, graphSvg(facts.live));
       print(graph(facts.live));
       return;
     }
+    if (options.svg !== undefined)
+      throw new UsageError("--svg is the picture of --graph", "add --graph and --live SOURCE");
     const result = audit(facts, acceptances, new Date());
     if (options.sarif !== undefined)
       write(options.sarif, `${JSON.stringify(sarif(result, subjects), null, 2)}\n`);
