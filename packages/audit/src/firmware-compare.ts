@@ -188,7 +188,13 @@ export function comparisonSvg(rows: readonly Comparison[]): string {
     const label = `${row.name}: ${row.facts.modules!.length} modules, ${kib(bytesOf(row))}`;
     return `<text x="${left}" y="${y - 6}">${escapeHtml(label)}</text>${pieces.join("")}`;
   });
-  const legendTop = 50 + listed.length * (height + 30);
+  const unlisted = rows.filter((row) => row.classes === undefined);
+  const listedBottom = 40 + listed.length * (height + 30);
+  const remarks = unlisted.map(({ name, facts }, i) => {
+    const remark = `${name}: modules unknown, ${facts.unlisted ?? "no reason given"}`;
+    return `<text x="${left}" y="${listedBottom + i * 22}">${escapeHtml(remark)}</text>`;
+  });
+  const legendTop = listedBottom + unlisted.length * 22 + 10;
   const legend = names.map((one, i) => {
     const [x, y] = [left + (i % 4) * 195, legendTop + Math.floor(i / 4) * 22];
     return `<rect x="${x}" y="${y}" width="12" height="12" fill="${colours[i]}"/><text x="${x + 18}" y="${y + 11}">${escapeHtml(one)}</text>`;
@@ -198,6 +204,7 @@ export function comparisonSvg(rows: readonly Comparison[]): string {
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 800 ${bottom}" font-family="system-ui, sans-serif" font-size="13" fill="#1f2328">`,
     `<rect width="800" height="${bottom}" fill="#ffffff"/>`,
     ...bars,
+    ...remarks,
     ...legend,
     "</svg>\n",
   ].join("\n");
