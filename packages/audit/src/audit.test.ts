@@ -158,6 +158,15 @@ test("the table sums up, and says how much there is beside the application", () 
   match(text, new RegExp(` ${passed} +\\d+ +0 {2}together`));
 });
 
+test("an image older than its sources is told so, and what to do", () => {
+  const facts = goodImage();
+  facts.build.init.sources = "9".repeat(64);
+  match(
+    table(audit({ static: facts }, [], now)),
+    /U13 +FAIL.*\n.*3434343434343434… in the image, 9999999999999999… from these sources.*Build it again \(caisson build SPEC\)/,
+  );
+});
+
 test("an explanation names every expectation", () => {
   const text = explain(catalogue.find(({ id }) => id === "K01")!);
   for (const line of [/CONFIG_MODULES is not set/, /open \/proc\/modules/, /RTMR1/]) match(text, line);

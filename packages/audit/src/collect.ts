@@ -66,9 +66,10 @@ export async function collectImage(directory: string): Promise<ImageFacts> {
       unaccounted: [...root.files]
         .filter(([path, { kind, sha256 }]) => kind === "file" && !document.files.has(`${path} ${sha256}`))
         .map(([path]) => path),
-      bundleIsSource:
-        hash("sha256", (await bundleGuest()).code, "hex") ===
-        root.files.get("/usr/lib/caisson/init.mjs")?.sha256,
+      init: {
+        image: root.files.get("/usr/lib/caisson/init.mjs")?.sha256,
+        sources: hash("sha256", (await bundleGuest()).code, "hex"),
+      },
     },
   };
 }

@@ -59,8 +59,8 @@ export interface ImageFacts {
     sourceDate?: number;
     /** Files of the root that the bill of materials does not name, or names with another hash. */
     unaccounted: readonly string[];
-    /** Whether PID 1 in the image is byte for byte what these sources bundle to; undefined: not compared. */
-    bundleIsSource?: boolean;
+    /** SHA-256, hex, of PID 1 in the image (undefined: it has none) and of what these sources bundle to. */
+    init: { image: string | undefined; sources: string };
   };
 }
 

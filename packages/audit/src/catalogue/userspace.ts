@@ -278,9 +278,14 @@ export const userspace = group("user space", { decision: "least", source: "kspp"
     static: [
       image(
         "init.mjs is byte for byte what the sources bundle to",
-        ({ build }) => (build.bundleIsSource === true ? undefined : "it differs, or was not compared"),
+        ({ build: { init } }) => {
+          if (init.image === undefined) return "no /usr/lib/caisson/init.mjs in the image";
+          if (init.image === init.sources) return undefined;
+          const [image, sources] = [init.image, init.sources].map((hash) => `${hash.slice(0, 16)}…`);
+          return `${image} in the image, ${sources} from these sources: they are not those that it was built from. Build it again (caisson build SPEC), or audit it with the sources that it was built from`;
+        },
         ({ build }) => {
-          build.bundleIsSource = false;
+          build.init.image = "0".repeat(64);
         },
       ),
     ],

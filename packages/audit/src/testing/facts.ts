@@ -114,7 +114,13 @@ export function goodImage(): ImageFacts {
         { guid: "d6a2cb7f-6a18-4e2f-b43b-9920a733700a", name: "DxeCore", type: "DXE core", size: 100_000 },
       ],
     },
-    build: { changed: [], lock: "12".repeat(32), sourceDate: epoch, unaccounted: [], bundleIsSource: true },
+    build: {
+      changed: [],
+      lock: "12".repeat(32),
+      sourceDate: epoch,
+      unaccounted: [],
+      init: { image: "34".repeat(32), sources: "34".repeat(32) },
+    },
   };
 }
 
