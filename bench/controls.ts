@@ -78,5 +78,5 @@ export async function* run(): AsyncIterable<Row> {
     peer: await waitingSockets(peer, shape, firmware),
   };
   progress.done();
-  yield { name: "controls: sockets that wait, the application's apart", unit: "sockets", ...sockets };
+  yield { name: "controls: sockets that wait", unit: "sockets", ...sockets, note: "the application's apart" };
 }

@@ -78,7 +78,7 @@ function readManifest(directory: string): Manifest {
   const path = join(directory, "manifest.json");
   if (!existsSync(path)) {
     throw new AuditError("image/missing", `${directory} holds no manifest.json: it is no image`, {
-      fix: "caisson build SPEC, then audit what it wrote (out/<name>-<flavour>)",
+      fix: "caisson build SPEC, then audit what it wrote (out/<name>-<flavour>); another system's root has an etc/os-release",
     });
   }
   return parsed(readFileSync(path, "utf8"), (value) => {
