@@ -90,7 +90,8 @@ test("two processes, one of them without any power", () => {
 
 test("the generator was seeded by the processor alone, before PID 1, and the application has the same", () => {
   const { seededAt, sources, applications, read, generator } = live.random;
-  ok(seededAt !== null && seededAt > 0, String(seededAt));
+  // The kernel's clock may not run yet when it says so: then it is 0.
+  ok(seededAt !== null && seededAt >= 0 && seededAt < 10, String(seededAt));
   deepEqual(
     sources.filter(({ credited }) => credited),
     [{ name: "processor", credited: true }],

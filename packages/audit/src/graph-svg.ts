@@ -2,7 +2,7 @@
  * A running guest as a picture: processes with their powers on the left, what they can write to, wait on and read on
  * the right, and lines between. A line follows the mount namespace for paths, and the owner for sockets and files.
  */
-import { capabilities } from "./graph.ts";
+import { capabilities, ownNamespaces } from "./graph.ts";
 import type { LiveReport } from "./live.ts";
 import { escapeHtml } from "./page.ts";
 
@@ -31,9 +31,7 @@ const shortened = (text: string, most: number): string =>
   text.length <= most ? text : `${text.slice(0, most - 1)}…`;
 
 function facts(process: Process, first: Process | undefined): string[] {
-  const own = Object.keys(process.namespaces).filter(
-    (kind) => process.namespaces[kind] !== first?.namespaces[kind],
-  );
+  const own = ownNamespaces(process, first);
   return [
     `user ${process.uid}, group ${process.gid}`,
     `capabilities: ${capabilities(process.capabilities.effective)}; at most ${capabilities(process.capabilities.bounding)}`,
@@ -43,7 +41,10 @@ function facts(process: Process, first: Process | undefined): string[] {
 }
 
 /** What can be written, waited on and read, in three lists. */
-function lists({ mounts, processes, sockets, files }: LiveReport): [title: string, items: Item[]][] {
+function lists(
+  { mounts, sockets, files }: LiveReport,
+  users: readonly Process[],
+): [title: string, items: Item[]][] {
   const writable = (list: LiveReport["mounts"], owner: Item["owner"], where: string): Item[] =>
     list
       .filter(({ options }) => options.includes("rw"))
@@ -52,7 +53,7 @@ function lists({ mounts, processes, sockets, files }: LiveReport): [title: strin
         note: [type, ...options.filter((one) => /^no(suid|dev|exec)$/.test(one)), where].join(" ").trim(),
         owner,
       }));
-  const apart = processes.filter((process) => process.mounts !== null);
+  const apart = users.filter((process) => process.mounts !== null);
   return [
     [
       "Writable",
@@ -147,7 +148,7 @@ export function graphSvg(report: LiveReport): string {
   }
 
   let y = 90;
-  for (const [title, items] of lists(report)) {
+  for (const [title, items] of lists(report, users)) {
     shapes.push(text(listLeft, y + 14, title, ' font-weight="600"'));
     y += line + 8;
     if (items.length === 0) shapes.push(text(listLeft, y + 12, "nothing", ' fill="#57606a"'));

@@ -28,10 +28,15 @@ const seccomp = (mode: number): string => (mode === 2 ? "filtered" : mode === 1 
 const writable = (mounts: LiveReport["mounts"]): string[] =>
   mounts.filter(({ options }) => options.includes("rw")).map(({ target }) => target);
 
-function describe(process: Process, first: Process | undefined): string[] {
-  const own = Object.keys(process.namespaces).filter(
-    (kind) => process.namespaces[kind] !== first?.namespaces[kind],
+/** Kinds of namespaces that a process does not share with PID 1; what its children would get is no kind. */
+export function ownNamespaces({ namespaces }: Process, first: Process | undefined): string[] {
+  return Object.keys(namespaces).filter(
+    (kind) => !kind.endsWith("_for_children") && namespaces[kind] !== first?.namespaces[kind],
   );
+}
+
+function describe(process: Process, first: Process | undefined): string[] {
+  const own = ownNamespaces(process, first);
   return [
     `uid ${process.uid}, gid ${process.gid}`,
     `capabilities ${capabilities(process.capabilities.effective)}, bounded by ${capabilities(process.capabilities.bounding)}`,

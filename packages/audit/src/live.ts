@@ -100,7 +100,7 @@ const schema = z.strictObject({
       seccomp: int,
       /** Kind → inode, from /proc/PID/ns. */
       namespaces: named(text(64)),
-      /** What it sees mounted, where it has a mount namespace of its own; null: what PID 1 sees. */
+      /** What it sees mounted, where it has a mount namespace of its own; null: what PID 1 sees, or a kernel thread. */
       mounts: z.nullable(list(mount)),
       coreLimit: text(32),
       /** Kernel threads have no memory of their own. */

@@ -218,7 +218,7 @@ function describe(pid: string): LiveReport["processes"][number] {
     noNewPrivileges: field("NoNewPrivs") === "1",
     seccomp: Number(field("Seccomp")),
     namespaces,
-    mounts: namespaces["mnt"] === readlinkSync("/proc/self/ns/mnt") ? null : mounts(pid),
+    mounts: kernelThread || namespaces["mnt"] === readlinkSync("/proc/self/ns/mnt") ? null : mounts(pid),
     coreLimit: core,
     kernelThread,
   };
