@@ -126,11 +126,14 @@ function random(applications: readonly number[]): LiveReport["random"] {
       read: readSync(file, Buffer.alloc(64)),
       seededAt: seededAt(log) ?? null,
       sources: seedSources(log, text("/proc/cmdline"), rdrand, generator),
-      applications: applications.map((pid) => ({
-        pid,
-        random: deviceNumber(`/proc/${pid}/root/dev/random`),
-        urandom: deviceNumber(`/proc/${pid}/root/dev/urandom`),
-      })),
+      applications: applications
+        .map((pid) => ({
+          pid,
+          random: deviceNumber(`/proc/${pid}/root/dev/random`),
+          urandom: deviceNumber(`/proc/${pid}/root/dev/urandom`),
+        }))
+        // What ended meanwhile has no devices.
+        .filter(({ pid }) => existsSync(`/proc/${pid}`)),
     };
   } finally {
     closeSync(file);

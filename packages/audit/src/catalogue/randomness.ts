@@ -124,13 +124,13 @@ export const randomness = group("randomness", { decision: "D4", source: "design"
       live(
         "applications find the kernel's /dev/random (1:8) and /dev/urandom (1:9)",
         ({ random, processes }) => {
-          const users = processes.filter(({ uid, kernelThread }) => uid !== 0 && !kernelThread);
-          if (users.length === 0) return new NotApplicable("no application runs");
-          const wrong = users.find(({ pid }) => {
-            const seen = random.applications.find((one) => one.pid === pid);
-            return seen?.random !== "1:8" || seen.urandom !== "1:9";
-          });
-          return wrong === undefined ? undefined : `${wrong.name} (${wrong.pid}) does not`;
+          if (!processes.some(({ uid, kernelThread }) => uid !== 0 && !kernelThread))
+            return new NotApplicable("no application runs");
+          if (random.applications.length === 0) return "none was looked at";
+          const wrong = random.applications.find((seen) => seen.random !== "1:8" || seen.urandom !== "1:9");
+          return wrong === undefined
+            ? undefined
+            : `process ${wrong.pid}: ${wrong.random} and ${wrong.urandom}`;
         },
         ({ random }) => {
           random.applications[0]!.urandom = "1:5";
