@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { extend, runtimeEventDigest } from "@caisson/measure";
-import { EventLog } from "./event-log.ts";
+import { bootEvents, EventLog } from "./event-log.ts";
 import type { Platform } from "./platform.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "caisson-test-"));
@@ -20,7 +20,6 @@ function platform(): Platform & { rtmr3: Uint8Array; failing: boolean } {
       if (this.failing) throw new Error("EIO");
       this.rtmr3 = await extend(this.rtmr3, digest);
     },
-    registers: () => Promise.reject(new Error("unused")),
     quote: () => Promise.reject(new Error("unused")),
     bootLog: () => Promise.reject(new Error("unused")),
   };
@@ -30,7 +29,7 @@ test("register and log hold the same events in the same order, however they are 
   const machine = platform();
   const path = join(directory, "order");
   const log = new EventLog(machine, path);
-  const names = ["one", "two", "three", "four"];
+  const names = [...bootEvents, "later"];
   await Promise.all(names.map((name, i) => log.append(name, Uint8Array.of(i))));
   let expected = new Uint8Array(48);
   for (const [i, name] of names.entries()) {
@@ -51,14 +50,32 @@ test("an event that the register refused is not in the log, and the next one sti
   const machine = platform();
   const log = new EventLog(machine, join(directory, "refused"));
   machine.failing = true;
-  await rejects(log.append("lost", new Uint8Array()), /EIO/);
+  await rejects(log.append("system-preparing", Uint8Array.of(1)), /EIO/);
   machine.failing = false;
-  await log.append("kept", new Uint8Array());
-  deepEqual(
-    log.events.map(({ name }) => name),
-    ["kept"],
-  );
+  await log.append("system-preparing", Uint8Array.of(2));
+  deepEqual(log.events, [{ name: "system-preparing", payload: Uint8Array.of(2) }]);
 });
+
+/** What is asked for, and which of it is refused without a trace in the register. */
+const wrongOrders: Record<string, { names: string[]; refused: number }> = {
+  "a later event before the boot's": { names: ["later", ...bootEvents], refused: 0 },
+  "an event left out": { names: bootEvents.slice(1), refused: 0 },
+  "an event twice": { names: ["system-preparing", "system-preparing"], refused: 1 },
+  "a later event between": { names: [...bootEvents.slice(0, 7), "later"], refused: 7 },
+  "an event of the boot after its end": { names: [...bootEvents, "later", "secure-time"], refused: 9 },
+  "the end twice": { names: [...bootEvents, "system-ready"], refused: 8 },
+};
+for (const [what, { names, refused }] of Object.entries(wrongOrders)) {
+  test(`not measured: ${what}`, async () => {
+    const machine = platform();
+    const log = new EventLog(machine, join(directory, what));
+    for (const name of names.slice(0, refused)) await log.append(name, new Uint8Array());
+    const before = machine.rtmr3;
+    await rejects(log.append(names[refused]!, new Uint8Array()), /out of order/);
+    deepEqual(machine.rtmr3, before);
+    equal(log.events.length, refused);
+  });
+}
 
 for (const name of ["", "a:b", "Upper", "ü", "x".repeat(65)]) {
   test(`no event name: ${JSON.stringify(name.slice(0, 8))}`, async () => {
