@@ -8,8 +8,6 @@ export type PlatformName = "tdx" | "emulated";
 
 export interface Platform {
   readonly name: PlatformName;
-  /** Current value of RTMR0–3 and MRTD, 48 bytes each. */
-  registers(): Promise<{ mrtd: Uint8Array; rtmr: [Uint8Array, Uint8Array, Uint8Array, Uint8Array] }>;
   /** RTMR3 = SHA-384(RTMR3 ‖ digest); `digest` is 48 bytes. */
   extend(digest: Uint8Array): Promise<void>;
   /** A quote over 64 bytes of report data. */

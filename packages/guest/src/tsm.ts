@@ -6,9 +6,10 @@
  * Documentation/ABI/testing/{sysfs-devices-virtual-misc-tdx_guest,configfs-tsm-report}.
  */
 import { existsSync } from "node:fs";
-import { mkdir, readFile, rmdir, writeFile } from "node:fs/promises";
+import { mkdir, open, readFile, rmdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { extend as extended } from "@caisson/measure";
+import type { limits } from "@caisson/verify";
 import type { Platform, PlatformName } from "./platform.ts";
 import { StageFailure } from "./stage.ts";
 
@@ -31,22 +32,44 @@ const registerSize = 48;
 const reportDataSize = 64;
 /** The kernel waits 30 s for the host's quoting service (drivers/virt/coco/tdx-guest, GET_QUOTE_TIMEOUT). */
 const quoteLimitMs = 40_000;
-/** A quote fits the driver's shared buffer of 8 KiB (TDX_QUOTE_MAX_LEN); logs are at most 1 MiB. */
-const quoteLimit = 8 * 1024;
-const logLimit = 1024 * 1024;
+/** What the verifier takes (`limits` of @caisson/verify). The host decides how long a quote and the CCEL area are. */
+const quoteLimit: (typeof limits)["quote"] = 65_536;
+const logLimit: (typeof limits)["bootLog"] = 1_048_576;
+
+/** The bytes of a file whose length the host decides. Throws StageFailure when there are none, or more than `limit`. */
+async function readBounded(path: string, limit: number, reason: string): Promise<Uint8Array> {
+  const file = await open(path);
+  try {
+    const chunks: Buffer[] = [];
+    for (let size = 0; size <= limit; ) {
+      const { buffer, bytesRead } = await file.read({ buffer: Buffer.alloc(65_536) });
+      if (bytesRead === 0) break;
+      chunks.push(buffer.subarray(0, bytesRead));
+      size += bytesRead;
+    }
+    const bytes = Buffer.concat(chunks);
+    if (bytes.length === 0 || bytes.length > limit) {
+      const found = bytes.length === 0 ? "is empty" : `has more than ${limit} bytes`;
+      throw new StageFailure(reason, `${path} ${found}`);
+    }
+    return bytes;
+  } finally {
+    await file.close();
+  }
+}
 
 /** `requester` names this user's own report entry, so that two requesters never share a generation counter. */
 export function tsmPlatform(requester: string, paths: TsmPaths = kernelPaths): Platform {
   const name: PlatformName = existsSync(paths.ccel) ? "tdx" : "emulated";
-  const register = (file: string) => join(paths.measurements, file);
+  const rtmr3 = join(paths.measurements, "rtmr3:sha384");
   let lastQuote: Promise<unknown> = Promise.resolve();
 
-  async function read(file: string): Promise<Uint8Array> {
-    const value = await readFile(register(file));
+  async function readRegister(): Promise<Uint8Array> {
+    const value = await readFile(rtmr3);
     if (value.length !== registerSize) {
       throw new StageFailure(
         "platform/register-size",
-        `${file} has ${value.length} bytes, expected ${registerSize}`,
+        `${rtmr3} has ${value.length} bytes, not ${registerSize}`,
       );
     }
     return value;
@@ -63,7 +86,7 @@ export function tsmPlatform(requester: string, paths: TsmPaths = kernelPaths): P
         throw new StageFailure("platform/provider", `the report provider is '${provider}'`);
       const before = await generation();
       await writeFile(join(entry, "inblob"), reportData);
-      const quote = await readFile(join(entry, "outblob"));
+      const quote = await readBounded(join(entry, "outblob"), quoteLimit, "platform/quote-size");
       const after = await generation();
       if (after !== before + 1) {
         throw new StageFailure(
@@ -71,10 +94,10 @@ export function tsmPlatform(requester: string, paths: TsmPaths = kernelPaths): P
           `the report entry changed under us: ${before} → ${after}`,
         );
       }
-      if (quote.length === 0 || quote.length > quoteLimit) {
-        throw new StageFailure("platform/quote-size", `the host's quote has ${quote.length} bytes`);
-      }
       return quote;
+    } catch (error) {
+      if (error instanceof StageFailure) throw error;
+      throw new StageFailure("platform/quote", `no quote from the host: ${(error as Error).message}`);
     } finally {
       await rmdir(entry);
     }
@@ -83,17 +106,10 @@ export function tsmPlatform(requester: string, paths: TsmPaths = kernelPaths): P
   return {
     name,
 
-    async registers() {
-      const [mrtd, ...rtmr] = await Promise.all(
-        ["mrtd:sha384", "rtmr0:sha384", "rtmr1:sha384", "rtmr2:sha384", "rtmr3:sha384"].map(read),
-      );
-      return { mrtd: mrtd!, rtmr: rtmr as [Uint8Array, Uint8Array, Uint8Array, Uint8Array] };
-    },
-
     async extend(digest) {
-      const expected = await extended(await read("rtmr3:sha384"), digest);
-      await writeFile(register("rtmr3:sha384"), digest, { flag: "r+" });
-      if (Buffer.compare(await read("rtmr3:sha384"), expected) !== 0) {
+      const expected = await extended(await readRegister(), digest);
+      await writeFile(rtmr3, digest, { flag: "r+" });
+      if (Buffer.compare(await readRegister(), expected) !== 0) {
         throw new StageFailure(
           "platform/extend",
           "RTMR3 does not hold what was extended: something else wrote to it",
@@ -102,16 +118,14 @@ export function tsmPlatform(requester: string, paths: TsmPaths = kernelPaths): P
     },
 
     quote(reportData) {
-      const quote = lastQuote.then(() => withLimit(requestQuote(reportData), quoteLimitMs));
+      // The next one waits for the kernel to be done with this one, even when this caller has given up by then.
+      const quote = lastQuote.then(() => requestQuote(reportData));
       lastQuote = quote.catch(() => {});
-      return quote;
+      return withLimit(quote, quoteLimitMs);
     },
 
-    async bootLog() {
-      const log = await readFile(name === "tdx" ? paths.ccel : paths.tpmLog);
-      if (log.length > logLimit)
-        throw new StageFailure("platform/boot-log", `the boot log has ${log.length} bytes`);
-      return log;
+    bootLog() {
+      return readBounded(name === "tdx" ? paths.ccel : paths.tpmLog, logLimit, "platform/boot-log");
     },
   };
 }
