@@ -1,7 +1,9 @@
 import { deepEqual, equal, ok } from "node:assert/strict";
+import { PassThrough } from "node:stream";
+import { finished } from "node:stream/promises";
 import { test } from "node:test";
 import type { AppConfig } from "@caisson/protocol/guest-config";
-import { runtimeConfig } from "./sandbox.ts";
+import { readLines, runtimeConfig } from "./sandbox.ts";
 import { seccompProfile } from "./seccomp.ts";
 
 const app: AppConfig = {
@@ -62,4 +64,18 @@ test("the seccomp profile allows no call that mounts, traces, loads code or make
 test("no call is listed twice, but socket, which is by address family", () => {
   const names = seccompProfile.syscalls.flatMap((rule) => rule.names).filter((name) => name !== "socket");
   equal(new Set(names).size, names.length);
+});
+
+test("lines of the application, however they are cut into pieces; of a line without end, its beginning", async () => {
+  const stream = new PassThrough();
+  const lines: string[] = [];
+  readLines(stream, (line) => lines.push(line));
+  for (const piece of ["o", "ne\r\ntwo\n\nthr", "ee\n"]) stream.write(piece);
+  stream.write(Buffer.from("ü").subarray(0, 1));
+  stream.write(Buffer.from("ü").subarray(1));
+  stream.write("\n");
+  for (let i = 0; i < 100; i++) stream.write("x".repeat(10_000));
+  stream.end("\nlast");
+  await finished(stream);
+  deepEqual(lines, ["one", "two", "", "three", "ü", "x".repeat(2000), "last"]);
 });

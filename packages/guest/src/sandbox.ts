@@ -6,9 +6,9 @@
  * and processes. The network namespace is the guest's: the application is the only thing that listens there.
  */
 import { spawn } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
+import type { Readable } from "node:stream";
 import type { AppConfig } from "@caisson/protocol/guest-config";
 import { seccompProfile } from "./seccomp.ts";
 import type { Syscalls } from "./syscalls.ts";
@@ -85,6 +85,29 @@ export interface Running {
   stop(graceMs: number): Promise<void>;
 }
 
+/** The part of a line that is passed on, in characters. */
+const lineLimit = 2_000;
+
+/**
+ * Calls `onLine` for every line of `stream`, cut to `lineLimit` characters. The application writes what it likes, so no
+ * more than that is ever kept of a line.
+ */
+export function readLines(stream: Readable, onLine: (line: string) => void): void {
+  let line = "";
+  stream.setEncoding("utf8");
+  stream.on("data", (text: string) => {
+    const [rest, ...further] = text.split("\n");
+    line = (line + rest).slice(0, lineLimit);
+    for (const next of further) {
+      onLine(line.replace(/\r$/, ""));
+      line = next.slice(0, lineLimit);
+    }
+  });
+  stream.on("end", () => {
+    if (line !== "") onLine(line);
+  });
+}
+
 const cgroup = "/sys/fs/cgroup/app";
 const crun = ["--root", "/run/crun", "--cgroup-manager", "disabled"];
 
@@ -93,9 +116,9 @@ function run(args: string[], onLine: (line: string) => void): Promise<void> {
     const child = spawn("/usr/bin/crun", [...crun, ...args], { stdio: ["ignore", "pipe", "pipe"], env: {} });
     const last: string[] = [];
     for (const stream of [child.stdout, child.stderr]) {
-      createInterface({ input: stream }).on("line", (line) => {
+      readLines(stream, (line) => {
         if (last.push(line) > 5) last.shift();
-        onLine(line.slice(0, 2000));
+        onLine(line);
       });
     }
     child.on("error", reject);
@@ -135,10 +158,12 @@ export async function startApplication(
   await run(["start", "app"], onLine);
 
   // crun is gone, so the application is a child of PID 1 that Node does not know: it is reaped here.
+  let running = true;
   const ended = new Promise<number>((resolve) => {
     const timer = setInterval(() => {
       const status = syscalls.reap(pid);
       if (status === undefined) return;
+      running = false;
       clearInterval(timer);
       resolve(status);
     }, 200);
@@ -147,7 +172,8 @@ export async function startApplication(
     pid,
     ended,
     async stop(graceMs) {
-      if (existsSync(`/proc/${pid}`)) process.kill(pid, "SIGTERM");
+      // Not reaped, so the number is still its own.
+      if (running) process.kill(pid, "SIGTERM");
       let timer: NodeJS.Timeout | undefined;
       const grace = new Promise<void>((resolve) => {
         timer = setTimeout(resolve, graceMs);
@@ -155,7 +181,7 @@ export async function startApplication(
       await Promise.race([ended, grace]);
       clearTimeout(timer);
       // Kills whatever is left of it, the first process and its descendants alike.
-      if (existsSync(cgroup)) writeFileSync(join(cgroup, "cgroup.kill"), "1");
+      writeFileSync(join(cgroup, "cgroup.kill"), "1");
     },
   };
 }
