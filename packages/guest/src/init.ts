@@ -56,6 +56,10 @@ function configureResolver(): void {
   writeFileSync("/run/resolv.conf", `${servers.join("\n")}\n`);
 }
 
+/** A fault that no stage foresaw: all that is known about it. */
+const described = (error: unknown): string =>
+  error instanceof Error ? (error.stack ?? error.message) : String(error);
+
 async function runStage(stage: Stage, context: Context): Promise<void> {
   const started = performance.now();
   const seconds = () => Number(((performance.now() - started) / 1000).toFixed(3));
@@ -70,10 +74,11 @@ async function runStage(stage: Stage, context: Context): Promise<void> {
       ...(note !== undefined && { note }),
     });
   } catch (error) {
-    const reason = error instanceof StageFailure ? error.reason : `${stage.name}/internal`;
-    const message = error instanceof StageFailure ? error.message : String((error as Error).stack ?? error);
+    const failure =
+      error instanceof StageFailure ? error : new StageFailure(`${stage.name}/internal`, described(error));
+    const { reason, message } = failure;
     say({ kind: "stage", stage: stage.name, state: "failed", seconds: seconds(), reason, message });
-    throw error;
+    throw failure;
   }
 }
 
@@ -117,7 +122,7 @@ async function boot(): Promise<void> {
   for (const stage of [posture, entropy, identity, time, boundary, keys, app]) await runStage(stage, context);
   say({ kind: "ready", port: config.app.port });
   const status = await application!.ended;
-  throw new StageFailure("app/ended", `the application ended with status ${status}`);
+  await powerOff(`the application ended with status ${status}`);
 }
 
 let stopping = false;
@@ -148,7 +153,7 @@ function watchPowerButton(): void {
 }
 
 process.on("uncaughtException", (error) => {
-  say({ kind: "note", text: `fault in PID 1: ${error.stack ?? error.message}` });
+  say({ kind: "note", text: `fault in PID 1: ${described(error)}` });
   void powerOff("a fault in PID 1");
 });
 
@@ -156,5 +161,8 @@ try {
   watchPowerButton();
   await boot();
 } catch (error) {
+  // A stage has said by itself why it failed; what failed before the first one has not.
+  if (!(error instanceof StageFailure))
+    say({ kind: "note", text: `before the first stage: ${described(error)}` });
   await powerOff(error instanceof StageFailure ? error.reason : "a fault in PID 1");
 }
