@@ -41,7 +41,7 @@ export function exited(child: ChildProcess): Promise<number | NodeJS.Signals> {
   });
 }
 
-/** SIGTERM, then SIGKILL after `graceMs`; resolves when it is gone. */
+/** SIGTERM, then SIGKILL after `graceMs`; resolves when it is gone, at once if it is already. */
 export async function end(child: ChildProcess, graceMs = 2_000): Promise<void> {
   const gone = exited(child);
   child.kill("SIGTERM");
@@ -50,12 +50,16 @@ export async function end(child: ChildProcess, graceMs = 2_000): Promise<void> {
   clearTimeout(timer);
 }
 
+/** Whether it still runs. */
+export const runs = (child: ChildProcess): boolean => child.exitCode === null && child.signalCode === null;
+
 /** Until `path` exists; throws when `child` ends first or nothing comes within 10 s. */
 export async function waitForFile(path: string, child: ChildProcess): Promise<void> {
   const limit = performance.now() + 10_000;
   while (!existsSync(path)) {
-    if (child.exitCode !== null) {
-      throw new HostError("host/program-failed", `${child.spawnfile} ended with ${child.exitCode}`);
+    if (!runs(child)) {
+      const how = child.exitCode ?? child.signalCode;
+      throw new HostError("host/program-failed", `${child.spawnfile} ended with ${how}`);
     }
     if (performance.now() > limit)
       throw new HostError("host/time-limit", `${child.spawnfile} did not make ${path}`);

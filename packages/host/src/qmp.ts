@@ -9,6 +9,9 @@ interface Answer {
   id?: number;
 }
 
+/** What a command gets when there is nobody to answer it. */
+const closed: Answer = { error: { class: "Closed", desc: "QEMU closed its socket" } };
+
 export class Qmp {
   readonly #socket: Socket;
   readonly #waiting = new Map<number, (answer: Answer) => void>();
@@ -22,8 +25,7 @@ export class Qmp {
       if (answer.id !== undefined) this.#waiting.get(answer.id)?.(answer);
     });
     const fail = (): void => {
-      for (const settle of this.#waiting.values())
-        settle({ error: { class: "Closed", desc: "QEMU closed its socket" } });
+      for (const settle of this.#waiting.values()) settle(closed);
     };
     socket.on("close", fail).on("error", fail);
     // The interface passes the socket's errors on; they are dealt with above.
@@ -43,7 +45,10 @@ export class Qmp {
   /** Runs one command and returns what it answers. Throws HostError when QEMU refuses or is gone. */
   async execute(command: string, args: object = {}): Promise<unknown> {
     const id = this.#next++;
-    const answer = new Promise<Answer>((resolve) => this.#waiting.set(id, resolve));
+    const answer = new Promise<Answer>((resolve) => {
+      if (this.#socket.destroyed) resolve(closed);
+      else this.#waiting.set(id, resolve);
+    });
     this.#socket.write(`${JSON.stringify({ execute: command, arguments: args, id })}\n`);
     const { error, return: value } = await answer;
     this.#waiting.delete(id);
