@@ -1,5 +1,6 @@
 /** The arguments of a TD's machine are ones that a current QEMU knows: checked against its own help, without TDX. */
 import { deepEqual, equal } from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -28,8 +29,9 @@ const options = tdxMachine(
 );
 const value = (name: string): string => options[options.indexOf(name) + 1]!;
 
-/** Names of the properties of a QOM type, as this QEMU has them. */
+/** Names of the properties of a QOM type, as this QEMU has them, and its help. */
 let properties: ((type: string) => Promise<string[]>) | undefined;
+let help = "";
 let reason = "";
 const ends: (() => Promise<unknown> | void)[] = [];
 
@@ -46,6 +48,8 @@ before(async () => {
     join(found.root, path),
   );
   const loader = ["--library-path", libraries.join(":"), join(found.root, "usr/bin/qemu-system-x86_64")];
+  const program = join(found.root, "usr/lib64/ld-linux-x86-64.so.2");
+  help = execFileSync(program, [...loader, "-help"], { encoding: "utf8" });
   const machine = [
     "-machine",
     "none",
@@ -55,7 +59,6 @@ before(async () => {
     "-qmp",
     `unix:${socket},server=on,wait=off`,
   ];
-  const program = join(found.root, "usr/lib64/ld-linux-x86-64.so.2");
   const qemu = await start(program, [...loader, ...machine], "qemu-system-x86", { stdio: "ignore" });
   ends.push(() => end(qemu));
   await waitForFile(socket, qemu);
@@ -103,6 +106,38 @@ for (const { what, type, wanted } of checks) {
     );
   });
 }
+
+/** What QEMU's help says about an option with this beginning, up to the next option. */
+const helpOn = (beginning: string): string =>
+  help.split(/^(?=-)/m).find((part) => part.startsWith(beginning)) ?? "";
+
+test("QEMU knows every option", (context) => {
+  if (properties === undefined) return context.skip(reason);
+  const names = options.filter((option) => /^-[a-z]/.test(option));
+  deepEqual(
+    names.filter((name) => helpOn(`${name} `) === "" && helpOn(`${name}\n`) === ""),
+    [],
+  );
+});
+
+test("QEMU knows every setting of a disk, of the network and of the console", (context) => {
+  if (properties === undefined) return context.skip(reason);
+  const unknown: string[] = [];
+  const look = (beginning: string, wanted: readonly string[]): void => {
+    const about = helpOn(beginning);
+    unknown.push(
+      ...wanted.filter((name) => !about.includes(`${name}=`)).map((name) => `${beginning}…${name}`),
+    );
+  };
+  for (const [i, option] of options.entries()) {
+    const given = options[i + 1] ?? "";
+    if (option === "-drive") look("-drive ", names(`,${given}`));
+    // One part of the help for each kind of back end.
+    if (option === "-netdev" || option === "-chardev")
+      look(`${option} ${given.split(",")[0]},`, names(given));
+  }
+  deepEqual(unknown, []);
+});
 
 test("MRCONFIGID goes in as base64 of 48 bytes, quotes come over vsock from the host", () => {
   const guest = JSON.parse(value("-object")) as Record<string, unknown>;
