@@ -63,3 +63,35 @@ export async function prepareTdx(
     mrConfigId: Buffer.from(id).toString("hex"),
   };
 }
+
+/** An argument as a POSIX shell reads it. */
+const quoted = (argument: string): string =>
+  /^[\w./=,:-]+$/.test(argument) ? argument : `'${argument.replaceAll("'", "'\\''")}'`;
+
+/** The same for a person: what the host has and lacks, what the quote will say, and the command. */
+export function renderTdxLaunch(image: string, launch: TdxLaunch): string {
+  const host = launch.prerequisites.flatMap(({ name, ok, found, fix }) => [
+    `${ok ? "✔" : "✘"} ${name.padEnd(16)} ${found}`,
+    ...(ok ? [] : [`${" ".repeat(18)} → ${fix}`]),
+  ]);
+  const missing = launch.prerequisites.filter(({ ok }) => !ok).map(({ name }) => name);
+  const verdict =
+    missing.length === 0
+      ? "This host has what a trust domain needs. This starts the image:"
+      : `This host cannot start a trust domain (${missing.join(", ")}). On one that can, this starts the image:`;
+  const command = ["qemu-system-x86_64"];
+  for (const argument of launch.arguments) {
+    if (/^-[a-z]/.test(argument)) command.push(`  ${argument}`);
+    else command.push(`${command.pop()!} ${quoted(argument)}`);
+  }
+  return `${[
+    `image       ${image}`,
+    `MRCONFIGID  ${launch.mrConfigId}`,
+    "",
+    ...host,
+    "",
+    verdict,
+    "",
+    command.join(" \\\n"),
+  ].join("\n")}\n`;
+}

@@ -14,7 +14,7 @@ import { prepare } from "../prepare.ts";
 import { Progress } from "../progress.ts";
 import { fetchEvidence, judgeFresh } from "../relying-party.ts";
 import { type Session, startSession } from "../session.ts";
-import { prepareTdx } from "../tdx-launch.ts";
+import { prepareTdx, renderTdxLaunch } from "../tdx-launch.ts";
 
 interface Options {
   vcpus: number;
@@ -72,17 +72,11 @@ async function prepareForTdx(path: string, options: Options): Promise<void> {
   const instance = { version: "caisson/instance/v1", seed: randomBytes(20).toString("hex") } as const;
   const port = options.port ?? manifest.guest.app.port;
   const launch = await prepareTdx(directory, manifest, shape, instance, port);
-  if (options.json === true)
-    process.stdout.write(`${JSON.stringify({ image: directory, ...launch }, null, 2)}\n`);
-  else {
-    for (const { name, ok, found, fix } of launch.prerequisites) {
-      process.stdout.write(`${ok ? "✔" : "✘"} ${name.padEnd(16)} ${found}${ok ? "" : `   → ${fix}`}\n`);
-    }
-    const quoted = launch.arguments.map((argument) =>
-      /^[\w./=,:-]+$/.test(argument) ? argument : `'${argument}'`,
-    );
-    process.stdout.write(`\nqemu-system-x86_64 ${quoted.join(" ")}\n`);
-  }
+  process.stdout.write(
+    options.json === true
+      ? `${JSON.stringify({ image: directory, ...launch }, null, 2)}\n`
+      : renderTdxLaunch(directory, launch),
+  );
   if (launch.prerequisites.some(({ ok }) => !ok)) process.exitCode = 20;
 }
 
