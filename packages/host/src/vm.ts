@@ -20,7 +20,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { type ConsoleEvent, decodeConsole } from "@caisson/protocol/console";
-import { end, exited, start, waitForFile } from "./child.ts";
+import { end, exited, runs, start, waitForFile } from "./child.ts";
 import { HostError } from "./errors.ts";
 import { emulatedMachine, type Shape } from "./machine.ts";
 import { Qmp } from "./qmp.ts";
@@ -86,7 +86,7 @@ export class Vm extends EventEmitter<VmEvents> {
     });
   }
 
-  /** Starts everything; resolves when QEMU runs. Throws HostError; nothing is left behind then. */
+  /** Starts everything; resolves when the machine runs. Throws HostError; nothing is left behind then. */
   static async start(options: VmOptions): Promise<Vm> {
     const directory = mkdtempSync(join(tmpdir(), "caisson-vm-"));
     let quotes: Server | undefined;
@@ -118,13 +118,20 @@ export class Vm extends EventEmitter<VmEvents> {
       qemu.stderr!.setEncoding("utf8").on("data", (text: string) => {
         said = (said + text).slice(-2000);
       });
+      // "close" comes when its output has been read to the end, later than "exit".
+      const complained = new Promise<unknown>((resolve) => qemu.once("close", resolve));
       const vm = new Vm(qemu, directory, options.serialLog, tidy);
       if (options.limitMs !== undefined) timer = setTimeout(() => vm.kill(), options.limitMs);
-      await waitForFile(parts.qmpSocket, qemu).catch((error: unknown) => {
-        throw error instanceof HostError
-          ? new HostError(error.code, error.message, { facts: [["QEMU said", said.trim()]] })
-          : error;
-      });
+      try {
+        await waitForFile(parts.qmpSocket, qemu);
+        // The socket is there first; QEMU answers on it when it has made the machine.
+        (await Qmp.connect(parts.qmpSocket)).close();
+      } catch (error) {
+        vm.kill();
+        await Promise.all([vm.ended, complained]);
+        const code = error instanceof HostError ? error.code : "host/program-failed";
+        throw new HostError(code, "QEMU did not start the machine", { facts: [["QEMU said", said.trim()]] });
+      }
       return vm;
     } catch (error) {
       await tidy();
@@ -154,7 +161,9 @@ export class Vm extends EventEmitter<VmEvents> {
 
   /** Asks for a clean power-off (ACPI power button), then kills after `graceMs`. */
   async powerDown(graceMs = 15_000): Promise<void> {
-    if (this.#qemu.exitCode !== null) return void (await this.ended);
+    if (!runs(this.#qemu)) return void (await this.ended);
+    // QEMU itself may hang, so the time runs from before it is asked.
+    const timer = setTimeout(() => this.kill(), graceMs);
     try {
       const qmp = await this.qmp();
       await qmp.execute("system_powerdown");
@@ -162,7 +171,6 @@ export class Vm extends EventEmitter<VmEvents> {
     } catch {
       this.kill();
     }
-    const timer = setTimeout(() => this.kill(), graceMs);
     await this.ended;
     clearTimeout(timer);
   }
