@@ -77,7 +77,7 @@ export function renderTdxLaunch(image: string, launch: TdxLaunch): string {
   const missing = launch.prerequisites.filter(({ ok }) => !ok).map(({ name }) => name);
   const verdict =
     missing.length === 0
-      ? "This host has what a trust domain needs. This starts the image:"
+      ? "This host has what a trust domain needs, if a quoting service listens. This starts the image:"
       : `This host cannot start a trust domain (${missing.join(", ")}). On one that can, this starts the image:`;
   const command = ["qemu-system-x86_64"];
   for (const argument of launch.arguments) {

@@ -57,7 +57,7 @@ const lacks: Record<string, { changes: Record<string, string | undefined>; name:
     found: /^version 10\.0$/,
   },
   "no QEMU": { changes: { qemu: undefined }, name: "qemu", found: /does not run$/ },
-  "no vsock": { changes: { "dev/vsock": undefined }, name: "quoting service", found: /no \/dev\/vsock$/ },
+  "no vsock": { changes: { "dev/vsock": undefined }, name: "vsock", found: /no \/dev\/vsock$/ },
 };
 for (const [what, { changes, name, found }] of Object.entries(lacks)) {
   test(`missing, and nothing else is said to be: ${what}`, async () => {

@@ -85,7 +85,7 @@ export async function tdxPrerequisites(root = "/", qemu = "qemu-system-x86_64"):
       fix: `install QEMU ${leastQemu.join(".")} or newer, which has the tdx-guest object`,
     },
     {
-      name: "quoting service",
+      name: "vsock",
       ...(await device(join(root, "dev/vsock"), "/dev/vsock")),
       // CID 2 from the host itself is the host (net/vmw_vsock/af_vsock.c, vsock_use_local_transport).
       fix: "load vsock and vsock_loopback, and run Intel's quote generation service (qgsd) on vsock port 4050",
