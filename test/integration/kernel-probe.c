@@ -9,7 +9,7 @@
  *   ioctl PATH NUMBER            the result
  *   mkdir PATH, rmdir PATH       0
  *
- * A failing call answers with the name of its errno.
+ * A failing call answers with the name of its errno. The last line is `probe: end`: without it the answers are not whole.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -23,6 +23,7 @@
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
+#include <termios.h>
 #include <unistd.h>
 
 static unsigned char buffer[1 << 16];
@@ -158,6 +159,10 @@ int main(void)
 		printf("\n");
 		fflush(stdout);
 	}
+	printf("\nprobe: end\n");
+	fflush(stdout);
+	/* write(2) returns when the kernel has the bytes; the machine must not go before the serial port has sent them. */
+	tcdrain(STDOUT_FILENO);
 	reboot(RB_POWER_OFF);
 	return 0;
 }

@@ -8,12 +8,12 @@
 #endif
 #include <cpuid.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <node_api.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/resource.h>
@@ -26,6 +26,8 @@
 #define PATH_BYTES 4096
 /* ADJ_OFFSET_SINGLESHOT takes at most half a second: kernel/time/ntp.c, NTP_SCALE. */
 #define MAX_SLEW_MS 500.0
+/* The console's 4 KiB buffer takes 0.4 s at 115200 baud; a host that reads no more does not hold up the end. */
+#define DRAIN_MS 2000
 
 static napi_value fail(napi_env env, const char *code, const char *message)
 {
@@ -82,16 +84,6 @@ static napi_value do_mount(napi_env env, napi_callback_info info)
 	return mount(source, target, type, (unsigned long)flags, data) ? fail_errno(env, "mount") : NULL;
 }
 
-static napi_value do_umount(napi_env env, napi_callback_info info)
-{
-	napi_value v[MAX_ARGUMENTS];
-	char target[PATH_BYTES];
-
-	if (!arguments(env, info, 1, v) || !text(env, v[0], target, sizeof(target)))
-		return NULL;
-	return umount2(target, 0) ? fail_errno(env, "umount2") : NULL;
-}
-
 static napi_value do_clock_settime(napi_env env, napi_callback_info info)
 {
 	napi_value v[MAX_ARGUMENTS];
@@ -117,13 +109,29 @@ static napi_value do_adjtime(napi_env env, napi_callback_info info)
 	return adjtimex(&change) < 0 ? fail_errno(env, "adjtimex") : NULL;
 }
 
+/*
+ * What PID 1 wrote last, usually why it stops, is in the kernel's buffer and is lost if power goes before the serial
+ * port has sent it. An output that is no serial port (ENOTTY) has nothing to wait for.
+ */
+static void drain_console(void)
+{
+	const struct timespec pause = { .tv_nsec = 1000000 };
+	unsigned int state;
+
+	for (int ms = 0; ms < DRAIN_MS; ms++) {
+		if (ioctl(STDOUT_FILENO, TIOCSERGETLSR, &state) || (state & TIOCSER_TEMT))
+			return;
+		nanosleep(&pause, NULL);
+	}
+}
+
 static napi_value do_power_off(napi_env env, napi_callback_info info)
 {
 	napi_value v[MAX_ARGUMENTS];
 
 	if (!arguments(env, info, 0, v))
 		return NULL;
-	sync();
+	drain_console();
 	return reboot(RB_POWER_OFF) ? fail_errno(env, "reboot") : NULL;
 }
 
@@ -179,41 +187,14 @@ static napi_value do_reap(napi_env env, napi_callback_info info)
 	return result;
 }
 
-static napi_value do_set_limit(napi_env env, napi_callback_info info)
+static napi_value do_forbid_core_dumps(napi_env env, napi_callback_info info)
 {
+	static const struct rlimit none = { 0, 0 };
 	napi_value v[MAX_ARGUMENTS];
-	struct rlimit limit;
-	char name[16];
-	double value;
-	int resource;
 
-	if (!arguments(env, info, 2, v) || !text(env, v[0], name, sizeof(name)) ||
-	    !number(env, v[1], 0, UINT32_MAX, &value))
+	if (!arguments(env, info, 0, v))
 		return NULL;
-	if (strcmp(name, "core") == 0)
-		resource = RLIMIT_CORE;
-	else if (strcmp(name, "nofile") == 0)
-		resource = RLIMIT_NOFILE;
-	else
-		return fail(env, "EINVAL", "core or nofile");
-	limit.rlim_cur = limit.rlim_max = (rlim_t)value;
-	return setrlimit(resource, &limit) ? fail_errno(env, "setrlimit") : NULL;
-}
-
-static napi_value do_sync(napi_env env, napi_callback_info info)
-{
-	napi_value v[MAX_ARGUMENTS];
-	char path[PATH_BYTES];
-	int fd, failed;
-
-	if (!arguments(env, info, 1, v) || !text(env, v[0], path, sizeof(path)))
-		return NULL;
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return fail_errno(env, "open");
-	failed = fsync(fd);
-	close(fd);
-	return failed ? fail_errno(env, "fsync") : NULL;
+	return setrlimit(RLIMIT_CORE, &none) ? fail_errno(env, "setrlimit") : NULL;
 }
 
 NAPI_MODULE_INIT()
@@ -223,14 +204,12 @@ NAPI_MODULE_INIT()
 		napi_callback call;
 	} functions[] = {
 		{ "mount", do_mount },
-		{ "umount", do_umount },
 		{ "clockSettime", do_clock_settime },
 		{ "adjtime", do_adjtime },
 		{ "powerOff", do_power_off },
 		{ "cpuRandom", do_cpu_random },
 		{ "reap", do_reap },
-		{ "setLimit", do_set_limit },
-		{ "sync", do_sync },
+		{ "forbidCoreDumps", do_forbid_core_dumps },
 	};
 
 	for (size_t i = 0; i < sizeof(functions) / sizeof(functions[0]); i++) {

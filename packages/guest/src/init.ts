@@ -85,7 +85,7 @@ async function runStage(stage: Stage, context: Context): Promise<void> {
 async function boot(): Promise<void> {
   mountAll();
   configureResolver();
-  syscalls.setLimit("core", 0);
+  syscalls.forbidCoreDumps();
   const config = parseGuestConfig(JSON.parse(readFileSync("/etc/caisson/guest.json", "utf8")));
   if (config.flavour === "development") {
     say({
