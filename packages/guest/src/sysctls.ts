@@ -28,3 +28,17 @@ export const sysctls: readonly { key: string; value: string; why: string }[] = [
   { key: "net.ipv4.tcp_syncookies", value: "1", why: "baseline" },
   { key: "net.ipv4.ip_forward", value: "0", why: "a guest is no router" },
 ];
+
+/**
+ * What is to be set on a machine with these directories of net/ipv4/conf. An interface keeps the value that it had when
+ * the kernel configured it, and for redirects its own counts as much as `all` (IN_DEV_ORCONF in
+ * include/linux/inetdevice.h), so what holds for all is set for each.
+ */
+export function sysctlsFor(interfaces: readonly string[]): { key: string; value: string }[] {
+  const all = "net.ipv4.conf.all.";
+  return sysctls.flatMap(({ key, value }) =>
+    key.startsWith(all)
+      ? interfaces.map((name) => ({ key: `net.ipv4.conf.${name}.${key.slice(all.length)}`, value }))
+      : [{ key, value }],
+  );
+}

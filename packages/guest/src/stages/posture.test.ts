@@ -1,5 +1,6 @@
-import { deepEqual, doesNotThrow, throws } from "node:assert/strict";
+import { deepEqual, doesNotThrow, equal, throws } from "node:assert/strict";
 import { test } from "node:test";
+import { sysctlsFor } from "../sysctls.ts";
 import { checkCommandLine, tokens } from "./posture.ts";
 
 const root = `dm-mod.create="root,,,ro,0 80 verity 1 /dev/vda /dev/vda 4096 4096 10 10 sha256 ${"a1".repeat(32)} ${"00".repeat(32)} 1 panic_on_corruption"`;
@@ -31,3 +32,12 @@ for (const [name, changed] of Object.entries(changes)) {
     throws(() => checkCommandLine(changed.join(" "), expected), { reason: "posture/command-line" });
   });
 }
+
+test("what holds for all interfaces is set for each of them", () => {
+  const set = new Map(sysctlsFor(["all", "default", "eth0", "lo"]).map(({ key, value }) => [key, value]));
+  for (const name of ["all", "default", "eth0", "lo"]) {
+    equal(set.get(`net.ipv4.conf.${name}.accept_redirects`), "0");
+    equal(set.get(`net.ipv4.conf.${name}.rp_filter`), "1");
+  }
+  equal(set.get("net.ipv4.ip_forward"), "0");
+});

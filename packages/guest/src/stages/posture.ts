@@ -6,7 +6,7 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Context, type Stage, StageFailure } from "../stage.ts";
-import { sysctls } from "../sysctls.ts";
+import { sysctlsFor } from "../sysctls.ts";
 
 const read = (path: string): string => readFileSync(path, "utf8").trim();
 const list = (path: string): string[] => (existsSync(path) ? readdirSync(path).sort() : []);
@@ -105,7 +105,7 @@ function checkRoot(): void {
 }
 
 function applySysctls(): void {
-  for (const { key, value } of sysctls) {
+  for (const { key, value } of sysctlsFor(list("/proc/sys/net/ipv4/conf"))) {
     const path = `/proc/sys/${key.replaceAll(".", "/")}`;
     // A knob that the kernel was built without cannot be turned by anyone.
     if (!existsSync(path)) continue;
