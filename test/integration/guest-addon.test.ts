@@ -1,0 +1,89 @@
+/**
+ * PID 1's native addon, built with the pinned toolchain and loaded here: what it exports, that no argument gets past its
+ * checks, and that the kernel's refusals come back by name. Nothing here changes this machine.
+ */
+import { deepEqual, equal, match, notEqual, throws } from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { loadSyscalls, type Syscalls } from "../../packages/guest/src/syscalls.ts";
+import { cacheDirectory } from "../../packages/image/src/fetch.ts";
+import { parseLock } from "../../packages/image/src/lock.ts";
+import { guestAddon, guestNode } from "../../packages/image/src/native.ts";
+import { cachedToolchain } from "../../packages/image/src/toolchain.ts";
+
+const cache = cacheDirectory(process.env);
+const lockFile = new URL("../../examples/hello/caisson.lock", import.meta.url).pathname;
+const lock = parseLock(await readFile(lockFile, "utf8"), lockFile);
+const toolchain = await cachedToolchain(
+  lock.packages.filter(({ groups }) => groups.includes("toolchain")),
+  cache,
+);
+const skip = toolchain === undefined && "the toolchain is not in the cache yet (caisson build unpacks it)";
+
+const scratch = mkdtempSync(join(tmpdir(), "caisson-addon-"));
+const path = join(scratch, "syscalls.node");
+let syscalls: Syscalls;
+before(async () => {
+  if (toolchain === undefined) return;
+  writeFileSync(path, await guestAddon(await guestNode(lock, toolchain, cache), toolchain, cache));
+  syscalls = loadSyscalls(path);
+});
+after(() => rmSync(scratch, { recursive: true }));
+
+test("it exports the calls of its interface and no others", { skip }, () => {
+  deepEqual(Object.keys(syscalls).sort(), [
+    "adjtime",
+    "clockSettime",
+    "cpuRandom",
+    "forbidCoreDumps",
+    "mount",
+    "powerOff",
+    "reap",
+  ]);
+});
+
+/** Calls with arguments that are none; each must stop before the kernel sees it. */
+const wrong: Record<string, [call: keyof Syscalls, ...values: unknown[]]> = {
+  "an argument too few": ["mount", "a", "b", "c", 0],
+  "an argument too many": ["forbidCoreDumps", 0],
+  "a number for a string": ["mount", 1, "/", "tmpfs", 0, ""],
+  "a NUL byte": ["mount", "a", "/nowhere\0/else", "tmpfs", 0, ""],
+  "a path that is too long": ["mount", "a", "x".repeat(4096), "tmpfs", 0, ""],
+  "a type that is too long": ["mount", "a", "/nowhere", "x".repeat(64), 0, ""],
+  "flags that are not in range": ["mount", "a", "/nowhere", "tmpfs", 2 ** 32, ""],
+  "a time that is none": ["clockSettime", Number.NaN],
+  "a time before 1970": ["clockSettime", -1],
+  "a step in place of a slew": ["adjtime", 500.1],
+  "another instruction": ["cpuRandom", "rdtsc"],
+  "PID 1": ["reap", 1],
+  "a group of processes": ["reap", -1],
+};
+for (const [what, [call, ...values]] of Object.entries(wrong)) {
+  test(`refused before the kernel is asked: ${call} with ${what}`, { skip }, () => {
+    throws(() => (syscalls[call] as (...values: unknown[]) => unknown)(...values), { code: "EINVAL" });
+  });
+}
+
+test("what the kernel refuses comes back as the name of its errno", { skip }, () => {
+  throws(() => syscalls.mount("tmpfs", join(scratch, "nowhere"), "tmpfs", 0, ""), {
+    code: /^(ENOENT|EPERM)$/,
+  });
+  throws(() => syscalls.reap(process.pid), { code: "ECHILD" });
+});
+
+test("RDRAND gives another value each time, or says that it is not there", { skip }, () => {
+  const [first, second] = [syscalls.cpuRandom("rdrand"), syscalls.cpuRandom("rdrand")];
+  equal(typeof first, typeof second);
+  if (first !== undefined) notEqual(first, second);
+});
+
+test("core dumps are forbidden for the process and what it starts", { skip }, () => {
+  const program = `require(${JSON.stringify(path)}).forbidCoreDumps();
+    process.stdout.write(require("node:child_process").execFileSync("cat", ["/proc/self/limits"]))`;
+  const limits = execFileSync(process.execPath, ["-e", program], { encoding: "utf8" });
+  match(limits, /^Max core file size +0 +0 /m);
+});
