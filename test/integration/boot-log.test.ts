@@ -1,0 +1,191 @@
+/**
+ * The parser in the emulation driver (kernel/driver/boot-log.c), as a program with the address and undefined-behaviour
+ * sanitizers, over real logs, every beginning of one, and logs that somebody changed. The log is memory of the host's
+ * firmware: the driver must refuse or give the registers that our own replay gives, and read nothing beyond it.
+ */
+import { equal, ok } from "node:assert/strict";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFile, mkdir, readFile, writeFile } from "node:fs/promises";
+import { constants, tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { after, before, test } from "node:test";
+import { cacheDirectory } from "../../packages/image/src/fetch.ts";
+import { parseLock } from "../../packages/image/src/lock.ts";
+import { cachedToolchain, run } from "../../packages/image/src/toolchain.ts";
+import { measuredEvents, parseEventLog, replayPcrs } from "../../packages/measure/src/event-log.ts";
+import { fold } from "../../packages/measure/src/rtmr.ts";
+
+const repository = new URL("../../", import.meta.url).pathname;
+const vectors = join(repository, "packages/measure/vectors/trial");
+const lockFile = join(repository, "examples/hello/caisson.lock");
+const { packages } = parseLock(await readFile(lockFile, "utf8"), lockFile);
+const toolchain = await cachedToolchain(
+  packages.filter(({ groups }) => groups.includes("toolchain")),
+  cacheDirectory(process.env),
+);
+const skip = toolchain === undefined && "the toolchain is not in the cache yet (caisson build unpacks it)";
+
+const place = mkdtempSync(join(tmpdir(), "caisson-boot-log-"));
+after(() => rmSync(place, { recursive: true }));
+
+const flag = { none: 0, noTpm: 1, noLog: 2, unreadable: 4 };
+interface Case {
+  log: Uint8Array;
+  pcrs: Uint8Array;
+  flags?: number;
+}
+
+before(async () => {
+  if (toolchain === undefined) return;
+  const driver = join(repository, "kernel/driver");
+  for (const name of ["boot-log.c", "emulation.h"]) await copyFile(join(driver, name), join(place, name));
+  for (const name of ["boot-log-harness.c", "boot-log-harness.h"]) {
+    await copyFile(new URL(name, import.meta.url), join(place, name));
+  }
+  const source = await readFile(join(driver, "boot-log.c"), "utf8");
+  const header = await readFile(join(driver, "emulation.h"), "utf8");
+  for (const [, name] of `${source}${header}`.matchAll(/^#include <(.*)>$/gm)) {
+    await mkdir(dirname(join(place, "kernel", name!)), { recursive: true });
+    await writeFile(join(place, "kernel", name!), "");
+  }
+  const flags = "-std=gnu11 -O1 -g -Wall -Wextra -Werror -Wno-deprecated-declarations -Wno-sign-compare";
+  const sanitizers = "-fsanitize=address,undefined -fno-sanitize-recover=all";
+  const includes = "-include boot-log-harness.h -I. -Ikernel";
+  const files = "boot-log.c boot-log-harness.c -lcrypto -o replay";
+  const command = ["gcc", ...`${flags} ${sanitizers} ${includes} ${files}`.split(" ")];
+  await run(toolchain, command, { binds: { "/scratch": place }, cwd: "/scratch" });
+});
+
+/** Result and registers (hex) of each case. */
+async function replayed(cases: readonly Case[]): Promise<{ result: number; registers: string }[]> {
+  const parts = cases.flatMap(({ log, pcrs, flags = flag.none }) => {
+    const head = Buffer.alloc(8);
+    head.writeUInt32LE(flags, 0);
+    head.writeUInt32LE(log.length, 4);
+    return [head, log, pcrs];
+  });
+  writeFileSync(join(place, "cases"), Buffer.concat(parts));
+  await run(toolchain!, ["sh", "-c", "/scratch/replay </scratch/cases 2>/scratch/said >/scratch/answers"], {
+    binds: { "/scratch": place },
+  });
+  const lines = readFileSync(join(place, "answers"), "utf8").trimEnd().split("\n");
+  equal(lines.length, cases.length);
+  return lines.map((line) => {
+    const space = line.indexOf(" ");
+    return { result: Number(line.slice(0, space)), registers: line.slice(space + 1) };
+  });
+}
+
+/** A real log, what a TPM held after it, and the registers that follow from it. */
+async function genuine(file: string) {
+  const log = readFileSync(join(vectors, file));
+  const parsed = parseEventLog(log);
+  const held = await replayPcrs(parsed);
+  const pcrs = Buffer.concat(Array.from({ length: 16 }, (_, pcr) => held.get(pcr) ?? new Uint8Array(48)));
+  const events = measuredEvents(parsed, "pcr");
+  const registers: string[] = [];
+  for (const name of ["mrtd", "rtmr0", "rtmr1", "rtmr2"]) {
+    const digests = events.filter(({ register }) => register === name).map(({ digest }) => digest);
+    registers.push(Buffer.from(await fold(digests)).toString("hex"));
+  }
+  return { log, pcrs, registers: registers.join(" ") };
+}
+
+const logs = readdirSync(vectors).filter((name) => name.endsWith(".tcg2"));
+const newest = await genuine(logs.at(-1)!);
+
+test("real logs give the registers of our own replay", { skip }, async () => {
+  ok(logs.length >= 3);
+  const cases = await Promise.all(logs.map(genuine));
+  for (const [i, { result, registers }] of (await replayed(cases)).entries()) {
+    ok(result > 10, `${logs[i]}: ${result} events`);
+    equal(registers, cases[i]!.registers, logs[i]!);
+  }
+});
+
+const { ENODEV, EINVAL, EIO } = constants.errno;
+/** asm-generic/errno.h; Node does not name it. */
+const EKEYREJECTED = 129;
+
+const refused: Record<string, { change: (usual: Case) => Partial<Case>; errno: number }> = {
+  "no TPM": { change: () => ({ flags: flag.noTpm }), errno: ENODEV },
+  "no log": { change: () => ({ flags: flag.noLog }), errno: ENODEV },
+  "a TPM without the SHA-384 bank": { change: () => ({ flags: flag.unreadable }), errno: EIO },
+  "an empty log": { change: () => ({ log: new Uint8Array() }), errno: EINVAL },
+  "one bit of PCR 15 that the log does not explain": {
+    change: ({ pcrs }) => ({ pcrs: Buffer.from(pcrs).fill(1, 15 * 48, 15 * 48 + 1) }),
+    errno: EKEYREJECTED,
+  },
+  "the same events for the PCRs of another boot": {
+    change: ({ pcrs }) => ({ pcrs: Buffer.from(pcrs).fill(7, 4 * 48, 5 * 48) }),
+    errno: EKEYREJECTED,
+  },
+  "zeros behind the last event": {
+    change: ({ log }) => ({ log: Buffer.concat([log, new Uint8Array(3)]) }),
+    errno: EINVAL,
+  },
+  "an event without digests": {
+    change: ({ log }) => ({ log: Buffer.concat([log, event(4, 0x0d, [])]) }),
+    errno: EINVAL,
+  },
+  "an event for PCR 16": {
+    change: ({ log }) => ({ log: Buffer.concat([log, event(16, 0x0d, [[0x0c, 48]])]) }),
+    errno: EINVAL,
+  },
+  "an event for PCR 2^32 - 1": {
+    change: ({ log }) => ({ log: Buffer.concat([log, event(0xffffffff, 0x0d, [[0x0c, 48]])]) }),
+    errno: EINVAL,
+  },
+  "a digest of an algorithm that the header does not name": {
+    change: ({ log }) => ({ log: Buffer.concat([log, event(4, 0x0d, [[0x7777, 48]])]) }),
+    errno: EINVAL,
+  },
+  "more digests than algorithms": {
+    change: ({ log }) => ({ log: Buffer.concat([log, event(4, 0x0d, Array(9).fill([0x0c, 48]))]) }),
+    errno: EINVAL,
+  },
+  "event data of 4 GiB": {
+    change: ({ log }) => ({ log: Buffer.concat([log, event(4, 0x0d, [[0x0c, 48]], 0xffffffff)]) }),
+    errno: EINVAL,
+  },
+};
+
+/** A TCG_PCR_EVENT2 with digests of zeros and no data, whatever length it states. */
+function event(pcr: number, type: number, digests: readonly (readonly number[])[], length = 0): Buffer {
+  const u32 = (value: number) => Buffer.from(Uint32Array.of(value).buffer);
+  const parts = digests.map(([id, size]) =>
+    Buffer.concat([Buffer.from([id! & 0xff, id! >> 8]), Buffer.alloc(size!)]),
+  );
+  return Buffer.concat([u32(pcr), u32(type), u32(digests.length), ...parts, u32(length)]);
+}
+
+for (const [what, { change, errno }] of Object.entries(refused)) {
+  test(`refused: ${what}`, { skip }, async () => {
+    const [answer] = await replayed([{ ...newest, ...change(newest) }]);
+    equal(answer!.result, -errno);
+  });
+}
+
+test("every beginning of a log is refused", { skip }, async () => {
+  const cases = Array.from({ length: newest.log.length }, (_, length) => ({
+    log: newest.log.subarray(0, length),
+    pcrs: newest.pcrs,
+  }));
+  for (const [length, { result }] of (await replayed(cases)).entries()) {
+    ok(result === -EINVAL || result === -EKEYREJECTED, `${length} bytes: ${result}`);
+  }
+});
+
+test("a changed byte is refused, or it is one that no register depends on", { skip }, async () => {
+  const cases = Array.from(newest.log, (byte, at) => {
+    const log = Buffer.from(newest.log);
+    log[at] = byte ^ (1 << (at % 8));
+    return { log, pcrs: newest.pcrs };
+  });
+  const answers = await replayed(cases);
+  for (const [at, { result, registers }] of answers.entries()) {
+    if (result >= 0) equal(registers, newest.registers, `byte ${at}`);
+  }
+  const refusals = answers.filter(({ result }) => result < 0).length;
+  ok(refusals > newest.log.length / 3, `${refusals} of ${newest.log.length} refused`);
+});
