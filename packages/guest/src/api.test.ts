@@ -26,7 +26,7 @@ const context = {
     attested.push(`${bound.length} ${JSON.stringify(claim)}`);
     return Promise.resolve({ version: "caisson/evidence/v1" });
   },
-} as unknown as Context;
+} as unknown as Omit<Context, "attest"> & { attest: Context["attest"] };
 
 let server: Server;
 before(async () => {
@@ -74,6 +74,31 @@ test("while the clock is in doubt there are no keys", async () => {
   context.clockAlarm = false;
   equal(status, 503);
   match(String(answer.error), /clock/);
+});
+
+test("of many requests at once, eight are answered and the others refused; later ones work again", async () => {
+  const usual = context.attest;
+  let release: () => void = () => {};
+  const made = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  context.attest = async (...args) => {
+    await made;
+    return usual(...args);
+  };
+  const ask = () => call("POST", "/evidence", JSON.stringify({ nonce: "00".repeat(8) }));
+  const waiting = Array.from({ length: 8 }, ask);
+  // The eight are being answered when the ninth finds no place.
+  let ninth = await call("GET", "/info");
+  while (ninth.status === 200) ninth = await call("GET", "/info");
+  equal(ninth.status, 429);
+  release();
+  deepEqual(
+    (await Promise.all(waiting)).map(({ status }) => status),
+    Array(8).fill(200),
+  );
+  equal((await call("GET", "/info")).status, 200);
+  context.attest = usual;
 });
 
 const refused: Record<string, [method: string, path: string, body: string | undefined, status: number]> = {
