@@ -4,26 +4,17 @@
  * firmware: the driver must refuse or give the registers that our own replay gives, and read nothing beyond it.
  */
 import { equal, ok } from "node:assert/strict";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { copyFile, mkdir, readFile, writeFile } from "node:fs/promises";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { constants, tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { cacheDirectory } from "../../packages/image/src/fetch.ts";
-import { parseLock } from "../../packages/image/src/lock.ts";
-import { cachedToolchain, run } from "../../packages/image/src/toolchain.ts";
 import { measuredEvents, parseEventLog, replayPcrs } from "../../packages/measure/src/event-log.ts";
 import { fold } from "../../packages/measure/src/rtmr.ts";
+import { driverProgram, pinnedToolchain } from "./driver-program.ts";
 
-const repository = new URL("../../", import.meta.url).pathname;
-const vectors = join(repository, "packages/measure/vectors/trial");
-const lockFile = join(repository, "examples/hello/caisson.lock");
-const { packages } = parseLock(await readFile(lockFile, "utf8"), lockFile);
-const toolchain = await cachedToolchain(
-  packages.filter(({ groups }) => groups.includes("toolchain")),
-  cacheDirectory(process.env),
-);
-const skip = toolchain === undefined && "the toolchain is not in the cache yet (caisson build unpacks it)";
+const vectors = new URL("../../packages/measure/vectors/trial", import.meta.url).pathname;
+const toolchain = await pinnedToolchain();
+const skip = typeof toolchain === "string" && toolchain;
 
 const place = mkdtempSync(join(tmpdir(), "caisson-boot-log-"));
 after(() => rmSync(place, { recursive: true }));
@@ -35,25 +26,9 @@ interface Case {
   flags?: number;
 }
 
+let program: (input: Uint8Array) => Promise<string[]>;
 before(async () => {
-  if (toolchain === undefined) return;
-  const driver = join(repository, "kernel/driver");
-  for (const name of ["boot-log.c", "emulation.h"]) await copyFile(join(driver, name), join(place, name));
-  for (const name of ["boot-log-harness.c", "boot-log-harness.h"]) {
-    await copyFile(new URL(name, import.meta.url), join(place, name));
-  }
-  const source = await readFile(join(driver, "boot-log.c"), "utf8");
-  const header = await readFile(join(driver, "emulation.h"), "utf8");
-  for (const [, name] of `${source}${header}`.matchAll(/^#include <(.*)>$/gm)) {
-    await mkdir(dirname(join(place, "kernel", name!)), { recursive: true });
-    await writeFile(join(place, "kernel", name!), "");
-  }
-  const flags = "-std=gnu11 -O1 -g -Wall -Wextra -Werror -Wno-deprecated-declarations -Wno-sign-compare";
-  const sanitizers = "-fsanitize=address,undefined -fno-sanitize-recover=all";
-  const includes = "-include boot-log-harness.h -I. -Ikernel";
-  const files = "boot-log.c boot-log-harness.c -lcrypto -o replay";
-  const command = ["gcc", ...`${flags} ${sanitizers} ${includes} ${files}`.split(" ")];
-  await run(toolchain, command, { binds: { "/scratch": place }, cwd: "/scratch" });
+  if (typeof toolchain !== "string") program = await driverProgram(toolchain, "boot-log", place);
 });
 
 /** Result and registers (hex) of each case. */
@@ -64,11 +39,7 @@ async function replayed(cases: readonly Case[]): Promise<{ result: number; regis
     head.writeUInt32LE(log.length, 4);
     return [head, log, pcrs];
   });
-  writeFileSync(join(place, "cases"), Buffer.concat(parts));
-  await run(toolchain!, ["sh", "-c", "/scratch/replay </scratch/cases 2>/scratch/said >/scratch/answers"], {
-    binds: { "/scratch": place },
-  });
-  const lines = readFileSync(join(place, "answers"), "utf8").trimEnd().split("\n");
+  const lines = await program(Buffer.concat(parts));
   equal(lines.length, cases.length);
   return lines.map((line) => {
     const space = line.indexOf(" ");
