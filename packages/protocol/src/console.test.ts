@@ -18,8 +18,10 @@ test("an event survives, also behind the terminal codes that firmware leaves on 
 });
 
 test("an event is one line, whatever its text holds", () => {
-  const line = encodeConsole({ at: 0, kind: "note", text: "two\nlines\r\n" });
-  equal(line.indexOf("\n"), line.length - 1);
+  const text = "two\nlines\r\nand\u2028three\u2029more";
+  const line = encodeConsole({ at: 0, kind: "note", text });
+  equal(/[\n\r\u2028\u2029]/.exec(line)?.index, line.length - 1);
+  deepEqual(decodeConsole(line.trimEnd()), { at: 0, kind: "note", text });
 });
 
 test("any other line is no event, and none throws", () => {

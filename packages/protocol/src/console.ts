@@ -21,9 +21,12 @@ export type ConsoleEvent = { at: number } & (
 
 const prefix = "caisson ";
 
-/** One line, with its newline. */
+/** One line, with its newline. Line separators that JSON leaves as they are would end it early for some readers. */
 export function encodeConsole(event: ConsoleEvent): string {
-  return `${prefix}${JSON.stringify(event)}\n`;
+  const json = JSON.stringify(event).replace(/[\u2028\u2029]/g, (separator) =>
+    separator === "\u2028" ? "\\u2028" : "\\u2029",
+  );
+  return `${prefix}${json}\n`;
 }
 
 /** The event of a line, or undefined when the line is something else (the kernel, the firmware, an impostor's). */
