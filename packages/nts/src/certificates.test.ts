@@ -55,13 +55,13 @@ async function issue(
   name: string,
   issuer: Pick<Party, "name" | "keys"> | undefined,
   extensions: AnyExtension[],
-  options: { notBefore?: Date; notAfter?: Date; keys?: Keys; hash?: string } = {},
+  options: { notBefore?: Date; notAfter?: Date; keys?: Keys; publicKey?: Uint8Array<ArrayBuffer>; hash?: string } = {},
 ): Promise<Party> {
   const keys = options.keys ?? (await generate());
   const signer = issuer ?? { name, keys };
   const made = await X509CertificateGenerator.create({
     serialNumber: "01",
-    subject: `CN=${name}`,
+    subject: name === "" ? "" : `CN=${name}`,
     issuer: `CN=${signer.name}`,
     notBefore: options.notBefore ?? from,
     notAfter: options.notAfter ?? to,
@@ -69,7 +69,7 @@ async function issue(
       ...(signer.keys.privateKey.algorithm as EcKeyAlgorithm),
       hash: options.hash ?? "SHA-256",
     },
-    publicKey: keys.publicKey,
+    publicKey: options.publicKey ?? keys.publicKey,
     signingKey: signer.keys.privateKey,
     extensions,
   });
@@ -107,6 +107,9 @@ suite("certificate chains", () => {
   test("dates decide nothing here, not even absurd ones", async () => {
     const old = { notBefore: new Date("1999-01-01"), notAfter: new Date("1999-02-01") };
     equal(verify([await issue("leaf", root, leafExtensions(), old)]).notAfter, old.notAfter.getTime());
+  });
+  test("a leaf may have no subject, as some authorities issue them; its alternative names stand for it", async () => {
+    equal(verify([await issue("", root, leafExtensions())]).subject, "DNS:time.example");
   });
   test("only the two date errors of OpenSSL can be put off", () => {
     equal([...deferrable].sort().join(), "CERT_HAS_EXPIRED,CERT_NOT_YET_VALID");
@@ -230,6 +233,20 @@ suite("certificate chains", () => {
       async () => [
         await issue("leaf", root, leafExtensions(), { keys: await generate(rsa(1024, "SHA-256")) }),
       ],
+    ],
+    [
+      "a key that cannot be decoded",
+      "certificate/malformed",
+      async () => {
+        const key = Buffer.from(await crypto.subtle.exportKey("spki", (await generate()).publicKey));
+        key[key.indexOf(Buffer.from("2a8648ce3d0201", "hex")) + 6] = 0x7f; // no such algorithm
+        return [await issue("leaf", root, leafExtensions(), { publicKey: key })];
+      },
+    ],
+    [
+      "a leaf without subject of an unknown issuer",
+      "certificate/untrusted",
+      async () => [await issue("", await issue("other", undefined, caExtensions()), leafExtensions())],
     ],
     [
       "six intermediates",

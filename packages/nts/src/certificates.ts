@@ -69,19 +69,27 @@ export function verifyChain(
 ): Chain {
   const leaf = presented[0];
   if (leaf === undefined) throw new NtsError("certificate/untrusted", "the server showed no certificate");
-  const path = buildPath(leaf, presented.slice(1), roots);
-  checkLeaf(leaf, name);
-  path.forEach((certificate, depth) => {
-    if (depth > 0) checkIssuer(certificate, depth - 1);
-    if (depth < path.length - 1) checkStrength(certificate);
-  });
-  return {
-    subject: oneLine(leaf.subject),
-    issuer: oneLine(leaf.issuer),
-    fingerprint: leaf.fingerprint256.replaceAll(":", "").toLowerCase(),
-    notBefore: Math.max(...path.map((certificate) => certificate.validFromDate.getTime())),
-    notAfter: Math.min(...path.map((certificate) => certificate.validToDate.getTime())),
-  };
+  try {
+    const path = buildPath(leaf, presented.slice(1), roots);
+    checkLeaf(leaf, name);
+    path.forEach((certificate, depth) => {
+      if (depth > 0) checkIssuer(certificate, depth - 1);
+      if (depth < path.length - 1) checkStrength(certificate);
+    });
+    return {
+      subject: subjectOf(leaf),
+      issuer: oneLine(leaf.issuer),
+      fingerprint: leaf.fingerprint256.replaceAll(":", "").toLowerCase(),
+      notBefore: Math.max(...path.map((certificate) => certificate.validFromDate.getTime())),
+      notAfter: Math.min(...path.map((certificate) => certificate.validToDate.getTime())),
+    };
+  } catch (error) {
+    if (error instanceof NtsError) throw error;
+    // Node decodes keys and names when they are asked for, and then throws what OpenSSL says.
+    throw new NtsError("certificate/malformed", `a certificate that ${name} showed cannot be decoded`, {
+      facts: [["cause", String((error as Error).message)]],
+    });
+  }
 }
 
 /**
@@ -106,7 +114,7 @@ function buildPath(
   }
   throw new NtsError("certificate/untrusted", "the certificate does not lead to a configured CA root", {
     facts: [
-      ["subject", oneLine(path.at(-1)!.subject)],
+      ["subject", subjectOf(path.at(-1)!)],
       ["issuer", oneLine(path.at(-1)!.issuer)],
     ],
   });
@@ -129,7 +137,7 @@ function checkLeaf(leaf: X509Certificate, name: string): void {
 
 function checkIssuer(issuer: X509Certificate, intermediatesBelow: number): void {
   const { authority, pathLength, usages } = extensions(issuer);
-  const subject = oneLine(issuer.subject);
+  const subject = subjectOf(issuer);
   if (!authority) throw new NtsError("certificate/purpose", `${subject} is not a certificate authority`);
   if (usages !== undefined && !usages.includes(oid.serverAuth) && !usages.includes(oid.anyUsage)) {
     throw new NtsError("certificate/purpose", `${subject} may not sign for TLS servers`);
@@ -141,7 +149,7 @@ function checkIssuer(issuer: X509Certificate, intermediatesBelow: number): void 
 
 /** Not for roots: they are trusted as they are configured. */
 function checkStrength(certificate: X509Certificate): void {
-  const subject = oneLine(certificate.subject);
+  const subject = subjectOf(certificate);
   const algorithm = certificate.signatureAlgorithmOid;
   if (algorithm === undefined || !strongSignatures.has(algorithm)) {
     throw new NtsError(
@@ -190,7 +198,7 @@ interface Extensions {
  */
 function extensions(certificate: X509Certificate): Extensions {
   const malformed = () =>
-    new NtsError("certificate/malformed", `${oneLine(certificate.subject)} cannot be read`);
+    new NtsError("certificate/malformed", `${subjectOf(certificate)} cannot be read`);
   const read = (bytes: Uint8Array): { tag: number; value: Uint8Array }[] => {
     const elements = [];
     for (let at = 0; at < bytes.length; ) {
@@ -240,7 +248,7 @@ function extensions(certificate: X509Certificate): Extensions {
     } else if (id === oid.nameConstraints || (critical && !decided.has(id))) {
       throw new NtsError(
         "certificate/purpose",
-        `${oneLine(certificate.subject)} has an extension that is not handled`,
+        `${subjectOf(certificate)} has an extension that is not handled`,
         {
           facts: [["object identifier", `${id} (DER, hex)`]],
         },
@@ -250,4 +258,7 @@ function extensions(certificate: X509Certificate): Extensions {
   return result;
 }
 
-const oneLine = (name: string) => name.split("\n").join(", ");
+/** Node shows an empty name, which is allowed beside alternative names, as undefined; its types do not say so. */
+const oneLine = (name: string | undefined) => (name ?? "no name").split("\n").join(", ");
+const subjectOf = (certificate: X509Certificate) =>
+  oneLine(certificate.subject ?? certificate.subjectAltName);
