@@ -5,6 +5,10 @@
  * whatever an attacker does to the packets in between, the reply was written after our request left and before the
  * reply came. Each *operator* has one vote at each point in time, however many servers it runs.
  *
+ * A source votes for the instants that its interval contains, at which its certificates are valid, and which are not
+ * before the build epoch. An expired certificate thus counts for the past in which it was valid, where only a quorum
+ * of such would be believed, and does not even widen the result.
+ *
  * The quorum is a majority of the *configured* operators, and never less than `minOperators`. The result reaches
  * from the earliest to the latest point at which a quorum agrees (Marzullo's fusion with up to `operators − quorum`
  * faults). From that follows, as long as fewer operators lie or are delayed than remain honest to form the quorum:
@@ -13,9 +17,6 @@
  *   at least one of them;
  * - its middle is wrong by at most half its width, and delays only widen it: the error is bounded by the round trip;
  * - dropping honest sources gives no advantage: a quorum of those that answered is not enough.
- *
- * Certificates are judged here too, at the time agreed upon: a source with a certificate that is not valid during
- * the whole result is discarded and the rest vote again, until nothing changes.
  */
 
 /** One source's answer. Times are Unix milliseconds at the common instant to which all samples were brought. */
@@ -45,11 +46,11 @@ export interface Rules {
 
 export type Verdict =
   | "agrees"
-  | "falseticker" // the interval has no point in common with the result
+  | "falseticker" // the interval has no point in common with the result, or contains no time at all
   | "too-slow" // round trip above the limit
   | "before-floor" // says that it is earlier than the build epoch
-  | "certificate-expired" // at the agreed time
-  | "certificate-not-yet-valid"
+  | "certificate-expired" // at the agreed time, or at any time that the source itself allows
+  | "certificate-not-yet-valid" // likewise
   | "undecided"; // there is no result to compare with
 
 export type Agreement =
@@ -75,64 +76,82 @@ export function quorum(rules: Pick<Rules, "operators" | "minOperators">): number
   return Math.max(rules.minOperators, Math.floor(new Set(rules.operators).size / 2) + 1);
 }
 
+/** Instants that an operator's source votes for, both ends included. */
+interface Vote {
+  operator: string;
+  from: number;
+  to: number;
+}
+
 /** The result, and a verdict on each sample by the name of its source. Samples of unknown operators are not counted. */
 export function agree(samples: readonly Sample[], rules: Rules): Agreement {
   const needed = quorum(rules);
   const known = new Set(rules.operators);
   const verdicts = new Map<string, Verdict>();
-  let voters: Sample[] = [];
+  const voters: { sample: Sample; vote: Vote }[] = [];
   for (const sample of samples) {
-    const verdict =
-      sample.rtt > rules.maxRtt ? "too-slow" : sample.latest < rules.floor ? "before-floor" : "undecided";
-    verdicts.set(sample.source, verdict);
-    if (verdict === "undecided" && known.has(sample.operator)) voters.push(sample);
+    const vote = {
+      operator: sample.operator,
+      from: Math.max(sample.earliest, sample.notBefore, rules.floor),
+      to: Math.min(sample.latest, sample.notAfter),
+    };
+    const verdict = withoutVote(sample, vote, rules);
+    verdicts.set(sample.source, verdict ?? "undecided");
+    if (verdict === undefined && known.has(sample.operator)) voters.push({ sample, vote });
   }
 
-  while (true) {
-    const { earliest, latest, votes } = fuse(voters, needed);
-    if (votes < needed) return { agreed: false, reason: "no-quorum", quorum: needed, votes, verdicts };
-    if (latest - earliest > rules.maxWidth) {
-      return { agreed: false, reason: "too-wide", quorum: needed, votes, verdicts };
-    }
-    const valid = voters.filter((sample) => sample.notBefore <= earliest && latest <= sample.notAfter);
-    if (valid.length === voters.length) {
-      const agreeing = voters.filter((sample) => sample.earliest <= latest && earliest <= sample.latest);
-      for (const sample of voters) {
-        verdicts.set(sample.source, agreeing.includes(sample) ? "agrees" : "falseticker");
-      }
-      const operators = [...new Set(agreeing.map((sample) => sample.operator))].sort();
-      return { agreed: true, earliest, latest, operators, verdicts };
-    }
-    for (const sample of voters) {
-      if (sample.notBefore > earliest) verdicts.set(sample.source, "certificate-not-yet-valid");
-      else if (sample.notAfter < latest) verdicts.set(sample.source, "certificate-expired");
-    }
-    voters = valid;
+  const { earliest, latest, votes } = fuse(
+    voters.map(({ vote }) => vote),
+    needed,
+  );
+  if (!(votes >= needed)) return { agreed: false, reason: "no-quorum", quorum: needed, votes, verdicts };
+  if (!(latest - earliest <= rules.maxWidth)) {
+    return { agreed: false, reason: "too-wide", quorum: needed, votes, verdicts };
   }
+  const operators = new Set<string>();
+  for (const { sample, vote } of voters) {
+    let verdict: Verdict = "falseticker";
+    if (vote.from <= latest && earliest <= vote.to) verdict = "agrees";
+    else if (sample.notAfter < earliest) verdict = "certificate-expired";
+    else if (sample.notBefore > latest) verdict = "certificate-not-yet-valid";
+    verdicts.set(sample.source, verdict);
+    if (verdict === "agrees") operators.add(sample.operator);
+  }
+  return { agreed: true, earliest, latest, operators: [...operators].sort(), verdicts };
+}
+
+/** Why `sample` votes for no instant at all; undefined when it does. NaN, wherever it stands, votes for nothing. */
+function withoutVote(sample: Sample, { from, to }: Vote, { maxRtt, floor }: Rules): Verdict | undefined {
+  if (!(sample.earliest <= sample.latest)) return "falseticker";
+  if (!(sample.rtt <= maxRtt)) return "too-slow";
+  if (sample.latest < floor) return "before-floor";
+  if (from <= to) return undefined;
+  return sample.notBefore > sample.latest ? "certificate-not-yet-valid" : "certificate-expired";
 }
 
 /**
- * The earliest and the latest point that `needed` operators' intervals contain (closed intervals), and the largest
- * number of operators at one point. One pass over the sorted ends.
+ * The earliest and the latest instant that `needed` operators vote for, NaN when there is none, and the largest
+ * number of operators at one instant. One pass over the sorted ends; at the same instant, those that open come first,
+ * so that intervals which only touch have that instant in common.
  */
 function fuse(
-  samples: readonly Sample[],
+  votes: readonly Vote[],
   needed: number,
 ): { earliest: number; latest: number; votes: number } {
-  const ends = samples.flatMap((sample) => [
-    { at: sample.earliest, opens: true, operator: sample.operator },
-    { at: sample.latest, opens: false, operator: sample.operator },
+  const ends = votes.flatMap(({ operator, from, to }) => [
+    { at: from, opens: true, operator },
+    { at: to, opens: false, operator },
   ]);
   ends.sort((a, b) => a.at - b.at || Number(b.opens) - Number(a.opens));
   const open = new Map<string, number>();
-  let [earliest, latest, votes] = [Number.NaN, Number.NaN, 0];
+  let [earliest, latest, most] = [Number.NaN, Number.NaN, 0];
   for (const { at, opens, operator } of ends) {
     if (open.size >= needed) latest = at;
     const intervals = (open.get(operator) ?? 0) + (opens ? 1 : -1);
     if (intervals === 0) open.delete(operator);
     else open.set(operator, intervals);
-    votes = Math.max(votes, open.size);
+    most = Math.max(most, open.size);
     if (open.size >= needed && Number.isNaN(earliest)) earliest = at;
   }
-  return { earliest, latest, votes };
+  return { earliest, latest, votes: most };
 }
