@@ -138,7 +138,9 @@ suite("agreement, case by case", () => {
   });
   test("sources with expired certificates do not make the result too wide", () => {
     const honest = "abc".split("").map((operator) => sample(operator, -10, 10));
-    const past = "de".split("").map((operator) => sample(operator, -900, 900, { rtt: 10, notAfter: now - 100 }));
+    const past = "de"
+      .split("")
+      .map((operator) => sample(operator, -900, 900, { rtt: 10, notAfter: now - 100 }));
     const result = agree([...honest, ...past], rules("abcde"));
     ok(result.agreed);
     deepEqual([result.earliest - now, result.latest - now], [-10, 10]);
@@ -175,10 +177,7 @@ suite("agreement, case by case", () => {
     });
   }
   test("two servers of one operator that contradict each other: one vote at each of both times", () => {
-    const torn = [
-      sample("c", -5, 5, { source: "c1.test" }),
-      sample("c", 995, 1005, { source: "c2.test" }),
-    ];
+    const torn = [sample("c", -5, 5, { source: "c1.test" }), sample("c", 995, 1005, { source: "c2.test" })];
     const samples = [sample("a", -9, 9), sample("b", -9, 9), ...torn];
     deepEqual(verdicts(samples, rules("abc")), {
       "a.test": "agrees",
@@ -230,9 +229,7 @@ const scene = fc
   .map(({ honest, lies, silent }) => {
     const name = (kind: string, who: number, server: number) => ({ source: `${kind}${who}-${server}.test` });
     const good = honest.flatMap((servers, who) =>
-      servers.map(({ before, after }, i) =>
-        sample(`honest${who}`, -before, after, name("honest", who, i)),
-      ),
+      servers.map(({ before, after }, i) => sample(`honest${who}`, -before, after, name("honest", who, i))),
     );
     const bad = lies.flatMap((servers, who) =>
       servers.map(({ from, to, rtt, certificate }, i) =>
@@ -247,7 +244,9 @@ const scene = fc
 /** What the documentation says, word for word: an instant at a time, and no sorting. */
 function slowly(samples: readonly Sample[], given: Rules) {
   const votesFor = (sample: Sample, at: number) =>
-    [sample.earliest, sample.latest, sample.rtt, sample.notBefore, sample.notAfter].every((n) => !Number.isNaN(n)) &&
+    [sample.earliest, sample.latest, sample.rtt, sample.notBefore, sample.notAfter].every(
+      (n) => !Number.isNaN(n),
+    ) &&
     sample.rtt <= given.maxRtt &&
     at >= given.floor &&
     sample.earliest <= at &&

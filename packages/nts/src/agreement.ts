@@ -134,10 +134,7 @@ function withoutVote(sample: Sample, { from, to }: Vote, { maxRtt, floor }: Rule
  * number of operators at one instant. One pass over the sorted ends; at the same instant, those that open come first,
  * so that intervals which only touch have that instant in common.
  */
-function fuse(
-  votes: readonly Vote[],
-  needed: number,
-): { earliest: number; latest: number; votes: number } {
+function fuse(votes: readonly Vote[], needed: number): { earliest: number; latest: number; votes: number } {
   const ends = votes.flatMap(({ operator, from, to }) => [
     { at: from, opens: true, operator },
     { at: to, opens: false, operator },

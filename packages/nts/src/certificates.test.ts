@@ -55,7 +55,13 @@ async function issue(
   name: string,
   issuer: Pick<Party, "name" | "keys"> | undefined,
   extensions: AnyExtension[],
-  options: { notBefore?: Date; notAfter?: Date; keys?: Keys; publicKey?: Uint8Array<ArrayBuffer>; hash?: string } = {},
+  options: {
+    notBefore?: Date;
+    notAfter?: Date;
+    keys?: Keys;
+    publicKey?: Uint8Array<ArrayBuffer>;
+    hash?: string;
+  } = {},
 ): Promise<Party> {
   const keys = options.keys ?? (await generate());
   const signer = issuer ?? { name, keys };

@@ -197,8 +197,7 @@ interface Extensions {
  * DER is well formed as a whole; the reader below still trusts no length.
  */
 function extensions(certificate: X509Certificate): Extensions {
-  const malformed = () =>
-    new NtsError("certificate/malformed", `${subjectOf(certificate)} cannot be read`);
+  const malformed = () => new NtsError("certificate/malformed", `${subjectOf(certificate)} cannot be read`);
   const read = (bytes: Uint8Array): { tag: number; value: Uint8Array }[] => {
     const elements = [];
     for (let at = 0; at < bytes.length; ) {

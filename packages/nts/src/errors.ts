@@ -27,6 +27,7 @@ export type NtsErrorCode =
   | "ntp/no-cookie"
   | "ntp/timeout"
   | "ntp/socket"
+  | "time/late"
   | "time/no-agreement";
 
 /** A refused server, packet, certificate or configuration. `facts` and `fix` are for people, `code` for programs. */

@@ -29,6 +29,8 @@ export interface Association {
   cookies: Uint8Array[];
   /** NTP server: an address, or a name if the server sent us to one. */
   host: string;
+  /** IP version of the connection. */
+  family: 4 | 6;
   port: number;
   chain: Chain;
   /** How long the server took to answer our question, in milliseconds: a first guess for how long NTP may take. */
@@ -109,6 +111,7 @@ export async function establishKeys(
             ),
             cookies: answer.cookies,
             host: answer.server ?? socket.remoteAddress ?? source.name,
+            family: socket.remoteFamily === "IPv6" ? 6 : 4,
             port: answer.port ?? 123,
             chain,
             rttGuess: environment.monotonic() - asked,

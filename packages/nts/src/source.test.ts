@@ -13,6 +13,7 @@ const association = (host: string, port: number, cookies = 8): Association => ({
   serverToClient: key,
   cookies: Array.from({ length: cookies }, (_, i) => new Uint8Array(16).fill(i)),
   host,
+  family: 4,
   port,
   chain: { subject: "", issuer: "", fingerprint: "", notBefore: 0, notAfter: 0 },
   rttGuess: 0,

@@ -1,6 +1,7 @@
 /** One source: keys if needed, then one authenticated exchange, which bounds the time. */
 import { createSocket } from "node:dgram";
 import { isIP } from "node:net";
+import type { Chain } from "./certificates.ts";
 import type { TimeSource } from "./configuration.ts";
 import type { Environment } from "./environment.ts";
 import { NtsError } from "./errors.ts";
@@ -19,6 +20,8 @@ export interface Measurement {
   rtt: number;
   stratum: number;
   leap: number;
+  /** The server's certificates. Their dates are still to be judged, at the agreed time. */
+  chain: Chain;
 }
 
 /** Requests for one measurement; each has its own cookie, so at most this many of the eight are spent. */
@@ -62,7 +65,7 @@ export async function exchange(
   near: number,
   signal: AbortSignal,
 ): Promise<Measurement> {
-  const { address, family } = await resolve(association.host, environment);
+  const { address, family } = await resolve(association, environment, signal);
   const socket = createSocket(family === 6 ? "udp6" : "udp4");
   const pending: { uniqueIdentifier: Uint8Array; transmit: Uint8Array; sent: number }[] = [];
   let failure = new NtsError("ntp/timeout", `no reply from ${address}, UDP port ${association.port}`);
@@ -71,7 +74,7 @@ export async function exchange(
 
   try {
     return await new Promise<Measurement>((resolve, reject) => {
-      abort = () => reject(new NtsError("ntp/timeout", "no longer needed"));
+      abort = () => reject(abandoned());
       let patience = Math.min(Math.max(2 * association.rttGuess + 50, 100), 1000);
       const send = () => {
         const cookie = pending.length < maxRequests ? association.cookies.shift() : undefined;
@@ -104,14 +107,14 @@ export async function exchange(
           } catch (error) {
             if (!(error instanceof NtsError)) reject(error as Error);
             else if (error.code === "ntp/kiss" || error.code === "ntp/unsynchronized") reject(error);
-            else if (error.code === "ntp/nak" || error.code === "ntp/authentication") failure = error;
+            else if (error.code !== "ntp/mismatch") failure = error;
             continue;
           }
           association.cookies.push(...reply.cookies.slice(0, maxCookies - association.cookies.length));
           const inServer = reply.transmit - reply.receive;
           if (inServer > at - request.sent + 1) {
             reject(new NtsError("ntp/malformed", `the server says that it took ${Math.round(inServer)} ms`));
-          } else resolve(bound(reply, request.sent, at));
+          } else resolve({ ...bound(reply, request.sent, at), chain: association.chain });
           return;
         }
       });
@@ -141,22 +144,31 @@ export async function exchange(
  * what it sent, and at most that plus the time on the way. Its own error (half its delay to the reference, its
  * dispersion and its clock's resolution; RFC 5905, section 11.2) widens both sides.
  */
-function bound(reply: Reply, sent: number, at: number): Measurement {
+function bound(reply: Reply, sent: number, at: number): Omit<Measurement, "chain"> {
   const rtt = Math.max(0, at - sent - (reply.transmit - reply.receive));
   const error = reply.rootDelay / 2 + reply.rootDispersion + reply.precision;
   const { stratum, leap } = reply;
   return { at, earliest: reply.transmit - error, latest: reply.transmit + rtt + error, rtt, stratum, leap };
 }
 
-async function resolve(host: string, environment: Environment): Promise<{ address: string; family: number }> {
-  const family = isIP(host);
-  if (family !== 0) return { address: host, family };
-  return new Promise((resolve, reject) => {
-    environment.lookup(host, { all: true }, (error, addresses) => {
-      const [first] = Array.isArray(addresses) ? addresses : [];
-      if (error !== null || first === undefined) {
-        reject(new NtsError("ke/lookup", `the NTP server ${host} has no address`));
-      } else resolve(first);
-    });
+/** A name's address, of the family with which key establishment went well if it has several. */
+async function resolve(
+  { host, family }: Association,
+  environment: Environment,
+  signal: AbortSignal,
+): Promise<{ address: string; family: number }> {
+  const literal = isIP(host);
+  if (literal !== 0) return { address: host, family: literal };
+  const found = Promise.withResolvers<{ address: string; family: number }>();
+  const abort = () => found.reject(abandoned());
+  signal.addEventListener("abort", abort, { once: true });
+  environment.lookup(host, { all: true }, (error, answer) => {
+    const addresses = Array.isArray(answer) ? answer : [];
+    const address = addresses.find((one) => one.family === family) ?? addresses[0];
+    if (error === null && address !== undefined) found.resolve(address);
+    else found.reject(new NtsError("ke/lookup", `the NTP server ${host} has no address`));
   });
+  return found.promise.finally(() => signal.removeEventListener("abort", abort));
 }
+
+const abandoned = () => new NtsError("ntp/timeout", "no longer needed");

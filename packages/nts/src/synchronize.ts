@@ -1,7 +1,6 @@
 /** All sources at once, until enough operators agree or time is up. */
 import { setMaxListeners } from "node:events";
 import { type Agreement, agree, type Sample, type Verdict } from "./agreement.ts";
-import type { Chain } from "./certificates.ts";
 import type { TimeConfiguration, TimeSource } from "./configuration.ts";
 import { type Environment, systemEnvironment } from "./environment.ts";
 import { NtsError } from "./errors.ts";
@@ -15,7 +14,6 @@ export interface SourceReport {
   /** Verdict of the agreement; `unreachable` when there was nothing to judge, and then `error` says why. */
   verdict: Verdict | "unreachable";
   measurement?: Measurement;
-  chain?: Chain;
   error?: NtsError;
 }
 
@@ -93,10 +91,18 @@ export async function synchronize(
       clearTimeout(settle);
     });
 
+    /** After an answer: ends soon if there is agreement, and asks again if it is too vague. */
+    const consider = (): void => {
+      const { agreement } = conclude();
+      if (agreement.agreed) {
+        settle ??= setTimeout(settled, Math.max(settleMs, (environment.monotonic() - started) / 4));
+      } else if (agreement.reason === "too-wide") refining ??= refine();
+    };
     /** A late answer may have made the agreement too vague again; then it goes on. */
     const settled = (): void => {
       settle = undefined;
       if (conclude().agreement.agreed) resolve();
+      else consider();
     };
     /** One attempt. A source's narrowest measurement is kept. */
     const ask = async (report: SourceReport): Promise<void> => {
@@ -106,7 +112,6 @@ export async function synchronize(
         const kept = report.measurement;
         if (kept === undefined || width(measurement) < width(kept)) {
           report.measurement = measurement;
-          report.chain = associations.get(report.source.name)!.chain;
         }
         delete report.error;
       } catch (error) {
@@ -114,15 +119,13 @@ export async function synchronize(
         if (report.measurement === undefined && !stop.signal.aborted) report.error = error;
         return;
       }
-      const { agreement } = conclude();
-      if (agreement.agreed)
-        settle ??= setTimeout(settled, Math.max(settleMs, (environment.monotonic() - started) / 4));
-      else if (agreement.reason === "too-wide") refining ??= refine();
+      consider();
     };
     const untilMeasured = async (report: SourceReport): Promise<void> => {
       for (let pause = firstRetryMs; !stop.signal.aborted; pause = Math.min(pause * 2, longestRetryMs)) {
         await ask(report);
         if (report.measurement !== undefined && report.measurement.rtt <= limits.maxRttMs) return;
+        if (report.error?.code === "ntp/kiss") return; // it wants to be left alone (RFC 5905, section 7.4)
         await delay(pause, stop.signal);
       }
     };
@@ -138,15 +141,21 @@ export async function synchronize(
       .then(() => refining)
       .then(resolve, reject);
   }).finally(() => stop.abort());
-  return conclude();
+  const result = conclude();
+  for (const report of reports) {
+    if (report.measurement !== undefined) continue;
+    const waited = `${report.source.name} had not answered when the others were done, after ${Math.round(result.elapsed)} ms`;
+    report.error ??= new NtsError("time/late", waited);
+  }
+  return result;
 }
 
 const width = ({ earliest, latest }: Measurement) => latest - earliest;
 
 /** The measurement brought to the instant `at`, wider by what the oscillator may have drifted since it was asked. */
 function sampleAt(report: SourceReport, at: number): Sample[] {
-  const { source, measurement, chain } = report;
-  if (measurement === undefined || chain === undefined) return [];
+  const { source, measurement } = report;
+  if (measurement === undefined) return [];
   const passed = at - measurement.at;
   const drift = ((passed + measurement.rtt) * driftPpm) / 1e6;
   return [
@@ -156,8 +165,8 @@ function sampleAt(report: SourceReport, at: number): Sample[] {
       earliest: measurement.earliest + passed - drift,
       latest: measurement.latest + passed + drift,
       rtt: measurement.rtt,
-      notBefore: chain.notBefore,
-      notAfter: chain.notAfter,
+      notBefore: measurement.chain.notBefore,
+      notAfter: measurement.chain.notAfter,
     },
   ];
 }
