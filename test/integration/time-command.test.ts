@@ -1,6 +1,6 @@
 /** `caisson time` from outside: its output, its exit codes. */
 import { deepEqual, equal, match, ok } from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -13,10 +13,14 @@ const main = new URL("../../packages/cli/src/main.ts", import.meta.url).pathname
 suite("caisson time", () => {
   let servers: TimeServers;
   const directory = mkdtempSync(join(tmpdir(), "caisson-time-command-"));
-  const caisson = async (configuration: unknown, ...options: string[]) => {
+  const caisson = async (
+    configuration: unknown,
+    options: string[] = [],
+    command = ([program, ...rest]: string[]): [string, string[]] => [program!, rest],
+  ) => {
     const file = join(directory, "servers.json");
     writeFileSync(file, typeof configuration === "string" ? configuration : JSON.stringify(configuration));
-    const child = spawn(process.execPath, [main, "time", "--servers", file, ...options]);
+    const child = spawn(...command([process.execPath, main, "time", "--servers", file, ...options]));
     const [stdout, stderr, code] = await Promise.all([
       text(child.stdout),
       text(child.stderr),
@@ -44,12 +48,16 @@ suite("caisson time", () => {
     equal(code, 0);
     match(stdout, /time-4\.caisson\.test +liar .* falseticker/);
     match(stdout, /├─+┤/);
-    match(stdout, /3 operators agree, this clock is off by/);
+    match(stdout, /agreement +.*├─+┤/);
+    match(stdout, /3 operators agree, in \d+ ms\nthis clock is \S+ ± \S+ ms (behind|ahead)\n/);
   });
   test("--json is one document", async () => {
-    const { stdout, stderr, code } = await caisson({ sources: sources(0, 1, 2, 3) }, "--json");
+    const { stdout, stderr, code } = await caisson({ sources: sources(0, 1, 2, 3) }, ["--json"]);
     const report = JSON.parse(stdout);
-    deepEqual([code, stderr, report.agreed, report.operators], [0, "", true, ["a", "b", "c"]]);
+    deepEqual(
+      [code, stderr, report.agreed, report.operators],
+      [0, "asking 4 servers for the time\n", true, ["a", "b", "c"]],
+    );
     ok(Math.abs(Date.parse(report.time) - Date.now()) < 30_000);
     deepEqual(
       report.sources.map(({ verdict }: { verdict: string }) => verdict),
@@ -60,7 +68,7 @@ suite("caisson time", () => {
     const dead = { ...sources(0)[0]!, kePort: 1 };
     const { stdout, stderr, code } = await caisson(
       { sources: [dead, ...sources(1, 2)], limits: { timeoutMs: 600 } },
-      "--json",
+      ["--json"],
     );
     equal(code, 10);
     match(
@@ -69,6 +77,41 @@ suite("caisson time", () => {
     );
     const report = JSON.parse(stdout);
     deepEqual([report.agreed, report.sources[0].error.code], [false, "ke/connect"]);
+  });
+  /**
+   * The machine that runs the tests must keep its clock, so this is run by a process that may not set it: setpriv(1)
+   * takes CAP_SYS_TIME (capability 25, include/uapi/linux/capability.h) from what it starts.
+   */
+  test("--set, where the kernel refuses: what it said, what to do, and exit code 20", async (t) => {
+    const drop = process.getuid!() === 0 ? ["setpriv", "--bounding-set", "-sys_time", "--"] : ["env"];
+    const status = execFileSync(drop[0]!, [...drop.slice(1), "cat", "/proc/self/status"], {
+      encoding: "utf8",
+    });
+    const effective = BigInt(`0x${/CapEff:\s*([0-9a-f]+)/.exec(status)![1]}`);
+    if (((effective >> 25n) & 1n) === 1n) {
+      t.skip("CAP_SYS_TIME cannot be given up here");
+      return;
+    }
+    const before = Date.now() - performance.now();
+    const result = await caisson({ sources: sources(0, 1, 2) }, ["--set", "--json"], (words) => [
+      drop[0]!,
+      [...drop.slice(1), ...words],
+    ]);
+    equal(result.code, 20);
+    equal(JSON.parse(result.stdout).agreed, true);
+    match(result.stderr, /this machine's clock was not set {3}\[host\/unsupported\]/);
+    match(result.stderr, /cause +date: cannot set date: Operation not permitted/);
+    match(result.stderr, /try +run it as root/);
+    ok(Math.abs(Date.now() - performance.now() - before) < 1000, "the clock is where it was");
+  });
+  test("--set without agreement sets nothing", async () => {
+    const { stderr, code } = await caisson(
+      { sources: sources(0, 1, 3), limits: { timeoutMs: 600 } },
+      ["--set"],
+      (words) => ["env", ["PATH=", ...words]], // no date(1) to be found, should it be called
+    );
+    equal(code, 10);
+    ok(!/the clock was|not set/.test(stderr), stderr);
   });
   for (const [name, configuration, message] of [
     ["no JSON", "{", /cannot read .*servers\.json/],

@@ -7,21 +7,23 @@ export interface Interval {
   to: number;
 }
 
-/**
- * A line for each interval under a scale from the smallest to the largest value in view. What lies outside `view`
- * is cut to an arrow at the edge. `width` is in characters, without the labels.
- */
-export function drawIntervals(
-  intervals: readonly Interval[],
-  view: { from: number; to: number },
-  unit: string,
-  width = 56,
-): string[] {
-  const span = Math.max(view.to - view.from, Number.MIN_VALUE);
-  const column = (value: number) => Math.round(((value - view.from) / span) * (width - 1));
+export interface Scale {
+  /** The first and the last value in view. */
+  from: number;
+  to: number;
+  unit: string;
+  /** Says what zero is; left out where there is no room. */
+  caption: string;
+  /** Characters a line, the labels included. */
+  columns: number;
+}
+
+/** A line for each interval under a line with the scale. What lies out of view is an arrow at the edge. */
+export function drawIntervals(intervals: readonly Interval[], scale: Scale): string[] {
   const labelWidth = Math.max(...intervals.map(({ label }) => label.length));
-  const [left, right] = [`${short(view.from)} ${unit}`, `${short(view.to)} ${unit}`];
-  const scale = `${left}${" ".repeat(Math.max(1, width - left.length - right.length))}${right}`;
+  const width = Math.max(16, scale.columns - labelWidth - 2);
+  const span = Math.max(scale.to - scale.from, Number.MIN_VALUE);
+  const column = (value: number) => Math.round(((value - scale.from) / span) * (width - 1));
   const lines = intervals.map(({ label, from, to }) => {
     const [start, end] = [column(from), column(to)];
     const cells = Array.from({ length: width }, (_, at): string => {
@@ -33,7 +35,15 @@ export function drawIntervals(
     if (start >= width) cells[width - 1] = "▶";
     return `${label.padEnd(labelWidth)}  ${cells.join("").trimEnd()}`;
   });
-  return [`${" ".repeat(labelWidth)}  ${scale}`, ...lines];
+  return [`${" ".repeat(labelWidth)}  ${ruler(scale, width)}`, ...lines];
+}
+
+function ruler({ from, to, unit, caption }: Scale, width: number): string {
+  const [left, right] = [`${short(from)} ${unit}`, `${short(to)} ${unit}`];
+  const room = width - left.length - right.length;
+  const middle = caption.length + 2 <= room ? caption : "";
+  const before = Math.max(1, Math.floor((width - middle.length) / 2) - left.length);
+  return `${left}${" ".repeat(before)}${middle}`.padEnd(width - right.length) + right;
 }
 
 const short = (value: number) => (value > 0 ? "+" : "") + Number(value.toPrecision(3)).toString();
