@@ -1,7 +1,7 @@
 /** Hostile servers and networks, each alone (what is it refused for?) and as one among honest chronyd servers. */
 import { deepEqual, equal, ok, rejects } from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { createServer } from "node:net";
+import { createServer, type LookupFunction } from "node:net";
 import { after, before, suite, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import {
@@ -37,6 +37,12 @@ function ask(
 
 const verdict = (result: Synchronization, name: string) =>
   result.sources.find(({ source }) => source.name === name)!.verdict;
+
+/** A name service that gives every name these addresses. */
+const answering =
+  (...addresses: { address: string; family: number }[]): LookupFunction =>
+  (_name, _options, answer) =>
+    answer(null, addresses);
 
 /** Agreed, and the agreed interval contains `truth`, this machine's clock plus `offset`. */
 function isRight(result: Synchronization, offset = 0): void {
@@ -289,6 +295,18 @@ suite("hostile time servers and networks", () => {
       }),
     },
     {
+      name: "an authentic reply with an impossible precision",
+      alone: "ntp/malformed",
+      among: "unreachable",
+      behaviour: () => ({ header: (header) => header.writeInt8(3, 3) }),
+    },
+    {
+      name: "an authentic reply that was sent before the request came",
+      alone: "ntp/malformed",
+      among: "unreachable",
+      behaviour: () => ({ header: (header) => header.writeUInt32BE(header.readUInt32BE(32) + 1, 32) }),
+    },
+    {
       name: "oversized cookies inside the reply",
       alone: undefined,
       among: "agrees",
@@ -470,6 +488,73 @@ suite("hostile time servers and networks", () => {
     mute.close();
     isRight(result);
     equal(verdict(result, "mute.test"), "unreachable");
+  });
+
+  test("DNS lies: the server that it names has a good certificate, but not for this name", async () => {
+    const elsewhere = await hostile("elsewhere", {});
+    const { address: _, ...source } = { ...elsewhere.source, name: "honest.hostile.test" };
+    const environment = { ...systemEnvironment, lookup: answering({ address: "127.0.0.1", family: 4 }) };
+    await rejects(measure(source, new Map(), environment, floor, new AbortController().signal), {
+      code: "certificate/name",
+    });
+    equal(elsewhere.requests(), 0);
+  });
+
+  test("a pinned address: DNS is not asked", async () => {
+    const { source } = await hostile("pinned", {});
+    const lookup = () => {
+      throw new Error("DNS was asked");
+    };
+    const environment = { ...systemEnvironment, lookup };
+    const { rtt } = await measure(source, new Map(), environment, floor, new AbortController().signal);
+    ok(rtt >= 0);
+  });
+
+  test("an NTP server with a name: of its addresses, one of the IP version that worked before", async () => {
+    const named = await hostile("named", {
+      answer: ([first, ...rest]) =>
+        Buffer.concat([
+          first!,
+          encodeRecord(recordType.server, Buffer.from("ntp.hostile.test"), true),
+          ...rest,
+        ]),
+    });
+    const lookup = answering({ address: "::1", family: 6 }, { address: "127.0.0.1", family: 4 });
+    const environment = { ...systemEnvironment, lookup };
+    await measure(named.source, new Map(), environment, floor, new AbortController().signal);
+    equal(named.requests(), 1);
+  });
+
+  test("a look-up that never ends is given up with the rest", async () => {
+    const named = await hostile("stuck", {
+      answer: ([first, ...rest]) =>
+        Buffer.concat([
+          first!,
+          encodeRecord(recordType.server, Buffer.from("ntp.hostile.test"), true),
+          ...rest,
+        ]),
+    });
+    const environment = { ...systemEnvironment, lookup: () => {} };
+    const signal = AbortSignal.timeout(300);
+    await rejects(measure(named.source, new Map(), environment, floor, signal), { code: "ntp/timeout" });
+  });
+
+  test("a source that has not answered in time says so", async () => {
+    const { source } = await hostile("late", { answer: () => undefined });
+    const { sources } = await ask([source], { minOperators: 1, timeoutMs: 300 });
+    equal(sources[0]!.error?.code, "time/late");
+  });
+
+  test("a kiss-o'-death is obeyed: one request and no more", async () => {
+    const server = await hostile("kiss", {
+      header: (header) => {
+        header[1] = 0;
+        header.set(Buffer.from("DENY"), 12);
+      },
+    });
+    const { sources, elapsed } = await ask([server.source], { minOperators: 1, timeoutMs: 5000 });
+    deepEqual([sources[0]!.error?.code, sources[0]!.attempts, server.requests()], ["ntp/kiss", 1, 1]);
+    ok(elapsed < 4000, `${elapsed} ms`);
   });
 
   test("IPv6", async (t) => {

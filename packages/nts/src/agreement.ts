@@ -120,6 +120,13 @@ export function agree(samples: readonly Sample[], rules: Rules): Agreement {
   return { agreed: true, earliest, latest, operators: [...operators].sort(), verdicts };
 }
 
+/** Why there is no result, for people. */
+export function whyNot({ reason, votes, quorum }: Extract<Agreement, { agreed: false }>): string {
+  return reason === "too-wide"
+    ? "enough operators agree, but the interval on which they do is too wide"
+    : `${votes} operators agree at most, ${quorum} are needed`;
+}
+
 /** Why `sample` votes for no instant at all; undefined when it does. NaN, wherever it stands, votes for nothing. */
 function withoutVote(sample: Sample, { from, to }: Vote, { maxRtt, floor }: Rules): Verdict | undefined {
   if (!(sample.earliest <= sample.latest)) return "falseticker";

@@ -119,10 +119,13 @@ export function decodeAnswer(message: Uint8Array): KeyEstablishmentAnswer {
         break;
       case recordType.nextProtocol:
         if (!critical) throw malformed("Next Protocol must be critical");
-        if (uint16() !== protocolNtpv4)
-          throw new NtsError("ke/negotiation", "the server does not offer NTPv4");
+        // An empty list says that the server has nothing of what we offered, here as well as for AEAD.
+        if (length === 0 || uint16() !== protocolNtpv4) {
+          throw new NtsError("ke/negotiation", "the server does not speak NTPv4");
+        }
         break;
       case recordType.aead:
+        if (length === 0) throw new NtsError("ke/negotiation", "the server does not have AES-SIV-CMAC-256");
         if (uint16() !== aeadAesSivCmac256) {
           throw new NtsError("ke/negotiation", `the server chose AEAD ${uint16()}, which we did not offer`);
         }

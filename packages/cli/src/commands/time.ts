@@ -1,6 +1,6 @@
 /** `caisson time [--servers FILE] [--json] [--set]`: asks NTS servers for the time and shows who agrees. */
 import { readFileSync } from "node:fs";
-import { NtsError, parseTimeConfiguration, publicConfiguration, synchronize } from "@caisson/nts";
+import { NtsError, parseTimeConfiguration, publicConfiguration, synchronize, whyNot } from "@caisson/nts";
 import { Command } from "commander";
 import { Progress } from "../progress.ts";
 import { setClock } from "../set-clock.ts";
@@ -34,11 +34,9 @@ export const command = new Command("caisson time")
     const { agreement, at } = result;
     if (!agreement.agreed) {
       const seconds = (result.elapsed / 1000).toFixed(1);
-      const found = `${agreement.votes} operators agree at most, ${agreement.quorum} are needed`;
-      const wide = `the interval on which they agree is wider than ${configuration.limits.maxWidthMs} ms`;
       throw new NtsError(
         "time/no-agreement",
-        `no agreement on the time after ${seconds} s: ${agreement.reason === "too-wide" ? wide : found}`,
+        `no agreement on the time after ${seconds} s: ${whyNot(agreement)}`,
       );
     }
     if (options.set === true) {

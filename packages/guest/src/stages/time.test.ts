@@ -1,5 +1,5 @@
 import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
-import { suite, test } from "node:test";
+import { suite, type TestContext, test } from "node:test";
 import type { Agreement, Synchronization, SynchronizeOptions, TimeConfiguration } from "@caisson/nts";
 import { publicConfiguration } from "@caisson/nts";
 import type { Context } from "../stage.ts";
@@ -23,16 +23,26 @@ interface Given {
   time?: { secure_time: boolean; sources?: unknown };
   instanceTime?: unknown;
   agreement?: Agreement;
+  /** What later checks find, one after the other. */
+  later?: (() => Agreement)[];
 }
 
 /** Runs the stage on a machine that only remembers what was asked of it. */
-async function run({ flavour = "production", time = { secure_time: true }, instanceTime, agreement }: Given) {
+async function run({
+  flavour = "production",
+  time = { secure_time: true },
+  instanceTime,
+  agreement,
+  later = [],
+}: Given) {
   const seen = {
     asked: [] as { configuration: TimeConfiguration; options: SynchronizeOptions }[],
     clock: [] as number[],
     events: [] as string[],
     log: [] as string[],
+    slewed: [] as number[],
     note: undefined as string | undefined,
+    context: undefined as unknown as Context,
   };
   const ask = async (
     configuration: TimeConfiguration,
@@ -44,19 +54,24 @@ async function run({ flavour = "production", time = { secure_time: true }, insta
       attempts: 1,
       verdict: "unreachable" as const,
     }));
-    return { agreement: agreement ?? agreed(now - 5, now + 6), at: performance.now(), elapsed: 300, sources };
+    const first = seen.asked.length === 1;
+    const found = (first ? agreement : later.shift()?.()) ?? agreed(now - 5, now + 6);
+    return { agreement: found, at: performance.now(), elapsed: 300, sources };
   };
-  const context = {
+  seen.context = {
     config: { flavour, epoch: epoch / 1000, time },
     instance: { version: "caisson/instance/v1", seed: "00".repeat(20), time: instanceTime },
-    syscalls: { clockSettime: (ms: number) => seen.clock.push(ms), adjtime: () => {} },
+    syscalls: {
+      clockSettime: (ms: number) => seen.clock.push(ms),
+      adjtime: (ms: number) => seen.slewed.push(ms),
+    },
     log: (line: string) => seen.log.push(line),
     measure: async (name: string, payload: Uint8Array) => {
       seen.events.push(`${name} ${new TextDecoder().decode(payload)}`);
     },
   } as unknown as Context;
   try {
-    seen.note = await timeStage(ask).run(context);
+    seen.note = await timeStage(ask).run(seen.context);
   } catch (error) {
     throw Object.assign(error as Error, { seen });
   }
@@ -108,6 +123,17 @@ suite("the time stage", () => {
   });
 });
 
+test("an RTC that is not believed: the build epoch until there is agreement, and the console says so", async (t) => {
+  t.mock.timers.enable({ apis: ["Date"], now: 0 });
+  const { clock, log } = await run({});
+  deepEqual([clock.length, clock[0]], [2, epoch]);
+  match(log[0]!, /the RTC says 1970-01-01T00:00:00\.000Z, which is not believed/);
+});
+test("agreement on too wide an interval is told as that", async () => {
+  const wide: Agreement = { agreed: false, reason: "too-wide", quorum: 3, votes: 5, verdicts: new Map() };
+  await rejects(run({ agreement: wide }), { reason: "time/too-wide", message: /interval .* is too wide$/ });
+});
+
 suite("the clock before anybody was asked", () => {
   for (const [name, rtc, expected] of [
     ["credible", now, now],
@@ -138,5 +164,90 @@ suite("later checks", () => {
   test("no agreement is no alarm at first, and one after a day", () => {
     equal(check(refused, 0, hour).verdict, "unknown");
     equal(check(refused, 0, 25 * hour).verdict, "alarm");
+  });
+});
+
+suite("the watch over the clock", () => {
+  /** What a check finds when the sources say that this clock is behind by `from` to `to` milliseconds. */
+  const behind =
+    (from: number, to = from) =>
+    () =>
+      agreed(Date.now() + from, Date.now() + to);
+
+  /** Runs the stage and then a check after each pause; returns what there was after each, and the pauses. */
+  async function watch(t: TestContext, later: (() => Agreement)[]) {
+    t.mock.timers.enable({ apis: ["setTimeout", "Date"], now });
+    t.mock.method(performance, "now", () => Date.now() - now);
+    const checks = later.length;
+    const seen = await run({ later });
+    const states: { alarm: boolean; slewed: number[] }[] = [];
+    const pauses: number[] = [];
+    for (let i = 0; i < checks; i++) {
+      let pause = 0;
+      while (seen.asked.length < i + 2 && pause < 4000) {
+        t.mock.timers.tick(1000);
+        pause++;
+      }
+      pauses.push(pause);
+      await new Promise((resolve) => setImmediate(resolve));
+      const slewed = seen.slewed.splice(0).map(Math.round);
+      states.push({ alarm: seen.context.clockAlarm === true, slewed });
+    }
+    return { ...seen, states, pauses };
+  }
+
+  test("drift is slewed, at most half a second at once; the clock is never stepped again", async (t) => {
+    const { states, clock } = await watch(t, [behind(50), behind(-50), behind(0, 1400)]);
+    deepEqual(states, [
+      { alarm: false, slewed: [50] },
+      { alarm: false, slewed: [-50] },
+      { alarm: false, slewed: [500] },
+    ]);
+    equal(clock.length, 1);
+  });
+  test("a jump freezes the keys and is not slewed, until clock and sources agree again", async (t) => {
+    const { states, clock, log } = await watch(t, [behind(10_000), behind(10_000), () => refused, behind(3)]);
+    deepEqual(states, [
+      { alarm: true, slewed: [] },
+      { alarm: true, slewed: [] },
+      { alarm: true, slewed: [] },
+      { alarm: false, slewed: [3] },
+    ]);
+    equal(clock.length, 1);
+    match(log.join("\n"), /the clock is off by 10000 ms/);
+  });
+  test("what was a jump does not become drift by waiting", async (t) => {
+    const { states } = await watch(t, [behind(10_000), behind(150), behind(150)]);
+    deepEqual(
+      states.map(({ alarm }) => alarm),
+      [true, true, true],
+    );
+  });
+  test("silence is no alarm, and one after a day", async (t) => {
+    const { states } = await watch(
+      t,
+      Array.from({ length: 90 }, () => () => refused),
+    );
+    const first = states.findIndex(({ alarm }) => alarm);
+    // 64 + 128 + 256 + 512 s, then 1024 s each.
+    equal(first, 4 + Math.floor((24 * 3600 - 960) / 1024));
+  });
+  test("pauses double from 64 s to 1024 s", async (t) => {
+    const { pauses } = await watch(
+      t,
+      Array.from({ length: 6 }, () => behind(0)),
+    );
+    deepEqual(pauses, [64, 128, 256, 512, 1024, 1024]);
+  });
+  test("a check that fails is told, and the next one comes all the same", async (t) => {
+    const broken = () => {
+      throw new Error("no memory");
+    };
+    const { states, log } = await watch(t, [broken, behind(10_000)]);
+    deepEqual(
+      states.map(({ alarm }) => alarm),
+      [false, true],
+    );
+    match(log[0]!, /check failed: Error: no memory/);
   });
 });

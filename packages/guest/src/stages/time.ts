@@ -15,6 +15,7 @@ import {
   type Synchronization,
   synchronize,
   type TimeConfiguration,
+  whyNot,
 } from "@caisson/nts";
 import { canonicalJson } from "@caisson/protocol/canonical-json";
 import { type Context, type Stage, StageFailure } from "../stage.ts";
@@ -105,7 +106,12 @@ export function timeStage(ask: typeof synchronize): Stage {
       const epoch = config.epoch * 1000;
       const rtc = Date.now();
       const start = credible(rtc, epoch);
-      if (start !== rtc) syscalls.clockSettime(start);
+      if (start !== rtc) {
+        log(
+          `time: the RTC says ${new Date(rtc).toISOString()}, which is not believed: the build epoch is taken`,
+        );
+        syscalls.clockSettime(start);
+      }
       const event = (value: object) => measure("secure-time", new TextEncoder().encode(canonicalJson(value)));
       if (!config.time.secure_time) {
         await event({ method: "none" });
@@ -120,8 +126,7 @@ export function timeStage(ask: typeof synchronize): Stage {
         for (const line of explain(result)) log(line);
         throw new StageFailure(
           `time/${agreement.reason}`,
-          `no agreement on the time within ${Math.round(elapsed)} ms: ${agreement.votes} operators at most, ` +
-            `${agreement.quorum} needed`,
+          `no agreement on the time within ${Math.round(elapsed)} ms: ${whyNot(agreement)}`,
         );
       }
       const { earliest, latest, operators } = agreement;
