@@ -96,7 +96,7 @@ export async function synchronize(
       const { agreement } = conclude();
       if (agreement.agreed) {
         settle ??= setTimeout(settled, Math.max(settleMs, (environment.monotonic() - started) / 4));
-      } else if (agreement.reason === "too-wide") refining ??= refine();
+      } else if (agreement.reason === "too-wide") refining ??= refine().catch(reject);
     };
     /** A late answer may have made the agreement too vague again; then it goes on. */
     const settled = (): void => {

@@ -216,6 +216,17 @@ suite("the watch over the clock", () => {
     equal(clock.length, 1);
     match(log.join("\n"), /the clock is off by 10000 ms/);
   });
+  test("drift counts from the last check that found the clock right", async (t) => {
+    // 128 s after the first check 164 ms are drift; 192 s after the start it would have been 196 ms.
+    for (const [off, alarm] of [
+      [160, false],
+      [180, true],
+    ] as const) {
+      t.mock.reset();
+      const { states } = await watch(t, [behind(0), behind(off)]);
+      equal(states[1]!.alarm, alarm);
+    }
+  });
   test("what was a jump does not become drift by waiting", async (t) => {
     const { states } = await watch(t, [behind(10_000), behind(150), behind(150)]);
     deepEqual(
