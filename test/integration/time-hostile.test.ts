@@ -87,6 +87,15 @@ suite("hostile time servers and networks", () => {
     return changed;
   };
   let recorded: Uint8Array | undefined;
+  /** Key establishment that sends the client to an NTP server with a name. */
+  const namesNtpServer: Behaviour = {
+    answer: ([first, ...rest]) =>
+      Buffer.concat([
+        first!,
+        encodeRecord(recordType.server, Buffer.from("ntp.hostile.test"), true),
+        ...rest,
+      ]),
+  };
 
   /**
    * `alone`: the error or the verdict when it is the only source, or undefined when it is believed then.
@@ -331,6 +340,15 @@ suite("hostile time servers and networks", () => {
       behaviour: () => ({ validity: { notBefore: Date.now() - 2 * day, notAfter: Date.now() - day } }),
     },
     {
+      name: "an expired certificate, and a clock at which it was valid",
+      alone: undefined, // nobody contradicts it, and it is after the build epoch
+      among: "certificate-expired",
+      behaviour: () => ({
+        offset: -30 * day,
+        validity: { notBefore: Date.now() - 60 * day, notAfter: Date.now() - 20 * day },
+      }),
+    },
+    {
       name: "a certificate of tomorrow",
       alone: "certificate-not-yet-valid",
       among: "certificate-not-yet-valid",
@@ -500,6 +518,23 @@ suite("hostile time servers and networks", () => {
     equal(elsewhere.requests(), 0);
   });
 
+  test("DNS knows nothing: neither of the key establishment server nor of the NTP server", async () => {
+    const lookup: LookupFunction = (name, _options, answer) =>
+      answer(Object.assign(new Error(`no ${name}`), { code: "ENOTFOUND" }), []);
+    const environment = { ...systemEnvironment, lookup };
+    const elsewhere = await hostile("unknown", namesNtpServer);
+    const { address: _, ...unpinned } = elsewhere.source;
+    for (const [source, who] of [
+      [unpinned, /^unknown\.hostile\.test has no address/],
+      [elsewhere.source, /NTP server ntp\.hostile\.test has no address/],
+    ] as const) {
+      await rejects(measure(source, new Map(), environment, floor, new AbortController().signal), {
+        code: "ke/lookup",
+        message: who,
+      });
+    }
+  });
+
   test("a pinned address: DNS is not asked", async () => {
     const { source } = await hostile("pinned", {});
     const lookup = () => {
@@ -511,14 +546,7 @@ suite("hostile time servers and networks", () => {
   });
 
   test("an NTP server with a name: of its addresses, one of the IP version that worked before", async () => {
-    const named = await hostile("named", {
-      answer: ([first, ...rest]) =>
-        Buffer.concat([
-          first!,
-          encodeRecord(recordType.server, Buffer.from("ntp.hostile.test"), true),
-          ...rest,
-        ]),
-    });
+    const named = await hostile("named", namesNtpServer);
     const lookup = answering({ address: "::1", family: 6 }, { address: "127.0.0.1", family: 4 });
     const environment = { ...systemEnvironment, lookup };
     await measure(named.source, new Map(), environment, floor, new AbortController().signal);
@@ -526,14 +554,7 @@ suite("hostile time servers and networks", () => {
   });
 
   test("a look-up that never ends is given up with the rest", async () => {
-    const named = await hostile("stuck", {
-      answer: ([first, ...rest]) =>
-        Buffer.concat([
-          first!,
-          encodeRecord(recordType.server, Buffer.from("ntp.hostile.test"), true),
-          ...rest,
-        ]),
-    });
+    const named = await hostile("stuck", namesNtpServer);
     const environment = { ...systemEnvironment, lookup: () => {} };
     const signal = AbortSignal.timeout(300);
     await rejects(measure(named.source, new Map(), environment, floor, signal), { code: "ntp/timeout" });
