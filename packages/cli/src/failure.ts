@@ -63,6 +63,9 @@ export function renderError(subject: string, error: unknown): string {
 
 /** The same for `--json`: one object, to be printed on stdout. */
 export function errorDocument(error: unknown): object {
+  if (error instanceof CommanderError) {
+    return { error: { code: "cli/usage", message: error.message.replace(/^error: /, "") } };
+  }
   if (!isFailure(error)) return { error: { code: "internal", message: String(error) } };
   const { code, message, facts, fix } = error;
   return {

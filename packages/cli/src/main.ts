@@ -3,7 +3,7 @@
  * only the one that is asked for is loaded, so that a new command costs the others no start-up time.
  */
 import { Command } from "commander";
-import { exitCode, renderError, UsageError } from "./failure.ts";
+import { errorDocument, exitCode, renderError, UsageError } from "./failure.ts";
 
 const commands: Record<string, [summary: string, load: () => Promise<{ command: Command }>]> = {
   audit: [
@@ -60,6 +60,9 @@ try {
   await main(argv);
 } catch (error) {
   const code = exitCode(error);
-  if (code !== 0) process.stderr.write(renderError(`caisson ${argv[0] ?? ""}`.trimEnd(), error));
+  if (code !== 0) {
+    process.stderr.write(renderError(`caisson ${argv[0] ?? ""}`.trimEnd(), error));
+    if (argv.includes("--json")) process.stdout.write(`${JSON.stringify(errorDocument(error), null, 2)}\n`);
+  }
   process.exitCode = code;
 }
