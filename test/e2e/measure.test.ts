@@ -12,8 +12,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { imageAcpiFiles, qemuVersion, tcgCpu } from "@caisson/host/acpi";
 import { end } from "@caisson/host/child";
+import { imageFwCfg, qemuVersion, tcgCpu } from "@caisson/host/fw-cfg";
 import { emulatedMachine } from "@caisson/host/machine";
 import { Qmp } from "@caisson/host/qmp";
 import { Qtest } from "@caisson/host/qtest";
@@ -26,10 +26,12 @@ import {
   type PredictInput,
   parseEventLog,
   predict,
+  SMBIOS_TABLES,
 } from "@caisson/measure";
 import { toHex } from "@caisson/measure/bytes";
-import { ovmfVolumes } from "@caisson/measure/firmware-volume";
+import { firmwareIdentity, ovmfVolumes } from "@caisson/measure/firmware-volume";
 import { imageOf } from "../image.ts";
+import { unpackDebian } from "../integration/debian.ts";
 
 let image: string;
 before(async () => {
@@ -39,17 +41,54 @@ const qemu = { program: "qemu-system-x86_64" };
 const commandLine = "console=ttyS0 panic=0 hpet=disable";
 const BOOT_LIMIT_MS = 180_000;
 
-const shapes = [
-  { vcpus: 1, memory: 512 },
-  { vcpus: 2, memory: 1024 },
-];
-for (const shape of shapes) {
-  test(`${shape.vcpus} vCPUs, ${shape.memory} MiB: prediction, TPM and log agree`, async () => {
+interface Shape {
+  vcpus: number;
+  memory: number;
+}
+
+/** An OVMF on two flash chips. */
+interface Firmware {
+  code: string;
+  variables: string;
+  release: string;
+}
+
+function imageFirmware(): Firmware {
+  const { firmware, versions } = manifest();
+  const { code, variables } = firmware.emulated;
+  return {
+    code: join(image, code.file),
+    variables: join(image, variables.file),
+    release: versions.firmware.emulated,
+  };
+}
+
+/** The generation of production's firmware, which measures SMBIOS too; a string says why it cannot be had. */
+async function newFirmware(): Promise<Firmware | string> {
+  const unpacked = await unpackDebian("forky", ["ovmf-generic"]);
+  if (typeof unpacked === "string") return unpacked;
+  const at = (name: string) => join(unpacked.root, "usr/share/OVMF", name);
+  return {
+    code: at("OVMF_CODE_4M.fd"),
+    variables: at("OVMF_VARS_4M.fd"),
+    release: unpacked.versions["ovmf-generic"]!,
+  };
+}
+
+for (const [name, shape, choose] of [
+  ["the image's firmware", { vcpus: 1, memory: 512 }, imageFirmware],
+  ["the image's firmware", { vcpus: 2, memory: 1024 }, imageFirmware],
+  ["a firmware that measures SMBIOS", { vcpus: 1, memory: 1024 }, newFirmware],
+  ["a firmware that measures SMBIOS", { vcpus: 2, memory: 768 }, newFirmware],
+] as const) {
+  test(`${name}, ${shape.vcpus} vCPUs, ${shape.memory} MiB: prediction, TPM and log agree`, async (t) => {
+    const firmware = await choose();
+    if (typeof firmware === "string") return t.skip(firmware);
     const cache = mkdtempSync(join(tmpdir(), "caisson-measure-"));
     try {
-      const input = await predictInput(shape, cache);
+      const input = await predictInput(firmware, shape, cache);
       const prediction = await predict(input);
-      const { pcrs, log } = await boot(shape);
+      const { pcrs, log } = await boot(firmware, shape);
 
       for (const pcr of [0, 1, 2, 3, 4, 5, 6, 7, 9])
         equal(pcrs.get(pcr), prediction.pcrs?.[pcr]?.value, `PCR ${pcr}`);
@@ -66,7 +105,7 @@ for (const shape of shapes) {
       const otherLine = { ...input, boot: { ...direct(input), commandLine: `${commandLine} quiet` } };
       const second = (await explain(await predict(otherLine), events, otherLine)).first;
       deepEqual([second?.register, second?.cause], ["rtmr2", "changed command line"]);
-      const otherShape = await predictInput({ ...shape, vcpus: shape.vcpus + 1 }, cache);
+      const otherShape = await predictInput(firmware, { ...shape, vcpus: shape.vcpus + 1 }, cache);
       match((await explain(await predict(otherShape), events, otherShape)).first?.cause ?? "", /vCPU count/);
     } finally {
       rmSync(cache, { recursive: true, force: true });
@@ -79,49 +118,45 @@ function direct({ boot: how }: PredictInput) {
   return how;
 }
 
-function files() {
-  const manifest = JSON.parse(readFileSync(join(image, "manifest.json"), "utf8")) as Manifest;
-  const { code, variables } = manifest.firmware.emulated;
-  const path = ({ file }: { file: string }) => join(image, file);
-  return {
-    kernel: path(manifest.kernel),
-    code: path(code),
-    variables: path(variables),
-    release: manifest.versions.firmware.emulated,
-  };
-}
+const manifest = () => JSON.parse(readFileSync(join(image, "manifest.json"), "utf8")) as Manifest;
+const kernelPath = () => join(image, manifest().kernel.file);
+const read = (path: string) => new Uint8Array(readFileSync(path));
 
-async function predictInput(shape: { vcpus: number; memory: number }, cache: string): Promise<PredictInput> {
-  const { kernel, code, variables, release } = files();
-  const read = (path: string) => new Uint8Array(readFileSync(path));
+async function predictInput(firmware: Firmware, shape: Shape, cache: string): Promise<PredictInput> {
+  const { code, variables, release } = firmware;
+  const kernel = kernelPath();
   const machine = { platform: "emulated", shape, kernel, firmware: code, variables, cpu: tcgCpu } as const;
+  const volumes = ovmfVolumes(read(code));
+  const identity = firmwareIdentity(volumes.dxe);
+  ok(identity !== undefined);
+  const files = await imageFwCfg(qemu, machine, cache);
   return {
     platform: "emulated",
     firmware: read(code),
     firmwareRelease: release,
-    firmwareVersion: release,
-    volumes: ovmfVolumes(read(code)),
+    identity,
+    volumes,
     variables: read(variables),
     boot: { method: "direct", kernel: read(kernel), commandLine },
     memory: shape.memory * 2 ** 20,
     qemu: await qemuVersion(qemu),
-    acpi: await imageAcpiFiles(qemu, machine, cache),
+    acpi: files,
+    smbios: files[SMBIOS_TABLES]!,
   };
 }
 
 /** Boots until the kernel's panic; PCRs by number, and the log with most events that its memory holds. */
-async function boot(shape: {
-  vcpus: number;
-  memory: number;
-}): Promise<{ pcrs: Map<number, string>; log: EventLog }> {
+async function boot(
+  { code, variables }: Firmware,
+  shape: Shape,
+): Promise<{ pcrs: Map<number, string>; log: EventLog }> {
   const directory = mkdtempSync(join(tmpdir(), "caisson-boot-"));
   const at = (name: string) => join(directory, name);
-  const { kernel, code, variables } = files();
   copyFileSync(variables, at("variables.fd"));
   const quotes = createServer().listen(at("quotes.sock"));
   const tpm = await startTpm(directory);
   const args = emulatedMachine(shape, {
-    kernel,
+    kernel: kernelPath(),
     commandLine,
     rootfs: "null-co://",
     instance: "null-co://",

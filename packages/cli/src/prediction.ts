@@ -5,18 +5,24 @@
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { imageAcpiFiles, qemuVersion, tcgCpu } from "@caisson/host/acpi";
+import { type FwCfgFiles, imageFwCfg, qemuVersion, tcgCpu } from "@caisson/host/fw-cfg";
 import type { Shape } from "@caisson/host/machine";
 import { cacheDirectory, type Manifest } from "@caisson/image";
 import {
   ACPI_TABLES,
-  type AcpiFiles,
   type Platform,
   type PredictInput,
   type Prediction,
   predict,
+  SMBIOS_TABLES,
+  withProcessor,
 } from "@caisson/measure";
-import { firmwareTraits, firmwareVolumes, ovmfVolumes } from "@caisson/measure/firmware-volume";
+import {
+  firmwareIdentity,
+  firmwareTraits,
+  firmwareVolumes,
+  ovmfVolumes,
+} from "@caisson/measure/firmware-volume";
 import { readVariableStore } from "@caisson/measure/variables";
 
 /** The machine of a prediction. */
@@ -26,11 +32,13 @@ export interface Machine {
   vcpus: number;
   /** Bytes. */
   memory: number;
-  /** The host's QEMU; ACPI tables are read out of it unless `acpi` is given. */
+  /** The host's QEMU; ACPI and SMBIOS tables are read out of it unless `acpi` is given. */
   qemu: string;
   qemuVersion?: string;
-  /** ACPI tables as the guest's fw_cfg has them: the tables blob, or a directory `by_name`. */
+  /** ACPI tables as the guest's fw_cfg has them: the tables blob, or a directory `by_name` (SMBIOS too). */
   acpi?: string;
+  /** The processor's ID as the guest's SMBIOS has it, 8 bytes; a TD has its host's, which QEMU cannot be asked for here. */
+  processorId?: Uint8Array;
 }
 
 /** An error of the command line's files, with the file's name. */
@@ -85,8 +93,8 @@ export async function gather(
   const qemu = { program: options.qemu };
   const shape = { vcpus: options.vcpus, memory: options.memory / 2 ** 20 };
   const version = options.qemuVersion ?? (await qemuVersion(qemu));
-  let acpi: AcpiFiles | undefined;
-  if (options.acpi !== undefined) acpi = readAcpi(options.acpi);
+  let fwCfg: FwCfgFiles | undefined;
+  if (options.acpi !== undefined) fwCfg = readFwCfg(options.acpi);
   else if (options.qemuVersion === undefined) {
     const machine = {
       platform,
@@ -96,47 +104,60 @@ export async function gather(
       ...(emulated && { variables: path(manifest.firmware.emulated.variables) }),
       cpu: emulated ? tcgCpu : ({ vendor: "GenuineIntel", physicalBits: 46 } as const),
     };
-    acpi = await imageAcpiFiles(qemu, machine, join(cacheDirectory(process.env), "acpi"));
+    fwCfg = await imageFwCfg(qemu, machine, join(cacheDirectory(process.env), "fw-cfg"));
   }
+  const smbios = smbiosTables(fwCfg, platform, options);
+  const from = options.acpi ?? (fwCfg === undefined ? "not given" : `${options.qemu} ${version}`);
   const files: Files = {
     firmware: path(firmwareArtefact),
     kernel: path(manifest.kernel),
     "command line": join(image, "manifest.json"),
-    acpi: options.acpi ?? (acpi === undefined ? "not given" : `${options.qemu} ${version}`),
+    acpi: from,
+    smbios: smbios === undefined ? "not given" : from,
     machine: `${options.vcpus} vCPUs, ${shape.memory} MiB`,
   };
-  const fwCfg = acpi?.["bootorder"] && { BootMenu: new Uint8Array(2), ...acpi };
   return {
     files,
     input: {
       platform,
       firmware,
       firmwareRelease: release,
-      ...firmwareContents(firmware, variables, release),
+      ...firmwareContents(firmware, variables),
       boot: { method: "direct", kernel, commandLine: manifest.commandLine },
       memory: options.memory,
       qemu: version,
-      ...(acpi !== undefined && { acpi }),
-      ...(fwCfg !== undefined && { fwCfg }),
+      ...(fwCfg !== undefined && { acpi: fwCfg }),
+      ...(smbios !== undefined && { smbios }),
+      ...(fwCfg?.["bootorder"] && { fwCfg: { BootMenu: new Uint8Array(2), ...fwCfg } }),
       ...(variables !== undefined && { variables }),
     },
   };
 }
 
-/** What only the decompressed firmware shows: volumes of PCR 0, its version string, whether it has Secure Boot. */
+/**
+ * SMBIOS as the guest gets it. A TD's type 4 names its host's processor: tables that QEMU wrote for another one are
+ * worth nothing until that is put right.
+ */
+function smbiosTables(
+  fwCfg: FwCfgFiles | undefined,
+  platform: Platform,
+  { acpi, processorId }: Machine,
+): Uint8Array | undefined {
+  const tables = fwCfg?.[SMBIOS_TABLES];
+  if (tables !== undefined && processorId !== undefined) return withProcessor(tables, processorId);
+  return platform === "tdx" && acpi === undefined ? undefined : tables;
+}
+
+/** What only the decompressed firmware shows: volumes of PCR 0, what it says of itself, whether it has Secure Boot. */
 function firmwareContents(
   firmware: Uint8Array,
   variables: Uint8Array | undefined,
-  release: string,
-): Pick<PredictInput, "firmwareVersion" | "volumes" | "secureBoot"> {
+): Pick<PredictInput, "identity" | "volumes" | "secureBoot"> {
   const volumes = ovmfVolumes(firmware);
-  const version = Buffer.from(`${release}\0`, "utf16le");
-  const named = Object.values(volumes).some(
-    (volume) => volume !== undefined && Buffer.from(volume).includes(version),
-  );
+  const identity = firmwareIdentity(volumes.dxe);
   const enrolled = [...readVariableStore(variables ?? firmware).keys()].some((key) => key.startsWith("PK-"));
   const off = !enrolled && firmwareTraits(firmwareVolumes(firmware)).secureBoot;
-  return { volumes, ...(named && { firmwareVersion: release }), ...(off && { secureBoot: "off" }) };
+  return { volumes, ...(identity !== undefined && { identity }), ...(off && { secureBoot: "off" }) };
 }
 
 function readManifest(image: string): Manifest {
@@ -155,7 +176,7 @@ function readManifest(image: string): Manifest {
 }
 
 /** A tables blob, or a directory like the guest's /sys/firmware/qemu_fw_cfg/by_name (files may be NAME/raw). */
-function readAcpi(path: string): AcpiFiles {
+function readFwCfg(path: string): FwCfgFiles {
   if (!statSync(path, { throwIfNoEntry: false })?.isDirectory()) return { [ACPI_TABLES]: read(path) };
   const files: Record<string, Uint8Array> = {};
   for (const entry of readdirSync(path, { recursive: true, withFileTypes: true })) {

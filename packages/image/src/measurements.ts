@@ -3,7 +3,7 @@
  * command line's registers. RTMR0 also depends on the machine's shape and is left to `caisson measure`.
  */
 import { type DirectBoot, type Prediction, predict } from "@caisson/measure";
-import { ovmfVolumes } from "@caisson/measure/firmware-volume";
+import { firmwareIdentity, ovmfVolumes } from "@caisson/measure/firmware-volume";
 
 /** Register values by name, hex; those that the files do not determine are missing. */
 type Registers = Partial<Record<"mrtd" | "rtmr0" | "rtmr1" | "rtmr2", string>>;
@@ -51,14 +51,16 @@ export async function predictMeasurements({
   });
   const emulated: Measurements["emulated"] = {};
   const { code, variables, version } = firmware.emulated;
+  const volumes = ovmfVolumes(code);
+  const identity = firmwareIdentity(volumes.dxe);
   for (const [name, qemu] of Object.entries(qemuGenerations)) {
     const prediction = await predict({
       platform: "emulated",
       firmware: code,
       variables,
       firmwareRelease: version,
-      firmwareVersion: version,
-      volumes: ovmfVolumes(code),
+      ...(identity !== undefined && { identity }),
+      volumes,
       boot,
       memory,
       qemu,

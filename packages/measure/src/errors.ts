@@ -1,6 +1,6 @@
 /** Why an input cannot be measured: `area/reason`. The area names the format, the reason what is wrong with it. */
 export type MeasureErrorCode =
-  | `${"firmware" | "volume" | "pe" | "uki" | "kernel" | "gpt" | "acpi" | "log"}/truncated`
+  | `${"firmware" | "volume" | "pe" | "uki" | "kernel" | "gpt" | "acpi" | "smbios" | "log"}/truncated`
   | "firmware/no-metadata"
   | "firmware/metadata"
   | "firmware/section"
@@ -14,6 +14,7 @@ export type MeasureErrorCode =
   | "kernel/malformed"
   | "gpt/malformed"
   | "acpi/malformed"
+  | "smbios/malformed"
   | "log/malformed"
   | "log/algorithm"
   | "log/no-sha384"

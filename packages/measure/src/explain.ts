@@ -113,6 +113,9 @@ async function findCause(
   if (wanted.source === "acpi") {
     return "other machine: vCPU count, devices or their order, memory size, or another QEMU version";
   }
+  if (wanted.source === "smbios") {
+    return "other machine: processor model, memory size, vCPU count, another QEMU version, or another firmware build";
+  }
   if (wanted.what.startsWith("variable ") && wanted.type === ev.EV_EFI_VARIABLE_DRIVER_CONFIG) {
     return "other Secure Boot state: keys are enrolled or Secure Boot is on where it was not, or the reverse";
   }

@@ -3,10 +3,11 @@ import test from "node:test";
 import { compressSync } from "@napi-rs/lzma/lzma";
 import fc from "fast-check";
 import { ffsFile, ffsLzma, ffsName, ffsSection, firmwareVolume, noise } from "../test/synthetic.ts";
-import { concat } from "./bytes.ts";
+import { concat, utf16le } from "./bytes.ts";
 import { MeasureError } from "./errors.ts";
-import { firmwareTraits, firmwareVolumes, ovmfVolumes } from "./firmware-volume.ts";
+import { firmwareIdentity, firmwareTraits, firmwareVolumes, ovmfVolumes } from "./firmware-volume.ts";
 import { decompressLzma } from "./lzma.ts";
+import { firmwareInformation } from "./smbios.ts";
 
 /** liblzma leaves the size open; edk2's tool writes it. */
 function lzma(bytes: Uint8Array): Uint8Array {
@@ -107,6 +108,41 @@ test("a PEI volume that stores the port outside itself, or over something, canno
     equal(ovmfVolumes(peiImage(displacement).image).pei, undefined);
   }
 });
+
+/** SmbiosPlatformDxe's constants as GCC lays them out: type 0, date, version, vendor; NOPs fill the gaps. */
+function driver(...texts: string[]): Uint8Array {
+  const filled = (bytes: Uint8Array) => {
+    const padded = new Uint8Array(Math.ceil(bytes.length / 16) * 16);
+    padded[padded.length - 2] = 0x40; // a NOP's end: with its zero, an "@" in front of the next text
+    padded.set(bytes);
+    return padded;
+  };
+  const constants = texts.map((text) => filled(utf16le(`${text}\0`)));
+  return concat(noise(40), filled(firmwareInformation), ...constants, new Uint8Array(99));
+}
+
+test("vendor, version and date that a firmware was built with", () => {
+  deepEqual(firmwareIdentity(driver("09/26/2026", "2026.08+ds-2", "Debian distribution of EDK II")), {
+    vendor: "Debian distribution of EDK II",
+    version: "2026.08+ds-2",
+    releaseDate: "09/26/2026",
+  });
+});
+
+const texts = ["09/26/2026", "2026.08", "EDK II"] as const;
+for (const [name, volume] of [
+  ["no volume", undefined],
+  ["no type 0", noise(4000)],
+  ["two of them", concat(driver(...texts), driver(...texts))],
+  ["another order", driver(texts[2], texts[1], texts[0])],
+  ["a text that is missing", driver(texts[0], texts[1])],
+  ["a text of two characters", driver(texts[0], "2.", texts[2])],
+  ["a text without end", driver(...texts).subarray(0, 40 + 32 + 32 + 16 + 12)],
+] as const) {
+  test(`a firmware's identity cannot be told: ${name}`, () => {
+    equal(firmwareIdentity(volume), undefined);
+  });
+}
 
 test("traits: shell, network and Secure Boot by the names of modules", () => {
   const traits = firmwareTraits(firmwareVolumes(image));

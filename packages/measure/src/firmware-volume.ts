@@ -8,6 +8,7 @@
 import { Bytes } from "./bytes.ts";
 import { MeasureError } from "./errors.ts";
 import { decompressLzma } from "./lzma.ts";
+import { type FirmwareIdentity, firmwareInformation } from "./smbios.ts";
 
 /** A file of a volume. `name` is its user interface section's text, where it has one. */
 export interface FirmwareFile {
@@ -98,6 +99,45 @@ function afterTimerStart(volume: Uint8Array): Uint8Array | undefined {
     return measured;
   }
   return volume;
+}
+
+/** How far behind its type 0 the driver's strings may lie, and on which boundaries (GCC aligns arrays of 16 bytes so). */
+const IDENTITY_REACH = 1024;
+const IDENTITY_ALIGNMENT = 16;
+
+/**
+ * Vendor, version and release date that OVMF was built with, from the DXE volume (`ovmfVolumes`): SmbiosPlatformDxe keeps
+ * its type 0 and behind it date, version and vendor as UTF-16 constants. Undefined where there is not exactly one such
+ * place, or something else lies there.
+ */
+export function firmwareIdentity(dxe: Uint8Array | undefined): FirmwareIdentity | undefined {
+  if (dxe === undefined) return undefined;
+  const places = occurrences(dxe, firmwareInformation);
+  if (places.length !== 1) return undefined;
+  const start = places[0]! + Math.ceil(firmwareInformation.length / IDENTITY_ALIGNMENT) * IDENTITY_ALIGNMENT;
+  const end = Math.min(places[0]! + IDENTITY_REACH, dxe.length);
+  const texts: string[] = [];
+  for (let at = start; at < end && texts.length < 3; at += IDENTITY_ALIGNMENT) {
+    const text = /^[\x20-\x7e]{3,}(?=\0)/.exec(
+      new TextDecoder("utf-16le").decode(dxe.subarray(at, end)),
+    )?.[0];
+    if (text === undefined) continue;
+    texts.push(text);
+    at += Math.floor((2 * text.length) / IDENTITY_ALIGNMENT) * IDENTITY_ALIGNMENT;
+  }
+  const [releaseDate, version, vendor] = texts;
+  if (vendor === undefined || !/^\d\d\/\d\d\/\d{4}$/.test(releaseDate!)) return undefined;
+  return { vendor, version: version!, releaseDate: releaseDate! };
+}
+
+function occurrences(bytes: Uint8Array, wanted: Uint8Array): number[] {
+  // Its rarest byte is looked for: volumes are full of zeros.
+  const rare = wanted.findIndex((byte) => byte === 0x1c);
+  const found: number[] = [];
+  for (let at = bytes.indexOf(0x1c); at >= 0; at = bytes.indexOf(0x1c, at + 1)) {
+    if (wanted.every((byte, i) => bytes[at - rare + i] === byte)) found.push(at - rare);
+  }
+  return found;
 }
 
 function walkImage(image: Uint8Array): Walk {

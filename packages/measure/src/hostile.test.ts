@@ -13,6 +13,7 @@ import { measuredEvents, parseEventLog, payloadBinding, replayPcrs } from "./eve
 import { gptEvent } from "./gpt.ts";
 import { patchSetupHeader } from "./kernel.ts";
 import { mrtd } from "./mrtd.ts";
+import { measuredSmbios, withProcessor } from "./smbios.ts";
 import { tdHob } from "./td-hob.ts";
 import { parseTdxMetadata } from "./tdvf.ts";
 import { parseUki } from "./uki.ts";
@@ -91,6 +92,14 @@ const parsers: {
     name: "ACPI loader",
     input: deriveLoader(make.acpiTables()),
     run: (bytes) => measuredAcpiFiles({ "etc/acpi/tables": make.acpiTables(), "etc/table-loader": bytes }),
+  },
+  {
+    name: "SMBIOS tables",
+    input: make.smbiosTables(),
+    run: (bytes) => {
+      measuredSmbios(bytes, { vendor: "a vendor", version: "1.0", releaseDate: "01/02/2026" });
+      withProcessor(bytes, new Uint8Array(8));
+    },
   },
   {
     name: "variable store",

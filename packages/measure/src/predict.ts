@@ -17,6 +17,7 @@ import { patchSetupHeader } from "./kernel.ts";
 import { mrtdBothOrders } from "./mrtd.ts";
 import { type FirmwareProfile, firmwareProfile, type Platform, qemuProfile, type Step } from "./profiles.ts";
 import { fold, type RegisterName } from "./rtmr.ts";
+import { type FirmwareIdentity, measuredSmbios } from "./smbios.ts";
 import { type HobStyle, tdHob } from "./td-hob.ts";
 import { parseTdxMetadata, type TdxMetadata } from "./tdvf.ts";
 import { measuredSections, parseUki, type Uki } from "./uki.ts";
@@ -49,8 +50,8 @@ export interface PredictInput {
   firmware: Uint8Array;
   /** edk2's stable release that the firmware was built from, or a version that begins with it ("2025.02-8"). */
   firmwareRelease: string;
-  /** Its PcdFirmwareVersionString, which PCR 0 begins with; not every build sets it to its version. */
-  firmwareVersion?: string;
+  /** What it says of itself in PCR 0's first event and in SMBIOS (`firmwareIdentity` in firmware-volume.ts). */
+  identity?: FirmwareIdentity;
   boot: DirectBoot | UkiBoot;
   /** RAM of the guest. */
   memory: number;
@@ -58,6 +59,8 @@ export interface PredictInput {
   qemu: string;
   /** The machine's ACPI files (they carry vCPU count and devices); without them their events are open. */
   acpi?: AcpiFiles;
+  /** The machine's SMBIOS structures (fw_cfg's etc/smbios/smbios-tables); edk2 ≥ 202505 measures them. */
+  smbios?: Uint8Array;
   /** fw_cfg items that edk2 ≥ 202505 measures in a TD, by name; default: what QEMU sets for a direct boot. */
   fwCfg?: Readonly<Record<string, Uint8Array>>;
   /** Whether the SecureBoot variable exists and says on; default: on with an enrolled PK, else absent. */
@@ -79,6 +82,7 @@ export type EventSource =
   | "uki"
   | "disk"
   | "acpi"
+  | "smbios"
   | "machine"
   | "constant";
 
@@ -122,6 +126,7 @@ export interface Prediction {
 export interface MachineShape {
   memory: number;
   acpi?: AcpiFiles;
+  smbios?: Uint8Array;
 }
 
 /** Predicts a boot. Throws MeasureError with the code of the input that is malformed or unsupported. */
@@ -156,10 +161,15 @@ export async function predictEach(
 
   const shared = new Map<Step, PredictedEvent[]>();
   const predictions: Prediction[] = [];
-  for (const { memory, acpi } of machines) {
-    const { acpi: _, ...rest } = input;
+  for (const { memory, acpi, smbios } of machines) {
+    const { acpi: _, smbios: __, ...rest } = input;
     const context: Context = {
-      input: { ...rest, memory, ...(acpi !== undefined && { acpi }) },
+      input: {
+        ...rest,
+        memory,
+        ...(acpi !== undefined && { acpi }),
+        ...(smbios !== undefined && { smbios }),
+      },
       profile,
       tdx,
       uki,
@@ -186,7 +196,7 @@ export async function predictEach(
 }
 
 const dependsOnMachine = (step: Step, keepsHeader: boolean): boolean =>
-  step === "td-hob" || step === "acpi" || (step === "kernel" && !keepsHeader);
+  step === "td-hob" || step === "acpi" || step === "smbios" || (step === "kernel" && !keepsHeader);
 
 /** Folds the digests of each group; a group with an open event gets no value. */
 async function foldBy<Key extends string>(
@@ -309,10 +319,16 @@ const measure: Record<Step, (context: Context) => Promise<PredictedEvent[]>> = {
     return events;
   },
 
-  "crtm-version": async ({ input: { firmwareVersion } }) => [
-    firmwareVersion === undefined
+  "crtm-version": async ({ input: { identity } }) => [
+    identity === undefined
       ? open(0, ev.EV_S_CRTM_VERSION, "firmware version", "firmware", "its version string was not given")
-      : await known(0, ev.EV_S_CRTM_VERSION, "firmware version", "firmware", utf16le(`${firmwareVersion}\0`)),
+      : await known(
+          0,
+          ev.EV_S_CRTM_VERSION,
+          "firmware version",
+          "firmware",
+          utf16le(`${identity.version}\0`),
+        ),
   ],
 
   "pei-volume": async ({ input: { volumes } }) => [await volume("PEI volume", volumes?.pei)],
@@ -361,9 +377,23 @@ const measure: Record<Step, (context: Context) => Promise<PredictedEvent[]>> = {
     return [digested(4, ev.EV_EFI_BOOT_SERVICES_APPLICATION, what, "kernel", await authenticode(image))];
   },
 
-  smbios: async () => [
-    open(1, ev.EV_EFI_HANDOFF_TABLES, "SMBIOS tables", "machine", "SMBIOS contents are not modelled"),
-  ],
+  smbios: async ({ input: { smbios, identity } }) => {
+    const reason =
+      smbios === undefined
+        ? "the machine's SMBIOS tables, which name its processor, were not given"
+        : "the firmware's vendor, version and release date were not given";
+    return [
+      smbios === undefined || identity === undefined
+        ? open(1, ev.EV_EFI_HANDOFF_TABLES, "SMBIOS tables", "smbios", reason)
+        : await known(
+            1,
+            ev.EV_EFI_HANDOFF_TABLES,
+            "SMBIOS tables",
+            "smbios",
+            measuredSmbios(smbios, identity),
+          ),
+    ];
+  },
 
   "boot-entries": async ({ input, profile }) => {
     const entries = input.boot.method === "direct" ? profile.bootEntries : input.boot.bootEntries;

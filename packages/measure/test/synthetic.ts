@@ -236,6 +236,31 @@ export function acpiTables(others: readonly string[] = ["APIC", "MCFG", "WAET"],
   return blob;
 }
 
+/** One SMBIOS structure: `fields` follow its header of type, length and handle. */
+export function smbiosStructure(
+  type: number,
+  handle: number,
+  fields: Uint8Array,
+  strings: readonly string[] = [],
+): Uint8Array {
+  const texts = strings.length === 0 ? "\0\0" : `${strings.join("\0")}\0\0`;
+  return concat(Uint8Array.of(type, fields.length + 4), u16(handle), fields, ascii(texts));
+}
+
+/** Tables as QEMU gives them: a system with serial number, a processor, `memory` in its array, an OEM structure, the end. */
+export function smbiosTables({ memory = 8 }: { memory?: number } = {}): Uint8Array {
+  const system = concat(Uint8Array.of(1, 2, 3, 4), noise(16, 5), Uint8Array.of(6, 5, 0));
+  const processor = noise(0x30 - 4, 6);
+  processor.set([3, 0, 0], 0x20 - 4);
+  return concat(
+    smbiosStructure(1, 0x100, system, ["QEMU", "q35", "pc-q35", "serial 17", "sku"]),
+    smbiosStructure(4, 0x400, processor, ["CPU 0", "QEMU", "serial 4"]),
+    smbiosStructure(16, 0x1000, u32(memory)),
+    smbiosStructure(200, 0x2000, noise(9), ["of a vendor"]),
+    smbiosStructure(127, 0x7f00, new Uint8Array()),
+  );
+}
+
 /** A variable store volume with authenticated variables. */
 export function variableStore(
   variables: readonly { name: string; guid: string; data: Uint8Array; state?: number }[],

@@ -42,6 +42,13 @@ function parseSize(text: string): number {
   return bytes;
 }
 
+/** "F8 06 08 00 FF FB 8B 1F", with or without spaces. */
+function parseProcessorId(text: string): Uint8Array {
+  const digits = text.replaceAll(" ", "");
+  if (!/^[0-9a-fA-F]{16}$/.test(digits)) throw new InvalidArgumentError("expected 8 bytes in hexadecimal");
+  return new Uint8Array(Buffer.from(digits, "hex"));
+}
+
 function parsePlatform(text: string): Platform {
   if (text !== "tdx" && text !== "emulated") throw new InvalidArgumentError("expected tdx or emulated");
   return text;
@@ -58,11 +65,20 @@ export const command = new Command("caisson measure")
   .option("--platform <NAME>", "tdx or emulated; default: what the image's flavour boots on", parsePlatform)
   .option("--vcpus <N>", "virtual CPUs", parseCount, 2)
   .option("--memory <SIZE>", "RAM, such as 2048M or 4G", parseSize, 2 * 2 ** 30)
-  .option("--qemu <PROGRAM>", "the host's QEMU; ACPI tables are read out of it", "qemu-system-x86_64")
+  .option(
+    "--qemu <PROGRAM>",
+    "the host's QEMU; ACPI and SMBIOS tables are read out of it",
+    "qemu-system-x86_64",
+  )
   .option("--qemu-version <VERSION>", "the host's QEMU version, when that QEMU is not here; needs --acpi")
   .option(
     "--acpi <PATH>",
-    "ACPI tables as the guest's fw_cfg has them: the tables blob, or a directory by_name",
+    "tables as the guest's fw_cfg has them: the ACPI tables blob, or a directory by_name with SMBIOS too",
+  )
+  .option(
+    "--processor-id <HEX>",
+    "ID of the guest's processor, as its `dmidecode -t 4` shows it; a TD's SMBIOS names its host's",
+    parseProcessorId,
   )
   .option("--log <FILE>", "compare with a boot's event log (TCG2 or CCEL) and say what differs first")
   .option(

@@ -1,7 +1,8 @@
 /**
- * The ACPI files that a QEMU machine hands to its firmware, read out of a stock QEMU over qtest. No firmware, guest
- * code, KVM or TDX runs. QEMU completes the tables when fw_cfg is first read after the chipset is set up, so this does
- * what OVMF does before that: the ECAM base, the PM base, and 64-bit BARs placed in its MMIO window.
+ * What a QEMU machine hands to its firmware over fw_cfg and the firmware measures (ACPI files, SMBIOS structures, a few
+ * settings), read out of a stock QEMU over qtest. No firmware, guest code, KVM or TDX runs. QEMU completes its ACPI
+ * tables when fw_cfg is first read after the chipset is set up, so this does what OVMF does before that: the ECAM base,
+ * the PM base, and 64-bit BARs placed in its MMIO window.
  * Idea: Edgeless Systems' Contrast. Registers: Intel 82G33 (MCH) and ICH9 datasheets; OvmfPkg PlatformPei.
  */
 import { createHash } from "node:crypto";
@@ -18,19 +19,22 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
-import type { AcpiFiles } from "@caisson/measure";
 import { end, exited, start } from "./child.ts";
 import { HostError } from "./errors.ts";
 import { type EmulatedParts, emulatedMachine, type Shape, type TdxParts, tdxMachine } from "./machine.ts";
 import { type Qemu, Qtest } from "./qtest.ts";
 import { startTpm } from "./swtpm.ts";
 
-/** fw_cfg items that a firmware may measure: ACPI's, and those that edk2 ≥ 202505 measures in a TD. */
+/** fw_cfg files by name. */
+export type FwCfgFiles = Readonly<Record<string, Uint8Array>>;
+
+/** Items that a firmware may measure: ACPI's, and from edk2 202505 SMBIOS and, in a TD, settings. */
 const wanted = [
   "etc/acpi/tables",
   "etc/acpi/rsdp",
   "etc/table-loader",
   "etc/tpm/log",
+  "etc/smbios/smbios-tables",
   "etc/extra-pci-roots",
   "etc/boot-menu-wait",
   "etc/reserved-memory-end",
@@ -46,7 +50,7 @@ const DMA_DESCRIPTOR = 0x0400_0000;
 const DMA_BUFFER = 0x0410_0000;
 
 /** A machine: QEMU's arguments without accelerator and display, and where the firmware puts 64-bit BARs. */
-export interface AcpiMachine {
+export interface FwCfgMachine {
   arguments: readonly string[];
   /** Base of OVMF's 64-bit MMIO window; see `mmioWindow`. */
   window: bigint;
@@ -85,8 +89,8 @@ export function mmioWindow(memory: number, { vendor, physicalBits }: GuestCpu): 
   return ((top + size - 1n) / size) * size;
 }
 
-/** Reads the measured fw_cfg files of a machine. Throws HostError when QEMU is missing, fails or ends. */
-export async function readAcpiFiles(qemu: Qemu, machine: AcpiMachine): Promise<AcpiFiles> {
+/** Reads the measured files of a machine. Throws HostError when QEMU is missing, fails or ends. */
+export async function readFwCfg(qemu: Qemu, machine: FwCfgMachine): Promise<FwCfgFiles> {
   const qtest = await Qtest.start(qemu, machine.arguments);
   try {
     await setUpChipset(qtest);
@@ -105,17 +109,18 @@ export async function readAcpiFiles(qemu: Qemu, machine: AcpiMachine): Promise<A
 
 /**
  * What `read` gives, from `cache` where it was read before. `machine` names the machine whatever its temporary paths
- * are; with QEMU's version line it is the key, so that a cached set is what this QEMU would give again.
+ * are; with QEMU's version line and the wanted names it is the key, so that a cached set is what this QEMU would give
+ * again.
  */
-export async function cachedAcpiFiles(
+export async function cachedFwCfg(
   qemu: Qemu,
   machine: unknown,
   cache: string,
-  read: () => Promise<AcpiFiles>,
-): Promise<AcpiFiles> {
+  read: () => Promise<FwCfgFiles>,
+): Promise<FwCfgFiles> {
   const version = await qemuVersionText(qemu);
   const key = createHash("sha256")
-    .update(JSON.stringify([version, machine]))
+    .update(JSON.stringify([version, machine, wanted]))
     .digest("hex");
   const path = join(cache, `${key}.json`);
   const stored = readCache(path);
@@ -129,14 +134,14 @@ export async function cachedAcpiFiles(
 }
 
 /** A damaged or missing cache file is no error: the machine is read again. */
-function readCache(path: string): AcpiFiles | undefined {
+function readCache(path: string): FwCfgFiles | undefined {
   try {
     const stored = JSON.parse(readFileSync(path, "utf8")) as Record<string, string>;
     const decoded = Object.entries(stored).map(([name, base64]) => [
       name,
       new Uint8Array(Buffer.from(base64, "base64")),
     ]);
-    return Object.fromEntries(decoded) as AcpiFiles;
+    return Object.fromEntries(decoded) as FwCfgFiles;
   } catch {
     return undefined;
   }
@@ -155,10 +160,11 @@ export interface ImageMachine {
 }
 
 /**
- * ACPI files of the machine that `vm.ts` would start for an image. A TD's machine is read without its protection, which
- * the tables do not show (compared with those of a live TD: test/integration/measure-acpi.test.ts).
+ * Files of the machine that `vm.ts` would start for an image. A TD's machine is read without its protection, which the
+ * ACPI tables do not show (compared with those of a live TD: test/integration/measure-fw-cfg.test.ts), and with
+ * `-cpu max` of TCG, whose ID stands in SMBIOS in place of the host's (`withProcessor` puts another one there).
  */
-export async function imageAcpiFiles(qemu: Qemu, machine: ImageMachine, cache: string): Promise<AcpiFiles> {
+export async function imageFwCfg(qemu: Qemu, machine: ImageMachine, cache: string): Promise<FwCfgFiles> {
   const { platform, shape, cpu } = machine;
   const window = mmioWindow(shape.memory * 2 ** 20, cpu);
   const empty = { commandLine: "", rootfs: "null-co://", instance: "null-co://", forwards: [] };
@@ -178,8 +184,8 @@ export async function imageAcpiFiles(qemu: Qemu, machine: ImageMachine, cache: s
   const build = (parts: EmulatedParts & TdxParts) =>
     withoutAccelerator(platform === "tdx" ? tdxMachine(shape, parts) : emulatedMachine(shape, parts));
 
-  return cachedAcpiFiles(qemu, { machine: build(named), window: String(window) }, cache, async () => {
-    const directory = mkdtempSync(join(tmpdir(), "caisson-acpi-"));
+  return cachedFwCfg(qemu, { machine: build(named), window: String(window) }, cache, async () => {
+    const directory = mkdtempSync(join(tmpdir(), "caisson-fw-cfg-"));
     const quotes = createServer().listen(join(directory, "quotes.sock"));
     try {
       const tpm = platform === "emulated" ? await startTpm(directory) : undefined;
@@ -196,7 +202,7 @@ export async function imageAcpiFiles(qemu: Qemu, machine: ImageMachine, cache: s
         quoteSocket: join(directory, "quotes.sock"),
       };
       try {
-        return await readAcpiFiles(qemu, { arguments: build(parts), window });
+        return await readFwCfg(qemu, { arguments: build(parts), window });
       } finally {
         if (tpm !== undefined) await end(tpm.process);
       }
