@@ -2,7 +2,13 @@
 import { createHash } from "node:crypto";
 import { ACPI_TABLES, type PredictInput, predict, predictEach } from "@caisson/measure";
 import type { Row } from "../packages/cli/src/commands/bench.ts";
-import { acpiTables, firmware, kernel, ovmfSections } from "../packages/measure/test/synthetic.ts";
+import {
+  acpiTables,
+  firmware,
+  kernel,
+  ovmfSections,
+  smbiosTables,
+} from "../packages/measure/test/synthetic.ts";
 
 const MIB = 2 ** 20;
 const SHAPES = 220;
@@ -24,11 +30,13 @@ export async function* run(): AsyncIterable<Row> {
   const input: PredictInput = {
     platform: "tdx",
     firmware: image,
-    firmwareRelease: "202502",
+    firmwareRelease: "202508",
     boot: { method: "direct", kernel: kernel(6 * MIB), commandLine: "console=ttyS0 ".repeat(40) },
     memory: 4096 * MIB,
     qemu: "10.0.13",
     acpi: { [ACPI_TABLES]: acpiTables(undefined, 128 * 1024) },
+    smbios: smbiosTables(),
+    identity: { vendor: "EDK II", version: "2026.08", releaseDate: "09/26/2026" },
   };
   // What the module's ABI makes of 4 MiB: 24 hashed bytes for 16, and 128 more a page, in each of two page orders.
   const pages = ovmfSections(size).reduce((sum, { memorySize }) => sum + memorySize / 4096, 0);
@@ -50,7 +58,7 @@ export async function* run(): AsyncIterable<Row> {
   const machines = Array.from({ length: SHAPES }, (_, i) => {
     const tables = acpiTables(undefined, 128 * 1024);
     tables[100] = i; // the DSDT differs with the vCPU count
-    return { memory: input.memory, acpi: { [ACPI_TABLES]: tables } };
+    return { memory: input.memory, acpi: { [ACPI_TABLES]: tables }, smbios: smbiosTables({ memory: i }) };
   });
   yield {
     name: `${SHAPES} machine shapes of one image from cached tables`,

@@ -12,17 +12,10 @@ import test from "node:test";
 import { gunzipSync } from "node:zlib";
 import { cachedFwCfg, mmioWindow, qemuVersion, readFwCfg, tcgCpu } from "@caisson/host/fw-cfg";
 import type { Qemu } from "@caisson/host/qtest";
-import {
-  ACPI_LOADER,
-  ACPI_RSDP,
-  ACPI_TABLES,
-  measuredEvents,
-  parseEventLog,
-  SMBIOS_TABLES,
-} from "@caisson/measure";
+import { ACPI_LOADER, ACPI_RSDP, ACPI_TABLES, measuredEvents, parseEventLog } from "@caisson/measure";
 import { deriveLoader, deriveRsdp, listAcpiTables } from "@caisson/measure/acpi-tables";
 import { firmwareIdentity, ovmfVolumes } from "@caisson/measure/firmware-volume";
-import { measuredSmbios } from "@caisson/measure/smbios";
+import { measuredSmbios, SMBIOS_TABLES } from "@caisson/measure/smbios";
 import { unpackDebian } from "./debian.ts";
 
 const installed: Qemu = { program: "qemu-system-x86_64" };

@@ -8,21 +8,14 @@ import { join } from "node:path";
 import { type FwCfgFiles, imageFwCfg, qemuVersion, tcgCpu } from "@caisson/host/fw-cfg";
 import type { Shape } from "@caisson/host/machine";
 import { cacheDirectory, type Manifest } from "@caisson/image";
-import {
-  ACPI_TABLES,
-  type Platform,
-  type PredictInput,
-  type Prediction,
-  predict,
-  SMBIOS_TABLES,
-  withProcessor,
-} from "@caisson/measure";
+import { ACPI_TABLES, type Platform, type PredictInput, type Prediction, predict } from "@caisson/measure";
 import {
   firmwareIdentity,
   firmwareTraits,
   firmwareVolumes,
   ovmfVolumes,
 } from "@caisson/measure/firmware-volume";
+import { SMBIOS_TABLES, withProcessor } from "@caisson/measure/smbios";
 import { readVariableStore } from "@caisson/measure/variables";
 
 /** The machine of a prediction. */

@@ -48,6 +48,6 @@ export {
   replay,
 } from "./rtmr.ts";
 export { RUNTIME_EVENT_TYPE, runtimeEventDigest, runtimeEventDigestV2 } from "./runtime-events.ts";
-export { type FirmwareIdentity, SMBIOS_TABLES, withProcessor } from "./smbios.ts";
+export type { FirmwareIdentity } from "./smbios.ts";
 export { type HobStyle, tdHob } from "./td-hob.ts";
 export { parseTdxMetadata, type Section, type TdxMetadata } from "./tdvf.ts";
