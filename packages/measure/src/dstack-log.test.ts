@@ -26,6 +26,11 @@ for (const [name, row, code] of [
   ["register 4", { ...runtime, imr: 4 }, "log/register"],
   ["register -1, which would be MRTD", { ...runtime, imr: -1 }, "log/register"],
   ["an unknown version", { ...runtime, version: 3 }, "log/malformed"],
+  [
+    "a name that could be a name and the start of a payload",
+    { ...runtime, event: "app:id" },
+    "log/malformed",
+  ],
   ["null", null, "log/malformed"],
 ] as const) {
   test(`refused: ${name}`, async () => {

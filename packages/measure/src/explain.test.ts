@@ -1,6 +1,6 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import test from "node:test";
-import { acpiTables, firmware, kernel, noise } from "../test/synthetic.ts";
+import { acpiTables, firmware, gptDisk, kernel, noise, pe } from "../test/synthetic.ts";
 import { ACPI_TABLES } from "./acpi-tables.ts";
 import { fromHex, toHex } from "./bytes.ts";
 import type { MeasuredEvent } from "./event-log.ts";
@@ -56,6 +56,13 @@ const cases: {
   {
     name: "one byte of the kernel",
     booted: { ...base, boot: { ...direct, kernel: otherKernel } },
+    register: "rtmr1",
+    cause: /^other kernel$/,
+  },
+  {
+    name: "another kernel where the predicted one has no header that QEMU could write",
+    predicted: { ...base, boot: { ...direct, kernel: pe() } },
+    booted: base,
     register: "rtmr1",
     cause: /^other kernel$/,
   },
@@ -140,6 +147,27 @@ for (const { name, predicted = base, booted, register, cause } of cases) {
     ok(first?.found?.digest !== first?.expected?.digest);
   });
 }
+
+const uki = pe({
+  sections: [
+    [".linux", kernel(600)],
+    [".cmdline", new TextEncoder().encode("quiet")],
+  ],
+});
+const ukiBoot: PredictInput = { ...base, boot: { method: "uki", image: uki, disk: gptDisk([noise(128)]) } };
+const threeEntries = ["BootOrder", "Boot0000", "Boot0001"].map((name) => [name, noise(9)] as const);
+test("open boot variables stand for as many as there are, but for one at least", async () => {
+  const withEntries = (bootEntries: typeof threeEntries) =>
+    boot({ ...ukiBoot, boot: { ...ukiBoot.boot, bootEntries } as PredictInput["boot"] });
+  const { agrees, notVerified } = await explain(await predict(ukiBoot), await withEntries(threeEntries));
+  equal(agrees, true);
+  deepEqual(
+    notVerified.map(({ what }) => what),
+    ["boot variables", "boot variables", "boot variables"],
+  );
+  const { first } = await explain(await predict(ukiBoot), await withEntries([]));
+  equal(first?.expected?.what, "boot variables");
+});
 
 test("a log that ends early says what is missing", async () => {
   const events = (await boot(base)).slice(0, -1);

@@ -7,6 +7,7 @@
 import { sha384 } from "#sha";
 import { authenticode } from "./authenticode.ts";
 import { toHex } from "./bytes.ts";
+import { MeasureError } from "./errors.ts";
 import type { MeasuredEvent } from "./event-log.ts";
 import * as ev from "./event-types.ts";
 import { patchSetupHeader } from "./kernel.ts";
@@ -47,34 +48,57 @@ export async function explain(
   events: readonly MeasuredEvent[],
   input?: PredictInput,
 ): Promise<Comparison> {
-  const expected = Map.groupBy(prediction.events, ({ register }) => register);
-  const position = new Map<RegisterName, number>();
+  const registers = new Map<RegisterName, Expectation>();
+  for (const [register, list] of Map.groupBy(prediction.events, (event) => event.register)) {
+    registers.set(register, new Expectation(list));
+  }
   const notVerified = [];
-  for (const event of events) {
-    const list = expected.get(event.register);
-    if (list === undefined) continue;
-    const at = position.get(event.register) ?? 0;
-    position.set(event.register, at + 1);
-    const wanted = list[at];
-    const digest = toHex(event.digest);
-    if (wanted?.type === event.type && wanted.digest === undefined) {
-      notVerified.push({ register: event.register, what: wanted.what, digest });
-    } else if (wanted?.type !== event.type || wanted.digest !== digest) {
-      const found = { type: event.type, digest };
+  for (const { register, type, digest: bytes } of events) {
+    const expectation = registers.get(register);
+    if (expectation === undefined) continue;
+    const { wanted, position } = expectation.next(type);
+    const found = { type, digest: toHex(bytes) };
+    if (wanted?.type === type && wanted.digest === undefined) {
+      notVerified.push({ register, what: wanted.what, digest: found.digest });
+    } else if (wanted?.type !== type || wanted.digest !== found.digest) {
       const cause = await findCause(wanted, found, events, input);
-      const first = { register: event.register, position: at, expected: wanted, found, cause };
-      return { agrees: false, first, notVerified };
+      return { agrees: false, first: { register, position, expected: wanted, found, cause }, notVerified };
     }
   }
-  for (const [register, list] of expected) {
-    const at = position.get(register) ?? 0;
-    const wanted = list[at];
-    if (wanted === undefined) continue;
-    const cause = await findCause(wanted, undefined, events, input);
-    const first = { register, position: at, expected: wanted, found: undefined, cause };
-    return { agrees: false, first, notVerified };
+  for (const [register, expectation] of registers) {
+    const { wanted: expected, position } = expectation.next(undefined);
+    if (expected === undefined) continue;
+    const cause = await findCause(expected, undefined, events, input);
+    return { agrees: false, first: { register, position, expected, found: undefined, cause }, notVerified };
   }
   return { agrees: true, notVerified };
+}
+
+/** One register's predicted events, walked along a log. */
+class Expectation {
+  readonly #list: readonly PredictedEvent[];
+  #at = 0;
+  /** Events of the log so far, and how many of them the current prediction stands for. */
+  #position = 0;
+  #taken = 0;
+
+  constructor(list: readonly PredictedEvent[]) {
+    this.#list = list;
+  }
+
+  /** What is predicted for the next event, which has this type (undefined: the log has ended). */
+  next(type: number | undefined): { wanted: PredictedEvent | undefined; position: number } {
+    if (this.#taken > 0 && this.#list[this.#at]?.type !== type) this.#advance();
+    const wanted = this.#list[this.#at];
+    if (wanted?.several === true && wanted.type === type) this.#taken++;
+    else this.#advance();
+    return { wanted, position: this.#position++ };
+  }
+
+  #advance(): void {
+    this.#at++;
+    this.#taken = 0;
+  }
 }
 
 /** Which page order gives a quoted MRTD (48 bytes in hexadecimal); undefined: it is another firmware's. */
@@ -132,13 +156,8 @@ async function otherGeneration(
   const fitting: string[] = [];
   for (const { name, since } of firmwareProfiles) {
     if (name === current.profile.firmware) continue;
-    let candidate: Prediction;
-    try {
-      candidate = await predict({ ...input, firmwareRelease: String(since) });
-    } catch {
-      continue; // this generation cannot do this boot
-    }
-    if (fits(candidate, events)) fitting.push(name);
+    const candidate = await attempt(() => predict({ ...input, firmwareRelease: String(since) }));
+    if (candidate !== undefined && fits(candidate, events)) fitting.push(name);
   }
   return fitting.length === 0 ? undefined : fitting.join(" or ");
 }
@@ -146,19 +165,26 @@ async function otherGeneration(
 /** Same types in every register, and every known digest alike. */
 function fits(prediction: Prediction, events: readonly MeasuredEvent[]): boolean {
   const predicted = Map.groupBy(prediction.events, ({ register }) => register);
-  return Map.groupBy(events, ({ register }) => register)
-    .entries()
-    .every(([register, found]) => {
-      const list = predicted.get(register);
-      if (list === undefined) return true;
-      return (
-        list.length === found.length &&
-        list.every(
-          ({ type, digest }, i) =>
-            type === found[i]!.type && (digest === undefined || digest === toHex(found[i]!.digest)),
-        )
-      );
-    });
+  const found = Map.groupBy(events, ({ register }) => register);
+  return predicted.entries().every(([register, list]) => {
+    const expectation = new Expectation(list);
+    return (
+      (found.get(register) ?? []).every(({ type, digest }) => {
+        const { wanted } = expectation.next(type);
+        return wanted?.type === type && (wanted.digest === undefined || wanted.digest === toHex(digest));
+      }) && expectation.next(undefined).wanted === undefined
+    );
+  });
+}
+
+/** The answer of an attempt with other inputs; undefined where these inputs cannot be. */
+async function attempt<T>(work: () => T | Promise<T>): Promise<T | undefined> {
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof MeasureError) return undefined;
+    throw error;
+  }
 }
 
 const MIB = 2 ** 20;
@@ -169,7 +195,8 @@ async function hobCause(digest: string, input: PredictInput | undefined): Promis
     const { sections } = parseTdxMetadata(input.firmware);
     for (const style of ["qemu", "gce"] as const) {
       for (let memory = 256 * MIB; memory <= 2 ** 40; memory += 256 * MIB) {
-        if (toHex(await sha384(tdHob(sections, memory, style))) !== digest) continue;
+        const hob = await attempt(() => sha384(tdHob(sections, memory, style)));
+        if (hob === undefined || toHex(hob) !== digest) continue;
         const whose =
           style === (input.hob ?? "qemu") ? "" : ` and the HOB is ${style === "gce" ? "GCE" : "QEMU"}'s`;
         return `other memory size: the guest has ${memory / MIB} MiB, predicted were ${input.memory / MIB}${whose}`;
@@ -185,16 +212,19 @@ async function kernelCause(digest: string, input: PredictInput | undefined): Pro
     if (toHex(await authenticode(kernel)) === digest) {
       return "same kernel, but untouched: a QEMU that leaves the setup header alone";
     }
-    for (const size of [initrd?.length, initrd === undefined ? 0 : undefined]) {
-      const patched = patchSetupHeader(kernel, input.memory, size);
-      if (toHex(await authenticode(patched)) === digest) {
-        return "same kernel, but with QEMU's setup header: an older QEMU or firmware";
-      }
+    const patched = async (memory: number, size: number | undefined) => {
+      const hash = await attempt(() => authenticode(patchSetupHeader(kernel, memory, size)));
+      return hash !== undefined && toHex(hash) === digest;
+    };
+    if (await patched(input.memory, initrd?.length)) {
+      return "same kernel, but with QEMU's setup header: an older QEMU or firmware";
     }
     if (initrd !== undefined) {
+      if (await patched(input.memory, undefined)) {
+        return "same kernel, but its header was written for a guest without initrd";
+      }
       for (let memory = 256 * MIB; memory <= 3072 * MIB; memory += 256 * MIB) {
-        const patched = patchSetupHeader(kernel, memory, initrd.length);
-        if (toHex(await authenticode(patched)) === digest) {
+        if (await patched(memory, initrd.length)) {
           return `same kernel, but its header was written for a guest with ${memory / MIB} MiB`;
         }
       }

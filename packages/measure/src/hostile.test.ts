@@ -124,7 +124,7 @@ async function acceptsOrRefuses(run: (bytes: Uint8Array) => unknown, bytes: Uint
 
 for (const { name, input, from = 0, to = input.length, run } of parsers) {
   test(`${name}: the well-formed input is accepted`, async () => {
-    if (name !== "event log") await run(input);
+    await run(input);
   });
 
   test(`${name}: every truncation`, async () => {

@@ -86,7 +86,10 @@ export type EventSource =
   | "machine"
   | "constant";
 
-/** One event in the order of measurement. `digest` is absent where the inputs leave it open; `reason` says why. */
+/**
+ * One event in the order of measurement. `digest` is absent where the inputs leave it open; `reason` says why, and
+ * `several` that it stands for one or more events of its type.
+ */
 export interface PredictedEvent {
   register: RegisterName;
   pcr: number;
@@ -95,6 +98,7 @@ export interface PredictedEvent {
   source: EventSource;
   digest?: string;
   reason?: string;
+  several?: true;
 }
 
 /** A register: its value where every event of it is known, else absent. */
@@ -398,9 +402,8 @@ const measure: Record<Step, (context: Context) => Promise<PredictedEvent[]>> = {
   "boot-entries": async ({ input, profile }) => {
     const entries = input.boot.method === "direct" ? profile.bootEntries : input.boot.bootEntries;
     if (entries === undefined) {
-      return [
-        open(1, ev.EV_EFI_VARIABLE_BOOT, "boot variables", "machine", "they depend on the machine's disks"),
-      ];
+      const reason = "they depend on the machine's disks";
+      return [{ ...open(1, ev.EV_EFI_VARIABLE_BOOT, "boot variables", "machine", reason), several: true }];
     }
     return Promise.all(
       entries.map(([name, data]) => known(1, ev.EV_EFI_VARIABLE_BOOT, `variable ${name}`, "constant", data)),
