@@ -106,7 +106,7 @@ export async function gather(
     kernel: path(manifest.kernel),
     "command line": join(image, "manifest.json"),
     acpi: from,
-    smbios: smbios === undefined ? "not given" : from,
+    smbios: smbios === undefined ? "not given; a TD's names its host's processor: --processor-id" : from,
     machine: `${options.vcpus} vCPUs, ${shape.memory} MiB`,
   };
   return {

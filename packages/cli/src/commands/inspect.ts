@@ -16,7 +16,13 @@ import {
   replayPcrs,
   type TdxMetadata,
 } from "@caisson/measure";
-import { type FirmwareVolume, firmwareTraits, firmwareVolumes } from "@caisson/measure/firmware-volume";
+import {
+  type FirmwareVolume,
+  firmwareIdentity,
+  firmwareTraits,
+  firmwareVolumes,
+  ovmfVolumes,
+} from "@caisson/measure/firmware-volume";
 import { readVariableStore } from "@caisson/measure/variables";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
@@ -164,15 +170,18 @@ function inspectFirmware(bytes: Uint8Array) {
   const keys = [...store.keys()]
     .map((key) => key.slice(0, -37))
     .filter((name) => ["PK", "KEK", "db", "dbx", "dbt"].includes(name));
-  return { size: bytes.length, metadata, withoutTdx, traits: { ...firmwareTraits(volumes), keys }, volumes };
+  const identity = firmwareIdentity(ovmfVolumes(bytes).dxe);
+  const traits = { ...firmwareTraits(volumes), keys };
+  return { size: bytes.length, identity, metadata, withoutTdx, traits, volumes };
 }
 
 function renderFirmware(report: ReturnType<typeof inspectFirmware>): string {
-  const { size, metadata, withoutTdx, traits, volumes } = report;
+  const { size, identity, metadata, withoutTdx, traits, volumes } = report;
   const number = (value: number) => `0x${value.toString(16)}`;
   const yes = (value: boolean) => (value ? "yes" : "no");
   const lines = [
     `firmware      ${size} bytes`,
+    `built as      ${identity ? `${identity.version} of ${identity.releaseDate}, ${identity.vendor}` : "not found"}`,
     `shell         ${yes(traits.shell)}`,
     `network       ${traits.network.length === 0 ? "no" : traits.network.join(", ")}`,
     `Secure Boot   ${yes(traits.secureBoot)}; enrolled keys: ${traits.keys.join(", ") || "none"}`,
