@@ -50,13 +50,13 @@ export async function explain(
 ): Promise<Comparison> {
   const registers = new Map<RegisterName, Expectation>();
   for (const [register, list] of Map.groupBy(prediction.events, (event) => event.register)) {
-    registers.set(register, new Expectation(list));
+    registers.set(register, expectation(list));
   }
   const notVerified = [];
   for (const { register, type, digest: bytes } of events) {
-    const expectation = registers.get(register);
-    if (expectation === undefined) continue;
-    const { wanted, position } = expectation.next(type);
+    const next = registers.get(register);
+    if (next === undefined) continue;
+    const { wanted, position } = next(type);
     const found = { type, digest: toHex(bytes) };
     if (wanted?.type === type && wanted.digest === undefined) {
       notVerified.push({ register, what: wanted.what, digest: found.digest });
@@ -65,8 +65,8 @@ export async function explain(
       return { agrees: false, first: { register, position, expected: wanted, found, cause }, notVerified };
     }
   }
-  for (const [register, expectation] of registers) {
-    const { wanted: expected, position } = expectation.next(undefined);
+  for (const [register, next] of registers) {
+    const { wanted: expected, position } = next(undefined);
     if (expected === undefined) continue;
     const cause = await findCause(expected, undefined, events, input);
     return { agrees: false, first: { register, position, expected, found: undefined, cause }, notVerified };
@@ -74,31 +74,21 @@ export async function explain(
   return { agrees: true, notVerified };
 }
 
-/** One register's predicted events, walked along a log. */
-class Expectation {
-  readonly #list: readonly PredictedEvent[];
-  #at = 0;
-  /** Events of the log so far, and how many of them the current prediction stands for. */
-  #position = 0;
-  #taken = 0;
+/** What is predicted for a register's next event, which has this type (undefined: the log has ended). */
+type Expectation = (type: number | undefined) => { wanted: PredictedEvent | undefined; position: number };
 
-  constructor(list: readonly PredictedEvent[]) {
-    this.#list = list;
-  }
-
-  /** What is predicted for the next event, which has this type (undefined: the log has ended). */
-  next(type: number | undefined): { wanted: PredictedEvent | undefined; position: number } {
-    if (this.#taken > 0 && this.#list[this.#at]?.type !== type) this.#advance();
-    const wanted = this.#list[this.#at];
-    if (wanted?.several === true && wanted.type === type) this.#taken++;
-    else this.#advance();
-    return { wanted, position: this.#position++ };
-  }
-
-  #advance(): void {
-    this.#at++;
-    this.#taken = 0;
-  }
+/** Walks one register's predicted events along a log. */
+function expectation(list: readonly PredictedEvent[]): Expectation {
+  let at = 0;
+  let position = 0;
+  let repeating = false;
+  return (type) => {
+    if (repeating && list[at]?.type !== type) at++;
+    const wanted = list[at];
+    repeating = wanted?.several === true && wanted.type === type;
+    if (!repeating) at++;
+    return { wanted, position: position++ };
+  };
 }
 
 /** Which page order gives a quoted MRTD (48 bytes in hexadecimal); undefined: it is another firmware's. */
@@ -138,7 +128,7 @@ async function findCause(
     return "other machine: vCPU count, devices or their order, memory size, or another QEMU version";
   }
   if (wanted.source === "smbios") {
-    return "other machine: processor model, memory size, vCPU count, another QEMU version, or another firmware build";
+    return "other machine: processor, memory size, or another QEMU version; or another firmware";
   }
   if (wanted.what.startsWith("variable ") && wanted.type === ev.EV_EFI_VARIABLE_DRIVER_CONFIG) {
     return "other Secure Boot state: keys are enrolled or Secure Boot is on where it was not, or the reverse";
@@ -167,12 +157,12 @@ function fits(prediction: Prediction, events: readonly MeasuredEvent[]): boolean
   const predicted = Map.groupBy(prediction.events, ({ register }) => register);
   const found = Map.groupBy(events, ({ register }) => register);
   return predicted.entries().every(([register, list]) => {
-    const expectation = new Expectation(list);
+    const next = expectation(list);
     return (
       (found.get(register) ?? []).every(({ type, digest }) => {
-        const { wanted } = expectation.next(type);
+        const { wanted } = next(type);
         return wanted?.type === type && (wanted.digest === undefined || wanted.digest === toHex(digest));
-      }) && expectation.next(undefined).wanted === undefined
+      }) && next(undefined).wanted === undefined
     );
   });
 }

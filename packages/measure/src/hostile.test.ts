@@ -48,7 +48,7 @@ const parsers: {
     input: make.pe({
       sections: [
         [".linux", make.noise(30)],
-        [".cmdline", make.noise(30)],
+        [".cmdline", new TextEncoder().encode("console=ttyS0 quiet")],
       ],
     }),
     to: 0x400,

@@ -19,6 +19,7 @@ import { measuredEvents, parseEventLog } from "./event-log.ts";
 import { gptEvent } from "./gpt.ts";
 import { type PredictInput, predict, predictEach } from "./predict.ts";
 import { firmwareProfile, qemuProfile } from "./profiles.ts";
+import { parseUki } from "./uki.ts";
 import { readVariableStore } from "./variables.ts";
 
 const sha384 = (...parts: Uint8Array[]) =>
@@ -288,6 +289,33 @@ test("a UKI: partition table, UKI, inner kernel and its command line", async () 
   equal(await lineDigest(input), sha384(utf16le(`${line}\0`)));
   deepEqual((await predict(input)).registers.rtmr0?.open, ["boot variables"]);
 });
+
+for (const [section, line] of [
+  ["a=b c", "a=b c"],
+  [" \ta=b\n c\x7f\n", "a=b  c"],
+  ["a=b\0 c", "a=b"],
+  ["\n", ""],
+] as const) {
+  test(`a UKI's command line ${JSON.stringify(section)} reaches the kernel as '${line}'`, () => {
+    const sections = [
+      [".linux", kernel(600)],
+      [".cmdline", new TextEncoder().encode(section)],
+    ] as const;
+    equal(parseUki(pe({ sections })).commandLine, line);
+  });
+}
+
+const notAscii = new TextEncoder().encode("a=ü");
+for (const [name, sections] of [
+  ["no kernel", { ".cmdline": noise(1) }],
+  ["no command line", { ".linux": noise(9) }],
+  ["a command line that is not ASCII", { ".linux": noise(9), ".cmdline": notAscii }],
+] as const) {
+  test(`refused UKI: ${name}`, () => {
+    const image = pe({ sections: Object.entries(sections) });
+    throws(() => parseUki(image), { name: "MeasureError", code: "uki/malformed" });
+  });
+}
 
 test("the GPT event holds header, count and used entries only", () => {
   for (const sectorSize of [512, 4096] as const) {

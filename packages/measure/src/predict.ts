@@ -165,20 +165,9 @@ export async function predictEach(
 
   const shared = new Map<Step, PredictedEvent[]>();
   const predictions: Prediction[] = [];
-  for (const { memory, acpi, smbios } of machines) {
-    const { acpi: _, smbios: __, ...rest } = input;
-    const context: Context = {
-      input: {
-        ...rest,
-        memory,
-        ...(acpi !== undefined && { acpi }),
-        ...(smbios !== undefined && { smbios }),
-      },
-      profile,
-      tdx,
-      uki,
-      keepsHeader,
-    };
+  const { acpi: _, smbios: __, ...files } = input;
+  for (const machine of machines) {
+    const context: Context = { input: { ...files, ...machine }, profile, tdx, uki, keepsHeader };
     const events: PredictedEvent[] = [];
     for (const step of steps) {
       const measured = shared.get(step) ?? (await measure[step](context));
@@ -382,21 +371,10 @@ const measure: Record<Step, (context: Context) => Promise<PredictedEvent[]>> = {
   },
 
   smbios: async ({ input: { smbios, identity } }) => {
-    const reason =
-      smbios === undefined
-        ? "the machine's SMBIOS tables, which name its processor, were not given"
-        : "the firmware's vendor, version and release date were not given";
-    return [
-      smbios === undefined || identity === undefined
-        ? open(1, ev.EV_EFI_HANDOFF_TABLES, "SMBIOS tables", "smbios", reason)
-        : await known(
-            1,
-            ev.EV_EFI_HANDOFF_TABLES,
-            "SMBIOS tables",
-            "smbios",
-            measuredSmbios(smbios, identity),
-          ),
-    ];
+    const event = [1, ev.EV_EFI_HANDOFF_TABLES, "SMBIOS tables", "smbios"] as const;
+    if (smbios === undefined) return [open(...event, "the machine's SMBIOS tables were not given")];
+    if (identity === undefined) return [open(...event, "what the firmware says of itself was not given")];
+    return [await known(...event, measuredSmbios(smbios, identity))];
   },
 
   "boot-entries": async ({ input, profile }) => {

@@ -78,16 +78,8 @@ const emulatedStart: readonly Step[] = [
   "separator-7",
 ];
 const emulatedEnd: readonly Step[] = ["calling", "separators-0-6", ...linuxEnd];
-const ukiEnd: readonly Step[] = [
-  "boot-entries",
-  "calling",
-  "separator-4",
-  "gpt",
-  "uki",
-  "uki-kernel",
-  "uki-sections",
-  ...linuxEnd,
-];
+/** From the disk on. systemd-stub measures its sections before it loads the kernel. */
+const ukiStart: readonly Step[] = ["gpt", "uki", "uki-sections", "uki-kernel", ...linuxEnd];
 
 const tdxDirect = (fwCfg: readonly Step[], smbios: readonly Step[]): readonly Step[] => [
   ...tdxStart,
@@ -109,7 +101,19 @@ const tdxUki = (fwCfg: readonly Step[], smbios: readonly Step[]): readonly Step[
   "separator-7",
   "acpi",
   ...smbios,
-  ...ukiEnd,
+  "boot-entries",
+  "calling",
+  "separator-4",
+  ...ukiStart,
+];
+const emulatedUki = (smbios: readonly Step[]): readonly Step[] => [
+  ...emulatedStart,
+  "acpi",
+  ...smbios,
+  "boot-entries",
+  "calling",
+  "separators-0-6",
+  ...ukiStart,
 ];
 
 /** Before efaf8931bb TdTcg2Dxe put the second separator into RTMR0 and none into RTMR1. */
@@ -125,12 +129,15 @@ export const firmwareProfiles: readonly FirmwareProfile[] = [
       "tdx-direct": tdxDirect(["fw-cfg"], ["smbios"]),
       "tdx-uki": tdxUki(["fw-cfg"], ["smbios"]),
       "emulated-direct": [...emulatedStart, "acpi", "kernel", "smbios", "boot-entries", ...emulatedEnd],
-      "emulated-uki": undefined,
+      "emulated-uki": emulatedUki(["smbios"]),
     },
     initrdArgument: "prefix", // a2ac0fea49
     bootEntries: menuAndSetup,
     namedBlobs: true,
-    evidence: { "emulated-direct": "boot of Debian's ovmf-generic 2026.08 under QEMU 7.2" },
+    evidence: {
+      "emulated-direct": "boot under Debian's ovmf-generic 2026.08, QEMU 7.2",
+      "emulated-uki": "boot under Debian's ovmf-generic 2026.08, QEMU 7.2, systemd-stub 257",
+    },
   },
   {
     name: "edk2-202505",
@@ -139,7 +146,7 @@ export const firmwareProfiles: readonly FirmwareProfile[] = [
       "tdx-direct": tdxDirect(["fw-cfg"], ["smbios"]),
       "tdx-uki": tdxUki(["fw-cfg"], ["smbios"]),
       "emulated-direct": [...emulatedStart, "acpi", "kernel", "smbios", "boot-entries", ...emulatedEnd],
-      "emulated-uki": undefined,
+      "emulated-uki": emulatedUki(["smbios"]),
     },
     initrdArgument: "suffix",
     bootEntries: menuAndSetup,
@@ -155,14 +162,15 @@ export const firmwareProfiles: readonly FirmwareProfile[] = [
       "tdx-direct": tdxDirect([], []),
       "tdx-uki": tdxUki([], []),
       "emulated-direct": [...emulatedStart, "acpi", "kernel", "boot-entries", ...emulatedEnd],
-      "emulated-uki": undefined,
+      "emulated-uki": emulatedUki([]),
     },
     initrdArgument: "suffix",
     bootEntries: uiAppOnly,
     namedBlobs: true,
     evidence: {
       "tdx-direct": "quotes of dstack 0.6.0 and 0.5 guests (QEMU 8.2.2 and 9.2.1)",
-      "emulated-direct": "boot of Debian's ovmf 2025.02 under QEMU 7.2",
+      "emulated-direct": "boot under Debian's ovmf 2025.02, QEMU 7.2",
+      "emulated-uki": "boot under Debian's ovmf 2025.02, QEMU 7.2, systemd-stub 257",
     },
   },
   {
@@ -172,7 +180,7 @@ export const firmwareProfiles: readonly FirmwareProfile[] = [
       "tdx-direct": tdxDirect([], []),
       "tdx-uki": tdxUki([], []),
       "emulated-direct": [...emulatedStart, "acpi", "kernel", "boot-entries", ...emulatedEnd],
-      "emulated-uki": undefined,
+      "emulated-uki": emulatedUki([]),
     },
     initrdArgument: "suffix",
     bootEntries: uiAppOnly,
@@ -186,7 +194,7 @@ export const firmwareProfiles: readonly FirmwareProfile[] = [
       "tdx-direct": oneSidedSeparators(tdxDirect([], [])),
       "tdx-uki": oneSidedSeparators(tdxUki([], [])),
       "emulated-direct": [...emulatedStart, "acpi", "kernel", "boot-entries", ...emulatedEnd],
-      "emulated-uki": undefined,
+      "emulated-uki": emulatedUki([]),
     },
     initrdArgument: "suffix",
     bootEntries: uiAppOnly,
@@ -205,7 +213,7 @@ export const firmwareProfiles: readonly FirmwareProfile[] = [
     initrdArgument: "suffix",
     bootEntries: uiAppOnly,
     namedBlobs: false,
-    evidence: { "emulated-direct": "boot of Debian's ovmf 2022.11 under QEMU 7.2" },
+    evidence: { "emulated-direct": "boot under Debian's ovmf 2022.11, QEMU 7.2" },
   },
 ];
 

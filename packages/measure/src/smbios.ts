@@ -125,7 +125,8 @@ function structures(tables: Uint8Array): Structure[] {
 export function measuredSmbios(tables: Uint8Array, identity: FirmwareIdentity | undefined): Uint8Array {
   const given = structures(tables);
   const parts = given.map((structure) => blank(tables, structure));
-  if (needsIdentity(given)) parts.push(typeZero(identity, new Set(given.map(({ handle }) => handle))));
+  if (given.every(({ type }) => type !== 0))
+    parts.push(typeZero(identity, new Set(given.map(({ handle }) => handle))));
   const measured = concat(
     ...parts,
     Uint8Array.of(END, HEADER_SIZE, MAX_HANDLE & 0xff, MAX_HANDLE >> 8, 0, 0),
@@ -133,8 +134,6 @@ export function measuredSmbios(tables: Uint8Array, identity: FirmwareIdentity | 
   if (measured.length > MAX_SIZE) throw malformed(`${measured.length} bytes with the firmware's own`, 0);
   return measured;
 }
-
-const needsIdentity = (given: readonly Structure[]): boolean => given.every(({ type }) => type !== 0);
 
 /** A copy of one structure without what identifies the machine. */
 function blank(tables: Uint8Array, { type, offset, length, size, strings }: Structure): Uint8Array {

@@ -27,10 +27,18 @@ export function parseUki(image: Uint8Array): Uki {
   if (kernel === undefined || !sections.has(".cmdline")) {
     throw new MeasureError("uki/malformed", "the PE image is no UKI: it lacks .linux or .cmdline");
   }
-  const text = new TextDecoder("utf-8").decode(sections.get(".cmdline"));
-  // The stub drops what a text editor or a builder left behind the line.
-  const commandLine = text.replace(/[\0\s]+$/, "");
+  const commandLine = stubCommandLine(sections.get(".cmdline")!);
   return { kernel, commandLine, initrd: sections.get(".initrd"), sections };
+}
+
+/** What systemd-stub makes of `.cmdline`: up to a NUL, control characters as spaces, none of them at either end. */
+function stubCommandLine(section: Uint8Array): string {
+  const end = section.indexOf(0);
+  const bytes = end < 0 ? section : section.subarray(0, end);
+  if (bytes.some((byte) => byte > 0x7f)) {
+    throw new MeasureError("uki/malformed", "UKI: a command line that is not ASCII", { kind: "unsupported" });
+  }
+  return new TextDecoder().decode(bytes.map((byte) => (byte < 0x20 || byte === 0x7f ? 0x20 : byte))).trim();
 }
 
 /**

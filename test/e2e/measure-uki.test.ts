@@ -1,0 +1,82 @@
+/**
+ * Reality, for a unified kernel image: systemd's stub and the image's kernel on a disk, started by the firmware's boot
+ * manager. What a TPM then holds must be what was predicted from the files.
+ */
+import { deepEqual, equal, notEqual, ok } from "node:assert/strict";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { before, test } from "node:test";
+import { explain, measuredEvents, type PredictInput, parseVariable, predict } from "@caisson/measure";
+import { imageOf } from "../image.ts";
+import { unpackDebian } from "../integration/debian.ts";
+import { boot, imageFirmware, machineInput, newFirmware } from "./measured-boot.ts";
+import { bootDisk, unifiedImage } from "./uki-disk.ts";
+
+let image: string;
+before(async () => {
+  image = (await imageOf("development")).directory;
+});
+const shape = { vcpus: 1, memory: 512 };
+const VARIABLE_BOOT = 0x80000002;
+
+for (const [name, choose] of [
+  ["the image's firmware", imageFirmware],
+  ["a firmware that measures SMBIOS", newFirmware],
+] as const) {
+  test(`a UKI under ${name}: prediction, TPM and log agree`, async (t) => {
+    const firmware = await choose(image);
+    if (typeof firmware === "string") return t.skip(firmware);
+    const unpacked = await unpackDebian("trixie", ["systemd-boot-efi"]);
+    if (typeof unpacked === "string") return t.skip(unpacked);
+    t.diagnostic(`systemd-stub ${unpacked.versions["systemd-boot-efi"]}`);
+    const stub = readFileSync(join(unpacked.root, "usr/lib/systemd/boot/efi/linuxx64.efi.stub"));
+    const kernel = join(image, "kernel");
+    const uki = unifiedImage(stub, [
+      [".osrel", Buffer.from("ID=caisson\n")],
+      [".cmdline", Buffer.from("\tconsole=ttyS0 panic=0\nhpet=disable \n")],
+      [".linux", readFileSync(kernel)],
+    ]);
+    const disk = bootDisk(uki);
+    const directory = mkdtempSync(join(tmpdir(), "caisson-uki-"));
+    try {
+      const path = join(directory, "disk.img");
+      writeFileSync(path, disk);
+      const input: PredictInput = {
+        ...(await machineInput(firmware, shape, kernel, directory)),
+        boot: { method: "uki", image: uki, disk: disk.subarray(0, 34 * 512), sectionsMeasured: true },
+      };
+      const prediction = await predict(input);
+      ok(prediction.profile.evidence !== undefined);
+      const { pcrs, log } = await boot(firmware, shape, { disk: path });
+
+      for (const pcr of [0, 2, 3, 4, 5, 6, 7, 9, 11])
+        equal(pcrs.get(pcr), prediction.pcrs?.[pcr]?.value, `PCR ${pcr}`);
+      const events = measuredEvents(log, "pcr");
+      const { agrees, first, notVerified } = await explain(prediction, events, input);
+      equal(agrees, true, first?.cause ?? "");
+      deepEqual([...new Set(notVerified.map(({ what }) => what))], ["boot variables"]);
+
+      // The boot manager makes these variables from the disks and network cards that it finds; their data is bound.
+      const bootEntries = events
+        .filter(({ type }) => type === VARIABLE_BOOT)
+        .map(({ data }) => parseVariable(data)!)
+        .map((variable) => [variable.name, variable.data] as const);
+      const whole = await predict({ ...input, boot: { ...input.boot, bootEntries } as PredictInput["boot"] });
+      deepEqual(
+        whole.events.map(({ pcr, digest }) => [pcr, digest]),
+        events.map(({ pcr, digest }) => [pcr, Buffer.from(digest).toString("hex")]),
+      );
+      equal(pcrs.get(1), whole.pcrs?.["1"]?.value);
+
+      const resized = Buffer.from(disk.subarray(0, 34 * 512));
+      resized[512 + 48]! ^= 1; // the last usable block
+      const otherDisk = { ...input, boot: { ...input.boot, disk: resized } as PredictInput["boot"] };
+      const differing = await explain(await predict(otherDisk), events, otherDisk);
+      deepEqual([differing.first?.register, differing.first?.expected?.what], ["rtmr1", "partition table"]);
+      notEqual(differing.first?.expected?.digest, differing.first?.found?.digest);
+    } finally {
+      rmSync(directory, { recursive: true, force: true });
+    }
+  });
+}
