@@ -10,7 +10,7 @@ import { before, test } from "node:test";
 import { explain, measuredEvents, type PredictInput, parseVariable, predict } from "@caisson/measure";
 import { imageOf } from "../image.ts";
 import { unpackDebian } from "../integration/debian.ts";
-import { boot, imageFirmware, machineInput, newFirmware } from "./measured-boot.ts";
+import { boot, imageFirmware, installedQemu, machineInput, newFirmware } from "./measured-boot.ts";
 import { bootDisk, unifiedImage } from "./uki-disk.ts";
 
 let image: string;
@@ -43,12 +43,12 @@ for (const [name, choose] of [
       const path = join(directory, "disk.img");
       writeFileSync(path, disk);
       const input: PredictInput = {
-        ...(await machineInput(firmware, shape, kernel, directory)),
+        ...(await machineInput(installedQemu, firmware, shape, kernel, directory)),
         boot: { method: "uki", image: uki, disk: disk.subarray(0, 34 * 512), sectionsMeasured: true },
       };
       const prediction = await predict(input);
       ok(prediction.profile.evidence !== undefined);
-      const { pcrs, log } = await boot(firmware, shape, { disk: path });
+      const { pcrs, log } = await boot(installedQemu, firmware, shape, { disk: path });
 
       for (const pcr of [0, 2, 3, 4, 5, 6, 7, 9, 11])
         equal(pcrs.get(pcr), prediction.pcrs?.[pcr]?.value, `PCR ${pcr}`);

@@ -8,9 +8,18 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { before, test } from "node:test";
 import type { Shape } from "@caisson/host/machine";
+import type { Qemu } from "@caisson/host/qtest";
 import { explain, measuredEvents, type PredictInput, predict } from "@caisson/measure";
 import { imageOf } from "../image.ts";
-import { boot, type Firmware, imageFirmware, machineInput, newFirmware } from "./measured-boot.ts";
+import { newerQemu } from "../integration/debian.ts";
+import {
+  boot,
+  type Firmware,
+  imageFirmware,
+  installedQemu,
+  machineInput,
+  newFirmware,
+} from "./measured-boot.ts";
 
 let image: string;
 before(async () => {
@@ -18,20 +27,24 @@ before(async () => {
 });
 const commandLine = "console=ttyS0 panic=0 hpet=disable";
 
-for (const [name, shape, choose] of [
-  ["the image's firmware", { vcpus: 1, memory: 512 }, imageFirmware],
-  ["the image's firmware", { vcpus: 2, memory: 1024 }, imageFirmware],
-  ["a firmware that measures SMBIOS", { vcpus: 1, memory: 1024 }, newFirmware],
-  ["a firmware that measures SMBIOS", { vcpus: 2, memory: 768 }, newFirmware],
+const installed = () => installedQemu;
+for (const [name, shape, chooseFirmware, chooseQemu] of [
+  ["the image's firmware", { vcpus: 1, memory: 512 }, imageFirmware, installed],
+  ["the image's firmware", { vcpus: 2, memory: 1024 }, imageFirmware, installed],
+  ["a firmware that measures SMBIOS", { vcpus: 1, memory: 1024 }, newFirmware, installed],
+  ["a firmware that measures SMBIOS", { vcpus: 2, memory: 768 }, newFirmware, installed],
+  ["that firmware and QEMU 10.0", { vcpus: 2, memory: 1024 }, newFirmware, newerQemu],
 ] as const) {
   test(`${name}, ${shape.vcpus} vCPUs, ${shape.memory} MiB: prediction, TPM and log agree`, async (t) => {
-    const firmware = await choose(image);
+    const firmware = await chooseFirmware(image);
+    const qemu = await chooseQemu();
     if (typeof firmware === "string") return t.skip(firmware);
+    if (typeof qemu === "string") return t.skip(qemu);
     const cache = mkdtempSync(join(tmpdir(), "caisson-measure-"));
     try {
-      const input = await predictInput(firmware, shape, cache);
+      const input = await predictInput(qemu, firmware, shape, cache);
       const prediction = await predict(input);
-      const { pcrs, log } = await boot(firmware, shape, { kernel: kernelPath(), commandLine });
+      const { pcrs, log } = await boot(qemu, firmware, shape, { kernel: kernelPath(), commandLine });
 
       for (const pcr of [0, 1, 2, 3, 4, 5, 6, 7, 9])
         equal(pcrs.get(pcr), prediction.pcrs?.[pcr]?.value, `PCR ${pcr}`);
@@ -48,7 +61,7 @@ for (const [name, shape, choose] of [
       const otherLine = { ...input, boot: { ...direct(input), commandLine: `${commandLine} quiet` } };
       const second = (await explain(await predict(otherLine), events, otherLine)).first;
       deepEqual([second?.register, second?.cause], ["rtmr2", "changed command line"]);
-      const otherShape = await predictInput(firmware, { ...shape, vcpus: shape.vcpus + 1 }, cache);
+      const otherShape = await predictInput(qemu, firmware, { ...shape, vcpus: shape.vcpus + 1 }, cache);
       match((await explain(await predict(otherShape), events, otherShape)).first?.cause ?? "", /vCPU count/);
     } finally {
       rmSync(cache, { recursive: true, force: true });
@@ -63,8 +76,13 @@ function direct({ boot: how }: PredictInput) {
 
 const kernelPath = () => join(image, "kernel");
 
-async function predictInput(firmware: Firmware, shape: Shape, cache: string): Promise<PredictInput> {
+async function predictInput(
+  qemu: Qemu,
+  firmware: Firmware,
+  shape: Shape,
+  cache: string,
+): Promise<PredictInput> {
   const kernel = new Uint8Array(readFileSync(kernelPath()));
-  const machine = await machineInput(firmware, shape, kernelPath(), cache);
+  const machine = await machineInput(qemu, firmware, shape, kernelPath(), cache);
   return { ...machine, boot: { method: "direct", kernel, commandLine } };
 }

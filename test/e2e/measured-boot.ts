@@ -13,7 +13,7 @@ import { end } from "@caisson/host/child";
 import { imageFwCfg, qemuVersion, tcgCpu } from "@caisson/host/fw-cfg";
 import { emulatedMachine, type Shape } from "@caisson/host/machine";
 import { Qmp } from "@caisson/host/qmp";
-import { Qtest } from "@caisson/host/qtest";
+import { type Qemu, Qtest } from "@caisson/host/qtest";
 import { startTpm } from "@caisson/host/swtpm";
 import type { Manifest } from "@caisson/image";
 import { type EventLog, type PredictInput, parseEventLog } from "@caisson/measure";
@@ -22,7 +22,7 @@ import { firmwareIdentity, ovmfVolumes } from "@caisson/measure/firmware-volume"
 import { SMBIOS_TABLES } from "@caisson/measure/smbios";
 import { unpackDebian } from "../integration/debian.ts";
 
-const qemu = { program: "qemu-system-x86_64" };
+export const installedQemu: Qemu = { program: "qemu-system-x86_64" };
 const BOOT_LIMIT_MS = 180_000;
 
 /** An OVMF on two flash chips. */
@@ -58,6 +58,7 @@ const read = (path: string) => new Uint8Array(readFileSync(path));
 
 /** Everything that the prediction of such a boot needs but what is booted. `kernel` is any file that QEMU takes. */
 export async function machineInput(
+  qemu: Qemu,
   { code, variables, release }: Firmware,
   shape: Shape,
   kernel: string,
@@ -87,6 +88,7 @@ export type Start = { kernel: string; commandLine: string } | { disk: string };
 
 /** Boots until the kernel's panic; PCRs 0 to 15 by number, and the log with most events that its memory holds. */
 export async function boot(
+  qemu: Qemu,
   { code, variables }: Firmware,
   shape: Shape,
   start: Start,

@@ -7,6 +7,8 @@ import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { qemuVersion } from "@caisson/host/fw-cfg";
+import type { Qemu } from "@caisson/host/qtest";
 
 const cache = new URL("../../.cache/debian/", import.meta.url).pathname;
 
@@ -45,6 +47,21 @@ export async function unpackDebian(
   } catch (error) {
     return `${names.join(", ")} of Debian ${suite}: ${error instanceof Error ? error.message : String(error)}`;
   }
+}
+
+/** QEMU 10.0 of trixie, started by its own loader with its own libraries; a string says why it cannot be had. */
+export async function newerQemu(): Promise<Qemu | string> {
+  const unpacked = await unpackDebian("trixie", ["qemu-system-x86"], { dependencies: true });
+  if (typeof unpacked === "string") return unpacked;
+  const at = (path: string) => join(unpacked.root, path);
+  const libraries = ["", "/pulseaudio"].map((sub) => at(`usr/lib/x86_64-linux-gnu${sub}`)).join(":");
+  const data = ["-L", at("usr/share/qemu"), "-L", at("usr/share/seabios")];
+  const qemu = {
+    program: at("usr/lib64/ld-linux-x86-64.so.2"),
+    prefix: ["--library-path", libraries, at("usr/bin/qemu-system-x86_64"), ...data],
+  };
+  const version = await qemuVersion(qemu);
+  return version.startsWith("10.0.") ? qemu : `trixie now has QEMU ${version}`;
 }
 
 function debianMirror(): string | undefined {

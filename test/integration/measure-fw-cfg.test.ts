@@ -16,7 +16,7 @@ import { ACPI_LOADER, ACPI_RSDP, ACPI_TABLES, measuredEvents, parseEventLog } fr
 import { deriveLoader, deriveRsdp, listAcpiTables } from "@caisson/measure/acpi-tables";
 import { firmwareIdentity, ovmfVolumes } from "@caisson/measure/firmware-volume";
 import { measuredSmbios, SMBIOS_TABLES } from "@caisson/measure/smbios";
-import { unpackDebian } from "./debian.ts";
+import { newerQemu, unpackDebian } from "./debian.ts";
 
 const installed: Qemu = { program: "qemu-system-x86_64" };
 const skip = spawnSync(installed.program, ["--version"]).error
@@ -205,23 +205,10 @@ const captured: Record<string, string[]> = {
 for (const [name, args] of Object.entries(captured)) {
   test(`QEMU 10.0 reproduces ${name} byte for byte`, async (t) => {
     if (!existsSync(vectors)) return t.skip("no vectors of other projects beside this repository");
-    const unpacked = await unpackDebian("trixie", ["qemu-system-x86"], { dependencies: true });
-    if (typeof unpacked === "string") return t.skip(unpacked);
-    const at = (path: string) => join(unpacked.root, path);
-    const program = [at("usr/bin/qemu-system-x86_64")];
-    const libraries = [
-      "--library-path",
-      ["", "/pulseaudio"].map((sub) => at(`usr/lib/x86_64-linux-gnu${sub}`)).join(":"),
-    ];
-    const qemu = { program: at("usr/lib64/ld-linux-x86-64.so.2"), prefix: [...libraries, ...program] };
-    const version = await qemuVersion(qemu);
-    if (!version.startsWith("10.0.")) return t.skip(`trixie now has QEMU ${version}`);
-    const data = ["-L", at("usr/share/qemu"), "-L", at("usr/share/seabios")];
+    const qemu = await newerQemu();
+    if (typeof qemu === "string") return t.skip(qemu);
     const window = mmioWindow(4 * GIB, { vendor: "GenuineIntel", physicalBits: 46 });
-    const files = await readFwCfg(
-      { ...qemu, prefix: [...qemu.prefix, ...data] },
-      { arguments: args, window },
-    );
+    const files = await readFwCfg(qemu, { arguments: args, window });
     const expected = gunzipSync(readFileSync(new URL(`${name}/acpi_tables.bin.gz`, vectors)));
     deepEqual(Buffer.from(files[ACPI_TABLES]!), expected);
     deepEqual(deriveLoader(files[ACPI_TABLES]!), files[ACPI_LOADER]);

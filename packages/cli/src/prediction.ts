@@ -3,9 +3,9 @@
  * measure` shows it; a session takes its reference values from it.
  */
 import { createHash } from "node:crypto";
-import { readdirSync, readFileSync, statSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { type FwCfgFiles, imageFwCfg, qemuVersion, tcgCpu } from "@caisson/host/fw-cfg";
+import { type FwCfgFiles, imageFwCfg, measuredFiles, qemuVersion, tcgCpu } from "@caisson/host/fw-cfg";
 import type { Shape } from "@caisson/host/machine";
 import { cacheDirectory, type Manifest } from "@caisson/image";
 import { ACPI_TABLES, type Platform, type PredictInput, type Prediction, predict } from "@caisson/measure";
@@ -131,7 +131,7 @@ export async function gather(
  * SMBIOS as the guest gets it. A TD's type 4 names its host's processor: tables that QEMU wrote for another one are
  * worth nothing until that is put right.
  */
-function smbiosTables(
+export function smbiosTables(
   fwCfg: FwCfgFiles | undefined,
   platform: Platform,
   { acpi, processorId }: Machine,
@@ -168,19 +168,17 @@ function readManifest(image: string): Manifest {
   return manifest as Manifest;
 }
 
-/** A tables blob, or a directory like the guest's /sys/firmware/qemu_fw_cfg/by_name (files may be NAME/raw). */
-function readFwCfg(path: string): FwCfgFiles {
-  if (!statSync(path, { throwIfNoEntry: false })?.isDirectory()) return { [ACPI_TABLES]: read(path) };
+/** An ACPI tables blob, or a directory like the guest's /sys/firmware/qemu_fw_cfg/by_name (files may be NAME/raw). */
+export function readFwCfg(path: string): FwCfgFiles {
+  const stat = (at: string) => statSync(at, { throwIfNoEntry: false });
+  if (stat(path)?.isDirectory() !== true) return { [ACPI_TABLES]: read(path) };
   const files: Record<string, Uint8Array> = {};
-  for (const entry of readdirSync(path, { recursive: true, withFileTypes: true })) {
-    if (!entry.isFile()) continue;
-    const full = join(entry.parentPath, entry.name);
-    files[
-      full
-        .slice(path.length)
-        .replace(/^\/+/, "")
-        .replace(/\/raw$/, "")
-    ] = read(full);
+  for (const name of measuredFiles) {
+    const file = [join(path, name), join(path, name, "raw")].find((at) => stat(at)?.isFile());
+    if (file !== undefined) files[name] = read(file);
+  }
+  if (files[ACPI_TABLES] === undefined) {
+    throw new InputError(`${path} holds no ${ACPI_TABLES}`, "give a copy of the guest's by_name directory");
   }
   return files;
 }

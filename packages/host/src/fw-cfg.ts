@@ -28,8 +28,8 @@ import { startTpm } from "./swtpm.ts";
 /** fw_cfg files by name. */
 export type FwCfgFiles = Readonly<Record<string, Uint8Array>>;
 
-/** Items that a firmware may measure: ACPI's, and from edk2 202505 SMBIOS and, in a TD, settings. */
-const wanted = [
+/** Files that a firmware may measure: ACPI's, and from edk2 202505 SMBIOS and, in a TD, settings. */
+export const measuredFiles = [
   "etc/acpi/tables",
   "etc/acpi/rsdp",
   "etc/table-loader",
@@ -97,7 +97,7 @@ export async function readFwCfg(qemu: Qemu, machine: FwCfgMachine): Promise<FwCf
     await placeBars(qtest, machine.window);
     const directory = await fileDirectory(qtest);
     const files: Record<string, Uint8Array> = {};
-    for (const name of wanted) {
+    for (const name of measuredFiles) {
       const file = directory.get(name);
       if (file !== undefined && file.size > 0) files[name] = await readItem(qtest, file.selector, file.size);
     }
@@ -109,7 +109,7 @@ export async function readFwCfg(qemu: Qemu, machine: FwCfgMachine): Promise<FwCf
 
 /**
  * What `read` gives, from `cache` where it was read before. `machine` names the machine whatever its temporary paths
- * are; with QEMU's version line and the wanted names it is the key, so that a cached set is what this QEMU would give
+ * are; with QEMU's version line and the files' names it is the key, so that a cached set is what this QEMU would give
  * again.
  */
 export async function cachedFwCfg(
@@ -120,7 +120,7 @@ export async function cachedFwCfg(
 ): Promise<FwCfgFiles> {
   const version = await qemuVersionText(qemu);
   const key = createHash("sha256")
-    .update(JSON.stringify([version, machine, wanted]))
+    .update(JSON.stringify([version, machine, measuredFiles]))
     .digest("hex");
   const path = join(cache, `${key}.json`);
   const stored = readCache(path);
