@@ -4,54 +4,72 @@ import { test } from "node:test";
 import { CommanderError } from "commander";
 import { errorDocument, exitCode, renderError, UsageError } from "./failure.ts";
 
-const refused = Object.assign(new Error("the quote is signed by nobody"), {
-  code: "quote/signature",
-  kind: "rejected",
-  facts: [["found", "none"]],
-  fix: "ask again",
-});
+const failure = (kind: string) =>
+  Object.assign(new Error("what failed, where"), {
+    code: "area/reason",
+    kind,
+    facts: [
+      ["found", "1"],
+      ["expected", "2"],
+    ],
+    fix: "do this",
+  });
 
-test("a failure says what, where and what to do, and its kind decides the exit code", () => {
-  equal(
-    renderError("caisson verify", refused),
-    "caisson verify: the quote is signed by nobody   [quote/signature]\n  found  none\n  try    ask again\n",
-  );
-  equal(exitCode(refused), 10);
-  equal(exitCode(new UsageError("no", "yes")), 2);
+for (const [kind, code] of Object.entries({
+  rejected: 10,
+  unsupported: 20,
+  input: 30,
+  usage: 2,
+  internal: 1,
+})) {
+  test(`${kind} is exit code ${code}`, () => equal(exitCode(failure(kind)), code));
+}
+
+test("wrong usage is exit code 2, help is 0, anything else 1", () => {
+  equal(exitCode(new UsageError("", "")), 2);
   equal(exitCode(new CommanderError(1, "commander.unknownOption", "error: unknown option '--x'")), 2);
+  equal(exitCode(new CommanderError(0, "commander.helpDisplayed", "")), 0);
   equal(exitCode(new TypeError("a bug")), 1);
-  match(renderError("caisson", new TypeError("a bug")), /^caisson: internal error\nTypeError: a bug\n/);
 });
 
-test("for programs the same is one document", () => {
-  deepEqual(errorDocument(refused), {
+test("a person reads what failed, its facts in a column, and what to do", () => {
+  equal(
+    renderError("caisson x", failure("input")),
+    "caisson x: what failed, where   [area/reason]\n  found     1\n  expected  2\n  try       do this\n",
+  );
+  match(
+    renderError("caisson x", new TypeError("a bug")),
+    /^caisson x: internal error\nTypeError: a bug\n +at /,
+  );
+});
+
+test("a program reads the same as one object", () => {
+  deepEqual(errorDocument(failure("input")), {
     error: {
-      code: "quote/signature",
-      message: "the quote is signed by nobody",
-      facts: { found: "none" },
-      fix: "ask again",
+      code: "area/reason",
+      message: "what failed, where",
+      facts: { found: "1", expected: "2" },
+      fix: "do this",
     },
   });
-  deepEqual(errorDocument(new TypeError("a bug")), {
-    error: { code: "internal", message: "TypeError: a bug" },
+  deepEqual(errorDocument(new CommanderError(1, "commander.unknownOption", "error: unknown option '--x'")), {
+    error: { code: "cli/usage", message: "unknown option '--x'" },
   });
+  deepEqual(errorDocument("thrown"), { error: { code: "internal", message: "thrown" } });
 });
 
 const main = new URL("./main.ts", import.meta.url).pathname;
-const cases = [
+for (const { name, args, status, code } of [
   { name: "an unknown command", args: ["fly", "--json"], status: 2, code: "cli/usage" },
   { name: "an unknown option", args: ["lock", "x", "--fly", "--json"], status: 2, code: "cli/usage" },
-  { name: "a spec that is not there", args: ["build", "/nowhere", "--json"], status: 30, code: /^spec\// },
-];
-for (const { name, args, status, code } of cases) {
+  { name: "a spec that is not there", args: ["build", "/nowhere", "--json"], status: 30, code: "spec/missing" },
+]) {
   test(`--json prints one document of the failure: ${name}`, () => {
     const run = spawnSync(process.execPath, ["--disable-warning=ExperimentalWarning", main, ...args], {
       encoding: "utf8",
     });
     equal(run.status, status, run.stderr);
-    const document = JSON.parse(run.stdout) as { error: { code: string } };
-    if (typeof code === "string") equal(document.error.code, code);
-    else match(document.error.code, code);
+    equal((JSON.parse(run.stdout) as { error: { code: string } }).error.code, code);
     match(run.stderr, /^caisson \w+: /);
   });
 }

@@ -27,7 +27,7 @@ async function mirrors(mirror: string | undefined) {
 }
 
 /** What a person sees of a build: the step, and how far it is. */
-export function showBuild(progress: Progress, event: BuildProgress): void {
+function showBuild(progress: Progress, event: BuildProgress): void {
   switch (event.step) {
     case "fetch":
       progress.show("fetch", fetchDetail(event.fetch));
@@ -60,23 +60,33 @@ export async function pin(spec: Spec, mirror: string | undefined, progress: Prog
   return lock;
 }
 
-/** The image of a flavour, up to date with spec, lock and this repository. */
+export interface PrepareOptions {
+  /** The image directory (absolute); `out/<name>-<flavour>` beside the spec when undefined. */
+  out?: string | undefined;
+  /** Compilers at a time; one for each processor when undefined. */
+  jobs?: number | undefined;
+  /** As for `pin`. */
+  mirror?: string | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+/** The image of a flavour, up to date with spec, lock and this repository. A spec without a lock is pinned first. */
 export async function prepare(
   spec: Spec,
   flavour: Flavour,
-  { mirror, signal }: { mirror?: string | undefined; signal?: AbortSignal },
+  { out, jobs, mirror, signal }: PrepareOptions,
   progress: Progress,
 ): Promise<Built> {
   try {
     const lock = (await readLock(spec)) ?? (await pin(spec, mirror, progress));
     const built = await build(spec, lock, {
       flavour,
-      out: imageDirectory(spec, flavour),
-      jobs: availableParallelism(),
+      out: out ?? imageDirectory(spec, flavour),
+      jobs: jobs ?? availableParallelism(),
       mirrors: await mirrors(mirror),
       cache: cacheDirectory(process.env),
       onProgress: (event) => showBuild(progress, event),
-      ...(signal !== undefined && { signal }),
+      ...(signal && { signal }),
     });
     progress.done();
     return built;

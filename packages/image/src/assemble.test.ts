@@ -76,7 +76,7 @@ async function make(change: Change = {}): Promise<{ at: string; manifest: Manife
         digest: `sha256:${"ab".repeat(32)}`,
         tree: application,
         config: { entrypoint: ["/app"], command: [], environment: {}, workingDirectory: "/", user: "" },
-        changes: [],
+        changes: [{ path: "/app", dropped: "setuid" }],
       },
       measure: ({ kernel }) =>
         Promise.resolve({ tdx: { parts: { rtmr1: String(kernel.length) } }, emulated: {} }),
@@ -119,6 +119,11 @@ test("the manifest names every other file with size and hash, and nothing that i
     equal(hash("sha256", bytes), sha256, file);
   }
   deepEqual(JSON.parse(readFileSync(join(at, "manifest.json"), "utf8")), manifest);
+});
+
+test("the manifest says what the application's image had and the root has not", async () => {
+  const { manifest } = await make();
+  deepEqual(manifest.contents.dropped, [{ path: "/app", dropped: "setuid" }]);
 });
 
 test("the command line carries the root hash of the image, and the guest knows the rest of it", async () => {

@@ -114,7 +114,7 @@ export async function assemble(
       npm: versions(npm),
     },
     node: node.delivered,
-    contents: contents(root),
+    contents: contents(root, application.changes),
   };
   manifest.measurements = await parts.measure(await measuredFiles(directory, manifest));
   await writeFile(join(directory, "manifest.json"), formatManifest(manifest));
@@ -215,12 +215,13 @@ async function writeRoot(
   }
 }
 
-function contents({ tree, origins, elf }: Root): Manifest["contents"] {
+function contents({ tree, origins, elf }: Root, dropped: OciImage["changes"]): Manifest["contents"] {
   const nodes = [...walk(tree)].filter(([, node]) => node.kind === "file");
   const own = nodes.filter(([path]) => origins.has(path));
   return {
     files: own.length,
     applicationFiles: nodes.length - own.length,
+    dropped,
     executables: own.flatMap(([path, node]) =>
       node.kind === "file" && (node.mode & 0o111) !== 0 ? [path] : [],
     ),

@@ -8,6 +8,7 @@
 import type { GuestConfig } from "@caisson/protocol/guest-config";
 import type { Flavour } from "./cmdline.ts";
 import type { Measurements } from "./measurements.ts";
+import type { OciChange } from "./oci.ts";
 
 /** One file of the image directory. */
 export interface Artefact {
@@ -49,6 +50,8 @@ export interface Manifest {
   contents: {
     files: number;
     applicationFiles: number;
+    /** What files and directories of the application's image had and here have not; paths are those of that image. */
+    dropped: OciChange[];
     executables: string[];
     hardening: Record<string, { pie: boolean; relro: string; stackProtected: boolean }>;
   };

@@ -112,7 +112,7 @@ test("the configuration", async () => {
   deepEqual((await load(makeImage([tar()], { config: none }))).config.entrypoint, []);
 });
 
-test("special bits and private files of other users are listed", async () => {
+test("special bits and private files of other users are listed, of what is left in the end", async () => {
   const owned = Buffer.from(tar(file("secret", "x", 0o600)));
   owned.write("0001750\0", 108, "latin1");
   owned.write("        ", 148, "latin1");
@@ -125,13 +125,23 @@ test("special bits and private files of other users are listed", async () => {
     148,
     "latin1",
   );
-  const image = await layers(tar(file("su", "#!", 0o4755), folder("tmp", 0o1777)), owned);
+  const image = await layers(
+    tar(
+      file("su", "#!", 0o6755),
+      file("gone", "#!", 0o4755),
+      file("plain", "#!", 0o4755),
+      folder("tmp", 0o1777),
+    ),
+    tar(file(".wh.gone", ""), file("plain", "#!", 0o755)),
+    owned,
+  );
   deepEqual(image.changes, [
-    { path: "su", dropped: "bits" },
-    { path: "tmp", dropped: "bits" },
-    { path: "secret", dropped: "owner" },
+    { path: "/secret", dropped: "owner" },
+    { path: "/su", dropped: "setuid" },
+    { path: "/su", dropped: "setgid" },
+    { path: "/tmp", dropped: "sticky" },
   ]);
-  deepEqual(listing(image), ["/secret 600 x", "/su 755 #!", "/tmp/ 777"]);
+  deepEqual(listing(image), ["/plain 755 #!", "/secret 600 x", "/su 755 #!", "/tmp/ 777"]);
 });
 
 test("of an index, linux/amd64 is taken, and attestations are not", async () => {

@@ -10,7 +10,7 @@ import { createHash } from "node:crypto";
 import * as z from "zod";
 import { ImageError } from "./errors.ts";
 import { readTar, type TarEntry } from "./tar.ts";
-import { type DirectoryNode, directory, lookup, type Node } from "./tree.ts";
+import { type DirectoryNode, directory, lookup, type Node, walk } from "./tree.ts";
 import { type Compression, decompress } from "./xz.ts";
 
 export interface OciConfig {
@@ -22,11 +22,14 @@ export interface OciConfig {
   user: string;
 }
 
+/** `owner`: it was private to another user than root, and is root's now; `attribute`: it had extended attributes. */
+export type Dropped = "setuid" | "setgid" | "sticky" | "owner" | "attribute";
+
 /** Where the tree departs from the image on purpose. */
 export interface OciChange {
+  /** Absolute, in the image. */
   path: string;
-  /** `bits`: setuid, setgid or sticky; `owner`: was private to another user than root; `attribute`: an xattr. */
-  dropped: "bits" | "owner" | "attribute";
+  dropped: Dropped;
 }
 
 export interface OciImage {
@@ -34,6 +37,7 @@ export interface OciImage {
   digest: string;
   tree: DirectoryNode;
   config: OciConfig;
+  /** Of what is in the tree; in the order of `walk`. */
   changes: OciChange[];
 }
 
@@ -308,18 +312,25 @@ function applyWhiteout(tree: DirectoryNode, entry: TarEntry): void {
   else from.entries.delete(hidden);
 }
 
-/** Puts one entry of a layer into the tree, over what lower layers have there. */
-function applyEntry(tree: DirectoryNode, entry: TarEntry, changes: OciChange[]): void {
-  const { path, mode, uid, gid, xattrs } = entry;
+/** What of an entry the tree cannot hold. Permissions of a symlink mean nothing. */
+function droppedOf({ kind, mode, uid, gid, xattrs }: TarEntry): Dropped[] {
+  const dropped: Dropped[] = xattrs.size > 0 ? ["attribute"] : [];
+  if (kind === "symlink") return dropped;
+  if ((mode & 0o4000) !== 0) dropped.push("setuid");
+  if ((mode & 0o2000) !== 0) dropped.push("setgid");
+  if ((mode & 0o1000) !== 0) dropped.push("sticky");
+  if ((uid !== 0 || gid !== 0) && (mode & 0o004) === 0) dropped.push("owner");
+  return dropped;
+}
+
+/** Puts one entry of a layer into the tree, over what lower layers have there; `drops` says what its node lost. */
+function applyEntry(tree: DirectoryNode, entry: TarEntry, drops: Map<Node, Set<Dropped>>): void {
+  const { path, mode, xattrs } = entry;
   const { parent, name } = parentOf(path);
   const into = directoryAt(tree, parent);
   if (xattrs.has("security.capability")) {
     throw new ImageError("oci/capability", `'${path}' has file capabilities, which no image here may have`);
   }
-  if (xattrs.size > 0) changes.push({ path, dropped: "attribute" });
-  if (entry.kind !== "symlink" && (mode & 0o7000) !== 0) changes.push({ path, dropped: "bits" });
-  if (entry.kind !== "symlink" && (uid !== 0 || gid !== 0) && (mode & 0o004) === 0)
-    changes.push({ path, dropped: "owner" });
 
   let node: Node;
   switch (entry.kind) {
@@ -348,6 +359,7 @@ function applyEntry(tree: DirectoryNode, entry: TarEntry, changes: OciChange[]):
     }
   }
   into.entries.set(name, node);
+  drops.set(node, new Set([...(drops.get(node) ?? []), ...droppedOf(entry)]));
 }
 
 /**
@@ -358,14 +370,17 @@ export async function importImage(descriptor: Descriptor, open: OpenBlob): Promi
   const { digest, manifest } = await readManifest(descriptor, open);
   const { config, diffIds } = await readConfig(manifest.config, open, manifest.layers.length);
   const tree = directory();
-  const changes: OciChange[] = [];
+  const drops = new Map<Node, Set<Dropped>>();
   let budget = maximumImage;
   for (const [i, layer] of manifest.layers.entries()) {
     const { entries, bytes } = await readLayer(layer, diffIds[i]!, open, budget);
     budget -= bytes;
     const isWhiteout = ({ path }: TarEntry) => parentOf(path).name.startsWith(whiteout);
     for (const entry of entries) if (isWhiteout(entry)) applyWhiteout(tree, entry);
-    for (const entry of entries) if (!isWhiteout(entry)) applyEntry(tree, entry, changes);
+    for (const entry of entries) if (!isWhiteout(entry)) applyEntry(tree, entry, drops);
   }
+  const changes = [...walk(tree)].flatMap(([path, node]) =>
+    [...(drops.get(node) ?? [])].map((dropped): OciChange => ({ path, dropped })),
+  );
   return { digest, tree, config, changes };
 }

@@ -1,19 +1,10 @@
 /** `caisson build SPEC`: the image of a spec, from what its lock names. */
 import { availableParallelism } from "node:os";
 import { resolve } from "node:path";
-import {
-  build,
-  cacheDirectory,
-  type Flavour,
-  findMirrors,
-  imageDirectory,
-  lockPath,
-  readLock,
-  readSpec,
-} from "@caisson/image";
+import { type Built, type Flavour, lockPath, readLock, readSpec } from "@caisson/image";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { UsageError } from "../failure.ts";
-import { showBuild } from "../prepare.ts";
+import { prepare } from "../prepare.ts";
 import { Progress } from "../progress.ts";
 
 function parseJobs(text: string): number {
@@ -21,7 +12,27 @@ function parseJobs(text: string): number {
   return Number(text);
 }
 
+/** Paths that one line names; the manifest has them all. */
+const shownPaths = 4;
+
+/** What was built, for a person. What the application's image lost on the way stands there, a line for each kind. */
+export function summary({ directory, manifest }: Built): string {
+  const rows = [
+    ["root hash", manifest.rootfs.verity.rootHash],
+    ["kernel", manifest.kernel.sha256],
+  ];
+  const { dropped } = manifest.contents;
+  for (const [kind, changes] of Map.groupBy(dropped, (change) => change.dropped)) {
+    const paths = changes.slice(0, shownPaths).map(({ path }) => path);
+    const more = changes.length - paths.length;
+    if (more > 0) paths.push(`and ${more} more (manifest.json, contents.dropped)`);
+    rows.push(["dropped", `${kind} of the application's ${paths.join(", ")}`]);
+  }
+  return [directory, ...rows.map(([label, value]) => `  ${label!.padEnd(9)}  ${value}`), ""].join("\n");
+}
+
 export const command = new Command("caisson build")
+  .description("Makes the image directory of a spec, from exactly what its lock names.")
   .argument("<spec>", "a caisson.yaml, or the directory that has one")
   .addOption(
     new Option("--flavour <name>", "which image")
@@ -38,34 +49,23 @@ export const command = new Command("caisson build")
       options: { flavour: Flavour; out?: string; jobs: number; mirror?: string; json?: boolean },
     ) => {
       const spec = await readSpec(path);
-      const lock = await readLock(spec);
-      if (lock === undefined) {
+      if ((await readLock(spec)) === undefined) {
         throw new UsageError(`${lockPath(spec)} is missing: nothing is pinned yet`, `caisson lock ${path}`);
       }
-      const mirror = options.mirror ?? process.env.CAISSON_MIRROR;
       const stop = new AbortController();
       const onSignal = (signal: NodeJS.Signals) =>
         stop.abort(new UsageError(`stopped by ${signal}`, "run it again"));
       process.once("SIGINT", onSignal).once("SIGTERM", onSignal);
-      const progress = new Progress();
       try {
-        const { directory, manifest } = await build(spec, lock, {
-          flavour: options.flavour,
-          out: options.out === undefined ? imageDirectory(spec, options.flavour) : resolve(options.out),
-          jobs: options.jobs,
-          mirrors: await findMirrors(mirror === undefined ? {} : { mirror }),
-          cache: cacheDirectory(process.env),
-          onProgress: (event) => showBuild(progress, event),
-          signal: stop.signal,
-        });
-        progress.done();
-        process.stdout.write(
-          options.json === true
-            ? `${JSON.stringify({ directory, manifest }, null, 2)}\n`
-            : `${directory}\n  root hash  ${manifest.rootfs.verity.rootHash}\n  kernel     ${manifest.kernel.sha256}\n`,
+        const { flavour, out, jobs, mirror } = options;
+        const built = await prepare(
+          spec,
+          flavour,
+          { out: out === undefined ? undefined : resolve(out), jobs, mirror, signal: stop.signal },
+          new Progress(),
         );
+        process.stdout.write(options.json === true ? `${JSON.stringify(built, null, 2)}\n` : summary(built));
       } finally {
-        progress.clear();
         process.off("SIGINT", onSignal).off("SIGTERM", onSignal);
       }
     },

@@ -1,0 +1,27 @@
+import { deepEqual } from "node:assert/strict";
+import { test } from "node:test";
+import type { Built, Manifest } from "@caisson/image";
+import { summary } from "./build.ts";
+
+const built = (dropped: Manifest["contents"]["dropped"]): Built => ({
+  directory: "/out",
+  manifest: {
+    kernel: { sha256: "k" },
+    rootfs: { verity: { rootHash: "r" } },
+    contents: { dropped },
+  } as Manifest,
+});
+
+test("an image is its directory, root hash and kernel", () => {
+  deepEqual(summary(built([])), "/out\n  root hash  r\n  kernel     k\n");
+});
+
+test("what the application's image lost is a line for each kind, with a few paths", () => {
+  const setuid = ["/a", "/b", "/c", "/d", "/e", "/f"].map((path) => ({ path, dropped: "setuid" }) as const);
+  const lines = summary(built([...setuid, { path: "/tmp", dropped: "sticky" }])).split("\n");
+  deepEqual(lines.slice(3), [
+    "  dropped    setuid of the application's /a, /b, /c, /d, and 2 more (manifest.json, contents.dropped)",
+    "  dropped    sticky of the application's /tmp",
+    "",
+  ]);
+});
