@@ -15,6 +15,7 @@ import { type Artefact, formatManifest, type Manifest } from "./manifest.ts";
 import type { MeasuredFiles, Measurements } from "./measurements.ts";
 import type { NodeBinary } from "./native.ts";
 import type { OciImage } from "./oci.ts";
+import { imageMark } from "./output.ts";
 import { firmwareFiles, type Group } from "./recipe.ts";
 import { addApplication, type Root, readPackageFile } from "./rootfs.ts";
 import { sbom } from "./sbom.ts";
@@ -117,7 +118,7 @@ export async function assemble(
     contents: contents(root, application.changes),
   };
   manifest.measurements = await parts.measure(await measuredFiles(directory, manifest));
-  await writeFile(join(directory, "manifest.json"), formatManifest(manifest));
+  await writeFile(join(directory, imageMark), formatManifest(manifest));
   return manifest;
 }
 

@@ -82,10 +82,10 @@ export type ImageErrorCode =
   | "kernel/resolved"
   // variable-store.ts
   | "firmware/variables"
-  // build.ts
+  // output.ts
   | "build/busy"
-  | "build/disk"
-  | "build/tool";
+  | "build/occupied"
+  | "build/disk";
 
 export type ImageErrorKind = "rejected" | "unsupported" | "input" | "usage" | "internal";
 

@@ -11,6 +11,7 @@ import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from "node:fs
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { ImageError } from "./errors.ts";
+import { isRunning } from "./exclusive.ts";
 import type { ArchiveName, Mirrors } from "./mirror.ts";
 
 /** A file of the archive; a `LockedPackage` is one. */
@@ -111,15 +112,6 @@ async function isWhole(path: string, size: number, sha256: string): Promise<bool
   return (await sizeOf(path)) === size && (await sha256Of(path)) === sha256;
 }
 
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
-  }
-}
-
 let partNumber = 0;
 
 /** A part file for this download alone: what a dead process left of the same file, or a new name. */
@@ -127,7 +119,7 @@ async function adoptPart(directory: string, sha256: string): Promise<string> {
   const mine = join(directory, `${sha256}.${process.pid}.${partNumber++}.part`);
   for (const name of await readdir(directory)) {
     const left = /^([0-9a-f]{64})\.(\d+)\.\d+\.part$/.exec(name);
-    if (left === null || left[1] !== sha256 || isAlive(Number(left[2]))) continue;
+    if (left === null || left[1] !== sha256 || isRunning(Number(left[2]))) continue;
     try {
       await rename(join(directory, name), mine);
       break;

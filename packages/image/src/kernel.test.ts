@@ -1,10 +1,11 @@
 import { deepEqual, equal, match, rejects, throws } from "node:assert/strict";
 import { hash } from "node:crypto";
-import { appendFile, cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { appendFile, cp, mkdir, mkdtemp, readdir, readFile, realpath, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import fc from "fast-check";
+import { tryLock } from "./exclusive.ts";
 import { buildKernels, cachedKernels, kernelKey, parseConfig, unmetRequests } from "./kernel.ts";
 import { removeAbandoned } from "./toolchain.ts";
 
@@ -183,18 +184,17 @@ test("what dead processes left is removed, what living ones use and finished ent
   deepEqual((await readdir(place)).sort(), [key, `${key}.${process.pid}.Xy12Zw`, `${key}.log`].sort());
 });
 
-test("a kernel that another process builds is waited for, and a dead process's lock does not count", async (t) => {
+test("a kernel that another process builds is waited for, then built", async (t) => {
   const inputs = { ...(await setUp(t)), jobs: 1 };
-  const entry = join(inputs.cache, "kernel", await kernelKey(inputs));
-  await mkdir(join(inputs.cache, "kernel"), { recursive: true });
-  await writeFile(`${entry}.lock`, String(process.pid));
+  const place = join(inputs.cache, "kernel");
+  await mkdir(place, { recursive: true });
+  const release = await tryLock(`kernel ${join(await realpath(place), await kernelKey(inputs))}`);
   const abort = new AbortController();
   const onProgress = ({ step }: { step: string }) => abort.abort(new Error(step));
   await rejects(buildKernels({ ...inputs, onProgress, signal: abort.signal }));
   equal((abort.signal.reason as Error).message, "wait");
-  equal(await readFile(`${entry}.lock`, "utf8"), String(process.pid));
 
-  await writeFile(`${entry}.lock`, "4194305");
+  await release!();
   await rejects(buildKernels(inputs), { code: "ENOENT" }); // there is no source package: it got so far
-  deepEqual((await readdir(join(inputs.cache, "kernel"))).sort(), []);
+  deepEqual(await readdir(place), []);
 });

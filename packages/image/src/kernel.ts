@@ -11,11 +11,11 @@ import { createHash } from "node:crypto";
 import {
   access,
   cp,
-  link,
   mkdir,
   mkdtemp,
   readdir,
   readFile,
+  realpath,
   rename,
   rm,
   stat,
@@ -25,7 +25,8 @@ import { basename, dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { readDeb } from "./deb.ts";
 import { ImageError } from "./errors.ts";
-import { isRunning, removeAbandoned, run, type Toolchain } from "./toolchain.ts";
+import { tryLock } from "./exclusive.ts";
+import { removeAbandoned, run, type Toolchain } from "./toolchain.ts";
 
 export type KernelFlavour = "production" | "development";
 
@@ -220,7 +221,7 @@ export async function buildKernels(inputs: KernelInputs): Promise<Record<KernelF
   let kernels = await readEntry(entry);
   if (kernels === undefined) {
     await mkdir(place, { recursive: true });
-    const release = await claim(`${entry}.lock`, inputs);
+    const release = await claim(entry, inputs);
     try {
       kernels = (await readEntry(entry)) ?? (await buildEntry(entry, inputs));
     } finally {
@@ -251,26 +252,14 @@ async function buildEntry(entry: string, inputs: KernelInputs): Promise<Record<K
   return kernels;
 }
 
-/**
- * Waits until no other process builds the same entry, so that a kernel is not compiled twice. The lock is a file with
- * the process id of its owner; one whose owner is gone does not count. Returns what gives the lock back.
- */
-async function claim(lock: string, { onProgress, signal }: KernelInputs): Promise<() => Promise<void>> {
+/** Waits until no other process builds the same entry, so that a kernel is not compiled twice. Returns what gives it up. */
+async function claim(entry: string, { onProgress, signal }: KernelInputs): Promise<() => Promise<void>> {
+  const name = `kernel ${join(await realpath(dirname(entry)), basename(entry))}`;
   for (;;) {
     signal?.throwIfAborted();
-    const mine = `${lock}.${process.pid}`;
-    await writeFile(mine, String(process.pid));
-    try {
-      await link(mine, lock); // it has its content from the start
-      return () => rm(lock, { force: true });
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
-    } finally {
-      await rm(mine, { force: true });
-    }
-    const owner = await readFile(lock, "utf8").catch(() => undefined);
-    if (owner !== undefined && !isRunning(Number(owner))) await rm(lock, { force: true });
-    else onProgress?.({ step: "wait", done: 0, total: 1 });
+    const release = await tryLock(name);
+    if (release !== undefined) return release;
+    onProgress?.({ step: "wait", done: 0, total: 1 });
     await sleep(1000, undefined, signal && { signal });
   }
 }

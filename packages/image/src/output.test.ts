@@ -1,20 +1,23 @@
-import { deepEqual, equal, match, rejects } from "node:assert/strict";
+import { deepEqual, equal, rejects } from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import {
+  cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { replaceOutput } from "./output.ts";
+import { tryLock } from "./exclusive.ts";
+import { imageMark, replaceOutput } from "./output.ts";
 
 function place(t: { after(fn: () => void): void }): string {
   const directory = mkdtempSync(`${tmpdir()}/caisson-output-`);
@@ -22,8 +25,8 @@ function place(t: { after(fn: () => void): void }): string {
   return directory;
 }
 
-const fill = (text: string) => (directory: string) => writeFile(join(directory, "file"), text);
-const content = (out: string) => readFileSync(join(out, "file"), "utf8");
+const fill = (text: string) => (directory: string) => writeFile(join(directory, imageMark), text);
+const content = (out: string) => readFileSync(join(out, imageMark), "utf8");
 
 test("the directory is made with its parents, then replaced, and nothing else is left", async (t) => {
   const out = `${place(t)}/a/b`;
@@ -73,6 +76,17 @@ test("a killed process leaves nothing in place, and what it left is taken over",
   deepEqual(readdirSync(join(out, "..")), ["out"]);
 });
 
+test("two builds of one place at once: one makes it, the other is told", async (t) => {
+  const out = `${place(t)}/out`;
+  const outcomes = await Promise.allSettled([replaceOutput(out, fill("1")), replaceOutput(out, fill("2"))]);
+  const refused = outcomes.filter(({ status }) => status === "rejected");
+  deepEqual(
+    refused.map((outcome) => (outcome as PromiseRejectedResult).reason.code),
+    ["build/busy"],
+  );
+  deepEqual(readdirSync(join(out, "..")), ["out"]);
+});
+
 test("a full disk is said, and leaves nothing", async (t) => {
   const directory = place(t);
   const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", "size=64k", "tmpfs", directory]);
@@ -86,10 +100,50 @@ test("a full disk is said, and leaves nothing", async (t) => {
   }
 });
 
-test("a lock that is no process id does not count", async (t) => {
+const occupied: [what: string, make: (out: string) => void][] = [
+  ["a directory of somebody's files", (out) => cpSync(import.meta.filename, join(out, "mine"))],
+  ["a file", (out) => writeFileSync(out, "mine")],
+  [
+    "a link to a directory of somebody's files",
+    (out) => {
+      cpSync(import.meta.filename, `${out}.real/mine`);
+      symlinkSync(`${out}.real`, out);
+    },
+  ],
+];
+for (const [what, make] of occupied) {
+  test(`${what} is not replaced`, async (t) => {
+    const out = `${place(t)}/out`;
+    make(out);
+    const before = readdirSync(join(out, ".."), { recursive: true });
+    await rejects(replaceOutput(out, fill("1")), { code: "build/occupied", kind: "usage" });
+    deepEqual(readdirSync(join(out, ".."), { recursive: true }), before);
+  });
+}
+
+test("an empty directory is taken", async (t) => {
+  const out = `${place(t)}/out`;
+  mkdirSync(out);
+  await replaceOutput(out, fill("1"));
+  equal(content(out), "1");
+});
+
+test("a place that cannot be is said", async (t) => {
   const directory = place(t);
-  mkdirSync(`${directory}/x`);
-  writeFileSync(`${directory}/.out.lock`, "");
-  await replaceOutput(`${directory}/out`, fill("1"));
-  match(content(`${directory}/out`), /1/);
+  writeFileSync(`${directory}/file`, "");
+  await rejects(replaceOutput(`${directory}/file/out`, fill("1")), {
+    code: "build/disk",
+    message: /no directory/,
+  });
+});
+
+test("one process at a time takes a lock, and it ends with that process", async () => {
+  const name = `test ${process.pid}`;
+  const release = await tryLock(name);
+  equal(await tryLock(name), undefined);
+  const other = await tryLock(`${name} other`);
+  await other!();
+  await release!();
+  const again = await tryLock(name);
+  await again!();
 });

@@ -1,97 +1,94 @@
 /**
  * An output directory that appears whole or not at all.
  *
- * Invariants: each process fills a hidden directory of its own beside the place, and renames it; one process fills it
- * at a time; what a killed process left is removed by the next one.
+ * Invariants: one process at a time fills a hidden directory beside the place, and renames it; what a killed one left
+ * is removed by the next; only an earlier image, or an empty directory, is ever replaced.
  */
-import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { mkdir, readdir, realpath, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { ImageError } from "./errors.ts";
+import { tryLock } from "./exclusive.ts";
+
+/** What makes a directory an image. */
+export const imageMark = "manifest.json";
+
+/** Failures of the machine that a person can do something about; any other is a bug. */
+const diskReasons: Record<string, string> = {
+  ENOSPC: "there is no room",
+  EDQUOT: "the quota is used up",
+  EACCES: "it may not be written",
+  EPERM: "it may not be written",
+  EROFS: "its file system is read-only",
+  EEXIST: "what is above it is no directory",
+  ENOTDIR: "what is above it is no directory",
+  EIO: "the disk fails",
+};
 
 /**
  * Makes or replaces `out` with what `fill` writes into the empty directory that it is given. Throws what `fill`
- * throws, then leaving `out` as it was; ImageError `build/busy` when another process is filling `out`, `build/disk`
- * when there is no room.
+ * throws, then leaving `out` as it was; ImageError `build/busy` when another process is filling `out`, `build/occupied`
+ * when something that is no image is there, `build/disk` when it cannot be written.
  */
 export async function replaceOutput<T>(out: string, fill: (directory: string) => Promise<T>): Promise<T> {
-  const place = dirname(out);
-  await mkdir(place, { recursive: true });
-  const release = await claim(out);
-  const scratch = join(place, `.${basename(out)}.${process.pid}.new`);
   try {
-    await removeAbandoned(out);
-    await mkdir(scratch);
-    const result = await fill(scratch);
-    await swap(scratch, out);
-    return result;
-  } catch (error) {
-    const { code = "", path } = error as NodeJS.ErrnoException;
-    if (!["ENOSPC", "EDQUOT"].includes(code)) throw error;
-    throw new ImageError("build/disk", `there is no room to make ${out}`, {
-      kind: "internal",
-      facts: path === undefined ? [] : [["writing", path]],
-      fix: "free some space, or build elsewhere with --out",
-      cause: error,
-    });
-  } finally {
-    await rm(scratch, { recursive: true, force: true });
-    await release();
-  }
-}
-
-/** Removes what killed processes were filling. */
-async function removeAbandoned(out: string): Promise<void> {
-  for (const name of await readdir(dirname(out))) {
-    if (!name.startsWith(`.${basename(out)}.`)) continue;
-    const pid = Number(/\.(\d+)\.new$/.exec(name)?.[1]);
-    if (pid === process.pid || (pid > 0 && !isAlive(pid))) {
-      await rm(join(dirname(out), name), { recursive: true, force: true });
-    }
-  }
-}
-
-/** Puts `scratch` in the place of `out`. A kill in between leaves `out` absent, never half of it. */
-async function swap(scratch: string, out: string): Promise<void> {
-  const old = join(dirname(out), `.${basename(out)}.old`);
-  await rm(old, { recursive: true, force: true });
-  await rename(out, old).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== "ENOENT") throw error;
-  });
-  await rename(scratch, out);
-  await rm(old, { recursive: true, force: true });
-}
-
-/**
- * Makes this process the only one that builds `out`: a file beside it with the process id, taken over when that
- * process is gone. Returns what gives it up. Throws ImageError `build/busy`.
- */
-async function claim(out: string): Promise<() => Promise<void>> {
-  const path = join(dirname(out), `.${basename(out)}.lock`);
-  for (let tries = 0; tries < 3; tries++) {
-    try {
-      await writeFile(path, String(process.pid), { flag: "wx" });
-      return () => rm(path, { force: true });
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
-    }
-    const owner = Number(await readFile(path, "utf8").catch(() => "0"));
-    if (owner !== process.pid && isAlive(owner)) {
-      throw new ImageError("build/busy", `process ${owner} is building ${out}`, {
+    await mkdir(dirname(out), { recursive: true });
+    const place = await realpath(dirname(out));
+    const release = await tryLock(`output ${join(place, basename(out))}`);
+    if (release === undefined) {
+      throw new ImageError("build/busy", `another process is building ${out}`, {
         kind: "usage",
-        fix: `wait for it, or build elsewhere with --out`,
+        fix: "wait for it, or build elsewhere with --out",
       });
     }
-    await rm(path, { force: true });
+    try {
+      return await replace(join(place, basename(out)), fill);
+    } finally {
+      await release();
+    }
+  } catch (error) {
+    const { code = "", message } = error as NodeJS.ErrnoException;
+    const reason = diskReasons[code];
+    if (reason === undefined) throw error;
+    throw new ImageError("build/disk", `cannot make ${out}: ${reason}`, {
+      kind: "internal",
+      facts: [["system", message]],
+      fix: "free or unlock the place, or build elsewhere with --out; the cache's place is CAISSON_CACHE",
+      cause: error,
+    });
   }
-  throw new ImageError("build/busy", `other builds of ${out} keep starting`, { kind: "usage" });
 }
 
-function isAlive(pid: number): boolean {
-  if (pid <= 0) return false;
+async function replace<T>(out: string, fill: (directory: string) => Promise<T>): Promise<T> {
+  const beside = (suffix: string) => join(dirname(out), `.${basename(out)}.${suffix}`);
+  const [scratch, old] = [beside("new"), beside("old")];
+  await refuseOthers(out);
   try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
+    await rm(scratch, { recursive: true, force: true });
+    await mkdir(scratch);
+    const result = await fill(scratch);
+    await rm(old, { recursive: true, force: true });
+    await rename(out, old).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== "ENOENT") throw error;
+    });
+    // A kill here leaves `out` absent, never half of it.
+    await rename(scratch, out);
+    return result;
+  } finally {
+    await rm(old, { recursive: true, force: true });
+    await rm(scratch, { recursive: true, force: true });
   }
+}
+
+/** A path given by mistake must not cost its files. */
+async function refuseOthers(out: string): Promise<void> {
+  const names = await readdir(out).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return [];
+    if (error.code === "ENOTDIR") return [basename(out)];
+    throw error;
+  });
+  if (names.length === 0 || names.includes(imageMark)) return;
+  throw new ImageError("build/occupied", `${out} is there already, and is no image`, {
+    kind: "usage",
+    fix: "name another place with --out, or remove it yourself",
+  });
 }

@@ -14,6 +14,7 @@ import { basename, dirname, join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { readDeb } from "./deb.ts";
 import { ImageError } from "./errors.ts";
+import { isRunning } from "./exclusive.ts";
 import { extract } from "./extract.ts";
 import type { LockedPackage } from "./lock.ts";
 
@@ -151,16 +152,6 @@ export async function removeAbandoned(directory: string): Promise<void> {
     const pid = /^[0-9a-f]{64}\.(\d+)\.\w+$/.exec(name)?.[1];
     if (pid === undefined || isRunning(Number(pid))) continue;
     await rm(join(directory, name), { recursive: true, force: true });
-  }
-}
-
-/** Whether a process with this id exists, whoever owns it. */
-export function isRunning(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
   }
 }
 

@@ -1,0 +1,33 @@
+/**
+ * One process at a time, by a lock that the kernel keeps: a socket in the abstract namespace (unix(7)).
+ *
+ * It ends with its process, however that ends, so no lock is ever stale, and no process id that somebody else has by
+ * now is believed. It holds within a machine, more exactly within a network namespace: who shares a directory between
+ * several gets errors from the slower one, never a mixture, because everything here appears by a rename.
+ */
+import { hash } from "node:crypto";
+import { once } from "node:events";
+import { createServer } from "node:net";
+
+/** Takes the lock `name`. Returns what gives it up; undefined when it is taken. */
+export async function tryLock(name: string): Promise<(() => Promise<void>) | undefined> {
+  const server = createServer((socket) => socket.destroy()).unref();
+  try {
+    server.listen(`\0caisson/${hash("sha256", name)}`);
+    await once(server, "listening");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "EADDRINUSE") return undefined;
+    throw error;
+  }
+  return () => new Promise((done) => void server.close(() => done()));
+}
+
+/** Whether a process with this id exists, whoever owns it. */
+export function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}
