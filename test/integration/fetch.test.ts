@@ -200,11 +200,14 @@ test("a server that answers with an error", async () => {
 
 test("no server", async () => {
   const file = publish("pool/a", bytesOf(1, 5000));
-  const dead = {
-    ...options(),
-    mirrors: { debian: "http://127.0.0.1:1", "debian-security": "http://127.0.0.1:1" },
-  };
-  await rejects(fetchAll([file], dead), { code: "fetch/unreachable", kind: "internal" });
+  const gone = await serve();
+  await gone.close();
+  const dead = { ...options(), mirrors: { debian: gone.url, "debian-security": gone.url } };
+  await rejects(fetchAll([file], dead), {
+    code: "fetch/unreachable",
+    kind: "internal",
+    message: /ECONNREFUSED/,
+  });
 });
 
 test("when one file fails, the others are stopped and nothing goes on in the background", async () => {

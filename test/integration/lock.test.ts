@@ -4,7 +4,15 @@
  */
 import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -157,7 +165,7 @@ test("a lock names every file by version, suite, path, size and hash", async () 
   );
   equal(formatLock(await lock()), formatLock(made));
   deepEqual(parseLock(formatLock(made), "the lock"), made);
-  checkLock(made, recipe, npm);
+  checkLock(spec(), made, recipe, npm);
 });
 
 test("what a lock names is what is fetched and unpacked", async () => {
@@ -330,9 +338,9 @@ test("a lock that lacks a package, or has other npm packages, is stale", async (
   await publish();
   const made = await lock();
   const more: Recipe = { ...recipe, root: { ...recipe.root, packages: ["crun", "new-one"] } };
-  const stale = { code: "lock/stale", fix: "caisson lock" };
-  await rejects(async () => checkLock(made, more, npm), stale);
-  await rejects(async () => checkLock(made, recipe, []), stale);
+  const stale = { code: "lock/stale", fix: `caisson lock ${scratch}` };
+  await rejects(async () => checkLock(spec(), made, more, npm), stale);
+  await rejects(async () => checkLock(spec(), made, recipe, []), stale);
 });
 
 test("a lock is written whole, or not at all", async () => {
@@ -358,6 +366,7 @@ const broken: [string, (lock: Lock) => unknown][] = [
     "a path out of the pool",
     (lock) => ({ ...lock, packages: [{ ...lock.packages[0], path: "pool/../../x" }] }),
   ],
+  ["no suite: there would be no source date", (lock) => ({ ...lock, suites: [] })],
   ["a short hash", (lock) => ({ ...lock, packages: [{ ...lock.packages[0], sha256: "ab" }] })],
   [
     "a group that does not exist",
@@ -372,6 +381,15 @@ for (const [name, change] of broken) {
     await rejects(async () => parseLock(text, "the lock"), { code: "lock/unreadable" });
   });
 }
+
+test("refused lock: what is no file, or too large for one", async () => {
+  const directory = join(scratch, "odd-lock");
+  mkdirSync(join(directory, "caisson.lock"), { recursive: true });
+  await rejects(readLock({ ...spec(), directory }), { code: "lock/unreadable" });
+  rmSync(join(directory, "caisson.lock"), { recursive: true });
+  symlinkSync("/dev/zero", join(directory, "caisson.lock"));
+  await rejects(readLock({ ...spec(), directory }), { code: "lock/unreadable" });
+});
 
 /** The command, with this test's cache. Not synchronous: the server is in this process. */
 async function caisson(...args: string[]) {
@@ -403,8 +421,9 @@ test("the command: a mirror whose key is not Debian's is refused, and nothing is
   const directory = join(scratch, "good");
   mkdirSync(directory);
   writeFileSync(join(directory, "caisson.yaml"), "version: 1\nname: x\napp: { node: ./a.mjs, port: 1 }\n");
-  const { status, stderr } = await caisson("lock", directory);
+  const { status, stderr, stdout } = await caisson("lock", directory, "--json");
   equal(status, 30);
+  equal(JSON.parse(stdout).error.code, "lock/untrusted-key");
   match(
     stderr,
     /\[lock\/untrusted-key\]\n {2}signed by .*not in the keyring.*\n {2}expected .*built in, for Debian 13/,

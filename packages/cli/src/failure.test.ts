@@ -43,6 +43,11 @@ test("a person reads what failed, its facts in a column, and what to do", () => 
   );
 });
 
+test("wrong usage leads to the help", () => {
+  const error = new CommanderError(1, "commander.unknownOption", "error: unknown option '--x'");
+  equal(renderError("caisson x", error), "caisson x: unknown option '--x'\n  try  caisson x --help\n");
+});
+
 test("a program reads the same as one object", () => {
   deepEqual(errorDocument(failure("input")), {
     error: {

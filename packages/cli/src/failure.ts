@@ -50,7 +50,9 @@ export function exitCode(error: unknown): number {
 export function renderError(subject: string, error: unknown): string {
   // A group of commands without a command has printed its help already.
   if (error instanceof CommanderError && error.code === "commander.help") return "";
-  if (error instanceof CommanderError) return `${subject}: ${error.message.replace(/^error: /, "")}\n`;
+  if (error instanceof CommanderError) {
+    return `${subject}: ${error.message.replace(/^error: /, "")}\n  try  ${subject} --help\n`;
+  }
   if (!isFailure(error)) {
     return `${subject}: internal error\n${error instanceof Error ? error.stack : String(error)}\n`;
   }

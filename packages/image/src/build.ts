@@ -79,7 +79,7 @@ export async function build(spec: Spec, lock: Lock, options: BuildOptions): Prom
 async function gather(spec: Spec, lock: Lock, options: BuildOptions): Promise<Parts> {
   const { flavour, cache, jobs, mirrors, signal, onProgress = () => {} } = options;
   const cancel = { ...(signal && { signal }) };
-  checkLock(lock, recipe, await npmPackages(join(repository, "package-lock.json"), npmRoots));
+  checkLock(spec, lock, recipe, await npmPackages(join(repository, "package-lock.json"), npmRoots));
   const files = await fetchAll(lock.packages, {
     mirrors,
     cache,

@@ -130,15 +130,17 @@ async function adoptPart(directory: string, sha256: string): Promise<string> {
   return mine;
 }
 
-function tooLong({ url, size }: Download): ImageError {
-  return new ImageError("fetch/size", `${url} is longer than the ${size} bytes that it must have`);
+function wrongSize({ url, size }: Download, is: "longer" | "shorter"): ImageError {
+  return new ImageError("fetch/size", `${url} is ${is} than the ${size} bytes that it must have`, {
+    fix: "another server: this one serves an altered or damaged file",
+  });
 }
 
 function unreachable(url: string, failure: unknown): ImageError {
   const reason = failure instanceof Error && failure.message !== "" ? failure.message : "no answer";
   return new ImageError("fetch/unreachable", `${url}: ${reason}`, {
     kind: "internal",
-    fix: "check the network, or name another mirror with --mirror or CAISSON_MIRROR; then run this again",
+    fix: "check the network, or name another server (a mirror: --mirror or CAISSON_MIRROR); then run this again",
     cause: failure,
   });
 }
@@ -160,9 +162,12 @@ async function request(
   const range = /^bytes (\d+)-\d+\/(?:\d+|\*)$/.exec(response.headers.get("content-range") ?? "");
   const start = status === 206 ? Number(range?.[1]) : 0;
   if ((status !== 200 && status !== 206) || (start !== 0 && start !== offset)) {
-    throw new ImageError("fetch/status", `${url} answered HTTP ${status}`, { kind: "internal" });
+    throw new ImageError("fetch/status", `${url} answered HTTP ${status}`, {
+      kind: "internal",
+      fix: "try again later, or another server",
+    });
   }
-  if (start + Number(response.headers.get("content-length") ?? 0) > size) throw tooLong(download);
+  if (start + Number(response.headers.get("content-length") ?? 0) > size) throw wrongSize(download, "longer");
   return { body: response.body ?? new Blob([]).stream(), start };
 }
 
@@ -184,7 +189,7 @@ async function receive(
     let position = start;
     for await (const chunk of body) {
       timer.refresh();
-      if (position + chunk.length > download.size) throw tooLong(download);
+      if (position + chunk.length > download.size) throw wrongSize(download, "longer");
       await part.write(chunk, 0, chunk.length, position);
       position += chunk.length;
       onBytes(chunk.length);
@@ -217,7 +222,7 @@ async function receiveAll(
     }
     if (failure !== undefined) throw unreachable(url, failure);
     if ((await part.stat()).size < size) {
-      throw new ImageError("fetch/size", `${url} is shorter than the ${size} bytes that it must have`);
+      throw wrongSize(download, "shorter");
     }
   } finally {
     await part.close();
@@ -336,19 +341,16 @@ export async function fetchAll(
 
 /** A small file without a known hash (a signed index), at most `limit` bytes. Errors: ImageError `fetch/…`. */
 export async function fetchSmall(url: string, limit: number, goneFix: string): Promise<Uint8Array> {
+  const wanted: Download = { url, size: limit, sha256: "", goneFix };
   let failure: unknown;
   for (let tries = 0; tries < attempts; tries++) {
     try {
-      const { body } = await request(
-        { url, size: limit, sha256: "", goneFix },
-        0,
-        AbortSignal.timeout(stallMs),
-      );
+      const { body } = await request(wanted, 0, AbortSignal.timeout(stallMs));
       const chunks: Uint8Array[] = [];
       let size = 0;
       for await (const chunk of body) {
         size += chunk.length;
-        if (size > limit) throw tooLong({ url, size: limit, sha256: "", goneFix });
+        if (size > limit) throw wrongSize(wanted, "longer");
         chunks.push(chunk);
       }
       return Buffer.concat(chunks);

@@ -5,8 +5,8 @@
  * lock that says the same is the same file; nothing in it names a mirror, so any mirror can serve it; every file is
  * named by size and SHA-256, which the archive's signature covered when the lock was written.
  */
-import { readFile, rename, rm, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import * as z from "zod";
 import {
   type PackageStanza,
@@ -81,6 +81,8 @@ export interface LockOptions {
 }
 
 const maximumRelease = 4 << 20;
+/** A lock has about 300 bytes for each package. */
+const maximumLock = 16 << 20;
 const maximumIndex = 512 << 20;
 
 /** Security updates have an archive of their own; a suite's name tells. */
@@ -186,17 +188,19 @@ const archive = z.enum(["debian", "debian-security"]);
 const path = z.string().regex(/^pool\/(?!.*(?:^|\/)\.{1,2}(?:\/|$))[^\s]+$/);
 const schema = z.strictObject({
   version: z.literal(1),
-  suites: z.array(
-    z.strictObject({
-      name: z.string(),
-      archive,
-      inRelease: hash,
-      date: z.iso.datetime(),
-      validUntil: z.iso.datetime().optional(),
-      asOf: z.iso.datetime().optional(),
-      signedBy: z.array(z.string().regex(/^[0-9A-F]{40,64}$/)).min(1),
-    }),
-  ),
+  suites: z
+    .array(
+      z.strictObject({
+        name: z.string(),
+        archive,
+        inRelease: hash,
+        date: z.iso.datetime(),
+        validUntil: z.iso.datetime().optional(),
+        asOf: z.iso.datetime().optional(),
+        signedBy: z.array(z.string().regex(/^[0-9A-F]{40,64}$/)).min(1),
+      }),
+    )
+    .min(1),
   packages: z.array(
     z.strictObject({
       name: z.string().regex(/^[a-z0-9][a-z0-9.+-]*$/),
@@ -219,23 +223,20 @@ const schema = z.strictObject({
   ),
 });
 
-/** Checks the text of a lock. Throws ImageError `lock/unreadable`. */
-export function parseLock(text: string, where: string): Lock {
+/** Checks the text of a lock; `file` is its path, for messages. Throws ImageError `lock/unreadable`. */
+export function parseLock(text: string, file: string): Lock {
+  const refuse = (reason: string, cause?: unknown) =>
+    new ImageError("lock/unreadable", `${file}: ${reason}`, { fix: `caisson lock ${dirname(file)}`, cause });
   let value: unknown;
   try {
     value = JSON.parse(text);
   } catch (error) {
-    throw new ImageError("lock/unreadable", `${where}: ${(error as Error).message}`, {
-      fix: "caisson lock",
-      cause: error,
-    });
+    throw refuse((error as Error).message, error);
   }
   const result = schema.safeParse(value);
   if (!result.success) {
     const { path, message } = result.error.issues[0]!;
-    throw new ImageError("lock/unreadable", `${where}: ${path.map(String).join(".")}: ${message}`, {
-      fix: "caisson lock",
-    });
+    throw refuse(`${path.map(String).join(".")}: ${message}`);
   }
   return result.data as Lock;
 }
@@ -248,11 +249,16 @@ export function lockPath(spec: Spec): string {
 /** Reads the lock of a spec; undefined when there is none. Throws ImageError `lock/unreadable`. */
 export async function readLock(spec: Spec): Promise<Lock | undefined> {
   const file = lockPath(spec);
-  const text = await readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
-    if (error.code === "ENOENT") return undefined;
-    throw new ImageError("lock/unreadable", `cannot read ${file}: ${error.message}`, { cause: error });
-  });
-  return text === undefined ? undefined : parseLock(text, file);
+  try {
+    const found = await stat(file);
+    if (!found.isFile() || found.size > maximumLock) throw new Error("it is no file of at most 16 MiB");
+    return parseLock(await readFile(file, "utf8"), file);
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (error instanceof ImageError) throw error;
+    if (code === "ENOENT") return undefined;
+    throw new ImageError("lock/unreadable", `cannot read ${file}: ${message}`, { cause: error });
+  }
 }
 
 /** Replaces the lock of a spec, whole or not at all. */
@@ -272,20 +278,23 @@ export async function writeLock(spec: Spec, lock: Lock): Promise<void> {
 }
 
 /**
- * Refuses a lock that was made for other packages than this version of Caisson uses: one that lacks a package that
- * the recipe names, or whose npm packages are not those that are installed. Throws ImageError `lock/stale`.
+ * Refuses the lock of `spec` when it was made for other packages than this version of Caisson uses: one that lacks a
+ * package that the recipe names, or whose npm packages are not `npm`, the installed ones. Throws ImageError `lock/stale`.
  */
-export function checkLock(lock: Lock, recipe: Recipe, npm: readonly LockedNpmPackage[]): void {
-  const stale = (message: string) => new ImageError("lock/stale", message, { fix: "caisson lock" });
+export function checkLock(spec: Spec, lock: Lock, recipe: Recipe, npm: readonly LockedNpmPackage[]): void {
+  const stale = (message: string) =>
+    new ImageError("lock/stale", `${lockPath(spec)} is of another version of Caisson: ${message}`, {
+      fix: `caisson lock ${spec.directory}`,
+    });
   for (const [group, { packages }] of Object.entries(recipe)) {
     for (const name of packages) {
       const found = lock.packages.some(
         (locked) => locked.name === name && locked.groups.includes(group as Group),
       );
-      if (!found) throw stale(`the lock has no '${name}' for ${group}`);
+      if (!found) throw stale(`it has no '${name}' for ${group}`);
     }
   }
   if (JSON.stringify(lock.npm) !== JSON.stringify(npm)) {
-    throw stale("the npm packages that enter the image are not those that the lock names");
+    throw stale("the npm packages that enter the image are not those that it names");
   }
 }

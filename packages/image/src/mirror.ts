@@ -50,6 +50,9 @@ function parseDeb822(text: string): Source[] {
     });
 }
 
+const nameOne =
+  "name a Debian mirror with --mirror URI or CAISSON_MIRROR: the directory that has dists and pool";
+
 function base(uri: string, from: string): string {
   const url = URL.parse(uri);
   if (
@@ -61,6 +64,7 @@ function base(uri: string, from: string): string {
     throw new ImageError(
       "lock/no-mirror",
       `'${uri}' (${from}) is not the http or https URI of a Debian mirror`,
+      { kind: "usage", fix: nameOne },
     );
   }
   return url.href.replace(/\/+$/, "");
@@ -103,7 +107,8 @@ export async function findMirrors(
   const security = sources.find(({ suite }) => isSecurity(suite));
   if (main === undefined) {
     throw new ImageError("lock/no-mirror", `${directory} names no Debian archive over http or https`, {
-      fix: "name a Debian mirror with --mirror URI or CAISSON_MIRROR",
+      kind: "usage",
+      fix: nameOne,
     });
   }
   const debian = base(main.uri, directory);

@@ -248,4 +248,5 @@ test("any text is a spec or an ImageError", () => {
 
 test("a spec that is not there", async () => {
   await rejects(readSpec("/nowhere/at/all"), { code: "spec/unreadable" });
+  await rejects(readSpec("/dev/zero"), { code: "spec/unreadable" }); // which never ends
 });

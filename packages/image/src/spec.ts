@@ -296,9 +296,8 @@ export async function readSpec(path: string): Promise<Spec> {
   let file = resolve(path);
   try {
     if ((await stat(file)).isDirectory()) file = join(file, "caisson.yaml");
-    const { size } = await stat(file);
-    if (size > maximumBytes)
-      throw new ImageError("spec/unreadable", `${file} has ${size} bytes: that is no spec`);
+    const found = await stat(file);
+    if (!found.isFile() || found.size > maximumBytes) throw new Error("it is no file of at most 1 MiB");
     return parseSpec(await readFile(file, "utf8"), file);
   } catch (error) {
     if (error instanceof ImageError) throw error;
