@@ -74,6 +74,34 @@ test("files come once, four at a time, under their hash", async () => {
   equal(server.requests.length, 12);
 });
 
+test("two processes fetch the same file into one cache at once", async () => {
+  const file = publish("pool/a", bytesOf(1, 400_000));
+  server.intercept = (_, response) => {
+    const bytes = server.files.get("pool/a")!;
+    response.writeHead(200, { "content-length": bytes.length });
+    response.write(bytes.subarray(0, 100_000));
+    // The first answer ends when the second process has asked, too.
+    const timer = setInterval(() => {
+      if (server.requests.length < 2) return;
+      clearInterval(timer);
+      response.end(bytes.subarray(100_000));
+    }, 10);
+    return true;
+  };
+  const program = `
+    import { fetchAll } from ${JSON.stringify(import.meta.resolve("@caisson/image/fetch"))};
+    await fetchAll(${JSON.stringify([file])}, ${JSON.stringify(options())});`;
+  const children = [1, 2].map(() =>
+    spawn(process.execPath, ["--input-type=module", "-e", program], { stdio: "inherit" }),
+  );
+  const codes = await Promise.all(
+    children.map((child) => new Promise((resolve) => child.once("exit", resolve))),
+  );
+  deepEqual(codes, [0, 0]);
+  deepEqual(stored(), [file.sha256]);
+  deepEqual(readFileSync(join(cache, "sha256", file.sha256)), server.files.get("pool/a"));
+});
+
 test("a damaged file in the cache is fetched again", async () => {
   const file = publish("pool/a", bytesOf(1, 5000));
   const path = (await fetchAll([file], options())).get(file.sha256)!;

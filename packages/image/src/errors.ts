@@ -75,6 +75,7 @@ export type ImageErrorCode =
   | "app/user"
   // toolchain.ts, kernel.ts
   | "toolchain/namespace"
+  | "toolchain/altered"
   | "toolchain/failed"
   | "kernel/source"
   | "kernel/fragment"

@@ -195,6 +195,6 @@ test("a kernel that another process builds is waited for, then built", async (t)
   equal((abort.signal.reason as Error).message, "wait");
 
   await release!();
-  await rejects(buildKernels(inputs), { code: "ENOENT" }); // there is no source package: it got so far
+  await rejects(buildKernels(inputs), { code: "ENOENT" }); // there is no toolchain: it got so far
   deepEqual(await readdir(place), []);
 });

@@ -26,7 +26,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { readDeb } from "./deb.ts";
 import { ImageError } from "./errors.ts";
 import { tryLock } from "./exclusive.ts";
-import { removeAbandoned, run, type Toolchain } from "./toolchain.ts";
+import { checkToolchain, removeAbandoned, run, type Toolchain } from "./toolchain.ts";
 
 export type KernelFlavour = "production" | "development";
 
@@ -237,6 +237,7 @@ export async function buildKernels(inputs: KernelInputs): Promise<Record<KernelF
 /** Builds a cache entry, whole or not at all. */
 async function buildEntry(entry: string, inputs: KernelInputs): Promise<Record<KernelFlavour, Kernel>> {
   const place = dirname(entry);
+  await checkToolchain(inputs.toolchain);
   await removeAbandoned(place);
   const work = await mkdtemp(join(place, `${basename(entry)}.${process.pid}.`));
   try {

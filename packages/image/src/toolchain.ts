@@ -3,13 +3,26 @@
  * compiled and Node is stripped. What the machine has installed never matters.
  *
  * Invariants: packages are unpacked, no maintainer script runs; the root is named by the hashes of its packages and
- * appears under that name only when it is whole; a command sees the root, the directories it was given, /dev/null,
+ * appears under that name only when it is whole; nothing is compiled in a root that is not as it was unpacked; a command sees the root, the directories it was given, /dev/null,
  * an empty /tmp, its own /proc and a fixed environment, and neither the network nor other processes; it dies with its caller.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { createHash } from "node:crypto";
+import { createHash, hash } from "node:crypto";
 import { closeSync, openSync, writeSync } from "node:fs";
-import { copyFile, mkdir, mkdtemp, readdir, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
+import {
+  copyFile,
+  lstat,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  readlink,
+  rename,
+  rm,
+  stat,
+  symlink,
+  writeFile,
+} from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { readDeb } from "./deb.ts";
@@ -84,6 +97,9 @@ const exists = (path: string) =>
     () => false,
   );
 
+/** Where the digest of a root is kept: beside it. */
+const recordOf = (root: string) => `${root}.sha256`;
+
 /** The root made of `packages` if it is in the cache. */
 export async function cachedToolchain(
   packages: readonly LockedPackage[],
@@ -91,7 +107,7 @@ export async function cachedToolchain(
 ): Promise<Toolchain | undefined> {
   const key = toolchainKey(packages);
   const root = resolve(cache, "toolchain", key);
-  if (!(await exists(root))) return undefined;
+  if (!(await exists(root)) || !(await exists(recordOf(root)))) return undefined;
   // A root that an earlier version unpacked may lack a place to mount on; what is mounted there is no part of its key.
   for (const place of mountPoints) await mkdir(join(root, place), { recursive: true });
   return { root, key };
@@ -124,9 +140,11 @@ export async function openToolchain(
     const archives = ordered.map(({ sha256 }) => readDeb(files.get(sha256)!));
     await extract(archives, part);
     await completeRoot(part);
+    await writeFile(join(scratch, "record"), await treeDigest(part));
     await rename(part, root).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== "ENOTEMPTY" && error.code !== "EEXIST") throw error; // another build was quicker
     });
+    await rename(join(scratch, "record"), recordOf(root));
   } finally {
     await rm(scratch, { recursive: true, force: true });
   }
@@ -141,6 +159,39 @@ async function completeRoot(root: string): Promise<void> {
   for (const place of ["/dev", "/proc", "/tmp", ...mountPoints])
     await mkdir(join(root, place), { recursive: true });
   for (const device of devices) await writeFile(join(root, "dev", device), "");
+}
+
+/** SHA-256, hex, of every path below `root` with its kind, the owner's permissions, and its content. */
+async function treeDigest(root: string): Promise<string> {
+  const sum = createHash("sha256");
+  const visit = async (directory: string): Promise<void> => {
+    const entries = await readdir(join(root, directory), { withFileTypes: true });
+    for (const entry of entries.sort((a, b) => compare(a.name, b.name))) {
+      const path = join(directory, entry.name);
+      const place = join(root, path);
+      const { mode } = await lstat(place);
+      const content = entry.isFile()
+        ? hash("sha256", await readFile(place))
+        : entry.isSymbolicLink()
+          ? await readlink(place)
+          : "";
+      sum.update(JSON.stringify([path, mode & 0o170700, content]));
+      if (entry.isDirectory()) await visit(path);
+    }
+  };
+  await visit("");
+  return sum.digest("hex");
+}
+
+/** Refuses a root that is not as it was unpacked: a few seconds, before minutes of compiling. Throws `toolchain/altered`. */
+export async function checkToolchain({ root }: Toolchain): Promise<void> {
+  const [recorded, found] = await Promise.all([readFile(recordOf(root), "utf8"), treeDigest(root)]);
+  if (recorded === found) return;
+  throw new ImageError("toolchain/altered", `the toolchain in the cache is not as it was unpacked`, {
+    kind: "internal",
+    facts: [["root", root]],
+    fix: `rm -rf ${root}, then run this again`,
+  });
 }
 
 /**
