@@ -6,7 +6,16 @@ import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { hash } from "node:crypto";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -165,16 +174,40 @@ test("a build that is killed leaves nothing in place, and the next one succeeds"
   );
 });
 
+test("a full disk is said, leaves nothing in place, and the next build with room succeeds", (t) => {
+  const disk = join(place, "disk");
+  mkdirSync(disk);
+  const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", "size=32m", "tmpfs", disk]);
+  if (mounted.status !== 0) return t.skip("mounting a small tmpfs needs root");
+  try {
+    const full = build("disk/image", "--flavour", "development", "--json");
+    equal(full.status, 1, full.stderr);
+    match(full.stderr, /cannot make .*disk\/image: there is no room {3}\[build\/disk\]/);
+    equal(JSON.parse(full.stdout).error.code, "build/disk");
+    deepEqual(readdirSync(disk), []);
+    spawnSync("mount", ["-o", "remount,size=1g", disk]);
+    equal(build("disk/image", "--flavour", "development").status, 0);
+    deepEqual(manifestOf("disk/image"), manifestOf("first"));
+  } finally {
+    spawnSync("umount", [disk]);
+  }
+});
+
+const own = join(place, "own");
+mkdirSync(own);
+writeFileSync(join(own, "letter"), "mine");
 const wrong: [what: string, args: string[], status: number, message: RegExp][] = [
   ["no spec", ["/nowhere"], 30, /\[spec\/unreadable\]/],
   ["an unknown flavour", [hello, "--flavour", "debug"], 2, /flavour/],
   ["no jobs", [hello, "--jobs", "0"], 2, /jobs/],
-  ["an unknown option", [hello, "--nope"], 2, /--nope/],
+  ["an unknown option", [hello, "--nope"], 2, /--nope\S*\n {2}try {2}caisson build --help/],
+  ["a directory of somebody's files", [hello, "--out", own], 2, /\[build\/occupied\]/],
 ];
 for (const [what, args, status, message] of wrong) {
   test(`refused: ${what}`, () => {
     const run = spawnSync(process.execPath, cli(...args), { encoding: "utf8" });
     match(run.stderr, message);
     equal(run.status, status);
+    deepEqual(readdirSync(own), ["letter"]);
   });
 }

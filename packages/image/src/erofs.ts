@@ -61,12 +61,18 @@ interface Inode {
   ownsBlocks: boolean;
 }
 
+/** SHA-256 of files' contents, lower-case hex. */
+type Digests = ReadonlyMap<FileNode, string>;
+
+const digestOf = ({ node }: Inode, digests: Digests): string | undefined =>
+  node.kind === "file" ? digests.get(node) : undefined;
+
 /** A file system that is laid out but not yet written. */
 export interface Erofs {
   /** Size of the file system in blocks of 4096 bytes. */
   readonly blocks: number;
   /** SHA-256 of every file's content, lower-case hex. */
-  readonly digests: ReadonlyMap<FileNode, string>;
+  readonly digests: Digests;
   /** The bytes, in order; each chunk is a whole number of blocks and valid until the next is asked for. */
   chunks(): Generator<Buffer, void>;
 }
@@ -88,8 +94,8 @@ export function layoutErofs(root: DirectoryNode, time: number): Erofs {
     blocks,
     digests,
     *chunks() {
-      yield* metadata(inodes, metadataBlocks, superblock(inodes.length, blocks, time));
-      yield* data(inodes);
+      yield* metadata(inodes, digests, metadataBlocks, superblock(inodes.length, blocks, time));
+      yield* data(inodes, digests);
     },
   };
 }
@@ -236,13 +242,13 @@ function placeInodes(inodes: Inode[]): number {
 }
 
 /** Gives every content that is not inline its blocks, identical contents the same; returns the number of blocks. */
-function placeData(inodes: Inode[], digests: Map<FileNode, string>, firstBlock: number): number {
+function placeData(inodes: Inode[], digests: Digests, firstBlock: number): number {
   const placed = new Map<string, number>();
   let next = firstBlock;
   for (const inode of inodes) {
     const count = Math.ceil((inode.size - inlineSize(inode)) / blockSize);
     if (count === 0) continue;
-    const key = inode.node.kind === "file" ? digests.get(inode.node)! : undefined;
+    const key = digestOf(inode, digests);
     const known = key === undefined ? undefined : placed.get(key);
     inode.ownsBlocks = known === undefined;
     inode.block = known ?? next;
@@ -267,13 +273,13 @@ function superblock(inodes: number, blocks: number, time: number): Buffer {
 }
 
 /** The blocks that hold the superblock, the inodes and the data behind them. */
-function* metadata(inodes: Inode[], count: number, sb: Buffer): Generator<Buffer, void> {
+function* metadata(inodes: Inode[], digests: Digests, count: number, sb: Buffer): Generator<Buffer, void> {
   let block = Buffer.alloc(blockSize);
   sb.copy(block, superOffset);
   let next = 0;
   for (let index = 0; index < count; index++) {
     for (; next < inodes.length && inodes[next]!.offset < (index + 1) * blockSize; next++) {
-      writeInode(block, inodes[next]!, next + 1);
+      writeInode(block, inodes[next]!, digests, next + 1);
     }
     // The checksum covers what follows the superblock in its block, too (erofs_superblock_csum_verify).
     if (index === 0) block.writeUInt32LE(crc32c(block.subarray(superOffset)), superOffset + 4);
@@ -283,7 +289,7 @@ function* metadata(inodes: Inode[], count: number, sb: Buffer): Generator<Buffer
 }
 
 /** A compact inode (struct erofs_inode_compact) and its inline data; what is left out is zero: no xattrs, root owns it. */
-function writeInode(block: Buffer, inode: Inode, number: number): void {
+function writeInode(block: Buffer, inode: Inode, digests: Digests, number: number): void {
   const at = inode.offset % blockSize;
   block.writeUInt16LE(inode.layout, at);
   block.writeUInt16LE(inode.mode, at + 4);
@@ -295,15 +301,15 @@ function writeInode(block: Buffer, inode: Inode, number: number): void {
   const { data } = inode;
   const tail = block.subarray(at + inodeSize, at + inodeSize + inlineSize(inode));
   if (Array.isArray(data)) encodeEntries(data.at(-1)!).copy(tail);
-  else for (const chunk of read(data)) chunk.copy(tail);
+  else for (const chunk of read(data, digestOf(inode, digests))) chunk.copy(tail);
 }
 
 /** The data blocks, in the order in which `placeData` gave them out. */
-function* data(inodes: Inode[]): Generator<Buffer, void> {
+function* data(inodes: Inode[], digests: Digests): Generator<Buffer, void> {
   for (const inode of inodes) {
     if (inode.block === 0 || !inode.ownsBlocks) continue;
     if (!Array.isArray(inode.data)) {
-      yield* read(inode.data);
+      yield* read(inode.data, digestOf(inode, digests));
       continue;
     }
     const whole = inode.layout === inline ? inode.data.slice(0, -1) : inode.data;
@@ -331,38 +337,41 @@ function padded(bytes: Buffer): Buffer {
 
 const chunkSize = 256 * blockSize;
 
-/** The content in whole blocks, the last one padded with zeros. Throws ImageError `erofs/changed`. */
-function* read(content: Content): Generator<Buffer, void> {
+/**
+ * The content in whole blocks, the last one padded with zeros. A file of the host has to have the length it had when it
+ * became part of the tree and, where `expected` is given, that SHA-256. Throws ImageError `erofs/changed`.
+ */
+function* read(content: Content, expected?: string): Generator<Buffer, void> {
   if (content instanceof Uint8Array) {
     yield padded(Buffer.from(content.buffer, content.byteOffset, content.byteLength));
     return;
   }
   const { path, size } = content;
+  const sum = expected === undefined ? undefined : createHash("sha256");
   const file = openSync(path, "r");
   try {
     const buffer = Buffer.alloc(Math.min(chunkSize, Math.ceil(size / blockSize) * blockSize));
     for (let done = 0; done < size; ) {
       const wanted = Math.min(buffer.length, size - done);
       const got = readSync(file, buffer, 0, wanted, done);
-      if (got !== wanted) throw changed(path, size);
+      if (got !== wanted) throw changed(path);
+      sum?.update(buffer.subarray(0, got));
       done += got;
       const end = Math.ceil(got / blockSize) * blockSize;
       yield buffer.subarray(0, end).fill(0, got);
     }
-    if (readSync(file, Buffer.alloc(1), 0, 1, size) !== 0) throw changed(path, size);
+    if (readSync(file, Buffer.alloc(1), 0, 1, size) !== 0 || sum?.digest("hex") !== expected) {
+      throw changed(path);
+    }
   } finally {
     closeSync(file);
   }
 }
 
-function changed(path: string, size: number): ImageError {
-  return new ImageError(
-    "erofs/changed",
-    `${path} is not ${size} bytes long any more: it changed during the build`,
-    {
-      fix: "run the build again",
-    },
-  );
+function changed(path: string): ImageError {
+  return new ImageError("erofs/changed", `${path} changed during the build`, {
+    fix: "run the build again",
+  });
 }
 
 /** SHA-256 of a content, lower-case hex. */

