@@ -334,6 +334,19 @@ test("an expired index is accepted as of a day, and the lock says so", async () 
   equal(made.suites.find(({ name }) => name === "forky")?.asOf, "2026-06-08T00:00:00Z");
 });
 
+test("a mirror that went back in time is refused, one that did not is not", async () => {
+  await publish();
+  const previous = await lock();
+  const again = await createLock(spec(), { ...(await options()), previous });
+  deepEqual(again, previous);
+  await publish({ trixie: { date: day("2026-02-01") } });
+  await rejects(createLock(spec(), { ...(await options()), previous }), {
+    code: "lock/older",
+    message: /trixie is older/,
+  });
+  equal((await lock()).suites.find(({ name }) => name === "trixie")?.date, "2026-02-01T00:00:00Z");
+});
+
 test("a lock that lacks a package, or has other npm packages, is stale", async () => {
   await publish();
   const made = await lock();

@@ -17,6 +17,7 @@ export type ImageErrorCode =
   | "lock/untrusted-key"
   | "lock/expired"
   | "lock/future"
+  | "lock/older"
   | "lock/wrong-suite"
   | "lock/index"
   | "lock/version"

@@ -75,6 +75,8 @@ export interface LockOptions {
   /** The Debian archive keyring; see `readDebianKeyring`. */
   keyring: Uint8Array;
   npm: LockedNpmPackage[];
+  /** The lock that this one replaces. */
+  previous?: Lock | undefined;
   /** The clock. */
   now: Date;
   onProgress?: (progress: FetchProgress) => void;
@@ -101,6 +103,25 @@ async function fetchRelease(suite: string, spec: Spec, options: LockOptions): Pr
   };
   const asOf = Object.hasOwn(spec.archive.as_of, suite) ? spec.archive.as_of[suite] : undefined;
   return verifyRelease(bytes, suite, trust, options.now, asOf);
+}
+
+/** A mirror must not lead back: an old text of a stable suite is signed, never expires, and lacks security updates. */
+function refuseOlder(releases: readonly Release[], previous: Lock | undefined): void {
+  for (const { suite, date } of releases) {
+    const before = previous?.suites.find(({ name }) => name === suite)?.date;
+    if (before === undefined || date.getTime() >= Date.parse(before)) continue;
+    throw new ImageError(
+      "lock/older",
+      `the mirror's ${suite} is older than the one that the lock was made from`,
+      {
+        facts: [
+          ["mirror", iso(date)],
+          ["lock", before],
+        ],
+        fix: "another mirror, with --mirror or CAISSON_MIRROR; or remove the lock, if you want the older packages",
+      },
+    );
+  }
 }
 
 /** The packages of every suite, from indexes that the signed texts name by hash. */
@@ -138,6 +159,7 @@ export async function createLock(spec: Spec, options: LockOptions): Promise<Lock
     });
   }
   const releases = await Promise.all(suites.map((suite) => fetchRelease(suite, spec, options)));
+  refuseOlder(releases, options.previous);
   const indexes = await fetchIndexes(releases, options);
 
   const packages = new Map<string, LockedPackage>();
