@@ -67,7 +67,12 @@ const main = new URL("./main.ts", import.meta.url).pathname;
 for (const { name, args, status, code } of [
   { name: "an unknown command", args: ["fly", "--json"], status: 2, code: "cli/usage" },
   { name: "an unknown option", args: ["lock", "x", "--fly", "--json"], status: 2, code: "cli/usage" },
-  { name: "a spec that is not there", args: ["build", "/nowhere", "--json"], status: 30, code: "spec/missing" },
+  {
+    name: "a spec that is not there",
+    args: ["build", "/nowhere", "--json"],
+    status: 30,
+    code: "spec/unreadable",
+  },
 ]) {
   test(`--json prints one document of the failure: ${name}`, () => {
     const run = spawnSync(process.execPath, ["--disable-warning=ExperimentalWarning", main, ...args], {
