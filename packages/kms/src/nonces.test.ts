@@ -39,16 +39,37 @@ test("nonces of another process, and anything else, are unknown", () => {
   );
 });
 
-test("issuing costs no memory; used nonces are bounded, and none is forgotten early", () => {
-  const nonces = new Nonces(3);
-  for (let i = 0; i < 1000; i++) nonces.issue(start);
-  equal(nonces.size, 0);
-  const used = [1, 2, 3].map((n) => nonces.issue(start + n));
-  for (const nonce of used) equal(nonces.use(nonce, start + 10), undefined);
-  equal(nonces.use(nonces.issue(start + 10), start + 10), "nonce/busy");
-  equal(nonces.use(used[0]!, start + 11), "nonce/used");
-  equal(nonces.use(nonces.issue(start + 70_000), start + 70_011), undefined);
-  equal(nonces.size, 1);
+test("a used nonce stays used when the clock runs ahead and is set back", () => {
+  const nonces = new Nonces();
+  const nonce = nonces.issue(start);
+  equal(nonces.use(nonce, start), undefined);
+  equal(nonces.use(nonces.issue(start + 300_000), start + 300_000), undefined);
+  equal(nonces.use(nonce, start + 30_000), "nonce/used");
+});
+
+test("what was used is known of the newest nonces; an older one is refused, used or not", () => {
+  const nonces = new Nonces(8);
+  const [used, unused, newer] = [nonces.issue(start), nonces.issue(start), nonces.issue(start)];
+  equal(nonces.use(used, start), undefined);
+  for (let i = 0; i < 5; i++) nonces.issue(start);
+  equal(nonces.use(used, start), "nonce/used");
+  for (let i = 0; i < 2; i++) nonces.issue(start);
+  equal(nonces.use(used, start), "nonce/busy");
+  equal(nonces.use(unused, start), "nonce/busy");
+  equal(nonces.use(newer, start), undefined);
+  equal(nonces.use(newer, start), "nonce/used");
+});
+
+test("of many nonces, in any order, each is good once", () => {
+  fc.assert(
+    fc.property(fc.shuffledSubarray([...Array(500).keys()], { minLength: 500 }), (order) => {
+      const nonces = new Nonces(512);
+      const issued = order.map(() => nonces.issue(start));
+      for (const i of order) equal(nonces.use(issued[i]!, start), undefined);
+      for (const i of order) equal(nonces.use(issued[i]!, start), "nonce/used");
+    }),
+    { numRuns: 20 },
+  );
 });
 
 test("an address may burst, then gets its rate; others are not touched", () => {

@@ -1,9 +1,9 @@
 /**
- * Nonces that are issued without being remembered.
+ * Nonces that are issued without being remembered, and used once.
  *
- * A nonce is `time (u64 ms) ‖ 8 random bytes ‖ first 16 bytes of HMAC-SHA-256 over both`, under a key of this process.
- * So hellos cost no memory however many come, a nonce cannot be forged or kept across a restart, and only those that
- * were used are remembered, until they are too old anyway.
+ * A nonce is `serial (u64) ‖ time (u64 ms) ‖ first 16 bytes of HMAC-SHA-256 over both`, under a key of this process. It
+ * cannot be forged or foretold, nor kept across a restart. Which ones were used is one bit for each of the newest
+ * serials: memory is fixed, and whether a nonce was used does not depend on what the clock does meanwhile.
  */
 import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
 import { frame, u64 } from "@caisson/protocol/framing";
@@ -11,22 +11,27 @@ import { nonceLifetimeMs } from "@caisson/protocol/key-release";
 
 export type NonceCode = "nonce/unknown" | "nonce/expired" | "nonce/used" | "nonce/busy";
 
-/** At most this many used nonces are remembered; more within a minute are refused, never forgotten. */
-const capacity = 100_000;
+/** Nonces of which it is known whether they were used (128 KiB): one minute of 17,000 hellos a second. */
+const capacity = 2 ** 20;
 
 export class Nonces {
   readonly #key = randomBytes(32);
-  /** Used nonces (hex) and when they were issued, in the order of use. */
-  readonly #used = new Map<string, number>();
+  readonly #used: Uint8Array;
   readonly #capacity: number;
+  #next = 0;
 
+  /** `limit`, a multiple of 8: an older nonce than the newest `limit` is refused, whether it was used or not. */
   constructor(limit = capacity) {
     this.#capacity = limit;
+    this.#used = new Uint8Array(limit / 8);
   }
 
   /** 32 bytes, usable once until `now` + 60 s. */
   issue(now: number): Uint8Array {
-    const head = Buffer.concat([u64(now), randomBytes(8)]);
+    const serial = this.#next++;
+    // The bit was that of the nonce `limit` before, which is refused from now on.
+    this.#mark(serial, false);
+    const head = Buffer.concat([u64(serial), u64(now)]);
     return Buffer.concat([head, this.#tag(head)]);
   }
 
@@ -34,26 +39,21 @@ export class Nonces {
   use(nonce: Uint8Array, now: number): NonceCode | undefined {
     const head = nonce.subarray(0, 16);
     if (nonce.length !== 32 || !timingSafeEqual(this.#tag(head), nonce.subarray(16))) return "nonce/unknown";
-    const issued = Number(new DataView(head.buffer, head.byteOffset).getBigUint64(0));
+    const fields = new DataView(head.buffer, head.byteOffset);
+    const [serial, issued] = [Number(fields.getBigUint64(0)), Number(fields.getBigUint64(8))];
     // A nonce from the future means that our clock went back: its age is not known, so it is not young.
     if (now < issued || now - issued > nonceLifetimeMs) return "nonce/expired";
-    if (this.#used.has(nonce.toHex())) return "nonce/used";
-    this.#forget(now);
-    if (this.#used.size >= this.#capacity) return "nonce/busy";
-    this.#used.set(nonce.toHex(), now);
+    if (this.#next - serial > this.#capacity) return "nonce/busy";
+    if (this.#mark(serial, true)) return "nonce/used";
     return undefined;
   }
 
-  /** How many used nonces are remembered. */
-  get size(): number {
-    return this.#used.size;
-  }
-
-  #forget(now: number): void {
-    for (const [nonce, used] of this.#used) {
-      if (now - used <= nonceLifetimeMs) break;
-      this.#used.delete(nonce);
-    }
+  /** Sets the bit of a serial; what it was before. */
+  #mark(serial: number, used: boolean): boolean {
+    const [byte, bit] = [(serial % this.#capacity) >> 3, 1 << (serial & 7)];
+    const before = this.#used[byte]!;
+    this.#used[byte] = used ? before | bit : before & ~bit;
+    return (before & bit) !== 0;
   }
 
   #tag(head: Uint8Array): Uint8Array {

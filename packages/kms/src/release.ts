@@ -110,7 +110,7 @@ const nonceFaults: Record<NonceCode, string> = {
   "nonce/unknown": "this KMS process did not issue this nonce",
   "nonce/expired": "the nonce is older than 60 seconds",
   "nonce/used": "the nonce was used before",
-  "nonce/busy": "too many nonces were used within a minute",
+  "nonce/busy": "too many nonces were issued since this one",
 };
 
 /** Sealed keys, or a denial; fills in what the entry says about the machine. */
