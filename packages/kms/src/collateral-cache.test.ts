@@ -1,9 +1,9 @@
-import { deepEqual, equal, notEqual, rejects, throws } from "node:assert/strict";
+import { deepEqual, equal, notEqual, rejects } from "node:assert/strict";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type TestContext } from "node:test";
-import { type Collateral, readEvidenceDocument } from "@caisson/verify";
+import { type Collateral, intelRoot, readEvidenceDocument } from "@caisson/verify";
 import { CollateralCache, loadCollateral } from "./collateral-cache.ts";
 import { Machine } from "./testing/machine.ts";
 
@@ -41,18 +41,40 @@ test("what the evidence brings is verified once and used again", async () => {
 });
 
 test("own collateral for the platform goes before what the evidence brings", async (t) => {
-  const own = loadCollateral(
-    directory(t, { "platform.json": JSON.stringify(reissued(19)), "README.md": "" }),
+  const files = { "platform.json": JSON.stringify(reissued(19)), "README.md": "" };
+  const own = await loadCollateral(directory(t, files), [intelRoot, trust], at);
+  deepEqual([...own.keys()], [`${machine.root} ca1550000000`]);
+  equal(
+    new CollateralCache(own).validUntil,
+    (await new CollateralCache().find(evidence, trust, at))?.validUntil,
   );
-  deepEqual([...own.keys()], ["ca1550000000"]);
   equal(await numberOf(new CollateralCache()), 18);
   equal(await numberOf(new CollateralCache(own)), 19);
   equal(await numberOf(new CollateralCache(own), bare), 19);
 });
 
-test("own collateral for other platforms is left alone", async () => {
-  const own = new Map([["00906ea10000", reissued(19)]]);
-  equal(await numberOf(new CollateralCache(own)), 18);
+test("own collateral for another platform, or under another root, is left alone", async (t) => {
+  const path = directory(t, { "platform.json": JSON.stringify(reissued(19)) });
+  const [verified] = (await loadCollateral(path, [trust], at)).values();
+  equal(await numberOf(new CollateralCache(new Map([[`${machine.root} 00906ea10000`, verified!]]))), 18);
+  equal((await loadCollateral(path, [intelRoot], at)).size, 0);
+});
+
+test("of what guests bring, 64 sets are kept: those that were used last", async () => {
+  const cache = new CollateralCache();
+  const first = await cache.find(evidence, trust, at);
+  // Space after the last certificate means nothing, and makes other collateral of the same.
+  const padded = (n: number) => ({
+    ...evidence,
+    collateral: { ...brought!, pck_crl_issuer_chain: brought!.pck_crl_issuer_chain + "\n".repeat(n) },
+  });
+  const second = await cache.find(padded(1), trust, at);
+  for (let n = 2; n < 65; n++) {
+    await cache.find(padded(n), trust, at);
+    if (n === 40) equal(await cache.find(evidence, trust, at), first);
+  }
+  equal(await cache.find(evidence, trust, at), first);
+  notEqual(await cache.find(padded(1), trust, at), second);
 });
 
 test("collateral that does not verify is not kept, and changed collateral is not taken for what was kept", async () => {
@@ -74,15 +96,26 @@ test("what was verified under one root is not taken for another", async () => {
   await rejects(cache.find(evidence, other, at), { code: "chain/untrusted-root" });
 });
 
-for (const [name, files] of [
-  ["no JSON", { "x.json": "{" }],
-  ["a missing part", { "x.json": JSON.stringify({ ...brought, pck_crl: undefined }) }],
-] as const) {
-  test(`a directory is refused: ${name}`, (t) => {
-    throws(() => loadCollateral(directory(t, files)), { code: "collateral/malformed" });
+const good = JSON.stringify(brought);
+const refusals: { name: string; files: Record<string, string>; now?: number; code?: string }[] = [
+  { name: "no JSON", files: { "x.json": "{" } },
+  { name: "a missing part", files: { "x.json": JSON.stringify({ ...brought, pck_crl: undefined }) } },
+  { name: "no document at all", files: { "README.md": "" } },
+  { name: "a signature that does not fit", files: { "x.json": good.replace("UpToDate", "OutOfDate") } },
+  { name: "expired", files: { "x.json": good }, now: now + 40 * 24 * 3600 * 1000 },
+  {
+    name: "two documents for one platform",
+    files: { "x.json": good, "y.json": good },
+    code: "collateral/duplicate",
+  },
+];
+for (const { name, files, now: time = now, code = "collateral/malformed" } of refusals) {
+  test(`a directory is refused: ${name}`, async (t) => {
+    await rejects(loadCollateral(directory(t, files), [intelRoot, trust], new Date(time)), { code });
   });
 }
 
-test("a directory that is not there is refused", () => {
-  throws(() => loadCollateral(join(tmpdir(), "caisson-no-such-directory")), { code: "collateral/malformed" });
+test("a directory that is not there is refused", async () => {
+  const path = join(tmpdir(), "caisson-no-such-directory");
+  await rejects(loadCollateral(path, [trust], at), { code: "collateral/malformed" });
 });

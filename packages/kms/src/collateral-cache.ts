@@ -9,7 +9,7 @@
 import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { Collateral, Evidence, TrustAnchor } from "@caisson/verify";
+import { type Evidence, type TrustAnchor, VerifyError } from "@caisson/verify";
 import {
   parseChain,
   readCollateral,
@@ -20,31 +20,43 @@ import { parsePckExtension } from "@caisson/verify/pck";
 import { parseQuote } from "@caisson/verify/quote";
 import { KmsError } from "./errors.ts";
 
-/** Kept verified collateral; one set is about 100 kB. */
+/** Kept verified collateral of guests; one set is about 100 kB. */
 const capacity = 64;
 
-export class CollateralCache {
-  readonly #own: ReadonlyMap<string, Collateral>;
-  readonly #verified = new Map<string, VerifiedCollateral>();
+/** The operator's verified collateral, by root and platform (`placeOf`). */
+export type OwnCollateral = ReadonlyMap<string, VerifiedCollateral>;
 
-  /** `own` by FMSPC (`loadCollateral`). */
-  constructor(own: ReadonlyMap<string, Collateral> = new Map()) {
+export class CollateralCache {
+  readonly #own: OwnCollateral;
+  readonly #brought = new Map<string, VerifiedCollateral>();
+
+  constructor(own: OwnCollateral = new Map()) {
     this.#own = own;
   }
 
   /** Verified collateral for this evidence under this root; undefined where there is none. Throws VerifyError. */
   async find(evidence: Evidence, trust: TrustAnchor, now: Date): Promise<VerifiedCollateral | undefined> {
-    const collateral = (this.#own.size > 0 && this.#own.get(platformOf(evidence))) || evidence.collateral;
+    const own = this.#own.size > 0 ? this.#own.get(placeOf(trust, platformOf(evidence))) : undefined;
+    if (own !== undefined) return own;
+    const { collateral } = evidence;
     if (collateral === undefined) return undefined;
     const key = createHash("sha256").update(trust.rootKey).update(JSON.stringify(collateral)).digest("hex");
-    const known = this.#verified.get(key);
-    if (known !== undefined) return known;
-    const verified = await verifyCollateral(collateral, now, trust);
-    if (this.#verified.size >= capacity) this.#verified.delete(this.#verified.keys().next().value!);
-    this.#verified.set(key, verified);
+    const verified = this.#brought.get(key) ?? (await verifyCollateral(collateral, now, trust));
+    // The newest use goes last, so that what is forgotten first was not used for longest.
+    this.#brought.delete(key);
+    this.#brought.set(key, verified);
+    if (this.#brought.size > capacity) this.#brought.delete(this.#brought.keys().next().value!);
     return verified;
   }
+
+  /** When the first of the own documents expires, ms since 1970; undefined without own ones. */
+  get validUntil(): number | undefined {
+    if (this.#own.size === 0) return undefined;
+    return Math.min(...[...this.#own.values()].map(({ validUntil }) => validUntil));
+  }
 }
+
+const placeOf = (trust: TrustAnchor, fmspc: string) => `${trust.rootKey.toHex()} ${fmspc}`;
 
 /** FMSPC of the platform that a quote's PCK certificate names; the certificate is verified later. */
 function platformOf({ quote }: Evidence): string {
@@ -53,23 +65,50 @@ function platformOf({ quote }: Evidence): string {
   return leaf?.sgxExtension === undefined ? "" : parsePckExtension(leaf.sgxExtension).fmspc;
 }
 
-/** Collateral documents (`*.json`) of a directory, by FMSPC. Throws KmsError "collateral/malformed". */
-export function loadCollateral(directory: string): Map<string, Collateral> {
-  if (!existsSync(directory)) {
-    throw new KmsError("collateral/malformed", `there is no directory ${directory}`);
+/**
+ * The collateral documents (`*.json`) of a directory, each verified at `now`; `roots` are those that some policy accepts,
+ * and a document under none of them is left out, because nothing could use it. Throws KmsError `collateral/…` where one
+ * is not what it must be, is not valid at `now`, or is for a platform that another is for.
+ */
+export async function loadCollateral(
+  directory: string,
+  roots: readonly TrustAnchor[],
+  now: Date,
+): Promise<OwnCollateral> {
+  const names = existsSync(directory) ? readdirSync(directory).filter((name) => name.endsWith(".json")) : [];
+  if (names.length === 0) {
+    throw new KmsError("collateral/malformed", `there is no collateral document (*.json) in ${directory}`);
   }
-  const own = new Map<string, Collateral>();
-  for (const name of readdirSync(directory)
-    .filter((name) => name.endsWith(".json"))
-    .sort()) {
-    const path = join(directory, name);
-    try {
-      const collateral = readCollateral(JSON.parse(readFileSync(path, "utf8")));
-      const { fmspc } = JSON.parse(collateral.tcb_info) as { fmspc: unknown };
-      own.set(String(fmspc).toLowerCase(), collateral);
-    } catch (error) {
-      throw new KmsError("collateral/malformed", `${path}: ${(error as Error).message}`);
+  const own = new Map<string, VerifiedCollateral>();
+  for (const path of names.sort().map((name) => join(directory, name))) {
+    const found = await verifyFile(path, roots, now);
+    if (found === undefined) continue;
+    if (own.has(found.place)) {
+      throw new KmsError("collateral/duplicate", `${path}: another file is for the same platform already`);
     }
+    own.set(found.place, found.verified);
   }
   return own;
+}
+
+async function verifyFile(
+  path: string,
+  roots: readonly TrustAnchor[],
+  now: Date,
+): Promise<{ place: string; verified: VerifiedCollateral } | undefined> {
+  try {
+    const document = readCollateral(JSON.parse(readFileSync(path, "utf8")));
+    for (const root of roots) {
+      try {
+        const verified = await verifyCollateral(document, now, root);
+        return { place: placeOf(root, verified.at(now.getTime(), root).tcbInfo.fmspc), verified };
+      } catch (error) {
+        if (!(error instanceof VerifyError) || error.code !== "chain/untrusted-root") throw error;
+      }
+    }
+    return undefined;
+  } catch (error) {
+    const code = error instanceof VerifyError ? `   [${error.code}]` : "";
+    throw new KmsError("collateral/malformed", `${path}: ${(error as Error).message}${code}`);
+  }
 }

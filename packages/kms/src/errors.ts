@@ -1,4 +1,4 @@
-/** What the KMS's operator can get wrong, or find broken. What a guest is refused for is in decision.ts. */
+/** What the KMS's operator can get wrong, or find broken. What a guest is refused for is in release.ts. */
 export type KmsErrorCode =
   | "root-secret/permissions"
   | "root-secret/malformed"
@@ -14,6 +14,7 @@ export type KmsErrorCode =
   | "policy/duplicate"
   | "policy/none"
   | "collateral/malformed"
+  | "collateral/duplicate"
   | "kms/listen";
 
 export class KmsError extends Error {

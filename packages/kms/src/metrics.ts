@@ -1,14 +1,26 @@
 /** Counters and one histogram in the Prometheus text format, version 0.0.4. Label values are from closed sets. */
 
+/** The format's content type. */
+export const metricsType = "text/plain; version=0.0.4; charset=utf-8";
+
 /** Upper bounds of the histogram's buckets, in seconds. */
 const bounds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5];
 
 export class Metrics {
   readonly #started = Date.now() / 1000;
-  readonly #counts = new Map<string, number>();
+  /** Counters without labels begin at zero, so that a first release is an increase. */
+  readonly #counts = new Map([
+    ["caisson_kms_hellos_total", 0],
+    ["caisson_kms_released_total", 0],
+  ]);
   readonly #buckets = bounds.map(() => 0);
   #sum = 0;
   #observed = 0;
+  #configured: { successful: boolean; at: number; validUntil: number | undefined } = {
+    successful: false,
+    at: 0,
+    validUntil: undefined,
+  };
 
   /** `name` without its prefix; `label` is `key="value"` or empty. */
   count(name: "hellos" | "released" | "denied" | "refused", label = ""): void {
@@ -22,6 +34,16 @@ export class Metrics {
     this.#observed += 1;
     const bucket = bounds.findIndex((bound) => seconds <= bound);
     if (bucket >= 0) this.#buckets[bucket]! += 1;
+  }
+
+  /** Policies and collateral were read and are in force: at which second, and until when (ms) own collateral is valid. */
+  configured(at: number, validUntil: number | undefined): void {
+    this.#configured = { successful: true, at, validUntil };
+  }
+
+  /** They were read again, and refused: those before are still in force. */
+  notConfigured(): void {
+    this.#configured.successful = false;
   }
 
   /** The page that Prometheus reads. */
@@ -55,10 +77,34 @@ export class Metrics {
     ]);
     const gauge = (name: string, type: string, help: string, value: number) =>
       family(name, type, help, [`${name} ${value}`]);
+    const { successful, at, validUntil } = this.#configured;
+    gauge(
+      "caisson_kms_config_last_reload_successful",
+      "gauge",
+      "Whether policies and collateral were taken when they were last read.",
+      Number(successful),
+    );
+    gauge(
+      "caisson_kms_config_last_reload_success_timestamp_seconds",
+      "gauge",
+      "When those in force were read.",
+      at,
+    );
+    if (validUntil !== undefined) {
+      gauge(
+        "caisson_kms_collateral_expiry_timestamp_seconds",
+        "gauge",
+        "When the first of the operator's collateral documents expires.",
+        validUntil / 1000,
+      );
+    }
     const { user, system } = process.cpuUsage();
+    const { rss, heapUsed, external } = process.memoryUsage();
     gauge("caisson_kms_log_entries", "gauge", "Entries of the release log.", logEntries);
     gauge("process_cpu_seconds_total", "counter", "Processor time used.", (user + system) / 1e6);
-    gauge("process_resident_memory_bytes", "gauge", "Resident memory.", process.memoryUsage.rss());
+    gauge("process_resident_memory_bytes", "gauge", "Resident memory.", rss);
+    gauge("nodejs_heap_size_used_bytes", "gauge", "Heap in use, with what was not collected yet.", heapUsed);
+    gauge("nodejs_external_memory_bytes", "gauge", "Memory outside of the heap that objects hold.", external);
     gauge("process_start_time_seconds", "gauge", "Start, seconds since 1970.", this.#started);
     return `${lines.join("\n")}\n`;
   }

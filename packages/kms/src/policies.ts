@@ -8,17 +8,20 @@
  *     policy: { version: caisson/policy/v1, … }
  *
  * One file (YAML or JSON) for one application; what a KMS adds to its `policy`, because a KMS cannot do without, is in
- * `releasePolicy`. Everything is read once, at start: a file that cannot be read stops the start.
+ * `releasePolicy`. All files are read at once; one that cannot be read is an error of the whole directory.
  */
 import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import {
   guestEvents,
+  intelRoot,
+  type PlatformName,
   type Policy,
   type Reference,
   readPolicy,
   readReferences,
+  type TrustAnchor,
   VerifyError,
 } from "@caisson/verify";
 import { parse } from "yaml";
@@ -64,8 +67,8 @@ export function loadPolicies(directory: string, identityKey: string, development
   for (const name of readdirSync(directory).sort()) {
     if (!/\.(ya?ml|json)$/.test(name)) continue;
     const path = join(directory, name);
-    const bytes = readFileSync(path);
-    const file = readFile(path, bytes);
+    const bytes = readBytes(path);
+    const file = parseFile(path, bytes);
     const policy = releasePolicy(path, file.policy, file.app, identityKey);
     if (policy.platforms?.includes("emulated") && !development) {
       throw new KmsError("policy/malformed", `${path} accepts the emulated platform, which proves nothing`, {
@@ -96,6 +99,24 @@ export function loadPolicies(directory: string, identityKey: string, development
     throw new KmsError("policy/none", `${directory} holds no policy file (*.yaml, *.yml, *.json)`);
   }
   return policies;
+}
+
+/** The root that must vouch for a platform; undefined where the policy does not accept the platform at all. */
+export function rootFor(
+  { platforms = ["tdx"], simulatedRoot }: Policy,
+  platform: PlatformName,
+): TrustAnchor | undefined {
+  if (!platforms.includes(platform)) return undefined;
+  if (platform === "tdx") return intelRoot;
+  return { name: "the simulated root", rootKey: Uint8Array.fromHex(simulatedRoot!) };
+}
+
+/** All roots that some policy accepts, each once. */
+export function acceptedRoots(policies: Policies): TrustAnchor[] {
+  const roots = [...policies.values()].flatMap(({ policy }) =>
+    (policy.platforms ?? ["tdx"]).flatMap((platform) => rootFor(policy, platform) ?? []),
+  );
+  return [...new Map(roots.map((root) => [root.rootKey.toHex(), root])).values()];
 }
 
 /**
@@ -134,7 +155,15 @@ function releasePolicy(path: string, document: unknown, app: string, identityKey
   };
 }
 
-function readFile(path: string, bytes: Buffer): z.infer<typeof schema> {
+function readBytes(path: string): Buffer {
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    throw new KmsError("policy/malformed", `${path} cannot be read: ${(error as Error).message}`);
+  }
+}
+
+function parseFile(path: string, bytes: Buffer): z.infer<typeof schema> {
   if (bytes.length > sizeLimit) throw new KmsError("policy/malformed", `${path} has ${bytes.length} bytes`);
   let document: unknown;
   try {
@@ -157,7 +186,7 @@ function loadManifests(directory: string): Map<string, Reference[]> {
   if (!existsSync(directory)) return manifests;
   for (const name of readdirSync(directory).sort()) {
     if (!name.endsWith(".json")) continue;
-    const bytes = readFileSync(join(directory, name));
+    const bytes = readBytes(join(directory, name));
     try {
       const references = readReferences(JSON.parse(bytes.toString("utf8")), `manifests/${name}`);
       manifests.set(createHash("sha256").update(bytes).digest("hex"), references);

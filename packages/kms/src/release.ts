@@ -24,18 +24,15 @@ import {
   type Check,
   type ErrorCode,
   type Evidence,
-  intelRoot,
-  type Policy,
   type ReportDataClaim,
   readEvidenceDocument,
-  type TrustAnchor,
   VerifyError,
   verifyEvidence,
 } from "@caisson/verify";
 import { parseQuote } from "@caisson/verify/quote";
 import type { CollateralCache } from "./collateral-cache.ts";
 import type { NonceCode, Nonces } from "./nonces.ts";
-import type { AppPolicy, Policies } from "./policies.ts";
+import { type AppPolicy, type Policies, rootFor } from "./policies.ts";
 import type { LogEntry, ReleaseLog } from "./release-log.ts";
 
 /** Why keys are denied: what verification found, or what the KMS itself demands. Closed. */
@@ -170,7 +167,7 @@ async function judge(
   entry.policy = policy.digest;
 
   const now = new Date(entry.time);
-  const trust = rootFor(evidence, policy.policy);
+  const trust = rootFor(policy.policy, evidence.platform);
   const collateral = trust && (await context.collateral.find(evidence, trust, now));
   const report = await verifyEvidence(evidence, {
     policy: policy.policy,
@@ -191,16 +188,6 @@ async function judge(
 /** One failed check in words. */
 function explain({ code, reason, expected, actual }: Check): string {
   return `${code}: ${reason ?? `expected ${expected ?? "otherwise"}, found ${actual ?? "nothing"}`}`;
-}
-
-/** The root that must vouch for this platform; undefined where the policy does not accept the platform at all. */
-function rootFor(
-  { platform }: Evidence,
-  { platforms = ["tdx"], simulatedRoot }: Policy,
-): TrustAnchor | undefined {
-  if (!platforms.includes(platform)) return undefined;
-  if (platform === "tdx") return intelRoot;
-  return { name: "the simulated root", rootKey: Uint8Array.fromHex(simulatedRoot!) };
 }
 
 /** Payload of the event of this name. That there is one, in its place and measured, is checked with the policy. */

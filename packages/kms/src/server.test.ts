@@ -132,6 +132,115 @@ test("metrics count hellos, releases, denials by code and refusals by code", asy
   }
 });
 
+test("metrics have the format's content type, and counters without labels from the start", async (t) => {
+  const kms = await start(t);
+  const response = await fetch(`${kms.url}/metrics`);
+  equal(response.headers.get("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+  const lines = (await response.text()).split("\n");
+  for (const name of ["hellos", "released"]) equal(lines.includes(`caisson_kms_${name}_total 0`), true, name);
+});
+
+/** A sample of the metrics page; undefined where it is not there. */
+async function metric(kms: Kms, name: string): Promise<number | undefined> {
+  const page = await (await fetch(`${kms.url}/metrics`)).text();
+  const found = new RegExp(`^${name} (.+)$`, "m").exec(page)?.[1];
+  return found === undefined ? undefined : Number(found);
+}
+
+/** A KMS with a collateral directory, its clock in the test's hand, and the files that it reads. */
+async function startReloadable(t: TestContext) {
+  const clock = { now: Date.now() };
+  const collateral = mkdtempSync(join(tmpdir(), "caisson-kms-reload-"));
+  t.after(() => rmSync(collateral, { recursive: true }));
+  const files = { collateral: join(collateral, "platform.json"), policy: "" };
+  writeFileSync(files.collateral, JSON.stringify(machine.booted("").collateral));
+  const kms = await start(t, { collateral, now: () => clock.now });
+  files.policy = join(kms.data, "..", "policies", "app.json");
+  /** What a machine gets that brings no collateral of its own. */
+  const ask = (guest = machine) => {
+    const state = { ...guest.booted(kms.identityKey), collateral: undefined };
+    return requestKeys({
+      post: httpPost(kms.url, 10_000),
+      identityKey: Uint8Array.fromHex(kms.identityKey),
+      evidence: (reportData) => guest.evidence(state, reportData),
+      now: () => clock.now,
+      toleranceMs: 2000,
+    });
+  };
+  return { kms, files, clock, ask };
+}
+
+const days = 24 * 3600 * 1000;
+
+test("collateral is renewed, and a policy changed, without a restart", async (t) => {
+  const { kms, files, clock, ask } = await startReloadable(t);
+  equal((await ask()).keyVersion, 1);
+  const expiry = await metric(kms, "caisson_kms_collateral_expiry_timestamp_seconds");
+  clock.now += 29.5 * days;
+  await ask();
+  clock.now += 2 * days;
+  await rejects(ask(), { code: "keys/denied" });
+
+  // The same machine a month later, with the same keys up to the root: its certificates were issued anew as well.
+  const renewed = new Machine(clock.now);
+  await rejects(ask(renewed), { code: "keys/denied" });
+  writeFileSync(files.collateral, JSON.stringify(renewed.booted("").collateral));
+  writeFileSync(files.policy, JSON.stringify({ ...machine.policyFile(), keyVersion: 2 }));
+  equal(await kms.reload(), true);
+  equal(await metric(kms, "caisson_kms_config_last_reload_successful"), 1);
+  const later = await metric(kms, "caisson_kms_collateral_expiry_timestamp_seconds");
+  equal(later! > expiry! + 30 * 24 * 3600, true, `${expiry} ${later}`);
+  equal((await ask(renewed)).keyVersion, 2);
+  equal(
+    kms.lines.some((line) => line.includes('"event":"reloaded"')),
+    true,
+  );
+});
+
+const badFiles: {
+  name: string;
+  change: (files: { collateral: string; policy: string }) => void;
+  code: string;
+}[] = [
+  {
+    name: "collateral is half written",
+    change: ({ collateral }) => writeFileSync(collateral, readFileSync(collateral, "utf8").slice(0, 5000)),
+    code: "collateral/malformed",
+  },
+  {
+    name: "collateral has expired",
+    change: ({ collateral }) =>
+      writeFileSync(collateral, JSON.stringify(new Machine(Date.now() - 60 * days).booted("").collateral)),
+    code: "collateral/malformed",
+  },
+  {
+    name: "collateral is gone",
+    change: ({ collateral }) => rmSync(collateral),
+    code: "collateral/malformed",
+  },
+  {
+    name: "a policy is no YAML",
+    change: ({ policy }) => writeFileSync(policy, "{"),
+    code: "policy/malformed",
+  },
+  { name: "the policies are gone", change: ({ policy }) => rmSync(policy), code: "policy/none" },
+];
+for (const { name, change, code } of badFiles) {
+  test(`a reload is refused as a whole: ${name}`, async (t) => {
+    const { kms, files, ask } = await startReloadable(t);
+    // What is good among the new files must not be taken either.
+    writeFileSync(files.policy, JSON.stringify({ ...machine.policyFile(), keyVersion: 7 }));
+    const before = await metric(kms, "caisson_kms_config_last_reload_success_timestamp_seconds");
+    change(files);
+    equal(await kms.reload(), false);
+    equal((await ask()).keyVersion, 1);
+    equal(await metric(kms, "caisson_kms_config_last_reload_successful"), 0);
+    equal(await metric(kms, "caisson_kms_config_last_reload_success_timestamp_seconds"), before);
+    const [failure] = kms.lines.filter((line) => line.includes('"reload-failed"'));
+    equal((JSON.parse(failure!) as { code: string }).code, code);
+  });
+}
+
 test("health says who it is", async (t) => {
   const kms = await start(t);
   const health = await (await fetch(`${kms.url}/healthz`)).json();
@@ -206,6 +315,7 @@ test("one address cannot ask more often than its rate", async (t) => {
   const statuses = [];
   for (let i = 0; i < 3; i++) statuses.push((await post(kms.url, hello, "/v1/hello")).status);
   deepEqual(statuses, [200, 200, 429]);
+  equal((await fetch(`${kms.url}/v1/log/head`)).status, 429);
   equal((await fetch(`${kms.url}/healthz`)).status, 200);
 });
 

@@ -5,7 +5,7 @@
  * and body sizes, rates, timeouts); whatever happens inside becomes a refusal with a code, never a stack trace;
  * log lines are built from ids, codes and numbers, so there is no place where a secret could enter one.
  */
-import type { Server } from "node:http";
+import type { IncomingMessage, Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { deriveKmsKey } from "@caisson/protocol/derivation";
@@ -21,12 +21,10 @@ import {
 } from "@caisson/protocol/key-release";
 import { createAdaptorServer, type HttpBindings } from "@hono/node-server";
 import { type Context, Hono } from "hono";
-import { bodyLimit } from "hono/body-limit";
-import { CollateralCache, loadCollateral } from "./collateral-cache.ts";
+import { type Configuration, loadConfiguration } from "./configuration.ts";
 import { KmsError } from "./errors.ts";
-import { Metrics } from "./metrics.ts";
+import { Metrics, metricsType } from "./metrics.ts";
 import { Nonces } from "./nonces.ts";
-import { loadPolicies } from "./policies.ts";
 import { type Rate, RateLimiter } from "./rate-limit.ts";
 import { type ReleaseContext, releaseKeys } from "./release.ts";
 import { ReleaseLog } from "./release-log.ts";
@@ -57,6 +55,11 @@ export interface Kms {
   url: string;
   /** Ed25519 public key, hex: what images pin and guests measure. */
   identityKey: string;
+  /**
+   * Reads policies and collateral again and puts both in the place of the old ones, or neither: false where something
+   * is wrong with them, which the log and the metrics then say.
+   */
+  reload(): Promise<boolean>;
   /** Lets requests that are under way finish (2 s at most), then closes the log. */
   close(): Promise<void>;
 }
@@ -76,21 +79,30 @@ const defaults = {
 export async function startKms(options: KmsOptions): Promise<Kms> {
   const secret = openRootSecret(options.data);
   const identity = identityKey(deriveKmsKey(secret, "identity"));
-  const policies = loadPolicies(options.policies, identity.publicKey.toHex(), options.development ?? false);
-  const own = options.collateral === undefined ? undefined : loadCollateral(options.collateral);
-  const log = new ReleaseLog(join(options.data, dataFiles.releaseLog), identity);
-  const context: ReleaseContext = {
-    secret,
-    identity,
-    policies,
-    log,
-    collateral: new CollateralCache(own),
-    nonces: new Nonces(),
-    now: options.now ?? Date.now,
+  const now = options.now ?? Date.now;
+  const source = {
+    policies: options.policies,
+    ...(options.collateral !== undefined && { collateral: options.collateral }),
+    identityKey: identity.publicKey.toHex(),
+    development: options.development ?? false,
   };
-  const write: WriteLine = (event, fields = {}) =>
-    options.log?.(JSON.stringify({ time: new Date(context.now()).toISOString(), event, ...fields }));
-  const app = routes(context, options, write);
+  const first = await loadConfiguration(source, new Date(now()));
+  const log = new ReleaseLog(join(options.data, dataFiles.releaseLog), identity);
+  const service: Service = {
+    context: { secret, identity, log, nonces: new Nonces(), now },
+    configuration: first,
+    metrics: new Metrics(),
+    write: (event, fields = {}) =>
+      options.log?.(JSON.stringify({ time: new Date(now()).toISOString(), event, ...fields })),
+  };
+  const { write, metrics } = service;
+  const configure = (configuration: Configuration) => {
+    service.configuration = configuration;
+    metrics.configured(now() / 1000, configuration.collateral.validUntil);
+    for (const [id, { digest, keyVersion }] of configuration.policies)
+      write("policy", { app: id, keyVersion, digest: digest.toHex() });
+  };
+  const app = routes(service, options);
   const server = createAdaptorServer({
     fetch: app.fetch,
     serverOptions: {
@@ -114,16 +126,38 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
   const { port } = server.address() as AddressInfo;
   const host = options.host.includes(":") ? `[${options.host}]` : options.host;
   const url = `http://${host}:${port}`;
-  for (const [id, { digest, keyVersion }] of policies)
-    write("policy", { app: id, keyVersion, digest: digest.toHex() });
+  configure(first);
   write("started", { url, identityKey: identity.publicKey.toHex(), logEntries: log.head().sequence });
+  // One after the other, so that the newest files are what counts in the end.
+  let reloading: Promise<unknown> = Promise.resolve();
+  const reload = async () => {
+    try {
+      configure(await loadConfiguration(source, new Date(now())));
+      write("reloaded");
+      return true;
+    } catch (error) {
+      metrics.notConfigured();
+      const code = error instanceof KmsError ? error.code : "internal";
+      write("reload-failed", { code, message: (error as Error).message });
+      return false;
+    }
+  };
   let closed: Promise<void> | undefined;
   const close = async () => {
     await stop(server);
     write("stopped", { logEntries: log.head().sequence });
     log.close();
   };
-  return { url, identityKey: identity.publicKey.toHex(), close: () => (closed ??= close()) };
+  return {
+    url,
+    identityKey: identity.publicKey.toHex(),
+    reload: () => {
+      const next = reloading.then(reload);
+      reloading = next;
+      return next;
+    },
+    close: () => (closed ??= close()),
+  };
 }
 
 type Environment = { Bindings: HttpBindings };
@@ -131,9 +165,17 @@ type Environment = { Bindings: HttpBindings };
 /** One log line: ids, codes and numbers only. */
 type WriteLine = (event: string, fields?: Record<string, string | number>) => void;
 
-function routes(context: ReleaseContext, options: KmsOptions, write: WriteLine): Hono<Environment> {
+/** One running KMS. `configuration` is replaced as a whole; a request takes it once. */
+interface Service {
+  readonly context: Omit<ReleaseContext, keyof Configuration>;
+  configuration: Configuration;
+  readonly metrics: Metrics;
+  readonly write: WriteLine;
+}
+
+function routes(service: Service, options: KmsOptions): Hono<Environment> {
+  const { context, metrics, write } = service;
   const app = new Hono<Environment>();
-  const metrics = new Metrics();
   const limiter = new RateLimiter(
     options.perAddress ?? defaults.perAddress,
     options.common ?? defaults.common,
@@ -160,31 +202,31 @@ function routes(context: ReleaseContext, options: KmsOptions, write: WriteLine):
   app.notFound((c) => refuse(c, 404, "http/not-found", "there is nothing here"));
 
   app.get("/healthz", (c) => c.json({ status: "ok", identityKey: context.identity.publicKey.toHex() }));
-  app.get("/metrics", (c) => c.text(metrics.render(context.log.head().sequence)));
-  app.get("/v1/log/head", (c) => c.json(context.log.head()));
+  app.get("/metrics", (c) =>
+    c.body(metrics.render(context.log.head().sequence), 200, { "content-type": metricsType }),
+  );
 
   app.use("/v1/*", async (c, next) => {
     if (limiter.take(address(c), context.now())) return next();
     c.header("retry-after", "1");
     return refuse(c, 429, "http/rate-limited", "too many requests; try again in a second");
   });
-  app.use(
-    "/v1/*",
-    bodyLimit({
-      maxSize: requestLimit,
-      onError: (c) =>
-        refuse(
-          c as Context<Environment>,
-          413,
-          "http/too-large",
-          `a request has at most ${requestLimit} bytes`,
-        ),
-    }),
-  );
+  app.get("/v1/log/head", (c) => c.json(context.log.head()));
+
+  /** What was sent, if it is what it must be; otherwise the refusal. */
+  const receive = async <T>(c: Context<Environment>, schema: Schema<T>): Promise<T | Response> => {
+    const body = await readBody(c.env.incoming as IncomingMessage);
+    if (body === "too long") {
+      c.header("connection", "close");
+      return refuse(c, 413, "http/too-large", `a request has at most ${requestLimit} bytes`);
+    }
+    const request = schema.safeParse(parseJson(body));
+    return request.success ? request.data : refuse(c, 400, "http/malformed", describe(request.error.issues));
+  };
 
   app.post(keyReleasePaths.hello, async (c) => {
-    const request = helloRequestSchema.safeParse(await readJson(c));
-    if (!request.success) return refuse(c, 400, "http/malformed", describe(request.error.issues));
+    const request = await receive(c, helloRequestSchema);
+    if (request instanceof Response) return request;
     const hello = {
       version: keyReleaseVersion,
       nonce: context.nonces.issue(context.now()).toHex(),
@@ -196,10 +238,10 @@ function routes(context: ReleaseContext, options: KmsOptions, write: WriteLine):
   });
 
   app.post(keyReleasePaths.release, async (c) => {
-    const request = releaseRequestSchema.safeParse(await readJson(c));
-    if (!request.success) return refuse(c, 400, "http/malformed", describe(request.error.issues));
+    const request = await receive(c, releaseRequestSchema);
+    if (request instanceof Response) return request;
     const started = performance.now();
-    const { answer, entry } = await releaseKeys(context, request.data);
+    const { answer, entry } = await releaseKeys({ ...context, ...service.configuration }, request);
     const ms = performance.now() - started;
     metrics.observe(ms / 1000);
     metrics.count(answer.outcome, answer.outcome === "denied" ? `code="${answer.code}"` : "");
@@ -216,17 +258,41 @@ function routes(context: ReleaseContext, options: KmsOptions, write: WriteLine):
   return app;
 }
 
-/** The body as JSON; undefined, which no schema takes, where it is none. */
-async function readJson(c: Context<Environment>): Promise<unknown> {
-  const body = await c.req.text();
+interface Schema<T> {
+  safeParse(value: unknown): { success: true; data: T } | { success: false; error: { issues: Issues } };
+}
+type Issues = readonly { path: readonly PropertyKey[]; message: string }[];
+
+/**
+ * The body, read no further than `requestLimit`; empty where it broke off. From Node's own stream: the web streams that
+ * a Request puts in front of it cost more than reading and parsing.
+ */
+function readBody(incoming: IncomingMessage): Promise<Buffer | "too long"> {
+  return new Promise((resolve) => {
+    if (Number(incoming.headers["content-length"]) > requestLimit) resolve("too long");
+    const chunks: Buffer[] = [];
+    let size = 0;
+    incoming.on("data", (chunk: Buffer) => {
+      size += chunk.length;
+      if (size <= requestLimit) chunks.push(chunk);
+      else resolve("too long");
+    });
+    incoming.once("end", () => resolve(Buffer.concat(chunks)));
+    incoming.once("close", () => resolve(Buffer.alloc(0)));
+    incoming.once("error", () => resolve(Buffer.alloc(0)));
+  });
+}
+
+/** undefined, which no schema takes, where it is no JSON. */
+function parseJson(bytes: Buffer): unknown {
   try {
-    return JSON.parse(body);
+    return JSON.parse(bytes.toString("utf8"));
   } catch {
     return undefined;
   }
 }
 
-function describe(issues: readonly { path: readonly PropertyKey[]; message: string }[]): string {
+function describe(issues: Issues): string {
   const [issue] = issues;
   return `the request: ${issue?.path.join(".") || "the whole body"}: ${issue?.message}`.slice(0, 300);
 }

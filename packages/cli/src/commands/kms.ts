@@ -98,6 +98,7 @@ const serve = new Command("serve")
       });
       const { url, identityKey } = kms;
       print(options.json, { url, identityKey }, `KMS ${identityKey}\nserves ${url}`);
+      process.on("SIGHUP", () => void kms.reload());
       await new Promise<void>((resolve) => {
         process.once("SIGTERM", resolve);
         process.once("SIGINT", resolve);
