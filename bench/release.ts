@@ -14,9 +14,11 @@ import {
   sign,
   verify,
 } from "node:crypto";
+import { once } from "node:events";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Readable } from "node:stream";
 import { httpPost, requestKeys } from "@caisson/guest/key-client";
 import { verifyReleaseLog } from "@caisson/kms";
 import { Machine } from "@caisson/kms/testing/machine";
@@ -27,19 +29,58 @@ const cli = new URL("../packages/cli/src/main.ts", import.meta.url).pathname;
 interface Server {
   url: string;
   identityKey: string;
+  /** Where Node's inspector listens. */
+  inspector: string;
   process: ChildProcess;
 }
 
 async function serve(data: string, policies: string): Promise<Server> {
   const args = ["kms", "serve", "--data", data, "--policy-dir", policies, "--listen", "127.0.0.1:0"];
   const more = ["--development", "--rate-per-address", "100000", "--json"];
-  const child = spawn(process.execPath, [cli, ...args, ...more], { stdio: ["ignore", "pipe", "ignore"] });
-  let text = "";
-  for await (const chunk of child.stdout) {
-    text += chunk;
-    if (text.endsWith("}\n")) break;
-  }
-  return { ...(JSON.parse(text) as { url: string; identityKey: string }), process: child };
+  const child = spawn(process.execPath, ["--inspect=127.0.0.1:0", cli, ...args, ...more], {
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const [document, inspector] = await Promise.all([
+    read(child.stdout, /^\{[^]*\}\n$/),
+    read(child.stderr, /ws:\/\/\S+/),
+  ]);
+  child.stderr.resume();
+  return {
+    ...(JSON.parse(document) as { url: string; identityKey: string }),
+    inspector,
+    process: child,
+  };
+}
+
+/** The first match in what a process writes. */
+function read(stream: Readable, pattern: RegExp): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let text = "";
+    const more = (chunk: Buffer) => {
+      text += chunk;
+      const found = pattern.exec(text)?.[0];
+      if (found === undefined) return;
+      stream.off("data", more);
+      resolve(found);
+    };
+    stream.on("data", more);
+    stream.once("end", () => reject(new Error(`the KMS ended: ${text}`)));
+  });
+}
+
+/** Bytes of the KMS's heap that are in use after a full collection, which its inspector makes. */
+async function heapAfterCollection(server: Server): Promise<number> {
+  const socket = new WebSocket(server.inspector);
+  await once(socket, "open");
+  const call = async (id: number, method: string, params: object = {}) => {
+    socket.send(JSON.stringify({ id, method, params }));
+    const [{ data }] = (await once(socket, "message")) as [MessageEvent<string>];
+    return JSON.parse(data) as { result: { result: { value: number } } };
+  };
+  await call(1, "HeapProfiler.collectGarbage");
+  const { result } = await call(2, "Runtime.evaluate", { expression: "process.memoryUsage().heapUsed" });
+  socket.close();
+  return result.result.value;
 }
 
 /** Values of the KMS's own metrics. */
@@ -129,12 +170,15 @@ async function* measure(
   const warmUp = Math.floor(releases / 10);
   await load(server, machines, warmUp, 8);
   const alone = await load(server, machines, warmUp, 1);
+  const half = releases / 2 - warmUp;
   const before = await metrics(server.url);
-  await load(server, machines, releases - 2 * warmUp, 8);
+  await load(server, machines, half, 8);
+  const between = await metrics(server.url);
+  await load(server, machines, half, 8);
   const after = await metrics(server.url);
 
   const cpu = after("process_cpu_seconds_total") - before("process_cpu_seconds_total");
-  const cost = (1000 * cpu) / (releases - 2 * warmUp);
+  const cost = (1000 * cpu) / (2 * half);
   const signatures = signatureOperations();
   const note = "limit: 3 P-256 verifications and 3 Ed25519 signatures alone";
   yield { name: "kms: processor time of a release", unit: "ms", ours: cost, limit: signatures, note };
@@ -148,17 +192,35 @@ async function* measure(
   yield { name: "kms: request to answer, p50", unit: "ms", ours: quantile(0.5), limit: signatures };
   yield { name: "kms: request to answer, p99", unit: "ms", ours: quantile(0.99), limit: signatures };
 
-  const mebibytes = (value: (name: string) => number) => value("process_resident_memory_bytes") / 2 ** 20;
+  const early = 2 * warmUp;
+  const resident = (value: (name: string) => number) => value("process_resident_memory_bytes") / 2 ** 20;
+  for (const [count, value] of [
+    [early + half, between],
+    [releases, after],
+  ] as const) {
+    yield {
+      name: `kms: resident memory after ${count} releases`,
+      unit: "MiB",
+      ours: resident(value),
+      peer: resident(before),
+      note: `peer: after ${early}`,
+    };
+  }
+  // Only now, because a collection that is forced would also keep the resident memory down.
+  const heap = await heapAfterCollection(server);
+  await load(server, machines, early, 8);
   yield {
-    name: `kms: memory after ${releases} releases`,
+    name: `kms: heap in use after ${releases + early} releases`,
     unit: "MiB",
-    ours: mebibytes(after),
-    peer: mebibytes(before),
-    note: `peer: after ${2 * warmUp}`,
+    ours: (await heapAfterCollection(server)) / 2 ** 20,
+    peer: heap / 2 ** 20,
+    note: `after a forced collection; peer: the same after ${releases}`,
   };
+
   const started = performance.now();
   const report = verifyReleaseLog(log, { identity: server.identityKey });
   const ms = performance.now() - started;
-  yield { name: "kms: released keys that are not in the log", unit: "", ours: releases - report.released };
+  const missing = releases + early - report.released;
+  yield { name: "kms: released keys that are not in the log", unit: "", ours: missing };
   yield { name: `kms: verification of a log of ${report.head.sequence}`, unit: "ms", ours: ms };
 }

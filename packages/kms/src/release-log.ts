@@ -145,7 +145,8 @@ export class ReleaseLog {
       this.#writeHead(sequence, hash);
       this.#database.exec("COMMIT");
     } catch (error) {
-      this.#database.exec("ROLLBACK");
+      // A full disk makes SQLite roll back by itself; rolling back twice would hide that it was full.
+      if (this.#database.isTransaction) this.#database.exec("ROLLBACK");
       throw error;
     }
   }

@@ -12,7 +12,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import test, { type TestContext } from "node:test";
 import { decryptBackup, encryptBackup } from "./backup.ts";
 import { openRootSecret, storeRootSecret } from "./root-secret.ts";
@@ -50,6 +50,19 @@ const faults: { name: string; make: (path: string) => void; code: string }[] = [
       writeFileSync(`${path}.real`, new Uint8Array(32), { mode: 0o600 });
       unlinkSync(path);
       symlinkSync(`${path}.real`, path);
+    },
+    code: "root-secret/permissions",
+  },
+  {
+    name: "in a directory in which others may write",
+    make: (path) => chmodSync(dirname(path), 0o777),
+    code: "root-secret/permissions",
+  },
+  {
+    name: "lost, in a directory in which the group may write",
+    make: (path) => {
+      unlinkSync(path);
+      chmodSync(dirname(path), 0o770);
     },
     code: "root-secret/permissions",
   },

@@ -3,7 +3,8 @@
  *
  * Invariants: created once and never replaced (link(2) refuses an existing name); complete on disk before its name
  * appears (fsync of file, link, fsync of directory); read only from a regular file that nobody but its owner can
- * open; never created beside a release log, because then it was lost and new keys would silently replace old ones.
+ * open, in a directory in which nobody else can put another in its place; never created beside a release log, because
+ * then it was lost and new keys would silently replace old ones.
  */
 import { randomBytes } from "node:crypto";
 import {
@@ -16,6 +17,7 @@ import {
   mkdirSync,
   openSync,
   readSync,
+  statSync,
   unlinkSync,
   writeSync,
 } from "node:fs";
@@ -32,6 +34,7 @@ export const dataFiles = { rootSecret: "root-secret", releaseLog: "release-log.s
 /** The root secret of a data directory; both are created where there are none. Throws KmsError `root-secret/…`. */
 export function openRootSecret(data: string): Uint8Array {
   const path = join(data, dataFiles.rootSecret);
+  checkDirectory(data);
   if (!existsSync(path)) {
     if (existsSync(join(data, dataFiles.releaseLog))) {
       throw new KmsError("root-secret/missing", `${data} holds a release log, but its root secret is gone`, {
@@ -51,6 +54,7 @@ export function kmsIdentity(data: string): string {
 /** Writes a root secret into a directory that has none. Throws KmsError "root-secret/exists". */
 export function storeRootSecret(data: string, secret: Uint8Array): void {
   mkdirSync(data, { recursive: true, mode: 0o700 });
+  checkDirectory(data);
   const path = join(data, dataFiles.rootSecret);
   const temporary = `${path}.${randomBytes(8).toString("hex")}`;
   const file = openSync(temporary, "wx", 0o600);
@@ -68,6 +72,22 @@ export function storeRootSecret(data: string, secret: Uint8Array): void {
   const directory = openSync(data, constants.O_RDONLY);
   fsyncSync(directory);
   closeSync(directory);
+}
+
+/** Who can write in the directory can remove secret and log, and the next start would make a new secret. */
+function checkDirectory(data: string): void {
+  const stat = statSync(data, { throwIfNoEntry: false });
+  if (stat === undefined) return;
+  const owner = process.getuid?.();
+  if (!stat.isDirectory() || (stat.uid !== owner && stat.uid !== 0) || (stat.mode & 0o022) !== 0) {
+    throw new KmsError("root-secret/permissions", `${data} can be written in by others`, {
+      facts: [
+        ["found", `mode ${(stat.mode & 0o7777).toString(8)}, owner ${stat.uid}`],
+        ["expected", `a directory, not writable by group or others, owner ${owner}`],
+      ],
+      fix: `chmod 700 ${data}`,
+    });
+  }
 }
 
 function readRootSecret(path: string): Uint8Array {

@@ -1,0 +1,57 @@
+/** Clients that hold a connection without sending a request. The limits are the real ones, so this takes 10 s. */
+import { equal } from "node:assert/strict";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import test from "node:test";
+import { startKms } from "./server.ts";
+import { Machine } from "./testing/machine.ts";
+
+const slow: { name: string; begin: string; drip: string }[] = [
+  { name: "says nothing", begin: "", drip: "" },
+  { name: "drips headers", begin: "POST /v1/release HTTP/1.1\r\nHost: x\r\n", drip: "A: b\r\n" },
+  {
+    name: "drips a body",
+    begin: "POST /v1/release HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n",
+    drip: "{",
+  },
+];
+
+test("connections that send no whole request within 10 s are closed; others are served meanwhile", async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), "caisson-kms-slow-"));
+  const policies = join(directory, "policies");
+  mkdirSync(policies);
+  writeFileSync(join(policies, "app.json"), JSON.stringify(new Machine(Date.now()).policyFile()));
+  const kms = await startKms({
+    data: join(directory, "data"),
+    policies,
+    host: "127.0.0.1",
+    port: 0,
+    development: true,
+  });
+  t.after(async () => {
+    await kms.close();
+    rmSync(directory, { recursive: true });
+  });
+
+  const held = slow.map(({ name, begin, drip }) => {
+    const started = performance.now();
+    return new Promise<{ name: string; ms: number }>((resolve) => {
+      const socket = connect(Number(new URL(kms.url).port), "127.0.0.1", () => socket.write(begin));
+      const timer = setInterval(() => socket.write(drip), 400);
+      socket.resume();
+      socket.on("error", () => {});
+      socket.on("close", () => {
+        clearInterval(timer);
+        resolve({ name, ms: performance.now() - started });
+      });
+    });
+  });
+  const served = setInterval(async () => {
+    equal((await fetch(`${kms.url}/healthz`)).status, 200);
+  }, 2000);
+  const closed = await Promise.all(held);
+  clearInterval(served);
+  for (const { name, ms } of closed) equal(ms > 9000 && ms < 16_000, true, `${name}: ${ms} ms`);
+});
