@@ -162,6 +162,27 @@ test("a backup, restored elsewhere, gives the same identity and the same keys", 
   deepEqual((await keysFrom(after)).instanceKey, keys.instanceKey);
 });
 
+test("SIGHUP: new policies are in force, bad ones are not, and the process goes on", async (t) => {
+  const files = directory(t);
+  const kms = await serve(t, files);
+  const policy = join(files.policies, "0.json");
+  const logged = async (event: string) => {
+    for (let i = 0; i < 100 && !kms.log().includes(`"event":"${event}"`); i++) {
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    equal(kms.log().includes(`"event":"${event}"`), true, event);
+  };
+  equal((await keysFrom(kms)).keyVersion, 1);
+  writeFileSync(policy, JSON.stringify({ ...machine.policyFile(), keyVersion: 2 }));
+  kms.process.kill("SIGHUP");
+  await logged("reloaded");
+  equal((await keysFrom(kms)).keyVersion, 2);
+  writeFileSync(policy, JSON.stringify({ ...machine.policyFile(), keyVersion: "3" }));
+  kms.process.kill("SIGHUP");
+  await logged("reload-failed");
+  equal((await keysFrom(kms)).keyVersion, 2);
+});
+
 test("a production KMS does not start with a policy for emulated machines", (t) => {
   const { data, policies } = directory(t);
   const run = caisson("kms", "serve", "--data", data, "--policy-dir", policies, "--listen", "127.0.0.1:0");

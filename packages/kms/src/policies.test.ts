@@ -2,7 +2,7 @@ import { deepEqual, equal, throws } from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import test, { type TestContext } from "node:test";
 import { type AppPolicy, loadPolicies } from "./policies.ts";
 import { Machine } from "./testing/machine.ts";
@@ -15,7 +15,10 @@ function directory(t: TestContext, files: Record<string, string>): string {
   const path = mkdtempSync(join(tmpdir(), "caisson-kms-policies-"));
   t.after(() => rmSync(path, { recursive: true }));
   mkdirSync(join(path, "manifests"));
-  for (const [name, text] of Object.entries(files)) writeFileSync(join(path, name), text);
+  for (const [name, text] of Object.entries(files)) {
+    mkdirSync(dirname(join(path, name)), { recursive: true });
+    writeFileSync(join(path, name), text);
+  }
   return path;
 }
 
@@ -81,6 +84,12 @@ test("the example of docs/key-release.md is a policy for production", (t) => {
   equal(references.length, 1);
 });
 
+test("RTMR0 may be left open by name, because not every prediction determines it", (t) => {
+  const text = file({}, { platforms: undefined, simulatedRoot: undefined, registers: { rtmr0: "any" } });
+  const { policy } = loadPolicies(directory(t, { "a.json": text }), identity, false).get(machine.app)!;
+  deepEqual(policy.registers, { rtmr0: "any" });
+});
+
 const refused: { name: string; files: Record<string, string>; code: string; development?: boolean }[] = [
   { name: "no policy at all", files: { "README.md": "" }, code: "policy/none" },
   {
@@ -114,6 +123,19 @@ const refused: { name: string; files: Record<string, string>; code: string; deve
   {
     name: "any key provider",
     files: { "a.json": file({}, { keyProviders: "any" }) },
+    code: "policy/malformed",
+  },
+  ...["mrtd", "rtmr1", "rtmr2"].map((name) => ({
+    name: `${name} left open, in production`,
+    files: {
+      "a.json": file({}, { platforms: undefined, simulatedRoot: undefined, registers: { [name]: "any" } }),
+    },
+    development: false,
+    code: "policy/malformed",
+  })),
+  {
+    name: "a file that cannot be read",
+    files: { "a.json": file(), "b.json/x": "" },
     code: "policy/malformed",
   },
   {

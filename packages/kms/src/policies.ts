@@ -140,6 +140,14 @@ function releasePolicy(path: string, document: unknown, app: string, identityKey
   if (policy.app?.id !== undefined && (policy.app.id === "any" || policy.app.id.join() !== app)) {
     throw new KmsError("policy/malformed", `${path}: policy.app.id is not the file's app ${app}`);
   }
+  // The image is in these three; RTMR0 is the machine around it, which not every prediction determines.
+  const open = (["mrtd", "rtmr1", "rtmr2"] as const).find((name) => policy.registers?.[name] === "any");
+  if (open !== undefined && !policy.platforms?.includes("emulated")) {
+    throw new KmsError(
+      "policy/malformed",
+      `${path}: policy.registers.${open} is open, so that keys would go to any image`,
+    );
+  }
   const sequence: readonly string[] = policy.events?.sequence ?? guestEvents;
   const end = sequence.indexOf("key-provider");
   if (end < 0) {
