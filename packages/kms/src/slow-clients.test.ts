@@ -1,10 +1,11 @@
 /** Clients that hold a connection without sending a request. The limits are the real ones, so this takes 10 s. */
-import { equal } from "node:assert/strict";
+import { deepEqual, equal } from "node:assert/strict";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "node:test";
+import { keyReleaseVersion } from "@caisson/protocol/key-release";
 import { startKms } from "./server.ts";
 import { Machine } from "./testing/machine.ts";
 
@@ -48,10 +49,14 @@ test("connections that send no whole request within 10 s are closed; others are 
       });
     });
   });
-  const served = setInterval(async () => {
-    equal((await fetch(`${kms.url}/healthz`)).status, 200);
+  const hello = JSON.stringify({ version: keyReleaseVersion });
+  const served: Promise<number>[] = [];
+  const timer = setInterval(() => {
+    served.push(fetch(`${kms.url}/v1/hello`, { method: "POST", body: hello }).then(({ status }) => status));
   }, 2000);
   const closed = await Promise.all(held);
-  clearInterval(served);
+  clearInterval(timer);
   for (const { name, ms } of closed) equal(ms > 9000 && ms < 16_000, true, `${name}: ${ms} ms`);
+  equal(served.length >= 3, true);
+  deepEqual(new Set(await Promise.all(served)), new Set([200]));
 });
