@@ -178,6 +178,8 @@ export async function* run(releases = 10_000): AsyncIterable<Row> {
     yield* measure(server, machines, releases, join(data, "release-log.sqlite"));
   } finally {
     server.process.kill();
+    // It closes its log first, and writes in the directory meanwhile.
+    await once(server.process, "exit");
     rmSync(directory, { recursive: true });
   }
 }
