@@ -156,7 +156,7 @@ async function appends(path: string, count: number): Promise<number[]> {
   const entry = { time: Date.now(), app: id, instance: id, registers: digest, policy: digest };
   const times: number[] = [];
   for (let i = 0; i < count; i++) {
-    // As between two releases: flushes without a pause wait for each other in the file system.
+    // A pause as between two releases, so that the file system is asked in the same way.
     await setTimeout(2);
     const started = performance.now();
     await log.append({ ...entry, outcome: "released", reason: "benchmark" });
