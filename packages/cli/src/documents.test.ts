@@ -1,0 +1,93 @@
+/** What the documents refer to is there: links, files, commands, and every dependency with its version. */
+import { deepEqual, ok } from "node:assert/strict";
+import { existsSync, globSync, readFileSync } from "node:fs";
+import { test } from "node:test";
+
+const repository = new URL("../../../", import.meta.url);
+const read = (path: string): string => readFileSync(new URL(path, repository), "utf8");
+const documents = ["README.md", "CHANGELOG.md", ...globSync("docs/**/*.md", { cwd: repository.pathname })];
+
+/** GitHub's anchors of a document's headings. */
+const anchors = (text: string): string[] =>
+  [...text.matchAll(/^#+ (.*)$/gm)].map(([, heading]) =>
+    heading!
+      .toLowerCase()
+      .replace(/[^\p{L}\p{N} _-]/gu, "")
+      .replaceAll(" ", "-"),
+  );
+
+/** A link that leads nowhere, as it is written. */
+function broken(document: string): string[] {
+  const links = [...read(document).matchAll(/\]\(([^)\s]+)\)/g)].map(([, target]) => target!);
+  return links.filter((link) => {
+    if (/^https?:/.test(link)) return false;
+    const target = new URL(link, new URL(document, repository));
+    const anchor = target.hash.slice(1);
+    target.hash = "";
+    if (!existsSync(target)) return true;
+    return anchor !== "" && !anchors(readFileSync(target, "utf8")).includes(decodeURIComponent(anchor));
+  });
+}
+
+for (const document of documents) {
+  test(`${document}: every link and every file that it names is there`, () => {
+    deepEqual(broken(document), []);
+    // With an ending or a slash at the end: `kernel/dropped` is an error's code.
+    const files = [
+      ...read(document).matchAll(
+        /`((?:packages|docs|test|kernel|bench|examples)\/[a-z\d_./-]*(?:\.[a-z]+|\/))`/g,
+      ),
+    ];
+    deepEqual(
+      files.map(([, file]) => file!).filter((file) => !existsSync(new URL(file, repository))),
+      [],
+    );
+  });
+}
+
+test("every npm dependency stands in docs/dependencies.md, with the version that is pinned", () => {
+  const rows = read("docs/dependencies.md");
+  const manifests = ["package.json", ...globSync("packages/*/package.json", { cwd: repository.pathname })];
+  const pinned = manifests.flatMap((path) => {
+    const { dependencies, devDependencies } = JSON.parse(read(path)) as Record<
+      string,
+      Record<string, string>
+    >;
+    return Object.entries({ ...dependencies, ...devDependencies });
+  });
+  const foreign = new Set(
+    pinned.filter(([name]) => !name.startsWith("@caisson/")).map((pair) => pair.join(" ")),
+  );
+  ok(foreign.size > 20, "the manifests name no dependencies");
+  const listed = new Set(
+    [...rows.matchAll(/`(@?[a-z][\w./-]*) (\d[\w.-]*)`/g)].map(([, name, v]) => `${name} ${v}`),
+  );
+  deepEqual([...listed].sort(), [...foreign].sort());
+});
+
+test("every Debian package that the launcher installs stands there, too", () => {
+  const rows = read("docs/dependencies.md");
+  const packages = [...read("caisson").matchAll(/^ *need \S+ (\S+)$/gm)].map(([, name]) => name!);
+  ok(packages.length > 5, "the launcher installs nothing");
+  deepEqual(
+    packages.filter((name) => !rows.includes(`\`${name}\``)),
+    [],
+  );
+});
+
+test("the README shows every command, and the options that it shows exist", () => {
+  const commands = [...read("packages/cli/src/main.ts").matchAll(/import\("\.\/commands\/(\w+)\.ts"\)/g)];
+  ok(commands.length > 5, "there are no commands");
+  const table = read("README.md").split("## Commands")[1]!;
+  const named = commands.map(([, name]) => name!);
+  deepEqual(
+    named.filter((name) => !table.includes(`\`${name}`)),
+    [],
+  );
+  const sources = named.map((name) => read(`packages/cli/src/commands/${name}.ts`)).join("");
+  const options = [...table.split("\n## ")[0]!.matchAll(/--[a-z]+(?:-[a-z]+)*/g)].map(([option]) => option);
+  deepEqual(
+    options.filter((option) => option !== "--help" && !sources.includes(`"${option}`)),
+    [],
+  );
+});
