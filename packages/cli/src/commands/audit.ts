@@ -153,6 +153,9 @@ function jsonDocument(result: Audit): object {
 }
 
 export const command = new Command("caisson audit")
+  .description(
+    "Checks how an image, a running guest or evidence is built, control by control. Exit code 10: a required one does not hold.",
+  )
   .argument(
     "[subjects...]",
     "an image directory (or another system's root, to compare), and/or evidence or a report of caisson verify --json",

@@ -31,6 +31,9 @@ function withRatio(row: Row): Row {
 }
 
 export const command = new Command("caisson bench")
+  .description(
+    "Runs what is under bench/ and prints each figure beside a peer or a limit of the same run (docs/benchmarks.md).",
+  )
   .argument("[name]", "one file under bench/, without its ending; all when left out")
   .option("--json", "one JSON document")
   .action(async (name: string | undefined, options: { json?: boolean }) => {

@@ -49,4 +49,6 @@ const compare = new Command("compare")
     else process.stdout.write(comparisonTable(rows));
   });
 
-export const command = new Command("caisson firmware").addCommand(compare);
+export const command = new Command("caisson firmware")
+  .description("Compares firmware images: what they measure as, what is in them, what they can boot.")
+  .addCommand(compare);

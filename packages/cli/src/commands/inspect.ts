@@ -28,6 +28,7 @@ import { Command } from "commander";
 import { UsageError } from "../failure.ts";
 
 export const command = new Command("caisson inspect")
+  .description("Shows what a firmware image or an event log consists of.")
   .argument("<file>", "a firmware image, a TCG2 or CCEL event log, or dstack's JSON log")
   .option("--json", "one JSON document")
   .action(async (file: string, options: { json?: boolean }) => {

@@ -170,4 +170,7 @@ config
     }
   });
 
-export const command = new Command("caisson kernel").addCommand(candidates).addCommand(config);
+export const command = new Command("caisson kernel")
+  .description("Which kernels could be used, what differs between configurations, and what is hardened.")
+  .addCommand(candidates)
+  .addCommand(config);

@@ -56,7 +56,10 @@ const print = (json: boolean | undefined, document: object, text: string) =>
   process.stdout.write(json === true ? `${JSON.stringify(document, null, 2)}\n` : `${text}\n`);
 
 const serve = new Command("serve")
-  .description("release keys to guests whose evidence a policy accepts; log lines go to stderr")
+  .description(
+    "release keys to guests whose evidence a policy accepts; log lines go to stderr; SIGHUP reads policies and" +
+      " collateral again, SIGTERM ends it",
+  )
   .requiredOption("--data <DIR>", "root secret and release log; made where there is none")
   .requiredOption(
     "--policy-dir <DIR>",
@@ -172,6 +175,9 @@ const restore = new Command("restore")
   });
 
 export const command = new Command("caisson kms")
+  .description(
+    "The key management service: releases keys to guests whose evidence a policy accepts (docs/key-release.md).",
+  )
   .addCommand(serve)
   .addCommand(identity)
   .addCommand(new Command("log").description("the release log").addCommand(verifyLog))

@@ -15,7 +15,7 @@ import {
   parseTdxMetadata,
   predict,
 } from "@caisson/measure";
-import { Command, InvalidArgumentError } from "commander";
+import { Command, InvalidArgumentError, Option } from "commander";
 import { UsageError } from "../failure.ts";
 import { type Files, gather, type Machine, read } from "../prediction.ts";
 
@@ -60,11 +60,16 @@ function parseIndexing(text: string): Indexing {
 }
 
 export const command = new Command("caisson measure")
+  .description(
+    "Predicts what the registers of an image must hold, from its files alone; or compares a boot's log with that (exit code 10: it differs).",
+  )
   .argument("[image]", "an image directory, as `caisson build` makes it")
   .option("--firmware <FILE>", "MRTD of a TDX firmware alone")
   .option("--platform <NAME>", "tdx or emulated; default: what the image's flavour boots on", parsePlatform)
   .option("--vcpus <N>", "virtual CPUs", parseCount, 2)
-  .option("--memory <SIZE>", "RAM, such as 2048M or 4G", parseSize, 2 * 2 ** 30)
+  .addOption(
+    new Option("--memory <SIZE>", "RAM, such as 2048M or 4G").argParser(parseSize).default(2 * 2 ** 30, "2G"),
+  )
   .option(
     "--qemu <PROGRAM>",
     "the host's QEMU; ACPI and SMBIOS tables are read out of it",

@@ -51,6 +51,9 @@ function runTier(name: string, filter: string | undefined): boolean {
 }
 
 export const command = new Command("caisson test")
+  .description(
+    "Runs the tests, all of them or one tier: check (types, lint, format), unit, integration, e2e (VMs), attacks (a hostile host).",
+  )
   .argument("[tier]", `one of ${names.join(", ")}; all when left out`)
   .argument("[filter]", "only files whose path contains this")
   .action((tier: string | undefined, filter: string | undefined) => {

@@ -10,6 +10,9 @@ import { describe, render } from "../time-report.ts";
 const floor = Date.UTC(2026, 0, 1);
 
 export const command = new Command("caisson time")
+  .description(
+    "Asks NTS servers of several operators for the time and shows who agrees. Exit code 10: no agreement.",
+  )
   .option(
     "--servers <file>",
     "time sources as JSON (docs/secure-time.md); the built-in public ones when left out",

@@ -81,6 +81,9 @@ async function prepareForTdx(path: string, options: Options): Promise<void> {
 }
 
 export const command = new Command("caisson up")
+  .description(
+    "Pins and builds what is missing, boots the image, shows its stages, releases its keys, verifies its evidence, and runs it until Ctrl-C.",
+  )
   .argument("<spec>", "a caisson.yaml, or the directory that has one")
   .option("--vcpus <n>", "virtual processors", whole(1, 64), 2)
   .option("--memory <mib>", "memory in MiB", whole(512, 1 << 20), 1024)

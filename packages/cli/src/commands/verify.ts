@@ -37,6 +37,9 @@ interface Options {
 }
 
 export const command = new Command("caisson verify")
+  .description(
+    "Judges evidence: is it genuine, and is it what a policy wants? Exit code 0 accepted, 10 rejected, 30 malformed.",
+  )
   .argument(
     "[evidence]",
     "a caisson/evidence/v1 document, a dstack GetQuote answer, or a quote (binary or hex)",
