@@ -2,6 +2,7 @@
 import { deepEqual, ok } from "node:assert/strict";
 import { existsSync, globSync, readFileSync } from "node:fs";
 import { test } from "node:test";
+import { catalogue } from "@caisson/audit";
 
 const repository = new URL("../../../", import.meta.url);
 const read = (path: string): string => readFileSync(new URL(path, repository), "utf8");
@@ -75,7 +76,7 @@ test("every Debian package that the launcher installs stands there, too", () => 
   );
 });
 
-test("the README shows every command, and the options that it shows exist", () => {
+test("the README shows every command and how many controls there are, and its options exist", () => {
   const commands = [...read("packages/cli/src/main.ts").matchAll(/import\("\.\/commands\/(\w+)\.ts"\)/g)];
   ok(commands.length > 5, "there are no commands");
   const table = read("README.md").split("## Commands")[1]!;
@@ -84,6 +85,7 @@ test("the README shows every command, and the options that it shows exist", () =
     named.filter((name) => !table.includes(`\`${name}`)),
     [],
   );
+  ok(table.includes(`| ${catalogue.length} controls:`), `there are ${catalogue.length} controls`);
   const sources = named.map((name) => read(`packages/cli/src/commands/${name}.ts`)).join("");
   const options = [...table.split("\n## ")[0]!.matchAll(/--[a-z]+(?:-[a-z]+)*/g)].map(([option]) => option);
   deepEqual(

@@ -1,3 +1,4 @@
+/** Errors of starting and running machines on this host. */
 export type HostErrorCode =
   | "host/missing-program"
   | "host/program-failed"

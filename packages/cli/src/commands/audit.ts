@@ -160,7 +160,7 @@ export const command = new Command("caisson audit")
     "[subjects...]",
     "an image directory (or another system's root, to compare), and/or evidence or a report of caisson verify --json",
   )
-  .option("--live <source>", "the report of a running guest: a URL or a file")
+  .option("--live <source>", "the report of a running guest: its application's URL, or a file")
   .option("--policy <file>", "the policy under which evidence is verified first")
   .option(
     "--reference <file...>",
