@@ -3,6 +3,8 @@ import { deepEqual, ok } from "node:assert/strict";
 import { existsSync, globSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 import { catalogue } from "@caisson/audit";
+import type { ImageError } from "@caisson/image/errors";
+import { parseSpec } from "@caisson/image/spec";
 
 const repository = new URL("../../../", import.meta.url);
 const read = (path: string): string => readFileSync(new URL(path, repository), "utf8");
@@ -92,4 +94,28 @@ test("the README shows every command and how many controls there are, and its op
     options.filter((option) => option !== "--help" && !sources.includes(`"${option}`)),
     [],
   );
+});
+
+/** The keys of a spec, or of one of its parts, as the error about an unknown one lists them. */
+function specKeys(part?: string): string[] {
+  try {
+    parseSpec(part === undefined ? "unknown: 1" : `${part}: { unknown: 1 }`, "/caisson.yaml");
+  } catch (error) {
+    return (error as ImageError).facts?.find(([label]) => label === "keys")?.[1].split(", ") ?? [];
+  }
+  return [];
+}
+
+test("docs/application.md has every key of a spec, and no other", () => {
+  const rows = read("docs/application.md")
+    .split("\n")
+    .filter((line) => /^\| `[a-z]/.test(line));
+  const listed = rows.flatMap((row) =>
+    [...row.split("|")[1]!.matchAll(/`([a-z_.]+)`/g)].map(([, key]) => key!),
+  );
+  const known = specKeys().flatMap((key) => {
+    const inner = specKeys(key);
+    return inner.length === 0 ? [key] : inner.map((name) => `${key}.${name}`);
+  });
+  deepEqual(listed.sort(), known.sort());
 });
