@@ -30,7 +30,15 @@ export function fromBase64(text: string): Uint8Array | undefined {
   }
 }
 
+const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
+
+/** Text of UTF-8, to be compared: what is no UTF-8 becomes U+FFFD, and a byte order mark stays. */
+export function fromUtf8(bytes: Uint8Array): string {
+  return utf8.decode(bytes);
+}
+
 export function equal(a: Uint8Array, b: Uint8Array): boolean {
+  if (a === b) return true;
   if (a.length !== b.length) return false;
   for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
   return true;

@@ -9,13 +9,14 @@ import { equal, fromHex } from "./bytes.ts";
 import { type Crl, checkNotRevoked, crlWindow, parseCrl, verifyCrl } from "./crl.ts";
 import { type CheckCode, VerifyError } from "./errors.ts";
 import type { TrustAnchor } from "./roots.ts";
-import { type Infer, object, optional, type Schema, SchemaError, text } from "./schema.ts";
+import { hex, type Infer, object, optional, type Schema, SchemaError, text } from "./schema.ts";
 import { type QeIdentity, qeIdentitySchema, type TcbInfo, tcbInfoSchema, versionedSchema } from "./tcb.ts";
 import {
   type Authority,
   type Certificate,
   certificateWindow,
   checkWindow,
+  type KnownCertificates,
   parsePemChain,
   roles,
   verifyIssued,
@@ -23,9 +24,9 @@ import {
 } from "./x509.ts";
 
 const pem = text("a PEM certificate chain of at most 64 kB", /^-----BEGIN CERTIFICATE-----/, 65536);
-const derHex = text("hexadecimal DER of at most 1 MiB", /^(?:[0-9a-fA-F]{2})+$/, 2 << 20);
+const derHex = hex([1, 1 << 20]);
 const signedJson = text("a JSON text of at most 1 MiB", /^\{/, 1 << 20);
-const signature = text("a signature of 64 bytes in hexadecimal", /^[0-9a-fA-F]{128}$/, 128);
+const signature = hex(64);
 
 export const collateralSchema = object({
   pck_crl_issuer_chain: pem,
@@ -79,8 +80,13 @@ interface Parts {
   readonly tcbInfo: TcbInfo;
   readonly qeIdentity: QeIdentity;
   readonly pckChain: string | undefined;
+  /** The certificates of its chains, which a quote's chain shares in part. */
+  readonly certificates: KnownCertificates;
   readonly windows: readonly Window[];
 }
+
+/** The constructor, for this file alone. */
+let seal: (parts: Parts) => VerifiedCollateral;
 
 /** Collateral whose every signature was verified under one root; made by `verifyCollateral` only. */
 export class VerifiedCollateral {
@@ -107,9 +113,8 @@ export class VerifiedCollateral {
     return Math.min(...this.#parts.windows.map(({ notAfter }) => notAfter));
   }
 
-  /** @internal */
-  static make(parts: Parts): VerifiedCollateral {
-    return new VerifiedCollateral(parts);
+  static {
+    seal = (parts) => new VerifiedCollateral(parts);
   }
 }
 
@@ -122,7 +127,8 @@ export async function verifyCollateral(
   const collateral = readCollateral(document);
   const at = now.getTime();
 
-  const pckCaChain = parseChain(collateral.pck_crl_issuer_chain, 2, "pck_crl_issuer_chain");
+  const known: KnownCertificates = new Map();
+  const pckCaChain = parseChain(collateral.pck_crl_issuer_chain, 2, "pck_crl_issuer_chain", known);
   const root = await verifyRoot(pckCaChain[1]!, trust, at);
   const pckCa = await verifyIssued(pckCaChain[0]!, root, roles.pckCa, at);
   const rootCrl = parseCrl(fromHex(collateral.root_ca_crl)!);
@@ -131,13 +137,13 @@ export async function verifyCollateral(
   const pckCrl = parseCrl(fromHex(collateral.pck_crl)!);
   await verifyCrl(pckCrl, pckCa, at);
 
-  const tcbChain = parseChain(collateral.tcb_info_issuer_chain, 2, "tcb_info_issuer_chain", pckCaChain);
+  const tcbChain = parseChain(collateral.tcb_info_issuer_chain, 2, "tcb_info_issuer_chain", known);
   const tcbSigner = await verifyTcbSigner(tcbChain, root, rootCrl, trust, at);
   // Intel signs both documents with one key, so that the second chain is as a rule the first.
   const sameChain = collateral.qe_identity_issuer_chain === collateral.tcb_info_issuer_chain;
   const qeChain = sameChain
     ? tcbChain
-    : parseChain(collateral.qe_identity_issuer_chain, 2, "qe_identity_issuer_chain", tcbChain);
+    : parseChain(collateral.qe_identity_issuer_chain, 2, "qe_identity_issuer_chain", known);
   const qeSigner = sameChain ? tcbSigner : await verifyTcbSigner(qeChain, root, rootCrl, trust, at);
 
   const tcbInfo = await verifySigned(
@@ -158,7 +164,7 @@ export async function verifyCollateral(
   );
 
   const certificates = [root.certificate, pckCa.certificate, ...tcbChain, ...qeChain];
-  return VerifiedCollateral.make({
+  return seal({
     trust,
     root,
     pckCa,
@@ -167,6 +173,7 @@ export async function verifyCollateral(
     tcbInfo,
     qeIdentity,
     pckChain: collateral.pck_certificate_chain,
+    certificates: known,
     windows: [
       ...certificates.map((c) => window(`the certificate "${c.commonName}"`, c, certificateWindow)),
       window("the root CRL", rootCrl, crlWindow),
@@ -194,7 +201,7 @@ export function parseChain(
   text: string,
   length: number,
   what: string,
-  known: readonly Certificate[] = [],
+  known: KnownCertificates = new Map(),
 ): Certificate[] {
   const chain = parsePemChain(text, known);
   if (chain.length !== length) {

@@ -3,6 +3,7 @@ import { verifyP256 } from "#crypto";
 import { equal, toHex } from "./bytes.ts";
 import { DerReader, tag } from "./der.ts";
 import { VerifyError } from "./errors.ts";
+import { oids } from "./oids.ts";
 import {
   type Authority,
   type Certificate,
@@ -12,12 +13,6 @@ import {
   readSignatureAlgorithm,
   readSignatureValue,
 } from "./x509.ts";
-
-const oids = {
-  crlNumber: "2.5.29.20",
-  reasonCode: "2.5.29.21",
-  authorityKeyIdentifier: "2.5.29.35",
-} as const;
 
 /** A parsed list; nothing about it is verified yet. Times in milliseconds since 1970. */
 export interface Crl {

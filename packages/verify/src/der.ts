@@ -6,6 +6,7 @@
  * nobody asked for (the reader is driven by the caller's expectation, so that there is no recursion to exhaust).
  */
 import { VerifyError } from "./errors.ts";
+import { recogniseOid } from "./oids.ts";
 
 /** Tags of X.690, section 8, that certificates use; context tags are 0xa0 + n (constructed) and 0x80 + n. */
 export const tag = {
@@ -57,6 +58,10 @@ export class Der {
   enter(): DerReader {
     return new DerReader(this.#bytes, this.#content, this.#end);
   }
+  /** A reader that stands before the value. */
+  reader(): DerReader {
+    return new DerReader(this.#bytes, this.#start, this.#end);
+  }
 }
 
 /** Reads values one after the other; `end` must be called (or `more` asked) so that nothing is left unread. */
@@ -80,13 +85,19 @@ export class DerReader {
     return this.more ? this.#bytes[this.#at] : undefined;
   }
 
-  /** The next value, whatever its tag. */
-  any(): Der {
+  /**
+   * Steps over the next value, which must have this tag if one is given, and returns where its content starts; it
+   * ends at `#at`. What reads plain values works on these offsets, without an object for each value.
+   */
+  #step(type?: number): number {
     const bytes = this.#bytes;
     const start = this.#at;
+    if (type !== undefined && this.nextTag !== type) {
+      const found = this.nextTag === undefined ? "the end" : `tag 0x${this.nextTag.toString(16)}`;
+      malformed(`expected tag 0x${type.toString(16)}, found ${found}`, start);
+    }
     if (this.#end - start < 2) malformed("the input ends inside a value", start);
-    const type = bytes[start]!;
-    if ((type & 0x1f) === 0x1f) malformed("a high tag number", start);
+    if ((bytes[start]! & 0x1f) === 0x1f) malformed("a high tag number", start);
     let length = bytes[start + 1]!;
     let at = start + 2;
     if (length >= 0x80) {
@@ -100,27 +111,33 @@ export class DerReader {
     }
     if (length > this.#end - at) malformed("a value longer than what holds it", start);
     this.#at = at + length;
-    return new Der(bytes, type, start, at, this.#at);
+    return at;
+  }
+
+  /** The next value, whatever its tag. */
+  any(): Der {
+    const start = this.#at;
+    const content = this.#step();
+    return new Der(this.#bytes, this.#bytes[start]!, start, content, this.#at);
   }
 
   /** The next value, which must have this tag. */
   read(type: number): Der {
     const start = this.#at;
-    if (this.nextTag !== type) {
-      const found = this.nextTag === undefined ? "the end" : `tag 0x${this.nextTag.toString(16)}`;
-      malformed(`expected tag 0x${type.toString(16)}, found ${found}`, start);
-    }
-    return this.any();
+    const content = this.#step(type);
+    return new Der(this.#bytes, type, start, content, this.#at);
   }
 
-  /** The next value if it has this tag. */
-  optional(type: number): Der | undefined {
-    return this.nextTag === type ? this.any() : undefined;
+  /** The content of the next value, which must have this tag. */
+  content(type: number): Uint8Array {
+    const start = this.#step(type);
+    return this.#bytes.subarray(start, this.#at);
   }
 
   /** A reader of the content of the next value, which must have this (constructed) tag. */
   enter(type: number): DerReader {
-    return this.read(type).enter();
+    const start = this.#step(type);
+    return new DerReader(this.#bytes, start, this.#at);
   }
 
   end(): void {
@@ -128,43 +145,55 @@ export class DerReader {
   }
 
   boolean(): boolean {
-    const { content } = this.read(tag.boolean);
-    if (content.length !== 1 || (content[0] !== 0 && content[0] !== 0xff)) malformed("a boolean", this.#at);
-    return content[0] === 0xff;
+    const start = this.#step(tag.boolean);
+    const value = this.#bytes[start];
+    if (this.#at - start !== 1 || (value !== 0 && value !== 0xff)) malformed("a boolean", start);
+    return value === 0xff;
+  }
+
+  /** Steps over a minimal INTEGER that is not negative; where its value starts, behind the zero byte of the sign. */
+  #unsigned(type: number): number {
+    const start = this.#step(type);
+    const size = this.#at - start;
+    const first = this.#bytes[start]!;
+    if (size === 0) malformed("an integer without content", start);
+    if (first >= 0x80) malformed("a negative integer", start);
+    if (first !== 0 || size === 1) return start;
+    if (this.#bytes[start + 1]! < 0x80) malformed("an integer that is not minimal", start);
+    return start + 1;
   }
 
   /** Content of a minimal INTEGER that is not negative, without the leading zero byte that marks its sign. */
-  unsigned(type: number = tag.integer): Uint8Array {
-    const { content } = this.read(type);
-    const [first, second] = content;
-    if (first === undefined) malformed("an integer without content", this.#at);
-    if (first >= 0x80) malformed("a negative integer", this.#at);
-    if (first === 0 && content.length > 1) {
-      if (second! < 0x80) malformed("an integer that is not minimal", this.#at);
-      return content.subarray(1);
-    }
-    return content;
+  unsigned(): Uint8Array {
+    const start = this.#unsigned(tag.integer);
+    return this.#bytes.subarray(start, this.#at);
   }
 
   /** A non-negative INTEGER of at most `most`, which is below 2^31. */
   number(most: number, type: number = tag.integer): number {
-    const bytes = this.unsigned(type);
-    const value = bytes.length > 4 ? Number.POSITIVE_INFINITY : bytes.reduce((n, byte) => n * 256 + byte, 0);
-    return value <= most ? value : malformed(`an integer above ${most}`, this.#at);
+    const start = this.#unsigned(type);
+    let value = this.#at - start > 4 ? Number.POSITIVE_INFINITY : 0;
+    for (let at = start; at < this.#at; at++) value = value * 256 + this.#bytes[at]!;
+    return value <= most ? value : malformed(`an integer above ${most}`, start);
   }
 
   /** An OBJECT IDENTIFIER in dotted form. */
   oid(): string {
-    const { content } = this.read(tag.oid);
+    const start = this.#step(tag.oid);
+    return recogniseOid(this.#bytes, start, this.#at) ?? this.#decodeOid(start);
+  }
+
+  #decodeOid(start: number): string {
+    const content = this.#bytes.subarray(start, this.#at);
     if (content.length === 0 || content.length > 32 || content.at(-1)! >= 0x80) {
-      malformed("an object identifier", this.#at);
+      malformed("an object identifier", start);
     }
     const arcs: number[] = [];
     let value = 0;
     let fresh = true;
     for (const byte of content) {
-      if (fresh && byte === 0x80) malformed("an object identifier that is not minimal", this.#at);
-      if (value > 0xffffff) malformed("an object identifier arc above 2^31", this.#at);
+      if (fresh && byte === 0x80) malformed("an object identifier that is not minimal", start);
+      if (value > 0xffffff) malformed("an object identifier arc above 2^31", start);
       value = value * 128 + (byte & 0x7f);
       fresh = byte < 0x80;
       if (fresh) {
@@ -180,14 +209,16 @@ export class DerReader {
 
   /** Bytes of a BIT STRING with no unused bits. */
   bitString(): Uint8Array {
-    const { content } = this.read(tag.bitString);
-    if (content[0] !== 0) malformed("a bit string with unused bits, or without content", this.#at);
-    return content.subarray(1);
+    const start = this.#step(tag.bitString);
+    if (start === this.#at || this.#bytes[start] !== 0) {
+      malformed("a bit string with unused bits, or without content", start);
+    }
+    return this.#bytes.subarray(start + 1, this.#at);
   }
 
   /** A BIT STRING of at most 16 named bits as a number, bit 0 the most significant of sixteen. */
   namedBits(): number {
-    const { content } = this.read(tag.bitString);
+    const content = this.content(tag.bitString);
     const [unused, first, second = 0] = content;
     if (
       unused === undefined ||
@@ -208,33 +239,30 @@ export class DerReader {
 
   /** A UTCTime or GeneralizedTime as RFC 5280, section 4.1.2.5, restricts them. Milliseconds since 1970. */
   time(): number {
-    const { tag: type, content } = this.any();
-    const utc = type === tag.utcTime && content.length === 13;
-    if (!utc && !(type === tag.generalizedTime && content.length === 15)) {
-      malformed("a time that is neither YYMMDDhhmmssZ nor YYYYMMDDhhmmssZ", this.#at);
-    }
-    // Two digits each; NaN spreads from anything that is no digit.
-    const pair = (at: number) => {
-      const [tens, ones] = [content[at]! - 48, content[at + 1]! - 48];
-      return tens >= 0 && tens <= 9 && ones >= 0 && ones <= 9 ? 10 * tens + ones : Number.NaN;
-    };
-    const year = utc ? pair(0) + (pair(0) < 50 ? 2000 : 1900) : 100 * pair(0) + pair(2);
-    const at = utc ? 2 : 4;
-    const [month, day, hour, minute, second] = [
-      pair(at),
-      pair(at + 2),
-      pair(at + 4),
-      pair(at + 6),
-      pair(at + 8),
-    ];
-    const ms = Date.UTC(year, month - 1, day, hour, minute, second);
-    const date = new Date(ms);
-    // Date.UTC carries over: a 30th of February or an hour 24 comes back as another day.
+    const type = this.nextTag;
+    const start = this.#step();
+    const bytes = this.#bytes;
+    const last = this.#at - 1;
+    const utc = type === tag.utcTime && last - start === 12;
+    let wellFormed = (utc || (type === tag.generalizedTime && last - start === 14)) && bytes[last] === 0x5a;
+    for (let at = start; wellFormed && at < last; at++) wellFormed = bytes[at]! >= 0x30 && bytes[at]! <= 0x39;
+    if (!wellFormed) malformed("a time that is neither YYMMDDhhmmssZ nor YYYYMMDDhhmmssZ", start);
+    const pair = (at: number) => 10 * bytes[at]! + bytes[at + 1]! - 11 * 0x30;
+    const year = utc ? pair(start) + (pair(start) < 50 ? 2000 : 1900) : 100 * pair(start) + pair(start + 2);
+    const at = utc ? start + 2 : start + 4;
+    const [month, day] = [pair(at), pair(at + 2)];
+    const [hour, minute, second] = [pair(at + 4), pair(at + 6), pair(at + 8)];
+    const midnight = Date.UTC(year, month - 1, day);
     const exists =
-      date.getUTCMonth() === month - 1 && date.getUTCDate() === day && minute < 60 && second < 60;
-    if (content.at(-1) !== 0x5a || !exists || hour > 23 || (!utc && year < 2050)) {
-      malformed("a time that does not exist, is not in UTC, or is in the wrong form", this.#at);
-    }
-    return ms;
+      month >= 1 &&
+      month <= 12 &&
+      day >= 1 &&
+      midnight < Date.UTC(year, month, 1) &&
+      hour < 24 &&
+      minute < 60 &&
+      second < 60;
+    if (!exists || (!utc && year < 2050))
+      malformed("a time that does not exist, or is in the wrong form", start);
+    return midnight + ((hour * 60 + minute) * 60 + second) * 1000;
   }
 }

@@ -2,6 +2,7 @@
 import { equal, rejects } from "node:assert/strict";
 import { test } from "node:test";
 import { verifyQuote } from "./genuine.ts";
+import { issueCertificate, toPem } from "./testing/pki.ts";
 import { buildEvidence, type Refusal, refusals, times } from "./testing/refusals.ts";
 
 async function verify(change: Omit<Refusal, "name" | "code">) {
@@ -27,3 +28,16 @@ for (const refusal of refusals) {
   test(`${refusal.code}: ${refusal.name}`, () =>
     rejects(() => verify(refusal), { name: "VerifyError", code: refusal.code }));
 }
+
+test("evidence is good until the first certificate of its own chain expires too", async () => {
+  const expires = new Date("2026-07-01T00:00:00Z");
+  const { quote, collateral, now, trust } = buildEvidence({
+    // The same CA, name and key, with a certificate that ends earlier than the collateral's.
+    chain: (minted, h) => {
+      const [leaf, , root] = minted.pckChain.split(/(?<=END CERTIFICATE-----\n)/) as [string, string, string];
+      return leaf + toPem(issueCertificate({ ...h.pckCa, notAfter: expires })) + root;
+    },
+  });
+  const { validUntil } = await verifyQuote(quote, collateral, now, trust);
+  equal(new Date(validUntil).toISOString(), expires.toISOString());
+});

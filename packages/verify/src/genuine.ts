@@ -67,7 +67,7 @@ export async function verifyQuote(
     answers.pass(id);
   }
 
-  const leaf = await verifyPckChain(quote, parts, now.getTime());
+  const { leaf, notAfter } = await verifyPckChain(quote, parts, now.getTime());
   answers.pass("chain/pck", { actual: `up to ${trust.name}` });
   answers.pass("chain/revocation");
   const pck = readPck(leaf);
@@ -84,22 +84,23 @@ export async function verifyQuote(
     checkTdxModule(td, parts.tcbInfo);
     answers.pass("tdx-module/identity");
   } else answers.notChecked("tdx-module/identity", "this is an SGX quote");
-  const tcb = evaluateTcb(pck, td, parts.tcbInfo, qeLevel);
+  const tcb = evaluateTcb(pck, td, parts.tcbInfo, parts.qeIdentity, qeLevel);
   answers.pass("tcb/level", { actual: tcb.status });
-  const validUntil = Math.min(verified.validUntil, leaf.certificate.notAfter);
-  return { quote, pck, tcb, trust, validUntil };
+  return { quote, pck, tcb, trust, validUntil: Math.min(verified.validUntil, notAfter) };
 }
 
 /** The platform's certificate: issued by a PCK CA under the root, and not revoked by that CA's own list. */
-async function verifyPckChain(quote: Quote, parts: CollateralParts, now: number): Promise<Authority> {
+async function verifyPckChain(
+  quote: Quote,
+  parts: CollateralParts,
+  now: number,
+): Promise<{ leaf: Authority; notAfter: number }> {
   const pem = quote.pckChain ?? parts.pckChain;
   if (pem === undefined) {
     throw new VerifyError("quote/certification-data", "neither the quote nor the collateral has a PCK chain");
   }
-  const [leaf, ca, root] = parseChain(pem, 3, "the PCK chain", [
-    parts.pckCa.certificate,
-    parts.root.certificate,
-  ]);
+  const chain = parseChain(pem, 3, "the PCK chain", new Map(parts.certificates));
+  const [leaf, ca, root] = chain;
   const rootAuthority = await sameRoot(root!, parts.root, parts.trust, now);
   const caAuthority = equal(ca!.encoding, parts.pckCa.certificate.encoding)
     ? parts.pckCa
@@ -113,7 +114,8 @@ async function verifyPckChain(quote: Quote, parts: CollateralParts, now: number)
     });
   }
   checkNotRevoked(authority.certificate, parts.pckCrl);
-  return authority;
+  // CA and root may be other certificates than those of the collateral, for the same keys.
+  return { leaf: authority, notAfter: Math.min(...chain.map((certificate) => certificate.notAfter)) };
 }
 
 function readPck({ certificate }: Authority): PckExtension {

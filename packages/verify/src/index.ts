@@ -5,7 +5,7 @@
  * `evaluatePolicy` whether what it says is *acceptable*; `verifyEvidence` asks both and reports every check.
  */
 export { type Circumstances, type ExpectedReportData, evaluatePolicy } from "./acceptable.ts";
-export { type Collateral, readCollateral, VerifiedCollateral, verifyCollateral } from "./collateral.ts";
+export { type Collateral, readCollateral, type VerifiedCollateral, verifyCollateral } from "./collateral.ts";
 export { type CheckCode, type CheckId, checks, type ErrorCode, VerifyError } from "./errors.ts";
 export {
   type BootLog,

@@ -2,9 +2,7 @@
 import { toHex } from "./bytes.ts";
 import { DerReader, tag } from "./der.ts";
 import { VerifyError } from "./errors.ts";
-
-/** OIDs below 1.2.840.113741.1.13.1 (SGX PCK Certificate and CRL Profile, section 1.3.5). */
-const root = "1.2.840.113741.1.13.1";
+import { oids, sgxTcbOids } from "./oids.ts";
 
 /** What the extension says. Hexadecimal values in lower case. */
 export interface PckExtension {
@@ -19,45 +17,33 @@ export interface PckExtension {
   fmspc: string;
 }
 
+/** Fields of the extension: five of every platform; two more (.6, .7) where the platform CA issued it. */
+const FIELDS = [5, 7];
+/** Bytes of octet strings. */
+const SIZES = { ppid: 16, pceId: 2, fmspc: 6, cpuSvn: 16 } as const;
+
 /** Reads the extension's content. Throws VerifyError "pck/extension" or "der/malformed". */
 export function parsePckExtension(value: Uint8Array): PckExtension {
   const outer = new DerReader(value);
-  const fields = readFields(outer.enter(tag.sequence));
+  const fields = readFields(outer.enter(tag.sequence), FIELDS);
   outer.end();
-  const take = (id: number): DerReader => {
-    const field = fields.get(`${root}.${id}`);
-    if (field === undefined) throw new VerifyError("pck/extension", `the SGX extension has no field .${id}`);
-    return field;
-  };
-  const octets = (id: number, size: number): string => {
-    const { content } = take(id).read(tag.octetString);
-    if (content.length !== size) {
-      throw new VerifyError("pck/extension", `field .${id} of the SGX extension has another size`, {
-        expected: `${size} bytes`,
-        actual: `${content.length} bytes`,
-      });
-    }
-    return toHex(content);
-  };
-
-  const tcb = readFields(take(2).enter(tag.sequence));
-  const svn = (id: number): number => {
-    const field = tcb.get(`${root}.2.${id}`);
-    if (field === undefined)
-      throw new VerifyError("pck/extension", `the SGX extension has no TCB field .2.${id}`);
-    return field.number(0xffff);
-  };
+  const tcb = readFields(take(fields, oids.sgxTcb).enter(tag.sequence), [sgxTcbOids.length]);
+  // Read to be well-formed only: the kind of platform, and the CPU SVN that the components stand for.
+  take(fields, oids.sgxType).number(0xff, tag.enumerated);
+  takeOctets(tcb, sgxTcbOids[17]!, SIZES.cpuSvn);
   return {
-    ppid: octets(1, 16),
-    sgxSvns: Array.from({ length: 16 }, (_, i) => svn(i + 1)),
-    pceSvn: svn(17),
-    pceId: octets(3, 2),
-    fmspc: octets(4, 6),
+    ppid: takeOctets(fields, oids.sgxPpid, SIZES.ppid),
+    sgxSvns: sgxTcbOids.slice(0, 16).map((oid) => take(tcb, oid).number(0xff)),
+    pceSvn: take(tcb, sgxTcbOids[16]!).number(0xffff),
+    pceId: takeOctets(fields, oids.sgxPceId, SIZES.pceId),
+    fmspc: takeOctets(fields, oids.sgxFmspc, SIZES.fmspc),
   };
 }
 
-/** Pairs of OID and value; each OID once. */
-function readFields(sequence: DerReader): Map<string, DerReader> {
+/** Fields by OID: pairs of OID and value, each OID once. A reader stands before the value of its field. */
+type FieldReaders = ReadonlyMap<string, DerReader>;
+
+function readFields(sequence: DerReader, sizes: readonly number[]): FieldReaders {
   const fields = new Map<string, DerReader>();
   while (sequence.more) {
     const pair = sequence.enter(tag.sequence);
@@ -65,7 +51,33 @@ function readFields(sequence: DerReader): Map<string, DerReader> {
     const value = pair.any();
     pair.end();
     if (fields.has(oid)) throw new VerifyError("pck/extension", "a field of the SGX extension occurs twice");
-    fields.set(oid, new DerReader(value.encoding));
+    fields.set(oid, value.reader());
+  }
+  if (!sizes.includes(fields.size)) {
+    throw new VerifyError("pck/extension", "the SGX extension has another number of fields", {
+      expected: sizes.join(" or "),
+      actual: `${fields.size}`,
+    });
   }
   return fields;
+}
+
+function take(fields: FieldReaders, oid: string): DerReader {
+  const field = fields.get(oid);
+  if (field === undefined) {
+    throw new VerifyError("pck/extension", "the SGX extension lacks a field", { expected: oid });
+  }
+  return field;
+}
+
+function takeOctets(fields: FieldReaders, oid: string, size: number): string {
+  const content = take(fields, oid).content(tag.octetString);
+  if (content.length !== size) {
+    throw new VerifyError("pck/extension", "a field of the SGX extension has another size", {
+      where: oid,
+      expected: `${size} bytes`,
+      actual: `${content.length} bytes`,
+    });
+  }
+  return toHex(content);
 }

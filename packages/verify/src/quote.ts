@@ -4,7 +4,7 @@
  * Invariants: every length is checked against what holds it, inner structures fill their containers exactly, and
  * after the quote only zeros may follow (the kernel returns a padded buffer). Fields are views into the input.
  */
-import { isZero, toHex } from "./bytes.ts";
+import { fromUtf8, isZero, toHex } from "./bytes.ts";
 import { type CheckCode, VerifyError } from "./errors.ts";
 import { limits } from "./evidence.ts";
 
@@ -59,7 +59,7 @@ export interface Quote {
 const TEE_SGX = 0;
 const TEE_TDX = 0x81;
 const ECDSA_P256 = 2;
-/** Certification data types (appendix A.3.9). */
+/** Certification data types (appendix A.3.9): 1 to 5 identify the PCK, 5 by its chain; 6 is an envelope around them. */
 const PCK_CHAIN = 5;
 const QE_REPORT = 6;
 /** The vendor id of Intel's quoting enclaves; others could mean other formats. */
@@ -223,12 +223,18 @@ function readSignatureData(bytes: Uint8Array, version: 3 | 4 | 5) {
   const type = qe.number(2);
   const certificationData = qe.take(qe.number(4));
   qe.end();
+  if (type < 1 || type > PCK_CHAIN) {
+    throw new VerifyError("quote/certification-data", "the quote identifies its PCK in an unknown way", {
+      expected: `certification data type 1 to ${PCK_CHAIN}`,
+      actual: `${type}`,
+    });
+  }
   if (certificationData.length > MAX_CHAIN) {
     throw new VerifyError("quote/certification-data", "the certificate chain in the quote is too large", {
       expected: `at most ${MAX_CHAIN} bytes`,
       actual: `${certificationData.length} bytes`,
     });
   }
-  const pckChain = type === PCK_CHAIN ? new TextDecoder().decode(certificationData) : undefined;
+  const pckChain = type === PCK_CHAIN ? fromUtf8(certificationData) : undefined;
   return { signature, attestationKey, qeReport, qeReportSignature, qeAuthData, pckChain };
 }

@@ -2,7 +2,7 @@
 import { deepEqual, equal, throws } from "node:assert/strict";
 import { test } from "node:test";
 import type { TdReport } from "./quote.ts";
-import { evaluateTcb, type QeIdentity, type TcbInfo } from "./tcb.ts";
+import { evaluateTcb, type QeIdentity, qeIdentitySchema, type TcbInfo } from "./tcb.ts";
 
 type Level = TcbInfo["tcbLevels"][number];
 type SoftwareLevel = QeIdentity["tcbLevels"][number];
@@ -40,9 +40,13 @@ interface Setting {
   tee?: number[];
   tee2?: number[];
   sgx?: number[];
+  /** tcbEvaluationDataNumber of TCB info and QE identity. */
+  numbers?: [tcbInfo: number, qeIdentity: number];
 }
 
-function evaluate({ levels, module = [], qe = software(4, "UpToDate"), tee, tee2, sgx = [3] }: Setting) {
+function evaluate(setting: Setting) {
+  const { levels, module = [], qe = software(4, "UpToDate"), tee, tee2, sgx = [3] } = setting;
+  const { numbers = [18, 18] } = setting;
   const pck = {
     ppid: "",
     pceId: "",
@@ -57,9 +61,10 @@ function evaluate({ levels, module = [], qe = software(4, "UpToDate"), tee, tee2
   const tcbInfo = {
     tcbLevels: levels,
     tdxModuleIdentities: [{ id: "tdx_01", ...moduleFields, tcbLevels: module }],
-    tcbEvaluationDataNumber: 18,
+    tcbEvaluationDataNumber: numbers[0],
   } as Partial<TcbInfo> as TcbInfo;
-  return evaluateTcb(pck, td, tcbInfo, qe);
+  const qeIdentity = { tcbEvaluationDataNumber: numbers[1] } as Partial<QeIdentity> as QeIdentity;
+  return evaluateTcb(pck, td, tcbInfo, qeIdentity, qe);
 }
 
 test("the first level counts that SGX, PCE and TDX components all reach", () => {
@@ -162,4 +167,39 @@ test("advisories of level, module and enclave are merged, each once; the oldest 
   });
   deepEqual(verdict.advisories, ["A", "B", "C", "D"]);
   equal(verdict.date, 10 * day);
+});
+
+test("the evaluation number is the lower one of TCB info and QE identity", () => {
+  const number = (...numbers: [number, number]) =>
+    evaluate({ levels: [level([], "UpToDate")], tee: [2], numbers }).evaluationDataNumber;
+  equal(number(18, 17), 17);
+  equal(number(16, 17), 16);
+});
+
+/** A document's levels as they are read, by the given SVNs. */
+const softwareSvns = (...svns: number[]) =>
+  qeIdentitySchema(
+    {
+      id: "TD_QE",
+      issueDate: "2026-01-01T00:00:00Z",
+      nextUpdate: "2026-01-02T00:00:00Z",
+      tcbEvaluationDataNumber: 18,
+      miscselect: "00".repeat(4),
+      miscselectMask: "00".repeat(4),
+      attributes: "00".repeat(16),
+      attributesMask: "00".repeat(16),
+      mrsigner: "00".repeat(32),
+      isvprodid: 2,
+      tcbLevels: svns.map((isvsvn) => ({
+        tcb: { isvsvn },
+        tcbDate: "2026-01-01T00:00:00Z",
+        tcbStatus: "UpToDate",
+      })),
+    },
+    "",
+  ).tcbLevels.map(({ tcb }) => tcb.isvsvn);
+
+test("levels are taken best first, whatever their order in the document", () => {
+  deepEqual(softwareSvns(2, 8, 4), [8, 4, 2]);
+  throws(() => softwareSvns(2, 8, 2), /two TCB levels are the same/);
 });

@@ -8,7 +8,19 @@
 import { VerifyError } from "./errors.ts";
 import type { PckExtension } from "./pck.ts";
 import type { TdReport } from "./quote.ts";
-import { hex, type Infer, integer, list, object, oneOf, optional, text, timestamp } from "./schema.ts";
+import {
+  hex,
+  type Infer,
+  integer,
+  list,
+  object,
+  oneOf,
+  optional,
+  type Schema,
+  SchemaError,
+  text,
+  timestamp,
+} from "./schema.ts";
 
 /** Statuses that a policy may accept; "Revoked" is refused before any policy is asked. */
 export const tcbStatuses = [
@@ -42,18 +54,42 @@ const components = list(object({ svn }, loose), 16, 16);
 const advisories = optional(list(text("an advisory id", /^[\w-]+$/, 64), 256));
 const fmspc = hex(6);
 
-const softwareLevels = list(
-  object(
-    {
-      tcb: object({ isvsvn: svn }, loose),
-      tcbDate: timestamp,
-      tcbStatus: softwareStatus,
-      advisoryIDs: advisories,
-    },
-    loose,
+/**
+ * A list of TCB levels, best first as `svns` ranks them. Intel publishes them in that order; its library sorts them
+ * and refuses two of the same rank, so that the first level that is reached does not depend on the order of a file.
+ */
+function ranked<T>(levels: Schema<T[]>, svns: (level: T) => number[]): Schema<T[]> {
+  return (value, path) => {
+    const entries = levels(value, path).map((level) => ({ level, svns: svns(level) }));
+    entries.sort((a, b) => compare(b.svns, a.svns));
+    if (entries.some((entry, i) => i > 0 && compare(entry.svns, entries[i - 1]!.svns) === 0)) {
+      throw new SchemaError(path, "two TCB levels are the same");
+    }
+    return entries.map(({ level }) => level);
+  };
+}
+
+/** Which of two lists of one length is the larger at the first difference: above, below or equal to 0. */
+function compare(a: readonly number[], b: readonly number[]): number {
+  const at = a.findIndex((value, i) => value !== b[i]);
+  return at < 0 ? 0 : a[at]! - b[at]!;
+}
+
+const softwareLevels = ranked(
+  list(
+    object(
+      {
+        tcb: object({ isvsvn: svn }, loose),
+        tcbDate: timestamp,
+        tcbStatus: softwareStatus,
+        advisoryIDs: advisories,
+      },
+      loose,
+    ),
+    64,
+    1,
   ),
-  64,
-  1,
+  ({ tcb }) => [tcb.isvsvn],
 );
 
 const moduleFields = { mrsigner: hex(48), attributes: hex(8), attributesMask: hex(8) };
@@ -63,7 +99,31 @@ const dates = { issueDate: timestamp, nextUpdate: timestamp };
 /** What is read of every version, to refuse other versions by name. */
 export const versionedSchema = object({ version: integer(0, 1000) }, loose);
 
-export const tcbInfoSchema = object(
+const platformLevels = ranked(
+  list(
+    object(
+      {
+        tcb: object(
+          { sgxtcbcomponents: components, pcesvn: svn, tdxtcbcomponents: optional(components) },
+          loose,
+        ),
+        tcbDate: timestamp,
+        tcbStatus: platformStatus,
+        advisoryIDs: advisories,
+      },
+      loose,
+    ),
+    256,
+    1,
+  ),
+  ({ tcb: { sgxtcbcomponents, pcesvn, tdxtcbcomponents = [] } }) => [
+    ...sgxtcbcomponents.map((component) => component.svn),
+    pcesvn,
+    ...tdxtcbcomponents.map((component) => component.svn),
+  ],
+);
+
+const tcbInfoFields = object(
   {
     id: oneOf("SGX", "TDX"),
     ...dates,
@@ -83,28 +143,27 @@ export const tcbInfoSchema = object(
           loose,
         ),
         64,
+        1,
       ),
     ),
-    tcbLevels: list(
-      object(
-        {
-          tcb: object(
-            { sgxtcbcomponents: components, pcesvn: svn, tdxtcbcomponents: optional(components) },
-            loose,
-          ),
-          tcbDate: timestamp,
-          tcbStatus: platformStatus,
-          advisoryIDs: advisories,
-        },
-        loose,
-      ),
-      256,
-      1,
-    ),
+    tcbLevels: platformLevels,
   },
   loose,
 );
-export type TcbInfo = Infer<typeof tcbInfoSchema>;
+export type TcbInfo = Infer<typeof tcbInfoFields>;
+
+/** TCB info: that of TDX has a module and TDX components in every level, that of SGX has neither. */
+export const tcbInfoSchema: Schema<TcbInfo> = (value, path) => {
+  const info = tcbInfoFields(value, path);
+  const tdx = info.id === "TDX";
+  if ((info.tdxModule !== undefined) !== tdx || (info.tdxModuleIdentities !== undefined && !tdx)) {
+    throw new SchemaError("tdxModule", "TCB info of TDX, and only of TDX, describes the TDX module");
+  }
+  if (info.tcbLevels.some(({ tcb }) => (tcb.tdxtcbcomponents !== undefined) !== tdx)) {
+    throw new SchemaError("tcbLevels", "levels of TDX, and only of TDX, have TDX components");
+  }
+  return info;
+};
 
 export const qeIdentitySchema = object(
   {
@@ -126,11 +185,13 @@ export type QeIdentity = Infer<typeof qeIdentitySchema>;
 type SoftwareLevel = TcbInfo["tcbLevels"][number] | QeIdentity["tcbLevels"][number];
 type ModuleIdentity = NonNullable<TcbInfo["tdxModuleIdentities"]>[number];
 
-/** What the platform amounts to. `date` in milliseconds since 1970. */
+/** What the platform amounts to. */
 export interface TcbVerdict {
   status: TcbStatus;
   advisories: string[];
+  /** Of the oldest level that counts, milliseconds since 1970. */
   date: number;
+  /** The lower one of TCB info and QE identity: whoever brings the collateral could have kept an old one of either. */
   evaluationDataNumber: number;
 }
 
@@ -169,6 +230,7 @@ export function evaluateTcb(
   pck: PckExtension,
   td: TdReport | undefined,
   tcbInfo: TcbInfo,
+  qeIdentity: QeIdentity,
   qeLevel: QeIdentity["tcbLevels"][number],
 ): TcbVerdict {
   const sgxLevels = tcbInfo.tcbLevels.filter(
@@ -206,7 +268,7 @@ export function evaluateTcb(
     status,
     advisories: [...new Set(parts.flatMap((part) => part?.advisoryIDs ?? []))].sort(),
     date: Math.min(...parts.flatMap((part) => (part === undefined ? [] : [part.tcbDate]))),
-    evaluationDataNumber: tcbInfo.tcbEvaluationDataNumber,
+    evaluationDataNumber: Math.min(tcbInfo.tcbEvaluationDataNumber, qeIdentity.tcbEvaluationDataNumber),
   };
 }
 

@@ -3,23 +3,11 @@
  * 3, P-256 keys, ECDSA with SHA-256. Anything else is refused rather than skipped.
  */
 import { importP256, type PublicKey, verifyP256 } from "#crypto";
-import { concat, equal, fromBase64, toHex } from "./bytes.ts";
+import { equal, fromBase64, fromUtf8, toHex } from "./bytes.ts";
 import { type Der, DerReader, tag } from "./der.ts";
 import { type CheckCode, VerifyError } from "./errors.ts";
+import { oids } from "./oids.ts";
 import type { TrustAnchor } from "./roots.ts";
-
-const oids = {
-  ecPublicKey: "1.2.840.10045.2.1",
-  p256: "1.2.840.10045.3.1.7",
-  ecdsaSha256: "1.2.840.10045.4.3.2",
-  commonName: "2.5.4.3",
-  subjectKeyIdentifier: "2.5.29.14",
-  keyUsage: "2.5.29.15",
-  basicConstraints: "2.5.29.19",
-  crlDistributionPoints: "2.5.29.31",
-  authorityKeyIdentifier: "2.5.29.35",
-  sgx: "1.2.840.113741.1.13.1",
-} as const;
 
 /** Bits of the KeyUsage extension (RFC 5280, 4.2.1.3) in the order of `DerReader.namedBits`. */
 const keyUsage = { digitalSignature: 0x8000, keyCertSign: 0x0400, crlSign: 0x0200 } as const;
@@ -73,8 +61,14 @@ export function readSignatureValue(reader: DerReader): Uint8Array {
   if (r.length > 32 || s.length > 32) {
     throw new VerifyError("der/malformed", "a signature of P-256 has numbers of at most 32 bytes");
   }
-  return concat(new Uint8Array(32 - r.length), r, new Uint8Array(32 - s.length), s);
+  const signature = new Uint8Array(64);
+  signature.set(r, 32 - r.length);
+  signature.set(s, 64 - s.length);
+  return signature;
 }
+
+/** Intel's names are plain ASCII, of at most 64 characters (RFC 5280, ub-common-name); reports show them as they are. */
+const plainName = /^[\x20-\x7e]{1,64}$/;
 
 /** The one common name of a Name; every RDN holds exactly one attribute. */
 function readCommonName(name: Der): string {
@@ -93,10 +87,12 @@ function readCommonName(name: Der): string {
     if (type === oids.commonName) {
       if (commonName !== undefined)
         throw new VerifyError("certificate/malformed", "a name has two common names");
-      commonName = new TextDecoder().decode(value.content);
+      commonName = fromUtf8(value.content);
     }
   }
-  if (commonName === undefined) throw new VerifyError("certificate/malformed", "a name has no common name");
+  if (commonName === undefined || !plainName.test(commonName)) {
+    throw new VerifyError("certificate/malformed", "a name has no common name of 1 to 64 ASCII characters");
+  }
   return commonName;
 }
 
@@ -116,7 +112,7 @@ export function readExtensions(reader: DerReader): Extension[] {
     const oid = extension.oid();
     // DEFAULT FALSE: an encoded FALSE is not DER (X.690, 11.5).
     const critical = extension.nextTag === tag.boolean ? extension.boolean() : undefined;
-    const value = extension.read(tag.octetString).content;
+    const value = extension.content(tag.octetString);
     extension.end();
     if (critical === false || found.some((other) => other.oid === oid)) {
       throw new VerifyError("chain/extension", "an extension occurs twice, or encodes its default", {
@@ -133,7 +129,7 @@ export function readAuthorityKeyId(value: Uint8Array): Uint8Array | undefined {
   const outer = new DerReader(value);
   const sequence = outer.enter(tag.sequence);
   outer.end();
-  const id = sequence.optional(0x80)?.content;
+  const id = sequence.nextTag === 0x80 ? sequence.content(0x80) : undefined;
   sequence.end();
   return id;
 }
@@ -196,6 +192,15 @@ function readPublicKey(info: DerReader): Uint8Array {
   return point;
 }
 
+/** Extensions of every certificate of Intel's hierarchy (PCK profile, 1.3; its library asks for the same). */
+const requiredExtensions = [
+  oids.authorityKeyIdentifier,
+  oids.subjectKeyIdentifier,
+  oids.keyUsage,
+  oids.basicConstraints,
+  oids.crlDistributionPoints,
+];
+
 function interpretExtensions(extensions: readonly Extension[]) {
   const result = {
     keyUsage: 0,
@@ -225,7 +230,7 @@ function interpretExtensions(extensions: readonly Extension[]) {
         throw new VerifyError("chain/constraints", "a path length without being a CA");
       }
     } else if (oid === oids.subjectKeyIdentifier) {
-      result.subjectKeyId = reader.read(tag.octetString).content;
+      result.subjectKeyId = reader.content(tag.octetString);
       reader.end();
     } else if (oid === oids.authorityKeyIdentifier) {
       result.authorityKeyId = readAuthorityKeyId(value);
@@ -235,7 +240,7 @@ function interpretExtensions(extensions: readonly Extension[]) {
       throw new VerifyError("chain/extension", "an unknown extension is critical", { actual: oid });
     }
   }
-  for (const needed of [oids.keyUsage, oids.basicConstraints]) {
+  for (const needed of requiredExtensions) {
     if (!seen.has(needed))
       throw new VerifyError("chain/extension", "an extension is missing", { expected: needed });
   }
@@ -246,26 +251,38 @@ const pemBlock =
   /^-----BEGIN CERTIFICATE-----\r?\n([A-Za-z0-9+/=\r\n]+?)\r?\n?-----END CERTIFICATE-----(?:\r?\n)*/;
 
 /**
+ * Certificates by the base64 of their PEM block, so that those which several chains share are read once. The three
+ * chains of one verification share root and CA; reading them again would cost a tenth of what is no signature check.
+ */
+export type KnownCertificates = Map<string, Certificate>;
+
+/**
  * Certificates of a PEM text (RFC 7468), leaf first, at most four. Intel ends the chain inside a quote with one NUL.
- * @param known certificates that were parsed before, to be recognised: the three chains of one verification share
- *   root and CA, and parsing them again would be a tenth of the time that is not spent on signatures
+ * @param known what was read before, and is added to
  * @throws VerifyError "pem/malformed" for anything beside the blocks
  */
-export function parsePemChain(pem: string, known: readonly Certificate[] = []): Certificate[] {
+export function parsePemChain(pem: string, known: KnownCertificates = new Map()): Certificate[] {
   const certificates: Certificate[] = [];
   let rest = pem.endsWith("\0") ? pem.slice(0, -1) : pem;
   while (rest !== "") {
-    const block = pemBlock.exec(rest);
-    const der = block === null ? undefined : fromBase64(block[1]!.replace(/[\r\n]/g, ""));
-    if (block === null || der === undefined || certificates.length === 4) {
+    const block = certificates.length < 4 ? pemBlock.exec(rest) : null;
+    const base64 = block?.[1]!.replace(/[\r\n]+/g, "");
+    const certificate = base64 === undefined ? undefined : (known.get(base64) ?? readPemBlock(base64));
+    if (block === null || base64 === undefined || certificate === undefined) {
       throw new VerifyError("pem/malformed", "a certificate chain is not a list of PEM certificates", {
         where: `after ${certificates.length} certificates`,
       });
     }
-    certificates.push(known.find(({ encoding }) => equal(encoding, der)) ?? parseCertificate(der));
+    known.set(base64, certificate);
+    certificates.push(certificate);
     rest = rest.slice(block[0].length);
   }
   return certificates;
+}
+
+function readPemBlock(base64: string): Certificate | undefined {
+  const der = fromBase64(base64);
+  return der === undefined ? undefined : parseCertificate(der);
 }
 
 /** What a certificate in a given place must be. */

@@ -1,5 +1,6 @@
 /** Writes DER for test certificates; the opposite of `der.ts`. */
 import { tag } from "../der.ts";
+import { encodeOid } from "../oids.ts";
 
 /** One value: tag, minimal length, the concatenation of `content`. */
 export function der(type: number, ...content: Uint8Array[]): Uint8Array {
@@ -23,15 +24,7 @@ export function integer(value: Uint8Array | number): Uint8Array {
   return der(tag.integer, ...(bytes[0]! >= 0x80 ? [Uint8Array.of(0)] : []), bytes);
 }
 
-export function oid(dotted: string): Uint8Array {
-  const [first, second, ...rest] = dotted.split(".").map(Number) as [number, number, ...number[]];
-  const bytes = [first * 40 + second, ...rest].flatMap((arc) => {
-    const digits = [arc & 0x7f];
-    for (let left = arc >>> 7; left > 0; left >>>= 7) digits.unshift(0x80 | (left & 0x7f));
-    return digits;
-  });
-  return der(tag.oid, Uint8Array.from(bytes));
-}
+export const oid = (dotted: string): Uint8Array => der(tag.oid, encodeOid(dotted));
 
 export const bitString = (bytes: Uint8Array): Uint8Array => der(tag.bitString, Uint8Array.of(0), bytes);
 

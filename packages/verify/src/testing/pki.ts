@@ -132,6 +132,11 @@ const authority = (key: TestKey): ExtensionSpec => ({
 const caUsage = 0x0600;
 const leafUsage = 0xc000;
 
+/** One distribution point with one URI that nobody serves. */
+const crlDistributionPoint = sequence(
+  sequence(der(0xa0, der(0xa0, der(0x86, Buffer.from("https://crl.invalid/"))))),
+);
+
 function certificateExtensions(key: TestKey, issuerKey: TestKey, pathLength?: number): ExtensionSpec[] {
   const ca = pathLength !== undefined;
   return [
@@ -143,6 +148,7 @@ function certificateExtensions(key: TestKey, issuerKey: TestKey, pathLength?: nu
       critical: true,
       value: ca ? sequence(der(0x01, Uint8Array.of(0xff)), integer(pathLength)) : sequence(),
     },
+    { oid: "2.5.29.31", value: crlDistributionPoint },
   ];
 }
 

@@ -99,6 +99,7 @@ const ids = {
   usage: "2.5.29.15",
   constraints: "2.5.29.19",
   crlNumber: "2.5.29.20",
+  distribution: "2.5.29.31",
   aki: "2.5.29.35",
 };
 const yes = der(tag.boolean, Uint8Array.of(0xff));
@@ -116,7 +117,25 @@ const certificateChanges: Change<CertificateSpec>[] = [
     "chain/issuer",
     (c) => setExtension(c, ids.aki, sequence(der(0x80, new Uint8Array(20)))),
   ],
-  ["names no issuer key", "chain/issuer", (c) => withoutExtension(c, ids.aki)],
+  ["names no issuer key", "chain/extension", (c) => withoutExtension(c, ids.aki)],
+  ["names an issuer, but no key of it", "chain/issuer", (c) => setExtension(c, ids.aki, sequence())],
+  ["has no subject key identifier", "chain/extension", (c) => withoutExtension(c, ids.ski)],
+  ["has no CRL distribution point", "chain/extension", (c) => withoutExtension(c, ids.distribution)],
+  [
+    "has a common name that would move a terminal's cursor",
+    "certificate/malformed",
+    (c) => void (c.subject = `${c.subject}\x1b[2K`),
+  ],
+  [
+    "has a common name of 65 characters",
+    "certificate/malformed",
+    (c) => void (c.subject = c.subject.padEnd(65)),
+  ],
+  [
+    "has a byte order mark before its common name",
+    "certificate/malformed",
+    (c) => void (c.subject = `\uFEFF${c.subject}`),
+  ],
   ["is signed by another key", "chain/signature", (c) => void (c.issuerKey = other)],
   ["has a changed signature", "chain/signature", (c) => void (c.corrupt = flip(-1))],
   ["has no key usage", "chain/extension", (c) => withoutExtension(c, ids.usage)],
@@ -384,6 +403,11 @@ const chains: Refusal[] = [
     },
   },
   { name: "the PCK chain is empty", code: "chain/length", chain: () => "" },
+  {
+    name: "the PCK chain has a byte order mark before it",
+    code: "pem/malformed",
+    chain: (m) => `\uFEFF${m.pckChain}`,
+  },
   { name: "the PCK chain is no PEM", code: "pem/malformed", chain: () => "certificates" },
   {
     name: "the PCK chain has text between its blocks",
@@ -483,13 +507,35 @@ const pck: Refusal[] = [
   },
   { name: "the SGX extension is empty", code: "pck/extension", before: withSgx(sequence()) },
   { name: "the SGX extension is garbage", code: "der/malformed", before: withSgx(Uint8Array.of(1, 2, 3)) },
-  ...[0, 1, 2, 3].map(
+  ...[0, 1, 2, 3, 4].map(
     (index): Refusal => ({
-      name: `the SGX extension lacks field .${index + 1}`,
+      name: `the SGX extension has another field in place of .${index + 1}`,
       code: "pck/extension",
-      before: withSgx(edit(sgxExtension(sgx), index, replaceWith([]))),
+      before: withSgx(edit(sgxExtension(sgx), index, () => sequence(oid(`${sgxOid}.9`), integer(0)))),
     }),
   ),
+  {
+    name: "the SGX extension has four fields",
+    code: "pck/extension",
+    before: withSgx(edit(sgxExtension(sgx), 4, replaceWith([]))),
+  },
+  {
+    name: "the SGX extension has six fields",
+    code: "pck/extension",
+    before: withSgx(
+      edit(sgxExtension(sgx), 4, (v) => Buffer.concat([v, sequence(oid(`${sgxOid}.6`), integer(0))])),
+    ),
+  },
+  {
+    name: "the SGX type is no enumerated value",
+    code: "der/malformed",
+    before: withSgx(edit(sgxExtension(sgx), 4, () => sequence(oid(`${sgxOid}.5`), integer(0)))),
+  },
+  {
+    name: "an SGX SVN is above 255",
+    code: "der/malformed",
+    before: withSgx(sgxExtension({ ...sgx, sgxSvns: [256, ...sgx.sgxSvns.slice(1)] })),
+  },
   {
     name: "the SGX extension has a field twice",
     code: "pck/extension",
@@ -652,12 +698,57 @@ const signedJson: Refusal[] = (
 ]);
 
 const tcb: Refusal[] = [
-  { name: "the TCB info is that of SGX", code: "tcb-info/tee", before: info(set({ id: "SGX" })) },
+  {
+    name: "the TCB info is that of SGX",
+    code: "tcb-info/tee",
+    before: (h) => void (h.tcbInfo = hierarchy("refusals", times, "sgx").tcbInfo),
+  },
   {
     name: "the TCB info is that of TDX, the quote SGX's",
     code: "tcb-info/tee",
     format: "sgx-v3",
-    before: info(set({ id: "TDX" })),
+    before: (h) => void (h.tcbInfo = hierarchy("refusals", times, "tdx").tcbInfo),
+  },
+  {
+    name: "the TCB info of SGX describes a TDX module",
+    code: "tcb-info/malformed",
+    format: "sgx-v3",
+    before: info(set({ tdxModule: hierarchy("refusals", times).tcbInfo.tdxModule })),
+  },
+  {
+    name: "the TCB info of SGX lists TDX modules",
+    code: "tcb-info/malformed",
+    format: "sgx-v3",
+    before: info(set({ tdxModuleIdentities: hierarchy("refusals", times).tcbInfo.tdxModuleIdentities })),
+  },
+  {
+    name: "the TCB info has a level twice",
+    code: "tcb-info/malformed",
+    before: info((d) => levels(d).push({ ...levels(d)[0]!, tcbStatus: "OutOfDate" })),
+  },
+  {
+    name: "a TDX module has a level twice",
+    code: "tcb-info/malformed",
+    before: info((d) => levels(module(d)).push({ ...levels(module(d))[0]!, tcbStatus: "OutOfDate" })),
+  },
+  {
+    name: "the QE identity has a level twice",
+    code: "qe-identity/malformed",
+    before: identity((d) => levels(d).push({ ...levels(d)[0]!, tcbStatus: "OutOfDate" })),
+  },
+  {
+    name: "the TCB info has an empty list of modules",
+    code: "tcb-info/malformed",
+    before: info(set({ tdxModuleIdentities: [] })),
+  },
+  {
+    name: "a level listed first is not the one that the platform reaches best",
+    code: "tcb/revoked",
+    before: info((d) => {
+      const best = levels(d)[0]!;
+      levels(d).unshift({ ...best, tcb: { ...best.tcb, pcesvn: 12 } });
+      best.tcbStatus = "Revoked";
+    }),
   },
   {
     name: "the TCB info is about another FMSPC",
@@ -682,7 +773,7 @@ const tcb: Refusal[] = [
   },
   {
     name: "a level has no TDX components",
-    code: "tcb/no-level",
+    code: "tcb-info/malformed",
     before: info((d) => drop("tdxtcbcomponents")(levels(d)[0]!.tcb)),
   },
   {
@@ -712,9 +803,8 @@ const tcb: Refusal[] = [
   },
   {
     name: "the TCB info has no module for TDX 1.0",
-    code: "tdx-module/unknown",
+    code: "tcb-info/malformed",
     before: info(drop("tdxModule")),
-    td: { teeTcbSvn: `050003${"00".repeat(13)}` },
   },
   {
     name: "the TDX module is revoked",
@@ -864,6 +954,14 @@ const quotes: Refusal[] = [
     put(v4.authSize, 0xff, 0xff),
   ),
   v4Case("the inner certification data is of type 4", "quote/certification-data", put(v4.chain, 4)),
+  {
+    ...v4Case(
+      "the inner certification data is of type 6, and the chain in the collateral",
+      "quote/certification-data",
+      put(v4.chain, 6),
+    ),
+    collateral: (_, h) => ({ pck_certificate_chain: mint(h).pckChain }),
+  },
   v4Case(
     "the inner certification data claims 4 GiB",
     "quote/certification-data",
