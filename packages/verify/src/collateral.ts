@@ -55,7 +55,7 @@ export function readCollateral(document: unknown): Collateral {
 
 function interpret<T>(schema: Schema<T>, value: unknown, code: CheckCode, what: string): T {
   try {
-    return schema(value, "");
+    return schema(value);
   } catch (error) {
     if (!(error instanceof SchemaError)) throw error;
     throw new VerifyError(code, `${what} is malformed: ${error.message}`, {

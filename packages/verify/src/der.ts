@@ -30,6 +30,11 @@ function malformed(what: string, offset: number): never {
   throw new VerifyError("der/malformed", `malformed DER: ${what}`, { where: `byte ${offset}` });
 }
 
+/** Two decimal digits. */
+function pair(bytes: Uint8Array, at: number): number {
+  return 10 * bytes[at]! + bytes[at + 1]! - 11 * 0x30;
+}
+
 /**
  * One value: its tag, its content, and its whole encoding. Both are views into the input, made when they are asked
  * for: most values are only entered, and views made for each were a fifth of the time of reading a CRL.
@@ -140,6 +145,11 @@ export class DerReader {
     return new DerReader(this.#bytes, start, this.#at);
   }
 
+  /** All that is left, unread. */
+  rest(): Uint8Array {
+    return this.#bytes.subarray(this.#at, this.#end);
+  }
+
   end(): void {
     if (this.more) malformed("bytes after the last value", this.#at);
   }
@@ -247,11 +257,14 @@ export class DerReader {
     let wellFormed = (utc || (type === tag.generalizedTime && last - start === 14)) && bytes[last] === 0x5a;
     for (let at = start; wellFormed && at < last; at++) wellFormed = bytes[at]! >= 0x30 && bytes[at]! <= 0x39;
     if (!wellFormed) malformed("a time that is neither YYMMDDhhmmssZ nor YYYYMMDDhhmmssZ", start);
-    const pair = (at: number) => 10 * bytes[at]! + bytes[at + 1]! - 11 * 0x30;
-    const year = utc ? pair(start) + (pair(start) < 50 ? 2000 : 1900) : 100 * pair(start) + pair(start + 2);
+    const century = pair(bytes, start);
+    const year = utc ? century + (century < 50 ? 2000 : 1900) : 100 * century + pair(bytes, start + 2);
     const at = utc ? start + 2 : start + 4;
-    const [month, day] = [pair(at), pair(at + 2)];
-    const [hour, minute, second] = [pair(at + 4), pair(at + 6), pair(at + 8)];
+    const month = pair(bytes, at);
+    const day = pair(bytes, at + 2);
+    const hour = pair(bytes, at + 4);
+    const minute = pair(bytes, at + 6);
+    const second = pair(bytes, at + 8);
     const midnight = Date.UTC(year, month - 1, day);
     const exists =
       month >= 1 &&

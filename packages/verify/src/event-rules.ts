@@ -192,7 +192,7 @@ function readJsonPayload<T>(payload: Uint8Array | undefined, schema: Schema<T>):
     throw new SchemaError("", "the payload is no JSON in UTF-8");
   }
   if (JSON.stringify(value) !== source) throw new SchemaError("", "the payload is no canonical JSON");
-  return schema(value, "");
+  return schema(value);
 }
 
 const noTime = object({ method: oneOf("none") });
@@ -203,10 +203,10 @@ const agreedTime = object({
   origin: oneOf("image", "instance"),
   width: integer(0, 8.64e15),
 });
-const timePayload: Schema<{ method: "none" } | ReturnType<typeof agreedTime>> = (value, path) =>
+const timePayload: Schema<{ method: "none" } | ReturnType<typeof agreedTime>> = (value) =>
   typeof value === "object" && value !== null && "method" in value && value.method === "none"
-    ? noTime(value, path)
-    : agreedTime(value, path);
+    ? noTime(value)
+    : agreedTime(value);
 
 /** How far a TD's clock may be ahead of the verifier's, in ms. */
 const CLOCK_TOLERANCE = 2000;

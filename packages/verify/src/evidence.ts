@@ -56,10 +56,9 @@ export interface Evidence {
 
 function base64(most: number): Schema<Uint8Array> {
   const longest = Math.ceil(most / 3) * 4;
-  return (value, path) => {
+  return (value) => {
     const bytes = typeof value === "string" && value.length <= longest ? fromBase64(value) : undefined;
-    if (bytes === undefined)
-      throw new SchemaError(path, `expected canonical base64 of at most ${most} bytes`);
+    if (bytes === undefined) throw new SchemaError("", `expected canonical base64 of at most ${most} bytes`);
     return bytes;
   };
 }
@@ -67,7 +66,7 @@ function base64(most: number): Schema<Uint8Array> {
 /** Hexadecimal text of at most `most` bytes, decoded. */
 function hexBytes(most: number): Schema<Uint8Array> {
   const schema = hex([0, most]);
-  return (value, path) => fromHex(schema(value, path))!;
+  return (value) => fromHex(schema(value))!;
 }
 
 const documentSchema = object({
@@ -105,7 +104,7 @@ export interface EvidenceDocument {
 
 function read<T>(schema: Schema<T>, value: unknown, what: string): T {
   try {
-    return schema(value, "");
+    return schema(value);
   } catch (error) {
     if (!(error instanceof SchemaError)) throw error;
     throw new VerifyError("evidence/malformed", `this ${what} is malformed: ${error.message}`, {
@@ -151,8 +150,8 @@ const dstackEvents = list(
   object(
     {
       imr: oneOf(0, 1, 2, 3),
-      event_type: (value, path) => {
-        if (!Number.isSafeInteger(value)) throw new SchemaError(path, "expected a whole number");
+      event_type: (value) => {
+        if (!Number.isSafeInteger(value)) throw new SchemaError("", "expected a whole number");
         return value as number;
       },
       digest: hexBytes(48),

@@ -143,7 +143,7 @@ export type Policy = Infer<typeof policySchema>;
 /** Reads a policy from plain data (parsed YAML or JSON). Throws VerifyError "policy/malformed" with the path. */
 export function readPolicy(document: unknown): Policy {
   try {
-    const policy = policySchema(document, "");
+    const policy = policySchema(document);
     const sequence = policy.events?.sequence;
     if (sequence !== undefined && new Set(sequence).size !== sequence.length) {
       throw new SchemaError("events.sequence", "every event may be named once");

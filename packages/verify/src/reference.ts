@@ -4,7 +4,7 @@
  */
 import { VerifyError } from "./errors.ts";
 import { type PlatformName, platforms } from "./evidence.ts";
-import { hex, SchemaError } from "./schema.ts";
+import { hex, readAt, SchemaError } from "./schema.ts";
 
 /** Registers that a reference can fix; RTMR3 is judged by its events instead. */
 export const registerNames = ["mrtd", "rtmr0", "rtmr1", "rtmr2"] as const;
@@ -34,7 +34,9 @@ function registersOf(value: Record<string, unknown>, path: string): Reference["r
   for (const register of registerNames) {
     const entry = value[register];
     const text = isObject(entry) ? entry.value : entry;
-    if (text !== undefined && text !== null) registers[register] = registerValue(text, `${path}.${register}`);
+    if (text !== undefined && text !== null) {
+      registers[register] = readAt(`${path}.${register}`, registerValue, text);
+    }
   }
   return registers;
 }
@@ -51,7 +53,7 @@ function readPrediction(
   if (!isObject(mrtd)) return [["", registers]];
   return (["singlePass", "twoPass"] as const).map((order) => [
     `/${order}`,
-    { ...registers, mrtd: registerValue(mrtd[order], `${path}.mrtd.${order}`) },
+    { ...registers, mrtd: readAt(`${path}.mrtd.${order}`, registerValue, mrtd[order]) },
   ]);
 }
 

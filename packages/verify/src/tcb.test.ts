@@ -178,26 +178,23 @@ test("the evaluation number is the lower one of TCB info and QE identity", () =>
 
 /** A document's levels as they are read, by the given SVNs. */
 const softwareSvns = (...svns: number[]) =>
-  qeIdentitySchema(
-    {
-      id: "TD_QE",
-      issueDate: "2026-01-01T00:00:00Z",
-      nextUpdate: "2026-01-02T00:00:00Z",
-      tcbEvaluationDataNumber: 18,
-      miscselect: "00".repeat(4),
-      miscselectMask: "00".repeat(4),
-      attributes: "00".repeat(16),
-      attributesMask: "00".repeat(16),
-      mrsigner: "00".repeat(32),
-      isvprodid: 2,
-      tcbLevels: svns.map((isvsvn) => ({
-        tcb: { isvsvn },
-        tcbDate: "2026-01-01T00:00:00Z",
-        tcbStatus: "UpToDate",
-      })),
-    },
-    "",
-  ).tcbLevels.map(({ tcb }) => tcb.isvsvn);
+  qeIdentitySchema({
+    id: "TD_QE",
+    issueDate: "2026-01-01T00:00:00Z",
+    nextUpdate: "2026-01-02T00:00:00Z",
+    tcbEvaluationDataNumber: 18,
+    miscselect: "00".repeat(4),
+    miscselectMask: "00".repeat(4),
+    attributes: "00".repeat(16),
+    attributesMask: "00".repeat(16),
+    mrsigner: "00".repeat(32),
+    isvprodid: 2,
+    tcbLevels: svns.map((isvsvn) => ({
+      tcb: { isvsvn },
+      tcbDate: "2026-01-01T00:00:00Z",
+      tcbStatus: "UpToDate",
+    })),
+  }).tcbLevels.map(({ tcb }) => tcb.isvsvn);
 
 test("levels are taken best first, whatever their order in the document", () => {
   deepEqual(softwareSvns(2, 8, 4), [8, 4, 2]);

@@ -59,11 +59,11 @@ const fmspc = hex(6);
  * and refuses two of the same rank, so that the first level that is reached does not depend on the order of a file.
  */
 function ranked<T>(levels: Schema<T[]>, svns: (level: T) => number[]): Schema<T[]> {
-  return (value, path) => {
-    const entries = levels(value, path).map((level) => ({ level, svns: svns(level) }));
+  return (value) => {
+    const entries = levels(value).map((level) => ({ level, svns: svns(level) }));
     entries.sort((a, b) => compare(b.svns, a.svns));
     if (entries.some((entry, i) => i > 0 && compare(entry.svns, entries[i - 1]!.svns) === 0)) {
-      throw new SchemaError(path, "two TCB levels are the same");
+      throw new SchemaError("", "two TCB levels are the same");
     }
     return entries.map(({ level }) => level);
   };
@@ -153,8 +153,8 @@ const tcbInfoFields = object(
 export type TcbInfo = Infer<typeof tcbInfoFields>;
 
 /** TCB info: that of TDX has a module and TDX components in every level, that of SGX has neither. */
-export const tcbInfoSchema: Schema<TcbInfo> = (value, path) => {
-  const info = tcbInfoFields(value, path);
+export const tcbInfoSchema: Schema<TcbInfo> = (value) => {
+  const info = tcbInfoFields(value);
   const tdx = info.id === "TDX";
   if ((info.tdxModule !== undefined) !== tdx || (info.tdxModuleIdentities !== undefined && !tdx)) {
     throw new SchemaError("tdxModule", "TCB info of TDX, and only of TDX, describes the TDX module");

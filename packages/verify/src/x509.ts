@@ -96,11 +96,11 @@ function readCommonName(name: Der): string {
   return commonName;
 }
 
-/** One extension: its OID, whether it is critical, and the content of its OCTET STRING. */
+/** One extension: its OID, whether it is critical, and a reader of the content of its OCTET STRING. */
 export interface Extension {
   oid: string;
   critical: boolean;
-  value: Uint8Array;
+  value: DerReader;
 }
 
 /** Reads Extensions; none may occur twice (RFC 5280, 4.2). */
@@ -112,7 +112,7 @@ export function readExtensions(reader: DerReader): Extension[] {
     const oid = extension.oid();
     // DEFAULT FALSE: an encoded FALSE is not DER (X.690, 11.5).
     const critical = extension.nextTag === tag.boolean ? extension.boolean() : undefined;
-    const value = extension.content(tag.octetString);
+    const value = extension.enter(tag.octetString);
     extension.end();
     if (critical === false || found.some((other) => other.oid === oid)) {
       throw new VerifyError("chain/extension", "an extension occurs twice, or encodes its default", {
@@ -125,10 +125,9 @@ export function readExtensions(reader: DerReader): Extension[] {
 }
 
 /** The keyIdentifier of an AuthorityKeyIdentifier extension (RFC 5280, 4.2.1.1). */
-export function readAuthorityKeyId(value: Uint8Array): Uint8Array | undefined {
-  const outer = new DerReader(value);
-  const sequence = outer.enter(tag.sequence);
-  outer.end();
+export function readAuthorityKeyId(value: DerReader): Uint8Array | undefined {
+  const sequence = value.enter(tag.sequence);
+  value.end();
   const id = sequence.nextTag === 0x80 ? sequence.content(0x80) : undefined;
   sequence.end();
   return id;
@@ -211,9 +210,8 @@ function interpretExtensions(extensions: readonly Extension[]) {
     sgxExtension: undefined as Uint8Array | undefined,
   };
   const seen = new Set<string>();
-  for (const { oid, critical, value } of extensions) {
+  for (const { oid, critical, value: reader } of extensions) {
     seen.add(oid);
-    const reader = new DerReader(value);
     if (oid === oids.keyUsage) {
       result.keyUsage = reader.namedBits();
       reader.end();
@@ -233,9 +231,9 @@ function interpretExtensions(extensions: readonly Extension[]) {
       result.subjectKeyId = reader.content(tag.octetString);
       reader.end();
     } else if (oid === oids.authorityKeyIdentifier) {
-      result.authorityKeyId = readAuthorityKeyId(value);
+      result.authorityKeyId = readAuthorityKeyId(reader);
     } else if (oid === oids.sgx) {
-      result.sgxExtension = value;
+      result.sgxExtension = reader.rest();
     } else if (critical) {
       throw new VerifyError("chain/extension", "an unknown extension is critical", { actual: oid });
     }
@@ -251,7 +249,7 @@ const pemBlock =
   /^-----BEGIN CERTIFICATE-----\r?\n([A-Za-z0-9+/=\r\n]+?)\r?\n?-----END CERTIFICATE-----(?:\r?\n)*/;
 
 /**
- * Certificates by the base64 of their PEM block, so that those which several chains share are read once. The three
+ * Certificates by what their PEM block contains, so that those which several chains share are read once. The three
  * chains of one verification share root and CA; reading them again would cost a tenth of what is no signature check.
  */
 export type KnownCertificates = Map<string, Certificate>;
@@ -266,22 +264,22 @@ export function parsePemChain(pem: string, known: KnownCertificates = new Map())
   let rest = pem.endsWith("\0") ? pem.slice(0, -1) : pem;
   while (rest !== "") {
     const block = certificates.length < 4 ? pemBlock.exec(rest) : null;
-    const base64 = block?.[1]!.replace(/[\r\n]+/g, "");
-    const certificate = base64 === undefined ? undefined : (known.get(base64) ?? readPemBlock(base64));
-    if (block === null || base64 === undefined || certificate === undefined) {
+    const content = block?.[1];
+    const certificate = content === undefined ? undefined : (known.get(content) ?? readPemBlock(content));
+    if (block === null || content === undefined || certificate === undefined) {
       throw new VerifyError("pem/malformed", "a certificate chain is not a list of PEM certificates", {
         where: `after ${certificates.length} certificates`,
       });
     }
-    known.set(base64, certificate);
+    known.set(content, certificate);
     certificates.push(certificate);
     rest = rest.slice(block[0].length);
   }
   return certificates;
 }
 
-function readPemBlock(base64: string): Certificate | undefined {
-  const der = fromBase64(base64);
+function readPemBlock(content: string): Certificate | undefined {
+  const der = fromBase64(content.replace(/[\r\n]+/g, ""));
   return der === undefined ? undefined : parseCertificate(der);
 }
 
