@@ -21,7 +21,7 @@ test("a stage, its event and the end become lines and a record", () => {
   boot.show({ at: 2.5, kind: "stage", stage: "time", state: "done", seconds: 0.2, note: "five agree" });
   boot.show({ at: 2.6, kind: "ready", port: 8080 });
   deepEqual(lines, [
-    "  12.3 s    firmware, kernel   10.0 s in firmware, 2.3 s from the kernel's start to PID 1",
+    "  12.3 s    firmware, kernel   10.0 s in firmware, 2.3 s from the kernel's start to PID 1's first word",
     `  12.3 s  ●                    RTMR3 ← secure-time        ${"ab".repeat(8)}…`,
     "  12.3 s  ✔ time               0.20 s  five agree",
   ]);

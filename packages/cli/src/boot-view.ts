@@ -61,7 +61,7 @@ export class BootView {
     const { record } = this;
     if (record.firmwareSeconds === undefined) {
       record.firmwareSeconds = Math.max(0, Number((this.#elapsed() - event.at).toFixed(2)));
-      const kernel = `${event.at.toFixed(1)} s from the kernel's start to PID 1`;
+      const kernel = `${event.at.toFixed(1)} s from the kernel's start to PID 1's first word`;
       this.#line(" ", "firmware, kernel", `${record.firmwareSeconds.toFixed(1)} s in firmware, ${kernel}`);
     }
     switch (event.kind) {

@@ -2,6 +2,11 @@
 export const sysctls: readonly { key: string; value: string; why: string }[] = [
   { key: "kernel.kptr_restrict", value: "2", why: "no kernel addresses, not even for root" },
   { key: "kernel.dmesg_restrict", value: "1", why: "the kernel log is for PID 1" },
+  {
+    key: "kernel.printk",
+    value: "4\t4\t1\t7",
+    why: "the kernel's news does not cut what PID 1 says; its errors and its panic are heard",
+  },
   { key: "kernel.perf_event_paranoid", value: "3", why: "no performance counters" },
   { key: "kernel.yama.ptrace_scope", value: "3", why: "no process reads another's keys" },
   { key: "kernel.kexec_load_disabled", value: "1", why: "no unmeasured kernel" },

@@ -130,10 +130,10 @@ export const posture: Stage = {
   async run(context) {
     checkCommandLine(read("/proc/cmdline"), context.config.commandLine);
     checkPlatform(context);
+    applySysctls();
     await checkClock(context.config.flavour);
     const devices = checkDevices();
     checkRoot();
-    applySysctls();
     await context.measure("system-preparing", new Uint8Array());
     return `${context.platform.name}, clock tsc, ${devices}`;
   },
