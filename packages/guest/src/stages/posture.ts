@@ -15,9 +15,12 @@ function require(condition: boolean, reason: string, message: string): asserts c
   if (!condition) throw new StageFailure(`posture/${reason}`, message);
 }
 
-/** Splits a kernel command line as the kernel does: at spaces outside double quotes (lib/cmdline.c, next_arg). */
+/**
+ * Splits a kernel command line as the kernel does: at spaces outside double quotes, and a quote that is never closed
+ * holds all that follows (lib/cmdline.c, next_arg).
+ */
 export function tokens(commandLine: string): string[] {
-  return commandLine.match(/(?:[^\s"]|"[^"]*")+/g) ?? [];
+  return commandLine.match(/(?:[^\s"]|"[^"]*(?:"|$))+/g) ?? [];
 }
 
 /** What the root's dm-verity table may look like: constant geometry, lower-case SHA-256, panic on corruption. */
@@ -26,6 +29,8 @@ const rootTable =
 
 /** Throws unless the live command line is the measured one, token by token: nothing added, dropped or repeated. */
 export function checkCommandLine(live: string, expected: readonly string[]): void {
+  // Beyond ASCII, what is a space to JavaScript is none to the kernel, and one byte of it may be.
+  require(/^[ -~]*\n?$/.test(live), "command-line", "it has characters other than printable ASCII");
   const found = tokens(live);
   for (let i = 0; i < Math.max(found.length, expected.length); i++) {
     const want = expected[i];
@@ -128,7 +133,7 @@ function checkPlatform({ config, platform }: Context): void {
 export const posture: Stage = {
   name: "posture",
   async run(context) {
-    checkCommandLine(read("/proc/cmdline"), context.config.commandLine);
+    checkCommandLine(readFileSync("/proc/cmdline", "utf8"), context.config.commandLine);
     checkPlatform(context);
     applySysctls();
     await checkClock(context.config.flavour);
