@@ -52,6 +52,27 @@ test("an empty log is whole, and its head is entry 0", (t) => {
   deepEqual([report.released, report.denied, report.head.sequence], [0, 0, 0]);
 });
 
+test("two processes that begin a log at the same time begin one chain", async (t) => {
+  const path = newPath(t);
+  let first: ReleaseLog | undefined;
+  // Both have seen that there is no head; this one writes its own when the other has answered a request already.
+  const late = {
+    ...identity,
+    sign(message: Uint8Array) {
+      if (first === undefined) {
+        first = new ReleaseLog(path, identity);
+        void first.append(entry(1));
+        first.close();
+      }
+      return identity.sign(message);
+    },
+  };
+  const log = new ReleaseLog(path, late);
+  await log.append(entry(2));
+  log.close();
+  equal(verifyReleaseLog(path).released, 2);
+});
+
 test("the settings that make an answered append durable are in force", (t) => {
   const path = newPath(t);
   const log = new ReleaseLog(path, identity);

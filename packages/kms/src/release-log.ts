@@ -75,10 +75,9 @@ export class ReleaseLog {
     this.#insert = this.#database.prepare("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)");
     this.#setHead = this.#database.prepare("INSERT OR REPLACE INTO head VALUES (1, ?, ?, ?, ?)");
     this.#readHead = this.#database.prepare("SELECT * FROM head");
-    const head = this.#readHead.get();
-    if (head === undefined) {
-      this.#writeHead(0, genesis(identity.publicKey));
-    } else if (blob(head.identity).toHex() !== identity.publicKey.toHex()) {
+    if (this.#readHead.get() === undefined) this.#begin();
+    const head = this.#readHead.get()!;
+    if (blob(head.identity).toHex() !== identity.publicKey.toHex()) {
       const found = blob(head.identity).toHex();
       this.#database.close();
       throw new KmsError("log/identity", `${path} is the log of another KMS`, {
@@ -142,7 +141,7 @@ export class ReleaseLog {
         const { time, app, instance, registers, policy, outcome, reason } = entry;
         this.#insert.run(sequence, time, app, instance, registers, policy, outcome, reason, hash);
       }
-      this.#writeHead(sequence, hash);
+      this.#setHead.run(...this.#head(sequence, hash));
       this.#database.exec("COMMIT");
     } catch (error) {
       // A full disk makes SQLite roll back by itself; rolling back twice would hide that it was full.
@@ -151,9 +150,14 @@ export class ReleaseLog {
     }
   }
 
-  #writeHead(sequence: number, hash: Uint8Array): void {
-    const { publicKey } = this.#identity;
-    this.#setHead.run(publicKey, sequence, hash, this.#identity.sign(headTranscript(sequence, hash)));
+  /** Where another process begins the log at the same time, the head that was first stays. */
+  #begin(): void {
+    const insert = this.#database.prepare("INSERT OR IGNORE INTO head VALUES (1, ?, ?, ?, ?)");
+    insert.run(...this.#head(0, genesis(this.#identity.publicKey)));
+  }
+
+  #head(sequence: number, hash: Uint8Array): [Uint8Array, number, Uint8Array, Uint8Array] {
+    return [this.#identity.publicKey, sequence, hash, this.#identity.sign(headTranscript(sequence, hash))];
   }
 }
 
