@@ -1,6 +1,6 @@
 import { deepEqual, doesNotMatch, equal, match, rejects } from "node:assert/strict";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { connect } from "node:net";
+import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type TestContext } from "node:test";
@@ -430,4 +430,50 @@ test("evidence that was changed anywhere is denied, with a fresh nonce each time
 test("a port that is taken is an error that says so", async (t) => {
   const kms = await start(t);
   await rejects(start(t, { port: Number(new URL(kms.url).port) }), { code: "kms/listen" });
+});
+
+/** What a client gets that sends these bytes at once, until the KMS closes the connection. */
+function sendAll(kms: Kms, bytes: string): Promise<string> {
+  return new Promise((resolve) => {
+    let answer = "";
+    const socket = connect(Number(new URL(kms.url).port), "127.0.0.1", () => socket.write(bytes));
+    socket.setEncoding("latin1").on("data", (text: string) => {
+      answer += text;
+    });
+    socket.on("error", () => {}).on("close", () => resolve(answer));
+  });
+}
+
+test("a connection that asks again before it has its answer is closed: answers do not pile up", async (t) => {
+  const kms = await start(t);
+  const request = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+  const answers = (text: string) => text.split("HTTP/1.1 200").length - 1;
+  equal(answers(await sendAll(kms, request)), 1);
+  const piled = request.replace("close", "keep-alive").repeat(1000);
+  equal(answers(await sendAll(kms, piled)) <= 1, true);
+});
+
+test("one address has a share of the connections, and gets it back", async (t) => {
+  const kms = await start(t, { perAddress: { perSecond: 5, burst: 3 } });
+  const open = (from: string) =>
+    new Promise<Socket>((resolve) => {
+      const socket = connect({ port: Number(new URL(kms.url).port), host: "127.0.0.1", localAddress: from });
+      socket.on("error", () => {}).once("connect", () => resolve(socket));
+    });
+  const held = [await open("127.0.0.1"), await open("127.0.0.1"), await open("127.0.0.1")];
+  const fourth = await open("127.0.0.1");
+  await new Promise((resolve) => fourth.once("close", resolve));
+  equal(
+    held.some(({ destroyed }) => destroyed),
+    false,
+  );
+  const other = await open("127.0.0.2");
+  const served = new Promise<string>((resolve) => other.setEncoding("latin1").once("data", resolve));
+  other.write("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
+  match(await served, /^HTTP\/1.1 200 /);
+  for (const socket of [...held, other]) {
+    socket.destroy();
+    await new Promise((resolve) => socket.once("close", resolve));
+  }
+  equal((await fetch(`${kms.url}/healthz`)).status, 200);
 });

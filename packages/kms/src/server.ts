@@ -5,8 +5,8 @@
  * and body sizes, rates, timeouts); whatever happens inside becomes a refusal with a code, never a stack trace;
  * log lines are built from ids, codes and numbers, so there is no place where a secret could enter one.
  */
-import type { IncomingMessage, Server } from "node:http";
-import type { AddressInfo } from "node:net";
+import { createServer, type IncomingMessage, type Server } from "node:http";
+import type { AddressInfo, Socket } from "node:net";
 import { join } from "node:path";
 import { deriveKmsKey } from "@caisson/protocol/derivation";
 import { identityKey } from "@caisson/protocol/ed25519";
@@ -19,13 +19,13 @@ import {
   releaseRequestSchema,
   requestLimit,
 } from "@caisson/protocol/key-release";
-import { createAdaptorServer, type HttpBindings } from "@hono/node-server";
+import { getRequestListener, type HttpBindings } from "@hono/node-server";
 import { type Context, Hono } from "hono";
 import { type Configuration, loadConfiguration } from "./configuration.ts";
 import { KmsError } from "./errors.ts";
 import { Metrics, metricsType } from "./metrics.ts";
 import { Nonces } from "./nonces.ts";
-import { type Rate, RateLimiter } from "./rate-limit.ts";
+import { addressGroup, type Rate, RateLimiter } from "./rate-limit.ts";
 import { type ReleaseContext, releaseKeys } from "./release.ts";
 import { ReleaseLog } from "./release-log.ts";
 import { dataFiles, openRootSecret } from "./root-secret.ts";
@@ -103,17 +103,27 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
       write("policy", { app: id, keyVersion, digest: digest.toHex() });
   };
   const app = routes(service, options);
-  const server = createAdaptorServer({
-    fetch: app.fetch,
-    serverOptions: {
+  const serve = getRequestListener(app.fetch);
+  const answering = new WeakSet<Socket>();
+  const server = createServer(
+    {
       maxHeaderSize: defaults.headerBytes,
       requestTimeout: defaults.requestMs,
       headersTimeout: defaults.requestMs,
       keepAliveTimeout: defaults.idleMs,
       connectionsCheckingInterval: 1000,
     },
-  }) as Server;
+    (incoming, outgoing) => {
+      const { socket } = incoming;
+      // One request at a time on a connection: answers to more would wait in memory until their client reads them.
+      if (answering.has(socket)) return void socket.destroy();
+      answering.add(socket);
+      outgoing.once("close", () => answering.delete(socket));
+      void serve(incoming, outgoing);
+    },
+  );
   server.maxConnections = defaults.connections;
+  limitConnections(server, (options.perAddress ?? defaults.perAddress).burst);
   try {
     await listen(server, options.host, options.port);
   } catch (error) {
@@ -295,6 +305,22 @@ function parseJson(bytes: Buffer): unknown {
 function describe(issues: Issues): string {
   const [issue] = issues;
   return `the request: ${issue?.path.join(".") || "the whole body"}: ${issue?.message}`.slice(0, 300);
+}
+
+/** At most `limit` connections of one address at a time, so that one client does not take all that there are. */
+function limitConnections(server: Server, limit: number): void {
+  const open = new Map<string, number>();
+  server.on("connection", (socket) => {
+    const group = addressGroup(socket.remoteAddress ?? "");
+    const count = (open.get(group) ?? 0) + 1;
+    open.set(group, count);
+    socket.once("close", () => {
+      const left = open.get(group)! - 1;
+      if (left === 0) open.delete(group);
+      else open.set(group, left);
+    });
+    if (count > limit) socket.destroy();
+  });
 }
 
 function listen(server: Server, host: string, port: number): Promise<void> {
