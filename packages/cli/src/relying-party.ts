@@ -26,25 +26,33 @@ export interface FreshEvidence {
 /** Fetches evidence over a new nonce of 32 bytes. Throws VerifyError `evidence/malformed` when there is none. */
 export async function fetchEvidence(url: string): Promise<FreshEvidence> {
   const nonce = randomBytes(32);
-  const from = new URL(`${evidencePath}?nonce=${nonce.toString("hex")}`, url);
   try {
+    const from = new URL(`${evidencePath}?nonce=${nonce.toString("hex")}`, url);
     const response = await fetch(from, { redirect: "error", signal: AbortSignal.timeout(limitMs) });
     if (!response.ok) throw new Error(`it answers ${response.status}`);
-    const chunks: Uint8Array[] = [];
-    let size = 0;
-    for await (const chunk of response.body ?? []) {
-      size += chunk.length;
-      if (size > limits.document) throw new Error(`it sends more than ${limits.document} bytes`);
-      chunks.push(chunk);
-    }
-    return { bytes: new Uint8Array(Buffer.concat(chunks)), nonce };
+    const bytes = await firstBytes(response, limits.document + 1);
+    if (bytes.length > limits.document) throw new Error(`it sends more than ${limits.document} bytes`);
+    return { bytes, nonce };
   } catch (error) {
-    throw new VerifyError(
-      "evidence/malformed",
-      `no evidence from ${from.origin}: ${(error as Error).message}`,
-    );
+    throw new VerifyError("evidence/malformed", `no evidence from ${url}: ${(error as Error).message}`);
   }
 }
+
+/** At most `limit` bytes of an answer; what follows is not read. */
+export async function firstBytes(response: Response, limit: number): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of response.body ?? []) {
+    chunks.push(chunk);
+    size += chunk.length;
+    if (size >= limit) break;
+  }
+  return new Uint8Array(Buffer.concat(chunks).subarray(0, limit));
+}
+
+/** What fresh evidence must bind. The machine does not choose the scheme: only applications' evidence counts here. */
+export const freshReportData = (nonce: Uint8Array) =>
+  ({ scheme: "caisson/app/v1", fields: { nonce } }) as const;
 
 /** Judges it: genuine, acceptable, and bound to this nonce. */
 export async function judgeFresh(
@@ -53,6 +61,6 @@ export async function judgeFresh(
 ): Promise<Report> {
   return verifyEvidence(readEvidence(bytes), {
     ...judgement,
-    expectedReportData: { scheme: "caisson/app/v1", fields: { nonce } },
+    expectedReportData: freshReportData(nonce),
   });
 }

@@ -12,7 +12,7 @@ import { BootError, BootView } from "../boot-view.ts";
 import { predictEmulated, referenceValues } from "../prediction.ts";
 import { prepare } from "../prepare.ts";
 import { Progress } from "../progress.ts";
-import { fetchEvidence, judgeFresh } from "../relying-party.ts";
+import { fetchEvidence, firstBytes, judgeFresh } from "../relying-party.ts";
 import { type Session, startSession } from "../session.ts";
 import { prepareTdx, renderTdxLaunch } from "../tdx-launch.ts";
 
@@ -36,10 +36,10 @@ const whole = (least: number, most: number) => (text: string) => {
 const bootLimitMs = 180_000;
 const answerLimitMs = 30_000;
 
-/** What the application answers at its root. */
+/** What the application answers at its root. It is not trusted: it neither sends us elsewhere nor fills our memory. */
 async function ask(url: string): Promise<{ status: number; body: string }> {
-  const response = await fetch(url, { signal: AbortSignal.timeout(answerLimitMs) });
-  return { status: response.status, body: (await response.text()).slice(0, 4096) };
+  const response = await fetch(url, { redirect: "manual", signal: AbortSignal.timeout(answerLimitMs) });
+  return { status: response.status, body: new TextDecoder().decode(await firstBytes(response, 4096)) };
 }
 
 /** What an outsider finds, who has the image and asks the running application for evidence. */

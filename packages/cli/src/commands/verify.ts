@@ -9,6 +9,7 @@ import {
   type Check,
   type Collateral,
   type Evidence,
+  type ExpectedReportData,
   intelRoot,
   limits,
   type Outcome,
@@ -23,7 +24,7 @@ import {
 import { Command } from "commander";
 import { parseDocument } from "yaml";
 import { UsageError } from "../failure.ts";
-import { fetchEvidence } from "../relying-party.ts";
+import { fetchEvidence, freshReportData } from "../relying-party.ts";
 
 interface Options {
   image: string[];
@@ -73,11 +74,13 @@ export const command = new Command("caisson verify")
         );
       }
       const { bytes, nonce } = await fetchEvidence(given.from);
-      const judgement = { ...options, nonce: nonce.toHex() };
-      return show(await judge(readEvidence(bytes), judgement), options.json === true);
+      const report = await judge(readEvidence(bytes), options, freshReportData(nonce));
+      return show(report, options.json === true);
     }
     const bootLog = options.eventLog === undefined ? undefined : read(options.eventLog);
-    show(await judge(readEvidence(read(path!), bootLog), options), options.json === true);
+    const evidence = readEvidence(read(path!), bootLog);
+    const expected = options.nonce === undefined ? undefined : expectNonce(options.nonce, evidence);
+    show(await judge(evidence, options, expected), options.json === true);
   });
 
 /** An image directory stands for what `caisson up` left beside it for a verifier, where nothing else is named. */
@@ -98,7 +101,11 @@ function expandImages(options: Options): Options {
 }
 
 /** Judges evidence, wherever it came from. */
-async function judge(evidence: Evidence, options: Options): Promise<Report> {
+async function judge(
+  evidence: Evidence,
+  options: Options,
+  expectedReportData: ExpectedReportData | undefined,
+): Promise<Report> {
   const now = parseTime(options.at);
   // Its shape is the verifier's to judge: what it refuses is in the report.
   const collateral =
@@ -121,9 +128,8 @@ async function judge(evidence: Evidence, options: Options): Promise<Report> {
   const references = options.image.flatMap((file) =>
     readReferences(parseJson(file, "reference/malformed"), file),
   );
-  const nonce =
-    options.nonce === undefined ? {} : { expectedReportData: expectNonce(options.nonce, evidence) };
-  return verifyEvidence(evidence, { policy, references, now, ...collateral, ...nonce });
+  const expected = expectedReportData === undefined ? {} : { expectedReportData };
+  return verifyEvidence(evidence, { policy, references, now, ...collateral, ...expected });
 }
 
 /** A nonce is expected under the scheme for applications, never another one's; raw report data is the nonce itself. */
