@@ -3,7 +3,7 @@
  * written `inblob` counts the generation up and makes an `outblob`) is done by the replaced calls of node:fs/promises;
  * the kernel itself is test/integration/kernel-emulation.test.ts's.
  */
-import { deepEqual, equal, rejects } from "node:assert/strict";
+import { deepEqual, equal, ok, rejects } from "node:assert/strict";
 import {
   mkdirSync,
   mkdtempSync,
@@ -128,13 +128,40 @@ test("an extension that the register does not show is a fault", async () => {
   await rejects(tsmPlatform("test", paths).extend(new Uint8Array(48)), { reason: "platform/register-size" });
 });
 
+/** A log of one bank (SHA-384) with one event (PC Client Platform Firmware Profile 1.06, section 10). */
+function bootLog(data: string): Buffer {
+  const u32 = (...values: number[]) => Buffer.from(Uint32Array.from(values).buffer);
+  const specification = Buffer.concat([
+    Buffer.from("Spec ID Event03\0"),
+    u32(0, 0x02000200, 1),
+    Buffer.of(0x0c, 0, 48, 0, 0),
+  ]);
+  const header = Buffer.concat([u32(0, 3), Buffer.alloc(20), u32(specification.length), specification]);
+  const digests = Buffer.concat([u32(1), Buffer.of(0x0c, 0), Buffer.alloc(48, 1)]);
+  return Buffer.concat([header, u32(1, 4), digests, u32(data.length), Buffer.from(data)]);
+}
+
+/** Whether the platform gives this log, and no byte more. */
+const gives = async (log: Buffer) => Buffer.from(await tsmPlatform("test", paths).bootLog()).equals(log);
+
 test("the boot log is the CCEL where there is one, else the TPM's, and at most 1 MiB", async () => {
-  writeFileSync(paths.tpmLog, "tpm");
-  equal(Buffer.from(await tsmPlatform("test", paths).bootLog()).toString(), "tpm");
-  writeFileSync(paths.ccel, new Uint8Array(2 ** 20));
-  equal((await tsmPlatform("test", paths).bootLog()).length, 2 ** 20);
+  writeFileSync(paths.tpmLog, bootLog("tpm"));
+  ok(await gives(bootLog("tpm")));
+  writeFileSync(paths.ccel, bootLog("ccel"));
+  truncateSync(paths.ccel, 2 ** 20);
+  ok(await gives(bootLog("ccel")));
   for (const size of [0, 2 ** 20 + 1, 2 ** 40]) {
     truncateSync(paths.ccel, size);
     await rejects(tsmPlatform("test", paths).bootLog(), { reason: "platform/boot-log" }, `${size} bytes`);
+  }
+});
+
+test("a CCEL that shows other memory of the guest: nothing of it leaves", async () => {
+  const secret = Buffer.alloc(4096, "secret ");
+  writeFileSync(paths.ccel, secret);
+  await rejects(tsmPlatform("test", paths).bootLog(), { reason: "platform/boot-log" });
+  for (const padding of [Buffer.alloc(12), Buffer.alloc(4, 0xff)]) {
+    writeFileSync(paths.ccel, Buffer.concat([bootLog("log"), padding, secret]));
+    ok(await gives(bootLog("log")));
   }
 });

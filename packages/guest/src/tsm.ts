@@ -8,7 +8,7 @@
 import { existsSync } from "node:fs";
 import { mkdir, open, readFile, rmdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { extend as extended } from "@caisson/measure";
+import { extend as extended, MeasureError, parseEventLog } from "@caisson/measure";
 import type { limits } from "@caisson/verify";
 import type { Platform, PlatformName } from "./platform.ts";
 import { StageFailure } from "./stage.ts";
@@ -124,8 +124,16 @@ export function tsmPlatform(requester: string, paths: TsmPaths = kernelPaths): P
       return withLimit(quote, quoteLimitMs);
     },
 
-    bootLog() {
-      return readBounded(name === "tdx" ? paths.ccel : paths.tpmLog, logLimit, "platform/boot-log");
+    async bootLog() {
+      const path = name === "tdx" ? paths.ccel : paths.tpmLog;
+      const bytes = await readBounded(path, logLimit, "platform/boot-log");
+      // The CCEL table, which may be the host's, says which memory this is: nothing but a log leaves the guest.
+      try {
+        return bytes.subarray(0, parseEventLog(bytes).end);
+      } catch (error) {
+        if (!(error instanceof MeasureError)) throw error;
+        throw new StageFailure("platform/boot-log", `${path} is no boot log: ${error.message}`);
+      }
     },
   };
 }
