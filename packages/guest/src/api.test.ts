@@ -1,10 +1,13 @@
 import { deepEqual, equal, match } from "node:assert/strict";
+import { once } from "node:events";
 import { mkdtempSync, rmSync, statSync } from "node:fs";
 import { request, type Server } from "node:http";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, before, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { deriveApplicationKey } from "@caisson/protocol/derivation";
 import { serveApplication } from "./api.ts";
 import type { Context } from "./stage.ts";
@@ -97,6 +100,56 @@ test("of many requests at once, eight are answered and the others refused; later
     (await Promise.all(waiting)).map(({ status }) => status),
     Array(8).fill(200),
   );
+  equal((await call("GET", "/info")).status, 200);
+  context.attest = usual;
+});
+
+test("answers that the application does not read are no more than eight, however many connections ask", async () => {
+  const usual = context.attest;
+  let made = 0;
+  context.attest = async () => {
+    made++;
+    return { filling: "x".repeat(2 ** 20) } as never;
+  };
+  const body = JSON.stringify({ nonce: "00".repeat(8) });
+  const request = `POST /evidence HTTP/1.1\r\nHost: x\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+  const sockets = Array.from({ length: 12 }, () => {
+    const socket = connect(socketPath, () => socket.write(request));
+    return socket.pause().on("error", () => {});
+  });
+  await sleep(500);
+  const unread = made;
+  const closed = Promise.all(sockets.map((socket) => once(socket, "close")));
+  for (const socket of sockets) socket.destroy();
+  await closed;
+  context.attest = usual;
+  equal(unread, 8);
+  while ((await call("GET", "/info")).status === 429) await sleep(10);
+  equal((await call("GET", "/info")).status, 200);
+});
+
+test("a connection that asks again before it has its answer is closed", async () => {
+  const socket = connect(socketPath, () => socket.write("GET /info HTTP/1.1\r\nHost: x\r\n\r\n".repeat(100)));
+  const answers = (await text(socket)).split("HTTP/1.1 200").length - 1;
+  equal(answers <= 1, true, `${answers} answers`);
+});
+
+test("an answer for which its connection did not wait frees its place", async () => {
+  const usual = context.attest;
+  context.attest = async (...args) => {
+    await sleep(50);
+    return usual(...args);
+  };
+  const body = JSON.stringify({ nonce: "00".repeat(8) });
+  for (let round = 0; round < 3; round++) {
+    const sockets = Array.from({ length: 8 }, () => {
+      const head = `POST /evidence HTTP/1.1\r\nHost: x\r\nContent-Length: ${body.length}\r\n\r\n`;
+      const socket = connect(socketPath, () => socket.write(head + body, () => socket.destroy()));
+      return socket;
+    });
+    await Promise.all(sockets.map((socket) => once(socket, "close")));
+    await sleep(100);
+  }
   equal((await call("GET", "/info")).status, 200);
   context.attest = usual;
 });

@@ -10,6 +10,7 @@
  */
 import { chmodSync, chownSync, rmSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { Socket } from "node:net";
 import { deriveApplicationKey } from "@caisson/protocol/derivation";
 import { reportData } from "@caisson/verify/report-data";
 import * as z from "zod/mini";
@@ -102,15 +103,23 @@ export async function serveApplication(context: Context, path: string): Promise<
     };
     if (waiting >= waitingLimit) return reply(429, { error: "too many requests at once" });
     waiting++;
+    const closed = new Promise((resolve) => response.once("close", resolve));
     try {
       reply(200, await answer(context, `${request.method} ${request.url}`, request));
     } catch (error) {
       reply(error instanceof Refusal ? error.status : 500, { error: (error as Error).message });
-    } finally {
-      waiting--;
     }
+    // An answer that nobody reads lies in PID 1's memory, where the application's limit does not hold.
+    await closed;
+    waiting--;
   };
+  const answering = new WeakSet<Socket>();
   const server = createServer({ requestTimeout: 10_000, headersTimeout: 5_000 }, (request, response) => {
+    const { socket } = request;
+    // One request at a time on a connection, for the same reason.
+    if (answering.has(socket)) return void socket.destroy();
+    answering.add(socket);
+    response.once("close", () => answering.delete(socket));
     void respond(request, response);
   });
   server.maxConnections = 64;
