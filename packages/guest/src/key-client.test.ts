@@ -1,7 +1,8 @@
 import { deepEqual, equal, rejects } from "node:assert/strict";
-import { createServer } from "node:http";
+import { createServer, type RequestListener } from "node:http";
 import type { AddressInfo } from "node:net";
-import test from "node:test";
+import test, { type TestContext } from "node:test";
+import { gzipSync } from "node:zlib";
 import { type IdentityKey, identityKey } from "@caisson/protocol/ed25519";
 import { seal } from "@caisson/protocol/hpke";
 import {
@@ -252,8 +253,19 @@ test("a KMS that cannot be reached is named so", () =>
     code: "keys/unreachable",
   }));
 
+/** A server of loopback that answers like this; its URL. */
+async function serve(t: TestContext, answer: RequestListener): Promise<string> {
+  const server = createServer(answer);
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  t.after(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
 test("an endless answer is cut off", async (t) => {
-  const server = createServer((_, response) => {
+  const url = await serve(t, (_, response) => {
     response.on("error", () => {});
     const more = () => {
       while (response.write(" ".repeat(4096)));
@@ -261,14 +273,29 @@ test("an endless answer is cut off", async (t) => {
     };
     more();
   });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  t.after(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  const post = httpPost(`http://127.0.0.1:${(server.address() as AddressInfo).port}`, 5000);
-  await rejects(requestKeys({ ...guest(), post }), {
+  await rejects(requestKeys({ ...guest(), post: httpPost(url, 5000) }), {
     code: "keys/unreachable",
     message: /longer than 16384/,
   });
+});
+
+test("so is one that is small only while it is compressed", async (t) => {
+  const url = await serve(t, (_, response) =>
+    response.writeHead(200, { "content-encoding": "gzip" }).end(gzipSync(Buffer.alloc(2 ** 24, " "))),
+  );
+  await rejects(requestKeys({ ...guest(), post: httpPost(url, 5000) }), {
+    code: "keys/unreachable",
+    message: /longer than 16384/,
+  });
+});
+
+test("a redirection is not followed", async (t) => {
+  let asked = 0;
+  const inside = await serve(t, (_, response) => {
+    asked++;
+    response.end("{}");
+  });
+  const url = await serve(t, (_, response) => response.writeHead(307, { location: inside }).end());
+  await rejects(requestKeys({ ...guest(), post: httpPost(url, 5000) }), { code: "keys/unreachable" });
+  equal(asked, 0);
 });

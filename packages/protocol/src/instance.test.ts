@@ -60,6 +60,10 @@ const refused: Record<string, [Uint8Array, string]> = {
     encode(JSON.stringify({ ...instance, kms: { url: "x", token: "y" } })),
     "instance/content",
   ],
+  "a prototype": [
+    encode(`{"__proto__":{"kms":{"url":"x"}},${JSON.stringify(instance).slice(1)}`),
+    "instance/content",
+  ],
   "a short seed": [encode(JSON.stringify({ ...instance, seed: "5a" })), "instance/content"],
   "another version": [
     encode(JSON.stringify({ ...instance, version: "caisson/instance/v2" })),
