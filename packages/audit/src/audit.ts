@@ -1,4 +1,6 @@
 /** The audit: every control, judged in every place that is known, and what follows for the subject as a whole. */
+
+import { splitCommandLine } from "@caisson/protocol/command-line";
 import type { Acceptance } from "./baseline.ts";
 import { catalogue } from "./catalogue/index.ts";
 import {
@@ -12,7 +14,6 @@ import {
   type Outcome,
 } from "./control.ts";
 import { AuditError } from "./errors.ts";
-import { commandLineTokens } from "./expect.ts";
 import { type Inventory, inventory } from "./inventory.ts";
 
 /** `deviation`: the development flavour may fail it. `accepted`: the baseline accepts it for now. */
@@ -70,11 +71,11 @@ function checkSameImage({ static: image, live }: Partial<Facts>): void {
       fix: "audit each by itself",
     });
   }
-  if (image.commandLine.join(" ") !== commandLineTokens(live.commandLine).join(" ")) {
+  if (image.commandLine.join(" ") !== splitCommandLine(live.commandLine).join(" ")) {
     throw new AuditError("audit/subject", "this guest does not run this image: their command lines differ", {
       facts: [
         ["image", rootHashOf(image.commandLine)],
-        ["guest", rootHashOf(commandLineTokens(live.commandLine))],
+        ["guest", rootHashOf(splitCommandLine(live.commandLine))],
       ],
       fix: "audit the image that the guest was started from",
     });

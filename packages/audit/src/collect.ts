@@ -6,10 +6,10 @@ import { pipeline } from "node:stream/promises";
 import { runtimeConfig } from "@caisson/guest/sandbox";
 import { bundleGuest } from "@caisson/image/bundle";
 import type { Artefact, Manifest } from "@caisson/image/manifest";
+import { splitCommandLine } from "@caisson/protocol/command-line";
 import { parseGuestConfig } from "@caisson/protocol/guest-config";
 import { readErofsImage } from "./erofs-image.ts";
 import { AuditError } from "./errors.ts";
-import { commandLineTokens } from "./expect.ts";
 import type { ImageFacts, RemoteFacts, RuntimeFacts } from "./facts.ts";
 import { readFirmware } from "./firmware.ts";
 import { readKernelImage } from "./kernel-image.ts";
@@ -51,7 +51,7 @@ export async function collectImage(directory: string): Promise<ImageFacts> {
   return {
     kind: "image",
     flavour: manifest.flavour,
-    commandLine: commandLineTokens(manifest.commandLine),
+    commandLine: splitCommandLine(manifest.commandLine),
     kernel: { ...readKernelImage(kernel), size: kernel.length },
     files: root.files,
     packages: document.packages,

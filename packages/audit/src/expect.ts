@@ -1,4 +1,5 @@
 /** Makers of tests. Each makes the counterexample together with the test, so that the matrix needs no second list. */
+import { splitCommandLine } from "@caisson/protocol/command-line";
 import type { CheckId } from "@caisson/verify/errors";
 import { NotApplicable, type Test } from "./control.ts";
 import type { FileFact, ImageFacts, LiveFacts, RemoteFacts } from "./facts.ts";
@@ -75,11 +76,6 @@ export function without(...symbols: string[]): Checks {
   return kernel(Object.fromEntries(symbols.map((symbol) => [symbol, "n"])));
 }
 
-/** Splits a kernel command line as the kernel does: at spaces outside double quotes (lib/cmdline.c, next_arg). */
-export function commandLineTokens(line: string): string[] {
-  return line.match(/(?:[^\s"]|"[^"]*")+/g) ?? [];
-}
-
 const parameter = (token: string): string => token.split("=")[0]!.replaceAll("-", "_");
 
 /** A token stands on the line, and no other token sets the same parameter. */
@@ -104,7 +100,7 @@ export function tokens(...wanted: string[]): Checks {
     live: wanted.map((token) =>
       live(
         `'${token}' on the command line`,
-        ({ commandLine }) => tokenFinding(commandLineTokens(commandLine), token),
+        ({ commandLine }) => tokenFinding(splitCommandLine(commandLine), token),
         (copy) => {
           copy.commandLine += ` ${token.split("=")[0]}=caisson-wrong`;
         },

@@ -18,9 +18,9 @@ import {
 import { join } from "node:path";
 import { isElf, parseElf } from "@caisson/image/elf";
 import { ImageError } from "@caisson/image/errors";
+import { splitCommandLine } from "@caisson/protocol/command-line";
 import { MissingPart } from "./control.ts";
 import { AuditError } from "./errors.ts";
-import { commandLineTokens } from "./expect.ts";
 import type { FileFact, ImageFacts } from "./facts.ts";
 import { parseKernelConfig } from "./kernel-config.ts";
 import { compareReleases } from "./releases.ts";
@@ -163,11 +163,11 @@ function bootLine(directory: string): string[] | undefined {
   const text = (path: string): string | undefined =>
     existsSync(join(directory, path)) ? readFileSync(join(directory, path), "utf8") : undefined;
   const line = text("etc/kernel/cmdline");
-  if (line !== undefined) return commandLineTokens(line);
+  if (line !== undefined) return splitCommandLine(line);
   const grub = text("etc/default/grub");
   if (grub === undefined) return undefined;
   const value = (name: string) => new RegExp(`^${name}="?([^"\\n]*)"?$`, "m").exec(grub)?.[1] ?? "";
-  return commandLineTokens(`${value("GRUB_CMDLINE_LINUX")} ${value("GRUB_CMDLINE_LINUX_DEFAULT")}`);
+  return splitCommandLine(`${value("GRUB_CMDLINE_LINUX")} ${value("GRUB_CMDLINE_LINUX_DEFAULT")}`);
 }
 
 /** Names of Debian packages that are installed (dpkg's status file); empty where there is no dpkg. */

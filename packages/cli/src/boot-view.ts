@@ -5,8 +5,9 @@
  * the verification that follows is what counts, and the view says which is which. What it prints is shown without control
  * characters: a guest, or its application, does not move a person's cursor.
  */
-import { stripVTControlCharacters, styleText } from "node:util";
+import { styleText } from "node:util";
 import type { ConsoleEvent } from "@caisson/protocol/console";
+import { printable } from "./printable.ts";
 
 /** One stage, with host seconds since the machine was switched on. */
 export interface StageRow {
@@ -25,11 +26,6 @@ export interface BootRecord {
   measured: { event: string; digest: string; payload: string }[];
   readySeconds?: number;
   stopped?: string;
-}
-
-/** Untrusted text as one line that a terminal shows and does not obey. */
-function printable(text: string): string {
-  return stripVTControlCharacters(text).replace(/\p{Cc}+/gu, " ");
 }
 
 type Style = Parameters<typeof styleText>[0];

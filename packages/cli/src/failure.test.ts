@@ -48,6 +48,15 @@ test("wrong usage leads to the help", () => {
   equal(renderError("caisson x", error), "caisson x: unknown option '--x'\n  try  caisson x --help\n");
 });
 
+test("what a file or a guest wrote does not reach the terminal as a command", () => {
+  const evil = Object.assign(failure("input"), {
+    message: "a\x1b[2Jb",
+    facts: [["found", "c\r\nd\x07"]],
+    fix: "e\x9bf",
+  });
+  equal(/[^\P{Cc}\n]/u.test(renderError("caisson x", evil)), false);
+});
+
 test("a program reads the same as one object", () => {
   deepEqual(errorDocument(failure("input")), {
     error: {

@@ -6,6 +6,7 @@
  * expected), `fix` (what to do) and `kind` (which exit code). Errors of any other shape are bugs: exit code 1.
  */
 import { CommanderError } from "commander";
+import { printable } from "./printable.ts";
 
 export type FailureKind = "rejected" | "unsupported" | "input" | "usage" | "internal";
 
@@ -59,8 +60,8 @@ export function renderError(subject: string, error: unknown): string {
   const rows = [...(error.facts ?? [])];
   if (error.fix !== undefined) rows.push(["try", error.fix]);
   const width = Math.max(0, ...rows.map(([label]) => label.length));
-  const body = rows.map(([label, value]) => `  ${label.padEnd(width)}  ${value}\n`).join("");
-  return `${subject}: ${error.message}   [${error.code}]\n${body}`;
+  const body = rows.map(([label, value]) => `  ${label.padEnd(width)}  ${printable(value)}\n`).join("");
+  return `${subject}: ${printable(error.message)}   [${error.code}]\n${body}`;
 }
 
 /** The same for `--json`: one object, to be printed on stdout. */

@@ -1,15 +1,6 @@
 /** The kernel command line: measured into RTMR2 as one string, and compared token by token by PID 1. */
-import {
-  type Checks,
-  commandLineTokens,
-  covered,
-  image,
-  live,
-  noFiles,
-  rootCovered,
-  tokens,
-  without,
-} from "../expect.ts";
+import { splitCommandLine } from "@caisson/protocol/command-line";
+import { type Checks, covered, image, live, noFiles, rootCovered, tokens, without } from "../expect.ts";
 import { group } from "./group.ts";
 
 /** Words that weaken the kernel, give the host a say, or open another way in. */
@@ -38,7 +29,7 @@ function noTokens(expects: string, pattern: RegExp, example: string): Checks {
     live: [
       live(
         expects,
-        ({ commandLine }) => find(commandLineTokens(commandLine)),
+        ({ commandLine }) => find(splitCommandLine(commandLine)),
         (copy) => {
           copy.commandLine += ` ${example}`;
         },
@@ -130,7 +121,7 @@ export const commandLine = group("command line", { decision: "depth", source: "i
     live: ["pci=noearly", "pci=nommconf"].map((token) =>
       live(
         `'${token}' on the command line`,
-        (facts) => (commandLineTokens(facts.commandLine).includes(token) ? undefined : "missing"),
+        (facts) => (splitCommandLine(facts.commandLine).includes(token) ? undefined : "missing"),
         (copy) => {
           copy.commandLine = copy.commandLine.replace(token, "pci=earlydump");
         },
@@ -239,7 +230,7 @@ export const commandLine = group("command line", { decision: "depth", source: "i
       live(
         "exactly one dm-mod.create= with a read-only verity table",
         (facts) => {
-          const tables = commandLineTokens(facts.commandLine).filter((token) =>
+          const tables = splitCommandLine(facts.commandLine).filter((token) =>
             token.startsWith("dm-mod.create="),
           );
           return tables.length === 1 && rootTable.test(tables[0]!) ? undefined : tables.join(" ") || "none";
@@ -288,7 +279,7 @@ export const commandLine = group("command line", { decision: "depth", source: "i
     live: [
       live(
         "each parameter once",
-        (facts) => repeated(commandLineTokens(facts.commandLine)),
+        (facts) => repeated(splitCommandLine(facts.commandLine)),
         (copy) => {
           copy.commandLine = `tsc=unstable ${copy.commandLine}`;
         },

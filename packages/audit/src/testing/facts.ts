@@ -6,11 +6,11 @@ import { readFileSync } from "node:fs";
 import { runtimeConfig } from "@caisson/guest/sandbox";
 import { sysctls } from "@caisson/guest/sysctls";
 import { commandLine, commandLineTokens, type Flavour } from "@caisson/image/cmdline";
+import { splitCommandLine } from "@caisson/protocol/command-line";
 import type { GuestConfig } from "@caisson/protocol/guest-config";
 import { guestEvents } from "@caisson/verify";
 import { checks } from "@caisson/verify/errors";
 import { type Facts } from "../control.ts";
-import { commandLineTokens as split } from "../expect.ts";
 import type { FileFact, ImageFacts, LiveFacts, RemoteFacts, RuntimeFacts } from "../facts.ts";
 import { parseKernelConfig } from "../kernel-config.ts";
 
@@ -70,7 +70,7 @@ export function goodImage(): ImageFacts {
   return {
     kind: "image",
     flavour: "production",
-    commandLine: split(commandLine("production", { rootHash, dataBlocks: 1000 })),
+    commandLine: splitCommandLine(commandLine("production", { rootHash, dataBlocks: 1000 })),
     kernel: { release: "7.3.4", config: wishedConfig(), size: 3_000_000 },
     packages: ["libc6"],
     files: new Map([

@@ -24,6 +24,7 @@ import {
 import { Command } from "commander";
 import { parseDocument } from "yaml";
 import { UsageError } from "../failure.ts";
+import { printable } from "../printable.ts";
 import { fetchEvidence, freshReportData } from "../relying-party.ts";
 
 interface Options {
@@ -202,7 +203,7 @@ const marks: Record<Outcome, [mark: string, colour: "green" | "red" | "yellow"]>
 function renderCheck(check: Check): string {
   const [mark, colour] = marks[check.outcome];
   const found = check.outcome === "fail" ? [check.reason] : [check.reason, check.actual];
-  const first = `  ${styleText(colour, mark)}  ${check.id.padEnd(26)} ${found.filter(Boolean).join("; ")}`;
+  const first = `  ${styleText(colour, mark)}  ${check.id.padEnd(26)} ${printable(found.filter(Boolean).join("; "))}`;
   const rows =
     check.outcome !== "fail"
       ? []
@@ -212,7 +213,9 @@ function renderCheck(check: Check): string {
           ["found", check.actual],
           ["source", check.source],
         ];
-  const details = rows.flatMap(([label, value]) => (value ? [`        ${label!.padEnd(9)} ${value}`] : []));
+  const details = rows.flatMap(([label, value]) =>
+    value ? [`        ${label!.padEnd(9)} ${printable(value)}`] : [],
+  );
   return [first.trimEnd(), ...details].join("\n");
 }
 
@@ -236,10 +239,10 @@ function renderReport({ verdict, scope, at, platform, reference, codes, checks }
       ? []
       : [
           `  platform ${platform.tee.toUpperCase()}, ${platform.tcbStatus}` +
-            `${platform.advisories.length === 0 ? "" : ` (${platform.advisories.join(", ")})`}, under ${platform.root},` +
+            `${platform.advisories.length === 0 ? "" : ` (${platform.advisories.join(", ")})`}, under ${printable(platform.root)},` +
             ` valid until ${platform.validUntil}`,
         ]),
-    ...(reference === undefined ? [] : [`  registers match ${reference}`]),
+    ...(reference === undefined ? [] : [`  registers match ${printable(reference)}`]),
     ...(codes.length === 0 ? [] : [`  because ${codes.join(", ")}`]),
     `  ${checks.length} checks, ${open} of them left open`,
   ];

@@ -5,6 +5,7 @@
  */
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
+import { splitCommandLine } from "@caisson/protocol/command-line";
 import { type Context, type Stage, StageFailure } from "../stage.ts";
 import { sysctlsFor } from "../sysctls.ts";
 
@@ -15,14 +16,6 @@ function require(condition: boolean, reason: string, message: string): asserts c
   if (!condition) throw new StageFailure(`posture/${reason}`, message);
 }
 
-/**
- * Splits a kernel command line as the kernel does: at spaces outside double quotes, and a quote that is never closed
- * holds all that follows (lib/cmdline.c, next_arg).
- */
-export function tokens(commandLine: string): string[] {
-  return commandLine.match(/(?:[^\s"]|"[^"]*(?:"|$))+/g) ?? [];
-}
-
 /** What the root's dm-verity table may look like: constant geometry, lower-case SHA-256, panic on corruption. */
 const rootTable =
   /^dm-mod\.create="root,,,ro,0 \d+ verity 1 \/dev\/vda \/dev\/vda 4096 4096 \d+ \d+ sha256 [0-9a-f]{64} [0-9a-f]{2,64} 1 panic_on_corruption"$/;
@@ -31,7 +24,7 @@ const rootTable =
 export function checkCommandLine(live: string, expected: readonly string[]): void {
   // Beyond ASCII, what is a space to JavaScript is none to the kernel, and one byte of it may be.
   require(/^[ -~]*\n?$/.test(live), "command-line", "it has characters other than printable ASCII");
-  const found = tokens(live);
+  const found = splitCommandLine(live);
   for (let i = 0; i < Math.max(found.length, expected.length); i++) {
     const want = expected[i];
     const have = found[i];

@@ -1,0 +1,6 @@
+/** Text of a guest, a quote or a file, as one line that a terminal shows and does not obey. */
+import { stripVTControlCharacters } from "node:util";
+
+export function printable(text: string): string {
+  return stripVTControlCharacters(text).replace(/\p{Cc}+/gu, " ");
+}
