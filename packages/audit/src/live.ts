@@ -32,7 +32,7 @@ const schema = z.strictObject({
   commandLine: text(4096),
   /** From /proc/config.gz, symbols without `CONFIG_`; null when the kernel does not show it. */
   kernelConfig: z.nullable(named(text(4096))),
-  /** By dotted name; null: the kernel has no such setting. */
+  /** By dotted name, those of net.ipv4.conf for each interface; null: the kernel has no such setting. */
   sysctls: named(z.nullable(text())),
   lockdown: text(256),
   mounts: list(mount),

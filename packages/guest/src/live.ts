@@ -19,7 +19,7 @@ import { gunzipSync } from "node:zlib";
 import type { LiveReport, Probe } from "@caisson/audit/live";
 import { parseGuestConfig } from "@caisson/protocol/guest-config";
 import { kernelLog, seededAt, seedSources } from "./stages/entropy.ts";
-import { sysctls } from "./sysctls.ts";
+import { sysctlsFor } from "./sysctls.ts";
 
 const text = (path: string): string => readFileSync(path, "utf8").trim();
 const optional = (path: string): string | null => (existsSync(path) ? text(path) : null);
@@ -249,7 +249,7 @@ export function collectLive(): LiveReport {
     commandLine: text("/proc/cmdline"),
     kernelConfig: kernelConfig(),
     sysctls: Object.fromEntries(
-      sysctls.map(({ key }) => [key, optional(`/proc/sys/${key.replaceAll(".", "/")}`)]),
+      sysctlsFor(list("/proc/sys/net/ipv4/conf")).map(({ key }) => [key, optional(`/proc/sys/${key.replaceAll(".", "/")}`)]),
     ),
     lockdown: optional("/sys/kernel/security/lockdown") ?? "unknown",
     mounts: mounts("self"),

@@ -12,6 +12,7 @@ import {
   judge,
 } from "../control.ts";
 import { none } from "../expect.ts";
+import type { LiveFacts } from "../facts.ts";
 import { goodFacts, resolvedConfig } from "../testing/facts.ts";
 import { catalogue } from "./index.ts";
 
@@ -54,6 +55,25 @@ test("firmware whose modules cannot be listed does not pass for one without a sh
   for (const id of ["F02", "F03", "F13"])
     equal(judge(catalogue.find((control) => control.id === id)!, "static", facts).outcome, "fail", id);
 });
+
+const redirects = "net.ipv4.conf.eth0.accept_redirects";
+for (const [name, change] of [
+  ["takes redirects although all and default refuse them", (sysctls) => void (sysctls[redirects] = "1")],
+  ["has a value that is not reported", (sysctls) => void delete sysctls[redirects]],
+  ["has a value that could not be read", (sysctls) => void (sysctls[redirects] = null)],
+  [
+    "is not reported at all, nor is another",
+    (sysctls) => {
+      for (const key of Object.keys(sysctls)) if (/conf\.(eth0|lo)\./.test(key)) delete sysctls[key];
+    },
+  ],
+] as [string, (sysctls: LiveFacts["sysctls"]) => void][]) {
+  test(`N05 fails where an interface ${name}`, () => {
+    const facts = goodFacts.live();
+    change(facts.sysctls);
+    equal(judge(catalogue.find(({ id }) => id === "N05")!, "live", facts).outcome, "fail");
+  });
+}
 
 /** The matrix: every test of every check of every control, once on good facts, once on its counterexample. */
 function matrix<K extends CheckKind>(kind: K): void {

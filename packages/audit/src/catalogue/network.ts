@@ -15,6 +15,29 @@ import { group } from "./group.ts";
 
 const settingRemote =
   "no register covers a setting; RTMR2 covers the PID 1 that makes it and refuses to go on without";
+/**
+ * What an interface does follows from its own value and from `all`'s: for redirects either is enough (IN_DEV_ORCONF in
+ * include/linux/inetdevice.h). The kernel configures eth0 before PID 1, so `default` says nothing of it.
+ */
+const onEachInterface = (setting: string, value: string) =>
+  live(
+    `net.ipv4.conf.*.${setting} = ${value}`,
+    ({ sysctls }) => {
+      const keys = Object.keys(sysctls).map((key) => /^net\.ipv4\.conf\.(.+)\.\w+$/.exec(key)?.[1]);
+      const names = new Set(["all", "default", ...keys.filter((name) => name !== undefined)]);
+      if (names.size === 2) return "no interface of its own is reported";
+      const wrong = [...names].flatMap((name) => {
+        const key = `net.ipv4.conf.${name}.${setting}`;
+        const found = Object.hasOwn(sysctls, key) ? sysctls[key] : undefined;
+        return found === value ? [] : [`${name}: ${found ?? "not reported"}`];
+      });
+      return wrong.length === 0 ? undefined : wrong.join(", ");
+    },
+    ({ sysctls }) => {
+      sysctls[`net.ipv4.conf.eth0.${setting}`] = "caisson-wrong";
+    },
+  );
+
 const setting = "a setting that PID 1 makes (packages/guest/src/sysctls.ts), tied to the image by U13";
 
 export const network = group("network", { decision: "depth", source: "kspp" }, [
@@ -102,16 +125,17 @@ export const network = group("network", { decision: "depth", source: "kspp" }, [
     title: "No redirects, no source routes, no spoofed sources",
     why: "A guest is no router and takes no route from a packet.",
     static: setting,
-    live: sysctls({
-      "net.ipv4.conf.all.accept_redirects": "0",
-      "net.ipv4.conf.default.accept_redirects": "0",
-      "net.ipv4.conf.all.send_redirects": "0",
-      "net.ipv4.conf.all.accept_source_route": "0",
-      "net.ipv4.conf.all.rp_filter": "1",
-      "net.ipv4.ip_forward": "0",
-      "net.ipv4.icmp_echo_ignore_broadcasts": "1",
-      "net.ipv4.tcp_syncookies": "1",
-    }),
+    live: [
+      onEachInterface("accept_redirects", "0"),
+      onEachInterface("send_redirects", "0"),
+      onEachInterface("accept_source_route", "0"),
+      onEachInterface("rp_filter", "1"),
+      ...sysctls({
+        "net.ipv4.ip_forward": "0",
+        "net.ipv4.icmp_echo_ignore_broadcasts": "1",
+        "net.ipv4.tcp_syncookies": "1",
+      }),
+    ],
     remote: settingRemote,
   },
   {

@@ -4,7 +4,7 @@
  */
 import { readFileSync } from "node:fs";
 import { runtimeConfig } from "@caisson/guest/sandbox";
-import { sysctls } from "@caisson/guest/sysctls";
+import { sysctlsFor } from "@caisson/guest/sysctls";
 import { commandLine, commandLineTokens, type Flavour } from "@caisson/image/cmdline";
 import { splitCommandLine } from "@caisson/protocol/command-line";
 import type { GuestConfig } from "@caisson/protocol/guest-config";
@@ -181,7 +181,9 @@ export function goodLive(): LiveFacts {
     release: "7.3.4",
     commandLine: commandLine("production", { rootHash, dataBlocks: 1000 }),
     kernelConfig: Object.fromEntries(wishedConfig()),
-    sysctls: Object.fromEntries(sysctls.map(({ key, value }) => [key, value])),
+    sysctls: Object.fromEntries(
+      sysctlsFor(["all", "default", "eth0", "lo"]).map(({ key, value }) => [key, value]),
+    ),
     lockdown: "none integrity [confidentiality]",
     mounts: [
       { source: "/dev/root", target: "/", type: "erofs", options: ["ro"] },
