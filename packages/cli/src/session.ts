@@ -128,8 +128,9 @@ function writeKmsPolicy(directory: string, manifest: Manifest, references: objec
   writeWhole(join(directory, `${manifest.name}.json`), JSON.stringify(file, null, 2));
 }
 
-/** 20 bytes, hex: made at an instance's first start, the same ever after. */
-function instanceSeed(path: string): string {
+/** Seed of the instance whose state lies in `state`, 20 bytes in hex: made at its first start, the same ever after. */
+export function instanceSeed(state: string): string {
+  const path = join(state, "instance-seed");
   if (!existsSync(path)) writeWhole(path, randomBytes(20).toString("hex"), 0o600);
   return readFileSync(path, "utf8").trim();
 }
@@ -170,7 +171,7 @@ export async function startSession(options: SessionOptions): Promise<Session> {
     const kmsPort = new URL(between?.url ?? kms.url).port;
     const instance: Instance = {
       version: "caisson/instance/v1",
-      seed: instanceSeed(join(state, "instance-seed")),
+      seed: instanceSeed(state),
       kms: { url: `http://${hostFromGuest}:${kmsPort}`, identity: kms.identityKey },
       time: { sources: timeServers.servers.map(({ source }) => source) },
     };

@@ -1,7 +1,13 @@
-import { deepEqual, doesNotMatch, match } from "node:assert/strict";
+import { deepEqual, doesNotMatch, equal, match } from "node:assert/strict";
 import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
-import { renderTdxLaunch } from "./tdx-launch.ts";
+import type { Manifest } from "@caisson/image";
+import { decodeInstance } from "@caisson/protocol/instance";
+import { instanceSeed } from "./session.ts";
+import { prepareTdx, renderPrerequisites, renderTdxLaunch } from "./tdx-launch.ts";
 
 const launch = {
   arguments: [
@@ -13,11 +19,11 @@ const launch = {
     "none",
   ],
   mrConfigId: "01".repeat(48),
-  prerequisites: [
-    { name: "kvm", ok: true, found: "/dev/kvm can be opened", fix: "load kvm_intel" },
-    { name: "qemu", ok: false, found: "version 7.2", fix: "install QEMU 10.1" },
-  ],
 };
+const prerequisites = [
+  { name: "kvm", ok: true, found: "/dev/kvm can be opened", fix: "load kvm_intel" },
+  { name: "qemu", ok: false, found: "version 7.2", fix: "install QEMU 10.1" },
+];
 
 test("a shell reads the printed command as the arguments that are meant", () => {
   const text = renderTdxLaunch("/image", launch);
@@ -28,8 +34,35 @@ test("a shell reads the printed command as the arguments that are meant", () => 
 });
 
 test("what is missing has its reason and its remedy, what is there only the finding", () => {
-  const text = renderTdxLaunch("/image", launch);
+  const text = renderPrerequisites(prerequisites);
   match(text, /✘ qemu +version 7\.2\n +→ install QEMU 10\.1\n/);
   match(text, /cannot start a trust domain \(qemu\)/);
   doesNotMatch(text, /load kvm_intel/);
+});
+
+test("an image's instance is the same at each start, and its seed is the owner's alone", () => {
+  const directory = mkdtempSync(join(tmpdir(), "caisson-tdx-launch-"));
+  try {
+    const image = join(directory, "image");
+    const file = { file: "file" };
+    const manifest = {
+      kernel: file,
+      rootfs: file,
+      firmware: { tdx: file },
+      commandLine: "console=ttyS0",
+      guest: { app: { port: 8080 } },
+    } as Manifest;
+    const start = () => {
+      const { arguments: options } = prepareTdx(image, manifest, { vcpus: 1, memory: 512 }, 8080);
+      const device = options.find((option) => option.includes("id=instance"))!.split("file=")[1]!;
+      return decodeInstance(readFileSync(device)).seed;
+    };
+    const first = start();
+    match(first, /^[0-9a-f]{40}$/);
+    equal(start(), first);
+    equal(instanceSeed(`${image}.state`), first);
+    equal(statSync(join(`${image}.state`, "instance-seed")).mode & 0o777, 0o600);
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
 });

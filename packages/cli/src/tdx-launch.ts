@@ -1,15 +1,16 @@
 /**
- * `caisson up --platform tdx`: everything up to the point where hardware is needed. Builds the production image, writes
- * the instance document, checks the host, and gives QEMU's exact arguments.
+ * `caisson up --platform tdx`: everything up to the point where hardware is needed. Says what the host has and lacks,
+ * writes the instance document, and gives QEMU's exact arguments.
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Shape, type TdxParts, tdxMachine } from "@caisson/host/machine";
-import { type Prerequisite, tdxPrerequisites } from "@caisson/host/tdx";
+import type { Prerequisite } from "@caisson/host/tdx";
 import { type Manifest } from "@caisson/image";
 import { canonicalJson } from "@caisson/protocol/canonical-json";
 import { composeHash } from "@caisson/protocol/identity";
-import { encodeInstance, type Instance } from "@caisson/protocol/instance";
+import { encodeInstance } from "@caisson/protocol/instance";
+import { instanceSeed } from "./session.ts";
 
 /** Vsock port of Intel's quote generation service, its default. */
 const quotePort = 4050;
@@ -17,7 +18,6 @@ const quotePort = 4050;
 export interface TdxLaunch {
   /** QEMU's arguments; the program is `qemu-system-x86_64`, 10.1 or newer. */
   arguments: string[];
-  prerequisites: Prerequisite[];
   /** 48 bytes, hex: what a verifier expects in MRCONFIGID. */
   mrConfigId: string;
 }
@@ -33,18 +33,12 @@ export function mrConfigId(manifest: Manifest): Uint8Array {
   return value;
 }
 
-/** Writes what the machine needs into `<image>.state/` and says how to start it, and what the host lacks for that. */
-export async function prepareTdx(
-  image: string,
-  manifest: Manifest,
-  shape: Shape,
-  instance: Instance,
-  port: number,
-): Promise<TdxLaunch> {
+/** Writes what the machine needs into `<image>.state/` and says how to start it. The instance is the same each time. */
+export function prepareTdx(image: string, manifest: Manifest, shape: Shape, port: number): TdxLaunch {
   const state = `${image}.state`;
   mkdirSync(state, { recursive: true, mode: 0o700 });
   const device = join(state, "instance.img");
-  writeFileSync(device, encodeInstance(instance));
+  writeFileSync(device, encodeInstance({ version: "caisson/instance/v1", seed: instanceSeed(state) }));
   const id = mrConfigId(manifest);
   const parts: TdxParts = {
     kernel: join(image, manifest.kernel.file),
@@ -59,7 +53,6 @@ export async function prepareTdx(
   };
   return {
     arguments: tdxMachine(shape, parts),
-    prerequisites: await tdxPrerequisites(),
     mrConfigId: Buffer.from(id).toString("hex"),
   };
 }
@@ -68,17 +61,22 @@ export async function prepareTdx(
 const quoted = (argument: string): string =>
   /^[\w./=,:-]+$/.test(argument) ? argument : `'${argument.replaceAll("'", "'\\''")}'`;
 
-/** The same for a person: what the host has and lacks, what the quote will say, and the command. */
-export function renderTdxLaunch(image: string, launch: TdxLaunch): string {
-  const host = launch.prerequisites.flatMap(({ name, ok, found, fix }) => [
+/** For a person: what the host has and lacks. */
+export function renderPrerequisites(prerequisites: readonly Prerequisite[]): string {
+  const lines = prerequisites.flatMap(({ name, ok, found, fix }) => [
     `${ok ? "✔" : "✘"} ${name.padEnd(16)} ${found}`,
     ...(ok ? [] : [`${" ".repeat(18)} → ${fix}`]),
   ]);
-  const missing = launch.prerequisites.filter(({ ok }) => !ok).map(({ name }) => name);
+  const missing = prerequisites.filter(({ ok }) => !ok).map(({ name }) => name);
   const verdict =
     missing.length === 0
-      ? "This host has what a trust domain needs, if a quoting service listens. This starts the image:"
-      : `This host cannot start a trust domain (${missing.join(", ")}). On one that can, this starts the image:`;
+      ? "This host has what a trust domain needs, if a quoting service listens."
+      : `This host cannot start a trust domain (${missing.join(", ")}). The image is built for one that can.`;
+  return `${[...lines, "", verdict].join("\n")}\n`;
+}
+
+/** For a person: what the quote will say, and the command. */
+export function renderTdxLaunch(image: string, launch: TdxLaunch): string {
   const command = ["qemu-system-x86_64"];
   for (const argument of launch.arguments) {
     if (/^-[a-z]/.test(argument)) command.push(`  ${argument}`);
@@ -88,9 +86,7 @@ export function renderTdxLaunch(image: string, launch: TdxLaunch): string {
     `image       ${image}`,
     `MRCONFIGID  ${launch.mrConfigId}`,
     "",
-    ...host,
-    "",
-    verdict,
+    "This starts the image, on a host that can:",
     "",
     command.join(" \\\n"),
   ].join("\n")}\n`;

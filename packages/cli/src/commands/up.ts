@@ -2,9 +2,9 @@
  * `caisson up SPEC`: the main job. Pins and builds what is missing, boots the image, shows its stages, its keys and
  * its application, verifies its evidence from outside, and keeps it running until Ctrl-C.
  */
-import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { tdxPrerequisites } from "@caisson/host/tdx";
 import { readSpec } from "@caisson/image";
 import { type Report, readPolicy, readReferences } from "@caisson/verify";
 import { Command, InvalidArgumentError, Option } from "commander";
@@ -14,7 +14,7 @@ import { prepare } from "../prepare.ts";
 import { Progress } from "../progress.ts";
 import { fetchEvidence, firstBytes, judgeFresh } from "../relying-party.ts";
 import { type Session, startSession } from "../session.ts";
-import { prepareTdx, renderTdxLaunch } from "../tdx-launch.ts";
+import { prepareTdx, renderPrerequisites, renderTdxLaunch } from "../tdx-launch.ts";
 
 interface Options {
   vcpus: number;
@@ -60,24 +60,30 @@ function summary({ verdict, codes, checks }: Report): string {
   return `evidence ${verdict}${because}: ${passed} checks passed${left}`;
 }
 
-/** Exit code 20 says that this host cannot start a TD; what is missing stands in the list. */
+/**
+ * The host is looked at first, since a build takes long; the image is built whatever it lacks, to be started elsewhere.
+ * Exit code 20 says that this host cannot start a TD; what is missing stands in the list.
+ */
 async function prepareForTdx(path: string, options: Options): Promise<void> {
+  const spec = await readSpec(path);
+  const prerequisites = await tdxPrerequisites();
+  const said = options.json === true ? process.stderr : process.stdout;
+  said.write(`${renderPrerequisites(prerequisites)}\n`);
   const shape = { vcpus: options.vcpus, memory: options.memory };
   const { directory, manifest } = await prepare(
-    await readSpec(path),
+    spec,
     "production",
     { mirror: options.mirror },
     new Progress(),
   );
-  const instance = { version: "caisson/instance/v1", seed: randomBytes(20).toString("hex") } as const;
   const port = options.port ?? manifest.guest.app.port;
-  const launch = await prepareTdx(directory, manifest, shape, instance, port);
+  const launch = prepareTdx(directory, manifest, shape, port);
   process.stdout.write(
     options.json === true
-      ? `${JSON.stringify({ image: directory, ...launch }, null, 2)}\n`
+      ? `${JSON.stringify({ image: directory, ...launch, prerequisites }, null, 2)}\n`
       : renderTdxLaunch(directory, launch),
   );
-  if (launch.prerequisites.some(({ ok }) => !ok)) process.exitCode = 20;
+  if (prerequisites.some(({ ok }) => !ok)) process.exitCode = 20;
 }
 
 export const command = new Command("caisson up")
