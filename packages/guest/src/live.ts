@@ -249,7 +249,10 @@ export function collectLive(): LiveReport {
     commandLine: text("/proc/cmdline"),
     kernelConfig: kernelConfig(),
     sysctls: Object.fromEntries(
-      sysctlsFor(list("/proc/sys/net/ipv4/conf")).map(({ key }) => [key, optional(`/proc/sys/${key.replaceAll(".", "/")}`)]),
+      sysctlsFor(list("/proc/sys/net/ipv4/conf")).map(({ key }) => [
+        key,
+        optional(`/proc/sys/${key.replaceAll(".", "/")}`),
+      ]),
     ),
     lockdown: optional("/sys/kernel/security/lockdown") ?? "unknown",
     mounts: mounts("self"),
