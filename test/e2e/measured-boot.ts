@@ -10,7 +10,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { end } from "@caisson/host/child";
-import { imageFwCfg, qemuVersion, tcgCpu } from "@caisson/host/fw-cfg";
+import { imageFwCfg, qemuVersion } from "@caisson/host/fw-cfg";
 import { emulatedMachine, type Shape } from "@caisson/host/machine";
 import { Qmp } from "@caisson/host/qmp";
 import { type Qemu, Qtest } from "@caisson/host/qtest";
@@ -64,7 +64,7 @@ export async function machineInput(
   kernel: string,
   cache: string,
 ): Promise<Omit<PredictInput, "boot">> {
-  const machine = { platform: "emulated", shape, kernel, firmware: code, variables, cpu: tcgCpu } as const;
+  const machine = { platform: "emulated", shape, kernel, firmware: code, variables } as const;
   const volumes = ovmfVolumes(read(code));
   const identity = firmwareIdentity(volumes.dxe);
   ok(identity !== undefined, "the firmware's strings were not found in it");
@@ -86,12 +86,16 @@ export async function machineInput(
 /** What the machine starts: a kernel that QEMU hands over, or the loader on a disk. */
 export type Start = { kernel: string; commandLine: string } | { disk: string };
 
-/** Boots until the kernel's panic; PCRs 0 to 15 by number, and the log with most events that its memory holds. */
+/**
+ * Boots until the kernel's panic; PCRs 0 to 15 by number, and the log with most events that its memory holds.
+ * `vendor`: CPUID's, when it is to be another than TCG's.
+ */
 export async function boot(
   qemu: Qemu,
   { code, variables }: Firmware,
   shape: Shape,
   start: Start,
+  vendor?: string,
 ): Promise<{ pcrs: Map<number, string>; log: EventLog }> {
   const directory = mkdtempSync(join(tmpdir(), "caisson-boot-"));
   const at = (name: string) => join(directory, name);
@@ -110,6 +114,7 @@ export async function boot(
     quoteSocket: at("quotes.sock"),
     accelerator: "tcg",
   }).map((value) => (value.startsWith("stdio,id=console") ? `file,id=console,path=${at("console")}` : value));
+  if (vendor !== undefined) args[args.indexOf("-cpu") + 1] += `,vendor=${vendor}`;
   if ("disk" in start) args.splice(args.indexOf("-kernel"), 4); // with -append, which follows
   try {
     const machine = await Qtest.start(qemu, args, true);

@@ -31,18 +31,16 @@ test("a by_name directory is read as sysfs has it: links to directories with a f
 
 const tables = synthetic();
 const files = { "etc/smbios/smbios-tables": tables };
-const machine = { vcpus: 1, memory: 2 ** 30, qemu: "qemu-system-x86_64" };
 const processorId = Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8);
 
-test("SMBIOS that was read from a QEMU here is no TD's until its processor is given", () => {
-  equal(smbiosTables(files, "tdx", machine), undefined);
-  const changed = smbiosTables(files, "tdx", { ...machine, processorId })!;
+test("SMBIOS for TCG's processor is not that of a guest with the host's, until that one is given", () => {
+  equal(smbiosTables(files, true, undefined), undefined);
+  const changed = smbiosTables(files, true, processorId)!;
   equal(Buffer.from(changed).includes(processorId), true);
   equal(changed.length, tables.length);
 });
 
-test("the emulated machine's SMBIOS, and what a guest showed, are taken as they are", () => {
-  equal(smbiosTables(files, "emulated", machine), tables);
-  equal(smbiosTables(files, "tdx", { ...machine, acpi: "by_name" }), tables);
-  equal(smbiosTables(undefined, "emulated", machine), undefined);
+test("SMBIOS under TCG, and what a guest showed, are taken as they are", () => {
+  equal(smbiosTables(files, false, undefined), tables);
+  equal(smbiosTables(undefined, false, processorId), undefined);
 });

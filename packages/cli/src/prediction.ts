@@ -5,7 +5,8 @@
 import { createHash } from "node:crypto";
 import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { type FwCfgFiles, imageFwCfg, measuredFiles, qemuVersion, tcgCpu } from "@caisson/host/fw-cfg";
+import { accelerator } from "@caisson/host/accelerator";
+import { type FwCfgFiles, imageFwCfg, measuredFiles, qemuVersion } from "@caisson/host/fw-cfg";
 import type { Shape } from "@caisson/host/machine";
 import { cacheDirectory, type Manifest } from "@caisson/image";
 import { ACPI_TABLES, type Platform, type PredictInput, type Prediction, predict } from "@caisson/measure";
@@ -30,7 +31,7 @@ export interface Machine {
   qemuVersion?: string;
   /** ACPI tables as the guest's fw_cfg has them: the tables blob, or a directory `by_name` (SMBIOS too). */
   acpi?: string;
-  /** The processor's ID as the guest's SMBIOS has it, 8 bytes; a TD has its host's, which QEMU cannot be asked for here. */
+  /** The processor's ID as the guest's SMBIOS has it, 8 bytes; needed where the guest's processor is its host's. */
   processorId?: Uint8Array;
 }
 
@@ -87,6 +88,7 @@ export async function gather(
   const shape = { vcpus: options.vcpus, memory: options.memory / 2 ** 20 };
   const version = options.qemuVersion ?? (await qemuVersion(qemu));
   let fwCfg: FwCfgFiles | undefined;
+  let hostProcessor = false;
   if (options.acpi !== undefined) fwCfg = readFwCfg(options.acpi);
   else if (options.qemuVersion === undefined) {
     const machine = {
@@ -95,18 +97,21 @@ export async function gather(
       kernel: path(manifest.kernel),
       firmware: path(firmwareArtefact),
       ...(emulated && { variables: path(manifest.firmware.emulated.variables) }),
-      cpu: emulated ? tcgCpu : ({ vendor: "GenuineIntel", physicalBits: 46 } as const),
     };
     fwCfg = await imageFwCfg(qemu, machine, join(cacheDirectory(process.env), "fw-cfg"));
+    hostProcessor = !emulated || (await accelerator()) === "kvm";
   }
-  const smbios = smbiosTables(fwCfg, platform, options);
+  const smbios = smbiosTables(fwCfg, hostProcessor, options.processorId);
   const from = options.acpi ?? (fwCfg === undefined ? "not given" : `${options.qemu} ${version}`);
   const files: Files = {
     firmware: path(firmwareArtefact),
     kernel: path(manifest.kernel),
     "command line": join(image, "manifest.json"),
     acpi: from,
-    smbios: smbios === undefined ? "not given; a TD's names its host's processor: --processor-id" : from,
+    smbios:
+      smbios === undefined
+        ? "not given; it names the host's processor, in a TD and under KVM: --processor-id"
+        : from,
     machine: `${options.vcpus} vCPUs, ${shape.memory} MiB`,
   };
   return {
@@ -128,17 +133,18 @@ export async function gather(
 }
 
 /**
- * SMBIOS as the guest gets it. A TD's type 4 names its host's processor: tables that QEMU wrote for another one are
- * worth nothing until that is put right.
+ * SMBIOS as the guest gets it. In a TD and under KVM type 4 names the host's processor (`hostProcessor`): tables that
+ * QEMU wrote here for TCG's are worth nothing until that is put right. The ID cannot be made up from /proc/cpuinfo: half
+ * of it is the features that this QEMU and KVM leave the guest.
  */
 export function smbiosTables(
   fwCfg: FwCfgFiles | undefined,
-  platform: Platform,
-  { acpi, processorId }: Machine,
+  hostProcessor: boolean,
+  processorId: Uint8Array | undefined,
 ): Uint8Array | undefined {
   const tables = fwCfg?.[SMBIOS_TABLES];
   if (tables !== undefined && processorId !== undefined) return withProcessor(tables, processorId);
-  return platform === "tdx" && acpi === undefined ? undefined : tables;
+  return hostProcessor ? undefined : tables;
 }
 
 /** What only the decompressed firmware shows: volumes of PCR 0, what it says of itself, whether it has Secure Boot. */
@@ -183,7 +189,7 @@ export function readFwCfg(path: string): FwCfgFiles {
   return files;
 }
 
-/** The registers of an image on the emulated machine. */
+/** The registers of an image on the emulated machine, as this host would run it. */
 export async function predictEmulated(image: string, shape: Shape): Promise<Prediction> {
   const machine = { vcpus: shape.vcpus, memory: shape.memory * 2 ** 20, qemu: "qemu-system-x86_64" };
   return predict((await gather(image, { platform: "emulated", ...machine })).input);

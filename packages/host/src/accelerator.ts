@@ -2,19 +2,20 @@
 import { accessSync, constants } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { end, exited, start } from "./child.ts";
+import { type Accelerator, emulatedProcessor } from "./machine.ts";
 
 /** A machine that runs for this long with a processor of KVM's runs at all. */
 const trialMs = 1_500;
 
 /** Tries a machine without disks for a moment, once a process. */
-let found: Promise<"kvm" | "tcg"> | undefined;
+let found: Promise<Accelerator> | undefined;
 
-export function accelerator(): Promise<"kvm" | "tcg"> {
+export function accelerator(): Promise<Accelerator> {
   found ??= tryKvm();
   return found;
 }
 
-async function tryKvm(): Promise<"kvm" | "tcg"> {
+async function tryKvm(): Promise<Accelerator> {
   try {
     accessSync("/dev/kvm", constants.R_OK | constants.W_OK);
   } catch {
@@ -29,7 +30,7 @@ async function tryKvm(): Promise<"kvm" | "tcg"> {
     "-accel",
     "kvm",
     "-cpu",
-    "host",
+    emulatedProcessor("kvm"),
     "-m",
     "64M",
   ];

@@ -21,7 +21,14 @@ import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
 import { end, exited, start } from "./child.ts";
 import { HostError } from "./errors.ts";
-import { type EmulatedParts, emulatedMachine, type Shape, type TdxParts, tdxMachine } from "./machine.ts";
+import {
+  type EmulatedParts,
+  emulatedMachine,
+  emulatedPhysicalBits,
+  type Shape,
+  type TdxParts,
+  tdxMachine,
+} from "./machine.ts";
 import { type Qemu, Qtest } from "./qtest.ts";
 import { startTpm } from "./swtpm.ts";
 
@@ -58,35 +65,37 @@ export interface FwCfgMachine {
 
 /** What of the guest's CPU decides where OVMF puts its MMIO window: CPUID's vendor and physical address bits. */
 export interface GuestCpu {
-  vendor: "GenuineIntel" | "AuthenticAMD";
+  /** Twelve characters, such as "GenuineIntel". */
+  vendor: string;
   physicalBits: number;
 }
 
-/** `-cpu max` under TCG. */
-export const tcgCpu: GuestCpu = { vendor: "AuthenticAMD", physicalBits: 40 };
-
+/** 64-bit MMIO that OVMF offers at least (PcdPciMmio64Size): 32 GiB. */
+const CLASSIC_SIZE = 32n << 30n;
 /** QEMU keeps the last 12 GiB below 1 TiB free for HyperTransport on AMD CPUs (hw/i386/pc.c, AMD_HT_START). */
 const HYPERTRANSPORT = 0xfd00000000n;
 
 /**
- * Where OVMF starts its 64-bit MMIO window (OvmfPkg/Library/PlatformInitLib/MemDetect.c): an eighth of the address
- * space at its top, below what QEMU reserves, where it believes the CPU's address bits; else 32 GiB above RAM.
+ * Where OVMF starts its 64-bit MMIO window (OvmfPkg/Library/PlatformInitLib/MemDetect.c): the top eighth of the address
+ * space, below what QEMU reserves, where it believes the CPU's address bits, and an eighth is more than 32 GiB and lies
+ * above the place for those; else there, the first multiple of 32 GiB above RAM. Up to 38 bits an eighth is never more:
+ * then neither the vendor counts nor what newer OVMFs look at besides (guest address bits, 5-level paging).
  * `memory` in bytes.
  */
 export function mmioWindow(memory: number, { vendor, physicalBits }: GuestCpu): bigint {
-  const believed =
-    physicalBits >= 41 || (vendor === "AuthenticAMD" ? physicalBits === 40 : [36, 39].includes(physicalBits));
-  if (believed) {
-    const bits = BigInt(Math.min(physicalBits, 46));
-    const size = 1n << (bits - 3n);
-    const base = (1n << bits) - size;
-    const reserved = vendor === "AuthenticAMD" && base < 1n << 40n && base + size > HYPERTRANSPORT;
-    return reserved ? ((HYPERTRANSPORT - size) / size) * size : base;
-  }
   const low = memory < 0xb0000000 ? memory : 0x80000000;
   const top = BigInt(2 ** 32 + memory - low);
-  const size = 32n << 30n;
-  return ((top + size - 1n) / size) * size;
+  const classic = ((top + CLASSIC_SIZE - 1n) / CLASSIC_SIZE) * CLASSIC_SIZE;
+  const believed =
+    physicalBits >= 41 ||
+    (vendor === "AuthenticAMD" && physicalBits === 40) ||
+    (vendor === "GenuineIntel" && [36, 39].includes(physicalBits));
+  const space = 1n << BigInt(Math.min(physicalBits, 46));
+  const size = space / 8n;
+  if (!believed || size <= CLASSIC_SIZE || classic + size >= space) return classic;
+  const base = space - size;
+  const reserved = vendor === "AuthenticAMD" && base < 1n << 40n && base + size > HYPERTRANSPORT;
+  return reserved ? ((HYPERTRANSPORT - size) / size) * size : base;
 }
 
 /** Reads the measured files of a machine. Throws HostError when QEMU is missing, fails or ends. */
@@ -156,17 +165,22 @@ export interface ImageMachine {
   firmware: string;
   /** Emulated: the variable store. */
   variables?: string;
-  cpu: GuestCpu;
 }
+
+/** Servers with TDX have 46 bits or more, and OVMF makes 46 of more. */
+const tdProcessor: GuestCpu = { vendor: "GenuineIntel", physicalBits: 46 };
+/** Its vendor does not count. */
+const emulatedGuest: GuestCpu = { vendor: "", physicalBits: emulatedPhysicalBits };
 
 /**
  * Files of the machine that `vm.ts` would start for an image. A TD's machine is read without its protection, which the
- * ACPI tables do not show (compared with those of a live TD: test/integration/measure-fw-cfg.test.ts), and with
- * `-cpu max` of TCG, whose ID stands in SMBIOS in place of the host's (`withProcessor` puts another one there).
+ * ACPI tables do not show (compared with those of a live TD: test/integration/measure-fw-cfg.test.ts). Every machine is
+ * read with `-cpu max` of TCG, whose ID stands in SMBIOS in place of the one that a TD and KVM take from the host
+ * (`withProcessor` puts another one there).
  */
 export async function imageFwCfg(qemu: Qemu, machine: ImageMachine, cache: string): Promise<FwCfgFiles> {
-  const { platform, shape, cpu } = machine;
-  const window = mmioWindow(shape.memory * 2 ** 20, cpu);
+  const { platform, shape } = machine;
+  const window = mmioWindow(shape.memory * 2 ** 20, platform === "tdx" ? tdProcessor : emulatedGuest);
   const empty = { commandLine: "", rootfs: "null-co://", instance: "null-co://", forwards: [] };
   const named = {
     ...empty,

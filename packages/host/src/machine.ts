@@ -32,8 +32,22 @@ export interface EmulatedParts extends CommonParts {
   tpmSocket: string;
   /** Where the quoting service listens: the guest's second serial port. */
   quoteSocket: string;
-  accelerator: "kvm" | "tcg";
+  accelerator: Accelerator;
 }
+
+export type Accelerator = "kvm" | "tcg";
+
+/**
+ * Physical address bits of the emulated machine's processor. From 38 bits downwards OVMF puts its 64-bit MMIO window in
+ * the same place whatever else the processor is (`mmioWindow`), so that a machine measures the same ACPI tables on every
+ * host, under KVM as under TCG. The host's own bits would not do: /proc/cpuinfo shows fewer of them where memory is
+ * encrypted, and what OVMF makes of 40 and more also depends on its version, on QEMU's and on the host's kernel.
+ */
+export const emulatedPhysicalBits = 38;
+
+/** `-cpu` of the emulated machine. Of QEMU's models only `host` and, under KVM, `max` take the host's bits by themselves. */
+export const emulatedProcessor = (accelerator: Accelerator): string =>
+  `${accelerator === "kvm" ? "host" : "max"},host-phys-bits=off,phys-bits=${emulatedPhysicalBits}`;
 
 export interface TdxParts extends CommonParts {
   /** TDVF as one file. */
@@ -96,7 +110,7 @@ export function emulatedMachine(shape: Shape, parts: EmulatedParts): string[] {
   const options: Option[] = [
     ["-machine", "q35,hpet=off,smm=off,vmport=off"],
     ["-accel", kvm ? "kvm" : tcg],
-    ["-cpu", kvm ? "host" : "max"],
+    ["-cpu", emulatedProcessor(parts.accelerator)],
     pflash(0, parts.firmwareCode, "on"),
     pflash(1, parts.firmwareVariables, "off"),
     ...common(shape, parts),

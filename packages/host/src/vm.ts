@@ -22,7 +22,7 @@ import { createInterface } from "node:readline";
 import { type ConsoleEvent, decodeConsole } from "@caisson/protocol/console";
 import { end, exited, runs, start, waitForFile } from "./child.ts";
 import { HostError } from "./errors.ts";
-import { emulatedMachine, type Shape } from "./machine.ts";
+import { type Accelerator, emulatedMachine, type Shape } from "./machine.ts";
 import { Qmp } from "./qmp.ts";
 import { type SignQuote, serveQuotes } from "./quoting.ts";
 import { startTpm } from "./swtpm.ts";
@@ -39,7 +39,7 @@ export interface VmOptions {
   instance: Uint8Array;
   forwards: readonly { host: number; guest: number }[];
   signQuote: SignQuote;
-  accelerator: "kvm" | "tcg";
+  accelerator: Accelerator;
   /** Where the console's log is kept, whatever happens. */
   serialLog: string;
   /** The machine is killed when it is still there after this; without it, it runs until it is told to end. */

@@ -82,7 +82,7 @@ export const command = new Command("caisson measure")
   )
   .option(
     "--processor-id <HEX>",
-    "ID of the guest's processor, as its `dmidecode -t 4` shows it; a TD's SMBIOS names its host's",
+    "ID of the guest's processor, as its `dmidecode -t 4` shows it; in a TD and under KVM it is the host's",
     parseProcessorId,
   )
   .option("--log <FILE>", "compare with a boot's event log (TCG2 or CCEL) and say what differs first")
