@@ -3,7 +3,7 @@
  * checks, and that the kernel's refusals come back by name. Nothing here changes this machine.
  */
 import { deepEqual, equal, match, notEqual, throws } from "node:assert/strict";
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -40,6 +40,7 @@ test("it exports the calls of its interface and no others", { skip }, () => {
     "clockSettime",
     "cpuRandom",
     "forbidCoreDumps",
+    "forbidNewCode",
     "mount",
     "powerOff",
     "reap",
@@ -86,4 +87,32 @@ test("core dumps are forbidden for the process and what it starts", { skip }, ()
     process.stdout.write(require("node:child_process").execFileSync("cat", ["/proc/self/limits"]))`;
   const limits = execFileSync(process.execPath, ["-e", program], { encoding: "utf8" });
   match(limits, /^Max core file size +0 +0 /m);
+});
+
+/** Compiles a WebAssembly function, which needs new executable memory; "compiled", or how it ended. */
+function compileAfter(first: string): string {
+  // (module (func (export "f") (result i32) i32.const 42))
+  const module = [
+    0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 127, 3, 2, 1, 0, 7, 5, 1, 1, 102, 0, 0, 10, 6, 1, 4, 0,
+    65, 42, 11,
+  ];
+  const compile = `const f = new WebAssembly.Instance(new WebAssembly.Module(new Uint8Array(${JSON.stringify(module)})));
+    if (f.exports.f() === 42) process.stdout.write("compiled")`;
+  const run = spawnSync(
+    process.execPath,
+    ["-e", `const addon = require(${JSON.stringify(path)}); ${first}; ${compile}`],
+    {
+      encoding: "utf8",
+    },
+  );
+  return run.status === 0 ? run.stdout : "ended";
+}
+
+test("no new code for the process, and as ever for what it starts", { skip }, () => {
+  equal(compileAfter(""), "compiled");
+  equal(compileAfter("addon.forbidNewCode()"), "ended");
+  const child = `addon.forbidNewCode();
+    const { status } = require("node:child_process").spawnSync(process.execPath, ["-e", "0"]);
+    process.stdout.write("child " + status); process.exit()`;
+  equal(compileAfter(child), "child 0");
 });

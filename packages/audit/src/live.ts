@@ -107,6 +107,8 @@ const schema = z.strictObject({
       kernelThread: z.boolean(),
     }),
   ),
+  /** Whether PID 1 has executable memory that is no file's; the kernel's own pages ([vdso]) do not count. */
+  codeWithoutFile: z.boolean(),
   /** Secrets and records, by path. */
   files: list(z.strictObject({ path: text(), mode: int, uid: int })),
   /** Names of measured runtime events, in order. */

@@ -55,14 +55,28 @@ function throwErrors(command: Command): void {
   for (const subcommand of command.commands) throwErrors(subcommand);
 }
 
+/** Whether anything has been written to stdout since. */
+function watchStdout(): () => boolean {
+  const { stdout } = process;
+  const write = stdout.write.bind(stdout) as (...values: unknown[]) => boolean;
+  let written = false;
+  stdout.write = (...values: unknown[]) => {
+    written = true;
+    return write(...values);
+  };
+  return () => written;
+}
+
 const argv = process.argv.slice(2);
+const hasPrinted = watchStdout();
 try {
   await main(argv);
 } catch (error) {
   const code = exitCode(error);
-  if (code !== 0) {
-    process.stderr.write(renderError(`caisson ${argv[0] ?? ""}`.trimEnd(), error));
-    if (argv.includes("--json")) process.stdout.write(`${JSON.stringify(errorDocument(error), null, 2)}\n`);
+  if (code !== 0) process.stderr.write(renderError(`caisson ${argv[0] ?? ""}`.trimEnd(), error));
+  // A command that fails after its document has said why in it; a second one would spoil the first.
+  if (code !== 0 && argv.includes("--json") && !hasPrinted()) {
+    process.stdout.write(`${JSON.stringify(errorDocument(error), null, 2)}\n`);
   }
   process.exitCode = code;
 }

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/reboot.h>
 #include <sys/resource.h>
 #include <sys/timex.h>
@@ -197,6 +198,16 @@ static napi_value do_forbid_core_dumps(napi_env env, napi_callback_info info)
 	return setrlimit(RLIMIT_CORE, &none) ? fail_errno(env, "setrlimit") : NULL;
 }
 
+/* Linux 6.6. What this process starts may compile: the application is confined otherwise. */
+static napi_value do_forbid_new_code(napi_env env, napi_callback_info info)
+{
+	napi_value v[MAX_ARGUMENTS];
+
+	if (!arguments(env, info, 0, v))
+		return NULL;
+	return prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN | PR_MDWE_NO_INHERIT, 0, 0, 0) ? fail_errno(env, "prctl") : NULL;
+}
+
 NAPI_MODULE_INIT()
 {
 	static const struct {
@@ -210,6 +221,7 @@ NAPI_MODULE_INIT()
 		{ "cpuRandom", do_cpu_random },
 		{ "reap", do_reap },
 		{ "forbidCoreDumps", do_forbid_core_dumps },
+		{ "forbidNewCode", do_forbid_new_code },
 	};
 
 	for (size_t i = 0; i < sizeof(functions) / sizeof(functions[0]); i++) {

@@ -9,11 +9,12 @@
  * Nothing here extends a register. Requests are bounded; a quote is made one at a time, at most `waitingLimit` wait.
  */
 import { chmodSync, chownSync, rmSync } from "node:fs";
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { deriveApplicationKey } from "@caisson/protocol/derivation";
 import { reportData } from "@caisson/verify/report-data";
 import * as z from "zod/mini";
+import { createServer } from "./http.ts";
 import { collectLive } from "./live.ts";
 import type { Context } from "./stage.ts";
 

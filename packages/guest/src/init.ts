@@ -86,6 +86,7 @@ async function boot(): Promise<void> {
   mountAll();
   configureResolver();
   syscalls.forbidCoreDumps();
+  syscalls.forbidNewCode();
   const config = parseGuestConfig(JSON.parse(readFileSync("/etc/caisson/guest.json", "utf8")));
   if (config.flavour === "development") {
     say({

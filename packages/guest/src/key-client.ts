@@ -24,6 +24,7 @@ import {
   sealContext,
 } from "@caisson/protocol/key-release";
 import { reportData } from "@caisson/verify/report-data";
+import { postJson } from "./http.ts";
 
 export type KeyErrorCode =
   | "keys/unreachable"
@@ -193,21 +194,6 @@ function parse<T>(schema: Parser<T>, value: unknown): T {
 
 /** `post` over HTTP to a base URL. Bounded: 16 KiB of answer, `timeoutMs` for each request, no redirects. */
 export function httpPost(url: string, timeoutMs: number): Post {
-  return async (path, body) => {
-    const response = await fetch(new URL(path, url), {
-      method: "POST",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify(body),
-      redirect: "error",
-      signal: AbortSignal.timeout(timeoutMs),
-    });
-    const chunks: Uint8Array[] = [];
-    let size = 0;
-    for await (const chunk of response.body ?? []) {
-      size += chunk.length;
-      if (size > answerLimit) throw new RangeError(`the answer is longer than ${answerLimit} bytes`);
-      chunks.push(chunk);
-    }
-    return JSON.parse(Buffer.concat(chunks).toString("utf8"));
-  };
+  return async (path, body) =>
+    JSON.parse(await postJson(new URL(path, url), body, answerLimit, timeoutMs)) as unknown;
 }

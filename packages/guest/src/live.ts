@@ -227,6 +227,11 @@ function describe(pid: string): LiveReport["processes"][number] {
   };
 }
 
+/** Whether this process has executable memory that is no file's (/proc/PID/maps, proc_pid_maps(5)). */
+function codeWithoutFile(): boolean {
+  return lines("/proc/self/maps").some((line) => /^\S+ ..x. \S+ \S+ \S+ *($|\[(?!vdso|vsyscall))/.test(line));
+}
+
 function files(): LiveReport["files"] {
   const paths = ["/run/caisson", ...list("/run/caisson").map((name) => `/run/caisson/${name}`)];
   return paths.map((path) => {
@@ -279,6 +284,7 @@ export function collectLive(): LiveReport {
     ),
     sockets: sockets(),
     processes: running,
+    codeWithoutFile: codeWithoutFile(),
     files: files(),
     events: lines("/run/caisson/runtime-events.jsonl").map(
       (line) => (JSON.parse(line) as { name: string }).name,

@@ -19,6 +19,8 @@ export interface Syscalls {
   reap(pid: number): number | undefined;
   /** setrlimit(2) of RLIMIT_CORE to 0, for this process and all that it starts. */
   forbidCoreDumps(): void;
+  /** prctl(2) PR_SET_MDWE: from now on no memory of this process, but of none that it starts, becomes executable. */
+  forbidNewCode(): void;
 }
 
 /** Flags of mount(2), include/uapi/linux/mount.h. */

@@ -1,10 +1,22 @@
 /** What runs in user space besides the application: one program. */
 import { sysctls as applied } from "@caisson/guest/sysctls";
-import { everyFile, image, live, noFiles, none, rootCovered, sysctls, tokens, writable } from "../expect.ts";
+import {
+  covered,
+  everyFile,
+  image,
+  live,
+  noFiles,
+  none,
+  rootCovered,
+  sysctls,
+  tokens,
+  writable,
+} from "../expect.ts";
 import { group } from "./group.ts";
 
 const application = "/app/rootfs/";
 const executables = ["/usr/bin/node", "/usr/bin/crun", "/usr/lib64/ld-linux-x86-64.so.2"];
+const noCompiler = ["--jitless", "--disallow-code-generation-from-strings"];
 const setting = "a setting that PID 1 makes (packages/guest/src/sysctls.ts), tied to the image by U13";
 const settingRemote =
   "no register covers a setting; RTMR2 covers the PID 1 that makes it and refuses to go on without";
@@ -350,5 +362,34 @@ export const userspace = group("user space", { decision: "least", source: "kspp"
     ],
     live: none.verifiedRoot,
     remote: [rootCovered],
+  },
+  {
+    id: "U17",
+    title: "PID 1 makes no code at run time",
+    why: "What parses the host's bytes has no compiler, and no memory that could become code.",
+    source: "design",
+    static: [
+      image(
+        "PID 1 starts without a compiler and without eval",
+        ({ commandLine, build: { init } }) => {
+          if (init.image === undefined) return "no PID 1 of ours";
+          const found = noCompiler.filter((flag) => !commandLine.includes(flag));
+          return found.length === 0 ? undefined : `without ${found.join(", ")}`;
+        },
+        (copy) => {
+          copy.commandLine = copy.commandLine.filter((token) => token !== noCompiler[0]);
+        },
+      ),
+    ],
+    live: [
+      live(
+        "every executable page of PID 1 is a file's",
+        ({ codeWithoutFile }) => (codeWithoutFile ? "it has executable memory that is no file's" : undefined),
+        (copy) => {
+          copy.codeWithoutFile = true;
+        },
+      ),
+    ],
+    remote: [covered("rtmr2", "the LOADED_IMAGE::LoadOptions event")],
   },
 ]);

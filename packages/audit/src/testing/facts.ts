@@ -239,6 +239,7 @@ export function goodLive(): LiveFacts {
         ],
       }),
     ],
+    codeWithoutFile: false,
     files: [
       { path: "/run/caisson", mode: 0o711, uid: 0 },
       { path: "/run/caisson/runtime-events.jsonl", mode: 0o600, uid: 0 },

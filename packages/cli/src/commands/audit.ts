@@ -224,8 +224,6 @@ export const command = new Command("caisson audit")
         : table(result, options.all),
     );
     if (result.failedRequired.length > 0) {
-      // The document has said which; a second one would spoil it.
-      if (options.json === true) return void (process.exitCode = 10);
       throw new AuditError(
         "audit/failed",
         `${result.failedRequired.length} required controls do not hold: ${result.failedRequired.join(", ")}`,

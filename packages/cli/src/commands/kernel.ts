@@ -160,8 +160,6 @@ config
       );
     }
     if (summary.failed > 0) {
-      // The document has said which; a second one would spoil it.
-      if (options.json === true) return void (process.exitCode = 10);
       throw new AuditError(
         "kernel/refused",
         `${file} leaves ${summary.failed} recommendations without a reason`,
