@@ -13,6 +13,7 @@ export type KmsErrorCode =
   | "policy/malformed"
   | "policy/duplicate"
   | "policy/none"
+  | "policy/permissions"
   | "collateral/malformed"
   | "collateral/duplicate"
   | "kms/listen";

@@ -1,6 +1,6 @@
 import { deepEqual, equal, throws } from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import test, { type TestContext } from "node:test";
@@ -40,6 +40,18 @@ test("a policy is completed: this app, this KMS, a fresh nonce, a log that ends 
   equal(digest.toHex(), sha256(text));
   equal(keyVersion, 1);
 });
+
+for (const name of ["", "a.json"]) {
+  test(`refused: ${name || "the directory"} can be written by others`, (t) => {
+    const path = directory(t, { "a.json": file() });
+    for (const mode of [0o775, 0o757]) {
+      chmodSync(join(path, name), mode);
+      throws(() => loadPolicies(path, identity, true), { code: "policy/permissions" });
+    }
+    chmodSync(join(path, name), 0o755);
+    equal(loadPolicies(path, identity, true).size, 1);
+  });
+}
 
 test("YAML is read as well; the sequence of a policy of its own is cut after key-provider", (t) => {
   const yaml = [

@@ -315,8 +315,11 @@ test("one address cannot ask more often than its rate", async (t) => {
   const statuses = [];
   for (let i = 0; i < 3; i++) statuses.push((await post(kms.url, hello, "/v1/hello")).status);
   deepEqual(statuses, [200, 200, 429]);
-  equal((await fetch(`${kms.url}/v1/log/head`)).status, 429);
+  for (const path of ["/v1/log/head", "/nothing"]) equal((await fetch(`${kms.url}${path}`)).status, 429);
   equal((await fetch(`${kms.url}/healthz`)).status, 200);
+  // Counted, but the log is not for everyone to fill.
+  equal((await (await fetch(`${kms.url}/metrics`)).text()).includes('code="http/rate-limited"} 3'), true);
+  equal(kms.lines.join().includes("rate-limited"), false);
 });
 
 test("a request that never ends does not hold up shutdown for long", async (t) => {

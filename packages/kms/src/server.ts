@@ -201,7 +201,8 @@ function routes(service: Service, options: KmsOptions): Hono<Environment> {
     message: string,
   ) => {
     metrics.count("refused", `code="${code}"`);
-    write("refused", { code, address: address(c), path: c.req.path.slice(0, 64) });
+    // Who sends too much does not also fill the log: that is only counted.
+    if (status !== 429) write("refused", { code, address: address(c), path: c.req.path.slice(0, 64) });
     return c.json({ error: { code, message } } satisfies Refusal, status);
   };
 
@@ -216,7 +217,8 @@ function routes(service: Service, options: KmsOptions): Hono<Environment> {
     c.body(metrics.render(context.log.head().sequence), 200, { "content-type": metricsType }),
   );
 
-  app.use("/v1/*", async (c, next) => {
+  // Everything but the two above, also what is not there.
+  app.use(async (c, next) => {
     if (limiter.take(address(c), context.now())) return next();
     c.header("retry-after", "1");
     return refuse(c, 429, "http/rate-limited", "too many requests; try again in a second");
