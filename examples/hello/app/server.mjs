@@ -5,9 +5,11 @@
 //   GET /.well-known/caisson/live                what the guest sees of itself (development images)
 import { createPrivateKey, createPublicKey } from "node:crypto";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { createServer, request as httpRequest } from "node:http";
 import { networkInterfaces } from "node:os";
 import { text } from "node:stream/consumers";
+
+// An import would read every export of node:http, and so load undici for one of them: a second under emulation.
+const { createServer, request: httpRequest } = process.getBuiltinModule("node:http");
 
 const port = Number(process.env.PORT ?? 8080);
 
