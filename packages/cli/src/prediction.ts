@@ -1,6 +1,6 @@
 /**
- * What an image will measure: its files, a machine's shape and the host's QEMU, gathered for `predict`. `caisson
- * measure` shows it; a session takes its reference values from it.
+ * What a boot will measure: an image's files, or files by themselves (loose-files.ts), a machine's shape and the host's
+ * QEMU, gathered for `predict`. `caisson measure` shows it; a session takes its reference values from it.
  */
 import { createHash } from "node:crypto";
 import { readFileSync, statSync } from "node:fs";
@@ -21,7 +21,7 @@ import { readVariableStore } from "@caisson/measure/variables";
 
 /** The machine of a prediction. */
 export interface Machine {
-  /** Default: what the image's flavour boots on. */
+  /** Default: what the image's flavour boots on; without an image what its firmware is for. */
   platform?: Platform;
   vcpus: number;
   /** Bytes. */
@@ -36,7 +36,7 @@ export interface Machine {
 }
 
 /** An error of the command line's files, with the file's name. */
-class InputError extends Error {
+export class InputError extends Error {
   readonly code = "measure/input";
   readonly kind = "input";
   readonly fix: string;
@@ -60,6 +60,26 @@ export function read(path: string): Uint8Array {
 /** Which file each source of a prediction is. */
 export type Files = Record<string, string>;
 
+/** A file as it was read. */
+export interface InputFile {
+  path: string;
+  bytes: Uint8Array;
+}
+
+/** A firmware and what it boots. */
+export interface Boot {
+  platform: Platform;
+  firmware: InputFile;
+  firmwareRelease: string;
+  /** Emulated: the variable store. */
+  variables?: InputFile;
+  boot: PredictInput["boot"];
+  /** Where `boot` comes from. */
+  files: Files;
+  /** A kernel for the QEMU that is asked for its tables; without one, only `acpi` has them. */
+  kernel?: string;
+}
+
 /** Everything that the prediction of an image needs, from its directory and the host's QEMU. */
 export async function gather(
   image: string,
@@ -68,66 +88,79 @@ export async function gather(
   const manifest = readManifest(image);
   const platform = options.platform ?? (manifest.flavour === "development" ? "emulated" : "tdx");
   const emulated = platform === "emulated";
-  const firmwareArtefact = emulated ? manifest.firmware.emulated.code : manifest.firmware.tdx;
-  const release = emulated ? manifest.versions.firmware.emulated : manifest.versions.firmware.tdx;
-  const path = (artefact: { file: string }) => join(image, artefact.file);
-  const checked = (artefact: { file: string; sha256: string }) => {
-    const bytes = read(path(artefact));
+  const checked = (artefact: { file: string; sha256: string }): InputFile => {
+    const path = join(image, artefact.file);
+    const bytes = read(path);
     if (createHash("sha256").update(bytes).digest("hex") !== artefact.sha256) {
-      throw new InputError(
-        `${path(artefact)} is not the file that the manifest names`,
-        "build the image again",
-      );
+      throw new InputError(`${path} is not the file that the manifest names`, "build the image again");
     }
-    return bytes;
+    return { path, bytes };
   };
-  const firmware = checked(firmwareArtefact);
-  const variables = emulated ? checked(manifest.firmware.emulated.variables) : undefined;
   const kernel = checked(manifest.kernel);
+  const { firmware, versions, commandLine } = manifest;
+  return onMachine(
+    {
+      platform,
+      firmware: checked(emulated ? firmware.emulated.code : firmware.tdx),
+      firmwareRelease: emulated ? versions.firmware.emulated : versions.firmware.tdx,
+      ...(emulated && { variables: checked(firmware.emulated.variables) }),
+      boot: { method: "direct", kernel: kernel.bytes, commandLine },
+      files: { kernel: kernel.path, "command line": join(image, "manifest.json") },
+      kernel: kernel.path,
+    },
+    options,
+  );
+}
+
+/** A boot on a machine: with what the host's QEMU, or `acpi`, says of that machine. */
+export async function onMachine(
+  { platform, firmware, firmwareRelease, variables, boot, files, kernel }: Boot,
+  options: Machine,
+): Promise<{ input: PredictInput; files: Files }> {
   const qemu = { program: options.qemu };
   const shape = { vcpus: options.vcpus, memory: options.memory / 2 ** 20 };
   const version = options.qemuVersion ?? (await qemuVersion(qemu));
   let fwCfg: FwCfgFiles | undefined;
   let hostProcessor = false;
   if (options.acpi !== undefined) fwCfg = readFwCfg(options.acpi);
-  else if (options.qemuVersion === undefined) {
+  else if (options.qemuVersion === undefined && kernel !== undefined) {
     const machine = {
       platform,
       shape,
-      kernel: path(manifest.kernel),
-      firmware: path(firmwareArtefact),
-      ...(emulated && { variables: path(manifest.firmware.emulated.variables) }),
+      kernel,
+      firmware: firmware.path,
+      ...(variables !== undefined && { variables: variables.path }),
     };
     fwCfg = await imageFwCfg(qemu, machine, join(cacheDirectory(process.env), "fw-cfg"));
-    hostProcessor = !emulated || (await accelerator()) === "kvm";
+    hostProcessor = platform === "tdx" || (await accelerator()) === "kvm";
   }
   const smbios = smbiosTables(fwCfg, hostProcessor, options.processorId);
+  const hidden = smbios === undefined && fwCfg?.[SMBIOS_TABLES] !== undefined;
   const from = options.acpi ?? (fwCfg === undefined ? "not given" : `${options.qemu} ${version}`);
-  const files: Files = {
-    firmware: path(firmwareArtefact),
-    kernel: path(manifest.kernel),
-    "command line": join(image, "manifest.json"),
-    acpi: from,
-    smbios:
-      smbios === undefined
-        ? "not given; it names the host's processor, in a TD and under KVM: --processor-id"
-        : from,
-    machine: `${options.vcpus} vCPUs, ${shape.memory} MiB`,
-  };
   return {
-    files,
+    files: {
+      firmware: firmware.path,
+      ...files,
+      acpi: from,
+      smbios: hidden
+        ? "not given; it names the host's processor, in a TD and under KVM: --processor-id"
+        : smbios === undefined
+          ? "not given"
+          : from,
+      machine: `${options.vcpus} vCPUs, ${shape.memory} MiB`,
+    },
     input: {
       platform,
-      firmware,
-      firmwareRelease: release,
-      ...firmwareContents(firmware, variables),
-      boot: { method: "direct", kernel, commandLine: manifest.commandLine },
+      firmware: firmware.bytes,
+      firmwareRelease,
+      ...firmwareContents(firmware.bytes, variables?.bytes),
+      boot,
       memory: options.memory,
       qemu: version,
       ...(fwCfg !== undefined && { acpi: fwCfg }),
       ...(smbios !== undefined && { smbios }),
       ...(fwCfg?.["bootorder"] && { fwCfg: { BootMenu: new Uint8Array(2), ...fwCfg } }),
-      ...(variables !== undefined && { variables }),
+      ...(variables !== undefined && { variables: variables.bytes }),
     },
   };
 }

@@ -6,12 +6,14 @@ import { MeasureError } from "./errors.ts";
 
 /**
  * The parts of a UKI that end up in registers. `commandLine` is the text of `.cmdline` as the stub passes it on,
- * `sections` every section by name, content cut to its size in memory (what systemd-stub measures).
+ * `sections` every section by name, content cut to its size in memory (what systemd-stub measures), `stub` the stub as
+ * systemd's names itself ("systemd-stub 257.13-1").
  */
 export interface Uki {
   kernel: Uint8Array;
   commandLine: string;
   initrd: Uint8Array | undefined;
+  stub: string | undefined;
   sections: ReadonlyMap<string, Uint8Array>;
 }
 
@@ -28,7 +30,13 @@ export function parseUki(image: Uint8Array): Uki {
     throw new MeasureError("uki/malformed", "the PE image is no UKI: it lacks .linux or .cmdline");
   }
   const commandLine = stubCommandLine(sections.get(".cmdline")!);
-  return { kernel, commandLine, initrd: sections.get(".initrd"), sections };
+  return { kernel, commandLine, initrd: sections.get(".initrd"), stub: stubName(sections), sections };
+}
+
+/** From `.sdmagic` (src/boot/stub.c): "#### LoaderInfo: systemd-stub VERSION ####". */
+function stubName(sections: ReadonlyMap<string, Uint8Array>): string | undefined {
+  const text = new TextDecoder("latin1").decode(sections.get(".sdmagic") ?? new Uint8Array());
+  return /^#### LoaderInfo: (systemd-stub [!-~]{1,64}) ####/.exec(text)?.[1];
 }
 
 /** What systemd-stub makes of `.cmdline`: up to a NUL, control characters as spaces, none of them at either end. */

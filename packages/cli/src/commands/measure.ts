@@ -1,8 +1,7 @@
-/** `caisson measure IMAGE`, `caisson measure --firmware FILE`: what the registers must hold, before anything boots. */
+/** `caisson measure`: what the registers must hold before anything boots, from an image or from files by themselves. */
 import { createHash } from "node:crypto";
 import {
   type Comparison,
-  eventTypeName,
   explain,
   guessIndexing,
   type Indexing,
@@ -16,11 +15,11 @@ import {
   predict,
 } from "@caisson/measure";
 import { Command, InvalidArgumentError, Option } from "commander";
-import { UsageError } from "../failure.ts";
-import { type Files, gather, type Machine, read } from "../prediction.ts";
+import { checkCombination, gatherFiles, type LooseFiles } from "../loose-files.ts";
+import { gather, type Machine, read } from "../prediction.ts";
+import { renderComparison, renderPrediction } from "../prediction-view.ts";
 
-interface Options extends Machine {
-  firmware?: string;
+interface Options extends Machine, LooseFiles {
   log?: string;
   indexing?: Indexing;
   json?: boolean;
@@ -61,11 +60,28 @@ function parseIndexing(text: string): Indexing {
 
 export const command = new Command("caisson measure")
   .description(
-    "Predicts what the registers of an image must hold, from its files alone; or compares a boot's log with that (exit code 10: it differs).",
+    "Predicts what registers must hold, from an image or from files by themselves; or compares a boot's log with that (exit code 10: it differs).",
   )
   .argument("[image]", "an image directory, as `caisson build` makes it")
-  .option("--firmware <FILE>", "MRTD of a TDX firmware alone")
-  .option("--platform <NAME>", "tdx or emulated; default: what the image's flavour boots on", parsePlatform)
+  .option("--firmware <FILE>", "without an image: the firmware; alone it gives MRTD")
+  .option("--kernel <FILE>", "what that firmware boots: a kernel, as QEMU gets it with -kernel")
+  .option(
+    "--command-line <TEXT>",
+    "exactly what QEMU gets with -append, without the initrd=initrd that the firmware adds to it for an --initrd",
+  )
+  .option("--initrd <FILE>", "what QEMU gets with -initrd")
+  .option("--uki <FILE>", "or: a unified kernel image (systemd-stub 257) on a disk")
+  .option("--disk <FILE>", "the UKI's disk, for its partition table")
+  .option("--variables <FILE>", "the variable store beside a firmware's code: the emulated platform")
+  .option(
+    "--firmware-release <NAME>",
+    "edk2's release, such as 202502; default: as the firmware names itself",
+  )
+  .option(
+    "--platform <NAME>",
+    "tdx or emulated; default: what the image's flavour boots on; for files tdx, emulated with --variables",
+    parsePlatform,
+  )
   .option("--vcpus <N>", "virtual CPUs", parseCount, 2)
   .addOption(
     new Option("--memory <SIZE>", "RAM, such as 2048M or 4G").argParser(parseSize).default(2 * 2 ** 30, "2G"),
@@ -93,21 +109,20 @@ export const command = new Command("caisson measure")
   )
   .option("--json", "one JSON document")
   .action(async (image: string | undefined, options: Options) => {
-    if ((image === undefined) === (options.firmware === undefined)) {
-      throw new UsageError("one of IMAGE and --firmware is needed", "caisson measure --help");
-    }
+    checkCombination(image, options);
     const print = (document: object, text: () => string) =>
       process.stdout.write(options.json === true ? `${JSON.stringify(document, null, 2)}\n` : text());
 
-    if (options.firmware !== undefined) {
-      const measured = await measureFirmware(read(options.firmware));
+    const boots = options.kernel ?? options.uki;
+    if (image === undefined && boots === undefined) {
+      const measured = await measureFirmware(read(options.firmware!));
       print(
         measured,
         () => `MRTD single-pass  ${measured.mrtd.singlePass}\nMRTD two-pass     ${measured.mrtd.twoPass}\n`,
       );
       return;
     }
-    const { input, files } = await gather(image!, options);
+    const { input, files } = await (image === undefined ? gatherFiles(options) : gather(image, options));
     const prediction = await predict(input);
     const comparison = options.log === undefined ? undefined : await compare(options, prediction, input);
     print(
@@ -131,43 +146,4 @@ async function measureFirmware(firmware: Uint8Array) {
 async function compare(options: Options, prediction: Prediction, input: PredictInput): Promise<Comparison> {
   const log = parseEventLog(read(options.log!));
   return explain(prediction, measuredEvents(log, options.indexing ?? guessIndexing(log)), input);
-}
-
-function renderPrediction(
-  { platform, profile, mrtd: td, registers, events }: Prediction,
-  files: Files,
-): string {
-  const lines = [`platform   ${platform}`, `profile    ${profile.firmware}, QEMU ${profile.qemu}`];
-  lines.push(
-    `           ${profile.evidence === undefined ? "UNVERIFIED: no real log stands behind this layout" : `confirmed by: ${profile.evidence}`}`,
-  );
-  for (const [source, file] of Object.entries(files)) lines.push(`${source.padEnd(14)} ${file}`);
-  if (td !== undefined)
-    lines.push("", `mrtd   single-pass  ${td.singlePass}`, `       two-pass     ${td.twoPass}`);
-  for (const [name, { value, open }] of Object.entries(registers)) {
-    lines.push("", `${name}  ${value ?? `not determined: ${open.join(", ")}`}`);
-    for (const event of events.filter(({ register }) => register === name)) {
-      const digest = event.digest === undefined ? "-".repeat(16) : event.digest.slice(0, 16);
-      const source = event.digest === undefined ? `not verified: ${event.reason}` : event.source;
-      lines.push(`  ${digest}  ${event.what.padEnd(42)} ${source}`);
-    }
-  }
-  return `${lines.join("\n")}\n`;
-}
-
-function renderComparison({ agrees, first, notVerified }: Comparison): string {
-  const lines = [agrees ? "the log agrees with the prediction" : "the log differs from the prediction"];
-  if (first !== undefined) {
-    const { register, position, expected, found, cause } = first;
-    lines.push(`  where     ${register}, event ${position + 1}`);
-    lines.push(`  expected  ${expected?.digest ?? "any digest"}  ${expected?.what ?? "no further event"}`);
-    lines.push(
-      `  found     ${found === undefined ? "nothing" : `${found.digest}  ${eventTypeName(found.type)}`}`,
-    );
-    lines.push(`  cause     ${cause}`);
-  }
-  for (const { register, what, digest } of notVerified) {
-    lines.push(`  not verified: ${register} ${what} ${digest.slice(0, 16)}… is the log's own word`);
-  }
-  return `${lines.join("\n")}\n`;
 }
