@@ -12,13 +12,12 @@ import { cachedToolchain, run, type Toolchain } from "../../packages/image/src/t
 
 const repository = new URL("../../", import.meta.url).pathname;
 
-/** The example's toolchain, or why it cannot be had here. */
-export async function pinnedToolchain(): Promise<Toolchain | string> {
+/** The example's toolchain. */
+export async function pinnedToolchain(): Promise<Toolchain> {
   const lockFile = join(repository, "examples/hello/caisson.lock");
   const { packages } = parseLock(await readFile(lockFile, "utf8"), lockFile);
   const wanted = packages.filter(({ groups }) => groups.includes("toolchain"));
-  const found = await cachedToolchain(wanted, cacheDirectory(process.env));
-  return found ?? "the toolchain is not in the cache yet (caisson build unpacks it)";
+  return (await cachedToolchain(wanted, cacheDirectory(process.env)))!;
 }
 
 /** Builds `name`.c of the driver in the directory `place`; the function runs it over an input and returns what it printed. */
