@@ -8,12 +8,13 @@ import { bundleGuest } from "@caisson/image/bundle";
 import type { Artefact, Manifest } from "@caisson/image/manifest";
 import { splitCommandLine } from "@caisson/protocol/command-line";
 import { parseGuestConfig } from "@caisson/protocol/guest-config";
+import type { LiveReport } from "@caisson/protocol/live-report";
 import { readErofsImage } from "./erofs-image.ts";
 import { AuditError } from "./errors.ts";
 import type { ImageFacts, RemoteFacts, RuntimeFacts } from "./facts.ts";
 import { readFirmware } from "./firmware.ts";
 import { readKernelImage } from "./kernel-image.ts";
-import { type LiveReport, parseLiveReport } from "./live.ts";
+import { parseLiveReport } from "./live.ts";
 
 /** What PID 1 may share with an application at most (packages/guest/src/stages/app.ts). */
 const shares = [

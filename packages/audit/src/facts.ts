@@ -4,10 +4,10 @@
  */
 import type { Elf } from "@caisson/image/elf";
 import type { GuestConfig } from "@caisson/protocol/guest-config";
+import type { LiveReport } from "@caisson/protocol/live-report";
 import type { Report } from "@caisson/verify";
 import type { FirmwareFacts } from "./firmware.ts";
 import type { KernelConfig } from "./kernel-config.ts";
-import type { LiveReport } from "./live.ts";
 
 export type Flavour = "production" | "development";
 

@@ -2,8 +2,9 @@
  * A running guest as a picture: processes with their powers on the left, what they can write to, wait on and read on
  * the right, and lines between. A line follows the mount namespace for paths, and the owner for sockets and files.
  */
+
+import type { LiveReport } from "@caisson/protocol/live-report";
 import { capabilities, ownNamespaces } from "./graph.ts";
-import type { LiveReport } from "./live.ts";
 import { escapeHtml } from "./page.ts";
 
 type Process = LiveReport["processes"][number];

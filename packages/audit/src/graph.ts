@@ -2,7 +2,7 @@
  * Least privilege made visible: what runs in a guest, as whom, with which powers, and what it can write to and reach.
  * Drawn from a live report as text.
  */
-import type { LiveReport } from "./live.ts";
+import type { LiveReport } from "@caisson/protocol/live-report";
 
 type Process = LiveReport["processes"][number];
 

@@ -119,3 +119,30 @@ test("docs/application.md has every key of a spec, and no other", () => {
   });
   deepEqual(listed.sort(), known.sort());
 });
+
+test("packages import what the table of docs/architecture.md lets them, and name it in their package.json", () => {
+  const rows = read("docs/architecture.md").matchAll(/^\| `packages\/(\w+)` \|.*\| ([^|]*) \|$/gm);
+  const all = globSync("packages/*", { cwd: repository.pathname }).map((path) =>
+    path.slice("packages/".length),
+  );
+  let rooms = 0;
+  for (const [, room, may] of rows) {
+    const allowed = may === "all" ? all : all.filter((name) => new RegExp(`\\b${name}\\b`).test(may!));
+    const sources = globSync(`packages/${room}/src/**/*.ts`, { cwd: repository.pathname });
+    const code = sources.filter((path) => !/\.test\.ts$|\/testing\b/.test(path)).map(read);
+    const imported = new Set(
+      code.flatMap((text) => [...text.matchAll(/from "@caisson\/(\w+)/g)].map(([, name]) => name!)),
+    );
+    const { dependencies = {} } = JSON.parse(read(`packages/${room}/package.json`)) as {
+      dependencies?: Record<string, string>;
+    };
+    const named = (name: string) => Object.hasOwn(dependencies, `@caisson/${name}`);
+    deepEqual(
+      [...imported].filter((name) => !allowed.includes(name) || !named(name)),
+      [],
+      `packages/${room}`,
+    );
+    rooms++;
+  }
+  deepEqual(rooms, all.length);
+});

@@ -1,5 +1,5 @@
 /**
- * What a running guest says about itself: `caisson/live/v1` (schema: `packages/audit/src/live.ts`).
+ * What a running guest says about itself: `caisson/live/v1` (schema: `packages/protocol/src/live-report.ts`).
  *
  * Development images serve it on request, so that the audit can compare what runs with what was built. It only reads,
  * and tries to open what must not be there; it carries no secret, only modes and owners of the files that hold them.
@@ -16,8 +16,8 @@ import {
   statSync,
 } from "node:fs";
 import { gunzipSync } from "node:zlib";
-import type { LiveReport, Probe } from "@caisson/audit/live";
 import { parseGuestConfig } from "@caisson/protocol/guest-config";
+import type { LiveReport, Probe } from "@caisson/protocol/live-report";
 import { kernelLog, seededAt, seedSources } from "./stages/entropy.ts";
 import { sysctlsFor } from "./sysctls.ts";
 

@@ -1,5 +1,6 @@
 /** Which devices the guest talks to. */
 
+import type { LiveReport } from "@caisson/protocol/live-report";
 import {
   covered,
   inSource,
@@ -11,7 +12,6 @@ import {
   rootCovered,
   without,
 } from "../expect.ts";
-import { type LiveReport } from "../live.ts";
 import { group } from "./group.ts";
 
 /** Functions that q35 brings by itself, and the two that the image has drivers for (vendor:device). */
