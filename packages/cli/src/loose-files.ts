@@ -7,7 +7,7 @@ import { closeSync, openSync, readSync } from "node:fs";
 import { MeasureError, type Platform, type PredictInput, parseTdxMetadata } from "@caisson/measure";
 import { parsePe } from "@caisson/measure/authenticode";
 import { firmwareIdentity, ovmfVolumes } from "@caisson/measure/firmware-volume";
-import { parseUki } from "@caisson/measure/uki";
+import { parseUki, stubName } from "@caisson/measure/uki";
 import { UsageError } from "./failure.ts";
 import { type Files, InputError, type InputFile, type Machine, onMachine, read } from "./prediction.ts";
 
@@ -180,7 +180,7 @@ const DISK_START = 1 << 20;
 
 function ukiBoot({ uki, disk, acpi }: LooseFiles & Machine): Booted {
   const image = read(uki!);
-  const { stub = "a stub that does not name itself" } = parseUki(image);
+  const stub = stubName(parseUki(image)) ?? "a stub that does not name itself";
   if (!modelledStub.test(stub)) {
     throw new MeasureError("prediction/profile", `${uki} was made with ${stub}`, {
       kind: "unsupported",

@@ -6,14 +6,12 @@ import { MeasureError } from "./errors.ts";
 
 /**
  * The parts of a UKI that end up in registers. `commandLine` is the text of `.cmdline` as the stub passes it on,
- * `sections` every section by name, content cut to its size in memory (what systemd-stub measures), `stub` the stub as
- * systemd's names itself ("systemd-stub 257.13-1").
+ * `sections` every section by name, content cut to its size in memory (what systemd-stub measures).
  */
 export interface Uki {
   kernel: Uint8Array;
   commandLine: string;
   initrd: Uint8Array | undefined;
-  stub: string | undefined;
   sections: ReadonlyMap<string, Uint8Array>;
 }
 
@@ -30,11 +28,14 @@ export function parseUki(image: Uint8Array): Uki {
     throw new MeasureError("uki/malformed", "the PE image is no UKI: it lacks .linux or .cmdline");
   }
   const commandLine = stubCommandLine(sections.get(".cmdline")!);
-  return { kernel, commandLine, initrd: sections.get(".initrd"), stub: stubName(sections), sections };
+  return { kernel, commandLine, initrd: sections.get(".initrd"), sections };
 }
 
-/** From `.sdmagic` (src/boot/stub.c): "#### LoaderInfo: systemd-stub VERSION ####". */
-function stubName(sections: ReadonlyMap<string, Uint8Array>): string | undefined {
+/**
+ * How systemd's stub names itself ("systemd-stub 257.13-1"), from `.sdmagic` (src/boot/stub.c): "#### LoaderInfo:
+ * systemd-stub VERSION ####". Undefined for any other stub.
+ */
+export function stubName({ sections }: Uki): string | undefined {
   const text = new TextDecoder("latin1").decode(sections.get(".sdmagic") ?? new Uint8Array());
   return /^#### LoaderInfo: (systemd-stub [!-~]{1,64}) ####/.exec(text)?.[1];
 }
