@@ -11,7 +11,6 @@ import { join } from "node:path";
 import { after } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { applicationId, type Hostile, type Session, startSession } from "@caisson/cli/session";
-import type { Shape } from "@caisson/host/machine";
 import type { Built, Manifest } from "@caisson/image";
 import { openRootSecret } from "@caisson/kms/root-secret";
 import { deriveReleasedKey } from "@caisson/protocol/derivation";
@@ -73,21 +72,9 @@ export function fileHolds(path: string, needles: readonly Buffer[]): boolean {
   }
 }
 
-/**
- * Software emulation on a busy machine crashes a kernel now and then before PID 1 runs (seen once in about 60 boots at a
- * load of 12). Such a boot says nothing about the attack and is made once more; no attack here ends in this panic.
- */
-const emulatorCrash = /Kernel panic - not syncing: (Fatal exception|IO-APIC)/;
-
 /** Boots with `hostile` applied; the example's image, unless another is given. */
 export async function attack(hostile: Hostile, machine = shape, built?: Built): Promise<Ending> {
-  const victim = built ?? (await image());
-  const ending = await attackOnce(hostile, machine, victim);
-  const crashed = ending.reason === "none" && emulatorCrash.test(ending.console);
-  return crashed ? attackOnce(hostile, machine, victim) : ending;
-}
-
-async function attackOnce(hostile: Hostile, machine: Shape, { directory, manifest }: Built): Promise<Ending> {
+  const { directory, manifest } = built ?? (await image());
   const state = stateDirectory();
   const session = await startSession({
     image: directory,

@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { end, start, waitForFile } from "@caisson/host/child";
+import { end, start, waitForSocket } from "@caisson/host/child";
 import { tdxMachine } from "@caisson/host/machine";
 import { Qmp } from "@caisson/host/qmp";
 import { unpackDebian } from "./debian.ts";
@@ -61,7 +61,7 @@ before(async () => {
   ];
   const qemu = await start(program, [...loader, ...machine], "qemu-system-x86", { stdio: "ignore" });
   ends.push(() => end(qemu));
-  await waitForFile(socket, qemu);
+  await waitForSocket(socket, qemu);
   const qmp = await Qmp.connect(socket);
   ends.push(() => qmp.close());
   properties = async (typename) => {

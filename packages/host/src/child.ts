@@ -1,6 +1,6 @@
 /** Child processes that cannot outlive us: each ends by its own process id, and all of them when this one exits. */
 import { type ChildProcess, type SpawnOptions, spawn } from "node:child_process";
-import { existsSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { HostError } from "./errors.ts";
 
@@ -53,16 +53,25 @@ export async function end(child: ChildProcess, graceMs = 2_000): Promise<void> {
 /** Whether it still runs. */
 export const runs = (child: ChildProcess): boolean => child.exitCode === null && child.signalCode === null;
 
-/** Until `path` exists; throws when `child` ends first or nothing comes within 10 s. */
-export async function waitForFile(path: string, child: ChildProcess): Promise<void> {
+/** Whether somebody listens on the Unix socket `path` (proc_net(5): in `Flags`, __SO_ACCEPTCON is 10000 in hex). */
+function listens(path: string): boolean {
+  const rows = readFileSync("/proc/net/unix", "utf8").split("\n");
+  return rows.some((row) => row.endsWith(` ${path}`) && row.split(" ")[3] === "00010000");
+}
+
+/**
+ * Until `child` listens on the Unix socket `path`; that its file is there is not enough, as nobody is let in between
+ * bind(2) and listen(2). Throws when `child` ends first or nothing comes within 10 s.
+ */
+export async function waitForSocket(path: string, child: ChildProcess): Promise<void> {
   const limit = performance.now() + 10_000;
-  while (!existsSync(path)) {
+  while (!listens(path)) {
     if (!runs(child)) {
       const how = child.exitCode ?? child.signalCode;
       throw new HostError("host/program-failed", `${child.spawnfile} ended with ${how}`);
     }
     if (performance.now() > limit)
-      throw new HostError("host/time-limit", `${child.spawnfile} did not make ${path}`);
+      throw new HostError("host/time-limit", `${child.spawnfile} does not listen on ${path}`);
     await sleep(20);
   }
 }

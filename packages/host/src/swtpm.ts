@@ -3,7 +3,7 @@ import type { ChildProcess } from "node:child_process";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
-import { exited, start, waitForFile } from "./child.ts";
+import { exited, start, waitForSocket } from "./child.ts";
 import { HostError } from "./errors.ts";
 
 export interface Tpm {
@@ -42,6 +42,6 @@ export async function startTpm(directory: string): Promise<Tpm> {
     "--terminate",
   ];
   const tpm = await start("swtpm", args, "swtpm", { stdio: "ignore" });
-  await waitForFile(socket, tpm);
+  await waitForSocket(socket, tpm);
   return { socket, process: tpm };
 }

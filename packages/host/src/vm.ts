@@ -20,7 +20,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { type ConsoleEvent, decodeConsole } from "@caisson/protocol/console";
-import { end, exited, runs, start, waitForFile } from "./child.ts";
+import { end, exited, runs, start, waitForSocket } from "./child.ts";
 import { HostError } from "./errors.ts";
 import { type Accelerator, emulatedMachine, type Shape } from "./machine.ts";
 import { Qmp } from "./qmp.ts";
@@ -123,14 +123,15 @@ export class Vm extends EventEmitter<VmEvents> {
       const vm = new Vm(qemu, directory, options.serialLog, tidy);
       if (options.limitMs !== undefined) timer = setTimeout(() => vm.kill(), options.limitMs);
       try {
-        await waitForFile(parts.qmpSocket, qemu);
+        await waitForSocket(parts.qmpSocket, qemu);
         // The socket is there first; QEMU answers on it when it has made the machine.
         (await Qmp.connect(parts.qmpSocket)).close();
       } catch (error) {
         vm.kill();
         await Promise.all([vm.ended, complained]);
         const code = error instanceof HostError ? error.code : "host/program-failed";
-        throw new HostError(code, "QEMU did not start the machine", { facts: [["QEMU said", said.trim()]] });
+        const facts = [["QEMU said", said.trim() || `nothing: ${(error as Error).message}`]] as const;
+        throw new HostError(code, "QEMU did not start the machine", { facts });
       }
       return vm;
     } catch (error) {

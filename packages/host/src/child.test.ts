@@ -1,0 +1,35 @@
+import { equal, match, rejects } from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { end, start, waitForSocket } from "./child.ts";
+
+const scratch = mkdtempSync(join(tmpdir(), "caisson-test-"));
+after(() => rmSync(scratch, { recursive: true }));
+
+test("a socket is waited for until somebody listens on it, not until its file is there", async () => {
+  const path = join(scratch, "a.sock");
+  const child = await start("sleep", ["60"], "coreutils");
+  try {
+    writeFileSync(path, "");
+    const waiting = waitForSocket(path, child).then(() => "listens");
+    equal(await Promise.race([waiting, sleep(200, "waits")]), "waits");
+    rmSync(path);
+    const server = createServer().listen(path);
+    equal(await waiting, "listens");
+    server.close();
+  } finally {
+    await end(child);
+  }
+});
+
+test("whoever should listen may end first", async () => {
+  const child = await start("sh", ["-c", "exit 3"], "dash");
+  await rejects(waitForSocket(join(scratch, "b.sock"), child), (error: Error) => {
+    match(error.message, /^sh ended with 3$/);
+    return true;
+  });
+});
