@@ -2,28 +2,20 @@
  * The catalogue's kernel symbols against the source that the lock names: a symbol that was renamed would be "not set"
  * for ever, and its line stay green (docs/decisions/0011-audit-by-counterexample.md).
  */
-import "./built.ts";
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { catalogue } from "@caisson/audit";
-import { cacheDirectory, cachePath } from "@caisson/image/fetch";
-import { parseLock } from "@caisson/image/lock";
+import { source } from "./built.ts";
 
 /** Symbols that newer kernels do not have any more: they are asked for so that an older one does not bring them. */
 const gone = ["ACPI_CUSTOM_METHOD", "IP_DCCP"];
 
 test("every kernel symbol that a control names exists in the locked source", () => {
-  const path = new URL("../../examples/hello/caisson.lock", import.meta.url).pathname;
-  const { packages } = parseLock(readFileSync(path, "utf8"), path);
-  const source = packages.find(({ groups }) => groups.includes("source"))!;
-  const deb = cachePath(cacheDirectory(process.env), source.sha256);
-
   const script = `set -e -o pipefail
     dpkg-deb --fsys-tarfile "$1" | tar xO --wildcards './usr/src/linux-source-*.tar.xz' \
       | tar xJO --wildcards '*/Kconfig*'`;
-  const kconfig = spawnSync("bash", ["-c", script, "bash", deb], {
+  const kconfig = spawnSync("bash", ["-c", script, "bash", source.path], {
     encoding: "latin1",
     maxBuffer: 256 * 1024 * 1024,
     timeout: 240_000,

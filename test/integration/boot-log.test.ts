@@ -3,7 +3,6 @@
  * sanitizers, over real logs, every beginning of one, and logs that somebody changed. The log is memory of the host's
  * firmware: the driver must refuse or give the registers that our own replay gives, and read nothing beyond it.
  */
-import "./built.ts";
 import { equal, ok } from "node:assert/strict";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { constants, tmpdir } from "node:os";
@@ -11,10 +10,9 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { measuredEvents, parseEventLog, replayPcrs } from "../../packages/measure/src/event-log.ts";
 import { fold } from "../../packages/measure/src/rtmr.ts";
-import { driverProgram, pinnedToolchain } from "./driver-program.ts";
+import { driverProgram } from "./driver-program.ts";
 
 const vectors = new URL("../../packages/measure/vectors/trial", import.meta.url).pathname;
-const toolchain = await pinnedToolchain();
 
 const place = mkdtempSync(join(tmpdir(), "caisson-boot-log-"));
 after(() => rmSync(place, { recursive: true }));
@@ -28,7 +26,7 @@ interface Case {
 
 let program: (input: Uint8Array) => Promise<string[]>;
 before(async () => {
-  program = await driverProgram(toolchain, "boot-log", place);
+  program = await driverProgram("boot-log", place);
 });
 
 /** Result and registers (hex) of each case. */

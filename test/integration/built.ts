@@ -1,4 +1,23 @@
-/** Imported first: the example is built, so that toolchain, sources and kernels are in the cache whichever test comes first. */
+/**
+ * What a build of the example leaves in the cache. Importing this builds it, so that toolchain, sources and kernels are
+ * there whichever test of a run comes first.
+ */
+import { readFile } from "node:fs/promises";
+import { inGroup } from "../../packages/image/src/assemble.ts";
+import { cacheDirectory, cachePath } from "../../packages/image/src/fetch.ts";
+import { parseLock } from "../../packages/image/src/lock.ts";
+import { cachedToolchain } from "../../packages/image/src/toolchain.ts";
 import { image } from "../image.ts";
 
 await image();
+
+const lockFile = new URL("../../examples/hello/caisson.lock", import.meta.url).pathname;
+
+export const cache = cacheDirectory(process.env);
+export const lock = parseLock(await readFile(lockFile, "utf8"), lockFile);
+
+export const toolchain = (await cachedToolchain(inGroup(lock, "toolchain"), cache))!;
+
+const { sha256 } = inGroup(lock, "source")[0]!;
+/** The kernel's source package. */
+export const source = { path: cachePath(cache, sha256), sha256 };

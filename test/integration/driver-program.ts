@@ -6,23 +6,13 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { copyFile, mkdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { cacheDirectory } from "../../packages/image/src/fetch.ts";
-import { parseLock } from "../../packages/image/src/lock.ts";
-import { cachedToolchain, run, type Toolchain } from "../../packages/image/src/toolchain.ts";
+import { run } from "../../packages/image/src/toolchain.ts";
+import { toolchain } from "./built.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
 
-/** The example's toolchain. */
-export async function pinnedToolchain(): Promise<Toolchain> {
-  const lockFile = join(repository, "examples/hello/caisson.lock");
-  const { packages } = parseLock(await readFile(lockFile, "utf8"), lockFile);
-  const wanted = packages.filter(({ groups }) => groups.includes("toolchain"));
-  return (await cachedToolchain(wanted, cacheDirectory(process.env)))!;
-}
-
 /** Builds `name`.c of the driver in the directory `place`; the function runs it over an input and returns what it printed. */
 export async function driverProgram(
-  toolchain: Toolchain,
   name: string,
   place: string,
 ): Promise<(input: Uint8Array | string) => Promise<string[]>> {

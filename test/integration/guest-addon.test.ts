@@ -2,33 +2,21 @@
  * PID 1's native addon, built with the pinned toolchain and loaded here: what it exports, that no argument gets past its
  * checks, and that the kernel's refusals come back by name. Nothing here changes this machine.
  */
-import "./built.ts";
 import { deepEqual, equal, match, notEqual, throws } from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { readFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { loadSyscalls, type Syscalls } from "../../packages/guest/src/syscalls.ts";
-import { cacheDirectory } from "../../packages/image/src/fetch.ts";
-import { parseLock } from "../../packages/image/src/lock.ts";
 import { guestAddon, guestNode } from "../../packages/image/src/native.ts";
-import { cachedToolchain } from "../../packages/image/src/toolchain.ts";
-
-const cache = cacheDirectory(process.env);
-const lockFile = new URL("../../examples/hello/caisson.lock", import.meta.url).pathname;
-const lock = parseLock(await readFile(lockFile, "utf8"), lockFile);
-const toolchain = await cachedToolchain(
-  lock.packages.filter(({ groups }) => groups.includes("toolchain")),
-  cache,
-);
+import { cache, lock, toolchain } from "./built.ts";
 
 const scratch = mkdtempSync(join(tmpdir(), "caisson-addon-"));
 const path = join(scratch, "syscalls.node");
 let syscalls: Syscalls;
 before(async () => {
-  writeFileSync(path, await guestAddon(await guestNode(lock, toolchain!, cache), toolchain!, cache));
+  writeFileSync(path, await guestAddon(await guestNode(lock, toolchain, cache), toolchain, cache));
   syscalls = loadSyscalls(path);
 });
 after(() => rmSync(scratch, { recursive: true }));

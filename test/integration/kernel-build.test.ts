@@ -1,25 +1,13 @@
 /** Building the kernel with the real source and toolchain: what stops a build before it costs minutes. */
-import "./built.ts";
 import { deepEqual, equal, match, notEqual, rejects } from "node:assert/strict";
 import { appendFile, cp, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { cacheDirectory, cachePath } from "../../packages/image/src/fetch.ts";
 import { buildKernels, cachedKernels, type KernelInputs } from "../../packages/image/src/kernel.ts";
-import { parseLock } from "../../packages/image/src/lock.ts";
-import { cachedToolchain } from "../../packages/image/src/toolchain.ts";
+import { cache, source, toolchain } from "./built.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
-const cache = cacheDirectory(process.env);
-const lockFile = join(repository, "examples/hello/caisson.lock");
-const { packages } = parseLock(await readFile(lockFile, "utf8"), lockFile);
-const toolchain = await cachedToolchain(
-  packages.filter(({ groups }) => groups.includes("toolchain")),
-  cache,
-);
-const { sha256 } = packages.find(({ groups }) => groups.includes("source"))!;
-const source = { path: cachePath(cache, sha256), sha256 };
 
 /** Inputs with a copy of `kernel/` that the test may change. */
 async function setUp(t: TestContext, ownCache: boolean): Promise<KernelInputs> {
@@ -28,7 +16,7 @@ async function setUp(t: TestContext, ownCache: boolean): Promise<KernelInputs> {
   await cp(join(repository, "kernel"), join(place, "kernel"), { recursive: true });
   const directory = join(place, "kernel");
   return {
-    toolchain: toolchain!,
+    toolchain,
     source,
     directory,
     cache: ownCache ? join(place, "cache") : cache,

@@ -3,7 +3,6 @@
  * (kernel/driver/abi.json), its registers against our own replay of the boot log, its quotes against what the quoting
  * service was asked to sign. PID 1 is kernel-probe.c; one boot does everything.
  */
-import "./built.ts";
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { closeSync, openSync, writeSync } from "node:fs";
@@ -13,22 +12,22 @@ import { join } from "node:path";
 import { before, test } from "node:test";
 import { gunzipSync } from "node:zlib";
 import { Vm } from "../../packages/host/src/vm.ts";
+import { inGroup } from "../../packages/image/src/assemble.ts";
 import { layoutErofs } from "../../packages/image/src/erofs.ts";
-import { cacheDirectory, cachePath } from "../../packages/image/src/fetch.ts";
+import { cachePath } from "../../packages/image/src/fetch.ts";
 import { cachedKernels } from "../../packages/image/src/kernel.ts";
-import { type LockedPackage, parseLock } from "../../packages/image/src/lock.ts";
 import { firmwareFiles } from "../../packages/image/src/recipe.ts";
 import { readPackageFile } from "../../packages/image/src/rootfs.ts";
-import { cachedToolchain, run } from "../../packages/image/src/toolchain.ts";
+import { run } from "../../packages/image/src/toolchain.ts";
 import { directory, put } from "../../packages/image/src/tree.ts";
 import { measuredEvents, parseEventLog, replayPcrs } from "../../packages/measure/src/event-log.ts";
 import { fold } from "../../packages/measure/src/rtmr.ts";
+import { cache, lock, source, toolchain } from "./built.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
 const measurements = "/sys/devices/virtual/misc/tdx_guest/measurements";
 const report = "/sys/kernel/config/tsm/report";
 const bootLog = "/sys/kernel/security/tpm0/binary_bios_measurements";
-const cache = cacheDirectory(process.env);
 const pauseMs = 2_000;
 
 interface Step {
@@ -36,20 +35,9 @@ interface Step {
   answer: string;
 }
 
-/** The machine's parts. */
-async function findParts() {
-  const lockFile = join(repository, "examples/hello/caisson.lock");
-  const { packages } = parseLock(await readFile(lockFile, "utf8"), lockFile);
-  const inGroup = (group: LockedPackage["groups"][number]) =>
-    packages.filter(({ groups }) => groups.includes(group));
-  const toolchain = (await cachedToolchain(inGroup("toolchain"), cache))!;
-  const { sha256 } = inGroup("source")[0]!;
-  const source = { path: cachePath(cache, sha256), sha256 };
-  const kernels = (await cachedKernels({ toolchain, source, directory: join(repository, "kernel"), cache }))!;
-  return { toolchain, kernel: kernels.development.image, firmware: inGroup("firmware-emulated")[0]! };
-}
-
-const parts = await findParts();
+const kernels = await cachedKernels({ toolchain, source, directory: join(repository, "kernel"), cache });
+const kernel = kernels!.development.image;
+const firmware = inGroup(lock, "firmware-emulated")[0]!;
 
 /** What the quoting service was asked to sign, and what it does with each request in turn. */
 const bodies: Uint8Array[] = [];
@@ -100,7 +88,6 @@ async function readAbi(): Promise<Step[]> {
 
 /** The answers of the guest, in the order of the steps. */
 async function boot(steps: readonly string[], place: string): Promise<string[]> {
-  const { toolchain, kernel, firmware } = parts;
   await copyFile(new URL("kernel-probe.c", import.meta.url), join(place, "probe.c"));
   const compile = [
     "gcc",

@@ -1,5 +1,4 @@
 /** The toolchain's root with the real pinned packages: what a command sees there, and that its outputs are constant. */
-import "./built.ts";
 import { deepEqual, equal, match, notEqual, rejects } from "node:assert/strict";
 import { hash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
@@ -8,17 +7,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout } from "node:timers/promises";
-import { cacheDirectory } from "../../packages/image/src/fetch.ts";
-import { parseLock } from "../../packages/image/src/lock.ts";
-import { buildAddon, cachedToolchain, run, strip } from "../../packages/image/src/toolchain.ts";
+import { buildAddon, run, strip } from "../../packages/image/src/toolchain.ts";
+import { toolchain } from "./built.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
-const lock = parseLock(
-  await readFile(join(repository, "examples/hello/caisson.lock"), "utf8"),
-  "caisson.lock",
-);
-const packages = lock.packages.filter(({ groups }) => groups.includes("toolchain"));
-const toolchain = (await cachedToolchain(packages, cacheDirectory(process.env)))!;
 
 const place = await mkdtemp(join(tmpdir(), "caisson-toolchain-"));
 test.after(() => rm(place, { recursive: true, force: true }));

@@ -3,21 +3,19 @@
  * when the service on the host is late, refuses, talks nonsense or is not there. Its waits of 30 s cost nothing here,
  * because the clock is the harness's.
  */
-import "./built.ts";
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";
 import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { driverProgram, pinnedToolchain } from "./driver-program.ts";
+import { driverProgram } from "./driver-program.ts";
 
-const toolchain = await pinnedToolchain();
 const place = mkdtempSync(join(tmpdir(), "caisson-quote-channel-"));
 after(() => rmSync(place, { recursive: true }));
 
 let program: (input: string) => Promise<string[]>;
 before(async () => {
-  program = await driverProgram(toolchain, "quote-channel", place);
+  program = await driverProgram("quote-channel", place);
 });
 
 const { EBUSY, EFBIG, EINTR, EIO, ENODEV, ETIMEDOUT } = constants.errno;

@@ -41,6 +41,9 @@ function isFailure(error: unknown): error is Failure {
   return error instanceof Error && "kind" in error && typeof (error as Failure).code === "string";
 }
 
+/** Commander's own words, which begin with a label that ours replaces. */
+const usageMessage = ({ message }: CommanderError): string => message.replace(/^error: /, "");
+
 /** 0 done, 10 rejected, 20 not supported here, 30 malformed input, 2 usage, 1 internal. */
 export function exitCode(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : exitCodes.usage;
@@ -52,7 +55,7 @@ export function renderError(subject: string, error: unknown): string {
   // A group of commands without a command has printed its help already.
   if (error instanceof CommanderError && error.code === "commander.help") return "";
   if (error instanceof CommanderError) {
-    return `${subject}: ${error.message.replace(/^error: /, "")}\n  try  ${subject} --help\n`;
+    return `${subject}: ${usageMessage(error)}\n  try  ${subject} --help\n`;
   }
   if (!isFailure(error)) {
     return `${subject}: internal error\n${error instanceof Error ? error.stack : String(error)}\n`;
@@ -67,7 +70,7 @@ export function renderError(subject: string, error: unknown): string {
 /** The same for `--json`: one object, to be printed on stdout. */
 export function errorDocument(error: unknown): object {
   if (error instanceof CommanderError) {
-    return { error: { code: "cli/usage", message: error.message.replace(/^error: /, "") } };
+    return { error: { code: "cli/usage", message: usageMessage(error) } };
   }
   if (!isFailure(error)) return { error: { code: "internal", message: String(error) } };
   const { code, message, facts, fix } = error;
