@@ -4,14 +4,14 @@
  * mmdebstrap, from the same moment to its login prompt, on the same QEMU with the same processors and memory.
  */
 import { join } from "node:path";
-import { BootView } from "@caisson/cli/boot-view";
 import type { Row } from "@caisson/cli/commands/bench";
-import { predictEmulated, referenceValues } from "@caisson/cli/prediction";
 import { prepare } from "@caisson/cli/prepare";
-import { Progress } from "@caisson/cli/progress";
-import { startSession } from "@caisson/cli/session";
+import { BootView } from "@caisson/cli/views/boot-view";
+import { Progress } from "@caisson/cli/views/progress";
 import { accelerator } from "@caisson/host/accelerator";
 import { readSpec } from "@caisson/image";
+import { predictEmulated, referenceValues } from "@caisson/machine/prediction";
+import { startSession } from "@caisson/machine/session";
 import { debian, secondsToLogin } from "./peer/debian.ts";
 
 const repository = new URL("../", import.meta.url).pathname;

@@ -12,11 +12,11 @@ import {
   type Inventory,
 } from "@caisson/audit";
 import type { Row } from "@caisson/cli/commands/bench";
-import { predictEmulated, referenceValues } from "@caisson/cli/prediction";
 import { prepare } from "@caisson/cli/prepare";
-import { Progress } from "@caisson/cli/progress";
-import { startSession } from "@caisson/cli/session";
+import { Progress } from "@caisson/cli/views/progress";
 import { readSpec } from "@caisson/image";
+import { predictEmulated, referenceValues } from "@caisson/machine/prediction";
+import { startSession } from "@caisson/machine/session";
 import { debian, waitingSockets } from "./peer/debian.ts";
 
 const shape = { vcpus: 2, memory: 1024 };

@@ -7,11 +7,11 @@ import { copyFileSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Row } from "@caisson/cli/commands/bench";
-import { predictEmulated, referenceValues } from "@caisson/cli/prediction";
 import { prepare } from "@caisson/cli/prepare";
-import { Progress } from "@caisson/cli/progress";
-import { startSession } from "@caisson/cli/session";
+import { Progress } from "@caisson/cli/views/progress";
 import { readSpec } from "@caisson/image";
+import { predictEmulated, referenceValues } from "@caisson/machine/prediction";
+import { startSession } from "@caisson/machine/session";
 
 const repository = new URL("../", import.meta.url).pathname;
 const shape = { vcpus: 1, memory: 1024 };

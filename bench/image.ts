@@ -18,10 +18,10 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Row } from "../packages/cli/src/commands/bench.ts";
-import { layoutErofs } from "../packages/image/src/erofs.ts";
-import type { Manifest } from "../packages/image/src/manifest.ts";
-import { type DirectoryNode, directory } from "../packages/image/src/tree.ts";
-import { VerityHasher, veritySalt } from "../packages/image/src/verity.ts";
+import { type DirectoryNode, directory } from "../packages/image/src/build/tree.ts";
+import { layoutErofs } from "../packages/image/src/output/erofs.ts";
+import type { Manifest } from "../packages/image/src/output/manifest.ts";
+import { VerityHasher, veritySalt } from "../packages/image/src/output/verity.ts";
 
 const repository = new URL("../", import.meta.url).pathname;
 const repetitions = 3;

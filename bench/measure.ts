@@ -1,14 +1,8 @@
 /** Prediction against plain hashing of the same bytes, and many machine shapes from one cached table set. */
 import { createHash } from "node:crypto";
 import { ACPI_TABLES, type PredictInput, predict, predictEach } from "@caisson/measure";
+import { acpiTables, firmware, kernel, ovmfSections, smbiosTables } from "@caisson/measure/testing/synthetic";
 import type { Row } from "../packages/cli/src/commands/bench.ts";
-import {
-  acpiTables,
-  firmware,
-  kernel,
-  ovmfSections,
-  smbiosTables,
-} from "../packages/measure/test/synthetic.ts";
 
 const MIB = 2 ** 20;
 const SHAPES = 220;

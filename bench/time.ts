@@ -13,8 +13,8 @@ import { promisify } from "node:util";
 import { parseTimeConfiguration, type Synchronization, synchronize } from "@caisson/nts";
 import type { Row } from "../packages/cli/src/commands/bench.ts";
 import { startTimeServers, type TimeServers } from "../packages/host/src/time-servers.ts";
-import { runChronydClient } from "../test/integration/time-chronyd-client.ts";
-import { type Path, startPath } from "../test/integration/time-network.ts";
+import { runChronydClient } from "../test/support/time-chronyd-client.ts";
+import { type Path, startPath } from "../test/support/time-network.ts";
 
 const execute = promisify(execFile);
 const main = new URL("../packages/cli/src/main.ts", import.meta.url).pathname;

@@ -14,8 +14,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import type { VmOptions } from "@caisson/host/vm";
-import { image, shape } from "../image.ts";
-import { attack } from "./hostile.ts";
+import { attack } from "../support/hostile.ts";
+import { image, shape } from "../support/image.ts";
 
 const scratch = mkdtempSync(join(tmpdir(), "caisson-attack-"));
 after(() => rmSync(scratch, { recursive: true, force: true }));

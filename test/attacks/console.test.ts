@@ -4,8 +4,8 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import { startSession } from "@caisson/cli/session";
-import { image, references, shape } from "../image.ts";
+import { startSession } from "@caisson/machine/session";
+import { image, references, shape } from "../support/image.ts";
 
 const state = mkdtempSync(join(tmpdir(), "caisson-attack-"));
 after(() => rmSync(state, { recursive: true, force: true }));

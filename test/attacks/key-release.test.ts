@@ -4,10 +4,10 @@
  */
 import { equal, ok } from "node:assert/strict";
 import { test } from "node:test";
-import type { Hostile } from "@caisson/cli/session";
+import type { Hostile } from "@caisson/machine/session";
 import { keyReleasePaths } from "@caisson/protocol/key-release";
-import { manInTheMiddle, type Tampering } from "./between.ts";
-import { attack } from "./hostile.ts";
+import { manInTheMiddle, type Tampering } from "../support/between.ts";
+import { attack } from "../support/hostile.ts";
 
 interface Evidence {
   runtimeEvents: { name: string; payload: string }[];

@@ -4,8 +4,8 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { shape, variant } from "../image.ts";
-import { attack } from "./hostile.ts";
+import { attack } from "../support/hostile.ts";
+import { shape, variant } from "../support/image.ts";
 
 const operators = ["alpha", "beta", "gamma", "delta", "epsilon"];
 const hour = 3_600_000;

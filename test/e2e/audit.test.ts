@@ -14,10 +14,10 @@ import {
   type LiveFacts,
   readReport,
 } from "@caisson/audit";
-import { fetchEvidence, judgeFresh } from "@caisson/cli/relying-party";
-import { type Session, startSession } from "@caisson/cli/session";
+import { fetchEvidence, judgeFresh } from "@caisson/machine/relying-party";
+import { type Session, startSession } from "@caisson/machine/session";
 import { readPolicy, readReferences } from "@caisson/verify";
-import { image, references, shape } from "../image.ts";
+import { image, references, shape } from "../support/image.ts";
 
 const state = mkdtempSync(join(tmpdir(), "caisson-audit-guest-"));
 let session: Session;

@@ -8,10 +8,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { before, test } from "node:test";
 import { explain, measuredEvents, type PredictInput, parseVariable, predict } from "@caisson/measure";
-import { imageOf } from "../image.ts";
-import { unpackDebian } from "../integration/debian.ts";
-import { boot, imageFirmware, installedQemu, machineInput, newFirmware } from "./measured-boot.ts";
-import { bootDisk, unifiedImage } from "./uki-disk.ts";
+import { unpackDebian } from "../support/debian.ts";
+import { imageOf } from "../support/image.ts";
+import { boot, imageFirmware, installedQemu, machineInput, newFirmware } from "../support/measured-boot.ts";
+import { bootDisk, unifiedImage } from "../support/uki-disk.ts";
 
 let image: string;
 before(async () => {

@@ -10,8 +10,8 @@ import { before, test } from "node:test";
 import type { Shape } from "@caisson/host/machine";
 import type { Qemu } from "@caisson/host/qtest";
 import { explain, measuredEvents, type PredictInput, predict } from "@caisson/measure";
-import { imageOf } from "../image.ts";
-import { newerQemu } from "../integration/debian.ts";
+import { newerQemu } from "../support/debian.ts";
+import { imageOf } from "../support/image.ts";
 import {
   boot,
   type Firmware,
@@ -19,7 +19,7 @@ import {
   installedQemu,
   machineInput,
   newFirmware,
-} from "./measured-boot.ts";
+} from "../support/measured-boot.ts";
 
 let image: string;
 before(async () => {

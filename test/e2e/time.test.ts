@@ -5,8 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { startSession } from "@caisson/cli/session";
-import { image, references, shape } from "../image.ts";
+import { startSession } from "@caisson/machine/session";
+import { image, references, shape } from "../support/image.ts";
 
 /** The first later check comes after 64 s of the guest's time. */
 const firstCheckMs = 64_000;

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { before, test } from "node:test";
 import { guestEvents } from "@caisson/verify";
-import { image } from "../image.ts";
+import { image } from "../support/image.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
 
@@ -128,8 +128,8 @@ test("nothing is left behind but the image, its state and its log", () => {
 });
 
 test("a production image refuses a machine without a TEE, and says why", async () => {
-  const { attack } = await import("../attacks/hostile.ts");
-  const { production } = await import("../image.ts");
+  const { attack } = await import("../support/hostile.ts");
+  const { production } = await import("../support/image.ts");
   const ending = await attack({ machine: await production() });
   equal(ending.reason, "posture/no-tee", ending.message);
 });

@@ -20,7 +20,7 @@ import { type Audit, audit, catalogue, collectImage, judge } from "@caisson/audi
 import { type KernelConfig, parseKernelConfig } from "@caisson/audit/kernel-config";
 import { checkRecommendations } from "@caisson/audit/kernel-recommendations";
 import { goodImage, resolvedConfig } from "@caisson/audit/testing/facts";
-import { imageOf } from "../image.ts";
+import { imageOf } from "../support/image.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
 const directories: Record<string, string> = {};

@@ -6,7 +6,7 @@ import { deepEqual, equal, ok } from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { test } from "node:test";
 import { catalogue } from "@caisson/audit";
-import { source } from "./built.ts";
+import { source } from "../support/built.ts";
 
 /** Symbols that newer kernels do not have any more: they are asked for so that an older one does not bring them. */
 const gone = ["ACPI_CUSTOM_METHOD", "IP_DCCP"];

@@ -8,9 +8,9 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { measuredEvents, parseEventLog, replayPcrs } from "../../packages/measure/src/event-log.ts";
-import { fold } from "../../packages/measure/src/rtmr.ts";
-import { driverProgram } from "./driver-program.ts";
+import { measuredEvents, parseEventLog, replayPcrs } from "../../packages/measure/src/logs/event-log.ts";
+import { fold } from "../../packages/measure/src/logs/rtmr.ts";
+import { driverProgram } from "../support/driver-program.ts";
 
 const vectors = new URL("../../packages/measure/vectors/trial", import.meta.url).pathname;
 

@@ -19,7 +19,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import type { Manifest } from "../../packages/image/src/manifest.ts";
+import type { Manifest } from "../../packages/image/src/output/manifest.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
 const place = mkdtempSync(`${tmpdir()}/caisson-build-`);

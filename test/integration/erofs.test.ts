@@ -17,15 +17,15 @@ import {
 import { tmpdir } from "node:os";
 import { test } from "node:test";
 import fc from "fast-check";
-import { layoutErofs } from "../../packages/image/src/erofs.ts";
 import {
   type DirectoryNode,
   directory,
   type FileNode,
   type Node,
   walk,
-} from "../../packages/image/src/tree.ts";
-import { VerityHasher, type VerityTree, veritySalt } from "../../packages/image/src/verity.ts";
+} from "../../packages/image/src/build/tree.ts";
+import { layoutErofs } from "../../packages/image/src/output/erofs.ts";
+import { VerityHasher, type VerityTree, veritySalt } from "../../packages/image/src/output/verity.ts";
 
 const time = 1_793_491_200;
 const place = mkdtempSync(`${tmpdir()}/caisson-erofs-`);

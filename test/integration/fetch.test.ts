@@ -17,8 +17,8 @@ import { afterEach, beforeEach, test } from "node:test";
 import type { ImageError } from "@caisson/image/errors";
 import { type ArchiveFile, type FetchProgress, fetchAll } from "@caisson/image/fetch";
 import { writeTar } from "@caisson/image/tar-writer";
-import { sha256 } from "@caisson/image/testing";
-import { serve, type TestServer } from "./server.ts";
+import { sha256 } from "@caisson/image/testing/archive";
+import { serve, type TestServer } from "../support/server.ts";
 
 let server: TestServer;
 let cache: string;

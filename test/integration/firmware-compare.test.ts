@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import type { Comparison } from "@caisson/audit/firmware-compare";
-import { firmware, ovmfSections, type SyntheticSection } from "../../packages/measure/test/synthetic.ts";
+import { firmware, ovmfSections, type SyntheticSection } from "@caisson/measure/testing/synthetic";
 
 const repository = new URL("../../", import.meta.url).pathname;
 const scratch = mkdtempSync(join(tmpdir(), "caisson-firmware-"));

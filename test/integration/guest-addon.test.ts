@@ -9,8 +9,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { loadSyscalls, type Syscalls } from "../../packages/guest/src/syscalls.ts";
-import { guestAddon, guestNode } from "../../packages/image/src/native.ts";
-import { cache, lock, toolchain } from "./built.ts";
+import { guestAddon, guestNode } from "../../packages/image/src/build/native.ts";
+import { cache, lock, toolchain } from "../support/built.ts";
 
 const scratch = mkdtempSync(join(tmpdir(), "caisson-addon-"));
 const path = join(scratch, "syscalls.node");

@@ -4,8 +4,8 @@ import { appendFile, cp, mkdtemp, readdir, readFile, rm, writeFile } from "node:
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { buildKernels, cachedKernels, type KernelInputs } from "../../packages/image/src/kernel.ts";
-import { cache, source, toolchain } from "./built.ts";
+import { buildKernels, cachedKernels, type KernelInputs } from "../../packages/image/src/build/kernel.ts";
+import { cache, source, toolchain } from "../support/built.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
 

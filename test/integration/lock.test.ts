@@ -43,9 +43,9 @@ import {
   type TestKey,
   type TestPackage,
   type TestSuite,
-} from "@caisson/image/testing";
+} from "@caisson/image/testing/archive";
 import { compareVersions } from "@caisson/image/version";
-import { serve, type TestServer } from "./server.ts";
+import { serve, type TestServer } from "../support/server.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
 const scratch = mkdtempSync(join(tmpdir(), "caisson-lock-"));

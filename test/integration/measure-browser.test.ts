@@ -6,8 +6,8 @@ import type { AddressInfo } from "node:net";
 import test from "node:test";
 import { gzipSync } from "node:zlib";
 import { ACPI_TABLES, type PredictInput, predict } from "@caisson/measure";
+import { acpiTables, firmware, kernel } from "@caisson/measure/testing/synthetic";
 import { build } from "esbuild";
-import { acpiTables, firmware, kernel } from "../../packages/measure/test/synthetic.ts";
 
 const chromium = "/usr/bin/chromium";
 const LIMIT = 15_000;

@@ -16,9 +16,9 @@ import {
 } from "@caisson/measure";
 import { toHex } from "@caisson/measure/bytes";
 import { firmwareTraits, firmwareVolumes, ovmfVolumes } from "@caisson/measure/firmware-volume";
+import { kernel, pe } from "@caisson/measure/testing/synthetic";
 import { readVariableStore } from "@caisson/measure/variables";
-import { kernel, pe } from "../../packages/measure/test/synthetic.ts";
-import { unpackDebian } from "./debian.ts";
+import { unpackDebian } from "../support/debian.ts";
 
 const trial = (name: string) => new URL(`../../packages/measure/vectors/trial/${name}`, import.meta.url);
 const here = (program: string) => spawnSync(program, ["--version"]).error === undefined;

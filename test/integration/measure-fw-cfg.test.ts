@@ -16,7 +16,7 @@ import { ACPI_LOADER, ACPI_RSDP, ACPI_TABLES, measuredEvents, parseEventLog } fr
 import { deriveLoader, deriveRsdp, listAcpiTables } from "@caisson/measure/acpi-tables";
 import { firmwareIdentity, ovmfVolumes } from "@caisson/measure/firmware-volume";
 import { measuredSmbios, SMBIOS_TABLES } from "@caisson/measure/smbios";
-import { newerQemu, unpackDebian } from "./debian.ts";
+import { newerQemu, unpackDebian } from "../support/debian.ts";
 
 const installed: Qemu = { program: "qemu-system-x86_64" };
 const skip = spawnSync(installed.program, ["--version"]).error

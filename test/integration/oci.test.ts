@@ -7,9 +7,9 @@ import { afterEach, beforeEach, test } from "node:test";
 import { gzipSync } from "node:zlib";
 import { pullImage } from "@caisson/image/registry";
 import { type TarFile, writeTar } from "@caisson/image/tar-writer";
-import { makeImage, type TestImage } from "@caisson/image/testing";
+import { makeImage, type TestImage } from "@caisson/image/testing/archive";
 import { walk } from "@caisson/image/tree";
-import { serve, type TestServer } from "./server.ts";
+import { serve, type TestServer } from "../support/server.ts";
 
 let server: TestServer;
 let cache: string;

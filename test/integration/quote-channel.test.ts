@@ -8,7 +8,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { driverProgram } from "./driver-program.ts";
+import { driverProgram } from "../support/driver-program.ts";
 
 const place = mkdtempSync(join(tmpdir(), "caisson-quote-channel-"));
 after(() => rmSync(place, { recursive: true }));

@@ -8,7 +8,7 @@ import { after, before, test } from "node:test";
 import { end, start, waitForSocket } from "@caisson/host/child";
 import { tdxMachine } from "@caisson/host/machine";
 import { Qmp } from "@caisson/host/qmp";
-import { unpackDebian } from "./debian.ts";
+import { unpackDebian } from "../support/debian.ts";
 
 /** The first Debian suite whose QEMU has the tdx-guest object. */
 const suite = "forky";

@@ -2,11 +2,11 @@
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { after, before, suite, test } from "node:test";
 import { parseTimeConfiguration, synchronize } from "@caisson/nts";
-import { createTestAuthority } from "../../packages/host/src/test-authority.ts";
+import { createTestAuthority } from "@caisson/simulated/test-authority";
 import { startTimeServers, type TimeServer, type TimeServers } from "../../packages/host/src/time-servers.ts";
-import { runChronydClient } from "./time-chronyd-client.ts";
-import { startHostileServer } from "./time-hostile-server.ts";
-import { type Path, startPath } from "./time-network.ts";
+import { runChronydClient } from "../support/time-chronyd-client.ts";
+import { startHostileServer } from "../support/time-hostile-server.ts";
+import { type Path, startPath } from "../support/time-network.ts";
 
 const floor = Date.UTC(2026, 0, 1);
 const shared = 3_600_000;

@@ -15,9 +15,9 @@ import {
 } from "@caisson/nts";
 import { encodeField, fieldType } from "@caisson/nts/ntp";
 import { encodeRecord, recordType } from "@caisson/nts/ntske";
-import { createTestAuthority, type TestAuthority } from "../../packages/host/src/test-authority.ts";
+import { createTestAuthority, type TestAuthority } from "@caisson/simulated/test-authority";
 import { startTimeServers, type TimeServers } from "../../packages/host/src/time-servers.ts";
-import { type Behaviour, type HostileServer, startHostileServer } from "./time-hostile-server.ts";
+import { type Behaviour, type HostileServer, startHostileServer } from "../support/time-hostile-server.ts";
 
 const day = 24 * 3600 * 1000;
 const hour = 3600 * 1000;

@@ -6,9 +6,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { fold, runtimeEventDigest } from "@caisson/measure";
+import { hierarchy, issueQuote, mint } from "@caisson/simulated/pki";
 import { guestEvents, type Report, reportData, writeEvidenceDocument } from "@caisson/verify";
 import { toHex } from "@caisson/verify/bytes";
-import { hierarchy, issueQuote, mint } from "@caisson/verify/testing/pki";
 
 const repository = new URL("../../", import.meta.url).pathname;
 const folder = mkdtempSync(join(tmpdir(), "caisson-verify-"));

@@ -6,7 +6,7 @@
  * expected), `fix` (what to do) and `kind` (which exit code). Errors of any other shape are bugs: exit code 1.
  */
 import { CommanderError } from "commander";
-import { printable } from "./printable.ts";
+import { printable } from "./views/printable.ts";
 
 export type FailureKind = "rejected" | "unsupported" | "input" | "usage" | "internal";
 

@@ -4,11 +4,8 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
+import { gather, type Machine } from "@caisson/machine/prediction";
 import { type Platform, predict } from "@caisson/measure";
-import { compressSync } from "@napi-rs/lzma/lzma";
-import { concat, utf16le } from "../../measure/src/bytes.ts";
-import { gptEvent } from "../../measure/src/gpt.ts";
-import { firmwareInformation } from "../../measure/src/smbios.ts";
 import {
   acpiTables,
   ffsFile,
@@ -21,9 +18,12 @@ import {
   noise,
   pe,
   variableStore,
-} from "../../measure/test/synthetic.ts";
+} from "@caisson/measure/testing/synthetic";
+import { compressSync } from "@napi-rs/lzma/lzma";
+import { concat, utf16le } from "../../measure/src/bytes.ts";
+import { gptEvent } from "../../measure/src/formats/gpt.ts";
+import { firmwareInformation } from "../../measure/src/formats/smbios.ts";
 import { checkCombination, gatherFiles, type LooseFiles } from "./loose-files.ts";
-import { gather, type Machine } from "./prediction.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "caisson-loose-files-"));
 after(() => rmSync(directory, { recursive: true, force: true }));

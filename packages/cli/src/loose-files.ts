@@ -4,12 +4,19 @@
  * given as kernel, or a stub that measures otherwise than the one that is modelled, is refused.
  */
 import { closeSync, openSync, readSync } from "node:fs";
+import {
+  type Files,
+  InputError,
+  type InputFile,
+  type Machine,
+  onMachine,
+  read,
+} from "@caisson/machine/prediction";
 import { MeasureError, type Platform, type PredictInput, parseTdxMetadata } from "@caisson/measure";
 import { parsePe } from "@caisson/measure/authenticode";
 import { firmwareIdentity, ovmfVolumes } from "@caisson/measure/firmware-volume";
 import { parseUki, stubName } from "@caisson/measure/uki";
 import { UsageError } from "./failure.ts";
-import { type Files, InputError, type InputFile, type Machine, onMachine, read } from "./prediction.ts";
 
 /** Paths, as the command's options name them. */
 export interface LooseFiles {

@@ -16,7 +16,7 @@ import { readDebianKeyring } from "@caisson/image/archive";
 import { createLock, writeLock } from "@caisson/image/lock";
 import { npmPackages } from "@caisson/image/npm";
 import { npmRoots, recipe } from "@caisson/image/recipe";
-import { fetchDetail, formatBytes, type Progress } from "./progress.ts";
+import { fetchDetail, formatBytes, type Progress } from "./views/progress.ts";
 
 const packageLock = new URL("../../../package-lock.json", import.meta.url).pathname;
 

@@ -7,12 +7,10 @@
  * `CQRS`, u32 LE status (0 is success), u32 LE length, quote.
  */
 import { createServer, type Server, type Socket } from "node:net";
+import type { SignQuote } from "@caisson/simulated/simulated-platform";
 
 const bodySize = 584;
 const headerSize = 8;
-
-/** Turns a TD 1.0 quote body (584 bytes) into a quote. */
-export type SignQuote = (body: Uint8Array) => Promise<Uint8Array>;
 
 const status = { done: 0, malformed: 1, failed: 2 };
 

@@ -15,9 +15,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
+import {
+  createTestAuthority,
+  issueServerCertificate,
+  type TestAuthority,
+} from "@caisson/simulated/test-authority";
 import { end, start } from "./child.ts";
 import { HostError } from "./errors.ts";
-import { createTestAuthority, issueServerCertificate, type TestAuthority } from "./test-authority.ts";
 
 /** A program and the environment in which it finds its libraries. */
 export interface Chronyd {

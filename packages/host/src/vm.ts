@@ -20,11 +20,12 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { type ConsoleEvent, decodeConsole } from "@caisson/protocol/console";
+import type { SignQuote } from "@caisson/simulated/simulated-platform";
 import { end, exited, runs, start, waitForSocket } from "./child.ts";
 import { HostError } from "./errors.ts";
 import { type Accelerator, emulatedMachine, type Shape } from "./machine.ts";
 import { Qmp } from "./qmp.ts";
-import { type SignQuote, serveQuotes } from "./quoting.ts";
+import { serveQuotes } from "./quoting.ts";
 import { startTpm } from "./swtpm.ts";
 
 export interface VmOptions {

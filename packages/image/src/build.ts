@@ -5,23 +5,23 @@
  * no environment, no job count enters it; every input is named by hash, in the lock or by its own content.
  */
 import { join } from "node:path";
-import { readApplication } from "./app-source.ts";
-import { assemble, inGroup, type Parts } from "./assemble.ts";
-import { bundleGuest } from "./bundle.ts";
-import type { Flavour } from "./cmdline.ts";
-import { type FetchProgress, fetchAll } from "./fetch.ts";
-import { buildKernels, type KernelProgress } from "./kernel.ts";
-import { checkLock, type Lock, type LockedPackage } from "./lock.ts";
-import type { Manifest } from "./manifest.ts";
-import { predictMeasurements } from "./measurements.ts";
-import type { Mirrors } from "./mirror.ts";
-import { guestAddon, guestNode } from "./native.ts";
-import { npmPackages } from "./npm.ts";
-import { replaceOutput } from "./output.ts";
-import { npmRoots, recipe } from "./recipe.ts";
-import { assembleRoot } from "./rootfs.ts";
-import type { Spec } from "./spec.ts";
-import { openToolchain } from "./toolchain.ts";
+import { bundleGuest } from "./build/bundle.ts";
+import type { Flavour } from "./build/cmdline.ts";
+import { buildKernels, type KernelProgress } from "./build/kernel.ts";
+import { guestAddon, guestNode } from "./build/native.ts";
+import { assembleRoot } from "./build/rootfs.ts";
+import { openToolchain } from "./build/toolchain.ts";
+import { type FetchProgress, fetchAll } from "./inputs/fetch.ts";
+import { checkLock, type Lock, type LockedPackage } from "./inputs/lock.ts";
+import type { Mirrors } from "./inputs/mirror.ts";
+import { npmPackages } from "./inputs/npm.ts";
+import { npmRoots, recipe } from "./inputs/recipe.ts";
+import type { Spec } from "./inputs/spec.ts";
+import { readApplication } from "./oci/app-source.ts";
+import { assemble, inGroup, type Parts } from "./output/assemble.ts";
+import type { Manifest } from "./output/manifest.ts";
+import { predictMeasurements } from "./output/measurements.ts";
+import { replaceOutput } from "./output/output.ts";
 
 const repository = new URL("../../../", import.meta.url).pathname;
 

@@ -1,6 +1,6 @@
 /** Spec → lock → packages → kernel → root file system → verity → manifest, deterministically. */
 
-export { sourceDate } from "./assemble.ts";
+export { commandLine, commandLineTokens, type Flavour } from "./build/cmdline.ts";
 export {
   type BuildOptions,
   type BuildProgress,
@@ -8,9 +8,8 @@ export {
   build,
   imageDirectory,
 } from "./build.ts";
-export { commandLine, commandLineTokens, type Flavour } from "./cmdline.ts";
 export { ImageError, type ImageErrorCode } from "./errors.ts";
-export { cacheDirectory, type FetchProgress } from "./fetch.ts";
+export { cacheDirectory, type FetchProgress } from "./inputs/fetch.ts";
 export {
   checkLock,
   createLock,
@@ -20,9 +19,10 @@ export {
   parseLock,
   readLock,
   writeLock,
-} from "./lock.ts";
-export { type Artefact, formatManifest, type Manifest } from "./manifest.ts";
-export { findMirrors, type Mirrors } from "./mirror.ts";
-export { npmPackages } from "./npm.ts";
-export { npmRoots, recipe } from "./recipe.ts";
-export { readSpec, type Spec } from "./spec.ts";
+} from "./inputs/lock.ts";
+export { findMirrors, type Mirrors } from "./inputs/mirror.ts";
+export { npmPackages } from "./inputs/npm.ts";
+export { npmRoots, recipe } from "./inputs/recipe.ts";
+export { readSpec, type Spec } from "./inputs/spec.ts";
+export { sourceDate } from "./output/assemble.ts";
+export { type Artefact, formatManifest, type Manifest } from "./output/manifest.ts";

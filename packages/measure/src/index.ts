@@ -3,10 +3,14 @@
  * guest's registers must hold, and from event logs back to those values. Pure: no I/O, no clock, no randomness; runs
  * in Node and in browsers (there: a secure context, for WebCrypto).
  */
-export { ACPI_LOADER, ACPI_RSDP, ACPI_TABLES, ACPI_TPM_LOG, type AcpiFiles } from "./acpi-tables.ts";
-export { authenticode } from "./authenticode.ts";
-export { type DstackEvent, parseDstackLog } from "./dstack-log.ts";
+
 export { MeasureError, type MeasureErrorCode } from "./errors.ts";
+export { ACPI_LOADER, ACPI_RSDP, ACPI_TABLES, ACPI_TPM_LOG, type AcpiFiles } from "./formats/acpi-tables.ts";
+export { authenticode } from "./formats/authenticode.ts";
+export type { FirmwareIdentity } from "./formats/smbios.ts";
+export { type HobStyle, tdHob } from "./formats/td-hob.ts";
+export { parseTdxMetadata, type Section, type TdxMetadata } from "./formats/tdvf.ts";
+export { type DstackEvent, parseDstackLog } from "./logs/dstack-log.ts";
 export {
   type EventLog,
   guessIndexing,
@@ -21,10 +25,20 @@ export {
   payloadBinding,
   pcrRegister,
   replayPcrs,
-} from "./event-log.ts";
-export { eventTypeName } from "./event-types.ts";
-export { type Comparison, type Difference, explain, matchPageOrder } from "./explain.ts";
-export { mrtd, type PageOrder } from "./mrtd.ts";
+} from "./logs/event-log.ts";
+export { eventTypeName } from "./logs/event-types.ts";
+export {
+  extend,
+  fold,
+  initialRegister,
+  type RegisterName,
+  type Registers,
+  registerNames,
+  replay,
+} from "./logs/rtmr.ts";
+export { RUNTIME_EVENT_TYPE, runtimeEventDigest, runtimeEventDigestV2 } from "./logs/runtime-events.ts";
+export { type Comparison, type Difference, explain, matchPageOrder } from "./predict/explain.ts";
+export { mrtd, type PageOrder } from "./predict/mrtd.ts";
 export {
   type DirectBoot,
   type EventSource,
@@ -36,18 +50,5 @@ export {
   predict,
   predictEach,
   type UkiBoot,
-} from "./predict.ts";
-export { firmwareProfiles, type Platform } from "./profiles.ts";
-export {
-  extend,
-  fold,
-  initialRegister,
-  type RegisterName,
-  type Registers,
-  registerNames,
-  replay,
-} from "./rtmr.ts";
-export { RUNTIME_EVENT_TYPE, runtimeEventDigest, runtimeEventDigestV2 } from "./runtime-events.ts";
-export type { FirmwareIdentity } from "./smbios.ts";
-export { type HobStyle, tdHob } from "./td-hob.ts";
-export { parseTdxMetadata, type Section, type TdxMetadata } from "./tdvf.ts";
+} from "./predict/predict.ts";
+export { firmwareProfiles, type Platform } from "./predict/profiles.ts";

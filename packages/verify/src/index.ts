@@ -4,8 +4,7 @@
  * Two questions are kept apart. `verifyQuote` asks whether a quote is *genuine* (signatures, collateral, TCB);
  * `evaluatePolicy` whether what it says is *acceptable*; `verifyEvidence` asks both and reports every check.
  */
-export { type Circumstances, type ExpectedReportData, evaluatePolicy } from "./acceptable.ts";
-export { type Collateral, readCollateral, type VerifiedCollateral, verifyCollateral } from "./collateral.ts";
+
 export { type CheckCode, type CheckId, checks, type ErrorCode, VerifyError } from "./errors.ts";
 export {
   type BootLog,
@@ -19,18 +18,25 @@ export {
   readEvidence,
   readEvidenceDocument,
   writeEvidenceDocument,
-} from "./evidence.ts";
-export { type Genuine, verifyQuote } from "./genuine.ts";
-export { guestEvents, type Policy, readPolicy } from "./policy.ts";
-export { type EnclaveReport, parseQuote, type Quote, type TdReport } from "./quote.ts";
-export { type Reference, type RegisterName, readReferences } from "./reference.ts";
-export { Answers, type Check, type Outcome, type PlatformSummary, type Report } from "./report.ts";
+} from "./evidence/evidence.ts";
 export {
   type ReportDataFields,
   type ReportDataScheme,
   reportData,
   reportDataSchemes,
-} from "./report-data.ts";
-export { intelRoot, type TrustAnchor } from "./roots.ts";
-export { type TcbStatus, type TcbVerdict, tcbStatuses } from "./tcb.ts";
+} from "./evidence/report-data.ts";
+export {
+  type Collateral,
+  readCollateral,
+  type VerifiedCollateral,
+  verifyCollateral,
+} from "./intel/collateral.ts";
+export { type Genuine, verifyQuote } from "./intel/genuine.ts";
+export { type EnclaveReport, parseQuote, type Quote, type TdReport } from "./intel/quote.ts";
+export { intelRoot, type TrustAnchor } from "./intel/roots.ts";
+export { type TcbStatus, type TcbVerdict, tcbStatuses } from "./intel/tcb.ts";
+export { type Circumstances, type ExpectedReportData, evaluatePolicy } from "./policy/acceptable.ts";
+export { guestEvents, type Policy, readPolicy } from "./policy/policy.ts";
+export { type Reference, type RegisterName, readReferences } from "./policy/reference.ts";
+export { Answers, type Check, type Outcome, type PlatformSummary, type Report } from "./report.ts";
 export { type Judgement, judgeEvidence, verifyEvidence, verifyGenuine } from "./verify.ts";

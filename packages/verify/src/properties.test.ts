@@ -1,20 +1,20 @@
 /** Parsers of host-controlled bytes: whatever comes in, either a value or a VerifyError comes out; never anything else. */
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { test } from "node:test";
+import { der, integer } from "@caisson/simulated/der-writer";
+import { hierarchy, issueCertificate, issueCrl, issueQuote, mint } from "@caisson/simulated/pki";
 import fc from "fast-check";
 import { fromBase64, fromHex, toBase64, toHex } from "./bytes.ts";
-import { parseCrl } from "./crl.ts";
-import { DerReader, tag } from "./der.ts";
 import { VerifyError } from "./errors.ts";
-import { readDstackQuote, readEvidence, readEvidenceDocument } from "./evidence.ts";
-import { verifyQuote } from "./genuine.ts";
-import { parsePckExtension } from "./pck.ts";
-import { readPolicy } from "./policy.ts";
-import { parseQuote } from "./quote.ts";
-import { readReferences } from "./reference.ts";
-import { der, integer } from "./testing/der-writer.ts";
-import { hierarchy, issueCertificate, issueCrl, issueQuote, mint } from "./testing/pki.ts";
-import { parseCertificate, parsePemChain } from "./x509.ts";
+import { readDstackQuote, readEvidence, readEvidenceDocument } from "./evidence/evidence.ts";
+import { verifyQuote } from "./intel/genuine.ts";
+import { parsePckExtension } from "./intel/pck.ts";
+import { parseQuote } from "./intel/quote.ts";
+import { parseCrl } from "./pki/crl.ts";
+import { DerReader, tag } from "./pki/der.ts";
+import { parseCertificate, parsePemChain } from "./pki/x509.ts";
+import { readPolicy } from "./policy/policy.ts";
+import { readReferences } from "./policy/reference.ts";
 
 const times = { issued: new Date("2026-01-01T00:00:00Z"), expires: new Date("2027-01-01T00:00:00Z") };
 const now = new Date("2026-06-01T00:00:00Z");

@@ -1,6 +1,6 @@
 /** What a verification found: every check, its outcome, what was expected and what was there, and the verdict. */
 import { type CheckCode, type CheckId, checkOf, checks, VerifyError } from "./errors.ts";
-import type { TcbStatus } from "./tcb.ts";
+import type { TcbStatus } from "./intel/tcb.ts";
 
 export type Outcome = "pass" | "fail" | "not-checked";
 

@@ -1,14 +1,20 @@
 /** Evidence in, a report out: genuine, then acceptable, every check listed. */
-import { acceptableChecks, checkPlatform, type ExpectedReportData, evaluatePolicy } from "./acceptable.ts";
+
 import { fromHex } from "./bytes.ts";
-import type { Collateral, VerifiedCollateral } from "./collateral.ts";
 import { type CheckId, checks, VerifyError } from "./errors.ts";
-import type { Evidence } from "./evidence.ts";
-import { type Genuine, verifyQuote } from "./genuine.ts";
-import type { Policy } from "./policy.ts";
-import type { Reference } from "./reference.ts";
+import type { Evidence } from "./evidence/evidence.ts";
+import type { Collateral, VerifiedCollateral } from "./intel/collateral.ts";
+import { type Genuine, verifyQuote } from "./intel/genuine.ts";
+import { intelRoot, type TrustAnchor } from "./intel/roots.ts";
+import {
+  acceptableChecks,
+  checkPlatform,
+  type ExpectedReportData,
+  evaluatePolicy,
+} from "./policy/acceptable.ts";
+import type { Policy } from "./policy/policy.ts";
+import type { Reference } from "./policy/reference.ts";
 import { Answers, type Report } from "./report.ts";
-import { intelRoot, type TrustAnchor } from "./roots.ts";
 
 const allChecks = Object.keys(checks) as CheckId[];
 const genuineChecks = allChecks.filter((id) => !acceptableChecks.includes(id));

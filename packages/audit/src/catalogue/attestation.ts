@@ -78,7 +78,7 @@ export const attestation = group("attestation", { decision: "remote", source: "i
     title: "The runtime log is what RTMR3 holds",
     why: "Digests are recomputed from names and payloads, never taken.",
     source: "dstack",
-    tests: ["packages/measure/src/rtmr.test.ts"],
+    tests: ["packages/measure/src/logs/rtmr.test.ts"],
     ...report([["events/runtime-replay", "the log replays to RTMR3"]]),
   },
   {

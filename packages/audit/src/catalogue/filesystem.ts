@@ -17,7 +17,7 @@ export const filesystem = group("file system", { decision: "depth", source: "des
     title: "The kernel parses nothing of the disk before it is verified",
     why: "Geometry and salt come from the measured line and are the same for every image; there is no superblock.",
     source: "badaml",
-    tests: ["packages/image/src/verity.test.ts"],
+    tests: ["packages/image/src/output/verity.test.ts"],
     static: [
       image(
         "blocks of 4096 bytes and the constant salt",
@@ -112,7 +112,7 @@ export const filesystem = group("file system", { decision: "depth", source: "des
     title: "The smallest file system format",
     why: "No compression, attributes or second devices: each is a parser that is not there.",
     source: "badaml",
-    tests: ["packages/image/src/erofs.test.ts"],
+    tests: ["packages/image/src/output/erofs.test.ts"],
     static: [
       image(
         "no incompatible feature of EROFS",

@@ -5,7 +5,7 @@ import { type Built, type Flavour, lockPath, readLock, readSpec } from "@caisson
 import { Command, InvalidArgumentError, Option } from "commander";
 import { UsageError } from "../failure.ts";
 import { prepare } from "../prepare.ts";
-import { Progress } from "../progress.ts";
+import { Progress } from "../views/progress.ts";
 
 function parseJobs(text: string): number {
   if (!/^[1-9]\d{0,3}$/.test(text)) throw new InvalidArgumentError("a number from 1 to 9999");

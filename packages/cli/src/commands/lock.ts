@@ -5,7 +5,7 @@ import { lockPath } from "@caisson/image/lock";
 import { readSpec } from "@caisson/image/spec";
 import { Command } from "commander";
 import { pin } from "../prepare.ts";
-import { Progress } from "../progress.ts";
+import { Progress } from "../views/progress.ts";
 
 interface Options {
   mirror?: string;

@@ -1,5 +1,6 @@
 /** `caisson measure`: what the registers must hold before anything boots, from an image or from files by themselves. */
 import { createHash } from "node:crypto";
+import { gather, type Machine, read } from "@caisson/machine/prediction";
 import {
   type Comparison,
   explain,
@@ -16,8 +17,7 @@ import {
 } from "@caisson/measure";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { checkCombination, gatherFiles, type LooseFiles } from "../loose-files.ts";
-import { gather, type Machine, read } from "../prediction.ts";
-import { renderComparison, renderPrediction } from "../prediction-view.ts";
+import { renderComparison, renderPrediction } from "../views/prediction-view.ts";
 
 interface Options extends Machine, LooseFiles {
   log?: string;

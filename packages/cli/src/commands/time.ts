@@ -2,9 +2,9 @@
 import { readFileSync } from "node:fs";
 import { NtsError, parseTimeConfiguration, publicConfiguration, synchronize, whyNot } from "@caisson/nts";
 import { Command } from "commander";
-import { Progress } from "../progress.ts";
 import { setClock } from "../set-clock.ts";
-import { describe, render } from "../time-report.ts";
+import { Progress } from "../views/progress.ts";
+import { describe, render } from "../views/time-report.ts";
 
 /** No earlier time is believed: this program did not exist then. */
 const floor = Date.UTC(2026, 0, 1);

@@ -6,15 +6,15 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { tdxPrerequisites } from "@caisson/host/tdx";
 import { readSpec } from "@caisson/image";
+import { predictEmulated, referenceValues } from "@caisson/machine/prediction";
+import { fetchEvidence, firstBytes, judgeFresh } from "@caisson/machine/relying-party";
+import { type Session, startSession } from "@caisson/machine/session";
+import { prepareTdx, renderPrerequisites, renderTdxLaunch } from "@caisson/machine/tdx-launch";
 import { type Report, readPolicy, readReferences } from "@caisson/verify";
 import { Command, InvalidArgumentError, Option } from "commander";
-import { BootError, BootView } from "../boot-view.ts";
-import { predictEmulated, referenceValues } from "../prediction.ts";
 import { prepare } from "../prepare.ts";
-import { Progress } from "../progress.ts";
-import { fetchEvidence, firstBytes, judgeFresh } from "../relying-party.ts";
-import { type Session, startSession } from "../session.ts";
-import { prepareTdx, renderPrerequisites, renderTdxLaunch } from "../tdx-launch.ts";
+import { BootError, BootView } from "../views/boot-view.ts";
+import { Progress } from "../views/progress.ts";
 
 interface Options {
   vcpus: number;

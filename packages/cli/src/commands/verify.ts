@@ -5,6 +5,7 @@
 import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { styleText } from "node:util";
+import { fetchEvidence, freshReportData } from "@caisson/machine/relying-party";
 import {
   type Check,
   type Collateral,
@@ -24,8 +25,7 @@ import {
 import { Command } from "commander";
 import { parseDocument } from "yaml";
 import { UsageError } from "../failure.ts";
-import { printable } from "../printable.ts";
-import { fetchEvidence, freshReportData } from "../relying-party.ts";
+import { printable } from "../views/printable.ts";
 
 interface Options {
   image: string[];

@@ -5,7 +5,6 @@
 import { fold, runtimeEventDigest } from "@caisson/measure";
 import { canonicalJson } from "@caisson/protocol/canonical-json";
 import { appId, composeHash, instanceId, keyProvider } from "@caisson/protocol/identity";
-import type { EvidenceDocument } from "@caisson/verify";
 import {
   type Hierarchy,
   hierarchy,
@@ -13,7 +12,8 @@ import {
   type Minted,
   mint,
   type TdSpec,
-} from "@caisson/verify/testing/pki";
+} from "@caisson/simulated/pki";
+import type { EvidenceDocument } from "@caisson/verify";
 
 const text = (value: string) => new TextEncoder().encode(value);
 const day = 24 * 3600 * 1000;

@@ -2,12 +2,9 @@
  * Wrong evidence: one wrong thing at a time, in evidence that is right otherwise, with the code that must refuse it.
  * Documents are signed after the change wherever that is possible, so that the one thing wrong is the only one.
  */
-import type { Collateral } from "../collateral.ts";
-import { DerReader, tag } from "../der.ts";
-import type { ErrorCode } from "../errors.ts";
-import type { TrustAnchor } from "../roots.ts";
-import { bitString, der, integer, oid, sequence } from "./der-writer.ts";
-import { TestKey } from "./p256.ts";
+
+import { bitString, der, integer, oid, sequence } from "@caisson/simulated/der-writer";
+import { TestKey } from "@caisson/simulated/p256";
 import {
   type CertificateSpec,
   type CrlSpec,
@@ -23,7 +20,11 @@ import {
   sgxExtension,
   type TdSpec,
   toPem,
-} from "./pki.ts";
+} from "@caisson/simulated/pki";
+import type { ErrorCode } from "../errors.ts";
+import type { Collateral } from "../intel/collateral.ts";
+import type { TrustAnchor } from "../intel/roots.ts";
+import { DerReader, tag } from "../pki/der.ts";
 
 export const times = { issued: new Date("2026-01-01T00:00:00Z"), expires: new Date("2027-01-01T00:00:00Z") };
 export const now = new Date("2026-06-01T00:00:00Z");

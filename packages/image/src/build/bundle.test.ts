@@ -1,0 +1,27 @@
+import { deepEqual, equal, ok, rejects } from "node:assert/strict";
+import { test } from "node:test";
+import { bundleGuest } from "./bundle.ts";
+
+const repository = new URL("../../../../", import.meta.url).pathname;
+
+test("PID 1 bundles to the same bytes every time, without a path of this machine", async () => {
+  const [one, two] = [await bundleGuest(), await bundleGuest()];
+  ok(Buffer.from(one.code).equals(two.code));
+  equal(Buffer.from(one.code).includes(repository), false);
+  ok(Buffer.from(one.code).includes("packages/guest/src/init.ts"));
+});
+
+test("the npm packages inside are named with their versions, each once", async () => {
+  const { packages } = await bundleGuest();
+  const names = packages.map(({ name }) => name);
+  deepEqual(names, [...new Set(names)].sort());
+  ok(packages.every(({ version }) => /^\d+\.\d+\.\d+/.test(version)));
+});
+
+test("refused: a package that PID 1 may not contain", async () => {
+  await rejects(bundleGuest("packages/image/src/inputs/spec.ts"), { code: "root/bundle", message: /yaml/ });
+});
+
+test("refused: what does not bundle", async () => {
+  await rejects(bundleGuest("packages/guest/src/nothing.ts"), { code: "root/bundle" });
+});

@@ -1,0 +1,335 @@
+/**
+ * The kernel: from the pinned Debian source package, our configuration fragments and the pinned toolchain to the
+ * production and the development kernel.
+ *
+ * Invariants: a symbol that a fragment asks for (set or not set) and that the kernel's own configuration resolves
+ * otherwise fails the build; so does a resolved configuration that differs from the committed one; both kernels are
+ * always built in the same order from one tree, so their bytes are a function of the inputs and not of what was built
+ * before; a cache entry appears only when it is complete.
+ */
+import { createHash } from "node:crypto";
+import {
+  access,
+  cp,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  realpath,
+  rename,
+  rm,
+  stat,
+  writeFile,
+} from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { ImageError } from "../errors.ts";
+import { tryLock } from "../exclusive.ts";
+import { readDeb } from "../inputs/deb.ts";
+import { checkToolchain, removeAbandoned, run, type Toolchain } from "./toolchain.ts";
+
+export type KernelFlavour = "production" | "development";
+
+export interface Kernel {
+  /** Path of the bzImage in the cache. */
+  image: string;
+  /** SHA-256 of the image, hex. */
+  sha256: string;
+}
+
+/** How far the build is: objects built of those expected. "wait": another process builds the same kernels. */
+export interface KernelProgress {
+  step: "wait" | "unpack" | "configure" | KernelFlavour;
+  done: number;
+  total: number;
+}
+
+export interface KernelInputs {
+  toolchain: Toolchain;
+  /** The `linux-source-*` package: where it is, and its SHA-256 (hex). */
+  source: { path: string; sha256: string };
+  /** The repository's `kernel/`. */
+  directory: string;
+  cache: string;
+  /** Compilers at a time; it changes nothing but the time. */
+  jobs: number;
+  onProgress?: (progress: KernelProgress) => void;
+  signal?: AbortSignal;
+}
+
+/** Raise it when the steps below change what comes out. */
+const recipe = 1;
+const flavours: readonly KernelFlavour[] = ["production", "development"];
+const commonFragments = ["guest", "hardening", "containers", "tdx"];
+/** Where the driver lies in the kernel's tree. */
+const driverPlace = "drivers/virt/coco/caisson-tdx-emulation";
+/** Lines of make that announce an object, for the progress display alone; measured. */
+const objects: Record<KernelFlavour, number> = { production: 1809, development: 56 };
+/** Everything that would otherwise carry the time, the user or the machine into the kernel. */
+const identity = {
+  KBUILD_BUILD_TIMESTAMP: "2026-11-01 00:00:00 UTC",
+  KBUILD_BUILD_USER: "caisson",
+  KBUILD_BUILD_HOST: "caisson",
+  KBUILD_BUILD_VERSION: "1",
+  SOURCE_DATE_EPOCH: "1793491200",
+};
+
+/** Symbol (without `CONFIG_`) to value: `y`, a number, a quoted string, or `n` for "is not set". */
+export type KernelConfig = Map<string, string>;
+
+/**
+ * Reads a `.config` or a fragment. Errors: ImageError `kernel/fragment` for a line that is neither a symbol nor a
+ * comment, and for a symbol that appears twice.
+ */
+export function parseConfig(text: string, name: string): KernelConfig {
+  const config: KernelConfig = new Map();
+  for (const [index, line] of text.split("\n").entries()) {
+    const set = /^CONFIG_(\w+)=(\S.*)$/.exec(line);
+    const unset = /^# CONFIG_(\w+) is not set$/.exec(line);
+    const symbol = set?.[1] ?? unset?.[1];
+    if (symbol === undefined && /^(#(?! CONFIG_\w+ ).*)?$/.test(line)) continue;
+    if (symbol === undefined) {
+      throw new ImageError(
+        "kernel/fragment",
+        `${name}, line ${index + 1}: '${line}' is no configuration line`,
+        {
+          fix: "CONFIG_X=value, or '# CONFIG_X is not set'",
+        },
+      );
+    }
+    if (config.has(symbol)) {
+      throw new ImageError(
+        "kernel/fragment",
+        `${name}, line ${index + 1}: CONFIG_${symbol} is already set above`,
+      );
+    }
+    config.set(symbol, set?.[2] ?? "n");
+  }
+  return config;
+}
+
+/** What was asked for and resolved otherwise; `n` and absent are the same. */
+export function unmetRequests(
+  requested: KernelConfig,
+  resolved: KernelConfig,
+): { symbol: string; requested: string; resolved: string }[] {
+  return [...requested]
+    .map(([symbol, value]) => ({ symbol, requested: value, resolved: resolved.get(symbol) ?? "n" }))
+    .filter((entry) => entry.requested !== entry.resolved);
+}
+
+/** Fails when the kernel's configuration did not follow the fragments. */
+function checkRequests(requested: KernelConfig, resolved: KernelConfig, flavour: KernelFlavour): void {
+  const unmet = unmetRequests(requested, resolved);
+  if (unmet.length === 0) return;
+  throw new ImageError(
+    "kernel/dropped",
+    `${unmet.length} symbols of the ${flavour} kernel resolve otherwise`,
+    {
+      facts: unmet.map((entry) => [
+        `CONFIG_${entry.symbol}`,
+        `${entry.resolved}, although the fragments ask for ${entry.requested}`,
+      ]),
+      fix: "ask for what these symbols depend on, or take them out of kernel/*.config and say why in docs/kernel.md",
+    },
+  );
+}
+
+/** Fails when the resolved configuration is not the committed one; leaves it in the cache for whoever takes it over. */
+async function checkResolved(found: string, flavour: KernelFlavour, inputs: KernelInputs): Promise<void> {
+  const name = `resolved-${flavour}.config`;
+  const committed = await readFile(join(inputs.directory, name), "utf8").catch(() => "");
+  if (found === committed) return;
+  const kept = join(inputs.cache, "kernel", name);
+  await writeFile(kept, found);
+  const [before, after] = [parseConfig(committed, name), parseConfig(found, kept)];
+  const changed = [...new Set([...before.keys(), ...after.keys()])].filter(
+    (symbol) => (before.get(symbol) ?? "n") !== (after.get(symbol) ?? "n"),
+  );
+  const shown = changed.slice(0, 20).map((symbol): [string, string] => {
+    return [`CONFIG_${symbol}`, `${after.get(symbol) ?? "n"}, committed ${before.get(symbol) ?? "n"}`];
+  });
+  throw new ImageError("kernel/resolved", `the ${flavour} kernel's configuration is not the committed one`, {
+    facts: [...shown, ["differing symbols", String(changed.length)]],
+    fix: `review the difference; if it is intended: cp ${kept} kernel/${name}, and commit it`,
+  });
+}
+
+/** The fragments of a flavour, in one text and parsed. */
+async function readFragments(directory: string, flavour: KernelFlavour) {
+  const names = [...commonFragments, flavour].map((name) => `${name}.config`);
+  const text = (await Promise.all(names.map((name) => readFile(join(directory, name), "utf8")))).join("\n");
+  return { text, requested: parseConfig(text, names.join(" + ")) };
+}
+
+const sha256 = (data: string | Uint8Array) => createHash("sha256").update(data).digest("hex");
+
+/** Hash (hex) of everything that decides the kernels' bytes; their cache entry is named after it. */
+export async function kernelKey(
+  inputs: Pick<KernelInputs, "toolchain" | "source" | "directory">,
+): Promise<string> {
+  const { toolchain, source, directory } = inputs;
+  const fragments = await Promise.all(
+    flavours.map(async (name) => (await readFragments(directory, name)).text),
+  );
+  const names = (await readdir(join(directory, "driver"))).filter((name) => name !== "abi.json").sort();
+  const driver = await Promise.all(names.map((name) => readFile(join(directory, "driver", name), "utf8")));
+  return sha256(
+    JSON.stringify({
+      recipe,
+      identity,
+      toolchain: toolchain.key,
+      source: source.sha256,
+      fragments,
+      names,
+      driver,
+    }),
+  );
+}
+
+/** The kernels of a complete cache entry; undefined when there is none, or when it was damaged. */
+async function readEntry(entry: string): Promise<Record<KernelFlavour, Kernel> | undefined> {
+  const load = async (flavour: KernelFlavour): Promise<[KernelFlavour, Kernel]> => {
+    const image = join(entry, `bzImage-${flavour}`);
+    const recorded = await readFile(`${image}.sha256`, "utf8");
+    if (sha256(await readFile(image)) !== recorded) throw new Error(`${image} was altered`);
+    await access(join(entry, `config-${flavour}`));
+    return [flavour, { image, sha256: recorded }];
+  };
+  try {
+    return Object.fromEntries(await Promise.all(flavours.map(load))) as Record<KernelFlavour, Kernel>;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Both kernels if they are in the cache. */
+export async function cachedKernels(
+  inputs: Pick<KernelInputs, "toolchain" | "source" | "directory" | "cache">,
+): Promise<Record<KernelFlavour, Kernel> | undefined> {
+  return readEntry(join(inputs.cache, "kernel", await kernelKey(inputs)));
+}
+
+/**
+ * Both kernels, from the cache or built now (minutes). The log of a build is `CACHE/kernel/<key>.log`.
+ * Errors: ImageError `kernel/…` and `toolchain/…`; the signal's reason when aborted.
+ */
+export async function buildKernels(inputs: KernelInputs): Promise<Record<KernelFlavour, Kernel>> {
+  const place = join(inputs.cache, "kernel");
+  const key = await kernelKey(inputs);
+  const entry = join(place, key);
+  let kernels = await readEntry(entry);
+  if (kernels === undefined) {
+    await mkdir(place, { recursive: true });
+    const release = await claim(entry, inputs);
+    try {
+      kernels = (await readEntry(entry)) ?? (await buildEntry(entry, inputs));
+    } finally {
+      await release();
+    }
+  }
+  for (const flavour of flavours) {
+    await checkResolved(await readFile(join(entry, `config-${flavour}`), "utf8"), flavour, inputs);
+  }
+  return kernels;
+}
+
+/** Builds a cache entry, whole or not at all. */
+async function buildEntry(entry: string, inputs: KernelInputs): Promise<Record<KernelFlavour, Kernel>> {
+  const place = dirname(entry);
+  await checkToolchain(inputs.toolchain);
+  await removeAbandoned(place);
+  const work = await mkdtemp(join(place, `${basename(entry)}.${process.pid}.`));
+  try {
+    await mkdir(join(work, "entry"));
+    await buildInto(work, `${entry}.log`, inputs);
+    await rm(entry, { recursive: true, force: true });
+    await rename(join(work, "entry"), entry);
+  } finally {
+    await rm(work, { recursive: true, force: true });
+  }
+  const kernels = await readEntry(entry);
+  if (kernels === undefined) throw new Error(`${entry} cannot be read back`);
+  return kernels;
+}
+
+/** Waits until no other process builds the same entry, so that a kernel is not compiled twice. Returns what gives it up. */
+async function claim(entry: string, { onProgress, signal }: KernelInputs): Promise<() => Promise<void>> {
+  const name = `kernel ${join(await realpath(dirname(entry)), basename(entry))}`;
+  for (;;) {
+    signal?.throwIfAborted();
+    const release = await tryLock(name);
+    if (release !== undefined) return release;
+    onProgress?.({ step: "wait", done: 0, total: 1 });
+    await sleep(1000, undefined, signal && { signal });
+  }
+}
+
+/** Unpacks, configures both, then builds production and from the same objects development. */
+async function buildInto(work: string, log: string, inputs: KernelInputs): Promise<void> {
+  const { toolchain, source, directory, jobs, onProgress = () => {}, signal } = inputs;
+  const inside = { binds: { "/scratch": work }, cwd: "/scratch/linux", env: identity, log, signal };
+  const make = (...words: string[]) => ["make", "O=/scratch/out", ...words];
+  await rm(log, { force: true });
+
+  onProgress({ step: "unpack", done: 0, total: 1 });
+  signal?.throwIfAborted();
+  await unpackSource(source.path, join(work, "linux.tar.xz"));
+  await mkdir(join(work, "linux"));
+  await run(
+    toolchain,
+    ["tar", "-xf", "/scratch/linux.tar.xz", "--strip-components=1", "--no-same-owner"],
+    inside,
+  );
+  await addDriver(join(work, "linux"), join(directory, "driver"));
+
+  onProgress({ step: "configure", done: 0, total: 1 });
+  for (const flavour of flavours) {
+    const { text, requested } = await readFragments(directory, flavour);
+    await writeFile(join(work, "fragment"), text);
+    await run(toolchain, make("-s", "KCONFIG_ALLCONFIG=/scratch/fragment", "allnoconfig"), inside);
+    const resolved = await readFile(join(work, "out/.config"), "utf8");
+    await writeFile(join(work, "entry", `config-${flavour}`), resolved);
+    checkRequests(requested, parseConfig(resolved, ".config"), flavour);
+    await checkResolved(resolved, flavour, inputs);
+  }
+  for (const flavour of flavours) {
+    const total = objects[flavour];
+    let done = 0;
+    const onLine = (line: string) => {
+      if (/^ {2}(CC|AS|HOSTCC|LD|AR) /.test(line))
+        onProgress({ step: flavour, done: Math.min(++done, total), total });
+    };
+    // Written anew, so that make sees that it changed.
+    await writeFile(join(work, "out/.config"), await readFile(join(work, "entry", `config-${flavour}`)));
+    await run(toolchain, make(`-j${jobs}`, "bzImage"), { ...inside, onLine });
+    const image = await readFile(join(work, "out/arch/x86/boot/bzImage"));
+    await writeFile(join(work, "entry", `bzImage-${flavour}`), image);
+    await writeFile(join(work, "entry", `bzImage-${flavour}.sha256`), sha256(image));
+  }
+}
+
+/** The tarball inside the source package, as a file. */
+async function unpackSource(path: string, tarball: string): Promise<void> {
+  for await (const entry of readDeb(path)) {
+    if (entry.kind !== "file" || !/^usr\/src\/linux-source-[\d.]+\.tar\.xz$/.test(entry.path)) continue;
+    return writeFile(tarball, entry.content);
+  }
+  throw new ImageError("kernel/source", `${path} has no usr/src/linux-source-*.tar.xz`, {
+    fix: "name a linux-source-* package in the lock's group 'source'",
+  });
+}
+
+/** Puts the emulation driver into the tree and names it to Kconfig and make. It is built only where it is asked for. */
+async function addDriver(tree: string, driver: string): Promise<void> {
+  const parent = join(tree, "drivers/virt/coco");
+  if (!(await stat(parent).catch(() => undefined))?.isDirectory()) {
+    throw new ImageError("kernel/source", "the kernel source has no drivers/virt/coco", {
+      fix: "a source package of Linux 6.16 or newer",
+    });
+  }
+  await cp(driver, join(tree, driverPlace), { recursive: true });
+  const append = async (file: string, line: string) => writeFile(join(parent, file), line, { flag: "a" });
+  await append("Kconfig", `\nsource "${driverPlace}/Kconfig"\n`);
+  await append("Makefile", "\nobj-$(CONFIG_CAISSON_TDX_EMULATION) += caisson-tdx-emulation/\n");
+}

@@ -1,0 +1,252 @@
+import { deepEqual, equal, match, rejects, throws } from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import { ImageError, type ImageErrorCode } from "../errors.ts";
+import { debianKeys, parseSpec, readSpec } from "./spec.ts";
+
+const minimal = "version: 1\nname: hello\napp:\n  image: ./layout\n  port: 8080\n";
+const parse = (text: string) => parseSpec(text, "/spec/caisson.yaml");
+const digest = `sha256:${"0123456789abcdef".repeat(4)}`;
+
+test("a minimal spec, with the defaults", () => {
+  deepEqual(parse(minimal), {
+    version: 1,
+    name: "hello",
+    archive: { keys: [...debianKeys], keysNamedIn: "built in, for Debian 13", as_of: {} },
+    app: {
+      source: { kind: "layout", directory: "/spec/layout" },
+      port: 8080,
+      environment: {},
+      memory: 256 * 2 ** 20,
+      pids: 64,
+    },
+    time: { secure_time: true },
+    kms: {},
+    path: "/spec/caisson.yaml",
+    directory: "/spec",
+  });
+});
+
+test("everything that can be said", () => {
+  const spec = parse(`
+version: 1
+name: all-of-it
+archive:
+  keys: [04B5 4C3C DCA7 9751 B16B  C6B5 2256 29DF 75B1 88BD]
+  as_of: { forky: 2026-11-01 }
+app:
+  image: registry.example:5000/team/app@${digest}
+  port: 443
+  environment: { MODE: "1" }
+  arguments: [serve, --quiet]
+  memory: 2GiB
+  pids: 100
+time: { secure_time: false }
+kms: { identity: ${"ab".repeat(32)} }
+`);
+  deepEqual(spec.app, {
+    source: { kind: "registry", registry: "registry.example:5000", repository: "team/app", digest },
+    port: 443,
+    environment: { MODE: "1" },
+    arguments: ["serve", "--quiet"],
+    memory: 2 ** 31,
+    pids: 100,
+  });
+  deepEqual(spec.archive.keys, ["04B54C3CDCA79751B16BC6B5225629DF75B188BD"]);
+  equal(spec.archive.keysNamedIn, "/spec/caisson.yaml, line 5, column 3: archive.keys");
+  equal(spec.archive.as_of["forky"]?.toISOString(), "2026-11-01T00:00:00.000Z");
+  deepEqual(spec.kms, { identity: "ab".repeat(32) });
+  deepEqual(spec.time, { secure_time: false });
+});
+
+test("an application of one directory of JavaScript", () => {
+  const { source } = parse(minimal.replace("image: ./layout", "node: ./app/server.mjs")).app;
+  deepEqual(source, { kind: "node", entry: "/spec/app/server.mjs" });
+});
+
+const bad: { name: string; text: string; code: ImageErrorCode; where: RegExp }[] = [
+  {
+    name: "an unknown key",
+    text: `${minimal}extra: 1\n`,
+    code: "spec/unknown-key",
+    where: /line 6, column 1: a spec has no key 'extra'/,
+  },
+  {
+    name: "an unknown key inside",
+    text: `${minimal}  prot: 1\n`,
+    code: "spec/unknown-key",
+    where: /line 6, column 3: 'app' has no key 'prot'/,
+  },
+  { name: "a key twice", text: `${minimal}name: other\n`, code: "spec/syntax", where: /line 6, column 1/ },
+  {
+    name: "a wrong type",
+    text: minimal.replace("8080", "'8080'"),
+    code: "spec/value",
+    where: /line 5, column 9: 'app.port'/,
+  },
+  {
+    name: "a number for text",
+    text: minimal.replace("hello", "12"),
+    code: "spec/value",
+    where: /line 2, column 7: 'name'/,
+  },
+  {
+    name: "a port out of range",
+    text: minimal.replace("8080", "70000"),
+    code: "spec/value",
+    where: /line 5, column 9: 'app.port'/,
+  },
+  {
+    name: "a missing key",
+    text: "version: 1\nname: x\n",
+    code: "spec/value",
+    where: /line 1, column 1: 'app'/,
+  },
+  {
+    name: "another version",
+    text: minimal.replace("version: 1", "version: 2"),
+    code: "spec/value",
+    where: /line 1, column 10: 'version'/,
+  },
+  {
+    name: "a name with a slash",
+    text: minimal.replace("hello", "../x"),
+    code: "spec/value",
+    where: /line 2, column 7/,
+  },
+  {
+    name: "an image by tag",
+    text: minimal.replace("./layout", "registry.example/app:latest"),
+    code: "spec/value",
+    where: /line 4, column 10: 'app.image': .*digest/,
+  },
+  {
+    name: "an image by tag and digest",
+    text: minimal.replace("./layout", `registry.example/app:1@${digest}`),
+    code: "spec/value",
+    where: /'app.image'/,
+  },
+  {
+    name: "an image without a registry",
+    text: minimal.replace("./layout", `app@${digest}`),
+    code: "spec/value",
+    where: /'app.image'/,
+  },
+  {
+    name: "both image and node",
+    text: `${minimal}  node: ./a.mjs\n`,
+    code: "spec/value",
+    where: /line 4, column 3: 'app': name either/,
+  },
+  {
+    name: "neither image nor node",
+    text: "version: 1\nname: x\napp:\n  port: 1\n",
+    code: "spec/value",
+    where: /'app': name either/,
+  },
+  {
+    name: "memory without a unit",
+    text: `${minimal}  memory: 256\n`,
+    code: "spec/value",
+    where: /line 6, column 11: 'app.memory'/,
+  },
+  {
+    name: "too little memory",
+    text: `${minimal}  memory: 1MiB\n`,
+    code: "spec/value",
+    where: /at least 16MiB/,
+  },
+  {
+    name: "a malformed variable",
+    text: `${minimal}  environment: { "A B": x }\n`,
+    code: "spec/value",
+    where: /'app.environment.A B'/,
+  },
+  {
+    name: "a variable that is a number",
+    text: `${minimal}  environment: { A: 1 }\n`,
+    code: "spec/value",
+    where: /line 6, column 21: 'app.environment.A'/,
+  },
+  {
+    name: "a short fingerprint",
+    text: `${minimal}archive: { keys: [ABCD] }\n`,
+    code: "spec/value",
+    where: /line 6, column 19: 'archive.keys.0': a fingerprint/,
+  },
+  { name: "no keys", text: `${minimal}archive: { keys: [] }\n`, code: "spec/value", where: /'archive.keys'/ },
+  {
+    name: "a day that does not exist",
+    text: `${minimal}archive: { as_of: { forky: 2026-13-01 } }\n`,
+    code: "spec/value",
+    where: /no such day/,
+  },
+  {
+    name: "time sources that are none",
+    text: `${minimal}time: { sources: [here] }\n`,
+    code: "spec/value",
+    where: /line 6, column 18/,
+  },
+  {
+    name: "a tag of YAML",
+    text: minimal.replace("8080", "!!js/function x"),
+    code: "spec/syntax",
+    where: /line 5/,
+  },
+  { name: "two documents", text: `${minimal}---\nversion: 1\n`, code: "spec/syntax", where: /caisson\.yaml/ },
+  { name: "an unclosed bracket", text: "version: [1\n", code: "spec/syntax", where: /line 2/ },
+  {
+    name: "an alias bomb",
+    text: `a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [${"*a,".repeat(20)}]\nc: &c [${"*b,".repeat(20)}]\nd: [${"*c,".repeat(20)}]\n`,
+    code: "spec/syntax",
+    where: /alias/,
+  },
+  { name: "a list", text: "- 1\n", code: "spec/value", where: /line 1, column 1: the spec/ },
+  { name: "nothing", text: "", code: "spec/value", where: /the spec/ },
+];
+
+for (const { name, text, code, where } of bad) {
+  test(`refused: ${name}`, () => {
+    throws(
+      () => parse(text),
+      (error) => {
+        if (!(error instanceof ImageError)) throw error;
+        equal(error.code, code);
+        match(error.message, where);
+        equal(error.kind, "input");
+        return true;
+      },
+    );
+  });
+}
+
+test("an unknown key comes with the keys that are known", () => {
+  throws(
+    () => parse(`${minimal}  prot: 1\n`),
+    (error) => {
+      deepEqual((error as ImageError).facts, [
+        ["keys", "image, node, port, environment, arguments, memory, pids"],
+      ]);
+      return true;
+    },
+  );
+});
+
+test("any text is a spec or an ImageError", () => {
+  const lines = fc.array(fc.oneof(fc.constantFrom(...minimal.split("\n")), fc.string({ maxLength: 12 })));
+  fc.assert(
+    fc.property(lines, (parts) => {
+      try {
+        parse(parts.join("\n"));
+      } catch (error) {
+        if (!(error instanceof ImageError)) throw error;
+      }
+    }),
+    { numRuns: 300 },
+  );
+});
+
+test("a spec that is not there", async () => {
+  await rejects(readSpec("/nowhere/at/all"), { code: "spec/unreadable" });
+  await rejects(readSpec("/dev/zero"), { code: "spec/unreadable" }); // which never ends
+});

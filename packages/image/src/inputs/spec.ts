@@ -1,0 +1,309 @@
+/**
+ * `caisson.yaml`: what a user says about an image. Everything else (packages, kernel, layout) is the product's.
+ *
+ * Invariants: what is not in the schema is refused, with its line and column, so that a misspelt key cannot silently
+ * mean its default; a wrong type is never converted. YAML 1.2, one document, no duplicate keys.
+ */
+import { readFile, stat } from "node:fs/promises";
+import { dirname, join, resolve } from "node:path";
+import { parseTimeConfiguration, type TimeConfiguration } from "@caisson/nts/configuration";
+import { type Document, isMap, isNode, LineCounter, parseDocument } from "yaml";
+import * as z from "zod";
+import { ImageError } from "../errors.ts";
+
+/** Where the application's OCI image comes from. */
+export type AppSource =
+  /** `image: ./directory`: an OCI image layout (absolute path). */
+  | { kind: "layout"; directory: string }
+  /** `image: registry/name@sha256:…`. */
+  | { kind: "registry"; registry: string; repository: string; digest: string }
+  /** `node: ./app/server.mjs`: Caisson makes the OCI image, from its own Node and this file's directory (absolute path). */
+  | { kind: "node"; entry: string };
+
+export interface App {
+  source: AppSource;
+  /** TCP port that the application serves. */
+  port: number;
+  /** Added to, and overriding, the image's own. */
+  environment: Record<string, string>;
+  /** Replaces the image's Cmd. */
+  arguments?: string[];
+  /** Limit in bytes. */
+  memory: number;
+  /** Limit on the number of processes and threads. */
+  pids: number;
+}
+
+export interface Spec {
+  version: 1;
+  name: string;
+  archive: {
+    /** Fingerprints (primary or subkey, upper-case hex) of the keys that may sign an index; one must have. */
+    keys: string[];
+    /** Where the keys are named, for messages. */
+    keysNamedIn: string;
+    /** Suites whose index may have expired, and the day by which it is judged instead of today. */
+    as_of: Record<string, Date>;
+  };
+  app: App;
+  time: { secure_time: boolean; sources?: TimeConfiguration };
+  kms: { identity?: string };
+  /** Absolute paths of the file, and of the directory from which its relative paths start. */
+  path: string;
+  directory: string;
+}
+
+/** The keys that sign Debian 13: archive, security archive, stable release (package debian-archive-keyring). */
+export const debianKeys = [
+  "04B54C3CDCA79751B16BC6B5225629DF75B188BD",
+  "5E04A1E3223A19A20706E20F9904613D4CCE68C6",
+  "41587F7DB8C774BCCF131416762F67A0B2C39DE4",
+] as const;
+
+const maximumBytes = 1 << 20;
+const fingerprint = z
+  .string()
+  .transform((text) => text.replace(/ /g, "").toUpperCase())
+  .pipe(z.string().regex(/^[0-9A-F]{40}$/, "a fingerprint is 40 hex digits"));
+
+/** "registry.example/name@sha256:…"; the registry is always named, and never a tag. */
+const registryForm =
+  /^((?:[a-z0-9-]+\.)+[a-z0-9-]+(?::\d{1,5})?|[a-z0-9-]+:\d{1,5}|localhost|\[[0-9a-f:]+\](?::\d{1,5})?)\/([a-z0-9]+(?:[._/-]+[a-z0-9]+)*)@(sha256:[0-9a-f]{64})$/;
+
+const image = z.string().transform((text, context): AppSource => {
+  if (/^\.{0,2}\//.test(text)) return { kind: "layout", directory: text };
+  const match = registryForm.exec(text);
+  if (match !== null) {
+    return { kind: "registry", registry: match[1]!, repository: match[2]!, digest: match[3]! };
+  }
+  context.addIssue({
+    code: "custom",
+    message:
+      "name an OCI layout directory (./…) or an image by digest (registry/name@sha256:…, without a tag)",
+  });
+  return z.NEVER;
+});
+
+const node = z
+  .string()
+  .regex(/^\.{0,2}\/.*\.m?js$/, "name a JavaScript file (./….mjs)")
+  .transform((entry): AppSource => ({ kind: "node", entry }));
+
+const memory = z
+  .string()
+  .regex(/^[1-9]\d{0,5}(?:MiB|GiB)$/, 'write the limit like "256MiB" or "2GiB"')
+  .transform((text) => Number.parseInt(text, 10) * (text.endsWith("GiB") ? 2 ** 30 : 2 ** 20))
+  .pipe(
+    z
+      .number()
+      .min(16 * 2 ** 20, "at least 16MiB")
+      .max(2 ** 40, "at most 1024GiB"),
+  );
+
+const day = z
+  .string()
+  .regex(/^\d{4}-\d{2}-\d{2}$/, "write the day like 2026-11-01")
+  .refine((text) => !Number.isNaN(Date.parse(text)), "there is no such day")
+  .transform((text) => new Date(`${text}T00:00:00Z`));
+
+const archive = z.strictObject({
+  keys: z.array(fingerprint).min(1).max(32).optional(),
+  as_of: z.record(z.string().regex(/^[a-z][a-z-]*$/, "not the name of a suite"), day).default({}),
+});
+
+const variable = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, "not the name of an environment variable");
+
+const app = z.strictObject({
+  image: image.optional(),
+  node: node.optional(),
+  port: z.int().min(1).max(65_535),
+  environment: z.record(variable, z.string()).default({}),
+  arguments: z.array(z.string()).max(63).optional(),
+  memory: memory.default(256 * 2 ** 20),
+  pids: z.int().min(1).max(32_768).default(64),
+});
+
+const time = z.strictObject({
+  secure_time: z.boolean().default(true),
+  sources: z.array(z.unknown()).optional(),
+});
+
+const kms = z.strictObject({
+  identity: z
+    .string()
+    .regex(/^[0-9a-f]{64}$/, "an identity is 64 lower-case hex digits")
+    .optional(),
+});
+
+const top = z.strictObject({
+  version: z.literal(1),
+  name: z
+    .string()
+    .regex(/^[a-z0-9][a-z0-9-]{0,62}$/, "1 to 63 of a-z, 0-9 and -, starting with a letter or digit"),
+  archive: archive.default({ as_of: {} }),
+  app: app.refine((value) => (value.image === undefined) !== (value.node === undefined), {
+    message: "name either image or node",
+  }),
+  time: time.default({ secure_time: true }),
+  kms: kms.default({}),
+});
+
+/** The keys of each part, for messages. */
+const keysOf: Record<string, readonly string[]> = {
+  "": Object.keys(top.shape),
+  archive: Object.keys(archive.shape),
+  app: Object.keys(app.shape),
+  time: Object.keys(time.shape),
+  kms: Object.keys(kms.shape),
+};
+
+/** A document whose nodes can be asked for their place. */
+class Places {
+  private readonly document: Document;
+  private readonly lines: LineCounter;
+  private readonly path: string;
+  constructor(document: Document, lines: LineCounter, path: string) {
+    this.document = document;
+    this.lines = lines;
+    this.path = path;
+  }
+
+  at(offset: number): string {
+    const { line, col } = this.lines.linePos(offset);
+    return `${this.path}, line ${line}, column ${col}`;
+  }
+
+  /** The place of the value at `keys`, or of the nearest thing around it that exists. */
+  value(keys: readonly PropertyKey[]): string {
+    for (let depth = keys.length; depth >= 0; depth--) {
+      const found = depth === 0 ? this.document.contents : this.document.getIn(keys.slice(0, depth), true);
+      if (isNode(found) && found.range) return this.at(found.range[0]);
+    }
+    return this.path;
+  }
+
+  /** The place of the key itself. */
+  key(parent: readonly PropertyKey[], key: string): string {
+    const map = parent.length === 0 ? this.document.contents : this.document.getIn(parent, true);
+    const pair = isMap(map) ? map.items.find((item) => String(item.key) === key) : undefined;
+    return isNode(pair?.key) && pair.key.range ? this.at(pair.key.range[0]) : this.value(parent);
+  }
+}
+
+const dotted = (keys: readonly PropertyKey[]) => keys.map(String).join(".");
+
+function schemaError(error: z.ZodError, places: Places): ImageError {
+  // A misspelt key is the reason, and the key that is then missing only follows from it.
+  const issue = error.issues.find(({ code }) => code === "unrecognized_keys") ?? error.issues[0]!;
+  if (issue.code === "unrecognized_keys") {
+    const key = issue.keys[0]!;
+    const inside = issue.path.length === 0 ? "a spec" : `'${dotted(issue.path)}'`;
+    return new ImageError(
+      "spec/unknown-key",
+      `${places.key(issue.path, key)}: ${inside} has no key '${key}'`,
+      {
+        facts: [["keys", (keysOf[dotted(issue.path)] ?? []).join(", ")]],
+        fix: "remove it, or correct its spelling",
+      },
+    );
+  }
+  const reason = issue.code === "invalid_key" ? issue.issues[0]!.message : issue.message;
+  const what = issue.path.length === 0 ? "the spec" : `'${dotted(issue.path)}'`;
+  return new ImageError("spec/value", `${places.value(issue.path)}: ${what}: ${reason}`);
+}
+
+/** The source with its relative path made absolute. */
+function located(source: AppSource, directory: string): AppSource {
+  switch (source.kind) {
+    case "layout":
+      return { ...source, directory: resolve(directory, source.directory) };
+    case "node":
+      return { ...source, entry: resolve(directory, source.entry) };
+    case "registry":
+      return source;
+  }
+}
+
+/**
+ * Checks the text of a spec. `path` (absolute) is for messages and for what relative paths start from.
+ * Errors: ImageError `spec/syntax`, `spec/unknown-key`, `spec/value`, each with line and column.
+ */
+export function parseSpec(text: string, path: string): Spec {
+  const lines = new LineCounter();
+  const document = parseDocument(text, {
+    lineCounter: lines,
+    prettyErrors: false,
+    logLevel: "error",
+    stringKeys: true,
+  });
+  const places = new Places(document, lines, path);
+  const fault = document.errors[0] ?? document.warnings[0];
+  if (fault !== undefined) {
+    throw new ImageError("spec/syntax", `${places.at(fault.pos[0])}: ${fault.message.split("\n")[0]}`);
+  }
+  let value: unknown;
+  try {
+    value = document.toJS({ maxAliasCount: 100 });
+  } catch (error) {
+    throw new ImageError("spec/syntax", `${path}: ${(error as Error).message}`, { cause: error });
+  }
+  const result = top.safeParse(value);
+  if (!result.success) throw schemaError(result.error, places);
+  const { archive, app, time, kms, ...rest } = result.data;
+
+  const directory = dirname(path);
+  const { image, node, arguments: argumentList, ...limits } = app;
+  const source = (image ?? node)!;
+  let sources: TimeConfiguration | undefined;
+  if (time.sources !== undefined) {
+    try {
+      sources = parseTimeConfiguration({ sources: time.sources });
+    } catch (error) {
+      throw new ImageError(
+        "spec/value",
+        `${places.value(["time", "sources"])}: ${(error as Error).message}`,
+        { cause: error },
+      );
+    }
+  }
+  return {
+    ...rest,
+    archive: {
+      keys: archive.keys ?? [...debianKeys],
+      keysNamedIn:
+        archive.keys === undefined
+          ? "built in, for Debian 13"
+          : `${places.key(["archive"], "keys")}: archive.keys`,
+      as_of: archive.as_of,
+    },
+    app: {
+      ...limits,
+      ...(argumentList && { arguments: argumentList }),
+      source: located(source, directory),
+    },
+    time: { secure_time: time.secure_time, ...(sources && { sources }) },
+    kms: { ...(kms.identity && { identity: kms.identity }) },
+    path,
+    directory,
+  };
+}
+
+/**
+ * Reads a spec: `path` is the file, or a directory with a `caisson.yaml`. Errors: as `parseSpec`, and
+ * `spec/unreadable`.
+ */
+export async function readSpec(path: string): Promise<Spec> {
+  let file = resolve(path);
+  try {
+    if ((await stat(file)).isDirectory()) file = join(file, "caisson.yaml");
+    const found = await stat(file);
+    if (!found.isFile() || found.size > maximumBytes) throw new Error("it is no file of at most 1 MiB");
+    return parseSpec(await readFile(file, "utf8"), file);
+  } catch (error) {
+    if (error instanceof ImageError) throw error;
+    throw new ImageError("spec/unreadable", `cannot read ${file}: ${(error as Error).message}`, {
+      fix: "name a spec file, or a directory with a caisson.yaml",
+      cause: error,
+    });
+  }
+}

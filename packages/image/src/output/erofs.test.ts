@@ -1,0 +1,142 @@
+import { equal, ok, throws } from "node:assert/strict";
+import { hash } from "node:crypto";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { test } from "node:test";
+import { type DirectoryNode, directory, type FileNode, put } from "../build/tree.ts";
+import { layoutErofs } from "./erofs.ts";
+
+const time = 1_793_491_200;
+const file = (content: string | Uint8Array): FileNode => ({
+  kind: "file",
+  mode: 0o644,
+  content: typeof content === "string" ? Buffer.from(content) : content,
+});
+const tree = (entries: Record<string, FileNode>): DirectoryNode => {
+  const root = directory();
+  for (const [path, node] of Object.entries(entries)) put(root, path, node);
+  return root;
+};
+/** The image's bytes; its chunks are copied one by one, because each is valid until the next is asked for. */
+function image(root: DirectoryNode, at = time): Buffer {
+  const chunks: Buffer[] = [];
+  for (const chunk of layoutErofs(root, at).chunks()) chunks.push(Buffer.from(chunk));
+  return Buffer.concat(chunks);
+}
+
+test("the same tree gives the same bytes, in whatever order it was made", () => {
+  const one = image(tree({ "/a": file("1"), "/b/c": file("2") }));
+  ok(one.equals(image(tree({ "/b/c": file("2"), "/a": file("1") }))));
+});
+
+test("the announced number of blocks is what is written", () => {
+  const root = tree({ "/small": file("x"), "/large": file(Buffer.alloc(10_000, 7)) });
+  equal(image(root).length, layoutErofs(root, time).blocks * 4096);
+});
+
+test("the time is the superblock's epoch, all 64 bits", () => {
+  equal(image(directory(), 2 ** 40).readBigUInt64LE(1024 + 24), 2n ** 40n);
+  ok(!image(directory(), 1).equals(image(directory(), 2)));
+});
+
+test("identical contents are stored once, others are not", () => {
+  const large = Buffer.alloc(1_000_000, 1);
+  const one = layoutErofs(tree({ "/a": file(large) }), time).blocks;
+  equal(layoutErofs(tree({ "/a": file(large), "/b": file(Buffer.from(large)) }), time).blocks, one);
+  equal(
+    layoutErofs(tree({ "/a": file(large), "/b": file(Buffer.alloc(1_000_000, 2)) }), time).blocks,
+    2 * one - 1,
+  );
+});
+
+test("a file is stored beside its inode up to 4064 bytes, and on blocks of its own above", () => {
+  equal(layoutErofs(tree({ "/a": file(Buffer.alloc(4064)) }), time).blocks, 2);
+  equal(layoutErofs(tree({ "/a": file(Buffer.alloc(4065)) }), time).blocks, 2);
+  equal(layoutErofs(tree({ "/a": file(Buffer.alloc(4096)) }), time).blocks, 2);
+  equal(layoutErofs(tree({ "/a": file(Buffer.alloc(4097)) }), time).blocks, 3);
+});
+
+test("digests are those of the contents, of bytes and of paths", (t) => {
+  const place = mkdtempSync(`${tmpdir()}/caisson-erofs-`);
+  t.after(() => rmSync(place, { recursive: true }));
+  const bytes = Buffer.alloc(3_000_001, "caisson");
+  writeFileSync(`${place}/f`, bytes);
+  const onDisk: FileNode = { kind: "file", mode: 0o644, content: { path: `${place}/f`, size: bytes.length } };
+  const inMemory = file(bytes);
+  const { digests } = layoutErofs(tree({ "/a": onDisk, "/b": inMemory }), time);
+  equal(digests.get(onDisk), hash("sha256", bytes));
+  equal(digests.get(inMemory), hash("sha256", bytes));
+  ok(image(tree({ "/a": onDisk })).equals(image(tree({ "/a": inMemory }))));
+});
+
+const changes: [what: string, bytes: Buffer][] = [
+  ["longer", Buffer.alloc(10_001)],
+  ["shorter", Buffer.alloc(9_999)],
+  ["another of the same length", Buffer.alloc(10_000, "x")],
+];
+for (const [what, bytes] of changes) {
+  test(`a file that became ${what} during the build is refused`, (t) => {
+    const place = mkdtempSync(`${tmpdir()}/caisson-erofs-`);
+    t.after(() => rmSync(place, { recursive: true }));
+    const path = `${place}/f`;
+    writeFileSync(path, Buffer.alloc(10_000));
+    const layout = layoutErofs(
+      tree({ "/a": { kind: "file", mode: 0o644, content: { path, size: 10_000 } } }),
+      time,
+    );
+    writeFileSync(path, bytes);
+    throws(() => [...layout.chunks()], { code: "erofs/changed" });
+  });
+}
+
+/** Directories in one another, `depth` of them. */
+function nested(depth: number): DirectoryNode {
+  let root = directory();
+  for (let i = 0; i < depth; i++) root = { kind: "directory", mode: 0o755, entries: new Map([["d", root]]) };
+  return root;
+}
+
+test("no tree is too deep for the stack: a path of up to 4000 characters is stored", () => {
+  equal(layoutErofs(nested(1900), time).blocks > 1, true);
+});
+
+const raw = (name: string, node: FileNode = file("")): DirectoryNode => ({
+  kind: "directory",
+  mode: 0o755,
+  entries: new Map([[name, node]]),
+});
+const shared = directory();
+const linked = file("");
+const refused: [what: string, root: DirectoryNode, code: string][] = [
+  ["an empty name", raw(""), "erofs/name"],
+  ["the name ..", raw(".."), "erofs/name"],
+  ["a name with a slash", raw("a/b"), "erofs/name"],
+  ["a name with NUL", raw("a\0b"), "erofs/name"],
+  ["a name of 256 bytes", raw("é".repeat(128)), "erofs/name"],
+  ["a name that is not Unicode", raw("\ud800"), "erofs/name"],
+  ["a path of more than 4000 characters", nested(2100), "erofs/name"],
+  ["setuid", raw("a", { ...file(""), mode: 0o4755 }), "erofs/mode"],
+  ["4 GiB", raw("a", { ...file(""), content: { path: "/dev/null", size: 2 ** 32 } }), "erofs/size"],
+  [
+    "a directory with two names",
+    { kind: "directory", mode: 0o755, entries: new Map([["a", shared], ["b", shared]]) }, // biome-ignore format: a pair
+    "erofs/links",
+  ],
+  [
+    "an empty symlink",
+    { kind: "directory", mode: 0o755, entries: new Map([["a", { kind: "symlink", target: "" }]]) },
+    "erofs/name",
+  ],
+  [
+    "a file with 65536 names",
+    {
+      kind: "directory",
+      mode: 0o755,
+      entries: new Map(Array.from({ length: 65_536 }, (_, i) => [`${i}`, linked])),
+    },
+    "erofs/links",
+  ],
+];
+for (const [what, root, code] of refused) {
+  test(`refused: ${what}`, () => throws(() => layoutErofs(root, time), { code }));
+}

@@ -1,0 +1,210 @@
+/**
+ * One development machine and everything that it needs around it on this host: time servers, a KMS that verifies it,
+ * the simulated platform that signs its quotes. The machine itself is the emulated one; nothing here is trusted by it
+ * beyond what it measures.
+ *
+ * State that outlives a run lies beside the image in `<image>.state/`: the KMS's root secret and release log, the
+ * instance's seed, the console log, and what an outside verifier needs (policy, collateral, reference values).
+ */
+import { createHash, randomBytes } from "node:crypto";
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { accelerator } from "@caisson/host/accelerator";
+import type { Shape } from "@caisson/host/machine";
+import { freeTcpPort, startTimeServers, type TimeServerOptions } from "@caisson/host/time-servers";
+import { Vm, type VmOptions } from "@caisson/host/vm";
+import type { Manifest } from "@caisson/image";
+import { type Kms, startKms } from "@caisson/kms";
+import { canonicalJson } from "@caisson/protocol/canonical-json";
+import { appId, composeHash } from "@caisson/protocol/identity";
+import { encodeInstance, type Instance } from "@caisson/protocol/instance";
+import { simulatedPlatform } from "@caisson/simulated/simulated-platform";
+import type { Collateral } from "@caisson/verify";
+
+/** This machine's loopback, as a guest behind QEMU's user networking sees it. */
+const hostFromGuest = "10.0.2.2";
+
+/** The operators that the local time servers stand for. */
+const timeOperators = ["alpha", "beta", "gamma", "delta", "epsilon"].map((operator) => ({ operator }));
+
+export interface SessionOptions {
+  /** The image directory, and its manifest. */
+  image: string;
+  manifest: Manifest;
+  shape: Shape;
+  /** Host port of the application; a free one when left out. */
+  port?: number;
+  /** Reference values by register name (`referenceValues`): what the machine must measure to get its keys. */
+  references: object;
+  /** Directory of the session's state; `<image>.state` when left out. */
+  state?: string;
+  /** Milliseconds after which the machine is killed; a person's machine runs for as long as it is wanted. */
+  limitMs?: number;
+  /** How tests play the hostile host. */
+  hostile?: Hostile;
+}
+
+/** What a host can do to a machine: each part may be replaced by something else. */
+export interface Hostile {
+  machine?: (options: VmOptions) => VmOptions;
+  instance?: (instance: Instance) => Instance;
+  timeServers?: readonly TimeServerOptions[];
+  /** Puts something between guest and KMS: gets the KMS's URL, returns the one that the guest is told. */
+  kms?: (url: string) => Promise<{ url: string; close(): Promise<void> }>;
+  /** The relying party is not the host, but its policies differ. */
+  policy?: (policy: object) => object;
+}
+
+export interface Session {
+  vm: Vm;
+  url: string;
+  kms: Kms;
+  accelerator: "kvm" | "tcg";
+  /** What an outside verifier judges by: policy, reference values, collateral; as JSON. */
+  policy: object;
+  references: object;
+  collateral: Collateral;
+  state: string;
+  /** Ends the machine cleanly, then everything around it. */
+  stop(): Promise<void>;
+}
+
+const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
+
+/** The application's description: what its ids are hashes of. */
+const description = (manifest: Manifest): Uint8Array =>
+  new TextEncoder().encode(canonicalJson(manifest.guest.app));
+
+/** Writes a whole file or none. */
+function writeWhole(path: string, text: string, mode = 0o644): void {
+  writeFileSync(`${path}.new`, text, { mode });
+  renameSync(`${path}.new`, path);
+}
+
+/** The registers that reference values leave open, and so the policy must, by name. */
+function openRegisters(references: object): Record<string, "any"> {
+  const open = ["mrtd", "rtmr0", "rtmr1", "rtmr2"].filter((name) => !Object.hasOwn(references, name));
+  return Object.fromEntries(open.map((name) => [name, "any"]));
+}
+
+/** What a relying party of a development machine accepts: this image on the simulated platform, and nothing less. */
+export function developmentPolicy(manifest: Manifest, references: object, root: string): object {
+  return {
+    version: "caisson/policy/v1",
+    description: `${manifest.name}, development: the simulated platform proves nothing about hardware`,
+    platforms: ["emulated"],
+    simulatedRoot: root,
+    tcb: { minimumEvaluationNumber: "any" },
+    platformIdentities: "any",
+    registers: openRegisters(references),
+    app: {
+      id: [applicationId(manifest)],
+      composeHash: [hex(composeHash(description(manifest)))],
+      instanceId: "any",
+    },
+    secureTime: manifest.guest.time.secure_time ? { origins: ["instance"] } : { methods: ["nts", "none"] },
+    events: { bootLog: "required" },
+  };
+}
+
+/** Hex id of the manifest's application. */
+export function applicationId(manifest: Manifest): string {
+  return hex(appId(description(manifest)));
+}
+
+/** The KMS's policy directory for this one application, made anew. */
+function writeKmsPolicy(directory: string, manifest: Manifest, references: object, policy: object): void {
+  rmSync(directory, { recursive: true, force: true });
+  mkdirSync(join(directory, "manifests"), { recursive: true });
+  const text = JSON.stringify(references);
+  writeWhole(join(directory, "manifests", "references.json"), text);
+  const file = {
+    version: "caisson/kms-policy/v1",
+    app: applicationId(manifest),
+    keyVersion: 1,
+    manifests: [createHash("sha256").update(text).digest("hex")],
+    policy,
+  };
+  writeWhole(join(directory, `${manifest.name}.json`), JSON.stringify(file, null, 2));
+}
+
+/** Seed of the instance whose state lies in `state`, 20 bytes in hex: made at its first start, the same ever after. */
+export function instanceSeed(state: string): string {
+  const path = join(state, "instance-seed");
+  if (!existsSync(path)) writeWhole(path, randomBytes(20).toString("hex"), 0o600);
+  return readFileSync(path, "utf8").trim();
+}
+
+/** Starts everything. Whatever was started is ended again when something fails. */
+export async function startSession(options: SessionOptions): Promise<Session> {
+  const { image, manifest, shape, references, hostile = {} } = options;
+  const { state = `${image}.state` } = options;
+  mkdirSync(state, { recursive: true, mode: 0o700 });
+  const platform = simulatedPlatform(Date.now());
+  const honest = developmentPolicy(manifest, references, platform.root);
+  const policy = hostile.policy?.(honest) ?? honest;
+  const ends: (() => Promise<unknown>)[] = [];
+  const endAll = async (): Promise<void> => {
+    for (const end of ends.splice(0).reverse()) await end();
+  };
+  try {
+    const timeServers = await startTimeServers(hostile.timeServers ?? timeOperators, hostFromGuest);
+    ends.push(() => timeServers.stop());
+    writeKmsPolicy(join(state, "policies"), manifest, references, policy);
+    mkdirSync(join(state, "collateral"), { recursive: true });
+    writeWhole(join(state, "collateral", "simulated.json"), JSON.stringify(platform.collateral));
+    const kms = await startKms({
+      data: join(state, "kms"),
+      policies: join(state, "policies"),
+      host: "127.0.0.1",
+      port: 0,
+      development: true,
+      collateral: join(state, "collateral"),
+    });
+    ends.push(() => kms.close());
+    // An outsider sees the same machine as the KMS did, and also which KMS gave it its keys.
+    const outside = { ...policy, keyProviders: [{ name: "kms", id: kms.identityKey }] };
+    writeWhole(join(state, "policy.json"), JSON.stringify(outside, null, 2));
+    writeWhole(join(state, "references.json"), JSON.stringify(references, null, 2));
+    const between = await hostile.kms?.(kms.url);
+    if (between !== undefined) ends.push(() => between.close());
+    const kmsPort = new URL(between?.url ?? kms.url).port;
+    const instance: Instance = {
+      version: "caisson/instance/v1",
+      seed: instanceSeed(state),
+      kms: { url: `http://${hostFromGuest}:${kmsPort}`, identity: kms.identityKey },
+      time: { sources: timeServers.servers.map(({ source }) => source) },
+    };
+    const port = options.port ?? (await freeTcpPort());
+    const start: VmOptions = {
+      shape,
+      firmwareCode: join(image, manifest.firmware.emulated.code.file),
+      firmwareVariables: join(image, manifest.firmware.emulated.variables.file),
+      kernel: join(image, manifest.kernel.file),
+      commandLine: manifest.commandLine,
+      rootfs: join(image, manifest.rootfs.file),
+      instance: encodeInstance(hostile.instance?.(instance) ?? instance),
+      forwards: [{ host: port, guest: manifest.guest.app.port }],
+      signQuote: platform.sign,
+      accelerator: await accelerator(),
+      serialLog: join(state, "console.log"),
+      ...(options.limitMs !== undefined && { limitMs: options.limitMs }),
+    };
+    const vm = await Vm.start(hostile.machine?.(start) ?? start);
+    ends.push(() => vm.powerDown());
+    return {
+      vm,
+      url: `http://127.0.0.1:${port}/`,
+      kms,
+      policy: outside,
+      references,
+      collateral: platform.collateral,
+      state,
+      accelerator: start.accelerator,
+      stop: endAll,
+    };
+  } catch (error) {
+    await endAll();
+    throw error;
+  }
+}

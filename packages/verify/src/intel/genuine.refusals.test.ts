@@ -1,0 +1,43 @@
+/** Every entry of the table of wrong evidence is refused with exactly its code, and right evidence is accepted. */
+import { equal, rejects } from "node:assert/strict";
+import { test } from "node:test";
+import { issueCertificate, toPem } from "@caisson/simulated/pki";
+import { buildEvidence, type Refusal, refusals, times } from "../testing/refusals.ts";
+import { verifyQuote } from "./genuine.ts";
+
+async function verify(change: Omit<Refusal, "name" | "code">) {
+  const { quote, collateral, now, trust } = buildEvidence(change);
+  return verifyQuote(quote, collateral, now, trust);
+}
+
+const right: [name: string, change: Omit<Refusal, "name" | "code">][] = [
+  ["a TD 1.5 quote, version 5", { format: "td15-v5" }],
+  ["a TD 1.0 quote, version 5", { format: "td10-v5" }],
+  ["a TD 1.0 quote, version 4", { format: "td10-v4" }],
+  ["an SGX quote, version 3", { format: "sgx-v3" }],
+  ["zero padding after the quote", { quote: (q) => Buffer.concat([q, new Uint8Array(3000)]) }],
+  ["one NUL after the chain, as Intel writes it", { chain: (m) => `${m.pckChain}\0` }],
+  ["the first second of validity", { now: times.issued }],
+  ["the last second of validity", { now: times.expires }],
+];
+for (const [name, change] of right) {
+  test(`accepted: ${name}`, async () => equal((await verify(change)).tcb.status, "UpToDate"));
+}
+
+for (const refusal of refusals) {
+  test(`${refusal.code}: ${refusal.name}`, () =>
+    rejects(() => verify(refusal), { name: "VerifyError", code: refusal.code }));
+}
+
+test("evidence is good until the first certificate of its own chain expires too", async () => {
+  const expires = new Date("2026-07-01T00:00:00Z");
+  const { quote, collateral, now, trust } = buildEvidence({
+    // The same CA, name and key, with a certificate that ends earlier than the collateral's.
+    chain: (minted, h) => {
+      const [leaf, , root] = minted.pckChain.split(/(?<=END CERTIFICATE-----\n)/) as [string, string, string];
+      return leaf + toPem(issueCertificate({ ...h.pckCa, notAfter: expires })) + root;
+    },
+  });
+  const { validUntil } = await verifyQuote(quote, collateral, now, trust);
+  equal(new Date(validUntil).toISOString(), expires.toISOString());
+});

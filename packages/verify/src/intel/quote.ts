@@ -1,0 +1,240 @@
+/**
+ * Quotes: bytes to structure (Intel TDX DCAP Quoting Library API, appendix A; SGX ECDSA QuoteGen Reference, appendix A).
+ *
+ * Invariants: every length is checked against what holds it, inner structures fill their containers exactly, and
+ * after the quote only zeros may follow (the kernel returns a padded buffer). Fields are views into the input.
+ */
+import { fromUtf8, isZero, toHex } from "../bytes.ts";
+import { type CheckCode, VerifyError } from "../errors.ts";
+import { limits } from "../evidence/evidence.ts";
+
+/** Report of an SGX enclave (384 bytes; Intel SDM volume 3D, table 39-21). */
+export interface EnclaveReport {
+  readonly bytes: Uint8Array;
+  readonly cpuSvn: Uint8Array;
+  readonly miscSelect: Uint8Array;
+  readonly attributes: Uint8Array;
+  readonly mrEnclave: Uint8Array;
+  readonly mrSigner: Uint8Array;
+  readonly isvProdId: number;
+  readonly isvSvn: number;
+  readonly reportData: Uint8Array;
+}
+
+/** Report of a trust domain: TD 1.0 (584 bytes), or TD 1.5 (648 bytes) with the last two fields. */
+export interface TdReport {
+  readonly teeTcbSvn: Uint8Array;
+  readonly mrSeam: Uint8Array;
+  readonly mrSignerSeam: Uint8Array;
+  readonly seamAttributes: Uint8Array;
+  readonly tdAttributes: Uint8Array;
+  readonly xfam: Uint8Array;
+  readonly mrTd: Uint8Array;
+  readonly mrConfigId: Uint8Array;
+  readonly mrOwner: Uint8Array;
+  readonly mrOwnerConfig: Uint8Array;
+  readonly rtmrs: readonly [Uint8Array, Uint8Array, Uint8Array, Uint8Array];
+  readonly reportData: Uint8Array;
+  readonly teeTcbSvn2?: Uint8Array;
+  readonly mrServiceTd?: Uint8Array;
+}
+
+/** A parsed quote; nothing about it is verified yet. */
+export interface Quote {
+  readonly version: 3 | 4 | 5;
+  readonly body: { tee: "sgx"; report: EnclaveReport } | { tee: "tdx"; report: TdReport };
+  /** What the attestation key signed: header, body descriptor (version 5) and body. */
+  readonly signed: Uint8Array;
+  /** r ‖ s. */
+  readonly signature: Uint8Array;
+  /** x ‖ y of P-256. */
+  readonly attestationKey: Uint8Array;
+  readonly qeReport: EnclaveReport;
+  readonly qeReportSignature: Uint8Array;
+  readonly qeAuthData: Uint8Array;
+  /** PEM of the PCK certificate chain; undefined when the quote identifies the PCK in another way. */
+  readonly pckChain: string | undefined;
+}
+
+const TEE_SGX = 0;
+const TEE_TDX = 0x81;
+const ECDSA_P256 = 2;
+/** Certification data types (appendix A.3.9): 1 to 5 identify the PCK, 5 by its chain; 6 is an envelope around them. */
+const PCK_CHAIN = 5;
+const QE_REPORT = 6;
+/** The vendor id of Intel's quoting enclaves; others could mean other formats. */
+const INTEL_QE = "939a7233f79c4ca9940a0db3957f0607";
+
+const HEADER_SIZE = 48;
+const ENCLAVE_REPORT_SIZE = 384;
+const TD10_SIZE = 584;
+const TD15_SIZE = 648;
+/** Bytes of a PEM chain of three certificates, generously. */
+const MAX_CHAIN = 32768;
+
+/** Takes fields off the front of bytes; running out of them is `code`. */
+class Cursor {
+  readonly #bytes: Uint8Array;
+  readonly #code: CheckCode;
+  #at = 0;
+
+  constructor(bytes: Uint8Array, code: CheckCode) {
+    this.#bytes = bytes;
+    this.#code = code;
+  }
+  take(size: number): Uint8Array {
+    if (size > this.#bytes.length - this.#at) {
+      throw new VerifyError(this.#code, "the quote ends inside a field", {
+        where: `byte ${this.#at} of this part`,
+        expected: `${size} bytes`,
+        actual: `${this.#bytes.length - this.#at} bytes`,
+      });
+    }
+    this.#at += size;
+    return this.#bytes.subarray(this.#at - size, this.#at);
+  }
+  /** Little-endian. */
+  number(size: 2 | 4): number {
+    return this.take(size).reduceRight((value, byte) => value * 256 + byte, 0);
+  }
+  rest(): Uint8Array {
+    return this.take(this.#bytes.length - this.#at);
+  }
+  end(): void {
+    if (this.#at !== this.#bytes.length) {
+      throw new VerifyError(this.#code, "a part of the quote is longer than its content", {
+        actual: `${this.#bytes.length - this.#at} bytes too many`,
+      });
+    }
+  }
+}
+
+function enclaveReport(bytes: Uint8Array): EnclaveReport {
+  const at = (offset: number, size: number) => bytes.subarray(offset, offset + size);
+  return {
+    bytes,
+    cpuSvn: at(0, 16),
+    miscSelect: at(16, 4),
+    attributes: at(48, 16),
+    mrEnclave: at(64, 32),
+    mrSigner: at(128, 32),
+    isvProdId: bytes[256]! | (bytes[257]! << 8),
+    isvSvn: bytes[258]! | (bytes[259]! << 8),
+    reportData: at(320, 64),
+  };
+}
+
+function tdReport(bytes: Uint8Array): TdReport {
+  const fields = new Cursor(bytes, "quote/body");
+  const report = {
+    teeTcbSvn: fields.take(16),
+    mrSeam: fields.take(48),
+    mrSignerSeam: fields.take(48),
+    seamAttributes: fields.take(8),
+    tdAttributes: fields.take(8),
+    xfam: fields.take(8),
+    mrTd: fields.take(48),
+    mrConfigId: fields.take(48),
+    mrOwner: fields.take(48),
+    mrOwnerConfig: fields.take(48),
+    rtmrs: [fields.take(48), fields.take(48), fields.take(48), fields.take(48)] as const,
+    reportData: fields.take(64),
+  };
+  if (bytes.length === TD10_SIZE) return report;
+  return { ...report, teeTcbSvn2: fields.take(16), mrServiceTd: fields.take(48) };
+}
+
+/** Which body a quote must have: by TEE type up to version 4, by its descriptor in version 5. */
+function readBody(quote: Cursor, version: 3 | 4 | 5, tee: number): Quote["body"] {
+  let size = tee === TEE_SGX ? ENCLAVE_REPORT_SIZE : TD10_SIZE;
+  if (version === 5) {
+    const [type, declared] = [quote.number(2), quote.number(4)];
+    const known = [undefined, ENCLAVE_REPORT_SIZE, TD10_SIZE, TD15_SIZE][type];
+    if (known === undefined || declared !== known || (type === 1) !== (tee === TEE_SGX)) {
+      throw new VerifyError("quote/body", "the body descriptor is unknown, or not that of the TEE", {
+        actual: `type ${type}, ${declared} bytes, TEE type 0x${tee.toString(16)}`,
+      });
+    }
+    size = known;
+  }
+  const body = quote.take(size);
+  return tee === TEE_SGX
+    ? { tee: "sgx", report: enclaveReport(body) }
+    : { tee: "tdx", report: tdReport(body) };
+}
+
+/** Reads a quote. Throws VerifyError with a code of the check "quote/format". */
+export function parseQuote(bytes: Uint8Array): Quote {
+  if (bytes.length > limits.quote) {
+    throw new VerifyError("quote/size", "the quote is too large", {
+      expected: `at most ${limits.quote} bytes`,
+      actual: `${bytes.length} bytes`,
+    });
+  }
+  const quote = new Cursor(bytes, "quote/truncated");
+  const version = quote.number(2);
+  if (version !== 3 && version !== 4 && version !== 5) {
+    throw new VerifyError("quote/version", "this version of quotes is not known", {
+      expected: "3, 4 or 5",
+      actual: `${version}`,
+    });
+  }
+  const [keyType, tee] = [quote.number(2), quote.number(4)];
+  quote.take(4); // SVNs of QE and PCE in version 3, reserved later; the certified ones are in the PCK certificate
+  const vendor = toHex(quote.take(16));
+  quote.take(20); // user data: the platform's QE id
+  const knownTee = version === 3 ? tee === TEE_SGX : tee === TEE_SGX || tee === TEE_TDX;
+  if (keyType !== ECDSA_P256 || !knownTee || vendor !== INTEL_QE) {
+    throw new VerifyError("quote/header", "the quote's key type, TEE type or QE vendor is not known", {
+      expected: `key type ${ECDSA_P256}, TEE type 0x0 or (from version 4) 0x81, vendor ${INTEL_QE}`,
+      actual: `key type ${keyType}, TEE type 0x${tee.toString(16)}, vendor ${vendor}`,
+    });
+  }
+  const body = readBody(quote, version, tee);
+  const bodySize = body.tee === "sgx" ? ENCLAVE_REPORT_SIZE : body.report.mrServiceTd ? TD15_SIZE : TD10_SIZE;
+  const signed = bytes.subarray(0, HEADER_SIZE + (version === 5 ? 6 : 0) + bodySize);
+  const signatureData = quote.take(quote.number(4));
+  if (!isZero(quote.rest())) {
+    throw new VerifyError("quote/trailing-bytes", "after the quote there is something else than zeros");
+  }
+  return { version, body, signed, ...readSignatureData(signatureData, version) };
+}
+
+function readSignatureData(bytes: Uint8Array, version: 3 | 4 | 5) {
+  const data = new Cursor(bytes, "quote/signature-data");
+  const signature = data.take(64);
+  const attestationKey = data.take(64);
+  // From version 4 on, everything about the QE lies in one more envelope.
+  let qe = data;
+  if (version > 3) {
+    const type = data.number(2);
+    if (type !== QE_REPORT) {
+      throw new VerifyError("quote/certification-data", "the quote carries no QE report", {
+        expected: `certification data type ${QE_REPORT}`,
+        actual: `${type}`,
+      });
+    }
+    qe = new Cursor(data.take(data.number(4)), "quote/certification-data");
+    data.end();
+  }
+  const qeReport = enclaveReport(qe.take(ENCLAVE_REPORT_SIZE));
+  const qeReportSignature = qe.take(64);
+  const qeAuthData = qe.take(qe.number(2));
+  const type = qe.number(2);
+  const certificationData = qe.take(qe.number(4));
+  qe.end();
+  if (type < 1 || type > PCK_CHAIN) {
+    throw new VerifyError("quote/certification-data", "the quote identifies its PCK in an unknown way", {
+      expected: `certification data type 1 to ${PCK_CHAIN}`,
+      actual: `${type}`,
+    });
+  }
+  if (certificationData.length > MAX_CHAIN) {
+    throw new VerifyError("quote/certification-data", "the certificate chain in the quote is too large", {
+      expected: `at most ${MAX_CHAIN} bytes`,
+      actual: `${certificationData.length} bytes`,
+    });
+  }
+  const pckChain = type === PCK_CHAIN ? fromUtf8(certificationData) : undefined;
+  return { signature, attestationKey, qeReport, qeReportSignature, qeAuthData, pckChain };
+}

@@ -1,0 +1,116 @@
+/** Certificate revocation lists (RFC 5280, section 5, narrowed by Intel's profile): complete lists of one issuer. */
+import { verifyP256 } from "#crypto";
+import { equal, toHex } from "../bytes.ts";
+import { VerifyError } from "../errors.ts";
+import { DerReader, tag } from "./der.ts";
+import { oids } from "./oids.ts";
+import {
+  type Authority,
+  type Certificate,
+  checkWindow,
+  readAuthorityKeyId,
+  readExtensions,
+  readSignatureAlgorithm,
+  readSignatureValue,
+} from "./x509.ts";
+
+/** A parsed list; nothing about it is verified yet. Times in milliseconds since 1970. */
+export interface Crl {
+  readonly tbs: Uint8Array;
+  readonly signature: Uint8Array;
+  readonly issuer: Uint8Array;
+  readonly authorityKeyId: Uint8Array;
+  /** thisUpdate and nextUpdate. */
+  readonly notBefore: number;
+  readonly notAfter: number;
+  /** Serial numbers, hexadecimal without sign byte. */
+  readonly revoked: ReadonlySet<string>;
+}
+
+/** Reads one list. Throws VerifyError "der/malformed", "crl/malformed" or "crl/extension". */
+export function parseCrl(encoding: Uint8Array): Crl {
+  const outer = new DerReader(encoding);
+  const list = outer.enter(tag.sequence);
+  outer.end();
+  const signed = list.read(tag.sequence);
+  readSignatureAlgorithm(list);
+  const signature = readSignatureValue(list);
+  list.end();
+
+  const tbs = signed.enter();
+  if (tbs.number(1) !== 1) throw new VerifyError("crl/malformed", "this is no CRL version 2");
+  readSignatureAlgorithm(tbs);
+  const issuer = tbs.read(tag.sequence).encoding;
+  const [notBefore, notAfter] = [tbs.time(), tbs.time()];
+  const revoked = new Set<string>();
+  // An absent list means that nothing is revoked; an empty one is not DER.
+  if (tbs.nextTag === tag.sequence) {
+    const entries = tbs.enter(tag.sequence);
+    do {
+      const entry = entries.enter(tag.sequence);
+      revoked.add(toHex(entry.unsigned()));
+      entry.time();
+      if (entry.more) refuseCritical(readExtensions(entry), [oids.reasonCode]);
+      entry.end();
+    } while (entries.more);
+  }
+  const wrapper = tbs.enter(0xa0);
+  const extensions = readExtensions(wrapper);
+  wrapper.end();
+  tbs.end();
+  // A critical extension that is not understood may narrow what the list covers (5.2: deltas, distribution points).
+  refuseCritical(extensions, []);
+  const byOid = (oid: string) => extensions.find((extension) => extension.oid === oid)?.value;
+  const authority = byOid(oids.authorityKeyIdentifier);
+  const authorityKeyId = authority === undefined ? undefined : readAuthorityKeyId(authority);
+  if (authorityKeyId === undefined || byOid(oids.crlNumber) === undefined) {
+    throw new VerifyError("crl/extension", "a CRL has no authority key identifier, or no CRL number");
+  }
+  return { tbs: signed.encoding, signature, issuer, authorityKeyId, notBefore, notAfter, revoked };
+}
+
+function refuseCritical(
+  extensions: readonly { oid: string; critical: boolean }[],
+  known: readonly string[],
+): void {
+  for (const { oid, critical } of extensions) {
+    if (critical && !known.includes(oid)) {
+      throw new VerifyError("crl/extension", "an unknown CRL extension is critical", { actual: oid });
+    }
+  }
+}
+
+/** Codes of a list outside its validity. */
+export const crlWindow = ["crl/not-yet-valid", "crl/expired"] as const;
+
+/** Verifies that `issuer` signed the list, and that it is the one for `now`. */
+export async function verifyCrl(crl: Crl, issuer: Authority, now: number): Promise<void> {
+  const name = issuer.certificate.commonName;
+  const { subjectKeyId } = issuer.certificate;
+  if (
+    !equal(crl.issuer, issuer.certificate.subject) ||
+    subjectKeyId === undefined ||
+    !equal(crl.authorityKeyId, subjectKeyId)
+  ) {
+    throw new VerifyError("crl/issuer", "a CRL comes from another issuer than it must", { expected: name });
+  }
+  checkWindow(`the CRL of "${name}"`, crl, now, crlWindow);
+  if (!(await verifyP256(issuer.key, crl.signature, crl.tbs))) {
+    throw new VerifyError("crl/signature", "a CRL's signature is not its issuer's", { expected: name });
+  }
+}
+
+/** Refuses a certificate that the list of its issuer names. A revocation counts whatever its date says. */
+export function checkNotRevoked(certificate: Certificate, crl: Crl): void {
+  if (!equal(certificate.issuer, crl.issuer)) {
+    throw new VerifyError("crl/issuer", "there is no CRL of a certificate's issuer", {
+      where: certificate.commonName,
+    });
+  }
+  if (crl.revoked.has(certificate.serial)) {
+    throw new VerifyError("certificate/revoked", "a certificate was revoked", {
+      where: certificate.commonName,
+      actual: `serial ${certificate.serial}`,
+    });
+  }
+}

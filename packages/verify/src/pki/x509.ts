@@ -1,0 +1,438 @@
+/**
+ * X.509 certificates as Intel issues them (RFC 5280, narrowed by the SGX PCK Certificate and CRL Profile): version
+ * 3, P-256 keys, ECDSA with SHA-256. Anything else is refused rather than skipped.
+ */
+import { importP256, type PublicKey, verifyP256 } from "#crypto";
+import { equal, fromBase64, fromUtf8, toHex } from "../bytes.ts";
+import { type CheckCode, VerifyError } from "../errors.ts";
+import type { TrustAnchor } from "../intel/roots.ts";
+import { type Der, DerReader, tag } from "./der.ts";
+import { oids } from "./oids.ts";
+
+/** Bits of the KeyUsage extension (RFC 5280, 4.2.1.3) in the order of `DerReader.namedBits`. */
+const keyUsage = { digitalSignature: 0x8000, keyCertSign: 0x0400, crlSign: 0x0200 } as const;
+
+/** A parsed certificate; nothing about it is verified yet. Times in milliseconds since 1970. */
+export interface Certificate {
+  readonly encoding: Uint8Array;
+  /** The signed part. */
+  readonly tbs: Uint8Array;
+  /** r ‖ s, 64 bytes. */
+  readonly signature: Uint8Array;
+  /** Hexadecimal, without sign byte. */
+  readonly serial: string;
+  /** Names as encoded; they are compared byte for byte. */
+  readonly issuer: Uint8Array;
+  readonly subject: Uint8Array;
+  readonly commonName: string;
+  readonly notBefore: number;
+  readonly notAfter: number;
+  /** Uncompressed point, 65 bytes. */
+  readonly publicKey: Uint8Array;
+  readonly keyUsage: number;
+  readonly ca: boolean;
+  readonly pathLength: number | undefined;
+  readonly subjectKeyId: Uint8Array | undefined;
+  readonly authorityKeyId: Uint8Array | undefined;
+  /** Content of the SGX extension, PCK certificates only. */
+  readonly sgxExtension: Uint8Array | undefined;
+}
+
+/** Reads AlgorithmIdentifier and insists on ECDSA with SHA-256, which has no parameters (RFC 5758, 3.2). */
+export function readSignatureAlgorithm(reader: DerReader): void {
+  const algorithm = reader.enter(tag.sequence);
+  const oid = algorithm.oid();
+  algorithm.end();
+  if (oid !== oids.ecdsaSha256) {
+    throw new VerifyError("certificate/malformed", "the signature algorithm is not ECDSA with SHA-256", {
+      expected: oids.ecdsaSha256,
+      actual: oid,
+    });
+  }
+}
+
+/** An ECDSA signature in DER (RFC 3279, 2.2.3) as r ‖ s of 64 bytes. */
+export function readSignatureValue(reader: DerReader): Uint8Array {
+  const outer = new DerReader(reader.bitString());
+  const pair = outer.enter(tag.sequence);
+  outer.end();
+  const [r, s] = [pair.unsigned(), pair.unsigned()];
+  pair.end();
+  if (r.length > 32 || s.length > 32) {
+    throw new VerifyError("der/malformed", "a signature of P-256 has numbers of at most 32 bytes");
+  }
+  const signature = new Uint8Array(64);
+  signature.set(r, 32 - r.length);
+  signature.set(s, 64 - s.length);
+  return signature;
+}
+
+/** Intel's names are plain ASCII, of at most 64 characters (RFC 5280, ub-common-name); reports show them as they are. */
+const plainName = /^[\x20-\x7e]{1,64}$/;
+
+/** The one common name of a Name; every RDN holds exactly one attribute. */
+function readCommonName(name: Der): string {
+  const rdns = name.enter();
+  let commonName: string | undefined;
+  while (rdns.more) {
+    const rdn = rdns.enter(tag.set);
+    const attribute = rdn.enter(tag.sequence);
+    rdn.end();
+    const type = attribute.oid();
+    const value = attribute.any();
+    attribute.end();
+    if (value.tag !== tag.utf8String && value.tag !== tag.printableString) {
+      throw new VerifyError("certificate/malformed", "a name holds something else than text");
+    }
+    if (type === oids.commonName) {
+      if (commonName !== undefined)
+        throw new VerifyError("certificate/malformed", "a name has two common names");
+      commonName = fromUtf8(value.content);
+    }
+  }
+  if (commonName === undefined || !plainName.test(commonName)) {
+    throw new VerifyError("certificate/malformed", "a name has no common name of 1 to 64 ASCII characters");
+  }
+  return commonName;
+}
+
+/** One extension: its OID, whether it is critical, and a reader of the content of its OCTET STRING. */
+export interface Extension {
+  oid: string;
+  critical: boolean;
+  value: DerReader;
+}
+
+/** Reads Extensions; none may occur twice (RFC 5280, 4.2). */
+export function readExtensions(reader: DerReader): Extension[] {
+  const sequence = reader.enter(tag.sequence);
+  const found: Extension[] = [];
+  do {
+    const extension = sequence.enter(tag.sequence);
+    const oid = extension.oid();
+    // DEFAULT FALSE: an encoded FALSE is not DER (X.690, 11.5).
+    const critical = extension.nextTag === tag.boolean ? extension.boolean() : undefined;
+    const value = extension.enter(tag.octetString);
+    extension.end();
+    if (critical === false || found.some((other) => other.oid === oid)) {
+      throw new VerifyError("chain/extension", "an extension occurs twice, or encodes its default", {
+        actual: oid,
+      });
+    }
+    found.push({ oid, critical: critical === true, value });
+  } while (sequence.more);
+  return found;
+}
+
+/** The keyIdentifier of an AuthorityKeyIdentifier extension (RFC 5280, 4.2.1.1). */
+export function readAuthorityKeyId(value: DerReader): Uint8Array | undefined {
+  const sequence = value.enter(tag.sequence);
+  value.end();
+  const id = sequence.nextTag === 0x80 ? sequence.content(0x80) : undefined;
+  sequence.end();
+  return id;
+}
+
+/** Reads one certificate. Throws VerifyError "der/malformed", "certificate/malformed" or "chain/extension". */
+export function parseCertificate(encoding: Uint8Array): Certificate {
+  const outer = new DerReader(encoding);
+  const certificate = outer.enter(tag.sequence);
+  outer.end();
+  const signed = certificate.read(tag.sequence);
+  readSignatureAlgorithm(certificate);
+  const signature = readSignatureValue(certificate);
+  certificate.end();
+
+  const tbs = signed.enter();
+  const version = tbs.enter(0xa0);
+  if (version.number(2) !== 2) throw new VerifyError("certificate/malformed", "this is no X.509 version 3");
+  version.end();
+  const serial = tbs.unsigned();
+  if (serial.length > 20 || (serial.length === 1 && serial[0] === 0)) {
+    throw new VerifyError("certificate/malformed", "a serial number has 1 to 20 bytes and is not zero");
+  }
+  readSignatureAlgorithm(tbs);
+  const issuer = tbs.read(tag.sequence);
+  const validity = tbs.enter(tag.sequence);
+  const [notBefore, notAfter] = [validity.time(), validity.time()];
+  validity.end();
+  const subject = tbs.read(tag.sequence);
+  const publicKey = readPublicKey(tbs.enter(tag.sequence));
+  const wrapper = tbs.enter(0xa3);
+  const extensions = readExtensions(wrapper);
+  wrapper.end();
+  tbs.end();
+  readCommonName(issuer);
+  return {
+    encoding,
+    tbs: signed.encoding,
+    signature,
+    serial: toHex(serial),
+    issuer: issuer.encoding,
+    subject: subject.encoding,
+    commonName: readCommonName(subject),
+    notBefore,
+    notAfter,
+    publicKey,
+    ...interpretExtensions(extensions),
+  };
+}
+
+/** SubjectPublicKeyInfo of a P-256 key in uncompressed form (RFC 5480). */
+function readPublicKey(info: DerReader): Uint8Array {
+  const algorithm = info.enter(tag.sequence);
+  const [type, curve] = [algorithm.oid(), algorithm.oid()];
+  algorithm.end();
+  const point = info.bitString();
+  info.end();
+  if (type !== oids.ecPublicKey || curve !== oids.p256 || point.length !== 65 || point[0] !== 4) {
+    throw new VerifyError("chain/key", "a certificate's key is no uncompressed P-256 point");
+  }
+  return point;
+}
+
+/** Extensions of every certificate of Intel's hierarchy (PCK profile, 1.3; its library asks for the same). */
+const requiredExtensions = [
+  oids.authorityKeyIdentifier,
+  oids.subjectKeyIdentifier,
+  oids.keyUsage,
+  oids.basicConstraints,
+  oids.crlDistributionPoints,
+];
+
+function interpretExtensions(extensions: readonly Extension[]) {
+  const result = {
+    keyUsage: 0,
+    ca: false,
+    pathLength: undefined as number | undefined,
+    subjectKeyId: undefined as Uint8Array | undefined,
+    authorityKeyId: undefined as Uint8Array | undefined,
+    sgxExtension: undefined as Uint8Array | undefined,
+  };
+  const seen = new Set<string>();
+  for (const { oid, critical, value: reader } of extensions) {
+    seen.add(oid);
+    if (oid === oids.keyUsage) {
+      result.keyUsage = reader.namedBits();
+      reader.end();
+    } else if (oid === oids.basicConstraints) {
+      const constraints = reader.enter(tag.sequence);
+      reader.end();
+      if (constraints.nextTag === tag.boolean) {
+        result.ca = constraints.boolean();
+        if (!result.ca) throw new VerifyError("chain/extension", "basic constraints encode their default");
+      }
+      if (constraints.more) result.pathLength = constraints.number(255);
+      constraints.end();
+      if (result.pathLength !== undefined && !result.ca) {
+        throw new VerifyError("chain/constraints", "a path length without being a CA");
+      }
+    } else if (oid === oids.subjectKeyIdentifier) {
+      result.subjectKeyId = reader.content(tag.octetString);
+      reader.end();
+    } else if (oid === oids.authorityKeyIdentifier) {
+      result.authorityKeyId = readAuthorityKeyId(reader);
+    } else if (oid === oids.sgx) {
+      result.sgxExtension = reader.rest();
+    } else if (critical) {
+      throw new VerifyError("chain/extension", "an unknown extension is critical", { actual: oid });
+    }
+  }
+  for (const needed of requiredExtensions) {
+    if (!seen.has(needed))
+      throw new VerifyError("chain/extension", "an extension is missing", { expected: needed });
+  }
+  return result;
+}
+
+const pemBlock =
+  /^-----BEGIN CERTIFICATE-----\r?\n([A-Za-z0-9+/=\r\n]+?)\r?\n?-----END CERTIFICATE-----(?:\r?\n)*/;
+
+/**
+ * Certificates by what their PEM block contains, so that those which several chains share are read once. The three
+ * chains of one verification share root and CA; reading them again would cost a tenth of what is no signature check.
+ */
+export type KnownCertificates = Map<string, Certificate>;
+
+/**
+ * Certificates of a PEM text (RFC 7468), leaf first, at most four. Intel ends the chain inside a quote with one NUL.
+ * @param known what was read before, and is added to
+ * @throws VerifyError "pem/malformed" for anything beside the blocks
+ */
+export function parsePemChain(pem: string, known: KnownCertificates = new Map()): Certificate[] {
+  const certificates: Certificate[] = [];
+  let rest = pem.endsWith("\0") ? pem.slice(0, -1) : pem;
+  while (rest !== "") {
+    const block = certificates.length < 4 ? pemBlock.exec(rest) : null;
+    const content = block?.[1];
+    const certificate = content === undefined ? undefined : (known.get(content) ?? readPemBlock(content));
+    if (block === null || content === undefined || certificate === undefined) {
+      throw new VerifyError("pem/malformed", "a certificate chain is not a list of PEM certificates", {
+        where: `after ${certificates.length} certificates`,
+      });
+    }
+    known.set(content, certificate);
+    certificates.push(certificate);
+    rest = rest.slice(block[0].length);
+  }
+  return certificates;
+}
+
+function readPemBlock(content: string): Certificate | undefined {
+  const der = fromBase64(content.replace(/[\r\n]+/g, ""));
+  return der === undefined ? undefined : parseCertificate(der);
+}
+
+/** What a certificate in a given place must be. */
+interface Role {
+  /** Accepted common names (PCK profile, section 1.3). */
+  readonly names: readonly string[];
+  readonly ca: boolean;
+  readonly pathLength?: number;
+  readonly keyUsage: number;
+}
+
+const certSigner = keyUsage.keyCertSign | keyUsage.crlSign;
+
+/** The four roles of Intel's hierarchy (SGX PCK Certificate and CRL Profile, sections 1.3.1 to 1.3.5). */
+export const roles = {
+  root: { names: ["Intel SGX Root CA"], ca: true, pathLength: 1, keyUsage: certSigner },
+  pckCa: {
+    names: ["Intel SGX PCK Platform CA", "Intel SGX PCK Processor CA"],
+    ca: true,
+    pathLength: 0,
+    keyUsage: certSigner,
+  },
+  pck: { names: ["Intel SGX PCK Certificate"], ca: false, keyUsage: keyUsage.digitalSignature },
+  tcbSigner: { names: ["Intel SGX TCB Signing"], ca: false, keyUsage: keyUsage.digitalSignature },
+} as const satisfies Record<string, Role>;
+
+/** Refuses a certificate that is not what its place in the chain asks for. */
+function checkRole(certificate: Certificate, role: Role): void {
+  const where = certificate.commonName;
+  if (!role.names.includes(certificate.commonName)) {
+    throw new VerifyError(
+      "chain/name",
+      "a certificate has another name than its place in the chain asks for",
+      {
+        expected: role.names.join(" or "),
+        actual: certificate.commonName,
+      },
+    );
+  }
+  if (certificate.ca !== role.ca || certificate.pathLength !== role.pathLength) {
+    throw new VerifyError(
+      "chain/constraints",
+      "a certificate's basic constraints are not those of its role",
+      {
+        where,
+        expected: `CA ${role.ca}, path length ${role.pathLength ?? "none"}`,
+        actual: `CA ${certificate.ca}, path length ${certificate.pathLength ?? "none"}`,
+      },
+    );
+  }
+  if (
+    (certificate.keyUsage & role.keyUsage) !== role.keyUsage ||
+    (!role.ca && certificate.keyUsage & certSigner)
+  ) {
+    throw new VerifyError("chain/key-usage", "a certificate's key may not be used as its role asks for", {
+      where,
+    });
+  }
+}
+
+/** Refuses what is not valid at `now`. `codes`: not yet valid, expired. */
+export function checkWindow(
+  what: string,
+  window: { notBefore: number; notAfter: number },
+  now: number,
+  [tooEarly, tooLate]: readonly [CheckCode, CheckCode],
+): void {
+  if (now >= window.notBefore && now <= window.notAfter) return;
+  const iso = (ms: number) => new Date(ms).toISOString();
+  const early = now < window.notBefore;
+  throw new VerifyError(early ? tooEarly : tooLate, `${what} ${early ? "is not valid yet" : "has expired"}`, {
+    expected: `${iso(window.notBefore)} to ${iso(window.notAfter)}`,
+    actual: iso(now),
+  });
+}
+
+/** Codes of a certificate outside its validity. */
+export const certificateWindow = ["chain/not-yet-valid", "chain/expired"] as const;
+
+/** The key of a verified certificate, ready for use. Throws VerifyError "chain/key". */
+export async function keyOf(certificate: Certificate): Promise<PublicKey> {
+  const key = await importP256(certificate.publicKey);
+  if (key === undefined) {
+    throw new VerifyError("chain/key", "a certificate's key is no point of P-256", {
+      where: certificate.commonName,
+    });
+  }
+  return key;
+}
+
+/** A certificate whose issuer, role, validity and signature were checked. */
+export interface Authority {
+  readonly certificate: Certificate;
+  readonly key: PublicKey;
+}
+
+/** Verifies that `issuer` issued `certificate` for `role`, at `now`. */
+export async function verifyIssued(
+  certificate: Certificate,
+  issuer: Authority,
+  role: Role,
+  now: number,
+): Promise<Authority> {
+  await checkIssued(certificate, issuer, role, now);
+  return { certificate, key: await keyOf(certificate) };
+}
+
+async function checkIssued(
+  certificate: Certificate,
+  issuer: Authority,
+  role: Role,
+  now: number,
+): Promise<void> {
+  checkRole(certificate, role);
+  if (!equal(certificate.issuer, issuer.certificate.subject)) {
+    throw new VerifyError("chain/issuer", "a certificate names another issuer than the next in its chain", {
+      where: certificate.commonName,
+      expected: issuer.certificate.commonName,
+    });
+  }
+  const { authorityKeyId } = certificate;
+  const { subjectKeyId } = issuer.certificate;
+  if (authorityKeyId === undefined || subjectKeyId === undefined || !equal(authorityKeyId, subjectKeyId)) {
+    throw new VerifyError(
+      "chain/issuer",
+      "a certificate names another issuer key than the next in its chain",
+      {
+        where: certificate.commonName,
+      },
+    );
+  }
+  checkWindow(`the certificate "${certificate.commonName}"`, certificate, now, certificateWindow);
+  if (!(await verifyP256(issuer.key, certificate.signature, certificate.tbs))) {
+    throw new VerifyError("chain/signature", "a certificate's signature is not its issuer's", {
+      where: certificate.commonName,
+    });
+  }
+}
+
+/** Verifies the root: the pinned key, and its own signature over its name, constraints and validity. */
+export async function verifyRoot(
+  certificate: Certificate,
+  trust: TrustAnchor,
+  now: number,
+): Promise<Authority> {
+  if (!equal(certificate.publicKey, trust.rootKey)) {
+    throw new VerifyError("chain/untrusted-root", "the chain ends at a root that is not trusted", {
+      expected: `${trust.name}, ${toHex(trust.rootKey)}`,
+      actual: `${certificate.commonName}, ${toHex(certificate.publicKey)}`,
+    });
+  }
+  const root = { certificate, key: await keyOf(certificate) };
+  await checkIssued(certificate, root, roles.root, now);
+  return root;
+}

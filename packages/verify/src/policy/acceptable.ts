@@ -1,0 +1,325 @@
+/**
+ * Is it what I want? What a genuine quote and its evidence say, against one policy.
+ *
+ * Every rule gives exactly one answer: pass, fail, or not checked because the policy says `any`. No rule is skipped
+ * because another failed, so that a report shows everything that is wrong at once; only what rests on a log that
+ * proves nothing stays unanswered.
+ */
+import { equal, toHex } from "../bytes.ts";
+import { type CheckCode, type CheckId, checks } from "../errors.ts";
+import type { Evidence } from "../evidence/evidence.ts";
+import { type ReportDataScheme, reportData, reportDataSchemes } from "../evidence/report-data.ts";
+import type { Genuine } from "../intel/genuine.ts";
+import type { TdReport } from "../intel/quote.ts";
+import type { Answers } from "../report.ts";
+import {
+  checkApplication,
+  checkBootLog,
+  checkKeyProvider,
+  checkRuntimeEvents,
+  checkSecureTime,
+} from "./event-rules.ts";
+import type { Policy } from "./policy.ts";
+import { type Reference, type RegisterName, registerNames } from "./reference.ts";
+
+/** Report data that the verifier itself knows: its nonce, and whatever else it chose or was told in private. */
+export interface ExpectedReportData {
+  scheme: ReportDataScheme | "raw";
+  /** Fields by name (`reportDataSchemes`); those that are left out may have any value. `raw` has the field `data`. */
+  fields: Partial<Record<string, Uint8Array>>;
+}
+
+/** What a policy is evaluated with. */
+export interface Circumstances {
+  policy: Policy;
+  /** Beside those that the policy itself lists. */
+  references: readonly Reference[];
+  now: Date;
+  expectedReportData?: ExpectedReportData;
+}
+
+/** Ids of the checks that make up "acceptable", in the order of the report. */
+export const acceptableChecks = (Object.keys(checks) as CheckId[]).slice(
+  (Object.keys(checks) as CheckId[]).indexOf("policy/platform"),
+);
+
+/** Asks every question of the policy and records the answers. */
+export async function evaluatePolicy(
+  genuine: Genuine,
+  evidence: Evidence,
+  circumstances: Circumstances,
+  answers: Answers,
+): Promise<void> {
+  const { policy, references, now } = circumstances;
+  checkPlatform(evidence, policy, answers);
+  const { body } = genuine.quote;
+  if (body.tee !== "tdx") {
+    answers.fail("policy/tee", { expected: "a TDX quote", actual: "an SGX quote" });
+    return;
+  }
+  checkTcb(genuine, policy, answers);
+  checkTdFields(body.report, policy, answers);
+  checkRegisters(body.report, evidence, policy, references, answers);
+  await checkBootLog(evidence, body.report, policy, answers);
+  const payloads = await checkRuntimeEvents(evidence.runtimeEvents ?? [], body.report, policy, answers);
+  if (payloads !== undefined) {
+    checkApplication(payloads, policy, answers);
+    checkSecureTime(payloads, policy, now, answers);
+    checkKeyProvider(payloads, policy, answers);
+  }
+  await checkReportData(evidence, body.report, circumstances, answers);
+}
+
+/** Whether the policy accepts this kind of platform at all; development evidence is refused by name. */
+export function checkPlatform({ platform }: Evidence, policy: Policy, answers: Answers): void {
+  const accepted = policy.platforms ?? ["tdx"];
+  const facts = { expected: accepted.join(" or "), actual: platform };
+  if (!accepted.includes(platform)) answers.fail("policy/platform", facts);
+  else if (platform === "emulated" && policy.simulatedRoot === undefined)
+    answers.fail("policy/simulated-root");
+  else answers.pass("policy/platform", facts);
+}
+
+function checkTcb({ tcb, pck }: Genuine, policy: Policy, answers: Answers): void {
+  const statuses = policy.tcb?.statuses ?? ["UpToDate"];
+  const status = { expected: statuses.join(" or "), actual: tcb.status };
+  if (statuses.includes(tcb.status)) answers.pass("policy/tcb-status", status);
+  else answers.fail("policy/tcb-status", status);
+
+  const accepted = policy.tcb?.advisories ?? [];
+  const actual = tcb.advisories.join(", ") || "none";
+  if (accepted === "any")
+    answers.notChecked("policy/advisories", "the policy leaves tcb.advisories open", { actual });
+  else if (tcb.advisories.every((id) => accepted.includes(id))) answers.pass("policy/advisories", { actual });
+  else answers.fail("policy/advisories", { expected: `none but ${accepted.join(", ") || "none"}`, actual });
+
+  const minimum = policy.tcb?.minimumEvaluationNumber;
+  const number = { expected: `at least ${minimum ?? "?"}`, actual: `${tcb.evaluationDataNumber}` };
+  if (minimum === undefined) answers.fail("policy/tcb-evaluation-not-stated", number);
+  else if (minimum === "any") {
+    answers.notChecked("policy/tcb-evaluation", "the policy leaves tcb.minimumEvaluationNumber open", {
+      actual: number.actual,
+    });
+  } else if (tcb.evaluationDataNumber >= minimum) answers.pass("policy/tcb-evaluation", number);
+  else answers.fail("policy/tcb-evaluation", number);
+
+  const identities = policy.platformIdentities;
+  if (identities === undefined) {
+    answers.fail("policy/platform-identity-not-stated", {
+      expected: 'platformIdentities: a list, or "any"',
+      actual: pck.ppid,
+    });
+  } else {
+    checkOneOf("policy/platform-identity", "policy/platform-identity", pck.ppid, identities, answers);
+  }
+}
+
+function checkOneOf(
+  id: CheckId,
+  code: CheckCode,
+  actual: string,
+  accepted: readonly string[] | "any",
+  answers: Answers,
+): void {
+  if (accepted === "any") answers.notChecked(id, "the policy leaves it open", { actual });
+  else if (accepted.includes(actual)) answers.pass(id, { actual });
+  else answers.fail(code, { expected: accepted.join(" or "), actual });
+}
+
+const zero48 = "00".repeat(48);
+
+/** TD attributes that the TDX module defines (TDX Module ABI, ATTRIBUTES): 0–7 TUD, 27–31, 62, 63. */
+const knownAttributes = 0xc0000000_f80000ffn;
+/** Bits of XFAM that must be set, and that may be (x87 and SSE; all that a TD can be given). */
+const xfamFixed = 0x3n;
+const xfamKnown = 0x6dbe7n;
+
+const littleEndian = (bytes: Uint8Array): bigint =>
+  bytes.reduceRight((n, byte) => (n << 8n) | BigInt(byte), 0n);
+
+function checkTdFields(td: TdReport, policy: Policy, answers: Answers): void {
+  const rules = policy.td ?? {};
+  const attributes = { expected: "the debug byte zero", actual: toHex(td.tdAttributes) };
+  if (td.tdAttributes[0] === 0) answers.pass("td/debug", attributes);
+  else answers.fail("td/debug", attributes);
+  if ((littleEndian(td.tdAttributes) & ~knownAttributes) !== 0n) {
+    answers.fail("td/attributes", { expected: "no reserved bits", actual: toHex(td.tdAttributes) });
+  } else {
+    const accepted = rules.attributes ?? ["0000001000000000"];
+    checkOneOf("td/attributes", "td/attributes", toHex(td.tdAttributes), accepted, answers);
+  }
+
+  const xfam = littleEndian(td.xfam);
+  if ((xfam & xfamFixed) !== xfamFixed || (xfam & ~xfamKnown) !== 0n) {
+    answers.fail("td/xfam", { expected: "bits 0 and 1 set, none reserved", actual: toHex(td.xfam) });
+  } else if (rules.xfam === undefined) answers.pass("td/xfam", { actual: toHex(td.xfam) });
+  else checkOneOf("td/xfam", "td/xfam", toHex(td.xfam), rules.xfam, answers);
+
+  const mrSeam = toHex(td.mrSeam);
+  if (rules.mrSeam !== undefined) checkOneOf("td/mr-seam", "td/mr-seam", mrSeam, rules.mrSeam, answers);
+  else answers.notChecked("td/mr-seam", "the TCB info judges the TDX module", { actual: mrSeam });
+
+  const serviceTd = rules.mrServiceTd ?? [zero48];
+  if (td.mrServiceTd !== undefined) {
+    checkOneOf("td/mr-service-td", "td/mr-service-td", toHex(td.mrServiceTd), serviceTd, answers);
+  } else if (serviceTd === "any") {
+    answers.notChecked(
+      "td/mr-service-td",
+      "a TD 1.0 report does not carry it, and the policy leaves it open",
+    );
+  } else {
+    answers.fail("td/mr-service-td-unknown", {
+      expected: serviceTd.join(" or "),
+      reason: 'a TD 1.0 report does not carry it; td.mrServiceTd: "any" accepts that',
+    });
+  }
+  checkOneOf(
+    "td/mr-config-id",
+    "td/mr-config-id",
+    toHex(td.mrConfigId),
+    rules.mrConfigId ?? [zero48],
+    answers,
+  );
+  checkOneOf("td/mr-owner", "td/mr-owner", toHex(td.mrOwner), rules.mrOwner ?? [zero48], answers);
+  const ownerConfig = rules.mrOwnerConfig ?? [zero48];
+  checkOneOf("td/mr-owner-config", "td/mr-owner-config", toHex(td.mrOwnerConfig), ownerConfig, answers);
+}
+
+/** The quote's registers against one reference tuple as a whole; never one register from here and one from there. */
+function checkRegisters(
+  td: TdReport,
+  evidence: Evidence,
+  policy: Policy,
+  references: readonly Reference[],
+  answers: Answers,
+): void {
+  const actual: Record<RegisterName, string> = {
+    mrtd: toHex(td.mrTd),
+    rtmr0: toHex(td.rtmrs[0]),
+    rtmr1: toHex(td.rtmrs[1]),
+    rtmr2: toHex(td.rtmrs[2]),
+  };
+  const open = (register: RegisterName) => policy.registers?.[register] === "any";
+  const wanted = registerNames.filter((register) => !open(register));
+  for (const register of registerNames.filter(open)) {
+    answers.notChecked(`registers/${register}`, `the policy leaves registers.${register} open`, {
+      actual: actual[register],
+    });
+  }
+  if (wanted.length === 0) {
+    answers.notChecked("registers/reference", "the policy leaves every register open");
+    return;
+  }
+
+  const own = (policy.references ?? []).map(
+    ({ name, ...registers }, i): Reference => ({ name: name ?? `policy/references[${i}]`, registers }),
+  );
+  const candidates = [...own, ...references].filter(
+    ({ platform }) => platform === undefined || platform === evidence.platform,
+  );
+  const covering = candidates.filter(({ registers }) =>
+    wanted.every((name) => registers[name] !== undefined),
+  );
+  const score = ({ registers }: Reference) =>
+    wanted.filter((name) => registers[name] === actual[name]).length;
+  // The one that is nearest: what a person wants to see compared when none matches.
+  const nearest = covering.reduce<Reference | undefined>(
+    (best, candidate) => (best === undefined || score(candidate) > score(best) ? candidate : best),
+    undefined,
+  );
+  if (nearest === undefined) {
+    const code = candidates.length === 0 ? "registers/no-reference" : "registers/not-covered";
+    answers.fail(code, {
+      expected: `a reference with ${wanted.join(", ")}, or registers.NAME: "any"`,
+      actual:
+        candidates
+          .map(({ name, registers }) => `${name} (${Object.keys(registers).join(", ")})`)
+          .join("; ") || "none",
+    });
+    return;
+  }
+  for (const name of wanted) {
+    const values = { expected: nearest.registers[name]!, actual: actual[name] };
+    if (values.expected === values.actual) answers.pass(`registers/${name}`, values);
+    else answers.fail(`registers/${name}`, values);
+  }
+  if (score(nearest) === wanted.length) answers.pass("registers/reference", { actual: nearest.name });
+  else
+    answers.fail("registers/no-match", {
+      expected: `one of ${covering.length} references`,
+      actual: nearest.name,
+    });
+}
+
+/** The bytes that a claim binds; undefined when its fields are not those of its scheme. */
+async function boundReportData({
+  scheme,
+  fields,
+}: NonNullable<Evidence["reportData"]>): Promise<Uint8Array | undefined> {
+  if (scheme === "raw") {
+    const data = Object.keys(fields).length === 1 ? fields.data : undefined;
+    if (data === undefined || data.length > 64) return undefined;
+    const padded = new Uint8Array(64);
+    padded.set(data);
+    return padded;
+  }
+  const names: readonly string[] = reportDataSchemes[scheme];
+  if (Object.keys(fields).length !== names.length || !names.every((name) => Object.hasOwn(fields, name))) {
+    return undefined;
+  }
+  return reportData(scheme, fields as Parameters<typeof reportData>[1]);
+}
+
+async function checkReportData(
+  { reportData: claim }: Evidence,
+  td: TdReport,
+  { policy, expectedReportData: expected }: Circumstances,
+  answers: Answers,
+): Promise<void> {
+  const fresh = policy.freshness !== "any";
+  const actual = toHex(td.reportData);
+  if (claim === undefined) {
+    if (fresh || expected !== undefined) {
+      answers.fail("report-data/missing", {
+        reason: "the evidence does not say what its report data binds",
+        actual,
+      });
+    } else answers.notChecked("report-data/preimage", "the policy leaves freshness open", { actual });
+  } else {
+    const bound = await boundReportData(claim);
+    if (bound !== undefined && equal(bound, td.reportData)) {
+      answers.pass("report-data/preimage", { actual: claim.scheme });
+    } else {
+      answers.fail("report-data/preimage", {
+        expected: `${actual} (quote)`,
+        actual: bound === undefined ? `other fields than ${claim.scheme} has` : `${toHex(bound)} (claim)`,
+      });
+    }
+  }
+  const nonce = expected?.scheme === "raw" ? expected.fields.data : expected?.fields.nonce;
+  if (fresh && (nonce === undefined || nonce.length === 0)) {
+    answers.fail("report-data/no-nonce", {
+      reason: 'the verifier was given no nonce to expect; freshness: "any" accepts evidence of any age',
+    });
+  } else if (expected === undefined) {
+    answers.notChecked("report-data/expected", "the policy leaves freshness open");
+  } else if (claim?.scheme !== expected.scheme) {
+    answers.fail("report-data/scheme", { expected: expected.scheme, actual: claim?.scheme ?? "none" });
+  } else {
+    const wrong = Object.entries(expected.fields).find(
+      ([name, value]) => value !== undefined && !equal(value, claim.fields[name] ?? new Uint8Array(0)),
+    );
+    if (wrong === undefined)
+      answers.pass("report-data/expected", { actual: Object.keys(expected.fields).join(", ") });
+    else {
+      const [name, value] = wrong;
+      answers.fail(
+        name === "nonce" || expected.scheme === "raw" ? "report-data/nonce" : "report-data/field",
+        {
+          expected: `${name} ${toHex(value!)}`,
+          actual: toHex(claim.fields[name] ?? new Uint8Array(0)),
+        },
+      );
+    }
+  }
+}

@@ -1,0 +1,287 @@
+/**
+ * What the event logs of a TD prove, and what a policy makes of it.
+ *
+ * A log proves something only as far as it replays to a register of the quote. RTMR3 carries the guest's own events;
+ * root inside the TD can append to it at any time, so that a name counts only at its place in the one expected
+ * sequence, before the boundary (its last event); a second event of the same name, anywhere, is a refusal.
+ */
+import {
+  fold,
+  MeasureError,
+  measuredEvents,
+  parseEventLog,
+  replay,
+  runtimeEventDigest,
+} from "@caisson/measure";
+import { equal, toHex } from "../bytes.ts";
+import { VerifyError } from "../errors.ts";
+import type { BootLog, Evidence, PlatformName, RuntimeEvent } from "../evidence/evidence.ts";
+import type { TdReport } from "../intel/quote.ts";
+import type { Answers } from "../report.ts";
+import { hex, integer, list, object, oneOf, type Schema, SchemaError, text } from "../schema.ts";
+import { guestEvents, type Policy } from "./policy.ts";
+
+/** RTMR0 to RTMR2 as the boot log folds up. Throws MeasureError for a log that is none. */
+async function replayBoot(log: BootLog, platform: PlatformName): Promise<Uint8Array[]> {
+  if (log.format === "events") {
+    return Promise.all(
+      [0, 1, 2].map((register) =>
+        fold(log.events.filter((event) => event.register === register).map(({ digest }) => digest)),
+      ),
+    );
+  }
+  // The emulated platform's log is a TPM's; its registers are folded from PCRs in edk2's mapping.
+  const events = measuredEvents(parseEventLog(log.bytes), platform === "tdx" ? "cc" : "pcr");
+  const { rtmr0, rtmr1, rtmr2 } = await replay(events);
+  return [rtmr0, rtmr1, rtmr2];
+}
+
+/** Whether the measured-boot log, if there is one, is the log of this TD. */
+export async function checkBootLog(
+  evidence: Evidence,
+  td: TdReport,
+  policy: Policy,
+  answers: Answers,
+): Promise<void> {
+  if (evidence.bootLog === undefined) {
+    if (policy.events?.bootLog === "required") {
+      answers.fail("events/boot-log", { expected: "a boot log", actual: "none" });
+    } else
+      answers.notChecked("events/boot-log", "the evidence carries no boot log; registers are compared whole");
+    return;
+  }
+  try {
+    const replayed = await replayBoot(evidence.bootLog, evidence.platform);
+    const wrong = replayed.flatMap((value, i) => (equal(value, td.rtmrs[i]!) ? [] : [i]));
+    if (wrong.length === 0) answers.pass("events/boot-log", { actual: "replays to RTMR0, RTMR1 and RTMR2" });
+    else {
+      answers.fail("events/boot-replay", {
+        expected: wrong.map((i) => `RTMR${i} ${toHex(td.rtmrs[i]!)} (quote)`).join(", "),
+        actual: wrong.map((i) => `RTMR${i} ${toHex(replayed[i]!)} (log)`).join(", "),
+      });
+    }
+  } catch (error) {
+    if (!(error instanceof MeasureError)) throw error;
+    answers.fail("events/boot-log", { reason: `${error.message} [${error.code}]` });
+  }
+}
+
+/**
+ * Checks the runtime events against RTMR3 and the policy's sequence. Returns the events of the sequence by name, or
+ * undefined when the log proves nothing, in which case nothing may be read from it.
+ */
+export async function checkRuntimeEvents(
+  events: readonly RuntimeEvent[],
+  td: TdReport,
+  policy: Policy,
+  answers: Answers,
+): Promise<ReadonlyMap<string, Uint8Array> | undefined> {
+  // A name with a colon could make two different events encode alike.
+  const badName = events.find(({ name }) => !/^[A-Za-z0-9._-]{1,64}$/.test(name));
+  if (badName !== undefined) {
+    answers.fail("events/name", {
+      expected: "1 to 64 of A-Z a-z 0-9 . _ -",
+      actual: JSON.stringify(badName.name),
+    });
+    return undefined;
+  }
+  const digests = await Promise.all(events.map(({ name, payload }) => runtimeEventDigest(name, payload)));
+  const rtmr3 = await fold(digests);
+  if (!equal(rtmr3, td.rtmrs[3])) {
+    answers.fail("events/runtime-replay", {
+      expected: `${toHex(td.rtmrs[3])} (quote)`,
+      actual: `${toHex(rtmr3)} (${events.length} events)`,
+    });
+    return undefined;
+  }
+  answers.pass("events/runtime-replay", { actual: `${events.length} events` });
+
+  const sequence: readonly string[] = policy.events?.sequence ?? guestEvents;
+  const names = events.map(({ name }) => name);
+  const before = names.slice(0, sequence.length);
+  if (!sequenceHolds(before, sequence, names, answers)) return undefined;
+  checkAfterBoundary(names.slice(sequence.length), sequence, policy, answers);
+  return new Map(events.slice(0, sequence.length).map(({ name, payload }) => [name, payload]));
+}
+
+function sequenceHolds(
+  before: readonly string[],
+  sequence: readonly string[],
+  names: readonly string[],
+  answers: Answers,
+): boolean {
+  const facts = { expected: sequence.join(", "), actual: names.join(", ") || "no events" };
+  if (before.length === sequence.length && before.every((name, i) => name === sequence[i])) {
+    answers.pass("events/sequence", facts);
+    return true;
+  }
+  const upToBoundary = names.slice(0, names.indexOf(sequence.at(-1)!) + 1 || names.length);
+  if (upToBoundary.some((name) => !sequence.includes(name))) answers.fail("events/unexpected", facts);
+  else if (sequence.some((name) => !names.includes(name))) answers.fail("events/missing", facts);
+  else if (new Set(upToBoundary).size !== upToBoundary.length) answers.fail("events/duplicate", facts);
+  else answers.fail("events/order", facts);
+  return false;
+}
+
+function checkAfterBoundary(
+  after: readonly string[],
+  sequence: readonly string[],
+  policy: Policy,
+  answers: Answers,
+): void {
+  const allowed = policy.events?.afterBoundary ?? [];
+  const reserved = new Set<string>([...sequence, ...guestEvents]);
+  const refused = after.filter(
+    (name) => reserved.has(name.toLowerCase()) || (allowed !== "any" && !allowed.includes(name)),
+  );
+  if (refused.length > 0) {
+    answers.fail("events/after-boundary", {
+      expected: `after ${sequence.at(-1)}: ${allowed === "any" ? "any other name" : allowed.join(", ") || "nothing"}`,
+      actual: refused.join(", "),
+    });
+  } else if (allowed === "any" && after.length > 0) {
+    answers.notChecked("events/boundary", "the policy lets any other name follow", {
+      actual: after.join(", "),
+    });
+  } else answers.pass("events/boundary", { actual: after.join(", ") || "nothing follows" });
+}
+
+type Payloads = ReadonlyMap<string, Uint8Array>;
+
+const appRules = [
+  { event: "app-id", field: "id", check: "app/id", wrong: "app/id", unstated: "app/id-not-stated" },
+  {
+    event: "compose-hash",
+    field: "composeHash",
+    check: "app/compose-hash",
+    wrong: "app/compose-hash",
+    unstated: "app/compose-hash-not-stated",
+  },
+  {
+    event: "instance-id",
+    field: "instanceId",
+    check: "app/instance-id",
+    wrong: "app/instance-id",
+    unstated: "app/instance-id-not-stated",
+  },
+] as const;
+
+/** Whether the measured application is one that the policy names. */
+export function checkApplication(payloads: Payloads, policy: Policy, answers: Answers): void {
+  for (const { event, field, check, wrong, unstated } of appRules) {
+    const accepted = policy.app?.[field];
+    const payload = payloads.get(event);
+    const actual = payload === undefined ? `no event ${event}` : toHex(payload);
+    if (accepted === undefined)
+      answers.fail(unstated, { expected: `app.${field}: a list, or "any"`, actual });
+    else if (accepted === "any") answers.notChecked(check, `the policy leaves app.${field} open`, { actual });
+    else if (payload !== undefined && accepted.includes(actual)) answers.pass(check, { actual });
+    else answers.fail(wrong, { expected: accepted.join(" or "), actual });
+  }
+}
+
+/** A JSON payload in its one compact spelling (so that no two parsers can read it differently). */
+function readJsonPayload<T>(payload: Uint8Array | undefined, schema: Schema<T>): T {
+  if (payload === undefined) throw new SchemaError("", "there is no such event");
+  let source: string;
+  let value: unknown;
+  try {
+    source = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(payload);
+    value = JSON.parse(source);
+  } catch {
+    throw new SchemaError("", "the payload is no JSON in UTF-8");
+  }
+  if (JSON.stringify(value) !== source) throw new SchemaError("", "the payload is no canonical JSON");
+  return schema(value);
+}
+
+const noTime = object({ method: oneOf("none") });
+const agreedTime = object({
+  method: oneOf("nts"),
+  midpoint: integer(0, 8.64e15),
+  operators: list(text("an operator's name", /^/, 256), 64),
+  origin: oneOf("image", "instance"),
+  width: integer(0, 8.64e15),
+});
+const timePayload: Schema<{ method: "none" } | ReturnType<typeof agreedTime>> = (value) =>
+  typeof value === "object" && value !== null && "method" in value && value.method === "none"
+    ? noTime(value)
+    : agreedTime(value);
+
+/** How far a TD's clock may be ahead of the verifier's, in ms. */
+const CLOCK_TOLERANCE = 2000;
+
+/** Whether the TD agreed with enough operators on the time, before it asked for keys. */
+export function checkSecureTime(payloads: Payloads, policy: Policy, now: Date, answers: Answers): void {
+  const rules = policy.secureTime ?? {};
+  if (rules === "any") {
+    answers.notChecked("time/secure-time", "the policy leaves secureTime open");
+    return;
+  }
+  let time: ReturnType<typeof timePayload>;
+  try {
+    time = readJsonPayload(payloads.get("secure-time"), timePayload);
+  } catch (error) {
+    if (!(error instanceof SchemaError)) throw error;
+    answers.fail("time/malformed", { reason: `secure-time: ${error.message}` });
+    return;
+  }
+  const methods = rules.methods ?? ["nts"];
+  if (!methods.includes(time.method)) {
+    answers.fail("time/method", { expected: methods.join(" or "), actual: time.method });
+    return;
+  }
+  if (time.method === "none") {
+    answers.pass("time/secure-time", { actual: "the clock is the host's, and the policy accepts that" });
+    return;
+  }
+  const origins = rules.origins ?? ["image"];
+  const operators = new Set(time.operators).size;
+  const fewest = rules.minimumOperators ?? 3;
+  const widest = rules.maximumWidthMs ?? 250;
+  const ahead = time.midpoint - time.width / 2 - now.getTime();
+  const age = (now.getTime() - time.midpoint) / 1000;
+  if (!origins.includes(time.origin)) {
+    answers.fail("time/origin", { expected: origins.join(" or "), actual: time.origin });
+  } else if (operators < fewest) {
+    answers.fail("time/operators", { expected: `at least ${fewest}`, actual: `${operators}` });
+  } else if (time.width > widest) {
+    answers.fail("time/width", { expected: `at most ${widest} ms`, actual: `${time.width} ms` });
+  } else if (ahead > CLOCK_TOLERANCE) {
+    answers.fail("time/future", { expected: `at most ${CLOCK_TOLERANCE} ms ahead`, actual: `${ahead} ms` });
+  } else if (rules.maximumAgeSeconds !== undefined && age > rules.maximumAgeSeconds) {
+    answers.fail("time/age", { expected: `at most ${rules.maximumAgeSeconds} s`, actual: `${age} s` });
+  } else {
+    answers.pass("time/secure-time", {
+      actual: `${operators} operators, ${time.width} ms wide, ${new Date(time.midpoint).toISOString()}`,
+    });
+  }
+}
+
+const providerPayload = object({ id: hex([0, 64]), name: oneOf("kms", "none") });
+
+/** Whether the TD took its keys from a provider that the policy names. */
+export function checkKeyProvider(payloads: Payloads, policy: Policy, answers: Answers): void {
+  const accepted = policy.keyProviders;
+  if (accepted === "any") {
+    answers.notChecked("keys/key-provider", "the policy leaves keyProviders open");
+    return;
+  }
+  if (accepted === undefined) {
+    answers.fail("keys/key-provider-not-stated", { expected: 'keyProviders: a list, or "any"' });
+    return;
+  }
+  try {
+    const { name, id } = readJsonPayload(payloads.get("key-provider"), providerPayload);
+    const found = accepted.some((provider) => provider.name === name && provider.id === id);
+    const facts = {
+      expected: accepted.map((provider) => `${provider.name} ${provider.id}`.trim()).join(" or "),
+      actual: `${name} ${id}`.trim(),
+    };
+    if (found) answers.pass("keys/key-provider", facts);
+    else answers.fail("keys/key-provider", facts);
+  } catch (error) {
+    if (!(error instanceof VerifyError) && !(error instanceof SchemaError)) throw error;
+    answers.fail("keys/malformed", { reason: `key-provider: ${error.message}` });
+  }
+}

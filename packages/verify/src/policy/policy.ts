@@ -1,0 +1,161 @@
+/**
+ * Policy: what a relying party wants of a TD whose quote is genuine.
+ *
+ * A policy opens, it never forgets. What it leaves out has either a strict default (debug off, no service TD, zero
+ * MRCONFIGID, status UpToDate, no advisories…) or, where no default can be right (which image, which application,
+ * which keys), is a refusal that says so. To leave such a rule open, the policy says `any`, and the report lists it
+ * as not checked. The empty policy therefore accepts nothing.
+ */
+
+import { VerifyError } from "../errors.ts";
+import { platforms } from "../evidence/evidence.ts";
+import { tcbStatuses } from "../intel/tcb.ts";
+import {
+  either,
+  hex,
+  type Infer,
+  integer,
+  list,
+  object,
+  oneOf,
+  optional,
+  type Schema,
+  SchemaError,
+  text,
+} from "../schema.ts";
+
+const any = oneOf("any");
+const eventName = text("an event name of A-Z a-z 0-9 . _ -, at most 64", /^[A-Za-z0-9._-]+$/, 64);
+
+/** A list of values that are accepted, or the word `any`. */
+function listOrAny<T>(item: Schema<T>): Schema<T[] | "any"> {
+  return either('a list of accepted values, or "any"', list(item, 256, 1), any);
+}
+
+const registerTuple = {
+  mrtd: optional(hex(48)),
+  rtmr0: optional(hex(48)),
+  rtmr1: optional(hex(48)),
+  rtmr2: optional(hex(48)),
+};
+
+/** Event names of a Caisson guest, in their order; the last one is the boundary. */
+export const guestEvents = [
+  "system-preparing",
+  "app-id",
+  "compose-hash",
+  "instance-id",
+  "secure-time",
+  "boot-mr-done",
+  "key-provider",
+  "system-ready",
+] as const;
+
+const policySchema = object({
+  version: oneOf("caisson/policy/v1"),
+  /** For people; not interpreted. */
+  description: optional(text("a text of at most 2000 characters", /^/, 2000)),
+  /** Default: tdx alone. */
+  platforms: optional(list(oneOf(...platforms), 2, 1)),
+  /** Uncompressed P-256 point of the root that signs for the emulated platform. No default. */
+  simulatedRoot: optional(hex(65)),
+  tcb: optional(
+    object({
+      /** Default: UpToDate alone. Revoked can never be accepted. */
+      statuses: optional(list(oneOf(...tcbStatuses), 16, 1)),
+      /** Advisories that a platform may still be open to. Default: none. */
+      advisories: optional(
+        either('a list of advisories, or "any"', list(text("an advisory id", /^[A-Z0-9-]+$/, 64), 256), any),
+      ),
+      /** Least tcbEvaluationDataNumber of TCB info and QE identity. No default. */
+      minimumEvaluationNumber: optional(either('a whole number, or "any"', integer(0, 1_000_000), any)),
+    }),
+  ),
+  /** Platform provisioning ids (16 bytes). No default. */
+  platformIdentities: optional(listOrAny(hex(16))),
+  td: optional(
+    object({
+      /** Accepted TD attributes, whole. Default: SEPT_VE_DISABLE alone. The debug byte must be zero in any case. */
+      attributes: optional(listOrAny(hex(8))),
+      /** Accepted XFAM values. Default: any that the TDX module permits. */
+      xfam: optional(list(hex(8), 256, 1)),
+      /** Accepted TDX module measurements. Default: the TCB info alone judges the module. */
+      mrSeam: optional(list(hex(48), 256, 1)),
+      /** Defaults of these four: zero. A TD 1.0 report does not carry MRSERVICETD: `any` says that this is accepted. */
+      mrServiceTd: optional(listOrAny(hex(48))),
+      mrConfigId: optional(listOrAny(hex(48))),
+      mrOwner: optional(listOrAny(hex(48))),
+      mrOwnerConfig: optional(listOrAny(hex(48))),
+    }),
+  ),
+  /** Registers that need not match a reference. */
+  registers: optional(
+    object({ mrtd: optional(any), rtmr0: optional(any), rtmr1: optional(any), rtmr2: optional(any) }),
+  ),
+  /** Explicit reference tuples, beside those of manifests and measurement files. */
+  references: optional(list(object({ name: optional(text("a name", /^/, 200)), ...registerTuple }), 1024, 1)),
+  events: optional(
+    object({
+      /** The exact sequence of runtime events; the last is the boundary. Default: `guestEvents`. */
+      sequence: optional(list(eventName, 64, 1)),
+      /** Names that may follow the boundary; names of the sequence never may. Default: none. */
+      afterBoundary: optional(either('a list of names, or "any"', list(eventName, 256), any)),
+      /** "required": evidence without a boot log is refused. Default: optional, for references cover the registers. */
+      bootLog: optional(oneOf("required", "optional")),
+    }),
+  ),
+  app: optional(
+    object({
+      /** Payloads of the events app-id, compose-hash and instance-id. No default. */
+      id: optional(listOrAny(hex([1, 64]))),
+      composeHash: optional(listOrAny(hex([1, 64]))),
+      instanceId: optional(listOrAny(hex([1, 64]))),
+    }),
+  ),
+  /** What the secure-time event must say. */
+  secureTime: optional(
+    either(
+      'rules, or "any"',
+      any,
+      object({
+        /** Default: nts alone. */
+        methods: optional(list(oneOf("nts", "none"), 2, 1)),
+        /** Where the time sources were named. Default: image alone. */
+        origins: optional(list(oneOf("image", "instance"), 2, 1)),
+        /** Operators that agreed, at least. Default: 3. */
+        minimumOperators: optional(integer(1, 32)),
+        /** Width of their agreement, at most, in ms. Default: 250. */
+        maximumWidthMs: optional(integer(0, 60_000)),
+        /** Age of the agreement at the time of judging, at most, in seconds. Default: unbounded, for a TD may run on. */
+        maximumAgeSeconds: optional(integer(1, 315_360_000)),
+      }),
+    ),
+  ),
+  /** Accepted payloads of the event key-provider. No default. */
+  keyProviders: optional(listOrAny(object({ name: oneOf("kms", "none"), id: hex([0, 64]) }))),
+  /** "nonce" (default): the report data must bind the nonce that the verifier was given. */
+  freshness: optional(either('"nonce" or "any"', oneOf("nonce"), any)),
+});
+
+/** A policy as read. Hexadecimal values are in lower case. */
+export type Policy = Infer<typeof policySchema>;
+
+/** Reads a policy from plain data (parsed YAML or JSON). Throws VerifyError "policy/malformed" with the path. */
+export function readPolicy(document: unknown): Policy {
+  try {
+    const policy = policySchema(document);
+    const sequence = policy.events?.sequence;
+    if (sequence !== undefined && new Set(sequence).size !== sequence.length) {
+      throw new SchemaError("events.sequence", "every event may be named once");
+    }
+    if (policy.platforms?.includes("emulated") && policy.simulatedRoot === undefined) {
+      throw new SchemaError("simulatedRoot", "a policy that accepts the emulated platform names its root");
+    }
+    return policy;
+  } catch (error) {
+    if (!(error instanceof SchemaError)) throw error;
+    throw new VerifyError("policy/malformed", `this policy is malformed: ${error.message}`, {
+      where: error.path || "the whole document",
+    });
+  }
+}

@@ -1,0 +1,107 @@
+/**
+ * Reference values: the registers that a relying party expects, from a Caisson manifest, from a measurement file
+ * (`caisson measure --json`), or written out. Each source becomes a list of tuples with names.
+ */
+import { VerifyError } from "../errors.ts";
+import { type PlatformName, platforms } from "../evidence/evidence.ts";
+import { hex, readAt, SchemaError } from "../schema.ts";
+
+/** Registers that a reference can fix; RTMR3 is judged by its events instead. */
+export const registerNames = ["mrtd", "rtmr0", "rtmr1", "rtmr2"] as const;
+export type RegisterName = (typeof registerNames)[number];
+
+/** One expected state. Registers that are left out are not covered by it. Hexadecimal, lower case. */
+export interface Reference {
+  /** For reports: where it comes from, such as "manifest/tdx/2-cpus". */
+  name: string;
+  /** Undefined: for either platform. */
+  platform?: PlatformName;
+  registers: Partial<Record<RegisterName, string>>;
+}
+
+const registerValue = hex(48);
+const MAX_REFERENCES = 4096;
+/** Levels of grouping (by platform, by machine shape…) that are followed. */
+const MAX_DEPTH = 6;
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null;
+}
+
+/** Registers of an object: hexadecimal, or as a prediction has them, `{value}`, whose value may be open. */
+function registersOf(value: Record<string, unknown>, path: string): Reference["registers"] {
+  const registers: Reference["registers"] = {};
+  for (const register of registerNames) {
+    const entry = value[register];
+    const text = isObject(entry) ? entry.value : entry;
+    if (text !== undefined && text !== null) {
+      registers[register] = readAt(`${path}.${register}`, registerValue, text);
+    }
+  }
+  return registers;
+}
+
+/**
+ * The tuples of a prediction (`caisson measure --json`): a TD's MRTD depends on the order in which its host adds
+ * pages, so that there is one tuple for each order.
+ */
+function readPrediction(
+  { mrtd, registers: folded }: { mrtd?: unknown; registers: Record<string, unknown> },
+  path: string,
+): [suffix: string, registers: Reference["registers"]][] {
+  const registers = registersOf(folded, `${path}.registers`);
+  if (!isObject(mrtd)) return [["", registers]];
+  return (["singlePass", "twoPass"] as const).map((order) => [
+    `/${order}`,
+    { ...registers, mrtd: readAt(`${path}.mrtd.${order}`, registerValue, mrtd[order]) },
+  ]);
+}
+
+/**
+ * Collects every register tuple of a document: a manifest's `measurements`, a prediction, or tuples themselves, in
+ * lists or grouped by name. The field `platform` of a prediction, and the keys `tdx` and `emulated` of a group, say
+ * for which platform they are. What is no register (shapes, versions, events) is left unread; a register that is no
+ * 48-byte value is an error.
+ *
+ * @param label names the document in reports
+ * @throws VerifyError "reference/malformed", also when the document holds no register at all
+ */
+export function readReferences(document: unknown, label: string): Reference[] {
+  const found: Reference[] = [];
+  const add = (name: string, platform: PlatformName | undefined, registers: Reference["registers"]): void => {
+    if (found.length === MAX_REFERENCES)
+      throw new SchemaError(name, `more than ${MAX_REFERENCES} references`);
+    found.push({ name, ...(platform === undefined ? {} : { platform }), registers });
+  };
+  const visit = (value: unknown, name: string, group: PlatformName | undefined, depth: number): void => {
+    if (!isObject(value) || depth > MAX_DEPTH) return;
+    const platform = platforms.find((candidate) => candidate === value.platform) ?? group;
+    if (isObject(value.registers)) {
+      const prediction = { mrtd: value.mrtd, registers: value.registers };
+      for (const [suffix, registers] of readPrediction(prediction, name)) {
+        if (Object.keys(registers).length > 0) add(name + suffix, platform, registers);
+      }
+      return;
+    }
+    const registers = registersOf(value, name);
+    if (Object.keys(registers).length > 0) {
+      add(name, platform, registers);
+      return;
+    }
+    for (const [key, inner] of Object.entries(value)) {
+      const named = platforms.find((candidate) => candidate === key);
+      visit(inner, `${name}/${key}`, named ?? platform, depth + 1);
+    }
+  };
+  try {
+    const root = isObject(document) && isObject(document.measurements) ? document.measurements : document;
+    visit(root, label, undefined, 0);
+    if (found.length === 0) throw new SchemaError("", "it holds no register values");
+  } catch (error) {
+    if (!(error instanceof SchemaError)) throw error;
+    throw new VerifyError("reference/malformed", `${label} gives no reference values: ${error.message}`, {
+      where: error.path || "the whole document",
+    });
+  }
+  return found;
+}

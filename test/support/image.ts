@@ -1,0 +1,74 @@
+/** The example's image, built once for all tests of a run that boot it, and what it is expected to measure. */
+import { appendFileSync, cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { prepare } from "@caisson/cli/prepare";
+import { Progress } from "@caisson/cli/views/progress";
+import type { VmOptions } from "@caisson/host/vm";
+import { type Built, type Flavour, imageDirectory, type Manifest, readSpec } from "@caisson/image";
+import { predictEmulated, referenceValues } from "@caisson/machine/prediction";
+
+const repository = new URL("../../", import.meta.url).pathname;
+const example = join(repository, "examples/hello");
+
+/** The shape that the reference values of the tests are for: one processor, so that two machines share two cores. */
+export const shape = { vcpus: 1, memory: 1024 };
+
+/**
+ * The image of a flavour. Test files are processes of their own with the runner as their parent: the first of a run
+ * builds, the others wait for it and read what it built.
+ */
+export async function imageOf(flavour: Flavour): Promise<Built> {
+  const spec = await readSpec(example);
+  const directory = imageDirectory(spec, flavour);
+  const marks = join(repository, ".cache", "test-images");
+  const mark = join(marks, `${flavour}-${process.ppid}`);
+  mkdirSync(marks, { recursive: true });
+  for (;;) {
+    if (existsSync(mark)) {
+      return {
+        directory,
+        manifest: JSON.parse(readFileSync(join(directory, "manifest.json"), "utf8")) as Manifest,
+      };
+    }
+    try {
+      const built = await prepare(spec, flavour, {}, new Progress());
+      writeFileSync(mark, "");
+      return built;
+    } catch (error) {
+      if ((error as { code?: string }).code !== "build/busy") throw error;
+      await sleep(1000);
+    }
+  }
+}
+
+let built: Promise<Built> | undefined;
+
+/** The development image of `examples/hello`. */
+export function image(): Promise<Built> {
+  built ??= imageOf("development");
+  return built;
+}
+
+/** What an image measures on a machine of `shape`; the example's, unless another is given. */
+export async function references(directory?: string): Promise<Record<string, string>> {
+  return referenceValues(await predictEmulated(directory ?? (await image()).directory, shape));
+}
+
+/** The example with some lines added to its spec, built below `place`. */
+export async function variant(place: string, lines: string): Promise<Built> {
+  cpSync(example, place, { recursive: true, filter: (path) => !path.endsWith("/out") });
+  appendFileSync(join(place, "caisson.yaml"), lines);
+  return prepare(await readSpec(place), "development", {}, new Progress());
+}
+
+/** Makes a machine boot the production image instead. */
+export async function production(): Promise<(options: VmOptions) => VmOptions> {
+  const { directory, manifest } = await imageOf("production");
+  return (options) => ({
+    ...options,
+    kernel: join(directory, manifest.kernel.file),
+    rootfs: join(directory, manifest.rootfs.file),
+    commandLine: manifest.commandLine,
+  });
+}
