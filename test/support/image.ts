@@ -51,7 +51,7 @@ export function image(): Promise<Built> {
 }
 
 /** What an image measures on a machine of `shape`; the example's, unless another is given. */
-export async function references(directory?: string): Promise<Record<string, string>> {
+export async function references(directory?: string): Promise<ReturnType<typeof referenceValues>> {
   return referenceValues(await predictEmulated(directory ?? (await image()).directory, shape));
 }
 

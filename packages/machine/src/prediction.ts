@@ -18,6 +18,7 @@ import {
 } from "@caisson/measure/firmware-volume";
 import { SMBIOS_TABLES, withProcessor } from "@caisson/measure/smbios";
 import { readVariableStore } from "@caisson/measure/variables";
+import { readReferences } from "@caisson/verify";
 
 /** The machine of a prediction. */
 export interface Machine {
@@ -228,8 +229,17 @@ export async function predictEmulated(image: string, shape: Shape): Promise<Pred
   return predict((await gather(image, { platform: "emulated", ...machine })).input);
 }
 
-/** The registers that a prediction could determine, by name: a reference tuple. */
-export function referenceValues(prediction: Prediction): Record<string, string> {
+/**
+ * The registers that a prediction could determine, by name: a reference tuple. Where the host's processor keeps RTMR0
+ * open, its events stand in for it.
+ */
+export function referenceValues(prediction: Prediction): Record<string, string | readonly string[]> {
   const values = Object.entries(prediction.registers).map(([name, { value }]) => [name, value] as const);
-  return Object.fromEntries(values.filter((entry): entry is [string, string] => entry[1] !== undefined));
+  const known = values.filter((entry): entry is [string, string] => entry[1] !== undefined);
+  const tuple: Record<string, string | readonly string[]> = Object.fromEntries(known);
+  const [reference] = readReferences(prediction, "prediction");
+  if (tuple.rtmr0 === undefined && reference?.rtmr0Events !== undefined) {
+    tuple.rtmr0Events = reference.rtmr0Events;
+  }
+  return tuple;
 }

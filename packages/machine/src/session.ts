@@ -81,10 +81,13 @@ function writeWhole(path: string, text: string, mode = 0o644): void {
   renameSync(`${path}.new`, path);
 }
 
-/** The registers that reference values leave open, and so the policy must, by name. */
-function openRegisters(references: object): Record<string, "any"> {
+/** The registers that reference values leave open, and so the policy must, by name; RTMR0 by event where it can be. */
+function openRegisters(references: object): Record<string, string> {
   const open = ["mrtd", "rtmr0", "rtmr1", "rtmr2"].filter((name) => !Object.hasOwn(references, name));
-  return Object.fromEntries(open.map((name) => [name, "any"]));
+  const registers: Record<string, string> = Object.fromEntries(open.map((name) => [name, "any"]));
+  if (registers.rtmr0 === undefined) return registers;
+  if (Object.hasOwn(references, "rtmr0Events")) return { ...registers, rtmr0: "by-event" };
+  return { ...registers, hostAcpi: "any" };
 }
 
 /** What a relying party of a development machine accepts: this image on the simulated platform, and nothing less. */

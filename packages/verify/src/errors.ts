@@ -121,7 +121,7 @@ export const checks = {
   "td/mr-owner": { source: POLICY, codes: ["td/mr-owner"] },
   "td/mr-owner-config": { source: POLICY, codes: ["td/mr-owner-config"] },
   "registers/mrtd": { source: POLICY, codes: ["registers/mrtd"] },
-  "registers/rtmr0": { source: POLICY, codes: ["registers/rtmr0"] },
+  "registers/rtmr0": { source: POLICY, codes: ["registers/rtmr0", "registers/rtmr0-log"] },
   "registers/rtmr1": { source: POLICY, codes: ["registers/rtmr1"] },
   "registers/rtmr2": { source: POLICY, codes: ["registers/rtmr2"] },
   "registers/reference": {

@@ -14,7 +14,8 @@ import { verifyQuote } from "./intel/genuine.ts";
 import { parseQuote, type TdReport } from "./intel/quote.ts";
 import { intelRoot } from "./intel/roots.ts";
 import { parseCertificate, parsePemChain } from "./pki/x509.ts";
-import { checkBootLog, checkRuntimeEvents } from "./policy/event-rules.ts";
+import { checkBootLog } from "./policy/boot-log.ts";
+import { checkRuntimeEvents } from "./policy/event-rules.ts";
 import { readPolicy } from "./policy/policy.ts";
 import { Answers } from "./report.ts";
 

@@ -131,6 +131,7 @@ async function judge(change: Change) {
 const without = (name: string) => guestEvents.filter((event) => event !== name);
 const zeros = "00".repeat(48);
 const ones = "01".repeat(48);
+const rtmr0Open = { rtmr0: "any", hostAcpi: "any" };
 const outOfDate = (h: Hierarchy) => {
   const level = (h.tcbInfo.tcbLevels as Record<string, unknown>[])[0]!;
   Object.assign(level, { tcbStatus: "OutOfDate", advisoryIDs: ["INTEL-SA-00001"] });
@@ -530,13 +531,16 @@ const openings: [name: string, id: CheckId, outcome: "pass" | "not-checked", cha
     "an open RTMR0",
     "registers/rtmr0",
     "not-checked",
-    { td: { rtmr0: ones }, policy: (p) => (p.registers.rtmr0 = "any") },
+    { td: { rtmr0: ones }, policy: (p) => Object.assign(p.registers, rtmr0Open) },
   ],
   [
     "an open RTMR0 that no reference covers",
     "registers/reference",
     "pass",
-    { references: [{ ...registers, rtmr0: undefined }], policy: (p) => (p.registers.rtmr0 = "any") },
+    {
+      references: [{ ...registers, rtmr0: undefined }],
+      policy: (p) => Object.assign(p.registers, rtmr0Open),
+    },
   ],
   [
     "every register open",
@@ -544,7 +548,7 @@ const openings: [name: string, id: CheckId, outcome: "pass" | "not-checked", cha
     "not-checked",
     {
       td: { mrTd: ones },
-      policy: (p) => (p.registers = { mrtd: "any", rtmr0: "any", rtmr1: "any", rtmr2: "any" }),
+      policy: (p) => (p.registers = { mrtd: "any", ...rtmr0Open, rtmr1: "any", rtmr2: "any" }),
     },
   ],
   [

@@ -12,15 +12,11 @@ import { type ReportDataScheme, reportData, reportDataSchemes } from "../evidenc
 import type { Genuine } from "../intel/genuine.ts";
 import type { TdReport } from "../intel/quote.ts";
 import type { Answers } from "../report.ts";
-import {
-  checkApplication,
-  checkBootLog,
-  checkKeyProvider,
-  checkRuntimeEvents,
-  checkSecureTime,
-} from "./event-rules.ts";
+import { checkBootLog } from "./boot-log.ts";
+import { checkApplication, checkKeyProvider, checkRuntimeEvents, checkSecureTime } from "./event-rules.ts";
 import type { Policy } from "./policy.ts";
-import { type Reference, type RegisterName, registerNames } from "./reference.ts";
+import type { Reference } from "./reference.ts";
+import { checkRegisters } from "./registers.ts";
 
 /** Report data that the verifier itself knows: its nonce, and whatever else it chose or was told in private. */
 export interface ExpectedReportData {
@@ -59,8 +55,8 @@ export async function evaluatePolicy(
   }
   checkTcb(genuine, policy, answers);
   checkTdFields(body.report, policy, answers);
-  checkRegisters(body.report, evidence, policy, references, answers);
-  await checkBootLog(evidence, body.report, policy, answers);
+  const rtmr0Events = await checkBootLog(evidence, body.report, policy, answers);
+  checkRegisters(body.report, rtmr0Events, evidence.platform, policy, references, answers);
   const payloads = await checkRuntimeEvents(evidence.runtimeEvents ?? [], body.report, policy, answers);
   if (payloads !== undefined) {
     checkApplication(payloads, policy, answers);
@@ -183,72 +179,6 @@ function checkTdFields(td: TdReport, policy: Policy, answers: Answers): void {
   checkOneOf("td/mr-owner", "td/mr-owner", toHex(td.mrOwner), rules.mrOwner ?? [zero48], answers);
   const ownerConfig = rules.mrOwnerConfig ?? [zero48];
   checkOneOf("td/mr-owner-config", "td/mr-owner-config", toHex(td.mrOwnerConfig), ownerConfig, answers);
-}
-
-/** The quote's registers against one reference tuple as a whole; never one register from here and one from there. */
-function checkRegisters(
-  td: TdReport,
-  evidence: Evidence,
-  policy: Policy,
-  references: readonly Reference[],
-  answers: Answers,
-): void {
-  const actual: Record<RegisterName, string> = {
-    mrtd: toHex(td.mrTd),
-    rtmr0: toHex(td.rtmrs[0]),
-    rtmr1: toHex(td.rtmrs[1]),
-    rtmr2: toHex(td.rtmrs[2]),
-  };
-  const open = (register: RegisterName) => policy.registers?.[register] === "any";
-  const wanted = registerNames.filter((register) => !open(register));
-  for (const register of registerNames.filter(open)) {
-    answers.notChecked(`registers/${register}`, `the policy leaves registers.${register} open`, {
-      actual: actual[register],
-    });
-  }
-  if (wanted.length === 0) {
-    answers.notChecked("registers/reference", "the policy leaves every register open");
-    return;
-  }
-
-  const own = (policy.references ?? []).map(
-    ({ name, ...registers }, i): Reference => ({ name: name ?? `policy/references[${i}]`, registers }),
-  );
-  const candidates = [...own, ...references].filter(
-    ({ platform }) => platform === undefined || platform === evidence.platform,
-  );
-  const covering = candidates.filter(({ registers }) =>
-    wanted.every((name) => registers[name] !== undefined),
-  );
-  const score = ({ registers }: Reference) =>
-    wanted.filter((name) => registers[name] === actual[name]).length;
-  // The one that is nearest: what a person wants to see compared when none matches.
-  const nearest = covering.reduce<Reference | undefined>(
-    (best, candidate) => (best === undefined || score(candidate) > score(best) ? candidate : best),
-    undefined,
-  );
-  if (nearest === undefined) {
-    const code = candidates.length === 0 ? "registers/no-reference" : "registers/not-covered";
-    answers.fail(code, {
-      expected: `a reference with ${wanted.join(", ")}, or registers.NAME: "any"`,
-      actual:
-        candidates
-          .map(({ name, registers }) => `${name} (${Object.keys(registers).join(", ")})`)
-          .join("; ") || "none",
-    });
-    return;
-  }
-  for (const name of wanted) {
-    const values = { expected: nearest.registers[name]!, actual: actual[name] };
-    if (values.expected === values.actual) answers.pass(`registers/${name}`, values);
-    else answers.fail(`registers/${name}`, values);
-  }
-  if (score(nearest) === wanted.length) answers.pass("registers/reference", { actual: nearest.name });
-  else
-    answers.fail("registers/no-match", {
-      expected: `one of ${covering.length} references`,
-      actual: nearest.name,
-    });
 }
 
 /** The bytes that a claim binds; undefined when its fields are not those of its scheme. */

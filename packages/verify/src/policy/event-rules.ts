@@ -1,70 +1,18 @@
 /**
- * What the event logs of a TD prove, and what a policy makes of it.
+ * What the runtime events of a TD prove, and what a policy makes of it.
  *
  * A log proves something only as far as it replays to a register of the quote. RTMR3 carries the guest's own events;
  * root inside the TD can append to it at any time, so that a name counts only at its place in the one expected
  * sequence, before the boundary (its last event); a second event of the same name, anywhere, is a refusal.
  */
-import {
-  fold,
-  MeasureError,
-  measuredEvents,
-  parseEventLog,
-  replay,
-  runtimeEventDigest,
-} from "@caisson/measure";
+import { fold, runtimeEventDigest } from "@caisson/measure";
 import { equal, toHex } from "../bytes.ts";
 import { VerifyError } from "../errors.ts";
-import type { BootLog, Evidence, PlatformName, RuntimeEvent } from "../evidence/evidence.ts";
+import type { RuntimeEvent } from "../evidence/evidence.ts";
 import type { TdReport } from "../intel/quote.ts";
 import type { Answers } from "../report.ts";
 import { hex, integer, list, object, oneOf, type Schema, SchemaError, text } from "../schema.ts";
 import { guestEvents, type Policy } from "./policy.ts";
-
-/** RTMR0 to RTMR2 as the boot log folds up. Throws MeasureError for a log that is none. */
-async function replayBoot(log: BootLog, platform: PlatformName): Promise<Uint8Array[]> {
-  if (log.format === "events") {
-    return Promise.all(
-      [0, 1, 2].map((register) =>
-        fold(log.events.filter((event) => event.register === register).map(({ digest }) => digest)),
-      ),
-    );
-  }
-  // The emulated platform's log is a TPM's; its registers are folded from PCRs in edk2's mapping.
-  const events = measuredEvents(parseEventLog(log.bytes), platform === "tdx" ? "cc" : "pcr");
-  const { rtmr0, rtmr1, rtmr2 } = await replay(events);
-  return [rtmr0, rtmr1, rtmr2];
-}
-
-/** Whether the measured-boot log, if there is one, is the log of this TD. */
-export async function checkBootLog(
-  evidence: Evidence,
-  td: TdReport,
-  policy: Policy,
-  answers: Answers,
-): Promise<void> {
-  if (evidence.bootLog === undefined) {
-    if (policy.events?.bootLog === "required") {
-      answers.fail("events/boot-log", { expected: "a boot log", actual: "none" });
-    } else
-      answers.notChecked("events/boot-log", "the evidence carries no boot log; registers are compared whole");
-    return;
-  }
-  try {
-    const replayed = await replayBoot(evidence.bootLog, evidence.platform);
-    const wrong = replayed.flatMap((value, i) => (equal(value, td.rtmrs[i]!) ? [] : [i]));
-    if (wrong.length === 0) answers.pass("events/boot-log", { actual: "replays to RTMR0, RTMR1 and RTMR2" });
-    else {
-      answers.fail("events/boot-replay", {
-        expected: wrong.map((i) => `RTMR${i} ${toHex(td.rtmrs[i]!)} (quote)`).join(", "),
-        actual: wrong.map((i) => `RTMR${i} ${toHex(replayed[i]!)} (log)`).join(", "),
-      });
-    }
-  } catch (error) {
-    if (!(error instanceof MeasureError)) throw error;
-    answers.fail("events/boot-log", { reason: `${error.message} [${error.code}]` });
-  }
-}
 
 /**
  * Checks the runtime events against RTMR3 and the policy's sequence. Returns the events of the sequence by name, or

@@ -23,6 +23,7 @@ import {
   SchemaError,
   text,
 } from "../schema.ts";
+import { rtmr0EventsSchema } from "./reference.ts";
 
 const any = oneOf("any");
 const eventName = text("an event name of A-Z a-z 0-9 . _ -, at most 64", /^[A-Za-z0-9._-]+$/, 64);
@@ -90,10 +91,32 @@ const policySchema = object({
   ),
   /** Registers that need not match a reference. */
   registers: optional(
-    object({ mrtd: optional(any), rtmr0: optional(any), rtmr1: optional(any), rtmr2: optional(any) }),
+    object({
+      mrtd: optional(any),
+      /**
+       * "by-event": every event of RTMR0 must match but the SMBIOS tables, which name the host's processor; the boot log
+       * is needed. "any" opens all of it, and with it the ACPI byte code that the host has the guest's kernel run:
+       * `hostAcpi` says that this is meant.
+       */
+      rtmr0: optional(oneOf("any", "by-event")),
+      rtmr1: optional(any),
+      rtmr2: optional(any),
+      /** Goes with `rtmr0: any`, and only with that. */
+      hostAcpi: optional(any),
+    }),
   ),
   /** Explicit reference tuples, beside those of manifests and measurement files. */
-  references: optional(list(object({ name: optional(text("a name", /^/, 200)), ...registerTuple }), 1024, 1)),
+  references: optional(
+    list(
+      object({
+        name: optional(text("a name", /^/, 200)),
+        ...registerTuple,
+        rtmr0Events: optional(rtmr0EventsSchema),
+      }),
+      1024,
+      1,
+    ),
+  ),
   events: optional(
     object({
       /** The exact sequence of runtime events; the last is the boundary. Default: `guestEvents`. */
@@ -150,6 +173,17 @@ export function readPolicy(document: unknown): Policy {
     }
     if (policy.platforms?.includes("emulated") && policy.simulatedRoot === undefined) {
       throw new SchemaError("simulatedRoot", "a policy that accepts the emulated platform names its root");
+    }
+    const { rtmr0, hostAcpi } = policy.registers ?? {};
+    if (rtmr0 === "any" && hostAcpi === undefined) {
+      throw new SchemaError(
+        "registers.rtmr0",
+        'an open RTMR0 lets the host run ACPI byte code of its own in the guest: "by-event" leaves open only what ' +
+          'names the host\'s processor; registers.hostAcpi: "any" says that all of it is meant',
+      );
+    }
+    if (hostAcpi !== undefined && rtmr0 !== "any") {
+      throw new SchemaError("registers.hostAcpi", 'it belongs to registers.rtmr0: "any"');
     }
     return policy;
   } catch (error) {

@@ -4,11 +4,14 @@
  */
 import { VerifyError } from "../errors.ts";
 import { type PlatformName, platforms } from "../evidence/evidence.ts";
-import { hex, readAt, SchemaError } from "../schema.ts";
+import { hex, list, readAt, type Schema, SchemaError } from "../schema.ts";
 
 /** Registers that a reference can fix; RTMR3 is judged by its events instead. */
 export const registerNames = ["mrtd", "rtmr0", "rtmr1", "rtmr2"] as const;
 export type RegisterName = (typeof registerNames)[number];
+
+/** Stands for the digest of the SMBIOS tables, which name the host's processor. */
+export const HOST_SMBIOS = "smbios";
 
 /** One expected state. Registers that are left out are not covered by it. Hexadecimal, lower case. */
 export interface Reference {
@@ -17,9 +20,14 @@ export interface Reference {
   /** Undefined: for either platform. */
   platform?: PlatformName;
   registers: Partial<Record<RegisterName, string>>;
+  /** The events that make up RTMR0, in order: digests, or `HOST_SMBIOS`. For policies that compare it by event. */
+  rtmr0Events?: readonly string[];
 }
 
 const registerValue = hex(48);
+const eventDigest: Schema<string> = (value) => (value === HOST_SMBIOS ? HOST_SMBIOS : registerValue(value));
+/** A boot measures some 20 events into RTMR0. */
+export const rtmr0EventsSchema = list(eventDigest, 256, 1);
 const MAX_REFERENCES = 4096;
 /** Levels of grouping (by platform, by machine shape…) that are followed. */
 const MAX_DEPTH = 6;
@@ -39,6 +47,24 @@ function registersOf(value: Record<string, unknown>, path: string): Reference["r
     }
   }
   return registers;
+}
+
+/** The events of RTMR0 beside registers, where they are written out. */
+function eventsOf(value: Record<string, unknown>, path: string): Pick<Reference, "rtmr0Events"> {
+  const { rtmr0Events: events } = value;
+  if (events === undefined) return {};
+  return { rtmr0Events: readAt(`${path}.rtmr0Events`, rtmr0EventsSchema, events) };
+}
+
+/**
+ * The events of RTMR0 in a prediction; none where another one than the SMBIOS tables is open, or stands for several.
+ */
+function predictedEvents(events: unknown, path: string): Pick<Reference, "rtmr0Events"> {
+  if (!Array.isArray(events)) return {};
+  const predicted = events.filter(isObject).filter(({ register }) => register === "rtmr0");
+  const digests = predicted.map(({ source, digest }) => (source === HOST_SMBIOS ? HOST_SMBIOS : digest));
+  if (digests.length === 0 || digests.includes(undefined)) return {};
+  return eventsOf({ rtmr0Events: digests }, path);
 }
 
 /**
@@ -68,24 +94,25 @@ function readPrediction(
  */
 export function readReferences(document: unknown, label: string): Reference[] {
   const found: Reference[] = [];
-  const add = (name: string, platform: PlatformName | undefined, registers: Reference["registers"]): void => {
+  const add = (reference: Reference, platform: PlatformName | undefined): void => {
     if (found.length === MAX_REFERENCES)
-      throw new SchemaError(name, `more than ${MAX_REFERENCES} references`);
-    found.push({ name, ...(platform === undefined ? {} : { platform }), registers });
+      throw new SchemaError(reference.name, `more than ${MAX_REFERENCES} references`);
+    found.push({ ...reference, ...(platform === undefined ? {} : { platform }) });
   };
   const visit = (value: unknown, name: string, group: PlatformName | undefined, depth: number): void => {
     if (!isObject(value) || depth > MAX_DEPTH) return;
     const platform = platforms.find((candidate) => candidate === value.platform) ?? group;
     if (isObject(value.registers)) {
       const prediction = { mrtd: value.mrtd, registers: value.registers };
+      const events = predictedEvents(value.events, name);
       for (const [suffix, registers] of readPrediction(prediction, name)) {
-        if (Object.keys(registers).length > 0) add(name + suffix, platform, registers);
+        if (Object.keys(registers).length > 0) add({ name: name + suffix, registers, ...events }, platform);
       }
       return;
     }
     const registers = registersOf(value, name);
     if (Object.keys(registers).length > 0) {
-      add(name, platform, registers);
+      add({ name, registers, ...eventsOf(value, name) }, platform);
       return;
     }
     for (const [key, inner] of Object.entries(value)) {

@@ -1,0 +1,127 @@
+/**
+ * The quote's registers against one reference tuple as a whole; never one register from here and one from there.
+ */
+import { toHex } from "../bytes.ts";
+import type { PlatformName } from "../evidence/evidence.ts";
+import type { TdReport } from "../intel/quote.ts";
+import type { Answers } from "../report.ts";
+import { compareEvents, type EventComparison } from "./boot-log.ts";
+import type { Policy } from "./policy.ts";
+import { type Reference, type RegisterName, registerNames } from "./reference.ts";
+
+/** What is compared: the quote's registers (hex), and the events that a log proves to make up RTMR0. */
+interface Found {
+  values: Readonly<Record<RegisterName, string>>;
+  rtmr0Events: readonly string[] | undefined;
+  /** Registers that the policy compares. */
+  wanted: readonly RegisterName[];
+  byEvent: boolean;
+}
+
+/** `rtmr0Events` as `checkBootLog` returns them. */
+export function checkRegisters(
+  td: TdReport,
+  rtmr0Events: readonly string[] | undefined,
+  platform: PlatformName,
+  policy: Policy,
+  references: readonly Reference[],
+  answers: Answers,
+): void {
+  const values = {
+    mrtd: toHex(td.mrTd),
+    rtmr0: toHex(td.rtmrs[0]),
+    rtmr1: toHex(td.rtmrs[1]),
+    rtmr2: toHex(td.rtmrs[2]),
+  };
+  const open = (register: RegisterName) => policy.registers?.[register] === "any";
+  const wanted = registerNames.filter((register) => !open(register));
+  for (const register of registerNames.filter(open)) {
+    answers.notChecked(`registers/${register}`, `the policy leaves registers.${register} open`, {
+      actual: values[register],
+    });
+  }
+  if (wanted.length === 0) {
+    answers.notChecked("registers/reference", "the policy leaves every register open");
+    return;
+  }
+  const found: Found = { values, rtmr0Events, wanted, byEvent: policy.registers?.rtmr0 === "by-event" };
+
+  const own = (policy.references ?? []).map(
+    ({ name, rtmr0Events: events, ...registers }, i): Reference => ({
+      name: name ?? `policy/references[${i}]`,
+      registers,
+      ...(events === undefined ? {} : { rtmr0Events: events }),
+    }),
+  );
+  const candidates = [...own, ...references].filter(
+    (candidate) => candidate.platform === undefined || candidate.platform === platform,
+  );
+  const covering = candidates.filter((candidate) => covers(candidate, found));
+  const score = (candidate: Reference) => wanted.filter((name) => matches(candidate, name, found)).length;
+  // The one that is nearest: what a person wants to see compared when none matches.
+  const nearest = covering.reduce<Reference | undefined>(
+    (best, candidate) => (best === undefined || score(candidate) > score(best) ? candidate : best),
+    undefined,
+  );
+  if (nearest === undefined) {
+    const code = candidates.length === 0 ? "registers/no-reference" : "registers/not-covered";
+    const events = found.byEvent ? " (or rtmr0Events)" : "";
+    answers.fail(code, {
+      expected: `a reference with ${wanted.join(", ")}${events}, or registers.NAME: "any"`,
+      actual: candidates.map(contents).join("; ") || "none",
+    });
+    return;
+  }
+  for (const name of wanted) answer(nearest, name, found, answers);
+  if (score(nearest) === wanted.length) answers.pass("registers/reference", { actual: nearest.name });
+  else {
+    answers.fail("registers/no-match", {
+      expected: `one of ${covering.length} references`,
+      actual: nearest.name,
+    });
+  }
+}
+
+const contents = ({ name, registers, rtmr0Events }: Reference): string =>
+  `${name} (${[...Object.keys(registers), ...(rtmr0Events === undefined ? [] : ["rtmr0Events"])].join(", ")})`;
+
+/** Whether a reference says something of every register that is compared. */
+function covers({ registers, rtmr0Events }: Reference, { wanted, byEvent }: Found): boolean {
+  return wanted.every(
+    (name) => registers[name] !== undefined || (byEvent && name === "rtmr0" && rtmr0Events !== undefined),
+  );
+}
+
+function matches(reference: Reference, name: RegisterName, found: Found): boolean {
+  if (reference.registers[name] === found.values[name]) return true;
+  const events = comparedEvents(reference, name, found);
+  return events !== undefined && events.difference === undefined;
+}
+
+/** RTMR0's events against the reference's; undefined where they are not compared, or either side has none. */
+function comparedEvents(
+  { rtmr0Events: wanted }: Reference,
+  name: RegisterName,
+  { rtmr0Events, byEvent }: Found,
+): EventComparison | undefined {
+  if (!byEvent || name !== "rtmr0" || wanted === undefined || rtmr0Events === undefined) return undefined;
+  return compareEvents(rtmr0Events, wanted);
+}
+
+function answer(reference: Reference, name: RegisterName, found: Found, answers: Answers): void {
+  const expected = reference.registers[name];
+  const actual = found.values[name];
+  const events = expected === actual ? undefined : comparedEvents(reference, name, found);
+  if (expected === actual) answers.pass(`registers/${name}`, { expected: actual, actual });
+  else if (events !== undefined && events.difference === undefined) {
+    const smbios = events.host.map((digest) => `; the host's own: SMBIOS ${digest}`).join("");
+    answers.pass("registers/rtmr0", { actual: `every event but what names the processor${smbios}` });
+  } else if (events !== undefined) answers.fail("registers/rtmr0", events.difference!);
+  else if (expected !== undefined) answers.fail(`registers/${name}`, { expected, actual });
+  else {
+    answers.fail("registers/rtmr0-log", {
+      expected: "a boot log that replays to RTMR0, which the policy compares by event",
+      actual,
+    });
+  }
+}
