@@ -58,7 +58,7 @@ export async function collectImage(directory: string): Promise<ImageFacts> {
     packages: document.packages,
     root: root.root,
     guest,
-    runtime: runtimeConfig(guest.app, "/app/rootfs", shares) as RuntimeFacts,
+    runtime: runtimeConfig(Object.values(guest.app.services)[0]!, shares) as RuntimeFacts,
     firmware: readFirmware(load(firmware)),
     build: {
       changed: await changedArtefacts(directory, manifest),

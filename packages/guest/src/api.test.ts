@@ -19,7 +19,7 @@ const attested: string[] = [];
 const context = {
   config: {
     flavour: "production",
-    app: { name: "hello", user: process.getuid!(), group: process.getgid!() },
+    app: { name: "hello" },
   },
   platform: { name: "tdx" },
   appId: new Uint8Array(20),
@@ -33,7 +33,7 @@ const context = {
 
 let server: Server;
 before(async () => {
-  server = await serveApplication(context, socketPath);
+  server = await serveApplication(context, socketPath, { user: process.getuid!(), group: process.getgid!() });
 });
 after(() => {
   server.close();

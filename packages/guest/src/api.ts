@@ -12,6 +12,7 @@ import { chmodSync, chownSync, rmSync } from "node:fs";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { deriveApplicationKey } from "@caisson/protocol/derivation";
+import type { Service } from "@caisson/protocol/guest-config";
 import { reportData } from "@caisson/verify/report-data";
 import * as z from "zod/mini";
 import { createServer } from "./http.ts";
@@ -90,8 +91,12 @@ async function answer(context: Context, route: string, request: IncomingMessage)
   }
 }
 
-/** Starts serving at `path`, which then belongs to the application's user. */
-export async function serveApplication(context: Context, path: string): Promise<Server> {
+/** Starts serving at `path`, which then belongs to `owner`. */
+export async function serveApplication(
+  context: Context,
+  path: string,
+  owner: Pick<Service, "user" | "group">,
+): Promise<Server> {
   let waiting = 0;
   const respond = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     const reply = (status: number, value: unknown): void => {
@@ -129,7 +134,7 @@ export async function serveApplication(context: Context, path: string): Promise<
     server.on("error", reject);
     server.listen(path, resolve);
   });
-  chownSync(path, context.config.app.user, context.config.app.group);
+  chownSync(path, owner.user, owner.group);
   chmodSync(path, 0o600);
   return server;
 }

@@ -7,7 +7,7 @@
  */
 import { createReadStream, existsSync, mkdirSync, readFileSync, writeFileSync, writeSync } from "node:fs";
 import { type ConsoleEvent, encodeConsole } from "@caisson/protocol/console";
-import { parseGuestConfig } from "@caisson/protocol/guest-config";
+import { mainPort, parseGuestConfig } from "@caisson/protocol/guest-config";
 import { EventLog } from "./event-log.ts";
 import { attester } from "./evidence.ts";
 import type { Running } from "./sandbox.ts";
@@ -121,7 +121,7 @@ async function boot(): Promise<void> {
     application = running;
   });
   for (const stage of [posture, entropy, identity, time, boundary, keys, app]) await runStage(stage, context);
-  say({ kind: "ready", port: config.app.port });
+  say({ kind: "ready", port: mainPort(config.app)! });
   const status = await application!.ended;
   await powerOff(`the application ended with status ${status}`);
 }

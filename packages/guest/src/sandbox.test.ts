@@ -2,22 +2,11 @@ import { deepEqual, equal, ok } from "node:assert/strict";
 import { PassThrough } from "node:stream";
 import { finished } from "node:stream/promises";
 import { test } from "node:test";
-import type { AppConfig } from "@caisson/protocol/guest-config";
+import { plainService } from "@caisson/protocol/testing/service";
 import { readLines, runtimeConfig } from "./sandbox.ts";
 import { seccompProfile } from "./seccomp.ts";
 
-const app: AppConfig = {
-  name: "hello",
-  image: "00".repeat(32),
-  arguments: ["/usr/bin/node", "/server.mjs"],
-  environment: { PORT: "8080" },
-  workingDirectory: "/",
-  user: 10001,
-  group: 10001,
-  port: 8080,
-  memory: 128 * 2 ** 20,
-  pids: 64,
-};
+const app = plainService({ user: 10001, group: 10001 });
 
 interface Config {
   root: { path: string; readonly: boolean };
@@ -25,7 +14,7 @@ interface Config {
   mounts: { destination: string; type: string; options: string[] }[];
   linux: { namespaces: { type: string }[]; devices?: unknown[]; maskedPaths: string[] };
 }
-const config = runtimeConfig(app, "/app/rootfs", [{ source: "/run/k", destination: "/run/key" }]) as Config;
+const config = runtimeConfig(app, [{ source: "/run/k", destination: "/run/key" }]) as Config;
 
 test("no capability in any set, no new privileges, no root, a read-only root", () => {
   deepEqual(Object.values(config.process.capabilities).flat(), []);

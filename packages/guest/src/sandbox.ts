@@ -9,7 +9,7 @@ import { spawn } from "node:child_process";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
-import type { AppConfig } from "@caisson/protocol/guest-config";
+import type { Service } from "@caisson/protocol/guest-config";
 import { seccompProfile } from "./seccomp.ts";
 import type { Syscalls } from "./syscalls.ts";
 
@@ -24,8 +24,8 @@ export interface Share {
 const hidden = `acpi asound bus cmdline config.gz interrupts iomem ioports kallsyms kcore keys kmsg kpagecount
   latency_stats modules sched_debug scsi sysrq-trigger timer_list timer_stats vmallocinfo`;
 
-/** The runtime configuration (OCI runtime-spec 1.0) for `app` with its root at `root`. Pure. */
-export function runtimeConfig(app: AppConfig, root: string, shares: readonly Share[]): object {
+/** The runtime configuration (OCI runtime-spec 1.0) of a service. Pure. */
+export function runtimeConfig(app: Service, shares: readonly Share[]): object {
   const tmpfs = (destination: string, mode: string, size: string) => ({
     destination,
     type: "tmpfs",
@@ -34,8 +34,8 @@ export function runtimeConfig(app: AppConfig, root: string, shares: readonly Sha
   });
   return {
     ociVersion: "1.0.2",
-    hostname: app.name,
-    root: { path: root, readonly: true },
+    hostname: app.hostname,
+    root: { path: app.root, readonly: true },
     process: {
       terminal: false,
       user: { uid: app.user, gid: app.group },
@@ -46,7 +46,7 @@ export function runtimeConfig(app: AppConfig, root: string, shares: readonly Sha
       capabilities: { bounding: [], effective: [], inheritable: [], permitted: [], ambient: [] },
       rlimits: [
         { type: "RLIMIT_CORE", hard: 0, soft: 0 },
-        { type: "RLIMIT_NOFILE", hard: 65_536, soft: 65_536 },
+        { type: "RLIMIT_NOFILE", ...app.nofile },
       ],
     },
     mounts: [
@@ -57,7 +57,7 @@ export function runtimeConfig(app: AppConfig, root: string, shares: readonly Sha
         source: "tmpfs",
         options: ["nosuid", "noexec", "mode=755", "size=64k"],
       },
-      tmpfs("/dev/shm", "1777", "64m"),
+      tmpfs("/dev/shm", "1777", String(app.shmSize)),
       tmpfs("/run", "755", "1m"),
       tmpfs("/tmp", "1777", "256m"),
       ...shares.map(({ source, destination, writable }) => ({
@@ -136,7 +136,7 @@ function run(args: string[], onLine: (line: string) => void): Promise<void> {
  * `onLine` gets what it writes to stdout and stderr.
  */
 export async function startApplication(
-  app: AppConfig,
+  app: Service,
   shares: readonly Share[],
   syscalls: Pick<Syscalls, "reap">,
   onLine: (line: string) => void,
@@ -144,7 +144,7 @@ export async function startApplication(
   const bundle = "/run/app-bundle";
   const pidFile = join(bundle, "pid");
   mkdirSync(bundle, { recursive: true, mode: 0o700 });
-  writeFileSync(join(bundle, "config.json"), JSON.stringify(runtimeConfig(app, "/app/rootfs", shares)));
+  writeFileSync(join(bundle, "config.json"), JSON.stringify(runtimeConfig(app, shares)));
 
   writeFileSync("/sys/fs/cgroup/cgroup.subtree_control", "+memory +pids");
   mkdirSync(cgroup, { recursive: true });

@@ -15,7 +15,7 @@ import { freeTcpPort, startTimeServers, type TimeServerOptions } from "@caisson/
 import { Vm, type VmOptions } from "@caisson/host/vm";
 import type { Manifest } from "@caisson/image";
 import { type Kms, startKms } from "@caisson/kms";
-import { canonicalJson } from "@caisson/protocol/canonical-json";
+import { description, mainPort } from "@caisson/protocol/guest-config";
 import { appId, composeHash } from "@caisson/protocol/identity";
 import { encodeInstance, type Instance } from "@caisson/protocol/instance";
 import { simulatedPlatform } from "@caisson/simulated/simulated-platform";
@@ -71,10 +71,6 @@ export interface Session {
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
 
-/** The application's description: what its ids are hashes of. */
-const description = (manifest: Manifest): Uint8Array =>
-  new TextEncoder().encode(canonicalJson(manifest.guest.app));
-
 /** Writes a whole file or none. */
 function writeWhole(path: string, text: string, mode = 0o644): void {
   writeFileSync(`${path}.new`, text, { mode });
@@ -102,7 +98,7 @@ export function developmentPolicy(manifest: Manifest, references: object, root: 
     registers: openRegisters(references),
     app: {
       id: [applicationId(manifest)],
-      composeHash: [hex(composeHash(description(manifest)))],
+      composeHash: [hex(composeHash(description(manifest.guest)))],
       instanceId: "any",
     },
     secureTime: manifest.guest.time.secure_time ? { origins: ["instance"] } : { methods: ["nts", "none"] },
@@ -112,7 +108,7 @@ export function developmentPolicy(manifest: Manifest, references: object, root: 
 
 /** Hex id of the manifest's application. */
 export function applicationId(manifest: Manifest): string {
-  return hex(appId(description(manifest)));
+  return hex(appId(description(manifest.guest)));
 }
 
 /** The KMS's policy directory for this one application, made anew. */
@@ -187,7 +183,7 @@ export async function startSession(options: SessionOptions): Promise<Session> {
       commandLine: manifest.commandLine,
       rootfs: join(image, manifest.rootfs.file),
       instance: encodeInstance(hostile.instance?.(instance) ?? instance),
-      forwards: [{ host: port, guest: manifest.guest.app.port }],
+      forwards: [{ host: port, guest: mainPort(manifest.guest.app)! }],
       signQuote: platform.sign,
       accelerator: await accelerator(),
       serialLog: join(state, "console.log"),

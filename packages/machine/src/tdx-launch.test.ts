@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import type { Manifest } from "@caisson/image";
 import { decodeInstance } from "@caisson/protocol/instance";
+import { plainService } from "@caisson/protocol/testing/service";
 import { instanceSeed } from "./session.ts";
 import { prepareTdx, renderPrerequisites, renderTdxLaunch } from "./tdx-launch.ts";
 
@@ -50,8 +51,8 @@ test("an image's instance is the same at each start, and its seed is the owner's
       rootfs: file,
       firmware: { tdx: file },
       commandLine: "console=ttyS0",
-      guest: { app: { port: 8080 } },
-    } as Manifest;
+      guest: { app: { name: "hello", services: { hello: plainService() }, networks: {}, volumes: {} } },
+    } as unknown as Manifest;
     const start = () => {
       const { arguments: options } = prepareTdx(image, manifest, { vcpus: 1, memory: 512 }, 8080);
       const device = options.find((option) => option.includes("id=instance"))!.split("file=")[1]!;

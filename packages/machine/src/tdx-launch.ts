@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { type Shape, type TdxParts, tdxMachine } from "@caisson/host/machine";
 import type { Prerequisite } from "@caisson/host/tdx";
 import { type Manifest } from "@caisson/image";
-import { canonicalJson } from "@caisson/protocol/canonical-json";
+import { description, mainPort } from "@caisson/protocol/guest-config";
 import { composeHash } from "@caisson/protocol/identity";
 import { encodeInstance } from "@caisson/protocol/instance";
 import { instanceSeed } from "./session.ts";
@@ -29,7 +29,7 @@ export interface TdxLaunch {
 export function mrConfigId(manifest: Manifest): Uint8Array {
   const value = new Uint8Array(48);
   value[0] = 1;
-  value.set(composeHash(new TextEncoder().encode(canonicalJson(manifest.guest.app))), 1);
+  value.set(composeHash(description(manifest.guest)), 1);
   return value;
 }
 
@@ -46,7 +46,7 @@ export function prepareTdx(image: string, manifest: Manifest, shape: Shape, port
     rootfs: join(image, manifest.rootfs.file),
     instance: device,
     qmpSocket: join(state, "qmp.sock"),
-    forwards: [{ host: port, guest: manifest.guest.app.port }],
+    forwards: [{ host: port, guest: mainPort(manifest.guest.app)! }],
     firmware: join(image, manifest.firmware.tdx.file),
     mrConfigId: id,
     quotePort,

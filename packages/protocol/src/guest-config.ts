@@ -1,29 +1,159 @@
 /**
  * The measured configuration of a guest: `/etc/caisson/guest.json` in the verity root. The image builder writes it,
  * PID 1 reads it. The root hash on the kernel command line covers it, so RTMR2 does.
+ *
+ * Bounds are those of the format; what an image may ask for is narrower, and the builder says why.
  */
 import * as z from "zod/mini";
+import { canonicalJson } from "./canonical-json.ts";
 
 const hex = (bytes: number) => z.string().check(z.regex(new RegExp(`^[0-9a-f]{${2 * bytes}}$`)));
 const count = (least: number, most: number) => z.int().check(z.gte(least), z.lte(most));
+const id = count(0, 65_535);
+const port = count(1, 65_535);
+const bytes = count(4096, 2 ** 40);
+const milliseconds = count(0, 2 ** 40);
+const absolutePath = z.string().check(z.regex(/^\/[^\0]*$/), z.maxLength(4095));
+const mode = count(0, 0o7777);
+const list = <T extends z.core.SomeType>(item: T, most: number) => z.array(item).check(z.maxLength(most));
+/** Names of services, networks and volumes. */
+const named = z.string().check(z.regex(/^[a-z0-9][a-z0-9_.-]{0,62}$/));
+const hostName = z.string().check(z.regex(/^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$/));
 
-/** The application as it is measured: `compose-hash` is the SHA-256 of its canonical JSON. */
-export const appSchema = z.strictObject({
-  name: z.string().check(z.regex(/^[a-z0-9][a-z0-9-]{0,62}$/)),
+/** The most services that one image can have. */
+export const serviceLimit = 32;
+
+/**
+ * What a program that starts as root may do inside its user namespace, and all that any service may have. Entry points
+ * of official images need these to prepare their directories and to become another user.
+ */
+export const rootCapabilities = [
+  "CHOWN",
+  "DAC_OVERRIDE",
+  "FOWNER",
+  "SETUID",
+  "SETGID",
+  "KILL",
+  "NET_BIND_SERVICE",
+] as const;
+
+/** Signals that can stop a service. */
+export const stopSignals = [
+  "SIGTERM",
+  "SIGINT",
+  "SIGQUIT",
+  "SIGHUP",
+  "SIGUSR1",
+  "SIGUSR2",
+  "SIGWINCH",
+  "SIGKILL",
+] as const;
+
+const healthcheck = z.strictObject({
+  /** Argument vector. */
+  test: list(z.string(), 256).check(z.minLength(1)),
+  intervalMs: milliseconds,
+  timeoutMs: milliseconds,
+  retries: count(1, 1000),
+  startPeriodMs: milliseconds,
+  startIntervalMs: milliseconds,
+});
+
+const service = z.strictObject({
   /** SHA-256 of the OCI image manifest. */
   image: hex(32),
-  /** Argument vector; the first is an absolute path inside the application's root. */
-  arguments: z.array(z.string()).check(z.minLength(1), z.maxLength(64)),
+  /** Where its root lies in the verity image: `/app/rootfs`, or `/app/<service>/rootfs` among several. */
+  root: absolutePath,
+  /**
+   * `plain`: no user namespace, a read-only root, a user that is not root. `contained`: a user namespace of its own,
+   * in which it may be root, and a writable layer in memory.
+   */
+  isolation: z.enum(["plain", "contained"]),
+  /** Contained: its ids are `100000 + range * 65536` and up. Each service has another. */
+  range: count(0, serviceLimit - 1),
+  /** Argument vector; the first is an absolute path inside its root. */
+  arguments: list(z.string(), 1024).check(z.minLength(1)),
   environment: z.record(z.string(), z.string()),
-  workingDirectory: z.string(),
-  /** Numeric user and group inside the sandbox; never 0. */
-  user: count(1, 65_533),
-  group: count(1, 65_533),
-  /** TCP port that the application serves. */
-  port: count(1, 65_535),
-  /** Limits: bytes of memory, number of processes. */
-  memory: count(16 * 1024 * 1024, 2 ** 40),
+  workingDirectory: absolutePath,
+  user: id,
+  group: id,
+  additionalGroups: list(id, 64),
+  readOnly: z.boolean(),
+  /** Contained: what its root's writable layer may hold. */
+  layerSize: bytes,
+  tmpfs: list(
+    z.strictObject({
+      target: absolutePath,
+      size: bytes,
+      mode,
+      user: id,
+      group: id,
+      /** Whether programs in it may be executed. */
+      executable: z.boolean(),
+    }),
+    32,
+  ),
+  /** Volumes; one without a name is the service's own. */
+  mounts: list(
+    z.strictObject({
+      volume: z.optional(named),
+      target: absolutePath,
+      readOnly: z.boolean(),
+      /** Whether an empty volume gets what the image has at `target`: content, owner and mode. */
+      copyUp: z.boolean(),
+    }),
+    64,
+  ),
+  /** Files of the image's project, read-only; `source` is a path of the verity root. */
+  files: list(z.strictObject({ target: absolutePath, source: absolutePath, mode, user: id, group: id }), 256),
+  capabilities: list(z.enum(rootCapabilities), rootCapabilities.length),
+  /** Limits of its control group: bytes, and the number of processes and threads. */
+  memory: count(4 * 1024 * 1024, 2 ** 40),
   pids: count(1, 32_768),
+  /** Its share of the processors under contention; missing: 100, as everybody's. */
+  cpuWeight: z.optional(count(1, 10_000)),
+  /** Size of /dev/shm. */
+  shmSize: bytes,
+  nofile: z.strictObject({ soft: count(1, 1_048_576), hard: count(1, 1_048_576) }),
+  hostname: hostName,
+  /** Networks it is on, and its further names there. */
+  networks: z.record(named, z.strictObject({ aliases: list(hostName, 32) })),
+  extraHosts: z.record(hostName, z.string()),
+  /** What is reachable from outside: `published` on the machine goes to `target` of the service. */
+  ports: list(z.strictObject({ protocol: z.enum(["tcp", "udp"]), published: port, target: port }), 64),
+  /** Where it may connect to outside the machine: anywhere, nowhere, or "name:port" of a list. */
+  egress: z.union([z.enum(["all", "none"]), z.strictObject({ to: list(z.string(), 64) })]),
+  /** What has to be so of other services before it is started. */
+  dependsOn: z.record(
+    named,
+    z.strictObject({ condition: z.enum(["started", "healthy", "completed"]), required: z.boolean() }),
+  ),
+  healthcheck: z.optional(healthcheck),
+  restart: z.strictObject({
+    policy: z.enum(["no", "always", "on-failure", "unless-stopped"]),
+    /** `on-failure`: how often at most; missing: without end. */
+    maximum: z.optional(count(1, 1_000_000)),
+  }),
+  stopSignal: z.enum(stopSignals),
+  stopGraceMs: milliseconds,
+  /** Whether a first process of the sandbox's own forwards signals to it and reaps its orphans. */
+  init: z.boolean(),
+  /** Whether it sees `/run/caisson.sock`, and `/run/secrets/caisson-key`. */
+  socket: z.boolean(),
+  key: z.boolean(),
+});
+
+/** What runs in a guest, as it is measured. */
+export const descriptionSchema = z.strictObject({
+  name: z.string().check(z.regex(/^[a-z0-9][a-z0-9-]{0,62}$/)),
+  /** By name. */
+  services: z
+    .record(named, service)
+    .check(z.refine((all) => Object.keys(all).length >= 1 && Object.keys(all).length <= serviceLimit)),
+  /** By name; none: the only service is on the guest's own network. */
+  networks: z.record(named, z.strictObject({ internal: z.boolean() })),
+  /** Named volumes, in memory; `size` in bytes, missing: what the memory limits of its services leave. */
+  volumes: z.record(named, z.strictObject({ size: z.optional(bytes) })),
 });
 
 const schema = z.strictObject({
@@ -36,7 +166,7 @@ const schema = z.strictObject({
    * the hash of the root that holds this file, is named without it: `dm-mod.create=`.
    */
   commandLine: z.array(z.string()),
-  app: appSchema,
+  app: descriptionSchema,
   time: z.strictObject({
     secure_time: z.boolean(),
     /** Sources and limits; their schema is `@caisson/nts`'s. Missing: the built-in list. */
@@ -46,10 +176,32 @@ const schema = z.strictObject({
   kms: z.optional(z.strictObject({ identity: hex(32) })),
 });
 
-export type AppConfig = z.infer<typeof appSchema>;
+export type AppDescription = z.infer<typeof descriptionSchema>;
+export type Service = z.infer<typeof service>;
+export type Healthcheck = z.infer<typeof healthcheck>;
+export type Capability = (typeof rootCapabilities)[number];
 export type GuestConfig = z.infer<typeof schema>;
 
 /** Checks parsed JSON. Throws a ZodError: the file is ours and measured, so this is a build fault. */
 export function parseGuestConfig(value: unknown): GuestConfig {
   return schema.parse(value);
+}
+
+/** The bytes that `compose-hash` is the SHA-256 of, and that the application's id and keys follow from. */
+export function description({ app }: Pick<GuestConfig, "app">): Uint8Array {
+  return new TextEncoder().encode(canonicalJson(app));
+}
+
+/** What the guest publishes, service by service in the order of their names. */
+export function publishedPorts({
+  services,
+}: AppDescription): (Service["ports"][number] & { service: string })[] {
+  return Object.keys(services)
+    .sort()
+    .flatMap((name) => services[name]!.ports.map((one) => ({ service: name, ...one })));
+}
+
+/** The port that a client who knows nothing else asks: the first published over TCP; undefined when there is none. */
+export function mainPort(app: AppDescription): number | undefined {
+  return publishedPorts(app).find(({ protocol }) => protocol === "tcp")?.published;
 }

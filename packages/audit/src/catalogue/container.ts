@@ -39,6 +39,8 @@ function ownMount(
   return found === undefined ? undefined : `${found.target} (${found.type} ${found.options.join(",")})`;
 }
 
+const services = ({ app }: ImageFacts["guest"]) => Object.values(app.services);
+
 export const container = group("container", { decision: "least", source: "oci" }, [
   {
     id: "O01",
@@ -49,11 +51,9 @@ export const container = group("container", { decision: "least", source: "oci" }
       image(
         "the SHA-256 of its manifest",
         ({ guest }) =>
-          /^[0-9a-f]{64}$/.test(guest.app.image) && !/^0+$/.test(guest.app.image)
-            ? undefined
-            : guest.app.image,
+          services(guest).find(({ image }) => !/^[0-9a-f]{64}$/.test(image) || /^0+$/.test(image))?.image,
         ({ guest }) => {
-          guest.app.image = "latest";
+          services(guest)[0]!.image = "latest";
         },
       ),
     ],
@@ -335,16 +335,21 @@ export const container = group("container", { decision: "least", source: "oci" }
       image(
         "a memory limit",
         ({ guest }) =>
-          guest.app.memory > 0 && Number.isFinite(guest.app.memory) ? undefined : String(guest.app.memory),
+          services(guest)
+            .find(({ memory }) => !(memory > 0 && Number.isFinite(memory)))
+            ?.memory.toString(),
         ({ guest }) => {
-          guest.app.memory = 0;
+          services(guest)[0]!.memory = 0;
         },
       ),
       image(
         "a limit on processes",
-        ({ guest }) => (guest.app.pids > 0 && guest.app.pids <= 32_768 ? undefined : String(guest.app.pids)),
+        ({ guest }) =>
+          services(guest)
+            .find(({ pids }) => !(pids > 0 && pids <= 32_768))
+            ?.pids.toString(),
         ({ guest }) => {
-          guest.app.pids = 0;
+          services(guest)[0]!.pids = 0;
         },
       ),
       image(

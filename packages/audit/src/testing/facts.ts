@@ -8,6 +8,7 @@ import { sysctlsFor } from "@caisson/guest/sysctls";
 import { commandLine, commandLineTokens, type Flavour } from "@caisson/image/cmdline";
 import { splitCommandLine } from "@caisson/protocol/command-line";
 import type { GuestConfig } from "@caisson/protocol/guest-config";
+import { plainService } from "@caisson/protocol/testing/service";
 import { guestEvents } from "@caisson/verify";
 import { checks } from "@caisson/verify/errors";
 import { type Facts } from "../control.ts";
@@ -38,17 +39,18 @@ function wishedConfig(): Map<string, string> {
   return config;
 }
 
-export const app: GuestConfig["app"] = {
-  name: "hello",
-  image: "cd".repeat(32),
+const service = plainService({
   arguments: ["/usr/bin/node", "/server.mjs"],
   environment: { PORT: "8080" },
-  workingDirectory: "/",
   user: 1000,
   group: 1000,
-  port: 8080,
-  memory: 256 * 1024 * 1024,
-  pids: 64,
+});
+
+export const app: GuestConfig["app"] = {
+  name: "hello",
+  services: { hello: service },
+  networks: {},
+  volumes: {},
 };
 
 const file = (mode: number, more: Partial<FileFact> = {}): FileFact => ({
@@ -99,7 +101,7 @@ export function goodImage(): ImageFacts {
       app: structuredClone(app),
       time: { secure_time: true },
     },
-    runtime: structuredClone(runtimeConfig(app, "/app/rootfs", shares)) as RuntimeFacts,
+    runtime: structuredClone(runtimeConfig(service, shares)) as RuntimeFacts,
     firmware: {
       size: 4 * 1024 * 1024,
       sha256: "ef".repeat(32),

@@ -10,6 +10,7 @@ import { predictEmulated, referenceValues } from "@caisson/machine/prediction";
 import { fetchEvidence, firstBytes, judgeFresh } from "@caisson/machine/relying-party";
 import { type Session, startSession } from "@caisson/machine/session";
 import { prepareTdx, renderPrerequisites, renderTdxLaunch } from "@caisson/machine/tdx-launch";
+import { mainPort } from "@caisson/protocol/guest-config";
 import { type Report, readPolicy, readReferences } from "@caisson/verify";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { prepare } from "../prepare.ts";
@@ -76,7 +77,7 @@ async function prepareForTdx(path: string, options: Options): Promise<void> {
     { mirror: options.mirror },
     new Progress(),
   );
-  const port = options.port ?? manifest.guest.app.port;
+  const port = options.port ?? mainPort(manifest.guest.app)!;
   const launch = prepareTdx(directory, manifest, shape, port);
   process.stdout.write(
     options.json === true

@@ -4,7 +4,9 @@
  */
 import { chmodSync, chownSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { mainPort, type Service } from "@caisson/protocol/guest-config";
 import { serveApplication } from "../api.ts";
 import { type Running, type Share, startApplication } from "../sandbox.ts";
 import { type Context, type Stage, StageFailure } from "../stage.ts";
@@ -26,15 +28,16 @@ function accepts(port: number): Promise<boolean> {
 }
 
 /** The key reaches the application as a file in tmpfs that only its user can read. */
-function shares(context: Context): Share[] {
-  const { user, group } = context.config.app;
-  const list: Share[] = [{ source: socket, destination: "/run/caisson.sock", writable: true }];
-  if (context.keys !== undefined) {
+function shares(context: Context, service: Service): Share[] {
+  const { user, group, root } = service;
+  const list: Share[] = [];
+  if (service.socket) list.push({ source: socket, destination: "/run/caisson.sock", writable: true });
+  if (service.key && context.keys !== undefined) {
     writeFileSync(keyFile, Buffer.from(context.keys.root).toString("hex"), { mode: 0o400, flag: "wx" });
     chownSync(keyFile, user, group);
     list.push({ source: keyFile, destination: "/run/secrets/caisson-key" });
   }
-  if (existsSync("/app/rootfs/etc/resolv.conf"))
+  if (existsSync(join(root, "etc/resolv.conf")))
     list.push({ source: resolver, destination: "/etc/resolv.conf" });
   return list;
 }
@@ -46,24 +49,26 @@ export function appStage(onLine: (line: string) => void, started: (running: Runn
     async run(context) {
       mkdirSync("/run/caisson", { recursive: true });
       chmodSync("/run/caisson", 0o711);
-      await serveApplication(context, socket);
-      const running = await startApplication(context.config.app, shares(context), context.syscalls, onLine);
+      const service = Object.values(context.config.app.services)[0]!;
+      await serveApplication(context, socket, service);
+      const running = await startApplication(service, shares(context, service), context.syscalls, onLine);
       started(running);
       let ended: number | undefined;
       void running.ended.then((status) => {
         ended = status;
       });
+      const port = mainPort(context.config.app)!;
       const limit = performance.now() + readyLimitMs;
-      while (!(await accepts(context.config.app.port))) {
+      while (!(await accepts(port))) {
         if (ended !== undefined)
           throw new StageFailure("app/ended", `the application ended with status ${ended}`);
         if (performance.now() > limit) {
-          throw new StageFailure("app/not-ready", `nothing listens on port ${context.config.app.port}`);
+          throw new StageFailure("app/not-ready", `nothing listens on port ${port}`);
         }
         await sleep(100);
       }
       await context.measure("system-ready", new Uint8Array());
-      return `pid ${running.pid}, port ${context.config.app.port}`;
+      return `pid ${running.pid}, port ${port}`;
     },
   };
 }

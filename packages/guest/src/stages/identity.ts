@@ -6,7 +6,7 @@
  * with an all-zero seed.
  */
 import { closeSync, existsSync, openSync, readSync } from "node:fs";
-import { canonicalJson } from "@caisson/protocol/canonical-json";
+import { description as describe } from "@caisson/protocol/guest-config";
 import { appId, composeHash, ID_SIZE, instanceId } from "@caisson/protocol/identity";
 import { decodeInstance, type Instance, instanceLimit } from "@caisson/protocol/instance";
 import { type Stage, StageFailure } from "../stage.ts";
@@ -29,7 +29,7 @@ function readInstance(): Instance {
 export const identity: Stage = {
   name: "identity",
   async run(context) {
-    const description = new TextEncoder().encode(canonicalJson(context.config.app));
+    const description = describe(context.config);
     context.instance = readInstance();
     context.appId = appId(description);
     context.instanceId = instanceId(context.appId, Buffer.from(context.instance.seed, "hex"));

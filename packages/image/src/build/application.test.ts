@@ -2,7 +2,7 @@ import { deepEqual, equal, throws } from "node:assert/strict";
 import { test } from "node:test";
 import type { App, Spec } from "../inputs/spec.ts";
 import type { OciConfig, OciImage } from "../oci/oci.ts";
-import { applicationConfig } from "./application.ts";
+import { describeApplication } from "./application.ts";
 import { type DirectoryNode, directory, put } from "./tree.ts";
 
 const executable = { kind: "file", mode: 0o755, content: new Uint8Array() } as const;
@@ -31,7 +31,7 @@ function config(change: Partial<OciConfig> = {}, app: Partial<App> = {}) {
     changes: [],
   };
   const limits = { port: 80, environment: {}, memory: 2 ** 28, pids: 8 };
-  return applicationConfig({ name: "test", app: { ...limits, ...app } } as Spec, image);
+  return describeApplication({ name: "test", app: { ...limits, ...app } } as Spec, image).services.test!;
 }
 
 const programs: [what: string, change: Partial<OciConfig>, found: string][] = [

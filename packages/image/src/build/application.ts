@@ -3,18 +3,20 @@
  * is left for the guest to look up: the program is an absolute path, user and group are numbers.
  */
 import { posix } from "node:path";
-import type { AppConfig } from "@caisson/protocol/guest-config";
+import type { AppDescription } from "@caisson/protocol/guest-config";
 import { ImageError } from "../errors.ts";
 import type { Spec } from "../inputs/spec.ts";
 import type { OciImage } from "../oci/oci.ts";
-import { bytesOf } from "./rootfs.ts";
+import { applicationRoot, bytesOf } from "./rootfs.ts";
 import { type DirectoryNode, lookup, type Node } from "./tree.ts";
+
+const MiB = 2 ** 20;
 
 /** Who the application is when its image says nothing or root: the sandbox has no root. */
 const nobody = { user: 65_532, group: 65_532 };
 
 /** Throws ImageError `app/program`, `app/user`. */
-export function applicationConfig(spec: Spec, image: OciImage): AppConfig {
+export function describeApplication(spec: Spec, image: OciImage): AppDescription {
   const { app } = spec;
   const { config, tree } = image;
   const environment = { ...config.environment, ...app.environment };
@@ -27,14 +29,43 @@ export function applicationConfig(spec: Spec, image: OciImage): AppConfig {
   const workingDirectory = config.workingDirectory === "" ? "/" : config.workingDirectory;
   return {
     name: spec.name,
-    image: image.digest.replace(/^sha256:/, ""),
-    arguments: [findProgram(tree, program, workingDirectory, environment.PATH), ...rest],
-    environment,
-    workingDirectory,
-    ...findUser(tree, config.user),
-    port: app.port,
-    memory: app.memory,
-    pids: app.pids,
+    services: {
+      [spec.name]: {
+        image: image.digest.replace(/^sha256:/, ""),
+        root: applicationRoot,
+        isolation: "plain",
+        range: 0,
+        arguments: [findProgram(tree, program, workingDirectory, environment.PATH), ...rest],
+        environment,
+        workingDirectory,
+        ...findUser(tree, config.user),
+        additionalGroups: [],
+        readOnly: true,
+        layerSize: MiB,
+        tmpfs: [],
+        mounts: [],
+        files: [],
+        capabilities: [],
+        memory: app.memory,
+        pids: app.pids,
+        shmSize: 64 * MiB,
+        nofile: { soft: 65_536, hard: 65_536 },
+        hostname: spec.name,
+        networks: {},
+        extraHosts: {},
+        ports: [{ protocol: "tcp", published: app.port, target: app.port }],
+        egress: "all",
+        dependsOn: {},
+        restart: { policy: "no" },
+        stopSignal: "SIGTERM",
+        stopGraceMs: 5_000,
+        init: false,
+        socket: true,
+        key: true,
+      },
+    },
+    networks: {},
+    volumes: {},
   };
 }
 

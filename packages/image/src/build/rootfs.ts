@@ -24,7 +24,8 @@ const executables = new Set(["/usr/bin/node", "/usr/bin/crun", "/usr/lib64/ld-li
 /** Where the loader looks when there is no cache and no run path (ld.so(8), Debian's multiarch). */
 const libraryDirectories = ["/usr/lib/x86_64-linux-gnu", "/usr/lib64"];
 
-const applicationRoot = "/app/rootfs";
+/** Where the root of an image's only service lies. */
+export const applicationRoot = "/app/rootfs";
 
 export interface RootInputs {
   /** Path of each locked package of the group `root` in the cache, by package. */

@@ -179,6 +179,7 @@ test("what the spec says about the application, the KMS and time reaches the gue
   });
   deepEqual(manifest.guest.kms, { identity });
   equal(manifest.guest.time.secure_time, false);
-  deepEqual(manifest.guest.app.environment, { A: "1" });
-  equal(manifest.guest.app.image, "ab".repeat(32));
+  const service = manifest.guest.app.services.test!;
+  deepEqual(service.environment, { A: "1" });
+  equal(service.image, "ab".repeat(32));
 });

@@ -6,7 +6,7 @@ import { createHash, hash } from "node:crypto";
 import { mkdir, open, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type GuestConfig, parseGuestConfig } from "@caisson/protocol/guest-config";
-import { applicationConfig } from "../build/application.ts";
+import { describeApplication } from "../build/application.ts";
 import type { Bundle } from "../build/bundle.ts";
 import { commandLine, commandLineTokens, type Flavour } from "../build/cmdline.ts";
 import type { NodeBinary } from "../build/native.ts";
@@ -147,7 +147,7 @@ function guestConfig({ spec, flavour, application }: Parts, epoch: number): Gues
     flavour,
     epoch,
     commandLine: commandLineTokens(flavour).map(({ token }) => token),
-    app: applicationConfig(spec, application),
+    app: describeApplication(spec, application),
     time: spec.time,
     ...(spec.kms.identity !== undefined && { kms: { identity: spec.kms.identity } }),
   });
