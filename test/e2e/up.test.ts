@@ -6,7 +6,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { before, test } from "node:test";
-import { guestEvents } from "@caisson/verify";
 import { image } from "../support/image.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
@@ -47,7 +46,10 @@ test("every stage ran, in order", () => {
 });
 
 test("every event was measured, in order", () => {
-  equal(first.measured.map(({ event }) => event).join(), guestEvents.join());
+  equal(
+    first.measured.map(({ event }) => event).join(),
+    "system-preparing,app-id,compose-hash,instance-id,secure-time,boot-mr-done,key-provider,system-ready",
+  );
 });
 
 test("the evidence is accepted from outside", () => {

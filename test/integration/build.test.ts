@@ -83,7 +83,7 @@ test("every file is as large as the manifest says, with its hash", () => {
     rootfs,
     firmware.emulated.code,
     firmware.emulated.variables,
-    firmware.tdx,
+    firmware.tdx.code,
     sbom,
   ]) {
     const bytes = readFileSync(join(place, "first", file));

@@ -5,8 +5,8 @@
 import { deepEqual } from "node:assert/strict";
 import { test } from "node:test";
 import { type Collateral, VerifyError, verifyCollateral, verifyQuote } from "@caisson/verify";
-import { fromHex, toHex } from "@caisson/verify/bytes";
 import { buildEvidence } from "@caisson/verify/testing/refusals";
+import { fromHex, toHex } from "@caisson/vocabulary/bytes";
 
 /** Offsets of bytes whose change was accepted. `accept` must refuse by a VerifyError. */
 async function acceptedFlips(

@@ -8,8 +8,8 @@ import { createServer } from "node:http";
 import { type AddressInfo } from "node:net";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
-import { toHex } from "@caisson/verify/bytes";
 import { buildEvidence } from "@caisson/verify/testing/refusals";
+import { toHex } from "@caisson/vocabulary/bytes";
 import { build } from "esbuild";
 import { chromium } from "playwright-core";
 

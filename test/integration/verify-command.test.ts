@@ -7,8 +7,9 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { fold, runtimeEventDigest } from "@caisson/measure";
 import { hierarchy, issueQuote, mint } from "@caisson/simulated/pki";
-import { guestEvents, type Report, reportData, writeEvidenceDocument } from "@caisson/verify";
-import { toHex } from "@caisson/verify/bytes";
+import { type Report, reportData, writeEvidenceDocument } from "@caisson/verify";
+import { toHex } from "@caisson/vocabulary/bytes";
+import { bootEvents } from "@caisson/vocabulary/events";
 
 const repository = new URL("../../", import.meta.url).pathname;
 const folder = mkdtempSync(join(tmpdir(), "caisson-verify-"));
@@ -48,7 +49,7 @@ const payloads: Record<string, Uint8Array> = {
   "secure-time": new TextEncoder().encode(JSON.stringify(time)),
   "key-provider": new TextEncoder().encode('{"id":"","name":"none"}'),
 };
-const runtimeEvents = guestEvents.map((name) => ({ name, payload: payloads[name] ?? new Uint8Array() }));
+const runtimeEvents = bootEvents.map((name) => ({ name, payload: payloads[name] ?? new Uint8Array() }));
 const rtmr3 = await fold(
   await Promise.all(runtimeEvents.map(({ name, payload }) => runtimeEventDigest(name, payload))),
 );

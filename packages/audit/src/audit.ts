@@ -1,6 +1,7 @@
 /** The audit: every control, judged in every place that is known, and what follows for the subject as a whole. */
 
 import { splitCommandLine } from "@caisson/protocol/command-line";
+import { provesHardware } from "@caisson/vocabulary/platforms";
 import type { Acceptance } from "./baseline.ts";
 import { catalogue } from "./catalogue/index.ts";
 import {
@@ -55,7 +56,7 @@ export interface Audit {
 const development: { [K in CheckKind]: (facts: Facts[K]) => boolean } = {
   static: ({ flavour }) => flavour === "development",
   live: ({ flavour }) => flavour === "development",
-  remote: ({ platform }) => platform === "emulated",
+  remote: ({ platform }) => platform !== undefined && !provesHardware[platform],
 };
 
 function isDevelopment<K extends CheckKind>(kind: K, facts: Partial<Facts>): boolean {

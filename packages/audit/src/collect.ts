@@ -1,14 +1,24 @@
 /** Collects facts: from an image directory, from a running guest, from evidence. All reading happens here. */
+
 import { createHash, hash } from "node:crypto";
 import { createReadStream, existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { runtimeConfig } from "@caisson/guest/sandbox";
 import { bundleGuest } from "@caisson/image/bundle";
-import type { Artefact, Manifest } from "@caisson/image/manifest";
+import {
+  type Artefact,
+  artefacts,
+  flavourPlatform,
+  type Manifest,
+  readManifest,
+} from "@caisson/image/manifest";
 import { splitCommandLine } from "@caisson/protocol/command-line";
 import { parseGuestConfig } from "@caisson/protocol/guest-config";
 import type { LiveReport } from "@caisson/protocol/live-report";
+import { firstBytes } from "@caisson/vocabulary/body";
+import { guestConfigPath, livePath } from "@caisson/vocabulary/paths";
+import { isPlatform } from "@caisson/vocabulary/platforms";
 import { readErofsImage } from "./erofs-image.ts";
 import { AuditError } from "./errors.ts";
 import type { ImageFacts, RemoteFacts, RuntimeFacts } from "./facts.ts";
@@ -40,14 +50,12 @@ export async function collectImage(directory: string): Promise<ImageFacts> {
   };
 
   const root = readErofsImage(load(manifest.rootfs));
-  const guestJson = root.read("/etc/caisson/guest.json");
-  if (guestJson === undefined)
-    throw new AuditError("image/guest", "the root holds no /etc/caisson/guest.json");
+  const guestJson = root.read(guestConfigPath);
+  if (guestJson === undefined) throw new AuditError("image/guest", `the root holds no ${guestConfigPath}`);
   const guest = parsed(guestJson.toString("utf8"), parseGuestConfig);
   const kernel = load(manifest.kernel);
   const document = readBom(load(manifest.sbom));
-  const { tdx, emulated } = manifest.firmware;
-  const firmware = manifest.flavour === "production" ? tdx : emulated.code;
+  const firmware = manifest.firmware[flavourPlatform[manifest.flavour]].code;
 
   return {
     kind: "image",
@@ -75,39 +83,6 @@ export async function collectImage(directory: string): Promise<ImageFacts> {
   };
 }
 
-function readManifest(directory: string): Manifest {
-  const path = join(directory, "manifest.json");
-  if (!existsSync(path)) {
-    throw new AuditError("image/missing", `${directory} holds no manifest.json: it is no image`, {
-      fix: "caisson build SPEC, then audit what it wrote (out/<name>-<flavour>); another system's root has an etc/os-release",
-    });
-  }
-  return parsed(readFileSync(path, "utf8"), (value) => {
-    const manifest = value as Manifest;
-    if (manifest?.schema !== "caisson/manifest/v1") throw new Error("it is no caisson/manifest/v1");
-    const artefacts = [
-      manifest.kernel,
-      manifest.rootfs,
-      manifest.sbom,
-      manifest.firmware?.tdx,
-      manifest.firmware?.emulated?.code,
-    ];
-    for (const artefact of artefacts) {
-      if (
-        typeof artefact?.file !== "string" ||
-        artefact.file.includes("..") ||
-        artefact.file.startsWith("/")
-      ) {
-        throw new Error("an artefact has no file name inside the directory");
-      }
-    }
-    if (typeof manifest.commandLine !== "string") throw new Error("it has no command line");
-    if (manifest.flavour !== "production" && manifest.flavour !== "development")
-      throw new Error("it has no flavour");
-    return manifest;
-  });
-}
-
 function parsed<T>(text: string, check: (value: unknown) => T): T {
   try {
     return check(JSON.parse(text));
@@ -119,19 +94,9 @@ function parsed<T>(text: string, check: (value: unknown) => T): T {
   }
 }
 
-async function changedArtefacts(
-  directory: string,
-  { kernel, rootfs, firmware, sbom }: Manifest,
-): Promise<string[]> {
+async function changedArtefacts(directory: string, manifest: Manifest): Promise<string[]> {
   const changed: string[] = [];
-  for (const { file, sha256 } of [
-    kernel,
-    rootfs,
-    firmware.tdx,
-    firmware.emulated.code,
-    firmware.emulated.variables,
-    sbom,
-  ]) {
+  for (const { file, sha256 } of artefacts(manifest)) {
     const path = join(directory, file);
     const sum = createHash("sha256");
     if (existsSync(path)) await pipeline(createReadStream(path), sum);
@@ -168,7 +133,6 @@ function readBom(document: Buffer): { files: ReadonlySet<string>; packages: stri
 const reportLimit = 4 * 1024 * 1024;
 
 /** Where an application that lets itself be audited serves its guest's report. */
-const livePath = "/.well-known/caisson/live";
 
 /** A live report from a file, or from an application: its address alone, or with a path of its own. Throws AuditError `live/schema`, or what fetching throws. */
 export async function collectLive(source: string): Promise<LiveReport> {
@@ -197,14 +161,9 @@ async function download(url: string): Promise<string> {
     },
   );
   if (!response.ok) throw new AuditError("live/schema", `${url} answered with status ${response.status}`);
-  const chunks: Uint8Array[] = [];
-  let size = 0;
-  for await (const chunk of response.body ?? []) {
-    size += chunk.length;
-    if (size > reportLimit) throw new AuditError("live/schema", `${url} sent more than ${reportLimit} bytes`);
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString("utf8");
+  const { bytes, more } = await firstBytes(response.body, reportLimit);
+  if (more) throw new AuditError("live/schema", `${url} sent more than ${reportLimit} bytes`);
+  return new TextDecoder().decode(bytes);
 }
 
 /** Facts of a report that the verifier wrote (`caisson verify --json`). Throws AuditError `evidence/report`. */
@@ -223,6 +182,5 @@ export function readReport(value: unknown): RemoteFacts {
   }
   // The platform is what the policy was asked about.
   const platform = report.checks.find(({ id }) => id === "policy/platform")?.actual;
-  const known = platform === "tdx" || platform === "emulated";
-  return { kind: "remote", ...(known && { platform }), report };
+  return { kind: "remote", ...(isPlatform(platform) && { platform }), report };
 }

@@ -1,4 +1,5 @@
-/** The one error class of this package. A finding is no error: these say why there could be none. */
+/** The one error class of this package. A finding is not an error: these say why there could be none. */
+import { Failure, type FailureDetails } from "@caisson/vocabulary/failure";
 
 export type AuditErrorCode =
   // Something that was to be audited cannot be read.
@@ -20,25 +21,9 @@ export type AuditErrorCode =
   | "audit/failed"
   | "kernel/refused";
 
-export class AuditError extends Error {
-  readonly code: AuditErrorCode;
-  readonly kind: "rejected" | "input" | "usage";
-  readonly facts: readonly (readonly [label: string, value: string])[];
-  readonly fix?: string;
-  constructor(
-    code: AuditErrorCode,
-    message: string,
-    details: {
-      kind?: "rejected" | "usage";
-      facts?: readonly (readonly [label: string, value: string])[];
-      fix?: string;
-    } = {},
-  ) {
-    super(message);
-    this.name = "AuditError";
-    this.code = code;
-    this.kind = details.kind ?? "input";
-    this.facts = details.facts ?? [];
-    if (details.fix !== undefined) this.fix = details.fix;
+export class AuditError extends Failure<AuditErrorCode, "rejected" | "input" | "usage"> {
+  override readonly name = "AuditError";
+  constructor(code: AuditErrorCode, message: string, details: FailureDetails<"rejected" | "usage"> = {}) {
+    super(code, details.kind ?? "input", message, details);
   }
 }

@@ -2,10 +2,12 @@
  * What is known of the three things that can be audited. Collecting (`collect.ts`, the guest's `live.ts`, the
  * verifier) and judging (`catalogue/`) are apart: every check is a pure function of one of these values.
  */
+
 import type { Elf } from "@caisson/image/elf";
 import type { GuestConfig } from "@caisson/protocol/guest-config";
 import type { LiveReport } from "@caisson/protocol/live-report";
 import type { Report } from "@caisson/verify";
+import type { Platform } from "@caisson/vocabulary/platforms";
 import type { FirmwareFacts } from "./firmware.ts";
 import type { KernelConfig } from "./kernel-config.ts";
 
@@ -94,6 +96,6 @@ export type LiveFacts = LiveReport;
 export interface RemoteFacts {
   kind: "remote";
   /** "emulated" evidence proves nothing about hardware; undefined when the verifier does not say. */
-  platform?: "tdx" | "emulated";
+  platform?: Platform;
   report: Report;
 }

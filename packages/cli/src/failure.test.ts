@@ -1,13 +1,14 @@
 import { deepEqual, equal, match } from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { test } from "node:test";
+import { Failure, type FailureKind } from "@caisson/vocabulary/failure";
 import { CommanderError } from "commander";
 import { errorDocument, exitCode, renderError, UsageError } from "./failure.ts";
 
-const failure = (kind: string) =>
-  Object.assign(new Error("what failed, where"), {
-    code: "area/reason",
-    kind,
+class ExampleError extends Failure {}
+
+const failure = (kind: FailureKind) =>
+  new ExampleError("area/reason", kind, "what failed, where", {
     facts: [
       ["found", "1"],
       ["expected", "2"],
@@ -15,13 +16,14 @@ const failure = (kind: string) =>
     fix: "do this",
   });
 
-for (const [kind, code] of Object.entries({
+const exitCodes: Record<FailureKind, number> = {
   rejected: 10,
   unsupported: 20,
   input: 30,
   usage: 2,
   internal: 1,
-})) {
+};
+for (const [kind, code] of Object.entries(exitCodes) as [FailureKind, number][]) {
   test(`${kind} is exit code ${code}`, () => equal(exitCode(failure(kind)), code));
 }
 
@@ -49,8 +51,7 @@ test("wrong usage leads to the help", () => {
 });
 
 test("what a file or a guest wrote does not reach the terminal as a command", () => {
-  const evil = Object.assign(failure("input"), {
-    message: "a\x1b[2Jb",
+  const evil = new ExampleError("area/reason", "input", "a\x1b[2Jb", {
     facts: [["found", "c\r\nd\x07"]],
     fix: "e\x9bf",
   });

@@ -1,22 +1,7 @@
-/**
- * How a failure is shown and which exit code it gets.
- *
- * Packages do not import this file. Their error classes agree on a shape instead: `code` (stable, from a closed
- * union, `area/reason`), `message` (what failed and where), and optionally `facts` (labelled values: found,
- * expected), `fix` (what to do) and `kind` (which exit code). Errors of any other shape are bugs: exit code 1.
- */
+/** How a failure is shown and which exit code it gets. An error of any class but `Failure` is a bug: exit code 1. */
+import { Failure, type FailureKind } from "@caisson/vocabulary/failure";
 import { CommanderError } from "commander";
 import { printable } from "./views/printable.ts";
-
-export type FailureKind = "rejected" | "unsupported" | "input" | "usage" | "internal";
-
-/** What an error of ours carries; every field but `code` and `message` may be missing. */
-export interface Failure extends Error {
-  code: string;
-  kind?: FailureKind;
-  facts?: readonly (readonly [label: string, value: string])[];
-  fix?: string;
-}
 
 const exitCodes: Record<FailureKind, number> = {
   rejected: 10,
@@ -27,18 +12,11 @@ const exitCodes: Record<FailureKind, number> = {
 };
 
 /** A wrong call of the command line. */
-export class UsageError extends Error {
-  readonly code = "cli/usage";
-  readonly kind = "usage";
-  readonly fix: string;
+export class UsageError extends Failure<"cli/usage", "usage"> {
+  override readonly name = "UsageError";
   constructor(message: string, fix: string) {
-    super(message);
-    this.fix = fix;
+    super("cli/usage", "usage", message, { fix });
   }
-}
-
-function isFailure(error: unknown): error is Failure {
-  return error instanceof Error && "kind" in error && typeof (error as Failure).code === "string";
 }
 
 /** Commander's own words, which begin with a label that ours replaces. */
@@ -47,7 +25,8 @@ const usageMessage = ({ message }: CommanderError): string => message.replace(/^
 /** 0 done, 10 rejected, 20 not supported here, 30 malformed input, 2 usage, 1 internal. */
 export function exitCode(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : exitCodes.usage;
-  return isFailure(error) && error.kind !== undefined ? exitCodes[error.kind] : exitCodes.internal;
+  const kind: FailureKind = error instanceof Failure ? error.kind : "internal";
+  return exitCodes[kind];
 }
 
 /** The text for a person: what failed, where, found and expected, what to do. Ends with a newline. */
@@ -57,10 +36,10 @@ export function renderError(subject: string, error: unknown): string {
   if (error instanceof CommanderError) {
     return `${subject}: ${usageMessage(error)}\n  try  ${subject} --help\n`;
   }
-  if (!isFailure(error)) {
+  if (!(error instanceof Failure)) {
     return `${subject}: internal error\n${error instanceof Error ? error.stack : String(error)}\n`;
   }
-  const rows = [...(error.facts ?? [])];
+  const rows = [...error.facts];
   if (error.fix !== undefined) rows.push(["try", error.fix]);
   const width = Math.max(0, ...rows.map(([label]) => label.length));
   const body = rows.map(([label, value]) => `  ${label.padEnd(width)}  ${printable(value)}\n`).join("");
@@ -72,9 +51,14 @@ export function errorDocument(error: unknown): object {
   if (error instanceof CommanderError) {
     return { error: { code: "cli/usage", message: usageMessage(error) } };
   }
-  if (!isFailure(error)) return { error: { code: "internal", message: String(error) } };
+  if (!(error instanceof Failure)) return { error: { code: "internal", message: String(error) } };
   const { code, message, facts, fix } = error;
   return {
-    error: { code, message, ...(facts && { facts: Object.fromEntries(facts) }), ...(fix && { fix }) },
+    error: {
+      code,
+      message,
+      ...(facts.length > 0 && { facts: Object.fromEntries(facts) }),
+      ...(fix && { fix }),
+    },
   };
 }

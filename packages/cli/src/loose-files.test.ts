@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { gather, type Machine } from "@caisson/machine/prediction";
-import { type Platform, predict } from "@caisson/measure";
+import { predict } from "@caisson/measure";
 import {
   acpiTables,
   ffsFile,
@@ -19,6 +19,8 @@ import {
   pe,
   variableStore,
 } from "@caisson/measure/testing/synthetic";
+import { plainService } from "@caisson/protocol/testing/service";
+import type { Platform } from "@caisson/vocabulary/platforms";
 import { compressSync } from "@napi-rs/lzma/lzma";
 import { concat, utf16le } from "../../measure/src/bytes.ts";
 import { gptEvent } from "../../measure/src/formats/gpt.ts";
@@ -42,6 +44,8 @@ const files = {
     { name: "PK", guid: "8be4df61-93ca-11d2-aa0d-00e098032b8c", data: noise(40) },
   ]),
   kernel: kernel(),
+  rootfs: noise(16),
+  sbom: noise(16),
 };
 const path = Object.fromEntries(
   Object.entries(files).map(([name, bytes]) => [name, write(name, bytes)]),
@@ -55,12 +59,24 @@ write(
   "manifest.json",
   JSON.stringify({
     schema: "caisson/manifest/v1",
+    name: "loose",
     flavour: "production",
+    lock: "00".repeat(32),
     commandLine,
     kernel: artefact("kernel"),
     firmware: {
       emulated: { code: artefact("code.fd"), variables: artefact("variables.fd") },
-      tdx: artefact("tdx.fd"),
+      tdx: { code: artefact("tdx.fd") },
+    },
+    rootfs: artefact("rootfs"),
+    sbom: artefact("sbom"),
+    guest: {
+      version: "caisson/guest/v1",
+      flavour: "production",
+      epoch: 0,
+      commandLine: [],
+      app: { name: "loose", services: { loose: plainService() }, networks: {}, volumes: {} },
+      time: { secure_time: true },
     },
     versions: { firmware: { emulated: release, tdx: release } },
   }),

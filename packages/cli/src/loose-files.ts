@@ -3,6 +3,7 @@
  * vouches for them as a manifest does for an image's, so what they are is looked at before anything is predicted: a UKI
  * given as kernel, or a stub that measures otherwise than the one that is modelled, is refused.
  */
+
 import { closeSync, openSync, readSync } from "node:fs";
 import {
   type Files,
@@ -12,10 +13,11 @@ import {
   onMachine,
   read,
 } from "@caisson/machine/prediction";
-import { MeasureError, type Platform, type PredictInput, parseTdxMetadata } from "@caisson/measure";
+import { MeasureError, type PredictInput, parseTdxMetadata } from "@caisson/measure";
 import { parsePe } from "@caisson/measure/authenticode";
 import { firmwareIdentity, ovmfVolumes } from "@caisson/measure/firmware-volume";
 import { parseUki, stubName } from "@caisson/measure/uki";
+import type { Platform, PlatformTable } from "@caisson/vocabulary/platforms";
 import { UsageError } from "./failure.ts";
 
 /** Paths, as the command's options name them. */
@@ -133,16 +135,24 @@ export async function gatherFiles(
   );
 }
 
-/** A TD's firmware is one file; the emulated machine's is code and variables. */
+/** Whether a platform's firmware has its variables in a store beside the code, or in its one file. */
+const variableStore: PlatformTable<boolean> = { tdx: false, emulated: true };
+
 function choosePlatform(firmware: InputFile, { platform, variables }: LooseFiles & Machine): Platform {
   const store = "add --variables FILE, the store beside the firmware's code (OVMF_VARS.fd)";
-  if (platform === "tdx" && variables !== undefined) {
-    throw new UsageError("a TD's variables are in its firmware", "leave out --variables, or --platform tdx");
+  if (platform !== undefined) {
+    const wanted = variableStore[platform];
+    if (!wanted && variables !== undefined) {
+      throw new UsageError(
+        "a TD's variables are in its firmware",
+        `leave out --variables, or --platform ${platform}`,
+      );
+    }
+    if (wanted && variables === undefined) {
+      throw new UsageError(`the ${platform} platform needs its variable store`, store);
+    }
+    return platform;
   }
-  if (platform === "emulated" && variables === undefined) {
-    throw new UsageError("the emulated platform needs its variable store", store);
-  }
-  if (platform !== undefined) return platform;
   if (variables !== undefined) return "emulated";
   try {
     parseTdxMetadata(firmware.bytes);

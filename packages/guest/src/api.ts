@@ -8,12 +8,14 @@
  *
  * Nothing here extends a register. Requests are bounded; a quote is made one at a time, at most `waitingLimit` wait.
  */
+
 import { chmodSync, chownSync, rmSync } from "node:fs";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { deriveApplicationKey } from "@caisson/protocol/derivation";
 import type { Service } from "@caisson/protocol/guest-config";
 import { reportData } from "@caisson/verify/report-data";
+import { firstBytes } from "@caisson/vocabulary/body";
 import * as z from "zod/mini";
 import { createServer } from "./http.ts";
 import { collectLive } from "./live.ts";
@@ -36,15 +38,10 @@ class Refusal extends Error {
 const hex = (bytes: Uint8Array | undefined): string => Buffer.from(bytes ?? []).toString("hex");
 
 async function body(request: IncomingMessage): Promise<unknown> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    size += chunk.length;
-    if (size > bodyLimit) throw new Refusal(413, `a request has at most ${bodyLimit} bytes`);
-    chunks.push(chunk);
-  }
+  const { bytes, more } = await firstBytes(request as AsyncIterable<Buffer>, bodyLimit);
+  if (more) throw new Refusal(413, `a request has at most ${bodyLimit} bytes`);
   try {
-    return JSON.parse(Buffer.concat(chunks).toString("utf8"));
+    return JSON.parse(new TextDecoder().decode(bytes));
   } catch {
     throw new Refusal(400, "the request is not JSON");
   }

@@ -4,14 +4,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { extend, runtimeEventDigest } from "@caisson/measure";
-import { bootEvents, EventLog } from "./event-log.ts";
-import type { Platform } from "./platform.ts";
+import { bootEvents } from "@caisson/vocabulary/events";
+import { EventLog } from "./event-log.ts";
+import type { PlatformAdapter } from "./platform.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "caisson-test-"));
 after(() => rmSync(directory, { recursive: true }));
 
 /** A register in memory; `failing` makes the kernel refuse. */
-function platform(): Platform & { rtmr3: Uint8Array; failing: boolean } {
+function platform(): PlatformAdapter & { rtmr3: Uint8Array; failing: boolean } {
   return {
     name: "emulated",
     rtmr3: new Uint8Array(48),

@@ -1,7 +1,7 @@
 /** Evidence of this machine: one self-contained document, `caisson/evidence/v1`. */
 import type { EvidenceDocument } from "@caisson/verify";
 import type { EventLog } from "./event-log.ts";
-import type { Platform } from "./platform.ts";
+import type { PlatformAdapter } from "./platform.ts";
 
 const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString("base64");
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
@@ -12,7 +12,7 @@ export type Attest = (
   claim: EvidenceDocument["reportData"],
 ) => Promise<EvidenceDocument>;
 
-export function attester(platform: Platform, log: EventLog): Attest {
+export function attester(platform: PlatformAdapter, log: EventLog): Attest {
   return async (reportData, claim) => ({
     version: "caisson/evidence/v1",
     platform: platform.name,

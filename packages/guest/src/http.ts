@@ -6,6 +6,7 @@
  */
 import { once } from "node:events";
 import type { IncomingMessage } from "node:http";
+import { firstBytes } from "@caisson/vocabulary/body";
 
 export const { createServer } = process.getBuiltinModule("node:http");
 
@@ -23,14 +24,9 @@ export async function postJson(url: URL, body: object, limit: number, timeoutMs:
   try {
     const { statusCode = 0 } = response;
     if (statusCode >= 300 && statusCode < 400) throw new Error(`the answer is a redirect (${statusCode})`);
-    const chunks: Uint8Array[] = [];
-    let size = 0;
-    for await (const chunk of response as AsyncIterable<Uint8Array>) {
-      size += chunk.length;
-      if (size > limit) throw new RangeError(`the answer is longer than ${limit} bytes`);
-      chunks.push(chunk);
-    }
-    return Buffer.concat(chunks).toString("utf8");
+    const { bytes, more } = await firstBytes(response as AsyncIterable<Uint8Array>, limit);
+    if (more) throw new RangeError(`the answer is longer than ${limit} bytes`);
+    return new TextDecoder().decode(bytes);
   } finally {
     sending.destroy();
   }

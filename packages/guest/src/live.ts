@@ -4,6 +4,7 @@
  * Development images serve it on request, so that the audit can compare what runs with what was built. It only reads,
  * and tries to open what must not be there; it carries no secret, only modes and owners of the files that hold them.
  */
+
 import {
   closeSync,
   constants,
@@ -18,6 +19,7 @@ import {
 import { gunzipSync } from "node:zlib";
 import { parseGuestConfig } from "@caisson/protocol/guest-config";
 import type { LiveReport, Probe } from "@caisson/protocol/live-report";
+import { detectPlatform } from "./platform.ts";
 import { kernelLog, seededAt, seedSources } from "./stages/entropy.ts";
 import { sysctlsFor } from "./sysctls.ts";
 
@@ -249,7 +251,7 @@ export function collectLive(): LiveReport {
   return {
     version: "caisson/live/v1",
     flavour: config.flavour,
-    platform: existsSync("/sys/firmware/acpi/tables/data/CCEL") ? "tdx" : "emulated",
+    platform: detectPlatform(),
     release: text("/proc/sys/kernel/osrelease"),
     commandLine: text("/proc/cmdline"),
     kernelConfig: kernelConfig(),

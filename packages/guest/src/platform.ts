@@ -3,11 +3,25 @@
  * know which hardware is beneath them.
  */
 
-/** The platforms that evidence names. `emulated` proves nothing about the hardware. */
-export type PlatformName = "tdx" | "emulated";
+import { existsSync } from "node:fs";
+import type { Platform, PlatformTable } from "@caisson/vocabulary/platforms";
 
-export interface Platform {
-  readonly name: PlatformName;
+/** The name of the driver behind configfs-tsm's reports. The emulation driver is measured, and offers the real one's. */
+export const reportProviders: PlatformTable<string> = { tdx: "tdx_guest", emulated: "tdx_guest" };
+
+/** Where the kernel keeps each platform's measured-boot log: the CCEL table's area, or the TPM's log. */
+export const bootLogPaths: PlatformTable<string> = {
+  tdx: "/sys/firmware/acpi/tables/data/CCEL",
+  emulated: "/sys/kernel/security/tpm0/binary_bios_measurements",
+};
+
+/** The platform beneath: a TD has the CCEL area; without it, what the emulation driver offers. */
+export function detectPlatform(paths: PlatformTable<string> = bootLogPaths): Platform {
+  return existsSync(paths.tdx) ? "tdx" : "emulated";
+}
+
+export interface PlatformAdapter {
+  readonly name: Platform;
   /** RTMR3 = SHA-384(RTMR3 ‖ digest); `digest` is 48 bytes. */
   extend(digest: Uint8Array): Promise<void>;
   /** A quote over 64 bytes of report data. */

@@ -6,7 +6,7 @@
 import type { GuestConfig } from "@caisson/protocol/guest-config";
 import type { Instance } from "@caisson/protocol/instance";
 import type { Attest } from "./evidence.ts";
-import type { Platform } from "./platform.ts";
+import type { PlatformAdapter } from "./platform.ts";
 import type { Syscalls } from "./syscalls.ts";
 
 /** Why the boot stops. `reason` is stable (`stage/what`); `message` says what was found and what was expected. */
@@ -23,7 +23,7 @@ export interface Context {
   /** The measured configuration: `/etc/caisson/guest.json` of the verity root. */
   readonly config: GuestConfig;
   /** Registers, evidence and event log of this machine. */
-  readonly platform: Platform;
+  readonly platform: PlatformAdapter;
   readonly syscalls: Syscalls;
   /** Fresh evidence over report data of a scheme. */
   readonly attest: Attest;

@@ -23,7 +23,7 @@ import { tsmPlatform } from "./tsm.ts";
 const scratch = mkdtempSync(join(tmpdir(), "caisson-test-"));
 after(() => rmSync(scratch, { recursive: true }));
 
-let paths: { measurements: string; reports: string; ccel: string; tpmLog: string };
+let paths: { measurements: string; reports: string; bootLogs: { tdx: string; emulated: string } };
 /** How this kernel answers. */
 let kernel: { provider: string; steps: number; quote: (reportData: Uint8Array) => Uint8Array };
 
@@ -36,7 +36,7 @@ beforeEach(() => {
   mkdirSync(measurements);
   mkdirSync(reports);
   writeFileSync(join(measurements, "rtmr3:sha384"), new Uint8Array(48));
-  paths = { measurements, reports, ccel: join(place, "ccel"), tpmLog: join(place, "log") };
+  paths = { measurements, reports, bootLogs: { tdx: join(place, "ccel"), emulated: join(place, "log") } };
   kernel = { provider: "tdx_guest", steps: 1, quote: (reportData) => reportData };
   const { writeFile, rm } = fs;
   mock.method(fs, "mkdir", async (entry: string) => {
@@ -145,23 +145,23 @@ function bootLog(data: string): Buffer {
 const gives = async (log: Buffer) => Buffer.from(await tsmPlatform("test", paths).bootLog()).equals(log);
 
 test("the boot log is the CCEL where there is one, else the TPM's, and at most 1 MiB", async () => {
-  writeFileSync(paths.tpmLog, bootLog("tpm"));
+  writeFileSync(paths.bootLogs.emulated, bootLog("tpm"));
   ok(await gives(bootLog("tpm")));
-  writeFileSync(paths.ccel, bootLog("ccel"));
-  truncateSync(paths.ccel, 2 ** 20);
+  writeFileSync(paths.bootLogs.tdx, bootLog("ccel"));
+  truncateSync(paths.bootLogs.tdx, 2 ** 20);
   ok(await gives(bootLog("ccel")));
   for (const size of [0, 2 ** 20 + 1, 2 ** 40]) {
-    truncateSync(paths.ccel, size);
+    truncateSync(paths.bootLogs.tdx, size);
     await rejects(tsmPlatform("test", paths).bootLog(), { reason: "platform/boot-log" }, `${size} bytes`);
   }
 });
 
 test("a CCEL that shows other memory of the guest: nothing of it leaves", async () => {
   const secret = Buffer.alloc(4096, "secret ");
-  writeFileSync(paths.ccel, secret);
+  writeFileSync(paths.bootLogs.tdx, secret);
   await rejects(tsmPlatform("test", paths).bootLog(), { reason: "platform/boot-log" });
   for (const padding of [Buffer.alloc(12), Buffer.alloc(4, 0xff)]) {
-    writeFileSync(paths.ccel, Buffer.concat([bootLog("log"), padding, secret]));
+    writeFileSync(paths.bootLogs.tdx, Buffer.concat([bootLog("log"), padding, secret]));
     ok(await gives(bootLog("log")));
   }
 });

@@ -5,37 +5,32 @@
  * driver does (`kernel/driver`). Same names, same sizes, same errors, hence one adapter. Sources: Linux
  * Documentation/ABI/testing/{sysfs-devices-virtual-misc-tdx_guest,configfs-tsm-report}.
  */
-import { existsSync } from "node:fs";
+
 import { mkdir, open, readFile, rmdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { extend as extended, MeasureError, parseEventLog } from "@caisson/measure";
-import type { limits } from "@caisson/verify";
-import type { Platform, PlatformName } from "./platform.ts";
+import { limits } from "@caisson/vocabulary/limits";
+import type { PlatformTable } from "@caisson/vocabulary/platforms";
+import { bootLogPaths, detectPlatform, type PlatformAdapter, reportProviders } from "./platform.ts";
 import { StageFailure } from "./stage.ts";
 
 /** Where the kernel offers them; tests use a directory of their own. */
 export interface TsmPaths {
   measurements: string;
   reports: string;
-  ccel: string;
-  tpmLog: string;
+  bootLogs: PlatformTable<string>;
 }
 
 export const kernelPaths: TsmPaths = {
   measurements: "/sys/devices/virtual/misc/tdx_guest/measurements",
   reports: "/sys/kernel/config/tsm/report",
-  ccel: "/sys/firmware/acpi/tables/data/CCEL",
-  tpmLog: "/sys/kernel/security/tpm0/binary_bios_measurements",
+  bootLogs: bootLogPaths,
 };
 
 const registerSize = 48;
 const reportDataSize = 64;
 /** The kernel waits 30 s for the host's quoting service (drivers/virt/coco/tdx-guest, GET_QUOTE_TIMEOUT). */
 const quoteLimitMs = 40_000;
-/** What the verifier takes (`limits` of @caisson/verify). The host decides how long a quote and the CCEL area are. */
-const quoteLimit: (typeof limits)["quote"] = 65_536;
-const logLimit: (typeof limits)["bootLog"] = 1_048_576;
-
 /** The bytes of a file whose length the host decides. Throws StageFailure when there are none, or more than `limit`. */
 async function readBounded(path: string, limit: number, reason: string): Promise<Uint8Array> {
   const file = await open(path);
@@ -59,8 +54,8 @@ async function readBounded(path: string, limit: number, reason: string): Promise
 }
 
 /** `requester` names this user's own report entry, so that two requesters never share a generation counter. */
-export function tsmPlatform(requester: string, paths: TsmPaths = kernelPaths): Platform {
-  const name: PlatformName = existsSync(paths.ccel) ? "tdx" : "emulated";
+export function tsmPlatform(requester: string, paths: TsmPaths = kernelPaths): PlatformAdapter {
+  const name = detectPlatform(paths.bootLogs);
   const rtmr3 = join(paths.measurements, "rtmr3:sha384");
   let lastQuote: Promise<unknown> = Promise.resolve();
 
@@ -82,11 +77,11 @@ export function tsmPlatform(requester: string, paths: TsmPaths = kernelPaths): P
     await mkdir(entry);
     try {
       const provider = (await readFile(join(entry, "provider"), "utf8")).trim();
-      if (provider !== "tdx_guest")
+      if (provider !== reportProviders[name])
         throw new StageFailure("platform/provider", `the report provider is '${provider}'`);
       const before = await generation();
       await writeFile(join(entry, "inblob"), reportData);
-      const quote = await readBounded(join(entry, "outblob"), quoteLimit, "platform/quote-size");
+      const quote = await readBounded(join(entry, "outblob"), limits.quote, "platform/quote-size");
       const after = await generation();
       if (after !== before + 1) {
         throw new StageFailure(
@@ -125,8 +120,8 @@ export function tsmPlatform(requester: string, paths: TsmPaths = kernelPaths): P
     },
 
     async bootLog() {
-      const path = name === "tdx" ? paths.ccel : paths.tpmLog;
-      const bytes = await readBounded(path, logLimit, "platform/boot-log");
+      const path = paths.bootLogs[name];
+      const bytes = await readBounded(path, limits.bootLog, "platform/boot-log");
       // The CCEL table, which may be the host's, says which memory this is: nothing but a log leaves the guest.
       try {
         return bytes.subarray(0, parseEventLog(bytes).end);

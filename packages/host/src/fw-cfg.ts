@@ -5,6 +5,7 @@
  * the PM base, and 64-bit BARs placed in its MMIO window.
  * Idea: Edgeless Systems' Contrast. Registers: Intel 82G33 (MCH) and ICH9 datasheets; OvmfPkg PlatformPei.
  */
+
 import { createHash } from "node:crypto";
 import {
   copyFileSync,
@@ -19,6 +20,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
+import type { Platform, PlatformTable } from "@caisson/vocabulary/platforms";
 import { end, exited, start } from "./child.ts";
 import { HostError } from "./errors.ts";
 import {
@@ -158,7 +160,7 @@ function readCache(path: string): FwCfgFiles | undefined {
 
 /** The machine of an image: its shape, and the files whose presence (not contents) its ACPI tables show. */
 export interface ImageMachine {
-  platform: "emulated" | "tdx";
+  platform: Platform;
   shape: Shape;
   kernel: string;
   /** Emulated: the code part; TDX: the whole image. */
@@ -167,10 +169,23 @@ export interface ImageMachine {
   variables?: string;
 }
 
-/** Servers with TDX have 46 bits or more, and OVMF makes 46 of more. */
-const tdProcessor: GuestCpu = { vendor: "GenuineIntel", physicalBits: 46 };
-/** Its vendor does not count. */
-const emulatedGuest: GuestCpu = { vendor: "", physicalBits: emulatedPhysicalBits };
+interface PlatformMachine {
+  arguments(shape: Shape, parts: EmulatedParts & TdxParts): string[];
+  cpu: GuestCpu;
+  /** Whether the machine has a TPM. */
+  tpm: boolean;
+}
+
+const platformMachines: PlatformTable<PlatformMachine> = {
+  // Servers with TDX have 46 bits or more, and OVMF makes 46 of more.
+  tdx: { arguments: tdxMachine, cpu: { vendor: "GenuineIntel", physicalBits: 46 }, tpm: false },
+  // The vendor is irrelevant at 38 address bits and fewer (see `mmioWindow`).
+  emulated: {
+    arguments: emulatedMachine,
+    cpu: { vendor: "", physicalBits: emulatedPhysicalBits },
+    tpm: true,
+  },
+};
 
 /**
  * Files of the machine that `vm.ts` would start for an image. A TD's machine is read without its protection, which the
@@ -179,8 +194,9 @@ const emulatedGuest: GuestCpu = { vendor: "", physicalBits: emulatedPhysicalBits
  * (`withProcessor` puts another one there).
  */
 export async function imageFwCfg(qemu: Qemu, machine: ImageMachine, cache: string): Promise<FwCfgFiles> {
-  const { platform, shape } = machine;
-  const window = mmioWindow(shape.memory * 2 ** 20, platform === "tdx" ? tdProcessor : emulatedGuest);
+  const { shape } = machine;
+  const platform = platformMachines[machine.platform];
+  const window = mmioWindow(shape.memory * 2 ** 20, platform.cpu);
   const empty = { commandLine: "", rootfs: "null-co://", instance: "null-co://", forwards: [] };
   const named = {
     ...empty,
@@ -195,14 +211,13 @@ export async function imageFwCfg(qemu: Qemu, machine: ImageMachine, cache: strin
     mrConfigId: new Uint8Array(48),
     quotePort: 0,
   } as const;
-  const build = (parts: EmulatedParts & TdxParts) =>
-    withoutAccelerator(platform === "tdx" ? tdxMachine(shape, parts) : emulatedMachine(shape, parts));
+  const build = (parts: EmulatedParts & TdxParts) => withoutAccelerator(platform.arguments(shape, parts));
 
   return cachedFwCfg(qemu, { machine: build(named), window: String(window) }, cache, async () => {
     const directory = mkdtempSync(join(tmpdir(), "caisson-fw-cfg-"));
     const quotes = createServer().listen(join(directory, "quotes.sock"));
     try {
-      const tpm = platform === "emulated" ? await startTpm(directory) : undefined;
+      const tpm = platform.tpm ? await startTpm(directory) : undefined;
       const variables = join(directory, "variables.fd");
       if (machine.variables !== undefined) copyFileSync(machine.variables, variables);
       const parts = {
@@ -244,7 +259,7 @@ function withoutAccelerator(args: readonly string[]): string[] {
   return kept;
 }
 
-/** "10.0.13" of a QEMU binary. Throws HostError "host/program-failed" where its version line is none. */
+/** "10.0.13" of a QEMU binary. Throws HostError "host/program-failed" when the program prints no version. */
 export async function qemuVersion(qemu: Qemu): Promise<string> {
   const text = await qemuVersionText(qemu);
   const match = /version (\d+\.\d+\.\d+)/.exec(text);

@@ -1,9 +1,7 @@
-/**
- * The one error class of this package. `code` is stable and documented by its `area/reason`; the message names what
- * failed and where; `facts` are labelled values (found, expected); `fix` says what to do.
- */
+/** The one error class of this package. */
+import { Failure, type FailureDetails } from "@caisson/vocabulary/failure";
 
-/** One line per area; an area is the file (or the pair of files) that throws it. */
+/** Codes, grouped by the file that throws them. */
 export type ImageErrorCode =
   // spec.ts
   | "spec/unreadable"
@@ -84,33 +82,18 @@ export type ImageErrorCode =
   | "kernel/resolved"
   // variable-store.ts
   | "firmware/variables"
+  // manifest.ts
+  | "image/missing"
+  | "image/manifest"
   // output.ts
   | "build/busy"
   | "build/occupied"
   | "build/disk";
 
-export type ImageErrorKind = "rejected" | "unsupported" | "input" | "usage" | "internal";
-
-export interface ImageErrorDetails {
-  /** Decides the exit code; "input" (malformed input) when left out. */
-  kind?: ImageErrorKind;
-  facts?: readonly (readonly [label: string, value: string])[];
-  fix?: string;
-  cause?: unknown;
-}
-
-export class ImageError extends Error {
-  readonly code: ImageErrorCode;
-  readonly kind: ImageErrorKind;
-  readonly facts: readonly (readonly [label: string, value: string])[];
-  readonly fix: string | undefined;
-
-  constructor(code: ImageErrorCode, message: string, details: ImageErrorDetails = {}) {
-    super(message, details.cause === undefined ? undefined : { cause: details.cause });
-    this.name = "ImageError";
-    this.code = code;
-    this.kind = details.kind ?? "input";
-    this.facts = details.facts ?? [];
-    this.fix = details.fix;
+export class ImageError extends Failure<ImageErrorCode> {
+  override readonly name = "ImageError";
+  /** `details.kind`: "input" (malformed input) when left out. */
+  constructor(code: ImageErrorCode, message: string, details: FailureDetails = {}) {
+    super(code, details.kind ?? "input", message, details);
   }
 }

@@ -7,7 +7,7 @@
 import { createCipheriv, createDecipheriv, randomBytes, scryptSync } from "node:crypto";
 import { deriveKmsKey } from "@caisson/protocol/derivation";
 import { identityKey } from "@caisson/protocol/ed25519";
-import { frame } from "@caisson/protocol/framing";
+import { frame } from "@caisson/vocabulary/frame";
 import * as z from "zod";
 import { KmsError } from "./errors.ts";
 import { ROOT_SECRET_SIZE } from "./root-secret.ts";

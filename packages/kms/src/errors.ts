@@ -1,3 +1,5 @@
+import { Failure, type FailureDetails } from "@caisson/vocabulary/failure";
+
 /** What the KMS's operator can get wrong, or find broken. What a guest is refused for is in release.ts. */
 export type KmsErrorCode =
   | "root-secret/permissions"
@@ -18,20 +20,10 @@ export type KmsErrorCode =
   | "collateral/duplicate"
   | "kms/listen";
 
-export class KmsError extends Error {
-  readonly code: KmsErrorCode;
-  readonly kind: "rejected" | "input";
-  readonly facts: readonly (readonly [label: string, value: string])[];
-  readonly fix?: string;
-  constructor(
-    code: KmsErrorCode,
-    message: string,
-    details: { facts?: readonly (readonly [string, string])[]; fix?: string } = {},
-  ) {
-    super(message);
-    this.code = code;
-    this.kind = code.startsWith("log/") && code !== "log/unreadable" ? "rejected" : "input";
-    this.facts = details.facts ?? [];
-    if (details.fix !== undefined) this.fix = details.fix;
+export class KmsError extends Failure<KmsErrorCode, "rejected" | "input"> {
+  override readonly name = "KmsError";
+  constructor(code: KmsErrorCode, message: string, details: Omit<FailureDetails, "kind"> = {}) {
+    const broken = code.startsWith("log/") && code !== "log/unreadable";
+    super(code, broken ? "rejected" : "input", message, details);
   }
 }

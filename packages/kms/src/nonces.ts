@@ -6,8 +6,8 @@
  * serials: memory is fixed, and whether a nonce was used does not depend on what the clock does meanwhile.
  */
 import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
-import { frame, u64 } from "@caisson/protocol/framing";
 import { nonceLifetimeMs } from "@caisson/protocol/key-release";
+import { frame, u64 } from "@caisson/vocabulary/frame";
 
 export type NonceCode = "nonce/unknown" | "nonce/expired" | "nonce/used" | "nonce/busy";
 

@@ -10,20 +10,22 @@
  * One file (YAML or JSON) for one application; what a KMS adds to its `policy`, because a KMS cannot do without, is in
  * `releasePolicy`. All files are read at once; one that cannot be read is an error of the whole directory.
  */
+
 import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import {
-  guestEvents,
-  intelRoot,
-  type PlatformName,
+  acceptedPlatforms,
   type Policy,
   type Reference,
   readPolicy,
   readReferences,
   type TrustAnchor,
+  trustAnchorFor,
   VerifyError,
 } from "@caisson/verify";
+import { bootEvents } from "@caisson/vocabulary/events";
+import { provesHardware } from "@caisson/vocabulary/platforms";
 import { parse } from "yaml";
 import * as z from "zod";
 import { KmsError } from "./errors.ts";
@@ -72,7 +74,7 @@ export function loadPolicies(directory: string, identityKey: string, development
     const bytes = readBytes(path);
     const file = parseFile(path, bytes);
     const policy = releasePolicy(path, file.policy, file.app, identityKey);
-    if (policy.platforms?.includes("emulated") && !development) {
+    if (!development && !acceptedPlatforms(policy).every((platform) => provesHardware[platform])) {
       throw new KmsError("policy/malformed", `${path} accepts the emulated platform, which proves nothing`, {
         fix: "caisson kms serve --development, on a machine that holds no production keys",
       });
@@ -103,20 +105,10 @@ export function loadPolicies(directory: string, identityKey: string, development
   return policies;
 }
 
-/** The root that must vouch for a platform; undefined where the policy does not accept the platform at all. */
-export function rootFor(
-  { platforms = ["tdx"], simulatedRoot }: Policy,
-  platform: PlatformName,
-): TrustAnchor | undefined {
-  if (!platforms.includes(platform)) return undefined;
-  if (platform === "tdx") return intelRoot;
-  return { name: "the simulated root", rootKey: Uint8Array.fromHex(simulatedRoot!) };
-}
-
 /** All roots that some policy accepts, each once. */
 export function acceptedRoots(policies: Policies): TrustAnchor[] {
   const roots = [...policies.values()].flatMap(({ policy }) =>
-    (policy.platforms ?? ["tdx"]).flatMap((platform) => rootFor(policy, platform) ?? []),
+    acceptedPlatforms(policy).flatMap((platform) => trustAnchorFor(platform, policy) ?? []),
   );
   return [...new Map(roots.map((root) => [root.rootKey.toHex(), root])).values()];
 }
@@ -144,13 +136,13 @@ function releasePolicy(path: string, document: unknown, app: string, identityKey
   }
   // The image is in these three; RTMR0 is the machine around it, which not every prediction determines.
   const open = (["mrtd", "rtmr1", "rtmr2"] as const).find((name) => policy.registers?.[name] === "any");
-  if (open !== undefined && !policy.platforms?.includes("emulated")) {
+  if (open !== undefined && acceptedPlatforms(policy).every((platform) => provesHardware[platform])) {
     throw new KmsError(
       "policy/malformed",
       `${path}: policy.registers.${open} is open, so that keys would go to any image`,
     );
   }
-  const sequence: readonly string[] = policy.events?.sequence ?? guestEvents;
+  const sequence: readonly string[] = policy.events?.sequence ?? bootEvents;
   const end = sequence.indexOf("key-provider");
   if (end < 0) {
     throw new KmsError("policy/malformed", `${path}: policy.events.sequence does not contain key-provider`);

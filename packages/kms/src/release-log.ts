@@ -10,7 +10,7 @@
 import { createHash } from "node:crypto";
 import { DatabaseSync, type SQLOutputValue, type StatementSync } from "node:sqlite";
 import { type IdentityKey, verifySignature } from "@caisson/protocol/ed25519";
-import { frame, text, u64 } from "@caisson/protocol/framing";
+import { frame, text, u64 } from "@caisson/vocabulary/frame";
 import { KmsError } from "./errors.ts";
 
 /** One answer. Ids and digests are empty where the request did not get far enough to show them. */

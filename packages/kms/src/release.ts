@@ -26,13 +26,14 @@ import {
   type Evidence,
   type ReportDataClaim,
   readEvidenceDocument,
+  trustAnchorFor,
   VerifyError,
   verifyEvidence,
 } from "@caisson/verify";
 import { parseQuote } from "@caisson/verify/quote";
 import type { CollateralCache } from "./collateral-cache.ts";
 import type { NonceCode, Nonces } from "./nonces.ts";
-import { type AppPolicy, type Policies, rootFor } from "./policies.ts";
+import type { AppPolicy, Policies } from "./policies.ts";
 import type { LogEntry, ReleaseLog } from "./release-log.ts";
 
 /** Why keys are denied: what verification found, or what the KMS itself demands. Closed. */
@@ -167,7 +168,7 @@ async function judge(
   entry.policy = policy.digest;
 
   const now = new Date(entry.time);
-  const trust = rootFor(policy.policy, evidence.platform);
+  const trust = trustAnchorFor(evidence.platform, policy.policy);
   const collateral = trust && (await context.collateral.find(evidence, trust, now));
   const report = await verifyEvidence(evidence, {
     policy: policy.policy,

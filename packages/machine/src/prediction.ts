@@ -2,14 +2,16 @@
  * What a boot will measure: an image's files, or files by themselves (loose-files.ts), a machine's shape and the host's
  * QEMU, gathered for `predict`. `caisson measure` shows it; a session takes its reference values from it.
  */
+
 import { createHash } from "node:crypto";
 import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { accelerator } from "@caisson/host/accelerator";
 import { type FwCfgFiles, imageFwCfg, measuredFiles, qemuVersion } from "@caisson/host/fw-cfg";
 import type { Shape } from "@caisson/host/machine";
-import { cacheDirectory, type Manifest } from "@caisson/image";
-import { ACPI_TABLES, type Platform, type PredictInput, type Prediction, predict } from "@caisson/measure";
+import { cacheDirectory } from "@caisson/image";
+import { flavourPlatform, readManifest } from "@caisson/image/manifest";
+import { ACPI_TABLES, type PredictInput, type Prediction, predict } from "@caisson/measure";
 import {
   firmwareIdentity,
   firmwareTraits,
@@ -19,10 +21,12 @@ import {
 import { SMBIOS_TABLES, withProcessor } from "@caisson/measure/smbios";
 import { readVariableStore } from "@caisson/measure/variables";
 import { readReferences } from "@caisson/verify";
+import { Failure } from "@caisson/vocabulary/failure";
+import { type Platform, provesHardware } from "@caisson/vocabulary/platforms";
 
 /** The machine of a prediction. */
 export interface Machine {
-  /** Default: what the image's flavour boots on; without an image what its firmware is for. */
+  /** Default: `flavourPlatform`; without an image what its firmware is for. */
   platform?: Platform;
   vcpus: number;
   /** Bytes. */
@@ -37,13 +41,10 @@ export interface Machine {
 }
 
 /** An error of the command line's files, with the file's name. */
-export class InputError extends Error {
-  readonly code = "measure/input";
-  readonly kind = "input";
-  readonly fix: string;
+export class InputError extends Failure<"measure/input", "input"> {
+  override readonly name = "InputError";
   constructor(message: string, fix: string) {
-    super(message);
-    this.fix = fix;
+    super("measure/input", "input", message, { fix });
   }
 }
 
@@ -87,8 +88,8 @@ export async function gather(
   options: Machine,
 ): Promise<{ input: PredictInput; files: Files }> {
   const manifest = readManifest(image);
-  const platform = options.platform ?? (manifest.flavour === "development" ? "emulated" : "tdx");
-  const emulated = platform === "emulated";
+  const platform = options.platform ?? flavourPlatform[manifest.flavour];
+  const { variables } = manifest.firmware[platform];
   const checked = (artefact: { file: string; sha256: string }): InputFile => {
     const path = join(image, artefact.file);
     const bytes = read(path);
@@ -102,9 +103,9 @@ export async function gather(
   return onMachine(
     {
       platform,
-      firmware: checked(emulated ? firmware.emulated.code : firmware.tdx),
-      firmwareRelease: emulated ? versions.firmware.emulated : versions.firmware.tdx,
-      ...(emulated && { variables: checked(firmware.emulated.variables) }),
+      firmware: checked(firmware[platform].code),
+      firmwareRelease: versions.firmware[platform],
+      ...(variables !== undefined && { variables: checked(variables) }),
       boot: { method: "direct", kernel: kernel.bytes, commandLine },
       files: { kernel: kernel.path, "command line": join(image, "manifest.json") },
       kernel: kernel.path,
@@ -133,7 +134,7 @@ export async function onMachine(
       ...(variables !== undefined && { variables: variables.path }),
     };
     fwCfg = await imageFwCfg(qemu, machine, join(cacheDirectory(process.env), "fw-cfg"));
-    hostProcessor = platform === "tdx" || (await accelerator()) === "kvm";
+    hostProcessor = provesHardware[platform] || (await accelerator()) === "kvm";
   }
   const smbios = smbiosTables(fwCfg, hostProcessor, options.processorId);
   const hidden = smbios === undefined && fwCfg?.[SMBIOS_TABLES] !== undefined;
@@ -191,21 +192,6 @@ function firmwareContents(
   const enrolled = [...readVariableStore(variables ?? firmware).keys()].some((key) => key.startsWith("PK-"));
   const off = !enrolled && firmwareTraits(firmwareVolumes(firmware)).secureBoot;
   return { volumes, ...(identity !== undefined && { identity }), ...(off && { secureBoot: "off" }) };
-}
-
-function readManifest(image: string): Manifest {
-  const path = join(image, "manifest.json");
-  let manifest: Partial<Manifest>;
-  try {
-    manifest = JSON.parse(Buffer.from(read(path)).toString("utf8")) as Partial<Manifest>;
-  } catch (error) {
-    if (error instanceof InputError) throw error;
-    throw new InputError(`${path} is no JSON`, "build the image again");
-  }
-  if (manifest.schema !== "caisson/manifest/v1") {
-    throw new InputError(`${path} is no manifest of an image`, "build the image with `caisson build`");
-  }
-  return manifest as Manifest;
 }
 
 /** An ACPI tables blob, or a directory like the guest's /sys/firmware/qemu_fw_cfg/by_name (files may be NAME/raw). */

@@ -1,5 +1,5 @@
 /** A relying party before a machine that is not what it says: every answer here is a hostile one. */
-import { deepEqual, equal, match, rejects } from "node:assert/strict";
+import { deepEqual, match, rejects } from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type RequestListener } from "node:http";
@@ -8,8 +8,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { Machine } from "@caisson/kms/testing/machine";
-import { limits, type Report, reportData } from "@caisson/verify";
-import { evidencePath, fetchEvidence, firstBytes } from "./relying-party.ts";
+import { type Report, reportData } from "@caisson/verify";
+import { limits } from "@caisson/vocabulary/limits";
+import { evidencePath } from "@caisson/vocabulary/paths";
+import { fetchEvidence } from "./relying-party.ts";
 
 /** A machine at a URL of loopback; `asked` lists the paths that were asked of it. */
 async function serve(t: TestContext, answer: RequestListener): Promise<{ url: string; asked: string[] }> {
@@ -51,7 +53,6 @@ test("a body without end is read up to the limit", async (t) => {
     code: "evidence/malformed",
     message: new RegExp(`${limits.document}`),
   });
-  equal((await firstBytes(await fetch(url), 4096)).length, 4096);
 });
 
 test("what is no URL that can be asked is refused by name", async () => {

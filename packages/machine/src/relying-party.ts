@@ -3,17 +3,11 @@
  * files, never from the machine.
  */
 import { randomBytes } from "node:crypto";
-import {
-  type Judgement,
-  limits,
-  type Report,
-  readEvidence,
-  VerifyError,
-  verifyEvidence,
-} from "@caisson/verify";
-
-/** Path at which an application that wants to be verified serves its evidence; `?nonce=` takes 8 to 64 bytes, hex. */
-export const evidencePath = "/.well-known/caisson/evidence";
+import { type Judgement, type Report, readEvidence, VerifyError, verifyEvidence } from "@caisson/verify";
+import { firstBytes } from "@caisson/vocabulary/body";
+import { messageOf } from "@caisson/vocabulary/failure";
+import { limits } from "@caisson/vocabulary/limits";
+import { evidencePath } from "@caisson/vocabulary/paths";
 
 const limitMs = 90_000;
 
@@ -30,24 +24,12 @@ export async function fetchEvidence(url: string): Promise<FreshEvidence> {
     const from = new URL(`${evidencePath}?nonce=${nonce.toString("hex")}`, url);
     const response = await fetch(from, { redirect: "error", signal: AbortSignal.timeout(limitMs) });
     if (!response.ok) throw new Error(`it answers ${response.status}`);
-    const bytes = await firstBytes(response, limits.document + 1);
-    if (bytes.length > limits.document) throw new Error(`it sends more than ${limits.document} bytes`);
+    const { bytes, more } = await firstBytes(response.body, limits.document);
+    if (more) throw new Error(`it sends more than ${limits.document} bytes`);
     return { bytes, nonce };
   } catch (error) {
-    throw new VerifyError("evidence/malformed", `no evidence from ${url}: ${(error as Error).message}`);
+    throw new VerifyError("evidence/malformed", `no evidence from ${url}: ${messageOf(error)}`);
   }
-}
-
-/** At most `limit` bytes of an answer; what follows is not read. */
-export async function firstBytes(response: Response, limit: number): Promise<Uint8Array> {
-  const chunks: Uint8Array[] = [];
-  let size = 0;
-  for await (const chunk of response.body ?? []) {
-    chunks.push(chunk);
-    size += chunk.length;
-    if (size >= limit) break;
-  }
-  return new Uint8Array(Buffer.concat(chunks).subarray(0, limit));
 }
 
 /** What fresh evidence must bind. The machine does not choose the scheme: only applications' evidence counts here. */

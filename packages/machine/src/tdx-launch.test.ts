@@ -49,7 +49,7 @@ test("an image's instance is the same at each start, and its seed is the owner's
     const manifest = {
       kernel: file,
       rootfs: file,
-      firmware: { tdx: file },
+      firmware: { tdx: { code: file } },
       commandLine: "console=ttyS0",
       guest: { app: { name: "hello", services: { hello: plainService() }, networks: {}, volumes: {} } },
     } as unknown as Manifest;

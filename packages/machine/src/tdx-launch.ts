@@ -47,7 +47,7 @@ export function prepareTdx(image: string, manifest: Manifest, shape: Shape, port
     instance: device,
     qmpSocket: join(state, "qmp.sock"),
     forwards: [{ host: port, guest: mainPort(manifest.guest.app)! }],
-    firmware: join(image, manifest.firmware.tdx.file),
+    firmware: join(image, manifest.firmware.tdx.code.file),
     mrConfigId: id,
     quotePort,
   };

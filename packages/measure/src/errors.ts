@@ -1,3 +1,5 @@
+import { Failure, type FailureDetails } from "@caisson/vocabulary/failure";
+
 /** Why an input cannot be measured: `area/reason`. The area names the format, the reason what is wrong with it. */
 export type MeasureErrorCode =
   | `${"firmware" | "volume" | "pe" | "uki" | "kernel" | "gpt" | "acpi" | "smbios" | "log"}/truncated`
@@ -27,32 +29,18 @@ export type MeasureErrorCode =
  * What every function here throws on bad input, and nothing else. `offset` is the byte of the input at which the
  * reason shows, where there is one.
  */
-export class MeasureError extends Error {
-  readonly code: MeasureErrorCode;
-  readonly kind: "input" | "unsupported";
+export class MeasureError extends Failure<MeasureErrorCode, "input" | "unsupported"> {
+  override readonly name = "MeasureError";
   readonly offset?: number;
-  readonly facts: readonly (readonly [label: string, value: string])[];
-  readonly fix?: string;
 
   constructor(
     code: MeasureErrorCode,
     message: string,
-    details: {
-      offset?: number;
-      facts?: readonly (readonly [string, string])[];
-      fix?: string;
-      kind?: "unsupported";
-    } = {},
+    details: FailureDetails<"unsupported"> & { offset?: number } = {},
   ) {
-    super(message);
-    this.name = "MeasureError";
-    this.code = code;
-    this.kind = details.kind ?? "input";
-    if (details.offset !== undefined) this.offset = details.offset;
-    if (details.fix !== undefined) this.fix = details.fix;
-    this.facts = [
-      ...(details.offset === undefined ? [] : [["offset", `0x${details.offset.toString(16)}`] as const]),
-      ...(details.facts ?? []),
-    ];
+    const { offset, facts = [] } = details;
+    const all = offset === undefined ? facts : ([["offset", `0x${offset.toString(16)}`], ...facts] as const);
+    super(code, details.kind ?? "input", message, { ...details, facts: all });
+    if (offset !== undefined) this.offset = offset;
   }
 }

@@ -51,4 +51,4 @@ export {
   predictEach,
   type UkiBoot,
 } from "./predict/predict.ts";
-export { firmwareProfiles, type Platform } from "./predict/profiles.ts";
+export { firmwareProfiles } from "./predict/profiles.ts";

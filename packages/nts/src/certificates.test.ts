@@ -281,7 +281,7 @@ suite("certificate chains", () => {
       } catch {
         continue;
       }
-      throws(() => verify([{ ...leaf, certificate }, intermediate]), { name: "Error" }, `byte ${at}`);
+      throws(() => verify([{ ...leaf, certificate }, intermediate]), { name: "NtsError" }, `byte ${at}`);
     }
   });
 });

@@ -1,4 +1,5 @@
 /** The one error class of this package. */
+import { Failure, type FailureDetails } from "@caisson/vocabulary/failure";
 
 /** What can go wrong; stable, documented in docs/secure-time.md. */
 export type NtsErrorCode =
@@ -31,20 +32,9 @@ export type NtsErrorCode =
   | "time/no-agreement";
 
 /** A refused server, packet, certificate or configuration. `facts` and `fix` are for people, `code` for programs. */
-export class NtsError extends Error {
-  readonly code: NtsErrorCode;
-  readonly kind: "rejected" | "input";
-  readonly facts: readonly (readonly [label: string, value: string])[];
-  readonly fix?: string;
-  constructor(
-    code: NtsErrorCode,
-    message: string,
-    more: { facts?: readonly (readonly [string, string])[]; fix?: string } = {},
-  ) {
-    super(message);
-    this.code = code;
-    this.kind = code === "nts/configuration" ? "input" : "rejected";
-    this.facts = more.facts ?? [];
-    if (more.fix !== undefined) this.fix = more.fix;
+export class NtsError extends Failure<NtsErrorCode, "rejected" | "input"> {
+  override readonly name = "NtsError";
+  constructor(code: NtsErrorCode, message: string, details: Omit<FailureDetails, "kind"> = {}) {
+    super(code, code === "nts/configuration" ? "input" : "rejected", message, details);
   }
 }

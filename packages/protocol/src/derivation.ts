@@ -6,7 +6,7 @@
  * Test vectors: docs/key-release.md.
  */
 import { hkdfSync } from "node:crypto";
-import { frame, text, u32 } from "./framing.ts";
+import { frame, text, u32 } from "@caisson/vocabulary/frame";
 
 /** What distinguishes one released key from every other. */
 export interface KeyContext {

@@ -5,8 +5,8 @@
  * the application's instances this is, and what it chose is measured.
  */
 import { createHash } from "node:crypto";
+import { frame, text } from "@caisson/vocabulary/frame";
 import { canonicalJson } from "./canonical-json.ts";
-import { frame, text } from "./framing.ts";
 
 /** Bytes of an application id and of an instance id. */
 export const ID_SIZE = 20;

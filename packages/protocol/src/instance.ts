@@ -5,17 +5,16 @@
  * On the raw block device: magic `CAISSON1` (8 bytes), length (u32 little endian), that many bytes of UTF-8 JSON,
  * then zeros to the end of the sector. The guest never mounts a file system of the host.
  */
+import { Failure } from "@caisson/vocabulary/failure";
 import * as z from "zod/mini";
 
 export type ProtocolErrorCode = "instance/magic" | "instance/size" | "instance/content";
 
 /** A document from the host that does not follow its format. */
-export class InstanceError extends Error {
-  readonly kind = "input";
-  readonly code: ProtocolErrorCode;
+export class InstanceError extends Failure<ProtocolErrorCode, "input"> {
+  override readonly name = "InstanceError";
   constructor(code: ProtocolErrorCode, message: string) {
-    super(message);
-    this.code = code;
+    super(code, "input", message);
   }
 }
 

@@ -6,8 +6,9 @@
  * that the KMS says is signed over a `frame` that holds the whole exchange (nonce, KMS identity, ephemeral key), so
  * that no message of one exchange can be used in another. Sizes are fixed or bounded before anything is decoded.
  */
+
+import { frame, text, u32, u64 } from "@caisson/vocabulary/frame";
 import * as z from "zod/mini";
-import { frame, text, u32, u64 } from "./framing.ts";
 
 export const keyReleaseVersion = "caisson/key-release/v1";
 

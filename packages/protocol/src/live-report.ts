@@ -2,6 +2,7 @@
  * `caisson/live/v1`: what a running development guest says about itself. The collector is `packages/guest/src/live.ts`.
  * Strict and bounded: it comes from a machine that may be anybody's.
  */
+import { platforms } from "@caisson/vocabulary/platforms";
 import * as z from "zod/mini";
 
 const text = (most = 1024) => z.string().check(z.maxLength(most));
@@ -26,7 +27,7 @@ const mount = z.strictObject({
 export const liveReportSchema = z.strictObject({
   version: z.literal("caisson/live/v1"),
   flavour: z.enum(["production", "development"]),
-  platform: z.enum(["tdx", "emulated"]),
+  platform: z.enum(platforms),
   release: text(),
   commandLine: text(4096),
   /** From /proc/config.gz, symbols without `CONFIG_`; null when the kernel does not show it. */

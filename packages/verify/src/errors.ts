@@ -5,6 +5,7 @@
  * names the document that demands it and the codes with which it can fail. A code belongs to exactly one check, so
  * that every refusal says which question was answered with no.
  */
+import { Failure } from "@caisson/vocabulary/failure";
 
 /** Documents that demand a check, cited by short name (docs/verification.md lists them in full). */
 const DCAP = "Intel TDX DCAP Quoting Library API, appendix A.3";
@@ -186,26 +187,20 @@ export function checkOf(code: ErrorCode): CheckId | undefined {
 }
 
 /** What this package throws, and nothing else. `kind` "rejected" is an answer; "input" a document that is none. */
-export class VerifyError extends Error {
-  readonly code: ErrorCode;
-  readonly kind: "rejected" | "input" | "unsupported";
-  readonly facts: readonly (readonly [label: string, value: string])[];
-  readonly fix?: string;
+export class VerifyError extends Failure<ErrorCode, "rejected" | "input" | "unsupported"> {
+  override readonly name = "VerifyError";
 
   constructor(
     code: ErrorCode,
     message: string,
     details: { expected?: string; actual?: string; where?: string; fix?: string } = {},
   ) {
-    super(message);
-    this.name = "VerifyError";
-    this.code = code;
-    this.kind =
-      code === "evidence/unsupported" ? "unsupported" : checkOfCode.has(code) ? "rejected" : "input";
     const { expected, actual, where, fix } = details;
-    this.facts = Object.entries({ where, expected, found: actual }).filter(
+    const facts = Object.entries({ where, expected, found: actual }).filter(
       (entry): entry is [string, string] => entry[1] !== undefined,
     );
-    if (fix !== undefined) this.fix = fix;
+    const kind =
+      code === "evidence/unsupported" ? "unsupported" : checkOfCode.has(code) ? "rejected" : "input";
+    super(code, kind, message, { facts, ...(fix !== undefined && { fix }) });
   }
 }

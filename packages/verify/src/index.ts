@@ -10,10 +10,7 @@ export {
   type BootLog,
   type Evidence,
   type EvidenceDocument,
-  limits,
-  type PlatformName,
   type ReportDataClaim,
-  type RuntimeEvent,
   readDstackQuote,
   readEvidence,
   readEvidenceDocument,
@@ -35,8 +32,9 @@ export { type Genuine, verifyQuote } from "./intel/genuine.ts";
 export { type EnclaveReport, parseQuote, type Quote, type TdReport } from "./intel/quote.ts";
 export { intelRoot, type TrustAnchor } from "./intel/roots.ts";
 export { type TcbStatus, type TcbVerdict, tcbStatuses } from "./intel/tcb.ts";
+export { trustAnchorFor } from "./platform.ts";
 export { type Circumstances, type ExpectedReportData, evaluatePolicy } from "./policy/acceptable.ts";
-export { guestEvents, type Policy, readPolicy } from "./policy/policy.ts";
+export { acceptedPlatforms, type Policy, readPolicy } from "./policy/policy.ts";
 export { type Reference, type RegisterName, readReferences } from "./policy/reference.ts";
 export { Answers, type Check, type Outcome, type PlatformSummary, type Report } from "./report.ts";
 export { type Judgement, judgeEvidence, verifyEvidence, verifyGenuine } from "./verify.ts";

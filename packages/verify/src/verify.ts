@@ -1,11 +1,12 @@
 /** Evidence in, a report out: genuine, then acceptable, every check listed. */
 
-import { fromHex } from "./bytes.ts";
+import { provesHardware } from "@caisson/vocabulary/platforms";
 import { type CheckId, checks, VerifyError } from "./errors.ts";
 import type { Evidence } from "./evidence/evidence.ts";
 import type { Collateral, VerifiedCollateral } from "./intel/collateral.ts";
 import { type Genuine, verifyQuote } from "./intel/genuine.ts";
 import { intelRoot, type TrustAnchor } from "./intel/roots.ts";
+import { trustAnchorFor } from "./platform.ts";
 import {
   acceptableChecks,
   checkPlatform,
@@ -25,7 +26,7 @@ export interface Judgement {
   /** Reference values beside those that the policy lists (`readReferences`). */
   references?: readonly Reference[];
   now: Date;
-  /** Root of TDX evidence; Intel's when left out. The emulated platform's root is the policy's `simulatedRoot`. */
+  /** In place of the vendor's root (`platformRows`). The emulated platform's root is the policy's `simulatedRoot`. */
   trust?: TrustAnchor;
   /** Used in place of what the evidence carries. */
   collateral?: Collateral | VerifiedCollateral;
@@ -63,13 +64,10 @@ export async function judgeEvidence(
   };
 }
 
-/** The root for a platform; undefined when the policy does not accept the platform. */
+/** The root for the evidence's platform: what the caller gives takes the place of the vendor's, never of a policy's. */
 function trustFor({ platform }: Evidence, { policy, trust }: Judgement): TrustAnchor | undefined {
-  if (!(policy.platforms ?? ["tdx"]).includes(platform)) return undefined;
-  if (platform === "tdx") return trust ?? intelRoot;
-  return policy.simulatedRoot === undefined
-    ? undefined
-    : { name: "the simulated root that the policy names", rootKey: fromHex(policy.simulatedRoot)! };
+  const anchor = trustAnchorFor(platform, policy);
+  return anchor !== undefined && provesHardware[platform] ? (trust ?? anchor) : anchor;
 }
 
 /** Answers the first question alone: whether the quote is genuine. Nothing is said about what runs in the TD. */

@@ -47,7 +47,7 @@ export const keyRelease = group("key release", { decision: "remote", source: "ds
     id: "X04",
     title: "Derivation contexts cannot be confused",
     why: "Fields are length-prefixed, and purpose and version take part.",
-    tests: ["packages/protocol/src/derivation.test.ts", "packages/protocol/src/framing.test.ts"],
+    tests: ["packages/protocol/src/derivation.test.ts", "packages/vocabulary/src/frame.test.ts"],
     static: none.kms,
     live: none.kms,
     remote: "a property of code, not of evidence: the named tests show it",

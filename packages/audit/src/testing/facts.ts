@@ -9,8 +9,8 @@ import { commandLine, commandLineTokens, type Flavour } from "@caisson/image/cmd
 import { splitCommandLine } from "@caisson/protocol/command-line";
 import type { GuestConfig } from "@caisson/protocol/guest-config";
 import { plainService } from "@caisson/protocol/testing/service";
-import { guestEvents } from "@caisson/verify";
 import { checks } from "@caisson/verify/errors";
+import { bootEvents } from "@caisson/vocabulary/events";
 import { type Facts } from "../control.ts";
 import type { FileFact, ImageFacts, LiveFacts, RemoteFacts, RuntimeFacts } from "../facts.ts";
 import { parseKernelConfig } from "../kernel-config.ts";
@@ -247,7 +247,7 @@ export function goodLive(): LiveFacts {
       { path: "/run/caisson/runtime-events.jsonl", mode: 0o600, uid: 0 },
       { path: "/run/caisson/app-key", mode: 0o400, uid: 1000 },
     ],
-    events: [...guestEvents],
+    events: [...bootEvents],
     now: (epoch + 3600) * 1000,
     epoch,
     probes: Object.fromEntries(missing.map((path) => [`open ${path}`, { errno: "ENOENT" }])),

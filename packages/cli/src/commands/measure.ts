@@ -1,4 +1,5 @@
 /** `caisson measure`: what the registers must hold before anything boots, from an image or from files by themselves. */
+
 import { createHash } from "node:crypto";
 import { gather, type Machine, read } from "@caisson/machine/prediction";
 import {
@@ -8,13 +9,13 @@ import {
   type Indexing,
   measuredEvents,
   mrtd,
-  type Platform,
   type PredictInput,
   type Prediction,
   parseEventLog,
   parseTdxMetadata,
   predict,
 } from "@caisson/measure";
+import { isPlatform, type Platform, platforms } from "@caisson/vocabulary/platforms";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { checkCombination, gatherFiles, type LooseFiles } from "../loose-files.ts";
 import { renderComparison, renderPrediction } from "../views/prediction-view.ts";
@@ -49,7 +50,7 @@ function parseProcessorId(text: string): Uint8Array {
 }
 
 function parsePlatform(text: string): Platform {
-  if (text !== "tdx" && text !== "emulated") throw new InvalidArgumentError("expected tdx or emulated");
+  if (!isPlatform(text)) throw new InvalidArgumentError(`expected ${platforms.join(" or ")}`);
   return text;
 }
 

@@ -2,16 +2,19 @@
  * `caisson up SPEC`: the main job. Pins and builds what is missing, boots the image, shows its stages, its keys and
  * its application, verifies its evidence from outside, and keeps it running until Ctrl-C.
  */
+
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { tdxPrerequisites } from "@caisson/host/tdx";
 import { readSpec } from "@caisson/image";
 import { predictEmulated, referenceValues } from "@caisson/machine/prediction";
-import { fetchEvidence, firstBytes, judgeFresh } from "@caisson/machine/relying-party";
+import { fetchEvidence, judgeFresh } from "@caisson/machine/relying-party";
 import { type Session, startSession } from "@caisson/machine/session";
 import { prepareTdx, renderPrerequisites, renderTdxLaunch } from "@caisson/machine/tdx-launch";
 import { mainPort } from "@caisson/protocol/guest-config";
 import { type Report, readPolicy, readReferences } from "@caisson/verify";
+import { firstBytes } from "@caisson/vocabulary/body";
+import { type Platform, type PlatformTable, platforms } from "@caisson/vocabulary/platforms";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { prepare } from "../prepare.ts";
 import { BootError, BootView } from "../views/boot-view.ts";
@@ -23,7 +26,7 @@ interface Options {
   port?: number;
   mirror?: string;
   once?: boolean;
-  platform: "emulated" | "tdx";
+  platform: Platform;
   json?: boolean;
 }
 
@@ -40,7 +43,8 @@ const answerLimitMs = 30_000;
 /** What the application answers at its root. It is not trusted: it neither sends us elsewhere nor fills our memory. */
 async function ask(url: string): Promise<{ status: number; body: string }> {
   const response = await fetch(url, { redirect: "manual", signal: AbortSignal.timeout(answerLimitMs) });
-  return { status: response.status, body: new TextDecoder().decode(await firstBytes(response, 4096)) };
+  const { bytes } = await firstBytes(response.body, 4096);
+  return { status: response.status, body: new TextDecoder().decode(bytes) };
 }
 
 /** What an outsider finds, who has the image and asks the running application for evidence. */
@@ -87,6 +91,11 @@ async function prepareForTdx(path: string, options: Options): Promise<void> {
   if (prerequisites.some(({ ok }) => !ok)) process.exitCode = 20;
 }
 
+const starters: PlatformTable<(path: string, options: Options) => Promise<void>> = {
+  tdx: prepareForTdx,
+  emulated: startEmulated,
+};
+
 export const command = new Command("caisson up")
   .description(
     "Pins and builds what is missing, boots the image, shows its stages, releases its keys, verifies its evidence, and runs it until Ctrl-C.",
@@ -102,65 +111,66 @@ export const command = new Command("caisson up")
       "--platform <name>",
       "emulated: a development image, anywhere; tdx: prepare a production image's start",
     )
-      .choices(["emulated", "tdx"])
+      .choices(platforms)
       .default("emulated"),
   )
   .option("--json", "one JSON document when the application is up")
-  .action(async (path: string, options: Options) => {
-    if (options.platform === "tdx") return prepareForTdx(path, options);
-    const interrupted = new AbortController();
-    const interrupt = (signal: NodeJS.Signals): void => interrupted.abort(new Error(`stopped by ${signal}`));
-    process.once("SIGINT", interrupt).once("SIGTERM", interrupt);
-    const say = (line: string): void => void process.stderr.write(`${line}\n`);
+  .action((path: string, options: Options) => starters[options.platform](path, options));
 
-    const shape = { vcpus: options.vcpus, memory: options.memory };
-    const { directory, manifest } = await prepare(
-      await readSpec(path),
-      "development",
-      { mirror: options.mirror, signal: interrupted.signal },
-      new Progress(),
-    );
-    const references = referenceValues(await predictEmulated(directory, shape));
-    const { port } = options;
-    const session = await startSession({
-      image: directory,
-      manifest,
-      shape,
-      references,
-      ...(port && { port }),
-    });
-    try {
-      const { vm, url, accelerator } = session;
-      const started = performance.now();
-      const view = new BootView(say, () => (performance.now() - started) / 1000, process.stderr.isTTY);
-      say(
-        `${manifest.name}: ${shape.vcpus} vCPUs, ${shape.memory} MiB, ${accelerator.toUpperCase()}, TDX emulated`,
-      );
-      vm.on("console", (event) => view.show(event));
-      const limit = setTimeout(() => vm.kill(), bootLimitMs);
-      const ended = new Promise<void>((resolve) => {
-        interrupted.signal.addEventListener("abort", () => resolve(), { once: true });
-        void vm.ended.then(() => resolve());
-      });
-      const ready = await Promise.race([vm.event(({ kind }) => kind === "ready"), ended]);
-      clearTimeout(limit);
-      interrupted.signal.throwIfAborted();
-      if (ready === undefined) {
-        const log = join(session.state, "console.log");
-        throw new BootError(view.record, readFileSync(log, "utf8"), log);
-      }
+async function startEmulated(path: string, options: Options): Promise<void> {
+  const interrupted = new AbortController();
+  const interrupt = (signal: NodeJS.Signals): void => interrupted.abort(new Error(`stopped by ${signal}`));
+  process.once("SIGINT", interrupt).once("SIGTERM", interrupt);
+  const say = (line: string): void => void process.stderr.write(`${line}\n`);
 
-      const app = { url, ...(await ask(url)) };
-      const verification = await verify(session);
-      say(`\n${summary(verification)}`);
-      say(`${manifest.name} answers at ${url}${options.once === true ? "" : "   (Ctrl-C ends it)"}`);
-      if (options.json === true) {
-        const document = { image: directory, shape, accelerator, ...view.record, app, verification };
-        process.stdout.write(`${JSON.stringify(document, null, 2)}\n`);
-      }
-      if (verification.verdict !== "accepted") process.exitCode = 10;
-      if (options.once !== true) await ended;
-    } finally {
-      await session.stop();
-    }
+  const shape = { vcpus: options.vcpus, memory: options.memory };
+  const { directory, manifest } = await prepare(
+    await readSpec(path),
+    "development",
+    { mirror: options.mirror, signal: interrupted.signal },
+    new Progress(),
+  );
+  const references = referenceValues(await predictEmulated(directory, shape));
+  const { port } = options;
+  const session = await startSession({
+    image: directory,
+    manifest,
+    shape,
+    references,
+    ...(port && { port }),
   });
+  try {
+    const { vm, url, accelerator } = session;
+    const started = performance.now();
+    const view = new BootView(say, () => (performance.now() - started) / 1000, process.stderr.isTTY);
+    say(
+      `${manifest.name}: ${shape.vcpus} vCPUs, ${shape.memory} MiB, ${accelerator.toUpperCase()}, TDX emulated`,
+    );
+    vm.on("console", (event) => view.show(event));
+    const limit = setTimeout(() => vm.kill(), bootLimitMs);
+    const ended = new Promise<void>((resolve) => {
+      interrupted.signal.addEventListener("abort", () => resolve(), { once: true });
+      void vm.ended.then(() => resolve());
+    });
+    const ready = await Promise.race([vm.event(({ kind }) => kind === "ready"), ended]);
+    clearTimeout(limit);
+    interrupted.signal.throwIfAborted();
+    if (ready === undefined) {
+      const log = join(session.state, "console.log");
+      throw new BootError(view.record, readFileSync(log, "utf8"), log);
+    }
+
+    const app = { url, ...(await ask(url)) };
+    const verification = await verify(session);
+    say(`\n${summary(verification)}`);
+    say(`${manifest.name} answers at ${url}${options.once === true ? "" : "   (Ctrl-C ends it)"}`);
+    if (options.json === true) {
+      const document = { image: directory, shape, accelerator, ...view.record, app, verification };
+      process.stdout.write(`${JSON.stringify(document, null, 2)}\n`);
+    }
+    if (verification.verdict !== "accepted") process.exitCode = 10;
+    if (options.once !== true) await ended;
+  } finally {
+    await session.stop();
+  }
+}

@@ -2,6 +2,7 @@
  * `caisson verify EVIDENCE`: is it genuine, and is it what the policy wants? Exit code 0 accepted, 10 rejected,
  * 30 malformed input. Without a policy only the first question is asked, and the answer says so.
  */
+
 import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { styleText } from "node:util";
@@ -12,7 +13,6 @@ import {
   type Evidence,
   type ExpectedReportData,
   intelRoot,
-  limits,
   type Outcome,
   type Report,
   readEvidence,
@@ -22,6 +22,8 @@ import {
   verifyEvidence,
   verifyGenuine,
 } from "@caisson/verify";
+import { limits } from "@caisson/vocabulary/limits";
+import { provesHardware } from "@caisson/vocabulary/platforms";
 import { Command } from "commander";
 import { parseDocument } from "yaml";
 import { UsageError } from "../failure.ts";
@@ -117,7 +119,7 @@ async function judge(
     if (options.image.length > 0 || options.nonce !== undefined) {
       throw new UsageError("--image and --nonce are judged by a policy", "add --policy FILE");
     }
-    if (evidence.platform === "emulated") {
+    if (!provesHardware[evidence.platform]) {
       throw new UsageError(
         "emulated evidence is genuine only under a root that a policy names",
         "add --policy FILE",

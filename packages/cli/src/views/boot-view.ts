@@ -5,8 +5,10 @@
  * the verification that follows is what counts, and the view says which is which. What it prints is shown without control
  * characters: a guest, or its application, does not move a person's cursor.
  */
+
 import { styleText } from "node:util";
 import type { ConsoleEvent } from "@caisson/protocol/console";
+import { Failure } from "@caisson/vocabulary/failure";
 import { printable } from "./printable.ts";
 
 /** One stage, with host seconds since the machine was switched on. */
@@ -122,20 +124,17 @@ function lastWords(console: string): string | undefined {
 }
 
 /** A machine that did not get as far as its application. */
-export class BootError extends Error {
-  readonly code = "up/boot";
-  readonly kind = "rejected";
-  readonly facts: readonly (readonly [string, string])[];
-  readonly fix: string;
+export class BootError extends Failure<"up/boot", "rejected"> {
+  override readonly name = "BootError";
   /** `console` is everything that the guest printed, `path` where it is kept. */
   constructor(record: BootRecord, console: string, path: string) {
     const failed = record.stages.find(({ state }) => state === "failed");
     const where = failed === undefined ? "before its first stage" : `in stage '${failed.stage}'`;
-    super(`the machine stopped ${where}`);
-    const words = lastWords(console);
+    const words = failed === undefined ? lastWords(console) : undefined;
+    const facts: [string, string][] = [];
     if (failed !== undefined) {
-      this.facts = [["reason", printable(`${failed.note ?? ""}   [${failed.reason ?? ""}]`)]];
-    } else this.facts = words === undefined ? [] : [["last words", words]];
-    this.fix = `read ${path}`;
+      facts.push(["reason", printable(`${failed.note ?? ""}   [${failed.reason ?? ""}]`)]);
+    } else if (words !== undefined) facts.push(["last words", words]);
+    super("up/boot", "rejected", `the machine stopped ${where}`, { facts, fix: `read ${path}` });
   }
 }

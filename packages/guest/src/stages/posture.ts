@@ -3,9 +3,11 @@
  * that differs stops the boot: an exact command line, the TSC as the only clock, only known PCI devices with modern
  * split-ring virtio, the verity root, lockdown, and the sysctls of `packages/guest/src/sysctls.ts`.
  */
+
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { splitCommandLine } from "@caisson/protocol/command-line";
+import { provesHardware } from "@caisson/vocabulary/platforms";
 import { type Context, type Stage, StageFailure } from "../stage.ts";
 import { sysctlsFor } from "../sysctls.ts";
 
@@ -118,7 +120,7 @@ function checkPlatform({ config, platform }: Context): void {
     require(/\btdx_guest\b/.test(
       read("/proc/cpuinfo"),
     ), "no-tee", "this CPU is not a TDX guest's: a production image runs nowhere else");
-    require(platform.name === "tdx", "no-ccel", "the firmware left no CCEL event log");
+    require(provesHardware[platform.name], "no-ccel", "the firmware left no CCEL event log");
   }
   require(registers, "no-registers", "the kernel offers no measurement registers (is a TPM attached, and does its log replay?)");
 }

@@ -5,8 +5,11 @@
  * image, `toolchain` into the root in which the kernel is built; `source` and `firmware-*` are only containers of
  * files, so what they depend on is not wanted.
  */
+import type { PlatformTable } from "@caisson/vocabulary/platforms";
 
 export const groups = ["root", "toolchain", "source", "firmware-emulated", "firmware-tdx"] as const;
+/** Each platform's firmware is a group of its own. */
+export const firmwareGroups: PlatformTable<Group> = { tdx: "firmware-tdx", emulated: "firmware-emulated" };
 export type Group = (typeof groups)[number];
 
 export interface GroupRecipe {

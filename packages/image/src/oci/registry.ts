@@ -2,8 +2,10 @@
  * Images from a registry, by digest: OCI distribution-spec 1.1, pull only, anonymous (a bearer token where the registry
  * asks for one). What it serves is checked by who reads it; blobs are kept in the content-addressed cache.
  */
+
 import { createReadStream } from "node:fs";
 import { readFile } from "node:fs/promises";
+import { firstBytes } from "@caisson/vocabulary/body";
 import * as z from "zod";
 import { ImageError } from "../errors.ts";
 import { download } from "../inputs/fetch.ts";
@@ -49,14 +51,9 @@ async function authorize(challenge: string, repository: string, registry: string
 
 /** A bounded body. */
 async function readBody(response: Response, name: string): Promise<Buffer> {
-  const chunks: Uint8Array[] = [];
-  let size = 0;
-  for await (const chunk of response.body ?? new Blob([]).stream()) {
-    size += chunk.length;
-    if (size > maximumDocument) throw registryError(`${name} is longer than ${maximumDocument} bytes`);
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks);
+  const { bytes, more } = await firstBytes(response.body, maximumDocument);
+  if (more) throw registryError(`${name} is longer than ${maximumDocument} bytes`);
+  return Buffer.from(bytes);
 }
 
 /**

@@ -109,7 +109,7 @@ test("the manifest names every other file with size and hash, and nothing that i
     rootfs,
     firmware.emulated.code,
     firmware.emulated.variables,
-    firmware.tdx,
+    firmware.tdx.code,
     sbom,
   ];
   deepEqual([...artefacts.map(({ file }) => file), "manifest.json"].sort(), files(at));

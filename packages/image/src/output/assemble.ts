@@ -2,10 +2,12 @@
  * From parts to the files of an image, the manifest last. No part is fetched, compiled or looked for here, and nothing
  * but the parts decides a byte: no clock, no path, no environment.
  */
+
 import { createHash, hash } from "node:crypto";
 import { mkdir, open, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type GuestConfig, parseGuestConfig } from "@caisson/protocol/guest-config";
+import type { PlatformTable } from "@caisson/vocabulary/platforms";
 import { describeApplication } from "../build/application.ts";
 import type { Bundle } from "../build/bundle.ts";
 import { commandLine, commandLineTokens, type Flavour } from "../build/cmdline.ts";
@@ -13,7 +15,7 @@ import type { NodeBinary } from "../build/native.ts";
 import { addApplication, type Root, readPackageFile } from "../build/rootfs.ts";
 import { walk } from "../build/tree.ts";
 import { formatLock, type Lock, type LockedPackage } from "../inputs/lock.ts";
-import { firmwareFiles, type Group } from "../inputs/recipe.ts";
+import { firmwareFiles, firmwareGroups, type Group } from "../inputs/recipe.ts";
 import type { Spec } from "../inputs/spec.ts";
 import type { OciImage } from "../oci/oci.ts";
 import { type Erofs, layoutErofs } from "./erofs.ts";
@@ -53,7 +55,7 @@ export function sourceDate(lock: Lock): number {
 }
 
 /** Groups whose packages are containers of files that lie beside the root. */
-const containers: ReadonlySet<Group> = new Set(["source", "firmware-emulated", "firmware-tdx"] as const);
+const containers: ReadonlySet<Group> = new Set<Group>(["source", ...Object.values(firmwareGroups)]);
 
 /** The lock's packages of one group. */
 export const inGroup = (lock: Lock, group: Group): LockedPackage[] =>
@@ -110,7 +112,10 @@ export async function assemble(
     versions: {
       kernel: versionOf("source"),
       node: node.version,
-      firmware: { emulated: versionOf("firmware-emulated"), tdx: versionOf("firmware-tdx") },
+      firmware: {
+        emulated: versionOf(firmwareGroups.emulated),
+        tdx: versionOf(firmwareGroups.tdx),
+      } satisfies PlatformTable<string>,
       packages: versions(packages.filter(({ groups }) => groups.includes("root"))),
       npm: versions(npm),
     },
@@ -130,7 +135,7 @@ async function measuredFiles(directory: string, manifest: Manifest): Promise<Mea
     kernel: await bytes(kernel),
     commandLine,
     firmware: {
-      tdx: { bytes: await bytes(firmware.tdx), version: versions.firmware.tdx },
+      tdx: { code: await bytes(firmware.tdx.code), version: versions.firmware.tdx },
       emulated: {
         code: await bytes(firmware.emulated.code),
         variables: await bytes(firmware.emulated.variables),
@@ -177,7 +182,7 @@ async function writeFirmware({ lock, archive }: Parts, directory: string): Promi
   }
   return {
     emulated: { code: written.get("emulated-code.fd")!, variables: written.get("emulated-variables.fd")! },
-    tdx: written.get("tdx.fd")!,
+    tdx: { code: written.get("tdx.fd")! },
   };
 }
 

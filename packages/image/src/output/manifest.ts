@@ -5,10 +5,18 @@
  * sources write the same bytes; every file of the image directory but the manifest itself is named with size and
  * SHA-256. Sizes are in bytes, hashes lower-case hex.
  */
-import type { GuestConfig } from "@caisson/protocol/guest-config";
+
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { type GuestConfig, parseGuestConfig } from "@caisson/protocol/guest-config";
+import { messageOf } from "@caisson/vocabulary/failure";
+import type { Platform, PlatformTable } from "@caisson/vocabulary/platforms";
+import * as z from "zod/mini";
 import type { Flavour } from "../build/cmdline.ts";
+import { ImageError } from "../errors.ts";
 import type { OciChange } from "../oci/oci.ts";
 import type { Measurements } from "./measurements.ts";
+import { imageMark } from "./output.ts";
 
 /** One file of the image directory. */
 export interface Artefact {
@@ -16,6 +24,18 @@ export interface Artefact {
   file: string;
   size: number;
   sha256: string;
+}
+
+/** What an image of a flavour boots on, unless it is told otherwise. */
+export const flavourPlatform: Readonly<Record<Flavour, Platform>> = {
+  production: "tdx",
+  development: "emulated",
+};
+
+/** A platform's firmware: one file, or code with its variable store beside it. */
+export interface FirmwareArtefacts {
+  code: Artefact;
+  variables?: Artefact;
 }
 
 export interface Manifest {
@@ -32,7 +52,7 @@ export interface Manifest {
   rootfs: Artefact & {
     verity: { rootHash: string; salt: string; algorithm: "sha256"; blockSize: number; dataBlocks: number };
   };
-  firmware: { emulated: { code: Artefact; variables: Artefact }; tdx: Artefact };
+  firmware: PlatformTable<FirmwareArtefacts> & { emulated: Required<FirmwareArtefacts> };
   sbom: Artefact;
   /** What PID 1 reads: `/etc/caisson/guest.json`. */
   guest: GuestConfig;
@@ -40,7 +60,7 @@ export interface Manifest {
   versions: {
     kernel: string;
     node: string;
-    firmware: { emulated: string; tdx: string };
+    firmware: PlatformTable<string>;
     packages: Record<string, string>;
     npm: Record<string, string>;
   };
@@ -57,6 +77,75 @@ export interface Manifest {
   };
   /** Registers that follow from the files alone; RTMR0 depends on the machine (`caisson measure`). */
   measurements?: Measurements;
+}
+
+const sha256 = z.string().check(z.regex(/^[0-9a-f]{64}$/));
+const artefact = z.looseObject({
+  // Plain names below the directory: no "..", no absolute path, nothing hidden.
+  file: z
+    .string()
+    .check(z.regex(/^[A-Za-z0-9][\w.-]*(?:\/[A-Za-z0-9][\w.-]*)*$/, "not a file inside the directory")),
+  size: z.int().check(z.gte(0)),
+  sha256,
+});
+
+/** What readers of a manifest rely on; the rest is for people. */
+const schema = z.looseObject({
+  schema: z.literal("caisson/manifest/v1"),
+  name: z.string(),
+  flavour: z.enum(["production", "development"]),
+  lock: sha256,
+  commandLine: z.string(),
+  kernel: artefact,
+  rootfs: artefact,
+  firmware: z.strictObject({
+    emulated: z.strictObject({ code: artefact, variables: artefact }),
+    tdx: z.strictObject({ code: artefact }),
+  } satisfies PlatformTable<z.ZodMiniType>),
+  sbom: artefact,
+  guest: z.looseObject({}),
+  versions: z.looseObject({
+    firmware: z.looseObject({ emulated: z.string(), tdx: z.string() } satisfies PlatformTable<z.ZodMiniType>),
+  }),
+});
+
+/** Checks the text of a manifest. Throws ImageError `image/manifest`. */
+export function parseManifest(text: string, path: string): Manifest {
+  try {
+    const manifest = schema.parse(JSON.parse(text));
+    parseGuestConfig(manifest.guest);
+    return manifest as unknown as Manifest;
+  } catch (error) {
+    const issue = error instanceof z.core.$ZodError ? error.issues[0] : undefined;
+    const reason = issue === undefined ? messageOf(error) : `${issue.path.join(".")}: ${issue.message}`;
+    throw new ImageError("image/manifest", `${path} is not the manifest of an image: ${reason}`, {
+      fix: "build the image again",
+      cause: error,
+    });
+  }
+}
+
+/** The manifest in an image directory. Throws ImageError `image/missing`, `image/manifest`. */
+export function readManifest(directory: string): Manifest {
+  const path = join(directory, imageMark);
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch (error) {
+    throw new ImageError("image/missing", `${directory} is not an image: it holds no ${imageMark}`, {
+      fix: "caisson build SPEC, then name what it wrote (out/<name>-<flavour>)",
+      cause: error,
+    });
+  }
+  return parseManifest(text, path);
+}
+
+/** Every file of the image directory but the manifest itself. */
+export function artefacts({ kernel, rootfs, firmware, sbom }: Manifest): Artefact[] {
+  const parts = Object.values(firmware).flatMap(({ code, variables }) =>
+    variables === undefined ? [code] : [code, variables],
+  );
+  return [kernel, rootfs, ...parts, sbom];
 }
 
 /** The text of a manifest: two-space JSON in the order of its fields, one final newline. */

@@ -2,25 +2,21 @@
  * What of an image's measurements follows from its files alone, whatever machine starts it: MRTD, the kernel's and the
  * command line's registers. RTMR0 also depends on the machine's shape and is left to `caisson measure`.
  */
+
 import { type DirectBoot, type Prediction, predict } from "@caisson/measure";
 import { firmwareIdentity, ovmfVolumes } from "@caisson/measure/firmware-volume";
+import type { PlatformTable } from "@caisson/vocabulary/platforms";
 
 /** Register values by name, hex; those that the files do not determine are missing. */
 type Registers = Partial<Record<"mrtd" | "rtmr0" | "rtmr1" | "rtmr2", string>>;
 
 /** By platform, then by what of the host makes a difference. */
-export interface Measurements {
-  tdx: Record<string, Registers>;
-  emulated: Record<string, Registers>;
-}
+export type Measurements = PlatformTable<Record<string, Registers>>;
 
 export interface MeasuredFiles {
   kernel: Uint8Array;
   commandLine: string;
-  firmware: {
-    tdx: { bytes: Uint8Array; version: string };
-    emulated: { code: Uint8Array; variables: Uint8Array; version: string };
-  };
+  firmware: PlatformTable<{ code: Uint8Array; version: string }> & { emulated: { variables: Uint8Array } };
 }
 
 /** Older QEMUs write into the kernel's setup header before the firmware measures it (reference: QEMU's x86-common.c). */
@@ -43,13 +39,13 @@ export async function predictMeasurements({
   const boot: DirectBoot = { method: "direct", kernel, commandLine };
   const td = await predict({
     platform: "tdx",
-    firmware: firmware.tdx.bytes,
+    firmware: firmware.tdx.code,
     firmwareRelease: firmware.tdx.version,
     boot,
     memory,
     qemu: tdxQemu,
   });
-  const emulated: Measurements["emulated"] = {};
+  const emulated: Record<string, Registers> = {};
   const { code, variables, version } = firmware.emulated;
   const volumes = ovmfVolumes(code);
   const identity = firmwareIdentity(volumes.dxe);

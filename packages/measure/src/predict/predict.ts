@@ -5,6 +5,7 @@
  * Invariants: an event whose digest the inputs do not determine stays in the list without one and says why, and its
  * register has no value: nothing is guessed. Digests are lower-case hexadecimal, so that a prediction is JSON as it is.
  */
+import type { Platform } from "@caisson/vocabulary/platforms";
 import { sha384 } from "#sha";
 import { fromHex, toHex, utf16le } from "../bytes.ts";
 import { MeasureError } from "../errors.ts";
@@ -21,7 +22,7 @@ import { pcrRegister } from "../logs/event-log.ts";
 import * as ev from "../logs/event-types.ts";
 import { fold, type RegisterName } from "../logs/rtmr.ts";
 import { mrtdBothOrders } from "./mrtd.ts";
-import { type FirmwareProfile, firmwareProfile, type Platform, qemuProfile, type Step } from "./profiles.ts";
+import { type FirmwareProfile, firmwareProfile, platformRows, qemuProfile, type Step } from "./profiles.ts";
 
 /** A kernel that QEMU hands over with -kernel, -append and perhaps -initrd. */
 export interface DirectBoot {
@@ -157,7 +158,8 @@ export async function predictEach(
       { kind: "unsupported" },
     );
   }
-  const tdx = input.platform === "tdx" ? parseTdxMetadata(input.firmware) : undefined;
+  const row = platformRows[input.platform];
+  const tdx = row.tdxMetadata ? parseTdxMetadata(input.firmware) : undefined;
   const uki = input.boot.method === "uki" ? parseUki(input.boot.image) : undefined;
   const keepsHeader = keepsKernelHeader(input.platform, profile, qemu);
   const orders = tdx && (await mrtdBothOrders(input.firmware, tdx.sections));
@@ -181,7 +183,7 @@ export async function predictEach(
         mrtd: { singlePass: toHex(orders.singlePass), twoPass: toHex(orders.twoPass) },
       }),
       registers: await foldBy(events, (event) => event.register),
-      ...(input.platform === "emulated" && { pcrs: await foldBy(events, (event) => String(event.pcr)) }),
+      ...(row.pcrs && { pcrs: await foldBy(events, (event) => String(event.pcr)) }),
       events,
     });
   }
@@ -212,7 +214,10 @@ function keepsKernelHeader(
   profile: FirmwareProfile,
   qemu: ReturnType<typeof qemuProfile>,
 ): boolean {
-  return (profile.namedBlobs && qemu.namedBlobs) || (platform === "tdx" && qemu.keepsConfidentialHeader);
+  return (
+    (profile.namedBlobs && qemu.namedBlobs) ||
+    (platformRows[platform].confidential && qemu.keepsConfidentialHeader)
+  );
 }
 
 interface Context {
@@ -353,7 +358,7 @@ const measure: Record<Step, (context: Context) => Promise<PredictedEvent[]>> = {
   acpi: async ({ input }) => {
     if (input.acpi === undefined) {
       const reason = "the machine's ACPI tables were not given";
-      const names = ["loader", "RSDP", ...(input.platform === "emulated" ? ["TPM log"] : []), "tables"];
+      const names = ["loader", "RSDP", ...(platformRows[input.platform].pcrs ? ["TPM log"] : []), "tables"];
       return names.map((name) => open(1, ev.EV_PLATFORM_CONFIG_FLAGS, `ACPI ${name}`, "acpi", reason));
     }
     return Promise.all(

@@ -3,11 +3,24 @@
  * A row changes with a named upstream commit; `evidence` names the real log that confirms a path, and a path without
  * one is reported as unverified.
  */
+import type { Platform, PlatformTable } from "@caisson/vocabulary/platforms";
 import { MeasureError } from "../errors.ts";
 import { bootOrder, loadOption } from "../formats/variables.ts";
 
-export type Platform = "tdx" | "emulated";
 export type BootMethod = "direct" | "uki";
+
+/** What of a boot depends on the platform alone. */
+export const platformRows: PlatformTable<{
+  /** The firmware image says by TDX metadata what is loaded and measured before it runs. */
+  tdxMetadata: boolean;
+  /** There is a TPM: registers are folded from PCRs, and its log is an ACPI file. */
+  pcrs: boolean;
+  /** QEMU sees a confidential guest. */
+  confidential: boolean;
+}> = {
+  tdx: { tdxMetadata: true, pcrs: false, confidential: true },
+  emulated: { tdxMetadata: false, pcrs: true, confidential: false },
+};
 
 /** One step of a boot; `predict.ts` turns each into the events that it measures. */
 export type Step =

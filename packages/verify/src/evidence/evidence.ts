@@ -5,30 +5,14 @@
  * quote's registers; the collateral is judged by its own signatures; report-data fields count only when they hash
  * to the quote's report data. Every size is bounded before anything is decoded.
  */
-import { fromBase64, fromHex, toBase64, toHex } from "../bytes.ts";
+import { fromBase64, fromHex, toBase64, toHex } from "@caisson/vocabulary/bytes";
+import type { RuntimeEvent } from "@caisson/vocabulary/events";
+import { limits } from "@caisson/vocabulary/limits";
+import { type Platform, platforms } from "@caisson/vocabulary/platforms";
 import { VerifyError } from "../errors.ts";
 import { type Collateral, collateralSchema } from "../intel/collateral.ts";
 import { hex, list, object, oneOf, optional, record, type Schema, SchemaError, text } from "../schema.ts";
 import { type ReportDataScheme, reportDataSchemes } from "./report-data.ts";
-
-/** Largest inputs, in bytes. A real quote has about 5 kB, a CCEL area at most 1 MiB. */
-export const limits = {
-  document: 4 << 20,
-  quote: 64 << 10,
-  bootLog: 1 << 20,
-  runtimeEvents: 1024,
-  payload: 16 << 10,
-  reportDataField: 1 << 10,
-} as const;
-
-export const platforms = ["tdx", "emulated"] as const;
-export type PlatformName = (typeof platforms)[number];
-
-/** One application-defined event of RTMR3, as the guest measured it. */
-export interface RuntimeEvent {
-  name: string;
-  payload: Uint8Array;
-}
 
 /** A measured-boot log: as firmware wrote it, or (dstack) already taken apart. */
 export type BootLog =
@@ -43,7 +27,7 @@ export interface ReportDataClaim {
 
 /** Evidence, decoded but not judged. */
 export interface Evidence {
-  platform: PlatformName;
+  platform: Platform;
   quote: Uint8Array;
   bootLog?: BootLog;
   /** Undefined when the source carries none, which is not the same as an empty log. */
@@ -92,7 +76,7 @@ const documentSchema = object({
 /** The document `caisson/evidence/v1` as JSON: `quote` and `bootLog` in base64, payloads and fields in hexadecimal. */
 export interface EvidenceDocument {
   version: "caisson/evidence/v1";
-  platform: PlatformName;
+  platform: Platform;
   quote: string;
   /** TCG2 binary: the CCEL area, or the TPM's log on the emulated platform. */
   bootLog?: string;

@@ -1,12 +1,13 @@
 /**
  * What the 64 bytes of report data in a quote mean: a scheme, and the fields that it binds.
  *
- * Report data is SHA-512 over the scheme's name and its fields in a fixed order, each preceded by its length as a
- * big-endian u32, so that no two lists of fields have the same encoding. One implementation for all: the guest
+ * Report data is SHA-512 over the scheme's name and its fields in a fixed order, framed (`@caisson/vocabulary/frame`),
+ * so that no two lists of fields have the same encoding. One implementation for all: the guest
  * that asks for a quote, the KMS and the verifier that recompute it.
  */
+
+import { frame } from "@caisson/vocabulary/frame";
 import { digest } from "#crypto";
-import { concat } from "../bytes.ts";
 
 /** Fields of each scheme, in the order in which they are hashed. */
 export const reportDataSchemes = {
@@ -22,12 +23,6 @@ export type ReportDataFields<S extends ReportDataScheme = ReportDataScheme> = Re
   Uint8Array
 >;
 
-function lengthPrefixed(part: Uint8Array): Uint8Array {
-  const length = new Uint8Array(4);
-  new DataView(length.buffer).setUint32(0, part.length);
-  return concat(length, part);
-}
-
 /** The 64 bytes of report data that bind `fields` under `scheme`. Fields beyond the scheme's own are a RangeError. */
 export async function reportData<S extends ReportDataScheme>(
   scheme: S,
@@ -38,6 +33,5 @@ export async function reportData<S extends ReportDataScheme>(
   if (Object.keys(given).length !== names.length || !names.every((name) => Object.hasOwn(given, name))) {
     throw new RangeError(`report data of ${scheme} binds exactly ${names.join(", ")}`);
   }
-  const parts = [new TextEncoder().encode(scheme), ...names.map((name) => given[name]!)];
-  return digest("sha512", concat(...parts.map(lengthPrefixed)));
+  return digest("sha512", frame(scheme, ...names.map((name) => given[name]!)));
 }

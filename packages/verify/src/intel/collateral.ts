@@ -4,8 +4,9 @@
  * Verified collateral is an object of a class that only this file can make, so that it may be kept and used for many
  * quotes; what depends on the time (every validity window) is checked again at each use.
  */
+
+import { equal, fromHex } from "@caisson/vocabulary/bytes";
 import { verifyP256 } from "#crypto";
-import { equal, fromHex } from "../bytes.ts";
 import { type CheckCode, VerifyError } from "../errors.ts";
 import { type Crl, checkNotRevoked, crlWindow, parseCrl, verifyCrl } from "../pki/crl.ts";
 import {

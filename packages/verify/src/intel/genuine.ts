@@ -5,8 +5,9 @@
  * the platform's PCK chain and that nothing in it is revoked; verify the quoting enclave and with its key the quote;
  * judge the TCB. It says nothing about what runs inside.
  */
+
+import { concat, equal, fromHex, isZero, toHex } from "@caisson/vocabulary/bytes";
 import { digest, importP256, verifyP256 } from "#crypto";
-import { concat, equal, fromHex, isZero, toHex } from "../bytes.ts";
 import { type CheckCode, VerifyError } from "../errors.ts";
 import { checkNotRevoked } from "../pki/crl.ts";
 import { type Authority, roles, verifyIssued } from "../pki/x509.ts";

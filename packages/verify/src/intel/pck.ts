@@ -1,5 +1,5 @@
 /** The SGX extension of a PCK certificate: which platform, and which firmware levels, Intel certified. */
-import { toHex } from "../bytes.ts";
+import { toHex } from "@caisson/vocabulary/bytes";
 import { VerifyError } from "../errors.ts";
 import { DerReader, tag } from "../pki/der.ts";
 import { oids, sgxTcbOids } from "../pki/oids.ts";

@@ -4,9 +4,9 @@
  * Invariants: every length is checked against what holds it, inner structures fill their containers exactly, and
  * after the quote only zeros may follow (the kernel returns a padded buffer). Fields are views into the input.
  */
-import { fromUtf8, isZero, toHex } from "../bytes.ts";
+import { fromUtf8, isZero, toHex } from "@caisson/vocabulary/bytes";
+import { limits } from "@caisson/vocabulary/limits";
 import { type CheckCode, VerifyError } from "../errors.ts";
-import { limits } from "../evidence/evidence.ts";
 
 /** Report of an SGX enclave (384 bytes; Intel SDM volume 3D, table 39-21). */
 export interface EnclaveReport {

@@ -4,7 +4,7 @@
  * Production trust is the key of Intel's SGX root CA, which signs all of Intel's attestation collateral. A key is
  * pinned rather than a certificate, because the certificate in a quote comes from the host.
  */
-import { fromHex } from "../bytes.ts";
+import { fromHex } from "@caisson/vocabulary/bytes";
 
 /** `rootKey`: uncompressed P-256 point, 65 bytes. */
 export interface TrustAnchor {

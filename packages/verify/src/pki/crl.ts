@@ -1,6 +1,7 @@
 /** Certificate revocation lists (RFC 5280, section 5, narrowed by Intel's profile): complete lists of one issuer. */
+
+import { equal, toHex } from "@caisson/vocabulary/bytes";
 import { verifyP256 } from "#crypto";
-import { equal, toHex } from "../bytes.ts";
 import { VerifyError } from "../errors.ts";
 import { DerReader, tag } from "./der.ts";
 import { oids } from "./oids.ts";

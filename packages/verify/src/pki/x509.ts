@@ -2,8 +2,9 @@
  * X.509 certificates as Intel issues them (RFC 5280, narrowed by the SGX PCK Certificate and CRL Profile): version
  * 3, P-256 keys, ECDSA with SHA-256. Anything else is refused rather than skipped.
  */
+
+import { equal, fromBase64, fromUtf8, toHex } from "@caisson/vocabulary/bytes";
 import { importP256, type PublicKey, verifyP256 } from "#crypto";
-import { equal, fromBase64, fromUtf8, toHex } from "../bytes.ts";
 import { type CheckCode, VerifyError } from "../errors.ts";
 import type { TrustAnchor } from "../intel/roots.ts";
 import { type Der, DerReader, tag } from "./der.ts";

@@ -10,12 +10,13 @@ import {
   type QuoteFormat,
   type TdSpec,
 } from "@caisson/simulated/pki";
+import { bootEvents } from "@caisson/vocabulary/events";
 import type { CheckCode, CheckId } from "../errors.ts";
 import { type Evidence, readEvidenceDocument, writeEvidenceDocument } from "../evidence/evidence.ts";
 import { type ReportDataScheme, reportData } from "../evidence/report-data.ts";
 import { verifyEvidence } from "../verify.ts";
 import type { ExpectedReportData } from "./acceptable.ts";
-import { guestEvents, readPolicy } from "./policy.ts";
+import { readPolicy } from "./policy.ts";
 import { readReferences } from "./reference.ts";
 
 const times = { issued: new Date("2026-01-01T00:00:00Z"), expires: new Date("2027-01-01T00:00:00Z") };
@@ -85,7 +86,7 @@ interface Change {
 }
 
 async function judge(change: Change) {
-  const events = (change.events ?? guestEvents).map((event) =>
+  const events = (change.events ?? bootEvents).map((event) =>
     typeof event === "string"
       ? { name: event, payload: change.payload?.[event] ?? payloads[event] ?? new Uint8Array() }
       : event,
@@ -128,7 +129,7 @@ async function judge(change: Change) {
   });
 }
 
-const without = (name: string) => guestEvents.filter((event) => event !== name);
+const without = (name: string) => bootEvents.filter((event) => event !== name);
 const zeros = "00".repeat(48);
 const ones = "01".repeat(48);
 const rtmr0Open = { rtmr0: "any", hostAcpi: "any" };
@@ -263,7 +264,7 @@ const refusals: [name: string, codes: CheckCode[], change: Change][] = [
   [
     "a payload changed in the log",
     ["events/runtime-replay"],
-    { evidence: (e) => (e.runtimeEvents![1]!.payload = bytes("ff")) },
+    { evidence: (e) => (e.runtimeEvents![1] = { ...e.runtimeEvents![1]!, payload: bytes("ff") }) },
   ],
   [
     "two events swapped in the log",
@@ -273,14 +274,14 @@ const refusals: [name: string, codes: CheckCode[], change: Change][] = [
   [
     "a name with a colon, which could hide a boundary",
     ["events/name"],
-    { events: [...guestEvents, { name: "a:b", payload: new Uint8Array() }] },
+    { events: [...bootEvents, { name: "a:b", payload: new Uint8Array() }] },
   ],
   [
     "a name with a space",
     ["events/name"],
-    { events: [...guestEvents, { name: "system ready", payload: new Uint8Array() }] },
+    { events: [...bootEvents, { name: "system ready", payload: new Uint8Array() }] },
   ],
-  ...guestEvents.map((name): [string, CheckCode[], Change] => [
+  ...bootEvents.map((name): [string, CheckCode[], Change] => [
     `a TD that never measured ${name}`,
     ["events/missing"],
     { events: without(name) },
@@ -294,44 +295,44 @@ const refusals: [name: string, codes: CheckCode[], change: Change][] = [
   [
     "app-id measured twice before the boundary",
     ["events/duplicate"],
-    { events: ["system-preparing", "app-id", ...guestEvents.slice(1)] },
+    { events: ["system-preparing", "app-id", ...bootEvents.slice(1)] },
   ],
   [
     "an unknown event before the boundary",
     ["events/unexpected"],
-    { events: ["system-preparing", "surprise", ...guestEvents.slice(1)] },
+    { events: ["system-preparing", "surprise", ...bootEvents.slice(1)] },
   ],
-  ["an unknown event first", ["events/unexpected"], { events: ["surprise", ...guestEvents] }],
-  ["anything after the boundary", ["events/after-boundary"], { events: [...guestEvents, "custom"] }],
+  ["an unknown event first", ["events/unexpected"], { events: ["surprise", ...bootEvents] }],
+  ["anything after the boundary", ["events/after-boundary"], { events: [...bootEvents, "custom"] }],
   [
     "a name after the boundary that the policy does not list",
     ["events/after-boundary"],
-    { events: [...guestEvents, "custom"], policy: (p) => (p.events.afterBoundary = ["other"]) },
+    { events: [...bootEvents, "custom"], policy: (p) => (p.events.afterBoundary = ["other"]) },
   ],
   [
     "app-id again after the boundary",
     ["events/after-boundary"],
-    { events: [...guestEvents, "app-id"], policy: (p) => (p.events.afterBoundary = "any") },
+    { events: [...bootEvents, "app-id"], policy: (p) => (p.events.afterBoundary = "any") },
   ],
   [
     "the boundary in capitals after the boundary",
     ["events/after-boundary"],
-    { events: [...guestEvents, "System-Ready"], policy: (p) => (p.events.afterBoundary = "any") },
+    { events: [...bootEvents, "System-Ready"], policy: (p) => (p.events.afterBoundary = "any") },
   ],
   [
     "the boundary again after the boundary",
     ["events/after-boundary"],
-    { events: [...guestEvents, "system-ready"], policy: (p) => (p.events.afterBoundary = "any") },
+    { events: [...bootEvents, "system-ready"], policy: (p) => (p.events.afterBoundary = "any") },
   ],
   [
     "an earlier name after the boundary, listed by the policy",
     ["events/after-boundary"],
-    { events: [...guestEvents, "compose-hash"], policy: (p) => (p.events.afterBoundary = ["compose-hash"]) },
+    { events: [...bootEvents, "compose-hash"], policy: (p) => (p.events.afterBoundary = ["compose-hash"]) },
   ],
   [
     "a TD that is ready already where keys are released",
     ["events/after-boundary"],
-    { policy: (p) => (p.events.sequence = guestEvents.slice(0, 7)) },
+    { policy: (p) => (p.events.sequence = bootEvents.slice(0, 7)) },
   ],
   ["another app id", ["app/id"], { payload: { "app-id": bytes("00".repeat(20)) } }],
   ["another compose hash", ["app/compose-hash"], { payload: { "compose-hash": bytes("00".repeat(32)) } }],
@@ -567,19 +568,19 @@ const openings: [name: string, id: CheckId, outcome: "pass" | "not-checked", cha
     "a listed name after the boundary",
     "events/boundary",
     "pass",
-    { events: [...guestEvents, "custom"], policy: (p) => (p.events.afterBoundary = ["custom"]) },
+    { events: [...bootEvents, "custom"], policy: (p) => (p.events.afterBoundary = ["custom"]) },
   ],
   [
     "any name after the boundary",
     "events/boundary",
     "not-checked",
-    { events: [...guestEvents, "custom"], policy: (p) => (p.events.afterBoundary = "any") },
+    { events: [...bootEvents, "custom"], policy: (p) => (p.events.afterBoundary = "any") },
   ],
   [
     "the sequence of key release",
     "events/sequence",
     "pass",
-    { events: guestEvents.slice(0, 7), policy: (p) => (p.events.sequence = guestEvents.slice(0, 7)) },
+    { events: bootEvents.slice(0, 7), policy: (p) => (p.events.sequence = bootEvents.slice(0, 7)) },
   ],
   [
     "any time",

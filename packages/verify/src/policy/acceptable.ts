@@ -5,16 +5,17 @@
  * because another failed, so that a report shows everything that is wrong at once; only what rests on a log that
  * proves nothing stays unanswered.
  */
-import { equal, toHex } from "../bytes.ts";
+import { equal, toHex } from "@caisson/vocabulary/bytes";
 import { type CheckCode, type CheckId, checks } from "../errors.ts";
 import type { Evidence } from "../evidence/evidence.ts";
 import { type ReportDataScheme, reportData, reportDataSchemes } from "../evidence/report-data.ts";
 import type { Genuine } from "../intel/genuine.ts";
 import type { TdReport } from "../intel/quote.ts";
+import { trustAnchorFor } from "../platform.ts";
 import type { Answers } from "../report.ts";
 import { checkBootLog } from "./boot-log.ts";
 import { checkApplication, checkKeyProvider, checkRuntimeEvents, checkSecureTime } from "./event-rules.ts";
-import type { Policy } from "./policy.ts";
+import { acceptedPlatforms, type Policy } from "./policy.ts";
 import type { Reference } from "./reference.ts";
 import { checkRegisters } from "./registers.ts";
 
@@ -68,11 +69,10 @@ export async function evaluatePolicy(
 
 /** Whether the policy accepts this kind of platform at all; development evidence is refused by name. */
 export function checkPlatform({ platform }: Evidence, policy: Policy, answers: Answers): void {
-  const accepted = policy.platforms ?? ["tdx"];
+  const accepted = acceptedPlatforms(policy);
   const facts = { expected: accepted.join(" or "), actual: platform };
   if (!accepted.includes(platform)) answers.fail("policy/platform", facts);
-  else if (platform === "emulated" && policy.simulatedRoot === undefined)
-    answers.fail("policy/simulated-root");
+  else if (trustAnchorFor(platform, policy) === undefined) answers.fail("policy/simulated-root");
   else answers.pass("policy/platform", facts);
 }
 

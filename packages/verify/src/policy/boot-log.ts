@@ -6,9 +6,11 @@
  * host's processor. Payloads and types are the log's own word and are not read.
  */
 import { fold, MeasureError, measuredEvents, parseEventLog } from "@caisson/measure";
-import { equal, toHex } from "../bytes.ts";
-import type { BootLog, Evidence, PlatformName } from "../evidence/evidence.ts";
+import { equal, toHex } from "@caisson/vocabulary/bytes";
+import type { Platform } from "@caisson/vocabulary/platforms";
+import type { BootLog, Evidence } from "../evidence/evidence.ts";
 import type { TdReport } from "../intel/quote.ts";
+import { platformRows } from "../platform.ts";
 import type { Answers } from "../report.ts";
 import type { Policy } from "./policy.ts";
 import { HOST_SMBIOS } from "./reference.ts";
@@ -16,14 +18,13 @@ import { HOST_SMBIOS } from "./reference.ts";
 const registers = [0, 1, 2] as const;
 
 /** The digests that extend RTMR0 to RTMR2, in order. Throws MeasureError for a log that is none. */
-function bootDigests(log: BootLog, platform: PlatformName): Uint8Array[][] {
+function bootDigests(log: BootLog, platform: Platform): Uint8Array[][] {
   if (log.format === "events") {
     return registers.map((register) =>
       log.events.filter((event) => event.register === register).map(({ digest }) => digest),
     );
   }
-  // The emulated platform's log is a TPM's; its registers are folded from PCRs in edk2's mapping.
-  const events = measuredEvents(parseEventLog(log.bytes), platform === "tdx" ? "cc" : "pcr");
+  const events = measuredEvents(parseEventLog(log.bytes), platformRows[platform].logIndexing);
   return registers.map((register) =>
     events.filter((event) => event.register === `rtmr${register}`).map(({ digest }) => digest),
   );

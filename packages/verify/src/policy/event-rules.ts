@@ -6,13 +6,13 @@
  * sequence, before the boundary (its last event); a second event of the same name, anywhere, is a refusal.
  */
 import { fold, runtimeEventDigest } from "@caisson/measure";
-import { equal, toHex } from "../bytes.ts";
+import { equal, toHex } from "@caisson/vocabulary/bytes";
+import { bootEvents, type RuntimeEvent } from "@caisson/vocabulary/events";
 import { VerifyError } from "../errors.ts";
-import type { RuntimeEvent } from "../evidence/evidence.ts";
 import type { TdReport } from "../intel/quote.ts";
 import type { Answers } from "../report.ts";
 import { hex, integer, list, object, oneOf, type Schema, SchemaError, text } from "../schema.ts";
-import { guestEvents, type Policy } from "./policy.ts";
+import type { Policy } from "./policy.ts";
 
 /**
  * Checks the runtime events against RTMR3 and the policy's sequence. Returns the events of the sequence by name, or
@@ -44,7 +44,7 @@ export async function checkRuntimeEvents(
   }
   answers.pass("events/runtime-replay", { actual: `${events.length} events` });
 
-  const sequence: readonly string[] = policy.events?.sequence ?? guestEvents;
+  const sequence: readonly string[] = policy.events?.sequence ?? bootEvents;
   const names = events.map(({ name }) => name);
   const before = names.slice(0, sequence.length);
   if (!sequenceHolds(before, sequence, names, answers)) return undefined;
@@ -78,7 +78,7 @@ function checkAfterBoundary(
   answers: Answers,
 ): void {
   const allowed = policy.events?.afterBoundary ?? [];
-  const reserved = new Set<string>([...sequence, ...guestEvents]);
+  const reserved = new Set<string>([...sequence, ...bootEvents]);
   const refused = after.filter(
     (name) => reserved.has(name.toLowerCase()) || (allowed !== "any" && !allowed.includes(name)),
   );

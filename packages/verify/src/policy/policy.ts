@@ -7,8 +7,8 @@
  * as not checked. The empty policy therefore accepts nothing.
  */
 
+import { type Platform, platforms, provesHardware } from "@caisson/vocabulary/platforms";
 import { VerifyError } from "../errors.ts";
-import { platforms } from "../evidence/evidence.ts";
 import { tcbStatuses } from "../intel/tcb.ts";
 import {
   either,
@@ -40,24 +40,12 @@ const registerTuple = {
   rtmr2: optional(hex(48)),
 };
 
-/** Event names of a Caisson guest, in their order; the last one is the boundary. */
-export const guestEvents = [
-  "system-preparing",
-  "app-id",
-  "compose-hash",
-  "instance-id",
-  "secure-time",
-  "boot-mr-done",
-  "key-provider",
-  "system-ready",
-] as const;
-
 const policySchema = object({
   version: oneOf("caisson/policy/v1"),
   /** For people; not interpreted. */
   description: optional(text("a text of at most 2000 characters", /^/, 2000)),
   /** Default: tdx alone. */
-  platforms: optional(list(oneOf(...platforms), 2, 1)),
+  platforms: optional(list(oneOf(...platforms), platforms.length, 1)),
   /** Uncompressed P-256 point of the root that signs for the emulated platform. No default. */
   simulatedRoot: optional(hex(65)),
   tcb: optional(
@@ -119,7 +107,7 @@ const policySchema = object({
   ),
   events: optional(
     object({
-      /** The exact sequence of runtime events; the last is the boundary. Default: `guestEvents`. */
+      /** The exact sequence of runtime events; the last is the boundary. Default: `bootEvents`. */
       sequence: optional(list(eventName, 64, 1)),
       /** Names that may follow the boundary; names of the sequence never may. Default: none. */
       afterBoundary: optional(either('a list of names, or "any"', list(eventName, 256), any)),
@@ -163,6 +151,9 @@ const policySchema = object({
 /** A policy as read. Hexadecimal values are in lower case. */
 export type Policy = Infer<typeof policySchema>;
 
+/** The platforms whose evidence a policy accepts. */
+export const acceptedPlatforms = ({ platforms: accepted = ["tdx"] }: Policy): readonly Platform[] => accepted;
+
 /** Reads a policy from plain data (parsed YAML or JSON). Throws VerifyError "policy/malformed" with the path. */
 export function readPolicy(document: unknown): Policy {
   try {
@@ -171,7 +162,10 @@ export function readPolicy(document: unknown): Policy {
     if (sequence !== undefined && new Set(sequence).size !== sequence.length) {
       throw new SchemaError("events.sequence", "every event may be named once");
     }
-    if (policy.platforms?.includes("emulated") && policy.simulatedRoot === undefined) {
+    if (
+      !acceptedPlatforms(policy).every((name) => provesHardware[name]) &&
+      policy.simulatedRoot === undefined
+    ) {
       throw new SchemaError("simulatedRoot", "a policy that accepts the emulated platform names its root");
     }
     const { rtmr0, hostAcpi } = policy.registers ?? {};

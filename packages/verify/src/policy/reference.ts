@@ -2,8 +2,9 @@
  * Reference values: the registers that a relying party expects, from a Caisson manifest, from a measurement file
  * (`caisson measure --json`), or written out. Each source becomes a list of tuples with names.
  */
+
+import { type Platform, platforms } from "@caisson/vocabulary/platforms";
 import { VerifyError } from "../errors.ts";
-import { type PlatformName, platforms } from "../evidence/evidence.ts";
 import { hex, list, readAt, type Schema, SchemaError } from "../schema.ts";
 
 /** Registers that a reference can fix; RTMR3 is judged by its events instead. */
@@ -18,7 +19,7 @@ export interface Reference {
   /** For reports: where it comes from, such as "manifest/tdx/2-cpus". */
   name: string;
   /** Undefined: for either platform. */
-  platform?: PlatformName;
+  platform?: Platform;
   registers: Partial<Record<RegisterName, string>>;
   /** The events that make up RTMR0, in order: digests, or `HOST_SMBIOS`. For policies that compare it by event. */
   rtmr0Events?: readonly string[];
@@ -94,12 +95,12 @@ function readPrediction(
  */
 export function readReferences(document: unknown, label: string): Reference[] {
   const found: Reference[] = [];
-  const add = (reference: Reference, platform: PlatformName | undefined): void => {
+  const add = (reference: Reference, platform: Platform | undefined): void => {
     if (found.length === MAX_REFERENCES)
       throw new SchemaError(reference.name, `more than ${MAX_REFERENCES} references`);
     found.push({ ...reference, ...(platform === undefined ? {} : { platform }) });
   };
-  const visit = (value: unknown, name: string, group: PlatformName | undefined, depth: number): void => {
+  const visit = (value: unknown, name: string, group: Platform | undefined, depth: number): void => {
     if (!isObject(value) || depth > MAX_DEPTH) return;
     const platform = platforms.find((candidate) => candidate === value.platform) ?? group;
     if (isObject(value.registers)) {

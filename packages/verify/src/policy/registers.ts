@@ -1,8 +1,8 @@
 /**
  * The quote's registers against one reference tuple as a whole; never one register from here and one from there.
  */
-import { toHex } from "../bytes.ts";
-import type { PlatformName } from "../evidence/evidence.ts";
+import { toHex } from "@caisson/vocabulary/bytes";
+import type { Platform } from "@caisson/vocabulary/platforms";
 import type { TdReport } from "../intel/quote.ts";
 import type { Answers } from "../report.ts";
 import { compareEvents, type EventComparison } from "./boot-log.ts";
@@ -22,7 +22,7 @@ interface Found {
 export function checkRegisters(
   td: TdReport,
   rtmr0Events: readonly string[] | undefined,
-  platform: PlatformName,
+  platform: Platform,
   policy: Policy,
   references: readonly Reference[],
   answers: Answers,

@@ -1,7 +1,7 @@
 import { deepEqual, notDeepEqual } from "node:assert/strict";
 import test from "node:test";
 import fc from "fast-check";
-import { frame, text, u32, u64 } from "./framing.ts";
+import { frame, text, u32, u64 } from "./frame.ts";
 
 test("a frame is the length and the bytes of each field, domain first", () => {
   deepEqual(

@@ -1,0 +1,92 @@
+/** The manifest's reader beside its writer: what it takes, and what it refuses by name. */
+
+import { deepEqual, throws } from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { plainService } from "@caisson/protocol/testing/service";
+import { artefacts, formatManifest, type Manifest, parseManifest, readManifest } from "./manifest.ts";
+
+const artefact = (file: string) => ({ file, size: 1, sha256: "ab".repeat(32) });
+
+const manifest = {
+  schema: "caisson/manifest/v1",
+  name: "example",
+  flavour: "production",
+  sourceDate: 1,
+  lock: "cd".repeat(32),
+  commandLine: "console=ttyS0",
+  kernel: artefact("kernel"),
+  rootfs: artefact("rootfs.img"),
+  firmware: {
+    emulated: { code: artefact("firmware/code.fd"), variables: artefact("firmware/variables.fd") },
+    tdx: { code: artefact("firmware/tdx.fd") },
+  },
+  sbom: artefact("sbom.cdx.json"),
+  guest: {
+    version: "caisson/guest/v1",
+    flavour: "production",
+    epoch: 1,
+    commandLine: ["console=ttyS0"],
+    app: {
+      name: "example",
+      services: { example: plainService() },
+      networks: {},
+      volumes: {},
+    },
+    time: { secure_time: true },
+  },
+  versions: { firmware: { emulated: "1", tdx: "2" } },
+};
+const text = (value: object) => formatManifest(value as unknown as Manifest);
+
+test("what is written is read again, and every file of the image is among its artefacts", () => {
+  const read = parseManifest(text(manifest), "manifest.json");
+  deepEqual(read, manifest);
+  deepEqual(
+    artefacts(read).map(({ file }) => file),
+    ["kernel", "rootfs.img", "firmware/code.fd", "firmware/variables.fd", "firmware/tdx.fd", "sbom.cdx.json"],
+  );
+});
+
+const refused: Record<string, unknown> = {
+  "another schema": { ...manifest, schema: "caisson/manifest/v2" },
+  "a file above the directory": { ...manifest, kernel: artefact("../kernel") },
+  "a file above it in the middle": { ...manifest, sbom: artefact("a/../../b") },
+  "an absolute path": { ...manifest, rootfs: artefact("/etc/passwd") },
+  "an empty name": { ...manifest, kernel: artefact("") },
+  "a hash that is not one": { ...manifest, kernel: { ...artefact("kernel"), sha256: "AB" } },
+  "a negative size": { ...manifest, kernel: { ...artefact("kernel"), size: -1 } },
+  "no flavour": { ...manifest, flavour: undefined },
+  "no command line": { ...manifest, commandLine: undefined },
+  "no firmware of a platform": { ...manifest, firmware: { emulated: manifest.firmware.emulated } },
+  "firmware of an unknown platform": { ...manifest, firmware: { ...manifest.firmware, other: {} } },
+  "a guest that PID 1 would refuse": { ...manifest, guest: { ...manifest.guest, flavour: "other" } },
+  "a list": [],
+  nothing: null,
+};
+for (const [name, value] of Object.entries(refused)) {
+  test(`refused: ${name}`, () => {
+    throws(() => parseManifest(JSON.stringify(value), "x/manifest.json"), {
+      code: "image/manifest",
+      message: /^x\/manifest\.json is not the manifest of an image: /,
+    });
+  });
+}
+
+test("a cut manifest is refused at every length", () => {
+  const whole = text(manifest);
+  for (let length = 0; length < whole.length - 2; length += 7) {
+    throws(() => parseManifest(whole.slice(0, length), "manifest.json"), { code: "image/manifest" });
+  }
+});
+
+test("a directory without one is not an image, and the remedy says how to make one", () => {
+  const directory = mkdtempSync(join(tmpdir(), "caisson-manifest-"));
+  try {
+    throws(() => readManifest(directory), { code: "image/missing", fix: /^caisson build / });
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+});

@@ -1,0 +1,38 @@
+import { deepEqual, equal } from "node:assert/strict";
+import { test } from "node:test";
+import { firstBytes } from "./body.ts";
+
+function stream(chunks: readonly string[]): {
+  body: ReadableStream<Uint8Array>;
+  state: { cancelled: boolean };
+} {
+  const state = { cancelled: false };
+  const left = chunks.map((chunk) => new TextEncoder().encode(chunk));
+  const body = new ReadableStream<Uint8Array>({
+    pull(controller) {
+      const next = left.shift();
+      if (next === undefined) controller.close();
+      else controller.enqueue(next);
+    },
+    cancel() {
+      state.cancelled = true;
+    },
+  });
+  return { body, state };
+}
+
+test("a body within the limit comes whole", async () => {
+  const { bytes, more } = await firstBytes(stream(["ab", "", "cd"]).body, 4);
+  deepEqual([new TextDecoder().decode(bytes), more], ["abcd", false]);
+});
+
+test("a longer one is cut at the limit, and the rest is not asked for", async () => {
+  const { body, state } = stream(["abc", "de", "never read"]);
+  const { bytes, more } = await firstBytes(body, 4);
+  deepEqual([new TextDecoder().decode(bytes), more], ["abcd", true]);
+  equal(state.cancelled, true);
+});
+
+test("an answer without a body is empty", async () => {
+  deepEqual(await firstBytes(null, 4), { bytes: new Uint8Array(), more: false });
+});
