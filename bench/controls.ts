@@ -29,7 +29,7 @@ async function ourSockets(directory: string, manifest: Awaited<ReturnType<typeof
   try {
     if ((await session.vm.event(({ kind }) => kind === "ready")) === undefined)
       throw new Error("the machine did not come up");
-    return audit({ live: await collectLive(session.url) }, [], new Date()).inventory.live!.listening;
+    return audit({ live: await collectLive(session.url!) }, [], new Date()).inventory.live!.listening;
   } finally {
     await session.stop();
   }

@@ -37,8 +37,8 @@ before(async () => {
   const ready = await Promise.race([session.vm.event(({ kind }) => kind === "ready"), session.vm.ended]);
   ok(ready !== undefined, `the guest did not come up: ${join(state, "console.log")}`);
 
-  live = await collectLive(session.url);
-  const report = await judgeFresh(await fetchEvidence(session.url), {
+  live = await collectLive(session.url!);
+  const report = await judgeFresh(await fetchEvidence(session.url!), {
     policy: readPolicy(session.policy),
     references: readReferences(session.references, "references"),
     collateral: session.collateral,

@@ -30,7 +30,7 @@ test("the host pauses the machine: the clock is not stepped, the alarm is raised
     limitMs: 600_000,
   });
   const ask = async (): Promise<Answer> => {
-    const response = await fetch(session.url, { headers: { accept: "application/json" } });
+    const response = await fetch(session.url!, { headers: { accept: "application/json" } });
     return (await response.json()) as Answer;
   };
   try {

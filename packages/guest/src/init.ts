@@ -7,7 +7,8 @@
  */
 import { createReadStream, existsSync, mkdirSync, readFileSync, writeFileSync, writeSync } from "node:fs";
 import { type ConsoleEvent, encodeConsole } from "@caisson/protocol/console";
-import { mainPort, parseGuestConfig } from "@caisson/protocol/guest-config";
+import { parseGuestConfig } from "@caisson/protocol/guest-config";
+import { answerChallenge } from "./challenge.ts";
 import { EventLog } from "./event-log.ts";
 import { attester } from "./evidence.ts";
 import type { Running } from "./sandbox.ts";
@@ -117,12 +118,17 @@ async function boot(): Promise<void> {
   const onLine = (line: string): void => {
     if (config.flavour === "development") say({ kind: "app", line });
   };
-  const app = appStage(onLine, (running) => {
+  let port: number | undefined;
+  const app = appStage(onLine, (running, listening) => {
     application = running;
+    port = listening;
   });
   for (const stage of [posture, entropy, identity, time, boundary, keys, app]) await runStage(stage, context);
-  say({ kind: "ready", port: mainPort(config.app)! });
+  say({ kind: "ready", ...(port !== undefined && { port }) });
+  if (config.flavour === "development") await answerChallenge(context, say);
   const status = await application!.ended;
+  const memoryLimit = application!.exceededMemory();
+  say({ kind: "ended", status, ...(memoryLimit !== undefined && { memoryLimit }) });
   await powerOff(`the application ended with status ${status}`);
 }
 

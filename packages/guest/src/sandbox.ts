@@ -81,6 +81,8 @@ export interface Running {
   readonly pid: number;
   /** Resolves with its exit status once, when it ends. */
   readonly ended: Promise<number>;
+  /** Its memory limit in bytes if that killed something of it. */
+  exceededMemory(): number | undefined;
   /** SIGTERM, then SIGKILL after `graceMs`. */
   stop(graceMs: number): Promise<void>;
 }
@@ -171,6 +173,10 @@ export async function startApplication(
   return {
     pid,
     ended,
+    exceededMemory() {
+      const events = readFileSync(join(cgroup, "memory.events"), "utf8");
+      return /^oom_kill [1-9]/m.test(events) ? app.memory : undefined;
+    },
     async stop(graceMs) {
       // Not reaped, so the number is still its own.
       if (running) process.kill(pid, "SIGTERM");

@@ -13,6 +13,13 @@ export interface Shape {
   memory: number;
 }
 
+export interface Forward {
+  /** "tcp" when left out. */
+  protocol?: "tcp" | "udp";
+  host: number;
+  guest: number;
+}
+
 /** Files and sockets of one run. */
 interface CommonParts {
   kernel: string;
@@ -21,8 +28,8 @@ interface CommonParts {
   /** The instance document's block device. */
   instance: string;
   qmpSocket: string;
-  /** Host TCP ports on 127.0.0.1 by guest port. */
-  forwards: readonly { host: number; guest: number }[];
+  /** Ports of the host on 127.0.0.1 that lead to the guest's. */
+  forwards: readonly Forward[];
 }
 
 export interface EmulatedParts extends CommonParts {
@@ -76,7 +83,7 @@ const disk = (id: string, file: string): Option[] => [
 /** What both machines have: no default devices, two read-only disks, one network card, QEMU's control socket. */
 function common(shape: Shape, parts: CommonParts): Option[] {
   const forwards = parts.forwards
-    .map(({ host, guest }) => `,hostfwd=tcp:127.0.0.1:${host}-:${guest}`)
+    .map(({ protocol = "tcp", host, guest }) => `,hostfwd=${protocol}:127.0.0.1:${host}-:${guest}`)
     .join("");
   return [
     ["-nodefaults"],

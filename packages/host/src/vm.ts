@@ -23,7 +23,7 @@ import { type ConsoleEvent, decodeConsole } from "@caisson/protocol/console";
 import type { SignQuote } from "@caisson/simulated/simulated-platform";
 import { end, exited, runs, start, waitForSocket } from "./child.ts";
 import { HostError } from "./errors.ts";
-import { type Accelerator, emulatedMachine, type Shape } from "./machine.ts";
+import { type Accelerator, emulatedMachine, type Forward, type Shape } from "./machine.ts";
 import { Qmp } from "./qmp.ts";
 import { serveQuotes } from "./quoting.ts";
 import { startTpm } from "./swtpm.ts";
@@ -38,7 +38,7 @@ export interface VmOptions {
   rootfs: string;
   /** Bytes of the instance document's device. */
   instance: Uint8Array;
-  forwards: readonly { host: number; guest: number }[];
+  forwards: readonly Forward[];
   signQuote: SignQuote;
   accelerator: Accelerator;
   /** Where the console's log is kept, whatever happens. */

@@ -15,11 +15,13 @@ import { freeTcpPort, startTimeServers, type TimeServerOptions } from "@caisson/
 import { Vm, type VmOptions } from "@caisson/host/vm";
 import type { Manifest } from "@caisson/image";
 import { type Kms, startKms } from "@caisson/kms";
-import { description, mainPort } from "@caisson/protocol/guest-config";
+import { type AppDescription, description, mainPort, publishedPorts } from "@caisson/protocol/guest-config";
 import { appId, composeHash } from "@caisson/protocol/identity";
 import { encodeInstance, type Instance } from "@caisson/protocol/instance";
 import { simulatedPlatform } from "@caisson/simulated/simulated-platform";
 import type { Collateral } from "@caisson/verify";
+import { consoleEvidence } from "./console-evidence.ts";
+import type { FreshEvidence } from "./relying-party.ts";
 
 /** This machine's loopback, as a guest behind QEMU's user networking sees it. */
 const hostFromGuest = "10.0.2.2";
@@ -55,9 +57,22 @@ export interface Hostile {
   policy?: (policy: object) => object;
 }
 
+/** A published port of a service, and the port of this host that leads there. */
+export interface PublishedPort {
+  service: string;
+  protocol: "tcp" | "udp";
+  published: number;
+  host: number;
+}
+
 export interface Session {
   vm: Vm;
-  url: string;
+  /** Where the application's main port is reached; missing when it publishes none. */
+  url?: string;
+  /** Every published port, and where it is on 127.0.0.1. */
+  ports: readonly PublishedPort[];
+  /** Evidence that the machine made for this session, whatever its application serves. Throws VerifyError. */
+  evidence(): Promise<FreshEvidence>;
   kms: Kms;
   accelerator: "kvm" | "tcg";
   /** What an outside verifier judges by: policy, reference values, collateral; as JSON. */
@@ -134,6 +149,18 @@ export function instanceSeed(state: string): string {
   return readFileSync(path, "utf8").trim();
 }
 
+/** A free port of this host for everything that the application publishes; `wanted` for the main one, if given. */
+async function hostPorts(app: AppDescription, wanted: number | undefined): Promise<PublishedPort[]> {
+  const main = mainPort(app);
+  const ports: PublishedPort[] = [];
+  for (const { service, protocol, published } of publishedPorts(app)) {
+    const isMain = protocol === "tcp" && published === main;
+    const host = (isMain ? wanted : undefined) ?? (await freeTcpPort());
+    ports.push({ service, protocol, published, host });
+  }
+  return ports;
+}
+
 /** Starts everything. Whatever was started is ended again when something fails. */
 export async function startSession(options: SessionOptions): Promise<Session> {
   const { image, manifest, shape, references, hostile = {} } = options;
@@ -168,13 +195,17 @@ export async function startSession(options: SessionOptions): Promise<Session> {
     const between = await hostile.kms?.(kms.url);
     if (between !== undefined) ends.push(() => between.close());
     const kmsPort = new URL(between?.url ?? kms.url).port;
+    const challenge = randomBytes(32);
     const instance: Instance = {
       version: "caisson/instance/v1",
       seed: instanceSeed(state),
       kms: { url: `http://${hostFromGuest}:${kmsPort}`, identity: kms.identityKey },
       time: { sources: timeServers.servers.map(({ source }) => source) },
+      challenge: hex(challenge),
     };
-    const port = options.port ?? (await freeTcpPort());
+    const ports = await hostPorts(manifest.guest.app, options.port);
+    const main = mainPort(manifest.guest.app);
+    const mainHost = ports.find(({ protocol, published }) => protocol === "tcp" && published === main)?.host;
     const start: VmOptions = {
       shape,
       firmwareCode: join(image, manifest.firmware.emulated.code.file),
@@ -183,7 +214,7 @@ export async function startSession(options: SessionOptions): Promise<Session> {
       commandLine: manifest.commandLine,
       rootfs: join(image, manifest.rootfs.file),
       instance: encodeInstance(hostile.instance?.(instance) ?? instance),
-      forwards: [{ host: port, guest: mainPort(manifest.guest.app)! }],
+      forwards: ports.map(({ protocol, host, published }) => ({ protocol, host, guest: published })),
       signQuote: platform.sign,
       accelerator: await accelerator(),
       serialLog: join(state, "console.log"),
@@ -193,7 +224,9 @@ export async function startSession(options: SessionOptions): Promise<Session> {
     ends.push(() => vm.powerDown());
     return {
       vm,
-      url: `http://127.0.0.1:${port}/`,
+      ...(mainHost !== undefined && { url: `http://127.0.0.1:${mainHost}/` }),
+      ports,
+      evidence: () => consoleEvidence(vm, challenge),
       kms,
       policy: outside,
       references,

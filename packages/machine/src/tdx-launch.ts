@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { type Shape, type TdxParts, tdxMachine } from "@caisson/host/machine";
 import type { Prerequisite } from "@caisson/host/tdx";
 import { type Manifest } from "@caisson/image";
-import { description, mainPort } from "@caisson/protocol/guest-config";
+import { description, mainPort, publishedPorts } from "@caisson/protocol/guest-config";
 import { composeHash } from "@caisson/protocol/identity";
 import { encodeInstance } from "@caisson/protocol/instance";
 import { instanceSeed } from "./session.ts";
@@ -34,19 +34,24 @@ export function mrConfigId(manifest: Manifest): Uint8Array {
 }
 
 /** Writes what the machine needs into `<image>.state/` and says how to start it. The instance is the same each time. */
-export function prepareTdx(image: string, manifest: Manifest, shape: Shape, port: number): TdxLaunch {
+export function prepareTdx(image: string, manifest: Manifest, shape: Shape, port?: number): TdxLaunch {
   const state = `${image}.state`;
   mkdirSync(state, { recursive: true, mode: 0o700 });
   const device = join(state, "instance.img");
   writeFileSync(device, encodeInstance({ version: "caisson/instance/v1", seed: instanceSeed(state) }));
   const id = mrConfigId(manifest);
+  const main = mainPort(manifest.guest.app);
   const parts: TdxParts = {
     kernel: join(image, manifest.kernel.file),
     commandLine: manifest.commandLine,
     rootfs: join(image, manifest.rootfs.file),
     instance: device,
     qmpSocket: join(state, "qmp.sock"),
-    forwards: [{ host: port, guest: mainPort(manifest.guest.app)! }],
+    forwards: publishedPorts(manifest.guest.app).map(({ protocol, published }) => ({
+      protocol,
+      host: protocol === "tcp" && published === main ? (port ?? published) : published,
+      guest: published,
+    })),
     firmware: join(image, manifest.firmware.tdx.code.file),
     mrConfigId: id,
     quotePort,

@@ -12,10 +12,14 @@ export type ConsoleEvent = { at: number } & (
   /** One runtime event, as measured into RTMR3; `digest` and `payload` are hex. */
   | { kind: "measured"; event: string; digest: string; payload: string }
   | { kind: "note"; text: string }
-  /** The application accepts connections on its port. */
-  | { kind: "ready"; port: number }
+  /** The application runs; `port` where it has one and accepts connections there. */
+  | { kind: "ready"; port?: number }
+  /** A part of the evidence over the instance's challenge, counted from 0; `data` is base64. Development images only. */
+  | { kind: "evidence"; part: number; of: number; data: string }
   /** A line that the application wrote; development images only. */
   | { kind: "app"; line: string }
+  /** The application ended by itself; `memoryLimit` (bytes) where that limit killed it. */
+  | { kind: "ended"; status: number; memoryLimit?: number }
   | { kind: "stopping"; reason: string }
 );
 

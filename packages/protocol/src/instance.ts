@@ -27,6 +27,8 @@ const schema = z.strictObject({
   kms: z.optional(z.strictObject({ url: z.string().check(z.maxLength(512)), identity: z.optional(hex(32)) })),
   /** Time sources, accepted by development images only; checked by `@caisson/nts`. */
   time: z.optional(z.unknown()),
+  /** A nonce of whoever starts a development image: PID 1 answers with evidence over it, on the console. */
+  challenge: z.optional(hex(32)),
 });
 
 export type Instance = z.infer<typeof schema>;

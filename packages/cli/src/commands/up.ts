@@ -1,23 +1,26 @@
 /**
  * `caisson up SPEC`: the main job. Pins and builds what is missing, boots the image, shows its stages, its keys and
- * its application, verifies its evidence from outside, and keeps it running until Ctrl-C.
+ * its application, verifies its evidence from outside, and keeps it running until it ends or Ctrl-C. What the application
+ * serves, or whether it serves anything, does not matter.
  */
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import type { Shape } from "@caisson/host/machine";
 import { tdxPrerequisites } from "@caisson/host/tdx";
-import { readSpec } from "@caisson/image";
+import { type Manifest, readSpec } from "@caisson/image";
 import { predictEmulated, referenceValues } from "@caisson/machine/prediction";
-import { fetchEvidence, judgeFresh } from "@caisson/machine/relying-party";
+import { judgeFresh } from "@caisson/machine/relying-party";
 import { type Session, startSession } from "@caisson/machine/session";
 import { prepareTdx, renderPrerequisites, renderTdxLaunch } from "@caisson/machine/tdx-launch";
-import { mainPort } from "@caisson/protocol/guest-config";
 import { type Report, readPolicy, readReferences } from "@caisson/verify";
 import { firstBytes } from "@caisson/vocabulary/body";
+import { messageOf } from "@caisson/vocabulary/failure";
 import { type Platform, type PlatformTable, platforms } from "@caisson/vocabulary/platforms";
 import { Command, InvalidArgumentError, Option } from "commander";
+import { UsageError } from "../failure.ts";
 import { prepare } from "../prepare.ts";
-import { BootError, BootView } from "../views/boot-view.ts";
+import { ApplicationError, BootError, BootView, MachineError } from "../views/boot-view.ts";
 import { Progress } from "../views/progress.ts";
 
 interface Options {
@@ -40,16 +43,23 @@ const whole = (least: number, most: number) => (text: string) => {
 const bootLimitMs = 180_000;
 const answerLimitMs = 30_000;
 
-/** What the application answers at its root. It is not trusted: it neither sends us elsewhere nor fills our memory. */
-async function ask(url: string): Promise<{ status: number; body: string }> {
-  const response = await fetch(url, { redirect: "manual", signal: AbortSignal.timeout(answerLimitMs) });
-  const { bytes } = await firstBytes(response.body, 4096);
-  return { status: response.status, body: new TextDecoder().decode(bytes) };
+/**
+ * What the application answers at its root, if that is HTTP. It is not trusted: it neither sends us elsewhere nor fills
+ * our memory.
+ */
+async function ask(url: string): Promise<{ url: string; status?: number; body?: string; error?: string }> {
+  try {
+    const response = await fetch(url, { redirect: "manual", signal: AbortSignal.timeout(answerLimitMs) });
+    const { bytes } = await firstBytes(response.body, 4096);
+    return { url, status: response.status, body: new TextDecoder().decode(bytes) };
+  } catch (error) {
+    return { url, error: messageOf(error) };
+  }
 }
 
-/** What an outsider finds, who has the image and asks the running application for evidence. */
+/** What an outsider finds, who has the image and gave the machine a challenge. */
 async function verify(session: Session): Promise<Report> {
-  return judgeFresh(await fetchEvidence(session.url), {
+  return judgeFresh(await session.evidence(), {
     policy: readPolicy(session.policy),
     references: readReferences(session.references, "the prediction for this image"),
     collateral: session.collateral,
@@ -63,6 +73,29 @@ function summary({ verdict, codes, checks }: Report): string {
   const because = codes.length === 0 ? "" : ` because ${codes.join(", ")}`;
   const left = open.length === 0 ? "" : `, left open: ${open.join(", ")}`;
   return `evidence ${verdict}${because}: ${passed} checks passed${left}`;
+}
+
+/** Throws UsageError when a service may use more memory than there is: it would take the machine down with it. */
+function checkMemory({ guest }: Manifest, { memory }: Shape): void {
+  for (const [name, service] of Object.entries(guest.app.services)) {
+    const limit = service.memory / 2 ** 20;
+    if (limit <= memory) continue;
+    throw new UsageError(
+      `${name} may use ${limit} MiB of memory, and the machine has ${memory} MiB`,
+      `--memory ${limit + 512}, or a smaller limit in the spec`,
+    );
+  }
+}
+
+/** What the end of a machine means that nobody stopped. Throws ApplicationError, MachineError. */
+function judgeEnd({ vm, state }: Session, say: (line: string) => void): void {
+  const over = vm.events.find((event) => event.kind === "ended");
+  if (over?.kind !== "ended") {
+    const log = join(state, "console.log");
+    throw new MachineError(readFileSync(log, "utf8"), log);
+  }
+  if (over.status !== 0) throw new ApplicationError(over.status, over.memoryLimit);
+  say("the application ended with status 0");
 }
 
 /**
@@ -81,8 +114,7 @@ async function prepareForTdx(path: string, options: Options): Promise<void> {
     { mirror: options.mirror },
     new Progress(),
   );
-  const port = options.port ?? mainPort(manifest.guest.app)!;
-  const launch = prepareTdx(directory, manifest, shape, port);
+  const launch = prepareTdx(directory, manifest, shape, options.port);
   process.stdout.write(
     options.json === true
       ? `${JSON.stringify({ image: directory, ...launch, prerequisites }, null, 2)}\n`
@@ -98,14 +130,14 @@ const starters: PlatformTable<(path: string, options: Options) => Promise<void>>
 
 export const command = new Command("caisson up")
   .description(
-    "Pins and builds what is missing, boots the image, shows its stages, releases its keys, verifies its evidence, and runs it until Ctrl-C.",
+    "Pins and builds what is missing, boots the image, shows its stages, releases its keys, verifies its evidence, and runs it until it ends or Ctrl-C.",
   )
   .argument("<spec>", "a caisson.yaml, or the directory that has one")
   .option("--vcpus <n>", "virtual processors", whole(1, 64), 2)
   .option("--memory <mib>", "memory in MiB", whole(512, 1 << 20), 1024)
   .option("--port <n>", "the application's port on 127.0.0.1 (default: a free one)", whole(1, 65_535))
   .option("--mirror <uri>", "the Debian mirror (default: CAISSON_MIRROR, or the machine's apt configuration)")
-  .option("--once", "end after the application answered")
+  .option("--once", "end when the evidence is verified")
   .addOption(
     new Option(
       "--platform <name>",
@@ -130,6 +162,7 @@ async function startEmulated(path: string, options: Options): Promise<void> {
     { mirror: options.mirror, signal: interrupted.signal },
     new Progress(),
   );
+  checkMemory(manifest, shape);
   const references = referenceValues(await predictEmulated(directory, shape));
   const { port } = options;
   const session = await startSession({
@@ -160,16 +193,21 @@ async function startEmulated(path: string, options: Options): Promise<void> {
       throw new BootError(view.record, readFileSync(log, "utf8"), log);
     }
 
-    const app = { url, ...(await ask(url)) };
     const verification = await verify(session);
+    const listens = ready.kind === "ready" && ready.port !== undefined;
+    const where =
+      url === undefined ? "runs" : listens ? `answers at ${url}` : `runs; nothing listens yet at ${url}`;
     say(`\n${summary(verification)}`);
-    say(`${manifest.name} answers at ${url}${options.once === true ? "" : "   (Ctrl-C ends it)"}`);
+    say(`${manifest.name} ${where}${options.once === true ? "" : "   (Ctrl-C ends it)"}`);
     if (options.json === true) {
+      const app = url === undefined ? {} : await ask(url);
       const document = { image: directory, shape, accelerator, ...view.record, app, verification };
       process.stdout.write(`${JSON.stringify(document, null, 2)}\n`);
     }
     if (verification.verdict !== "accepted") process.exitCode = 10;
-    if (options.once !== true) await ended;
+    if (options.once === true) return;
+    await ended;
+    if (!interrupted.signal.aborted) judgeEnd(session, say);
   } finally {
     await session.stop();
   }

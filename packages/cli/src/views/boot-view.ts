@@ -6,6 +6,7 @@
  * characters: a guest, or its application, does not move a person's cursor.
  */
 
+import { constants } from "node:os";
 import { styleText } from "node:util";
 import type { ConsoleEvent } from "@caisson/protocol/console";
 import { Failure } from "@caisson/vocabulary/failure";
@@ -83,6 +84,9 @@ export class BootView {
       case "app":
         this.#line(" ", "", this.#styled("dim", `app: ${printable(event.line)}`));
         break;
+      case "ended":
+        this.#line(" ", "ended", `status ${event.status}`);
+        break;
       case "stopping":
         record.stopped = event.reason;
         this.#line(" ", "stopping", printable(event.reason));
@@ -121,6 +125,35 @@ export class BootView {
 function lastWords(console: string): string | undefined {
   const lines = console.split("\n").map((line) => printable(line).trim());
   return lines.findLast((line) => line.includes("Kernel panic")) ?? lines.findLast((line) => line !== "");
+}
+
+/** An application that ended with a status that is not 0. */
+export class ApplicationError extends Failure<"up/application", "rejected"> {
+  override readonly name = "ApplicationError";
+  /** `memoryLimit`: bytes, when exceeding them was its end. */
+  constructor(status: number, memoryLimit: number | undefined) {
+    const because =
+      memoryLimit === undefined ? "" : `: it exceeded its memory limit of ${memoryLimit / 2 ** 20} MiB`;
+    super("up/application", "rejected", `the application ended with status ${status}${because}`, {
+      facts: status > 128 && status < 193 ? [["killed by", signalName(status - 128)]] : [],
+    });
+  }
+}
+
+/** "SIGKILL" for 9. */
+const signalName = (number: number): string =>
+  Object.entries(constants.signals).find(([, value]) => value === number)?.[0] ?? `signal ${number}`;
+
+/** A machine that ended although neither its application nor anybody else did. */
+export class MachineError extends Failure<"up/machine", "rejected"> {
+  override readonly name = "MachineError";
+  constructor(console: string, path: string) {
+    const words = lastWords(console);
+    super("up/machine", "rejected", "the machine ended by itself", {
+      facts: words === undefined ? [] : [["last words", words]],
+      fix: `read ${path}`,
+    });
+  }
 }
 
 /** A machine that did not get as far as its application. */

@@ -1,5 +1,6 @@
 /**
- * Starts the application in its sandbox and waits until it accepts connections. Its root comes out of the verity
+ * Starts the application in its sandbox. Where it has a port, the boot waits for a connection there, but not for ever:
+ * an application that listens late, or never, or has ended meanwhile, is as good as any other. Its root comes out of the verity
  * image; of the guest it sees its key file, the socket of `api.ts` and the resolver configuration.
  */
 import { chmodSync, chownSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
@@ -9,12 +10,12 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { mainPort, type Service } from "@caisson/protocol/guest-config";
 import { serveApplication } from "../api.ts";
 import { type Running, type Share, startApplication } from "../sandbox.ts";
-import { type Context, type Stage, StageFailure } from "../stage.ts";
+import type { Context, Stage } from "../stage.ts";
 
 const socket = "/run/caisson/app.sock";
 const keyFile = "/run/caisson/app-key";
 const resolver = "/run/resolv.conf";
-const readyLimitMs = 120_000;
+const listenLimitMs = 30_000;
 
 function accepts(port: number): Promise<boolean> {
   return new Promise((resolve) => {
@@ -42,8 +43,25 @@ function shares(context: Context, service: Service): Share[] {
   return list;
 }
 
-/** The stage, and the running application once it is up. */
-export function appStage(onLine: (line: string) => void, started: (running: Running) => void): Stage {
+/** Waits until `running` accepts on `port`, has ended, or takes too long; true only for the first. */
+async function listens(running: Running, port: number): Promise<boolean> {
+  let over = false;
+  void running.ended.then(() => {
+    over = true;
+  });
+  const limit = performance.now() + listenLimitMs;
+  while (!over && performance.now() < limit) {
+    if (await accepts(port)) return true;
+    await sleep(100);
+  }
+  return false;
+}
+
+/** The stage; `started` gets the running application, and its port once something listens there. */
+export function appStage(
+  onLine: (line: string) => void,
+  started: (running: Running, port?: number) => void,
+): Stage {
   return {
     name: "app",
     async run(context) {
@@ -53,22 +71,12 @@ export function appStage(onLine: (line: string) => void, started: (running: Runn
       await serveApplication(context, socket, service);
       const running = await startApplication(service, shares(context, service), context.syscalls, onLine);
       started(running);
-      let ended: number | undefined;
-      void running.ended.then((status) => {
-        ended = status;
-      });
-      const port = mainPort(context.config.app)!;
-      const limit = performance.now() + readyLimitMs;
-      while (!(await accepts(port))) {
-        if (ended !== undefined)
-          throw new StageFailure("app/ended", `the application ended with status ${ended}`);
-        if (performance.now() > limit) {
-          throw new StageFailure("app/not-ready", `nothing listens on port ${port}`);
-        }
-        await sleep(100);
-      }
+      const port = mainPort(context.config.app);
+      const listening = port !== undefined && (await listens(running, port));
+      if (listening) started(running, port);
       await context.measure("system-ready", new Uint8Array());
-      return `pid ${running.pid}, port ${port}`;
+      if (port === undefined) return `pid ${running.pid}`;
+      return `pid ${running.pid}, ${listening ? "" : "nothing listens yet on "}port ${port}`;
     },
   };
 }

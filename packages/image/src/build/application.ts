@@ -53,7 +53,7 @@ export function describeApplication(spec: Spec, image: OciImage): AppDescription
         hostname: spec.name,
         networks: {},
         extraHosts: {},
-        ports: [{ protocol: "tcp", published: app.port, target: app.port }],
+        ports: app.port === undefined ? [] : [{ protocol: "tcp", published: app.port, target: app.port }],
         egress: "all",
         dependsOn: {},
         restart: { policy: "no" },

@@ -22,8 +22,8 @@ export type AppSource =
 
 export interface App {
   source: AppSource;
-  /** TCP port that the application serves. */
-  port: number;
+  /** TCP port that the application serves, if it does. */
+  port?: number;
   /** Added to, and overriding, the image's own. */
   environment: Record<string, string>;
   /** Replaces the image's Cmd. */
@@ -116,7 +116,7 @@ const variable = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, "not the name of a
 const app = z.strictObject({
   image: image.optional(),
   node: node.optional(),
-  port: z.int().min(1).max(65_535),
+  port: z.int().min(1).max(65_535).optional(),
   environment: z.record(variable, z.string()).default({}),
   arguments: z.array(z.string()).max(63).optional(),
   memory: memory.default(256 * 2 ** 20),
@@ -252,7 +252,7 @@ export function parseSpec(text: string, path: string): Spec {
   const { archive, app, time, kms, ...rest } = result.data;
 
   const directory = dirname(path);
-  const { image, node, arguments: argumentList, ...limits } = app;
+  const { image, node, port, arguments: argumentList, ...limits } = app;
   const source = (image ?? node)!;
   let sources: TimeConfiguration | undefined;
   if (time.sources !== undefined) {
@@ -278,6 +278,7 @@ export function parseSpec(text: string, path: string): Spec {
     },
     app: {
       ...limits,
+      ...(port && { port }),
       ...(argumentList && { arguments: argumentList }),
       source: located(source, directory),
     },
