@@ -30,6 +30,9 @@ import { checkToolchain, removeAbandoned, run, type Toolchain } from "./toolchai
 
 export type KernelFlavour = "production" | "development";
 
+/** "services" adds what contained services need (`kernel/services.config`); "plain" has nothing of it. */
+export type KernelVariant = "plain" | "services";
+
 export interface Kernel {
   /** Path of the bzImage in the cache. */
   image: string;
@@ -50,6 +53,8 @@ export interface KernelInputs {
   source: { path: string; sha256: string };
   /** The repository's `kernel/`. */
   directory: string;
+  /** "plain" when left out. */
+  variant?: KernelVariant;
   cache: string;
   /** Compilers at a time; it changes nothing but the time. */
   jobs: number;
@@ -65,6 +70,9 @@ const commonFragments = ["guest", "hardening", "containers", "tdx"];
 const driverPlace = "drivers/virt/coco/caisson-tdx-emulation";
 /** Lines of make that announce an object, for the progress display alone; measured. */
 const objects: Record<KernelFlavour, number> = { production: 1809, development: 56 };
+/** The committed configuration of a kernel. */
+const resolvedName = (variant: KernelVariant, flavour: KernelFlavour): string =>
+  variant === "plain" ? `resolved-${flavour}.config` : `resolved-${variant}-${flavour}.config`;
 /** Everything that would otherwise carry the time, the user or the machine into the kernel. */
 const identity = {
   KBUILD_BUILD_TIMESTAMP: "2026-11-01 00:00:00 UTC",
@@ -137,7 +145,7 @@ function checkRequests(requested: KernelConfig, resolved: KernelConfig, flavour:
 
 /** Fails when the resolved configuration is not the committed one; leaves it in the cache for whoever takes it over. */
 async function checkResolved(found: string, flavour: KernelFlavour, inputs: KernelInputs): Promise<void> {
-  const name = `resolved-${flavour}.config`;
+  const name = resolvedName(inputs.variant ?? "plain", flavour);
   const committed = await readFile(join(inputs.directory, name), "utf8").catch(() => "");
   if (found === committed) return;
   const kept = join(inputs.cache, "kernel", name);
@@ -155,23 +163,32 @@ async function checkResolved(found: string, flavour: KernelFlavour, inputs: Kern
   });
 }
 
-/** The fragments of a flavour, in one text and parsed. */
-async function readFragments(directory: string, flavour: KernelFlavour) {
+/** The fragments of a kernel, in one text and parsed. */
+async function readFragments(
+  { directory, variant = "plain" }: Pick<KernelInputs, "directory" | "variant">,
+  flavour: KernelFlavour,
+) {
   const names = [...commonFragments, flavour].map((name) => `${name}.config`);
   const text = (await Promise.all(names.map((name) => readFile(join(directory, name), "utf8")))).join("\n");
-  return { text, requested: parseConfig(text, names.join(" + ")) };
+  const requested = parseConfig(text, names.join(" + "));
+  if (variant === "plain") return { text, requested };
+  const name = `${variant}.config`;
+  const own = await readFile(join(directory, name), "utf8");
+  const replaced = parseConfig(own, name);
+  const others = text
+    .split("\n")
+    .filter((line) => !replaced.has(/^(?:# )?CONFIG_(\w+)/.exec(line)?.[1] ?? ""));
+  return { text: [...others, own].join("\n"), requested: new Map([...requested, ...replaced]) };
 }
 
 const sha256 = (data: string | Uint8Array) => createHash("sha256").update(data).digest("hex");
 
 /** Hash (hex) of everything that decides the kernels' bytes; their cache entry is named after it. */
 export async function kernelKey(
-  inputs: Pick<KernelInputs, "toolchain" | "source" | "directory">,
+  inputs: Pick<KernelInputs, "toolchain" | "source" | "directory" | "variant">,
 ): Promise<string> {
   const { toolchain, source, directory } = inputs;
-  const fragments = await Promise.all(
-    flavours.map(async (name) => (await readFragments(directory, name)).text),
-  );
+  const fragments = await Promise.all(flavours.map(async (name) => (await readFragments(inputs, name)).text));
   const names = (await readdir(join(directory, "driver"))).filter((name) => name !== "abi.json").sort();
   const driver = await Promise.all(names.map((name) => readFile(join(directory, "driver", name), "utf8")));
   return sha256(
@@ -205,7 +222,7 @@ async function readEntry(entry: string): Promise<Record<KernelFlavour, Kernel> |
 
 /** Both kernels if they are in the cache. */
 export async function cachedKernels(
-  inputs: Pick<KernelInputs, "toolchain" | "source" | "directory" | "cache">,
+  inputs: Pick<KernelInputs, "toolchain" | "source" | "directory" | "variant" | "cache">,
 ): Promise<Record<KernelFlavour, Kernel> | undefined> {
   return readEntry(join(inputs.cache, "kernel", await kernelKey(inputs)));
 }
@@ -285,7 +302,7 @@ async function buildInto(work: string, log: string, inputs: KernelInputs): Promi
 
   onProgress({ step: "configure", done: 0, total: 1 });
   for (const flavour of flavours) {
-    const { text, requested } = await readFragments(directory, flavour);
+    const { text, requested } = await readFragments(inputs, flavour);
     await writeFile(join(work, "fragment"), text);
     await run(toolchain, make("-s", "KCONFIG_ALLCONFIG=/scratch/fragment", "allnoconfig"), inside);
     const resolved = await readFile(join(work, "out/.config"), "utf8");
