@@ -26,9 +26,7 @@ for (const [name, choose] of [
 ] as const) {
   test(`a UKI under ${name}: prediction, TPM and log agree`, async (t) => {
     const firmware = await choose(image);
-    if (typeof firmware === "string") return t.skip(firmware);
     const unpacked = await unpackDebian("trixie", ["systemd-boot-efi"]);
-    if (typeof unpacked === "string") return t.skip(unpacked);
     t.diagnostic(`systemd-stub ${unpacked.versions["systemd-boot-efi"]}`);
     const stub = readFileSync(join(unpacked.root, "usr/lib/systemd/boot/efi/linuxx64.efi.stub"));
     const kernel = join(image, "kernel");

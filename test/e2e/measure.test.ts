@@ -37,11 +37,9 @@ for (const [name, shape, chooseFirmware, chooseQemu, vendor] of [
   ["a firmware that measures SMBIOS", { vcpus: 2, memory: 768 }, newFirmware, installed],
   ["that firmware and QEMU 10.0", { vcpus: 2, memory: 1024 }, newFirmware, newerQemu],
 ] as const) {
-  test(`${name}, ${shape.vcpus} vCPUs, ${shape.memory} MiB: prediction, TPM and log agree`, async (t) => {
+  test(`${name}, ${shape.vcpus} vCPUs, ${shape.memory} MiB: prediction, TPM and log agree`, async () => {
     const firmware = await chooseFirmware(image);
     const qemu = await chooseQemu();
-    if (typeof firmware === "string") return t.skip(firmware);
-    if (typeof qemu === "string") return t.skip(qemu);
     const cache = mkdtempSync(join(tmpdir(), "caisson-measure-"));
     try {
       const input = await predictInput(qemu, firmware, shape, cache);

@@ -1,6 +1,5 @@
 /** The measure package in a browser: its bundle's size, and one vector computed in headless Chromium. */
 import { equal, ok } from "node:assert/strict";
-import { existsSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import test from "node:test";
@@ -33,9 +32,7 @@ test(`the browser bundle is at most ${LIMIT} bytes gzipped and names no module o
   equal(/from\s*"node:|require\(/.test(code), false);
 });
 
-test("Chromium predicts the same registers", {
-  skip: existsSync(chromium) ? false : `no ${chromium}`,
-}, async () => {
+test("Chromium predicts the same registers", async () => {
   const { chromium: browsers } = await import("playwright-core");
   const code = await bundle();
   const server = createServer((request, response) => {

@@ -1,5 +1,5 @@
 /** Debian's firmware generations and other people's tools as oracles for measurements. */
-import { deepEqual, equal, match } from "node:assert/strict";
+import { deepEqual, equal, match, notEqual } from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -21,8 +21,6 @@ import { readVariableStore } from "@caisson/measure/variables";
 import { unpackDebian } from "../support/debian.ts";
 
 const trial = (name: string) => new URL(`../../packages/measure/vectors/trial/${name}`, import.meta.url);
-const here = (program: string) => spawnSync(program, ["--version"]).error === undefined;
-const without = (program: string) => (here(program) ? false : `${program} is not installed`);
 
 const firmwares = [
   {
@@ -49,10 +47,15 @@ const firmwares = [
 for (const { suite, name, file, version, singlePass, twoPass } of firmwares) {
   test(`Debian's ${name} ${version}: MRTD in both page orders`, async (t) => {
     const unpacked = await unpackDebian(suite, [name]);
-    if (typeof unpacked === "string") return t.skip(unpacked);
-    if (unpacked.versions[name] !== version) return t.skip(`${suite} now has ${unpacked.versions[name]}`);
     const image = new Uint8Array(readFileSync(join(unpacked.root, "usr/share/ovmf", file)));
     const { sections } = parseTdxMetadata(image);
+    if (unpacked.versions[name] !== version) {
+      t.diagnostic(`${suite} now has ${unpacked.versions[name]}: another MRTD`);
+      for (const order of ["single-pass", "two-pass"] as const) {
+        notEqual(toHex(await mrtd(image, sections, order)), order === "two-pass" ? twoPass : singlePass);
+      }
+      return;
+    }
     equal(toHex(await mrtd(image, sections, "single-pass")), singlePass);
     equal(toHex(await mrtd(image, sections, "two-pass")), twoPass);
   });
@@ -66,25 +69,25 @@ for (const { suite, name, release, dxe, pei } of [
 ]) {
   test(`OVMF ${release}: ${pei ? "PEI and DXE volume are" : "the DXE volume is"} what the firmware itself measured`, async (t) => {
     const unpacked = await unpackDebian(suite, [name]);
-    if (typeof unpacked === "string") return t.skip(unpacked);
-    if (unpacked.versions[name]?.startsWith(release) !== true)
-      return t.skip(`${suite} has ${unpacked.versions[name]}`);
     const image = new Uint8Array(readFileSync(join(unpacked.root, "usr/share/OVMF/OVMF_CODE_4M.fd")));
     const log = measuredEvents(parseEventLog(readFileSync(trial(`ovmf-${release}-direct-boot.tcg2`))), "pcr");
     const volumes = ovmfVolumes(image);
     const digest = (bytes: Uint8Array) => createHash("sha384").update(bytes).digest("hex");
+    if (unpacked.versions[name]?.startsWith(release) !== true) {
+      t.diagnostic(`${suite} now has ${unpacked.versions[name]}: other volumes`);
+      notEqual(digest(volumes.dxe!), toHex(log[dxe]!.digest));
+      return;
+    }
     equal(digest(volumes.dxe!), toHex(log[dxe]!.digest));
     if (pei !== undefined) equal(digest(volumes.pei!), toHex(log[pei]!.digest));
   });
 }
 
-test("inspection tells a TDX firmware with keys from a general one with shell and network", async (t) => {
+test("inspection tells a TDX firmware with keys from a general one with shell and network", async () => {
   const [tdx, general] = [
     await unpackDebian("forky", ["ovmf-inteltdx"]),
     await unpackDebian("trixie", ["ovmf"]),
   ];
-  if (typeof tdx === "string") return t.skip(tdx);
-  if (typeof general === "string") return t.skip(general);
   const image = new Uint8Array(readFileSync(join(tdx.root, "usr/share/ovmf/OVMF.inteltdx.ms.fd")));
   const traits = firmwareTraits(firmwareVolumes(image));
   deepEqual([traits.shell, traits.network, traits.secureBoot], [false, [], true]);
@@ -98,9 +101,7 @@ test("inspection tells a TDX firmware with keys from a general one with shell an
 });
 
 for (const release of ["2022.11", "2025.02", "2026.08"]) {
-  test(`tpm2_eventlog computes the same PCRs from the log of OVMF ${release}`, {
-    skip: without("tpm2_eventlog"),
-  }, async () => {
+  test(`tpm2_eventlog computes the same PCRs from the log of OVMF ${release}`, async () => {
     const path = trial(`ovmf-${release}-direct-boot.tcg2`).pathname;
     const said = execFileSync("tpm2_eventlog", [path], { encoding: "utf8" });
     const values = await replayPcrs(parseEventLog(readFileSync(path)));
@@ -158,9 +159,7 @@ for (const [name, image] of [
   ["a small PE", pe()],
   ["a PE with a bzImage header", kernel()],
 ] as const) {
-  test(`osslsigncode computes the same Authenticode SHA-384 for ${name}`, {
-    skip: without("osslsigncode"),
-  }, async () => {
+  test(`osslsigncode computes the same Authenticode SHA-384 for ${name}`, async () => {
     // It pads to 8 bytes before it signs; these images are multiples of 8, so that its digest is edk2's.
     equal(image.length % 8, 0);
     const theirs = osslsigncodeDigest(image);

@@ -2,7 +2,7 @@
  * fw_cfg files over qtest: QEMU's own loader against the derived one, iasl's word on every table, the tables of a live
  * TDX guest byte for byte, and SMBIOS as a real firmware measured it.
  */
-import { deepEqual, equal, match } from "node:assert/strict";
+import { deepEqual, equal, match, notDeepEqual } from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -10,18 +10,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "node:test";
 import { gunzipSync } from "node:zlib";
-import { cachedFwCfg, mmioWindow, qemuVersion, readFwCfg } from "@caisson/host/fw-cfg";
+import { cachedFwCfg, mmioWindow, readFwCfg } from "@caisson/host/fw-cfg";
 import type { Qemu } from "@caisson/host/qtest";
 import { ACPI_LOADER, ACPI_RSDP, ACPI_TABLES, measuredEvents, parseEventLog } from "@caisson/measure";
 import { deriveLoader, deriveRsdp, listAcpiTables } from "@caisson/measure/acpi-tables";
 import { firmwareIdentity, ovmfVolumes } from "@caisson/measure/firmware-volume";
 import { measuredSmbios, SMBIOS_TABLES } from "@caisson/measure/smbios";
-import { newerQemu, unpackDebian } from "../support/debian.ts";
+import { newerQemu, olderQemu, unpackDebian } from "../support/debian.ts";
 
 const installed: Qemu = { program: "qemu-system-x86_64" };
-const skip = spawnSync(installed.program, ["--version"]).error
-  ? "qemu-system-x86_64 is not installed"
-  : false;
 const GIB = 2 ** 30;
 /** `-cpu max` under TCG. */
 const tcgCpu = { vendor: "AuthenticAMD", physicalBits: 40 };
@@ -50,7 +47,7 @@ for (const [name, shape] of [
     ),
   ],
 ] as const) {
-  test(`the derived loader and RSDP are QEMU's own: ${name}`, { skip }, async () => {
+  test(`the derived loader and RSDP are QEMU's own: ${name}`, async () => {
     const files = await readFwCfg(installed, shape);
     deepEqual(deriveLoader(files[ACPI_TABLES]!), files[ACPI_LOADER]);
     deepEqual(deriveRsdp(files[ACPI_TABLES]!), files[ACPI_RSDP]);
@@ -103,9 +100,7 @@ function iaslWarnings(signature: string, table: Uint8Array): string[] {
   }
 }
 
-test("iasl finds every table sound once the derived loader has run, and none of those that it sums before", {
-  skip: skip || (spawnSync("iasl", ["-v"]).error ? "iasl is not installed" : false),
-}, async () => {
+test("iasl finds every table sound once the derived loader has run, and none of those that it sums before", async () => {
   const devices = "-device virtio-rng-pci -device virtio-scsi-pci".split(" ");
   const files = await readFwCfg(installed, machine(4, 2 * GIB, ...devices));
   const raw = files[ACPI_TABLES]!;
@@ -122,15 +117,8 @@ test("iasl finds every table sound once the derived loader has run, and none of 
   equal(rsdp.reduce((sum, byte) => sum + byte, 0) & 0xff, 0);
 });
 
-test("SMBIOS of QEMU's machine with what the firmware's file says of itself is what OVMF 2026.08 measured", {
-  skip,
-}, async (t) => {
+test("SMBIOS of QEMU's machine with what the firmware's file says of itself is what OVMF 2026.08 measured", async (t) => {
   const unpacked = await unpackDebian("forky", ["ovmf-generic"]);
-  if (typeof unpacked === "string") return t.skip(unpacked);
-  if (unpacked.versions["ovmf-generic"] !== "2026.08+ds-2")
-    return t.skip(`forky now has ${unpacked.versions["ovmf-generic"]}`);
-  const version = await qemuVersion(installed);
-  if (!version.startsWith("7.2.")) return t.skip(`the log is of QEMU 7.2, installed is ${version}`);
   const trial = new URL(
     "../../packages/measure/vectors/trial/ovmf-2026.08-direct-boot.tcg2",
     import.meta.url,
@@ -140,12 +128,17 @@ test("SMBIOS of QEMU's machine with what the firmware's file says of itself is w
   )!;
   const image = readFileSync(join(unpacked.root, "usr/share/OVMF/OVMF_CODE_4M.fd"));
   const identity = firmwareIdentity(ovmfVolumes(image).dxe);
-  const tables = (await readFwCfg(installed, machine(2, GIB, "-cpu", "max")))[SMBIOS_TABLES]!;
+  const tables = (await readFwCfg(await olderQemu(), machine(2, GIB, "-cpu", "max")))[SMBIOS_TABLES]!;
   const digest = createHash("sha384").update(measuredSmbios(tables, identity)).digest();
+  if (unpacked.versions["ovmf-generic"] !== "2026.08+ds-2") {
+    t.diagnostic(`forky now has ${unpacked.versions["ovmf-generic"]}, which names itself otherwise`);
+    notDeepEqual(digest, Buffer.from(event.digest));
+    return;
+  }
   deepEqual(digest, Buffer.from(event.digest));
 });
 
-test("tables are cached by version and machine, and a damaged cache is read again", { skip }, async () => {
+test("tables are cached by version and machine, and a damaged cache is read again", async () => {
   const cache = mkdtempSync(join(tmpdir(), "caisson-fw-cfg-test-"));
   try {
     let reads = 0;
@@ -165,7 +158,7 @@ test("tables are cached by version and machine, and a damaged cache is read agai
   }
 });
 
-test("a machine that QEMU refuses is an error with QEMU's words", { skip }, async () => {
+test("a machine that QEMU refuses is an error with QEMU's words", async () => {
   const refused = { arguments: ["-machine", "no-such-machine"], window: 0n };
   const error = await readFwCfg(installed, refused).catch(
     (reason: unknown) => reason as Error & { facts: string[][] },
@@ -199,9 +192,8 @@ const captured: Record<string, string[]> = {
 };
 for (const [name, args] of Object.entries(captured)) {
   test(`QEMU 10.0 reproduces ${name} byte for byte`, async (t) => {
-    if (!existsSync(vectors)) return t.skip("no vectors of other projects beside this repository");
+    if (!existsSync(vectors)) return t.skip("../shared/vectors is absent");
     const qemu = await newerQemu();
-    if (typeof qemu === "string") return t.skip(qemu);
     const window = mmioWindow(4 * GIB, { vendor: "GenuineIntel", physicalBits: 46 });
     const files = await readFwCfg(qemu, { arguments: args, window });
     const expected = gunzipSync(readFileSync(new URL(`${name}/acpi_tables.bin.gz`, vectors)));

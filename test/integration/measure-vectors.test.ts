@@ -25,7 +25,7 @@ import { fold } from "@caisson/measure/rtmr";
 import { bootOrder, loadOption, secureBootVariables, variableData } from "@caisson/measure/variables";
 
 const vectors = new URL("../../../shared/vectors/", import.meta.url);
-const skip = existsSync(vectors) ? false : "no vectors of other projects beside this repository";
+const skip = existsSync(vectors) ? false : "../shared/vectors is absent";
 const bytes = (path: string) => new Uint8Array(readFileSync(new URL(path, vectors)));
 const text = (path: string) => readFileSync(new URL(path, vectors), "utf8");
 const sha384 = (...parts: Uint8Array[]) =>

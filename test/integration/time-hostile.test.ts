@@ -578,12 +578,8 @@ suite("hostile time servers and networks", () => {
     ok(elapsed < 4000, `${elapsed} ms`);
   });
 
-  test("IPv6", async (t) => {
-    const server = await hostile("six", { address: "::1" }).catch((error: NodeJS.ErrnoException) => error);
-    if (server instanceof Error) {
-      t.skip(`no IPv6 loopback here: ${server.code}`);
-      return;
-    }
+  test("IPv6", async () => {
+    const server = await hostile("six", { address: "::1" });
     isRight(await ask([server.source], { minOperators: 1 }));
   });
 

@@ -1,11 +1,19 @@
 /**
  * Debian packages of other suites for tests, unpacked without installing: firmware generations, another QEMU. Fetched at
- * run time from the machine's own mirror into the repository's cache; where there is no mirror or no such package, the
- * answer is a reason to skip.
+ * run time from the machine's own mirror into the repository's cache.
  */
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { qemuVersion } from "@caisson/host/fw-cfg";
 import type { Qemu } from "@caisson/host/qtest";
@@ -26,17 +34,14 @@ export interface Unpacked {
   versions: Readonly<Record<string, string>>;
 }
 
-/**
- * Unpacks `names` of `suite` (with everything they depend on, if asked). A string instead of an object is the reason
- * why it cannot be had here.
- */
+/** Unpacks `names` of `suite` (with everything they depend on, if asked). Throws when they cannot be had here. */
 export async function unpackDebian(
   suite: string,
   names: readonly string[],
   options: { dependencies?: boolean } = {},
-): Promise<Unpacked | string> {
+): Promise<Unpacked> {
   const mirror = debianMirror();
-  if (mirror === undefined) return "no Debian mirror is configured on this machine";
+  if (mirror === undefined) throw new Error("no Debian mirror is configured on this machine");
   try {
     const index = await packageIndex(mirror, suite);
     const chosen = closure(index, names, options.dependencies === true);
@@ -45,24 +50,41 @@ export async function unpackDebian(
     if (!existsSync(root)) await unpackInto(mirror, chosen, root);
     return { root, versions: Object.fromEntries(chosen.map(({ name, version }) => [name, version])) };
   } catch (error) {
-    return `${names.join(", ")} of Debian ${suite}: ${error instanceof Error ? error.message : String(error)}`;
+    throw new Error(`${names.join(", ")} of Debian ${suite} cannot be had`, { cause: error });
   }
 }
 
-/** QEMU 10.0 of trixie, started by its own loader with its own libraries; a string says why it cannot be had. */
-export async function newerQemu(): Promise<Qemu | string> {
-  const unpacked = await unpackDebian("trixie", ["qemu-system-x86"], { dependencies: true });
-  if (typeof unpacked === "string") return unpacked;
+/** The QEMU of a suite, started by its own loader with its own libraries. Throws when its version begins otherwise. */
+async function qemuOf(suite: string, version: string): Promise<Qemu> {
+  const unpacked = await unpackDebian(suite, ["qemu-system-x86"], { dependencies: true });
   const at = (path: string) => join(unpacked.root, path);
-  const libraries = ["", "/pulseaudio"].map((sub) => at(`usr/lib/x86_64-linux-gnu${sub}`)).join(":");
+  const directories = [
+    "usr/lib/x86_64-linux-gnu",
+    "lib/x86_64-linux-gnu",
+    "usr/lib/x86_64-linux-gnu/pulseaudio",
+  ];
   const data = ["-L", at("usr/share/qemu"), "-L", at("usr/share/seabios")];
+  // QEMU looks for its modules beside the directory of what was started, as if that were /usr/bin.
+  const loader = at("usr/lib64/ld-linux-x86-64.so.2");
+  if (!existsSync(loader)) {
+    mkdirSync(at("usr/lib64"), { recursive: true });
+    copyFileSync(at("lib64/ld-linux-x86-64.so.2"), `${loader}.${process.pid}`);
+    renameSync(`${loader}.${process.pid}`, loader);
+  }
   const qemu = {
-    program: at("usr/lib64/ld-linux-x86-64.so.2"),
-    prefix: ["--library-path", libraries, at("usr/bin/qemu-system-x86_64"), ...data],
+    program: loader,
+    prefix: ["--library-path", directories.map(at).join(":"), at("usr/bin/qemu-system-x86_64"), ...data],
   };
-  const version = await qemuVersion(qemu);
-  return version.startsWith("10.0.") ? qemu : `trixie now has QEMU ${version}`;
+  const found = await qemuVersion(qemu);
+  if (!found.startsWith(version)) throw new Error(`${suite} has QEMU ${found}, ${version} is needed`);
+  return qemu;
 }
+
+/** QEMU 7.2 of bookworm, with which the boots of the trial were made. */
+export const olderQemu = (): Promise<Qemu> => qemuOf("bookworm", "7.2.");
+
+/** QEMU 10.0 of trixie. */
+export const newerQemu = (): Promise<Qemu> => qemuOf("trixie", "10.0.");
 
 function debianMirror(): string | undefined {
   const given = process.env["CAISSON_MIRROR"];

@@ -42,10 +42,9 @@ export function imageFirmware(image: string): Firmware {
   };
 }
 
-/** A firmware of the generation of production's, which measures SMBIOS too; a string says why it cannot be had. */
-export async function newFirmware(): Promise<Firmware | string> {
+/** A firmware of the generation of production's, which measures SMBIOS too. */
+export async function newFirmware(): Promise<Firmware> {
   const unpacked = await unpackDebian("forky", ["ovmf-generic"]);
-  if (typeof unpacked === "string") return unpacked;
   const at = (name: string) => join(unpacked.root, "usr/share/OVMF", name);
   return {
     code: at("OVMF_CODE_4M.fd"),

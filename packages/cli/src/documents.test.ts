@@ -70,7 +70,9 @@ test("every npm dependency stands in docs/dependencies.md, with the version that
 
 test("every Debian package that the launcher installs stands there, too", () => {
   const rows = read("docs/dependencies.md");
-  const packages = [...read("caisson").matchAll(/^ *need \S+ (\S+)$/gm)].map(([, name]) => name!);
+  const packages = [...read("caisson").matchAll(/^ *(?:need|need_library) (\S+) /gm)].map(
+    ([, name]) => name!,
+  );
   ok(packages.length > 5, "the launcher installs nothing");
   deepEqual(
     packages.filter((name) => !rows.includes(`\`${name}\``)),

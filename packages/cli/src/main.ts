@@ -3,6 +3,7 @@
  * only the one that is asked for is loaded, so that a new command costs the others no start-up time.
  */
 import { Command } from "commander";
+import ownPackage from "../../../package.json" with { type: "json" };
 import { errorDocument, exitCode, renderError, UsageError } from "./failure.ts";
 
 const commands: Record<string, [summary: string, load: () => Promise<{ command: Command }>]> = {
@@ -30,11 +31,15 @@ const commands: Record<string, [summary: string, load: () => Promise<{ command: 
 function helpText(): string {
   const width = Math.max(...Object.keys(commands).map((name) => name.length));
   const rows = Object.entries(commands).map(([name, [summary]]) => `  ${name.padEnd(width)}  ${summary}`);
-  return `Usage: caisson COMMAND [options]   (caisson COMMAND --help for its options)\n\n${rows.join("\n")}\n`;
+  return `Usage: caisson COMMAND [options]   (caisson COMMAND --help for its options)\n\n${rows.join("\n")}\n\n--yes (or CAISSON_YES=1) lets the launcher install missing Debian packages unasked; --version says the version.\n`;
 }
 
 async function main(argv: string[]): Promise<void> {
   const [name, ...rest] = argv;
+  if (name === "--version" || name === "-V") {
+    process.stdout.write(`caisson ${ownPackage.version}\n`);
+    return;
+  }
   if (name === undefined || name === "--help" || name === "-h" || name === "help") {
     process.stdout.write(helpText());
     if (name === undefined) process.exitCode = 2;

@@ -20,7 +20,7 @@ import { readPolicy } from "./policy/policy.ts";
 import { Answers } from "./report.ts";
 
 const vectors = new URL("../../../../shared/vectors/", import.meta.url);
-const skip = existsSync(vectors) ? false : "the vectors are not here (../shared/vectors)";
+const skip = existsSync(vectors) ? false : "../shared/vectors is absent";
 const read = (path: string): Uint8Array => new Uint8Array(readFileSync(new URL(path, vectors)));
 const text = (path: string): string => readFileSync(new URL(path, vectors), "utf8");
 const json = (path: string): Collateral => JSON.parse(text(path));

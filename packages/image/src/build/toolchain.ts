@@ -65,10 +65,18 @@ const lastLines = 12;
 /**
  * Runs as root of a new mount namespace: binds what the command may see, then becomes the command.
  * Arguments: root, working directory, pairs of source and place, `--`, command.
+ *
+ * In a plain chroot mounts cannot be made private beforehand (see `namespaces`). There the first one tells: when it
+ * is shared with the machine outside, it goes again, and nothing else is mounted.
  */
 const enter = `set -e
 root=$1 directory=$2; shift 2
 mount -t tmpfs tmpfs "$root/tmp"
+if grep -F " $root/tmp rw" /proc/self/mountinfo | grep -q ' shared:'; then
+  umount "$root/tmp"
+  echo "mount: / is not a mount point, and what is mounted below it would appear outside" >&2
+  exit 1
+fi
 mount -t proc proc "$root/proc"
 for device in ${devices.join(" ")}; do mount --bind "/dev/$device" "$root/dev/$device"; done
 while [ "$1" != -- ]; do mount --bind "$1" "$root$2"; shift 2; done
@@ -206,14 +214,29 @@ export async function removeAbandoned(directory: string): Promise<void> {
   }
 }
 
-/** Starts `command` in its namespaces: as root directly, as anybody else through a user namespace. */
-function start(toolchain: Toolchain, command: readonly string[], options: RunOptions): ChildProcess {
-  const { binds = {}, env = {}, cwd = "/", signal } = options;
+/**
+ * How unshare(1) becomes root of a mount namespace here: as root directly, as anybody else through a user namespace.
+ * What is mounted in it stays in it: unshare makes `/` private, which the kernel only does to a mount point. In a plain
+ * chroot `/` is none, so the mounts keep what they have, which is private where the machine outside does not share them.
+ */
+export async function namespaces(): Promise<string[]> {
   const user = process.getuid?.() === 0 ? [] : ["--user", "--map-root-user"];
+  const mounts = await readFile("/proc/self/mountinfo", "utf8");
+  const rooted = mounts.split("\n").some((line) => line.split(" ")[4] === "/");
+  return [...user, ...(rooted ? [] : ["--propagation", "unchanged"])];
+}
+
+/** Starts `command` in its namespaces. */
+async function start(
+  toolchain: Toolchain,
+  command: readonly string[],
+  options: RunOptions,
+): Promise<ChildProcess> {
+  const { binds = {}, env = {}, cwd = "/", signal } = options;
   const pairs = Object.entries(binds).flatMap(([place, directory]) => [resolve(directory), place]);
   const unshare = [
     "unshare",
-    ...user,
+    ...(await namespaces()),
     "--mount",
     "--pid",
     "--net",
@@ -242,7 +265,7 @@ export async function run(
   const { log, onLine, signal } = options;
   signal?.throwIfAborted();
   const sink = log === undefined ? undefined : openSync(log, "a");
-  const child = start(toolchain, command, options);
+  const child = await start(toolchain, command, options);
   const tail: string[] = [];
   let complaint: string | undefined;
   let unwritable: unknown;
@@ -281,7 +304,9 @@ export async function run(
   if (denied !== undefined) {
     throw new ImageError("toolchain/namespace", `the toolchain cannot be entered: ${denied}`, {
       kind: "unsupported",
-      fix: "run as root, or allow unprivileged user namespaces (sysctl kernel.unprivileged_userns_clone=1)",
+      fix: denied.includes("not a mount point")
+        ? "mount --bind DIRECTORY DIRECTORY before chroot DIRECTORY, or enter it with unshare --root, systemd-nspawn or a container"
+        : "run as root, or allow unprivileged user namespaces (sysctl kernel.unprivileged_userns_clone=1)",
     });
   }
   throw new ImageError("toolchain/failed", `${command.slice(0, 3).join(" ")} failed (${status})`, {

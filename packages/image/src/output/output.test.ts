@@ -1,5 +1,5 @@
 import { deepEqual, equal, rejects } from "node:assert/strict";
-import { spawn, spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
 import {
   cpSync,
@@ -17,6 +17,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { tryLock } from "../exclusive.ts";
+import { onSmallDisk } from "../testing/small-disk.ts";
 import { imageMark, replaceOutput } from "./output.ts";
 
 function place(t: { after(fn: () => void): void }): string {
@@ -89,15 +90,14 @@ test("two builds of one place at once: one makes it, the other is told", async (
 
 test("a full disk is said, and leaves nothing", async (t) => {
   const directory = place(t);
-  const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", "size=64k", "tmpfs", directory]);
-  if (mounted.status !== 0) return t.skip("mounting a small tmpfs needs root");
-  const tooMuch = (at: string) => writeFile(join(at, "file"), Buffer.alloc(200_000));
-  try {
-    await rejects(replaceOutput(`${directory}/out`, tooMuch), { code: "build/disk" });
-    deepEqual(readdirSync(directory), []);
-  } finally {
-    spawnSync("umount", [directory]);
-  }
+  const program = `
+    import { readdirSync, writeFileSync } from "node:fs";
+    import { replaceOutput } from ${JSON.stringify(import.meta.resolve("./output.ts"))};
+    const tooMuch = async (at) => writeFileSync(at + "/file", Buffer.alloc(200_000));
+    const { code } = await replaceOutput(${JSON.stringify(`${directory}/out`)}, tooMuch).catch((error) => error);
+    console.log(JSON.stringify([code, readdirSync(${JSON.stringify(directory)})]));`;
+  const ended = await onSmallDisk(directory, "64k", [process.execPath, "--input-type=module", "-e", program]);
+  equal(ended.stdout, '["build/disk",[]]\n', ended.stderr);
 });
 
 const occupied: [what: string, make: (out: string) => void][] = [
