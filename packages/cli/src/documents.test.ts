@@ -1,14 +1,22 @@
 /** What the documents refer to is there: links, files, commands, and every dependency with its version. */
-import { deepEqual, ok } from "node:assert/strict";
+import { deepEqual, equal, ok } from "node:assert/strict";
 import { existsSync, globSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { catalogue } from "@caisson/audit";
 import type { ImageError } from "@caisson/image/errors";
 import { parseSpec } from "@caisson/image/spec";
+import { errorDocument } from "../../../test/support/error-document.ts";
 
 const repository = new URL("../../../", import.meta.url);
 const read = (path: string): string => readFileSync(new URL(path, repository), "utf8");
-const documents = ["README.md", "CHANGELOG.md", ...globSync("docs/**/*.md", { cwd: repository.pathname })];
+const documents = [
+  "README.md",
+  "CHANGELOG.md",
+  "CONTRIBUTING.md",
+  "SECURITY.md",
+  ...globSync("docs/**/*.md", { cwd: repository.pathname }),
+];
 
 /** GitHub's anchors of a document's headings. */
 const anchors = (text: string): string[] =>
@@ -120,6 +128,62 @@ test("docs/application.md has every key of a spec, and no other", () => {
     return inner.length === 0 ? [key] : inner.map((name) => `${key}.${name}`);
   });
   deepEqual(listed.sort(), known.sort());
+});
+
+test("docs/errors.md has every error code of every package", () => {
+  equal(read("docs/errors.md"), errorDocument(), "write it again: node test/support/error-document.ts");
+});
+
+/** The first circle of imports among files, as the files on it; undefined when there is none. */
+function circle(imports: ReadonlyMap<string, readonly string[]>): string[] | undefined {
+  const done = new Set<string>();
+  const visit = (file: string, path: readonly string[]): string[] | undefined => {
+    if (path.includes(file)) return [...path.slice(path.indexOf(file)), file];
+    if (done.has(file)) return undefined;
+    for (const next of imports.get(file) ?? []) {
+      const found = visit(next, [...path, file]);
+      if (found !== undefined) return found;
+    }
+    done.add(file);
+    return undefined;
+  };
+  for (const file of imports.keys()) {
+    const found = visit(file, []);
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
+test("no file imports itself by way of others, not even for types", () => {
+  deepEqual(
+    circle(
+      new Map([
+        ["a", ["b"]],
+        ["b", ["c"]],
+        ["c", ["b"]],
+      ]),
+    ),
+    ["b", "c", "b"],
+  );
+  const imports = new Map(
+    globSync("packages/*/src/**/*.ts", { cwd: repository.pathname }).map((path) => {
+      const relative = [...read(path).matchAll(/(?:from|import\() ?"(\.[^"]+)"/g)];
+      return [path, relative.map(([, to]) => join(dirname(path), to!))] as const;
+    }),
+  );
+  deepEqual(circle(imports), undefined);
+});
+
+test("packages name what they offer: no wildcard, and every file of it is there", () => {
+  for (const path of globSync("packages/*/package.json", { cwd: repository.pathname })) {
+    const { exports = {} } = JSON.parse(read(path)) as { exports?: Record<string, string> };
+    for (const [name, file] of Object.entries(exports)) {
+      ok(
+        !name.includes("*") && existsSync(new URL(join(dirname(path), file), repository)),
+        `${path}: ${name}`,
+      );
+    }
+  }
 });
 
 test("packages import what the table of docs/architecture.md lets them, and name it in their package.json", () => {

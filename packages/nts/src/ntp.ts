@@ -8,7 +8,8 @@
  */
 import { NtsError } from "./errors.ts";
 import { maxCookieBytes, maxCookies } from "./ntske.ts";
-import { siv as defaultSiv, type Siv, tagBytes } from "./siv.ts";
+import { siv as defaultSiv } from "./siv.ts";
+import { type Siv, tagBytes } from "./siv-types.ts";
 
 /** RFC 8915, section 7.6. */
 export const fieldType = {

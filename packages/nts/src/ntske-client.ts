@@ -19,7 +19,7 @@ import {
   maxMessageBytes,
   messageLength,
 } from "./ntske.ts";
-import { keyBytes } from "./siv.ts";
+import { keyBytes } from "./siv-types.ts";
 
 /** What key establishment leaves behind: enough for about eight NTP exchanges, and more as cookies are renewed. */
 export interface Association {

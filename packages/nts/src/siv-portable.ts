@@ -1,7 +1,7 @@
 /** The same as OpenSSL's in `siv.ts`, for a Node that was built without it; the guest's has it. */
 import { aessiv } from "@noble/ciphers/aes.js";
 import { NtsError } from "./errors.ts";
-import type { Siv } from "./siv.ts";
+import type { Siv } from "./siv-types.ts";
 
 /** AES-SIV in JavaScript. */
 export const portableSiv: Siv = {

@@ -13,17 +13,7 @@ import {
   getCipherInfo,
 } from "node:crypto";
 import { NtsError } from "./errors.ts";
-
-/** Half of it keys the CMAC, half the counter mode. */
-export const keyBytes = 32;
-export const tagBytes = 16;
-
-/** One implementation. `components` are the S2V inputs before the plaintext: associated data, then the nonce. */
-export interface Siv {
-  seal(key: Uint8Array, components: readonly Uint8Array[], plaintext: Uint8Array): Uint8Array;
-  /** Throws NtsError `siv/authentication` when the tag does not match. */
-  open(key: Uint8Array, components: readonly Uint8Array[], sealed: Uint8Array): Uint8Array;
-}
+import { type Siv, tagBytes } from "./siv-types.ts";
 
 /** Node's types know the methods of AEAD ciphers for other modes only; SIV has the same ones as GCM. */
 const algorithm = "aes-128-siv";
