@@ -1,7 +1,13 @@
 /** Interoperability with chronyd both ways, and the agreement over real servers with chosen clocks. */
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { after, before, suite, test } from "node:test";
-import { parseTimeConfiguration, synchronize } from "@caisson/nts";
+import {
+  type Association,
+  measure,
+  parseTimeConfiguration,
+  synchronize,
+  systemEnvironment,
+} from "@caisson/nts";
 import { createTestAuthority } from "@caisson/simulated/test-authority";
 import { startTimeServers, type TimeServer, type TimeServers } from "../../packages/host/src/time-servers.ts";
 import { runChronydClient } from "../support/time-chronyd-client.ts";
@@ -111,6 +117,29 @@ suite("chronyd as server", () => {
       ok(associations.get(sources[0]!.name).cookies.length >= 7);
     }
   });
+});
+
+test("coarse clocks as servers: the right time at the first attempt, as vaguely as they say", async () => {
+  const associations = new Map<string, Association>();
+  const precisions = [0.05, 0.01, 1 / 512];
+  const options = precisions.map((clockPrecision, i) => ({ operator: `o${i}`, clockPrecision }));
+  const servers = await startTimeServers(options);
+  try {
+    // Below its precision a clock is random, so one question shows little.
+    for (let i = 0; i < 12; i++) {
+      for (const { source } of servers.servers) {
+        const signal = AbortSignal.timeout(30_000);
+        const found = await measure(source, associations, systemEnvironment, floor, signal);
+        const clock = Date.now() - (performance.now() - found.at);
+        ok(
+          found.earliest - 2 <= clock && clock <= found.latest + 2,
+          `${source.name}: ${JSON.stringify(found)}`,
+        );
+      }
+    }
+  } finally {
+    await servers.stop();
+  }
 });
 
 test("chronyd as client of our test server accepts its keys, cookies and packets", async () => {

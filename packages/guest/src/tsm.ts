@@ -11,6 +11,7 @@ import { join } from "node:path";
 import { extend as extended, MeasureError, parseEventLog } from "@caisson/measure";
 import { limits } from "@caisson/vocabulary/limits";
 import type { PlatformTable } from "@caisson/vocabulary/platforms";
+import { withLimit } from "./limit.ts";
 import { bootLogPaths, detectPlatform, type PlatformAdapter, reportProviders } from "./platform.ts";
 import { StageFailure } from "./stage.ts";
 
@@ -31,6 +32,9 @@ const registerSize = 48;
 const reportDataSize = 64;
 /** The kernel waits 30 s for the host's quoting service (drivers/virt/coco/tdx-guest, GET_QUOTE_TIMEOUT). */
 const quoteLimitMs = 40_000;
+/** Registers and boot logs are in memory; where a TPM is emulated, the host has it, and the kernel waits longer than this. */
+const readLimitMs = 30_000;
+
 /** The bytes of a file whose length the host decides. Throws StageFailure when there are none, or more than `limit`. */
 async function readBounded(path: string, limit: number, reason: string): Promise<Uint8Array> {
   const file = await open(path);
@@ -98,52 +102,48 @@ export function tsmPlatform(requester: string, paths: TsmPaths = kernelPaths): P
     }
   }
 
+  async function extendRegister(digest: Uint8Array): Promise<void> {
+    const expected = await extended(await readRegister(), digest);
+    await writeFile(rtmr3, digest, { flag: "r+" });
+    if (Buffer.compare(await readRegister(), expected) !== 0) {
+      throw new StageFailure(
+        "platform/extend",
+        "RTMR3 does not hold what was extended: something else wrote to it",
+      );
+    }
+  }
+
+  async function readBootLog(): Promise<Uint8Array> {
+    const path = paths.bootLogs[name];
+    const bytes = await readBounded(path, limits.bootLog, "platform/boot-log");
+    // The CCEL table, which may be the host's, says which memory this is: nothing but a log leaves the guest.
+    try {
+      return bytes.subarray(0, parseEventLog(bytes).end);
+    } catch (error) {
+      if (!(error instanceof MeasureError)) throw error;
+      throw new StageFailure("platform/boot-log", `${path} is not a boot log: ${error.message}`);
+    }
+  }
+
+  const late = (what: string, ms: number) => () =>
+    new StageFailure(`platform/${what}-timeout`, `no ${what} within ${ms / 1000} s`);
+
   return {
     name,
 
-    async extend(digest) {
-      const expected = await extended(await readRegister(), digest);
-      await writeFile(rtmr3, digest, { flag: "r+" });
-      if (Buffer.compare(await readRegister(), expected) !== 0) {
-        throw new StageFailure(
-          "platform/extend",
-          "RTMR3 does not hold what was extended: something else wrote to it",
-        );
-      }
+    extend(digest) {
+      return withLimit(extendRegister(digest), readLimitMs, late("register", readLimitMs));
     },
 
     quote(reportData) {
       // The next one waits for the kernel to be done with this one, even when this caller has given up by then.
       const quote = lastQuote.then(() => requestQuote(reportData));
       lastQuote = quote.catch(() => {});
-      return withLimit(quote, quoteLimitMs);
+      return withLimit(quote, quoteLimitMs, late("quote", quoteLimitMs));
     },
 
-    async bootLog() {
-      const path = paths.bootLogs[name];
-      const bytes = await readBounded(path, limits.bootLog, "platform/boot-log");
-      // The CCEL table, which may be the host's, says which memory this is: nothing but a log leaves the guest.
-      try {
-        return bytes.subarray(0, parseEventLog(bytes).end);
-      } catch (error) {
-        if (!(error instanceof MeasureError)) throw error;
-        throw new StageFailure("platform/boot-log", `${path} is no boot log: ${error.message}`);
-      }
+    bootLog() {
+      return withLimit(readBootLog(), readLimitMs, late("boot-log", readLimitMs));
     },
   };
-}
-
-async function withLimit<T>(work: Promise<T>, ms: number): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const limit = new Promise<never>((_, reject) => {
-    timer = setTimeout(
-      () => reject(new StageFailure("platform/quote-timeout", `no quote within ${ms / 1000} s`)),
-      ms,
-    );
-  });
-  try {
-    return await Promise.race([work, limit]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

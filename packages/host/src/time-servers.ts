@@ -33,6 +33,8 @@ export interface TimeServerOptions {
   operator: string;
   /** How far the server's clock is from the machine's, in milliseconds. */
   offsetMs?: number;
+  /** How coarse its clock is, in seconds; what chronyd measures when missing. */
+  clockPrecision?: number;
   /** Validity of its certificate, Unix milliseconds; yesterday to a month from now when missing. */
   notBefore?: number;
   notAfter?: number;
@@ -161,44 +163,52 @@ export async function startTimeServers(
   try {
     let reference: Promise<number> | undefined;
     const servers = await Promise.all(
-      options.map(async ({ operator, offsetMs = 0, ...validity }, index): Promise<TimeServer> => {
-        const name = `time-${index + 1}.caisson.test`;
-        const own = join(directory, name);
-        await mkdir(own);
-        const certificate = issueServerCertificate(authority, [name], ["127.0.0.1", `127.1.0.${index + 1}`], {
-          notBefore: validity.notBefore ?? now - day,
-          notAfter: validity.notAfter ?? now + 30 * day,
-        });
-        await writeFile(join(own, "certificate.pem"), certificate.certificate);
-        await writeFile(join(own, "key.pem"), certificate.key, { mode: 0o600 });
-        const [ntpPort, kePort] = [await freeUdpPort(), await freeTcpPort()];
-        // A wrong clock is chronyd's own mechanism: it follows a server whose answers it corrects by an offset.
-        const clock =
-          offsetMs === 0
-            ? ["local stratum 1"]
-            : [
-                `server 127.0.0.1 port ${await (reference ??= startReference(directory, launch))}` +
-                  ` iburst minpoll -4 maxpoll 0 offset ${offsetMs / 1000}`,
-              ];
-        const { child, log } = await launch(name, [
-          `port ${ntpPort}`,
-          `ntsport ${kePort}`,
-          "ntsprocesses 0",
-          `ntsservercert ${own}/certificate.pem`,
-          `ntsserverkey ${own}/key.pem`,
-          ...clock,
-        ]);
-        const limit = performance.now() + 60_000;
-        while (!((await answersWell(ntpPort)) && (await accepts(kePort)))) {
-          if (child.exitCode !== null || performance.now() > limit) {
-            throw new HostError("host/program-failed", `chronyd did not start as ${name}`, {
-              facts: [["log", log().trim().split("\n").at(-1)!]],
-            });
+      options.map(
+        async ({ operator, offsetMs = 0, clockPrecision, ...validity }, index): Promise<TimeServer> => {
+          const name = `time-${index + 1}.caisson.test`;
+          const own = join(directory, name);
+          await mkdir(own);
+          const certificate = issueServerCertificate(
+            authority,
+            [name],
+            ["127.0.0.1", `127.1.0.${index + 1}`],
+            {
+              notBefore: validity.notBefore ?? now - day,
+              notAfter: validity.notAfter ?? now + 30 * day,
+            },
+          );
+          await writeFile(join(own, "certificate.pem"), certificate.certificate);
+          await writeFile(join(own, "key.pem"), certificate.key, { mode: 0o600 });
+          const [ntpPort, kePort] = [await freeUdpPort(), await freeTcpPort()];
+          // A wrong clock is chronyd's own mechanism: it follows a server whose answers it corrects by an offset.
+          const clock =
+            offsetMs === 0
+              ? ["local stratum 1"]
+              : [
+                  `server 127.0.0.1 port ${await (reference ??= startReference(directory, launch))}` +
+                    ` iburst minpoll -4 maxpoll 0 offset ${offsetMs / 1000}`,
+                ];
+          const { child, log } = await launch(name, [
+            `port ${ntpPort}`,
+            `ntsport ${kePort}`,
+            "ntsprocesses 0",
+            `ntsservercert ${own}/certificate.pem`,
+            `ntsserverkey ${own}/key.pem`,
+            ...clock,
+            ...(clockPrecision === undefined ? [] : [`clockprecision ${clockPrecision}`]),
+          ]);
+          const limit = performance.now() + 60_000;
+          while (!((await answersWell(ntpPort)) && (await accepts(kePort)))) {
+            if (child.exitCode !== null || performance.now() > limit) {
+              throw new HostError("host/program-failed", `chronyd did not start as ${name}`, {
+                facts: [["log", log().trim().split("\n").at(-1)!]],
+              });
+            }
+            await sleep(20);
           }
-          await sleep(20);
-        }
-        return { source: { name, operator, address, kePort, ca: authority.certificate }, ntpPort };
-      }),
+          return { source: { name, operator, address, kePort, ca: authority.certificate }, ntpPort };
+        },
+      ),
     );
     return { servers, authority, stop };
   } catch (error) {

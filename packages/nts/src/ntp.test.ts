@@ -73,6 +73,13 @@ test("a good reply", () => {
   equal(decoded.cookies[0]!.length, 100);
 });
 
+test("a coarse clock may contradict itself by what it says of its precision, which is passed on", () => {
+  const decoded = decode(reply({ receive: now + 120, transmit: now, precision: -4 }));
+  equal(decoded.precision, 62.5);
+  ok(decoded.transmit < decoded.receive);
+  equal(decode(reply({ precision: 1 })).precision, 2000);
+});
+
 test("a request tells nothing about this machine, and its authenticator covers all before it", () => {
   const packet = encodeRequest(request);
   equal(packet[0], 0x23);
@@ -124,11 +131,20 @@ suite("refused replies", () => {
       { sealed: false, stratum: 0, kiss: "DENY" },
     ],
     ["NTSN", "ntp/nak", { sealed: false, stratum: 0, kiss: "NTSN" }],
-    ["an authenticated kiss", "ntp/kiss", { stratum: 0, kiss: "RATE" }],
+    ...["DENY", "RSTR", "RATE"].map((kiss): [string, string, Shape] => [
+      `an authenticated kiss: ${kiss}`,
+      "ntp/kiss",
+      { stratum: 0, kiss },
+    ]),
+    ...["INIT", "STEP", "AUTO", "XFAC", "\0\0\0\0", "deny"].map((kiss): [string, string, Shape] => [
+      `stratum 0 with ${JSON.stringify(kiss)}: not yet`,
+      "ntp/unsynchronized",
+      { stratum: 0, kiss, first: (3 << 6) | (4 << 3) | 4, precision: 0, transmit: 0 },
+    ]),
     ["stratum 16", "ntp/unsynchronized", { stratum: 16 }],
     ["leap alarm", "ntp/unsynchronized", { first: (3 << 6) | (4 << 3) | 4 }],
     ["sent before received", "ntp/malformed", { receive: now + 2 }],
-    ["a resolution of two seconds", "ntp/malformed", { precision: 1 }],
+    ["sent before received, beyond a coarse clock", "ntp/malformed", { receive: now + 127, precision: -4 }],
     ["broken fields inside", "ntp/malformed", { inside: Uint8Array.of(2, 4, 0, 3) }],
   ];
   for (const [name, code, shape] of cases) {

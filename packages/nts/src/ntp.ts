@@ -25,6 +25,12 @@ export const nonceBytes = 16;
 /** What fits through any path without fragments: IPv6's 1280 less the IPv6 and UDP headers. */
 const maxRequestBytes = 1232;
 
+/**
+ * The codes of stratum 0 that forbid to go on asking; all others, INIT and STEP of a server that has just started
+ * among them, mean nothing for the protocol (RFC 5905, section 7.4).
+ */
+const refusals = new Set(["DENY", "RSTR", "RATE"]);
+
 export interface Request {
   key: Uint8Array;
   cookie: Uint8Array;
@@ -45,8 +51,9 @@ export interface Reply {
   /** Milliseconds. */
   rootDelay: number;
   rootDispersion: number;
+  /** How coarse the server's clock is: each of its timestamps may be wrong by this, either way. */
   precision: number;
-  /** Unix time in milliseconds at which the server received our request and sent its reply. */
+  /** Unix time in milliseconds at which the server received our request and sent its reply, as it says. */
   receive: number;
   transmit: number;
   cookies: Uint8Array[];
@@ -109,8 +116,8 @@ export function encodeRequest(request: Request, siv: Siv = defaultSiv): Uint8Arr
  * decides the NTP era, which ends in 2036.
  *
  * Throws NtsError: `ntp/malformed` and `ntp/mismatch` (not a reply to this request: keep listening),
- * `ntp/authentication` (keep listening), `ntp/nak` (not authenticated: keep listening, remember it), `ntp/kiss` and
- * `ntp/unsynchronized` (authenticated: the server says no).
+ * `ntp/authentication` (keep listening), `ntp/nak` (not authenticated: keep listening, remember it), `ntp/kiss`
+ * (authenticated: the server wants to be left alone) and `ntp/unsynchronized` (authenticated: not yet).
  */
 export function decodeReply(
   packet: Uint8Array,
@@ -152,21 +159,20 @@ export function decodeReply(
   }
   const plaintext = openAuthenticator(packet.subarray(0, sealed.at), sealed.value, key, siv);
 
-  if (stratum === 0) {
-    throw new NtsError("ntp/kiss", `the server refuses us: ${JSON.stringify(kiss)}`);
+  if (stratum === 0 && refusals.has(kiss)) {
+    throw new NtsError("ntp/kiss", `the server refuses us: ${kiss}`);
   }
-  if (stratum > 15 || leap === 3) {
-    throw new NtsError(
-      "ntp/unsynchronized",
-      `the server is not synchronized (stratum ${stratum}, leap ${leap})`,
-    );
+  if (stratum === 0 || stratum > 15 || leap === 3) {
+    const says = stratum === 0 ? `${JSON.stringify(kiss)}, leap ${leap}` : `stratum ${stratum}, leap ${leap}`;
+    throw new NtsError("ntp/unsynchronized", `the server is not synchronized (${says})`);
   }
-  const precision = view.getInt8(3);
-  if (precision > 0) throw malformed(`precision 2^${precision} s`);
+  const precision = 2 ** view.getInt8(3) * 1000;
   const short = (at: number) => (view.getUint32(at) / 65536) * 1000;
   const receive = unixMilliseconds(view.getBigUint64(32), near);
   const transmit = unixMilliseconds(view.getBigUint64(40), near);
-  if (transmit < receive) throw malformed("the reply was sent before the request was received");
+  if (transmit < receive - timestampsApart(precision)) {
+    throw malformed("the reply was sent before the request was received");
+  }
 
   const cookies: Uint8Array[] = [];
   for (const { type, value } of fields(plaintext, 0)) {
@@ -178,12 +184,18 @@ export function decodeReply(
     stratum,
     rootDelay: short(4),
     rootDispersion: short(8),
-    precision: 2 ** precision * 1000,
+    precision,
     receive,
     transmit,
     cookies,
   };
 }
+
+/**
+ * By how much two timestamps of one clock can contradict the order in which they were taken, in milliseconds: what
+ * lies below the precision is random (RFC 5905, section 6), in both.
+ */
+export const timestampsApart = (precision: number): number => 2 * precision;
 
 function openAuthenticator(packet: Uint8Array, value: Uint8Array, key: Uint8Array, siv: Siv): Uint8Array {
   const forged = () => new NtsError("ntp/authentication", "the authenticator does not match");

@@ -4,7 +4,7 @@ import { type TestContext, test } from "node:test";
 import type { Environment } from "./environment.ts";
 import { encodeAuthenticator, encodeField, fields, fieldType, ntpTimestamp } from "./ntp.ts";
 import type { Association } from "./ntske-client.ts";
-import { exchange } from "./source.ts";
+import { exchange, measure } from "./source.ts";
 
 const now = Date.UTC(2026, 5, 1);
 const key = new Uint8Array(32).fill(3);
@@ -30,14 +30,19 @@ function deterministic(step: number): Environment {
   };
 }
 
-/** Answers one request, having received and sent at the given times (Unix milliseconds). */
-async function server(t: TestContext, receive: number, transmit: number): Promise<number> {
+/** Answers requests, having received and sent at the given times (Unix milliseconds); `precision` as in a header. */
+async function server(
+  t: TestContext,
+  receive: number,
+  transmit: number,
+  { precision = -128, stratum = 2 } = {},
+): Promise<number> {
   const socket = createSocket("udp4");
   socket.on("message", (request, peer) => {
     const header = Buffer.alloc(48);
     header[0] = (4 << 3) | 4;
-    header[1] = 2;
-    header.writeInt8(-128, 3);
+    header[1] = stratum;
+    header.writeInt8(precision, 3);
     header.writeUInt32BE(65536 / 64, 4); // root delay 15.625 ms
     header.writeUInt32BE(65536 / 128, 8); // root dispersion 7.8125 ms
     header.set(request.subarray(40, 48), 24);
@@ -72,6 +77,32 @@ test("a server that claims more time than has passed is refused", async (t) => {
   await rejects(exchange(association("127.0.0.1", port), deterministic(40), now, never), {
     code: "ntp/malformed",
   });
+});
+
+test("a coarse clock: the interval holds the true time, whatever lies below its precision", async (t) => {
+  // The clock moves in steps of 62.5 ms and random bits fill them, so each timestamp is wrong by less, either way.
+  for (const [receiveError, transmitError] of [
+    [0, 0],
+    [62, -62],
+    [-62, 62],
+    [62, 62],
+    [-62, -62],
+  ] as const) {
+    // Received at now + 15 and sent at now + 25, 40 ms after each other here: on arrival it is now + 25 to now + 55.
+    const port = await server(t, now + 15 + receiveError, now + 25 + transmitError, { precision: -4 });
+    const found = await exchange(association("127.0.0.1", port), deterministic(40), now, never);
+    ok(found.earliest <= now + 25 && now + 55 <= found.latest, JSON.stringify([receiveError, found]));
+    ok(found.rtt >= 0 && found.latest - found.earliest <= 40 + 4 * 62.5 + 32);
+  }
+});
+
+test("a server that is not synchronized yet is asked again with the same keys", async (t) => {
+  const port = await server(t, now, now, { stratum: 0 });
+  const source = { name: "one", operator: "a", kePort: 1, ca: "" };
+  const used = association("127.0.0.1", port);
+  const associations = new Map([["one", used]]);
+  await rejects(measure(source, associations, deterministic(1), now, never), { code: "ntp/unsynchronized" });
+  equal(associations.get("one"), used);
 });
 
 test("no cookie, no request", async () => {

@@ -5,7 +5,14 @@ import type { Chain } from "./certificates.ts";
 import type { TimeSource } from "./configuration.ts";
 import type { Environment } from "./environment.ts";
 import { NtsError } from "./errors.ts";
-import { decodeReply, encodeRequest, nonceBytes, type Reply, uniqueIdentifierBytes } from "./ntp.ts";
+import {
+  decodeReply,
+  encodeRequest,
+  nonceBytes,
+  type Reply,
+  timestampsApart,
+  uniqueIdentifierBytes,
+} from "./ntp.ts";
 import { maxCookies } from "./ntske.ts";
 import { type Association, establishKeys } from "./ntske-client.ts";
 
@@ -30,7 +37,7 @@ const keyEstablishmentTimeoutMs = 4000;
 
 /**
  * Measures `source`. `associations` remembers keys and cookies from one call to the next; keys that did not work are
- * forgotten. `near` (Unix milliseconds, ± 68 years) decides the NTP era. Throws NtsError.
+ * forgotten, not those under which a server said that it is not synchronized yet. `near` (Unix milliseconds, ± 68 years) decides the NTP era. Throws NtsError.
  */
 export async function measure(
   source: TimeSource,
@@ -47,7 +54,8 @@ export async function measure(
   try {
     return await exchange(association, environment, near, signal);
   } catch (error) {
-    if (!signal.aborted) associations.delete(source.name);
+    const keysWork = error instanceof NtsError && error.code === "ntp/unsynchronized";
+    if (!keysWork && !signal.aborted) associations.delete(source.name);
     throw error;
   }
 }
@@ -112,7 +120,7 @@ export async function exchange(
           }
           association.cookies.push(...reply.cookies.slice(0, maxCookies - association.cookies.length));
           const inServer = reply.transmit - reply.receive;
-          if (inServer > at - request.sent + 1) {
+          if (inServer > at - request.sent + 1 + timestampsApart(reply.precision)) {
             reject(new NtsError("ntp/malformed", `the server says that it took ${Math.round(inServer)} ms`));
           } else resolve({ ...bound(reply, request.sent, at), chain: association.chain });
           return;
@@ -141,14 +149,17 @@ export async function exchange(
 
 /**
  * The reply was sent after our request left and before it arrived, so on arrival the server's clock showed at least
- * what it sent, and at most that plus the time on the way. Its own error (half its delay to the reference, its
- * dispersion and its clock's resolution; RFC 5905, section 11.2) widens both sides.
+ * the time of sending, and at most the time of receiving plus all that has passed here. Its own error (half its delay
+ * to the reference, its dispersion and its clock's precision; RFC 5905, section 11.2) widens both sides. The time that
+ * it took is not negative, whatever a coarse clock says.
  */
 function bound(reply: Reply, sent: number, at: number): Omit<Measurement, "chain"> {
-  const rtt = Math.max(0, at - sent - (reply.transmit - reply.receive));
+  const passed = at - sent;
+  const rtt = Math.max(0, passed - Math.max(0, reply.transmit - reply.receive));
   const error = reply.rootDelay / 2 + reply.rootDispersion + reply.precision;
   const { stratum, leap } = reply;
-  return { at, earliest: reply.transmit - error, latest: reply.transmit + rtt + error, rtt, stratum, leap };
+  const latest = Math.max(reply.transmit, reply.receive + passed) + error;
+  return { at, earliest: reply.transmit - error, latest, rtt, stratum, leap };
 }
 
 /** A name's address, of the family with which key establishment went well if it has several. */

@@ -23,8 +23,8 @@ interface Given {
   time?: { secure_time: boolean; sources?: unknown };
   instanceTime?: unknown;
   agreement?: Agreement;
-  /** What later checks find, one after the other. */
-  later?: (() => Agreement)[];
+  /** What later checks find, one after the other; some never end. */
+  later?: (() => Agreement | Promise<Agreement>)[];
 }
 
 /** Runs the stage on a machine that only remembers what was asked of it. */
@@ -55,7 +55,7 @@ async function run({
       verdict: "unreachable" as const,
     }));
     const first = seen.asked.length === 1;
-    const found = (first ? agreement : later.shift()?.()) ?? agreed(now - 5, now + 6);
+    const found = (await (first ? agreement : later.shift()?.())) ?? agreed(now - 5, now + 6);
     return { agreement: found, at: performance.now(), elapsed: 300, sources };
   };
   seen.context = {
@@ -158,8 +158,13 @@ suite("later checks", () => {
     equal(check(agreed(now, now), 1899, hour).verdict, "slew");
     equal(check(agreed(now, now), 1901, hour).verdict, "alarm");
   });
-  test("an hour of pause raises the alarm", () => {
+  test("an hour of pause raises the alarm, and so does a clock that is an hour ahead", () => {
     equal(check(agreed(now - 10, now + 10), hour, 64_000).verdict, "alarm");
+    equal(check(agreed(now - 10, now + 10), -hour, 64_000).verdict, "alarm");
+  });
+  test("a clock ahead is granted as little as one behind", () => {
+    equal(check(agreed(now, now), -1899, hour).verdict, "slew");
+    equal(check(agreed(now, now), -1901, hour).verdict, "alarm");
   });
   test("no agreement is no alarm at first, and one after a day", () => {
     equal(check(refused, 0, hour).verdict, "unknown");
@@ -175,7 +180,7 @@ suite("the watch over the clock", () => {
       agreed(Date.now() + from, Date.now() + to);
 
   /** Runs the stage and then a check after each pause; returns what there was after each, and the pauses. */
-  async function watch(t: TestContext, later: (() => Agreement)[]) {
+  async function watch(t: TestContext, later: (() => Agreement | Promise<Agreement>)[]) {
     t.mock.timers.enable({ apis: ["setTimeout", "Date"], now });
     t.mock.method(performance, "now", () => Date.now() - now);
     const checks = later.length;
@@ -187,6 +192,8 @@ suite("the watch over the clock", () => {
       while (seen.asked.length < i + 2 && pause < 4000) {
         t.mock.timers.tick(1000);
         pause++;
+        // A check that gives up goes on from its promise.
+        await new Promise((resolve) => setImmediate(resolve));
       }
       pauses.push(pause);
       await new Promise((resolve) => setImmediate(resolve));
@@ -215,6 +222,15 @@ suite("the watch over the clock", () => {
     ]);
     equal(clock.length, 1);
     match(log.join("\n"), /the clock is off by 10000 ms/);
+  });
+  test("a clock ahead of its sources freezes the keys and is not slewed", async (t) => {
+    const { states, log } = await watch(t, [behind(-10_000), behind(-10_000), behind(-3)]);
+    deepEqual(states, [
+      { alarm: true, slewed: [] },
+      { alarm: true, slewed: [] },
+      { alarm: false, slewed: [-3] },
+    ]);
+    match(log.join("\n"), /the clock is off by -10000 ms/);
   });
   test("drift counts from the last check that found the clock right", async (t) => {
     // 128 s after the first check 164 ms are drift; 192 s after the start it would have been 196 ms.
@@ -249,6 +265,28 @@ suite("the watch over the clock", () => {
       Array.from({ length: 6 }, () => behind(0)),
     );
     deepEqual(pauses, [64, 128, 256, 512, 1024, 1024]);
+  });
+  test("checks that throw, and checks that never end, are silence: an alarm after a day", async (t) => {
+    const broken = () => {
+      throw new Error("no memory");
+    };
+    const endless = () => new Promise<Agreement>(() => {});
+    for (const [later, pause] of [
+      [broken, 1024],
+      [endless, 1024 + 300],
+    ] as const) {
+      t.mock.reset();
+      const { states, log } = await watch(
+        t,
+        Array.from({ length: 90 }, () => later),
+      );
+      const first = states.findIndex(({ alarm }) => alarm);
+      ok(Math.abs(first * pause - 24 * 3600) < 4 * pause, `after ${first} checks`);
+      match(
+        log[0]!,
+        /check failed: .*(no memory|did not end within 300 s); the clock was found right (64|364) s ago/,
+      );
+    }
   });
   test("a check that fails is told, and the next one comes all the same", async (t) => {
     const broken = () => {

@@ -18,6 +18,7 @@ import {
   whyNot,
 } from "@caisson/nts";
 import { canonicalJson } from "@caisson/protocol/canonical-json";
+import { withLimit } from "../limit.ts";
 import { type Context, type Stage, StageFailure } from "../stage.ts";
 
 const hintYears = 10;
@@ -26,6 +27,8 @@ const year = 365.25 * 24 * 3600 * 1000;
 /** Pauses between later checks, milliseconds: NTP's usual poll intervals from 2^6 to 2^10 s. */
 const firstPause = 64_000;
 const longestPause = 1_024_000;
+/** A check ends by itself within the configuration's limit, two minutes at most; this is for one that does not. */
+const checkLimit = 300_000;
 /** Without a successful check for this long, the clock is not vouched for any more. */
 const longestSilence = 24 * 3600 * 1000;
 /** A later check may correct at most this much; more is not drift. The rate is what an honest TSC stays within. */
@@ -51,10 +54,7 @@ export function judge(
   clock: number,
   since: number,
 ): Check {
-  if (!agreement.agreed) {
-    const message = `no agreement on the time for ${Math.round(since / 1000)} s`;
-    return { verdict: since > longestSilence ? "alarm" : "unknown", message };
-  }
+  if (!agreement.agreed) return silence(since, "no agreement on the time");
   const { earliest, latest } = agreement;
   const by = (earliest + latest) / 2 - clock;
   const allowed = slack + (since * driftPpm) / 1e6 + (latest - earliest) / 2;
@@ -64,6 +64,12 @@ export function judge(
         message: `the clock is off by ${Math.round(by)} ms, ${Math.round(allowed)} ms is drift`,
       }
     : { verdict: "slew", by };
+}
+
+/** What to do after a check that found nothing out, for whatever reason. */
+function silence(since: number, message: string): Exclude<Check, { verdict: "slew" }> {
+  const verdict = since > longestSilence ? "alarm" : "unknown";
+  return { verdict, message: `${message}; the clock was found right ${Math.round(since / 1000)} s ago` };
 }
 
 function sources({ config, instance }: Context): {
@@ -120,7 +126,13 @@ export function timeStage(ask: typeof synchronize): Stage {
 
       const { origin, configuration } = sources(context);
       const associations = new Map<string, Association>();
-      const result = await ask(configuration, { floor: epoch, associations });
+      const question = () =>
+        withLimit(
+          ask(configuration, { floor: epoch, associations }),
+          checkLimit,
+          () => new StageFailure("time/no-end", `asking did not end within ${checkLimit / 1000} s`),
+        );
+      const result = await question();
       const { agreement, at, elapsed } = result;
       if (!agreement.agreed) {
         for (const line of explain(result)) log(line);
@@ -142,7 +154,7 @@ export function timeStage(ask: typeof synchronize): Stage {
       if (agreement.verdicts.values().some((verdict) => verdict !== "agrees")) {
         for (const line of explain(result)) log(line);
       }
-      keepWatch(context, () => ask(configuration, { floor: epoch, associations }));
+      keepWatch(context, question);
       return (
         `${operators.length} operators agree on ${new Date(midpoint).toISOString()} ` +
         `± ${((latest - earliest) / 2).toFixed(1)} ms, after ${Math.round(elapsed)} ms`
@@ -151,31 +163,37 @@ export function timeStage(ask: typeof synchronize): Stage {
   };
 }
 
-/** Asks again and again: slews what is drift, and raises the alarm, which freezes the keys, at what is not. */
+/**
+ * Asks again and again: slews what is drift, and raises the alarm, which freezes the keys, at what is not. A check
+ * that throws or does not end is silence like any other.
+ */
 function keepWatch(context: Context, ask: () => Promise<Synchronization>): void {
   let good = performance.now();
-  const check = async () => {
+  // After an alarm no drift is granted: what was a jump does not become drift by waiting.
+  const since = () => (context.clockAlarm === true ? 0 : performance.now() - good);
+  const check = async (): Promise<void> => {
     const result = await ask();
     const now = performance.now();
-    // After an alarm no drift is granted: what was a jump does not become drift by waiting.
-    const since = context.clockAlarm === true ? 0 : now - good;
-    const decision = judge(result, Date.now() - (now - result.at), since);
-    if (decision.verdict === "slew") {
-      good = now;
-      context.log(`time: the clock was off by ${decision.by.toFixed(1)} ms and is slewed`);
-      // One call of adjtime(2) takes at most half a second; the rest waits for the next check.
-      context.syscalls.adjtime(Math.max(-500, Math.min(500, decision.by)));
-      if (context.clockAlarm === true) context.log("time: the clock agrees with its sources again");
-      context.clockAlarm = false;
-    } else {
-      context.log(`time: ${decision.message}`);
-      if (decision.verdict === "alarm") context.clockAlarm = true;
+    const decision = judge(result, Date.now() - (now - result.at), since());
+    if (decision.verdict !== "slew") {
+      heed(decision);
+      return;
     }
+    context.log(`time: the clock was off by ${decision.by.toFixed(1)} ms and is slewed`);
+    // One call of adjtime(2) takes at most half a second; the rest waits for the next check.
+    context.syscalls.adjtime(Math.max(-500, Math.min(500, decision.by)));
+    good = now;
+    if (context.clockAlarm === true) context.log("time: the clock agrees with its sources again");
+    context.clockAlarm = false;
+  };
+  const heed = ({ verdict, message }: Exclude<Check, { verdict: "slew" }>): void => {
+    if (verdict === "alarm") context.clockAlarm = true;
+    context.log(`time: ${message}`);
   };
   const next = (pause: number) => {
     setTimeout(() => {
       check()
-        .catch((error: unknown) => context.log(`time: check failed: ${String(error)}`))
+        .catch((error: unknown) => heed(silence(since(), `check failed: ${String(error)}`)))
         .finally(() => next(Math.min(pause * 2, longestPause)));
     }, pause).unref();
   };
