@@ -9,6 +9,7 @@ export type KmsErrorCode =
   | "backup/malformed"
   | "backup/passphrase"
   | "log/unreadable"
+  | "log/not-durable"
   | "log/chain"
   | "log/head"
   | "log/identity"
@@ -20,10 +21,12 @@ export type KmsErrorCode =
   | "collateral/duplicate"
   | "kms/listen";
 
+/** What says that a log was altered; everything else is something that the operator gave. */
+const rejected: ReadonlySet<KmsErrorCode> = new Set(["log/chain", "log/head", "log/identity"]);
+
 export class KmsError extends Failure<KmsErrorCode, "rejected" | "input"> {
   override readonly name = "KmsError";
   constructor(code: KmsErrorCode, message: string, details: Omit<FailureDetails, "kind"> = {}) {
-    const broken = code.startsWith("log/") && code !== "log/unreadable";
-    super(code, broken ? "rejected" : "input", message, details);
+    super(code, rejected.has(code) ? "rejected" : "input", message, details);
   }
 }

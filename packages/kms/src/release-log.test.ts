@@ -1,4 +1,5 @@
 import { deepEqual, equal, rejects, throws } from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -45,6 +46,29 @@ function tamper(path: string, sql: string): void {
   database.close();
 }
 
+/** The chain of docs/key-release.md, written down a second time: each part after its length (4 bytes, big-endian). */
+function sha256(...parts: (string | Uint8Array)[]): Uint8Array {
+  const sum = createHash("sha256");
+  for (const part of parts) {
+    const bytes = Buffer.from(part);
+    const length = Buffer.alloc(4);
+    length.writeUInt32BE(bytes.length);
+    sum.update(length).update(bytes);
+  }
+  return new Uint8Array(sum.digest());
+}
+
+function hashOf(previous: Uint8Array, sequence: number, of: LogEntry): Uint8Array {
+  const number = (value: number) => {
+    const bytes = Buffer.alloc(8);
+    bytes.writeBigUInt64BE(BigInt(value));
+    return bytes;
+  };
+  const { time, app, instance, registers, policy, outcome, reason } = of;
+  const fields = [number(time), app, instance, registers, policy, outcome, reason];
+  return sha256("caisson/release-log/v1/entry", previous, number(sequence), ...fields);
+}
+
 test("an empty log is whole, and its head is entry 0", (t) => {
   const path = newPath(t);
   new ReleaseLog(path, identity).close();
@@ -80,6 +104,11 @@ test("the settings that make an answered append durable are in force", (t) => {
   const database = new DatabaseSync(path);
   t.after(() => database.close());
   equal(database.prepare("PRAGMA journal_mode").get()!.journal_mode, "wal");
+});
+
+test("a place where they cannot be in force is refused", () => {
+  // A database without a file has no journal that lasts.
+  throws(() => new ReleaseLog(":memory:", identity), { code: "log/not-durable" });
 });
 
 test("entries that are appended at once and one by one form one chain", async (t) => {
@@ -162,6 +191,43 @@ for (const { name, sql, code } of changes) {
     throws(() => verifyReleaseLog(path), { code });
   });
 }
+
+test("refused: an entry changed, with every hash after it and the head's recomputed", async (t) => {
+  const path = await written(t, 3);
+  const database = new DatabaseSync(path);
+  let previous = database.prepare("SELECT hash FROM entry WHERE sequence = 1").get()!.hash as Uint8Array;
+  for (const sequence of [2, 3]) {
+    const changed = { ...entry(sequence), ...(sequence === 2 && { outcome: "denied" as const }) };
+    previous = hashOf(previous, sequence, changed);
+    database
+      .prepare("UPDATE entry SET outcome = ?, hash = ? WHERE sequence = ?")
+      .run(changed.outcome, previous, sequence);
+  }
+  // The chain is whole; only who signed the head can tell.
+  database.prepare("UPDATE head SET hash = ?").run(previous);
+  database.close();
+  throws(() => verifyReleaseLog(path), { code: "log/head", message: /not signed/ });
+});
+
+test("refused: one entry changed and its own hash recomputed", async (t) => {
+  const path = await written(t, 3);
+  const database = new DatabaseSync(path);
+  const first = database.prepare("SELECT hash FROM entry WHERE sequence = 1").get()!.hash as Uint8Array;
+  const changed = { ...entry(2), outcome: "denied" as const };
+  database
+    .prepare("UPDATE entry SET outcome = ?, hash = ? WHERE sequence = 2")
+    .run(changed.outcome, hashOf(first, 2, changed));
+  database.close();
+  throws(() => verifyReleaseLog(path), { code: "log/chain", message: /entry 3/ });
+});
+
+test("an entry's hash is the documented one, so that others can recompute a log", async (t) => {
+  const path = await written(t, 1);
+  const database = new DatabaseSync(path);
+  t.after(() => database.close());
+  const genesis = sha256("caisson/release-log/v1/genesis", identity.publicKey);
+  deepEqual(database.prepare("SELECT hash FROM entry").get()!.hash, hashOf(genesis, 1, entry(1)));
+});
 
 test("refused: the log of another identity than expected", async (t) => {
   const path = await written(t, 1);

@@ -72,6 +72,7 @@ export class ReleaseLog {
     this.#database = open(path, false);
     this.#identity = identity;
     this.#database.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; ${schema}`);
+    checkDurable(path, this.#database);
     this.#insert = this.#database.prepare("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)");
     this.#setHead = this.#database.prepare("INSERT OR REPLACE INTO head VALUES (1, ?, ?, ?, ?)");
     this.#readHead = this.#database.prepare("SELECT * FROM head");
@@ -159,6 +160,24 @@ export class ReleaseLog {
   #head(sequence: number, hash: Uint8Array): [Uint8Array, number, Uint8Array, Uint8Array] {
     return [this.#identity.publicKey, sequence, hash, this.#identity.sign(headTranscript(sequence, hash))];
   }
+}
+
+/**
+ * SQLite answers with what it did, not with an error, where a file system has no shared memory for WAL. Values of
+ * `PRAGMA synchronous`: 0 off, 1 normal, 2 full, 3 extra.
+ */
+function checkDurable(path: string, database: DatabaseSync): void {
+  const journal = String(database.prepare("PRAGMA journal_mode").get()!.journal_mode);
+  const synchronous = Number(database.prepare("PRAGMA synchronous").get()!.synchronous);
+  if (journal === "wal" && synchronous >= 2) return;
+  database.close();
+  throw new KmsError("log/not-durable", `${path} lies where an answered entry could be lost with the power`, {
+    facts: [
+      ["found", `journal ${journal}, synchronous ${synchronous}`],
+      ["expected", "journal wal, synchronous 2"],
+    ],
+    fix: "a local file system (ext4, xfs, btrfs) for the KMS's data",
+  });
 }
 
 /** What a whole log says, when it is whole. */

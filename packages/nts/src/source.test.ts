@@ -30,30 +30,42 @@ function deterministic(step: number): Environment {
   };
 }
 
+interface Answer {
+  /** Unix milliseconds. */
+  receive: number;
+  transmit: number;
+  /** As in a header. */
+  precision?: number;
+  stratum?: number;
+}
+
+function replyTo(request: Buffer, { receive, transmit, precision = -128, stratum = 2 }: Answer): Buffer {
+  const header = Buffer.alloc(48);
+  header[0] = (4 << 3) | 4;
+  header[1] = stratum;
+  header.writeInt8(precision, 3);
+  header.writeUInt32BE(65536 / 64, 4); // root delay 15.625 ms
+  header.writeUInt32BE(65536 / 128, 8); // root dispersion 7.8125 ms
+  header.set(request.subarray(40, 48), 24);
+  header.writeBigUInt64BE(ntpTimestamp(receive), 32);
+  header.writeBigUInt64BE(ntpTimestamp(transmit), 40);
+  const identifier = [...fields(request, 48)].find(({ type }) => type === fieldType.uniqueIdentifier)!;
+  const packet = Buffer.concat([header, encodeField(fieldType.uniqueIdentifier, identifier.value)]);
+  const inside = encodeField(fieldType.cookie, new Uint8Array(16).fill(99));
+  return Buffer.concat([packet, encodeAuthenticator(packet, key, new Uint8Array(16), inside)]);
+}
+
 /** Answers requests, having received and sent at the given times (Unix milliseconds); `precision` as in a header. */
 async function server(
   t: TestContext,
   receive: number,
   transmit: number,
-  { precision = -128, stratum = 2 } = {},
+  header: Pick<Answer, "precision" | "stratum"> = {},
 ): Promise<number> {
   const socket = createSocket("udp4");
-  socket.on("message", (request, peer) => {
-    const header = Buffer.alloc(48);
-    header[0] = (4 << 3) | 4;
-    header[1] = stratum;
-    header.writeInt8(precision, 3);
-    header.writeUInt32BE(65536 / 64, 4); // root delay 15.625 ms
-    header.writeUInt32BE(65536 / 128, 8); // root dispersion 7.8125 ms
-    header.set(request.subarray(40, 48), 24);
-    header.writeBigUInt64BE(ntpTimestamp(receive), 32);
-    header.writeBigUInt64BE(ntpTimestamp(transmit), 40);
-    const identifier = [...fields(request, 48)].find(({ type }) => type === fieldType.uniqueIdentifier)!;
-    const packet = Buffer.concat([header, encodeField(fieldType.uniqueIdentifier, identifier.value)]);
-    const inside = encodeField(fieldType.cookie, new Uint8Array(16).fill(99));
-    const authenticator = encodeAuthenticator(packet, key, new Uint8Array(16), inside);
-    socket.send(Buffer.concat([packet, authenticator]), peer.port, peer.address);
-  });
+  socket.on("message", (request, peer) =>
+    socket.send(replyTo(request, { receive, transmit, ...header }), peer.port, peer.address),
+  );
   await new Promise<void>((resolve) => socket.bind(0, "127.0.0.1", resolve));
   t.after(() => socket.close());
   return socket.address().port;
@@ -70,6 +82,25 @@ test("the interval: what the server sent, to that plus the time on the way, wide
   close(found.latest, now + 10 + 30 + error);
   equal(found.at, 1080);
   equal(used.cookies.length, 8);
+});
+
+test("each request has a cookie of its own, and none is used again in a later exchange", async (t) => {
+  const seen: string[] = [];
+  let received = 0;
+  const socket = createSocket("udp4");
+  t.after(() => socket.close());
+  socket.on("message", (request, peer) => {
+    const cookie = [...fields(request, 48)].find(({ type }) => type === fieldType.cookie)!.value;
+    seen.push(Buffer.from(cookie).toString("hex"));
+    // The first two are lost.
+    if (++received > 2) socket.send(replyTo(request, { receive: now, transmit: now }), peer.port, peer.address);
+  });
+  await new Promise<void>((resolve) => socket.bind(0, "127.0.0.1", resolve));
+  const used = association("127.0.0.1", socket.address().port);
+  await exchange(used, deterministic(1), now, never);
+  await exchange(used, deterministic(1), now, never);
+  equal(seen.length, 4);
+  equal(new Set(seen).size, 4, seen.join(", "));
 });
 
 test("a server that claims more time than has passed is refused", async (t) => {

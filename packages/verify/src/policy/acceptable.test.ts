@@ -670,3 +670,16 @@ test("every refusal names a document that demands its check", async () => {
   for (const check of report.checks) ok(check.source.length > 0);
   for (const check of report.checks.filter(({ outcome }) => outcome === "not-checked")) ok(check.reason);
 });
+
+test("TDX evidence is judged under Intel's root, also by a policy that names a simulated one", async () => {
+  const h = hierarchy("acceptable", times);
+  const { collateral, pckChain } = mint(h);
+  const simulatedRoot = toHex(h.keys.root.publicKey);
+  const policy = readPolicy({ ...fullPolicy(), platforms: ["tdx", "emulated"], simulatedRoot });
+  const codes = async (platform: Evidence["platform"]) => {
+    const evidence: Evidence = { platform, quote: issueQuote(h, pckChain, {}), collateral };
+    return (await verifyEvidence(evidence, { policy, now })).codes;
+  };
+  deepEqual(await codes("tdx"), ["chain/untrusted-root"]);
+  ok(!(await codes("emulated")).includes("chain/untrusted-root"));
+});

@@ -290,6 +290,11 @@ const crlChanges: Change<CrlSpec>[] = [
   ["has a length that is not minimal", "der/malformed", (c) => void (c.corrupt = longerLength)],
 ];
 
+/** Of a second certificate for the PCK CA's key. */
+const otherSerial = Uint8Array.of(0x11, 0x22, 0x33);
+
+const splitPem = (pem: string) => pem.match(/-----BEGIN[^]*?-----END CERTIFICATE-----\n/g) as string[];
+
 const crls: Refusal[] = [
   ...(["rootCrl", "pckCrl"] as const).flatMap((list) =>
     crlChanges.map(([what, code, change]) => ({
@@ -317,6 +322,15 @@ const crls: Refusal[] = [
     name: "the TCB signer is revoked",
     code: "certificate/revoked",
     before: (h) => void h.rootCrl.revoked.push(h.tcbSigner.serial),
+  },
+  {
+    name: "the PCK CA certificate of the quote's own chain is revoked, that of the collateral is not",
+    code: "certificate/revoked",
+    before: (h) => void h.rootCrl.revoked.push(otherSerial),
+    chain: (m, h) => {
+      const [leaf, , root] = splitPem(m.pckChain) as [string, string, string];
+      return leaf + toPem(issueCertificate({ ...h.pckCa, serial: otherSerial })) + root;
+    },
   },
   { name: "the root CRL is empty", code: "collateral/malformed", collateral: () => ({ root_ca_crl: "" }) },
   { name: "the PCK CRL is empty", code: "collateral/malformed", collateral: () => ({ pck_crl: "" }) },
@@ -353,9 +367,22 @@ const crls: Refusal[] = [
       };
     },
   },
+  {
+    name: "the PCK CRL is that of a second CA of the same name, whose list does not have the revoked PCK",
+    code: "crl/issuer",
+    before: (h) => void h.pckCrl.revoked.push(h.pck.serial),
+    collateral: (_, h) => {
+      const { pckCa, pckCrl, keys } = hierarchy("second", times);
+      const root = issueCertificate(h.root);
+      const issuerIsRoot = { issuerKey: h.keys.root, extensions: [...pckCa.extensions] };
+      issuerIsRoot.extensions[0] = h.pckCa.extensions[0]!;
+      return {
+        pck_crl_issuer_chain: toPem(issueCertificate({ ...pckCa, ...issuerIsRoot, key: keys.pckCa }), root),
+        pck_crl: toHex(issueCrl(pckCrl)),
+      };
+    },
+  },
 ];
-
-const splitPem = (pem: string) => pem.match(/-----BEGIN[^]*?-----END CERTIFICATE-----\n/g) as string[];
 
 const chains: Refusal[] = [
   {
