@@ -16,6 +16,7 @@ import {
 } from "@caisson/audit";
 import { fetchEvidence, judgeFresh } from "@caisson/machine/relying-party";
 import { type Session, startSession } from "@caisson/machine/session";
+import type { Service } from "@caisson/protocol/guest-config";
 import { readPolicy, readReferences } from "@caisson/verify";
 import { image, references, shape } from "../support/image.ts";
 
@@ -77,6 +78,34 @@ test("each deviation is declared, and no other is there", () => {
   // What only the emulation explains must show; the rest depends on the processor and the firmware of the machine.
   for (const id of ["K35", "K37", "T13", "T14", "D05", "F01", "Q11"])
     ok(withStatus("deviation").includes(id), id);
+});
+
+test("what the kernel enforces is what the image asks for", async () => {
+  const { manifest } = await image();
+  const [{ memory, pids, user, nofile }] = Object.values(manifest.guest.app.services) as [Service];
+  const application = live.processes.filter(({ uid }) => uid === user);
+  equal(application.length > 0, true);
+  const groups = new Set(application.map(({ controlGroup }) => controlGroup));
+  deepEqual(
+    [...groups].map((path) => {
+      const { memory: most, pids: processes, killedTogether } = live.controlGroups[path]!;
+      return [path, most, processes, killedTogether];
+    }),
+    [["/app", String(memory), String(pids), "1"]],
+  );
+  for (const { seccomp, seccompFilters, noNewPrivileges, limits } of application) {
+    deepEqual([seccomp, seccompFilters, noNewPrivileges], [2, 1, true]);
+    deepEqual(limits["Max core file size"], { soft: "0", hard: "0" });
+    deepEqual(limits["Max open files"], { soft: String(nofile.soft), hard: String(nofile.hard) });
+  }
+  const first = live.processes.find(({ pid }) => pid === 1)!;
+  deepEqual(first.limits["Max core file size"], { soft: "0", hard: "0" });
+  equal(live.newCodeForbidden, true);
+  ok(
+    live.mounts.some(
+      ({ target, options }) => target === "/proc" && /hidepid=(2|invisible)/.test(options.join()),
+    ),
+  );
 });
 
 test("two processes, one of them without any power", () => {

@@ -29,6 +29,7 @@ test("it exports the calls of its interface and no others", () => {
     "forbidCoreDumps",
     "forbidNewCode",
     "mount",
+    "newCodeForbidden",
     "powerOff",
     "reap",
   ]);
@@ -94,6 +95,20 @@ function compileAfter(first: string): string {
   );
   return run.status === 0 ? run.stdout : "ended";
 }
+
+test("whether new code is forbidden is the kernel's answer", () => {
+  const ask = (before: string) =>
+    execFileSync(
+      process.execPath,
+      [
+        "-e",
+        `const addon = require(${JSON.stringify(path)}); ${before}; process.stdout.write(String(addon.newCodeForbidden()))`,
+      ],
+      { encoding: "utf8" },
+    );
+  equal(ask(""), "false");
+  equal(ask("addon.forbidNewCode()"), "true");
+});
 
 test("no new code for the process, and as ever for what it starts", () => {
   equal(compileAfter(""), "compiled");

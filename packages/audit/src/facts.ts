@@ -84,7 +84,11 @@ export interface RuntimeFacts {
     readonlyPaths: string[];
     seccomp: {
       defaultAction: string;
-      syscalls: { names: string[]; action: string; args?: unknown[] }[];
+      syscalls: {
+        names: string[];
+        action: string;
+        args?: { index: number; value: number; valueTwo?: number; op: string }[];
+      }[];
     };
   };
 }

@@ -208,6 +208,20 @@ static napi_value do_forbid_new_code(napi_env env, napi_callback_info info)
 	return prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN | PR_MDWE_NO_INHERIT, 0, 0, 0) ? fail_errno(env, "prctl") : NULL;
 }
 
+static napi_value do_new_code_forbidden(napi_env env, napi_callback_info info)
+{
+	napi_value v[MAX_ARGUMENTS], result = NULL;
+	int flags;
+
+	if (!arguments(env, info, 0, v))
+		return NULL;
+	flags = prctl(PR_GET_MDWE, 0, 0, 0, 0);
+	if (flags < 0)
+		return fail_errno(env, "prctl");
+	napi_get_boolean(env, (flags & PR_MDWE_REFUSE_EXEC_GAIN) != 0, &result);
+	return result;
+}
+
 NAPI_MODULE_INIT()
 {
 	static const struct {
@@ -222,6 +236,7 @@ NAPI_MODULE_INIT()
 		{ "reap", do_reap },
 		{ "forbidCoreDumps", do_forbid_core_dumps },
 		{ "forbidNewCode", do_forbid_new_code },
+		{ "newCodeForbidden", do_new_code_forbidden },
 	};
 
 	for (size_t i = 0; i < sizeof(functions) / sizeof(functions[0]); i++) {

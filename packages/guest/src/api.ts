@@ -82,7 +82,7 @@ async function answer(context: Context, route: string, request: IncomingMessage)
     case "GET /live":
       if (context.config.flavour !== "development")
         throw new Refusal(404, "only a development image tells this");
-      return collectLive();
+      return collectLive("/", context.syscalls);
     default:
       throw new Refusal(404, `there is no ${route}`);
   }

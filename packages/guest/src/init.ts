@@ -4,8 +4,12 @@
  * Invariants: the stages run exactly once, in the order below; any failure, foreseen or not, is said on the console
  * and ends in power-off before a key exists or with the key gone; nothing is read from the console; no child is
  * left unreaped for long; no shell or helper program is ever run but crun.
+ *
+ * `main.ts` starts it. What it stands on is a parameter, so that a test starts it too: as a process of its own, in a
+ * directory, with system calls that only say that they were made.
  */
 import { createReadStream, existsSync, mkdirSync, readFileSync, writeFileSync, writeSync } from "node:fs";
+import { join } from "node:path";
 import { type ConsoleEvent, encodeConsole } from "@caisson/protocol/console";
 import { parseGuestConfig } from "@caisson/protocol/guest-config";
 import { answerChallenge } from "./challenge.ts";
@@ -14,13 +18,13 @@ import { attester } from "./evidence.ts";
 import type { Running } from "./sandbox.ts";
 import { type Context, type Stage, StageFailure } from "./stage.ts";
 import { appStage } from "./stages/app.ts";
-import { entropy } from "./stages/entropy.ts";
+import { entropyStage } from "./stages/entropy.ts";
 import { identity } from "./stages/identity.ts";
 import { keys } from "./stages/keys.ts";
-import { posture } from "./stages/posture.ts";
+import { postureStage } from "./stages/posture.ts";
 import { time } from "./stages/time.ts";
-import { loadSyscalls, MS } from "./syscalls.ts";
-import { tsmPlatform } from "./tsm.ts";
+import { MS, type Syscalls } from "./syscalls.ts";
+import { kernelPaths, tsmPlatform } from "./tsm.ts";
 
 type Unstamped = ConsoleEvent extends infer Event
   ? Event extends { at: number }
@@ -28,13 +32,23 @@ type Unstamped = ConsoleEvent extends infer Event
     : never
   : never;
 
-const syscalls = loadSyscalls("/usr/lib/caisson/syscalls.node");
+/** What PID 1 stands on. */
+export interface Ground {
+  syscalls: Syscalls;
+  /** Where files are read and written: "/", or a test's directory. */
+  root: string;
+}
+
+let syscalls: Syscalls;
+let root: string;
 let application: Running | undefined;
+
+const at = (path: string): string => join(root, path);
 
 function say(event: Unstamped): void {
   // Seconds since the kernel started; CLOCK_MONOTONIC does not move when the clock is set.
-  const at = Number(process.hrtime.bigint() / 1_000_000n) / 1000;
-  writeSync(1, encodeConsole({ at, ...event } as ConsoleEvent));
+  const seconds = Number(process.hrtime.bigint() / 1_000_000n) / 1000;
+  writeSync(1, encodeConsole({ at: seconds, ...event } as ConsoleEvent));
 }
 
 /** The kernel's interfaces, and the two places that can be written: both tmpfs, without programs or devices. */
@@ -47,14 +61,15 @@ function mountAll(): void {
   syscalls.mount("cgroup2", "/sys/fs/cgroup", "cgroup2", quiet, "");
   syscalls.mount("tmpfs", "/run", "tmpfs", quiet, "mode=755,size=64m");
   syscalls.mount("tmpfs", "/tmp", "tmpfs", quiet, "mode=1777,size=64m");
-  mkdirSync("/run/caisson", { mode: 0o700 });
+  mkdirSync(at("/run/caisson"), { mode: 0o700 });
 }
 
 /** Name servers that the kernel's DHCP client learned: untrusted, as every name is authenticated above it. */
 function configureResolver(): void {
-  const lines = existsSync("/proc/net/pnp") ? readFileSync("/proc/net/pnp", "utf8").split("\n") : [];
+  const learned = at("/proc/net/pnp");
+  const lines = existsSync(learned) ? readFileSync(learned, "utf8").split("\n") : [];
   const servers = lines.filter((line) => /^nameserver [0-9.]+$/.test(line)).slice(0, 3);
-  writeFileSync("/run/resolv.conf", `${servers.join("\n")}\n`);
+  writeFileSync(at("/run/resolv.conf"), `${servers.join("\n")}\n`);
 }
 
 /** A fault that no stage foresaw: all that is known about it. */
@@ -88,15 +103,15 @@ async function boot(): Promise<void> {
   configureResolver();
   syscalls.forbidCoreDumps();
   syscalls.forbidNewCode();
-  const config = parseGuestConfig(JSON.parse(readFileSync("/etc/caisson/guest.json", "utf8")));
+  const config = parseGuestConfig(JSON.parse(readFileSync(at("/etc/caisson/guest.json"), "utf8")));
   if (config.flavour === "development") {
     say({
       kind: "note",
       text: "DEVELOPMENT IMAGE: it protects nothing and its evidence proves nothing about hardware",
     });
   }
-  const platform = tsmPlatform("caisson");
-  const log = new EventLog(platform, "/run/caisson/runtime-events.jsonl");
+  const platform = tsmPlatform("caisson", kernelPaths(root));
+  const log = new EventLog(platform, at("/run/caisson/runtime-events.jsonl"));
   const context: Context = {
     config,
     platform,
@@ -123,6 +138,7 @@ async function boot(): Promise<void> {
     application = running;
     port = listening;
   });
+  const [posture, entropy] = [postureStage(root), entropyStage(root)];
   for (const stage of [posture, entropy, identity, time, boundary, keys, app]) await runStage(stage, context);
   say({ kind: "ready", ...(port !== undefined && { port }) });
   if (config.flavour === "development") await answerChallenge(context, say);
@@ -147,7 +163,7 @@ async function powerOff(reason: string): Promise<void> {
 
 /** The host asks for a clean end with the ACPI power button: KEY_POWER of the only input device there can be. */
 function watchPowerButton(): void {
-  const device = "/dev/input/event0";
+  const device = at("/dev/input/event0");
   if (!existsSync(device)) return;
   // struct input_event on x86-64: two u64 of time, u16 type, u16 code, s32 value (include/uapi/linux/input.h).
   const KEY_POWER = 116;
@@ -159,17 +175,20 @@ function watchPowerButton(): void {
   });
 }
 
-process.on("uncaughtException", (error) => {
-  say({ kind: "note", text: `fault in PID 1: ${described(error)}` });
-  void powerOff("a fault in PID 1");
-});
-
-try {
-  watchPowerButton();
-  await boot();
-} catch (error) {
-  // A stage has said by itself why it failed; what failed before the first one has not.
-  if (!(error instanceof StageFailure))
-    say({ kind: "note", text: `before the first stage: ${described(error)}` });
-  await powerOff(error instanceof StageFailure ? error.reason : "a fault in PID 1");
+/** The whole life of PID 1. Returns, if ever, after the kernel was asked to power off. */
+export async function init(ground: Ground): Promise<void> {
+  ({ syscalls, root } = ground);
+  process.on("uncaughtException", (error) => {
+    say({ kind: "note", text: `fault in PID 1: ${described(error)}` });
+    void powerOff("a fault in PID 1");
+  });
+  try {
+    watchPowerButton();
+    await boot();
+  } catch (error) {
+    // A stage has said by itself why it failed; what failed before the first one has not.
+    if (!(error instanceof StageFailure))
+      say({ kind: "note", text: `before the first stage: ${described(error)}` });
+    await powerOff(error instanceof StageFailure ? error.reason : "a fault in PID 1");
+  }
 }

@@ -3,6 +3,7 @@
  *
  * Development images serve it on request, so that the audit can compare what runs with what was built. It only reads,
  * and tries to open what must not be there; it carries no secret, only modes and owners of the files that hold them.
+ * Everything lies under a root, which is "/" but in a test.
  */
 
 import {
@@ -16,11 +17,13 @@ import {
   readSync,
   statSync,
 } from "node:fs";
+import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { parseGuestConfig } from "@caisson/protocol/guest-config";
 import type { LiveReport, Probe } from "@caisson/protocol/live-report";
-import { detectPlatform } from "./platform.ts";
+import { bootLogPaths, platformOf } from "./platform.ts";
 import { kernelLog, seededAt, seedSources } from "./stages/entropy.ts";
+import type { Syscalls } from "./syscalls.ts";
 import { sysctlsFor } from "./sysctls.ts";
 
 const text = (path: string): string => readFileSync(path, "utf8").trim();
@@ -43,11 +46,11 @@ const notTried: Record<string, string> = {
   "load a BPF program": "Node has no bpf(2); the kernel has none (K08)",
 };
 
-function probes(): Record<string, Probe> {
+function probes(root: string): Record<string, Probe> {
   const results: Record<string, Probe> = {};
   for (const path of doors) {
     try {
-      closeSync(openSync(path, constants.O_RDONLY | constants.O_NONBLOCK));
+      closeSync(openSync(join(root, path), constants.O_RDONLY | constants.O_NONBLOCK));
       results[`open ${path}`] = { succeeded: true };
     } catch (error) {
       results[`open ${path}`] = { errno: (error as NodeJS.ErrnoException).code ?? "unknown" };
@@ -57,37 +60,34 @@ function probes(): Record<string, Probe> {
   return results;
 }
 
-function kernelConfig(): Record<string, string> | null {
-  if (!existsSync("/proc/config.gz")) return null;
-  const config = gunzipSync(readFileSync("/proc/config.gz"), { maxOutputLength: 4 * 1024 * 1024 }).toString(
-    "utf8",
-  );
+function kernelConfig(root: string): Record<string, string> | null {
+  const path = join(root, "proc/config.gz");
+  if (!existsSync(path)) return null;
+  const config = gunzipSync(readFileSync(path), { maxOutputLength: 4 * 1024 * 1024 }).toString("utf8");
   return Object.fromEntries(
     [...config.matchAll(/^CONFIG_(\w+)=(.+)$/gm)].map(([, symbol, value]) => [symbol!, value!]),
   );
 }
 
-function mounts(pid: string): LiveReport["mounts"] {
-  return lines(`/proc/${pid}/mounts`).map((line) => {
+function mounts(root: string, pid: string): LiveReport["mounts"] {
+  return lines(join(root, "proc", pid, "mounts")).map((line) => {
     const [source = "", target = "", type = "", options = ""] = line.split(" ");
     return { source, target, type, options: options.split(",") };
   });
 }
 
-function blockDevices(): LiveReport["blockDevices"] {
-  return list("/sys/class/block").map((name) => ({
-    name,
-    readOnly: text(`/sys/class/block/${name}/ro`) === "1",
-  }));
+function blockDevices(root: string): LiveReport["blockDevices"] {
+  const directory = join(root, "sys/class/block");
+  return list(directory).map((name) => ({ name, readOnly: text(join(directory, name, "ro")) === "1" }));
 }
 
 /** The device-mapper name of the device that is mounted as the root. */
-function rootMapper(): string | null {
-  const device = statSync("/").dev;
-  return optional(`/sys/dev/block/${(device >> 8) & 0xfff}:${device & 0xff}/dm/name`);
+function rootMapper(root: string): string | null {
+  const device = statSync(root).dev;
+  return optional(join(root, `sys/dev/block/${(device >> 8) & 0xfff}:${device & 0xff}/dm/name`));
 }
 
-function deviceNodes(directory = "/dev", prefix = ""): string[] {
+function deviceNodes(directory: string, prefix = ""): string[] {
   return readdirSync(directory, { withFileTypes: true }).flatMap((entry) =>
     entry.isDirectory()
       ? deviceNodes(`${directory}/${entry.name}`, `${prefix}${entry.name}/`)
@@ -98,28 +98,30 @@ function deviceNodes(directory = "/dev", prefix = ""): string[] {
 const driver = (device: string): string | null =>
   existsSync(`${device}/driver`) ? (readlinkSync(`${device}/driver`).split("/").at(-1) ?? null) : null;
 
-function pci(): LiveReport["pci"] {
-  return list("/sys/bus/pci/devices").map((address) => {
-    const device = `/sys/bus/pci/devices/${address}`;
+function pci(root: string): LiveReport["pci"] {
+  const directory = join(root, "sys/bus/pci/devices");
+  return list(directory).map((address) => {
+    const device = join(directory, address);
     const id = `${text(`${device}/vendor`)}:${text(`${device}/device`)}`.replaceAll("0x", "");
     return { address, id, driver: driver(device) };
   });
 }
 
-function virtio(): LiveReport["virtio"] {
-  return list("/sys/bus/virtio/devices").map((name) => {
-    const device = `/sys/bus/virtio/devices/${name}`;
+function virtio(root: string): LiveReport["virtio"] {
+  const directory = join(root, "sys/bus/virtio/devices");
+  return list(directory).map((name) => {
+    const device = join(directory, name);
     return { name, driver: driver(device), features: text(`${device}/features`) };
   });
 }
 
 /** `applications`: processes whose devices are to be looked at, as they see them. */
-function random(applications: readonly number[]): LiveReport["random"] {
-  const flags = /^flags\s*:(.*)$/m.exec(text("/proc/cpuinfo"))?.[1]?.split(" ") ?? [];
+function random(root: string, applications: readonly number[]): LiveReport["random"] {
+  const flags = /^flags\s*:(.*)$/m.exec(text(join(root, "proc/cpuinfo")))?.[1]?.split(" ") ?? [];
   const rdrand = flags.includes("rdrand");
-  const generator = optional("/sys/class/misc/hw_random/rng_current") ?? "none";
-  const log = kernelLog();
-  const file = openSync("/dev/random", "r");
+  const generator = optional(join(root, "sys/class/misc/hw_random/rng_current")) ?? "none";
+  const log = kernelLog(root);
+  const file = openSync(join(root, "dev/random"), "r");
   try {
     return {
       rdrand,
@@ -127,15 +129,15 @@ function random(applications: readonly number[]): LiveReport["random"] {
       generator,
       read: readSync(file, Buffer.alloc(64)),
       seededAt: seededAt(log) ?? null,
-      sources: seedSources(log, text("/proc/cmdline"), rdrand, generator),
+      sources: seedSources(log, text(join(root, "proc/cmdline")), rdrand, generator),
       applications: applications
         .map((pid) => ({
           pid,
-          random: deviceNumber(`/proc/${pid}/root/dev/random`),
-          urandom: deviceNumber(`/proc/${pid}/root/dev/urandom`),
+          random: deviceNumber(join(root, `proc/${pid}/root/dev/random`)),
+          urandom: deviceNumber(join(root, `proc/${pid}/root/dev/urandom`)),
         }))
         // What ended meanwhile has no devices.
-        .filter(({ pid }) => existsSync(`/proc/${pid}`)),
+        .filter(({ pid }) => existsSync(join(root, `proc/${pid}`))),
     };
   } finally {
     closeSync(file);
@@ -157,11 +159,11 @@ function address(field: string): string {
   return `${[...bytes].join(".")}:${Number.parseInt(port, 16)}`;
 }
 
-function sockets(): LiveReport["sockets"] {
+function sockets(root: string): LiveReport["sockets"] {
   const TCP_LISTEN = "0A";
   const SO_ACCEPTCON = 0x10000;
   const inet = (protocol: "tcp" | "udp" | "raw") =>
-    lines(`/proc/net/${protocol}`)
+    lines(join(root, "proc/net", protocol))
       .slice(1)
       .map((line) => {
         const fields = line.trim().split(/\s+/);
@@ -169,7 +171,7 @@ function sockets(): LiveReport["sockets"] {
         const listening = protocol === "tcp" ? fields[3] === TCP_LISTEN : remote.endsWith(":0");
         return { protocol, local: address(fields[1]!), listening, uid: Number(fields[7]) };
       });
-  const unix = lines("/proc/net/unix")
+  const unix = lines(join(root, "proc/net/unix"))
     .slice(1)
     .map((line) => line.trim().split(/\s+/))
     .filter((fields) => fields[7] !== undefined)
@@ -180,17 +182,17 @@ function sockets(): LiveReport["sockets"] {
         protocol: "unix" as const,
         local: path,
         listening,
-        uid: existsSync(path) ? statSync(path).uid : 0,
+        uid: statSync(join(root, path), { throwIfNoEntry: false })?.uid ?? 0,
       };
     });
   return [...inet("tcp"), ...inet("udp"), ...inet("raw"), ...unix];
 }
 
-function processes(): LiveReport["processes"] {
-  const pids = list("/proc").filter((name) => /^\d+$/.test(name));
+function processes(root: string): LiveReport["processes"] {
+  const pids = list(join(root, "proc")).filter((name) => /^\d+$/.test(name));
   return pids.flatMap((pid) => {
     try {
-      return [describe(pid)];
+      return [describe(root, pid)];
     } catch (error) {
       // It ended while it was looked at.
       if (!["ENOENT", "ESRCH"].includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
@@ -199,19 +201,28 @@ function processes(): LiveReport["processes"] {
   });
 }
 
-function describe(pid: string): LiveReport["processes"][number] {
-  const status = text(`/proc/${pid}/status`);
+/** /proc/PID/limits: a name, then soft and hard limit, in columns of at least two spaces (fs/proc/base.c). */
+const limits = (path: string): LiveReport["processes"][number]["limits"] =>
+  Object.fromEntries(
+    lines(path)
+      .slice(1)
+      .map((line) => line.split(/ {2,}/))
+      .map(([name = "", soft = "", hard = ""]) => [name, { soft, hard }]),
+  );
+
+function describe(root: string, pid: string): LiveReport["processes"][number] {
+  const own = join(root, "proc", pid);
+  const status = text(join(own, "status"));
   const field = (name: string): string => new RegExp(`^${name}:\\s*(.*)$`, "m").exec(status)?.[1] ?? "";
   const kernelThread = field("VmSize") === "";
   const namespaces = Object.fromEntries(
-    list(`/proc/${pid}/ns`).map((kind) => [kind, readlinkSync(`/proc/${pid}/ns/${kind}`)]),
+    list(join(own, "ns")).map((kind) => [kind, readlinkSync(join(own, "ns", kind))]),
   );
-  const core = /^Max core file size\s+(\S+)/m.exec(text(`/proc/${pid}/limits`))?.[1] ?? "";
   return {
     pid: Number(pid),
     parent: Number(field("PPid")),
     name: field("Name"),
-    executable: kernelThread ? "" : readlinkSync(`/proc/${pid}/exe`),
+    executable: kernelThread ? "" : readlinkSync(join(own, "exe")),
     uid: Number(field("Uid").split(/\s+/)[0]),
     gid: Number(field("Gid").split(/\s+/)[0]),
     capabilities: {
@@ -222,77 +233,103 @@ function describe(pid: string): LiveReport["processes"][number] {
     },
     noNewPrivileges: field("NoNewPrivs") === "1",
     seccomp: Number(field("Seccomp")),
+    seccompFilters: Number(field("Seccomp_filters")),
     namespaces,
-    mounts: kernelThread || namespaces["mnt"] === readlinkSync("/proc/self/ns/mnt") ? null : mounts(pid),
-    coreLimit: core,
+    mounts:
+      kernelThread || namespaces["mnt"] === readlinkSync(join(root, "proc/self/ns/mnt"))
+        ? null
+        : mounts(root, pid),
+    limits: limits(join(own, "limits")),
+    // Of version 2 there is one hierarchy, whose number is 0 (cgroups(7)).
+    controlGroup: /^0::(.*)$/m.exec(text(join(own, "cgroup")))?.[1] ?? "",
     kernelThread,
   };
 }
 
-/** Whether this process has executable memory that is no file's (/proc/PID/maps, proc_pid_maps(5)). */
-function codeWithoutFile(): boolean {
-  return lines("/proc/self/maps").some((line) => /^\S+ ..x. \S+ \S+ \S+ *($|\[(?!vdso|vsyscall))/.test(line));
+/** What the kernel holds each group to that a process is in; the first one has no limits of its own. */
+function controlGroups(root: string, running: LiveReport["processes"]): LiveReport["controlGroups"] {
+  const paths = new Set(running.map(({ controlGroup }) => controlGroup).filter((path) => path !== "/"));
+  return Object.fromEntries(
+    [...paths].map((path) => {
+      const value = (name: string) => optional(join(root, "sys/fs/cgroup", path, name));
+      const limits = { memory: value("memory.max"), pids: value("pids.max") };
+      return [path, { ...limits, killedTogether: value("memory.oom.group"), weight: value("cpu.weight") }];
+    }),
+  );
 }
 
-function files(): LiveReport["files"] {
-  const paths = ["/run/caisson", ...list("/run/caisson").map((name) => `/run/caisson/${name}`)];
+/** Whether this process has executable memory that is no file's (/proc/PID/maps, proc_pid_maps(5)). */
+function codeWithoutFile(root: string): boolean {
+  return lines(join(root, "proc/self/maps")).some((line) =>
+    /^\S+ ..x. \S+ \S+ \S+ *($|\[(?!vdso|vsyscall))/.test(line),
+  );
+}
+
+function files(root: string): LiveReport["files"] {
+  const directory = "/run/caisson";
+  const paths = [directory, ...list(join(root, directory)).map((name) => `${directory}/${name}`)];
   return paths.map((path) => {
-    const { mode, uid } = statSync(path);
+    const { mode, uid } = statSync(join(root, path));
     return { path, mode: mode & 0o7777, uid };
   });
 }
 
 /** Reads everything, once. Throws what reading throws: a guest that cannot look at itself says nothing. */
-export function collectLive(): LiveReport {
-  const config = parseGuestConfig(JSON.parse(text("/etc/caisson/guest.json")));
-  const clock = "/sys/devices/system/clocksource/clocksource0";
-  const running = processes();
-  const drivers = list("/sys/bus").map((bus) => [bus, list(`/sys/bus/${bus}/drivers`)] as const);
+export function collectLive(root: string, syscalls: Pick<Syscalls, "newCodeForbidden">): LiveReport {
+  const at = (path: string): string => join(root, path);
+  const config = parseGuestConfig(JSON.parse(text(at("/etc/caisson/guest.json"))));
+  const clock = at("/sys/devices/system/clocksource/clocksource0");
+  const running = processes(root);
+  const buses = at("/sys/bus");
+  const drivers = list(buses).map((bus) => [bus, list(join(buses, bus, "drivers"))] as const);
   return {
     version: "caisson/live/v1",
     flavour: config.flavour,
-    platform: detectPlatform(),
-    release: text("/proc/sys/kernel/osrelease"),
-    commandLine: text("/proc/cmdline"),
-    kernelConfig: kernelConfig(),
+    platform: platformOf(bootLogPaths(root)),
+    release: text(at("/proc/sys/kernel/osrelease")),
+    commandLine: text(at("/proc/cmdline")),
+    kernelConfig: kernelConfig(root),
     sysctls: Object.fromEntries(
-      sysctlsFor(list("/proc/sys/net/ipv4/conf")).map(({ key }) => [
+      sysctlsFor(list(at("/proc/sys/net/ipv4/conf"))).map(({ key }) => [
         key,
-        optional(`/proc/sys/${key.replaceAll(".", "/")}`),
+        optional(at(`/proc/sys/${key.replaceAll(".", "/")}`)),
       ]),
     ),
-    lockdown: optional("/sys/kernel/security/lockdown") ?? "unknown",
-    mounts: mounts("self"),
-    blockDevices: blockDevices(),
-    rootMapper: rootMapper(),
-    deviceNodes: deviceNodes().sort(),
-    pci: pci(),
-    virtio: virtio(),
+    lockdown: optional(at("/sys/kernel/security/lockdown")) ?? "unknown",
+    mounts: mounts(root, "self"),
+    blockDevices: blockDevices(root),
+    rootMapper: rootMapper(root),
+    deviceNodes: deviceNodes(at("/dev")).sort(),
+    pci: pci(root),
+    virtio: virtio(root),
     drivers: Object.fromEntries(drivers.filter(([, names]) => names.length > 0)),
-    filesystems: lines("/proc/filesystems").map((line) => line.split("\t").at(-1)!),
-    protocols: lines("/proc/net/protocols")
+    filesystems: lines(at("/proc/filesystems")).map((line) => line.split("\t").at(-1)!),
+    protocols: lines(at("/proc/net/protocols"))
       .slice(1)
       .map((line) => line.split(/\s+/)[0]!),
     autoprobe: {
-      pci: text("/sys/bus/pci/drivers_autoprobe"),
-      virtio: text("/sys/bus/virtio/drivers_autoprobe"),
+      pci: text(at("/sys/bus/pci/drivers_autoprobe")),
+      virtio: text(at("/sys/bus/virtio/drivers_autoprobe")),
     },
     clock: {
       current: text(`${clock}/current_clocksource`),
       available: text(`${clock}/available_clocksource`).split(/\s+/),
     },
     random: random(
+      root,
       running.filter(({ uid, kernelThread }) => uid !== 0 && !kernelThread).map(({ pid }) => pid),
     ),
-    sockets: sockets(),
+    sockets: sockets(root),
     processes: running,
-    codeWithoutFile: codeWithoutFile(),
-    files: files(),
-    events: lines("/run/caisson/runtime-events.jsonl").map(
+    controlGroups: controlGroups(root, running),
+    codeWithoutFile: codeWithoutFile(root),
+    newCodeForbidden: syscalls.newCodeForbidden(),
+    files: files(root),
+    events: lines(at("/run/caisson/runtime-events.jsonl")).map(
       (line) => (JSON.parse(line) as { name: string }).name,
     ),
     now: Date.now(),
     epoch: config.epoch,
-    probes: probes(),
+    probes: probes(root),
   };
 }

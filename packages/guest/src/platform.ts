@@ -4,20 +4,21 @@
  */
 
 import { existsSync } from "node:fs";
+import { join } from "node:path";
 import type { Platform, PlatformTable } from "@caisson/vocabulary/platforms";
 
 /** The name of the driver behind configfs-tsm's reports. The emulation driver is measured, and offers the real one's. */
 export const reportProviders: PlatformTable<string> = { tdx: "tdx_guest", emulated: "tdx_guest" };
 
 /** Where the kernel keeps each platform's measured-boot log: the CCEL table's area, or the TPM's log. */
-export const bootLogPaths: PlatformTable<string> = {
-  tdx: "/sys/firmware/acpi/tables/data/CCEL",
-  emulated: "/sys/kernel/security/tpm0/binary_bios_measurements",
-};
+export const bootLogPaths = (root: string): PlatformTable<string> => ({
+  tdx: join(root, "sys/firmware/acpi/tables/data/CCEL"),
+  emulated: join(root, "sys/kernel/security/tpm0/binary_bios_measurements"),
+});
 
 /** The platform beneath: a TD has the CCEL area; without it, what the emulation driver offers. */
-export function detectPlatform(paths: PlatformTable<string> = bootLogPaths): Platform {
-  return existsSync(paths.tdx) ? "tdx" : "emulated";
+export function platformOf(bootLogs: PlatformTable<string>): Platform {
+  return existsSync(bootLogs.tdx) ? "tdx" : "emulated";
 }
 
 export interface PlatformAdapter {

@@ -21,6 +21,8 @@ export interface Syscalls {
   forbidCoreDumps(): void;
   /** prctl(2) PR_SET_MDWE: from now on no memory of this process, but of none that it starts, becomes executable. */
   forbidNewCode(): void;
+  /** prctl(2) PR_GET_MDWE: whether the kernel holds this process to that. */
+  newCodeForbidden(): boolean;
 }
 
 /** Flags of mount(2), include/uapi/linux/mount.h. */

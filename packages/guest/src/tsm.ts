@@ -12,21 +12,22 @@ import { extend as extended, MeasureError, parseEventLog } from "@caisson/measur
 import { limits } from "@caisson/vocabulary/limits";
 import type { PlatformTable } from "@caisson/vocabulary/platforms";
 import { withLimit } from "./limit.ts";
-import { bootLogPaths, detectPlatform, type PlatformAdapter, reportProviders } from "./platform.ts";
+import { bootLogPaths, type PlatformAdapter, platformOf, reportProviders } from "./platform.ts";
 import { StageFailure } from "./stage.ts";
 
-/** Where the kernel offers them; tests use a directory of their own. */
+/** Where the kernel offers them. */
 export interface TsmPaths {
   measurements: string;
   reports: string;
   bootLogs: PlatformTable<string>;
 }
 
-export const kernelPaths: TsmPaths = {
-  measurements: "/sys/devices/virtual/misc/tdx_guest/measurements",
-  reports: "/sys/kernel/config/tsm/report",
-  bootLogs: bootLogPaths,
-};
+/** Of a kernel whose file systems lie under `root`. */
+export const kernelPaths = (root: string): TsmPaths => ({
+  measurements: join(root, "sys/devices/virtual/misc/tdx_guest/measurements"),
+  reports: join(root, "sys/kernel/config/tsm/report"),
+  bootLogs: bootLogPaths(root),
+});
 
 const registerSize = 48;
 const reportDataSize = 64;
@@ -58,8 +59,8 @@ async function readBounded(path: string, limit: number, reason: string): Promise
 }
 
 /** `requester` names this user's own report entry, so that two requesters never share a generation counter. */
-export function tsmPlatform(requester: string, paths: TsmPaths = kernelPaths): PlatformAdapter {
-  const name = detectPlatform(paths.bootLogs);
+export function tsmPlatform(requester: string, paths: TsmPaths): PlatformAdapter {
+  const name = platformOf(paths.bootLogs);
   const rtmr3 = join(paths.measurements, "rtmr3:sha384");
   let lastQuote: Promise<unknown> = Promise.resolve();
 

@@ -93,7 +93,8 @@ test("each request has a cookie of its own, and none is used again in a later ex
     const cookie = [...fields(request, 48)].find(({ type }) => type === fieldType.cookie)!.value;
     seen.push(Buffer.from(cookie).toString("hex"));
     // The first two are lost.
-    if (++received > 2) socket.send(replyTo(request, { receive: now, transmit: now }), peer.port, peer.address);
+    if (++received > 2)
+      socket.send(replyTo(request, { receive: now, transmit: now }), peer.port, peer.address);
   });
   await new Promise<void>((resolve) => socket.bind(0, "127.0.0.1", resolve));
   const used = association("127.0.0.1", socket.address().port);

@@ -98,17 +98,37 @@ export const liveReportSchema = z.strictObject({
       noNewPrivileges: z.boolean(),
       /** 0 off, 1 strict, 2 filter. */
       seccomp: int,
+      /** How many filters each of its system calls goes through. */
+      seccompFilters: int,
       /** Kind → inode, from /proc/PID/ns. */
       namespaces: named(text(64)),
       /** What it sees mounted, where it has a mount namespace of its own; null: what PID 1 sees, or a kernel thread. */
       mounts: z.nullable(list(mount)),
-      coreLimit: text(32),
+      /** By the kernel's names ("Max core file size"): a number, or "unlimited". */
+      limits: named(z.strictObject({ soft: text(32), hard: text(32) })),
+      /** Path in the one hierarchy of cgroup v2; "/" for the first group. */
+      controlGroup: text(256),
       /** Kernel threads have no memory of their own. */
       kernelThread: z.boolean(),
     }),
   ),
+  /**
+   * What the kernel enforces on the groups that processes are in, by path, as its files say it (memory.max, pids.max,
+   * memory.oom.group, cpu.weight); null: it has no such file.
+   */
+  controlGroups: z.record(
+    text(256),
+    z.strictObject({
+      memory: z.nullable(text(32)),
+      pids: z.nullable(text(32)),
+      killedTogether: z.nullable(text(32)),
+      weight: z.nullable(text(32)),
+    }),
+  ),
   /** Whether PID 1 has executable memory that is no file's; the kernel's own pages ([vdso]) do not count. */
   codeWithoutFile: z.boolean(),
+  /** Whether the kernel refuses PID 1 new executable memory (prctl(2), PR_GET_MDWE). */
+  newCodeForbidden: z.boolean(),
   /** Secrets and records, by path. */
   files: list(z.strictObject({ path: text(), mode: int, uid: int })),
   /** Names of measured runtime events, in order. */

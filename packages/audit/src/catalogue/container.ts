@@ -1,6 +1,6 @@
 /** The application's sandbox: judged by the OCI configuration that PID 1 gives to crun. */
 
-import { NotApplicable } from "../control.ts";
+import { NotApplicable, type Test } from "../control.ts";
 import { image, inSource, live, none, rootCovered, verified } from "../expect.ts";
 import type { ImageFacts, LiveFacts } from "../facts.ts";
 import { group } from "./group.ts";
@@ -11,6 +11,9 @@ const dangerous =
   pivot_root chroot setns unshare ptrace process_vm_readv process_vm_writev init_module finit_module kexec_load
   kexec_file_load reboot swapon perf_event_open clock_settime settimeofday adjtimex open_by_handle_at iopl ioperm
   personality modify_ldt acct quotactl sethostname setdomainname syslog vhangup`.split(/\s+/);
+/** CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET of include/uapi/linux/sched.h. */
+const namespaceFlags =
+  0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000;
 const namespaces = ["pid", "mount", "ipc", "uts"];
 const masked = [
   "/proc/kcore",
@@ -40,6 +43,29 @@ function ownMount(
 }
 
 const services = ({ app }: ImageFacts["guest"]) => Object.values(app.services);
+type ControlGroup = LiveFacts["controlGroups"][string];
+
+/** Holds for the control group of every process of a user, and each is in one. */
+function grouped(
+  expects: string,
+  holds: (group: ControlGroup) => boolean,
+  breaks: (group: ControlGroup) => void,
+): Test<LiveFacts> {
+  return live(
+    expects,
+    ({ processes, controlGroups }) => {
+      const users = processes.filter(({ uid, kernelThread }) => uid !== 0 && !kernelThread);
+      const bad = users.find(({ controlGroup }) => {
+        const found = Object.hasOwn(controlGroups, controlGroup) ? controlGroups[controlGroup] : undefined;
+        return found === undefined || !holds(found);
+      });
+      return bad === undefined ? undefined : `${bad.name} (${bad.pid}) in ${bad.controlGroup}`;
+    },
+    ({ controlGroups }) => {
+      for (const one of Object.values(controlGroups)) breaks(one);
+    },
+  );
+}
 
 export const container = group("container", { decision: "least", source: "oci" }, [
   {
@@ -137,6 +163,46 @@ export const container = group("container", { decision: "least", source: "oci" }
           runtime.linux.seccomp.syscalls.push({ names: ["clone3"], action: "SCMP_ACT_ALLOW" });
         },
       ),
+      image(
+        "clone with none of the flags that make a namespace",
+        ({ runtime }) => {
+          const rule = runtime.linux.seccomp.syscalls.find(({ names }) => names.includes("clone"));
+          const args = rule?.args ?? [];
+          const [first] = args;
+          return args.length === 1 &&
+            first!.index === 0 &&
+            first!.op === "SCMP_CMP_MASKED_EQ" &&
+            first!.value === namespaceFlags &&
+            (first!.valueTwo ?? 0) === 0
+            ? undefined
+            : JSON.stringify(args);
+        },
+        ({ runtime }) => {
+          for (const { names, args } of runtime.linux.seccomp.syscalls)
+            if (names.includes("clone")) args![0]!.value &= ~0x40000000;
+        },
+      ),
+      image(
+        "sockets of the families unix, inet and inet6 alone",
+        ({ runtime }) => {
+          const rules = runtime.linux.seccomp.syscalls.filter(({ names }) => names.includes("socket"));
+          const bad = rules.find(
+            ({ args = [] }) =>
+              !args.some(
+                ({ index, op, value }) => index === 0 && op === "SCMP_CMP_EQ" && [1, 2, 10].includes(value),
+              ),
+          );
+          return bad === undefined ? undefined : JSON.stringify(bad.args ?? "any");
+        },
+        ({ runtime }) => {
+          const netlink = { index: 0, value: 16, op: "SCMP_CMP_EQ" };
+          runtime.linux.seccomp.syscalls.push({
+            names: ["socket"],
+            action: "SCMP_ACT_ALLOW",
+            args: [netlink],
+          });
+        },
+      ),
     ],
     live: [
       live(
@@ -144,6 +210,16 @@ export const container = group("container", { decision: "least", source: "oci" }
         ({ processes }) => processes.find(({ uid, seccomp }) => uid !== 0 && seccomp !== 2)?.name,
         ({ processes }) => {
           for (const process of processes) process.seccomp = 0;
+        },
+      ),
+      live(
+        "by one filter, which the sandbox gave them, at least",
+        ({ processes }) =>
+          processes.find(
+            ({ uid, kernelThread, seccompFilters }) => uid !== 0 && !kernelThread && seccompFilters < 1,
+          )?.name,
+        ({ processes }) => {
+          for (const process of processes) process.seccompFilters = 0;
         },
       ),
     ],
@@ -368,7 +444,23 @@ export const container = group("container", { decision: "least", source: "oci" }
         },
       ),
     ],
-    live: "control groups are set before the application starts (packages/guest/src/sandbox.ts); the report does not list them",
+    live: [
+      grouped(
+        "the kernel limits the memory of each group that a user's process is in",
+        ({ memory }) => /^[1-9]\d*$/.test(memory ?? ""),
+        (group) => void (group.memory = "max"),
+      ),
+      grouped(
+        "and the number of its processes",
+        ({ pids }) => /^[1-9]\d*$/.test(pids ?? ""),
+        (group) => void (group.pids = "max"),
+      ),
+      grouped(
+        "and ends all of it when its memory is used up",
+        ({ killedTogether }) => killedTogether === "1",
+        (group) => void (group.killedTogether = "0"),
+      ),
+    ],
     remote: [rootCovered],
   },
   {

@@ -1,5 +1,4 @@
 /** What runs in user space besides the application: one program. */
-import { sysctls as applied } from "@caisson/guest/sysctls";
 import {
   covered,
   everyFile,
@@ -20,18 +19,6 @@ const noCompiler = ["--jitless", "--disallow-code-generation-from-strings"];
 const setting = "a setting that PID 1 makes (packages/guest/src/sysctls.ts), tied to the image by U13";
 const settingRemote =
   "no register covers a setting; RTMR2 covers the PID 1 that makes it and refuses to go on without";
-
-/** Settings by prefix, as the guest's own list has them. */
-const pick = (...keys: string[]) =>
-  sysctls(
-    Object.fromEntries(
-      keys.map((key) => {
-        const entry = applied.find((one) => one.key === key);
-        if (entry === undefined) throw new Error(`packages/guest/src/sysctls.ts does not set ${key}`);
-        return [key, entry.value];
-      }),
-    ),
-  );
 
 export const userspace = group("user space", { decision: "least", source: "kspp" }, [
   {
@@ -93,7 +80,11 @@ export const userspace = group("user space", { decision: "least", source: "kspp"
     title: "The kernel tells nothing",
     why: "No addresses, no log, no counters.",
     static: setting,
-    live: pick("kernel.kptr_restrict", "kernel.dmesg_restrict", "kernel.perf_event_paranoid"),
+    live: sysctls({
+      "kernel.kptr_restrict": "2",
+      "kernel.dmesg_restrict": "1",
+      "kernel.perf_event_paranoid": "3",
+    }),
     remote: settingRemote,
   },
   {
@@ -101,7 +92,21 @@ export const userspace = group("user space", { decision: "least", source: "kspp"
     title: "No process reads another",
     why: "Keys live in memory.",
     static: setting,
-    live: pick("kernel.yama.ptrace_scope"),
+    live: [
+      ...sysctls({ "kernel.yama.ptrace_scope": "3" }),
+      live(
+        "/proc shows nobody the processes of others",
+        ({ mounts }) => {
+          const options = mounts.find(({ target }) => target === "/proc")?.options ?? [];
+          return options.some((option) => /^hidepid=(2|invisible)$/.test(option))
+            ? undefined
+            : "hidepid is off";
+        },
+        ({ mounts }) => {
+          for (const mount of mounts) if (mount.target === "/proc") mount.options = ["rw"];
+        },
+      ),
+    ],
     remote: settingRemote,
   },
   {
@@ -109,12 +114,12 @@ export const userspace = group("user space", { decision: "least", source: "kspp"
     title: "Modules, other kernels and SysRq are closed once more",
     why: "A second layer, should the kernel be built with them one day.",
     static: setting,
-    live: pick(
-      "kernel.kexec_load_disabled",
-      "kernel.modules_disabled",
-      "kernel.sysrq",
-      "kernel.unprivileged_bpf_disabled",
-    ),
+    live: sysctls({
+      "kernel.kexec_load_disabled": "1",
+      "kernel.modules_disabled": "1",
+      "kernel.sysrq": "0",
+      "kernel.unprivileged_bpf_disabled": "1",
+    }),
     remote: settingRemote,
   },
   {
@@ -122,14 +127,14 @@ export const userspace = group("user space", { decision: "least", source: "kspp"
     title: "Races and mappings that exploits use are closed",
     why: "Links in shared directories, page zero, userfaultfd.",
     static: setting,
-    live: pick(
-      "fs.protected_symlinks",
-      "fs.protected_hardlinks",
-      "fs.protected_fifos",
-      "fs.protected_regular",
-      "vm.mmap_min_addr",
-      "vm.unprivileged_userfaultfd",
-    ),
+    live: sysctls({
+      "fs.protected_symlinks": "1",
+      "fs.protected_hardlinks": "1",
+      "fs.protected_fifos": "2",
+      "fs.protected_regular": "2",
+      "vm.mmap_min_addr": "65536",
+      "vm.unprivileged_userfaultfd": "0",
+    }),
     remote: settingRemote,
   },
   {
@@ -138,13 +143,16 @@ export const userspace = group("user space", { decision: "least", source: "kspp"
     why: "A core dump is a copy of the keys.",
     static: setting,
     live: [
-      ...pick("fs.suid_dumpable", "kernel.core_pattern"),
+      ...sysctls({ "fs.suid_dumpable": "0", "kernel.core_pattern": "|/bin/false" }),
       live(
-        "RLIMIT_CORE is 0 for PID 1 and what it starts",
+        "RLIMIT_CORE is 0 for PID 1 and what it starts, and cannot be raised",
         ({ processes }) =>
-          processes.find(({ kernelThread, coreLimit }) => !kernelThread && coreLimit !== "0")?.name,
+          processes.find(({ kernelThread, limits }) => {
+            const core = limits["Max core file size"];
+            return !kernelThread && (core?.soft !== "0" || core.hard !== "0");
+          })?.name,
         ({ processes }) => {
-          for (const process of processes) process.coreLimit = "unlimited";
+          for (const { limits } of processes) limits["Max core file size"] = { soft: "0", hard: "unlimited" };
         },
       ),
     ],
@@ -387,6 +395,13 @@ export const userspace = group("user space", { decision: "least", source: "kspp"
         ({ codeWithoutFile }) => (codeWithoutFile ? "it has executable memory that is no file's" : undefined),
         (copy) => {
           copy.codeWithoutFile = true;
+        },
+      ),
+      live(
+        "the kernel refuses PID 1 new executable memory",
+        ({ newCodeForbidden }) => (newCodeForbidden ? undefined : "it does not"),
+        (copy) => {
+          copy.newCodeForbidden = false;
         },
       ),
     ],

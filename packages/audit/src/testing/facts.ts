@@ -144,9 +144,11 @@ const process = (
   },
   noNewPrivileges: false,
   seccomp: 0,
+  seccompFilters: 0,
   namespaces: { pid: "pid:[1]", mnt: "mnt:[1]", ipc: "ipc:[1]", uts: "uts:[1]", net: "net:[1]" },
   mounts: null,
-  coreLimit: "0",
+  limits: { "Max core file size": { soft: "0", hard: "0" } },
+  controlGroup: "/",
   kernelThread: false,
   ...more,
 });
@@ -189,6 +191,7 @@ export function goodLive(): LiveFacts {
     lockdown: "none integrity [confidentiality]",
     mounts: [
       { source: "/dev/root", target: "/", type: "erofs", options: ["ro"] },
+      { source: "proc", target: "/proc", type: "proc", options: [...quiet, "hidepid=invisible"] },
       { source: "devtmpfs", target: "/dev", type: "devtmpfs", options: ["rw", "nosuid", "noexec"] },
       { source: "configfs", target: "/sys/kernel/config", type: "configfs", options: quiet },
       { source: "tmpfs", target: "/run", type: "tmpfs", options: quiet },
@@ -234,6 +237,8 @@ export function goodLive(): LiveFacts {
         capabilities: none,
         noNewPrivileges: true,
         seccomp: 2,
+        seccompFilters: 1,
+        controlGroup: "/app",
         namespaces: { pid: "pid:[2]", mnt: "mnt:[2]", ipc: "ipc:[2]", uts: "uts:[2]", net: "net:[1]" },
         mounts: [
           { source: "/dev/root", target: "/", type: "erofs", options: ["ro"] },
@@ -241,7 +246,9 @@ export function goodLive(): LiveFacts {
         ],
       }),
     ],
+    controlGroups: { "/app": { memory: "268435456", pids: "64", killedTogether: "1", weight: "100" } },
     codeWithoutFile: false,
+    newCodeForbidden: true,
     files: [
       { path: "/run/caisson", mode: 0o711, uid: 0 },
       { path: "/run/caisson/runtime-events.jsonl", mode: 0o600, uid: 0 },

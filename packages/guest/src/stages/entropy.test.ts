@@ -1,6 +1,10 @@
-import { deepEqual, equal, throws } from "node:assert/strict";
-import { test } from "node:test";
-import { sampleCpu, seededAt, seedSources } from "./entropy.ts";
+import { deepEqual, equal, match, rejects, throws } from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import type { Context } from "../stage.ts";
+import { type Files, guestTree } from "../testing/tree.ts";
+import { entropyStage, sampleCpu, seededAt, seedSources } from "./entropy.ts";
 
 const source = (...values: (bigint | undefined)[]) => ({ cpuRandom: () => values.shift() });
 const alive = [3n, 1n, 4n, 15n, 9n, 2n, 6n, 5n];
@@ -54,4 +58,57 @@ test("the sources of the generator's state, and what counted", () => {
 test("without a token the kernel credits, and of several the last decides", () => {
   deepEqual(credited([firmwareSeed], "", true, "none"), ["processor true", "firmware true"]);
   deepEqual(credited([firmwareSeed], `${line} random.trust_bootloader=on`, false, "none"), ["firmware true"]);
+});
+
+interface Given {
+  changes?: Files;
+  flavour?: "production" | "development";
+  rdseed?: boolean;
+}
+
+/** Runs the stage on a tree; each value of the processor is another. */
+async function run(t: TestContext, { changes = {}, flavour = "production", rdseed = true }: Given) {
+  const root = guestTree(t, changes);
+  let value = 100n;
+  const log: string[] = [];
+  const context = {
+    config: { flavour },
+    log: (text: string) => log.push(text),
+    syscalls: { cpuRandom: (name: string) => (name === "rdrand" || rdseed ? ++value : undefined) },
+  } as unknown as Context;
+  return { root, log, note: await entropyStage(root).run(context) };
+}
+
+test("a machine in good order: RDSEED's values are mixed in, and nothing of the generator is told", async (t) => {
+  const { root, log, note } = await run(t, {});
+  // Eight values of RDRAND came first.
+  const mixed = new BigUint64Array(new Uint8Array(readFileSync(join(root, "dev/urandom"))).buffer);
+  deepEqual([...mixed], [109n, 110n, 111n, 112n, 113n, 114n, 115n, 116n]);
+  match(note!, /^RDRAND and RDSEED, seeded at 0\.00 s, no host generator$/);
+  deepEqual(log, []);
+});
+
+const generator = "sys/class/misc/hw_random/rng_current";
+const refusedMachines: Record<string, [given: Given, reason: string]> = {
+  "a generator of the host": [{ changes: { [generator]: "virtio_rng.0\n" } }, "entropy/host-generator"],
+  "a TPM as the generator": [{ changes: { [generator]: "tpm-rng-0\n" } }, "entropy/host-generator"],
+  "a kernel that was not seeded": [{ changes: { "dev/kmsg": init } }, "entropy/unseeded"],
+  "a kernel that was seeded after PID 1": [{ changes: { "dev/kmsg": init + seeded } }, "entropy/unseeded"],
+  "no RDSEED, in production": [{ rdseed: false }, "entropy/no-rdseed"],
+  "too few random bytes": [{ changes: { "dev/random": new Uint8Array(63) } }, "entropy/short-read"],
+};
+for (const [name, [given, reason]] of Object.entries(refusedMachines)) {
+  test(`refused: a machine with ${name}`, async (t) => {
+    await rejects(run(t, given), { reason });
+  });
+}
+
+test("no generator in use is not a generator of the host's", async (t) => {
+  match((await run(t, { changes: { [generator]: "none\n" } })).note!, /no host generator/);
+});
+
+test("a development image does without RDSEED, and shows bytes of which nothing is made", async (t) => {
+  const { note, log } = await run(t, { flavour: "development", rdseed: false });
+  match(note!, /no RDSEED/);
+  match(log.join(), /first bytes, thrown away/);
 });

@@ -5,6 +5,7 @@
  * that the firmware hands over (`random.trust_bootloader=off`).
  */
 import { closeSync, constants, existsSync, openSync, readFileSync, readSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { type Stage, StageFailure } from "../stage.ts";
 import type { Syscalls } from "../syscalls.ts";
 
@@ -34,17 +35,19 @@ export function sampleCpu(
 }
 
 /**
- * The kernel's log as far as it is kept, one record a line. Reading `/dev/kmsg` without blocking ends with EAGAIN; EPIPE
- * says that records were overwritten meanwhile, and the next read goes on behind them.
+ * The kernel's log as far as it is kept, one record a line. Reading `/dev/kmsg` without blocking ends with EAGAIN (a
+ * file ends by itself); EPIPE says that records were overwritten meanwhile, and the next read goes on behind them.
  */
-export function kernelLog(): string[] {
+export function kernelLog(root: string): string[] {
   const records: string[] = [];
-  const file = openSync("/dev/kmsg", constants.O_RDONLY | constants.O_NONBLOCK);
+  const file = openSync(join(root, "dev/kmsg"), constants.O_RDONLY | constants.O_NONBLOCK);
   const buffer = Buffer.alloc(8192);
   try {
     for (;;) {
       try {
-        records.push(buffer.toString("utf8", 0, readSync(file, buffer)));
+        const size = readSync(file, buffer);
+        if (size === 0) return records;
+        records.push(...buffer.toString("utf8", 0, size).split(/(?<=\n)/));
       } catch (error) {
         const { code } = error as NodeJS.ErrnoException;
         if (code === "EAGAIN") return records;
@@ -103,38 +106,41 @@ export function seedSources(
   return sources.filter((source) => source !== false);
 }
 
-export const entropy: Stage = {
-  name: "entropy",
-  async run({ syscalls, config, log }) {
-    const random = sampleCpu(syscalls, "rdrand");
-    // QEMU's software emulation got RDSEED late, so a development image does without; a TD always has it.
-    const hasSeed = config.flavour === "production" || syscalls.cpuRandom("rdseed") !== undefined;
-    const seed = hasSeed ? sampleCpu(syscalls, "rdseed") : random;
-    const generator = "/sys/class/misc/hw_random/rng_current";
-    const current = existsSync(generator) ? readFileSync(generator, "utf8").trim() : "none";
-    if (current !== "none") {
-      throw new StageFailure(
-        "entropy/host-generator",
-        `the kernel draws from '${current}', which belongs to the host`,
-      );
-    }
-    const at = seededAt(kernelLog());
-    if (at === undefined) {
-      throw new StageFailure("entropy/unseeded", "the kernel's generator was not seeded before PID 1");
-    }
-    // Mixed in, not credited; then one read that would block if the generator were not ready.
-    writeFileSync("/dev/urandom", new Uint8Array(seed.buffer));
-    const file = openSync("/dev/random", "r");
-    try {
-      const block = Buffer.alloc(64);
-      if (readSync(file, block) !== block.length)
-        throw new StageFailure("entropy/short-read", "/dev/random gave too little");
-      // For the record of bench/entropy.ts. Nothing is made of these bytes, and no key exists yet.
-      if (config.flavour === "development")
-        log(`entropy: first bytes, thrown away: ${block.toString("base64")}`);
-    } finally {
-      closeSync(file);
-    }
-    return `RDRAND ${hasSeed ? "and RDSEED" : "(no RDSEED)"}, seeded at ${at.toFixed(2)} s, no host generator`;
-  },
-};
+/** `root`: where the kernel's file systems lie, "/" but in a test. */
+export function entropyStage(root: string): Stage {
+  return {
+    name: "entropy",
+    async run({ syscalls, config, log }) {
+      const random = sampleCpu(syscalls, "rdrand");
+      // QEMU's software emulation got RDSEED late, so a development image does without; a TD always has it.
+      const hasSeed = config.flavour === "production" || syscalls.cpuRandom("rdseed") !== undefined;
+      const seed = hasSeed ? sampleCpu(syscalls, "rdseed") : random;
+      const generator = join(root, "sys/class/misc/hw_random/rng_current");
+      const current = existsSync(generator) ? readFileSync(generator, "utf8").trim() : "none";
+      if (current !== "none") {
+        throw new StageFailure(
+          "entropy/host-generator",
+          `the kernel draws from '${current}', which belongs to the host`,
+        );
+      }
+      const at = seededAt(kernelLog(root));
+      if (at === undefined) {
+        throw new StageFailure("entropy/unseeded", "the kernel's generator was not seeded before PID 1");
+      }
+      // Mixed in, not credited; then one read that would block if the generator were not ready.
+      writeFileSync(join(root, "dev/urandom"), new Uint8Array(seed.buffer));
+      const file = openSync(join(root, "dev/random"), "r");
+      try {
+        const block = Buffer.alloc(64);
+        if (readSync(file, block) !== block.length)
+          throw new StageFailure("entropy/short-read", "/dev/random gave too little");
+        // For the record of bench/entropy.ts. Nothing is made of these bytes, and no key exists yet.
+        if (config.flavour === "development")
+          log(`entropy: first bytes, thrown away: ${block.toString("base64")}`);
+      } finally {
+        closeSync(file);
+      }
+      return `RDRAND ${hasSeed ? "and RDSEED" : "(no RDSEED)"}, seeded at ${at.toFixed(2)} s, no host generator`;
+    },
+  };
+}

@@ -5,6 +5,7 @@
  */
 
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { splitCommandLine } from "@caisson/protocol/command-line";
 import { provesHardware } from "@caisson/vocabulary/platforms";
@@ -48,34 +49,33 @@ const knownPci = new Map([
   ["1af4:1042", "virtio-blk"],
 ]);
 
-function checkDevices(): string {
-  const functions = list("/sys/bus/pci/devices");
+function checkDevices(root: string): string {
+  const pci = join(root, "sys/bus/pci/devices");
+  const functions = list(pci);
   for (const address of functions) {
-    const id =
-      `${read(`/sys/bus/pci/devices/${address}/vendor`)}:${read(`/sys/bus/pci/devices/${address}/device`)}`.replaceAll(
-        "0x",
-        "",
-      );
+    const [vendor, device] = ["vendor", "device"].map((name) => read(join(pci, address, name)));
+    const id = `${vendor}:${device}`.replaceAll("0x", "");
     require(knownPci.has(id), "pci-device", `unknown PCI device ${id} at ${address}`);
   }
-  for (const device of list("/sys/bus/virtio/devices")) {
+  const virtio = join(root, "sys/bus/virtio/devices");
+  for (const device of list(virtio)) {
     // A string of '0' and '1', feature bit 0 first (drivers/virtio/virtio.c, features_show).
-    const features = read(`/sys/bus/virtio/devices/${device}/features`);
+    const features = read(join(virtio, device, "features"));
     require(features[32] ===
       "1", "virtio-legacy", `${device} is not a modern virtio device (VIRTIO_F_VERSION_1)`);
     require(features[34] !==
       "1", "virtio-packed", `${device} offers packed rings, which this image does not accept`);
   }
   // Nothing that appears later gets a driver.
-  for (const bus of ["pci", "virtio"]) writeFileSync(`/sys/bus/${bus}/drivers_autoprobe`, "0");
+  for (const bus of ["pci", "virtio"]) writeFileSync(join(root, "sys/bus", bus, "drivers_autoprobe"), "0");
   return `${functions.length} PCI functions`;
 }
 
 /** The kernel keeps `tsc-early` until it has refined its calibration, about a second after PID 1 starts. */
 const calibrationLimitMs = 10_000;
 
-async function checkClock(flavour: string): Promise<void> {
-  const directory = "/sys/devices/system/clocksource/clocksource0";
+async function checkClock(root: string, flavour: string): Promise<void> {
+  const directory = join(root, "sys/devices/system/clocksource/clocksource0");
   const limit = performance.now() + calibrationLimitMs;
   let current = read(`${directory}/current_clocksource`);
   while (current === "tsc-early" && performance.now() < limit) {
@@ -91,22 +91,22 @@ async function checkClock(flavour: string): Promise<void> {
   require(extra.length === 0, "clock-source", `other clock sources are available: ${extra.join(", ")}`);
 }
 
-function checkRoot(): void {
-  const mounts = read("/proc/mounts")
+function checkRoot(root: string): void {
+  const mounts = read(join(root, "proc/mounts"))
     .split("\n")
     .map((line) => line.split(" "));
-  const root = mounts.find(([, at]) => at === "/");
-  require(root?.[2] === "erofs" &&
-    root[3]!.split(",").includes("ro"), "root", `the root is ${root?.join(" ")}`);
+  const own = mounts.find(([, at]) => at === "/");
+  require(own?.[2] === "erofs" && own[3]!.split(",").includes("ro"), "root", `the root is ${own?.join(" ")}`);
   const foreign = mounts.find(([device, at]) => device!.startsWith("/dev/") && at !== "/");
   require(foreign === undefined, "mount", `a block device is mounted at ${foreign?.[1]}`);
-  const lockdown = read("/sys/kernel/security/lockdown");
+  const lockdown = read(join(root, "sys/kernel/security/lockdown"));
   require(lockdown.includes("[confidentiality]"), "lockdown", `kernel lockdown is '${lockdown}'`);
 }
 
-function applySysctls(): void {
-  for (const { key, value } of sysctlsFor(list("/proc/sys/net/ipv4/conf"))) {
-    const path = `/proc/sys/${key.replaceAll(".", "/")}`;
+function applySysctls(root: string): void {
+  const settings = join(root, "proc/sys");
+  for (const { key, value } of sysctlsFor(list(join(settings, "net/ipv4/conf")))) {
+    const path = join(settings, key.replaceAll(".", "/"));
     // A knob that the kernel was built without cannot be turned by anyone.
     if (!existsSync(path)) continue;
     if (read(path) !== value) writeFileSync(path, value);
@@ -114,27 +114,30 @@ function applySysctls(): void {
   }
 }
 
-function checkPlatform({ config, platform }: Context): void {
-  const registers = existsSync("/sys/devices/virtual/misc/tdx_guest/measurements");
+function checkPlatform(root: string, { config, platform }: Context): void {
+  const registers = existsSync(join(root, "sys/devices/virtual/misc/tdx_guest/measurements"));
   if (config.flavour === "production") {
     require(/\btdx_guest\b/.test(
-      read("/proc/cpuinfo"),
+      read(join(root, "proc/cpuinfo")),
     ), "no-tee", "this CPU is not a TDX guest's: a production image runs nowhere else");
     require(provesHardware[platform.name], "no-ccel", "the firmware left no CCEL event log");
   }
   require(registers, "no-registers", "the kernel offers no measurement registers (is a TPM attached, and does its log replay?)");
 }
 
-export const posture: Stage = {
-  name: "posture",
-  async run(context) {
-    checkCommandLine(readFileSync("/proc/cmdline", "utf8"), context.config.commandLine);
-    checkPlatform(context);
-    applySysctls();
-    await checkClock(context.config.flavour);
-    const devices = checkDevices();
-    checkRoot();
-    await context.measure("system-preparing", new Uint8Array());
-    return `${context.platform.name}, clock tsc, ${devices}`;
-  },
-};
+/** `root`: where the kernel's file systems lie, "/" but in a test. */
+export function postureStage(root: string): Stage {
+  return {
+    name: "posture",
+    async run(context) {
+      checkCommandLine(readFileSync(join(root, "proc/cmdline"), "utf8"), context.config.commandLine);
+      checkPlatform(root, context);
+      applySysctls(root);
+      await checkClock(root, context.config.flavour);
+      const devices = checkDevices(root);
+      checkRoot(root);
+      await context.measure("system-preparing", new Uint8Array());
+      return `${context.platform.name}, clock tsc, ${devices}`;
+    },
+  };
+}

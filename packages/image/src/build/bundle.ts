@@ -36,7 +36,7 @@ function packagesOf(metafile: Metafile): Bundle["packages"] {
  * Bundles `entry` (a path below the repository). Throws ImageError `root/bundle` when it does not build or when it
  * would bring a package that is not allowed.
  */
-export async function bundleGuest(entry = "packages/guest/src/init.ts"): Promise<Bundle> {
+export async function bundleGuest(entry = "packages/guest/src/main.ts"): Promise<Bundle> {
   const result = await build({
     entryPoints: [entry],
     absWorkingDir: repository,

@@ -1,0 +1,35 @@
+/**
+ * PID 1 as a process that is not PID 1: `node pid1.ts ROOT [FAULT_MS]`. Its system calls are lines on its console, which
+ * is stdout, and powering off is its end. With `FAULT_MS`, something throws after so long that nobody catches.
+ */
+import { writeSync } from "node:fs";
+import { init } from "../init.ts";
+import type { Syscalls } from "../syscalls.ts";
+
+const [root = "/nowhere", faultMs] = process.argv.slice(2);
+const call =
+  (name: string) =>
+  (...values: unknown[]): undefined => {
+    writeSync(1, `call ${[name, ...values].join(" ")}\n`);
+    return undefined;
+  };
+const syscalls: Syscalls = {
+  mount: call("mount"),
+  clockSettime: call("clockSettime"),
+  adjtime: call("adjtime"),
+  cpuRandom: call("cpuRandom"),
+  reap: call("reap"),
+  forbidCoreDumps: call("forbidCoreDumps"),
+  forbidNewCode: call("forbidNewCode"),
+  newCodeForbidden: () => true,
+  powerOff() {
+    call("powerOff")();
+    process.exit(0);
+  },
+};
+if (faultMs !== undefined) {
+  setTimeout(() => {
+    throw new Error("nobody expected this");
+  }, Number(faultMs));
+}
+await init({ syscalls, root });
