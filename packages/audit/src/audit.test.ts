@@ -202,12 +202,12 @@ test("the graph as a picture: every process and thing, a line for each power ove
     />0400, user 1000</,
   ])
     match(svg, line);
-  // PID 1: four mounts, two files. The application: one mount, one socket, one file.
-  equal(edges(svg), 9);
+  // PID 1: five mounts, two files. The application: one mount, one socket, one file.
+  equal(edges(svg), 10);
   doesNotMatch(svg, /href|<script|<image/);
   // A file of nobody's here has no line.
   live.files[2]!.uid = 4711;
-  equal(edges(graphSvg(live)), 8);
+  equal(edges(graphSvg(live)), 9);
 });
 
 test("the picture escapes what a guest says, and ends although processes are each other's parents", () => {
