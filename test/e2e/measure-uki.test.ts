@@ -78,3 +78,52 @@ for (const [name, choose] of [
     }
   });
 }
+
+/** Changes the VirtualSize of a section of a PE. */
+function resize(uki: Buffer, name: string, size: (raw: number) => number): void {
+  const header = uki.readUInt32LE(0x3c);
+  const table = header + 24 + uki.readUInt16LE(header + 20);
+  const at =
+    table + uki.subarray(table, table + 40 * uki.readUInt16LE(header + 6)).indexOf(name, 0, "latin1");
+  uki.writeUInt32LE(size(uki.readUInt32LE(at + 16)), at + 8);
+}
+
+for (const [name, section, size] of [
+  ["larger in memory than in the file", ".uname", (raw: number) => raw + 100],
+  ["empty in memory", ".uname", () => 0],
+  ["cut in memory", ".uname", () => 3],
+  ["the kernel, larger in memory", ".linux", (raw: number) => raw + 100],
+] as const) {
+  test(`a UKI with a section ${name}: the prediction is what the TPM holds`, async (t) => {
+    const firmware = imageFirmware(image);
+    if (typeof firmware === "string") return t.skip(firmware);
+    const unpacked = await unpackDebian("trixie", ["systemd-boot-efi"]);
+    if (typeof unpacked === "string") return t.skip(unpacked);
+    const kernel = join(image, "kernel");
+    const uki = unifiedImage(
+      readFileSync(join(unpacked.root, "usr/lib/systemd/boot/efi/linuxx64.efi.stub")),
+      [
+        [".cmdline", Buffer.from("console=ttyS0 panic=0")],
+        [".uname", Buffer.from("7.3.4")],
+        // Last: what it is larger in memory lies behind it.
+        [".linux", readFileSync(kernel)],
+      ],
+    );
+    resize(uki, section, size);
+    const disk = bootDisk(uki);
+    const directory = mkdtempSync(join(tmpdir(), "caisson-uki-"));
+    try {
+      const path = join(directory, "disk.img");
+      writeFileSync(path, disk);
+      const input: PredictInput = {
+        ...(await machineInput(installedQemu, firmware, shape, kernel, directory)),
+        boot: { method: "uki", image: uki, disk: disk.subarray(0, 34 * 512), sectionsMeasured: true },
+      };
+      const prediction = await predict(input);
+      const { pcrs } = await boot(installedQemu, firmware, shape, { disk: path });
+      for (const pcr of [4, 9, 11]) equal(pcrs.get(pcr), prediction.pcrs?.[pcr]?.value, `PCR ${pcr}`);
+    } finally {
+      rmSync(directory, { recursive: true, force: true });
+    }
+  });
+}

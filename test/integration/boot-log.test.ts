@@ -8,7 +8,8 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { measuredEvents, parseEventLog, replayPcrs } from "../../packages/measure/src/logs/event-log.ts";
+import { measuredEvents, parseEventLog } from "@caisson/measure";
+import { replayPcrs } from "@caisson/measure/tpm-log";
 import { fold } from "../../packages/measure/src/logs/rtmr.ts";
 import { driverProgram } from "../support/driver-program.ts";
 

@@ -11,6 +11,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { before, test } from "node:test";
 import { gunzipSync } from "node:zlib";
+import { measuredEvents, parseEventLog } from "@caisson/measure";
+import { replayPcrs } from "@caisson/measure/tpm-log";
 import { Vm } from "../../packages/host/src/vm.ts";
 import { cachedKernels } from "../../packages/image/src/build/kernel.ts";
 import { readPackageFile } from "../../packages/image/src/build/rootfs.ts";
@@ -20,7 +22,6 @@ import { cachePath } from "../../packages/image/src/inputs/fetch.ts";
 import { firmwareFiles } from "../../packages/image/src/inputs/recipe.ts";
 import { inGroup } from "../../packages/image/src/output/assemble.ts";
 import { layoutErofs } from "../../packages/image/src/output/erofs.ts";
-import { measuredEvents, parseEventLog, replayPcrs } from "../../packages/measure/src/logs/event-log.ts";
 import { fold } from "../../packages/measure/src/logs/rtmr.ts";
 import { cache, lock, source, toolchain } from "../support/built.ts";
 

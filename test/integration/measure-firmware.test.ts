@@ -6,17 +6,11 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "node:test";
-import {
-  authenticode,
-  measuredEvents,
-  mrtd,
-  parseEventLog,
-  parseTdxMetadata,
-  replayPcrs,
-} from "@caisson/measure";
+import { authenticode, measuredEvents, mrtd, parseEventLog, parseTdxMetadata } from "@caisson/measure";
 import { toHex } from "@caisson/measure/bytes";
 import { firmwareTraits, firmwareVolumes, ovmfVolumes } from "@caisson/measure/firmware-volume";
 import { kernel, pe } from "@caisson/measure/testing/synthetic";
+import { replayPcrs } from "@caisson/measure/tpm-log";
 import { readVariableStore } from "@caisson/measure/variables";
 import { unpackDebian } from "../support/debian.ts";
 

@@ -9,9 +9,7 @@ import test from "node:test";
 import { gunzipSync } from "node:zlib";
 import {
   ACPI_TABLES,
-  guessIndexing,
   measuredEvents,
-  parseCcelTable,
   parseDstackLog,
   parseEventLog,
   replay,
@@ -20,8 +18,10 @@ import {
 } from "@caisson/measure";
 import { measuredAcpiFiles } from "@caisson/measure/acpi-tables";
 import { concat, fromHex, toHex, utf16le } from "@caisson/measure/bytes";
+import { parseCcelTable } from "@caisson/measure/ccel-table";
 import { gptEvent } from "@caisson/measure/gpt";
 import { fold } from "@caisson/measure/rtmr";
+import { guessIndexing } from "@caisson/measure/tpm-log";
 import { bootOrder, loadOption, secureBootVariables, variableData } from "@caisson/measure/variables";
 
 const vectors = new URL("../../../shared/vectors/", import.meta.url);

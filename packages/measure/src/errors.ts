@@ -13,6 +13,7 @@ export type MeasureErrorCode =
   | "volume/too-large"
   | "pe/malformed"
   | "uki/malformed"
+  | "uki/unsupported"
   | "kernel/malformed"
   | "gpt/malformed"
   | "acpi/malformed"

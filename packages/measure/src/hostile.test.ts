@@ -15,7 +15,8 @@ import { tdHob } from "./formats/td-hob.ts";
 import { parseTdxMetadata } from "./formats/tdvf.ts";
 import { parseUki } from "./formats/uki.ts";
 import { readVariableStore } from "./formats/variables.ts";
-import { measuredEvents, parseEventLog, payloadBinding, replayPcrs } from "./logs/event-log.ts";
+import { measuredEvents, parseEventLog, payloadBinding } from "./logs/event-log.ts";
+import { replayPcrs } from "./logs/tpm-log.ts";
 import { mrtd } from "./predict/mrtd.ts";
 import * as make from "./testing/synthetic.ts";
 

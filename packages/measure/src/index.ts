@@ -13,18 +13,15 @@ export { parseTdxMetadata, type Section, type TdxMetadata } from "./formats/tdvf
 export { type DstackEvent, parseDstackLog } from "./logs/dstack-log.ts";
 export {
   type EventLog,
-  guessIndexing,
   type Indexing,
   type LogEvent,
   type MeasuredEvent,
   measuredEvents,
   type PayloadBinding,
-  parseCcelTable,
   parseEventLog,
   parseVariable,
   payloadBinding,
   pcrRegister,
-  replayPcrs,
 } from "./logs/event-log.ts";
 export { eventTypeName } from "./logs/event-types.ts";
 export {

@@ -2,7 +2,6 @@
 import { readFileSync } from "node:fs";
 import {
   eventTypeName,
-  guessIndexing,
   type MeasuredEvent,
   MeasureError,
   measuredEvents,
@@ -13,7 +12,6 @@ import {
   parseVariable,
   payloadBinding,
   replay,
-  replayPcrs,
   type TdxMetadata,
 } from "@caisson/measure";
 import {
@@ -23,6 +21,7 @@ import {
   firmwareVolumes,
   ovmfVolumes,
 } from "@caisson/measure/firmware-volume";
+import { guessIndexing, replayPcrs } from "@caisson/measure/tpm-log";
 import { readVariableStore } from "@caisson/measure/variables";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
@@ -66,9 +65,17 @@ interface LogReport {
   registers: Record<string, string>;
 }
 
+const logKinds = {
+  pcr: "TCG2 log (PCRs)",
+  cc: "CCEL (measurement registers)",
+  unknown: "event log that extends nothing: a TPM's or a TD's",
+} as const;
+
 async function inspectBinaryLog(bytes: Uint8Array): Promise<LogReport> {
   const log = parseEventLog(bytes);
-  const indexing = guessIndexing(log);
+  const guessed = guessIndexing(log);
+  // Where nothing tells, nothing is extended either.
+  const indexing = guessed ?? "pcr";
   const events = measuredEvents(log, indexing);
   const rows = events.map(async (event) => row(event, await payloadBinding(event)));
   const pcrs = indexing === "pcr" ? [...(await replayPcrs(log))].sort((a, b) => a[0] - b[0]) : [];
@@ -76,7 +83,7 @@ async function inspectBinaryLog(bytes: Uint8Array): Promise<LogReport> {
     value.some((byte) => byte !== 0),
   );
   return {
-    kind: indexing === "pcr" ? "TCG2 log (PCRs)" : "CCEL (measurement registers)",
+    kind: logKinds[guessed ?? "unknown"],
     events: await Promise.all(rows),
     registers: Object.fromEntries([
       ...pcrs.map(([pcr, value]) => [`pcr${pcr}`, hex(value)]),

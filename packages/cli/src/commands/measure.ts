@@ -5,7 +5,6 @@ import { gather, type Machine, read } from "@caisson/machine/prediction";
 import {
   type Comparison,
   explain,
-  guessIndexing,
   type Indexing,
   measuredEvents,
   mrtd,
@@ -15,6 +14,8 @@ import {
   parseTdxMetadata,
   predict,
 } from "@caisson/measure";
+import { assumptions } from "@caisson/measure/assumptions";
+import { guessIndexing } from "@caisson/measure/tpm-log";
 import { isPlatform, type Platform, platforms } from "@caisson/vocabulary/platforms";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { checkCombination, gatherFiles, type LooseFiles } from "../loose-files.ts";
@@ -126,9 +127,19 @@ export const command = new Command("caisson measure")
     const { input, files } = await (image === undefined ? gatherFiles(options) : gather(image, options));
     const prediction = await predict(input);
     const comparison = options.log === undefined ? undefined : await compare(options, prediction, input);
+    const assumed = assumptions(input);
     print(
-      { ...prediction, machine: { vcpus: options.vcpus, memory: options.memory }, files, comparison },
-      () => (comparison === undefined ? renderPrediction(prediction, files) : renderComparison(comparison)),
+      {
+        ...prediction,
+        assumed,
+        machine: { vcpus: options.vcpus, memory: options.memory },
+        files,
+        comparison,
+      },
+      () =>
+        comparison === undefined
+          ? renderPrediction(prediction, files, assumed)
+          : renderComparison(comparison),
     );
     if (comparison?.agrees === false) process.exitCode = 10;
   });
@@ -146,5 +157,6 @@ async function measureFirmware(firmware: Uint8Array) {
 
 async function compare(options: Options, prediction: Prediction, input: PredictInput): Promise<Comparison> {
   const log = parseEventLog(read(options.log!));
-  return explain(prediction, measuredEvents(log, options.indexing ?? guessIndexing(log)), input);
+  const usual = prediction.platform === "tdx" ? "cc" : "pcr";
+  return explain(prediction, measuredEvents(log, options.indexing ?? guessIndexing(log) ?? usual), input);
 }

@@ -7,12 +7,14 @@ import { type Comparison, eventTypeName, type Prediction } from "@caisson/measur
 export function renderPrediction(
   { platform, profile, mrtd: td, registers, events }: Prediction,
   files: Files,
+  assumed: readonly string[],
 ): string {
   const lines = [`platform   ${platform}`, `profile    ${profile.firmware}, QEMU ${profile.qemu}`];
   lines.push(
     `           ${profile.evidence === undefined ? "UNVERIFIED: no real log stands behind this layout" : `confirmed by: ${profile.evidence}`}`,
   );
   for (const [source, file] of Object.entries(files)) lines.push(`${source.padEnd(14)} ${file}`);
+  for (const text of assumed) lines.push(`assumed        ${text}`);
   if (td !== undefined)
     lines.push("", `mrtd   single-pass  ${td.singlePass}`, `       two-pass     ${td.twoPass}`);
   for (const [name, { value, open }] of Object.entries(registers)) {

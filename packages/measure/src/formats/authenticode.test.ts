@@ -131,12 +131,3 @@ test("a UKI comes apart into kernel, command line and initrd, cut to their true 
   equal(uki.commandLine, "console=ttyS0 quiet");
   deepEqual(uki.initrd, noise(333));
 });
-
-test("refused: a PE without .linux, and one with two sections of a name", () => {
-  throws(() => parseUki(pe()), { code: "uki/malformed" });
-  const twice = [
-    [".linux", noise(10)],
-    [".linux", noise(10)],
-  ] as const;
-  throws(() => parseUki(pe({ sections: twice })), { code: "uki/malformed" });
-});

@@ -46,6 +46,23 @@ export function patchSetupHeader(
   return patched;
 }
 
+/** What a bzImage says of its version ("6.12.48+deb13-amd64"), and its major × 100 + minor; undefined where it says none. */
+export function kernelVersion(kernel: Uint8Array): { text: string; number: number } | undefined {
+  if (kernel.length < 0x210) return undefined;
+  const at = 0x200 + new Bytes(kernel, "kernel").u16(0x20e);
+  const text = new TextDecoder("latin1").decode(kernel.subarray(at, at + 64));
+  const match = /^((\d{1,3})\.(\d{1,3})[!-~]*)[ \0]/.exec(text);
+  return match === null ? undefined : { text: match[1]!, number: 100 * Number(match[2]) + Number(match[3]) };
+}
+
+/**
+ * Whether a kernel measures the initrd that it loads: its EFI stub, which is not compressed, says so when it has (Linux
+ * 5.17 and newer). Without initrd support the words are not there.
+ */
+export function measuresInitrd(kernel: Uint8Array): boolean {
+  return new TextDecoder("latin1").decode(kernel).includes("Measured initrd data");
+}
+
 /** As high as kernel and memory below 4 GiB allow, under 160 KiB that QEMU keeps for ACPI data. */
 function initrdAddress(header: Bytes, protocol: number, memory: number, size: number): number {
   const low = memory < 0xb0000000 ? memory : 0x80000000;

@@ -21,6 +21,9 @@ export const secureBootVariables = [
   ["dbt", IMAGE_SECURITY],
 ] as const;
 
+/** As `readVariableStore` keys it. */
+export const bootOrderVariable = `BootOrder-${GLOBAL}`;
+
 /** UEFI_VARIABLE_DATA: vendor, lengths, name without NUL, data. The digest of Secure Boot's events covers all of it. */
 export function variableData(name: string, guid: string, data: Uint8Array): Uint8Array {
   const lengths = new Uint8Array(16);

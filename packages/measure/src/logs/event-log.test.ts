@@ -4,16 +4,11 @@ import { readFileSync } from "node:fs";
 import test from "node:test";
 import { concat, toHex } from "../bytes.ts";
 import { eventLog, noise } from "../testing/synthetic.ts";
-import {
-  guessIndexing,
-  measuredEvents,
-  parseCcelTable,
-  parseEventLog,
-  payloadBinding,
-  replayPcrs,
-} from "./event-log.ts";
+import { parseCcelTable } from "./ccel-table.ts";
+import { measuredEvents, parseEventLog, payloadBinding } from "./event-log.ts";
 import * as ev from "./event-types.ts";
 import { replay } from "./rtmr.ts";
+import { guessIndexing, replayPcrs } from "./tpm-log.ts";
 
 const sha = (algorithm: string, ...parts: Uint8Array[]): Uint8Array =>
   new Uint8Array(
@@ -115,6 +110,28 @@ test("an altered payload of a type that measures its payload is a mismatch", asy
   const altered = { type: ev.EV_EFI_ACTION, digest, data: new TextEncoder().encode("nothing happened") };
   equal(await payloadBinding(altered), "mismatch");
 });
+
+const sha384Only = [[0xc, 48]] as const;
+const single = (index: number, type = 4) => ({
+  index,
+  type,
+  digests: [[0xc, noise(48)]] as const,
+  data: new Uint8Array(4),
+});
+const locality = { ...single(0, ev.EV_NO_ACTION), data: new TextEncoder().encode("StartupLocality\0\x03") };
+for (const [name, algorithms, events, expected] of [
+  ["events of PCR 0 alone", sha384Only, [single(0)], "pcr"],
+  ["an index that is not a measurement register", sha384Only, [single(1), single(5)], "pcr"],
+  ["a TPM's start-up locality", sha384Only, [locality, single(1)], "pcr"],
+  ["other banks than a TD's", both, [event(1, 4, noise(3))], "pcr"],
+  ["measurement registers, a record without a register first", sha384Only, [single(0, 3), single(1)], "cc"],
+  ["no event", sha384Only, [], undefined],
+  ["records that extend nothing", sha384Only, [single(1, 3)], undefined],
+] as const) {
+  test(`what indices mean: ${name}`, () => {
+    equal(guessIndexing(parseEventLog(eventLog(algorithms, events))), expected);
+  });
+}
 
 test("indices: PCRs fold into registers by edk2's mapping, in log order", async () => {
   const log = parseEventLog(

@@ -20,7 +20,13 @@ const algorithmNames: Record<number, string> = {
   0xd: "sha512",
   0x12: "sm3",
 };
-const algorithmSizes: Record<string, number> = { sha1: 20, sha256: 32, sha384: 48, sha512: 64, sm3: 32 };
+export const algorithmSizes: Readonly<Record<string, number>> = {
+  sha1: 20,
+  sha256: 32,
+  sha384: 48,
+  sha512: 64,
+  sm3: 32,
+};
 const MAX_ALGORITHMS = 8;
 const SPEC_ID = "Spec ID Event03\0";
 
@@ -163,14 +169,6 @@ function parseEvent(log: Bytes, start: number, banks: Banks): { event: LogEvent;
   return { event: { offset: start, index, type, digests, data }, end: at + 4 + size };
 }
 
-/**
- * Which meaning the indices have, from the log alone: firmware puts a separator into each of PCR 0–7, so a TPM's log
- * uses indices above 4, which are no measurement registers. Only a hint for display; a verifier knows its platform.
- */
-export function guessIndexing(log: EventLog): Indexing {
-  return log.events.some((event) => event.index > 4) ? "pcr" : "cc";
-}
-
 /** edk2's mapping of PCRs to registers (TdTcg2Dxe, MapPcrToMrIndex): 0 MRTD; 1, 7 RTMR0; 2–6 RTMR1; 8–15 RTMR2. */
 export function pcrRegister(pcr: number): RegisterName | undefined {
   if (pcr === 0) return "mrtd";
@@ -213,44 +211,6 @@ export function measuredEvents(log: EventLog, indexing: Indexing): MeasuredEvent
     });
   }
   return events;
-}
-
-/**
- * Replays a TPM's log to PCR values of one bank. PCR 0 starts at the locality that a StartupLocality record names
- * (PC Client Profile 10.4.5.3). Throws MeasureError "log/algorithm" if the bank is unknown or missing in a record.
- */
-export async function replayPcrs(log: EventLog, bank = "sha384"): Promise<Map<number, Uint8Array>> {
-  const size = algorithmSizes[bank];
-  if (size === undefined || bank === "sm3") {
-    throw new MeasureError("log/algorithm", `bank '${bank}' cannot be replayed`, { kind: "unsupported" });
-  }
-  const pcrs = new Map<number, Uint8Array>();
-  for (const event of log.events) {
-    if (event.type === ev.EV_NO_ACTION) {
-      const locality = startupLocality(event);
-      if (locality !== undefined && !pcrs.has(0)) {
-        const initial = new Uint8Array(size);
-        initial[size - 1] = locality;
-        pcrs.set(0, initial);
-      }
-      continue;
-    }
-    const digest = event.digests.get(bank);
-    if (digest === undefined) {
-      throw new MeasureError("log/algorithm", `a record has no ${bank} digest`, { offset: event.offset });
-    }
-    const old = pcrs.get(event.index) ?? new Uint8Array(size);
-    pcrs.set(event.index, await hash(bank as "sha1", old, digest));
-  }
-  return pcrs;
-}
-
-function startupLocality(event: LogEvent): number | undefined {
-  const text = "StartupLocality\0";
-  if (event.data.length !== text.length + 1) return undefined;
-  return String.fromCharCode(...event.data.subarray(0, text.length)) === text
-    ? event.data[text.length]
-    : undefined;
 }
 
 /**
@@ -303,23 +263,4 @@ export function parseVariable(
   if (32 + nameBytes + dataBytes !== payload.length) return undefined;
   const name = new TextDecoder("utf-16le").decode(bytes.slice(32, nameBytes));
   return { guid: bytes.guid(0), name, data: bytes.slice(32 + nameBytes, dataBytes) };
-}
-
-/**
- * The CCEL ACPI table: which confidential platform (1 SEV, 2 TDX), and where and how large its log is.
- * Throws MeasureError "log/malformed" unless it is a well-formed table of 56 bytes.
- */
-export function parseCcelTable(table: Uint8Array): { type: number; logLength: number; logAddress: number } {
-  const bytes = new Bytes(table, "log");
-  if (
-    String.fromCharCode(...bytes.slice(0, 4)) !== "CCEL" ||
-    bytes.u32(4) !== table.length ||
-    table.length < 56
-  ) {
-    throw new MeasureError("log/malformed", "not a CCEL table", { offset: 0 });
-  }
-  if (table.reduce((sum, byte) => (sum + byte) & 0xff, 0) !== 0) {
-    throw new MeasureError("log/malformed", "the CCEL table's checksum is wrong", { offset: 9 });
-  }
-  return { type: bytes.u8(36), logLength: bytes.u64(40), logAddress: bytes.u64(48) };
 }

@@ -12,12 +12,17 @@ import { MeasureError } from "../errors.ts";
 import { type AcpiFiles, measuredAcpiFiles } from "../formats/acpi-tables.ts";
 import { authenticode } from "../formats/authenticode.ts";
 import { gptEvent } from "../formats/gpt.ts";
-import { patchSetupHeader } from "../formats/kernel.ts";
+import { measuresInitrd, patchSetupHeader } from "../formats/kernel.ts";
 import { type FirmwareIdentity, measuredSmbios } from "../formats/smbios.ts";
 import { type HobStyle, tdHob } from "../formats/td-hob.ts";
 import { parseTdxMetadata, type TdxMetadata } from "../formats/tdvf.ts";
-import { measuredSections, parseUki, type Uki } from "../formats/uki.ts";
-import { readVariableStore, secureBootVariables, variableData } from "../formats/variables.ts";
+import { archivedBesideInitrd, measuredSections, parseUki, type Uki } from "../formats/uki.ts";
+import {
+  bootOrderVariable,
+  readVariableStore,
+  secureBootVariables,
+  variableData,
+} from "../formats/variables.ts";
 import { pcrRegister } from "../logs/event-log.ts";
 import * as ev from "../logs/event-types.ts";
 import { fold, type RegisterName } from "../logs/rtmr.ts";
@@ -42,7 +47,7 @@ export interface UkiBoot {
   /** Boot variables in the order of measurement; without them their events are open. */
   bootEntries?: readonly (readonly [name: string, data: Uint8Array])[];
   /** Whether the stub measures its sections (systemd-stub with a TPM or a CC protocol). */
-  sectionsMeasured?: boolean;
+  sectionsMeasured: boolean;
 }
 
 /** Everything a prediction depends on. Sizes in bytes. */
@@ -333,9 +338,8 @@ const measure: Record<Step, (context: Context) => Promise<PredictedEvent[]>> = {
   "dxe-volume": async ({ input: { volumes } }) => [await volume("DXE volume", volumes?.dxe)],
 
   "secure-boot": async ({ input, tdx }) => {
-    const volume = configurationVolume(input, tdx);
-    const store = volume === undefined ? new Map<string, Uint8Array>() : readVariableStore(volume);
-    const enrolled = (name: string, guid: string) => store.get(`${name}-${guid}`);
+    const store = variableStore(input, tdx);
+    const enrolled = (name: string, guid: string) => store?.get(`${name}-${guid}`);
     const state = input.secureBoot ?? (enrolled(...secureBootVariables[1]) === undefined ? "absent" : "on");
     const events = [];
     for (const [name, guid] of secureBootVariables) {
@@ -344,8 +348,9 @@ const measure: Record<Step, (context: Context) => Promise<PredictedEvent[]>> = {
           ? { absent: new Uint8Array(), off: Uint8Array.of(0), on: Uint8Array.of(1) }[state]
           : enrolled(name, guid);
       if (name === "dbt" && data === undefined) continue;
+      const event = [7, ev.EV_EFI_VARIABLE_DRIVER_CONFIG, `variable ${name}`, "firmware"] as const;
       const bytes = variableData(name, guid, data ?? new Uint8Array());
-      events.push(await known(7, ev.EV_EFI_VARIABLE_DRIVER_CONFIG, `variable ${name}`, "firmware", bytes));
+      events.push(store ? await known(...event, bytes) : open(...event, "the variable store was not given"));
     }
     return events;
   },
@@ -382,10 +387,11 @@ const measure: Record<Step, (context: Context) => Promise<PredictedEvent[]>> = {
     return [await known(...event, measuredSmbios(smbios, identity))];
   },
 
-  "boot-entries": async ({ input, profile }) => {
-    const entries = input.boot.method === "direct" ? profile.bootEntries : input.boot.bootEntries;
+  "boot-entries": async ({ input, profile, tdx }) => {
+    const own = variableStore(input, tdx)?.has(bootOrderVariable) ? undefined : profile.bootEntries;
+    const entries = input.boot.method === "direct" ? own : input.boot.bootEntries;
     if (entries === undefined) {
-      const reason = "they depend on the machine's disks";
+      const reason = "they depend on the machine's disks, or on entries in its variable store";
       return [{ ...open(1, ev.EV_EFI_VARIABLE_BOOT, "boot variables", "machine", reason), several: true }];
     }
     return Promise.all(
@@ -417,7 +423,7 @@ const measure: Record<Step, (context: Context) => Promise<PredictedEvent[]>> = {
     ),
   ],
   "uki-sections": async ({ input, uki }) => {
-    if (ukiBoot(input).sectionsMeasured !== true) return [];
+    if (!ukiBoot(input).sectionsMeasured) return [];
     const events = [];
     for (const name of measuredSections) {
       const content = uki!.sections.get(name);
@@ -429,17 +435,26 @@ const measure: Record<Step, (context: Context) => Promise<PredictedEvent[]>> = {
   },
 
   "load-options": async ({ input, profile, uki }) => {
-    const line = uki?.commandLine ?? loadOptions(directBoot(input), profile);
-    const source = uki === undefined ? "command line" : "uki";
-    return line === ""
-      ? []
-      : [await known(9, ev.EV_EVENT_TAG, "kernel command line", source, utf16le(`${line}\0`))];
+    const line = uki === undefined ? loadOptions(directBoot(input), profile) : uki.commandLine;
+    const event = [
+      9,
+      ev.EV_EVENT_TAG,
+      "kernel command line",
+      uki === undefined ? "command line" : "uki",
+    ] as const;
+    if (line === undefined) return [open(...event, "the UKI has none: it is the boot entry's")];
+    return line === "" ? [] : [await known(...event, utf16le(`${line}\0`))];
   },
 
   initrd: async ({ input, uki }) => {
+    const event = [9, ev.EV_EVENT_TAG, "initrd", uki === undefined ? "initrd" : "uki"] as const;
+    const archived = uki === undefined ? [] : archivedBesideInitrd(uki);
+    // A kernel without initrd support leaves everything where it is.
+    if (archived.length > 0 && (uki!.initrd !== undefined || measuresInitrd(uki!.kernel))) {
+      return [open(...event, `the stub adds archives of ${archived.join(", ")} to it`)];
+    }
     const initrd = uki === undefined ? directBoot(input).initrd : uki.initrd;
-    if (initrd === undefined || initrd.length === 0) return [];
-    return [await known(9, ev.EV_EVENT_TAG, "initrd", uki === undefined ? "initrd" : "uki", initrd)];
+    return initrd === undefined || initrd.length === 0 ? [] : [await known(...event, initrd)];
   },
 
   "exit-boot-services": async () => [
@@ -452,6 +467,11 @@ const measure: Record<Step, (context: Context) => Promise<PredictedEvent[]>> = {
 function loadOptions({ commandLine, initrd }: DirectBoot, { initrdArgument }: FirmwareProfile): string {
   if (initrd === undefined || initrd.length === 0) return commandLine;
   return initrdArgument === "prefix" ? `initrd=initrd ${commandLine}` : `${commandLine} initrd=initrd`;
+}
+
+function variableStore(input: PredictInput, tdx: TdxMetadata | undefined) {
+  const volume = configurationVolume(input, tdx);
+  return volume && readVariableStore(volume);
 }
 
 /** The volume that holds UEFI variables: the CFV section of a TDX image, or the separate VARS file. */
