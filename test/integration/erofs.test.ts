@@ -28,6 +28,8 @@ import { layoutErofs } from "../../packages/image/src/output/erofs.ts";
 import { VerityHasher, type VerityTree, veritySalt } from "../../packages/image/src/output/verity.ts";
 
 const time = 1_793_491_200;
+/** Only root may give files away, so only root sees owners after extracting. */
+const isRoot = process.getuid!() === 0;
 const place = mkdtempSync(`${tmpdir()}/caisson-erofs-`);
 test.after(() => rmSync(place, { recursive: true, force: true }));
 
@@ -52,13 +54,15 @@ function run(tool: string, ...args: string[]): string {
   return stdout;
 }
 
-type Row = [path: string, mode: number, content: string];
+type Row = [path: string, mode: number, user: number, group: number, content: string];
 
 /** What a walk over a tree shows: paths with mode and digest of the content, or the target of a symlink. */
 function describeTree(root: DirectoryNode): Row[] {
   return [...walk(root)].map(([path, node]) => {
-    if (node.kind === "symlink") return [path, 0o777, `-> ${node.target}`];
-    return [path, node.mode, node.kind === "file" ? hash("sha256", node.content as Uint8Array) : "directory"];
+    const { user, group } = node.owner ?? { user: 0, group: 0 };
+    if (node.kind === "symlink") return [path, 0o777, user, group, `-> ${node.target}`];
+    const what = node.kind === "file" ? hash("sha256", node.content as Uint8Array) : "directory";
+    return [path, node.mode, user, group, what];
   });
 }
 
@@ -71,11 +75,12 @@ function describeDirectory(host: string): Row[] {
       const at = `${path}/${name}`;
       const stat = lstatSync(host + at);
       const mode = stat.mode & 0o7777;
+      const row = (what: string): Row => [at, mode, isRoot ? stat.uid : 0, isRoot ? stat.gid : 0, what];
       equal(stat.mtimeMs, time * 1000, at);
-      if (stat.isSymbolicLink()) rows.push([at, mode, `-> ${readlinkSync(host + at)}`]);
-      else if (stat.isFile()) rows.push([at, mode, hash("sha256", readFileSync(host + at))]);
+      if (stat.isSymbolicLink()) rows.push(row(`-> ${readlinkSync(host + at)}`));
+      else if (stat.isFile()) rows.push(row(hash("sha256", readFileSync(host + at))));
       else {
-        rows.push([at, mode, "directory"]);
+        rows.push(row("directory"));
         visit(at);
       }
     }
@@ -89,7 +94,7 @@ function checkWithFsck(root: DirectoryNode): void {
   run("fsck.erofs", image);
   const target = `${place}/extracted`;
   rmSync(target, { recursive: true, force: true });
-  run("fsck.erofs", `--extract=${target}`, "--preserve-perms", image);
+  run("fsck.erofs", `--extract=${target}`, isRoot ? "--preserve" : "--preserve-perms", image);
   deepEqual(describeDirectory(target), describeTree(root));
 }
 
@@ -107,10 +112,13 @@ const content = fc
   .tuple(fc.oneof(fc.integer({ min: 0, max: 200 }), fc.integer({ min: 4060, max: 4100 }), fc.integer({ min: 0, max: 3 }).map((n) => n * 4096), fc.integer({ min: 0, max: 30_000 })), fc.integer({ min: 0, max: 3 })) // biome-ignore format: a table
   .map(([size, seed]) => Buffer.alloc(size, `${seed}caisson`));
 
+const id = isRoot ? fc.constantFrom(0, 1, 999, 65_535, 65_536, 2 ** 31) : fc.constant(0);
+const owner = fc.record({ user: id, group: id });
+
 /** Readable by an unprivileged user who extracts it, too. */
 const file = fc
-  .record({ content, mode: fc.constantFrom(0o644, 0o755, 0o400, 0o777) })
-  .map(({ content, mode }): FileNode => ({ kind: "file", mode, content }));
+  .record({ content, mode: fc.constantFrom(0o644, 0o755, 0o400, 0o777), owner })
+  .map((fields): FileNode => ({ kind: "file", ...fields }));
 const symlink = fc
   .string({ minLength: 1, maxLength: 300 })
   .map((target): Node => ({ kind: "symlink", target: target.replaceAll("\0", "_") }));
@@ -119,7 +127,12 @@ const { tree } = fc.letrec<{ tree: DirectoryNode; node: Node }>((tie) => ({
   node: fc.oneof({ depthSize: "small", withCrossShrink: true }, file, symlink, tie("tree")),
   tree: fc
     .uniqueArray(fc.tuple(name, tie("node")), { maxLength: 12, selector: ([name]) => name })
-    .map((entries): DirectoryNode => ({ kind: "directory", mode: 0o755, entries: new Map(entries) })),
+    .chain((entries) =>
+      fc.record({ mode: fc.constantFrom(0o755, 0o1777), owner, entries: fc.constant(entries) }),
+    )
+    .map(
+      ({ entries, ...rest }): DirectoryNode => ({ kind: "directory", ...rest, entries: new Map(entries) }),
+    ),
 }));
 
 /** Some files get a second name in the root: hard links. */

@@ -124,6 +124,7 @@ async function publish(changes: Record<string, Partial<TestSuite>> = {}, keys = 
 let caches = 0;
 const options = async () => ({
   recipe,
+  environment: {},
   npm,
   now,
   keyring: key.public,

@@ -15,6 +15,12 @@ function sampleTree() {
   put(root, "/etc/large", { kind: "file", mode: 0o644, content: new Uint8Array(10_000).fill(7) });
   put(root, "/etc/empty", { kind: "file", mode: 0o600, content: new Uint8Array() });
   put(root, "/lib", { kind: "symlink", target: "usr/lib" });
+  put(root, "/srv/owned", {
+    kind: "file",
+    mode: 0o600,
+    owner: { user: 100_999, group: 7 },
+    content: bytes("mine"),
+  });
   for (let i = 0; i < 300; i++) {
     put(root, `/many/a-rather-long-name-${i}`, { kind: "file", mode: 0o644, content: bytes(String(i)) });
   }
@@ -34,7 +40,9 @@ const image = sampleImage();
 
 test("what the writer wrote is read back", () => {
   const { files, root, read } = readErofsImage(image);
-  equal(files.size, 300 + 8);
+  equal(files.size, 300 + 10);
+  const owned = files.get("/srv/owned");
+  deepEqual([owned?.uid, owned?.gid, read("/srv/owned")?.toString()], [100_999, 7, "mine"]);
   equal(files.get("/lib")?.target, "usr/lib");
   equal(files.get("/usr/bin/tool")?.mode, 0o755);
   equal(files.get("/usr/bin/tool")?.script, "/bin/sh");

@@ -2,7 +2,7 @@
  * Reads the root file system of an image as the kernel would (format: Linux fs/erofs/erofs_fs.h), to audit what is
  * there rather than what a list says is there.
  *
- * Only what Caisson writes is accepted: 4096-byte blocks, compact inodes, flat data, no optional feature. Every offset
+ * Only what Caisson writes is accepted: 4096-byte blocks, flat data, no optional feature. Every offset
  * is checked against the image before use, and the number of inodes is bounded, so that no image costs more than its
  * size.
  */
@@ -14,7 +14,8 @@ import type { FileFact, ImageFacts } from "./facts.ts";
 
 const superOffset = 1024;
 const magic = 0xe0f5e1e2;
-const inodeSize = 32;
+/** Inodes start at multiples of this: compact ones are one slot, extended ones two. */
+const slotSize = 32;
 const inodeLimit = 1_000_000;
 const kinds: Record<number, FileFact["kind"]> = {
   0o100000: "file",
@@ -50,28 +51,29 @@ export function readErofsImage(image: Buffer): ErofsImage {
   let extendedAttributes = false;
 
   const inode = (offset: number) => {
-    if (offset < 0 || offset + inodeSize > end)
-      throw bad(`an inode at ${offset}, outside of the file system`);
+    const outside = () => bad(`an inode at ${offset}, outside of the file system`);
+    if (offset < 0 || offset + slotSize > end) throw outside();
     const format = image.readUInt16LE(offset);
     const layout = format >> 1;
-    if ((format & 1) !== 0 || (layout !== 0 && layout !== 2))
-      throw bad(`an inode of format ${format} at ${offset}`);
+    const isExtended = (format & 1) === 1;
+    if (layout !== 0 && layout !== 2) throw bad(`an inode of format ${format} at ${offset}`);
+    if (isExtended && offset + 2 * slotSize > end) throw outside();
     if (image.readUInt16LE(offset + 2) !== 0) extendedAttributes = true;
     return {
       inline: layout === 2,
       mode: image.readUInt16LE(offset + 4),
-      size: image.readUInt32LE(offset + 8),
+      size: isExtended ? Number(image.readBigUInt64LE(offset + 8)) : image.readUInt32LE(offset + 8),
       block: image.readUInt32LE(offset + 16),
-      uid: image.readUInt16LE(offset + 24),
-      gid: image.readUInt16LE(offset + 26),
+      uid: isExtended ? image.readUInt32LE(offset + 24) : image.readUInt16LE(offset + 24),
+      gid: isExtended ? image.readUInt32LE(offset + 28) : image.readUInt16LE(offset + 26),
+      behind: offset + (isExtended ? 2 * slotSize : slotSize),
     };
   };
 
   const content = (offset: number): Buffer => {
-    const { inline, size, block } = inode(offset);
+    const { inline, size, block, behind } = inode(offset);
     const tail = inline ? size % 4096 : 0;
     const start = block * 4096;
-    const behind = offset + inodeSize;
     if (start + size - tail > end || behind + tail > end)
       throw bad(`content outside of the file system at ${offset}`);
     const whole = image.subarray(start, start + size - tail);
@@ -91,7 +93,7 @@ export function readErofsImage(image: Buffer): ErofsImage {
         const stop = i + 12 < names ? block.readUInt16LE(i + 20) : endOfName(block, start);
         if (stop < start || stop > block.length) throw bad(`a name outside of its directory at ${offset}`);
         const nid = Number(block.readBigUInt64LE(i));
-        list.push({ name: block.toString("utf8", start, stop), offset: metaBlock * 4096 + nid * inodeSize });
+        list.push({ name: block.toString("utf8", start, stop), offset: metaBlock * 4096 + nid * slotSize });
       }
     }
     return list;
@@ -126,7 +128,7 @@ export function readErofsImage(image: Buffer): ErofsImage {
     };
   };
 
-  visit("", metaBlock * 4096 + rootNid * inodeSize, new Set());
+  visit("", metaBlock * 4096 + rootNid * slotSize, new Set());
   return {
     files,
     root: { incompatibleFeatures, extendedAttributes, ...verity(image, end) },

@@ -53,6 +53,7 @@ export async function pin(spec: Spec, mirror: string | undefined, progress: Prog
     cache: cacheDirectory(process.env),
     keyring: await readDebianKeyring(),
     npm: await npmPackages(packageLock, npmRoots),
+    environment: process.env,
     // One that cannot be read says nothing, and is what a new lock is often made for.
     previous: await readLock(spec).catch(() => undefined),
     now: new Date(),

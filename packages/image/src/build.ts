@@ -113,7 +113,7 @@ async function gather(spec: Spec, lock: Lock, options: BuildOptions): Promise<Pa
   const system = await assembleRoot({ packages, node: node.content, bundle: bundle.code, addon });
 
   onProgress({ step: "application" });
-  const application = await readApplication(spec, system, cache);
+  const application = await readApplication(spec, system, lock, cache);
   const kernel = kernels[flavour].image;
   return {
     spec,

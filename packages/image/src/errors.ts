@@ -49,13 +49,16 @@ export type ImageErrorCode =
   | "oci/platform"
   | "oci/config"
   | "oci/layer"
-  | "oci/capability"
+  | "oci/reference"
+  | "oci/tag"
+  | "oci/credentials"
   | "oci/registry"
   // node-image.ts
   | "app/directory"
   // erofs.ts, verity.ts
   | "erofs/name"
   | "erofs/mode"
+  | "erofs/owner"
   | "erofs/size"
   | "erofs/links"
   | "erofs/changed"

@@ -1,7 +1,8 @@
 import { deepEqual, equal, throws } from "node:assert/strict";
 import { test } from "node:test";
 import type { App, Spec } from "../inputs/spec.ts";
-import type { OciConfig, OciImage } from "../oci/oci.ts";
+import type { OciConfig } from "../oci/documents.ts";
+import type { OciImage } from "../oci/oci.ts";
 import { describeApplication } from "./application.ts";
 import { type DirectoryNode, directory, put } from "./tree.ts";
 
@@ -27,7 +28,17 @@ function config(change: Partial<OciConfig> = {}, app: Partial<App> = {}) {
   const image: OciImage = {
     digest: `sha256:${"0a".repeat(32)}`,
     tree: tree(),
-    config: { entrypoint: ["run"], command: [], environment: {}, workingDirectory: "", user: "1", ...change },
+    config: {
+      entrypoint: ["run"],
+      command: [],
+      environment: {},
+      workingDirectory: "",
+      user: "1",
+      exposedPorts: [],
+      volumes: [],
+      labels: {},
+      ...change,
+    },
     changes: [],
   };
   const limits = { port: 80, environment: {}, memory: 2 ** 28, pids: 8 };

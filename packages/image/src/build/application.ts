@@ -7,7 +7,8 @@ import type { AppDescription } from "@caisson/protocol/guest-config";
 import { ImageError } from "../errors.ts";
 import type { Spec } from "../inputs/spec.ts";
 import type { OciImage } from "../oci/oci.ts";
-import { applicationRoot, bytesOf } from "./rootfs.ts";
+import { bytesOf } from "./content.ts";
+import { applicationRoot } from "./rootfs.ts";
 import { type DirectoryNode, lookup, type Node } from "./tree.ts";
 
 const MiB = 2 ** 20;

@@ -6,7 +6,6 @@
  * interpreter but Node, no setuid bit (the tree cannot hold one), no account, no package database and no cache.
  * The application is opaque: it lies under `/app/rootfs`, and only its sandbox executes what is there.
  */
-import { readFileSync } from "node:fs";
 import { posix } from "node:path";
 import type { GuestConfig } from "@caisson/protocol/guest-config";
 import { ImageError } from "../errors.ts";
@@ -14,7 +13,7 @@ import { readDeb } from "../inputs/deb.ts";
 import type { LockedPackage } from "../inputs/lock.ts";
 import { rootFiles } from "../inputs/recipe.ts";
 import type { TarEntry } from "../oci/tar.ts";
-import { digest } from "../output/erofs.ts";
+import { bytesOf, digest, sizeOf } from "./content.ts";
 import { type Elf, isElf, parseElf } from "./elf.ts";
 import { type Content, type DirectoryNode, directory, lookup, put, walk } from "./tree.ts";
 
@@ -106,18 +105,17 @@ export function addApplication(root: Root, application: DirectoryNode, config: G
 const leastShared = 1 << 16;
 
 /**
- * Replaces large files of the application that the system has with the same bytes and mode (Node, above all) by the
+ * Replaces large files of the application that the system has with the same bytes, mode and owner (Node, above all) by the
  * system's own inode: one copy in the page cache, verified once, instead of two. Nobody can write to either.
  */
 function shareFiles(system: DirectoryNode, application: DirectoryNode): void {
-  const size = (content: Content): number => (content instanceof Uint8Array ? content.length : content.size);
   const own = [...walk(system)].flatMap(([, node]) => (node.kind === "file" ? [node] : []));
   const visit = (folder: DirectoryNode): void => {
     for (const [name, node] of folder.entries) {
       if (node.kind === "directory") visit(node);
-      if (node.kind !== "file" || size(node.content) < leastShared) continue;
+      if (node.kind !== "file" || node.owner !== undefined || sizeOf(node.content) < leastShared) continue;
       const alike = own.filter(
-        ({ mode, content }) => mode === node.mode && size(content) === size(node.content),
+        ({ mode, content }) => mode === node.mode && sizeOf(content) === sizeOf(node.content),
       );
       const same = alike.find(({ content }) => digest(content) === digest(node.content));
       if (same !== undefined) folder.entries.set(name, same);
@@ -189,10 +187,6 @@ function resolve(
   }
   throw new ImageError("root/missing-file", `${name} ${version} does not contain ${path}`, lockAgain);
 }
-
-/** The bytes of a content, wherever they are. */
-export const bytesOf = (content: Content): Uint8Array =>
-  content instanceof Uint8Array ? content : readFileSync(content.path);
 
 /**
  * Checks everything that can run, before the application is added; returns every ELF file by path. Throws ImageError

@@ -2,28 +2,48 @@
  * The file tree of an image, before it becomes a file system.
  *
  * Invariants: names are single path components (no `/`, no NUL, not `.` or `..`, at most 255 bytes of UTF-8);
- * everything belongs to root and carries the image's source date, so neither is stored here; a hard link is the
- * same `FileNode` object reachable under two names.
+ * everything carries the image's source date, so no time is stored here; a hard link is the same node object, of a
+ * file or a symlink, reachable under two names.
  */
 
-/** The content of a file: bytes in memory, or a file of the host that is read when the image is written. */
-export type Content = Uint8Array | { path: string; size: number };
+/** A file of the host that is read when the image is written, or the part of it at `offset`. */
+export interface FileContent {
+  path: string;
+  size: number;
+  offset?: number;
+  /** Lower-case hex, where it is known already. */
+  sha256?: string;
+}
+
+/** The content of a file: bytes in memory, or on the host (`content.ts` reads both). */
+export type Content = Uint8Array | FileContent;
+
+/** Numbers from 0 to 2^32 - 2. */
+export interface Owner {
+  user: number;
+  group: number;
+}
 
 export interface FileNode {
   kind: "file";
   /** Permission bits only (0o755): setuid, setgid and sticky are refused. */
   mode: number;
+  /** Root when left out. */
+  owner?: Owner;
   content: Content;
 }
 
 export interface SymlinkNode {
   kind: "symlink";
   target: string;
+  owner?: Owner;
 }
 
 export interface DirectoryNode {
   kind: "directory";
+  /** Permission bits and sticky (0o1777). */
   mode: number;
+  owner?: Owner;
   entries: Map<string, Node>;
 }
 
@@ -40,6 +60,9 @@ export class TreeError extends Error {
     this.code = code;
   }
 }
+
+/** The bits that the mode of a node may have: only on directories is sticky more than an oddity. */
+export const allowedMode = ({ kind }: Node): number => (kind === "directory" ? 0o1777 : 0o777);
 
 export function directory(mode = 0o755): DirectoryNode {
   return { kind: "directory", mode, entries: new Map() };
@@ -64,7 +87,7 @@ export function put(root: DirectoryNode, path: string, node: Node): void {
   const parts = components(path);
   const name = parts.pop();
   if (name === undefined) throw new TreeError("tree/name", `'${path}' names the root itself`);
-  if (node.kind !== "symlink" && (node.mode & ~0o777) !== 0) {
+  if (node.kind !== "symlink" && (node.mode & ~allowedMode(node)) !== 0) {
     throw new TreeError(
       "tree/mode",
       `'${path}' has mode ${node.mode.toString(8)}: only permission bits are allowed`,

@@ -48,7 +48,8 @@ export interface Download {
   url: string;
   size: number;
   sha256: string;
-  headers?: Readonly<Record<string, string>>;
+  /** Asked for each request: what it carries may run out. */
+  headers?: () => Promise<Readonly<Record<string, string>>>;
   /** What to do when the server no longer has it. */
   goneFix: string;
 }
@@ -82,7 +83,7 @@ export function cachePath(cache: string, sha256: string): string {
 }
 
 /** Failures of file system calls as an ImageError; undefined for all others (network errors have codes, too). */
-function diskError(error: unknown, cache: string): ImageError | undefined {
+export function diskError(error: unknown, cache: string): ImageError | undefined {
   const { code, syscall, message } = error as NodeJS.ErrnoException;
   if (code === undefined || syscall === undefined || !fileCalls.has(syscall)) return undefined;
   const full = code === "ENOSPC" || code === "EDQUOT";
@@ -152,7 +153,10 @@ async function request(
   signal: AbortSignal,
 ): Promise<{ body: AsyncIterable<Uint8Array>; start: number }> {
   const { url, size } = download;
-  const headers: Record<string, string> = { "accept-encoding": "identity", ...download.headers };
+  const headers: Record<string, string> = {
+    "accept-encoding": "identity",
+    ...(await download.headers?.()),
+  };
   if (offset > 0) headers["range"] = `bytes=${offset}-`;
   const response = await fetch(url, { headers, signal });
   const { status } = response;

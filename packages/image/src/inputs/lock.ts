@@ -9,6 +9,8 @@ import { readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import * as z from "zod";
 import { ImageError } from "../errors.ts";
+import { type LockedImage, pinImages } from "../oci/open.ts";
+import type { ImageReference } from "../oci/reference.ts";
 import {
   type PackageStanza,
   packagesIndex,
@@ -65,6 +67,8 @@ export interface Lock {
   packages: LockedPackage[];
   /** Sorted by name. */
   npm: LockedNpmPackage[];
+  /** What the tags of images mean, sorted; absent when the spec names none by tag. */
+  images?: LockedImage[];
 }
 
 export interface LockOptions {
@@ -75,6 +79,8 @@ export interface LockOptions {
   /** The Debian archive keyring; see `readDebianKeyring`. */
   keyring: Uint8Array;
   npm: LockedNpmPackage[];
+  /** Where credentials and mirrors of registries are looked up. */
+  environment: NodeJS.ProcessEnv;
   /** The lock that this one replaces. */
   previous?: Lock | undefined;
   /** The clock. */
@@ -146,8 +152,13 @@ async function fetchIndexes(
   return indexes;
 }
 
+/** Every image that a spec names. */
+const imagesOf = ({ app: { source } }: Spec): ImageReference[] =>
+  source.kind === "image" ? [source.reference] : [];
+
 /**
- * Makes the lock of a spec from what the archive has now. Errors: ImageError `lock/…` and `fetch/…`.
+ * Makes the lock of a spec from what the archive and the registries have now. Errors: ImageError `lock/…`, `fetch/…`,
+ * `oci/registry`, `oci/credentials`, `oci/digest`.
  */
 export async function createLock(spec: Spec, options: LockOptions): Promise<Lock> {
   const { recipe } = options;
@@ -161,6 +172,8 @@ export async function createLock(spec: Spec, options: LockOptions): Promise<Lock
   const releases = await Promise.all(suites.map((suite) => fetchRelease(suite, spec, options)));
   refuseOlder(releases, options.previous);
   const indexes = await fetchIndexes(releases, options);
+
+  const images = await pinImages(imagesOf(spec), options);
 
   const packages = new Map<string, LockedPackage>();
   for (const group of groups) {
@@ -197,6 +210,7 @@ export async function createLock(spec: Spec, options: LockOptions): Promise<Lock
     })),
     packages: [...packages.keys()].sort().map((key) => packages.get(key)!),
     npm: options.npm,
+    ...(images.length > 0 && { images }),
   };
 }
 
@@ -243,6 +257,9 @@ const schema = z.strictObject({
       integrity: z.string().regex(/^sha512-[A-Za-z0-9+/]{86}==$/),
     }),
   ),
+  images: z
+    .array(z.strictObject({ reference: z.string(), digest: z.string().regex(/^sha256:[0-9a-f]{64}$/) }))
+    .optional(),
 });
 
 /** Checks the text of a lock; `file` is its path, for messages. Throws ImageError `lock/unreadable`. */

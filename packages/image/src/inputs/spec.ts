@@ -10,13 +10,12 @@ import { parseTimeConfiguration, type TimeConfiguration } from "@caisson/nts/con
 import { type Document, isMap, isNode, LineCounter, parseDocument } from "yaml";
 import * as z from "zod";
 import { ImageError } from "../errors.ts";
+import { type ImageReference, parseReference } from "../oci/reference.ts";
 
 /** Where the application's OCI image comes from. */
 export type AppSource =
-  /** `image: ./directory`: an OCI image layout (absolute path). */
-  | { kind: "layout"; directory: string }
-  /** `image: registry/name@sha256:…`. */
-  | { kind: "registry"; registry: string; repository: string; digest: string }
+  /** `image: nginx:1.27`, `image: ./layout:tag`, `image: ./saved.tar`: as `oci/reference.ts` reads it. */
+  | { kind: "image"; reference: ImageReference }
   /** `node: ./app/server.mjs`: Caisson makes the OCI image, from its own Node and this file's directory (absolute path). */
   | { kind: "node"; entry: string };
 
@@ -66,28 +65,7 @@ const fingerprint = z
   .transform((text) => text.replace(/ /g, "").toUpperCase())
   .pipe(z.string().regex(/^[0-9A-F]{40}$/, "a fingerprint is 40 hex digits"));
 
-/** "registry.example/name@sha256:…"; the registry is always named, and never a tag. */
-const registryForm =
-  /^((?:[a-z0-9-]+\.)+[a-z0-9-]+(?::\d{1,5})?|[a-z0-9-]+:\d{1,5}|localhost|\[[0-9a-f:]+\](?::\d{1,5})?)\/([a-z0-9]+(?:[._/-]+[a-z0-9]+)*)@(sha256:[0-9a-f]{64})$/;
-
-const image = z.string().transform((text, context): AppSource => {
-  if (/^\.{0,2}\//.test(text)) return { kind: "layout", directory: text };
-  const match = registryForm.exec(text);
-  if (match !== null) {
-    return { kind: "registry", registry: match[1]!, repository: match[2]!, digest: match[3]! };
-  }
-  context.addIssue({
-    code: "custom",
-    message:
-      "name an OCI layout directory (./…) or an image by digest (registry/name@sha256:…, without a tag)",
-  });
-  return z.NEVER;
-});
-
-const node = z
-  .string()
-  .regex(/^\.{0,2}\/.*\.m?js$/, "name a JavaScript file (./….mjs)")
-  .transform((entry): AppSource => ({ kind: "node", entry }));
+const node = z.string().regex(/^\.{0,2}\/.*\.m?js$/, "name a JavaScript file (./….mjs)");
 
 const memory = z
   .string()
@@ -114,7 +92,7 @@ const archive = z.strictObject({
 const variable = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, "not the name of an environment variable");
 
 const app = z.strictObject({
-  image: image.optional(),
+  image: z.string().optional(),
   node: node.optional(),
   port: z.int().min(1).max(65_535).optional(),
   environment: z.record(variable, z.string()).default({}),
@@ -212,15 +190,22 @@ function schemaError(error: z.ZodError, places: Places): ImageError {
   return new ImageError("spec/value", `${places.value(issue.path)}: ${what}: ${reason}`);
 }
 
-/** The source with its relative path made absolute. */
-function located(source: AppSource, directory: string): AppSource {
-  switch (source.kind) {
-    case "layout":
-      return { ...source, directory: resolve(directory, source.directory) };
-    case "node":
-      return { ...source, entry: resolve(directory, source.entry) };
-    case "registry":
-      return source;
+/** What `app.image` or `app.node` names. Throws ImageError `spec/value`, with the place. */
+function sourceOf(
+  image: string | undefined,
+  node: string | undefined,
+  directory: string,
+  places: Places,
+): AppSource {
+  if (image === undefined) return { kind: "node", entry: resolve(directory, node!) };
+  try {
+    return { kind: "image", reference: parseReference(image, directory) };
+  } catch (error) {
+    const { message, fix } = error as ImageError;
+    throw new ImageError("spec/value", `${places.value(["app", "image"])}: 'app.image': ${message}`, {
+      ...(fix !== undefined && { fix }),
+      cause: error,
+    });
   }
 }
 
@@ -253,7 +238,6 @@ export function parseSpec(text: string, path: string): Spec {
 
   const directory = dirname(path);
   const { image, node, port, arguments: argumentList, ...limits } = app;
-  const source = (image ?? node)!;
   let sources: TimeConfiguration | undefined;
   if (time.sources !== undefined) {
     try {
@@ -280,7 +264,7 @@ export function parseSpec(text: string, path: string): Spec {
       ...limits,
       ...(port && { port }),
       ...(argumentList && { arguments: argumentList }),
-      source: located(source, directory),
+      source: sourceOf(image, node, directory, places),
     },
     time: { secure_time: time.secure_time, ...(sources && { sources }) },
     kms: { ...(kms.identity && { identity: kms.identity }) },

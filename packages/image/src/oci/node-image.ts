@@ -5,13 +5,14 @@
  * image around it (so they are stored once), and the directory under `/app`. It is a function of these files.
  */
 import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
 import { readdir, readFile, stat } from "node:fs/promises";
 import { basename, dirname, join, relative } from "node:path";
+import { bytesOf } from "../build/content.ts";
 import { type DirectoryNode, lookup } from "../build/tree.ts";
 import { ImageError } from "../errors.ts";
 import { rootFiles } from "../inputs/recipe.ts";
-import { type Descriptor, importImage, type OciImage } from "./oci.ts";
+import type { Descriptor } from "./documents.ts";
+import { importImage, type OciImage } from "./oci.ts";
 import { type TarFile, writeTar } from "./tar-writer.ts";
 
 const maximumApplication = 256 << 20;
@@ -79,8 +80,7 @@ function runtimeFiles(root: DirectoryNode): TarFile[] {
     const node = lookup(root, path);
     if (node?.kind !== "file")
       throw new ImageError("root/missing-file", `the root has no ${path}`, { kind: "internal" });
-    const content = node.content instanceof Uint8Array ? node.content : readFileSync(node.content.path);
-    return { path: path.slice(1), mode: node.mode, content };
+    return { path: path.slice(1), mode: node.mode, content: bytesOf(node.content) };
   });
 }
 
@@ -124,5 +124,6 @@ export async function nodeImage(entry: string, root: { readonly tree: DirectoryN
   const blobs = new Map(
     [...layers, config, manifest].map(({ descriptor, chunks }) => [descriptor.digest, chunks]),
   );
-  return importImage(manifest.descriptor, async ({ digest }) => blobs.get(digest)!);
+  const open = async ({ digest }: Descriptor) => ({ chunks: blobs.get(digest)! });
+  return importImage({ descriptor: manifest.descriptor, open });
 }

@@ -4,7 +4,21 @@ import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import * as z from "zod";
 import { ImageError } from "../errors.ts";
-import { chooseFromIndex, importImage, maximumDocument, type OciImage, parseDocument } from "./oci.ts";
+import { chooseImage, maximumDocument, parseDocument, parseIndex } from "./documents.ts";
+import type { ImageSource } from "./oci.ts";
+
+const layoutSchema = z.object({ imageLayoutVersion: z.literal("1.0.0") });
+
+/** The image that a layout's two documents name. Throws ImageError `oci/layout`, `oci/platform`, `oci/tag`. */
+export function chooseFromLayout(
+  documents: { marker: string; index: string },
+  name: string,
+  tag: string | undefined,
+): ImageSource["descriptor"] {
+  parseDocument(documents.marker, join(name, "oci-layout"), layoutSchema);
+  const index = join(name, "index.json");
+  return chooseImage(parseIndex(documents.index, index), index, tag);
+}
 
 async function readSmall(directory: string, name: string): Promise<string> {
   const path = join(directory, name);
@@ -14,26 +28,27 @@ async function readSmall(directory: string, name: string): Promise<string> {
   } catch (error) {
     throw new ImageError(
       "oci/layout",
-      `${directory} is no OCI image layout: ${name}: ${(error as Error).message}`,
+      `${directory} is not an OCI image layout: ${name}: ${(error as Error).message}`,
       {
-        fix: "app.image: a directory with oci-layout and index.json (skopeo copy … oci:DIR, docker buildx --output type=oci,tar=false)",
+        fix: "name a directory with oci-layout and index.json (skopeo copy … oci:DIR, docker buildx --output type=oci,tar=false)",
         cause: error,
       },
     );
   }
 }
 
-/** Imports the one image for linux/amd64 of a layout. Errors: ImageError `oci/…`, `archive/…`. */
-export async function importLayout(directory: string): Promise<OciImage> {
-  const layout = z.object({ imageLayoutVersion: z.literal("1.0.0") });
-  parseDocument(await readSmall(directory, "oci-layout"), join(directory, "oci-layout"), layout);
-  const index = join(directory, "index.json");
-  const descriptor = chooseFromIndex(await readSmall(directory, "index.json"), index);
-  return importImage(descriptor, async ({ digest }) => {
-    const path = join(directory, "blobs", "sha256", digest.slice("sha256:".length));
-    await stat(path).catch((error: Error) => {
-      throw new ImageError("oci/layout", `${directory} lacks the blob ${digest}`, { cause: error });
-    });
-    return createReadStream(path, { highWaterMark: 1 << 20 });
-  });
+/** The one image for linux/amd64 of a layout, or of those with a tag. Errors: ImageError `oci/…`. */
+export async function openLayout(directory: string, tag?: string): Promise<ImageSource> {
+  const marker = await readSmall(directory, "oci-layout");
+  const index = await readSmall(directory, "index.json");
+  return {
+    descriptor: chooseFromLayout({ marker, index }, directory, tag),
+    open: async ({ digest }) => {
+      const path = join(directory, "blobs", "sha256", digest.slice("sha256:".length));
+      await stat(path).catch((error: Error) => {
+        throw new ImageError("oci/layout", `${directory} lacks the blob ${digest}`, { cause: error });
+      });
+      return { chunks: createReadStream(path, { highWaterMark: 1 << 20 }), place: { path, offset: 0 } };
+    },
+  };
 }

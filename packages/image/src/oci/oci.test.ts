@@ -5,11 +5,13 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { gzipSync, zstdCompressSync } from "node:zlib";
 import fc from "fast-check";
+import { bytesOf } from "../build/content.ts";
 import { lookup, walk } from "../build/tree.ts";
 import { ImageError, type ImageErrorCode } from "../errors.ts";
 import { makeImage, type TestImage } from "../testing/archive.ts";
-import { type Descriptor, importImage, type OciImage } from "./oci.ts";
-import { importLayout } from "./oci-layout.ts";
+import type { Descriptor } from "./documents.ts";
+import { importImage, type OciImage } from "./oci.ts";
+import { openLayout } from "./oci-layout.ts";
 import { type TarFile, tarHeader, writeTar } from "./tar-writer.ts";
 
 const file = (path: string, text = path, mode = 0o644): TarFile => ({
@@ -22,14 +24,17 @@ const link = (path: string, symlink: string): TarFile => ({ path, mode: 0o777, c
 const tar = (...files: TarFile[]) => Buffer.concat([...writeTar(files)]);
 
 const load = ({ descriptor, blobs }: TestImage): Promise<OciImage> =>
-  importImage(descriptor, async ({ digest }) => [blobs.get(digest) ?? Buffer.alloc(0)]);
+  importImage({
+    descriptor,
+    open: async ({ digest }) => ({ chunks: [blobs.get(digest) ?? Buffer.alloc(0)] }),
+  });
 const layers = (...archives: Uint8Array[]) => load(makeImage(archives));
 
 /** The tree as text: one line a node. */
 function listing(image: OciImage): string[] {
   return [...walk(image.tree)].map(([path, node]) =>
     node.kind === "file"
-      ? `${path} ${node.mode.toString(8)} ${Buffer.from(node.content as Uint8Array).toString()}`
+      ? `${path} ${node.mode.toString(8)} ${Buffer.from(bytesOf(node.content)).toString()}`
       : node.kind === "symlink"
         ? `${path} -> ${node.target}`
         : `${path}/ ${node.mode.toString(8)}`,
@@ -86,11 +91,37 @@ test("a hard link is one node under two names", async () => {
   equal(lookup(tree, "a"), lookup(tree, "b"));
 });
 
+test("file capabilities, devices and FIFOs are dropped and listed; hard links to them, too", async () => {
+  const special = (path: string, type: string, link = "") => tarHeader({ path, type, link });
+  const image = await layers(
+    capability(),
+    Buffer.concat([
+      special("sda", "4"),
+      special("null", "3"),
+      special("pipe", "6"),
+      special("again", "1", "pipe"),
+      special("gone", "6"),
+      Buffer.alloc(1024),
+    ]),
+    tar(file("gone", "a file")),
+  );
+  deepEqual(listing(image), ["/gone 644 a file", "/ping 644 ping"]);
+  deepEqual(image.changes, [
+    { path: "/again", dropped: "fifo" },
+    { path: "/null", dropped: "device" },
+    { path: "/ping", dropped: "capability" },
+    { path: "/pipe", dropped: "fifo" },
+    { path: "/sda", dropped: "device" },
+  ]);
+});
+
 for (const [name, mediaType, compress] of [
   ["plain", "application/vnd.oci.image.layer.v1.tar", (bytes: Uint8Array) => bytes],
   ["gzip", "application/vnd.oci.image.layer.v1.tar+gzip", gzipSync],
   ["zstd", "application/vnd.oci.image.layer.v1.tar+zstd", zstdCompressSync],
-  ["Docker", "application/vnd.docker.image.rootfs.diff.tar.gzip", gzipSync],
+  ["Docker gzip", "application/vnd.docker.image.rootfs.diff.tar.gzip", gzipSync],
+  ["Docker zstd", "application/vnd.docker.image.rootfs.diff.tar.zstd", zstdCompressSync],
+  ["plain Docker", "application/vnd.docker.image.rootfs.diff.tar", (bytes: Uint8Array) => bytes],
 ] as const) {
   test(`a ${name} layer`, async () => {
     deepEqual(listing(await load(makeImage([tar(file("a"))], { layerType: mediaType, compress }))), [
@@ -100,19 +131,37 @@ for (const [name, mediaType, compress] of [
 }
 
 test("the configuration", async () => {
-  const config = { Entrypoint: ["/run"], Cmd: ["a"], Env: ["A=b=c", "E="], WorkingDir: "/w", User: "1:2" };
+  const config = {
+    Entrypoint: ["/run"],
+    Cmd: ["a"],
+    Env: ["A=b=c", "E="],
+    WorkingDir: "/w",
+    User: "1:2",
+    ExposedPorts: { "80/tcp": {}, "53/udp": {} },
+    Volumes: { "/data": {} },
+    StopSignal: "SIGQUIT",
+    Shell: ["/bin/bash", "-c"],
+    Labels: { a: "b" },
+    Healthcheck: { Test: ["CMD", "true"], Interval: 5e9, Timeout: 0, Retries: 2 },
+  };
   deepEqual((await load(makeImage([tar()], { config }))).config, {
     entrypoint: ["/run"],
     command: ["a"],
     environment: { A: "b=c", E: "" },
     workingDirectory: "/w",
     user: "1:2",
+    exposedPorts: ["53/udp", "80/tcp"],
+    volumes: ["/data"],
+    stopSignal: "SIGQUIT",
+    shell: ["/bin/bash", "-c"],
+    labels: { a: "b" },
+    healthcheck: { test: ["CMD", "true"], intervalMs: 5000, retries: 2 },
   });
-  const none = { Entrypoint: null, Cmd: null, Env: null };
+  const none = { Entrypoint: null, Cmd: null, Env: null, Healthcheck: null, Labels: null };
   deepEqual((await load(makeImage([tar()], { config: none }))).config.entrypoint, []);
 });
 
-test("special bits and private files of other users are listed, of what is left in the end", async () => {
+test("special bits are listed, of what is left in the end; owners and a sticky directory stay", async () => {
   const owned = Buffer.from(tar(file("secret", "x", 0o600)));
   owned.write("0001750\0", 108, "latin1");
   owned.write("        ", 148, "latin1");
@@ -136,12 +185,11 @@ test("special bits and private files of other users are listed, of what is left 
     owned,
   );
   deepEqual(image.changes, [
-    { path: "/secret", dropped: "owner" },
     { path: "/su", dropped: "setuid" },
     { path: "/su", dropped: "setgid" },
-    { path: "/tmp", dropped: "sticky" },
   ]);
-  deepEqual(listing(image), ["/plain 755 #!", "/secret 600 x", "/su 755 #!", "/tmp/ 777"]);
+  deepEqual(listing(image), ["/plain 755 #!", "/secret 600 x", "/su 755 #!", "/tmp/ 1777"]);
+  deepEqual(lookup(image.tree, "secret")?.owner, { user: 1000, group: 0 });
 });
 
 test("of an index, linux/amd64 is taken, and attestations are not", async () => {
@@ -179,6 +227,7 @@ const isLayer = ({ mediaType }: Descriptor) => mediaType.includes("layer");
 const isConfig = ({ mediaType }: Descriptor) => mediaType.includes("config");
 const isManifest = ({ mediaType }: Descriptor) => mediaType.includes("manifest");
 const flip = (bytes: Buffer) => bytes.fill(bytes[600]! ^ 1, 600, 601);
+/** A file with file capabilities, as GNU tar writes them. */
 const capability = () => {
   const value = "25 SCHILY.xattr.security.capability=x\n".replace("25", "38");
   return Buffer.concat([
@@ -239,7 +288,7 @@ const refused: { name: string; run: () => Promise<unknown>; code: ImageErrorCode
   },
   {
     name: "another media type",
-    run: () => load(makeImage([tar()], { mediaType: "application/json" })),
+    run: () => load(makeImage([tar()], { mediaType: "application/vnd.example.chart.v1+json" })),
     code: "oci/media-type",
   },
   {
@@ -279,25 +328,13 @@ const refused: { name: string; run: () => Promise<unknown>; code: ImageErrorCode
     run: () => load(makeImage([tar()], { config: { Env: ["=x"] } })),
     code: "oci/config",
   },
-  { name: "an absolute path", run: () => layers(tar(file("/etc/passwd"))), code: "archive/path" },
   { name: "a path that climbs out", run: () => layers(tar(file("../x"))), code: "archive/path" },
   { name: "a symlink that climbs out", run: () => layers(tar(link("a", "../x"))), code: "archive/link" },
-  {
-    name: "a file behind a symlink of a lower layer",
-    run: () => layers(tar(link("a", "/etc")), tar(file("a/passwd"))),
-    code: "oci/layer",
-  },
   {
     name: "a file below a file of a lower layer",
     run: () => layers(tar(file("a")), tar(file("a/b"))),
     code: "oci/layer",
   },
-  {
-    name: "a device node",
-    run: () => layers(Buffer.concat([tarHeader({ path: "sda", type: "4" }), Buffer.alloc(1024)])),
-    code: "archive/type",
-  },
-  { name: "file capabilities", run: () => layers(capability()), code: "oci/capability" },
   {
     name: "a hard link to a whiteout",
     run: () =>
@@ -308,7 +345,7 @@ const refused: { name: string; run: () => Promise<unknown>; code: ImageErrorCode
           Buffer.alloc(1024),
         ]),
       ),
-    code: "oci/layer",
+    code: "archive/link",
   },
   {
     name: "a whiteout of the directory itself",
@@ -316,8 +353,7 @@ const refused: { name: string; run: () => Promise<unknown>; code: ImageErrorCode
     code: "oci/layer",
   },
   { name: "a whiteout of nothing", run: () => layers(tar(file("a/.wh.", ""))), code: "oci/layer" },
-  { name: "a whiteout with content", run: () => layers(tar(file("a/.wh.b", "x"))), code: "oci/layer" },
-  { name: "metadata of aufs", run: () => layers(tar(folder(".wh..wh.plnk"))), code: "oci/layer" },
+  { name: "a file below a whiteout", run: () => layers(tar(file("a/.wh.b/c"))), code: "oci/layer" },
 ];
 
 for (const { name, run, code } of refused) {
@@ -332,9 +368,10 @@ test("a layer that is a bomb stops at its bound", async () => {
   async function* endless() {
     for (;;) yield Buffer.alloc(1 << 16);
   }
-  const open = async ({ digest }: Descriptor) =>
-    digest === manifest.layers[0].digest ? endless() : [image.blobs.get(digest)!];
-  await rejects(importImage(image.descriptor, open), ImageError);
+  const open = async ({ digest }: Descriptor) => ({
+    chunks: digest === manifest.layers[0].digest ? endless() : [image.blobs.get(digest)!],
+  });
+  await rejects(importImage({ descriptor: image.descriptor, open }), ImageError);
 });
 
 test("an index in an index in an index in an index is too deep", async () => {
@@ -367,6 +404,8 @@ test("whatever bit of whatever blob is flipped: refused", async () => {
   );
 });
 
+const importLayout = async (directory: string, tag?: string) => importImage(await openLayout(directory, tag));
+
 /** A layout directory that is removed when the test ends. */
 function withLayout<T>(
   image: TestImage,
@@ -387,8 +426,12 @@ function withLayout<T>(
 }
 
 test("a layout directory", async () => {
-  const image = await withLayout(makeImage([tar(file("a"))]), () => {}, importLayout);
-  deepEqual(listing(image), ["/a 644 a"]);
+  const found = await withLayout(
+    makeImage([tar(file("a"))]),
+    () => {},
+    async (directory) => listing(await importLayout(directory)),
+  );
+  deepEqual(found, ["/a 644 a"]);
 });
 
 const layouts: { name: string; change: (directory: string) => void; code: ImageErrorCode }[] = [
@@ -414,8 +457,8 @@ for (const { name, change, code } of layouts) {
 }
 
 test("refused layout: two images that could both be meant", async () => {
-  const { descriptor } = makeImage([tar()]);
-  const both = JSON.stringify({ schemaVersion: 2, manifests: [descriptor, descriptor] });
+  const other = makeImage([tar(file("other"))]).descriptor;
+  const both = JSON.stringify({ schemaVersion: 2, manifests: [makeImage([tar()]).descriptor, other] });
   const run = withLayout(makeImage([tar()]), (d) => writeFileSync(join(d, "index.json"), both), importLayout);
   await rejects(run, { code: "oci/platform" });
 });

@@ -21,7 +21,7 @@ const spec: Spec = {
   name: "test",
   archive: { keys: [], keysNamedIn: "", as_of: {} },
   app: {
-    source: { kind: "layout", directory: "/nowhere" },
+    source: { kind: "image", reference: { kind: "local", path: "/nowhere" } },
     port: 80,
     environment: {},
     memory: 2 ** 28,
@@ -75,7 +75,16 @@ async function make(change: Change = {}): Promise<{ at: string; manifest: Manife
       application: {
         digest: `sha256:${"ab".repeat(32)}`,
         tree: application,
-        config: { entrypoint: ["/app"], command: [], environment: {}, workingDirectory: "/", user: "" },
+        config: {
+          entrypoint: ["/app"],
+          command: [],
+          environment: {},
+          workingDirectory: "/",
+          user: "",
+          exposedPorts: [],
+          volumes: [],
+          labels: {},
+        },
         changes: [{ path: "/app", dropped: "setuid" }],
       },
       measure: ({ kernel }) =>

@@ -4,28 +4,31 @@
  * Invariants:
  * - The bytes depend on the tree and the time alone: no host order, no clock, no random UUID.
  * - No optional feature of the format is used (feature_incompat is 0): uncompressed, one device, no extended
- *   attributes, 4096-byte blocks, 32-byte inodes. The less the kernel has to parse, the better.
- * - Everything belongs to root and carries the same time, which is the superblock's epoch: compact inodes keep
- *   all 64 bits of it.
+ *   attributes, 4096-byte blocks. The less the kernel has to parse, the better.
+ * - Inodes are compact (32 bytes) unless a number does not fit there: a file of 4 GiB, an owner above 65535, 65536
+ *   names. Then they are extended (64 bytes).
+ * - Everything carries the same time, which is the superblock's epoch: compact inodes keep all 64 bits of it.
  * - An inode and the data behind it never cross a block. What fits there is stored there (files, symlinks, the last
  *   block of a directory); any other content starts on its own block, and identical contents share their blocks.
  *
  * Layout: [boot area 1024 | superblock | inodes with inline data …] [data blocks …], both breadth first.
  */
-import { createHash, hash } from "node:crypto";
-import { closeSync, openSync, readSync } from "node:fs";
-import type { Content, DirectoryNode, FileNode, Node } from "../build/tree.ts";
+import { chunksOf, digest, HostFiles } from "../build/content.ts";
+import { allowedMode, type Content, type DirectoryNode, type FileNode, type Node } from "../build/tree.ts";
 import { ImageError } from "../errors.ts";
 
 export const blockSize = 4096;
 
 const superOffset = 1024;
 const superSize = 128;
-const inodeSize = 32;
+/** Inodes start at multiples of this, and are one slot or two. */
+const slotSize = 32;
 const direntSize = 12;
 /** Metadata starts at block 0, so an inode's number is its byte offset / 32 (erofs_iloc). */
-const nidOf = (inode: Inode): bigint => BigInt(inode.offset / inodeSize);
+const nidOf = (inode: Inode): bigint => BigInt(inode.offset / slotSize);
 
+/** `i_format` of an extended inode has this bit. */
+const extended = 1;
 /** Data layouts (EROFS_INODE_FLAT_PLAIN, EROFS_INODE_FLAT_INLINE), as `i_format` holds them. */
 const plain = 0 << 1;
 const inline = 2 << 1;
@@ -47,6 +50,8 @@ interface Inode {
   /** Where it was first found, for messages. */
   readonly path: string;
   readonly mode: number;
+  readonly user: number;
+  readonly group: number;
   links: number;
   /** i_size: bytes of content. */
   size: number;
@@ -60,6 +65,12 @@ interface Inode {
   /** False when another inode with the same content writes the blocks. */
   ownsBlocks: boolean;
 }
+
+const isExtended = ({ size, user, group, links }: Inode): boolean =>
+  size > 0xffff_ffff || user > 0xffff || group > 0xffff || links > 0xffff;
+
+/** Bytes of the inode itself. */
+const headSize = (inode: Inode): number => (isExtended(inode) ? 2 * slotSize : slotSize);
 
 /** SHA-256 of files' contents, lower-case hex. */
 type Digests = ReadonlyMap<FileNode, string>;
@@ -78,15 +89,16 @@ export interface Erofs {
 }
 
 /**
- * Lays out `root` as an EROFS file system whose every inode carries `time` (seconds since 1970). Reads each file once
- * here, to know what is identical, and once more in `chunks()`.
- * Throws ImageError `erofs/name`, `erofs/mode`, `erofs/size`, `erofs/links`, `erofs/changed`.
+ * Lays out `root` as an EROFS file system whose every inode carries `time` (seconds since 1970). Reads each file whose
+ * SHA-256 is not known once here, to know what is identical, and every file in `chunks()`.
+ * Throws ImageError `erofs/name`, `erofs/mode`, `erofs/owner`, `erofs/size`, `erofs/links`, `erofs/changed`.
  */
 export function layoutErofs(root: DirectoryNode, time: number): Erofs {
   const inodes = collect(root);
   const digests = new Map<FileNode, string>();
+  using files = new HostFiles();
   for (const { node } of inodes) {
-    if (node.kind === "file") digests.set(node, digest(node.content));
+    if (node.kind === "file") digests.set(node, digest(node.content, files));
   }
   const metadataBlocks = placeInodes(inodes);
   const blocks = placeData(inodes, digests, metadataBlocks);
@@ -94,8 +106,11 @@ export function layoutErofs(root: DirectoryNode, time: number): Erofs {
     blocks,
     digests,
     *chunks() {
-      yield* metadata(inodes, digests, metadataBlocks, superblock(inodes.length, blocks, time));
-      yield* data(inodes, digests);
+      using files = new HostFiles();
+      yield* gathered(
+        metadata(inodes, digests, metadataBlocks, superblock(inodes.length, blocks, time), files, time),
+      );
+      yield* gathered(data(inodes, digests, files));
     },
   };
 }
@@ -138,29 +153,30 @@ function collect(root: DirectoryNode): Inode[] {
     inode.data = [...packEntries(entries.sort((a, b) => Buffer.compare(a.name, b.name)))];
     inode.size = sizeOf(inode.data);
   }
-  const crowded = inodes.find(({ links }) => links > 0xffff);
-  if (crowded !== undefined) {
-    throw new ImageError("erofs/links", `${crowded.path} has more than 65535 names or 65533 directories`);
-  }
   return inodes;
 }
 
 function newInode(node: Node, path: string): Inode {
   const permissions = node.kind === "symlink" ? 0o777 : node.mode;
-  if ((permissions & ~0o777) !== 0 || !Number.isInteger(permissions)) {
+  const { user, group } = node.owner ?? { user: 0, group: 0 };
+  if ((permissions & ~allowedMode(node)) !== 0 || !Number.isInteger(permissions)) {
     throw new ImageError(
       "erofs/mode",
-      `${path} has mode ${permissions.toString(8)}: only 0000 to 0777 are allowed`,
+      `${path} has mode ${permissions.toString(8)}: only 0000 to ${allowedMode(node).toString(8)} are allowed`,
     );
+  }
+  if (![user, group].every((id) => Number.isInteger(id) && id >= 0 && id < 0xffff_ffff)) {
+    throw new ImageError("erofs/owner", `${path} belongs to ${user}:${group}, which are not ids`);
   }
   const data =
     node.kind === "directory" ? [] : node.kind === "file" ? node.content : encoded(node.target, path, 4095);
   const size = node.kind === "directory" ? 0 : sizeOf(data);
-  if (size > 0xffff_ffff) throw new ImageError("erofs/size", `${path} is larger than 4 GiB`);
   return {
     node,
     path,
     mode: types[node.kind].mode | permissions,
+    user,
+    group,
     // A directory's own `.` and its name (or, for the root, its `..`).
     links: node.kind === "directory" ? 2 : 1,
     size,
@@ -231,12 +247,12 @@ function placeInodes(inodes: Inode[]): number {
   for (const inode of inodes) {
     const tail = inode.size % blockSize;
     const whole = inode.node.kind === "directory" || inode.size < blockSize;
-    inode.layout = whole && tail > 0 && tail <= blockSize - inodeSize ? inline : plain;
-    const size = inodeSize + inlineSize(inode);
+    inode.layout = whole && tail > 0 && tail <= blockSize - headSize(inode) ? inline : plain;
+    const size = headSize(inode) + inlineSize(inode);
     const room = blockSize - (position % blockSize);
     if (size > room) position += room;
     inode.offset = position;
-    position += Math.ceil(size / inodeSize) * inodeSize;
+    position += Math.ceil(size / slotSize) * slotSize;
   }
   return Math.ceil(position / blockSize);
 }
@@ -265,7 +281,7 @@ function superblock(inodes: number, blocks: number, time: number): Buffer {
   sb.writeUInt32LE(0xe0f5e1e2, 0); // magic
   sb.writeUInt32LE(0x3, 8); // feature_compat: SB_CHKSUM, MTIME
   sb.writeUInt8(Math.log2(blockSize), 12);
-  sb.writeUInt16LE((superOffset + superSize) / inodeSize, 14); // root_nid: the root is the first inode
+  sb.writeUInt16LE((superOffset + superSize) / slotSize, 14); // root_nid: the root is the first inode
   sb.writeBigUInt64LE(BigInt(inodes), 16);
   sb.writeBigUInt64LE(BigInt(time), 24); // epoch
   sb.writeUInt32LE(blocks, 36);
@@ -273,13 +289,20 @@ function superblock(inodes: number, blocks: number, time: number): Buffer {
 }
 
 /** The blocks that hold the superblock, the inodes and the data behind them. */
-function* metadata(inodes: Inode[], digests: Digests, count: number, sb: Buffer): Generator<Buffer, void> {
+function* metadata(
+  inodes: Inode[],
+  digests: Digests,
+  count: number,
+  sb: Buffer,
+  files: HostFiles,
+  time: number,
+): Generator<Buffer, void> {
   let block = Buffer.alloc(blockSize);
   sb.copy(block, superOffset);
   let next = 0;
   for (let index = 0; index < count; index++) {
     for (; next < inodes.length && inodes[next]!.offset < (index + 1) * blockSize; next++) {
-      writeInode(block, inodes[next]!, digests, next + 1);
+      writeInode(block, inodes[next]!, next + 1, digests, files, time);
     }
     // The checksum covers what follows the superblock in its block, too (erofs_superblock_csum_verify).
     if (index === 0) block.writeUInt32LE(crc32c(block.subarray(superOffset)), superOffset + 4);
@@ -288,28 +311,49 @@ function* metadata(inodes: Inode[], digests: Digests, count: number, sb: Buffer)
   }
 }
 
-/** A compact inode (struct erofs_inode_compact) and its inline data; what is left out is zero: no xattrs, root owns it. */
-function writeInode(block: Buffer, inode: Inode, digests: Digests, number: number): void {
+/**
+ * An inode (struct erofs_inode_compact or erofs_inode_extended) and its inline data; what is left out is zero: no
+ * extended attributes. An extended inode has a time of its own, which is the superblock's.
+ */
+function writeInode(
+  block: Buffer,
+  inode: Inode,
+  number: number,
+  digests: Digests,
+  files: HostFiles,
+  time: number,
+): void {
   const at = inode.offset % blockSize;
-  block.writeUInt16LE(inode.layout, at);
   block.writeUInt16LE(inode.mode, at + 4);
-  block.writeUInt16LE(inode.links, at + 6);
-  block.writeUInt32LE(inode.size, at + 8);
   block.writeUInt32LE(inode.block, at + 16);
   block.writeUInt32LE(number, at + 20);
+  if (isExtended(inode)) {
+    block.writeUInt16LE(inode.layout | extended, at);
+    block.writeBigUInt64LE(BigInt(inode.size), at + 8);
+    block.writeUInt32LE(inode.user, at + 24);
+    block.writeUInt32LE(inode.group, at + 28);
+    block.writeBigUInt64LE(BigInt(time), at + 32);
+    block.writeUInt32LE(inode.links, at + 44);
+  } else {
+    block.writeUInt16LE(inode.layout, at);
+    block.writeUInt16LE(inode.links, at + 6);
+    block.writeUInt32LE(inode.size, at + 8);
+    block.writeUInt16LE(inode.user, at + 24);
+    block.writeUInt16LE(inode.group, at + 26);
+  }
   if (inode.layout !== inline) return;
   const { data } = inode;
-  const tail = block.subarray(at + inodeSize, at + inodeSize + inlineSize(inode));
-  if (Array.isArray(data)) encodeEntries(data.at(-1)!).copy(tail);
-  else for (const chunk of read(data, digestOf(inode, digests))) chunk.copy(tail);
+  const start = at + headSize(inode);
+  if (Array.isArray(data)) encodeEntries(data.at(-1)!).copy(block, start);
+  else for (const chunk of chunksOf(data, files, digestOf(inode, digests))) chunk.copy(block, start);
 }
 
 /** The data blocks, in the order in which `placeData` gave them out. */
-function* data(inodes: Inode[], digests: Digests): Generator<Buffer, void> {
+function* data(inodes: Inode[], digests: Digests, files: HostFiles): Generator<Buffer, void> {
   for (const inode of inodes) {
     if (inode.block === 0 || !inode.ownsBlocks) continue;
     if (!Array.isArray(inode.data)) {
-      yield* read(inode.data, digestOf(inode, digests));
+      for (const chunk of chunksOf(inode.data, files, digestOf(inode, digests))) yield padded(chunk);
       continue;
     }
     const whole = inode.layout === inline ? inode.data.slice(0, -1) : inode.data;
@@ -337,53 +381,19 @@ function padded(bytes: Buffer): Buffer {
 
 const chunkSize = 256 * blockSize;
 
-/**
- * The content in whole blocks, the last one padded with zeros. A file of the host has to have the length it had when it
- * became part of the tree and, where `expected` is given, that SHA-256. Throws ImageError `erofs/changed`.
- */
-function* read(content: Content, expected?: string): Generator<Buffer, void> {
-  if (content instanceof Uint8Array) {
-    yield padded(Buffer.from(content.buffer, content.byteOffset, content.byteLength));
-    return;
-  }
-  const { path, size } = content;
-  const sum = expected === undefined ? undefined : createHash("sha256");
-  const file = openSync(path, "r");
-  try {
-    const buffer = Buffer.alloc(Math.min(chunkSize, Math.ceil(size / blockSize) * blockSize));
-    for (let done = 0; done < size; ) {
-      const wanted = Math.min(buffer.length, size - done);
-      const got = readSync(file, buffer, 0, wanted, done);
-      if (got !== wanted) throw changed(path);
-      sum?.update(buffer.subarray(0, got));
-      done += got;
-      const end = Math.ceil(got / blockSize) * blockSize;
-      yield buffer.subarray(0, end).fill(0, got);
+/** The same bytes in few chunks: most files are small. */
+function* gathered(parts: Iterable<Buffer>): Generator<Buffer, void> {
+  const buffer = Buffer.alloc(chunkSize);
+  let used = 0;
+  for (const part of parts) {
+    if (used + part.length > chunkSize) {
+      yield buffer.subarray(0, used);
+      used = 0;
     }
-    if (readSync(file, Buffer.alloc(1), 0, 1, size) !== 0 || sum?.digest("hex") !== expected) {
-      throw changed(path);
-    }
-  } finally {
-    closeSync(file);
+    if (part.length >= chunkSize) yield part;
+    else used += part.copy(buffer, used);
   }
-}
-
-function changed(path: string): ImageError {
-  return new ImageError("erofs/changed", `${path} changed during the build`, {
-    fix: "run the build again",
-  });
-}
-
-/** SHA-256 of a content, lower-case hex. */
-export function digest(content: Content): string {
-  if (content instanceof Uint8Array) return hash("sha256", content, "hex");
-  const sum = createHash("sha256");
-  let left = content.size;
-  for (const chunk of read(content)) {
-    sum.update(chunk.subarray(0, Math.min(left, chunk.length)));
-    left -= chunk.length;
-  }
-  return sum.digest("hex");
+  if (used > 0) yield buffer.subarray(0, used);
 }
 
 /** CRC-32C (Castagnoli, reflected 0x82f63b78) without the final inversion, as the kernel's crc32c(~0, …). */

@@ -14,7 +14,7 @@ import type { Platform, PlatformTable } from "@caisson/vocabulary/platforms";
 import * as z from "zod/mini";
 import type { Flavour } from "../build/cmdline.ts";
 import { ImageError } from "../errors.ts";
-import type { OciChange } from "../oci/oci.ts";
+import type { OciChange } from "../oci/layers.ts";
 import type { Measurements } from "./measurements.ts";
 import { imageMark } from "./output.ts";
 

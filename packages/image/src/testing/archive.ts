@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { xz } from "@napi-rs/lzma";
 import { createCleartextMessage, generateKey, type PrivateKey, sign } from "openpgp";
-import type { Descriptor } from "../oci/oci.ts";
+import type { Descriptor } from "../oci/documents.ts";
 
 const arHeader = (name: string, size: number) =>
   Buffer.from(`${name.padEnd(16)}0           0     0     100644  ${String(size).padEnd(10)}\`\n`, "latin1");
@@ -153,6 +153,8 @@ export function makeImage(
     layerType?: string;
     compress?: (bytes: Uint8Array) => Uint8Array;
     diffIds?: string[];
+    /** Whether the manifest states its own type. */
+    ownType?: boolean;
     /** In place of the manifest. */
     document?: Uint8Array;
     mediaType?: string;
@@ -180,7 +182,9 @@ export function makeImage(
       }),
     ),
   );
-  const document = changes.document ?? Buffer.from(JSON.stringify({ schemaVersion: 2, config, layers }));
+  const own = changes.ownType === true && { mediaType: "application/vnd.oci.image.manifest.v1+json" };
+  const document =
+    changes.document ?? Buffer.from(JSON.stringify({ schemaVersion: 2, ...own, config, layers }));
   const descriptor = add(changes.mediaType ?? "application/vnd.oci.image.manifest.v1+json", document);
   return { descriptor, descriptors: [descriptor, config, ...layers], blobs };
 }
