@@ -8,6 +8,10 @@ export type ImageErrorCode =
   | "spec/syntax"
   | "spec/unknown-key"
   | "spec/value"
+  // compose/
+  | "compose/unreadable"
+  | "compose/syntax"
+  | "compose/refused"
   // mirror.ts, archive.ts, resolve.ts, lock.ts: from the archive's signature to the lock
   | "lock/no-mirror"
   | "lock/keyring"
