@@ -122,7 +122,7 @@ export function readErofsImage(image: Buffer): ErofsImage {
     return {
       sha256: hash("sha256", bytes, "hex"),
       // What the application brings may be no ELF file of a kind that is understood here; it is not judged.
-      ...(isElf(bytes) && !path.startsWith("/app/rootfs/") && { elf: parseElf(bytes, path) }),
+      ...(isElf(bytes) && !path.startsWith("/app/") && { elf: parseElf(bytes, path) }),
       ...(bytes[0] === 0x23 &&
         bytes[1] === 0x21 && { script: bytes.toString("utf8", 2, 66).split("\n")[0]!.trim() }),
     };

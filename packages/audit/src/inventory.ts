@@ -30,7 +30,7 @@ export function inventory({ static: image, live }: Partial<Facts>): Inventory {
     const { kernel, packages } = image;
     const symbols = [...kernel.config.values()];
     const files = [...image.files]
-      .filter(([path, { kind }]) => kind === "file" && !path.startsWith("/app/rootfs/"))
+      .filter(([path, { kind }]) => kind === "file" && !path.startsWith("/app/"))
       .map(([, file]) => file);
     result.static = {
       builtIn: symbols.filter((value) => value === "y").length,

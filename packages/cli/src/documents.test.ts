@@ -4,6 +4,8 @@ import { existsSync, globSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { catalogue } from "@caisson/audit";
+import { inertKeys, refusedKeys } from "@caisson/image/compose/refusals";
+import { serviceKeys } from "@caisson/image/compose/service";
 import type { ImageError } from "@caisson/image/errors";
 import { parseSpec } from "@caisson/image/spec";
 import { errorDocument } from "../../../test/support/error-document.ts";
@@ -120,18 +122,32 @@ function specKeys(part?: string): string[] {
   return [];
 }
 
+/** What stands in the first column of each table of a section of docs/application.md. */
+function keysOfTables(heading: string, key: RegExp): string[][] {
+  const section = read("docs/application.md")
+    .split(/^(?=## )/m)
+    .find((text) => text.startsWith(heading))!;
+  return section
+    .split(/\n\n/)
+    .filter((block) => block.startsWith("|"))
+    .map((table) => table.split("\n").slice(2))
+    .map((rows) => rows.flatMap((row) => [...row.split("|")[1]!.matchAll(key)].map(([, name]) => name!)));
+}
+
 test("docs/application.md has every key of a spec, and no other", () => {
-  const rows = read("docs/application.md")
-    .split("\n")
-    .filter((line) => /^\| `[a-z]/.test(line));
-  const listed = rows.flatMap((row) =>
-    [...row.split("|")[1]!.matchAll(/`([a-z_.]+)`/g)].map(([, key]) => key!),
-  );
+  const [listed] = keysOfTables("## `caisson.yaml`", /`([a-z_.]+)`/g);
   const known = specKeys().flatMap((key) => {
     const inner = specKeys(key);
     return inner.length === 0 ? [key] : inner.map((name) => `${key}.${name}`);
   });
-  deepEqual(listed.sort(), known.sort());
+  deepEqual(listed!.sort(), known.sort());
+});
+
+test("docs/application.md has every key of a service in a compose file, under what becomes of it", () => {
+  const [honoured, inert, refused] = keysOfTables("## Several services", /`([a-z_]+)`/g);
+  deepEqual(honoured!.sort(), [...serviceKeys].sort());
+  deepEqual(inert!.sort(), Object.keys(inertKeys).sort());
+  deepEqual(refused!.sort(), Object.keys(refusedKeys).sort());
 });
 
 test("docs/errors.md has every error code of every package", () => {

@@ -5,6 +5,7 @@
  * no environment, no job count enters it; every input is named by hash, in the lock or by its own content.
  */
 import { join } from "node:path";
+import { describeApplication } from "./build/application.ts";
 import { bundleGuest } from "./build/bundle.ts";
 import type { Flavour } from "./build/cmdline.ts";
 import { buildKernels, type KernelProgress } from "./build/kernel.ts";
@@ -17,7 +18,8 @@ import type { Mirrors } from "./inputs/mirror.ts";
 import { npmPackages } from "./inputs/npm.ts";
 import { npmRoots, recipe } from "./inputs/recipe.ts";
 import type { Spec } from "./inputs/spec.ts";
-import { readApplication } from "./oci/app-source.ts";
+import { readWorkload } from "./inputs/workload.ts";
+import { readImages } from "./oci/app-source.ts";
 import { assemble, inGroup, type Parts } from "./output/assemble.ts";
 import type { Manifest } from "./output/manifest.ts";
 import { predictMeasurements } from "./output/measurements.ts";
@@ -79,6 +81,7 @@ export async function build(spec: Spec, lock: Lock, options: BuildOptions): Prom
 async function gather(spec: Spec, lock: Lock, options: BuildOptions): Promise<Parts> {
   const { flavour, cache, jobs, mirrors, signal, onProgress = () => {} } = options;
   const cancel = { ...(signal && { signal }) };
+  const workload = readWorkload(spec);
   checkLock(spec, lock, recipe, await npmPackages(join(repository, "package-lock.json"), npmRoots));
   const files = await fetchAll(lock.packages, {
     mirrors,
@@ -113,7 +116,8 @@ async function gather(spec: Spec, lock: Lock, options: BuildOptions): Promise<Pa
   const system = await assembleRoot({ packages, node: node.content, bundle: bundle.code, addon });
 
   onProgress({ step: "application" });
-  const application = await readApplication(spec, system, lock, cache);
+  const images = await readImages(workload, system, lock, cache);
+  const application = describeApplication(spec, workload.composition, images);
   const kernel = kernels[flavour].image;
   return {
     spec,

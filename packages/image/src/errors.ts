@@ -67,7 +67,7 @@ export type ImageErrorCode =
   | "erofs/links"
   | "erofs/changed"
   | "verity/size"
-  // elf.ts, rootfs.ts, cmdline.ts: what enters the image
+  // elf.ts, rootfs.ts, cmdline.ts, application.ts: what enters the image
   | "elf/format"
   | "root/missing-file"
   | "root/missing-library"
@@ -79,6 +79,10 @@ export type ImageErrorCode =
   | "cmdline/length"
   | "app/program"
   | "app/user"
+  | "app/healthcheck"
+  | "app/signal"
+  | "app/file"
+  | "app/mount"
   // toolchain.ts, kernel.ts
   | "toolchain/namespace"
   | "toolchain/altered"

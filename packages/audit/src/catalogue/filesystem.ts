@@ -257,13 +257,12 @@ export const filesystem = group("file system", { decision: "depth", source: "des
     static: [
       everyFile(
         "owned by root outside of the application",
-        ({ uid, gid }, path) => path.startsWith("/app/rootfs/") || (uid === 0 && gid === 0),
+        ({ uid, gid }, path) => path.startsWith("/app/") || (uid === 0 && gid === 0),
         { uid: 1000 },
       ),
       everyFile(
         "not writable for others",
-        ({ kind, mode }, path) =>
-          kind === "symlink" || path.startsWith("/app/rootfs/") || (mode & 0o022) === 0,
+        ({ kind, mode }, path) => kind === "symlink" || path.startsWith("/app/") || (mode & 0o022) === 0,
         { mode: 0o666 },
       ),
     ],

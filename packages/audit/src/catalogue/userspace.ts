@@ -13,7 +13,7 @@ import {
 } from "../expect.ts";
 import { group } from "./group.ts";
 
-const application = "/app/rootfs/";
+const application = "/app/";
 const executables = ["/usr/bin/node", "/usr/bin/crun", "/usr/lib64/ld-linux-x86-64.so.2"];
 const noCompiler = ["--jitless", "--disallow-code-generation-from-strings"];
 const setting = "a setting that PID 1 makes (packages/guest/src/sysctls.ts), tied to the image by U13";

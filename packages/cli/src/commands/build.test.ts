@@ -16,12 +16,14 @@ test("an image is its directory, root hash and kernel", () => {
   deepEqual(summary(built([])), "/out\n  root hash  r\n  kernel     k\n");
 });
 
-test("what the application's image lost is a line for each kind, with a few paths", () => {
-  const setuid = ["/a", "/b", "/c", "/d", "/e", "/f"].map((path) => ({ path, dropped: "setuid" }) as const);
-  const lines = summary(built([...setuid, { path: "/tmp", dropped: "sticky" }])).split("\n");
+test("what images lost is a line for each service and kind, with a few paths", () => {
+  const setuid = ["/a", "/b", "/c", "/d", "/e", "/f"].map(
+    (path) => ({ service: "web", path, dropped: "setuid" }) as const,
+  );
+  const lines = summary(built([...setuid, { service: "db", path: "/tmp", dropped: "sticky" }])).split("\n");
   deepEqual(lines.slice(3), [
-    "  dropped    setuid of the application's /a, /b, /c, /d, and 2 more (manifest.json, contents.dropped)",
-    "  dropped    sticky of the application's /tmp",
+    "  dropped    setuid of web's /a, /b, /c, /d, and 2 more (manifest.json, contents.dropped)",
+    "  dropped    sticky of db's /tmp",
     "",
   ]);
 });

@@ -15,18 +15,19 @@ function parseJobs(text: string): number {
 /** Paths that one line names; the manifest has them all. */
 const shownPaths = 4;
 
-/** What was built, for a person. What the application's image lost on the way stands there, a line for each kind. */
+/** What was built, for a person. What images lost on the way stands there, a line for each service and kind. */
 export function summary({ directory, manifest }: Built): string {
   const rows = [
     ["root hash", manifest.rootfs.verity.rootHash],
     ["kernel", manifest.kernel.sha256],
   ];
   const { dropped } = manifest.contents;
-  for (const [kind, changes] of Map.groupBy(dropped, (change) => change.dropped)) {
+  for (const changes of Map.groupBy(dropped, (change) => `${change.service} ${change.dropped}`).values()) {
+    const { service, dropped: kind } = changes[0]!;
     const paths = changes.slice(0, shownPaths).map(({ path }) => path);
     const more = changes.length - paths.length;
     if (more > 0) paths.push(`and ${more} more (manifest.json, contents.dropped)`);
-    rows.push(["dropped", `${kind} of the application's ${paths.join(", ")}`]);
+    rows.push(["dropped", `${kind} of ${service}'s ${paths.join(", ")}`]);
   }
   return [directory, ...rows.map(([label, value]) => `  ${label!.padEnd(9)}  ${value}`), ""].join("\n");
 }

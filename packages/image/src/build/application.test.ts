@@ -42,7 +42,8 @@ function config(change: Partial<OciConfig> = {}, app: Partial<App> = {}) {
     changes: [],
   };
   const limits = { port: 80, environment: {}, memory: 2 ** 28, pids: 8 };
-  return describeApplication({ name: "test", app: { ...limits, ...app } } as Spec, image).services.test!;
+  const spec = { name: "test", app: { ...limits, ...app } } as Spec;
+  return describeApplication(spec, undefined, new Map([["test", image]])).description.services.test!;
 }
 
 const programs: [what: string, change: Partial<OciConfig>, found: string][] = [

@@ -1,152 +1,176 @@
-/**
- * The application as it is measured: what the spec and the OCI image's own configuration say, made explicit. Nothing
- * is left for the guest to look up: the program is an absolute path, user and group are numbers.
- */
-import { posix } from "node:path";
-import type { AppDescription } from "@caisson/protocol/guest-config";
+/** What runs in an image: the description that is measured, and the roots and files that it speaks of. */
+import { dirname, relative } from "node:path";
+import type { AppDescription, Service } from "@caisson/protocol/guest-config";
 import { ImageError } from "../errors.ts";
+import type { ComposedService, Composition } from "../inputs/compose/composition.ts";
 import type { Spec } from "../inputs/spec.ts";
 import type { OciImage } from "../oci/oci.ts";
-import { bytesOf } from "./content.ts";
-import { applicationRoot } from "./rootfs.ts";
-import { type DirectoryNode, lookup, type Node } from "./tree.ts";
+import { resolveAccount } from "./accounts.ts";
+import { findProgram } from "./program.ts";
+import { projectNode } from "./project-file.ts";
+import { describeService } from "./service.ts";
+import type { DirectoryNode, Node } from "./tree.ts";
+
+/** The root of one or several services. */
+export interface ServiceRoot {
+  /** In the verity image. */
+  path: string;
+  image: OciImage;
+  /** The services that have it, sorted. */
+  services: string[];
+}
+
+export interface Application {
+  description: AppDescription;
+  roots: ServiceRoot[];
+  /** Files and directories of the project, beside the roots. */
+  files: { path: string; node: Node }[];
+}
 
 const MiB = 2 ** 20;
 
-/** Who the application is when its image says nothing or root: the sandbox has no root. */
+/** Where everything of the application lies; a single service's root is `/app/rootfs`. */
+const place = "/app";
+
+/** Limits of a service that names none. */
+const single = { memory: 256 * MiB, pids: 64 };
+const composed = { memory: 512 * MiB, pids: 512 };
+
+/**
+ * `images` has the image of every service: of `composition`'s, or the one of the spec's own name where there is none.
+ * Throws ImageError `app/program`, `app/user`, `app/healthcheck`, `app/signal`, `app/file`.
+ */
+export function describeApplication(
+  spec: Spec,
+  composition: Composition | undefined,
+  images: ReadonlyMap<string, OciImage>,
+): Application {
+  return composition === undefined
+    ? plainApplication(spec, images.get(spec.name)!)
+    : composedApplication(spec, composition, images);
+}
+
+function composedApplication(
+  spec: Spec,
+  { path, services, networks, volumes }: Composition,
+  images: ReadonlyMap<string, OciImage>,
+): Application {
+  const roots = new Map<string, ServiceRoot>();
+  const files: Application["files"] = [];
+  const described: Record<string, Service> = {};
+  const names = [...services.keys()].sort();
+  for (const [range, name] of names.entries()) {
+    const service = services.get(name)!;
+    const image = images.get(name)!;
+    // Services of one image share its root: each sees it through ids and a writable layer of its own.
+    const root = roots.get(image.digest) ?? { path: `${place}/${name}/rootfs`, image, services: [] };
+    root.services.push(name);
+    roots.set(image.digest, root);
+    const own = service.files.map((file, index) => ({
+      path: `${place}/${name}/files/${index}`,
+      node: projectNode(file, dirname(path)),
+    }));
+    files.push(...own);
+    described[name] = describeService(service, {
+      image,
+      root: root.path,
+      range,
+      memory: spec.app.memory ?? composed.memory,
+      pids: spec.app.pids ?? composed.pids,
+      files: own.map((file) => file.path),
+      place: `${relative(spec.directory, path)}, line ${service.line}: services.${name}`,
+    });
+  }
+  checkHealth(services, described, path);
+  return {
+    description: { name: spec.name, services: described, networks, volumes },
+    roots: [...roots.values()],
+    files,
+  };
+}
+
+/** Whoever waits for a service to be healthy would wait for ever for one without a check. */
+function checkHealth(
+  services: ReadonlyMap<string, ComposedService>,
+  described: Readonly<Record<string, Service>>,
+  path: string,
+): void {
+  for (const [name, { dependsOn }] of Object.entries(described)) {
+    for (const [other, { condition }] of Object.entries(dependsOn)) {
+      if (condition !== "healthy" || described[other]!.healthcheck !== undefined) continue;
+      throw new ImageError(
+        "app/healthcheck",
+        `${path}, line ${services.get(name)!.line}: services.${name} waits for '${other}' to be healthy, and neither the file nor the image of '${other}' says how to check that`,
+        { fix: `a healthcheck for '${other}', or condition: service_started` },
+      );
+    }
+  }
+}
+
+/** Who the application is when its image says nothing or root: a plain sandbox has no root. */
 const nobody = { user: 65_532, group: 65_532 };
 
-/** Throws ImageError `app/program`, `app/user`. */
-export function describeApplication(spec: Spec, image: OciImage): AppDescription {
+/** As `resolveAccount`, without root: a user without a group has one of his own number. */
+function plainAccount(tree: DirectoryNode, text: string): { user: number; group: number } {
+  const { user, group: found } = resolveAccount(tree, text);
+  if (user === 0) return nobody;
+  const group = found === 0 && !text.includes(":") ? user : found;
+  const valid = (id: number) => id >= 1 && id <= 65_533;
+  if (valid(user) && valid(group)) return { user, group };
+  throw new ImageError(
+    "app/user",
+    `the image wants to run as '${text}', which is not a user between 1 and 65533`,
+  );
+}
+
+/** One service as it is when it needs nothing more: a read-only root, no user namespace. */
+function plainApplication(spec: Spec, image: OciImage): Application {
   const { app } = spec;
   const { config, tree } = image;
   const environment = { ...config.environment, ...app.environment };
   const [program, ...rest] = [...config.entrypoint, ...(app.arguments ?? config.command)];
+  const fix = "set app.arguments in the spec";
   if (program === undefined) {
-    throw new ImageError("app/program", `the image ${image.digest} says no program to run`, {
-      fix: "set app.arguments in the spec",
-    });
+    throw new ImageError("app/program", `the image ${image.digest} says no program to run`, { fix });
   }
   const workingDirectory = config.workingDirectory === "" ? "/" : config.workingDirectory;
-  return {
-    name: spec.name,
-    services: {
-      [spec.name]: {
-        image: image.digest.replace(/^sha256:/, ""),
-        root: applicationRoot,
-        isolation: "plain",
-        range: 0,
-        arguments: [findProgram(tree, program, workingDirectory, environment.PATH), ...rest],
-        environment,
-        workingDirectory,
-        ...findUser(tree, config.user),
-        additionalGroups: [],
-        readOnly: true,
-        layerSize: MiB,
-        tmpfs: [],
-        mounts: [],
-        files: [],
-        capabilities: [],
-        memory: app.memory,
-        pids: app.pids,
-        shmSize: 64 * MiB,
-        nofile: { soft: 65_536, hard: 65_536 },
-        hostname: spec.name,
-        networks: {},
-        extraHosts: {},
-        ports: app.port === undefined ? [] : [{ protocol: "tcp", published: app.port, target: app.port }],
-        egress: "all",
-        dependsOn: {},
-        restart: { policy: "no" },
-        stopSignal: "SIGTERM",
-        stopGraceMs: 5_000,
-        init: false,
-        socket: true,
-        key: true,
-      },
-    },
+  const root = `${place}/rootfs`;
+  const service: Service = {
+    image: image.digest.replace(/^sha256:/, ""),
+    root,
+    isolation: "plain",
+    range: 0,
+    arguments: [findProgram(tree, program, workingDirectory, environment.PATH, fix), ...rest],
+    environment,
+    workingDirectory,
+    ...plainAccount(tree, config.user),
+    additionalGroups: [],
+    readOnly: true,
+    layerSize: MiB,
+    tmpfs: [],
+    mounts: [],
+    files: [],
+    capabilities: [],
+    memory: app.memory ?? single.memory,
+    pids: app.pids ?? single.pids,
+    shmSize: 64 * MiB,
+    nofile: { soft: 65_536, hard: 65_536 },
+    hostname: spec.name,
     networks: {},
-    volumes: {},
+    extraHosts: {},
+    ports: app.port === undefined ? [] : [{ protocol: "tcp", published: app.port, target: app.port }],
+    egress: "all",
+    dependsOn: {},
+    restart: { policy: "no" },
+    stopSignal: "SIGTERM",
+    stopGraceMs: 5_000,
+    init: false,
+    socket: true,
+    key: true,
   };
-}
-
-/** Follows symlinks inside the tree, as the sandbox will; undefined when nothing is there. */
-function follow(tree: DirectoryNode, path: string): Node | undefined {
-  let rest = path.split("/").filter((part) => part !== "");
-  let at: string[] = [];
-  let links = 0;
-  for (let part = rest.shift(); part !== undefined; part = rest.shift()) {
-    if (part === ".") continue;
-    if (part === "..") {
-      at.pop();
-      continue;
-    }
-    const node = lookup(tree, [...at, part].join("/"));
-    if (node?.kind !== "symlink") {
-      if (node === undefined) return undefined;
-      at.push(part);
-      continue;
-    }
-    if (++links > 40) return undefined;
-    if (node.target.startsWith("/")) at = [];
-    rest = [...node.target.split("/").filter((piece) => piece !== ""), ...rest];
-  }
-  return lookup(tree, at.join("/"));
-}
-
-/** The absolute path of a program, found as execvp(3) would: by `PATH` when its name has no slash. */
-function findProgram(
-  tree: DirectoryNode,
-  program: string,
-  directory: string,
-  path: string | undefined,
-): string {
-  const candidates = program.includes("/")
-    ? [posix.resolve(directory, program)]
-    : (path ?? "/usr/local/bin:/usr/bin:/bin").split(":").map((place) => posix.resolve("/", place, program));
-  for (const candidate of candidates) {
-    const node = follow(tree, candidate);
-    if (node?.kind === "file" && (node.mode & 0o111) !== 0) return candidate;
-  }
-  throw new ImageError("app/program", `the image has no program '${program}'`, {
-    facts: [["looked at", candidates.join(", ")]],
-    fix: "set app.arguments in the spec",
-  });
-}
-
-/** The `id` of `name` in a file like /etc/passwd (column 3), and the number in column 4. */
-function findAccount(
-  tree: DirectoryNode,
-  file: string,
-  name: string,
-): [id: number, group: number] | undefined {
-  const node = follow(tree, file);
-  if (node?.kind !== "file") return undefined;
-  const line = Buffer.from(bytesOf(node.content))
-    .toString()
-    .split("\n")
-    .map((text) => text.split(":"))
-    .find(([first]) => first === name);
-  return line === undefined ? undefined : [Number(line[2]), Number(line[3])];
-}
-
-/** "", "user", "uid", "user:group", "uid:gid" as numbers; root becomes nobody (OCI image-spec, config, `User`). */
-function findUser(tree: DirectoryNode, text: string): { user: number; group: number } {
-  const [userText = "", groupText] = text.split(":");
-  const number = (value: string) => (/^\d{1,9}$/.test(value) ? Number(value) : undefined);
-  const account = findAccount(tree, "/etc/passwd", userText);
-  const user = userText === "" || userText === "root" ? 0 : (number(userText) ?? account?.[0]);
-  if (user === 0) return nobody;
-  const group =
-    groupText === undefined
-      ? (account?.[1] ?? user)
-      : (number(groupText) ?? findAccount(tree, "/etc/group", groupText)?.[0]);
-  const valid = (id: number | undefined) => id !== undefined && id >= 1 && id <= 65_533;
-  if (!valid(user) || !valid(group)) {
-    throw new ImageError(
-      "app/user",
-      `the image wants to run as '${text}', which is no user between 1 and 65533`,
-    );
-  }
-  return { user: user!, group: group! };
+  return {
+    description: { name: spec.name, services: { [spec.name]: service }, networks: {}, volumes: {} },
+    roots: [{ path: root, image, services: [spec.name] }],
+    files: [],
+  };
 }

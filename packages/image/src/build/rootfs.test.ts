@@ -3,8 +3,10 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { after, test } from "node:test";
 import type { GuestConfig } from "@caisson/protocol/guest-config";
+import { plainService } from "@caisson/protocol/testing/service";
 import { rootFiles } from "../inputs/recipe.ts";
 import { crun, node, program, rootInputs, type Variation } from "../testing/root.ts";
+import type { Application } from "./application.ts";
 import { addApplication, assembleRoot, checkRoot, librariesOf } from "./rootfs.ts";
 import { type DirectoryNode, directory, lookup, put, walk } from "./tree.ts";
 
@@ -82,12 +84,20 @@ test("refused: any other executable file, a script included", async () => {
   throws(() => checkRoot(tree), { code: "root/executable" });
 });
 
+/** One plain service with this root. */
+const applicationOf = (tree: DirectoryNode) =>
+  ({
+    description: { services: { app: plainService() } },
+    roots: [{ path: "/app/rootfs", image: { tree }, services: ["app"] }],
+    files: [],
+  }) as unknown as Application;
+
 test("the application is opaque, gets what the sandbox mounts on, and keeps what it has", async () => {
   const application: DirectoryNode = directory();
   put(application, "/bin/sh", { kind: "file", mode: 0o755, content: Buffer.from("") });
   put(application, "/etc/resolv.conf", { kind: "file", mode: 0o600, content: Buffer.from("mine") });
   const config = { version: "caisson/guest/v1" } as GuestConfig;
-  const { tree, origins } = addApplication(await assembleRoot(inputs()), application, config);
+  const { tree, origins } = addApplication(await assembleRoot(inputs()), applicationOf(application), config);
   for (const mountPoint of ["dev", "proc", "run", "tmp"]) {
     equal(lookup(tree, `/app/rootfs/${mountPoint}`)?.kind, "directory", mountPoint);
   }
@@ -108,7 +118,7 @@ test("a large file that the system has, too, is the system's inode; a small or a
   put(application, "/small", file(Buffer.from("same")));
   put(application, "/mode", file(large, 0o755));
   put(application, "/other", file(Buffer.alloc(100_000, "else")));
-  const { tree } = addApplication(root, application, {} as GuestConfig);
+  const { tree } = addApplication(root, applicationOf(application), {} as GuestConfig);
   const shared = ["same", "small", "mode", "other"].filter((name) => {
     const node = lookup(tree, `/app/rootfs/${name}`);
     return node === lookup(tree, "/large") || node === lookup(tree, "/small");

@@ -4,7 +4,7 @@
  * Invariants, checked on the finished tree: only `executables` may be executed; every library that an ELF file asks
  * for is there, and no other is; each ELF file is hardened as `hardeningFault` demands. There is no shell, no
  * interpreter but Node, no setuid bit (the tree cannot hold one), no account, no package database and no cache.
- * The application is opaque: it lies under `/app/rootfs`, and only its sandbox executes what is there.
+ * The application is opaque: it lies under `/app`, and only its sandboxes execute what is there.
  */
 import { posix } from "node:path";
 import type { GuestConfig } from "@caisson/protocol/guest-config";
@@ -13,8 +13,10 @@ import { readDeb } from "../inputs/deb.ts";
 import type { LockedPackage } from "../inputs/lock.ts";
 import { rootFiles } from "../inputs/recipe.ts";
 import type { TarEntry } from "../oci/tar.ts";
+import type { Application } from "./application.ts";
 import { bytesOf, digest, sizeOf } from "./content.ts";
 import { type Elf, isElf, parseElf } from "./elf.ts";
+import { addMountPoints } from "./mount-points.ts";
 import { type Content, type DirectoryNode, directory, lookup, put, walk } from "./tree.ts";
 
 /** The only files that may be executed, with what may not be asked of them. */
@@ -22,9 +24,6 @@ const executables = new Set(["/usr/bin/node", "/usr/bin/crun", "/usr/lib64/ld-li
 
 /** Where the loader looks when there is no cache and no run path (ld.so(8), Debian's multiarch). */
 const libraryDirectories = ["/usr/lib/x86_64-linux-gnu", "/usr/lib64"];
-
-/** Where the root of an image's only service lies. */
-export const applicationRoot = "/app/rootfs";
 
 export interface RootInputs {
   /** Path of each locked package of the group `root` in the cache, by package. */
@@ -84,17 +83,22 @@ export async function assembleRoot(inputs: RootInputs): Promise<Root> {
   return { tree, origins, elf: checkRoot(tree) };
 }
 
-/** Adds the application and the measured configuration to a root. What the sandbox mounts on has to be there. */
-export function addApplication(root: Root, application: DirectoryNode, config: GuestConfig): Root {
-  for (const mountPoint of ["/dev", "/proc", "/run", "/tmp"]) {
-    if (lookup(application, mountPoint) === undefined) put(application, mountPoint, directory());
+/**
+ * Adds the application and the measured configuration to a root. What the sandbox mounts on has to be there. Throws
+ * ImageError `app/mount`.
+ */
+export function addApplication(root: Root, application: Application, config: GuestConfig): Root {
+  const { roots, files, description } = application;
+  for (const { path, image, services } of roots) {
+    addMountPoints(
+      image.tree,
+      services.map((name) => description.services[name]!),
+      files,
+    );
+    shareFiles(root.tree, image.tree);
+    put(root.tree, path, image.tree);
   }
-  const resolver = "/etc/resolv.conf";
-  if (lookup(application, "/etc")?.kind !== "symlink" && lookup(application, resolver) === undefined) {
-    put(application, resolver, { kind: "file", mode: 0o644, content: new Uint8Array() });
-  }
-  shareFiles(root.tree, application);
-  put(root.tree, applicationRoot, application);
+  for (const { path, node } of files) put(root.tree, path, node);
   const path = "/etc/caisson/guest.json";
   const content = Buffer.from(`${JSON.stringify(config, null, 2)}\n`);
   put(root.tree, path, { kind: "file", mode: 0o644, content });

@@ -10,7 +10,6 @@ import { dirname, join } from "node:path";
 import * as z from "zod";
 import { ImageError } from "../errors.ts";
 import { type LockedImage, pinImages } from "../oci/open.ts";
-import type { ImageReference } from "../oci/reference.ts";
 import {
   type PackageStanza,
   packagesIndex,
@@ -25,6 +24,7 @@ import type { LockedNpmPackage } from "./npm.ts";
 import { type Group, groups, type Recipe } from "./recipe.ts";
 import { resolve } from "./resolve.ts";
 import type { Spec } from "./spec.ts";
+import { readWorkload, referencesOf } from "./workload.ts";
 import { decompress } from "./xz.ts";
 
 export interface LockedSuite {
@@ -152,16 +152,13 @@ async function fetchIndexes(
   return indexes;
 }
 
-/** Every image that a spec names. */
-const imagesOf = ({ app: { source } }: Spec): ImageReference[] =>
-  source.kind === "image" ? [source.reference] : [];
-
 /**
  * Makes the lock of a spec from what the archive and the registries have now. Errors: ImageError `lock/…`, `fetch/…`,
- * `oci/registry`, `oci/credentials`, `oci/digest`.
+ * `oci/registry`, `oci/credentials`, `oci/digest`, `compose/…`.
  */
 export async function createLock(spec: Spec, options: LockOptions): Promise<Lock> {
   const { recipe } = options;
+  const references = referencesOf(readWorkload(spec));
   const suites = [...new Set(Object.values(recipe).flatMap((group) => group.suites))].sort();
   const unknown = Object.keys(spec.archive.as_of).find((suite) => !suites.includes(suite));
   if (unknown !== undefined) {
@@ -173,7 +170,7 @@ export async function createLock(spec: Spec, options: LockOptions): Promise<Lock
   refuseOlder(releases, options.previous);
   const indexes = await fetchIndexes(releases, options);
 
-  const images = await pinImages(imagesOf(spec), options);
+  const images = await pinImages(references, options);
 
   const packages = new Map<string, LockedPackage>();
   for (const group of groups) {

@@ -5,6 +5,7 @@ import { ImageError, type ImageErrorCode } from "../errors.ts";
 import { debianKeys, parseSpec, readSpec } from "./spec.ts";
 
 const minimal = "version: 1\nname: hello\napp:\n  image: ./layout\n  port: 8080\n";
+const composed = "version: 1\nname: hello\napp:\n  compose: ./compose.yaml\n";
 const parse = (text: string) => parseSpec(text, "/spec/caisson.yaml");
 const digest = `sha256:${"0123456789abcdef".repeat(4)}`;
 
@@ -17,13 +18,23 @@ test("a minimal spec, with the defaults", () => {
       source: { kind: "image", reference: { kind: "local", path: "/spec/layout" } },
       port: 8080,
       environment: {},
-      memory: 256 * 2 ** 20,
-      pids: 64,
+      variables: {},
     },
     time: { secure_time: true },
     kms: {},
     path: "/spec/caisson.yaml",
     directory: "/spec",
+  });
+});
+
+test("a compose file, its variables and the limits of services that name none", () => {
+  const { app } = parse(`${composed}  variables: { TAG: "1" }\n  memory: 1GiB\n  pids: 9\n`);
+  deepEqual(app, {
+    source: { kind: "compose", path: "/spec/compose.yaml" },
+    environment: {},
+    variables: { TAG: "1" },
+    memory: 2 ** 30,
+    pids: 9,
   });
 });
 
@@ -54,6 +65,7 @@ kms: { identity: ${"ab".repeat(32)} }
     arguments: ["serve", "--quiet"],
     memory: 2 ** 31,
     pids: 100,
+    variables: {},
   });
   deepEqual(spec.archive.keys, ["04B54C3CDCA79751B16BC6B5225629DF75B188BD"]);
   equal(spec.archive.keysNamedIn, "/spec/caisson.yaml, line 5, column 3: archive.keys");
@@ -133,13 +145,13 @@ const bad: { name: string; text: string; code: ImageErrorCode; where: RegExp }[]
     name: "both image and node",
     text: `${minimal}  node: ./a.mjs\n`,
     code: "spec/value",
-    where: /line 4, column 3: 'app': name either/,
+    where: /line 4, column 3: 'app': name one of/,
   },
   {
     name: "neither image nor node",
     text: "version: 1\nname: x\napp:\n  port: 1\n",
     code: "spec/value",
-    where: /'app': name either/,
+    where: /'app': name one of/,
   },
   {
     name: "memory without a unit",
@@ -198,6 +210,30 @@ const bad: { name: string; text: string; code: ImageErrorCode; where: RegExp }[]
     code: "spec/syntax",
     where: /alias/,
   },
+  {
+    name: "a compose file and an image",
+    text: `${minimal}  compose: ./compose.yaml\n`,
+    code: "spec/value",
+    where: /line 4, column 3: 'app': name one of/,
+  },
+  {
+    name: "a compose file that is none",
+    text: composed.replace("./compose.yaml", "./compose"),
+    code: "spec/value",
+    where: /line 4, column 12: 'app.compose': name a compose file/,
+  },
+  {
+    name: "what a compose file says for each service",
+    text: `${composed}  port: 80\n`,
+    code: "spec/value",
+    where: /line 5, column 9: 'app.port': say this in the compose file/,
+  },
+  {
+    name: "variables without a compose file",
+    text: `${minimal}  variables: { A: x }\n`,
+    code: "spec/value",
+    where: /'app.variables': only a compose file/,
+  },
   { name: "a list", text: "- 1\n", code: "spec/value", where: /line 1, column 1: the spec/ },
   { name: "nothing", text: "", code: "spec/value", where: /the spec/ },
 ];
@@ -222,7 +258,7 @@ test("an unknown key comes with the keys that are known", () => {
     () => parse(`${minimal}  prot: 1\n`),
     (error) => {
       deepEqual((error as ImageError).facts, [
-        ["keys", "image, node, port, environment, arguments, memory, pids"],
+        ["keys", "image, node, port, environment, arguments, memory, pids, compose, variables"],
       ]);
       return true;
     },

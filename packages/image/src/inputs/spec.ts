@@ -17,7 +17,9 @@ export type AppSource =
   /** `image: nginx:1.27`, `image: ./layout:tag`, `image: ./saved.tar`: as `oci/reference.ts` reads it. */
   | { kind: "image"; reference: ImageReference }
   /** `node: ./app/server.mjs`: Caisson makes the OCI image, from its own Node and this file's directory (absolute path). */
-  | { kind: "node"; entry: string };
+  | { kind: "node"; entry: string }
+  /** `compose: ./compose.yaml`: several services (absolute path). */
+  | { kind: "compose"; path: string };
 
 export interface App {
   source: AppSource;
@@ -27,10 +29,12 @@ export interface App {
   environment: Record<string, string>;
   /** Replaces the image's Cmd. */
   arguments?: string[];
-  /** Limit in bytes. */
-  memory: number;
-  /** Limit on the number of processes and threads. */
-  pids: number;
+  /** Limit in bytes; of a compose file, of each service that names none. */
+  memory?: number;
+  /** Limit on the number of processes and threads, likewise. */
+  pids?: number;
+  /** Values of the variables in a compose file. */
+  variables: Record<string, string>;
 }
 
 export interface Spec {
@@ -95,11 +99,19 @@ const app = z.strictObject({
   image: z.string().optional(),
   node: node.optional(),
   port: z.int().min(1).max(65_535).optional(),
-  environment: z.record(variable, z.string()).default({}),
+  environment: z.record(variable, z.string()).optional(),
   arguments: z.array(z.string()).max(63).optional(),
-  memory: memory.default(256 * 2 ** 20),
-  pids: z.int().min(1).max(32_768).default(64),
+  memory: memory.optional(),
+  pids: z.int().min(1).max(32_768).optional(),
+  compose: z
+    .string()
+    .regex(/^\.{0,2}\/.*\.ya?ml$/, "name a compose file (./….yaml)")
+    .optional(),
+  variables: z.record(variable, z.string()).optional(),
 });
+
+/** What a compose file says by itself, for each of its services. */
+const inCompose = ["port", "environment", "arguments"] as const;
 
 const time = z.strictObject({
   secure_time: z.boolean().default(true),
@@ -119,9 +131,24 @@ const top = z.strictObject({
     .string()
     .regex(/^[a-z0-9][a-z0-9-]{0,62}$/, "1 to 63 of a-z, 0-9 and -, starting with a letter or digit"),
   archive: archive.default({ as_of: {} }),
-  app: app.refine((value) => (value.image === undefined) !== (value.node === undefined), {
-    message: "name either image or node",
-  }),
+  app: app
+    .refine(
+      ({ image, node, compose }) => [image, node, compose].filter((one) => one !== undefined).length === 1,
+      {
+        message: "name one of image, node and compose",
+      },
+    )
+    .superRefine((value, context) => {
+      const misplaced = value.compose === undefined ? (["variables"] as const) : inCompose;
+      for (const key of misplaced) {
+        if (value[key] === undefined) continue;
+        const message =
+          key === "variables"
+            ? "only a compose file has variables"
+            : "say this in the compose file, for a service";
+        context.addIssue({ code: "custom", path: [key], message });
+      }
+    }),
   time: time.default({ secure_time: true }),
   kms: kms.default({}),
 });
@@ -190,14 +217,18 @@ function schemaError(error: z.ZodError, places: Places): ImageError {
   return new ImageError("spec/value", `${places.value(issue.path)}: ${what}: ${reason}`);
 }
 
-/** What `app.image` or `app.node` names. Throws ImageError `spec/value`, with the place. */
+/** What `app.image`, `app.node` or `app.compose` names. Throws ImageError `spec/value`, with the place. */
 function sourceOf(
-  image: string | undefined,
-  node: string | undefined,
+  {
+    image,
+    node,
+    compose,
+  }: { image?: string | undefined; node?: string | undefined; compose?: string | undefined },
   directory: string,
   places: Places,
 ): AppSource {
-  if (image === undefined) return { kind: "node", entry: resolve(directory, node!) };
+  if (node !== undefined) return { kind: "node", entry: resolve(directory, node) };
+  if (image === undefined) return { kind: "compose", path: resolve(directory, compose!) };
   try {
     return { kind: "image", reference: parseReference(image, directory) };
   } catch (error) {
@@ -237,7 +268,7 @@ export function parseSpec(text: string, path: string): Spec {
   const { archive, app, time, kms, ...rest } = result.data;
 
   const directory = dirname(path);
-  const { image, node, port, arguments: argumentList, ...limits } = app;
+  const { port, arguments: argumentList, environment = {}, variables = {}, memory, pids } = app;
   let sources: TimeConfiguration | undefined;
   if (time.sources !== undefined) {
     try {
@@ -261,10 +292,13 @@ export function parseSpec(text: string, path: string): Spec {
       as_of: archive.as_of,
     },
     app: {
-      ...limits,
+      environment,
+      variables,
+      ...(memory && { memory }),
+      ...(pids && { pids }),
       ...(port && { port }),
       ...(argumentList && { arguments: argumentList }),
-      source: sourceOf(image, node, directory, places),
+      source: sourceOf(app, directory, places),
     },
     time: { secure_time: time.secure_time, ...(sources && { sources }) },
     kms: { ...(kms.identity && { identity: kms.identity }) },

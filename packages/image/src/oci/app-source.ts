@@ -1,25 +1,34 @@
-/** The application's OCI image, from whichever source the spec names. */
+/** The OCI images of a workload, from whichever source it names. */
 
 import type { DirectoryNode } from "../build/tree.ts";
-import type { Spec } from "../inputs/spec.ts";
+import type { Workload } from "../inputs/workload.ts";
 import { nodeImage } from "./node-image.ts";
 import type { OciImage } from "./oci.ts";
 import { openImage, type PinnedImages } from "./open.ts";
+import { formatReference } from "./reference.ts";
 
 /**
- * `root` is the image around the application, `lock` says what tags mean, `cache` is the cache directory.
+ * The image of each service, by its name; one that several name is read once. `root` is the image around the
+ * application, `lock` says what tags mean, `cache` is the cache directory.
  * Errors: ImageError `lock/stale`, `oci/…`, `archive/…`, `fetch/…`, `app/directory`.
  */
-export async function readApplication(
-  { app: { source } }: Spec,
+export async function readImages(
+  { images }: Workload,
   root: { readonly tree: DirectoryNode },
   lock: PinnedImages,
   cache: string,
-): Promise<OciImage> {
-  switch (source.kind) {
-    case "image":
-      return openImage(source.reference, lock, { cache, environment: process.env });
-    case "node":
-      return nodeImage(source.entry, root);
+): Promise<Map<string, OciImage>> {
+  const read = new Map<string, OciImage>();
+  const found = new Map<string, OciImage>();
+  for (const [service, source] of images) {
+    const key = source.kind === "image" ? formatReference(source.reference) : source.entry;
+    const image =
+      read.get(key) ??
+      (source.kind === "image"
+        ? await openImage(source.reference, lock, { cache, environment: process.env })
+        : await nodeImage(source.entry, root));
+    read.set(key, image);
+    found.set(service, image);
   }
+  return found;
 }

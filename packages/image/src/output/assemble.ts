@@ -5,10 +5,10 @@
 
 import { createHash, hash } from "node:crypto";
 import { mkdir, open, readFile, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { join, posix } from "node:path";
 import { type GuestConfig, parseGuestConfig } from "@caisson/protocol/guest-config";
 import type { PlatformTable } from "@caisson/vocabulary/platforms";
-import { describeApplication } from "../build/application.ts";
+import type { Application } from "../build/application.ts";
 import type { Bundle } from "../build/bundle.ts";
 import { commandLine, commandLineTokens, type Flavour } from "../build/cmdline.ts";
 import type { NodeBinary } from "../build/native.ts";
@@ -17,7 +17,6 @@ import { walk } from "../build/tree.ts";
 import { formatLock, type Lock, type LockedPackage } from "../inputs/lock.ts";
 import { firmwareFiles, firmwareGroups, type Group } from "../inputs/recipe.ts";
 import type { Spec } from "../inputs/spec.ts";
-import type { OciImage } from "../oci/oci.ts";
 import { type Erofs, layoutErofs } from "./erofs.ts";
 import { type Artefact, formatManifest, type Manifest } from "./manifest.ts";
 import type { MeasuredFiles, Measurements } from "./measurements.ts";
@@ -36,7 +35,7 @@ export interface Parts {
   bundle: Bundle;
   /** The root without the application; its tree is taken over. */
   system: Root;
-  application: OciImage;
+  application: Application;
   /** Path of each locked package's archive. */
   archive: (locked: LockedPackage) => string;
   /** `predictMeasurements`, which wants real firmware and a real kernel; or a test's. */
@@ -70,7 +69,7 @@ export async function assemble(
   const { spec, lock, flavour, node, system, application } = parts;
   const epoch = sourceDate(lock);
   const guest = guestConfig(parts, epoch);
-  const root = addApplication(system, application.tree, guest);
+  const root = addApplication(system, application, guest);
   const layout = layoutErofs(root.tree, epoch);
   const { verity, ...rootfs } = await writeRoot(directory, layout, options);
 
@@ -83,7 +82,11 @@ export async function assemble(
     digests: layout.digests,
     packages,
     npm,
-    application: application.digest,
+    services: application.roots.map(({ path, image, services }) => ({
+      names: services,
+      place: posix.dirname(path),
+      digest: image.digest,
+    })),
   });
   const versionOf = (group: Group) => inGroup(lock, group)[0]!.version;
   const versions = (list: readonly { name: string; version: string }[]) =>
@@ -120,7 +123,7 @@ export async function assemble(
       npm: versions(npm),
     },
     node: node.delivered,
-    contents: contents(root, application.changes),
+    contents: contents(root, application.roots),
   };
   manifest.measurements = await parts.measure(await measuredFiles(directory, manifest));
   await writeFile(join(directory, imageMark), formatManifest(manifest));
@@ -152,7 +155,7 @@ function guestConfig({ spec, flavour, application }: Parts, epoch: number): Gues
     flavour,
     epoch,
     commandLine: commandLineTokens(flavour).map(({ token }) => token),
-    app: describeApplication(spec, application),
+    app: application.description,
     time: spec.time,
     ...(spec.kms.identity !== undefined && { kms: { identity: spec.kms.identity } }),
   });
@@ -221,13 +224,15 @@ async function writeRoot(
   }
 }
 
-function contents({ tree, origins, elf }: Root, dropped: OciImage["changes"]): Manifest["contents"] {
+function contents({ tree, origins, elf }: Root, roots: Application["roots"]): Manifest["contents"] {
   const nodes = [...walk(tree)].filter(([, node]) => node.kind === "file");
   const own = nodes.filter(([path]) => origins.has(path));
   return {
     files: own.length,
     applicationFiles: nodes.length - own.length,
-    dropped,
+    dropped: roots.flatMap(({ image, services }) =>
+      image.changes.map((change) => ({ service: services[0]!, ...change })),
+    ),
     executables: own.flatMap(([path, node]) =>
       node.kind === "file" && (node.mode & 0o111) !== 0 ? [path] : [],
     ),

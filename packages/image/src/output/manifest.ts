@@ -70,8 +70,8 @@ export interface Manifest {
   contents: {
     files: number;
     applicationFiles: number;
-    /** What files and directories of the application's image had and here have not; paths are those of that image. */
-    dropped: OciChange[];
+    /** What files and directories of a service's image had and here have not; paths are those of that image. */
+    dropped: ({ service: string } & OciChange)[];
     executables: string[];
     hardening: Record<string, { pie: boolean; relro: string; stackProtected: boolean }>;
   };

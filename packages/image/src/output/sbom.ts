@@ -22,8 +22,8 @@ export interface SbomInputs {
   packages: readonly LockedPackage[];
   /** npm packages: Node itself and what PID 1's bundle contains. */
   npm: readonly { name: string; version: string; integrity?: string }[];
-  /** "sha256:…" of the application's OCI manifest. */
-  application: string;
+  /** The services of one image: their names, where its files and theirs lie, "sha256:…" of its OCI manifest. */
+  services: readonly { names: readonly string[]; place: string; digest: string }[];
 }
 
 interface Component {
@@ -49,9 +49,13 @@ export function sbom(inputs: SbomInputs): string {
     ...inputs.packages.map((locked) => withFiles(debian(locked), `${locked.name} ${locked.version}`)),
     ...inputs.npm.map((entry) => withFiles(npm(entry), entry.name)),
     withFiles({ type: "application", name: "caisson", version }, "caisson"),
-    withFiles(
-      { type: "container", name: inputs.name, hashes: sha256(inputs.application.replace(/^sha256:/, "")) },
-      "application",
+    ...inputs.services.flatMap(({ names, digest }) =>
+      names.map((name) =>
+        withFiles(
+          { type: "container", name, hashes: sha256(digest.replace(/^sha256:/, "")) },
+          `service ${name}`,
+        ),
+      ),
     ),
   ];
   const document = {
@@ -69,12 +73,15 @@ export function sbom(inputs: SbomInputs): string {
   return `${JSON.stringify(document, null, 2)}\n`;
 }
 
-/** Every file of the root by where it came from; what lies under the application's root is the application's. */
-function filesByOrigin({ root, digests }: SbomInputs): Map<string, Component[]> {
+/** Every file of the root by where it came from; services of one image have its files once, under the first's name. */
+function filesByOrigin({ root, digests, services }: SbomInputs): Map<string, Component[]> {
+  const names = services.flatMap((one) => one.names);
+  const only = services.length === 1 && services[0]!.place === "/app" ? names[0] : undefined;
+  const serviceOf = (path: string) => only ?? names.find((name) => path.startsWith(`/app/${name}/`));
   const byOrigin = new Map<string, Component[]>();
   for (const [path, node] of walk(root.tree)) {
     if (node.kind !== "file") continue;
-    const origin = root.origins.get(path) ?? "application";
+    const origin = root.origins.get(path) ?? `service ${serviceOf(path)}`;
     if (!byOrigin.has(origin)) byOrigin.set(origin, []);
     byOrigin.get(origin)!.push({ type: "file", name: path, hashes: sha256(digests.get(node)!) });
   }

@@ -1,0 +1,170 @@
+/**
+ * A service as it is measured: what its lines and its image say, made explicit. Nothing is left for the guest to look
+ * up: the program is an absolute path, users and groups are numbers, every limit has a value.
+ */
+import { posix } from "node:path";
+import { type Healthcheck, rootCapabilities, type Service } from "@caisson/protocol/guest-config";
+import { ImageError } from "../errors.ts";
+import type { ComposedHealthcheck, ComposedService } from "../inputs/compose/composition.ts";
+import { stopSignal } from "../inputs/compose/service.ts";
+import type { OciConfig } from "../oci/documents.ts";
+import type { OciImage } from "../oci/oci.ts";
+import { resolveAccount } from "./accounts.ts";
+import { defaultPath, findProgram } from "./program.ts";
+
+const MiB = 2 ** 20;
+
+/** What the lines of a service leave to the spec and the image. */
+export interface ServiceContext {
+  image: OciImage;
+  /** Where its root lies in the verity image. */
+  root: string;
+  range: number;
+  /** Limits of a service that names none. */
+  memory: number;
+  pids: number;
+  /** Paths in the verity image of its `files`, in their order. */
+  files: readonly string[];
+  /** Where a person finds its lines: "compose.yaml, line 3: services.web". */
+  place: string;
+}
+
+/** Throws ImageError `app/program`, `app/user`, `app/healthcheck`, `app/signal`. */
+export function describeService(service: ComposedService, context: ServiceContext): Service {
+  const { image, place } = context;
+  const { config, tree } = image;
+  const account = resolveAccount(tree, service.user ?? config.user, service.groupAdd);
+  const workingDirectory = posix.resolve("/", service.workingDirectory ?? config.workingDirectory);
+  const environment: Record<string, string> = {
+    PATH: defaultPath,
+    HOSTNAME: service.hostname,
+    HOME: account.home ?? "/",
+    ...config.environment,
+    ...service.environment,
+  };
+  // An entry point of one's own starts without the image's command, as everywhere.
+  const command = service.command ?? (service.entrypoint === undefined ? config.command : []);
+  const [program, ...rest] = [...(service.entrypoint ?? config.entrypoint), ...command];
+  if (program === undefined) {
+    throw new ImageError("app/program", `${place}: the image ${image.digest} says no program to run`, {
+      fix: "command, or entrypoint",
+    });
+  }
+  const memory = service.memory ?? context.memory;
+  const healthcheck = describeHealthcheck(config.healthcheck, service.healthcheck, place);
+  return {
+    image: image.digest.replace(/^sha256:/, ""),
+    root: context.root,
+    isolation: "contained",
+    range: context.range,
+    arguments: [
+      findProgram(tree, program, workingDirectory, environment.PATH, "command, or entrypoint"),
+      ...rest,
+    ],
+    environment,
+    workingDirectory,
+    user: account.user,
+    group: account.group,
+    additionalGroups: account.additionalGroups,
+    readOnly: service.readOnly,
+    layerSize: service.layerSize ?? memory,
+    tmpfs: service.tmpfs.map((one) => ({ ...one, size: one.size ?? memory })),
+    mounts: [...service.mounts, ...imageVolumes(config, service)],
+    files: service.files.map(({ target, mode, user, group }, index) => ({
+      target,
+      source: context.files[index]!,
+      mode,
+      user,
+      group,
+    })),
+    capabilities: capabilities(service, account.user),
+    memory,
+    pids: service.pids ?? context.pids,
+    ...(service.cpuWeight !== undefined && { cpuWeight: service.cpuWeight }),
+    shmSize: service.shmSize ?? 64 * MiB,
+    nofile: service.nofile ?? { soft: 65_536, hard: 65_536 },
+    hostname: service.hostname,
+    networks: service.networks,
+    extraHosts: service.extraHosts,
+    ports: service.ports,
+    egress: service.egress,
+    dependsOn: service.dependsOn,
+    ...(healthcheck && { healthcheck }),
+    restart: service.restart,
+    stopSignal: service.stopSignal ?? imageSignal(config.stopSignal, place),
+    stopGraceMs: service.stopGraceMs,
+    init: service.init,
+    socket: service.socket,
+    key: service.key,
+  };
+}
+
+/** Whoever is not root has none: no new privileges, so no way to use one. */
+function capabilities(
+  { capabilities: { add, drop } }: ComposedService,
+  user: number,
+): Service["capabilities"] {
+  if (user !== 0) return [];
+  return rootCapabilities.filter((name) => add.includes(name) || (drop !== "all" && !drop.includes(name)));
+}
+
+/** The image's `VOLUME`s, where the service mounts nothing else. */
+function imageVolumes(config: OciConfig, service: ComposedService): Service["mounts"] {
+  const taken = new Set([...service.mounts, ...service.tmpfs, ...service.files].map(({ target }) => target));
+  return config.volumes
+    .map((path) => posix.resolve("/", path))
+    .filter((target) => target !== "/" && !taken.has(target))
+    .map((target) => ({ target, readOnly: false, copyUp: true }));
+}
+
+function imageSignal(text: string | undefined, place: string): Service["stopSignal"] {
+  if (text === undefined) return "SIGTERM";
+  const signal = stopSignal(text);
+  if (signal !== undefined) return signal;
+  throw new ImageError(
+    "app/signal",
+    `${place}: the image wants to be stopped by '${text}', which is not sent here`,
+    {
+      fix: "stop_signal: SIGTERM, or another that its program understands",
+    },
+  );
+}
+
+/** Defaults of the Compose Specification, and of Docker for `start_interval`. */
+const defaults = {
+  intervalMs: 30_000,
+  timeoutMs: 30_000,
+  retries: 3,
+  startPeriodMs: 0,
+  startIntervalMs: 5_000,
+};
+
+/** What the service says, field by field, over what the image says; undefined when there is no check. */
+function describeHealthcheck(
+  image: OciConfig["healthcheck"],
+  own: ComposedHealthcheck | undefined,
+  place: string,
+): Healthcheck | undefined {
+  if (own?.enabled === false || (own === undefined && image === undefined)) return undefined;
+  const { test: imageTest, ...imageTimes } = image ?? { test: [] };
+  const test = own?.test ?? argumentsOf(imageTest);
+  if (test === undefined) {
+    if (own === undefined) return undefined;
+    throw new ImageError(
+      "app/healthcheck",
+      `${place}: neither the file nor the image says how to check health`,
+      {
+        fix: 'healthcheck: { test: ["CMD", …] }',
+      },
+    );
+  }
+  const { enabled: _, test: __, ...times } = own ?? { enabled: true };
+  return { ...defaults, ...imageTimes, ...times, test };
+}
+
+/** An image's `Test` as an argument vector. */
+function argumentsOf([kind, ...rest]: readonly string[]): string[] | undefined {
+  if (kind === "CMD" && rest.length > 0) return rest;
+  if (kind === "CMD-SHELL" && rest.length > 0) return ["/bin/sh", "-c", rest.join(" ")];
+  return undefined;
+}
