@@ -13,6 +13,10 @@ const commands: Record<string, [summary: string, load: () => Promise<{ command: 
   ],
   bench: ["run the benchmarks and print ratios", () => import("./commands/bench.ts")],
   build: ["make the image of a spec from what its lock names", () => import("./commands/build.ts")],
+  check: [
+    "say what will run of a compose file or an image, and at what cost",
+    () => import("./commands/check.ts"),
+  ],
   kernel: [
     "which kernels could be used, what differs, what is hardened",
     () => import("./commands/kernel.ts"),

@@ -24,7 +24,8 @@ export function readWorkload({ name, app: { source, variables } }: Spec): Worklo
   return { composition, images: imagesOf(composition) };
 }
 
-function imagesOf({ path, services }: Composition): Workload["images"] {
+/** The images of a compose file. Throws ImageError `compose/refused` that names every bad one. */
+export function imagesOf({ path, services }: Composition): Workload["images"] {
   const problems = new Problems();
   const images = new Map<string, ImageSource>();
   for (const { name, image, imageLine } of services.values()) {

@@ -1,0 +1,45 @@
+/** `caisson check SUBJECT`: what will run, what it costs in isolation, and the line to change; without building. */
+import { type CheckReport, check, type Finding } from "@caisson/image/check";
+import { cacheDirectory } from "@caisson/image/fetch";
+import { Command } from "commander";
+import { printable } from "../views/printable.ts";
+
+const signs: Record<Finding["kind"], string> = { fault: "✘", cost: "−", note: "·", unknown: "?" };
+
+function line({ kind, text, line: place, change }: Finding): string[] {
+  const where = place === undefined ? "" : ` (line ${place})`;
+  return [
+    `  ${signs[kind]} ${printable(text)}${where}`,
+    ...(change === undefined ? [] : [`    → ${printable(change)}`]),
+  ];
+}
+
+const stopped = ({ services }: CheckReport): number =>
+  services.filter(({ findings }) => findings.some(({ kind }) => kind === "fault")).length;
+
+/** The report for a person. */
+export function render(report: CheckReport): string {
+  const { subject, services, findings } = report;
+  const faults = stopped(report);
+  const count = services.length === 1 ? "one service" : `${services.length} services`;
+  const verdict = faults === 0 ? "nothing in the way" : `${faults} cannot run`;
+  const lines = [`${printable(subject)}: ${count}, ${verdict}`];
+  for (const { name, image, isolation, findings: own } of services) {
+    lines.push("", `${printable(name)}  ${printable(image)}  ${isolation}`, ...own.flatMap(line));
+  }
+  if (findings.length > 0) lines.push("", "All together", ...findings.flatMap(line));
+  lines.push("", "✘ cannot run   − costs isolation   · worth knowing   ? not looked at", "");
+  return lines.join("\n");
+}
+
+export const command = new Command("caisson check")
+  .description(
+    "Says without building what will run of a compose file, an image or a spec, what will not, what it costs in isolation, and the line to change.",
+  )
+  .argument("<subject>", "a caisson.yaml, a compose file, a directory with one, or the name of an image")
+  .option("--json", "one JSON document")
+  .action(async (subject: string, options: { json?: boolean }) => {
+    const report = await check(subject, { cache: cacheDirectory(process.env), environment: process.env });
+    process.stdout.write(options.json === true ? `${JSON.stringify(report, null, 2)}\n` : render(report));
+    if (stopped(report) > 0) process.exitCode = 10;
+  });

@@ -1,0 +1,117 @@
+import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { check, type Finding } from "./check.ts";
+
+const place = mkdtempSync(join(tmpdir(), "caisson-check-"));
+after(() => rmSync(place, { recursive: true }));
+
+/** An OCI layout without layers whose configuration is this; its path from `place`. */
+function layout(name: string, config: object, architecture = "amd64"): string {
+  const directory = join(place, name);
+  const blobs = join(directory, "blobs", "sha256");
+  mkdirSync(blobs, { recursive: true });
+  const blob = (mediaType: string, value: object) => {
+    const bytes = Buffer.from(JSON.stringify(value));
+    const hash = createHash("sha256").update(bytes).digest("hex");
+    writeFileSync(join(blobs, hash), bytes);
+    return { mediaType, digest: `sha256:${hash}`, size: bytes.length };
+  };
+  const rootfs = { type: "layers", diff_ids: [] };
+  const described = blob("application/vnd.oci.image.config.v1+json", {
+    os: "linux",
+    architecture,
+    rootfs,
+    config,
+  });
+  const manifest = { schemaVersion: 2, config: described, layers: [] };
+  const manifests = [blob("application/vnd.oci.image.manifest.v1+json", manifest)];
+  writeFileSync(join(directory, "oci-layout"), '{"imageLayoutVersion":"1.0.0"}');
+  writeFileSync(join(directory, "index.json"), JSON.stringify({ schemaVersion: 2, manifests }));
+  return `./${name}`;
+}
+
+const options = { cache: join(place, "cache"), environment: {} };
+const root = layout("root", {
+  Entrypoint: ["/run"],
+  ExposedPorts: { "80/tcp": {}, "81/tcp": {} },
+  Volumes: { "/data": {} },
+});
+const user = layout("user", { Entrypoint: ["/run"], User: "1000" });
+
+async function findings(text: string): Promise<Record<string, Finding[]>> {
+  const path = join(place, "compose.yaml");
+  writeFileSync(path, text);
+  const report = await check(path, options);
+  return Object.fromEntries(report.services.map((service) => [service.name, service.findings]));
+}
+const texts = (list: Finding[] | undefined, kind: Finding["kind"]) =>
+  (list ?? []).filter((one) => one.kind === kind).map(({ text }) => text);
+
+test("what a service gives up has its line and what would take it back", async () => {
+  const { web, db } = await findings(
+    `services:\n  web: { image: ${root}, ports: ["8080:80"] }\n  db:\n    image: ${user}\n    read_only: true\n    networks: [back]\nnetworks: { back: { internal: true } }\n`,
+  );
+  deepEqual(texts(web, "cost"), [
+    "starts as root of a user namespace of its own",
+    "its root has a writable layer in memory",
+    "may connect to anywhere",
+  ]);
+  ok(
+    web!
+      .filter(({ kind }) => kind === "cost")
+      .every(({ line, change }) => line === 2 && change !== undefined),
+  );
+  deepEqual(texts(web, "note"), [
+    "reached from outside at 8080/tcp, inside 80",
+    "81/tcp of its image is not reached from outside",
+  ]);
+  deepEqual(texts(db, "cost"), []);
+  deepEqual(texts(db, "note"), ["connects to nothing outside"]);
+});
+
+test("services that share a network are named", async () => {
+  const { a } = await findings(`services:\n  a: { image: ${root} }\n  b: { image: ${user} }\n`);
+  ok(texts(a, "note").includes("reaches b"));
+});
+
+test("an image that is not there, or for other machines, is a fault; a registry that is silent is not", async () => {
+  const other = layout("other", {}, "arm64");
+  const found = await findings(
+    `services:\n  gone: { image: ./none }\n  other: { image: ${other} }\n  far: { image: "localhost:1/x:1" }\n`,
+  );
+  match(texts(found.gone, "fault").join(), /none/);
+  match(texts(found.other, "fault").join(), /arm64|amd64/);
+  equal(texts(found.far, "fault").length, 0);
+  match(texts(found.far, "unknown").join(), /not looked at/);
+});
+
+test("one image by itself: what its words mean for a plain service", async () => {
+  const report = await check(join(place, "root"), options);
+  deepEqual(
+    report.services.map(({ name, isolation, findings: own }) => [name, isolation, own.length]),
+    [["root", "plain", 2]],
+  );
+  deepEqual((await check(join(place, "user"), options)).services[0]!.findings, []);
+});
+
+test("a spec, a directory with one, a directory with a compose file", async () => {
+  const directory = join(place, "project");
+  mkdirSync(directory);
+  writeFileSync(join(directory, "compose.yaml"), `services: { a: { image: .${user} } }\n`);
+  equal((await check(directory, options)).services[0]!.name, "a");
+  const spec = `version: 1\nname: hello\napp:\n  compose: ./compose.yaml\n`;
+  writeFileSync(join(directory, "caisson.yaml"), spec);
+  equal((await check(directory, options)).services[0]!.isolation, "contained");
+  equal((await check(join(directory, "caisson.yaml"), options)).services[0]!.name, "a");
+});
+
+test("what cannot run at all is the error of who says so", async () => {
+  const path = join(place, "bad.yaml");
+  writeFileSync(path, "services: { a: { image: x, privileged: true } }\n");
+  await rejects(check(path, options), { code: "compose/refused" });
+  await rejects(check("Not A Name", options), { code: "oci/reference" });
+});

@@ -1,0 +1,205 @@
+/**
+ * `caisson check`: what will run of a spec, a compose file or an image, and what it costs in isolation, before anything
+ * is pinned or built. Of images only their configuration is read; registries are asked what tags mean now.
+ */
+import { readFile, stat } from "node:fs/promises";
+import { basename, join, resolve } from "node:path";
+import { ImageError } from "./errors.ts";
+import type { ComposedService, Composition } from "./inputs/compose/composition.ts";
+import { readComposeFile } from "./inputs/compose/file.ts";
+import { readSpec } from "./inputs/spec.ts";
+import { type ImageSource, imagesOf, readWorkload, type Workload } from "./inputs/workload.ts";
+import type { OciConfig } from "./oci/documents.ts";
+import { describeImage, pinImages } from "./oci/open.ts";
+import { formatReference, parseReference } from "./oci/reference.ts";
+
+/** What stops a service, what it gives up, what is worth knowing, and what was not seen; `change` would alter it. */
+export interface Finding {
+  kind: "fault" | "cost" | "note" | "unknown";
+  text: string;
+  line?: number;
+  change?: string;
+}
+
+export interface ServiceReport {
+  name: string;
+  image: string;
+  /** "sha256:…"; undefined when the image could not be looked at, which a finding says. */
+  digest?: string;
+  isolation: "plain" | "contained";
+  findings: Finding[];
+}
+
+export interface CheckReport {
+  subject: string;
+  services: ServiceReport[];
+  /** What concerns no service alone. */
+  findings: Finding[];
+}
+
+export interface CheckOptions {
+  /** The cache directory. */
+  cache: string;
+  /** Where credentials and mirrors of registries are looked up. */
+  environment: NodeJS.ProcessEnv;
+}
+
+/** What `subject` names: a spec or a directory with one, a compose file, or an image. */
+async function workloadOf(subject: string): Promise<Workload> {
+  const path = resolve(subject);
+  const found = await stat(path).catch(() => undefined);
+  if (found?.isDirectory() === true) {
+    for (const name of ["caisson.yaml", "compose.yaml", "compose.yml", "docker-compose.yml"]) {
+      if ((await stat(join(path, name)).catch(() => undefined))?.isFile() === true)
+        return workloadOf(join(path, name));
+    }
+  }
+  if (found?.isFile() === true && /\.ya?ml$/.test(path)) {
+    // Every spec has `app`, and no compose file does.
+    if (/^app:/m.test(await readFile(path, "utf8"))) return readWorkload(await readSpec(path));
+    const composition = readComposeFile(path);
+    return { composition, images: imagesOf(composition) };
+  }
+  const text = found === undefined || /^\.{0,2}\//.test(subject) ? subject : `./${subject}`;
+  const reference = parseReference(text, process.cwd());
+  const name = reference.kind === "local" ? basename(reference.path) : basename(reference.repository);
+  return { images: new Map([[name, { kind: "image", reference }]]) };
+}
+
+/** Errors: ImageError of specs, compose files and references: what cannot run at all. */
+export async function check(subject: string, options: CheckOptions): Promise<CheckReport> {
+  const { composition, images } = await workloadOf(subject);
+  const services: ServiceReport[] = [];
+  for (const [name, source] of images) {
+    services.push(await checkService(name, source, composition, options));
+  }
+  const contained = services.some(({ isolation }) => isolation === "contained");
+  const findings: Finding[] = (composition?.notes ?? []).map(({ line, where, text }) => ({
+    kind: "note",
+    line,
+    text: `${where}: ${text}`,
+  }));
+  if (contained) {
+    findings.push({
+      kind: "cost",
+      text: "the guest's kernel has user namespaces, overlay file systems, virtual networks and NAT, which one plain service does without",
+    });
+  }
+  if (Object.keys(composition?.volumes ?? {}).length > 0) {
+    findings.push({ kind: "note", text: "volumes are in memory and end with the machine" });
+  }
+  return { subject, services, findings };
+}
+
+async function checkService(
+  name: string,
+  source: ImageSource,
+  composition: Composition | undefined,
+  options: CheckOptions,
+): Promise<ServiceReport> {
+  if (source.kind === "node") {
+    return { name, image: source.entry, isolation: "plain", findings: [] };
+  }
+  const image = formatReference(source.reference);
+  const own = composition?.services.get(name);
+  const report: ServiceReport = {
+    name,
+    image,
+    isolation: own === undefined ? "plain" : "contained",
+    findings: [],
+  };
+  try {
+    const lock = { images: await pinImages([source.reference], options) };
+    const { digest, config } = await describeImage(source.reference, lock, options);
+    report.digest = digest;
+    report.findings = own === undefined ? plainFindings(config) : composedFindings(own, config, composition!);
+  } catch (error) {
+    if (!(error instanceof ImageError)) throw error;
+    // Who cannot be asked says nothing about the image.
+    const unknown = /^(?:fetch\/|oci\/(?:registry|credentials)$)/.test(error.code);
+    report.findings.push({
+      kind: unknown ? "unknown" : "fault",
+      text: unknown ? `the image was not looked at: ${error.message}` : error.message,
+      ...(own && { line: own.imageLine }),
+      ...(error.fix !== undefined && { change: error.fix }),
+    });
+  }
+  return report;
+}
+
+const isRoot = (user: string): boolean => /^(?:|root|0+)(?::|$)/.test(user);
+
+/** One image by itself runs as a plain service: never as root, with a read-only root. */
+function plainFindings(config: OciConfig): Finding[] {
+  const findings: Finding[] = [];
+  if (isRoot(config.user)) {
+    findings.push({
+      kind: "note",
+      text: "the image starts as root, and runs as 65532 here: an entry point that changes owners or users fails",
+      change: "a compose file with this image: there it is root of a user namespace of its own",
+    });
+  }
+  for (const path of config.volumes) {
+    findings.push({
+      kind: "note",
+      text: `the image writes to ${path}, and its root is read-only here`,
+      change: "a compose file with this image: there it has a writable layer and volumes",
+    });
+  }
+  return findings;
+}
+
+function composedFindings(
+  service: ComposedService,
+  config: OciConfig,
+  { networks, services }: Composition,
+): Finding[] {
+  const { line } = service;
+  const findings: Finding[] = [];
+  const cost = (text: string, change: string): void =>
+    void findings.push({ kind: "cost", line, text, change });
+  if (isRoot(service.user ?? config.user)) {
+    cost(
+      "starts as root of a user namespace of its own",
+      'user: "UID:GID", if the image can do without; or cap_drop: [ALL] and cap_add of what it needs',
+    );
+  }
+  if (!service.readOnly)
+    cost(
+      "its root has a writable layer in memory",
+      "read_only: true, with volumes and tmpfs where it writes",
+    );
+  if (service.tmpfs.some(({ executable }) => executable))
+    cost("may run programs that it wrote", "tmpfs without exec");
+  if (service.egress === "all")
+    cost("may connect to anywhere", "x-caisson: { egress: none }, or a list of name:port");
+  if (service.key)
+    cost("sees the application's key", "no secrets: [caisson-key], if another service can answer for it");
+  for (const { protocol, published, target } of service.ports) {
+    findings.push({
+      kind: "note",
+      line,
+      text: `reached from outside at ${published}/${protocol}${published === target ? "" : `, inside ${target}`}`,
+    });
+  }
+  const open = config.exposedPorts.filter(
+    (port) => !service.ports.some(({ target, protocol }) => port === `${target}/${protocol}`),
+  );
+  if (open.length > 0)
+    findings.push({
+      kind: "note",
+      line,
+      text: `${open.join(", ")} of its image is not reached from outside`,
+    });
+  const beside = [...services.values()].filter(
+    ({ name, networks: theirs }) =>
+      name !== service.name && Object.keys(theirs).some((one) => Object.hasOwn(service.networks, one)),
+  );
+  if (beside.length > 0) {
+    findings.push({ kind: "note", line, text: `reaches ${beside.map(({ name }) => name).join(", ")}` });
+  }
+  if (Object.keys(service.networks).every((one) => networks[one]?.internal === true)) {
+    findings.push({ kind: "note", line, text: "connects to nothing outside" });
+  }
+  return findings;
+}
