@@ -97,17 +97,18 @@ async function checkService(
   composition: Composition | undefined,
   options: CheckOptions,
 ): Promise<ServiceReport> {
-  if (source.kind === "node") {
-    return { name, image: source.entry, isolation: "plain", findings: [] };
-  }
-  const image = formatReference(source.reference);
   const own = composition?.services.get(name);
+  const image = source.kind === "node" ? source.entry : formatReference(source.reference);
   const report: ServiceReport = {
     name,
     image,
     isolation: own === undefined ? "plain" : "contained",
     findings: [],
   };
+  if (source.kind === "node") {
+    if (own !== undefined) report.findings = composedFindings(own, nodeConfig, composition!);
+    return report;
+  }
   try {
     const lock = { images: await pinImages([source.reference], options) };
     const { digest, config } = await describeImage(source.reference, lock, options);
@@ -126,6 +127,9 @@ async function checkService(
   }
   return report;
 }
+
+/** Of the images that Caisson makes (`oci/node-image.ts`). */
+const nodeConfig = { user: "65532:65532", exposedPorts: [] };
 
 const isRoot = (user: string): boolean => /^(?:|root|0+)(?::|$)/.test(user);
 
@@ -151,7 +155,7 @@ function plainFindings(config: OciConfig): Finding[] {
 
 function composedFindings(
   service: ComposedService,
-  config: OciConfig,
+  config: Pick<OciConfig, "user" | "exposedPorts">,
   { networks, services }: Composition,
 ): Finding[] {
   const { line } = service;

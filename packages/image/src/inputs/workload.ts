@@ -28,7 +28,11 @@ export function readWorkload({ name, app: { source, variables } }: Spec): Worklo
 export function imagesOf({ path, services }: Composition): Workload["images"] {
   const problems = new Problems();
   const images = new Map<string, ImageSource>();
-  for (const { name, image, imageLine } of services.values()) {
+  for (const { name, image, imageLine, node } of services.values()) {
+    if (node !== undefined) {
+      images.set(name, { kind: "node", entry: node });
+      continue;
+    }
     try {
       images.set(name, { kind: "image", reference: parseReference(image, dirname(path)) });
     } catch (error) {

@@ -32,6 +32,8 @@ export interface ComposedService {
   line: number;
   image: string;
   imageLine: number;
+  /** Instead of an image: a JavaScript file, of which Caisson makes one (absolute path). */
+  node?: string;
   entrypoint?: string[];
   command?: string[];
   environment: Record<string, string>;

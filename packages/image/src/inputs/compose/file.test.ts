@@ -157,6 +157,13 @@ test("the application's key is the one secret; the socket, egress and the layer 
   );
 });
 
+test("a service may be a JavaScript file, and then has no image", () => {
+  const text = "services:\n  web:\n    x-caisson: { node: ./web/server.mjs }\n";
+  equal(parse(text).services.get("web")!.node, join(place, "web/server.mjs"));
+  match(problemsOf(`${text}    image: nginx\n`).join(), /has an image, too/);
+  match(problemsOf(text.replace("server.mjs", "server.py")).join(), /JavaScript/);
+});
+
 test("a service on internal networks alone reaches nothing outside; one without a network, neither", () => {
   const rest = "networks: { back: { internal: true } }\n";
   equal(web("networks: [back]", rest).egress, "none");

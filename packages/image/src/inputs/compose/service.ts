@@ -1,5 +1,6 @@
 /** One service of a compose file (Compose Specification, 05-services.md). */
 import { isIP } from "node:net";
+import { resolve } from "node:path";
 import { rootCapabilities, type Service, stopSignals } from "@caisson/protocol/guest-config";
 import type { ComposedService, Note } from "./composition.ts";
 import { type Configs, readServiceConfigs, readServiceSecrets } from "./configs.ts";
@@ -470,8 +471,21 @@ function readEnvironmentFiles(service: ReadService, value: Value, around: Around
 }
 
 /** `x-caisson`: what Compose has no word for. */
-function readExtension(service: ReadService, value: Value, { fields }: Around, where: string): void {
-  const found = fields.record(value, where, ["image", "egress", "socket", "layer"] as const);
+function readExtension(
+  service: ReadService,
+  value: Value,
+  { fields, directory }: Around,
+  where: string,
+): void {
+  const found = fields.record(value, where, ["image", "node", "egress", "socket", "layer"] as const);
+  const node = found.node && fields.text(found.node, `${where}.node`);
+  if (node !== undefined) {
+    if (/^\.{1,2}\/.*\.m?js$/.test(node.text)) service.node = resolve(directory, node.text);
+    else fields.refuse(node.line, `${where}.node`, "name a JavaScript file (./….mjs)");
+  }
+  if (node !== undefined && service.image !== "") {
+    fields.refuse(node.line, `${where}.node`, "the service has an image, too", "name one of them");
+  }
   const image = found.image && fields.text(found.image, `${where}.image`);
   if (image !== undefined) {
     service.image = image.text;
@@ -529,12 +543,12 @@ export function readService(name: string, line: number, value: MapValue, around:
     links: [],
   };
   const extension = value.entries.get("x-caisson")?.value;
-  const replacesBuild = extension?.kind === "map" && extension.entries.has("image");
+  const replaces = (key: string) => extension?.kind === "map" && extension.entries.has(key);
   // Whatever the order in the file: what stands in the service wins over its files of variables.
   const entries = [...value.entries].sort(([a], [b]) => Number(b === "env_file") - Number(a === "env_file"));
   for (const [key, { line: keyLine, value: member }] of entries) {
     const at = `${where}.${key}`;
-    if (key === "x-caisson" || (key === "build" && replacesBuild)) continue;
+    if (key === "x-caisson" || (key === "build" && replaces("image"))) continue;
     if (key.startsWith("x-") || (member.kind === "nothing" && Object.hasOwn(handlers, key))) continue;
     if (Object.hasOwn(handlers, key)) handlers[key]!(service, member, around, at);
     else if (Object.hasOwn(refusedKeys, key)) fields.refuse(keyLine, at, ...refusedKeys[key]!);
@@ -555,7 +569,11 @@ export function readService(name: string, line: number, value: MapValue, around:
     );
   }
   if (extension !== undefined) readExtension(service, extension, around, `${where}.x-caisson`);
-  if (service.image === "" && !value.entries.has("build") && !value.entries.has("image")) {
+  if (
+    service.image === "" &&
+    !["build", "image"].some((key) => value.entries.has(key)) &&
+    !replaces("node")
+  ) {
     fields.refuse(line, where, "it has no image", "image: NAME:TAG, or image: ./LAYOUT");
   }
   checkTargets(fields, service, where);
