@@ -22,7 +22,7 @@ test("a host that stops reading for a while still gets PID 1's last words", asyn
     state,
     references: await references(directory),
     limitMs: 240_000,
-    hostile: { machine: (options) => ({ ...options, commandLine: `${options.commandLine} --inspect` }) },
+    hooks: { machine: (options) => ({ ...options, commandLine: `${options.commandLine} --inspect` }) },
   });
   const { vm } = session;
   vm.on("console", (event) => {

@@ -4,7 +4,7 @@
  */
 import { equal, ok } from "node:assert/strict";
 import { test } from "node:test";
-import type { Hostile } from "@caisson/machine/session";
+import type { SessionHooks } from "@caisson/machine/session";
 import { keyReleasePaths } from "@caisson/protocol/key-release";
 import { manInTheMiddle, type Tampering } from "../support/between.ts";
 import { attack } from "../support/hostile.ts";
@@ -14,13 +14,13 @@ interface Evidence {
   [field: string]: unknown;
 }
 
-const between = (tampering: Tampering): Hostile => ({ kms: (url) => manInTheMiddle(url, tampering) });
+const between = (tampering: Tampering): SessionHooks => ({ kms: (url) => manInTheMiddle(url, tampering) });
 
 /** Changes the release request's evidence, or other fields of it. */
-const onRelease = (change: (body: Record<string, unknown>) => Record<string, unknown>): Hostile =>
+const onRelease = (change: (body: Record<string, unknown>) => Record<string, unknown>): SessionHooks =>
   between({ request: (path, body) => (path === keyReleasePaths.release ? change(body) : body) });
 
-const onEvents = (change: (events: Evidence["runtimeEvents"]) => Evidence["runtimeEvents"]): Hostile =>
+const onEvents = (change: (events: Evidence["runtimeEvents"]) => Evidence["runtimeEvents"]): SessionHooks =>
   onRelease((body) => {
     const evidence = body.evidence as Evidence;
     return { ...body, evidence: { ...evidence, runtimeEvents: change(evidence.runtimeEvents) } };
@@ -29,7 +29,7 @@ const onEvents = (change: (events: Evidence["runtimeEvents"]) => Evidence["runti
 const onAnswer = (
   wanted: string,
   change: (body: Record<string, unknown>) => Record<string, unknown>,
-): Hostile => between({ answer: (path, body) => (path === wanted ? change(body) : body) });
+): SessionHooks => between({ answer: (path, body) => (path === wanted ? change(body) : body) });
 
 const flipHex = (text: unknown): string => String(text).replace(/^./, (digit) => (digit === "0" ? "1" : "0"));
 const other = "ab".repeat(32);
@@ -44,7 +44,7 @@ test("control: an honest host, and the key is where it belongs", async () => {
 /** Evidence as it was sent first, for the test that sends it again. */
 let recorded: unknown;
 
-const cases: { name: string; hostile: Hostile; reason: string | RegExp }[] = [
+const cases: { name: string; hostile: SessionHooks; reason: string | RegExp }[] = [
   {
     name: "an event is dropped from the log",
     hostile: onEvents((events) => events.toSpliced(4, 1)),
@@ -116,7 +116,7 @@ const cases: { name: string; hostile: Hostile; reason: string | RegExp }[] = [
     name: "development evidence meets a production policy",
     hostile: {
       policy: ({ platforms: _, simulatedRoot: __, ...production }: Record<string, unknown>) => production,
-    } as Hostile,
+    } as SessionHooks,
     reason: "keys/denied/policy/platform",
   },
   {

@@ -12,7 +12,7 @@ import { after } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Built, Manifest } from "@caisson/image";
 import { openRootSecret } from "@caisson/kms/root-secret";
-import { applicationId, type Hostile, type Session, startSession } from "@caisson/machine/session";
+import { applicationId, type Session, type SessionHooks, startSession } from "@caisson/machine/session";
 import { deriveReleasedKey } from "@caisson/protocol/derivation";
 import { image, references, shape } from "./image.ts";
 
@@ -72,8 +72,8 @@ export function fileHolds(path: string, needles: readonly Buffer[]): boolean {
   }
 }
 
-/** Boots with `hostile` applied; the example's image, unless another is given. */
-export async function attack(hostile: Hostile, machine = shape, built?: Built): Promise<Ending> {
+/** Boots with `hooks` applied; the example's image, unless another is given. */
+export async function attack(hooks: SessionHooks, machine = shape, built?: Built): Promise<Ending> {
   const { directory, manifest } = built ?? (await image());
   const state = stateDirectory();
   const session = await startSession({
@@ -83,10 +83,10 @@ export async function attack(hostile: Hostile, machine = shape, built?: Built): 
     state,
     references: await references(directory),
     limitMs,
-    hostile: {
-      ...hostile,
+    hooks: {
+      ...hooks,
       machine: (options) => {
-        const changed = hostile.machine?.(options) ?? options;
+        const changed = hooks.machine?.(options) ?? options;
         return { ...changed, extraArguments: [...(changed.extraArguments ?? []), "-no-shutdown"] };
       },
     },

@@ -5,6 +5,7 @@
  * q35 without its default devices; virtio-pci in its modern form only; no HPET, so that the TSC has no rival; one
  * serial port that the guest writes to and never reads.
  */
+import { type Disk, disks } from "@caisson/vocabulary/disks";
 
 /** What of a machine enters its measurements. */
 export interface Shape {
@@ -82,6 +83,7 @@ const disk = (id: string, file: string): Option[] => [
 
 /** What both machines have: no default devices, two read-only disks, one network card, QEMU's control socket. */
 function common(shape: Shape, parts: CommonParts): Option[] {
+  const files: Record<Disk, string> = { root: parts.rootfs, instance: parts.instance };
   const forwards = parts.forwards
     .map(({ protocol = "tcp", host, guest }) => `,hostfwd=${protocol}:127.0.0.1:${host}-:${guest}`)
     .join("");
@@ -94,8 +96,7 @@ function common(shape: Shape, parts: CommonParts): Option[] {
     ["-m", `${shape.memory}M`],
     ["-kernel", parts.kernel],
     ["-append", parts.commandLine],
-    ...disk("root", parts.rootfs),
-    ...disk("instance", parts.instance),
+    ...disks.flatMap((role) => disk(role, files[role])),
     ["-netdev", `user,id=net,ipv6=off${forwards}`],
     ["-device", "virtio-net-pci,netdev=net,disable-legacy=on,romfile="],
     ["-chardev", "stdio,id=console,signal=off"],

@@ -45,7 +45,7 @@ export interface VmOptions {
   serialLog: string;
   /** The machine is killed when it is still there after this; without it, it runs until it is told to end. */
   limitMs?: number;
-  /** Appended to QEMU's arguments: how tests play the hostile host. */
+  /** Appended to QEMU's arguments. */
   extraArguments?: readonly string[];
 }
 

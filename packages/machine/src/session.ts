@@ -42,18 +42,17 @@ export interface SessionOptions {
   state?: string;
   /** Milliseconds after which the machine is killed; a person's machine runs for as long as it is wanted. */
   limitMs?: number;
-  /** How tests play the hostile host. */
-  hostile?: Hostile;
+  hooks?: SessionHooks;
 }
 
-/** What a host can do to a machine: each part may be replaced by something else. */
-export interface Hostile {
+/** Each part of a session may be replaced, by whoever wants another one. */
+export interface SessionHooks {
   machine?: (options: VmOptions) => VmOptions;
   instance?: (instance: Instance) => Instance;
   timeServers?: readonly TimeServerOptions[];
   /** Puts something between guest and KMS: gets the KMS's URL, returns the one that the guest is told. */
   kms?: (url: string) => Promise<{ url: string; close(): Promise<void> }>;
-  /** The relying party is not the host, but its policies differ. */
+  /** Changes the policy. A real host could not: the relying party writes it. Tests use it to vary policies. */
   policy?: (policy: object) => object;
 }
 
@@ -163,18 +162,18 @@ async function hostPorts(app: AppDescription, wanted: number | undefined): Promi
 
 /** Starts everything. Whatever was started is ended again when something fails. */
 export async function startSession(options: SessionOptions): Promise<Session> {
-  const { image, manifest, shape, references, hostile = {} } = options;
+  const { image, manifest, shape, references, hooks = {} } = options;
   const { state = `${image}.state` } = options;
   mkdirSync(state, { recursive: true, mode: 0o700 });
   const platform = simulatedPlatform(Date.now());
   const honest = developmentPolicy(manifest, references, platform.root);
-  const policy = hostile.policy?.(honest) ?? honest;
+  const policy = hooks.policy?.(honest) ?? honest;
   const ends: (() => Promise<unknown>)[] = [];
   const endAll = async (): Promise<void> => {
     for (const end of ends.splice(0).reverse()) await end();
   };
   try {
-    const timeServers = await startTimeServers(hostile.timeServers ?? timeOperators, hostFromGuest);
+    const timeServers = await startTimeServers(hooks.timeServers ?? timeOperators, hostFromGuest);
     ends.push(() => timeServers.stop());
     writeKmsPolicy(join(state, "policies"), manifest, references, policy);
     mkdirSync(join(state, "collateral"), { recursive: true });
@@ -192,7 +191,7 @@ export async function startSession(options: SessionOptions): Promise<Session> {
     const outside = { ...policy, keyProviders: [{ name: "kms", id: kms.identityKey }] };
     writeWhole(join(state, "policy.json"), JSON.stringify(outside, null, 2));
     writeWhole(join(state, "references.json"), JSON.stringify(references, null, 2));
-    const between = await hostile.kms?.(kms.url);
+    const between = await hooks.kms?.(kms.url);
     if (between !== undefined) ends.push(() => between.close());
     const kmsPort = new URL(between?.url ?? kms.url).port;
     const challenge = randomBytes(32);
@@ -213,14 +212,14 @@ export async function startSession(options: SessionOptions): Promise<Session> {
       kernel: join(image, manifest.kernel.file),
       commandLine: manifest.commandLine,
       rootfs: join(image, manifest.rootfs.file),
-      instance: encodeInstance(hostile.instance?.(instance) ?? instance),
+      instance: encodeInstance(hooks.instance?.(instance) ?? instance),
       forwards: ports.map(({ protocol, host, published }) => ({ protocol, host, guest: published })),
       signQuote: platform.sign,
       accelerator: await accelerator(),
       serialLog: join(state, "console.log"),
       ...(options.limitMs !== undefined && { limitMs: options.limitMs }),
     };
-    const vm = await Vm.start(hostile.machine?.(start) ?? start);
+    const vm = await Vm.start(hooks.machine?.(start) ?? start);
     ends.push(() => vm.powerDown());
     return {
       vm,

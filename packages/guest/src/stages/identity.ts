@@ -5,13 +5,15 @@
  * here (instance id) or by the stage that uses it (time sources, KMS). A machine without the device is an instance
  * with an all-zero seed.
  */
+
 import { closeSync, existsSync, openSync, readSync } from "node:fs";
 import { description as describe } from "@caisson/protocol/guest-config";
 import { appId, composeHash, ID_SIZE, instanceId } from "@caisson/protocol/identity";
 import { decodeInstance, type Instance, instanceLimit } from "@caisson/protocol/instance";
+import { diskPath } from "@caisson/vocabulary/disks";
 import { type Stage, StageFailure } from "../stage.ts";
 
-const device = "/dev/vdb";
+const device = diskPath("instance");
 
 function readInstance(): Instance {
   if (!existsSync(device)) return { version: "caisson/instance/v1", seed: "00".repeat(ID_SIZE) };

@@ -7,6 +7,7 @@
  * with a value that this kernel was built without (`vsyscall=`, `pci=nommconf`) stay, in case a later one is not.
  * Nothing here weakens a mitigation or opens an early console.
  */
+import { diskPath } from "@caisson/vocabulary/disks";
 import { ImageError } from "../errors.ts";
 import { verityBlockSize, veritySalt } from "../output/verity.ts";
 import { initArguments } from "./init-arguments.ts";
@@ -70,7 +71,8 @@ export function commandLineTokens(flavour: Flavour): Token[] {
 function rootTableToken(rootHash: string, dataBlocks: number): string {
   const sectors = (dataBlocks * verityBlockSize) / 512;
   // version, data device, hash device, block sizes, data blocks, first hash block, algorithm, root, salt, options
-  const verity = `1 /dev/vda /dev/vda ${verityBlockSize} ${verityBlockSize} ${dataBlocks} ${dataBlocks} sha256`;
+  const device = diskPath("root");
+  const verity = `1 ${device} ${device} ${verityBlockSize} ${verityBlockSize} ${dataBlocks} ${dataBlocks} sha256`;
   const hashes = `${rootHash} ${veritySalt.toString("hex")}`;
   return `${rootTable}"root,,,ro,0 ${sectors} verity ${verity} ${hashes} 1 panic_on_corruption"`;
 }
