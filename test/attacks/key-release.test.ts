@@ -3,6 +3,7 @@
  * never reaches the guest. The first test is the control: an honest host, where the same search finds the key.
  */
 import { equal, ok } from "node:assert/strict";
+import { type AddressInfo, createServer, type Socket } from "node:net";
 import { test } from "node:test";
 import type { SessionHooks } from "@caisson/machine/session";
 import { keyReleasePaths } from "@caisson/protocol/key-release";
@@ -31,6 +32,26 @@ const onAnswer = (
   change: (body: Record<string, unknown>) => Record<string, unknown>,
 ): SessionHooks => between({ answer: (path, body) => (path === wanted ? change(body) : body) });
 
+/** In the KMS's place: accepts, and then changes to a protocol of its own. */
+const otherProtocol: SessionHooks = {
+  async kms() {
+    const open = new Set<Socket>();
+    const server = createServer((socket) => {
+      open.add(socket);
+      socket.on("error", () => {});
+      socket.write("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n");
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    return {
+      url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+      async close() {
+        for (const socket of open) socket.destroy();
+        await new Promise((resolve) => server.close(resolve));
+      },
+    };
+  },
+};
+
 const flipHex = (text: unknown): string => String(text).replace(/^./, (digit) => (digit === "0" ? "1" : "0"));
 const other = "ab".repeat(32);
 
@@ -45,6 +66,11 @@ test("control: an honest host, and the key is where it belongs", async () => {
 let recorded: unknown;
 
 const cases: { name: string; hostile: SessionHooks; reason: string | RegExp }[] = [
+  {
+    name: "another protocol in place of an answer (101)",
+    hostile: otherProtocol,
+    reason: "keys/unreachable",
+  },
   {
     name: "an event is dropped from the log",
     hostile: onEvents((events) => events.toSpliced(4, 1)),

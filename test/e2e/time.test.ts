@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { startSession } from "@caisson/machine/session";
+import type { LiveReport } from "@caisson/protocol/live-report";
 import { image, references, shape } from "../support/image.ts";
 
 /** The first later check comes after 64 s of the guest's time. */
@@ -33,6 +34,12 @@ test("the host pauses the machine: the clock is not stepped, the alarm is raised
     const response = await fetch(session.url!, { headers: { accept: "application/json" } });
     return (await response.json()) as Answer;
   };
+  /** Bytes of the application's key file. */
+  const keyFile = async (): Promise<number | undefined> => {
+    const response = await fetch(new URL("/.well-known/caisson/live", session.url));
+    const { files } = (await response.json()) as LiveReport;
+    return files.find(({ path }) => path === "/run/caisson/app-key")?.size;
+  };
   try {
     const { vm } = session;
     const ready = await vm.event(({ kind }) => kind === "ready");
@@ -40,6 +47,7 @@ test("the host pauses the machine: the clock is not stepped, the alarm is raised
     const before = await ask();
     equal(before.clockAlarm, false);
     match(before.publicKey, /^[0-9a-f]{64}$/);
+    equal(await keyFile(), 64);
 
     const qmp = await vm.qmp();
     await qmp.execute("stop");
@@ -55,6 +63,7 @@ test("the host pauses the machine: the clock is not stepped, the alarm is raised
     const frozen = await ask();
     equal(frozen.clockAlarm, true);
     match(frozen.publicKey, /^none: keys are frozen/);
+    equal(await keyFile(), 0, "the key's file is empty, too");
     const behind = Date.now() - Date.parse(frozen.time);
     ok(behind > pauseMs / 2 && behind < 3 * pauseMs, `the guest's clock is ${behind} ms behind`);
   } finally {

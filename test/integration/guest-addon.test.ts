@@ -4,7 +4,7 @@
  */
 import { deepEqual, equal, match, notEqual, throws } from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -25,7 +25,9 @@ test("it exports the calls of its interface and no others", () => {
   deepEqual(Object.keys(syscalls).sort(), [
     "adjtime",
     "clockSettime",
+    "comeFirst",
     "cpuRandom",
+    "deafen",
     "forbidCoreDumps",
     "forbidNewCode",
     "mount",
@@ -47,6 +49,7 @@ const wrong: Record<string, [call: keyof Syscalls, ...values: unknown[]]> = {
   "a time that is none": ["clockSettime", Number.NaN],
   "a time before 1970": ["clockSettime", -1],
   "a step in place of a slew": ["adjtime", 500.1],
+  "a file that is none": ["deafen", -1],
   "another instruction": ["cpuRandom", "rdtsc"],
   "PID 1": ["reap", 1],
   "a group of processes": ["reap", -1],
@@ -62,6 +65,9 @@ test("what the kernel refuses comes back as the name of its errno", () => {
     code: /^(ENOENT|EPERM)$/,
   });
   throws(() => syscalls.reap(process.pid), { code: "ECHILD" });
+  const file = openSync(path, "r");
+  throws(() => syscalls.deafen(file), { code: "ENOTTY" });
+  closeSync(file);
 });
 
 test("RDRAND gives another value each time, or says that it is not there", () => {

@@ -20,6 +20,7 @@
 #include <sys/resource.h>
 #include <sys/timex.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -111,6 +112,26 @@ static napi_value do_adjtime(napi_env env, napi_callback_info info)
 }
 
 /*
+ * The terminal answers to nobody: no XOFF that stops our output, no echo, no signal, no modem line, and the receiver
+ * off. Turning IXON off also starts an output again that was stopped before (n_tty_set_termios).
+ */
+static napi_value do_deafen(napi_env env, napi_callback_info info)
+{
+	napi_value v[MAX_ARGUMENTS];
+	struct termios mode;
+	double file;
+
+	if (!arguments(env, info, 1, v) || !number(env, v[0], 0, INT32_MAX, &file))
+		return NULL;
+	if (tcgetattr((int)file, &mode))
+		return fail_errno(env, "tcgetattr");
+	mode.c_iflag = IGNBRK | IGNPAR;
+	mode.c_lflag = 0;
+	mode.c_cflag = (mode.c_cflag & ~(tcflag_t)(CREAD | CRTSCTS | HUPCL)) | CLOCAL;
+	return tcsetattr((int)file, TCSANOW, &mode) ? fail_errno(env, "tcsetattr") : NULL;
+}
+
+/*
  * What PID 1 wrote last, usually why it stops, is in the kernel's buffer and is lost if power goes before the serial
  * port has sent it. An output that is no serial port (ENOTTY) has nothing to wait for.
  */
@@ -188,6 +209,16 @@ static napi_value do_reap(napi_env env, napi_callback_info info)
 	return result;
 }
 
+/* Of the calling thread, although the name of the constant says process (setpriority(2), BUGS). */
+static napi_value do_come_first(napi_env env, napi_callback_info info)
+{
+	napi_value v[MAX_ARGUMENTS];
+
+	if (!arguments(env, info, 0, v))
+		return NULL;
+	return setpriority(PRIO_PROCESS, 0, -20) ? fail_errno(env, "setpriority") : NULL;
+}
+
 static napi_value do_forbid_core_dumps(napi_env env, napi_callback_info info)
 {
 	static const struct rlimit none = { 0, 0 };
@@ -232,7 +263,9 @@ NAPI_MODULE_INIT()
 		{ "clockSettime", do_clock_settime },
 		{ "adjtime", do_adjtime },
 		{ "powerOff", do_power_off },
+		{ "comeFirst", do_come_first },
 		{ "cpuRandom", do_cpu_random },
+		{ "deafen", do_deafen },
 		{ "reap", do_reap },
 		{ "forbidCoreDumps", do_forbid_core_dumps },
 		{ "forbidNewCode", do_forbid_new_code },

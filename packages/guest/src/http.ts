@@ -4,30 +4,48 @@
  * emulation, and a WebAssembly parser that PID 1, which runs without a compiler (`--jitless`), could not start.
  * `fetch` needs undici too, and stays unused here for the same reasons.
  */
-import { once } from "node:events";
-import type { IncomingMessage } from "node:http";
+import type { ClientRequest, IncomingMessage } from "node:http";
 import { firstBytes } from "@caisson/vocabulary/body";
+import { withLimit } from "./limit.ts";
 
 export const { createServer } = process.getBuiltinModule("node:http");
 
 /**
- * POSTs JSON and returns the text of the answer, whatever its status but a redirect's. Bounded: `timeoutMs` in all,
- * `limit` bytes of answer. Throws Error when the server cannot be reached, redirects, or exceeds either.
+ * POSTs JSON and returns the text of the answer, whatever its status but a redirect's. Bounded: `timeoutMs` in all, by
+ * a timer of its own and not by what the request does, `limit` bytes of answer. Throws Error when the server cannot be
+ * reached, redirects, wants another protocol (101), or exceeds either.
  */
 export async function postJson(url: URL, body: object, limit: number, timeoutMs: number): Promise<string> {
   const { request } = process.getBuiltinModule(url.protocol === "https:" ? "node:https" : "node:http");
-  const signal = AbortSignal.timeout(timeoutMs);
   const headers = { "content-type": "application/json" };
-  const sending = request(url, { method: "POST", headers, agent: false, signal });
+  const sending = request(url, { method: "POST", headers, agent: false });
+  const answer = response(sending).then((found) => text(found, limit));
   sending.end(JSON.stringify(body));
-  const [response] = (await once(sending, "response")) as [IncomingMessage];
   try {
-    const { statusCode = 0 } = response;
-    if (statusCode >= 300 && statusCode < 400) throw new Error(`the answer is a redirect (${statusCode})`);
-    const { bytes, more } = await firstBytes(response as AsyncIterable<Uint8Array>, limit);
-    if (more) throw new RangeError(`the answer is longer than ${limit} bytes`);
-    return new TextDecoder().decode(bytes);
+    return await withLimit(answer, timeoutMs, () => new Error(`no answer within ${timeoutMs / 1000} s`));
   } finally {
     sending.destroy();
   }
+}
+
+/** The response to a request, or the rejection that says what came in its place: there is always one of them. */
+function response(sending: ClientRequest): Promise<IncomingMessage> {
+  return new Promise((resolve, reject) => {
+    sending.on("error", reject);
+    sending.once("response", resolve);
+    // With 101, Node hands over the connection, gives up the request without an error, and never times out.
+    sending.once("upgrade", (_, socket) => {
+      socket.destroy();
+      reject(new Error("the server wants another protocol (101)"));
+    });
+    sending.once("close", () => reject(new Error("the connection was closed before there was an answer")));
+  });
+}
+
+async function text(answer: IncomingMessage, limit: number): Promise<string> {
+  const { statusCode = 0 } = answer;
+  if (statusCode >= 300 && statusCode < 400) throw new Error(`the answer is a redirect (${statusCode})`);
+  const { bytes, more } = await firstBytes(answer as AsyncIterable<Uint8Array>, limit);
+  if (more) throw new RangeError(`the answer is longer than ${limit} bytes`);
+  return new TextDecoder().decode(bytes);
 }

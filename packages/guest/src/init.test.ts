@@ -40,6 +40,7 @@ test("before anything is read: every file system without programs and devices, n
   const { calls, events } = boot(t, {});
   // Flags: nosuid 2, nodev 4, noexec 8 (include/uapi/linux/mount.h).
   deepEqual(calls, [
+    "call comeFirst",
     "call mount proc /proc proc 14 hidepid=2",
     "call mount sysfs /sys sysfs 14 ",
     "call mount securityfs /sys/kernel/security securityfs 14 ",

@@ -2,19 +2,22 @@
  * PID 1. Mounts the kernel's interfaces, runs the stages in order, watches the application, and powers off.
  *
  * Invariants: the stages run exactly once, in the order below; any failure, foreseen or not, is said on the console
- * and ends in power-off before a key exists or with the key gone; nothing is read from the console; no child is
- * left unreaped for long; no shell or helper program is ever run but crun.
+ * and ends in power-off before a key exists or with the key gone; nothing is read from the console, and nothing that is
+ * written to it is waited for; every wait has a timer, and so has every stage; no child is left unreaped for long; no
+ * shell or helper program is ever run but crun.
  *
  * `main.ts` starts it. What it stands on is a parameter, so that a test starts it too: as a process of its own, in a
  * directory, with system calls that only say that they were made.
  */
-import { createReadStream, existsSync, mkdirSync, readFileSync, writeFileSync, writeSync } from "node:fs";
+import { createReadStream, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type ConsoleEvent, encodeConsole } from "@caisson/protocol/console";
 import { parseGuestConfig } from "@caisson/protocol/guest-config";
 import { answerChallenge } from "./challenge.ts";
+import { Console, type Port, type Unstamped } from "./console.ts";
 import { EventLog } from "./event-log.ts";
 import { attester } from "./evidence.ts";
+import { KeyFiles } from "./key-files.ts";
+import { withLimit } from "./limit.ts";
 import type { Running } from "./sandbox.ts";
 import { type Context, type Stage, StageFailure } from "./stage.ts";
 import { appStage } from "./stages/app.ts";
@@ -26,30 +29,23 @@ import { time } from "./stages/time.ts";
 import { MS, type Syscalls } from "./syscalls.ts";
 import { kernelPaths, tsmPlatform } from "./tsm.ts";
 
-type Unstamped = ConsoleEvent extends infer Event
-  ? Event extends { at: number }
-    ? Omit<Event, "at">
-    : never
-  : never;
-
 /** What PID 1 stands on. */
 export interface Ground {
   syscalls: Syscalls;
   /** Where files are read and written: "/", or a test's directory. */
   root: string;
+  /** Where it says what it does. */
+  port: Port;
 }
 
 let syscalls: Syscalls;
 let root: string;
+let terminal: Console;
 let application: Running | undefined;
 
 const at = (path: string): string => join(root, path);
 
-function say(event: Unstamped): void {
-  // Seconds since the kernel started; CLOCK_MONOTONIC does not move when the clock is set.
-  const seconds = Number(process.hrtime.bigint() / 1_000_000n) / 1000;
-  writeSync(1, encodeConsole({ at: seconds, ...event } as ConsoleEvent));
-}
+const say = (event: Unstamped): void => terminal.say(event);
 
 /** The kernel's interfaces, and the two places that can be written: both tmpfs, without programs or devices. */
 function mountAll(): void {
@@ -81,7 +77,11 @@ async function runStage(stage: Stage, context: Context): Promise<void> {
   const seconds = () => Number(((performance.now() - started) / 1000).toFixed(3));
   say({ kind: "stage", stage: stage.name, state: "started" });
   try {
-    const note = await stage.run(context);
+    const note = await withLimit(
+      stage.run(context),
+      stage.limitMs,
+      () => new StageFailure(`${stage.name}/no-end`, `it did not end within ${stage.limitMs / 1000} s`),
+    );
     say({
       kind: "stage",
       stage: stage.name,
@@ -99,6 +99,7 @@ async function runStage(stage: Stage, context: Context): Promise<void> {
 }
 
 async function boot(): Promise<void> {
+  syscalls.comeFirst();
   mountAll();
   configureResolver();
   syscalls.forbidCoreDumps();
@@ -117,6 +118,7 @@ async function boot(): Promise<void> {
     platform,
     syscalls,
     attest: attester(platform, log),
+    keyFiles: new KeyFiles(),
     log: (text) => say({ kind: "note", text }),
     async measure(event, payload) {
       const digest = Buffer.from(await log.append(event, payload)).toString("hex");
@@ -125,6 +127,7 @@ async function boot(): Promise<void> {
   };
   const boundary: Stage = {
     name: "boundary",
+    limitMs: 60_000,
     async run({ measure }) {
       await measure("boot-mr-done", new Uint8Array());
       return undefined;
@@ -148,6 +151,8 @@ async function boot(): Promise<void> {
   await powerOff(`the application ended with status ${status}`);
 }
 
+/** How long the host may take to read what was said last, before the port's own buffer is waited for. */
+const lastWordsMs = 2_000;
 let stopping = false;
 
 async function powerOff(reason: string): Promise<void> {
@@ -157,6 +162,7 @@ async function powerOff(reason: string): Promise<void> {
   try {
     await application?.stop(5_000);
   } finally {
+    await terminal.drained(lastWordsMs);
     syscalls.powerOff();
   }
 }
@@ -178,6 +184,7 @@ function watchPowerButton(): void {
 /** The whole life of PID 1. Returns, if ever, after the kernel was asked to power off. */
 export async function init(ground: Ground): Promise<void> {
   ({ syscalls, root } = ground);
+  terminal = new Console(ground.port);
   process.on("uncaughtException", (error) => {
     say({ kind: "note", text: `fault in PID 1: ${described(error)}` });
     void powerOff("a fault in PID 1");

@@ -1,6 +1,6 @@
-import { deepEqual, equal, rejects } from "node:assert/strict";
+import { deepEqual, equal, rejects, throws } from "node:assert/strict";
 import { createServer, type RequestListener } from "node:http";
-import type { AddressInfo } from "node:net";
+import { type AddressInfo, createServer as createTcpServer, type Socket } from "node:net";
 import test, { type TestContext } from "node:test";
 import { gzipSync } from "node:zlib";
 import { type IdentityKey, identityKey } from "@caisson/protocol/ed25519";
@@ -17,7 +17,7 @@ import {
   sealContext,
 } from "@caisson/protocol/key-release";
 import { reportData } from "@caisson/verify/report-data";
-import { httpPost, type KeyRequest, requestKeys } from "./key-client.ts";
+import { checkOwner, httpPost, type KeyRequest, requestKeys } from "./key-client.ts";
 
 const kms = identityKey(new Uint8Array(32).fill(1));
 const impostor = identityKey(new Uint8Array(32).fill(2));
@@ -215,8 +215,8 @@ const refused: { name: string; faults: Faults; code: string }[] = [
     code: "keys/signature",
   },
   {
-    name: "keys sealed for other ids than the KMS signs",
-    faults: { claim: (claim) => ({ ...claim, app: "0c".repeat(20) }) as Unsigned<Answer> },
+    name: "keys sealed for another version than the KMS signs",
+    faults: { claim: (claim) => ({ ...claim, keyVersion: 4 }) as Unsigned<Answer> },
     code: "keys/seal",
   },
   { name: "a signed denial", faults: { claim: deny }, code: "keys/denied" },
@@ -244,6 +244,20 @@ const refused: { name: string; faults: Faults; code: string }[] = [
 for (const { name, faults, code } of refused) {
   test(`refused: ${name}`, () => rejects(requestKeys(guest(faults)), { code }));
 }
+
+test("keys are those of this application and this instance, or refused", async () => {
+  const keys = await requestKeys(guest());
+  const [own, other] = [new Uint8Array(20).fill(0x0a), new Uint8Array(20).fill(0x0b)];
+  checkOwner(keys, own, other);
+  throws(() => checkOwner(keys, other, other), {
+    code: "keys/other-guest",
+    message: /application 0a0a.* this is 0b0b/,
+  });
+  throws(() => checkOwner(keys, own, own), {
+    code: "keys/other-guest",
+    message: /instance 0b0b.* this is 0a0a/,
+  });
+});
 
 test("a denial carries the KMS's own code", () =>
   rejects(requestKeys(guest({ claim: deny })), { code: "keys/denied", denial: "td/debug" }));
@@ -293,6 +307,41 @@ test("a KMS that answers nothing in time is given up", async (t) => {
   const url = await serve(t, (_, response) => void response.writeHead(200).write("{"));
   await rejects(requestKeys({ ...guest(), post: httpPost(url, 200) }), { code: "keys/unreachable" });
 });
+
+/** A server that answers every connection with these bytes, again and again, and keeps it open. */
+async function raw(t: TestContext, bytes: string): Promise<string> {
+  const sockets = new Set<Socket>();
+  const server = createTcpServer((socket) => {
+    sockets.add(socket);
+    socket.on("error", () => {}).on("data", () => {});
+    const timer = setInterval(() => socket.write(bytes), 20);
+    socket.on("close", () => clearInterval(timer)).write(bytes);
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  t.after(() => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+const endless: Record<string, [answer: string, message: RegExp]> = {
+  "another protocol (101)": [
+    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+    /another protocol|no answer within/,
+  ],
+  "101 without saying which": ["HTTP/1.1 101 Switching Protocols\r\n\r\n", /./],
+  "only that one may go on (100)": ["HTTP/1.1 100 Continue\r\n\r\n", /no answer within/],
+  "hints without end (103)": ["HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n", /no answer within/],
+  "that it works on it (102)": ["HTTP/1.1 102 Processing\r\n\r\n", /no answer within/],
+  "nothing but an accepted connection": ["", /no answer within/],
+};
+for (const [what, [bytes, message]] of Object.entries(endless)) {
+  test(`a KMS that answers ${what} is given up`, { timeout: 30_000 }, async (t) => {
+    const post = httpPost(await raw(t, bytes), 500);
+    await rejects(requestKeys({ ...guest(), post }), { code: "keys/unreachable", message });
+  });
+}
 
 test("a redirection is not followed", async (t) => {
   let asked = 0;

@@ -32,6 +32,7 @@ export type KeyErrorCode =
   | "keys/refused"
   | "keys/denied"
   | "keys/other-identity"
+  | "keys/other-guest"
   | "keys/signature"
   | "keys/time"
   | "keys/seal";
@@ -98,6 +99,20 @@ export async function requestKeys(request: KeyRequest): Promise<ReleasedKeys> {
   const [applicationKey, instanceKey] = [keys.slice(0, 32), keys.slice(32)];
   keys.fill(0);
   return { applicationKey, instanceKey, keyVersion, app, instance, time };
+}
+
+/**
+ * Throws unless the keys are those of this application and this instance, by their measured ids of 20 bytes. The KMS
+ * takes both from our evidence: others mean that it derived somebody else's keys.
+ */
+export function checkOwner(keys: ReleasedKeys, app: Uint8Array, instance: Uint8Array): void {
+  for (const [what, theirs, own] of [
+    ["application", keys.app, app.toHex()],
+    ["instance", keys.instance, instance.toHex()],
+  ] as const) {
+    if (theirs === own) continue;
+    throw new KeyError("keys/other-guest", `the KMS released keys of ${what} ${theirs}; this is ${own}`);
+  }
 }
 
 async function sayHello({ post, identityKey }: KeyRequest): Promise<Hello> {

@@ -24,6 +24,9 @@ const limits = (core: string, files: string) =>
   `Max core file size        ${core.padEnd(20)} ${core.padEnd(20)} bytes     \n` +
   `Max open files            ${files.padEnd(20)} ${files.padEnd(20)} files     \n`;
 
+/** proc_pid_stat(5): the name is in parentheses, priority and nice are fields 18 and 19. */
+const stat = (pid: number, name: string, nice: number) =>
+  `${pid} (${name}) S ${Array.from({ length: 14 }, (_, i) => i).join(" ")} 20 ${nice} 1 0 0\n`;
 const status = (name: string, parent: number, user: number, capabilities: string, seccomp: number) =>
   `Name:\t${name}\nPPid:\t${parent}\nUid:\t${user}\t${user}\t${user}\t${user}\nGid:\t${user}\t${user}\t${user}\t${user}\n` +
   `VmSize:\t1000 kB\nCapPrm:\t${capabilities}\nCapEff:\t${capabilities}\nCapBnd:\t${capabilities}\nCapAmb:\t0000000000000000\n` +
@@ -65,6 +68,7 @@ function guest(t: TestContext, changes: Files = {}): string {
     "proc/1/status": status("node", 0, 0, all, 0),
     "proc/1/limits": limits("0", "1048576"),
     "proc/1/cgroup": "0::/\n",
+    "proc/1/stat": stat(1, "node", -20),
     "proc/1/exe": { link: "/usr/bin/node" },
     ...namespaces("1", 1),
     ...namespaces("self", 1),
@@ -72,10 +76,12 @@ function guest(t: TestContext, changes: Files = {}): string {
       "Name:\tkthreadd\nPPid:\t0\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nSeccomp:\t0\nSeccomp_filters:\t0\n",
     "proc/2/limits": limits("0", "4096"),
     "proc/2/cgroup": "0::/\n",
+    "proc/2/stat": stat(2, "kthreadd", 0),
     ...namespaces("2", 1),
     "proc/300/status": status("node", 1, 1000, none, 2),
     "proc/300/limits": limits("0", "65536"),
     "proc/300/cgroup": "0::/app\n",
+    "proc/300/stat": stat(300, "a) name (of its own", 5),
     "proc/300/exe": { link: "/usr/bin/node" },
     "proc/300/mounts": "/dev/root / erofs ro 0 0\ntmpfs /tmp tmpfs rw,nosuid,nodev,noexec 0 0\n",
     "proc/300/root/dev/random": { link: "/dev/random" },
@@ -131,6 +137,10 @@ test("each process with its powers, its namespaces, its limits and its group", (
     [all, 0, 0, null],
   );
   equal(thread!.executable, "");
+  deepEqual(
+    processes.map(({ nice }) => nice),
+    [-20, 0, 5],
+  );
   deepEqual(application!.capabilities, { effective: none, permitted: none, bounding: none, ambient: none });
   deepEqual([application!.uid, application!.gid, application!.noNewPrivileges], [1000, 1000, true]);
   deepEqual([application!.seccomp, application!.seccompFilters], [2, 1]);

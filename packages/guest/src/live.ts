@@ -240,6 +240,8 @@ function describe(root: string, pid: string): LiveReport["processes"][number] {
         ? null
         : mounts(root, pid),
     limits: limits(join(own, "limits")),
+    // The name, in parentheses, may hold anything; of what follows it, nice is the 17th field (proc_pid_stat(5)).
+    nice: Number(text(join(own, "stat")).split(")").at(-1)!.trim().split(" ")[16]),
     // Of version 2 there is one hierarchy, whose number is 0 (cgroups(7)).
     controlGroup: /^0::(.*)$/m.exec(text(join(own, "cgroup")))?.[1] ?? "",
     kernelThread,
@@ -269,8 +271,8 @@ function files(root: string): LiveReport["files"] {
   const directory = "/run/caisson";
   const paths = [directory, ...list(join(root, directory)).map((name) => `${directory}/${name}`)];
   return paths.map((path) => {
-    const { mode, uid } = statSync(join(root, path));
-    return { path, mode: mode & 0o7777, uid };
+    const { mode, uid, size } = statSync(join(root, path));
+    return { path, mode: mode & 0o7777, uid, size };
   });
 }
 

@@ -7,6 +7,7 @@
  */
 import { spawn } from "node:child_process";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { setPriority } from "node:os";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
 import type { Service } from "@caisson/protocol/guest-config";
@@ -113,6 +114,9 @@ export function readLines(stream: Readable, onLine: (line: string) => void): voi
 const cgroup = "/sys/fs/cgroup/app";
 const crun = ["--root", "/run/crun", "--cgroup-manager", "disabled"];
 
+/** Much more than crun needs on a slow machine. */
+const crunLimitMs = 60_000;
+
 function run(args: string[], onLine: (line: string) => void): Promise<void> {
   return new Promise((resolve, reject) => {
     const child = spawn("/usr/bin/crun", [...crun, ...args], { stdio: ["ignore", "pipe", "pipe"], env: {} });
@@ -123,11 +127,13 @@ function run(args: string[], onLine: (line: string) => void): Promise<void> {
         onLine(line);
       });
     }
+    const timer = setTimeout(() => child.kill("SIGKILL"), crunLimitMs);
     child.on("error", reject);
     // "exit", not "close": the application inherits the pipes and keeps them open.
-    child.on("exit", (status) => {
+    child.on("exit", (status, signal) => {
+      clearTimeout(timer);
       if (status === 0) resolve();
-      else reject(new Error(`crun ${args[0]} ended with ${status}: ${last.join(" | ")}`));
+      else reject(new Error(`crun ${args[0]} ended with ${status ?? signal}: ${last.join(" | ")}`));
     });
   });
 }
@@ -157,6 +163,8 @@ export async function startApplication(
   await run(["create", "--bundle", bundle, "--pid-file", pidFile, "app"], onLine);
   const pid = Number(readFileSync(pidFile, "utf8"));
   writeFileSync(join(cgroup, "cgroup.procs"), String(pid));
+  // PID 1 is before all others; what it started inherited that.
+  setPriority(pid, 0);
   await run(["start", "app"], onLine);
 
   // crun is gone, so the application is a child of PID 1 that Node does not know: it is reaped here.

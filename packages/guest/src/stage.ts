@@ -6,6 +6,7 @@
 import type { GuestConfig } from "@caisson/protocol/guest-config";
 import type { Instance } from "@caisson/protocol/instance";
 import type { Attest } from "./evidence.ts";
+import type { KeyFiles } from "./key-files.ts";
 import type { PlatformAdapter } from "./platform.ts";
 import type { Syscalls } from "./syscalls.ts";
 
@@ -31,6 +32,8 @@ export interface Context {
   readonly log: (line: string) => void;
   /** Measures one runtime event: extends RTMR3, then appends to the log on disk, then returns. */
   readonly measure: (name: string, payload: Uint8Array) => Promise<void>;
+  /** Keys in files: the clock's alarm empties them. */
+  readonly keyFiles: KeyFiles;
   /** What the host asked for, not trusted beyond what is measured. Set by `identity`. */
   instance?: Instance;
   /** 20-byte ids. Set by `identity`. */
@@ -52,6 +55,8 @@ export interface ApplicationKeys {
 
 export interface Stage {
   readonly name: string;
+  /** When it is given up; longer than all that it waits for by itself. */
+  readonly limitMs: number;
   /** Returns a short note for the console ("4 sources of 4 operators agree within 12 ms"), or nothing. */
   run(context: Context): Promise<string | undefined>;
 }

@@ -11,12 +11,16 @@ export interface Syscalls {
   clockSettime(ms: number): void;
   /** Slews the clock by `ms` (adjtimex(2) ADJ_OFFSET_SINGLESHOT, at most ±500 ms a call). */
   adjtime(ms: number): void;
+  /** tcsetattr(3): the terminal behind this file descriptor ignores whatever is received, flow control included. */
+  deafen(file: number): void;
   /** Waits, at most 2 s, until the console has sent everything, then reboot(2): never returns when the kernel obeys. */
   powerOff(): void;
   /** One value of 8 bytes from RDRAND or RDSEED; undefined when the instruction is missing or ran dry. */
   cpuRandom(instruction: "rdrand" | "rdseed"): bigint | undefined;
   /** waitpid(2) with WNOHANG for one process: its exit status (or 128 + signal), undefined while it runs. */
   reap(pid: number): number | undefined;
+  /** setpriority(2): this thread and those it starts come before all others on the processor (nice -20). */
+  comeFirst(): void;
   /** setrlimit(2) of RLIMIT_CORE to 0, for this process and all that it starts. */
   forbidCoreDumps(): void;
   /** prctl(2) PR_SET_MDWE: from now on no memory of this process, but of none that it starts, becomes executable. */

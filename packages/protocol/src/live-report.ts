@@ -108,6 +108,8 @@ export const liveReportSchema = z.strictObject({
       limits: named(z.strictObject({ soft: text(32), hard: text(32) })),
       /** Path in the one hierarchy of cgroup v2; "/" for the first group. */
       controlGroup: text(256),
+      /** What the scheduler gives it, -20 (before others) to 19. */
+      nice: z.int().check(z.minimum(-20), z.maximum(19)),
       /** Kernel threads have no memory of their own. */
       kernelThread: z.boolean(),
     }),
@@ -129,8 +131,8 @@ export const liveReportSchema = z.strictObject({
   codeWithoutFile: z.boolean(),
   /** Whether the kernel refuses PID 1 new executable memory (prctl(2), PR_GET_MDWE). */
   newCodeForbidden: z.boolean(),
-  /** Secrets and records, by path. */
-  files: list(z.strictObject({ path: text(), mode: int, uid: int })),
+  /** Secrets and records, by path; `size` in bytes. */
+  files: list(z.strictObject({ path: text(), mode: int, uid: int, size: int })),
   /** Names of measured runtime events, in order. */
   events: list(text(64), 1024),
   /** The clock (milliseconds since 1970) and the image's epoch (seconds). */

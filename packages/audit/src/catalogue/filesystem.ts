@@ -159,7 +159,7 @@ export const filesystem = group("file system", { decision: "depth", source: "des
             : `mode ${key.mode.toString(8)}, uid ${key.uid}`;
         },
         ({ files }) => {
-          files.push({ path: "/run/caisson/app-key", mode: 0o644, uid: 0 });
+          files.push({ path: "/run/caisson/app-key", mode: 0o644, uid: 0, size: 0 });
           files.splice(0, files.length - 1);
         },
       ),

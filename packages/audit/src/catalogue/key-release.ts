@@ -99,7 +99,7 @@ export const keyRelease = group("key release", { decision: "remote", source: "ds
             ? "there is one"
             : undefined,
         (copy) => {
-          copy.files.push({ path: "/run/caisson/app-key", mode: 0o400, uid: 1000 });
+          copy.files.push({ path: "/run/caisson/app-key", mode: 0o400, uid: 1000, size: 64 });
           copy.events = copy.events.filter((name) => name !== "key-provider");
         },
       ),

@@ -149,6 +149,7 @@ const process = (
   mounts: null,
   limits: { "Max core file size": { soft: "0", hard: "0" } },
   controlGroup: "/",
+  nice: 0,
   kernelThread: false,
   ...more,
 });
@@ -250,9 +251,9 @@ export function goodLive(): LiveFacts {
     codeWithoutFile: false,
     newCodeForbidden: true,
     files: [
-      { path: "/run/caisson", mode: 0o711, uid: 0 },
-      { path: "/run/caisson/runtime-events.jsonl", mode: 0o600, uid: 0 },
-      { path: "/run/caisson/app-key", mode: 0o400, uid: 1000 },
+      { path: "/run/caisson", mode: 0o711, uid: 0, size: 64 },
+      { path: "/run/caisson/runtime-events.jsonl", mode: 0o600, uid: 0, size: 64 },
+      { path: "/run/caisson/app-key", mode: 0o400, uid: 1000, size: 64 },
     ],
     events: [...bootEvents],
     now: (epoch + 3600) * 1000,

@@ -3,7 +3,7 @@
  * an application that listens late, or never, or has ended meanwhile, is as good as any other. Its root comes out of the verity
  * image; of the guest it sees its key file, the socket of `api.ts` and the resolver configuration.
  */
-import { chmodSync, chownSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -16,15 +16,18 @@ const socket = "/run/caisson/app.sock";
 const keyFile = "/run/caisson/app-key";
 const resolver = "/run/resolv.conf";
 const listenLimitMs = 30_000;
+const probeLimitMs = 2_000;
 
 function accepts(port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const probe = connect({ port, host: "127.0.0.1" });
-    probe.once("connect", () => {
+    const settle = (accepted: boolean) => {
       probe.destroy();
-      resolve(true);
-    });
-    probe.once("error", () => resolve(false));
+      resolve(accepted);
+    };
+    // A full queue of connections answers nothing.
+    probe.setTimeout(probeLimitMs, () => settle(false));
+    probe.once("connect", () => settle(true)).once("error", () => settle(false));
   });
 }
 
@@ -34,8 +37,7 @@ function shares(context: Context, service: Service): Share[] {
   const list: Share[] = [];
   if (service.socket) list.push({ source: socket, destination: "/run/caisson.sock", writable: true });
   if (service.key && context.keys !== undefined) {
-    writeFileSync(keyFile, Buffer.from(context.keys.root).toString("hex"), { mode: 0o400, flag: "wx" });
-    chownSync(keyFile, user, group);
+    context.keyFiles.add(keyFile, Buffer.from(context.keys.root).toString("hex"), user, group);
     list.push({ source: keyFile, destination: "/run/secrets/caisson-key" });
   }
   if (existsSync(join(root, "etc/resolv.conf")))
@@ -64,6 +66,7 @@ export function appStage(
 ): Stage {
   return {
     name: "app",
+    limitMs: 300_000,
     async run(context) {
       mkdirSync("/run/caisson", { recursive: true });
       chmodSync("/run/caisson", 0o711);

@@ -110,6 +110,7 @@ export function seedSources(
 export function entropyStage(root: string): Stage {
   return {
     name: "entropy",
+    limitMs: 60_000,
     async run({ syscalls, config, log }) {
       const random = sampleCpu(syscalls, "rdrand");
       // QEMU's software emulation got RDSEED late, so a development image does without; a TD always has it.

@@ -5,8 +5,8 @@
  * here (instance id) or by the stage that uses it (time sources, KMS). A machine without the device is an instance
  * with an all-zero seed.
  */
-
-import { closeSync, existsSync, openSync, readSync } from "node:fs";
+import { existsSync } from "node:fs";
+import { open } from "node:fs/promises";
 import { description as describe } from "@caisson/protocol/guest-config";
 import { appId, composeHash, ID_SIZE, instanceId } from "@caisson/protocol/identity";
 import { decodeInstance, type Instance, instanceLimit } from "@caisson/protocol/instance";
@@ -15,24 +15,26 @@ import { type Stage, StageFailure } from "../stage.ts";
 
 const device = diskPath("instance");
 
-function readInstance(): Instance {
+/** Read in a thread of its own: a disk that never answers stops nothing else. */
+async function readInstance(): Promise<Instance> {
   if (!existsSync(device)) return { version: "caisson/instance/v1", seed: "00".repeat(ID_SIZE) };
-  const file = openSync(device, "r");
-  const bytes = Buffer.alloc(instanceLimit + 512);
+  const file = await open(device);
   try {
-    return decodeInstance(bytes.subarray(0, readSync(file, bytes)));
+    const { buffer, bytesRead } = await file.read({ buffer: Buffer.alloc(instanceLimit + 512) });
+    return decodeInstance(buffer.subarray(0, bytesRead));
   } catch (error) {
     throw new StageFailure("identity/instance", (error as Error).message);
   } finally {
-    closeSync(file);
+    await file.close();
   }
 }
 
 export const identity: Stage = {
   name: "identity",
+  limitMs: 60_000,
   async run(context) {
     const description = describe(context.config);
-    context.instance = readInstance();
+    context.instance = await readInstance();
     context.appId = appId(description);
     context.instanceId = instanceId(context.appId, Buffer.from(context.instance.seed, "hex"));
     await context.measure("app-id", context.appId);

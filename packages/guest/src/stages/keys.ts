@@ -3,7 +3,7 @@
  * signature under the measured identity goes. Without a KMS the event says so and there are no keys.
  */
 import { keyProvider } from "@caisson/protocol/identity";
-import { httpPost, KeyError, requestKeys } from "../key-client.ts";
+import { checkOwner, httpPost, KeyError, requestKeys } from "../key-client.ts";
 import { type Context, type Stage, StageFailure } from "../stage.ts";
 
 /** How far the KMS's signed time may lie from ours, after both were agreed with several operators. */
@@ -30,12 +30,13 @@ function chooseKms({ config, instance }: Context): { url: URL; identityKey: Uint
   const identity = pinned ?? named.identity;
   if (identity === undefined)
     throw new StageFailure("keys/no-identity", "neither image nor host names the KMS's identity");
-  if (!URL.canParse(named.url)) throw new StageFailure("keys/address", `'${named.url}' is no URL`);
+  if (!URL.canParse(named.url)) throw new StageFailure("keys/address", `'${named.url}' is not a URL`);
   return { url: new URL(named.url), identityKey: Buffer.from(identity, "hex") };
 }
 
 export const keys: Stage = {
   name: "keys",
+  limitMs: 240_000,
   async run(context) {
     const kms = chooseKms(context);
     await context.measure("key-provider", keyProvider(kms?.identityKey));
@@ -52,6 +53,7 @@ export const keys: Stage = {
         now: Date.now,
         toleranceMs,
       });
+      checkOwner(released, context.appId!, context.instanceId!);
       context.keys = { root: released.applicationKey, kms: Buffer.from(kms.identityKey).toString("hex") };
       return `released by KMS ${context.keys.kms.slice(0, 16)}…, key version ${released.keyVersion}`;
     } catch (error) {

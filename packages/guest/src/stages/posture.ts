@@ -129,6 +129,7 @@ function checkPlatform(root: string, { config, platform }: Context): void {
 export function postureStage(root: string): Stage {
   return {
     name: "posture",
+    limitMs: 60_000,
     async run(context) {
       checkCommandLine(readFileSync(join(root, "proc/cmdline"), "utf8"), context.config.commandLine);
       checkPlatform(root, context);

@@ -41,6 +41,7 @@ async function run({
     events: [] as string[],
     log: [] as string[],
     slewed: [] as number[],
+    frozen: [] as boolean[],
     note: undefined as string | undefined,
     context: undefined as unknown as Context,
   };
@@ -61,6 +62,7 @@ async function run({
   seen.context = {
     config: { flavour, epoch: epoch / 1000, time },
     instance: { version: "caisson/instance/v1", seed: "00".repeat(20), time: instanceTime },
+    keyFiles: { freeze: (frozen: boolean) => seen.frozen.push(frozen) },
     syscalls: {
       clockSettime: (ms: number) => seen.clock.push(ms),
       adjtime: (ms: number) => seen.slewed.push(ms),
@@ -213,7 +215,13 @@ suite("the watch over the clock", () => {
     equal(clock.length, 1);
   });
   test("a jump freezes the keys and is not slewed, until clock and sources agree again", async (t) => {
-    const { states, clock, log } = await watch(t, [behind(10_000), behind(10_000), () => refused, behind(3)]);
+    const { states, clock, log, frozen } = await watch(t, [
+      behind(10_000),
+      behind(10_000),
+      () => refused,
+      behind(3),
+    ]);
+    deepEqual(frozen, [true, true, false]);
     deepEqual(states, [
       { alarm: true, slewed: [] },
       { alarm: true, slewed: [] },

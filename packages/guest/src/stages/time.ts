@@ -107,6 +107,7 @@ function explain({ sources }: Synchronization): string[] {
 export function timeStage(ask: typeof synchronize): Stage {
   return {
     name: "time",
+    limitMs: checkLimit + 60_000,
     async run(context) {
       const { config, syscalls, log, measure } = context;
       const epoch = config.epoch * 1000;
@@ -171,6 +172,10 @@ function keepWatch(context: Context, ask: () => Promise<Synchronization>): void 
   let good = performance.now();
   // After an alarm no drift is granted: what was a jump does not become drift by waiting.
   const since = () => (context.clockAlarm === true ? 0 : performance.now() - good);
+  const alarm = (raised: boolean): void => {
+    context.clockAlarm = raised;
+    context.keyFiles.freeze(raised);
+  };
   const check = async (): Promise<void> => {
     const result = await ask();
     const now = performance.now();
@@ -184,10 +189,10 @@ function keepWatch(context: Context, ask: () => Promise<Synchronization>): void 
     context.syscalls.adjtime(Math.max(-500, Math.min(500, decision.by)));
     good = now;
     if (context.clockAlarm === true) context.log("time: the clock agrees with its sources again");
-    context.clockAlarm = false;
+    alarm(false);
   };
   const heed = ({ verdict, message }: Exclude<Check, { verdict: "slew" }>): void => {
-    if (verdict === "alarm") context.clockAlarm = true;
+    if (verdict === "alarm") alarm(true);
     context.log(`time: ${message}`);
   };
   const next = (pause: number) => {
