@@ -7,18 +7,11 @@ import { createHash } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import test from "node:test";
 import { gunzipSync } from "node:zlib";
-import {
-  ACPI_TABLES,
-  measuredEvents,
-  parseDstackLog,
-  parseEventLog,
-  replay,
-  type Section,
-  tdHob,
-} from "@caisson/measure";
+import { ACPI_TABLES, measuredEvents, parseEventLog, replay, type Section, tdHob } from "@caisson/measure";
 import { measuredAcpiFiles } from "@caisson/measure/acpi-tables";
 import { concat, fromHex, toHex, utf16le } from "@caisson/measure/bytes";
 import { parseCcelTable } from "@caisson/measure/ccel-table";
+import { parseDstackLog } from "@caisson/measure/dstack-log";
 import { gptEvent } from "@caisson/measure/gpt";
 import { fold } from "@caisson/measure/rtmr";
 import { guessIndexing } from "@caisson/measure/tpm-log";

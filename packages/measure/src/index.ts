@@ -10,7 +10,6 @@ export { authenticode } from "./formats/authenticode.ts";
 export type { FirmwareIdentity } from "./formats/smbios.ts";
 export { type HobStyle, tdHob } from "./formats/td-hob.ts";
 export { parseTdxMetadata, type Section, type TdxMetadata } from "./formats/tdvf.ts";
-export { type DstackEvent, parseDstackLog } from "./logs/dstack-log.ts";
 export {
   type EventLog,
   type Indexing,

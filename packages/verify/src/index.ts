@@ -6,16 +6,14 @@
  */
 
 export { type CheckCode, type CheckId, checks, type ErrorCode, VerifyError } from "./errors.ts";
+export type { BootLog, Evidence, LoggedEvent, ReportDataClaim } from "./evidence/evidence.ts";
 export {
-  type BootLog,
-  type Evidence,
   type EvidenceDocument,
-  type ReportDataClaim,
-  readDstackQuote,
-  readEvidence,
   readEvidenceDocument,
   writeEvidenceDocument,
-} from "./evidence/evidence.ts";
+} from "./evidence/formats/caisson.ts";
+export { readDstackQuote } from "./evidence/formats/dstack.ts";
+export { type Form, forms, readEvidence } from "./evidence/formats/forms.ts";
 export {
   type ReportDataFields,
   type ReportDataScheme,

@@ -6,7 +6,9 @@ import { hierarchy, issueCertificate, issueCrl, issueQuote, mint } from "@caisso
 import { fromBase64, fromHex, toBase64, toHex } from "@caisson/vocabulary/bytes";
 import fc from "fast-check";
 import { VerifyError } from "./errors.ts";
-import { readDstackQuote, readEvidence, readEvidenceDocument } from "./evidence/evidence.ts";
+import { readEvidenceDocument } from "./evidence/formats/caisson.ts";
+import { readDstackQuote } from "./evidence/formats/dstack.ts";
+import { readEvidence } from "./evidence/formats/forms.ts";
 import { verifyQuote } from "./intel/genuine.ts";
 import { parsePckExtension } from "./intel/pck.ts";
 import { parseQuote } from "./intel/quote.ts";

@@ -6,7 +6,6 @@ import {
   MeasureError,
   measuredEvents,
   type PayloadBinding,
-  parseDstackLog,
   parseEventLog,
   parseTdxMetadata,
   parseVariable,
@@ -14,6 +13,7 @@ import {
   replay,
   type TdxMetadata,
 } from "@caisson/measure";
+import { parseDstackLog } from "@caisson/measure/dstack-log";
 import {
   type FirmwareVolume,
   firmwareIdentity,

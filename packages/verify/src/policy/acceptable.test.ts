@@ -12,7 +12,8 @@ import {
 } from "@caisson/simulated/pki";
 import { bootEvents } from "@caisson/vocabulary/events";
 import type { CheckCode, CheckId } from "../errors.ts";
-import { type Evidence, readEvidenceDocument, writeEvidenceDocument } from "../evidence/evidence.ts";
+import type { Evidence } from "../evidence/evidence.ts";
+import { readEvidenceDocument, writeEvidenceDocument } from "../evidence/formats/caisson.ts";
 import { type ReportDataScheme, reportData } from "../evidence/report-data.ts";
 import { verifyEvidence } from "../verify.ts";
 import type { ExpectedReportData } from "./acceptable.ts";

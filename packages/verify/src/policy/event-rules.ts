@@ -5,21 +5,25 @@
  * root inside the TD can append to it at any time, so that a name counts only at its place in the one expected
  * sequence, before the boundary (its last event); a second event of the same name, anywhere, is a refusal.
  */
-import { fold, runtimeEventDigest } from "@caisson/measure";
+import { fold } from "@caisson/measure";
+import { dstackDigest } from "@caisson/measure/dstack-log";
 import { equal, toHex } from "@caisson/vocabulary/bytes";
-import { bootEvents, type RuntimeEvent } from "@caisson/vocabulary/events";
+import { bootEvents } from "@caisson/vocabulary/events";
 import { VerifyError } from "../errors.ts";
+import type { LoggedEvent } from "../evidence/evidence.ts";
 import type { TdReport } from "../intel/quote.ts";
 import type { Answers } from "../report.ts";
 import { hex, integer, list, object, oneOf, type Schema, SchemaError, text } from "../schema.ts";
 import type { Policy } from "./policy.ts";
+
+const none = new Uint8Array();
 
 /**
  * Checks the runtime events against RTMR3 and the policy's sequence. Returns the events of the sequence by name, or
  * undefined when the log proves nothing, in which case nothing may be read from it.
  */
 export async function checkRuntimeEvents(
-  events: readonly RuntimeEvent[],
+  events: readonly LoggedEvent[],
   td: TdReport,
   policy: Policy,
   answers: Answers,
@@ -33,7 +37,18 @@ export async function checkRuntimeEvents(
     });
     return undefined;
   }
-  const digests = await Promise.all(events.map(({ name, payload }) => runtimeEventDigest(name, payload)));
+  const digests: Uint8Array[] = [];
+  for (const { name, payload: data, logged = none, encoding = 1 } of events) {
+    const digest = await dstackDigest({ name, data, logged, encoding });
+    if (digest === undefined) {
+      answers.fail("events/runtime-replay", {
+        reason: `the log claims a digest for ${name} that is not the one of its name and payload`,
+        actual: toHex(logged),
+      });
+      return undefined;
+    }
+    digests.push(digest);
+  }
   const rtmr3 = await fold(digests);
   if (!equal(rtmr3, td.rtmrs[3])) {
     answers.fail("events/runtime-replay", {

@@ -1,0 +1,72 @@
+/** `caisson/evidence/v1`: one JSON document that needs nothing else. Read and written here. */
+import { toBase64, toHex } from "@caisson/vocabulary/bytes";
+import { limits } from "@caisson/vocabulary/limits";
+import { type Platform, platforms } from "@caisson/vocabulary/platforms";
+import { type Collateral, collateralSchema } from "../../intel/collateral.ts";
+import { hex, list, object, oneOf, optional, record, text } from "../../schema.ts";
+import type { Evidence } from "../evidence.ts";
+import { type ReportDataScheme, reportDataSchemes } from "../report-data.ts";
+import { base64, hexBytes, readPart } from "./fields.ts";
+
+const documentSchema = object({
+  version: oneOf("caisson/evidence/v1"),
+  platform: oneOf(...platforms),
+  quote: base64(limits.quote),
+  bootLog: optional(base64(limits.bootLog)),
+  runtimeEvents: list(
+    object({
+      name: text("a name of [a-z0-9-], at most 64", /^[a-z0-9-]+$/, 64),
+      payload: hexBytes(limits.payload),
+    }),
+    limits.runtimeEvents,
+  ),
+  reportData: object({
+    scheme: oneOf(...(Object.keys(reportDataSchemes) as ReportDataScheme[]), "raw"),
+    fields: record(/^[a-zA-Z]{1,32}$/, hexBytes(limits.reportDataField), 8),
+  }),
+  collateral: optional(collateralSchema),
+  manifest: optional(object({ sha256: hex(32) })),
+});
+
+/** The document `caisson/evidence/v1` as JSON: `quote` and `bootLog` in base64, payloads and fields in hexadecimal. */
+export interface EvidenceDocument {
+  version: "caisson/evidence/v1";
+  platform: Platform;
+  quote: string;
+  /** TCG2 binary: the CCEL area, or the TPM's log on the emulated platform. */
+  bootLog?: string;
+  runtimeEvents: { name: string; payload: string }[];
+  reportData: { scheme: ReportDataScheme | "raw"; fields: Record<string, string> };
+  collateral?: Collateral;
+  manifest?: { sha256: string };
+}
+
+/** Reads a parsed `caisson/evidence/v1` document. Throws VerifyError "evidence/malformed". */
+export function readEvidenceDocument(document: unknown): Evidence {
+  const { bootLog, version: _, ...rest } = readPart(documentSchema, document, "evidence document");
+  return { ...rest, ...(bootLog === undefined ? {} : { bootLog: { format: "tcg2", bytes: bootLog } }) };
+}
+
+/**
+ * The document for evidence whose boot log, if any, is in firmware's form. The opposite of reading. Throws RangeError for
+ * events that are encoded otherwise than a Caisson guest does.
+ */
+export function writeEvidenceDocument(evidence: Evidence): EvidenceDocument {
+  const { platform, quote, bootLog, runtimeEvents = [], reportData, collateral, manifest } = evidence;
+  if (runtimeEvents.some(({ encoding }) => encoding === 2)) {
+    throw new RangeError("a document has no place for events of dstack's second version");
+  }
+  const fields = Object.entries(reportData?.fields ?? {}).map(
+    ([name, value]) => [name, toHex(value)] as const,
+  );
+  return {
+    version: "caisson/evidence/v1",
+    platform,
+    quote: toBase64(quote),
+    ...(bootLog?.format === "tcg2" ? { bootLog: toBase64(bootLog.bytes) } : {}),
+    runtimeEvents: runtimeEvents.map(({ name, payload }) => ({ name, payload: toHex(payload) })),
+    reportData: { scheme: reportData?.scheme ?? "raw", fields: Object.fromEntries(fields) },
+    ...(collateral === undefined ? {} : { collateral }),
+    ...(manifest === undefined ? {} : { manifest }),
+  };
+}

@@ -1,0 +1,140 @@
+/** Every form of evidence: read as what it is, or refused by the form that recognises it. */
+import { deepEqual, equal, ok, throws } from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { test } from "node:test";
+import { hierarchy, issueQuote, mint } from "@caisson/simulated/pki";
+import fc from "fast-check";
+import { VerifyError } from "../../errors.ts";
+import type { TdReport } from "../../intel/quote.ts";
+import { checkRuntimeEvents } from "../../policy/event-rules.ts";
+import { readPolicy } from "../../policy/policy.ts";
+import { Answers } from "../../report.ts";
+import { readDstackQuote } from "./dstack.ts";
+import { forms, readEvidence } from "./forms.ts";
+
+const times = { issued: new Date("2026-01-01T00:00:00Z"), expires: new Date("2027-01-01T00:00:00Z") };
+const h = hierarchy("forms", times);
+const quote = Buffer.from(issueQuote(h, mint(h).pckChain, {}, "td10-v4"));
+const hex = quote.toString("hex");
+const base64 = quote.toString("base64");
+const wrapped = (text: string) => text.replace(/.{64}/g, "$&\n");
+const utf8 = (text: string) => new TextEncoder().encode(text);
+
+for (const [name, input] of [
+  ["binary", new Uint8Array(quote)],
+  ["hexadecimal", utf8(hex)],
+  ["hexadecimal in capitals", utf8(hex.toUpperCase())],
+  ["hexadecimal with 0x", utf8(`0x${hex}\n`)],
+  ["hexadecimal with 0X", utf8(`0X${hex}`)],
+  ["hexadecimal in lines", utf8(`${wrapped(hex)}\r\n`)],
+  ["base64", utf8(base64)],
+  ["base64 in lines", utf8(wrapped(base64))],
+  ["JSON with hexadecimal", utf8(JSON.stringify({ quote: hex }))],
+  ["JSON with 0x", utf8(JSON.stringify({ quote: `0x${hex}` }))],
+  ["JSON with base64 and more", utf8(JSON.stringify({ quote: base64, chain: [] }))],
+] as const) {
+  test(`a quote as ${name}`, () =>
+    deepEqual(readEvidence(input), { platform: "tdx", quote: new Uint8Array(quote) }));
+}
+
+const snpReport = new Uint8Array(1184);
+snpReport.set([2], 0);
+snpReport.set([1], 0x34);
+for (const [name, input, expected] of [
+  ["an SEV-SNP report", snpReport, /AMD SEV-SNP/],
+  ["an SEV-SNP report in hexadecimal", utf8(Buffer.from(snpReport).toString("hex")), /AMD SEV-SNP/],
+  ["an Azure HCL report", utf8(`HCLA\x02\0\0\0${"x".repeat(2000)}`), /Azure HCL/],
+  ["a Nitro document", Uint8Array.of(0x84, 0x44, 0xa1, 1, 0x38, 0x22), /Nitro/],
+  ["text", utf8("hello, world"), /not evidence in a form/],
+  ["nothing", new Uint8Array(), /not evidence in a form/],
+  ["other JSON", utf8("{}"), /not evidence in a form/],
+  ["a quote of version 6", Uint8Array.of(6, 0, 2, 0), /not evidence in a form/],
+] as const) {
+  test(`unsupported, and said by name: ${name}`, () =>
+    throws(
+      () => readEvidence(input),
+      (error) => {
+        ok(error instanceof VerifyError);
+        equal(error.kind, "unsupported");
+        return expected.test(error.message);
+      },
+    ));
+}
+
+for (const [name, input] of [
+  ["a cut JSON", utf8('{"quote":"00')],
+  ["a quote that is not bytes", utf8('{"quote":"zz"}')],
+  ["a document of another version", utf8('{"version":"caisson/evidence/v2"}')],
+] as const) {
+  test(`malformed: ${name}`, () =>
+    throws(() => readEvidence(input), { code: "evidence/malformed", kind: "input" }));
+}
+
+test("each form says what it is recognised by, under a name of its own", () => {
+  equal(new Set(forms.map(({ name }) => name)).size, forms.length);
+  for (const { recognised } of forms) ok(recognised.length > 10);
+});
+
+test("any bytes and any text are read or refused", () => {
+  const texts = fc.oneof(fc.string(), fc.json(), fc.stringMatching(/^0?[xX]?[0-9a-f\s]{0,80}$/));
+  fc.assert(
+    fc.property(fc.oneof(fc.uint8Array({ maxLength: 1300 }), texts.map(utf8)), (input) => {
+      try {
+        readEvidence(input);
+      } catch (error) {
+        ok(error instanceof VerifyError, String(error));
+      }
+    }),
+  );
+});
+
+// dstack's log: one parser decides what an event's digest is.
+const sha384 = (...parts: (string | Uint8Array)[]) =>
+  parts.reduce((hash, part) => hash.update(part), createHash("sha384")).digest();
+const payload = Buffer.from("00ff", "hex");
+const v1 = sha384(Uint8Array.of(1, 0, 0, 8), ":app-id:", payload);
+const v2 = sha384('{"name":"app-id","payload":"00ff","type":134217729}');
+const record = (change: object) => ({
+  imr: 3,
+  event_type: 0x08000001,
+  digest: "",
+  event: "app-id",
+  event_payload: "00ff",
+  ...change,
+});
+const answer = (...events: object[]) => ({ quote: hex, event_log: JSON.stringify(events) });
+
+async function replays(document: object, digest: Uint8Array): Promise<string> {
+  const evidence = readDstackQuote(document);
+  const rtmr3 = new Uint8Array(sha384(new Uint8Array(48), digest));
+  const td = { rtmrs: [rtmr3, rtmr3, rtmr3, rtmr3] } as Partial<TdReport> as TdReport;
+  const answers = new Answers();
+  const policy = readPolicy({ version: "caisson/policy/v1", events: { sequence: ["app-id"] } });
+  await checkRuntimeEvents(evidence.runtimeEvents!, td, policy, answers);
+  return answers.list(["events/runtime-replay"])[0]!.outcome;
+}
+
+for (const [name, change, digest, outcome] of [
+  ["version 1", {}, v1, "pass"],
+  ["version 2", { version: 2 }, v2, "pass"],
+  ["version 2 that was extended as version 1", { version: 2 }, v1, "fail"],
+  ["a logged digest that is right", { version: 2, digest: v2.toString("hex") }, v2, "pass"],
+  ["a logged digest of the other version", { digest: v2.toString("hex") }, v1, "fail"],
+] as const) {
+  test(`dstack's runtime events replay: ${name}: ${outcome}`, async () =>
+    equal(await replays(answer(record(change)), digest), outcome));
+}
+
+test("dstack's log may be a list instead of a text", async () => {
+  equal(await replays({ quote: hex, event_log: [record({})] }, v1), "pass");
+});
+
+for (const [name, change, code] of [
+  ["an unknown version", { version: 3 }, "evidence/malformed"],
+  ["a runtime event outside RTMR3", { imr: 0 }, "evidence/malformed"],
+  ["a register that there is not", { imr: 4 }, "evidence/malformed"],
+  ["a boot event without digest", { imr: 0, event_type: 1 }, "evidence/malformed"],
+  ["an event of another type in RTMR3", { event_type: 1, digest: "00".repeat(48) }, "evidence/unsupported"],
+] as const) {
+  test(`refused dstack log: ${name}`, () => throws(() => readDstackQuote(answer(record(change))), { code }));
+}

@@ -1,0 +1,183 @@
+/**
+ * Every form in which evidence comes: what each is recognised by, and how it is read. The first form that recognises an
+ * input reads it, and says what is wrong with it; what none recognises is unsupported, and so is what is recognised as
+ * another platform's evidence: nothing is said about whether that is genuine.
+ */
+import { fromBase64, fromHex, fromUtf8 } from "@caisson/vocabulary/bytes";
+import { limits } from "@caisson/vocabulary/limits";
+import { VerifyError } from "../../errors.ts";
+import { either, object, type Schema } from "../../schema.ts";
+import type { Evidence } from "../evidence.ts";
+import { readEvidenceDocument } from "./caisson.ts";
+import { readDstackQuote } from "./dstack.ts";
+import { base64, hexBytes, readPart } from "./fields.ts";
+
+/** An input once decoded: the bytes (of hexadecimal or base64 text, what it encodes), or the JSON object. */
+export type Decoded = { bytes: Uint8Array } | { document: Readonly<Record<string, unknown>> };
+
+/** One form of evidence. */
+export interface Form {
+  /** As a report names it. */
+  readonly name: string;
+  /** What it is recognised by, for people. */
+  readonly recognised: string;
+  readonly recognises: (input: Decoded) => boolean;
+  /** Throws VerifyError "evidence/malformed" or "evidence/unsupported". */
+  readonly read: (input: Decoded) => Evidence;
+}
+
+/** A form that is a JSON object. */
+function document(
+  name: string,
+  recognised: string,
+  recognises: (document: Readonly<Record<string, unknown>>) => boolean,
+  read: (document: Readonly<Record<string, unknown>>) => Evidence,
+): Form {
+  return {
+    name,
+    recognised,
+    recognises: (input) => "document" in input && recognises(input.document),
+    read: (input) => read((input as Extract<Decoded, { document: unknown }>).document),
+  };
+}
+
+/** A form that is bytes, or a text of them. */
+function binary(
+  name: string,
+  recognised: string,
+  recognises: (bytes: Uint8Array) => boolean,
+  read: (bytes: Uint8Array) => Evidence,
+): Form {
+  return {
+    name,
+    recognised,
+    recognises: (input) => "bytes" in input && recognises(input.bytes),
+    read: (input) => read((input as Extract<Decoded, { bytes: unknown }>).bytes),
+  };
+}
+
+/** Evidence of something that is not judged here: said by name, so that nobody takes it for a broken quote. */
+const unsupported = (name: string) => (): Evidence => {
+  throw new VerifyError("evidence/unsupported", `this is ${name}, which is not judged here`, {
+    expected: forms.flatMap(({ read, name: known }) => (others.has(read) ? [] : [known])).join("; "),
+  });
+};
+const [snpReport, hclReport, nitroDocument] = [
+  "an AMD SEV-SNP attestation report",
+  "an Azure HCL report (a vTPM's)",
+  "an AWS Nitro attestation document",
+].map(unsupported) as [() => Evidence, () => Evidence, () => Evidence];
+const others = new Set<unknown>([snpReport, hclReport, nitroDocument]);
+
+const u32 = (bytes: Uint8Array, at: number): number =>
+  new DataView(bytes.buffer, bytes.byteOffset).getUint32(at, true);
+const has = (document: object, ...fields: string[]) =>
+  fields.every((field) => Object.hasOwn(document, field));
+
+const quoteBytes: Schema<Uint8Array> = either("hexadecimal or base64", withPrefix, base64(limits.quote));
+function withPrefix(value: unknown): Uint8Array {
+  return hexBytes(limits.quote)(typeof value === "string" ? value.replace(/^0x/i, "") : value);
+}
+const quoteDocument = object({ quote: quoteBytes }, "loose");
+
+const SNP_REPORT = 1184;
+const fromQuote = (quote: Uint8Array): Evidence => ({ platform: "tdx", quote });
+
+/** In the order in which they are asked. */
+export const forms: readonly Form[] = [
+  document(
+    "a caisson/evidence/v1 document",
+    'JSON with version: "caisson/evidence/v1"',
+    ({ version }) => typeof version === "string" && version.startsWith("caisson/evidence/"),
+    readEvidenceDocument,
+  ),
+  document(
+    "a dstack GetQuote answer",
+    "JSON with quote and event_log",
+    (value) => has(value, "quote", "event_log"),
+    readDstackQuote,
+  ),
+  document(
+    "a quote in JSON",
+    "JSON with quote (hexadecimal or base64)",
+    (value) => has(value, "quote"),
+    (value) => fromQuote(readPart(quoteDocument, value, "document").quote),
+  ),
+  binary(
+    "an Azure HCL report",
+    'bytes that begin with "HCLA"',
+    (bytes) => fromUtf8(bytes.subarray(0, 4)) === "HCLA",
+    hclReport,
+  ),
+  binary(
+    "an AMD SEV-SNP report",
+    `${SNP_REPORT} bytes or a little more, version 2 to 5 as a u32, signature algorithm 1`,
+    (bytes) =>
+      bytes.length >= SNP_REPORT &&
+      bytes.length < SNP_REPORT + 64 &&
+      u32(bytes, 0) >= 2 &&
+      u32(bytes, 0) <= 5 &&
+      u32(bytes, 0x34) === 1,
+    snpReport,
+  ),
+  binary(
+    "an AWS Nitro document",
+    "a COSE_Sign1 structure of four parts",
+    (bytes) => (bytes[0] === 0x84 && bytes[1] === 0x44) || (bytes[0] === 0xd2 && bytes[1] === 0x84),
+    nitroDocument,
+  ),
+  binary(
+    "a quote (binary, hexadecimal or base64)",
+    "its version, 3 to 5, as a little-endian u16",
+    (bytes) => bytes[1] === 0 && bytes[0]! >= 3 && bytes[0]! <= 5,
+    fromQuote,
+  ),
+];
+
+/**
+ * Reads evidence in any of its forms (`forms`). `bootLog` may add a CCEL area to a form that has none. Throws
+ * VerifyError "evidence/…".
+ */
+export function readEvidence(input: Uint8Array, bootLog?: Uint8Array): Evidence {
+  if (input.length > limits.document || (bootLog?.length ?? 0) > limits.bootLog) {
+    throw new VerifyError("evidence/size", "this evidence is too large", {
+      expected: `at most ${limits.document} bytes, and a boot log of at most ${limits.bootLog}`,
+      actual: `${input.length} and ${bootLog?.length ?? 0} bytes`,
+    });
+  }
+  const decoded = decode(input);
+  const form = forms.find(({ recognises }) => recognises(decoded));
+  if (form === undefined) {
+    throw new VerifyError("evidence/unsupported", "this is not evidence in a form that is known here", {
+      expected: forms.map(({ name }) => name).join("; "),
+    });
+  }
+  const evidence = form.read(decoded);
+  if (bootLog === undefined) return evidence;
+  if (evidence.bootLog !== undefined) {
+    throw new VerifyError("evidence/malformed", "this evidence has a boot log of its own");
+  }
+  return { ...evidence, bootLog: { format: "tcg2", bytes: bootLog } };
+}
+
+/** JSON, or a text of bytes (hexadecimal with or without 0x, base64; line breaks do not matter), or bytes themselves. */
+function decode(input: Uint8Array): Decoded {
+  let text: string;
+  try {
+    text = new TextDecoder("utf-8", { fatal: true }).decode(input).trim();
+  } catch {
+    return { bytes: input };
+  }
+  if (text.startsWith("{")) return { document: parseObject(text) };
+  const packed = text.replace(/\s+/g, "");
+  const bytes = fromHex(packed.replace(/^0x/i, "")) ?? fromBase64(packed);
+  return { bytes: bytes === undefined || bytes.length === 0 ? input : bytes };
+}
+
+function parseObject(text: string): Readonly<Record<string, unknown>> {
+  try {
+    return JSON.parse(text) as Readonly<Record<string, unknown>>;
+  } catch (error) {
+    throw new VerifyError("evidence/malformed", `this evidence is not JSON: ${(error as Error).message}`);
+  }
+}
