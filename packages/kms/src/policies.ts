@@ -24,9 +24,9 @@ import {
   trustAnchorFor,
   VerifyError,
 } from "@caisson/verify";
+import { readYaml } from "@caisson/verify/policy-text";
 import { bootEvents } from "@caisson/vocabulary/events";
 import { provesHardware } from "@caisson/vocabulary/platforms";
-import { parse } from "yaml";
 import * as z from "zod";
 import { KmsError } from "./errors.ts";
 
@@ -183,7 +183,7 @@ function parseFile(path: string, bytes: Buffer): z.infer<typeof schema> {
   if (bytes.length > sizeLimit) throw new KmsError("policy/malformed", `${path} has ${bytes.length} bytes`);
   let document: unknown;
   try {
-    document = parse(bytes.toString("utf8"));
+    document = readYaml(bytes.toString("utf8"));
   } catch (error) {
     throw new KmsError("policy/malformed", `${path}: ${(error as Error).message}`);
   }

@@ -105,7 +105,7 @@ export function issueCrl(spec: CrlSpec): Uint8Array {
     time(spec.thisUpdate),
     time(spec.nextUpdate),
     ...(entries.length === 0 ? [] : [sequence(...entries)]),
-    der(0xa0, extensions(spec.extensions)),
+    ...(spec.extensions.length === 0 ? [] : [der(0xa0, extensions(spec.extensions))]),
   );
   return sign(tbs, spec);
 }

@@ -21,10 +21,17 @@ import {
   sarif,
   table,
 } from "@caisson/audit";
-import { readCollateral, readEvidence, readPolicy, readReferences, verifyEvidence } from "@caisson/verify";
+import { readEvidence, verifyEvidence } from "@caisson/verify";
+import { readYaml } from "@caisson/verify/policy-text";
 import { Command } from "commander";
-import { parse as parseYaml } from "yaml";
 import { UsageError } from "../failure.ts";
+import {
+  parseTime,
+  readCollateralFile,
+  readPolicyFile,
+  readReferenceFiles,
+  readText,
+} from "../judgement-files.ts";
 
 interface Options {
   live?: string;
@@ -80,13 +87,11 @@ async function readEvidenceFacts(path: string, options: Options): Promise<Facts[
   if (options.policy === undefined) {
     throw new UsageError("evidence is judged by a policy", "add --policy FILE and --reference MANIFEST");
   }
-  const policy = readPolicy(yaml(options.policy));
-  const references = options.reference.flatMap((file) => readReferences(yaml(file), file));
   const judgement = {
-    policy,
-    references,
+    policy: readPolicyFile(options.policy),
+    references: readReferenceFiles(options.reference),
     now: parseTime(options.at),
-    ...(options.collateral !== undefined && { collateral: readCollateral(yaml(options.collateral)) }),
+    ...(options.collateral !== undefined && { collateral: readCollateralFile(options.collateral) }),
     ...(options.nonce !== undefined && {
       expectedReportData: { scheme: "caisson/app/v1", fields: { nonce: parseNonce(options.nonce) } } as const,
     }),
@@ -94,26 +99,10 @@ async function readEvidenceFacts(path: string, options: Options): Promise<Facts[
   return readReport(await verifyEvidence(readEvidence(bytes), judgement));
 }
 
-function parseTime(text: string | undefined): Date {
-  const time = text === undefined ? new Date() : new Date(text);
-  if (Number.isNaN(time.getTime()))
-    throw new UsageError(`'${text}' is no time`, "for example 2026-11-23T12:00:00Z");
-  return time;
-}
-
 function parseNonce(hex: string): Uint8Array {
   if (!/^(?:[0-9a-f]{2}){8,64}$/i.test(hex))
     throw new UsageError("--nonce is no hexadecimal value of 8 to 64 bytes", "give it as it was sent");
   return Uint8Array.fromHex(hex);
-}
-
-/** YAML, of which JSON is a part. */
-function yaml(path: string): unknown {
-  try {
-    return parseYaml(readFileSync(path, "utf8"));
-  } catch (error) {
-    throw new UsageError(`${path} cannot be read: ${(error as Error).message}`, "give a YAML or JSON file");
-  }
 }
 
 function write(path: string, text: string): void {
@@ -129,7 +118,12 @@ function write(path: string, text: string): void {
 
 function readBaseline(path: string | undefined) {
   if (path === undefined) return [];
-  return parseBaseline(yaml(path));
+  try {
+    return parseBaseline(readYaml(readText(path)));
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+    throw new AuditError("baseline/schema", `${path} is not YAML: ${error.message}`);
+  }
 }
 
 /** The result as one document. */

@@ -3,30 +3,31 @@
  * 30 malformed input. Without a policy only the first question is asked, and the answer says so.
  */
 
-import { readFileSync, statSync } from "node:fs";
+import { statSync } from "node:fs";
 import { join } from "node:path";
 import { styleText } from "node:util";
 import { fetchEvidence, freshReportData } from "@caisson/machine/relying-party";
 import {
   type Check,
-  type Collateral,
   type Evidence,
   type ExpectedReportData,
   intelRoot,
   type Outcome,
   type Report,
   readEvidence,
-  readPolicy,
-  readReferences,
-  VerifyError,
   verifyEvidence,
   verifyGenuine,
 } from "@caisson/verify";
-import { limits } from "@caisson/vocabulary/limits";
 import { provesHardware } from "@caisson/vocabulary/platforms";
 import { Command } from "commander";
-import { parseDocument } from "yaml";
 import { UsageError } from "../failure.ts";
+import {
+  parseTime,
+  readBounded,
+  readCollateralFile,
+  readPolicyFile,
+  readReferenceFiles,
+} from "../judgement-files.ts";
 import { printable } from "../views/printable.ts";
 
 interface Options {
@@ -80,8 +81,8 @@ export const command = new Command("caisson verify")
       const report = await judge(readEvidence(bytes), options, freshReportData(nonce));
       return show(report, options.json === true);
     }
-    const bootLog = options.eventLog === undefined ? undefined : read(options.eventLog);
-    const evidence = readEvidence(read(path!), bootLog);
+    const bootLog = options.eventLog === undefined ? undefined : readBounded(options.eventLog);
+    const evidence = readEvidence(readBounded(path!), bootLog);
     const expected = options.nonce === undefined ? undefined : expectNonce(options.nonce, evidence);
     show(await judge(evidence, options, expected), options.json === true);
   });
@@ -112,9 +113,7 @@ async function judge(
   const now = parseTime(options.at);
   // Its shape is the verifier's to judge: what it refuses is in the report.
   const collateral =
-    options.collateral === undefined
-      ? {}
-      : { collateral: parseJson(options.collateral, "evidence/malformed") as Collateral };
+    options.collateral === undefined ? {} : { collateral: readCollateralFile(options.collateral) };
   if (options.policy === undefined) {
     if (options.image.length > 0 || options.nonce !== undefined) {
       throw new UsageError("--image and --nonce are judged by a policy", "add --policy FILE");
@@ -127,10 +126,8 @@ async function judge(
     }
     return verifyGenuine(evidence, { now, trust: intelRoot, ...collateral });
   }
-  const policy = readPolicy(parseYaml(options.policy));
-  const references = options.image.flatMap((file) =>
-    readReferences(parseJson(file, "reference/malformed"), file),
-  );
+  const policy = readPolicyFile(options.policy);
+  const references = readReferenceFiles(options.image);
   const expected = expectedReportData === undefined ? {} : { expectedReportData };
   return verifyEvidence(evidence, { policy, references, now, ...collateral, ...expected });
 }
@@ -146,49 +143,6 @@ function expectNonce(hex: string, { reportData }: Evidence) {
   const scheme = reportData?.scheme === "raw" ? "raw" : "caisson/app/v1";
   const bytes = Uint8Array.fromHex(hex);
   return { scheme, fields: scheme === "raw" ? { data: bytes } : { nonce: bytes } } as const;
-}
-
-function read(path: string): Uint8Array {
-  try {
-    const bytes = readFileSync(path);
-    if (bytes.length <= limits.document) return new Uint8Array(bytes);
-  } catch (error) {
-    throw new UsageError(`${path} cannot be read: ${(error as Error).message}`, "check the path");
-  }
-  throw new VerifyError("evidence/size", `${path} is larger than ${limits.document} bytes`);
-}
-
-function parseJson(path: string, code: "evidence/malformed" | "reference/malformed"): unknown {
-  try {
-    return JSON.parse(new TextDecoder().decode(read(path)));
-  } catch (error) {
-    if (!(error instanceof SyntaxError)) throw error;
-    throw new VerifyError(code, `${path} is not JSON: ${error.message}`);
-  }
-}
-
-/** YAML 1.2, of which JSON is a part; duplicate keys and aliases are refused. */
-function parseYaml(path: string): unknown {
-  const document = parseDocument(new TextDecoder().decode(read(path)), {
-    uniqueKeys: true,
-    prettyErrors: true,
-  });
-  const problem = document.errors[0] ?? document.warnings[0];
-  if (problem !== undefined) {
-    throw new VerifyError("policy/malformed", `${path} is no YAML: ${problem.message.split(":\n")[0]}`);
-  }
-  try {
-    return document.toJS({ maxAliasCount: 0 });
-  } catch (error) {
-    throw new VerifyError("policy/malformed", `${path} cannot be read: ${(error as Error).message}`);
-  }
-}
-
-function parseTime(text: string | undefined): Date {
-  const now = text === undefined ? new Date() : new Date(text);
-  if (Number.isNaN(now.getTime()))
-    throw new UsageError(`'${text}' is no time`, "for example 2026-11-23T12:00:00Z");
-  return now;
 }
 
 function show(report: Report, json: boolean): void {

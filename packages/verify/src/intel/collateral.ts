@@ -197,7 +197,10 @@ function signedWindow({ issueDate, nextUpdate }: { issueDate: number; nextUpdate
   return { notBefore: issueDate, notAfter: nextUpdate };
 }
 
-/** A chain of exactly `length` certificates; `known` as for `parsePemChain`. */
+/**
+ * A chain of exactly `length` certificates, each followed by its issuer; `known` as for `parsePemChain`. The first of
+ * the text is the leaf; the others may come in any order, as they do from some servers.
+ */
 export function parseChain(
   text: string,
   length: number,
@@ -212,7 +215,19 @@ export function parseChain(
       actual: `${chain.length}`,
     });
   }
-  return chain;
+  return issuersInOrder(chain);
+}
+
+/** The same chain with each certificate's issuer behind it, where names tell; else as it is, to be refused by them. */
+function issuersInOrder(chain: readonly Certificate[]): Certificate[] {
+  const ordered = chain.slice(0, 1);
+  const rest = chain.slice(1);
+  while (rest.length > 0) {
+    const at = rest.findIndex(({ subject }) => equal(subject, ordered.at(-1)!.issuer));
+    if (at < 0) return [...chain];
+    ordered.push(...rest.splice(at, 1));
+  }
+  return ordered;
 }
 
 /** The root of a further chain: the one that was verified already, or another certificate of the pinned key. */

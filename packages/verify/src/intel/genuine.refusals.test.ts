@@ -17,6 +17,15 @@ const right: [name: string, change: Omit<Refusal, "name" | "code">][] = [
   ["an SGX quote, version 3", { format: "sgx-v3" }],
   ["zero padding after the quote", { quote: (q) => Buffer.concat([q, new Uint8Array(3000)]) }],
   ["one NUL after the chain, as Intel writes it", { chain: (m) => `${m.pckChain}\0` }],
+  [
+    "a chain of leaf, root and CA, as some servers order it",
+    {
+      chain: (m) => {
+        const [leaf, ca, root] = m.pckChain.split(/(?<=END CERTIFICATE-----\n)/) as [string, string, string];
+        return leaf + root + ca;
+      },
+    },
+  ],
   ["the first second of validity", { now: times.issued }],
   ["the last second of validity", { now: times.expires }],
 ];

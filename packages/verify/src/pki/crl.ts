@@ -55,6 +55,7 @@ export function parseCrl(encoding: Uint8Array): Crl {
       entry.end();
     } while (entries.more);
   }
+  if (!tbs.more) throw new VerifyError("crl/extension", "a CRL has no extensions");
   const wrapper = tbs.enter(0xa0);
   const extensions = readExtensions(wrapper);
   wrapper.end();

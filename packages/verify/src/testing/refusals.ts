@@ -265,6 +265,7 @@ const crlChanges: Change<CrlSpec>[] = [
   ],
   ["names no issuer key", "crl/extension", (c) => withoutExtension(c, ids.aki)],
   ["has no number", "crl/extension", (c) => withoutExtension(c, ids.crlNumber)],
+  ["has no extensions", "crl/extension", (c) => void (c.extensions = [])],
   ["is signed by another key", "crl/signature", (c) => void (c.issuerKey = other)],
   ["has a changed signature", "crl/signature", (c) => void (c.corrupt = flip(-1))],
   [

@@ -1,0 +1,51 @@
+/**
+ * What evidence is judged by, from files: policy, reference values, collateral, time. One reading for every command, so
+ * that the same file is taken, or refused with the same exit code, wherever it is named.
+ */
+import { readFileSync } from "node:fs";
+import { type Collateral, type Policy, type Reference, readReferences, VerifyError } from "@caisson/verify";
+import { readPolicyText } from "@caisson/verify/policy-text";
+import { messageOf } from "@caisson/vocabulary/failure";
+import { limits } from "@caisson/vocabulary/limits";
+import { UsageError } from "./failure.ts";
+
+/** A file that belongs to evidence. Throws UsageError where it cannot be read, VerifyError "evidence/size". */
+export function readBounded(path: string): Uint8Array {
+  try {
+    const bytes = readFileSync(path);
+    if (bytes.length <= limits.document) return new Uint8Array(bytes);
+  } catch (error) {
+    throw new UsageError(`${path} cannot be read: ${messageOf(error)}`, "check the path");
+  }
+  throw new VerifyError("evidence/size", `${path} is larger than ${limits.document} bytes`);
+}
+
+export const readText = (path: string): string => new TextDecoder().decode(readBounded(path));
+
+function readJson(path: string, code: "evidence/malformed" | "reference/malformed"): unknown {
+  try {
+    return JSON.parse(readText(path));
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+    throw new VerifyError(code, `${path} is not JSON: ${error.message}`);
+  }
+}
+
+/** Throws VerifyError "policy/malformed". */
+export const readPolicyFile = (path: string): Policy => readPolicyText(readText(path), path);
+
+/** Throws VerifyError "reference/malformed". */
+export const readReferenceFiles = (paths: readonly string[]): Reference[] =>
+  paths.flatMap((path) => readReferences(readJson(path, "reference/malformed"), path));
+
+/** Its shape is the verifier's to judge: what it refuses is in the report. */
+export const readCollateralFile = (path: string): Collateral =>
+  readJson(path, "evidence/malformed") as Collateral;
+
+/** The time as of which is judged: now, unless an option says which (ISO 8601). */
+export function parseTime(text: string | undefined): Date {
+  const time = text === undefined ? new Date() : new Date(text);
+  if (Number.isNaN(time.getTime()))
+    throw new UsageError(`'${text}' is not a time`, "for example 2026-11-23T12:00:00Z");
+  return time;
+}

@@ -1,0 +1,35 @@
+import { deepEqual, throws } from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import { readPolicyText, readYaml } from "./policy-text.ts";
+
+test("YAML and JSON give the same policy", () => {
+  const policy = { version: "caisson/policy/v1", platformIdentities: "any" };
+  deepEqual(readPolicyText("version: caisson/policy/v1\nplatformIdentities: any\n", "p"), policy);
+  deepEqual(readPolicyText(JSON.stringify(policy), "p"), policy);
+});
+
+for (const [name, text] of [
+  ["a key twice", "version: caisson/policy/v1\nversion: caisson/policy/v1\n"],
+  ["an alias", "version: &v caisson/policy/v1\ndescription: *v\n"],
+  ["an unknown tag, of which the parser only warns", "version: !odd caisson/policy/v1\n"],
+  ["two documents", "version: caisson/policy/v1\n---\nversion: caisson/policy/v1\n"],
+  ["an unclosed list", "version: [caisson/policy/v1\n"],
+  ["no policy", "a text"],
+  ["nothing", ""],
+] as const) {
+  test(`refused: ${name}`, () =>
+    throws(() => readPolicyText(text, "p"), { code: "policy/malformed", kind: "input" }));
+}
+
+test("any text is data or a SyntaxError", () => {
+  fc.assert(
+    fc.property(fc.string(), (text) => {
+      try {
+        readYaml(text);
+      } catch (error) {
+        if (!(error instanceof SyntaxError)) throw error;
+      }
+    }),
+  );
+});
