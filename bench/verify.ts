@@ -1,24 +1,38 @@
 /**
  * Verification: one quote with its collateral, cold (everything is verified) and warm (the collateral was verified
- * before), against @phala/dcap-qvl (JavaScript) and @phala/dcap-qvl-web (Rust as WASM) in the same run, and against
- * the signature checks alone, which nobody can do without.
+ * before), against @phala/dcap-qvl (JavaScript), @phala/dcap-qvl-web (Rust as WASM) and, where cargo and go are there, the
+ * native dcap-qvl and go-tdx-guest in the same run, and against the signature checks alone, which nobody can do without.
  *
  * The evidence is a real TDX quote where the vectors are present, else a synthetic one under the test root. Times
  * are processor time, and the verifiers take turns, so that they mean the same on a busy machine.
  */
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { gzipSync } from "node:zlib";
+import { fold, runtimeEventDigest } from "@caisson/measure";
 import { TestKey } from "@caisson/simulated/p256";
-import { type Collateral, intelRoot, type TrustAnchor, verifyCollateral, verifyQuote } from "@caisson/verify";
+import {
+  type Collateral,
+  intelRoot,
+  readPolicy,
+  type TrustAnchor,
+  verifyCollateral,
+  verifyEvidence,
+  verifyQuote,
+} from "@caisson/verify";
 import * as nodeCrypto from "@caisson/verify/crypto.node";
 import * as webCrypto from "@caisson/verify/crypto.web";
 import { buildEvidence } from "@caisson/verify/testing/refusals";
+import { toHex } from "@caisson/vocabulary/bytes";
+import { limits } from "@caisson/vocabulary/limits";
 import { initSync, js_verify } from "@phala/dcap-qvl-web";
 import { build } from "esbuild";
 import type { Row } from "../packages/cli/src/commands/bench.ts";
+import { nativePeers } from "./peer/native.ts";
 
 const vectors = new URL("../../shared/vectors/dcap-qvl/", import.meta.url);
 const ROUNDS = 16;
@@ -27,12 +41,17 @@ const WARM_UP = 16;
 /** Runs in a row: the clock's resolution may be that of the scheduler, and caches are another task's at first. */
 const BATCH = 25;
 const MEMORY_ROUNDS = 100_000;
+const NATIVE_ROUNDS = 400;
 /**
- * What nobody can do without. Cold: the signatures of root, PCK CA, TCB signer, PCK; two CRLs; TCB info, QE identity;
- * QE report, quote; and the keys of root, PCK CA, TCB signer, PCK, attestation. Warm: those of PCK, QE report, quote.
+ * What nobody can do without. Cold, in a process that has verified before: the signatures of PCK; two CRLs; TCB info, QE
+ * identity; QE report, quote (those of root, PCK CA and TCB signer are remembered, and so are keys). Warm: those of PCK,
+ * QE report, quote. A platform and a quote that were never seen need two keys more: PCK, attestation.
  */
-const COLD = { signatures: 10, keys: 5 };
-const WARM = { signatures: 3, keys: 2 };
+const COLD = { signatures: 7, keys: 0 };
+const WARM = { signatures: 3, keys: 0 };
+const NEW_KEYS = 2;
+/** What the first verification of a process does beside: root, PCK CA and TCB signer, and their keys. */
+const FIRST = { signatures: 3, keys: 5 };
 
 interface Evidence {
   name: string;
@@ -44,7 +63,10 @@ interface Evidence {
 
 function evidence(): Evidence {
   if (!existsSync(vectors))
-    return { name: "synthetic TD 1.0 quote", ...buildEvidence({ format: "td10-v4" }) };
+    return {
+      name: "SYNTHETIC quote: without the vectors no real one is measured, and no peer, whose only root is Intel's",
+      ...buildEvidence({ format: "td10-v4" }),
+    };
   return {
     name: "real TDX quote",
     quote: new Uint8Array(readFileSync(new URL("tdx_quote", vectors))),
@@ -84,6 +106,21 @@ function peers(real: boolean): { js: Peer; wasm: Peer } | undefined {
   };
 }
 
+const nativeNames: Readonly<Record<string, string>> = {
+  ring: "dcap-qvl 0.7.1 (Rust, ring)",
+  rustcrypto: "dcap-qvl 0.7.1 (Rust, rustcrypto)",
+  "go-tdx-guest": "go-tdx-guest 0.3.1",
+};
+
+function withScratch<T>(work: (directory: string) => T): T {
+  const directory = mkdtempSync(join(tmpdir(), "caisson-bench-"));
+  try {
+    return work(directory);
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
 /** The import of one P-256 key, and one check with it. */
 async function signatureCost(crypto: typeof nodeCrypto | typeof webCrypto) {
   const key = TestKey.derive("bench", "key");
@@ -112,6 +149,43 @@ async function bundleSize(): Promise<number> {
   return gzipSync(result.outputFiles[0]!.text, { level: 9 }).length;
 }
 
+const EVENTS = [100, limits.runtimeEvents] as const;
+/** 4,096 of them within 100 ms. */
+const EVENT_LIMIT_US = 25;
+
+/** Microseconds that one runtime event more costs, from evidence with few to evidence with as many as are read. */
+async function eventCost(): Promise<number> {
+  const policy = readPolicy({
+    version: "caisson/policy/v1",
+    events: { sequence: ["first"], afterBoundary: "any" },
+  });
+  const times = [];
+  for (const count of EVENTS) {
+    const runtimeEvents = Array.from({ length: count }, (_, i) => ({
+      name: i === 0 ? "first" : `event-${i}`,
+      payload: new Uint8Array(32).fill(i),
+    }));
+    const digests = runtimeEvents.map(({ name, payload }) => runtimeEventDigest(name, payload));
+    const rtmr3 = await fold(await Promise.all(digests));
+    const { quote, collateral, now, trust } = buildEvidence({
+      format: "td10-v4",
+      td: { rtmr3: toHex(rtmr3) },
+    });
+    const evidence = { platform: "tdx", quote, runtimeEvents } as const;
+    const verified = await verifyCollateral(collateral, now, trust);
+    const judge = () =>
+      verifyEvidence({ ...evidence, runtimeEvents }, { policy, now, trust, collateral: verified });
+    const replayed = (await judge()).checks.find(({ id }) => id === "events/boundary");
+    if (replayed?.outcome !== "not-checked") throw new Error("the events do not replay");
+    for (let i = 0; i < 5; i++) await judge();
+    const start = process.cpuUsage();
+    for (let i = 0; i < 10; i++) await judge();
+    const { user, system } = process.cpuUsage(start);
+    times.push((user + system) / 10);
+  }
+  return (times[1]! - times[0]!) / (EVENTS[1] - EVENTS[0]);
+}
+
 export async function* run(): AsyncIterable<Row> {
   const { name, quote, collateral, now, trust } = evidence();
   const seconds = now.getTime() / 1000;
@@ -133,7 +207,21 @@ export async function* run(): AsyncIterable<Row> {
   if (others !== undefined) {
     yield { name: "  against @phala/dcap-qvl (JavaScript)", unit: "ms", ours: ms.cold, peer: ms.js };
     yield { name: "  against @phala/dcap-qvl-web (WASM)", unit: "ms", ours: ms.cold, peer: ms.wasm };
+    const ours = ms.cold + NEW_KEYS * ms.key;
+    const note = `ours with ${NEW_KEYS} keys more, as for another platform`;
+    const native = withScratch((scratch) => nativePeers(scratch, quote, collateral, seconds, NATIVE_ROUNDS));
+    for (const [peer, time] of native.ms) {
+      yield { name: `  against native ${nativeNames[peer] ?? peer}`, unit: "ms", ours, peer: time, note };
+    }
+    for (const reason of native.missing) {
+      yield { name: "  a native peer is NOT measured", unit: "ms", ours, note: reason };
+    }
   }
+  yield {
+    name: "verify, the first time in a process (sum of the above)",
+    unit: "ms",
+    ours: ms.cold + FIRST.signatures * ms.check + FIRST.keys * ms.key,
+  };
   const [cold, warm] = [COLD, WARM].map(({ signatures, keys }) => signatures * ms.check + keys * ms.key) as [
     number,
     number,
@@ -158,6 +246,13 @@ export async function* run(): AsyncIterable<Row> {
     unit: "/s",
     ours: 1000 / ms.warm,
     limit: 1000 / warm,
+  };
+  yield {
+    name: `one runtime event more, up to ${limits.runtimeEvents}`,
+    unit: "µs",
+    ours: await eventCost(),
+    limit: EVENT_LIMIT_US,
+    note: "limit: a whole log within 100 ms",
   };
   yield {
     name: "one P-256 check, fresh key",

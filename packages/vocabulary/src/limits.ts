@@ -4,7 +4,7 @@ export const limits = {
   quote: 64 << 10,
   bootLog: 1 << 20,
   /** Events, not bytes. */
-  runtimeEvents: 1024,
+  runtimeEvents: 4096,
   payload: 16 << 10,
   reportDataField: 1 << 10,
 } as const;

@@ -7,9 +7,10 @@
  */
 
 import { concat, equal, fromHex, isZero, toHex } from "@caisson/vocabulary/bytes";
-import { digest, importP256, verifyP256 } from "#crypto";
+import { digest, verifyP256 } from "#crypto";
 import { type CheckCode, VerifyError } from "../errors.ts";
 import { checkNotRevoked } from "../pki/crl.ts";
+import { keyOfPoint } from "../pki/remembered.ts";
 import { type Authority, roles, verifyIssued } from "../pki/x509.ts";
 import { Answers } from "../report.ts";
 import { type Collateral, parseChain, sameRoot, VerifiedCollateral, verifyCollateral } from "./collateral.ts";
@@ -201,7 +202,7 @@ function masked(value: Uint8Array, maskHex: string): string {
 
 /** Verifies the quote's own signature with the attestation key (4.1.2.4.16). */
 async function verifyQuoteSignature(quote: Quote): Promise<void> {
-  const key = await importP256(concat(Uint8Array.of(4), quote.attestationKey));
+  const key = await keyOfPoint(concat(Uint8Array.of(4), quote.attestationKey));
   if (key === undefined) throw new VerifyError("quote/key", "the attestation key is no point of P-256");
   if (!(await verifyP256(key, quote.signature, quote.signed))) {
     throw new VerifyError("quote/signature", "the quote is not signed by its attestation key");

@@ -4,11 +4,12 @@
  */
 
 import { equal, fromBase64, fromUtf8, toHex } from "@caisson/vocabulary/bytes";
-import { importP256, type PublicKey, verifyP256 } from "#crypto";
+import { type PublicKey, verifyP256 } from "#crypto";
 import { type CheckCode, VerifyError } from "../errors.ts";
 import type { TrustAnchor } from "../intel/roots.ts";
 import { type Der, DerReader, tag } from "./der.ts";
 import { oids } from "./oids.ts";
+import { keyOfPoint, signedCertificate } from "./remembered.ts";
 
 /** Bits of the KeyUsage extension (RFC 5280, 4.2.1.3) in the order of `DerReader.namedBits`. */
 const keyUsage = { digitalSignature: 0x8000, keyCertSign: 0x0400, crlSign: 0x0200 } as const;
@@ -363,7 +364,7 @@ export const certificateWindow = ["chain/not-yet-valid", "chain/expired"] as con
 
 /** The key of a verified certificate, ready for use. Throws VerifyError "chain/key". */
 export async function keyOf(certificate: Certificate): Promise<PublicKey> {
-  const key = await importP256(certificate.publicKey);
+  const key = await keyOfPoint(certificate.publicKey);
   if (key === undefined) {
     throw new VerifyError("chain/key", "a certificate's key is no point of P-256", {
       where: certificate.commonName,
@@ -414,7 +415,13 @@ async function checkIssued(
     );
   }
   checkWindow(`the certificate "${certificate.commonName}"`, certificate, now, certificateWindow);
-  if (!(await verifyP256(issuer.key, certificate.signature, certificate.tbs))) {
+  const { publicKey: point } = issuer.certificate;
+  // Every platform has a PCK of its own; what stands above it is shared by all, and checked once.
+  const signed =
+    role === roles.pck
+      ? await verifyP256(issuer.key, certificate.signature, certificate.tbs)
+      : await signedCertificate({ point, key: issuer.key }, certificate);
+  if (!signed) {
     throw new VerifyError("chain/signature", "a certificate's signature is not its issuer's", {
       where: certificate.commonName,
     });

@@ -1,0 +1,212 @@
+/**
+ * Native verifiers beside which ours is measured: dcap-qvl (Rust, with two cryptographic libraries) and go-tdx-guest. Each
+ * is a small program around its library, built from the language's registry where cargo or go is there, and kept.
+ *
+ * A peer verifies one quote with its collateral again and again, and prints its processor time for each, in ms. Both parse
+ * the collateral once (their API takes it parsed, dcap-qvl's, or fetches it each time, go-tdx-guest's, from memory here).
+ */
+import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { cacheDirectory } from "@caisson/image";
+import type { Collateral } from "@caisson/verify";
+
+const rust: Readonly<Record<string, string>> = {
+  "Cargo.toml": `[package]
+name = "peer"
+version = "0.0.0"
+edition = "2021"
+
+[dependencies]
+dcap-qvl = { version = "=0.7.1", default-features = false, features = ["std", "ring", "rustcrypto", "default-x509"] }
+serde_json = "1"
+`,
+  "src/main.rs": `use dcap_qvl::{verify, QuoteCollateralV3};
+
+/// Nanoseconds of processor time of the one thread.
+fn spent() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/schedstat").unwrap();
+    text.split(' ').next().unwrap().parse().unwrap()
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args().collect();
+    let quote = std::fs::read(&args[1]).unwrap();
+    let collateral: QuoteCollateralV3 = serde_json::from_slice(&std::fs::read(&args[2]).unwrap()).unwrap();
+    let now: u64 = args[3].parse().unwrap();
+    let rounds: u64 = args[4].parse().unwrap();
+    for (name, check) in [("ring", verify::ring::verify as fn(&[u8], &QuoteCollateralV3, u64) -> _), ("rustcrypto", verify::rustcrypto::verify)] {
+        for _ in 0..rounds / 4 {
+            check(&quote, &collateral, now).unwrap();
+        }
+        let start = spent();
+        for _ in 0..rounds {
+            check(&quote, &collateral, now).unwrap();
+        }
+        println!("{} {}", name, (spent() - start) as f64 / 1e6 / rounds as f64);
+    }
+}
+`,
+};
+
+const go: Readonly<Record<string, string>> = {
+  "go.mod": `module peer
+
+go 1.24
+
+require github.com/google/go-tdx-guest v0.3.1
+`,
+  "main.go": `package main
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/google/go-tdx-guest/verify"
+)
+
+type memory map[string]string
+
+func must(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func (m memory) der(name string) []byte {
+	bytes, err := hex.DecodeString(m[name])
+	must(err)
+	return bytes
+}
+
+func (m memory) Get(address string) (map[string][]string, []byte, error) {
+	chain := func(header, field string) map[string][]string {
+		return map[string][]string{header: {url.QueryEscape(m[field])}}
+	}
+	signed := func(member, field string) []byte {
+		return []byte("{\\"" + member + "\\":" + m[field] + ",\\"signature\\":\\"" + m[field+"_signature"] + "\\"}")
+	}
+	switch {
+	case strings.Contains(address, "/tcb?"):
+		return chain("Tcb-Info-Issuer-Chain", "tcb_info_issuer_chain"), signed("tcbInfo", "tcb_info"), nil
+	case strings.Contains(address, "/qe/identity"):
+		return chain("Sgx-Enclave-Identity-Issuer-Chain", "qe_identity_issuer_chain"), signed("enclaveIdentity", "qe_identity"), nil
+	case strings.Contains(address, "/pckcrl?"):
+		return chain("Sgx-Pck-Crl-Issuer-Chain", "pck_crl_issuer_chain"), m.der("pck_crl"), nil
+	}
+	return nil, m.der("root_ca_crl"), nil
+}
+
+func spent() float64 {
+	var usage syscall.Rusage
+	must(syscall.Getrusage(syscall.RUSAGE_SELF, &usage))
+	return float64(usage.Utime.Nano()+usage.Stime.Nano()) / 1e6
+}
+
+func main() {
+	quote, err := os.ReadFile(os.Args[1])
+	must(err)
+	text, err := os.ReadFile(os.Args[2])
+	must(err)
+	collateral := memory{}
+	must(json.Unmarshal(text, &collateral))
+	now, err := strconv.ParseInt(os.Args[3], 10, 64)
+	must(err)
+	rounds, err := strconv.Atoi(os.Args[4])
+	must(err)
+	check := func(times int) {
+		for i := 0; i < times; i++ {
+			must(verify.RawTdxQuote(quote, &verify.Options{CheckRevocations: true, GetCollateral: true, Getter: collateral, Now: time.Unix(now, 0)}))
+		}
+	}
+	check(rounds / 4)
+	start := spent()
+	check(rounds)
+	fmt.Println("go-tdx-guest", (spent()-start)/float64(rounds))
+}
+`,
+};
+
+interface Peer {
+  tool: "cargo" | "go";
+  files: Readonly<Record<string, string>>;
+  /** Commands that make the program `peer` out of the files. */
+  build: readonly (readonly string[])[];
+  program: string;
+}
+
+const peers: readonly Peer[] = [
+  { tool: "cargo", files: rust, build: [["build", "--release", "--quiet"]], program: "target/release/peer" },
+  {
+    tool: "go",
+    files: go,
+    build: [
+      ["mod", "tidy"],
+      ["build", "-o", "peer", "."],
+    ],
+    program: "peer",
+  },
+];
+
+/** The program, built anew where its text changed. Throws what the build said. */
+function program({ tool, files, build, program: path }: Peer): string {
+  const digest = createHash("sha256")
+    .update(JSON.stringify([files, build]))
+    .digest("hex");
+  const directory = join(cacheDirectory(process.env), "bench-peers", digest);
+  if (!existsSync(join(directory, path))) {
+    const fresh = `${directory}.new`;
+    rmSync(fresh, { recursive: true, force: true });
+    for (const [name, text] of Object.entries(files)) {
+      mkdirSync(dirname(join(fresh, name)), { recursive: true });
+      writeFileSync(join(fresh, name), text);
+    }
+    for (const args of build) execFileSync(tool, args, { cwd: fresh, stdio: "pipe", timeout: 900_000 });
+    rmSync(directory, { recursive: true, force: true });
+    renameSync(fresh, directory);
+  }
+  return join(directory, path);
+}
+
+function isThere(tool: string): boolean {
+  try {
+    execFileSync(tool, [tool === "go" ? "version" : "--version"], { stdio: "ignore" });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Processor time of each native peer in ms, by name; and what is missing for the others, in words. */
+export function nativePeers(
+  scratch: string,
+  quote: Uint8Array,
+  collateral: Collateral,
+  seconds: number,
+  rounds: number,
+): { ms: ReadonlyMap<string, number>; missing: readonly string[] } {
+  const ms = new Map<string, number>();
+  const missing: string[] = [];
+  const [quotePath, collateralPath] = [join(scratch, "quote"), join(scratch, "collateral.json")];
+  writeFileSync(quotePath, quote);
+  writeFileSync(collateralPath, JSON.stringify(collateral));
+  for (const peer of peers) {
+    if (!isThere(peer.tool)) {
+      missing.push(`no ${peer.tool}`);
+      continue;
+    }
+    const args = [quotePath, collateralPath, `${seconds}`, `${rounds}`];
+    const output = execFileSync(program(peer), args, { encoding: "utf8", timeout: 300_000 });
+    for (const [, name, time] of output.matchAll(/^(\S+) ([\d.]+)$/gm)) ms.set(name!, Number(time));
+  }
+  return { ms, missing };
+}
