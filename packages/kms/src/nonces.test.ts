@@ -2,7 +2,6 @@ import { equal } from "node:assert/strict";
 import test from "node:test";
 import fc from "fast-check";
 import { Nonces } from "./nonces.ts";
-import { addressGroup, RateLimiter } from "./rate-limit.ts";
 
 const start = 1_700_000_000_000;
 
@@ -71,37 +70,3 @@ test("of many nonces, in any order, each is good once", () => {
     { numRuns: 20 },
   );
 });
-
-test("an address may burst, then gets its rate; others are not touched", () => {
-  const limiter = new RateLimiter({ perSecond: 2, burst: 3 }, { perSecond: 100, burst: 100 });
-  const take = (address: string, at: number) => limiter.take(address, start + at);
-  equal([0, 0, 0, 0].map((at) => take("192.0.2.1", at)).join(), "true,true,true,false");
-  equal(take("192.0.2.2", 0), true);
-  equal(take("192.0.2.1", 499), false);
-  equal(take("192.0.2.1", 1000), true);
-});
-
-test("all addresses together have a limit, which a refused address does not use up", () => {
-  const limiter = new RateLimiter({ perSecond: 1, burst: 1 }, { perSecond: 1, burst: 2 });
-  equal(limiter.take("192.0.2.1", start), true);
-  for (let i = 0; i < 10; i++) equal(limiter.take("192.0.2.1", start), false);
-  equal(limiter.take("192.0.2.2", start), true);
-  equal(limiter.take("192.0.2.3", start), false);
-});
-
-test("the table of addresses is bounded", () => {
-  const limiter = new RateLimiter({ perSecond: 1, burst: 1 }, { perSecond: 1e9, burst: 1e9 });
-  for (let i = 0; i < 20_000; i++) limiter.take(`10.${i >> 16}.${(i >> 8) & 255}.${i & 255}`, start);
-  equal(limiter.size, 10_000);
-});
-
-for (const [address, group] of [
-  ["192.0.2.1", "192.0.2.1"],
-  ["::ffff:192.0.2.1", "192.0.2.1"],
-  ["2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"],
-  ["2001:db8::1", "2001:db8:0:0::/64"],
-  ["fe80::1%eth0", "fe80:0:0:0::/64"],
-  ["::1", "0:0:0:0::/64"],
-] as const) {
-  test(`${address} is limited as ${group}`, () => equal(addressGroup(address), group));
-}

@@ -1,9 +1,15 @@
 /**
- * Token buckets: one for each address, one for all together.
+ * Token buckets: one for each address and each network around it, one for all together, and a share kept for who was
+ * quiet lately.
  *
- * Invariant: memory is bounded. When too many addresses are known, the one that was quiet for longest is forgotten;
- * its bucket has refilled by then unless the whole table turns over within one refill, which the common bucket stops.
+ * Invariants: a request is let through where every group of its sender and the common bucket have a token, and then
+ * takes one of each; one that is refused takes none. Where the common bucket is empty, a network that asked little in
+ * the last minute takes of the reserve, so that whoever asks much cannot keep out who comes for the first time.
+ * Memory is bounded: when too many groups are known, the one that was quiet for longest is forgotten; its buckets have
+ * refilled by then unless the whole table turns over within one refill, which the common bucket stops.
  */
+import { addressGroups } from "./address-groups.ts";
+
 export interface Rate {
   /** Requests a second that are let through for good. */
   perSecond: number;
@@ -11,59 +17,85 @@ export interface Rate {
   burst: number;
 }
 
-interface Bucket {
-  tokens: number;
-  at: number;
+/** What part of the common rate is kept for who was quiet lately. */
+const reserved = 1 / 4;
+/** What a network may take of it: a few boots a minute. */
+const welcome: Rate = { perSecond: 16 / 60, burst: 16 };
+
+/** Ten seconds of the common rate, each request from three new groups; a burst refills in eight. */
+const maximumGroups = 60_000;
+
+class Bucket {
+  readonly #rate: Rate;
+  #tokens: number;
+  #at: number;
+
+  constructor(rate: Rate, now: number) {
+    this.#rate = rate;
+    this.#tokens = rate.burst;
+    this.#at = now;
+  }
+
+  has(now: number): boolean {
+    const { perSecond, burst } = this.#rate;
+    this.#tokens = Math.min(burst, this.#tokens + (Math.max(0, now - this.#at) / 1000) * perSecond);
+    this.#at = now;
+    return this.#tokens >= 1;
+  }
+
+  /** Only after `has`. */
+  take(): void {
+    this.#tokens -= 1;
+  }
 }
 
-const maximumAddresses = 10_000;
+const part = ({ perSecond, burst }: Rate, factor: number): Rate => ({
+  perSecond: perSecond * factor,
+  burst: burst * factor,
+});
 
 export class RateLimiter {
   readonly #perAddress: Rate;
-  readonly #common: Rate;
-  readonly #commonBucket: Bucket;
-  readonly #buckets = new Map<string, Bucket>();
+  readonly #open: Bucket;
+  readonly #reserve: Bucket;
+  readonly #groups = new Map<string, Bucket>();
 
+  /** `perAddress` is that of the narrowest group; a wider one gets it times its factor (address-groups.ts). */
   constructor(perAddress: Rate, common: Rate) {
     this.#perAddress = perAddress;
-    this.#common = common;
-    this.#commonBucket = { tokens: common.burst, at: 0 };
+    this.#open = new Bucket(part(common, 1 - reserved), 0);
+    this.#reserve = new Bucket(part(common, reserved), 0);
   }
 
   /** Takes one request of `address` at `now` (ms); false where it is one too many. */
   take(address: string, now: number): boolean {
-    const key = addressGroup(address);
-    const bucket = this.#buckets.get(key) ?? { tokens: this.#perAddress.burst, at: now };
-    this.#buckets.delete(key);
-    this.#buckets.set(key, bucket);
-    if (this.#buckets.size > maximumAddresses) this.#buckets.delete(this.#buckets.keys().next().value!);
-    // The address first: one that is over its limit must not use up what is common.
-    return spend(bucket, this.#perAddress, now) && spend(this.#commonBucket, this.#common, now);
+    const groups = addressGroups(address);
+    const own = groups.map(({ name, factor }) => this.#find(name, part(this.#perAddress, factor), now));
+    if (!own.every(({ bucket }) => bucket.has(now))) return false;
+    if (!this.#open.has(now)) {
+      const guest = this.#find(`welcome ${groups.at(-1)!.name}`, welcome, now);
+      if (!guest.bucket.has(now) || !this.#reserve.has(now)) return false;
+      this.#spend(guest);
+      this.#reserve.take();
+    } else this.#open.take();
+    for (const group of own) this.#spend(group);
+    return true;
   }
 
   get size(): number {
-    return this.#buckets.size;
+    return this.#groups.size;
   }
-}
 
-function spend(bucket: Bucket, rate: Rate, now: number): boolean {
-  const refill = (Math.max(0, now - bucket.at) / 1000) * rate.perSecond;
-  bucket.tokens = Math.min(rate.burst, bucket.tokens + refill);
-  bucket.at = now;
-  if (bucket.tokens < 1) return false;
-  bucket.tokens -= 1;
-  return true;
-}
+  /** The bucket of a group; full, and not yet remembered, where the group is not known. */
+  #find(name: string, rate: Rate, now: number): { name: string; bucket: Bucket } {
+    return { name, bucket: this.#groups.get(name) ?? new Bucket(rate, now) };
+  }
 
-/** An IPv4 address itself; of an IPv6 address the /64, which one subscriber owns whole. */
-export function addressGroup(address: string): string {
-  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address);
-  if (mapped !== null) return mapped[1]!;
-  if (!address.includes(":")) return address;
-  const [head = "", tail] = address.toLowerCase().replace(/%.*$/, "").split("::");
-  const left = head === "" ? [] : head.split(":");
-  const right = tail === undefined || tail === "" ? [] : tail.split(":");
-  const zeros =
-    tail === undefined ? [] : Array<string>(Math.max(0, 8 - left.length - right.length)).fill("0");
-  return `${[...left, ...zeros, ...right].slice(0, 4).join(":")}::/64`;
+  /** Only what was let through is remembered: who is refused cannot push others out of the table. */
+  #spend({ name, bucket }: { name: string; bucket: Bucket }): void {
+    bucket.take();
+    this.#groups.delete(name);
+    this.#groups.set(name, bucket);
+    if (this.#groups.size > maximumGroups) this.#groups.delete(this.#groups.keys().next().value!);
+  }
 }

@@ -309,16 +309,32 @@ test("a chunked body is limited while it is read", async (t) => {
   await keysFrom(kms);
 });
 
+/** What a GET from another address of this host answers. */
+function getFrom(address: string, kms: Kms, path: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const port = Number(new URL(kms.url).port);
+    const socket = connect({ port, host: "127.0.0.1", localAddress: address }, () =>
+      socket.write(`GET ${path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`),
+    );
+    let answer = "";
+    socket.setEncoding("latin1").on("data", (text: string) => {
+      answer += text;
+    });
+    socket.on("error", reject).on("close", () => resolve(answer));
+  });
+}
+
 test("one address cannot ask more often than its rate", async (t) => {
   const kms = await start(t, { perAddress: { perSecond: 1, burst: 2 } });
   const hello = JSON.stringify({ version: keyReleaseVersion });
   const statuses = [];
   for (let i = 0; i < 3; i++) statuses.push((await post(kms.url, hello, "/v1/hello")).status);
   deepEqual(statuses, [200, 200, 429]);
-  for (const path of ["/v1/log/head", "/nothing"]) equal((await fetch(`${kms.url}${path}`)).status, 429);
-  equal((await fetch(`${kms.url}/healthz`)).status, 200);
+  const paths = ["/v1/log/head", "/nothing", "/healthz", "/metrics"];
+  for (const path of paths) equal((await fetch(`${kms.url}${path}`)).status, 429, path);
   // Counted, but the log is not for everyone to fill.
-  equal((await (await fetch(`${kms.url}/metrics`)).text()).includes('code="http/rate-limited"} 3'), true);
+  const page = await getFrom("127.0.0.2", kms, "/metrics");
+  equal(page.includes('code="http/rate-limited"} 5'), true);
   equal(kms.lines.join().includes("rate-limited"), false);
 });
 
@@ -456,27 +472,55 @@ test("a connection that asks again before it has its answer is closed: answers d
   equal(answers(await sendAll(kms, piled)) <= 1, true);
 });
 
-test("one address has a share of the connections, and gets it back", async (t) => {
+/** A connection from an address of this host; `bytes` is the beginning of a request. */
+function hold(kms: Kms, from: string, bytes = "POST /v1/hello HTTP/1.1\r\n"): Promise<Socket> {
+  return new Promise((resolve) => {
+    const socket = connect({ port: Number(new URL(kms.url).port), host: "127.0.0.1", localAddress: from });
+    socket.on("error", () => {}).resume();
+    socket.once("connect", () => socket.write(bytes, () => resolve(socket)));
+  });
+}
+
+const closed = (socket: Socket) =>
+  socket.destroyed ? undefined : new Promise((resolve) => socket.once("close", resolve));
+
+test("one address has a share of the connections: of its own, the one that is idle for longest gives way", async (t) => {
   const kms = await start(t, { perAddress: { perSecond: 5, burst: 3 } });
-  const open = (from: string) =>
-    new Promise<Socket>((resolve) => {
-      const socket = connect({ port: Number(new URL(kms.url).port), host: "127.0.0.1", localAddress: from });
-      socket.on("error", () => {}).once("connect", () => resolve(socket));
-    });
-  const held = [await open("127.0.0.1"), await open("127.0.0.1"), await open("127.0.0.1")];
-  const fourth = await open("127.0.0.1");
-  await new Promise((resolve) => fourth.once("close", resolve));
-  equal(
-    held.some(({ destroyed }) => destroyed),
-    false,
+  const other = await hold(kms, "127.0.1.2");
+  const held = [];
+  for (let i = 0; i < 5; i++) held.push(await hold(kms, "127.0.0.1"));
+  await Promise.all([closed(held[0]!), closed(held[1]!)]);
+  deepEqual(
+    [other, ...held].map(({ destroyed }) => destroyed),
+    [false, true, true, false, false, false],
   );
-  const other = await open("127.0.0.2");
-  const served = new Promise<string>((resolve) => other.setEncoding("latin1").once("data", resolve));
-  other.write("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
-  match(await served, /^HTTP\/1.1 200 /);
-  for (const socket of [...held, other]) {
-    socket.destroy();
-    await new Promise((resolve) => socket.once("close", resolve));
-  }
-  equal((await fetch(`${kms.url}/healthz`)).status, 200);
+});
+
+test("all 512 connections are held by many addresses: one of theirs gives way, and newcomers are served", async (t) => {
+  const kms = await start(t);
+  // Four networks, 13 addresses each, more than there is room for; they say nothing more than a beginning.
+  const held = await Promise.all(
+    Array.from({ length: 640 }, (_, i) => hold(kms, `127.10.${i % 4}.${1 + ((i >> 2) % 13)}`)),
+  );
+  for (let i = 0; i < 20; i++) match(await getFrom(`127.20.${i}.1`, kms, "/healthz"), /^HTTP\/1.1 200 /);
+  equal(held.filter(({ destroyed }) => !destroyed).length <= 512, true);
+  for (const socket of held) socket.destroy();
+});
+
+test("a request that has arrived is answered although its sender opens more connections than he may", async (t) => {
+  const kms = await start(t, { perAddress: { perSecond: 50, burst: 3 } });
+  const state = machine.booted(kms.identityKey);
+  const post = httpPost(kms.url, 10_000);
+  const keys = await requestKeys({
+    post: async (path, body) => {
+      const answer = post(path, body);
+      if (path === "/v1/release") for (let i = 0; i < 8; i++) await hold(kms, "127.0.0.1");
+      return answer;
+    },
+    identityKey: Uint8Array.fromHex(kms.identityKey),
+    evidence: (reportData) => machine.evidence(state, reportData),
+    now: Date.now,
+    toleranceMs: 2000,
+  });
+  equal(keys.applicationKey.length, 32);
 });

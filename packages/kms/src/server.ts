@@ -6,7 +6,7 @@
  * log lines are built from ids, codes and numbers, so there is no place where a secret could enter one.
  */
 import { createServer, type IncomingMessage, type Server } from "node:http";
-import type { AddressInfo, Socket } from "node:net";
+import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { deriveKmsKey } from "@caisson/protocol/derivation";
 import { identityKey } from "@caisson/protocol/ed25519";
@@ -22,10 +22,11 @@ import {
 import { getRequestListener, type HttpBindings } from "@hono/node-server";
 import { type Context, Hono } from "hono";
 import { type Configuration, loadConfiguration } from "./configuration.ts";
+import { Connections } from "./connections.ts";
 import { KmsError } from "./errors.ts";
 import { Metrics, metricsType } from "./metrics.ts";
 import { Nonces } from "./nonces.ts";
-import { addressGroup, type Rate, RateLimiter } from "./rate-limit.ts";
+import { type Rate, RateLimiter } from "./rate-limit.ts";
 import { type ReleaseContext, releaseKeys } from "./release.ts";
 import { ReleaseLog } from "./release-log.ts";
 import { dataFiles, openRootSecret } from "./root-secret.ts";
@@ -70,6 +71,7 @@ const defaults = {
   common: { perSecond: 2000, burst: 4000 },
   connections: 512,
   headerBytes: 8 * 1024,
+  silentMs: 2_000,
   requestMs: 10_000,
   idleMs: 5_000,
   shutdownMs: 2_000,
@@ -102,9 +104,6 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
     for (const [id, { digest, keyVersion }] of configuration.policies)
       write("policy", { app: id, keyVersion, digest: digest.toHex() });
   };
-  const app = routes(service, options);
-  const serve = getRequestListener(app.fetch);
-  const answering = new WeakSet<Socket>();
   const server = createServer(
     {
       maxHeaderSize: defaults.headerBytes,
@@ -116,14 +115,17 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
     (incoming, outgoing) => {
       const { socket } = incoming;
       // One request at a time on a connection: answers to more would wait in memory until their client reads them.
-      if (answering.has(socket)) return void socket.destroy();
-      answering.add(socket);
-      outgoing.once("close", () => answering.delete(socket));
+      if (!connections.begin(socket)) return void socket.destroy();
+      outgoing.once("close", () => connections.done(socket));
       void serve(incoming, outgoing);
     },
   );
-  server.maxConnections = defaults.connections;
-  limitConnections(server, (options.perAddress ?? defaults.perAddress).burst);
+  const connections = new Connections(server, {
+    total: defaults.connections,
+    perAddress: (options.perAddress ?? defaults.perAddress).burst,
+    silentMs: defaults.silentMs,
+  });
+  const serve = getRequestListener(routes(service, options, connections).fetch);
   try {
     await listen(server, options.host, options.port);
   } catch (error) {
@@ -183,7 +185,7 @@ interface Service {
   readonly write: WriteLine;
 }
 
-function routes(service: Service, options: KmsOptions): Hono<Environment> {
+function routes(service: Service, options: KmsOptions, connections: Connections): Hono<Environment> {
   const { context, metrics, write } = service;
   const app = new Hono<Environment>();
   const limiter = new RateLimiter(
@@ -212,22 +214,23 @@ function routes(service: Service, options: KmsOptions): Hono<Environment> {
   });
   app.notFound((c) => refuse(c, 404, "http/not-found", "there is nothing here"));
 
-  app.get("/healthz", (c) => c.json({ status: "ok", identityKey: context.identity.publicKey.toHex() }));
-  app.get("/metrics", (c) =>
-    c.body(metrics.render(context.log.head().sequence), 200, { "content-type": metricsType }),
-  );
-
-  // Everything but the two above, also what is not there.
+  // Everything, also what is not there.
   app.use(async (c, next) => {
     if (limiter.take(address(c), context.now())) return next();
     c.header("retry-after", "1");
     return refuse(c, 429, "http/rate-limited", "too many requests; try again in a second");
   });
+  app.get("/healthz", (c) => c.json({ status: "ok", identityKey: context.identity.publicKey.toHex() }));
+  app.get("/metrics", (c) =>
+    c.body(metrics.render(context.log.head().sequence), 200, { "content-type": metricsType }),
+  );
   app.get("/v1/log/head", (c) => c.json(context.log.head()));
 
   /** What was sent, if it is what it must be; otherwise the refusal. */
   const receive = async <T>(c: Context<Environment>, schema: Schema<T>): Promise<T | Response> => {
-    const body = await readBody(c.env.incoming as IncomingMessage);
+    const incoming = c.env.incoming as IncomingMessage;
+    const body = await readBody(incoming);
+    connections.received(incoming.socket);
     if (body === "too long") {
       c.header("connection", "close");
       return refuse(c, 413, "http/too-large", `a request has at most ${requestLimit} bytes`);
@@ -307,22 +310,6 @@ function parseJson(bytes: Buffer): unknown {
 function describe(issues: Issues): string {
   const [issue] = issues;
   return `the request: ${issue?.path.join(".") || "the whole body"}: ${issue?.message}`.slice(0, 300);
-}
-
-/** At most `limit` connections of one address at a time, so that one client does not take all that there are. */
-function limitConnections(server: Server, limit: number): void {
-  const open = new Map<string, number>();
-  server.on("connection", (socket) => {
-    const group = addressGroup(socket.remoteAddress ?? "");
-    const count = (open.get(group) ?? 0) + 1;
-    open.set(group, count);
-    socket.once("close", () => {
-      const left = open.get(group)! - 1;
-      if (left === 0) open.delete(group);
-      else open.set(group, left);
-    });
-    if (count > limit) socket.destroy();
-  });
 }
 
 function listen(server: Server, host: string, port: number): Promise<void> {
