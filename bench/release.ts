@@ -17,15 +17,17 @@ import {
 } from "node:crypto";
 import { once } from "node:events";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { setTimeout } from "node:timers/promises";
-import { httpPost, requestKeys } from "@caisson/guest/key-client";
-import { ReleaseLog, verifyReleaseLog } from "@caisson/kms";
+import { httpPost, type Post, requestKeys } from "@caisson/guest/key-client";
+import { createRootSecret, ReleaseLog, verifyReleaseLog } from "@caisson/kms";
 import { Machine } from "@caisson/kms/testing/machine";
 import { identityKey } from "@caisson/protocol/ed25519";
 import type { Row } from "../packages/cli/src/commands/bench.ts";
+import { type Crowd, startCrowd } from "./hostile/crowd.ts";
 
 const cli = new URL("../packages/cli/src/main.ts", import.meta.url).pathname;
 
@@ -37,10 +39,10 @@ interface Server {
   process: ChildProcess;
 }
 
-async function serve(data: string, policies: string): Promise<Server> {
+async function serve(data: string, policies: string, ...more: string[]): Promise<Server> {
   const args = ["kms", "serve", "--data", data, "--policy-dir", policies, "--listen", "127.0.0.1:0"];
-  const more = ["--development", "--rate-per-address", "100000", "--json"];
-  const child = spawn(process.execPath, ["--inspect=127.0.0.1:0", cli, ...args, ...more], {
+  const common = ["--development", "--json"];
+  const child = spawn(process.execPath, ["--inspect=127.0.0.1:0", cli, ...args, ...common, ...more], {
     stdio: ["ignore", "pipe", "pipe"],
   });
   const [document, inspector] = await Promise.all([
@@ -171,17 +173,77 @@ export async function* run(releases = 10_000): AsyncIterable<Row> {
   const data = join(directory, "data");
   const policies = join(directory, "policies");
   mkdirSync(policies);
+  createRootSecret(data);
   const machines = Array.from({ length: 16 }, (_, seed) => new Machine(Date.now(), "hello", seed));
   writeFileSync(join(policies, "app.json"), JSON.stringify(machines[0]!.policyFile()));
-  const server = await serve(data, policies);
+  const server = await serve(data, policies, "--rate-per-address", "100000");
   try {
     yield* measure(server, machines, releases, join(data, "release-log.sqlite"));
   } finally {
     server.process.kill();
     // It closes its log first, and writes in the directory meanwhile.
     await once(server.process, "exit");
+  }
+  try {
+    for (const kind of ["flood", "hold"] as const) yield await underAttack(kind, data, policies, machines);
+  } finally {
     rmSync(directory, { recursive: true });
   }
+}
+
+const attacks: Record<Crowd, string> = {
+  flood: "kms: boots that get keys while 1,024 addresses ask all they can",
+  hold: "kms: boots that get keys while 13 addresses hold 520 connections",
+};
+
+/** How many of the machines that boot meanwhile get their keys; each is in a network of its own. */
+async function underAttack(
+  kind: Crowd,
+  data: string,
+  policies: string,
+  machines: readonly Machine[],
+): Promise<Row> {
+  const server = await serve(data, policies);
+  const end = await startCrowd(kind, server.url);
+  const tries = 100;
+  let served = 0;
+  try {
+    for (let i = 0; i < tries; i++) {
+      const machine = machines[i % machines.length]!;
+      const boot = requestKeys({
+        post: postFrom(`127.99.${i}.1`, server.url),
+        identityKey: Uint8Array.fromHex(server.identityKey),
+        evidence: (reportData) => machine.evidence(machine.booted(server.identityKey), reportData),
+        now: Date.now,
+        toleranceMs: 60_000,
+      });
+      served += await boot.then(
+        () => 1,
+        () => 0,
+      );
+      await setTimeout(50);
+    }
+  } finally {
+    await end();
+    server.process.kill("SIGKILL");
+    await once(server.process, "exit");
+  }
+  return { name: attacks[kind], unit: "%", ours: (100 * served) / tries, limit: 100 };
+}
+
+/** As `httpPost`, from one address of this host, with as much patience as a guest has. */
+function postFrom(localAddress: string, url: string): Post {
+  return (path, document) =>
+    new Promise((resolve, reject) => {
+      const options = { method: "POST", localAddress, agent: false, timeout: 10_000 };
+      const sending = request(new URL(path, url), options, async (response) => {
+        let text = "";
+        for await (const chunk of response) text += chunk;
+        resolve(JSON.parse(text));
+      });
+      sending.on("timeout", () => sending.destroy(new Error("no answer"))).on("error", reject);
+      sending.end(JSON.stringify(document));
+    });
 }
 
 async function* measure(

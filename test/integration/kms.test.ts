@@ -6,6 +6,7 @@ import { deepEqual, equal, match, rejects } from "node:assert/strict";
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { open } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
@@ -17,7 +18,7 @@ import {
   type ReleasedKeys,
   requestKeys,
 } from "@caisson/guest/key-client";
-import { startKms, verifyReleaseLog } from "@caisson/kms";
+import { createRootSecret, startKms, verifyReleaseLog } from "@caisson/kms";
 import { Machine } from "@caisson/kms/testing/machine";
 import type { Answer, Hello, Released, ReleaseRequest } from "@caisson/protocol/key-release";
 import type { EvidenceDocument } from "@caisson/verify";
@@ -29,7 +30,7 @@ function caisson(...args: string[]) {
   return spawnSync(process.execPath, [cli, ...args], { encoding: "utf8", timeout: 60_000 });
 }
 
-/** A directory with a policy for `machines`; removed after the test. */
+/** A directory with a new KMS's secret and a policy for `machines`; removed after the test. */
 function directory(t: TestContext, machines = [machine]): { data: string; policies: string } {
   const path = mkdtempSync(join(tmpdir(), "caisson-kms-"));
   t.after(() => rmSync(path, { recursive: true }));
@@ -38,6 +39,7 @@ function directory(t: TestContext, machines = [machine]): { data: string; polici
   for (const [i, one] of machines.entries()) {
     writeFileSync(join(policies, `${i}.json`), JSON.stringify(one.policyFile()));
   }
+  createRootSecret(join(path, "data"));
   return { data: join(path, "data"), policies };
 }
 
@@ -181,6 +183,51 @@ test("SIGHUP: new policies are in force, bad ones are not, and the process goes 
   kms.process.kill("SIGHUP");
   await logged("reload-failed");
   equal((await keysFrom(kms)).keyVersion, 2);
+});
+
+test("init makes a KMS once; serve and identity never do", (t) => {
+  const { data, policies } = directory(t);
+  rmSync(data, { recursive: true });
+  const listen = ["--policy-dir", policies, "--listen", "127.0.0.1:0", "--development"];
+  for (const command of [["serve", ...listen], ["identity"]]) {
+    const run = caisson("kms", ...command, "--data", data);
+    equal(run.status, 30);
+    match(run.stderr, /\[root-secret\/missing\][\s\S]*caisson kms init/);
+  }
+  const made = caisson("kms", "init", "--data", data);
+  equal(made.status, 0, made.stderr);
+  match(made.stdout, /^[0-9a-f]{64}\n$/);
+  equal(caisson("kms", "identity", "--data", data).stdout, made.stdout);
+  const again = caisson("kms", "init", "--data", data);
+  equal(again.status, 30);
+  match(again.stderr, /\[root-secret\/exists\]/);
+});
+
+test("SIGHUP while it starts is a reload, not the end", async (t) => {
+  const { data, policies } = directory(t);
+  // A policy that is never read to its end keeps it starting until the test says so.
+  const slow = join(policies, "slow.json");
+  equal(spawnSync("mkfifo", [slow]).status, 0);
+  const args = ["kms", "serve", "--data", data, "--policy-dir", policies, "--listen", "127.0.0.1:0"];
+  const child = spawn(process.execPath, [cli, ...args, "--development"], {
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  t.after(() => child.kill("SIGKILL"));
+  let log = "";
+  child.stderr.on("data", (chunk: Buffer) => {
+    log += chunk;
+  });
+  // Opening a pipe for writing ends when somebody reads it.
+  const writer = await open(slow, "w");
+  child.kill("SIGHUP");
+  writeFileSync(join(policies, "0.json"), JSON.stringify(new Machine(Date.now(), "other").policyFile()));
+  rmSync(slow);
+  await writer.write(JSON.stringify(machine.policyFile()));
+  await writer.close();
+  for (let i = 0; i < 200 && !log.includes('"event":"reloaded"') && child.exitCode === null; i++) {
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  match(log, /"event":"started"[\s\S]*"event":"reloaded"/);
 });
 
 test("a production KMS does not start with a policy for emulated machines", (t) => {

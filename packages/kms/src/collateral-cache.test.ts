@@ -42,7 +42,7 @@ test("what the evidence brings is verified once and used again", async () => {
 
 test("own collateral for the platform goes before what the evidence brings", async (t) => {
   const files = { "platform.json": JSON.stringify(reissued(19)), "README.md": "" };
-  const own = await loadCollateral(directory(t, files), [intelRoot, trust], at);
+  const own = await loadCollateral(directory(t, files), [intelRoot, trust], at, false);
   deepEqual([...own.keys()], [`${machine.root} ca1550000000`]);
   equal(
     new CollateralCache(own).validUntil,
@@ -55,9 +55,9 @@ test("own collateral for the platform goes before what the evidence brings", asy
 
 test("own collateral for another platform, or under another root, is left alone", async (t) => {
   const path = directory(t, { "platform.json": JSON.stringify(reissued(19)) });
-  const [verified] = (await loadCollateral(path, [trust], at)).values();
+  const [verified] = (await loadCollateral(path, [trust], at, false)).values();
   equal(await numberOf(new CollateralCache(new Map([[`${machine.root} 00906ea10000`, verified!]]))), 18);
-  equal((await loadCollateral(path, [intelRoot], at)).size, 0);
+  equal((await loadCollateral(path, [intelRoot], at, false)).size, 0);
 });
 
 test("of what guests bring, 64 sets are kept: those that were used last", async () => {
@@ -111,11 +111,11 @@ const refusals: { name: string; files: Record<string, string>; now?: number; cod
 ];
 for (const { name, files, now: time = now, code = "collateral/malformed" } of refusals) {
   test(`a directory is refused: ${name}`, async (t) => {
-    await rejects(loadCollateral(directory(t, files), [intelRoot, trust], new Date(time)), { code });
+    await rejects(loadCollateral(directory(t, files), [intelRoot, trust], new Date(time), false), { code });
   });
 }
 
 test("a directory that is not there is refused", async () => {
   const path = join(tmpdir(), "caisson-no-such-directory");
-  await rejects(loadCollateral(path, [trust], at), { code: "collateral/malformed" });
+  await rejects(loadCollateral(path, [trust], at, false), { code: "collateral/malformed" });
 });

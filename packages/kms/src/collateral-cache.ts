@@ -19,6 +19,7 @@ import {
 import { parsePckExtension } from "@caisson/verify/pck";
 import { parseQuote } from "@caisson/verify/quote";
 import { KmsError } from "./errors.ts";
+import { checkWriters } from "./writers.ts";
 
 /** Kept verified collateral of guests; one set is about 100 kB. */
 const capacity = 64;
@@ -68,19 +69,25 @@ function platformOf({ quote }: Evidence): string {
 /**
  * The collateral documents (`*.json`) of a directory, each verified at `now`; `roots` are those that some policy accepts,
  * and a document under none of them is left out, because nothing could use it. Throws KmsError `collateral/…` where one
- * is not what it must be, is not valid at `now`, or is for a platform that another is for.
+ * is not what it must be, is not valid at `now`, is for a platform that another is for, or can be written by others;
+ * for a `development` KMS the directories above may be anybody's.
  */
 export async function loadCollateral(
   directory: string,
   roots: readonly TrustAnchor[],
   now: Date,
+  development: boolean,
 ): Promise<OwnCollateral> {
   const names = existsSync(directory) ? readdirSync(directory).filter((name) => name.endsWith(".json")) : [];
   if (names.length === 0) {
     throw new KmsError("collateral/malformed", `there is no collateral document (*.json) in ${directory}`);
   }
+  // Who can write here can put back collateral from before a TCB recovery, or take it away.
+  const writers = { code: "collateral/permissions", parents: !development } as const;
+  checkWriters(directory, writers);
   const own = new Map<string, VerifiedCollateral>();
   for (const path of names.sort().map((name) => join(directory, name))) {
+    checkWriters(path, writers);
     const found = await verifyFile(path, roots, now);
     if (found === undefined) continue;
     if (own.has(found.place)) {

@@ -29,6 +29,6 @@ export interface ConfigurationSource {
 export async function loadConfiguration(source: ConfigurationSource, now: Date): Promise<Configuration> {
   const policies = loadPolicies(source.policies, source.identityKey, source.development);
   if (source.collateral === undefined) return { policies, collateral: new CollateralCache() };
-  const own = await loadCollateral(source.collateral, acceptedRoots(policies), now);
+  const own = await loadCollateral(source.collateral, acceptedRoots(policies), now, source.development);
   return { policies, collateral: new CollateralCache(own) };
 }

@@ -17,6 +17,7 @@ export type KmsErrorCode =
   | "policy/duplicate"
   | "policy/none"
   | "policy/permissions"
+  | "collateral/permissions"
   | "collateral/malformed"
   | "collateral/duplicate"
   | "kms/listen";

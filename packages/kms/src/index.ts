@@ -2,5 +2,11 @@
 export { decryptBackup, encryptBackup } from "./backup.ts";
 export { KmsError, type KmsErrorCode } from "./errors.ts";
 export { type LogEntry, type LogHead, type LogReport, ReleaseLog, verifyReleaseLog } from "./release-log.ts";
-export { kmsIdentity, openRootSecret, storeRootSecret } from "./root-secret.ts";
+export {
+  createRootSecret,
+  dataFiles,
+  kmsIdentity,
+  openRootSecret,
+  storeRootSecret,
+} from "./root-secret.ts";
 export { type Kms, type KmsOptions, startKms } from "./server.ts";

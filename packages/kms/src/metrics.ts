@@ -12,6 +12,7 @@ export class Metrics {
   readonly #counts = new Map([
     ["caisson_kms_hellos_total", 0],
     ["caisson_kms_released_total", 0],
+    ["caisson_kms_unlogged_total", 0],
   ]);
   readonly #buckets = bounds.map(() => 0);
   #sum = 0;
@@ -23,7 +24,7 @@ export class Metrics {
   };
 
   /** `name` without its prefix; `label` is `key="value"` or empty. */
-  count(name: "hellos" | "released" | "denied" | "refused", label = ""): void {
+  count(name: "hellos" | "released" | "denied" | "unlogged" | "refused", label = ""): void {
     const key = `caisson_kms_${name}_total${label === "" ? "" : `{${label}}`}`;
     this.#counts.set(key, (this.#counts.get(key) ?? 0) + 1);
   }
@@ -63,6 +64,7 @@ export class Metrics {
     counter("hellos", "Nonces issued.");
     counter("released", "Releases of keys.");
     counter("denied", "Requests denied, by reason.");
+    counter("unlogged", "Denials without an entry in the release log.");
     counter("refused", "Requests refused before they were read, by reason.");
     let cumulative = 0;
     const buckets = bounds.map((bound, i) => {

@@ -12,7 +12,7 @@
  */
 
 import { createHash } from "node:crypto";
-import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import {
   acceptedPlatforms,
@@ -29,6 +29,7 @@ import { bootEvents } from "@caisson/vocabulary/events";
 import { provesHardware } from "@caisson/vocabulary/platforms";
 import * as z from "zod";
 import { KmsError } from "./errors.ts";
+import { checkWriters } from "./writers.ts";
 
 const hex = (bytes: number) =>
   z.string().regex(new RegExp(`^[0-9a-f]{${2 * bytes}}$`), `expected ${bytes} bytes in hex`);
@@ -64,13 +65,15 @@ const sizeLimit = 1024 * 1024;
  */
 export function loadPolicies(directory: string, identityKey: string, development: boolean): Policies {
   if (!existsSync(directory)) throw new KmsError("policy/none", `there is no directory ${directory}`);
-  checkWriters(directory);
+  // Who can write here decides who gets keys, from the next start or SIGHUP on. Manifests are named by their hash.
+  const writers = { code: "policy/permissions", parents: !development } as const;
+  checkWriters(directory, writers);
   const policies = new Map<string, AppPolicy>();
   const manifests = loadManifests(join(directory, "manifests"));
   for (const name of readdirSync(directory).sort()) {
     if (!/\.(ya?ml|json)$/.test(name)) continue;
     const path = join(directory, name);
-    checkWriters(path);
+    checkWriters(path, writers);
     const bytes = readBytes(path);
     const file = parseFile(path, bytes);
     const policy = releasePolicy(path, file.policy, file.app, identityKey);
@@ -155,20 +158,6 @@ function releasePolicy(path: string, document: unknown, app: string, identityKey
     keyProviders: [{ name: "kms", id: identityKey }],
     freshness: "nonce",
   };
-}
-
-/** Who can write here decides who gets keys, from the next start or SIGHUP on. Manifests are named by their hash. */
-function checkWriters(path: string): void {
-  const { mode, uid } = statSync(path);
-  const owner = process.getuid?.();
-  if ((uid === owner || uid === 0) && (mode & 0o022) === 0) return;
-  throw new KmsError("policy/permissions", `${path} can be written by others`, {
-    facts: [
-      ["found", `mode ${(mode & 0o7777).toString(8)}, owner ${uid}`],
-      ["expected", `not writable by group or others, owner ${owner} or 0`],
-    ],
-    fix: `chmod go-w ${path}, and look who changed it before`,
-  });
 }
 
 function readBytes(path: string): Buffer {

@@ -25,7 +25,8 @@ const welcome: Rate = { perSecond: 16 / 60, burst: 16 };
 /** Ten seconds of the common rate, each request from three new groups; a burst refills in eight. */
 const maximumGroups = 60_000;
 
-class Bucket {
+/** `take` what `has` says is there. */
+export class Bucket {
   readonly #rate: Rate;
   #tokens: number;
   #at: number;
@@ -43,7 +44,6 @@ class Bucket {
     return this.#tokens >= 1;
   }
 
-  /** Only after `has`. */
   take(): void {
     this.#tokens -= 1;
   }

@@ -20,6 +20,7 @@ import { reportData } from "@caisson/verify/report-data";
 import { CollateralCache } from "./collateral-cache.ts";
 import { Nonces } from "./nonces.ts";
 import { loadPolicies, type Policies } from "./policies.ts";
+import { Bucket } from "./rate-limit.ts";
 import { type ReleaseContext, releaseKeys } from "./release.ts";
 import type { LogEntry } from "./release-log.ts";
 import { Machine, type MachineState } from "./testing/machine.ts";
@@ -54,6 +55,7 @@ function setup(policies: Policies): Setup {
     policies,
     collateral: new CollateralCache(),
     log: { append, head },
+    denials: new Bucket({ perSecond: 1, burst: 3 }, now),
     nonces: new Nonces(),
     now: () => now,
   };
@@ -471,6 +473,10 @@ const cases: Case[] = [
   },
 ];
 
+/** What anybody can send who has no machine of ours, as often as he likes: it gets no entry. */
+const costsNothing =
+  /^(nonce|evidence|quote|chain|collateral|certificate|tcb-info|tcb)\/|^(report-data\/preimage|events\/runtime-replay|policy\/platform|app\/(not-stated|mismatch|unknown))$/;
+
 for (const { name, change, policy, quoted, request: spoil, code } of cases) {
   test(`denied: ${name}`, async (t) => {
     const machine = new Machine(now);
@@ -488,10 +494,9 @@ for (const { name, change, policy, quoted, request: spoil, code } of cases) {
       ephemeralKey: Uint8Array.fromHex(request.ephemeralKey),
     };
     equal(signedBy(answer, exchange), true);
-    // A made-up nonce costs its sender nothing, so it gets no entry.
     deepEqual(
       log.map(({ outcome, reason }) => [outcome, reason]),
-      code === "nonce/unknown" ? [] : [["denied", code]],
+      costsNothing.test(code) ? [] : [["denied", code]],
     );
   });
 }
@@ -506,7 +511,24 @@ test("denied: evidence replayed, at once and with a new nonce", async (t) => {
   const renewed = { ...request, nonce: context.nonces.issue(now).toHex() };
   const replayed = (await releaseKeys(context, renewed)).answer;
   equal(replayed.outcome === "denied" && replayed.code, "report-data/preimage");
-  equal(log.length, 2);
+  equal(log.length, 1);
+});
+
+test("denials of genuine machines have entries up to a rate; releases always have one", async (t) => {
+  const machine = new Machine(now);
+  const { context, log } = setup(policiesOf(t, machine.policyFile()));
+  const release = async (rtmr1?: string) => {
+    const state = machine.booted(identityHex);
+    if (rtmr1 !== undefined) state.td.rtmr1 = rtmr1;
+    return releaseKeys(context, (await ask(machine, state, context)).request);
+  };
+  const logged = [];
+  for (let i = 0; i < 5; i++) logged.push((await release("ff".repeat(48))).logged);
+  deepEqual(logged, [true, true, true, false, false]);
+  equal((await release()).logged, true);
+  context.now = () => now + 1000;
+  equal((await release("ff".repeat(48))).logged, true);
+  equal(log.length, 5);
 });
 
 test("denied: a nonce used up by a denial, and one older than a minute", async (t) => {

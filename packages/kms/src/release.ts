@@ -3,7 +3,9 @@
  *
  * Invariants: whose keys these are is read from events that replay to RTMR3 of a genuine quote, never from the
  * request; what the quote must bind is computed from what this KMS issued and received; no answer with keys leaves
- * before its log entry is on disk; derived keys are overwritten once they are sealed.
+ * before its log entry is on disk; derived keys are overwritten once they are sealed. A denial has an entry where a
+ * genuine machine answered this nonce with its log, and then not more often than the budget allows: what costs its
+ * sender nothing leaves nothing that stays.
  */
 import { createHash } from "node:crypto";
 import { deriveReleasedKey } from "@caisson/protocol/derivation";
@@ -22,8 +24,10 @@ import {
 } from "@caisson/protocol/key-release";
 import {
   type Check,
+  type CheckId,
   type ErrorCode,
   type Evidence,
+  type Report,
   type ReportDataClaim,
   readEvidenceDocument,
   trustAnchorFor,
@@ -34,6 +38,7 @@ import { parseQuote } from "@caisson/verify/quote";
 import type { CollateralCache } from "./collateral-cache.ts";
 import type { NonceCode, Nonces } from "./nonces.ts";
 import type { AppPolicy, Policies } from "./policies.ts";
+import type { Bucket } from "./rate-limit.ts";
 import type { LogEntry, ReleaseLog } from "./release-log.ts";
 
 /** Why keys are denied: what verification found, or what the KMS itself demands. Closed. */
@@ -53,9 +58,19 @@ export interface ReleaseContext {
   policies: Policies;
   collateral: CollateralCache;
   log: Pick<ReleaseLog, "append" | "head">;
+  /** How many denials the log takes. */
+  denials: Bucket;
   nonces: Nonces;
   /** Milliseconds since 1970. */
   now: () => number;
+}
+
+/** One request, and what came of it. */
+export interface Outcome {
+  answer: Answer;
+  entry: LogEntry;
+  /** Whether the entry is in the release log. */
+  logged: boolean;
 }
 
 class Denial extends Error {
@@ -66,11 +81,8 @@ class Denial extends Error {
   }
 }
 
-/** The signed answer to one request, and what was logged about it. Never throws for what a guest can cause. */
-export async function releaseKeys(
-  context: ReleaseContext,
-  request: ReleaseRequest,
-): Promise<{ answer: Answer; entry: LogEntry }> {
+/** The signed answer to one request, and what there is to log about it. Never throws for what a guest can cause. */
+export async function releaseKeys(context: ReleaseContext, request: ReleaseRequest): Promise<Outcome> {
   const time = context.now();
   const exchange: Exchange = {
     nonce: Uint8Array.fromHex(request.nonce),
@@ -88,15 +100,22 @@ export async function releaseKeys(
     reason: "",
   };
   const fault = context.nonces.use(exchange.nonce, time);
-  const answer =
+  const decision: Decision =
     fault === undefined
-      ? await record(context, entry, await decide(context, exchange, request.evidence, entry))
-      : denied(new Denial(fault, nonceFaults[fault]), time);
+      ? await decide(context, exchange, request.evidence, entry)
+      : { answer: denied(new Denial(fault, nonceFaults[fault]), time), attested: false };
+  const { answer, logged } = await record(context, entry, decision);
   const signature = context.identity.sign(answerTranscript(exchange, answer)).toHex();
-  return { answer: { ...answer, signature }, entry };
+  return { answer: { ...answer, signature }, entry, logged };
 }
 
 type Unsigned = Omit<Released, "signature"> | Omit<Denied, "signature">;
+
+interface Decision {
+  answer: Unsigned;
+  /** Whether a genuine machine answered this nonce, with the log that it measured. */
+  attested: boolean;
+}
 
 function denied(error: unknown, time: number): Omit<Denied, "signature"> {
   if (!(error instanceof Denial || error instanceof VerifyError)) throw error;
@@ -117,37 +136,47 @@ async function decide(
   exchange: Exchange,
   evidence: unknown,
   entry: LogEntry,
-): Promise<Unsigned> {
+): Promise<Decision> {
+  const decision = { attested: false };
   try {
-    const policy = await judge(context, exchange, evidence, entry);
-    return await sealKeys(context, exchange, policy, entry);
+    const policy = await judge(context, exchange, evidence, entry, decision);
+    return { ...decision, answer: await sealKeys(context, exchange, policy, entry) };
   } catch (error) {
-    return denied(error, entry.time);
+    return { ...decision, answer: denied(error, entry.time) };
   }
 }
 
-/** The answer, once it is in the log; a denial where it cannot be written there. */
-async function record({ log }: ReleaseContext, entry: LogEntry, answer: Unsigned): Promise<Unsigned> {
+/** The answer, once it is in the log where it belongs there; a denial where it cannot be written. */
+async function record(
+  { log, denials }: ReleaseContext,
+  entry: LogEntry,
+  { answer, attested }: Decision,
+): Promise<{ answer: Unsigned; logged: boolean }> {
   entry.outcome = answer.outcome;
-  if (answer.outcome === "denied") entry.reason = answer.code;
+  if (answer.outcome === "denied") {
+    entry.reason = answer.code;
+    if (!attested || !denials.has(entry.time)) return { answer, logged: false };
+    denials.take();
+  }
   try {
     await log.append(entry);
-    return answer;
+    return { answer, logged: true };
   } catch (error) {
     const message = `the release log cannot be written: ${(error as Error).message}`;
-    return denied(new Denial("log/unavailable", message), entry.time);
+    return { answer: denied(new Denial("log/unavailable", message), entry.time), logged: false };
   }
 }
 
 /**
  * Is it genuine, and acceptable under the policy of the application that it says it is? Returns that policy; fills in
- * what the entry says. Throws Denial or VerifyError.
+ * what the entry says, and whether the machine is known to be one. Throws Denial or VerifyError.
  */
 async function judge(
   context: ReleaseContext,
   { nonce, identityKey, ephemeralKey }: Exchange,
   document: unknown,
   entry: LogEntry,
+  decision: { attested: boolean },
 ): Promise<AppPolicy> {
   // What the guest says its report data means is not asked: only one meaning counts here.
   const reportData: ReportDataClaim = {
@@ -177,6 +206,8 @@ async function judge(
     expectedReportData: reportData,
     ...(collateral !== undefined && { collateral }),
   });
+  decision.attested =
+    report.platform !== undefined && attesting.every((id) => outcomeOf(report, id) === "pass");
   if (report.verdict !== "accepted") {
     const failed = report.checks.filter(({ outcome }) => outcome === "fail");
     const [first] = failed;
@@ -185,6 +216,11 @@ async function judge(
   entry.reason = report.reference ?? "";
   return policy;
 }
+
+/** The quote answers our nonce, and the log is the one that was measured. */
+const attesting = ["report-data/preimage", "report-data/expected", "events/runtime-replay"] as const;
+
+const outcomeOf = ({ checks }: Report, id: CheckId) => checks.find((check) => check.id === id)?.outcome;
 
 /** One failed check in words. */
 function explain({ code, reason, expected, actual }: Check): string {

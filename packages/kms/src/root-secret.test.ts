@@ -15,7 +15,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import test, { type TestContext } from "node:test";
 import { decryptBackup, encryptBackup } from "./backup.ts";
-import { openRootSecret, storeRootSecret } from "./root-secret.ts";
+import { createRootSecret, openRootSecret, storeRootSecret } from "./root-secret.ts";
 
 function directory(t: TestContext): string {
   const path = mkdtempSync(join(tmpdir(), "caisson-kms-secret-"));
@@ -23,19 +23,36 @@ function directory(t: TestContext): string {
   return path;
 }
 
-test("the secret is made once, with mode 600, and read again", (t) => {
+function created(t: TestContext): string {
   const data = directory(t);
+  createRootSecret(data);
+  return data;
+}
+
+test("the secret is made once, with mode 600, and read again", (t) => {
+  const data = join(directory(t), "new");
+  createRootSecret(data);
   const secret = openRootSecret(data);
   equal(secret.length, 32);
   equal(statSync(join(data, "root-secret")).mode & 0o777, 0o600);
+  equal(statSync(data).mode & 0o777, 0o700);
   deepEqual(openRootSecret(data), secret);
   deepEqual(readdirSync(data), ["root-secret"]);
-  notDeepEqual(openRootSecret(directory(t)), secret);
+  notDeepEqual(openRootSecret(created(t)), secret);
+});
+
+test("opening an empty place, or one that is not there, makes nothing", (t) => {
+  const data = directory(t);
+  for (const path of [data, join(data, "typo")]) {
+    throws(() => openRootSecret(path), { code: "root-secret/missing" });
+  }
+  deepEqual(readdirSync(data), []);
 });
 
 test("a secret that is there is not overwritten, and nothing is left behind", (t) => {
-  const data = directory(t);
+  const data = created(t);
   const secret = openRootSecret(data);
+  throws(() => createRootSecret(data), { code: "root-secret/exists" });
   throws(() => storeRootSecret(data, new Uint8Array(32)), { code: "root-secret/exists" });
   deepEqual(openRootSecret(data), secret);
   deepEqual(readdirSync(data), ["root-secret"]);
@@ -58,14 +75,6 @@ const faults: { name: string; make: (path: string) => void; code: string }[] = [
     make: (path) => chmodSync(dirname(path), 0o777),
     code: "root-secret/permissions",
   },
-  {
-    name: "lost, in a directory in which the group may write",
-    make: (path) => {
-      unlinkSync(path);
-      chmodSync(dirname(path), 0o770);
-    },
-    code: "root-secret/permissions",
-  },
   { name: "too short", make: (path) => truncateSync(path, 31), code: "root-secret/malformed" },
   { name: "too long", make: (path) => truncateSync(path, 33), code: "root-secret/malformed" },
   {
@@ -79,12 +88,26 @@ const faults: { name: string; make: (path: string) => void; code: string }[] = [
 ];
 for (const { name, make, code } of faults) {
   test(`refused: ${name}`, (t) => {
-    const data = directory(t);
-    openRootSecret(data);
+    const data = created(t);
     make(join(data, "root-secret"));
     throws(() => openRootSecret(data), { code });
   });
 }
+
+test("no new secret is made beside the release log of a lost one", (t) => {
+  const data = directory(t);
+  writeFileSync(join(data, "release-log.sqlite"), "");
+  throws(() => createRootSecret(data), { code: "root-secret/missing" });
+});
+
+test("a new secret is made only where nobody else can put another in its place", (t) => {
+  const above = directory(t);
+  chmodSync(above, 0o777);
+  throws(() => createRootSecret(join(above, "data")), { code: "root-secret/permissions" });
+  createRootSecret(join(above, "development"), { development: true });
+  throws(() => openRootSecret(join(above, "development")), { code: "root-secret/permissions" });
+  equal(openRootSecret(join(above, "development"), { development: true }).length, 32);
+});
 
 const secret = new Uint8Array(32).map((_, i) => i);
 const passphrase = "correct horse battery";

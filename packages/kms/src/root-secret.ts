@@ -1,10 +1,10 @@
 /**
  * The root secret: 32 random bytes in one file, from which every key and the KMS's identity are derived.
  *
- * Invariants: created once and never replaced (link(2) refuses an existing name); complete on disk before its name
- * appears (fsync of file, link, fsync of directory); read only from a regular file that nobody but its owner can
- * open, in a directory in which nobody else can put another in its place; never created beside a release log, because
- * then it was lost and new keys would silently replace old ones.
+ * Invariants: created once, by a command that says so, and never replaced (link(2) refuses an existing name); complete
+ * on disk before its name appears (fsync of file, link, fsync of directory); read only from a regular file that nobody
+ * but its owner can open, in a place where nobody else can put another (writers.ts); never created beside a release
+ * log, because then it was lost and new keys would silently replace old ones.
  */
 import { randomBytes } from "node:crypto";
 import {
@@ -17,7 +17,6 @@ import {
   mkdirSync,
   openSync,
   readSync,
-  statSync,
   unlinkSync,
   writeSync,
 } from "node:fs";
@@ -25,25 +24,44 @@ import { join } from "node:path";
 import { deriveKmsKey } from "@caisson/protocol/derivation";
 import { identityKey } from "@caisson/protocol/ed25519";
 import { KmsError } from "./errors.ts";
+import { checkWriters } from "./writers.ts";
 
 export const ROOT_SECRET_SIZE = 32;
 
 /** Names inside a KMS's data directory. */
 export const dataFiles = { rootSecret: "root-secret", releaseLog: "release-log.sqlite" } as const;
 
-/** The root secret of a data directory; both are created where there are none. Throws KmsError `root-secret/…`. */
-export function openRootSecret(data: string): Uint8Array {
+/** Where a data directory may lie. */
+export interface Place {
+  /** The directories above it may be anybody's: for a KMS that holds no production keys. */
+  development?: boolean;
+}
+
+/**
+ * The root secret of a data directory. A place without one is refused, because a directory that was not mounted and a
+ * name that was mistyped look the same. Throws KmsError `root-secret/…`.
+ */
+export function openRootSecret(data: string, place: Place = {}): Uint8Array {
   const path = join(data, dataFiles.rootSecret);
-  checkDirectory(data);
   if (!existsSync(path)) {
-    if (existsSync(join(data, dataFiles.releaseLog))) {
-      throw new KmsError("root-secret/missing", `${data} holds a release log, but its root secret is gone`, {
-        fix: "caisson kms restore, from a backup; a new secret would give every application other keys",
-      });
-    }
-    storeRootSecret(data, randomBytes(ROOT_SECRET_SIZE));
+    throw new KmsError("root-secret/missing", `there is no root secret in ${data}`, {
+      fix: existsSync(join(data, dataFiles.releaseLog))
+        ? "caisson kms restore, from a backup: the release log shows that there was one"
+        : "caisson kms init makes a new KMS; if there was one, look whether its volume is mounted",
+    });
   }
+  checkPlace(data, place);
   return readRootSecret(path);
+}
+
+/** A new root secret where there is none, and no release log of a lost one. Throws KmsError `root-secret/…`. */
+export function createRootSecret(data: string, place: Place = {}): void {
+  if (existsSync(join(data, dataFiles.releaseLog)) && !existsSync(join(data, dataFiles.rootSecret))) {
+    throw new KmsError("root-secret/missing", `${data} holds a release log, but its root secret is gone`, {
+      fix: "caisson kms restore, from a backup; a new secret would give every application other keys",
+    });
+  }
+  storeRootSecret(data, randomBytes(ROOT_SECRET_SIZE), place);
 }
 
 /** The identity key of a data directory's root secret, hex. */
@@ -52,9 +70,9 @@ export function kmsIdentity(data: string): string {
 }
 
 /** Writes a root secret into a directory that has none. Throws KmsError "root-secret/exists". */
-export function storeRootSecret(data: string, secret: Uint8Array): void {
+export function storeRootSecret(data: string, secret: Uint8Array, place: Place = {}): void {
   mkdirSync(data, { recursive: true, mode: 0o700 });
-  checkDirectory(data);
+  checkPlace(data, place);
   const path = join(data, dataFiles.rootSecret);
   const temporary = `${path}.${randomBytes(8).toString("hex")}`;
   const file = openSync(temporary, "wx", 0o600);
@@ -74,20 +92,9 @@ export function storeRootSecret(data: string, secret: Uint8Array): void {
   closeSync(directory);
 }
 
-/** Who can write in the directory can remove secret and log, and the next start would make a new secret. */
-function checkDirectory(data: string): void {
-  const stat = statSync(data, { throwIfNoEntry: false });
-  if (stat === undefined) return;
-  const owner = process.getuid?.();
-  if (!stat.isDirectory() || (stat.uid !== owner && stat.uid !== 0) || (stat.mode & 0o022) !== 0) {
-    throw new KmsError("root-secret/permissions", `${data} can be written in by others`, {
-      facts: [
-        ["found", `mode ${(stat.mode & 0o7777).toString(8)}, owner ${stat.uid}`],
-        ["expected", `a directory, not writable by group or others, owner ${owner}`],
-      ],
-      fix: `chmod 700 ${data}`,
-    });
-  }
+/** Who can write in the directory, or above it, can put another secret and another log there. */
+function checkPlace(data: string, { development = false }: Place): void {
+  checkWriters(data, { code: "root-secret/permissions", parents: !development });
 }
 
 function readRootSecret(path: string): Uint8Array {

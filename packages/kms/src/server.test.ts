@@ -8,7 +8,7 @@ import { httpPost, requestKeys } from "@caisson/guest/key-client";
 import { answerSchema, keyReleaseVersion, refusalSchema } from "@caisson/protocol/key-release";
 import fc from "fast-check";
 import { verifyReleaseLog } from "./release-log.ts";
-import { openRootSecret } from "./root-secret.ts";
+import { createRootSecret, openRootSecret } from "./root-secret.ts";
 import { type Kms, type KmsOptions, startKms } from "./server.ts";
 import { Machine } from "./testing/machine.ts";
 
@@ -22,6 +22,7 @@ async function start(
   const data = join(directory, "data");
   mkdirSync(join(directory, "policies"));
   writeFileSync(join(directory, "policies", "app.json"), JSON.stringify(machine.policyFile()));
+  createRootSecret(data);
   const lines: string[] = [];
   const kms = await startKms({
     data,
@@ -108,6 +109,30 @@ test("log lines are JSON that says who got what, and why not", async (t) => {
       ["refused", "http/malformed", undefined],
     ],
   );
+});
+
+test("what anybody can send leaves a bounded number of lines, without controls, and nothing in the release log", async (t) => {
+  const clock = { now: Date.now() };
+  const kms = await start(t, { now: () => clock.now, perAddress: { perSecond: 1e6, burst: 1e6 } });
+  const request = { version: keyReleaseVersion, nonce: "00".repeat(32), ephemeralKey: "01".repeat(32) };
+  const made = JSON.stringify({ ...request, evidence: {} });
+  for (let i = 0; i < 70; i++) {
+    await post(kms.url, "{", `/v1/\u202e\u009b${i}`);
+    await post(kms.url, made);
+    const { nonce } = (await post(kms.url, JSON.stringify({ version: keyReleaseVersion }), "/v1/hello"))
+      .body as { nonce: string };
+    await post(kms.url, JSON.stringify({ ...request, nonce, evidence: { "\u202e": "\u009b" } }));
+  }
+  const events = () => kms.lines.map((line) => (JSON.parse(line) as { event: string }).event);
+  equal(events().length, 2 + 100);
+  clock.now += 1000;
+  await post(kms.url, "{");
+  deepEqual(events().slice(-2), ["suppressed", "refused"]);
+  equal((JSON.parse(kms.lines.at(-2)!) as { lines: number }).lines, 110);
+  for (const line of kms.lines) match(line, /^[ -~]+$/);
+  const head = (await (await fetch(`${kms.url}/v1/log/head`)).json()) as { sequence: number };
+  equal(head.sequence, 0);
+  equal(await metric(kms, "caisson_kms_unlogged_total"), 140);
 });
 
 test("metrics count hellos, releases, denials by code and refusals by code", async (t) => {

@@ -3,7 +3,8 @@
  *
  * Invariants: a request costs bounded memory and time before it is known to be worth anything (connections, header
  * and body sizes, rates, timeouts); whatever happens inside becomes a refusal with a code, never a stack trace;
- * log lines are built from ids, codes and numbers, so there is no place where a secret could enter one.
+ * log lines are built from ids, codes and numbers, so there is no place where a secret could enter one, and of what
+ * anybody can cause there are not more than somebody can read.
  */
 import { createServer, type IncomingMessage, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -26,13 +27,13 @@ import { Connections } from "./connections.ts";
 import { KmsError } from "./errors.ts";
 import { Metrics, metricsType } from "./metrics.ts";
 import { Nonces } from "./nonces.ts";
-import { type Rate, RateLimiter } from "./rate-limit.ts";
+import { Bucket, type Rate, RateLimiter } from "./rate-limit.ts";
 import { type ReleaseContext, releaseKeys } from "./release.ts";
 import { ReleaseLog } from "./release-log.ts";
 import { dataFiles, openRootSecret } from "./root-secret.ts";
 
 export interface KmsOptions {
-  /** Directory of root secret and release log; made where there is none. */
+  /** Directory of root secret and release log; the secret is there (`createRootSecret`), the log is made. */
   data: string;
   /** Directory of policy files and manifests (policies.ts). */
   policies: string;
@@ -69,6 +70,10 @@ export interface Kms {
 const defaults = {
   perAddress: { perSecond: 5, burst: 40 },
   common: { perSecond: 2000, burst: 4000 },
+  /** Entries for denials, of about 250 bytes: 22 MB a day at most. */
+  denials: { perSecond: 1, burst: 1000 },
+  /** Lines about requests that anybody can send. */
+  lines: { perSecond: 10, burst: 100 },
   connections: 512,
   headerBytes: 8 * 1024,
   silentMs: 2_000,
@@ -79,23 +84,31 @@ const defaults = {
 
 /** Starts a KMS and resolves once it listens. Throws KmsError. */
 export async function startKms(options: KmsOptions): Promise<Kms> {
-  const secret = openRootSecret(options.data);
+  const { development = false } = options;
+  const secret = openRootSecret(options.data, { development });
   const identity = identityKey(deriveKmsKey(secret, "identity"));
   const now = options.now ?? Date.now;
   const source = {
     policies: options.policies,
     ...(options.collateral !== undefined && { collateral: options.collateral }),
     identityKey: identity.publicKey.toHex(),
-    development: options.development ?? false,
+    development,
   };
   const first = await loadConfiguration(source, new Date(now()));
   const log = new ReleaseLog(join(options.data, dataFiles.releaseLog), identity);
   const service: Service = {
-    context: { secret, identity, log, nonces: new Nonces(), now },
+    context: {
+      secret,
+      identity,
+      log,
+      denials: new Bucket(defaults.denials, now()),
+      nonces: new Nonces(),
+      now,
+    },
     configuration: first,
     metrics: new Metrics(),
     write: (event, fields = {}) =>
-      options.log?.(JSON.stringify({ time: new Date(now()).toISOString(), event, ...fields })),
+      options.log?.(logLine({ time: new Date(now()).toISOString(), event, ...fields })),
   };
   const { write, metrics } = service;
   const configure = (configuration: Configuration) => {
@@ -193,6 +206,20 @@ function routes(service: Service, options: KmsOptions, connections: Connections)
     options.common ?? defaults.common,
   );
 
+  const lines = new Bucket(defaults.lines, context.now());
+  let suppressed = 0;
+  /** A line about a request that cost its sender nothing: not more of them than somebody reads. */
+  const writeSome: WriteLine = (event, fields) => {
+    if (!lines.has(context.now())) {
+      suppressed += 1;
+      return;
+    }
+    lines.take();
+    if (suppressed > 0) write("suppressed", { lines: suppressed });
+    suppressed = 0;
+    write(event, fields);
+  };
+
   const address = (c: Context<Environment>) => c.env.incoming.socket.remoteAddress ?? "unknown";
 
   /** An answer outside of any exchange, which therefore cannot be signed. */
@@ -204,7 +231,7 @@ function routes(service: Service, options: KmsOptions, connections: Connections)
   ) => {
     metrics.count("refused", `code="${code}"`);
     // Who sends too much does not also fill the log: that is only counted.
-    if (status !== 429) write("refused", { code, address: address(c), path: c.req.path.slice(0, 64) });
+    if (status !== 429) writeSome("refused", { code, address: address(c), path: c.req.path.slice(0, 64) });
     return c.json({ error: { code, message } } satisfies Refusal, status);
   };
 
@@ -256,11 +283,12 @@ function routes(service: Service, options: KmsOptions, connections: Connections)
     const request = await receive(c, releaseRequestSchema);
     if (request instanceof Response) return request;
     const started = performance.now();
-    const { answer, entry } = await releaseKeys({ ...context, ...service.configuration }, request);
+    const { answer, entry, logged } = await releaseKeys({ ...context, ...service.configuration }, request);
     const ms = performance.now() - started;
     metrics.observe(ms / 1000);
     metrics.count(answer.outcome, answer.outcome === "denied" ? `code="${answer.code}"` : "");
-    write(answer.outcome, {
+    if (answer.outcome === "denied" && !logged) metrics.count("unlogged");
+    (logged ? write : writeSome)(answer.outcome, {
       ...(answer.outcome === "denied" && { code: answer.code, message: answer.message }),
       ...(answer.outcome === "released" && { reference: entry.reason, keyVersion: answer.keyVersion }),
       app: entry.app.toHex(),
@@ -271,6 +299,14 @@ function routes(service: Service, options: KmsOptions, connections: Connections)
     return c.json(answer, answer.outcome === "denied" ? 403 : 200);
   });
   return app;
+}
+
+/** JSON in ASCII: what a client sent cannot move a terminal's cursor, or turn the direction of its text. */
+function logLine(document: object): string {
+  return JSON.stringify(document).replace(
+    /[^ -~]/g,
+    (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
 }
 
 interface Schema<T> {

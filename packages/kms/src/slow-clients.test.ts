@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "node:test";
 import { keyReleaseVersion } from "@caisson/protocol/key-release";
+import { createRootSecret } from "./root-secret.ts";
 import { startKms } from "./server.ts";
 import { Machine } from "./testing/machine.ts";
 
@@ -30,6 +31,7 @@ test("connections that send nothing in 2 s, no whole request in 10 s, are closed
   const policies = join(directory, "policies");
   mkdirSync(policies);
   writeFileSync(join(policies, "app.json"), JSON.stringify(new Machine(Date.now()).policyFile()));
+  createRootSecret(join(directory, "data"));
   const kms = await startKms({
     data: join(directory, "data"),
     policies,

@@ -14,7 +14,7 @@ import type { Shape } from "@caisson/host/machine";
 import { freeTcpPort, startTimeServers, type TimeServerOptions } from "@caisson/host/time-servers";
 import { Vm, type VmOptions } from "@caisson/host/vm";
 import type { Manifest } from "@caisson/image";
-import { type Kms, startKms } from "@caisson/kms";
+import { createRootSecret, dataFiles, type Kms, startKms } from "@caisson/kms";
 import { type AppDescription, description, mainPort, publishedPorts } from "@caisson/protocol/guest-config";
 import { appId, composeHash } from "@caisson/protocol/identity";
 import { encodeInstance, type Instance } from "@caisson/protocol/instance";
@@ -178,8 +178,10 @@ export async function startSession(options: SessionOptions): Promise<Session> {
     writeKmsPolicy(join(state, "policies"), manifest, references, policy);
     mkdirSync(join(state, "collateral"), { recursive: true });
     writeWhole(join(state, "collateral", "simulated.json"), JSON.stringify(platform.collateral));
+    const data = join(state, "kms");
+    if (!existsSync(join(data, dataFiles.rootSecret))) createRootSecret(data, { development: true });
     const kms = await startKms({
-      data: join(state, "kms"),
+      data,
       policies: join(state, "policies"),
       host: "127.0.0.1",
       port: 0,

@@ -1,6 +1,7 @@
 /** `caisson kms …`: run the key management service, look after its root secret, check its release log. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import type { Kms } from "@caisson/kms";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { UsageError } from "../failure.ts";
 
@@ -55,12 +56,23 @@ function readPassphrase(path: string): string {
 const print = (json: boolean | undefined, document: object, text: string) =>
   process.stdout.write(json === true ? `${JSON.stringify(document, null, 2)}\n` : `${text}\n`);
 
+const init = new Command("init")
+  .description("make the root secret of a new KMS, and print the identity that follows from it")
+  .requiredOption("--data <DIR>", "where root secret and release log will lie; no secret may be there")
+  .option("--json", "one JSON document")
+  .action(async (options: { data: string; json?: boolean }) => {
+    const { createRootSecret, kmsIdentity } = await import("@caisson/kms");
+    createRootSecret(options.data);
+    const identityKey = kmsIdentity(options.data);
+    print(options.json, { identityKey }, identityKey);
+  });
+
 const serve = new Command("serve")
   .description(
     "release keys to guests whose evidence a policy accepts; log lines go to stderr; SIGHUP reads policies and" +
       " collateral again, SIGTERM ends it",
   )
-  .requiredOption("--data <DIR>", "root secret and release log; made where there is none")
+  .requiredOption("--data <DIR>", "root secret (caisson kms init) and release log")
   .requiredOption(
     "--policy-dir <DIR>",
     "policy files (*.yaml, *.json), and manifests/ with the images' manifests",
@@ -89,8 +101,15 @@ const serve = new Command("serve")
       development?: boolean;
       json?: boolean;
     }) => {
+      // From here on, because the signal would end a process that is still starting: it is a reload as soon as it can be.
+      let kms: Kms | undefined;
+      let asked = false;
+      process.on("SIGHUP", () => {
+        asked = true;
+        void kms?.reload();
+      });
       const { startKms } = await import("@caisson/kms");
-      const kms = await startKms({
+      kms = await startKms({
         data: options.data,
         policies: options.policyDir,
         ...options.listen,
@@ -101,7 +120,7 @@ const serve = new Command("serve")
       });
       const { url, identityKey } = kms;
       print(options.json, { url, identityKey }, `KMS ${identityKey}\nserves ${url}`);
-      process.on("SIGHUP", () => void kms.reload());
+      if (asked) void kms.reload();
       await new Promise<void>((resolve) => {
         process.once("SIGTERM", resolve);
         process.once("SIGINT", resolve);
@@ -111,9 +130,7 @@ const serve = new Command("serve")
   );
 
 const identity = new Command("identity")
-  .description(
-    "print the identity key, which images pin and guests measure; makes the root secret if there is none",
-  )
+  .description("print the identity key, which images pin and guests measure")
   .requiredOption("--data <DIR>", "root secret and release log")
   .option("--json", "one JSON document")
   .action(async (options: { data: string; json?: boolean }) => {
@@ -178,6 +195,7 @@ export const command = new Command("caisson kms")
   .description(
     "The key management service: releases keys to guests whose evidence a policy accepts (docs/key-release.md).",
   )
+  .addCommand(init)
   .addCommand(serve)
   .addCommand(identity)
   .addCommand(new Command("log").description("the release log").addCommand(verifyLog))

@@ -1,0 +1,52 @@
+/**
+ * A crowd against a KMS, in a thread of its own: 1,024 addresses of four networks that ask for nonces as fast as they
+ * get answers, or 13 addresses of one that hold all connections they can get and say nothing.
+ *
+ * Loopback has 16 million addresses, so the KMS sees each as another sender.
+ */
+import { connect } from "node:net";
+import { parentPort, Worker, workerData } from "node:worker_threads";
+import { keyReleasePaths, keyReleaseVersion } from "@caisson/protocol/key-release";
+
+export type Crowd = "flood" | "hold";
+
+/** Begins; the function ends it. */
+export async function startCrowd(kind: Crowd, url: string): Promise<() => Promise<unknown>> {
+  const worker = new Worker(new URL(import.meta.url), {
+    workerData: { kind, port: Number(new URL(url).port) },
+  });
+  await new Promise((resolve) => worker.once("message", resolve));
+  return () => worker.terminate();
+}
+
+/** Of a flood, at a time: enough to keep the KMS busy. */
+const connections = 64;
+
+const body = JSON.stringify({ version: keyReleaseVersion });
+const hello = `POST ${keyReleasePaths.hello} HTTP/1.1\r\nHost: x\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+
+/** A connection that asks as often as its address may, then comes again from the next address. */
+function flood(port: number, n: number): void {
+  const localAddress = `127.66.${n & 3}.${(n >> 2) & 255}`;
+  const socket = connect({ port, host: "127.0.0.1", localAddress }, () => socket.write(hello));
+  socket.on("data", (answer) => {
+    if (answer.includes(" 429 ")) socket.destroy();
+    else socket.write(hello);
+  });
+  socket.on("error", () => {}).on("close", () => setTimeout(flood, 1, port, n + connections));
+}
+
+/** A connection that says nothing, and comes again when it is closed. */
+function hold(port: number, localAddress: string): void {
+  const socket = connect({ port, host: "127.0.0.1", localAddress });
+  socket.resume().on("error", () => {});
+  socket.on("close", () => setTimeout(hold, 10, port, localAddress));
+}
+
+if (parentPort !== null) {
+  const { kind, port } = workerData as { kind: Crowd; port: number };
+  if (kind === "flood") for (let i = 0; i < connections; i++) flood(port, i);
+  else for (let i = 0; i < 520; i++) hold(port, `127.77.0.${1 + (i % 13)}`);
+  // What comes at once at first is not what a KMS is like under an attack that goes on.
+  setTimeout(() => parentPort!.postMessage("under way"), 3000);
+}
