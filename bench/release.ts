@@ -164,7 +164,7 @@ async function appends(path: string, count: number): Promise<number[]> {
     await log.append({ ...entry, outcome: "released", reason: "benchmark" });
     times.push(performance.now() - started);
   }
-  log.close();
+  await log.close();
   return times.sort((a, b) => a - b);
 }
 
@@ -236,10 +236,12 @@ function postFrom(localAddress: string, url: string): Post {
   return (path, document) =>
     new Promise((resolve, reject) => {
       const options = { method: "POST", localAddress, agent: false, timeout: 10_000 };
-      const sending = request(new URL(path, url), options, async (response) => {
+      const sending = request(new URL(path, url), options, (response) => {
         let text = "";
-        for await (const chunk of response) text += chunk;
-        resolve(JSON.parse(text));
+        response.setEncoding("utf8").on("data", (chunk: string) => {
+          text += chunk;
+        });
+        response.on("end", () => resolve(JSON.parse(text)));
       });
       sending.on("timeout", () => sending.destroy(new Error("no answer"))).on("error", reject);
       sending.end(JSON.stringify(document));

@@ -112,6 +112,27 @@ test("serve, release, stop, start again: the same identity, the same keys, one w
   const verified = caisson("kms", "log", "verify", log, "--identity", first.identityKey, "--json");
   equal(verified.status, 0, verified.stderr);
   equal((JSON.parse(verified.stdout) as { released: number }).released, 2);
+  const shown = caisson("kms", "log", "show", log);
+  const entry = `released  app ${machine.app}  instance ${machine.instance}  test image\n`;
+  equal(shown.stdout.split(entry).length, 3, shown.stdout + shown.stderr);
+  match(shown.stdout, /\n2 of 2 entries\n$/);
+  const last = caisson(
+    "kms",
+    "log",
+    "show",
+    log,
+    "--last",
+    "1",
+    "--app",
+    machine.app.toUpperCase(),
+    "--json",
+  );
+  deepEqual(
+    (JSON.parse(last.stdout) as { entries: { sequence: number }[] }).entries.map(({ sequence }) => sequence),
+    [2],
+  );
+  const none = caisson("kms", "log", "show", log, "--app", "00".repeat(20));
+  equal(none.stdout, "0 of 2 entries\n");
   const foreign = caisson("kms", "log", "verify", log, "--identity", "00".repeat(32));
   equal(foreign.status, 10);
   match(foreign.stderr, /\[log\/identity\]/);
@@ -220,9 +241,8 @@ test("SIGHUP while it starts is a reload, not the end", async (t) => {
   // Opening a pipe for writing ends when somebody reads it.
   const writer = await open(slow, "w");
   child.kill("SIGHUP");
-  writeFileSync(join(policies, "0.json"), JSON.stringify(new Machine(Date.now(), "other").policyFile()));
   rmSync(slow);
-  await writer.write(JSON.stringify(machine.policyFile()));
+  await writer.write(JSON.stringify(new Machine(Date.now(), "other").policyFile()));
   await writer.close();
   for (let i = 0; i < 200 && !log.includes('"event":"reloaded"') && child.exitCode === null; i++) {
     await new Promise((resolve) => setTimeout(resolve, 50));

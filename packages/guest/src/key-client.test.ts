@@ -61,7 +61,7 @@ function fakeKms(faults: Faults = {}) {
     };
     const exchange = faults.exchange?.(asked) ?? asked;
     const about = { time: clock + 50, app: "0a".repeat(20), instance: "0b".repeat(20), keyVersion: 3 };
-    const sealed = await seal(exchange.ephemeralKey, secret, sealContext(exchange, about));
+    const sealed = seal(exchange.ephemeralKey, secret, sealContext(exchange, about));
     const claim: Unsigned<Released> = {
       version: keyReleaseVersion,
       outcome: "released",

@@ -7,7 +7,7 @@
  * quote, so the caller decides how many it can afford.
  */
 import { verifySignature } from "@caisson/protocol/ed25519";
-import { generateSealingKey, open } from "@caisson/protocol/hpke";
+import { generateSealingKey, open, type SealingKey } from "@caisson/protocol/hpke";
 import {
   answerLimit,
   answerSchema,
@@ -78,7 +78,7 @@ export interface ReleasedKeys {
 /** One exchange. Throws KeyError; errors of `evidence` pass through. */
 export async function requestKeys(request: KeyRequest): Promise<ReleasedKeys> {
   const hello = await sayHello(request);
-  const sealing = await generateSealingKey();
+  const sealing = generateSealingKey();
   const exchange: Exchange = {
     nonce: Uint8Array.fromHex(hello.nonce),
     identityKey: request.identityKey,
@@ -94,7 +94,7 @@ export async function requestKeys(request: KeyRequest): Promise<ReleasedKeys> {
     throw new KeyError("keys/denied", `the KMS refuses: ${answer.message}   [${answer.code}]`, answer.code);
   }
   checkTime(answer.time, sent, received, request.toleranceMs);
-  const keys = await openSeal(sealing.pair, exchange, answer);
+  const keys = openSeal(sealing, exchange, answer);
   const { keyVersion, app, instance, time } = answer;
   const [applicationKey, instanceKey] = [keys.slice(0, 32), keys.slice(32)];
   keys.fill(0);
@@ -166,11 +166,11 @@ function checkTime(time: number, sent: number, received: number, toleranceMs: nu
   }
 }
 
-async function openSeal(pair: CryptoKeyPair, exchange: Exchange, answer: Released): Promise<Uint8Array> {
+function openSeal(own: SealingKey, exchange: Exchange, answer: Released): Uint8Array {
   const { enc, ciphertext } = answer.sealed;
   const sealed = { enc: Uint8Array.fromHex(enc), ciphertext: Uint8Array.fromHex(ciphertext) };
   try {
-    return await open(pair, sealed, sealContext(exchange, answer));
+    return open(own, sealed, sealContext(exchange, answer));
   } catch {
     throw new KeyError("keys/seal", "the sealed keys do not open with the key that was quoted");
   }

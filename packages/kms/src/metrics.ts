@@ -1,5 +1,8 @@
 /** Counters and one histogram in the Prometheus text format, version 0.0.4. Label values are from closed sets. */
 
+import type { Configuration } from "./configuration.ts";
+import type { PolicyWarningCode } from "./policies.ts";
+
 /** The format's content type. */
 export const metricsType = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -17,11 +20,13 @@ export class Metrics {
   readonly #buckets = bounds.map(() => 0);
   #sum = 0;
   #observed = 0;
-  #configured: { successful: boolean; at: number; validUntil: number | undefined } = {
-    successful: false,
-    at: 0,
-    validUntil: undefined,
-  };
+  #configured: {
+    successful: boolean;
+    at: number;
+    validUntil: number | undefined;
+    /** How many policies in force have each warning. */
+    warnings: ReadonlyMap<PolicyWarningCode, number>;
+  } = { successful: false, at: 0, validUntil: undefined, warnings: new Map() };
 
   /** `name` without its prefix; `label` is `key="value"` or empty. */
   count(name: "hellos" | "released" | "denied" | "unlogged" | "refused", label = ""): void {
@@ -38,8 +43,14 @@ export class Metrics {
   }
 
   /** Policies and collateral were read and are in force: at which second, and until when (ms) own collateral is valid. */
-  configured(at: number, validUntil: number | undefined): void {
-    this.#configured = { successful: true, at, validUntil };
+  configured(at: number, { policies, collateral }: Configuration): void {
+    const codes = [...policies.values()].flatMap(({ warnings }) => warnings.map(({ code }) => code));
+    const warnings = new Map<PolicyWarningCode, number>([
+      ["policy/host-acpi", 0],
+      ["policy/not-covered", 0],
+    ]);
+    for (const code of codes) warnings.set(code, warnings.get(code)! + 1);
+    this.#configured = { successful: true, at, validUntil: collateral.validUntil, warnings };
   }
 
   /** They were read again, and refused: those before are still in force. */
@@ -79,7 +90,7 @@ export class Metrics {
     ]);
     const gauge = (name: string, type: string, help: string, value: number) =>
       family(name, type, help, [`${name} ${value}`]);
-    const { successful, at, validUntil } = this.#configured;
+    const { successful, at, validUntil, warnings } = this.#configured;
     gauge(
       "caisson_kms_config_last_reload_successful",
       "gauge",
@@ -91,6 +102,12 @@ export class Metrics {
       "gauge",
       "When those in force were read.",
       at,
+    );
+    family(
+      "caisson_kms_policy_warnings",
+      "gauge",
+      "Policies in force that are allowed and hardly wanted, by reason.",
+      [...warnings].map(([code, count]) => `caisson_kms_policy_warnings{code="${code}"} ${count}`),
     );
     if (validUntil !== undefined) {
       gauge(

@@ -96,6 +96,76 @@ test("the example of docs/key-release.md is a policy for production", (t) => {
   equal(references.length, 1);
 });
 
+const registers = { mrtd: "aa".repeat(48), rtmr1: "bb".repeat(48), rtmr2: "cc".repeat(48) };
+const production = { platforms: undefined, simulatedRoot: undefined, references: undefined };
+
+test("a manifest names its application, and must be of the one whose keys the file gives away", (t) => {
+  const app = { name: "hello" };
+  const manifest = JSON.stringify({ guest: { app }, measurements: { ...registers, rtmr0: "dd".repeat(48) } });
+  const policy = (changes: object) => file({ manifests: [sha256(manifest)], ...changes }, production);
+  const load = (text: string) =>
+    loadPolicies(directory(t, { "a.json": text, "manifests/x.json": manifest }), identity, false);
+  // SHA-256 of {"name":"hello"}, its first 20 bytes: the vector of docs/key-release.md.
+  const own = "26dba3998c572e52bf475c1bb66cef2a1e11b7d1";
+  deepEqual(load(policy({ app: own })).get(own)!.warnings, []);
+  throws(() => load(policy({ app: own.replace("26", "27") })), {
+    code: "policy/malformed",
+    message: /of another application/,
+  });
+});
+
+const warned: { name: string; policy: object; manifest: object; code: string | undefined }[] = [
+  {
+    name: "manifests without RTMR0, which is compared",
+    policy: {},
+    manifest: registers,
+    code: "policy/not-covered",
+  },
+  {
+    name: "RTMR0 compared by event, without events",
+    policy: { registers: { rtmr0: "by-event" } },
+    manifest: registers,
+    code: "policy/not-covered",
+  },
+  {
+    name: "RTMR0 by event, with events",
+    policy: { registers: { rtmr0: "by-event" } },
+    manifest: { ...registers, rtmr0Events: ["smbios"] },
+    code: undefined,
+  },
+  {
+    name: "values for another platform",
+    policy: {},
+    manifest: { emulated: { ...registers, rtmr0: "dd".repeat(48) } },
+    code: "policy/not-covered",
+  },
+  {
+    name: "all of RTMR0 open",
+    policy: { registers: { rtmr0: "any", hostAcpi: "any" } },
+    manifest: registers,
+    code: "policy/host-acpi",
+  },
+];
+for (const { name, policy, manifest, code } of warned) {
+  test(`${code === undefined ? "not warned of" : "warned of"}: ${name}`, (t) => {
+    const text = JSON.stringify({ measurements: manifest });
+    const files = {
+      "a.json": file({ manifests: [sha256(text)] }, { ...production, ...policy }),
+      "manifests/x.json": text,
+    };
+    const { warnings } = loadPolicies(directory(t, files), identity, false).get(machine.app)!;
+    deepEqual(
+      warnings.map((warning) => warning.code),
+      code === undefined ? [] : [code],
+    );
+  });
+}
+
+test("all of RTMR0 open is no news where nothing is proved", (t) => {
+  const files = { "a.json": file({}, { registers: { rtmr0: "any", hostAcpi: "any" } }) };
+  deepEqual(loadPolicies(directory(t, files), identity, true).get(machine.app)!.warnings, []);
+});
+
 test("RTMR0 may be left open by two words, because not every prediction determines it", (t) => {
   const registers = { rtmr0: "any", hostAcpi: "any" };
   const text = file({}, { platforms: undefined, simulatedRoot: undefined, registers });

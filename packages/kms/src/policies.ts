@@ -14,8 +14,12 @@
 import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { description, type GuestConfig } from "@caisson/protocol/guest-config";
+import { appId } from "@caisson/protocol/identity";
 import {
   acceptedPlatforms,
+  comparedRegisters,
+  coveringReferences,
   type Policy,
   type Reference,
   readPolicy,
@@ -42,6 +46,14 @@ const schema = z.strictObject({
   policy: z.unknown(),
 });
 
+/** What is allowed, and yet hardly what somebody wants. Closed. */
+export type PolicyWarningCode = "policy/host-acpi" | "policy/not-covered";
+
+export interface PolicyWarning {
+  code: PolicyWarningCode;
+  message: string;
+}
+
 /** The policy of one application, ready for use. */
 export interface AppPolicy {
   /** What evidence is judged by: the file's policy with what a KMS adds. */
@@ -51,6 +63,7 @@ export interface AppPolicy {
   keyVersion: number;
   /** SHA-256 of the file: what the release log names. */
   digest: Uint8Array;
+  warnings: readonly PolicyWarning[];
 }
 
 /** Policies by app id (hex). */
@@ -88,24 +101,70 @@ export function loadPolicies(directory: string, identityKey: string, development
         `${path}: another file has a policy for app ${file.app} already`,
       );
     }
+    const references = allowedReferences(path, file, manifests);
     policies.set(file.app, {
       policy,
-      references: (file.manifests ?? []).flatMap((sha256) => {
-        const references = manifests.get(sha256);
-        if (references !== undefined) return references;
-        throw new KmsError(
-          "policy/malformed",
-          `${path} allows the manifest ${sha256}, which is not in manifests/`,
-        );
-      }),
+      references,
       keyVersion: file.keyVersion,
       digest: createHash("sha256").update(bytes).digest(),
+      warnings: warningsOf(path, policy, references),
     });
   }
   if (policies.size === 0) {
     throw new KmsError("policy/none", `${directory} holds no policy file (*.yaml, *.yml, *.json)`);
   }
   return policies;
+}
+
+/** Reference values of the manifests that a file allows, each of which must be of the file's application. */
+function allowedReferences(
+  path: string,
+  { app, manifests: allowed = [] }: z.infer<typeof schema>,
+  manifests: ReadonlyMap<string, AllowedManifest>,
+): Reference[] {
+  return allowed.flatMap((sha256) => {
+    const manifest = manifests.get(sha256);
+    if (manifest === undefined) {
+      throw new KmsError(
+        "policy/malformed",
+        `${path} allows the manifest ${sha256}, which is not in manifests/`,
+      );
+    }
+    if (manifest.app !== undefined && manifest.app !== app) {
+      throw new KmsError("policy/malformed", `${path}: ${manifest.name} is of another application`, {
+        facts: [
+          ["found", manifest.app],
+          ["expected", app],
+        ],
+        fix: "the file's app, or the manifest of this one",
+      });
+    }
+    return manifest.references;
+  });
+}
+
+function warningsOf(path: string, policy: Policy, references: readonly Reference[]): PolicyWarning[] {
+  const warnings: PolicyWarning[] = [];
+  if (
+    policy.registers?.hostAcpi === "any" &&
+    acceptedPlatforms(policy).some((name) => provesHardware[name])
+  ) {
+    warnings.push({
+      code: "policy/host-acpi",
+      message: `${path} leaves all of RTMR0 open: a host may run ACPI byte code of its own in the guest`,
+    });
+  }
+  const compared = comparedRegisters(policy);
+  for (const platform of acceptedPlatforms(policy)) {
+    if (compared.length === 0 || coveringReferences(platform, policy, references).length > 0) continue;
+    warnings.push({
+      code: "policy/not-covered",
+      message:
+        `${path} compares ${compared.join(", ")}, and no reference for ${platform} says what all of them are:` +
+        " every such machine will be denied",
+    });
+  }
+  return warnings;
 }
 
 /** All roots that some policy accepts, each once. */
@@ -185,16 +244,28 @@ function parseFile(path: string, bytes: Buffer): z.infer<typeof schema> {
   );
 }
 
-/** Reference values of manifests, by the SHA-256 of the manifest's bytes. */
-function loadManifests(directory: string): Map<string, Reference[]> {
-  const manifests = new Map<string, Reference[]>();
+/** What a manifest says to a KMS. A file of reference values alone names no application. */
+interface AllowedManifest {
+  name: string;
+  app: string | undefined;
+  references: Reference[];
+}
+
+/** Manifests by the SHA-256 of their bytes. */
+function loadManifests(directory: string): Map<string, AllowedManifest> {
+  const manifests = new Map<string, AllowedManifest>();
   if (!existsSync(directory)) return manifests;
   for (const name of readdirSync(directory).sort()) {
     if (!name.endsWith(".json")) continue;
     const bytes = readBytes(join(directory, name));
     try {
-      const references = readReferences(JSON.parse(bytes.toString("utf8")), `manifests/${name}`);
-      manifests.set(createHash("sha256").update(bytes).digest("hex"), references);
+      const document = JSON.parse(bytes.toString("utf8")) as { guest?: Pick<GuestConfig, "app"> } | null;
+      const { guest } = document ?? {};
+      manifests.set(createHash("sha256").update(bytes).digest("hex"), {
+        name: `manifests/${name}`,
+        app: guest?.app === undefined ? undefined : appId(description(guest)).toHex(),
+        references: readReferences(document, `manifests/${name}`),
+      });
     } catch (error) {
       throw new KmsError("policy/malformed", `${join(directory, name)}: ${(error as Error).message}`);
     }

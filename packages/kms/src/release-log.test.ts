@@ -1,6 +1,6 @@
 import { deepEqual, equal, rejects, throws } from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import fs, { mkdtempSync, readFileSync, readlinkSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
@@ -36,7 +36,7 @@ async function written(t: TestContext, entries: number): Promise<string> {
   const path = newPath(t);
   const log = new ReleaseLog(path, identity);
   for (let n = 1; n <= entries; n++) await log.append(entry(n));
-  log.close();
+  await log.close();
   return path;
 }
 
@@ -69,9 +69,9 @@ function hashOf(previous: Uint8Array, sequence: number, of: LogEntry): Uint8Arra
   return sha256("caisson/release-log/v1/entry", previous, number(sequence), ...fields);
 }
 
-test("an empty log is whole, and its head is entry 0", (t) => {
+test("an empty log is whole, and its head is entry 0", async (t) => {
   const path = newPath(t);
-  new ReleaseLog(path, identity).close();
+  await new ReleaseLog(path, identity).close();
   const report = verifyReleaseLog(path);
   deepEqual([report.released, report.denied, report.head.sequence], [0, 0, 0]);
 });
@@ -86,15 +86,54 @@ test("two processes that begin a log at the same time begin one chain", async (t
       if (first === undefined) {
         first = new ReleaseLog(path, identity);
         void first.append(entry(1));
-        first.close();
+        void first.close();
       }
       return identity.sign(message);
     },
   };
   const log = new ReleaseLog(path, late);
   await log.append(entry(2));
-  log.close();
+  await log.close();
   equal(verifyReleaseLog(path).released, 2);
+});
+
+test("an append resolves after its bytes were brought to disk; what comes meanwhile is brought together", async (t) => {
+  const path = newPath(t);
+  const log = new ReleaseLog(path, identity);
+  t.after(() => log.close());
+  const flushes: (() => void)[] = [];
+  const real = fs.fdatasync;
+  t.mock.method(fs, "fdatasync", (file: number, done: fs.NoParamCallback) => {
+    equal(readlinkSync(`/proc/self/fd/${file}`), `${realpathSync(path)}-wal`);
+    flushes.push(() => real(file, done));
+  });
+  const order: number[] = [];
+  const appended = (n: number) => log.append(entry(n)).then(() => order.push(n));
+  const all = [appended(1)];
+  while (flushes.length < 1) await new Promise(setImmediate);
+  // It is in the file, and readable, and yet not answered.
+  equal(verifyReleaseLog(path).released, 1);
+  all.push(appended(2), appended(3));
+  for (let i = 0; i < 20; i++) await new Promise(setImmediate);
+  deepEqual([order, flushes.length], [[], 1]);
+  flushes[0]!();
+  while (flushes.length < 2) await new Promise(setImmediate);
+  deepEqual(order, [1]);
+  flushes[1]!();
+  await Promise.all(all);
+  deepEqual([order, flushes.length], [[1, 2, 3], 2]);
+});
+
+test("after a flush that failed nothing is written any more", async (t) => {
+  const path = newPath(t);
+  const log = new ReleaseLog(path, identity);
+  const mock = t.mock.method(fs, "fdatasync", (_: number, done: fs.NoParamCallback) =>
+    done(new Error("EIO")),
+  );
+  await rejects(log.append(entry(1)), /EIO/);
+  mock.mock.restore();
+  await rejects(log.append(entry(2)), /EIO/);
+  await log.close();
 });
 
 test("the settings that make an answered append durable are in force", (t) => {
@@ -117,7 +156,7 @@ test("entries that are appended at once and one by one form one chain", async (t
   await Promise.all([1, 2, 3, 4].map((n) => log.append(entry(n, n === 2 ? "denied" : "released"))));
   await log.append(entry(5));
   const head = log.head();
-  log.close();
+  await log.close();
   const report = verifyReleaseLog(path, { identity: identity.publicKey.toHex() });
   deepEqual(report, { identity: identity.publicKey.toHex(), released: 4, denied: 1, head });
 });
@@ -126,7 +165,7 @@ test("a log goes on after it was closed", async (t) => {
   const path = await written(t, 2);
   const log = new ReleaseLog(path, identity);
   await log.append(entry(3));
-  log.close();
+  await log.close();
   equal(verifyReleaseLog(path).released, 3);
 });
 
@@ -134,7 +173,7 @@ test("two writers on one file write one chain", async (t) => {
   const path = newPath(t);
   const logs = [new ReleaseLog(path, identity), new ReleaseLog(path, identity)];
   for (let n = 0; n < 6; n++) await logs[n % 2]!.append(entry(n));
-  for (const log of logs) log.close();
+  for (const log of logs) await log.close();
   equal(verifyReleaseLog(path).released, 6);
 });
 
@@ -152,7 +191,7 @@ test("entries that could not be written reject, all of them", async (t) => {
   tamper(path, "DROP TABLE entry");
   const appends = [1, 2].map((n) => rejects(log.append(entry(n)), /entry/));
   await Promise.all(appends);
-  log.close();
+  await log.close();
 });
 
 const changes: { name: string; sql: string; code: string }[] = [
@@ -238,7 +277,7 @@ test("refused: the log of another identity than expected", async (t) => {
 test("refused: a whole, signed log that does not contain the head kept from earlier", async (t) => {
   const long = new ReleaseLog(await written(t, 3), identity);
   const witness = long.head();
-  long.close();
+  await long.close();
   const short = await written(t, 2);
   equal(verifyReleaseLog(short).released, 2);
   throws(() => verifyReleaseLog(short, { witness }), { code: "log/head" });
@@ -249,7 +288,7 @@ test("a head kept from earlier is found in the log that grew from it", async (t)
   const log = new ReleaseLog(path, identity);
   const witness = log.head();
   await log.append(entry(3));
-  log.close();
+  await log.close();
   equal(verifyReleaseLog(path, { witness }).released, 3);
 });
 

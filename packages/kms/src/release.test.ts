@@ -6,7 +6,7 @@ import { join } from "node:path";
 import test, { type TestContext } from "node:test";
 import { deriveReleasedKey } from "@caisson/protocol/derivation";
 import { identityKey, verifySignature } from "@caisson/protocol/ed25519";
-import { generateSealingKey, open } from "@caisson/protocol/hpke";
+import { generateSealingKey, open, type SealingKey } from "@caisson/protocol/hpke";
 import { keyProvider } from "@caisson/protocol/identity";
 import {
   type Answer,
@@ -65,7 +65,7 @@ function setup(policies: Policies): Setup {
 interface Asked {
   request: ReleaseRequest;
   exchange: Exchange;
-  pair: CryptoKeyPair;
+  pair: SealingKey;
 }
 
 /** What a guest would send; `quoted` changes what its report data binds. */
@@ -75,7 +75,8 @@ async function ask(
   { nonces, now: clock }: ReleaseContext,
   quoted: (exchange: Exchange) => Exchange = (exchange) => exchange,
 ): Promise<Asked> {
-  const { publicKey, pair } = await generateSealingKey();
+  const pair = generateSealingKey();
+  const { publicKey } = pair;
   const exchange = { nonce: nonces.issue(clock()), identityKey: identity.publicKey, ephemeralKey: publicKey };
   const { nonce, identityKey: kmsIdentityKey, ephemeralKey } = quoted(exchange);
   const data = await reportData(keyReleaseVersion, { nonce, kmsIdentityKey, ephemeralKey });
@@ -106,7 +107,7 @@ test("a machine in good order gets its keys, and the log says so", async (t) => 
     enc: Uint8Array.fromHex(answer.sealed.enc),
     ciphertext: Uint8Array.fromHex(answer.sealed.ciphertext),
   };
-  const keys = await open(pair, sealed, sealContext(exchange, answer));
+  const keys = open(pair, sealed, sealContext(exchange, answer));
   const app = Uint8Array.fromHex(machine.app);
   const shared = { app, instance: new Uint8Array(), purpose: "application", version: 1 } as const;
   const own = { ...shared, instance: Uint8Array.fromHex(machine.instance), purpose: "instance" } as const;
@@ -130,7 +131,7 @@ test("instances share the application key and not the instance key; other applic
     if (answer.outcome !== "released") throw new Error(answer.message);
     const { enc, ciphertext } = answer.sealed;
     const sealed = { enc: Uint8Array.fromHex(enc), ciphertext: Uint8Array.fromHex(ciphertext) };
-    keys.push((await open(pair, sealed, sealContext(exchange, answer))).toHex());
+    keys.push(open(pair, sealed, sealContext(exchange, answer)).toHex());
   }
   const [first, second, other] = keys as [string, string, string];
   equal(first.slice(0, 64), second.slice(0, 64));
@@ -595,7 +596,7 @@ test("another version in the policy gives other keys; a raised version retires t
     equal(answer.keyVersion, keyVersion);
     const { enc, ciphertext } = answer.sealed;
     const sealed = { enc: Uint8Array.fromHex(enc), ciphertext: Uint8Array.fromHex(ciphertext) };
-    seen.add((await open(pair, sealed, sealContext(exchange, answer))).toHex());
+    seen.add(open(pair, sealed, sealContext(exchange, answer)).toHex());
   }
   equal(seen.size, 2);
 });

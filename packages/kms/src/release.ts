@@ -140,7 +140,7 @@ async function decide(
   const decision = { attested: false };
   try {
     const policy = await judge(context, exchange, evidence, entry, decision);
-    return { ...decision, answer: await sealKeys(context, exchange, policy, entry) };
+    return { ...decision, answer: sealKeys(context, exchange, policy, entry) };
   } catch (error) {
     return { ...decision, answer: denied(error, entry.time) };
   }
@@ -243,12 +243,12 @@ function registersDigest({ quote }: Evidence): Uint8Array {
   return hash.digest();
 }
 
-async function sealKeys(
+function sealKeys(
   { secret }: ReleaseContext,
   exchange: Exchange,
   { keyVersion }: AppPolicy,
   { time, app, instance }: LogEntry,
-): Promise<Omit<Released, "signature">> {
+): Omit<Released, "signature"> {
   const version = keyVersion;
   const shared = deriveReleasedKey(secret, {
     app,
@@ -260,7 +260,7 @@ async function sealKeys(
   const keys = Buffer.concat([shared, own]);
   const about = { time, app: app.toHex(), instance: instance.toHex(), keyVersion };
   try {
-    const { enc, ciphertext } = await seal(exchange.ephemeralKey, keys, sealContext(exchange, about));
+    const { enc, ciphertext } = seal(exchange.ephemeralKey, keys, sealContext(exchange, about));
     const sealed = { enc: enc.toHex(), ciphertext: ciphertext.toHex() };
     return { version: keyReleaseVersion, outcome: "released", ...about, sealed };
   } catch {

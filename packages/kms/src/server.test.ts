@@ -135,6 +135,27 @@ test("what anybody can send leaves a bounded number of lines, without controls, 
   equal(await metric(kms, "caisson_kms_unlogged_total"), 140);
 });
 
+test("what a policy hardly wants is said at the start, with every release, and in the metrics", async (t) => {
+  const kms = await start(t);
+  equal(await metric(kms, 'caisson_kms_policy_warnings{code="policy/host-acpi"}'), 0);
+  const file = machine.policyFile({
+    platforms: ["emulated", "tdx"],
+    registers: { rtmr0: "any", hostAcpi: "any" },
+  });
+  writeFileSync(join(kms.data, "..", "policies", "app.json"), JSON.stringify(file));
+  equal(await kms.reload(), true);
+  await keysFrom(kms);
+  const said = kms.lines
+    .map((line) => JSON.parse(line) as Record<string, unknown>)
+    .flatMap(({ event, code, warnings }) => ((code ?? warnings) ? [[event, code ?? warnings]] : []));
+  deepEqual(said, [
+    ["warning", "policy/host-acpi"],
+    ["released", "policy/host-acpi"],
+  ]);
+  equal(await metric(kms, 'caisson_kms_policy_warnings{code="policy/host-acpi"}'), 1);
+  equal(await metric(kms, 'caisson_kms_policy_warnings{code="policy/not-covered"}'), 0);
+});
+
 test("metrics count hellos, releases, denials by code and refusals by code", async (t) => {
   const kms = await start(t);
   await keysFrom(kms);
@@ -168,8 +189,8 @@ test("metrics have the format's content type, and counters without labels from t
 /** A sample of the metrics page; undefined where it is not there. */
 async function metric(kms: Kms, name: string): Promise<number | undefined> {
   const page = await (await fetch(`${kms.url}/metrics`)).text();
-  const found = new RegExp(`^${name} (.+)$`, "m").exec(page)?.[1];
-  return found === undefined ? undefined : Number(found);
+  const found = page.split("\n").find((line) => line.startsWith(`${name} `));
+  return found === undefined ? undefined : Number(found.slice(name.length));
 }
 
 /** A KMS with a collateral directory, its clock in the test's hand, and the files that it reads. */

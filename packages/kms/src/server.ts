@@ -113,9 +113,11 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
   const { write, metrics } = service;
   const configure = (configuration: Configuration) => {
     service.configuration = configuration;
-    metrics.configured(now() / 1000, configuration.collateral.validUntil);
-    for (const [id, { digest, keyVersion }] of configuration.policies)
+    metrics.configured(now() / 1000, configuration);
+    for (const [id, { digest, keyVersion, warnings }] of configuration.policies) {
       write("policy", { app: id, keyVersion, digest: digest.toHex() });
+      for (const { code, message } of warnings) write("warning", { app: id, code, message });
+    }
   };
   const server = createServer(
     {
@@ -142,7 +144,7 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
   try {
     await listen(server, options.host, options.port);
   } catch (error) {
-    log.close();
+    await log.close();
     throw new KmsError(
       "kms/listen",
       `cannot listen on ${options.host}:${options.port}: ${(error as Error).message}`,
@@ -171,7 +173,7 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
   const close = async () => {
     await stop(server);
     write("stopped", { logEntries: log.head().sequence });
-    log.close();
+    await log.close();
   };
   return {
     url,
@@ -283,7 +285,8 @@ function routes(service: Service, options: KmsOptions, connections: Connections)
     const request = await receive(c, releaseRequestSchema);
     if (request instanceof Response) return request;
     const started = performance.now();
-    const { answer, entry, logged } = await releaseKeys({ ...context, ...service.configuration }, request);
+    const { configuration } = service;
+    const { answer, entry, logged } = await releaseKeys({ ...context, ...configuration }, request);
     const ms = performance.now() - started;
     metrics.observe(ms / 1000);
     metrics.count(answer.outcome, answer.outcome === "denied" ? `code="${answer.code}"` : "");
@@ -291,6 +294,7 @@ function routes(service: Service, options: KmsOptions, connections: Connections)
     (logged ? write : writeSome)(answer.outcome, {
       ...(answer.outcome === "denied" && { code: answer.code, message: answer.message }),
       ...(answer.outcome === "released" && { reference: entry.reason, keyVersion: answer.keyVersion }),
+      ...(answer.outcome === "released" && warned(configuration, answer.app)),
       app: entry.app.toHex(),
       instance: entry.instance.toHex(),
       address: address(c),
@@ -307,6 +311,12 @@ function logLine(document: object): string {
     /[^ -~]/g,
     (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`,
   );
+}
+
+/** The codes of what an application's policy was warned about, where there are some. */
+function warned({ policies }: Configuration, app: string): { warnings?: string } {
+  const codes = policies.get(app)?.warnings.map(({ code }) => code) ?? [];
+  return codes.length === 0 ? {} : { warnings: codes.join(" ") };
 }
 
 interface Schema<T> {

@@ -4,60 +4,23 @@
  * Invariant: one context seals one message, so no nonce is ever used twice; what the message belongs to goes into
  * `info` and `aad`, and opening under any other fails.
  *
- * The construction is the library's. HMAC and AES-GCM under it are OpenSSL called directly: over WebCrypto each of
- * some ten steps of a few microseconds is a round trip through the thread pool, which made up half of a seal.
+ * Every step is OpenSSL called directly and synchronously: over WebCrypto each of some ten steps of a few microseconds
+ * is a round trip through the thread pool, which made up half of a seal.
  */
-import { createCipheriv, createDecipheriv, createHmac, hkdfSync } from "node:crypto";
-import { Aes256Gcm, CipherSuite, DhkemX25519HkdfSha256, HkdfSha256 } from "@hpke/core";
-
-type Input = ArrayBufferLike | ArrayBufferView;
-
-const view = (input: Input) =>
-  ArrayBuffer.isView(input)
-    ? new Uint8Array(input.buffer, input.byteOffset, input.byteLength)
-    : new Uint8Array(input);
-
-/** A copy that fills its buffer, as the library expects. */
-const whole = (bytes: Uint8Array) => new Uint8Array(bytes).buffer;
-
-/** HKDF-SHA256 (RFC 5869), the two steps of it that the key schedule takes. */
-class OpensslHkdf extends HkdfSha256 {
-  override async extract(salt: Input, ikm: Input): Promise<ArrayBuffer> {
-    // An HMAC key is padded with zeros, so an empty salt is RFC 5869's of 32 zero bytes.
-    return whole(createHmac("sha256", view(salt)).update(view(ikm)).digest());
-  }
-  override async extractAndExpand(salt: Input, ikm: Input, info: Input, size: number): Promise<ArrayBuffer> {
-    return hkdfSync("sha256", view(ikm), view(salt), view(info), size);
-  }
-}
-
-class OpensslAesGcm extends Aes256Gcm {
-  override createEncryptionContext(key: Input) {
-    return {
-      seal: async (iv: Input, message: Input, aad: Input): Promise<ArrayBuffer> => {
-        const cipher = createCipheriv("aes-256-gcm", view(key), view(iv)).setAAD(view(aad));
-        return whole(Buffer.concat([cipher.update(view(message)), cipher.final(), cipher.getAuthTag()]));
-      },
-      open: async (iv: Input, sealed: Input, aad: Input): Promise<ArrayBuffer> => {
-        const bytes = view(sealed);
-        const end = Math.max(0, bytes.length - this.tagSize);
-        const options = { authTagLength: this.tagSize };
-        const decipher = createDecipheriv("aes-256-gcm", view(key), view(iv), options).setAAD(view(aad));
-        decipher.setAuthTag(bytes.subarray(end));
-        return whole(Buffer.concat([decipher.update(bytes.subarray(0, end)), decipher.final()]));
-      },
-    };
-  }
-}
-
-const suite = new CipherSuite({
-  kem: new DhkemX25519HkdfSha256(),
-  kdf: new OpensslHkdf(),
-  aead: new OpensslAesGcm(),
-});
+import {
+  createCipheriv,
+  createDecipheriv,
+  createHmac,
+  createPrivateKey,
+  createPublicKey,
+  diffieHellman,
+  generateKeyPairSync,
+  type KeyObject,
+} from "node:crypto";
 
 /** Bytes of an X25519 public key and of `enc`. */
 export const HPKE_KEY_SIZE = 32;
+const TAG_SIZE = 16;
 
 /** `enc` is the sender's ephemeral public key (32 bytes); `ciphertext` is 16 bytes longer than the message. */
 export interface Sealed {
@@ -65,34 +28,104 @@ export interface Sealed {
   ciphertext: Uint8Array;
 }
 
+/** What a message belongs to. */
+export interface SealBinding {
+  info: Uint8Array;
+  aad: Uint8Array;
+}
+
 /** A key pair that lives for one exchange; `publicKey` is raw (32 bytes). */
-export async function generateSealingKey(): Promise<{ publicKey: Uint8Array; pair: CryptoKeyPair }> {
-  const pair = await suite.kem.generateKeyPair();
-  return { publicKey: new Uint8Array(await suite.kem.serializePublicKey(pair.publicKey)), pair };
+export interface SealingKey {
+  publicKey: Uint8Array;
+  privateKey: KeyObject;
+}
+
+export function generateSealingKey(): SealingKey {
+  const { publicKey, privateKey } = generateKeyPairSync("x25519");
+  return { publicKey: rawPublicKey(publicKey), privateKey };
+}
+
+/** The key pair of a raw private key (32 bytes): for keys that are derived, and for test vectors. */
+export function sealingKey(secret: Uint8Array): SealingKey {
+  const privateKey = createPrivateKey({
+    key: Buffer.concat([pkcs8, secret]),
+    format: "der",
+    type: "pkcs8",
+  });
+  return { publicKey: rawPublicKey(createPublicKey(privateKey)), privateKey };
 }
 
 /**
- * Seals `message` to a raw public key. Rejects where `publicKey` is no usable X25519 key (wrong length, or of small
+ * Seals `message` to a raw public key. Throws where `publicKey` is no usable X25519 key (wrong length, or of small
  * order: RFC 9180 section 7.1.4). `sender` fixes the ephemeral key, for test vectors only.
  */
-export async function seal(
+export function seal(
   publicKey: Uint8Array,
   message: Uint8Array,
-  context: { info: Uint8Array; aad: Uint8Array },
-  sender?: CryptoKeyPair,
-): Promise<Sealed> {
-  const recipientPublicKey = await suite.kem.deserializePublicKey(publicKey);
-  const params = { recipientPublicKey, info: context.info, ...(sender && { ekm: sender }) };
-  const { enc, ct } = await suite.seal(params, message, context.aad);
-  return { enc: new Uint8Array(enc), ciphertext: new Uint8Array(ct) };
+  { info, aad }: SealBinding,
+  sender = generateSealingKey(),
+): Sealed {
+  const { key, nonce } = schedule(sharedSecret(sender, publicKey, sender.publicKey, publicKey), info);
+  const cipher = createCipheriv("aes-256-gcm", key, nonce).setAAD(aad);
+  const ciphertext = Buffer.concat([cipher.update(message), cipher.final(), cipher.getAuthTag()]);
+  return { enc: sender.publicKey, ciphertext: new Uint8Array(ciphertext) };
 }
 
-/** The message; rejects where key, info, aad, `enc` or ciphertext is not what was sealed. */
-export async function open(
-  pair: CryptoKeyPair,
-  sealed: Sealed,
-  context: { info: Uint8Array; aad: Uint8Array },
-): Promise<Uint8Array> {
-  const params = { recipientKey: pair, enc: sealed.enc, info: context.info };
-  return new Uint8Array(await suite.open(params, sealed.ciphertext, context.aad));
+/** The message; throws where key, info, aad, `enc` or ciphertext is not what was sealed. */
+export function open(own: SealingKey, { enc, ciphertext }: Sealed, { info, aad }: SealBinding): Uint8Array {
+  if (ciphertext.length < TAG_SIZE) throw new RangeError("a ciphertext is not shorter than its tag");
+  const { key, nonce } = schedule(sharedSecret(own, enc, enc, own.publicKey), info);
+  const end = ciphertext.length - TAG_SIZE;
+  const decipher = createDecipheriv("aes-256-gcm", key, nonce, { authTagLength: TAG_SIZE }).setAAD(aad);
+  decipher.setAuthTag(ciphertext.subarray(end));
+  const message = Buffer.concat([decipher.update(ciphertext.subarray(0, end)), decipher.final()]);
+  return new Uint8Array(message);
+}
+
+/** DER up to the 32 key bytes (RFC 8410, sections 4 and 7). */
+const spki = Uint8Array.fromHex("302a300506032b656e032100");
+const pkcs8 = Uint8Array.fromHex("302e020100300506032b656e04220420");
+
+const rawPublicKey = (key: KeyObject): Uint8Array =>
+  new Uint8Array(key.export({ format: "der", type: "spki" }).subarray(spki.length));
+
+const ascii = (text: string): Uint8Array => Buffer.from(text, "latin1");
+const version = ascii("HPKE-v1");
+/** RFC 9180, section 7: KEM 0x0020, KDF 0x0001, AEAD 0x0002. */
+const kemSuite = Buffer.concat([ascii("KEM"), Uint8Array.of(0x00, 0x20)]);
+const hpkeSuite = Buffer.concat([ascii("HPKE"), Uint8Array.of(0x00, 0x20, 0x00, 0x01, 0x00, 0x02)]);
+const none = new Uint8Array();
+
+const hmac = (key: Uint8Array, ...message: readonly Uint8Array[]): Buffer =>
+  createHmac("sha256", key).update(Buffer.concat(message)).digest();
+
+/** Section 4, LabeledExtract. An HMAC key is padded with zeros, so an empty salt is RFC 5869's of 32 zero bytes. */
+const extract = (suite: Uint8Array, salt: Uint8Array, label: string, input: Uint8Array): Buffer =>
+  hmac(salt, version, suite, ascii(label), input);
+
+/** Section 4, LabeledExpand, for at most the 32 bytes of one round. */
+const expand = (suite: Uint8Array, key: Uint8Array, label: string, info: Uint8Array, size: number): Buffer =>
+  hmac(key, Uint8Array.of(0, size), version, suite, ascii(label), info, Uint8Array.of(1)).subarray(0, size);
+
+/** Section 4.1, Encap and Decap: the secret that `own` shares with `other`. Throws where that is all zero. */
+function sharedSecret(own: SealingKey, other: Uint8Array, enc: Uint8Array, recipient: Uint8Array): Buffer {
+  if (other.length !== HPKE_KEY_SIZE) throw new RangeError(`an X25519 key has ${HPKE_KEY_SIZE} bytes`);
+  const publicKey = createPublicKey({ key: Buffer.concat([spki, other]), format: "der", type: "spki" });
+  const shared = diffieHellman({ privateKey: own.privateKey, publicKey });
+  const secret = extract(kemSuite, none, "eae_prk", shared);
+  return expand(kemSuite, secret, "shared_secret", Buffer.concat([enc, recipient]), 32);
+}
+
+/** Section 5.1, KeySchedule in base mode, without a pre-shared key; the nonce of the first and only message. */
+function schedule(shared: Uint8Array, info: Uint8Array): { key: Buffer; nonce: Buffer } {
+  const context = Buffer.concat([
+    Uint8Array.of(0),
+    extract(hpkeSuite, none, "psk_id_hash", none),
+    extract(hpkeSuite, none, "info_hash", info),
+  ]);
+  const secret = extract(hpkeSuite, shared, "secret", none);
+  return {
+    key: expand(hpkeSuite, secret, "key", context, 32),
+    nonce: expand(hpkeSuite, secret, "base_nonce", context, 12),
+  };
 }

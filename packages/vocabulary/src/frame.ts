@@ -5,6 +5,8 @@
  * preceded by its length; and two uses never share bytes, because their domains differ.
  */
 
+const encoder = new TextEncoder();
+
 /** Domain and fields, each as its length (u32 big endian) and its bytes. `domain` is ASCII. */
 export function frame(domain: string, ...fields: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
   const all = [text(domain), ...fields];
@@ -20,7 +22,7 @@ export function frame(domain: string, ...fields: readonly Uint8Array[]): Uint8Ar
 }
 
 /** UTF-8 bytes. */
-export const text = (value: string): Uint8Array => new TextEncoder().encode(value);
+export const text = (value: string): Uint8Array => encoder.encode(value);
 
 /** Four bytes, big endian. */
 export function u32(value: number): Uint8Array {
@@ -32,6 +34,8 @@ export function u32(value: number): Uint8Array {
 /** Eight bytes, big endian, of an integer from 0 to 2^53 − 1. */
 export function u64(value: number): Uint8Array {
   const bytes = new Uint8Array(8);
-  new DataView(bytes.buffer).setBigUint64(0, BigInt(value));
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, Math.floor(value / 2 ** 32));
+  view.setUint32(4, value % 2 ** 32);
   return bytes;
 }

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import type { Kms } from "@caisson/kms";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { UsageError } from "../failure.ts";
+import { printable } from "../views/printable.ts";
 
 interface Listen {
   host: string;
@@ -51,6 +52,19 @@ function readHead(path: string): { sequence: number; hash: string } {
 /** The first line of a file. */
 function readPassphrase(path: string): string {
   return readText(path).split("\n", 1)[0]!.replace(/\r$/, "");
+}
+
+/** An entry of the release log. `reason` is the reference that the registers matched, or the code of the denial. */
+interface ShownEntry {
+  sequence: number;
+  time: string;
+  outcome: "released" | "denied";
+  app: string;
+  instance: string;
+  reason: string;
+  /** SHA-256 of MRTD and RTMR0–3, and of the policy file. */
+  registers: string;
+  policy: string;
 }
 
 const print = (json: boolean | undefined, document: object, text: string) =>
@@ -160,6 +174,41 @@ const verifyLog = new Command("verify")
     print(options.json, report, text.join("\n"));
   });
 
+const showLog = new Command("show")
+  .description("who got keys and who did not, entry by entry, once the chain and the signed head are checked")
+  .argument("<FILE>", "release-log.sqlite")
+  .option("--app <HEX>", "only this application's entries")
+  .option("--last <N>", "only the newest N", parseRate)
+  .option("--json", "one JSON document")
+  .action(async (file: string, options: { app?: string; last?: number; json?: boolean }) => {
+    const { verifyReleaseLog } = await import("@caisson/kms");
+    const app = options.app?.toLowerCase();
+    let entries: ShownEntry[] = [];
+    const report = verifyReleaseLog(file, {}, (sequence, entry) => {
+      if (app !== undefined && entry.app.toHex() !== app) return;
+      entries.push({
+        sequence,
+        time: new Date(entry.time).toISOString(),
+        outcome: entry.outcome,
+        app: entry.app.toHex(),
+        instance: entry.instance.toHex(),
+        reason: entry.reason,
+        registers: entry.registers.toHex(),
+        policy: entry.policy.toHex(),
+      });
+      if (options.last !== undefined && entries.length > 2 * options.last) {
+        entries = entries.slice(-options.last);
+      }
+    });
+    if (options.last !== undefined) entries = entries.slice(-options.last);
+    const lines = entries.map(
+      (entry) =>
+        `${entry.time}  ${entry.outcome.padEnd(8)}  app ${entry.app}  instance ${entry.instance}  ${printable(entry.reason)}`,
+    );
+    const text = [...lines, `${lines.length} of ${report.head.sequence} entries`].join("\n");
+    print(options.json, { identity: report.identity, head: report.head, entries }, text);
+  });
+
 const backup = new Command("backup")
   .description("write the root secret, encrypted under a passphrase, to a new file")
   .requiredOption("--data <DIR>", "root secret and release log")
@@ -198,6 +247,6 @@ export const command = new Command("caisson kms")
   .addCommand(init)
   .addCommand(serve)
   .addCommand(identity)
-  .addCommand(new Command("log").description("the release log").addCommand(verifyLog))
+  .addCommand(new Command("log").description("the release log").addCommand(verifyLog).addCommand(showLog))
   .addCommand(backup)
   .addCommand(restore);

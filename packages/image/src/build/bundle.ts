@@ -9,7 +9,7 @@ import { build, type Metafile } from "esbuild";
 import { ImageError } from "../errors.ts";
 
 /** Packages of others that may be part of PID 1. */
-const allowedPackages: readonly string[] = ["zod", "@noble/ciphers", "@hpke/core", "@hpke/common"];
+const allowedPackages: readonly string[] = ["zod", "@noble/ciphers"];
 
 const repository = new URL("../../../../", import.meta.url).pathname;
 

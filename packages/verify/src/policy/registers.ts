@@ -33,9 +33,8 @@ export function checkRegisters(
     rtmr1: toHex(td.rtmrs[1]),
     rtmr2: toHex(td.rtmrs[2]),
   };
-  const open = (register: RegisterName) => policy.registers?.[register] === "any";
-  const wanted = registerNames.filter((register) => !open(register));
-  for (const register of registerNames.filter(open)) {
+  const wanted = comparedRegisters(policy);
+  for (const register of registerNames.filter((name) => !wanted.includes(name))) {
     answers.notChecked(`registers/${register}`, `the policy leaves registers.${register} open`, {
       actual: values[register],
     });
@@ -44,19 +43,10 @@ export function checkRegisters(
     answers.notChecked("registers/reference", "the policy leaves every register open");
     return;
   }
-  const found: Found = { values, rtmr0Events, wanted, byEvent: policy.registers?.rtmr0 === "by-event" };
+  const found: Found = { values, rtmr0Events, wanted, byEvent: comparesEvents(policy) };
 
-  const own = (policy.references ?? []).map(
-    ({ name, rtmr0Events: events, ...registers }, i): Reference => ({
-      name: name ?? `policy/references[${i}]`,
-      registers,
-      ...(events === undefined ? {} : { rtmr0Events: events }),
-    }),
-  );
-  const candidates = [...own, ...references].filter(
-    (candidate) => candidate.platform === undefined || candidate.platform === platform,
-  );
-  const covering = candidates.filter((candidate) => covers(candidate, found));
+  const candidates = referencesFor(platform, policy, references);
+  const covering = coveringReferences(platform, policy, references);
   const score = (candidate: Reference) => wanted.filter((name) => matches(candidate, name, found)).length;
   // The one that is nearest: what a person wants to see compared when none matches.
   const nearest = covering.reduce<Reference | undefined>(
@@ -82,15 +72,44 @@ export function checkRegisters(
   }
 }
 
-const contents = ({ name, registers, rtmr0Events }: Reference): string =>
-  `${name} (${[...Object.keys(registers), ...(rtmr0Events === undefined ? [] : ["rtmr0Events"])].join(", ")})`;
+const comparesEvents = ({ registers }: Policy): boolean => registers?.rtmr0 === "by-event";
 
-/** Whether a reference says something of every register that is compared. */
-function covers({ registers, rtmr0Events }: Reference, { wanted, byEvent }: Found): boolean {
-  return wanted.every(
-    (name) => registers[name] !== undefined || (byEvent && name === "rtmr0" && rtmr0Events !== undefined),
+/** The registers that a policy does not leave open. */
+export function comparedRegisters({ registers }: Policy): RegisterName[] {
+  return registerNames.filter((name) => registers?.[name] !== "any");
+}
+
+/** The policy's own references and the others, as far as they are for this platform. */
+function referencesFor(platform: Platform, policy: Policy, references: readonly Reference[]): Reference[] {
+  const own = (policy.references ?? []).map(
+    ({ name, rtmr0Events: events, ...registers }, i): Reference => ({
+      name: name ?? `policy/references[${i}]`,
+      registers,
+      ...(events === undefined ? {} : { rtmr0Events: events }),
+    }),
+  );
+  return [...own, ...references].filter(
+    (candidate) => candidate.platform === undefined || candidate.platform === platform,
   );
 }
+
+/** Those of them that say something of every register that the policy compares: one of these must match. */
+export function coveringReferences(
+  platform: Platform,
+  policy: Policy,
+  references: readonly Reference[],
+): Reference[] {
+  const wanted = comparedRegisters(policy);
+  const byEvent = comparesEvents(policy);
+  return referencesFor(platform, policy, references).filter(({ registers, rtmr0Events }) =>
+    wanted.every(
+      (name) => registers[name] !== undefined || (byEvent && name === "rtmr0" && rtmr0Events !== undefined),
+    ),
+  );
+}
+
+const contents = ({ name, registers, rtmr0Events }: Reference): string =>
+  `${name} (${[...Object.keys(registers), ...(rtmr0Events === undefined ? [] : ["rtmr0Events"])].join(", ")})`;
 
 function matches(reference: Reference, name: RegisterName, found: Found): boolean {
   if (reference.registers[name] === found.values[name]) return true;
