@@ -23,6 +23,10 @@ const commands: Record<string, [summary: string, load: () => Promise<{ command: 
   ],
   firmware: ["compare firmware images", () => import("./commands/firmware.ts")],
   inspect: ["show what a firmware or an event log consists of", () => import("./commands/inspect.ts")],
+  instance: [
+    "write what a production machine needs, and who accepts it",
+    () => import("./commands/instance.ts"),
+  ],
   kms: ["serve keys to verified guests; back up, restore, check the log", () => import("./commands/kms.ts")],
   lock: ["pin the packages of an image", () => import("./commands/lock.ts")],
   measure: ["predict a boot's registers from files, or explain a log", () => import("./commands/measure.ts")],

@@ -18,7 +18,8 @@ export interface Prerequisite {
   fix: string;
 }
 
-const leastQemu = [10, 1] as const;
+/** The first QEMU that can start a trust domain, [major, minor]. */
+export const leastQemu = [10, 1] as const;
 
 async function contents(path: string): Promise<string | undefined> {
   return readFile(path, "utf8").then(

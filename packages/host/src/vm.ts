@@ -49,6 +49,13 @@ export interface VmOptions {
   extraArguments?: readonly string[];
 }
 
+interface LaunchOptions {
+  qmpSocket: string;
+  serialLog: string;
+  limitMs?: number;
+  tidy(): Promise<void>;
+}
+
 interface VmEvents {
   console: [event: ConsoleEvent];
   line: [line: string];
@@ -60,12 +67,12 @@ export class Vm extends EventEmitter<VmEvents> {
   /** Resolves when QEMU is gone and everything of this machine is cleaned up. */
   readonly ended: Promise<number | NodeJS.Signals>;
   readonly #qemu: ChildProcess;
-  readonly #directory: string;
+  readonly #qmpSocket: string;
 
-  private constructor(qemu: ChildProcess, directory: string, serialLog: string, tidy: () => Promise<void>) {
+  private constructor(qemu: ChildProcess, qmpSocket: string, serialLog: string, tidy: () => Promise<void>) {
     super();
     this.#qemu = qemu;
-    this.#directory = directory;
+    this.#qmpSocket = qmpSocket;
     const log = openSync(serialLog, "w");
     const console = createInterface({ input: qemu.stdout! });
     console.on("line", (line) => {
@@ -92,9 +99,7 @@ export class Vm extends EventEmitter<VmEvents> {
     const directory = mkdtempSync(join(tmpdir(), "caisson-vm-"));
     let quotes: Server | undefined;
     let tpm: ChildProcess | undefined;
-    let timer: NodeJS.Timeout | undefined;
     const tidy = async (): Promise<void> => {
-      clearTimeout(timer);
       quotes?.close();
       if (tpm !== undefined) await end(tpm);
       rmSync(directory, { recursive: true, force: true });
@@ -114,36 +119,51 @@ export class Vm extends EventEmitter<VmEvents> {
       quotes = await serveQuotes(parts.quoteSocket, options.signQuote);
       tpm = (await startTpm(directory)).process;
       const args = [...emulatedMachine(options.shape, parts), ...(options.extraArguments ?? [])];
-      const qemu = await start("qemu-system-x86_64", args, "qemu-system-x86");
-      let said = "";
-      qemu.stderr!.setEncoding("utf8").on("data", (text: string) => {
-        said = (said + text).slice(-2000);
-      });
-      // "close" comes when its output has been read to the end, later than "exit".
-      const complained = new Promise<unknown>((resolve) => qemu.once("close", resolve));
-      const vm = new Vm(qemu, directory, options.serialLog, tidy);
-      if (options.limitMs !== undefined) timer = setTimeout(() => vm.kill(), options.limitMs);
-      try {
-        await waitForSocket(parts.qmpSocket, qemu);
-        // The socket is there first; QEMU answers on it when it has made the machine.
-        (await Qmp.connect(parts.qmpSocket)).close();
-      } catch (error) {
-        vm.kill();
-        await Promise.all([vm.ended, complained]);
-        const code = error instanceof HostError ? error.code : "host/program-failed";
-        const facts = [["QEMU said", said.trim() || `nothing: ${(error as Error).message}`]] as const;
-        throw new HostError(code, "QEMU did not start the machine", { facts });
-      }
-      return vm;
+      return await Vm.launch(args, { ...options, qmpSocket: parts.qmpSocket, tidy });
     } catch (error) {
       await tidy();
       throw error;
     }
   }
 
+  /**
+   * Starts QEMU with exactly these arguments, whose console is its standard output and whose control socket is
+   * `qmpSocket`; resolves when the machine runs. `tidy` is called when it ended. Throws HostError; the machine is gone then.
+   */
+  static async launch(
+    args: readonly string[],
+    { qmpSocket, serialLog, limitMs, tidy }: LaunchOptions,
+  ): Promise<Vm> {
+    let timer: NodeJS.Timeout | undefined;
+    const qemu = await start("qemu-system-x86_64", [...args], "qemu-system-x86");
+    let said = "";
+    qemu.stderr!.setEncoding("utf8").on("data", (text: string) => {
+      said = (said + text).slice(-2000);
+    });
+    // "close" comes when its output has been read to the end, later than "exit".
+    const complained = new Promise<unknown>((resolve) => qemu.once("close", resolve));
+    const vm = new Vm(qemu, qmpSocket, serialLog, async () => {
+      clearTimeout(timer);
+      await tidy();
+    });
+    if (limitMs !== undefined) timer = setTimeout(() => vm.kill(), limitMs);
+    try {
+      await waitForSocket(qmpSocket, qemu);
+      // The socket is there first; QEMU answers on it when it has made the machine.
+      (await Qmp.connect(qmpSocket)).close();
+    } catch (error) {
+      vm.kill();
+      await Promise.all([vm.ended, complained]);
+      const code = error instanceof HostError ? error.code : "host/program-failed";
+      const facts = [["QEMU said", said.trim() || `nothing: ${(error as Error).message}`]] as const;
+      throw new HostError(code, "QEMU did not start the machine", { facts });
+    }
+    return vm;
+  }
+
   /** A connection to QEMU's control socket; the caller closes it. */
   qmp(): Promise<Qmp> {
-    return Qmp.connect(join(this.#directory, "qmp.sock"));
+    return Qmp.connect(this.#qmpSocket);
   }
 
   /** The next event for which `wanted` holds, past ones included; undefined when the machine ends first. */

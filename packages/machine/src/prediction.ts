@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { accelerator } from "@caisson/host/accelerator";
 import { type FwCfgFiles, imageFwCfg, measuredFiles, qemuVersion } from "@caisson/host/fw-cfg";
 import type { Shape } from "@caisson/host/machine";
+import { leastQemu } from "@caisson/host/tdx";
 import { cacheDirectory } from "@caisson/image";
 import { flavourPlatform, readManifest } from "@caisson/image/manifest";
 import { ACPI_TABLES, type PredictInput, type Prediction, predict } from "@caisson/measure";
@@ -20,7 +21,7 @@ import {
 } from "@caisson/measure/firmware-volume";
 import { SMBIOS_TABLES, withProcessor } from "@caisson/measure/smbios";
 import { readVariableStore } from "@caisson/measure/variables";
-import { readReferences } from "@caisson/verify";
+import { type Reference, readReferences } from "@caisson/verify";
 import { Failure } from "@caisson/vocabulary/failure";
 import { type Platform, provesHardware } from "@caisson/vocabulary/platforms";
 
@@ -121,11 +122,14 @@ export async function onMachine(
 ): Promise<{ input: PredictInput; files: Files }> {
   const qemu = { program: options.qemu };
   const shape = { vcpus: options.vcpus, memory: options.memory / 2 ** 20 };
-  const version = options.qemuVersion ?? (await qemuVersion(qemu));
+  const here = options.qemuVersion ?? (await qemuVersion(qemu));
+  // What a QEMU that cannot start a TD would measure is no TD's: its version and its tables do not count.
+  const unable = provesHardware[platform] && options.qemuVersion === undefined && olderThan(here, leastQemu);
+  const version = unable ? `${leastQemu.join(".")}.0` : here;
   let fwCfg: FwCfgFiles | undefined;
   let hostProcessor = false;
   if (options.acpi !== undefined) fwCfg = readFwCfg(options.acpi);
-  else if (options.qemuVersion === undefined && kernel !== undefined) {
+  else if (options.qemuVersion === undefined && !unable && kernel !== undefined) {
     const machine = {
       platform,
       shape,
@@ -138,7 +142,10 @@ export async function onMachine(
   }
   const smbios = smbiosTables(fwCfg, hostProcessor, options.processorId);
   const hidden = smbios === undefined && fwCfg?.[SMBIOS_TABLES] !== undefined;
-  const from = options.acpi ?? (fwCfg === undefined ? "not given" : `${options.qemu} ${version}`);
+  const missing = unable
+    ? `not given; ${options.qemu} ${here} cannot start a TD: --qemu, --acpi`
+    : "not given";
+  const from = options.acpi ?? (fwCfg === undefined ? missing : `${options.qemu} ${version}`);
   return {
     files: {
       firmware: firmware.path,
@@ -207,6 +214,26 @@ export function readFwCfg(path: string): FwCfgFiles {
     throw new InputError(`${path} holds no ${ACPI_TABLES}`, "give a copy of the guest's by_name directory");
   }
   return files;
+}
+
+/** Whether a version such as "7.2.22" is below [major, minor]. */
+function olderThan(version: string, [major, minor]: readonly [number, number]): boolean {
+  const [ownMajor = 0, ownMinor = 0] = version.split(".").map(Number);
+  return ownMajor < major || (ownMajor === major && ownMinor < minor);
+}
+
+/**
+ * The register values of a production image on the machine that `prepareProduction` describes: one tuple for each order
+ * in which a host may add pages. RTMR0 is among them by event where the host's processor keeps its value open.
+ */
+export async function predictProduction(
+  image: string,
+  shape: Shape,
+  host: Pick<Machine, "qemu" | "acpi" | "qemuVersion" | "processorId">,
+): Promise<Reference[]> {
+  const machine = { ...host, platform: "tdx", vcpus: shape.vcpus, memory: shape.memory * 2 ** 20 } as const;
+  const prediction = await predict((await gather(image, machine)).input);
+  return readReferences(prediction, `${shape.vcpus} vCPUs, ${shape.memory} MiB`);
 }
 
 /** The registers of an image on the emulated machine, as this host would run it. */

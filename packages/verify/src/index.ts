@@ -33,7 +33,7 @@ export { type TcbStatus, type TcbVerdict, tcbStatuses } from "./intel/tcb.ts";
 export { trustAnchorFor } from "./platform.ts";
 export { type Circumstances, type ExpectedReportData, evaluatePolicy } from "./policy/acceptable.ts";
 export { acceptedPlatforms, type Policy, readPolicy } from "./policy/policy.ts";
-export { type Reference, type RegisterName, readReferences } from "./policy/reference.ts";
+export { type Reference, type RegisterName, readReferences, registerNames } from "./policy/reference.ts";
 export { comparedRegisters, coveringReferences } from "./policy/registers.ts";
 export { Answers, type Check, type Outcome, type PlatformSummary, type Report } from "./report.ts";
 export { type Judgement, judgeEvidence, verifyEvidence, verifyGenuine } from "./verify.ts";

@@ -4,24 +4,29 @@
  * serves, or whether it serves anything, does not matter.
  */
 
-import { readFileSync } from "node:fs";
+import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { Shape } from "@caisson/host/machine";
 import { tdxPrerequisites } from "@caisson/host/tdx";
+import { Vm } from "@caisson/host/vm";
 import { type Manifest, readSpec } from "@caisson/image";
 import { predictEmulated, referenceValues } from "@caisson/machine/prediction";
-import { judgeFresh } from "@caisson/machine/relying-party";
+import type { Production } from "@caisson/machine/production";
+import { fetchEvidence, judgeFresh } from "@caisson/machine/relying-party";
 import { type Session, startSession } from "@caisson/machine/session";
-import { prepareTdx, renderPrerequisites, renderTdxLaunch } from "@caisson/machine/tdx-launch";
-import { type Report, readPolicy, readReferences } from "@caisson/verify";
+import { mainPort } from "@caisson/protocol/guest-config";
+import { type Collateral, type Report, readPolicy, readReferences } from "@caisson/verify";
 import { firstBytes } from "@caisson/vocabulary/body";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { type Platform, type PlatformTable, platforms } from "@caisson/vocabulary/platforms";
 import { Command, InvalidArgumentError, Option } from "commander";
+import { parse } from "yaml";
 import { UsageError } from "../failure.ts";
 import { prepare } from "../prepare.ts";
 import { ApplicationError, BootError, BootView, MachineError } from "../views/boot-view.ts";
+import { renderPrerequisites, renderProduction } from "../views/production-view.ts";
 import { Progress } from "../views/progress.ts";
+import { prepareMachine, withProductionOptions } from "./instance.ts";
 
 interface Options {
   vcpus: number;
@@ -31,6 +36,11 @@ interface Options {
   once?: boolean;
   platform: Platform;
   json?: boolean;
+  kms?: string;
+  kmsIdentity?: string;
+  qemu: string;
+  acpi?: string;
+  collateral?: string;
 }
 
 const whole = (least: number, most: number) => (text: string) => {
@@ -107,20 +117,65 @@ async function prepareForTdx(path: string, options: Options): Promise<void> {
   const prerequisites = await tdxPrerequisites();
   const said = options.json === true ? process.stderr : process.stdout;
   said.write(`${renderPrerequisites(prerequisites)}\n`);
-  const shape = { vcpus: options.vcpus, memory: options.memory };
   const { directory, manifest } = await prepare(
     spec,
     "production",
     { mirror: options.mirror },
     new Progress(),
   );
-  const launch = prepareTdx(directory, manifest, shape, options.port);
+  const production = await prepareMachine(directory, options);
   process.stdout.write(
     options.json === true
-      ? `${JSON.stringify({ image: directory, ...launch, prerequisites }, null, 2)}\n`
-      : renderTdxLaunch(directory, launch),
+      ? `${JSON.stringify({ image: directory, ...production, prerequisites }, null, 2)}\n`
+      : renderProduction(directory, production),
   );
   if (prerequisites.some(({ ok }) => !ok)) process.exitCode = 20;
+  else await runProduction(directory, manifest, production, options);
+}
+
+/** Starts the machine on a host that can, shows its boot, verifies what it serves, and runs it until it ends or Ctrl-C. */
+async function runProduction(
+  directory: string,
+  manifest: Manifest,
+  production: Production,
+  { port, collateral, once }: Options,
+): Promise<void> {
+  const interrupted = new Promise<void>((resolve) => {
+    process.once("SIGINT", () => resolve()).once("SIGTERM", () => resolve());
+  });
+  const say = (line: string): void => void process.stderr.write(`${line}\n`);
+  const serialLog = join(`${directory}.state`, "console.log");
+  const { qmpSocket, arguments: args } = production;
+  rmSync(qmpSocket, { force: true });
+  const vm = await Vm.launch(args, { qmpSocket, serialLog, tidy: async () => {} });
+  try {
+    const started = performance.now();
+    const view = new BootView(say, () => (performance.now() - started) / 1000, process.stderr.isTTY);
+    vm.on("console", (event) => view.show(event));
+    const ended = Promise.race([interrupted, vm.ended]);
+    const ready = await Promise.race([vm.event(({ kind }) => kind === "ready"), ended]);
+    if (ready === undefined) throw new BootError(view.record, readFileSync(serialLog, "utf8"), serialLog);
+    const main = mainPort(manifest.guest.app);
+    if (main === undefined) say("the application publishes no port: its evidence cannot be asked for");
+    else {
+      const report = await judgeFresh(await fetchEvidence(`http://127.0.0.1:${port ?? main}/`), {
+        policy: readPolicy(parse(readFileSync(production.policy, "utf8"))),
+        references: readReferences(
+          JSON.parse(readFileSync(production.references, "utf8")),
+          production.references,
+        ),
+        now: new Date(),
+        ...(collateral !== undefined && {
+          collateral: JSON.parse(readFileSync(collateral, "utf8")) as Collateral,
+        }),
+      });
+      say(`\n${summary(report)}`);
+      if (report.verdict !== "accepted") process.exitCode = 10;
+    }
+    if (once !== true) await ended;
+  } finally {
+    await vm.powerDown();
+  }
 }
 
 const starters: PlatformTable<(path: string, options: Options) => Promise<void>> = {
@@ -128,26 +183,34 @@ const starters: PlatformTable<(path: string, options: Options) => Promise<void>>
   emulated: startEmulated,
 };
 
-export const command = new Command("caisson up")
-  .description(
-    "Pins and builds what is missing, boots the image, shows its stages, releases its keys, verifies its evidence, and runs it until it ends or Ctrl-C.",
-  )
-  .argument("<spec>", "a caisson.yaml, or the directory that has one")
-  .option("--vcpus <n>", "virtual processors", whole(1, 64), 2)
-  .option("--memory <mib>", "memory in MiB", whole(512, 1 << 20), 1024)
-  .option("--port <n>", "the application's port on 127.0.0.1 (default: a free one)", whole(1, 65_535))
-  .option("--mirror <uri>", "the Debian mirror (default: CAISSON_MIRROR, or the machine's apt configuration)")
-  .option("--once", "end when the evidence is verified")
-  .addOption(
-    new Option(
-      "--platform <name>",
-      "emulated: a development image, anywhere; tdx: prepare a production image's start",
+export const command = withProductionOptions(
+  new Command("caisson up")
+    .description(
+      "Pins and builds what is missing, boots the image, shows its stages, releases its keys, verifies its evidence, and runs it until it ends or Ctrl-C.",
     )
-      .choices(platforms)
-      .default("emulated"),
-  )
-  .option("--json", "one JSON document when the application is up")
-  .action((path: string, options: Options) => starters[options.platform](path, options));
+    .argument("<spec>", "a caisson.yaml, or the directory that has one")
+    .option("--vcpus <n>", "virtual processors", whole(1, 64), 2)
+    .option("--memory <mib>", "memory in MiB", whole(512, 1 << 20), 1024)
+    .option("--port <n>", "the application's port on 127.0.0.1 (default: a free one)", whole(1, 65_535))
+    .option(
+      "--mirror <uri>",
+      "the Debian mirror (default: CAISSON_MIRROR, or the machine's apt configuration)",
+    )
+    .option("--once", "end when the evidence is verified")
+    .addOption(
+      new Option(
+        "--platform <name>",
+        "emulated: a development image, anywhere; tdx: prepare a production image's start",
+      )
+        .choices(platforms)
+        .default("emulated"),
+    )
+    .option(
+      "--collateral <FILE>",
+      "with --platform tdx: Intel's collateral, to verify the started machine with",
+    )
+    .option("--json", "one JSON document when the application is up"),
+).action((path: string, options: Options) => starters[options.platform](path, options));
 
 async function startEmulated(path: string, options: Options): Promise<void> {
   const interrupted = new AbortController();

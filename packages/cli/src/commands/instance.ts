@@ -1,0 +1,105 @@
+/**
+ * `caisson instance IMAGE`: everything that a production machine of an image needs: the instance document that names its
+ * KMS, the policies that accept it, and the command that starts it. `up --platform tdx` does the same after the build.
+ */
+import { resolve } from "node:path";
+import { readManifest } from "@caisson/image/manifest";
+import { predictProduction } from "@caisson/machine/prediction";
+import { type Production, prepareProduction } from "@caisson/machine/production";
+import { Command, InvalidArgumentError } from "commander";
+import { UsageError } from "../failure.ts";
+import { renderProduction } from "../views/production-view.ts";
+
+/** What the machine's host and KMS are; for `up --platform tdx`, too. */
+export interface ProductionChoices {
+  vcpus: number;
+  /** MiB. */
+  memory: number;
+  port?: number;
+  kms?: string;
+  kmsIdentity?: string;
+  qemu: string;
+  acpi?: string;
+}
+
+const whole = (least: number, most: number) => (text: string) => {
+  const value = Number(text);
+  if (Number.isInteger(value) && value >= least && value <= most) return value;
+  throw new InvalidArgumentError(`a whole number from ${least} to ${most}`);
+};
+
+function parseKmsUrl(text: string): string {
+  if (URL.canParse(text) && /^https?:\/\//.test(text) && text.length <= 512) return text;
+  throw new InvalidArgumentError("expected http://HOST:PORT or https://HOST:PORT");
+}
+
+function parseIdentity(text: string): string {
+  if (/^[0-9a-f]{64}$/.test(text)) return text;
+  throw new InvalidArgumentError("expected 64 lower-case hex digits, as `caisson kms identity` prints them");
+}
+
+/** The options that say which KMS and which QEMU a production machine has. */
+export function withProductionOptions(command: Command): Command {
+  return command
+    .option(
+      "--kms <URL>",
+      "the KMS that the machine asks for its keys, as the machine reaches it",
+      parseKmsUrl,
+    )
+    .option("--kms-identity <HEX>", "its identity key; what the image pins when left out", parseIdentity)
+    .option(
+      "--qemu <PROGRAM>",
+      "the host's QEMU, 10.1 or newer: ACPI tables are read out of it",
+      "qemu-system-x86_64",
+    )
+    .option("--acpi <PATH>", "or tables as such a machine's fw_cfg has them (see caisson measure)");
+}
+
+/** Predicts the machine's registers and writes what belongs to it. Throws ProductionError, InputError, UsageError. */
+export async function prepareMachine(
+  image: string,
+  { vcpus, memory, port, kms, kmsIdentity, qemu, acpi }: ProductionChoices,
+): Promise<Production> {
+  const manifest = readManifest(image);
+  if (manifest.flavour !== "production") {
+    throw new UsageError(
+      `${image} is a ${manifest.flavour} image, which proves nothing`,
+      "caisson build SPEC --flavour production",
+    );
+  }
+  if (kms === undefined && kmsIdentity !== undefined) {
+    throw new UsageError("--kms-identity says which KMS, and none is named", "add --kms URL");
+  }
+  const shape = { vcpus, memory };
+  const references = await predictProduction(image, shape, { qemu, ...(acpi !== undefined && { acpi }) });
+  return prepareProduction({
+    image,
+    manifest,
+    shape,
+    references,
+    ...(port !== undefined && { port }),
+    ...(kms !== undefined && {
+      kms: { url: kms, ...(kmsIdentity !== undefined && { identity: kmsIdentity }) },
+    }),
+  });
+}
+
+export const command = withProductionOptions(
+  new Command("caisson instance")
+    .description(
+      "Writes what a production machine of an image needs: the instance document that names its KMS, the policies of KMS and relying parties that accept this machine, and QEMU's command.",
+    )
+    .argument("<image>", "a production image's directory, as `caisson build` makes it")
+    .option("--vcpus <n>", "virtual processors", whole(1, 64), 2)
+    .option("--memory <mib>", "memory in MiB", whole(512, 1 << 20), 1024)
+    .option("--port <n>", "the application's port on 127.0.0.1 (default: its own number)", whole(1, 65_535))
+    .option("--json", "one JSON document"),
+).action(async (path: string, options: ProductionChoices & { json?: boolean }) => {
+  const image = resolve(path);
+  const production = await prepareMachine(image, options);
+  process.stdout.write(
+    options.json === true
+      ? `${JSON.stringify({ image, ...production }, null, 2)}\n`
+      : renderProduction(image, production),
+  );
+});

@@ -1,0 +1,108 @@
+import { deepEqual, equal, match, throws } from "node:assert/strict";
+import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import type { Manifest } from "@caisson/image";
+import { loadPolicies } from "@caisson/kms/policies";
+import { decodeInstance } from "@caisson/protocol/instance";
+import { plainService } from "@caisson/protocol/testing/service";
+import { readPolicy, readReferences } from "@caisson/verify";
+import { parse } from "yaml";
+import { prepareProduction } from "./production.ts";
+import { instanceSeed } from "./session.ts";
+
+const file = { file: "file" };
+const manifest = {
+  name: "hello",
+  kernel: file,
+  rootfs: file,
+  firmware: { tdx: { code: file } },
+  commandLine: "console=ttyS0",
+  guest: {
+    app: { name: "hello", services: { hello: plainService() }, networks: {}, volumes: {} },
+    time: { secure_time: true },
+  },
+} as unknown as Manifest;
+const identity = "ab".repeat(32);
+const kms = { url: "http://10.0.0.1:7700", identity };
+const shape = { vcpus: 1, memory: 512 };
+const register = (digit: string) => digit.repeat(96);
+const references = ["single-pass", "two-pass"].map((name, i) => ({
+  name,
+  registers: { mrtd: register(String(i)), rtmr1: register("b"), rtmr2: register("c") },
+  rtmr0Events: [register("d"), "smbios"],
+}));
+
+function image(t: TestContext): string {
+  const directory = mkdtempSync(join(tmpdir(), "caisson-production-"));
+  t.after(() => rmSync(directory, { recursive: true, force: true }));
+  return join(directory, "image");
+}
+
+test("an image's instance is the same at each start, and its seed is the owner's alone", (t) => {
+  const directory = image(t);
+  const start = () => {
+    const { arguments: options } = prepareProduction({
+      image: directory,
+      manifest,
+      shape,
+      references,
+      port: 8080,
+    });
+    const device = options.find((option) => option.includes("id=instance"))!.split("file=")[1]!;
+    return decodeInstance(readFileSync(device));
+  };
+  const first = start();
+  match(first.seed, /^[0-9a-f]{40}$/);
+  equal(first.kms, undefined);
+  equal(start().seed, first.seed);
+  equal(instanceSeed(`${directory}.state`), first.seed);
+  equal(statSync(join(`${directory}.state`, "instance-seed")).mode & 0o777, 0o600);
+});
+
+test("what is written for relying party and KMS can be read by them, and says the same of the machine", (t) => {
+  const written = prepareProduction({ image: image(t), manifest, shape, references, kms });
+  const policy = readPolicy(parse(readFileSync(written.policy, "utf8")));
+  deepEqual(policy.platforms, ["tdx"]);
+  deepEqual(policy.td?.mrConfigId, [written.mrConfigId]);
+  equal(policy.registers?.rtmr0, "by-event");
+  deepEqual(policy.keyProviders, [{ name: "kms", id: identity }]);
+  const read = readReferences(JSON.parse(readFileSync(written.references, "utf8")), "references");
+  deepEqual(
+    read.map(({ registers, rtmr0Events, platform }) => ({ registers, rtmr0Events, platform })),
+    references.map(({ registers, rtmr0Events }) => ({ registers, rtmr0Events, platform: "tdx" })),
+  );
+  const [released] = [...loadPolicies(written.kmsPolicies!, identity, false).values()];
+  deepEqual(released!.policy.td, policy.td);
+  deepEqual(released!.policy.app?.id, policy.app?.id);
+  deepEqual(
+    released!.references.map(({ registers }) => registers),
+    references.map(({ registers }) => registers),
+  );
+  deepEqual(written.open, []);
+});
+
+test("a register that nothing predicts is named, and its policy opens nothing for it", (t) => {
+  const [{ registers }] = references as [(typeof references)[0]];
+  const written = prepareProduction({
+    image: image(t),
+    manifest,
+    shape,
+    references: [{ name: "one", registers }],
+  });
+  deepEqual(written.open, ["rtmr0"]);
+  equal(readPolicy(parse(readFileSync(written.policy, "utf8"))).registers, undefined);
+});
+
+const pinning = { ...manifest, guest: { ...manifest.guest, kms: { identity } } } as Manifest;
+
+test("the KMS is the one that the image pins, and has an identity in any case", (t) => {
+  const directory = image(t);
+  const prepare = (pinned: Manifest, address: { url: string; identity?: string }) => () =>
+    prepareProduction({ image: directory, manifest: pinned, shape, references, kms: address });
+  const { policy } = prepare(pinning, { url: kms.url })();
+  deepEqual(readPolicy(parse(readFileSync(policy, "utf8"))).keyProviders, [{ name: "kms", id: identity }]);
+  throws(prepare(pinning, { url: kms.url, identity: "cd".repeat(32) }), { code: "production/kms" });
+  throws(prepare(manifest, { url: kms.url }), { code: "production/kms", fix: /--kms-identity/ });
+});

@@ -1,0 +1,238 @@
+/**
+ * A production machine, from an image to what its host, its KMS and its relying parties each need: the instance document,
+ * QEMU's exact arguments, and the two policies that accept this machine and no other.
+ */
+import { createHash } from "node:crypto";
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { type Shape, type TdxParts, tdxMachine } from "@caisson/host/machine";
+import type { Manifest } from "@caisson/image";
+import { description, mainPort, publishedPorts } from "@caisson/protocol/guest-config";
+import { composeHash } from "@caisson/protocol/identity";
+import { encodeInstance, type Instance } from "@caisson/protocol/instance";
+import { type Reference, registerNames } from "@caisson/verify";
+import { Failure } from "@caisson/vocabulary/failure";
+import { applicationId, instanceSeed } from "./session.ts";
+
+/** Vsock port of Intel's quote generation service, its default. */
+const quotePort = 4050;
+
+/** The KMS that the machine asks for its keys. */
+export interface KmsAddress {
+  url: string;
+  /** 32 bytes, hex (`caisson kms identity`); what the image pins when left out. */
+  identity?: string;
+}
+
+export interface ProductionOptions {
+  /** The image directory, and its manifest. */
+  image: string;
+  manifest: Manifest;
+  shape: Shape;
+  /** The register values that this machine may have (`predictProduction`). */
+  references: readonly Reference[];
+  /** Host port of the application's main port; the same number when left out. */
+  port?: number;
+  kms?: KmsAddress;
+}
+
+export interface Production {
+  /** QEMU's arguments; the program is `qemu-system-x86_64`, 10.1 or newer. */
+  arguments: string[];
+  /** 48 bytes, hex: what a verifier expects in MRCONFIGID. */
+  mrConfigId: string;
+  /** For relying parties: policy and reference values. */
+  policy: string;
+  references: string;
+  /** For `caisson kms serve --policy-dir`; missing where the machine has no KMS. */
+  kmsPolicies?: string;
+  /** QEMU's control socket, once it runs. */
+  qmpSocket: string;
+  /** Registers that could not be predicted: as it stands, the policy refuses every machine. */
+  open: string[];
+}
+
+/** What the command line says of a KMS, and the image does not allow. */
+export class ProductionError extends Failure<"production/kms", "usage"> {
+  override readonly name = "ProductionError";
+  constructor(message: string, fix: string) {
+    super("production/kms", "usage", message, { fix });
+  }
+}
+
+/**
+ * MRCONFIGID of an image: 01 ‖ compose hash ‖ zeros, 48 bytes. The host sets it, the quote carries it, so a verifier
+ * sees before the first event which application the host meant to start.
+ */
+export function mrConfigId(manifest: Manifest): Uint8Array {
+  const value = new Uint8Array(48);
+  value[0] = 1;
+  value.set(composeHash(description(manifest.guest)), 1);
+  return value;
+}
+
+/** The KMS's identity, from the command line or pinned in the image. Throws ProductionError when they disagree or neither is there. */
+function kmsIdentity({ guest }: Manifest, kms: KmsAddress): string {
+  const pinned = guest.kms?.identity;
+  if (kms.identity !== undefined && pinned !== undefined && kms.identity !== pinned) {
+    throw new ProductionError(
+      `the image accepts the KMS ${pinned} alone, not ${kms.identity}`,
+      "name the KMS that the image pins, or build the image with another kms.identity",
+    );
+  }
+  const identity = kms.identity ?? pinned;
+  if (identity === undefined) {
+    throw new ProductionError(
+      "a KMS is named without its identity",
+      "--kms-identity HEX, as `caisson kms identity` prints it",
+    );
+  }
+  return identity;
+}
+
+/** Registers for which some reference has neither a value nor, for RTMR0, its events. */
+function unpredicted(references: readonly Reference[]): string[] {
+  return registerNames.filter((name) =>
+    references.some(
+      ({ registers, rtmr0Events }) =>
+        registers[name] === undefined && !(name === "rtmr0" && rtmr0Events !== undefined),
+    ),
+  );
+}
+
+/** Whether RTMR0 is known by its events alone. */
+const byEventAlone = (references: readonly Reference[]): boolean =>
+  references.some(({ registers, rtmr0Events }) => registers.rtmr0 === undefined && rtmr0Events !== undefined);
+
+/** The references as a document that `readReferences` takes. */
+function referencesText(references: readonly Reference[]): string {
+  const tuples = references.map(({ name, registers, rtmr0Events }) => [
+    name,
+    { ...registers, ...(rtmr0Events !== undefined && { rtmr0Events }) },
+  ]);
+  return `${JSON.stringify({ tdx: Object.fromEntries(tuples) }, null, 2)}\n`;
+}
+
+/** YAML of a policy with what each line means. The KMS decides about key provider and nonce itself. */
+function policyText(
+  { manifest, references, shape }: ProductionOptions,
+  identity: string | undefined,
+  forKms: boolean,
+): string {
+  const id = Buffer.from(mrConfigId(manifest)).toString("hex");
+  const app = Buffer.from(composeHash(description(manifest.guest))).toString("hex");
+  const byEvent = byEventAlone(references);
+  const lines = [
+    "version: caisson/policy/v1",
+    `description: ${JSON.stringify(`${manifest.name}, production, ${shape.vcpus} vCPUs, ${shape.memory} MiB`)}`,
+    "# Intel TDX alone; evidence of any other platform is refused.",
+    "platforms: [tdx]",
+    "tcb:",
+    "  # Only platforms that are up to date are accepted. Raise this to the number that you demand at least.",
+    "  minimumEvaluationNumber: any",
+    '# Which machines: any that is genuine. To name yours, list their PPIDs ("caisson verify --json" shows them).',
+    "platformIdentities: any",
+    "td:",
+    "  # The host says with it which application it means to start: 01, the compose hash, zeros.",
+    `  mrConfigId: ["${id}"]`,
+    ...(byEvent
+      ? [
+          "registers:",
+          "  # Everything in RTMR0 but the one event that names the host's processor (SMBIOS).",
+          "  rtmr0: by-event",
+        ]
+      : []),
+    "app:",
+    `  id: ["${applicationId(manifest)}"]`,
+    `  composeHash: ["${app}"]`,
+    "  # Any instance of it; list instance ids to accept only those.",
+    "  instanceId: any",
+    ...(manifest.guest.time.secure_time
+      ? []
+      : ["# The image asks no time servers: its clock is the host's.", "secureTime: any"]),
+    ...(byEvent ? ["events:", "  bootLog: required"] : []),
+  ];
+  if (!forKms) {
+    lines.push(
+      identity === undefined
+        ? '# The machine has no KMS.\nkeyProviders: [{ name: none, id: "" }]'
+        : `# The KMS that gave it its keys.\nkeyProviders: [{ name: kms, id: "${identity}" }]`,
+    );
+  }
+  return `${lines.join("\n")}\n`;
+}
+
+/** A KMS's policy file: the policy, indented below what the KMS itself needs. */
+function kmsPolicyText(options: ProductionOptions, references: string): string {
+  const sha256 = createHash("sha256").update(references).digest("hex");
+  const inner = policyText(options, undefined, true).replace(/^(?=.)/gm, "  ");
+  return [
+    "version: caisson/kms-policy/v1",
+    `app: "${applicationId(options.manifest)}"`,
+    "keyVersion: 1",
+    "# The reference values that count, by the SHA-256 of their file in manifests/.",
+    `manifests: ["${sha256}"]`,
+    `policy:\n${inner}`,
+  ].join("\n");
+}
+
+/**
+ * Writes what the machine needs into `<image>.state/` and says how to start it. The instance is the same each time.
+ * Throws ProductionError.
+ */
+export function prepareProduction(options: ProductionOptions): Production {
+  const { image, manifest, shape, kms } = options;
+  const identity = kms && kmsIdentity(manifest, kms);
+  const state = `${image}.state`;
+  mkdirSync(state, { recursive: true, mode: 0o700 });
+  const instance: Instance = {
+    version: "caisson/instance/v1",
+    seed: instanceSeed(state),
+    ...(kms !== undefined && { kms: { url: kms.url, identity: identity! } }),
+  };
+  const device = join(state, "instance.img");
+  writeFileSync(device, encodeInstance(instance));
+
+  const texts = referencesText(options.references);
+  const relying = join(state, "relying-party");
+  mkdirSync(relying, { recursive: true });
+  const policy = join(relying, "policy.yaml");
+  const references = join(relying, "references.json");
+  writeFileSync(policy, policyText(options, identity, false));
+  writeFileSync(references, texts);
+  const kmsPolicies = join(state, "kms-policies");
+  rmSync(kmsPolicies, { recursive: true, force: true });
+  if (kms !== undefined) {
+    mkdirSync(join(kmsPolicies, "manifests"), { recursive: true, mode: 0o755 });
+    writeFileSync(join(kmsPolicies, "manifests", "references.json"), texts);
+    writeFileSync(join(kmsPolicies, `${manifest.name}.yaml`), kmsPolicyText(options, texts));
+  }
+
+  const id = mrConfigId(manifest);
+  const main = mainPort(manifest.guest.app);
+  const qmpSocket = join(state, "qmp.sock");
+  const parts: TdxParts = {
+    kernel: join(image, manifest.kernel.file),
+    commandLine: manifest.commandLine,
+    rootfs: join(image, manifest.rootfs.file),
+    instance: device,
+    qmpSocket,
+    forwards: publishedPorts(manifest.guest.app).map(({ protocol, published }) => ({
+      protocol,
+      host: protocol === "tcp" && published === main ? (options.port ?? published) : published,
+      guest: published,
+    })),
+    firmware: join(image, manifest.firmware.tdx.code.file),
+    mrConfigId: id,
+    quotePort,
+  };
+  return {
+    arguments: tdxMachine(shape, parts),
+    mrConfigId: Buffer.from(id).toString("hex"),
+    policy,
+    references,
+    ...(kms !== undefined && { kmsPolicies }),
+    qmpSocket,
+    open: unpredicted(options.references),
+  };
+}

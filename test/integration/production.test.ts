@@ -1,0 +1,311 @@
+/**
+ * The production path without hardware: what `caisson instance` wrote, a KMS and a relying party that use exactly that,
+ * by the documented commands, and TDX evidence of the machine that it describes, signed by a test PKI in Intel's place.
+ */
+import { deepEqual, equal, match, ok } from "node:assert/strict";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { httpPost, requestKeys } from "@caisson/guest/key-client";
+import { imageFwCfg } from "@caisson/host/fw-cfg";
+import { type Manifest, readManifest } from "@caisson/image/manifest";
+import { gather } from "@caisson/machine/prediction";
+import { fold, predict, runtimeEventDigest } from "@caisson/measure";
+import { eventLog } from "@caisson/measure/testing/synthetic";
+import { canonicalJson } from "@caisson/protocol/canonical-json";
+import { description } from "@caisson/protocol/guest-config";
+import { appId, composeHash, instanceId, keyProvider } from "@caisson/protocol/identity";
+import { decodeInstance } from "@caisson/protocol/instance";
+import { issueQuote, mint, type TdSpec } from "@caisson/simulated/pki";
+import { type EvidenceDocument, readReferences, reportData } from "@caisson/verify";
+import { evidencePath } from "@caisson/vocabulary/paths";
+import { newerQemu } from "../support/debian.ts";
+import { imageOf } from "../support/image.ts";
+import { testHierarchy } from "../support/test-root.ts";
+
+const cli = new URL("../../packages/cli/src/main.ts", import.meta.url).pathname;
+const testRoot = new URL("../support/test-root.ts", import.meta.url).href;
+const shape = { vcpus: 2, memory: 1024 };
+const sha384 = 12;
+
+const place = mkdtempSync(join(tmpdir(), "caisson-production-"));
+const image = join(place, "image");
+const data = join(place, "kms");
+const kmsUrl = "http://127.0.0.1:7700";
+let identity = "";
+let manifest: Manifest;
+let written: { policy: string; references: string; kmsPolicies: string; mrConfigId: string; open: string[] };
+const children: ChildProcess[] = [];
+
+/** Runs a command under the test root; spawnSync would not let this process answer it. */
+function caisson(...args: string[]): Promise<{ status: number | null; stdout: string; stderr: string }> {
+  const child = spawn(process.execPath, ["--import", testRoot, cli, ...args], {
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  children.push(child);
+  let [stdout, stderr] = ["", ""];
+  child.stdout.on("data", (chunk) => {
+    stdout += chunk;
+  });
+  child.stderr.on("data", (chunk) => {
+    stderr += chunk;
+  });
+  return new Promise((resolve) => child.once("close", (status) => resolve({ status, stdout, stderr })));
+}
+
+const instance = (acpi: string, ...more: string[]) =>
+  caisson("instance", image, "--kms", kmsUrl, "--kms-identity", identity, "--acpi", acpi, ...more);
+
+/** ACPI tables of the machine as a QEMU of the generation of TDX has them, without SMBIOS: that is the host's. */
+async function tables(): Promise<string> {
+  const directory = join(place, "by_name");
+  const machine = {
+    platform: "tdx",
+    shape,
+    kernel: join(image, manifest.kernel.file),
+    firmware: join(image, manifest.firmware.tdx.code.file),
+  } as const;
+  const files = await imageFwCfg(await newerQemu(), machine, join(place, "cache"));
+  for (const [name, bytes] of Object.entries(files)) {
+    if (name.includes("smbios")) continue;
+    mkdirSync(join(directory, name, ".."), { recursive: true });
+    writeFileSync(join(directory, name), bytes!);
+  }
+  return directory;
+}
+
+before(async () => {
+  const built = await imageOf("production");
+  cpSync(built.directory, image, { recursive: true });
+  manifest = readManifest(image);
+  identity = (await caisson("kms", "identity", "--data", data)).stdout.trim();
+  const { status, stdout, stderr } = await instance(await tables(), "--json");
+  equal(status, 0, stderr);
+  written = JSON.parse(stdout);
+});
+after(() => {
+  for (const child of children) child.kill("SIGKILL");
+  rmSync(place, { recursive: true, force: true });
+});
+
+/** What a test changes of the machine. */
+interface Changes {
+  td?: Partial<TdSpec>;
+  /** Digests of RTMR0, before they are folded. */
+  rtmr0?: (digests: string[]) => string[];
+  events?: (events: { name: string; payload: Uint8Array }[]) => { name: string; payload: Uint8Array }[];
+}
+
+const text = (value: string) => new TextEncoder().encode(value);
+/** The host's SMBIOS tables: nobody can predict their digest. */
+const hostSmbios = "5a".repeat(48);
+
+/** Evidence of the machine that was described, over `bound`, at the stage before or after its keys. */
+async function evidence(
+  bound: Uint8Array,
+  claim: EvidenceDocument["reportData"],
+  ready: boolean,
+  changes: Changes = {},
+): Promise<EvidenceDocument> {
+  const machine = {
+    platform: "tdx",
+    qemu: "none",
+    qemuVersion: "10.1.0",
+    acpi: join(place, "by_name"),
+  } as const;
+  const { input } = await gather(image, { ...machine, vcpus: shape.vcpus, memory: shape.memory * 2 ** 20 });
+  const prediction = await predict(input);
+  const [reference] = readReferences(JSON.parse(readFileSync(written.references, "utf8")), "written");
+  const digestsOf = (register: string) =>
+    prediction.events
+      .filter((event) => event.register === register)
+      .map(({ digest }) => digest ?? hostSmbios);
+  const rtmr0 = (changes.rtmr0 ?? ((digests) => digests))(digestsOf("rtmr0"));
+  const boot = [rtmr0, digestsOf("rtmr1"), digestsOf("rtmr2")];
+  const log = eventLog(
+    [[sha384, 48]],
+    boot.flatMap((digests, register) =>
+      digests.map((digest) => ({
+        index: register + 1,
+        type: 0x8000_0001,
+        digests: [[sha384, Uint8Array.fromHex(digest)] as const],
+        data: new Uint8Array(),
+      })),
+    ),
+  );
+  const { seed, kms } = decodeInstance(readFileSync(`${image}.state/instance.img`));
+  const described = description(manifest.guest);
+  const time = {
+    method: "nts",
+    midpoint: Date.now(),
+    operators: ["a", "b", "c"],
+    origin: "image",
+    width: 20,
+  };
+  const measured = [
+    { name: "system-preparing", payload: new Uint8Array() },
+    { name: "app-id", payload: appId(described) },
+    { name: "compose-hash", payload: composeHash(described) },
+    { name: "instance-id", payload: instanceId(appId(described), Buffer.from(seed, "hex")) },
+    { name: "secure-time", payload: text(canonicalJson(time)) },
+    { name: "boot-mr-done", payload: new Uint8Array() },
+    { name: "key-provider", payload: keyProvider(Uint8Array.fromHex(kms!.identity!)) },
+    ...(ready ? [{ name: "system-ready", payload: new Uint8Array() }] : []),
+  ];
+  const events = (changes.events ?? ((list) => list))(measured);
+  const foldHex = async (digests: readonly string[]) =>
+    (await fold(digests.map((digest) => Uint8Array.fromHex(digest)))).toHex();
+  const runtime = await Promise.all(events.map(({ name, payload }) => runtimeEventDigest(name, payload)));
+  const pki = testHierarchy();
+  const { pckChain, collateral } = mint(pki);
+  const td: Partial<TdSpec> = {
+    mrTd: reference!.registers.mrtd!,
+    mrConfigId: written.mrConfigId,
+    rtmr0: await foldHex(rtmr0),
+    rtmr1: await foldHex(boot[1]!),
+    rtmr2: await foldHex(boot[2]!),
+    rtmr3: (await fold(runtime)).toHex(),
+    reportData: bound.toHex(),
+    ...changes.td,
+  };
+  return {
+    version: "caisson/evidence/v1",
+    platform: "tdx",
+    quote: issueQuote(pki, pckChain, td).toBase64(),
+    bootLog: log.toBase64(),
+    runtimeEvents: events.map(({ name, payload }) => ({ name, payload: payload.toHex() })),
+    reportData: claim,
+    collateral,
+  };
+}
+
+/** The keys that the documented `kms serve` releases to a machine; its denial's code otherwise. */
+async function askKms(changes?: Changes): Promise<string> {
+  const args = [
+    "kms",
+    "serve",
+    "--data",
+    data,
+    "--policy-dir",
+    written.kmsPolicies,
+    "--listen",
+    "127.0.0.1:0",
+  ];
+  const child = spawn(process.execPath, ["--import", testRoot, cli, ...args, "--json"], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  children.push(child);
+  let said = "";
+  for await (const chunk of child.stdout) {
+    said += chunk;
+    if (said.endsWith("}\n")) break;
+  }
+  const { url } = JSON.parse(said) as { url: string };
+  try {
+    const keys = await requestKeys({
+      post: httpPost(url, 20_000),
+      identityKey: Uint8Array.fromHex(identity),
+      evidence: (bound) =>
+        evidence(bound, { scheme: "raw", fields: { data: bound.toHex() } }, false, changes),
+      now: Date.now,
+      toleranceMs: 2000,
+    } as Parameters<typeof requestKeys>[0]);
+    return `released to ${keys.app}`;
+  } catch (error) {
+    return (error as { denial?: string }).denial ?? String(error);
+  } finally {
+    child.kill("SIGTERM");
+  }
+}
+
+/** What the documented `verify --from` says of a machine that serves its evidence: exit code and codes. */
+async function askVerifier(changes?: Changes): Promise<[number | null, string[]]> {
+  const server = createServer((request, response) => {
+    const url = new URL(request.url!, "http://machine");
+    equal(url.pathname, evidencePath);
+    const nonce = Uint8Array.fromHex(url.searchParams.get("nonce")!);
+    const claim = { scheme: "caisson/app/v1", fields: { nonce: nonce.toHex() } } as const;
+    void reportData("caisson/app/v1", { nonce })
+      .then((bound) => evidence(bound, claim, true, changes))
+      .then((document) => response.end(JSON.stringify(document)));
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const from = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+  try {
+    const files = ["--policy", written.policy, "--image", written.references];
+    const { status, stdout, stderr } = await caisson("verify", "--from", from, ...files, "--json");
+    ok(stdout !== "", stderr);
+    return [status, (JSON.parse(stdout) as { codes: string[] }).codes];
+  } finally {
+    server.close();
+  }
+}
+
+test("nothing is left to predict, and the instance document names the KMS", () => {
+  deepEqual(written.open, []);
+  const { kms } = decodeInstance(readFileSync(`${image}.state/instance.img`));
+  deepEqual(kms, { url: kmsUrl, identity });
+});
+
+test("the KMS releases keys to the machine, and a relying party accepts it, by what was written", async () => {
+  equal(await askKms(), `released to ${Buffer.from(appId(description(manifest.guest))).toString("hex")}`);
+  deepEqual(await askVerifier(), [0, []]);
+});
+
+const other = "7f".repeat(48);
+const refusals: Record<string, { changes: Changes; code: string | RegExp }> = {
+  "another MRCONFIGID": { changes: { td: { mrConfigId: other } }, code: "td/mr-config-id" },
+  "MRCONFIGID left at zero": { changes: { td: { mrConfigId: "00".repeat(48) } }, code: "td/mr-config-id" },
+  "another firmware": { changes: { td: { mrTd: other } }, code: /^registers\// },
+  "another kernel": { changes: { td: { rtmr1: other } }, code: /^(registers|events)\// },
+  "another command line or root": { changes: { td: { rtmr2: other } }, code: /^(registers|events)\// },
+  "an ACPI table of the host's making": {
+    changes: { rtmr0: (digests) => digests.with(digests.indexOf(hostSmbios) - 1, other) },
+    code: /^registers\/(rtmr0|no-match)/,
+  },
+  "an event more before the kernel": {
+    changes: { rtmr0: (digests) => [...digests, other] },
+    code: /^registers\/(rtmr0|no-match)/,
+  },
+  "another application": {
+    changes: {
+      events: (events) => events.with(1, { name: "app-id", payload: new Uint8Array(20).fill(1) }),
+    },
+    code: /^app\//,
+  },
+  "another KMS": {
+    changes: {
+      events: (events) =>
+        events.with(6, { name: "key-provider", payload: keyProvider(new Uint8Array(32).fill(1)) }),
+    },
+    code: "keys/key-provider",
+  },
+};
+for (const [name, { changes, code }] of Object.entries(refusals)) {
+  test(`refused by both: ${name}`, async () => {
+    const [status, codes] = await askVerifier(changes);
+    equal(status, 10);
+    const expected = code instanceof RegExp ? code : new RegExp(`^${code}$`);
+    ok(
+      codes.some((found) => expected.test(found)),
+      codes.join(),
+    );
+    // For another application the KMS has no policy at all.
+    match(await askKms(changes), name === "another application" ? /./ : expected);
+    ok(!(await askKms(changes)).startsWith("released"));
+  });
+}
+
+test("without tables of such a QEMU the command says that no machine is accepted yet", () => {
+  const { status, stdout } = spawnSync(
+    process.execPath,
+    [cli, "instance", image, "--kms", kmsUrl, "--kms-identity", identity],
+    { encoding: "utf8" },
+  );
+  equal(status, 0);
+  match(stdout, /^Not predicted: rtmr0\. The policies refuse every machine until they are:$/m);
+});
