@@ -19,7 +19,7 @@ registerHooks({
   load(url, context, next) {
     const loaded = next(url, context);
     if (!url.endsWith("/packages/verify/src/intel/roots.ts")) return loaded;
-    const source = String(loaded.source);
+    const source = Buffer.from(loaded.source as Uint8Array).toString("utf8");
     const replaced = source.replace(/rootKey: fromHex\([\s\S]*?\)!/, `rootKey: fromHex("${root}")!`);
     if (replaced === source) throw new Error("the pinned root is not where it was");
     return { ...loaded, source: replaced };

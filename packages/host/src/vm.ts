@@ -53,7 +53,7 @@ interface LaunchOptions {
   qmpSocket: string;
   serialLog: string;
   limitMs?: number;
-  tidy(): Promise<void>;
+  tidy: () => Promise<void>;
 }
 
 interface VmEvents {
