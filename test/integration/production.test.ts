@@ -83,6 +83,8 @@ before(async () => {
   const built = await imageOf("production");
   cpSync(built.directory, image, { recursive: true });
   manifest = readManifest(image);
+  const made = await caisson("kms", "init", "--data", data);
+  equal(made.status, 0, made.stderr);
   identity = (await caisson("kms", "identity", "--data", data)).stdout.trim();
   const { status, stdout, stderr } = await instance(await tables(), "--json");
   equal(status, 0, stderr);
