@@ -6,6 +6,15 @@
  */
 
 import { equal, fromHex } from "@caisson/vocabulary/bytes";
+import {
+  hex,
+  type Infer,
+  object,
+  optional,
+  type Schema,
+  SchemaError,
+  text,
+} from "@caisson/vocabulary/schema";
 import { verifyP256 } from "#crypto";
 import { type CheckCode, VerifyError } from "../errors.ts";
 import { type Crl, checkNotRevoked, crlWindow, parseCrl, verifyCrl } from "../pki/crl.ts";
@@ -20,7 +29,6 @@ import {
   verifyIssued,
   verifyRoot,
 } from "../pki/x509.ts";
-import { hex, type Infer, object, optional, type Schema, SchemaError, text } from "../schema.ts";
 import type { TrustAnchor } from "./roots.ts";
 import { type QeIdentity, qeIdentitySchema, type TcbInfo, tcbInfoSchema, versionedSchema } from "./tcb.ts";
 

@@ -5,7 +5,7 @@
  * 4.1.2.4.17 of Intel's quote verification, with the rule that from TDX module 1.5 on (teeTcbSvn[1] > 0) the first
  * two TDX components are judged by the module's identity and not by the platform's level.
  */
-import { VerifyError } from "../errors.ts";
+
 import {
   hex,
   type Infer,
@@ -18,7 +18,8 @@ import {
   SchemaError,
   text,
   timestamp,
-} from "../schema.ts";
+} from "@caisson/vocabulary/schema";
+import { VerifyError } from "../errors.ts";
 import type { PckExtension } from "./pck.ts";
 import type { TdReport } from "./quote.ts";
 

@@ -9,11 +9,20 @@ import { fold } from "@caisson/measure";
 import { dstackDigest } from "@caisson/measure/dstack-log";
 import { equal, toHex } from "@caisson/vocabulary/bytes";
 import { bootEvents } from "@caisson/vocabulary/events";
+import {
+  hex,
+  integer,
+  list,
+  object,
+  oneOf,
+  type Schema,
+  SchemaError,
+  text,
+} from "@caisson/vocabulary/schema";
 import { VerifyError } from "../errors.ts";
 import type { LoggedEvent } from "../evidence/evidence.ts";
 import type { TdReport } from "../intel/quote.ts";
 import type { Answers } from "../report.ts";
-import { hex, integer, list, object, oneOf, type Schema, SchemaError, text } from "../schema.ts";
 import type { Policy } from "./policy.ts";
 
 const none = new Uint8Array();

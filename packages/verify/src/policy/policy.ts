@@ -8,8 +8,6 @@
  */
 
 import { type Platform, platforms, provesHardware } from "@caisson/vocabulary/platforms";
-import { VerifyError } from "../errors.ts";
-import { tcbStatuses } from "../intel/tcb.ts";
 import {
   either,
   hex,
@@ -22,7 +20,9 @@ import {
   type Schema,
   SchemaError,
   text,
-} from "../schema.ts";
+} from "@caisson/vocabulary/schema";
+import { VerifyError } from "../errors.ts";
+import { tcbStatuses } from "../intel/tcb.ts";
 import { rtmr0EventsSchema } from "./reference.ts";
 
 const any = oneOf("any");

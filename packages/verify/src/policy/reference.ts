@@ -4,8 +4,8 @@
  */
 
 import { type Platform, platforms } from "@caisson/vocabulary/platforms";
+import { hex, list, readAt, type Schema, SchemaError } from "@caisson/vocabulary/schema";
 import { VerifyError } from "../errors.ts";
-import { hex, list, readAt, type Schema, SchemaError } from "../schema.ts";
 
 /** Registers that a reference can fix; RTMR3 is judged by its events instead. */
 export const registerNames = ["mrtd", "rtmr0", "rtmr1", "rtmr2"] as const;

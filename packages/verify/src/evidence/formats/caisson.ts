@@ -2,8 +2,8 @@
 import { toBase64, toHex } from "@caisson/vocabulary/bytes";
 import { limits } from "@caisson/vocabulary/limits";
 import { type Platform, platforms } from "@caisson/vocabulary/platforms";
+import { hex, list, object, oneOf, optional, record, text } from "@caisson/vocabulary/schema";
 import { type Collateral, collateralSchema } from "../../intel/collateral.ts";
-import { hex, list, object, oneOf, optional, record, text } from "../../schema.ts";
 import type { Evidence } from "../evidence.ts";
 import { type ReportDataScheme, reportDataSchemes } from "../report-data.ts";
 import { base64, hexBytes, readPart } from "./fields.ts";

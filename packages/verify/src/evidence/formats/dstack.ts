@@ -2,8 +2,8 @@
 import { MeasureError } from "@caisson/measure";
 import { type DstackRecord, readDstackLog } from "@caisson/measure/dstack-log";
 import { limits } from "@caisson/vocabulary/limits";
+import { object, optional, type Schema, text } from "@caisson/vocabulary/schema";
 import { VerifyError } from "../../errors.ts";
-import { object, optional, type Schema, text } from "../../schema.ts";
 import type { BootLog, Evidence, LoggedEvent } from "../evidence.ts";
 import { hexBytes, readPart } from "./fields.ts";
 

@@ -1,7 +1,7 @@
 /** What the forms of evidence have in common: encodings of bytes in fields, and one error for what does not fit. */
 import { fromBase64, fromHex } from "@caisson/vocabulary/bytes";
+import { hex, type Schema, SchemaError } from "@caisson/vocabulary/schema";
 import { VerifyError } from "../../errors.ts";
-import { hex, type Schema, SchemaError } from "../../schema.ts";
 
 /** Canonical base64 of at most `most` bytes, decoded. */
 export function base64(most: number): Schema<Uint8Array> {

@@ -5,8 +5,8 @@
  */
 import { fromBase64, fromHex, fromUtf8 } from "@caisson/vocabulary/bytes";
 import { limits } from "@caisson/vocabulary/limits";
+import { either, object, type Schema } from "@caisson/vocabulary/schema";
 import { VerifyError } from "../../errors.ts";
-import { either, object, type Schema } from "../../schema.ts";
 import type { Evidence } from "../evidence.ts";
 import { readEvidenceDocument } from "./caisson.ts";
 import { readDstackQuote } from "./dstack.ts";

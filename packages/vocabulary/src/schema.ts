@@ -146,6 +146,11 @@ export function optional<T>(schema: Schema<T>): Optional<T> {
   return Object.assign(wrapped, { [isOptional]: true as const });
 }
 
+/** A value that may be null, and must be there. */
+export function nullable<T>(schema: Schema<T>): Schema<T | null> {
+  return (value) => (value === null ? null : schema(value));
+}
+
 type Fields = Record<string, Schema<unknown>>;
 type ObjectOf<F extends Fields> = {
   [K in keyof F as F[K] extends Optional<unknown> ? never : K]: Infer<F[K]>;

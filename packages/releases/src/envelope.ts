@@ -1,0 +1,97 @@
+/**
+ * Signed envelopes: DSSE 1.0 (https://github.com/secure-systems-lab/dsse).
+ *
+ * Invariants: what is judged is the bytes that were signed, never the envelope again; key ids are hints and are not
+ * read; a threshold counts public keys that signed, so one key counts once, however often and in whatever form.
+ */
+import { concat, toBase64 } from "@caisson/vocabulary/bytes";
+import { text as utf8 } from "@caisson/vocabulary/frame";
+import { list, object, optional, type Schema, SchemaError, text } from "@caisson/vocabulary/schema";
+import { readValue } from "./canonical.ts";
+import { ReleaseError } from "./errors.ts";
+import { type PublicKey, verifySignature } from "./keys.ts";
+
+export interface Envelope {
+  payload: Uint8Array;
+  payloadType: string;
+  signatures: readonly Uint8Array[];
+}
+
+/** Bytes of a payload, and signatures in an envelope. */
+const payloadLimit = 48 * 1024;
+const maximumSignatures = 64;
+
+/** Base64 with padding in either alphabet, as DSSE demands of readers. */
+function base64(limit: number): Schema<Uint8Array> {
+  return (value) => {
+    if (typeof value === "string" && value.length <= Math.ceil(limit / 3) * 4) {
+      const alphabet = /[-_]/.test(value) ? "base64url" : "base64";
+      // The built-in reader skips white space, which would give one value many spellings.
+      if (/^[\w+/-]*={0,2}$/.test(value)) {
+        try {
+          return Uint8Array.fromBase64(value, { alphabet, lastChunkHandling: "strict" });
+        } catch {
+          // The same answer as for other text.
+        }
+      }
+    }
+    throw new SchemaError("", `expected base64 of at most ${limit} bytes`);
+  };
+}
+
+/** Loose, because DSSE's readers ignore fields that they do not know; nothing outside of the payload is believed. */
+const schema = object(
+  {
+    payload: base64(payloadLimit),
+    payloadType: text("a payload type", /^[ -~]+$/, 200),
+    signatures: list(
+      object({ sig: base64(128), keyid: optional((value: unknown) => value) }, "loose"),
+      maximumSignatures,
+    ),
+  },
+  "loose",
+);
+
+/** Reads parsed JSON. Throws ReleaseError "envelope/malformed". */
+export function readEnvelope(value: unknown): Envelope {
+  const { payload, payloadType, signatures } = readValue(value, schema, "envelope/malformed");
+  return { payload, payloadType, signatures: signatures.map(({ sig }) => sig) };
+}
+
+/** The bytes that are signed: PAE(type, body). */
+export function signedBytes({ payload, payloadType }: Pick<Envelope, "payload" | "payloadType">): Uint8Array {
+  const type = utf8(payloadType);
+  return concat(utf8(`DSSEv1 ${type.length} `), type, utf8(` ${payload.length} `), payload);
+}
+
+/** The envelope as JSON that `readEnvelope` takes. */
+export function writeEnvelope({ payload, payloadType, signatures }: Envelope): object {
+  return {
+    payload: toBase64(payload),
+    payloadType,
+    signatures: signatures.map((signature) => ({ sig: toBase64(signature) })),
+  };
+}
+
+/** Those of the keys, which are different ones, that signed. */
+export async function signersOf(envelope: Envelope, keys: readonly PublicKey[]): Promise<PublicKey[]> {
+  const message = signedBytes(envelope);
+  const signed = await Promise.all(
+    keys.map(async (key) => {
+      for (const signature of envelope.signatures) {
+        if (await verifySignature(key, message, signature)) return true;
+      }
+      return false;
+    }),
+  );
+  return keys.filter((_, i) => signed[i]);
+}
+
+/** The payload, once its type is known to be `payloadType`. Throws ReleaseError "envelope/malformed". */
+export function payloadOf(envelope: Envelope, payloadType: string): Uint8Array {
+  if (envelope.payloadType === payloadType) return envelope.payload;
+  throw new ReleaseError("envelope/malformed", "the payload is of another type", {
+    expected: payloadType,
+    actual: envelope.payloadType,
+  });
+}

@@ -1,0 +1,86 @@
+/**
+ * Identities, releases and what proves that they were logged. Pure: no file, no network, no clock, no memory; runs in
+ * Node and in browsers.
+ */
+export { writeCanonical } from "./canonical.ts";
+export {
+  type Envelope,
+  payloadOf,
+  readEnvelope,
+  signedBytes,
+  signersOf,
+  writeEnvelope,
+} from "./envelope.ts";
+export { type ReleaseCode, ReleaseError } from "./errors.ts";
+export {
+  followIdentity,
+  type Identity,
+  type IdentityDocument,
+  identityPayloadType,
+  identityVersion,
+  type KeySet,
+  readIdentity,
+  requireSigners,
+} from "./identity.ts";
+export { type KeyType, type PublicKey, sha256, verifySignature } from "./keys.ts";
+export { type Checkpoint, readCheckpoint, writeCheckpoint } from "./log/checkpoint.ts";
+export { leafHash, nodeHash, verifyConsistency, verifyInclusion } from "./log/merkle.ts";
+export {
+  cosignedText,
+  type Note,
+  type NoteKey,
+  type NoteSigner,
+  readNote,
+  readNoteKey,
+  signersOfNote,
+  writeNoteKey,
+  writeSignature,
+} from "./log/note.ts";
+export { isQuorum, readTrustPolicy, type TrustPolicy } from "./log/policy.ts";
+export {
+  type Logged,
+  type LogProof,
+  readProof,
+  verifyCheckpoint,
+  verifyLogged,
+  writeProof,
+} from "./log/proof.ts";
+export {
+  consistencyProof,
+  entryLimit,
+  type HashReader,
+  hashesOfTiles,
+  inclusionProof,
+  readEntries,
+  readHashes,
+  type TileReader,
+  tilePath,
+  tileWidth,
+  treeRoot,
+  writeEntries,
+} from "./log/tiles.ts";
+export {
+  checkSuccessor,
+  emptyFloor,
+  type Floor,
+  judgeRelease,
+  type Measured,
+  type ReleaseJudgement,
+  raiseFloor,
+  revoke,
+} from "./release.ts";
+export {
+  readSecrets,
+  type Secrets,
+  type SecretsDocument,
+  sealBinding,
+  secretsPayloadType,
+  secretsVersion,
+} from "./secrets.ts";
+export {
+  predicateTypes,
+  readStatement,
+  type Statement,
+  statementPayloadType,
+  writeStatement,
+} from "./statement.ts";

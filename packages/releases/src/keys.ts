@@ -1,0 +1,61 @@
+/**
+ * Public keys and their signatures: Ed25519 (RFC 8032), and ECDSA over P-256 with SHA-256 for hardware tokens. By
+ * WebCrypto, which Node and browsers have.
+ *
+ * Invariants: a key has one spelling (Ed25519: 32 bytes; P-256: 65, uncompressed), and a signature one form: 64 bytes;
+ * for P-256 r ‖ s with s in the lower half, because with (r, s) the pair (r, n − s) is valid too.
+ */
+import { fromHex } from "@caisson/vocabulary/bytes";
+import { object, oneOf, type Schema, SchemaError, text } from "@caisson/vocabulary/schema";
+
+export type KeyType = "ed25519" | "p256";
+
+/** `key` in lower-case hexadecimal. */
+export interface PublicKey {
+  type: KeyType;
+  key: string;
+}
+
+const anyKey = object({ type: oneOf("ed25519", "p256"), key: text("hexadecimal", /^[0-9a-f]+$/, 130) });
+
+export const publicKeySchema: Schema<PublicKey> = (value) => {
+  const key = anyKey(value);
+  const whole = key.type === "ed25519" ? /^[0-9a-f]{64}$/ : /^04[0-9a-f]{128}$/;
+  if (whole.test(key.key)) return key;
+  throw new SchemaError(
+    "key",
+    key.type === "ed25519" ? "expected 32 bytes" : "expected 65 bytes, 04 ‖ x ‖ y",
+  );
+};
+
+/** Half of the order of P-256 (SEC 2, section 2.4.2), rounded down. */
+const halfOrder = 0x7fffffff800000007fffffffffffffffde737d56d38bcf4279dce5617e3192a8n;
+
+const p256 = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
+
+/** Whether `signature` is the key's over `message`; false where the key is no point, too. */
+export async function verifySignature(
+  { type, key }: PublicKey,
+  message: Uint8Array,
+  signature: Uint8Array,
+): Promise<boolean> {
+  if (signature.length !== 64) return false;
+  if (type === "p256" && BigInt(`0x${signature.subarray(32).toHex()}`) > halfOrder) return false;
+  const algorithm = type === "ed25519" ? { name: "Ed25519" } : p256;
+  try {
+    const raw = fromHex(key) as BufferSource;
+    const imported = await crypto.subtle.importKey("raw", raw, algorithm, false, ["verify"]);
+    return await crypto.subtle.verify(
+      algorithm,
+      imported,
+      signature as BufferSource,
+      message as BufferSource,
+    );
+  } catch {
+    return false;
+  }
+}
+
+export async function sha256(message: Uint8Array): Promise<Uint8Array> {
+  return new Uint8Array(await crypto.subtle.digest("SHA-256", message as BufferSource));
+}

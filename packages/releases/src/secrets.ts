@@ -1,0 +1,86 @@
+/**
+ * An application's secrets: sealed to a key of the application that its KMS holds, signed by owners, numbered.
+ *
+ * Invariants: a set names its KMS, its application and the key that it is sealed to, and each entry is bound to its
+ * name and to the set's number, so that nothing can be moved to another place or an old set be given again. What is
+ * sealed is not opened here.
+ */
+import { frame, u32, text as utf8 } from "@caisson/vocabulary/frame";
+import {
+  hex,
+  type Infer,
+  integer,
+  nullable,
+  object,
+  oneOf,
+  record,
+  text,
+  timestamp,
+} from "@caisson/vocabulary/schema";
+import { readCanonical } from "./canonical.ts";
+import { type Envelope, payloadOf } from "./envelope.ts";
+import { ReleaseError } from "./errors.ts";
+import { type Identity, requireSigners } from "./identity.ts";
+import { sha256 } from "./keys.ts";
+
+export const secretsVersion = "caisson/secrets/v1";
+export const secretsPayloadType = "application/vnd.caisson.secrets.v1+json";
+
+/** A name as files and environments have it. */
+const secretName = /^[A-Za-z_][A-Za-z0-9_]{0,63}$/;
+const secretsLimit = 48 * 1024;
+
+const schema = object({
+  version: oneOf(secretsVersion),
+  app: hex(32),
+  /** The identity key of the KMS that can open it. */
+  kms: hex(32),
+  /** Version of the application's sealing key. */
+  keyVersion: integer(1, 0xffff_ffff),
+  number: integer(1, 0xffff_ffff),
+  /** SHA-256 of the payload of the set before; null for the first. */
+  previous: nullable(hex(32)),
+  /** Releases with a lower number do not get it. */
+  minimumRelease: integer(1, 0xffff_ffff),
+  expires: timestamp,
+  /** HPKE: the sender's ephemeral key and the ciphertext, by name. */
+  entries: record(
+    secretName,
+    object({ enc: hex(32), ciphertext: text("hexadecimal", /^(?:[0-9a-f]{2}){16,}$/, 32_768) }),
+    64,
+  ),
+});
+
+export type SecretsDocument = Infer<typeof schema>;
+
+export interface Secrets {
+  document: SecretsDocument;
+  /** SHA-256 of the payload, hex: what a guest measures. */
+  hash: string;
+}
+
+/** The set in an envelope that the identity's secrets keys signed (owners where it names none). Throws ReleaseError. */
+export async function readSecrets(envelope: Envelope, id: string, identity: Identity): Promise<Secrets> {
+  const payload = payloadOf(envelope, secretsPayloadType);
+  const document = readCanonical(payload, schema, "secrets/malformed", secretsLimit);
+  if (document.app !== id) {
+    throw new ReleaseError("secrets/signature", "these are secrets of another application", {
+      expected: id,
+      actual: document.app,
+    });
+  }
+  const keys = identity.document.secrets ?? identity.document.owners;
+  await requireSigners(envelope, keys, "secrets/signature", "keys that give it secrets");
+  return { document, hash: (await sha256(payload)).toHex() };
+}
+
+/** What the seal of one entry is bound to. */
+export function sealBinding(
+  { app, kms, keyVersion, number }: Pick<SecretsDocument, "app" | "kms" | "keyVersion" | "number">,
+  name: string,
+): { info: Uint8Array; aad: Uint8Array } {
+  return {
+    info: frame(`${secretsVersion}/seal`, Uint8Array.fromHex(app), Uint8Array.fromHex(kms), u32(keyVersion)),
+    aad: frame(`${secretsVersion}/entry`, utf8(name), u32(number)),
+  };
+}
