@@ -133,7 +133,7 @@ static napi_value do_deafen(napi_env env, napi_callback_info info)
 
 /*
  * What PID 1 wrote last, usually why it stops, is in the kernel's buffer and is lost if power goes before the serial
- * port has sent it. An output that is no serial port (ENOTTY) has nothing to wait for.
+ * port has sent it. An output that is not a serial port (ENOTTY) has nothing to wait for.
  */
 static void drain_console(void)
 {

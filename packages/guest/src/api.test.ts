@@ -146,6 +146,26 @@ test(
   },
 );
 
+test("an answer that is never read is given up, and its place is free again", limited, async (t) => {
+  const path = join(directory, "impatient.sock");
+  const filling = { ...context, attest: async () => ({ filling: "x".repeat(2 ** 23) }) as never };
+  const owner = { user: process.getuid!(), group: process.getgid!() };
+  const impatient = await serveApplication(filling, path, owner, 200);
+  t.after(() => impatient.close());
+  const body = JSON.stringify({ nonce: "00".repeat(8) });
+  const socket = connect(path, () =>
+    socket.write(`POST /evidence HTTP/1.1\r\nHost: x\r\nContent-Length: ${body.length}\r\n\r\n${body}`),
+  );
+  await once(socket, "data");
+  socket.pause();
+  const connections = () =>
+    new Promise<number>((resolve) => impatient.getConnections((_, count) => resolve(count)));
+  equal(await connections(), 1);
+  while (!t.signal.aborted && (await connections()) > 0) await sleep(20);
+  equal(await connections(), 0);
+  socket.destroy();
+});
+
 test("a connection that asks again before it has its answer is closed", async () => {
   const socket = connect(socketPath, () => socket.write("GET /info HTTP/1.1\r\nHost: x\r\n\r\n".repeat(100)));
   const answers = (await text(socket)).split("HTTP/1.1 200").length - 1;

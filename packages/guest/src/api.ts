@@ -23,6 +23,8 @@ import type { Context } from "./stage.ts";
 
 const bodyLimit = 4096;
 const waitingLimit = 8;
+/** Longer than the longest quote takes. */
+const silenceLimitMs = 120_000;
 const name = z.string().check(z.regex(/^[\w./-]{1,256}$/));
 const keyRequest = z.strictObject({ path: name, purpose: name });
 const evidenceRequest = z.strictObject({ nonce: z.string().check(z.regex(/^(?:[0-9a-f]{2}){8,64}$/)) });
@@ -88,11 +90,12 @@ async function answer(context: Context, route: string, request: IncomingMessage)
   }
 }
 
-/** Starts serving at `path`, which then belongs to `owner`. */
+/** Starts serving at `path`, which then belongs to `owner`. A connection on which nothing moves for `silence` is closed. */
 export async function serveApplication(
   context: Context,
   path: string,
   owner: Pick<Service, "user" | "group">,
+  silence = silenceLimitMs,
 ): Promise<Server> {
   let waiting = 0;
   const respond = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
@@ -126,6 +129,7 @@ export async function serveApplication(
     void respond(request, response);
   });
   server.maxConnections = 64;
+  server.setTimeout(silence);
   rmSync(path, { force: true });
   await new Promise<void>((resolve, reject) => {
     server.on("error", reject);

@@ -19,7 +19,7 @@ export type Unstamped = ConsoleEvent extends infer Event
 const queueLimit = 256 * 1024;
 /** Bytes that may wait when a line of the application is added: it cannot crowd out what PID 1 says. */
 const applicationLimit = 64 * 1024;
-/** Milliseconds between two attempts. The kernel's own buffer has a page, so this is no bottleneck. */
+/** Milliseconds between two attempts. The kernel's own buffer has a page, so this is not a bottleneck. */
 const pause = 20;
 
 /** Takes what it can of the bytes, at once, and says how many; 0 when it is full. */

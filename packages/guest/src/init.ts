@@ -18,6 +18,7 @@ import { EventLog } from "./event-log.ts";
 import { attester } from "./evidence.ts";
 import { KeyFiles } from "./key-files.ts";
 import { withLimit } from "./limit.ts";
+import { limitReadAhead } from "./read-ahead.ts";
 import type { Running } from "./sandbox.ts";
 import { type Context, type Stage, StageFailure } from "./stage.ts";
 import { appStage } from "./stages/app.ts";
@@ -101,6 +102,7 @@ async function runStage(stage: Stage, context: Context): Promise<void> {
 async function boot(): Promise<void> {
   syscalls.comeFirst();
   mountAll();
+  limitReadAhead(root);
   configureResolver();
   syscalls.forbidCoreDumps();
   syscalls.forbidNewCode();

@@ -260,7 +260,7 @@ function controlGroups(root: string, running: LiveReport["processes"]): LiveRepo
   );
 }
 
-/** Whether this process has executable memory that is no file's (/proc/PID/maps, proc_pid_maps(5)). */
+/** Whether this process has executable memory that does not belong to a file (/proc/PID/maps, proc_pid_maps(5)). */
 function codeWithoutFile(root: string): boolean {
   return lines(join(root, "proc/self/maps")).some((line) =>
     /^\S+ ..x. \S+ \S+ \S+ *($|\[(?!vdso|vsyscall))/.test(line),

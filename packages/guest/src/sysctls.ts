@@ -26,12 +26,12 @@ export const sysctls: readonly { key: string; value: string; why: string }[] = [
   { key: "user.max_user_namespaces", value: "0", why: "no unprivileged namespaces" },
   { key: "net.ipv4.conf.all.accept_redirects", value: "0", why: "the host is the router" },
   { key: "net.ipv4.conf.default.accept_redirects", value: "0", why: "the host is the router" },
-  { key: "net.ipv4.conf.all.send_redirects", value: "0", why: "a guest is no router" },
+  { key: "net.ipv4.conf.all.send_redirects", value: "0", why: "a guest is not a router" },
   { key: "net.ipv4.conf.all.accept_source_route", value: "0", why: "the host is the router" },
   { key: "net.ipv4.conf.all.rp_filter", value: "1", why: "no spoofed sources" },
   { key: "net.ipv4.icmp_echo_ignore_broadcasts", value: "1", why: "baseline" },
   { key: "net.ipv4.tcp_syncookies", value: "1", why: "baseline" },
-  { key: "net.ipv4.ip_forward", value: "0", why: "a guest is no router" },
+  { key: "net.ipv4.ip_forward", value: "0", why: "a guest is not a router" },
 ];
 
 /**

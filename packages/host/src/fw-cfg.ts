@@ -144,7 +144,7 @@ export async function cachedFwCfg(
   return files;
 }
 
-/** A damaged or missing cache file is no error: the machine is read again. */
+/** A damaged or missing cache file is not an error: the machine is read again. */
 function readCache(path: string): FwCfgFiles | undefined {
   try {
     const stored = JSON.parse(readFileSync(path, "utf8")) as Record<string, string>;

@@ -186,7 +186,7 @@ suite("agreement, case by case", () => {
       "c2.test": "falseticker",
     });
   });
-  test("nothing at all is no agreement", () => {
+  test("nothing at all is not an agreement", () => {
     deepEqual(agree([], rules("abc")), {
       agreed: false,
       reason: "no-quorum",
@@ -200,7 +200,7 @@ suite("agreement, case by case", () => {
 /**
  * Honest operators' servers give intervals that contain the true time `now`, wherever in their round trip it lies.
  * Liars have servers, too, which say anything, together or each for itself: intervals that touch the honest ones,
- * swallow all, contain nothing or are no numbers, with certificates of any time. Some operators are silent. Those
+ * swallow all, contain nothing or are not numbers, with certificates of any time. Some operators are silent. Those
  * that are honest form a quorum.
  */
 const operator = <T>(servers: fc.Arbitrary<T>) => fc.array(servers, { minLength: 1, maxLength: 3 });

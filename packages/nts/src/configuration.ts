@@ -22,7 +22,7 @@ export interface TimeSource {
 
 export interface TimeConfiguration {
   sources: TimeSource[];
-  /** The quorum is never smaller than this; it is larger when this is no majority of the operators. */
+  /** The quorum is never smaller than this; it is larger when this is not a majority of the operators. */
   minOperators: number;
   limits: {
     /** Answers with a longer round trip are not counted. An attacker who delays gains at most half of it. */

@@ -167,6 +167,6 @@ export function decodeAnswer(message: Uint8Array): KeyEstablishmentAnswer {
 function asciiName(body: Uint8Array): string {
   const name = Buffer.from(body).toString("latin1");
   if (!/^[0-9A-Za-z.:_-]{1,253}$/.test(name))
-    throw new NtsError("ke/malformed", "the NTP server's name is no name");
+    throw new NtsError("ke/malformed", "the NTP server's name is not a name");
   return name;
 }

@@ -69,7 +69,7 @@ export async function synchronize(
   };
   const reports = sources.map((source): SourceReport => ({ source, attempts: 0, verdict: "unreachable" }));
   const stop = new AbortController();
-  setMaxListeners(0, stop.signal); // every source listens, and that is no leak
+  setMaxListeners(0, stop.signal); // every source listens, and that is not a leak
   const conclude = (): Synchronization => {
     const at = environment.monotonic();
     const agreement = agree(

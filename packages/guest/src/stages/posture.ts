@@ -15,7 +15,7 @@ import { sysctlsFor } from "../sysctls.ts";
 const read = (path: string): string => readFileSync(path, "utf8").trim();
 const list = (path: string): string[] => (existsSync(path) ? readdirSync(path).sort() : []);
 
-function require(condition: boolean, reason: string, message: string): asserts condition {
+function demand(condition: boolean, reason: string, message: string): asserts condition {
   if (!condition) throw new StageFailure(`posture/${reason}`, message);
 }
 
@@ -26,13 +26,17 @@ const rootTable =
 /** Throws unless the live command line is the measured one, token by token: nothing added, dropped or repeated. */
 export function checkCommandLine(live: string, expected: readonly string[]): void {
   // Beyond ASCII, what is a space to JavaScript is none to the kernel, and one byte of it may be.
-  require(/^[ -~]*\n?$/.test(live), "command-line", "it has characters other than printable ASCII");
+  demand(/^[ -~]*\n?$/.test(live), "command-line", "it has characters other than printable ASCII");
   const found = splitCommandLine(live);
   for (let i = 0; i < Math.max(found.length, expected.length); i++) {
     const want = expected[i];
     const have = found[i];
     const same = want === "dm-mod.create=" ? have !== undefined && rootTable.test(have) : have === want;
-    require(same, "command-line", `token ${i + 1} is '${have ?? "missing"}', expected '${want ?? "nothing more"}'`);
+    demand(
+      same,
+      "command-line",
+      `token ${i + 1} is '${have ?? "missing"}', expected '${want ?? "nothing more"}'`,
+    );
   }
 }
 
@@ -55,16 +59,22 @@ function checkDevices(root: string): string {
   for (const address of functions) {
     const [vendor, device] = ["vendor", "device"].map((name) => read(join(pci, address, name)));
     const id = `${vendor}:${device}`.replaceAll("0x", "");
-    require(knownPci.has(id), "pci-device", `unknown PCI device ${id} at ${address}`);
+    demand(knownPci.has(id), "pci-device", `unknown PCI device ${id} at ${address}`);
   }
   const virtio = join(root, "sys/bus/virtio/devices");
   for (const device of list(virtio)) {
     // A string of '0' and '1', feature bit 0 first (drivers/virtio/virtio.c, features_show).
     const features = read(join(virtio, device, "features"));
-    require(features[32] ===
-      "1", "virtio-legacy", `${device} is not a modern virtio device (VIRTIO_F_VERSION_1)`);
-    require(features[34] !==
-      "1", "virtio-packed", `${device} offers packed rings, which this image does not accept`);
+    demand(
+      features[32] === "1",
+      "virtio-legacy",
+      `${device} is not a modern virtio device (VIRTIO_F_VERSION_1)`,
+    );
+    demand(
+      features[34] !== "1",
+      "virtio-packed",
+      `${device} offers packed rings, which this image does not accept`,
+    );
   }
   // Nothing that appears later gets a driver.
   for (const bus of ["pci", "virtio"]) writeFileSync(join(root, "sys/bus", bus, "drivers_autoprobe"), "0");
@@ -82,13 +92,13 @@ async function checkClock(root: string, flavour: string): Promise<void> {
     await sleep(100);
     current = read(`${directory}/current_clocksource`);
   }
-  require(current === "tsc", "clock-source", `the clock source is '${current}', expected tsc`);
+  demand(current === "tsc", "clock-source", `the clock source is '${current}', expected tsc`);
   // Without CPUID's frequency leaf (plain QEMU) the TSC is calibrated against the PM timer, in development only.
   const allowed = flavour === "development" ? ["tsc", "acpi_pm"] : ["tsc"];
   const extra = read(`${directory}/available_clocksource`)
     .split(/\s+/)
     .filter((name) => !allowed.includes(name));
-  require(extra.length === 0, "clock-source", `other clock sources are available: ${extra.join(", ")}`);
+  demand(extra.length === 0, "clock-source", `other clock sources are available: ${extra.join(", ")}`);
 }
 
 function checkRoot(root: string): void {
@@ -96,11 +106,11 @@ function checkRoot(root: string): void {
     .split("\n")
     .map((line) => line.split(" "));
   const own = mounts.find(([, at]) => at === "/");
-  require(own?.[2] === "erofs" && own[3]!.split(",").includes("ro"), "root", `the root is ${own?.join(" ")}`);
+  demand(own?.[2] === "erofs" && own[3]!.split(",").includes("ro"), "root", `the root is ${own?.join(" ")}`);
   const foreign = mounts.find(([device, at]) => device!.startsWith("/dev/") && at !== "/");
-  require(foreign === undefined, "mount", `a block device is mounted at ${foreign?.[1]}`);
+  demand(foreign === undefined, "mount", `a block device is mounted at ${foreign?.[1]}`);
   const lockdown = read(join(root, "sys/kernel/security/lockdown"));
-  require(lockdown.includes("[confidentiality]"), "lockdown", `kernel lockdown is '${lockdown}'`);
+  demand(lockdown.includes("[confidentiality]"), "lockdown", `kernel lockdown is '${lockdown}'`);
 }
 
 function applySysctls(root: string): void {
@@ -110,19 +120,25 @@ function applySysctls(root: string): void {
     // A knob that the kernel was built without cannot be turned by anyone.
     if (!existsSync(path)) continue;
     if (read(path) !== value) writeFileSync(path, value);
-    require(read(path) === value, "sysctl", `${key} is ${read(path)}, expected ${value}`);
+    demand(read(path) === value, "sysctl", `${key} is ${read(path)}, expected ${value}`);
   }
 }
 
 function checkPlatform(root: string, { config, platform }: Context): void {
   const registers = existsSync(join(root, "sys/devices/virtual/misc/tdx_guest/measurements"));
   if (config.flavour === "production") {
-    require(/\btdx_guest\b/.test(
-      read(join(root, "proc/cpuinfo")),
-    ), "no-tee", "this CPU is not a TDX guest's: a production image runs nowhere else");
-    require(provesHardware[platform.name], "no-ccel", "the firmware left no CCEL event log");
+    demand(
+      /\btdx_guest\b/.test(read(join(root, "proc/cpuinfo"))),
+      "no-tee",
+      "this CPU is not a TDX guest's: a production image runs nowhere else",
+    );
+    demand(provesHardware[platform.name], "no-ccel", "the firmware left no CCEL event log");
   }
-  require(registers, "no-registers", "the kernel offers no measurement registers (is a TPM attached, and does its log replay?)");
+  demand(
+    registers,
+    "no-registers",
+    "the kernel offers no measurement registers (is a TPM attached, and does its log replay?)",
+  );
 }
 
 /** `root`: where the kernel's file systems lie, "/" but in a test. */

@@ -168,7 +168,7 @@ suite("later checks", () => {
     equal(check(agreed(now, now), -1899, hour).verdict, "slew");
     equal(check(agreed(now, now), -1901, hour).verdict, "alarm");
   });
-  test("no agreement is no alarm at first, and one after a day", () => {
+  test("no agreement is not an alarm at first, and one after a day", () => {
     equal(check(refused, 0, hour).verdict, "unknown");
     equal(check(refused, 0, 25 * hour).verdict, "alarm");
   });
@@ -258,7 +258,7 @@ suite("the watch over the clock", () => {
       [true, true, true],
     );
   });
-  test("silence is no alarm, and one after a day", async (t) => {
+  test("silence is not an alarm, and one after a day", async (t) => {
     const { states } = await watch(
       t,
       Array.from({ length: 90 }, () => () => refused),
