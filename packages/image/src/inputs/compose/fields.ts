@@ -115,7 +115,7 @@ export class Fields {
     return [];
   }
 
-  /** A map without its `x-` keys; empty when it is something else. */
+  /** A map of names; empty when it is something else. */
   map(value: Value, where: string): MapValue {
     const empty: MapValue = { kind: "map", line: value.line, entries: new Map() };
     if (value.kind === "nothing") return empty;
@@ -123,10 +123,10 @@ export class Fields {
       this.wrong(value, where, "a map");
       return empty;
     }
-    return { ...value, entries: new Map([...value.entries].filter(([key]) => !key.startsWith("x-"))) };
+    return value;
   }
 
-  /** A map with these keys only; what else it has is refused. */
+  /** A map with these keys only, and extensions (`x-…`); what else it has is refused. */
   record<K extends string>(
     value: Value,
     where: string,
@@ -137,6 +137,7 @@ export class Fields {
     for (const [key, { line, value: member }] of this.map(value, where).entries) {
       const known = keys.find((one) => one === key);
       const refusal = Object.hasOwn(refused, key) ? refused[key] : undefined;
+      if (key.startsWith("x-")) continue;
       if (known !== undefined) found[known] = member;
       else if (refusal !== undefined) this.refuse(line, `${where}.${key}`, ...refusal);
       else this.refuse(line, `${where}.${key}`, "there is no such key", `one of ${keys.join(", ")}`);

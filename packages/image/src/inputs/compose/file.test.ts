@@ -179,6 +179,11 @@ test("further names: aliases, the container's name, links", () => {
   deepEqual(services.get("web")!.dependsOn, { db: { condition: "started", required: true } });
 });
 
+test("what begins with x- is an extension among keys, and a name among names", () => {
+  const text = "x-own: [1]\nservices:\n  x-ray: { image: a, x-more: { b: c }, deploy: { x-y: z } }\n";
+  deepEqual([...parse(text).services.keys()], ["x-ray"]);
+});
+
 test("a service with a profile is left out, and said", () => {
   const { services, notes } = parse(
     "services:\n  web: { image: x }\n  debug: { image: y, profiles: [debug] }\n",
@@ -198,7 +203,8 @@ const refused: [lines: string, line: number, said: RegExp, rest?: string][] = [
   ["userns_mode: host", 4, /user namespace of its own/],
   ["devices: [/dev/kvm]", 4, /no devices/],
   ["volumes: [/var/run/docker.sock:/var/run/docker.sock]", 4, /no container runtime/],
-  ["volumes:\n- /etc/localtime:/etc/localtime:ro", 5, /path of one host/],
+  ["volumes:\n- /etc/localtime:/etc/localtime:ro", 5, /TZ/],
+  ["volumes:\n- /srv/data:/data", 5, /path of one host/],
   ["volumes: [~/x:/x]", 4, /path of one host/],
   ["volumes: ['./data:/data']", 4, /:ro/],
   ["volumes: ['none:/data']", 4, /no volume 'none'.*volumes: \{ none: \{\} \}/],
@@ -251,6 +257,8 @@ const refused: [lines: string, line: number, said: RegExp, rest?: string][] = [
   ["extra_hosts: ['host.docker.internal:host-gateway']", 4, /nothing runs beside/],
   ["read_only: yes", 4, /true or false/],
   ["prot: 1", 4, /no such key/],
+  ["ports:", 4, /says nothing/],
+  ["profiles: debug", 4, /a list is wanted/],
   ["x-caisson: { egress: some }", 4, /one of all, none/],
   ['command: "echo \'open"', 4, /every quote closed/],
   ["platform: linux/arm64", 4, /linux\/amd64/],

@@ -227,7 +227,8 @@ const handlers: Readonly<Record<string, Handler>> = {
       "remove it; if a single capability is missing, cap_add",
     );
   },
-  profiles: () => {},
+  // Whoever has one that is not empty is left out (`file.ts`).
+  profiles: (_, value, { fields }, where) => void fields.texts(value, where),
   read_only: set("readOnly", (fields, value, where) => fields.boolean(value, where)),
   restart: (service, value, { fields }, where) => {
     const text = fields.text(value, where);
@@ -310,6 +311,9 @@ const handlers: Readonly<Record<string, Handler>> = {
     else fields.refuse(path.line, where, `'${path.text}' is not an absolute path`);
   },
 };
+
+/** Where nothing means the image's own. */
+const mayBeEmpty: readonly string[] = ["command", "entrypoint", "deploy"];
 
 /** Keys of a service that are honoured. */
 export const serviceKeys: readonly string[] = Object.keys(handlers);
@@ -549,8 +553,11 @@ export function readService(name: string, line: number, value: MapValue, around:
   for (const [key, { line: keyLine, value: member }] of entries) {
     const at = `${where}.${key}`;
     if (key === "x-caisson" || (key === "build" && replaces("image"))) continue;
-    if (key.startsWith("x-") || (member.kind === "nothing" && Object.hasOwn(handlers, key))) continue;
-    if (Object.hasOwn(handlers, key)) handlers[key]!(service, member, around, at);
+    if (key.startsWith("x-")) continue;
+    if (member.kind === "nothing" && Object.hasOwn(handlers, key)) {
+      if (!mayBeEmpty.includes(key))
+        fields.refuse(keyLine, at, "it says nothing", "give it a value, or remove it");
+    } else if (Object.hasOwn(handlers, key)) handlers[key]!(service, member, around, at);
     else if (Object.hasOwn(refusedKeys, key)) fields.refuse(keyLine, at, ...refusedKeys[key]!);
     else if (Object.hasOwn(inertKeys, key)) notes.push({ line: keyLine, where: at, text: inertKeys[key]! });
     else

@@ -43,6 +43,13 @@ function bind(
 ): void {
   if (sockets.test(source)) {
     fields.refuse(line, where, "there is no container runtime in a guest to talk to", "remove the line");
+  } else if (/^\/etc\/(?:localtime|timezone)$/.test(source)) {
+    fields.refuse(
+      line,
+      where,
+      "the time zone of one host is not in the image",
+      "environment: { TZ: Region/City }",
+    );
   } else if (!/^\.{1,2}(?:\/|$)/.test(source)) {
     fields.refuse(
       line,
