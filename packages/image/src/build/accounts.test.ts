@@ -14,7 +14,7 @@ function tree(passwd?: string, group?: string): DirectoryNode {
 }
 
 const root = tree(
-  "root:x:0:0:root:/root:/bin/sh\nweb:x:33:34::/srv/web:\nbig:x:70000:1::/:\n123:x:55:56::/:\n",
+  "root:x:0:0:root:/root:/bin/sh\nweb:x:33:34::/srv/web:\nbig:x:70000:1::/:\nwide:x:40:70000::/:\n123:x:55:56::/:\n",
   "root:x:0:\nweb:x:34:\nssl:x:60:db,web\nadm:x:61:web\nhuge:x:70000:\n",
 );
 
@@ -40,7 +40,18 @@ test("an image without accounts has root and numbers", () => {
   deepEqual(resolveAccount(tree(), "7:8"), { user: 7, group: 8, additionalGroups: [] });
 });
 
-for (const text of ["nobody-knows", "web:nobody-knows", "big", "65536", "7:70000", "7:-1", "-1", "7:huge"]) {
+for (const text of [
+  "nobody-knows",
+  "web:nobody-knows",
+  "big",
+  "65536",
+  "7:70000",
+  "7:-1",
+  "-1",
+  "7:huge",
+  "wide",
+  "40",
+]) {
   test(`refused: '${text}'`, () => throws(() => resolveAccount(root, text), { code: "app/user" }));
 }
 test("refused: a further group that nobody knows", () => {

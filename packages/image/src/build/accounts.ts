@@ -54,6 +54,7 @@ export function resolveAccount(tree: DirectoryNode, text: string, more: readonly
     return id;
   };
   const group = groupText === undefined ? (number(entry?.[3]) ?? 0) : groupOf(groupText);
+  if (group > maximumId) throw refuse(`its group ${group} is above ${maximumId}`);
   const name = entry?.[0];
   const listed =
     groupText !== undefined || name === undefined
