@@ -30,6 +30,9 @@ export type ImageErrorCode =
   | "lock/unreadable"
   | "lock/unwritable"
   | "lock/stale"
+  // npm-content.ts
+  | "npm/altered"
+  | "npm/unknown"
   // fetch.ts
   | "fetch/unreachable"
   | "fetch/gone"

@@ -2,11 +2,15 @@
  * PID 1 as one file: esbuild's bundle of `packages/guest`, ESM, readable, without source maps.
  *
  * Invariants: the bytes depend on the sources alone (comments name files relative to the repository); the only code of
- * others in it comes from the packages that `allowedPackages` names, so that a new dependency is a decision.
+ * others in it comes from the packages that `allowedPackages` names, so that a new dependency is a decision; those, and
+ * the bundler, are byte for byte what package-lock.json names.
  */
 import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { build, type Metafile } from "esbuild";
 import { ImageError } from "../errors.ts";
+import { checkInstalled } from "../inputs/npm-content.ts";
+import { npmBuilders } from "../inputs/recipe.ts";
 
 /** Packages of others that may be part of PID 1. */
 const allowedPackages: readonly string[] = ["zod", "@noble/ciphers"];
@@ -19,27 +23,30 @@ export interface Bundle {
   packages: { name: string; version: string }[];
 }
 
-/** The npm packages among a bundle's inputs ("node_modules/zod/…"), with what is installed. */
-function packagesOf(metafile: Metafile): Bundle["packages"] {
+/** Where the npm packages among a bundle's inputs lie ("node_modules/zod"), sorted. */
+function placesOf(metafile: Metafile): string[] {
   const folders = new Set<string>();
   for (const [path, { bytesInOutput }] of Object.entries(Object.values(metafile.outputs)[0]?.inputs ?? {})) {
     const folder = /^(?:.*\/)?node_modules\/(?:@[^/]+\/)?[^/]+/.exec(path)?.[0];
     if (folder !== undefined && bytesInOutput > 0) folders.add(folder);
   }
-  return [...folders].sort().map((folder) => {
-    const { name, version } = JSON.parse(readFileSync(`${repository}${folder}/package.json`, "utf8"));
-    return { name, version };
-  });
+  return [...folders].sort();
 }
 
+const packageAt = (root: string, place: string): { name: string; version: string } => {
+  const { name, version } = JSON.parse(readFileSync(join(root, place, "package.json"), "utf8"));
+  return { name, version };
+};
+
 /**
- * Bundles `entry` (a path below the repository). Throws ImageError `root/bundle` when it does not build or when it
- * would bring a package that is not allowed.
+ * Bundles `entry` (a path below `root`, this repository). Throws ImageError `root/bundle` when it does not build or when it
+ * would bring a package that is not allowed, `npm/altered` when one of those that it brings was altered.
  */
-export async function bundleGuest(entry = "packages/guest/src/main.ts"): Promise<Bundle> {
+export async function bundleGuest(entry = "packages/guest/src/main.ts", root = repository): Promise<Bundle> {
+  for (const name of npmBuilders) await checkInstalled(`node_modules/${name}`, root);
   const result = await build({
     entryPoints: [entry],
-    absWorkingDir: repository,
+    absWorkingDir: root,
     bundle: true,
     write: false,
     metafile: true,
@@ -54,7 +61,8 @@ export async function bundleGuest(entry = "packages/guest/src/main.ts"): Promise
   }).catch((error: Error) => {
     throw new ImageError("root/bundle", `PID 1 does not bundle: ${error.message}`, { kind: "internal" });
   });
-  const packages = packagesOf(result.metafile);
+  const places = placesOf(result.metafile);
+  const packages = places.map((place) => packageAt(root, place));
   const foreign = packages.filter(({ name }) => !allowedPackages.includes(name));
   if (foreign.length > 0) {
     throw new ImageError("root/bundle", `PID 1 would contain ${foreign.map(({ name }) => name).join(", ")}`, {
@@ -62,5 +70,6 @@ export async function bundleGuest(entry = "packages/guest/src/main.ts"): Promise
       fix: "remove the import, or name the package in packages/image/src/build/bundle.ts and say why",
     });
   }
+  for (const place of places) await checkInstalled(place, root);
   return { code: result.outputFiles[0]!.contents, packages };
 }

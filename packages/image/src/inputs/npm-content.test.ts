@@ -1,0 +1,88 @@
+import { equal, rejects } from "node:assert/strict";
+import {
+  appendFileSync,
+  copyFileSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import { bundleGuest } from "../build/bundle.ts";
+import { checkInstalled } from "./npm-content.ts";
+
+const repository = new URL("../../../../", import.meta.url).pathname;
+
+/** A directory with this repository's lockfile and copies of some installed packages. */
+function installation(t: TestContext, ...packages: string[]): string {
+  const root = mkdtempSync(join(tmpdir(), "caisson-npm-content-"));
+  t.after(() => rmSync(root, { recursive: true, force: true }));
+  copyFileSync(join(repository, "package-lock.json"), join(root, "package-lock.json"));
+  for (const name of packages) {
+    const place = join("node_modules", name);
+    mkdirSync(join(root, place), { recursive: true });
+    cpSync(join(repository, place), join(root, place), { recursive: true });
+  }
+  return root;
+}
+
+test("what npm installed is what the lockfile names", async (t) => {
+  const root = installation(t, "zod");
+  const files = await checkInstalled("node_modules/zod", root);
+  equal(files.get("package.json")?.length, 64);
+  // Packages inside are packages of their own, as npm nests them.
+  mkdirSync(join(root, "node_modules/zod/node_modules/other"), { recursive: true });
+  writeFileSync(join(root, "node_modules/zod/node_modules/other/index.js"), "");
+  await checkInstalled("node_modules/zod", root);
+});
+
+const alterations: Record<string, (zod: string) => void> = {
+  "a line more": (zod) => appendFileSync(join(zod, "v4/mini/schemas.js"), "globalThis.seen = 1;\n"),
+  "a byte of a type": (zod) => appendFileSync(join(zod, "index.d.ts"), "\n"),
+  "a file more": (zod) => writeFileSync(join(zod, "v4/mini/more.js"), ""),
+  "a file less": (zod) => rmSync(join(zod, "v4/mini/index.js")),
+  "another name": (zod) => renameSync(join(zod, "index.js"), join(zod, "main.js")),
+  "a link to the same bytes": (zod) => {
+    renameSync(join(zod, "index.js"), join(zod, "../index.js"));
+    symlinkSync("../index.js", join(zod, "index.js"));
+  },
+  "nothing there": (zod) => rmSync(zod, { recursive: true }),
+};
+for (const [what, alter] of Object.entries(alterations)) {
+  test(`refused: ${what}`, async (t) => {
+    const root = installation(t, "zod");
+    alter(join(root, "node_modules/zod"));
+    await rejects(checkInstalled("node_modules/zod", root), { code: "npm/altered" });
+  });
+}
+
+test("refused: a lockfile that names another tarball of the same version", async (t) => {
+  const root = installation(t, "zod");
+  const file = join(root, "package-lock.json");
+  const lock = JSON.parse(readFileSync(file, "utf8"));
+  lock.packages["node_modules/zod"].integrity = `sha512-${"A".repeat(86)}==`;
+  writeFileSync(file, JSON.stringify(lock));
+  await rejects(checkInstalled("node_modules/zod", root), { code: "npm/unknown" });
+  await rejects(checkInstalled("node_modules/nothing", root), { code: "lock/npm" });
+});
+
+test("a line added to a package, or to the bundler, does not get into PID 1's bundle", async (t) => {
+  const root = installation(t, "zod", "esbuild", "@esbuild/linux-x64");
+  writeFileSync(join(root, "init.ts"), 'import * as z from "zod/mini";\nconsole.log(z.string());\n');
+  const { packages } = await bundleGuest("init.ts", root);
+  equal(packages.map(({ name }) => name).join(), "zod");
+  for (const file of ["zod/v4/mini/schemas.js", "esbuild/lib/main.js", "@esbuild/linux-x64/bin/esbuild"]) {
+    const path = join(root, "node_modules", file);
+    const content = readFileSync(path);
+    appendFileSync(path, "\n//");
+    await rejects(bundleGuest("init.ts", root), { code: "npm/altered" });
+    writeFileSync(path, content);
+  }
+  await bundleGuest("init.ts", root);
+});
