@@ -21,6 +21,8 @@ const exitCodes: Record<FailureKind, number> = {
   unsupported: 20,
   input: 30,
   usage: 2,
+  unavailable: 75,
+  interrupted: 130,
   internal: 1,
 };
 for (const [kind, code] of Object.entries(exitCodes) as [FailureKind, number][]) {

@@ -1,6 +1,7 @@
 /** How a failure is shown and which exit code it gets. An error of any class but `Failure` is a bug: exit code 1. */
 import { Failure, type FailureKind } from "@caisson/vocabulary/failure";
 import { CommanderError } from "commander";
+import { systemError } from "./system-error.ts";
 import { printable } from "./views/printable.ts";
 
 const exitCodes: Record<FailureKind, number> = {
@@ -8,6 +9,10 @@ const exitCodes: Record<FailureKind, number> = {
   unsupported: 20,
   input: 30,
   usage: 2,
+  // EX_TEMPFAIL of sysexits.h.
+  unavailable: 75,
+  // 128 and SIGINT, as shells count.
+  interrupted: 130,
   internal: 1,
 };
 
@@ -19,23 +24,36 @@ export class UsageError extends Failure<"cli/usage", "usage"> {
   }
 }
 
+/** Somebody pressed Ctrl-C, or asked the process to end. */
+export class Interrupted extends Failure<"cli/interrupted", "interrupted"> {
+  override readonly name = "Interrupted";
+  constructor(signal: NodeJS.Signals, fix?: string) {
+    super("cli/interrupted", "interrupted", `stopped by ${signal}`, fix === undefined ? {} : { fix });
+  }
+}
+
+/** An error of the system is one with words; the rest of what is not ours is a bug. */
+const named = (error: unknown): unknown => (error instanceof Failure ? error : (systemError(error) ?? error));
+
 /** Commander's own words, which begin with a label that ours replaces. */
 const usageMessage = ({ message }: CommanderError): string => message.replace(/^error: /, "");
 
-/** 0 done, 10 rejected, 20 not supported here, 30 malformed input, 2 usage, 1 internal. */
-export function exitCode(error: unknown): number {
-  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : exitCodes.usage;
+/** 0 done, 10 rejected, 20 not supported here, 30 malformed input, 2 usage, 75 not now, 130 interrupted, 1 internal. */
+export function exitCode(thrown: unknown): number {
+  if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? 0 : exitCodes.usage;
+  const error = named(thrown);
   const kind: FailureKind = error instanceof Failure ? error.kind : "internal";
   return exitCodes[kind];
 }
 
 /** The text for a person: what failed, where, found and expected, what to do. Ends with a newline. */
-export function renderError(subject: string, error: unknown): string {
+export function renderError(subject: string, thrown: unknown): string {
   // A group of commands without a command has printed its help already.
-  if (error instanceof CommanderError && error.code === "commander.help") return "";
-  if (error instanceof CommanderError) {
-    return `${subject}: ${usageMessage(error)}\n  try  ${subject} --help\n`;
+  if (thrown instanceof CommanderError && thrown.code === "commander.help") return "";
+  if (thrown instanceof CommanderError) {
+    return `${subject}: ${usageMessage(thrown)}\n  try  ${subject} --help\n`;
   }
+  const error = named(thrown);
   if (!(error instanceof Failure)) {
     return `${subject}: internal error\n${error instanceof Error ? error.stack : String(error)}\n`;
   }
@@ -47,10 +65,11 @@ export function renderError(subject: string, error: unknown): string {
 }
 
 /** The same for `--json`: one object, to be printed on stdout. */
-export function errorDocument(error: unknown): object {
-  if (error instanceof CommanderError) {
-    return { error: { code: "cli/usage", message: usageMessage(error) } };
+export function errorDocument(thrown: unknown): object {
+  if (thrown instanceof CommanderError) {
+    return { error: { code: "cli/usage", message: usageMessage(thrown) } };
   }
+  const error = named(thrown);
   if (!(error instanceof Failure)) return { error: { code: "internal", message: String(error) } };
   const { code, message, facts, fix } = error;
   return {

@@ -5,6 +5,8 @@
 import { Command } from "commander";
 import ownPackage from "../../../package.json" with { type: "json" };
 import { errorDocument, exitCode, renderError, UsageError } from "./failure.ts";
+import { guardOutput } from "./output.ts";
+import { suggest } from "./suggest.ts";
 
 const commands: Record<string, [summary: string, load: () => Promise<{ command: Command }>]> = {
   audit: [
@@ -55,7 +57,9 @@ async function main(argv: string[]): Promise<void> {
   }
   const entry = Object.hasOwn(commands, name) ? commands[name] : undefined;
   if (entry === undefined) {
-    throw new UsageError(`there is no command '${name}'`, `caisson --help lists them`);
+    const near = suggest(name, Object.keys(commands));
+    const hint = near === undefined ? "" : `did you mean '${near}'? `;
+    throw new UsageError(`there is no command '${name}'`, `${hint}caisson --help lists them`);
   }
   const { command } = await entry[1]();
   throwErrors(command);
@@ -81,14 +85,16 @@ function watchStdout(): () => boolean {
 }
 
 const argv = process.argv.slice(2);
+const subject = `caisson ${argv[0] ?? ""}`.trimEnd();
 const hasPrinted = watchStdout();
+const outputFailed = guardOutput(subject);
 try {
   await main(argv);
 } catch (error) {
   const code = exitCode(error);
-  if (code !== 0) process.stderr.write(renderError(`caisson ${argv[0] ?? ""}`.trimEnd(), error));
+  if (code !== 0 && !outputFailed()) process.stderr.write(renderError(subject, error));
   // A command that fails after its document has said why in it; a second one would spoil the first.
-  if (code !== 0 && argv.includes("--json") && !hasPrinted()) {
+  if (code !== 0 && argv.includes("--json") && !hasPrinted() && !outputFailed()) {
     process.stdout.write(`${JSON.stringify(errorDocument(error), null, 2)}\n`);
   }
   process.exitCode = code;

@@ -5,7 +5,18 @@
  * expected), `fix` says what to do, and `kind` decides the exit code. An error of any other class is a bug.
  */
 
-export type FailureKind = "rejected" | "unsupported" | "input" | "usage" | "internal";
+/**
+ * "unavailable" is what may work later or elsewhere: a server that cannot be reached, a full disk, a taken port, another
+ * process at work. "internal" is our own fault.
+ */
+export type FailureKind =
+  | "rejected"
+  | "unsupported"
+  | "input"
+  | "usage"
+  | "unavailable"
+  | "interrupted"
+  | "internal";
 export type Facts = readonly (readonly [label: string, value: string])[];
 
 export interface FailureDetails<Kind extends FailureKind = FailureKind> {

@@ -3,7 +3,7 @@ import { availableParallelism } from "node:os";
 import { resolve } from "node:path";
 import { type Built, type Flavour, lockPath, readLock, readSpec } from "@caisson/image";
 import { Command, InvalidArgumentError, Option } from "commander";
-import { UsageError } from "../failure.ts";
+import { Interrupted, UsageError } from "../failure.ts";
 import { prepare } from "../prepare.ts";
 import { Progress } from "../views/progress.ts";
 
@@ -55,7 +55,7 @@ export const command = new Command("caisson build")
       }
       const stop = new AbortController();
       const onSignal = (signal: NodeJS.Signals) =>
-        stop.abort(new UsageError(`stopped by ${signal}`, "run it again"));
+        stop.abort(new Interrupted(signal, "run it again: what was fetched and compiled is kept"));
       process.once("SIGINT", onSignal).once("SIGTERM", onSignal);
       try {
         const { flavour, out, jobs, mirror } = options;

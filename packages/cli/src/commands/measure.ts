@@ -17,8 +17,9 @@ import {
 import { assumptions } from "@caisson/measure/assumptions";
 import { guessIndexing } from "@caisson/measure/tpm-log";
 import { isPlatform, type Platform, platforms } from "@caisson/vocabulary/platforms";
-import { Command, InvalidArgumentError, Option } from "commander";
+import { Command, InvalidArgumentError } from "commander";
 import { checkCombination, gatherFiles, type LooseFiles } from "../loose-files.ts";
+import { memoryOption } from "../machine-options.ts";
 import { renderComparison, renderPrediction } from "../views/prediction-view.ts";
 
 interface Options extends Machine, LooseFiles {
@@ -30,17 +31,6 @@ interface Options extends Machine, LooseFiles {
 function parseCount(text: string): number {
   if (!/^[1-9]\d{0,3}$/.test(text)) throw new InvalidArgumentError("expected a whole number above 0");
   return Number(text);
-}
-
-/** "2G", "2048M" or bytes. */
-function parseSize(text: string): number {
-  const match = /^([1-9]\d{0,15})([KMGT]?)(?:iB|B)?$/i.exec(text);
-  if (match === null) throw new InvalidArgumentError("expected a size such as 2048M or 4G");
-  const bytes = Number(match[1]) * 1024 ** " KMGT".indexOf((match[2] || " ").toUpperCase());
-  if (!Number.isSafeInteger(bytes) || bytes % 2 ** 20 !== 0) {
-    throw new InvalidArgumentError("expected a whole number of MiB");
-  }
-  return bytes;
 }
 
 /** "F8 06 08 00 FF FB 8B 1F", with or without spaces. */
@@ -85,9 +75,7 @@ export const command = new Command("caisson measure")
     parsePlatform,
   )
   .option("--vcpus <N>", "virtual CPUs", parseCount, 2)
-  .addOption(
-    new Option("--memory <SIZE>", "RAM, such as 2048M or 4G").argParser(parseSize).default(2 * 2 ** 30, "2G"),
-  )
+  .addOption(memoryOption())
   .option(
     "--qemu <PROGRAM>",
     "the host's QEMU; ACPI and SMBIOS tables are read out of it",
@@ -132,7 +120,7 @@ export const command = new Command("caisson measure")
       {
         ...prediction,
         assumed,
-        machine: { vcpus: options.vcpus, memory: options.memory },
+        machine: { vcpus: options.vcpus, memory: options.memory * 2 ** 20 },
         files,
         comparison,
       },

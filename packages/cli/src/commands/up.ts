@@ -21,11 +21,12 @@ import { messageOf } from "@caisson/vocabulary/failure";
 import { type Platform, type PlatformTable, platforms } from "@caisson/vocabulary/platforms";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { parse } from "yaml";
-import { UsageError } from "../failure.ts";
+import { Interrupted, UsageError } from "../failure.ts";
+import { checkPort, memoryOption } from "../machine-options.ts";
 import { prepare } from "../prepare.ts";
 import { ApplicationError, BootError, BootView, MachineError } from "../views/boot-view.ts";
 import { renderPrerequisites, renderProduction } from "../views/production-view.ts";
-import { Progress } from "../views/progress.ts";
+import { hasColours, Progress } from "../views/progress.ts";
 import { prepareMachine, withProductionOptions } from "./instance.ts";
 
 interface Options {
@@ -190,7 +191,7 @@ export const command = withProductionOptions(
     )
     .argument("<spec>", "a caisson.yaml, or the directory that has one")
     .option("--vcpus <n>", "virtual processors", whole(1, 64), 2)
-    .option("--memory <mib>", "memory in MiB", whole(512, 1 << 20), 1024)
+    .addOption(memoryOption())
     .option("--port <n>", "the application's port on 127.0.0.1 (default: a free one)", whole(1, 65_535))
     .option(
       "--mirror <uri>",
@@ -214,11 +215,12 @@ export const command = withProductionOptions(
 
 async function startEmulated(path: string, options: Options): Promise<void> {
   const interrupted = new AbortController();
-  const interrupt = (signal: NodeJS.Signals): void => interrupted.abort(new Error(`stopped by ${signal}`));
+  const interrupt = (signal: NodeJS.Signals): void => interrupted.abort(new Interrupted(signal));
   process.once("SIGINT", interrupt).once("SIGTERM", interrupt);
   const say = (line: string): void => void process.stderr.write(`${line}\n`);
 
   const shape = { vcpus: options.vcpus, memory: options.memory };
+  if (options.port !== undefined) await checkPort(options.port);
   const { directory, manifest } = await prepare(
     await readSpec(path),
     "development",
@@ -238,7 +240,7 @@ async function startEmulated(path: string, options: Options): Promise<void> {
   try {
     const { vm, url, accelerator } = session;
     const started = performance.now();
-    const view = new BootView(say, () => (performance.now() - started) / 1000, process.stderr.isTTY);
+    const view = new BootView(say, () => (performance.now() - started) / 1000, hasColours(process.stderr));
     say(
       `${manifest.name}: ${shape.vcpus} vCPUs, ${shape.memory} MiB, ${accelerator.toUpperCase()}, TDX emulated`,
     );

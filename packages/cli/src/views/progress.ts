@@ -75,6 +75,9 @@ export class Progress {
   }
 }
 
+/** Whether colours make sense there: a terminal that has some, and nobody who asked for none (NO_COLOR). */
+export const hasColours = (stream: NodeJS.WriteStream): boolean => stream.isTTY && stream.hasColors();
+
 /** Bytes for a person: "1.5 MiB". */
 export function formatBytes(bytes: number): string {
   const units = ["B", "KiB", "MiB", "GiB"];

@@ -58,7 +58,7 @@ function unpackError(error: NodeJS.ErrnoException, path: string, directory: stri
     case "ENOSPC":
     case "EDQUOT":
       return new ImageError("archive/disk", `the disk of ${directory} is full`, {
-        kind: "internal",
+        kind: "unavailable",
         fix: "make room there, then run this again",
         cause: error,
       });

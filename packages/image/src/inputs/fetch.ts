@@ -88,7 +88,7 @@ export function diskError(error: unknown, cache: string): ImageError | undefined
   if (code === undefined || syscall === undefined || !fileCalls.has(syscall)) return undefined;
   const full = code === "ENOSPC" || code === "EDQUOT";
   return new ImageError("fetch/disk", full ? `the disk of ${cache} is full` : `${cache}: ${message}`, {
-    kind: "internal",
+    kind: "unavailable",
     fix: `${full ? "make room there" : "make it writable"}, or name another cache directory with CAISSON_CACHE`,
     cause: error,
   });
@@ -140,7 +140,7 @@ function wrongSize({ url, size }: Download, is: "longer" | "shorter"): ImageErro
 function unreachable(url: string, failure: unknown): ImageError {
   const reason = failure instanceof Error && failure.message !== "" ? failure.message : "no answer";
   return new ImageError("fetch/unreachable", `${url}: ${reason}`, {
-    kind: "internal",
+    kind: "unavailable",
     fix: "check the network, or name another server (a mirror: --mirror or CAISSON_MIRROR); then run this again",
     cause: failure,
   });
@@ -167,7 +167,7 @@ async function request(
   const start = status === 206 ? Number(range?.[1]) : 0;
   if ((status !== 200 && status !== 206) || (start !== 0 && start !== offset)) {
     throw new ImageError("fetch/status", `${url} answered HTTP ${status}`, {
-      kind: "internal",
+      kind: "unavailable",
       fix: "try again later, or another server",
     });
   }

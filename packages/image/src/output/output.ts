@@ -36,7 +36,7 @@ export async function replaceOutput<T>(out: string, fill: (directory: string) =>
     const release = await tryLock(`output ${join(place, basename(out))}`);
     if (release === undefined) {
       throw new ImageError("build/busy", `another process is building ${out}`, {
-        kind: "usage",
+        kind: "unavailable",
         fix: "wait for it, or build elsewhere with --out",
       });
     }
@@ -50,7 +50,7 @@ export async function replaceOutput<T>(out: string, fill: (directory: string) =>
     const reason = diskReasons[code];
     if (reason === undefined) throw error;
     throw new ImageError("build/disk", `cannot make ${out}: ${reason}`, {
-      kind: "internal",
+      kind: "unavailable",
       facts: [["system", message]],
       fix: "free or unlock the place, or build elsewhere with --out; the cache's place is CAISSON_CACHE",
       cause: error,

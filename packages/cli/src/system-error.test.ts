@@ -1,0 +1,66 @@
+/** Errors that the system itself gives get words, a kind and a remedy; bugs stay bugs. */
+import { deepEqual, equal, match } from "node:assert/strict";
+import { readFileSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { test } from "node:test";
+import { exitCode, renderError } from "./failure.ts";
+import { systemError, systemReason } from "./system-error.ts";
+
+const caught = async (work: () => unknown): Promise<unknown> => {
+  try {
+    await work();
+  } catch (error) {
+    return error;
+  }
+  throw new Error("it did not fail");
+};
+
+const failures: [what: string, work: () => unknown, code: string, exit: number, says: RegExp][] = [
+  ["a full disk", () => writeFileSync("/dev/full", "x"), "system/disk", 75, /no space left on the disk/],
+  ["no such file", () => readFileSync("/nowhere"), "system/file", 2, /^\/nowhere: no such file/],
+  ["a directory", () => readFileSync("/tmp"), "system/file", 2, /it is a directory/],
+  [
+    "nobody listens",
+    () => fetch("http://127.0.0.1:2/"),
+    "system/network",
+    75,
+    /127\.0\.0\.1:2: connection refused/,
+  ],
+  ["no such host", () => fetch("http://nowhere.invalid/"), "system/network", 75, /nowhere\.invalid: /],
+  [
+    "too late",
+    () => Promise.reject(AbortSignal.abort(new DOMException("x", "TimeoutError")).reason),
+    "system/time-limit",
+    75,
+    /no answer in time/,
+  ],
+];
+for (const [what, work, code, exit, says] of failures) {
+  test(what, async () => {
+    const error = await caught(work);
+    equal(systemError(error)?.code, code);
+    match(systemError(error)!.message, says);
+    equal(exitCode(error), exit);
+    match(renderError("caisson x", error), /\n {2}try +\S/);
+  });
+}
+
+test("a server that closes the connection without an answer", async (t) => {
+  const server = createServer((socket) => socket.destroy());
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  t.after(() => server.close());
+  const { port } = server.address() as { port: number };
+  const error = await caught(() => fetch(`http://127.0.0.1:${port}/`));
+  equal(systemError(error)?.code, "system/network");
+  equal(systemReason(error), "the connection was closed");
+});
+
+test("a bug stays a bug", () => {
+  for (const error of [
+    new TypeError("x"),
+    Object.assign(new Error("x"), { code: "ENOSPC" }),
+    new RangeError("y"),
+  ]) {
+    deepEqual([systemError(error), exitCode(error)], [undefined, 1]);
+  }
+});
