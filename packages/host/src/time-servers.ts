@@ -4,13 +4,16 @@
  *
  * Debian's chrony is unpacked into the repository's cache, never installed, as that would replace the machine's own
  * time daemon. It runs without touching the system clock (`-x`), each instance in its own directory, with ports that
- * were free, with or without root.
+ * were free, with or without root. Between a look at a port and chronyd's use of it somebody else can take it, which
+ * ends chronyd: the ports are not those that the kernel gives to outgoing connections, and there are several tries.
  */
 import { execFile } from "node:child_process";
+import { randomInt } from "node:crypto";
 import { createSocket } from "node:dgram";
+import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, readdir, rename, rm, writeFile } from "node:fs/promises";
-import { connect, createServer, type Server } from "node:net";
+import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -56,6 +59,10 @@ export interface TimeServers {
 const cache = new URL("../../../.cache/", import.meta.url).pathname;
 const run = promisify(execFile);
 const day = 24 * 3600 * 1000;
+/** How often an instance is started until it stays. */
+const tries = 5;
+/** Below what Linux gives to outgoing connections (ip_local_port_range, 32768 to 60999 when nobody changed it). */
+const ports = { first: 10_000, count: 22_000 };
 
 /**
  * chronyd of the machine's own Debian release, so that it fits its C library. Unpacks it at the first call; falls
@@ -145,7 +152,8 @@ export async function startTimeServers(
     const own = join(directory, name);
     const config = join(own, "chrony.conf");
     const common = ["cmdport 0", "bindcmdaddress /", "bindaddress 127.0.0.1", "allow 127.0.0.0/8"];
-    if (process.getuid?.() === 0) common.push("user root");
+    // chronyd looks its user up even where it does not change to it, and Debian's own need not exist here.
+    common.push("user root");
     await writeFile(config, [...common, `pidfile ${own}/pid`, ...lines, ""].join("\n"));
     const child = await start(program.path, ["-d", "-x", "-U", "-f", config], "chrony", {
       env: { ...process.env, ...program.env },
@@ -179,7 +187,6 @@ export async function startTimeServers(
           );
           await writeFile(join(own, "certificate.pem"), certificate.certificate);
           await writeFile(join(own, "key.pem"), certificate.key, { mode: 0o600 });
-          const [ntpPort, kePort] = [await freeUdpPort(), await freeTcpPort()];
           // A wrong clock is chronyd's own mechanism: it follows a server whose answers it corrects by an offset.
           const clock =
             offsetMs === 0
@@ -188,25 +195,31 @@ export async function startTimeServers(
                   `server 127.0.0.1 port ${await (reference ??= startReference(directory, launch))}` +
                     ` iburst minpoll -4 maxpoll 0 offset ${offsetMs / 1000}`,
                 ];
-          const { child, log } = await launch(name, [
-            `port ${ntpPort}`,
-            `ntsport ${kePort}`,
+          const lines = [
             "ntsprocesses 0",
             `ntsservercert ${own}/certificate.pem`,
             `ntsserverkey ${own}/key.pem`,
             ...clock,
             ...(clockPrecision === undefined ? [] : [`clockprecision ${clockPrecision}`]),
-          ]);
-          const limit = performance.now() + 60_000;
-          while (!((await answersWell(ntpPort)) && (await accepts(kePort)))) {
-            if (child.exitCode !== null || performance.now() > limit) {
-              throw new HostError("host/program-failed", `chronyd did not start as ${name}`, {
-                facts: [["log", log().trim().split("\n").at(-1)!]],
-              });
+          ];
+          for (let left = tries; ; left--) {
+            const [ntpPort, kePort] = [await freeUdpPort(), await freeTcpPort()];
+            const { child, log } = await launch(name, [`port ${ntpPort}`, `ntsport ${kePort}`, ...lines]);
+            const limit = performance.now() + 60_000;
+            for (;;) {
+              const ended = child.exitCode !== null || child.signalCode !== null;
+              if (ended && left > 1) break;
+              if (ended || performance.now() > limit) {
+                throw new HostError("host/program-failed", `chronyd did not start as ${name}`, {
+                  facts: [["log", log().trim().split("\n").slice(-3).join("\n")]],
+                });
+              }
+              if ((await answersWell(ntpPort)) && (await accepts(kePort))) {
+                return { source: { name, operator, address, kePort, ca: authority.certificate }, ntpPort };
+              }
+              await sleep(20);
             }
-            await sleep(20);
           }
-          return { source: { name, operator, address, kePort, ca: authority.certificate }, ntpPort };
         },
       ),
     );
@@ -228,23 +241,34 @@ async function startReference(
   return port;
 }
 
-export async function freeTcpPort(): Promise<number> {
-  const server = await new Promise<Server>((resolve, reject) => {
-    const server = createServer().once("error", reject);
-    server.listen(0, "127.0.0.1", () => resolve(server));
-  });
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
+/** A port of `ports` on which `listen` succeeded just now. */
+async function freePort(listen: (port: number) => Promise<void>): Promise<number> {
+  for (;;) {
+    const port = ports.first + randomInt(ports.count);
+    try {
+      await listen(port);
+      return port;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EADDRINUSE") throw error;
+    }
+  }
 }
 
-export async function freeUdpPort(): Promise<number> {
-  const socket = createSocket("udp4");
-  await new Promise<void>((resolve) => socket.bind(0, "127.0.0.1", resolve));
-  const { port } = socket.address();
-  await new Promise<void>((resolve) => socket.close(resolve));
-  return port;
-}
+export const freeTcpPort = (): Promise<number> =>
+  freePort(async (port) => {
+    const server = createServer();
+    server.listen(port, "127.0.0.1");
+    await once(server, "listening");
+    await new Promise((resolve) => server.close(resolve));
+  });
+
+export const freeUdpPort = (): Promise<number> =>
+  freePort(async (port) => {
+    const socket = createSocket("udp4");
+    socket.bind(port, "127.0.0.1");
+    await once(socket, "listening");
+    await new Promise<void>((resolve) => socket.close(resolve));
+  });
 
 /** Whether a connection to `port` is accepted. */
 async function accepts(port: number): Promise<boolean> {
