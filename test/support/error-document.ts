@@ -41,7 +41,7 @@ export function errorDocument(): string {
     "",
     "Every failure says a code, what failed and where, what was found and expected, and what to do about it. A code is stable; the text is not. The prefix names the area, the files say where to read on. Written by `test/support/error-document.ts` from the sources.",
     "",
-    "The exit code follows from the kind of failure: 10 rejected, 20 not supported here, 30 malformed input, 2 usage, 1 internal. Codes that `verify` gives as reasons in a report stand with their checks in [verification](verification.md).",
+    "The exit code follows from the kind of failure: 10 rejected, 20 not supported here, 30 malformed input, 2 usage, 75 not now, 130 interrupted, 1 internal. Codes that `verify` gives as reasons in a report stand with their checks in [verification](verification.md).",
   ];
   const sources = globSync("packages/*/src/**/*.ts", { cwd: repository })
     .filter((path) => !/\.test\.ts$|\/testing\//.test(path))

@@ -8,6 +8,7 @@ import { predictProduction } from "@caisson/machine/prediction";
 import { type Production, prepareProduction } from "@caisson/machine/production";
 import { Command, InvalidArgumentError } from "commander";
 import { UsageError } from "../failure.ts";
+import { memoryOption, whole } from "../machine-options.ts";
 import { renderProduction } from "../views/production-view.ts";
 
 /** What the machine's host and KMS are; for `up --platform tdx`, too. */
@@ -21,12 +22,6 @@ export interface ProductionChoices {
   qemu: string;
   acpi?: string;
 }
-
-const whole = (least: number, most: number) => (text: string) => {
-  const value = Number(text);
-  if (Number.isInteger(value) && value >= least && value <= most) return value;
-  throw new InvalidArgumentError(`a whole number from ${least} to ${most}`);
-};
 
 function parseKmsUrl(text: string): string {
   if (URL.canParse(text) && /^https?:\/\//.test(text) && text.length <= 512) return text;
@@ -91,7 +86,7 @@ export const command = withProductionOptions(
     )
     .argument("<image>", "a production image's directory, as `caisson build` makes it")
     .option("--vcpus <n>", "virtual processors", whole(1, 64), 2)
-    .option("--memory <mib>", "memory in MiB", whole(512, 1 << 20), 1024)
+    .addOption(memoryOption())
     .option("--port <n>", "the application's port on 127.0.0.1 (default: its own number)", whole(1, 65_535))
     .option("--json", "one JSON document"),
 ).action(async (path: string, options: ProductionChoices & { json?: boolean }) => {

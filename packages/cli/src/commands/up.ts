@@ -19,10 +19,10 @@ import { type Collateral, type Report, readPolicy, readReferences } from "@caiss
 import { firstBytes } from "@caisson/vocabulary/body";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { type Platform, type PlatformTable, platforms } from "@caisson/vocabulary/platforms";
-import { Command, InvalidArgumentError, Option } from "commander";
+import { Command, Option } from "commander";
 import { parse } from "yaml";
 import { Interrupted, UsageError } from "../failure.ts";
-import { checkPort, memoryOption } from "../machine-options.ts";
+import { checkPort, memoryOption, whole } from "../machine-options.ts";
 import { prepare } from "../prepare.ts";
 import { ApplicationError, BootError, BootView, MachineError } from "../views/boot-view.ts";
 import { renderPrerequisites, renderProduction } from "../views/production-view.ts";
@@ -43,12 +43,6 @@ interface Options {
   acpi?: string;
   collateral?: string;
 }
-
-const whole = (least: number, most: number) => (text: string) => {
-  const value = Number(text);
-  if (Number.isInteger(value) && value >= least && value <= most) return value;
-  throw new InvalidArgumentError(`a whole number from ${least} to ${most}`);
-};
 
 /** A boot under software emulation on a busy machine takes a minute; nothing takes three. */
 const bootLimitMs = 180_000;
@@ -151,7 +145,7 @@ async function runProduction(
   const vm = await Vm.launch(args, { qmpSocket, serialLog, tidy: async () => {} });
   try {
     const started = performance.now();
-    const view = new BootView(say, () => (performance.now() - started) / 1000, process.stderr.isTTY);
+    const view = new BootView(say, () => (performance.now() - started) / 1000, hasColours(process.stderr));
     vm.on("console", (event) => view.show(event));
     const ended = Promise.race([interrupted, vm.ended]);
     const ready = await Promise.race([vm.event(({ kind }) => kind === "ready"), ended]);
