@@ -1,10 +1,15 @@
 /** Building the kernel with the real source and toolchain: what stops a build before it costs minutes. */
-import { deepEqual, equal, match, notEqual, rejects } from "node:assert/strict";
+import { deepEqual, equal, match, rejects } from "node:assert/strict";
 import { appendFile, cp, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { buildKernels, cachedKernels, type KernelInputs } from "../../packages/image/src/build/kernel.ts";
+import {
+  buildKernels,
+  cachedKernels,
+  type KernelInputs,
+  kernelFlavours,
+} from "../../packages/image/src/build/kernel.ts";
 import { cache, source, toolchain } from "../support/built.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
@@ -20,6 +25,7 @@ async function setUp(t: TestContext, ownCache: boolean): Promise<KernelInputs> {
     source,
     directory,
     cache: ownCache ? join(place, "cache") : cache,
+    flavours: kernelFlavours,
     jobs: 1,
   };
 }
@@ -65,8 +71,9 @@ test("an aborted build leaves neither entry nor lock nor scratch", async (t) => 
 
 test("a resolved configuration that is not the committed one is refused, with the symbols", async (t) => {
   const inputs = await setUp(t, false);
-  notEqual(await cachedKernels(inputs), undefined);
-  const file = join(inputs.directory, "resolved-production.config");
+  inputs.flavours = [...(await cachedKernels(inputs)).keys()];
+  equal(inputs.flavours.includes("development"), true);
+  const file = join(inputs.directory, "resolved-development.config");
   await writeFile(
     file,
     (await readFile(file, "utf8")).replace("CONFIG_SMP=y\n", "# CONFIG_SMP is not set\n"),
@@ -77,7 +84,7 @@ test("a resolved configuration that is not the committed one is refused, with th
       ["CONFIG_SMP", "y, committed n"],
       ["differing symbols", "1"],
     ]);
-    match(error.fix, /cp \S+ kernel\/resolved-production\.config/);
+    match(error.fix, /cp \S+ kernel\/resolved-development\.config/);
     return true;
   });
 });

@@ -37,7 +37,7 @@ interface Step {
 }
 
 const kernels = await cachedKernels({ toolchain, source, directory: join(repository, "kernel"), cache });
-const kernel = kernels!.development.image;
+const kernel = kernels.get("development")!.image;
 const firmware = inGroup(lock, "firmware-emulated")[0]!;
 
 /** What the quoting service was asked to sign, and what it does with each request in turn. */

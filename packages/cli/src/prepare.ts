@@ -17,6 +17,7 @@ import { createLock, writeLock } from "@caisson/image/lock";
 import { npmPackages } from "@caisson/image/npm";
 import { npmRoots, recipe } from "@caisson/image/recipe";
 import { fetchDetail, formatBytes, type Progress } from "./views/progress.ts";
+import { Remaining } from "./views/remaining.ts";
 
 const packageLock = new URL("../../../package-lock.json", import.meta.url).pathname;
 
@@ -27,14 +28,16 @@ async function mirrors(mirror: string | undefined) {
 }
 
 /** What a person sees of a build: the step, and how far it is. */
-function showBuild(progress: Progress, event: BuildProgress): void {
+function showBuild(progress: Progress, remaining: Remaining, event: BuildProgress): void {
   switch (event.step) {
     case "fetch":
       progress.show("fetch", fetchDetail(event.fetch));
       break;
     case "kernel": {
       const { step, done, total } = event.kernel;
-      progress.show("kernel", total > 1 ? `${step}: ${done} of about ${total} objects` : step);
+      const left = remaining.left(step, done, total);
+      const objects = `${step}: ${done} of about ${total} objects${left === "" ? "" : `, ${left}`}`;
+      progress.show("kernel", total > 1 ? objects : step);
       break;
     }
     case "root":
@@ -68,6 +71,8 @@ export interface PrepareOptions {
   out?: string | undefined;
   /** Compilers at a time; one for each processor when undefined. */
   jobs?: number | undefined;
+  /** Kernels that are compiled with the flavour's own; see `BuildOptions`. */
+  kernels?: readonly Flavour[];
   /** As for `pin`. */
   mirror?: string | undefined;
   signal?: AbortSignal | undefined;
@@ -77,9 +82,10 @@ export interface PrepareOptions {
 export async function prepare(
   spec: Spec,
   flavour: Flavour,
-  { out, jobs, mirror, signal }: PrepareOptions,
+  { out, jobs, kernels, mirror, signal }: PrepareOptions,
   progress: Progress,
 ): Promise<Built> {
+  const remaining = new Remaining();
   try {
     const lock = (await readLock(spec)) ?? (await pin(spec, mirror, progress));
     const built = await build(spec, lock, {
@@ -88,7 +94,8 @@ export async function prepare(
       jobs: jobs ?? availableParallelism(),
       mirrors: await mirrors(mirror),
       cache: cacheDirectory(process.env),
-      onProgress: (event) => showBuild(progress, event),
+      onProgress: (event) => showBuild(progress, remaining, event),
+      ...(kernels && { kernels }),
       ...(signal && { signal }),
     });
     progress.done();

@@ -41,6 +41,8 @@ export interface BuildOptions {
   flavour: Flavour;
   /** The image directory; its parent is made when it is missing. */
   out: string;
+  /** Kernels that are compiled in the same go, for images that will follow; only the flavour's own when left out. */
+  kernels?: readonly Flavour[];
   /** Compilers at a time; it changes nothing but the time. */
   jobs: number;
   mirrors: Mirrors;
@@ -101,6 +103,7 @@ async function gather(spec: Spec, lock: Lock, options: BuildOptions): Promise<Pa
     source: { path: archive(source), sha256: source.sha256 },
     directory: join(repository, "kernel"),
     cache,
+    flavours: [flavour, ...(options.kernels ?? [])],
     jobs,
     onProgress: (kernel) => onProgress({ step: "kernel", kernel }),
     ...cancel,
@@ -118,7 +121,7 @@ async function gather(spec: Spec, lock: Lock, options: BuildOptions): Promise<Pa
   onProgress({ step: "application" });
   const images = await readImages(workload, system, lock, cache);
   const application = describeApplication(spec, workload.composition, images);
-  const kernel = kernels[flavour].image;
+  const kernel = kernels.get(flavour)!.image;
   return {
     spec,
     lock,

@@ -3,9 +3,11 @@ import { spawnSync } from "node:child_process";
 import { existsSync, globSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
+import { readSpec } from "@caisson/image/spec";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
 import { absentVectors } from "../skips.ts";
+import { Progress } from "../views/progress.ts";
 
 const repository = new URL("../../../../", import.meta.url).pathname;
 const reporter = new URL("../skips.ts", import.meta.url).href;
@@ -48,6 +50,15 @@ function allRan(report: string): boolean {
   return false;
 }
 
+/** Tiers that boot both flavours: their kernels share most objects, and are compiled in one go where none is cached. */
+const bootingTiers = ["integration", "e2e", "attacks"];
+
+async function compileKernels(): Promise<void> {
+  const { prepare } = await import("../prepare.ts");
+  const spec = await readSpec(join(repository, "examples/hello"));
+  await prepare(spec, "development", { kernels: ["production"] }, new Progress());
+}
+
 function runTier(name: string, filter: string | undefined): boolean {
   const { files, concurrency, minutes } = tiers[name]!;
   const chosen = globSync(files, { cwd: repository })
@@ -83,12 +94,16 @@ export const command = new Command("caisson test")
   )
   .argument("[tier]", `one of ${names.join(", ")}; all when left out`)
   .argument("[filter]", "only files whose path contains this")
-  .action((tier: string | undefined, filter: string | undefined) => {
+  .action(async (tier: string | undefined, filter: string | undefined) => {
     if (tier !== undefined && !names.includes(tier)) {
       throw new UsageError(`there is no test tier '${tier}'`, `one of ${names.join(", ")}`);
     }
-    const passed = (tier === undefined ? names : [tier]).map((name) =>
-      name === "check" ? runChecks() : runTier(name, filter),
-    );
-    if (!passed.every(Boolean)) process.exitCode = 1;
+    let compiled = filter !== undefined;
+    for (const name of tier === undefined ? names : [tier]) {
+      if (!compiled && bootingTiers.includes(name)) {
+        await compileKernels();
+        compiled = true;
+      }
+      if (!(name === "check" ? runChecks() : runTier(name, filter))) process.exitCode = 1;
+    }
   });

@@ -4,6 +4,7 @@
  */
 import { styleText } from "node:util";
 import type { FetchProgress } from "@caisson/image/fetch";
+import { timeLeft } from "./remaining.ts";
 
 /** Where it is written; `process.stderr` fits. */
 export interface ProgressStream {
@@ -89,5 +90,7 @@ export function formatBytes(bytes: number): string {
 export function fetchDetail(progress: FetchProgress): string {
   const { doneBytes, totalBytes, bytesPerSecond, doneFiles, totalFiles } = progress;
   const rate = bytesPerSecond > 0 ? `, ${formatBytes(bytesPerSecond)}/s` : "";
-  return `${doneFiles} of ${totalFiles} files, ${formatBytes(doneBytes)} of ${formatBytes(totalBytes)}${rate}`;
+  const left = bytesPerSecond > 0 ? timeLeft((totalBytes - doneBytes) / bytesPerSecond) : "";
+  const files = `${doneFiles} of ${totalFiles} files, ${formatBytes(doneBytes)} of ${formatBytes(totalBytes)}`;
+  return `${files}${rate}${left === "" ? "" : `, ${left}`}`;
 }

@@ -6,7 +6,14 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import fc from "fast-check";
 import { tryLock } from "../exclusive.ts";
-import { buildKernels, cachedKernels, kernelKey, parseConfig, unmetRequests } from "./kernel.ts";
+import {
+  buildKernels,
+  cachedKernels,
+  kernelFlavours,
+  kernelKey,
+  parseConfig,
+  unmetRequests,
+} from "./kernel.ts";
 import { removeAbandoned } from "./toolchain.ts";
 
 const directory = new URL("../../../../kernel/", import.meta.url).pathname;
@@ -156,20 +163,20 @@ test("another compiler or source is another kernel", async (t) => {
 
 test("a cache entry counts when it is whole and unaltered", async (t) => {
   const inputs = await setUp(t);
-  equal(await cachedKernels(inputs), undefined);
+  equal((await cachedKernels(inputs)).size, 0);
   const entry = join(inputs.cache, "kernel", await kernelKey(inputs));
   await mkdir(entry, { recursive: true });
   const hashes = { production: hash("sha256", "p"), development: hash("sha256", "d") };
   for (const flavour of ["production", "development"] as const) {
-    equal(await cachedKernels(inputs), undefined);
+    equal((await cachedKernels(inputs)).has(flavour), false);
     await writeFile(join(entry, `bzImage-${flavour}`), flavour[0]!);
     await writeFile(join(entry, `bzImage-${flavour}.sha256`), hashes[flavour]);
-    equal(await cachedKernels(inputs), undefined);
+    equal((await cachedKernels(inputs)).has(flavour), false);
     await writeFile(join(entry, `config-${flavour}`), "");
+    equal((await cachedKernels(inputs)).get(flavour)?.sha256, hashes[flavour]);
   }
-  equal((await cachedKernels(inputs))?.development.sha256, hashes.development);
   await writeFile(join(entry, "bzImage-production"), "x");
-  equal(await cachedKernels(inputs), undefined);
+  deepEqual([...(await cachedKernels(inputs)).keys()], ["development"]);
 });
 
 test("what dead processes left is removed, what living ones use and finished entries stay", async (t) => {
@@ -185,7 +192,7 @@ test("what dead processes left is removed, what living ones use and finished ent
 });
 
 test("a kernel that another process builds is waited for, then built", async (t) => {
-  const inputs = { ...(await setUp(t)), jobs: 1 };
+  const inputs = { ...(await setUp(t)), flavours: kernelFlavours, jobs: 1 };
   const place = join(inputs.cache, "kernel");
   await mkdir(place, { recursive: true });
   const release = await tryLock(`kernel ${join(await realpath(place), await kernelKey(inputs))}`);

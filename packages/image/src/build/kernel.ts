@@ -1,11 +1,11 @@
 /**
  * The kernel: from the pinned Debian source package, our configuration fragments and the pinned toolchain to the
- * production and the development kernel.
+ * production and the development kernel, or the one that is asked for.
  *
  * Invariants: a symbol that a fragment asks for (set or not set) and that the kernel's own configuration resolves
- * otherwise fails the build; so does a resolved configuration that differs from the committed one; both kernels are
- * always built in the same order from one tree, so their bytes are a function of the inputs and not of what was built
- * before; a cache entry appears only when it is complete.
+ * otherwise fails the build; so does a resolved configuration that differs from the committed one; a kernel's bytes are
+ * a function of the inputs: whether it was built alone or from the objects of the other makes no difference (compared:
+ * docs/kernel.md); a kernel appears in the cache only when it is complete.
  */
 import { createHash } from "node:crypto";
 import {
@@ -40,7 +40,7 @@ export interface Kernel {
   sha256: string;
 }
 
-/** How far the build is: objects built of those expected. "wait": another process builds the same kernels. */
+/** How far the build is: objects built of those expected. "wait": another process builds the same kernel. */
 export interface KernelProgress {
   step: "wait" | "unpack" | "configure" | KernelFlavour;
   done: number;
@@ -56,20 +56,26 @@ export interface KernelInputs {
   /** "plain" when left out. */
   variant?: KernelVariant;
   cache: string;
+  /** Which kernels; both share most objects, and together take little more time than one. */
+  flavours: readonly KernelFlavour[];
   /** Compilers at a time; it changes nothing but the time. */
   jobs: number;
   onProgress?: (progress: KernelProgress) => void;
   signal?: AbortSignal;
 }
 
+export type Kernels = ReadonlyMap<KernelFlavour, Kernel>;
+type Places = Pick<KernelInputs, "toolchain" | "source" | "directory" | "variant">;
+
 /** Raise it when the steps below change what comes out. */
 const recipe = 1;
-const flavours: readonly KernelFlavour[] = ["production", "development"];
+/** In the order in which they are built. */
+export const kernelFlavours: readonly KernelFlavour[] = ["production", "development"];
 const commonFragments = ["guest", "hardening", "containers", "tdx"];
 /** Where the driver lies in the kernel's tree. */
 const driverPlace = "drivers/virt/coco/caisson-tdx-emulation";
-/** Lines of make that announce an object, for the progress display alone; measured. */
-const objects: Record<KernelFlavour, number> = { production: 1809, development: 56 };
+/** Lines of make that announce an object, for the progress display alone; measured, first alone, then after the other. */
+const objects = { production: [1809, 28], development: [1837, 56] } as const;
 /** The committed configuration of a kernel. */
 const resolvedName = (variant: KernelVariant, flavour: KernelFlavour): string =>
   variant === "plain" ? `resolved-${flavour}.config` : `resolved-${variant}-${flavour}.config`;
@@ -184,11 +190,11 @@ async function readFragments(
 const sha256 = (data: string | Uint8Array) => createHash("sha256").update(data).digest("hex");
 
 /** Hash (hex) of everything that decides the kernels' bytes; their cache entry is named after it. */
-export async function kernelKey(
-  inputs: Pick<KernelInputs, "toolchain" | "source" | "directory" | "variant">,
-): Promise<string> {
+export async function kernelKey(inputs: Places): Promise<string> {
   const { toolchain, source, directory } = inputs;
-  const fragments = await Promise.all(flavours.map(async (name) => (await readFragments(inputs, name)).text));
+  const fragments = await Promise.all(
+    kernelFlavours.map(async (name) => (await readFragments(inputs, name)).text),
+  );
   const names = (await readdir(join(directory, "driver"))).filter((name) => name !== "abi.json").sort();
   const driver = await Promise.all(names.map((name) => readFile(join(directory, "driver", name), "utf8")));
   return sha256(
@@ -204,46 +210,53 @@ export async function kernelKey(
   );
 }
 
-/** The kernels of a complete cache entry; undefined when there is none, or when it was damaged. */
-async function readEntry(entry: string): Promise<Record<KernelFlavour, Kernel> | undefined> {
-  const load = async (flavour: KernelFlavour): Promise<[KernelFlavour, Kernel]> => {
-    const image = join(entry, `bzImage-${flavour}`);
-    const recorded = await readFile(`${image}.sha256`, "utf8");
-    if (sha256(await readFile(image)) !== recorded) throw new Error(`${image} was altered`);
-    await access(join(entry, `config-${flavour}`));
-    return [flavour, { image, sha256: recorded }];
-  };
+/** A kernel of a cache entry; undefined when it is not there, or was damaged. */
+async function readKernel(entry: string, flavour: KernelFlavour): Promise<Kernel | undefined> {
+  const image = join(entry, `bzImage-${flavour}`);
   try {
-    return Object.fromEntries(await Promise.all(flavours.map(load))) as Record<KernelFlavour, Kernel>;
+    const recorded = await readFile(`${image}.sha256`, "utf8");
+    if (sha256(await readFile(image)) !== recorded) return undefined;
+    await access(join(entry, `config-${flavour}`));
+    return { image, sha256: recorded };
   } catch {
     return undefined;
   }
 }
 
-/** Both kernels if they are in the cache. */
-export async function cachedKernels(
-  inputs: Pick<KernelInputs, "toolchain" | "source" | "directory" | "variant" | "cache">,
-): Promise<Record<KernelFlavour, Kernel> | undefined> {
-  return readEntry(join(inputs.cache, "kernel", await kernelKey(inputs)));
+/** Those of `flavours` that are whole in a cache entry. */
+async function readEntry(entry: string, flavours: readonly KernelFlavour[]): Promise<Kernels> {
+  const found = await Promise.all(
+    flavours.map(async (flavour) => [flavour, await readKernel(entry, flavour)] as const),
+  );
+  return new Map(found.flatMap(([flavour, kernel]) => (kernel === undefined ? [] : [[flavour, kernel]])));
+}
+
+/** The kernels that are in the cache. */
+export async function cachedKernels(inputs: Places & Pick<KernelInputs, "cache">): Promise<Kernels> {
+  return readEntry(join(inputs.cache, "kernel", await kernelKey(inputs)), kernelFlavours);
 }
 
 /**
- * Both kernels, from the cache or built now (minutes). The log of a build is `CACHE/kernel/<key>.log`.
+ * The kernels that are asked for, from the cache or built now (minutes). The log of a build is `CACHE/kernel/<key>.log`.
  * Errors: ImageError `kernel/…` and `toolchain/…`; the signal's reason when aborted.
  */
-export async function buildKernels(inputs: KernelInputs): Promise<Record<KernelFlavour, Kernel>> {
+export async function buildKernels(inputs: KernelInputs): Promise<Kernels> {
   const place = join(inputs.cache, "kernel");
-  const key = await kernelKey(inputs);
-  const entry = join(place, key);
-  let kernels = await readEntry(entry);
-  if (kernels === undefined) {
+  const entry = join(place, await kernelKey(inputs));
+  const flavours = kernelFlavours.filter((flavour) => inputs.flavours.includes(flavour));
+  let kernels = await readEntry(entry, flavours);
+  if (kernels.size < flavours.length) {
     await mkdir(place, { recursive: true });
     const release = await claim(entry, inputs);
     try {
-      kernels = (await readEntry(entry)) ?? (await buildEntry(entry, inputs));
+      kernels = await readEntry(entry, flavours);
+      const missing = flavours.filter((flavour) => !kernels.has(flavour));
+      if (missing.length > 0) await buildEntry(entry, missing, inputs);
+      kernels = await readEntry(entry, flavours);
     } finally {
       await release();
     }
+    if (kernels.size < flavours.length) throw new Error(`${entry} cannot be read back`);
   }
   for (const flavour of flavours) {
     await checkResolved(await readFile(join(entry, `config-${flavour}`), "utf8"), flavour, inputs);
@@ -251,23 +264,28 @@ export async function buildKernels(inputs: KernelInputs): Promise<Record<KernelF
   return kernels;
 }
 
-/** Builds a cache entry, whole or not at all. */
-async function buildEntry(entry: string, inputs: KernelInputs): Promise<Record<KernelFlavour, Kernel>> {
+/** Builds kernels into a cache entry, each whole or not at all: its hash is what comes last. */
+async function buildEntry(
+  entry: string,
+  flavours: readonly KernelFlavour[],
+  inputs: KernelInputs,
+): Promise<void> {
   const place = dirname(entry);
   await checkToolchain(inputs.toolchain);
   await removeAbandoned(place);
   const work = await mkdtemp(join(place, `${basename(entry)}.${process.pid}.`));
   try {
     await mkdir(join(work, "entry"));
-    await buildInto(work, `${entry}.log`, inputs);
-    await rm(entry, { recursive: true, force: true });
-    await rename(join(work, "entry"), entry);
+    await buildInto(work, `${entry}.log`, flavours, inputs);
+    await mkdir(entry, { recursive: true });
+    for (const flavour of flavours) {
+      for (const name of [`config-${flavour}`, `bzImage-${flavour}`, `bzImage-${flavour}.sha256`]) {
+        await rename(join(work, "entry", name), join(entry, name));
+      }
+    }
   } finally {
     await rm(work, { recursive: true, force: true });
   }
-  const kernels = await readEntry(entry);
-  if (kernels === undefined) throw new Error(`${entry} cannot be read back`);
-  return kernels;
 }
 
 /** Waits until no other process builds the same entry, so that a kernel is not compiled twice. Returns what gives it up. */
@@ -282,8 +300,13 @@ async function claim(entry: string, { onProgress, signal }: KernelInputs): Promi
   }
 }
 
-/** Unpacks, configures both, then builds production and from the same objects development. */
-async function buildInto(work: string, log: string, inputs: KernelInputs): Promise<void> {
+/** Unpacks, configures, then builds the first and from the same objects the other, if both are wanted. */
+async function buildInto(
+  work: string,
+  log: string,
+  flavours: readonly KernelFlavour[],
+  inputs: KernelInputs,
+): Promise<void> {
   const { toolchain, source, directory, jobs, onProgress = () => {}, signal } = inputs;
   const inside = { binds: { "/scratch": work }, cwd: "/scratch/linux", env: identity, log, signal };
   const make = (...words: string[]) => ["make", "O=/scratch/out", ...words];
@@ -310,8 +333,8 @@ async function buildInto(work: string, log: string, inputs: KernelInputs): Promi
     checkRequests(requested, parseConfig(resolved, ".config"), flavour);
     await checkResolved(resolved, flavour, inputs);
   }
-  for (const flavour of flavours) {
-    const total = objects[flavour];
+  for (const [index, flavour] of flavours.entries()) {
+    const total = objects[flavour][Math.min(index, 1)]!;
     let done = 0;
     const onLine = (line: string) => {
       if (/^ {2}(CC|AS|HOSTCC|LD|AR) /.test(line))
