@@ -1,7 +1,7 @@
 /** How a failure is shown and which exit code it gets. An error of any class but `Failure` is a bug: exit code 1. */
 import { Failure, type FailureKind } from "@caisson/vocabulary/failure";
+import { systemError } from "@caisson/vocabulary/system-error";
 import { CommanderError } from "commander";
-import { systemError } from "./system-error.ts";
 import { printable } from "./views/printable.ts";
 
 const exitCodes: Record<FailureKind, number> = {

@@ -3,8 +3,8 @@ import { deepEqual, equal, match } from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { test } from "node:test";
+import { systemError, systemReason } from "@caisson/vocabulary/system-error";
 import { exitCode, renderError } from "./failure.ts";
-import { systemError, systemReason } from "./system-error.ts";
 
 const caught = async (work: () => unknown): Promise<unknown> => {
   try {

@@ -57,7 +57,28 @@ test("a body without end is read up to the limit", async (t) => {
 
 test("what is no URL that can be asked is refused by name", async () => {
   for (const url of ["localhost:8080", "nowhere", "file:///etc/passwd", "data:application/json,{}"]) {
-    await rejects(fetchEvidence(url), { code: "evidence/malformed", message: /^no evidence from / }, url);
+    await rejects(fetchEvidence(url), { code: "evidence/address", kind: "usage" }, url);
+  }
+  await rejects(fetchEvidence("localhost:8080"), { fix: "did you mean http://localhost:8080/?" });
+});
+
+test("a server that is down is unreachable, one that serves none says what is missing: neither is malformed", async (t) => {
+  const { url } = await serve(t, (_, response) => response.writeHead(404).end());
+  await rejects(fetchEvidence(url), {
+    code: "evidence/not-served",
+    kind: "input",
+    message: /GET \/\.well-known\/caisson\/evidence answers 404/,
+  });
+  const silent = await serve(t, (request) => request.socket.destroy());
+  for (const [where, reason] of [
+    ["http://127.0.0.1:2/", /connection refused/],
+    [silent.url, /connection was closed/],
+  ] as const) {
+    await rejects(fetchEvidence(where), {
+      code: "evidence/unreachable",
+      kind: "unavailable",
+      message: reason,
+    });
   }
 });
 

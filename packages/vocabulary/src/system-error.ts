@@ -2,7 +2,7 @@
  * Errors of the system that no command has words for. They are not bugs: a full disk, a file that cannot be written, a
  * server that cannot be reached. Each gets a code, the place as far as it is known, and what to do.
  */
-import { Failure, type FailureKind } from "@caisson/vocabulary/failure";
+import { Failure, type FailureKind } from "./failure.ts";
 
 type SystemErrorCode =
   | "system/disk"
