@@ -100,6 +100,13 @@ test("a running machine is verified from outside, and Ctrl-C ends it cleanly", a
   });
   const accepted = await caisson(["verify", "--from", url, "--image", first.image, "--json"]);
   equal(accepted.status, 0, accepted.stdout);
+  // A stranger has nothing but the kit.
+  const kit = join(mkdtempSync(join(tmpdir(), "caisson-kit-")), "kit");
+  const published = await caisson(["publish", first.image, "--out", kit]);
+  equal(published.status, 0, published.stderr);
+  const byKit = await caisson(["verify", "--from", url, "--kit", kit, "--json"]);
+  equal(byKit.status, 0, byKit.stdout);
+  match(byKit.stderr, /^judged by what the kit's publisher wrote:$/m);
   const otherImage = join(mkdtempSync(join(tmpdir(), "caisson-other-")), "references.json");
   writeFileSync(otherImage, JSON.stringify({ rtmr1: "00".repeat(48), rtmr2: "00".repeat(48) }));
   const state = `${first.image}.state`;

@@ -32,6 +32,7 @@ const commands: Record<string, [summary: string, load: () => Promise<{ command: 
   kms: ["serve keys to verified guests; back up, restore, check the log", () => import("./commands/kms.ts")],
   lock: ["pin the packages of an image", () => import("./commands/lock.ts")],
   measure: ["predict a boot's registers from files, or explain a log", () => import("./commands/measure.ts")],
+  publish: ["write what a stranger needs to verify an image", () => import("./commands/publish.ts")],
   test: ["run the tests: unit, integration, e2e, attacks", () => import("./commands/test.ts")],
   time: ["ask NTS servers for the time and show who agrees", () => import("./commands/time.ts")],
   up: ["build, boot, attest and show an image", () => import("./commands/up.ts")],

@@ -3,9 +3,10 @@
  * 30 malformed input. Without a policy only the first question is asked, and the answer says so.
  */
 
-import { statSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { styleText } from "node:util";
+import { readKit } from "@caisson/machine/kit";
 import { fetchEvidence, freshReportData } from "@caisson/machine/relying-party";
 import {
   type Check,
@@ -32,6 +33,7 @@ import { printable } from "../views/printable.ts";
 
 interface Options {
   image: string[];
+  kit?: string;
   from?: string;
   policy?: string;
   collateral?: string;
@@ -57,6 +59,7 @@ export const command = new Command("caisson verify")
       " also gives policy and collateral where none are named",
     [],
   )
+  .option("--kit <dir>", "policy, reference values and collateral from a kit that caisson publish wrote")
   .option("--collateral <file>", "Intel's collateral (PCCS-style JSON), where the evidence carries none")
   .option("--event-log <file>", "the boot log (CCEL), where the evidence carries none")
   .option("--nonce <hex>", "the nonce that the report data must bind")
@@ -69,12 +72,12 @@ export const command = new Command("caisson verify")
         "EVIDENCE, or --from URL",
       );
     }
-    const options = expandImages(given);
+    const options = given.kit === undefined ? expandImages(given) : withKit(given, given.kit);
     if (given.from !== undefined) {
       if (options.policy === undefined) {
         throw new UsageError(
           "a running application is judged by a policy",
-          "add --policy FILE, or --image DIRECTORY",
+          "add --kit DIRECTORY, --policy FILE, or --image DIRECTORY",
         );
       }
       const { bytes, nonce } = await fetchEvidence(given.from);
@@ -87,6 +90,35 @@ export const command = new Command("caisson verify")
     show(await judge(evidence, options, expected), options.json === true);
   });
 
+/** Says which files the evidence is judged by, and who wrote them: nothing is picked up silently. */
+function sayJudgedBy(writer: string, { policy, image, collateral }: Options): void {
+  const files = { policy, references: image.join(", "), collateral };
+  const rows = Object.entries(files).flatMap(([name, path]) =>
+    path === undefined || path === "" ? [] : [`  ${name.padEnd(10)}  ${path}\n`],
+  );
+  process.stderr.write(`judged by what ${writer} wrote:\n${rows.join("")}`);
+}
+
+/** A kit stands for its policy, references and collateral. Beside it none of them can be named. */
+function withKit(given: Options, directory: string): Options {
+  if (given.policy !== undefined || given.image.length > 0) {
+    throw new UsageError(
+      "a kit has a policy and reference values of its own",
+      "leave out --policy and --image",
+    );
+  }
+  const kit = readKit(directory);
+  const collateral = given.collateral ?? kit.collateral;
+  const options: Options = {
+    ...given,
+    policy: kit.policy,
+    image: [kit.references],
+    ...(collateral !== undefined && { collateral }),
+  };
+  sayJudgedBy("the kit's publisher", options);
+  return options;
+}
+
 /** An image directory stands for what `caisson up` left beside it for a verifier, where nothing else is named. */
 function expandImages(options: Options): Options {
   const [directory, ...others] = options.image.filter((path) =>
@@ -96,12 +128,21 @@ function expandImages(options: Options): Options {
   if (others.length > 0)
     throw new UsageError("--image takes one directory", "or several files of reference values");
   const state = `${directory.replace(/\/+$/, "")}.state`;
-  return {
+  const expanded = {
     ...options,
     image: options.image.map((path) => (path === directory ? join(state, "references.json") : path)),
     policy: options.policy ?? join(state, "policy.json"),
     collateral: options.collateral ?? join(state, "collateral", "simulated.json"),
   };
+  const missing = [...expanded.image, expanded.policy].find((path) => !existsSync(path));
+  if (missing !== undefined) {
+    throw new UsageError(
+      `${directory} has no ${missing} beside it: no machine was started from it here`,
+      "--kit DIR (caisson publish), or --policy FILE with --image FILE",
+    );
+  }
+  sayJudgedBy("caisson up, beside the image,", expanded);
+  return expanded;
 }
 
 /** Judges evidence, wherever it came from. */

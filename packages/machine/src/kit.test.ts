@@ -1,0 +1,112 @@
+import { deepEqual, equal, match, throws } from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { appendFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import { plainService } from "@caisson/protocol/testing/service";
+import { readKit, writeKit } from "./kit.ts";
+
+const sha256 = (text: string) => createHash("sha256").update(text).digest("hex");
+const lockText = '{"lock":1}\n';
+
+/** An image directory as `instance` leaves it, with its lock beside it. */
+function image(t: TestContext): { image: string; lock: string; out: string } {
+  const place = mkdtempSync(join(tmpdir(), "caisson-kit-"));
+  t.after(() => rmSync(place, { recursive: true, force: true }));
+  const directory = join(place, "image");
+  const relying = join(place, "image.state", "relying-party");
+  mkdirSync(directory);
+  mkdirSync(relying, { recursive: true });
+  const artefact = (file: string) => ({ file, size: 1, sha256: "ab".repeat(32) });
+  const manifest = {
+    schema: "caisson/manifest/v1",
+    name: "example",
+    flavour: "production",
+    lock: sha256(lockText),
+    commandLine: "console=ttyS0",
+    kernel: artefact("kernel"),
+    rootfs: artefact("rootfs.img"),
+    firmware: {
+      emulated: { code: artefact("code.fd"), variables: artefact("variables.fd") },
+      tdx: { code: artefact("tdx.fd") },
+    },
+    sbom: artefact("sbom.cdx.json"),
+    guest: {
+      version: "caisson/guest/v1",
+      flavour: "production",
+      epoch: 1,
+      commandLine: ["console=ttyS0"],
+      app: { name: "example", services: { example: plainService() }, networks: {}, volumes: {} },
+      time: { secure_time: true },
+    },
+    versions: { firmware: { emulated: "1", tdx: "2" } },
+  };
+  writeFileSync(join(directory, "manifest.json"), JSON.stringify(manifest));
+  writeFileSync(join(directory, "sbom.cdx.json"), "{}");
+  writeFileSync(join(relying, "policy.yaml"), "version: caisson/policy/v1\n");
+  writeFileSync(join(relying, "references.json"), "{}\n");
+  const lock = join(place, "caisson.lock");
+  writeFileSync(lock, lockText);
+  return { image: directory, lock, out: join(place, "kit") };
+}
+
+test("a kit has everything, and is read as it was written", (t) => {
+  const { image: directory, lock, out } = image(t);
+  const kit = writeKit(directory, out, lock);
+  deepEqual(readKit(out), kit);
+  equal(kit.collateral, undefined);
+  equal(readFileSync(join(out, "caisson.lock"), "utf8"), lockText);
+  equal(kit.manifest, sha256(readFileSync(join(directory, "manifest.json"), "utf8")));
+  match(readFileSync(join(out, "README.md"), "utf8"), /caisson verify --from http:\/\/HOST:PORT\/ --kit \./);
+});
+
+test("collateral is in it where there is some", (t) => {
+  const { image: directory, lock, out } = image(t);
+  const collateral = join(out, "..", "mine.json");
+  writeFileSync(collateral, "{}");
+  equal(writeKit(directory, out, lock, collateral).collateral, join(out, "collateral.json"));
+});
+
+test("refused: another lock, no policy yet, a place that is taken", (t) => {
+  const { image: directory, lock, out } = image(t);
+  appendFileSync(lock, " ");
+  throws(() => writeKit(directory, out, lock), { code: "kit/lock", fix: /--lock/ });
+  writeFileSync(lock, lockText);
+  writeKit(directory, out, lock);
+  throws(() => writeKit(directory, out, lock), { code: "kit/occupied" });
+  rmSync(join(`${directory}.state`, "relying-party", "policy.yaml"));
+  throws(() => writeKit(directory, `${out}2`, lock), { code: "kit/incomplete", fix: /caisson instance/ });
+});
+
+const alterations: Record<string, (out: string) => void> = {
+  "a policy with a line more": (out) => appendFileSync(join(out, "policy.yaml"), "freshness: any\n"),
+  "other reference values": (out) => writeFileSync(join(out, "references.json"), "[]"),
+  "a file that is gone": (out) => rmSync(join(out, "manifest.json")),
+  "collateral that was put beside it": (out) => writeFileSync(join(out, "collateral.json"), "{}"),
+};
+for (const [name, alter] of Object.entries(alterations)) {
+  test(`refused as altered: ${name}`, (t) => {
+    const { image: directory, lock, out } = image(t);
+    writeKit(directory, out, lock);
+    alter(out);
+    throws(() => readKit(out), { code: "kit/altered", kind: "rejected" });
+  });
+}
+
+const lists: Record<string, (list: { version: string; files: Record<string, string> }) => unknown> = {
+  "another version": (list) => ({ ...list, version: "caisson/kit/v2" }),
+  "a file outside": (list) => ({ ...list, files: { ...list.files, "../policy.yaml": "00".repeat(32) } }),
+  "a hash that is not one": (list) => ({ ...list, files: { ...list.files, "policy.yaml": "00" } }),
+  "no policy": ({ files: { "policy.yaml": _, ...files }, ...list }) => ({ ...list, files }),
+  "not a document": () => [],
+};
+for (const [name, change] of Object.entries(lists)) {
+  test(`refused as malformed: ${name}`, (t) => {
+    const { image: directory, lock, out } = image(t);
+    writeKit(directory, out, lock);
+    const path = join(out, "kit.json");
+    writeFileSync(path, JSON.stringify(change(JSON.parse(readFileSync(path, "utf8")))));
+    throws(() => readKit(out), { code: "kit/malformed" });
+  });
+}
