@@ -77,10 +77,13 @@ async function forbidding(path: string) {
     sockets.push(socket);
     const timer = setInterval(() => socket.write(XOFF), 20);
     socket.on("close", () => clearInterval(timer)).on("error", () => {});
-    createInterface({ input: socket }).on("line", (line) => {
+    const lines = createInterface({ input: socket });
+    lines.on("line", (line) => {
       const event = decodeConsole(line);
       if (event !== undefined) events.push(event);
     });
+    // The interface passes the socket's errors on: a machine that is killed resets its connections.
+    lines.on("error", () => {});
   });
   await new Promise<void>((resolve) => server.listen(path, resolve));
   return {
