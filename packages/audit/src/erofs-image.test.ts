@@ -68,6 +68,29 @@ test("a feature that Caisson never writes is refused", () => {
   throws(() => readErofsImage(copy), { code: "image/rootfs" });
 });
 
+/** The image with one field of an inode changed; `of` finds the file's content, which lies behind its inode. */
+function withInode(of: string, field: number, value: number): Buffer {
+  const copy = Buffer.from(image);
+  copy.writeUInt32LE(value, copy.indexOf(of) - 32 + field);
+  return copy;
+}
+
+test("content outside of the file system is refused, by its size and by its block", () => {
+  // Of an EROFS inode: size at 8, first block at 16. The content of this one is inline.
+  for (const changed of [withInode("#!/bin/sh\ntrue", 8, 0xfff0), withInode("#!/bin/sh\ntrue", 16, 0xffffff)])
+    throws(() => readErofsImage(changed), { code: "image/rootfs", message: /content outside/ });
+});
+
+test("a directory that contains itself is refused as that", () => {
+  const copy = Buffer.from(image);
+  const name = copy.indexOf("..bin");
+  ok(name > 0);
+  // The entries of /usr: ".", "..", "bin", each 12 bytes before their names; a nid is its first 8 bytes.
+  const entries = name - 1 - 3 * 12;
+  copy.copy(copy, entries + 24, entries, entries + 8);
+  throws(() => readErofsImage(copy), { code: "image/rootfs", message: /contains itself/ });
+});
+
 test("truncated and altered images give an error of ours or an answer, never anything else", () => {
   const attempt = (bytesOf: Buffer) => {
     try {

@@ -1,4 +1,5 @@
 import { equal, match, rejects } from "node:assert/strict";
+import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -24,6 +25,13 @@ test("a socket is waited for until somebody listens on it, not until its file is
   } finally {
     await end(child);
   }
+});
+
+test("a program that does not end when it is asked to is killed", async () => {
+  const child = await start("sh", ["-c", "trap '' TERM; echo ready; while :; do sleep 1; done"], "dash");
+  await once(child.stdout!, "data");
+  await end(child, 50);
+  equal(child.signalCode, "SIGKILL");
 });
 
 test("whoever should listen may end first", async () => {

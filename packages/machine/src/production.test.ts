@@ -1,4 +1,5 @@
 import { deepEqual, equal, match, throws } from "node:assert/strict";
+import { hash } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,7 +10,7 @@ import { decodeInstance } from "@caisson/protocol/instance";
 import { plainService } from "@caisson/protocol/testing/service";
 import { readPolicy, readReferences } from "@caisson/verify";
 import { parse } from "yaml";
-import { prepareProduction } from "./production.ts";
+import { mrConfigId, prepareProduction } from "./production.ts";
 import { instanceSeed } from "./session.ts";
 
 const file = { file: "file" };
@@ -81,6 +82,23 @@ test("what is written for relying party and KMS can be read by them, and says th
     references.map(({ registers }) => registers),
   );
   deepEqual(written.open, []);
+});
+
+test("MRCONFIGID is its version, the SHA-256 of the description, and zeros", () => {
+  const app = { name: "hello", services: { hello: plainService() }, networks: {}, volumes: {} };
+  const id = Buffer.from(mrConfigId({ guest: { app } } as unknown as Manifest));
+  const sorted = (value: unknown): unknown =>
+    Array.isArray(value)
+      ? value.map(sorted)
+      : typeof value === "object" && value !== null
+        ? Object.fromEntries(
+            Object.entries(value)
+              .sort(([a], [b]) => (a < b ? -1 : 1))
+              .map(([k, v]) => [k, sorted(v)]),
+          )
+        : value;
+  const description = hash("sha256", JSON.stringify(sorted(app)), "hex");
+  equal(id.toString("hex"), `01${description}${"00".repeat(15)}`);
 });
 
 test("a register that nothing predicts is named, and its policy opens nothing for it", (t) => {

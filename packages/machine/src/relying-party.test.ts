@@ -8,10 +8,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { Machine } from "@caisson/kms/testing/machine";
-import { type Report, reportData } from "@caisson/verify";
+import { type Report, readPolicy, reportData } from "@caisson/verify";
 import { limits } from "@caisson/vocabulary/limits";
 import { evidencePath } from "@caisson/vocabulary/paths";
-import { fetchEvidence } from "./relying-party.ts";
+import { fetchEvidence, judgeFresh } from "./relying-party.ts";
 
 /** A machine at a URL of loopback; `asked` lists the paths that were asked of it. */
 async function serve(t: TestContext, answer: RequestListener): Promise<{ url: string; asked: string[] }> {
@@ -129,4 +129,27 @@ test("the machine does not choose what its report data means: only an applicatio
     match(asked.join(), new RegExp(`^${evidencePath}\\?nonce=[0-9a-f]{64}$`));
   }
   deepEqual(results, { "caisson/app/v1": [0, []], raw: [10, ["report-data/scheme"]] });
+});
+
+test("evidence over the nonce that was given is fresh, over another it is not", async () => {
+  const machine = new Machine(Date.now());
+  const kms = "ab".repeat(32);
+  const state = machine.booted(kms);
+  state.events.push({ name: "system-ready", payload: new Uint8Array() });
+  const file = machine.policyFile();
+  const policy = readPolicy({
+    ...(file.policy as object),
+    app: { id: [machine.app], composeHash: "any", instanceId: "any" },
+    keyProviders: [{ name: "kms", id: kms }],
+  });
+  const nonce = new Uint8Array(32).fill(1);
+  const document = await machine.evidence(state, await reportData("caisson/app/v1", { nonce }));
+  const claim = { scheme: "caisson/app/v1", fields: { nonce: nonce.toHex() } };
+  const bytes = new TextEncoder().encode(JSON.stringify({ ...document, reportData: claim }));
+  const judged = async (expected: Uint8Array) => {
+    const report = await judgeFresh({ bytes, nonce: expected }, { policy, references: [], now: new Date() });
+    return [report.verdict, report.codes];
+  };
+  deepEqual(await judged(nonce), ["accepted", []]);
+  deepEqual(await judged(nonce.with(0, 2)), ["rejected", ["report-data/nonce"]]);
 });

@@ -111,6 +111,13 @@ test("the seal is bound to the exchange and to whose keys they are", () => {
   equal(new Set(texts).size, texts.length);
 });
 
+test("what the sealed keys are encrypted under depends on each part of the exchange", () => {
+  const info = (change: Partial<Exchange>) => sealContext({ ...exchange, ...change }, released).info.toHex();
+  const other = new Uint8Array(32).fill(9);
+  const infos = [{}, { nonce: other }, { identityKey: other }, { ephemeralKey: other }].map(info);
+  equal(new Set(infos).size, 4);
+});
+
 test("messages that follow the schema pass it unchanged", () => {
   deepEqual(helloSchema.parse(hello), hello);
   deepEqual(answerSchema.parse(released), released);

@@ -1,5 +1,5 @@
 import { deepEqual, equal, ok } from "node:assert/strict";
-import { existsSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 import {
   type Check,
@@ -18,6 +18,21 @@ import { catalogue } from "./index.ts";
 
 const repository = new URL("../../../../", import.meta.url);
 const hasCheck = (control: Control, kind: CheckKind) => typeof control[kind] !== "string";
+
+test("what is expected is written in the catalogue, and taken from nothing that it judges", () => {
+  const directory = new URL("./", import.meta.url);
+  const files = readdirSync(directory).filter((name) => name.endsWith(".ts") && !name.endsWith(".test.ts"));
+  const taken = [
+    ...files.map((name) => new URL(name, directory)),
+    new URL("../expect.ts", directory),
+  ].flatMap((file) =>
+    [...readFileSync(file, "utf8").matchAll(/^import (?!type )[^;]*? from "(@caisson\/[^"]+)";/gm)].map(
+      ([, name]) => name,
+    ),
+  );
+  // How a line is cut into words, and which servers an image asks that names none: what is judged, not by what.
+  deepEqual(new Set(taken), new Set(["@caisson/nts", "@caisson/protocol/command-line"]));
+});
 
 /** How many controls each group has: none goes without this line. */
 const counts = {
@@ -95,6 +110,16 @@ for (const [name, change] of [
     equal(judge(catalogue.find(({ id }) => id === "N05")!, "live", facts).outcome, "fail");
   });
 }
+
+test("a setting that the guest does not report passes nowhere", () => {
+  const facts = goodFacts.live();
+  const asked = catalogue.flatMap(({ live }) =>
+    typeof live === "string" ? [] : live.filter(({ expects }) => /^[a-z]+(\.\w+)+ = /.test(expects)),
+  );
+  ok(asked.some(({ expects }) => expects === "kernel.yama.ptrace_scope = 3"));
+  facts.sysctls = {};
+  for (const one of asked) equal(one.judge(facts), "not reported", one.expects);
+});
 
 /** The matrix: every test of every check of every control, once on good facts, once on its counterexample. */
 function matrix<K extends CheckKind>(kind: K): void {

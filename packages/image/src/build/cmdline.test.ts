@@ -1,4 +1,4 @@
-import { deepEqual, equal, match, ok } from "node:assert/strict";
+import { deepEqual, equal, match, ok, throws } from "node:assert/strict";
 import { test } from "node:test";
 import { commandLine, commandLineTokens } from "./cmdline.ts";
 
@@ -13,6 +13,12 @@ test("the root is verified, read-only, and its geometry is on the line", () => {
 
 test("it fits into what the kernel takes, with the largest geometry", () => {
   ok(commandLine("development", { ...verity, dataBlocks: 2 ** 32 - 1 }).length <= 2047);
+});
+
+test("a line that the kernel would cut is refused", () => {
+  throws(() => commandLine("production", { ...verity, rootHash: "ab".repeat(700) }), {
+    code: "cmdline/length",
+  });
 });
 
 test("the flavours differ in one token", () => {

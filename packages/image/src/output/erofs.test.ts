@@ -29,6 +29,25 @@ test("the same tree gives the same bytes, in whatever order it was made", () => 
   ok(one.equals(image(tree({ "/b/c": file("2"), "/a": file("1") }))));
 });
 
+test("names of a directory are sorted by their bytes, which the kernel searches by halves", () => {
+  const bytes = image(tree({ "/B": file("1"), "/a-name": file("2"), "/Z": file("3"), "/-": file("4") }));
+  // Behind the entries of the root: "-", ".", "..", "B", "Z", "a-name".
+  ok(bytes.includes("-...BZa-name"));
+});
+
+test("the superblock's checksum is CRC-32C over it and what follows in its block", () => {
+  const block = image(tree({ "/a": file("1") })).subarray(1024, 4096);
+  const found = block.readUInt32LE(4);
+  block.writeUInt32LE(0, 4);
+  // Bit by bit: the reflected polynomial, begun with ones, not inverted at the end (fs/erofs/super.c).
+  let sum = 0xffffffff;
+  for (const byte of block) {
+    sum ^= byte;
+    for (let bit = 0; bit < 8; bit++) sum = (sum >>> 1) ^ (sum & 1 ? 0x82f63b78 : 0);
+  }
+  equal(found, sum >>> 0);
+});
+
 test("the announced number of blocks is what is written", () => {
   const root = tree({ "/small": file("x"), "/large": file(Buffer.alloc(10_000, 7)) });
   equal(image(root).length, layoutErofs(root, time).blocks * 4096);

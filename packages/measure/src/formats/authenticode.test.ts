@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import test from "node:test";
 import { concat } from "../bytes.ts";
 import { kernel, noise, pe } from "../testing/synthetic.ts";
-import { authenticode } from "./authenticode.ts";
+import { authenticode, parsePe } from "./authenticode.ts";
 import { patchSetupHeader } from "./kernel.ts";
 import { parseUki } from "./uki.ts";
 
@@ -54,6 +54,13 @@ test("sections count in file order, whatever the table's order", async () => {
     swapped.subarray(SECURITY + 8),
   );
   deepEqual(await authenticode(swapped), expected);
+});
+
+test("a section that goes on after the file is told as that, for whoever reads it", () => {
+  const image = pe();
+  const table = 0x40 + 24 + 240;
+  new DataView(image.buffer).setUint32(table + 16, image.length, true);
+  throws(() => parsePe(image), { code: "pe/malformed", message: /section data outside the file/ });
 });
 
 test("an image without a security directory is hashed without the gap", async () => {

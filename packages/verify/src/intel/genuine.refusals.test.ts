@@ -3,6 +3,7 @@ import { equal, rejects } from "node:assert/strict";
 import { test } from "node:test";
 import { issueCertificate, toPem } from "@caisson/simulated/pki";
 import { buildEvidence, type Refusal, refusals, times } from "../testing/refusals.ts";
+import { verifyCollateral } from "./collateral.ts";
 import { verifyQuote } from "./genuine.ts";
 
 async function verify(change: Omit<Refusal, "name" | "code">) {
@@ -37,6 +38,18 @@ for (const refusal of refusals) {
   test(`${refusal.code}: ${refusal.name}`, () =>
     rejects(() => verify(refusal), { name: "VerifyError", code: refusal.code }));
 }
+
+test("collateral that was verified before is judged by the day at each use: its lists expire, too", async () => {
+  for (const list of ["rootCrl", "pckCrl"] as const) {
+    const { quote, collateral, now, trust } = buildEvidence({
+      before: (h) => void (h[list].nextUpdate = new Date("2026-07-01T00:00:00Z")),
+    });
+    const verified = await verifyCollateral(collateral, now, trust);
+    equal((await verifyQuote(quote, verified, now, trust)).tcb.status, "UpToDate");
+    const later = new Date("2026-07-01T00:00:01Z");
+    await rejects(verifyQuote(quote, verified, later, trust), { code: "crl/expired" });
+  }
+});
 
 test("evidence is good until the first certificate of its own chain expires too", async () => {
   const expires = new Date("2026-07-01T00:00:00Z");

@@ -333,6 +333,15 @@ const crls: Refusal[] = [
       return leaf + toPem(issueCertificate({ ...h.pckCa, serial: otherSerial })) + root;
     },
   },
+  {
+    name: "the PCK CA certificate of the collateral is revoked, that of the quote's own chain is not",
+    code: "certificate/revoked",
+    before: (h) => void h.rootCrl.revoked.push(h.pckCa.serial),
+    chain: (m, h) => {
+      const [leaf, , root] = splitPem(m.pckChain) as [string, string, string];
+      return leaf + toPem(issueCertificate({ ...h.pckCa, serial: otherSerial })) + root;
+    },
+  },
   { name: "the root CRL is empty", code: "collateral/malformed", collateral: () => ({ root_ca_crl: "" }) },
   { name: "the PCK CRL is empty", code: "collateral/malformed", collateral: () => ({ pck_crl: "" }) },
   { name: "the root CRL is garbage", code: "der/malformed", collateral: () => ({ root_ca_crl: "deadbeef" }) },
@@ -839,6 +848,12 @@ const tcb: Refusal[] = [
     name: "the TDX module is revoked",
     code: "tcb/revoked",
     before: info((d) => (levels(module(d))[0]!.tcbStatus = "Revoked")),
+  },
+  {
+    name: "the TDX module has attributes, and Intel's list has the same",
+    code: "tdx-module/attributes",
+    before: info((d) => Object.assign(module(d), { attributes: "0100000000000000" })),
+    td: { seamAttributes: "0100000000000000" },
   },
   {
     name: "the TDX module is signed by someone else",

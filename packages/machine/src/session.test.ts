@@ -1,0 +1,74 @@
+/** What a session decides before anything is started: who the machine is, and what a relying party accepts of it. */
+import { deepEqual, equal, notEqual, throws } from "node:assert/strict";
+import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import type { Manifest } from "@caisson/image";
+import { plainService } from "@caisson/protocol/testing/service";
+import { readPolicy } from "@caisson/verify";
+import { applicationId, developmentPolicy, instanceSeed } from "./session.ts";
+
+function manifest(name: string, secureTime = true): Manifest {
+  const app = { name, services: { [name]: plainService() }, networks: {}, volumes: {} };
+  return { name, guest: { app, time: { secure_time: secureTime } } } as unknown as Manifest;
+}
+const root = `04${"ab".repeat(64)}`;
+const whole = { mrtd: "a", rtmr0: "b", rtmr1: "c", rtmr2: "d" };
+const policyOf = (references: object, of = manifest("hello")) =>
+  readPolicy(developmentPolicy(of, references, root));
+
+function place(t: TestContext): string {
+  const directory = mkdtempSync(join(tmpdir(), "caisson-session-"));
+  t.after(() => rmSync(directory, { recursive: true }));
+  return directory;
+}
+
+test("a development policy accepts this application on the simulated platform, and nothing else", () => {
+  const policy = policyOf(whole);
+  deepEqual(policy.platforms, ["emulated"]);
+  equal(policy.simulatedRoot, root);
+  deepEqual(policy.app?.id, [applicationId(manifest("hello"))]);
+  equal(policy.app?.composeHash?.length, 1);
+  deepEqual(policy.events, { bootLog: "required" });
+  // Whose keys a machine has is for the caller to say: no default lets any KMS.
+  equal(policy.keyProviders, undefined);
+});
+
+test("an application's id follows from its description", () => {
+  equal(applicationId(manifest("hello")), applicationId(manifest("hello", false)));
+  notEqual(applicationId(manifest("hello")), applicationId(manifest("other")));
+  // 20 bytes.
+  equal(/^[0-9a-f]{40}$/.test(applicationId(manifest("hello"))), true);
+});
+
+test("a register is left open only where there is no reference value for it", () => {
+  deepEqual(policyOf(whole).registers, {});
+  const { rtmr0: _, ...others } = whole;
+  deepEqual(policyOf({ ...others, rtmr0Events: [] }).registers, { rtmr0: "by-event" });
+  const { rtmr2: __, ...withoutLine } = whole;
+  deepEqual(policyOf(withoutLine).registers, { rtmr2: "any" });
+});
+
+test("the host's sources of time are accepted only of an image that asks them", () => {
+  deepEqual(policyOf(whole).secureTime, { origins: ["instance"] });
+  deepEqual(policyOf(whole, manifest("hello", false)).secureTime, { methods: ["nts", "none"] });
+});
+
+test("a seed is made at the first start, is the owner's alone, and stays", (t) => {
+  const state = place(t);
+  const seed = instanceSeed(state);
+  equal(/^[0-9a-f]{40}$/.test(seed), true);
+  equal(instanceSeed(state), seed);
+  equal(statSync(join(state, "instance-seed")).mode & 0o777, 0o600);
+  // Nothing half-written stays behind.
+  deepEqual(readdirSync(state), ["instance-seed"]);
+  notEqual(instanceSeed(place(t)), seed);
+});
+
+test("the seed of a state that somebody keeps is used as it is; without a place there is none", (t) => {
+  const state = place(t);
+  writeFileSync(join(state, "instance-seed"), `${"cd".repeat(20)}\n`);
+  equal(instanceSeed(state), "cd".repeat(20));
+  throws(() => instanceSeed(join(state, "nowhere")), { code: "ENOENT" });
+});

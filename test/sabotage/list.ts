@@ -1,0 +1,33 @@
+/** Every sabotage, folder by folder. */
+import { audit } from "./list/audit.ts";
+import { cli } from "./list/cli.ts";
+import { guest } from "./list/guest.ts";
+import { host } from "./list/host.ts";
+import { image } from "./list/image.ts";
+import { kernel } from "./list/kernel.ts";
+import { kms } from "./list/kms.ts";
+import { machine } from "./list/machine.ts";
+import { measure } from "./list/measure.ts";
+import { nts } from "./list/nts.ts";
+import { protocol } from "./list/protocol.ts";
+import { simulated } from "./list/simulated.ts";
+import { verify } from "./list/verify.ts";
+import { vocabulary } from "./list/vocabulary.ts";
+import type { Sabotage } from "./sabotage.ts";
+
+export const sabotages: readonly Sabotage[] = [
+  ...audit,
+  ...cli,
+  ...guest,
+  ...host,
+  ...image,
+  ...kernel,
+  ...kms,
+  ...machine,
+  ...measure,
+  ...nts,
+  ...protocol,
+  ...simulated,
+  ...verify,
+  ...vocabulary,
+];

@@ -1,0 +1,41 @@
+import { within } from "../sabotage.ts";
+
+export const cli = within("packages/cli/src", [
+  ["rejected evidence ends with 0", "failure.ts", "  rejected: 10,", "  rejected: 0,", "failure.test.ts"],
+  ["malformed input ends as a rejection", "failure.ts", "  input: 30,", "  input: 10,", "failure.test.ts"],
+  [
+    "what others wrote moves the terminal's cursor",
+    "failure.ts",
+    "${subject}: ${printable(error.message)}",
+    "${subject}: ${error.message}",
+    "failure.test.ts",
+  ],
+  [
+    "a command line that is not ASCII is predicted",
+    "loose-files.ts",
+    "!/^[ -~]*$/.test(commandLine!),",
+    "false,",
+    "loose-files.test.ts",
+  ],
+  [
+    "a kernel without its command line is predicted",
+    "loose-files.ts",
+    'refuse(commandLine === undefined, "--kernel needs its command line", fix);',
+    "",
+    "loose-files.test.ts",
+  ],
+  [
+    "a guest's note moves the terminal's cursor",
+    "views/boot-view.ts",
+    'this.#styled("yellow", printable(event.text))',
+    'this.#styled("yellow", event.text)',
+    "views/boot-view.test.ts",
+  ],
+  [
+    "the clock is set without the time that has passed",
+    "set-clock.ts",
+    "(earliest + latest) / 2 + (monotonic() - at);",
+    "(earliest + latest) / 2;",
+    "set-clock.test.ts",
+  ],
+]);

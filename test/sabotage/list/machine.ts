@@ -1,0 +1,54 @@
+import { within } from "../sabotage.ts";
+
+export const machine = within("packages/machine/src", [
+  [
+    "a relying party takes evidence of any age",
+    "relying-party.ts",
+    "    expectedReportData: freshReportData(nonce),",
+    "",
+    "relying-party.test.ts",
+  ],
+  [
+    "a relying party reads without a bound",
+    "relying-party.ts",
+    "if (more) throw",
+    "if (false) throw",
+    "relying-party.test.ts",
+  ],
+  [
+    "MRCONFIGID does not name the application",
+    "production.ts",
+    "  value.set(composeHash(description(manifest.guest)), 1);",
+    "",
+    "production.test.ts",
+  ],
+  ["MRCONFIGID names no version of itself", "production.ts", "  value[0] = 1;", "", "production.test.ts"],
+  [
+    "each start is another instance",
+    "session.ts",
+    "if (!existsSync(path)) writeWhole(path,",
+    "writeWhole(path,",
+    "session.test.ts",
+  ],
+  [
+    "a development policy accepts production too",
+    "session.ts",
+    'platforms: ["emulated"],',
+    'platforms: ["tdx", "emulated"],',
+    "session.test.ts",
+  ],
+  [
+    "a development policy accepts any application",
+    "session.ts",
+    "id: [applicationId(manifest)],",
+    'id: "any",',
+    "session.test.ts",
+  ],
+  [
+    "a development policy leaves registers open",
+    "session.ts",
+    ".filter((name) => !Object.hasOwn(references, name));",
+    ";",
+    "session.test.ts",
+  ],
+]);

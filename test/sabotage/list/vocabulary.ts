@@ -1,0 +1,14 @@
+import { within } from "../sabotage.ts";
+
+export const vocabulary = within("packages/vocabulary/src", [
+  [
+    "an event's name may have a colon",
+    "events.ts",
+    "/^[a-z0-9-]{1,64}$/",
+    "/^[a-z0-9:-]{1,64}$/",
+    "events.test.ts",
+  ],
+  ["an event of the boot has gone", "events.ts", '  "boot-mr-done",', "", "events.test.ts"],
+  ["a body goes on after its limit", "body.ts", "if (size > limit) break;", "", "body.test.ts"],
+  ["a frame leaves out the lengths", "frame.ts", "view.setUint32(at, field.length);", "", "frame.test.ts"],
+]);
