@@ -106,7 +106,9 @@ test("iasl finds every table sound once the derived loader has run, and none of 
   const raw = files[ACPI_TABLES]!;
   const loaded = runLoader(deriveLoader(raw), { ...files, [ACPI_RSDP]: deriveRsdp(raw) });
   const tables = listAcpiTables(raw);
-  equal(tables.length >= 6, true);
+  const signatures = new Set(tables.map(({ signature }) => signature));
+  for (const name of ["FACS", "DSDT", "FACP", "APIC", "MCFG", "WAET"])
+    equal(signatures.has(name), true, name);
   for (const { signature, offset, length } of tables) {
     const part = (bytes: Uint8Array) => iaslWarnings(signature, bytes.subarray(offset, offset + length));
     deepEqual(part(loaded.get(ACPI_TABLES)!), [], signature);

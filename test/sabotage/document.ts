@@ -1,4 +1,4 @@
-/** docs/sabotage.md: what each sabotage led to. Only what was measured on these sources stands there. */
+/** docs/sabotage.md: what each sabotage led to. Only what was measured stands there, with file and test as they are. */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Results } from "./results.ts";
@@ -35,7 +35,7 @@ node test/sabotage/run.ts --tier all      # all; some compile the driver with th
 node test/sabotage/run.ts entropy --fresh # some, measured again
 \`\`\`
 
-A run that was ended goes on where it was, as long as the sources are the same. The exit code is 1 when something survived. This table is written by \`--write\`, from what was measured.
+A run that was ended goes on where it was: a result counts for as long as the file and its test are the same. The exit code is 1 when something survived. This table is written by \`--write\`, from what was measured.
 
 ${sabotages.length} sabotages: ${counts.noticed} noticed, ${counts.late} by a time limit alone, ${counts.survived} survived, ${counts.unmeasured} not measured.
 `;

@@ -10,6 +10,7 @@ import { machine } from "./list/machine.ts";
 import { measure } from "./list/measure.ts";
 import { nts } from "./list/nts.ts";
 import { protocol } from "./list/protocol.ts";
+import { releases } from "./list/releases.ts";
 import { simulated } from "./list/simulated.ts";
 import { verify } from "./list/verify.ts";
 import { vocabulary } from "./list/vocabulary.ts";
@@ -27,6 +28,7 @@ export const sabotages: readonly Sabotage[] = [
   ...measure,
   ...nts,
   ...protocol,
+  ...releases,
   ...simulated,
   ...verify,
   ...vocabulary,

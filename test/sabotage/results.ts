@@ -1,7 +1,7 @@
 /**
- * What sabotages led to, so that a run that was ended goes on where it was. A line of JSON each; a file for each state of
- * the tree, so that nothing that was measured on other sources counts. Lines are short and appended whole, so several
- * runs at a time may share a file.
+ * What sabotages led to, so that a run that was ended goes on where it was. A line of JSON each. A result counts for as
+ * long as the sabotaged file and the test are what they were. Lines are short and appended whole, so several runs at a
+ * time may share the file.
  */
 import { hash } from "node:crypto";
 import { appendFileSync, existsSync, mkdirSync, readFileSync } from "node:fs";
@@ -19,14 +19,15 @@ export interface Result {
 }
 
 export class Results {
+  readonly #repository: string;
   readonly #path: string;
   readonly #known = new Map<string, Result>();
 
-  /** `tree`: hash of the sources. */
-  constructor(repository: string, tree: string) {
+  constructor(repository: string) {
+    this.#repository = repository;
     const directory = join(repository, ".cache/sabotage");
     mkdirSync(directory, { recursive: true });
-    this.#path = join(directory, `${tree.slice(0, 32)}.jsonl`);
+    this.#path = join(directory, "results.jsonl");
     if (!existsSync(this.#path)) return;
     for (const line of readFileSync(this.#path, "utf8").split("\n")) {
       if (line === "") continue;
@@ -36,15 +37,18 @@ export class Results {
   }
 
   get(sabotage: Sabotage): Result | undefined {
-    return this.#known.get(keyOf(sabotage));
+    return this.#known.get(resultKey(this.#repository, sabotage));
   }
 
-  add(sabotage: Sabotage, result: Result): void {
-    const key = keyOf(sabotage);
+  /** `key`: `resultKey` of the tree that was measured. */
+  add(key: string, result: Result): void {
     this.#known.set(key, result);
     appendFileSync(this.#path, `${JSON.stringify({ key, ...result })}\n`);
   }
 }
 
-const keyOf = ({ file, line, instead, test }: Sabotage): string =>
-  hash("sha256", JSON.stringify([file, line, instead, test]), "hex");
+/** Names a sabotage together with what it was made of, in the tree at `root`. */
+export function resultKey(root: string, { file, line, instead, test }: Sabotage): string {
+  const [sabotaged, notices] = [file, test].map((path) => readFileSync(join(root, path), "utf8"));
+  return hash("sha256", JSON.stringify([file, line, instead, test, sabotaged, notices]), "hex");
+}

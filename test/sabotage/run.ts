@@ -12,13 +12,13 @@
  * something survived, or a test fails by itself; 2: a listed line is not there any more.
  */
 import { spawn } from "node:child_process";
-import { rmSync, writeFileSync } from "node:fs";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { copyTree, treeHash } from "./copy.ts";
+import { copyTree } from "./copy.ts";
 import { writeDocument } from "./document.ts";
 import { sabotages } from "./list.ts";
-import { type Result, Results } from "./results.ts";
+import { type Result, Results, resultKey } from "./results.ts";
 import { obstacle, type Sabotage, sabotaged, type Tier, tierOf } from "./sabotage.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
@@ -54,7 +54,7 @@ for (const reason of gone) process.stderr.write(`${reason}\n`);
 if (gone.length > 0) process.exit(2);
 if (values.check) process.exit(0);
 
-const results = new Results(repository, treeHash(repository));
+const results = new Results(repository);
 /** Copies that are there, so that they go whatever happens. */
 const copies = new Set<string>();
 const removeCopies = (): void => {
@@ -118,7 +118,7 @@ function isSound(copy: string, test: string): Promise<boolean> {
 async function measure(copy: string, sabotage: Sabotage): Promise<Result | "unsound"> {
   if (!(await isSound(copy, sabotage.test))) return "unsound";
   const path = join(copy, sabotage.file);
-  const whole = sabotaged(copy, { ...sabotage, line: sabotage.line, instead: sabotage.line });
+  const whole = readFileSync(path);
   const started = performance.now();
   writeFileSync(path, sabotaged(copy, sabotage));
   try {
@@ -139,10 +139,11 @@ async function worker(): Promise<void> {
   const copy = copyTree(repository);
   copies.add(copy);
   for (let sabotage = queue.shift(); sabotage !== undefined; sabotage = queue.shift()) {
+    const key = resultKey(copy, sabotage);
     const result = await measure(copy, sabotage);
     if (result === "unsound") unsound.add(sabotage.test);
     else {
-      results.add(sabotage, result);
+      results.add(key, result);
       process.stdout.write(`${line(sabotage, result)}\n`);
     }
   }

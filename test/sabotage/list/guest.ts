@@ -108,22 +108,22 @@ export const guest = within("packages/guest/src", [
   [
     "other clock sources are accepted",
     "stages/posture.ts",
-    "require(extra.length === 0,",
-    "require(true,",
+    "demand(extra.length === 0,",
+    "demand(true,",
     "stages/posture.test.ts",
   ],
   [
     "lockdown is not checked",
     "stages/posture.ts",
-    'require(lockdown.includes("[confidentiality]"),',
-    "require(true,",
+    'demand(lockdown.includes("[confidentiality]"),',
+    "demand(true,",
     "stages/posture.test.ts",
   ],
   [
     "unknown PCI devices are accepted",
     "stages/posture.ts",
-    "require(knownPci.has(id),",
-    "require(true,",
+    "demand(knownPci.has(id),",
+    "demand(true,",
     "stages/posture.test.ts",
   ],
   [
@@ -143,8 +143,8 @@ export const guest = within("packages/guest/src", [
   [
     "a setting that did not stay is accepted",
     "stages/posture.ts",
-    "require(read(path) === value,",
-    "require(true,",
+    "demand(read(path) === value,",
+    "demand(true,",
     "stages/posture.test.ts",
   ],
   [
