@@ -76,14 +76,17 @@ test("a job that ends with 0 is a success, although its port was never used", as
 test("a job that ends with another status is a failure that names it", async () => {
   const { status, stderr } = await up(specOf("failing", "process.exit(3)"), []);
   equal(status, 10, stderr);
-  match(stderr, /the application ended with status 3 {3}\[up\/application\]/);
+  match(stderr, /failing ended with status 3 {3}\[up\/application\]/);
 });
 
 test("death by the memory limit says so", async () => {
   const script = "const kept = []; setInterval(() => kept.push(Buffer.alloc(8 << 20, 1)), 1);";
   const { status, stderr } = await up(specOf("greedy", script, "  memory: 96MiB\n"), []);
   equal(status, 10, stderr);
-  match(stderr, /ended with status 137: it exceeded its memory limit of 96 MiB {3}\[up\/application\]/);
+  match(
+    stderr,
+    /greedy ended with status 137: it exceeded its memory limit of 96 MiB {3}\[up\/application\]/,
+  );
   match(stderr, /killed by +SIGKILL/);
 });
 

@@ -31,9 +31,15 @@ test("it exports the calls of its interface and no others", () => {
     "forbidCoreDumps",
     "forbidNewCode",
     "mount",
+    "mountMapped",
+    "netlink",
     "newCodeForbidden",
+    "pipe",
     "powerOff",
     "reap",
+    "spawn",
+    "unmount",
+    "unshared",
   ]);
 });
 
@@ -52,6 +58,13 @@ const wrong: Record<string, [call: keyof Syscalls, ...values: unknown[]]> = {
   "a file that is none": ["deafen", -1],
   "another instruction": ["cpuRandom", "rdtsc"],
   "PID 1": ["reap", 1],
+  "a standard stream as a namespace": ["mountMapped", "a", "b", -1],
+  "a program that is no list": ["spawn", "sh", [], [3, 3, 3], 3],
+  "a number among a program's arguments": ["spawn", ["sh", 1], [], [3, 3, 3], 3],
+  "two streams": ["spawn", ["sh"], [], [3, 3], 3],
+  "a standard stream for a child's": ["spawn", ["sh"], [], [0, 3, 3], 3],
+  "messages that are text": ["netlink", 0, 0, "x", 1],
+  "no acknowledgement": ["netlink", 0, 0, Buffer.alloc(0), 0],
   "a group of processes": ["reap", -1],
 };
 for (const [what, [call, ...values]] of Object.entries(wrong)) {

@@ -17,7 +17,7 @@ import {
 import { AuditError } from "./errors.ts";
 import { type Inventory, inventory } from "./inventory.ts";
 
-/** `deviation`: the development flavour may fail it. `accepted`: the baseline accepts it for now. */
+/** `deviation`: the development flavour, or contained services, may fail it. `accepted`: the baseline accepts it for now. */
 export type Status = Outcome | "deviation" | "accepted";
 
 export interface Result {
@@ -58,6 +58,22 @@ const development: { [K in CheckKind]: (facts: Facts[K]) => boolean } = {
   live: ({ flavour }) => flavour === "development",
   remote: ({ platform }) => platform !== undefined && !provesHardware[platform],
 };
+
+/** Who asked for the kernel and the sandbox of contained services: their names, or that there are such. */
+const contained: { [K in CheckKind]: (facts: Facts[K]) => string | undefined } = {
+  static({ guest }) {
+    const names = Object.entries(guest.app.services).filter(([, { isolation }]) => isolation === "contained");
+    return names.length === 0 ? undefined : names.map(([name]) => name).join(", ");
+  },
+  live: ({ commandLine }) =>
+    splitCommandLine(commandLine).includes("cgroup_v1_proc=1") ? "contained services" : undefined,
+  remote: () => undefined,
+};
+
+function containedServices<K extends CheckKind>(kind: K, facts: Partial<Facts>): string | undefined {
+  const subject = facts[kind];
+  return subject === undefined ? undefined : contained[kind](subject);
+}
 
 function isDevelopment<K extends CheckKind>(kind: K, facts: Partial<Facts>): boolean {
   const subject = facts[kind];
@@ -101,6 +117,10 @@ export function audit(facts: Partial<Facts>, acceptances: readonly Acceptance[],
     const deviation = control.development;
     if (deviation?.kinds.includes(kind) && isDevelopment(kind, facts)) {
       return { kind, status: "deviation", details: [`development: ${deviation.reason}`, ...details] };
+    }
+    const asked = control.services?.kinds.includes(kind) ? containedServices(kind, facts) : undefined;
+    if (asked !== undefined) {
+      return { kind, status: "deviation", details: [`${asked}: ${control.services!.reason}`, ...details] };
     }
     const acceptance = acceptances.find((one) => one.control === control.id && (one.kind ?? kind) === kind);
     if (acceptance === undefined) return { kind, status: "fail", details };

@@ -4,6 +4,7 @@ import { createHash, hash } from "node:crypto";
 import { createReadStream, existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
+import { placeOf } from "@caisson/guest/place";
 import { runtimeConfig } from "@caisson/guest/sandbox";
 import { bundleGuest } from "@caisson/image/bundle";
 import {
@@ -66,7 +67,7 @@ export async function collectImage(directory: string): Promise<ImageFacts> {
     packages: document.packages,
     root: root.root,
     guest,
-    runtime: runtimeConfig(Object.values(guest.app.services)[0]!, shares) as RuntimeFacts,
+    runtime: runtimeOf(guest),
     firmware: readFirmware(load(firmware)),
     build: {
       changed: await changedArtefacts(directory, manifest),
@@ -81,6 +82,31 @@ export async function collectImage(directory: string): Promise<ImageFacts> {
       },
     },
   };
+}
+
+/** What crun is told of the first service; of the others it differs in names and numbers alone. */
+function runtimeOf({ app }: ImageFacts["guest"]): RuntimeFacts {
+  const [name, service] = Object.entries(app.services)[0]!;
+  if (service.isolation === "plain") return runtimeConfig(service, shares) as RuntimeFacts;
+  const { directory, root, socket, key } = placeOf(name, service);
+  const own = [
+    ...(service.socket ? [{ source: socket, destination: "/run/caisson.sock", writable: true }] : []),
+    ...(service.key ? [{ source: key, destination: "/run/secrets/caisson-key" }] : []),
+  ];
+  return runtimeConfig(service, own, {
+    root,
+    userNamespace: "/proc/1/fd/0",
+    networkNamespace: "/proc/1/fd/1",
+    volumes: service.mounts.map(({ target, readOnly }, index) => ({
+      target,
+      readOnly,
+      source: join(directory, `volume-${index}`),
+    })),
+    files: ["hosts", "resolv.conf", "hostname"].map((file) => ({
+      source: join(directory, file),
+      target: `/etc/${file}`,
+    })),
+  }) as RuntimeFacts;
 }
 
 function parsed<T>(text: string, check: (value: unknown) => T): T {

@@ -86,6 +86,8 @@ export interface Control {
   remote: Check<RemoteFacts>;
   /** Where the development flavour may fail it, and why. */
   development?: { reason: string; kinds: readonly CheckKind[] };
+  /** Where an image whose services are contained may fail it, and why. */
+  services?: { reason: string; kinds: readonly CheckKind[] };
   /** Tests of this repository that show the behaviour behind it. */
   tests?: readonly string[];
 }

@@ -3,16 +3,9 @@
  * The system calls that Node lacks and PID 1 needs; `src/syscalls.ts` is their interface.
  * Each function checks its argument types, makes one call, and turns errno into an Error with `code`.
  */
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE /* strerrorname_np */
-#endif
+#include "arguments.h"
+
 #include <cpuid.h>
-#include <errno.h>
-#include <math.h>
-#include <node_api.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -24,54 +17,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MAX_ARGUMENTS 5
-#define PATH_BYTES 4096
 /* ADJ_OFFSET_SINGLESHOT takes at most half a second: kernel/time/ntp.c, NTP_SCALE. */
 #define MAX_SLEW_MS 500.0
 /* The console's 4 KiB buffer takes 0.4 s at 115200 baud; a host that reads no more does not hold up the end. */
 #define DRAIN_MS 2000
-
-static napi_value fail(napi_env env, const char *code, const char *message)
-{
-	napi_throw_error(env, code, message);
-	return NULL;
-}
-
-static napi_value fail_errno(napi_env env, const char *call)
-{
-	const char *name = strerrorname_np(errno);
-	return fail(env, name ? name : "EUNKNOWN", call);
-}
-
-static bool arguments(napi_env env, napi_callback_info info, size_t want, napi_value *values)
-{
-	size_t count = MAX_ARGUMENTS;
-
-	if (napi_get_cb_info(env, info, &count, values, NULL, NULL) == napi_ok && count == want)
-		return true;
-	fail(env, "EINVAL", "wrong number of arguments");
-	return false;
-}
-
-/* A string without NUL bytes that fits with its terminator. */
-static bool text(napi_env env, napi_value value, char *buffer, size_t size)
-{
-	size_t length;
-
-	if (napi_get_value_string_utf8(env, value, NULL, 0, &length) == napi_ok && length < size &&
-	    napi_get_value_string_utf8(env, value, buffer, size, &length) == napi_ok && strlen(buffer) == length)
-		return true;
-	fail(env, "EINVAL", "not a string, too long, or with a NUL byte");
-	return false;
-}
-
-static bool number(napi_env env, napi_value value, double least, double most, double *out)
-{
-	if (napi_get_value_double(env, value, out) == napi_ok && isfinite(*out) && *out >= least && *out <= most)
-		return true;
-	fail(env, "EINVAL", "not a number in range");
-	return false;
-}
 
 static napi_value do_mount(napi_env env, napi_callback_info info)
 {
@@ -253,12 +202,23 @@ static napi_value do_new_code_forbidden(napi_env env, napi_callback_info info)
 	return result;
 }
 
+static bool add(napi_env env, napi_value exports, const struct addon_function *functions)
+{
+	for (; functions->name; functions++) {
+		napi_value function;
+
+		if (napi_create_function(env, functions->name, NAPI_AUTO_LENGTH, functions->call, NULL, &function) ||
+		    napi_set_named_property(env, exports, functions->name, function)) {
+			napi_throw_error(env, "EINVAL", "the addon could not be set up");
+			return false;
+		}
+	}
+	return true;
+}
+
 NAPI_MODULE_INIT()
 {
-	static const struct {
-		const char *name;
-		napi_callback call;
-	} functions[] = {
+	static const struct addon_function functions[] = {
 		{ "mount", do_mount },
 		{ "clockSettime", do_clock_settime },
 		{ "adjtime", do_adjtime },
@@ -270,16 +230,8 @@ NAPI_MODULE_INIT()
 		{ "forbidCoreDumps", do_forbid_core_dumps },
 		{ "forbidNewCode", do_forbid_new_code },
 		{ "newCodeForbidden", do_new_code_forbidden },
+		{ NULL, NULL },
 	};
 
-	for (size_t i = 0; i < sizeof(functions) / sizeof(functions[0]); i++) {
-		napi_value function;
-
-		if (napi_create_function(env, functions[i].name, NAPI_AUTO_LENGTH, functions[i].call, NULL, &function) ||
-		    napi_set_named_property(env, exports, functions[i].name, function)) {
-			napi_throw_error(env, "EINVAL", "the addon could not be set up");
-			return NULL;
-		}
-	}
-	return exports;
+	return add(env, exports, functions) && add(env, exports, container_functions) ? exports : NULL;
 }

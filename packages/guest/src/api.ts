@@ -13,7 +13,6 @@ import { chmodSync, chownSync, rmSync } from "node:fs";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { deriveApplicationKey } from "@caisson/protocol/derivation";
-import type { Service } from "@caisson/protocol/guest-config";
 import { reportData } from "@caisson/verify/report-data";
 import { firstBytes } from "@caisson/vocabulary/body";
 import * as z from "zod/mini";
@@ -90,11 +89,18 @@ async function answer(context: Context, route: string, request: IncomingMessage)
   }
 }
 
+export interface SocketOwner {
+  user: number;
+  group: number;
+  /** Whether every user of its service may connect: none but its service sees the socket. */
+  shared?: boolean;
+}
+
 /** Starts serving at `path`, which then belongs to `owner`. A connection on which nothing moves for `silence` is closed. */
 export async function serveApplication(
   context: Context,
   path: string,
-  owner: Pick<Service, "user" | "group">,
+  owner: SocketOwner,
   silence = silenceLimitMs,
 ): Promise<Server> {
   let waiting = 0;
@@ -136,6 +142,6 @@ export async function serveApplication(
     server.listen(path, resolve);
   });
   chownSync(path, owner.user, owner.group);
-  chmodSync(path, 0o600);
+  chmodSync(path, owner.shared === true ? 0o666 : 0o600);
   return server;
 }

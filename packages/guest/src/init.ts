@@ -1,5 +1,5 @@
 /**
- * PID 1. Mounts the kernel's interfaces, runs the stages in order, watches the application, and powers off.
+ * PID 1. Mounts the kernel's interfaces, runs the stages in order, watches the services, and powers off.
  *
  * Invariants: the stages run exactly once, in the order below; any failure, foreseen or not, is said on the console
  * and ends in power-off before a key exists or with the key gone; nothing is read from the console, and nothing that is
@@ -19,7 +19,7 @@ import { attester } from "./evidence.ts";
 import { KeyFiles } from "./key-files.ts";
 import { withLimit } from "./limit.ts";
 import { limitReadAhead } from "./read-ahead.ts";
-import type { Running } from "./sandbox.ts";
+import type { Supervisor } from "./services/supervisor.ts";
 import { type Context, type Stage, StageFailure } from "./stage.ts";
 import { appStage } from "./stages/app.ts";
 import { entropyStage } from "./stages/entropy.ts";
@@ -42,7 +42,7 @@ export interface Ground {
 let syscalls: Syscalls;
 let root: string;
 let terminal: Console;
-let application: Running | undefined;
+let services: Supervisor | undefined;
 
 const at = (path: string): string => join(root, path);
 
@@ -135,22 +135,30 @@ async function boot(): Promise<void> {
       return undefined;
     },
   };
-  const onLine = (line: string): void => {
-    if (config.flavour === "development") say({ kind: "app", line });
-  };
+  const several = Object.keys(config.app.services).length > 1;
   let port: number | undefined;
-  const app = appStage(onLine, (running, listening) => {
-    application = running;
-    port = listening;
+  const app = appStage({
+    line(service, line) {
+      if (config.flavour === "development") say({ kind: "app", ...(several && { service }), line });
+    },
+    state(service, state, detail) {
+      say({ kind: "service", service, state, ...(detail !== undefined && { detail }) });
+    },
+    began(supervisor) {
+      services = supervisor;
+    },
+    listens(main) {
+      port = main;
+    },
   });
   const [posture, entropy] = [postureStage(root), entropyStage(root)];
   for (const stage of [posture, entropy, identity, time, boundary, keys, app]) await runStage(stage, context);
   say({ kind: "ready", ...(port !== undefined && { port }) });
   if (config.flavour === "development") await answerChallenge(context, say);
-  const status = await application!.ended;
-  const memoryLimit = application!.exceededMemory();
-  say({ kind: "ended", status, ...(memoryLimit !== undefined && { memoryLimit }) });
-  await powerOff(`the application ended with status ${status}`);
+  const outcome = await services!.ended();
+  if (stopping) return;
+  say({ kind: "ended", ...outcome });
+  await powerOff(`the application ended with status ${outcome.status}`);
 }
 
 /** How long the host may take to read what was said last, before the port's own buffer is waited for. */
@@ -162,7 +170,7 @@ async function powerOff(reason: string): Promise<void> {
   stopping = true;
   say({ kind: "stopping", reason });
   try {
-    await application?.stop(5_000);
+    await services?.stop();
   } finally {
     await terminal.drained(lastWordsMs);
     syscalls.powerOff();

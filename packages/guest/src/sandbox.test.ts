@@ -3,8 +3,9 @@ import { PassThrough } from "node:stream";
 import { finished } from "node:stream/promises";
 import { test } from "node:test";
 import { plainService } from "@caisson/protocol/testing/service";
-import { readLines, runtimeConfig } from "./sandbox.ts";
+import { runtimeConfig } from "./sandbox.ts";
 import { seccompProfile } from "./seccomp.ts";
+import { readLines } from "./services/output.ts";
 
 const app = plainService({ user: 10001, group: 10001 });
 
@@ -12,7 +13,7 @@ interface Config {
   root: { path: string; readonly: boolean };
   process: { user: object; noNewPrivileges: boolean; capabilities: Record<string, string[]>; env: string[] };
   mounts: { destination: string; type: string; options: string[] }[];
-  linux: { namespaces: { type: string }[]; devices?: unknown[]; maskedPaths: string[] };
+  linux: { namespaces: { type: string; path?: string }[]; devices?: unknown[]; maskedPaths: string[] };
 }
 const config = runtimeConfig(app, [{ source: "/run/k", destination: "/run/key" }]) as Config;
 
@@ -50,8 +51,10 @@ test("the seccomp profile allows no call that mounts, traces, loads code or make
   equal(seccompProfile.defaultAction, "SCMP_ACT_ERRNO");
 });
 
-test("no call is listed twice, but socket, which is by address family", () => {
-  const names = seccompProfile.syscalls.flatMap((rule) => rule.names).filter((name) => name !== "socket");
+test("no call is listed twice, but socket, by address family, and mknod, by the kind of node", () => {
+  const names = seccompProfile.syscalls
+    .flatMap((rule) => rule.names)
+    .filter((name) => !["socket", "mknod", "mknodat"].includes(name));
   equal(new Set(names).size, names.length);
 });
 
@@ -67,4 +70,65 @@ test("lines of the application, however they are cut into pieces; of a line with
   stream.end("\nlast");
   await finished(stream);
   deepEqual(lines, ["one", "two", "", "three", "ü", "x".repeat(2000), "last"]);
+});
+
+const allowedBy = (name: string, index: number): unknown[] =>
+  seccompProfile.syscalls
+    .filter((rule) => rule.names.includes(name) && rule.action === "SCMP_ACT_ALLOW")
+    .map((rule) => (rule as { args: { index: number; valueTwo: number }[] }).args)
+    .map((args) => args.find((one) => one.index === index)!.valueTwo);
+
+test("nodes that can be made are files, FIFOs and sockets: no devices", () => {
+  const kinds = [0, 0o010000, 0o100000, 0o140000];
+  deepEqual(allowedBy("mknod", 1), kinds);
+  deepEqual(allowedBy("mknodat", 2), kinds);
+});
+
+const around = {
+  root: "/run/services/web/root",
+  userNamespace: "/proc/1/fd/7",
+  networkNamespace: "/proc/1/fd/8",
+  volumes: [{ target: "/data", source: "/run/services/web/volume-0", readOnly: false }],
+  files: [{ target: "/etc/hosts", source: "/run/services/web/hosts" }],
+};
+const web = plainService({
+  isolation: "contained",
+  range: 2,
+  user: 0,
+  group: 0,
+  readOnly: false,
+  capabilities: ["CHOWN", "SETUID"],
+  environment: { PATH: "/opt/bin" },
+});
+const contained = runtimeConfig(web, [], around) as Config & {
+  linux: { uidMappings: object[] };
+};
+
+test("contained: root of its own ids, with the capabilities that it is given and no others", () => {
+  deepEqual(contained.process.capabilities, {
+    bounding: ["CAP_CHOWN", "CAP_SETUID"],
+    effective: ["CAP_CHOWN", "CAP_SETUID"],
+    inheritable: [],
+    permitted: ["CAP_CHOWN", "CAP_SETUID"],
+    ambient: [],
+  });
+  deepEqual(contained.linux.uidMappings, [{ containerID: 0, hostID: 231_072, size: 65_536 }]);
+  equal(contained.process.noNewPrivileges, true);
+});
+
+test("contained: user and network namespace are those that were made for it; its control group is all it sees", () => {
+  deepEqual(
+    contained.linux.namespaces.map(({ type, path }) => `${type} ${path ?? "new"}`),
+    ["pid new", "mount new", "ipc new", "uts new", "cgroup new", "user /proc/1/fd/7", "network /proc/1/fd/8"],
+  );
+  const sys = contained.mounts.filter(({ destination }) => destination.startsWith("/sys"));
+  ok(sys.every(({ options }) => options.includes("ro")));
+});
+
+test("contained: a root of its own to write to, no device mounts, and what the image says of its environment stands", () => {
+  deepEqual(contained.root, { path: around.root, readonly: false });
+  ok(contained.process.env.includes("PATH=/opt/bin"));
+  ok(contained.process.env.includes("HOSTNAME=hello"));
+  const data = contained.mounts.find(({ destination }) => destination === "/data")!;
+  deepEqual(data.options, ["bind", "nosuid", "nodev", "rw"]);
 });

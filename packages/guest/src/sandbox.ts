@@ -1,18 +1,16 @@
 /**
- * The application's sandbox: an OCI runtime configuration and the crun calls around it.
+ * A service's sandbox, as an OCI runtime configuration. Pure.
  *
- * What holds: no capability, no new privileges, an unprivileged user, a read-only root out of the verity image, its
- * own pid, mount, ipc and uts namespaces, the default device nodes only, our seccomp allow-list, limits on memory
- * and processes. The network namespace is the guest's: the application is the only thing that listens there.
+ * What holds for all: no new privileges, its own pid, mount, ipc and uts namespaces, the default device nodes only, our
+ * seccomp allow-list, limits on memory and processes. Plain: no capability, an unprivileged user, a read-only root out of
+ * the verity image, the guest's network. Contained: a user and a network namespace of its own, in which it may be root
+ * with seven capabilities; a root that it can write to; its own control group is what it sees of them all.
  */
-import { spawn } from "node:child_process";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { setPriority } from "node:os";
-import { join } from "node:path";
-import type { Readable } from "node:stream";
 import type { Service } from "@caisson/protocol/guest-config";
 import { seccompProfile } from "./seccomp.ts";
-import type { Syscalls } from "./syscalls.ts";
+import type { BoundFile } from "./services/files.ts";
+import { firstId, idCount } from "./services/place.ts";
+import type { VolumeMount } from "./services/root.ts";
 
 /** A file or socket of the guest that the application sees; read-only unless `writable`. */
 export interface Share {
@@ -21,181 +19,162 @@ export interface Share {
   writable?: boolean;
 }
 
+/** What was made for a contained service before it starts. */
+export interface Surroundings {
+  root: string;
+  /** Paths of namespaces. */
+  userNamespace: string;
+  networkNamespace: string;
+  volumes: readonly VolumeMount[];
+  files: readonly BoundFile[];
+}
+
 /** Kernel interfaces in /proc that say something about the guest or its devices. */
 const hidden = `acpi asound bus cmdline config.gz interrupts iomem ioports kallsyms kcore keys kmsg kpagecount
   latency_stats modules sched_debug scsi sysrq-trigger timer_list timer_stats vmallocinfo`;
+const hiddenPaths = hidden.split(/\s+/).map((name) => `/proc/${name}`);
+const readOnlyPaths = ["/proc/fs", "/proc/irq", "/proc/sys"];
 
-/** The runtime configuration (OCI runtime-spec 1.0) of a service. Pure. */
-export function runtimeConfig(app: Service, shares: readonly Share[]): object {
-  const tmpfs = (destination: string, mode: string, size: string) => ({
-    destination,
-    type: "tmpfs",
-    source: "tmpfs",
-    options: ["nosuid", "nodev", "noexec", `mode=${mode}`, `size=${size}`],
-  });
+const quiet = ["nosuid", "nodev", "noexec"];
+const tmpfs = (destination: string, ...options: string[]) => ({
+  destination,
+  type: "tmpfs",
+  source: "tmpfs",
+  options: [...quiet, ...options],
+});
+const proc = { destination: "/proc", type: "proc", source: "proc", options: quiet };
+const devices = {
+  destination: "/dev",
+  type: "tmpfs",
+  source: "tmpfs",
+  options: ["nosuid", "noexec", "mode=755", "size=64k"],
+};
+const bind = (destination: string, source: string, writable: boolean, flags = quiet) => ({
+  destination,
+  type: "bind",
+  source,
+  options: ["bind", ...flags, writable ? "rw" : "ro"],
+});
+const shared = ({ source, destination, writable }: Share) => bind(destination, source, writable === true);
+
+/** The process of a service, or another one in its sandbox: a health check. */
+export function processOf(service: Service, args: readonly string[]): object {
+  const { user, group, additionalGroups, environment, workingDirectory, nofile } = service;
+  const capabilities = service.capabilities.map((name) => `CAP_${name}`);
+  return {
+    terminal: false,
+    user: { uid: user, gid: group, ...(additionalGroups.length > 0 && { additionalGids: additionalGroups }) },
+    args,
+    env: Object.entries(environment).map(([name, value]) => `${name}=${value}`),
+    cwd: workingDirectory,
+    noNewPrivileges: true,
+    capabilities: {
+      bounding: capabilities,
+      effective: capabilities,
+      inheritable: [],
+      permitted: capabilities,
+      ambient: [],
+    },
+    rlimits: [
+      { type: "RLIMIT_CORE", hard: 0, soft: 0 },
+      { type: "RLIMIT_NOFILE", ...nofile },
+    ],
+  };
+}
+
+/** The runtime configuration (OCI runtime-spec 1.0) of a service; `surroundings` for contained ones. */
+export function runtimeConfig(
+  service: Service,
+  shares: readonly Share[],
+  surroundings?: Surroundings,
+): object {
+  return surroundings === undefined ? plain(service, shares) : contained(service, shares, surroundings);
+}
+
+function plain(service: Service, shares: readonly Share[]): object {
   return {
     ociVersion: "1.0.2",
-    hostname: app.hostname,
-    root: { path: app.root, readonly: true },
-    process: {
-      terminal: false,
-      user: { uid: app.user, gid: app.group },
-      args: app.arguments,
-      env: Object.entries(app.environment).map(([name, value]) => `${name}=${value}`),
-      cwd: app.workingDirectory,
-      noNewPrivileges: true,
-      capabilities: { bounding: [], effective: [], inheritable: [], permitted: [], ambient: [] },
-      rlimits: [
-        { type: "RLIMIT_CORE", hard: 0, soft: 0 },
-        { type: "RLIMIT_NOFILE", ...app.nofile },
-      ],
-    },
+    hostname: service.hostname,
+    root: { path: service.root, readonly: true },
+    process: processOf(service, service.arguments),
     mounts: [
-      { destination: "/proc", type: "proc", source: "proc", options: ["nosuid", "nodev", "noexec"] },
-      {
-        destination: "/dev",
-        type: "tmpfs",
-        source: "tmpfs",
-        options: ["nosuid", "noexec", "mode=755", "size=64k"],
-      },
-      tmpfs("/dev/shm", "1777", String(app.shmSize)),
-      tmpfs("/run", "755", "1m"),
-      tmpfs("/tmp", "1777", "256m"),
-      ...shares.map(({ source, destination, writable }) => ({
-        destination,
-        type: "bind",
-        source,
-        options: ["bind", "nosuid", "nodev", "noexec", writable === true ? "rw" : "ro"],
-      })),
+      proc,
+      devices,
+      tmpfs("/dev/shm", "mode=1777", `size=${service.shmSize}`),
+      tmpfs("/run", "mode=755", "size=1m"),
+      tmpfs("/tmp", "mode=1777", "size=256m"),
+      ...shares.map(shared),
     ],
     linux: {
       namespaces: ["pid", "mount", "ipc", "uts"].map((type) => ({ type })),
       seccomp: seccompProfile,
-      maskedPaths: hidden.split(/\s+/).map((name) => `/proc/${name}`),
-      readonlyPaths: ["/proc/fs", "/proc/irq", "/proc/sys"],
+      maskedPaths: hiddenPaths,
+      readonlyPaths: readOnlyPaths,
     },
   };
 }
 
-/** A running application. */
-export interface Running {
-  readonly pid: number;
-  /** Resolves with its exit status once, when it ends. */
-  readonly ended: Promise<number>;
-  /** Its memory limit in bytes if that killed something of it. */
-  exceededMemory(): number | undefined;
-  /** SIGTERM, then SIGKILL after `graceMs`. */
-  stop(graceMs: number): Promise<void>;
-}
-
-/** The part of a line that is passed on, in characters. */
-const lineLimit = 2_000;
-
-/**
- * Calls `onLine` for every line of `stream`, cut to `lineLimit` characters. The application writes what it likes, so no
- * more than that is ever kept of a line.
- */
-export function readLines(stream: Readable, onLine: (line: string) => void): void {
-  let line = "";
-  stream.setEncoding("utf8");
-  stream.on("data", (text: string) => {
-    const [rest, ...further] = text.split("\n");
-    line = (line + rest).slice(0, lineLimit);
-    for (const next of further) {
-      onLine(line.replace(/\r$/, ""));
-      line = next.slice(0, lineLimit);
-    }
-  });
-  stream.on("end", () => {
-    if (line !== "") onLine(line);
-  });
-}
-
-const cgroup = "/sys/fs/cgroup/app";
-const crun = ["--root", "/run/crun", "--cgroup-manager", "disabled"];
-
-/** Much more than crun needs on a slow machine. */
-const crunLimitMs = 60_000;
-
-function run(args: string[], onLine: (line: string) => void): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const child = spawn("/usr/bin/crun", [...crun, ...args], { stdio: ["ignore", "pipe", "pipe"], env: {} });
-    const last: string[] = [];
-    for (const stream of [child.stdout, child.stderr]) {
-      readLines(stream, (line) => {
-        if (last.push(line) > 5) last.shift();
-        onLine(line);
-      });
-    }
-    const timer = setTimeout(() => child.kill("SIGKILL"), crunLimitMs);
-    child.on("error", reject);
-    // "exit", not "close": the application inherits the pipes and keeps them open.
-    child.on("exit", (status, signal) => {
-      clearTimeout(timer);
-      if (status === 0) resolve();
-      else reject(new Error(`crun ${args[0]} ended with ${status ?? signal}: ${last.join(" | ")}`));
-    });
-  });
-}
-
-/**
- * Starts the application. It is created stopped, put into its control group, and only then started, so that the
- * limits hold from its first instruction and crun needs no control of cgroups (nor the BPF programs it would load).
- * `onLine` gets what it writes to stdout and stderr.
- */
-export async function startApplication(
-  app: Service,
-  shares: readonly Share[],
-  syscalls: Pick<Syscalls, "reap">,
-  onLine: (line: string) => void,
-): Promise<Running> {
-  const bundle = "/run/app-bundle";
-  const pidFile = join(bundle, "pid");
-  mkdirSync(bundle, { recursive: true, mode: 0o700 });
-  writeFileSync(join(bundle, "config.json"), JSON.stringify(runtimeConfig(app, shares)));
-
-  writeFileSync("/sys/fs/cgroup/cgroup.subtree_control", "+memory +pids");
-  mkdirSync(cgroup, { recursive: true });
-  writeFileSync(join(cgroup, "memory.max"), String(app.memory));
-  writeFileSync(join(cgroup, "memory.oom.group"), "1");
-  writeFileSync(join(cgroup, "pids.max"), String(app.pids));
-
-  await run(["create", "--bundle", bundle, "--pid-file", pidFile, "app"], onLine);
-  const pid = Number(readFileSync(pidFile, "utf8"));
-  writeFileSync(join(cgroup, "cgroup.procs"), String(pid));
-  // PID 1 is before all others; what it started inherited that.
-  setPriority(pid, 0);
-  await run(["start", "app"], onLine);
-
-  // crun is gone, so the application is a child of PID 1 that Node does not know: it is reaped here.
-  let running = true;
-  const ended = new Promise<number>((resolve) => {
-    const timer = setInterval(() => {
-      const status = syscalls.reap(pid);
-      if (status === undefined) return;
-      running = false;
-      clearInterval(timer);
-      resolve(status);
-    }, 200);
-  });
+function contained(service: Service, shares: readonly Share[], around: Surroundings): object {
+  const ids = [{ containerID: 0, hostID: firstId + service.range * idCount, size: idCount }];
+  const environment = {
+    PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    HOSTNAME: service.hostname,
+    ...service.environment,
+  };
   return {
-    pid,
-    ended,
-    exceededMemory() {
-      const events = readFileSync(join(cgroup, "memory.events"), "utf8");
-      return /^oom_kill [1-9]/m.test(events) ? app.memory : undefined;
-    },
-    async stop(graceMs) {
-      // Not reaped, so the number is still its own.
-      if (running) process.kill(pid, "SIGTERM");
-      let timer: NodeJS.Timeout | undefined;
-      const grace = new Promise<void>((resolve) => {
-        timer = setTimeout(resolve, graceMs);
-      });
-      await Promise.race([ended, grace]);
-      clearTimeout(timer);
-      // Kills whatever is left of it, the first process and its descendants alike.
-      writeFileSync(join(cgroup, "cgroup.kill"), "1");
+    ociVersion: "1.0.2",
+    hostname: service.hostname,
+    root: { path: around.root, readonly: service.readOnly },
+    process: processOf({ ...service, environment }, service.arguments),
+    mounts: [
+      proc,
+      devices,
+      {
+        destination: "/dev/pts",
+        type: "devpts",
+        source: "devpts",
+        options: ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+      },
+      tmpfs("/dev/shm", "mode=1777", `size=${service.shmSize}`),
+      { destination: "/dev/mqueue", type: "mqueue", source: "mqueue", options: quiet },
+      { destination: "/sys", type: "sysfs", source: "sysfs", options: [...quiet, "ro"] },
+      { destination: "/sys/fs/cgroup", type: "cgroup", source: "cgroup", options: [...quiet, "ro"] },
+      ...service.tmpfs.map(({ target, size, mode, user, group, executable }) => ({
+        ...tmpfs(target, `mode=${mode.toString(8)}`, `size=${size}`, `uid=${user}`, `gid=${group}`),
+        ...(executable && {
+          options: [
+            "nosuid",
+            "nodev",
+            `mode=${mode.toString(8)}`,
+            `size=${size}`,
+            `uid=${user}`,
+            `gid=${group}`,
+          ],
+        }),
+      })),
+      ...around.volumes.map(({ target, source, readOnly }) =>
+        bind(target, source, !readOnly, ["nosuid", "nodev"]),
+      ),
+      ...around.files.map(({ target, source }) => bind(target, source, false)),
+      ...shares.map(shared),
+    ],
+    linux: {
+      namespaces: [
+        ...["pid", "mount", "ipc", "uts", "cgroup"].map((type) => ({ type })),
+        { type: "user", path: around.userNamespace },
+        { type: "network", path: around.networkNamespace },
+      ],
+      uidMappings: ids,
+      gidMappings: ids,
+      seccomp: seccompProfile,
+      sysctl: {
+        // As other runtimes do: any user may serve low ports and send echo requests in a network of its own.
+        "net.ipv4.ip_unprivileged_port_start": "0",
+        "net.ipv4.ping_group_range": "0 65535",
+        "net.ipv6.conf.lo.disable_ipv6": "0",
+      },
+      maskedPaths: [...hiddenPaths, "/sys/firmware"],
+      readonlyPaths: readOnlyPaths,
     },
   };
 }

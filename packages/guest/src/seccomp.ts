@@ -9,7 +9,7 @@ const allowed = {
     fallocate fchdir fchmod fchmodat fchmodat2 fchown fchownat fcntl fdatasync fgetxattr flistxattr flock fremovexattr
     fsetxattr fstat fstatfs fsync ftruncate futimesat getcwd getdents getdents64 getxattr inotify_add_watch inotify_init
     inotify_init1 inotify_rm_watch lchown lgetxattr link linkat listxattr llistxattr lremovexattr lseek lsetxattr lstat
-    mkdir mkdirat mknod newfstatat open openat openat2 pread64 preadv preadv2 pwrite64 pwritev pwritev2 read readahead
+    mkdir mkdirat newfstatat open openat openat2 pread64 preadv preadv2 pwrite64 pwritev pwritev2 read readahead
     readlink readlinkat readv removexattr rename renameat renameat2 rmdir sendfile setxattr splice stat statfs statx
     symlink symlinkat sync sync_file_range syncfs tee truncate umask unlink unlinkat utime utimensat utimes vmsplice
     write writev`,
@@ -40,6 +40,18 @@ const ENOSYS = 38;
 const cloneNew = 0x7e020000;
 /** include/linux/socket.h: the address families that an application may use. */
 const families = { unix: 1, inet: 2, inet6: 10 };
+/** Netlink, but of protocol 0 alone (route): programs list their interfaces by it. */
+const netlink = { family: 16, route: 0 };
+/** Every other family is one that the kernel could lack: libraries expect that, and not ENOSYS. */
+const EAFNOSUPPORT = 97;
+/** include/uapi/linux/stat.h: the kind in a mode, and the kinds that are not devices. */
+const kindMask = 0o170000;
+const kinds = { untold: 0, fifo: 0o010000, regular: 0o100000, socket: 0o140000 };
+
+/** Up to AF_MAX; what is above is no family to any library. */
+const otherFamilies = Array.from({ length: 48 }, (_, family) => family).filter(
+  (family) => family !== netlink.family && !Object.values(families).includes(family),
+);
 
 const names = Object.values(allowed).flatMap((group) => group.split(/\s+/));
 
@@ -61,5 +73,30 @@ export const seccompProfile = {
       action: "SCMP_ACT_ALLOW",
       args: [{ index: 0, value, op: "SCMP_CMP_EQ" }],
     })),
+    {
+      names: ["socket"],
+      action: "SCMP_ACT_ALLOW",
+      args: [
+        { index: 0, value: netlink.family, op: "SCMP_CMP_EQ" },
+        { index: 2, value: netlink.route, op: "SCMP_CMP_EQ" },
+      ],
+    },
+    ...[
+      ...otherFamilies.map((value) => [{ index: 0, value, op: "SCMP_CMP_EQ" }]),
+      [
+        { index: 0, value: netlink.family, op: "SCMP_CMP_EQ" },
+        { index: 2, value: netlink.route, op: "SCMP_CMP_NE" },
+      ],
+    ].map((args) => ({ names: ["socket"], action: "SCMP_ACT_ERRNO", errnoRet: EAFNOSUPPORT, args })),
+    ...Object.values(kinds).flatMap((value) =>
+      [
+        { name: "mknod", index: 1 },
+        { name: "mknodat", index: 2 },
+      ].map(({ name, index }) => ({
+        names: [name],
+        action: "SCMP_ACT_ALLOW",
+        args: [{ index, value: kindMask, valueTwo: value, op: "SCMP_CMP_MASKED_EQ" }],
+      })),
+    ),
   ],
 };

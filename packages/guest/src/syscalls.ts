@@ -1,5 +1,5 @@
 /**
- * The system calls that Node lacks, from the small native addon `native/syscalls.c`.
+ * The system calls that Node lacks, from the small native addon in `native/`.
  * Every function throws an `Error` whose `code` is the errno name (`EPERM`) when the kernel refuses.
  */
 import { createRequire } from "node:module";
@@ -27,10 +27,36 @@ export interface Syscalls {
   forbidNewCode(): void;
   /** prctl(2) PR_GET_MDWE: whether the kernel holds this process to that. */
   newCodeForbidden(): boolean;
+  /** pipe2(2): the reading and the writing end, not inherited by what this process starts. */
+  pipe(): [read: number, write: number];
+  /**
+   * A process in a new user namespace, and in a new network namespace that belongs to it. It does nothing; whoever has
+   * opened its namespaces (/proc/PID/ns) kills and reaps it.
+   */
+  unshared(): number;
+  /** Mounts the tree at `source` on `target`, its ids mapped as in a user namespace (a descriptor); nosuid, nodev. */
+  mountMapped(source: string, target: string, userNamespace: number): void;
+  /** umount2(2), lazily. */
+  unmount(target: string): void;
+  /**
+   * Starts a program in a control group (a descriptor of its directory), with three descriptors as its standard
+   * streams. Returns its process id, for `reap`.
+   */
+  spawn(
+    argv: readonly string[],
+    environment: readonly string[],
+    streams: readonly [number, number, number],
+    controlGroup: number,
+  ): number;
+  /**
+   * Sends netlink messages in a network namespace (a descriptor; 0: this process's) and waits until `acknowledged` of
+   * them are. The Error's `code` is what the kernel answers to the first that it refuses.
+   */
+  netlink(protocol: number, networkNamespace: number, messages: Uint8Array, acknowledged: number): void;
 }
 
 /** Flags of mount(2), include/uapi/linux/mount.h. */
-export const MS = { nosuid: 2, nodev: 4, noexec: 8 } as const;
+export const MS = { readOnly: 1, nosuid: 2, nodev: 4, noexec: 8, remount: 32, bind: 4096 } as const;
 
 /** Loads the addon from beside the bundle. */
 export function loadSyscalls(path: string): Syscalls {

@@ -24,6 +24,7 @@ export const sysctls: readonly { key: string; value: string; why: string }[] = [
   { key: "vm.unprivileged_userfaultfd", value: "0", why: "no race aid" },
   { key: "vm.mmap_min_addr", value: "65536", why: "no mapping at NULL" },
   { key: "user.max_user_namespaces", value: "0", why: "no unprivileged namespaces" },
+  { key: "kernel.unprivileged_userns_clone", value: "0", why: "PID 1 alone makes user namespaces" },
   { key: "net.ipv4.conf.all.accept_redirects", value: "0", why: "the host is the router" },
   { key: "net.ipv4.conf.default.accept_redirects", value: "0", why: "the host is the router" },
   { key: "net.ipv4.conf.all.send_redirects", value: "0", why: "a guest is not a router" },

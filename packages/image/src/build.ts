@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { describeApplication } from "./build/application.ts";
 import { bundleGuest } from "./build/bundle.ts";
 import type { Flavour } from "./build/cmdline.ts";
-import { buildKernels, type KernelProgress } from "./build/kernel.ts";
+import { buildKernels, type KernelProgress, kernelVariant } from "./build/kernel.ts";
 import { guestAddon, guestNode } from "./build/native.ts";
 import { assembleRoot } from "./build/rootfs.ts";
 import { openToolchain } from "./build/toolchain.ts";
@@ -97,18 +97,6 @@ async function gather(spec: Spec, lock: Lock, options: BuildOptions): Promise<Pa
   const toolchain = await openToolchain(inGroup(lock, "toolchain"), files, cache);
   signal?.throwIfAborted();
 
-  const source = inGroup(lock, "source")[0]!;
-  const kernels = await buildKernels({
-    toolchain,
-    source: { path: archive(source), sha256: source.sha256 },
-    directory: join(repository, "kernel"),
-    cache,
-    flavours: [flavour, ...(options.kernels ?? [])],
-    jobs,
-    onProgress: (kernel) => onProgress({ step: "kernel", kernel }),
-    ...cancel,
-  });
-
   onProgress({ step: "guest" });
   const node = await guestNode(lock, toolchain, cache);
   const addon = await guestAddon(node, toolchain, cache);
@@ -121,12 +109,25 @@ async function gather(spec: Spec, lock: Lock, options: BuildOptions): Promise<Pa
   onProgress({ step: "application" });
   const images = await readImages(workload, system, lock, cache);
   const application = describeApplication(spec, workload.composition, images);
-  const kernel = kernels.get(flavour)!.image;
+  signal?.throwIfAborted();
+
+  const source = inGroup(lock, "source")[0]!;
+  const kernels = await buildKernels({
+    toolchain,
+    source: { path: archive(source), sha256: source.sha256 },
+    directory: join(repository, "kernel"),
+    variant: kernelVariant(application.description),
+    cache,
+    flavours: [flavour, ...(options.kernels ?? [])],
+    jobs,
+    onProgress: (kernel) => onProgress({ step: "kernel", kernel }),
+    ...cancel,
+  });
   return {
     spec,
     lock,
     flavour,
-    kernel,
+    kernel: kernels.get(flavour)!.image,
     node,
     bundle,
     system,

@@ -16,10 +16,12 @@ export type ConsoleEvent = { at: number } & (
   | { kind: "ready"; port?: number }
   /** A part of the evidence over the instance's challenge, counted from 0; `data` is base64. Development images only. */
   | { kind: "evidence"; part: number; of: number; data: string }
-  /** A line that the application wrote; development images only. */
-  | { kind: "app"; line: string }
-  /** The application ended by itself; `memoryLimit` (bytes) where that limit killed it. */
-  | { kind: "ended"; status: number; memoryLimit?: number }
+  /** A line that a service wrote, named where there are several; development images only. */
+  | { kind: "app"; service?: string; line: string }
+  /** A service's state changed. */
+  | { kind: "service"; service: string; state: string; detail?: string }
+  /** All services ended by themselves: the first that failed; `memoryLimit` (bytes) where that limit killed it. */
+  | { kind: "ended"; service: string; status: number; memoryLimit?: number; fault?: string }
   | { kind: "stopping"; reason: string }
 );
 

@@ -235,6 +235,10 @@ export const attackSurface = group("kernel attack surface", { decision: "depth",
     title: "No file system but the verified one's",
     why: "No parser meets an image that nobody authenticated.",
     source: "badaml",
+    services: {
+      reason: "their writable layer is an overlay of tmpfs over the verified root",
+      kinds: ["static", "live"],
+    },
     ...also(
       without(
         "EXT4_FS",
@@ -299,6 +303,11 @@ export const attackSurface = group("kernel attack surface", { decision: "depth",
     id: "K33",
     title: "No user namespaces",
     why: "They give unprivileged code the kernel's privileged interfaces.",
+    services: {
+      reason:
+        "each has one, made by PID 1 alone: kernel.unprivileged_userns_clone and user.max_user_namespaces are 0 (decision 0014)",
+      kinds: ["static", "live"],
+    },
     ...also(without("USER_NS"), ...sysctls({ "user.max_user_namespaces": "0" })),
   },
   {

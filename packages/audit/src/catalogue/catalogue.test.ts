@@ -46,7 +46,7 @@ const counts = {
   "file system": 11,
   "user space": 17,
   network: 10,
-  container: 11,
+  container: 12,
   "key release": 7,
   attestation: 14,
 };

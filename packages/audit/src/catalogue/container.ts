@@ -1,5 +1,6 @@
 /** The application's sandbox: judged by the OCI configuration that PID 1 gives to crun. */
 
+import { rootCapabilities } from "@caisson/protocol/guest-config";
 import { NotApplicable, type Test } from "../control.ts";
 import { image, inSource, live, none, rootCovered, verified } from "../expect.ts";
 import type { ImageFacts, LiveFacts } from "../facts.ts";
@@ -91,6 +92,10 @@ export const container = group("container", { decision: "least", source: "oci" }
     title: "No capability, and no way to gain one",
     why: "A flaw in the application stays in it.",
     tests: ["packages/guest/src/sandbox.test.ts"],
+    services: {
+      reason: "one that starts as root has some of seven capabilities, in its own user namespace",
+      kinds: ["static", "live"],
+    },
     static: [
       image(
         "empty capability sets",
@@ -183,15 +188,18 @@ export const container = group("container", { decision: "least", source: "oci" }
         },
       ),
       image(
-        "sockets of the families unix, inet and inet6 alone",
+        "sockets of the families unix, inet and inet6, and of netlink the protocol that lists interfaces, alone",
         ({ runtime }) => {
-          const rules = runtime.linux.seccomp.syscalls.filter(({ names }) => names.includes("socket"));
-          const bad = rules.find(
-            ({ args = [] }) =>
-              !args.some(
-                ({ index, op, value }) => index === 0 && op === "SCMP_CMP_EQ" && [1, 2, 10].includes(value),
-              ),
+          const rules = runtime.linux.seccomp.syscalls.filter(
+            ({ names, action }) => names.includes("socket") && action !== "SCMP_ACT_ERRNO",
           );
+          const bad = rules.find(({ args = [] }) => {
+            const is = (at: number, values: readonly number[]) =>
+              args.some(
+                ({ index, op, value }) => index === at && op === "SCMP_CMP_EQ" && values.includes(value),
+              );
+            return !is(0, [1, 2, 10]) && !(is(0, [16]) && is(2, [0]));
+          });
           return bad === undefined ? undefined : JSON.stringify(bad.args ?? "any");
         },
         ({ runtime }) => {
@@ -229,6 +237,10 @@ export const container = group("container", { decision: "least", source: "oci" }
     id: "O04",
     title: "Its root is read-only, kernel files are hidden",
     why: "It changes nothing of itself and learns nothing of the guest.",
+    services: {
+      reason: "their layer in memory is writable unless they are read-only",
+      kinds: ["static", "live"],
+    },
     static: [
       image(
         "a read-only root",
@@ -316,6 +328,10 @@ export const container = group("container", { decision: "least", source: "oci" }
     why: "An application that extends registers or quotes by itself could forge the boot's story.",
     source: "dstack",
     decision: "remote",
+    services: {
+      reason: "they see a read-only sysfs of their own network namespace, and their own volumes and files",
+      kinds: ["static", "live"],
+    },
     static: [
       image(
         "no sysfs, configfs, securityfs or device in its mounts",
@@ -467,6 +483,10 @@ export const container = group("container", { decision: "least", source: "oci" }
     id: "O10",
     title: "An unprivileged user",
     why: "Not root, even inside.",
+    services: {
+      reason: "root of a user namespace is nobody outside of it",
+      kinds: ["static", "live"],
+    },
     static: [
       image(
         "user and group are not 0",
@@ -492,6 +512,10 @@ export const container = group("container", { decision: "least", source: "oci" }
     title: "What it may write to, it may not execute",
     why: "A dropped file stays data.",
     source: "design",
+    services: {
+      reason: "their layer and volumes are as writable and executable as other runtimes make them",
+      kinds: ["static", "live"],
+    },
     static: [
       image(
         "tmpfs and binds are nosuid and noexec",
@@ -522,6 +546,46 @@ export const container = group("container", { decision: "least", source: "oci" }
         },
       ),
     ],
+    remote: [rootCovered],
+  },
+  {
+    id: "O12",
+    title: "Contained services are apart from each other",
+    why: "What breaks out of one, or was sold with one, is not another's.",
+    source: "oci",
+    tests: ["packages/guest/src/sandbox.test.ts", "packages/guest/src/network/plan.test.ts"],
+    static: [
+      image(
+        "each has ids of its own, and several are all contained",
+        ({ guest }) => {
+          const all = services(guest);
+          const ranges = new Set(all.map(({ range }) => range));
+          if (ranges.size !== all.length) return "two share a range";
+          return all.length > 1
+            ? all.find(({ isolation }) => isolation !== "contained")?.isolation
+            : undefined;
+        },
+        ({ guest }) => {
+          guest.app.services["other"] = structuredClone(services(guest)[0]!);
+        },
+      ),
+      image(
+        "capabilities only of those that root of a user namespace may have, and only for root",
+        ({ guest }) => {
+          const known: readonly string[] = rootCapabilities;
+          const bad = services(guest).find(
+            ({ user, isolation, capabilities }) =>
+              capabilities.some((name) => !known.includes(name)) ||
+              (capabilities.length > 0 && (user !== 0 || isolation !== "contained")),
+          );
+          return bad?.capabilities.join(", ");
+        },
+        ({ guest }) => {
+          services(guest)[0]!.capabilities = ["CHOWN"];
+        },
+      ),
+    ],
+    live: none.verifiedRoot,
     remote: [rootCovered],
   },
 ]);

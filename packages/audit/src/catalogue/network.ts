@@ -46,6 +46,10 @@ export const network = group("network", { decision: "depth", source: "kspp" }, [
     title: "Nothing listens but the application",
     why: "Without listeners there is nothing for a packet filter to protect; the kernel has none.",
     source: "badaml",
+    services: {
+      reason: "published ports and egress are rules of nf_tables that PID 1 alone can set (decision 0015)",
+      kinds: ["static", "live"],
+    },
     ...without("NETFILTER"),
     live: [
       live(
@@ -109,6 +113,10 @@ export const network = group("network", { decision: "depth", source: "kspp" }, [
     id: "N04",
     title: "No IPv6",
     why: "Its router advertisements are configuration by whoever sends them.",
+    services: {
+      reason: 'programs listen on "::"; no interface but loopback has an IPv6 address',
+      kinds: ["static", "live"],
+    },
     ...without("IPV6"),
     live: [
       live(
@@ -179,6 +187,11 @@ export const network = group("network", { decision: "depth", source: "kspp" }, [
     id: "N09",
     title: "Nothing is bridged, tunnelled or filtered",
     why: "One interface, one stack, no rules engine.",
+    services: {
+      reason:
+        "each has a pair of interfaces for each of its networks, and the guest forwards between them by rules (decision 0015)",
+      kinds: ["static", "live"],
+    },
     ...without("BRIDGE", "VLAN_8021Q", "TUN", "VETH", "NETFILTER", "NET_SCHED", "XFRM_USER", "WIREGUARD"),
   },
   {

@@ -45,7 +45,7 @@ interface Options {
 }
 
 /** A boot under software emulation on a busy machine takes a minute; nothing takes three. */
-const bootLimitMs = 180_000;
+const bootLimitMs = 900_000;
 const answerLimitMs = 30_000;
 
 /**
@@ -99,7 +99,7 @@ function judgeEnd({ vm, state }: Session, say: (line: string) => void): void {
     const log = join(state, "console.log");
     throw new MachineError(readFileSync(log, "utf8"), log);
   }
-  if (over.status !== 0) throw new ApplicationError(over.status, over.memoryLimit);
+  if (over.status !== 0) throw new ApplicationError(over);
   say("the application ended with status 0");
 }
 

@@ -82,10 +82,13 @@ export class BootView {
         record.readySeconds = Number(this.#elapsed().toFixed(2));
         break;
       case "app":
-        this.#line(" ", "", this.#styled("dim", `app: ${printable(event.line)}`));
+        this.#line(" ", "", this.#styled("dim", printable(`${event.service ?? "app"}: ${event.line}`)));
+        break;
+      case "service":
+        this.#line(" ", printable(event.service), printable(`${event.state}  ${event.detail ?? ""}`));
         break;
       case "ended":
-        this.#line(" ", "ended", `status ${event.status}`);
+        this.#line(" ", "ended", printable(`${event.service}: status ${event.status}`));
         break;
       case "stopping":
         record.stopped = event.reason;
@@ -131,10 +134,10 @@ function lastWords(console: string): string | undefined {
 export class ApplicationError extends Failure<"up/application", "rejected"> {
   override readonly name = "ApplicationError";
   /** `memoryLimit`: bytes, when exceeding them was its end. */
-  constructor(status: number, memoryLimit: number | undefined) {
+  constructor({ service, status, memoryLimit }: Extract<ConsoleEvent, { kind: "ended" }>) {
     const because =
       memoryLimit === undefined ? "" : `: it exceeded its memory limit of ${memoryLimit / 2 ** 20} MiB`;
-    super("up/application", "rejected", `the application ended with status ${status}${because}`, {
+    super("up/application", "rejected", `${printable(service)} ended with status ${status}${because}`, {
       facts: status > 128 && status < 193 ? [["killed by", signalName(status - 128)]] : [],
     });
   }

@@ -1,85 +1,115 @@
 /**
- * Starts the application in its sandbox. Where it has a port, the boot waits for a connection there, but not for ever:
- * an application that listens late, or never, or has ended meanwhile, is as good as any other. Its root comes out of the verity
- * image; of the guest it sees its key file, the socket of `api.ts` and the resolver configuration.
+ * Prepares the services, starts them in the order that they ask for, and waits until each runs, is healthy where it is
+ * checked, or has ended. Where one publishes a port, the boot waits for a connection there, but not for ever: a service
+ * that listens late, or never, or has ended meanwhile, is as good as any other.
  */
-import { chmodSync, existsSync, mkdirSync } from "node:fs";
 import { connect } from "node:net";
-import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { mainPort, type Service } from "@caisson/protocol/guest-config";
-import { serveApplication } from "../api.ts";
-import { type Running, type Share, startApplication } from "../sandbox.ts";
-import type { Context, Stage } from "../stage.ts";
+import { withLimit } from "../limit.ts";
+import type { Plan } from "../network/plan.ts";
+import { launch } from "../services/launch.ts";
+import type { Rate } from "../services/output.ts";
+import { prepareServices } from "../services/prepare.ts";
+import { DependencyFailure, type State, Supervisor } from "../services/supervisor.ts";
+import { type Context, type Stage, StageFailure } from "../stage.ts";
 
-const socket = "/run/caisson/app.sock";
-const keyFile = "/run/caisson/app-key";
-const resolver = "/run/resolv.conf";
 const listenLimitMs = 30_000;
-const probeLimitMs = 2_000;
+/** A data base that makes its files under emulation takes minutes. */
+const startLimitMs = 600_000;
+/** Development prints what a service prints on a serial console; production reads it and drops it. */
+const rates: Record<Context["config"]["flavour"], Rate> = {
+  development: { bytes: 64 << 10, lines: 400 },
+  production: { bytes: 4 << 20, lines: 0 },
+};
 
-function accepts(port: number): Promise<boolean> {
+/** What the stage tells: lines and changes of state of services. */
+export interface Told {
+  line(service: string, line: string): void;
+  state(service: string, state: State, detail?: string): void;
+  /** Once, before the first service starts. */
+  began(supervisor: Supervisor): void;
+  /** Once, when something accepts connections on the main port. */
+  listens(port: number): void;
+}
+
+function accepts(host: string, port: number): Promise<boolean> {
   return new Promise((resolve) => {
-    const probe = connect({ port, host: "127.0.0.1" });
-    const settle = (accepted: boolean) => {
+    const probe = connect({ port, host });
+    probe.setTimeout(2_000, () => probe.destroy(new Error("no answer")));
+    probe.once("connect", () => {
       probe.destroy();
-      resolve(accepted);
-    };
-    // A full queue of connections answers nothing.
-    probe.setTimeout(probeLimitMs, () => settle(false));
-    probe.once("connect", () => settle(true)).once("error", () => settle(false));
+      resolve(true);
+    });
+    probe.once("error", () => resolve(false));
   });
 }
 
-/** The key reaches the application as a file in tmpfs that only its user can read. */
-function shares(context: Context, service: Service): Share[] {
-  const { user, group, root } = service;
-  const list: Share[] = [];
-  if (service.socket) list.push({ source: socket, destination: "/run/caisson.sock", writable: true });
-  if (service.key && context.keys !== undefined) {
-    context.keyFiles.add(keyFile, Buffer.from(context.keys.root).toString("hex"), user, group);
-    list.push({ source: keyFile, destination: "/run/secrets/caisson-key" });
-  }
-  if (existsSync(join(root, "etc/resolv.conf")))
-    list.push({ source: resolver, destination: "/etc/resolv.conf" });
-  return list;
-}
-
-/** Waits until `running` accepts on `port`, has ended, or takes too long; true only for the first. */
-async function listens(running: Running, port: number): Promise<boolean> {
+/** Waits until something accepts, everything has ended, or it takes too long; true only for the first. */
+async function listens(supervisor: Supervisor, host: string, port: number): Promise<boolean> {
   let over = false;
-  void running.ended.then(() => {
+  void supervisor.ended().then(() => {
     over = true;
   });
   const limit = performance.now() + listenLimitMs;
   while (!over && performance.now() < limit) {
-    if (await accepts(port)) return true;
+    if (await accepts(host, port)) return true;
     await sleep(100);
   }
   return false;
 }
 
-/** The stage; `started` gets the running application, and its port once something listens there. */
-export function appStage(
-  onLine: (line: string) => void,
-  started: (running: Running, port?: number) => void,
-): Stage {
+/** Where the service of a published port is reached from here. */
+function reachedAt(plan: Plan, name: string, { isolation, ports }: Service, published: number) {
+  const { target } = ports.find((one) => one.protocol === "tcp" && one.published === published)!;
+  return { host: isolation === "plain" ? "127.0.0.1" : plan.links[name]![0]!.address, port: target };
+}
+
+export function appStage(told: Told): Stage {
   return {
     name: "app",
-    limitMs: 300_000,
+    limitMs: startLimitMs + 2 * listenLimitMs,
     async run(context) {
-      mkdirSync("/run/caisson", { recursive: true });
-      chmodSync("/run/caisson", 0o711);
-      const service = Object.values(context.config.app.services)[0]!;
-      await serveApplication(context, socket, service);
-      const running = await startApplication(service, shares(context, service), context.syscalls, onLine);
-      started(running);
-      const port = mainPort(context.config.app);
-      const listening = port !== undefined && (await listens(running, port));
-      if (listening) started(running, port);
+      const { app, flavour } = context.config;
+      const { plan, prepared } = await prepareServices(context);
+      const states = new Map<string, State>();
+      const supervisor = new Supervisor(app, {
+        launch: (name) =>
+          launch(context.syscalls, prepared.get(name)!, rates[flavour], (line) => told.line(name, line)),
+        changed(name, state, detail) {
+          states.set(name, state);
+          told.state(name, state, detail);
+        },
+      });
+      told.began(supervisor);
+      await started(supervisor, states);
+
+      const main = mainPort(app);
+      const [name, service] =
+        Object.entries(app.services).find(([, { ports }]) =>
+          ports.some(({ published }) => published === main),
+        ) ?? [];
+      if (main !== undefined && service !== undefined) {
+        const { host, port } = reachedAt(plan, name!, service, main);
+        if (await listens(supervisor, host, port)) told.listens(main);
+      }
       await context.measure("system-ready", new Uint8Array());
-      if (port === undefined) return `pid ${running.pid}`;
-      return `pid ${running.pid}, ${listening ? "" : "nothing listens yet on "}port ${port}`;
+      return [...states].map(([one, state]) => `${one} ${state}`).join(", ");
     },
   };
+}
+
+/** Throws StageFailure when a service cannot start because of another, or when it all takes too long. */
+async function started(supervisor: Supervisor, states: ReadonlyMap<string, State>): Promise<void> {
+  const late = (): StageFailure => {
+    const open = [...states].map(([name, state]) => `${name} is ${state}`).join(", ");
+    return new StageFailure("app/not-ready", `after ${startLimitMs / 1000} s: ${open}`);
+  };
+  try {
+    await withLimit(supervisor.start(), startLimitMs, late);
+  } catch (error) {
+    if (error instanceof StageFailure) throw error;
+    const reason = error instanceof DependencyFailure ? "app/dependency" : "app/start";
+    throw new StageFailure(reason, (error as Error).message);
+  }
 }

@@ -66,6 +66,7 @@ const settings: Record<string, string> = {
   "vm.unprivileged_userfaultfd": "0",
   "vm.mmap_min_addr": "65536",
   "user.max_user_namespaces": "0",
+  "kernel.unprivileged_userns_clone": "0",
   "net.ipv4.icmp_echo_ignore_broadcasts": "1",
   "net.ipv4.tcp_syncookies": "1",
   "net.ipv4.ip_forward": "0",

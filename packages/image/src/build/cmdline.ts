@@ -11,6 +11,7 @@ import { diskPath } from "@caisson/vocabulary/disks";
 import { ImageError } from "../errors.ts";
 import { verityBlockSize, veritySalt } from "../output/verity.ts";
 import { initArguments } from "./init-arguments.ts";
+import type { KernelVariant } from "./kernel.ts";
 
 export type Flavour = "production" | "development";
 
@@ -25,8 +26,17 @@ const rootTable = "dm-mod.create=";
 /** x86's COMMAND_LINE_SIZE is 2048 bytes with the final NUL. */
 const sizeLimit = 2047;
 
+/** What contained services add. */
+const services: [token: string, why: string][] = [
+  [
+    "ipv6.disable_ipv6=1",
+    'no IPv6 address but loopback\'s, which PID 1 gives to services: programs listen on "::"',
+  ],
+  ["cgroup_v1_proc=1", "older JVMs look for their limits by the list in /proc/cgroups"],
+];
+
 /** The command line of a flavour, in order; `dm-mod.create=` stands there without its value. */
-export function commandLineTokens(flavour: Flavour): Token[] {
+export function commandLineTokens(flavour: Flavour, variant: KernelVariant = "plain"): Token[] {
   const tokens: [token: string, why: string][] = [
     [`caisson.flavour=${flavour}`, "the image says which it is, in its measurement"],
     ["console=ttyS0", "output only: says why a boot stopped; nothing reads it"],
@@ -60,6 +70,7 @@ export function commandLineTokens(flavour: Flavour): Token[] {
     ["vsyscall=none", "no code at a fixed address"],
     ["bdev_allow_write_mounted=0", "the device under a mounted file system cannot be written"],
     ["proc_mem.force_override=never", "/proc/PID/mem respects page protection"],
+    ...(variant === "services" ? services : []),
     ["init=/usr/bin/node", "PID 1"],
     ["--", "what follows are arguments of PID 1"],
     ...initArguments.map((argument): [string, string] => [argument, "see init-arguments.ts"]),
@@ -78,8 +89,12 @@ function rootTableToken(rootHash: string, dataBlocks: number): string {
 }
 
 /** The exact command line of an image. Throws ImageError `cmdline/length` when the kernel would cut it. */
-export function commandLine(flavour: Flavour, verity: { rootHash: string; dataBlocks: number }): string {
-  const line = commandLineTokens(flavour)
+export function commandLine(
+  flavour: Flavour,
+  verity: { rootHash: string; dataBlocks: number },
+  variant: KernelVariant = "plain",
+): string {
+  const line = commandLineTokens(flavour, variant)
     .map(({ token }) => (token === rootTable ? rootTableToken(verity.rootHash, verity.dataBlocks) : token))
     .join(" ");
   if (line.length > sizeLimit) {

@@ -23,6 +23,7 @@ import {
 } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import type { AppDescription } from "@caisson/protocol/guest-config";
 import { ImageError } from "../errors.ts";
 import { tryLock } from "../exclusive.ts";
 import { readDeb } from "../inputs/deb.ts";
@@ -32,6 +33,10 @@ export type KernelFlavour = "production" | "development";
 
 /** "services" adds what contained services need (`kernel/services.config`); "plain" has nothing of it. */
 export type KernelVariant = "plain" | "services";
+
+/** What an application needs. */
+export const kernelVariant = ({ services }: AppDescription): KernelVariant =>
+  Object.values(services).some(({ isolation }) => isolation === "contained") ? "services" : "plain";
 
 export interface Kernel {
   /** Path of the bzImage in the cache. */

@@ -11,6 +11,7 @@ import type { PlatformTable } from "@caisson/vocabulary/platforms";
 import type { Application } from "../build/application.ts";
 import type { Bundle } from "../build/bundle.ts";
 import { commandLine, commandLineTokens, type Flavour } from "../build/cmdline.ts";
+import { kernelVariant } from "../build/kernel.ts";
 import type { NodeBinary } from "../build/native.ts";
 import { addApplication, type Root, readPackageFile } from "../build/rootfs.ts";
 import { walk } from "../build/tree.ts";
@@ -97,7 +98,7 @@ export async function assemble(
     flavour,
     sourceDate: epoch,
     lock: hash("sha256", formatLock(lock)),
-    commandLine: commandLine(flavour, verity),
+    commandLine: commandLine(flavour, verity, kernelVariant(guest.app)),
     kernel: await writeArtefact(directory, "kernel", await readFile(parts.kernel)),
     rootfs: {
       ...rootfs,
@@ -154,7 +155,7 @@ function guestConfig({ spec, flavour, application }: Parts, epoch: number): Gues
     version: "caisson/guest/v1",
     flavour,
     epoch,
-    commandLine: commandLineTokens(flavour).map(({ token }) => token),
+    commandLine: commandLineTokens(flavour, kernelVariant(application.description)).map(({ token }) => token),
     app: application.description,
     time: spec.time,
     ...(spec.kms.identity !== undefined && { kms: { identity: spec.kms.identity } }),

@@ -1,0 +1,146 @@
+/**
+ * Puts a plan into effect: each service's network namespace gets its interfaces, addresses and routes, then the table of
+ * what may reach what is set. Forwarding is on for these interfaces alone, and only after the table stands.
+ */
+import { lookup } from "node:dns/promises";
+import { writeFileSync } from "node:fs";
+import type { AppDescription, Service } from "@caisson/protocol/guest-config";
+import type { Syscalls } from "../syscalls.ts";
+import { firewall, NETLINK_NETFILTER, outside, type Rules, type Subnet } from "./firewall.ts";
+import { addAddress, addRoute, bringUp, loopbackIndex, makePair, NETLINK_ROUTE } from "./links.ts";
+import { acknowledgements, encode, type Message } from "./netlink.ts";
+import type { Plan } from "./plan.ts";
+
+/** The most addresses of a name that a service may connect to. */
+const addressLimit = 16;
+const lookupLimitMs = 10_000;
+
+/** What a service may connect to outside, with the names that it was asked for by. */
+export interface Destination {
+  name?: string;
+  to: Subnet;
+  port: number;
+}
+
+const dotted = /^\d{1,3}(?:\.\d{1,3}){3}$/;
+
+/** A list of "host:port": names are looked up once, here; one that cannot be found lets nothing through, and is said. */
+export async function destinations(service: Service, say: (text: string) => void): Promise<Destination[]> {
+  if (typeof service.egress === "string") return [];
+  const found: Destination[] = [];
+  for (const entry of service.egress.to) {
+    const [, host = "", portText = ""] = /^(.+):(\d+)$/.exec(entry) ?? [];
+    const port = Number(portText);
+    const [network = "", bits = "32"] = host.split("/");
+    if (dotted.test(network)) {
+      found.push({ to: { network, bits: Number(bits) }, port });
+      continue;
+    }
+    try {
+      const timeout = new Promise<never>((_, reject) => {
+        setTimeout(
+          () => reject(new Error(`no answer within ${lookupLimitMs / 1000} s`)),
+          lookupLimitMs,
+        ).unref();
+      });
+      const addresses = await Promise.race([lookup(host, { all: true, family: 4 }), timeout]);
+      for (const { address } of addresses.slice(0, addressLimit)) {
+        found.push({ name: host, to: { network: address, bits: 32 }, port });
+      }
+    } catch (error) {
+      say(`egress to ${entry}: ${(error as Error).message}`);
+    }
+  }
+  return found;
+}
+
+function send(syscalls: Syscalls, protocol: number, namespace: number, messages: readonly Message[]): void {
+  syscalls.netlink(protocol, namespace, encode(messages), acknowledgements(messages));
+}
+
+const wayOut = (links: Plan["links"][string]) => links.find(({ internal }) => !internal);
+
+/** Interfaces of one service in its namespace (a descriptor). */
+export function connectService(
+  syscalls: Syscalls,
+  { egress, ports }: Service,
+  links: Plan["links"][string],
+  allowed: readonly Destination[],
+  namespace: number,
+): void {
+  send(
+    syscalls,
+    NETLINK_ROUTE,
+    0,
+    links.map(({ outer, inner }) => makePair(outer, inner, namespace)),
+  );
+  const way = wayOut(links);
+  const outwards =
+    way === undefined
+      ? []
+      : // Clients of published ports are answered by this way, too; the table says what else goes there.
+        egress === "all" || ports.length > 0
+        ? [addRoute(way.inner.index, "0.0.0.0", 0, way.gateway)]
+        : allowed.map(({ to }) => addRoute(way.inner.index, to.network, to.bits, way.gateway));
+  send(syscalls, NETLINK_ROUTE, namespace, [
+    bringUp(loopbackIndex),
+    ...links.flatMap(({ inner, address, gateway, subnet }) => [
+      addAddress(inner.index, address),
+      bringUp(inner.index),
+      addRoute(inner.index, gateway, 32),
+      addRoute(inner.index, subnet.network, subnet.bits, gateway),
+    ]),
+    ...outwards,
+  ]);
+  send(
+    syscalls,
+    NETLINK_ROUTE,
+    0,
+    links.flatMap(({ outer, address, gateway }) => [
+      addAddress(outer.index, gateway),
+      bringUp(outer.index),
+      addRoute(outer.index, address, 32),
+    ]),
+  );
+}
+
+/** What the table says, by the plan and by what each service may reach. */
+export function rulesOf(
+  app: AppDescription,
+  plan: Plan,
+  allowed: Readonly<Record<string, readonly Destination[]>>,
+): Rules {
+  const linked = Object.entries(plan.links).map(([name, links]) => ({
+    name,
+    links,
+    service: app.services[name]!,
+  }));
+  return {
+    all: plan.all,
+    networks: plan.networks,
+    free: linked
+      .filter(({ service }) => service.egress === "all")
+      .flatMap(({ links }) => links.filter(({ internal }) => !internal).map(({ address }) => address)),
+    allowed: linked.flatMap(({ name, links }) =>
+      links
+        .filter(({ internal }) => !internal)
+        .flatMap(({ address }) => (allowed[name] ?? []).map(({ to, port }) => ({ from: address, to, port }))),
+    ),
+    published: linked.flatMap(({ links, service }) =>
+      service.ports.map(({ protocol, published, target }) => ({
+        protocol,
+        port: published,
+        address: (wayOut(links) ?? links[0]!).address,
+        target,
+      })),
+    ),
+  };
+}
+
+/** Sets the table, then lets this machine forward between the services' interfaces and its own. */
+export function openRoutes(syscalls: Syscalls, plan: Plan, rules: Rules): void {
+  send(syscalls, NETLINK_NETFILTER, 0, firewall(rules));
+  const interfaces = Object.values(plan.links).flatMap((links) => links.map(({ outer }) => outer.name));
+  for (const name of [outside, ...interfaces])
+    writeFileSync(`/proc/sys/net/ipv4/conf/${name}/forwarding`, "1");
+}

@@ -1,0 +1,158 @@
+/**
+ * Starts, watches and stops one service. It is created stopped, in its control group, and started when its limits hold.
+ */
+import { closeSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Service } from "@caisson/protocol/guest-config";
+import { processOf, runtimeConfig, type Share, type Surroundings } from "../sandbox.ts";
+import type { Syscalls } from "../syscalls.ts";
+import { type Rate, readLimited } from "./output.ts";
+import type { Place } from "./place.ts";
+import { crun, ending, pipe, start } from "./runtime.ts";
+
+const crunLimitMs = 60_000;
+const killLimitMs = 5_000;
+
+/** How a run of a service ended. */
+export interface Ending {
+  /** Exit status, or 128 and the signal. */
+  status: number;
+  /** Its memory limit in bytes, if that killed something of it. */
+  memoryLimit?: number;
+  /** Why it was not started at all. */
+  fault?: string;
+}
+
+/** One run of a service. */
+export interface Running {
+  readonly pid: number;
+  readonly ended: Promise<Ending>;
+  /** Its stop signal, then SIGKILL for everything of it after its grace period. */
+  stop(): Promise<void>;
+  /** Runs a command inside: true when it ended with 0 in time. */
+  probe(test: readonly string[], timeoutMs: number): Promise<boolean>;
+}
+
+export interface Prepared {
+  place: Place;
+  service: Service;
+  shares: readonly Share[];
+  surroundings?: Surroundings;
+}
+
+/** Its control group, with limits; once. */
+export function makeControlGroup({ controlGroup }: Place, service: Service): void {
+  mkdirSync(controlGroup, { recursive: true });
+  const set = (name: string, value: string | number): void => {
+    writeFileSync(join(controlGroup, name), String(value));
+  };
+  set("memory.max", service.memory);
+  set("memory.oom.group", 1);
+  if (existsSync(join(controlGroup, "cpu.weight"))) set("cpu.weight", service.cpuWeight ?? 100);
+}
+
+/** Starts a service that was prepared; it may have run before. `onLine` gets what it prints. */
+export async function launch(
+  syscalls: Syscalls,
+  { place, service, shares, surroundings }: Prepared,
+  rate: Rate,
+  onLine: (line: string) => void,
+): Promise<Running> {
+  const { controlGroup, bundle, id } = place;
+  const pidFile = join(place.directory, "pid");
+  mkdirSync(bundle, { recursive: true, mode: 0o700 });
+  writeFileSync(join(bundle, "config.json"), JSON.stringify(runtimeConfig(service, shares, surroundings)));
+  const killsBefore = memoryKills(controlGroup);
+  // crun's own processes are not the service's.
+  writeFileSync(join(controlGroup, "pids.max"), "max");
+  const { stream, write } = pipe(syscalls);
+  try {
+    await crun(
+      syscalls,
+      place,
+      ["create", "--bundle", bundle, "--pid-file", pidFile, id],
+      write,
+      crunLimitMs,
+    );
+    writeFileSync(join(controlGroup, "pids.max"), String(service.pids));
+    await crun(syscalls, place, ["start", id], write, crunLimitMs);
+  } finally {
+    closeSync(write);
+  }
+  const drain = readLimited(stream, rate, onLine);
+  const pid = Number(readFileSync(pidFile, "utf8"));
+  let running = true;
+  const ended = ending(syscalls, pid, 100).then(async (status): Promise<Ending> => {
+    running = false;
+    // Whatever is left of it, and what crun remembers: the next run finds neither.
+    await empty(controlGroup);
+    await drain();
+    const nowhere = pipe(syscalls);
+    nowhere.stream.resume();
+    await crun(syscalls, place, ["delete", "--force", id], nowhere.write, crunLimitMs).catch(() => undefined);
+    closeSync(nowhere.write);
+    return {
+      status,
+      ...(memoryKills(controlGroup) > killsBefore && { memoryLimit: service.memory }),
+    };
+  });
+  return {
+    pid,
+    ended,
+    async stop() {
+      // Not reaped, so the number is still its own.
+      if (running) process.kill(pid, service.stopSignal);
+      await Promise.race([ended, sleep(service.stopGraceMs, undefined, { ref: false })]);
+      if (running) writeFileSync(join(controlGroup, "cgroup.kill"), "1");
+      await ended;
+    },
+    probe: (test, timeoutMs) => probe(syscalls, { place, service }, test, timeoutMs),
+  };
+}
+
+const memoryKills = (controlGroup: string): number =>
+  Number(/^oom_kill (\d+)/m.exec(readFileSync(join(controlGroup, "memory.events"), "utf8"))?.[1] ?? 0);
+
+/** Kills what is in a control group and waits until nothing is. */
+async function empty(controlGroup: string): Promise<void> {
+  writeFileSync(join(controlGroup, "cgroup.kill"), "1");
+  const limit = performance.now() + killLimitMs;
+  while (performance.now() < limit) {
+    if (/^populated 0/m.test(readFileSync(join(controlGroup, "cgroup.events"), "utf8"))) return;
+    await sleep(20);
+  }
+}
+
+/** A process of the service's user beside it, with no more power than it has. */
+async function probe(
+  syscalls: Syscalls,
+  { place, service }: Pick<Prepared, "place" | "service">,
+  test: readonly string[],
+  timeoutMs: number,
+): Promise<boolean> {
+  const [file, pidFile] = [join(place.bundle, "probe.json"), join(place.bundle, "probe.pid")];
+  writeFileSync(file, JSON.stringify(processOf(service, test)));
+  const { stream, write } = pipe(syscalls);
+  stream.resume();
+  const args = ["exec", "--process", file, "--pid-file", pidFile, place.id];
+  const pid = start(syscalls, place, join(place.directory, "probe.log"), args, write);
+  closeSync(write);
+  let late = false;
+  const timer = setTimeout(() => {
+    late = true;
+    for (const victim of [Number(readFileSync(pidFile, "utf8")), pid]) kill(victim);
+  }, timeoutMs);
+  const status = await ending(syscalls, pid, 50);
+  clearTimeout(timer);
+  stream.destroy();
+  return status === 0 && !late;
+}
+
+function kill(pid: number): void {
+  try {
+    if (pid > 1) process.kill(pid, "SIGKILL");
+  } catch {
+    // It has ended meanwhile.
+  }
+}

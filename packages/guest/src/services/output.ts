@@ -1,0 +1,78 @@
+/**
+ * What a service prints, as lines, at a bounded rate: its pipe is read no faster than PID 1 can bear, so that one that
+ * prints without end waits for itself alone; lines over the rate are left out, and counted.
+ */
+import type { Readable } from "node:stream";
+import { finished } from "node:stream/promises";
+
+/** The part of a line that is passed on, in characters. */
+const lineLimit = 2_000;
+
+/**
+ * Calls `onLine` for every line of `stream`, cut to `lineLimit` characters. The application writes what it likes, so no
+ * more than that is ever kept of a line.
+ */
+export function readLines(stream: Readable, onLine: (line: string) => void): void {
+  let line = "";
+  stream.setEncoding("utf8");
+  stream.on("data", (text: string) => {
+    const [rest, ...further] = text.split("\n");
+    line = (line + rest).slice(0, lineLimit);
+    for (const next of further) {
+      onLine(line.replace(/\r$/, ""));
+      line = next.slice(0, lineLimit);
+    }
+  });
+  stream.on("end", () => {
+    if (line !== "") onLine(line);
+  });
+}
+
+const drainLimitMs = 1_000;
+
+export interface Rate {
+  /** What is read of a pipe, and what is passed on, in a second. */
+  bytes: number;
+  lines: number;
+}
+
+/**
+ * `readLines` within a rate. The count of what was left out comes as a line of its own, once a second at most. Returns
+ * what reads the rest at once, when nobody can write to the pipe any more, and says the last count.
+ */
+export function readLimited(
+  stream: Readable,
+  rate: Rate,
+  onLine: (line: string) => void,
+): () => Promise<void> {
+  let bytes = 0;
+  let lines = 0;
+  let timer: NodeJS.Timeout | undefined;
+  const renew = (): void => {
+    timer = undefined;
+    const leftOut = lines - rate.lines;
+    [bytes, lines] = [0, 0];
+    if (leftOut > 0) onLine(`(${leftOut} lines were left out: more than ${rate.lines} in a second)`);
+    stream.resume();
+  };
+  const within = (): void => {
+    timer ??= setTimeout(renew, 1000).unref();
+  };
+  readLines(stream, (line) => {
+    within();
+    if (++lines <= rate.lines) onLine(line);
+  });
+  stream.on("data", (text: string) => {
+    bytes += text.length;
+    within();
+    if (bytes >= rate.bytes) stream.pause();
+  });
+  return async () => {
+    bytes = Number.NEGATIVE_INFINITY;
+    stream.resume();
+    await finished(stream, { signal: AbortSignal.timeout(drainLimitMs) }).catch(() => undefined);
+    clearTimeout(timer);
+    renew();
+    stream.destroy();
+  };
+}

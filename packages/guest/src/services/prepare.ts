@@ -1,0 +1,104 @@
+/** Everything that the services need before the first of them starts: made once, kept through their restarts. */
+import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { networkInterfaces } from "node:os";
+import { join } from "node:path";
+import type { AppDescription, Service } from "@caisson/protocol/guest-config";
+import { serveApplication } from "../api.ts";
+import { connectService, type Destination, destinations, openRoutes, rulesOf } from "../network/network.ts";
+import { namesFor, type Plan, planNetwork } from "../network/plan.ts";
+import type { Share } from "../sandbox.ts";
+import type { Context } from "../stage.ts";
+import { hostsText, writeFiles } from "./files.ts";
+import { makeControlGroup, type Prepared } from "./launch.ts";
+import { closeUserNamespaces, makeNamespaces, openUserNamespaces } from "./namespaces.ts";
+import { outsideId, type Place, placeOf } from "./place.ts";
+import { mountRoot, mountVolumes } from "./root.ts";
+
+const resolver = "/run/resolv.conf";
+
+export interface Services {
+  plan: Plan;
+  /** By name. */
+  prepared: ReadonlyMap<string, Prepared>;
+}
+
+/** Prepares all services. Throws what the kernel answers where it refuses something. */
+export async function prepareServices(context: Context): Promise<Services> {
+  const { app } = context.config;
+  const controllers = readFileSync("/sys/fs/cgroup/cgroup.controllers", "utf8").trim().split(/\s+/);
+  const wanted = ["memory", "pids", "cpu", "cpuset"].filter((name) => controllers.includes(name));
+  writeFileSync("/sys/fs/cgroup/cgroup.subtree_control", wanted.map((name) => `+${name}`).join(" "));
+  mkdirSync("/run/services", { mode: 0o711 });
+  mkdirSync("/run/caisson", { recursive: true });
+  chmodSync("/run/caisson", 0o711);
+  const own = Object.values(networkInterfaces()).flatMap((list) => list ?? []);
+  const plan = planNetwork(
+    app,
+    own.map(({ address }) => address),
+  );
+  const contained = Object.values(app.services).filter(({ isolation }) => isolation === "contained");
+  if (contained.length > 0) openUserNamespaces(contained.length);
+  const prepared = new Map<string, Prepared>();
+  const allowed: Record<string, Destination[]> = {};
+  for (const [name, service] of Object.entries(app.services)) {
+    const place = placeOf(name, service);
+    mkdirSync(place.directory, { mode: 0o711 });
+    makeControlGroup(place, service);
+    allowed[name] = await destinations(service, (text) => context.log(`${name}: ${text}`));
+    prepared.set(name, await prepare(context, app, plan, place, service, allowed[name]));
+  }
+  if (contained.length > 0) {
+    closeUserNamespaces();
+    openRoutes(context.syscalls, plan, rulesOf(app, plan, allowed));
+  }
+  return { plan, prepared };
+}
+
+async function prepare(
+  context: Context,
+  app: AppDescription,
+  plan: Plan,
+  place: Place,
+  service: Service,
+  allowed: readonly Destination[],
+): Promise<Prepared> {
+  const { syscalls } = context;
+  const list = await shares(context, place, service);
+  if (service.isolation === "plain") return { place, service, shares: list };
+  const namespaces = await makeNamespaces(syscalls, service.range);
+  mountRoot(syscalls, place, service, namespaces.user);
+  const names = [
+    ...namesFor(app, plan, place.name),
+    ...allowed.flatMap(({ name, to }): [string, string[]][] =>
+      name === undefined ? [] : [[to.network, [name]]],
+    ),
+  ];
+  connectService(syscalls, service, plan.links[place.name] ?? [], allowed, namespaces.network);
+  const surroundings = {
+    root: place.root,
+    userNamespace: `/proc/1/fd/${namespaces.user}`,
+    networkNamespace: `/proc/1/fd/${namespaces.network}`,
+    volumes: mountVolumes(syscalls, app, place, service, namespaces.user),
+    files: writeFiles(place, service, hostsText(names, service.extraHosts), resolver, (source, target) =>
+      syscalls.mountMapped(source, target, namespaces.user),
+    ),
+  };
+  return { place, service, shares: list, surroundings };
+}
+
+/** The socket, and the key as a file in tmpfs that only the service's user can read. */
+async function shares(context: Context, place: Place, service: Service): Promise<Share[]> {
+  const list: Share[] = [];
+  const [user, group] = [outsideId(service, service.user), outsideId(service, service.group)];
+  if (service.socket) {
+    await serveApplication(context, place.socket, { user, group, shared: service.isolation === "contained" });
+    list.push({ source: place.socket, destination: "/run/caisson.sock", writable: true });
+  }
+  if (service.key && context.keys !== undefined) {
+    context.keyFiles.add(place.key, Buffer.from(context.keys.root).toString("hex"), user, group);
+    list.push({ source: place.key, destination: "/run/secrets/caisson-key" });
+  }
+  if (service.isolation === "plain" && existsSync(join(service.root, "etc/resolv.conf")))
+    list.push({ source: resolver, destination: "/etc/resolv.conf" });
+  return list;
+}

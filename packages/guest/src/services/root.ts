@@ -1,0 +1,103 @@
+/**
+ * The root that a contained service sees: the image's, with its ids in the service's range, and over it a layer in
+ * memory that takes what it writes, up to a limit. Volumes are file systems in memory, with the ids of the image, so
+ * that services can share one.
+ */
+import {
+  chmodSync,
+  chownSync,
+  cpSync,
+  lchownSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  statSync,
+} from "node:fs";
+import { join } from "node:path";
+import type { AppDescription, Service } from "@caisson/protocol/guest-config";
+import { MS, type Syscalls } from "../syscalls.ts";
+import { outsideId, type Place } from "./place.ts";
+
+const quiet = MS.nosuid | MS.nodev;
+
+/** Makes the root at `place.root`. `userNamespace` is a descriptor. */
+export function mountRoot(syscalls: Syscalls, place: Place, service: Service, userNamespace: number): void {
+  for (const directory of [place.lower, place.layer, place.root]) mkdirSync(directory, { mode: 0o711 });
+  if (service.readOnly) {
+    syscalls.mountMapped(service.root, place.root, userNamespace);
+    return;
+  }
+  syscalls.mountMapped(service.root, place.lower, userNamespace);
+  const options = `mode=711,size=${service.layerSize}`;
+  syscalls.mount("tmpfs", place.layer, "tmpfs", quiet | MS.noexec, options);
+  const [upper, work] = [join(place.layer, "upper"), join(place.layer, "work")];
+  mkdirSync(upper);
+  mkdirSync(work, { mode: 0o700 });
+  // The merged root directory has the upper's owner and mode.
+  const { mode, uid, gid } = statSync(service.root);
+  chmodSync(upper, mode & 0o7777);
+  chownSync(upper, outsideId(service, uid), outsideId(service, gid));
+  const layers = `lowerdir=${place.lower},upperdir=${upper},workdir=${work}`;
+  syscalls.mount("overlay", place.root, "overlay", quiet, layers);
+}
+
+const volumeDirectory = "/run/volumes";
+
+/** What a volume may hold when nothing is said: half of the memory limit of the services that have it. */
+function sizeOf(app: AppDescription, volume: string): number {
+  const declared = app.volumes[volume]?.size;
+  if (declared !== undefined) return declared;
+  const limits = Object.values(app.services)
+    .filter(({ mounts }) => mounts.some((mount) => mount.volume === volume))
+    .map(({ memory }) => memory);
+  return Math.floor(Math.max(4096, ...limits) / 2);
+}
+
+export interface VolumeMount {
+  target: string;
+  source: string;
+  readOnly: boolean;
+}
+
+/** The volumes of a service, each made when the first service needs it and seen with the service's ids. */
+export function mountVolumes(
+  syscalls: Syscalls,
+  app: AppDescription,
+  place: Place,
+  service: Service,
+  userNamespace: number,
+): VolumeMount[] {
+  mkdirSync(volumeDirectory, { recursive: true, mode: 0o711 });
+  return service.mounts.map(({ volume, target, readOnly, copyUp }, index) => {
+    const source = join(volumeDirectory, volume ?? `${place.name}:${index}`);
+    if (!made(source)) {
+      mkdirSync(source, { mode: 0o755 });
+      const size = volume === undefined ? Math.floor(service.memory / 2) : sizeOf(app, volume);
+      syscalls.mount("tmpfs", source, "tmpfs", quiet, `mode=755,size=${size}`);
+    }
+    if (copyUp && readdirSync(source).length === 0) fill(source, join(service.root, target));
+    const seen = join(place.directory, `volume-${index}`);
+    mkdirSync(seen, { mode: 0o711 });
+    syscalls.mountMapped(source, seen, userNamespace);
+    return { target, source: seen, readOnly };
+  });
+}
+
+const made = (path: string): boolean => statSync(path, { throwIfNoEntry: false }) !== undefined;
+
+/** Content, owner and mode of the image's directory, where it has one: what an empty volume begins with. */
+function fill(volume: string, image: string): void {
+  const from = lstatSync(image, { throwIfNoEntry: false });
+  if (from?.isDirectory() !== true) return;
+  cpSync(image, volume, { recursive: true, verbatimSymlinks: true, preserveTimestamps: true });
+  keepOwners(image, volume);
+}
+
+/** Copying keeps modes and not owners. */
+function keepOwners(from: string, to: string): void {
+  const { uid, gid, mode } = lstatSync(from);
+  lchownSync(to, uid, gid);
+  if (!lstatSync(to).isSymbolicLink()) chmodSync(to, mode & 0o7777);
+  if (!lstatSync(from).isDirectory()) return;
+  for (const name of readdirSync(from)) keepOwners(join(from, name), join(to, name));
+}

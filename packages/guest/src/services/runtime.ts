@@ -1,0 +1,82 @@
+/**
+ * The calls of crun. Each begins inside the service's control group, so that what it starts has the service's limits and
+ * sees that group as its own; crun needs no control of control groups, nor the BPF programs that it would load.
+ */
+import { closeSync, openSync, readFileSync, rmSync } from "node:fs";
+import { Socket } from "node:net";
+import { join } from "node:path";
+import type { Readable } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Syscalls } from "../syscalls.ts";
+import type { Place } from "./place.ts";
+
+const program = "/usr/bin/crun";
+const pollMs = 20;
+
+/** How a process ended, once it has; polled, because it is a child that Node does not know. */
+export async function ending(
+  syscalls: Pick<Syscalls, "reap">,
+  pid: number,
+  everyMs: number,
+): Promise<number> {
+  for (;;) {
+    const status = syscalls.reap(pid);
+    if (status !== undefined) return status;
+    await sleep(everyMs);
+  }
+}
+
+/** The reading end of a pipe as a stream, and its writing end. */
+export function pipe(syscalls: Pick<Syscalls, "pipe">): { stream: Readable; write: number } {
+  const [read, write] = syscalls.pipe();
+  return { stream: new Socket({ fd: read, readable: true, writable: false }), write };
+}
+
+/**
+ * Runs crun with `output` (a descriptor) as standard output and error; what crun itself says goes to a file. Throws
+ * Error with its last words when it fails or is not done after `limitMs`.
+ */
+export async function crun(
+  syscalls: Syscalls,
+  place: Place,
+  args: readonly string[],
+  output: number,
+  limitMs: number,
+): Promise<void> {
+  const log = join(place.directory, "crun.log");
+  rmSync(log, { force: true });
+  const pid = start(syscalls, place, log, args, output);
+  const limit = setTimeout(() => process.kill(pid, "SIGKILL"), limitMs);
+  const status = await ending(syscalls, pid, pollMs);
+  clearTimeout(limit);
+  if (status !== 0) throw new Error(`crun ${args[0]} ended with ${status}: ${lastWords(log)}`);
+}
+
+/** Starts crun; its process id. */
+export function start(
+  syscalls: Syscalls,
+  place: Place,
+  log: string,
+  args: readonly string[],
+  output: number,
+): number {
+  const group = openSync(place.controlGroup, "r");
+  // Empty, and at its end. Not /dev/null: crun makes its standard streams the service's, and that is everybody's.
+  const [input, end] = syscalls.pipe();
+  closeSync(end);
+  const options = ["--root", "/run/crun", "--cgroup-manager", "disabled", "--log", log];
+  try {
+    return syscalls.spawn([program, ...options, ...args], [], [input, output, output], group);
+  } finally {
+    closeSync(input);
+    closeSync(group);
+  }
+}
+
+function lastWords(log: string): string {
+  try {
+    return readFileSync(log, "utf8").trim().split("\n").slice(-3).join(" | ");
+  } catch {
+    return "it said nothing";
+  }
+}
