@@ -160,6 +160,12 @@ async function hostPorts(app: AppDescription, wanted: number | undefined): Promi
   return ports;
 }
 
+/** How long a machine may take to end: its services one after the other, and itself. */
+function graceMs({ services }: AppDescription): number {
+  const all = Object.values(services).reduce((sum, { stopGraceMs }) => sum + stopGraceMs, 0);
+  return 15_000 + Math.min(all, 120_000);
+}
+
 /** Starts everything. Whatever was started is ended again when something fails. */
 export async function startSession(options: SessionOptions): Promise<Session> {
   const { image, manifest, shape, references, hooks = {} } = options;
@@ -222,7 +228,7 @@ export async function startSession(options: SessionOptions): Promise<Session> {
       ...(options.limitMs !== undefined && { limitMs: options.limitMs }),
     };
     const vm = await Vm.start(hooks.machine?.(start) ?? start);
-    ends.push(() => vm.powerDown());
+    ends.push(() => vm.powerDown(graceMs(manifest.guest.app)));
     return {
       vm,
       ...(mainHost !== undefined && { url: `http://127.0.0.1:${mainHost}/` }),

@@ -1,7 +1,7 @@
 /**
  * Starts, watches and stops one service. It is created stopped, in its control group, and started when its limits hold.
  */
-import { closeSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Service } from "@caisson/protocol/guest-config";
@@ -9,7 +9,7 @@ import { processOf, runtimeConfig, type Share, type Surroundings } from "../sand
 import type { Syscalls } from "../syscalls.ts";
 import { type Rate, readLimited } from "./output.ts";
 import type { Place } from "./place.ts";
-import { crun, ending, pipe, start } from "./runtime.ts";
+import { crun, ending, kill, pipe, start } from "./runtime.ts";
 
 const crunLimitMs = 60_000;
 const killLimitMs = 5_000;
@@ -77,6 +77,10 @@ export async function launch(
     );
     writeFileSync(join(controlGroup, "pids.max"), String(service.pids));
     await crun(syscalls, place, ["start", id], write, crunLimitMs);
+  } catch (error) {
+    stream.destroy();
+    await forget(syscalls, place);
+    throw error;
   } finally {
     closeSync(write);
   }
@@ -88,10 +92,7 @@ export async function launch(
     // Whatever is left of it, and what crun remembers: the next run finds neither.
     await empty(controlGroup);
     await drain();
-    const nowhere = pipe(syscalls);
-    nowhere.stream.resume();
-    await crun(syscalls, place, ["delete", "--force", id], nowhere.write, crunLimitMs).catch(() => undefined);
-    closeSync(nowhere.write);
+    await forget(syscalls, place);
     return {
       status,
       ...(memoryKills(controlGroup) > killsBefore && { memoryLimit: service.memory }),
@@ -109,6 +110,19 @@ export async function launch(
     },
     probe: (test, timeoutMs) => probe(syscalls, { place, service }, test, timeoutMs),
   };
+}
+
+/** What crun knows of a service that has ended, or was never started. */
+async function forget(syscalls: Syscalls, place: Place): Promise<void> {
+  const { stream, write } = pipe(syscalls);
+  stream.resume();
+  try {
+    await crun(syscalls, place, ["delete", "--force", place.id], write, crunLimitMs);
+  } catch {
+    // It knows nothing.
+  } finally {
+    closeSync(write);
+  }
 }
 
 const memoryKills = (controlGroup: string): number =>
@@ -133,6 +147,7 @@ async function probe(
 ): Promise<boolean> {
   const [file, pidFile] = [join(place.bundle, "probe.json"), join(place.bundle, "probe.pid")];
   writeFileSync(file, JSON.stringify(processOf(service, test)));
+  rmSync(pidFile, { force: true });
   const { stream, write } = pipe(syscalls);
   stream.resume();
   const args = ["exec", "--process", file, "--pid-file", pidFile, place.id];
@@ -141,18 +156,11 @@ async function probe(
   let late = false;
   const timer = setTimeout(() => {
     late = true;
-    for (const victim of [Number(readFileSync(pidFile, "utf8")), pid]) kill(victim);
+    if (existsSync(pidFile)) kill(Number(readFileSync(pidFile, "utf8")));
+    kill(pid);
   }, timeoutMs);
   const status = await ending(syscalls, pid, 50);
   clearTimeout(timer);
   stream.destroy();
   return status === 0 && !late;
-}
-
-function kill(pid: number): void {
-  try {
-    if (pid > 1) process.kill(pid, "SIGKILL");
-  } catch {
-    // It has ended meanwhile.
-  }
 }

@@ -43,14 +43,14 @@ export function mountRoot(syscalls: Syscalls, place: Place, service: Service, us
 
 const volumeDirectory = "/run/volumes";
 
-/** What a volume may hold when nothing is said: half of the memory limit of the services that have it. */
+/** What a volume may hold when nothing is said: the largest memory limit of the services that have it. */
 function sizeOf(app: AppDescription, volume: string): number {
   const declared = app.volumes[volume]?.size;
   if (declared !== undefined) return declared;
   const limits = Object.values(app.services)
     .filter(({ mounts }) => mounts.some((mount) => mount.volume === volume))
     .map(({ memory }) => memory);
-  return Math.floor(Math.max(4096, ...limits) / 2);
+  return Math.max(4096, ...limits);
 }
 
 export interface VolumeMount {
@@ -72,7 +72,7 @@ export function mountVolumes(
     const source = join(volumeDirectory, volume ?? `${place.name}:${index}`);
     if (!made(source)) {
       mkdirSync(source, { mode: 0o755 });
-      const size = volume === undefined ? Math.floor(service.memory / 2) : sizeOf(app, volume);
+      const size = volume === undefined ? service.memory : sizeOf(app, volume);
       syscalls.mount("tmpfs", source, "tmpfs", quiet, `mode=755,size=${size}`);
     }
     if (copyUp && readdirSync(source).length === 0) fill(source, join(service.root, target));

@@ -46,10 +46,19 @@ export async function crun(
   const log = join(place.directory, "crun.log");
   rmSync(log, { force: true });
   const pid = start(syscalls, place, log, args, output);
-  const limit = setTimeout(() => process.kill(pid, "SIGKILL"), limitMs);
+  const limit = setTimeout(() => kill(pid), limitMs);
   const status = await ending(syscalls, pid, pollMs);
   clearTimeout(limit);
   if (status !== 0) throw new Error(`crun ${args[0]} ended with ${status}: ${lastWords(log)}`);
+}
+
+/** SIGKILL for a process that may have ended meanwhile. */
+export function kill(pid: number): void {
+  try {
+    if (pid > 1) process.kill(pid, "SIGKILL");
+  } catch {
+    // It has.
+  }
 }
 
 /** Starts crun; its process id. */
