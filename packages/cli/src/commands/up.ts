@@ -44,7 +44,7 @@ interface Options {
   collateral?: string;
 }
 
-/** A boot under software emulation on a busy machine takes a minute; nothing takes three. */
+/** Under software emulation on a busy machine a boot takes a minute, and a data base that makes its files some more. */
 const bootLimitMs = 900_000;
 const answerLimitMs = 30_000;
 

@@ -1,4 +1,4 @@
-import { deepEqual, equal, match, rejects, throws } from "node:assert/strict";
+import { deepEqual, equal, match, notEqual, rejects, throws } from "node:assert/strict";
 import { hash } from "node:crypto";
 import { appendFile, cp, mkdir, mkdtemp, readdir, readFile, realpath, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -95,6 +95,38 @@ for (const flavour of ["production", "development"]) {
     deepEqual(unmetRequests(await fragments(flavour), resolved), []);
   });
 }
+
+for (const flavour of ["production", "development"]) {
+  test(`the ${flavour} kernel of contained services is what the fragments ask for, its own lines winning`, async () => {
+    const own = parseConfig(await read("services.config"), "services");
+    const requested = new Map([...(await fragments(flavour)), ...own]);
+    const resolved = parseConfig(await read(`resolved-services-${flavour}.config`), flavour);
+    deepEqual(unmetRequests(requested, resolved), []);
+  });
+}
+
+test("what contained services need is in their kernel alone, and nothing of it is a bridge, a tunnel or a module", async () => {
+  const plain = parseConfig(await read("resolved-production.config"), "plain");
+  const services = parseConfig(await read("resolved-services-production.config"), "services");
+  for (const symbol of ["USER_NS", "OVERLAY_FS", "VETH", "NETFILTER", "NF_TABLES", "IPV6", "TMPFS_XATTR"]) {
+    equal(plain.get(symbol) ?? "n", "n", symbol);
+    equal(services.get(symbol), "y", symbol);
+  }
+  for (const symbol of ["BRIDGE", "TUN", "MODULES", "BPF_SYSCALL", "IP_NF_IPTABLES_LEGACY", "NF_TABLES_IPV6"])
+    equal(services.get(symbol) ?? "n", "n", symbol);
+});
+
+test("the variant is part of the key, and its fragment changes no other kernel's", async (t) => {
+  const inputs = await setUp(t);
+  const keys = () => Promise.all([kernelKey(inputs), kernelKey({ ...inputs, variant: "services" })]);
+  const [plain, services] = await keys();
+  notEqual(plain, services);
+  const fragment = join(inputs.directory, "services.config");
+  await writeFile(fragment, `${await readFile(fragment, "utf8")}CONFIG_MORE=y\n`);
+  const [plainAfter, servicesAfter] = await keys();
+  equal(plainAfter, plain);
+  notEqual(servicesAfter, services);
+});
 
 test("production and development differ in the driver, the TPM that it reads, and the timer", async () => {
   const production = parseConfig(await read("resolved-production.config"), "production");
