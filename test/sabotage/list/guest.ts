@@ -255,8 +255,8 @@ export const guest = within("packages/guest/src", [
   [
     "the application keeps its capabilities",
     "sandbox.ts",
-    "bounding: [], effective: [],",
-    'bounding: ["CAP_SYS_ADMIN"], effective: [],',
+    "const capabilities = service.capabilities.map((name) => `CAP_${name}`);",
+    'const capabilities = ["CAP_SYS_ADMIN"];',
     "sandbox.test.ts",
   ],
   [
@@ -268,15 +268,15 @@ export const guest = within("packages/guest/src", [
   ],
   [
     "pids.max is not written",
-    "sandbox.ts",
-    'writeFileSync(join(cgroup, "pids.max"), String(app.pids));',
+    "services/launch.ts",
+    'writeFileSync(join(controlGroup, "pids.max"), String(service.pids));',
     "",
     "/test/e2e/audit.test.ts",
   ],
   [
     "memory.max is not written",
-    "sandbox.ts",
-    'writeFileSync(join(cgroup, "memory.max"), String(app.memory));',
+    "services/launch.ts",
+    'set("memory.max", service.memory);',
     "",
     "/test/e2e/audit.test.ts",
   ],
