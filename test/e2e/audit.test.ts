@@ -91,7 +91,7 @@ test("what the kernel enforces is what the image asks for", async () => {
       const { memory: most, pids: processes, killedTogether } = live.controlGroups[path]!;
       return [path, most, processes, killedTogether];
     }),
-    [["/app", String(memory), String(pids), "1"]],
+    [["/service-hello", String(memory), String(pids), "1"]],
   );
   for (const { seccomp, seccompFilters, noNewPrivileges, limits } of application) {
     deepEqual([seccomp, seccompFilters, noNewPrivileges], [2, 1, true]);
