@@ -14,6 +14,7 @@ const repository = new URL("../../../", import.meta.url);
 const read = (path: string): string => readFileSync(new URL(path, repository), "utf8");
 const documents = [
   "README.md",
+  "README.zh-CN.md",
   "CHANGELOG.md",
   "CONTRIBUTING.md",
   "SECURITY.md",
@@ -109,6 +110,48 @@ test("the README shows every command and how many controls there are, and its op
   deepEqual(
     options.filter((option) => option !== "--help" && !sources.includes(`"${option}`)),
     [],
+  );
+});
+
+/** What a line of a document says that no translation changes; of a line in a code block, all of it. */
+function untranslated(text: string): string[] {
+  let code = false;
+  return text.split("\n").map((line) => {
+    const fence = line.startsWith("```");
+    if (fence) code = !code;
+    if (code || fence) return line;
+    const parts = [
+      [line.match(/^#+ /)?.[0] ?? line.match(/^\|/)?.[0] ?? (line === "" ? "empty" : "text")],
+      [line.match(/(?<=^\|.*)\|/g)?.length ?? 0],
+      // Words stand in another order in another language.
+      (line.match(/`[^`]*`/g) ?? []).sort(),
+      (line.match(/(?<=\]\()[^)]*/g) ?? []).sort(),
+      (line.replace(/`[^`]*`|\]\([^)]*\)/g, " ").match(/\d+(?:[.,]\d+)*/g) ?? []).sort(),
+    ];
+    return parts.map((part) => part.join(" ")).join("; ");
+  });
+}
+
+test("the Chinese README has the English one's headings, code, commands, figures and links, line by line", () => {
+  const [english, chinese] = ["README.md", "README.zh-CN.md"].map(read) as [string, string];
+  // Each leads to the other, in its third line.
+  ok(
+    english.split("\n")[2]!.includes("](README.zh-CN.md)") &&
+      chinese.split("\n")[2]!.includes("](README.md)"),
+  );
+  const want = untranslated(english.replace("](README.zh-CN.md)", "](README.md)"));
+  ok(want.length > 100 && want.some((line) => line.startsWith("## ")), "the README is read wrongly");
+  const have = untranslated(chinese);
+  const apart = Array.from({ length: Math.max(want.length, have.length) }, (_, index) => index)
+    .filter((index) => have[index] !== want[index])
+    .map((index) => `line ${index + 1}: README.md has "${want[index]}", README.zh-CN.md "${have[index]}"`);
+  // One line too many moves all that follow: the first one is the one to look at.
+  equal(apart[0], undefined);
+  const prose = chinese.replace(/^```[\s\S]*?^```$|`[^`]*`/gm, "").split("\n");
+  deepEqual(
+    prose.slice(3).filter((line) => /[a-z]{3}/i.test(line) && !/\p{Script=Han}/u.test(line)),
+    [],
+    "lines that are not translated",
   );
 });
 
