@@ -136,9 +136,26 @@ test("a quote alone, without a policy: the genuine question, and it says so", ()
   match(run.stdout, /chain\/untrusted-root/);
 });
 
+test("a quote without collateral: nobody can tell, exit code 20, and its fields are shown", () => {
+  const run = verify(file("alone.bin", quote), "--at", at);
+  equal(run.status, 20, run.stderr);
+  match(run.stdout, /^CANNOT TELL/);
+  match(run.stdout, /because collateral\/missing/);
+  match(run.stdout, /\n {2}MRTD +[0-9a-f]{96}\n/);
+  const { verdict, quote: fields } = JSON.parse(
+    verify(file("alone.bin", quote), "--at", at, "--json").stdout,
+  );
+  deepEqual([verdict, fields.groups.quote.TEE], ["undetermined", "TDX"]);
+});
+
 const faults: [name: string, status: number, args: () => string[]][] = [
   ["evidence that is no evidence", 20, () => [file("noise", "hello"), "--at", at]],
-  ["evidence that is no valid document", 30, () => [file("empty.json", "{}"), "--at", at]],
+  ["JSON in a form that is not known", 20, () => [file("empty.json", "{}"), "--at", at]],
+  [
+    "evidence that is no valid document",
+    30,
+    () => [file("bare.json", '{"version":"caisson/evidence/v1"}'), "--at", at],
+  ],
   [
     "a policy with an unknown field",
     30,

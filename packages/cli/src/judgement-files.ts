@@ -9,10 +9,10 @@ import { messageOf } from "@caisson/vocabulary/failure";
 import { limits } from "@caisson/vocabulary/limits";
 import { UsageError } from "./failure.ts";
 
-/** A file that belongs to evidence. Throws UsageError where it cannot be read, VerifyError "evidence/size". */
+/** A file that belongs to evidence; `-` is standard input. Throws UsageError where it cannot be read, VerifyError "evidence/size". */
 export function readBounded(path: string): Uint8Array {
   try {
-    const bytes = readFileSync(path);
+    const bytes = readFileSync(path === "-" ? 0 : path);
     if (bytes.length <= limits.document) return new Uint8Array(bytes);
   } catch (error) {
     throw new UsageError(`${path} cannot be read: ${messageOf(error)}`, "check the path");

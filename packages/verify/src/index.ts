@@ -13,7 +13,7 @@ export {
   writeEvidenceDocument,
 } from "./evidence/formats/caisson.ts";
 export { readDstackQuote } from "./evidence/formats/dstack.ts";
-export { type Form, forms, readEvidence } from "./evidence/formats/forms.ts";
+export { type Form, forms, isEvidence, readEvidence } from "./evidence/formats/forms.ts";
 export {
   type ReportDataFields,
   type ReportDataScheme,

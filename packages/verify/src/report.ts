@@ -34,10 +34,13 @@ export interface PlatformSummary {
   validUntil: string;
 }
 
-/** `scope` says which questions were asked: "genuine" alone says nothing about what runs in the TD. */
+/**
+ * `scope` says which questions were asked: "genuine" alone says nothing about what runs in the TD. "undetermined": nothing
+ * was found wrong with the quote, but the collateral at hand cannot vouch for it (`cannotTell`).
+ */
 export interface Report {
   version: "caisson/report/v1";
-  verdict: "accepted" | "rejected";
+  verdict: "accepted" | "rejected" | "undetermined";
   scope: "genuine" | "genuine-and-acceptable";
   /** The time at which the evidence was judged, ISO 8601. */
   at: string;
@@ -51,6 +54,8 @@ export interface Report {
 
 /** Answers while they are collected; a check is answered once, and one that is never answered was not checked. */
 export class Answers {
+  /** What is being judged: a refusal of the collateral says nothing about the quote. */
+  judging: "quote" | "collateral" = "quote";
   readonly #answers = new Map<CheckId, Check>();
 
   pass(id: CheckId, details: { expected?: string; actual?: string } = {}): void {

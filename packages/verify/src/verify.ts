@@ -1,10 +1,12 @@
 /** Evidence in, a report out: genuine, then acceptable, every check listed. */
 
 import { provesHardware } from "@caisson/vocabulary/platforms";
+import { cannotTell } from "./certainty.ts";
 import { type CheckId, checks, VerifyError } from "./errors.ts";
 import type { Evidence } from "./evidence/evidence.ts";
 import type { Collateral, VerifiedCollateral } from "./intel/collateral.ts";
 import { type Genuine, verifyQuote } from "./intel/genuine.ts";
+import { parseQuote } from "./intel/quote.ts";
 import { intelRoot, type TrustAnchor } from "./intel/roots.ts";
 import { trustAnchorFor } from "./platform.ts";
 import {
@@ -91,6 +93,8 @@ async function askGenuine(
   try {
     const collateral = given ?? evidence.collateral;
     if (collateral === undefined) {
+      const { version, body } = parseQuote(evidence.quote);
+      answers.pass("quote/format", { actual: `version ${version}, ${body.tee.toUpperCase()}` });
       throw new VerifyError("collateral/missing", "there is no collateral to verify the quote with");
     }
     return await verifyQuote(evidence.quote, collateral, now, trust, answers);
@@ -113,9 +117,10 @@ function report(
     ({ id, outcome }) => id === "registers/reference" && outcome === "pass",
   )?.actual;
   const accepted = genuine !== undefined && answers.allow(asked);
+  const undetermined = genuine === undefined && cannotTell(list, answers.judging);
   return {
     version: "caisson/report/v1",
-    verdict: accepted ? "accepted" : "rejected",
+    verdict: accepted ? "accepted" : undetermined ? "undetermined" : "rejected",
     scope,
     at: now.toISOString(),
     codes,

@@ -1,4 +1,4 @@
-/** `caisson inspect FILE`: what a firmware image consists of, or what an event log says and proves. */
+/** `caisson inspect FILE`: what a firmware image consists of, what an event log says and proves, what evidence says. */
 import { readFileSync } from "node:fs";
 import {
   eventTypeName,
@@ -23,12 +23,19 @@ import {
 } from "@caisson/measure/firmware-volume";
 import { guessIndexing, replayPcrs } from "@caisson/measure/tpm-log";
 import { readVariableStore } from "@caisson/measure/variables";
+import { type Evidence, isEvidence, readEvidence } from "@caisson/verify";
+import { type Description, describeQuote } from "@caisson/verify/describe";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
+import { printable } from "../views/printable.ts";
+import { renderDescription } from "../views/report-view.ts";
 
 export const command = new Command("caisson inspect")
-  .description("Shows what a firmware image or an event log consists of.")
-  .argument("<file>", "a firmware image, a TCG2 or CCEL event log, or dstack's JSON log")
+  .description("Shows what a firmware image, an event log or evidence consists of; it judges nothing.")
+  .argument(
+    "<file>",
+    "a firmware image, a TCG2 or CCEL event log, dstack's JSON log, or evidence in any form that `verify` reads",
+  )
   .option("--json", "one JSON document")
   .action(async (file: string, options: { json?: boolean }) => {
     let bytes: Uint8Array;
@@ -42,15 +49,60 @@ export const command = new Command("caisson inspect")
     }
     const print = <T extends object>(document: T, text: (document: T) => string) =>
       process.stdout.write(options.json === true ? `${JSON.stringify(document, null, 2)}\n` : text(document));
-    if (isBinaryLog(bytes)) print(await inspectBinaryLog(bytes), renderLog);
-    else if (isJson(bytes)) print(await inspectJsonLog(bytes), renderLog);
+    const evidence = isBinaryLog(bytes) || isJsonLog(bytes) ? undefined : asEvidence(bytes);
+    if (evidence !== undefined) print(await inspectEvidence(evidence), renderEvidence);
+    else if (isBinaryLog(bytes)) print(await inspectBinaryLog(bytes), renderLog);
+    else if (isJsonLog(bytes)) print(await inspectJsonLog(bytes), renderLog);
     else print(inspectFirmware(bytes), renderFirmware);
   });
 
 const isBinaryLog = (bytes: Uint8Array) =>
   Buffer.from(bytes.subarray(32, 48)).toString("latin1").startsWith("Spec ID Event");
-const isJson = (bytes: Uint8Array) => bytes[0] === 0x5b || bytes[0] === 0x7b;
+/** dstack's log by itself, or in an answer without a quote. */
+function isJsonLog(bytes: Uint8Array): boolean {
+  if (bytes[0] === 0x5b) return true;
+  if (bytes[0] !== 0x7b) return false;
+  const text = Buffer.from(bytes).toString("utf8");
+  return /"event_log"\s*:/.test(text) && !/"quote"\s*:/.test(text);
+}
 const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex");
+
+/** A firmware image is larger than any evidence but a document, which is text. */
+const LARGEST_BINARY = 256 << 10;
+
+/** Evidence in a form that `verify` reads; undefined for what is not one. Throws VerifyError for a form that is broken. */
+function asEvidence(bytes: Uint8Array): Evidence | undefined {
+  if (bytes.length > LARGEST_BINARY && bytes[0] !== 0x7b) return undefined;
+  return isEvidence(bytes) ? readEvidence(bytes) : undefined;
+}
+
+interface EvidenceReport extends Description {
+  log?: LogReport;
+  runtimeEvents?: { name: string; payload: string }[];
+}
+
+async function inspectEvidence({ quote, bootLog, runtimeEvents }: Evidence): Promise<EvidenceReport> {
+  return {
+    ...describeQuote(quote),
+    ...(bootLog?.format === "tcg2" && { log: await inspectBinaryLog(bootLog.bytes) }),
+    ...(runtimeEvents !== undefined && {
+      runtimeEvents: runtimeEvents.map(({ name, payload }) => ({ name, payload: hex(payload) })),
+    }),
+  };
+}
+
+function renderEvidence({ log, runtimeEvents, ...description }: EvidenceReport): string {
+  const events = (runtimeEvents ?? []).map(({ name, payload }) =>
+    `  ${name.padEnd(20)} ${payload}`.trimEnd(),
+  );
+  return [
+    renderDescription(description),
+    ...(events.length === 0
+      ? []
+      : [`\nruntime events (RTMR3), as the log has them\n${events.map(printable).join("\n")}\n`]),
+    ...(log === undefined ? [] : [`\n${renderLog(log)}`]),
+  ].join("");
+}
 
 interface LogRow {
   register: string;

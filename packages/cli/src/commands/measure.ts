@@ -16,8 +16,10 @@ import {
 } from "@caisson/measure";
 import { assumptions } from "@caisson/measure/assumptions";
 import { guessIndexing } from "@caisson/measure/tpm-log";
+import { readEvidence } from "@caisson/verify";
 import { isPlatform, type Platform, platforms } from "@caisson/vocabulary/platforms";
 import { Command, InvalidArgumentError } from "commander";
+import { UsageError } from "../failure.ts";
 import { checkCombination, gatherFiles, type LooseFiles } from "../loose-files.ts";
 import { memoryOption } from "../machine-options.ts";
 import { renderComparison, renderPrediction } from "../views/prediction-view.ts";
@@ -91,7 +93,10 @@ export const command = new Command("caisson measure")
     "ID of the guest's processor, as its `dmidecode -t 4` shows it; in a TD and under KVM it is the host's",
     parseProcessorId,
   )
-  .option("--log <FILE>", "compare with a boot's event log (TCG2 or CCEL) and say what differs first")
+  .option(
+    "--log <FILE>",
+    "compare with a boot's event log (TCG2 or CCEL, or evidence that carries one) and say what differs first",
+  )
   .option(
     "--indexing <KIND>",
     "what the log's indices are: pcr or cc; default: as the log looks",
@@ -143,8 +148,16 @@ async function measureFirmware(firmware: Uint8Array) {
   };
 }
 
+/** The log itself, or the one that a document of evidence carries. */
+function bootLog(bytes: Uint8Array): Uint8Array {
+  if (bytes[0] !== 0x7b) return bytes;
+  const { bootLog } = readEvidence(bytes);
+  if (bootLog?.format === "tcg2") return bootLog.bytes;
+  throw new UsageError("this evidence carries no boot log as firmware writes it", "give the log with --log");
+}
+
 async function compare(options: Options, prediction: Prediction, input: PredictInput): Promise<Comparison> {
-  const log = parseEventLog(read(options.log!));
+  const log = parseEventLog(bootLog(read(options.log!)));
   const usual = prediction.platform === "tdx" ? "cc" : "pcr";
   return explain(prediction, measuredEvents(log, options.indexing ?? guessIndexing(log) ?? usual), input);
 }

@@ -1,6 +1,7 @@
 /**
- * `caisson verify EVIDENCE`: is it genuine, and is it what the policy wants? Exit code 0 accepted, 10 rejected,
- * 30 malformed input. Without a policy only the first question is asked, and the answer says so.
+ * `caisson verify EVIDENCE`: is it genuine, and is it what the policy wants? Exit code 0 accepted, 10 rejected, 20 nobody
+ * can tell (collateral that does not fit, a form that is not judged here), 30 malformed input. Without a policy only the
+ * first question is asked, and the answer says so.
  */
 
 import { existsSync, statSync } from "node:fs";
@@ -9,16 +10,16 @@ import { styleText } from "node:util";
 import { readKit } from "@caisson/machine/kit";
 import { fetchEvidence, freshReportData } from "@caisson/machine/relying-party";
 import {
-  type Check,
   type Evidence,
   type ExpectedReportData,
   intelRoot,
-  type Outcome,
   type Report,
   readEvidence,
+  VerifyError,
   verifyEvidence,
   verifyGenuine,
 } from "@caisson/verify";
+import { type Description, describeQuote } from "@caisson/verify/describe";
 import { provesHardware } from "@caisson/vocabulary/platforms";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
@@ -29,7 +30,7 @@ import {
   readPolicyFile,
   readReferenceFiles,
 } from "../judgement-files.ts";
-import { printable } from "../views/printable.ts";
+import { renderDescription, renderReport } from "../views/report-view.ts";
 
 interface Options {
   image: string[];
@@ -45,11 +46,11 @@ interface Options {
 
 export const command = new Command("caisson verify")
   .description(
-    "Judges evidence: is it genuine, and is it what a policy wants? Exit code 0 accepted, 10 rejected, 30 malformed.",
+    "Judges evidence: is it genuine, and is it what a policy wants? Exit code 0 accepted, 10 rejected, 20 cannot tell, 30 malformed.",
   )
   .argument(
     "[evidence]",
-    "a caisson/evidence/v1 document, a dstack GetQuote answer, or a quote (binary or hex)",
+    "a caisson/evidence/v1 document, a dstack GetQuote answer, or a quote (binary, hex, base64, JSON); - is stdin",
   )
   .option("--from <url>", "ask a running application for fresh evidence instead of reading a file")
   .option("--policy <file>", "what is acceptable (YAML or JSON); without it only: is it genuine?")
@@ -81,13 +82,14 @@ export const command = new Command("caisson verify")
         );
       }
       const { bytes, nonce } = await fetchEvidence(given.from);
-      const report = await judge(readEvidence(bytes), options, freshReportData(nonce));
-      return show(report, options.json === true);
+      const evidence = readEvidence(bytes);
+      const report = await judge(evidence, options, freshReportData(nonce));
+      return show(report, evidence, options.json === true);
     }
     const bootLog = options.eventLog === undefined ? undefined : readBounded(options.eventLog);
     const evidence = readEvidence(readBounded(path!), bootLog);
     const expected = options.nonce === undefined ? undefined : expectNonce(options.nonce, evidence);
-    show(await judge(evidence, options, expected), options.json === true);
+    show(await judge(evidence, options, expected), evidence, options.json === true);
   });
 
 /** Says which files the evidence is judged by, and who wrote them: nothing is picked up silently. */
@@ -186,62 +188,29 @@ function expectNonce(hex: string, { reportData }: Evidence) {
   return { scheme, fields: scheme === "raw" ? { data: bytes } : { nonce: bytes } } as const;
 }
 
-function show(report: Report, json: boolean): void {
-  process.stdout.write(json ? `${JSON.stringify(report, null, 2)}\n` : renderReport(report));
-  if (report.verdict === "rejected") process.exitCode = 10;
-}
+const exitCodes = { accepted: 0, rejected: 10, undetermined: 20 } as const;
 
-const marks: Record<Outcome, [mark: string, colour: "green" | "red" | "yellow"]> = {
-  pass: ["pass", "green"],
-  fail: ["FAIL", "red"],
-  "not-checked": ["open", "yellow"],
-};
-
-function renderCheck(check: Check): string {
-  const [mark, colour] = marks[check.outcome];
-  const found = check.outcome === "fail" ? [check.reason] : [check.reason, check.actual];
-  const first = `  ${styleText(colour, mark)}  ${check.id.padEnd(26)} ${printable(found.filter(Boolean).join("; "))}`;
-  const rows =
-    check.outcome !== "fail"
-      ? []
+/** Without a policy the quote's fields are shown too: who asks whether it is genuine wants to see what it says. */
+function show(report: Report, evidence: Evidence, json: boolean): void {
+  const fields = report.scope === "genuine" ? describe(evidence) : undefined;
+  process.stdout.write(
+    json
+      ? `${JSON.stringify({ ...report, ...(fields && { quote: fields }) }, null, 2)}\n`
       : [
-          ["code", check.code],
-          ["expected", check.expected],
-          ["found", check.actual],
-          ["source", check.source],
-        ];
-  const details = rows.flatMap(([label, value]) =>
-    value ? [`        ${label!.padEnd(9)} ${printable(value)}`] : [],
+          ...(fields?.warnings ?? []).map((text) => `${styleText("red", text)}\n`),
+          renderReport(report),
+          ...(fields === undefined ? [] : ["\n", renderDescription({ ...fields, warnings: [] })]),
+        ].join(""),
   );
-  return [first.trimEnd(), ...details].join("\n");
+  process.exitCode = exitCodes[report.verdict];
 }
 
-/** The report for a person: the verdict first, then every check. */
-function renderReport({ verdict, scope, at, platform, reference, codes, checks }: Report): string {
-  const open = checks.filter(({ outcome }) => outcome === "not-checked").length;
-  const asked =
-    scope === "genuine"
-      ? "is the quote genuine? (that is all: without --policy nothing is said about what runs in the TD)"
-      : "is it genuine, and acceptable to the policy?";
-  const colour = verdict === "accepted" ? "green" : "red";
-  const words =
-    scope === "genuine"
-      ? { accepted: "GENUINE", rejected: "NOT GENUINE" }
-      : { accepted: "ACCEPTED", rejected: "REJECTED" };
-  const answer = words[verdict];
-  const head = [
-    `${styleText(colour, answer)}   ${asked}`,
-    `  judged as of ${at}`,
-    ...(platform === undefined
-      ? []
-      : [
-          `  platform ${platform.tee.toUpperCase()}, ${platform.tcbStatus}` +
-            `${platform.advisories.length === 0 ? "" : ` (${platform.advisories.join(", ")})`}, under ${printable(platform.root)},` +
-            ` valid until ${platform.validUntil}`,
-        ]),
-    ...(reference === undefined ? [] : [`  registers match ${printable(reference)}`]),
-    ...(codes.length === 0 ? [] : [`  because ${codes.join(", ")}`]),
-    `  ${checks.length} checks, ${open} of them left open`,
-  ];
-  return `${head.join("\n")}\n\n${checks.map(renderCheck).join("\n")}\n`;
+/** Undefined for what is not a quote at all, which the report says already. */
+function describe({ quote }: Evidence): Description | undefined {
+  try {
+    return describeQuote(quote);
+  } catch (error) {
+    if (error instanceof VerifyError) return undefined;
+    throw error;
+  }
 }

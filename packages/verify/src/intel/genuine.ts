@@ -56,9 +56,18 @@ export async function verifyQuote(
   const quote = parseQuote(quoteBytes);
   answers.pass("quote/format", { actual: `version ${quote.version}, ${quote.body.tee.toUpperCase()}` });
 
-  const verified =
-    collateral instanceof VerifiedCollateral ? collateral : await verifyCollateral(collateral, now, trust);
-  const parts = verified.at(now.getTime(), trust);
+  answers.judging = "collateral";
+  let verified: VerifiedCollateral;
+  let parts: CollateralParts;
+  try {
+    verified =
+      collateral instanceof VerifiedCollateral ? collateral : await verifyCollateral(collateral, now, trust);
+    parts = verified.at(now.getTime(), trust);
+  } catch (error) {
+    if (endsElsewhere(quote, trust)) answers.judging = "quote";
+    throw error;
+  }
+  answers.judging = "quote";
   for (const id of [
     "collateral/format",
     "tcb-info/signature",
@@ -91,6 +100,18 @@ export async function verifyQuote(
   return { quote, pck, tcb, trust, validUntil: Math.min(verified.validUntil, notAfter) };
 }
 
+/** Whether a quote's own chain ends at another root: whatever the collateral, such a quote is not genuine. */
+function endsElsewhere({ pckChain }: Quote, trust: TrustAnchor): boolean {
+  if (pckChain === undefined) return false;
+  try {
+    const root = parseChain(pckChain, 3, "the PCK chain").at(-1);
+    return root !== undefined && !equal(root.publicKey, trust.rootKey);
+  } catch (error) {
+    if (error instanceof VerifyError) return false;
+    throw error;
+  }
+}
+
 /** The platform's certificate: issued by a PCK CA under the root, and not revoked by that CA's own list. */
 async function verifyPckChain(
   quote: Quote,
@@ -99,7 +120,7 @@ async function verifyPckChain(
 ): Promise<{ leaf: Authority; notAfter: number }> {
   const pem = quote.pckChain ?? parts.pckChain;
   if (pem === undefined) {
-    throw new VerifyError("quote/certification-data", "neither the quote nor the collateral has a PCK chain");
+    throw new VerifyError("collateral/missing", "neither the quote nor the collateral has a PCK chain");
   }
   const chain = parseChain(pem, 3, "the PCK chain", new Map(parts.certificates));
   const [leaf, ca, root] = chain;

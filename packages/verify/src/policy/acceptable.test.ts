@@ -448,6 +448,10 @@ const refusals: [name: string, codes: CheckCode[], change: Change][] = [
     ["policy/platform"],
     { policy: (p) => Object.assign(p, { platforms: ["emulated"], simulatedRoot: "04".repeat(65) }) },
   ],
+];
+
+/** Where nobody can tell whether the evidence is genuine, it is not accepted either. */
+const undetermined: typeof refusals = [
   ["evidence without collateral", ["collateral/missing"], { evidence: (e) => delete e.collateral }],
   ["collateral that expired meanwhile", ["chain/expired"], { now: new Date("2027-06-01T00:00:00Z") }],
 ];
@@ -463,12 +467,14 @@ test("accepted: evidence in good order under a policy that states everything", a
   );
 });
 
-for (const [name, codes, change] of refusals) {
-  test(`${codes.join(", ")}: ${name}`, async () => {
-    const report = await judge(change);
-    deepEqual(report.codes, codes);
-    equal(report.verdict, "rejected");
-  });
+for (const [verdict, cases] of Object.entries({ rejected: refusals, undetermined })) {
+  for (const [name, codes, change] of cases) {
+    test(`${codes.join(", ")}: ${name}: ${verdict}`, async () => {
+      const report = await judge(change);
+      deepEqual(report.codes, codes);
+      equal(report.verdict, verdict);
+    });
+  }
 }
 
 /** What a policy opens on purpose: accepted, and listed as not checked (or passed, where the policy names a value). */

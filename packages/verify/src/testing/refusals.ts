@@ -997,7 +997,7 @@ const quotes: Refusal[] = [
     "quote/certification-data",
     put(v4.authSize, 0xff, 0xff),
   ),
-  v4Case("the inner certification data is of type 4", "quote/certification-data", put(v4.chain, 4)),
+  v4Case("neither quote nor collateral has a PCK chain", "collateral/missing", put(v4.chain, 4)),
   {
     ...v4Case(
       "the inner certification data is of type 6, and the chain in the collateral",

@@ -21,6 +21,8 @@ export interface Form {
   readonly name: string;
   /** What it is recognised by, for people. */
   readonly recognised: string;
+  /** Whether it can be read; else it is recognised to be named. */
+  readonly judged: boolean;
   readonly recognises: (input: Decoded) => boolean;
   /** Throws VerifyError "evidence/malformed" or "evidence/unsupported". */
   readonly read: (input: Decoded) => Evidence;
@@ -36,38 +38,35 @@ function document(
   return {
     name,
     recognised,
+    judged: true,
     recognises: (input) => "document" in input && recognises(input.document),
     read: (input) => read((input as Extract<Decoded, { document: unknown }>).document),
   };
 }
 
-/** A form that is bytes, or a text of them. */
+/** A form that is bytes, or a text of them; without `read` one that is not judged here. */
 function binary(
   name: string,
   recognised: string,
   recognises: (bytes: Uint8Array) => boolean,
-  read: (bytes: Uint8Array) => Evidence,
+  read?: (bytes: Uint8Array) => Evidence,
 ): Form {
   return {
     name,
     recognised,
+    judged: read !== undefined,
     recognises: (input) => "bytes" in input && recognises(input.bytes),
-    read: (input) => read((input as Extract<Decoded, { bytes: unknown }>).bytes),
+    read: (input) => (read ?? (() => notJudged(name)))((input as Extract<Decoded, { bytes: unknown }>).bytes),
   };
 }
 
 /** Evidence of something that is not judged here: said by name, so that nobody takes it for a broken quote. */
-const unsupported = (name: string) => (): Evidence => {
+const notJudged = (name: string): Evidence => {
   throw new VerifyError("evidence/unsupported", `this is ${name}, which is not judged here`, {
-    expected: forms.flatMap(({ read, name: known }) => (others.has(read) ? [] : [known])).join("; "),
+    expected: judgedForms(),
   });
 };
-const [snpReport, hclReport, nitroDocument] = [
-  "an AMD SEV-SNP attestation report",
-  "an Azure HCL report (a vTPM's)",
-  "an AWS Nitro attestation document",
-].map(unsupported) as [() => Evidence, () => Evidence, () => Evidence];
-const others = new Set<unknown>([snpReport, hclReport, nitroDocument]);
+const judgedForms = (): string => forms.flatMap(({ name, judged }) => (judged ? [name] : [])).join("; ");
 
 const u32 = (bytes: Uint8Array, at: number): number =>
   new DataView(bytes.buffer, bytes.byteOffset).getUint32(at, true);
@@ -104,13 +103,12 @@ export const forms: readonly Form[] = [
     (value) => fromQuote(readPart(quoteDocument, value, "document").quote),
   ),
   binary(
-    "an Azure HCL report",
+    "an Azure HCL report (a vTPM's)",
     'bytes that begin with "HCLA"',
     (bytes) => fromUtf8(bytes.subarray(0, 4)) === "HCLA",
-    hclReport,
   ),
   binary(
-    "an AMD SEV-SNP report",
+    "an AMD SEV-SNP attestation report",
     `${SNP_REPORT} bytes or a little more, version 2 to 5 as a u32, signature algorithm 1`,
     (bytes) =>
       bytes.length >= SNP_REPORT &&
@@ -118,13 +116,11 @@ export const forms: readonly Form[] = [
       u32(bytes, 0) >= 2 &&
       u32(bytes, 0) <= 5 &&
       u32(bytes, 0x34) === 1,
-    snpReport,
   ),
   binary(
-    "an AWS Nitro document",
+    "an AWS Nitro attestation document",
     "a COSE_Sign1 structure of four parts",
     (bytes) => (bytes[0] === 0x84 && bytes[1] === 0x44) || (bytes[0] === 0xd2 && bytes[1] === 0x84),
-    nitroDocument,
   ),
   binary(
     "a quote (binary, hexadecimal or base64)",
@@ -146,10 +142,10 @@ export function readEvidence(input: Uint8Array, bootLog?: Uint8Array): Evidence 
     });
   }
   const decoded = decode(input);
-  const form = forms.find(({ recognises }) => recognises(decoded));
+  const form = recognise(decoded);
   if (form === undefined) {
     throw new VerifyError("evidence/unsupported", "this is not evidence in a form that is known here", {
-      expected: forms.map(({ name }) => name).join("; "),
+      expected: judgedForms(),
     });
   }
   const evidence = form.read(decoded);
@@ -158,6 +154,13 @@ export function readEvidence(input: Uint8Array, bootLog?: Uint8Array): Evidence 
     throw new VerifyError("evidence/malformed", "this evidence has a boot log of its own");
   }
   return { ...evidence, bootLog: { format: "tcg2", bytes: bootLog } };
+}
+
+const recognise = (decoded: Decoded): Form | undefined => forms.find(({ recognises }) => recognises(decoded));
+
+/** Whether an input is evidence in some form, broken or not, and be it one that is not judged here. */
+export function isEvidence(input: Uint8Array): boolean {
+  return input.length <= limits.document && recognise(decode(input)) !== undefined;
 }
 
 /** JSON, or a text of bytes (hexadecimal with or without 0x, base64; line breaks do not matter), or bytes themselves. */

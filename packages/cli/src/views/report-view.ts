@@ -1,0 +1,77 @@
+/** A report of verification, and what a quote says, as text for a person. */
+import { styleText } from "node:util";
+import type { Check, Outcome, Report } from "@caisson/verify";
+import type { Description } from "@caisson/verify/describe";
+import { printable } from "./printable.ts";
+
+const marks: Record<Outcome, [mark: string, colour: "green" | "red" | "yellow"]> = {
+  pass: ["pass", "green"],
+  fail: ["FAIL", "red"],
+  "not-checked": ["open", "yellow"],
+};
+
+/** What each verdict is called, by what was asked. */
+const words = {
+  genuine: { accepted: "GENUINE", rejected: "NOT GENUINE", undetermined: "CANNOT TELL" },
+  "genuine-and-acceptable": { accepted: "ACCEPTED", rejected: "REJECTED", undetermined: "CANNOT TELL" },
+} as const;
+const colours = { accepted: "green", rejected: "red", undetermined: "yellow" } as const;
+const questions = {
+  genuine: "is the quote genuine? (that is all: without --policy nothing is said about what runs in the TD)",
+  "genuine-and-acceptable": "is it genuine, and acceptable to the policy?",
+} as const;
+const undetermined =
+  "  nothing is wrong with the quote as far as it was judged, but this collateral cannot vouch for it\n" +
+  "  try      --collateral with this platform's, valid at that time";
+
+function renderCheck(check: Check): string {
+  const [mark, colour] = marks[check.outcome];
+  const found = check.outcome === "fail" ? [check.reason] : [check.reason, check.actual];
+  const first = `  ${styleText(colour, mark)}  ${check.id.padEnd(26)} ${printable(found.filter(Boolean).join("; "))}`;
+  const rows =
+    check.outcome !== "fail"
+      ? []
+      : [
+          ["code", check.code],
+          ["expected", check.expected],
+          ["found", check.actual],
+          ["source", check.source],
+        ];
+  const details = rows.flatMap(([label, value]) =>
+    value ? [`        ${label!.padEnd(9)} ${printable(value)}`] : [],
+  );
+  return [first.trimEnd(), ...details].join("\n");
+}
+
+/** The verdict first, then every check. */
+export function renderReport({ verdict, scope, at, platform, reference, codes, checks }: Report): string {
+  const open = checks.filter(({ outcome }) => outcome === "not-checked").length;
+  const head = [
+    `${styleText(colours[verdict], words[scope][verdict])}   ${questions[scope]}`,
+    ...(verdict === "undetermined" ? [undetermined] : []),
+    `  judged as of ${at}`,
+    ...(platform === undefined
+      ? []
+      : [
+          `  platform ${platform.tee.toUpperCase()}, ${platform.tcbStatus}` +
+            `${platform.advisories.length === 0 ? "" : ` (${platform.advisories.join(", ")})`}, under ${printable(platform.root)},` +
+            ` valid until ${platform.validUntil}`,
+        ]),
+    ...(reference === undefined ? [] : [`  registers match ${printable(reference)}`]),
+    ...(codes.length === 0 ? [] : [`  because ${codes.join(", ")}`]),
+    `  ${checks.length} checks, ${open} of them left open`,
+  ];
+  return `${head.join("\n")}\n\n${checks.map(renderCheck).join("\n")}\n`;
+}
+
+/** Every field of a quote, in groups; what takes away all protection first. */
+export function renderDescription({ warnings, groups }: Description): string {
+  const lines = warnings.map((text) => styleText("red", text));
+  for (const [group, fields] of Object.entries(groups)) {
+    lines.push(...(lines.length === 0 ? [] : [""]), group);
+    for (const [name, value] of Object.entries(fields)) {
+      lines.push(`  ${name.padEnd(20)} ${printable(value)}`.trimEnd());
+    }
+  }
+  return `${lines.join("\n")}\n`;
+}

@@ -1,0 +1,98 @@
+/** Three answers: genuine, not genuine, and that nobody can tell from this collateral. */
+import { deepEqual, equal } from "node:assert/strict";
+import { test } from "node:test";
+import { hierarchy, mint } from "@caisson/simulated/pki";
+import type { Collateral } from "./intel/collateral.ts";
+import type { Report } from "./report.ts";
+import { buildEvidence, type Refusal, times } from "./testing/refusals.ts";
+import { verifyGenuine } from "./verify.ts";
+
+async function judge(
+  change: Omit<Refusal, "name" | "code">,
+  collateral?: (own: Collateral) => Collateral | undefined,
+): Promise<Report> {
+  const { quote, collateral: own, now, trust } = buildEvidence(change);
+  const given = collateral === undefined ? own : collateral(own);
+  return verifyGenuine({ platform: "tdx", quote }, { now, trust, ...(given && { collateral: given }) });
+}
+
+const other = mint(hierarchy("another root", times)).collateral;
+const undetermined: [name: string, code: string, Promise<Report>][] = [
+  ["no collateral", "collateral/missing", judge({}, () => undefined)],
+  [
+    "collateral without a part",
+    "collateral/malformed",
+    judge({}, ({ pck_crl: _, ...rest }) => rest as Collateral),
+  ],
+  ["a CRL that is cut", "der/malformed", judge({}, (own) => ({ ...own, pck_crl: own.pck_crl.slice(0, -2) }))],
+  [
+    "a chain that is not one",
+    "pem/malformed",
+    judge({}, (own) => ({ ...own, tcb_info_issuer_chain: "-----BEGIN CERTIFICATE-----x" })),
+  ],
+  [
+    "a changed TCB info",
+    "tcb-info/signature",
+    judge({}, (own) => ({ ...own, tcb_info: `${own.tcb_info} ` })),
+  ],
+  [
+    "expired collateral",
+    "tcb-info/expired",
+    judge({ before: (h) => void (h.tcbInfo.nextUpdate = "2026-02-01T00:00:00Z") }),
+  ],
+  ["collateral under another root", "chain/untrusted-root", judge({}, () => other)],
+  [
+    "another platform's TCB info",
+    "tcb-info/fmspc",
+    judge({ before: (h) => void (h.tcbInfo.fmspc = "00606a000000") }),
+  ],
+  ["SGX's collateral", "tcb-info/tee", judge({}, () => mint(hierarchy("refusals", times, "sgx")).collateral)],
+];
+for (const [name, code, report] of undetermined) {
+  test(`cannot tell: ${name}`, async () => {
+    const { verdict, codes } = await report;
+    deepEqual([verdict, codes], ["undetermined", [code]]);
+  });
+}
+
+const flipped = (at: number) => (bytes: Uint8Array) => {
+  const copy = bytes.slice();
+  copy[at]! ^= 1;
+  return copy;
+};
+const rejected: [name: string, code: string, Promise<Report>][] = [
+  [
+    "quote and collateral under another root",
+    "chain/untrusted-root",
+    judge({ chain: () => mint(hierarchy("another root", times)).pckChain }, () => other),
+  ],
+  ["a changed quote", "quote/signature", judge({ quote: flipped(600) })],
+  [
+    "what is not a quote, whatever the collateral",
+    "quote/version",
+    judge({ quote: () => new Uint8Array(1000) }, () => undefined),
+  ],
+  [
+    "a chain under another root",
+    "chain/untrusted-root",
+    judge({ chain: () => mint(hierarchy("another root", times)).pckChain }),
+  ],
+  [
+    "a revoked PCK CA",
+    "certificate/revoked",
+    judge({ before: (h) => h.rootCrl.revoked.push(h.pckCa.serial) }),
+  ],
+  [
+    "a revoked platform",
+    "certificate/revoked",
+    judge({ before: (h) => h.pckCrl.revoked.push(h.pck.serial) }),
+  ],
+];
+for (const [name, code, report] of rejected) {
+  test(`not genuine: ${name}`, async () => {
+    const { verdict, codes } = await report;
+    deepEqual([verdict, codes], ["rejected", [code]]);
+  });
+}
+
+test("genuine: the unchanged quote", async () => equal((await judge({})).verdict, "accepted"));
