@@ -5,7 +5,7 @@
  * A peer verifies one quote with its collateral again and again, and prints its processor time for each, in ms. Both parse
  * the collateral once (their API takes it parsed, dcap-qvl's, or fetches it each time, go-tdx-guest's, from memory here).
  */
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -137,6 +137,7 @@ func main() {
 };
 
 interface Peer {
+  name: string;
   tool: "cargo" | "go";
   files: Readonly<Record<string, string>>;
   /** Commands that make the program `peer` out of the files. */
@@ -145,8 +146,15 @@ interface Peer {
 }
 
 const peers: readonly Peer[] = [
-  { tool: "cargo", files: rust, build: [["build", "--release", "--quiet"]], program: "target/release/peer" },
   {
+    name: "dcap-qvl",
+    tool: "cargo",
+    files: rust,
+    build: [["build", "--release", "--quiet"]],
+    program: "target/release/peer",
+  },
+  {
+    name: "go-tdx-guest",
     tool: "go",
     files: go,
     build: [
@@ -205,8 +213,10 @@ export function nativePeers(
       continue;
     }
     const args = [quotePath, collateralPath, `${seconds}`, `${rounds}`];
-    const output = execFileSync(program(peer), args, { encoding: "utf8", timeout: 300_000 });
-    for (const [, name, time] of output.matchAll(/^(\S+) ([\d.]+)$/gm)) ms.set(name!, Number(time));
+    const run = spawnSync(program(peer), args, { encoding: "utf8", timeout: 300_000 });
+    for (const [, name, time] of run.stdout.matchAll(/^(\S+) ([\d.]+)$/gm)) ms.set(name!, Number(time));
+    if (run.status !== 0)
+      missing.push(`${peer.name} refuses this evidence: ${run.stderr.trim().slice(0, 160)}`);
   }
   return { ms, missing };
 }

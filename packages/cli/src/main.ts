@@ -24,7 +24,10 @@ const commands: Record<string, [summary: string, load: () => Promise<{ command: 
     () => import("./commands/kernel.ts"),
   ],
   firmware: ["compare firmware images", () => import("./commands/firmware.ts")],
-  inspect: ["show what a firmware or an event log consists of", () => import("./commands/inspect.ts")],
+  inspect: [
+    "show what a firmware, an event log or evidence consists of",
+    () => import("./commands/inspect.ts"),
+  ],
   instance: [
     "write what a production machine needs, and who accepts it",
     () => import("./commands/instance.ts"),
@@ -33,6 +36,7 @@ const commands: Record<string, [summary: string, load: () => Promise<{ command: 
   lock: ["pin the packages of an image", () => import("./commands/lock.ts")],
   measure: ["predict a boot's registers from files, or explain a log", () => import("./commands/measure.ts")],
   publish: ["write what a stranger needs to verify an image", () => import("./commands/publish.ts")],
+  policy: ["write a policy from evidence, or explain one", () => import("./commands/policy.ts")],
   test: ["run the tests: unit, integration, e2e, attacks", () => import("./commands/test.ts")],
   time: ["ask NTS servers for the time and show who agrees", () => import("./commands/time.ts")],
   up: ["build, boot, attest and show an image", () => import("./commands/up.ts")],

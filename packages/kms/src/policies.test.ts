@@ -204,6 +204,12 @@ const refused: { name: string; files: Record<string, string>; code: string; deve
   },
   { name: "any app", files: { "a.json": file({}, { app: { id: "any" } }) }, code: "policy/malformed" },
   { name: "stale evidence", files: { "a.json": file({}, { freshness: "any" }) }, code: "policy/malformed" },
+  { name: "enclaves", files: { "a.json": file({}, { sgx: {} }) }, code: "policy/malformed" },
+  {
+    name: "guests without events",
+    files: { "a.json": file({}, { runtimeEvents: "none" }) },
+    code: "policy/malformed",
+  },
   {
     name: "any key provider",
     files: { "a.json": file({}, { keyProviders: "any" }) },

@@ -188,6 +188,13 @@ function releasePolicy(path: string, document: unknown, app: string, identityKey
     if (!(error instanceof VerifyError)) throw error;
     throw new KmsError("policy/malformed", `${path}: policy: ${error.message}`);
   }
+  for (const field of ["sgx", "runtimeEvents"] as const) {
+    if (policy[field] === undefined) continue;
+    throw new KmsError(
+      "policy/malformed",
+      `${path}: policy.${field}: keys go to guests whose events say which`,
+    );
+  }
   for (const field of ["keyProviders", "freshness"] as const) {
     if (policy[field] !== undefined) {
       throw new KmsError("policy/malformed", `${path}: policy.${field} is the KMS's to decide; leave it out`);

@@ -11,6 +11,7 @@ import { intelRoot, type TrustAnchor } from "./intel/roots.ts";
 import { trustAnchorFor } from "./platform.ts";
 import {
   acceptableChecks,
+  askedChecks,
   checkPlatform,
   type ExpectedReportData,
   evaluatePolicy,
@@ -61,7 +62,13 @@ export async function judgeEvidence(
     }
   }
   return {
-    report: report(answers, allChecks, "genuine-and-acceptable", now, genuine),
+    report: report(
+      answers,
+      [...genuineChecks, ...askedChecks(policy)],
+      "genuine-and-acceptable",
+      now,
+      genuine,
+    ),
     ...(genuine === undefined ? {} : { genuine }),
   };
 }

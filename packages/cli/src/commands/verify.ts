@@ -40,6 +40,7 @@ interface Options {
   collateral?: string;
   eventLog?: string;
   nonce?: string;
+  reportData?: string;
   at?: string;
   json?: boolean;
 }
@@ -63,7 +64,12 @@ export const command = new Command("caisson verify")
   .option("--kit <dir>", "policy, reference values and collateral from a kit that caisson publish wrote")
   .option("--collateral <file>", "Intel's collateral (PCCS-style JSON), where the evidence carries none")
   .option("--event-log <file>", "the boot log (CCEL), where the evidence carries none")
-  .option("--nonce <hex>", "the nonce that the report data must bind")
+  .option(
+    "--nonce <hex>",
+    "the nonce that the report data must bind: hashed under caisson/app/v1 where the evidence says so, of a quote by itself" +
+      " the report data, zeros behind it",
+  )
+  .option("--report-data <hex>", "what the report data must be, byte for byte (zeros behind it)")
   .option("--at <time>", "judge as of this time (ISO 8601); now when left out")
   .option("--json", "the report as one JSON document")
   .action(async (path: string | undefined, given: Options) => {
@@ -88,7 +94,7 @@ export const command = new Command("caisson verify")
     }
     const bootLog = options.eventLog === undefined ? undefined : readBounded(options.eventLog);
     const evidence = readEvidence(readBounded(path!), bootLog);
-    const expected = options.nonce === undefined ? undefined : expectNonce(options.nonce, evidence);
+    const expected = expectReportData(options, evidence);
     show(await judge(evidence, options, expected), evidence, options.json === true);
   });
 
@@ -158,8 +164,8 @@ async function judge(
   const collateral =
     options.collateral === undefined ? {} : { collateral: readCollateralFile(options.collateral) };
   if (options.policy === undefined) {
-    if (options.image.length > 0 || options.nonce !== undefined) {
-      throw new UsageError("--image and --nonce are judged by a policy", "add --policy FILE");
+    if (options.image.length > 0 || expectedReportData !== undefined) {
+      throw new UsageError("--image, --nonce and --report-data are judged by a policy", "add --policy FILE");
     }
     if (!provesHardware[evidence.platform]) {
       throw new UsageError(
@@ -176,16 +182,24 @@ async function judge(
 }
 
 /** A nonce is expected under the scheme for applications, never another one's; raw report data is the nonce itself. */
-function expectNonce(hex: string, { reportData }: Evidence) {
-  if (!/^(?:[0-9a-fA-F]{2}){1,64}$/.test(hex)) {
-    throw new UsageError(
-      "--nonce is no hexadecimal value of 1 to 64 bytes",
-      "give it as the verifier chose it",
-    );
+function expectReportData({ nonce, reportData: whole }: Options, { reportData }: Evidence) {
+  if (nonce !== undefined && whole !== undefined) {
+    throw new UsageError("--nonce and --report-data both say what is bound", "give one of them");
   }
-  const scheme = reportData?.scheme === "raw" ? "raw" : "caisson/app/v1";
-  const bytes = Uint8Array.fromHex(hex);
+  if (whole !== undefined)
+    return { scheme: "raw", fields: { data: bytesOf("--report-data", whole) } } as const;
+  if (nonce === undefined) return undefined;
+  const bytes = bytesOf("--nonce", nonce);
+  const scheme = reportData === undefined || reportData.scheme === "raw" ? "raw" : "caisson/app/v1";
   return { scheme, fields: scheme === "raw" ? { data: bytes } : { nonce: bytes } } as const;
+}
+
+function bytesOf(option: string, hex: string): Uint8Array {
+  if (/^(?:[0-9a-fA-F]{2}){1,64}$/.test(hex)) return Uint8Array.fromHex(hex);
+  throw new UsageError(
+    `${option} is not a hexadecimal value of 1 to 64 bytes`,
+    "give it as the verifier chose it",
+  );
 }
 
 const exitCodes = { accepted: 0, rejected: 10, undetermined: 20 } as const;

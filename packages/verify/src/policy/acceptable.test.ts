@@ -463,7 +463,13 @@ test("accepted: evidence in good order under a policy that states everything", a
   equal(report.reference, "manifest/tdx/small");
   deepEqual(
     report.checks.filter(({ outcome }) => outcome === "not-checked").map(({ id }) => id),
-    ["policy/platform-identity", "td/mr-seam", "events/boot-log", "app/instance-id"] satisfies CheckId[],
+    [
+      "policy/platform-identity",
+      "policy/fmspc",
+      "td/mr-seam",
+      "events/boot-log",
+      "app/instance-id",
+    ] satisfies CheckId[],
   );
 });
 

@@ -5,7 +5,7 @@
  * because another failed, so that a report shows everything that is wrong at once; only what rests on a log that
  * proves nothing stays unanswered.
  */
-import { equal, toHex } from "@caisson/vocabulary/bytes";
+import { equal, fromHex, toHex } from "@caisson/vocabulary/bytes";
 import { type CheckCode, type CheckId, checks } from "../errors.ts";
 import type { Evidence } from "../evidence/evidence.ts";
 import { type ReportDataScheme, reportData, reportDataSchemes } from "../evidence/report-data.ts";
@@ -14,6 +14,7 @@ import type { TdReport } from "../intel/quote.ts";
 import { trustAnchorFor } from "../platform.ts";
 import type { Answers } from "../report.ts";
 import { checkBootLog } from "./boot-log.ts";
+import { checkEnclave } from "./enclave-rules.ts";
 import { checkApplication, checkKeyProvider, checkRuntimeEvents, checkSecureTime } from "./event-rules.ts";
 import { acceptedPlatforms, type Policy } from "./policy.ts";
 import type { Reference } from "./reference.ts";
@@ -40,6 +41,19 @@ export const acceptableChecks = (Object.keys(checks) as CheckId[]).slice(
   (Object.keys(checks) as CheckId[]).indexOf("policy/platform"),
 );
 
+const enclaveChecks: readonly CheckId[] = ["sgx/debug", "sgx/enclave", "sgx/signer"];
+/** What is asked of either kind of TEE. */
+const commonPrefixes = ["policy/", "report-data/"];
+
+/** Those that a policy asks: a TD's or an enclave's, and RTMR3 as a register only where it has no events. */
+export function askedChecks({ sgx, runtimeEvents }: Policy): CheckId[] {
+  const common = (id: CheckId) => commonPrefixes.some((prefix) => id.startsWith(prefix));
+  return acceptableChecks.filter((id) => {
+    if (sgx !== undefined) return common(id) || enclaveChecks.includes(id);
+    return !enclaveChecks.includes(id) && (id !== "registers/rtmr3" || runtimeEvents === "none");
+  });
+}
+
 /** Asks every question of the policy and records the answers. */
 export async function evaluatePolicy(
   genuine: Genuine,
@@ -50,21 +64,50 @@ export async function evaluatePolicy(
   const { policy, references, now } = circumstances;
   checkPlatform(evidence, policy, answers);
   const { body } = genuine.quote;
-  if (body.tee !== "tdx") {
-    answers.fail("policy/tee", { expected: "a TDX quote", actual: "an SGX quote" });
+  const wanted = policy.sgx === undefined ? "tdx" : "sgx";
+  if (body.tee !== wanted) {
+    const quotes = { tdx: "a TDX quote", sgx: "an SGX quote" };
+    answers.fail("policy/tee", { expected: quotes[wanted], actual: quotes[body.tee] });
     return;
   }
   checkTcb(genuine, policy, answers);
+  if (body.tee === "sgx") {
+    checkEnclave(body.report, policy, answers);
+    await checkReportData(evidence, body.report.reportData, circumstances, answers);
+    return;
+  }
   checkTdFields(body.report, policy, answers);
   const rtmr0Events = await checkBootLog(evidence, body.report, policy, answers);
   checkRegisters(body.report, rtmr0Events, evidence.platform, policy, references, answers);
-  const payloads = await checkRuntimeEvents(evidence.runtimeEvents ?? [], body.report, policy, answers);
-  if (payloads !== undefined) {
-    checkApplication(payloads, policy, answers);
-    checkSecureTime(payloads, policy, now, answers);
-    checkKeyProvider(payloads, policy, answers);
+  if (policy.runtimeEvents === "none") checkNoEvents(body.report, policy, now, answers);
+  else {
+    const payloads = await checkRuntimeEvents(evidence.runtimeEvents ?? [], body.report, policy, answers);
+    if (payloads !== undefined) checkPayloads(payloads, policy, now, answers);
   }
-  await checkReportData(evidence, body.report, circumstances, answers);
+  await checkReportData(evidence, body.report.reportData, circumstances, answers);
+}
+
+function checkPayloads(
+  payloads: ReadonlyMap<string, Uint8Array>,
+  policy: Policy,
+  now: Date,
+  answers: Answers,
+): void {
+  checkApplication(payloads, policy, answers);
+  checkSecureTime(payloads, policy, now, answers);
+  checkKeyProvider(payloads, policy, answers);
+}
+
+/** RTMR3 as a register. What events would say is open, but a rule that names values cannot hold. */
+function checkNoEvents(td: TdReport, policy: Policy, now: Date, answers: Answers): void {
+  const rtmr3 = policy.registers?.rtmr3 ?? [zero48];
+  checkOneOf("registers/rtmr3", "registers/rtmr3", toHex(td.rtmrs[3]), rtmr3, answers);
+  for (const id of ["events/runtime-replay", "events/sequence", "events/boundary"] as const) {
+    answers.notChecked(id, "the policy expects no runtime events");
+  }
+  const { app, secureTime = "any", keyProviders = "any" } = policy;
+  const open = { id: "any", composeHash: "any", instanceId: "any" } as const;
+  checkPayloads(new Map(), { ...policy, app: { ...open, ...app }, secureTime, keyProviders }, now, answers);
 }
 
 /** Whether the policy accepts this kind of platform at all; development evidence is refused by name. */
@@ -108,6 +151,9 @@ function checkTcb({ tcb, pck }: Genuine, policy: Policy, answers: Answers): void
   } else {
     checkOneOf("policy/platform-identity", "policy/platform-identity", pck.ppid, identities, answers);
   }
+  if (policy.fmspcs === undefined) {
+    answers.notChecked("policy/fmspc", "the policy names no kinds of platform", { actual: pck.fmspc });
+  } else checkOneOf("policy/fmspc", "policy/fmspc", pck.fmspc, policy.fmspcs, answers);
 }
 
 function checkOneOf(
@@ -151,9 +197,7 @@ function checkTdFields(td: TdReport, policy: Policy, answers: Answers): void {
   } else if (rules.xfam === undefined) answers.pass("td/xfam", { actual: toHex(td.xfam) });
   else checkOneOf("td/xfam", "td/xfam", toHex(td.xfam), rules.xfam, answers);
 
-  const mrSeam = toHex(td.mrSeam);
-  if (rules.mrSeam !== undefined) checkOneOf("td/mr-seam", "td/mr-seam", mrSeam, rules.mrSeam, answers);
-  else answers.notChecked("td/mr-seam", "the TCB info judges the TDX module", { actual: mrSeam });
+  checkModule(td, rules, answers);
 
   const serviceTd = rules.mrServiceTd ?? [zero48];
   if (td.mrServiceTd !== undefined) {
@@ -181,6 +225,26 @@ function checkTdFields(td: TdReport, policy: Policy, answers: Answers): void {
   checkOneOf("td/mr-owner-config", "td/mr-owner-config", toHex(td.mrOwnerConfig), ownerConfig, answers);
 }
 
+function checkModule(td: TdReport, rules: NonNullable<Policy["td"]>, answers: Answers): void {
+  const { mrSeam, mrSignerSeam, minimumTeeTcbSvn } = rules;
+  const signer = toHex(td.mrSignerSeam);
+  const least = minimumTeeTcbSvn === undefined ? [] : [...fromHex(minimumTeeTcbSvn)!];
+  if (mrSignerSeam !== undefined && !mrSignerSeam.includes(signer)) {
+    answers.fail("td/mr-signer-seam", { expected: mrSignerSeam.join(" or "), actual: signer });
+  } else if (least.some((svn, i) => td.teeTcbSvn[i]! < svn)) {
+    answers.fail("td/tee-tcb-svn", {
+      expected: `each component at least ${minimumTeeTcbSvn}`,
+      actual: toHex(td.teeTcbSvn),
+    });
+  } else if (mrSeam !== undefined) {
+    checkOneOf("td/mr-seam", "td/mr-seam", toHex(td.mrSeam), mrSeam, answers);
+  } else if (mrSignerSeam !== undefined || minimumTeeTcbSvn !== undefined) {
+    answers.pass("td/mr-seam", { actual: `signer ${signer}, TEE_TCB_SVN ${toHex(td.teeTcbSvn)}` });
+  } else {
+    answers.notChecked("td/mr-seam", "the TCB info judges the TDX module", { actual: toHex(td.mrSeam) });
+  }
+}
+
 /** The bytes that a claim binds; undefined when its fields are not those of its scheme. */
 async function boundReportData({
   scheme,
@@ -189,9 +253,7 @@ async function boundReportData({
   if (scheme === "raw") {
     const data = Object.keys(fields).length === 1 ? fields.data : undefined;
     if (data === undefined || data.length > 64) return undefined;
-    const padded = new Uint8Array(64);
-    padded.set(data);
-    return padded;
+    return padded(data);
   }
   const names: readonly string[] = reportDataSchemes[scheme];
   if (Object.keys(fields).length !== names.length || !names.every((name) => Object.hasOwn(fields, name))) {
@@ -200,14 +262,24 @@ async function boundReportData({
   return reportData(scheme, fields as Parameters<typeof reportData>[1]);
 }
 
+/** Raw report data is what it is, zeros behind it. */
+function padded(data: Uint8Array): Uint8Array {
+  const whole = new Uint8Array(Math.max(64, data.length));
+  whole.set(data);
+  return whole;
+}
+
 async function checkReportData(
-  { reportData: claim }: Evidence,
-  td: TdReport,
+  { reportData: stated }: Evidence,
+  found: Uint8Array,
   { policy, expectedReportData: expected }: Circumstances,
   answers: Answers,
 ): Promise<void> {
   const fresh = policy.freshness !== "any";
-  const actual = toHex(td.reportData);
+  const actual = toHex(found);
+  // A quote by itself says no scheme: for whoever knows the bytes to expect, they are what they are.
+  const raw = { scheme: "raw", fields: { data: found } } as const;
+  const claim = stated ?? (expected?.scheme === "raw" ? raw : undefined);
   if (claim === undefined) {
     if (fresh || expected !== undefined) {
       answers.fail("report-data/missing", {
@@ -217,7 +289,7 @@ async function checkReportData(
     } else answers.notChecked("report-data/preimage", "the policy leaves freshness open", { actual });
   } else {
     const bound = await boundReportData(claim);
-    if (bound !== undefined && equal(bound, td.reportData)) {
+    if (bound !== undefined && equal(bound, found)) {
       answers.pass("report-data/preimage", { actual: claim.scheme });
     } else {
       answers.fail("report-data/preimage", {
@@ -236,8 +308,11 @@ async function checkReportData(
   } else if (claim?.scheme !== expected.scheme) {
     answers.fail("report-data/scheme", { expected: expected.scheme, actual: claim?.scheme ?? "none" });
   } else {
+    const fields: Partial<Record<string, Uint8Array>> = claim.fields;
+    const field = (bytes: Uint8Array) => (expected.scheme === "raw" ? padded(bytes) : bytes);
     const wrong = Object.entries(expected.fields).find(
-      ([name, value]) => value !== undefined && !equal(value, claim.fields[name] ?? new Uint8Array(0)),
+      ([name, value]) =>
+        value !== undefined && !equal(field(value), field(fields[name] ?? new Uint8Array(0))),
     );
     if (wrong === undefined)
       answers.pass("report-data/expected", { actual: Object.keys(expected.fields).join(", ") });
@@ -247,7 +322,7 @@ async function checkReportData(
         name === "nonce" || expected.scheme === "raw" ? "report-data/nonce" : "report-data/field",
         {
           expected: `${name} ${toHex(value!)}`,
-          actual: toHex(claim.fields[name] ?? new Uint8Array(0)),
+          actual: toHex(fields[name] ?? new Uint8Array(0)),
         },
       );
     }

@@ -62,6 +62,8 @@ const policySchema = object({
   ),
   /** Platform provisioning ids (16 bytes). No default. */
   platformIdentities: optional(listOrAny(hex(16))),
+  /** Accepted kinds of platform, by FMSPC (6 bytes). Default: any. */
+  fmspcs: optional(list(hex(6), 256, 1)),
   td: optional(
     object({
       /** Accepted TD attributes, whole. Default: SEPT_VE_DISABLE alone. The debug byte must be zero in any case. */
@@ -70,6 +72,10 @@ const policySchema = object({
       xfam: optional(list(hex(8), 256, 1)),
       /** Accepted TDX module measurements. Default: the TCB info alone judges the module. */
       mrSeam: optional(list(hex(48), 256, 1)),
+      /** Accepted signers of the TDX module. Default: the TCB info alone judges the module. */
+      mrSignerSeam: optional(list(hex(48), 256, 1)),
+      /** Least TEE_TCB_SVN, component by component (16 bytes). Default: the TCB info alone judges it. */
+      minimumTeeTcbSvn: optional(hex(16)),
       /** Defaults of these four: zero. A TD 1.0 report does not carry MRSERVICETD: `any` says that this is accepted. */
       mrServiceTd: optional(listOrAny(hex(48))),
       mrConfigId: optional(listOrAny(hex(48))),
@@ -91,6 +97,8 @@ const policySchema = object({
       rtmr2: optional(any),
       /** Goes with `rtmr0: any`, and only with that. */
       hostAcpi: optional(any),
+      /** Accepted values where there are no runtime events; without those, and only then. Default: zero. */
+      rtmr3: optional(listOrAny(hex(48))),
     }),
   ),
   /** Explicit reference tuples, beside those of manifests and measurement files. */
@@ -113,6 +121,23 @@ const policySchema = object({
       afterBoundary: optional(either('a list of names, or "any"', list(eventName, 256), any)),
       /** "required": evidence without a boot log is refused. Default: optional, for references cover the registers. */
       bootLog: optional(oneOf("required", "optional")),
+    }),
+  ),
+  /**
+   * "none": the TD is not one that measures events as a Caisson guest does. RTMR3 is compared as a register, and what only
+   * events could say (application, time, keys) is left open; a rule that names values for it then fails.
+   */
+  runtimeEvents: optional(oneOf("none")),
+  /**
+   * Accepts SGX enclaves, and no TD. By MRENCLAVE (32 bytes), or by signer with product and least version. The debug bit
+   * must be zero in any case.
+   */
+  sgx: optional(
+    object({
+      mrEnclave: optional(list(hex(32), 256, 1)),
+      mrSigner: optional(list(hex(32), 256, 1)),
+      isvProdId: optional(integer(0, 0xffff)),
+      minimumIsvSvn: optional(integer(0, 0xffff)),
     }),
   ),
   app: optional(
@@ -168,7 +193,23 @@ export function readPolicy(document: unknown): Policy {
     ) {
       throw new SchemaError("simulatedRoot", "a policy that accepts the emulated platform names its root");
     }
-    const { rtmr0, hostAcpi } = policy.registers ?? {};
+    const { rtmr0, hostAcpi, rtmr3 } = policy.registers ?? {};
+    if (rtmr3 !== undefined && policy.runtimeEvents === undefined) {
+      throw new SchemaError(
+        "registers.rtmr3",
+        'RTMR3 is judged by its events, unless runtimeEvents is "none"',
+      );
+    }
+    if (policy.runtimeEvents === "none" && (policy.events?.sequence ?? policy.events?.afterBoundary)) {
+      throw new SchemaError(
+        "events",
+        'runtimeEvents: "none" leaves no events whose sequence could be judged',
+      );
+    }
+    const ofTd = (["td", "registers", "references", "events", "runtimeEvents"] as const).find(
+      (field) => policy.sgx !== undefined && policy[field] !== undefined,
+    );
+    if (ofTd !== undefined) throw new SchemaError(ofTd, "a policy for enclaves has no rules for a TD");
     if (rtmr0 === "any" && hostAcpi === undefined) {
       throw new SchemaError(
         "registers.rtmr0",

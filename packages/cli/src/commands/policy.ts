@@ -1,0 +1,84 @@
+/** `caisson policy from EVIDENCE`: a policy that pins what was seen. `caisson policy explain FILE`: what one accepts. */
+import { writeFileSync } from "node:fs";
+import { styleText } from "node:util";
+import { type Evidence, type Genuine, intelRoot, readEvidence, verifyQuote } from "@caisson/verify";
+import { explainPolicy, type Rule } from "@caisson/verify/policy-explain";
+import { policyFrom } from "@caisson/verify/policy-from";
+import { messageOf } from "@caisson/vocabulary/failure";
+import { provesHardware } from "@caisson/vocabulary/platforms";
+import { Command } from "commander";
+import { UsageError } from "../failure.ts";
+import { parseTime, readBounded, readCollateralFile, readPolicyFile } from "../judgement-files.ts";
+import { printable } from "../views/printable.ts";
+
+interface FromOptions {
+  collateral?: string;
+  at?: string;
+  output?: string;
+}
+
+const from = new Command("from")
+  .description(
+    "Writes a policy that pins what evidence shows, with a comment on each line. With collateral the quote must be genuine," +
+      " and its TCB is pinned too; without, nothing is judged.",
+  )
+  .argument("<evidence>", "evidence in any form that `verify` reads; - is stdin")
+  .option("--collateral <file>", "Intel's collateral (PCCS-style JSON), where the evidence carries none")
+  .option("--at <time>", "judge as of this time (ISO 8601); now when left out")
+  .option("-o, --output <file>", "write the policy there instead of to stdout")
+  .action(async (path: string, options: FromOptions) => {
+    const evidence = readEvidence(readBounded(path));
+    const text = policyFrom(evidence, await genuine(evidence, options));
+    if (options.output === undefined) process.stdout.write(text);
+    else write(options.output, text);
+  });
+
+/** What verification says of the quote; undefined where there is no collateral, or a root that only a policy names. */
+async function genuine(evidence: Evidence, { collateral, at }: FromOptions): Promise<Genuine | undefined> {
+  if (!provesHardware[evidence.platform]) return undefined;
+  const documents = collateral === undefined ? evidence.collateral : readCollateralFile(collateral);
+  return documents && (await verifyQuote(evidence.quote, documents, parseTime(at), intelRoot));
+}
+
+function write(path: string, text: string): void {
+  try {
+    writeFileSync(path, text, { flag: "wx" });
+  } catch (error) {
+    throw new UsageError(
+      `${path} cannot be written: ${messageOf(error)}`,
+      "name a file that is not there yet",
+    );
+  }
+}
+
+const colours = { stated: "green", default: "green", open: "yellow", missing: "red" } as const;
+
+function renderRule({ name, state, accepted, meaning }: Rule): string {
+  const values = printable(accepted).split(" or ");
+  const shown = values.length > 1 ? `${values[0]} or ${values.length - 1} more` : values[0];
+  return `  ${styleText(colours[state], state.padEnd(7))}  ${name.padEnd(28)} ${shown}\n  ${" ".repeat(38)}${meaning}`;
+}
+
+const explain = new Command("explain")
+  .description("Says what a policy accepts, rule by rule: stated, by default, left open, or missing.")
+  .argument("<policy>", "a policy (YAML or JSON); - is stdin")
+  .option("--json", "one JSON document")
+  .action((path: string, options: { json?: boolean }) => {
+    const rules = explainPolicy(readPolicyFile(path));
+    const count = (state: Rule["state"]) => rules.filter((rule) => rule.state === state).length;
+    const missing = count("missing");
+    const summary =
+      missing === 0
+        ? `${count("open")} of ${rules.length} rules are left open`
+        : `this policy accepts nothing: ${missing} rules must be stated`;
+    process.stdout.write(
+      options.json === true
+        ? `${JSON.stringify({ rules }, null, 2)}\n`
+        : `${summary}\n\n${rules.map(renderRule).join("\n")}\n`,
+    );
+  });
+
+export const command = new Command("caisson policy")
+  .description("Writes policies, and says what they mean.")
+  .addCommand(from)
+  .addCommand(explain);

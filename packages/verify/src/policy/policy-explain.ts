@@ -1,0 +1,146 @@
+/** What a policy accepts, rule by rule: stated, by default, or left open. For people who have to sign off on one. */
+import type { Policy } from "./policy.ts";
+
+/** One rule. `state`: the policy says it, the default holds, it is open, or it is missing so that nothing is accepted. */
+export interface Rule {
+  name: string;
+  state: "stated" | "default" | "open" | "missing";
+  /** What is accepted. */
+  accepted: string;
+  meaning: string;
+}
+
+type Given = unknown;
+interface Row {
+  name: string;
+  meaning: string;
+  value: (policy: Policy) => Given;
+  /** What holds when it is left out; undefined: the policy then accepts nothing. */
+  absent: string | undefined;
+  /** Whether leaving it out leaves it open. */
+  openWhenAbsent?: true;
+}
+
+const row = (
+  name: string,
+  value: Row["value"],
+  absent: string | undefined,
+  meaning: string,
+  openWhenAbsent?: true,
+): Row => ({ name, value, absent, meaning, ...(openWhenAbsent && { openWhenAbsent }) });
+
+const common: readonly Row[] = [
+  row("platforms", (p) => p.platforms, "tdx", "kinds of machine; emulated proves nothing about hardware"),
+  row("tcb.statuses", (p) => p.tcb?.statuses, "UpToDate", "what Intel may say of the platform's firmware"),
+  row("tcb.advisories", (p) => p.tcb?.advisories, "none", "known weaknesses that it may still have"),
+  row(
+    "tcb.minimumEvaluationNumber",
+    (p) => p.tcb?.minimumEvaluationNumber,
+    undefined,
+    "how old the collateral may be",
+  ),
+  row("platformIdentities", (p) => p.platformIdentities, undefined, "which machines, one by one (PPID)"),
+  row("fmspcs", (p) => p.fmspcs, "any kind of platform", "which kinds of machine", true),
+  row(
+    "freshness",
+    (p) => p.freshness,
+    "a nonce of the verifier's",
+    "whether old evidence can be shown again",
+  ),
+];
+
+const ofEnclaves: readonly Row[] = [
+  row("sgx.mrEnclave", (p) => p.sgx?.mrEnclave, "not stated: the signer decides", "exactly which code"),
+  row("sgx.mrSigner", (p) => p.sgx?.mrSigner, "not stated: MRENCLAVE decides", "whose code"),
+  row("sgx.isvProdId", (p) => p.sgx?.isvProdId, "not stated", "which product of the signer's"),
+  row("sgx.minimumIsvSvn", (p) => p.sgx?.minimumIsvSvn, "not stated", "and its least version"),
+];
+
+const ofTds: readonly Row[] = [
+  row(
+    "td.attributes",
+    (p) => p.td?.attributes,
+    "SEPT_VE_DISABLE alone",
+    "TD attributes; a debug TD never passes",
+  ),
+  row("td.xfam", (p) => p.td?.xfam, "any that the TDX module permits", "processor features of the TD"),
+  row("td.mrSeam", (p) => p.td?.mrSeam, "as the TCB info says", "which TDX module, exactly"),
+  row("td.mrSignerSeam", (p) => p.td?.mrSignerSeam, "as the TCB info says", "who signed the TDX module"),
+  row(
+    "td.minimumTeeTcbSvn",
+    (p) => p.td?.minimumTeeTcbSvn,
+    "as the TCB info says",
+    "least versions of module and loader",
+  ),
+  row("td.mrServiceTd", (p) => p.td?.mrServiceTd, "zero", "a service TD can move the TD to another host"),
+  row("td.mrConfigId", (p) => p.td?.mrConfigId, "zero", "what its owner configured at its start"),
+  row("td.mrOwner", (p) => p.td?.mrOwner, "zero", "its owner"),
+  row("td.mrOwnerConfig", (p) => p.td?.mrOwnerConfig, "zero", "its owner's configuration"),
+  row("registers.mrtd", (p) => p.registers?.mrtd, "a reference's", "the firmware"),
+  row("registers.rtmr0", (p) => p.registers?.rtmr0, "a reference's", "the machine and its ACPI byte code"),
+  row("registers.rtmr1", (p) => p.registers?.rtmr1, "a reference's", "the kernel"),
+  row(
+    "registers.rtmr2",
+    (p) => p.registers?.rtmr2,
+    "a reference's",
+    "command line and initrd, and through it the root",
+  ),
+  row(
+    "references",
+    (p) => p.references?.map(({ name }, i) => name ?? `[${i}]`),
+    "those given beside the policy",
+    "which registers are right",
+  ),
+  row("events.bootLog", (p) => p.events?.bootLog, "optional", "whether the firmware's log must be there"),
+];
+
+const ofEvents: readonly Row[] = [
+  row(
+    "events.sequence",
+    (p) => p.events?.sequence,
+    "a Caisson guest's eight events",
+    "what the guest measured, in order",
+  ),
+  row("events.afterBoundary", (p) => p.events?.afterBoundary, "nothing", "what it may measure later"),
+  row("app.id", (p) => p.app?.id, undefined, "which application"),
+  row("app.composeHash", (p) => p.app?.composeHash, undefined, "which version and configuration of it"),
+  row("app.instanceId", (p) => p.app?.instanceId, undefined, "which instance of it"),
+  row(
+    "secureTime",
+    (p) => p.secureTime,
+    "three operators over NTS, named in the image",
+    "how it knows the time",
+  ),
+  row("keyProviders", (p) => p.keyProviders, undefined, "who gave it its keys"),
+];
+
+const withoutEvents: readonly Row[] = [
+  row("runtimeEvents", (p) => p.runtimeEvents, "", "no events: application, time and keys are not asked for"),
+  row("registers.rtmr3", (p) => p.registers?.rtmr3, "zero", "what the guest measured itself"),
+];
+
+/** The rules that the policy's kind of TEE is judged by, in the order of a report. */
+export function explainPolicy(policy: Policy): Rule[] {
+  const own =
+    policy.sgx !== undefined
+      ? ofEnclaves
+      : [...ofTds, ...(policy.runtimeEvents === "none" ? withoutEvents : ofEvents)];
+  return [...common, ...own].map(({ name, meaning, value, absent, openWhenAbsent }) => {
+    const given = value(policy);
+    if (given === undefined) {
+      const state = absent === undefined ? "missing" : openWhenAbsent ? "open" : "default";
+      return { name, state, accepted: absent ?? "nothing: it must be stated", meaning };
+    }
+    return { name, state: given === "any" ? "open" : "stated", accepted: shown(given), meaning };
+  });
+}
+
+function shown(value: Given): string {
+  if (Array.isArray(value)) return value.length === 0 ? "none" : value.map(shown).join(" or ");
+  if (typeof value === "object" && value !== null) {
+    return Object.entries(value)
+      .map(([key, inner]) => `${key} ${shown(inner)}`)
+      .join(", ");
+  }
+  return String(value);
+}
