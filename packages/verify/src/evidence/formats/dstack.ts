@@ -19,6 +19,15 @@ const schema = object(
 /** Reads a parsed answer. Throws VerifyError "evidence/malformed", or "evidence/unsupported" for other events in RTMR3. */
 export function readDstackQuote(document: unknown): Evidence {
   const { quote, event_log, report_data } = readPart(schema, document, "GetQuote answer");
+  return dstackEvidence(quote, event_log, report_data);
+}
+
+/** Evidence of a dstack guest, its log as JSON text. Throws as `readDstackQuote` does. */
+export function dstackEvidence(
+  quote: Uint8Array,
+  event_log: string,
+  report_data: Uint8Array | undefined,
+): Evidence {
   const boot: Extract<BootLog, { format: "events" }>["events"] = [];
   const runtimeEvents: LoggedEvent[] = [];
   for (const { register, name, data, logged, encoding } of readLog(event_log)) {

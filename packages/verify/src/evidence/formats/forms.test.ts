@@ -37,6 +37,101 @@ for (const [name, input] of [
     deepEqual(readEvidence(input), { platform: "tdx", quote: new Uint8Array(quote) }));
 }
 
+const log = Uint8Array.from({ length: 70 }, (_, i) => i);
+test("CoCo's TDX evidence brings its log", () => {
+  const document = { quote: base64, cc_eventlog: Buffer.from(log).toString("base64"), aa_eventlog: "" };
+  deepEqual(readEvidence(utf8(JSON.stringify(document))), {
+    platform: "tdx",
+    quote: new Uint8Array(quote),
+    bootLog: { format: "tcg2", bytes: log },
+  });
+});
+
+const azure = { version: 1, td_quote: quote.toString("base64url"), hcl_report: "SENM", tpm_quote: {} };
+for (const [name, document] of [
+  ["Azure's TDX evidence", azure],
+  ["the same inside a document that names its platform", { platform: "az-tdx", evidence: azure }],
+] as const) {
+  test(`${name}: the quote is read`, () => {
+    deepEqual(readEvidence(utf8(JSON.stringify(document))).quote, new Uint8Array(quote));
+  });
+}
+
+test("documents inside documents inside documents are not followed", () => {
+  const depth = 50_000;
+  const nested = `${'{"platform":"x","evidence":'.repeat(depth)}{}${"}".repeat(depth)}`;
+  throws(() => readEvidence(utf8(nested)), { code: "evidence/unsupported" });
+});
+
+/** SCALE's compact length and what it precedes. */
+const scale = (bytes: Uint8Array): Buffer => {
+  const length = Buffer.alloc(4);
+  length.writeUInt32LE(bytes.length * 4 + 2);
+  return Buffer.concat([bytes.length < 64 ? Buffer.of(bytes.length * 4) : length, bytes]);
+};
+const u32 = (value: number) => {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32LE(value);
+  return bytes;
+};
+const scaleEvent = (imr: number, type: number, digest: Uint8Array, event: string, data: Uint8Array) =>
+  Buffer.concat([u32(imr), u32(type), scale(digest), scale(utf8(event)), scale(data)]);
+const attestation = (...events: Buffer[]) =>
+  Buffer.concat([
+    Buffer.of(0, 0),
+    scale(quote),
+    Buffer.of(events.length * 4),
+    ...events,
+    Buffer.from("and more"),
+  ]);
+const bootEvent = scaleEvent(1, 0x80000003, Buffer.alloc(48, 7), "kernel", utf8("x".repeat(100)));
+const runtimeEvent = scaleEvent(3, 0x08000001, Buffer.alloc(0), "app-id", Buffer.from("00ff", "hex"));
+const whole = attestation(bootEvent, runtimeEvent);
+const asDocument = (bytes: Buffer) => utf8(JSON.stringify({ attestation: bytes.toString("hex") }));
+
+test("dstack's attestation: quote and log", () => {
+  const { quote: read, bootLog, runtimeEvents } = readEvidence(asDocument(whole));
+  deepEqual(read, new Uint8Array(quote));
+  deepEqual(bootLog, { format: "events", events: [{ register: 1, digest: new Uint8Array(48).fill(7) }] });
+  deepEqual(
+    runtimeEvents?.map(({ name, payload: data, encoding }) => [
+      name,
+      Buffer.from(data).toString("hex"),
+      encoding,
+    ]),
+    [["app-id", "00ff", 1]],
+  );
+});
+
+test("dstack's attestation: every truncation and any change is read or refused", () => {
+  const end = whole.length - "and more".length;
+  for (let size = 0; size < end; size += size < quote.length ? 97 : 1) {
+    throws(() => readEvidence(asDocument(whole.subarray(0, size))), VerifyError, `${size} bytes`);
+  }
+  fc.assert(
+    fc.property(fc.nat(whole.length - 1), fc.nat(255), (at, value) => {
+      const copy = Buffer.from(whole);
+      copy[at] = value;
+      try {
+        readEvidence(asDocument(copy));
+      } catch (error) {
+        ok(error instanceof VerifyError, String(error));
+      }
+    }),
+  );
+});
+
+test("dstack's attestation of another TEE or version is not judged", () => {
+  for (const [at, value] of [
+    [0, 1],
+    [1, 3],
+  ] as const) {
+    const other = Buffer.from(whole);
+    other[at] = value;
+    throws(() => readEvidence(asDocument(other)), { code: "evidence/unsupported" });
+  }
+});
+
 const snpReport = new Uint8Array(1184);
 snpReport.set([2], 0);
 snpReport.set([1], 0x34);
@@ -44,6 +139,8 @@ for (const [name, input, expected] of [
   ["an SEV-SNP report", snpReport, /AMD SEV-SNP/],
   ["an SEV-SNP report in hexadecimal", utf8(Buffer.from(snpReport).toString("hex")), /AMD SEV-SNP/],
   ["an Azure HCL report", utf8(`HCLA\x02\0\0\0${"x".repeat(2000)}`), /Azure HCL/],
+  ["SEV-SNP evidence in JSON", utf8('{"attestation_report":{},"cert_chain":[]}'), /AMD SEV-SNP/],
+  ["Azure's SEV-SNP evidence", utf8('{"version":1,"tpm_quote":{},"hcl_report":"SENM"}'), /AMD SEV-SNP/],
   ["a Nitro document", Uint8Array.of(0x84, 0x44, 0xa1, 1, 0x38, 0x22), /Nitro/],
   ["text", utf8("hello, world"), /not evidence in a form/],
   ["nothing", new Uint8Array(), /not evidence in a form/],

@@ -10,6 +10,7 @@ import { VerifyError } from "../../errors.ts";
 import type { Evidence } from "../evidence.ts";
 import { readEvidenceDocument } from "./caisson.ts";
 import { readDstackQuote } from "./dstack.ts";
+import { readDstackAttestation } from "./dstack-attestation.ts";
 import { base64, hexBytes, readPart } from "./fields.ts";
 
 /** An input once decoded: the bytes (of hexadecimal or base64 text, what it encodes), or the JSON object. */
@@ -28,19 +29,20 @@ export interface Form {
   readonly read: (input: Decoded) => Evidence;
 }
 
-/** A form that is a JSON object. */
+/** A form that is a JSON object; without `read` one that is not judged here. */
 function document(
   name: string,
   recognised: string,
   recognises: (document: Readonly<Record<string, unknown>>) => boolean,
-  read: (document: Readonly<Record<string, unknown>>) => Evidence,
+  read?: (document: Readonly<Record<string, unknown>>) => Evidence,
 ): Form {
   return {
     name,
     recognised,
-    judged: true,
+    judged: read !== undefined,
     recognises: (input) => "document" in input && recognises(input.document),
-    read: (input) => read((input as Extract<Decoded, { document: unknown }>).document),
+    read: (input) =>
+      (read ?? (() => notJudged(name)))((input as Extract<Decoded, { document: unknown }>).document),
   };
 }
 
@@ -79,6 +81,21 @@ function withPrefix(value: unknown): Uint8Array {
 }
 const quoteDocument = object({ quote: quoteBytes }, "loose");
 
+/** base64url without padding, as Azure's tools write it. */
+const base64url: Schema<Uint8Array> = (value) => {
+  const text = typeof value === "string" ? value.replace(/-/g, "+").replace(/_/g, "/") : value;
+  return base64(limits.quote)(
+    typeof text === "string" ? text.padEnd(Math.ceil(text.length / 4) * 4, "=") : text,
+  );
+};
+const azureDocument = object({ td_quote: base64url }, "loose");
+
+const cocoDocument = object({ quote: base64(limits.quote), cc_eventlog: base64(limits.bootLog) }, "loose");
+function readCocoEvidence(value: unknown): Evidence {
+  const { quote, cc_eventlog } = readPart(cocoDocument, value, "CoCo document");
+  return { platform: "tdx", quote, bootLog: { format: "tcg2", bytes: cc_eventlog } };
+}
+
 const SNP_REPORT = 1184;
 const fromQuote = (quote: Uint8Array): Evidence => ({ platform: "tdx", quote });
 
@@ -95,6 +112,40 @@ export const forms: readonly Form[] = [
     "JSON with quote and event_log",
     (value) => has(value, "quote", "event_log"),
     readDstackQuote,
+  ),
+  document(
+    "a dstack attestation",
+    "JSON with attestation (hexadecimal)",
+    (value) => typeof value.attestation === "string",
+    readDstackAttestation,
+  ),
+  document(
+    "CoCo's TDX evidence",
+    "JSON with quote and cc_eventlog (base64)",
+    (value) => has(value, "quote", "cc_eventlog"),
+    readCocoEvidence,
+  ),
+  document(
+    "Azure's TDX evidence: the quote of its paravisor (HCL report and TPM quote are not judged)",
+    "JSON with td_quote and hcl_report (base64url)",
+    (value) => has(value, "td_quote", "hcl_report"),
+    (value) => fromQuote(readPart(azureDocument, value, "Azure document").td_quote),
+  ),
+  document(
+    "AMD SEV-SNP evidence",
+    "JSON with attestation_report, or with hcl_report and no td_quote",
+    (value) => has(value, "attestation_report") || has(value, "hcl_report"),
+  ),
+  document(
+    "evidence inside a document that names its platform",
+    "JSON with platform and evidence (an object)",
+    // One level: an inner document that is such a document again is none.
+    ({ platform, evidence }) =>
+      platform !== undefined &&
+      typeof evidence === "object" &&
+      evidence !== null &&
+      !Object.hasOwn(evidence, "evidence"),
+    (value) => readDecoded({ document: value.evidence as Readonly<Record<string, unknown>> }),
   ),
   document(
     "a quote in JSON",
@@ -141,19 +192,22 @@ export function readEvidence(input: Uint8Array, bootLog?: Uint8Array): Evidence 
       actual: `${input.length} and ${bootLog?.length ?? 0} bytes`,
     });
   }
-  const decoded = decode(input);
+  const evidence = readDecoded(decode(input));
+  if (bootLog === undefined) return evidence;
+  if (evidence.bootLog !== undefined) {
+    throw new VerifyError("evidence/malformed", "this evidence has a boot log of its own");
+  }
+  return { ...evidence, bootLog: { format: "tcg2", bytes: bootLog } };
+}
+
+function readDecoded(decoded: Decoded): Evidence {
   const form = recognise(decoded);
   if (form === undefined) {
     throw new VerifyError("evidence/unsupported", "this is not evidence in a form that is known here", {
       expected: judgedForms(),
     });
   }
-  const evidence = form.read(decoded);
-  if (bootLog === undefined) return evidence;
-  if (evidence.bootLog !== undefined) {
-    throw new VerifyError("evidence/malformed", "this evidence has a boot log of its own");
-  }
-  return { ...evidence, bootLog: { format: "tcg2", bytes: bootLog } };
+  return form.read(decoded);
 }
 
 const recognise = (decoded: Decoded): Form | undefined => forms.find(({ recognises }) => recognises(decoded));

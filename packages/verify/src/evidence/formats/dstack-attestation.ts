@@ -1,0 +1,79 @@
+/**
+ * dstack's versioned attestation: SCALE-encoded (Substrate's codec: little-endian integers, lists and texts behind a compact
+ * length), in hexadecimal inside JSON. Read here: version 0 of a TDX guest, its quote and its event log. What follows them
+ * (report data, configuration) says nothing that the quote does not, and is not read.
+ */
+import { limits } from "@caisson/vocabulary/limits";
+import { VerifyError } from "../../errors.ts";
+import { object } from "../../schema.ts";
+import type { Evidence } from "../evidence.ts";
+import { dstackEvidence } from "./dstack.ts";
+import { hexBytes, readPart } from "./fields.ts";
+
+const schema = object({ attestation: hexBytes(limits.document / 2) }, "loose");
+const MAX_EVENTS = 4096;
+
+/** Takes SCALE values off the front of bytes. Every length is checked against what is left. */
+class Scale {
+  readonly #bytes: Uint8Array;
+  #at = 0;
+
+  constructor(bytes: Uint8Array) {
+    this.#bytes = bytes;
+  }
+  take(size: number): Uint8Array {
+    if (size > this.#bytes.length - this.#at) {
+      throw new VerifyError("evidence/malformed", "this dstack attestation ends inside a field", {
+        where: `byte ${this.#at}`,
+      });
+    }
+    this.#at += size;
+    return this.#bytes.subarray(this.#at - size, this.#at);
+  }
+  /** Little-endian. */
+  number(size: 1 | 2 | 4): number {
+    return this.take(size).reduceRight((value, byte) => value * 256 + byte, 0);
+  }
+  /** A length: one, two or four bytes, whose two lowest bits say which. */
+  compact(): number {
+    const first = this.number(1);
+    const mode = first & 3;
+    if (mode === 0) return first >> 2;
+    if (mode === 1) return (first >> 2) + 64 * this.number(1);
+    if (mode === 2) return (first >> 2) + 64 * (this.number(1) + 256 * this.number(2));
+    throw new VerifyError("evidence/malformed", "this dstack attestation has a length that nothing can have");
+  }
+  bytes(): Uint8Array {
+    return this.take(this.compact());
+  }
+}
+
+/** Reads a parsed document. Throws VerifyError "evidence/malformed", "evidence/unsupported" for other versions or TEEs. */
+export function readDstackAttestation(document: unknown): Evidence {
+  const { attestation } = readPart(schema, document, "dstack attestation");
+  const scale = new Scale(attestation);
+  const [version, tee] = [scale.number(1), scale.number(1)];
+  if (version !== 0 || tee !== 0) {
+    throw new VerifyError(
+      "evidence/unsupported",
+      "a dstack attestation of another version, or not of a TDX guest",
+      {
+        expected: "version 0, TDX",
+        actual: `version ${version}, kind ${tee}`,
+      },
+    );
+  }
+  const quote = scale.bytes();
+  const count = scale.compact();
+  if (count > MAX_EVENTS) {
+    throw new VerifyError("evidence/malformed", `this dstack attestation has ${count} events`);
+  }
+  const rows = Array.from({ length: count }, () => ({
+    imr: scale.number(4),
+    event_type: scale.number(4),
+    digest: scale.bytes().toHex(),
+    event: new TextDecoder().decode(scale.bytes()),
+    event_payload: scale.bytes().toHex(),
+  }));
+  return dstackEvidence(quote, JSON.stringify(rows), undefined);
+}
