@@ -23,7 +23,6 @@ import {
   type Certificate,
   certificateWindow,
   checkWindow,
-  type KnownCertificates,
   parsePemChain,
   roles,
   verifyIssued,
@@ -89,8 +88,6 @@ interface Parts {
   readonly tcbInfo: TcbInfo;
   readonly qeIdentity: QeIdentity;
   readonly pckChain: string | undefined;
-  /** The certificates of its chains, which a quote's chain shares in part. */
-  readonly certificates: KnownCertificates;
   readonly windows: readonly Window[];
 }
 
@@ -136,8 +133,7 @@ export async function verifyCollateral(
   const collateral = readCollateral(document);
   const at = now.getTime();
 
-  const known: KnownCertificates = new Map();
-  const pckCaChain = parseChain(collateral.pck_crl_issuer_chain, 2, "pck_crl_issuer_chain", known);
+  const pckCaChain = parseChain(collateral.pck_crl_issuer_chain, 2, "pck_crl_issuer_chain");
   const root = await verifyRoot(pckCaChain[1]!, trust, at);
   const pckCa = await verifyIssued(pckCaChain[0]!, root, roles.pckCa, at);
   const rootCrl = parseCrl(fromHex(collateral.root_ca_crl)!);
@@ -146,13 +142,13 @@ export async function verifyCollateral(
   const pckCrl = parseCrl(fromHex(collateral.pck_crl)!);
   await verifyCrl(pckCrl, pckCa, at);
 
-  const tcbChain = parseChain(collateral.tcb_info_issuer_chain, 2, "tcb_info_issuer_chain", known);
+  const tcbChain = parseChain(collateral.tcb_info_issuer_chain, 2, "tcb_info_issuer_chain");
   const tcbSigner = await verifyTcbSigner(tcbChain, root, rootCrl, trust, at);
   // Intel signs both documents with one key, so that the second chain is as a rule the first.
   const sameChain = collateral.qe_identity_issuer_chain === collateral.tcb_info_issuer_chain;
   const qeChain = sameChain
     ? tcbChain
-    : parseChain(collateral.qe_identity_issuer_chain, 2, "qe_identity_issuer_chain", known);
+    : parseChain(collateral.qe_identity_issuer_chain, 2, "qe_identity_issuer_chain");
   const qeSigner = sameChain ? tcbSigner : await verifyTcbSigner(qeChain, root, rootCrl, trust, at);
 
   const tcbInfo = await verifySigned(
@@ -182,7 +178,6 @@ export async function verifyCollateral(
     tcbInfo,
     qeIdentity,
     pckChain: collateral.pck_certificate_chain,
-    certificates: known,
     windows: [
       ...certificates.map((c) => window(`the certificate "${c.commonName}"`, c, certificateWindow)),
       window("the root CRL", rootCrl, crlWindow),
@@ -206,16 +201,11 @@ function signedWindow({ issueDate, nextUpdate }: { issueDate: number; nextUpdate
 }
 
 /**
- * A chain of exactly `length` certificates, each followed by its issuer; `known` as for `parsePemChain`. The first of
+ * A chain of exactly `length` certificates, each followed by its issuer. The first of
  * the text is the leaf; the others may come in any order, as they do from some servers.
  */
-export function parseChain(
-  text: string,
-  length: number,
-  what: string,
-  known: KnownCertificates = new Map(),
-): Certificate[] {
-  const chain = parsePemChain(text, known);
+export function parseChain(text: string, length: number, what: string): Certificate[] {
+  const chain = parsePemChain(text);
   if (chain.length !== length) {
     throw new VerifyError("chain/length", "a certificate chain has another length than it must", {
       where: what,

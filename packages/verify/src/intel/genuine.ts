@@ -122,7 +122,7 @@ async function verifyPckChain(
   if (pem === undefined) {
     throw new VerifyError("collateral/missing", "neither the quote nor the collateral has a PCK chain");
   }
-  const chain = parseChain(pem, 3, "the PCK chain", new Map(parts.certificates));
+  const chain = parseChain(pem, 3, "the PCK chain");
   const [leaf, ca, root] = chain;
   const rootAuthority = await sameRoot(root!, parts.root, parts.trust, now);
   const caAuthority = equal(ca!.encoding, parts.pckCa.certificate.encoding)

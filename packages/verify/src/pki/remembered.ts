@@ -1,7 +1,7 @@
 /**
- * Facts of arithmetic that are worth keeping from one verification to the next: a point's key, ready for use, and that a
- * key made a signature. They depend on nothing but the bytes that name them, so that time, policy and revocation are
- * judged anew each time; a stranger can at most make an entry be forgotten.
+ * Facts of arithmetic and grammar that are worth keeping from one verification to the next: a point's key, ready for
+ * use, what a certificate says, and that a key signed one. They depend on nothing but the bytes that name them, so that
+ * time, policy and revocation are judged anew each time; a stranger can at most make an entry be forgotten.
  */
 import { toHex } from "@caisson/vocabulary/bytes";
 import { digest, importP256, type PublicKey, verifyP256 } from "#crypto";
@@ -10,7 +10,7 @@ import { digest, importP256, type PublicKey, verifyP256 } from "#crypto";
 const MOST = 64;
 
 /** A bounded map; the entry that was not used for longest goes first. */
-class Recent<V> {
+export class Recent<V> {
   readonly #entries = new Map<string, V>();
 
   get(key: string): V | undefined {

@@ -9,7 +9,7 @@ import { type CheckCode, VerifyError } from "../errors.ts";
 import type { TrustAnchor } from "../intel/roots.ts";
 import { type Der, DerReader, tag } from "./der.ts";
 import { oids } from "./oids.ts";
-import { keyOfPoint, signedCertificate } from "./remembered.ts";
+import { keyOfPoint, Recent, signedCertificate } from "./remembered.ts";
 
 /** Bits of the KeyUsage extension (RFC 5280, 4.2.1.3) in the order of `DerReader.namedBits`. */
 const keyUsage = { digitalSignature: 0x8000, keyCertSign: 0x0400, crlSign: 0x0200 } as const;
@@ -251,29 +251,28 @@ const pemBlock =
   /^-----BEGIN CERTIFICATE-----\r?\n([A-Za-z0-9+/=\r\n]+?)\r?\n?-----END CERTIFICATE-----(?:\r?\n)*/;
 
 /**
- * Certificates by what their PEM block contains, so that those which several chains share are read once. The three
- * chains of one verification share root and CA; reading them again would cost a tenth of what is no signature check.
+ * Certificates by what their PEM block contains. Those above the platforms come again with every verification, so that
+ * reading them is remembered too; it would cost a fifth of what is no signature check.
  */
-export type KnownCertificates = Map<string, Certificate>;
+const read = new Recent<Certificate>();
 
 /**
  * Certificates of a PEM text (RFC 7468), leaf first, at most four. Intel ends the chain inside a quote with one NUL.
- * @param known what was read before, and is added to
  * @throws VerifyError "pem/malformed" for anything beside the blocks
  */
-export function parsePemChain(pem: string, known: KnownCertificates = new Map()): Certificate[] {
+export function parsePemChain(pem: string): Certificate[] {
   const certificates: Certificate[] = [];
   let rest = pem.endsWith("\0") ? pem.slice(0, -1) : pem;
   while (rest !== "") {
     const block = certificates.length < 4 ? pemBlock.exec(rest) : null;
     const content = block?.[1];
-    const certificate = content === undefined ? undefined : (known.get(content) ?? readPemBlock(content));
+    const certificate = content === undefined ? undefined : (read.get(content) ?? readPemBlock(content));
     if (block === null || content === undefined || certificate === undefined) {
       throw new VerifyError("pem/malformed", "a certificate chain is not a list of PEM certificates", {
         where: `after ${certificates.length} certificates`,
       });
     }
-    known.set(content, certificate);
+    read.set(content, certificate);
     certificates.push(certificate);
     rest = rest.slice(block[0].length);
   }
