@@ -172,7 +172,7 @@ const faults: [name: string, status: number, args: () => string[]][] = [
     () => [evidence, "--policy", file("p3.yaml", "version: &v caisson/policy/v1\ndescription: *v\n")],
   ],
   ["a manifest without registers", 30, () => [evidence, "--policy", policy, "--image", file("m.json", "{}")]],
-  ["collateral that is not JSON", 30, () => [file("q.bin", quote), "--collateral", file("c.json", "x")]],
+  ["collateral that is not data", 30, () => [file("q.bin", quote), "--collateral", file("c.json", "{")]],
   ["a file that is not there", 2, () => [join(folder, "missing")]],
   ["a time that is none", 2, () => [evidence, "--policy", policy, "--at", "yesterday"]],
   ["a nonce that is not hexadecimal", 2, () => [evidence, "--policy", policy, "--nonce", "xyz"]],

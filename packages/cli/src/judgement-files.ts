@@ -4,6 +4,7 @@
  */
 import { readFileSync } from "node:fs";
 import { type Collateral, type Policy, type Reference, readReferences, VerifyError } from "@caisson/verify";
+import { collateralFromText } from "@caisson/verify/collateral-forms";
 import { readPolicyText } from "@caisson/verify/policy-text";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { limits } from "@caisson/vocabulary/limits";
@@ -22,12 +23,12 @@ export function readBounded(path: string): Uint8Array {
 
 export const readText = (path: string): string => new TextDecoder().decode(readBounded(path));
 
-function readJson(path: string, code: "evidence/malformed" | "reference/malformed"): unknown {
+function readJson(path: string): unknown {
   try {
     return JSON.parse(readText(path));
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
-    throw new VerifyError(code, `${path} is not JSON: ${error.message}`);
+    throw new VerifyError("reference/malformed", `${path} is not JSON: ${error.message}`);
   }
 }
 
@@ -36,11 +37,10 @@ export const readPolicyFile = (path: string): Policy => readPolicyText(readText(
 
 /** Throws VerifyError "reference/malformed". */
 export const readReferenceFiles = (paths: readonly string[]): Reference[] =>
-  paths.flatMap((path) => readReferences(readJson(path, "reference/malformed"), path));
+  paths.flatMap((path) => readReferences(readJson(path), path));
 
-/** Its shape is the verifier's to judge: what it refuses is in the report. */
-export const readCollateralFile = (path: string): Collateral =>
-  readJson(path, "evidence/malformed") as Collateral;
+/** In any form that `collateralFromText` knows. Its shape is the verifier's to judge: what it refuses is in the report. */
+export const readCollateralFile = (path: string): Collateral => collateralFromText(readText(path), path);
 
 /** The time as of which is judged: now, unless an option says which (ISO 8601). */
 export function parseTime(text: string | undefined): Date {
