@@ -98,7 +98,7 @@ export async function* run(): AsyncIterable<Row> {
       unit: "ms",
       ours: await tables(vcpus),
       limit: TABLES_LIMIT_MS,
-      note: "limit: ten seconds; nearly all of it, and some 3 MB a vCPU, are QEMU's own",
+      note: "limit: ten seconds; nearly all of it is QEMU's own",
     };
   }
 }

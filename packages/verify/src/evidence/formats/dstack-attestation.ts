@@ -4,8 +4,8 @@
  * (report data, configuration) says nothing that the quote does not, and is not read.
  */
 import { limits } from "@caisson/vocabulary/limits";
+import { object } from "@caisson/vocabulary/schema";
 import { VerifyError } from "../../errors.ts";
-import { object } from "../../schema.ts";
 import type { Evidence } from "../evidence.ts";
 import { dstackEvidence } from "./dstack.ts";
 import { hexBytes, readPart } from "./fields.ts";
