@@ -1,0 +1,95 @@
+/** `caisson ps SPEC`: the services of a development machine, and the state that each is in by the guest's own word. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { imageDirectory, type Manifest, readSpec } from "@caisson/image";
+import type { ConsoleEvent } from "@caisson/protocol/console";
+import { Command } from "commander";
+import { consoleOf, readConsole } from "../console-log.ts";
+import { printable } from "../views/printable.ts";
+
+export interface ServiceRow {
+  service: string;
+  /** As the guest last said it; "not started" before. */
+  state: string;
+  /** Seconds since the kernel's start when it came to be so. */
+  since?: number;
+  detail?: string;
+  /** How often it was started. */
+  starts: number;
+  ports: string[];
+}
+
+export interface Listing {
+  services: ServiceRow[];
+  /** What the machine said last about itself. */
+  machine: string;
+}
+
+type Services = Manifest["guest"]["app"]["services"];
+
+/** What a console says about these services. */
+export async function list(services: Services, events: AsyncIterable<ConsoleEvent>): Promise<Listing> {
+  const rows = new Map(
+    Object.keys(services)
+      .sort()
+      .map((service): [string, ServiceRow] => [
+        service,
+        {
+          service,
+          state: "not started",
+          starts: 0,
+          ports: services[service]!.ports.map(
+            ({ published, target, protocol }) => `${published}→${target}/${protocol}`,
+          ),
+        },
+      ]),
+  );
+  let machine = "starting";
+  for await (const event of events) {
+    if (event.kind === "ready") machine = "ready";
+    if (event.kind === "stopping") machine = `stopped: ${event.reason}`;
+    if (event.kind !== "service") continue;
+    const row = rows.get(event.service);
+    if (row === undefined) continue;
+    row.state = event.state;
+    row.since = event.at;
+    if (event.detail === undefined) delete row.detail;
+    else row.detail = event.detail;
+    if (event.state === "running") row.starts++;
+  }
+  return { services: [...rows.values()], machine };
+}
+
+/** The listing for a person. */
+export function render({ services, machine }: Listing): string {
+  const header = ["SERVICE", "STATE", "SINCE", "STARTS", "PORTS"];
+  const body = services.map(({ service, state, since, detail, starts, ports }) => [
+    service,
+    printable(detail === undefined ? state : `${state} (${detail})`),
+    since === undefined ? "" : `${since.toFixed(1)} s`,
+    String(starts),
+    ports.join(", "),
+  ]);
+  const widths = header.map((name, at) => Math.max(name.length, ...body.map((row) => row[at]!.length)));
+  const lines = [header, ...body].map((row) =>
+    row
+      .map((cell, at) => cell.padEnd(widths[at]!))
+      .join("  ")
+      .trimEnd(),
+  );
+  return `${[...lines, "", `the machine: ${printable(machine)}`].join("\n")}\n`;
+}
+
+export const command = new Command("caisson ps")
+  .description(
+    "Lists the services of a spec's development machine with their states, by the guest's own word on its console.",
+  )
+  .argument("<spec>", "a caisson.yaml, or the directory that has one")
+  .option("--json", "one JSON document")
+  .action(async (path: string, options: { json?: boolean }) => {
+    const console = await consoleOf(path);
+    const image = imageDirectory(await readSpec(path), "development");
+    const { guest } = JSON.parse(readFileSync(join(image, "manifest.json"), "utf8")) as Manifest;
+    const listing = await list(guest.app.services, readConsole(console));
+    process.stdout.write(options.json === true ? `${JSON.stringify(listing, null, 2)}\n` : render(listing));
+  });
