@@ -9,9 +9,9 @@
 import { deepEqual, ok } from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { before, test } from "node:test";
-import { sequence } from "@caisson/simulated/der-writer";
 import { hierarchy, issueCertificate, issueQuote, mint } from "@caisson/simulated/pki";
 import { type Collateral, type ErrorCode, VerifyError, verifyQuote } from "@caisson/verify";
+import { sequence } from "@caisson/verify/der-writer";
 import { buildEvidence, now, refusals, times } from "@caisson/verify/testing/refusals";
 import { initSync, js_verify } from "@phala/dcap-qvl-web";
 import fc from "fast-check";

@@ -120,6 +120,7 @@ async function boot(): Promise<void> {
     platform,
     syscalls,
     attest: attester(platform, log),
+    events: () => log.events,
     keyFiles: new KeyFiles(),
     log: (text) => say({ kind: "note", text }),
     async measure(event, payload) {

@@ -5,6 +5,7 @@
  */
 import type { GuestConfig } from "@caisson/protocol/guest-config";
 import type { Instance } from "@caisson/protocol/instance";
+import type { RuntimeEvent } from "@caisson/vocabulary/events";
 import type { Attest } from "./evidence.ts";
 import type { KeyFiles } from "./key-files.ts";
 import type { PlatformAdapter } from "./platform.ts";
@@ -28,6 +29,8 @@ export interface Context {
   readonly syscalls: Syscalls;
   /** Fresh evidence over report data of a scheme. */
   readonly attest: Attest;
+  /** What was measured into RTMR3, in order. */
+  readonly events: () => readonly RuntimeEvent[];
   /** One line for the console; the host reads it, so it never carries a secret. */
   readonly log: (line: string) => void;
   /** Measures one runtime event: extends RTMR3, then appends to the log on disk, then returns. */

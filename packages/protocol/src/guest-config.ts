@@ -141,6 +141,8 @@ const service = z.strictObject({
   /** Whether it sees `/run/caisson.sock`, and `/run/secrets/caisson-key`. */
   socket: z.boolean(),
   key: z.boolean(),
+  /** Where it sees the sockets of dstack's guest agent. */
+  dstack: z.optional(list(z.strictObject({ socket: z.enum(["dstack", "tappd"]), target: absolutePath }), 8)),
 });
 
 /** What runs in a guest, as it is measured. */

@@ -8,8 +8,8 @@
  */
 import { createHash } from "node:crypto";
 import type { Collateral } from "@caisson/verify/collateral";
+import { bitString, der, integer, namedBits, oid, sequence, time, utf8 } from "@caisson/verify/der-writer";
 import type { TrustAnchor } from "@caisson/verify/roots";
-import { bitString, der, integer, namedBits, oid, sequence, time, utf8 } from "./der-writer.ts";
 import { TestKey } from "./p256.ts";
 
 const hexBytes = (hex: string): Uint8Array => new Uint8Array(Buffer.from(hex, "hex"));

@@ -1,7 +1,6 @@
 /** Parsers of host-controlled bytes: whatever comes in, either a value or a VerifyError comes out; never anything else. */
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { test } from "node:test";
-import { der, integer } from "@caisson/simulated/der-writer";
 import { hierarchy, issueCertificate, issueCrl, issueQuote, mint } from "@caisson/simulated/pki";
 import { fromBase64, fromHex, toBase64, toHex } from "@caisson/vocabulary/bytes";
 import fc from "fast-check";
@@ -14,6 +13,7 @@ import { parsePckExtension } from "./intel/pck.ts";
 import { parseQuote } from "./intel/quote.ts";
 import { parseCrl } from "./pki/crl.ts";
 import { DerReader, tag } from "./pki/der.ts";
+import { der, integer } from "./pki/der-writer.ts";
 import { parseCertificate, parsePemChain } from "./pki/x509.ts";
 import { readPolicy } from "./policy/policy.ts";
 import { readReferences } from "./policy/reference.ts";

@@ -4,6 +4,7 @@ import { networkInterfaces } from "node:os";
 import { join } from "node:path";
 import type { AppDescription, Service } from "@caisson/protocol/guest-config";
 import { serveApplication } from "../api.ts";
+import { serveDstack } from "../dstack/serve.ts";
 import { connectService, type Destination, destinations, openRoutes, rulesOf } from "../network/network.ts";
 import { namesFor, type Plan, planNetwork } from "../network/plan.ts";
 import type { Share } from "../sandbox.ts";
@@ -93,6 +94,11 @@ async function shares(context: Context, place: Place, service: Service): Promise
   if (service.socket) {
     await serveApplication(context, place.socket, { user, group, shared: service.isolation === "contained" });
     list.push({ source: place.socket, destination: "/run/caisson.sock", writable: true });
+  }
+  for (const { socket, target } of service.dstack ?? []) {
+    const path = `${place.socket}.${socket}`;
+    if (!existsSync(path)) await serveDstack(context, path, { user, group, shared: true });
+    list.push({ source: path, destination: target, writable: true });
   }
   if (service.key && context.keys !== undefined) {
     context.keyFiles.add(place.key, Buffer.from(context.keys.root).toString("hex"), user, group);

@@ -74,6 +74,7 @@ export function addMountPoints(
       ...[...service.mounts, ...service.tmpfs].map(({ target }): [string, Kind] => [target, "directory"]),
       ...service.files.map(({ target, source }): [string, Kind] => [target, kindOf(source)]),
     ];
+    for (const { target } of service.dstack ?? []) wanted.push([target, "file"]);
     if (service.isolation === "contained" && service.readOnly) {
       if (service.socket) wanted.push(["/run/caisson.sock", "file"]);
       if (service.key) wanted.push(["/run/secrets/caisson-key", "file"]);

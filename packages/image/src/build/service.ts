@@ -96,6 +96,7 @@ export function describeService(service: ComposedService, context: ServiceContex
     init: service.init,
     socket: service.socket,
     key: service.key,
+    ...(service.dstack.length > 0 && { dstack: service.dstack }),
   };
 }
 

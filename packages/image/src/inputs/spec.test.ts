@@ -28,11 +28,12 @@ test("a minimal spec, with the defaults", () => {
 });
 
 test("a compose file, its variables and the limits of services that name none", () => {
-  const { app } = parse(`${composed}  variables: { TAG: "1" }\n  memory: 1GiB\n  pids: 9\n`);
+  const { app } = parse(`${composed}  variables: { TAG: "1" }\n  api: dstack\n  memory: 1GiB\n  pids: 9\n`);
   deepEqual(app, {
     source: { kind: "compose", path: "/spec/compose.yaml" },
     environment: {},
     variables: { TAG: "1" },
+    api: "dstack",
     memory: 2 ** 30,
     pids: 9,
   });
@@ -232,7 +233,7 @@ const bad: { name: string; text: string; code: ImageErrorCode; where: RegExp }[]
     name: "variables without a compose file",
     text: `${minimal}  variables: { A: x }\n`,
     code: "spec/value",
-    where: /'app.variables': only a compose file/,
+    where: /'app.variables': this is for a compose file/,
   },
   { name: "a list", text: "- 1\n", code: "spec/value", where: /line 1, column 1: the spec/ },
   { name: "nothing", text: "", code: "spec/value", where: /the spec/ },
@@ -258,7 +259,7 @@ test("an unknown key comes with the keys that are known", () => {
     () => parse(`${minimal}  prot: 1\n`),
     (error) => {
       deepEqual((error as ImageError).facts, [
-        ["keys", "image, node, port, environment, arguments, memory, pids, compose, variables"],
+        ["keys", "image, node, port, environment, arguments, memory, pids, compose, variables, api"],
       ]);
       return true;
     },

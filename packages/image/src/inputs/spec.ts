@@ -35,6 +35,8 @@ export interface App {
   pids?: number;
   /** Values of the variables in a compose file. */
   variables: Record<string, string>;
+  /** What services may talk to besides `/run/caisson.sock`. */
+  api?: "dstack";
 }
 
 export interface Spec {
@@ -108,9 +110,11 @@ const app = z.strictObject({
     .regex(/^\.{0,2}\/.*\.ya?ml$/, "name a compose file (./….yaml)")
     .optional(),
   variables: z.record(variable, z.string()).optional(),
+  api: z.enum(["dstack"]).optional(),
 });
 
-/** What a compose file says by itself, for each of its services. */
+/** What only a compose file uses, and what it says by itself, for each of its services. */
+const onlyCompose = ["variables", "api"] as const;
 const inCompose = ["port", "environment", "arguments"] as const;
 
 const time = z.strictObject({
@@ -139,12 +143,12 @@ const top = z.strictObject({
       },
     )
     .superRefine((value, context) => {
-      const misplaced = value.compose === undefined ? (["variables"] as const) : inCompose;
+      const misplaced = value.compose === undefined ? onlyCompose : inCompose;
       for (const key of misplaced) {
         if (value[key] === undefined) continue;
         const message =
-          key === "variables"
-            ? "only a compose file has variables"
+          value.compose === undefined
+            ? "this is for a compose file"
             : "say this in the compose file, for a service";
         context.addIssue({ code: "custom", path: [key], message });
       }
@@ -268,7 +272,7 @@ export function parseSpec(text: string, path: string): Spec {
   const { archive, app, time, kms, ...rest } = result.data;
 
   const directory = dirname(path);
-  const { port, arguments: argumentList, environment = {}, variables = {}, memory, pids } = app;
+  const { port, arguments: argumentList, environment = {}, variables = {}, memory, pids, api } = app;
   let sources: TimeConfiguration | undefined;
   if (time.sources !== undefined) {
     try {
@@ -296,6 +300,7 @@ export function parseSpec(text: string, path: string): Spec {
       variables,
       ...(memory && { memory }),
       ...(pids && { pids }),
+      ...(api && { api }),
       ...(port && { port }),
       ...(argumentList && { arguments: argumentList }),
       source: sourceOf(app, directory, places),

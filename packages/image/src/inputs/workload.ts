@@ -18,9 +18,9 @@ export interface Workload {
 }
 
 /** Errors: ImageError `compose/unreadable`, `compose/syntax`, `compose/refused`. */
-export function readWorkload({ name, app: { source, variables } }: Spec): Workload {
+export function readWorkload({ name, app: { source, variables, api } }: Spec): Workload {
   if (source.kind !== "compose") return { images: new Map([[name, source]]) };
-  const composition = readComposeFile(source.path, new Map(Object.entries(variables)));
+  const composition = readComposeFile(source.path, new Map(Object.entries(variables)), api === "dstack");
   return { composition, images: imagesOf(composition) };
 }
 

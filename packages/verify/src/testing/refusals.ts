@@ -3,7 +3,6 @@
  * Documents are signed after the change wherever that is possible, so that the one thing wrong is the only one.
  */
 
-import { bitString, der, integer, oid, sequence } from "@caisson/simulated/der-writer";
 import { TestKey } from "@caisson/simulated/p256";
 import {
   type CertificateSpec,
@@ -25,6 +24,7 @@ import type { ErrorCode } from "../errors.ts";
 import type { Collateral } from "../intel/collateral.ts";
 import type { TrustAnchor } from "../intel/roots.ts";
 import { DerReader, tag } from "../pki/der.ts";
+import { bitString, der, integer, oid, sequence } from "../pki/der-writer.ts";
 
 export const times = { issued: new Date("2026-01-01T00:00:00Z"), expires: new Date("2027-01-01T00:00:00Z") };
 export const now = new Date("2026-06-01T00:00:00Z");

@@ -66,6 +66,7 @@ export interface ComposedService {
   init: boolean;
   socket: boolean;
   key: boolean;
+  dstack: NonNullable<Service["dstack"]>;
 }
 
 /** Something that the file says and that means less here than elsewhere. */

@@ -57,6 +57,7 @@ test("a service that says only its image has the specification's defaults", () =
     init: false,
     socket: false,
     key: false,
+    dstack: [],
   });
   deepEqual([networks, volumes, notes], [{ default: { internal: false } }, {}, []]);
 });
@@ -155,6 +156,16 @@ test("the application's key is the one secret; the socket, egress and the layer 
     [own.socket, own.egress, own.layerSize, own.image],
     [true, { to: ["api.example.org:443"] }, 2 ** 30, "./web.oci"],
   );
+});
+
+test("the sockets of dstack's guest agent are volumes, where the spec has its API", () => {
+  const lines = "volumes: ['/var/run/dstack.sock:/var/run/dstack.sock', '/run/tappd.sock:/t.sock:ro']";
+  const { services } = parseComposition(inService(lines), path, variables, true);
+  deepEqual(services.get("web")!.dstack, [
+    { socket: "dstack", target: "/var/run/dstack.sock" },
+    { socket: "tappd", target: "/t.sock" },
+  ]);
+  match(problemsOf(inService(lines)).join(), /app\.api: dstack in caisson\.yaml/);
 });
 
 test("a service may be a JavaScript file, and then has no image", () => {

@@ -43,10 +43,11 @@ function dotEnvironment(directory: string): Variables {
 }
 
 /**
- * Reads a compose file. `variables` are the spec's own, and win over those of `.env`.
+ * Reads a compose file. `variables` are the spec's own, and win over those of `.env`; with `agent`, services may have
+ * the sockets of dstack's guest agent.
  * Errors: ImageError `compose/unreadable`, `compose/syntax`, `compose/refused`.
  */
-export function readComposeFile(path: string, variables: Variables = new Map()): Composition {
+export function readComposeFile(path: string, variables: Variables = new Map(), agent = false): Composition {
   let text: string | undefined;
   try {
     text = readText(path);
@@ -58,7 +59,7 @@ export function readComposeFile(path: string, variables: Variables = new Map()):
   if (text === undefined) {
     throw new ImageError("compose/unreadable", `there is no ${path}`, { fix: "app.compose: ./compose.yaml" });
   }
-  return parseComposition(text, path, new Map([...dotEnvironment(dirname(path)), ...variables]));
+  return parseComposition(text, path, new Map([...dotEnvironment(dirname(path)), ...variables]), agent);
 }
 
 const refusedTop = {
@@ -67,7 +68,12 @@ const refusedTop = {
 } as const;
 
 /** Checks the text of a compose file; files that it names are read from beside `path`, which is absolute. */
-export function parseComposition(text: string, path: string, variables: Variables): Composition {
+export function parseComposition(
+  text: string,
+  path: string,
+  variables: Variables,
+  agent = false,
+): Composition {
   const directory = dirname(path);
   const problems = new Problems();
   const fields = new Fields(problems, variables);
@@ -82,6 +88,7 @@ export function parseComposition(text: string, path: string, variables: Variable
   const around: Around = {
     fields,
     directory,
+    agent,
     configs,
     secrets: new Set(top.secrets === undefined ? [] : fields.map(top.secrets, "secrets").entries.keys()),
     notes,

@@ -28,6 +28,8 @@ export interface Around {
   fields: Fields;
   /** Absolute directory of the file. */
   directory: string;
+  /** Whether services may have the sockets of dstack's guest agent. */
+  agent: boolean;
   configs: Configs;
   secrets: ReadonlySet<string>;
   notes: Note[];
@@ -297,8 +299,9 @@ const handlers: Readonly<Record<string, Handler>> = {
   },
   user: set("user", (fields, value, where) => fields.string(value, where)),
   uts: only([""], "each service has a host name of its own"),
-  volumes: (service, value, { fields, directory }, where) => {
-    const { mounts, tmpfs, files, named } = readVolumes(fields, value, where, directory);
+  volumes: (service, value, { fields, directory, agent }, where) => {
+    const { mounts, tmpfs, files, dstack, named } = readVolumes(fields, value, where, directory, agent);
+    service.dstack.push(...dstack);
     service.mounts.push(...mounts);
     service.tmpfs.push(...tmpfs);
     service.files.push(...files);
@@ -540,6 +543,7 @@ export function readService(name: string, line: number, value: MapValue, around:
     init: false,
     socket: false,
     key: false,
+    dstack: [],
     published: [],
     usedVolumes: [],
     usedNetworks: [{ name: "default", line }],
@@ -588,9 +592,10 @@ export function readService(name: string, line: number, value: MapValue, around:
 }
 
 /** Nothing is mounted over another mount of the same path. */
-function checkTargets(fields: Fields, { line, mounts, tmpfs, files }: ReadService, where: string): void {
+function checkTargets(fields: Fields, service: ReadService, where: string): void {
+  const { line, mounts, tmpfs, files, dstack } = service;
   const seen = new Set<string>();
-  for (const { target } of [...mounts, ...tmpfs, ...files]) {
+  for (const { target } of [...mounts, ...tmpfs, ...files, ...dstack]) {
     if (seen.has(target)) fields.refuse(line, where, `two things are mounted at ${target}`, "mount one");
     seen.add(target);
   }

@@ -9,6 +9,7 @@ export interface ServiceVolumes {
   mounts: ComposedService["mounts"];
   tmpfs: ComposedService["tmpfs"];
   files: ComposedFile[];
+  dstack: ComposedService["dstack"];
   /** Named volumes that are used, and where. */
   named: { name: string; line: number }[];
 }
@@ -30,10 +31,19 @@ export function targetPath(fields: Fields, text: string, line: number, where: st
 
 const sockets = /\/(?:docker|podman|containerd|crio)(?:\/[\w-]+)?\.sock$/;
 
-/** What a bind mount becomes: a file of the project in the image, or a refusal. */
+/** Where dstack has the sockets of its guest agent. */
+const agentSocket = /^(?:\/var)?\/run\/(dstack|tappd)\.sock$/;
+
+/** What of the surroundings a volume may be. */
+interface Around {
+  directory: string;
+  agent: boolean;
+}
+
+/** What a bind mount becomes: a file of the project in the image, a socket of the guest, or a refusal. */
 function bind(
   fields: Fields,
-  directory: string,
+  { directory, agent }: Around,
   source: string,
   target: string,
   readOnly: boolean,
@@ -41,7 +51,11 @@ function bind(
   where: string,
   into: ServiceVolumes,
 ): void {
-  if (sockets.test(source)) {
+  const socket = agentSocket.exec(source)?.[1] as ComposedService["dstack"][number]["socket"] | undefined;
+  if (socket !== undefined) {
+    if (agent) into.dstack.push({ socket, target });
+    else fields.refuse(line, where, "nobody serves dstack's API", "app.api: dstack in caisson.yaml");
+  } else if (sockets.test(source)) {
     fields.refuse(line, where, "there is no container runtime in a guest to talk to", "remove the line");
   } else if (/^\/etc\/(?:localtime|timezone)$/.test(source)) {
     fields.refuse(
@@ -95,13 +109,7 @@ function mount(
 }
 
 /** `SOURCE:TARGET[:OPTIONS]` or `TARGET`. */
-function shortForm(
-  fields: Fields,
-  item: Value,
-  where: string,
-  directory: string,
-  into: ServiceVolumes,
-): void {
+function shortForm(fields: Fields, item: Value, where: string, around: Around, into: ServiceVolumes): void {
   const text = fields.text(item, where);
   if (text === undefined) return;
   const { line } = text;
@@ -123,11 +131,11 @@ function shortForm(
   }
   const readOnly = words.includes("ro");
   if (source !== undefined && /^[./~]/.test(source)) {
-    bind(fields, directory, source, target, readOnly, line, where, into);
+    bind(fields, around, source, target, readOnly, line, where, into);
   } else mount(fields, source, target, readOnly, !words.includes("nocopy"), line, where, into);
 }
 
-function longForm(fields: Fields, item: Value, where: string, directory: string, into: ServiceVolumes): void {
+function longForm(fields: Fields, item: Value, where: string, around: Around, into: ServiceVolumes): void {
   const keys = ["type", "source", "target", "read_only", "bind", "volume", "tmpfs", "consistency"] as const;
   const found = fields.record(item, where, keys, {
     image: ["an image is a service's root only", "a service of it"],
@@ -156,7 +164,7 @@ function longForm(fields: Fields, item: Value, where: string, directory: string,
     });
   } else if (type === "bind") {
     if (source === undefined) fields.refuse(item.line, where, "a bind names its source");
-    else bind(fields, directory, source, target, readOnly, item.line, where, into);
+    else bind(fields, around, source, target, readOnly, item.line, where, into);
   } else {
     const refused = { subpath: ["a volume is mounted whole", "another volume"] } as const;
     const options =
@@ -168,11 +176,18 @@ function longForm(fields: Fields, item: Value, where: string, directory: string,
   }
 }
 
-export function readVolumes(fields: Fields, value: Value, where: string, directory: string): ServiceVolumes {
-  const into: ServiceVolumes = { mounts: [], tmpfs: [], files: [], named: [] };
+export function readVolumes(
+  fields: Fields,
+  value: Value,
+  where: string,
+  directory: string,
+  agent: boolean,
+): ServiceVolumes {
+  const around = { directory, agent };
+  const into: ServiceVolumes = { mounts: [], tmpfs: [], files: [], dstack: [], named: [] };
   for (const item of fields.items(value, where)) {
-    if (item.kind === "map") longForm(fields, item, where, directory, into);
-    else shortForm(fields, item, where, directory, into);
+    if (item.kind === "map") longForm(fields, item, where, around, into);
+    else shortForm(fields, item, where, around, into);
   }
   return into;
 }

@@ -1,6 +1,6 @@
-/** Writes DER for test certificates; the opposite of `der.ts`. */
-import { tag } from "@caisson/verify/der";
-import { encodeOid } from "@caisson/verify/oids";
+/** Writes DER; the opposite of `der.ts`. */
+import { tag } from "./der.ts";
+import { encodeOid } from "./oids.ts";
 
 /** One value: tag, minimal length, the concatenation of `content`. */
 export function der(type: number, ...content: Uint8Array[]): Uint8Array {

@@ -1,0 +1,98 @@
+/**
+ * HTTP with JSON over a Unix socket of PID 1's: what a service sees of its guest. Requests are bounded, one at a time on
+ * a connection and `waitingLimit` at once; answers have a length and are ASCII, which the simplest clients can read.
+ */
+import { chmodSync, chownSync, rmSync } from "node:fs";
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
+import type { Socket } from "node:net";
+import { firstBytes } from "@caisson/vocabulary/body";
+import { createServer } from "./http.ts";
+
+const waitingLimit = 8;
+/** Longer than the longest quote takes. */
+const silenceLimitMs = 120_000;
+
+/** A request that gets no answer, and the status that says so. */
+export class Refusal extends Error {
+  readonly status: number;
+  /** Whether it is said without JSON around it, for clients that take any JSON for success. */
+  readonly plainly: boolean;
+  constructor(status: number, message: string, plainly = false) {
+    super(message);
+    this.status = status;
+    this.plainly = plainly;
+  }
+}
+
+/** The body of a request, which is JSON of at most `limit` bytes. Throws Refusal. */
+export async function readJson(request: IncomingMessage, limit: number): Promise<unknown> {
+  const { bytes, more } = await firstBytes(request as AsyncIterable<Buffer>, limit);
+  if (more) throw new Refusal(413, `a request has at most ${limit} bytes`);
+  try {
+    return JSON.parse(new TextDecoder().decode(bytes));
+  } catch {
+    throw new Refusal(400, "the request is not JSON");
+  }
+}
+
+export interface SocketOwner {
+  user: number;
+  group: number;
+  /** Whether every user of its service may connect: none but its service sees the socket. */
+  shared?: boolean;
+}
+
+const ascii = (text: string): string =>
+  text.replace(/[\u0080-\uffff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`);
+
+/**
+ * Starts serving at `path`, which then belongs to `owner`; what `answer` throws is said with its status, or 500. A
+ * connection on which nothing moves for `silence` (ms) is closed.
+ */
+export async function serveJson(
+  path: string,
+  owner: SocketOwner,
+  answer: (request: IncomingMessage) => Promise<unknown>,
+  silence = silenceLimitMs,
+): Promise<Server> {
+  let waiting = 0;
+  const respond = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    const reply = (status: number, text: string, type = "application/json"): void => {
+      response.writeHead(status, { "content-type": type, "content-length": Buffer.byteLength(text) });
+      response.end(text);
+    };
+    const json = (value: unknown): string => ascii(JSON.stringify(value));
+    if (waiting >= waitingLimit) return reply(429, json({ error: "too many requests at once" }));
+    waiting++;
+    const closed = new Promise((resolve) => response.once("close", resolve));
+    try {
+      reply(200, json(await answer(request)));
+    } catch (error) {
+      const { message } = error as Error;
+      if (error instanceof Refusal && error.plainly) reply(error.status, `${message}\n`, "text/plain");
+      else reply(error instanceof Refusal ? error.status : 500, json({ error: message }));
+    }
+    // An answer that nobody reads lies in PID 1's memory, where the application's limit does not hold.
+    await closed;
+    waiting--;
+  };
+  const answering = new WeakSet<Socket>();
+  const server = createServer({ requestTimeout: 10_000, headersTimeout: 5_000 }, (request, response) => {
+    const { socket } = request;
+    // One request at a time on a connection, for the same reason.
+    if (answering.has(socket)) return void socket.destroy();
+    answering.add(socket);
+    response.once("close", () => answering.delete(socket));
+    void respond(request, response);
+  });
+  server.maxConnections = 64;
+  server.setTimeout(silence);
+  rmSync(path, { force: true });
+  await new Promise<void>((resolve, reject) => {
+    server.on("error", reject);
+    server.listen(path, resolve);
+  });
+  chownSync(path, owner.user, owner.group);
+  chmodSync(path, owner.shared === true ? 0o666 : 0o600);
+  return server;
+}
