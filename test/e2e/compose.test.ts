@@ -1,14 +1,19 @@
 /** `caisson up` with the services of a compose file: they find each other, and only what is published is reached. */
 import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
-import { test } from "node:test";
+import { after, test } from "node:test";
 import { promisify } from "node:util";
 
 const repository = new URL("../../", import.meta.url).pathname;
 const caisson = join(repository, "caisson");
 const example = "examples/compose";
+
+const place = mkdtempSync(join(tmpdir(), "caisson-compose-"));
+after(() => rmSync(place, { recursive: true, force: true }));
 
 /** What a command of this machine prints on stdout. */
 const said = async (...args: string[]): Promise<string> =>
@@ -64,4 +69,46 @@ test("a front and a store: healthy in order, by name, one published, one not; ps
   equal(await status, 0, stderr);
   const { verification } = JSON.parse(await output) as { verification: { verdict: string } };
   equal(verification.verdict, "accepted");
+});
+
+/** Asks dstack's guest agent for a key and for evidence, and ends. */
+const dstackApplication = `
+const { request } = process.getBuiltinModule("node:http");
+const ask = (path, body) => new Promise((resolve, reject) => {
+  const call = { socketPath: "/var/run/dstack.sock", method: "POST", path, headers: { "content-type": "application/json" } };
+  request(call, async (response) => {
+    let text = "";
+    for await (const piece of response) text += piece;
+    response.statusCode === 200 ? resolve(JSON.parse(text)) : reject(new Error(text));
+  }).once("error", reject).end(JSON.stringify(body));
+});
+const { key, signature_chain: chain } = await ask("/GetKey", { path: "a", purpose: "b" });
+const { quote, report_data: data } = await ask("/GetQuote", { report_data: "abcd" });
+const { app_id: id } = await ask("/Info", {});
+const event = await ask("/EmitEvent", { event: "x", payload: "" }).then(() => "taken", () => "refused");
+console.log(JSON.stringify([key.length, chain[0].length, quote.slice(1136, 1264) === data, id.length, event]));
+`;
+
+test("an application of dstack's finds the agent that it asks for", async () => {
+  const repositoryExample = join(repository, "examples/hello");
+  const archive = /^archive:\n(?: .*\n)+/m.exec(
+    readFileSync(join(repositoryExample, "caisson.yaml"), "utf8"),
+  )![0];
+  mkdirSync(join(place, "app"));
+  writeFileSync(join(place, "app/main.mjs"), dstackApplication);
+  writeFileSync(join(place, "caisson.lock"), readFileSync(join(repositoryExample, "caisson.lock")));
+  writeFileSync(
+    join(place, "caisson.yaml"),
+    `version: 1\nname: dstack\n${archive}\napp:\n  compose: ./compose.yaml\n  api: dstack\n`,
+  );
+  const socket = "/var/run/dstack.sock";
+  writeFileSync(
+    join(place, "compose.yaml"),
+    `services:\n  job:\n    x-caisson: { node: ./app/main.mjs }\n    volumes: ["${socket}:${socket}"]\n`,
+  );
+  const child = spawn(caisson, ["up", place], { cwd: repository, stdio: ["ignore", "ignore", "pipe"] });
+  const stderr = await text(child.stderr);
+  equal(child.exitCode ?? (await new Promise((resolve) => child.once("exit", resolve))), 0, stderr);
+  match(stderr, /\[64,130,true,40,"refused"\]/);
+  match(stderr, /evidence accepted/);
 });

@@ -89,13 +89,18 @@ test("an image that is not there, or for other machines, is a fault; a registry 
   match(texts(found.far, "unknown").join(), /not looked at/);
 });
 
-test("one image by itself: what its words mean for a plain service", async () => {
-  const report = await check(join(place, "root"), options);
-  deepEqual(
-    report.services.map(({ name, isolation, findings: own }) => [name, isolation, own.length]),
-    [["root", "plain", 2]],
-  );
-  deepEqual((await check(join(place, "user"), options)).services[0]!.findings, []);
+test("one image by itself is a service as a compose file would have it; with read_only, a plain one", async () => {
+  const [service] = (await check(join(place, "root"), options)).services;
+  deepEqual([service!.name, service!.isolation], ["root", "contained"]);
+  ok(texts(service!.findings, "cost").includes("starts as root of a user namespace of its own"));
+  ok(service!.findings.every(({ line }) => line === undefined));
+  const spec = (image: string) => `version: 1\nname: one\napp:\n  image: ${image}\n  read_only: true\n`;
+  const path = join(place, "plain.yaml");
+  writeFileSync(path, spec(root));
+  const plain = (await check(path, options)).services[0]!;
+  deepEqual([plain.isolation, plain.findings.length], ["plain", 2]);
+  writeFileSync(path, spec(user));
+  deepEqual((await check(path, options)).services[0]!.findings, []);
 });
 
 test("a spec, a directory with one, a directory with a compose file", async () => {

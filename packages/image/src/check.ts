@@ -8,7 +8,7 @@ import { ImageError } from "./errors.ts";
 import type { ComposedService, Composition } from "./inputs/compose/composition.ts";
 import { readComposeFile } from "./inputs/compose/file.ts";
 import { readSpec } from "./inputs/spec.ts";
-import { type ImageSource, imagesOf, readWorkload, type Workload } from "./inputs/workload.ts";
+import { type ImageSource, imagesOf, readWorkload, singleService, type Workload } from "./inputs/workload.ts";
 import type { OciConfig } from "./oci/documents.ts";
 import { describeImage, pinImages } from "./oci/open.ts";
 import { formatReference, parseReference } from "./oci/reference.ts";
@@ -63,7 +63,8 @@ async function workloadOf(subject: string): Promise<Workload> {
   const text = found === undefined || /^\.{0,2}\//.test(subject) ? subject : `./${subject}`;
   const reference = parseReference(text, process.cwd());
   const name = reference.kind === "local" ? basename(reference.path) : basename(reference.repository);
-  return { images: new Map([[name, { kind: "image", reference }]]) };
+  const composition = singleService(name, subject, { environment: {} });
+  return { composition, images: new Map([[name, { kind: "image", reference }]]) };
 }
 
 /** Errors: ImageError of specs, compose files and references: what cannot run at all. */
@@ -121,7 +122,7 @@ async function checkService(
     report.findings.push({
       kind: unknown ? "unknown" : "fault",
       text: unknown ? `the image was not looked at: ${error.message}` : error.message,
-      ...(own && { line: own.imageLine }),
+      ...(own && own.imageLine > 0 && { line: own.imageLine }),
       ...(error.fix !== undefined && { change: error.fix }),
     });
   }
@@ -133,21 +134,21 @@ const nodeConfig = { user: "65532:65532", exposedPorts: [] };
 
 const isRoot = (user: string): boolean => /^(?:|root|0+)(?::|$)/.test(user);
 
-/** One image by itself runs as a plain service: never as root, with a read-only root. */
+/** With `read_only`, one image by itself runs as a plain service: never as root. */
 function plainFindings(config: OciConfig): Finding[] {
   const findings: Finding[] = [];
   if (isRoot(config.user)) {
     findings.push({
       kind: "note",
       text: "the image starts as root, and runs as 65532 here: an entry point that changes owners or users fails",
-      change: "a compose file with this image: there it is root of a user namespace of its own",
+      change: "read_only: false: then it is root of a user namespace of its own",
     });
   }
   for (const path of config.volumes) {
     findings.push({
       kind: "note",
       text: `the image writes to ${path}, and its root is read-only here`,
-      change: "a compose file with this image: there it has a writable layer and volumes",
+      change: "read_only: false: then it has a writable layer and volumes",
     });
   }
   return findings;
@@ -158,10 +159,10 @@ function composedFindings(
   config: Pick<OciConfig, "user" | "exposedPorts">,
   { networks, services }: Composition,
 ): Finding[] {
-  const { line } = service;
+  const line = service.line > 0 ? { line: service.line } : {};
   const findings: Finding[] = [];
   const cost = (text: string, change: string): void =>
-    void findings.push({ kind: "cost", line, text, change });
+    void findings.push({ kind: "cost", ...line, text, change });
   if (isRoot(service.user ?? config.user)) {
     cost(
       "starts as root of a user namespace of its own",
@@ -182,7 +183,7 @@ function composedFindings(
   for (const { protocol, published, target } of service.ports) {
     findings.push({
       kind: "note",
-      line,
+      ...line,
       text: `reached from outside at ${published}/${protocol}${published === target ? "" : `, inside ${target}`}`,
     });
   }
@@ -192,7 +193,7 @@ function composedFindings(
   if (open.length > 0)
     findings.push({
       kind: "note",
-      line,
+      ...line,
       text: `${open.join(", ")} of its image is not reached from outside`,
     });
   const beside = [...services.values()].filter(
@@ -200,10 +201,10 @@ function composedFindings(
       name !== service.name && Object.keys(theirs).some((one) => Object.hasOwn(service.networks, one)),
   );
   if (beside.length > 0) {
-    findings.push({ kind: "note", line, text: `reaches ${beside.map(({ name }) => name).join(", ")}` });
+    findings.push({ kind: "note", ...line, text: `reaches ${beside.map(({ name }) => name).join(", ")}` });
   }
   if (Object.keys(service.networks).every((one) => networks[one]?.internal === true)) {
-    findings.push({ kind: "note", line, text: "connects to nothing outside" });
+    findings.push({ kind: "note", ...line, text: "connects to nothing outside" });
   }
   return findings;
 }

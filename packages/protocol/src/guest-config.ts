@@ -136,8 +136,6 @@ const service = z.strictObject({
   }),
   stopSignal: z.enum(stopSignals),
   stopGraceMs: milliseconds,
-  /** Whether a first process of the sandbox's own forwards signals to it and reaps its orphans. */
-  init: z.boolean(),
   /** Whether it sees `/run/caisson.sock`, and `/run/secrets/caisson-key`. */
   socket: z.boolean(),
   key: z.boolean(),

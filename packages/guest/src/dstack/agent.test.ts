@@ -1,7 +1,8 @@
 import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import { createHash, createHmac, createPrivateKey, createPublicKey, X509Certificate } from "node:crypto";
 import { test } from "node:test";
-import { parseDstackLog, replay } from "@caisson/measure";
+import { replay } from "@caisson/measure";
+import { parseDstackLog } from "@caisson/measure/dstack-log";
 import { eventLog } from "@caisson/measure/testing/synthetic";
 import fc from "fast-check";
 import { AgentRefusal, answer, type Guest } from "./agent.ts";

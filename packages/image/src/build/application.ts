@@ -78,7 +78,7 @@ function composedApplication(
       memory: spec.app.memory ?? composed.memory,
       pids: spec.app.pids ?? composed.pids,
       files: own.map((file) => file.path),
-      place: `${relative(spec.directory, path)}, line ${service.line}: services.${name}`,
+      place: placeOf(relative(spec.directory, path), service),
     });
   }
   checkHealth(services, described, path);
@@ -88,6 +88,9 @@ function composedApplication(
     files,
   };
 }
+
+const placeOf = (file: string, { line, name }: ComposedService): string =>
+  line === 0 ? file : `${file}, line ${line}: services.${name}`;
 
 /** Whoever waits for a service to be healthy would wait for ever for one without a check. */
 function checkHealth(
@@ -164,7 +167,6 @@ function plainApplication(spec: Spec, image: OciImage): Application {
     restart: { policy: "no" },
     stopSignal: "SIGTERM",
     stopGraceMs: 5_000,
-    init: false,
     socket: true,
     key: true,
   };

@@ -86,7 +86,6 @@ test("an official image with no word about it: root in its own user namespace, a
     restart: { policy: "no" },
     stopSignal: "SIGTERM",
     stopGraceMs: 10_000,
-    init: false,
     socket: false,
     key: false,
   });

@@ -25,7 +25,7 @@ export interface ServiceContext {
   pids: number;
   /** Paths in the verity image of its `files`, in their order. */
   files: readonly string[];
-  /** Where a person finds its lines: "compose.yaml, line 3: services.web". */
+  /** Where a person finds it: "compose.yaml, line 3: services.web". */
   place: string;
 }
 
@@ -93,7 +93,6 @@ export function describeService(service: ComposedService, context: ServiceContex
     restart: service.restart,
     stopSignal: service.stopSignal ?? imageSignal(config.stopSignal, place),
     stopGraceMs: service.stopGraceMs,
-    init: service.init,
     socket: service.socket,
     key: service.key,
     ...(service.dstack.length > 0 && { dstack: service.dstack }),

@@ -230,6 +230,12 @@ const bad: { name: string; text: string; code: ImageErrorCode; where: RegExp }[]
     where: /line 5, column 9: 'app.port': say this in the compose file/,
   },
   {
+    name: "a read-only root that is read-only anyway",
+    text: `${minimal.replace("image: ./layout", "node: ./a.mjs")}  read_only: true\n`,
+    code: "spec/value",
+    where: /'app.read_only': this is for an image/,
+  },
+  {
     name: "variables without a compose file",
     text: `${minimal}  variables: { A: x }\n`,
     code: "spec/value",
@@ -259,7 +265,10 @@ test("an unknown key comes with the keys that are known", () => {
     () => parse(`${minimal}  prot: 1\n`),
     (error) => {
       deepEqual((error as ImageError).facts, [
-        ["keys", "image, node, port, environment, arguments, memory, pids, compose, variables, api"],
+        [
+          "keys",
+          "image, node, port, environment, arguments, memory, pids, compose, variables, api, read_only",
+        ],
       ]);
       return true;
     },

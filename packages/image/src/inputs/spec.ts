@@ -35,6 +35,8 @@ export interface App {
   pids?: number;
   /** Values of the variables in a compose file. */
   variables: Record<string, string>;
+  /** An image's root is read-only, and it needs no user namespace. */
+  readOnly?: boolean;
   /** What services may talk to besides `/run/caisson.sock`. */
   api?: "dstack";
 }
@@ -111,6 +113,7 @@ const app = z.strictObject({
     .optional(),
   variables: z.record(variable, z.string()).optional(),
   api: z.enum(["dstack"]).optional(),
+  read_only: z.boolean().optional(),
 });
 
 /** What only a compose file uses, and what it says by itself, for each of its services. */
@@ -151,6 +154,9 @@ const top = z.strictObject({
             ? "this is for a compose file"
             : "say this in the compose file, for a service";
         context.addIssue({ code: "custom", path: [key], message });
+      }
+      if (value.read_only !== undefined && value.image === undefined) {
+        context.addIssue({ code: "custom", path: ["read_only"], message: "this is for an image" });
       }
     }),
   time: time.default({ secure_time: true }),
@@ -272,7 +278,16 @@ export function parseSpec(text: string, path: string): Spec {
   const { archive, app, time, kms, ...rest } = result.data;
 
   const directory = dirname(path);
-  const { port, arguments: argumentList, environment = {}, variables = {}, memory, pids, api } = app;
+  const {
+    port,
+    arguments: argumentList,
+    environment = {},
+    variables = {},
+    memory,
+    pids,
+    api,
+    read_only: readOnly,
+  } = app;
   let sources: TimeConfiguration | undefined;
   if (time.sources !== undefined) {
     try {
@@ -301,6 +316,7 @@ export function parseSpec(text: string, path: string): Spec {
       ...(memory && { memory }),
       ...(pids && { pids }),
       ...(api && { api }),
+      ...(readOnly !== undefined && { readOnly }),
       ...(port && { port }),
       ...(argumentList && { arguments: argumentList }),
       source: sourceOf(app, directory, places),

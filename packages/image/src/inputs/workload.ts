@@ -1,25 +1,70 @@
-/** What a spec wants to run: one image, or the services of its compose file, each with its image's name. */
+/**
+ * What a spec wants to run: one JavaScript application or image, or the services of its compose file, each with its
+ * image's name. An image by itself is one service as a compose file would have it, unless its root is to be read-only.
+ */
 import { dirname } from "node:path";
 import { ImageError } from "../errors.ts";
 import { type ImageReference, parseReference } from "../oci/reference.ts";
-import type { Composition } from "./compose/composition.ts";
+import type { ComposedService, Composition } from "./compose/composition.ts";
 import { readComposeFile } from "./compose/file.ts";
 import { Problems } from "./compose/problems.ts";
-import type { Spec } from "./spec.ts";
+import type { App, Spec } from "./spec.ts";
 
 /** Where an image comes from: `oci/open.ts` reads a reference, Caisson makes the image of a JavaScript file. */
 export type ImageSource = { kind: "image"; reference: ImageReference } | { kind: "node"; entry: string };
 
 export interface Workload {
-  /** Missing: one service, of the spec's own name. */
+  /** Missing: one plain service, of the spec's own name. */
   composition?: Composition;
   /** By service. */
   images: ReadonlyMap<string, ImageSource>;
 }
 
+/** One service of this name without a compose file: what `app` says of it, and the specification's defaults. */
+export function singleService(
+  name: string,
+  path: string,
+  app: Pick<App, "environment" | "arguments" | "port">,
+): Composition {
+  const service: ComposedService = {
+    name,
+    line: 0,
+    image: "",
+    imageLine: 0,
+    ...(app.arguments && { command: app.arguments }),
+    environment: app.environment,
+    groupAdd: [],
+    readOnly: false,
+    tmpfs: [],
+    mounts: [],
+    files: [],
+    capabilities: { add: [], drop: [] },
+    hostname: name,
+    networks: { default: { aliases: [] } },
+    extraHosts: {},
+    ports: app.port === undefined ? [] : [{ protocol: "tcp", published: app.port, target: app.port }],
+    egress: "all",
+    dependsOn: {},
+    restart: { policy: "no" },
+    stopGraceMs: 10_000,
+    socket: true,
+    key: true,
+    dstack: [],
+  };
+  const networks = { default: { internal: false } };
+  return { path, services: new Map([[name, service]]), networks, volumes: {}, notes: [] };
+}
+
 /** Errors: ImageError `compose/unreadable`, `compose/syntax`, `compose/refused`. */
-export function readWorkload({ name, app: { source, variables, api } }: Spec): Workload {
-  if (source.kind !== "compose") return { images: new Map([[name, source]]) };
+export function readWorkload({ name, path, app }: Spec): Workload {
+  const { source, variables, api } = app;
+  if (source.kind !== "compose") {
+    const contained = source.kind === "image" && app.readOnly !== true;
+    return {
+      ...(contained && { composition: singleService(name, path, app) }),
+      images: new Map([[name, source]]),
+    };
+  }
   const composition = readComposeFile(source.path, new Map(Object.entries(variables)), api === "dstack");
   return { composition, images: imagesOf(composition) };
 }

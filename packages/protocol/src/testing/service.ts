@@ -33,7 +33,6 @@ export function plainService(change: Partial<Service> = {}): Service {
     restart: { policy: "no" },
     stopSignal: "SIGTERM",
     stopGraceMs: 5_000,
-    init: false,
     socket: true,
     key: true,
     ...change,

@@ -63,7 +63,6 @@ export interface ComposedService {
   restart: Service["restart"];
   stopSignal?: Service["stopSignal"];
   stopGraceMs: number;
-  init: boolean;
   socket: boolean;
   key: boolean;
   dstack: NonNullable<Service["dstack"]>;

@@ -177,7 +177,10 @@ const handlers: Readonly<Record<string, Handler>> = {
     service.image = image.text;
     service.imageLine = image.line;
   },
-  init: set("init", (fields, value, where) => fields.boolean(value, where)),
+  init: onlyFalse(
+    "no first process of ours reaps a service's orphans",
+    "remove it, or start the command with the image's own tini",
+  ),
   ipc: only(["private", "shareable", "none"], "each service has System V IPC and shared memory of its own"),
   links: (service, value, { fields }, where) => {
     for (const { text, line } of fields.texts(value, where)) {
@@ -321,9 +324,9 @@ const mayBeEmpty: readonly string[] = ["command", "entrypoint", "deploy"];
 /** Keys of a service that are honoured. */
 export const serviceKeys: readonly string[] = Object.keys(handlers);
 
-function onlyFalse(reason: string): Handler {
+function onlyFalse(reason: string, fix = "remove it"): Handler {
   return (_, value, { fields }, where) => {
-    if (fields.boolean(value, where) === true) fields.refuse(value.line, where, reason, "remove it");
+    if (fields.boolean(value, where) === true) fields.refuse(value.line, where, reason, fix);
   };
 }
 
@@ -540,7 +543,6 @@ export function readService(name: string, line: number, value: MapValue, around:
     dependsOn: {},
     restart: { policy: "no" },
     stopGraceMs: 10_000,
-    init: false,
     socket: false,
     key: false,
     dstack: [],
