@@ -6,7 +6,7 @@ import { posix } from "node:path";
 import { type Healthcheck, rootCapabilities, type Service } from "@caisson/protocol/guest-config";
 import { ImageError } from "../errors.ts";
 import type { ComposedHealthcheck, ComposedService } from "../inputs/compose/composition.ts";
-import { stopSignal } from "../inputs/compose/service.ts";
+import { stopSignal } from "../inputs/compose/signals.ts";
 import type { OciConfig } from "../oci/documents.ts";
 import type { OciImage } from "../oci/oci.ts";
 import { resolveAccount } from "./accounts.ts";

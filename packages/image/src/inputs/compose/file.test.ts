@@ -6,8 +6,8 @@ import { after, test } from "node:test";
 import fc from "fast-check";
 import { ImageError } from "../../errors.ts";
 import { parseComposition, readComposeFile } from "./file.ts";
+import { serviceKeys } from "./keys.ts";
 import { inertKeys, refusedKeys } from "./refusals.ts";
-import { serviceKeys } from "./service.ts";
 
 const place = mkdtempSync(join(tmpdir(), "caisson-compose-"));
 after(() => rmSync(place, { recursive: true }));

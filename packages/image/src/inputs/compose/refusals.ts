@@ -1,6 +1,6 @@
 /**
  * Keys of a service that this reader does not take, each with its reason and what to do instead; and those that it
- * takes and that change nothing here. Together with `serviceKeys` of `service.ts` these are all of the Compose
+ * takes and that change nothing here. Together with `serviceKeys` of `keys.ts` these are all of the Compose
  * Specification's.
  */
 
