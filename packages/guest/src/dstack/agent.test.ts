@@ -23,6 +23,7 @@ const guest: Guest = {
   secret: () => secret,
   quote(reportData) {
     const bytes = Buffer.alloc(700, 0xee);
+    bytes.writeUInt16LE(4, 0);
     bytes.set(reportData, 568);
     quoted.push(Buffer.from(reportData));
     return Promise.resolve(bytes);
@@ -175,6 +176,20 @@ test("who it is: its description hashes to the compose hash", async () => {
   equal(info.app_id, "01".repeat(20));
   deepEqual(JSON.parse(info.key_provider_info), { id: "", name: "none" });
   ok(new X509Certificate(info.app_cert).ca);
+});
+
+test("registers are found in quotes of both versions", async () => {
+  for (const [version, offset] of [
+    [4, 184],
+    [5, 190],
+  ] as const) {
+    const bytes = Buffer.alloc(700);
+    bytes.writeUInt16LE(version, 0);
+    bytes.fill(0xab, offset, offset + 48);
+    const other: Guest = { ...guest, quote: () => Promise.resolve(bytes) };
+    const { tcb_info: tcb } = (await answer(other, "Info", {})) as { tcb_info: string };
+    equal((JSON.parse(tcb) as { mrtd: string }).mrtd, "ab".repeat(48));
+  }
 });
 
 test("the older socket: deterministic keys, report data by digest", async () => {

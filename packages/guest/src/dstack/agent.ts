@@ -131,12 +131,13 @@ async function quote(guest: Guest, reportData: Uint8Array) {
   return { quote: hex(signed), event_log: log, report_data: hex(padded), vm_config: "" };
 }
 
-/** Bytes of a TD quote v4: MRTD, and the four registers (Intel TDX DCAP, A.3.2). */
+/** Bytes of a TD quote v4: MRTD, and the four registers (Intel TDX DCAP, A.3.2); in v5, a type and a size come before. */
 const registers = { mrtd: 184, rtmr0: 376, rtmr1: 424, rtmr2: 472, rtmr3: 520 } as const;
 
 async function info(guest: Guest) {
   const signed = await guest.quote(new Uint8Array(64));
-  const at = (offset: number) => Buffer.from(signed.subarray(offset, offset + 48));
+  const shift = (signed[0] ?? 0) >= 5 ? 6 : 0;
+  const at = (offset: number) => Buffer.from(signed.subarray(offset + shift, offset + shift + 48));
   const values = Object.entries(registers).map(([name, offset]) => [name, hex(at(offset))] as const);
   const aggregated = sha256(Buffer.concat(Object.values(registers).map(at)));
   const composeHash = sha256(guest.description);
