@@ -240,8 +240,8 @@ export const guest = within("packages/guest/src", [
   ],
   [
     "any number of answers waits",
-    "api.ts",
-    'if (waiting >= waitingLimit) return reply(429, { error: "too many requests at once" });',
+    "unix-server.ts",
+    'if (waiting >= waitingLimit) return reply(429, json({ error: "too many requests at once" }));',
     "",
     "api.test.ts",
   ],
