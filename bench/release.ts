@@ -101,12 +101,13 @@ async function load(
   count: number,
   width: number,
 ): Promise<number[]> {
-  const post = httpPost(server.url, 60_000);
   const times: number[] = [];
   let next = 0;
   const worker = async () => {
     while (next < count) {
       const machine = machines[next++ % machines.length]!;
+      // As a guest: one connection for the hello and the release of a boot.
+      const post = httpPost(server.url, 60_000);
       await requestKeys({
         post: async (path, body) => {
           const started = performance.now();
@@ -148,6 +149,25 @@ function signatureOperations(): number {
   for (let i = 0; i < 1000; i++) once();
   const { user, system } = process.cpuUsage(before);
   return (user + system) / 1e6;
+}
+
+/** Processor time, in µs, of verifying one entry of a new log of `entries`. */
+async function verificationCost(path: string, entries: number): Promise<number> {
+  const log = new ReleaseLog(path, identityKey(randomBytes(32)));
+  const [id, digest] = [randomBytes(20), randomBytes(32)];
+  const entry = { time: Date.now(), app: id, instance: id, registers: digest, policy: digest };
+  for (let i = 0; i < entries; i += 1000) {
+    const batch = Array.from(
+      { length: 1000 },
+      () => ({ ...entry, outcome: "released", reason: "x" }) as const,
+    );
+    await Promise.all(batch.map((one) => log.append(one)));
+  }
+  await log.close();
+  const before = process.cpuUsage();
+  verifyReleaseLog(path);
+  const { user, system } = process.cpuUsage(before);
+  return (user + system) / entries;
 }
 
 /** Times, in ms, from asking for an entry of a release log to having it on this disk. */
@@ -320,4 +340,14 @@ async function* measure(
   const missing = 2 * releases + early - report.released;
   yield { name: "kms: released keys that are not in the log", unit: "", ours: missing };
   yield { name: `kms: verification of a log of ${report.head.sequence}`, unit: "ms", ours: ms };
+  const [small, large] = [10_000, 200_000];
+  const few = await verificationCost(`${log}.small`, small);
+  const many = await verificationCost(`${log}.large`, large);
+  yield {
+    name: `kms: verification of an entry, of ${large}`,
+    unit: "µs",
+    ours: many,
+    peer: few,
+    note: `peer: of ${small}; a log of a million takes ${Number(many.toPrecision(2))} s`,
+  };
 }

@@ -4,25 +4,44 @@
  * emulation, and a WebAssembly parser that PID 1, which runs without a compiler (`--jitless`), could not start.
  * `fetch` needs undici too, and stays unused here for the same reasons.
  */
-import type { ClientRequest, IncomingMessage } from "node:http";
+import type { Agent, ClientRequest, IncomingMessage } from "node:http";
 import { firstBytes } from "@caisson/vocabulary/body";
 import { withLimit } from "./limit.ts";
 
 export const { createServer } = process.getBuiltinModule("node:http");
 
+const clientFor = (url: URL) =>
+  process.getBuiltinModule(url.protocol === "https:" ? "node:https" : "node:http");
+
+/** Keeps one connection to a server for the next request, for `idleMs` or as long as the server wants it. */
+export function keepConnection(url: URL, idleMs: number): Agent {
+  const { Agent: Keeper } = clientFor(url);
+  return new Keeper({ keepAlive: true, maxSockets: 1, timeout: idleMs });
+}
+
 /**
  * POSTs JSON and returns the text of the answer, whatever its status but a redirect's. Bounded: `timeoutMs` in all, by
  * a timer of its own and not by what the request does, `limit` bytes of answer. Throws Error when the server cannot be
- * reached, redirects, wants another protocol (101), or exceeds either.
+ * reached, redirects, wants another protocol (101), or exceeds either. `kept`: from `keepConnection`; where the server
+ * has closed that connection meanwhile, the request is made once more on a new one.
  */
-export async function postJson(url: URL, body: object, limit: number, timeoutMs: number): Promise<string> {
-  const { request } = process.getBuiltinModule(url.protocol === "https:" ? "node:https" : "node:http");
+export async function postJson(
+  url: URL,
+  body: object,
+  limit: number,
+  timeoutMs: number,
+  kept: Agent | false = false,
+): Promise<string> {
+  const { request } = clientFor(url);
   const headers = { "content-type": "application/json" };
-  const sending = request(url, { method: "POST", headers, agent: false });
+  const sending = request(url, { method: "POST", headers, agent: kept });
   const answer = response(sending).then((found) => text(found, limit));
   sending.end(JSON.stringify(body));
   try {
     return await withLimit(answer, timeoutMs, () => new Error(`no answer within ${timeoutMs / 1000} s`));
+  } catch (error) {
+    if (!sending.reusedSocket || (error as NodeJS.ErrnoException).code !== "ECONNRESET") throw error;
+    return await postJson(url, body, limit, timeoutMs);
   } finally {
     sending.destroy();
   }

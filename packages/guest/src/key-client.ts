@@ -24,7 +24,7 @@ import {
   sealContext,
 } from "@caisson/protocol/key-release";
 import { reportData } from "@caisson/verify/report-data";
-import { postJson } from "./http.ts";
+import { keepConnection, postJson } from "./http.ts";
 
 export type KeyErrorCode =
   | "keys/unreachable"
@@ -207,8 +207,9 @@ function parse<T>(schema: Parser<T>, value: unknown): T {
   throw new KeyError("keys/malformed", `the KMS's message: ${issue?.path.join(".")}: ${issue?.message}`);
 }
 
-/** `post` over HTTP to a base URL. Bounded: 16 KiB of answer, `timeoutMs` for each request, no redirects. */
+/** `post` over HTTP to a base URL, on one connection while the server keeps it. Bounded: 16 KiB of answer, `timeoutMs` for each request, no redirects. */
 export function httpPost(url: string, timeoutMs: number): Post {
+  const kept = keepConnection(new URL(url), timeoutMs);
   return async (path, body) =>
-    JSON.parse(await postJson(new URL(path, url), body, answerLimit, timeoutMs)) as unknown;
+    JSON.parse(await postJson(new URL(path, url), body, answerLimit, timeoutMs, kept)) as unknown;
 }

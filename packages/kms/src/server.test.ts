@@ -1,6 +1,6 @@
 import { deepEqual, doesNotMatch, equal, match, rejects } from "node:assert/strict";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { connect, type Socket } from "node:net";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type TestContext } from "node:test";
@@ -62,6 +62,52 @@ test("a guest gets its keys over HTTP, the same ones every time", async (t) => {
   deepEqual(first.applicationKey, second.applicationKey);
   deepEqual(first.instanceKey, second.instanceKey);
   equal(first.app, machine.app);
+});
+
+/** Passes connections on to a KMS, and counts them; `closeIdle` ends those that are open. */
+async function counted(t: TestContext, kms: Kms) {
+  const open = new Set<Socket>();
+  const seen = { connections: 0 };
+  const proxy = createServer((socket) => {
+    seen.connections += 1;
+    open.add(socket);
+    const onward = connect(Number(new URL(kms.url).port), "127.0.0.1");
+    for (const end of [socket, onward]) end.on("error", () => {});
+    socket.pipe(onward).pipe(socket);
+  });
+  await new Promise<void>((resolve) => void proxy.listen(0, "127.0.0.1", resolve));
+  const closeIdle = () => {
+    for (const socket of open) socket.destroy();
+    open.clear();
+  };
+  t.after(() => {
+    closeIdle();
+    proxy.close();
+  });
+  return { seen, closeIdle, url: `http://127.0.0.1:${(proxy.address() as AddressInfo).port}` };
+}
+
+test("hello and release share a connection; where that is gone, the release takes a new one", async (t) => {
+  const kms = await start(t);
+  const { seen, closeIdle, url } = await counted(t, kms);
+  const state = machine.booted(kms.identityKey);
+  for (const [meanwhile, connections] of [
+    [() => {}, 1],
+    [closeIdle, 3],
+  ] as const) {
+    const keys = await requestKeys({
+      post: httpPost(url, 10_000),
+      identityKey: Uint8Array.fromHex(kms.identityKey),
+      evidence: (reportData) => {
+        meanwhile();
+        return machine.evidence(state, reportData);
+      },
+      now: Date.now,
+      toleranceMs: 2000,
+    });
+    equal(keys.app, machine.app);
+    equal(seen.connections, connections);
+  }
 });
 
 test("no secret is in a log line, in a metric, or in the release log", async (t) => {
