@@ -14,6 +14,7 @@ export type Crowd = "flood" | "hold";
 export async function startCrowd(kind: Crowd, url: string): Promise<() => Promise<unknown>> {
   const worker = new Worker(new URL(import.meta.url), {
     workerData: { kind, port: Number(new URL(url).port) },
+    execArgv: [],
   });
   await new Promise((resolve) => worker.once("message", resolve));
   return () => worker.terminate();
