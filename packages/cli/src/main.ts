@@ -28,6 +28,10 @@ const commands: Record<string, [summary: string, load: () => Promise<{ command: 
     "show what a firmware, an event log or evidence consists of",
     () => import("./commands/inspect.ts"),
   ],
+  identity: [
+    "say who an application is: whose signatures its releases need",
+    () => import("./commands/identity.ts"),
+  ],
   instance: [
     "write what a production machine needs, and who accepts it",
     () => import("./commands/instance.ts"),
@@ -36,9 +40,14 @@ const commands: Record<string, [summary: string, load: () => Promise<{ command: 
   logs: ["what the services of a development machine wrote", () => import("./commands/logs.ts")],
   lock: ["pin the packages of an image", () => import("./commands/lock.ts")],
   measure: ["predict a boot's registers from files, or explain a log", () => import("./commands/measure.ts")],
+  owner: ["make keys that sign identities and releases", () => import("./commands/owner.ts")],
   publish: ["write what a stranger needs to verify an image", () => import("./commands/publish.ts")],
   policy: ["write a policy from evidence, or explain one", () => import("./commands/policy.ts")],
   ps: ["the services of a development machine and their states", () => import("./commands/ps.ts")],
+  release: [
+    "say which image an application may run; sign, verify, revoke",
+    () => import("./commands/release.ts"),
+  ],
   test: ["run the tests: unit, integration, e2e, attacks", () => import("./commands/test.ts")],
   time: ["ask NTS servers for the time and show who agrees", () => import("./commands/time.ts")],
   up: ["build, boot, attest and show an image", () => import("./commands/up.ts")],

@@ -25,4 +25,4 @@ export { npmPackages } from "./inputs/npm.ts";
 export { npmRoots, recipe } from "./inputs/recipe.ts";
 export { readSpec, type Spec } from "./inputs/spec.ts";
 export { sourceDate } from "./output/assemble.ts";
-export { type Artefact, formatManifest, type Manifest } from "./output/manifest.ts";
+export { type Artefact, formatManifest, type Manifest, parseManifest } from "./output/manifest.ts";

@@ -50,7 +50,7 @@ const keySet: Schema<KeySet> = (value) => {
 /** Where releases are logged, and who has to have seen it (a tlog-policy, log/policy.ts). */
 const logSchema = object({
   policy: (value: unknown) => {
-    const policy = text("a text", /^[^\r]*$/, 8192)(value);
+    const policy = text("a text without controls", /^[^\r\p{Bidi_Control}]*$/u, 8192)(value);
     try {
       readTrustPolicy(policy);
     } catch (error) {

@@ -22,7 +22,7 @@ export {
   readIdentity,
   requireSigners,
 } from "./identity.ts";
-export { type KeyType, type PublicKey, sha256, verifySignature } from "./keys.ts";
+export { type KeyType, lowForm, type PublicKey, publicKeySchema, sha256, verifySignature } from "./keys.ts";
 export { type Checkpoint, readCheckpoint, writeCheckpoint } from "./log/checkpoint.ts";
 export { leafHash, nodeHash, verifyConsistency, verifyInclusion } from "./log/merkle.ts";
 export {

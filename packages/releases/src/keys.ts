@@ -28,8 +28,17 @@ export const publicKeySchema: Schema<PublicKey> = (value) => {
   );
 };
 
-/** Half of the order of P-256 (SEC 2, section 2.4.2), rounded down. */
-const halfOrder = 0x7fffffff800000007fffffffffffffffde737d56d38bcf4279dce5617e3192a8n;
+/** The order of P-256 (SEC 2, section 2.4.2). */
+const order = 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551n;
+const halfOrder = order / 2n;
+
+/** The form of a P-256 signature that is taken: (r, s) or (r, n − s), whichever is lower. */
+export function lowForm(signature: Uint8Array): Uint8Array {
+  const s = BigInt(`0x${signature.subarray(32).toHex()}`);
+  if (s <= halfOrder) return signature;
+  const low = (order - s).toString(16).padStart(64, "0");
+  return Uint8Array.fromHex(signature.subarray(0, 32).toHex() + low);
+}
 
 const p256 = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
 

@@ -266,6 +266,7 @@ const bad: [name: string, change: object][] = [
   ["a date that does not exist", { predicate: { ...predicate, expires: "2026-02-30T00:00:00Z" } }],
   ["an unknown field", { predicate: { ...predicate, more: 1 } }],
   ["notes with controls", { predicate: { ...predicate, notes: "\u001b[2J" } }],
+  ["notes that turn the direction of text", { predicate: { ...predicate, notes: "\u202e" } }],
   ["more than 16 KiB", { predicate: { ...predicate, notes: "x".repeat(16 * 1024) } }],
 ];
 for (const [name, change] of bad) {

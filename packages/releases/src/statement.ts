@@ -34,7 +34,8 @@ export const predicateTypes = {
 } as const;
 
 const number = integer(1, 0xffff_ffff);
-const words = (most: number) => text("a text", /^[\P{Cc}\n]*$/u, most);
+/** Shown to whoever signs: nothing in it moves a cursor or turns the direction of text. */
+const words = (most: number) => text("a text without controls", /^(?:[^\p{Cc}\p{Bidi_Control}]|\n)*$/u, most);
 const increasing: Schema<number[]> = (value) => {
   const numbers = list(integer(0, 0xffff_ffff), 256)(value);
   if (numbers.some((n, i) => i > 0 && n <= numbers[i - 1]!))

@@ -1,9 +1,10 @@
 /** `caisson kms …`: run the key management service, look after its root secret, check its release log. */
-import { readFileSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Kms } from "@caisson/kms";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { UsageError } from "../failure.ts";
+import { readPassphrase, readTextFile } from "../passphrase-file.ts";
 import { printable } from "../views/printable.ts";
 
 interface Listen {
@@ -23,21 +24,9 @@ function parseRate(text: string): number {
   return Number(text);
 }
 
-/** The text of a file; `-` is standard input. */
-function readText(path: string): string {
-  try {
-    return readFileSync(path === "-" ? 0 : path, "utf8");
-  } catch (error) {
-    throw new UsageError(
-      `${path} cannot be read: ${(error as Error).message}`,
-      "name a file that can be read",
-    );
-  }
-}
-
 /** The head that `GET /v1/log/head` gave. */
 function readHead(path: string): { sequence: number; hash: string } {
-  const text = readText(path);
+  const text = readTextFile(path);
   try {
     const { sequence, hash } = JSON.parse(text) as Record<string, unknown>;
     if (Number.isSafeInteger(sequence) && typeof hash === "string" && /^[0-9a-f]{64}$/.test(hash)) {
@@ -47,11 +36,6 @@ function readHead(path: string): { sequence: number; hash: string } {
     // Not JSON: the same answer as for other JSON.
   }
   throw new UsageError(`${path} holds no head of a release log`, "save the answer of GET /v1/log/head");
-}
-
-/** The first line of a file. */
-function readPassphrase(path: string): string {
-  return readText(path).split("\n", 1)[0]!.replace(/\r$/, "");
 }
 
 /** An entry of the release log. `reason` is the reference that the registers matched, or the code of the denial. */
@@ -235,7 +219,7 @@ const restore = new Command("restore")
   .requiredOption("--passphrase-file <FILE>", "its first line is the passphrase; - is standard input")
   .action(async (file: string, options: { data: string; passphraseFile: string }) => {
     const { decryptBackup, kmsIdentity, storeRootSecret } = await import("@caisson/kms");
-    const text = readText(file);
+    const text = readTextFile(file);
     storeRootSecret(options.data, decryptBackup(text, readPassphrase(options.passphraseFile)));
     process.stdout.write(`${kmsIdentity(options.data)}\n${join(options.data, "root-secret")}\n`);
   });

@@ -1,0 +1,228 @@
+/** `caisson release …`: say which image an application may run, sign it, take it back, and judge it. Offline. */
+import { createHash } from "node:crypto";
+import { join } from "node:path";
+import { parseManifest } from "@caisson/image";
+import { description } from "@caisson/protocol/guest-config";
+import { composeHash } from "@caisson/protocol/identity";
+import {
+  revoke as applyRevocation,
+  checkSuccessor,
+  emptyFloor,
+  type Floor,
+  judgeRelease,
+  type Measured,
+  readProof,
+  readStatement,
+  writeStatement,
+} from "@caisson/releases";
+import { Command, InvalidArgumentError } from "commander";
+import { UsageError } from "../failure.ts";
+import { parseTime, readBounded } from "../judgement-files.ts";
+import { writeNewFile } from "../owner-keys.ts";
+import { readTextFile } from "../passphrase-file.ts";
+import {
+  envelopeText,
+  inWords,
+  readEnvelopeFile,
+  readIdentityFiles,
+  releaseLines,
+  signFile,
+} from "../release-files.ts";
+
+function parseNumber(text: string): number {
+  if (!/^[1-9]\d{0,9}$/.test(text)) throw new InvalidArgumentError("expected a whole number above 0");
+  return Number(text);
+}
+
+const parseNumbers = (text: string, before: number[] = []): number[] => [...before, parseNumber(text)];
+
+const parseGenerations = (text: string, before: number[] | undefined): number[] =>
+  text === "0" ? [...(before ?? []), 0] : parseNumbers(text, before);
+
+const day = 24 * 3600 * 1000;
+/** As statements have times: whole seconds. */
+const written = (ms: number): string => `${new Date(ms).toISOString().slice(0, 19)}Z`;
+
+/** What of an image is signed: the bytes of its manifest, and the description of its application. */
+function measuredOf(image: string): Measured {
+  const path = image.endsWith(".json") ? image : join(image, "manifest.json");
+  const bytes = readBounded(path);
+  const { guest } = parseManifest(new TextDecoder().decode(bytes), path);
+  return {
+    manifest: createHash("sha256").update(bytes).digest("hex"),
+    description: composeHash(description(guest)).toHex(),
+  };
+}
+
+interface Whose {
+  identity: string;
+  generation: string[];
+}
+
+const withIdentity = (command: Command): Command =>
+  command
+    .requiredOption("--identity <FILE>", "the application's first identity document")
+    .option("--generation <FILE...>", "signed later generations, in order", []);
+
+const prepare = withIdentity(new Command("prepare"))
+  .description("write a release of an image, to be signed; it follows --after, or is the first")
+  .requiredOption("--image <DIR>", "the image's directory, or its manifest.json")
+  .option("--after <FILE>", "the release before it")
+  .option(
+    "--minimum <N>",
+    "releases with a lower number are refused from then on; as before when left out",
+    parseNumber,
+  )
+  .option("--not-before <TIME>", "now when left out")
+  .option("--days <N>", "how long it is valid", parseNumber, 90)
+  .option("--notes <TEXT>", "for people", "")
+  .requiredOption("--output <FILE>", "the new file")
+  .action(
+    async (
+      options: Whose & {
+        image: string;
+        after?: string;
+        minimum?: number;
+        notBefore?: string;
+        days: number;
+        notes: string;
+        output: string;
+      },
+    ) => {
+      const { id, identity } = await readIdentityFiles(options.identity, options.generation);
+      const before =
+        options.after === undefined
+          ? undefined
+          : await readStatement("release", readEnvelopeFile(options.after));
+      const { manifest, description: described } = measuredOf(options.image);
+      const from = parseTime(options.notBefore).getTime();
+      const unsigned = writeStatement("release", [manifest, described], {
+        app: id,
+        generation: identity.document.generation,
+        release: (before?.predicate.release ?? 0) + 1,
+        previous: before?.hash ?? null,
+        minimum: options.minimum ?? before?.predicate.minimum ?? 1,
+        notBefore: written(from),
+        expires: written(from + options.days * day),
+        notes: options.notes,
+      });
+      const envelope = { ...unsigned, signatures: [] };
+      const release = await readStatement("release", envelope);
+      checkSuccessor(before, release);
+      writeNewFile(options.output, envelopeText(envelope));
+      process.stdout.write(`${releaseLines(release).join("\n")}\n`);
+    },
+  );
+
+const revoke = withIdentity(new Command("revoke"))
+  .description("write a revocation, to be signed by a stop key; it is for ever")
+  .option("--release <N>", "a release's number; may be given again", parseNumbers)
+  .option("--of-generation <N>", "all releases of a generation; may be given again", parseGenerations)
+  .requiredOption("--reason <TEXT>", "for people")
+  .requiredOption("--output <FILE>", "the new file")
+  .action(
+    async (
+      options: Whose & { release?: number[]; ofGeneration?: number[]; reason: string; output: string },
+    ) => {
+      const { release = [], ofGeneration = [] } = options;
+      if (release.length + ofGeneration.length === 0) {
+        throw new UsageError("nothing is revoked", "--release N, or --of-generation N");
+      }
+      const { id } = await readIdentityFiles(options.identity, options.generation);
+      const rising = (numbers: number[]) => [...new Set(numbers)].sort((a, b) => a - b);
+      const unsigned = writeStatement("revocation", [id], {
+        app: id,
+        releases: rising(release),
+        generations: rising(ofGeneration),
+        reason: options.reason,
+      });
+      const envelope = { ...unsigned, signatures: [] };
+      const words = await inWords(envelope);
+      writeNewFile(options.output, envelopeText(envelope));
+      process.stdout.write(`${words.join("\n")}\n`);
+    },
+  );
+
+const sign = new Command("sign")
+  .description("say in words what a release or a revocation says, and sign it")
+  .argument("<FILE>", "from caisson release prepare or revoke; gets one more signature")
+  .requiredOption("--key <FILE>", "from caisson owner new")
+  .requiredOption("--passphrase-file <FILE>", "its first line is the passphrase; - is standard input")
+  .action(signFile);
+
+const hour = 3600 * 1000;
+
+const verify = withIdentity(new Command("verify"))
+  .description(
+    "judge a release by its application's rules: exit code 0 it may run, 10 it may not, 30 malformed",
+  )
+  .argument("<FILE>", "the release")
+  .requiredOption("--image <DIR>", "what is to run: the image's directory, or its manifest.json")
+  .option("--proof <FILE>", "that it is logged (tlog-proof), where its identity names a log")
+  .option("--maximum-log-age <HOURS>", "how old the witnesses' view of the log may be", parseNumber, 24)
+  .option("--rebuild <FILE...>", "rebuilds, where its identity asks for some", [])
+  .option("--revocation <FILE...>", "revocations that are known", [])
+  .option("--minimum <N>", "the highest minimum that is known", parseNumber)
+  .option("--at <TIME>", "judge as of this time; now when left out")
+  .option("--json", "one JSON document")
+  .action(
+    async (
+      file: string,
+      options: Whose & {
+        image: string;
+        proof?: string;
+        maximumLogAge: number;
+        rebuild: string[];
+        revocation: string[];
+        minimum?: number;
+        at?: string;
+        json?: boolean;
+      },
+    ) => {
+      const { id, identity } = await readIdentityFiles(options.identity, options.generation);
+      let floor: Floor = { ...emptyFloor, minimum: options.minimum ?? 0 };
+      for (const path of options.revocation) {
+        const revocation = await readStatement("revocation", readEnvelopeFile(path));
+        floor = await applyRevocation(floor, revocation, { id, identity });
+      }
+      const rebuilds = options.rebuild.map((path) => readStatement("rebuild", readEnvelopeFile(path)));
+      const release = await readStatement("release", readEnvelopeFile(file));
+      await judgeRelease(release, {
+        id,
+        identity,
+        measured: measuredOf(options.image),
+        now: parseTime(options.at).getTime(),
+        floor,
+        maximumLogAgeMs: options.maximumLogAge * hour,
+        rebuilds: await Promise.all(rebuilds),
+        ...(options.proof !== undefined && { proof: readProof(readTextFile(options.proof)) }),
+      });
+      const { release: number, expires } = release.predicate;
+      const document = {
+        verdict: "accepted",
+        app: id,
+        release: number,
+        hash: release.hash,
+        expires: written(expires),
+      };
+      const text = `accepted: release ${number} of application ${id}, until ${written(expires)}`;
+      process.stdout.write(options.json === true ? `${JSON.stringify(document, null, 2)}\n` : `${text}\n`);
+    },
+  );
+
+const show = new Command("show")
+  .description("say in words what is in a release, a revocation or a next generation")
+  .argument("<FILE>", "the envelope")
+  .action(async (file: string) => {
+    process.stdout.write(`${(await inWords(readEnvelopeFile(file))).join("\n")}\n`);
+  });
+
+export const command = new Command("caisson release")
+  .description(
+    "Which image an application may run, signed by its owners. Everything here works offline (docs/releases.md).",
+  )
+  .addCommand(prepare)
+  .addCommand(sign)
+  .addCommand(verify)
+  .addCommand(show)
+  .addCommand(revoke);

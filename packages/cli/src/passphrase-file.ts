@@ -1,0 +1,17 @@
+/** Text files that an operator names; `-` is standard input. */
+import { readFileSync } from "node:fs";
+import { messageOf } from "@caisson/vocabulary/failure";
+import { UsageError } from "./failure.ts";
+
+export function readTextFile(path: string): string {
+  try {
+    return readFileSync(path === "-" ? 0 : path, "utf8");
+  } catch (error) {
+    throw new UsageError(`${path} cannot be read: ${messageOf(error)}`, "name a file that can be read");
+  }
+}
+
+/** The first line of a file. */
+export function readPassphrase(path: string): string {
+  return readTextFile(path).split("\n", 1)[0]!.replace(/\r$/, "");
+}

@@ -1,0 +1,132 @@
+/** Files of identities and releases: what is in them, in words, and one more signature under them. */
+import { renameSync, writeFileSync } from "node:fs";
+import {
+  type Envelope,
+  followIdentity,
+  type Identity,
+  identityPayloadType,
+  type KeySet,
+  ReleaseError,
+  readEnvelope,
+  readIdentity,
+  readStatement,
+  type Statement,
+  signedBytes,
+  signersOf,
+  writeEnvelope,
+} from "@caisson/releases";
+import { readBounded } from "./judgement-files.ts";
+import { keyText, openOwnerKey } from "./owner-keys.ts";
+import { readPassphrase, readTextFile } from "./passphrase-file.ts";
+
+export function readEnvelopeFile(path: string): Envelope {
+  let value: unknown;
+  try {
+    value = JSON.parse(readTextFile(path));
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+    throw new ReleaseError("envelope/malformed", `${path} is not JSON`);
+  }
+  return readEnvelope(value);
+}
+
+export const envelopeText = (envelope: Envelope): string =>
+  `${JSON.stringify(writeEnvelope(envelope), null, 2)}\n`;
+
+/** The newest generation of the identity in `first`, whose hash is the application's id. */
+export async function readIdentityFiles(
+  first: string,
+  later: readonly string[],
+): Promise<{ id: string; identity: Identity }> {
+  const bytes = readBounded(first);
+  const { hash: id } = await readIdentity(bytes);
+  return { id, identity: await followIdentity(id, bytes, later.map(readEnvelopeFile)) };
+}
+
+const set = ({ threshold, keys }: KeySet): string[] => [
+  `${threshold} of ${keys.length}`,
+  ...keys.map((key) => `    ${keyText(key)}`),
+];
+
+/** An identity document in words, a line each. */
+export function identityLines({ document, hash }: Identity): string[] {
+  const { name, generation, previous, owners, stop, rebuild, secrets, log, immutable } = document;
+  return [
+    `identity ${name}, generation ${generation}`,
+    `  hash       ${hash}`,
+    ...(previous === null ? [] : [`  after      ${previous}`]),
+    `  owners     ${set(owners).join("\n")}`,
+    `  may stop   ${set(stop).join("\n")}`,
+    `  rebuild    ${rebuild === null ? "nobody has to" : set(rebuild).join("\n")}`,
+    `  secrets    ${secrets === null ? "from its owners" : set(secrets).join("\n")}`,
+    `  log        ${log === null ? "none" : log.policy.trimEnd().replaceAll("\n", "\n             ")}`,
+    `  immutable  ${immutable ?? "no"}`,
+  ];
+}
+
+const day = (ms: number): string => new Date(ms).toISOString().replace(".000", "");
+
+export function releaseLines({
+  subjects: [manifest, description],
+  predicate,
+  hash,
+}: Statement<"release">): string[] {
+  const { app, generation, release, previous, minimum, notBefore, expires, notes } = predicate;
+  return [
+    `release ${release} of application ${app}`,
+    `  signed for generation ${generation}`,
+    `  image        ${manifest}`,
+    `  description  ${description}`,
+    `  after        ${previous ?? "nothing: it is the first"}`,
+    `  valid        from ${day(notBefore)}, until ${day(expires)}`,
+    `  minimum      ${minimum}: earlier releases are refused once this one is known`,
+    `  hash         ${hash}`,
+    ...(notes === "" ? [] : [`  notes        ${notes.replaceAll("\n", "\n               ")}`]),
+  ];
+}
+
+function revocationLines({ predicate }: Statement<"revocation">): string[] {
+  const { app, releases, generations, reason } = predicate;
+  return [
+    `revocation, for ever, of application ${app}`,
+    `  releases     ${releases.join(", ") || "none"}`,
+    `  generations  ${generations.join(", ") || "none"}`,
+    `  reason       ${reason.replaceAll("\n", " ")}`,
+  ];
+}
+
+/** What a signature under an envelope would say. Throws ReleaseError. */
+export async function inWords(envelope: Envelope): Promise<string[]> {
+  if (envelope.payloadType === identityPayloadType)
+    return identityLines(await readIdentity(envelope.payload));
+  for (const [kind, lines] of [
+    ["release", releaseLines],
+    ["revocation", revocationLines],
+  ] as const) {
+    try {
+      return (lines as (statement: unknown) => string[])(await readStatement(kind, envelope));
+    } catch (error) {
+      // A statement of another kind; the last answer is that of the last kind.
+      if (kind === "revocation" || !(error instanceof ReleaseError)) throw error;
+    }
+  }
+  return [];
+}
+
+/** Says in words what is signed, then adds the key's signature to the file; a key signs once. */
+export async function signFile(
+  path: string,
+  { key, passphraseFile }: { key: string; passphraseFile: string },
+): Promise<void> {
+  const envelope = readEnvelopeFile(path);
+  process.stdout.write(`${(await inWords(envelope)).join("\n")}\n`);
+  const own = openOwnerKey(key, readPassphrase(passphraseFile));
+  const [already] = await signersOf(envelope, [own.publicKey]);
+  if (already === undefined) {
+    const signatures = [...envelope.signatures, own.sign(signedBytes(envelope))];
+    writeFileSync(`${path}.new`, envelopeText({ ...envelope, signatures }), { flush: true });
+    renameSync(`${path}.new`, path);
+  }
+  const done = already === undefined ? "signed" : "signed before";
+  process.stdout.write(`${done} by ${keyText(own.publicKey)}\n`);
+}
