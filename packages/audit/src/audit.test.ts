@@ -8,7 +8,7 @@ import { graph } from "./graph.ts";
 import { graphSvg } from "./graph-svg.ts";
 import { parseLiveReport } from "./live.ts";
 import { page } from "./page.ts";
-import { sarif } from "./sarif.ts";
+import { sarif, subjectUri } from "./sarif.ts";
 import { explain, table } from "./table.ts";
 import { goodImage, goodLive, goodRemote } from "./testing/facts.ts";
 
@@ -134,6 +134,24 @@ test("SARIF: one result a finding, rules for all, suppressions for what is accep
   equal(run!.tool.driver.rules[run!.results[0]!.ruleIndex]!.id, "T10");
   equal(run!.results[0]!.suppressions?.length, 1);
   match(JSON.stringify(run!.results[0]!.locations), /out\/a%20b/);
+});
+
+test("SARIF: a path is a reference whose reserved characters are its own", () => {
+  const uris: [subject: string, uri: string][] = [
+    ["audit/a b#ü", "audit/a%20b%23%C3%BC"],
+    ["what?/100%", "what%3F/100%25"],
+    ["a:b/c", "./a:b/c"],
+    ["d/a:b", "d/a:b"],
+    ["/tmp/a b#c?d", "file:///tmp/a%20b%23c%3Fd"],
+    ["http://127.0.0.1:8080/x", "http://127.0.0.1:8080/x"],
+  ];
+  for (const [subject, uri] of uris) {
+    equal(subjectUri(subject), uri);
+    equal(
+      decodeURIComponent(new URL(uri, "file:///").pathname).replace(/^\//, ""),
+      subject.replace(/^(?:http:..[^/]*)?\//, ""),
+    );
+  }
 });
 
 test("the page escapes what it shows and refers to nothing", () => {

@@ -1,19 +1,41 @@
 /** A kernel configuration (`.config`) as a map, and the difference of two. */
+import { gunzipSync } from "node:zlib";
+import { messageOf } from "@caisson/vocabulary/failure";
 import { AuditError } from "./errors.ts";
 
 /** Symbol without `CONFIG_` → `y`, `m`, a number, or a string with its quotes. What is not set is not in it. */
 export type KernelConfig = ReadonlyMap<string, string>;
 
-/** Reads a `.config`. Throws AuditError `kernel/config` with the line that is neither an assignment nor a comment. */
+const maximumConfig = 16 << 20;
+
+/** A `.config` as a file: plain, or compressed as /proc/config.gz is. Throws AuditError `kernel/config`. */
+export function readKernelConfig(bytes: Uint8Array): KernelConfig {
+  const isCompressed = bytes[0] === 0x1f && bytes[1] === 0x8b;
+  try {
+    const plain = isCompressed ? gunzipSync(bytes, { maxOutputLength: maximumConfig }) : bytes;
+    return parseKernelConfig(Buffer.from(plain).toString("utf8"));
+  } catch (error) {
+    if (error instanceof AuditError) throw error;
+    throw new AuditError(
+      "kernel/config",
+      `this is not a whole gzip stream of at most 16 MiB: ${messageOf(error)}`,
+    );
+  }
+}
+
+/**
+ * Parses a `.config`, whatever ends its lines. Throws AuditError `kernel/config` with the line that is neither an
+ * assignment nor a comment.
+ */
 export function parseKernelConfig(text: string): KernelConfig {
   const config = new Map<string, string>();
-  for (const [index, line] of text.split("\n").entries()) {
+  for (const [index, line] of text.split(/\r?\n/).entries()) {
     if (/^\s*(#.*)?$/.test(line)) continue;
     const [, symbol, value] = /^CONFIG_(\w+)=(\S.*)$/.exec(line.trimEnd()) ?? [];
     if (symbol === undefined || value === undefined) {
       throw new AuditError(
         "kernel/config",
-        `line ${index + 1} is no kernel configuration: '${line.slice(0, 80)}'`,
+        `line ${index + 1} is not of a kernel configuration: '${line.slice(0, 80)}'`,
       );
     }
     if (value !== "n") config.set(symbol, value);

@@ -22,7 +22,7 @@ import { splitCommandLine } from "@caisson/protocol/command-line";
 import { MissingPart } from "./control.ts";
 import { AuditError } from "./errors.ts";
 import type { FileFact, ImageFacts } from "./facts.ts";
-import { parseKernelConfig } from "./kernel-config.ts";
+import { readKernelConfig } from "./kernel-config.ts";
 import { compareReleases } from "./releases.ts";
 
 const pathLimit = 1_000_000;
@@ -154,7 +154,7 @@ function readKernel(directory: string): ImageFacts["kernel"] {
       },
     );
   }
-  const config = parseKernelConfig(readFileSync(join(boot, `config-${release}`), "utf8"));
+  const config = readKernelConfig(readFileSync(join(boot, `config-${release}`)));
   return { release, config, size: 0 };
 }
 

@@ -1,4 +1,5 @@
 /** The audit as SARIF 2.1.0 (OASIS), for tools that collect findings. */
+import { pathToFileURL } from "node:url";
 import type { Audit, Result, Row } from "./audit.ts";
 import { sources } from "./control.ts";
 
@@ -38,13 +39,24 @@ export function sarif(audit: Audit, subjects: Partial<Record<Result["kind"], str
 
 const level = (severity: Row["control"]["severity"]) => (severity === "required" ? "error" : "warning");
 
+/**
+ * A subject as a URI reference (RFC 3986): an address as it is, an absolute path as a file, any other path relative to
+ * where the tool ran.
+ */
+export function subjectUri(subject: string): string {
+  if (/^https?:\/\//.test(subject)) return encodeURI(subject);
+  if (subject.startsWith("/")) return pathToFileURL(subject).href;
+  const path = encodeURI(subject).replaceAll("#", "%23").replaceAll("?", "%3F");
+  return /^[^/]*:/.test(path) ? `./${path}` : path;
+}
+
 function finding(
   { control }: Row,
   ruleIndex: number,
   { kind, status, details }: Result,
   subject: string | undefined,
 ): object {
-  const uri = subject === undefined ? kind : encodeURI(subject);
+  const uri = subject === undefined ? kind : subjectUri(subject);
   return {
     ruleId: control.id,
     ruleIndex,

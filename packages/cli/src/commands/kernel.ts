@@ -8,7 +8,7 @@ import {
   evaluate,
   type Recipe,
 } from "@caisson/audit/kernel-candidates";
-import { diffConfigs, type KernelConfig, parseKernelConfig } from "@caisson/audit/kernel-config";
+import { diffConfigs, type KernelConfig, readKernelConfig } from "@caisson/audit/kernel-config";
 import { readKernelImage } from "@caisson/audit/kernel-image";
 import { checkRecommendations } from "@caisson/audit/kernel-recommendations";
 import { debianRecipes, lockedRecipe, treeRecipe } from "@caisson/audit/kernel-sources";
@@ -30,12 +30,12 @@ function read(path: string): Buffer {
   }
 }
 
-/** A `.config`, or a bzImage that carries one. */
+/** A `.config`, compressed or not, or a bzImage that carries one. */
 function readConfig(path: string): KernelConfig {
   const bytes = read(path);
   return bytes.toString("latin1", 0x202, 0x206) === "HdrS"
     ? readKernelImage(bytes).config
-    : parseKernelConfig(bytes.toString("utf8"));
+    : readKernelConfig(bytes);
 }
 
 /** The source package that a lock names, where the cache has it. */

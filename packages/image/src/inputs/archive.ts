@@ -8,6 +8,7 @@
  */
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
+import { messageOf } from "@caisson/vocabulary/failure";
 import { type PublicKey, readCleartextMessage, readKeys, verify } from "openpgp";
 import { ImageError } from "../errors.ts";
 
@@ -86,9 +87,18 @@ export async function listKeys(keyring: Uint8Array): Promise<KeyInfo[]> {
   return (await openKeyring(keyring)).map(describe);
 }
 
+/** A trusted key whose signature is good. */
+interface Signer {
+  fingerprint: string;
+  user: string;
+  /** Throws when the key that signed is expired or revoked on that day. */
+  check: (day: Date) => Promise<unknown>;
+}
+
 /**
- * The text that a trusted key signed, with the fingerprints of the trusted keys whose signature is good. The file
- * must be one clearsigned message and nothing else: what stands around it would not be signed.
+ * The text that a trusted key signed, with the trusted keys whose signature is good. The file must be one clearsigned
+ * message and nothing else: what stands around it would not be signed. The library judges a key by the day that its
+ * signature states, which whoever has the key chooses: that a key was good on another day is for `checkKeys`.
  */
 async function signedText(file: string, suite: string, trust: Trust, now: Date) {
   const framed = /^-----BEGIN PGP SIGNED MESSAGE-----\r?\n[^]*\n-----END PGP SIGNATURE-----\s*$/.test(file);
@@ -96,13 +106,9 @@ async function signedText(file: string, suite: string, trust: Trust, now: Date) 
     throw new ImageError("lock/signature", `the InRelease file of ${suite} is not one clearsigned message`);
   }
   const keys = await openKeyring(trust.keyring);
-  const message = await readCleartextMessage({ cleartextMessage: file }).catch((error: Error) => {
-    throw new ImageError("lock/signature", `the InRelease file of ${suite} is damaged: ${error.message}`, {
-      cause: error,
-    });
-  });
+  const message = await readCleartextMessage({ cleartextMessage: file });
   const { data, signatures } = await verify({ message, verificationKeys: keys, date: now });
-  const signedBy: string[] = [];
+  const signers: Signer[] = [];
   const others: string[] = [];
   for (const { keyID, verified } of signatures) {
     const key = keys.find((candidate) => candidate.getKeys(keyID).length > 0);
@@ -125,9 +131,10 @@ async function signedText(file: string, suite: string, trust: Trust, now: Date) 
       );
     }
     const named = trust.fingerprints.includes(fingerprint) || trust.fingerprints.includes(signer);
-    (named ? signedBy : others).push(named ? fingerprint : `${fingerprint} ${user}`);
+    if (named) signers.push({ fingerprint, user, check: (day) => key.getSigningKey(keyID, day) });
+    else others.push(`${fingerprint} ${user}`);
   }
-  if (signedBy.length === 0) {
+  if (signers.length === 0) {
     throw new ImageError("lock/untrusted-key", `${suite} is signed, but by no key that is named`, {
       facts: [
         ...others.map((key) => ["signed by", key] as const),
@@ -136,7 +143,35 @@ async function signedText(file: string, suite: string, trust: Trust, now: Date) 
       fix: "caisson lock --show-keys, then add the fingerprint to archive.keys if you trust it; newer keys come with a newer debian-archive-keyring",
     });
   }
-  return { text: data, signedBy: [...new Set(signedBy)].sort() };
+  return { text: data, signers };
+}
+
+/**
+ * Fingerprints of the keys that were good on the day by which the text is judged, sorted. Throws ImageError
+ * `lock/untrusted-key` when none was.
+ */
+async function checkKeys(suite: string, signers: readonly Signer[], day: Date): Promise<string[]> {
+  const good = new Set<string>();
+  const bad: (readonly [string, string])[] = [];
+  for (const { fingerprint, user, check } of signers) {
+    await check(day).then(
+      () => good.add(fingerprint),
+      (error: Error) => bad.push(["signed by", `${fingerprint} ${user} (${error.message})`]),
+    );
+  }
+  if (good.size > 0) return [...good].sort();
+  throw new ImageError("lock/untrusted-key", `${suite} is signed, but by no key that is still good`, {
+    facts: [...bad, ["judged on", dayText(day)]],
+    fix: "a newer debian-archive-keyring, if the archive has newer keys; or another mirror",
+  });
+}
+
+/** What the library throws at a damaged message is not for people; bugs of ours keep their stack as the cause. */
+function damaged(suite: string, error: unknown): ImageError {
+  if (error instanceof ImageError) return error;
+  return new ImageError("lock/signature", `the InRelease file of ${suite} is damaged: ${messageOf(error)}`, {
+    cause: error,
+  });
 }
 
 /** One deb822 paragraph. A field that stands twice is refused. */
@@ -170,7 +205,7 @@ function parseDate(text: string | undefined, field: string, suite: string): Date
   return date;
 }
 
-const day = (date: Date) => date.toISOString().replace(/\.000Z$/, "Z");
+const dayText = (date: Date) => date.toISOString().replace(/\.000Z$/, "Z");
 
 /** Refuses what is expired or from the future; returns the day by which an expired text was accepted. */
 function checkDates(
@@ -182,8 +217,8 @@ function checkDates(
   asOf: Date | undefined,
 ): Date | undefined {
   if (date.getTime() > now.getTime() + skewMs) {
-    throw new ImageError("lock/future", `${suite} is dated ${day(date)}, which is in the future`, {
-      facts: [["now", day(now)]],
+    throw new ImageError("lock/future", `${suite} is dated ${dayText(date)}, which is in the future`, {
+      facts: [["now", dayText(now)]],
       fix: "set this machine's clock; or use another mirror",
     });
   }
@@ -201,19 +236,19 @@ function checkDates(
     `the index of ${suite} has expired: the mirror withholds updates, or is stale`,
     {
       facts: [
-        ["dated", day(date)],
-        ["valid until", day(validUntil)],
-        ["now", day(now)],
-        ...(asOf === undefined ? [] : [["archive.as_of", day(asOf)] as const]),
+        ["dated", dayText(date)],
+        ["valid until", dayText(validUntil)],
+        ["now", dayText(now)],
+        ...(asOf === undefined ? [] : [["archive.as_of", dayText(asOf)] as const]),
       ],
-      fix: `another mirror (--mirror or CAISSON_MIRROR); or accept this age in the spec: archive.as_of.${suite}: ${day(validUntil).slice(0, 10)}`,
+      fix: `another mirror (--mirror or CAISSON_MIRROR); or accept this age in the spec: archive.as_of.${suite}: ${dayText(validUntil).slice(0, 10)}`,
     },
   );
 }
 
 /**
  * Checks an InRelease file and returns what it says. `suite` is a codename ("trixie-backports"); `now` is the clock;
- * `asOf` is the day by which an expired text is judged instead. Errors: ImageError `lock/signature`,
+ * `asOf` is the day by which an expired text, and the keys that signed it, are judged instead. Errors: ImageError `lock/signature`,
  * `lock/untrusted-key`, `lock/expired`, `lock/future`, `lock/wrong-suite`, `lock/index`.
  */
 export async function verifyRelease(
@@ -224,7 +259,9 @@ export async function verifyRelease(
   asOf?: Date,
 ): Promise<Release> {
   const file = Buffer.from(inRelease).toString("utf8");
-  const { text, signedBy } = await signedText(file, suite, trust, now);
+  const { text, signers } = await signedText(file, suite, trust, now).catch((error: unknown) => {
+    throw damaged(suite, error);
+  });
   const fields = parseFields(text.trim(), `InRelease of ${suite}`);
   if (fields.get("Codename") !== suite) {
     throw new ImageError(
@@ -239,6 +276,7 @@ export async function verifyRelease(
   if (date === undefined) throw new ImageError("lock/index", `${suite} has no Date`);
   const validUntil = parseDate(fields.get("Valid-Until"), "Valid-Until", suite);
   const accepted = checkDates(suite, fields.get("Suite") ?? "", date, validUntil, now, asOf);
+  const signedBy = await checkKeys(suite, signers, accepted ?? now);
   const indexes = new Map<string, { size: number; sha256: string }>();
   for (const line of (fields.get("SHA256") ?? "").split("\n").slice(1)) {
     const match = /^([0-9a-f]{64}) +(\d{1,12}) (\S+)$/.exec(line);

@@ -36,6 +36,16 @@ interface Component {
   components?: Component[];
 }
 
+/** Part of a package URL in its canonical form, which consumers compare as text: a colon stays as it is. */
+const encoded = (text: string): string =>
+  encodeURIComponent(text)
+    .replaceAll(/[!'()*]/g, (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`)
+    .replaceAll("%3A", ":");
+
+/** Namespace and name of a package, and its version. */
+const packageUrl = (type: string, name: string, version: string): string =>
+  `pkg:${type}/${name.split("/").map(encoded).join("/")}@${encoded(version)}`;
+
 const sha256 = (content: string) => [{ alg: "SHA-256" as const, content }];
 
 /** The document's text. */
@@ -93,7 +103,7 @@ function debian({ name, version, architecture, suite, groups, sha256: hash }: Lo
     type: groups.includes("source") ? "operating-system" : groups.includes("root") ? "library" : "firmware",
     name,
     version,
-    purl: `pkg:deb/debian/${name}@${encodeURIComponent(version)}?arch=${architecture}&distro=${suite}`,
+    purl: `${packageUrl("deb", `debian/${name}`, version)}?arch=${architecture}&distro=${suite}`,
     hashes: sha256(hash),
   };
 }
@@ -104,7 +114,7 @@ function npm({ name, version, integrity }: SbomInputs["npm"][number]): Component
     type: "library",
     name,
     version,
-    purl: `pkg:npm/${name.replace("@", "%40")}@${version}`,
+    purl: packageUrl("npm", name, version),
     ...(base64 !== undefined && {
       hashes: [{ alg: "SHA-512", content: Buffer.from(base64, "base64").toString("hex") }],
     }),

@@ -33,13 +33,14 @@ export interface TestKey {
   public: Uint8Array;
 }
 
-/** An Ed25519 key that was made on `date`. */
-export async function makeKey(name: string, date: Date): Promise<TestKey> {
+/** An Ed25519 key that was made on `date`, and expires on `end` if there is one. */
+export async function makeKey(name: string, date: Date, end?: Date): Promise<TestKey> {
   const { privateKey, publicKey } = await generateKey({
     type: "ecc",
     curve: "ed25519Legacy", // the form that GnuPG 2.2 knows, too
     userIDs: [{ name }],
     date,
+    keyExpirationTime: end === undefined ? 0 : (end.getTime() - date.getTime()) / 1000,
     format: "object",
   });
   return {
