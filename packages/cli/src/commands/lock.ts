@@ -1,7 +1,8 @@
 /** `caisson lock [SPEC]`: pins what an image is made from. */
 
 import { listKeys, readDebianKeyring } from "@caisson/image/archive";
-import { lockPath } from "@caisson/image/lock";
+import { lockPath, readLock } from "@caisson/image/lock";
+import { type LockChange, lockChanges } from "@caisson/image/lock-changes";
 import { readSpec } from "@caisson/image/spec";
 import { Command } from "commander";
 import { pin } from "../prepare.ts";
@@ -19,9 +20,13 @@ async function showKeys(json: boolean): Promise<void> {
   else for (const { fingerprint, user } of keys) process.stdout.write(`${fingerprint}  ${user}\n`);
 }
 
+/** A line for a person. */
+const describe = ({ name, before, after }: LockChange): string =>
+  `  ${name}  ${before === undefined ? "new:" : before} ${before === undefined ? after : after === undefined ? "is gone" : `→ ${after}`}\n`;
+
 export const command = new Command("caisson lock")
   .description(
-    "Pins the packages of an image: name, version, path, size and SHA-256, from the signed archive.",
+    "Pins what an image is made of: packages by version and SHA-256 from the signed archive, images' tags by digest; says what changed.",
   )
   .argument("[spec]", "a spec, or a directory with a caisson.yaml", ".")
   .option("--mirror <uri>", "Debian mirror (or CAISSON_MIRROR; else from the apt configuration)")
@@ -30,6 +35,8 @@ export const command = new Command("caisson lock")
   .action(async (path: string, options: Options) => {
     if (options.showKeys === true) return showKeys(options.json === true);
     const spec = await readSpec(path);
+    // One that cannot be read is what a new lock is often made for.
+    const previous = await readLock(spec).catch(() => undefined);
     const progress = new Progress();
     const lock = await pin(spec, options.mirror, progress).finally(() => progress.clear());
     for (const { name, validUntil, asOf } of lock.suites) {
@@ -39,14 +46,16 @@ export const command = new Command("caisson lock")
         );
       }
     }
+    const changes = previous === undefined ? [] : lockChanges(previous, lock);
     const bytes = lock.packages.reduce((sum, { size }) => sum + size, 0);
     if (options.json === true) {
       process.stdout.write(
-        `${JSON.stringify({ path: lockPath(spec), packages: lock.packages.length, bytes }, null, 2)}\n`,
+        `${JSON.stringify({ path: lockPath(spec), packages: lock.packages.length, bytes, images: lock.images ?? [], changes }, null, 2)}\n`,
       );
     } else {
       process.stdout.write(
         `${lockPath(spec)}: ${lock.packages.length} packages, ${(bytes / 1e6).toFixed(1)} MB\n`,
       );
+      for (const change of changes) process.stdout.write(describe(change));
     }
   });

@@ -39,6 +39,7 @@ const requestLimitMs = 30_000;
 /** A token lives so long when nothing else is said (distribution's token specification). */
 const defaultTokenSeconds = 60;
 const clientName = "caisson";
+const accepted = documentTypes.join(", ");
 
 /** Registries speak TLS; only on this machine itself may one speak plain HTTP. */
 const isLoopback = (host: string) => /^(?:localhost|127\.\d+\.\d+\.\d+|\[::1\])(?::\d+)?$/.test(host);
@@ -157,7 +158,7 @@ class Repository {
   }
 
   async #get(url: string): Promise<Response> {
-    const headers = { accept: documentTypes.join(", "), ...(await this.#current()) };
+    const headers = { accept: accepted, ...(await this.#current()) };
     return fetch(url, { headers, signal: AbortSignal.timeout(requestLimitMs) }).catch((error: Error) => {
       const reason = (error.cause as Error | undefined)?.message || error.message;
       throw registryError(`${this.#endpoint.registry}: ${reason}`);
@@ -338,16 +339,15 @@ export async function openRegistry(
   const bytes = document;
   const open = async (descriptor: Descriptor): Promise<Blob> => {
     if (descriptor.digest === digest) return { chunks: [bytes] };
+    const isDocument = documentTypes.includes(descriptor.mediaType);
     const path = await firstOf(repositories, (repository) =>
       download(
         {
-          url: repository.url(
-            documentTypes.includes(descriptor.mediaType) ? "manifests" : "blobs",
-            descriptor.digest,
-          ),
+          url: repository.url(isDocument ? "manifests" : "blobs", descriptor.digest),
           size: descriptor.size,
           sha256: descriptor.digest.slice("sha256:".length),
-          headers: () => repository.headers(),
+          // A registry may say that a manifest is not there when its type is not asked for.
+          headers: async () => ({ ...(isDocument && { accept: accepted }), ...(await repository.headers()) }),
           goneFix: "push the image again, or name another",
         },
         cache,
