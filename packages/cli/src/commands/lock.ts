@@ -46,7 +46,7 @@ export const command = new Command("caisson lock")
         );
       }
     }
-    const changes = previous === undefined ? [] : lockChanges(previous, lock);
+    const changes = lockChanges(previous ?? { ...lock, images: [] }, lock);
     const bytes = lock.packages.reduce((sum, { size }) => sum + size, 0);
     if (options.json === true) {
       process.stdout.write(

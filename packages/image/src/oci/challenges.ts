@@ -9,7 +9,7 @@ export interface Challenge {
 
 const token = "[!#$%&'*+.^_`|~0-9A-Za-z-]+";
 const parameterForm = new RegExp(`(${token})[ \\t]*=[ \\t]*(?:(${token})|"((?:[^"\\\\]|\\\\.)*)")`, "y");
-const schemeForm = new RegExp(`${token}`, "y");
+const schemeForm = new RegExp(`${token}(?=[ \\t,]|$)`, "y");
 const token68Form = /[ \t]+[A-Za-z0-9\-._~+/]+=*(?=[ \t]*(?:,|$))/y;
 const between = /[ \t,]*/y;
 

@@ -24,7 +24,7 @@ test("package URLs are in canonical form, which others compare as text", () => {
     digests: new Map(),
     packages: [debian("libstdc++6", "14.2.0-19"), debian("libcap2", "1:2.75-10+deb13u1~x")],
     npm: [{ name: "@scope/a", version: "1.0.0+build" }],
-    application: `sha256:${"00".repeat(32)}`,
+    services: [],
   });
   const { components } = JSON.parse(text) as { components: { purl?: string }[] };
   deepEqual(
