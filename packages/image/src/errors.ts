@@ -60,8 +60,9 @@ export type ImageErrorCode =
   | "oci/tag"
   | "oci/credentials"
   | "oci/registry"
-  // node-image.ts
+  // node-image.ts, native-addons.ts
   | "app/directory"
+  | "app/addon"
   // erofs.ts, verity.ts
   | "erofs/name"
   | "erofs/mode"

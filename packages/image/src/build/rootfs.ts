@@ -11,7 +11,7 @@ import type { GuestConfig } from "@caisson/protocol/guest-config";
 import { ImageError } from "../errors.ts";
 import { readDeb } from "../inputs/deb.ts";
 import type { LockedPackage } from "../inputs/lock.ts";
-import { rootFiles } from "../inputs/recipe.ts";
+import { rootFiles, spareFiles } from "../inputs/recipe.ts";
 import type { TarEntry } from "../oci/tar.ts";
 import type { Application } from "./application.ts";
 import { bytesOf, digest, sizeOf } from "./content.ts";
@@ -41,6 +41,8 @@ export interface Root {
   origins: ReadonlyMap<string, string>;
   /** Every ELF file outside the application, by path. */
   elf: ReadonlyMap<string, Elf>;
+  /** Libraries that are not in the tree, by path: for applications that ask for them. */
+  spare: ReadonlyMap<string, Uint8Array>;
 }
 
 /**
@@ -50,6 +52,7 @@ export interface Root {
 export async function assembleRoot(inputs: RootInputs): Promise<Root> {
   const tree = directory();
   const origins = new Map<string, string>();
+  const spare = new Map<string, Uint8Array>();
   const add = (path: string, origin: string, content: Content, mode = 0o644): void => {
     put(tree, path, { kind: "file", mode, content });
     origins.set(path, origin);
@@ -59,6 +62,8 @@ export async function assembleRoot(inputs: RootInputs): Promise<Root> {
     const wanted = rootFiles.filter((file) => file.package === locked.name);
     if (wanted.length === 0) continue;
     const files = await readPackage(archive);
+    for (const { package: name, path } of spareFiles)
+      if (name === locked.name && files.has(path)) spare.set(path, resolve(files, path, locked));
     for (const { path, source } of wanted) {
       const content = resolve(files, source ?? path, locked);
       add(path, `${locked.name} ${locked.version}`, content, executables.has(path) ? 0o755 : 0o644);
@@ -80,7 +85,7 @@ export async function assembleRoot(inputs: RootInputs): Promise<Root> {
   put(tree, "/lib64", { kind: "symlink", target: "usr/lib64" });
   for (const mountPoint of ["/dev", "/proc", "/run", "/sys", "/tmp"]) put(tree, mountPoint, directory());
 
-  return { tree, origins, elf: checkRoot(tree) };
+  return { tree, origins, elf: checkRoot(tree), spare };
 }
 
 /**

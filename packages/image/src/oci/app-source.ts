@@ -1,8 +1,7 @@
 /** The OCI images of a workload, from whichever source it names. */
 
-import type { DirectoryNode } from "../build/tree.ts";
 import type { Workload } from "../inputs/workload.ts";
-import { nodeImage } from "./node-image.ts";
+import { type NodeRoot, nodeImage } from "./node-image.ts";
 import type { OciImage } from "./oci.ts";
 import { openImage, type PinnedImages } from "./open.ts";
 import { formatReference } from "./reference.ts";
@@ -14,7 +13,7 @@ import { formatReference } from "./reference.ts";
  */
 export async function readImages(
   { images }: Workload,
-  root: { readonly tree: DirectoryNode },
+  root: NodeRoot,
   lock: PinnedImages,
   cache: string,
 ): Promise<Map<string, OciImage>> {

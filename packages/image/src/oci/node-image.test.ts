@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
 import { directory, lookup, put, walk } from "../build/tree.ts";
 import { rootFiles } from "../inputs/recipe.ts";
+import { elfFile } from "../testing/elf.ts";
 import { nodeImage } from "./node-image.ts";
 
 /** A root as the image has it, with the names for contents. */
@@ -13,7 +14,8 @@ function makeRoot() {
   for (const path of ["/usr/bin/node", ...rootFiles.map((file) => file.path)]) {
     put(tree, path, { kind: "file", mode: 0o755, content: Buffer.from(path) });
   }
-  return { tree };
+  const librt = "/usr/lib/x86_64-linux-gnu/librt.so.1";
+  return { tree, spare: new Map([[librt, Buffer.from(librt)]]) };
 }
 
 let app: string;
@@ -51,9 +53,56 @@ test("the same files give the same image, whenever and wherever they are", async
   equal((await nodeImage(join(app, "main.mjs"), makeRoot())).digest === first.digest, false);
 });
 
-test("refused: an entry that is not there, links, a directory that is not there", async () => {
+test("a directory as npm leaves it: links inside it stay, and may be executed what may be", async () => {
+  mkdirSync(join(app, "node_modules/.bin"), { recursive: true });
+  mkdirSync(join(app, "node_modules/tool"));
+  writeFileSync(join(app, "node_modules/tool/cli.js"), "#!/usr/bin/env node", { mode: 0o775 });
+  symlinkSync("../tool/cli.js", join(app, "node_modules/.bin/tool"));
+  symlinkSync(join(app, "lib"), join(app, "node_modules/own"));
+  symlinkSync("..", join(app, "node_modules/.self"));
+  const { tree } = await nodeImage(join(app, "main.mjs"), makeRoot());
+  deepEqual(lookup(tree, "/app/node_modules/.bin/tool"), { kind: "symlink", target: "../tool/cli.js" });
+  deepEqual(lookup(tree, "/app/node_modules/own"), { kind: "symlink", target: "../lib" });
+  deepEqual(lookup(tree, "/app/node_modules/.self"), { kind: "symlink", target: ".." });
+  const [cli, main] = ["/app/node_modules/tool/cli.js", "/app/main.mjs"].map((path) => lookup(tree, path));
+  deepEqual([cli?.kind === "file" && cli.mode, main?.kind === "file" && main.mode], [0o755, 0o644]);
+});
+
+test("a library that only an addon asks for is in the image with it, and not without it", async () => {
+  const libraries = async () =>
+    [...walk((await nodeImage(join(app, "main.mjs"), makeRoot())).tree)].filter(([path]) =>
+      path.endsWith("librt.so.1"),
+    );
+  deepEqual(await libraries(), []);
+  const addon = elfFile({ needed: ["librt.so.1", "libc.so.6"], soname: "a.node" });
+  writeFileSync(join(app, "a.node"), Buffer.concat([addon, Buffer.from("\0napi_register_module_v1\0")]));
+  equal((await libraries()).length, 1);
+});
+
+test("a native addon for another system is refused, with what to build it for", async () => {
+  mkdirSync(join(app, "node_modules/a/build/Release"), { recursive: true });
+  writeFileSync(join(app, "node_modules/a/build/Release/a.node"), Buffer.from("cffaedfe", "hex"));
+  await rejects(nodeImage(join(app, "main.mjs"), makeRoot()), {
+    code: "app/addon",
+    message: /node_modules\/a\/build\/Release\/a.node is not a Linux program/,
+    facts: [
+      [
+        "the image has",
+        `Node ${process.versions.node}, ABI ${process.versions.modules}, glibc, x86-64, Node-API`,
+      ],
+    ],
+  });
+});
+
+test("refused: an entry that is not there, links that lead out, a directory that is not there", async () => {
   await rejects(nodeImage(join(app, "else.mjs"), makeRoot()), { code: "app/directory" });
   await rejects(nodeImage("/nowhere/main.mjs", makeRoot()), { code: "app/directory" });
-  symlinkSync("/etc/passwd", join(app, "passwd"));
-  await rejects(nodeImage(join(app, "main.mjs"), makeRoot()), { code: "app/directory" });
+  for (const target of ["/etc/passwd", "../..", `../${"x".repeat(8)}`, "lib/../../x"]) {
+    symlinkSync(target, join(app, "out"));
+    await rejects(nodeImage(join(app, "main.mjs"), makeRoot()), {
+      code: "app/directory",
+      message: /link out/,
+    });
+    rmSync(join(app, "out"));
+  }
 });

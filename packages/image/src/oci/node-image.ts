@@ -2,20 +2,29 @@
  * Makes the OCI image of an application that is one directory of JavaScript: no registry, no Dockerfile.
  *
  * The image has two layers: Node with its libraries, from the same pinned files and at the same paths as in the
- * image around it (so they are stored once), and the directory under `/app`. It is a function of these files.
+ * image around it (so they are stored once), and the directory under `/app`, as npm leaves it: links inside it stay
+ * links, and what may be executed may be so here. It is a function of these files.
  */
 import { createHash } from "node:crypto";
-import { readdir, readFile, stat } from "node:fs/promises";
-import { basename, dirname, join, relative } from "node:path";
+import type { Dirent } from "node:fs";
+import { readdir, readFile, readlink, realpath, stat } from "node:fs/promises";
+import { basename, dirname, isAbsolute, join, relative, resolve } from "node:path";
 import { bytesOf } from "../build/content.ts";
 import { type DirectoryNode, lookup } from "../build/tree.ts";
 import { ImageError } from "../errors.ts";
 import { rootFiles } from "../inputs/recipe.ts";
 import type { Descriptor } from "./documents.ts";
+import { type AddonFile, type AddonHost, checkAddons, librariesOfAddons } from "./native-addons.ts";
 import { importImage, type OciImage } from "./oci.ts";
 import { type TarFile, writeTar } from "./tar-writer.ts";
 
 const maximumApplication = 256 << 20;
+
+/** The image around the application, as `Root` in `build/rootfs.ts`. */
+export interface NodeRoot {
+  readonly tree: DirectoryNode;
+  readonly spare: ReadonlyMap<string, Uint8Array>;
+}
 
 /** What Node is linked with. */
 const nodeLibraries = new Set(["libatomic1", "libc6", "libgcc-s1", "libstdc++6"]);
@@ -47,31 +56,84 @@ function parents(paths: readonly string[]): TarFile[] {
   return [...found].sort().map((path) => ({ path, mode: 0o755, content: "directory" as const }));
 }
 
-/** The files below `directory`, sorted; links and special files are refused. */
-async function readApplication(directory: string): Promise<TarFile[]> {
-  const entries = await readdir(directory, { recursive: true, withFileTypes: true }).catch((error: Error) => {
+/** Where a link inside the application leads, from the link; npm makes absolute ones, too. Refuses a way out. */
+async function readLink(place: string, directory: string): Promise<string> {
+  const target = await readlink(place);
+  const from = await realpath(dirname(place));
+  const inside = relative(await realpath(directory), resolve(from, target));
+  if (inside.startsWith("..") || isAbsolute(inside)) {
+    throw new ImageError("app/directory", `${place} is a link out of the application: '${target}'`, {
+      fix: "npm install --install-links instead of links to other directories; or replace it by what it links to",
+    });
+  }
+  return relative(from, resolve(from, target)) || ".";
+}
+
+/** Everything below a directory but the directories; no link is followed. */
+async function* entriesBelow(directory: string): AsyncGenerator<Dirent> {
+  const entries = await readdir(directory, { withFileTypes: true }).catch((error: Error) => {
     throw new ImageError("app/directory", `cannot read the application: ${error.message}`, {
       fix: "correct app.node in the spec",
     });
   });
+  for (const entry of entries) {
+    if (entry.isDirectory()) yield* entriesBelow(join(directory, entry.name));
+    else yield entry;
+  }
+}
+
+/** The files and links below `directory`, sorted; special files, and links that lead out, are refused. */
+async function readApplication(directory: string): Promise<TarFile[]> {
   const files: TarFile[] = [];
   let total = 0;
-  for (const entry of entries) {
+  for await (const entry of entriesBelow(directory)) {
     const place = join(entry.parentPath, entry.name);
-    if (entry.isDirectory()) continue;
+    const path = `app/${relative(directory, place)}`;
+    if (entry.isSymbolicLink()) {
+      files.push({ path, mode: 0o777, content: { symlink: await readLink(place, directory) } });
+      continue;
+    }
     if (!entry.isFile()) {
-      throw new ImageError("app/directory", `${place} is neither a file nor a directory`, {
+      throw new ImageError("app/directory", `${place} is neither a file, a link nor a directory`, {
         fix: "replace it by a file",
       });
     }
-    total += (await stat(place)).size;
+    const { size, mode } = await stat(place);
+    total += size;
     if (total > maximumApplication) {
       throw new ImageError("app/directory", `${directory} has more than ${maximumApplication >> 20} MiB`);
     }
-    files.push({ path: `app/${relative(directory, place)}`, mode: 0o644, content: await readFile(place) });
+    files.push({ path, mode: (mode & 0o111) === 0 ? 0o644 : 0o755, content: await readFile(place) });
   }
   return files.sort((a, b) => (a.path < b.path ? -1 : 1));
 }
+
+/** What native addons find: the Node that runs this, which is the image's, and the libraries beside it. */
+function addonHost(base: readonly TarFile[]): AddonHost {
+  const libraries = new Map(base.map(({ path, content }) => [basename(path), content]));
+  const libc = libraries.get("libc.so.6");
+  return {
+    node: process.versions.node,
+    abi: process.versions.modules,
+    libraries: new Set(libraries.keys()),
+    libc: libc instanceof Uint8Array ? libc : new Uint8Array(),
+  };
+}
+
+/** Libraries that the addons ask for and Node does not. */
+function spareLibraries(addons: readonly AddonFile[], { spare }: NodeRoot): TarFile[] {
+  const needed = librariesOfAddons(addons);
+  return [...spare]
+    .filter(([path]) => needed.has(basename(path)))
+    .map(([path, content]) => ({ path: path.slice(1), mode: 0o644, content }));
+}
+
+const addonsOf = (application: readonly TarFile[]): AddonFile[] =>
+  application.flatMap(({ path, content }) =>
+    path.endsWith(".node") && content instanceof Uint8Array
+      ? [{ path: path.slice("app/".length), content }]
+      : [],
+  );
 
 /** Node and its libraries, as they stand in the root around the application. */
 function runtimeFiles(root: DirectoryNode): TarFile[] {
@@ -86,16 +148,18 @@ function runtimeFiles(root: DirectoryNode): TarFile[] {
 
 /**
  * The image of the application whose entry file is `entry` (absolute path), run by Node. The entry's whole directory
- * becomes `/app`. Node is taken from `root`, the image around it. Errors: ImageError `app/directory`.
+ * becomes `/app`. Node is taken from `root`, the image around it. Errors: ImageError `app/directory`, `app/addon`.
  */
-export async function nodeImage(entry: string, root: { readonly tree: DirectoryNode }): Promise<OciImage> {
+export async function nodeImage(entry: string, root: NodeRoot): Promise<OciImage> {
   const directory = dirname(entry);
   const application = await readApplication(directory);
   const main = `app/${basename(entry)}`;
   if (!application.some(({ path }) => path === main)) {
-    throw new ImageError("app/directory", `${entry} is no file`, { fix: "correct app.node in the spec" });
+    throw new ImageError("app/directory", `${entry} is not a file`, { fix: "correct app.node in the spec" });
   }
-  const base = runtimeFiles(root.tree);
+  const addons = addonsOf(application);
+  const base = [...runtimeFiles(root.tree), ...spareLibraries(addons, root)];
+  checkAddons(addons, addonHost(base));
   // The loader's path in every x86-64 program.
   base.push({ path: "lib64", mode: 0o777, content: { symlink: "usr/lib64" } });
 

@@ -20,7 +20,7 @@ test("package URLs are in canonical form, which others compare as text", () => {
     name: "test",
     flavour: "production",
     sourceDate: 0,
-    root: { tree: directory(), origins: new Map(), elf: new Map() },
+    root: { tree: directory(), origins: new Map(), elf: new Map(), spare: new Map() },
     digests: new Map(),
     packages: [debian("libstdc++6", "14.2.0-19"), debian("libcap2", "1:2.75-10+deb13u1~x")],
     npm: [{ name: "@scope/a", version: "1.0.0+build" }],
