@@ -104,6 +104,34 @@ async function* assembly(place: string): AsyncGenerator<Row> {
   };
 }
 
+/** An image of the application as it grows: what each MiB of it may cost in memory. */
+async function* imports(place: string): AsyncGenerator<Row> {
+  const script = join(repository, "bench/image-import.ts");
+  const measure = (mebibytes: number): { seconds: number; mebibytes: number } => {
+    const at = mkdtempSync(join(place, "import-"));
+    const { stdout, stderr, status } = spawnSync(process.execPath, [script, at, String(mebibytes)], {
+      encoding: "utf8",
+    });
+    rmSync(at, { recursive: true, force: true });
+    if (status !== 0) throw new Error(stderr);
+    return JSON.parse(stdout) as { seconds: number; mebibytes: number };
+  };
+  const [small, large] = [measure(100), measure(1000)];
+  yield {
+    name: "an application's image of 1000 MiB, from its layout to file system and hash tree",
+    unit: "s",
+    ours: large.seconds,
+    note: `100 MiB: ${small.seconds.toFixed(1)} s`,
+  };
+  yield { name: "its peak memory", unit: "MiB", ours: large.mebibytes, limit: 400 };
+  yield {
+    name: "memory for each further MiB of an image",
+    unit: "KiB",
+    ours: Math.max(0, ((large.mebibytes - small.mebibytes) * 1024) / 900),
+    limit: 128,
+  };
+}
+
 async function* measures(place: string): AsyncGenerator<Row> {
   const spec = join(repository, "examples/hello");
   const out = join(place, "hello-production");
@@ -148,6 +176,7 @@ export async function* run(): AsyncGenerator<Row> {
   const place = mkdtempSync(join(tmpdir(), "caisson-bench-"));
   try {
     yield* assembly(place);
+    yield* imports(place);
     yield* measures(place);
   } finally {
     rmSync(place, { recursive: true, force: true });
