@@ -20,7 +20,7 @@ import type { LiveReport } from "@caisson/protocol/live-report";
 import { firstBytes } from "@caisson/vocabulary/body";
 import { guestConfigPath, livePath } from "@caisson/vocabulary/paths";
 import { isPlatform } from "@caisson/vocabulary/platforms";
-import { readErofsImage } from "./erofs-image.ts";
+import { openImageFile, readErofsImage } from "./erofs-image.ts";
 import { AuditError } from "./errors.ts";
 import type { ImageFacts, RemoteFacts, RuntimeFacts } from "./facts.ts";
 import { readFirmware } from "./firmware.ts";
@@ -40,17 +40,19 @@ const shares = [
  */
 export async function collectImage(directory: string): Promise<ImageFacts> {
   const manifest = readManifest(directory);
-  const load = (artefact: Artefact): Buffer => {
+  const locate = (artefact: Artefact): string => {
     const path = join(directory, artefact.file);
     if (!existsSync(path)) {
       throw new AuditError("image/missing", `${path} is missing: the manifest names it`, {
         fix: "caisson build",
       });
     }
-    return readFileSync(path);
+    return path;
   };
+  const load = (artefact: Artefact): Buffer => readFileSync(locate(artefact));
 
-  const root = readErofsImage(load(manifest.rootfs));
+  using rootfs = openImageFile(locate(manifest.rootfs));
+  const root = readErofsImage(rootfs);
   const guestJson = root.read(guestConfigPath);
   if (guestJson === undefined) throw new AuditError("image/guest", `the root holds no ${guestConfigPath}`);
   const guest = parsed(guestJson.toString("utf8"), parseGuestConfig);

@@ -1,10 +1,13 @@
 import { deepEqual, equal, ok, throws } from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 import { layoutErofs } from "@caisson/image/erofs";
 import { directory, put } from "@caisson/image/tree";
 import { VerityHasher } from "@caisson/image/verity";
 import fc from "fast-check";
-import { readErofsImage } from "./erofs-image.ts";
+import { openImageFile, readErofsImage } from "./erofs-image.ts";
 import { AuditError } from "./errors.ts";
 
 const bytes = (text: string) => new TextEncoder().encode(text);
@@ -52,6 +55,17 @@ test("what the writer wrote is read back", () => {
   equal(read("/many"), undefined);
   equal(root.treeIntact, true);
   equal(root.extendedAttributes, false);
+});
+
+test("an image on a disk is read as one in memory", (t) => {
+  const place = mkdtempSync(join(tmpdir(), "caisson-erofs-"));
+  t.after(() => rmSync(place, { recursive: true }));
+  writeFileSync(join(place, "image"), image);
+  using file = openImageFile(join(place, "image"));
+  const { read: _, ...found } = readErofsImage(file);
+  const { read: __, ...expected } = readErofsImage(image);
+  deepEqual(found, expected);
+  equal(file.read(image.length - 3, 100).length, 3);
 });
 
 test("a changed byte in the data or in the tree shows", () => {

@@ -4,9 +4,10 @@
  *
  * Only what Caisson writes is accepted: 4096-byte blocks, flat data, no optional feature. Every offset
  * is checked against the image before use, and the number of inodes is bounded, so that no image costs more than its
- * size.
+ * size. Files are hashed a chunk at a time: an image may be larger than memory.
  */
-import { hash } from "node:crypto";
+import { createHash } from "node:crypto";
+import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { isElf, parseElf } from "@caisson/image/elf";
 import { VerityHasher, verityBlockSize } from "@caisson/image/verity";
 import { AuditError } from "./errors.ts";
@@ -23,6 +24,33 @@ const kinds: Record<number, FileFact["kind"]> = {
   0o120000: "symlink",
 };
 
+const chunkSize = 1 << 20;
+
+/** The bytes of an image, in memory or on a disk. */
+export interface ImageBytes {
+  readonly length: number;
+  /** `size` bytes from `offset` on, or as many as there are. */
+  read(offset: number, size: number): Buffer;
+}
+
+const inMemory = (image: Buffer): ImageBytes => ({
+  length: image.length,
+  read: (offset, size) => image.subarray(offset, offset + size),
+});
+
+/** A file, open until it is disposed of. Throws what `open` and `read` throw. */
+export function openImageFile(path: string): ImageBytes & Disposable {
+  const file = openSync(path, "r");
+  return {
+    length: fstatSync(file).size,
+    read(offset, size) {
+      const buffer = Buffer.alloc(Math.max(0, Math.min(size, this.length - offset)));
+      return buffer.subarray(0, readSync(file, buffer, 0, buffer.length, offset));
+    },
+    [Symbol.dispose]: () => closeSync(file),
+  };
+}
+
 export interface ErofsImage {
   files: ReadonlyMap<string, FileFact>;
   root: ImageFacts["root"];
@@ -31,15 +59,17 @@ export interface ErofsImage {
 }
 
 /** `image` is the file system followed by its verity hash tree. Throws AuditError `image/rootfs`. */
-export function readErofsImage(image: Buffer): ErofsImage {
+export function readErofsImage(source: Buffer | ImageBytes): ErofsImage {
+  const image = Buffer.isBuffer(source) ? inMemory(source) : source;
   const bad = (why: string) =>
     new AuditError("image/rootfs", `this root file system cannot be audited: ${why}`);
-  if (image.length < 4096 || image.readUInt32LE(superOffset) !== magic) throw bad("it is no EROFS image");
-  const blockBits = image[superOffset + 12];
-  const rootNid = image.readUInt16LE(superOffset + 14);
-  const blocks = image.readUInt32LE(superOffset + 36);
-  const metaBlock = image.readUInt32LE(superOffset + 40);
-  const incompatibleFeatures = image.readUInt32LE(superOffset + 80);
+  const superblock = image.read(superOffset, 128);
+  if (image.length < 4096 || superblock.readUInt32LE(0) !== magic) throw bad("it is not an EROFS image");
+  const blockBits = superblock[12];
+  const rootNid = superblock.readUInt16LE(14);
+  const blocks = superblock.readUInt32LE(36);
+  const metaBlock = superblock.readUInt32LE(40);
+  const incompatibleFeatures = superblock.readUInt32LE(80);
   if (blockBits !== 12) throw bad(`blocks of 2^${blockBits} bytes`);
   if (incompatibleFeatures !== 0)
     throw bad(`features 0x${incompatibleFeatures.toString(16)}, which Caisson never writes`);
@@ -53,32 +83,34 @@ export function readErofsImage(image: Buffer): ErofsImage {
   const inode = (offset: number) => {
     const outside = () => bad(`an inode at ${offset}, outside of the file system`);
     if (offset < 0 || offset + slotSize > end) throw outside();
-    const format = image.readUInt16LE(offset);
+    const head = image.read(offset, 2 * slotSize);
+    const format = head.readUInt16LE(0);
     const layout = format >> 1;
     const isExtended = (format & 1) === 1;
     if (layout !== 0 && layout !== 2) throw bad(`an inode of format ${format} at ${offset}`);
     if (isExtended && offset + 2 * slotSize > end) throw outside();
-    if (image.readUInt16LE(offset + 2) !== 0) extendedAttributes = true;
+    if (head.readUInt16LE(2) !== 0) extendedAttributes = true;
     return {
       inline: layout === 2,
-      mode: image.readUInt16LE(offset + 4),
-      size: isExtended ? Number(image.readBigUInt64LE(offset + 8)) : image.readUInt32LE(offset + 8),
-      block: image.readUInt32LE(offset + 16),
-      uid: isExtended ? image.readUInt32LE(offset + 24) : image.readUInt16LE(offset + 24),
-      gid: isExtended ? image.readUInt32LE(offset + 28) : image.readUInt16LE(offset + 26),
+      mode: head.readUInt16LE(4),
+      size: isExtended ? Number(head.readBigUInt64LE(8)) : head.readUInt32LE(8),
+      block: head.readUInt32LE(16),
+      uid: isExtended ? head.readUInt32LE(24) : head.readUInt16LE(24),
+      gid: isExtended ? head.readUInt32LE(28) : head.readUInt16LE(26),
       behind: offset + (isExtended ? 2 * slotSize : slotSize),
     };
   };
 
-  const content = (offset: number): Buffer => {
+  const chunks = function* (offset: number): Generator<Buffer> {
     const { inline, size, block, behind } = inode(offset);
     const tail = inline ? size % 4096 : 0;
     const start = block * 4096;
-    if (start + size - tail > end || behind + tail > end)
-      throw bad(`content outside of the file system at ${offset}`);
-    const whole = image.subarray(start, start + size - tail);
-    return tail === 0 ? whole : Buffer.concat([whole, image.subarray(behind, behind + tail)]);
+    const stop = start + size - tail;
+    if (stop > end || behind + tail > end) throw bad(`content outside of the file system at ${offset}`);
+    for (let at = start; at < stop; at += chunkSize) yield image.read(at, Math.min(chunkSize, stop - at));
+    if (tail > 0) yield image.read(behind, tail);
   };
+  const content = (offset: number): Buffer => Buffer.concat([...chunks(offset)]);
 
   const entries = (offset: number): { name: string; offset: number }[] => {
     const bytes = content(offset);
@@ -118,11 +150,17 @@ export function readErofsImage(image: Buffer): ErofsImage {
   const describe = (kind: FileFact["kind"], offset: number, path: string): Partial<FileFact> => {
     if (kind === "symlink") return { target: content(offset).toString("utf8") };
     if (kind !== "file") return {};
-    const bytes = content(offset);
+    const sum = createHash("sha256");
+    let first: Buffer | undefined;
+    for (const chunk of chunks(offset)) {
+      first ??= chunk;
+      sum.update(chunk);
+    }
+    const bytes = first ?? Buffer.alloc(0);
     return {
-      sha256: hash("sha256", bytes, "hex"),
+      sha256: sum.digest("hex"),
       // What the application brings may be no ELF file of a kind that is understood here; it is not judged.
-      ...(isElf(bytes) && !path.startsWith("/app/") && { elf: parseElf(bytes, path) }),
+      ...(isElf(bytes) && !path.startsWith("/app/") && { elf: parseElf(content(offset), path) }),
       ...(bytes[0] === 0x23 &&
         bytes[1] === 0x21 && { script: bytes.toString("utf8", 2, 66).split("\n")[0]!.trim() }),
     };
@@ -145,9 +183,12 @@ function endOfName(block: Buffer, start: number): number {
   return nul < 0 ? block.length : nul;
 }
 
-function verity(image: Buffer, end: number): { rootHash: string; treeIntact: boolean } {
+function verity(image: ImageBytes, end: number): { rootHash: string; treeIntact: boolean } {
   const hasher = new VerityHasher();
-  hasher.update(image.subarray(0, end - (end % verityBlockSize)));
+  const whole = end - (end % verityBlockSize);
+  for (let at = 0; at < whole; at += chunkSize)
+    hasher.update(image.read(at, Math.min(chunkSize, whole - at)));
   const tree = hasher.finish();
-  return { rootHash: tree.rootHash, treeIntact: tree.bytes.equals(image.subarray(end)) };
+  const isIntact = tree.bytes.equals(image.read(end, image.length - end));
+  return { rootHash: tree.rootHash, treeIntact: isIntact };
 }
