@@ -1,4 +1,4 @@
-import { equal, rejects } from "node:assert/strict";
+import { deepEqual, equal, rejects } from "node:assert/strict";
 import {
   appendFileSync,
   copyFileSync,
@@ -15,7 +15,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { bundleGuest } from "../build/bundle.ts";
+import { npmPackages } from "./npm.ts";
 import { checkInstalled } from "./npm-content.ts";
+import { npmBuilders, npmRoots } from "./recipe.ts";
 
 const repository = new URL("../../../../", import.meta.url).pathname;
 
@@ -85,4 +87,17 @@ test("a line added to a package, or to the bundler, does not get into PID 1's bu
     writeFileSync(path, content);
   }
   await bundleGuest("init.ts", root);
+});
+
+test("every package that enters an image, or makes what does, is recorded as the lockfile pins it", async () => {
+  const pinned = await npmPackages(join(repository, "package-lock.json"), [...npmRoots, ...npmBuilders]);
+  const recorded = JSON.parse(readFileSync(join(import.meta.dirname, "npm-content.json"), "utf8")) as Record<
+    string,
+    { integrity: string }
+  >;
+  deepEqual(
+    Object.entries(recorded).map(([key, { integrity }]) => [key, integrity]),
+    pinned.map(({ name, version, integrity }) => [`${name} ${version}`, integrity]),
+    "node packages/image/src/inputs/npm-tarball.ts records it anew",
+  );
 });
