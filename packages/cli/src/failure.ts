@@ -36,7 +36,8 @@ export class Interrupted extends Failure<"cli/interrupted", "interrupted"> {
 const named = (error: unknown): unknown => (error instanceof Failure ? error : (systemError(error) ?? error));
 
 /** Commander's own words, which begin with a label that ours replaces. */
-const usageMessage = ({ message }: CommanderError): string => message.replace(/^error: /, "");
+const usageMessage = ({ message }: CommanderError): string =>
+  message.replace(/^error: /, "").replaceAll("\n", " ");
 
 /** 0 done, 10 rejected, 20 not supported here, 30 malformed input, 2 usage, 75 not now, 130 interrupted, 1 internal. */
 export function exitCode(thrown: unknown): number {

@@ -4,6 +4,8 @@ import {
   type Audit,
   AuditError,
   audit,
+  type Check,
+  type Control,
   catalogue,
   collectImage,
   collectLive,
@@ -49,6 +51,15 @@ interface Options {
   graph?: boolean;
   svg?: string;
   all?: boolean;
+}
+
+const json = (value: object): string => `${JSON.stringify(value, null, 2)}\n`;
+
+/** A control for a program: what each of its checks expects, or why there is none. */
+function controlDocument({ static: image, live, remote, ...control }: Control): object {
+  const expects = (check: Check<never>) =>
+    typeof check === "string" ? { none: check } : check.map((each) => each.expects);
+  return { ...control, checks: { static: expects(image), live: expects(live), remote: expects(remote) } };
 }
 
 /** A directory is an image, or the root of another system; a JSON file is evidence, or what the verifier reported of it. */
@@ -183,11 +194,11 @@ export const command = new Command("caisson audit")
           fix: "caisson audit --list",
         });
       }
-      print(explain(control));
+      print(options.json === true ? json(controlDocument(control)) : explain(control));
       return;
     }
     if (options.list === true) {
-      print(list(catalogue));
+      print(options.json === true ? json({ controls: catalogue.map(controlDocument) }) : list(catalogue));
       return;
     }
     const acceptances = readBaseline(options.baseline);

@@ -26,7 +26,7 @@ import { checkPort, memoryOption, whole } from "../machine-options.ts";
 import { prepare } from "../prepare.ts";
 import { ApplicationError, BootError, BootView, MachineError } from "../views/boot-view.ts";
 import { renderPrerequisites, renderProduction } from "../views/production-view.ts";
-import { hasColours, Progress } from "../views/progress.ts";
+import { Progress, terminal } from "../views/progress.ts";
 import { prepareMachine, withProductionOptions } from "./instance.ts";
 
 interface Options {
@@ -145,7 +145,7 @@ async function runProduction(
   const vm = await Vm.launch(args, { qmpSocket, serialLog, tidy: async () => {} });
   try {
     const started = performance.now();
-    const view = new BootView(say, () => (performance.now() - started) / 1000, hasColours(process.stderr));
+    const view = new BootView(say, () => (performance.now() - started) / 1000, ...terminal(process.stderr));
     vm.on("console", (event) => view.show(event));
     const ended = Promise.race([interrupted, vm.ended]);
     const ready = await Promise.race([vm.event(({ kind }) => kind === "ready"), ended]);
@@ -234,7 +234,7 @@ async function startEmulated(path: string, options: Options): Promise<void> {
   try {
     const { vm, url, accelerator } = session;
     const started = performance.now();
-    const view = new BootView(say, () => (performance.now() - started) / 1000, hasColours(process.stderr));
+    const view = new BootView(say, () => (performance.now() - started) / 1000, ...terminal(process.stderr));
     say(
       `${manifest.name}: ${shape.vcpus} vCPUs, ${shape.memory} MiB, ${accelerator.toUpperCase()}, TDX emulated`,
     );
@@ -266,7 +266,8 @@ async function startEmulated(path: string, options: Options): Promise<void> {
     if (verification.verdict !== "accepted") process.exitCode = 10;
     if (options.once === true) return;
     await ended;
-    if (!interrupted.signal.aborted) judgeEnd(session, say);
+    if (interrupted.signal.aborted) say("stopping the machine");
+    else judgeEnd(session, say);
   } finally {
     await session.stop();
   }

@@ -2,7 +2,7 @@ import { deepEqual, equal } from "node:assert/strict";
 import { test } from "node:test";
 import { BootError, BootView } from "./boot-view.ts";
 
-function view(): { view: BootView; lines: string[] } {
+function view(columns?: number): { view: BootView; lines: string[] } {
   const lines: string[] = [];
   return {
     lines,
@@ -10,6 +10,7 @@ function view(): { view: BootView; lines: string[] } {
       (line) => lines.push(line),
       () => 12.34,
       false,
+      columns,
     ),
   };
 }
@@ -66,4 +67,24 @@ test("without a panic, by the last line; in a stage, by the stage's reason", () 
   deepEqual(new BootError({ stages, measured: [] }, "noise", "x.log").facts, [
     ["reason", "no answer   [keys/unreachable]"],
   ]);
+});
+
+test("no line is wider than the terminal: what is longer goes on below itself", () => {
+  const { view: boot, lines } = view(80);
+  const note = "DEVELOPMENT IMAGE: it protects nothing and its evidence proves nothing about hardware";
+  boot.show({ at: 2.3, kind: "note", text: note });
+  boot.show({ at: 2.4, kind: "app", line: "x".repeat(120) });
+  deepEqual(
+    lines.filter((line) => line.length > 80),
+    [],
+  );
+  const said = lines.map((line) => line.slice(31)).join(" ");
+  equal(said.includes(note), true);
+  equal(
+    lines.slice(2).every((line) => /^ {2}12\.3 s| {31}\S/.test(line)),
+    true,
+  );
+  const narrow = view(10);
+  narrow.view.show({ at: 2.3, kind: "note", text: "a b ".repeat(20) });
+  equal(narrow.lines.length < 10, true, "a terminal too narrow for columns does not get one letter a line");
 });

@@ -33,27 +33,57 @@ export interface BootRecord {
 
 type Style = Parameters<typeof styleText>[0];
 
+const nameWidth = 18;
+/** Where what a line says begins: behind time, mark and name. */
+const indent = 8 + 2 + 1 + 1 + nameWidth + 1;
+/** Narrower columns would be unreadable; a terminal breaks them itself. */
+const leastWidth = 20;
+
+/** Lines of at most `width`, broken at spaces where there are any. */
+function wrap(text: string, width: number): string[] {
+  const lines: string[] = [];
+  let rest = text;
+  while (rest.length > width) {
+    const space = rest.lastIndexOf(" ", width);
+    const end = space > 0 ? space : width;
+    lines.push(rest.slice(0, end).trimEnd());
+    rest = rest.slice(end).trimStart();
+  }
+  return [...lines, rest];
+}
+
 /** Collects events into a record and writes a line for each; `write` gets whole lines without newline. */
 export class BootView {
   readonly record: BootRecord = { stages: [], measured: [] };
   readonly #write: (line: string) => void;
   readonly #elapsed: () => number;
   readonly #colour: boolean;
+  readonly #columns: number;
 
-  /** `elapsed` gives seconds since the machine was switched on. */
-  constructor(write: (line: string) => void, elapsed: () => number, colour: boolean) {
+  /** `elapsed` gives seconds since the machine was switched on; longer lines than `columns` go on below themselves. */
+  constructor(
+    write: (line: string) => void,
+    elapsed: () => number,
+    colour: boolean,
+    columns = Number.POSITIVE_INFINITY,
+  ) {
     this.#write = write;
     this.#elapsed = elapsed;
     this.#colour = colour;
+    this.#columns = columns;
   }
 
   #styled(style: Style, text: string): string {
     return this.#colour ? styleText(style, text, { validateStream: false }) : text;
   }
 
-  #line(mark: string, name: string, rest: string): void {
+  #line(mark: string, name: string, rest: string, style?: Style): void {
     const at = `${this.#elapsed().toFixed(1)} s`.padStart(8);
-    this.#write(`${this.#styled("dim", at)}  ${mark} ${name.padEnd(18)} ${rest}`.trimEnd());
+    const [first = "", ...more] = wrap(rest, Math.max(leastWidth, this.#columns - indent)).map((part) =>
+      style === undefined ? part : this.#styled(style, part),
+    );
+    this.#write(`${this.#styled("dim", at)}  ${mark} ${name.padEnd(nameWidth)} ${first}`.trimEnd());
+    for (const part of more) this.#write(" ".repeat(indent) + part);
   }
 
   show(event: ConsoleEvent): void {
@@ -76,13 +106,13 @@ export class BootView {
         );
         break;
       case "note":
-        this.#line(" ", "", this.#styled("yellow", printable(event.text)));
+        this.#line(" ", "", printable(event.text), "yellow");
         break;
       case "ready":
         record.readySeconds = Number(this.#elapsed().toFixed(2));
         break;
       case "app":
-        this.#line(" ", "", this.#styled("dim", printable(`${event.service ?? "app"}: ${event.line}`)));
+        this.#line(" ", "", printable(`${event.service ?? "app"}: ${event.line}`), "dim");
         break;
       case "service":
         this.#line(" ", printable(event.service), printable(`${event.state}  ${event.detail ?? ""}`));

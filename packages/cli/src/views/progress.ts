@@ -76,8 +76,9 @@ export class Progress {
   }
 }
 
-/** Whether colours make sense there: a terminal that has some, and nobody who asked for none (NO_COLOR). */
-export const hasColours = (stream: NodeJS.WriteStream): boolean => stream.isTTY && stream.hasColors();
+/** Whether colours make sense there (not with NO_COLOR), and how wide it is. */
+export const terminal = (stream: NodeJS.WriteStream): [colour: boolean, columns: number] =>
+  stream.isTTY ? [stream.hasColors(), stream.columns] : [false, Number.POSITIVE_INFINITY];
 
 /** Bytes for a person: "1.5 MiB". */
 export function formatBytes(bytes: number): string {
