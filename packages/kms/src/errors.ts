@@ -25,9 +25,10 @@ export type KmsErrorCode =
 /** What says that a log was altered; everything else is something that the operator gave. */
 const rejected: ReadonlySet<KmsErrorCode> = new Set(["log/chain", "log/head", "log/identity"]);
 
-export class KmsError extends Failure<KmsErrorCode, "rejected" | "input"> {
+export class KmsError extends Failure<KmsErrorCode, "rejected" | "input" | "unavailable"> {
   override readonly name = "KmsError";
   constructor(code: KmsErrorCode, message: string, details: Omit<FailureDetails, "kind"> = {}) {
-    super(code, rejected.has(code) ? "rejected" : "input", message, details);
+    const kind = code === "kms/listen" ? "unavailable" : rejected.has(code) ? "rejected" : "input";
+    super(code, kind, message, details);
   }
 }

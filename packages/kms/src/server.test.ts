@@ -540,7 +540,10 @@ test("evidence that was changed anywhere is denied, with a fresh nonce each time
 
 test("a port that is taken is an error that says so", async (t) => {
   const kms = await start(t);
-  await rejects(start(t, { port: Number(new URL(kms.url).port) }), { code: "kms/listen" });
+  await rejects(start(t, { port: Number(new URL(kms.url).port) }), {
+    code: "kms/listen",
+    kind: "unavailable",
+  });
 });
 
 /** What a client gets that sends these bytes at once, until the KMS closes the connection. */

@@ -148,6 +148,7 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
     throw new KmsError(
       "kms/listen",
       `cannot listen on ${options.host}:${options.port}: ${(error as Error).message}`,
+      { fix: "another port, or end what listens there" },
     );
   }
   const { port } = server.address() as AddressInfo;
