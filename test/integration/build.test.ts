@@ -181,7 +181,7 @@ test("a full disk is said, leaves nothing in place, and the next build with room
   const script = `"$@" --json; echo "status $?"; ls -A ${disk}; mount -o remount,size=1g ${disk}
     "$@" >&2; echo "status $?"; cat ${disk}/image/manifest.json`;
   const { stdout, stderr } = await onSmallDisk(disk, "32m", ["sh", "-c", script, "sh", ...command]);
-  const [failure, rest] = stdout.split("status 1\n");
+  const [failure, rest] = stdout.split("status 75\n");
   equal(JSON.parse(failure!).error.code, "build/disk");
   match(stderr, /cannot make .*disk\/image: there is no room {3}\[build\/disk\]/);
   match(rest!, /^status 0\n/, stderr);

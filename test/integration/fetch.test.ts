@@ -224,7 +224,7 @@ test("a server that answers with an error", async () => {
     response.writeHead(503).end();
     return true;
   };
-  await rejects(fetchAll([file], options()), { code: "fetch/status", kind: "internal" });
+  await rejects(fetchAll([file], options()), { code: "fetch/status", kind: "unavailable" });
 });
 
 test("no server", async () => {
@@ -234,7 +234,7 @@ test("no server", async () => {
   const dead = { ...options(), mirrors: { debian: gone.url, "debian-security": gone.url } };
   await rejects(fetchAll([file], dead), {
     code: "fetch/unreachable",
-    kind: "internal",
+    kind: "unavailable",
     message: /ECONNREFUSED/,
   });
 });
@@ -268,7 +268,7 @@ test("an abort stops it, and the next run goes on", async () => {
 test("a cache that cannot be written", async () => {
   const file = publish("pool/a", bytesOf(1, 5000));
   writeFileSync(join(cache, "sha256"), "in the way");
-  await rejects(fetchAll([file], options()), { code: "fetch/disk", kind: "internal" });
+  await rejects(fetchAll([file], options()), { code: "fetch/disk", kind: "unavailable" });
 });
 
 /** What a program says whose `directory` is a disk of 1 MiB. */
@@ -288,7 +288,7 @@ test("a full disk is said, and the next run with room succeeds", async () => {
     import { fetchAll } from ${JSON.stringify(import.meta.resolve("@caisson/image/fetch"))};
     await fetchAll(${JSON.stringify([file])}, ${JSON.stringify(options())})${reportError}`;
   const error = await sayOnSmallDisk(cache, program);
-  deepEqual([error["code"], error["kind"]], ["fetch/disk", "internal"]);
+  deepEqual([error["code"], error["kind"]], ["fetch/disk", "unavailable"]);
   match(error["message"]!, /disk of .* is full/);
   ok((await fetchAll([file], options())).has(file.sha256));
 });
@@ -308,5 +308,5 @@ test("a disk that fills up while unpacking is said", async () => {
     const entries = readTar(createReadStream(${JSON.stringify(archive)}), "the archive");
     await extract([entries], ${JSON.stringify(join(disk, "out"))})${reportError}`;
   const error = await sayOnSmallDisk(disk, program);
-  deepEqual([error["code"], error["kind"]], ["archive/disk", "internal"]);
+  deepEqual([error["code"], error["kind"]], ["archive/disk", "unavailable"]);
 });

@@ -341,5 +341,5 @@ test("a mirror is asked first, and the registry when the mirror cannot", async (
 
 test("a registry that is not there", async () => {
   const nowhere: RegistryReference = { ...reference(image()), registry: "127.0.0.1:1" };
-  await rejects(openImage(nowhere, {}, options()), { code: "oci/registry", kind: "internal" });
+  await rejects(openImage(nowhere, {}, options()), { code: "oci/registry", kind: "unavailable" });
 });

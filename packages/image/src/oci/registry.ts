@@ -45,7 +45,7 @@ const accepted = documentTypes.join(", ");
 const isLoopback = (host: string) => /^(?:localhost|127\.\d+\.\d+\.\d+|\[::1\])(?::\d+)?$/.test(host);
 
 function registryError(message: string, fix?: string): ImageError {
-  return new ImageError("oci/registry", message, { kind: "internal", ...(fix !== undefined && { fix }) });
+  return new ImageError("oci/registry", message, { kind: "unavailable", ...(fix !== undefined && { fix }) });
 }
 
 function endpoint(registry: string, repository: string): Endpoint {
