@@ -27,8 +27,8 @@ export const cli = within("packages/cli/src", [
   [
     "a guest's note moves the terminal's cursor",
     "views/boot-view.ts",
-    'this.#styled("yellow", printable(event.text))',
-    'this.#styled("yellow", event.text)',
+    'printable(event.text), "yellow")',
+    'event.text, "yellow")',
     "views/boot-view.test.ts",
   ],
   [
