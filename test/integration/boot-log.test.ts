@@ -47,8 +47,9 @@ async function replayed(cases: readonly Case[]): Promise<{ result: number; regis
 }
 
 /** A real log, what a TPM held after it, and the registers that follow from it. */
-async function genuine(file: string) {
-  const log = readFileSync(join(vectors, file));
+const genuine = (file: string) => explained(readFileSync(join(vectors, file)));
+
+async function explained(log: Buffer) {
   const parsed = parseEventLog(log);
   const held = await replayPcrs(parsed);
   const pcrs = Buffer.concat(Array.from({ length: 16 }, (_, pcr) => held.get(pcr) ?? new Uint8Array(48)));
@@ -139,6 +140,36 @@ for (const [what, { change, errno }] of Object.entries(refused)) {
     equal(answer!.result, -errno);
   });
 }
+
+/** Where the events begin: behind the first, which has the old format. */
+const header = 32 + newest.log.readUInt32LE(28);
+
+test("the locality that started the TPM is PCR 0's first value", async () => {
+  const data = Buffer.from("StartupLocality\0\x03", "latin1");
+  const named = Buffer.concat([event(0, 0x03, [[0x0c, 48]], data.length), data]);
+  const log = Buffer.concat([newest.log.subarray(0, header), named, newest.log.subarray(header)]);
+  const { pcrs, registers } = await explained(log);
+  const [answer, without] = await replayed([
+    { log, pcrs },
+    { log, pcrs: newest.pcrs },
+  ]);
+  ok(answer!.result > 10);
+  equal(answer!.registers, registers);
+  equal(without!.result, -EKEYREJECTED);
+});
+
+test("refused: a SHA-384 bank whose digests have 32 bytes, although they are there", async () => {
+  const log = Buffer.concat([
+    newest.log.subarray(0, header),
+    event(4, 0x0d, [[0x0c, 32]], 64),
+    Buffer.alloc(64),
+  ]);
+  const bank = log.indexOf(Buffer.from([0x0c, 0, 48, 0]));
+  ok(bank > 0 && bank < header);
+  log[bank + 2] = 32;
+  const [answer] = await replayed([{ log, pcrs: newest.pcrs }]);
+  equal(answer!.result, -EINVAL);
+});
 
 test("every beginning of a log is refused", async () => {
   const cases = Array.from({ length: newest.log.length }, (_, length) => ({

@@ -7,7 +7,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { copyFile, mkdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { run } from "@caisson/image/toolchain";
-import { toolchain } from "./built.ts";
+import { toolchain } from "./toolchain.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
 
