@@ -68,7 +68,7 @@ test("an official image with no word about it: root in its own user namespace, a
     group: 0,
     additionalGroups: [],
     readOnly: false,
-    layerSize: 512 * 2 ** 20,
+    layerSize: 256 * 2 ** 20,
     tmpfs: [],
     mounts: [],
     files: [],
@@ -169,11 +169,11 @@ test("signals: the service's, the image's, TERM; one that is not sent is refused
   throws(() => web("", { stopSignal: "SIGRTMIN+3" }), { code: "app/signal" });
 });
 
-test("limits: the service's, the spec's, the default; a tmpfs and the layer are as large as memory allows", () => {
+test("limits: the service's, the spec's, the default; a tmpfs may fill memory, the layer half of it", () => {
   const own = web("mem_limit: 100m\npids_limit: 7\ntmpfs: /t", {}, "", { memory: 2 ** 28, pids: 9 });
   deepEqual(
     [own.memory, own.pids, own.layerSize, own.tmpfs[0]!.size],
-    [100 * 2 ** 20, 7, 100 * 2 ** 20, 100 * 2 ** 20],
+    [100 * 2 ** 20, 7, 50 * 2 ** 20, 100 * 2 ** 20],
   );
   const spec = web("", {}, "", { memory: 2 ** 28, pids: 9 });
   deepEqual([spec.memory, spec.pids], [2 ** 28, 9]);

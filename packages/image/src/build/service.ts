@@ -67,7 +67,8 @@ export function describeService(service: ComposedService, context: ServiceContex
     group: account.group,
     additionalGroups: account.additionalGroups,
     readOnly: service.readOnly,
-    layerSize: service.layerSize ?? memory,
+    // A full layer is an error of its service's; at the memory limit it would be the service's end.
+    layerSize: service.layerSize ?? Math.floor(memory / 2),
     tmpfs: service.tmpfs.map((one) => ({ ...one, size: one.size ?? memory })),
     mounts: [...service.mounts, ...imageVolumes(config, service)],
     files: service.files.map(({ target, mode, user, group }, index) => ({
