@@ -44,8 +44,8 @@ export const image = within("packages/image/src", [
   [
     "any key may sign an index",
     "inputs/archive.ts",
-    "(named ? signedBy : others).push",
-    "signedBy.push",
+    "if (named) signers.push(",
+    "if (true) signers.push(",
     "inputs/archive.test.ts",
   ],
   [
