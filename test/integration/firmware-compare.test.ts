@@ -92,7 +92,7 @@ test("side by side with another form: the table and the picture say what is not 
   match(readFileSync(svg, "utf8"), />shim: modules unknown, it holds no firmware volumes</);
 });
 
-test("what is no firmware is compared all the same; what cannot be read is an error of the caller's", () => {
+test("what is not a firmware is compared all the same; what cannot be read is an error of the caller's", () => {
   const path = join(scratch, "zeros.bin");
   writeFileSync(path, Buffer.alloc(8192));
   const { status, stdout } = compare(path);

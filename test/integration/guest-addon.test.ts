@@ -59,7 +59,7 @@ const wrong: Record<string, [call: keyof Syscalls, ...values: unknown[]]> = {
   "another instruction": ["cpuRandom", "rdtsc"],
   "PID 1": ["reap", 1],
   "a standard stream as a namespace": ["mountMapped", "a", "b", -1],
-  "a program that is no list": ["spawn", "sh", [], [3, 3, 3], 3],
+  "a program that is not a list": ["spawn", "sh", [], [3, 3, 3], 3],
   "a number among a program's arguments": ["spawn", ["sh", 1], [], [3, 3, 3], 3],
   "two streams": ["spawn", ["sh"], [], [3, 3], 3],
   "a standard stream for a child's": ["spawn", ["sh"], [], [0, 3, 3], 3],

@@ -396,7 +396,7 @@ for (const [name, change] of broken) {
   });
 }
 
-test("refused lock: what is no file, or too large for one", async () => {
+test("refused lock: what is not a file, or too large for one", async () => {
   const directory = join(scratch, "odd-lock");
   mkdirSync(join(directory, "caisson.lock"), { recursive: true });
   await rejects(readLock({ ...spec(), directory }), { code: "lock/unreadable" });

@@ -149,10 +149,10 @@ test("a quote without collateral: nobody can tell, exit code 20, and its fields 
 });
 
 const faults: [name: string, status: number, args: () => string[]][] = [
-  ["evidence that is no evidence", 20, () => [file("noise", "hello"), "--at", at]],
+  ["evidence that is not evidence", 20, () => [file("noise", "hello"), "--at", at]],
   ["JSON in a form that is not known", 20, () => [file("empty.json", "{}"), "--at", at]],
   [
-    "evidence that is no valid document",
+    "evidence that is not a valid document",
     30,
     () => [file("bare.json", '{"version":"caisson/evidence/v1"}'), "--at", at],
   ],

@@ -38,7 +38,7 @@ export function parseBaseline(value: unknown): Acceptance[] {
     if (controlOf(control) === undefined) {
       throw new AuditError(
         "baseline/unknown-control",
-        `the baseline accepts '${control}', which is no control`,
+        `the baseline accepts '${control}', which is not a control`,
         {
           fix: "caisson audit --list shows them",
         },

@@ -177,7 +177,7 @@ export async function collectLive(source: string): Promise<LiveReport> {
 }
 
 function addressOf(source: string): string {
-  if (!URL.canParse(source)) throw new AuditError("audit/subject", `${source} is no address`);
+  if (!URL.canParse(source)) throw new AuditError("audit/subject", `${source} is not an address`);
   const url = new URL(source);
   return url.pathname === "/" ? new URL(livePath, url).href : url.href;
 }
@@ -204,7 +204,7 @@ export function readReport(value: unknown): RemoteFacts {
       (check) => typeof check?.id === "string" && ["pass", "fail", "not-checked"].includes(check.outcome),
     );
   if (!fine) {
-    throw new AuditError("evidence/report", "this is no verification report", {
+    throw new AuditError("evidence/report", "this is not a verification report", {
       fix: "caisson verify EVIDENCE … --json",
     });
   }

@@ -17,8 +17,8 @@ export const none = {
   verifiedRoot: "the root is dm-verity: what the static check saw is what runs, or the kernel panics",
   behaviour:
     "behaviour of PID 1, not a property of bytes: the named tests show it, and U13 ties PID 1 to these sources",
-  kms: "a rule of the key service, which is no part of an image: the named tests show it",
-  verifier: "a rule of the verifier, which is no part of an image: only evidence can be judged by it",
+  kms: "a rule of the key service, which is not part of an image: the named tests show it",
+  verifier: "a rule of the verifier, which is not part of an image: only evidence can be judged by it",
   invisible: "no register covers it: a verifier sees it only through the image that its reference names",
   firmwareGone: "firmware has left when PID 1 runs: MRTD speaks for it",
 } as const;

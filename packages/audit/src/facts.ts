@@ -40,7 +40,7 @@ export interface ImageFacts {
   flavour: Flavour;
   /** Tokens of the command line that the manifest, or the tree's boot configuration, names. */
   commandLine: readonly string[];
-  /** `size`: bytes of a kernel that is no file of the root. */
+  /** `size`: bytes of a kernel that is not a file of the root. */
   kernel: { release: string; config: KernelConfig; size: number };
   /** By absolute path. */
   files: ReadonlyMap<string, FileFact>;

@@ -45,7 +45,7 @@ test("sizes by class add up", () => {
   equal(row.traits["network stack"], "yes");
 });
 
-test("what is no firmware gives facts that say so", () => {
+test("what is not a firmware gives facts that say so", () => {
   const read = readFirmware(new Uint8Array(4096));
   deepEqual([read.sections, read.modules, read.form], [[], undefined, undefined]);
   ok(read.unlisted !== undefined);

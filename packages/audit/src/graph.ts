@@ -28,7 +28,7 @@ const seccomp = (mode: number): string => (mode === 2 ? "filtered" : mode === 1 
 const writable = (mounts: LiveReport["mounts"]): string[] =>
   mounts.filter(({ options }) => options.includes("rw")).map(({ target }) => target);
 
-/** Kinds of namespaces that a process does not share with PID 1; what its children would get is no kind. */
+/** Kinds of namespaces that a process does not share with PID 1; what its children would get is not a kind. */
 export function ownNamespaces({ namespaces }: Process, first: Process | undefined): string[] {
   return Object.keys(namespaces).filter(
     (kind) => !kind.endsWith("_for_children") && namespaces[kind] !== first?.namespaces[kind],

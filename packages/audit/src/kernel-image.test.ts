@@ -35,7 +35,7 @@ test("release and configuration come out of the image", () => {
   equal(config.has("B"), false);
 });
 
-test("what is no kernel is refused", () => {
+test("what is not a kernel is refused", () => {
   throws(() => readKernelImage(Buffer.from("kernel")), { code: "image/kernel" });
   throws(() => readKernelImage(Buffer.concat([sample.subarray(0, 1024), Buffer.alloc(4096)])), {
     code: "image/kernel",

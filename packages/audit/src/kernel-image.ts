@@ -18,11 +18,11 @@ export interface KernelImage {
 const payloadLimit = 128 * 1024 * 1024;
 const configLimit = 4 * 1024 * 1024;
 
-/** Throws AuditError `image/kernel` when this is no x86 bzImage with a zstd payload and a built-in configuration. */
+/** Throws AuditError `image/kernel` when this is not an x86 bzImage with a zstd payload and a built-in configuration. */
 export function readKernelImage(bytes: Buffer): KernelImage {
   const bad = (why: string) => new AuditError("image/kernel", `this kernel cannot be audited: ${why}`);
   if (bytes.length < 0x260 || bytes.toString("latin1", 0x202, 0x206) !== "HdrS")
-    throw bad("it is no bzImage");
+    throw bad("it is not a bzImage");
   const setupSize = ((bytes[0x1f1] || 4) + 1) * 512;
 
   const versionAt = bytes.readUInt16LE(0x20e) + 0x200;
@@ -38,7 +38,7 @@ export function readKernelImage(bytes: Buffer): KernelImage {
   try {
     kernel = zstdDecompressSync(bytes.subarray(start, end), { maxOutputLength: payloadLimit });
   } catch (error) {
-    throw bad(`its payload is no zstd stream (${(error as Error).message})`);
+    throw bad(`its payload is not a zstd stream (${(error as Error).message})`);
   }
 
   const begin = kernel.indexOf("IKCFG_ST");

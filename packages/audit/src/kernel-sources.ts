@@ -53,7 +53,7 @@ function releaseOf(makefile: string, where: string): string {
   const part = (name: string) => new RegExp(`^${name} = (\\d+)$`, "m").exec(makefile)?.[1];
   const [version, patch, sub] = [part("VERSION"), part("PATCHLEVEL"), part("SUBLEVEL")];
   if (version === undefined || patch === undefined || sub === undefined) {
-    throw new AuditError("kernel/config", `${where} is no kernel source: its Makefile names no release`);
+    throw new AuditError("kernel/config", `${where} is not a kernel source: its Makefile names no release`);
   }
   return `${version}.${patch}.${sub}`;
 }

@@ -9,7 +9,7 @@ export function parseLiveReport(value: unknown): LiveReport {
   const [issue] = result.error.issues;
   throw new AuditError(
     "live/schema",
-    `this is no live report: ${issue?.path.join(".") || "the document"}: ${issue?.message}`,
+    `this is not a live report: ${issue?.path.join(".") || "the document"}: ${issue?.message}`,
     { fix: "a development guest serves it: GET /live on its application socket" },
   );
 }

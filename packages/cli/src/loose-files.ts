@@ -160,7 +160,7 @@ function choosePlatform(firmware: InputFile, { platform, variables }: LooseFiles
   } catch (error) {
     if (!(error instanceof MeasureError)) throw error;
     throw new UsageError(
-      `${firmware.path} is no firmware of a TD: ${error.message}`,
+      `${firmware.path} is not a firmware of a TD: ${error.message}`,
       `${store}, for the emulated platform`,
     );
   }

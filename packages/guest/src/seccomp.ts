@@ -48,7 +48,7 @@ const EAFNOSUPPORT = 97;
 const kindMask = 0o170000;
 const kinds = { untold: 0, fifo: 0o010000, regular: 0o100000, socket: 0o140000 };
 
-/** Up to AF_MAX; what is above is no family to any library. */
+/** Up to AF_MAX; what is above is not a family to any library. */
 const otherFamilies = Array.from({ length: 48 }, (_, family) => family).filter(
   (family) => family !== netlink.family && !Object.values(families).includes(family),
 );

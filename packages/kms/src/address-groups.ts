@@ -10,7 +10,7 @@ export interface AddressGroup {
   factor: number;
 }
 
-/** Narrowest first. What is no address is one group of its own. */
+/** Narrowest first. What is not an address is one group of its own. */
 export function addressGroups(address: string): readonly [AddressGroup, ...AddressGroup[]] {
   const ipv4 = /^(?:::ffff:)?((\d+\.\d+\.\d+)\.\d+)$/i.exec(address);
   if (ipv4 !== null) {

@@ -292,7 +292,7 @@ test("a head kept from earlier is found in the log that grew from it", async (t)
   equal(verifyReleaseLog(path, { witness }).released, 3);
 });
 
-test("a file that is no database is refused with its name", (t) => {
+test("a file that is not a database is refused with its name", (t) => {
   throws(() => verifyReleaseLog(join(newPath(t), "missing")), { code: "log/unreadable" });
 });
 

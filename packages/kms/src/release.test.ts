@@ -457,7 +457,7 @@ const cases: Case[] = [
     code: "quote/signature",
   },
 
-  // What is no evidence.
+  // What is not evidence.
   { name: "no evidence", request: (r) => ({ ...r, evidence: null }), code: "evidence/malformed" },
   {
     name: "evidence with an unknown field",

@@ -264,7 +264,7 @@ function sealKeys(
     const sealed = { enc: enc.toHex(), ciphertext: ciphertext.toHex() };
     return { version: keyReleaseVersion, outcome: "released", ...about, sealed };
   } catch {
-    throw new Denial("request/ephemeral-key", "the ephemeral key is no usable X25519 key");
+    throw new Denial("request/ephemeral-key", "the ephemeral key is not a usable X25519 key");
   } finally {
     for (const key of [shared, own, keys]) key.fill(0);
   }

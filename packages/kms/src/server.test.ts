@@ -311,7 +311,7 @@ const badFiles: {
     code: "collateral/malformed",
   },
   {
-    name: "a policy is no YAML",
+    name: "a policy is not YAML",
     change: ({ policy }) => writeFileSync(policy, "{"),
     code: "policy/malformed",
   },

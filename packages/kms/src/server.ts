@@ -345,7 +345,7 @@ function readBody(incoming: IncomingMessage): Promise<Buffer | "too long"> {
   });
 }
 
-/** undefined, which no schema takes, where it is no JSON. */
+/** undefined, which no schema takes, where it is not JSON. */
 function parseJson(bytes: Buffer): unknown {
   try {
     return JSON.parse(bytes.toString("utf8"));

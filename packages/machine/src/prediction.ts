@@ -123,7 +123,7 @@ export async function onMachine(
   const qemu = { program: options.qemu };
   const shape = { vcpus: options.vcpus, memory: options.memory / 2 ** 20 };
   const here = options.qemuVersion ?? (await qemuVersion(qemu));
-  // What a QEMU that cannot start a TD would measure is no TD's: its version and its tables do not count.
+  // What a QEMU that cannot start a TD would measure is not a TD's: its version and its tables do not count.
   const unable = provesHardware[platform] && options.qemuVersion === undefined && olderThan(here, leastQemu);
   const version = unable ? `${leastQemu.join(".")}.0` : here;
   let fwCfg: FwCfgFiles | undefined;

@@ -55,7 +55,7 @@ test("a body without end is read up to the limit", async (t) => {
   });
 });
 
-test("what is no URL that can be asked is refused by name", async () => {
+test("what is not a URL that can be asked is refused by name", async () => {
   for (const url of ["localhost:8080", "nowhere", "file:///etc/passwd", "data:application/json,{}"]) {
     await rejects(fetchEvidence(url), { code: "evidence/address", kind: "usage" }, url);
   }

@@ -24,7 +24,7 @@ test("an event is one line, whatever its text holds", () => {
   deepEqual(decodeConsole(line.trimEnd()), { at: 0, kind: "note", text });
 });
 
-test("any other line is no event, and none throws", () => {
+test("any other line is not an event, and none throws", () => {
   fc.assert(fc.property(fc.string(), (line) => equal(decodeConsole(line), undefined)));
   for (const line of ["caisson ", "caisson {}", 'caisson {"kind":1,"at":0}', "caisson [1]", "caisson null"]) {
     equal(decodeConsole(line), undefined);

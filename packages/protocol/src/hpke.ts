@@ -56,7 +56,7 @@ export function sealingKey(secret: Uint8Array): SealingKey {
 }
 
 /**
- * Seals `message` to a raw public key. Throws where `publicKey` is no usable X25519 key (wrong length, or of small
+ * Seals `message` to a raw public key. Throws where `publicKey` is not a usable X25519 key (wrong length, or of small
  * order: RFC 9180 section 7.1.4). `sender` fixes the ephemeral key, for test vectors only.
  */
 export function seal(

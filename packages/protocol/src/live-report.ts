@@ -37,7 +37,7 @@ export const liveReportSchema = z.strictObject({
   lockdown: text(256),
   mounts: list(mount),
   blockDevices: list(z.strictObject({ name: text(64), readOnly: z.boolean() })),
-  /** Device-mapper name of the root, from sysfs; null when the root is no device-mapper device. */
+  /** Device-mapper name of the root, from sysfs; null when the root is not a device-mapper device. */
   rootMapper: z.nullable(text(128)),
   /** Names under /dev, without directories. */
   deviceNodes: list(text(128)),
@@ -127,7 +127,7 @@ export const liveReportSchema = z.strictObject({
       weight: z.nullable(text(32)),
     }),
   ),
-  /** Whether PID 1 has executable memory that is no file's; the kernel's own pages ([vdso]) do not count. */
+  /** Whether PID 1 has executable memory that is not a file's; the kernel's own pages ([vdso]) do not count. */
   codeWithoutFile: z.boolean(),
   /** Whether the kernel refuses PID 1 new executable memory (prctl(2), PR_GET_MDWE). */
   newCodeForbidden: z.boolean(),

@@ -38,7 +38,7 @@ for (const [name, text] of [
   test(`refused: ${name}`, () => throws(() => read(text), { code: "release/malformed" }));
 }
 
-test("refused: what is no UTF-8", () => {
+test("refused: what is not UTF-8", () => {
   throws(() => read(Uint8Array.of(0x22, 0xff, 0x22)), { code: "release/malformed" });
 });
 

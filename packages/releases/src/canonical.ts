@@ -17,7 +17,7 @@ export function readCanonical<T>(bytes: Uint8Array, schema: Schema<T>, code: Rel
     value = JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes));
     canonical = canonicalJson(value);
   } catch (error) {
-    throw new ReleaseError(code, `this is no JSON document: ${(error as Error).message}`);
+    throw new ReleaseError(code, `this is not a JSON document: ${(error as Error).message}`);
   }
   if (!equal(text(canonical), bytes)) {
     throw new ReleaseError(

@@ -52,7 +52,7 @@ const refused: [name: string, change: object][] = [
   ["no type", { payloadType: undefined }],
   ["a type with a newline", { payloadType: "a\nb" }],
   ["65 signatures", { signatures: Array(65).fill({ sig: "AA==" }) }],
-  ["a signature that is no text", { signatures: [{ sig: 1 }] }],
+  ["a signature that is not text", { signatures: [{ sig: 1 }] }],
 ];
 for (const [name, change] of refused) {
   test(`refused: ${name}`, () =>

@@ -1,7 +1,7 @@
 /** Why an identity, a release or a proof is refused. Closed; one code for one question. */
 import { Failure } from "@caisson/vocabulary/failure";
 
-/** What is no document of its kind: malformed, and not judged further. */
+/** What is not a document of its kind: malformed, and not judged further. */
 export type InputCode =
   | "envelope/malformed"
   | "identity/malformed"

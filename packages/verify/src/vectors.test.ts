@@ -156,7 +156,7 @@ test("dstack: the CCEL beside a quote of another kernel does not replay to it", 
 });
 
 for (const version of ["2022.11", "2025.02", "2026.08"]) {
-  test(`trial: the TPM log of OVMF ${version} replays on the emulated platform, and is no TD's log`, {
+  test(`trial: the TPM log of OVMF ${version} replays on the emulated platform, and is not a TD's log`, {
     skip,
   }, async () => {
     const bytes = read(`trial/ovmf-${version}-direct-boot.tcg2`);

@@ -32,7 +32,7 @@ export function fromBase64(text: string): Uint8Array | undefined {
 
 const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
 
-/** Text of UTF-8, to be compared: what is no UTF-8 becomes U+FFFD, and a byte order mark stays. */
+/** Text of UTF-8, to be compared: what is not UTF-8 becomes U+FFFD, and a byte order mark stays. */
 export function fromUtf8(bytes: Uint8Array): string {
   return utf8.decode(bytes);
 }

@@ -37,7 +37,7 @@ function within(part: string, error: unknown): unknown {
   return new SchemaError(part + separator + error.path, error.message);
 }
 
-/** A field's name as part of a path; one that is no plain word comes from a document that is wrong, and is quoted. */
+/** A field's name as part of a path; one that is not a plain word comes from a document that is wrong, and is quoted. */
 function part(key: string): string {
   return /^[\w-]{1,64}$/.test(key) ? key : JSON.stringify(key.slice(0, 60));
 }

@@ -27,7 +27,7 @@ export const attestation = group("attestation", { decision: "remote", source: "i
   {
     id: "Q02",
     title: "A platform whose flaws are patched",
-    why: "A genuine processor with known holes is no protection.",
+    why: "A genuine processor with known holes is not protection.",
     source: "zksecurity",
     ...report([
       ["tcb/level", "the TCB level is known and not revoked"],

@@ -136,7 +136,7 @@ export const firmware = group("firmware", { decision: "D2", source: "edk2" }, [
     why: "RTMR0 floating silently is how AML attacks go unseen.",
     source: "badaml",
     tests: ["packages/measure/src/predict/predict.test.ts"],
-    static: "the reference is predicted from the machine's shape, which is no part of the image",
+    static: "the reference is predicted from the machine's shape, which is not part of the image",
     live: none.firmwareGone,
     remote: [covered("rtmr0", "the ACPI DATA, TD HOB and variable events")],
   },

@@ -37,7 +37,7 @@ export const keyRelease = group("key release", { decision: "remote", source: "ds
     why: "A replayed or relayed quote does not carry this nonce and this key.",
     tests: ["packages/guest/src/key-client.test.ts"],
     static: none.behaviour,
-    live: "a report is no exchange",
+    live: "a report is not an exchange",
     remote: [
       verified("report-data/preimage", "the quoted report data is the hash of the stated fields"),
       verified("report-data/expected", "and they hold the expected nonce"),
@@ -82,7 +82,7 @@ export const keyRelease = group("key release", { decision: "remote", source: "ds
     why: "Nobody in between reads or replaces them.",
     tests: ["packages/guest/src/key-client.test.ts", "packages/protocol/src/hpke.test.ts"],
     static: none.behaviour,
-    live: "a report is no exchange",
+    live: "a report is not an exchange",
     remote: "a property of the exchange, not of evidence: the named tests show it",
   },
   {

@@ -131,7 +131,7 @@ export const network = group("network", { decision: "depth", source: "kspp" }, [
   {
     id: "N05",
     title: "No redirects, no source routes, no spoofed sources",
-    why: "A guest is no router and takes no route from a packet.",
+    why: "A guest is not a router and takes no route from a packet.",
     static: setting,
     live: [
       onEachInterface("accept_redirects", "0"),

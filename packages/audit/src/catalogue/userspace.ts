@@ -392,7 +392,7 @@ export const userspace = group("user space", { decision: "least", source: "kspp"
     live: [
       live(
         "every executable page of PID 1 is a file's",
-        ({ codeWithoutFile }) => (codeWithoutFile ? "it has executable memory that is no file's" : undefined),
+        ({ codeWithoutFile }) => (codeWithoutFile ? "it has executable memory that is not a file's" : undefined),
         (copy) => {
           copy.codeWithoutFile = true;
         },

@@ -92,7 +92,7 @@ async function readEvidenceFacts(path: string, options: Options): Promise<Facts[
   try {
     value = JSON.parse(bytes.toString("utf8"));
   } catch (error) {
-    throw new AuditError("evidence/report", `${path} is no JSON: ${(error as Error).message}`);
+    throw new AuditError("evidence/report", `${path} is not JSON: ${(error as Error).message}`);
   }
   if (value?.version !== "caisson/evidence/v1") return readReport(value);
   if (options.policy === undefined) {
@@ -112,7 +112,7 @@ async function readEvidenceFacts(path: string, options: Options): Promise<Facts[
 
 function parseNonce(hex: string): Uint8Array {
   if (!/^(?:[0-9a-f]{2}){8,64}$/i.test(hex))
-    throw new UsageError("--nonce is no hexadecimal value of 8 to 64 bytes", "give it as it was sent");
+    throw new UsageError("--nonce is not a hexadecimal value of 8 to 64 bytes", "give it as it was sent");
   return Uint8Array.fromHex(hex);
 }
 

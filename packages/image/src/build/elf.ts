@@ -52,9 +52,9 @@ interface Segment {
   size: number;
 }
 
-/** Throws ImageError `elf/format` when `bytes` is no x86-64 ELF executable or shared library; `name` says whose. */
+/** Throws ImageError `elf/format` when `bytes` is not an x86-64 ELF executable or shared library; `name` says whose. */
 export function parseElf(bytes: Uint8Array, name: string): Elf {
-  const bad = (why: string) => new ImageError("elf/format", `${name} is no ELF file that fits here: ${why}`);
+  const bad = (why: string) => new ImageError("elf/format", `${name} is not an ELF file that fits here: ${why}`);
   if (!isElf(bytes) || bytes.length < 64) throw bad("no ELF header");
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const u16 = (at: number) => view.getUint16(at, true);

@@ -110,7 +110,7 @@ export function parseConfig(text: string, name: string): KernelConfig {
     if (symbol === undefined) {
       throw new ImageError(
         "kernel/fragment",
-        `${name}, line ${index + 1}: '${line}' is no configuration line`,
+        `${name}, line ${index + 1}: '${line}' is not a configuration line`,
         {
           fix: "CONFIG_X=value, or '# CONFIG_X is not set'",
         },

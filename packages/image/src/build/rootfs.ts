@@ -141,7 +141,7 @@ export function librariesOf({ tree, elf }: Pick<Root, "tree" | "elf">, path: str
     reached.add(at);
     const file = elf.get(at);
     if (file === undefined)
-      throw new ImageError("elf/format", `${at} is needed as a library, but is no ELF file there`);
+      throw new ImageError("elf/format", `${at} is needed as a library, but is not an ELF file there`);
     for (const name of file.needed) {
       const found = libraryDirectories
         .map((place) => `${place}/${name}`)

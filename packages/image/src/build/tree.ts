@@ -81,7 +81,7 @@ export function components(path: string): string[] {
 
 /**
  * Puts `node` at `path`, making missing parents (mode 0755). Throws TreeError `tree/exists` when something other
- * than an equal empty directory is already there, `tree/not-directory` when a parent is no directory.
+ * than an equal empty directory is already there, `tree/not-directory` when a parent is not a directory.
  */
 export function put(root: DirectoryNode, path: string, node: Node): void {
   const parts = components(path);
@@ -101,7 +101,7 @@ export function put(root: DirectoryNode, path: string, node: Node): void {
       parent.entries.set(part, next);
     }
     if (next.kind !== "directory")
-      throw new TreeError("tree/not-directory", `a parent of '${path}' is no directory`);
+      throw new TreeError("tree/not-directory", `a parent of '${path}' is not a directory`);
     parent = next;
   }
   if (parent.entries.has(name)) throw new TreeError("tree/exists", `'${path}' is in the image twice`);

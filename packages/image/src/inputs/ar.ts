@@ -17,7 +17,7 @@ async function text(bytes: Blob): Promise<string> {
 /** The members of an archive, in order; nothing is read but their headers. Throws ImageError `archive/…`. */
 export async function readAr(archive: Blob, name: string): Promise<ArMember[]> {
   if ((await text(archive.slice(0, magic.length))) !== magic) {
-    throw new ImageError("archive/format", `${name} is no ar archive`);
+    throw new ImageError("archive/format", `${name} is not an ar archive`);
   }
   const members: ArMember[] = [];
   for (let at = magic.length; at < archive.size; ) {

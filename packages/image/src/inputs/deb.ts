@@ -30,7 +30,7 @@ export async function* readDeb(
     compression === undefined ||
     rest.length > 0
   ) {
-    throw new ImageError("archive/format", `${name} is no Debian package of format 2`);
+    throw new ImageError("archive/format", `${name} is not a Debian package of format 2`);
   }
   const bytes = data!.content.stream() as unknown as AsyncIterable<Uint8Array>;
   yield* readTar(decompress(bytes, compressions[compression]!, maximumUnpacked, name), name);

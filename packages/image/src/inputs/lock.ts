@@ -287,7 +287,7 @@ export async function readLock(spec: Spec): Promise<Lock | undefined> {
   const file = lockPath(spec);
   try {
     const found = await stat(file);
-    if (!found.isFile() || found.size > maximumLock) throw new Error("it is no file of at most 16 MiB");
+    if (!found.isFile() || found.size > maximumLock) throw new Error("it is not a file of at most 16 MiB");
     return parseLock(await readFile(file, "utf8"), file);
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;

@@ -69,7 +69,7 @@ test("no mirror", async () => {
 });
 
 for (const mirror of ["", "debian", "ftp://x/debian", "file:///debian", "http://x/debian?y"]) {
-  test(`'${mirror}' is no mirror`, async () => {
+  test(`'${mirror}' is not a mirror`, async () => {
     await rejects(findMirrors({ mirror }), { code: "lock/no-mirror", kind: "usage", fix: /--mirror/ });
   });
 }

@@ -337,7 +337,7 @@ export async function readSpec(path: string): Promise<Spec> {
   try {
     if ((await stat(file)).isDirectory()) file = join(file, "caisson.yaml");
     const found = await stat(file);
-    if (!found.isFile() || found.size > maximumBytes) throw new Error("it is no file of at most 1 MiB");
+    if (!found.isFile() || found.size > maximumBytes) throw new Error("it is not a file of at most 1 MiB");
     return parseSpec(await readFile(file, "utf8"), file);
   } catch (error) {
     if (error instanceof ImageError) throw error;

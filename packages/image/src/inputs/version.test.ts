@@ -36,7 +36,7 @@ test("leading zeros, a missing revision and a zero epoch make no difference", ()
 
 const malformed = ["", "a1", "1:", ":1", "-1", "1 0", "1_0", "1.0-", "x:1", `1${"0".repeat(300)}`];
 for (const version of malformed) {
-  test(`'${version.slice(0, 12)}' is no version`, () => {
+  test(`'${version.slice(0, 12)}' is not a version`, () => {
     throws(() => compareVersions(version, "1.0"), { code: "lock/version" });
   });
 }

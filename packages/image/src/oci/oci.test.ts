@@ -298,7 +298,7 @@ const refused: { name: string; run: () => Promise<unknown>; code: ImageErrorCode
     code: "oci/media-type",
   },
   {
-    name: "a manifest that is no JSON",
+    name: "a manifest that is not JSON",
     run: () => load(makeImage([], { document: Buffer.from("{") })),
     code: "oci/layout",
   },

@@ -205,7 +205,7 @@ const hostile: { name: string; archive: Uint8Array[]; code: ImageErrorCode }[] =
     code: "archive/format",
   },
   {
-    name: "a size that is no number",
+    name: "a size that is not a number",
     archive: [patched(tarHeader({ path: "a", type: "0" }), 124, "9z"), end],
     code: "archive/format",
   },

@@ -122,7 +122,7 @@ async function readEntry(item: TarItem, seen: Seen, name: string): Promise<TarEn
       if (target === path || !seen.isFile(target)) {
         throw new ImageError(
           "archive/link",
-          `${name}: '${path}' is a hard link to '${target}', which is no earlier file`,
+          `${name}: '${path}' is a hard link to '${target}', which is not an earlier file`,
         );
       }
       return { ...base, kind, target };

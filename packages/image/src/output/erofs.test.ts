@@ -183,7 +183,7 @@ const refused: [what: string, root: DirectoryNode, code: string][] = [
   ["setuid", raw("a", { ...file(""), mode: 0o4755 }), "erofs/mode"],
   ["sticky on a file", raw("a", { ...file(""), mode: 0o1755 }), "erofs/mode"],
   [
-    "an owner that is no id",
+    "an owner that is not an id",
     raw("a", { ...file(""), owner: { user: 2 ** 32 - 1, group: 0 } }),
     "erofs/owner",
   ],

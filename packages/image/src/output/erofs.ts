@@ -208,7 +208,7 @@ function encoded(text: string, path: string, limit: number): Buffer {
 
 function encodedName(name: string, path: string): Buffer {
   if (name === "." || name === ".." || name.includes("/") || path.length + name.length > 4000) {
-    throw new ImageError("erofs/name", `'${name}' in '${path}' is no file name, or its path is too long`);
+    throw new ImageError("erofs/name", `'${name}' in '${path}' is not a file name, or its path is too long`);
   }
   return encoded(name, path, 255);
 }

@@ -19,15 +19,15 @@ const diskReasons: Record<string, string> = {
   EACCES: "it may not be written",
   EPERM: "it may not be written",
   EROFS: "its file system is read-only",
-  EEXIST: "what is above it is no directory",
-  ENOTDIR: "what is above it is no directory",
+  EEXIST: "what is above it is not a directory",
+  ENOTDIR: "what is above it is not a directory",
   EIO: "the disk fails",
 };
 
 /**
  * Makes or replaces `out` with what `fill` writes into the empty directory that it is given. Throws what `fill`
  * throws, then leaving `out` as it was; ImageError `build/busy` when another process is filling `out`, `build/occupied`
- * when something that is no image is there, `build/disk` when it cannot be written.
+ * when something that is not an image is there, `build/disk` when it cannot be written.
  */
 export async function replaceOutput<T>(out: string, fill: (directory: string) => Promise<T>): Promise<T> {
   try {
@@ -87,7 +87,7 @@ async function refuseOthers(out: string): Promise<void> {
     throw error;
   });
   if (names.length === 0 || names.includes(imageMark)) return;
-  throw new ImageError("build/occupied", `${out} is there already, and is no image`, {
+  throw new ImageError("build/occupied", `${out} is there already, and is not an image`, {
     kind: "usage",
     fix: "name another place with --out, or remove it yourself",
   });

@@ -120,7 +120,7 @@ function structures(tables: Uint8Array): Structure[] {
 /**
  * What the firmware's SMBIOS event covers. `tables` is fw_cfg's file of the machine; `identity` is needed unless it has
  * a type 0. Throws MeasureError "smbios/malformed" or "smbios/truncated", and "prediction/input" for an identity that is
- * needed and missing, or is no ASCII text of three characters or more.
+ * needed and missing, or is not an ASCII text of three characters or more.
  */
 export function measuredSmbios(tables: Uint8Array, identity: FirmwareIdentity | undefined): Uint8Array {
   const given = structures(tables);

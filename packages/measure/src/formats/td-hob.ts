@@ -25,7 +25,7 @@ const RESOURCE_SIZE = 48;
 
 /**
  * The measured bytes of the TD HOB of a guest with `memory` bytes under a firmware with these sections.
- * Throws MeasureError "firmware/memory" for a size that is no whole number of pages or does not hold the sections,
+ * Throws MeasureError "firmware/memory" for a size that is not a whole number of pages or does not hold the sections,
  * "firmware/section" without a TD_HOB section.
  */
 export function tdHob(sections: readonly Section[], memory: number, style: HobStyle = "qemu"): Uint8Array {

@@ -61,7 +61,7 @@ export function bootOrder(entries: readonly number[]): Uint8Array {
 
 /**
  * Live variables of a firmware's variable store (a CFV section, or a VARS file), keyed "name-guid". Empty where the
- * volume is no variable store. Throws MeasureError "volume/malformed" or "volume/truncated" on a damaged one.
+ * volume is not a variable store. Throws MeasureError "volume/malformed" or "volume/truncated" on a damaged one.
  */
 export function readVariableStore(volume: Uint8Array): Map<string, Uint8Array> {
   const bytes = new Bytes(volume, "volume");

@@ -14,7 +14,7 @@ export const REGISTER_SIZE = 48;
 export const registerNames = ["mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3"] as const;
 export type RegisterName = (typeof registerNames)[number];
 
-/** Values of 48 bytes. `mrtd` is absent where no event extends it: a TD's MRTD is no fold but one hash (`mrtd.ts`). */
+/** Values of 48 bytes. `mrtd` is absent where no event extends it: a TD's MRTD is not a fold but one hash (`mrtd.ts`). */
 export type Registers = { mrtd?: Uint8Array } & Record<Exclude<RegisterName, "mrtd">, Uint8Array>;
 
 /** A register before its first event: 48 zero bytes. */

@@ -262,7 +262,7 @@ export interface QemuProfile {
 export function qemuProfile(version: string): QemuProfile {
   const match = /^(\d{1,3})\.(\d{1,2})(?!\d)/.exec(version);
   if (match === null) {
-    throw new MeasureError("prediction/profile", `'${version}' is no QEMU version`, { kind: "unsupported" });
+    throw new MeasureError("prediction/profile", `'${version}' is not a QEMU version`, { kind: "unsupported" });
   }
   const number = 100 * Number(match[1]) + Number(match[2]);
   return { version: number, namedBlobs: number >= 1000, keepsConfidentialHeader: number >= 1002 };

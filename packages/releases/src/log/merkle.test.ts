@@ -160,7 +160,7 @@ test("trees of several tiles: proofs are those of the definition", async () => {
   await fc.assert(property, { numRuns: 15 });
 });
 
-test("an index above 2^32 is no smaller one", async () => {
+test("an index above 2^32 is not a smaller one", async () => {
   const leaf = await leafHash(Uint8Array.of(1));
   const tree = { size: 2 ** 32 + 1, root: await nodeHash(sha256(), leaf) };
   equal(await verifyInclusion({ index: 2 ** 32, leaf }, tree, [sha256()]), true);

@@ -78,7 +78,7 @@ for (const [name, note] of [
   ["base64 without padding", "text\n\n— a AAAAAAA\n"],
   ["four bytes of signature", "text\n\n— a AAAAAA==\n"],
   ["a carriage return", "text\r\n\n— a AAAAAAAA\n"],
-  ["a byte that was no UTF-8", "te\ufffdxt\n\n— a AAAAAAAA\n"],
+  ["a byte that was not UTF-8", "te\ufffdxt\n\n— a AAAAAAAA\n"],
   ["101 signatures", `text\n\n${"— a AAAAAAAA\n".repeat(101)}`],
   ["64 KiB", `${"x".repeat(64 * 1024)}\n\n— a AAAAAAAA\n`],
 ] as const) {

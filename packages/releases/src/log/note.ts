@@ -71,9 +71,9 @@ export async function writeNoteKey(key: NoteKey): Promise<string> {
 /** Takes a note apart. Throws ReleaseError "note/malformed". */
 export function readNote(whole: string): Note {
   if (whole.length > noteLimit) throw malformed(`it has ${whole.length} characters`);
-  // A text that is no Unicode, or has controls other than newlines, could be signed as one and shown as another.
+  // A text that is not Unicode, or has controls other than newlines, could be signed as one and shown as another.
   if (/(?!\n)\p{Cc}|\ufffd/u.test(whole) || !whole.isWellFormed()) {
-    throw malformed("it has control characters, or is no UTF-8");
+    throw malformed("it has control characters, or is not UTF-8");
   }
   const end = whole.lastIndexOf("\n\n");
   if (end < 0 || !whole.endsWith("\n")) throw malformed("there is no empty line, or no newline at its end");

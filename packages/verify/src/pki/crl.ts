@@ -39,7 +39,7 @@ export function parseCrl(encoding: Uint8Array): Crl {
   list.end();
 
   const tbs = signed.enter();
-  if (tbs.number(1) !== 1) throw new VerifyError("crl/malformed", "this is no CRL version 2");
+  if (tbs.number(1) !== 1) throw new VerifyError("crl/malformed", "this is not a CRL version 2");
   readSignatureAlgorithm(tbs);
   const issuer = tbs.read(tag.sequence).encoding;
   const [notBefore, notAfter] = [tbs.time(), tbs.time()];

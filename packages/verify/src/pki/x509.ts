@@ -147,7 +147,7 @@ export function parseCertificate(encoding: Uint8Array): Certificate {
 
   const tbs = signed.enter();
   const version = tbs.enter(0xa0);
-  if (version.number(2) !== 2) throw new VerifyError("certificate/malformed", "this is no X.509 version 3");
+  if (version.number(2) !== 2) throw new VerifyError("certificate/malformed", "this is not an X.509 version 3");
   version.end();
   const serial = tbs.unsigned();
   if (serial.length > 20 || (serial.length === 1 && serial[0] === 0)) {
@@ -188,7 +188,7 @@ function readPublicKey(info: DerReader): Uint8Array {
   const point = info.bitString();
   info.end();
   if (type !== oids.ecPublicKey || curve !== oids.p256 || point.length !== 65 || point[0] !== 4) {
-    throw new VerifyError("chain/key", "a certificate's key is no uncompressed P-256 point");
+    throw new VerifyError("chain/key", "a certificate's key is not an uncompressed P-256 point");
   }
   return point;
 }
@@ -252,7 +252,7 @@ const pemBlock =
 
 /**
  * Certificates by what their PEM block contains. Those above the platforms come again with every verification, so that
- * reading them is remembered too; it would cost a fifth of what is no signature check.
+ * reading them is remembered too; it would cost a fifth of what is not a signature check.
  */
 const read = new Recent<Certificate>();
 

@@ -358,7 +358,7 @@ const refusals: [name: string, codes: CheckCode[], change: Change][] = [
     ["time/age"],
     { policy: (p) => (p.secureTime = { maximumAgeSeconds: 59 }) },
   ],
-  ["a secure-time payload that is no JSON", ["time/malformed"], { payload: { "secure-time": bytes("00") } }],
+  ["a secure-time payload that is not JSON", ["time/malformed"], { payload: { "secure-time": bytes("00") } }],
   [
     "a secure-time payload with a space",
     ["time/malformed"],
@@ -382,7 +382,7 @@ const refusals: [name: string, codes: CheckCode[], change: Change][] = [
   ],
   ["no KMS", ["keys/key-provider"], { payload: { "key-provider": utf8({ id: "", name: "none" }) } }],
   [
-    "a key-provider payload that is no JSON",
+    "a key-provider payload that is not JSON",
     ["keys/malformed"],
     { payload: { "key-provider": new Uint8Array() } },
   ],

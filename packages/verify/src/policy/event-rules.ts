@@ -161,9 +161,9 @@ function readJsonPayload<T>(payload: Uint8Array | undefined, schema: Schema<T>):
     source = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(payload);
     value = JSON.parse(source);
   } catch {
-    throw new SchemaError("", "the payload is no JSON in UTF-8");
+    throw new SchemaError("", "the payload is not JSON in UTF-8");
   }
-  if (JSON.stringify(value) !== source) throw new SchemaError("", "the payload is no canonical JSON");
+  if (JSON.stringify(value) !== source) throw new SchemaError("", "the payload is not canonical JSON");
   return schema(value);
 }
 

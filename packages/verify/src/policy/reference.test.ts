@@ -16,7 +16,7 @@ test("a tuple, a list of tuples, tuples by name", () => {
   deepEqual(readReferences({ small: { rtmr2: c } }, "x"), [{ name: "x/small", registers: { rtmr2: c } }]);
 });
 
-test("a manifest: only its measurements, by platform; RTMR3 is no reference", () => {
+test("a manifest: only its measurements, by platform; RTMR3 is not a reference", () => {
   const manifest = {
     mrtd: a,
     measurements: { tdx: { "2-cpus": { mrtd: b, rtmr3: a } }, emulated: [{ mrtd: c }] },

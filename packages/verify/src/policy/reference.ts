@@ -87,7 +87,7 @@ function readPrediction(
 /**
  * Collects every register tuple of a document: a manifest's `measurements`, a prediction, or tuples themselves, in
  * lists or grouped by name. The field `platform` of a prediction, and the keys `tdx` and `emulated` of a group, say
- * for which platform they are. What is no register (shapes, versions, events) is left unread; a register that is no
+ * for which platform they are. What is not a register (shapes, versions, events) is left unread; a register that is no
  * 48-byte value is an error.
  *
  * @param label names the document in reports

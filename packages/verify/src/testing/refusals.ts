@@ -446,7 +446,7 @@ const chains: Refusal[] = [
     code: "pem/malformed",
     chain: (m) => `\uFEFF${m.pckChain}`,
   },
-  { name: "the PCK chain is no PEM", code: "pem/malformed", chain: () => "certificates" },
+  { name: "the PCK chain is not PEM", code: "pem/malformed", chain: () => "certificates" },
   {
     name: "the PCK chain has text between its blocks",
     code: "pem/malformed",
@@ -565,7 +565,7 @@ const pck: Refusal[] = [
     ),
   },
   {
-    name: "the SGX type is no enumerated value",
+    name: "the SGX type is not an enumerated value",
     code: "der/malformed",
     before: withSgx(edit(sgxExtension(sgx), 4, () => sequence(oid(`${sgxOid}.5`), integer(0)))),
   },
