@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * From switching the machine on to the application's answer, under whatever accelerates here (the rows say which), split
  * by step: the median of three boots. The peer, started in the same run: a minimal Debian with systemd, made with

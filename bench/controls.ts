@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Our production image and a stock Debian with its cloud kernel, audited alike (`caisson audit DIRECTORY`), and how much
  * there is in each. What Debian has no part of (sandbox, firmware, build record) is not judged and counts nowhere.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The first 64 bytes that the kernel's generator gives in each of 20 boots of one image, as the entropy stage reads them
  * and a development image prints them. Statistics for the record: they can show that something is badly wrong, and

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * One import in a process of its own, so that its memory is its own: makes an OCI layout of so many MiB (files of 3 kB
  * to 40 MiB, half of their bytes random, gzip), then imports it, lays it out and writes file system and hash tree.

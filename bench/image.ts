@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The image: assembly (EROFS and hash tree in one pass) against `cp` and `sha256sum` on the same bytes and against the
  * kernel's own tools; then the measures of the example's production image against their limits. That image is built

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Prediction against plain hashing of the same bytes, and many machine shapes from one cached table set. */
 import { createHash } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Key release: what one costs the KMS, beside the signature operations that it cannot do without; and whether ten
  * thousand of them lose anything.

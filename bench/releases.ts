@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Judging a release: two of three owners, a proof of logging that three witnesses cosigned, two rebuilds. How long it
  * takes, how many bytes carry it, and how both grow with the log.

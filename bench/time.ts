@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * From "ask" to the agreed time, five real NTS servers of five operators behind an emulated network, against chronyd
  * in the same network: as a daemon with its defaults and `iburst`, and as one shot with the least samples and polls.

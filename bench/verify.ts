@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Verification: one quote with its collateral, cold (everything is verified) and warm (the collateral was verified
  * before), against @phala/dcap-qvl (JavaScript), @phala/dcap-qvl-web (Rust as WASM) and, where cargo and go are there, the

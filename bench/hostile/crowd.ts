@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * A crowd against a KMS, in a thread of its own: 1,024 addresses of four networks that ask for nonces as fast as they
  * get answers, or 13 addresses of one that hold all connections they can get and say nothing.

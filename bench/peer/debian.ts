@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The peer of two benchmarks: a minimal Debian with systemd and its cloud kernel, made with mmdebstrap from the suite
  * that this machine runs, and booted on the same QEMU as ours. Made once, then kept under `.cache/`.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Native verifiers beside which ours is measured: dcap-qvl (Rust, with two cryptographic libraries) and go-tdx-guest. Each
  * is a small program around its library, built from the language's registry where cargo or go is there, and kept.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** What the host feeds the machine: kernel, command line, root, memory, devices. Nothing boots on with any of it. */
 import { equal, match, notEqual, ok } from "node:assert/strict";
 import {

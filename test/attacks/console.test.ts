@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The console is the host's to read, at its own pace. However late it reads, it learns why a boot stopped; and neither
  * a port that it never reads nor one that it says is to stop holds PID 1 up.

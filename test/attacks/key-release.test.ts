@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Between guest and KMS, and in what the KMS is shown: every change is refused by name, and the application's key
  * never reaches the guest. The first test is the control: an honest host, where the same search finds the key.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** The host's clocks and time servers: without agreement of several operators there are no keys. */
 import { equal, match, ok } from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** `caisson up` with applications that serve nothing: what keeps running, what ends, and how that is said. */
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { spawn } from "node:child_process";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** The running development guest and its evidence deviate as declared, control by control, and in nothing else. */
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Ordinary images, unmodified: nginx, Redis and PostgreSQL with entry points that start as root, a one-shot migration, a
  * client that uses all three, and a neighbour that fills its layer and floods its log.

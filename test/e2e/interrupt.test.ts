@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** `caisson up` that is stopped at some moment: it says so, means it with its exit code, and leaves no machine behind. */
 import { deepEqual, equal, match } from "node:assert/strict";
 import { spawn } from "node:child_process";

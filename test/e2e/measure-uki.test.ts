@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Reality, for a unified kernel image: systemd's stub and the image's kernel on a disk, started by the firmware's boot
  * manager. What a TPM then holds must be what was predicted from the files.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Reality: the image's kernel under OVMF and swtpm, at several machine shapes. The prediction, made before the boot, must
  * equal what the TPM holds after it and what the guest's log says; a changed byte must be named.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** A running machine whose clock the host stops: the later checks see it, and keys are frozen. */
 import { equal, match, ok } from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";

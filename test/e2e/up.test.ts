@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** The README's first command, as a user runs it. */
 import { equal, match, ok, rejects } from "node:assert/strict";
 import { spawn } from "node:child_process";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * A fresh machine: a minimal Debian root with its own Node and npm, made by mmdebstrap from the mirror of this machine's
  * apt configuration, and a way to run commands in it.

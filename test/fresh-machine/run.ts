@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Both commands of the README on fresh machines: Debian 12 and 13, minimal, each with its own Node and npm, as root and
  * as a user without sudo. Needs root, git and mmdebstrap; not a part of `caisson test`, as it runs that.

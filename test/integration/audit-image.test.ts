@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The audit on real things: images that were built here, a stock Debian kernel, and the command's exit codes.
  */

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The catalogue's kernel symbols against the source that the lock names: a symbol that was renamed would be "not set"
  * for ever, and its line stay green (docs/decisions/0011-audit-by-counterexample.md).

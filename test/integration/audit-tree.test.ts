@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Another system's root file system, audited by the same command: what is judged, what is not, what is counted. */
 import { deepEqual, equal, match } from "node:assert/strict";
 import { spawnSync } from "node:child_process";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The parser in the emulation driver (kernel/driver/boot-log.c), as a program with the address and undefined-behaviour
  * sanitizers, over real logs, every beginning of one, and logs that somebody changed. The log is memory of the host's

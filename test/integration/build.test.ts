@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * `caisson build examples/hello` with everything real: the pinned packages from the mirror, the pinned kernel, and the
  * tools that read what comes out. The first run on a machine compiles the kernel; later ones take it from the cache.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * dstack's guest-agent API against the JavaScript SDK that dstack publishes, from its registry, over real sockets. It is
  * installed apart from this repository: it needs older releases of what it stands on.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Our EROFS writer and hash tree against the tools of their makers: fsck.erofs, dump.erofs, veritysetup. */
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { spawnSync } from "node:child_process";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Fetching into the cache from a server that is slow, stale, broken or hostile. */
 import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import { spawn } from "node:child_process";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * `caisson firmware compare` from files to table, JSON and picture, on generated images: one whose metadata is found as
  * td-shim has it, one as edk2 has it. No td-shim image can be had from a registry here (docs/decisions/0002-tdvf.md).

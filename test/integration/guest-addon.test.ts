@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * PID 1's native addon, built with the pinned toolchain and loaded here: what it exports, that no argument gets past its
  * checks, and that the kernel's refusals come back by name. Nothing here changes this machine.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Building the kernel with the real source and toolchain: what stops a build before it costs minutes. */
 import { deepEqual, equal, match, rejects } from "node:assert/strict";
 import { appendFile, cp, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";

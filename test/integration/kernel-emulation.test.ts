@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The development kernel in a real machine: the emulation driver against the in-tree driver's interface
  * (kernel/driver/abi.json), its registers against our own replay of the boot log, its quotes against what the quoting

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /*
  * PID 1 of the kernel tests: does the steps of /steps, one a line, prints `step: answer`, and powers off.
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** The toolchain's root with the real pinned packages: what a command sees there, and that its outputs are constant. */
 import { deepEqual, equal, match, notEqual, rejects } from "node:assert/strict";
 import { hash } from "node:crypto";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The KMS as a process of its own: the command line, what survives a restart and a kill -9, and everything that a man in
  * the middle between guest and KMS can do.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The launcher on machines that lack something: a copy of it in a directory of its own, with nothing on its PATH but
  * the system's basic tools and, instead of apt-get and npm, programs that write down how they were called.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * From a signed archive on loopback to `caisson.lock`, as a user runs it; and Debian's own tools as oracles for
  * versions, signatures, dependencies and packages.

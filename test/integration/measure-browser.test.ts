@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** The measure package in a browser: its bundle's size, and one vector computed in headless Chromium. */
 import { equal, ok } from "node:assert/strict";
 import { createServer } from "node:http";

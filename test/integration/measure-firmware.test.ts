@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Debian's firmware generations and other people's tools as oracles for measurements. */
 import { deepEqual, equal, match, notEqual } from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * fw_cfg files over qtest: QEMU's own loader against the derived one, iasl's word on every table, the tables of a live
  * TDX guest byte for byte, and SMBIOS as a real firmware measured it.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Real quotes, logs and tables of other projects, at `../shared/vectors` beside the repository where they exist. Each
  * test says what a vector must evaluate to. The same paths run everywhere on generated inputs (packages/measure).

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** The recorded content of npm packages is that of the tarballs whose integrity the lockfile names: read again. */
 import { deepEqual } from "node:assert/strict";
 import { readFileSync } from "node:fs";

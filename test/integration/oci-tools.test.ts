@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Images as people have them, made by the tools that they have: saved archives, layouts with several tags, a registry,
  * and what buildah mounts. Whatever the form, it is the same image.

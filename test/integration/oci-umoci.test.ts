@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Our reader of layers against umoci, on layers that nobody would write: the same tree, or a refusal that has a name.
  */

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Images from a registry on loopback: by digest or tag, with a token or a password, from blobs that may be wrong. */
 import { deepEqual, equal, match, rejects } from "node:assert/strict";
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";

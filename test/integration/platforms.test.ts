@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** A new platform cannot be forgotten: the compiler names every place that must decide about it. */
 import { deepEqual, notEqual } from "node:assert/strict";
 import { spawnSync } from "node:child_process";

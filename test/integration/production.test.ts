@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The production path without hardware: what `caisson instance` wrote, a KMS and a relying party that use exactly that,
  * by the documented commands, and TDX evidence of the machine that it describes, signed by a test PKI in Intel's place.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The quote channel of the emulation driver (kernel/driver/quote-channel.c), as a program with the sanitizers: what it does
  * when the service on the host is late, refuses, talks nonsense or is not there. Its waits of 30 s cost nothing here,

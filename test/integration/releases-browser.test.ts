@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Releases judged in a browser: the package bundled without polyfills, small, and of one mind with Node. */
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { createServer } from "node:http";

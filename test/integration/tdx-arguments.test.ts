@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** The arguments of a TD's machine are ones that a current QEMU knows: checked against its own help, without TDX. */
 import { deepEqual, equal } from "node:assert/strict";
 import { execFileSync } from "node:child_process";

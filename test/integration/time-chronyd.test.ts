@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Interoperability with chronyd both ways, and the agreement over real servers with chosen clocks. */
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { after, before, suite, test } from "node:test";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Hostile servers and networks, each alone (what is it refused for?) and as one among honest chronyd servers. */
 import { deepEqual, equal, ok, rejects } from "node:assert/strict";
 import { randomBytes } from "node:crypto";

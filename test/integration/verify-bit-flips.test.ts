@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * One bit changed in every byte of a quote and of each part of its collateral: none of it may be accepted. Hexadecimal
  * parts are changed as bytes, because a letter of another case is the same byte.

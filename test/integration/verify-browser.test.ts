@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The verifier in a browser: `measure` and `verify` bundled as a relying party would, without polyfills, small, and
  * giving the same verdicts in Chromium as in Node.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** `caisson verify` as a user runs it: files in, exit code and one document out. */
 import { deepEqual, equal, match } from "node:assert/strict";
 import { spawnSync } from "node:child_process";

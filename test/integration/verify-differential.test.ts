@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The same evidence to this verifier and to @phala/dcap-qvl-web (Rust compiled to WASM, rustls-webpki for chains and
  * CRLs): generated platforms with random levels and changes, and the whole table of wrong evidence.

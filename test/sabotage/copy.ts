@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * A copy of the tree to sabotage, with its dependencies: links among them lead to the copy's own packages, and what is
  * installed meanwhile in the tree itself does not reach it.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** docs/sabotage.md: what each sabotage led to. Only what was measured stands there, with file and test as they are. */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";

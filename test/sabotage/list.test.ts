@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** The lists keep up with the product: a line that has changed is a sabotage that nobody makes any more. */
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { globSync } from "node:fs";

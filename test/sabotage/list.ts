@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Every sabotage, folder by folder. */
 import { audit } from "./list/audit.ts";
 import { cli } from "./list/cli.ts";

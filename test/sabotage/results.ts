@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * What sabotages led to, so that a run that was ended goes on where it was. A line of JSON each. A result counts for as
  * long as the sabotaged file and the test are what they were. Lines are short and appended whole, so several runs at a

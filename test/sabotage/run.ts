@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Makes one line of the product wrong, then another, and sees whether a test notices.
  *

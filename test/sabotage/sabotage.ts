@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * A sabotage: one line of the product made wrong, and the test that must notice. The lists are data, a file a package,
  * in `list/`.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** A man in the middle between a guest and its KMS: sees every request and answer, and may change both. */
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";

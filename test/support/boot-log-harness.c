@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /*
  * Runs the emulation driver's replay over the cases on standard input: le32 flags, le32 length, log, 16 PCRs of 48 bytes.
  * Prints for each the result and the registers MRTD, RTMR0-2. Each log lies in memory of exactly its size, so that the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /* What kernel/driver/boot-log.c takes from the kernel: SHA-384 (here OpenSSL's), and a TPM with a log and registers. */
 #include "driver-kernel.h"
 #include <openssl/sha.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * What a build of the example leaves in the cache. Importing this builds it, so that toolchain, sources and kernels are
  * there whichever test of a run comes first.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * An ordinary container image with nginx, Redis and PostgreSQL, made of Debian's own packages and laid out like the
  * official images: entry points that start as root, prepare directories, and become another user. Made once, kept in the

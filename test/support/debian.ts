@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Debian packages of other suites for tests, unpacked without installing: firmware generations, another QEMU. Fetched at
  * run time from the machine's own mirror into the repository's cache.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /*
  * What kernel/driver takes from every kernel header it names, for programs that test it: types, attributes, messages,
  * little-endian bytes. The kernel's own headers are empty files there.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * A file of the emulation driver (kernel/driver) as a program: compiled with the pinned toolchain, the address and
  * undefined-behaviour sanitizers, and a harness that stands in for the kernel. `NAME-harness.h` is included before

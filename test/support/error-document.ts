@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * docs/errors.md from the sources: every error code of every package, and the files that use it. Run this file to write
  * the document again; a test compares the two.

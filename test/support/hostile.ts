@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * A hostile host: starts the example with one thing changed, waits for the end, and tells what happened.
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** What a tree of an image looks like, read by us or by a tool: as rows that can be compared. */
 import { equal } from "node:assert/strict";
 import { spawnSync } from "node:child_process";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** The example's image, built once for all tests of a run that boot it, and what it is expected to measure. */
 import { appendFileSync, cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * A boot whose measurements are read from outside: PCRs through the TPM's own registers, the event log out of the guest's
  * memory. No program of the guest is asked; it has no root file system, so that its kernel stops in a panic with firmware

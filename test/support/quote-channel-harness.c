@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /*
  * Drives the emulation driver's quote channel against a serial port whose other end follows a script, one line each:
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /* What kernel/driver/quote-channel.c takes from the kernel: ports, a clock that moves when it sleeps, signals, memory. */
 #include "driver-kernel.h"
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * `node --import` this file: the pinned root of Intel is the root of the test PKI, in that process alone. So the commands
  * run as they are documented, on TDX evidence that no Intel key signed.

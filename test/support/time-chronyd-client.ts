@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** chronyd as a client: an independent implementation that asks the same servers, and the peer of the benchmark. */
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * An NTS server that does what a test wants: correct unless told otherwise. It shares the codec of packages/nts;
  * that the codec is right is shown by chronyd, in both directions.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * A network between time clients and servers on loopback: delay, loss, and paths that differ by direction.
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** The pinned toolchain alone. Nothing else is built where it is in the cache already, whatever else has changed. */
 import { readFile } from "node:fs/promises";
 import { inGroup } from "@caisson/image/assemble";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * A unified kernel image from a stub, and a disk that a firmware starts it from: GPT, one EFI system partition with
  * FAT16, the image as its removable-media loader. Written here, so that the test knows every byte.

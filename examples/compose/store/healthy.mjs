@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Exit status 0 when the store answers.
 import { connect } from "node:net";
 

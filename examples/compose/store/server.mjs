@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A small store that speaks the part of Redis' protocol (RESP) that counting needs: PING, GET, SET, INCR.
 //
 //   server.mjs [--save FILE]    keeps what it holds in FILE

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Counts visits in the store, and lets itself be verified.
 //
 //   GET /                                        the count

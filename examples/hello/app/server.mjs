@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The example: what an application can see of itself in its sandbox, and what it can prove to others.
 //
 //   GET /                                        a page (or JSON): who it is, its public key, its sandbox

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 import { deepEqual, doesNotMatch, equal, match, ok, throws } from "node:assert/strict";
 import { test } from "node:test";
 import { audit } from "./audit.ts";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** The audit: every control, judged in every place that is known, and what follows for the subject as a whole. */
 
 import { splitCommandLine } from "@caisson/protocol/command-line";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** The baseline: failures that somebody accepted, for a reason and for a time. */
 import * as z from "zod/mini";
 import { controlOf } from "./catalogue/index.ts";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Collects facts: from an image directory, from a running guest, from evidence. All reading happens here. */
 
 import { createHash, hash } from "node:crypto";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Reads the root file system of an image as the kernel would (format: Linux fs/erofs/erofs_fs.h), to audit what is
  * there rather than what a list says is there.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** The one error class of this package. A finding is not an error: these say why there could be none. */
 import { Failure, type FailureDetails } from "@caisson/vocabulary/failure";
 

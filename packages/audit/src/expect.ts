@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Makers of tests. Each makes the counterexample together with the test, so that the matrix needs no second list. */
 import { splitCommandLine } from "@caisson/protocol/command-line";
 import type { CheckId } from "@caisson/verify/errors";

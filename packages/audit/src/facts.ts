@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * What is known of the three things that can be audited. Collecting (`collect.ts`, the guest's `live.ts`, the
  * verifier) and judging (`catalogue/`) are apart: every check is a pure function of one of these values.

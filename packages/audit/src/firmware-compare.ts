@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Firmware images side by side (decision D2): what they consist of, what they can boot, and how much of them a host can
  * talk to. Pure: from facts to rows, and to a picture of what takes the space.

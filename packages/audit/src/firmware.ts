@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** What is known of a firmware image (decision D2). */
 import { hash } from "node:crypto";
 import { MeasureError } from "@caisson/measure";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * A running guest as a picture: processes with their powers on the left, what they can write to, wait on and read on
  * the right, and lines between. A line follows the mount namespace for paths, and the owner for sockets and files.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Least privilege made visible: what runs in a guest, as whom, with which powers, and what it can write to and reach.
  * Drawn from a live report as text.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** The decisions as code: is this image, this running guest, this evidence really built that way? */
 export { type Audit, audit, type Result, type Row, type Score, type Status } from "./audit.ts";
 export { type Acceptance, parseBaseline } from "./baseline.ts";

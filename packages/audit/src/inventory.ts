@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** How much there is: what a comparison of two systems counts beside controls. The application is left out. */
 import type { Facts } from "./control.ts";
 

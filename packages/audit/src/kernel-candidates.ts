@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Kernel recipes against what a confidential guest needs of a kernel (decision D1). Pure.
  *

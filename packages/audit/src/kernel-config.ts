@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** A kernel configuration (`.config`) as a map, and the difference of two. */
 import { gunzipSync } from "node:zlib";
 import { messageOf } from "@caisson/vocabulary/failure";

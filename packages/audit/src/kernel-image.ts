@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * What a bzImage says about itself: its release and the configuration it was built with.
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * What the Kernel Self Protection Project and kernel-hardening-checker recommend for x86-64, as facts: a symbol and the
  * values that satisfy the recommendation. Where Caisson decides otherwise, `deviations` says why; a recommendation

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Where kernel recipes come from: a Debian archive's index, an unpacked source tree, a locked source package. */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";

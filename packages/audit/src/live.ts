@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** A running guest's report about itself, checked: it comes from a machine that may be anybody's. */
 import { type LiveReport, liveReportSchema } from "@caisson/protocol/live-report";
 import { AuditError } from "./errors.ts";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** The audit as one HTML page that needs nothing else: no script, no font, no address. */
 import type { Audit, Result, Row, Status } from "./audit.ts";
 import { decisions, groups, sources } from "./control.ts";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Kernel releases and what they can do. */
 
 /** Numeric order of "6.9" and "7.3.4-rc1"; negative when `a` is older. */

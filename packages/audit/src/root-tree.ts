@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Facts of a root file system that lies in a directory: another system's, audited by the same controls so that the two
  * can be compared. `mmdebstrap` makes such a tree, and so does unpacking a cloud image's root.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** The audit as SARIF 2.1.0 (OASIS), for tools that collect findings. */
 import { pathToFileURL } from "node:url";
 import type { Audit, Result, Row } from "./audit.ts";

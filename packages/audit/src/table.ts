@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** The audit and its controls as text for a terminal. */
 import type { Audit, Score, Status } from "./audit.ts";
 import {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The console of a machine that `caisson up` started, as it lies in `<image>.state/console.log`: what a development
  * image says of its services. It is the guest's own word, and whoever owns the host can write what he likes there.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** What the documents refer to is there: links, files, commands, and every dependency with its version. */
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { existsSync, globSync, readFileSync } from "node:fs";
@@ -235,6 +236,19 @@ test("no file imports itself by way of others, not even for types", () => {
     }),
   );
   deepEqual(circle(imports), undefined);
+});
+
+test("every source file names its licence in its first lines; the kernel driver has the kernel's", () => {
+  const options = { cwd: repository.pathname };
+  const sources = ["packages", "test", "bench", "examples", "kernel"].flatMap((place) =>
+    globSync(`${place}/**/*.{ts,mjs,c,h}`, { ...options, exclude: ["**/node_modules/**", "**/out/**"] }),
+  );
+  ok(sources.length > 0);
+  const wrong = sources.filter((path) => {
+    const licence = path.startsWith("kernel/driver/") ? "GPL-2.0-only" : "Apache-2.0";
+    return !read(path).slice(0, 100).includes(`SPDX-License-Identifier: ${licence}`);
+  });
+  deepEqual(wrong, []);
 });
 
 test("packages name what they offer: no wildcard, and every file of it is there", () => {

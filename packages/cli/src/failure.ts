@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** How a failure is shown and which exit code it gets. An error of any class but `Failure` is a bug: exit code 1. */
 import { Failure, type FailureKind } from "@caisson/vocabulary/failure";
 import { systemError } from "@caisson/vocabulary/system-error";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * What evidence is judged by, from files: policy, reference values, collateral, time. One reading for every command, so
  * that the same file is taken, or refused with the same exit code, wherever it is named.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** What npm installs from package-lock.json on any machine, whichever npm it has. */
 import { deepEqual, ok } from "node:assert/strict";
 import { readFileSync } from "node:fs";

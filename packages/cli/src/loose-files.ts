@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * A boot from files by themselves: a firmware with kernel, command line and perhaps initrd, or with a UKI. Nothing
  * vouches for them as a manifest does for an image's, so what they are is looked at before anything is predicted: a UKI

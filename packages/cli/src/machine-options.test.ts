@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, rejects, throws } from "node:assert/strict";
 import { createServer } from "node:net";
 import { test } from "node:test";

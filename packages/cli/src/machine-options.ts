@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** The machine that commands speak of: one syntax and one default for all of them. */
 import { createServer } from "node:net";
 import { Failure } from "@caisson/vocabulary/failure";

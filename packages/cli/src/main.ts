@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The `caisson` command. Each command is a file under `commands/` that exports `command`, a commander `Command`;
  * only the one that is asked for is loaded, so that a new command costs the others no start-up time.

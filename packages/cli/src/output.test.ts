@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Real pipes, real full devices: how commands end when their output cannot be written. */
 import { deepEqual, equal, match } from "node:assert/strict";
 import { spawnSync } from "node:child_process";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * What happens when nobody reads on, or the disk behind stdout is full.
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Keys that owners, stop keys and rebuilders sign with: one in a file, under a passphrase.
  *

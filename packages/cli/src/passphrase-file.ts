@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Text files that an operator names; `-` is standard input. */
 import { readFileSync } from "node:fs";
 import { messageOf } from "@caisson/vocabulary/failure";

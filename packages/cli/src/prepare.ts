@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** From a spec to an image directory: pins and builds what is missing. */
 import { availableParallelism } from "node:os";
 import {

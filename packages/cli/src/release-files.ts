@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Files of identities and releases: what is in them, in words, and one more signature under them. */
 import { renameSync, writeFileSync } from "node:fs";
 import {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Sets this machine's clock to a time that was agreed upon (`caisson time --set`). */
 import { execFileSync } from "node:child_process";
 import { HostError } from "@caisson/host/errors";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * A reporter of node:test that writes one line for each test that did not run: its file, its name and the reason,
  * separated by tabs. `caisson test` counts them as failures: what a test needs is there, or the run is not proof.

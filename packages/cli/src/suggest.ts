@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** "Did you mean …?": the known name that is nearest to a mistyped one. */
 
 /** How many letters have to be inserted, left out, changed or swapped with their neighbour (Damerau, 1964). */

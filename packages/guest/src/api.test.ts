@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, match } from "node:assert/strict";
 import { once } from "node:events";
 import { mkdtempSync, rmSync, statSync } from "node:fs";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The application's window into its guest: HTTP over the Unix socket `/run/caisson.sock`.
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Evidence for whoever started a development machine, whatever its application does: over the challenge of the
  * instance document, on the console. It tells the host nothing that an application could not, and decides nothing.

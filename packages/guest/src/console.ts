@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The serial console, whose other end is the host's. It may read late, never, or say that we are to stop (XOFF), and
  * PID 1 has one thread: so a line is never waited for. What the port does not take at once waits in a bounded queue,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The runtime event log: what was measured into RTMR3, in order.
  *

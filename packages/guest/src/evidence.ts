@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Evidence of this machine: one self-contained document, `caisson/evidence/v1`. */
 import type { EvidenceDocument } from "@caisson/verify";
 import type { EventLog } from "./event-log.ts";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * node:http and node:https without what importing them costs. An ES import reads every export of a built-in module,
  * and those of the WebSocket client load all of undici: 30 ms of processor time on a fast machine, a second under

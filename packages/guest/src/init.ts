@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * PID 1. Mounts the kernel's interfaces, runs the stages in order, watches the services, and powers off.
  *

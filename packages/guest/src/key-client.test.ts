@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, rejects, throws } from "node:assert/strict";
 import { createServer, type RequestListener } from "node:http";
 import { type AddressInfo, createServer as createTcpServer, type Socket } from "node:net";

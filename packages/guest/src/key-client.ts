@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The guest's side of key release: hello, evidence, answer, open.
  *

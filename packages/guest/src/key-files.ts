@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The application's key as a file, for programs that do not ask the socket. The clock's alarm freezes keys in whatever
  * form: it empties these files, and their contents come back when clock and sources agree again. What a program has

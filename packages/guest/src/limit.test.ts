@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 import { equal, rejects } from "node:assert/strict";
 import { test } from "node:test";
 import { withLimit } from "./limit.ts";

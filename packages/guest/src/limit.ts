@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The timer that every wait of PID 1 has. What is waited for may be the host's: a server, a quote, a disk. Giving up
  * does not stop the work itself, so whoever starts it also ends it where it can be ended.

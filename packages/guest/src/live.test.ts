@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** What a guest says of itself, on a tree whose every fact is written down here. */
 import { deepEqual, equal, ok, throws } from "node:assert/strict";
 import { writeFileSync } from "node:fs";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * What a running guest says about itself: `caisson/live/v1` (schema: `packages/protocol/src/live-report.ts`).
  *

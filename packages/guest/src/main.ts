@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** The program that the kernel starts as PID 1. */
 import { serialPort } from "./console.ts";
 import { init } from "./init.ts";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * What a guest can ask of the machine it runs on. One interface, so that stages and the application's API do not
  * know which hardware is beneath them.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * How much the kernel reads ahead of what is asked for. It takes virtio's disks for rotating ones and, where the host
  * recommends nothing, reads 8 MiB, all of which dm-verity hashes (Linux block/blk-settings.c, blk_apply_bdi_limits).

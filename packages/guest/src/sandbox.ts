@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * A service's sandbox, as an OCI runtime configuration. Pure.
  *

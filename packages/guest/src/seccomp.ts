@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The system calls that an application may make: an allow-list, everything else fails with ENOSYS, so that programs
  * that probe for newer calls fall back instead of dying. Left out on purpose: everything that mounts, traces, loads

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * A boot is a fixed list of stages. Each is a file under `stages/`, does one thing, measures what it decided, and
  * fails by throwing `StageFailure`: PID 1 then says why on the console and powers off. No stage may be skipped,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The system calls that Node lacks, from the small native addon in `native/`.
  * Every function throws an `Error` whose `code` is the errno name (`EPERM`) when the kernel refuses.

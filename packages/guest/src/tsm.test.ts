@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The adapter against plain files. What the kernel does at a report entry (its attributes appear with the directory, a
  * written `inblob` counts the generation up and makes an `outblob`) is done by the replaced calls of node:fs/promises;

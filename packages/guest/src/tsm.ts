@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The platform adapter: the kernel's TSM measurement registers and configfs-tsm reports.
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * HTTP with JSON over a Unix socket of PID 1's: what a service sees of its guest. Requests are bounded, one at a time on
  * a connection and `waitingLimit` at once; answers have a length and are ASCII, which the simplest clients can read.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Whether KVM works here. That `/dev/kvm` can be opened is not enough: nested or restricted KVM may abort QEMU. */
 import { accessSync, constants } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Child processes that cannot outlive us: each ends by its own process id, and all of them when this one exits. */
 import { type ChildProcess, type SpawnOptions, spawn } from "node:child_process";
 import { readFileSync } from "node:fs";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 import { Failure, type FailureDetails } from "@caisson/vocabulary/failure";
 
 /** Errors of starting and running machines on this host. */

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * What a QEMU machine hands to its firmware over fw_cfg and the firmware measures (ACPI files, SMBIOS structures, a few
  * settings), read out of a stock QEMU over qtest. No firmware, guest code, KVM or TDX runs. QEMU completes its ACPI

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** What QEMU is told, looked at as QEMU takes it apart: an option, then its value. */
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { test } from "node:test";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The virtual machine that an image is made for, as QEMU arguments. Pure: the same shape gives the same machine, and
  * so the same ACPI tables and measurements, wherever it runs.

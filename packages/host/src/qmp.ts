@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** QEMU's machine protocol (QMP): one JSON document a line over a Unix socket. */
 import { connect, type Socket } from "node:net";
 import { createInterface } from "node:readline";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * QEMU's qtest protocol (docs/devel/testing/qtest.rst): port and memory access on a machine whose CPUs do not run.
  * One line a command, one line an answer; lines that begin with IRQ are notices.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The emulated quoting service: what Intel's quoting enclave and its service are on a TDX host, for machines without
  * TDX. It signs whatever quote body the guest's emulation driver sends with a simulated PKI, so it proves nothing;

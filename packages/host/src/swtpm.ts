@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** A software TPM 2.0 for one machine: fresh state, SHA-256 and SHA-384 banks, served on a Unix socket. */
 import type { ChildProcess } from "node:child_process";
 import { mkdirSync } from "node:fs";

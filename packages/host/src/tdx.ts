@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Can this host start a trust domain? One check for each thing that a TD needs, each with the reason and the remedy,
  * so that whoever sets up a host sees everything that is missing at once. Nothing here is a security decision. Whether

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Real NTS servers on loopback, with a certificate authority made on the spot: chronyd, several instances. For
  * machines without Internet (`caisson up`) and for tests; only development configurations trust them.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 import { equal, match, rejects } from "node:assert/strict";
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * One running machine: swtpm, the quoting service and QEMU in a directory of their own that goes when they end.
  * The guest's console is read line by line, kept in a log, and decoded for whoever shows the boot.

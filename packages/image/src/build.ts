@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * `caisson build`: from a spec and its lock to the image directory.
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * `caisson check`: what will run of a spec, a compose file or an image, and what it costs in isolation, before anything
  * is pinned or built. Of images only their configuration is read; registries are asked what tags mean now.

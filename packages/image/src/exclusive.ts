@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * One process at a time, by a lock that the kernel keeps: a socket in the abstract namespace (unix(7)).
  *

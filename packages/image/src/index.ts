@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Spec → lock → packages → kernel → root file system → verity → manifest, deterministically. */
 
 export { commandLine, commandLineTokens, type Flavour } from "./build/cmdline.ts";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Who may be one sender: an address and the networks around it that one subscriber or one site gets whole. IPv4: the
  * address, its /24. IPv6: /64 (one link), /56 and /48 (what providers hand out: RFC 6177).

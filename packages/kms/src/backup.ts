@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Backup of the root secret under a passphrase. The identity key is bound as additional data, and after decryption the
  * secret must give that identity.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Collateral for a guest's evidence: the operator's own where there is some for the platform, otherwise what the
  * guest brought; verified once and kept.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Connections: how many of one sender and how many in all, and which one gives way.
  *

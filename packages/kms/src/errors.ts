@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 import { Failure, type FailureDetails } from "@caisson/vocabulary/failure";
 
 /** What the KMS's operator can get wrong, or find broken. What a guest is refused for is in release.ts. */

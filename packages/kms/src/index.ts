@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** The key management service: verifies guests and releases their keys. docs/key-release.md describes it. */
 export { decryptBackup, encryptBackup } from "./backup.ts";
 export { KmsError, type KmsErrorCode } from "./errors.ts";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Counters and one histogram in the Prometheus text format, version 0.0.4. Label values are from closed sets. */
 
 import type { Configuration } from "./configuration.ts";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Token buckets: one for each address and each network around it, one for all together, and a share kept for who was
  * quiet lately.

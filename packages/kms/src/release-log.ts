@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The release log: what was asked of this KMS and what it answered, in a hash chain that only grows.
  *

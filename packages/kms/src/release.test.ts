@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Who gets keys and who does not: a table of machines, each correctly signed but for what its name says. */
 import { deepEqual, equal, match, notEqual } from "node:assert/strict";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";

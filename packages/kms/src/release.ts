@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * One release: use the nonce up, judge the evidence, derive, seal, log, sign. The first step that says no ends it.
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, notDeepEqual, throws } from "node:assert/strict";
 import {
   chmodSync,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The root secret: 32 random bytes in one file, from which every key and the KMS's identity are derived.
  *

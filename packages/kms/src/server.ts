@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The KMS over HTTP: limits first, then schemas, then one decision, then one log line.
  *

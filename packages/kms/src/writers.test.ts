@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 import { match, throws } from "node:assert/strict";
 import { chmodSync, chownSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Who can put something else in a file's place: whoever may write to it, to its directory, or to any directory or
  * symbolic link on the way to it. Only the KMS's own user and root may (sshd's StrictModes asks the same of its files).

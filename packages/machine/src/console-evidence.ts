@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The evidence that a development machine prints for whoever started it, over a challenge of theirs. It is judged like
  * any other: that it came over the console makes it neither better nor worse.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The outsider's kit: one directory with all that a stranger needs to verify a running application: what the image is
  * (manifest, bill of materials, lock), what it must measure, the policy, collateral if there is some, and how to use it.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * What a boot will measure: an image's files, or files by themselves (loose-files.ts), a machine's shape and the host's
  * QEMU, gathered for `predict`. `caisson measure` shows it; a session takes its reference values from it.

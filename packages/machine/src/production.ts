@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * A production machine, from an image to what its host, its KMS and its relying parties each need: the instance document,
  * QEMU's exact arguments, and the two policies that accept this machine and no other.

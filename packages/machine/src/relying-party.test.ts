@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** A relying party before a machine that is not what it says: every answer here is a hostile one. */
 import { deepEqual, match, rejects } from "node:assert/strict";
 import { execFile } from "node:child_process";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * A relying party: fresh evidence from a running application, judged by a policy. What it believes comes from its own
  * files, never from the machine.

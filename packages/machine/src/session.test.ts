@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** What a session decides before anything is started: who the machine is, and what a relying party accepts of it. */
 import { deepEqual, equal, notEqual, throws } from "node:assert/strict";
 import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";

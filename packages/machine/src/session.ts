@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * One development machine and everything that it needs around it on this host: time servers, a KMS that verifies it,
  * the simulated platform that signs its quotes. The machine itself is the emulated one; nothing here is trusted by it

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Little-endian reading with bounds, and the two text forms in which firmware writes: GUIDs and UTF-16LE.
  *

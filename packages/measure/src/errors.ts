@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 import { Failure, type FailureDetails } from "@caisson/vocabulary/failure";
 
 /** Why an input cannot be measured: `area/reason`. The area names the format, the reason what is wrong with it. */

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Hostile inputs: every parser meets every truncation and many bit flips of well-formed inputs. It may accept or throw a
  * MeasureError, and nothing else; sizes in headers must not decide over memory or time.

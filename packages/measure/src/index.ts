@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Measurement: from the bytes of firmware, kernel, command line and machine shape to the values that a confidential
  * guest's registers must hold, and from event logs back to those values. Pure: no I/O, no clock, no randomness; runs

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * SHA-384 and the digests of other TPM banks, for Node: synchronous OpenSSL behind the same asynchronous shape as
  * `sha.web.ts`. A thread-pool round trip of WebCrypto costs more than hashing one register.

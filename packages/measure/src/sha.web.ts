@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** SHA-384 and the digests of other TPM banks, by WebCrypto (in browsers: secure contexts). See `sha.node.ts`. */
 import { concat } from "./bytes.ts";
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 import { equal, throws } from "node:assert/strict";
 import { X509Certificate } from "node:crypto";
 import { before, suite, test } from "node:test";

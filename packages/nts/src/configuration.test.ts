@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, ok, throws } from "node:assert/strict";
 import { suite, test } from "node:test";
 import { rootCertificates } from "node:tls";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Which servers are asked, and what counts as agreement. The same shape in the measured image, in the instance
  * document of the development flavour, and in the file of `caisson time --servers`.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** What the client takes from the machine, as arguments, so that tests decide it. */
 import { randomFillSync } from "node:crypto";
 import { lookup } from "node:dns";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Authenticated time from several operators (RFC 8915 and an agreement among intervals).
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * NTPv4 packets with NTS extension fields (RFC 5905, section 7.3; RFC 7822; RFC 8915, section 5).
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * NTS key establishment as a client (RFC 8915, section 4): one TLS 1.3 connection, one question, one answer.
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * NTS key establishment messages (RFC 8915, section 4): records of type, length and body over TLS.
  *

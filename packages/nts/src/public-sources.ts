@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Public NTS servers, for images whose specification names none: one of each of seven operators in six countries,
  * so that the quorum is four and three may fail or lie.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** The same as OpenSSL's in `siv.ts`, for a Node that was built without it; the guest's has it. */
 import { aessiv } from "@noble/ciphers/aes.js";
 import { NtsError } from "./errors.ts";

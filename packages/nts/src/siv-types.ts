@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** What every implementation of AEAD_AES_SIV_CMAC_256 (RFC 5297) offers. */
 
 /** Half of it keys the CMAC, half the counter mode. */

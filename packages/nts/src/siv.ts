@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * AEAD_AES_SIV_CMAC_256 (RFC 5297), the algorithm that every NTS implementation must have (RFC 8915, section 5.1).
  *

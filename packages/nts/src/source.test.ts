@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 import { equal, ok, rejects } from "node:assert/strict";
 import { createSocket } from "node:dgram";
 import { type TestContext, test } from "node:test";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** One source: keys if needed, then one authenticated exchange, which bounds the time. */
 import { createSocket } from "node:dgram";
 import { isIP } from "node:net";

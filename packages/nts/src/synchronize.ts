@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** All sources at once, until enough operators agree or time is up. */
 import { setMaxListeners } from "node:events";
 import { type Agreement, agree, type Sample, type Verdict } from "./agreement.ts";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * JSON with one spelling for one value, so that it can be hashed: keys sorted by UTF-16 code units, no spaces
  * (RFC 8785). Numbers are safe integers only, which spares us its rules for floating point.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * What PID 1 prints on the serial console, one line an event: `caisson ` and a JSON object. The host shows it to a
  * person; nothing is ever decided by it, because whoever owns the host can write what it likes there. It carries no

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The tree of keys: root secret → keys of an application and of one instance → keys that the application asks for.
  *

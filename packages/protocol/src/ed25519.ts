@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Ed25519 (RFC 8032) with raw keys: the KMS's identity. Keys cross the wire as their 32 bytes, never as DER. */
 import { createPrivateKey, createPublicKey, type KeyObject, sign, verify } from "node:crypto";
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The measured configuration of a guest: `/etc/caisson/guest.json` in the verity root. The image builder writes it,
  * PID 1 reads it. The root hash on the kernel command line covers it, so RTMR2 does.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Who a guest is: what the events `app-id`, `compose-hash`, `instance-id` and `key-provider` carry.
  *

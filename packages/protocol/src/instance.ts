@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The instance document: what the host tells one guest at start. It is not measured as a whole and not trusted;
  * every field that matters is measured by the stage that uses it.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Key release, the messages: guest → KMS hello; KMS → guest nonce; guest → KMS evidence; KMS → guest sealed keys or
  * a refusal. JSON over HTTP; docs/key-release.md tells the story.

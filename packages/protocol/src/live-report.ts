@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * `caisson/live/v1`: what a running development guest says about itself. The collector is `packages/guest/src/live.ts`.
  * Strict and bounded: it comes from a machine that may be anybody's.

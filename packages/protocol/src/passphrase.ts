@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * A secret in a file under a passphrase: scrypt (RFC 7914), then AES-256-GCM.
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 import { deepEqual, throws } from "node:assert/strict";
 import test from "node:test";
 import { integer, object } from "@caisson/vocabulary/schema";

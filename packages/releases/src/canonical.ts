@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Documents that are signed or hashed: JSON in the one spelling that canonical JSON gives its value. A second spelling
  * (another order, a repeated key, white space, an escape that need not be) is refused, so what was signed is what is read.

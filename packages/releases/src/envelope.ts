@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Signed envelopes: DSSE 1.0 (https://github.com/secure-systems-lab/dsse).
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Why an identity, a release or a proof is refused. Closed; one code for one question. */
 import { Failure } from "@caisson/vocabulary/failure";
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Who an application is: not a name, but the rules by which its releases are signed.
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Identities, releases and what proves that they were logged. Pure: no file, no network, no clock, no memory; runs in
  * Node and in browsers.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Public keys and their signatures: Ed25519 (RFC 8032), and ECDSA over P-256 with SHA-256 for hardware tokens. By
  * WebCrypto, which Node and browsers have.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Which releases run and which do not: a table, each correctly signed but for what its name says. */
 import { deepEqual, equal, rejects, throws } from "node:assert/strict";
 import { createHash } from "node:crypto";

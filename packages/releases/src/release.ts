@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Which image an application may run today: a release that its owners signed, and that nobody took back.
  *

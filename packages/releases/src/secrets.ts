@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * An application's secrets: sealed to a key of the application that its KMS holds, signed by owners, numbered.
  *

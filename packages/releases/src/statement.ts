@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * What owners, stop keys and rebuilders sign: in-toto Statements v1 (https://in-toto.io/Statement/v1) in DSSE envelopes.
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Deterministic ECDSA over P-256 for test keys (RFC 6979), so that a test hierarchy is the same bytes every time.
  * OpenSSL multiplies points; its own signatures are randomised. Not constant-time: never for keys that protect anything.

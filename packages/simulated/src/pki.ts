@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * A test hierarchy that plays Intel: root, PCK CA, PCK with the SGX extension, TCB signing, both CRLs, TCB info, QE
  * identity, and quotes for any register values. The same seed and times give the same bytes.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** What the simulated platform signs: the guest's part of a body as it is, the platform's part as the platform has it. */
 import { equal, notEqual } from "node:assert/strict";
 import { test } from "node:test";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The platform that the emulated quoting service pretends to be: a simulated Intel PKI and the collateral that Intel
  * would publish for it. Its keys follow from a fixed seed, so anyone can sign with them: evidence that it signs

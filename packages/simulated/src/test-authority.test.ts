@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Certificates of the test authority, read by Node's own X.509. */
 import { deepEqual, equal } from "node:assert/strict";
 import { X509Certificate } from "node:crypto";

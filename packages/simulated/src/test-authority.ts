@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * A certificate authority made on the spot, for time servers on loopback: X.509 v3, ECDSA with P-256 and SHA-256
  * (RFC 5280, RFC 5758). Nothing outside development configurations trusts what it issues.

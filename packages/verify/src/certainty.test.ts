@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Three answers: genuine, not genuine, and that nobody can tell from this collateral. */
 import { deepEqual, equal } from "node:assert/strict";
 import { test } from "node:test";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * When a refusal says nothing about a quote. A forged quote is one thing; collateral that is missing, malformed, expired or
  * another platform's is another: the same quote may be found genuine with better collateral, and the answer is then that

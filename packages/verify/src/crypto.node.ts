@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The two primitives of verification, by OpenSSL: hashes and ECDSA over P-256 with SHA-256.
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** The two primitives of verification, by WebCrypto (in browsers: secure contexts). See `crypto.node.ts`. */
 
 const names = { sha256: "SHA-256", sha512: "SHA-512" };

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** The set of codes is closed, unambiguous and documented. */
 import { equal, ok } from "node:assert/strict";
 import { readFileSync } from "node:fs";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Why evidence is refused: one closed set of codes, grouped by the check that raises them.
  *

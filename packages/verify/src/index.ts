@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Evidence in, a report out. Pure: no file, no network, no clock; runs in Node and in a browser.
  *

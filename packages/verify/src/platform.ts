@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** What judging evidence depends on by platform: which root must vouch for a quote, and how its boot log is meant. */
 import type { Indexing } from "@caisson/measure";
 import { fromHex } from "@caisson/vocabulary/bytes";

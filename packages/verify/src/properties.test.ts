@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Parsers of host-controlled bytes: whatever comes in, either a value or a VerifyError comes out; never anything else. */
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { test } from "node:test";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** What a verification found: every check, its outcome, what was expected and what was there, and the verdict. */
 import { type CheckCode, type CheckId, checkOf, checks, VerifyError } from "./errors.ts";
 import type { TcbStatus } from "./intel/tcb.ts";

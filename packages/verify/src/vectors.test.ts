@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Real quotes with the collateral of their day, and Intel's own synthetic sample. The vectors are not part of this
  * repository; where they are absent, these tests are skipped and `genuine.refusals.test.ts` covers the same paths.

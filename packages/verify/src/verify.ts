@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Evidence in, a report out: genuine, then acceptable, every check listed. */
 
 import { provesHardware } from "@caisson/vocabulary/platforms";

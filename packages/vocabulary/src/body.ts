@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Bodies of answers whose length somebody else decides. */
 
 /** The first `limit` bytes of a stream, and whether it has more; the rest is not read. */

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Bytes and their texts. Nothing here guesses: malformed text is `undefined`. */
 
 /** Lower-case hexadecimal. */

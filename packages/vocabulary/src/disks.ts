@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** The guest's disks by role. Host and guest agree on them by this list alone. */
 
 /** In the order in which the host attaches them and the kernel finds them. */

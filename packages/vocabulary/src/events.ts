@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** The events of RTMR3. */
 
 /** One application-defined event of RTMR3; its digest follows from both fields. */

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The base of every error that a user can cause. A package has one subclass with a closed union of codes.
  *

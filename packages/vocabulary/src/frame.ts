@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Unambiguous byte strings for hashing, signing and key derivation.
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Largest parts of evidence, in bytes. A real quote has about 5 kB, a CCEL area at most 1 MiB. */
 export const limits = {
   document: 4 << 20,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Where things are: in a guest, and at an application that lets itself be asked. */
 
 /** The measured configuration, in the verity root. */

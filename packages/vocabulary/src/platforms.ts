@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The platforms that evidence can be of. A decision that depends on the platform is a `PlatformTable`, or a `switch`
  * that the compiler proves exhaustive, so that a new name here makes the compiler list every place that must decide.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * A strict reader of plain JSON values: every field is named, unknown and missing ones are refused, every list and
  * text is bounded. A schema is a function from an unknown value to a typed one; what is wrong, and where, is a

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Errors of the system that no command has words for. They are not bugs: a full disk, a file that cannot be written, a
  * server that cannot be reached. Each gets a code, the place as far as it is known, and what to do.

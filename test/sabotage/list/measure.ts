@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 import { within } from "../sabotage.ts";
 
 const log = "logs/event-log.test.ts";

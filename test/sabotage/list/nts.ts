@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 import { within } from "../sabotage.ts";
 
 export const nts = within("packages/nts/src", [

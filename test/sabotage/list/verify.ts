@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 import { within } from "../sabotage.ts";
 
 const refusals = "intel/genuine.refusals.test.ts";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** What the kernel is built without. Configuration is in the kernel image, which RTMR1 measures as a whole. */
 import type { Test } from "../control.ts";
 import { type Checks, kernel, live, noFilesystem, noProtocol, refused, sysctls, without } from "../expect.ts";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** What evidence must show. Only a verifier can judge these; the image and the guest cannot vouch for themselves. */
 import type { CheckId } from "@caisson/verify/errors";
 import type { Control } from "../control.ts";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** The kernel command line: measured into RTMR2 as one string, and compared token by token by PID 1. */
 import { splitCommandLine } from "@caisson/protocol/command-line";
 import { type Checks, covered, image, live, noFiles, rootCovered, tokens, without } from "../expect.ts";

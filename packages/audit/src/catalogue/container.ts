@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** The application's sandbox: judged by the OCI configuration that PID 1 gives to crun. */
 
 import { NotApplicable, type Test } from "../control.ts";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Which devices the guest talks to. */
 
 import type { LiveReport } from "@caisson/protocol/live-report";

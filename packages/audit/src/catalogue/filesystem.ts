@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** The root: one verified, read-only file system, and nothing that lasts. */
 import { everyFile, image, inSource, kernel, live, noFiles, none, rootCovered, without } from "../expect.ts";
 import { group } from "./group.ts";

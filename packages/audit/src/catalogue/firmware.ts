@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Firmware (decision D2) and what it hands to the kernel. */
 
 import { NotApplicable } from "../control.ts";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 import type { Control, Decision, Group, Source } from "../control.ts";
 
 type Row = Omit<Control, "group" | "decision" | "source" | "severity"> &

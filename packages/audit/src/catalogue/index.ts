@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Every control, in the order in which reports show them. */
 import type { Control } from "../control.ts";
 import { attackSurface } from "./attack-surface.ts";

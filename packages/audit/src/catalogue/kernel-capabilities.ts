@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** What the kernel must be able to do (decision D1): judged by its release, because these are fixes and features. */
 import { covered, image, live } from "../expect.ts";
 import { compareReleases } from "../releases.ts";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Keys, and the rules under which they leave the key service. */
 import { inSource, live, none, rootCovered, verified } from "../expect.ts";
 import { group } from "./group.ts";

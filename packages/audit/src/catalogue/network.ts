@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** The network, whose router is the host. */
 import {
   image,

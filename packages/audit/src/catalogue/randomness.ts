@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Randomness that the host can neither see nor steer (decision D4). */
 import { NotApplicable } from "../control.ts";
 import { covered, image, live, noFiles, none, rootCovered, verified, without } from "../expect.ts";

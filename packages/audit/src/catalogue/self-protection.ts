@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** What the kernel is built with against its own bugs. */
 import { covered, image, kernel, live, sysctls, writable } from "../expect.ts";
 import { group } from "./group.ts";

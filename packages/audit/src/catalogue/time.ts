@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Time that several operators vouch for, before keys (decision D5). */
 import { parseTimeConfiguration, publicConfiguration, type TimeConfiguration } from "@caisson/nts";
 import { image, inSource, live, noFiles, none, rootCovered, verified, without } from "../expect.ts";

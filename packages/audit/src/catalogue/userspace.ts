@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** What runs in user space besides the application: one program. */
 import {
   covered,
@@ -392,7 +393,8 @@ export const userspace = group("user space", { decision: "least", source: "kspp"
     live: [
       live(
         "every executable page of PID 1 is a file's",
-        ({ codeWithoutFile }) => (codeWithoutFile ? "it has executable memory that is not a file's" : undefined),
+        ({ codeWithoutFile }) =>
+          codeWithoutFile ? "it has executable memory that is not a file's" : undefined,
         (copy) => {
           copy.codeWithoutFile = true;
         },

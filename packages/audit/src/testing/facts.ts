@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Facts of an image, a guest and its evidence that pass every control, recommended ones included. What the real
  * parts define is taken from them: the resolved kernel configuration, the command line, the sandbox, the settings.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** `caisson audit`: is this image, this running guest, this evidence really built that way, control by control? */
 import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import {

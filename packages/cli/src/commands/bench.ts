@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * `caisson bench [NAME] [--json]`: runs what is under `bench/` and prints one table.
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** `caisson build SPEC`: the image of a spec, from what its lock names. */
 import { availableParallelism } from "node:os";
 import { resolve } from "node:path";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** `caisson check SUBJECT`: what will run, what it costs in isolation, and the line to change; without building. */
 import { type CheckReport, check, type Finding } from "@caisson/image/check";
 import { cacheDirectory } from "@caisson/image/fetch";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** `caisson firmware compare`: what firmware images consist of, what they can boot, how much of them faces the host. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { basename } from "node:path";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** `caisson identity …`: who an application is, and how its owners change. */
 import {
   type IdentityDocument,

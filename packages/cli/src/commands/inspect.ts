@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** `caisson inspect FILE`: what a firmware image consists of, what an event log says and proves, what evidence says. */
 import { readFileSync } from "node:fs";
 import {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * `caisson instance IMAGE`: everything that a production machine of an image needs: the instance document that names its
  * KMS, the policies that accept it, and the command that starts it. `up --platform tdx` does the same after the build.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** `caisson kernel`: which kernels could be used and why not the others; what differs between two; what is hardened. */
 import { existsSync, readFileSync } from "node:fs";
 import { AuditError } from "@caisson/audit";

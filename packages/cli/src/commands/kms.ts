@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** `caisson kms …`: run the key management service, look after its root secret, check its release log. */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** `caisson lock [SPEC]`: pins what an image is made from. */
 
 import { listKeys, readDebianKeyring } from "@caisson/image/archive";

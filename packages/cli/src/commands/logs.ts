@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** `caisson logs SPEC [SERVICE]`: what the services of a development machine wrote. */
 import type { ConsoleEvent } from "@caisson/protocol/console";
 import { Command } from "commander";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** `caisson measure`: what the registers must hold before anything boots, from an image or from files by themselves. */
 
 import { createHash } from "node:crypto";

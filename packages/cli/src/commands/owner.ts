@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** `caisson owner …`: keys that sign identities, releases and revocations. */
 import { Command, Option } from "commander";
 import { keyText, newOwnerKey, readPublicKey } from "../owner-keys.ts";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** `caisson policy from EVIDENCE`: a policy that pins what was seen. `caisson policy explain FILE`: what one accepts. */
 import { writeFileSync } from "node:fs";
 import { styleText } from "node:util";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** `caisson ps SPEC`: the services of a development machine, and the state that each is in by the guest's own word. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** `caisson publish IMAGE`: one directory with all that a stranger needs to verify what runs. */
 import { dirname, join, resolve } from "node:path";
 import { writeKit } from "@caisson/machine/kit";

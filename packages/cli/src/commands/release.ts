@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** `caisson release …`: say which image an application may run, sign it, take it back, and judge it. Offline. */
 import { createHash } from "node:crypto";
 import { join } from "node:path";

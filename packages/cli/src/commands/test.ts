@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** `caisson test [TIER] [FILTER]`: one tier or all, in the order in which they cost time. */
 import { spawnSync } from "node:child_process";
 import { existsSync, globSync, mkdtempSync, readFileSync, rmSync } from "node:fs";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** `caisson time [--servers FILE] [--json] [--set]`: asks NTS servers for the time and shows who agrees. */
 import { readFileSync } from "node:fs";
 import { NtsError, parseTimeConfiguration, publicConfiguration, synchronize, whyNot } from "@caisson/nts";

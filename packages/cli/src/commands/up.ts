@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * `caisson up SPEC`: the main job. Pins and builds what is missing, boots the image, shows its stages, its keys and
  * its application, verifies its evidence from outside, and keeps it running until it ends or Ctrl-C. What the application

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * `caisson verify EVIDENCE`: is it genuine, and is it what the policy wants? Exit code 0 accepted, 10 rejected, 20 nobody
  * can tell (collateral that does not fit, a form that is not judged here), 30 malformed input. Without a policy only the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * A boot, as a person or a program sees it: console events of the guest become lines on a terminal, and a document.
  *

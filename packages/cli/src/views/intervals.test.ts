@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { test } from "node:test";
 import { drawIntervals } from "./intervals.ts";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Intervals on a common scale, drawn with characters, for the terminal. */
 
 export interface Interval {

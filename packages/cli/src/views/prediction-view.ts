@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** A prediction, and its comparison with a log, as text for a person. */
 
 import type { Files } from "@caisson/machine/prediction";

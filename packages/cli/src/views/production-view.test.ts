@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 import { deepEqual, doesNotMatch, match } from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { test } from "node:test";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** What a person is told of a production machine: what its host lacks, what was written for whom, how it is started. */
 import type { Prerequisite } from "@caisson/host/tdx";
 import type { Production } from "@caisson/machine/production";

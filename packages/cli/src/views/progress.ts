@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Shows what a long command is doing, on stderr: one live line on a terminal, plain lines elsewhere (a step's start,
  * a line now and then while it lasts, its end). Times are wall-clock seconds of this run.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** How long a step will still take, for a person: from how long its done part took. */
 
 /** Before that much is done and has taken that long, any figure would be a guess. */

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** A report of verification, and what a quote says, as text for a person. */
 import { styleText } from "node:util";
 import type { Check, Outcome, Report } from "@caisson/verify";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** What `caisson time` found: as a document for programs, as a table and a picture for people. */
 import { styleText } from "node:util";
 import type { Synchronization } from "@caisson/nts";

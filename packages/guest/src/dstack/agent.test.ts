@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import { createHash, createHmac, createPrivateKey, createPublicKey, X509Certificate } from "node:crypto";
 import { test } from "node:test";

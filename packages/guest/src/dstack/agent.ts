@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * dstack's guest-agent API, version 0 (its agent_rpc.proto): `/GetKey` and its like on dstack.sock,
  * `/prpc/Tappd.DeriveKey` and its like on tappd.sock. JSON both ways, bytes in lower-case hex.

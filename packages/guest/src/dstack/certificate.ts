@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Certificates of `GetTlsKey`: X.509 v3 (RFC 5280) on P-256, with dstack's extensions for evidence. */
 import { createPublicKey, type KeyObject, randomBytes, sign, X509Certificate } from "node:crypto";
 import { isIP } from "node:net";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Keys as dstack's guest agent derives them from an application's root (its ra-tls crate, kdf.rs): HKDF-SHA256 with
  * the salt "RATLS", the path as info. Purpose and algorithm do not enter it, so the same path gives the same bytes.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * ECDSA over secp256k1 with recoverable signatures (SEC 1, 4.1; RFC 6979 for the nonce), as dstack's key chains have
  * them: 65 bytes r ‖ s ‖ v, s in its lower half. Node's own signatures have no recovery id and no digests made

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** dstack.sock and tappd.sock: dstack's guest-agent API for a service that asks for it. */
 import type { IncomingMessage, Server } from "node:http";
 import { description } from "@caisson/protocol/guest-config";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * What may reach what, as one batch of nf_tables messages (include/uapi/linux/netfilter/nf_tables.h). Pure.
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Interfaces, addresses and routes as rtnetlink messages (rtnetlink(7), include/uapi/linux/if_link.h). Pure. */
 import { address, attribute, type Message, NLM_F_CREATE, NLM_F_EXCL, nested, text, u32 } from "./netlink.ts";
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Netlink messages as bytes (netlink(7)): a header, a fixed part of the family, attributes. All integers of headers
  * and of rtnetlink are the machine's (little endian); nf_tables has its own in network order. Pure.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Puts a plan into effect: each service's network namespace gets its interfaces, addresses and routes, then the table of
  * what may reach what is set. Forwarding is on for these interfaces alone, and only after the table stands.

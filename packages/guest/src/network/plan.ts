@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Who has which address: a network of 254 for each network of the description, one host in it for each service. Pure.
  *

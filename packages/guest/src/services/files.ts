@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The files that a runtime gives to a container: names of hosts, where to ask for others, its own name, a passwd entry
  * where its user has none, and the files of its project. All are read-only and belong to its root user.

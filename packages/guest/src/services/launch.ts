@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Starts, watches and stops one service. It is created stopped, in its control group, and started when its limits hold.
  */

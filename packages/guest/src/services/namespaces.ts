@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * A service's user and network namespace, made by PID 1 before it starts and kept through its restarts, so that no
  * namespace is made later: the limit on user namespaces is then closed for everybody.

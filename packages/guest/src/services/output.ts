@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * What a service prints, as lines, at a bounded rate: its pipe is read no faster than PID 1 can bear, so that one that
  * prints without end waits for itself alone; lines over the rate are left out, and counted.

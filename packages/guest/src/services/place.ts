@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Where everything of a service lies, by its name: its root, bundle, control group and what is made for it. Pure. */
 import { join } from "node:path";
 import type { Service } from "@caisson/protocol/guest-config";

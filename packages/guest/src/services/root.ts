@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The root that a contained service sees: the image's, with its ids in the service's range, and over it a layer in
  * memory that takes what it writes, up to a limit. Volumes are file systems in memory, with the ids of the image, so

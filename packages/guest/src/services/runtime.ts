@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The calls of crun. Each begins inside the service's control group, so that what it starts has the service's limits and
  * sees that group as its own; crun needs no control of control groups, nor the BPF programs that it would load.

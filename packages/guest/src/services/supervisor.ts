@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Keeps services in the state that their description asks for: started in the order of what they depend on, checked,
  * started again with growing pauses, stopped in the reverse order. It knows nothing of how a service is run.

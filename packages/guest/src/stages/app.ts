@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Prepares the services, starts them in the order that they ask for, and waits until each runs, is healthy where it is
  * checked, or has ended. Where one publishes a port, the boot waits for a connection there, but not for ever: a service

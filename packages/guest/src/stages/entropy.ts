@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Randomness that the host cannot see or steer: RDRAND and RDSEED are there and not stuck, the kernel's generator was
  * seeded from the CPU before PID 1 started, no hardware generator of the host is in use, and a blocking read works.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Who this machine is: the application, as measured in the image, and the instance, as the host names it.
  *

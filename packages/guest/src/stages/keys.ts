@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The application's keys: the KMS is named and measured first, then asked, then believed only as far as its
  * signature under the measured identity goes. Without a KMS the event says so and there are no keys.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Is this machine what the image was made for? Everything here is read from the live kernel, and the first thing
  * that differs stops the boot: an exact command line, the TSC as the only clock, only known PCI devices with modern

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import { suite, type TestContext, test } from "node:test";
 import type { Agreement, Synchronization, SynchronizeOptions, TimeConfiguration } from "@caisson/nts";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * What time it is, from authenticated sources of several operators, before any key is asked for.
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * PID 1 as a process that is not PID 1: `node pid1.ts ROOT [FAULT_MS]`. Its system calls are lines on its console, which
  * is stdout, and powering off is its end. With `FAULT_MS`, something throws after so long that nobody catches.

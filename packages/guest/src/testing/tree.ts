@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * A directory that looks like the file systems of a guest's kernel, as far as PID 1 reads and writes them: a machine in
  * good order, of which a test changes one thing. The values are written down here and come from no part of PID 1.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Who a service runs as: the words of an image or a spec, looked up in the image's own /etc/passwd and /etc/group. */
 import { ImageError } from "../errors.ts";
 import { bytesOf } from "./content.ts";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** What runs in an image: the description that is measured, and the roots and files that it speaks of. */
 import { dirname, relative } from "node:path";
 import type { AppDescription, Service } from "@caisson/protocol/guest-config";

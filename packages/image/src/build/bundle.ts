@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * PID 1 as one file: esbuild's bundle of `packages/guest`, ESM, readable, without source maps.
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The kernel command line, as data: every token with its reason. It is measured (PCR 9, RTMR2), it roots the file
  * system, and PID 1 compares the live one with it token by token.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** The bytes of a file of an image, wherever they are until the image is written. */
 import { createHash, hash } from "node:crypto";
 import { closeSync, openSync, readSync } from "node:fs";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Reads what the image's checks need of an x86-64 ELF file: what it asks the loader for, and how it was hardened.
  * Format: System V gABI chapters 4 and 5; GNU extensions: elf.h of glibc.
@@ -54,7 +55,8 @@ interface Segment {
 
 /** Throws ImageError `elf/format` when `bytes` is not an x86-64 ELF executable or shared library; `name` says whose. */
 export function parseElf(bytes: Uint8Array, name: string): Elf {
-  const bad = (why: string) => new ImageError("elf/format", `${name} is not an ELF file that fits here: ${why}`);
+  const bad = (why: string) =>
+    new ImageError("elf/format", `${name} is not an ELF file that fits here: ${why}`);
   if (!isElf(bytes) || bytes.length < 64) throw bad("no ELF header");
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const u16 = (at: number) => view.getUint16(at, true);

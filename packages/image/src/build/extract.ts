@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Unpacks archives onto a disk, never outside their directory.
  *

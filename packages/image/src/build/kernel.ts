@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The kernel: from the pinned Debian source package, our configuration fragments and the pinned toolchain to the
  * production and the development kernel, or the one that is asked for.

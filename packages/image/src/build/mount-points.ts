@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * What a sandbox mounts on has to be in its root, which is read-only below every writable layer. Existing files and
  * directories stay as they are; links are followed inside the root, as they will be at the mount.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The native code of the guest that is changed or compiled here: Node without symbols, and the addon with the system
  * calls that Node lacks. Both come out of the pinned toolchain and are kept in the cache under the hash of what they

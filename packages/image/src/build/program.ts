@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Where a path of an image leads, and which of its programs a name means: as in the sandbox, decided at build time. */
 import { posix } from "node:path";
 import { ImageError } from "../errors.ts";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The root file system: every file is named here or in the recipe, and nothing else is in it.
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * A service as it is measured: what its lines and its image say, made explicit. Nothing is left for the guest to look
  * up: the program is an absolute path, users and groups are numbers, every limit has a value.

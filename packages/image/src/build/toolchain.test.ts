@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 import { equal, rejects } from "node:assert/strict";
 import { appendFile, chmod, mkdtemp, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The toolchain: a root of its own, made only of pinned packages, in which the kernel and the guest's addon are
  * compiled and Node is stripped. What the machine has installed never matters.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Reads ar archives in the form that deb(5) uses: short names, no symbol table. */
 import { ImageError } from "../errors.ts";
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * A suite of the Debian archive, from the signature down to the list of its packages.
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Reads Debian packages: deb(5). No maintainer script is ever run, so the control archive is not even opened. */
 import { openAsBlob } from "node:fs";
 import { basename } from "node:path";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Fetches files by hash into a content-addressed cache: `CACHE/sha256/<hex>`.
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** What a new lock pins otherwise than the one before it, for whoever commits it. */
 import type { Lock } from "./lock.ts";
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * `caisson.lock`: exactly which files of the Debian archive and of npm an image is made from.
  *

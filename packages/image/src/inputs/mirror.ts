@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Where the Debian archive is: `--mirror`, `CAISSON_MIRROR`, or the machine's apt configuration.
  *

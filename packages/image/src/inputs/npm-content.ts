@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The content of the npm packages that enter an image, or make what enters it. npm checks a package's integrity when it
  * downloads it, and never again: what lies in `node_modules` could have been altered since. So each build compares it

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * What npm's tarballs contain: fetched again from the registry, compared with the integrity that `package-lock.json`
  * names, read, and digested. Run as a program it writes `npm-content.json`, for a change of the lockfile.

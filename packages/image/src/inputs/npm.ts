@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The npm packages whose content enters an image, as `package-lock.json` pins them: the Node binary, and what the
  * guest's program is bundled from. npm checks their integrity when it downloads them; what is installed is compared with

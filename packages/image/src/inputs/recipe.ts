@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * What an image is made of: the packages of each group, and the suites they may come from.
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Which packages a group needs: the highest versions that satisfy every dependency, deterministically.
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * `caisson.yaml`: what a user says about an image. Everything else (packages, kernel, layout) is the product's.
  *

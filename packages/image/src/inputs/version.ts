@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Debian package versions: `[epoch:]upstream[-revision]` and their order (Debian Policy 5.6.12, deb-version(7)).
  */

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * What a spec wants to run: one JavaScript application or image, or the services of its compose file, each with its
  * image's name. An image by itself is one service as a compose file would have it, unless its root is to be read-only.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Decompression with a bound: gzip, xz and zstd streams, stopped as soon as they give more than the caller allows.
  */

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** The OCI images of a workload, from whichever source it names. */
 
 import type { Workload } from "../inputs/workload.ts";

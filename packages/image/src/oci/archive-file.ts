@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** The files of an uncompressed tar archive, where they lie in it: what tools save images into. */
 import { createReadStream } from "node:fs";
 import { open } from "node:fs/promises";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Images that a tool saved into one file: oci-archive (a layout in a tar), or docker-archive (`docker save`,
  * `podman save`, `skopeo copy … docker-archive:FILE`). Docker writes both into the same file since version 25; the

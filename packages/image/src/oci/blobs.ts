@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Blobs of an image, checked against what names them. */
 import { createHash } from "node:crypto";
 import { ImageError } from "../errors.ts";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** The challenges of a WWW-Authenticate field (RFC 9110, sections 11.2 to 11.6.1). */
 
 export interface Challenge {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Credentials as `docker login` and `podman login` leave them: `config.json` in DOCKER_CONFIG or ~/.docker, or the file
  * REGISTRY_AUTH_FILE names. For a registry, its own helper comes first (`credHelpers`), then the common one

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The documents of an image: index, manifest and configuration (image-spec 1.1; Docker's manifest 2.2 and manifest
  * list differ in names only). What a document is, it says itself, because its digest covers that.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Layers as files that stay: `CACHE/layers/<diff ID>` is the uncompressed archive. The files of an image are parts of
  * these, so that an image of any size is read, and read again by the next build, without being held in memory.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Layers as tools write them, over each other: what is right was seen with umoci and containerd. */
 import { deepEqual, equal, rejects } from "node:assert/strict";
 import { test } from "node:test";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The tree that layers make when they lie over each other (image-spec 1.1, layer.md), as containerd and umoci unpack
  * them.

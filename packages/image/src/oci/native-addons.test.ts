@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 import { doesNotThrow, throws } from "node:assert/strict";
 import { test } from "node:test";
 import { elfFile } from "../testing/elf.ts";

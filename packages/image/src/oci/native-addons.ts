@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Native addons of an application that Node runs: whether the Node of the image can load them, which only shows when
  * the application asks for one, long after the build.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Makes the OCI image of an application that is one directory of JavaScript: no registry, no Dockerfile.
  *

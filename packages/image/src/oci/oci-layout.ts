@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Images from an OCI image layout directory: image-spec 1.1, image-layout.md. */
 import { createReadStream } from "node:fs";
 import { readFile, stat } from "node:fs/promises";

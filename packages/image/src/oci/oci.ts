@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Imports OCI images into a tree: image-spec 1.1, and Docker's images.
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** From the name of an image to what it says, or to its whole tree. */
 import { stat } from "node:fs/promises";
 import { join } from "node:path";

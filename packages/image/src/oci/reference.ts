@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * How a person names an image: `./DIR`, `./DIR:TAG`, `./FILE.tar`, `./FILE.tar:TAG`, or a registry's name with the
  * short forms of Docker Hub ("nginx" is docker.io/library/nginx:latest).

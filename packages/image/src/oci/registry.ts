@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Images from a registry: OCI distribution-spec 1.1, pull only. What it serves is checked by who reads it; manifests and
  * blobs are kept in the content-addressed cache, so an image that was pulled once needs no registry.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The tar format as a stream of headers with their data: ustar, pax and GNU long names (POSIX.1-2024 pax, tar(5)).
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Paths as archives name them, made clean. */
 import { ImageError } from "../errors.ts";
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Writes tar archives deterministically: ustar, with a pax record where a path is too long for it (POSIX.1-2024). */
 
 export interface TarFile {

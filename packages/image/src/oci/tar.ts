@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Reads the tar archives of Debian packages, which may be hostile: the strict dialect of `tar-format.ts`.
  *

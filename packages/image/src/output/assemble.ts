@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * From parts to the files of an image, the manifest last. No part is fetched, compiled or looked for here, and nothing
  * but the parts decides a byte: no clock, no path, no environment.

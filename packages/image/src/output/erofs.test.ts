@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, ok, throws } from "node:assert/strict";
 import { hash } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";

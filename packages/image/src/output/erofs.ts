@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * An EROFS writer (format: Linux fs/erofs/erofs_fs.h and Documentation/filesystems/erofs.rst).
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** The manifest's reader beside its writer: what it takes, and what it refuses by name. */
 
 import { deepEqual, throws } from "node:assert/strict";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * `manifest.json`: what an image consists of, exactly, and where each part comes from.
  *

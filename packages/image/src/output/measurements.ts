@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * What of an image's measurements follows from its files alone, whatever machine starts it: MRTD, the kernel's and the
  * command line's registers. RTMR0 also depends on the machine's shape and is left to `caisson measure`.

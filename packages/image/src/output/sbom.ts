@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The software bill of materials: CycloneDX 1.6 JSON, with every file of the image under the component it came from.
  * Deterministic: no serial number, and the timestamp is the source date.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The variable store inside a firmware image that carries code and variables in one file, as TDX firmware does.
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 import { equal, notEqual, throws } from "node:assert/strict";
 import { hash } from "node:crypto";
 import { test } from "node:test";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The dm-verity hash tree (format: Linux Documentation/admin-guide/device-mapper/verity.rst, hash format 1).
  *

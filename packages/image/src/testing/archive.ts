@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** What tests make: Debian packages, and archives that are signed by a key of their own. Not part of the product. */
 import { createHash } from "node:crypto";
 import { xz } from "@napi-rs/lzma";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** ELF files as small as can be, for tests. */
 
 /** What the file should say; left out means: a hardened, position-independent program without libraries. */

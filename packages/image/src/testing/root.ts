@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Packages like Debian's, for tests: an ELF file, as small as can be, for each file that the recipe names. */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * A program with a small disk: a tmpfs in a mount namespace of its own, with root or without.
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * A guest that exists only as the evidence it would give: registers, event log, and a quote from a test hierarchy that
  * plays Intel. Tests and benchmarks change any of it before it is signed, so that what is wrong is correctly signed.

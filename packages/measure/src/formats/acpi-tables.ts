@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The ACPI files that QEMU hands to firmware over fw_cfg, and what edk2 measures of them: the loader script, then each
  * file that the script allocates, raw and unpatched (OvmfPkg/AcpiPlatformDxe, QemuFwCfgAcpi.c). QEMU's script follows

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * SHA-384 of a PE image as edk2 measures it (SecurityPkg DxeTpmMeasurementLib / Tcg2Dxe, after Microsoft's
  * "Windows Authenticode Portable Executable Signature Format" 1.0, "Calculating the PE image hash"):

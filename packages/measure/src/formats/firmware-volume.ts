@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * What a firmware image consists of: volumes, the files in them, and the volumes inside compressed files
  * (UEFI Platform Initialization 1.8, volume 3: firmware volumes, FFS 2 and 3, sections).

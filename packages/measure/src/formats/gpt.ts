@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The GPT event: what edk2 measures of the boot disk's partition table into PCR 5 / RTMR1
  * (UEFI_GPT_DATA, PC Client Platform Firmware Profile 1.06, section 10.2.6): the header's 92 bytes, the number of used

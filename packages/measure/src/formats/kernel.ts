@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * What QEMU does to a Linux bzImage before the firmware measures it. Older QEMUs write load addresses into the
  * setup header ("The Linux/x86 Boot Protocol", hw/i386/x86-common.c), so that the kernel's digest depends on memory

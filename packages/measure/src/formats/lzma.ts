@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * LZMA1 decoder for the "alone" format that edk2 compresses firmware volumes with (LZMA specification, Igor Pavlov,
  * 2015). Output size is the header's, bounded by the caller; the dictionary is the output itself.

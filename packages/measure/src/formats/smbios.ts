@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The SMBIOS tables as edk2 ≥ 202505 measures them: QEMU's structures in their order, the firmware's own type 0 behind
  * them where QEMU gives none, the end of the table; with what tells one machine of a model from another blanked.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The TD HOB: the list of memory ranges that the VMM hands to the firmware, the first event of RTMR0
  * (EV_EFI_HANDOFF_TABLES2 "TdxTable"). Layout: UEFI Platform Initialization 1.8, volume 3, section 5;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * TDX metadata of a firmware image: where its sections lie in the file and in memory, and which of them are measured
  * (Intel TDX Virtual Firmware Design Guide 1.01, section 11; for td-shim its tdshim.md, "metadata").

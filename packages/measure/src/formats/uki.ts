@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Unified kernel images: a PE whose sections hold kernel, command line and initrd (UAPI Group, "Unified Kernel Image"),
  * as systemd-stub 257 sees them: loaded into memory by the firmware.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * UEFI variables: the five of Secure Boot that every boot measures, the boot entries, and the variable store inside a
  * firmware image from which enrolled keys come (MdeModulePkg, VariableFormat.h; UEFI 2.11, sections 3.1.3 and 8.2).

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** The CCEL ACPI table (UEFI 2.11, section 38.4), which says where a confidential guest's log lies. */
 import { Bytes } from "../bytes.ts";
 import { MeasureError } from "../errors.ts";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * dstack's JSON event log: boot events of RTMR0–2 by digest, runtime events of RTMR3 by name and payload.
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Measured-boot event logs: the crypto-agile TCG2 format (PC Client Platform Firmware Profile 1.06, section 10), which
  * a TPM's log and a confidential guest's CCEL (UEFI 2.11, section 38.4) share. Only the meaning of the index differs:

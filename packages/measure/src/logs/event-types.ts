@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Event types of the TCG PC Client Platform Firmware Profile (section 10.4.1) and of the runtime events of dstack. */
 import { RUNTIME_EVENT_TYPE } from "./runtime-events.ts";
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Digests of RTMR3 events in the encodings of dstack (its cc-eventlog crate, runtime_events.rs).
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** A TPM's log as such: its PCR values, and how it is told from a confidential guest's. */
 import { digest as hash } from "#sha";
 import { MeasureError } from "../errors.ts";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * What a prediction takes for granted because its inputs do not say it: an answer of its own, for whoever shows a
  * prediction. Everything that follows from files is computed,

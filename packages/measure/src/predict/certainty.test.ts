@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** What files leave uncertain: UKIs as the stub sees them, what stays open, and what a prediction says that it assumed. */
 import { deepEqual, equal, ok, throws } from "node:assert/strict";
 import { createHash } from "node:crypto";

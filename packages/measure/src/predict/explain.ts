@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Why a boot's registers are not the predicted ones: the first event that differs, what it measures, both digests, and
  * the likely cause, which is tried rather than guessed wherever the inputs allow it (other memory size, other kernel

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * MRTD: the build-time measurement of a TD (Intel TDX Module ABI, TDH.MEM.PAGE.ADD and TDH.MR.EXTEND).
  *

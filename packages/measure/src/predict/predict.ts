@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * From files and machine shape to the registers of a boot: the list of events that firmware and kernel will measure,
  * each with its digest and the input that determines it, and the registers that they fold to.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * What differs between generations of edk2 and QEMU, as data: which events a boot consists of, in which order.
  * A row changes with a named upstream commit; `evidence` names the real log that confirms a path, and a path without
@@ -262,7 +263,9 @@ export interface QemuProfile {
 export function qemuProfile(version: string): QemuProfile {
   const match = /^(\d{1,3})\.(\d{1,2})(?!\d)/.exec(version);
   if (match === null) {
-    throw new MeasureError("prediction/profile", `'${version}' is not a QEMU version`, { kind: "unsupported" });
+    throw new MeasureError("prediction/profile", `'${version}' is not a QEMU version`, {
+      kind: "unsupported",
+    });
   }
   const number = 100 * Number(match[1]) + Number(match[2]);
   return { version: number, namedBlobs: number >= 1000, keepsConfidentialHeader: number >= 1002 };

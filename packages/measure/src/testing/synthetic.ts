@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Inputs that tests generate instead of recording: firmware with TDX metadata, PE images, bzImages, GPT disks, event
  * logs, ACPI blobs. They exercise every path on machines that hold no vectors of others.

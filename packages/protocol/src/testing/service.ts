@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** A service of a description, for tests. */
 import type { Service } from "../guest-config.ts";
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Checkpoints (https://c2sp.org/tlog-checkpoint): how large a log is, and the hash of all that is in it. */
 import { fromBase64, toBase64 } from "@caisson/vocabulary/bytes";
 import { ReleaseError } from "../errors.ts";

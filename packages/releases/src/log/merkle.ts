@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Merkle trees of RFC 6962 (section 2.1) with SHA-256: hashes, and what proves an entry's place or that one tree is the
  * beginning of another. Indexes and sizes are safe integers, so nothing here shifts by 32 bits.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Signed notes (https://c2sp.org/signed-note): a text and lines of signatures under it.
  *

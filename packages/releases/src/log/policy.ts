@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Which logs are believed, and which witnesses have to have seen a checkpoint (https://c2sp.org/tlog-policy).
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * That an entry is in a log, and that the witnesses of a policy have seen it: `c2sp.org/tlog-proof@v1`, one text that
  * needs keys alone to be verified.

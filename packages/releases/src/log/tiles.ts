@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * A log as static files (https://c2sp.org/tlog-tiles): where a tile lies, what is in it, and proofs and roots computed
  * from tiles. Whoever has the tiles is asked for hashes by `HashReader`; nothing here does I/O.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** A quote looked into: each field at its place, bits by name, and what takes away all protection first. */
 import { deepEqual, equal, ok, throws } from "node:assert/strict";
 import { test } from "node:test";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * What a quote says, field by field, before anything is judged: for people who look into one. Every field of the body, bits
  * by name, the quoting enclave, and the certificate chain; what would let a debugger in comes first.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Evidence: everything a relying party needs to judge one TD, in one document.
  *

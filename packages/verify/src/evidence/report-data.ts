@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * What the 64 bytes of report data in a quote mean: a scheme, and the fields that it binds.
  *

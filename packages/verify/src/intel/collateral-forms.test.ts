@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** The same collateral in every form in which it is handed around comes out as one, byte for byte. */
 import { deepEqual, equal, throws } from "node:assert/strict";
 import { test } from "node:test";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Collateral in the forms in which it is handed around: PCCS clients' JSON or YAML, with bytes as hexadecimal, as PEM or as
  * lists of numbers, and with PCS's answers whole (`{"tcbInfo":…,"signature":…}`) where a document and its signature stand

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Collateral: what Intel publishes about platforms, quoting enclaves and revocations, and how it is verified.
  *

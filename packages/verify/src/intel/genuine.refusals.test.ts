@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Every entry of the table of wrong evidence is refused with exactly its code, and right evidence is accepted. */
 import { equal, rejects } from "node:assert/strict";
 import { test } from "node:test";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Is it genuine? Whether a quote was made by a TEE that Intel vouches for, and how good Intel says that TEE is.
  *

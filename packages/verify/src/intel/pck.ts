@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** The SGX extension of a PCK certificate: which platform, and which firmware levels, Intel certified. */
 import { toHex } from "@caisson/vocabulary/bytes";
 import { VerifyError } from "../errors.ts";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Quotes: bytes to structure (Intel TDX DCAP Quoting Library API, appendix A; SGX ECDSA QuoteGen Reference, appendix A).
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * What is trusted: the key of one certificate authority, by value.
  *

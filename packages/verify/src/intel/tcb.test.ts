@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** TCB evaluation against the rules of Intel's quote verification, section 4.1.2.4.17, one rule a case. */
 import { deepEqual, equal, throws } from "node:assert/strict";
 import { test } from "node:test";

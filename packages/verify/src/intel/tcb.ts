@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * TCB levels: how good Intel says a platform's firmware, TDX module and quoting enclave are.
  *

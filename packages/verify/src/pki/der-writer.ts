@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Writes DER; the opposite of `der.ts`. */
 import { tag } from "./der.ts";
 import { encodeOid } from "./oids.ts";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * A strict reader of DER (ITU-T X.690): one encoding per value, or an error.
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Object identifiers of what is read here, and how they are encoded (X.690, section 8.19). */
 
 /** SGX extension of a PCK certificate (SGX PCK Certificate and CRL Profile, section 1.3.5). */

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** What is remembered between verifications never says more than a check would. */
 import { equal } from "node:assert/strict";
 import { test } from "node:test";

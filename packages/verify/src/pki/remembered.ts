@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Facts of arithmetic and grammar that are worth keeping from one verification to the next: a point's key, ready for
  * use, what a certificate says, and that a key signed one. They depend on nothing but the bytes that name them, so that

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * X.509 certificates as Intel issues them (RFC 5280, narrowed by the SGX PCK Certificate and CRL Profile): version
  * 3, P-256 keys, ECDSA with SHA-256. Anything else is refused rather than skipped.
@@ -147,7 +148,8 @@ export function parseCertificate(encoding: Uint8Array): Certificate {
 
   const tbs = signed.enter();
   const version = tbs.enter(0xa0);
-  if (version.number(2) !== 2) throw new VerifyError("certificate/malformed", "this is not an X.509 version 3");
+  if (version.number(2) !== 2)
+    throw new VerifyError("certificate/malformed", "this is not an X.509 version 3");
   version.end();
   const serial = tbs.unsigned();
   if (serial.length > 20 || (serial.length === 1 && serial[0] === 0)) {

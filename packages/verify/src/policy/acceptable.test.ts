@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Genuine evidence against policies: one rule at a time on its wrong side, and each thing that a policy can open. */
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { test } from "node:test";

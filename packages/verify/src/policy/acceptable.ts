@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Is it what I want? What a genuine quote and its evidence say, against one policy.
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The measured-boot log: whether it is the log of this TD, and what it then proves of RTMR0, event by event.
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** RTMR0 compared event by event: what a host may choose (the SMBIOS tables that name its processor), and nothing else. */
 import { deepEqual, equal, throws } from "node:assert/strict";
 import { createHash } from "node:crypto";

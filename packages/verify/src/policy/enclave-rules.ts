@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** What an SGX enclave is, against a policy's `sgx` rules. */
 import { toHex } from "@caisson/vocabulary/bytes";
 import type { EnclaveReport } from "../intel/quote.ts";

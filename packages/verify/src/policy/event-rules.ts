@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * What the runtime events of a TD prove, and what a policy makes of it.
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Policies for what is not a Caisson guest: TDs without runtime events, enclaves, raw quotes; and rules of the platform. */
 import { deepEqual, equal, throws } from "node:assert/strict";
 import { test } from "node:test";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** What a policy accepts, rule by rule: stated, by default, or left open. For people who have to sign off on one. */
 import type { Policy } from "./policy.ts";
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** A policy from evidence accepts that evidence and no other, and can be explained. */
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { test } from "node:test";

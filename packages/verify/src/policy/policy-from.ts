@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * A policy that pins what evidence shows: a start for people who have a machine that they trust and want to go on
  * recognising it. Every line says what it means and how to loosen it. It claims nothing about the evidence: whoever uses it

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Policies and other small files that people write: YAML 1.2, of which JSON is a part, read in one way wherever they are
  * used. Not part of the package's index: a browser that is given plain data needs no YAML.

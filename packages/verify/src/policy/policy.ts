@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Policy: what a relying party wants of a TD whose quote is genuine.
  *

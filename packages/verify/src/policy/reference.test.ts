@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Reference values in the forms in which they come. */
 import { deepEqual, throws } from "node:assert/strict";
 import { test } from "node:test";

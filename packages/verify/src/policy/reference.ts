@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Reference values: the registers that a relying party expects, from a Caisson manifest, from a measurement file
  * (`caisson measure --json`), or written out. Each source becomes a list of tuples with names.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * The quote's registers against one reference tuple as a whole; never one register from here and one from there.
  */

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Wrong evidence: one wrong thing at a time, in evidence that is right otherwise, with the code that must refuse it.
  * Documents are signed after the change wherever that is possible, so that the one thing wrong is the only one.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * What a compose file says, checked, before its images are known: the image's own configuration fills in what is
  * undefined here (`build/service.ts`).

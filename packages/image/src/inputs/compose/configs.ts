@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** `configs` and `secrets`, at the top and in a service (Compose Specification, 08-configs.md, 09-secrets.md). */
 import { resolve } from "node:path";
 import type { ComposedFile } from "./composition.ts";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** `deploy` of a service (Compose Specification, deploy.md): limits and the restart policy; the rest is for clusters. */
 import type { Value } from "./document.ts";
 import { type Around, type Handler, memory, only, pids, type ReadService } from "./reading.ts";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * YAML as a tree of values that know their lines: what the rest of this directory reads.
  *

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Files of variables, `.env` and `env_file` (Compose Specification, 05-services.md, "env_file"): `NAME=value` a line,
  * `#` comments, `export ` before a name, single quotes (taken as they are, over several lines), double quotes (with

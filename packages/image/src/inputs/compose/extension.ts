@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** `x-caisson` of a service: what Compose has no word for. */
 import { resolve } from "node:path";
 import type { Value } from "./document.ts";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Typed reading of values: each reader gives what it found, or says what is wrong and gives undefined. */
 import type { MapValue, Value } from "./document.ts";
 import { InterpolationFault, interpolate, type Variables } from "./interpolation.ts";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * `app.compose`: a compose file as a whole. Reads it, its variables and its environment files, and checks what no
  * service shows by itself: names, networks, volumes, ports, and that services can be started in some order.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** `healthcheck` of a service (Compose Specification, 05-services.md, "healthcheck"). */
 import type { ComposedHealthcheck } from "./composition.ts";
 import type { Value } from "./document.ts";

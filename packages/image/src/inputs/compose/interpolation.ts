@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Variables in values, as the Compose Specification has them (12-interpolation.md): `$V`, `${V}`, `${V:-default}`,
  * `${V-default}`, `${V:?message}`, `${V?message}`, `${V:+other}`, `${V+other}`, nested; `$$` is a dollar sign.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** The keys of a service that are honoured, and what each does (Compose Specification, 05-services.md). */
 import { isIP } from "node:net";
 import { rootCapabilities, type Service, stopSignals } from "@caisson/protocol/guest-config";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** `ports`, both forms (Compose Specification, 05-services.md, "ports"). */
 import type { Service } from "@caisson/protocol/guest-config";
 import type { Note } from "./composition.ts";

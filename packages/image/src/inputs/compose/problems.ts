@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** What is wrong with a file, all of it at once: a person mends ten lines in one go, not in ten runs. */
 import { ImageError } from "../../errors.ts";
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** How the keys of a service are read: what they fill in, what they may see, and readers that several keys share. */
 import type { ComposedService, Note } from "./composition.ts";
 import type { Configs } from "./configs.ts";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Keys of a service that this reader does not take, each with its reason and what to do instead; and those that it
  * takes and that change nothing here. Together with `serviceKeys` of `keys.ts` these are all of the Compose

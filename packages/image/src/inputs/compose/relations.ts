@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** What a service has to do with others: what it waits for, and the networks that it is on. */
 import type { Value } from "./document.ts";
 import { hostPattern } from "./names.ts";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** One service of a compose file: each key honoured, noted or refused, and what they say together. */
 import type { MapValue } from "./document.ts";
 import { readExtension } from "./extension.ts";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 import { type Service, stopSignals } from "@caisson/protocol/guest-config";
 
 /** "TERM", "SIGTERM" or "15". */

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** What no service shows by itself: names, networks, volumes, ports, and that there is an order to start them in. */
 import type { Composition } from "./composition.ts";
 import type { Fields } from "./fields.ts";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Durations and sizes as Compose writes them (11-extension.md, "Specifying durations" and "Specifying byte values"). */
 
 const durationUnits: Record<string, number> = { us: 0.001, ms: 1, s: 1000, m: 60_000, h: 3_600_000 };

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** `volumes` and `tmpfs` of a service (Compose Specification, 05-services.md). */
 import { isAbsolute, posix, resolve } from "node:path";
 import type { ComposedFile, ComposedService } from "./composition.ts";

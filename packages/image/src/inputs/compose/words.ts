@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * A command line as words, the way Compose splits `command`, `entrypoint` and nothing else: quotes and backslashes as
  * in a shell, without a shell (no variables, no globs, no operators).

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * dstack's versioned attestation: SCALE-encoded (Substrate's codec: little-endian integers, lists and texts behind a compact
  * length), in hexadecimal inside JSON. Read here: version 0 of a TDX guest, its quote and its event log. What follows them

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** dstack's `GetQuote` answer: quote, event log and report data of one TD. The log is read by measure's one parser. */
 import { MeasureError } from "@caisson/measure";
 import { type DstackRecord, readDstackLog } from "@caisson/measure/dstack-log";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** What the forms of evidence have in common: encodings of bytes in fields, and one error for what does not fit. */
 import { fromBase64, fromHex } from "@caisson/vocabulary/bytes";
 import { hex, type Schema, SchemaError } from "@caisson/vocabulary/schema";

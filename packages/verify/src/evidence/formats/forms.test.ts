@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /** Every form of evidence: read as what it is, or refused by the form that recognises it. */
 import { deepEqual, equal, ok, throws } from "node:assert/strict";
 import { createHash } from "node:crypto";

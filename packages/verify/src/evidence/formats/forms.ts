@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /**
  * Every form in which evidence comes: what each is recognised by, and how it is read. The first form that recognises an
  * input reads it, and says what is wrong with it; what none recognises is unsupported, and so is what is recognised as
