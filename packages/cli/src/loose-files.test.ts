@@ -195,7 +195,7 @@ test("the firmware's own word for its release is taken where it has one", async 
 
 const refusedFiles: [name: string, LooseFiles & { platform?: Platform }, message: RegExp, fix: RegExp][] = [
   ["no release", { firmware: path["tdx.fd"], ...direct }, /does not say which edk2/, /--firmware-release/],
-  ["code alone", { firmware: path["code.fd"], ...direct }, /no firmware of a TD/, /--variables/],
+  ["code alone", { firmware: path["code.fd"], ...direct }, /not a firmware of a TD/, /--variables/],
   ["emulated without variables", { ...parts.tdx, ...direct, platform: "emulated" }, /store/, /--variables/],
   [
     "a TD with variables",

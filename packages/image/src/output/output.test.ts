@@ -134,7 +134,7 @@ test("a place that cannot be is said", async (t) => {
   writeFileSync(`${directory}/file`, "");
   await rejects(replaceOutput(`${directory}/file/out`, fill("1")), {
     code: "build/disk",
-    message: /no directory/,
+    message: /not a directory/,
   });
 });
 
