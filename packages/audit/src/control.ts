@@ -93,7 +93,7 @@ export interface Control {
   tests?: readonly string[];
 }
 
-/** Whose idea a control is. Facts were taken, never text. */
+/** Where a control comes from; no text was copied. */
 export const sources = {
   intel: "Intel, guest hardening documents for confidential computing (ccc-linux-guest-hardening-docs)",
   linux: "Linux kernel documentation and source",

@@ -65,6 +65,6 @@ function openToOthers(path: string, place: string, stat: Stats, code: WritersChe
       ["found", `mode ${(stat.mode & 0o7777).toString(8)}, owner ${stat.uid}`],
       ["expected", `not writable by group or others, owner ${owner} or 0`],
     ],
-    fix: `chmod go-w ${place} (or another place), and look who changed it before`,
+    fix: `find out who last changed ${place}, then chmod go-w ${place} (or choose another place)`,
   });
 }

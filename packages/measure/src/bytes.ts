@@ -84,7 +84,7 @@ export function toHex(bytes: Uint8Array): string {
   return text;
 }
 
-/** Bytes of an even number of hexadecimal digits; null-like results do not exist: throws RangeError otherwise. */
+/** Bytes of hexadecimal text. Throws RangeError for anything but an even number of hexadecimal digits. */
 export function fromHex(text: string): Uint8Array<ArrayBuffer> {
   if (!/^(?:[0-9a-fA-F]{2})*$/.test(text)) throw new RangeError("not hexadecimal");
   const bytes = new Uint8Array(text.length / 2);

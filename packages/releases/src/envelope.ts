@@ -47,6 +47,7 @@ const schema = object(
     payloadType: text("a payload type", /^[ -~]+$/, 200),
     signatures: list(
       object({ sig: base64(128), keyid: optional((value: unknown) => value) }, "loose"),
+      0,
       maximumSignatures,
     ),
   },

@@ -37,7 +37,7 @@ export interface KeySet {
   keys: PublicKey[];
 }
 
-const anyKeySet = object({ threshold: integer(1, 16), keys: list(publicKeySchema, 16, 1) });
+const anyKeySet = object({ threshold: integer(1, 16), keys: list(publicKeySchema, 1, 16) });
 
 const keySet: Schema<KeySet> = (value) => {
   const set = anyKeySet(value);

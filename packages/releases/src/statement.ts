@@ -38,7 +38,7 @@ const number = integer(1, 0xffff_ffff);
 /** Shown to whoever signs: nothing in it moves a cursor or turns the direction of text. */
 const words = (most: number) => text("a text without controls", /^(?:[^\p{Cc}\p{Bidi_Control}]|\n)*$/u, most);
 const increasing: Schema<number[]> = (value) => {
-  const numbers = list(integer(0, 0xffff_ffff), 256)(value);
+  const numbers = list(integer(0, 0xffff_ffff), 0, 256)(value);
   if (numbers.some((n, i) => i > 0 && n <= numbers[i - 1]!))
     throw new SchemaError("", "expected rising numbers");
   return numbers;

@@ -18,8 +18,8 @@ const MODULE = "Intel TDX Module Base Architecture";
 const POLICY = "the policy";
 const EVENTS = "Caisson docs/verification.md, event log";
 
-export const checks = {
-  // Genuine: does this quote come from a TEE that Intel vouches for?
+/** Genuine: does this quote come from a TEE that Intel vouches for? */
+export const genuineChecks = {
   "quote/format": {
     source: DCAP,
     codes: [
@@ -98,8 +98,10 @@ export const checks = {
     codes: ["tdx-module/unknown", "tdx-module/signer", "tdx-module/attributes"],
   },
   "tcb/level": { source: `${QVL}.17`, codes: ["tcb/no-level", "tcb/module-level", "tcb/revoked"] },
+} as const;
 
-  // Acceptable: is it what this relying party wants?
+/** Acceptable: is it what this relying party wants? */
+export const acceptableChecks = {
   "policy/platform": {
     source: POLICY,
     codes: ["policy/platform", "policy/simulated-root", "policy/tee"],
@@ -167,6 +169,9 @@ export const checks = {
     codes: ["report-data/scheme", "report-data/field", "report-data/nonce", "report-data/no-nonce"],
   },
 } as const;
+
+/** Every question, in the order of a report. */
+export const checks = { ...genuineChecks, ...acceptableChecks } as const;
 
 export type CheckId = keyof typeof checks;
 

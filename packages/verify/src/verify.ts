@@ -3,26 +3,19 @@
 
 import { provesHardware } from "@caisson/vocabulary/platforms";
 import { cannotTell } from "./certainty.ts";
-import { type CheckId, checks, VerifyError } from "./errors.ts";
+import { type CheckId, genuineChecks, VerifyError } from "./errors.ts";
 import type { Evidence } from "./evidence/evidence.ts";
 import type { Collateral, VerifiedCollateral } from "./intel/collateral.ts";
 import { type Genuine, verifyQuote } from "./intel/genuine.ts";
 import { parseQuote } from "./intel/quote.ts";
 import { intelRoot, type TrustAnchor } from "./intel/roots.ts";
 import { trustAnchorFor } from "./platform.ts";
-import {
-  acceptableChecks,
-  askedChecks,
-  checkPlatform,
-  type ExpectedReportData,
-  evaluatePolicy,
-} from "./policy/acceptable.ts";
+import { askedChecks, checkPlatform, type ExpectedReportData, evaluatePolicy } from "./policy/acceptable.ts";
 import type { Policy } from "./policy/policy.ts";
 import type { Reference } from "./policy/reference.ts";
 import { Answers, type Report } from "./report.ts";
 
-const allChecks = Object.keys(checks) as CheckId[];
-const genuineChecks = allChecks.filter((id) => !acceptableChecks.includes(id));
+const genuineIds = Object.keys(genuineChecks) as CheckId[];
 
 /** How evidence is judged. */
 export interface Judgement {
@@ -63,13 +56,7 @@ export async function judgeEvidence(
     }
   }
   return {
-    report: report(
-      answers,
-      [...genuineChecks, ...askedChecks(policy)],
-      "genuine-and-acceptable",
-      now,
-      genuine,
-    ),
+    report: report(answers, [...genuineIds, ...askedChecks(policy)], "genuine-and-acceptable", now, genuine),
     ...(genuine === undefined ? {} : { genuine }),
   };
 }
@@ -88,7 +75,7 @@ export async function verifyGenuine(
   const answers = new Answers();
   const { now, trust = intelRoot, collateral } = judgement;
   const genuine = await askGenuine(evidence, collateral, now, trust, answers);
-  return report(answers, genuineChecks, "genuine", now, genuine);
+  return report(answers, genuineIds, "genuine", now, genuine);
 }
 
 async function askGenuine(

@@ -106,7 +106,7 @@ export function oneOf<const T extends readonly (string | number | boolean)[]>(
 }
 
 /** A list of `least` to `most` items. */
-export function list<T>(item: Schema<T>, most: number, least = 0): Schema<T[]> {
+export function list<T>(item: Schema<T>, least: number, most: number): Schema<T[]> {
   return (value) => {
     if (!Array.isArray(value) || value.length < least || value.length > most) {
       const found = Array.isArray(value) ? `${value.length} items` : value;

@@ -62,7 +62,7 @@ export function judge(
   return Math.abs(by) > allowed
     ? {
         verdict: "alarm",
-        message: `the clock is off by ${Math.round(by)} ms, ${Math.round(allowed)} ms is drift`,
+        message: `the clock is off by ${Math.round(by)} ms; at most ${Math.round(allowed)} ms would be drift`,
       }
     : { verdict: "slew", by };
 }

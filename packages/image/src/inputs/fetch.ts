@@ -26,7 +26,7 @@ export interface ArchiveFile {
 }
 
 export interface FetchProgress {
-  /** Bytes of all files together, and of those that are here. */
+  /** Total bytes, and bytes fetched so far. */
   totalBytes: number;
   doneBytes: number;
   /** Over the last seconds. */

@@ -92,7 +92,7 @@ interface Parts {
   readonly windows: readonly Window[];
 }
 
-/** The constructor, for this file alone. */
+/** Set by the class's static block, so that only `verifyCollateral` can make an instance. */
 let seal: (parts: Parts) => VerifiedCollateral;
 
 /** Collateral whose every signature was verified under one root; made by `verifyCollateral` only. */

@@ -196,7 +196,7 @@ export function parseQuote(bytes: Uint8Array): Quote {
   const signed = bytes.subarray(0, HEADER_SIZE + (version === 5 ? 6 : 0) + bodySize);
   const signatureData = quote.take(quote.number(4));
   if (!isZero(quote.rest())) {
-    throw new VerifyError("quote/trailing-bytes", "after the quote there is something else than zeros");
+    throw new VerifyError("quote/trailing-bytes", "the bytes after the quote are not all zero");
   }
   return { version, body, signed, ...readSignatureData(signatureData, version) };
 }

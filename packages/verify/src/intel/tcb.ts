@@ -53,7 +53,7 @@ const softwareStatus = oneOf("UpToDate", "OutOfDate", "Revoked");
 const loose = "loose";
 const svn = integer(0, 0xffff);
 const components = list(object({ svn }, loose), 16, 16);
-const advisories = optional(list(text("an advisory id", /^[\w-]+$/, 64), 256));
+const advisories = optional(list(text("an advisory id", /^[\w-]+$/, 64), 0, 256));
 const fmspc = hex(6);
 
 /**
@@ -88,8 +88,8 @@ const softwareLevels = ranked(
       },
       loose,
     ),
-    64,
     1,
+    64,
   ),
   ({ tcb }) => [tcb.isvsvn],
 );
@@ -115,8 +115,8 @@ const platformLevels = ranked(
       },
       loose,
     ),
-    256,
     1,
+    256,
   ),
   ({ tcb: { sgxtcbcomponents, pcesvn, tdxtcbcomponents = [] } }) => [
     ...sgxtcbcomponents.map((component) => component.svn),
@@ -144,8 +144,8 @@ const tcbInfoFields = object(
           },
           loose,
         ),
-        64,
         1,
+        64,
       ),
     ),
     tcbLevels: platformLevels,

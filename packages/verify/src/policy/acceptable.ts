@@ -7,7 +7,7 @@
  * proves nothing stays unanswered.
  */
 import { equal, fromHex, toHex } from "@caisson/vocabulary/bytes";
-import { type CheckCode, type CheckId, checks } from "../errors.ts";
+import { acceptableChecks, type CheckCode, type CheckId } from "../errors.ts";
 import type { Evidence } from "../evidence/evidence.ts";
 import { type ReportDataScheme, reportData, reportDataSchemes } from "../evidence/report-data.ts";
 import type { Genuine } from "../intel/genuine.ts";
@@ -37,11 +37,6 @@ export interface Circumstances {
   expectedReportData?: ExpectedReportData;
 }
 
-/** Ids of the checks that make up "acceptable", in the order of the report. */
-export const acceptableChecks = (Object.keys(checks) as CheckId[]).slice(
-  (Object.keys(checks) as CheckId[]).indexOf("policy/platform"),
-);
-
 const enclaveChecks: readonly CheckId[] = ["sgx/debug", "sgx/enclave", "sgx/signer"];
 /** What is asked of either kind of TEE. */
 const commonPrefixes = ["policy/", "report-data/"];
@@ -49,7 +44,7 @@ const commonPrefixes = ["policy/", "report-data/"];
 /** Those that a policy asks: a TD's or an enclave's, and RTMR3 as a register only where it has no events. */
 export function askedChecks({ sgx, runtimeEvents }: Policy): CheckId[] {
   const common = (id: CheckId) => commonPrefixes.some((prefix) => id.startsWith(prefix));
-  return acceptableChecks.filter((id) => {
+  return (Object.keys(acceptableChecks) as CheckId[]).filter((id) => {
     if (sgx !== undefined) return common(id) || enclaveChecks.includes(id);
     return !enclaveChecks.includes(id) && (id !== "registers/rtmr3" || runtimeEvents === "none");
   });

@@ -172,7 +172,7 @@ const noTime = object({ method: oneOf("none") });
 const agreedTime = object({
   method: oneOf("nts"),
   midpoint: integer(0, 8.64e15),
-  operators: list(text("an operator's name", /^/, 256), 64),
+  operators: list(text("an operator's name", /^/, 256), 0, 64),
   origin: oneOf("image", "instance"),
   width: integer(0, 8.64e15),
 });

@@ -31,7 +31,7 @@ const eventName = text("an event name of A-Z a-z 0-9 . _ -, at most 64", /^[A-Za
 
 /** A list of values that are accepted, or the word `any`. */
 function listOrAny<T>(item: Schema<T>): Schema<T[] | "any"> {
-  return either('a list of accepted values, or "any"', list(item, 256, 1), any);
+  return either('a list of accepted values, or "any"', list(item, 1, 256), any);
 }
 
 const registerTuple = {
@@ -46,16 +46,20 @@ const policySchema = object({
   /** For people; not interpreted. */
   description: optional(text("a text of at most 2000 characters", /^/, 2000)),
   /** Default: tdx alone. */
-  platforms: optional(list(oneOf(...platforms), platforms.length, 1)),
+  platforms: optional(list(oneOf(...platforms), 1, platforms.length)),
   /** Uncompressed P-256 point of the root that signs for the emulated platform. No default. */
   simulatedRoot: optional(hex(65)),
   tcb: optional(
     object({
       /** Default: UpToDate alone. Revoked can never be accepted. */
-      statuses: optional(list(oneOf(...tcbStatuses), 16, 1)),
+      statuses: optional(list(oneOf(...tcbStatuses), 1, 16)),
       /** Advisories that a platform may still be open to. Default: none. */
       advisories: optional(
-        either('a list of advisories, or "any"', list(text("an advisory id", /^[A-Z0-9-]+$/, 64), 256), any),
+        either(
+          'a list of advisories, or "any"',
+          list(text("an advisory id", /^[A-Z0-9-]+$/, 64), 0, 256),
+          any,
+        ),
       ),
       /** Least tcbEvaluationDataNumber of TCB info and QE identity. No default. */
       minimumEvaluationNumber: optional(either('a whole number, or "any"', integer(0, 1_000_000), any)),
@@ -64,17 +68,17 @@ const policySchema = object({
   /** Platform provisioning ids (16 bytes). No default. */
   platformIdentities: optional(listOrAny(hex(16))),
   /** Accepted kinds of platform, by FMSPC (6 bytes). Default: any. */
-  fmspcs: optional(list(hex(6), 256, 1)),
+  fmspcs: optional(list(hex(6), 1, 256)),
   td: optional(
     object({
       /** Accepted TD attributes, whole. Default: SEPT_VE_DISABLE alone. The debug byte must be zero in any case. */
       attributes: optional(listOrAny(hex(8))),
       /** Accepted XFAM values. Default: any that the TDX module permits. */
-      xfam: optional(list(hex(8), 256, 1)),
+      xfam: optional(list(hex(8), 1, 256)),
       /** Accepted TDX module measurements. Default: the TCB info alone judges the module. */
-      mrSeam: optional(list(hex(48), 256, 1)),
+      mrSeam: optional(list(hex(48), 1, 256)),
       /** Accepted signers of the TDX module. Default: the TCB info alone judges the module. */
-      mrSignerSeam: optional(list(hex(48), 256, 1)),
+      mrSignerSeam: optional(list(hex(48), 1, 256)),
       /** Least TEE_TCB_SVN, component by component (16 bytes). Default: the TCB info alone judges it. */
       minimumTeeTcbSvn: optional(hex(16)),
       /** Defaults of these four: zero. A TD 1.0 report does not carry MRSERVICETD: `any` says that this is accepted. */
@@ -110,16 +114,16 @@ const policySchema = object({
         ...registerTuple,
         rtmr0Events: optional(rtmr0EventsSchema),
       }),
-      1024,
       1,
+      1024,
     ),
   ),
   events: optional(
     object({
       /** The exact sequence of runtime events; the last is the boundary. Default: `bootEvents`. */
-      sequence: optional(list(eventName, 64, 1)),
+      sequence: optional(list(eventName, 1, 64)),
       /** Names that may follow the boundary; names of the sequence never may. Default: none. */
-      afterBoundary: optional(either('a list of names, or "any"', list(eventName, 256), any)),
+      afterBoundary: optional(either('a list of names, or "any"', list(eventName, 0, 256), any)),
       /** "required": evidence without a boot log is refused. Default: optional, for references cover the registers. */
       bootLog: optional(oneOf("required", "optional")),
     }),
@@ -135,8 +139,8 @@ const policySchema = object({
    */
   sgx: optional(
     object({
-      mrEnclave: optional(list(hex(32), 256, 1)),
-      mrSigner: optional(list(hex(32), 256, 1)),
+      mrEnclave: optional(list(hex(32), 1, 256)),
+      mrSigner: optional(list(hex(32), 1, 256)),
       isvProdId: optional(integer(0, 0xffff)),
       minimumIsvSvn: optional(integer(0, 0xffff)),
     }),
@@ -156,9 +160,9 @@ const policySchema = object({
       any,
       object({
         /** Default: nts alone. */
-        methods: optional(list(oneOf("nts", "none"), 2, 1)),
+        methods: optional(list(oneOf("nts", "none"), 1, 2)),
         /** Where the time sources were named. Default: image alone. */
-        origins: optional(list(oneOf("image", "instance"), 2, 1)),
+        origins: optional(list(oneOf("image", "instance"), 1, 2)),
         /** Operators that agreed, at least. Default: 3. */
         minimumOperators: optional(integer(1, 32)),
         /** Width of their agreement, at most, in ms. Default: 250. */

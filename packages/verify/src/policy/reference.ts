@@ -29,7 +29,7 @@ export interface Reference {
 const registerValue = hex(48);
 const eventDigest: Schema<string> = (value) => (value === HOST_SMBIOS ? HOST_SMBIOS : registerValue(value));
 /** A boot measures some 20 events into RTMR0. */
-export const rtmr0EventsSchema = list(eventDigest, 256, 1);
+export const rtmr0EventsSchema = list(eventDigest, 1, 256);
 const MAX_REFERENCES = 4096;
 /** Levels of grouping (by platform, by machine shape…) that are followed. */
 const MAX_DEPTH = 6;

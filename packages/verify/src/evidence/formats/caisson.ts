@@ -19,6 +19,7 @@ const documentSchema = object({
       name: text("a name of [a-z0-9-], at most 64", /^[a-z0-9-]+$/, 64),
       payload: hexBytes(limits.payload),
     }),
+    0,
     limits.runtimeEvents,
   ),
   reportData: object({
