@@ -25,10 +25,10 @@ import {
   certificateWindow,
   checkWindow,
   parsePemChain,
-  roles,
   verifyIssued,
   verifyRoot,
 } from "../pki/x509.ts";
+import { roles } from "./roles.ts";
 import type { TrustAnchor } from "./roots.ts";
 import { type QeIdentity, qeIdentitySchema, type TcbInfo, tcbInfoSchema, versionedSchema } from "./tcb.ts";
 
@@ -135,7 +135,7 @@ export async function verifyCollateral(
   const at = now.getTime();
 
   const pckCaChain = parseChain(collateral.pck_crl_issuer_chain, 2, "pck_crl_issuer_chain");
-  const root = await verifyRoot(pckCaChain[1]!, trust, at);
+  const root = await verifyRoot(pckCaChain[1]!, trust, roles.root, at);
   const pckCa = await verifyIssued(pckCaChain[0]!, root, roles.pckCa, at);
   const rootCrl = parseCrl(fromHex(collateral.root_ca_crl)!);
   await verifyCrl(rootCrl, root, at);
@@ -238,7 +238,7 @@ export async function sameRoot(
 ): Promise<Authority> {
   return equal(certificate.encoding, verified.certificate.encoding)
     ? verified
-    : verifyRoot(certificate, trust, now);
+    : verifyRoot(certificate, trust, roles.root, now);
 }
 
 async function verifyTcbSigner(

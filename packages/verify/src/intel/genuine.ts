@@ -12,11 +12,12 @@ import { digest, verifyP256 } from "#crypto";
 import { type CheckCode, VerifyError } from "../errors.ts";
 import { checkNotRevoked } from "../pki/crl.ts";
 import { keyOfPoint } from "../pki/remembered.ts";
-import { type Authority, roles, verifyIssued } from "../pki/x509.ts";
+import { type Authority, verifyIssued } from "../pki/x509.ts";
 import { Answers } from "../report.ts";
 import { type Collateral, parseChain, sameRoot, VerifiedCollateral, verifyCollateral } from "./collateral.ts";
 import { type PckExtension, parsePckExtension } from "./pck.ts";
 import { type EnclaveReport, parseQuote, type Quote, type TdReport } from "./quote.ts";
+import { roles } from "./roles.ts";
 import type { TrustAnchor } from "./roots.ts";
 import {
   evaluateTcb,

@@ -13,7 +13,7 @@ import { oids } from "./oids.ts";
 import { keyOfPoint, Recent, signedCertificate } from "./remembered.ts";
 
 /** Bits of the KeyUsage extension (RFC 5280, 4.2.1.3) in the order of `DerReader.namedBits`. */
-const keyUsage = { digitalSignature: 0x8000, keyCertSign: 0x0400, crlSign: 0x0200 } as const;
+export const keyUsage = { digitalSignature: 0x8000, keyCertSign: 0x0400, crlSign: 0x0200 } as const;
 
 /** A parsed certificate; nothing about it is verified yet. Times in milliseconds since 1970. */
 export interface Certificate {
@@ -287,28 +287,17 @@ function readPemBlock(content: string): Certificate | undefined {
 }
 
 /** What a certificate in a given place must be. */
-interface Role {
-  /** Accepted common names (PCK profile, section 1.3). */
+export interface Role {
+  /** Accepted common names. */
   readonly names: readonly string[];
   readonly ca: boolean;
   readonly pathLength?: number;
   readonly keyUsage: number;
+  /** Every platform has one of its own, so that its signature is not worth remembering. */
+  readonly ofOnePlatform?: boolean;
 }
 
-const certSigner = keyUsage.keyCertSign | keyUsage.crlSign;
-
-/** The four roles of Intel's hierarchy (SGX PCK Certificate and CRL Profile, sections 1.3.1 to 1.3.5). */
-export const roles = {
-  root: { names: ["Intel SGX Root CA"], ca: true, pathLength: 1, keyUsage: certSigner },
-  pckCa: {
-    names: ["Intel SGX PCK Platform CA", "Intel SGX PCK Processor CA"],
-    ca: true,
-    pathLength: 0,
-    keyUsage: certSigner,
-  },
-  pck: { names: ["Intel SGX PCK Certificate"], ca: false, keyUsage: keyUsage.digitalSignature },
-  tcbSigner: { names: ["Intel SGX TCB Signing"], ca: false, keyUsage: keyUsage.digitalSignature },
-} as const satisfies Record<string, Role>;
+export const certSigner = keyUsage.keyCertSign | keyUsage.crlSign;
 
 /** Refuses a certificate that is not what its place in the chain asks for. */
 function checkRole(certificate: Certificate, role: Role): void {
@@ -417,9 +406,8 @@ async function checkIssued(
   }
   checkWindow(`the certificate "${certificate.commonName}"`, certificate, now, certificateWindow);
   const { publicKey: point } = issuer.certificate;
-  // Every platform has a PCK of its own; what stands above it is shared by all, and checked once.
   const signed =
-    role === roles.pck
+    role.ofOnePlatform === true
       ? await verifyP256(issuer.key, certificate.signature, certificate.tbs)
       : await signedCertificate({ point, key: issuer.key }, certificate);
   if (!signed) {
@@ -433,6 +421,7 @@ async function checkIssued(
 export async function verifyRoot(
   certificate: Certificate,
   trust: TrustAnchor,
+  role: Role,
   now: number,
 ): Promise<Authority> {
   if (!equal(certificate.publicKey, trust.rootKey)) {
@@ -442,6 +431,6 @@ export async function verifyRoot(
     });
   }
   const root = { certificate, key: await keyOf(certificate) };
-  await checkIssued(certificate, root, roles.root, now);
+  await checkIssued(certificate, root, role, now);
   return root;
 }
