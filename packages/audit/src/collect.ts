@@ -19,6 +19,7 @@ import { splitCommandLine } from "@caisson/protocol/command-line";
 import { parseGuestConfig } from "@caisson/protocol/guest-config";
 import type { LiveReport } from "@caisson/protocol/live-report";
 import { firstBytes } from "@caisson/vocabulary/body";
+import { messageOf } from "@caisson/vocabulary/failure";
 import { guestConfigPath, livePath } from "@caisson/vocabulary/paths";
 import { isPlatform } from "@caisson/vocabulary/platforms";
 import { openImageFile, readErofsImage } from "./erofs-image.ts";
@@ -116,10 +117,7 @@ function parsed<T>(text: string, check: (value: unknown) => T): T {
   try {
     return check(JSON.parse(text));
   } catch (error) {
-    throw new AuditError(
-      "image/manifest",
-      `this description of an image is malformed: ${(error as Error).message}`,
-    );
+    throw new AuditError("image/manifest", `this description of an image is malformed: ${messageOf(error)}`);
   }
 }
 

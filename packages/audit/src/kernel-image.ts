@@ -6,7 +6,9 @@
  * kernel (CONFIG_IKCONFIG, kernel/configs.c), which the firmware measures as a whole.
  * Format: Linux Documentation/arch/x86/boot.rst. Only zstd payloads (CONFIG_KERNEL_ZSTD) are read.
  */
+
 import { gunzipSync, zstdDecompressSync } from "node:zlib";
+import { messageOf } from "@caisson/vocabulary/failure";
 import { AuditError } from "./errors.ts";
 import { type KernelConfig, parseKernelConfig } from "./kernel-config.ts";
 
@@ -39,7 +41,7 @@ export function readKernelImage(bytes: Buffer): KernelImage {
   try {
     kernel = zstdDecompressSync(bytes.subarray(start, end), { maxOutputLength: payloadLimit });
   } catch (error) {
-    throw bad(`its payload is not a zstd stream (${(error as Error).message})`);
+    throw bad(`its payload is not a zstd stream (${messageOf(error)})`);
   }
 
   const begin = kernel.indexOf("IKCFG_ST");
@@ -50,6 +52,6 @@ export function readKernelImage(bytes: Buffer): KernelImage {
     return { release, config: parseKernelConfig(text.toString("utf8")) };
   } catch (error) {
     if (error instanceof AuditError) throw error;
-    throw bad(`its configuration does not unpack (${(error as Error).message})`);
+    throw bad(`its configuration does not unpack (${messageOf(error)})`);
   }
 }

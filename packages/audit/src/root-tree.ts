@@ -6,6 +6,7 @@
  * The tree is read as its files say, from one file system, and no link is followed. What only an image of Caisson has
  * (sandbox, firmware, hash tree, build record) is missing from the facts, and controls on it have nothing to judge.
  */
+
 import {
   closeSync,
   existsSync,
@@ -20,6 +21,7 @@ import { join } from "node:path";
 import { isElf, parseElf } from "@caisson/image/elf";
 import { ImageError } from "@caisson/image/errors";
 import { splitCommandLine } from "@caisson/protocol/command-line";
+import { messageOf } from "@caisson/vocabulary/failure";
 import { MissingPart } from "./control.ts";
 import { AuditError } from "./errors.ts";
 import type { FileFact, ImageFacts } from "./facts.ts";
@@ -90,7 +92,7 @@ function readTree(directory: string): Map<string, FileFact> {
     visit("");
   } catch (error) {
     if (error instanceof AuditError) throw error;
-    throw new AuditError("image/rootfs", `${directory} cannot be read whole: ${(error as Error).message}`, {
+    throw new AuditError("image/rootfs", `${directory} cannot be read whole: ${messageOf(error)}`, {
       fix: "read it as the user that owns its files, root as a rule",
     });
   }

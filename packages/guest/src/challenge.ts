@@ -3,8 +3,10 @@
  * Evidence for whoever started a development machine, whatever its application does: over the challenge of the
  * instance document, on the console. It tells the host nothing that an application could not, and decides nothing.
  */
+
 import type { ConsoleEvent } from "@caisson/protocol/console";
 import { reportData } from "@caisson/verify/report-data";
+import { messageOf } from "@caisson/vocabulary/failure";
 import type { Context } from "./stage.ts";
 
 /** Base64 characters of a line. */
@@ -25,6 +27,6 @@ export async function answerChallenge(context: Context, say: (part: Part) => voi
       say({ kind: "evidence", part, of, data: text.slice(part * partSize, (part + 1) * partSize) });
     }
   } catch (error) {
-    context.log(`no evidence over the challenge: ${(error as Error).message}`);
+    context.log(`no evidence over the challenge: ${messageOf(error)}`);
   }
 }

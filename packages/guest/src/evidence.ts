@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Evidence of this machine: one self-contained document, `caisson/evidence/v1`. */
+
 import type { EvidenceDocument } from "@caisson/verify";
+import { toHex } from "@caisson/vocabulary/bytes";
 import type { EventLog } from "./event-log.ts";
 import type { PlatformAdapter } from "./platform.ts";
 
 const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString("base64");
-const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
-
 /** Evidence over 64 bytes of report data; `claim` says what they bind. Every call asks for a fresh quote. */
 export type Attest = (
   reportData: Uint8Array,
@@ -19,7 +19,7 @@ export function attester(platform: PlatformAdapter, log: EventLog): Attest {
     platform: platform.name,
     quote: base64(await platform.quote(reportData)),
     bootLog: base64(await platform.bootLog()),
-    runtimeEvents: log.events.map(({ name, payload }) => ({ name, payload: hex(payload) })),
+    runtimeEvents: log.events.map(({ name, payload }) => ({ name, payload: toHex(payload) })),
     reportData: claim,
   });
 }

@@ -7,6 +7,7 @@
  * returned only if the KMS's clock agrees with ours. There are no retries: every exchange is a new nonce and a new
  * quote, so the caller decides how many it can afford.
  */
+
 import { verifySignature } from "@caisson/protocol/ed25519";
 import { generateSealingKey, open, type SealingKey } from "@caisson/protocol/hpke";
 import {
@@ -25,6 +26,7 @@ import {
   sealContext,
 } from "@caisson/protocol/key-release";
 import { reportData } from "@caisson/verify/report-data";
+import { messageOf } from "@caisson/vocabulary/failure";
 import { keepConnection, postJson } from "./http.ts";
 
 export type KeyErrorCode =
@@ -183,7 +185,7 @@ async function reach(post: Post, path: string, body: object): Promise<unknown> {
     answer = await post(path, body);
   } catch (error) {
     const cause = error instanceof Error && error.cause instanceof Error ? `: ${error.cause.message}` : "";
-    throw new KeyError("keys/unreachable", `${path}: ${(error as Error).message}${cause}`);
+    throw new KeyError("keys/unreachable", `${path}: ${messageOf(error)}${cause}`);
   }
   const refusal = refusalSchema.safeParse(answer);
   if (refusal.success) {

@@ -10,6 +10,7 @@
 import { mkdir, open, readFile, rmdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { extend as extended, MeasureError, parseEventLog } from "@caisson/measure";
+import { messageOf } from "@caisson/vocabulary/failure";
 import { limits } from "@caisson/vocabulary/limits";
 import type { PlatformTable } from "@caisson/vocabulary/platforms";
 import { withLimit } from "./limit.ts";
@@ -98,7 +99,7 @@ export function tsmPlatform(requester: string, paths: TsmPaths): PlatformAdapter
       return quote;
     } catch (error) {
       if (error instanceof StageFailure) throw error;
-      throw new StageFailure("platform/quote", `no quote from the host: ${(error as Error).message}`);
+      throw new StageFailure("platform/quote", `no quote from the host: ${messageOf(error)}`);
     } finally {
       await rmdir(entry);
     }

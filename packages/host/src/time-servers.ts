@@ -8,6 +8,7 @@
  * were free, with or without root. Between a look at a port and chronyd's use of it somebody else can take it, which
  * ends chronyd: the ports are not those that the kernel gives to outgoing connections, and there are several tries.
  */
+
 import { execFile } from "node:child_process";
 import { randomInt } from "node:crypto";
 import { createSocket } from "node:dgram";
@@ -24,6 +25,7 @@ import {
   issueServerCertificate,
   type TestAuthority,
 } from "@caisson/simulated/test-authority";
+import { messageOf } from "@caisson/vocabulary/failure";
 import { end, start } from "./child.ts";
 import { HostError } from "./errors.ts";
 
@@ -85,15 +87,7 @@ export async function chronyd(): Promise<Chronyd> {
     const installed = "/usr/sbin/chronyd";
     if (existsSync(installed)) return { path: installed, env: {} };
     throw new HostError("host/missing-program", "chronyd cannot be had", {
-      facts: [
-        [
-          "cause",
-          String((error as Error).message)
-            .trim()
-            .split("\n")
-            .at(-1)!,
-        ],
-      ],
+      facts: [["cause", String(messageOf(error)).trim().split("\n").at(-1)!]],
       fix: "apt-get update, on a Debian or Ubuntu machine; nothing will be installed",
     });
   }

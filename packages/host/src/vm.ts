@@ -3,6 +3,7 @@
  * One running machine: swtpm, the quoting service and QEMU in a directory of their own that goes when they end.
  * The guest's console is read line by line, kept in a log, and decoded for whoever shows the boot.
  */
+
 import type { ChildProcess } from "node:child_process";
 import { EventEmitter } from "node:events";
 import {
@@ -22,6 +23,7 @@ import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { type ConsoleEvent, decodeConsole } from "@caisson/protocol/console";
 import type { SignQuote } from "@caisson/simulated/simulated-platform";
+import { messageOf } from "@caisson/vocabulary/failure";
 import { end, exited, runs, start, waitForSocket } from "./child.ts";
 import { HostError } from "./errors.ts";
 import { type Accelerator, emulatedMachine, type Forward, type Shape } from "./machine.ts";
@@ -156,7 +158,7 @@ export class Vm extends EventEmitter<VmEvents> {
       vm.kill();
       await Promise.all([vm.ended, complained]);
       const code = error instanceof HostError ? error.code : "host/program-failed";
-      const facts = [["QEMU said", said.trim() || `nothing: ${(error as Error).message}`]] as const;
+      const facts = [["QEMU said", said.trim() || `nothing: ${messageOf(error)}`]] as const;
       throw new HostError(code, "QEMU did not start the machine", { facts });
     }
     return vm;

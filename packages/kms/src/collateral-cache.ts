@@ -7,6 +7,7 @@
  * recovery (policies can also demand a least evaluation number). Validity in time is checked again at every use, by
  * verify, so that keeping verified collateral never makes it live longer.
  */
+
 import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -19,6 +20,7 @@ import {
 } from "@caisson/verify/collateral";
 import { parsePckExtension } from "@caisson/verify/pck";
 import { parseQuote } from "@caisson/verify/quote";
+import { messageOf } from "@caisson/vocabulary/failure";
 import { KmsError } from "./errors.ts";
 import { checkWriters } from "./writers.ts";
 
@@ -117,6 +119,6 @@ async function verifyFile(
     return undefined;
   } catch (error) {
     const code = error instanceof VerifyError ? `   [${error.code}]` : "";
-    throw new KmsError("collateral/malformed", `${path}: ${(error as Error).message}${code}`);
+    throw new KmsError("collateral/malformed", `${path}: ${messageOf(error)}${code}`);
   }
 }

@@ -31,6 +31,7 @@ import {
 } from "@caisson/verify";
 import { readYaml } from "@caisson/verify/policy-text";
 import { bootEvents } from "@caisson/vocabulary/events";
+import { messageOf } from "@caisson/vocabulary/failure";
 import { provesHardware } from "@caisson/vocabulary/platforms";
 import * as z from "zod";
 import { KmsError } from "./errors.ts";
@@ -231,7 +232,7 @@ function readBytes(path: string): Buffer {
   try {
     return readFileSync(path);
   } catch (error) {
-    throw new KmsError("policy/malformed", `${path} cannot be read: ${(error as Error).message}`);
+    throw new KmsError("policy/malformed", `${path} cannot be read: ${messageOf(error)}`);
   }
 }
 
@@ -241,7 +242,7 @@ function parseFile(path: string, bytes: Buffer): z.infer<typeof schema> {
   try {
     document = readYaml(bytes.toString("utf8"));
   } catch (error) {
-    throw new KmsError("policy/malformed", `${path}: ${(error as Error).message}`);
+    throw new KmsError("policy/malformed", `${path}: ${messageOf(error)}`);
   }
   const result = schema.safeParse(document);
   if (result.success) return result.data;
@@ -275,7 +276,7 @@ function loadManifests(directory: string): Map<string, AllowedManifest> {
         references: readReferences(document, `manifests/${name}`),
       });
     } catch (error) {
-      throw new KmsError("policy/malformed", `${join(directory, name)}: ${(error as Error).message}`);
+      throw new KmsError("policy/malformed", `${join(directory, name)}: ${messageOf(error)}`);
     }
   }
   return manifests;

@@ -7,10 +7,12 @@
  * What a log cannot show by itself is that its end was cut off and an older signed head put back: keep a head
  * (`GET /v1/log/head`) elsewhere and compare.
  */
+
 import { hash as digest } from "node:crypto";
 import fs from "node:fs";
 import { DatabaseSync, type SQLOutputValue, type StatementSync } from "node:sqlite";
 import { type IdentityKey, verifySignature } from "@caisson/protocol/ed25519";
+import { messageOf } from "@caisson/vocabulary/failure";
 import { frame, text, u64 } from "@caisson/vocabulary/frame";
 import { KmsError } from "./errors.ts";
 
@@ -245,10 +247,7 @@ export function verifyReleaseLog(
     return verifyRows(path, database, expected, each);
   } catch (error) {
     if (error instanceof KmsError) throw error;
-    throw new KmsError(
-      "log/unreadable",
-      `${path} cannot be read as a release log: ${(error as Error).message}`,
-    );
+    throw new KmsError("log/unreadable", `${path} cannot be read as a release log: ${messageOf(error)}`);
   } finally {
     database.close();
   }
@@ -326,7 +325,7 @@ function open(path: string, readOnly: boolean): DatabaseSync {
   try {
     return new DatabaseSync(path, { readOnly, timeout: busyMs });
   } catch (error) {
-    throw new KmsError("log/unreadable", `${path} cannot be opened: ${(error as Error).message}`);
+    throw new KmsError("log/unreadable", `${path} cannot be opened: ${messageOf(error)}`);
   }
 }
 

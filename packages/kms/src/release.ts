@@ -8,6 +8,7 @@
  * genuine machine answered this nonce with its log, and then not more often than the budget allows: what costs its
  * sender nothing leaves nothing that stays.
  */
+
 import { createHash } from "node:crypto";
 import { deriveReleasedKey } from "@caisson/protocol/derivation";
 import type { IdentityKey } from "@caisson/protocol/ed25519";
@@ -36,6 +37,7 @@ import {
   verifyEvidence,
 } from "@caisson/verify";
 import { parseQuote } from "@caisson/verify/quote";
+import { messageOf } from "@caisson/vocabulary/failure";
 import type { CollateralCache } from "./collateral-cache.ts";
 import type { NonceCode, Nonces } from "./nonces.ts";
 import type { AppPolicy, Policies } from "./policies.ts";
@@ -163,7 +165,7 @@ async function record(
     await log.append(entry);
     return { answer, logged: true };
   } catch (error) {
-    const message = `the release log cannot be written: ${(error as Error).message}`;
+    const message = `the release log cannot be written: ${messageOf(error)}`;
     return { answer: denied(new Denial("log/unavailable", message), entry.time), logged: false };
   }
 }

@@ -7,6 +7,7 @@
  * log lines are built from ids, codes and numbers, so there is no place where a secret could enter one, and of what
  * anybody can cause there are not more than somebody can read.
  */
+
 import { createServer, type IncomingMessage, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
@@ -21,6 +22,7 @@ import {
   releaseRequestSchema,
   requestLimit,
 } from "@caisson/protocol/key-release";
+import { messageOf } from "@caisson/vocabulary/failure";
 import { getRequestListener, type HttpBindings } from "@hono/node-server";
 import { type Context, Hono } from "hono";
 import { type Configuration, loadConfiguration } from "./configuration.ts";
@@ -148,7 +150,7 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
     await log.close();
     throw new KmsError(
       "kms/listen",
-      `cannot listen on ${options.host}:${options.port}: ${(error as Error).message}`,
+      `cannot listen on ${options.host}:${options.port}: ${messageOf(error)}`,
       { fix: "another port, or end what listens there" },
     );
   }
@@ -167,7 +169,7 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
     } catch (error) {
       metrics.notConfigured();
       const code = error instanceof KmsError ? error.code : "internal";
-      write("reload-failed", { code, message: (error as Error).message });
+      write("reload-failed", { code, message: messageOf(error) });
       return false;
     }
   };

@@ -7,6 +7,7 @@
  * State that outlives a run lies beside the image in `<image>.state/`: the KMS's root secret and release log, the
  * instance's seed, the console log, and what an outside verifier needs (policy, collateral, reference values).
  */
+
 import { createHash, randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -21,6 +22,7 @@ import { appId, composeHash } from "@caisson/protocol/identity";
 import { encodeInstance, type Instance } from "@caisson/protocol/instance";
 import { simulatedPlatform } from "@caisson/simulated/simulated-platform";
 import type { Collateral } from "@caisson/verify";
+import { toHex } from "@caisson/vocabulary/bytes";
 import { consoleEvidence } from "./console-evidence.ts";
 import type { FreshEvidence } from "./relying-party.ts";
 
@@ -84,8 +86,6 @@ export interface Session {
   stop(): Promise<void>;
 }
 
-const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
-
 /** Writes a whole file or none. */
 function writeWhole(path: string, text: string, mode = 0o644): void {
   writeFileSync(`${path}.new`, text, { mode });
@@ -113,7 +113,7 @@ export function developmentPolicy(manifest: Manifest, references: object, root: 
     registers: openRegisters(references),
     app: {
       id: [applicationId(manifest)],
-      composeHash: [hex(composeHash(description(manifest.guest)))],
+      composeHash: [toHex(composeHash(description(manifest.guest)))],
       instanceId: "any",
     },
     secureTime: manifest.guest.time.secure_time ? { origins: ["instance"] } : { methods: ["nts", "none"] },
@@ -123,7 +123,7 @@ export function developmentPolicy(manifest: Manifest, references: object, root: 
 
 /** Hex id of the manifest's application. */
 export function applicationId(manifest: Manifest): string {
-  return hex(appId(description(manifest.guest)));
+  return toHex(appId(description(manifest.guest)));
 }
 
 /** The KMS's policy directory for this one application, made anew. */
@@ -209,7 +209,7 @@ export async function startSession(options: SessionOptions): Promise<Session> {
       seed: instanceSeed(state),
       kms: { url: `http://${hostFromGuest}:${kmsPort}`, identity: kms.identityKey },
       time: { sources: timeServers.servers.map(({ source }) => source) },
-      challenge: hex(challenge),
+      challenge: toHex(challenge),
     };
     const ports = await hostPorts(manifest.guest.app, options.port);
     const main = mainPort(manifest.guest.app);

@@ -14,7 +14,9 @@
  * servers, and a critical extension that is not decided here (name constraints among them) is refused. There is no
  * revocation check: a client without time cannot judge a CRL; the build epoch bounds how old a stolen key may be.
  */
+
 import { X509Certificate } from "node:crypto";
+import { messageOf } from "@caisson/vocabulary/failure";
 import { NtsError } from "./errors.ts";
 
 /** OpenSSL's verdicts that the agreed time decides instead. */
@@ -88,7 +90,7 @@ export function verifyChain(
     if (error instanceof NtsError) throw error;
     // Node decodes keys and names when they are asked for, and then throws what OpenSSL says.
     throw new NtsError("certificate/malformed", `a certificate that ${name} showed cannot be decoded`, {
-      facts: [["cause", String((error as Error).message)]],
+      facts: [["cause", String(messageOf(error))]],
     });
   }
 }

@@ -6,7 +6,7 @@
  * On the raw block device: magic `CAISSON1` (8 bytes), length (u32 little endian), that many bytes of UTF-8 JSON,
  * then zeros to the end of the sector. The guest never mounts a file system of the host.
  */
-import { Failure } from "@caisson/vocabulary/failure";
+import { Failure, messageOf } from "@caisson/vocabulary/failure";
 import * as z from "zod/mini";
 
 export type ProtocolErrorCode = "instance/magic" | "instance/size" | "instance/content";
@@ -70,10 +70,7 @@ export function decodeInstance(device: Uint8Array): Instance {
       new TextDecoder("utf-8", { fatal: true }).decode(device.subarray(headerSize, headerSize + length)),
     );
   } catch (error) {
-    throw new InstanceError(
-      "instance/content",
-      `the instance document is not JSON: ${(error as Error).message}`,
-    );
+    throw new InstanceError("instance/content", `the instance document is not JSON: ${messageOf(error)}`);
   }
   const result = schema.safeParse(json);
   if (!result.success) {

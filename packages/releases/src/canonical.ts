@@ -3,8 +3,10 @@
  * Documents that are signed or hashed: JSON in the one spelling that canonical JSON gives its value. A second spelling
  * (another order, a repeated key, white space, an escape that need not be) is refused, so what was signed is what is read.
  */
+
 import { canonicalJson } from "@caisson/protocol/canonical-json";
 import { equal } from "@caisson/vocabulary/bytes";
+import { messageOf } from "@caisson/vocabulary/failure";
 import { text } from "@caisson/vocabulary/frame";
 import { type Schema, SchemaError } from "@caisson/vocabulary/schema";
 import { type ReleaseCode, ReleaseError } from "./errors.ts";
@@ -18,7 +20,7 @@ export function readCanonical<T>(bytes: Uint8Array, schema: Schema<T>, code: Rel
     value = JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes));
     canonical = canonicalJson(value);
   } catch (error) {
-    throw new ReleaseError(code, `this is not a JSON document: ${(error as Error).message}`);
+    throw new ReleaseError(code, `this is not a JSON document: ${messageOf(error)}`);
   }
   if (!equal(text(canonical), bytes)) {
     throw new ReleaseError(

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Time that several operators vouch for, before keys (decision D5). */
+
 import { parseTimeConfiguration, publicConfiguration, type TimeConfiguration } from "@caisson/nts";
+import { messageOf } from "@caisson/vocabulary/failure";
 import { image, inSource, live, noFiles, none, rootCovered, verified, without } from "../expect.ts";
 import type { ImageFacts } from "../facts.ts";
 import { group } from "./group.ts";
@@ -12,7 +14,7 @@ function timeSources({ guest }: ImageFacts): TimeConfiguration | string {
       ? publicConfiguration()
       : parseTimeConfiguration(guest.time.sources);
   } catch (error) {
-    return (error as Error).message;
+    return messageOf(error);
   }
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `caisson audit`: is this image, this running guest, this evidence really built that way, control by control? */
+
 import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import {
   type Audit,
@@ -26,6 +27,7 @@ import {
 } from "@caisson/audit";
 import { readEvidence, verifyEvidence } from "@caisson/verify";
 import { readYaml } from "@caisson/verify/policy-text";
+import { messageOf } from "@caisson/vocabulary/failure";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
 import {
@@ -93,7 +95,7 @@ async function readEvidenceFacts(path: string, options: Options): Promise<Facts[
   try {
     value = JSON.parse(bytes.toString("utf8"));
   } catch (error) {
-    throw new AuditError("evidence/report", `${path} is not JSON: ${(error as Error).message}`);
+    throw new AuditError("evidence/report", `${path} is not JSON: ${messageOf(error)}`);
   }
   if (value?.version !== "caisson/evidence/v1") return readReport(value);
   if (options.policy === undefined) {
@@ -122,7 +124,7 @@ function write(path: string, text: string): void {
     writeFileSync(path, text);
   } catch (error) {
     throw new UsageError(
-      `${path} cannot be written: ${(error as Error).message}`,
+      `${path} cannot be written: ${messageOf(error)}`,
       "name a file in an existing directory",
     );
   }

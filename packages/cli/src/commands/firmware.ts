@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `caisson firmware compare`: what firmware images consist of, what they can boot, how much of them faces the host. */
+
 import { readFileSync, writeFileSync } from "node:fs";
 import { basename } from "node:path";
 import { bothMrtd, readFirmware } from "@caisson/audit/firmware";
 import { type Comparison, comparisonSvg, comparisonTable, describe } from "@caisson/audit/firmware-compare";
+import { messageOf } from "@caisson/vocabulary/failure";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
 
@@ -14,7 +16,7 @@ function read(path: string): Uint8Array {
   try {
     bytes = readFileSync(path);
   } catch (error) {
-    throw new UsageError(`${path} cannot be read: ${(error as Error).message}`, "name a firmware image");
+    throw new UsageError(`${path} cannot be read: ${messageOf(error)}`, "name a firmware image");
   }
   if (bytes.length > sizeLimit)
     throw new UsageError(`${path} has ${bytes.length} bytes`, `a firmware image has at most ${sizeLimit}`);
@@ -38,7 +40,7 @@ const compare = new Command("compare")
         writeFileSync(options.svg, comparisonSvg(rows));
       } catch (error) {
         throw new UsageError(
-          `${options.svg} cannot be written: ${(error as Error).message}`,
+          `${options.svg} cannot be written: ${messageOf(error)}`,
           "name a file in an existing directory",
         );
       }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `caisson kernel`: which kernels could be used and why not the others; what differs between two; what is hardened. */
+
 import { existsSync, readFileSync } from "node:fs";
 import { AuditError } from "@caisson/audit";
 import {
@@ -16,6 +17,7 @@ import { debianRecipes, lockedRecipe, treeRecipe } from "@caisson/audit/kernel-s
 import { cacheDirectory, cachePath } from "@caisson/image/fetch";
 import { parseLock } from "@caisson/image/lock";
 import { findMirrors } from "@caisson/image/mirror";
+import { messageOf } from "@caisson/vocabulary/failure";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
 
@@ -27,7 +29,7 @@ function read(path: string): Buffer {
   try {
     return readFileSync(path);
   } catch (error) {
-    throw new UsageError(`${path} cannot be read: ${(error as Error).message}`, "name an existing file");
+    throw new UsageError(`${path} cannot be read: ${messageOf(error)}`, "name an existing file");
   }
 }
 

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `caisson time [--servers FILE] [--json] [--set]`: asks NTS servers for the time and shows who agrees. */
+
 import { readFileSync } from "node:fs";
 import { NtsError, parseTimeConfiguration, publicConfiguration, synchronize, whyNot } from "@caisson/nts";
+import { messageOf } from "@caisson/vocabulary/failure";
 import { Command } from "commander";
 import { setClock } from "../set-clock.ts";
 import { Progress } from "../views/progress.ts";
@@ -53,7 +55,7 @@ function readJson(file: string): unknown {
   try {
     return JSON.parse(readFileSync(file, "utf8"));
   } catch (error) {
-    throw new NtsError("nts/configuration", `cannot read ${file}: ${(error as Error).message}`, {
+    throw new NtsError("nts/configuration", `cannot read ${file}: ${messageOf(error)}`, {
       fix: "docs/secure-time.md shows the format",
     });
   }

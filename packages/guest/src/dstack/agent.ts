@@ -16,6 +16,7 @@ import {
   verify as verifyWith,
 } from "node:crypto";
 import { measuredEvents, parseEventLog, RUNTIME_EVENT_TYPE, runtimeEventDigest } from "@caisson/measure";
+import { toHex } from "@caisson/vocabulary/bytes";
 import type { RuntimeEvent } from "@caisson/vocabulary/events";
 import * as z from "zod/mini";
 import { authorityCertificate, certificateBinding, issueCertificate } from "./certificate.ts";
@@ -43,7 +44,6 @@ export interface Guest {
 /** A request that gets no answer; `message` is for who asked. */
 export class AgentRefusal extends Error {}
 
-const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
 const sha256 = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
 const bytes = (most: number) =>
   z.pipe(
@@ -111,16 +111,16 @@ async function eventLog(guest: Guest): Promise<object[]> {
     .map(({ register, type, digest }) => ({
       imr: Number(register.at(-1)),
       event_type: type,
-      digest: hex(digest),
+      digest: toHex(digest),
       event: "",
       event_payload: "",
     }));
   const runtime = guest.events().map(async ({ name, payload }) => ({
     imr: 3,
     event_type: RUNTIME_EVENT_TYPE,
-    digest: hex(await runtimeEventDigest(name, payload)),
+    digest: toHex(await runtimeEventDigest(name, payload)),
     event: name,
-    event_payload: hex(payload),
+    event_payload: toHex(payload),
   }));
   return [...boot, ...(await Promise.all(runtime))];
 }
@@ -129,7 +129,7 @@ async function quote(guest: Guest, reportData: Uint8Array) {
   const padded = Buffer.alloc(64);
   padded.set(reportData);
   const [signed, log] = [await guest.quote(padded), JSON.stringify(await eventLog(guest))];
-  return { quote: hex(signed), event_log: log, report_data: hex(padded), vm_config: "" };
+  return { quote: toHex(signed), event_log: log, report_data: toHex(padded), vm_config: "" };
 }
 
 /** Bytes of a TD quote v4: MRTD, and the four registers (Intel TDX DCAP, A.3.2); in v5, a type and a size come before. */
@@ -139,7 +139,7 @@ async function info(guest: Guest) {
   const signed = await guest.quote(new Uint8Array(64));
   const shift = (signed[0] ?? 0) >= 5 ? 6 : 0;
   const at = (offset: number) => Buffer.from(signed.subarray(offset + shift, offset + shift + 48));
-  const values = Object.entries(registers).map(([name, offset]) => [name, hex(at(offset))] as const);
+  const values = Object.entries(registers).map(([name, offset]) => [name, toHex(at(offset))] as const);
   const aggregated = sha256(Buffer.concat(Object.values(registers).map(at)));
   const composeHash = sha256(guest.description);
   const provider = guest.events().find(({ name }) => name === "key-provider")?.payload;
@@ -154,8 +154,8 @@ async function info(guest: Guest) {
   };
   const secret = guest.secret();
   return {
-    app_id: hex(guest.appId),
-    instance_id: hex(guest.instanceId),
+    app_id: toHex(guest.appId),
+    instance_id: toHex(guest.instanceId),
     app_cert: secret === undefined ? "" : authorityCertificate(authorityKey(secret)),
     tcb_info: JSON.stringify(tcb),
     app_name: guest.name,
@@ -264,9 +264,9 @@ function sign(guest: Guest, { algorithm, data }: z.infer<typeof signRequest>) {
       ? signWith(null, data, ed25519Key(key))
       : signRecoverable(key, algorithm.endsWith("_prehashed") ? prehashed(data) : keccak256(data));
   return {
-    signature: hex(signature),
-    signature_chain: [signature, ...chain].map(hex),
-    public_key: hex(publicKey),
+    signature: toHex(signature),
+    signature_chain: [signature, ...chain].map(toHex),
+    public_key: toHex(publicKey),
   };
 }
 
@@ -291,7 +291,7 @@ export async function answer(guest: Guest, method: string, request: unknown): Pr
     case "GetKey": {
       const { path, purpose, algorithm } = checked(keyRequest, request);
       const { key, chain } = dstackKey(needSecret(guest), path, purpose, algorithmOf(algorithm));
-      return { key: hex(key), signature_chain: chain.map(hex) };
+      return { key: toHex(key), signature_chain: chain.map(toHex) };
     }
     case "GetTlsKey":
       return tlsKey(guest, checked(tlsRequest, request));

@@ -3,9 +3,11 @@
  * Puts a plan into effect: each service's network namespace gets its interfaces, addresses and routes, then the table of
  * what may reach what is set. Forwarding is on for these interfaces alone, and only after the table stands.
  */
+
 import { lookup } from "node:dns/promises";
 import { writeFileSync } from "node:fs";
 import type { AppDescription, Service } from "@caisson/protocol/guest-config";
+import { messageOf } from "@caisson/vocabulary/failure";
 import type { Syscalls } from "../syscalls.ts";
 import { firewall, NETLINK_NETFILTER, outside, type Rules, type Subnet } from "./firewall.ts";
 import { addAddress, addRoute, bringUp, loopbackIndex, makePair, NETLINK_ROUTE } from "./links.ts";
@@ -49,7 +51,7 @@ export async function destinations(service: Service, say: (text: string) => void
         found.push({ name: host, to: { network: address, bits: 32 }, port });
       }
     } catch (error) {
-      say(`egress to ${entry}: ${(error as Error).message}`);
+      say(`egress to ${entry}: ${messageOf(error)}`);
     }
   }
   return found;

@@ -3,8 +3,10 @@
  * Keeps services in the state that their description asks for: started in the order of what they depend on, checked,
  * started again with growing pauses, stopped in the reverse order. It knows nothing of how a service is run.
  */
+
 import { setTimeout as sleep } from "node:timers/promises";
 import type { AppDescription, Healthcheck, Service } from "@caisson/protocol/guest-config";
+import { messageOf } from "@caisson/vocabulary/failure";
 import type { Ending, Running } from "./launch.ts";
 
 export type State =
@@ -137,9 +139,7 @@ export class Supervisor {
           await watched[condition].promise;
         } catch (error) {
           if (!required) return;
-          throw new DependencyFailure(
-            `${name} needs ${other} to be ${condition}: ${(error as Error).message}`,
-          );
+          throw new DependencyFailure(`${name} needs ${other} to be ${condition}: ${messageOf(error)}`);
         }
       }),
     );
@@ -192,7 +192,7 @@ export class Supervisor {
       return ending;
     } catch (error) {
       one.running = undefined;
-      return { status: notStarted, fault: (error as Error).message };
+      return { status: notStarted, fault: messageOf(error) };
     }
   }
 

@@ -4,9 +4,11 @@
  * checked, or has ended. Where one publishes a port, the boot waits for a connection there, but not for ever: a service
  * that listens late, or never, or has ended meanwhile, is as good as any other.
  */
+
 import { connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { mainPort, type Service } from "@caisson/protocol/guest-config";
+import { messageOf } from "@caisson/vocabulary/failure";
 import { withLimit } from "../limit.ts";
 import type { Plan } from "../network/plan.ts";
 import { launch } from "../services/launch.ts";
@@ -111,6 +113,6 @@ async function started(supervisor: Supervisor, states: ReadonlyMap<string, State
   } catch (error) {
     if (error instanceof StageFailure) throw error;
     const reason = error instanceof DependencyFailure ? "app/dependency" : "app/start";
-    throw new StageFailure(reason, (error as Error).message);
+    throw new StageFailure(reason, messageOf(error));
   }
 }

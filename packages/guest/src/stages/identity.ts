@@ -6,12 +6,14 @@
  * here (instance id) or by the stage that uses it (time sources, KMS). A machine without the device is an instance
  * with an all-zero seed.
  */
+
 import { existsSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { description as describe } from "@caisson/protocol/guest-config";
 import { appId, composeHash, ID_SIZE, instanceId } from "@caisson/protocol/identity";
 import { decodeInstance, type Instance, instanceLimit } from "@caisson/protocol/instance";
 import { diskPath } from "@caisson/vocabulary/disks";
+import { messageOf } from "@caisson/vocabulary/failure";
 import { type Stage, StageFailure } from "../stage.ts";
 
 const device = diskPath("instance");
@@ -24,7 +26,7 @@ async function readInstance(): Promise<Instance> {
     const { buffer, bytesRead } = await file.read({ buffer: Buffer.alloc(instanceLimit + 512) });
     return decodeInstance(buffer.subarray(0, bytesRead));
   } catch (error) {
-    throw new StageFailure("identity/instance", (error as Error).message);
+    throw new StageFailure("identity/instance", messageOf(error));
   } finally {
     await file.close();
   }

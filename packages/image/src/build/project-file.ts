@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Files of a project that an image carries: configs, and what a service mounts from beside its compose file. */
+
 import { lstatSync, readdirSync, readFileSync, type Stats } from "node:fs";
 import { join, relative } from "node:path";
+import { messageOf } from "@caisson/vocabulary/failure";
 import { ImageError } from "../errors.ts";
 import type { ComposedFile } from "../inputs/compose/composition.ts";
 import { directory, type Node } from "./tree.ts";
@@ -31,7 +33,7 @@ function read(path: string, left: { bytes: number; files: number }, whole: strin
   try {
     found = lstatSync(path);
   } catch (error) {
-    throw new ImageError("app/file", `cannot read ${path}: ${(error as Error).message}`, {
+    throw new ImageError("app/file", `cannot read ${path}: ${messageOf(error)}`, {
       fix: "correct its path in the compose file; for data, a named volume",
       cause: error,
     });

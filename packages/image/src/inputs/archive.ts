@@ -69,7 +69,7 @@ async function openKeyring(keyring: Uint8Array): Promise<PublicKey[]> {
   try {
     return (await readKeys({ binaryKeys: keyring })) as PublicKey[];
   } catch (error) {
-    throw new ImageError("lock/keyring", `the archive keyring is damaged: ${(error as Error).message}`, {
+    throw new ImageError("lock/keyring", `the archive keyring is damaged: ${messageOf(error)}`, {
       cause: error,
     });
   }
@@ -122,14 +122,10 @@ async function signedText(file: string, suite: string, trust: Trust, now: Date) 
     try {
       await verified;
     } catch (error) {
-      throw new ImageError(
-        "lock/signature",
-        `the signature of ${suite} is bad: ${(error as Error).message}`,
-        {
-          facts: [["key", `${fingerprint} ${user}`]],
-          cause: error,
-        },
-      );
+      throw new ImageError("lock/signature", `the signature of ${suite} is bad: ${messageOf(error)}`, {
+        facts: [["key", `${fingerprint} ${user}`]],
+        cause: error,
+      });
     }
     const named = trust.fingerprints.includes(fingerprint) || trust.fingerprints.includes(signer);
     if (named) signers.push({ fingerprint, user, check: (day) => key.getSigningKey(keyID, day) });

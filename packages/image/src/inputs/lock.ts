@@ -6,8 +6,10 @@
  * lock that says the same is the same file; nothing in it names a mirror, so any mirror can serve it; every file is
  * named by size and SHA-256, which the archive's signature covered when the lock was written.
  */
+
 import { readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { messageOf } from "@caisson/vocabulary/failure";
 import * as z from "zod";
 import { ImageError } from "../errors.ts";
 import { type LockedImage, pinImages } from "../oci/open.ts";
@@ -268,7 +270,7 @@ export function parseLock(text: string, file: string): Lock {
   try {
     value = JSON.parse(text);
   } catch (error) {
-    throw refuse((error as Error).message, error);
+    throw refuse(messageOf(error), error);
   }
   const result = schema.safeParse(value);
   if (!result.success) {
@@ -307,7 +309,7 @@ export async function writeLock(spec: Spec, lock: Lock): Promise<void> {
     await rename(temporary, file);
   } catch (error) {
     await rm(temporary, { force: true });
-    throw new ImageError("lock/unwritable", `cannot write ${file}: ${(error as Error).message}`, {
+    throw new ImageError("lock/unwritable", `cannot write ${file}: ${messageOf(error)}`, {
       kind: "internal",
       cause: error,
     });

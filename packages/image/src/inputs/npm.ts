@@ -4,7 +4,9 @@
  * guest's program is bundled from. npm checks their integrity when it downloads them; what is installed is compared with
  * it at each build (`npm-content.ts`).
  */
+
 import { readFile } from "node:fs/promises";
+import { messageOf } from "@caisson/vocabulary/failure";
 import * as z from "zod";
 import { ImageError } from "../errors.ts";
 
@@ -60,7 +62,7 @@ async function readPackageLock(file: string): Promise<z.infer<typeof schema>["pa
   try {
     value = JSON.parse(text);
   } catch (error) {
-    throw refuse((error as Error).message);
+    throw refuse(messageOf(error));
   }
   const parsed = schema.safeParse(value);
   if (!parsed.success) throw refuse(parsed.error.issues[0]!.message);

@@ -5,9 +5,11 @@
  * Invariants: what is not in the schema is refused, with its line and column, so that a misspelt key cannot silently
  * mean its default; a wrong type is never converted. YAML 1.2, one document, no duplicate keys.
  */
+
 import { readFile, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { parseTimeConfiguration, type TimeConfiguration } from "@caisson/nts/configuration";
+import { messageOf } from "@caisson/vocabulary/failure";
 import { type Document, isMap, isNode, LineCounter, parseDocument } from "yaml";
 import * as z from "zod";
 import { ImageError } from "../errors.ts";
@@ -272,7 +274,7 @@ export function parseSpec(text: string, path: string): Spec {
   try {
     value = document.toJS({ maxAliasCount: 100 });
   } catch (error) {
-    throw new ImageError("spec/syntax", `${path}: ${(error as Error).message}`, { cause: error });
+    throw new ImageError("spec/syntax", `${path}: ${messageOf(error)}`, { cause: error });
   }
   const result = top.safeParse(value);
   if (!result.success) throw schemaError(result.error, places);
@@ -294,11 +296,9 @@ export function parseSpec(text: string, path: string): Spec {
     try {
       sources = parseTimeConfiguration({ sources: time.sources });
     } catch (error) {
-      throw new ImageError(
-        "spec/value",
-        `${places.value(["time", "sources"])}: ${(error as Error).message}`,
-        { cause: error },
-      );
+      throw new ImageError("spec/value", `${places.value(["time", "sources"])}: ${messageOf(error)}`, {
+        cause: error,
+      });
     }
   }
   return {
@@ -342,7 +342,7 @@ export async function readSpec(path: string): Promise<Spec> {
     return parseSpec(await readFile(file, "utf8"), file);
   } catch (error) {
     if (error instanceof ImageError) throw error;
-    throw new ImageError("spec/unreadable", `cannot read ${file}: ${(error as Error).message}`, {
+    throw new ImageError("spec/unreadable", `cannot read ${file}: ${messageOf(error)}`, {
       fix: "name a spec file, or a directory with a caisson.yaml",
       cause: error,
     });

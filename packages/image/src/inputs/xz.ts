@@ -2,9 +2,11 @@
 /**
  * Decompression with a bound: gzip, xz and zstd streams, stopped as soon as they give more than the caller allows.
  */
+
 import { pipeline, Readable } from "node:stream";
 import { ReadableStream } from "node:stream/web";
 import { createGunzip, createZstdDecompress } from "node:zlib";
+import { messageOf } from "@caisson/vocabulary/failure";
 import { xz } from "@napi-rs/lzma";
 import { ImageError } from "../errors.ts";
 
@@ -47,7 +49,7 @@ export async function* decompress(
     if (error instanceof ImageError || compression === "none") throw error;
     throw new ImageError(
       "archive/format",
-      `${name} is not a whole ${compression} stream: ${(error as Error).message}`,
+      `${name} is not a whole ${compression} stream: ${messageOf(error)}`,
       {
         cause: error,
       },

@@ -4,10 +4,12 @@
  * REGISTRY_AUTH_FILE names. For a registry, its own helper comes first (`credHelpers`), then the common one
  * (`credsStore`), then what the file holds itself (`auths`).
  */
+
 import { spawn } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
+import { messageOf } from "@caisson/vocabulary/failure";
 import * as z from "zod";
 import { ImageError } from "../errors.ts";
 
@@ -99,7 +101,7 @@ export async function findCredentials(
   try {
     file = fileSchema.parse(JSON.parse(text));
   } catch (error) {
-    throw unusable(`${path} is not a Docker configuration: ${(error as Error).message}`, error);
+    throw unusable(`${path} is not a Docker configuration: ${messageOf(error)}`, error);
   }
   const keys = keysOf(registry);
   const helped = keys.find((key) => Object.hasOwn(file.credHelpers ?? {}, key));

@@ -3,6 +3,7 @@
  * The documents of an image: index, manifest and configuration (image-spec 1.1; Docker's manifest 2.2 and manifest
  * list differ in names only). What a document is, it says itself, because its digest covers that.
  */
+import { messageOf } from "@caisson/vocabulary/failure";
 import * as z from "zod";
 import { ImageError } from "../errors.ts";
 import type { Compression } from "../inputs/xz.ts";
@@ -129,9 +130,7 @@ export function parseDocument<T>(text: string, name: string, schema: z.ZodType<T
   } catch (error) {
     const issue = error instanceof z.ZodError ? error.issues[0] : undefined;
     const reason =
-      issue === undefined
-        ? (error as Error).message
-        : `${issue.path.map(String).join(".")}: ${issue.message}`;
+      issue === undefined ? messageOf(error) : `${issue.path.map(String).join(".")}: ${issue.message}`;
     throw new ImageError("oci/layout", `${name}: ${reason}`, { cause: error });
   }
 }

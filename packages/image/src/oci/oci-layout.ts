@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Images from an OCI image layout directory: image-spec 1.1, image-layout.md. */
+
 import { createReadStream } from "node:fs";
 import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { messageOf } from "@caisson/vocabulary/failure";
 import * as z from "zod";
 import { ImageError } from "../errors.ts";
 import { chooseImage, maximumDocument, parseDocument, parseIndex } from "./documents.ts";
@@ -29,7 +31,7 @@ async function readSmall(directory: string, name: string): Promise<string> {
   } catch (error) {
     throw new ImageError(
       "oci/layout",
-      `${directory} is not an OCI image layout: ${name}: ${(error as Error).message}`,
+      `${directory} is not an OCI image layout: ${name}: ${messageOf(error)}`,
       {
         fix: "name a directory with oci-layout and index.json (skopeo copy … oci:DIR, docker buildx --output type=oci,tar=false)",
         cause: error,

@@ -5,6 +5,7 @@
  * Invariants: a key stands once, so one witness counts once; a name is defined before it is used, and a member of one
  * group at most, so there is one way to count; there is exactly one quorum.
  */
+import { messageOf } from "@caisson/vocabulary/failure";
 import { ReleaseError } from "../errors.ts";
 import { type NoteKey, parseNoteKey } from "./note.ts";
 
@@ -66,7 +67,7 @@ class Reader {
     try {
       ({ key } = parseNoteKey(text));
     } catch (error) {
-      throw malformed(line, (error as Error).message);
+      throw malformed(line, messageOf(error));
     }
     if (key.kind !== kind) throw malformed(line, `a key of type ${kind} was expected`);
     if (others.some((other) => other.key.toHex() === key.key.toHex())) {

@@ -6,6 +6,7 @@
  * resolved here, and what they unfold to is bounded, so no few bytes become a large tree; every scalar keeps the text
  * that the file has, because `8080`, `0444` and `1.0` mean what is written and not what a number of them prints as.
  */
+import { messageOf } from "@caisson/vocabulary/failure";
 import { isAlias, isMap, isScalar, isSeq, LineCounter, type ParsedNode, parseDocument, Scalar } from "yaml";
 import { ImageError } from "../../errors.ts";
 
@@ -140,7 +141,7 @@ export function readDocument(text: string, path: string): Value {
       stringKeys: true,
     });
   } catch (error) {
-    throw new ImageError("compose/syntax", `${path}: ${(error as Error).message}`, { cause: error });
+    throw new ImageError("compose/syntax", `${path}: ${messageOf(error)}`, { cause: error });
   }
   const reader = new Reader(lines, path);
   const fault = document.errors[0] ?? document.warnings[0];

@@ -6,9 +6,11 @@
  * Invariants: everything that is wrong is said at once, with its line; nothing comes from the environment of whoever
  * builds; what the file does not say is the image's or the default of the Compose Specification.
  */
+
 import { readFileSync, statSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 import { serviceLimit } from "@caisson/protocol/guest-config";
+import { messageOf } from "@caisson/vocabulary/failure";
 import { ImageError } from "../../errors.ts";
 import type { Composition, Note } from "./composition.ts";
 import { checkSecrets, readConfigs } from "./configs.ts";
@@ -39,7 +41,7 @@ function dotEnvironment(directory: string): Variables {
     return parseEnvironmentFile(readText(path) ?? "", new Map());
   } catch (error) {
     const line = error instanceof EnvironmentFileFault ? `, line ${error.line}` : "";
-    throw new ImageError("compose/unreadable", `${path}${line}: ${(error as Error).message}`, {
+    throw new ImageError("compose/unreadable", `${path}${line}: ${messageOf(error)}`, {
       cause: error,
     });
   }
@@ -55,7 +57,7 @@ export function readComposeFile(path: string, variables: Variables = new Map(), 
   try {
     text = readText(path);
   } catch (error) {
-    throw new ImageError("compose/unreadable", `cannot read ${path}: ${(error as Error).message}`, {
+    throw new ImageError("compose/unreadable", `cannot read ${path}: ${messageOf(error)}`, {
       cause: error,
     });
   }
@@ -134,7 +136,7 @@ function environmentFile(
     return parseEnvironmentFile(text ?? "", fields.variables, raw);
   } catch (error) {
     const at = error instanceof EnvironmentFileFault ? `, line ${error.line}` : "";
-    fields.refuse(line, where, `${relative(directory, file)}${at}: ${(error as Error).message}`);
+    fields.refuse(line, where, `${relative(directory, file)}${at}: ${messageOf(error)}`);
     return new Map();
   }
 }

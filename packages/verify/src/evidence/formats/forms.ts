@@ -4,7 +4,9 @@
  * input reads it, and says what is wrong with it; what none recognises is unsupported, and so is what is recognised as
  * another platform's evidence: nothing is said about whether that is genuine.
  */
+
 import { fromBase64, fromHex, fromUtf8 } from "@caisson/vocabulary/bytes";
+import { messageOf } from "@caisson/vocabulary/failure";
 import { limits } from "@caisson/vocabulary/limits";
 import { either, object, type Schema } from "@caisson/vocabulary/schema";
 import { VerifyError } from "../../errors.ts";
@@ -236,6 +238,6 @@ function parseObject(text: string): Readonly<Record<string, unknown>> {
   try {
     return JSON.parse(text) as Readonly<Record<string, unknown>>;
   } catch (error) {
-    throw new VerifyError("evidence/malformed", `this evidence is not JSON: ${(error as Error).message}`);
+    throw new VerifyError("evidence/malformed", `this evidence is not JSON: ${messageOf(error)}`);
   }
 }
