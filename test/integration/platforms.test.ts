@@ -62,6 +62,7 @@ test("a made-up third platform: the compiler lists these files, and no other has
   deepEqual(wrongFiles(place), [
     "packages/cli/src/commands/up.ts",
     "packages/cli/src/loose-files.ts",
+    "packages/guest/src/dstack/serve.ts",
     "packages/guest/src/platform.ts",
     "packages/host/src/fw-cfg.ts",
     "packages/image/src/inputs/recipe.ts",

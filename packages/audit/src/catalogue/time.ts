@@ -2,7 +2,6 @@
 /** Time that several operators vouch for, before keys (decision D5). */
 
 import { parseTimeConfiguration, publicConfiguration, type TimeConfiguration } from "@caisson/nts";
-import { messageOf } from "@caisson/vocabulary/failure";
 import { image, inSource, live, noFiles, none, rootCovered, verified, without } from "../expect.ts";
 import type { ImageFacts } from "../facts.ts";
 import { group } from "./group.ts";
@@ -14,7 +13,7 @@ function timeSources({ guest }: ImageFacts): TimeConfiguration | string {
       ? publicConfiguration()
       : parseTimeConfiguration(guest.time.sources);
   } catch (error) {
-    return messageOf(error);
+    return (error as Error).message;
   }
 }
 
