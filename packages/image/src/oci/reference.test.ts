@@ -13,7 +13,7 @@ const names: [text: string, full: string][] = [
   ["team/app", "docker.io/team/app:latest"],
   ["docker.io/nginx", "docker.io/library/nginx:latest"],
   ["index.docker.io/library/nginx:1", "docker.io/library/nginx:1"],
-  ["ghcr.io/team/app:1.0", "ghcr.io/team/app:1.0"],
+  ["registry.example/team/app:1.0", "registry.example/team/app:1.0"],
   ["localhost/app", "localhost/app:latest"],
   ["localhost:5000/app", "localhost:5000/app:latest"],
   ["[::1]:5000/app:1", "[::1]:5000/app:1"],
@@ -33,7 +33,7 @@ for (const [text, full] of names) {
 
 const refused = [
   "", "Nginx", "nginx:", "nginx:-a", `nginx:${"t".repeat(129)}`, "nginx@sha256:12", "nginx@md5:12", "a//b", "/x/./y:", "-host.example/a",
-  "host.example:port/a", "a b", "a/b/", "./x:a b", "http://host.example/a", `${"a".repeat(256)}`, "ghcr.io/a@latest", "a..b/c/../d",
+  "host.example:port/a", "a b", "a/b/", "./x:a b", "http://host.example/a", `${"a".repeat(256)}`, "registry.example/a@latest", "a..b/c/../d",
 ]; // biome-ignore format: a list
 for (const text of refused) {
   test(`refused: '${text.slice(0, 40)}'`, () => {
