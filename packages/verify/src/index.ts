@@ -36,5 +36,12 @@ export { type Circumstances, type ExpectedReportData, evaluatePolicy } from "./p
 export { acceptedPlatforms, type Policy, readPolicy } from "./policy/policy.ts";
 export { type Reference, type RegisterName, readReferences, registerNames } from "./policy/reference.ts";
 export { comparedRegisters, coveringReferences } from "./policy/registers.ts";
-export { Answers, type Check, type Outcome, type PlatformSummary, type Report } from "./report.ts";
+export {
+  Answers,
+  type Check,
+  notReached,
+  type Outcome,
+  type PlatformSummary,
+  type Report,
+} from "./report.ts";
 export { type Judgement, judgeEvidence, verifyEvidence, verifyGenuine } from "./verify.ts";

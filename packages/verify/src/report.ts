@@ -5,6 +5,9 @@ import type { TcbStatus } from "./intel/tcb.ts";
 
 export type Outcome = "pass" | "fail" | "not-checked";
 
+/** Reason of a check that was not asked; every other one that is not checked was left open by the policy. */
+export const notReached = "an earlier check failed";
+
 /** One question and its answer. `source` names the document that demands it; `code` is set on failure. */
 export interface Check {
   id: CheckId;
@@ -97,7 +100,7 @@ export class Answers {
           id,
           outcome: "not-checked",
           source: checks[id].source,
-          reason: "an earlier check failed",
+          reason: notReached,
         },
     );
   }

@@ -54,6 +54,9 @@ function wrap(text: string, width: number): string[] {
 }
 
 /** Collects events into a record and writes a line for each; `write` gets whole lines without newline. */
+/** What a development image says for the record of `caisson bench entropy`: random bytes, which tell a person nothing. */
+const forBenchmarks = /^entropy: first bytes/;
+
 export class BootView {
   readonly record: BootRecord = { stages: [], measured: [] };
   readonly #write: (line: string) => void;
@@ -88,6 +91,7 @@ export class BootView {
   }
 
   show(event: ConsoleEvent): void {
+    if (event.kind === "note" && forBenchmarks.test(event.text)) return;
     const { record } = this;
     if (record.firmwareSeconds === undefined) {
       record.firmwareSeconds = Math.max(0, Number((this.#elapsed() - event.at).toFixed(2)));

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /** A report of verification, and what a quote says, as text for a person. */
 import { styleText } from "node:util";
-import type { Check, Outcome, Report } from "@caisson/verify";
+import { type Check, notReached, type Outcome, type Report } from "@caisson/verify";
 import type { Description } from "@caisson/verify/describe";
+import { isPlatform, provesHardware } from "@caisson/vocabulary/platforms";
 import { printable } from "./printable.ts";
 
 const marks: Record<Outcome, [mark: string, colour: "green" | "red" | "yellow"]> = {
@@ -10,6 +11,8 @@ const marks: Record<Outcome, [mark: string, colour: "green" | "red" | "yellow"]>
   fail: ["FAIL", "red"],
   "not-checked": ["open", "yellow"],
 };
+
+const unreached = ["----", "dim"] as const;
 
 /** What each verdict is called, by what was asked. */
 const words = {
@@ -26,7 +29,7 @@ const undetermined =
   "  try      --collateral with this platform's, valid at that time";
 
 function renderCheck(check: Check): string {
-  const [mark, colour] = marks[check.outcome];
+  const [mark, colour] = check.reason === notReached ? unreached : marks[check.outcome];
   const found = check.outcome === "fail" ? [check.reason] : [check.reason, check.actual];
   const first = `  ${styleText(colour, mark)}  ${check.id.padEnd(26)} ${printable(found.filter(Boolean).join("; "))}`;
   const rows =
@@ -44,23 +47,29 @@ function renderCheck(check: Check): string {
   return [first.trimEnd(), ...details].join("\n");
 }
 
-/** The verdict first, then every check. */
+/** The verdict first, then every check; before both, that evidence is emulated. */
 export function renderReport({ verdict, scope, at, platform, reference, codes, checks }: Report): string {
-  const open = checks.filter(({ outcome }) => outcome === "not-checked").length;
+  const open = checks.filter(
+    ({ outcome, reason }) => outcome === "not-checked" && reason !== notReached,
+  ).length;
+  const missed = checks.filter(({ reason }) => reason === notReached).length;
+  const judged = checks.find(({ id }) => id === "policy/platform")?.actual;
+  const emulated = isPlatform(judged) && !provesHardware[judged];
   const head = [
+    ...(emulated ? [styleText("yellow", "EMULATED   this evidence proves nothing about hardware")] : []),
     `${styleText(colours[verdict], words[scope][verdict])}   ${questions[scope]}`,
     ...(verdict === "undetermined" ? [undetermined] : []),
     `  judged as of ${at}`,
     ...(platform === undefined
       ? []
       : [
-          `  platform ${platform.tee.toUpperCase()}, ${platform.tcbStatus}` +
+          `  platform ${emulated ? `emulated, called ${platform.tcbStatus} by a simulated PKI` : `${platform.tee.toUpperCase()}, ${platform.tcbStatus}`}` +
             `${platform.advisories.length === 0 ? "" : ` (${platform.advisories.join(", ")})`}, under ${printable(platform.root)},` +
             ` valid until ${platform.validUntil}`,
         ]),
     ...(reference === undefined ? [] : [`  registers match ${printable(reference)}`]),
     ...(codes.length === 0 ? [] : [`  because ${codes.join(", ")}`]),
-    `  ${checks.length} checks, ${open} of them left open`,
+    `  ${checks.length} checks, ${open} left open by the policy${missed === 0 ? "" : `, ${missed} not reached`}`,
   ];
   return `${head.join("\n")}\n\n${checks.map(renderCheck).join("\n")}\n`;
 }
