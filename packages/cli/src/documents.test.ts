@@ -19,6 +19,7 @@ const documents = [
   "CHANGELOG.md",
   "CONTRIBUTING.md",
   "SECURITY.md",
+  ...globSync("packages/*/README.md", { cwd: repository.pathname }),
   ...globSync("docs/**/*.md", { cwd: repository.pathname }),
 ];
 
@@ -249,6 +250,20 @@ test("every source file names its licence in its first lines; the kernel driver 
     return !read(path).slice(0, 100).includes(`SPDX-License-Identifier: ${licence}`);
   });
   deepEqual(wrong, []);
+});
+
+test("what the packages' own pages import is there", async () => {
+  let names = 0;
+  for (const page of globSync("packages/*/README.md", { cwd: repository.pathname })) {
+    for (const [, list, name] of read(page).matchAll(/^import \{([^}]*)\} from "(@caisson\/\w+)";$/gm)) {
+      const offered = (await import(name!)) as Record<string, unknown>;
+      for (const wanted of list!.split(",").map((text) => text.trim())) {
+        ok(Object.hasOwn(offered, wanted), `${page}: ${name} has no ${wanted}`);
+        names++;
+      }
+    }
+  }
+  ok(names > 0);
 });
 
 test("packages name what they offer: no wildcard, and every file of it is there", () => {
