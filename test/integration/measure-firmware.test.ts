@@ -8,11 +8,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "node:test";
 import { authenticode, measuredEvents, mrtd, parseEventLog, parseTdxMetadata } from "@caisson/measure";
-import { toHex } from "@caisson/measure/bytes";
 import { firmwareTraits, firmwareVolumes, ovmfVolumes } from "@caisson/measure/firmware-volume";
 import { kernel, pe } from "@caisson/measure/testing/synthetic";
 import { replayPcrs } from "@caisson/measure/tpm-log";
 import { readVariableStore } from "@caisson/measure/variables";
+import { toHex } from "@caisson/vocabulary/bytes";
 import { unpackDebian } from "../support/debian.ts";
 
 const trial = (name: string) => new URL(`../../packages/measure/vectors/trial/${name}`, import.meta.url);

@@ -10,13 +10,14 @@ import test from "node:test";
 import { gunzipSync } from "node:zlib";
 import { ACPI_TABLES, measuredEvents, parseEventLog, replay, type Section, tdHob } from "@caisson/measure";
 import { measuredAcpiFiles } from "@caisson/measure/acpi-tables";
-import { concat, fromHex, toHex, utf16le } from "@caisson/measure/bytes";
+import { utf16le } from "@caisson/measure/bytes";
 import { parseCcelTable } from "@caisson/measure/ccel-table";
 import { parseDstackLog } from "@caisson/measure/dstack-log";
 import { gptEvent } from "@caisson/measure/gpt";
 import { fold } from "@caisson/measure/rtmr";
 import { guessIndexing } from "@caisson/measure/tpm-log";
 import { bootOrder, loadOption, secureBootVariables, variableData } from "@caisson/measure/variables";
+import { concat, toHex } from "@caisson/vocabulary/bytes";
 
 const vectors = new URL("../../../shared/vectors/", import.meta.url);
 const skip = existsSync(vectors) ? false : "../shared/vectors is absent";
@@ -59,7 +60,7 @@ const sections = (mailbox: readonly [number, number]): Section[] =>
 const intelTdx = sections([0x810000, 0x10000]);
 const ovmfPkg = sections([0x811000, 0xf000]);
 /** An empty variable store of 0x84000 bytes, as these firmwares carry it. */
-const emptyCfv = fromHex(
+const emptyCfv = Uint8Array.fromHex(
   "344bc51c980ba621aaa00da3ed7436f7d6e549197dfe699515dfa2c6583d95e6412af21c097d473155875ffd561d6790",
 );
 const GIB = 2 ** 30;
@@ -90,7 +91,7 @@ for (const file of ["dstack/quote-report.json", "dstack/tdx-lite-getquote.json"]
   test(`${file}: the log replays to RTMR0–3 of its quote`, { skip }, async () => {
     const { quote, event_log } = JSON.parse(text(file)) as { quote: string; event_log: string };
     const events = await parseDstackLog(event_log);
-    deepEqual(hex(await replay(events)), withoutMrtd(quoteRegisters(fromHex(quote))));
+    deepEqual(hex(await replay(events)), withoutMrtd(quoteRegisters(Uint8Array.fromHex(quote))));
   });
 }
 
@@ -104,7 +105,7 @@ for (const [file, memory] of [
       .filter(({ type }) => type === 10)
       .map(({ digest }) => digest);
     equal(acpi.length, 3);
-    equal(toHex(await rtmr0(intelTdx, memory, acpi)), quoteRegisters(fromHex(quote)).rtmr0);
+    equal(toHex(await rtmr0(intelTdx, memory, acpi)), quoteRegisters(Uint8Array.fromHex(quote)).rtmr0);
   });
 }
 
@@ -121,7 +122,7 @@ test("dstack lite: published digests give RTMR1 and RTMR2, and MRTD is the two-p
     return new Uint8Array(cbor.subarray(at + 2, at + 50));
   };
   const action = (name: string) => sha384(new TextEncoder().encode(name));
-  const quote = quoteRegisters(fromHex(fixture.quote));
+  const quote = quoteRegisters(Uint8Array.fromHex(fixture.quote));
   const rtmr1 = await fold([
     value("kernel_authenticode"),
     action("Calling EFI Application from Boot Option"),
@@ -186,7 +187,7 @@ test("dstack's raw CCEL replays to RTMR0 of a quote of the same machine, with an
   skip,
 }, async () => {
   const registers = hex(await replay(measuredEvents(parseEventLog(bytes("dstack/ccel.bin")), "cc")));
-  const quote = quoteRegisters(fromHex(text("dcap-qvl/quote-from-tappd.hex").trim()));
+  const quote = quoteRegisters(Uint8Array.fromHex(text("dcap-qvl/quote-from-tappd.hex").trim()));
   equal(registers["rtmr0"], quote.rtmr0);
   notDeepEqual(registers["rtmr1"], quote.rtmr1);
   equal(registers["rtmr2"], "00".repeat(48));

@@ -18,9 +18,9 @@ import { type Qemu, Qtest } from "@caisson/host/qtest";
 import { startTpm } from "@caisson/host/swtpm";
 import type { Manifest } from "@caisson/image";
 import { type EventLog, type PredictInput, parseEventLog } from "@caisson/measure";
-import { toHex } from "@caisson/measure/bytes";
 import { firmwareIdentity, ovmfVolumes } from "@caisson/measure/firmware-volume";
 import { SMBIOS_TABLES } from "@caisson/measure/smbios";
+import { toHex } from "@caisson/vocabulary/bytes";
 import { unpackDebian } from "./debian.ts";
 
 export const installedQemu: Qemu = { program: "qemu-system-x86_64" };

@@ -21,9 +21,10 @@ import {
   variableStore,
 } from "@caisson/measure/testing/synthetic";
 import { plainService } from "@caisson/protocol/testing/service";
+import { concat } from "@caisson/vocabulary/bytes";
 import type { Platform } from "@caisson/vocabulary/platforms";
 import { compressSync } from "@napi-rs/lzma/lzma";
-import { concat, utf16le } from "../../measure/src/bytes.ts";
+import { utf16le } from "../../measure/src/bytes.ts";
 import { gptEvent } from "../../measure/src/formats/gpt.ts";
 import { firmwareInformation } from "../../measure/src/formats/smbios.ts";
 import { checkCombination, gatherFiles, type LooseFiles } from "./loose-files.ts";

@@ -4,6 +4,7 @@
  *
  * Invariant: nothing is read outside the given bytes; every attempt is a MeasureError `AREA/truncated` with the offset.
  */
+import { concat } from "@caisson/vocabulary/bytes";
 import { MeasureError, type MeasureErrorCode } from "./errors.ts";
 
 type Area = Extract<MeasureErrorCode, `${string}/truncated`> extends `${infer A}/truncated` ? A : never;
@@ -75,21 +76,13 @@ export function formatGuid(bytes: Uint8Array): string {
 /** The 16 bytes of a GUID's text. */
 export function parseGuid(text: string): Uint8Array {
   const [a, b, c, d, e] = text.split("-") as [string, string, string, string, string];
-  return concat(fromHex(a).reverse(), fromHex(b).reverse(), fromHex(c).reverse(), fromHex(d), fromHex(e));
-}
-
-export function toHex(bytes: Uint8Array): string {
-  let text = "";
-  for (const byte of bytes) text += byte.toString(16).padStart(2, "0");
-  return text;
-}
-
-/** Bytes of hexadecimal text. Throws RangeError for anything but an even number of hexadecimal digits. */
-export function fromHex(text: string): Uint8Array<ArrayBuffer> {
-  if (!/^(?:[0-9a-fA-F]{2})*$/.test(text)) throw new RangeError("not hexadecimal");
-  const bytes = new Uint8Array(text.length / 2);
-  for (let i = 0; i < bytes.length; i++) bytes[i] = Number.parseInt(text.slice(2 * i, 2 * i + 2), 16);
-  return bytes;
+  return concat(
+    Uint8Array.fromHex(a).reverse(),
+    Uint8Array.fromHex(b).reverse(),
+    Uint8Array.fromHex(c).reverse(),
+    Uint8Array.fromHex(d),
+    Uint8Array.fromHex(e),
+  );
 }
 
 /** UTF-16LE without a terminator; add "\0" to the text for one. */
@@ -98,20 +91,4 @@ export function utf16le(text: string): Uint8Array {
   const view = new DataView(bytes.buffer);
   for (let i = 0; i < text.length; i++) view.setUint16(2 * i, text.charCodeAt(i), true);
   return bytes;
-}
-
-export function concat(...parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
-  let length = 0;
-  for (const part of parts) length += part.length;
-  const bytes = new Uint8Array(length);
-  let at = 0;
-  for (const part of parts) {
-    bytes.set(part, at);
-    at += part.length;
-  }
-  return bytes;
-}
-
-export function equal(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((byte, i) => byte === b[i]);
 }

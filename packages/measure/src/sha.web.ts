@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** SHA-384 and the digests of other TPM banks, by WebCrypto (in browsers: secure contexts). See `sha.node.ts`. */
-import { concat } from "./bytes.ts";
+import { concat } from "@caisson/vocabulary/bytes";
 
 /** SHA-384 of the concatenation of `parts`: 48 bytes. */
 export async function sha384(...parts: readonly Uint8Array[]): Promise<Uint8Array> {

@@ -2,7 +2,7 @@
 import { deepEqual, equal, notDeepEqual, rejects, throws } from "node:assert/strict";
 import { createHash } from "node:crypto";
 import test from "node:test";
-import { concat } from "../bytes.ts";
+import { concat } from "@caisson/vocabulary/bytes";
 import { kernel, noise, pe } from "../testing/synthetic.ts";
 import { authenticode, parsePe } from "./authenticode.ts";
 import { patchSetupHeader } from "./kernel.ts";

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, ok, throws } from "node:assert/strict";
 import test from "node:test";
+import { concat } from "@caisson/vocabulary/bytes";
 import { compressSync } from "@napi-rs/lzma/lzma";
 import fc from "fast-check";
-import { concat, utf16le } from "../bytes.ts";
+import { utf16le } from "../bytes.ts";
 import { MeasureError } from "../errors.ts";
 import { ffsFile, ffsLzma, ffsName, ffsSection, firmwareVolume, noise } from "../testing/synthetic.ts";
 import { firmwareIdentity, firmwareTraits, firmwareVolumes, ovmfVolumes } from "./firmware-volume.ts";

@@ -4,7 +4,9 @@
  * (UEFI_GPT_DATA, PC Client Platform Firmware Profile 1.06, section 10.2.6): the header's 92 bytes, the number of used
  * entries, and those entries. Unused entries and everything else of the disk stay out.
  */
-import { Bytes, concat } from "../bytes.ts";
+
+import { concat } from "@caisson/vocabulary/bytes";
+import { Bytes } from "../bytes.ts";
 import { MeasureError } from "../errors.ts";
 
 const HEADER_SIZE = 92;

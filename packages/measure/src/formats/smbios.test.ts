@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, throws } from "node:assert/strict";
 import test from "node:test";
-import { concat } from "../bytes.ts";
+import { concat } from "@caisson/vocabulary/bytes";
 import { noise, smbiosStructure, smbiosTables } from "../testing/synthetic.ts";
 import { firmwareInformation, measuredSmbios, withProcessor } from "./smbios.ts";
 

@@ -6,7 +6,9 @@
  *
  * Invariants: structures are walked by bounded lengths up to type 127; the given bytes are not changed.
  */
-import { Bytes, concat } from "../bytes.ts";
+
+import { concat } from "@caisson/vocabulary/bytes";
+import { Bytes } from "../bytes.ts";
 import { MeasureError } from "../errors.ts";
 
 /** QEMU's structures in fw_cfg. */

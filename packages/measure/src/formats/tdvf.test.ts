@@ -2,7 +2,7 @@
 import { deepEqual, equal, rejects, throws } from "node:assert/strict";
 import { createHash } from "node:crypto";
 import test from "node:test";
-import { toHex } from "../bytes.ts";
+import { toHex } from "@caisson/vocabulary/bytes";
 import { mrtd, mrtdBothOrders, type PageOrder } from "../predict/mrtd.ts";
 import { firmware, ovmfSections } from "../testing/synthetic.ts";
 import { tdHob } from "./td-hob.ts";

@@ -6,7 +6,9 @@
  * Invariants: every offset is checked against the file before use; sections are aligned, ordered as in the table, and
  * their measured size is bounded, so that a hostile table cannot make the measurement unbounded.
  */
-import { Bytes, equal, parseGuid } from "../bytes.ts";
+
+import { equal } from "@caisson/vocabulary/bytes";
+import { Bytes, parseGuid } from "../bytes.ts";
 import { MeasureError } from "../errors.ts";
 
 /** Kinds of section (design guide, table 11-2; 5 to 7 of td-shim). The index is the value in the file. */

@@ -3,7 +3,9 @@
  * UEFI variables: the five of Secure Boot that every boot measures, the boot entries, and the variable store inside a
  * firmware image from which enrolled keys come (MdeModulePkg, VariableFormat.h; UEFI 2.11, sections 3.1.3 and 8.2).
  */
-import { Bytes, concat, formatGuid, parseGuid, utf16le } from "../bytes.ts";
+
+import { concat } from "@caisson/vocabulary/bytes";
+import { Bytes, formatGuid, parseGuid, utf16le } from "../bytes.ts";
 import { MeasureError } from "../errors.ts";
 
 const GLOBAL = "8be4df61-93ca-11d2-aa0d-00e098032b8c";

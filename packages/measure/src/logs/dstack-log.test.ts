@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, rejects } from "node:assert/strict";
 import test from "node:test";
+import { toHex } from "@caisson/vocabulary/bytes";
 import fc from "fast-check";
-import { toHex } from "../bytes.ts";
 import { MeasureError } from "../errors.ts";
 import { noise } from "../testing/synthetic.ts";
 import { parseDstackLog } from "./dstack-log.ts";

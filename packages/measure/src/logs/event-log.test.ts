@@ -3,7 +3,7 @@ import { deepEqual, equal, rejects, throws } from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import test from "node:test";
-import { concat, toHex } from "../bytes.ts";
+import { concat, toHex } from "@caisson/vocabulary/bytes";
 import { eventLog, noise } from "../testing/synthetic.ts";
 import { parseCcelTable } from "./ccel-table.ts";
 import { measuredEvents, parseEventLog, payloadBinding } from "./event-log.ts";

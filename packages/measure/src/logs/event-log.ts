@@ -7,8 +7,10 @@
  * Invariants: sizes and counts come from bounded fields and never from trust; every digest's algorithm was declared in
  * the header; a log that ends inside a record is refused; events are views into the given bytes, nothing is copied.
  */
+
+import { equal } from "@caisson/vocabulary/bytes";
 import { digest as hash } from "#sha";
-import { Bytes, equal } from "../bytes.ts";
+import { Bytes } from "../bytes.ts";
 import { MeasureError } from "../errors.ts";
 import * as ev from "./event-types.ts";
 import { type RegisterName, registerNames } from "./rtmr.ts";

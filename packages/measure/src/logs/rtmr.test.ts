@@ -2,7 +2,7 @@
 import { deepEqual, equal, rejects } from "node:assert/strict";
 import { createHash } from "node:crypto";
 import test from "node:test";
-import { toHex } from "../bytes.ts";
+import { toHex } from "@caisson/vocabulary/bytes";
 import { extend, fold, initialRegister, replay } from "./rtmr.ts";
 import { runtimeEventDigest, runtimeEventDigestV2 } from "./runtime-events.ts";
 

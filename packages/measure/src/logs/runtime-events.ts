@@ -5,8 +5,9 @@
  * Version 1 joins its fields with ":" and so stays unambiguous only while names hold none: the caller restricts
  * names to `[a-z0-9-]+`. Version 2 is the canonical JSON (RFC 8785) of an object with sorted keys.
  */
+
+import { toHex } from "@caisson/vocabulary/bytes";
 import { sha384 } from "#sha";
-import { toHex } from "../bytes.ts";
 
 /** Event type of an application-defined RTMR3 event. */
 export const RUNTIME_EVENT_TYPE = 0x08000001;

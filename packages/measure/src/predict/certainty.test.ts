@@ -3,7 +3,7 @@
 import { deepEqual, equal, ok, throws } from "node:assert/strict";
 import { createHash } from "node:crypto";
 import test from "node:test";
-import { concat } from "../bytes.ts";
+import { concat } from "@caisson/vocabulary/bytes";
 import { ACPI_LOADER, ACPI_TABLES } from "../formats/acpi-tables.ts";
 import { parseUki } from "../formats/uki.ts";
 import { acpiTables, firmware, kernel, noise, pe, variableStore } from "../testing/synthetic.ts";

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import test from "node:test";
-import { fromHex, toHex } from "../bytes.ts";
+import { toHex } from "@caisson/vocabulary/bytes";
 import { ACPI_TABLES } from "../formats/acpi-tables.ts";
 import type { MeasuredEvent } from "../logs/event-log.ts";
 import { acpiTables, firmware, gptDisk, kernel, noise, pe } from "../testing/synthetic.ts";
@@ -25,7 +25,7 @@ async function boot(input: PredictInput): Promise<MeasuredEvent[]> {
   return (await predict(input)).events.map(({ register, type, digest }) => ({
     register,
     type,
-    digest: digest === undefined ? noise(48, 99) : fromHex(digest),
+    digest: digest === undefined ? noise(48, 99) : Uint8Array.fromHex(digest),
     data: new Uint8Array(),
   }));
 }

@@ -5,8 +5,8 @@
  * form, other generation).
  */
 
+import { toHex } from "@caisson/vocabulary/bytes";
 import { sha384 } from "#sha";
-import { toHex } from "../bytes.ts";
 import { MeasureError } from "../errors.ts";
 import { authenticode } from "../formats/authenticode.ts";
 import { patchSetupHeader } from "../formats/kernel.ts";

@@ -3,7 +3,8 @@ import { deepEqual, equal, ok, rejects, throws } from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import test from "node:test";
-import { concat, toHex, utf16le } from "../bytes.ts";
+import { concat, toHex } from "@caisson/vocabulary/bytes";
+import { utf16le } from "../bytes.ts";
 import {
   ACPI_LOADER,
   ACPI_TABLES,

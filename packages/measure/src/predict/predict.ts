@@ -6,9 +6,11 @@
  * Invariants: an event whose digest the inputs do not determine stays in the list without one and says why, and its
  * register has no value: nothing is guessed. Digests are lower-case hexadecimal, so that a prediction is JSON as it is.
  */
+
+import { toHex } from "@caisson/vocabulary/bytes";
 import type { Platform } from "@caisson/vocabulary/platforms";
 import { sha384 } from "#sha";
-import { fromHex, toHex, utf16le } from "../bytes.ts";
+import { utf16le } from "../bytes.ts";
 import { MeasureError } from "../errors.ts";
 import { type AcpiFiles, measuredAcpiFiles } from "../formats/acpi-tables.ts";
 import { authenticode } from "../formats/authenticode.ts";
@@ -208,7 +210,7 @@ async function foldBy<Key extends string>(
   const registers = {} as Record<Key, PredictedRegister>;
   for (const [name, group] of groups) {
     const open = group.filter(({ digest }) => digest === undefined).map(({ what }) => what);
-    const digests = group.map(({ digest }) => fromHex(digest ?? ""));
+    const digests = group.map(({ digest }) => Uint8Array.fromHex(digest ?? ""));
     registers[name] = { ...(open.length === 0 && { value: toHex(await fold(digests)) }), open };
   }
   return registers;

@@ -3,7 +3,9 @@
  * Inputs that tests generate instead of recording: firmware with TDX metadata, PE images, bzImages, GPT disks, event
  * logs, ACPI blobs. They exercise every path on machines that hold no vectors of others.
  */
-import { concat, parseGuid } from "../bytes.ts";
+
+import { concat } from "@caisson/vocabulary/bytes";
+import { parseGuid } from "../bytes.ts";
 import { type SectionType, sectionTypes } from "../formats/tdvf.ts";
 
 const le = (size: 2 | 4 | 8, ...values: number[]): Uint8Array => {
