@@ -34,6 +34,8 @@ function placesOf(metafile: Metafile): string[] {
   return [...folders].sort();
 }
 
+const ownSource = /^packages\/[^/]+\/src\/.*\.ts$/;
+
 const packageAt = (root: string, place: string): { name: string; version: string } => {
   const { name, version } = JSON.parse(readFileSync(join(root, place, "package.json"), "utf8"));
   return { name, version };
@@ -44,6 +46,16 @@ const packageAt = (root: string, place: string): { name: string; version: string
  * would bring a package that is not allowed, `npm/altered` when one of those that it brings was altered.
  */
 export async function bundleGuest(entry = "packages/guest/src/main.ts", root = repository): Promise<Bundle> {
+  if (process.env["ESBUILD_BINARY_PATH"] !== undefined) {
+    throw new ImageError(
+      "root/bundle",
+      "ESBUILD_BINARY_PATH names a bundler that nobody compared with the lock",
+      {
+        kind: "internal",
+        fix: "unset it",
+      },
+    );
+  }
   for (const name of npmBuilders) await checkInstalled(`node_modules/${name}`, root);
   const result = await build({
     entryPoints: [entry],
@@ -62,6 +74,20 @@ export async function bundleGuest(entry = "packages/guest/src/main.ts", root = r
   }).catch((error: Error) => {
     throw new ImageError("root/bundle", `PID 1 does not bundle: ${error.message}`, { kind: "internal" });
   });
+  // A package that is a link lies elsewhere, under another path: whatever is not ours has to be a compared one.
+  const stray = Object.keys(result.metafile.inputs).find(
+    (path) => !ownSource.test(path) && !/(?:^|\/)node_modules\//.test(path),
+  );
+  if (stray !== undefined) {
+    throw new ImageError(
+      "root/bundle",
+      `PID 1 would contain ${stray}, which is neither ours nor a pinned package`,
+      {
+        kind: "internal",
+        fix: "rm -rf node_modules, then run this again",
+      },
+    );
+  }
   const places = placesOf(result.metafile);
   const packages = places.map((place) => packageAt(root, place));
   const foreign = packages.filter(({ name }) => !allowedPackages.includes(name));

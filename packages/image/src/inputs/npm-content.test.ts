@@ -39,10 +39,6 @@ test("what npm installed is what the lockfile names", async (t) => {
   const root = installation(t, "zod");
   const files = await checkInstalled("node_modules/zod", root);
   equal(files.get("package.json")?.length, 64);
-  // Packages inside are packages of their own, as npm nests them.
-  mkdirSync(join(root, "node_modules/zod/node_modules/other"), { recursive: true });
-  writeFileSync(join(root, "node_modules/zod/node_modules/other/index.js"), "");
-  await checkInstalled("node_modules/zod", root);
 });
 
 const alterations: Record<string, (zod: string) => void> = {
@@ -50,6 +46,10 @@ const alterations: Record<string, (zod: string) => void> = {
   "a byte of a type": (zod) => appendFileSync(join(zod, "index.d.ts"), "\n"),
   "a file more": (zod) => writeFileSync(join(zod, "v4/mini/more.js"), ""),
   "a file less": (zod) => rmSync(join(zod, "v4/mini/index.js")),
+  "a package inside it, which it would prefer": (zod) => {
+    mkdirSync(join(zod, "node_modules/other"), { recursive: true });
+    writeFileSync(join(zod, "node_modules/other/index.js"), "");
+  },
   "another name": (zod) => renameSync(join(zod, "index.js"), join(zod, "main.js")),
   "a link to the same bytes": (zod) => {
     renameSync(join(zod, "index.js"), join(zod, "../index.js"));
@@ -77,17 +77,29 @@ test("refused: a lockfile that names another tarball of the same version", async
 
 test("a line added to a package, or to the bundler, does not get into PID 1's bundle", async (t) => {
   const root = installation(t, "zod", "esbuild", "@esbuild/linux-x64");
-  writeFileSync(join(root, "init.ts"), 'import * as z from "zod/mini";\nconsole.log(z.string());\n');
-  const { packages } = await bundleGuest("init.ts", root);
+  const entry = "packages/guest/src/init.ts";
+  mkdirSync(join(root, "packages/guest/src"), { recursive: true });
+  writeFileSync(join(root, entry), 'import * as z from "zod/mini";\nconsole.log(z.string());\n');
+  const { packages } = await bundleGuest(entry, root);
   equal(packages.map(({ name }) => name).join(), "zod");
   for (const file of ["zod/v4/mini/schemas.js", "esbuild/lib/main.js", "@esbuild/linux-x64/bin/esbuild"]) {
     const path = join(root, "node_modules", file);
     const content = readFileSync(path);
     appendFileSync(path, "\n//");
-    await rejects(bundleGuest("init.ts", root), { code: "npm/altered" });
+    await rejects(bundleGuest(entry, root), { code: "npm/altered" });
     writeFileSync(path, content);
   }
-  await bundleGuest("init.ts", root);
+  await bundleGuest(entry, root);
+  // What npm link makes: the package is a link, and lies where nobody compares it.
+  renameSync(join(root, "node_modules/zod"), join(root, "elsewhere"));
+  symlinkSync("../elsewhere", join(root, "node_modules/zod"));
+  await rejects(bundleGuest(entry, root), { code: "root/bundle", message: /elsewhere\/v4/ });
+});
+
+test("a bundler that the environment names is not the one that was compared", async (t) => {
+  process.env["ESBUILD_BINARY_PATH"] = "/bin/false";
+  t.after(() => delete process.env["ESBUILD_BINARY_PATH"]);
+  await rejects(bundleGuest(), { code: "root/bundle", message: /ESBUILD_BINARY_PATH/ });
 });
 
 test("every package that enters an image, or makes what does, is recorded as the lockfile pins it", async () => {

@@ -31,15 +31,14 @@ export function contentDigest(files: ReadonlyMap<string, string>): string {
   return createHash("sha256").update(JSON.stringify(sorted)).digest("hex");
 }
 
-/** The files of an installed package with the SHA-256 of each. Packages inside it are packages of their own. */
+/** The files of an installed package with the SHA-256 of each, whatever lies in it: a package inside it would be preferred. */
 async function readInstalled(directory: string): Promise<Map<string, string>> {
   const files = new Map<string, string>();
   const visit = async (below: string): Promise<void> => {
     for (const entry of readdirSync(join(directory, below), { withFileTypes: true })) {
       const path = below === "" ? entry.name : `${below}/${entry.name}`;
-      if (entry.isDirectory()) {
-        if (path !== "node_modules") await visit(path);
-      } else if (entry.isFile()) files.set(path, await hashFile(join(directory, path)));
+      if (entry.isDirectory()) await visit(path);
+      else if (entry.isFile()) files.set(path, await hashFile(join(directory, path)));
       else files.set(path, "neither a file nor a directory");
     }
   };

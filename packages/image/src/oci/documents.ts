@@ -47,7 +47,13 @@ export interface OciConfig {
 }
 
 const digestForm = z.string().regex(/^sha256:[0-9a-f]{64}$/, "only sha256 digests are supported");
-const descriptorShape = { mediaType: z.string(), digest: digestForm, size: z.int().min(0) };
+/** More than an image may unpack to. */
+const maximumBlob = 16 * 2 ** 30;
+const descriptorShape = {
+  mediaType: z.string(),
+  digest: digestForm,
+  size: z.int().min(0).max(maximumBlob),
+};
 const platform = z.object({ os: z.string(), architecture: z.string(), variant: z.string().nullish() });
 const annotations = z.record(z.string(), z.string()).nullish();
 

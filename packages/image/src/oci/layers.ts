@@ -219,9 +219,9 @@ export class LayeredTree {
     }: { existing: LayerNode | undefined; depth: number; path: string; name: string },
     keep: KeepContent,
   ): Promise<LayerNode> {
-    if (type === "1") return this.#linked(item, path, name);
     if (type === "5" && isDirectory(existing)) return this.#describe(existing, item);
     this.#count(name);
+    if (type === "1") return this.#linked(item, path, name);
     switch (type) {
       case "0":
         return this.#describe({ kind: "file", mode: 0, content: await keep(item) }, item);

@@ -192,7 +192,10 @@ class Repository {
   async #fetchToken({ parameters }: Challenge, credentials: Credentials | undefined): Promise<void> {
     const { registry } = this.#endpoint;
     const realm = URL.parse(parameters.get("realm") ?? "");
-    const isSecure = realm?.protocol === "https:" || (realm?.protocol === "http:" && isLoopback(realm.host));
+    // A registry elsewhere does not send us to this machine's own services.
+    const isSecure =
+      realm?.protocol === "https:" ||
+      (realm?.protocol === "http:" && isLoopback(realm.host) && isLoopback(registry));
     if (realm === null || !isSecure) throw this.#refused("it names no token server that can be asked safely");
     const service = parameters.get("service");
     const scope = `repository:${this.#repository}:pull`;
@@ -206,7 +209,8 @@ class Repository {
         scope,
         ...(service !== undefined && { service }),
       });
-      request = fetch(realm, { method: "POST", body, signal });
+      // A redirect would take the token with it.
+      request = fetch(realm, { method: "POST", body, signal, redirect: "error" });
     } else {
       if (service !== undefined) realm.searchParams.set("service", service);
       realm.searchParams.set("scope", scope);

@@ -19,6 +19,9 @@ export interface EnclaveReport {
   readonly mrSigner: Uint8Array;
   readonly isvProdId: number;
   readonly isvSvn: number;
+  /** What the host configured the enclave with, 64 bytes; MRENCLAVE does not cover it. */
+  readonly configId: Uint8Array;
+  readonly configSvn: number;
   readonly reportData: Uint8Array;
 }
 
@@ -121,6 +124,8 @@ function enclaveReport(bytes: Uint8Array): EnclaveReport {
     mrSigner: at(128, 32),
     isvProdId: bytes[256]! | (bytes[257]! << 8),
     isvSvn: bytes[258]! | (bytes[259]! << 8),
+    configId: at(192, 64),
+    configSvn: bytes[260]! | (bytes[261]! << 8),
     reportData: at(320, 64),
   };
 }

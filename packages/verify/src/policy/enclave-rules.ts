@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What an SGX enclave is, against a policy's `sgx` rules. */
-import { toHex } from "@caisson/vocabulary/bytes";
+import { isZero, toHex } from "@caisson/vocabulary/bytes";
 import type { EnclaveReport } from "../intel/quote.ts";
 import type { Answers } from "../report.ts";
 import type { Policy } from "./policy.ts";
@@ -15,6 +15,10 @@ export function checkEnclave(report: EnclaveReport, policy: Policy, answers: Ans
   if ((report.attributes[0]! & 2) === 0) answers.pass("sgx/debug", attributes);
   else answers.fail("sgx/debug", attributes);
 
+  // Chosen by the host at the start, as MRCONFIGID is: no policy can name values yet, so there may be none.
+  if (!isZero(report.configId) || report.configSvn !== 0) {
+    answers.fail("sgx/enclave", { expected: "CONFIGID and CONFIGSVN zero", actual: toHex(report.configId) });
+  }
   const enclave = toHex(report.mrEnclave);
   if (mrEnclave?.includes(enclave)) answers.pass("sgx/enclave", { actual: enclave });
   else if (mrEnclave !== undefined) {

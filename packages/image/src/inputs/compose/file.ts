@@ -7,7 +7,7 @@
  * builds; what the file does not say is the image's or the default of the Compose Specification.
  */
 
-import { readFileSync, statSync } from "node:fs";
+import { readFileSync, realpathSync, statSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 import { serviceLimit } from "@caisson/protocol/guest-config";
 import { messageOf } from "@caisson/vocabulary/failure";
@@ -131,6 +131,15 @@ function environmentFile(
   const file = resolve(directory, name);
   try {
     const text = readText(file);
+    if (text !== undefined && /^\.\.(?:\/|$)/.test(relative(realpathSync(directory), realpathSync(file)))) {
+      fields.refuse(
+        line,
+        where,
+        `${name} lies outside of the compose file's directory`,
+        "move it below: the image is made of this directory",
+      );
+      return new Map();
+    }
     if (text === undefined && required)
       fields.refuse(line, where, `there is no ${name}`, "required: false, or add it");
     return parseEnvironmentFile(text ?? "", fields.variables, raw);
