@@ -165,6 +165,8 @@ async function boot(): Promise<void> {
 
 /** How long the host may take to read what was said last, before the port's own buffer is waited for. */
 const lastWordsMs = 2_000;
+/** All services, one after the other, each with its grace period; after that the machine ends without them. */
+const stopLimitMs = 300_000;
 let stopping = false;
 
 async function powerOff(reason: string): Promise<void> {
@@ -172,7 +174,13 @@ async function powerOff(reason: string): Promise<void> {
   stopping = true;
   say({ kind: "stopping", reason });
   try {
-    await services?.stop();
+    await withLimit(
+      services?.stop() ?? Promise.resolve(),
+      stopLimitMs,
+      () => new Error("services do not end"),
+    );
+  } catch (error) {
+    say({ kind: "note", text: described(error) });
   } finally {
     await terminal.drained(lastWordsMs);
     syscalls.powerOff();

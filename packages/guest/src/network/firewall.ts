@@ -124,6 +124,7 @@ const named = (name: string): Buffer => Buffer.concat([Buffer.from(name), Buffer
 const cameFrom = (name: string): Buffer[] => [meta(META_IIFNAME), equals(named(name))];
 const goesTo = (name: string): Buffer[] => [meta(META_OIFNAME), equals(named(name))];
 const cameFromService = [meta(META_IIFNAME), equals(Buffer.from(serviceInterfaces))];
+const goesToService = [meta(META_OIFNAME), equals(Buffer.from(serviceInterfaces))];
 const tracked = (key: number, bits: number): Buffer[] => [
   expression("ct", attribute(1, be32(REGISTER)), attribute(2, be32(key))),
   masked(u32(bits)),
@@ -181,7 +182,15 @@ export function firewall({ all, networks, free, allowed, published }: Rules): Me
     rule("forward", ...answers, accept),
     rule("forward", ...cameFrom(outside), ...tracked(CT_STATUS, translated), accept),
     ...networks.map((subnet) =>
-      rule("forward", ...cameFromService, ...inside(SOURCE, subnet), ...inside(DESTINATION, subnet), accept),
+      // By the interface, too: an address of the subnet that no service has would leave by the guest's default route.
+      rule(
+        "forward",
+        ...cameFromService,
+        ...goesToService,
+        ...inside(SOURCE, subnet),
+        ...inside(DESTINATION, subnet),
+        accept,
+      ),
     ),
     ...free.map((from) =>
       rule("forward", ...cameFromService, ...inside(SOURCE, host(from)), ...goesTo(outside), accept),

@@ -84,7 +84,10 @@ export function connectService(
       : // Clients of published ports are answered by this way, too; the table says what else goes there.
         egress === "all" || ports.length > 0
         ? [addRoute(way.inner.index, "0.0.0.0", 0, way.gateway)]
-        : allowed.map(({ to }) => addRoute(way.inner.index, to.network, to.bits, way.gateway));
+        : // Two ports of one host are one way.
+          [...new Map(allowed.map(({ to }) => [`${to.network}/${to.bits}`, to])).values()].map((to) =>
+            addRoute(way.inner.index, to.network, to.bits, way.gateway),
+          );
   send(syscalls, NETLINK_ROUTE, namespace, [
     bringUp(loopbackIndex),
     ...links.flatMap(({ inner, address, gateway, subnet }) => [

@@ -3,11 +3,11 @@
  * The files that a runtime gives to a container: names of hosts, where to ask for others, its own name, a passwd entry
  * where its user has none, and the files of its project. All are read-only and belong to its root user.
  */
+
 import {
   chmodSync,
   chownSync,
   copyFileSync,
-  existsSync,
   mkdirSync,
   readFileSync,
   statSync,
@@ -15,7 +15,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import type { Service } from "@caisson/protocol/guest-config";
-import { outsideId, type Place } from "./place.ts";
+import { insideRoot, outsideId, type Place } from "./place.ts";
 
 export interface BoundFile {
   source: string;
@@ -68,8 +68,8 @@ export function writeFiles(
   add("hosts", "/etc/hosts", hosts);
   add("resolv.conf", "/etc/resolv.conf", readFileSync(resolver, "utf8"));
   add("hostname", "/etc/hostname", `${service.hostname}\n`);
-  const passwd = join(service.root, "etc/passwd");
-  const changed = existsSync(passwd) ? passwdWith(readFileSync(passwd, "utf8"), service) : undefined;
+  const passwd = insideRoot(service.root, "etc/passwd");
+  const changed = passwd === undefined ? undefined : passwdWith(readFileSync(passwd, "utf8"), service);
   if (changed !== undefined) add("passwd", "/etc/passwd", changed);
   for (const [index, { target, source, mode, user, group }] of service.files.entries()) {
     if (statSync(source).isDirectory()) {

@@ -2,12 +2,14 @@
 /**
  * Starts, watches and stops one service. It is created stopped, in its control group, and started when its limits hold.
  */
+
 import { closeSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Service } from "@caisson/protocol/guest-config";
 import { processOf, runtimeConfig, type Share, type Surroundings } from "../sandbox.ts";
 import type { Syscalls } from "../syscalls.ts";
+import { expect } from "./orphans.ts";
 import { type Rate, readLimited } from "./output.ts";
 import type { Place } from "./place.ts";
 import { crun, ending, kill, pipe, start } from "./runtime.ts";
@@ -68,6 +70,8 @@ export async function launch(
   // crun's own processes are not the service's.
   writeFileSync(join(controlGroup, "pids.max"), "max");
   const { stream, write } = pipe(syscalls);
+  let pid = 0;
+  let done = (): void => {};
   try {
     await crun(
       syscalls,
@@ -77,16 +81,20 @@ export async function launch(
       crunLimitMs,
     );
     writeFileSync(join(controlGroup, "pids.max"), String(service.pids));
+    pid = Number(readFileSync(pidFile, "utf8"));
+    // It may have ended before it is waited for.
+    done = expect(pid);
     await crun(syscalls, place, ["start", id], write, crunLimitMs);
   } catch (error) {
     stream.destroy();
+    done();
+    await empty(controlGroup);
     await forget(syscalls, place);
     throw error;
   } finally {
     closeSync(write);
   }
   const drain = readLimited(stream, rate, onLine);
-  const pid = Number(readFileSync(pidFile, "utf8"));
   let running = true;
   const ended = ending(syscalls, pid, 100).then(async (status): Promise<Ending> => {
     running = false;
@@ -107,7 +115,7 @@ export async function launch(
       if (running) process.kill(pid, service.stopSignal);
       await Promise.race([ended, sleep(service.stopGraceMs, undefined, { ref: false })]);
       if (running) writeFileSync(join(controlGroup, "cgroup.kill"), "1");
-      await ended;
+      await Promise.race([ended, sleep(2 * killLimitMs, undefined, { ref: false })]);
     },
     probe: (test, timeoutMs) => probe(syscalls, { place, service }, test, timeoutMs),
   };
@@ -152,8 +160,17 @@ async function probe(
   const { stream, write } = pipe(syscalls);
   stream.resume();
   const args = ["exec", "--process", file, "--pid-file", pidFile, place.id];
-  const pid = start(syscalls, place, join(place.directory, "probe.log"), args, write);
-  closeSync(write);
+  const log = join(place.directory, "probe.log");
+  rmSync(log, { force: true });
+  let pid: number;
+  try {
+    pid = start(syscalls, place, log, args, write);
+  } catch (error) {
+    stream.destroy();
+    throw error;
+  } finally {
+    closeSync(write);
+  }
   let late = false;
   const timer = setTimeout(() => {
     late = true;

@@ -3,9 +3,11 @@
  * A service's user and network namespace, made by PID 1 before it starts and kept through its restarts, so that no
  * namespace is made later: the limit on user namespaces is then closed for everybody.
  */
+
 import { existsSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Syscalls } from "../syscalls.ts";
+import { expect } from "./orphans.ts";
 import { firstId, idCount } from "./place.ts";
 
 export interface Namespaces {
@@ -29,7 +31,9 @@ export async function makeNamespaces(syscalls: Syscalls, range: number): Promise
   } finally {
     process.kill(pid, "SIGKILL");
     const limit = performance.now() + reapLimitMs;
+    const done = expect(pid);
     while (syscalls.reap(pid) === undefined && performance.now() < limit) await sleep(5);
+    done();
   }
 }
 

@@ -59,11 +59,14 @@ export function readLimited(
   const within = (): void => {
     timer ??= setTimeout(renew, 1000).unref();
   };
-  readLines(stream, (line) => {
-    within();
-    if (++lines <= rate.lines) onLine(line);
-  });
-  stream.on("data", (text: string) => {
+  // Where nothing is passed on nothing is taken apart: lines cost PID 1 what they do not cost who prints them.
+  if (rate.lines > 0) {
+    readLines(stream, (line) => {
+      within();
+      if (++lines <= rate.lines) onLine(line);
+    });
+  }
+  stream.on("data", (text: string | Buffer) => {
     bytes += text.length;
     within();
     if (bytes >= rate.bytes) stream.pause();

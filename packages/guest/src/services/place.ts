@@ -1,11 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Where everything of a service lies, by its name: its root, bundle, control group and what is made for it. Pure. */
+import { realpathSync } from "node:fs";
 import { join } from "node:path";
 import type { Service } from "@caisson/protocol/guest-config";
 
 /** The first id outside that is somebody inside, and how many each service has. */
 export const firstId = 100_000;
 export const idCount = 65_536;
+
+/**
+ * Where a path of an image's root lies; undefined when it is not there, or a link leads out of the root: PID 1 follows
+ * links from its own root, and an image may have any.
+ */
+export function insideRoot(root: string, path: string): string | undefined {
+  try {
+    const real = realpathSync(join(root, path));
+    return real.startsWith(`${root}/`) ? real : undefined;
+  } catch {
+    return undefined;
+  }
+}
 
 export interface Place {
   name: string;

@@ -4,6 +4,7 @@
  * memory that takes what it writes, up to a limit. Volumes are file systems in memory, with the ids of the image, so
  * that services can share one.
  */
+
 import {
   chmodSync,
   chownSync,
@@ -17,7 +18,7 @@ import {
 import { join } from "node:path";
 import type { AppDescription, Service } from "@caisson/protocol/guest-config";
 import { MS, type Syscalls } from "../syscalls.ts";
-import { outsideId, type Place } from "./place.ts";
+import { insideRoot, outsideId, type Place } from "./place.ts";
 
 const quiet = MS.nosuid | MS.nodev;
 
@@ -76,7 +77,8 @@ export function mountVolumes(
       const size = volume === undefined ? service.memory : sizeOf(app, volume);
       syscalls.mount("tmpfs", source, "tmpfs", quiet, `mode=755,size=${size}`);
     }
-    if (copyUp && readdirSync(source).length === 0) fill(source, join(service.root, target));
+    const image = insideRoot(service.root, target);
+    if (copyUp && image !== undefined && readdirSync(source).length === 0) fill(source, image);
     const seen = join(place.directory, `volume-${index}`);
     mkdirSync(seen, { mode: 0o711 });
     syscalls.mountMapped(source, seen, userNamespace);

@@ -3,12 +3,14 @@
  * The calls of crun. Each begins inside the service's control group, so that what it starts has the service's limits and
  * sees that group as its own; crun needs no control of control groups, nor the BPF programs that it would load.
  */
+
 import { closeSync, openSync, readFileSync, rmSync } from "node:fs";
 import { Socket } from "node:net";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Syscalls } from "../syscalls.ts";
+import { expect } from "./orphans.ts";
 import type { Place } from "./place.ts";
 
 const program = "/usr/bin/crun";
@@ -20,10 +22,15 @@ export async function ending(
   pid: number,
   everyMs: number,
 ): Promise<number> {
-  for (;;) {
-    const status = syscalls.reap(pid);
-    if (status !== undefined) return status;
-    await sleep(everyMs);
+  const done = expect(pid);
+  try {
+    for (;;) {
+      const status = syscalls.reap(pid);
+      if (status !== undefined) return status;
+      await sleep(everyMs);
+    }
+  } finally {
+    done();
   }
 }
 
@@ -70,15 +77,17 @@ export function start(
   args: readonly string[],
   output: number,
 ): number {
-  const group = openSync(place.controlGroup, "r");
-  // Empty, and at its end. Not /dev/null: crun makes its standard streams the service's, and that is everybody's.
-  const [input, end] = syscalls.pipe();
-  closeSync(end);
   const options = ["--root", "/run/crun", "--cgroup-manager", "disabled", "--log", log];
+  const group = openSync(place.controlGroup, "r");
+  let input: number | undefined;
   try {
+    // Empty, and at its end. Not /dev/null: crun makes its standard streams the service's, and that is everybody's.
+    const [read, end] = syscalls.pipe();
+    input = read;
+    closeSync(end);
     return syscalls.spawn([program, ...options, ...args], [], [input, output, output], group);
   } finally {
-    closeSync(input);
+    if (input !== undefined) closeSync(input);
     closeSync(group);
   }
 }

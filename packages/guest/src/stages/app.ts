@@ -12,6 +12,7 @@ import { messageOf } from "@caisson/vocabulary/failure";
 import { withLimit } from "../limit.ts";
 import type { Plan } from "../network/plan.ts";
 import { launch } from "../services/launch.ts";
+import { reapOrphans } from "../services/orphans.ts";
 import type { Rate } from "../services/output.ts";
 import { prepareServices } from "../services/prepare.ts";
 import { DependencyFailure, type State, Supervisor } from "../services/supervisor.ts";
@@ -75,6 +76,9 @@ export function appStage(told: Told): Stage {
     async run(context) {
       const { app, flavour } = context.config;
       const { plan, prepared } = await prepareServices(context);
+      reapOrphans(context.syscalls);
+      // Before a service can ask for a quote over data of its own: after this event, none of them gets a machine's keys.
+      await context.measure("system-ready", new Uint8Array());
       const states = new Map<string, State>();
       const supervisor = new Supervisor(app, {
         launch: (name) =>
@@ -96,7 +100,6 @@ export function appStage(told: Told): Stage {
         const { host, port } = reachedAt(plan, name!, service, main);
         if (await listens(supervisor, host, port)) told.listens(main);
       }
-      await context.measure("system-ready", new Uint8Array());
       return [...states].map(([one, state]) => `${one} ${state}`).join(", ");
     },
   };
