@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+import { deepEqual, equal, ok } from "node:assert/strict";
+import { test } from "node:test";
+import { firewall } from "./firewall.ts";
+
+/** NFTA_META_KEY (attribute 2, eight bytes) with NFT_META_OIFNAME, 7: include/uapi/linux/netfilter/nf_tables.h. */
+const outgoing = Buffer.from("0800020000000007", "hex");
+const incoming = Buffer.from("0800020000000006", "hex");
+const bytes = ({ body }: { body: readonly Uint8Array[] }): Buffer => Buffer.concat(body);
+/** Rules of the chain `forward` that look at where a packet came from and accept it. */
+const forwarding = (rules: Parameters<typeof firewall>[0]): Buffer[] =>
+  firewall(rules)
+    .map(bytes)
+    .filter((rule) => rule.includes("forward\0") && rule.includes(incoming) && rule.includes("svc"));
+
+const rules: Parameters<typeof firewall>[0] = {
+  all: { network: "172.28.0.0", bits: 16 },
+  networks: [{ network: "172.28.1.0", bits: 24 }],
+  free: ["172.28.1.2"],
+  allowed: [{ from: "172.28.1.3", to: { network: "192.0.2.7", bits: 32 }, port: 443 }],
+  published: [],
+};
+
+test("whatever a service sends to others is accepted for one way out alone: the other service's, or outside", () => {
+  const found = forwarding(rules);
+  // One network, one free service, TCP and UDP of one that may reach one host.
+  equal(found.length, 4);
+  for (const rule of found) ok(rule.includes(outgoing), rule.toString("hex"));
+});
+
+test("between services the way out is a service's interface, so that an address that none has leads nowhere", () => {
+  const [between] = forwarding({ ...rules, free: [], allowed: [] });
+  const after = between!.subarray(between!.indexOf(outgoing) + outgoing.length);
+  ok(after.includes("svc"));
+  ok(!between!.includes("eth0"));
+});
+
+test("without networks and egress no rule forwards what a service sends", () => {
+  deepEqual(forwarding({ ...rules, networks: [], free: [], allowed: [] }), []);
+});
