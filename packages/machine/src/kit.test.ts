@@ -11,6 +11,20 @@ import { readKit, writeKit } from "./kit.ts";
 const sha256 = (text: string) => createHash("sha256").update(text).digest("hex");
 const lockText = '{"lock":1}\n';
 
+const register = (digit: string) => digit.repeat(96);
+const references = (change: Record<string, string>) =>
+  JSON.stringify({
+    tdx: {
+      shape: {
+        mrtd: register("a"),
+        rtmr0: register("9"),
+        rtmr1: register("b"),
+        rtmr2: register("c"),
+        ...change,
+      },
+    },
+  });
+
 /** An image directory as `instance` leaves it, with its lock beside it. */
 function image(t: TestContext): { image: string; lock: string; out: string } {
   const place = mkdtempSync(join(tmpdir(), "caisson-kit-"));
@@ -42,11 +56,12 @@ function image(t: TestContext): { image: string; lock: string; out: string } {
       time: { secure_time: true },
     },
     versions: { firmware: { emulated: "1", tdx: "2" } },
+    measurements: { tdx: { "in one pass": { mrtd: register("a"), rtmr1: register("b") } }, emulated: {} },
   };
   writeFileSync(join(directory, "manifest.json"), JSON.stringify(manifest));
   writeFileSync(join(directory, "sbom.cdx.json"), "{}");
   writeFileSync(join(relying, "policy.yaml"), "version: caisson/policy/v1\n");
-  writeFileSync(join(relying, "references.json"), "{}\n");
+  writeFileSync(join(relying, "references.json"), references({}));
   const lock = join(place, "caisson.lock");
   writeFileSync(lock, lockText);
   return { image: directory, lock, out: join(place, "kit") };
@@ -78,6 +93,25 @@ test("refused: another lock, no policy yet, a place that is taken", (t) => {
   throws(() => writeKit(directory, out, lock), { code: "kit/occupied" });
   rmSync(join(`${directory}.state`, "relying-party", "policy.yaml"));
   throws(() => writeKit(directory, `${out}2`, lock), { code: "kit/incomplete", fix: /caisson instance/ });
+});
+
+test("refused: reference values of another image, when it is written and when it is read", (t) => {
+  const { image: directory, lock, out } = image(t);
+  const path = join(`${directory}.state`, "relying-party", "references.json");
+  for (const change of [{ mrtd: register("1") }, { rtmr1: register("1") }]) {
+    writeFileSync(path, references(change));
+    throws(() => writeKit(directory, out, lock), { code: "kit/altered", message: /another image/ });
+    rmSync(out, { recursive: true });
+  }
+  // RTMR0 is the machine's, and of RTMR2 this manifest says nothing.
+  writeFileSync(path, references({ rtmr0: register("1"), rtmr2: register("1") }));
+  writeKit(directory, out, lock);
+  const forged = references({ mrtd: register("1") });
+  writeFileSync(join(out, "references.json"), forged);
+  const list = JSON.parse(readFileSync(join(out, "kit.json"), "utf8"));
+  list.files["references.json"] = sha256(forged);
+  writeFileSync(join(out, "kit.json"), JSON.stringify(list));
+  throws(() => readKit(out), { code: "kit/altered", message: /another image/ });
 });
 
 const alterations: Record<string, (out: string) => void> = {

@@ -3,13 +3,14 @@
  * The outsider's kit: one directory with all that a stranger needs to verify a running application: what the image is
  * (manifest, bill of materials, lock), what it must measure, the policy, collateral if there is some, and how to use it.
  *
- * Invariant: a kit is read as a whole. Its `kit.json` names every file with its hash, and a file that differs, is missing,
+ * Invariants: its reference values are those of its manifest's files. A kit is read as a whole. Its `kit.json` names every file with its hash, and a file that differs, is missing,
  * or is not named is refused: nobody verifies by half of one kit and half of another.
  */
 import { createHash } from "node:crypto";
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
-import { readManifest } from "@caisson/image/manifest";
+import { type Manifest, parseManifest, readManifest } from "@caisson/image/manifest";
+import { readReferences } from "@caisson/verify";
 import { Failure, messageOf } from "@caisson/vocabulary/failure";
 
 export type KitErrorCode = "kit/incomplete" | "kit/occupied" | "kit/malformed" | "kit/altered" | "kit/lock";
@@ -110,6 +111,7 @@ export function writeKit(image: string, out: string, lock: string, collateral?: 
   const given = collateral ?? ("collateral" in beside ? beside.collateral : undefined);
   if (given !== undefined) copies.push(["collateral", given]);
   for (const [name, path] of copies) copyFileSync(path, join(out, names[name]));
+  checkReferences(join(out, names.references), manifest);
   const identity = sha256(join(out, names.manifest));
   writeFileSync(join(out, names.readme), readme(manifest.name, manifest.flavour, identity));
   const files = Object.fromEntries(
@@ -120,6 +122,42 @@ export function writeKit(image: string, out: string, lock: string, collateral?: 
   const document = { version: "caisson/kit/v1", name: manifest.name, flavour: manifest.flavour, files };
   writeFileSync(join(out, mark), `${JSON.stringify(document, null, 2)}\n`);
   return readKit(out);
+}
+
+/** Registers that follow from an image's files alone. */
+const ofTheFiles = ["mrtd", "rtmr1", "rtmr2"] as const;
+
+/**
+ * Refuses reference values of another image than the manifest's: each has to agree with one of its measurements in what
+ * follows from the image's files. Throws KitError `kit/altered`.
+ */
+function checkReferences(path: string, { measurements }: Manifest): void {
+  if (measurements === undefined) {
+    throw new KitError(
+      "kit/incomplete",
+      "the manifest does not say what the image measures",
+      "build the image again",
+    );
+  }
+  const measured = readReferences({ measurements }, "the manifest");
+  for (const { name, platform, registers } of readReferences(JSON.parse(readFileSync(path, "utf8")), path)) {
+    const agrees = measured.some(
+      (one) =>
+        (platform === undefined || one.platform === platform) &&
+        ofTheFiles.every(
+          (register) =>
+            registers[register] === undefined ||
+            one.registers[register] === undefined ||
+            registers[register] === one.registers[register],
+        ),
+    );
+    if (agrees) continue;
+    throw new KitError(
+      "kit/altered",
+      `${path} holds values of another image than manifest.json: ${name}`,
+      "caisson up or caisson instance for this image, then publish it again",
+    );
+  }
 }
 
 /** The files that a kit's own list names. Throws KitError `kit/malformed`. */
@@ -167,6 +205,10 @@ export function readKit(directory: string): Kit {
       throw new KitError("kit/altered", `${path} is not the file that the kit names`, "get the kit again");
     }
   }
+  checkReferences(
+    join(directory, names.references),
+    parseManifest(readFileSync(join(directory, names.manifest), "utf8"), join(directory, names.manifest)),
+  );
   return {
     directory,
     policy: join(directory, names.policy),
