@@ -226,6 +226,7 @@ const refused: [lines: string, line: number, said: RegExp, rest?: string][] = [
   ["cap_add: [SYS_ADMIN]", 4, /SYS_ADMIN.*root's power/],
   ["cap_add: [CAP_NET_RAW]", 4, /NET_RAW: raw packets/],
   ["cap_add: [ALL]", 4, /ALL/],
+  ["cap_drop: [NET_BIND_SERVICES]", 4, /NET_BIND_SERVICES is not a capability/],
   ["security_opt: ['seccomp:unconfined']", 4, /seccomp:unconfined/],
   ["sysctls: { net.core.somaxconn: 1024 }", 4, /settings of the kernel/],
   ["extends: { service: x }", 4, /anchor/],

@@ -19,7 +19,7 @@ import {
   type ReadService,
   set,
 } from "./reading.ts";
-import { capabilityReasons } from "./refusals.ts";
+import { capabilityReasons, linuxCapabilities } from "./refusals.ts";
 import { readDependencies, readNetworks } from "./relations.ts";
 import { stopSignal } from "./signals.ts";
 import { readTmpfs, readVolumes } from "./volumes.ts";
@@ -47,7 +47,13 @@ export const handlers: Readonly<Record<string, Handler>> = {
     }
   },
   cap_drop: (service, value, { fields }, where) => {
-    const names = fields.texts(value, where).map(({ text }) => text.toUpperCase().replace(/^CAP_/, ""));
+    const names: string[] = [];
+    for (const { text, line } of fields.texts(value, where)) {
+      const name = text.toUpperCase().replace(/^CAP_/, "");
+      // A misspelt one would silently stay.
+      if (name === "ALL" || linuxCapabilities.has(name)) names.push(name);
+      else fields.refuse(line, where, `${text} is not a capability`, "correct its spelling");
+    }
     // What is not given need not be dropped.
     service.capabilities.drop = names.includes("ALL")
       ? "all"
