@@ -7,37 +7,9 @@ import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type TestContext } from "node:test";
-import { plainService } from "@caisson/protocol/testing/service";
+import { exampleManifest } from "@caisson/image/testing/manifest";
 
 const cli = new URL("../../packages/cli/src/main.ts", import.meta.url).pathname;
-
-const artefact = (file: string) => ({ file, size: 1, sha256: "ab".repeat(32) });
-
-/** An image's manifest, as far as a release asks for it. */
-const exampleManifest = () => ({
-  schema: "caisson/manifest/v1",
-  name: "example",
-  flavour: "production",
-  sourceDate: 1,
-  lock: "cd".repeat(32),
-  commandLine: "console=ttyS0",
-  kernel: artefact("kernel"),
-  rootfs: artefact("rootfs.img"),
-  firmware: {
-    emulated: { code: artefact("firmware/code.fd"), variables: artefact("firmware/variables.fd") },
-    tdx: { code: artefact("firmware/tdx.fd") },
-  },
-  sbom: artefact("sbom.cdx.json"),
-  guest: {
-    version: "caisson/guest/v1",
-    flavour: "production",
-    epoch: 1,
-    commandLine: ["console=ttyS0"],
-    app: { name: "example", services: { example: plainService() }, networks: {}, volumes: {} },
-    time: { secure_time: true },
-  },
-  versions: { firmware: { emulated: "1", tdx: "2" } },
-});
 
 /** A directory for files, and `caisson` in it. */
 function place(t: TestContext) {

@@ -5,7 +5,7 @@ import { appendFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFile
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { plainService } from "@caisson/protocol/testing/service";
+import { exampleManifest } from "@caisson/image/testing/manifest";
 import { readKit, writeKit } from "./kit.ts";
 
 const sha256 = (text: string) => createHash("sha256").update(text).digest("hex");
@@ -33,31 +33,10 @@ function image(t: TestContext): { image: string; lock: string; out: string } {
   const relying = join(place, "image.state", "relying-party");
   mkdirSync(directory);
   mkdirSync(relying, { recursive: true });
-  const artefact = (file: string) => ({ file, size: 1, sha256: "ab".repeat(32) });
-  const manifest = {
-    schema: "caisson/manifest/v1",
-    name: "example",
-    flavour: "production",
+  const manifest = exampleManifest({
     lock: sha256(lockText),
-    commandLine: "console=ttyS0",
-    kernel: artefact("kernel"),
-    rootfs: artefact("rootfs.img"),
-    firmware: {
-      emulated: { code: artefact("code.fd"), variables: artefact("variables.fd") },
-      tdx: { code: artefact("tdx.fd") },
-    },
-    sbom: artefact("sbom.cdx.json"),
-    guest: {
-      version: "caisson/guest/v1",
-      flavour: "production",
-      epoch: 1,
-      commandLine: ["console=ttyS0"],
-      app: { name: "example", services: { example: plainService() }, networks: {}, volumes: {} },
-      time: { secure_time: true },
-    },
-    versions: { firmware: { emulated: "1", tdx: "2" } },
     measurements: { tdx: { "in one pass": { mrtd: register("a"), rtmr1: register("b") } }, emulated: {} },
-  };
+  });
   writeFileSync(join(directory, "manifest.json"), JSON.stringify(manifest));
   writeFileSync(join(directory, "sbom.cdx.json"), "{}");
   writeFileSync(join(relying, "policy.yaml"), "version: caisson/policy/v1\n");

@@ -6,40 +6,12 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { plainService } from "@caisson/protocol/testing/service";
+import { exampleManifest } from "../testing/manifest.ts";
 import { artefacts, formatManifest, type Manifest, parseManifest, readManifest } from "./manifest.ts";
 
 const artefact = (file: string) => ({ file, size: 1, sha256: "ab".repeat(32) });
 
-const manifest = {
-  schema: "caisson/manifest/v1",
-  name: "example",
-  flavour: "production",
-  sourceDate: 1,
-  lock: "cd".repeat(32),
-  commandLine: "console=ttyS0",
-  kernel: artefact("kernel"),
-  rootfs: artefact("rootfs.img"),
-  firmware: {
-    emulated: { code: artefact("firmware/code.fd"), variables: artefact("firmware/variables.fd") },
-    tdx: { code: artefact("firmware/tdx.fd") },
-  },
-  sbom: artefact("sbom.cdx.json"),
-  guest: {
-    version: "caisson/guest/v1",
-    flavour: "production",
-    epoch: 1,
-    commandLine: ["console=ttyS0"],
-    app: {
-      name: "example",
-      services: { example: plainService() },
-      networks: {},
-      volumes: {},
-    },
-    time: { secure_time: true },
-  },
-  versions: { firmware: { emulated: "1", tdx: "2" } },
-};
+const manifest = exampleManifest();
 const text = (value: object) => formatManifest(value as unknown as Manifest);
 
 test("what is written is read again, and every file of the image is among its artefacts", () => {
