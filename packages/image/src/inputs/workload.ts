@@ -6,7 +6,7 @@
 import { dirname } from "node:path";
 import { ImageError } from "../errors.ts";
 import { type ImageReference, parseReference } from "../oci/reference.ts";
-import type { ComposedService, Composition } from "./compose/composition.ts";
+import { type ComposedService, type Composition, plainService } from "./compose/composition.ts";
 import { readComposeFile } from "./compose/file.ts";
 import { Problems } from "./compose/problems.ts";
 import type { App, Spec } from "./spec.ts";
@@ -28,29 +28,12 @@ export function singleService(
   app: Pick<App, "environment" | "arguments" | "port">,
 ): Composition {
   const service: ComposedService = {
-    name,
-    line: 0,
-    image: "",
-    imageLine: 0,
+    ...plainService(name, 0),
     ...(app.arguments && { command: app.arguments }),
     environment: app.environment,
-    groupAdd: [],
-    readOnly: false,
-    tmpfs: [],
-    mounts: [],
-    files: [],
-    capabilities: { add: [], drop: [] },
-    hostname: name,
-    networks: { default: { aliases: [] } },
-    extraHosts: {},
     ports: app.port === undefined ? [] : [{ protocol: "tcp", published: app.port, target: app.port }],
-    egress: "all",
-    dependsOn: {},
-    restart: { policy: "no" },
-    stopGraceMs: 10_000,
     socket: true,
     key: true,
-    dstack: [],
   };
   const networks = { default: { internal: false } };
   return { path, services: new Map([[name, service]]), networks, volumes: {}, notes: [] };

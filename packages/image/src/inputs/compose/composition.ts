@@ -85,3 +85,31 @@ export interface Composition {
   volumes: Record<string, { size?: number }>;
   notes: Note[];
 }
+
+/** A service of which nothing is said: the specification's defaults; its image is still to be named. */
+export function plainService(name: string, line: number): ComposedService {
+  return {
+    name,
+    line,
+    image: "",
+    imageLine: line,
+    environment: {},
+    groupAdd: [],
+    readOnly: false,
+    tmpfs: [],
+    mounts: [],
+    files: [],
+    capabilities: { add: [], drop: [] },
+    hostname: name,
+    networks: { default: { aliases: [] } },
+    extraHosts: {},
+    ports: [],
+    egress: "all",
+    dependsOn: {},
+    restart: { policy: "no" },
+    stopGraceMs: 10_000,
+    socket: false,
+    key: false,
+    dstack: [],
+  };
+}

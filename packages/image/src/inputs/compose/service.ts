@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** One service of a compose file: each key honoured, noted or refused, and what they say together. */
+import { plainService } from "./composition.ts";
 import type { MapValue } from "./document.ts";
 import { readExtension } from "./extension.ts";
 import type { Fields } from "./fields.ts";
@@ -12,28 +13,7 @@ export function readService(name: string, line: number, value: MapValue, around:
   const where = `services.${name}`;
   const { fields, notes } = around;
   const service: ReadService = {
-    name,
-    line,
-    image: "",
-    imageLine: line,
-    environment: {},
-    groupAdd: [],
-    readOnly: false,
-    tmpfs: [],
-    mounts: [],
-    files: [],
-    capabilities: { add: [], drop: [] },
-    hostname: name,
-    networks: { default: { aliases: [] } },
-    extraHosts: {},
-    ports: [],
-    egress: "all",
-    dependsOn: {},
-    restart: { policy: "no" },
-    stopGraceMs: 10_000,
-    socket: false,
-    key: false,
-    dstack: [],
+    ...plainService(name, line),
     published: [],
     usedVolumes: [],
     usedNetworks: [{ name: "default", line }],
