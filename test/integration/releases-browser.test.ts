@@ -13,27 +13,13 @@ import {
   writeStatement,
 } from "@caisson/releases";
 import { otherForm, type Signer, signedBy, signer } from "@caisson/releases/testing/signers";
-import { build } from "esbuild";
 import { chromium } from "playwright-core";
+import { browserBundle } from "../support/browser-bundle.ts";
 
 /** Bytes of the bundle after gzip, at most. */
 const BUNDLE_LIMIT = 12_000;
 
-async function bundle(): Promise<string> {
-  const result = await build({
-    stdin: {
-      contents: 'export * from "@caisson/releases";',
-      resolveDir: new URL("../../packages/releases/", import.meta.url).pathname,
-    },
-    bundle: true,
-    minify: true,
-    write: false,
-    format: "esm",
-    platform: "browser",
-    target: "es2024",
-  });
-  return result.outputFiles[0]!.text;
-}
+const bundle = () => browserBundle("releases", 'export * from "@caisson/releases";');
 
 test("the bundle needs nothing of Node and is small", async (t) => {
   const code = await bundle();

@@ -11,8 +11,8 @@ import { test } from "node:test";
 import { gzipSync } from "node:zlib";
 import { buildEvidence } from "@caisson/verify/testing/refusals";
 import { toHex } from "@caisson/vocabulary/bytes";
-import { build } from "esbuild";
 import { chromium } from "playwright-core";
+import { browserBundle } from "../support/browser-bundle.ts";
 
 const executablePath = "/usr/bin/chromium";
 const vectors = new URL("../../../shared/vectors/dcap-qvl/", import.meta.url);
@@ -20,21 +20,8 @@ const vectors = new URL("../../../shared/vectors/dcap-qvl/", import.meta.url);
 const BUNDLE_LIMIT = 40_000;
 
 /** Everything of both packages, as one ES module for browsers. */
-async function bundle(): Promise<string> {
-  const result = await build({
-    stdin: {
-      contents: 'export * from "@caisson/measure"; export * from "@caisson/verify";',
-      resolveDir: new URL("../../packages/cli/", import.meta.url).pathname,
-    },
-    bundle: true,
-    minify: true,
-    write: false,
-    format: "esm",
-    platform: "browser",
-    target: "es2024",
-  });
-  return result.outputFiles[0]!.text;
-}
+const bundle = () =>
+  browserBundle("cli", 'export * from "@caisson/measure"; export * from "@caisson/verify";');
 
 test("the bundle needs nothing of Node and is small", async (t) => {
   const code = await bundle();

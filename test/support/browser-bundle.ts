@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+/** A package as a browser gets it: one ES module, minified, without polyfills. */
+import { build } from "esbuild";
+
+/** Bundles `contents`, the source of a module of the package in `packages/<name>`. Throws on any import of Node's. */
+export async function browserBundle(name: string, contents: string): Promise<string> {
+  const result = await build({
+    stdin: { contents, resolveDir: new URL(`../../packages/${name}/`, import.meta.url).pathname },
+    bundle: true,
+    minify: true,
+    write: false,
+    format: "esm",
+    platform: "browser",
+    target: "es2024",
+  });
+  return result.outputFiles[0]!.text;
+}
