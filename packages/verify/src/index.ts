@@ -6,6 +6,12 @@
  * `evaluatePolicy` whether what it says is *acceptable*; `verifyEvidence` asks both and reports every check.
  */
 
+export {
+  type ChannelExpectation,
+  type ChannelJudgement,
+  type ChannelKeys,
+  verifyChannel,
+} from "./channel.ts";
 export { type CheckCode, type CheckId, checks, type ErrorCode, VerifyError } from "./errors.ts";
 export type { BootLog, Evidence, LoggedEvent, ReportDataClaim } from "./evidence/evidence.ts";
 export {
