@@ -11,7 +11,7 @@ import { runtimeEventDigest } from "@caisson/measure";
 import { bootEvents, eventName, type RuntimeEvent } from "@caisson/vocabulary/events";
 import type { PlatformAdapter } from "./platform.ts";
 
-export class EventLog {
+export class RuntimeLog {
   readonly #platform: PlatformAdapter;
   readonly #file: number;
   readonly #events: RuntimeEvent[] = [];

@@ -11,7 +11,7 @@ import type { Manifest } from "@caisson/image";
 import { description, mainPort, publishedPorts } from "@caisson/protocol/guest-config";
 import { composeHash } from "@caisson/protocol/identity";
 import { encodeInstance, type Instance } from "@caisson/protocol/instance";
-import { type Reference, registerNames } from "@caisson/verify";
+import { type Reference, referenceRegisters } from "@caisson/verify";
 import { Failure } from "@caisson/vocabulary/failure";
 import { applicationId, instanceSeed } from "./session.ts";
 
@@ -93,7 +93,7 @@ function kmsIdentity({ guest }: Manifest, kms: KmsAddress): string {
 
 /** Registers for which some reference has neither a value nor, for RTMR0, its events. */
 function unpredicted(references: readonly Reference[]): string[] {
-  return registerNames.filter((name) =>
+  return referenceRegisters.filter((name) =>
     references.some(
       ({ registers, rtmr0Events }) =>
         registers[name] === undefined && !(name === "rtmr0" && rtmr0Events !== undefined),
