@@ -10,7 +10,9 @@
 
 import { frame, text, u32, u64 } from "@caisson/vocabulary/frame";
 import * as z from "zod/mini";
+import { canonicalJson } from "./canonical-json.ts";
 import { hex } from "./hex.ts";
+import { grantSchema, ticketSchema, volumeLimit } from "./volumes.ts";
 
 export const keyReleaseVersion = "caisson/key-release/v1";
 
@@ -24,8 +26,9 @@ export const nonceLifetimeMs = 60_000;
 export const requestLimit = 1024 * 1024;
 export const answerLimit = 16 * 1024;
 
-/** Bytes of the message inside the seal: application key ‖ instance key. */
+/** Bytes of the message inside the seal: application key ‖ instance key, then for each volume its secret ‖ anchor key. */
 export const releasedSize = 64;
+export const releasedVolumeSize = 64;
 
 const version = z.literal(keyReleaseVersion);
 /** Milliseconds since 1970. */
@@ -48,6 +51,8 @@ export const releaseRequestSchema = z.strictObject({
   ephemeralKey: hex(32),
   /** The evidence document; its own schema is `@caisson/verify`'s. */
   evidence: z.unknown(),
+  /** The newest that this KMS signed about each volume, as their disks have it. */
+  tickets: z.optional(z.array(ticketSchema).check(z.maxLength(volumeLimit))),
 });
 
 const releasedSchema = z.strictObject({
@@ -58,7 +63,12 @@ const releasedSchema = z.strictObject({
   app: hex(20),
   instance: hex(20),
   keyVersion: z.int().check(z.gte(1), z.lte(0xffff_ffff)),
-  sealed: z.strictObject({ enc: hex(32), ciphertext: hex(releasedSize + 16) }),
+  /** One for each name in the event `volumes`, in its order. */
+  volumes: z.optional(z.array(grantSchema).check(z.minLength(1), z.maxLength(volumeLimit))),
+  sealed: z.strictObject({
+    enc: hex(32),
+    ciphertext: z.string().check(z.regex(/^(?:[0-9a-f]{128}){1,9}[0-9a-f]{32}$/)),
+  }),
   signature: hex(64),
 });
 
@@ -120,13 +130,18 @@ export function answerTranscript(
     u32(answer.keyVersion),
     bytes(answer.sealed.enc),
     bytes(answer.sealed.ciphertext),
+    ...volumesField(answer),
   );
 }
+
+/** One field more where there are volumes, so that an answer without them is signed as ever. */
+const volumesField = ({ volumes }: Pick<Released, "volumes">): Uint8Array[] =>
+  volumes === undefined ? [] : [text(canonicalJson(volumes))];
 
 /** HPKE's `info` (the exchange) and `aad` (whose keys these are, and when they were released). */
 export function sealContext(
   exchange: Exchange,
-  about: Pick<Released, "time" | "app" | "instance" | "keyVersion">,
+  about: Pick<Released, "time" | "app" | "instance" | "keyVersion" | "volumes">,
 ): { info: Uint8Array; aad: Uint8Array } {
   const { nonce, identityKey, ephemeralKey } = exchange;
   return {
@@ -137,6 +152,7 @@ export function sealContext(
       bytes(about.app),
       bytes(about.instance),
       u32(about.keyVersion),
+      ...volumesField(about),
     ),
   };
 }

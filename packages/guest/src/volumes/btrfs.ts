@@ -78,14 +78,12 @@ const S = {
   checksumType: 196,
   rootLevel: 198,
   chunkRootLevel: 199,
-  deviceUuid: 267,
-  deviceFsid: 283,
   uuidTreeGeneration: 563,
   systemChunks: 811,
 } as const;
 const systemChunkLimit = 2048;
 /** Offsets in the header of a node. */
-const N = { fsid: 32, bytenr: 48, chunkTree: 64, generation: 80, owner: 88, items: 96, level: 100, body: 101 } as const;
+const N = { fsid: 32, bytenr: 48, generation: 80, owner: 88, items: 96, level: 100, body: 101 } as const;
 const keySize = 17;
 const itemSize = 25;
 const pointerSize = 33;
@@ -335,20 +333,11 @@ export async function stamp(read: ReadBlock, to: bigint, { fsid, least, deviceSi
 /** A block of the template with a file system's ids in place of the template's. `Block.bytes` is not changed. */
 export function withIds(block: Block, template: FileSystemIds, ids: FileSystemIds): Block {
   const bytes = Uint8Array.from(block.bytes);
-  const isSuperblock = block.at === superblockPlace;
-  const put = (at: number, value: Uint8Array) => bytes.set(value, at);
-  if (isSuperblock) {
-    put(S.fsid, ids.fsid);
-    put(S.deviceUuid, ids.device);
-    put(S.deviceFsid, ids.fsid);
-  } else {
-    put(N.fsid, ids.fsid);
-    put(N.chunkTree, ids.chunkTree);
-  }
-  // Items that name them: stripes and the device in chunk items, the chunk tree in the device's extents.
+  // In headers, and in items: stripes of chunks, the device, its extents.
   for (const name of ["fsid", "device", "chunkTree"] as const) {
-    for (let at = bytes.indexOf(template[name][0]!, N.body); at >= 0; at = bytes.indexOf(template[name][0]!, at + 1)) {
-      if (same(bytes.subarray(at, at + 16), template[name])) put(at, ids[name]);
+    const [first] = template[name];
+    for (let at = bytes.indexOf(first!, N.fsid); at >= 0; at = bytes.indexOf(first!, at + 1)) {
+      if (same(bytes.subarray(at, at + 16), template[name])) bytes.set(ids[name], at);
     }
   }
   return { at: block.at, bytes: seal(bytes) };
