@@ -3,6 +3,8 @@
  * Judging a release: two of three owners, a proof of logging that three witnesses cosigned, two rebuilds. How long it
  * takes, how many bytes carry it, and how both grow with the log.
  */
+
+import type { Row } from "@caisson/cli/commands/bench";
 import {
   cosignedText,
   emptyFloor,
@@ -24,7 +26,6 @@ import {
   writeStatement,
 } from "@caisson/releases";
 import { noteKeyOf, type Signer, signedBy, signer } from "@caisson/releases/testing/signers";
-import type { Row } from "../packages/cli/src/commands/bench.ts";
 
 const now = Date.parse("2026-06-01T12:00:00Z");
 const utf8 = (value: string) => new TextEncoder().encode(value);

@@ -8,7 +8,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { before, test } from "node:test";
-import { explain, measuredEvents, type PredictInput, parseVariable, predict } from "@caisson/measure";
+import { explainLog, measuredEvents, type PredictInput, parseVariable, predict } from "@caisson/measure";
 import { unpackDebian } from "../support/debian.ts";
 import { imageOf } from "../support/image.ts";
 import { boot, imageFirmware, installedQemu, machineInput, newFirmware } from "../support/measured-boot.ts";
@@ -52,7 +52,7 @@ for (const [name, choose] of [
       for (const pcr of [0, 2, 3, 4, 5, 6, 7, 9, 11])
         equal(pcrs.get(pcr), prediction.pcrs?.[pcr]?.value, `PCR ${pcr}`);
       const events = measuredEvents(log, "pcr");
-      const { agrees, first, notVerified } = await explain(prediction, events, input);
+      const { agrees, first, notVerified } = await explainLog(prediction, events, input);
       equal(agrees, true, first?.cause ?? "");
       deepEqual([...new Set(notVerified.map(({ what }) => what))], ["boot variables"]);
 
@@ -71,7 +71,7 @@ for (const [name, choose] of [
       const resized = Buffer.from(disk.subarray(0, 34 * 512));
       resized[512 + 48]! ^= 1; // the last usable block
       const otherDisk = { ...input, boot: { ...input.boot, disk: resized } as PredictInput["boot"] };
-      const differing = await explain(await predict(otherDisk), events, otherDisk);
+      const differing = await explainLog(await predict(otherDisk), events, otherDisk);
       deepEqual([differing.first?.register, differing.first?.expected?.what], ["rtmr1", "partition table"]);
       notEqual(differing.first?.expected?.digest, differing.first?.found?.digest);
     } finally {

@@ -11,7 +11,7 @@ import { runtimeEventDigest } from "@caisson/measure";
 import { allBootEvents, type BootEvent, eventName, type RuntimeEvent } from "@caisson/vocabulary/events";
 import type { PlatformAdapter } from "./platform.ts";
 
-export class EventLog {
+export class RuntimeLog {
   readonly #platform: PlatformAdapter;
   readonly #file: number;
   readonly #sequence: readonly BootEvent[];

@@ -5,10 +5,11 @@
  * Invariants: the image is a function of the lock, the spec, the application and this repository: no clock, no path,
  * no environment, no job count enters it; every input is named by hash, in the lock or by its own content.
  */
+
 import { join } from "node:path";
+import type { Flavour } from "@caisson/vocabulary/flavours";
 import { describeApplication } from "./build/application.ts";
 import { bundleGuest } from "./build/bundle.ts";
-import type { Flavour } from "./build/cmdline.ts";
 import { buildKernels, type KernelProgress, kernelVariant } from "./build/kernel.ts";
 import { guestAddon, guestNode } from "./build/native.ts";
 import { assembleRoot } from "./build/rootfs.ts";

@@ -16,6 +16,7 @@ import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { applicationId, type GuestConfig } from "@caisson/protocol/guest-config";
+import { hex } from "@caisson/protocol/hex";
 import {
   acceptedPlatforms,
   comparedRegisters,
@@ -35,9 +36,6 @@ import { provesHardware } from "@caisson/vocabulary/platforms";
 import * as z from "zod";
 import { KmsError } from "./errors.ts";
 import { checkWriters } from "./writers.ts";
-
-const hex = (bytes: number) =>
-  z.string().regex(new RegExp(`^[0-9a-f]{${2 * bytes}}$`), `expected ${bytes} bytes in hex`);
 
 const schema = z.strictObject({
   version: z.literal("caisson/kms-policy/v1"),

@@ -11,7 +11,7 @@ import type { Manifest } from "@caisson/image";
 import { applicationId, description, mainPort, publishedPorts } from "@caisson/protocol/guest-config";
 import { composeHash } from "@caisson/protocol/identity";
 import { encodeInstance, type Instance } from "@caisson/protocol/instance";
-import { type Reference, registerNames } from "@caisson/verify";
+import { type Reference, referenceRegisters } from "@caisson/verify";
 import { toHex } from "@caisson/vocabulary/bytes";
 import { Failure } from "@caisson/vocabulary/failure";
 import { instanceSeed, sequenceOf } from "./session.ts";
@@ -94,7 +94,7 @@ function kmsIdentity({ guest }: Manifest, kms: KmsAddress): string {
 
 /** Registers for which some reference has neither a value nor, for RTMR0, its events. */
 function unpredicted(references: readonly Reference[]): string[] {
-  return registerNames.filter((name) =>
+  return referenceRegisters.filter((name) =>
     references.some(
       ({ registers, rtmr0Events }) =>
         registers[name] === undefined && !(name === "rtmr0" && rtmr0Events !== undefined),

@@ -6,11 +6,12 @@
  * Bounds are those of the format; what an image may ask for is narrower, and the builder says why.
  */
 import { type BootEvent, bootSequence } from "@caisson/vocabulary/events";
+import { flavours } from "@caisson/vocabulary/flavours";
 import * as z from "zod/mini";
 import { canonicalJson } from "./canonical-json.ts";
+import { hex } from "./hex.ts";
 import { appId } from "./identity.ts";
 
-const hex = (bytes: number) => z.string().check(z.regex(new RegExp(`^[0-9a-f]{${2 * bytes}}$`)));
 const count = (least: number, most: number) => z.int().check(z.gte(least), z.lte(most));
 const id = count(0, 65_535);
 const port = count(1, 65_535);
@@ -176,7 +177,7 @@ export const descriptionSchema = z.strictObject({
 
 const schema = z.strictObject({
   version: z.literal("caisson/guest/v1"),
-  flavour: z.enum(["production", "development"]),
+  flavour: z.enum(flavours),
   /** Seconds since 1970: no clock of the guest may be below this. */
   epoch: z.int(),
   /**

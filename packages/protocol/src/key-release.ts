@@ -10,6 +10,7 @@
 
 import { frame, text, u32, u64 } from "@caisson/vocabulary/frame";
 import * as z from "zod/mini";
+import { hex } from "./hex.ts";
 
 export const keyReleaseVersion = "caisson/key-release/v1";
 
@@ -26,7 +27,6 @@ export const answerLimit = 16 * 1024;
 /** Bytes of the message inside the seal: application key ‖ instance key. */
 export const releasedSize = 64;
 
-const hex = (bytes: number) => z.string().check(z.regex(new RegExp(`^[0-9a-f]{${2 * bytes}}$`)));
 const version = z.literal(keyReleaseVersion);
 /** Milliseconds since 1970. */
 const time = z.int().check(z.gte(0), z.lte(2 ** 48));

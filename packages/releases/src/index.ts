@@ -3,6 +3,8 @@
  * Identities, releases and what proves that they were logged. Pure: no file, no network, no clock, no memory; runs in
  * Node and in browsers.
  */
+
+export { leafHash, nodeHash, verifyConsistency, verifyInclusion } from "@caisson/vocabulary/merkle";
 export { writeCanonical } from "./canonical.ts";
 export {
   type Envelope,
@@ -25,7 +27,6 @@ export {
 } from "./identity.ts";
 export { type KeyType, lowForm, type PublicKey, publicKeySchema, sha256, verifySignature } from "./keys.ts";
 export { type Checkpoint, readCheckpoint, writeCheckpoint } from "./log/checkpoint.ts";
-export { leafHash, nodeHash, verifyConsistency, verifyInclusion } from "./log/merkle.ts";
 export {
   cosignedText,
   type Note,

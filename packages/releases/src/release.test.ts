@@ -3,12 +3,12 @@
 import { deepEqual, equal, rejects, throws } from "node:assert/strict";
 import { createHash } from "node:crypto";
 import test from "node:test";
+import { leafHash } from "@caisson/vocabulary/merkle";
 import fc from "fast-check";
 import { writeCanonical } from "./canonical.ts";
 import type { Envelope } from "./envelope.ts";
 import { followIdentity, identityPayloadType, readIdentity } from "./identity.ts";
 import { writeCheckpoint } from "./log/checkpoint.ts";
-import { leafHash } from "./log/merkle.ts";
 import { writeNoteKey, writeSignature } from "./log/note.ts";
 import { checkSuccessor, emptyFloor, type Floor, judgeRelease, raiseFloor, revoke } from "./release.ts";
 import { readStatement, statementPayloadType, writeStatement } from "./statement.ts";

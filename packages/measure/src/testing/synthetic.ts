@@ -251,7 +251,7 @@ export function smbiosStructure(
 }
 
 /** Tables as QEMU gives them: a system with serial number, a processor, `memory` in its array, an OEM structure, the end. */
-export function smbiosTables({ memory = 8 }: { memory?: number } = {}): Uint8Array {
+export function syntheticSmbios({ memory = 8 }: { memory?: number } = {}): Uint8Array {
   const system = concat(Uint8Array.of(1, 2, 3, 4), noise(16, 5), Uint8Array.of(6, 5, 0));
   const processor = noise(0x30 - 4, 6);
   processor.set([3, 0, 0], 0x20 - 4);

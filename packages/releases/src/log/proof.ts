@@ -4,9 +4,9 @@
  * needs keys alone to be verified.
  */
 import { fromBase64, toBase64 } from "@caisson/vocabulary/bytes";
+import { leafHash, longestProof, verifyInclusion } from "@caisson/vocabulary/merkle";
 import { ReleaseError } from "../errors.ts";
 import { type Checkpoint, isDecimal, readCheckpoint } from "./checkpoint.ts";
-import { leafHash, longestProof, verifyInclusion } from "./merkle.ts";
 import { type Note, readNote, signersOfNote } from "./note.ts";
 import { isQuorum, type TrustPolicy } from "./policy.ts";
 
