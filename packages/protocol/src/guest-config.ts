@@ -227,7 +227,7 @@ export function secretNames({ services }: Pick<AppDescription, "services">): str
 
 /** The boot events that a guest of this description measures, in order. */
 export function bootSequenceOf(app: AppDescription): BootEvent[] {
-  return bootSequence([...(secretNames(app).length > 0 ? (["secrets"] as const) : [])]);
+  return bootSequence(secretNames(app).length > 0 ? ["secrets"] : []);
 }
 
 /** What the guest publishes, service by service in the order of their names. */
