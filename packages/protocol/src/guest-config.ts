@@ -5,10 +5,13 @@
  *
  * Bounds are those of the format; what an image may ask for is narrower, and the builder says why.
  */
+import { type BootEvent, bootSequence } from "@caisson/vocabulary/events";
 import { flavours } from "@caisson/vocabulary/flavours";
 import * as z from "zod/mini";
 import { canonicalJson } from "./canonical-json.ts";
 import { hex } from "./hex.ts";
+import { appId } from "./identity.ts";
+import { volumeLimit } from "./volumes.ts";
 
 const count = (least: number, most: number) => z.int().check(z.gte(least), z.lte(most));
 const id = count(0, 65_535);
@@ -21,6 +24,10 @@ const list = <T extends z.core.SomeType>(item: T, most: number) => z.array(item)
 /** Names of services, networks and volumes. */
 const named = z.string().check(z.regex(/^[a-z0-9][a-z0-9_.-]{0,62}$/));
 const hostName = z.string().check(z.regex(/^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$/));
+
+/** Names of secrets, as files and environments have them. */
+const secretName = z.string().check(z.regex(/^[A-Za-z_][A-Za-z0-9_]{0,63}$/));
+const secretLimit = 64;
 
 /** The most services that one image can have. */
 export const serviceLimit = 32;
@@ -59,6 +66,15 @@ const healthcheck = z.strictObject({
   retries: count(1, 1000),
   startPeriodMs: milliseconds,
   startIntervalMs: milliseconds,
+});
+
+/** Bytes of the smallest persistent volume. */
+export const leastVolume = 256 * 2 ** 20;
+
+/** A volume on a disk of its own instead of in memory (docs/state.md). */
+const persistent = z.strictObject({
+  /** While its KMS does not answer: it goes on for a bounded time, or writers wait. */
+  kmsAway: z.enum(["continue", "freeze"]),
 });
 
 const service = z.strictObject({
@@ -141,6 +157,12 @@ const service = z.strictObject({
   /** Whether it sees `/run/caisson.sock`, and `/run/secrets/caisson-key`. */
   socket: z.boolean(),
   key: z.boolean(),
+  /** Owners' secrets that it gets as `/run/secrets/<name>`, and in an environment variable where it asks for that. */
+  secrets: z.optional(
+    list(z.strictObject({ name: secretName, environment: z.optional(secretName) }), secretLimit).check(
+      z.minLength(1),
+    ),
+  ),
   /** Where it sees the sockets of dstack's guest agent. */
   dstack: z.optional(list(z.strictObject({ socket: z.enum(["dstack", "tappd"]), target: absolutePath }), 8)),
 });
@@ -154,8 +176,20 @@ export const descriptionSchema = z.strictObject({
     .check(z.refine((all) => Object.keys(all).length >= 1 && Object.keys(all).length <= serviceLimit)),
   /** By name; none: the only service is on the guest's own network. */
   networks: z.record(named, z.strictObject({ internal: z.boolean() })),
-  /** Named volumes, in memory; `size` in bytes, missing: what the memory limits of its services leave. */
-  volumes: z.record(named, z.strictObject({ size: z.optional(bytes) })),
+  /** Named volumes; `size` in bytes, missing: what the memory limits of its services leave. */
+  volumes: z
+    .record(named, z.strictObject({ size: z.optional(bytes), persistent: z.optional(persistent) }))
+    .check(
+      z.refine((all) => {
+        const kept = Object.values(all).filter(({ persistent }) => persistent !== undefined);
+        return kept.length <= volumeLimit && kept.every(({ size = 0 }) => size >= leastVolume && size % 2 ** 20 === 0);
+      }, "a persistent volume has a size, in whole MiB, and there are few of them"),
+    ),
+  /**
+   * The identity that the application claims: hash of its first document, which then is its id. It proves nothing by
+   * itself; the owners' release does. Missing: the description is the identity.
+   */
+  identity: z.optional(hex(32)),
 });
 
 const schema = z.strictObject({
@@ -192,6 +226,35 @@ export function parseGuestConfig(value: unknown): GuestConfig {
 /** The bytes that `compose-hash` is the SHA-256 of, and that the application's id and keys follow from. */
 export function description({ app }: Pick<GuestConfig, "app">): Uint8Array {
   return new TextEncoder().encode(canonicalJson(app));
+}
+
+/**
+ * Payload of `app-id`: the identity that the description claims, all 32 bytes; or without one the first 20 bytes of the
+ * description's own hash. Their lengths tell them apart.
+ */
+export function applicationId({ app }: Pick<GuestConfig, "app">): Uint8Array {
+  return app.identity === undefined ? appId(description({ app })) : Uint8Array.fromHex(app.identity);
+}
+
+/** Names of all secrets that the services get, each once, sorted. */
+export function secretNames({ services }: Pick<AppDescription, "services">): string[] {
+  const names = Object.values(services).flatMap(({ secrets = [] }) => secrets.map(({ name }) => name));
+  return [...new Set(names)].sort();
+}
+
+/** The boot events that a guest of this description measures, in order. */
+export function bootSequenceOf(app: AppDescription): BootEvent[] {
+  return bootSequence([
+    ...(persistentVolumes(app).length > 0 ? (["volumes"] as const) : []),
+    ...(secretNames(app).length > 0 ? (["secrets"] as const) : []),
+  ]);
+}
+
+/** Names of the volumes that outlive the machine, sorted: the order of their disks. */
+export function persistentVolumes({ volumes }: Pick<AppDescription, "volumes">): string[] {
+  return Object.keys(volumes)
+    .filter((name) => volumes[name]!.persistent !== undefined)
+    .sort();
 }
 
 /** What the guest publishes, service by service in the order of their names. */

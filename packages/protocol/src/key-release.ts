@@ -60,7 +60,7 @@ const releasedSchema = z.strictObject({
   outcome: z.literal("released"),
   time,
   /** The ids that the KMS read from the measured events, and the version of the keys. */
-  app: hex(20),
+  app: z.string().check(z.regex(/^(?:[0-9a-f]{40}|[0-9a-f]{64})$/)),
   instance: hex(20),
   keyVersion: z.int().check(z.gte(1), z.lte(0xffff_ffff)),
   /** One for each name in the event `volumes`, in its order. */
