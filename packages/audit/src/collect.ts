@@ -98,13 +98,16 @@ function runtimeOf({ app }: ImageFacts["guest"]): RuntimeFacts {
     ...(service.key ? [{ source: key, destination: "/run/secrets/caisson-key" }] : []),
   ];
   return runtimeConfig(service, own, {
-    root,
-    userNamespace: "/proc/1/fd/0",
-    networkNamespace: "/proc/1/fd/1",
-    volumes: service.mounts.map(({ target, readOnly }, index) => ({
-      target,
-      readOnly,
-      source: join(directory, `volume-${index}`),
+      surroundings: {
+      root,
+      userNamespace: "/proc/1/fd/0",
+      networkNamespace: "/proc/1/fd/1",
+      volumes: service.mounts.map(({ target, readOnly }, index) => ({
+        target,
+        readOnly,
+        source: join(directory, `volume-${index}`),
+      },
+      onPersistent: persistentVolumes(guest.app).length > 0,
     })),
     files: ["hosts", "resolv.conf", "hostname"].map((file) => ({
       source: join(directory, file),

@@ -22,9 +22,13 @@ import {
   keyReleasePaths,
   keyReleaseVersion,
   type Released,
+  type ReleaseRequest,
   refusalSchema,
+  releasedSize,
+  releasedVolumeSize,
   sealContext,
 } from "@caisson/protocol/key-release";
+import type { Grant } from "@caisson/protocol/volumes";
 import { reportData } from "@caisson/verify/report-data";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { keepConnection, postJson } from "./http.ts";
@@ -63,6 +67,8 @@ export interface KeyRequest {
   evidence: (reportData: Uint8Array) => Promise<unknown>;
   /** The verified clock, milliseconds since 1970. */
   now: () => number;
+  /** What the KMS last signed about the volumes, by the names of their disks; it gets to see it again. */
+  tickets?: NonNullable<ReleaseRequest["tickets"]>;
   /** How far the KMS's clock may lie outside of the time that the request took, in milliseconds. */
   toleranceMs: number;
 }
@@ -76,6 +82,16 @@ export interface ReleasedKeys {
   instance: string;
   /** The KMS's signed time, milliseconds since 1970. */
   time: number;
+  /** The volumes that were measured, opened for this machine. */
+  volumes: ReleasedVolume[];
+}
+
+/** An opening of a volume: what the KMS says of it, its secret, and the key under which it is anchored (32 bytes each). */
+export interface ReleasedVolume {
+  name: string;
+  grant: Grant;
+  secret: Uint8Array;
+  anchorKey: Uint8Array;
 }
 
 /** One exchange. Throws KeyError; errors of `evidence` pass through. */
@@ -98,10 +114,14 @@ export async function requestKeys(request: KeyRequest): Promise<ReleasedKeys> {
   }
   checkTime(answer.time, sent, received, request.toleranceMs);
   const keys = openSeal(sealing, exchange, answer);
-  const { keyVersion, app, instance, time } = answer;
-  const [applicationKey, instanceKey] = [keys.slice(0, 32), keys.slice(32)];
+  const { keyVersion, app, instance, time, volumes: grants = [] } = answer;
+  const [applicationKey, instanceKey] = [keys.slice(0, 32), keys.slice(32, releasedSize)];
+  const volumes = grants.map((grant, index): ReleasedVolume => {
+    const at = releasedSize + index * releasedVolumeSize;
+    return { name: grant.name, grant, secret: keys.slice(at, at + 32), anchorKey: keys.slice(at + 32, at + 64) };
+  });
   keys.fill(0);
-  return { applicationKey, instanceKey, keyVersion, app, instance, time };
+  return { applicationKey, instanceKey, keyVersion, app, instance, time, volumes };
 }
 
 /**
@@ -116,6 +136,13 @@ export function checkOwner(keys: ReleasedKeys, app: Uint8Array, instance: Uint8A
     if (theirs === own) continue;
     throw new KeyError("keys/other-guest", `the KMS released keys of ${what} ${theirs}; this is ${own}`);
   }
+}
+
+/** Throws unless the KMS opened these volumes, in this order, and no others. */
+export function checkVolumes({ volumes }: ReleasedKeys, names: readonly string[]): void {
+  const opened = volumes.map(({ name }) => name).join(", ");
+  if (opened === names.join(", ")) return;
+  throw new KeyError("keys/malformed", `the KMS opened the volumes '${opened}'; these are '${names.join(", ")}'`);
 }
 
 async function sayHello({ post, identityKey }: KeyRequest): Promise<Hello> {
@@ -146,6 +173,7 @@ async function askForKeys(
     nonce: exchange.nonce.toHex(),
     ephemeralKey: exchange.ephemeralKey.toHex(),
     evidence,
+    ...(request.tickets !== undefined && { tickets: request.tickets }),
   };
   const answer = parse(answerSchema, await reach(request.post, keyReleasePaths.release, body));
   const signature = Uint8Array.fromHex(answer.signature);
@@ -172,8 +200,11 @@ function checkTime(time: number, sent: number, received: number, toleranceMs: nu
 function openSeal(own: SealingKey, exchange: Exchange, answer: Released): Uint8Array {
   const { enc, ciphertext } = answer.sealed;
   const sealed = { enc: Uint8Array.fromHex(enc), ciphertext: Uint8Array.fromHex(ciphertext) };
+  const size = releasedSize + (answer.volumes?.length ?? 0) * releasedVolumeSize;
   try {
-    return open(own, sealed, sealContext(exchange, answer));
+    const keys = open(own, sealed, sealContext(exchange, answer));
+    if (keys.length === size) return keys;
+    throw new RangeError("another size");
   } catch {
     throw new KeyError("keys/seal", "the sealed keys do not open with the key that was quoted");
   }

@@ -22,6 +22,8 @@ import { CollateralCache } from "./collateral-cache.ts";
 import { Nonces } from "./nonces.ts";
 import { loadPolicies, type Policies } from "./policies.ts";
 import { Bucket } from "./rate-limit.ts";
+import { VolumeBook } from "./volumes/book.ts";
+import { openValueStore } from "./volumes/store.ts";
 import { type ReleaseContext, releaseKeys } from "./release.ts";
 import type { LogEntry } from "./release-log.ts";
 import { Machine, type MachineState } from "./testing/machine.ts";
@@ -58,6 +60,7 @@ function setup(policies: Policies): Setup {
     log: { append, head },
     denials: new Bucket({ perSecond: 1, burst: 3 }, now),
     nonces: new Nonces(),
+    volumes: new VolumeBook(openValueStore(":memory:"), secret, identity, () => now),
     now: () => now,
   };
   return { context, log };

@@ -24,6 +24,7 @@ import {
   type ReleaseRequest,
   sealContext,
 } from "@caisson/protocol/key-release";
+import { readVolumesPayload } from "@caisson/protocol/volumes";
 import {
   type Check,
   type CheckId,
@@ -43,6 +44,8 @@ import type { NonceCode, Nonces } from "./nonces.ts";
 import type { AppPolicy, Policies } from "./policies.ts";
 import type { Bucket } from "./rate-limit.ts";
 import type { LogEntry, ReleaseLog } from "./release-log.ts";
+import type { Opened, VolumeBook } from "./volumes/book.ts";
+import type { VolumeDenialCode } from "./volumes/rules.ts";
 
 /** Why keys are denied: what verification found, or what the KMS itself demands. Closed. */
 export type DenialCode =
@@ -51,6 +54,7 @@ export type DenialCode =
   | "app/not-stated"
   | "app/mismatch"
   | "app/unknown"
+  | VolumeDenialCode
   | "request/ephemeral-key"
   | "log/unavailable";
 
@@ -64,6 +68,7 @@ export interface ReleaseContext {
   /** How many denials the log takes. */
   denials: Bucket;
   nonces: Nonces;
+  volumes: Pick<VolumeBook, "open">;
   /** Milliseconds since 1970. */
   now: () => number;
 }
@@ -105,7 +110,7 @@ export async function releaseKeys(context: ReleaseContext, request: ReleaseReque
   const fault = context.nonces.use(exchange.nonce, time);
   const decision: Decision =
     fault === undefined
-      ? await decide(context, exchange, request.evidence, entry)
+      ? await decide(context, exchange, request, entry)
       : { answer: denied(new Denial(fault, nonceFaults[fault]), time), attested: false };
   const { answer, logged } = await record(context, entry, decision);
   const signature = context.identity.sign(answerTranscript(exchange, answer)).toHex();
@@ -137,13 +142,14 @@ const nonceFaults: Record<NonceCode, string> = {
 async function decide(
   context: ReleaseContext,
   exchange: Exchange,
-  evidence: unknown,
+  { evidence, tickets = [] }: ReleaseRequest,
   entry: LogEntry,
 ): Promise<Decision> {
   const decision = { attested: false };
   try {
-    const policy = await judge(context, exchange, evidence, entry, decision);
-    return { ...decision, answer: sealKeys(context, exchange, policy, entry) };
+    const { policy, volumes } = await judge(context, exchange, evidence, entry, decision);
+    const opened = await openAll(context, policy, entry, volumes, tickets);
+    return { ...decision, answer: sealKeys(context, exchange, policy, entry, opened) };
   } catch (error) {
     return { ...decision, answer: denied(error, entry.time) };
   }
@@ -180,7 +186,7 @@ async function judge(
   document: unknown,
   entry: LogEntry,
   decision: { attested: boolean },
-): Promise<AppPolicy> {
+): Promise<{ policy: AppPolicy; volumes: MeasuredVolumes | undefined }> {
   // What the guest says its report data means is not asked: only one meaning counts here.
   const reportData: ReportDataClaim = {
     scheme: keyReleaseVersion,
@@ -217,7 +223,39 @@ async function judge(
     throw new Denial(first!.code!, failed.map(denialText).join("; "));
   }
   entry.reason = report.reference ?? "";
-  return policy;
+  return { policy, volumes: measuredVolumes(evidence) };
+}
+
+interface MeasuredVolumes {
+  names: string[];
+  seed: string;
+}
+
+/** The volumes that the machine measured, before it asks for anything. */
+function measuredVolumes({ runtimeEvents = [] }: Evidence): MeasuredVolumes | undefined {
+  const event = runtimeEvents.find(({ name }) => name === "volumes");
+  if (event === undefined) return undefined;
+  const read = readVolumesPayload(event.payload);
+  if (read === undefined) throw new Denial("volume/event", "the event volumes does not say which");
+  return read;
+}
+
+/** Opens every volume, which fences whoever had it open. Throws Denial. */
+async function openAll(
+  { volumes }: ReleaseContext,
+  { volumeOwner }: AppPolicy,
+  { app }: LogEntry,
+  measured: MeasuredVolumes | undefined,
+  tickets: NonNullable<ReleaseRequest["tickets"]>,
+): Promise<Opened[]> {
+  const opened: Opened[] = [];
+  for (const name of measured?.names ?? []) {
+    const ticket = tickets.find((one) => one.disk === name)?.ticket;
+    const one = await volumes.open({ owner: volumeOwner ?? app.toHex(), seed: measured!.seed, name }, ticket);
+    if ("code" in one) throw new Denial(one.code, one.message);
+    opened.push(one);
+  }
+  return opened;
 }
 
 /** The quote answers our nonce, and the log is the one that was measured. */
@@ -251,6 +289,7 @@ function sealKeys(
   exchange: Exchange,
   { keyVersion }: AppPolicy,
   { time, app, instance }: LogEntry,
+  opened: readonly Opened[],
 ): Omit<Released, "signature"> {
   const version = keyVersion;
   const shared = deriveReleasedKey(secret, {
@@ -260,8 +299,11 @@ function sealKeys(
     version,
   });
   const own = deriveReleasedKey(secret, { app, instance, purpose: "instance", version });
-  const keys = Buffer.concat([shared, own]);
-  const about = { time, app: app.toHex(), instance: instance.toHex(), keyVersion };
+  const keys = Buffer.concat([shared, own, ...opened.flatMap(({ secret, anchorKey }) => [secret, anchorKey])]);
+  const about = {
+    ...{ time, app: app.toHex(), instance: instance.toHex(), keyVersion },
+    ...(opened.length > 0 && { volumes: opened.map(({ grant }) => grant) }),
+  };
   try {
     const { enc, ciphertext } = seal(exchange.ephemeralKey, keys, sealContext(exchange, about));
     const sealed = { enc: enc.toHex(), ciphertext: ciphertext.toHex() };
@@ -270,5 +312,6 @@ function sealKeys(
     throw new Denial("request/ephemeral-key", "the ephemeral key is not a usable X25519 key");
   } finally {
     for (const key of [shared, own, keys]) key.fill(0);
+    for (const { secret: one, anchorKey } of opened) for (const key of [one, anchorKey]) key.fill(0);
   }
 }

@@ -8,7 +8,6 @@
  */
 import { hkdfSync } from "node:crypto";
 import { frame, text, u32, u64 } from "@caisson/vocabulary/frame";
-import { frame, text, u32 } from "@caisson/vocabulary/frame";
 import { IDENTITY_SIZE } from "./identity.ts";
 
 /** What distinguishes one released key from every other. */

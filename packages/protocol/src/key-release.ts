@@ -12,7 +12,7 @@ import { frame, text, u32, u64 } from "@caisson/vocabulary/frame";
 import * as z from "zod/mini";
 import { canonicalJson } from "./canonical-json.ts";
 import { hex } from "./hex.ts";
-import { grantSchema, ticketSchema, volumeLimit } from "./volumes.ts";
+import { grantSchema, ticketSchema, volumeLimit, volumeName } from "./volumes.ts";
 
 export const keyReleaseVersion = "caisson/key-release/v1";
 
@@ -52,7 +52,9 @@ export const releaseRequestSchema = z.strictObject({
   /** The evidence document; its own schema is `@caisson/verify`'s. */
   evidence: z.unknown(),
   /** The newest that this KMS signed about each volume, as their disks have it. */
-  tickets: z.optional(z.array(ticketSchema).check(z.maxLength(volumeLimit))),
+  tickets: z.optional(
+    z.array(z.strictObject({ disk: volumeName, ticket: ticketSchema })).check(z.maxLength(volumeLimit)),
+  ),
 });
 
 const releasedSchema = z.strictObject({

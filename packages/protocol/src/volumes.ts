@@ -17,6 +17,9 @@ export const volumeVersion = "caisson/volume/v1";
 /** Where a guest anchors, POST. */
 export const anchorPath = "/v1/volume/anchor";
 
+/** Bytes of a volume's disk before the encrypted part: host and guest agree on it. */
+export const reservedSize = 2 ** 20;
+
 /** The most volumes that one image can have. */
 export const volumeLimit = 8;
 
@@ -74,8 +77,12 @@ export function ticketTranscript(ticket: Omit<Ticket, "signature">): Uint8Array 
   );
 }
 
-/** What a guest learns about a volume that it may open. Its secrets are in the seal. */
+/**
+ * What a guest learns about a volume that it may open. Its secrets are in the seal. The owner is the application that
+ * asked, or the one that the KMS's policy names for it.
+ */
 export const grantSchema = z.strictObject({
+  owner,
   name: volumeName,
   volume: hex(32),
   /** "creating": nothing of it was ever anchored, and only then may a guest make a file system. */
@@ -89,6 +96,9 @@ export type Grant = z.infer<typeof grantSchema>;
 export const anchorRequestSchema = z.strictObject({
   version,
   volume: hex(32),
+  owner,
+  seed: hex(20),
+  name: volumeName,
   epoch: number,
   generation: number,
   mac: hex(32),
@@ -100,6 +110,9 @@ export function anchorMac(key: Uint8Array, request: Omit<AnchorRequest, "mac">):
   const bytes = frame(
     `${volumeVersion}/anchor`,
     Uint8Array.fromHex(request.volume),
+    Uint8Array.fromHex(request.owner),
+    Uint8Array.fromHex(request.seed),
+    text(request.name),
     u64(BigInt(request.epoch)),
     u64(BigInt(request.generation)),
   );

@@ -36,6 +36,7 @@ const spec: Spec = {
   },
   time: { secure_time: true },
   kms: {},
+  volumes: {},
   path: "/nowhere/caisson.yaml",
   directory: "/nowhere",
 };
