@@ -20,12 +20,12 @@ import { readRedo, writeRedo } from "./reserved.ts";
 import { emptyFileSystem, templateSize } from "./template.ts";
 
 const sectorSize = 512;
-const quiet = MS.nosuid | MS.nodev | MS.noexec;
+const quiet = MS.nosuid | MS.nodev | MS.noexec | MS.noatime;
 /**
  * No log of single fsyncs, no free map for the host, checksums for everything (said aloud), and a fault of the file system
  * that it notices itself ends the machine.
  */
-const options = "notreelog,nodiscard,datacow,datasum,space_cache=v2,fatal_errors=panic,noatime";
+const options = "notreelog,nodiscard,datacow,datasum,space_cache=v2,fatal_errors=panic";
 
 /** Where volumes are mounted, whole, and what services see of one. */
 const mounts = "/run/persistent";
@@ -165,7 +165,7 @@ function mountCompared(syscalls: Syscalls, device: string, mount: string, keys: 
   try {
     syscalls.mount(device, mount, "btrfs", quiet | MS.readOnly, options);
   } catch (error) {
-    throw new VolumeError("volume/damaged", `the file system does not mount: ${messageOf(error)}`, error);
+    throw new VolumeError("volume/damaged", `the file system does not mount: ${(error as NodeJS.ErrnoException).code}`, error);
   }
   const found = syscalls.btrfsInfo(mount);
   const faults = [
