@@ -193,7 +193,11 @@ async function powerOff(reason: string): Promise<void> {
       stopLimitMs,
       () => new Error("services do not end"),
     );
-    await withLimit(keeper?.close() ?? Promise.resolve(), lastCheckpointMs, () => new Error("the last checkpoint does not end"));
+    await withLimit(
+      keeper?.close() ?? Promise.resolve(),
+      lastCheckpointMs,
+      () => new Error("the last checkpoint does not end"),
+    );
   } catch (error) {
     say({ kind: "note", text: described(error) });
   } finally {

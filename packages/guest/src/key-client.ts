@@ -118,7 +118,12 @@ export async function requestKeys(request: KeyRequest): Promise<ReleasedKeys> {
   const [applicationKey, instanceKey] = [keys.slice(0, 32), keys.slice(32, releasedSize)];
   const volumes = grants.map((grant, index): ReleasedVolume => {
     const at = releasedSize + index * releasedVolumeSize;
-    return { name: grant.name, grant, secret: keys.slice(at, at + 32), anchorKey: keys.slice(at + 32, at + 64) };
+    return {
+      name: grant.name,
+      grant,
+      secret: keys.slice(at, at + 32),
+      anchorKey: keys.slice(at + 32, at + 64),
+    };
   });
   keys.fill(0);
   return { applicationKey, instanceKey, keyVersion, app, instance, time, volumes };
@@ -142,7 +147,10 @@ export function checkOwner(keys: ReleasedKeys, app: Uint8Array, instance: Uint8A
 export function checkVolumes({ volumes }: ReleasedKeys, names: readonly string[]): void {
   const opened = volumes.map(({ name }) => name).join(", ");
   if (opened === names.join(", ")) return;
-  throw new KeyError("keys/malformed", `the KMS opened the volumes '${opened}'; these are '${names.join(", ")}'`);
+  throw new KeyError(
+    "keys/malformed",
+    `the KMS opened the volumes '${opened}'; these are '${names.join(", ")}'`,
+  );
 }
 
 async function sayHello({ post, identityKey }: KeyRequest): Promise<Hello> {

@@ -121,7 +121,12 @@ function plain(service: Service, shares: readonly Share[], seccomp: object): obj
   };
 }
 
-function contained(service: Service, shares: readonly Share[], around: Surroundings, seccomp: object): object {
+function contained(
+  service: Service,
+  shares: readonly Share[],
+  around: Surroundings,
+  seccomp: object,
+): object {
   const ids = [{ containerID: 0, hostID: firstId + service.range * idCount, size: idCount }];
   const environment = {
     PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",

@@ -99,7 +99,10 @@ const ioctl = ({ mask, value }: Bits) => ({
 
 /** `profile` for images with persistent volumes: no file loses its checksums, and nobody talks to btrfs but PID 1. */
 export function keepChecksums<Profile extends { syscalls: readonly Rule[] }>(profile: Profile): Profile {
-  const others = profile.syscalls.map((rule) => ({ ...rule, names: rule.names.filter((name) => name !== "ioctl") }));
+  const others = profile.syscalls.map((rule) => ({
+    ...rule,
+    names: rule.names.filter((name) => name !== "ioctl"),
+  }));
   const allowed = otherNumbers(refusedIoctls).map((bits) => ({ ...ioctl(bits), action: "SCMP_ACT_ALLOW" }));
   const refused = refusedIoctls.map((bits) => ({
     ...ioctl(bits),

@@ -11,8 +11,8 @@ import type { Attest } from "./evidence.ts";
 import type { Post, ReleasedVolume } from "./key-client.ts";
 import type { KeyFiles } from "./key-files.ts";
 import type { PlatformAdapter } from "./platform.ts";
-import type { VolumeDisk } from "./stages/volumes.ts";
 import type { Syscalls } from "./syscalls.ts";
+import type { VolumeDisk } from "./volumes/disks.ts";
 import type { Keeper } from "./volumes/keeper.ts";
 
 /** Why the boot stops. `reason` is stable (`stage/what`); `message` says what was found and what was expected. */

@@ -85,7 +85,15 @@ export interface BtrfsInfo {
 }
 
 /** Flags of mount(2), include/uapi/linux/mount.h. */
-export const MS = { readOnly: 1, nosuid: 2, nodev: 4, noexec: 8, remount: 32, noatime: 1024, bind: 4096 } as const;
+export const MS = {
+  readOnly: 1,
+  nosuid: 2,
+  nodev: 4,
+  noexec: 8,
+  remount: 32,
+  noatime: 1024,
+  bind: 4096,
+} as const;
 
 /** Loads the addon from beside the bundle. */
 export function loadSyscalls(path: string): Syscalls {

@@ -22,11 +22,11 @@ import { CollateralCache } from "./collateral-cache.ts";
 import { Nonces } from "./nonces.ts";
 import { loadPolicies, type Policies } from "./policies.ts";
 import { Bucket } from "./rate-limit.ts";
-import { VolumeBook } from "./volumes/book.ts";
-import { openValueStore } from "./volumes/store.ts";
 import { type ReleaseContext, releaseKeys } from "./release.ts";
 import type { LogEntry } from "./release-log.ts";
 import { Machine, type MachineState } from "./testing/machine.ts";
+import { VolumeBook } from "./volumes/book.ts";
+import { openValueStore } from "./volumes/store.ts";
 
 const now = Date.parse("2026-06-01T12:00:00Z");
 const secret = new Uint8Array(32).map((_, i) => i);

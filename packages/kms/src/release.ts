@@ -299,9 +299,16 @@ function sealKeys(
     version,
   });
   const own = deriveReleasedKey(secret, { app, instance, purpose: "instance", version });
-  const keys = Buffer.concat([shared, own, ...opened.flatMap(({ secret, anchorKey }) => [secret, anchorKey])]);
+  const keys = Buffer.concat([
+    shared,
+    own,
+    ...opened.flatMap(({ secret, anchorKey }) => [secret, anchorKey]),
+  ]);
   const about = {
-    ...{ time, app: app.toHex(), instance: instance.toHex(), keyVersion },
+    time,
+    app: app.toHex(),
+    instance: instance.toHex(),
+    keyVersion,
     ...(opened.length > 0 && { volumes: opened.map(({ grant }) => grant) }),
   };
   try {

@@ -34,7 +34,9 @@ export function volumeDisks(state: string, app: AppDescription): VolumeDisk[] {
     }
     const { size, blocks } = statSync(path);
     return {
-      ...{ name, path, size },
+      name,
+      path,
+      size,
       used: blocks * 512,
       state: before === undefined ? "made" : before < wanted ? "grown" : "reused",
     };

@@ -182,7 +182,10 @@ export const descriptionSchema = z.strictObject({
     .check(
       z.refine((all) => {
         const kept = Object.values(all).filter(({ persistent }) => persistent !== undefined);
-        return kept.length <= volumeLimit && kept.every(({ size = 0 }) => size >= leastVolume && size % 2 ** 20 === 0);
+        return (
+          kept.length <= volumeLimit &&
+          kept.every(({ size = 0 }) => size >= leastVolume && size % 2 ** 20 === 0)
+        );
       }, "a persistent volume has a size, in whole MiB, and there are few of them"),
     ),
   /**

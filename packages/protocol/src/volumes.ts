@@ -136,7 +136,9 @@ const payloadSchema = z.strictObject({
 /** The same, read; undefined when it is not one. */
 export function readVolumesPayload(payload: Uint8Array): { names: string[]; seed: string } | undefined {
   try {
-    const result = payloadSchema.safeParse(JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(payload)));
+    const result = payloadSchema.safeParse(
+      JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(payload)),
+    );
     if (!result.success) return undefined;
     const { names, seed } = result.data;
     // One list has one payload.

@@ -67,7 +67,10 @@ export async function launch(
   const { controlGroup, bundle, id } = place;
   const pidFile = join(place.directory, "pid");
   mkdirSync(bundle, { recursive: true, mode: 0o700 });
-  writeFileSync(join(bundle, "config.json"), JSON.stringify(runtimeConfig(service, shares, { ...(surroundings && { surroundings }), onPersistent })));
+  writeFileSync(
+    join(bundle, "config.json"),
+    JSON.stringify(runtimeConfig(service, shares, { ...(surroundings && { surroundings }), onPersistent })),
+  );
   const killsBefore = memoryKills(controlGroup);
   // crun's own processes are not the service's.
   writeFileSync(join(controlGroup, "pids.max"), "max");

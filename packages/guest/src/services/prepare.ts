@@ -110,7 +110,9 @@ async function shares(context: Context, place: Place, service: Service): Promise
     if (existsSync(join(service.root, "etc/resolv.conf"))) {
       list.push({ source: resolver, destination: "/etc/resolv.conf" });
     }
-    list.push(...plainVolumes(service));
+    for (const { target, source, readOnly } of plainVolumes(service)) {
+      list.push({ source, destination: target, writable: !readOnly });
+    }
   }
   return list;
 }

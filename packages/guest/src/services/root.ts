@@ -17,7 +17,6 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import type { AppDescription, Service } from "@caisson/protocol/guest-config";
-import type { Share } from "../sandbox.ts";
 import { MS, type Syscalls } from "../syscalls.ts";
 import { insideRoot, outsideId, type Place } from "./place.ts";
 
@@ -89,12 +88,12 @@ export function mountVolumes(
 }
 
 /** The persistent volumes of a plain service, which has no ids of its own: a new volume becomes its user's. */
-export function plainVolumes({ mounts, user, group }: Service): Share[] {
+export function plainVolumes({ mounts, user, group }: Service): VolumeMount[] {
   return mounts.flatMap(({ volume, target, readOnly }) => {
     if (volume === undefined) return [];
     const source = join(volumeDirectory, volume);
     if (statSync(source).uid === 0) chownSync(source, user, group);
-    return { source, destination: target, writable: !readOnly };
+    return { target, source, readOnly };
   });
 }
 

@@ -7,7 +7,8 @@ import { persistentVolumes } from "@caisson/protocol/guest-config";
 import { keyProvider } from "@caisson/protocol/identity";
 import { checkOwner, checkVolumes, httpPost, KeyError, requestKeys } from "../key-client.ts";
 import { type Context, type Stage, StageFailure } from "../stage.ts";
-import { findDisks } from "./volumes.ts";
+import { findDisks } from "../volumes/disks.ts";
+import { VolumeError } from "../volumes/errors.ts";
 
 /** How far the KMS's signed time may lie from ours, after both were agreed with several operators. */
 const toleranceMs = 2_000;
@@ -45,8 +46,12 @@ export const keys: Stage = {
     await context.measure("key-provider", keyProvider(kms?.identityKey));
     if (kms === undefined) return "no key provider";
     const names = persistentVolumes(context.config.app);
-    context.disks = await findDisks(context.config.app, kms.identityKey);
-    const tickets = context.disks.flatMap(({ name: disk, ticket }) => (ticket === undefined ? [] : { disk, ticket }));
+    context.disks = await findDisks(context.config.app, kms.identityKey).catch((error: unknown) => {
+      throw error instanceof VolumeError ? new StageFailure(error.code, error.message) : error;
+    });
+    const tickets = context.disks.flatMap(({ name: disk, ticket }) =>
+      ticket === undefined ? [] : { disk, ticket },
+    );
     const post = httpPost(kms.url.href, requestLimitMs);
     try {
       const released = await requestKeys({

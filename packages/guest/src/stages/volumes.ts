@@ -3,46 +3,15 @@
  * Opens the persistent volumes, after their keys are there and before a service is: each is mounted, its first commit
  * anchored, and its directory put where services find volumes.
  */
-import { existsSync, mkdirSync } from "node:fs";
-import { open } from "node:fs/promises";
+import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { type AppDescription, persistentVolumes } from "@caisson/protocol/guest-config";
-import type { Ticket } from "@caisson/protocol/volumes";
-import { volumePath } from "@caisson/vocabulary/disks";
+import { persistentVolumes } from "@caisson/protocol/guest-config";
 import { volumeDirectory } from "../services/root.ts";
 import { type Context, type Stage, StageFailure } from "../stage.ts";
 import { MS } from "../syscalls.ts";
 import { VolumeError } from "../volumes/errors.ts";
 import { Keeper, type Kept } from "../volumes/keeper.ts";
 import { type OpenVolume, openVolume } from "../volumes/open.ts";
-import { readTicket } from "../volumes/reserved.ts";
-
-/** A volume's disk, and what the KMS last said about it as the disk has it. */
-export interface VolumeDisk {
-  name: string;
-  device: string;
-  ticket: Ticket | undefined;
-  nextPlace: 0 | 1;
-}
-
-/** Reads the tickets of `identity` (32 bytes) from the disks of all volumes. Throws StageFailure `volume/missing`. */
-export async function findDisks(app: AppDescription, identity: Uint8Array): Promise<VolumeDisk[]> {
-  const disks: VolumeDisk[] = [];
-  for (const [index, name] of persistentVolumes(app).entries()) {
-    const device = volumePath(index);
-    if (!existsSync(device)) {
-      throw new StageFailure("volume/missing", `there is no disk ${device} for volume '${name}'`);
-    }
-    const file = await open(device);
-    try {
-      const { ticket, next } = await readTicket(file, identity);
-      disks.push({ name, device, ticket, nextPlace: next });
-    } finally {
-      await file.close();
-    }
-  }
-  return disks;
-}
 
 /** Where the machine learns that it has to end. */
 export type EndMachine = (reason: string, message: string) => void;

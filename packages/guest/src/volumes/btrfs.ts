@@ -113,7 +113,8 @@ export function readSuperblock(bytes: Uint8Array, fsid: Uint8Array): Superblock 
   }
   const view = viewOf(bytes);
   const u64 = (at: number) => view.getBigUint64(at, true);
-  if (u64(S.magic) !== magic || u64(S.bytenr) !== BigInt(superblockPlace)) throw damaged("this is not a superblock");
+  if (u64(S.magic) !== magic || u64(S.bytenr) !== BigInt(superblockPlace))
+    throw damaged("this is not a superblock");
   if (!same(bytes.subarray(S.fsid, S.fsid + 16), fsid)) throw damaged("this is another volume's superblock");
   if (view.getUint16(S.checksumType, true) !== sha256Type) throw damaged("its checksums are not SHA-256");
   if (view.getUint32(S.sectorSize, true) !== blockSize || view.getUint32(S.nodeSize, true) !== blockSize) {
@@ -121,7 +122,10 @@ export function readSuperblock(bytes: Uint8Array, fsid: Uint8Array): Superblock 
   }
   if (u64(S.devices) !== 1n) throw damaged("it spans several devices");
   if (u64(S.logRoot) !== 0n) {
-    throw new VolumeError("volume/log-tree", "the superblock names a log of single fsyncs, which no opening of this volume writes");
+    throw new VolumeError(
+      "volume/log-tree",
+      "the superblock names a log of single fsyncs, which no opening of this volume writes",
+    );
   }
   const size = u64(S.totalBytes);
   if (size > BigInt(Number.MAX_SAFE_INTEGER)) throw damaged("its size is out of range");
@@ -143,7 +147,8 @@ function level(value: number): number {
 }
 
 function systemChunks(bytes: Uint8Array, size: number): Chunk[] {
-  if (size > systemChunkLimit || size % (keySize + chunkSize) !== 0) throw damaged("its list of chunks is malformed");
+  if (size > systemChunkLimit || size % (keySize + chunkSize) !== 0)
+    throw damaged("its list of chunks is malformed");
   const chunks: Chunk[] = [];
   for (let at: number = S.systemChunks; at < S.systemChunks + size; at += keySize + chunkSize) {
     chunks.push(readChunk(bytes, at, bytes.subarray(at + keySize, at + keySize + chunkSize)));
@@ -190,7 +195,9 @@ class Nodes {
   /** The node at a logical address that `chunks` place, once everything about it holds. */
   async read(expected: Expected, chunks: readonly Chunk[]): Promise<Block> {
     const { logical } = expected;
-    const chunk = chunks.find(({ start, length }) => logical >= start && logical + BigInt(blockSize) <= start + length);
+    const chunk = chunks.find(
+      ({ start, length }) => logical >= start && logical + BigInt(blockSize) <= start + length,
+    );
     if (chunk === undefined) throw damaged(`no chunk holds the node ${logical}`);
     const place = chunk.at + (logical - chunk.start);
     if (place % BigInt(blockSize) !== 0n || place + BigInt(blockSize) > BigInt(this.#size)) {
@@ -208,7 +215,8 @@ class Nodes {
             ? "it is of another place"
             : view.getBigUint64(N.generation, true) !== expected.generation
               ? `it is of generation ${view.getBigUint64(N.generation, true)}, and ${expected.generation} is named`
-              : view.getBigUint64(N.owner, true) !== expected.owner || view.getUint8(N.level) !== expected.level
+              : view.getBigUint64(N.owner, true) !== expected.owner ||
+                  view.getUint8(N.level) !== expected.level
                 ? "it is of another tree or level"
                 : undefined;
     if (wrong !== undefined) throw damaged(`the node ${logical}: ${wrong}`);
@@ -293,7 +301,11 @@ export interface Stamp {
  * file system older than the anchor, `volume/too-small` where the disk ends before it, `volume/epoch` where it is newer
  * than this opening, and as `readSuperblock`.
  */
-export async function stamp(read: ReadBlock, to: bigint, { fsid, least, deviceSize }: Expectation): Promise<Stamp> {
+export async function stamp(
+  read: ReadBlock,
+  to: bigint,
+  { fsid, least, deviceSize }: Expectation,
+): Promise<Stamp> {
   const bytes = await read(superblockPlace);
   const superblock = readSuperblock(bytes, fsid);
   const { generation: from, size } = superblock;
@@ -304,10 +316,16 @@ export async function stamp(read: ReadBlock, to: bigint, { fsid, least, deviceSi
     );
   }
   if (from >= to) {
-    throw new VolumeError("volume/epoch", `the disk is at generation ${from}, beyond this opening's first, ${to}`);
+    throw new VolumeError(
+      "volume/epoch",
+      `the disk is at generation ${from}, beyond this opening's first, ${to}`,
+    );
   }
   if (size > deviceSize) {
-    throw new VolumeError("volume/too-small", `the file system has ${size} bytes, and its disk holds ${deviceSize}`);
+    throw new VolumeError(
+      "volume/too-small",
+      `the file system has ${size} bytes, and its disk holds ${deviceSize}`,
+    );
   }
   const nodes = new Nodes(read, fsid, size);
   const root = await nodes.read(
@@ -320,7 +338,8 @@ export async function stamp(read: ReadBlock, to: bigint, { fsid, least, deviceSi
   const view = viewOf(stamped);
   view.setBigUint64(S.generation, to, true);
   // Equal means that the tree of subvolume ids is complete; the kernel would search for what is missing otherwise.
-  if (view.getBigUint64(S.uuidTreeGeneration, true) === from) view.setBigUint64(S.uuidTreeGeneration, to, true);
+  if (view.getBigUint64(S.uuidTreeGeneration, true) === from)
+    view.setBigUint64(S.uuidTreeGeneration, to, true);
   return {
     from,
     to,

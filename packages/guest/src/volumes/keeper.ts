@@ -87,7 +87,11 @@ export class Keeper {
     this.#now = options.now ?? (() => performance.now());
     this.#states = options.volumes.map((kept) => ({
       ...kept,
-      ...{ committed: 0n, anchored: 0n, frozen: false, heard: this.#now(), place: kept.nextPlace },
+      committed: 0n,
+      anchored: 0n,
+      frozen: false,
+      heard: this.#now(),
+      place: kept.nextPlace,
       errors: options.syscalls.btrfsErrors(kept.mount),
     }));
   }
@@ -158,20 +162,33 @@ export class Keeper {
   async #anchor(state: State): Promise<void> {
     const { released, seed, committed } = state;
     const { owner, name, volume, epoch } = released.grant;
-    const request = { version: volumeVersion, owner, seed, name, volume, epoch, generation: String(committed) } as const;
+    const request = {
+      version: volumeVersion,
+      owner,
+      seed,
+      name,
+      volume,
+      epoch,
+      generation: String(committed),
+    } as const;
     const mac = anchorMac(released.anchorKey, request).toHex();
     let answer: unknown;
     try {
       answer = await this.#options.post(anchorPath, { ...request, mac });
     } catch (error) {
-      throw new VolumeError("volume/not-anchored", `volume '${name}': the KMS does not answer: ${messageOf(error)}`, error);
+      throw new VolumeError(
+        "volume/not-anchored",
+        `volume '${name}': the KMS does not answer: ${messageOf(error)}`,
+        error,
+      );
     }
     const refusal = refusalSchema.safeParse(answer);
     if (refusal.success) {
       const { code, message } = refusal.data.error;
       const text = `volume '${name}': ${message}   [${code}]`;
       // Not signed: whoever forges it could as well end the machine.
-      if (code === "volume/fenced" || code === "volume/unknown") throw this.#end(new VolumeError("volume/fenced", text));
+      if (code === "volume/fenced" || code === "volume/unknown")
+        throw this.#end(new VolumeError("volume/fenced", text));
       throw new VolumeError("volume/not-anchored", text);
     }
     const ticket = this.#ticket(answer, state);
@@ -187,11 +204,17 @@ export class Keeper {
     if (result.success) {
       const { signature, ...rest } = result.data;
       const own = rest.volume === volume && rest.epoch === epoch && BigInt(rest.anchor) === committed;
-      if (own && verifySignature(this.#options.identity, ticketTranscript(rest), Uint8Array.fromHex(signature))) {
+      if (
+        own &&
+        verifySignature(this.#options.identity, ticketTranscript(rest), Uint8Array.fromHex(signature))
+      ) {
         return result.data;
       }
     }
-    throw new VolumeError("volume/not-anchored", `volume '${name}': the KMS's answer is not its word about this commit`);
+    throw new VolumeError(
+      "volume/not-anchored",
+      `volume '${name}': the KMS's answer is not its word about this commit`,
+    );
   }
 
   /** The ticket on the disk is for a KMS that was restored; without it nothing is wrong yet. */
@@ -202,7 +225,9 @@ export class Keeper {
       await writeTicket(file, ticket, state.place);
       state.place = state.place === 0 ? 1 : 0;
     } catch (error) {
-      this.#options.note(`volume '${state.released.name}': its ticket cannot be written: ${messageOf(error)}`);
+      this.#options.note(
+        `volume '${state.released.name}': its ticket cannot be written: ${messageOf(error)}`,
+      );
     } finally {
       await file?.close();
     }
@@ -211,7 +236,8 @@ export class Keeper {
   async #tick(): Promise<void> {
     if (this.#ended) return;
     for (const state of this.#states) this.#checkErrors(state);
-    if (this.#ended || this.#running !== undefined || !this.#states.some((state) => this.#isDue(state))) return;
+    if (this.#ended || this.#running !== undefined || !this.#states.some((state) => this.#isDue(state)))
+      return;
     try {
       await this.checkpoint();
     } catch (error) {
@@ -235,7 +261,12 @@ export class Keeper {
         state.frozen = true;
       } else if (this.#now() - state.heard >= awayMs) {
         const minutes = awayMs / 60_000;
-        this.#end(new VolumeError("volume/not-anchored", `volume '${name}': nothing was anchored for ${minutes} minutes: ${reason}`));
+        this.#end(
+          new VolumeError(
+            "volume/not-anchored",
+            `volume '${name}': nothing was anchored for ${minutes} minutes: ${reason}`,
+          ),
+        );
       }
     }
   }
@@ -245,7 +276,12 @@ export class Keeper {
     const errors = this.#options.syscalls.btrfsErrors(state.mount);
     if (errors === state.errors) return;
     const { name } = state.released;
-    this.#end(new VolumeError("volume/read-error", `volume '${name}': the kernel found ${errors - state.errors} errors of its disk`));
+    this.#end(
+      new VolumeError(
+        "volume/read-error",
+        `volume '${name}': the kernel found ${errors - state.errors} errors of its disk`,
+      ),
+    );
   }
 
   #end(error: VolumeError): VolumeError {

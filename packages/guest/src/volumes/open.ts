@@ -122,13 +122,18 @@ async function prepare(
     try {
       await file.read(bytes, 0, blockSize, at);
     } catch (error) {
-      throw new VolumeError("volume/read-error", `the disk cannot be read at ${at}: ${messageOf(error)}`, error);
+      throw new VolumeError(
+        "volume/read-error",
+        `the disk cannot be read at ${at}: ${messageOf(error)}`,
+        error,
+      );
     }
     return bytes;
   };
   try {
     if (made) {
-      if (deviceSize < templateSize) throw new VolumeError("volume/too-small", `a volume has ${templateSize} bytes at least`);
+      if (deviceSize < templateSize)
+        throw new VolumeError("volume/too-small", `a volume has ${templateSize} bytes at least`);
       const [superblock, ...nodes] = emptyFileSystem({ fsid, device, chunkTree });
       await put(...nodes);
       await put(superblock!);
@@ -151,7 +156,11 @@ async function prepare(
 }
 
 /** Whether the superblock is torn, or at this generation at most. */
-async function isOlder(read: (at: number) => Promise<Uint8Array>, fsid: Uint8Array, generation: bigint): Promise<boolean> {
+async function isOlder(
+  read: (at: number) => Promise<Uint8Array>,
+  fsid: Uint8Array,
+  generation: bigint,
+): Promise<boolean> {
   try {
     return readSuperblock(await read(superblockPlace), fsid).generation <= generation;
   } catch (error) {
@@ -161,11 +170,21 @@ async function isOlder(read: (at: number) => Promise<Uint8Array>, fsid: Uint8Arr
 }
 
 /** Mounts read-only, asks the kernel what it mounted, and only then lets it write. */
-function mountCompared(syscalls: Syscalls, device: string, mount: string, keys: VolumeKeys, generation: bigint): void {
+function mountCompared(
+  syscalls: Syscalls,
+  device: string,
+  mount: string,
+  keys: VolumeKeys,
+  generation: bigint,
+): void {
   try {
     syscalls.mount(device, mount, "btrfs", quiet | MS.readOnly, options);
   } catch (error) {
-    throw new VolumeError("volume/damaged", `the file system does not mount: ${(error as NodeJS.ErrnoException).code}`, error);
+    throw new VolumeError(
+      "volume/damaged",
+      `the file system does not mount: ${(error as NodeJS.ErrnoException).code}`,
+      error,
+    );
   }
   const found = syscalls.btrfsInfo(mount);
   const faults = [
@@ -177,7 +196,10 @@ function mountCompared(syscalls: Syscalls, device: string, mount: string, keys: 
   ].filter((fault) => fault !== "");
   if (faults.length > 0) {
     syscalls.unmount(mount);
-    throw new VolumeError("volume/changed", `the disk answered the kernel otherwise than PID 1: ${faults.join(", ")}`);
+    throw new VolumeError(
+      "volume/changed",
+      `the disk answered the kernel otherwise than PID 1: ${faults.join(", ")}`,
+    );
   }
   syscalls.mount(device, mount, "btrfs", quiet | MS.remount, options);
 }
@@ -196,8 +218,13 @@ async function begin(
     if (!existsSync(data)) mkdirSync(data, { mode: 0o755 });
     if (size !== false) syscalls.btrfsResize(mount, size);
     const generation = await syscalls.btrfsCommit(mount);
-    if (generation <= to) throw new VolumeError("volume/changed", `its first commit has generation ${generation}, not above ${to}`);
-    if (syscalls.btrfsErrors(mount) !== before) throw new VolumeError("volume/read-error", "the kernel counts errors of its disk");
+    if (generation <= to)
+      throw new VolumeError(
+        "volume/changed",
+        `its first commit has generation ${generation}, not above ${to}`,
+      );
+    if (syscalls.btrfsErrors(mount) !== before)
+      throw new VolumeError("volume/read-error", "the kernel counts errors of its disk");
     return { ...volume, generation };
   } catch (error) {
     if (error instanceof VolumeError) throw error;

@@ -46,7 +46,9 @@ export function decodeTicket(place: Uint8Array, identity: Uint8Array): Ticket | 
 }
 
 const newer = (a: Ticket, b: Ticket): boolean =>
-  BigInt(a.epoch) !== BigInt(b.epoch) ? BigInt(a.epoch) > BigInt(b.epoch) : BigInt(a.anchor) > BigInt(b.anchor);
+  BigInt(a.epoch) !== BigInt(b.epoch)
+    ? BigInt(a.epoch) > BigInt(b.epoch)
+    : BigInt(a.anchor) > BigInt(b.anchor);
 
 async function readPlace(file: FileHandle, at: number, size: number): Promise<Uint8Array> {
   const bytes = new Uint8Array(size);
@@ -75,20 +77,32 @@ export async function writeTicket(file: FileHandle, ticket: Ticket, place: 0 | 1
 
 /** A stamp under the volume's key for this (32 bytes). */
 export function sealRedo(key: Uint8Array, stamp: Pick<Stamp, "to" | "root" | "superblock">): Uint8Array {
-  const body = Buffer.concat([u64(stamp.to), u64(stamp.root.at), u64(stamp.superblock.at), stamp.root.bytes, stamp.superblock.bytes]);
+  const body = Buffer.concat([
+    u64(stamp.to),
+    u64(stamp.root.at),
+    u64(stamp.superblock.at),
+    stamp.root.bytes,
+    stamp.superblock.bytes,
+  ]);
   const nonce = randomBytes(redo.nonce);
   const cipher = createCipheriv("aes-256-gcm", key, nonce).setAAD(redoName);
   return Buffer.concat([nonce, cipher.update(body), cipher.final(), cipher.getAuthTag()]);
 }
 
 /** The generation of a stamp that was begun, and its blocks; undefined when the bytes are no record of this volume. */
-export function openRedo(key: Uint8Array, bytes: Uint8Array): { to: bigint; blocks: [Block, Block] } | undefined {
+export function openRedo(
+  key: Uint8Array,
+  bytes: Uint8Array,
+): { to: bigint; blocks: [Block, Block] } | undefined {
   if (bytes.length !== redoBytes) return undefined;
   const decipher = createDecipheriv("aes-256-gcm", key, bytes.subarray(0, redo.nonce)).setAAD(redoName);
   decipher.setAuthTag(bytes.subarray(redo.nonce + redo.body));
   let body: Buffer;
   try {
-    body = Buffer.concat([decipher.update(bytes.subarray(redo.nonce, redo.nonce + redo.body)), decipher.final()]);
+    body = Buffer.concat([
+      decipher.update(bytes.subarray(redo.nonce, redo.nonce + redo.body)),
+      decipher.final(),
+    ]);
   } catch {
     return undefined;
   }

@@ -43,7 +43,10 @@ export function emptyFileSystem(ids: FileSystemIds): Block[] {
   const bytes = inflateRawSync(Buffer.from(packed, "base64"));
   const blocks: Block[] = [];
   for (let at = 0; at < bytes.length; at += 8 + blockSize) {
-    const block = { at: Number(bytes.readBigUInt64LE(at)), bytes: bytes.subarray(at + 8, at + 8 + blockSize) };
+    const block = {
+      at: Number(bytes.readBigUInt64LE(at)),
+      bytes: bytes.subarray(at + 8, at + 8 + blockSize),
+    };
     blocks.push(withIds(block, placeholders, ids));
   }
   return blocks;

@@ -85,7 +85,12 @@ function composedApplication(
   }
   checkHealth(services, described, path);
   return {
-    description: { name: spec.name, services: described, networks, volumes: withPersistent(spec, volumes, described) },
+    description: {
+      name: spec.name,
+      services: described,
+      networks,
+      volumes: withPersistent(spec, volumes, described),
+    },
     roots: [...roots.values()],
     files,
   };
@@ -100,9 +105,12 @@ function withPersistent(
   volumes: Composition["volumes"],
   services: Readonly<Record<string, Service>>,
 ): AppDescription["volumes"] {
-  const mounted = new Set(Object.values(services).flatMap(({ mounts }) => mounts.flatMap(({ volume }) => volume ?? [])));
+  const mounted = new Set(
+    Object.values(services).flatMap(({ mounts }) => mounts.flatMap(({ volume }) => volume ?? [])),
+  );
   const all: AppDescription["volumes"] = { ...volumes };
-  for (const [name, { size, kmsAway }] of Object.entries(spec.volumes)) {
+  const { volumes: persistent = {} } = spec;
+  for (const [name, { size, kmsAway }] of Object.entries(persistent)) {
     const problem = !mounted.has(name)
       ? `${spec.path}: no service mounts the volume '${name}'`
       : all[name]?.size !== undefined
@@ -116,10 +124,18 @@ function withPersistent(
     all[name] = { size, persistent: { kmsAway } };
   }
   for (const name of mounted) {
-    if (all[name] !== undefined && (Object.hasOwn(spec.volumes, name) || !Object.hasOwn(spec.app.volumes ?? {}, name))) continue;
-    throw new ImageError("app/volume", `${spec.path}: 'app.volumes' names '${name}', which the spec does not have`, {
-      fix: `volumes: { ${name}: { size: 1GiB } }`,
-    });
+    if (
+      all[name] !== undefined &&
+      (Object.hasOwn(persistent, name) || !Object.hasOwn(spec.app.volumes ?? {}, name))
+    )
+      continue;
+    throw new ImageError(
+      "app/volume",
+      `${spec.path}: 'app.volumes' names '${name}', which the spec does not have`,
+      {
+        fix: `volumes: { ${name}: { size: 1GiB } }`,
+      },
+    );
   }
   return all;
 }

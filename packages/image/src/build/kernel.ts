@@ -46,7 +46,10 @@ const variantFragments: Record<KernelVariant, readonly string[]> = {
 };
 
 /** What an application needs. */
-export function kernelVariant({ services, volumes }: Pick<AppDescription, "services" | "volumes">): KernelVariant {
+export function kernelVariant({
+  services,
+  volumes,
+}: Pick<AppDescription, "services" | "volumes">): KernelVariant {
   if (Object.values(volumes).some(({ persistent }) => persistent !== undefined)) return "volumes";
   return Object.values(services).some(({ isolation }) => isolation === "contained") ? "services" : "plain";
 }

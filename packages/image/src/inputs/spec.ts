@@ -73,7 +73,7 @@ export interface Spec {
   time: { secure_time: boolean; sources?: TimeConfiguration };
   kms: { identity?: string };
   /** Volumes that outlive the machine, by name. */
-  volumes: Record<string, PersistentVolume>;
+  volumes?: Record<string, PersistentVolume>;
   /** Absolute paths of the file, and of the directory from which its relative paths start. */
   path: string;
   directory: string;
@@ -99,13 +99,12 @@ const size = z
   .regex(/^[1-9]\d{0,5}(?:MiB|GiB)$/, 'write the size like "256MiB" or "2GiB"')
   .transform((text) => Number.parseInt(text, 10) * (text.endsWith("GiB") ? 2 ** 30 : 2 ** 20));
 
-const memory = size
-  .pipe(
-    z
-      .number()
-      .min(16 * 2 ** 20, "at least 16MiB")
-      .max(2 ** 40, "at most 1024GiB"),
-  );
+const memory = size.pipe(
+  z
+    .number()
+    .min(16 * 2 ** 20, "at least 16MiB")
+    .max(2 ** 40, "at most 1024GiB"),
+);
 
 const day = z
   .string()
@@ -154,7 +153,9 @@ const app = z.strictObject({
     .regex(/^\.{0,2}\/.*\.json$/, "name a JSON file (./….json)")
     .optional(),
   secrets: secrets.optional(),
-  volumes: z.record(volumeName, z.string().regex(/^\/(?!proc|sys|dev)[^\0]+$/, "not a path to mount at")).optional(),
+  volumes: z
+    .record(volumeName, z.string().regex(/^\/(?!proc|sys|dev)[^\0]+$/, "not a path to mount at"))
+    .optional(),
   api: z.enum(["dstack"]).optional(),
   read_only: z.boolean().optional(),
 });
@@ -217,7 +218,7 @@ const top = z.strictObject({
   volumes: z
     .record(volumeName, volume)
     .refine((all) => Object.keys(all).length <= volumeLimit, `at most ${volumeLimit} volumes`)
-    .default({}),
+    .optional(),
 });
 
 /** The keys of each part, for messages. */
@@ -284,6 +285,13 @@ function schemaError(error: z.ZodError, places: Places): ImageError {
   const what = issue.path.length === 0 ? "the spec" : `'${dotted(issue.path)}'`;
   return new ImageError("spec/value", `${places.value(issue.path)}: ${what}: ${reason}`);
 }
+
+const mapped = (
+  volumes: Readonly<Record<string, z.infer<typeof volume>>>,
+): Record<string, PersistentVolume> =>
+  Object.fromEntries(
+    Object.entries(volumes).map(([name, { size, kms_away: kmsAway }]) => [name, { size, kmsAway }]),
+  );
 
 /** Without variables that are undefined. */
 const secretList = (
@@ -390,9 +398,7 @@ export function parseSpec(text: string, path: string): Spec {
     },
     time: { secure_time: time.secure_time, ...(sources && { sources }) },
     kms: { ...(kms.identity && { identity: kms.identity }) },
-    volumes: Object.fromEntries(
-      Object.entries(volumes).map(([name, { size, kms_away: kmsAway }]) => [name, { size, kmsAway }]),
-    ),
+    ...(volumes && { volumes: mapped(volumes) }),
     path,
     directory,
   };

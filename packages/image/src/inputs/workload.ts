@@ -40,7 +40,13 @@ export function singleService(
     ...(app.secrets && { secrets: app.secrets }),
   };
   const networks = { default: { internal: false } };
-  return { path, services: new Map([[name, service]]), networks, volumes: Object.fromEntries(Object.keys(volumes).map((volume) => [volume, {}])), notes: [] };
+  return {
+    path,
+    services: new Map([[name, service]]),
+    networks,
+    volumes: Object.fromEntries(Object.keys(volumes).map((volume) => [volume, {}])),
+    notes: [],
+  };
 }
 
 /** Where one service sees volumes: each begins with what its image has there. */

@@ -36,7 +36,6 @@ const spec: Spec = {
   },
   time: { secure_time: true },
   kms: {},
-  volumes: {},
   path: "/nowhere/caisson.yaml",
   directory: "/nowhere",
 };

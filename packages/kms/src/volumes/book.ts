@@ -54,7 +54,10 @@ const write = (record: VolumeRecord): string =>
 function read(text: string): VolumeRecord {
   const result = schema.safeParse(JSON.parse(text));
   if (result.success) return result.data;
-  throw new KmsError("volumes/unreadable", `a volume's record is malformed: ${result.error.issues[0]?.message}`);
+  throw new KmsError(
+    "volumes/unreadable",
+    `a volume's record is malformed: ${result.error.issues[0]?.message}`,
+  );
 }
 
 const keyOf = ({ owner, seed, name }: VolumeKey): string => `volume/${owner}/${seed}/${name}`;
@@ -132,16 +135,22 @@ export class VolumeBook {
   /** An operator's word about one volume (its id, or the beginning of it). Throws KmsError `volumes/unknown`. */
   async operate(id: string, action: OperatorAction): Promise<VolumeRecord> {
     const found = this.find(id);
-    const { record } = await this.#change(found, (before) => ({ record: operate(before!, action, this.#now()) }));
+    const { record } = await this.#change(found, (before) => ({
+      record: operate(before!, action, this.#now()),
+    }));
     return record!;
   }
 
   find(id: string): VolumeRecord {
     const found = this.list().filter(({ volume }) => volume.startsWith(id));
     if (found.length === 1 && id.length >= 8) return found[0]!;
-    throw new KmsError("volumes/unknown", `${found.length === 0 || id.length < 8 ? "no volume" : "more than one volume"} begins with '${id}'`, {
-      fix: "caisson kms volume list shows them; 8 digits at least",
-    });
+    throw new KmsError(
+      "volumes/unknown",
+      `${found.length === 0 || id.length < 8 ? "no volume" : "more than one volume"} begins with '${id}'`,
+      {
+        fix: "caisson kms volume list shows them; 8 digits at least",
+      },
+    );
   }
 
   /** This KMS comes from a backup: every volume is suspect, and so is every one that it does not know. */
@@ -178,7 +187,12 @@ export class VolumeBook {
   #ticket({ volume, owner, seed, name, secretVersion, epoch, anchor, chain }: VolumeRecord): Ticket {
     const ticket = {
       version: volumeVersion,
-      ...{ volume, owner, seed, name, secretVersion, chain },
+      volume,
+      owner,
+      seed,
+      name,
+      secretVersion,
+      chain,
       epoch: String(epoch),
       anchor: String(anchor),
     } as const;

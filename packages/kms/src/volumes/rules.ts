@@ -133,9 +133,15 @@ export function openVolume(known: VolumeRecord | undefined, opening: Opening): R
         )
       : changed(blank, {}, now);
   } else if (ticket !== undefined && ticket.volume !== record.volume && record.state === "live") {
-    return deny("volume/other-disk", `this disk is an earlier volume of the name '${key.name}', which was deleted`);
+    return deny(
+      "volume/other-disk",
+      `this disk is an earlier volume of the name '${key.name}', which was deleted`,
+    );
   } else if (ticket !== undefined && ticket.volume === record.volume) {
-    const [epoch, anchor] = [max(record.epoch, BigInt(ticket.epoch)), max(record.anchor, BigInt(ticket.anchor))];
+    const [epoch, anchor] = [
+      max(record.epoch, BigInt(ticket.epoch)),
+      max(record.anchor, BigInt(ticket.anchor)),
+    ];
     // We signed something newer than we know: we were put back, and go on from what the disk tells.
     if (epoch !== record.epoch || anchor !== record.anchor) {
       record = changed(record, { epoch, anchor, state: anchor > 0n ? "live" : record.state }, now);
@@ -164,10 +170,16 @@ export function anchorVolume(
     return deny("volume/unknown", "this KMS has no such volume");
   }
   if (epoch !== record.epoch) {
-    return deny("volume/fenced", `the volume was opened again since: this is opening ${epoch}, the newest is ${record.epoch}`);
+    return deny(
+      "volume/fenced",
+      `the volume was opened again since: this is opening ${epoch}, the newest is ${record.epoch}`,
+    );
   }
   if (epochOf(generation) !== epoch || generation < record.anchor) {
-    return deny("volume/generation", `generation ${generation} is not one of opening ${epoch} after ${record.anchor}`);
+    return deny(
+      "volume/generation",
+      `generation ${generation} is not one of opening ${epoch} after ${record.anchor}`,
+    );
   }
   if (generation === record.anchor) return {};
   return { record: changed(record, { anchor: generation, state: "live" }, now) };

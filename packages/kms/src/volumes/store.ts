@@ -45,7 +45,9 @@ export function openValueStore(path: string): ValueStore {
   const select = database.prepare("SELECT version, value FROM value WHERE key = ?");
   const list = database.prepare("SELECT key FROM value ORDER BY key");
   const insert = database.prepare("INSERT OR IGNORE INTO value VALUES (?, 1, ?)");
-  const update = database.prepare("UPDATE value SET version = version + 1, value = ? WHERE key = ? AND version = ?");
+  const update = database.prepare(
+    "UPDATE value SET version = version + 1, value = ? WHERE key = ? AND version = ?",
+  );
   let pending: Pending[] = [];
   const flush = (): void => {
     const batch = pending;
