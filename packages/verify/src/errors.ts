@@ -16,6 +16,7 @@ const X509 = "RFC 5280";
 const PCS = "Intel PCS API v4";
 const MODULE = "Intel TDX Module Base Architecture";
 const POLICY = "the policy";
+const RELEASES = "Caisson docs/releases.md, the order of questions";
 const EVENTS = "Caisson docs/verification.md, event log";
 
 /** Genuine: does this quote come from a TEE that Intel vouches for? */
@@ -168,6 +169,41 @@ export const acceptableChecks = {
     source: POLICY,
     codes: ["report-data/scheme", "report-data/field", "report-data/nonce", "report-data/no-nonce"],
   },
+  "app/identity": {
+    source: RELEASES,
+    codes: ["identity/malformed", "identity/hash", "identity/chain", "identity/threshold"],
+  },
+  "app/release": {
+    source: RELEASES,
+    codes: [
+      "release/missing",
+      "bundle/malformed",
+      "envelope/malformed",
+      "release/malformed",
+      "release/app",
+      "release/generation",
+      "release/signature",
+      "release/subject",
+      "release/not-yet-valid",
+      "release/expired",
+      "release/below-minimum",
+      "release/revoked",
+      "release/previous",
+    ],
+  },
+  "app/log": {
+    source: RELEASES,
+    codes: [
+      "log/malformed",
+      "log/origin",
+      "log/quorum",
+      "log/age",
+      "log/proof",
+      "note/malformed",
+      "note/signature",
+    ],
+  },
+  "app/rebuilds": { source: RELEASES, codes: ["rebuild/threshold", "rebuild/differs"] },
 } as const;
 
 const CHANNEL = "Caisson docs/channel.md";

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Evidence in, a report out: genuine, then acceptable, every check listed. */
 
+import type { AcceptedRelease } from "@caisson/releases";
 import { provesHardware } from "@caisson/vocabulary/platforms";
 import { cannotTell } from "./certainty.ts";
 import { type CheckId, genuineChecks, VerifyError } from "./errors.ts";
@@ -16,6 +17,7 @@ import {
   checkPolicyPlatform,
   type ExpectedReportData,
   evaluatePolicy,
+  type ReleaseJudge,
 } from "./policy/acceptable.ts";
 import type { Policy } from "./policy/policy.ts";
 import type { Reference } from "./policy/reference.ts";
@@ -35,6 +37,8 @@ export interface Judgement {
   collateral?: Collateral | VerifiedCollateral;
   /** The verifier's nonce, and other report-data fields that it knows. */
   expectedReportData?: ExpectedReportData;
+  /** Judges releases, for policies that name an identity (`@caisson/verify/releases`). */
+  releases?: ReleaseJudge;
 }
 
 /**
@@ -45,25 +49,34 @@ export async function verifyEvidence(evidence: Evidence, judgement: Judgement): 
   return (await judgeEvidence(evidence, judgement)).report;
 }
 
-/** The same with the parsed, genuine quote (when it is genuine), for callers that go on to use its fields. */
+/** The same with the genuine quote and the release that was accepted, for callers that go on to use them. */
 export async function judgeEvidence(
   evidence: Evidence,
   judgement: Judgement,
-): Promise<{ report: Report; genuine?: Genuine }> {
+): Promise<{ report: Report; genuine?: Genuine; release?: AcceptedRelease }> {
   const { policy, references = [], now } = judgement;
   const answers = new Answers();
   const trust = trustFor(evidence, judgement);
   let genuine: Genuine | undefined;
+  let release: AcceptedRelease | undefined;
   if (trust === undefined) checkPolicyPlatform(evidence, policy, answers);
   else {
     genuine = await askGenuine(evidence, judgement.collateral, now, trust, answers);
     if (genuine !== undefined) {
-      await evaluatePolicy(genuine, evidence, { ...judgement, references }, answers);
+      release = await evaluatePolicy(genuine, evidence, { ...judgement, references }, answers);
     }
   }
   return {
-    report: report(answers, [...genuineIds, ...askedChecks(policy)], "genuine-and-acceptable", now, genuine),
+    report: report(
+      answers,
+      [...genuineIds, ...askedChecks(policy)],
+      "genuine-and-acceptable",
+      now,
+      genuine,
+      release,
+    ),
     ...(genuine === undefined ? {} : { genuine }),
+    ...(release === undefined ? {} : { release }),
   };
 }
 
@@ -111,6 +124,7 @@ function report(
   scope: Report["scope"],
   now: Date,
   genuine: Genuine | undefined,
+  release?: AcceptedRelease,
 ): Report {
   const list = answers.list(asked);
   const codes = list.flatMap(({ code }) => code ?? []);
@@ -127,8 +141,14 @@ function report(
     codes,
     ...(genuine === undefined ? {} : { platform: summary(genuine) }),
     ...(reference === undefined ? {} : { reference }),
+    ...(release === undefined ? {} : { release: releaseSummary(release) }),
     checks: list,
   };
+}
+
+function releaseSummary({ release: { hash, predicate } }: AcceptedRelease): NonNullable<Report["release"]> {
+  const { app, release: number, expires } = predicate;
+  return { app, number, hash, expires: new Date(expires).toISOString() };
 }
 
 function summary({ quote, pck, tcb, trust, validUntil }: Genuine): NonNullable<Report["platform"]> {

@@ -6,7 +6,9 @@
  * because another failed, so that a report shows everything that is wrong at once; only what rests on a log that
  * proves nothing stays unanswered.
  */
+import type { AcceptedRelease } from "@caisson/releases";
 import { equal, fromHex, toHex } from "@caisson/vocabulary/bytes";
+import type { Platform } from "@caisson/vocabulary/platforms";
 import { acceptableChecks, type CheckCode, type CheckId } from "../errors.ts";
 import type { Evidence } from "../evidence/evidence.ts";
 import { type ReportDataScheme, reportData, reportDataSchemes } from "../evidence/report-data.ts";
@@ -18,7 +20,7 @@ import { checkBootLog } from "./boot-log.ts";
 import { checkEnclave } from "./enclave-rules.ts";
 import { checkApplication, checkKeyProvider, checkRuntimeEvents, checkSecureTime } from "./event-rules.ts";
 import { acceptedPlatforms, type Policy } from "./policy.ts";
-import type { Reference } from "./reference.ts";
+import { imageRegisters, type Reference } from "./reference.ts";
 import { checkRegisters } from "./registers.ts";
 
 /** Report data that the verifier itself knows: its nonce, and whatever else it chose or was told in private. */
@@ -28,6 +30,22 @@ export interface ExpectedReportData {
   fields: Partial<Record<string, Uint8Array>>;
 }
 
+/** What is asked about the release of a measured image. */
+export interface ReleaseQuestion {
+  rules: NonNullable<NonNullable<Policy["app"]>["identity"]>;
+  /** The bundle in the evidence, as parsed JSON. */
+  bundle: unknown;
+  platform: Platform;
+  /** The quote's registers by name, and the measured compose hash; hex. */
+  registers: Readonly<Record<string, string>>;
+  description: string;
+  /** Milliseconds since 1970. */
+  now: number;
+}
+
+/** Judges it (`@caisson/verify/releases`). Throws a Failure with one of the codes of `app/…`. */
+export type ReleaseJudge = (question: ReleaseQuestion) => Promise<AcceptedRelease>;
+
 /** What a policy is evaluated with. */
 export interface Circumstances {
   policy: Policy;
@@ -35,28 +53,32 @@ export interface Circumstances {
   references: readonly Reference[];
   now: Date;
   expectedReportData?: ExpectedReportData;
+  /** Needed by policies that name an identity. */
+  releases?: ReleaseJudge;
 }
 
 const enclaveChecks: readonly CheckId[] = ["sgx/debug", "sgx/enclave", "sgx/signer"];
+const releaseChecks: readonly CheckId[] = ["app/identity", "app/release", "app/log", "app/rebuilds"];
 /** What is asked of either kind of TEE. */
 const commonPrefixes = ["policy/", "report-data/"];
 
 /** Those that a policy asks: a TD's or an enclave's, and RTMR3 as a register only where it has no events. */
-export function askedChecks({ sgx, runtimeEvents }: Policy): CheckId[] {
+export function askedChecks({ sgx, runtimeEvents, app }: Policy): CheckId[] {
   const common = (id: CheckId) => commonPrefixes.some((prefix) => id.startsWith(prefix));
   return (Object.keys(acceptableChecks) as CheckId[]).filter((id) => {
+    if (releaseChecks.includes(id)) return app?.identity !== undefined;
     if (sgx !== undefined) return common(id) || enclaveChecks.includes(id);
     return !enclaveChecks.includes(id) && (id !== "registers/rtmr3" || runtimeEvents === "none");
   });
 }
 
-/** Asks every question of the policy and records the answers. */
+/** Asks every question of the policy and records the answers; returns the release that one of them accepted. */
 export async function evaluatePolicy(
   genuine: Genuine,
   evidence: Evidence,
   circumstances: Circumstances,
   answers: Answers,
-): Promise<void> {
+): Promise<AcceptedRelease | undefined> {
   const { policy, references, now } = circumstances;
   checkPolicyPlatform(evidence, policy, answers);
   const { body } = genuine.quote;
@@ -64,23 +86,63 @@ export async function evaluatePolicy(
   if (body.tee !== wanted) {
     const quotes = { tdx: "a TDX quote", sgx: "an SGX quote" };
     answers.fail("policy/tee", { expected: quotes[wanted], actual: quotes[body.tee] });
-    return;
+    return undefined;
   }
   checkTcb(genuine, policy, answers);
   if (body.tee === "sgx") {
     checkEnclave(body.report, policy, answers);
     await checkReportData(evidence, body.report.reportData, circumstances, answers);
-    return;
+    return undefined;
   }
   checkTdFields(body.report, policy, answers);
   const rtmr0Events = await checkBootLog(evidence, body.report, policy, answers);
   checkRegisters(body.report, rtmr0Events, evidence.platform, policy, references, answers);
+  let accepted: AcceptedRelease | undefined;
   if (policy.runtimeEvents === "none") checkNoEvents(body.report, policy, now, answers);
   else {
     const payloads = await checkRuntimeEvents(evidence.runtimeEvents ?? [], body.report, policy, answers);
-    if (payloads !== undefined) checkPayloads(payloads, policy, now, answers);
+    if (payloads !== undefined) {
+      checkPayloads(payloads, policy, now, answers);
+      accepted = await checkRelease(evidence, body.report, payloads, circumstances, answers);
+    }
   }
   await checkReportData(evidence, body.report.reportData, circumstances, answers);
+  return accepted;
+}
+
+/** The release of the measured image; it then stands for the references of the registers that the image determines. */
+async function checkRelease(
+  evidence: Evidence,
+  td: TdReport,
+  payloads: ReadonlyMap<string, Uint8Array>,
+  { policy, releases, now }: Circumstances,
+  answers: Answers,
+): Promise<AcceptedRelease | undefined> {
+  const rules = policy.app?.identity;
+  if (rules === undefined) return undefined;
+  if (evidence.release === undefined || releases === undefined) {
+    const reason =
+      releases === undefined ? "this verifier judges no releases" : "the evidence carries no release";
+    answers.fail("release/missing", { expected: "a caisson/bundle/v1", reason });
+    return undefined;
+  }
+  const registers = { mrtd: toHex(td.mrTd), rtmr1: toHex(td.rtmrs[1]), rtmr2: toHex(td.rtmrs[2]) };
+  const description = toHex(payloads.get("compose-hash") ?? new Uint8Array());
+  const question = { rules, bundle: evidence.release, platform: evidence.platform, registers, description };
+  try {
+    const accepted = await releases({ ...question, now: now.getTime() });
+    const { release, generation, app } = accepted.release.predicate;
+    answers.pass("app/identity", { actual: `${app}, generation ${generation}` });
+    answers.pass("app/release", { actual: `release ${release}, ${accepted.release.hash}` });
+    answers.pass("app/log");
+    answers.pass("app/rebuilds");
+    answers.pass("app/compose-hash", { actual: description });
+    for (const name of imageRegisters) answers.pass(`registers/${name}`, { actual: registers[name] });
+    return accepted;
+  } catch (error) {
+    answers.failFrom(error);
+    return undefined;
+  }
 }
 
 function checkPayloads(
