@@ -12,7 +12,7 @@
  */
 import { createReadStream, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { parseGuestConfig } from "@caisson/protocol/guest-config";
+import { bootSequenceOf, parseGuestConfig } from "@caisson/protocol/guest-config";
 import { answerChallenge } from "./challenge.ts";
 import { Console, type Port, type Unstamped } from "./console.ts";
 import { RuntimeLog } from "./event-log.ts";
@@ -115,7 +115,7 @@ async function boot(): Promise<void> {
     });
   }
   const platform = tsmPlatform("caisson", kernelPaths(root));
-  const log = new RuntimeLog(platform, at("/run/caisson/runtime-events.jsonl"));
+  const log = new RuntimeLog(platform, at("/run/caisson/runtime-events.jsonl"), bootSequenceOf(config.app));
   const context: Context = {
     config,
     platform,

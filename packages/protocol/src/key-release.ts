@@ -55,7 +55,7 @@ const releasedSchema = z.strictObject({
   outcome: z.literal("released"),
   time,
   /** The ids that the KMS read from the measured events, and the version of the keys. */
-  app: hex(20),
+  app: z.string().check(z.regex(/^(?:[0-9a-f]{40}|[0-9a-f]{64})$/)),
   instance: hex(20),
   keyVersion: z.int().check(z.gte(1), z.lte(0xffff_ffff)),
   sealed: z.strictObject({ enc: hex(32), ciphertext: hex(releasedSize + 16) }),
