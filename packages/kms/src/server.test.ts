@@ -627,7 +627,7 @@ test("86 MiB of bodies that never end: their networks lose some, and a slow gues
   const begin = (length: number) => `POST /v1/hello HTTP/1.1\r\nHost: x\r\nContent-Length: ${length}\r\n\r\n`;
   const [head, tail] = [`{"version":${" ".repeat(1_000_000)}`, `"${keyReleaseVersion}"}`];
   const guest = await hold(kms, "127.20.0.1", begin(head.length + tail.length) + head);
-  const answer = new Promise<string>((resolve) => guest.once("data", (text) => resolve(`${text}`)));
+  const answer = new Promise<string>((resolve) => guest.setEncoding("latin1").once("data", resolve));
   // Smaller than the guest's: it is the sum over a network that counts.
   const bytes = begin(700_000) + " ".repeat(699_999);
   const held = await Promise.all(
