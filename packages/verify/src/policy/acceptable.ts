@@ -58,7 +58,7 @@ export async function evaluatePolicy(
   answers: Answers,
 ): Promise<void> {
   const { policy, references, now } = circumstances;
-  checkPlatform(evidence, policy, answers);
+  checkPolicyPlatform(evidence, policy, answers);
   const { body } = genuine.quote;
   const wanted = policy.sgx === undefined ? "tdx" : "sgx";
   if (body.tee !== wanted) {
@@ -107,7 +107,7 @@ function checkNoEvents(td: TdReport, policy: Policy, now: Date, answers: Answers
 }
 
 /** Whether the policy accepts this kind of platform at all; development evidence is refused by name. */
-export function checkPlatform({ platform }: Evidence, policy: Policy, answers: Answers): void {
+export function checkPolicyPlatform({ platform }: Evidence, policy: Policy, answers: Answers): void {
   const accepted = acceptedPlatforms(policy);
   const facts = { expected: accepted.join(" or "), actual: platform };
   if (!accepted.includes(platform)) answers.fail("policy/platform", facts);
