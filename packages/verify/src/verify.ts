@@ -8,9 +8,15 @@ import type { Evidence } from "./evidence/evidence.ts";
 import type { Collateral, VerifiedCollateral } from "./intel/collateral.ts";
 import { type Genuine, verifyQuote } from "./intel/genuine.ts";
 import { parseQuote } from "./intel/quote.ts";
-import { intelRoot, type TrustAnchor } from "./intel/roots.ts";
+import { intelRoot } from "./intel/roots.ts";
+import type { TrustAnchor } from "./pki/x509.ts";
 import { trustAnchorFor } from "./platform.ts";
-import { askedChecks, checkPlatform, type ExpectedReportData, evaluatePolicy } from "./policy/acceptable.ts";
+import {
+  askedChecks,
+  checkPolicyPlatform,
+  type ExpectedReportData,
+  evaluatePolicy,
+} from "./policy/acceptable.ts";
 import type { Policy } from "./policy/policy.ts";
 import type { Reference } from "./policy/reference.ts";
 import { Answers, type Report } from "./report.ts";
@@ -48,7 +54,7 @@ export async function judgeEvidence(
   const answers = new Answers();
   const trust = trustFor(evidence, judgement);
   let genuine: Genuine | undefined;
-  if (trust === undefined) checkPlatform(evidence, policy, answers);
+  if (trust === undefined) checkPolicyPlatform(evidence, policy, answers);
   else {
     genuine = await askGenuine(evidence, judgement.collateral, now, trust, answers);
     if (genuine !== undefined) {

@@ -5,7 +5,7 @@
  */
 import { toHex } from "@caisson/vocabulary/bytes";
 import { VerifyError } from "../errors.ts";
-import { parsePckExtension } from "../intel/pck.ts";
+import { pckExtension } from "../intel/pck.ts";
 import { type EnclaveReport, parseQuote, type TdReport } from "../intel/quote.ts";
 import { type Certificate, parsePemChain } from "../pki/x509.ts";
 
@@ -148,8 +148,9 @@ function chainGroups(pem: string): Description["groups"] {
     const chain = parsePemChain(pem);
     const certificates = Object.fromEntries(chain.map((one, i) => [`${i + 1}`, certificateLine(one)]));
     const [leaf] = chain;
-    if (leaf?.sgxExtension === undefined) return { certificates };
-    const { ppid, fmspc, pceId, pceSvn, sgxSvns } = parsePckExtension(leaf.sgxExtension);
+    const pck = leaf && pckExtension(leaf);
+    if (pck === undefined) return { certificates };
+    const { ppid, fmspc, pceId, pceSvn, sgxSvns } = pck;
     return {
       platform: {
         FMSPC: fmspc,

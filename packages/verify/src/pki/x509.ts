@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * X.509 certificates as Intel issues them (RFC 5280, narrowed by the SGX PCK Certificate and CRL Profile): version
- * 3, P-256 keys, ECDSA with SHA-256. Anything else is refused rather than skipped.
+ * X.509 certificates (RFC 5280), narrowed to what hierarchies that verifiers trust need: version 3, P-256 keys, ECDSA
+ * with SHA-256. Anything else is refused rather than skipped. What one vendor's certificates must hold is said by the
+ * `Role`s of its room.
  */
 
 import { equal, fromBase64, fromUtf8, toHex } from "@caisson/vocabulary/bytes";
 import { type PublicKey, verifyP256 } from "#crypto";
 import { type CheckCode, VerifyError } from "../errors.ts";
-import type { TrustAnchor } from "../intel/roots.ts";
 import { type Der, DerReader, tag } from "./der.ts";
 import { oids } from "./oids.ts";
 import { keyOfPoint, Recent, signedCertificate } from "./remembered.ts";
@@ -37,8 +37,14 @@ export interface Certificate {
   readonly pathLength: number | undefined;
   readonly subjectKeyId: Uint8Array | undefined;
   readonly authorityKeyId: Uint8Array | undefined;
-  /** Content of the SGX extension, PCK certificates only. */
-  readonly sgxExtension: Uint8Array | undefined;
+  /** All extensions by OID: the content of their OCTET STRING. The critical ones are those that are read above. */
+  readonly extensions: ReadonlyMap<string, Uint8Array>;
+}
+
+/** What is trusted: one key by value. `rootKey`: uncompressed P-256 point, 65 bytes. */
+export interface TrustAnchor {
+  readonly name: string;
+  readonly rootKey: Uint8Array;
 }
 
 /** Reads AlgorithmIdentifier and insists on ECDSA with SHA-256, which has no parameters (RFC 5758, 3.2). */
@@ -70,7 +76,7 @@ export function readSignatureValue(reader: DerReader): Uint8Array {
   return signature;
 }
 
-/** Intel's names are plain ASCII, of at most 64 characters (RFC 5280, ub-common-name); reports show them as they are. */
+/** Names are plain ASCII, of at most 64 characters (RFC 5280, ub-common-name); reports show them as they are. */
 const plainName = /^[\x20-\x7e]{1,64}$/;
 
 /** The one common name of a Name; every RDN holds exactly one attribute. */
@@ -99,10 +105,11 @@ function readCommonName(name: Der): string {
   return commonName;
 }
 
-/** One extension: its OID, whether it is critical, and a reader of the content of its OCTET STRING. */
+/** One extension: its OID, whether it is critical, the content of its OCTET STRING, and a reader of that. */
 export interface Extension {
   oid: string;
   critical: boolean;
+  content: Uint8Array;
   value: DerReader;
 }
 
@@ -115,14 +122,14 @@ export function readExtensions(reader: DerReader): Extension[] {
     const oid = extension.oid();
     // DEFAULT FALSE: an encoded FALSE is not DER (X.690, 11.5).
     const critical = extension.nextTag === tag.boolean ? extension.boolean() : undefined;
-    const value = extension.enter(tag.octetString);
+    const content = extension.content(tag.octetString);
     extension.end();
     if (critical === false || found.some((other) => other.oid === oid)) {
       throw new VerifyError("chain/extension", "an extension occurs twice, or encodes its default", {
         actual: oid,
       });
     }
-    found.push({ oid, critical: critical === true, value });
+    found.push({ oid, critical: critical === true, content, value: new DerReader(content) });
   } while (sequence.more);
   return found;
 }
@@ -195,15 +202,6 @@ function readPublicKey(info: DerReader): Uint8Array {
   return point;
 }
 
-/** Extensions of every certificate of Intel's hierarchy (PCK profile, 1.3; its library asks for the same). */
-const requiredExtensions = [
-  oids.authorityKeyIdentifier,
-  oids.subjectKeyIdentifier,
-  oids.keyUsage,
-  oids.basicConstraints,
-  oids.crlDistributionPoints,
-];
-
 function interpretExtensions(extensions: readonly Extension[]) {
   const result = {
     keyUsage: 0,
@@ -211,11 +209,10 @@ function interpretExtensions(extensions: readonly Extension[]) {
     pathLength: undefined as number | undefined,
     subjectKeyId: undefined as Uint8Array | undefined,
     authorityKeyId: undefined as Uint8Array | undefined,
-    sgxExtension: undefined as Uint8Array | undefined,
+    extensions: new Map<string, Uint8Array>(),
   };
-  const seen = new Set<string>();
-  for (const { oid, critical, value: reader } of extensions) {
-    seen.add(oid);
+  for (const { oid, critical, content, value: reader } of extensions) {
+    result.extensions.set(oid, content);
     if (oid === oids.keyUsage) {
       result.keyUsage = reader.namedBits();
       reader.end();
@@ -236,15 +233,9 @@ function interpretExtensions(extensions: readonly Extension[]) {
       reader.end();
     } else if (oid === oids.authorityKeyIdentifier) {
       result.authorityKeyId = readAuthorityKeyId(reader);
-    } else if (oid === oids.sgx) {
-      result.sgxExtension = reader.rest();
     } else if (critical) {
       throw new VerifyError("chain/extension", "an unknown extension is critical", { actual: oid });
     }
-  }
-  for (const needed of requiredExtensions) {
-    if (!seen.has(needed))
-      throw new VerifyError("chain/extension", "an extension is missing", { expected: needed });
   }
   return result;
 }
@@ -259,7 +250,7 @@ const pemBlock =
 const read = new Recent<Certificate>();
 
 /**
- * Certificates of a PEM text (RFC 7468), leaf first, at most four. Intel ends the chain inside a quote with one NUL.
+ * Certificates of a PEM text (RFC 7468), leaf first, at most four. One NUL may end it, as in quotes.
  * @throws VerifyError "pem/malformed" for anything beside the blocks
  */
 export function parsePemChain(pem: string): Certificate[] {
@@ -293,6 +284,8 @@ export interface Role {
   readonly ca: boolean;
   readonly pathLength?: number;
   readonly keyUsage: number;
+  /** OIDs of the extensions that it must have. */
+  readonly extensions: readonly string[];
   /** Every platform has one of its own, so that its signature is not worth remembering. */
   readonly ofOnePlatform?: boolean;
 }
@@ -302,6 +295,10 @@ export const certSigner = keyUsage.keyCertSign | keyUsage.crlSign;
 /** Refuses a certificate that is not what its place in the chain asks for. */
 function checkRole(certificate: Certificate, role: Role): void {
   const where = certificate.commonName;
+  for (const expected of role.extensions) {
+    if (!certificate.extensions.has(expected))
+      throw new VerifyError("chain/extension", "an extension is missing", { where, expected });
+  }
   if (!role.names.includes(certificate.commonName)) {
     throw new VerifyError(
       "chain/name",

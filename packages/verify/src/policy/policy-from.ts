@@ -9,7 +9,7 @@ import { bootEvents } from "@caisson/vocabulary/events";
 import { VerifyError } from "../errors.ts";
 import type { Evidence, LoggedEvent } from "../evidence/evidence.ts";
 import type { Genuine } from "../intel/genuine.ts";
-import { type PckExtension, parsePckExtension } from "../intel/pck.ts";
+import { type PckExtension, pckExtension } from "../intel/pck.ts";
 import { type EnclaveReport, parseQuote, type TdReport } from "../intel/quote.ts";
 import { parsePemChain } from "../pki/x509.ts";
 
@@ -62,8 +62,8 @@ function tcbLines(genuine: Genuine | undefined): Line[] {
 
 function pckOf(chain: string | undefined): PckExtension | undefined {
   try {
-    const extension = chain === undefined ? undefined : parsePemChain(chain)[0]?.sgxExtension;
-    return extension && parsePckExtension(extension);
+    const leaf = chain === undefined ? undefined : parsePemChain(chain)[0];
+    return leaf && pckExtension(leaf);
   } catch (error) {
     if (error instanceof VerifyError) return undefined;
     throw error;
