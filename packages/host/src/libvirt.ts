@@ -39,7 +39,7 @@ export interface DomainParts extends TdxParts {
 export function tdxDomain({ vcpus, memory }: Shape, parts: DomainParts): string {
   const files = { root: parts.rootfs, instance: parts.instance };
   const lines = [
-    "<domain type='kvm'>",
+    "<domain type='kvm' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>",
     `  <name>${escaped(parts.name)}</name>`,
     `  <memory unit='MiB'>${memory}</memory>`,
     `  <vcpu>${vcpus}</vcpu>`,
@@ -48,6 +48,8 @@ export function tdxDomain({ vcpus, memory }: Shape, parts: DomainParts): string 
     `    <loader type='rom' readonly='yes'>${escaped(parts.firmware)}</loader>`,
     `    <kernel>${escaped(parts.kernel)}</kernel>`,
     `    <cmdline>${escaped(parts.commandLine)}</cmdline>`,
+    // A drive that is not there: otherwise libvirt gives the first disk a place in the boot order, which is measured.
+    "    <boot dev='fd'/>",
     "  </os>",
     "  <features>",
     "    <acpi/>",
@@ -92,6 +94,11 @@ export function tdxDomain({ vcpus, memory }: Shape, parts: DomainParts): string 
     `    <mrConfigId>${Buffer.from(parts.mrConfigId).toString("base64")}</mrConfigId>`,
     "    <quoteGenerationService/>",
     "  </launchSecurity>",
+    // The same: libvirt's strict order ends with a HALT that QEMU by itself does not write.
+    "  <qemu:commandline>",
+    "    <qemu:arg value='-boot'/>",
+    "    <qemu:arg value='strict=off'/>",
+    "  </qemu:commandline>",
     "</domain>",
   ];
   return `${lines.join("\n")}\n`;
