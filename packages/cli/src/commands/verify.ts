@@ -5,7 +5,7 @@
  * first question is asked, and the answer says so.
  */
 
-import { existsSync, statSync } from "node:fs";
+import { existsSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { styleText } from "node:util";
 import { readKit } from "@caisson/machine/kit";
@@ -31,6 +31,8 @@ import {
 } from "@caisson/verify";
 import { type Description, describeQuote } from "@caisson/verify/describe";
 import { type KnownReleases, releaseJudge } from "@caisson/verify/releases";
+import { toHex } from "@caisson/vocabulary/bytes";
+import { messageOf } from "@caisson/vocabulary/failure";
 import { provesHardware } from "@caisson/vocabulary/platforms";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
@@ -48,6 +50,7 @@ interface Options {
   image: string[];
   kit?: string;
   from?: string;
+  save?: string;
   policy?: string;
   collateral?: string;
   eventLog?: string;
@@ -67,6 +70,7 @@ export const command = new Command("caisson verify")
     "a caisson/evidence/v1 document, a dstack GetQuote answer, or a quote (binary, hex, base64, JSON); - is stdin",
   )
   .option("--from <url>", "ask a running application for fresh evidence instead of reading a file")
+  .option("--save <file>", "with --from: keep the evidence as it came, whatever the verdict")
   .option("--policy <file>", "what is acceptable (YAML or JSON); without it only: is it genuine?")
   .option(
     "--image <file...>",
@@ -97,6 +101,9 @@ export const command = new Command("caisson verify")
         "EVIDENCE, or --from URL",
       );
     }
+    if (given.save !== undefined && given.from === undefined) {
+      throw new UsageError("--save keeps what --from got", "leave it out: the evidence is in a file already");
+    }
     const options = given.kit === undefined ? expandImages(given) : withKit(given, given.kit);
     if (given.from !== undefined) {
       if (options.policy === undefined) {
@@ -106,6 +113,7 @@ export const command = new Command("caisson verify")
         );
       }
       const { bytes, nonce } = await fetchEvidence(given.from);
+      if (given.save !== undefined) save(given.save, bytes, nonce);
       const evidence = readEvidence(bytes);
       const report = await judge(evidence, options, freshReportData(nonce));
       return show(report, evidence, options.json === true);
@@ -115,6 +123,19 @@ export const command = new Command("caisson verify")
     const expected = expectReportData(options, evidence);
     show(await judge(evidence, options, expected), evidence, options.json === true);
   });
+
+/** Keeps evidence before it is read: what cannot be read is what somebody wants to look at. */
+function save(path: string, bytes: Uint8Array, nonce: Uint8Array): void {
+  try {
+    writeFileSync(path, bytes);
+  } catch (error) {
+    throw new UsageError(
+      `${path} cannot be written: ${messageOf(error)}`,
+      "name a file in an existing directory",
+    );
+  }
+  process.stderr.write(`saved ${path}; it binds --nonce ${toHex(nonce)}\n`);
+}
 
 /** Says which files the evidence is judged by, and who wrote them: nothing is picked up silently. */
 function sayJudgedBy(writer: string, { policy, image, collateral }: Options): void {
