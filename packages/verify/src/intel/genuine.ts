@@ -15,7 +15,7 @@ import { keyOfPoint } from "../pki/remembered.ts";
 import { type Authority, verifyIssued } from "../pki/x509.ts";
 import { Answers } from "../report.ts";
 import { type Collateral, parseChain, sameRoot, VerifiedCollateral, verifyCollateral } from "./collateral.ts";
-import { type PckExtension, parsePckExtension } from "./pck.ts";
+import { type PckExtension, pckExtensionOf } from "./pck.ts";
 import { type EnclaveReport, parseQuote, type Quote, type TdReport } from "./quote.ts";
 import { roles } from "./roles.ts";
 import type { TrustAnchor } from "./roots.ts";
@@ -81,7 +81,7 @@ export async function verifyQuote(
   }
 
   const { leaf, notAfter } = await verifyPckChain(quote, parts, now.getTime());
-  answers.pass("chain/pck", { actual: `up to ${trust.name}` });
+  answers.pass("chain/platform", { actual: `up to ${trust.name}` });
   answers.pass("chain/revocation");
   const pck = readPck(leaf);
   answers.pass("pck/extension", { actual: `FMSPC ${pck.fmspc}, PPID ${pck.ppid}` });
@@ -144,10 +144,9 @@ async function verifyPckChain(
 }
 
 function readPck({ certificate }: Authority): PckExtension {
-  if (certificate.sgxExtension === undefined) {
-    throw new VerifyError("pck/extension", "the PCK certificate has no SGX extension");
-  }
-  return parsePckExtension(certificate.sgxExtension);
+  const pck = pckExtensionOf(certificate);
+  if (pck === undefined) throw new VerifyError("pck/extension", "the PCK certificate has no SGX extension");
+  return pck;
 }
 
 function requireEqual(code: CheckCode, what: string, actual: string, expected: string): void {

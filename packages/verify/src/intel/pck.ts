@@ -4,6 +4,7 @@ import { toHex } from "@caisson/vocabulary/bytes";
 import { VerifyError } from "../errors.ts";
 import { DerReader, tag } from "../pki/der.ts";
 import { oids, sgxTcbOids } from "../pki/oids.ts";
+import type { Certificate } from "../pki/x509.ts";
 
 /** What the extension says. Hexadecimal values in lower case. */
 export interface PckExtension {
@@ -39,6 +40,12 @@ export function parsePckExtension(value: Uint8Array): PckExtension {
     pceId: takeOctets(fields, oids.sgxPceId, SIZES.pceId),
     fmspc: takeOctets(fields, oids.sgxFmspc, SIZES.fmspc),
   };
+}
+
+/** What a PCK certificate says; undefined for a certificate without the extension. Throws as `parsePckExtension`. */
+export function pckExtensionOf(certificate: Pick<Certificate, "own"> | undefined): PckExtension | undefined {
+  const extension = certificate?.own.get(oids.sgx);
+  return extension && parsePckExtension(extension);
 }
 
 /** Fields by OID: pairs of OID and value, each OID once. A reader stands before the value of its field. */

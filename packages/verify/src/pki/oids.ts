@@ -3,10 +3,17 @@
 
 /** SGX extension of a PCK certificate (SGX PCK Certificate and CRL Profile, section 1.3.5). */
 const sgx = "1.2.840.113741.1.13.1";
+/** Extensions of a VCEK or VLEK (AMD 57230, VCEK certificate). */
+const amd = "1.3.6.1.4.1.3704.1";
 
 export const oids = {
   ecPublicKey: "1.2.840.10045.2.1",
   p256: "1.2.840.10045.3.1.7",
+  p384: "1.3.132.0.34",
+  rsaEncryption: "1.2.840.113549.1.1.1",
+  rsaPss: "1.2.840.113549.1.1.10",
+  mgf1: "1.2.840.113549.1.1.8",
+  sha384: "2.16.840.1.101.3.4.2.2",
   ecdsaSha256: "1.2.840.10045.4.3.2",
   commonName: "2.5.4.3",
   subjectKeyIdentifier: "2.5.29.14",
@@ -16,6 +23,11 @@ export const oids = {
   reasonCode: "2.5.29.21",
   crlDistributionPoints: "2.5.29.31",
   authorityKeyIdentifier: "2.5.29.35",
+  amd,
+  amdProductName: `${amd}.2`,
+  amdSpl: `${amd}.3`,
+  amdHardwareId: `${amd}.4`,
+  amdProvider: `${amd}.5`,
   sgx,
   sgxPpid: `${sgx}.1`,
   sgxTcb: `${sgx}.2`,
