@@ -2,7 +2,7 @@
 /** What a SEV-SNP report and the certificate of its key say, field by field, before anything is judged. */
 import { toHex } from "@caisson/vocabulary/bytes";
 import { VerifyError } from "../errors.ts";
-import type { Description } from "../evidence/describe.ts";
+import type { Description } from "../evidence/description.ts";
 import { parseEndorsement } from "./certificates.ts";
 import { readEndorsement } from "./endorsement.ts";
 import { componentNames, type Product, productOf, readTcb, tcbComponents, tcbText } from "./products.ts";

@@ -9,14 +9,10 @@ import { VerifyError } from "../errors.ts";
 import { pckExtensionOf } from "../intel/pck.ts";
 import { type EnclaveReport, parseQuote, type TdReport } from "../intel/quote.ts";
 import { type Certificate, parsePemChain } from "../pki/x509.ts";
+import type { Description } from "./description.ts";
 import type { AnyEvidence } from "./evidence.ts";
 
-/** Fields by group and name, in the order in which they are shown. Values are hexadecimal, numbers or words. */
-export interface Description {
-  /** What takes away all protection; empty in a production TEE. */
-  warnings: string[];
-  groups: Record<string, Record<string, string>>;
-}
+export type { Description } from "./description.ts";
 
 /** TD attributes by bit (Intel TDX Module ABI, ATTRIBUTES). */
 const tdAttributes: Readonly<Record<number, string>> = {
