@@ -8,7 +8,8 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { fold, runtimeEventDigest } from "@caisson/measure";
 import { hierarchy, issueQuote, mint } from "@caisson/simulated/pki";
-import { type Report, reportData, writeEvidenceDocument } from "@caisson/verify";
+import { type Report, reportData } from "@caisson/verify";
+import { writeEvidenceDocument } from "@caisson/verify/testing/evidence-document";
 import { toHex } from "@caisson/vocabulary/bytes";
 import { bootEvents } from "@caisson/vocabulary/events";
 

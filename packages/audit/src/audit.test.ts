@@ -10,7 +10,7 @@ import { graphSvg } from "./graph-svg.ts";
 import { parseLiveReport } from "./live.ts";
 import { page } from "./page.ts";
 import { sarif, subjectUri } from "./sarif.ts";
-import { explain, table } from "./table.ts";
+import { explainControl, table } from "./table.ts";
 import { goodImage, goodLive, goodRemote } from "./testing/facts.ts";
 
 const now = new Date("2026-11-23T12:00:00Z");
@@ -195,7 +195,7 @@ test("an image older than its sources is told so, and what to do", () => {
 });
 
 test("an explanation names every expectation", () => {
-  const text = explain(catalogue.find(({ id }) => id === "K01")!);
+  const text = explainControl(catalogue.find(({ id }) => id === "K01")!);
   for (const line of [/CONFIG_MODULES is not set/, /open \/proc\/modules/, /RTMR1/]) match(text, line);
 });
 

@@ -3,8 +3,8 @@
 export { type Audit, audit, type Result, type Row, type Score, type Status } from "./audit.ts";
 export { type Acceptance, parseBaseline } from "./baseline.ts";
 export { catalogue, controlOf } from "./catalogue/index.ts";
-export { collectImage, collectLive, readReport } from "./collect.ts";
-export { type Check, type CheckKind, type Control, checkKinds, type Facts, judge } from "./control.ts";
+export { collectImage, fetchLiveReport, readReport } from "./collect.ts";
+export { type CheckKind, type Control, type ControlCheck, checkKinds, type Facts, judge } from "./control.ts";
 export { AuditError, type AuditErrorCode } from "./errors.ts";
 export type { ImageFacts, LiveFacts, RemoteFacts } from "./facts.ts";
 export { graph } from "./graph.ts";
@@ -14,4 +14,4 @@ export { parseLiveReport } from "./live.ts";
 export { page } from "./page.ts";
 export { collectRootTree, isRootTree } from "./root-tree.ts";
 export { sarif } from "./sarif.ts";
-export { explain, list, table } from "./table.ts";
+export { explainControl, list, table } from "./table.ts";

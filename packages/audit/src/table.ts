@@ -84,7 +84,7 @@ function inventoryLines(inventory: Inventory): string[] {
 }
 
 /** One control, whole: what is expected where, and what would break it. */
-export function explain(control: Control): string {
+export function explainControl(control: Control): string {
   const lines = [
     `${control.id}  ${control.title}`,
     `  ${control.why}`,

@@ -3,7 +3,7 @@
 
 import type { EvidenceDocument } from "@caisson/verify";
 import { toHex } from "@caisson/vocabulary/bytes";
-import type { EventLog } from "./event-log.ts";
+import type { RuntimeLog } from "./event-log.ts";
 import type { PlatformAdapter } from "./platform.ts";
 
 const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString("base64");
@@ -13,7 +13,7 @@ export type Attest = (
   claim: EvidenceDocument["reportData"],
 ) => Promise<EvidenceDocument>;
 
-export function attester(platform: PlatformAdapter, log: EventLog): Attest {
+export function attester(platform: PlatformAdapter, log: RuntimeLog): Attest {
   return async (reportData, claim) => ({
     version: "caisson/evidence/v1",
     platform: platform.name,

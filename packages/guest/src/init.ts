@@ -12,10 +12,10 @@
  */
 import { createReadStream, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { parseGuestConfig } from "@caisson/protocol/guest-config";
+import { bootSequenceOf, parseGuestConfig } from "@caisson/protocol/guest-config";
 import { answerChallenge } from "./challenge.ts";
 import { Console, type Port, type Unstamped } from "./console.ts";
-import { EventLog } from "./event-log.ts";
+import { RuntimeLog } from "./event-log.ts";
 import { attester } from "./evidence.ts";
 import { KeyFiles } from "./key-files.ts";
 import { withLimit } from "./limit.ts";
@@ -115,7 +115,7 @@ async function boot(): Promise<void> {
     });
   }
   const platform = tsmPlatform("caisson", kernelPaths(root));
-  const log = new EventLog(platform, at("/run/caisson/runtime-events.jsonl"));
+  const log = new RuntimeLog(platform, at("/run/caisson/runtime-events.jsonl"), bootSequenceOf(config.app));
   const context: Context = {
     config,
     platform,

@@ -40,7 +40,7 @@ export interface Context {
   readonly keyFiles: KeyFiles;
   /** What the host asked for, not trusted beyond what is measured. Set by `identity`. */
   instance?: Instance;
-  /** 20-byte ids. Set by `identity`. */
+  /** Payloads of the events app-id and instance-id. Set by `identity`. */
   appId?: Uint8Array;
   instanceId?: Uint8Array;
   /** The application's key material. Set by `keys`; undefined when the configuration names no KMS. */

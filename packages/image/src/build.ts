@@ -5,15 +5,17 @@
  * Invariants: the image is a function of the lock, the spec, the application and this repository: no clock, no path,
  * no environment, no job count enters it; every input is named by hash, in the lock or by its own content.
  */
+
 import { join } from "node:path";
+import type { Flavour } from "@caisson/vocabulary/flavours";
 import { describeApplication } from "./build/application.ts";
 import { bundleGuest } from "./build/bundle.ts";
-import type { Flavour } from "./build/cmdline.ts";
 import { buildKernels, type KernelProgress, kernelVariant } from "./build/kernel.ts";
 import { guestAddon, guestNode } from "./build/native.ts";
 import { assembleRoot } from "./build/rootfs.ts";
 import { openToolchain } from "./build/toolchain.ts";
 import { type FetchProgress, fetchAll } from "./inputs/fetch.ts";
+import { claimIdentity, readIdentityFile } from "./inputs/identity.ts";
 import { checkLock, type Lock, type LockedPackage } from "./inputs/lock.ts";
 import type { Mirrors } from "./inputs/mirror.ts";
 import { npmPackages } from "./inputs/npm.ts";
@@ -42,6 +44,8 @@ export interface BuildOptions {
   flavour: Flavour;
   /** The image directory; its parent is made when it is missing. */
   out: string;
+  /** The application's first identity document, in place of the one that the spec names. */
+  identity?: Uint8Array;
   /** Kernels that are compiled in the same go, for images that will follow; only the flavour's own when left out. */
   kernels?: readonly Flavour[];
   /** Compilers at a time; it changes nothing but the time. */
@@ -85,6 +89,8 @@ async function gather(spec: Spec, lock: Lock, options: BuildOptions): Promise<Pa
   const { flavour, cache, jobs, mirrors, signal, onProgress = () => {} } = options;
   const cancel = { ...(signal && { signal }) };
   const workload = readWorkload(spec);
+  const path = spec.app.identity;
+  const identity = options.identity ?? (path === undefined ? undefined : await readIdentityFile(path));
   checkLock(spec, lock, recipe, await npmPackages(join(repository, "package-lock.json"), npmRoots));
   const files = await fetchAll(lock.packages, {
     mirrors,
@@ -109,7 +115,8 @@ async function gather(spec: Spec, lock: Lock, options: BuildOptions): Promise<Pa
 
   onProgress({ step: "application" });
   const images = await readImages(workload, system, lock, cache);
-  const application = describeApplication(spec, workload.composition, images);
+  const described = describeApplication(spec, workload.composition, images);
+  const application = { ...described, description: await claimIdentity(described.description, identity) };
   signal?.throwIfAborted();
 
   const source = inGroup(lock, "source")[0]!;

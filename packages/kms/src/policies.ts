@@ -15,8 +15,8 @@
 import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { description, type GuestConfig } from "@caisson/protocol/guest-config";
-import { appId } from "@caisson/protocol/identity";
+import { applicationId, type GuestConfig } from "@caisson/protocol/guest-config";
+import { hex } from "@caisson/protocol/hex";
 import {
   acceptedPlatforms,
   comparedRegisters,
@@ -37,12 +37,9 @@ import * as z from "zod";
 import { KmsError } from "./errors.ts";
 import { checkWriters } from "./writers.ts";
 
-const hex = (bytes: number) =>
-  z.string().regex(new RegExp(`^[0-9a-f]{${2 * bytes}}$`), `expected ${bytes} bytes in hex`);
-
 const schema = z.strictObject({
   version: z.literal("caisson/kms-policy/v1"),
-  app: hex(20),
+  app: z.union([hex(20), hex(32)]),
   keyVersion: z.int().min(1).max(0xffff_ffff),
   manifests: z.array(hex(32)).max(256).optional(),
   policy: z.unknown(),
@@ -272,7 +269,7 @@ function loadManifests(directory: string): Map<string, AllowedManifest> {
       const { guest } = document ?? {};
       manifests.set(createHash("sha256").update(bytes).digest("hex"), {
         name: `manifests/${name}`,
-        app: guest?.app === undefined ? undefined : appId(description(guest)).toHex(),
+        app: guest?.app === undefined ? undefined : applicationId(guest).toHex(),
         references: readReferences(document, `manifests/${name}`),
       });
     } catch (error) {

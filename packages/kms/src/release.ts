@@ -69,7 +69,7 @@ export interface ReleaseContext {
 }
 
 /** One request, and what came of it. */
-export interface Outcome {
+export interface ReleaseOutcome {
   answer: Answer;
   entry: LogEntry;
   /** Whether the entry is in the release log. */
@@ -85,7 +85,7 @@ class Denial extends Error {
 }
 
 /** The signed answer to one request, and what there is to log about it. Never throws for what a guest can cause. */
-export async function releaseKeys(context: ReleaseContext, request: ReleaseRequest): Promise<Outcome> {
+export async function releaseKeys(context: ReleaseContext, request: ReleaseRequest): Promise<ReleaseOutcome> {
   const time = context.now();
   const exchange: Exchange = {
     nonce: Uint8Array.fromHex(request.nonce),
@@ -214,7 +214,7 @@ async function judge(
   if (report.verdict !== "accepted") {
     const failed = report.checks.filter(({ outcome }) => outcome === "fail");
     const [first] = failed;
-    throw new Denial(first!.code!, failed.map(explain).join("; "));
+    throw new Denial(first!.code!, failed.map(denialText).join("; "));
   }
   entry.reason = report.reference ?? "";
   return policy;
@@ -226,7 +226,7 @@ const attesting = ["report-data/preimage", "report-data/expected", "events/runti
 const outcomeOf = ({ checks }: Report, id: CheckId) => checks.find((check) => check.id === id)?.outcome;
 
 /** One failed check in words. */
-function explain({ code, reason, expected, actual }: Check): string {
+function denialText({ code, reason, expected, actual }: Check): string {
   return `${code}: ${reason ?? `expected ${expected ?? "otherwise"}, found ${actual ?? "nothing"}`}`;
 }
 

@@ -78,6 +78,8 @@ const defaults = {
   /** Lines about requests that anybody can send. */
   lines: { perSecond: 10, burst: 100 },
   connections: 512,
+  /** Of all requests in memory. A guest's is about 150 kB. */
+  bodies: 64 * 1024 * 1024,
   headerBytes: 8 * 1024,
   silentMs: 2_000,
   requestMs: 10_000,
@@ -142,6 +144,7 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
     total: defaults.connections,
     perAddress: (options.perAddress ?? defaults.perAddress).burst,
     silentMs: defaults.silentMs,
+    bodies: defaults.bodies,
   });
   const serve = getRequestListener(routes(service, options, connections).fetch);
   try {
@@ -262,7 +265,7 @@ function routes(service: Service, options: KmsOptions, connections: Connections)
   /** What was sent, if it is what it must be; otherwise the refusal. */
   const receive = async <T>(c: Context<Environment>, schema: Schema<T>): Promise<T | Response> => {
     const incoming = c.env.incoming as IncomingMessage;
-    const body = await readBody(incoming);
+    const body = await readBody(incoming, (bytes) => connections.hold(incoming.socket, bytes));
     connections.received(incoming.socket);
     if (body === "too long") {
       c.header("connection", "close");
@@ -329,18 +332,19 @@ interface Schema<T> {
 type Issues = readonly { path: readonly PropertyKey[]; message: string }[];
 
 /**
- * The body, read no further than `requestLimit`; empty where it broke off. From Node's own stream: the web streams that
+ * The body, read no further than `requestLimit`; empty where it broke off. `hold` is told what comes into memory. From Node's own stream: the web streams that
  * a Request puts in front of it cost more than reading and parsing.
  */
-function readBody(incoming: IncomingMessage): Promise<Buffer | "too long"> {
+function readBody(incoming: IncomingMessage, hold: (bytes: number) => void): Promise<Buffer | "too long"> {
   return new Promise((resolve) => {
     if (Number(incoming.headers["content-length"]) > requestLimit) resolve("too long");
     const chunks: Buffer[] = [];
     let size = 0;
     incoming.on("data", (chunk: Buffer) => {
       size += chunk.length;
-      if (size <= requestLimit) chunks.push(chunk);
-      else resolve("too long");
+      if (size > requestLimit) return resolve("too long");
+      chunks.push(chunk);
+      hold(chunk.length);
     });
     incoming.once("end", () => resolve(Buffer.concat(chunks)));
     incoming.once("close", () => resolve(Buffer.alloc(0)));

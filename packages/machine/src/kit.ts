@@ -6,12 +6,14 @@
  * Invariants: its reference values are those of its manifest's files. A kit is read as a whole. Its `kit.json` names every file with its hash, and a file that differs, is missing,
  * or is not named is refused: nobody verifies by half of one kit and half of another.
  */
+
 import { createHash } from "node:crypto";
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { type Manifest, parseManifest, readManifest } from "@caisson/image/manifest";
 import { readReferences } from "@caisson/verify";
 import { Failure, messageOf } from "@caisson/vocabulary/failure";
+import type { Flavour } from "@caisson/vocabulary/flavours";
 
 export type KitErrorCode = "kit/incomplete" | "kit/occupied" | "kit/malformed" | "kit/altered" | "kit/lock";
 
@@ -46,7 +48,7 @@ const mark = "kit.json";
 const sha256 = (path: string): string => createHash("sha256").update(readFileSync(path)).digest("hex");
 
 /** Where `up` (development) and `instance` (production) leave what a relying party judges by. */
-function relyingParty(image: string, flavour: "production" | "development") {
+function relyingParty(image: string, flavour: Flavour) {
   const state = `${image}.state`;
   return flavour === "production"
     ? {

@@ -8,12 +8,13 @@ import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Shape, type TdxParts, tdxMachine } from "@caisson/host/machine";
 import type { Manifest } from "@caisson/image";
-import { description, mainPort, publishedPorts } from "@caisson/protocol/guest-config";
+import { applicationId, description, mainPort, publishedPorts } from "@caisson/protocol/guest-config";
 import { composeHash } from "@caisson/protocol/identity";
 import { encodeInstance, type Instance } from "@caisson/protocol/instance";
-import { type Reference, registerNames } from "@caisson/verify";
+import { type Reference, referenceRegisters } from "@caisson/verify";
+import { toHex } from "@caisson/vocabulary/bytes";
 import { Failure } from "@caisson/vocabulary/failure";
-import { applicationId, instanceSeed } from "./session.ts";
+import { instanceSeed, sequenceOf } from "./session.ts";
 
 /** Vsock port of Intel's quote generation service, its default. */
 const quotePort = 4050;
@@ -93,7 +94,7 @@ function kmsIdentity({ guest }: Manifest, kms: KmsAddress): string {
 
 /** Registers for which some reference has neither a value nor, for RTMR0, its events. */
 function unpredicted(references: readonly Reference[]): string[] {
-  return registerNames.filter((name) =>
+  return referenceRegisters.filter((name) =>
     references.some(
       ({ registers, rtmr0Events }) =>
         registers[name] === undefined && !(name === "rtmr0" && rtmr0Events !== undefined),
@@ -123,6 +124,7 @@ function policyText(
   const id = Buffer.from(mrConfigId(manifest)).toString("hex");
   const app = Buffer.from(composeHash(description(manifest.guest))).toString("hex");
   const byEvent = byEventAlone(references);
+  const { sequence } = sequenceOf(manifest);
   const lines = [
     "version: caisson/policy/v1",
     `description: ${JSON.stringify(`${manifest.name}, production, ${shape.vcpus} vCPUs, ${shape.memory} MiB`)}`,
@@ -144,14 +146,16 @@ function policyText(
         ]
       : []),
     "app:",
-    `  id: ["${applicationId(manifest)}"]`,
+    `  id: ["${toHex(applicationId(manifest.guest))}"]`,
     `  composeHash: ["${app}"]`,
     "  # Any instance of it; list instance ids to accept only those.",
     "  instanceId: any",
     ...(manifest.guest.time.secure_time
       ? []
       : ["# The image asks no time servers: its clock is the host's.", "secureTime: any"]),
-    ...(byEvent ? ["events:", "  bootLog: required"] : []),
+    ...(byEvent || sequence !== undefined ? ["events:"] : []),
+    ...(byEvent ? ["  bootLog: required"] : []),
+    ...(sequence === undefined ? [] : [`  sequence: [${sequence.join(", ")}]`]),
   ];
   if (!forKms) {
     lines.push(
@@ -169,7 +173,7 @@ function kmsPolicyText(options: ProductionOptions, references: string): string {
   const inner = policyText(options, undefined, true).replace(/^(?=.)/gm, "  ");
   return [
     "version: caisson/kms-policy/v1",
-    `app: "${applicationId(options.manifest)}"`,
+    `app: "${toHex(applicationId(options.manifest.guest))}"`,
     "keyVersion: 1",
     "# The reference values that count, by the SHA-256 of their file in manifests/.",
     `manifests: ["${sha256}"]`,

@@ -8,10 +8,11 @@
  */
 import { hkdfSync } from "node:crypto";
 import { frame, text, u32 } from "@caisson/vocabulary/frame";
+import { IDENTITY_SIZE } from "./identity.ts";
 
 /** What distinguishes one released key from every other. */
 export interface KeyContext {
-  /** 20 bytes: `appId` of identity.ts. */
+  /** 20 bytes, or 32 of an application with an identity document: `applicationId` of guest-config.ts. */
   app: Uint8Array;
   /** 20 bytes, or empty for a key that all instances of the application share. */
   instance: Uint8Array;
@@ -23,7 +24,8 @@ export interface KeyContext {
 /** 32 bytes; `secret` is the KMS's root secret (32 bytes). */
 export function deriveReleasedKey(secret: Uint8Array, context: KeyContext): Uint8Array {
   const { app, instance, purpose, version } = context;
-  return hkdf(secret, "caisson/released-key/v1", app, instance, text(purpose), u32(version));
+  const domain = app.length === IDENTITY_SIZE ? "caisson/identity-key/v1" : "caisson/released-key/v1";
+  return hkdf(secret, domain, app, instance, text(purpose), u32(version));
 }
 
 /**

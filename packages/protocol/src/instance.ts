@@ -8,6 +8,7 @@
  */
 import { Failure, messageOf } from "@caisson/vocabulary/failure";
 import * as z from "zod/mini";
+import { hex } from "./hex.ts";
 
 export type ProtocolErrorCode = "instance/magic" | "instance/size" | "instance/content";
 
@@ -18,8 +19,6 @@ export class InstanceError extends Failure<ProtocolErrorCode, "input"> {
     super(code, "input", message);
   }
 }
-
-const hex = (bytes: number) => z.string().check(z.regex(new RegExp(`^[0-9a-f]{${2 * bytes}}$`)));
 
 const schema = z.strictObject({
   version: z.literal("caisson/instance/v1"),

@@ -10,6 +10,7 @@
 
 import { frame, text, u32, u64 } from "@caisson/vocabulary/frame";
 import * as z from "zod/mini";
+import { hex } from "./hex.ts";
 
 export const keyReleaseVersion = "caisson/key-release/v1";
 
@@ -26,7 +27,6 @@ export const answerLimit = 16 * 1024;
 /** Bytes of the message inside the seal: application key ‖ instance key. */
 export const releasedSize = 64;
 
-const hex = (bytes: number) => z.string().check(z.regex(new RegExp(`^[0-9a-f]{${2 * bytes}}$`)));
 const version = z.literal(keyReleaseVersion);
 /** Milliseconds since 1970. */
 const time = z.int().check(z.gte(0), z.lte(2 ** 48));
@@ -55,7 +55,7 @@ const releasedSchema = z.strictObject({
   outcome: z.literal("released"),
   time,
   /** The ids that the KMS read from the measured events, and the version of the keys. */
-  app: hex(20),
+  app: z.string().check(z.regex(/^(?:[0-9a-f]{40}|[0-9a-f]{64})$/)),
   instance: hex(20),
   keyVersion: z.int().check(z.gte(1), z.lte(0xffff_ffff)),
   sealed: z.strictObject({ enc: hex(32), ciphertext: hex(releasedSize + 16) }),

@@ -8,9 +8,9 @@
  * signs it: so a wrong document can be a correctly signed one.
  */
 import { createHash } from "node:crypto";
+import type { TrustAnchor } from "@caisson/verify";
 import type { Collateral } from "@caisson/verify/collateral";
 import { bitString, der, integer, namedBits, oid, sequence, time, utf8 } from "@caisson/verify/der-writer";
-import type { TrustAnchor } from "@caisson/verify/roots";
 import { TestKey } from "./p256.ts";
 
 const hexBytes = (hex: string): Uint8Array => new Uint8Array(Buffer.from(hex, "hex"));

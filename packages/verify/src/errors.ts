@@ -220,8 +220,23 @@ export const acceptableChecks = {
   },
 } as const;
 
+const CHANNEL = "Caisson docs/channel.md";
+
+/** Of a connection: does it end in this guest? Asked by `verifyChannel` alone. */
+export const channelChecks = {
+  "channel/stated": { source: CHANNEL, codes: ["channel/not-stated"] },
+  "channel/nonce": { source: CHANNEL, codes: ["channel/nonce-path"] },
+  "channel/tls": { source: CHANNEL, codes: ["channel/tls-key"] },
+  "channel/hpke": { source: CHANNEL, codes: ["channel/hpke-key"] },
+} as const;
+
 /** Every question, in the order of a report. */
-export const checks = { ...genuineChecks, ...snpGenuineChecks, ...acceptableChecks } as const;
+export const checks = {
+  ...genuineChecks,
+  ...snpGenuineChecks,
+  ...acceptableChecks,
+  ...channelChecks,
+} as const;
 
 export type CheckId = keyof typeof checks;
 

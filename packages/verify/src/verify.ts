@@ -13,11 +13,12 @@ import { type GenuineHcl, type Hcl, verifyHcl } from "./evidence/hcl.ts";
 import type { Collateral, VerifiedCollateral } from "./intel/collateral.ts";
 import { type Genuine, verifyQuote } from "./intel/genuine.ts";
 import { parseQuote } from "./intel/quote.ts";
-import { intelRoot, type TrustAnchor } from "./intel/roots.ts";
+import { intelRoot } from "./intel/roots.ts";
+import type { TrustAnchor } from "./pki/x509.ts";
 import { trustAnchorFor } from "./platform.ts";
 import {
   askedChecks,
-  checkPlatform,
+  checkPolicyPlatform,
   checkTee,
   type ExpectedReportData,
   evaluatePolicy,
@@ -132,7 +133,7 @@ export async function judgeEvidence(
   const answers = new Answers();
   const trust = trustFor(evidence, judgement);
   let genuine: Genuine | undefined;
-  if (trust === undefined) checkPlatform(evidence, policy, answers);
+  if (trust === undefined) checkPolicyPlatform(evidence, policy, answers);
   else {
     const found = await askGenuine(evidence, judgement.collateral, now, trust, answers);
     genuine = found?.quote;

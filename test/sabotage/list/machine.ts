@@ -41,7 +41,7 @@ export const machine = within("packages/machine/src", [
   [
     "a development policy accepts any application",
     "session.ts",
-    "id: [applicationId(manifest)],",
+    "id: [toHex(applicationId(manifest.guest))],",
     'id: "any",',
     "session.test.ts",
   ],

@@ -6,15 +6,15 @@ import {
   type Audit,
   AuditError,
   audit,
-  type Check,
   type Control,
+  type ControlCheck,
   catalogue,
   collectImage,
-  collectLive,
   collectRootTree,
   controlOf,
-  explain,
+  explainControl,
   type Facts,
+  fetchLiveReport,
   graph,
   graphSvg,
   isRootTree,
@@ -60,7 +60,7 @@ const json = (value: object): string => `${JSON.stringify(value, null, 2)}\n`;
 
 /** A control for a program: what each of its checks expects, or why there is none. */
 function controlDocument({ static: image, live, remote, ...control }: Control): object {
-  const expects = (check: Check<never>) =>
+  const expects = (check: ControlCheck<never>) =>
     typeof check === "string" ? { none: check } : check.map((each) => each.expects);
   return { ...control, checks: { static: expects(image), live: expects(live), remote: expects(remote) } };
 }
@@ -84,7 +84,7 @@ async function collect(paths: readonly string[], options: Options) {
       take("static", path, isRootTree(path) ? collectRootTree(path) : await collectImage(path));
     else take("remote", path, await readEvidenceFacts(path, options));
   }
-  if (options.live !== undefined) take("live", options.live, await collectLive(options.live));
+  if (options.live !== undefined) take("live", options.live, await fetchLiveReport(options.live));
   return { facts, subjects };
 }
 
@@ -197,7 +197,7 @@ export const command = new Command("caisson audit")
           fix: "caisson audit --list",
         });
       }
-      print(options.json === true ? json(controlDocument(control)) : explain(control));
+      print(options.json === true ? json(controlDocument(control)) : explainControl(control));
       return;
     }
     if (options.list === true) {

@@ -5,7 +5,7 @@ import { createHash } from "node:crypto";
 import { gather, type Machine, read } from "@caisson/machine/prediction";
 import {
   type Comparison,
-  explain,
+  explainLog,
   type Indexing,
   measuredEvents,
   mrtd,
@@ -160,5 +160,5 @@ function bootLog(bytes: Uint8Array): Uint8Array {
 async function compare(options: Options, prediction: Prediction, input: PredictInput): Promise<Comparison> {
   const log = parseEventLog(bootLog(read(options.log!)));
   const usual = prediction.platform === "tdx" ? "cc" : "pcr";
-  return explain(prediction, measuredEvents(log, options.indexing ?? guessIndexing(log) ?? usual), input);
+  return explainLog(prediction, measuredEvents(log, options.indexing ?? guessIndexing(log) ?? usual), input);
 }

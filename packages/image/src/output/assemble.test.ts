@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
+
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { hash } from "node:crypto";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
+import type { Flavour } from "@caisson/vocabulary/flavours";
 import { describeApplication } from "../build/application.ts";
-import type { Flavour } from "../build/cmdline.ts";
 import { assembleRoot } from "../build/rootfs.ts";
 import { directory, put } from "../build/tree.ts";
 import type { Composition } from "../inputs/compose/composition.ts";

@@ -10,10 +10,12 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type GuestConfig, parseGuestConfig } from "@caisson/protocol/guest-config";
+import { hex } from "@caisson/protocol/hex";
 import { messageOf } from "@caisson/vocabulary/failure";
+import type { Flavour } from "@caisson/vocabulary/flavours";
+import { flavours } from "@caisson/vocabulary/flavours";
 import type { Platform, PlatformTable } from "@caisson/vocabulary/platforms";
 import * as z from "zod/mini";
-import type { Flavour } from "../build/cmdline.ts";
 import { ImageError } from "../errors.ts";
 import type { OciChange } from "../oci/layers.ts";
 import type { Measurements } from "./measurements.ts";
@@ -80,7 +82,7 @@ export interface Manifest {
   measurements?: Measurements;
 }
 
-const sha256 = z.string().check(z.regex(/^[0-9a-f]{64}$/));
+const sha256 = hex(32);
 const artefact = z.looseObject({
   // Plain names below the directory: no "..", no absolute path, nothing hidden.
   file: z
@@ -94,7 +96,7 @@ const artefact = z.looseObject({
 const schema = z.looseObject({
   schema: z.literal("caisson/manifest/v1"),
   name: z.string(),
-  flavour: z.enum(["production", "development"]),
+  flavour: z.enum(flavours),
   lock: sha256,
   commandLine: z.string(),
   kernel: artefact,

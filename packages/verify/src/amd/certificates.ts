@@ -21,6 +21,7 @@ import {
   parseCertificate,
   type Role,
 } from "../pki/x509.ts";
+import { authorityExtensions } from "./oids.ts";
 import type { Product } from "./products.ts";
 import type { AmdRoot } from "./roots.ts";
 
@@ -103,20 +104,15 @@ function readP384Key(info: DerReader): Uint8Array {
   return point;
 }
 
-const amdOwn = (oid: string): boolean => oid.startsWith(`${oids.amd}.`);
 const signedByAmd = { algorithm: readPssAlgorithm, signature: readPssSignature };
 const authorityProfile: Profile = {
   ...signedByAmd,
   key: readRsaKey,
-  required: [oids.subjectKeyIdentifier, oids.keyUsage, oids.basicConstraints],
-  own: () => false,
   trailingZeros: true,
 };
 const endorsementProfile: Profile = {
   ...signedByAmd,
   key: readP384Key,
-  required: [],
-  own: amdOwn,
   zeroSerial: true,
 };
 
@@ -143,17 +139,20 @@ const rootRole = (product: Product): Role => ({
   names: [`ARK-${product}`],
   ca: true,
   keyUsage: keyUsage.keyCertSign | keyUsage.crlSign,
+  extensions: authorityExtensions,
 });
 const intermediateRole = (product: Product, kind: EndorsementKind): Role => ({
   names: [kind === "vcek" ? `SEV-${product}` : `SEV-VLEK-${product}`],
   ca: true,
   pathLength: 0,
   keyUsage: keyUsage.keyCertSign,
+  extensions: authorityExtensions,
 });
 const endorsementRole = (kind: EndorsementKind): Role => ({
   names: [`SEV-${kind.toUpperCase()}`],
   ca: false,
   keyUsage: 0,
+  extensions: [],
 });
 
 /** That a key of AMD's signed something does not change: what it signed once is not checked again. */

@@ -3,8 +3,8 @@
 import { fromUtf8, isZero } from "@caisson/vocabulary/bytes";
 import { VerifyError } from "../errors.ts";
 import { DerReader, tag } from "../pki/der.ts";
-import { oids } from "../pki/oids.ts";
 import type { Certificate } from "../pki/x509.ts";
+import { amdOids } from "./oids.ts";
 import { componentsOf, type Product, products, type Tcb, type TcbComponent } from "./products.ts";
 
 /** The certificate's extensions. A VCEK has `hardwareId` (64 bytes), a VLEK `provider`; never both. */
@@ -35,7 +35,7 @@ function malformed(what: string, actual?: string): never {
 }
 
 /** Reads the extensions. Throws VerifyError "snp/extension" or "der/malformed". */
-export function readEndorsement({ own }: Certificate): Endorsement {
+export function readEndorsement({ extensions: own }: Certificate): Endorsement {
   const take = (oid: string): DerReader => {
     const value = own.get(oid);
     return value === undefined ? malformed(`the extension ${oid} is missing`) : new DerReader(value);
@@ -45,18 +45,18 @@ export function readEndorsement({ own }: Certificate): Endorsement {
     reader.end();
     return value;
   };
-  const level = (arc: number) => only(take(`${oids.amdSpl}.${arc}`), (reader) => reader.number(255));
+  const level = (arc: number) => only(take(`${amdOids.spl}.${arc}`), (reader) => reader.number(255));
 
-  const productName = text(only(take(oids.amdProductName), (reader) => reader.content(tag.ia5String)));
+  const productName = text(only(take(amdOids.productName), (reader) => reader.content(tag.ia5String)));
   const product = products.find((name) => productName === name || productName.startsWith(`${name}-`));
   if (product === undefined) malformed("a product that is not known here", productName);
   const components = componentsOf(product);
   const tcb = Object.fromEntries(components.map((name) => [name, level(splArcs[name])])) as unknown as Tcb;
   for (const arc of [...reservedArcs, ...(components.includes("fmc") ? [] : [splArcs.fmc])]) {
-    if (own.has(`${oids.amdSpl}.${arc}`) && level(arc) !== 0) malformed("a reserved patch level is not zero");
+    if (own.has(`${amdOids.spl}.${arc}`) && level(arc) !== 0) malformed("a reserved patch level is not zero");
   }
-  const hardwareId = own.get(oids.amdHardwareId);
-  const provider = own.get(oids.amdProvider);
+  const hardwareId = own.get(amdOids.hardwareId);
+  const provider = own.get(amdOids.provider);
   if ((hardwareId === undefined) === (provider === undefined)) {
     malformed("it names a chip and a provider, or neither");
   }

@@ -6,7 +6,7 @@
 import { fromUtf8, toHex } from "@caisson/vocabulary/bytes";
 import { describeReport } from "../amd/describe.ts";
 import { VerifyError } from "../errors.ts";
-import { pckExtensionOf } from "../intel/pck.ts";
+import { pckExtension } from "../intel/pck.ts";
 import { type EnclaveReport, parseQuote, type TdReport } from "../intel/quote.ts";
 import { type Certificate, parsePemChain } from "../pki/x509.ts";
 import type { Description } from "./description.ts";
@@ -163,7 +163,8 @@ function chainGroups(pem: string): Description["groups"] {
   try {
     const chain = parsePemChain(pem);
     const certificates = Object.fromEntries(chain.map((one, i) => [`${i + 1}`, certificateLine(one)]));
-    const pck = pckExtensionOf(chain[0]);
+    const [leaf] = chain;
+    const pck = leaf && pckExtension(leaf);
     if (pck === undefined) return { certificates };
     const { ppid, fmspc, pceId, pceSvn, sgxSvns } = pck;
     return {

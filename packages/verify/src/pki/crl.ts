@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Certificate revocation lists (RFC 5280, section 5, narrowed by Intel's profile): complete lists of one issuer. */
+/** Certificate revocation lists (RFC 5280, section 5): complete lists of one issuer. */
 
 import { equal, toHex } from "@caisson/vocabulary/bytes";
 import { verifyP256 } from "#crypto";

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * X.509 certificates as Intel issues them (RFC 5280, narrowed by the SGX PCK Certificate and CRL Profile): version
- * 3, P-256 keys, ECDSA with SHA-256. Anything else is refused rather than skipped.
+ * X.509 certificates (RFC 5280), narrowed to what hierarchies that verifiers trust need: version 3, P-256 keys, ECDSA
+ * with SHA-256. Anything else is refused rather than skipped. What one vendor's certificates must hold is said by the
+ * `Role`s of its room.
  */
 
 import { equal, fromBase64, fromUtf8, toHex } from "@caisson/vocabulary/bytes";
 import { type PublicKey, verifyP256 } from "#crypto";
 import { type CheckCode, VerifyError } from "../errors.ts";
-import type { TrustAnchor } from "../intel/roots.ts";
 import { type Der, DerReader, tag } from "./der.ts";
 import { oids } from "./oids.ts";
 import { keyOfPoint, Recent, signedCertificate } from "./remembered.ts";
@@ -22,9 +22,6 @@ export interface Profile {
   readonly signature: (reader: DerReader) => Uint8Array;
   /** Reads the content of SubjectPublicKeyInfo, `encoding` being all of it. */
   readonly key: (info: DerReader, encoding: Uint8Array) => Uint8Array;
-  /** Extensions that must be there, and the vendor's own, which are kept as they are. */
-  readonly required: readonly string[];
-  readonly own: (oid: string) => boolean;
   /** Whether a serial number may be zero (RFC 5280, 4.1.2.2, says that it must not). */
   readonly zeroSerial?: true;
   /** Whether key usages may end in zeros, which DER leaves out (X.690, 11.2.2). */
@@ -53,8 +50,14 @@ export interface Certificate {
   readonly pathLength: number | undefined;
   readonly subjectKeyId: Uint8Array | undefined;
   readonly authorityKeyId: Uint8Array | undefined;
-  /** Contents of the vendor's own extensions by OID. */
-  readonly own: ReadonlyMap<string, Uint8Array>;
+  /** All extensions by OID: the content of their OCTET STRING. The critical ones are those that are read above. */
+  readonly extensions: ReadonlyMap<string, Uint8Array>;
+}
+
+/** What is trusted: one key by value. `rootKey`: uncompressed P-256 point, 65 bytes. */
+export interface TrustAnchor {
+  readonly name: string;
+  readonly rootKey: Uint8Array;
 }
 
 /** Reads AlgorithmIdentifier and insists on ECDSA with SHA-256, which has no parameters (RFC 5758, 3.2). */
@@ -86,7 +89,7 @@ export function readSignatureValue(reader: DerReader): Uint8Array {
   return signature;
 }
 
-/** Intel's names are plain ASCII, of at most 64 characters (RFC 5280, ub-common-name); reports show them as they are. */
+/** Names are plain ASCII, of at most 64 characters (RFC 5280, ub-common-name); reports show them as they are. */
 const plainName = /^[\x20-\x7e]{1,64}$/;
 
 /** The one common name of a Name; every RDN holds exactly one attribute. */
@@ -115,10 +118,11 @@ function readCommonName(name: Der): string {
   return commonName;
 }
 
-/** One extension: its OID, whether it is critical, and a reader of the content of its OCTET STRING. */
+/** One extension: its OID, whether it is critical, the content of its OCTET STRING, and a reader of that. */
 export interface Extension {
   oid: string;
   critical: boolean;
+  content: Uint8Array;
   value: DerReader;
 }
 
@@ -131,14 +135,14 @@ export function readExtensions(reader: DerReader): Extension[] {
     const oid = extension.oid();
     // DEFAULT FALSE: an encoded FALSE is not DER (X.690, 11.5).
     const critical = extension.nextTag === tag.boolean ? extension.boolean() : undefined;
-    const value = extension.enter(tag.octetString);
+    const content = extension.content(tag.octetString);
     extension.end();
     if (critical === false || found.some((other) => other.oid === oid)) {
       throw new VerifyError("chain/extension", "an extension occurs twice, or encodes its default", {
         actual: oid,
       });
     }
-    found.push({ oid, critical: critical === true, value });
+    found.push({ oid, critical: critical === true, content, value: new DerReader(content) });
   } while (sequence.more);
   return found;
 }
@@ -153,7 +157,7 @@ export function readAuthorityKeyId(value: DerReader): Uint8Array | undefined {
 }
 
 /** Reads one certificate. Throws VerifyError "der/malformed", "certificate/malformed" or "chain/extension". */
-export function parseCertificate(encoding: Uint8Array, profile: Profile = intelProfile): Certificate {
+export function parseCertificate(encoding: Uint8Array, profile: Profile = p256Profile): Certificate {
   const outer = new DerReader(encoding);
   const certificate = outer.enter(tag.sequence);
   outer.end();
@@ -212,22 +216,11 @@ function readPublicKey(info: DerReader): Uint8Array {
   return point;
 }
 
-/** Extensions of every certificate of Intel's hierarchy (PCK profile, 1.3; its library asks for the same). */
-const requiredExtensions = [
-  oids.authorityKeyIdentifier,
-  oids.subjectKeyIdentifier,
-  oids.keyUsage,
-  oids.basicConstraints,
-  oids.crlDistributionPoints,
-];
-
 /** Intel's: P-256 keys, ECDSA with SHA-256 (SGX PCK Certificate and CRL Profile). */
-const intelProfile: Profile = {
+const p256Profile: Profile = {
   algorithm: readSignatureAlgorithm,
   signature: readSignatureValue,
   key: readPublicKey,
-  required: requiredExtensions,
-  own: (oid) => oid === oids.sgx,
 };
 
 function interpretExtensions(extensions: readonly Extension[], profile: Profile) {
@@ -237,11 +230,10 @@ function interpretExtensions(extensions: readonly Extension[], profile: Profile)
     pathLength: undefined as number | undefined,
     subjectKeyId: undefined as Uint8Array | undefined,
     authorityKeyId: undefined as Uint8Array | undefined,
-    own: new Map<string, Uint8Array>(),
+    extensions: new Map<string, Uint8Array>(),
   };
-  const seen = new Set<string>();
-  for (const { oid, critical, value: reader } of extensions) {
-    seen.add(oid);
+  for (const { oid, critical, content, value: reader } of extensions) {
+    result.extensions.set(oid, content);
     if (oid === oids.keyUsage) {
       result.keyUsage = reader.namedBits(profile.trailingZeros);
       reader.end();
@@ -262,15 +254,9 @@ function interpretExtensions(extensions: readonly Extension[], profile: Profile)
       reader.end();
     } else if (oid === oids.authorityKeyIdentifier) {
       result.authorityKeyId = readAuthorityKeyId(reader);
-    } else if (profile.own(oid)) {
-      result.own.set(oid, reader.rest());
     } else if (critical) {
       throw new VerifyError("chain/extension", "an unknown extension is critical", { actual: oid });
     }
-  }
-  for (const needed of profile.required) {
-    if (!seen.has(needed))
-      throw new VerifyError("chain/extension", "an extension is missing", { expected: needed });
   }
   return result;
 }
@@ -285,7 +271,7 @@ const pemBlock =
 const read = new Recent<Certificate>();
 
 /**
- * Certificates of a PEM text (RFC 7468), leaf first, at most four. Intel ends the chain inside a quote with one NUL.
+ * Certificates of a PEM text (RFC 7468), leaf first, at most four. One NUL may end it, as in quotes.
  * @throws VerifyError "pem/malformed" for anything beside the blocks
  */
 export function parsePemChain(pem: string): Certificate[] {
@@ -328,6 +314,8 @@ export interface Role {
   readonly ca: boolean;
   readonly pathLength?: number;
   readonly keyUsage: number;
+  /** OIDs of the extensions that it must have. */
+  readonly extensions: readonly string[];
   /** Every platform has one of its own, so that its signature is not worth remembering. */
   readonly ofOnePlatform?: boolean;
 }
@@ -337,6 +325,10 @@ export const certSigner = keyUsage.keyCertSign | keyUsage.crlSign;
 /** Refuses a certificate that is not what its place in the chain asks for. */
 export function checkRole(certificate: Certificate, role: Role): void {
   const where = certificate.commonName;
+  for (const expected of role.extensions) {
+    if (!certificate.extensions.has(expected))
+      throw new VerifyError("chain/extension", "an extension is missing", { where, expected });
+  }
   if (!role.names.includes(certificate.commonName)) {
     throw new VerifyError(
       "chain/name",

@@ -100,7 +100,7 @@ export async function evaluatePolicy(
   hcl?: GenuineHcl,
 ): Promise<void> {
   const { policy, references, now } = circumstances;
-  checkPlatform(evidence, policy, answers);
+  checkPolicyPlatform(evidence, policy, answers);
   const { body } = genuine.quote;
   if (!checkTee(body.tee, policy, answers)) return;
   checkTcb(genuine, policy, answers);
@@ -145,7 +145,7 @@ function checkNoEvents(td: TdReport, policy: Policy, now: Date, answers: Answers
 }
 
 /** Whether the policy accepts this kind of platform at all; development evidence is refused by name. */
-export function checkPlatform({ platform }: Evidence, policy: Policy, answers: Answers): void {
+export function checkPolicyPlatform({ platform }: Evidence, policy: Policy, answers: Answers): void {
   const accepted = acceptedPlatforms(policy);
   const facts = { expected: accepted.join(" or "), actual: platform };
   if (!accepted.includes(platform)) answers.fail("policy/platform", facts);
@@ -328,7 +328,9 @@ async function checkReportData(
       });
     }
   }
-  const nonce = expected?.scheme === "raw" ? expected.fields.data : expected?.fields.nonce;
+  const nonceField = { raw: "data", "caisson/channel/v1": "nonceRoot" } as const;
+  const nonceName = nonceField[expected?.scheme as keyof typeof nonceField] ?? "nonce";
+  const nonce = expected?.fields[nonceName];
   if (fresh && (nonce === undefined || nonce.length === 0)) {
     answers.fail("report-data/no-nonce", {
       reason: noNonce,
@@ -348,13 +350,10 @@ async function checkReportData(
       answers.pass("report-data/expected", { actual: Object.keys(expected.fields).join(", ") });
     else {
       const [name, value] = wrong;
-      answers.fail(
-        name === "nonce" || expected.scheme === "raw" ? "report-data/nonce" : "report-data/field",
-        {
-          expected: `${name} ${toHex(value!)}`,
-          actual: toHex(fields[name] ?? new Uint8Array(0)),
-        },
-      );
+      answers.fail(name === nonceName ? "report-data/nonce" : "report-data/field", {
+        expected: `${name} ${toHex(value!)}`,
+        actual: toHex(fields[name] ?? new Uint8Array(0)),
+      });
     }
   }
 }

@@ -9,7 +9,7 @@
 import { fold } from "@caisson/measure";
 import { dstackDigest } from "@caisson/measure/dstack-log";
 import { equal, toHex } from "@caisson/vocabulary/bytes";
-import { bootEvents } from "@caisson/vocabulary/events";
+import { allBootEvents, bootEvents } from "@caisson/vocabulary/events";
 import {
   hex,
   integer,
@@ -103,7 +103,7 @@ function checkAfterBoundary(
   answers: Answers,
 ): void {
   const allowed = policy.events?.afterBoundary ?? [];
-  const reserved = new Set<string>([...sequence, ...bootEvents]);
+  const reserved = new Set<string>([...sequence, ...allBootEvents]);
   const refused = after.filter(
     (name) => reserved.has(name.toLowerCase()) || (allowed !== "any" && !allowed.includes(name)),
   );

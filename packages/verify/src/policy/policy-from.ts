@@ -11,7 +11,7 @@ import { snpLines } from "../amd/policy-from.ts";
 import { VerifyError } from "../errors.ts";
 import type { AnyEvidence, Evidence, LoggedEvent } from "../evidence/evidence.ts";
 import type { Genuine } from "../intel/genuine.ts";
-import { type PckExtension, pckExtensionOf } from "../intel/pck.ts";
+import { type PckExtension, pckExtension } from "../intel/pck.ts";
 import { type EnclaveReport, parseQuote, type TdReport } from "../intel/quote.ts";
 import { parsePemChain } from "../pki/x509.ts";
 import { type Line, list, quoted } from "./policy-lines.ts";
@@ -80,7 +80,8 @@ function tcbLines(genuine: Genuine | undefined): Line[] {
 
 function pckOf(chain: string | undefined): PckExtension | undefined {
   try {
-    return chain === undefined ? undefined : pckExtensionOf(parsePemChain(chain)[0]);
+    const leaf = chain === undefined ? undefined : parsePemChain(chain)[0];
+    return leaf && pckExtension(leaf);
   } catch (error) {
     if (error instanceof VerifyError) return undefined;
     throw error;

@@ -9,8 +9,8 @@ import { hex, list, readAt, type Schema, SchemaError } from "@caisson/vocabulary
 import { VerifyError } from "../errors.ts";
 
 /** Registers that a reference can fix; RTMR3 is judged by its events instead. */
-export const registerNames = ["mrtd", "rtmr0", "rtmr1", "rtmr2"] as const;
-export type RegisterName = (typeof registerNames)[number];
+export const referenceRegisters = ["mrtd", "rtmr0", "rtmr1", "rtmr2"] as const;
+export type ReferenceRegister = (typeof referenceRegisters)[number];
 
 /** Stands for the digest of the SMBIOS tables, which name the host's processor. */
 export const HOST_SMBIOS = "smbios";
@@ -21,7 +21,7 @@ export interface Reference {
   name: string;
   /** Undefined: for either platform. */
   platform?: Platform;
-  registers: Partial<Record<RegisterName, string>>;
+  registers: Partial<Record<ReferenceRegister, string>>;
   /** The events that make up RTMR0, in order: digests, or `HOST_SMBIOS`. For policies that compare it by event. */
   rtmr0Events?: readonly string[];
   /** What a SEV-SNP guest is launched with, instead of registers. */
@@ -43,7 +43,7 @@ function isObject(value: unknown): value is Record<string, unknown> {
 /** Registers of an object: hexadecimal, or as a prediction has them, `{value}`, whose value may be open. */
 function registersOf(value: Record<string, unknown>, path: string): Reference["registers"] {
   const registers: Reference["registers"] = {};
-  for (const register of registerNames) {
+  for (const register of referenceRegisters) {
     const entry = value[register];
     const text = isObject(entry) ? entry.value : entry;
     if (text !== undefined && text !== null) {
