@@ -37,14 +37,14 @@ export interface CrlProfile extends Pick<Profile, "algorithm" | "signature"> {
   readonly identified: boolean;
 }
 
-const intelCrls: CrlProfile = {
+const p256Crls: CrlProfile = {
   algorithm: readSignatureAlgorithm,
   signature: readSignatureValue,
   identified: true,
 };
 
 /** Reads one list. Throws VerifyError "der/malformed", "crl/malformed" or "crl/extension". */
-export function parseCrl(encoding: Uint8Array, profile: CrlProfile = intelCrls): Crl {
+export function parseCrl(encoding: Uint8Array, profile: CrlProfile = p256Crls): Crl {
   const outer = new DerReader(encoding);
   const list = outer.enter(tag.sequence);
   outer.end();

@@ -229,7 +229,7 @@ export class DerReader {
 
   /**
    * A BIT STRING of at most 16 named bits as a number, bit 0 the most significant of sixteen. `trailingZeros`: bits that DER
-   * leaves out may be written, as AMD does.
+   * leaves out may be written, as some authorities do.
    */
   namedBits(trailingZeros = false): number {
     const content = this.content(tag.bitString);

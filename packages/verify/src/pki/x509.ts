@@ -33,7 +33,7 @@ export interface Certificate {
   readonly encoding: Uint8Array;
   /** The signed part. */
   readonly tbs: Uint8Array;
-  /** As the profile reads it: Intel's are r ‖ s, 64 bytes. */
+  /** As the profile reads it: of P-256 r ‖ s, 64 bytes. */
   readonly signature: Uint8Array;
   /** Hexadecimal, without sign byte. */
   readonly serial: string;
@@ -43,7 +43,7 @@ export interface Certificate {
   readonly commonName: string;
   readonly notBefore: number;
   readonly notAfter: number;
-  /** As the profile reads it: Intel's are uncompressed points of 65 bytes. */
+  /** As the profile reads it: of P-256 the uncompressed point, 65 bytes. */
   readonly publicKey: Uint8Array;
   readonly keyUsage: number;
   readonly ca: boolean;
@@ -216,7 +216,7 @@ function readPublicKey(info: DerReader): Uint8Array {
   return point;
 }
 
-/** Intel's: P-256 keys, ECDSA with SHA-256 (SGX PCK Certificate and CRL Profile). */
+/** P-256 keys, ECDSA with SHA-256: the usual one here. */
 const p256Profile: Profile = {
   algorithm: readSignatureAlgorithm,
   signature: readSignatureValue,
@@ -265,7 +265,7 @@ const pemBlock =
   /^-----BEGIN CERTIFICATE-----\r?\n([A-Za-z0-9+/=\r\n]+?)\r?\n?-----END CERTIFICATE-----(?:\r?\n)*/;
 
 /**
- * Intel's certificates by what their PEM block contains. Those above the platforms come again with every verification, so that
+ * P-256 certificates by what their PEM block contains. Those above the platforms come again with every verification, so that
  * reading them is remembered too; it would cost a fifth of what is not a signature check.
  */
 const read = new Recent<Certificate>();
