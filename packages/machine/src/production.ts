@@ -6,6 +6,7 @@
 import { createHash } from "node:crypto";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { tdxDomain } from "@caisson/host/libvirt";
 import { type Shape, type TdxParts, tdxMachine } from "@caisson/host/machine";
 import type { Manifest } from "@caisson/image";
 import { applicationId, description, mainPort, publishedPorts } from "@caisson/protocol/guest-config";
@@ -41,6 +42,8 @@ export interface ProductionOptions {
 export interface Production {
   /** QEMU's arguments; the program is `qemu-system-x86_64`, 10.1 or newer. */
   arguments: string[];
+  /** The same machine as a domain of libvirt, for `virsh create`. */
+  domain: { file: string; xml: string };
   /** 48 bytes, hex: what a verifier expects in MRCONFIGID. */
   mrConfigId: string;
   /** For relying parties: policy and reference values. */
@@ -231,8 +234,12 @@ export function prepareProduction(options: ProductionOptions): Production {
     mrConfigId: id,
     quotePort,
   };
+  const xml = tdxDomain(shape, { ...parts, name: manifest.name, console: join(state, "console.log") });
+  const domain = { file: join(state, "domain.xml"), xml };
+  writeFileSync(domain.file, xml);
   return {
     arguments: tdxMachine(shape, parts),
+    domain,
     mrConfigId: Buffer.from(id).toString("hex"),
     policy,
     references,

@@ -89,7 +89,11 @@ export class Answers {
   notChecked(id: CheckId, reason: string, details: { actual?: string } = {}): void {
     this.#set({ id, outcome: "not-checked", source: checks[id].source, reason, ...details });
   }
-  fail(code: CheckCode, details: { expected?: string; actual?: string; reason?: string } = {}): void {
+  /** `source`: where the expected value came from, when that is not the document that demands the check. */
+  fail(
+    code: CheckCode,
+    details: { expected?: string; actual?: string; reason?: string; source?: string } = {},
+  ): void {
     const id = checkOf(code)!;
     this.#set({ id, outcome: "fail", code, source: checks[id].source, ...details });
   }

@@ -5,7 +5,7 @@
  * first question is asked, and the answer says so.
  */
 
-import { existsSync, statSync } from "node:fs";
+import { existsSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { styleText } from "node:util";
 import { readKit } from "@caisson/machine/kit";
@@ -21,6 +21,8 @@ import {
   verifyGenuine,
 } from "@caisson/verify";
 import { type Description, describeEvidence } from "@caisson/verify/describe";
+import { toHex } from "@caisson/vocabulary/bytes";
+import { messageOf } from "@caisson/vocabulary/failure";
 import { provesHardware } from "@caisson/vocabulary/platforms";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
@@ -37,6 +39,7 @@ interface Options {
   image: string[];
   kit?: string;
   from?: string;
+  save?: string;
   policy?: string;
   collateral?: string;
   eventLog?: string;
@@ -55,6 +58,7 @@ export const command = new Command("caisson verify")
     "a caisson/evidence/v1 document, dstack's, CoCo's or Azure's evidence, a quote or a SEV-SNP report (binary, hex, base64, JSON); - is stdin",
   )
   .option("--from <url>", "ask a running application for fresh evidence instead of reading a file")
+  .option("--save <file>", "with --from: keep the evidence as it came, whatever the verdict")
   .option("--policy <file>", "what is acceptable (YAML or JSON); without it only: is it genuine?")
   .option(
     "--image <file...>",
@@ -83,6 +87,9 @@ export const command = new Command("caisson verify")
         "EVIDENCE, or --from URL",
       );
     }
+    if (given.save !== undefined && given.from === undefined) {
+      throw new UsageError("--save keeps what --from got", "leave it out: the evidence is in a file already");
+    }
     const options = given.kit === undefined ? expandImages(given) : withKit(given, given.kit);
     if (given.from !== undefined) {
       if (options.policy === undefined) {
@@ -92,6 +99,7 @@ export const command = new Command("caisson verify")
         );
       }
       const { bytes, nonce } = await fetchEvidence(given.from);
+      if (given.save !== undefined) save(given.save, bytes, nonce);
       const evidence = readEvidence(bytes);
       const report = await judge(evidence, options, freshReportData(nonce));
       return show(report, evidence, options.json === true);
@@ -101,6 +109,19 @@ export const command = new Command("caisson verify")
     const expected = expectReportData(options, evidence);
     show(await judge(evidence, options, expected), evidence, options.json === true);
   });
+
+/** Keeps evidence before it is read: what cannot be read is what somebody wants to look at. */
+function save(path: string, bytes: Uint8Array, nonce: Uint8Array): void {
+  try {
+    writeFileSync(path, bytes);
+  } catch (error) {
+    throw new UsageError(
+      `${path} cannot be written: ${messageOf(error)}`,
+      "name a file in an existing directory",
+    );
+  }
+  process.stderr.write(`saved ${path}; it binds --nonce ${toHex(nonce)}\n`);
+}
 
 /** Says which files the evidence is judged by, and who wrote them: nothing is picked up silently. */
 function sayJudgedBy(writer: string, { policy, image, collateral }: Options): void {

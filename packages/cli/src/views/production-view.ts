@@ -33,7 +33,7 @@ export function renderCommand(launch: Pick<Production, "arguments">): string {
 
 /** What was written, for whom, and the command. */
 export function renderProduction(image: string, production: Production): string {
-  const { mrConfigId, policy, references, kmsPolicies, open } = production;
+  const { mrConfigId, policy, references, kmsPolicies, open, domain } = production;
   const lines = [
     `image          ${image}`,
     `MRCONFIGID     ${mrConfigId.slice(0, 48)}`,
@@ -50,6 +50,15 @@ export function renderProduction(image: string, production: Production): string 
       "or with tables from such a machine (--acpi PATH).",
     );
   }
-  lines.push("", "This starts the image, on a host that can:", "", renderCommand(production));
+  lines.push(
+    "",
+    "This starts the image, on a host that can:",
+    "",
+    renderCommand(production),
+    "",
+    `Or with libvirt: virsh create ${quoted(domain.file)}`,
+    "",
+    domain.xml.trimEnd(),
+  );
   return `${lines.join("\n")}\n`;
 }

@@ -1,7 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /** A report of verification, and what a quote says, as text for a person. */
 import { styleText } from "node:util";
-import { type Check, notReached, type Outcome, type PlatformSummary, type Report } from "@caisson/verify";
+import {
+  type Check,
+  type CheckCode,
+  notReached,
+  type Outcome,
+  type PlatformSummary,
+  type Report,
+} from "@caisson/verify";
 import { tcbText } from "@caisson/verify/amd-products";
 import type { Description } from "@caisson/verify/describe";
 import { isPlatform, provesHardware } from "@caisson/vocabulary/platforms";
@@ -29,8 +36,26 @@ const undetermined =
   "  nothing is wrong with the quote as far as it was judged, but this collateral cannot vouch for it\n" +
   "  try      --collateral with this platform's, valid at that time";
 
+/** What can make a register differ, and the command that tells which of it did. */
+const candidates: Partial<Record<CheckCode, readonly [causes: string, command: string]>> = {
+  "registers/mrtd": ["another firmware", "caisson measure --firmware FILE"],
+  "registers/rtmr0": [
+    "memory, vCPUs, devices or their order, QEMU's version, firmware settings",
+    "caisson measure IMAGE --memory SIZE --vcpus N --log EVIDENCE   (verify --save keeps it)",
+  ],
+  "registers/rtmr1": [
+    "another kernel; on TDX memory and QEMU's version too",
+    "caisson measure IMAGE --log EVIDENCE   (verify --save keeps it)",
+  ],
+  "registers/rtmr2": [
+    "another command line, so another root file system: another image",
+    "caisson inspect EVIDENCE   (verify --save keeps it)",
+  ],
+};
+
 function renderCheck(check: Check): string {
   const [mark, colour] = check.reason === notReached ? unreached : marks[check.outcome];
+  const [causes, command] = (check.code && candidates[check.code]) ?? [];
   const found = check.outcome === "fail" ? [check.reason] : [check.reason, check.actual];
   const first = `  ${styleText(colour, mark)}  ${check.id.padEnd(26)} ${printable(found.filter(Boolean).join("; "))}`;
   const rows =
@@ -41,6 +66,12 @@ function renderCheck(check: Check): string {
           ["expected", check.expected],
           ["found", check.actual],
           ["source", check.source],
+          ...(causes === undefined
+            ? []
+            : [
+                ["may be", causes],
+                ["tells", command],
+              ]),
         ];
   const details = rows.flatMap(([label, value]) =>
     value ? [`        ${label!.padEnd(9)} ${printable(value)}`] : [],

@@ -136,9 +136,11 @@ function answer(reference: Reference, name: ReferenceRegister, found: Found, ans
   else if (events !== undefined && events.difference === undefined) {
     const smbios = events.host.map((digest) => `; the host's own: SMBIOS ${digest}`).join("");
     answers.pass("registers/rtmr0", { actual: `every event but what names the processor${smbios}` });
-  } else if (events !== undefined) answers.fail("registers/rtmr0", events.difference!);
-  else if (expected !== undefined) answers.fail(`registers/${name}`, { expected, actual });
-  else {
+  } else if (events !== undefined) {
+    answers.fail("registers/rtmr0", { ...events.difference!, source: reference.name });
+  } else if (expected !== undefined) {
+    answers.fail(`registers/${name}`, { expected, actual, source: reference.name });
+  } else {
     answers.fail("registers/rtmr0-log", {
       expected: "a boot log that replays to RTMR0, which the policy compares by event",
       actual,
