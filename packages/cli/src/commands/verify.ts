@@ -19,7 +19,7 @@ import {
   revoke,
 } from "@caisson/releases";
 import {
-  type Evidence,
+  type AnyEvidence,
   type ExpectedReportData,
   intelRoot,
   type Policy,
@@ -29,7 +29,7 @@ import {
   verifyEvidence,
   verifyGenuine,
 } from "@caisson/verify";
-import { type Description, describeQuote } from "@caisson/verify/describe";
+import { type Description, describeEvidence } from "@caisson/verify/describe";
 import { type KnownReleases, releaseJudge } from "@caisson/verify/releases";
 import { toHex } from "@caisson/vocabulary/bytes";
 import { messageOf } from "@caisson/vocabulary/failure";
@@ -39,7 +39,7 @@ import { UsageError } from "../failure.ts";
 import {
   parseTime,
   readBounded,
-  readCollateralFile,
+  readCollateralFiles,
   readPolicyFile,
   readReferenceFiles,
 } from "../judgement-files.ts";
@@ -67,7 +67,7 @@ export const command = new Command("caisson verify")
   )
   .argument(
     "[evidence]",
-    "a caisson/evidence/v1 document, a dstack GetQuote answer, or a quote (binary, hex, base64, JSON); - is stdin",
+    "a caisson/evidence/v1 document, dstack's, CoCo's or Azure's evidence, a quote or a SEV-SNP report (binary, hex, base64, JSON); - is stdin",
   )
   .option("--from <url>", "ask a running application for fresh evidence instead of reading a file")
   .option("--save <file>", "with --from: keep the evidence as it came, whatever the verdict")
@@ -79,7 +79,10 @@ export const command = new Command("caisson verify")
     [],
   )
   .option("--kit <dir>", "policy, reference values and collateral from a kit that caisson publish wrote")
-  .option("--collateral <file>", "Intel's collateral (PCCS-style JSON), where the evidence carries none")
+  .option(
+    "--collateral <file>",
+    "Intel's (PCCS-style JSON) or AMD's collateral, where the evidence carries none",
+  )
   .option("--event-log <file>", "the boot log (CCEL), where the evidence carries none")
   .option(
     "--nonce <hex>",
@@ -194,19 +197,18 @@ function expandImages(options: Options): Options {
 
 /** Judges evidence, wherever it came from. */
 async function judge(
-  evidence: Evidence,
+  evidence: AnyEvidence,
   options: Options,
   expectedReportData: ExpectedReportData | undefined,
 ): Promise<Report> {
   const now = parseTime(options.at);
   // Its shape is the verifier's to judge: what it refuses is in the report.
-  const collateral =
-    options.collateral === undefined ? {} : { collateral: readCollateralFile(options.collateral) };
+  const collateral = readCollateralFiles(options.collateral);
   if (options.policy === undefined) {
     if (options.image.length > 0 || expectedReportData !== undefined) {
       throw new UsageError("--image, --nonce and --report-data are judged by a policy", "add --policy FILE");
     }
-    if (!provesHardware[evidence.platform]) {
+    if (evidence.platform !== "snp" && !provesHardware[evidence.platform]) {
       throw new UsageError(
         "emulated evidence is genuine only under a root that a policy names",
         "add --policy FILE",
@@ -217,14 +219,16 @@ async function judge(
   const policy = readPolicyFile(options.policy);
   const references = readReferenceFiles(options.image);
   const expected = expectedReportData === undefined ? {} : { expectedReportData };
-  const releases = releaseJudge(await knownReleases(policy, evidence, options.revocation));
+  const releases = releaseJudge(
+    await knownReleases(policy, "release" in evidence ? evidence : {}, options.revocation),
+  );
   return verifyEvidence(evidence, { policy, references, now, releases, ...collateral, ...expected });
 }
 
 /** What revocations that are named here say of the policy's application, whatever its evidence carries. */
 async function knownReleases(
   { app }: Policy,
-  { release }: Evidence,
+  { release }: { release?: unknown },
   revocations: readonly string[],
 ): Promise<(id: string) => KnownReleases> {
   if (revocations.length === 0) return () => ({});
@@ -247,7 +251,7 @@ async function knownReleases(
 }
 
 /** A nonce is expected under the scheme for applications, never another one's; raw report data is the nonce itself. */
-function expectReportData({ nonce, reportData: whole }: Options, { reportData }: Evidence) {
+function expectReportData({ nonce, reportData: whole }: Options, { reportData }: AnyEvidence) {
   if (nonce !== undefined && whole !== undefined) {
     throw new UsageError("--nonce and --report-data both say what is bound", "give one of them");
   }
@@ -270,7 +274,7 @@ function bytesOf(option: string, hex: string): Uint8Array {
 const exitCodes = { accepted: 0, rejected: 10, undetermined: 20 } as const;
 
 /** Without a policy the quote's fields are shown too: who asks whether it is genuine wants to see what it says. */
-function show(report: Report, evidence: Evidence, json: boolean): void {
+function show(report: Report, evidence: AnyEvidence, json: boolean): void {
   const fields = report.scope === "genuine" ? describe(evidence) : undefined;
   process.stdout.write(
     json
@@ -285,9 +289,9 @@ function show(report: Report, evidence: Evidence, json: boolean): void {
 }
 
 /** Undefined for what is not a quote at all, which the report says already. */
-function describe({ quote }: Evidence): Description | undefined {
+function describe(evidence: AnyEvidence): Description | undefined {
   try {
-    return describeQuote(quote);
+    return describeEvidence(evidence);
   } catch (error) {
     if (error instanceof VerifyError) return undefined;
     throw error;
