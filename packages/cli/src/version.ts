@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Which Caisson this is: version, the hash over the sources that decide an image's bytes, and the commit where git knows it. */
-import { execFileSync } from "node:child_process";
+import { type ExecFileSyncOptionsWithStringEncoding, execFileSync } from "node:child_process";
 import { sourcesHash } from "@caisson/image/sources";
 import ownPackage from "../../../package.json" with { type: "json" };
 
@@ -9,12 +9,12 @@ const repository = new URL("../../../", import.meta.url).pathname;
 /** A directory that is no checkout, or a machine without git, has none. */
 function git(...args: string[]): string | undefined {
   try {
-    const options = {
+    const options: ExecFileSyncOptionsWithStringEncoding = {
       cwd: repository,
       encoding: "utf8",
       stdio: ["ignore", "pipe", "ignore"],
       timeout: 10_000,
-    } as const;
+    };
     return execFileSync("git", args, options).trim();
   } catch {
     return undefined;
