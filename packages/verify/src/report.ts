@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What a verification found: every check, its outcome, what was expected and what was there, and the verdict. */
+
+import type { Product, Tcb } from "./amd/products.ts";
+import type { TcbKind } from "./amd/report.ts";
 import { type CheckCode, type CheckId, checkOf, checks, VerifyError } from "./errors.ts";
 import type { TcbStatus } from "./intel/tcb.ts";
 
@@ -20,8 +23,26 @@ export interface Check {
   reason?: string;
 }
 
-/** What the quote says about its platform, once it is known to be genuine. Hexadecimal values in lower case. */
-export interface PlatformSummary {
+/** What evidence says about its platform, once it is known to be genuine. Hexadecimal values in lower case. */
+export type PlatformSummary = IntelSummary | SnpSummary;
+
+/** Of a SEV-SNP report. */
+export interface SnpSummary {
+  tee: "snp";
+  root: string;
+  reportVersion: number;
+  product: Product;
+  signedBy: "vcek" | "vlek";
+  /** Whose VLEK signs. */
+  provider?: string;
+  chipId: string;
+  tcb: Readonly<Record<TcbKind, Tcb>>;
+  /** Certificates and the list of revocations are valid until then at the latest, ISO 8601. */
+  validUntil: string;
+}
+
+/** Of a quote. */
+export interface IntelSummary {
   tee: "tdx" | "sgx";
   /** Name of the root under which it is genuine. */
   root: string;

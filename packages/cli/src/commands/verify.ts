@@ -11,7 +11,7 @@ import { styleText } from "node:util";
 import { readKit } from "@caisson/machine/kit";
 import { fetchEvidence, freshReportData } from "@caisson/machine/relying-party";
 import {
-  type Evidence,
+  type AnyEvidence,
   type ExpectedReportData,
   intelRoot,
   type Report,
@@ -20,7 +20,7 @@ import {
   verifyEvidence,
   verifyGenuine,
 } from "@caisson/verify";
-import { type Description, describeQuote } from "@caisson/verify/describe";
+import { type Description, describeEvidence } from "@caisson/verify/describe";
 import { toHex } from "@caisson/vocabulary/bytes";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { provesHardware } from "@caisson/vocabulary/platforms";
@@ -29,7 +29,7 @@ import { UsageError } from "../failure.ts";
 import {
   parseTime,
   readBounded,
-  readCollateralFile,
+  readCollateralFiles,
   readPolicyFile,
   readReferenceFiles,
 } from "../judgement-files.ts";
@@ -55,7 +55,7 @@ export const command = new Command("caisson verify")
   )
   .argument(
     "[evidence]",
-    "a caisson/evidence/v1 document, a dstack GetQuote answer, or a quote (binary, hex, base64, JSON); - is stdin",
+    "a caisson/evidence/v1 document, dstack's, CoCo's or Azure's evidence, a quote or a SEV-SNP report (binary, hex, base64, JSON); - is stdin",
   )
   .option("--from <url>", "ask a running application for fresh evidence instead of reading a file")
   .option("--save <file>", "with --from: keep the evidence as it came, whatever the verdict")
@@ -67,7 +67,10 @@ export const command = new Command("caisson verify")
     [],
   )
   .option("--kit <dir>", "policy, reference values and collateral from a kit that caisson publish wrote")
-  .option("--collateral <file>", "Intel's collateral (PCCS-style JSON), where the evidence carries none")
+  .option(
+    "--collateral <file>",
+    "Intel's (PCCS-style JSON) or AMD's collateral, where the evidence carries none",
+  )
   .option("--event-log <file>", "the boot log (CCEL), where the evidence carries none")
   .option(
     "--nonce <hex>",
@@ -177,19 +180,18 @@ function expandImages(options: Options): Options {
 
 /** Judges evidence, wherever it came from. */
 async function judge(
-  evidence: Evidence,
+  evidence: AnyEvidence,
   options: Options,
   expectedReportData: ExpectedReportData | undefined,
 ): Promise<Report> {
   const now = parseTime(options.at);
   // Its shape is the verifier's to judge: what it refuses is in the report.
-  const collateral =
-    options.collateral === undefined ? {} : { collateral: readCollateralFile(options.collateral) };
+  const collateral = readCollateralFiles(options.collateral);
   if (options.policy === undefined) {
     if (options.image.length > 0 || expectedReportData !== undefined) {
       throw new UsageError("--image, --nonce and --report-data are judged by a policy", "add --policy FILE");
     }
-    if (!provesHardware[evidence.platform]) {
+    if (evidence.platform !== "snp" && !provesHardware[evidence.platform]) {
       throw new UsageError(
         "emulated evidence is genuine only under a root that a policy names",
         "add --policy FILE",
@@ -204,7 +206,7 @@ async function judge(
 }
 
 /** A nonce is expected under the scheme for applications, never another one's; raw report data is the nonce itself. */
-function expectReportData({ nonce, reportData: whole }: Options, { reportData }: Evidence) {
+function expectReportData({ nonce, reportData: whole }: Options, { reportData }: AnyEvidence) {
   if (nonce !== undefined && whole !== undefined) {
     throw new UsageError("--nonce and --report-data both say what is bound", "give one of them");
   }
@@ -227,7 +229,7 @@ function bytesOf(option: string, hex: string): Uint8Array {
 const exitCodes = { accepted: 0, rejected: 10, undetermined: 20 } as const;
 
 /** Without a policy the quote's fields are shown too: who asks whether it is genuine wants to see what it says. */
-function show(report: Report, evidence: Evidence, json: boolean): void {
+function show(report: Report, evidence: AnyEvidence, json: boolean): void {
   const fields = report.scope === "genuine" ? describe(evidence) : undefined;
   process.stdout.write(
     json
@@ -242,9 +244,9 @@ function show(report: Report, evidence: Evidence, json: boolean): void {
 }
 
 /** Undefined for what is not a quote at all, which the report says already. */
-function describe({ quote }: Evidence): Description | undefined {
+function describe(evidence: AnyEvidence): Description | undefined {
   try {
-    return describeQuote(quote);
+    return describeEvidence(evidence);
   } catch (error) {
     if (error instanceof VerifyError) return undefined;
     throw error;
