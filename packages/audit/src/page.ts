@@ -27,8 +27,22 @@ const labels: Record<Status, string> = {
 
 /** Colours have a contrast of at least 4.5:1 to their background (WCAG 2.2, 1.4.3), in light and in dark; a test computes it. */
 export const colours = {
-  light: { page: "#ffffff", text: "#1f2328", quiet: "#59636e", pass: "#116329", fail: "#a40e26", excused: "#7d4e00" },
-  dark: { page: "#121212", text: "#e6edf3", quiet: "#9198a1", pass: "#3fb950", fail: "#ff7b72", excused: "#d29922" },
+  light: {
+    page: "#ffffff",
+    text: "#1f2328",
+    quiet: "#59636e",
+    pass: "#116329",
+    fail: "#a40e26",
+    excused: "#7d4e00",
+  },
+  dark: {
+    page: "#121212",
+    text: "#e6edf3",
+    quiet: "#9198a1",
+    pass: "#3fb950",
+    fail: "#ff7b72",
+    excused: "#d29922",
+  },
 } as const;
 
 const variables = (scheme: keyof typeof colours): string =>
@@ -96,7 +110,10 @@ export function page(audit: Audit, provenance: Provenance): string {
     ({ decision, passed, failed, excused }) =>
       `<tr><td>${decision}</td><td>${escapeHtml(decisions[decision])}</td>${count("passed", "pass", passed)}${count("failed", "fail", failed)}${count("excused", "accepted", excused)}</tr>`,
   );
-  const linked = escapeHtml(verdictLine(audit)).replace(/\b[A-Z]\d{2}\b/g, (id) => `<a href="#${id}">${id}</a>`);
+  const linked = escapeHtml(verdictLine(audit)).replace(
+    /\b[A-Z]\d{2}\b/g,
+    (id) => `<a href="#${id}">${id}</a>`,
+  );
   const verdict = `<p class="verdict ${audit.failedRequired.length === 0 ? "pass" : "fail"}">${linked}</p>`;
   const how = provenanceRows(provenance).map(
     ([label, text]) => `<dt>${escapeHtml(label)}</dt><dd>${escapeHtml(text)}</dd>`,

@@ -23,7 +23,10 @@ export interface Provenance {
 /** Recommended controls that do not hold somewhere. */
 const failedRecommended = ({ rows }: Audit): string[] =>
   rows
-    .filter(({ control, results }) => control.severity === "recommended" && results.some(({ status }) => status === "fail"))
+    .filter(
+      ({ control, results }) =>
+        control.severity === "recommended" && results.some(({ status }) => status === "fail"),
+    )
     .map(({ control }) => control.id);
 
 /** The verdict in one line: it is that of the required controls. */
@@ -40,7 +43,12 @@ export function verdictLine(audit: Audit): string {
 }
 
 /** Labels and texts, for a person. */
-export function provenanceRows({ at, version, command, subjects }: Provenance): [label: string, text: string][] {
+export function provenanceRows({
+  at,
+  version,
+  command,
+  subjects,
+}: Provenance): [label: string, text: string][] {
   return [
     ["at", at],
     ["by", `caisson ${version}`],
