@@ -27,6 +27,7 @@ import { entropyStage } from "./stages/entropy.ts";
 import { identity } from "./stages/identity.ts";
 import { keys } from "./stages/keys.ts";
 import { postureStage } from "./stages/posture.ts";
+import { secrets } from "./stages/secrets.ts";
 import { time } from "./stages/time.ts";
 import { volumesStage } from "./stages/volumes.ts";
 import { MS, type Syscalls } from "./syscalls.ts";
@@ -123,7 +124,7 @@ async function boot(): Promise<void> {
     config,
     platform,
     syscalls,
-    attest: attester(platform, log),
+    attest: attester(platform, log, () => context.instance?.release),
     events: () => log.events,
     keyFiles: new KeyFiles(),
     log: (text) => say({ kind: "note", text }),
@@ -163,7 +164,7 @@ async function boot(): Promise<void> {
   });
   // Images without persistent volumes have no such stage.
   const opening = persistentVolumes(config.app).length > 0 ? [volumes] : [];
-  for (const stage of [posture, entropy, identity, time, boundary, keys, ...opening, app]) {
+  for (const stage of [posture, entropy, identity, time, boundary, keys, ...opening, secrets, app]) {
     await runStage(stage, context);
     keeper = context.keeper;
   }

@@ -27,6 +27,8 @@ import {
   releasedSize,
   releasedVolumeSize,
   sealContext,
+  secretsContext,
+  secretValues,
 } from "@caisson/protocol/key-release";
 import type { Grant } from "@caisson/protocol/volumes";
 import { reportData } from "@caisson/verify/report-data";
@@ -65,6 +67,8 @@ export interface KeyRequest {
   identityKey: Uint8Array;
   /** This machine's evidence document over 64 bytes of report data. */
   evidence: (reportData: Uint8Array) => Promise<unknown>;
+  /** The owners' secrets as the host gave them; left out where the description declares none. */
+  secrets?: unknown;
   /** The verified clock, milliseconds since 1970. */
   now: () => number;
   /** What the KMS last signed about the volumes, by the names of their disks; it gets to see it again. */
@@ -84,6 +88,7 @@ export interface ReleasedKeys {
   time: number;
   /** The volumes that were measured, opened for this machine. */
   volumes: ReleasedVolume[];
+  secrets?: ReleasedSecrets;
 }
 
 /** An opening of a volume: what the KMS says of it, its secret, and the key under which it is anchored (32 bytes each). */
@@ -92,6 +97,12 @@ export interface ReleasedVolume {
   grant: Grant;
   secret: Uint8Array;
   anchorKey: Uint8Array;
+}
+
+/** Secrets by name, and the hash (hex) of the document that the owners signed. */
+export interface ReleasedSecrets {
+  hash: string;
+  values: ReadonlyMap<string, Uint8Array>;
 }
 
 /** One exchange. Throws KeyError; errors of `evidence` pass through. */
@@ -125,8 +136,18 @@ export async function requestKeys(request: KeyRequest): Promise<ReleasedKeys> {
       anchorKey: keys.slice(at + 32, at + 64),
     };
   });
+  const secrets = openSecrets(sealing, exchange, answer);
   keys.fill(0);
-  return { applicationKey, instanceKey, keyVersion, app, instance, time, volumes };
+  return {
+    applicationKey,
+    instanceKey,
+    keyVersion,
+    app,
+    instance,
+    time,
+    volumes,
+    ...(secrets && { secrets }),
+  };
 }
 
 /**
@@ -182,6 +203,7 @@ async function askForKeys(
     ephemeralKey: exchange.ephemeralKey.toHex(),
     evidence,
     ...(request.tickets !== undefined && { tickets: request.tickets }),
+    ...(request.secrets !== undefined && { secrets: request.secrets }),
   };
   const answer = parse(answerSchema, await reach(request.post, keyReleasePaths.release, body));
   const signature = Uint8Array.fromHex(answer.signature);
@@ -218,6 +240,22 @@ function openSeal(own: SealingKey, exchange: Exchange, answer: Released): Uint8A
   }
 }
 
+function openSecrets(own: SealingKey, exchange: Exchange, answer: Released): ReleasedSecrets | undefined {
+  if (answer.secrets === undefined) return undefined;
+  const { hash, enc, ciphertext } = answer.secrets;
+  try {
+    const sealed = { enc: Uint8Array.fromHex(enc), ciphertext: Uint8Array.fromHex(ciphertext) };
+    const message = open(own, sealed, secretsContext(exchange, answer, hash));
+    const values = secretValues.parse(JSON.parse(new TextDecoder().decode(message)));
+    return {
+      hash,
+      values: new Map(Object.entries(values).map(([name, value]) => [name, Uint8Array.fromHex(value)])),
+    };
+  } catch {
+    throw new KeyError("keys/seal", "the sealed secrets do not open with the key that was quoted");
+  }
+}
+
 async function reach(post: Post, path: string, body: object): Promise<unknown> {
   let answer: unknown;
   try {
@@ -249,7 +287,7 @@ function parse<T>(schema: Parser<T>, value: unknown): T {
   throw new KeyError("keys/malformed", `the KMS's message: ${issue?.path.join(".")}: ${issue?.message}`);
 }
 
-/** `post` over HTTP to a base URL, on one connection while the server keeps it. Bounded: 16 KiB of answer, `timeoutMs` for each request, no redirects. */
+/** `post` over HTTP to a base URL, on one connection while the server keeps it. Bounded: 256 KiB of answer, `timeoutMs` for each request, no redirects. */
 export function httpPost(url: string, timeoutMs: number): Post {
   const kept = keepConnection(new URL(url), timeoutMs);
   return async (path, body) =>

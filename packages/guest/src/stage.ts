@@ -8,7 +8,7 @@ import type { GuestConfig } from "@caisson/protocol/guest-config";
 import type { Instance } from "@caisson/protocol/instance";
 import type { RuntimeEvent } from "@caisson/vocabulary/events";
 import type { Attest } from "./evidence.ts";
-import type { Post, ReleasedVolume } from "./key-client.ts";
+import type { Post, ReleasedSecrets, ReleasedVolume } from "./key-client.ts";
 import type { KeyFiles } from "./key-files.ts";
 import type { PlatformAdapter } from "./platform.ts";
 import type { Syscalls } from "./syscalls.ts";
@@ -53,6 +53,8 @@ export interface Context {
   released?: { volumes: readonly ReleasedVolume[]; kms: { post: Post; identity: Uint8Array } };
   /** Anchors what services write to persistent volumes. Set by `volumes`, where there are some. */
   keeper?: Keeper;
+  /** The owners' secrets, by name, and the document that they come from. Set by `keys`, written by `secrets`. */
+  secrets?: ReleasedSecrets;
   /** True while the clock and its sources disagree: keys are not handed out. Set by `time`. */
   clockAlarm?: boolean;
 }

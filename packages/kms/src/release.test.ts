@@ -18,6 +18,7 @@ import {
   sealContext,
 } from "@caisson/protocol/key-release";
 import { reportData } from "@caisson/verify/report-data";
+import { Applications } from "./applications.ts";
 import { CollateralCache } from "./collateral-cache.ts";
 import { Nonces } from "./nonces.ts";
 import { loadPolicies, type Policies } from "./policies.ts";
@@ -61,6 +62,7 @@ function setup(policies: Policies): Setup {
     denials: new Bucket({ perSecond: 1, burst: 3 }, now),
     nonces: new Nonces(),
     volumes: new VolumeBook(openValueStore(":memory:"), secret, identity, () => now),
+    applications: new Applications({ readKnown: () => new Map(), writeKnown: () => Promise.resolve() }),
     now: () => now,
   };
   return { context, log };

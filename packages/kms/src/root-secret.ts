@@ -34,6 +34,7 @@ export const dataFiles = {
   rootSecret: "root-secret",
   releaseLog: "release-log.sqlite",
   volumes: "volumes.sqlite",
+  known: "known-applications.json",
 } as const;
 
 /** Where a data directory may lie. */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, match, ok, throws } from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -183,6 +183,16 @@ test("a service may be a JavaScript file, and then has no image", () => {
   equal(parse(text).services.get("web")!.node, join(place, "web/server.mjs"));
   match(problemsOf(`${text}    image: nginx\n`).join(), /has an image, too/);
   match(problemsOf(text.replace("server.mjs", "server.py")).join(), /JavaScript/);
+});
+
+test("a service's JavaScript file is in the compose file's directory, also by way of links", () => {
+  const outside = mkdtempSync(join(tmpdir(), "caisson-elsewhere-"));
+  after(() => rmSync(outside, { recursive: true }));
+  symlinkSync(outside, join(place, "link"));
+  for (const entry of ["../server.mjs", "./web/../../x/server.mjs", "./link/server.mjs"]) {
+    const text = `services:\n  web:\n    x-caisson: { node: ${entry} }\n`;
+    match(problemsOf(text).join(), /lies outside of the compose file's/, entry);
+  }
 });
 
 test("a service on internal networks alone reaches nothing outside; one without a network, neither", () => {
