@@ -11,3 +11,5 @@ export {
   storeRootSecret,
 } from "./root-secret.ts";
 export { type Kms, type KmsOptions, startKms } from "./server.ts";
+export { openVolumeBook } from "./volumes/book.ts";
+export type { OperatorAction, VolumeRecord } from "./volumes/rules.ts";

@@ -7,6 +7,7 @@ import { Command, InvalidArgumentError, Option } from "commander";
 import { UsageError } from "../failure.ts";
 import { readPassphrase, readTextFile } from "../passphrase-file.ts";
 import { printable } from "../views/printable.ts";
+import { volumeCommand } from "./kms-volume.ts";
 
 interface Listen {
   host: string;
@@ -214,14 +215,20 @@ const backup = new Command("backup")
   });
 
 const restore = new Command("restore")
-  .description("put the root secret of a backup into a data directory that has none")
+  .description(
+    "put the root secret of a backup into a data directory that has none; persistent volumes are suspect then",
+  )
   .argument("<FILE>", "the backup")
   .requiredOption("--data <DIR>", "root secret and release log")
   .requiredOption("--passphrase-file <FILE>", "its first line is the passphrase; - is standard input")
   .action(async (file: string, options: { data: string; passphraseFile: string }) => {
-    const { decryptBackup, kmsIdentity, storeRootSecret } = await import("@caisson/kms");
+    const { decryptBackup, kmsIdentity, openVolumeBook, storeRootSecret } = await import("@caisson/kms");
     const text = readTextFile(file);
     storeRootSecret(options.data, decryptBackup(text, readPassphrase(options.passphraseFile)));
+    // What was anchored since the backup is not known here: an operator looks before a volume is opened.
+    const book = await openVolumeBook(options.data);
+    await book.markRestored();
+    await book.close();
     process.stdout.write(`${kmsIdentity(options.data)}\n${join(options.data, "root-secret")}\n`);
   });
 
@@ -234,4 +241,5 @@ export const command = new Command("caisson kms")
   .addCommand(identity)
   .addCommand(new Command("log").description("the release log").addCommand(verifyLog).addCommand(showLog))
   .addCommand(backup)
-  .addCommand(restore);
+  .addCommand(restore)
+  .addCommand(volumeCommand);

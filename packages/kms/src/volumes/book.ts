@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The volumes of one KMS: the rules (rules.ts) applied to what is kept (store.ts), and what is signed and derived. */
 import { randomBytes } from "node:crypto";
-import { deriveAnchorKey, deriveVolumeSecret } from "@caisson/protocol/derivation";
-import { type IdentityKey, verifySignature } from "@caisson/protocol/ed25519";
+import { join } from "node:path";
+import { deriveAnchorKey, deriveKmsKey, deriveVolumeSecret } from "@caisson/protocol/derivation";
+import { type IdentityKey, identityKey, verifySignature } from "@caisson/protocol/ed25519";
 import {
   type AnchorRequest,
   type Grant,
@@ -13,6 +14,7 @@ import {
 } from "@caisson/protocol/volumes";
 import * as z from "zod";
 import { KmsError } from "../errors.ts";
+import { dataFiles, openRootSecret } from "../root-secret.ts";
 import {
   anchorVolume,
   type OperatorAction,
@@ -24,7 +26,7 @@ import {
   type VolumeKey,
   type VolumeRecord,
 } from "./rules.ts";
-import type { ValueStore } from "./store.ts";
+import { openValueStore, type ValueStore } from "./store.ts";
 
 /** A volume that may be opened, and 32 bytes each of what its guest needs for that. */
 export interface Opened {
@@ -58,6 +60,13 @@ function read(text: string): VolumeRecord {
     "volumes/unreadable",
     `a volume's record is malformed: ${result.error.issues[0]?.message}`,
   );
+}
+
+/** The volumes of a data directory, beside its KMS or without one. Throws KmsError. */
+export async function openVolumeBook(data: string): Promise<VolumeBook> {
+  const secret = openRootSecret(data);
+  const identity = identityKey(deriveKmsKey(secret, "identity"));
+  return new VolumeBook(openValueStore(join(data, dataFiles.volumes)), secret, identity, Date.now);
 }
 
 const keyOf = ({ owner, seed, name }: VolumeKey): string => `volume/${owner}/${seed}/${name}`;
