@@ -29,6 +29,8 @@ const schema = z.strictObject({
   time: z.optional(z.unknown()),
   /** A nonce of whoever starts a development image: PID 1 answers with evidence over it, on the console. */
   challenge: z.optional(hex(32)),
+  /** What `caisson exec` shows to a development image. */
+  exec: z.optional(hex(32)),
 });
 
 export type Instance = z.infer<typeof schema>;

@@ -84,11 +84,14 @@ function composedApplication(
   }
   checkHealth(services, described, path);
   return {
-    description: { name: spec.name, services: described, networks, volumes },
+    description: { name: spec.name, services: described, networks, volumes, ...logsOf(spec) },
     roots: [...roots.values()],
     files,
   };
 }
+
+const logsOf = ({ app: { logs } }: Spec): Pick<AppDescription, "logs"> =>
+  logs === undefined ? {} : { logs };
 
 const placeOf = (file: string, { line, name }: ComposedService): string =>
   line === 0 ? file : `${file}, line ${line}: services.${name}`;
@@ -172,7 +175,13 @@ function plainApplication(spec: Spec, image: OciImage): Application {
     key: true,
   };
   return {
-    description: { name: spec.name, services: { [spec.name]: service }, networks: {}, volumes: {} },
+    description: {
+      name: spec.name,
+      services: { [spec.name]: service },
+      networks: {},
+      volumes: {},
+      ...logsOf(spec),
+    },
     roots: [{ path: root, image, services: [spec.name] }],
     files: [],
   };

@@ -9,11 +9,13 @@
 import { readFile, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { parseTimeConfiguration, type TimeConfiguration } from "@caisson/nts/configuration";
+import { logKeyLimit } from "@caisson/protocol/guest-config";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { type Document, isMap, isNode, LineCounter, parseDocument } from "yaml";
 import * as z from "zod";
 import { ImageError } from "../errors.ts";
 import { type ImageReference, parseReference } from "../oci/reference.ts";
+import { readRecipient } from "./log-keys.ts";
 
 /** Where the application's OCI image comes from. */
 export type AppSource =
@@ -42,6 +44,8 @@ export interface App {
   readOnly?: boolean;
   /** What services may talk to besides `/run/caisson.sock`. */
   api?: "dstack";
+  /** X25519 public keys, hex, to which what services write is encrypted. */
+  logs?: { to: string[] };
 }
 
 export interface Spec {
@@ -102,6 +106,16 @@ const archive = z.strictObject({
 
 const variable = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, "not the name of an environment variable");
 
+/** In hexadecimal, whichever way it is written. */
+const logKey = z.string().transform((text, context) => {
+  const key = readRecipient(text);
+  if (key !== undefined) return Buffer.from(key).toString("hex");
+  const message =
+    "a public key of age's (age1…), or x25519: and 64 hex digits; `caisson logs --new-key FILE` makes one";
+  context.addIssue({ code: "custom", message });
+  return z.NEVER;
+});
+
 const app = z.strictObject({
   image: z.string().optional(),
   node: node.optional(),
@@ -117,6 +131,7 @@ const app = z.strictObject({
   variables: z.record(variable, z.string()).optional(),
   api: z.enum(["dstack"]).optional(),
   read_only: z.boolean().optional(),
+  logs: z.strictObject({ to: z.array(logKey).min(1).max(logKeyLimit) }).optional(),
 });
 
 /** What only a compose file uses, and what it says by itself, for each of its services. */
@@ -290,6 +305,7 @@ export function parseSpec(text: string, path: string): Spec {
     pids,
     api,
     read_only: readOnly,
+    logs,
   } = app;
   let sources: TimeConfiguration | undefined;
   if (time.sources !== undefined) {
@@ -317,6 +333,7 @@ export function parseSpec(text: string, path: string): Spec {
       ...(memory && { memory }),
       ...(pids && { pids }),
       ...(api && { api }),
+      ...(logs && { logs }),
       ...(readOnly !== undefined && { readOnly }),
       ...(port && { port }),
       ...(argumentList && { arguments: argumentList }),
