@@ -5,10 +5,12 @@
  *
  * Bounds are those of the format; what an image may ask for is narrower, and the builder says why.
  */
+import { type BootEvent, bootSequence } from "@caisson/vocabulary/events";
 import { flavours } from "@caisson/vocabulary/flavours";
 import * as z from "zod/mini";
 import { canonicalJson } from "./canonical-json.ts";
 import { hex } from "./hex.ts";
+import { appId } from "./identity.ts";
 
 const count = (least: number, most: number) => z.int().check(z.gte(least), z.lte(most));
 const id = count(0, 65_535);
@@ -24,6 +26,9 @@ const hostName = z.string().check(z.regex(/^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Z
 
 /** The most keys that logs are encrypted to. */
 export const logKeyLimit = 4;
+/** Names of secrets, as files and environments have them. */
+const secretName = z.string().check(z.regex(/^[A-Za-z_][A-Za-z0-9_]{0,63}$/));
+const secretLimit = 64;
 
 /** The most services that one image can have. */
 export const serviceLimit = 32;
@@ -146,6 +151,12 @@ const service = z.strictObject({
   /** Whether it sees `/run/caisson.sock`, and `/run/secrets/caisson-key`. */
   socket: z.boolean(),
   key: z.boolean(),
+  /** Owners' secrets that it gets as `/run/secrets/<name>`, and in an environment variable where it asks for that. */
+  secrets: z.optional(
+    list(z.strictObject({ name: secretName, environment: z.optional(secretName) }), secretLimit).check(
+      z.minLength(1),
+    ),
+  ),
   /** Where it sees the sockets of dstack's guest agent. */
   dstack: z.optional(list(z.strictObject({ socket: z.enum(["dstack", "tappd"]), target: absolutePath }), 8)),
 });
@@ -163,6 +174,11 @@ export const descriptionSchema = z.strictObject({
   volumes: z.record(named, z.strictObject({ size: z.optional(bytes) })),
   /** Whom what services write is encrypted to: X25519 public keys. Missing: production writes nothing. */
   logs: z.optional(z.strictObject({ to: list(hex(32), logKeyLimit).check(z.minLength(1)) })),
+  /**
+   * The identity that the application claims: hash of its first document, which then is its id. It proves nothing by
+   * itself; the owners' release does. Missing: the description is the identity.
+   */
+  identity: z.optional(hex(32)),
 });
 
 const schema = z.strictObject({
@@ -199,6 +215,25 @@ export function parseGuestConfig(value: unknown): GuestConfig {
 /** The bytes that `compose-hash` is the SHA-256 of, and that the application's id and keys follow from. */
 export function description({ app }: Pick<GuestConfig, "app">): Uint8Array {
   return new TextEncoder().encode(canonicalJson(app));
+}
+
+/**
+ * Payload of `app-id`: the identity that the description claims, all 32 bytes; or without one the first 20 bytes of the
+ * description's own hash. Their lengths tell them apart.
+ */
+export function applicationId({ app }: Pick<GuestConfig, "app">): Uint8Array {
+  return app.identity === undefined ? appId(description({ app })) : Uint8Array.fromHex(app.identity);
+}
+
+/** Names of all secrets that the services get, each once, sorted. */
+export function secretNames({ services }: Pick<AppDescription, "services">): string[] {
+  const names = Object.values(services).flatMap(({ secrets = [] }) => secrets.map(({ name }) => name));
+  return [...new Set(names)].sort();
+}
+
+/** The boot events that a guest of this description measures, in order. */
+export function bootSequenceOf(app: AppDescription): BootEvent[] {
+  return bootSequence(secretNames(app).length > 0 ? ["secrets"] : []);
 }
 
 /** What the guest publishes, service by service in the order of their names. */

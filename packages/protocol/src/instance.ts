@@ -31,6 +31,10 @@ const schema = z.strictObject({
   challenge: z.optional(hex(32)),
   /** What `caisson exec` shows to a development image. */
   exec: z.optional(hex(32)),
+  /** The bundle of the image's release, which evidence carries on; whoever judges evidence reads it. */
+  release: z.optional(z.unknown()),
+  /** The owners' sealed secrets, an envelope for the KMS. */
+  secrets: z.optional(z.unknown()),
 });
 
 export type Instance = z.infer<typeof schema>;
@@ -39,7 +43,7 @@ const magic = new TextEncoder().encode("CAISSON1");
 const headerSize = magic.length + 4;
 
 /** Largest document, in bytes; more is refused before it is read. */
-export const instanceLimit = 64 * 1024;
+export const instanceLimit = 256 * 1024;
 
 /** The bytes of the block device: a whole number of 512-byte sectors. Throws InstanceError. */
 export function encodeInstance(instance: Instance): Uint8Array {

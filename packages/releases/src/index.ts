@@ -5,6 +5,16 @@
  */
 
 export { leafHash, nodeHash, verifyConsistency, verifyInclusion } from "@caisson/vocabulary/merkle";
+export { type Application, advance, beginApplication } from "./application.ts";
+export {
+  type AcceptedRelease,
+  type Bundle,
+  type BundleJudgement,
+  bundleVersion,
+  judgeBundle,
+  readBundle,
+  writeBundle,
+} from "./bundle.ts";
 export { writeCanonical } from "./canonical.ts";
 export {
   type Envelope,
@@ -27,6 +37,7 @@ export {
 } from "./identity.ts";
 export { type KeyType, lowForm, type PublicKey, publicKeySchema, sha256, verifySignature } from "./keys.ts";
 export { type Checkpoint, readCheckpoint, writeCheckpoint } from "./log/checkpoint.ts";
+export { type EntryKind, entryKinds, type LogEntry, logEntry, readLogEntry } from "./log/entry.ts";
 export {
   cosignedText,
   type Note,
@@ -40,6 +51,7 @@ export {
 } from "./log/note.ts";
 export { isQuorum, readTrustPolicy, type TrustPolicy } from "./log/policy.ts";
 export {
+  checkAge,
   type Logged,
   type LogProof,
   readProof,
@@ -63,8 +75,10 @@ export {
 } from "./log/tiles.ts";
 export {
   checkSuccessor,
+  type Demands,
   emptyFloor,
   type Floor,
+  type Followed,
   judgeRelease,
   type Measured,
   type ReleaseJudgement,
@@ -72,12 +86,15 @@ export {
   revoke,
 } from "./release.ts";
 export {
+  judgeSecrets,
   readSecrets,
   type Secrets,
   type SecretsDocument,
+  type SecretsJudgement,
   sealBinding,
   secretsPayloadType,
   secretsVersion,
+  writeSecrets,
 } from "./secrets.ts";
 export {
   predicateTypes,

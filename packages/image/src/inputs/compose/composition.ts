@@ -68,6 +68,7 @@ export interface ComposedService {
   stopGraceMs: number;
   socket: boolean;
   key: boolean;
+  secrets: NonNullable<Service["secrets"]>;
   dstack: NonNullable<Service["dstack"]>;
 }
 
@@ -112,6 +113,7 @@ export function plainService(name: string, line: number): ComposedService {
     stopGraceMs: 10_000,
     socket: false,
     key: false,
+    secrets: [],
     dstack: [],
   };
 }
