@@ -12,7 +12,6 @@ import { createServer, type IncomingMessage, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { deriveKmsKey } from "@caisson/protocol/derivation";
-import { identityKey } from "@caisson/protocol/ed25519";
 import {
   helloRequestSchema,
   helloTranscript,
@@ -32,8 +31,10 @@ import { Metrics, metricsType } from "./metrics.ts";
 import { Nonces } from "./nonces.ts";
 import { Bucket, type Rate, RateLimiter } from "./rate-limit.ts";
 import { type ReleaseContext, releaseKeys } from "./release.ts";
-import { ReleaseLog } from "./release-log.ts";
 import { dataFiles, openRootSecret } from "./root-secret.ts";
+import { logHead } from "./store/entries.ts";
+import { sqlite } from "./store/sqlite.ts";
+import { openStore, type Store, storeKeys } from "./store/store.ts";
 
 export interface KmsOptions {
   /** Directory of root secret and release log; the secret is there (`createRootSecret`), the log is made. */
@@ -89,7 +90,8 @@ const defaults = {
 export async function startKms(options: KmsOptions): Promise<Kms> {
   const { development = false } = options;
   const secret = openRootSecret(options.data, { development });
-  const identity = identityKey(deriveKmsKey(secret, "identity"));
+  const keys = storeKeys(secret);
+  const { identity } = keys;
   const now = options.now ?? Date.now;
   const source = {
     policies: options.policies,
@@ -98,14 +100,15 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
     development,
   };
   const first = await loadConfiguration(source, new Date(now()));
-  const log = new ReleaseLog(join(options.data, dataFiles.releaseLog), identity);
+  const store = await openStore(sqlite(join(options.data, dataFiles.releaseLog)), keys);
   const service: Service = {
+    store,
     context: {
       secret,
       identity,
-      log,
+      store,
       denials: new Bucket(defaults.denials, now()),
-      nonces: new Nonces(),
+      nonces: new Nonces(deriveKmsKey(secret, "nonces")),
       now,
     },
     configuration: first,
@@ -147,7 +150,7 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
   try {
     await listen(server, options.host, options.port);
   } catch (error) {
-    await log.close();
+    await store.close();
     throw new KmsError(
       "kms/listen",
       `cannot listen on ${options.host}:${options.port}: ${messageOf(error)}`,
@@ -158,7 +161,7 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
   const host = options.host.includes(":") ? `[${options.host}]` : options.host;
   const url = `http://${host}:${port}`;
   configure(first);
-  write("started", { url, identityKey: identity.publicKey.toHex(), logEntries: log.head().sequence });
+  write("started", { url, identityKey: identity.publicKey.toHex(), logEntries: store.head.sequence });
   // One after the other, so that the newest files are what counts in the end.
   let reloading: Promise<unknown> = Promise.resolve();
   const reload = async () => {
@@ -176,8 +179,8 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
   let closed: Promise<void> | undefined;
   const close = async () => {
     await stop(server);
-    write("stopped", { logEntries: log.head().sequence });
-    await log.close();
+    write("stopped", { logEntries: store.head.sequence });
+    await store.close();
   };
   return {
     url,
@@ -199,6 +202,7 @@ type WriteLine = (event: string, fields?: Record<string, string | number>) => vo
 /** One running KMS. `configuration` is replaced as a whole; a request takes it once. */
 interface Service {
   readonly context: Omit<ReleaseContext, keyof Configuration>;
+  readonly store: Store;
   configuration: Configuration;
   readonly metrics: Metrics;
   readonly write: WriteLine;
@@ -231,7 +235,7 @@ function routes(service: Service, options: KmsOptions, connections: Connections)
   /** An answer outside of any exchange, which therefore cannot be signed. */
   const refuse = (
     c: Context<Environment>,
-    status: 400 | 404 | 413 | 429 | 500,
+    status: 400 | 404 | 413 | 429 | 500 | 503,
     code: string,
     message: string,
   ) => {
@@ -255,9 +259,16 @@ function routes(service: Service, options: KmsOptions, connections: Connections)
   });
   app.get("/healthz", (c) => c.json({ status: "ok", identityKey: context.identity.publicKey.toHex() }));
   app.get("/metrics", (c) =>
-    c.body(metrics.render(context.log.head().sequence), 200, { "content-type": metricsType }),
+    c.body(metrics.render(service.store.head.sequence), 200, { "content-type": metricsType }),
   );
-  app.get("/v1/log/head", (c) => c.json(context.log.head()));
+  app.get("/v1/log/head", async (c) => {
+    try {
+      return c.json(logHead(await service.store.refresh()));
+    } catch (error) {
+      c.header("retry-after", "1");
+      return refuse(c, 503, "log/unavailable", `the release log cannot be read: ${messageOf(error)}`);
+    }
+  });
 
   /** What was sent, if it is what it must be; otherwise the refusal. */
   const receive = async <T>(c: Context<Environment>, schema: Schema<T>): Promise<T | Response> => {

@@ -43,7 +43,7 @@ function readHead(path: string): { sequence: number; hash: string } {
 interface ShownEntry {
   sequence: number;
   time: string;
-  outcome: "released" | "denied";
+  outcome: "released" | "denied" | "changed";
   app: string;
   instance: string;
   reason: string;
@@ -145,14 +145,14 @@ const verifyLog = new Command("verify")
   .option("--head <FILE>", "a head kept from earlier (GET /v1/log/head), which the log must contain")
   .option("--json", "one JSON document")
   .action(async (file: string, options: { identity?: string; head?: string; json?: boolean }) => {
-    const { verifyReleaseLog } = await import("@caisson/kms");
-    const report = verifyReleaseLog(file, {
+    const { readOnlySqlite, verifyReleaseLog } = await import("@caisson/kms");
+    const report = await verifyReleaseLog(readOnlySqlite(file), {
       ...(options.identity !== undefined && { identity: options.identity.toLowerCase() }),
       ...(options.head !== undefined && { witness: readHead(options.head) }),
     });
-    const { head, released, denied } = report;
+    const { head, released, denied, changed } = report;
     const text = [
-      `whole: ${head.sequence} entries, ${released} released, ${denied} denied`,
+      `whole: ${head.sequence} entries, ${released} released, ${denied} denied${changed > 0 ? `, ${changed} changes` : ""}`,
       `  written by  ${report.identity}`,
       `  head        ${head.hash}`,
     ];
@@ -166,10 +166,10 @@ const showLog = new Command("show")
   .option("--last <N>", "only the newest N", parseRate)
   .option("--json", "one JSON document")
   .action(async (file: string, options: { app?: string; last?: number; json?: boolean }) => {
-    const { verifyReleaseLog } = await import("@caisson/kms");
+    const { readOnlySqlite, verifyReleaseLog } = await import("@caisson/kms");
     const app = options.app?.toLowerCase();
     let entries: ShownEntry[] = [];
-    const report = verifyReleaseLog(file, {}, (sequence, entry) => {
+    const report = await verifyReleaseLog(readOnlySqlite(file), {}, (sequence, entry) => {
       if (app !== undefined && entry.app.toHex() !== app) return;
       entries.push({
         sequence,
