@@ -8,8 +8,8 @@ import {
   type Audit,
   audit,
   collectImage,
-  collectLive,
   collectRootTree,
+  fetchLiveReport,
   type Inventory,
 } from "@caisson/audit";
 import type { Row } from "@caisson/cli/commands/bench";
@@ -30,7 +30,7 @@ async function ourSockets(directory: string, manifest: Awaited<ReturnType<typeof
   try {
     if ((await session.vm.event(({ kind }) => kind === "ready")) === undefined)
       throw new Error("the machine did not come up");
-    return audit({ live: await collectLive(session.url!) }, [], new Date()).inventory.live!.listening;
+    return audit({ live: await fetchLiveReport(session.url!) }, [], new Date()).inventory.live!.listening;
   } finally {
     await session.stop();
   }

@@ -10,10 +10,10 @@ import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { createGzip } from "node:zlib";
-import { openImage } from "../packages/image/src/oci/open.ts";
-import { tarHeader } from "../packages/image/src/oci/tar-writer.ts";
-import { layoutErofs } from "../packages/image/src/output/erofs.ts";
-import { VerityHasher } from "../packages/image/src/output/verity.ts";
+import { layoutErofs } from "@caisson/image/erofs";
+import { openImage } from "@caisson/image/open";
+import { tarHeader } from "@caisson/image/tar-writer";
+import { VerityHasher } from "@caisson/image/verity";
 
 const MiB = 2 ** 20;
 const noise = randomBytes(MiB);

@@ -18,11 +18,11 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Row } from "../packages/cli/src/commands/bench.ts";
-import { type DirectoryNode, directory } from "../packages/image/src/build/tree.ts";
-import { layoutErofs } from "../packages/image/src/output/erofs.ts";
-import type { Manifest } from "../packages/image/src/output/manifest.ts";
-import { VerityHasher, veritySalt } from "../packages/image/src/output/verity.ts";
+import type { Row } from "@caisson/cli/commands/bench";
+import { layoutErofs } from "@caisson/image/erofs";
+import type { Manifest } from "@caisson/image/manifest";
+import { type DirectoryNode, directory } from "@caisson/image/tree";
+import { VerityHasher, veritySalt } from "@caisson/image/verity";
 
 const repository = new URL("../", import.meta.url).pathname;
 const repetitions = 3;

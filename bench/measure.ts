@@ -4,10 +4,16 @@ import { createHash } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Row } from "@caisson/cli/commands/bench";
 import { imageFwCfg } from "@caisson/host/fw-cfg";
 import { ACPI_TABLES, type PredictInput, predict, predictEach } from "@caisson/measure";
-import { acpiTables, firmware, kernel, ovmfSections, smbiosTables } from "@caisson/measure/testing/synthetic";
-import type { Row } from "../packages/cli/src/commands/bench.ts";
+import {
+  acpiTables,
+  firmware,
+  kernel,
+  ovmfSections,
+  syntheticSmbios,
+} from "@caisson/measure/testing/synthetic";
 
 const MIB = 2 ** 20;
 const SHAPES = 220;
@@ -61,7 +67,7 @@ export async function* run(): AsyncIterable<Row> {
     memory: 4096 * MIB,
     qemu: "10.0.13",
     acpi: { [ACPI_TABLES]: acpiTables(undefined, 128 * 1024) },
-    smbios: smbiosTables(),
+    smbios: syntheticSmbios(),
     identity: { vendor: "EDK II", version: "2026.08", releaseDate: "09/26/2026" },
   };
   // What the module's ABI makes of 4 MiB: 24 hashed bytes for 16, and 128 more a page, in each of two page orders.
@@ -84,7 +90,7 @@ export async function* run(): AsyncIterable<Row> {
   const machines = Array.from({ length: SHAPES }, (_, i) => {
     const tables = acpiTables(undefined, 128 * 1024);
     tables[100] = i; // the DSDT differs with the vCPU count
-    return { memory: input.memory, acpi: { [ACPI_TABLES]: tables }, smbios: smbiosTables({ memory: i }) };
+    return { memory: input.memory, acpi: { [ACPI_TABLES]: tables }, smbios: syntheticSmbios({ memory: i }) };
   });
   yield {
     name: `${SHAPES} machine shapes of one image from cached tables`,

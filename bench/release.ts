@@ -23,6 +23,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { setTimeout } from "node:timers/promises";
+import type { Row } from "@caisson/cli/commands/bench";
 import { httpPost, type Post, requestKeys } from "@caisson/guest/key-client";
 import {
   createRootSecret,
@@ -33,7 +34,6 @@ import {
   verifyReleaseLog,
 } from "@caisson/kms";
 import { Machine } from "@caisson/kms/testing/machine";
-import type { Row } from "../packages/cli/src/commands/bench.ts";
 import { type Crowd, startCrowd } from "./hostile/crowd.ts";
 
 const cli = new URL("../packages/cli/src/main.ts", import.meta.url).pathname;

@@ -3,6 +3,9 @@
  * Judging a release: two of three owners, a proof of logging that three witnesses cosigned, two rebuilds. How long it
  * takes, how many bytes carry it, and how both grow with the log.
  */
+
+import { createHash } from "node:crypto";
+import type { Row } from "@caisson/cli/commands/bench";
 import {
   cosignedText,
   emptyFloor,
@@ -10,6 +13,7 @@ import {
   judgeRelease,
   type LogProof,
   leafHash,
+  logEntry,
   nodeHash,
   readEnvelope,
   readIdentity,
@@ -24,7 +28,6 @@ import {
   writeStatement,
 } from "@caisson/releases";
 import { noteKeyOf, type Signer, signedBy, signer } from "@caisson/releases/testing/signers";
-import type { Row } from "../packages/cli/src/commands/bench.ts";
 
 const now = Date.parse("2026-06-01T12:00:00Z");
 const utf8 = (value: string) => new TextEncoder().encode(value);
@@ -92,7 +95,8 @@ async function bundle(first: Uint8Array, height: number) {
     }),
     ...owners.slice(0, 2),
   );
-  const facts = { app, lock: "01".repeat(32), toolchain: "02".repeat(32), caisson: "0.1.0" };
+  const named = createHash("sha256").update(release.payload).digest("hex");
+  const facts = { app, release: named, lock: "01".repeat(32), toolchain: "02".repeat(32), caisson: "0.1.0" };
   const rebuild = writeStatement("rebuild", [measured.manifest], {
     ...facts,
     system: "Debian 13",
@@ -101,7 +105,7 @@ async function bundle(first: Uint8Array, height: number) {
   return {
     app,
     release: JSON.stringify(writeEnvelope(release)),
-    proof: writeProof(await proofOf(release.payload, height)),
+    proof: writeProof(await proofOf(logEntry("release", app, named), height)),
     rebuilds: rebuilders.slice(0, 2).map((one) => JSON.stringify(writeEnvelope(signedBy(rebuild, one)))),
   };
 }

@@ -11,9 +11,9 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import type { Row } from "@caisson/cli/commands/bench";
+import { startTimeServers, type TimeServers } from "@caisson/host/time-servers";
 import { parseTimeConfiguration, type Synchronization, synchronize } from "@caisson/nts";
-import type { Row } from "../packages/cli/src/commands/bench.ts";
-import { startTimeServers, type TimeServers } from "../packages/host/src/time-servers.ts";
 import { runChronydClient } from "../test/support/time-chronyd-client.ts";
 import { type Path, startPath } from "../test/support/time-network.ts";
 

@@ -14,6 +14,7 @@ import { join } from "node:path";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { gzipSync } from "node:zlib";
+import type { Row } from "@caisson/cli/commands/bench";
 import { fold, runtimeEventDigest } from "@caisson/measure";
 import { TestKey } from "@caisson/simulated/p256";
 import {
@@ -32,7 +33,6 @@ import { toHex } from "@caisson/vocabulary/bytes";
 import { limits } from "@caisson/vocabulary/limits";
 import { initSync, js_verify } from "@phala/dcap-qvl-web";
 import { build } from "esbuild";
-import type { Row } from "../packages/cli/src/commands/bench.ts";
 import { nativePeers } from "./peer/native.ts";
 
 const vectors = new URL("../../shared/vectors/dcap-qvl/", import.meta.url);

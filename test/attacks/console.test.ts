@@ -13,7 +13,7 @@ import { createInterface } from "node:readline";
 import { after, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Vm } from "@caisson/host/vm";
-import { startSession } from "@caisson/machine/session";
+import { type SessionHooks, startSession } from "@caisson/machine/session";
 import { type ConsoleEvent, decodeConsole } from "@caisson/protocol/console";
 import type { LiveReport } from "@caisson/protocol/live-report";
 import { image, references, shape } from "../support/image.ts";
@@ -24,16 +24,22 @@ after(() => rmSync(state, { recursive: true, force: true }));
 /** Longer than a machine takes to go once PID 1 has said why; PID 1 waits for the console for 2 s. */
 const pauseMs = 1_500;
 
-test("a host that stops reading for a while still gets PID 1's last words", async () => {
+async function start(hooks: SessionHooks) {
   const { directory, manifest } = await image();
-  const session = await startSession({
+  return startSession({
     image: directory,
     manifest,
     shape,
     state,
     references: await references(directory),
     limitMs: 240_000,
-    hooks: { machine: (options) => ({ ...options, commandLine: `${options.commandLine} --inspect` }) },
+    hooks,
+  });
+}
+
+test("a host that stops reading for a while still gets PID 1's last words", async () => {
+  const session = await start({
+    machine: (options) => ({ ...options, commandLine: `${options.commandLine} --inspect` }),
   });
   const { vm } = session;
   vm.on("console", (event) => {
@@ -97,15 +103,7 @@ async function forbidding(path: string) {
 }
 
 test("a port that is never read, then one that says XOFF: the boot goes on, keys come, and nothing is lost", async () => {
-  const { directory, manifest } = await image();
-  const session = await startSession({
-    image: directory,
-    manifest,
-    shape,
-    state,
-    references: await references(directory),
-    limitMs: 240_000,
-  });
+  const session = await start({});
   const { vm } = session;
   const pipe = fullPipe();
   const host = await forbidding(join(state, "host.sock"));

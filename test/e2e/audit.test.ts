@@ -10,7 +10,7 @@ import {
   audit,
   catalogue,
   collectImage,
-  collectLive,
+  fetchLiveReport,
   graph,
   type LiveFacts,
   readReport,
@@ -39,7 +39,7 @@ before(async () => {
   const ready = await Promise.race([session.vm.event(({ kind }) => kind === "ready"), session.vm.ended]);
   ok(ready !== undefined, `the guest did not come up: ${join(state, "console.log")}`);
 
-  live = await collectLive(session.url!);
+  live = await fetchLiveReport(session.url!);
   const report = await judgeFresh(await fetchEvidence(session.url!), {
     policy: readPolicy(session.policy),
     references: readReferences(session.references, "references"),

@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { before, test } from "node:test";
 import type { Shape } from "@caisson/host/machine";
 import type { Qemu } from "@caisson/host/qtest";
-import { explain, measuredEvents, type PredictInput, predict } from "@caisson/measure";
+import { explainLog, measuredEvents, type PredictInput, predict } from "@caisson/measure";
 import { newerQemu } from "../support/debian.ts";
 import { imageOf } from "../support/image.ts";
 import {
@@ -50,20 +50,23 @@ for (const [name, shape, chooseFirmware, chooseQemu, vendor] of [
       for (const pcr of [0, 1, 2, 3, 4, 5, 6, 7, 9])
         equal(pcrs.get(pcr), prediction.pcrs?.[pcr]?.value, `PCR ${pcr}`);
       const events = measuredEvents(log, "pcr");
-      const comparison = await explain(prediction, events, input);
+      const comparison = await explainLog(prediction, events, input);
       equal(comparison.agrees, true, comparison.first?.cause ?? "");
       deepEqual(comparison.notVerified, []);
 
       const kernel = direct(input).kernel.slice();
       kernel[kernel.length - 1000]! ^= 1;
       const otherKernel = { ...input, boot: { ...direct(input), kernel } };
-      const first = (await explain(await predict(otherKernel), events, otherKernel)).first;
+      const first = (await explainLog(await predict(otherKernel), events, otherKernel)).first;
       deepEqual([first?.register, first?.cause], ["rtmr1", "other kernel"]);
       const otherLine = { ...input, boot: { ...direct(input), commandLine: `${commandLine} quiet` } };
-      const second = (await explain(await predict(otherLine), events, otherLine)).first;
+      const second = (await explainLog(await predict(otherLine), events, otherLine)).first;
       deepEqual([second?.register, second?.cause], ["rtmr2", "changed command line"]);
       const otherShape = await predictInput(qemu, firmware, { ...shape, vcpus: shape.vcpus + 1 }, cache);
-      match((await explain(await predict(otherShape), events, otherShape)).first?.cause ?? "", /vCPU count/);
+      match(
+        (await explainLog(await predict(otherShape), events, otherShape)).first?.cause ?? "",
+        /vCPU count/,
+      );
     } finally {
       rmSync(cache, { recursive: true, force: true });
     }

@@ -10,8 +10,8 @@ import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { measuredEvents, parseEventLog } from "@caisson/measure";
+import { fold } from "@caisson/measure/rtmr";
 import { replayPcrs } from "@caisson/measure/tpm-log";
-import { fold } from "../../packages/measure/src/logs/rtmr.ts";
 import { driverProgram } from "../support/driver-program.ts";
 
 const vectors = new URL("../../packages/measure/vectors/trial", import.meta.url).pathname;

@@ -20,9 +20,9 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import type { Manifest } from "@caisson/image/manifest";
 import { onSmallDisk } from "@caisson/image/testing/small-disk";
 import { namespaces } from "@caisson/image/toolchain";
-import type { Manifest } from "../../packages/image/src/output/manifest.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
 const place = mkdtempSync(`${tmpdir()}/caisson-build-`);

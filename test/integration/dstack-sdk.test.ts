@@ -12,7 +12,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { serveDstack } from "@caisson/guest/dstack";
-import { eventLog } from "@caisson/measure/testing/synthetic";
+import { bootLog, quoteOver } from "@caisson/guest/testing/trusted-domain";
 import { plainService } from "@caisson/protocol/testing/service";
 
 const place = mkdtempSync(join(tmpdir(), "caisson-dstack-"));
@@ -23,23 +23,8 @@ const context = {
   config: { app: { name: "shop", services: { web: plainService() }, networks: {}, volumes: {} } },
   platform: {
     name: "tdx",
-    quote: (reportData: Uint8Array) => {
-      const quote = Buffer.alloc(700, 0xee);
-      quote.set(reportData, 568);
-      return Promise.resolve(quote);
-    },
-    bootLog: () =>
-      Promise.resolve(
-        eventLog(
-          [[0x0c, 48]],
-          [1, 2, 3].map((index) => ({
-            index,
-            type: 6,
-            digests: [[0x0c, new Uint8Array(48).fill(index)]] as const,
-            data: new Uint8Array(),
-          })),
-        ),
-      ),
+    quote: (reportData: Uint8Array) => Promise.resolve(quoteOver(reportData)),
+    bootLog: () => Promise.resolve(bootLog()),
   },
   appId: new Uint8Array(20).fill(1),
   instanceId: new Uint8Array(20).fill(2),

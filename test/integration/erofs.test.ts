@@ -17,16 +17,10 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { test } from "node:test";
+import { layoutErofs } from "@caisson/image/erofs";
+import { type DirectoryNode, directory, type FileNode, type Node, walk } from "@caisson/image/tree";
+import { VerityHasher, type VerityTree, veritySalt } from "@caisson/image/verity";
 import fc from "fast-check";
-import {
-  type DirectoryNode,
-  directory,
-  type FileNode,
-  type Node,
-  walk,
-} from "../../packages/image/src/build/tree.ts";
-import { layoutErofs } from "../../packages/image/src/output/erofs.ts";
-import { VerityHasher, type VerityTree, veritySalt } from "../../packages/image/src/output/verity.ts";
 
 const time = 1_793_491_200;
 /** Only root may give files away, so only root sees owners after extracting. */

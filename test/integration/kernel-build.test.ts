@@ -5,12 +5,8 @@ import { appendFile, cp, mkdtemp, readdir, readFile, rm, writeFile } from "node:
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import {
-  buildKernels,
-  cachedKernels,
-  type KernelInputs,
-  kernelFlavours,
-} from "../../packages/image/src/build/kernel.ts";
+import { flavours } from "@caisson/vocabulary/flavours";
+import { buildKernels, cachedKernels, type KernelInputs } from "../../packages/image/src/build/kernel.ts";
 import { cache, source, toolchain } from "../support/built.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
@@ -26,7 +22,7 @@ async function setUp(t: TestContext, ownCache: boolean): Promise<KernelInputs> {
     source,
     directory,
     cache: ownCache ? join(place, "cache") : cache,
-    flavours: kernelFlavours,
+    flavours,
     jobs: 1,
   };
 }

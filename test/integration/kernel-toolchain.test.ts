@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout } from "node:timers/promises";
-import { buildAddon, run, strip } from "../../packages/image/src/build/toolchain.ts";
+import { buildAddon, run, strip } from "@caisson/image/toolchain";
 import { toolchain } from "../support/built.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;

@@ -148,7 +148,7 @@ test("a backup, restored elsewhere, gives the same identity and the same keys", 
   const output = join(files.policies, "..", "backup.json");
   const passphrase = join(files.policies, "..", "passphrase");
   writeFileSync(passphrase, "correct horse battery\n");
-  const backup = caisson(
+  const command = [
     "kms",
     "backup",
     "--data",
@@ -157,24 +157,15 @@ test("a backup, restored elsewhere, gives the same identity and the same keys", 
     passphrase,
     "--output",
     output,
-  );
+  ];
+  const backup = caisson(...command);
   equal(backup.status, 0, backup.stderr);
   equal(statSync(output).mode & 0o777, 0o600);
   const secret = readFileSync(join(files.data, "root-secret"));
   for (const encoding of ["hex", "base64", "latin1"] as const) {
     equal(readFileSync(output, "latin1").includes(secret.toString(encoding)), false);
   }
-  const repeated = caisson(
-    "kms",
-    "backup",
-    "--data",
-    files.data,
-    "--passphrase-file",
-    passphrase,
-    "--output",
-    output,
-  );
-  equal(repeated.status, 2);
+  equal(caisson(...command).status, 2);
 
   const data = join(files.policies, "..", "restored");
   const restore = ["kms", "restore", output, "--data", data, "--passphrase-file", passphrase];

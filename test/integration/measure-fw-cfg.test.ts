@@ -11,7 +11,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "node:test";
 import { gunzipSync } from "node:zlib";
-import { cachedFwCfg, mmioWindow, readFwCfg } from "@caisson/host/fw-cfg";
+import { cachedFwCfg, fwCfgOf, mmioWindow } from "@caisson/host/fw-cfg";
 import type { Qemu } from "@caisson/host/qtest";
 import { ACPI_LOADER, ACPI_RSDP, ACPI_TABLES, measuredEvents, parseEventLog } from "@caisson/measure";
 import { deriveLoader, deriveRsdp, listAcpiTables } from "@caisson/measure/acpi-tables";
@@ -49,7 +49,7 @@ for (const [name, shape] of [
   ],
 ] as const) {
   test(`the derived loader and RSDP are QEMU's own: ${name}`, async () => {
-    const files = await readFwCfg(installed, shape);
+    const files = await fwCfgOf(installed, shape);
     deepEqual(deriveLoader(files[ACPI_TABLES]!), files[ACPI_LOADER]);
     deepEqual(deriveRsdp(files[ACPI_TABLES]!), files[ACPI_RSDP]);
   });
@@ -103,7 +103,7 @@ function iaslWarnings(signature: string, table: Uint8Array): string[] {
 
 test("iasl finds every table sound once the derived loader has run, and none of those that it sums before", async () => {
   const devices = "-device virtio-rng-pci -device virtio-scsi-pci".split(" ");
-  const files = await readFwCfg(installed, machine(4, 2 * GIB, ...devices));
+  const files = await fwCfgOf(installed, machine(4, 2 * GIB, ...devices));
   const raw = files[ACPI_TABLES]!;
   const loaded = runLoader(deriveLoader(raw), { ...files, [ACPI_RSDP]: deriveRsdp(raw) });
   const tables = listAcpiTables(raw);
@@ -131,7 +131,7 @@ test("SMBIOS of QEMU's machine with what the firmware's file says of itself is w
   )!;
   const image = readFileSync(join(unpacked.root, "usr/share/OVMF/OVMF_CODE_4M.fd"));
   const identity = firmwareIdentity(ovmfVolumes(image).dxe);
-  const tables = (await readFwCfg(await olderQemu(), machine(2, GIB, "-cpu", "max")))[SMBIOS_TABLES]!;
+  const tables = (await fwCfgOf(await olderQemu(), machine(2, GIB, "-cpu", "max")))[SMBIOS_TABLES]!;
   const digest = createHash("sha384").update(measuredSmbios(tables, identity)).digest();
   if (unpacked.versions["ovmf-generic"] !== "2026.08+ds-2") {
     t.diagnostic(`forky now has ${unpacked.versions["ovmf-generic"]}, which names itself otherwise`);
@@ -148,7 +148,7 @@ test("tables are cached by version and machine, and a damaged cache is read agai
     const get = (vcpus: number) =>
       cachedFwCfg(installed, { vcpus }, cache, async () => {
         reads++;
-        return readFwCfg(installed, machine(vcpus, GIB));
+        return fwCfgOf(installed, machine(vcpus, GIB));
       });
     const first = await get(1);
     deepEqual(await get(1), first);
@@ -163,7 +163,7 @@ test("tables are cached by version and machine, and a damaged cache is read agai
 
 test("a machine that QEMU refuses is an error with QEMU's words", async () => {
   const refused = { arguments: ["-machine", "no-such-machine"], window: 0n };
-  const error = await readFwCfg(installed, refused).catch(
+  const error = await fwCfgOf(installed, refused).catch(
     (reason: unknown) => reason as Error & { facts: string[][] },
   );
   equal((error as { code?: string }).code, "host/program-failed");
@@ -198,7 +198,7 @@ for (const [name, args] of Object.entries(captured)) {
     if (!existsSync(vectors)) return t.skip("../shared/vectors is absent");
     const qemu = await newerQemu();
     const window = mmioWindow(4 * GIB, { vendor: "GenuineIntel", physicalBits: 46 });
-    const files = await readFwCfg(qemu, { arguments: args, window });
+    const files = await fwCfgOf(qemu, { arguments: args, window });
     const expected = gunzipSync(readFileSync(new URL(`${name}/acpi_tables.bin.gz`, vectors)));
     deepEqual(Buffer.from(files[ACPI_TABLES]!), expected);
     deepEqual(deriveLoader(files[ACPI_TABLES]!), files[ACPI_LOADER]);

@@ -15,6 +15,7 @@ import { parseCcelTable } from "@caisson/measure/ccel-table";
 import { parseDstackLog } from "@caisson/measure/dstack-log";
 import { gptEvent } from "@caisson/measure/gpt";
 import { fold } from "@caisson/measure/rtmr";
+import { tdxSections } from "@caisson/measure/testing/synthetic";
 import { guessIndexing } from "@caisson/measure/tpm-log";
 import { bootOrder, loadOption, secureBootVariables, variableData } from "@caisson/measure/variables";
 import { concat, toHex } from "@caisson/vocabulary/bytes";
@@ -40,25 +41,8 @@ const hex = (registers: Record<string, Uint8Array>) =>
 const withoutMrtd = ({ mrtd: _, ...rest }: ReturnType<typeof quoteRegisters>) => rest;
 
 /** Where IntelTdxX64 and OvmfPkgX64 builds differ: the TempMem of the mailbox. */
-const sections = (mailbox: readonly [number, number]): Section[] =>
-  (
-    [
-      ["TempMem", ...mailbox],
-      ["TempMem", 0x80b000, 0x2000],
-      ["TD_HOB", 0x809000, 0x2000],
-      ["TempMem", 0x800000, 0x6000],
-    ] as const
-  ).map(([type, address, memorySize]) => ({
-    type,
-    address,
-    memorySize,
-    dataOffset: 0,
-    rawSize: 0,
-    extend: false,
-    augment: false,
-  }));
-const intelTdx = sections([0x810000, 0x10000]);
-const ovmfPkg = sections([0x811000, 0xf000]);
+const intelTdx = tdxSections([0x810000, 0x10000]);
+const ovmfPkg = tdxSections([0x811000, 0xf000]);
 /** An empty variable store of 0x84000 bytes, as these firmwares carry it. */
 const emptyCfv = Uint8Array.fromHex(
   "344bc51c980ba621aaa00da3ed7436f7d6e549197dfe699515dfa2c6583d95e6412af21c097d473155875ffd561d6790",

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Releases judged in a browser: the package bundled without polyfills, small, and of one mind with Node. */
 import { deepEqual, equal, ok } from "node:assert/strict";
-import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
 import {
@@ -13,8 +11,8 @@ import {
   writeStatement,
 } from "@caisson/releases";
 import { otherForm, type Signer, signedBy, signer } from "@caisson/releases/testing/signers";
-import { chromium } from "playwright-core";
 import { browserBundle } from "../support/browser-bundle.ts";
+import { browserPage } from "../support/browser-page.ts";
 
 /** Bytes of the bundle after gzip, at most. */
 const BUNDLE_LIMIT = 12_000;
@@ -31,7 +29,7 @@ test("the bundle needs nothing of Node and is small", async (t) => {
   ok(size <= BUNDLE_LIMIT, `${size} bytes`);
 });
 
-const page = `<!doctype html><script type="module">
+const page = `
 import * as caisson from "/bundle.js";
 window.judge = async ({ identity, envelope, measured, now }) => {
   const { hash: id } = await caisson.readIdentity(Uint8Array.fromHex(identity));
@@ -45,7 +43,7 @@ window.judge = async ({ identity, envelope, measured, now }) => {
     return error.code ?? String(error);
   }
 };
-</script>`;
+`;
 
 const owners = [signer("a"), signer("b", "p256")];
 const keys = owners.map(({ publicKey }) => publicKey);
@@ -66,23 +64,7 @@ const measured = { manifest: "aa".repeat(32), description: "bb".repeat(32) };
 test("in Chromium: a release runs, and every forged one is refused as in Node", {
   timeout: 120_000,
 }, async (t) => {
-  const code = await bundle();
-  const server = createServer((request, response) => {
-    const script = request.url === "/bundle.js";
-    response.setHeader("content-type", script ? "text/javascript" : "text/html");
-    response.setHeader("content-security-policy", "default-src 'none'; script-src 'self' 'unsafe-inline'");
-    response.end(script ? code : page);
-  });
-  await new Promise<void>((resolve) => void server.listen(0, "127.0.0.1", resolve));
-  const options = { executablePath: "/usr/bin/chromium", headless: true, args: ["--no-sandbox"] };
-  const browser = await chromium.launch(options);
-  t.after(async () => {
-    await browser.close();
-    server.close();
-  });
-  const tab = await browser.newPage();
-  await tab.goto(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
-  await tab.waitForFunction("window.judge !== undefined");
+  const run = await browserPage(t, await bundle(), page);
   const { hash: app } = await readIdentity(identity);
   const unsigned = writeStatement("release", [measured.manifest, measured.description], {
     app,
@@ -97,7 +79,7 @@ test("in Chromium: a release runs, and every forged one is refused as in Node", 
   const judge = (envelope: object, what = measured) => {
     const now = Date.parse("2026-06-01T12:00:00Z");
     const input = { identity: identity.toHex(), envelope, measured: what, now };
-    return tab.evaluate(`window.judge(${JSON.stringify(input)})`);
+    return run(input);
   };
   const [a, b] = owners as [Signer, Signer];
   const good = signedBy(unsigned, a, b);

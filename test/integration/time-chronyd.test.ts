@@ -2,6 +2,7 @@
 /** Interoperability with chronyd both ways, and the agreement over real servers with chosen clocks. */
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { after, before, suite, test } from "node:test";
+import { startTimeServers, type TimeServer, type TimeServers } from "@caisson/host/time-servers";
 import {
   type Association,
   measure,
@@ -10,7 +11,6 @@ import {
   systemEnvironment,
 } from "@caisson/nts";
 import { createTestAuthority } from "@caisson/simulated/test-authority";
-import { startTimeServers, type TimeServer, type TimeServers } from "../../packages/host/src/time-servers.ts";
 import { runChronydClient } from "../support/time-chronyd-client.ts";
 import { startHostileServer } from "../support/time-hostile-server.ts";
 import { type Path, startPath } from "../support/time-network.ts";

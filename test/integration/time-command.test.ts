@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, before, suite, test } from "node:test";
-import { startTimeServers, type TimeServers } from "../../packages/host/src/time-servers.ts";
+import { startTimeServers, type TimeServers } from "@caisson/host/time-servers";
 
 const main = new URL("../../packages/cli/src/main.ts", import.meta.url).pathname;
 

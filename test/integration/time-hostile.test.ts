@@ -5,6 +5,7 @@ import { randomBytes } from "node:crypto";
 import { createServer, type LookupFunction } from "node:net";
 import { after, before, suite, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { startTimeServers, type TimeServers } from "@caisson/host/time-servers";
 import {
   measure,
   parseTimeConfiguration,
@@ -17,7 +18,6 @@ import {
 import { encodeField, fieldType } from "@caisson/nts/ntp";
 import { encodeRecord, recordType } from "@caisson/nts/ntske";
 import { createTestAuthority, type TestAuthority } from "@caisson/simulated/test-authority";
-import { startTimeServers, type TimeServers } from "../../packages/host/src/time-servers.ts";
 import { type Behaviour, type HostileServer, startHostileServer } from "../support/time-hostile-server.ts";
 
 const day = 24 * 3600 * 1000;

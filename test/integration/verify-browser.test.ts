@@ -5,19 +5,16 @@
  */
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
-import { createServer } from "node:http";
-import { type AddressInfo } from "node:net";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
 import { buildEvidence } from "@caisson/verify/testing/refusals";
 import { toHex } from "@caisson/vocabulary/bytes";
-import { chromium } from "playwright-core";
 import { browserBundle } from "../support/browser-bundle.ts";
+import { browserPage } from "../support/browser-page.ts";
 
-const executablePath = "/usr/bin/chromium";
 const vectors = new URL("../../../shared/vectors/dcap-qvl/", import.meta.url);
 /** Bytes of the bundle after gzip, at most. */
-const BUNDLE_LIMIT = 40_000;
+const BUNDLE_LIMIT = 52_000;
 
 /** Everything of both packages, as one ES module for browsers. */
 const bundle = () =>
@@ -41,8 +38,8 @@ interface Input {
 }
 
 /** What the page runs; it sees only the bundle. */
-const page = (url: string) => `<!doctype html><script type="module">
-import * as caisson from ${JSON.stringify(url)};
+const page = `
+import * as caisson from "/bundle.js";
 window.judge = async ({ quote, collateral, at, rootKey }) => {
   const bytes = (hex) => Uint8Array.from(hex.match(/../g), (pair) => parseInt(pair, 16));
   const trust = rootKey === "" ? caisson.intelRoot : { name: "test root", rootKey: bytes(rootKey) };
@@ -50,28 +47,11 @@ window.judge = async ({ quote, collateral, at, rootKey }) => {
   const report = await caisson.verifyGenuine(evidence, { now: new Date(at), trust });
   return { verdict: report.verdict, codes: report.codes, status: report.platform?.tcbStatus };
 };
-</script>`;
+`;
 
 test("in Chromium: a right quote is accepted, a forged one is not", { timeout: 120_000 }, async (t) => {
-  const code = await bundle();
-  const server = createServer((request, response) => {
-    const script = request.url === "/bundle.js";
-    response.setHeader("content-type", script ? "text/javascript" : "text/html");
-    // The verifier must live without eval and without any other origin.
-    response.setHeader("content-security-policy", "default-src 'none'; script-src 'self' 'unsafe-inline'");
-    response.end(script ? code : page("/bundle.js"));
-  });
-  await new Promise<void>((resolve) => void server.listen(0, "127.0.0.1", resolve));
-  const browser = await chromium.launch({ executablePath, headless: true, args: ["--no-sandbox"] });
-  t.after(async () => {
-    await browser.close();
-    server.close();
-  });
-  const tab = await browser.newPage();
-  await tab.goto(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
-  await tab.waitForFunction("window.judge !== undefined");
-  const judge = (input: Input) =>
-    tab.evaluate(`window.judge(${JSON.stringify(input)})`) as Promise<{ verdict: string; codes: string[] }>;
+  const run = await browserPage(t, await bundle(), page);
+  const judge = (input: Input) => run(input) as Promise<{ verdict: string; codes: string[] }>;
 
   const synthetic = (change: Parameters<typeof buildEvidence>[0]): Input => {
     const { quote, collateral, now, trust } = buildEvidence(change);

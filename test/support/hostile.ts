@@ -13,8 +13,9 @@ import { after } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Built, Manifest } from "@caisson/image";
 import { openRootSecret } from "@caisson/kms/root-secret";
-import { applicationId, type Session, type SessionHooks, startSession } from "@caisson/machine/session";
+import { type Session, type SessionHooks, startSession } from "@caisson/machine/session";
 import { deriveReleasedKey } from "@caisson/protocol/derivation";
+import { applicationId } from "@caisson/protocol/guest-config";
 import { image, references, shape } from "./image.ts";
 
 export interface Ending {
@@ -45,7 +46,7 @@ after(() => {
 /** The key that the KMS of this session releases to the application, as bytes. */
 function releasedKey(session: Session, manifest: Manifest): Buffer {
   const secret = openRootSecret(join(session.state, "kms"), { development: true });
-  const app = Buffer.from(applicationId(manifest), "hex");
+  const app = Buffer.from(applicationId(manifest.guest));
   return Buffer.from(
     deriveReleasedKey(secret, { app, instance: new Uint8Array(), purpose: "application", version: 1 }),
   );

@@ -4,9 +4,9 @@ import { equal } from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { lstatSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from "node:fs"; // biome-ignore format: one line
 import { join } from "node:path";
-import { bytesOf } from "../../packages/image/src/build/content.ts";
-import { type DirectoryNode, type Node, walk } from "../../packages/image/src/build/tree.ts";
-import { makeImage } from "../../packages/image/src/testing/archive.ts";
+import { bytesOf } from "@caisson/image/content";
+import { makeImage } from "@caisson/image/testing/archive";
+import { type DirectoryNode, type Node, walk } from "@caisson/image/tree";
 
 /** Only root can give files away. */
 export const isRoot = process.getuid!() === 0;

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The example's image, built once for all tests of a run that boot it, and what it is expected to measure. */
+
 import { appendFileSync, cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { prepare } from "@caisson/cli/prepare";
 import { Progress } from "@caisson/cli/views/progress";
 import type { VmOptions } from "@caisson/host/vm";
-import { type Built, type Flavour, imageDirectory, type Manifest, readSpec } from "@caisson/image";
+import { type Built, imageDirectory, type Manifest, readSpec } from "@caisson/image";
 import { predictEmulated, referenceValues } from "@caisson/machine/prediction";
+import type { Flavour } from "@caisson/vocabulary/flavours";
 
 const repository = new URL("../../", import.meta.url).pathname;
 const example = join(repository, "examples/hello");

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Layers as many tools write them, and worse: archives made of entries in every form, for comparing readers. */
+
+import { tarHeader } from "@caisson/image/tar-writer";
 import fc from "fast-check";
-import { tarHeader } from "../../packages/image/src/oci/tar-writer.ts";
 
 const block = 512;
 

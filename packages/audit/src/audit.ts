@@ -6,6 +6,7 @@ import { provesHardware } from "@caisson/vocabulary/platforms";
 import type { Acceptance } from "./baseline.ts";
 import { catalogue } from "./catalogue/index.ts";
 import {
+  type AuditOutcome,
   type CheckKind,
   type Control,
   checkKinds,
@@ -13,13 +14,12 @@ import {
   decisions,
   type Facts,
   judge,
-  type Outcome,
 } from "./control.ts";
 import { AuditError } from "./errors.ts";
 import { type Inventory, inventory } from "./inventory.ts";
 
 /** `deviation`: the development flavour, or contained services, may fail it. `accepted`: the baseline accepts it for now. */
-export type Status = Outcome | "deviation" | "accepted";
+export type Status = AuditOutcome | "deviation" | "accepted";
 
 export interface Result {
   kind: CheckKind;

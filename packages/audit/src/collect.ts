@@ -96,6 +96,10 @@ function runtimeOf({ app }: ImageFacts["guest"]): RuntimeFacts {
   const own = [
     ...(service.socket ? [{ source: socket, destination: "/run/caisson.sock", writable: true }] : []),
     ...(service.key ? [{ source: key, destination: "/run/secrets/caisson-key" }] : []),
+    ...(service.secrets ?? []).map(({ name }) => ({
+      source: `${key}-${name}`,
+      destination: `/run/secrets/${name}`,
+    })),
   ];
   return runtimeConfig(service, own, {
     root,
@@ -162,7 +166,7 @@ const reportLimit = 4 * 1024 * 1024;
 /** Where an application that lets itself be audited serves its guest's report. */
 
 /** A live report from a file, or from an application: its address alone, or with a path of its own. Throws AuditError `live/schema`, or what fetching throws. */
-export async function collectLive(source: string): Promise<LiveReport> {
+export async function fetchLiveReport(source: string): Promise<LiveReport> {
   const remote = /^https?:\/\//.test(source);
   if (!remote && !existsSync(source)) throw new AuditError("audit/subject", `${source} does not exist`);
   const text = remote ? await download(addressOf(source)) : readFileSync(source, "utf8");

@@ -39,7 +39,7 @@ export interface Test<F> {
 }
 
 /** Tests, or the reason why there is no check of this kind. */
-export type Check<F> = readonly Test<F>[] | string;
+export type ControlCheck<F> = readonly Test<F>[] | string;
 
 export const groups = [
   "command line",
@@ -56,7 +56,7 @@ export const groups = [
   "key release",
   "attestation",
 ] as const;
-export type Group = (typeof groups)[number];
+export type ControlGroup = (typeof groups)[number];
 
 /** The five decisions of docs/decisions/0001 to 0005, and the principles that the other controls serve. */
 export const decisions = {
@@ -74,7 +74,7 @@ export type Decision = keyof typeof decisions;
 
 export interface Control {
   id: string;
-  group: Group;
+  group: ControlGroup;
   decision: Decision;
   severity: "required" | "recommended";
   title: string;
@@ -82,9 +82,9 @@ export interface Control {
   why: string;
   /** Where it comes from: a name of `sources`. */
   source: Source;
-  static: Check<ImageFacts>;
-  live: Check<LiveFacts>;
-  remote: Check<RemoteFacts>;
+  static: ControlCheck<ImageFacts>;
+  live: ControlCheck<LiveFacts>;
+  remote: ControlCheck<RemoteFacts>;
   /** Where the development flavour may fail it, and why. */
   development?: { reason: string; kinds: readonly CheckKind[] };
   /** Where an image whose services are contained may fail it, and why. */
@@ -109,17 +109,17 @@ export const sources = {
 } as const;
 export type Source = keyof typeof sources;
 
-export type Outcome = "pass" | "fail" | "not-applicable";
+export type AuditOutcome = "pass" | "fail" | "not-applicable";
 
 export interface Finding {
-  outcome: Outcome;
+  outcome: AuditOutcome;
   /** Expectations that did not hold and what was found; or why nothing was judged. */
   details: readonly string[];
 }
 
 /** Judges one control on facts of one kind. */
 export function judge<K extends CheckKind>(control: Control, kind: K, facts: Facts[K]): Finding {
-  const check = control[kind] as Check<Facts[K]>;
+  const check = control[kind] as ControlCheck<Facts[K]>;
   if (typeof check === "string") return { outcome: "not-applicable", details: [check] };
   const failed: string[] = [];
   const skipped: string[] = [];

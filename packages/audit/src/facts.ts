@@ -8,11 +8,10 @@ import type { Elf } from "@caisson/image/elf";
 import type { GuestConfig } from "@caisson/protocol/guest-config";
 import type { LiveReport } from "@caisson/protocol/live-report";
 import type { Report } from "@caisson/verify";
+import type { Flavour } from "@caisson/vocabulary/flavours";
 import type { Platform } from "@caisson/vocabulary/platforms";
 import type { FirmwareFacts } from "./firmware.ts";
 import type { KernelConfig } from "./kernel-config.ts";
-
-export type Flavour = "production" | "development";
 
 /** One path of the root file system, read from the image itself. */
 export interface FileFact {

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { test } from "node:test";
-import { capabilities, describedRecipes, evaluate, type Recipe } from "./kernel-candidates.ts";
+import { capabilities, describedRecipes, evaluate, type KernelRecipe } from "./kernel-candidates.ts";
 import { parseKernelConfig } from "./kernel-config.ts";
 import { checkRecommendations, deviations, recommendations } from "./kernel-recommendations.ts";
 import { compareReleases } from "./releases.ts";
 import { resolvedConfig } from "./testing/facts.ts";
 
-const answers = (recipe: Recipe) =>
+const answers = (recipe: KernelRecipe) =>
   Object.fromEntries(evaluate(recipe).verdicts.map(({ capability, answer }) => [capability.id, answer]));
-const debian = (release: string): Recipe => ({ name: "linux", release, origin: "a test" });
+const debian = (release: string): KernelRecipe => ({ name: "linux", release, origin: "a test" });
 
 const releases: [older: string, newer: string][] = [
   ["6.9", "6.16"],

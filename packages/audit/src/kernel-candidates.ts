@@ -165,7 +165,7 @@ export const markerFiles: readonly string[] = [
   ...new Set(capabilities.flatMap(({ marker }) => marker.files)),
 ];
 
-export interface Recipe {
+export interface KernelRecipe {
   name: string;
   /** "6.12.48"; as precise as known. */
   release: string;
@@ -185,13 +185,13 @@ export interface Verdict {
 }
 
 export interface Evaluation {
-  recipe: Pick<Recipe, "name" | "release" | "origin">;
+  recipe: Pick<KernelRecipe, "name" | "release" | "origin">;
   accepted: boolean;
   verdicts: readonly Verdict[];
 }
 
 /** Recipes that are not at hand but described: what this project's predecessors and peers build from. */
-export const describedRecipes: readonly Recipe[] = [
+export const describedRecipes: readonly KernelRecipe[] = [
   {
     name: "linux-yocto 6.6",
     release: "6.6",
@@ -211,7 +211,7 @@ export const describedRecipes: readonly Recipe[] = [
 ];
 
 /** One verdict for each capability; a recipe is accepted when every required one is there for certain. */
-export function evaluate(recipe: Recipe): Evaluation {
+export function evaluate(recipe: KernelRecipe): Evaluation {
   const verdicts = capabilities.map((capability) => verdict(capability, recipe));
   const { name, release, origin } = recipe;
   return {
@@ -221,7 +221,7 @@ export function evaluate(recipe: Recipe): Evaluation {
   };
 }
 
-function verdict(capability: Capability, { release, files, config }: Recipe): Verdict {
+function verdict(capability: Capability, { release, files, config }: KernelRecipe): Verdict {
   const missing =
     config === undefined ? undefined : capability.symbols?.find((symbol) => valueOf(config, symbol) === "n");
   if (missing !== undefined) {

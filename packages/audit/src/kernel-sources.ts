@@ -8,7 +8,7 @@ import type { Lock } from "@caisson/image/lock";
 import { readTar } from "@caisson/image/tar";
 import { decompress } from "@caisson/image/xz";
 import { AuditError } from "./errors.ts";
-import { markerFiles, type Recipe } from "./kernel-candidates.ts";
+import { type KernelRecipe, markerFiles } from "./kernel-candidates.ts";
 
 const indexLimit = 512 * 1024 * 1024;
 const sourceLimit = 4 * 1024 * 1024 * 1024;
@@ -17,7 +17,11 @@ const sourceLimit = 4 * 1024 * 1024 * 1024;
  * The `linux-source-*` packages of a suite, from the mirror's index. The index is not verified: this is a survey, and
  * `caisson lock` verifies what is used. Throws when the mirror cannot be reached.
  */
-export async function debianRecipes(mirror: string, suite: string, signal: AbortSignal): Promise<Recipe[]> {
+export async function debianRecipes(
+  mirror: string,
+  suite: string,
+  signal: AbortSignal,
+): Promise<KernelRecipe[]> {
   const response = await fetch(`${mirror}/dists/${suite}/main/binary-amd64/Packages.xz`, { signal });
   if (!response.ok || response.body === null)
     throw new Error(`the index of ${suite}: status ${response.status}`);
@@ -37,7 +41,7 @@ export async function debianRecipes(mirror: string, suite: string, signal: Abort
 }
 
 /** A recipe from an unpacked kernel tree. Throws AuditError `kernel/config` when the directory holds none. */
-export function treeRecipe(directory: string): Recipe {
+export function treeRecipe(directory: string): KernelRecipe {
   const makefile = join(directory, "Makefile");
   const text = existsSync(makefile) ? readFileSync(makefile, "utf8") : "";
   const files = markerFiles.filter((path) => existsSync(join(directory, path)));
@@ -63,7 +67,7 @@ function releaseOf(makefile: string, where: string): string {
  * The recipe of the kernel source that a lock names, from the package file `path`. Reads the whole source once
  * (a minute or so). Throws AuditError `kernel/config` when there is no kernel source in it.
  */
-export async function lockedRecipe(lock: Lock, path: string): Promise<Recipe> {
+export async function lockedRecipe(lock: Lock, path: string): Promise<KernelRecipe> {
   const locked = lock.packages.find(({ groups }) => groups.includes("source"));
   if (locked === undefined) throw new AuditError("kernel/config", "the lock names no kernel source");
   const wanted = new Set([...markerFiles, "Makefile"]);

@@ -278,6 +278,36 @@ test("packages name what they offer: no wildcard, and every file of it is there"
   }
 });
 
+test("tests and benchmarks import what a package offers by its name", () => {
+  const offered = new Map(
+    globSync("packages/*/package.json", { cwd: repository.pathname }).flatMap((path) => {
+      const { name, exports = {} } = JSON.parse(read(path)) as {
+        name: string;
+        exports?: Record<string, string>;
+      };
+      return Object.entries(exports).map(
+        ([key, file]) => [join(dirname(path), file), join(name, key)] as const,
+      );
+    }),
+  );
+  const byPath = globSync("{test,bench}/**/*.ts", { cwd: repository.pathname }).flatMap((path) =>
+    [...read(path).matchAll(/from "((?:\.\.\/)+packages\/[^"]+)"/g)].flatMap(([, to]) => {
+      const name = offered.get(join(dirname(path), to!));
+      return name === undefined ? [] : [`${path}: ${name}`];
+    }),
+  );
+  deepEqual(byPath, []);
+});
+
+test("the room of certificates names no vendor", () => {
+  const files = globSync("packages/verify/src/pki/*.ts", { cwd: repository.pathname });
+  ok(files.length > 0);
+  deepEqual(
+    files.filter((path) => /intel|sgx|tdx|\bamd\b/i.test(read(path))),
+    [],
+  );
+});
+
 test("packages import what the table of docs/architecture.md lets them, and name it in their package.json", () => {
   const rows = read("docs/architecture.md").matchAll(/^\| `packages\/(\w+)` \|.*\| ([^|]*) \|$/gm);
   const all = globSync("packages/*", { cwd: repository.pathname }).map((path) =>

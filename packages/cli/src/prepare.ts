@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /** From a spec to an image directory: pins and builds what is missing. */
+
 import { availableParallelism } from "node:os";
 import {
   type BuildProgress,
   type Built,
   build,
   cacheDirectory,
-  type Flavour,
   findMirrors,
   imageDirectory,
   type Lock,
@@ -17,6 +17,7 @@ import { readDebianKeyring } from "@caisson/image/archive";
 import { createLock, writeLock } from "@caisson/image/lock";
 import { npmPackages } from "@caisson/image/npm";
 import { npmRoots, recipe } from "@caisson/image/recipe";
+import type { Flavour } from "@caisson/vocabulary/flavours";
 import { fetchDetail, formatBytes, type Progress } from "./views/progress.ts";
 import { Remaining } from "./views/remaining.ts";
 

@@ -14,9 +14,9 @@ import type { IncomingMessage, Server } from "node:http";
 import { deriveApplicationKey } from "@caisson/protocol/derivation";
 import { reportData } from "@caisson/verify/report-data";
 import * as z from "zod/mini";
-import { collectLive } from "./live.ts";
+import { liveReport } from "./live.ts";
 import type { Context } from "./stage.ts";
-import { Refusal, readJson, type SocketOwner, serveJson } from "./unix-server.ts";
+import { Refused, readJson, type SocketOwner, serveJson } from "./unix-server.ts";
 
 const bodyLimit = 4096;
 const name = z.string().check(z.regex(/^[\w./-]{1,256}$/));
@@ -29,10 +29,10 @@ function checked<T>(schema: z.ZodMiniType<T>, value: unknown): T {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
   const [issue] = result.error.issues;
-  throw new Refusal(400, `${issue?.path.join(".") || "request"}: ${issue?.message}`);
+  throw new Refused(400, `${issue?.path.join(".") || "request"}: ${issue?.message}`);
 }
 
-/** What the socket answers; `route` is `"GET /info"` and the like. Throws Refusal. */
+/** What the socket answers; `route` is `"GET /info"` and the like. Throws Refused. */
 async function answer(context: Context, route: string, request: IncomingMessage): Promise<unknown> {
   switch (route) {
     case "GET /info":
@@ -47,9 +47,9 @@ async function answer(context: Context, route: string, request: IncomingMessage)
       };
     case "POST /key": {
       const { path, purpose } = checked(keyRequest, await readJson(request, bodyLimit));
-      if (context.keys === undefined) throw new Refusal(404, "this application has no key provider");
+      if (context.keys === undefined) throw new Refused(404, "this application has no key provider");
       if (context.clockAlarm === true)
-        throw new Refusal(503, "keys are frozen: the clock and its sources disagree");
+        throw new Refused(503, "keys are frozen: the clock and its sources disagree");
       return { key: hex(deriveApplicationKey(context.keys.root, path, purpose)) };
     }
     case "POST /evidence": {
@@ -59,10 +59,10 @@ async function answer(context: Context, route: string, request: IncomingMessage)
     }
     case "GET /live":
       if (context.config.flavour !== "development")
-        throw new Refusal(404, "only a development image tells this");
-      return collectLive("/", context.syscalls);
+        throw new Refused(404, "only a development image tells this");
+      return liveReport("/", context.syscalls);
     default:
-      throw new Refusal(404, `there is no ${route}`);
+      throw new Refused(404, `there is no ${route}`);
   }
 }
 

@@ -5,8 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { extend, runtimeEventDigest } from "@caisson/measure";
-import { bootEvents } from "@caisson/vocabulary/events";
-import { EventLog } from "./event-log.ts";
+import { bootEvents, bootSequence } from "@caisson/vocabulary/events";
+import { RuntimeLog } from "./event-log.ts";
 import type { PlatformAdapter } from "./platform.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "caisson-test-"));
@@ -30,7 +30,7 @@ function platform(): PlatformAdapter & { rtmr3: Uint8Array; failing: boolean } {
 test("register and log hold the same events in the same order, however they are asked for", async () => {
   const machine = platform();
   const path = join(directory, "order");
-  const log = new EventLog(machine, path);
+  const log = new RuntimeLog(machine, path, bootEvents);
   const names = [...bootEvents, "later"];
   await Promise.all(names.map((name, i) => log.append(name, Uint8Array.of(i))));
   let expected = new Uint8Array(48);
@@ -50,7 +50,7 @@ test("register and log hold the same events in the same order, however they are 
 
 test("an event that the register refused is not in the log, and the next one still works", async () => {
   const machine = platform();
-  const log = new EventLog(machine, join(directory, "refused"));
+  const log = new RuntimeLog(machine, join(directory, "refused"), bootEvents);
   machine.failing = true;
   await rejects(log.append("system-preparing", Uint8Array.of(1)), /EIO/);
   machine.failing = false;
@@ -70,7 +70,7 @@ const wrongOrders: Record<string, { names: string[]; refused: number }> = {
 for (const [what, { names, refused }] of Object.entries(wrongOrders)) {
   test(`not measured: ${what}`, async () => {
     const machine = platform();
-    const log = new EventLog(machine, join(directory, what));
+    const log = new RuntimeLog(machine, join(directory, what), bootEvents);
     for (const name of names.slice(0, refused)) await log.append(name, new Uint8Array());
     const before = machine.rtmr3;
     await rejects(log.append(names[refused]!, new Uint8Array()), /out of order/);
@@ -79,11 +79,23 @@ for (const [what, { names, refused }] of Object.entries(wrongOrders)) {
   });
 }
 
+test("an image with secrets measures them before it is ready, and another one never", async () => {
+  const sequence = bootSequence(["secrets"]);
+  const log = new RuntimeLog(platform(), join(directory, "secrets"), sequence);
+  for (const name of sequence) await log.append(name, new Uint8Array());
+  const without = new RuntimeLog(platform(), join(directory, "no-secrets"), bootEvents);
+  for (const name of bootEvents.slice(0, -1)) await without.append(name, new Uint8Array());
+  await rejects(without.append("secrets", new Uint8Array()), /out of order/);
+});
+
 for (const name of ["", "a:b", "Upper", "ü", "x".repeat(65)]) {
   test(`no event name: ${JSON.stringify(name.slice(0, 8))}`, async () => {
     const machine = platform();
     await rejects(
-      new EventLog(machine, join(directory, `name-${Math.random()}`)).append(name, new Uint8Array()),
+      new RuntimeLog(machine, join(directory, `name-${Math.random()}`), bootEvents).append(
+        name,
+        new Uint8Array(),
+      ),
     );
     equal(
       Buffer.from(machine.rtmr3).some((byte) => byte !== 0),

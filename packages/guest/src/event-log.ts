@@ -2,25 +2,27 @@
 /**
  * The runtime event log: what was measured into RTMR3, in order.
  *
- * The log takes the events of `bootEvents` by their rule. The register is extended first, the log is written and
- * fsynced next, and only then does the caller go on. A crash in between leaves a register that no log explains, so verification fails; the other order could leave an event in
- * the log that was never measured. The file is append-only and lives in a tmpfs that only PID 1 can reach.
+ * The log takes the boot events of its image (`bootSequence`) by their rule. The register is extended first, the log is
+ * written and fsynced next, and only then does the caller go on. A crash in between leaves a register that no log
+ * explains, so verification fails; the other order could leave an event in the log that was never measured. The file is append-only and lives in a tmpfs that only PID 1 can reach.
  */
 import { fsyncSync, openSync, writeFileSync } from "node:fs";
 import { runtimeEventDigest } from "@caisson/measure";
-import { bootEvents, eventName, type RuntimeEvent } from "@caisson/vocabulary/events";
+import { allBootEvents, type BootEvent, eventName, type RuntimeEvent } from "@caisson/vocabulary/events";
 import type { PlatformAdapter } from "./platform.ts";
 
-export class EventLog {
+export class RuntimeLog {
   readonly #platform: PlatformAdapter;
   readonly #file: number;
+  readonly #sequence: readonly BootEvent[];
   readonly #events: RuntimeEvent[] = [];
   /** Extending twice at once would make the order in the log a guess. */
   #last: Promise<unknown> = Promise.resolve();
 
-  /** `path` must not exist yet. */
-  constructor(platform: PlatformAdapter, path: string) {
+  /** `path` must not exist yet; `sequence` is what this image measures, in order. */
+  constructor(platform: PlatformAdapter, path: string, sequence: readonly BootEvent[]) {
     this.#platform = platform;
+    this.#sequence = sequence;
     this.#file = openSync(path, "ax", 0o600);
   }
 
@@ -31,8 +33,8 @@ export class EventLog {
   /** Throws unless `name` may be measured next. */
   #check(name: string): void {
     if (!eventName.test(name)) throw new Error(`'${name}' is not an event name`);
-    const due = bootEvents[this.#events.length];
-    const allowed = due === undefined ? !(bootEvents as readonly string[]).includes(name) : name === due;
+    const due = this.#sequence[this.#events.length];
+    const allowed = due === undefined ? !(allBootEvents as readonly string[]).includes(name) : name === due;
     if (!allowed) throw new Error(`the event '${name}' is out of order: '${due ?? "a later name"}' is due`);
   }
 

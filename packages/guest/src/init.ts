@@ -12,10 +12,10 @@
  */
 import { createReadStream, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { parseGuestConfig } from "@caisson/protocol/guest-config";
+import { bootSequenceOf, parseGuestConfig } from "@caisson/protocol/guest-config";
 import { answerChallenge } from "./challenge.ts";
 import { Console, type Port, type Unstamped } from "./console.ts";
-import { EventLog } from "./event-log.ts";
+import { RuntimeLog } from "./event-log.ts";
 import { attester } from "./evidence.ts";
 import { KeyFiles } from "./key-files.ts";
 import { withLimit } from "./limit.ts";
@@ -27,6 +27,7 @@ import { entropyStage } from "./stages/entropy.ts";
 import { identity } from "./stages/identity.ts";
 import { keys } from "./stages/keys.ts";
 import { postureStage } from "./stages/posture.ts";
+import { secrets } from "./stages/secrets.ts";
 import { time } from "./stages/time.ts";
 import { MS, type Syscalls } from "./syscalls.ts";
 import { kernelPaths, tsmPlatform } from "./tsm.ts";
@@ -115,12 +116,12 @@ async function boot(): Promise<void> {
     });
   }
   const platform = tsmPlatform("caisson", kernelPaths(root));
-  const log = new EventLog(platform, at("/run/caisson/runtime-events.jsonl"));
+  const log = new RuntimeLog(platform, at("/run/caisson/runtime-events.jsonl"), bootSequenceOf(config.app));
   const context: Context = {
     config,
     platform,
     syscalls,
-    attest: attester(platform, log),
+    attest: attester(platform, log, () => context.instance?.release),
     events: () => log.events,
     keyFiles: new KeyFiles(),
     log: (text) => say({ kind: "note", text }),
@@ -154,7 +155,8 @@ async function boot(): Promise<void> {
     },
   });
   const [posture, entropy] = [postureStage(root), entropyStage(root)];
-  for (const stage of [posture, entropy, identity, time, boundary, keys, app]) await runStage(stage, context);
+  for (const stage of [posture, entropy, identity, time, boundary, keys, secrets, app])
+    await runStage(stage, context);
   say({ kind: "ready", ...(port !== undefined && { port }) });
   if (config.flavour === "development") await answerChallenge(context, say);
   const outcome = await services!.ended();

@@ -7,7 +7,7 @@ import { type TestContext, test } from "node:test";
 import { gzipSync } from "node:zlib";
 import { liveReportSchema } from "@caisson/protocol/live-report";
 import { plainService } from "@caisson/protocol/testing/service";
-import { collectLive } from "./live.ts";
+import { liveReport } from "./live.ts";
 import { expectedLine, type Files, featureBits, guestTree, liveLine } from "./testing/tree.ts";
 
 const configuration = {
@@ -101,7 +101,7 @@ function guest(t: TestContext, changes: Files = {}): string {
 }
 
 const syscalls = { newCodeForbidden: () => true };
-const report = (root: string) => collectLive(root, syscalls);
+const report = (root: string) => liveReport(root, syscalls);
 
 test("the report is one that its reader accepts", (t) => {
   const said = report(guest(t));
@@ -188,7 +188,7 @@ test("executable memory of no file is told, the kernel's own pages are not", (t)
 
 test("whether new code is forbidden is the kernel's answer", (t) => {
   equal(report(guest(t)).newCodeForbidden, true);
-  equal(collectLive(guest(t), { newCodeForbidden: () => false }).newCodeForbidden, false);
+  equal(liveReport(guest(t), { newCodeForbidden: () => false }).newCodeForbidden, false);
 });
 
 test("sockets, listening or not, with their owners", (t) => {

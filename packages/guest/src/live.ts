@@ -278,7 +278,7 @@ function files(root: string): LiveReport["files"] {
 }
 
 /** Reads everything, once. Throws what reading throws: a guest that cannot look at itself says nothing. */
-export function collectLive(root: string, syscalls: Pick<Syscalls, "newCodeForbidden">): LiveReport {
+export function liveReport(root: string, syscalls: Pick<Syscalls, "newCodeForbidden">): LiveReport {
   const at = (path: string): string => join(root, path);
   const config = parseGuestConfig(JSON.parse(text(at("/etc/caisson/guest.json"))));
   const clock = at("/sys/devices/system/clocksource/clocksource0");

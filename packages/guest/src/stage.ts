@@ -8,6 +8,7 @@ import type { GuestConfig } from "@caisson/protocol/guest-config";
 import type { Instance } from "@caisson/protocol/instance";
 import type { RuntimeEvent } from "@caisson/vocabulary/events";
 import type { Attest } from "./evidence.ts";
+import type { ReleasedSecrets } from "./key-client.ts";
 import type { KeyFiles } from "./key-files.ts";
 import type { PlatformAdapter } from "./platform.ts";
 import type { Syscalls } from "./syscalls.ts";
@@ -40,11 +41,13 @@ export interface Context {
   readonly keyFiles: KeyFiles;
   /** What the host asked for, not trusted beyond what is measured. Set by `identity`. */
   instance?: Instance;
-  /** 20-byte ids. Set by `identity`. */
+  /** Payloads of the events app-id and instance-id. Set by `identity`. */
   appId?: Uint8Array;
   instanceId?: Uint8Array;
   /** The application's key material. Set by `keys`; undefined when the configuration names no KMS. */
   keys?: ApplicationKeys;
+  /** The owners' secrets, by name, and the document that they come from. Set by `keys`, written by `secrets`. */
+  secrets?: ReleasedSecrets;
   /** True while the clock and its sources disagree: keys are not handed out. Set by `time`. */
   clockAlarm?: boolean;
 }

@@ -14,7 +14,7 @@ const waitingLimit = 8;
 const silenceLimitMs = 120_000;
 
 /** A request that gets no answer, and the status that says so. */
-export class Refusal extends Error {
+export class Refused extends Error {
   readonly status: number;
   /** Whether it is said without JSON around it, for clients that take any JSON for success. */
   readonly plainly: boolean;
@@ -25,14 +25,14 @@ export class Refusal extends Error {
   }
 }
 
-/** The body of a request, which is JSON of at most `limit` bytes. Throws Refusal. */
+/** The body of a request, which is JSON of at most `limit` bytes. Throws Refused. */
 export async function readJson(request: IncomingMessage, limit: number): Promise<unknown> {
   const { bytes, more } = await firstBytes(request as AsyncIterable<Buffer>, limit);
-  if (more) throw new Refusal(413, `a request has at most ${limit} bytes`);
+  if (more) throw new Refused(413, `a request has at most ${limit} bytes`);
   try {
     return JSON.parse(new TextDecoder().decode(bytes));
   } catch {
-    throw new Refusal(400, "the request is not JSON");
+    throw new Refused(400, "the request is not JSON");
   }
 }
 
@@ -70,8 +70,8 @@ export async function serveJson(
       reply(200, json(await answer(request)));
     } catch (error) {
       const { message } = error as Error;
-      if (error instanceof Refusal && error.plainly) reply(error.status, `${message}\n`, "text/plain");
-      else reply(error instanceof Refusal ? error.status : 500, json({ error: message }));
+      if (error instanceof Refused && error.plainly) reply(error.status, `${message}\n`, "text/plain");
+      else reply(error instanceof Refused ? error.status : 500, json({ error: message }));
     }
     // An answer that nobody reads lies in PID 1's memory, where the application's limit does not hold.
     await closed;

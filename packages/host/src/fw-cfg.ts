@@ -102,7 +102,7 @@ export function mmioWindow(memory: number, { vendor, physicalBits }: GuestCpu): 
 }
 
 /** Reads the measured files of a machine. Throws HostError when QEMU is missing, fails or ends. */
-export async function readFwCfg(qemu: Qemu, machine: FwCfgMachine): Promise<FwCfgFiles> {
+export async function fwCfgOf(qemu: Qemu, machine: FwCfgMachine): Promise<FwCfgFiles> {
   const qtest = await Qtest.start(qemu, machine.arguments);
   try {
     await setUpChipset(qtest);
@@ -232,7 +232,7 @@ export async function imageFwCfg(qemu: Qemu, machine: ImageMachine, cache: strin
         quoteSocket: join(directory, "quotes.sock"),
       };
       try {
-        return await readFwCfg(qemu, { arguments: build(parts), window });
+        return await fwCfgOf(qemu, { arguments: build(parts), window });
       } finally {
         if (tpm !== undefined) await end(tpm.process);
       }

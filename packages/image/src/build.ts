@@ -5,19 +5,23 @@
  * Invariants: the image is a function of the lock, the spec, the application and this repository: no clock, no path,
  * no environment, no job count enters it; every input is named by hash, in the lock or by its own content.
  */
+
 import { join } from "node:path";
+import type { Flavour } from "@caisson/vocabulary/flavours";
 import { describeApplication } from "./build/application.ts";
 import { bundleGuest } from "./build/bundle.ts";
-import type { Flavour } from "./build/cmdline.ts";
 import { buildKernels, type KernelProgress, kernelVariant } from "./build/kernel.ts";
 import { guestAddon, guestNode } from "./build/native.ts";
 import { assembleRoot } from "./build/rootfs.ts";
+import { sourcesHash } from "./build/sources.ts";
 import { openToolchain } from "./build/toolchain.ts";
 import { type FetchProgress, fetchAll } from "./inputs/fetch.ts";
+import { claimIdentity, readIdentityFile } from "./inputs/identity.ts";
+import { debianLicences } from "./inputs/licences.ts";
 import { checkLock, type Lock, type LockedPackage } from "./inputs/lock.ts";
 import type { Mirrors } from "./inputs/mirror.ts";
-import { npmPackages } from "./inputs/npm.ts";
-import { npmRoots, recipe } from "./inputs/recipe.ts";
+import { lockedAt, npmLicences, npmPackages } from "./inputs/npm.ts";
+import { npmBuilders, npmRoots, recipe } from "./inputs/recipe.ts";
 import type { Spec } from "./inputs/spec.ts";
 import { readWorkload } from "./inputs/workload.ts";
 import { readImages } from "./oci/app-source.ts";
@@ -27,6 +31,7 @@ import { predictMeasurements } from "./output/measurements.ts";
 import { replaceOutput } from "./output/output.ts";
 
 const repository = new URL("../../../", import.meta.url).pathname;
+const packageLock = join(repository, "package-lock.json");
 
 /** What the build is doing, for a display. */
 export type BuildProgress =
@@ -42,6 +47,8 @@ export interface BuildOptions {
   flavour: Flavour;
   /** The image directory; its parent is made when it is missing. */
   out: string;
+  /** The application's first identity document, in place of the one that the spec names. */
+  identity?: Uint8Array;
   /** Kernels that are compiled in the same go, for images that will follow; only the flavour's own when left out. */
   kernels?: readonly Flavour[];
   /** Compilers at a time; it changes nothing but the time. */
@@ -85,7 +92,9 @@ async function gather(spec: Spec, lock: Lock, options: BuildOptions): Promise<Pa
   const { flavour, cache, jobs, mirrors, signal, onProgress = () => {} } = options;
   const cancel = { ...(signal && { signal }) };
   const workload = readWorkload(spec);
-  checkLock(spec, lock, recipe, await npmPackages(join(repository, "package-lock.json"), npmRoots));
+  const path = spec.app.identity;
+  const identity = options.identity ?? (path === undefined ? undefined : await readIdentityFile(path));
+  checkLock(spec, lock, recipe, await npmPackages(packageLock, npmRoots));
   const files = await fetchAll(lock.packages, {
     mirrors,
     cache,
@@ -109,7 +118,8 @@ async function gather(spec: Spec, lock: Lock, options: BuildOptions): Promise<Pa
 
   onProgress({ step: "application" });
   const images = await readImages(workload, system, lock, cache);
-  const application = describeApplication(spec, workload.composition, images);
+  const described = describeApplication(spec, workload.composition, images);
+  const application = { ...described, description: await claimIdentity(described.description, identity) };
   signal?.throwIfAborted();
 
   const source = inGroup(lock, "source")[0]!;
@@ -134,6 +144,15 @@ async function gather(spec: Spec, lock: Lock, options: BuildOptions): Promise<Pa
     system,
     application,
     archive,
+    sources: sourcesHash(),
+    licences: new Map([
+      ...(await npmLicences(packageLock)),
+      ...(await debianLicences(
+        lock.packages.filter(({ groups }) => groups.some((group) => group !== "toolchain")),
+        archive,
+      )),
+    ]),
+    builders: await Promise.all(npmBuilders.map((name) => lockedAt(packageLock, `node_modules/${name}`))),
     measure: predictMeasurements,
   };
 }

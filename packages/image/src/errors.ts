@@ -61,6 +61,8 @@ export type ImageErrorCode =
   | "oci/tag"
   | "oci/credentials"
   | "oci/registry"
+  // identity.ts
+  | "app/identity"
   // node-image.ts, native-addons.ts
   | "app/directory"
   | "app/addon"

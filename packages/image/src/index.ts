@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Spec → lock → packages → kernel → root file system → verity → manifest, deterministically. */
 
-export { commandLine, commandLineTokens, type Flavour } from "./build/cmdline.ts";
+export { commandLine, commandLineTokens } from "./build/cmdline.ts";
 export {
   type BuildOptions,
   type BuildProgress,

@@ -5,6 +5,7 @@
  */
 import { deriveKmsKey } from "@caisson/protocol/derivation";
 import { identityKey } from "@caisson/protocol/ed25519";
+import { hex } from "@caisson/protocol/hex";
 import { decryptUnder, encryptUnder, PASSPHRASE_LENGTH, passphraseSizes } from "@caisson/protocol/passphrase";
 import { frame } from "@caisson/vocabulary/frame";
 import * as z from "zod";
@@ -12,7 +13,6 @@ import { KmsError } from "./errors.ts";
 import { ROOT_SECRET_SIZE } from "./root-secret.ts";
 
 const version = "caisson/kms-backup/v1";
-const hex = (bytes: number) => z.string().regex(new RegExp(`^[0-9a-f]{${2 * bytes}}$`));
 
 const schema = z.strictObject({
   version: z.literal(version),

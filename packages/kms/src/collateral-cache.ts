@@ -18,7 +18,7 @@ import {
   type VerifiedCollateral,
   verifyCollateral,
 } from "@caisson/verify/collateral";
-import { parsePckExtension } from "@caisson/verify/pck";
+import { pckExtension } from "@caisson/verify/pck";
 import { parseQuote } from "@caisson/verify/quote";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { KmsError } from "./errors.ts";
@@ -66,7 +66,7 @@ const placeOf = (trust: TrustAnchor, fmspc: string) => `${trust.rootKey.toHex()}
 function platformOf({ quote }: Evidence): string {
   const { pckChain } = parseQuote(quote);
   const [leaf] = pckChain === undefined ? [] : parseChain(pckChain, 3, "the PCK chain");
-  return leaf?.sgxExtension === undefined ? "" : parsePckExtension(leaf.sgxExtension).fmspc;
+  return (leaf && pckExtension(leaf)?.fmspc) ?? "";
 }
 
 /**

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Connections: how many of one sender and how many in all, and which one gives way.
+ * Connections: how many of one sender and how many in all, how much of their requests is in memory, and which one gives way.
  *
  * Invariants: a connection whose request has arrived whole is never given up for a new one before it has its answer;
  * at a limit the one that is idle for longest goes, of the network that holds most, so that whoever opens many closes
- * his own; one that sent nothing within two seconds is closed.
+ * his own; one that sent nothing within two seconds is closed. The bodies that are in memory, arriving or being answered,
+ * are bounded as a sum: beyond it the network that holds most loses the largest that has not arrived whole.
  */
 import type { Server } from "node:http";
 import type { Socket } from "node:net";
@@ -20,6 +21,8 @@ interface Connection {
   asked: boolean;
   /** It has arrived whole, and its answer is not out. Everything else counts as idle. */
   answering: boolean;
+  /** Bytes of its request's body that are in memory. */
+  held: number;
 }
 
 export interface ConnectionLimits {
@@ -28,12 +31,16 @@ export interface ConnectionLimits {
   perAddress: number;
   /** For the first byte, in ms. */
   silentMs: number;
+  /** Of all bodies in memory, in bytes. */
+  bodies: number;
 }
 
 export class Connections {
   readonly #limits: ConnectionLimits;
   readonly #open = new Map<Socket, Connection>();
   readonly #counts = new Map<string, number>();
+  /** Bytes of all bodies in memory. */
+  #held = 0;
   readonly #sweep: NodeJS.Timeout;
 
   constructor(server: Server, limits: ConnectionLimits) {
@@ -51,6 +58,15 @@ export class Connections {
     return true;
   }
 
+  /** `bytes` more of the body of this connection's request are in memory; where that is too much, one gives way. */
+  hold(socket: Socket, bytes: number): void {
+    const connection = this.#open.get(socket);
+    if (connection === undefined) return;
+    connection.held += bytes;
+    this.#held += bytes;
+    while (this.#held > this.#limits.bodies && this.#giveUpBody());
+  }
+
   /** The request has arrived whole. */
   received(socket: Socket): void {
     const connection = this.#open.get(socket);
@@ -63,6 +79,8 @@ export class Connections {
     if (connection === undefined) return;
     connection.asked = false;
     connection.answering = false;
+    this.#held -= connection.held;
+    connection.held = 0;
     connection.idleSince = performance.now();
   }
 
@@ -82,6 +100,7 @@ export class Connections {
       idleSince: performance.now(),
       asked: false,
       answering: false,
+      held: 0,
     };
     this.#open.set(socket, connection);
     for (const name of connection.groups) this.#counts.set(name, this.#count(name) + 1);
@@ -95,20 +114,39 @@ export class Connections {
       if (connection.answering || !counts(connection)) continue;
       if (oldest === undefined || connection.idleSince < oldest.idleSince) oldest = connection;
     }
-    if (oldest === undefined) return false;
-    this.#forget(oldest);
-    oldest.socket.destroy();
+    return this.#close(oldest);
+  }
+
+  #close(connection: Connection | undefined): boolean {
+    if (connection === undefined) return false;
+    this.#forget(connection);
+    connection.socket.destroy();
     return true;
   }
 
   /** Of the widest group with most idle connections. */
   #giveUpOfLargest(): boolean {
-    const idle = new Map<string, number>();
-    for (const { answering, groups } of this.#open.values()) {
-      if (!answering) idle.set(groups.at(-1)!, (idle.get(groups.at(-1)!) ?? 0) + 1);
+    const largest = this.#largest(() => 1);
+    return largest !== undefined && this.#giveUp(({ groups }) => groups.at(-1) === largest);
+  }
+
+  /** Of the widest group whose bodies that are still arriving are largest together, the largest of these. */
+  #giveUpBody(): boolean {
+    const group = this.#largest(({ held }) => held);
+    const arriving = [...this.#open.values()].filter(
+      ({ answering, held, groups }) => !answering && held > 0 && groups.at(-1) === group,
+    );
+    return this.#close(arriving.sort((a, b) => b.held - a.held)[0]);
+  }
+
+  /** The widest group with the largest sum over its connections that are not being answered. */
+  #largest(of: (connection: Connection) => number): string | undefined {
+    const sums = new Map<string, number>();
+    for (const connection of this.#open.values()) {
+      const group = connection.groups.at(-1)!;
+      if (!connection.answering) sums.set(group, (sums.get(group) ?? 0) + of(connection));
     }
-    const [largest] = [...idle].sort(([, a], [, b]) => b - a);
-    return largest !== undefined && this.#giveUp(({ groups }) => groups.at(-1) === largest[0]);
+    return [...sums].sort(([, a], [, b]) => b - a)[0]?.[0];
   }
 
   #closeSilent(): void {
@@ -125,6 +163,7 @@ export class Connections {
   /** Once for each connection, however it ended. */
   #forget(connection: Connection): void {
     if (!this.#open.delete(connection.socket)) return;
+    this.#held -= connection.held;
     for (const name of connection.groups) {
       const left = this.#count(name) - 1;
       if (left === 0) this.#counts.delete(name);

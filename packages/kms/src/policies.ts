@@ -15,8 +15,8 @@
 import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { description, type GuestConfig } from "@caisson/protocol/guest-config";
-import { appId } from "@caisson/protocol/identity";
+import { applicationId, type GuestConfig } from "@caisson/protocol/guest-config";
+import { hex } from "@caisson/protocol/hex";
 import {
   acceptedPlatforms,
   comparedRegisters,
@@ -37,12 +37,9 @@ import * as z from "zod";
 import { KmsError } from "./errors.ts";
 import { checkWriters } from "./writers.ts";
 
-const hex = (bytes: number) =>
-  z.string().regex(new RegExp(`^[0-9a-f]{${2 * bytes}}$`), `expected ${bytes} bytes in hex`);
-
 const schema = z.strictObject({
   version: z.literal("caisson/kms-policy/v1"),
-  app: hex(20),
+  app: z.union([hex(20), hex(32)]),
   keyVersion: z.int().min(1).max(0xffff_ffff),
   manifests: z.array(hex(32)).max(256).optional(),
   policy: z.unknown(),
@@ -202,12 +199,29 @@ function releasePolicy(path: string, document: unknown, app: string, identityKey
       throw new KmsError("policy/malformed", `${path}: policy.${field} is the KMS's to decide; leave it out`);
     }
   }
+  const { identity } = policy.app ?? {};
+  if ((app.length === 64) !== (identity !== undefined) || (identity !== undefined && identity.id !== app)) {
+    throw new KmsError(
+      "policy/malformed",
+      `${path}: policy.app.identity.id is the id of an application that has an identity (32 bytes), and of no other`,
+      {
+        facts: [
+          ["found", identity?.id ?? "none"],
+          ["app", app],
+        ],
+      },
+    );
+  }
   if (policy.app?.id !== undefined && (policy.app.id === "any" || policy.app.id.join() !== app)) {
     throw new KmsError("policy/malformed", `${path}: policy.app.id is not the file's app ${app}`);
   }
   // The image is in these three; RTMR0 is the machine around it, which not every prediction determines.
   const open = (["mrtd", "rtmr1", "rtmr2"] as const).find((name) => policy.registers?.[name] === "any");
-  if (open !== undefined && acceptedPlatforms(policy).every((platform) => provesHardware[platform])) {
+  if (
+    identity === undefined &&
+    open !== undefined &&
+    acceptedPlatforms(policy).every((platform) => provesHardware[platform])
+  ) {
     throw new KmsError(
       "policy/malformed",
       `${path}: policy.registers.${open} is open, so that keys would go to any image`,
@@ -272,7 +286,7 @@ function loadManifests(directory: string): Map<string, AllowedManifest> {
       const { guest } = document ?? {};
       manifests.set(createHash("sha256").update(bytes).digest("hex"), {
         name: `manifests/${name}`,
-        app: guest?.app === undefined ? undefined : appId(description(guest)).toHex(),
+        app: guest?.app === undefined ? undefined : applicationId(guest).toHex(),
         references: readReferences(document, `manifests/${name}`),
       });
     } catch (error) {

@@ -5,6 +5,7 @@ import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type TestContext } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { httpPost, requestKeys } from "@caisson/guest/key-client";
 import { answerSchema, keyReleaseVersion, refusalSchema } from "@caisson/protocol/key-release";
 import fc from "fast-check";
@@ -621,4 +622,23 @@ test("a request that has arrived is answered although its sender opens more conn
     toleranceMs: 2000,
   });
   equal(keys.applicationKey.length, 32);
+});
+
+test("86 MiB of bodies that never end: their networks lose some, and a slow guest is answered", async (t) => {
+  const kms = await start(t);
+  const begin = (length: number) => `POST /v1/hello HTTP/1.1\r\nHost: x\r\nContent-Length: ${length}\r\n\r\n`;
+  const [head, tail] = [`{"version":${" ".repeat(1_000_000)}`, `"${keyReleaseVersion}"}`];
+  const guest = await hold(kms, "127.20.0.1", begin(head.length + tail.length) + head);
+  const answer = new Promise<string>((resolve) => guest.setEncoding("latin1").once("data", resolve));
+  // Smaller than the guest's: it is the sum over a network that counts.
+  const bytes = begin(700_000) + " ".repeat(699_999);
+  const held = await Promise.all(
+    Array.from({ length: 129 }, (_, i) => hold(kms, `127.10.${i % 3}.${1 + (i % 10)}`, bytes)),
+  );
+  const lost = () => held.filter(({ destroyed }) => destroyed).length;
+  for (const limit = Date.now() + 5000; lost() < 34 && Date.now() < limit; ) await sleep(20);
+  equal(lost() >= 34 && lost() <= 40, true, `${lost()} of 129 were closed`);
+  guest.write(tail);
+  match(await answer, /^HTTP\/1.1 200 /);
+  for (const socket of held) socket.destroy();
 });

@@ -12,6 +12,7 @@ import { createServer, type IncomingMessage, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { deriveKmsKey } from "@caisson/protocol/derivation";
+import { IDENTITY_SIZE } from "@caisson/protocol/identity";
 import {
   helloRequestSchema,
   helloTranscript,
@@ -20,18 +21,22 @@ import {
   type Refusal,
   releaseRequestSchema,
   requestLimit,
+  sealingKeyPath,
 } from "@caisson/protocol/key-release";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { getRequestListener, type HttpBindings } from "@hono/node-server";
 import { type Context, Hono } from "hono";
+import { Applications } from "./applications.ts";
 import { type Configuration, loadConfiguration } from "./configuration.ts";
 import { Connections } from "./connections.ts";
 import { KmsError } from "./errors.ts";
+import { KnownFile } from "./known-file.ts";
 import { Metrics, metricsType } from "./metrics.ts";
 import { Nonces } from "./nonces.ts";
 import { Bucket, type Rate, RateLimiter } from "./rate-limit.ts";
 import { type ReleaseContext, releaseKeys } from "./release.ts";
 import { dataFiles, openRootSecret } from "./root-secret.ts";
+import { publishSealingKey } from "./secrets.ts";
 import { logHead } from "./store/entries.ts";
 import { sqlite } from "./store/sqlite.ts";
 import { openStore, type Store, storeKeys } from "./store/store.ts";
@@ -79,6 +84,8 @@ const defaults = {
   /** Lines about requests that anybody can send. */
   lines: { perSecond: 10, burst: 100 },
   connections: 512,
+  /** Of all requests in memory. A guest's is about 150 kB. */
+  bodies: 64 * 1024 * 1024,
   headerBytes: 8 * 1024,
   silentMs: 2_000,
   requestMs: 10_000,
@@ -100,6 +107,7 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
     development,
   };
   const first = await loadConfiguration(source, new Date(now()));
+  const applications = new Applications(new KnownFile(join(options.data, dataFiles.known)));
   const store = await openStore(sqlite(join(options.data, dataFiles.releaseLog)), keys);
   const service: Service = {
     store,
@@ -109,6 +117,7 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
       store,
       denials: new Bucket(defaults.denials, now()),
       nonces: new Nonces(deriveKmsKey(secret, "nonces")),
+      applications,
       now,
     },
     configuration: first,
@@ -145,6 +154,7 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
     total: defaults.connections,
     perAddress: (options.perAddress ?? defaults.perAddress).burst,
     silentMs: defaults.silentMs,
+    bodies: defaults.bodies,
   });
   const serve = getRequestListener(routes(service, options, connections).fetch);
   try {
@@ -273,7 +283,7 @@ function routes(service: Service, options: KmsOptions, connections: Connections)
   /** What was sent, if it is what it must be; otherwise the refusal. */
   const receive = async <T>(c: Context<Environment>, schema: Schema<T>): Promise<T | Response> => {
     const incoming = c.env.incoming as IncomingMessage;
-    const body = await readBody(incoming);
+    const body = await readBody(incoming, (bytes) => connections.hold(incoming.socket, bytes));
     connections.received(incoming.socket);
     if (body === "too long") {
       c.header("connection", "close");
@@ -282,6 +292,17 @@ function routes(service: Service, options: KmsOptions, connections: Connections)
     const request = schema.safeParse(parseJson(body));
     return request.success ? request.data : refuse(c, 400, "http/malformed", describe(request.error.issues));
   };
+
+  app.get(`${sealingKeyPath}/:app`, (c) => {
+    const id = c.req.param("app");
+    const policy = service.configuration.policies.get(id);
+    if (policy === undefined || id.length !== 2 * IDENTITY_SIZE) {
+      return refuse(c, 404, "app/unknown", "this KMS has no policy for an application with this identity");
+    }
+    return c.json(
+      publishSealingKey(context.secret, context.identity, Uint8Array.fromHex(id), policy.keyVersion),
+    );
+  });
 
   app.post(keyReleasePaths.hello, async (c) => {
     const request = await receive(c, helloRequestSchema);
@@ -340,18 +361,19 @@ interface Schema<T> {
 type Issues = readonly { path: readonly PropertyKey[]; message: string }[];
 
 /**
- * The body, read no further than `requestLimit`; empty where it broke off. From Node's own stream: the web streams that
+ * The body, read no further than `requestLimit`; empty where it broke off. `hold` is told what comes into memory. From Node's own stream: the web streams that
  * a Request puts in front of it cost more than reading and parsing.
  */
-function readBody(incoming: IncomingMessage): Promise<Buffer | "too long"> {
+function readBody(incoming: IncomingMessage, hold: (bytes: number) => void): Promise<Buffer | "too long"> {
   return new Promise((resolve) => {
     if (Number(incoming.headers["content-length"]) > requestLimit) resolve("too long");
     const chunks: Buffer[] = [];
     let size = 0;
     incoming.on("data", (chunk: Buffer) => {
       size += chunk.length;
-      if (size <= requestLimit) chunks.push(chunk);
-      else resolve("too long");
+      if (size > requestLimit) return resolve("too long");
+      chunks.push(chunk);
+      hold(chunk.length);
     });
     incoming.once("end", () => resolve(Buffer.concat(chunks)));
     incoming.once("close", () => resolve(Buffer.alloc(0)));

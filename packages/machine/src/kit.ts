@@ -6,12 +6,14 @@
  * Invariants: its reference values are those of its manifest's files. A kit is read as a whole. Its `kit.json` names every file with its hash, and a file that differs, is missing,
  * or is not named is refused: nobody verifies by half of one kit and half of another.
  */
+
 import { createHash } from "node:crypto";
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { type Manifest, parseManifest, readManifest } from "@caisson/image/manifest";
 import { readReferences } from "@caisson/verify";
 import { Failure, messageOf } from "@caisson/vocabulary/failure";
+import type { Flavour } from "@caisson/vocabulary/flavours";
 
 export type KitErrorCode = "kit/incomplete" | "kit/occupied" | "kit/malformed" | "kit/altered" | "kit/lock";
 
@@ -46,7 +48,7 @@ const mark = "kit.json";
 const sha256 = (path: string): string => createHash("sha256").update(readFileSync(path)).digest("hex");
 
 /** Where `up` (development) and `instance` (production) leave what a relying party judges by. */
-function relyingParty(image: string, flavour: "production" | "development") {
+function relyingParty(image: string, flavour: Flavour) {
   const state = `${image}.state`;
   return flavour === "production"
     ? {
@@ -60,7 +62,7 @@ function relyingParty(image: string, flavour: "production" | "development") {
       };
 }
 
-const readme = (name: string, flavour: string, identity: string): string => `# Verify ${name}
+const readme = ({ name, flavour, caisson }: Manifest, identity: string): string => `# Verify ${name}
 
 This directory says what runs, and how to find out whether a machine that says so really runs it.
 ${flavour === "development" ? "\nDEVELOPMENT: the evidence of this image is emulated and proves nothing about hardware.\n" : ""}
@@ -70,6 +72,8 @@ ${flavour === "development" ? "\nDEVELOPMENT: the evidence of this image is emul
 
 Before you rely on it, read policy.yaml: it is what you accept. It was written by whoever published this kit.
 To check that manifest.json is what its sources give: caisson build SPEC with caisson.lock, and compare the manifests.
+Caisson ${caisson.version} built it; caisson --version prints its sources as
+${caisson.sources}.
 manifest.json has SHA-256 ${identity}.
 `;
 
@@ -113,7 +117,7 @@ export function writeKit(image: string, out: string, lock: string, collateral?: 
   for (const [name, path] of copies) copyFileSync(path, join(out, names[name]));
   checkReferences(join(out, names.references), manifest);
   const identity = sha256(join(out, names.manifest));
-  writeFileSync(join(out, names.readme), readme(manifest.name, manifest.flavour, identity));
+  writeFileSync(join(out, names.readme), readme(manifest, identity));
   const files = Object.fromEntries(
     readdirSync(out)
       .sort()

@@ -4,7 +4,7 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "node:test";
-import { smbiosTables as synthetic } from "@caisson/measure/testing/synthetic";
+import { syntheticSmbios } from "@caisson/measure/testing/synthetic";
 import { readFwCfg, smbiosTables } from "./prediction.ts";
 
 test("a by_name directory is read as sysfs has it: links to directories with a file raw", () => {
@@ -30,7 +30,7 @@ test("a by_name directory is read as sysfs has it: links to directories with a f
   }
 });
 
-const tables = synthetic();
+const tables = syntheticSmbios();
 const files = { "etc/smbios/smbios-tables": tables };
 const processorId = Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8);
 

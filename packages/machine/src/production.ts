@@ -6,14 +6,16 @@
 import { createHash } from "node:crypto";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { tdxDomain } from "@caisson/host/libvirt";
 import { type Shape, type TdxParts, tdxMachine } from "@caisson/host/machine";
 import type { Manifest } from "@caisson/image";
-import { description, mainPort, publishedPorts } from "@caisson/protocol/guest-config";
-import { composeHash } from "@caisson/protocol/identity";
+import { applicationId, description, mainPort, publishedPorts } from "@caisson/protocol/guest-config";
+import { composeHash, IDENTITY_SIZE } from "@caisson/protocol/identity";
 import { encodeInstance, type Instance } from "@caisson/protocol/instance";
-import { type Reference, registerNames } from "@caisson/verify";
+import { type Reference, referenceRegisters } from "@caisson/verify";
+import { toHex } from "@caisson/vocabulary/bytes";
 import { Failure } from "@caisson/vocabulary/failure";
-import { applicationId, instanceSeed } from "./session.ts";
+import { instanceSeed, sequenceOf } from "./session.ts";
 
 /** Vsock port of Intel's quote generation service, its default. */
 const quotePort = 4050;
@@ -40,6 +42,8 @@ export interface ProductionOptions {
 export interface Production {
   /** QEMU's arguments; the program is `qemu-system-x86_64`, 10.1 or newer. */
   arguments: string[];
+  /** The same machine as a domain of libvirt, for `virsh create`. */
+  domain: { file: string; xml: string };
   /** 48 bytes, hex: what a verifier expects in MRCONFIGID. */
   mrConfigId: string;
   /** For relying parties: policy and reference values. */
@@ -62,13 +66,16 @@ export class ProductionError extends Failure<"production/kms", "usage"> {
 }
 
 /**
- * MRCONFIGID of an image: 01 ‖ compose hash ‖ zeros, 48 bytes. The host sets it, the quote carries it, so a verifier
- * sees before the first event which application the host meant to start.
+ * MRCONFIGID of an image: 01 ‖ compose hash ‖ zeros, or 02 ‖ app id ‖ zeros for an application with an identity; 48
+ * bytes. The host sets it, the quote carries it, so a verifier sees before the first event which application the host
+ * meant to start, and a policy that names it outlives upgrades where the application does.
  */
 export function mrConfigId(manifest: Manifest): Uint8Array {
   const value = new Uint8Array(48);
-  value[0] = 1;
-  value.set(composeHash(description(manifest.guest)), 1);
+  const id = applicationId(manifest.guest);
+  const hasIdentity = id.length === IDENTITY_SIZE;
+  value[0] = hasIdentity ? 2 : 1;
+  value.set(hasIdentity ? id : composeHash(description(manifest.guest)), 1);
   return value;
 }
 
@@ -93,7 +100,7 @@ function kmsIdentity({ guest }: Manifest, kms: KmsAddress): string {
 
 /** Registers for which some reference has neither a value nor, for RTMR0, its events. */
 function unpredicted(references: readonly Reference[]): string[] {
-  return registerNames.filter((name) =>
+  return referenceRegisters.filter((name) =>
     references.some(
       ({ registers, rtmr0Events }) =>
         registers[name] === undefined && !(name === "rtmr0" && rtmr0Events !== undefined),
@@ -123,6 +130,7 @@ function policyText(
   const id = Buffer.from(mrConfigId(manifest)).toString("hex");
   const app = Buffer.from(composeHash(description(manifest.guest))).toString("hex");
   const byEvent = byEventAlone(references);
+  const { sequence } = sequenceOf(manifest);
   const lines = [
     "version: caisson/policy/v1",
     `description: ${JSON.stringify(`${manifest.name}, production, ${shape.vcpus} vCPUs, ${shape.memory} MiB`)}`,
@@ -144,14 +152,16 @@ function policyText(
         ]
       : []),
     "app:",
-    `  id: ["${applicationId(manifest)}"]`,
+    `  id: ["${toHex(applicationId(manifest.guest))}"]`,
     `  composeHash: ["${app}"]`,
     "  # Any instance of it; list instance ids to accept only those.",
     "  instanceId: any",
     ...(manifest.guest.time.secure_time
       ? []
       : ["# The image asks no time servers: its clock is the host's.", "secureTime: any"]),
-    ...(byEvent ? ["events:", "  bootLog: required"] : []),
+    ...(byEvent || sequence !== undefined ? ["events:"] : []),
+    ...(byEvent ? ["  bootLog: required"] : []),
+    ...(sequence === undefined ? [] : [`  sequence: [${sequence.join(", ")}]`]),
   ];
   if (!forKms) {
     lines.push(
@@ -169,7 +179,7 @@ function kmsPolicyText(options: ProductionOptions, references: string): string {
   const inner = policyText(options, undefined, true).replace(/^(?=.)/gm, "  ");
   return [
     "version: caisson/kms-policy/v1",
-    `app: "${applicationId(options.manifest)}"`,
+    `app: "${toHex(applicationId(options.manifest.guest))}"`,
     "keyVersion: 1",
     "# The reference values that count, by the SHA-256 of their file in manifests/.",
     `manifests: ["${sha256}"]`,
@@ -227,8 +237,12 @@ export function prepareProduction(options: ProductionOptions): Production {
     mrConfigId: id,
     quotePort,
   };
+  const xml = tdxDomain(shape, { ...parts, name: manifest.name, console: join(state, "console.log") });
+  const domain = { file: join(state, "domain.xml"), xml };
+  writeFileSync(domain.file, xml);
   return {
     arguments: tdxMachine(shape, parts),
+    domain,
     mrConfigId: Buffer.from(id).toString("hex"),
     policy,
     references,

@@ -17,12 +17,20 @@ import { freeTcpPort, startTimeServers, type TimeServerOptions } from "@caisson/
 import { Vm, type VmOptions } from "@caisson/host/vm";
 import type { Manifest } from "@caisson/image";
 import { createRootSecret, dataFiles, type Kms, startKms } from "@caisson/kms";
-import { type AppDescription, description, mainPort, publishedPorts } from "@caisson/protocol/guest-config";
-import { appId, composeHash } from "@caisson/protocol/identity";
+import {
+  type AppDescription,
+  applicationId,
+  bootSequenceOf,
+  description,
+  mainPort,
+  publishedPorts,
+} from "@caisson/protocol/guest-config";
+import { composeHash } from "@caisson/protocol/identity";
 import { encodeInstance, type Instance } from "@caisson/protocol/instance";
 import { simulatedPlatform } from "@caisson/simulated/simulated-platform";
 import type { Collateral } from "@caisson/verify";
 import { toHex } from "@caisson/vocabulary/bytes";
+import { bootEvents } from "@caisson/vocabulary/events";
 import { consoleEvidence } from "./console-evidence.ts";
 import type { FreshEvidence } from "./relying-party.ts";
 
@@ -112,18 +120,19 @@ export function developmentPolicy(manifest: Manifest, references: object, root: 
     platformIdentities: "any",
     registers: openRegisters(references),
     app: {
-      id: [applicationId(manifest)],
+      id: [toHex(applicationId(manifest.guest))],
       composeHash: [toHex(composeHash(description(manifest.guest)))],
       instanceId: "any",
     },
     secureTime: manifest.guest.time.secure_time ? { origins: ["instance"] } : { methods: ["nts", "none"] },
-    events: { bootLog: "required" },
+    events: { bootLog: "required", ...sequenceOf(manifest) },
   };
 }
 
-/** Hex id of the manifest's application. */
-export function applicationId(manifest: Manifest): string {
-  return toHex(appId(description(manifest.guest)));
+/** A policy's sequence, where the image measures more than every image does. */
+export function sequenceOf({ guest }: Manifest): { sequence?: readonly string[] } {
+  const sequence = bootSequenceOf(guest.app);
+  return sequence.length === bootEvents.length ? {} : { sequence };
 }
 
 /** The KMS's policy directory for this one application, made anew. */
@@ -134,7 +143,7 @@ function writeKmsPolicy(directory: string, manifest: Manifest, references: objec
   writeWhole(join(directory, "manifests", "references.json"), text);
   const file = {
     version: "caisson/kms-policy/v1",
-    app: applicationId(manifest),
+    app: toHex(applicationId(manifest.guest)),
     keyVersion: 1,
     manifests: [createHash("sha256").update(text).digest("hex")],
     policy,

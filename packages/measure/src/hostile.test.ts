@@ -97,7 +97,7 @@ const parsers: {
   },
   {
     name: "SMBIOS tables",
-    input: make.smbiosTables(),
+    input: make.syntheticSmbios(),
     run: (bytes) => {
       measuredSmbios(bytes, { vendor: "a vendor", version: "1.0", releaseDate: "01/02/2026" });
       withProcessor(bytes, new Uint8Array(8));

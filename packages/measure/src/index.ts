@@ -34,7 +34,7 @@ export {
   replay,
 } from "./logs/rtmr.ts";
 export { RUNTIME_EVENT_TYPE, runtimeEventDigest, runtimeEventDigestV2 } from "./logs/runtime-events.ts";
-export { type Comparison, type Difference, explain, matchPageOrder } from "./predict/explain.ts";
+export { type Comparison, type Difference, explainLog } from "./predict/explain.ts";
 export { mrtd, type PageOrder } from "./predict/mrtd.ts";
 export {
   type DirectBoot,

@@ -31,6 +31,15 @@ test("a released key is HKDF-SHA-256 over length-prefixed app, instance, purpose
   equal(hex(deriveReleasedKey(secret, base)), oracle(secret, "caisson/released-key/v1", fields));
 });
 
+test("an application with an identity has a domain of its own", () => {
+  const id = Buffer.alloc(32, 7);
+  const fields = [id, instance, Buffer.from("instance"), Buffer.of(0, 0, 0, 1)];
+  equal(
+    hex(deriveReleasedKey(secret, { ...base, app: id })),
+    oracle(secret, "caisson/identity-key/v1", fields),
+  );
+});
+
 test("an application key is HKDF-SHA-256 over length-prefixed path and purpose", () => {
   const fields = [Buffer.from("wallet"), Buffer.from("signing")];
   equal(

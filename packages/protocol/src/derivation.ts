@@ -8,10 +8,11 @@
  */
 import { hkdfSync } from "node:crypto";
 import { frame, text, u32 } from "@caisson/vocabulary/frame";
+import { IDENTITY_SIZE } from "./identity.ts";
 
 /** What distinguishes one released key from every other. */
 export interface KeyContext {
-  /** 20 bytes: `appId` of identity.ts. */
+  /** 20 bytes, or 32 of an application with an identity document: `applicationId` of guest-config.ts. */
   app: Uint8Array;
   /** 20 bytes, or empty for a key that all instances of the application share. */
   instance: Uint8Array;
@@ -23,7 +24,8 @@ export interface KeyContext {
 /** 32 bytes; `secret` is the KMS's root secret (32 bytes). */
 export function deriveReleasedKey(secret: Uint8Array, context: KeyContext): Uint8Array {
   const { app, instance, purpose, version } = context;
-  return hkdf(secret, "caisson/released-key/v1", app, instance, text(purpose), u32(version));
+  const domain = app.length === IDENTITY_SIZE ? "caisson/identity-key/v1" : "caisson/released-key/v1";
+  return hkdf(secret, domain, app, instance, text(purpose), u32(version));
 }
 
 /**
@@ -32,6 +34,14 @@ export function deriveReleasedKey(secret: Uint8Array, context: KeyContext): Uint
  */
 export function deriveApplicationKey(released: Uint8Array, path: string, purpose: string): Uint8Array {
   return hkdf(released, "caisson/application-key/v1", text(path), text(purpose));
+}
+
+/**
+ * Seed of the X25519 key to which owners seal an application's secrets, 32 bytes; `app` is 32 bytes. The KMS alone has it:
+ * a guest that did could read what later releases are given.
+ */
+export function deriveSealingSeed(secret: Uint8Array, app: Uint8Array, version: number): Uint8Array {
+  return hkdf(secret, "caisson/sealing-key/v1", app, u32(version));
 }
 
 /** What a KMS needs for itself: its identity key's seed, and keys for the rows of its database and its nonces. */

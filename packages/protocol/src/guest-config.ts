@@ -5,10 +5,13 @@
  *
  * Bounds are those of the format; what an image may ask for is narrower, and the builder says why.
  */
+import { type BootEvent, bootSequence } from "@caisson/vocabulary/events";
+import { flavours } from "@caisson/vocabulary/flavours";
 import * as z from "zod/mini";
 import { canonicalJson } from "./canonical-json.ts";
+import { hex } from "./hex.ts";
+import { appId } from "./identity.ts";
 
-const hex = (bytes: number) => z.string().check(z.regex(new RegExp(`^[0-9a-f]{${2 * bytes}}$`)));
 const count = (least: number, most: number) => z.int().check(z.gte(least), z.lte(most));
 const id = count(0, 65_535);
 const port = count(1, 65_535);
@@ -20,6 +23,10 @@ const list = <T extends z.core.SomeType>(item: T, most: number) => z.array(item)
 /** Names of services, networks and volumes. */
 const named = z.string().check(z.regex(/^[a-z0-9][a-z0-9_.-]{0,62}$/));
 const hostName = z.string().check(z.regex(/^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$/));
+
+/** Names of secrets, as files and environments have them. */
+const secretName = z.string().check(z.regex(/^[A-Za-z_][A-Za-z0-9_]{0,63}$/));
+const secretLimit = 64;
 
 /** The most services that one image can have. */
 export const serviceLimit = 32;
@@ -140,6 +147,12 @@ const service = z.strictObject({
   /** Whether it sees `/run/caisson.sock`, and `/run/secrets/caisson-key`. */
   socket: z.boolean(),
   key: z.boolean(),
+  /** Owners' secrets that it gets as `/run/secrets/<name>`, and in an environment variable where it asks for that. */
+  secrets: z.optional(
+    list(z.strictObject({ name: secretName, environment: z.optional(secretName) }), secretLimit).check(
+      z.minLength(1),
+    ),
+  ),
   /** Where it sees the sockets of dstack's guest agent. */
   dstack: z.optional(list(z.strictObject({ socket: z.enum(["dstack", "tappd"]), target: absolutePath }), 8)),
 });
@@ -155,11 +168,16 @@ export const descriptionSchema = z.strictObject({
   networks: z.record(named, z.strictObject({ internal: z.boolean() })),
   /** Named volumes, in memory; `size` in bytes, missing: what the memory limits of its services leave. */
   volumes: z.record(named, z.strictObject({ size: z.optional(bytes) })),
+  /**
+   * The identity that the application claims: hash of its first document, which then is its id. It proves nothing by
+   * itself; the owners' release does. Missing: the description is the identity.
+   */
+  identity: z.optional(hex(32)),
 });
 
 const schema = z.strictObject({
   version: z.literal("caisson/guest/v1"),
-  flavour: z.enum(["production", "development"]),
+  flavour: z.enum(flavours),
   /** Seconds since 1970: no clock of the guest may be below this. */
   epoch: z.int(),
   /**
@@ -191,6 +209,25 @@ export function parseGuestConfig(value: unknown): GuestConfig {
 /** The bytes that `compose-hash` is the SHA-256 of, and that the application's id and keys follow from. */
 export function description({ app }: Pick<GuestConfig, "app">): Uint8Array {
   return new TextEncoder().encode(canonicalJson(app));
+}
+
+/**
+ * Payload of `app-id`: the identity that the description claims, all 32 bytes; or without one the first 20 bytes of the
+ * description's own hash. Their lengths tell them apart.
+ */
+export function applicationId({ app }: Pick<GuestConfig, "app">): Uint8Array {
+  return app.identity === undefined ? appId(description({ app })) : Uint8Array.fromHex(app.identity);
+}
+
+/** Names of all secrets that the services get, each once, sorted. */
+export function secretNames({ services }: Pick<AppDescription, "services">): string[] {
+  const names = Object.values(services).flatMap(({ secrets = [] }) => secrets.map(({ name }) => name));
+  return [...new Set(names)].sort();
+}
+
+/** The boot events that a guest of this description measures, in order. */
+export function bootSequenceOf(app: AppDescription): BootEvent[] {
+  return bootSequence(secretNames(app).length > 0 ? ["secrets"] : []);
 }
 
 /** What the guest publishes, service by service in the order of their names. */

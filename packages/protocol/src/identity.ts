@@ -9,15 +9,17 @@ import { createHash } from "node:crypto";
 import { frame, text } from "@caisson/vocabulary/frame";
 import { canonicalJson } from "./canonical-json.ts";
 
-/** Bytes of an application id and of an instance id. */
+/** Bytes of an instance id, and of the id of an application without an identity document. */
 export const ID_SIZE = 20;
+/** Bytes of an application's id with one. */
+export const IDENTITY_SIZE = 32;
 
 /** Payload of `compose-hash`: SHA-256 of the application's description, 32 bytes. */
 export function composeHash(description: Uint8Array): Uint8Array {
   return sha256(description);
 }
 
-/** Payload of `app-id`: the first 20 bytes of the compose hash. */
+/** Payload of `app-id` without an identity document: the first 20 bytes of the compose hash. */
 export function appId(description: Uint8Array): Uint8Array {
   return composeHash(description).subarray(0, ID_SIZE);
 }

@@ -8,6 +8,7 @@
  */
 import { Failure, messageOf } from "@caisson/vocabulary/failure";
 import * as z from "zod/mini";
+import { hex } from "./hex.ts";
 
 export type ProtocolErrorCode = "instance/magic" | "instance/size" | "instance/content";
 
@@ -19,8 +20,6 @@ export class InstanceError extends Failure<ProtocolErrorCode, "input"> {
   }
 }
 
-const hex = (bytes: number) => z.string().check(z.regex(new RegExp(`^[0-9a-f]{${2 * bytes}}$`)));
-
 const schema = z.strictObject({
   version: z.literal("caisson/instance/v1"),
   /** Distinguishes instances of one application; enters the instance id. */
@@ -30,6 +29,10 @@ const schema = z.strictObject({
   time: z.optional(z.unknown()),
   /** A nonce of whoever starts a development image: PID 1 answers with evidence over it, on the console. */
   challenge: z.optional(hex(32)),
+  /** The bundle of the image's release, which evidence carries on; whoever judges evidence reads it. */
+  release: z.optional(z.unknown()),
+  /** The owners' sealed secrets, an envelope for the KMS. */
+  secrets: z.optional(z.unknown()),
 });
 
 export type Instance = z.infer<typeof schema>;
@@ -38,7 +41,7 @@ const magic = new TextEncoder().encode("CAISSON1");
 const headerSize = magic.length + 4;
 
 /** Largest document, in bytes; more is refused before it is read. */
-export const instanceLimit = 64 * 1024;
+export const instanceLimit = 256 * 1024;
 
 /** The bytes of the block device: a whole number of 512-byte sectors. Throws InstanceError. */
 export function encodeInstance(instance: Instance): Uint8Array {

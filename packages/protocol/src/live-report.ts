@@ -3,6 +3,7 @@
  * `caisson/live/v1`: what a running development guest says about itself. The collector is `packages/guest/src/live.ts`.
  * Strict and bounded: it comes from a machine that may be anybody's.
  */
+import { flavours } from "@caisson/vocabulary/flavours";
 import { platforms } from "@caisson/vocabulary/platforms";
 import * as z from "zod/mini";
 
@@ -27,7 +28,7 @@ const mount = z.strictObject({
 
 export const liveReportSchema = z.strictObject({
   version: z.literal("caisson/live/v1"),
-  flavour: z.enum(["production", "development"]),
+  flavour: z.enum(flavours),
   platform: z.enum(platforms),
   release: text(),
   commandLine: text(4096),

@@ -5,6 +5,7 @@ import { Failure } from "@caisson/vocabulary/failure";
 /** What is not a document of its kind: malformed, and not judged further. */
 export type InputCode =
   | "envelope/malformed"
+  | "bundle/malformed"
   | "identity/malformed"
   | "release/malformed"
   | "secrets/malformed"
@@ -16,6 +17,7 @@ export type RejectedCode =
   | "identity/hash"
   | "identity/chain"
   | "identity/threshold"
+  | "release/missing"
   | "release/signature"
   | "release/app"
   | "release/generation"
@@ -27,7 +29,17 @@ export type RejectedCode =
   | "release/previous"
   | "rebuild/threshold"
   | "rebuild/differs"
+  | "secrets/missing"
   | "secrets/signature"
+  | "secrets/app"
+  | "secrets/kms"
+  | "secrets/key-version"
+  | "secrets/expired"
+  | "secrets/old"
+  | "secrets/previous"
+  | "secrets/release"
+  | "secrets/names"
+  | "secrets/seal"
   | "note/signature"
   | "log/origin"
   | "log/proof"
@@ -38,6 +50,7 @@ export type ReleaseCode = InputCode | RejectedCode;
 
 const input = [
   "envelope/malformed",
+  "bundle/malformed",
   "identity/malformed",
   "release/malformed",
   "secrets/malformed",

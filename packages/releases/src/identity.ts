@@ -120,7 +120,8 @@ export async function followIdentity(
   return current;
 }
 
-async function nextGeneration(current: Identity, envelope: Envelope): Promise<Identity> {
+/** The generation after `current`, which owners of both signed. Throws ReleaseError. */
+export async function nextGeneration(current: Identity, envelope: Envelope): Promise<Identity> {
   const next = await readIdentity(payloadOf(envelope, identityPayloadType));
   const [old, { document }] = [current.document, next];
   if (document.generation !== old.generation + 1 || document.previous !== current.hash) {

@@ -3,6 +3,18 @@
  * Identities, releases and what proves that they were logged. Pure: no file, no network, no clock, no memory; runs in
  * Node and in browsers.
  */
+
+export { leafHash, nodeHash, verifyConsistency, verifyInclusion } from "@caisson/vocabulary/merkle";
+export { type Application, advance, beginApplication } from "./application.ts";
+export {
+  type AcceptedRelease,
+  type Bundle,
+  type BundleJudgement,
+  bundleVersion,
+  judgeBundle,
+  readBundle,
+  writeBundle,
+} from "./bundle.ts";
 export { writeCanonical } from "./canonical.ts";
 export {
   type Envelope,
@@ -25,7 +37,7 @@ export {
 } from "./identity.ts";
 export { type KeyType, lowForm, type PublicKey, publicKeySchema, sha256, verifySignature } from "./keys.ts";
 export { type Checkpoint, readCheckpoint, writeCheckpoint } from "./log/checkpoint.ts";
-export { leafHash, nodeHash, verifyConsistency, verifyInclusion } from "./log/merkle.ts";
+export { type EntryKind, entryKinds, type LogEntry, logEntry, readLogEntry } from "./log/entry.ts";
 export {
   cosignedText,
   type Note,
@@ -39,6 +51,7 @@ export {
 } from "./log/note.ts";
 export { isQuorum, readTrustPolicy, type TrustPolicy } from "./log/policy.ts";
 export {
+  checkAge,
   type Logged,
   type LogProof,
   readProof,
@@ -62,8 +75,10 @@ export {
 } from "./log/tiles.ts";
 export {
   checkSuccessor,
+  type Demands,
   emptyFloor,
   type Floor,
+  type Followed,
   judgeRelease,
   type Measured,
   type ReleaseJudgement,
@@ -71,12 +86,15 @@ export {
   revoke,
 } from "./release.ts";
 export {
+  judgeSecrets,
   readSecrets,
   type Secrets,
   type SecretsDocument,
+  type SecretsJudgement,
   sealBinding,
   secretsPayloadType,
   secretsVersion,
+  writeSecrets,
 } from "./secrets.ts";
 export {
   predicateTypes,

@@ -3,12 +3,13 @@
 import { deepEqual, equal, rejects, throws } from "node:assert/strict";
 import { createHash } from "node:crypto";
 import test from "node:test";
+import { leafHash } from "@caisson/vocabulary/merkle";
 import fc from "fast-check";
 import { writeCanonical } from "./canonical.ts";
 import type { Envelope } from "./envelope.ts";
 import { followIdentity, identityPayloadType, readIdentity } from "./identity.ts";
 import { writeCheckpoint } from "./log/checkpoint.ts";
-import { leafHash } from "./log/merkle.ts";
+import { logEntry } from "./log/entry.ts";
 import { writeNoteKey, writeSignature } from "./log/note.ts";
 import { checkSuccessor, emptyFloor, type Floor, judgeRelease, raiseFloor, revoke } from "./release.ts";
 import { readStatement, statementPayloadType, writeStatement } from "./statement.ts";
@@ -54,8 +55,12 @@ const unsigned = (changes: object = {}, named = subjects) =>
   writeStatement("release", named, { ...predicate, ...changes });
 const signed = (changes: object = {}, named = subjects) => signedBy(unsigned(changes, named), a, b);
 
-const rebuilt = (by: readonly Signer[], { manifest = measured.manifest, app = id } = {}) => {
-  const facts = { app, lock: "01".repeat(32), toolchain: "02".repeat(32) };
+const signedHash = createHash("sha256").update(signed().payload).digest("hex");
+const rebuilt = (
+  by: readonly Signer[],
+  { manifest = measured.manifest, app = id, release = signedHash } = {},
+) => {
+  const facts = { app, release, lock: "01".repeat(32), toolchain: "02".repeat(32) };
   const more = { caisson: "0.1.0", system: "Debian 13", finished: "2026-05-31T12:00:00Z" };
   return readStatement(
     "rebuild",
@@ -63,9 +68,10 @@ const rebuilt = (by: readonly Signer[], { manifest = measured.manifest, app = id
   );
 };
 
-/** That the payload is the only entry of the log. */
+/** That the payload is the only release in the log. */
 async function proofOf(payload: Uint8Array) {
-  const text = writeCheckpoint({ origin: "log.example", size: 1, root: await leafHash(payload) });
+  const entry = logEntry("release", id, createHash("sha256").update(payload).digest("hex"));
+  const text = writeCheckpoint({ origin: "log.example", size: 1, root: await leafHash(entry) });
   const signature = log.sign(new TextEncoder().encode(text));
   return { index: 0, path: [], checkpoint: `${text}\n${await writeSignature(logKey, signature)}` };
 }
@@ -89,7 +95,7 @@ async function judge({ envelope = signed(), floor, judgement, rebuilds, proof }:
     now,
     floor: { ...emptyFloor, ...floor },
     maximumLogAgeMs: 1000,
-    rebuilds: await Promise.all(rebuilds ?? [rebuilt([r1]), rebuilt([r2])]),
+    rebuilds: await Promise.all(rebuilds ?? [r1, r2].map((one) => rebuilt([one], { release: release.hash }))),
     ...(proof !== "missing" && {
       proof: await proofOf(proof === undefined ? envelope.payload : new Uint8Array()),
     }),
@@ -123,6 +129,7 @@ const cases: Case[] = [
     code: "release/app",
   },
   { name: "another generation", envelope: signed({ generation: 1 }), code: "release/generation" },
+  { name: "a later generation that was hidden", floor: { generation: 1 }, code: "release/generation" },
   { name: "subjects exchanged", envelope: signed({}, subjects.toReversed()), code: "release/subject" },
   {
     name: "the right image with another description",
@@ -166,6 +173,34 @@ const cases: Case[] = [
   },
 ];
 for (const one of cases) test(`refused: ${one.name}`, () => rejects(judge(one), { code: one.code }));
+
+test("another image of an older release's sources stops no newer one", async () => {
+  const older = rebuilt([r3], { manifest: "00".repeat(32), release: "dd".repeat(32) });
+  await judge({ rebuilds: [rebuilt([r1]), rebuilt([r2]), older] });
+  // Nor does an agreeing one count for another release.
+  const agreeing = rebuilt([r2], { release: "dd".repeat(32) });
+  await rejects(judge({ rebuilds: [rebuilt([r1]), agreeing] }), { code: "rebuild/threshold" });
+});
+
+test("whoever asks may demand more than the owners promised", async () => {
+  const demand = (demands: object) => judge({ judgement: { demands } });
+  await demand({ minimumRelease: 5, requireLog: true, requireRebuilds: 2 });
+  await rejects(demand({ minimumRelease: 6 }), { code: "release/below-minimum" });
+  await rejects(demand({ requireRebuilds: 3 }), { code: "rebuild/threshold" });
+  const unlogged = { ...identity, document: { ...identity.document, log: null } };
+  await judge({ judgement: { identity: unlogged } });
+  const demands = { requireLog: true };
+  await rejects(judge({ judgement: { identity: unlogged, demands } }), { code: "log/proof" });
+});
+
+test("a log that was followed says what is in it", async () => {
+  const followed = (releases: [number, string][], seen = now) =>
+    judge({ proof: "missing", judgement: { followed: { releases: new Map(releases), seen } } });
+  await followed([[5, signedHash]]);
+  await rejects(followed([]), { code: "log/proof" });
+  await rejects(followed([[5, "00".repeat(32)]]), { code: "release/previous" });
+  await rejects(followed([[5, signedHash]], now - 1001), { code: "log/age" });
+});
 
 test("another image that a stranger built stops nothing", async () => {
   await judge({

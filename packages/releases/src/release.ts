@@ -5,15 +5,16 @@
  * The order is that of a KMS and of a verifier: whose rules (identity.ts), who signed, what for, when, in a log that
  * others have seen, not below the minimum and not revoked, rebuilt by others. The first no is the answer.
  *
- * What must not go back (`Floor`) comes from the log that the caller follows, or from what he remembers; it is an
- * argument, because nothing here remembers anything.
+ * What must not go back (`Floor`) comes from the log that the caller follows (application.ts), or from what he
+ * remembers; it is an argument, because nothing here remembers anything.
  */
 
 import { signersOf } from "./envelope.ts";
 import { ReleaseError } from "./errors.ts";
 import { type Identity, requireSigners } from "./identity.ts";
+import { logEntry } from "./log/entry.ts";
 import { readTrustPolicy } from "./log/policy.ts";
-import { type Logged, type LogProof, verifyLogged } from "./log/proof.ts";
+import { checkAge, type Logged, type LogProof, verifyLogged } from "./log/proof.ts";
 import type { Statement } from "./statement.ts";
 
 /** What was measured: digests (hex) of the image's manifest and of the application's description. */
@@ -22,8 +23,10 @@ export interface Measured {
   description: string;
 }
 
-/** What is known of an application's past. */
+/** What is known of an application's past, and does not go back. */
 export interface Floor {
+  /** The newest generation of its identity that was seen. */
+  generation: number;
   /** The highest `minimum` of any release that was seen. */
   minimum: number;
   /** Releases and generations that were revoked. */
@@ -31,7 +34,15 @@ export interface Floor {
   generations: ReadonlySet<number>;
 }
 
-export const emptyFloor: Floor = { minimum: 0, releases: new Set(), generations: new Set() };
+export const emptyFloor: Floor = { generation: 0, minimum: 0, releases: new Set(), generations: new Set() };
+
+/** What a log says that the asker follows by himself. */
+export interface Followed {
+  /** Statements' hashes of the application's releases, by number. */
+  releases: ReadonlyMap<number, string>;
+  /** When the newest quorum saw the newest checkpoint, ms since 1970; undefined where the policy needs none. */
+  seen: number | undefined;
+}
 
 /** Everything that one release is judged by. */
 export interface ReleaseJudgement {
@@ -43,11 +54,23 @@ export interface ReleaseJudgement {
   /** Milliseconds since 1970. */
   now: number;
   floor: Floor;
-  /** That the release is logged; asked for where the identity names a log. */
+  /** That the release is logged; asked for where the identity names a log and `followed` does not say it. */
   proof?: LogProof;
+  followed?: Followed;
   /** The oldest view of the log that is good enough, in ms. */
   maximumLogAgeMs: number;
   rebuilds: readonly Statement<"rebuild">[];
+  /** What the asker demands beyond the identity's own rules. */
+  demands?: Demands;
+}
+
+/** A relying party may want more than the owners promised. */
+export interface Demands {
+  minimumRelease?: number;
+  /** A release has to be logged, whatever its identity says. */
+  requireLog?: boolean;
+  /** How many rebuilders have to agree, at least. */
+  requireRebuilds?: number;
 }
 
 /** Throws ReleaseError with the first reason why this release may not run; otherwise what the log said. */
@@ -55,7 +78,7 @@ export async function judgeRelease(
   release: Statement<"release">,
   judgement: ReleaseJudgement,
 ): Promise<{ logged?: Logged }> {
-  const { identity, measured, now, floor } = judgement;
+  const { identity, measured, now, floor, demands = {} } = judgement;
   const { predicate } = release;
   checkOwner(predicate, judgement);
   await requireSigners(release.envelope, identity.document.owners, "release/signature", "owners");
@@ -73,7 +96,7 @@ export async function judgeRelease(
     });
   }
   const logged = await checkLogged(release, judgement);
-  const minimum = Math.max(floor.minimum, predicate.minimum);
+  const minimum = Math.max(floor.minimum, predicate.minimum, demands.minimumRelease ?? 0);
   if (predicate.release < minimum) {
     throw new ReleaseError("release/below-minimum", "a later release has set a higher minimum", {
       expected: `${minimum}`,
@@ -83,13 +106,13 @@ export async function judgeRelease(
   if (floor.releases.has(predicate.release) || floor.generations.has(predicate.generation)) {
     throw new ReleaseError("release/revoked", "this release was revoked");
   }
-  await checkRebuilds(judgement);
+  await checkRebuilds(release, judgement);
   return logged === undefined ? {} : { logged };
 }
 
 function checkOwner(
   { app, generation }: Statement<"release">["predicate"],
-  { id, identity }: ReleaseJudgement,
+  { id, identity, floor }: ReleaseJudgement,
 ): void {
   if (app !== id) {
     throw new ReleaseError("release/app", "this is a release of another application", {
@@ -97,9 +120,10 @@ function checkOwner(
       actual: app,
     });
   }
-  if (generation === identity.document.generation) return;
+  const newest = Math.max(identity.document.generation, floor.generation);
+  if (generation === newest && identity.document.generation === newest) return;
   throw new ReleaseError("release/generation", "owners of another generation than the newest signed this", {
-    expected: `${identity.document.generation}`,
+    expected: `${newest}`,
     actual: `${generation}`,
   });
 }
@@ -127,30 +151,59 @@ function checkSubjects(
 }
 
 async function checkLogged(
-  { envelope }: Statement<"release">,
-  { identity, proof, now, maximumLogAgeMs }: ReleaseJudgement,
+  release: Statement<"release">,
+  { id, identity, proof, followed, now, maximumLogAgeMs, demands = {} }: ReleaseJudgement,
 ): Promise<Logged | undefined> {
   const { log } = identity.document;
-  if (log === null) return undefined;
+  if (log === null) {
+    if (demands.requireLog !== true) return undefined;
+    throw new ReleaseError("log/proof", "only logged releases are wanted, and this application names no log");
+  }
+  if (followed !== undefined) {
+    checkFollowed(release, followed, now, maximumLogAgeMs);
+    return undefined;
+  }
   if (proof === undefined) {
     throw new ReleaseError(
       "log/proof",
       "releases of this application are logged, and there is no proof of this one",
     );
   }
-  return verifyLogged(envelope.payload, proof, readTrustPolicy(log.policy), {
-    now,
-    maximumAgeMs: maximumLogAgeMs,
-  });
+  const entry = logEntry("release", id, release.hash);
+  return verifyLogged(entry, proof, readTrustPolicy(log.policy), { now, maximumAgeMs: maximumLogAgeMs });
 }
 
-/** Rebuilders that signed another result for the same sources stop the release, however many agree with it. */
-async function checkRebuilds({ id, identity, measured, rebuilds }: ReleaseJudgement): Promise<void> {
-  const { rebuild } = identity.document;
-  if (rebuild === null) return;
+/** By a log that was read to its end: nobody can hide a later view, nor show a second release of the same number. */
+function checkFollowed(
+  { hash, predicate }: Statement<"release">,
+  { releases, seen }: Followed,
+  now: number,
+  maximumAgeMs: number,
+): void {
+  checkAge(seen, now, maximumAgeMs);
+  const logged = releases.get(predicate.release);
+  if (logged === hash) return;
+  throw logged === undefined
+    ? new ReleaseError("log/proof", `release ${predicate.release} is not in the log`)
+    : new ReleaseError("release/previous", `the log has another release ${predicate.release}`, {
+        expected: logged,
+        actual: hash,
+      });
+}
+
+/**
+ * Rebuilders that got another image from this release's sources stop it, however many agree with it. What they say of
+ * other releases says nothing of this one.
+ */
+async function checkRebuilds(
+  { hash }: Statement<"release">,
+  { id, identity, measured, rebuilds, demands = {} }: ReleaseJudgement,
+): Promise<void> {
+  const rebuild = identity.document.rebuild ?? { threshold: 0, keys: [] };
+  const threshold = Math.max(rebuild.threshold, demands.requireRebuilds ?? 0);
   const agreeing = new Set<string>();
   for (const { envelope, subjects, predicate } of rebuilds) {
-    if (predicate.app !== id) continue;
+    if (predicate.app !== id || predicate.release !== hash) continue;
     const signers = await signersOf(envelope, rebuild.keys);
     if (signers.length > 0 && subjects[0] !== measured.manifest) {
       throw new ReleaseError("rebuild/differs", "somebody who built it again got another image", {
@@ -160,9 +213,9 @@ async function checkRebuilds({ id, identity, measured, rebuilds }: ReleaseJudgem
     }
     for (const { key } of signers) agreeing.add(key);
   }
-  if (agreeing.size >= rebuild.threshold) return;
+  if (agreeing.size >= threshold) return;
   throw new ReleaseError("rebuild/threshold", "too few have built this image again", {
-    expected: `${rebuild.threshold} of ${rebuild.keys.length}`,
+    expected: `${threshold} of ${rebuild.keys.length}`,
     actual: `${agreeing.size}`,
   });
 }
@@ -191,7 +244,11 @@ export function checkSuccessor(before: Statement<"release"> | undefined, next: S
 
 /** The floor with what one more release says. */
 export function raiseFloor(floor: Floor, { predicate }: Statement<"release">): Floor {
-  return { ...floor, minimum: Math.max(floor.minimum, predicate.minimum) };
+  return {
+    ...floor,
+    generation: Math.max(floor.generation, predicate.generation),
+    minimum: Math.max(floor.minimum, predicate.minimum),
+  };
 }
 
 /** The floor with a revocation, once its stop keys are checked. Throws ReleaseError. */
@@ -208,7 +265,7 @@ export async function revoke(
   }
   await requireSigners(envelope, identity.document.stop, "release/signature", "stop keys");
   return {
-    minimum: floor.minimum,
+    ...floor,
     releases: new Set([...floor.releases, ...predicate.releases]),
     generations: new Set([...floor.generations, ...predicate.generations]),
   };

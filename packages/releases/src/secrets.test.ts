@@ -56,7 +56,7 @@ test("owners give secrets where the identity names nobody else, and only there",
 });
 
 for (const [name, signed, code] of [
-  ["a set of another application", envelope({ app: "00".repeat(32) }), "secrets/signature"],
+  ["a set of another application", envelope({ app: "00".repeat(32) }), "secrets/app"],
   ["an unsigned set", { ...envelope(), signatures: [] }, "secrets/signature"],
   ["another payload type", { ...envelope(), payloadType: "application/json" }, "envelope/malformed"],
   ["number 0", envelope({ number: 0 }), "secrets/malformed"],

@@ -18,7 +18,7 @@ import {
   text,
   timestamp,
 } from "@caisson/vocabulary/schema";
-import { readCanonical } from "./canonical.ts";
+import { readCanonical, writeCanonical } from "./canonical.ts";
 import { type Envelope, payloadOf } from "./envelope.ts";
 import { ReleaseError } from "./errors.ts";
 import { type Identity, requireSigners } from "./identity.ts";
@@ -65,7 +65,7 @@ export async function readSecrets(envelope: Envelope, id: string, identity: Iden
   const payload = payloadOf(envelope, secretsPayloadType);
   const document = readCanonical(payload, schema, "secrets/malformed", secretsLimit);
   if (document.app !== id) {
-    throw new ReleaseError("secrets/signature", "these are secrets of another application", {
+    throw new ReleaseError("secrets/app", "these are secrets of another application", {
       expected: id,
       actual: document.app,
     });
@@ -73,6 +73,71 @@ export async function readSecrets(envelope: Envelope, id: string, identity: Iden
   const keys = identity.document.secrets ?? identity.document.owners;
   await requireSigners(envelope, keys, "secrets/signature", "keys that give it secrets");
   return { document, hash: (await sha256(payload)).toHex() };
+}
+
+/** What a set is judged by before it is opened. */
+export interface SecretsJudgement {
+  /** The identity key of the KMS that is to open it, and the version of its sealing key for the application; hex. */
+  kms: string;
+  keyVersion: number;
+  /** The release that asks for it. */
+  release: number;
+  /** Names that its description declares, each once. */
+  names: readonly string[];
+  /** The newest set that is known for this KMS. */
+  newest: { number: number; hash: string } | undefined;
+  /** Milliseconds since 1970. */
+  now: number;
+}
+
+/** Throws ReleaseError with the first reason why a guest may not have this set. */
+export function judgeSecrets({ document, hash }: Secrets, judgement: SecretsJudgement): void {
+  const { kms, keyVersion, release, names, newest, now } = judgement;
+  const facts = (expected: string | number, actual: string | number) => ({
+    expected: `${expected}`,
+    actual: `${actual}`,
+  });
+  if (document.kms !== kms) {
+    throw new ReleaseError("secrets/kms", "they are sealed to another KMS", facts(kms, document.kms));
+  }
+  if (document.keyVersion !== keyVersion) {
+    const versions = facts(keyVersion, document.keyVersion);
+    throw new ReleaseError("secrets/key-version", "they are sealed to another version of the key", versions);
+  }
+  if (now >= document.expires) {
+    throw new ReleaseError("secrets/expired", "these secrets have expired", {
+      ...facts(`before ${new Date(document.expires).toISOString()}`, new Date(now).toISOString()),
+    });
+  }
+  if (newest !== undefined && document.number < newest.number) {
+    const numbers = facts(`at least ${newest.number}`, document.number);
+    throw new ReleaseError("secrets/old", "newer secrets are known", numbers);
+  }
+  if (newest?.number === document.number && newest.hash !== hash) {
+    throw new ReleaseError(
+      "secrets/previous",
+      "other secrets of this number are known",
+      facts(newest.hash, hash),
+    );
+  }
+  if (release < document.minimumRelease) {
+    const releases = facts(`at least release ${document.minimumRelease}`, `release ${release}`);
+    throw new ReleaseError("secrets/release", "this release is too old for these secrets", releases);
+  }
+  const given = Object.keys(document.entries).sort();
+  const declared = [...names].sort();
+  if (given.join() === declared.join()) return;
+  throw new ReleaseError("secrets/names", "these are not the secrets that the description declares", {
+    ...facts(declared.join(", ") || "none", given.join(", ") || "none"),
+  });
+}
+
+/** A new set, to be signed. */
+export function writeSecrets(
+  document: Omit<SecretsDocument, "version" | "expires"> & { expires: string },
+): Pick<Envelope, "payload" | "payloadType"> {
+  const payload = writeCanonical({ version: secretsVersion, ...document });
+  return { payload, payloadType: secretsPayloadType };
 }
 
 /** What the seal of one entry is bound to. */

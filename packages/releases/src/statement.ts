@@ -68,7 +68,9 @@ const revocation = {
 
 const rebuild = {
   app: hex(32),
-  /** SHA-256 of the lock and of the toolchain's description. */
+  /** SHA-256 of the payload of the release whose sources were built again. */
+  release: hex(32),
+  /** SHA-256 of the lock and of the toolchain's packages. */
   lock: hex(32),
   toolchain: hex(32),
   caisson: words(64),

@@ -8,9 +8,9 @@
  * signs it: so a wrong document can be a correctly signed one.
  */
 import { createHash } from "node:crypto";
+import type { TrustAnchor } from "@caisson/verify";
 import type { Collateral } from "@caisson/verify/collateral";
 import { bitString, der, integer, namedBits, oid, sequence, time, utf8 } from "@caisson/verify/der-writer";
-import type { TrustAnchor } from "@caisson/verify/roots";
 import { TestKey } from "./p256.ts";
 
 const hexBytes = (hex: string): Uint8Array => new Uint8Array(Buffer.from(hex, "hex"));
@@ -61,7 +61,7 @@ function distinguishedName(commonName: string): Uint8Array {
   return sequence(...attributes.map(([type, value]) => der(0x31, sequence(oid(type), utf8(value)))));
 }
 
-function extensions(specs: readonly ExtensionSpec[]): Uint8Array {
+export function extensions(specs: readonly ExtensionSpec[]): Uint8Array {
   return sequence(
     ...specs.map(({ oid: id, critical = false, value }) =>
       sequence(oid(id), ...(critical ? [der(0x01, Uint8Array.of(0xff))] : []), der(0x04, value)),

@@ -5,11 +5,11 @@ import { test } from "node:test";
 import { hierarchy, mint } from "@caisson/simulated/pki";
 import type { Collateral } from "./intel/collateral.ts";
 import type { Report } from "./report.ts";
-import { buildEvidence, type Refusal, times } from "./testing/refusals.ts";
+import { buildEvidence, type RefusalCase, times } from "./testing/refusals.ts";
 import { verifyGenuine } from "./verify.ts";
 
 async function judge(
-  change: Omit<Refusal, "name" | "code">,
+  change: Omit<RefusalCase, "name" | "code">,
   collateral?: (own: Collateral) => Collateral | undefined,
 ): Promise<Report> {
   const { quote, collateral: own, now, trust } = buildEvidence(change);

@@ -6,12 +6,28 @@
  * `evaluatePolicy` whether what it says is *acceptable*; `verifyEvidence` asks both and reports every check.
  */
 
+export { type AmdCollateral, readAmdCollateral } from "./amd/collateral.ts";
+export { type GenuineSnp, verifyReport } from "./amd/genuine.ts";
+export { parseReport, type SnpReport } from "./amd/report.ts";
+export { type AmdRoot, amdRoots } from "./amd/roots.ts";
+export {
+  type ChannelExpectation,
+  type ChannelJudgement,
+  type ChannelKeys,
+  verifyChannel,
+} from "./channel.ts";
 export { type CheckCode, type CheckId, checks, type ErrorCode, VerifyError } from "./errors.ts";
-export type { BootLog, Evidence, LoggedEvent, ReportDataClaim } from "./evidence/evidence.ts";
+export type {
+  AnyEvidence,
+  BootLog,
+  Evidence,
+  LoggedEvent,
+  ReportDataClaim,
+  SnpEvidence,
+} from "./evidence/evidence.ts";
 export {
   type EvidenceDocument,
   readEvidenceDocument,
-  writeEvidenceDocument,
 } from "./evidence/formats/caisson.ts";
 export { readDstackQuote } from "./evidence/formats/dstack.ts";
 export { type Form, forms, isEvidence, readEvidence } from "./evidence/formats/forms.ts";
@@ -29,19 +45,27 @@ export {
 } from "./intel/collateral.ts";
 export { type Genuine, verifyQuote } from "./intel/genuine.ts";
 export { type EnclaveReport, parseQuote, type Quote, type TdReport } from "./intel/quote.ts";
-export { intelRoot, type TrustAnchor } from "./intel/roots.ts";
+export { intelRoot } from "./intel/roots.ts";
 export { type TcbStatus, type TcbVerdict, tcbStatuses } from "./intel/tcb.ts";
+export type { TrustAnchor } from "./pki/x509.ts";
 export { trustAnchorFor } from "./platform.ts";
 export { type Circumstances, type ExpectedReportData, evaluatePolicy } from "./policy/acceptable.ts";
 export { acceptedPlatforms, type Policy, readPolicy } from "./policy/policy.ts";
-export { type Reference, type RegisterName, readReferences, registerNames } from "./policy/reference.ts";
+export {
+  type Reference,
+  type ReferenceRegister,
+  readReferences,
+  referenceRegisters,
+} from "./policy/reference.ts";
 export { comparedRegisters, coveringReferences } from "./policy/registers.ts";
 export {
   Answers,
   type Check,
+  type IntelSummary,
   notReached,
   type Outcome,
   type PlatformSummary,
   type Report,
+  type SnpSummary,
 } from "./report.ts";
 export { type Judgement, judgeEvidence, verifyEvidence, verifyGenuine } from "./verify.ts";

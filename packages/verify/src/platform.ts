@@ -3,7 +3,8 @@
 import type { Indexing } from "@caisson/measure";
 import { fromHex } from "@caisson/vocabulary/bytes";
 import type { Platform, PlatformTable } from "@caisson/vocabulary/platforms";
-import { intelRoot, type TrustAnchor } from "./intel/roots.ts";
+import { intelRoot } from "./intel/roots.ts";
+import type { TrustAnchor } from "./pki/x509.ts";
 import { acceptedPlatforms, type Policy } from "./policy/policy.ts";
 
 interface PlatformRow {

@@ -184,4 +184,18 @@ export const kms = within("packages/kms/src", [
     "name: address,",
     "address-groups.test.ts",
   ],
+  [
+    "bodies in memory are not bounded together",
+    "connections.ts",
+    "    this.#held += bytes;",
+    "",
+    "server.test.ts",
+  ],
+  [
+    "the body that gives way is anybody's",
+    "connections.ts",
+    "!answering && held > 0 && groups.at(-1) === group,",
+    "!answering && held > 0,",
+    "server.test.ts",
+  ],
 ]);

@@ -3,9 +3,9 @@ import { deepEqual, equal, ok } from "node:assert/strict";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 import {
-  type Check,
   type CheckKind,
   type Control,
+  type ControlCheck,
   checkKinds,
   decisions,
   type Facts,
@@ -135,7 +135,7 @@ function matrix<K extends CheckKind>(kind: K): void {
   });
   test(`${kind}: every counterexample is noticed`, () => {
     for (const control of catalogue) {
-      const check = control[kind] as Check<Facts[K]>;
+      const check = control[kind] as ControlCheck<Facts[K]>;
       if (typeof check === "string") continue;
       ok(check.length > 0, `${control.id} has an empty list`);
       for (const one of check) {

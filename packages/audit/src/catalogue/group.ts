@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { Control, Decision, Group, Source } from "../control.ts";
+import type { Control, ControlGroup, Decision, Source } from "../control.ts";
 
 type Row = Omit<Control, "group" | "decision" | "source" | "severity"> &
   Partial<Pick<Control, "decision" | "source" | "severity">>;
 
 /** Controls of one group; what a row does not say, the group does. Rows are required unless they say otherwise. */
 export function group(
-  name: Group,
+  name: ControlGroup,
   defaults: { decision: Decision; source: Source },
   rows: readonly Row[],
 ): readonly Control[] {

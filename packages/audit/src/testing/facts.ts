@@ -3,15 +3,17 @@
  * Facts of an image, a guest and its evidence that pass every control, recommended ones included. What the real
  * parts define is taken from them: the resolved kernel configuration, the command line, the sandbox, the settings.
  */
+
 import { readFileSync } from "node:fs";
 import { runtimeConfig } from "@caisson/guest/sandbox";
 import { sysctlsFor } from "@caisson/guest/sysctls";
-import { commandLine, commandLineTokens, type Flavour } from "@caisson/image/cmdline";
+import { commandLine, commandLineTokens } from "@caisson/image/cmdline";
 import { splitCommandLine } from "@caisson/protocol/command-line";
 import type { GuestConfig } from "@caisson/protocol/guest-config";
 import { plainService } from "@caisson/protocol/testing/service";
 import { checks } from "@caisson/verify/errors";
 import { bootEvents } from "@caisson/vocabulary/events";
+import type { Flavour } from "@caisson/vocabulary/flavours";
 import { type Facts } from "../control.ts";
 import type { FileFact, ImageFacts, LiveFacts, RemoteFacts, RuntimeFacts } from "../facts.ts";
 import { parseKernelConfig } from "../kernel-config.ts";

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `caisson build SPEC`: the image of a spec, from what its lock names. */
+
 import { availableParallelism } from "node:os";
 import { resolve } from "node:path";
-import { type Built, type Flavour, lockPath, readLock, readSpec } from "@caisson/image";
+import { type Built, lockPath, readLock, readSpec } from "@caisson/image";
+import type { Flavour } from "@caisson/vocabulary/flavours";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { Interrupted, UsageError } from "../failure.ts";
 import { prepare } from "../prepare.ts";

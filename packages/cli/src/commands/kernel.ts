@@ -8,7 +8,7 @@ import {
   describedRecipes,
   type Evaluation,
   evaluate,
-  type Recipe,
+  type KernelRecipe,
 } from "@caisson/audit/kernel-candidates";
 import { diffConfigs, type KernelConfig, readKernelConfig } from "@caisson/audit/kernel-config";
 import { readKernelImage } from "@caisson/audit/kernel-image";
@@ -42,7 +42,7 @@ function readConfig(path: string): KernelConfig {
 }
 
 /** The source package that a lock names, where the cache has it. */
-async function fromLock(path: string): Promise<Recipe> {
+async function fromLock(path: string): Promise<KernelRecipe> {
   const lock = parseLock(read(path).toString("utf8"), path);
   const locked = lock.packages.find(({ groups }) => groups.includes("source"));
   const cached = locked === undefined ? undefined : cachePath(cacheDirectory(process.env), locked.sha256);
@@ -55,7 +55,7 @@ async function fromLock(path: string): Promise<Recipe> {
 }
 
 /** What the mirror offers; suites that cannot be read are named on stderr. */
-async function fromDebian(mirror: string | undefined): Promise<Recipe[]> {
+async function fromDebian(mirror: string | undefined): Promise<KernelRecipe[]> {
   const { debian } = await findMirrors(mirror === undefined ? {} : { mirror });
   const signal = AbortSignal.timeout(surveyLimitMs);
   const lists = await Promise.all(

@@ -5,7 +5,7 @@ import { createHash } from "node:crypto";
 import { gather, type Machine, read } from "@caisson/machine/prediction";
 import {
   type Comparison,
-  explain,
+  explainLog,
   type Indexing,
   measuredEvents,
   mrtd,
@@ -152,13 +152,13 @@ async function measureFirmware(firmware: Uint8Array) {
 /** The log itself, or the one that a document of evidence carries. */
 function bootLog(bytes: Uint8Array): Uint8Array {
   if (bytes[0] !== 0x7b) return bytes;
-  const { bootLog } = readEvidence(bytes);
-  if (bootLog?.format === "tcg2") return bootLog.bytes;
+  const evidence = readEvidence(bytes);
+  if (evidence.platform !== "snp" && evidence.bootLog?.format === "tcg2") return evidence.bootLog.bytes;
   throw new UsageError("this evidence carries no boot log as firmware writes it", "give the log with --log");
 }
 
 async function compare(options: Options, prediction: Prediction, input: PredictInput): Promise<Comparison> {
   const log = parseEventLog(bootLog(read(options.log!)));
   const usual = prediction.platform === "tdx" ? "cc" : "pcr";
-  return explain(prediction, measuredEvents(log, options.indexing ?? guessIndexing(log) ?? usual), input);
+  return explainLog(prediction, measuredEvents(log, options.indexing ?? guessIndexing(log) ?? usual), input);
 }

@@ -4,8 +4,8 @@ import { createHash, createHmac, createPrivateKey, createPublicKey, X509Certific
 import { test } from "node:test";
 import { replay } from "@caisson/measure";
 import { parseDstackLog } from "@caisson/measure/dstack-log";
-import { eventLog } from "@caisson/measure/testing/synthetic";
 import fc from "fast-check";
+import { bootLog, quoteOver } from "../testing/trusted-domain.ts";
 import { AgentRefusal, answer, type Guest } from "./agent.ts";
 import { applicationSecret } from "./keys.ts";
 import { keccak256, publicKeyOf, verifySignature } from "./secp256k1.ts";
@@ -23,24 +23,10 @@ const guest: Guest = {
   description: Buffer.from('{"name":"shop"}'),
   secret: () => secret,
   quote(reportData) {
-    const bytes = Buffer.alloc(700, 0xee);
-    bytes.writeUInt16LE(4, 0);
-    bytes.set(reportData, 568);
     quoted.push(Buffer.from(reportData));
-    return Promise.resolve(bytes);
+    return Promise.resolve(quoteOver(reportData));
   },
-  bootLog: () =>
-    Promise.resolve(
-      eventLog(
-        [[0x0c, 48]],
-        [1, 2, 3].map((index) => ({
-          index,
-          type: 6,
-          digests: [[0x0c, digest(index)]] as const,
-          data: new Uint8Array(),
-        })),
-      ),
-    ),
+  bootLog: () => Promise.resolve(bootLog()),
   events: () => [
     { name: "app-id", payload: new Uint8Array(20).fill(1) },
     { name: "key-provider", payload: Buffer.from('{"id":"","name":"none"}') },

@@ -3,7 +3,7 @@
 import type { IncomingMessage, Server } from "node:http";
 import { description } from "@caisson/protocol/guest-config";
 import type { Context } from "../stage.ts";
-import { Refusal, readJson, type SocketOwner, serveJson } from "../unix-server.ts";
+import { Refused, readJson, type SocketOwner, serveJson } from "../unix-server.ts";
 import { AgentRefusal, answer, type Guest } from "./agent.ts";
 import { applicationSecret } from "./keys.ts";
 
@@ -34,7 +34,7 @@ const route = /^\/(?:prpc\/)?(?:DstackGuest\.)?((?:Tappd\.)?[A-Za-z]+)$/;
 async function respond(guest: Guest, request: IncomingMessage): Promise<object> {
   const { pathname, searchParams } = new URL(request.url ?? "/", "http://guest");
   const method = route.exec(pathname)?.[1];
-  if (method === undefined) throw new Refusal(404, "there is no such path");
+  if (method === undefined) throw new Refused(404, "there is no such path");
   const wanted =
     request.method === "GET" ? Object.fromEntries(searchParams) : await readJson(request, bodyLimit);
   try {
@@ -42,7 +42,7 @@ async function respond(guest: Guest, request: IncomingMessage): Promise<object> 
   } catch (error) {
     if (!(error instanceof AgentRefusal)) throw error;
     // The JavaScript SDK looks at no status: JSON would be success to it where it reads nothing of the answer.
-    throw new Refusal(400, error.message, method === "EmitEvent");
+    throw new Refused(400, error.message, method === "EmitEvent");
   }
 }
 

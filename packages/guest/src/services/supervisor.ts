@@ -34,7 +34,7 @@ export class DependencyFailure extends Error {
 const notStarted = 125;
 
 /** How everything ended: the first service that failed, else that all are done. */
-export interface Outcome extends Ending {
+export interface ServiceEnding extends Ending {
   service: string;
 }
 
@@ -85,10 +85,10 @@ export class Supervisor {
   }
 
   /** Resolves when no service runs and none will: with the first that failed, or else with one that is done. */
-  async ended(): Promise<Outcome> {
+  async ended(): Promise<ServiceEnding> {
     const all = [...this.#watched.values()];
     const endings = await Promise.all(
-      all.map(async ({ name, over }): Promise<Outcome> => ({ service: name, ...(await over.promise) })),
+      all.map(async ({ name, over }): Promise<ServiceEnding> => ({ service: name, ...(await over.promise) })),
     );
     return endings.find(({ status }) => status !== 0) ?? endings[0]!;
   }

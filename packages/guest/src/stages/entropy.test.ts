@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+
 import { deepEqual, equal, match, rejects, throws } from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
+import type { Flavour } from "@caisson/vocabulary/flavours";
 import type { Context } from "../stage.ts";
 import { type Files, guestTree } from "../testing/tree.ts";
 import { entropyStage, sampleCpu, seededAt, seedSources } from "./entropy.ts";
@@ -63,7 +65,7 @@ test("without a token the kernel credits, and of several the last decides", () =
 
 interface Given {
   changes?: Files;
-  flavour?: "production" | "development";
+  flavour?: Flavour;
   rdseed?: boolean;
 }
 

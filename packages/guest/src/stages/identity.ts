@@ -9,8 +9,8 @@
 
 import { existsSync } from "node:fs";
 import { open } from "node:fs/promises";
-import { description as describe } from "@caisson/protocol/guest-config";
-import { appId, composeHash, ID_SIZE, instanceId } from "@caisson/protocol/identity";
+import { applicationId, description } from "@caisson/protocol/guest-config";
+import { composeHash, ID_SIZE, instanceId } from "@caisson/protocol/identity";
 import { decodeInstance, type Instance, instanceLimit } from "@caisson/protocol/instance";
 import { diskPath } from "@caisson/vocabulary/disks";
 import { messageOf } from "@caisson/vocabulary/failure";
@@ -36,12 +36,11 @@ export const identity: Stage = {
   name: "identity",
   limitMs: 60_000,
   async run(context) {
-    const description = describe(context.config);
     context.instance = await readInstance();
-    context.appId = appId(description);
+    context.appId = applicationId(context.config);
     context.instanceId = instanceId(context.appId, Buffer.from(context.instance.seed, "hex"));
     await context.measure("app-id", context.appId);
-    await context.measure("compose-hash", composeHash(description));
+    await context.measure("compose-hash", composeHash(description(context.config)));
     await context.measure("instance-id", context.instanceId);
     return `app ${Buffer.from(context.appId).toString("hex")}`;
   },

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+
 import { deepEqual, doesNotThrow, equal, match, rejects, throws } from "node:assert/strict";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { setImmediate } from "node:timers/promises";
+import type { Flavour } from "@caisson/vocabulary/flavours";
 import type { Context } from "../stage.ts";
 import { sysctlsFor } from "../sysctls.ts";
 import { expectedLine, type Files, featureBits, guestTree, liveLine } from "../testing/tree.ts";
@@ -90,11 +92,7 @@ test("what PID 1 sets is this, and what holds for all interfaces is set for each
 });
 
 /** Runs the stage on a tree; returns what it measured, its note, and the tree. */
-async function run(
-  t: TestContext,
-  changes: Files = {},
-  flavour: "production" | "development" = "production",
-) {
+async function run(t: TestContext, changes: Files = {}, flavour: Flavour = "production") {
   const root = guestTree(t, changes);
   const measured: string[] = [];
   const context = {

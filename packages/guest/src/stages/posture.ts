@@ -125,7 +125,7 @@ function applySysctls(root: string): void {
   }
 }
 
-function checkPlatform(root: string, { config, platform }: Context): void {
+function checkTrustedDomain(root: string, { config, platform }: Context): void {
   const registers = existsSync(join(root, "sys/devices/virtual/misc/tdx_guest/measurements"));
   if (config.flavour === "production") {
     demand(
@@ -149,7 +149,7 @@ export function postureStage(root: string): Stage {
     limitMs: 60_000,
     async run(context) {
       checkCommandLine(readFileSync(join(root, "proc/cmdline"), "utf8"), context.config.commandLine);
-      checkPlatform(root, context);
+      checkTrustedDomain(root, context);
       applySysctls(root);
       await checkClock(root, context.config.flavour);
       const devices = checkDevices(root);

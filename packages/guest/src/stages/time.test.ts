@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+
 import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import { suite, type TestContext, test } from "node:test";
 import type { Agreement, Synchronization, SynchronizeOptions, TimeConfiguration } from "@caisson/nts";
 import { publicConfiguration } from "@caisson/nts";
+import type { Flavour } from "@caisson/vocabulary/flavours";
 import type { Context } from "../stage.ts";
 import { credible, judge, timeStage } from "./time.ts";
 
@@ -20,7 +22,7 @@ const agreed = (earliest: number, latest: number): Agreement => ({
 const refused: Agreement = { agreed: false, reason: "no-quorum", quorum: 4, votes: 2, verdicts: new Map() };
 
 interface Given {
-  flavour?: "production" | "development";
+  flavour?: Flavour;
   time?: { secure_time: boolean; sources?: unknown };
   instanceTime?: unknown;
   agreement?: Agreement;

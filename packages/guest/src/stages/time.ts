@@ -41,7 +41,7 @@ export function credible(rtc: number, epoch: number): number {
   return rtc >= epoch && rtc <= epoch + hintYears * year ? rtc : epoch;
 }
 
-export type Check =
+export type ClockVerdict =
   | { verdict: "slew"; by: number }
   | { verdict: "alarm"; message: string }
   | { verdict: "unknown"; message: string };
@@ -54,7 +54,7 @@ export function judge(
   { agreement }: Pick<Synchronization, "agreement">,
   clock: number,
   since: number,
-): Check {
+): ClockVerdict {
   if (!agreement.agreed) return silence(since, "no agreement on the time");
   const { earliest, latest } = agreement;
   const by = (earliest + latest) / 2 - clock;
@@ -68,7 +68,7 @@ export function judge(
 }
 
 /** What to do after a check that found nothing out, for whatever reason. */
-function silence(since: number, message: string): Exclude<Check, { verdict: "slew" }> {
+function silence(since: number, message: string): Exclude<ClockVerdict, { verdict: "slew" }> {
   const verdict = since > longestSilence ? "alarm" : "unknown";
   return { verdict, message: `${message}; the clock was found right ${Math.round(since / 1000)} s ago` };
 }
@@ -96,7 +96,7 @@ function sources({ config, instance }: Context): {
 }
 
 /** What each source did, a line each. */
-function explain({ sources }: Synchronization): string[] {
+function sourceLines({ sources }: Synchronization): string[] {
   return sources.map(({ source, verdict, measurement, error }) => {
     const detail = error === undefined ? "" : `: ${error.message} [${error.code}]`;
     const rtt = measurement === undefined ? "" : `, ${measurement.rtt.toFixed(1)} ms`;
@@ -137,7 +137,7 @@ export function timeStage(ask: typeof synchronize): Stage {
       const result = await question();
       const { agreement, at, elapsed } = result;
       if (!agreement.agreed) {
-        for (const line of explain(result)) log(line);
+        for (const line of sourceLines(result)) log(line);
         throw new StageFailure(
           `time/${agreement.reason}`,
           `no agreement on the time within ${Math.round(elapsed)} ms: ${whyNot(agreement)}`,
@@ -154,7 +154,7 @@ export function timeStage(ask: typeof synchronize): Stage {
         width: Math.ceil(latest - earliest),
       });
       if (agreement.verdicts.values().some((verdict) => verdict !== "agrees")) {
-        for (const line of explain(result)) log(line);
+        for (const line of sourceLines(result)) log(line);
       }
       keepWatch(context, question);
       return (
@@ -192,7 +192,7 @@ function keepWatch(context: Context, ask: () => Promise<Synchronization>): void 
     if (context.clockAlarm === true) context.log("time: the clock agrees with its sources again");
     alarm(false);
   };
-  const heed = ({ verdict, message }: Exclude<Check, { verdict: "slew" }>): void => {
+  const heed = ({ verdict, message }: Exclude<ClockVerdict, { verdict: "slew" }>): void => {
     if (verdict === "alarm") alarm(true);
     context.log(`time: ${message}`);
   };

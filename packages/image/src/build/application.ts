@@ -170,6 +170,7 @@ function plainApplication(spec: Spec, image: OciImage): Application {
     stopGraceMs: 5_000,
     socket: true,
     key: true,
+    ...(app.secrets && { secrets: app.secrets }),
   };
   return {
     description: { name: spec.name, services: { [spec.name]: service }, networks: {}, volumes: {} },

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+
 import { deepEqual, equal, match, ok, throws } from "node:assert/strict";
 import { test } from "node:test";
+import type { Flavour } from "@caisson/vocabulary/flavours";
 import { commandLine, commandLineTokens } from "./cmdline.ts";
 
 const verity = { rootHash: "ab".repeat(32), dataBlocks: 1000 };
@@ -23,8 +25,7 @@ test("a line that the kernel would cut is refused", () => {
 });
 
 test("the flavours differ in one token", () => {
-  const tokens = (flavour: "production" | "development") =>
-    commandLineTokens(flavour).map(({ token }) => token);
+  const tokens = (flavour: Flavour) => commandLineTokens(flavour).map(({ token }) => token);
   const development = tokens("development");
   const different = tokens("production").filter((token) => !development.includes(token));
   deepEqual(different, ["caisson.flavour=production"]);

@@ -8,13 +8,13 @@
  * with a value that this kernel was built without (`vsyscall=`, `pci=nommconf`) stay, in case a later one is not.
  * Nothing here weakens a mitigation or opens an early console.
  */
+
 import { diskPath } from "@caisson/vocabulary/disks";
+import type { Flavour } from "@caisson/vocabulary/flavours";
 import { ImageError } from "../errors.ts";
 import { verityBlockSize, veritySalt } from "../output/verity.ts";
 import { initArguments } from "./init-arguments.ts";
 import type { KernelVariant } from "./kernel.ts";
-
-export type Flavour = "production" | "development";
 
 export interface Token {
   token: string;

@@ -5,16 +5,10 @@ import { appendFile, cp, mkdir, mkdtemp, readdir, readFile, realpath, rm, writeF
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
+import { flavours } from "@caisson/vocabulary/flavours";
 import fc from "fast-check";
 import { tryLock } from "../exclusive.ts";
-import {
-  buildKernels,
-  cachedKernels,
-  kernelFlavours,
-  kernelKey,
-  parseConfig,
-  unmetRequests,
-} from "./kernel.ts";
+import { buildKernels, cachedKernels, kernelKey, parseConfig, unmetRequests } from "./kernel.ts";
 import { removeAbandoned } from "./toolchain.ts";
 
 const directory = new URL("../../../../kernel/", import.meta.url).pathname;
@@ -225,7 +219,7 @@ test("what dead processes left is removed, what living ones use and finished ent
 });
 
 test("a kernel that another process builds is waited for, then built", async (t) => {
-  const inputs = { ...(await setUp(t)), flavours: kernelFlavours, jobs: 1 };
+  const inputs = { ...(await setUp(t)), flavours, jobs: 1 };
   const place = join(inputs.cache, "kernel");
   await mkdir(place, { recursive: true });
   const release = await tryLock(`kernel ${join(await realpath(place), await kernelKey(inputs))}`);

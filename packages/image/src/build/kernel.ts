@@ -8,6 +8,7 @@
  * a function of the inputs: whether it was built alone or from the objects of the other makes no difference (compared:
  * docs/kernel.md); a kernel appears in the cache only when it is complete.
  */
+
 import { createHash } from "node:crypto";
 import {
   access,
@@ -25,12 +26,11 @@ import {
 import { basename, dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { AppDescription } from "@caisson/protocol/guest-config";
+import { type Flavour, flavours } from "@caisson/vocabulary/flavours";
 import { ImageError } from "../errors.ts";
 import { tryLock } from "../exclusive.ts";
 import { readDeb } from "../inputs/deb.ts";
 import { checkToolchain, removeAbandoned, run, type Toolchain } from "./toolchain.ts";
-
-export type KernelFlavour = "production" | "development";
 
 /** "services" adds what contained services need (`kernel/services.config`); "plain" has nothing of it. */
 export type KernelVariant = "plain" | "services";
@@ -48,7 +48,7 @@ export interface Kernel {
 
 /** How far the build is: objects built of those expected. "wait": another process builds the same kernel. */
 export interface KernelProgress {
-  step: "wait" | "unpack" | "configure" | KernelFlavour;
+  step: "wait" | "unpack" | "configure" | Flavour;
   done: number;
   total: number;
 }
@@ -63,27 +63,26 @@ export interface KernelInputs {
   variant?: KernelVariant;
   cache: string;
   /** Which kernels; both share most objects, and together take little more time than one. */
-  flavours: readonly KernelFlavour[];
+  flavours: readonly Flavour[];
   /** Compilers at a time; it changes nothing but the time. */
   jobs: number;
   onProgress?: (progress: KernelProgress) => void;
   signal?: AbortSignal;
 }
 
-export type Kernels = ReadonlyMap<KernelFlavour, Kernel>;
+export type Kernels = ReadonlyMap<Flavour, Kernel>;
 type Places = Pick<KernelInputs, "toolchain" | "source" | "directory" | "variant">;
 
 /** Raise it when the steps below change what comes out. */
 const recipe = 1;
-/** In the order in which they are built. */
-export const kernelFlavours: readonly KernelFlavour[] = ["production", "development"];
+
 const commonFragments = ["guest", "hardening", "containers", "tdx"];
 /** Where the driver lies in the kernel's tree. */
 const driverPlace = "drivers/virt/coco/caisson-tdx-emulation";
 /** Lines of make that announce an object, for the progress display alone; measured, first alone, then after the other. */
 const objects = { production: [1809, 28], development: [1837, 56] } as const;
 /** The committed configuration of a kernel. */
-const resolvedName = (variant: KernelVariant, flavour: KernelFlavour): string =>
+const resolvedName = (variant: KernelVariant, flavour: Flavour): string =>
   variant === "plain" ? `resolved-${flavour}.config` : `resolved-${variant}-${flavour}.config`;
 /** Everything that would otherwise carry the time, the user or the machine into the kernel. */
 const identity = {
@@ -139,7 +138,7 @@ export function unmetRequests(
 }
 
 /** Fails when the kernel's configuration did not follow the fragments. */
-function checkRequests(requested: KernelConfig, resolved: KernelConfig, flavour: KernelFlavour): void {
+function checkRequests(requested: KernelConfig, resolved: KernelConfig, flavour: Flavour): void {
   const unmet = unmetRequests(requested, resolved);
   if (unmet.length === 0) return;
   throw new ImageError(
@@ -156,7 +155,7 @@ function checkRequests(requested: KernelConfig, resolved: KernelConfig, flavour:
 }
 
 /** Fails when the resolved configuration is not the committed one; leaves it in the cache for whoever takes it over. */
-async function checkResolved(found: string, flavour: KernelFlavour, inputs: KernelInputs): Promise<void> {
+async function checkResolved(found: string, flavour: Flavour, inputs: KernelInputs): Promise<void> {
   const name = resolvedName(inputs.variant ?? "plain", flavour);
   const committed = await readFile(join(inputs.directory, name), "utf8").catch(() => "");
   if (found === committed) return;
@@ -178,7 +177,7 @@ async function checkResolved(found: string, flavour: KernelFlavour, inputs: Kern
 /** The fragments of a kernel, in one text and parsed. */
 async function readFragments(
   { directory, variant = "plain" }: Pick<KernelInputs, "directory" | "variant">,
-  flavour: KernelFlavour,
+  flavour: Flavour,
 ) {
   const names = [...commonFragments, flavour].map((name) => `${name}.config`);
   const text = (await Promise.all(names.map((name) => readFile(join(directory, name), "utf8")))).join("\n");
@@ -198,9 +197,7 @@ const sha256 = (data: string | Uint8Array) => createHash("sha256").update(data).
 /** Hash (hex) of everything that decides the kernels' bytes; their cache entry is named after it. */
 export async function kernelKey(inputs: Places): Promise<string> {
   const { toolchain, source, directory } = inputs;
-  const fragments = await Promise.all(
-    kernelFlavours.map(async (name) => (await readFragments(inputs, name)).text),
-  );
+  const fragments = await Promise.all(flavours.map(async (name) => (await readFragments(inputs, name)).text));
   const names = (await readdir(join(directory, "driver"))).filter((name) => name !== "abi.json").sort();
   const driver = await Promise.all(names.map((name) => readFile(join(directory, "driver", name), "utf8")));
   return sha256(
@@ -217,7 +214,7 @@ export async function kernelKey(inputs: Places): Promise<string> {
 }
 
 /** A kernel of a cache entry; undefined when it is not there, or was damaged. */
-async function readKernel(entry: string, flavour: KernelFlavour): Promise<Kernel | undefined> {
+async function readKernel(entry: string, flavour: Flavour): Promise<Kernel | undefined> {
   const image = join(entry, `bzImage-${flavour}`);
   try {
     const recorded = await readFile(`${image}.sha256`, "utf8");
@@ -230,7 +227,7 @@ async function readKernel(entry: string, flavour: KernelFlavour): Promise<Kernel
 }
 
 /** Those of `flavours` that are whole in a cache entry. */
-async function readEntry(entry: string, flavours: readonly KernelFlavour[]): Promise<Kernels> {
+async function readEntry(entry: string, flavours: readonly Flavour[]): Promise<Kernels> {
   const found = await Promise.all(
     flavours.map(async (flavour) => [flavour, await readKernel(entry, flavour)] as const),
   );
@@ -239,7 +236,7 @@ async function readEntry(entry: string, flavours: readonly KernelFlavour[]): Pro
 
 /** The kernels that are in the cache. */
 export async function cachedKernels(inputs: Places & Pick<KernelInputs, "cache">): Promise<Kernels> {
-  return readEntry(join(inputs.cache, "kernel", await kernelKey(inputs)), kernelFlavours);
+  return readEntry(join(inputs.cache, "kernel", await kernelKey(inputs)), flavours);
 }
 
 /**
@@ -249,33 +246,29 @@ export async function cachedKernels(inputs: Places & Pick<KernelInputs, "cache">
 export async function buildKernels(inputs: KernelInputs): Promise<Kernels> {
   const place = join(inputs.cache, "kernel");
   const entry = join(place, await kernelKey(inputs));
-  const flavours = kernelFlavours.filter((flavour) => inputs.flavours.includes(flavour));
-  let kernels = await readEntry(entry, flavours);
-  if (kernels.size < flavours.length) {
+  const wanted = flavours.filter((flavour) => inputs.flavours.includes(flavour));
+  let kernels = await readEntry(entry, wanted);
+  if (kernels.size < wanted.length) {
     await mkdir(place, { recursive: true });
     const release = await claim(entry, inputs);
     try {
-      kernels = await readEntry(entry, flavours);
-      const missing = flavours.filter((flavour) => !kernels.has(flavour));
+      kernels = await readEntry(entry, wanted);
+      const missing = wanted.filter((flavour) => !kernels.has(flavour));
       if (missing.length > 0) await buildEntry(entry, missing, inputs);
-      kernels = await readEntry(entry, flavours);
+      kernels = await readEntry(entry, wanted);
     } finally {
       await release();
     }
-    if (kernels.size < flavours.length) throw new Error(`${entry} cannot be read back`);
+    if (kernels.size < wanted.length) throw new Error(`${entry} cannot be read back`);
   }
-  for (const flavour of flavours) {
+  for (const flavour of wanted) {
     await checkResolved(await readFile(join(entry, `config-${flavour}`), "utf8"), flavour, inputs);
   }
   return kernels;
 }
 
 /** Builds kernels into a cache entry, each whole or not at all: its hash is what comes last. */
-async function buildEntry(
-  entry: string,
-  flavours: readonly KernelFlavour[],
-  inputs: KernelInputs,
-): Promise<void> {
+async function buildEntry(entry: string, flavours: readonly Flavour[], inputs: KernelInputs): Promise<void> {
   const place = dirname(entry);
   await checkToolchain(inputs.toolchain);
   await removeAbandoned(place);
@@ -310,7 +303,7 @@ async function claim(entry: string, { onProgress, signal }: KernelInputs): Promi
 async function buildInto(
   work: string,
   log: string,
-  flavours: readonly KernelFlavour[],
+  flavours: readonly Flavour[],
   inputs: KernelInputs,
 ): Promise<void> {
   const { toolchain, source, directory, jobs, onProgress = () => {}, signal } = inputs;

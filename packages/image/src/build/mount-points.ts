@@ -79,6 +79,7 @@ export function addMountPoints(
     if (service.isolation === "contained" && service.readOnly) {
       if (service.socket) wanted.push(["/run/caisson.sock", "file"]);
       if (service.key) wanted.push(["/run/secrets/caisson-key", "file"]);
+      for (const { name } of service.secrets ?? []) wanted.push([`/run/secrets/${name}`, "file"]);
     }
     for (const [path, kind] of wanted) {
       const inTheWay = ensure(root, path, kind);

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Files of a project that an image carries: configs, and what a service mounts from beside its compose file. */
 
-import { lstatSync, readdirSync, readFileSync, realpathSync, type Stats } from "node:fs";
-import { basename, dirname, join, relative } from "node:path";
+import { lstatSync, readdirSync, readFileSync, type Stats } from "node:fs";
+import { join } from "node:path";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { ImageError } from "../errors.ts";
 import type { ComposedFile } from "../inputs/compose/composition.ts";
+import { isInside, moveInside } from "../inputs/inside.ts";
 import { directory, type Node } from "./tree.ts";
 
 const maximumBytes = 256 << 20;
@@ -19,23 +20,11 @@ export function projectNode({ content, mode }: ComposedFile, base: string): Node
   if (content instanceof Uint8Array) return { kind: "file", mode, content };
   if (content.path !== base && !isInside(base, content.path)) {
     throw new ImageError("app/file", `${content.path} lies outside of ${base}`, {
-      fix: "move it below the compose file: the image is made of this directory",
+      fix: moveInside,
     });
   }
   const left = { bytes: maximumBytes, files: maximumFiles };
   return read(content.path, left, content.path);
-}
-
-/** Whether a path is below a directory when links on the way are followed; the last part is looked at when it is read. */
-function isInside(base: string, path: string): boolean {
-  const real = (place: string): string => {
-    try {
-      return realpathSync(place);
-    } catch {
-      return place;
-    }
-  };
-  return !/^\.\.(?:\/|$)/.test(relative(real(base), join(real(dirname(path)), basename(path))));
 }
 
 function read(path: string, left: { bytes: number; files: number }, whole: string): Node {

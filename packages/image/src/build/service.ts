@@ -97,6 +97,7 @@ export function describeService(service: ComposedService, context: ServiceContex
     stopGraceMs: service.stopGraceMs,
     socket: service.socket,
     key: service.key,
+    ...(service.secrets.length > 0 && { secrets: service.secrets }),
     ...(service.dstack.length > 0 && { dstack: service.dstack }),
   };
 }

@@ -9,10 +9,12 @@
 
 import { readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { hex } from "@caisson/protocol/hex";
 import { messageOf } from "@caisson/vocabulary/failure";
 import * as z from "zod";
 import { ImageError } from "../errors.ts";
 import { type LockedImage, pinImages } from "../oci/open.ts";
+import { digestForm } from "../oci/reference.ts";
 import {
   type PackageStanza,
   packagesIndex,
@@ -219,7 +221,6 @@ export function formatLock(lock: Lock): string {
   return `${JSON.stringify(lock, null, 2)}\n`;
 }
 
-const hash = z.string().regex(/^[0-9a-f]{64}$/);
 const archive = z.enum(["debian", "debian-security"]);
 const path = z.string().regex(/^pool\/(?!.*(?:^|\/)\.{1,2}(?:\/|$))[^\s]+$/);
 const schema = z.strictObject({
@@ -229,7 +230,7 @@ const schema = z.strictObject({
       z.strictObject({
         name: z.string(),
         archive,
-        inRelease: hash,
+        inRelease: hex(32),
         date: z.iso.datetime(),
         validUntil: z.iso.datetime().optional(),
         asOf: z.iso.datetime().optional(),
@@ -247,7 +248,7 @@ const schema = z.strictObject({
       groups: z.array(z.enum(groups)).min(1),
       path,
       size: z.int().min(1),
-      sha256: hash,
+      sha256: hex(32),
     }),
   ),
   npm: z.array(
@@ -257,9 +258,7 @@ const schema = z.strictObject({
       integrity: z.string().regex(/^sha512-[A-Za-z0-9+/]{86}==$/),
     }),
   ),
-  images: z
-    .array(z.strictObject({ reference: z.string(), digest: z.string().regex(/^sha256:[0-9a-f]{64}$/) }))
-    .optional(),
+  images: z.array(z.strictObject({ reference: z.string(), digest: z.string().regex(digestForm) })).optional(),
 });
 
 /** Checks the text of a lock; `file` is its path, for messages. Throws ImageError `lock/unreadable`. */

@@ -40,6 +40,14 @@ test("a compose file, its variables and the limits of services that name none", 
   });
 });
 
+test("an identity, and secrets with and without a variable", () => {
+  const { app } = parse(
+    `${minimal}  identity: ./identity.json\n  secrets: [DB_URL, { name: TOKEN, environment: API_TOKEN }]\n`,
+  );
+  equal(app.identity, "/spec/identity.json");
+  deepEqual(app.secrets, [{ name: "DB_URL" }, { name: "TOKEN", environment: "API_TOKEN" }]);
+});
+
 test("everything that can be said", () => {
   const spec = parse(`
 version: 1
@@ -237,6 +245,12 @@ const bad: { name: string; text: string; code: ImageErrorCode; where: RegExp }[]
     where: /'app.read_only': this is for an image/,
   },
   {
+    name: "a secret twice",
+    text: `${minimal}  secrets: [A, { name: A, environment: B }]\n`,
+    code: "spec/value",
+    where: /'app.secrets': a secret stands here twice/,
+  },
+  {
     name: "variables without a compose file",
     text: `${minimal}  variables: { A: x }\n`,
     code: "spec/value",
@@ -268,7 +282,7 @@ test("an unknown key comes with the keys that are known", () => {
       deepEqual((error as ImageError).facts, [
         [
           "keys",
-          "image, node, port, environment, arguments, memory, pids, compose, variables, api, read_only",
+          "image, node, port, environment, arguments, memory, pids, compose, variables, identity, secrets, api, read_only",
         ],
       ]);
       return true;

@@ -9,6 +9,7 @@
 import { readFile, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { parseTimeConfiguration, type TimeConfiguration } from "@caisson/nts/configuration";
+import type { Service } from "@caisson/protocol/guest-config";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { type Document, isMap, isNode, LineCounter, parseDocument } from "yaml";
 import * as z from "zod";
@@ -40,6 +41,10 @@ export interface App {
   variables: Record<string, string>;
   /** An image's root is read-only, and it needs no user namespace. */
   readOnly?: boolean;
+  /** The document of who the application is (absolute path); without one its description is that. */
+  identity?: string;
+  /** Secrets of its owners that it gets; `environment` names a variable that has one, too. */
+  secrets?: NonNullable<Service["secrets"]>;
   /** What services may talk to besides `/run/caisson.sock`. */
   api?: "dstack";
 }
@@ -102,6 +107,18 @@ const archive = z.strictObject({
 
 const variable = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, "not the name of an environment variable");
 
+const secret = variable.max(64);
+const secrets = z
+  .array(
+    z.union([
+      secret.transform((name) => ({ name })),
+      z.strictObject({ name: secret, environment: variable.max(64).optional() }),
+    ]),
+  )
+  .min(1)
+  .max(64)
+  .refine((list) => new Set(list.map(({ name }) => name)).size === list.length, "a secret stands here twice");
+
 const app = z.strictObject({
   image: z.string().optional(),
   node: node.optional(),
@@ -115,13 +132,18 @@ const app = z.strictObject({
     .regex(/^\.{0,2}\/.*\.ya?ml$/, "name a compose file (./….yaml)")
     .optional(),
   variables: z.record(variable, z.string()).optional(),
+  identity: z
+    .string()
+    .regex(/^\.{0,2}\/.*\.json$/, "name a JSON file (./….json)")
+    .optional(),
+  secrets: secrets.optional(),
   api: z.enum(["dstack"]).optional(),
   read_only: z.boolean().optional(),
 });
 
 /** What only a compose file uses, and what it says by itself, for each of its services. */
 const onlyCompose = ["variables", "api"] as const;
-const inCompose = ["port", "environment", "arguments"] as const;
+const inCompose = ["port", "environment", "arguments", "secrets"] as const;
 
 const time = z.strictObject({
   secure_time: z.boolean().default(true),
@@ -230,6 +252,12 @@ function schemaError(error: z.ZodError, places: Places): ImageError {
   return new ImageError("spec/value", `${places.value(issue.path)}: ${what}: ${reason}`);
 }
 
+/** Without variables that are undefined. */
+const secretList = (
+  list: readonly { name: string; environment?: string | undefined }[],
+): NonNullable<Service["secrets"]> =>
+  list.map(({ name, environment }) => ({ name, ...(environment !== undefined && { environment }) }));
+
 /** What `app.image`, `app.node` or `app.compose` names. Throws ImageError `spec/value`, with the place. */
 function sourceOf(
   {
@@ -289,6 +317,8 @@ export function parseSpec(text: string, path: string): Spec {
     memory,
     pids,
     api,
+    identity,
+    secrets,
     read_only: readOnly,
   } = app;
   let sources: TimeConfiguration | undefined;
@@ -317,6 +347,8 @@ export function parseSpec(text: string, path: string): Spec {
       ...(memory && { memory }),
       ...(pids && { pids }),
       ...(api && { api }),
+      ...(identity && { identity: resolve(directory, identity) }),
+      ...(secrets && { secrets: secretList(secrets) }),
       ...(readOnly !== undefined && { readOnly }),
       ...(port && { port }),
       ...(argumentList && { arguments: argumentList }),

@@ -25,7 +25,7 @@ export interface Workload {
 export function singleService(
   name: string,
   path: string,
-  app: Pick<App, "environment" | "arguments" | "port">,
+  app: Pick<App, "environment" | "arguments" | "port" | "secrets">,
 ): Composition {
   const service: ComposedService = {
     ...plainService(name, 0),
@@ -34,6 +34,7 @@ export function singleService(
     ports: app.port === undefined ? [] : [{ protocol: "tcp", published: app.port, target: app.port }],
     socket: true,
     key: true,
+    ...(app.secrets && { secrets: app.secrets }),
   };
   const networks = { default: { internal: false } };
   return { path, services: new Map([[name, service]]), networks, volumes: {}, notes: [] };

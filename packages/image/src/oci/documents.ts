@@ -7,6 +7,7 @@ import { messageOf } from "@caisson/vocabulary/failure";
 import * as z from "zod";
 import { ImageError } from "../errors.ts";
 import type { Compression } from "../inputs/xz.ts";
+import { digestForm } from "./reference.ts";
 
 /** What names a blob. */
 export interface Descriptor {
@@ -46,12 +47,12 @@ export interface OciConfig {
   labels: Record<string, string>;
 }
 
-const digestForm = z.string().regex(/^sha256:[0-9a-f]{64}$/, "only sha256 digests are supported");
+const digest = z.string().regex(digestForm, "only sha256 digests are supported");
 /** More than an image may unpack to. */
 const maximumBlob = 16 * 2 ** 30;
 const descriptorShape = {
   mediaType: z.string(),
-  digest: digestForm,
+  digest,
   size: z.int().min(0).max(maximumBlob),
 };
 const platform = z.object({ os: z.string(), architecture: z.string(), variant: z.string().nullish() });
@@ -73,7 +74,7 @@ const duration = z.number().nullish();
 const configSchema = z.object({
   os: z.string(),
   architecture: z.string(),
-  rootfs: z.object({ type: z.literal("layers"), diff_ids: z.array(digestForm) }),
+  rootfs: z.object({ type: z.literal("layers"), diff_ids: z.array(digest) }),
   config: z
     .object({
       Entrypoint: texts,

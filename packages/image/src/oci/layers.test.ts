@@ -5,6 +5,7 @@ import { test } from "node:test";
 import { bytesOf } from "../build/content.ts";
 import { lookup, walk } from "../build/tree.ts";
 import type { ImageErrorCode } from "../errors.ts";
+import { patched } from "../testing/archive.ts";
 import { LayeredTree } from "./layers.ts";
 import { tarItems } from "./tar-format.ts";
 import { type TarFile, tarHeader, writeTar } from "./tar-writer.ts";
@@ -38,16 +39,6 @@ async function listing(...layers: Uint8Array[][]): Promise<string[]> {
         ? `${path} -> ${node.target}`
         : `${path}/`,
   );
-}
-
-/** A header with one field overwritten and the checksum made right again. */
-function patched(header: Uint8Array, at: number, bytes: string): Uint8Array {
-  const copy = Buffer.from(header);
-  copy.write(bytes, at, "latin1");
-  copy.write("        ", 148, "latin1");
-  const sum = copy.reduce((total, byte) => total + byte, 0);
-  copy.write(`${sum.toString(8).padStart(6, "0")}\0 `, 148, "latin1");
-  return copy;
 }
 
 const usr = entries(folder("usr"), folder("usr/lib"), file("usr/lib/secret"), link("lib", "usr/lib"));

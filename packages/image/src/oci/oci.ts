@@ -7,7 +7,6 @@
  * have a directory to be unpacked into, only the names of files are held in memory.
  */
 import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
 import type { DirectoryNode, FileContent } from "../build/tree.ts";
 import { ImageError } from "../errors.ts";
 import { decompress } from "../inputs/xz.ts";
@@ -21,7 +20,7 @@ import {
   parseConfig,
   parseIndexOrManifest,
 } from "./documents.ts";
-import { checkDiffId, storeLayer } from "./layer-store.ts";
+import { checkDiffId, readLayer, removeDamaged, storeLayer } from "./layer-store.ts";
 import { type KeepContent, LayeredTree, type OciChange } from "./layers.ts";
 import { tarItems } from "./tar-format.ts";
 
@@ -115,7 +114,7 @@ async function openLayer(
   descriptor: Descriptor,
   diffId: string,
   { open, layers, limit }: { open: OpenBlob; layers: string | undefined; limit: number },
-): Promise<{ chunks: Chunks; keep: KeepContent; name: string }> {
+): Promise<{ chunks: Chunks; keep: KeepContent; name: string; stored?: string }> {
   const compression = layerTypes[descriptor.mediaType];
   if (compression === undefined) {
     throw new ImageError("oci/media-type", `the layer ${descriptor.digest} is a '${descriptor.mediaType}'`, {
@@ -135,9 +134,10 @@ async function openLayer(
   if (layers === undefined) return { chunks: checkDiffId(bytes(), diffId, name), keep: keepInMemory, name };
   const path = await storeLayer(layers, diffId, async () => bytes(), name);
   return {
-    chunks: createReadStream(path, { highWaterMark: 1 << 20 }),
+    chunks: readLayer(path, diffId, name),
     keep: keepPlace({ path, offset: 0 }),
     name,
+    stored: path,
   };
 }
 
@@ -146,11 +146,26 @@ async function openLayer(
  * their files are held in memory. Errors: ImageError `oci/…`, `archive/…`, `fetch/disk`; whatever `open` throws.
  */
 export async function importImage(source: ImageSource, layers?: string): Promise<OciImage> {
-  const { digest, manifest, config, diffIds } = await readHead(source);
+  const head = await readHead(source);
+  // A layer that lay damaged in the cache is unpacked anew, and the tree begun again: once for each, at most.
+  for (let left = head.manifest.layers.length; ; left--) {
+    const image = await readImage(head, source.open, layers, left > 0);
+    if (image !== undefined) return image;
+  }
+}
+
+/** The image; undefined where a stored layer was damaged, is gone now, and `mayRepeat`. */
+async function readImage(
+  { digest, manifest, config, diffIds }: Awaited<ReturnType<typeof readHead>>,
+  open: OpenBlob,
+  layers: string | undefined,
+  mayRepeat: boolean,
+): Promise<OciImage | undefined> {
   const tree = new LayeredTree();
   let limit = layers === undefined ? maximumInMemory : maximumImage;
   for (const [i, layer] of manifest.layers.entries()) {
-    const { chunks, keep, name } = await openLayer(layer, diffIds[i]!, { open: source.open, layers, limit });
+    const diffId = diffIds[i]!;
+    const { chunks, keep, name, stored } = await openLayer(layer, diffId, { open, layers, limit });
     const counted = async function* () {
       for await (const chunk of chunks) {
         limit -= chunk.length;
@@ -160,7 +175,12 @@ export async function importImage(source: ImageSource, layers?: string): Promise
       }
     };
     tree.nextLayer();
-    for await (const item of tarItems(counted(), "tolerant", name)) await tree.apply(item, keep, name);
+    try {
+      for await (const item of tarItems(counted(), "tolerant", name)) await tree.apply(item, keep, name);
+    } catch (error) {
+      if (mayRepeat && stored !== undefined && (await removeDamaged(stored, diffId))) return undefined;
+      throw error;
+    }
   }
   return { digest, config, ...tree.finish() };
 }

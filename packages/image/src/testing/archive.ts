@@ -190,3 +190,13 @@ export function makeImage(
   const descriptor = add(changes.mediaType ?? "application/vnd.oci.image.manifest.v1+json", document);
   return { descriptor, descriptors: [descriptor, config, ...layers], blobs };
 }
+
+/** A tar header with one field overwritten and the checksum made right again. */
+export function patched(header: Uint8Array, at: number, bytes: string): Uint8Array {
+  const copy = Buffer.from(header);
+  copy.write(bytes, at, "latin1");
+  copy.write("        ", 148, "latin1");
+  const sum = copy.reduce((total, byte) => total + byte, 0);
+  copy.write(`${sum.toString(8).padStart(6, "0")}\0 `, 148, "latin1");
+  return copy;
+}

@@ -2,7 +2,7 @@
 import { deepEqual, equal, throws } from "node:assert/strict";
 import test from "node:test";
 import { concat } from "@caisson/vocabulary/bytes";
-import { noise, smbiosStructure, smbiosTables } from "../testing/synthetic.ts";
+import { noise, smbiosStructure, syntheticSmbios } from "../testing/synthetic.ts";
 import { firmwareInformation, measuredSmbios, withProcessor } from "./smbios.ts";
 
 const identity = { vendor: "EDK II", version: "2026.08", releaseDate: "09/26/2026" };
@@ -75,7 +75,7 @@ test("a serial number that names no string: the last one is blanked, as edk2 doe
 });
 
 test("another processor: its ID in every type 4, and nothing else", () => {
-  const [tables, id] = [smbiosTables(), noise(8, 99)];
+  const [tables, id] = [syntheticSmbios(), noise(8, 99)];
   const changed = withProcessor(tables, id);
   const differing = [...tables.keys()].filter((at) => tables[at] !== changed[at]);
   const [from, to] = [differing[0]!, differing.at(-1)! + 1];

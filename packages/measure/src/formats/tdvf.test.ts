@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import test from "node:test";
 import { toHex } from "@caisson/vocabulary/bytes";
 import { mrtd, mrtdBothOrders, type PageOrder } from "../predict/mrtd.ts";
-import { firmware, ovmfSections } from "../testing/synthetic.ts";
+import { firmware, ovmfSections, tdxSections } from "../testing/synthetic.ts";
 import { tdHob } from "./td-hob.ts";
 import { parseTdxMetadata, type Section } from "./tdvf.ts";
 
@@ -128,22 +128,7 @@ test("an image above the size limit is refused before anything is read", async (
 });
 
 // Real guests: the TD HOB digests in the logs of two quoted dstack guests (IntelTdxX64 sections, QEMU).
-const inteltdx: Section[] = (
-  [
-    ["TempMem", 0x810000, 0x10000],
-    ["TempMem", 0x80b000, 0x2000],
-    ["TD_HOB", 0x809000, 0x2000],
-    ["TempMem", 0x800000, 0x6000],
-  ] as const
-).map(([type, address, memorySize]) => ({
-  type,
-  address,
-  memorySize,
-  dataOffset: 0,
-  rawSize: 0,
-  extend: false,
-  augment: false,
-}));
+const inteltdx = tdxSections([0x810000, 0x10000]);
 const GIB = 2 ** 30;
 for (const [gib, digest] of [
   [2, "0b8772e5b0b41b83e6044a68397e02f4"],

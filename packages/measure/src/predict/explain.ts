@@ -15,7 +15,6 @@ import { parseTdxMetadata } from "../formats/tdvf.ts";
 import type { MeasuredEvent } from "../logs/event-log.ts";
 import * as ev from "../logs/event-types.ts";
 import type { RegisterName } from "../logs/rtmr.ts";
-import type { PageOrder } from "./mrtd.ts";
 import { type PredictedEvent, type PredictInput, type Prediction, predict } from "./predict.ts";
 import { firmwareProfiles } from "./profiles.ts";
 
@@ -44,7 +43,7 @@ export interface Comparison {
  * Compares a boot's events (in log order) with a prediction, register by register. Registers without a prediction
  * (RTMR3) are left out. With the prediction's `input` causes are searched by trying other machines and generations.
  */
-export async function explain(
+export async function explainLog(
   prediction: Prediction,
   events: readonly MeasuredEvent[],
   input?: PredictInput,
@@ -90,13 +89,6 @@ function expectation(list: readonly PredictedEvent[]): Expectation {
     if (!repeating) at++;
     return { wanted, position: position++ };
   };
-}
-
-/** Which page order gives a quoted MRTD (48 bytes in hexadecimal); undefined: it is another firmware's. */
-export function matchPageOrder(prediction: Prediction, mrtd: string): PageOrder | undefined {
-  if (prediction.mrtd?.singlePass === mrtd.toLowerCase()) return "single-pass";
-  if (prediction.mrtd?.twoPass === mrtd.toLowerCase()) return "two-pass";
-  return undefined;
 }
 
 type Found = { type: number; digest: string } | undefined;

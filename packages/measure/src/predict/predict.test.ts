@@ -24,7 +24,7 @@ import {
   noise,
   ovmfSections,
   pe,
-  smbiosTables,
+  syntheticSmbios,
   variableStore,
 } from "../testing/synthetic.ts";
 import { type PredictInput, predict, predictEach } from "./predict.ts";
@@ -208,10 +208,10 @@ test("SMBIOS, from edk2 202505: needs the machine's tables and what the firmware
   const open = async (more: Partial<PredictInput>) =>
     (await predict({ ...release, ...more })).registers.rtmr0?.open;
   deepEqual(await open({}), ["SMBIOS tables"]);
-  deepEqual(await open({ smbios: smbiosTables() }), ["SMBIOS tables"]);
+  deepEqual(await open({ smbios: syntheticSmbios() }), ["SMBIOS tables"]);
   deepEqual(await open({ identity }), ["SMBIOS tables"]);
-  deepEqual(await open({ smbios: smbiosTables(), identity }), []);
-  const machines = [smbiosTables(), smbiosTables({ memory: 9 })].map((smbios) => ({
+  deepEqual(await open({ smbios: syntheticSmbios(), identity }), []);
+  const machines = [syntheticSmbios(), syntheticSmbios({ memory: 9 })].map((smbios) => ({
     memory: base.memory,
     acpi: base.acpi!,
     smbios,

@@ -134,20 +134,37 @@ const emulatedUki = (smbios: readonly Step[]): readonly Step[] => [
 const oneSidedSeparators = (steps: readonly Step[]): readonly Step[] =>
   steps.map((step) => (step === "separator-4" ? "separator-1" : step));
 
+/** What 202411 and 202502 share. */
+const since202411 = {
+  steps: {
+    "tdx-direct": tdxDirect([], []),
+    "tdx-uki": tdxUki([], []),
+    "emulated-direct": [...emulatedStart, "acpi", "kernel", "boot-entries", ...emulatedEnd],
+    "emulated-uki": emulatedUki([]),
+  },
+  initrdArgument: "suffix",
+  bootEntries: uiAppOnly,
+} as const satisfies Partial<FirmwareProfile>;
+
+/** What 202505 and 202508 share. */
+const since202505 = {
+  steps: {
+    "tdx-direct": tdxDirect(["fw-cfg"], ["smbios"]),
+    "tdx-uki": tdxUki(["fw-cfg"], ["smbios"]),
+    "emulated-direct": [...emulatedStart, "acpi", "kernel", "smbios", "boot-entries", ...emulatedEnd],
+    "emulated-uki": emulatedUki(["smbios"]),
+  },
+  bootEntries: menuAndSetup,
+  namedBlobs: true,
+} as const satisfies Partial<FirmwareProfile>;
+
 /** Newest first. */
 export const firmwareProfiles: readonly FirmwareProfile[] = [
   {
     name: "edk2-202508",
     since: 202508,
-    steps: {
-      "tdx-direct": tdxDirect(["fw-cfg"], ["smbios"]),
-      "tdx-uki": tdxUki(["fw-cfg"], ["smbios"]),
-      "emulated-direct": [...emulatedStart, "acpi", "kernel", "smbios", "boot-entries", ...emulatedEnd],
-      "emulated-uki": emulatedUki(["smbios"]),
-    },
+    ...since202505,
     initrdArgument: "prefix", // a2ac0fea49
-    bootEntries: menuAndSetup,
-    namedBlobs: true,
     evidence: {
       "emulated-direct": "boot under Debian's ovmf-generic 2026.08, QEMU 7.2",
       "emulated-uki": "boot under Debian's ovmf-generic 2026.08, QEMU 7.2, systemd-stub 257",
@@ -156,15 +173,8 @@ export const firmwareProfiles: readonly FirmwareProfile[] = [
   {
     name: "edk2-202505",
     since: 202505,
-    steps: {
-      "tdx-direct": tdxDirect(["fw-cfg"], ["smbios"]),
-      "tdx-uki": tdxUki(["fw-cfg"], ["smbios"]),
-      "emulated-direct": [...emulatedStart, "acpi", "kernel", "smbios", "boot-entries", ...emulatedEnd],
-      "emulated-uki": emulatedUki(["smbios"]),
-    },
+    ...since202505,
     initrdArgument: "suffix",
-    bootEntries: menuAndSetup,
-    namedBlobs: true,
     evidence: {
       "tdx-direct": "quote and log of a dstack 0.6.0 guest (its simulator fixture): order and all but SMBIOS",
     },
@@ -172,14 +182,7 @@ export const firmwareProfiles: readonly FirmwareProfile[] = [
   {
     name: "edk2-202502",
     since: 202502,
-    steps: {
-      "tdx-direct": tdxDirect([], []),
-      "tdx-uki": tdxUki([], []),
-      "emulated-direct": [...emulatedStart, "acpi", "kernel", "boot-entries", ...emulatedEnd],
-      "emulated-uki": emulatedUki([]),
-    },
-    initrdArgument: "suffix",
-    bootEntries: uiAppOnly,
+    ...since202411,
     namedBlobs: true,
     evidence: {
       "tdx-direct": "quotes of dstack 0.6.0 and 0.5 guests (QEMU 8.2.2 and 9.2.1)",
@@ -190,14 +193,7 @@ export const firmwareProfiles: readonly FirmwareProfile[] = [
   {
     name: "edk2-202411",
     since: 202411,
-    steps: {
-      "tdx-direct": tdxDirect([], []),
-      "tdx-uki": tdxUki([], []),
-      "emulated-direct": [...emulatedStart, "acpi", "kernel", "boot-entries", ...emulatedEnd],
-      "emulated-uki": emulatedUki([]),
-    },
-    initrdArgument: "suffix",
-    bootEntries: uiAppOnly,
+    ...since202411,
     namedBlobs: false,
     evidence: {},
   },

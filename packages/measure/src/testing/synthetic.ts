@@ -6,7 +6,7 @@
 
 import { concat } from "@caisson/vocabulary/bytes";
 import { parseGuid } from "../bytes.ts";
-import { type SectionType, sectionTypes } from "../formats/tdvf.ts";
+import { type Section, type SectionType, sectionTypes } from "../formats/tdvf.ts";
 
 const le = (size: 2 | 4 | 8, ...values: number[]): Uint8Array => {
   const bytes = new Uint8Array(size * values.length);
@@ -38,6 +38,18 @@ export function noise(size: number, seed = 1): Uint8Array {
     bytes[i] = state;
   }
   return bytes;
+}
+
+/** What a TDX build of edk2 has for memory that starts empty; builds differ in where the mailbox's TempMem lies. */
+export function tdxSections(mailbox: readonly [address: number, size: number]): Section[] {
+  const places = [
+    ["TempMem", ...mailbox],
+    ["TempMem", 0x80b000, 0x2000],
+    ["TD_HOB", 0x809000, 0x2000],
+    ["TempMem", 0x800000, 0x6000],
+  ] as const;
+  const content = { dataOffset: 0, rawSize: 0, extend: false, augment: false };
+  return places.map(([type, address, memorySize]) => ({ type, address, memorySize, ...content }));
 }
 
 export interface SyntheticSection {
@@ -251,7 +263,7 @@ export function smbiosStructure(
 }
 
 /** Tables as QEMU gives them: a system with serial number, a processor, `memory` in its array, an OEM structure, the end. */
-export function smbiosTables({ memory = 8 }: { memory?: number } = {}): Uint8Array {
+export function syntheticSmbios({ memory = 8 }: { memory?: number } = {}): Uint8Array {
   const system = concat(Uint8Array.of(1, 2, 3, 4), noise(16, 5), Uint8Array.of(6, 5, 0));
   const processor = noise(0x30 - 4, 6);
   processor.set([3, 0, 0], 0x20 - 4);

@@ -2,8 +2,8 @@
 import { deepEqual, equal } from "node:assert/strict";
 import { createHash } from "node:crypto";
 import test from "node:test";
+import { leafHash, nodeHash, verifyConsistency, verifyInclusion } from "@caisson/vocabulary/merkle";
 import fc from "fast-check";
-import { leafHash, nodeHash, verifyConsistency, verifyInclusion } from "./merkle.ts";
 import {
   consistencyProof,
   hashesOfTiles,

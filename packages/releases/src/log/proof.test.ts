@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, rejects, throws } from "node:assert/strict";
 import test from "node:test";
+import { leafHash, nodeHash } from "@caisson/vocabulary/merkle";
 import fc from "fast-check";
 import { noteKeyOf, type Signer, signer } from "../testing/signers.ts";
 import { readCheckpoint, writeCheckpoint } from "./checkpoint.ts";
-import { leafHash, nodeHash } from "./merkle.ts";
 import { cosignedText, type NoteKey, writeNoteKey, writeSignature } from "./note.ts";
 import { readTrustPolicy } from "./policy.ts";
 import { readProof, verifyLogged, writeProof } from "./proof.ts";

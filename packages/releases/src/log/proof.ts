@@ -4,9 +4,9 @@
  * needs keys alone to be verified.
  */
 import { fromBase64, toBase64 } from "@caisson/vocabulary/bytes";
+import { leafHash, longestProof, verifyInclusion } from "@caisson/vocabulary/merkle";
 import { ReleaseError } from "../errors.ts";
 import { type Checkpoint, isDecimal, readCheckpoint } from "./checkpoint.ts";
-import { leafHash, longestProof, verifyInclusion } from "./merkle.ts";
 import { type Note, readNote, signersOfNote } from "./note.ts";
 import { isQuorum, type TrustPolicy } from "./policy.ts";
 
@@ -62,15 +62,19 @@ export async function verifyLogged(
   { now, maximumAgeMs }: { now: number; maximumAgeMs: number },
 ): Promise<Logged> {
   const { checkpoint, seen } = await verifyCheckpoint(readNote(proof.checkpoint), policy, now);
-  if (seen !== undefined && now - seen > maximumAgeMs) {
-    throw new ReleaseError("log/age", "too long ago the witnesses saw this checkpoint", {
-      expected: `at most ${maximumAgeMs / 1000} s`,
-      actual: `${(now - seen) / 1000} s`,
-    });
-  }
+  checkAge(seen, now, maximumAgeMs);
   const place = { index: proof.index, leaf: await leafHash(entry) };
   if (await verifyInclusion(place, checkpoint, proof.path)) return { checkpoint, seen };
   throw new ReleaseError("log/proof", `the proof does not show that this is entry ${proof.index} of the log`);
+}
+
+/** Throws ReleaseError "log/age" where a quorum saw it too long ago; where none is needed, there is no time to ask for. */
+export function checkAge(seen: number | undefined, now: number, maximumAgeMs: number): void {
+  if (seen === undefined || now - seen <= maximumAgeMs) return;
+  throw new ReleaseError("log/age", "too long ago the witnesses saw this checkpoint", {
+    expected: `at most ${maximumAgeMs / 1000} s`,
+    actual: `${(now - seen) / 1000} s`,
+  });
 }
 
 /** A checkpoint of one of the policy's logs, with its quorum. Throws ReleaseError. */

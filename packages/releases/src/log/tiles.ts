@@ -4,9 +4,9 @@
  * from tiles. Whoever has the tiles is asked for hashes by `HashReader`; nothing here does I/O.
  */
 import { concat } from "@caisson/vocabulary/bytes";
+import { nodeHash } from "@caisson/vocabulary/merkle";
 import { ReleaseError } from "../errors.ts";
 import { sha256 } from "../keys.ts";
-import { nodeHash } from "./merkle.ts";
 
 /** Hashes in a full tile, and levels of the tree that one tile spans. */
 export const tileWidth = 256;

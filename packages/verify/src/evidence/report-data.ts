@@ -16,6 +16,11 @@ export const reportDataSchemes = {
   "caisson/key-release/v1": ["nonce", "kmsIdentityKey", "ephemeralKey"],
   /** An application asks for evidence of itself: the challenger's nonce. */
   "caisson/app/v1": ["nonce"],
+  /**
+   * The ends of a channel: the RFC 6962 root over clients' nonces, SHA-256 of the TLS key's SubjectPublicKeyInfo, and the
+   * HPKE key configuration (41 bytes, RFC 9458 section 3.1). Only PID 1 asks for it, over keys that it made itself.
+   */
+  "caisson/channel/v1": ["nonceRoot", "tlsKey", "hpkeConfig"],
 } as const;
 
 export type ReportDataScheme = keyof typeof reportDataSchemes;

@@ -25,11 +25,11 @@ import {
   certificateWindow,
   checkWindow,
   parsePemChain,
+  type TrustAnchor,
   verifyIssued,
   verifyRoot,
 } from "../pki/x509.ts";
 import { roles } from "./roles.ts";
-import type { TrustAnchor } from "./roots.ts";
 import { type QeIdentity, qeIdentitySchema, type TcbInfo, tcbInfoSchema, versionedSchema } from "./tcb.ts";
 
 const pem = text("a PEM certificate chain of at most 64 kB", /^-----BEGIN CERTIFICATE-----/, 65536);

@@ -3,16 +3,16 @@
 import { equal, rejects } from "node:assert/strict";
 import { test } from "node:test";
 import { issueCertificate, toPem } from "@caisson/simulated/pki";
-import { buildEvidence, type Refusal, refusals, times } from "../testing/refusals.ts";
+import { buildEvidence, type RefusalCase, refusals, times } from "../testing/refusals.ts";
 import { verifyCollateral } from "./collateral.ts";
 import { verifyQuote } from "./genuine.ts";
 
-async function verify(change: Omit<Refusal, "name" | "code">) {
+async function verify(change: Omit<RefusalCase, "name" | "code">) {
   const { quote, collateral, now, trust } = buildEvidence(change);
   return verifyQuote(quote, collateral, now, trust);
 }
 
-const right: [name: string, change: Omit<Refusal, "name" | "code">][] = [
+const right: [name: string, change: Omit<RefusalCase, "name" | "code">][] = [
   ["a TD 1.5 quote, version 5", { format: "td15-v5" }],
   ["a TD 1.0 quote, version 5", { format: "td10-v5" }],
   ["a TD 1.0 quote, version 4", { format: "td10-v4" }],

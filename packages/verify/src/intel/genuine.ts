@@ -12,13 +12,12 @@ import { digest, verifyP256 } from "#crypto";
 import { type CheckCode, VerifyError } from "../errors.ts";
 import { checkNotRevoked } from "../pki/crl.ts";
 import { keyOfPoint } from "../pki/remembered.ts";
-import { type Authority, verifyIssued } from "../pki/x509.ts";
+import { type Authority, type TrustAnchor, verifyIssued } from "../pki/x509.ts";
 import { Answers } from "../report.ts";
 import { type Collateral, parseChain, sameRoot, VerifiedCollateral, verifyCollateral } from "./collateral.ts";
-import { type PckExtension, parsePckExtension } from "./pck.ts";
+import { type PckExtension, pckExtension } from "./pck.ts";
 import { type EnclaveReport, parseQuote, type Quote, type TdReport } from "./quote.ts";
 import { roles } from "./roles.ts";
-import type { TrustAnchor } from "./roots.ts";
 import {
   evaluateTcb,
   moduleIdentity,
@@ -81,12 +80,12 @@ export async function verifyQuote(
   }
 
   const { leaf, notAfter } = await verifyPckChain(quote, parts, now.getTime());
-  answers.pass("chain/pck", { actual: `up to ${trust.name}` });
+  answers.pass("chain/platform", { actual: `up to ${trust.name}` });
   answers.pass("chain/revocation");
   const pck = readPck(leaf);
   answers.pass("pck/extension", { actual: `FMSPC ${pck.fmspc}, PPID ${pck.ppid}` });
 
-  checkPlatform(quote, pck, parts.tcbInfo);
+  checkTcbInfo(quote, pck, parts.tcbInfo);
   answers.pass("tcb-info/platform");
   const qeLevel = await verifyQuotingEnclave(quote, leaf, parts.qeIdentity, answers);
   await verifyQuoteSignature(quote);
@@ -144,10 +143,11 @@ async function verifyPckChain(
 }
 
 function readPck({ certificate }: Authority): PckExtension {
-  if (certificate.sgxExtension === undefined) {
+  const extension = pckExtension(certificate);
+  if (extension === undefined) {
     throw new VerifyError("pck/extension", "the PCK certificate has no SGX extension");
   }
-  return parsePckExtension(certificate.sgxExtension);
+  return extension;
 }
 
 function requireEqual(code: CheckCode, what: string, actual: string, expected: string): void {
@@ -156,7 +156,7 @@ function requireEqual(code: CheckCode, what: string, actual: string, expected: s
 }
 
 /** Whether this TCB info is about this TEE and this platform (4.1.2.4.9 and .10). */
-function checkPlatform(quote: Quote, pck: PckExtension, tcbInfo: TcbInfo): void {
+function checkTcbInfo(quote: Quote, pck: PckExtension, tcbInfo: TcbInfo): void {
   requireEqual("tcb-info/tee", "the TEE of the TCB info", tcbInfo.id.toLowerCase(), quote.body.tee);
   requireEqual("tcb-info/fmspc", "the FMSPC of the TCB info", tcbInfo.fmspc, pck.fmspc);
   requireEqual("tcb-info/pceid", "the PCE id of the TCB info", tcbInfo.pceId, pck.pceId);

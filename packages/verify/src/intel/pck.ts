@@ -3,7 +3,8 @@
 import { toHex } from "@caisson/vocabulary/bytes";
 import { VerifyError } from "../errors.ts";
 import { DerReader, tag } from "../pki/der.ts";
-import { oids, sgxTcbOids } from "../pki/oids.ts";
+import type { Certificate } from "../pki/x509.ts";
+import { sgxOids, sgxTcbOids } from "./oids.ts";
 
 /** What the extension says. Hexadecimal values in lower case. */
 export interface PckExtension {
@@ -23,21 +24,27 @@ const FIELDS = [5, 7];
 /** Bytes of octet strings. */
 const SIZES = { ppid: 16, pceId: 2, fmspc: 6, cpuSvn: 16 } as const;
 
+/** What a PCK certificate says of its platform; undefined where it has no SGX extension. Throws as `parsePckExtension`. */
+export function pckExtension({ extensions }: Certificate): PckExtension | undefined {
+  const content = extensions.get(sgxOids.extension);
+  return content === undefined ? undefined : parsePckExtension(content);
+}
+
 /** Reads the extension's content. Throws VerifyError "pck/extension" or "der/malformed". */
 export function parsePckExtension(value: Uint8Array): PckExtension {
   const outer = new DerReader(value);
   const fields = readFields(outer.enter(tag.sequence), FIELDS);
   outer.end();
-  const tcb = readFields(take(fields, oids.sgxTcb).enter(tag.sequence), [sgxTcbOids.length]);
+  const tcb = readFields(take(fields, sgxOids.tcb).enter(tag.sequence), [sgxTcbOids.length]);
   // Read to be well-formed only: the kind of platform, and the CPU SVN that the components stand for.
-  take(fields, oids.sgxType).number(0xff, tag.enumerated);
+  take(fields, sgxOids.type).number(0xff, tag.enumerated);
   takeOctets(tcb, sgxTcbOids[17]!, SIZES.cpuSvn);
   return {
-    ppid: takeOctets(fields, oids.sgxPpid, SIZES.ppid),
+    ppid: takeOctets(fields, sgxOids.ppid, SIZES.ppid),
     sgxSvns: sgxTcbOids.slice(0, 16).map((oid) => take(tcb, oid).number(0xff)),
     pceSvn: take(tcb, sgxTcbOids[16]!).number(0xffff),
-    pceId: takeOctets(fields, oids.sgxPceId, SIZES.pceId),
-    fmspc: takeOctets(fields, oids.sgxFmspc, SIZES.fmspc),
+    pceId: takeOctets(fields, sgxOids.pceId, SIZES.pceId),
+    fmspc: takeOctets(fields, sgxOids.fmspc, SIZES.fmspc),
   };
 }
 

@@ -1,17 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * What is trusted: the key of one certificate authority, by value.
- *
  * Production trust is the key of Intel's SGX root CA, which signs all of Intel's attestation collateral. A key is
  * pinned rather than a certificate, because the certificate in a quote comes from the host.
  */
 import { fromHex } from "@caisson/vocabulary/bytes";
-
-/** `rootKey`: uncompressed P-256 point, 65 bytes. */
-export interface TrustAnchor {
-  readonly name: string;
-  readonly rootKey: Uint8Array;
-}
+import type { TrustAnchor } from "../pki/x509.ts";
 
 /** "Intel SGX Root CA" (certificates.trustedservices.intel.com/IntelSGXRootCA.der), valid to 2049-12-31. */
 export const intelRoot: TrustAnchor = Object.freeze({

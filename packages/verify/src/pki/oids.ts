@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Object identifiers of what is read here, and how they are encoded (X.690, section 8.19). */
 
-/** SGX extension of a PCK certificate (SGX PCK Certificate and CRL Profile, section 1.3.5). */
-const sgx = "1.2.840.113741.1.13.1";
-
 export const oids = {
   ecPublicKey: "1.2.840.10045.2.1",
   p256: "1.2.840.10045.3.1.7",
+  p384: "1.3.132.0.34",
+  rsaEncryption: "1.2.840.113549.1.1.1",
+  rsaPss: "1.2.840.113549.1.1.10",
+  mgf1: "1.2.840.113549.1.1.8",
+  sha384: "2.16.840.1.101.3.4.2.2",
   ecdsaSha256: "1.2.840.10045.4.3.2",
   commonName: "2.5.4.3",
   subjectKeyIdentifier: "2.5.29.14",
@@ -16,18 +18,9 @@ export const oids = {
   reasonCode: "2.5.29.21",
   crlDistributionPoints: "2.5.29.31",
   authorityKeyIdentifier: "2.5.29.35",
-  sgx,
-  sgxPpid: `${sgx}.1`,
-  sgxTcb: `${sgx}.2`,
-  sgxPceId: `${sgx}.3`,
-  sgxFmspc: `${sgx}.4`,
-  sgxType: `${sgx}.5`,
 } as const;
 
-/** The fields of the SGX extension's TCB: SVNs of the 16 components, PCE SVN, CPU SVN. */
-export const sgxTcbOids: readonly string[] = Array.from({ length: 18 }, (_, i) => `${oids.sgxTcb}.${i + 1}`);
-
-/** Other attributes of Intel's names, read past: organization, locality, state, country. */
+/** Attributes of names that are read past: organization, locality, state, country. */
 const nameOids = ["2.5.4.10", "2.5.4.7", "2.5.4.8", "2.5.4.6"];
 
 /** Content of an OBJECT IDENTIFIER in dotted form. */
@@ -47,16 +40,21 @@ function hashOf(bytes: Uint8Array, start: number, end: number): number {
   return hash;
 }
 
-const known = new Map(
-  [...Object.values(oids), ...sgxTcbOids, ...nameOids].map((dotted) => {
+const known = new Map<number, { dotted: string; encoding: Uint8Array }>();
+
+/** Adds identifiers that `recogniseOid` shall know: each room lists its own once, when it is loaded. */
+export function knowOids(list: readonly string[]): void {
+  for (const dotted of list) {
     const encoding = encodeOid(dotted);
-    return [hashOf(encoding, 0, encoding.length), { dotted, encoding }];
-  }),
-);
+    known.set(hashOf(encoding, 0, encoding.length), { dotted, encoding });
+  }
+}
+
+knowOids([...Object.values(oids), ...nameOids]);
 
 /**
- * The dotted form of an identifier that is listed above; undefined for all others. A certificate holds some twenty
- * of them, and recognising one takes a fifth of the time of decoding it.
+ * The dotted form of an identifier that a room listed; undefined for all others. A certificate holds some twenty of
+ * them, and recognising one takes a fifth of the time of decoding it.
  */
 export function recogniseOid(bytes: Uint8Array, start: number, end: number): string | undefined {
   const found = known.get(hashOf(bytes, start, end));

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * X.509 certificates as Intel issues them (RFC 5280, narrowed by the SGX PCK Certificate and CRL Profile): version
- * 3, P-256 keys, ECDSA with SHA-256. Anything else is refused rather than skipped.
+ * X.509 certificates (RFC 5280), narrowed to what hierarchies that verifiers trust need: version 3, P-256 keys, ECDSA
+ * with SHA-256. Anything else is refused rather than skipped. What one vendor's certificates must hold is said by the
+ * `Role`s of its room.
  */
 
 import { equal, fromBase64, fromUtf8, toHex } from "@caisson/vocabulary/bytes";
 import { type PublicKey, verifyP256 } from "#crypto";
 import { type CheckCode, VerifyError } from "../errors.ts";
-import type { TrustAnchor } from "../intel/roots.ts";
 import { type Der, DerReader, tag } from "./der.ts";
 import { oids } from "./oids.ts";
 import { keyOfPoint, Recent, signedCertificate } from "./remembered.ts";
@@ -15,12 +15,25 @@ import { keyOfPoint, Recent, signedCertificate } from "./remembered.ts";
 /** Bits of the KeyUsage extension (RFC 5280, 4.2.1.3) in the order of `DerReader.namedBits`. */
 export const keyUsage = { digitalSignature: 0x8000, keyCertSign: 0x0400, crlSign: 0x0200 } as const;
 
+/** What a vendor's certificates have in common: the one algorithm, the one kind of key, what must and may be in them. */
+export interface Profile {
+  /** Reads AlgorithmIdentifier; throws VerifyError "certificate/malformed" for any other than the one. */
+  readonly algorithm: (reader: DerReader) => void;
+  readonly signature: (reader: DerReader) => Uint8Array;
+  /** Reads the content of SubjectPublicKeyInfo, `encoding` being all of it. */
+  readonly key: (info: DerReader, encoding: Uint8Array) => Uint8Array;
+  /** Whether a serial number may be zero (RFC 5280, 4.1.2.2, says that it must not). */
+  readonly zeroSerial?: true;
+  /** Whether key usages may end in zeros, which DER leaves out (X.690, 11.2.2). */
+  readonly trailingZeros?: true;
+}
+
 /** A parsed certificate; nothing about it is verified yet. Times in milliseconds since 1970. */
 export interface Certificate {
   readonly encoding: Uint8Array;
   /** The signed part. */
   readonly tbs: Uint8Array;
-  /** r ‖ s, 64 bytes. */
+  /** As the profile reads it: of P-256 r ‖ s, 64 bytes. */
   readonly signature: Uint8Array;
   /** Hexadecimal, without sign byte. */
   readonly serial: string;
@@ -30,15 +43,21 @@ export interface Certificate {
   readonly commonName: string;
   readonly notBefore: number;
   readonly notAfter: number;
-  /** Uncompressed point, 65 bytes. */
+  /** As the profile reads it: of P-256 the uncompressed point, 65 bytes. */
   readonly publicKey: Uint8Array;
   readonly keyUsage: number;
   readonly ca: boolean;
   readonly pathLength: number | undefined;
   readonly subjectKeyId: Uint8Array | undefined;
   readonly authorityKeyId: Uint8Array | undefined;
-  /** Content of the SGX extension, PCK certificates only. */
-  readonly sgxExtension: Uint8Array | undefined;
+  /** All extensions by OID: the content of their OCTET STRING. The critical ones are those that are read above. */
+  readonly extensions: ReadonlyMap<string, Uint8Array>;
+}
+
+/** What is trusted: one key by value. `rootKey`: uncompressed P-256 point, 65 bytes. */
+export interface TrustAnchor {
+  readonly name: string;
+  readonly rootKey: Uint8Array;
 }
 
 /** Reads AlgorithmIdentifier and insists on ECDSA with SHA-256, which has no parameters (RFC 5758, 3.2). */
@@ -70,7 +89,7 @@ export function readSignatureValue(reader: DerReader): Uint8Array {
   return signature;
 }
 
-/** Intel's names are plain ASCII, of at most 64 characters (RFC 5280, ub-common-name); reports show them as they are. */
+/** Names are plain ASCII, of at most 64 characters (RFC 5280, ub-common-name); reports show them as they are. */
 const plainName = /^[\x20-\x7e]{1,64}$/;
 
 /** The one common name of a Name; every RDN holds exactly one attribute. */
@@ -99,10 +118,11 @@ function readCommonName(name: Der): string {
   return commonName;
 }
 
-/** One extension: its OID, whether it is critical, and a reader of the content of its OCTET STRING. */
+/** One extension: its OID, whether it is critical, the content of its OCTET STRING, and a reader of that. */
 export interface Extension {
   oid: string;
   critical: boolean;
+  content: Uint8Array;
   value: DerReader;
 }
 
@@ -115,14 +135,14 @@ export function readExtensions(reader: DerReader): Extension[] {
     const oid = extension.oid();
     // DEFAULT FALSE: an encoded FALSE is not DER (X.690, 11.5).
     const critical = extension.nextTag === tag.boolean ? extension.boolean() : undefined;
-    const value = extension.enter(tag.octetString);
+    const content = extension.content(tag.octetString);
     extension.end();
     if (critical === false || found.some((other) => other.oid === oid)) {
       throw new VerifyError("chain/extension", "an extension occurs twice, or encodes its default", {
         actual: oid,
       });
     }
-    found.push({ oid, critical: critical === true, value });
+    found.push({ oid, critical: critical === true, content, value: new DerReader(content) });
   } while (sequence.more);
   return found;
 }
@@ -137,13 +157,13 @@ export function readAuthorityKeyId(value: DerReader): Uint8Array | undefined {
 }
 
 /** Reads one certificate. Throws VerifyError "der/malformed", "certificate/malformed" or "chain/extension". */
-export function parseCertificate(encoding: Uint8Array): Certificate {
+export function parseCertificate(encoding: Uint8Array, profile: Profile = p256Profile): Certificate {
   const outer = new DerReader(encoding);
   const certificate = outer.enter(tag.sequence);
   outer.end();
   const signed = certificate.read(tag.sequence);
-  readSignatureAlgorithm(certificate);
-  const signature = readSignatureValue(certificate);
+  profile.algorithm(certificate);
+  const signature = profile.signature(certificate);
   certificate.end();
 
   const tbs = signed.enter();
@@ -152,16 +172,17 @@ export function parseCertificate(encoding: Uint8Array): Certificate {
     throw new VerifyError("certificate/malformed", "this is not an X.509 version 3");
   version.end();
   const serial = tbs.unsigned();
-  if (serial.length > 20 || (serial.length === 1 && serial[0] === 0)) {
+  if (serial.length > 20 || (serial.length === 1 && serial[0] === 0 && !profile.zeroSerial)) {
     throw new VerifyError("certificate/malformed", "a serial number has 1 to 20 bytes and is not zero");
   }
-  readSignatureAlgorithm(tbs);
+  profile.algorithm(tbs);
   const issuer = tbs.read(tag.sequence);
   const validity = tbs.enter(tag.sequence);
   const [notBefore, notAfter] = [validity.time(), validity.time()];
   validity.end();
   const subject = tbs.read(tag.sequence);
-  const publicKey = readPublicKey(tbs.enter(tag.sequence));
+  const info = tbs.read(tag.sequence);
+  const publicKey = profile.key(info.enter(), info.encoding);
   const wrapper = tbs.enter(0xa3);
   const extensions = readExtensions(wrapper);
   wrapper.end();
@@ -178,7 +199,7 @@ export function parseCertificate(encoding: Uint8Array): Certificate {
     notBefore,
     notAfter,
     publicKey,
-    ...interpretExtensions(extensions),
+    ...interpretExtensions(extensions, profile),
   };
 }
 
@@ -195,29 +216,26 @@ function readPublicKey(info: DerReader): Uint8Array {
   return point;
 }
 
-/** Extensions of every certificate of Intel's hierarchy (PCK profile, 1.3; its library asks for the same). */
-const requiredExtensions = [
-  oids.authorityKeyIdentifier,
-  oids.subjectKeyIdentifier,
-  oids.keyUsage,
-  oids.basicConstraints,
-  oids.crlDistributionPoints,
-];
+/** P-256 keys, ECDSA with SHA-256: the usual one here. */
+const p256Profile: Profile = {
+  algorithm: readSignatureAlgorithm,
+  signature: readSignatureValue,
+  key: readPublicKey,
+};
 
-function interpretExtensions(extensions: readonly Extension[]) {
+function interpretExtensions(extensions: readonly Extension[], profile: Profile) {
   const result = {
     keyUsage: 0,
     ca: false,
     pathLength: undefined as number | undefined,
     subjectKeyId: undefined as Uint8Array | undefined,
     authorityKeyId: undefined as Uint8Array | undefined,
-    sgxExtension: undefined as Uint8Array | undefined,
+    extensions: new Map<string, Uint8Array>(),
   };
-  const seen = new Set<string>();
-  for (const { oid, critical, value: reader } of extensions) {
-    seen.add(oid);
+  for (const { oid, critical, content, value: reader } of extensions) {
+    result.extensions.set(oid, content);
     if (oid === oids.keyUsage) {
-      result.keyUsage = reader.namedBits();
+      result.keyUsage = reader.namedBits(profile.trailingZeros);
       reader.end();
     } else if (oid === oids.basicConstraints) {
       const constraints = reader.enter(tag.sequence);
@@ -236,15 +254,9 @@ function interpretExtensions(extensions: readonly Extension[]) {
       reader.end();
     } else if (oid === oids.authorityKeyIdentifier) {
       result.authorityKeyId = readAuthorityKeyId(reader);
-    } else if (oid === oids.sgx) {
-      result.sgxExtension = reader.rest();
     } else if (critical) {
       throw new VerifyError("chain/extension", "an unknown extension is critical", { actual: oid });
     }
-  }
-  for (const needed of requiredExtensions) {
-    if (!seen.has(needed))
-      throw new VerifyError("chain/extension", "an extension is missing", { expected: needed });
   }
   return result;
 }
@@ -253,37 +265,46 @@ const pemBlock =
   /^-----BEGIN CERTIFICATE-----\r?\n([A-Za-z0-9+/=\r\n]+?)\r?\n?-----END CERTIFICATE-----(?:\r?\n)*/;
 
 /**
- * Certificates by what their PEM block contains. Those above the platforms come again with every verification, so that
+ * P-256 certificates by what their PEM block contains. Those above the platforms come again with every verification, so that
  * reading them is remembered too; it would cost a fifth of what is not a signature check.
  */
 const read = new Recent<Certificate>();
 
 /**
- * Certificates of a PEM text (RFC 7468), leaf first, at most four. Intel ends the chain inside a quote with one NUL.
+ * Certificates of a PEM text (RFC 7468), leaf first, at most four. One NUL may end it, as in quotes.
  * @throws VerifyError "pem/malformed" for anything beside the blocks
  */
 export function parsePemChain(pem: string): Certificate[] {
-  const certificates: Certificate[] = [];
-  let rest = pem.endsWith("\0") ? pem.slice(0, -1) : pem;
-  while (rest !== "") {
-    const block = certificates.length < 4 ? pemBlock.exec(rest) : null;
-    const content = block?.[1];
-    const certificate = content === undefined ? undefined : (read.get(content) ?? readPemBlock(content));
-    if (block === null || content === undefined || certificate === undefined) {
-      throw new VerifyError("pem/malformed", "a certificate chain is not a list of PEM certificates", {
-        where: `after ${certificates.length} certificates`,
-      });
-    }
+  return pemBlocks(pem.endsWith("\0") ? pem.slice(0, -1) : pem, (content, der) => {
+    const certificate = read.get(content) ?? parseCertificate(der());
     read.set(content, certificate);
-    certificates.push(certificate);
-    rest = rest.slice(block[0].length);
-  }
-  return certificates;
+    return certificate;
+  });
 }
 
-function readPemBlock(content: string): Certificate | undefined {
-  const der = fromBase64(content.replace(/[\r\n]+/g, ""));
-  return der === undefined ? undefined : parseCertificate(der);
+/** DER of the certificates of a PEM text, at most four. Throws VerifyError "pem/malformed". */
+export const pemToDer = (pem: string): Uint8Array[] => pemBlocks(pem, (_, der) => der());
+
+function pemBlocks<T>(pem: string, each: (content: string, der: () => Uint8Array) => T): T[] {
+  const found: T[] = [];
+  const malformed = () =>
+    new VerifyError("pem/malformed", "a certificate chain is not a list of PEM certificates", {
+      where: `after ${found.length} certificates`,
+    });
+  let rest = pem;
+  while (rest !== "") {
+    const block = found.length < 4 ? pemBlock.exec(rest) : null;
+    const content = block?.[1];
+    if (block === null || content === undefined) throw malformed();
+    const der = () => {
+      const bytes = fromBase64(content.replace(/[\r\n]+/g, ""));
+      if (bytes === undefined) throw malformed();
+      return bytes;
+    };
+    found.push(each(content, der));
+    rest = rest.slice(block[0].length);
+  }
+  return found;
 }
 
 /** What a certificate in a given place must be. */
@@ -293,6 +314,8 @@ export interface Role {
   readonly ca: boolean;
   readonly pathLength?: number;
   readonly keyUsage: number;
+  /** OIDs of the extensions that it must have. */
+  readonly extensions: readonly string[];
   /** Every platform has one of its own, so that its signature is not worth remembering. */
   readonly ofOnePlatform?: boolean;
 }
@@ -300,8 +323,12 @@ export interface Role {
 export const certSigner = keyUsage.keyCertSign | keyUsage.crlSign;
 
 /** Refuses a certificate that is not what its place in the chain asks for. */
-function checkRole(certificate: Certificate, role: Role): void {
+export function checkRole(certificate: Certificate, role: Role): void {
   const where = certificate.commonName;
+  for (const expected of role.extensions) {
+    if (!certificate.extensions.has(expected))
+      throw new VerifyError("chain/extension", "an extension is missing", { where, expected });
+  }
   if (!role.names.includes(certificate.commonName)) {
     throw new VerifyError(
       "chain/name",

@@ -14,8 +14,9 @@ import {
 import { bootEvents } from "@caisson/vocabulary/events";
 import type { CheckCode, CheckId } from "../errors.ts";
 import type { Evidence } from "../evidence/evidence.ts";
-import { readEvidenceDocument, writeEvidenceDocument } from "../evidence/formats/caisson.ts";
+import { readEvidenceDocument } from "../evidence/formats/caisson.ts";
 import { type ReportDataScheme, reportData } from "../evidence/report-data.ts";
+import { writeEvidenceDocument } from "../testing/evidence-document.ts";
 import { verifyEvidence } from "../verify.ts";
 import type { ExpectedReportData } from "./acceptable.ts";
 import { readPolicy } from "./policy.ts";

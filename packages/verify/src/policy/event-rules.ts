@@ -9,7 +9,7 @@
 import { fold } from "@caisson/measure";
 import { dstackDigest } from "@caisson/measure/dstack-log";
 import { equal, toHex } from "@caisson/vocabulary/bytes";
-import { bootEvents } from "@caisson/vocabulary/events";
+import { allBootEvents, bootEvents } from "@caisson/vocabulary/events";
 import {
   hex,
   integer,
@@ -103,7 +103,7 @@ function checkAfterBoundary(
   answers: Answers,
 ): void {
   const allowed = policy.events?.afterBoundary ?? [];
-  const reserved = new Set<string>([...sequence, ...bootEvents]);
+  const reserved = new Set<string>([...sequence, ...allBootEvents]);
   const refused = after.filter(
     (name) => reserved.has(name.toLowerCase()) || (allowed !== "any" && !allowed.includes(name)),
   );
@@ -141,8 +141,11 @@ const appRules = [
 
 /** Whether the measured application is one that the policy names. */
 export function checkApplication(payloads: Payloads, policy: Policy, answers: Answers): void {
+  const { identity, ...stated } = policy.app ?? {};
+  // Of an identity, the release says which description.
+  const app = identity === undefined ? stated : { composeHash: "any" as const, ...stated, id: [identity.id] };
   for (const { event, field, check, wrong, unstated } of appRules) {
-    const accepted = policy.app?.[field];
+    const accepted = app[field];
     const payload = payloads.get(event);
     const actual = payload === undefined ? `no event ${event}` : toHex(payload);
     if (accepted === undefined)

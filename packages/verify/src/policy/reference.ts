@@ -9,8 +9,11 @@ import { hex, list, readAt, type Schema, SchemaError } from "@caisson/vocabulary
 import { VerifyError } from "../errors.ts";
 
 /** Registers that a reference can fix; RTMR3 is judged by its events instead. */
-export const registerNames = ["mrtd", "rtmr0", "rtmr1", "rtmr2"] as const;
-export type RegisterName = (typeof registerNames)[number];
+export const referenceRegisters = ["mrtd", "rtmr0", "rtmr1", "rtmr2"] as const;
+export type ReferenceRegister = (typeof referenceRegisters)[number];
+
+/** Those that the image alone determines; RTMR0 is the machine around it. */
+export const imageRegisters = ["mrtd", "rtmr1", "rtmr2"] as const satisfies readonly ReferenceRegister[];
 
 /** Stands for the digest of the SMBIOS tables, which name the host's processor. */
 export const HOST_SMBIOS = "smbios";
@@ -21,9 +24,11 @@ export interface Reference {
   name: string;
   /** Undefined: for either platform. */
   platform?: Platform;
-  registers: Partial<Record<RegisterName, string>>;
+  registers: Partial<Record<ReferenceRegister, string>>;
   /** The events that make up RTMR0, in order: digests, or `HOST_SMBIOS`. For policies that compare it by event. */
   rtmr0Events?: readonly string[];
+  /** What a SEV-SNP guest is launched with, instead of registers. */
+  launchDigest?: string;
 }
 
 const registerValue = hex(48);
@@ -41,7 +46,7 @@ function isObject(value: unknown): value is Record<string, unknown> {
 /** Registers of an object: hexadecimal, or as a prediction has them, `{value}`, whose value may be open. */
 function registersOf(value: Record<string, unknown>, path: string): Reference["registers"] {
   const registers: Reference["registers"] = {};
-  for (const register of registerNames) {
+  for (const register of referenceRegisters) {
     const entry = value[register];
     const text = isObject(entry) ? entry.value : entry;
     if (text !== undefined && text !== null) {
@@ -110,6 +115,17 @@ export function readReferences(document: unknown, label: string): Reference[] {
       for (const [suffix, registers] of readPrediction(prediction, name)) {
         if (Object.keys(registers).length > 0) add({ name: name + suffix, registers, ...events }, platform);
       }
+      return;
+    }
+    if (value.launchDigest !== undefined) {
+      add(
+        {
+          name,
+          registers: {},
+          launchDigest: readAt(`${name}.launchDigest`, registerValue, value.launchDigest),
+        },
+        undefined,
+      );
       return;
     }
     const registers = registersOf(value, name);

@@ -23,15 +23,15 @@ import {
 } from "@caisson/simulated/pki";
 import type { ErrorCode } from "../errors.ts";
 import type { Collateral } from "../intel/collateral.ts";
-import type { TrustAnchor } from "../intel/roots.ts";
 import { DerReader, tag } from "../pki/der.ts";
 import { bitString, der, integer, oid, sequence } from "../pki/der-writer.ts";
+import type { TrustAnchor } from "../pki/x509.ts";
 
 export const times = { issued: new Date("2026-01-01T00:00:00Z"), expires: new Date("2027-01-01T00:00:00Z") };
 export const now = new Date("2026-06-01T00:00:00Z");
 const second = 1000;
 
-export interface Refusal {
+export interface RefusalCase {
   name: string;
   code: ErrorCode;
   format?: QuoteFormat;
@@ -246,7 +246,7 @@ const certificateChanges: Change<CertificateSpec>[] = [
   ["lacks its last byte", "der/malformed", (c) => void (c.corrupt = (e) => e.subarray(0, -1))],
 ];
 
-const certificates: Refusal[] = (["root", "pckCa", "pck", "tcbSigner"] as const).flatMap((role) =>
+const certificates: RefusalCase[] = (["root", "pckCa", "pck", "tcbSigner"] as const).flatMap((role) =>
   certificateChanges.map(([what, code, change]) => ({
     name: `the ${role} certificate ${what}`,
     code,
@@ -297,7 +297,7 @@ const otherSerial = Uint8Array.of(0x11, 0x22, 0x33);
 
 const splitPem = (pem: string) => pem.match(/-----BEGIN[^]*?-----END CERTIFICATE-----\n/g) as string[];
 
-const crls: Refusal[] = [
+const crls: RefusalCase[] = [
   ...(["rootCrl", "pckCrl"] as const).flatMap((list) =>
     crlChanges.map(([what, code, change]) => ({
       name: `the ${list} ${what}`,
@@ -395,7 +395,7 @@ const crls: Refusal[] = [
   },
 ];
 
-const chains: Refusal[] = [
+const chains: RefusalCase[] = [
   {
     name: "the PCK chain has no root",
     code: "chain/length",
@@ -538,16 +538,22 @@ const sgx: PckSpec = {
 const sgxOid = "1.2.840.113741.1.13.1";
 const withSgx = (value: Uint8Array) => (h: Hierarchy) => setExtension(h.pck, sgxOid, value);
 
-const pck: Refusal[] = [
+const pck: RefusalCase[] = [
   {
     name: "the PCK has no SGX extension",
     code: "pck/extension",
     before: (h) => withoutExtension(h.pck, sgxOid),
   },
+  {
+    // Its profile says "non-critical", and what checks chains does not know it.
+    name: "the SGX extension is critical",
+    code: "chain/extension",
+    before: (h) => h.pck.extensions.forEach((extension) => (extension.critical ||= extension.oid === sgxOid)),
+  },
   { name: "the SGX extension is empty", code: "pck/extension", before: withSgx(sequence()) },
   { name: "the SGX extension is garbage", code: "der/malformed", before: withSgx(Uint8Array.of(1, 2, 3)) },
   ...[0, 1, 2, 3, 4].map(
-    (index): Refusal => ({
+    (index): RefusalCase => ({
       name: `the SGX extension has another field in place of .${index + 1}`,
       code: "pck/extension",
       before: withSgx(edit(sgxExtension(sgx), index, () => sequence(oid(`${sgxOid}.9`), integer(0)))),
@@ -643,12 +649,12 @@ const levels = (document: Json) => document.tcbLevels as { tcb: Json; tcbStatus:
 const module = (document: Json) => (document.tdxModuleIdentities as Json[])[0]!;
 const iso = (date: Date) => date.toISOString().replace(".000Z", "Z");
 
-const signedJson: Refusal[] = (
+const signedJson: RefusalCase[] = (
   [
     ["TCB info", "tcb_info", "tcb-info", info],
     ["QE identity", "qe_identity", "qe-identity", identity],
   ] as const
-).flatMap(([what, field, area, change]): Refusal[] => [
+).flatMap(([what, field, area, change]): RefusalCase[] => [
   {
     name: `the ${what} has one more space`,
     code: `${area}/signature`,
@@ -736,7 +742,7 @@ const signedJson: Refusal[] = (
   { name: `the ${what} has an unknown id`, code: `${area}/malformed`, before: change(set({ id: "XYZ" })) },
 ]);
 
-const tcb: Refusal[] = [
+const tcb: RefusalCase[] = [
   {
     name: "the TCB info is that of SGX",
     code: "tcb-info/tee",
@@ -932,7 +938,7 @@ const v4 = {
   authSize: 1218,
   chain: 1252,
 };
-const v4Case = (name: string, code: ErrorCode, quote: NonNullable<Refusal["quote"]>): Refusal => ({
+const v4Case = (name: string, code: ErrorCode, quote: NonNullable<RefusalCase["quote"]>): RefusalCase => ({
   name,
   code,
   quote,
@@ -956,7 +962,7 @@ const bodyFields = {
   reportData: 520,
 };
 
-const quotes: Refusal[] = [
+const quotes: RefusalCase[] = [
   v4Case("the quote is empty", "quote/truncated", () => new Uint8Array()),
   v4Case("the quote is one byte", "quote/truncated", (q) => q.subarray(0, 1)),
   v4Case("the quote ends inside the header", "quote/truncated", (q) => q.subarray(0, 47)),
@@ -1054,7 +1060,7 @@ const quotes: Refusal[] = [
   },
 ];
 
-const clock: Refusal[] = [
+const clock: RefusalCase[] = [
   {
     name: "everything is judged before it was issued",
     code: "chain/not-yet-valid",
@@ -1074,9 +1080,9 @@ const fields = [
   "qe_identity",
   "qe_identity_signature",
 ] as const;
-const documents: Refusal[] = [
+const documents: RefusalCase[] = [
   ...fields.map(
-    (field): Refusal => ({
+    (field): RefusalCase => ({
       name: `the collateral has no ${field}`,
       code: "collateral/malformed",
       collateral: () => ({ [field]: undefined }),
@@ -1094,7 +1100,7 @@ const documents: Refusal[] = [
   },
 ];
 
-export const refusals: readonly Refusal[] = [
+export const refusals: readonly RefusalCase[] = [
   ...certificates,
   ...crls,
   ...chains,
@@ -1107,7 +1113,7 @@ export const refusals: readonly Refusal[] = [
 ];
 
 /** Evidence as `change` makes it, and what is needed to judge it. */
-export function buildEvidence(change: Omit<Refusal, "name" | "code">) {
+export function buildEvidence(change: Omit<RefusalCase, "name" | "code">) {
   const format = change.format ?? "td15-v5";
   const h = hierarchy("refusals", times, format === "sgx-v3" ? "sgx" : "tdx");
   const trust: TrustAnchor = { name: "test root", rootKey: h.keys.root.publicKey };

@@ -66,6 +66,7 @@ export interface ComposedService {
   stopGraceMs: number;
   socket: boolean;
   key: boolean;
+  secrets: NonNullable<Service["secrets"]>;
   dstack: NonNullable<Service["dstack"]>;
 }
 
@@ -110,6 +111,7 @@ export function plainService(name: string, line: number): ComposedService {
     stopGraceMs: 10_000,
     socket: false,
     key: false,
+    secrets: [],
     dstack: [],
   };
 }

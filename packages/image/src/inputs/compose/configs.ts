@@ -47,8 +47,10 @@ export function readConfigs(fields: Fields, value: Value | undefined, directory:
   return configs;
 }
 
-/** The key that the KMS releases; everything else that is secret cannot be in an image. */
+/** The key that the KMS releases. Other secrets are its owners' (docs/releases.md); none can be in an image. */
 export const keySecret = "caisson-key";
+
+const secretName = /^[A-Za-z_][A-Za-z0-9_]{0,63}$/;
 
 export function checkSecrets(fields: Fields, value: Value | undefined): void {
   if (value === undefined) return;
@@ -56,12 +58,20 @@ export function checkSecrets(fields: Fields, value: Value | undefined): void {
     const external = member.kind === "map" ? member.entries.get("external")?.value : undefined;
     const isExternal =
       external !== undefined && fields.boolean(external, `secrets.${name}.external`) === true;
-    if (name === keySecret && isExternal) continue;
+    if (isExternal && (name === keySecret || secretName.test(name))) continue;
+    if (isExternal) {
+      fields.refuse(
+        line,
+        `secrets.${name}`,
+        "a secret's name is 1 to 64 of A-Z a-z 0-9 _, and begins with none of 0-9",
+      );
+      continue;
+    }
     fields.refuse(
       line,
       `secrets.${name}`,
       "whoever has the image can read all that is in it, so a secret cannot come from a file or a variable of the build",
-      `derive it in the guest from the application's key (secrets: { ${keySecret}: { external: true } }); for what is not secret, configs`,
+      "external: true, and its owners give it (caisson secrets); for what is not secret, configs",
     );
   }
 }
@@ -123,23 +133,25 @@ export function readServiceConfigs(
   });
 }
 
-/** Whether a service is granted the application's key. */
+/** Whether a service is granted the application's key, and which of its owners' secrets. */
 export function readServiceSecrets(
   fields: Fields,
   value: Value,
   where: string,
   declared: ReadonlySet<string>,
-): boolean {
+): { key: boolean; names: string[] } {
   let key = false;
+  const names = new Set<string>();
   for (const { source, target, line } of grants(fields, value, where)) {
     if (!declared.has(source))
       fields.refuse(line, where, `there is no secret '${source}' at the top of the file`);
-    else if (source === keySecret) {
-      key = true;
+    else {
+      if (source === keySecret) key = true;
+      else names.add(source);
       if (target !== undefined && target !== source && target !== `/run/secrets/${source}`) {
-        fields.refuse(line, where, `the key is at /run/secrets/${source}, and nowhere else`, "remove target");
+        fields.refuse(line, where, `it is at /run/secrets/${source}, and nowhere else`, "remove target");
       }
     }
   }
-  return key;
+  return { key, names: [...names] };
 }

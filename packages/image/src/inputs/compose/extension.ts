@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `x-caisson` of a service: what Compose has no word for. */
 import { resolve } from "node:path";
+import { isInside, moveInside } from "../inside.ts";
 import type { Value } from "./document.ts";
 import { type Around, maximumSize, type ReadService } from "./reading.ts";
 
@@ -13,8 +14,13 @@ export function readExtension(
   const found = fields.record(value, where, ["image", "node", "egress", "socket", "layer"] as const);
   const node = found.node && fields.text(found.node, `${where}.node`);
   if (node !== undefined) {
-    if (/^\.{1,2}\/.*\.m?js$/.test(node.text)) service.node = resolve(directory, node.text);
-    else fields.refuse(node.line, `${where}.node`, "name a JavaScript file (./….mjs)");
+    const entry = resolve(directory, node.text);
+    if (!/^\.{1,2}\/.*\.m?js$/.test(node.text)) {
+      fields.refuse(node.line, `${where}.node`, "name a JavaScript file (./….mjs)");
+    } else if (!isInside(directory, entry)) {
+      const outside = `the directory of ${node.text} lies outside of the compose file's`;
+      fields.refuse(node.line, `${where}.node`, outside, moveInside);
+    } else service.node = entry;
   }
   if (node !== undefined && service.image !== "") {
     fields.refuse(node.line, `${where}.node`, "the service has an image, too", "name one of them");

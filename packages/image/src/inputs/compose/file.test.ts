@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, match, ok, throws } from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -57,6 +57,7 @@ test("a service that says only its image has the specification's defaults", () =
     stopGraceMs: 10_000,
     socket: false,
     key: false,
+    secrets: [],
     dstack: [],
   });
   deepEqual([networks, volumes, notes], [{ default: { internal: false } }, {}, []]);
@@ -146,7 +147,16 @@ test("configs become files, from the project, from the file itself and from a va
   ]);
 });
 
-test("the application's key is the one secret; the socket, egress and the layer have words of their own", () => {
+test("secrets that the owners give are external", () => {
+  const text = inService(
+    "secrets: [DB_URL, TOKEN]",
+    "secrets: { DB_URL: { external: true }, TOKEN: { external: true } }\n",
+  );
+  const { secrets, key } = parse(text).services.get("web")!;
+  deepEqual([secrets, key], [[{ name: "DB_URL" }, { name: "TOKEN" }], false]);
+});
+
+test("the application's key is a secret; the socket, egress and the layer have words of their own", () => {
   const text = inService("secrets: [caisson-key]", "secrets: { caisson-key: { external: true } }\n");
   equal(parse(text).services.get("web")!.key, true);
   const own = web(
@@ -173,6 +183,16 @@ test("a service may be a JavaScript file, and then has no image", () => {
   equal(parse(text).services.get("web")!.node, join(place, "web/server.mjs"));
   match(problemsOf(`${text}    image: nginx\n`).join(), /has an image, too/);
   match(problemsOf(text.replace("server.mjs", "server.py")).join(), /JavaScript/);
+});
+
+test("a service's JavaScript file is in the compose file's directory, also by way of links", () => {
+  const outside = mkdtempSync(join(tmpdir(), "caisson-elsewhere-"));
+  after(() => rmSync(outside, { recursive: true }));
+  symlinkSync(outside, join(place, "link"));
+  for (const entry of ["../server.mjs", "./web/../../x/server.mjs", "./link/server.mjs"]) {
+    const text = `services:\n  web:\n    x-caisson: { node: ${entry} }\n`;
+    match(problemsOf(text).join(), /lies outside of the compose file's/, entry);
+  }
 });
 
 test("a service on internal networks alone reaches nothing outside; one without a network, neither", () => {
@@ -275,7 +295,9 @@ const refused: [lines: string, line: number, said: RegExp, rest?: string][] = [
   ["x-caisson: { egress: some }", 4, /one of all, none/],
   ['command: "echo \'open"', 4, /every quote closed/],
   ["platform: linux/arm64", 4, /linux\/amd64/],
-  ["secrets: [s]", 4, /derive it in the guest/, "secrets:\n  s: { file: ./s.txt }"],
+  ["secrets: [s]", 4, /its owners give it/, "secrets:\n  s: { file: ./s.txt }"],
+  ["secrets: [a-b]", 4, /A-Z a-z 0-9 _/, "secrets:\n  a-b: { external: true }"],
+  ["secrets: [{ source: s, target: /etc/s }]", 4, /nowhere else/, "secrets:\n  s: { external: true }"],
 ];
 for (const [lines, line, said, rest] of refused) {
   test(`refused: ${lines}`, () => {

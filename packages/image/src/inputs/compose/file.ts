@@ -12,6 +12,7 @@ import { dirname, join, relative, resolve } from "node:path";
 import { serviceLimit } from "@caisson/protocol/guest-config";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { ImageError } from "../../errors.ts";
+import { isInside, moveInside } from "../inside.ts";
 import type { Composition, Note } from "./composition.ts";
 import { checkSecrets, readConfigs } from "./configs.ts";
 import { type MapValue, readDocument, type Value } from "./document.ts";
@@ -131,13 +132,8 @@ function environmentFile(
   const file = resolve(directory, name);
   try {
     const text = readText(file);
-    if (text !== undefined && /^\.\.(?:\/|$)/.test(relative(realpathSync(directory), realpathSync(file)))) {
-      fields.refuse(
-        line,
-        where,
-        `${name} lies outside of the compose file's directory`,
-        "move it below: the image is made of this directory",
-      );
+    if (text !== undefined && !isInside(directory, realpathSync(file))) {
+      fields.refuse(line, where, `${name} lies outside of the compose file's directory`, moveInside);
       return new Map();
     }
     if (text === undefined && required)

@@ -204,7 +204,9 @@ export const handlers: Readonly<Record<string, Handler>> = {
   },
   scale: only(["1"], "each service runs once in a guest", "remove it, or write the service out once more"),
   secrets: (service, value, { fields, secrets }, where) => {
-    if (readServiceSecrets(fields, value, where, secrets)) service.key = true;
+    const { key, names } = readServiceSecrets(fields, value, where, secrets);
+    if (key) service.key = true;
+    service.secrets.push(...names.map((name) => ({ name })));
   },
   security_opt: (_, value, { fields }, where) => {
     for (const { text, line } of fields.texts(value, where)) {

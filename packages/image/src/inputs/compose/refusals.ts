@@ -5,13 +5,13 @@
  * Specification's.
  */
 
-export type Refusal = readonly [reason: string, fix?: string];
+export type RefusedKey = readonly [reason: string, fix?: string];
 
 const hostKernel = "it reaches into the machine that runs the containers, and a guest's services do not";
 const remove = "remove it";
 
 /** Refused whatever their value is. */
-export const refusedKeys: Readonly<Record<string, Refusal>> = {
+export const refusedKeys: Readonly<Record<string, RefusedKey>> = {
   blkio_config: ["there are no disks to share", remove],
   cgroup_parent: ["each service has a control group of its own", remove],
   cpu_count: ["a service's part of the processors is a weight", "cpu_shares"],

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** `caisson/evidence/v1`: one JSON document that needs nothing else. Read and written here. */
-import { toBase64, toHex } from "@caisson/vocabulary/bytes";
+/** `caisson/evidence/v1`: one JSON document that needs nothing else. A guest writes it, this reads it. */
 import { limits } from "@caisson/vocabulary/limits";
 import { type Platform, platforms } from "@caisson/vocabulary/platforms";
 import { hex, list, object, oneOf, optional, record, text } from "@caisson/vocabulary/schema";
@@ -28,6 +27,7 @@ const documentSchema = object({
   }),
   collateral: optional(collateralSchema),
   manifest: optional(object({ sha256: hex(32) })),
+  release: optional((value: unknown) => value),
 });
 
 /** The document `caisson/evidence/v1` as JSON: `quote` and `bootLog` in base64, payloads and fields in hexadecimal. */
@@ -41,34 +41,12 @@ export interface EvidenceDocument {
   reportData: { scheme: ReportDataScheme | "raw"; fields: Record<string, string> };
   collateral?: Collateral;
   manifest?: { sha256: string };
+  /** `caisson/bundle/v1` (`@caisson/releases`). */
+  release?: unknown;
 }
 
 /** Reads a parsed `caisson/evidence/v1` document. Throws VerifyError "evidence/malformed". */
 export function readEvidenceDocument(document: unknown): Evidence {
   const { bootLog, version: _, ...rest } = readPart(documentSchema, document, "evidence document");
   return { ...rest, ...(bootLog === undefined ? {} : { bootLog: { format: "tcg2", bytes: bootLog } }) };
-}
-
-/**
- * The document for evidence whose boot log, if any, is in firmware's form. The opposite of reading. Throws RangeError for
- * events that are encoded otherwise than a Caisson guest does.
- */
-export function writeEvidenceDocument(evidence: Evidence): EvidenceDocument {
-  const { platform, quote, bootLog, runtimeEvents = [], reportData, collateral, manifest } = evidence;
-  if (runtimeEvents.some(({ encoding }) => encoding === 2)) {
-    throw new RangeError("a document has no place for events of dstack's second version");
-  }
-  const fields = Object.entries(reportData?.fields ?? {}).map(
-    ([name, value]) => [name, toHex(value)] as const,
-  );
-  return {
-    version: "caisson/evidence/v1",
-    platform,
-    quote: toBase64(quote),
-    ...(bootLog?.format === "tcg2" ? { bootLog: toBase64(bootLog.bytes) } : {}),
-    runtimeEvents: runtimeEvents.map(({ name, payload }) => ({ name, payload: toHex(payload) })),
-    reportData: { scheme: reportData?.scheme ?? "raw", fields: Object.fromEntries(fields) },
-    ...(collateral === undefined ? {} : { collateral }),
-    ...(manifest === undefined ? {} : { manifest }),
-  };
 }

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * An application as its documents made it, one after the other: what a log's writer lets in, and what whoever follows a
+ * log knows. The same rules for both, so that what the one refuses never counts for the other.
+ *
+ * Invariants: the first document is the identity that the id is the hash of; generations, releases and secrets follow
+ * one another without a gap, each signed as the identity of that moment demands; what was revoked stays so.
+ */
+import { type Envelope, signersOf } from "./envelope.ts";
+import { ReleaseError } from "./errors.ts";
+import { type Identity, nextGeneration, readIdentity, requireSigners } from "./identity.ts";
+import type { EntryKind } from "./log/entry.ts";
+import { checkSuccessor, emptyFloor, type Floor, raiseFloor, revoke } from "./release.ts";
+import { readSecrets, type Secrets } from "./secrets.ts";
+import { readStatement, type Statement } from "./statement.ts";
+
+export interface Application {
+  /** Hex. */
+  id: string;
+  /** Its newest generation. */
+  identity: Identity;
+  /** The first document and the signed ones after it, as evidence carries them. */
+  first: Uint8Array;
+  generations: readonly Envelope[];
+  newest: Statement<"release"> | undefined;
+  /** Statements' hashes of all releases, by number. */
+  releases: ReadonlyMap<number, string>;
+  floor: Floor;
+  rebuilds: readonly Statement<"rebuild">[];
+  /** The newest set of secrets for each KMS, by its identity (hex). */
+  secrets: ReadonlyMap<string, Pick<Secrets, "hash"> & { number: number }>;
+}
+
+/** The application of a first identity document. Throws ReleaseError. */
+export async function beginApplication(first: Uint8Array): Promise<Application> {
+  const identity = await readIdentity(first);
+  if (identity.document.generation !== 0) {
+    throw new ReleaseError("identity/chain", "an application begins with generation 0");
+  }
+  return {
+    id: identity.hash,
+    identity,
+    first,
+    generations: [],
+    newest: undefined,
+    releases: new Map(),
+    floor: emptyFloor,
+    rebuilds: [],
+    secrets: new Map(),
+  };
+}
+
+/** The application after one more document. Throws ReleaseError where that is not the next one of its kind. */
+export async function advance(
+  application: Application,
+  kind: EntryKind,
+  envelope: Envelope,
+): Promise<Application> {
+  const { id, identity } = application;
+  switch (kind) {
+    case "identity": {
+      const next = await nextGeneration(identity, envelope);
+      const floor = { ...application.floor, generation: next.document.generation };
+      return {
+        ...application,
+        identity: next,
+        generations: [...application.generations, envelope],
+        floor,
+      };
+    }
+    case "release": {
+      const release = await readStatement("release", envelope);
+      checkApp(release.predicate.app, id);
+      if (release.predicate.generation !== identity.document.generation) {
+        throw new ReleaseError(
+          "release/generation",
+          "owners of another generation than the newest signed this",
+        );
+      }
+      await requireSigners(envelope, identity.document.owners, "release/signature", "owners");
+      checkSuccessor(application.newest, release);
+      return {
+        ...application,
+        newest: release,
+        releases: new Map([...application.releases, [release.predicate.release, release.hash]]),
+        floor: raiseFloor(application.floor, release),
+      };
+    }
+    case "revocation": {
+      const revocation = await readStatement("revocation", envelope);
+      return { ...application, floor: await revoke(application.floor, revocation, application) };
+    }
+    case "rebuild": {
+      const rebuild = await readStatement("rebuild", envelope);
+      checkApp(rebuild.predicate.app, id);
+      const signers = await signersOf(envelope, identity.document.rebuild?.keys ?? []);
+      if (signers.length === 0) {
+        throw new ReleaseError("rebuild/threshold", "none of the application's rebuilders signed this");
+      }
+      return { ...application, rebuilds: [...application.rebuilds, rebuild] };
+    }
+    case "secrets": {
+      const { document, hash } = await readSecrets(envelope, id, identity);
+      const before = application.secrets.get(document.kms);
+      if (document.number !== (before?.number ?? 0) + 1 || document.previous !== (before?.hash ?? null)) {
+        throw new ReleaseError("secrets/previous", "these are not the secrets after those before them", {
+          expected: `number ${(before?.number ?? 0) + 1} after ${before?.hash ?? null}`,
+          actual: `number ${document.number} after ${document.previous}`,
+        });
+      }
+      const { number } = document;
+      return { ...application, secrets: new Map([...application.secrets, [document.kms, { number, hash }]]) };
+    }
+  }
+}
+
+function checkApp(app: string, id: string): void {
+  if (app === id) return;
+  throw new ReleaseError("release/app", "this is of another application", { expected: id, actual: app });
+}

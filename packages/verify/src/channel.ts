@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Does this connection end in a guest that I accept? What the front of a guest serves at `/.well-known/caisson/evidence`
+ * is evidence of scheme `caisson/channel/v1` and the way from the client's nonce to the root that the quote binds, since
+ * one quote answers every client that asked while the last one was made.
+ *
+ * Invariants: keys count only when the evidence is accepted and this nonce is in it; the key of a TLS connection is the
+ * one that the caller saw, never one that the evidence names.
+ */
+import { equal, fromHex, toHex } from "@caisson/vocabulary/bytes";
+import { limits } from "@caisson/vocabulary/limits";
+import { leafHash, verifyInclusion } from "@caisson/vocabulary/merkle";
+import { hex, integer, list, object, oneOf, type Schema } from "@caisson/vocabulary/schema";
+import { type CheckId, channelChecks, VerifyError } from "./errors.ts";
+import type { Evidence } from "./evidence/evidence.ts";
+import { readEvidenceDocument } from "./evidence/formats/caisson.ts";
+import { readPart } from "./evidence/formats/fields.ts";
+import { Answers, type Report } from "./report.ts";
+import { type Judgement, verifyEvidence } from "./verify.ts";
+
+const anything: Schema<unknown> = (value) => value;
+
+/** As many clients as one quote serves, and the hashes between one of them and the root. */
+export const channelNonceLimit = 1024;
+const pathLimit = 10;
+
+const documentSchema = object({
+  version: oneOf("caisson/channel-evidence/v1"),
+  evidence: anything,
+  nonce: object({
+    index: integer(0, channelNonceLimit - 1),
+    count: integer(1, channelNonceLimit),
+    path: list(hex(32), 0, pathLimit),
+  }),
+});
+
+/** The guest's ends of a channel, proven. */
+export interface ChannelKeys {
+  /** SHA-256 of the TLS key's SubjectPublicKeyInfo. */
+  tlsKey: Uint8Array;
+  /** Key configuration of RFC 9458, section 3.1: key id, KEM, X25519 key, KDF and AEAD. */
+  hpkeConfig: Uint8Array;
+}
+
+/** What the caller knows by itself. */
+export interface ChannelExpectation {
+  /** 32 bytes of its own, never used before. */
+  nonce: Uint8Array;
+  /** SHA-256 of the SubjectPublicKeyInfo that the connection ended with; left out: nothing but sealed requests is sent. */
+  tlsKey?: Uint8Array;
+}
+
+export interface ChannelJudgement {
+  report: Report;
+  /** Set when the guest is accepted: also when only the TLS key is another one, so that sealed requests still reach it. */
+  keys?: ChannelKeys;
+}
+
+/** The one suite, and what stands before and after the key (RFC 9180, section 7): X25519, HKDF-SHA256, AES-256-GCM. */
+const [before, after] = [fromHex("000020")!, fromHex("000400010002")!];
+const configSize = 41;
+
+/** The X25519 key of a key configuration; undefined unless it is of the one suite. */
+export function hpkeKeyOf(config: Uint8Array): Uint8Array | undefined {
+  const [start, end] = [config.subarray(0, before.length), config.subarray(configSize - after.length)];
+  if (config.length !== configSize || !equal(start, before) || !equal(end, after)) return undefined;
+  return config.subarray(before.length, configSize - after.length);
+}
+
+/** The key configuration of an X25519 key (32 bytes). */
+export const hpkeConfigOf = (key: Uint8Array): Uint8Array => Uint8Array.from([...before, ...key, ...after]);
+
+/**
+ * Judges what a front answered. Refusals are in the report. Throws VerifyError "evidence/size", "evidence/malformed" for
+ * what is not such a document.
+ */
+export async function verifyChannel(
+  bytes: Uint8Array,
+  expected: ChannelExpectation,
+  judgement: Omit<Judgement, "expectedReportData">,
+): Promise<ChannelJudgement> {
+  const { evidence, nonce } = readDocument(bytes);
+  const answers = new Answers();
+  const { scheme, fields = {} } = evidence.reportData ?? {};
+  const { nonceRoot, tlsKey, hpkeConfig } = fields;
+  if (scheme !== "caisson/channel/v1" || !nonceRoot || !tlsKey || !hpkeConfig) {
+    answers.fail("channel/not-stated", { expected: "caisson/channel/v1", actual: scheme ?? "nothing" });
+    return { report: combined(await verifyEvidence(evidence, judgement), answers) };
+  }
+  answers.pass("channel/stated", { actual: scheme });
+
+  const leaf = { index: nonce.index, leaf: await leafHash(expected.nonce) };
+  const path = nonce.path.map((hash) => fromHex(hash)!);
+  if (await verifyInclusion(leaf, { size: nonce.count, root: nonceRoot }, path)) {
+    answers.pass("channel/nonce", { actual: `${nonce.index + 1} of ${nonce.count}` });
+  } else {
+    answers.fail("channel/nonce-path", {
+      expected: `a path from nonce ${toHex(expected.nonce)}`,
+      actual: `root ${toHex(nonceRoot)}`,
+    });
+  }
+  if (hpkeKeyOf(hpkeConfig) === undefined) {
+    answers.fail("channel/hpke-key", {
+      expected: "X25519, HKDF-SHA256, AES-256-GCM",
+      actual: toHex(hpkeConfig),
+    });
+  } else answers.pass("channel/hpke", { actual: toHex(hpkeConfig) });
+  const expectedReportData = { scheme, fields: { nonceRoot } } as const;
+  const report = await verifyEvidence(evidence, { ...judgement, expectedReportData });
+  const reached = report.verdict === "accepted" && answers.allow(["channel/nonce", "channel/hpke"]);
+  checkTls(expected.tlsKey, tlsKey, answers);
+  return { report: combined(report, answers), ...(reached && { keys: { tlsKey, hpkeConfig } }) };
+}
+
+function checkTls(seen: Uint8Array | undefined, stated: Uint8Array, answers: Answers): void {
+  if (seen === undefined) {
+    const reason = "only sealed requests are sent, wherever TLS ends";
+    answers.notChecked("channel/tls", reason, { actual: toHex(stated) });
+  } else if (equal(seen, stated)) answers.pass("channel/tls", { actual: toHex(seen) });
+  else answers.fail("channel/tls-key", { expected: `${toHex(stated)} (guest)`, actual: toHex(seen) });
+}
+
+function readDocument(bytes: Uint8Array) {
+  if (bytes.length > limits.document) {
+    throw new VerifyError("evidence/size", `this is ${bytes.length} bytes, and at most ${limits.document}`);
+  }
+  let document: unknown;
+  try {
+    document = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+  } catch {
+    throw new VerifyError("evidence/malformed", "this is not evidence of a channel: it is not JSON");
+  }
+  const { evidence, nonce } = readPart(documentSchema, document, "evidence of a channel");
+  return { evidence: readEvidenceDocument(evidence) satisfies Evidence, nonce };
+}
+
+/** The report with the answers about the channel behind it. */
+function combined(report: Report, answers: Answers): Report {
+  const asked = Object.keys(channelChecks) as CheckId[];
+  const list = answers.list(asked);
+  const codes = list.flatMap(({ code }) => code ?? []);
+  const verdict = report.verdict === "accepted" && !answers.allow(asked) ? "rejected" : report.verdict;
+  return { ...report, verdict, codes: [...report.codes, ...codes], checks: [...report.checks, ...list] };
+}
