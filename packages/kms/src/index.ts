@@ -11,6 +11,7 @@ export {
 } from "./root-secret.ts";
 export { type Kms, type KmsOptions, startKms } from "./server.ts";
 export type { LogEntry, LogHead } from "./store/entries.ts";
+export { postgresql } from "./store/postgresql.ts";
 export { readOnlySqlite, sqlite } from "./store/sqlite.ts";
 export { openStore, type Store, storeKeys } from "./store/store.ts";
 export { type LogReport, verifyReleaseLog } from "./store/verify.ts";

@@ -44,6 +44,8 @@ import { openStore, type Store, storeKeys } from "./store/store.ts";
 export interface KmsOptions {
   /** Directory of root secret and release log; the secret is there (`createRootSecret`), the log is made. */
   data: string;
+  /** PostgreSQL servers of the log and rows, instead of a file in `data`: the one that takes writes is used. */
+  databases?: readonly string[];
   /** Directory of policy files and manifests (policies.ts). */
   policies: string;
   /** Port 0 takes a free one. */
@@ -108,7 +110,12 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
   };
   const first = await loadConfiguration(source, new Date(now()));
   const applications = new Applications(new KnownFile(join(options.data, dataFiles.known)));
-  const store = await openStore(sqlite(join(options.data, dataFiles.releaseLog)), keys);
+  const { databases = [] } = options;
+  const backend =
+    databases.length > 0
+      ? await (await import("./store/postgresql.ts")).postgresql(databases)
+      : sqlite(join(options.data, dataFiles.releaseLog));
+  const store = await openStore(backend, keys);
   const service: Service = {
     store,
     context: {

@@ -11,10 +11,12 @@ import { bucketOf, placesAbove } from "../rows.ts";
 import { type Commit, change, openStore, type Store, update } from "../store.ts";
 import { verifyReleaseLog } from "../verify.ts";
 
+type ReadOnly = Pick<Backend, "name" | "look" | "close">;
+
 /** One new, empty database. */
 export interface Database {
-  open(): Backend;
-  readOnly(): Pick<Backend, "name" | "look" | "close">;
+  open(): Backend | Promise<Backend>;
+  readOnly(): ReadOnly | Promise<ReadOnly>;
   /** Changes it behind the store's back. */
   tamper(sql: string): Promise<void>;
   /** Bytes as the database writes them in SQL. */
@@ -59,7 +61,7 @@ function disturbed(
 
 /** What a database holds of some buckets and nodes. */
 async function look(database: Database, buckets: number[], nodes: number[] = []): Promise<Seen> {
-  const backend = database.readOnly();
+  const backend = await database.readOnly();
   try {
     return await backend.look({ after: 0, buckets, nodes, nonces: [] });
   } finally {
@@ -91,8 +93,8 @@ export function contract(what: string, make: (t: TestContext) => Promise<Databas
   const opened = async (t: TestContext, count = 1) => {
     const database = await make(t);
     const stores: Store[] = [];
-    const open = async (backend = database.open()) => {
-      const store = await openStore(backend, keys);
+    const open = async (backend?: Backend) => {
+      const store = await openStore(backend ?? (await database.open()), keys);
       let closed = false;
       t.after(() => (closed ? undefined : store.close()));
       const close = store.close.bind(store);
@@ -172,7 +174,7 @@ export function contract(what: string, make: (t: TestContext) => Promise<Databas
     await Promise.all([...stores, ...stores].map(one));
     const [row] = await stores[0]!.read([name("count")]);
     equal(new TextDecoder().decode(row!.value), String(6 * each));
-    equal((await verifyReleaseLog(database.readOnly())).changed, 6 * each);
+    equal((await verifyReleaseLog(await database.readOnly())).changed, 6 * each);
   });
 
   on("what the database sees of a row is not what is in it", async (t) => {
@@ -270,7 +272,7 @@ export function contract(what: string, make: (t: TestContext) => Promise<Databas
     await stores[0]!.commit(put("a", 0, "one"));
     await database.tamper(`UPDATE ${database.prefix}entry SET reason = 'another' WHERE sequence = 1`);
     await rejects(stores[1]!.refresh(), { code: "log/chain" });
-    await rejects(verifyReleaseLog(database.readOnly()), { code: "log/chain" });
+    await rejects(verifyReleaseLog(await database.readOnly()), { code: "log/chain" });
   });
 
   on("a nonce that the database forgot is good again, which is what it can do", async (t) => {
@@ -288,13 +290,13 @@ export function contract(what: string, make: (t: TestContext) => Promise<Databas
     const fail = async () => {
       if (away-- > 0) throw unavailable();
     };
-    const after = await open(disturbed(database.open(), { after: fail }));
+    const after = await open(disturbed(await database.open(), { after: fail }));
     away = 2;
     equal(await after.commit({ ...put("a", 0, "one"), nonce: nonce(1) }), "done");
-    const before = await open(disturbed(database.open(), { before: fail }));
+    const before = await open(disturbed(await database.open(), { before: fail }));
     away = 2;
     equal(await before.commit({ ...put("a", 1, "two"), nonce: nonce(2) }), "done");
-    const report = await verifyReleaseLog(database.readOnly());
+    const report = await verifyReleaseLog(await database.readOnly());
     equal(report.changed, 2);
   });
 
@@ -316,13 +318,16 @@ export function contract(what: string, make: (t: TestContext) => Promise<Databas
             const database = await make(t);
             const started: Store[] = [];
             const plans: ("before" | "after")[][] = [[], [], []];
-            const start = (i: number) => {
+            const start = async (i: number) => {
               const hook = (when: "before" | "after") => async () => {
                 if (plans[i]![0] !== when) return;
                 plans[i]!.shift();
                 throw unavailable();
               };
-              const backend = disturbed(database.open(), { before: hook("before"), after: hook("after") });
+              const backend = disturbed(await database.open(), {
+                before: hook("before"),
+                after: hook("after"),
+              });
               return openStore(backend, keys).then((store) => {
                 started.push(store);
                 return store;
@@ -348,7 +353,7 @@ export function contract(what: string, make: (t: TestContext) => Promise<Databas
               found.map((row) => row?.version ?? 0),
               [done.a, done.b, done.c],
             );
-            equal((await verifyReleaseLog(database.readOnly())).changed, steps.length);
+            equal((await verifyReleaseLog(await database.readOnly())).changed, steps.length);
             for (const store of started) await store.close();
           },
         ),
