@@ -53,7 +53,7 @@ test("crash fork: nodes of the abandoned branch fit nowhere, and none of them is
   await host.pull(boot);
   host.keep("disk", "b");
 
-  const keys = volumeKeys(host.state);
+  const keys = await volumeKeys(host.state);
   const [a, b] = [nodes(host.kept("a"), keys), nodes(host.kept("b"), keys)];
   const key = ({ at, generation }: { at: number; generation: bigint }) => `${at} ${generation}`;
   const inB = new Map(b.map((node) => [key(node), node.content]));
@@ -135,10 +135,10 @@ test("two guests on copies of one disk: the older one's checkpoint is refused, a
 });
 
 test("the volume survives all of that", async () => {
-  const before = generationOf(host.disk, volumeKeys(host.state));
+  const before = generationOf(host.disk, await volumeKeys(host.state));
   const boot = await host.boot();
   equal(boot.reason, "ready", boot.message);
   deepEqual(await ask(boot, "GET", ""), { count: 4 });
   await boot.session.stop();
-  ok(generationOf(host.disk, volumeKeys(host.state)) > before);
+  ok(generationOf(host.disk, await volumeKeys(host.state)) > before);
 });

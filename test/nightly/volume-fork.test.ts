@@ -52,7 +52,7 @@ test("with one epoch given out twice, a node of an abandoned branch is accepted:
   host.putBack("kms", "kms-base");
   await branch("5", "b");
 
-  const keys = volumeKeys(host.state);
+  const keys = await volumeKeys(host.state);
   const [a, b] = [nodes(host.kept("a"), keys), nodes(host.kept("b"), keys)];
   const live = leaf(b);
   const twin = a.find(

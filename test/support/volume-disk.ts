@@ -6,7 +6,7 @@
 import { createDecipheriv } from "node:crypto";
 import { closeSync, copyFileSync, fstatSync, openSync, readFileSync, readSync, writeSync } from "node:fs";
 import { join } from "node:path";
-import { DatabaseSync } from "node:sqlite";
+import { openVolumeBook } from "@caisson/kms";
 import { deriveVolumeKeys, deriveVolumeSecret, type VolumeKeys } from "@caisson/protocol/derivation";
 import { reservedSize } from "@caisson/protocol/volumes";
 
@@ -25,17 +25,15 @@ export interface NodeFacts {
   content: string;
 }
 
-/** The keys of the only volume of a session's KMS, newest record. */
-export function volumeKeys(state: string): VolumeKeys {
-  const database = new DatabaseSync(join(state, "kms", "volumes.sqlite"), { readOnly: true });
-  const rows = database.prepare("SELECT value FROM value WHERE key LIKE 'volume/%'").all();
-  database.close();
-  const { volume, secretVersion } = JSON.parse(String(rows[0]!.value)) as {
-    volume: string;
-    secretVersion: number;
-  };
+/** The keys of the only volume of a session's KMS. */
+export async function volumeKeys(state: string): Promise<VolumeKeys> {
+  const book = await openVolumeBook(join(state, "kms"));
+  const [record] = await book.list();
+  await book.close();
   const root = new Uint8Array(readFileSync(join(state, "kms", "root-secret")));
-  return deriveVolumeKeys(deriveVolumeSecret(root, Uint8Array.fromHex(volume), secretVersion));
+  return deriveVolumeKeys(
+    deriveVolumeSecret(root, Uint8Array.fromHex(record!.volume), record!.secretVersion),
+  );
 }
 
 /** The file of a session's volume. */

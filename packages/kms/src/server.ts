@@ -42,7 +42,6 @@ import { logHead } from "./store/entries.ts";
 import { sqlite } from "./store/sqlite.ts";
 import { openStore, type Store, storeKeys } from "./store/store.ts";
 import { VolumeBook } from "./volumes/book.ts";
-import { openValueStore } from "./volumes/store.ts";
 
 export interface KmsOptions {
   /** Directory of root secret and release log; the secret is there (`createRootSecret`), the log is made. */
@@ -121,8 +120,7 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
       ? await (await import("./store/postgresql.ts")).postgresql(databases)
       : sqlite(join(options.data, dataFiles.releaseLog));
   const store = await openStore(backend, keys);
-  const values = openValueStore(join(options.data, dataFiles.volumes));
-  const volumes = new VolumeBook(values, secret, identity, now);
+  const volumes = new VolumeBook(store, secret, identity, now);
   const service: Service = {
     store,
     context: {
@@ -175,7 +173,6 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
   try {
     await listen(server, options.host, options.port);
   } catch (error) {
-    volumes.close();
     await store.close();
     throw new KmsError(
       "kms/listen",
@@ -206,7 +203,6 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
   const close = async () => {
     await stop(server);
     write("stopped", { logEntries: store.head.sequence });
-    volumes.close();
     await store.close();
   };
   return {

@@ -188,7 +188,12 @@ class World {
 
   /** A guest starts: the KMS gives it an epoch, the host any superblock that it ever had. */
   #open(): string | undefined {
-    const { record, denial } = openVolume(this.#record, { key, restored: false, fresh: "ab".repeat(32), now: 0 });
+    const { record, denial } = openVolume(this.#record, {
+      key,
+      restored: false,
+      fresh: "ab".repeat(32),
+      now: 0,
+    });
     if (denial !== undefined) return undefined;
     this.#record = record!;
     const { epoch, volume, anchor, state } = record!;
@@ -236,7 +241,9 @@ class World {
   }
 
   #leavesOf({ leaves, values }: Commit): string | undefined {
-    return leaves.map((leaf, index) => this.#other(leaf, text(values[index]))).find((found) => found !== undefined);
+    return leaves
+      .map((leaf, index) => this.#other(leaf, text(values[index])))
+      .find((found) => found !== undefined);
   }
 
   /** Whether the host has something else for a pointer than what was written for it. */
@@ -244,7 +251,9 @@ class World {
     const other = this.#history
       .get(place)
       ?.find((version) => version.generation === generation && version.content !== content);
-    return other && `two contents at place ${place}, generation ${generation}: ${content} and ${other.content}`;
+    return (
+      other && `two contents at place ${place}, generation ${generation}: ${content} and ${other.content}`
+    );
   }
 
   /** A running guest reads again what it has committed. */
@@ -268,6 +277,8 @@ export function searchModel({ runs, steps, seed, mutations = {} }: Search): Foun
 if (import.meta.main) {
   const [runs = 1_000_000, seed = 1] = process.argv.slice(2).map(Number);
   const found = searchModel({ runs, steps: 60, seed });
-  process.stdout.write(found === undefined ? `${runs} runs, nothing found\n` : `${JSON.stringify(found, null, 2)}\n`);
+  process.stdout.write(
+    found === undefined ? `${runs} runs, nothing found\n` : `${JSON.stringify(found, null, 2)}\n`,
+  );
   if (found !== undefined) process.exitCode = 1;
 }
