@@ -33,9 +33,9 @@ test("it is opened again as it was; what a host copies while it runs is no state
   const boot = await host.boot();
   equal(boot.reason, "ready", boot.message);
   deepEqual(await ask(boot, "GET", ""), { count: 2 });
-  host.keep("disk", "base");
   // Branch A: the host holds anchors back, so that nothing forbids to go back behind it.
   host.anchors = false;
+  host.keep("disk", "base");
   await ask(boot, "POST", "write?name=balance", "999");
   await rejects(ask(boot, "POST", "increment"), /KMS/, "a checkpoint without the KMS is none");
   await host.pull(boot);
@@ -118,6 +118,7 @@ test("two guests on copies of one disk: the older one's checkpoint is refused, a
   const first = await host.boot();
   equal(first.reason, "ready", first.message);
   const copy = host.kept("copy");
+  host.anchors = false;
   host.keep("disk", "copy");
   // The same state directory, and so the same KMS's files: two of its processes.
   const other = new VolumeHost(host.built, host.place);
@@ -126,6 +127,7 @@ test("two guests on copies of one disk: the older one's checkpoint is refused, a
   });
   equal(second.reason, "ready", second.message);
   deepEqual(((await ask(second, "POST", "increment")) as { count: number }).count, 4);
+  host.anchors = true;
   await ask(first, "POST", "increment").catch(() => undefined);
   const stopping = await first.session.vm.event(({ kind }) => kind === "stopping");
   equal(stopping?.kind === "stopping" && stopping.reason, "volume/fenced");

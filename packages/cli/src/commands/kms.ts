@@ -5,9 +5,9 @@ import { join } from "node:path";
 import type { Kms } from "@caisson/kms";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { UsageError } from "../failure.ts";
+import { volumeCommand } from "../kms-volume.ts";
 import { readPassphrase, readTextFile } from "../passphrase-file.ts";
 import { printable } from "../views/printable.ts";
-import { volumeCommand } from "./kms-volume.ts";
 
 interface Listen {
   host: string;
