@@ -133,8 +133,8 @@ async function onDevice(
 }
 
 /** Mounts read-only, asks the kernel what it mounted, and only then lets it write. */
-function mountCompared(
-  syscalls: Syscalls,
+export function mountCompared(
+  syscalls: Pick<Syscalls, "mount" | "unmount" | "btrfsInfo">,
   device: string,
   mount: string,
   keys: VolumeKeys,
