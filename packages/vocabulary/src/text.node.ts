@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Bytes as text, for Node: versions before 25 have no `Uint8Array.fromHex`, and take `Buffer`. See `text.web.ts`. */
-import * as web from "./text.web.ts";
+/** Bytes as text, for Node: versions before 25 have no `Uint8Array.fromHex`, and take `Buffer`. See `text.language.ts`. */
+import * as crypto from "node:crypto";
+import * as language from "./text.language.ts";
+
+if (typeof crypto.hash !== "function") {
+  throw new Error(`Caisson needs Node 20.12 or newer; this is Node ${process.version}`);
+}
 
 /** Exported for tests, which run where the language has both. */
-export const older: typeof web = {
+export const older: typeof language = {
   toHex: (bytes) => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("hex"),
 
   fromHex: (text) =>
@@ -18,4 +23,4 @@ export const older: typeof web = {
   },
 };
 
-export const { toHex, fromHex, toBase64, fromBase64 } = "fromHex" in Uint8Array ? web : older;
+export const { toHex, fromHex, toBase64, fromBase64 } = "fromHex" in Uint8Array ? language : older;

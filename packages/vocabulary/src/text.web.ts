@@ -1,32 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Bytes as text, by the language itself. Nothing here guesses: malformed text is `undefined`. */
-
-/** Lower-case hexadecimal. */
-export function toHex(bytes: Uint8Array): string {
-  return bytes.toHex();
+/** Bytes as text, for browsers: what they lack is said once, where a package is loaded, not of the first document that is read. */
+if (!("fromHex" in Uint8Array)) {
+  throw new Error("Caisson needs Uint8Array.fromHex: Chrome 140, Firefox 133, Safari 18.2 or newer");
 }
 
-/** Bytes of hexadecimal text of either case; undefined for anything else. */
-export function fromHex(text: string): Uint8Array<ArrayBuffer> | undefined {
-  try {
-    return Uint8Array.fromHex(text);
-  } catch {
-    return undefined;
-  }
-}
-
-/** Standard base64 with padding (RFC 4648, section 4), canonical. */
-export function toBase64(bytes: Uint8Array): string {
-  return bytes.toBase64();
-}
-
-/** Bytes of canonical base64; undefined for other alphabets, white space, missing padding or stray bits. */
-export function fromBase64(text: string): Uint8Array<ArrayBuffer> | undefined {
-  // The built-in reader skips white space, which would give one value many spellings.
-  if (/\s/.test(text)) return undefined;
-  try {
-    return Uint8Array.fromBase64(text, { lastChunkHandling: "strict" });
-  } catch {
-    return undefined;
-  }
-}
+export { fromBase64, fromHex, toBase64, toHex } from "./text.language.ts";
