@@ -60,8 +60,8 @@ test("each has what a package needs: built code, types, a page, a licence, and n
   for (const name of libraries) {
     const place = at(`node_modules/@caisson/${name}`);
     const files = readdirSync(place, { recursive: true, encoding: "utf8" });
-    for (const file of ["package.json", "LICENSE", "dist"]) ok(files.includes(file), `${name}: ${file}`);
-    if (name !== "protocol") ok(files.includes("README.md"), name);
+    for (const file of ["package.json", "README.md", "LICENSE", "dist"])
+      ok(files.includes(file), `${name}: ${file}`);
     deepEqual(
       files.filter((file) => /\.test\.|testing|vectors|(?<!\.d)\.ts$/.test(file)),
       [],
@@ -115,39 +115,42 @@ for (const node of nodes) {
   });
 }
 
-test("TypeScript finds the types, in both module modes and without Node's", () => {
+test("TypeScript finds the types, in both module modes without Node's but for the package that tells the time", () => {
   put(
     "typed.ts",
     [
       'import { predict, type Prediction } from "@caisson/measure";',
       'import { readEvidence, readPolicy, type Report, verifyEvidence } from "@caisson/verify";',
-      'import { synchronize, publicConfiguration } from "@caisson/nts";',
       'import { followIdentity } from "@caisson/releases";',
       "export const judge = (bytes: Uint8Array): Promise<Report> =>",
       '  verifyEvidence(readEvidence(bytes), { policy: readPolicy({ version: "caisson/policy/v1" }), now: new Date() });',
-      "export const all: [typeof predict, typeof synchronize, typeof followIdentity] = [predict, synchronize, followIdentity];",
+      "export const all: [typeof predict, typeof followIdentity] = [predict, followIdentity];",
       "export const open = ({ registers }: Prediction): string | undefined => registers.rtmr1?.value;",
       "// @ts-expect-error a policy is no text",
       'export const wrong = judge("text");',
-      "export { publicConfiguration };",
     ].join("\n"),
   );
+  put(
+    "time.ts",
+    [
+      'import { publicConfiguration, synchronize } from "@caisson/nts";',
+      "export const time = () => synchronize(publicConfiguration(), { floor: 0 });",
+    ].join("\n"),
+  );
+  const common = { strict: true, noEmit: true, target: "es2022", lib: ["es2022", "dom"] };
   for (const mode of [{ module: "nodenext" }, { module: "esnext", moduleResolution: "bundler" }]) {
-    const compilerOptions = {
-      ...mode,
-      strict: true,
-      noEmit: true,
-      target: "es2022",
-      lib: ["es2022", "dom"],
-      types: [],
-    };
-    put("tsconfig.json", JSON.stringify({ compilerOptions, files: ["typed.ts"] }));
-    const tsc = join(repository, "node_modules/typescript/bin/tsc");
-    const run = spawnSync(process.execPath, [tsc, "-p", at("tsconfig.json")], {
-      cwd: project,
-      encoding: "utf8",
-    });
-    equal(run.status, 0, `${mode.module}: ${run.stdout}`);
+    for (const [file, types] of [
+      ["typed.ts", []],
+      ["time.ts", ["node"]],
+    ] as const) {
+      put("tsconfig.json", JSON.stringify({ compilerOptions: { ...common, ...mode, types }, files: [file] }));
+      const tsc = join(repository, "node_modules/typescript/bin/tsc");
+      const run = spawnSync(process.execPath, [tsc, "-p", at("tsconfig.json")], {
+        cwd: project,
+        encoding: "utf8",
+      });
+      equal(run.status, 0, `${file}, ${mode.module}: ${run.stdout}`);
+    }
   }
 });
 

@@ -17,14 +17,19 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { build } from "esbuild";
+import rootPackage from "../../../package.json" with { type: "json" };
 
 const repository = new URL("../../../", import.meta.url).pathname;
 
 /** Packages that are published, each with all of ours that it needs. */
-export const libraries = ["vocabulary", "protocol", "measure", "verify", "nts", "releases"] as const;
+export const libraries = ["vocabulary", "measure", "verify", "nts", "releases"] as const;
 
 /** Node that their code was tried with: `Buffer` and OpenSSL do what older ones lack of the language. */
 const libraryNode = ">=20.12";
+
+/** Packages whose types name Node's. */
+const typedByNode = ["@caisson/nts"];
+const nodeTypes = rootPackage.devDependencies["@types/node"];
 
 interface Package {
   name: string;
@@ -97,13 +102,17 @@ function published({ name, version, description, license, exports, imports, depe
       imports: Object.fromEntries(
         Object.entries(imports).map(([name, conditions]) => [
           name,
-          Object.fromEntries(
-            Object.entries(conditions).map(([condition, source]) => [condition, built(source)]),
-          ),
+          // One type for all, of the variant that names nothing of Node's.
+          {
+            types: built(conditions["default"]!).replace(/\.js$/, ".d.ts"),
+            ...Object.fromEntries(
+              Object.entries(conditions).map(([condition, source]) => [condition, built(source)]),
+            ),
+          },
         ]),
       ),
     }),
-    ...(dependencies !== undefined && { dependencies }),
+    dependencies: { ...dependencies, ...(typedByNode.includes(name) && { "@types/node": nodeTypes }) },
   };
 }
 
