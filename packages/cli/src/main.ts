@@ -15,6 +15,7 @@ const commands: Commands = {
     "say what will run of a compose file or an image, and at what cost",
     () => import("./commands/check.ts"),
   ],
+  exec: ["run a command beside a service of a development machine", () => import("./commands/exec.ts")],
   kernel: [
     "which kernels could be used, what differs, what is hardened",
     () => import("./commands/kernel.ts"),
