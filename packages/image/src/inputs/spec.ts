@@ -303,8 +303,8 @@ function inWords(issue: z.core.$ZodIssue, found: unknown): string {
     case "invalid_type": {
       if (found === undefined) return "it is missing";
       const quote =
-        issue.expected === "string" && /number|boolean/.test(typeof found)
-          ? `: in quotes it is one, "${String(found)}"`
+        issue.expected === "string" && (typeof found === "number" || typeof found === "boolean")
+          ? `: in quotes it is one, "${found}"`
           : "";
       const names: Record<string, string> = {
         string: "a text",
