@@ -26,6 +26,12 @@ export type KmsErrorCode =
   | "collateral/duplicate"
   | "volumes/unreadable"
   | "volumes/unknown"
+  | "operators/malformed"
+  | "operators/none"
+  | "operators/other-kms"
+  | "operators/expired"
+  | "operators/signatures"
+  | "operators/conflict"
   | "kms/listen";
 
 /** What says that a log was altered; everything else is something that the operator gave. */
