@@ -5,6 +5,7 @@ import { httpPost } from "@caisson/guest/key-client";
 import type { OperatorRequest } from "@caisson/kms";
 import { refusalSchema } from "@caisson/protocol/key-release";
 import { type Envelope, ReleaseError, readEnvelope, signedBytes, writeEnvelope } from "@caisson/releases";
+import { messageOf } from "@caisson/vocabulary/failure";
 import { Command } from "commander";
 import { UsageError } from "./failure.ts";
 import { openOwnerKey, readPublicKey, writeNewFile } from "./owner-keys.ts";
@@ -112,11 +113,17 @@ const send = new Command("send")
   .argument("<FILE>", "the signed request")
   .argument("<URL>", "the KMS")
   .action(async (file: string, url: string) => {
-    const answer = await httpPost(url, 20_000)("/v1/admin", writeEnvelope(readRequest(file)));
+    if (!URL.canParse(url)) throw new UsageError(`'${url}' is not a URL`, "as http://HOST:PORT");
+    const { KmsError } = await import("@caisson/kms");
+    const answer = await httpPost(url, 20_000)("/v1/admin", writeEnvelope(readRequest(file))).catch(
+      (error: unknown) => {
+        throw new KmsError("kms/unreachable", `${url}: ${messageOf(error)}`);
+      },
+    );
     const refusal = refusalSchema.safeParse(answer);
     if (refusal.success) {
       const { code, message } = refusal.data.error;
-      throw new UsageError(`the KMS refuses: ${message}   [${code}]`, "docs/runbooks.md");
+      throw new KmsError("kms/refused", `the KMS refuses: ${message}   [${code}]`);
     }
     process.stdout.write(`${JSON.stringify(answer)}\n`);
   });

@@ -32,6 +32,8 @@ export type KmsErrorCode =
   | "operators/expired"
   | "operators/signatures"
   | "operators/conflict"
+  | "kms/unreachable"
+  | "kms/refused"
   | "kms/listen";
 
 /** What says that a log was altered; everything else is something that the operator gave. */
@@ -41,10 +43,11 @@ const rejected: ReadonlySet<KmsErrorCode> = new Set([
   "log/identity",
   "log/rows",
   "log/rolled-back",
+  "kms/refused",
 ]);
 
 /** What may work later. */
-const unavailable: ReadonlySet<KmsErrorCode> = new Set(["kms/listen", "log/unavailable"]);
+const unavailable: ReadonlySet<KmsErrorCode> = new Set(["kms/listen", "kms/unreachable", "log/unavailable"]);
 
 export class KmsError extends Failure<KmsErrorCode, "rejected" | "input" | "unavailable"> {
   override readonly name = "KmsError";

@@ -41,6 +41,7 @@ import { Bucket, type Rate, RateLimiter } from "./rate-limit.ts";
 import { type ReleaseContext, releaseKeys } from "./release.ts";
 import { dataFiles, openRootSecret } from "./root-secret.ts";
 import { publishSealingKey } from "./secrets.ts";
+import { retriable } from "./store/backend.ts";
 import { logHead } from "./store/entries.ts";
 import { sqlite } from "./store/sqlite.ts";
 import { openStore, type Store, storeKeys } from "./store/store.ts";
@@ -306,6 +307,10 @@ function routes(service: Service, options: KmsOptions, connections: Connections)
   };
 
   app.onError((error, c) => {
+    if (retriable(error)) {
+      c.header("retry-after", "1");
+      return refuse(c, 503, "log/unavailable", `not now: ${error.message}`);
+    }
     write("failed", { error: error.message });
     return refuse(c, 500, "http/internal", "the KMS failed on this request");
   });
@@ -322,14 +327,7 @@ function routes(service: Service, options: KmsOptions, connections: Connections)
   app.get("/metrics", (c) =>
     c.body(metrics.render(service.store.head.sequence), 200, { "content-type": metricsType }),
   );
-  app.get("/v1/log/head", async (c) => {
-    try {
-      return c.json(logHead(await service.store.refresh()));
-    } catch (error) {
-      c.header("retry-after", "1");
-      return refuse(c, 503, "log/unavailable", `the release log cannot be read: ${messageOf(error)}`);
-    }
-  });
+  app.get("/v1/log/head", async (c) => c.json(logHead(await service.store.refresh())));
 
   /** What was sent, if it is what it must be; otherwise the refusal. */
   const receive = async <T>(c: Context<Environment>, schema: Schema<T>): Promise<T | Response> => {
@@ -409,6 +407,8 @@ function routes(service: Service, options: KmsOptions, connections: Connections)
     const { configuration } = service;
     const { answer, entry, logged } = await releaseKeys({ ...context, ...configuration }, request);
     const ms = performance.now() - started;
+    // Who asks again finds what another replica was told.
+    if (answer.outcome === "denied" && answer.code === "policy/changed") void service.reload();
     metrics.observe(ms / 1000);
     metrics.count(answer.outcome, answer.outcome === "denied" ? `code="${answer.code}"` : "");
     if (answer.outcome === "denied" && !logged) metrics.count("unlogged");

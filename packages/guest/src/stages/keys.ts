@@ -3,10 +3,10 @@
  * The application's keys: the KMS is named and measured first, then asked, then believed only as far as its
  * signature under the measured identity goes. Without a KMS the event says so and there are no keys.
  */
-import { setTimeout } from "node:timers/promises";
 import { persistentVolumes, secretNames } from "@caisson/protocol/guest-config";
 import { keyProvider } from "@caisson/protocol/identity";
 import { checkOwner, checkVolumes, httpPost, KeyError, requestKeys } from "../key-client.ts";
+import { withPatience } from "../patience.ts";
 import { type Context, type Stage, StageFailure } from "../stage.ts";
 import { findDisks } from "../volumes/disks.ts";
 import { VolumeError } from "../volumes/errors.ts";
@@ -38,40 +38,6 @@ function chooseKms({ config, instance }: Context): { url: URL; identityKey: Uint
   if (!URL.canParse(named.url)) throw new StageFailure("keys/address", `'${named.url}' is not a URL`);
   return { url: new URL(named.url), identityKey: Buffer.from(identity, "hex") };
 }
-
-/** Denials of a KMS that may answer otherwise a moment later: its database came back, its policies were exchanged. */
-const passing: ReadonlySet<string> = new Set([
-  "log/unavailable",
-  "policy/changed",
-  "nonce/expired",
-  "nonce/busy",
-  "nonce/used",
-]);
-
-/** Before the next exchange, ms: a replica that died, or a database that is taken over, is back in that time. */
-const pausesMs = [1000, 2000, 4000, 8000];
-
-/**
- * An exchange, and another one (new nonce, new quote) where the KMS could not be reached, would not answer now or said
- * what passes. Throws what the last one threw.
- */
-export async function withPatience<T>(
-  exchange: () => Promise<T>,
-  pause: (ms: number) => Promise<unknown> = setTimeout,
-): Promise<T> {
-  for (const ms of pausesMs) {
-    try {
-      return await exchange();
-    } catch (error) {
-      if (!(error instanceof KeyError) || !mayPass(error)) throw error;
-    }
-    await pause(ms);
-  }
-  return exchange();
-}
-
-const mayPass = ({ code, denial = "" }: KeyError): boolean =>
-  code === "keys/unreachable" || code === "keys/refused" || (code === "keys/denied" && passing.has(denial));
 
 export const keys: Stage = {
   name: "keys",

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, rejects } from "node:assert/strict";
 import test from "node:test";
-import { KeyError, type KeyErrorCode } from "../key-client.ts";
-import { withPatience } from "./keys.ts";
+import { KeyError, type KeyErrorCode } from "./key-client.ts";
+import { withPatience } from "./patience.ts";
 
 /** Fails in turn as told, then succeeds; what was waited for. */
 async function run(...failures: [KeyErrorCode, denial?: string][]) {
