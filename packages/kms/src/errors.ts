@@ -34,6 +34,11 @@ export type KmsErrorCode =
   | "operators/conflict"
   | "kms/unreachable"
   | "kms/refused"
+  | "shares/malformed"
+  | "shares/signature"
+  | "shares/unknown"
+  | "shares/wrong"
+  | "shares/few"
   | "kms/listen";
 
 /** What says that a log was altered; everything else is something that the operator gave. */
@@ -44,6 +49,8 @@ const rejected: ReadonlySet<KmsErrorCode> = new Set([
   "log/rows",
   "log/rolled-back",
   "kms/refused",
+  "shares/signature",
+  "shares/wrong",
 ]);
 
 /** What may work later. */

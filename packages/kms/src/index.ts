@@ -11,7 +11,16 @@ export {
   storeRootSecret,
 } from "./root-secret.ts";
 export { type Kms, type KmsOptions, startKms } from "./server.ts";
+export {
+  makeShares,
+  passShare,
+  readShares,
+  recoverSecret,
+  type SharesDocument,
+  sharesDigest,
+} from "./shares.ts";
 export type { LogEntry, LogHead } from "./store/entries.ts";
+export { openLogStore } from "./store/open.ts";
 export { postgresql } from "./store/postgresql.ts";
 export { readOnlySqlite, sqlite } from "./store/sqlite.ts";
 export { openStore, type Store, storeKeys } from "./store/store.ts";

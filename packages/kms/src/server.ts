@@ -43,8 +43,8 @@ import { dataFiles, openRootSecret } from "./root-secret.ts";
 import { publishSealingKey } from "./secrets.ts";
 import { retriable } from "./store/backend.ts";
 import { logHead } from "./store/entries.ts";
-import { sqlite } from "./store/sqlite.ts";
-import { openStore, type Store, storeKeys } from "./store/store.ts";
+import { openLogStore } from "./store/open.ts";
+import { type Store, storeKeys } from "./store/store.ts";
 import { VolumeBook } from "./volumes/book.ts";
 import { openValueStore } from "./volumes/store.ts";
 
@@ -112,8 +112,7 @@ const defaults = {
 export async function startKms(options: KmsOptions): Promise<Kms> {
   const { development = false } = options;
   const secret = openRootSecret(options.data, { development });
-  const keys = storeKeys(secret);
-  const { identity } = keys;
+  const { identity } = storeKeys(secret);
   const now = options.now ?? Date.now;
   const source = {
     ...(options.policies !== undefined && { policies: options.policies }),
@@ -122,12 +121,7 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
     development,
   };
   const applications = new Applications(new KnownFile(join(options.data, dataFiles.known)));
-  const { databases = [] } = options;
-  const backend =
-    databases.length > 0
-      ? await (await import("./store/postgresql.ts")).postgresql(databases)
-      : sqlite(join(options.data, dataFiles.releaseLog));
-  const store = await openStore(backend, keys);
+  const store = await openLogStore(options.data, options.databases ?? [], secret);
   const manifests = loadManifests(join(options.policies ?? options.data, "manifests"));
   const reading = { manifests, identityKey: source.identityKey, development };
   const administration = new Administration(store, reading, now);

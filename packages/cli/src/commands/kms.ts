@@ -6,6 +6,7 @@ import type { Kms } from "@caisson/kms";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { UsageError } from "../failure.ts";
 import { requestCommand } from "../kms-operators.ts";
+import { sharesCommand } from "../kms-shares.ts";
 import { readPassphrase, readTextFile } from "../passphrase-file.ts";
 import { printable } from "../views/printable.ts";
 
@@ -269,5 +270,6 @@ export const command = new Command("caisson kms")
   .addCommand(identity)
   .addCommand(new Command("log").description("the release log").addCommand(verifyLog).addCommand(showLog))
   .addCommand(requestCommand)
+  .addCommand(sharesCommand)
   .addCommand(backup)
   .addCommand(restore);
