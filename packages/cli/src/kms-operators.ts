@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `caisson kms request …`: what operators ask of a KMS, written, signed by enough of them, and sent. */
 import { readFileSync } from "node:fs";
-import { httpPost } from "@caisson/guest/key-client";
 import type { OperatorRequest } from "@caisson/kms";
 import { refusalSchema } from "@caisson/protocol/key-release";
 import { type Envelope, ReleaseError, readEnvelope, signedBytes, writeEnvelope } from "@caisson/releases";
-import { messageOf } from "@caisson/vocabulary/failure";
+import { Failure, messageOf } from "@caisson/vocabulary/failure";
 import { Command } from "commander";
 import { UsageError } from "./failure.ts";
 import { openOwnerKey, readPublicKey, writeNewFile } from "./owner-keys.ts";
@@ -115,11 +114,20 @@ const send = new Command("send")
   .action(async (file: string, url: string) => {
     if (!URL.canParse(url)) throw new UsageError(`'${url}' is not a URL`, "as http://HOST:PORT");
     const { KmsError } = await import("@caisson/kms");
-    const answer = await httpPost(url, 20_000)("/v1/admin", writeEnvelope(readRequest(file))).catch(
-      (error: unknown) => {
-        throw new KmsError("kms/unreachable", `${url}: ${messageOf(error)}`);
-      },
-    );
+    let answer: unknown;
+    try {
+      const body = JSON.stringify(writeEnvelope(readRequest(file)));
+      const response = await fetch(new URL("/v1/admin", url), {
+        method: "POST",
+        body,
+        redirect: "error",
+        signal: AbortSignal.timeout(20_000),
+      });
+      answer = await response.json();
+    } catch (error) {
+      if (error instanceof Failure) throw error;
+      throw new KmsError("kms/unreachable", `${url}: ${messageOf(error)}`);
+    }
     const refusal = refusalSchema.safeParse(answer);
     if (refusal.success) {
       const { code, message } = refusal.data.error;
