@@ -4,6 +4,19 @@ import type { OperatorAction, VolumeRecord } from "@caisson/kms";
 import { Command } from "commander";
 
 const dataOption = ["--data <DIR>", "root secret, release log and volumes"] as const;
+const databaseOption = ["--database <URL>", "the log and volumes in PostgreSQL instead"] as const;
+
+interface Where {
+  data: string;
+  database?: string;
+  json?: boolean;
+}
+
+/** The volumes of a KMS, which may run. */
+async function openBook({ data, database }: Where) {
+  const { openVolumeBook } = await import("@caisson/kms");
+  return openVolumeBook(data, { databases: database === undefined ? [] : [database] });
+}
 
 /** A record as it is shown: numbers that JSON cannot hold are text. */
 const shown = ({ epoch, anchor, time, ...record }: VolumeRecord) => ({
@@ -30,14 +43,14 @@ const write = (json: boolean | undefined, document: unknown, text: string): void
 const list = new Command("list")
   .description("every volume: id, state, how often it was opened, last change, name, owner and instance seed")
   .requiredOption(...dataOption)
+  .option(...databaseOption)
   .option("--json", "one JSON document")
-  .action(async ({ data, json }: { data: string; json?: boolean }) => {
-    const { openVolumeBook } = await import("@caisson/kms");
-    const book = await openVolumeBook(data);
+  .action(async (options: Where) => {
+    const book = await openBook(options);
     try {
       const records = await book.list();
       const lines = records.length === 0 ? ["no volume was ever opened"] : records.map(line);
-      write(json, { volumes: records.map(shown) }, lines.join("\n"));
+      write(options.json, { volumes: records.map(shown) }, lines.join("\n"));
     } finally {
       await book.close();
     }
@@ -47,14 +60,14 @@ const show = new Command("show")
   .description("everything that is known of one volume")
   .argument("<ID>", "its id, or 8 digits of its beginning at least")
   .requiredOption(...dataOption)
+  .option(...databaseOption)
   .option("--json", "one JSON document")
-  .action(async (id: string, { data, json }: { data: string; json?: boolean }) => {
-    const { openVolumeBook } = await import("@caisson/kms");
-    const book = await openVolumeBook(data);
+  .action(async (id: string, options: Where) => {
+    const book = await openBook(options);
     try {
       const found = shown(await book.find(id));
       const lines = Object.entries(found).map(([name, value]) => `${name.padEnd(14)}${value}`);
-      write(json, found, lines.join("\n"));
+      write(options.json, found, lines.join("\n"));
     } finally {
       await book.close();
     }
@@ -65,13 +78,13 @@ const action = (name: OperatorAction, description: string): Command =>
     .description(description)
     .argument("<ID>", "its id, or 8 digits of its beginning at least")
     .requiredOption(...dataOption)
+    .option(...databaseOption)
     .option("--json", "one JSON document")
-    .action(async (id: string, { data, json }: { data: string; json?: boolean }) => {
-      const { openVolumeBook } = await import("@caisson/kms");
-      const book = await openVolumeBook(data);
+    .action(async (id: string, options: Where) => {
+      const book = await openBook(options);
       try {
         const record = await book.operate(id, name);
-        write(json, shown(record), line(record));
+        write(options.json, shown(record), line(record));
       } finally {
         await book.close();
       }

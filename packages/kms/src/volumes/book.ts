@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The volumes of one KMS: the rules (rules.ts) applied to rows of its store, and what is signed and derived. */
 import { randomBytes } from "node:crypto";
-import { join } from "node:path";
 import { deriveAnchorKey, deriveVolumeSecret } from "@caisson/protocol/derivation";
 import { type IdentityKey, verifySignature } from "@caisson/protocol/ed25519";
 import {
@@ -14,11 +13,11 @@ import {
 } from "@caisson/protocol/volumes";
 import * as z from "zod";
 import { KmsError } from "../errors.ts";
-import { dataFiles, openRootSecret } from "../root-secret.ts";
+import { openRootSecret } from "../root-secret.ts";
 import type { LogEntry } from "../store/entries.ts";
+import { openLogStore } from "../store/open.ts";
 import type { Row, RowName } from "../store/rows.ts";
-import { sqlite } from "../store/sqlite.ts";
-import { change, openStore, type Store, storeKeys, update } from "../store/store.ts";
+import { change, type Store, storeKeys, update } from "../store/store.ts";
 import {
   anchorVolume,
   type OperatorAction,
@@ -74,12 +73,8 @@ export interface BookPlace {
 /** The volumes of a data directory's KMS, beside it while it runs or without it. Throws KmsError. */
 export async function openVolumeBook(data: string, { databases = [] }: BookPlace = {}): Promise<VolumeBook> {
   const secret = openRootSecret(data, { development: true });
-  const keys = storeKeys(secret);
-  const backend =
-    databases.length > 0
-      ? await (await import("../store/postgresql.ts")).postgresql(databases)
-      : sqlite(join(data, dataFiles.releaseLog));
-  return new VolumeBook(await openStore(backend, keys), secret, keys.identity, Date.now);
+  const store = await openLogStore(data, databases, secret);
+  return new VolumeBook(store, secret, storeKeys(secret).identity, Date.now);
 }
 
 const table = "volumes";
