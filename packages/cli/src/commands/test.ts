@@ -22,7 +22,10 @@ const tiers: Record<string, { files: string; concurrency: number; minutes: numbe
   integration: { files: "test/integration/**/*.test.ts", concurrency: 2, minutes: 45 },
   e2e: { files: "test/e2e/**/*.test.ts", concurrency: 1, minutes: 45 },
   attacks: { files: "test/attacks/**/*.test.ts", concurrency: 2, minutes: 45 },
+  nightly: { files: "test/nightly/**/*.test.ts", concurrency: 1, minutes: 90 },
 };
+/** Not among all: it needs Go, Rust and Python, or takes too long for every change. */
+const apart: readonly string[] = ["nightly"];
 const names = ["check", ...Object.keys(tiers)];
 
 function runChecks(): boolean {
@@ -52,7 +55,7 @@ function allRan(report: string): boolean {
 }
 
 /** Tiers that boot both flavours: their kernels share most objects, and are compiled in one go where none is cached. */
-const bootingTiers = ["integration", "e2e", "attacks"];
+const bootingTiers = ["integration", "e2e", "attacks", "nightly"];
 
 async function compileKernels(): Promise<void> {
   const { prepare } = await import("../prepare.ts");
@@ -91,16 +94,16 @@ function runTier(name: string, filter: string | undefined): boolean {
 
 export const command = new Command("caisson test")
   .description(
-    "Runs the tests, all of them or one tier: check (types, lint, format), unit, integration, e2e (VMs), attacks (a hostile host).",
+    "Runs the tests, all of them or one tier: check (types, lint, format), unit, integration, e2e (VMs), attacks (a hostile host); and, only when it is named, nightly (heavy applications, SDKs of other languages).",
   )
-  .argument("[tier]", `one of ${names.join(", ")}; all when left out`)
+  .argument("[tier]", `one of ${names.join(", ")}; all but ${apart.join(", ")} when left out`)
   .argument("[filter]", "only files whose path contains this")
   .action(async (tier: string | undefined, filter: string | undefined) => {
     if (tier !== undefined && !names.includes(tier)) {
       throw new UsageError(`there is no test tier '${tier}'`, `one of ${names.join(", ")}`);
     }
     let compiled = filter !== undefined;
-    for (const name of tier === undefined ? names : [tier]) {
+    for (const name of tier === undefined ? names.filter((one) => !apart.includes(one)) : [tier]) {
       if (!compiled && bootingTiers.includes(name)) {
         await compileKernels();
         compiled = true;
