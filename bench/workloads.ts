@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * Several services in one machine: what each further one costs in time, memory and image, what the network between them
- * costs beside a program's own loopback on the same kernel, how images grow, and how soon a changed service runs.
+ * costs beside a program's own loopback on the same kernel, and how soon a changed service runs. How a build grows with
+ * its images is in `image.ts`.
  */
-import { execFileSync, spawnSync } from "node:child_process";
+import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -183,35 +184,10 @@ async function* changed(): AsyncGenerator<Row> {
   }
 }
 
-/** Importing an image and laying it out as it grows, each in a process of its own. */
-async function* growth(): AsyncGenerator<Row> {
-  const script = join(repository, "bench/image-import.ts");
-  for (const mebibytes of [100, 1024, 4096]) {
-    const place = mkdtempSync(join(tmpdir(), "caisson-workloads-"));
-    try {
-      const { stdout, stderr, status } = spawnSync(process.execPath, [script, place, String(mebibytes)], {
-        encoding: "utf8",
-      });
-      if (status !== 0) throw new Error(stderr);
-      const found = JSON.parse(stdout) as { seconds: number; mebibytes: number };
-      yield {
-        name: `an image of ${mebibytes} MiB, from its layout to its root`,
-        unit: "s",
-        ours: found.seconds,
-      };
-      yield { name: "its peak memory", unit: "MiB", ours: found.mebibytes, limit: 400 };
-    } finally {
-      rmSync(place, { recursive: true, force: true });
-    }
-    await Promise.resolve();
-  }
-}
-
 export async function* run(): AsyncGenerator<Row> {
   process.stderr.write(`load ${readFileSync("/proc/loadavg", "utf8").split(" ")[0]}\n`);
   yield* shared();
   yield* healthy();
   yield* requests();
   yield* changed();
-  yield* growth();
 }

@@ -55,7 +55,8 @@ async function images(): Promise<string> {
   return kept("servers", { root, mariadb, rabbitmq, registry }, (directory) =>
     writeImages(directory, {
       mariadb: {
-        layers: [root, { "usr/local/bin/docker-entrypoint.sh": mariadb }],
+        // Debian's package makes a data base when it is installed, which the official image removes.
+        layers: [root, { "usr/local/bin/docker-entrypoint.sh": mariadb, "var/lib/mysql/.wh..wh..opq": "" }],
         config: {
           Env: [path],
           Entrypoint: ["docker-entrypoint.sh"],
