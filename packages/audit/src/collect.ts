@@ -96,6 +96,10 @@ function runtimeOf({ app }: ImageFacts["guest"]): RuntimeFacts {
   const own = [
     ...(service.socket ? [{ source: socket, destination: "/run/caisson.sock", writable: true }] : []),
     ...(service.key ? [{ source: key, destination: "/run/secrets/caisson-key" }] : []),
+    ...(service.secrets ?? []).map(({ name }) => ({
+      source: `${key}-${name}`,
+      destination: `/run/secrets/${name}`,
+    })),
   ];
   return runtimeConfig(service, own, {
     root,

@@ -27,6 +27,7 @@ import { entropyStage } from "./stages/entropy.ts";
 import { identity } from "./stages/identity.ts";
 import { keys } from "./stages/keys.ts";
 import { postureStage } from "./stages/posture.ts";
+import { secrets } from "./stages/secrets.ts";
 import { time } from "./stages/time.ts";
 import { MS, type Syscalls } from "./syscalls.ts";
 import { kernelPaths, tsmPlatform } from "./tsm.ts";
@@ -120,7 +121,7 @@ async function boot(): Promise<void> {
     config,
     platform,
     syscalls,
-    attest: attester(platform, log),
+    attest: attester(platform, log, () => context.instance?.release),
     events: () => log.events,
     keyFiles: new KeyFiles(),
     log: (text) => say({ kind: "note", text }),
@@ -154,7 +155,8 @@ async function boot(): Promise<void> {
     },
   });
   const [posture, entropy] = [postureStage(root), entropyStage(root)];
-  for (const stage of [posture, entropy, identity, time, boundary, keys, app]) await runStage(stage, context);
+  for (const stage of [posture, entropy, identity, time, boundary, keys, secrets, app])
+    await runStage(stage, context);
   say({ kind: "ready", ...(port !== undefined && { port }) });
   if (config.flavour === "development") await answerChallenge(context, say);
   const outcome = await services!.ended();

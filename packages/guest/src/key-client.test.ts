@@ -290,7 +290,7 @@ test("an endless answer is cut off", async (t) => {
   });
   await rejects(requestKeys({ ...guest(), post: httpPost(url, 5000) }), {
     code: "keys/unreachable",
-    message: /longer than 16384/,
+    message: /longer than 262144/,
   });
 });
 

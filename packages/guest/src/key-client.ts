@@ -24,6 +24,8 @@ import {
   type Released,
   refusalSchema,
   sealContext,
+  secretsContext,
+  secretValues,
 } from "@caisson/protocol/key-release";
 import { reportData } from "@caisson/verify/report-data";
 import { messageOf } from "@caisson/vocabulary/failure";
@@ -61,6 +63,8 @@ export interface KeyRequest {
   identityKey: Uint8Array;
   /** This machine's evidence document over 64 bytes of report data. */
   evidence: (reportData: Uint8Array) => Promise<unknown>;
+  /** The owners' secrets as the host gave them; left out where the description declares none. */
+  secrets?: unknown;
   /** The verified clock, milliseconds since 1970. */
   now: () => number;
   /** How far the KMS's clock may lie outside of the time that the request took, in milliseconds. */
@@ -76,6 +80,13 @@ export interface ReleasedKeys {
   instance: string;
   /** The KMS's signed time, milliseconds since 1970. */
   time: number;
+  secrets?: ReleasedSecrets;
+}
+
+/** Secrets by name, and the hash (hex) of the document that the owners signed. */
+export interface ReleasedSecrets {
+  hash: string;
+  values: ReadonlyMap<string, Uint8Array>;
 }
 
 /** One exchange. Throws KeyError; errors of `evidence` pass through. */
@@ -99,9 +110,10 @@ export async function requestKeys(request: KeyRequest): Promise<ReleasedKeys> {
   checkTime(answer.time, sent, received, request.toleranceMs);
   const keys = openSeal(sealing, exchange, answer);
   const { keyVersion, app, instance, time } = answer;
+  const secrets = openSecrets(sealing, exchange, answer);
   const [applicationKey, instanceKey] = [keys.slice(0, 32), keys.slice(32)];
   keys.fill(0);
-  return { applicationKey, instanceKey, keyVersion, app, instance, time };
+  return { applicationKey, instanceKey, keyVersion, app, instance, time, ...(secrets && { secrets }) };
 }
 
 /**
@@ -146,6 +158,7 @@ async function askForKeys(
     nonce: exchange.nonce.toHex(),
     ephemeralKey: exchange.ephemeralKey.toHex(),
     evidence,
+    ...(request.secrets !== undefined && { secrets: request.secrets }),
   };
   const answer = parse(answerSchema, await reach(request.post, keyReleasePaths.release, body));
   const signature = Uint8Array.fromHex(answer.signature);
@@ -176,6 +189,22 @@ function openSeal(own: SealingKey, exchange: Exchange, answer: Released): Uint8A
     return open(own, sealed, sealContext(exchange, answer));
   } catch {
     throw new KeyError("keys/seal", "the sealed keys do not open with the key that was quoted");
+  }
+}
+
+function openSecrets(own: SealingKey, exchange: Exchange, answer: Released): ReleasedSecrets | undefined {
+  if (answer.secrets === undefined) return undefined;
+  const { hash, enc, ciphertext } = answer.secrets;
+  try {
+    const sealed = { enc: Uint8Array.fromHex(enc), ciphertext: Uint8Array.fromHex(ciphertext) };
+    const message = open(own, sealed, secretsContext(exchange, answer, hash));
+    const values = secretValues.parse(JSON.parse(new TextDecoder().decode(message)));
+    return {
+      hash,
+      values: new Map(Object.entries(values).map(([name, value]) => [name, Uint8Array.fromHex(value)])),
+    };
+  } catch {
+    throw new KeyError("keys/seal", "the sealed secrets do not open with the key that was quoted");
   }
 }
 
@@ -210,7 +239,7 @@ function parse<T>(schema: Parser<T>, value: unknown): T {
   throw new KeyError("keys/malformed", `the KMS's message: ${issue?.path.join(".")}: ${issue?.message}`);
 }
 
-/** `post` over HTTP to a base URL, on one connection while the server keeps it. Bounded: 16 KiB of answer, `timeoutMs` for each request, no redirects. */
+/** `post` over HTTP to a base URL, on one connection while the server keeps it. Bounded: 256 KiB of answer, `timeoutMs` for each request, no redirects. */
 export function httpPost(url: string, timeoutMs: number): Post {
   const kept = keepConnection(new URL(url), timeoutMs);
   return async (path, body) =>

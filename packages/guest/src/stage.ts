@@ -8,6 +8,7 @@ import type { GuestConfig } from "@caisson/protocol/guest-config";
 import type { Instance } from "@caisson/protocol/instance";
 import type { RuntimeEvent } from "@caisson/vocabulary/events";
 import type { Attest } from "./evidence.ts";
+import type { ReleasedSecrets } from "./key-client.ts";
 import type { KeyFiles } from "./key-files.ts";
 import type { PlatformAdapter } from "./platform.ts";
 import type { Syscalls } from "./syscalls.ts";
@@ -45,6 +46,8 @@ export interface Context {
   instanceId?: Uint8Array;
   /** The application's key material. Set by `keys`; undefined when the configuration names no KMS. */
   keys?: ApplicationKeys;
+  /** The owners' secrets, by name, and the document that they come from. Set by `keys`, written by `secrets`. */
+  secrets?: ReleasedSecrets;
   /** True while the clock and its sources disagree: keys are not handed out. Set by `time`. */
   clockAlarm?: boolean;
 }

@@ -199,12 +199,29 @@ function releasePolicy(path: string, document: unknown, app: string, identityKey
       throw new KmsError("policy/malformed", `${path}: policy.${field} is the KMS's to decide; leave it out`);
     }
   }
+  const { identity } = policy.app ?? {};
+  if ((app.length === 64) !== (identity !== undefined) || (identity !== undefined && identity.id !== app)) {
+    throw new KmsError(
+      "policy/malformed",
+      `${path}: policy.app.identity.id is the id of an application that has an identity (32 bytes), and of no other`,
+      {
+        facts: [
+          ["found", identity?.id ?? "none"],
+          ["app", app],
+        ],
+      },
+    );
+  }
   if (policy.app?.id !== undefined && (policy.app.id === "any" || policy.app.id.join() !== app)) {
     throw new KmsError("policy/malformed", `${path}: policy.app.id is not the file's app ${app}`);
   }
   // The image is in these three; RTMR0 is the machine around it, which not every prediction determines.
   const open = (["mrtd", "rtmr1", "rtmr2"] as const).find((name) => policy.registers?.[name] === "any");
-  if (open !== undefined && acceptedPlatforms(policy).every((platform) => provesHardware[platform])) {
+  if (
+    identity === undefined &&
+    open !== undefined &&
+    acceptedPlatforms(policy).every((platform) => provesHardware[platform])
+  ) {
     throw new KmsError(
       "policy/malformed",
       `${path}: policy.registers.${open} is open, so that keys would go to any image`,

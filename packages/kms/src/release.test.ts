@@ -18,6 +18,7 @@ import {
   sealContext,
 } from "@caisson/protocol/key-release";
 import { reportData } from "@caisson/verify/report-data";
+import { Applications } from "./applications.ts";
 import { CollateralCache } from "./collateral-cache.ts";
 import { Nonces } from "./nonces.ts";
 import { loadPolicies, type Policies } from "./policies.ts";
@@ -58,6 +59,7 @@ function setup(policies: Policies): Setup {
     log: { append, head },
     denials: new Bucket({ perSecond: 1, burst: 3 }, now),
     nonces: new Nonces(),
+    applications: new Applications({ readKnown: () => new Map(), writeKnown: () => Promise.resolve() }),
     now: () => now,
   };
   return { context, log };

@@ -13,6 +13,7 @@ import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { deriveKmsKey } from "@caisson/protocol/derivation";
 import { identityKey } from "@caisson/protocol/ed25519";
+import { IDENTITY_SIZE } from "@caisson/protocol/identity";
 import {
   helloRequestSchema,
   helloTranscript,
@@ -21,19 +22,23 @@ import {
   type Refusal,
   releaseRequestSchema,
   requestLimit,
+  sealingKeyPath,
 } from "@caisson/protocol/key-release";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { getRequestListener, type HttpBindings } from "@hono/node-server";
 import { type Context, Hono } from "hono";
+import { Applications } from "./applications.ts";
 import { type Configuration, loadConfiguration } from "./configuration.ts";
 import { Connections } from "./connections.ts";
 import { KmsError } from "./errors.ts";
+import { KnownFile } from "./known-file.ts";
 import { Metrics, metricsType } from "./metrics.ts";
 import { Nonces } from "./nonces.ts";
 import { Bucket, type Rate, RateLimiter } from "./rate-limit.ts";
 import { type ReleaseContext, releaseKeys } from "./release.ts";
 import { ReleaseLog } from "./release-log.ts";
 import { dataFiles, openRootSecret } from "./root-secret.ts";
+import { publishSealingKey } from "./secrets.ts";
 
 export interface KmsOptions {
   /** Directory of root secret and release log; the secret is there (`createRootSecret`), the log is made. */
@@ -100,6 +105,7 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
     development,
   };
   const first = await loadConfiguration(source, new Date(now()));
+  const applications = new Applications(new KnownFile(join(options.data, dataFiles.known)));
   const log = new ReleaseLog(join(options.data, dataFiles.releaseLog), identity);
   const service: Service = {
     context: {
@@ -108,6 +114,7 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
       log,
       denials: new Bucket(defaults.denials, now()),
       nonces: new Nonces(),
+      applications,
       now,
     },
     configuration: first,
@@ -274,6 +281,17 @@ function routes(service: Service, options: KmsOptions, connections: Connections)
     const request = schema.safeParse(parseJson(body));
     return request.success ? request.data : refuse(c, 400, "http/malformed", describe(request.error.issues));
   };
+
+  app.get(`${sealingKeyPath}/:app`, (c) => {
+    const id = c.req.param("app");
+    const policy = service.configuration.policies.get(id);
+    if (policy === undefined || id.length !== 2 * IDENTITY_SIZE) {
+      return refuse(c, 404, "app/unknown", "this KMS has no policy for an application with this identity");
+    }
+    return c.json(
+      publishSealingKey(context.secret, context.identity, Uint8Array.fromHex(id), policy.keyVersion),
+    );
+  });
 
   app.post(keyReleasePaths.hello, async (c) => {
     const request = await receive(c, helloRequestSchema);

@@ -36,6 +36,14 @@ export function deriveApplicationKey(released: Uint8Array, path: string, purpose
   return hkdf(released, "caisson/application-key/v1", text(path), text(purpose));
 }
 
+/**
+ * Seed of the X25519 key to which owners seal an application's secrets, 32 bytes; `app` is 32 bytes. The KMS alone has it:
+ * a guest that did could read what later releases are given.
+ */
+export function deriveSealingSeed(secret: Uint8Array, app: Uint8Array, version: number): Uint8Array {
+  return hkdf(secret, "caisson/sealing-key/v1", app, u32(version));
+}
+
 /** 32 bytes from the root secret for the KMS's own use; apart from every released key by its domain. */
 export function deriveKmsKey(secret: Uint8Array, purpose: "identity"): Uint8Array {
   return hkdf(secret, "caisson/kms-key/v1", text(purpose));

@@ -1,7 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 /** A report of verification, and what a quote says, as text for a person. */
 import { styleText } from "node:util";
-import { type Check, type CheckCode, notReached, type Outcome, type Report } from "@caisson/verify";
+import {
+  type Check,
+  type CheckCode,
+  notReached,
+  type Outcome,
+  type PlatformSummary,
+  type Report,
+} from "@caisson/verify";
+import { tcbText } from "@caisson/verify/amd-products";
 import type { Description } from "@caisson/verify/describe";
 import { isPlatform, provesHardware } from "@caisson/vocabulary/platforms";
 import { printable } from "./printable.ts";
@@ -71,6 +79,16 @@ function renderCheck(check: Check): string {
   return [first.trimEnd(), ...details].join("\n");
 }
 
+function platformText(platform: PlatformSummary, emulated: boolean): string {
+  if (platform.tee === "snp") {
+    return `SEV-SNP on ${platform.product}, reported ${tcbText(platform.tcb.reported)}`;
+  }
+  const advisories = platform.advisories.length === 0 ? "" : ` (${platform.advisories.join(", ")})`;
+  return emulated
+    ? `emulated, called ${platform.tcbStatus} by a simulated PKI${advisories}`
+    : `${platform.tee.toUpperCase()}, ${platform.tcbStatus}${advisories}`;
+}
+
 /** The verdict first, then every check; before both, that evidence is emulated. */
 export function renderReport({ verdict, scope, at, platform, reference, codes, checks }: Report): string {
   const open = checks.filter(
@@ -87,9 +105,7 @@ export function renderReport({ verdict, scope, at, platform, reference, codes, c
     ...(platform === undefined
       ? []
       : [
-          `  platform ${emulated ? `emulated, called ${platform.tcbStatus} by a simulated PKI` : `${platform.tee.toUpperCase()}, ${platform.tcbStatus}`}` +
-            `${platform.advisories.length === 0 ? "" : ` (${platform.advisories.join(", ")})`}, under ${printable(platform.root)},` +
-            ` valid until ${platform.validUntil}`,
+          `  platform ${platformText(platform, emulated)}, under ${printable(platform.root)}, valid until ${platform.validUntil}`,
         ]),
     ...(reference === undefined ? [] : [`  registers match ${printable(reference)}`]),
     ...(codes.length === 0 ? [] : [`  because ${codes.join(", ")}`]),

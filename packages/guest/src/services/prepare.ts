@@ -9,7 +9,7 @@ import { serveDstack } from "../dstack/serve.ts";
 import { connectService, type Destination, destinations, openRoutes, rulesOf } from "../network/network.ts";
 import { namesFor, type Plan, planNetwork } from "../network/plan.ts";
 import type { Share } from "../sandbox.ts";
-import type { Context } from "../stage.ts";
+import { type Context, StageFailure } from "../stage.ts";
 import { hostsText, writeFiles } from "./files.ts";
 import { makeControlGroup, type Prepared } from "./launch.ts";
 import { closeUserNamespaces, makeNamespaces, openUserNamespaces } from "./namespaces.ts";
@@ -61,11 +61,12 @@ async function prepare(
   app: AppDescription,
   plan: Plan,
   place: Place,
-  service: Service,
+  declared: Service,
   allowed: readonly Destination[],
 ): Promise<Prepared> {
   const { syscalls } = context;
-  const list = await shares(context, place, service);
+  const list = await shares(context, place, declared);
+  const service = withSecrets(context, declared);
   if (service.isolation === "plain") return { place, service, shares: list };
   const namespaces = await makeNamespaces(syscalls, service.range);
   mountRoot(syscalls, place, service, namespaces.user);
@@ -88,6 +89,22 @@ async function prepare(
   return { place, service, shares: list, surroundings };
 }
 
+/** The service with the variables that have a secret each, where it asks for some. A variable is text and ends at no NUL. */
+export function withSecrets({ secrets: given }: Pick<Context, "secrets">, service: Service): Service {
+  const environment = { ...service.environment };
+  for (const { name, environment: variable } of service.secrets ?? []) {
+    if (variable === undefined) continue;
+    const value = given!.values.get(name)!;
+    try {
+      environment[variable] = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(value);
+    } catch {
+      throw new StageFailure("secrets/environment", `${name} is not text, which a variable is`);
+    }
+    if (value.includes(0)) throw new StageFailure("secrets/environment", `${name} holds a NUL`);
+  }
+  return { ...service, environment };
+}
+
 /** The socket, and the key as a file in tmpfs that only the service's user can read. */
 async function shares(context: Context, place: Place, service: Service): Promise<Share[]> {
   const list: Share[] = [];
@@ -104,6 +121,11 @@ async function shares(context: Context, place: Place, service: Service): Promise
   if (service.key && context.keys !== undefined) {
     context.keyFiles.add(place.key, Buffer.from(context.keys.root).toString("hex"), user, group);
     list.push({ source: place.key, destination: "/run/secrets/caisson-key" });
+  }
+  for (const { name } of service.secrets ?? []) {
+    const path = `${place.key}-${name}`;
+    context.keyFiles.add(path, context.secrets!.values.get(name)!, user, group);
+    list.push({ source: path, destination: `/run/secrets/${name}` });
   }
   if (service.isolation === "plain" && existsSync(join(service.root, "etc/resolv.conf")))
     list.push({ source: resolver, destination: "/etc/resolv.conf" });

@@ -3,6 +3,7 @@
  * The application's keys: the KMS is named and measured first, then asked, then believed only as far as its
  * signature under the measured identity goes. Without a KMS the event says so and there are no keys.
  */
+import { secretNames } from "@caisson/protocol/guest-config";
 import { keyProvider } from "@caisson/protocol/identity";
 import { checkOwner, httpPost, KeyError, requestKeys } from "../key-client.ts";
 import { type Context, type Stage, StageFailure } from "../stage.ts";
@@ -51,10 +52,12 @@ export const keys: Stage = {
             scheme: "raw",
             fields: { data: Buffer.from(reportData).toString("hex") },
           }),
+        ...(secretNames(context.config.app).length > 0 && { secrets: context.instance?.secrets }),
         now: Date.now,
         toleranceMs,
       });
       checkOwner(released, context.appId!, context.instanceId!);
+      if (released.secrets !== undefined) context.secrets = released.secrets;
       context.keys = { root: released.applicationKey, kms: Buffer.from(kms.identityKey).toString("hex") };
       return `released by KMS ${context.keys.kms.slice(0, 16)}…, key version ${released.keyVersion}`;
     } catch (error) {
