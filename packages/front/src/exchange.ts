@@ -8,7 +8,7 @@ export type Request = IncomingMessage;
 export type Response = ServerResponse;
 
 /** A request that is not passed on, and what its client is told. */
-export class Refusal extends Error {
+export class FrontRefusal extends Error {
   readonly status: number;
   /** A problem type (RFC 9457), where clients tell refusals apart by it. */
   readonly type: string | undefined;
@@ -24,7 +24,7 @@ const methodPattern = /^[A-Z]{1,32}$/;
 // oxlint-disable-next-line no-control-regex -- those are what it refuses
 const pathPattern = /^\/[^\s\x00-\x1f\x7f#]*$/;
 
-/** Method, path and host, each what it may be. Throws Refusal. */
+/** Method, path and host, each what it may be. Throws FrontRefusal. */
 export function target(request: Request): { method: string; path: string; host: string } {
   const { method = "", url = "", rawHeaders } = request;
   const hosts: string[] = [];
@@ -34,25 +34,26 @@ export function target(request: Request): { method: string; path: string; host: 
   }
   const [host = ""] = hosts;
   if (new Set(hosts).size !== 1 || (request.httpVersionMajor === 1 && hosts.length !== 1)) {
-    throw new Refusal(400, "a request names one host");
+    throw new FrontRefusal(400, "a request names one host");
   }
   return checkedTarget(method, url, host);
 }
 
-/** The same for parts that came sealed. Throws Refusal. */
+/** The same for parts that came sealed. Throws FrontRefusal. */
 export function checkedTarget(method: string, path: string, host: string) {
-  if (!hostPattern.test(host)) throw new Refusal(400, "the host is not one");
-  if (!methodPattern.test(method) || method === "CONNECT") throw new Refusal(400, "the method is not one");
-  if (!pathPattern.test(path)) throw new Refusal(400, "the path is not one");
+  if (!hostPattern.test(host)) throw new FrontRefusal(400, "the host is not one");
+  if (!methodPattern.test(method) || method === "CONNECT")
+    throw new FrontRefusal(400, "the method is not one");
+  if (!pathPattern.test(path)) throw new FrontRefusal(400, "the path is not one");
   return { method, path, host };
 }
 
-/** The value of a field that a request has at most once; undefined without. Throws Refusal. */
+/** The value of a field that a request has at most once; undefined without. Throws FrontRefusal. */
 export function single({ rawHeaders }: Request, wanted: string): string | undefined {
   let found: string | undefined;
   for (let i = 0; i < rawHeaders.length; i += 2) {
     if (rawHeaders[i]!.toLowerCase() !== wanted) continue;
-    if (found !== undefined) throw new Refusal(400, `${wanted} is there twice`);
+    if (found !== undefined) throw new FrontRefusal(400, `${wanted} is there twice`);
     found = rawHeaders[i + 1]!;
   }
   return found;
@@ -94,7 +95,7 @@ export function reply(
   response.end(bytes);
 }
 
-export function refuse(response: Response, { status, message, type }: Refusal): void {
+export function refuse(response: Response, { status, message, type }: FrontRefusal): void {
   const problem = { type: type ?? "about:blank", title: message, status };
   reply(response, status, "application/problem+json", `${JSON.stringify(problem)}\n`, openToPages);
 }

@@ -30,8 +30,8 @@ import { concat } from "@caisson/vocabulary/bytes";
 import {
   bodyOf,
   checkedTarget,
+  FrontRefusal,
   openToPages,
-  Refusal,
   type Request,
   type Response,
   reply,
@@ -74,16 +74,16 @@ export class SealedRequests {
     this.#limits = limits;
   }
 
-  /** A request whose body is sealed, named by its header. Throws Refusal. */
+  /** A request whose body is sealed, named by its header. Throws FrontRefusal. */
   async body(request: Request, response: Response, gone: AbortSignal): Promise<void> {
     const where = target(request);
     const hex = single(request, ehbpHeaders.key) ?? "";
     if (!/^[0-9a-f]{64}$/.test(hex))
-      throw new Refusal(400, `${ehbpHeaders.key} is not 64 hexadecimal digits`);
-    if (bodyOf(request) === undefined) throw new Refusal(400, "there is no body that could be sealed");
+      throw new FrontRefusal(400, `${ehbpHeaders.key} is not 64 hexadecimal digits`);
+    if (bodyOf(request) === undefined) throw new FrontRefusal(400, "there is no body that could be sealed");
     const enc = Uint8Array.fromHex(hex);
     const context = await openEhbp(this.#key, enc).catch(() => {
-      throw new Refusal(400, "the encapsulated key is not one");
+      throw new FrontRefusal(400, "the encapsulated key is not one");
     });
     const reader = new FrameReader();
     let opened = 0;
@@ -95,8 +95,8 @@ export class SealedRequests {
           parts.push(
             await context.open(frame).catch(() => {
               throw opened === 0
-                ? new Refusal(422, "the body is sealed to another key", ehbpKeyProblem)
-                : new Refusal(400, "a frame is not authentic");
+                ? new FrontRefusal(422, "the body is sealed to another key", ehbpKeyProblem)
+                : new FrontRefusal(400, "a frame is not authentic");
             }),
           );
           opened++;
@@ -105,7 +105,7 @@ export class SealedRequests {
       },
       () => {
         reader.end();
-        if (opened === 0) throw new Refusal(400, "the body has no frame");
+        if (opened === 0) throw new FrontRefusal(400, "the body has no frame");
         return Promise.resolve(new Uint8Array());
       },
     );
@@ -133,10 +133,10 @@ export class SealedRequests {
     response.end();
   }
 
-  /** A whole request, sealed. Throws Refusal. */
+  /** A whole request, sealed. Throws FrontRefusal. */
   async whole(request: Request, response: Response, gone: AbortSignal): Promise<void> {
     if (request.method !== "POST" || single(request, "content-type") !== tunnelTypes.request) {
-      throw new Refusal(415, `a sealed request comes by POST, as ${tunnelTypes.request}`);
+      throw new FrontRefusal(415, `a sealed request comes by POST, as ${tunnelTypes.request}`);
     }
     let front: Awaited<ReturnType<typeof openTunnel>> | undefined;
     let start: Uint8Array = new Uint8Array();
@@ -150,7 +150,7 @@ export class SealedRequests {
         return front.reader.push(start.subarray(tunnelHeaderSize)).catch(refusalOf(front.reader));
       },
       () => {
-        if (front === undefined) throw new Refusal(400, "the request is cut off");
+        if (front === undefined) throw new FrontRefusal(400, "the request is cut off");
         return front.reader.end().catch(refusalOf(front.reader));
       },
     );
@@ -194,7 +194,7 @@ export class SealedRequests {
     response.end(await writer.last(responseEnd));
   }
 
-  /** All of a request's content, opened. Throws Refusal. */
+  /** All of a request's content, opened. Throws FrontRefusal. */
   async #collect(
     request: Request,
     open: (piece: Uint8Array) => Promise<Uint8Array[]>,
@@ -213,15 +213,15 @@ export class SealedRequests {
         this.#held += (piece as Buffer).length;
         size = arrived;
         if (arrived > most + (most >> 3))
-          throw new Refusal(413, `a sealed request has at most ${most} bytes`);
-        if (this.#held > total) throw new Refusal(503, "too much is held for others at the moment");
+          throw new FrontRefusal(413, `a sealed request has at most ${most} bytes`);
+        if (this.#held > total) throw new FrontRefusal(503, "too much is held for others at the moment");
         parts.push(...(await open(piece as Buffer)));
       }
       parts.push(await end());
       return concat(...parts);
     } catch (error) {
       if (error instanceof FramingError || error instanceof TunnelError)
-        throw new Refusal(400, error.message);
+        throw new FrontRefusal(400, error.message);
       throw error;
     } finally {
       clearTimeout(timer);
@@ -229,9 +229,9 @@ export class SealedRequests {
     }
   }
 
-  /** Throws Refusal where a request with this encapsulated key was taken before. */
+  /** Throws FrontRefusal where a request with this encapsulated key was taken before. */
   #once(enc: string): void {
-    if (this.#seen.has(enc)) throw new Refusal(409, "this request was taken already");
+    if (this.#seen.has(enc)) throw new FrontRefusal(409, "this request was taken already");
     this.#seen.add(enc);
     if (this.#seen.size <= this.#limits.remembered) return;
     const [oldest] = this.#seen;
@@ -240,17 +240,17 @@ export class SealedRequests {
 }
 
 const keyRefusal = (error: Error): never => {
-  throw new Refusal(400, error.message, keyProblem);
+  throw new FrontRefusal(400, error.message, keyProblem);
 };
 
 /** Where not even the first chunk is authentic, the key is another one. */
 const refusalOf =
   (reader: ChunkReader) =>
   (error: Error): never => {
-    throw new Refusal(400, error.message, reader.opened === 0 ? keyProblem : undefined);
+    throw new FrontRefusal(400, error.message, reader.opened === 0 ? keyProblem : undefined);
   };
 
-/** Throws Refusal. */
+/** Throws FrontRefusal. */
 function readInner(message: Uint8Array) {
   try {
     const { method, scheme, authority, path, fields, content } = readRequest(message);
@@ -259,7 +259,7 @@ function readInner(message: Uint8Array) {
     if (hosts.some((host) => host !== authority)) throw new Error("a request names one host");
     return { ...checkedTarget(method, path, authority), fields, content };
   } catch (error) {
-    if (error instanceof Refusal) throw error;
-    throw new Refusal(400, `the sealed request: ${(error as Error).message}`);
+    if (error instanceof FrontRefusal) throw error;
+    throw new FrontRefusal(400, `the sealed request: ${(error as Error).message}`);
   }
 }

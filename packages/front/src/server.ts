@@ -18,8 +18,8 @@ import { hpkeConfigOf } from "@caisson/vocabulary/channel";
 import { channelKeysPath, channelTunnelPath, evidencePath, livePath } from "@caisson/vocabulary/paths";
 import {
   bodyOf,
+  FrontRefusal,
   openToPages,
-  Refusal,
   type Request,
   type Response,
   refuse,
@@ -114,15 +114,15 @@ export function createFront(options: FrontOptions): Front {
   async function evidence(request: Request, response: Response): Promise<void> {
     const nonce = /^[^?]*\?nonce=([0-9a-f]{64})$/.exec(request.url ?? "")?.[1];
     if (nonce === undefined)
-      throw new Refusal(400, "evidence is over ?nonce=, 64 hexadecimal digits in lower case");
+      throw new FrontRefusal(400, "evidence is over ?nonce=, 64 hexadecimal digits in lower case");
     try {
       const { evidence: document, index, count, path } = await quotes.ask(Uint8Array.fromHex(nonce));
       const place = { index, count, path: path.map((hash) => hash.toHex()) };
       const text = `{"version":"caisson/channel-evidence/v1","evidence":${document},"nonce":${JSON.stringify(place)}}\n`;
       reply(response, 200, "application/json", text, openToPages);
     } catch (error) {
-      if (error instanceof Crowded) throw new Refusal(503, "too many ask for evidence at once");
-      throw new Refusal(502, `no evidence: ${(error as Error).message}`);
+      if (error instanceof Crowded) throw new FrontRefusal(503, "too many ask for evidence at once");
+      throw new FrontRefusal(502, `no evidence: ${(error as Error).message}`);
     }
   }
 
@@ -133,14 +133,14 @@ export function createFront(options: FrontOptions): Front {
     if (ours !== undefined) {
       if (request.method === "OPTIONS") return preflight(response);
       if (request.method !== (path === channelTunnelPath ? "POST" : "GET"))
-        throw new Refusal(405, "not by this method");
+        throw new FrontRefusal(405, "not by this method");
       return ours(request, response, gone);
     }
     if (path.startsWith("/.well-known/caisson/") && path !== livePath)
-      throw new Refusal(404, "there is no such thing");
+      throw new FrontRefusal(404, "there is no such thing");
     if (request.headers[ehbpHeaders.key] !== undefined) return sealed.body(request, response, gone);
     if (options.require === "encrypted")
-      throw new Refusal(403, "this application takes sealed requests only");
+      throw new FrontRefusal(403, "this application takes sealed requests only");
     return forward(where, request, response, gone);
   }
 
@@ -180,10 +180,10 @@ export function createFront(options: FrontOptions): Front {
     request.on("error", () => response.destroy());
     answer(request, response, gone.signal).catch((error: unknown) => {
       if (response.headersSent || gone.signal.aborted) return void response.destroy();
-      if (error instanceof Refusal) refuse(response, error);
+      if (error instanceof FrontRefusal) refuse(response, error);
       else if (error instanceof NoAnswer)
-        refuse(response, new Refusal(502, "the application gave no answer"));
-      else refuse(response, new Refusal(500, "the front failed"));
+        refuse(response, new FrontRefusal(502, "the application gave no answer"));
+      else refuse(response, new FrontRefusal(500, "the front failed"));
       // What is left of a body would be read as the next request.
       if (!request.complete && request.httpVersionMajor === 1)
         response.once("finish", () => request.socket.destroy());

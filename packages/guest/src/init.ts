@@ -20,10 +20,12 @@ import { attester } from "./evidence.ts";
 import { KeyFiles } from "./key-files.ts";
 import { withLimit } from "./limit.ts";
 import { limitReadAhead } from "./read-ahead.ts";
+import type { Fronted } from "./services/prepare.ts";
 import type { Supervisor } from "./services/supervisor.ts";
 import { type Context, type Stage, StageFailure } from "./stage.ts";
 import { appStage } from "./stages/app.ts";
 import { entropyStage } from "./stages/entropy.ts";
+import { frontStage } from "./stages/front.ts";
 import { identity } from "./stages/identity.ts";
 import { keys } from "./stages/keys.ts";
 import { postureStage } from "./stages/posture.ts";
@@ -140,6 +142,7 @@ async function boot(): Promise<void> {
   };
   const several = Object.keys(config.app.services).length > 1;
   let port: number | undefined;
+  let fronted: Fronted | undefined;
   const app = appStage({
     line(service, line) {
       if (config.flavour === "development") say({ kind: "app", ...(several && { service }), line });
@@ -153,9 +156,17 @@ async function boot(): Promise<void> {
     listens(main) {
       port = main;
     },
+    fronted(prepared) {
+      fronted = prepared;
+    },
   });
+  const front = frontStage(
+    () => fronted!,
+    ({ ended }) => void ended.then(({ status }) => powerOff(`the front ended with status ${status}`)),
+  );
   const [posture, entropy] = [postureStage(root), entropyStage(root)];
-  for (const stage of [posture, entropy, identity, time, boundary, keys, secrets, app])
+  const stages = [posture, entropy, identity, time, boundary, keys, secrets, app];
+  for (const stage of config.app.front === undefined ? stages : [...stages, front])
     await runStage(stage, context);
   say({ kind: "ready", ...(port !== undefined && { port }) });
   if (config.flavour === "development") await answerChallenge(context, say);

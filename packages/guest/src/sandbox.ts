@@ -88,8 +88,11 @@ export function runtimeConfig(
   service: Service,
   shares: readonly Share[],
   surroundings?: Surroundings,
+  seccomp: object = seccompProfile,
 ): object {
-  return surroundings === undefined ? plain(service, shares) : contained(service, shares, surroundings);
+  return surroundings === undefined
+    ? plain(service, shares)
+    : contained(service, shares, surroundings, seccomp);
 }
 
 function plain(service: Service, shares: readonly Share[]): object {
@@ -115,7 +118,12 @@ function plain(service: Service, shares: readonly Share[]): object {
   };
 }
 
-function contained(service: Service, shares: readonly Share[], around: Surroundings): object {
+function contained(
+  service: Service,
+  shares: readonly Share[],
+  around: Surroundings,
+  seccomp: object,
+): object {
   const ids = [{ containerID: 0, hostID: firstId + service.range * idCount, size: idCount }];
   const environment = {
     PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -167,7 +175,7 @@ function contained(service: Service, shares: readonly Share[], around: Surroundi
       ],
       uidMappings: ids,
       gidMappings: ids,
-      seccomp: seccompProfile,
+      seccomp,
       sysctl: {
         // As other runtimes do: any user may serve low ports and send echo requests in a network of its own.
         "net.ipv4.ip_unprivileged_port_start": "0",

@@ -24,6 +24,13 @@ const list = <T extends z.core.SomeType>(item: T, most: number) => z.array(item)
 const named = z.string().check(z.regex(/^[a-z0-9][a-z0-9_.-]{0,62}$/));
 const hostName = z.string().check(z.regex(/^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$/));
 
+const dnsName = z
+  .string()
+  .check(
+    z.regex(/^(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/),
+    z.maxLength(253),
+  );
+
 /** Names of secrets, as files and environments have them. */
 const secretName = z.string().check(z.regex(/^[A-Za-z_][A-Za-z0-9_]{0,63}$/));
 const secretLimit = 64;
@@ -157,6 +164,23 @@ const service = z.strictObject({
   dstack: z.optional(list(z.strictObject({ socket: z.enum(["dstack", "tappd"]), target: absolutePath }), 8)),
 });
 
+/** Where connections from outside end: a process of the platform's, before one service. */
+const front = z.strictObject({
+  /** On the machine. */
+  port,
+  /** The service that gets the requests, and its port: plain HTTP/1.1. */
+  service: named,
+  target: port,
+  /** DNS names of the certificate; none: the application's own name below `.internal`. */
+  names: list(dnsName, 16),
+  /** "encrypted": the application gets sealed requests only. */
+  require: z.enum(["tls", "encrypted"]),
+  /** A public certificate; missing: self-signed. */
+  acme: z.optional(
+    z.strictObject({ directory: z.string().check(z.regex(/^https:\/\/[^\s]+$/), z.maxLength(512)) }),
+  ),
+});
+
 /** What runs in a guest, as it is measured. */
 export const descriptionSchema = z.strictObject({
   name: z.string().check(z.regex(/^[a-z0-9][a-z0-9-]{0,62}$/)),
@@ -168,6 +192,8 @@ export const descriptionSchema = z.strictObject({
   networks: z.record(named, z.strictObject({ internal: z.boolean() })),
   /** Named volumes, in memory; `size` in bytes, missing: what the memory limits of its services leave. */
   volumes: z.record(named, z.strictObject({ size: z.optional(bytes) })),
+  /** Missing: published ports are the services' own. */
+  front: z.optional(front),
   /**
    * The identity that the application claims: hash of its first document, which then is its id. It proves nothing by
    * itself; the owners' release does. Missing: the description is the identity.
@@ -197,6 +223,7 @@ const schema = z.strictObject({
 
 export type AppDescription = z.infer<typeof descriptionSchema>;
 export type Service = z.infer<typeof service>;
+export type FrontDescription = z.infer<typeof front>;
 export type Healthcheck = z.infer<typeof healthcheck>;
 export type Capability = (typeof rootCapabilities)[number];
 export type GuestConfig = z.infer<typeof schema>;
@@ -230,13 +257,17 @@ export function bootSequenceOf(app: AppDescription): BootEvent[] {
   return bootSequence(secretNames(app).length > 0 ? ["secrets"] : []);
 }
 
-/** What the guest publishes, service by service in the order of their names. */
+/** What the guest publishes: its front's port, then the services', in the order of their names. */
 export function publishedPorts({
   services,
-}: AppDescription): (Service["ports"][number] & { service: string })[] {
-  return Object.keys(services)
+  front: outer,
+}: Pick<AppDescription, "services" | "front">): (Service["ports"][number] & { service: string })[] {
+  const own = Object.keys(services)
     .sort()
     .flatMap((name) => services[name]!.ports.map((one) => ({ service: name, ...one })));
+  if (outer === undefined) return own;
+  const { service: name, port: published, target } = outer;
+  return [{ service: name, protocol: "tcp", published, target }, ...own];
 }
 
 /** The port that a client who knows nothing else asks: the first published over TCP; undefined when there is none. */

@@ -12,7 +12,7 @@ import type { Syscalls } from "../syscalls.ts";
 import { expect } from "./orphans.ts";
 import { type Rate, readLimited } from "./output.ts";
 import type { Place } from "./place.ts";
-import { crun, ending, kill, pipe, start } from "./runtime.ts";
+import { crun, ending, type Given, kill, pipe, start } from "./runtime.ts";
 
 const crunLimitMs = 60_000;
 const killLimitMs = 5_000;
@@ -42,6 +42,8 @@ export interface Prepared {
   service: Service;
   shares: readonly Share[];
   surroundings?: Surroundings;
+  /** In place of what every service may ask of the kernel. */
+  seccomp?: object;
 }
 
 /** Its control group, with limits; once. */
@@ -58,14 +60,18 @@ export function makeControlGroup({ controlGroup }: Place, service: Service): voi
 /** Starts a service that was prepared; it may have run before. `onLine` gets what it prints. */
 export async function launch(
   syscalls: Syscalls,
-  { place, service, shares, surroundings }: Prepared,
+  { place, service, shares, surroundings, seccomp }: Prepared,
   rate: Rate,
   onLine: (line: string) => void,
+  given?: Given,
 ): Promise<Running> {
   const { controlGroup, bundle, id } = place;
   const pidFile = join(place.directory, "pid");
   mkdirSync(bundle, { recursive: true, mode: 0o700 });
-  writeFileSync(join(bundle, "config.json"), JSON.stringify(runtimeConfig(service, shares, surroundings)));
+  writeFileSync(
+    join(bundle, "config.json"),
+    JSON.stringify(runtimeConfig(service, shares, surroundings, seccomp)),
+  );
   const killsBefore = memoryKills(controlGroup);
   // crun's own processes are not the service's.
   writeFileSync(join(controlGroup, "pids.max"), "max");
@@ -79,6 +85,7 @@ export async function launch(
       ["create", "--bundle", bundle, "--pid-file", pidFile, id],
       write,
       crunLimitMs,
+      given,
     );
     writeFileSync(join(controlGroup, "pids.max"), String(service.pids));
     pid = Number(readFileSync(pidFile, "utf8"));

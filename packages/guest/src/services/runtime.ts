@@ -40,6 +40,9 @@ export function pipe(syscalls: Pick<Syscalls, "pipe">): { stream: Readable; writ
   return { stream: new Socket({ fd: read, readable: true, writable: false }), write };
 }
 
+/** Standard input and output of a program, in place of an empty pipe and what is read of it. */
+export type Given = readonly [input: number, output: number];
+
 /**
  * Runs crun with `output` (a descriptor) as standard output and error; what crun itself says goes to a file. Throws
  * Error with its last words when it fails or is not done after `limitMs`.
@@ -50,10 +53,11 @@ export async function crun(
   args: readonly string[],
   output: number,
   limitMs: number,
+  given?: Given,
 ): Promise<void> {
   const log = join(place.directory, "crun.log");
   rmSync(log, { force: true });
-  const pid = start(syscalls, place, log, args, output);
+  const pid = start(syscalls, place, log, args, output, given);
   const limit = setTimeout(() => kill(pid), limitMs);
   const status = await ending(syscalls, pid, pollMs);
   clearTimeout(limit);
@@ -76,6 +80,7 @@ export function start(
   log: string,
   args: readonly string[],
   output: number,
+  given?: Given,
 ): number {
   const options = ["--root", "/run/crun", "--cgroup-manager", "disabled", "--log", log];
   const group = openSync(place.controlGroup, "r");
@@ -85,7 +90,8 @@ export function start(
     const [read, end] = syscalls.pipe();
     input = read;
     closeSync(end);
-    return syscalls.spawn([program, ...options, ...args], [], [input, output, output], group);
+    const [first, second] = given ?? [input, output];
+    return syscalls.spawn([program, ...options, ...args], [], [first, second, output], group);
   } finally {
     if (input !== undefined) closeSync(input);
     closeSync(group);
