@@ -18,6 +18,9 @@ const http = process.getBuiltinModule("node:http");
 const [setupDescriptor, listening] = [0, 1];
 const quoteLimitMs = 100_000;
 
+// Node looks at standard output wherever streams are joined, and would open the socket that listens as one.
+Object.defineProperty(process, "stdout", { value: process.stderr });
+
 const say = (line: string): void => void process.stderr.write(`${line}\n`);
 
 /** PID 1's answer, as it came. */

@@ -7,7 +7,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import http2 from "node:http2";
 import https from "node:https";
 import { type AddressInfo, connect as connectTcp, type Socket } from "node:net";
-import { text } from "node:stream/consumers";
+import { buffer, text } from "node:stream/consumers";
 import { type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import tls from "node:tls";
@@ -21,7 +21,7 @@ import fc from "fast-check";
 import { selfSigned } from "./certificate.ts";
 import { createFront, type FrontOptions } from "./server.ts";
 
-type Application = (request: IncomingMessage, response: ServerResponse) => void;
+type Application = (request: IncomingMessage, response: ServerResponse) => unknown;
 
 const key = generateKeyPairSync("ec", { namedCurve: "P-256" }).privateKey;
 const certificate = selfSigned(key, ["guest.example", "127.0.0.1"], Date.now());
@@ -33,7 +33,7 @@ const listen = async (server: { listen(port: number, host: string): unknown } & 
 };
 
 async function start(t: TestContext, application: Application, options: Partial<FrontOptions> = {}) {
-  const behind = createServer(application);
+  const behind = createServer((request, response) => void application(request, response));
   const port = await listen(behind);
   const hpke = await generateKeyPair();
   const quotes: string[] = [];
@@ -80,19 +80,12 @@ function ask(
   return new Promise((resolve, reject) => {
     const request = https.request(
       { host: "127.0.0.1", port, path, method, headers: headers as Record<string, string>, agent: client },
-      async (response) => {
-        const parts: Buffer[] = [];
-        try {
-          for await (const piece of response) parts.push(piece as Buffer);
-          resolve({
-            status: response.statusCode!,
-            headers: response.headers,
-            raw: response.rawHeaders,
-            body: Buffer.concat(parts),
-          });
-        } catch (error) {
-          reject(error as Error);
-        }
+      (response) => {
+        const { statusCode, headers: answered, rawHeaders } = response;
+        buffer(response).then(
+          (body) => resolve({ status: statusCode!, headers: answered, raw: rawHeaders, body }),
+          reject,
+        );
       },
     );
     request.once("error", reject);

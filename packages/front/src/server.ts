@@ -359,7 +359,7 @@ function boundConnections(server: Server, { connections }: FrontLimits): Readonl
     socket.once("close", () => open.delete(socket));
   });
   const sweep = setInterval(() => {
-    for (const [socket, before] of [...open]) {
+    for (const [socket, before] of Array.from(open)) {
       const now = moved(socket);
       if (now === before) continue;
       open.delete(socket);

@@ -55,7 +55,7 @@ const otherFamilies = Array.from({ length: 48 }, (_, family) => family).filter(
 );
 
 /** What a program that only serves and connects has no use for: files, other users and processes, listening, IPC. */
-const beyondServing = `bind listen socketpair chmod fchmod fchmodat fchmodat2 chown fchown fchownat lchown link linkat
+const beyondServing = `bind socketpair chmod fchmod fchmodat fchmodat2 chown fchown fchownat lchown link linkat
   symlink symlinkat mkdir mkdirat rmdir rename renameat renameat2 unlink unlinkat mknod mknodat truncate ftruncate
   fallocate creat utime utimensat utimes futimesat setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr
   inotify_init inotify_init1 inotify_add_watch inotify_rm_watch setuid setgid setreuid setregid setresuid setresgid

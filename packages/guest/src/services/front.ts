@@ -142,7 +142,10 @@ function setup(context: Context, front: FrontDescription, keys: ChannelKeys, hos
   );
 }
 
-/** Starts the front on the machine's port. `host`: the application's address. */
+/** What the front says when it serves. */
+const listensLine = "the front listens";
+
+/** Starts the front on the machine's port; it serves when this resolves. `host`: the application's address. */
 export async function startFront(
   context: Context,
   prepared: Prepared,
@@ -150,6 +153,7 @@ export async function startFront(
   host: string,
 ): Promise<Running> {
   const front = context.config.app.front!;
+  const listens = Promise.withResolvers<void>();
   const listening = await listen(front.port);
   const [read, write] = context.syscalls.pipe();
   try {
@@ -163,13 +167,22 @@ export async function startFront(
       context.syscalls,
       { ...prepared, seccomp: servingProfile },
       rate,
-      (line) => context.log(`front: ${line}`),
+      (line) => {
+        if (line === listensLine) listens.resolve();
+        else context.log(`front: ${line}`);
+      },
       [read, listening.descriptor],
     );
     // crun has its copies since it was started, and nobody was accepted here: no event was waited for in between.
     closeSync(read);
     listening.server.close();
-    return await running;
+    const started = await running;
+    const ended = started.ended.then(({ status }) => {
+      throw new Error(`it ended with status ${status}`);
+    });
+    await Promise.race([listens.promise, ended]);
+    ended.catch(() => undefined);
+    return started;
   } catch (error) {
     listening.server.close();
     throw error;
