@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { placeOf } from "@caisson/guest/place";
 import { runtimeConfig } from "@caisson/guest/sandbox";
-import { bundleGuest } from "@caisson/image/bundle";
+import { bundleGuest, guestProgram } from "@caisson/image/bundle";
 import {
   type Artefact,
   artefacts,
@@ -16,7 +16,7 @@ import {
   readManifest,
 } from "@caisson/image/manifest";
 import { splitCommandLine } from "@caisson/protocol/command-line";
-import { parseGuestConfig } from "@caisson/protocol/guest-config";
+import { parseGuestConfig, persistentVolumes } from "@caisson/protocol/guest-config";
 import type { LiveReport } from "@caisson/protocol/live-report";
 import { firstBytes } from "@caisson/vocabulary/body";
 import { messageOf } from "@caisson/vocabulary/failure";
@@ -60,6 +60,7 @@ export async function collectImage(directory: string): Promise<ImageFacts> {
   const guest = parsed(guestJson.toString("utf8"), parseGuestConfig);
   const kernel = load(manifest.kernel);
   const document = readBom(load(manifest.sbom));
+  const { code } = await bundleGuest(guestProgram[manifest.flavour]);
   const firmware = manifest.firmware[flavourPlatform[manifest.flavour]].code;
 
   return {
@@ -82,16 +83,21 @@ export async function collectImage(directory: string): Promise<ImageFacts> {
         .map(([path]) => path),
       init: {
         image: root.files.get("/usr/lib/caisson/init.mjs")?.sha256,
-        sources: hash("sha256", (await bundleGuest()).code, "hex"),
+        sources: hash("sha256", code, "hex"),
+        exec: Buffer.from(code).includes(execSource),
       },
     },
   };
 }
 
+/** How esbuild's comments name it. */
+const execSource = "packages/guest/src/exec.ts";
+
 /** What crun is told of the first service; of the others it differs in names and numbers alone. */
 function runtimeOf({ app }: ImageFacts["guest"]): RuntimeFacts {
   const [name, service] = Object.entries(app.services)[0]!;
-  if (service.isolation === "plain") return runtimeConfig(service, shares) as RuntimeFacts;
+  const onPersistent = persistentVolumes(app).length > 0;
+  if (service.isolation === "plain") return runtimeConfig(service, shares, { onPersistent }) as RuntimeFacts;
   const { directory, root, socket, key } = placeOf(name, service);
   const own = [
     ...(service.socket ? [{ source: socket, destination: "/run/caisson.sock", writable: true }] : []),
@@ -101,7 +107,7 @@ function runtimeOf({ app }: ImageFacts["guest"]): RuntimeFacts {
       destination: `/run/secrets/${name}`,
     })),
   ];
-  return runtimeConfig(service, own, {
+  const surroundings = {
     root,
     userNamespace: "/proc/1/fd/0",
     networkNamespace: "/proc/1/fd/1",
@@ -114,7 +120,8 @@ function runtimeOf({ app }: ImageFacts["guest"]): RuntimeFacts {
       source: join(directory, file),
       target: `/etc/${file}`,
     })),
-  }) as RuntimeFacts;
+  };
+  return runtimeConfig(service, own, { surroundings, onPersistent }) as RuntimeFacts;
 }
 
 function parsed<T>(text: string, check: (value: unknown) => T): T {

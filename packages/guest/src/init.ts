@@ -12,14 +12,16 @@
  */
 import { createReadStream, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { bootSequenceOf, parseGuestConfig } from "@caisson/protocol/guest-config";
+import { bootSequenceOf, parseGuestConfig, persistentVolumes } from "@caisson/protocol/guest-config";
+import { SealedLog } from "@caisson/protocol/sealed-log";
 import { answerChallenge } from "./challenge.ts";
-import { Console, type Port, type Unstamped } from "./console.ts";
+import { Console, type Port, secondsSinceStart, type Unstamped } from "./console.ts";
 import { RuntimeLog } from "./event-log.ts";
 import { attester } from "./evidence.ts";
 import { KeyFiles } from "./key-files.ts";
 import { withLimit } from "./limit.ts";
 import { limitReadAhead } from "./read-ahead.ts";
+import type { Prepared } from "./services/launch.ts";
 import type { Fronted } from "./services/prepare.ts";
 import type { Supervisor } from "./services/supervisor.ts";
 import { type Context, type Stage, StageFailure } from "./stage.ts";
@@ -31,8 +33,10 @@ import { keys } from "./stages/keys.ts";
 import { postureStage } from "./stages/posture.ts";
 import { secrets } from "./stages/secrets.ts";
 import { time } from "./stages/time.ts";
+import { volumesStage } from "./stages/volumes.ts";
 import { MS, type Syscalls } from "./syscalls.ts";
 import { kernelPaths, tsmPlatform } from "./tsm.ts";
+import type { Keeper } from "./volumes/keeper.ts";
 
 /** What PID 1 stands on. */
 export interface Ground {
@@ -41,12 +45,20 @@ export interface Ground {
   root: string;
   /** Where it says what it does. */
   port: Port;
+  /** Lets whoever started the machine run programs beside the services; development images alone have it. */
+  exec?: (context: Context, services: ReadonlyMap<string, Prepared>) => void;
 }
 
 let syscalls: Syscalls;
 let root: string;
 let terminal: Console;
+let exec: Ground["exec"];
 let services: Supervisor | undefined;
+let keeper: Keeper | undefined;
+/** What services write, for those whom the description names. */
+let sealed: SealedLog | undefined;
+/** How long a line waits for others. */
+const sealMs = 1_000;
 
 const at = (path: string): string => join(root, path);
 
@@ -140,18 +152,25 @@ async function boot(): Promise<void> {
       return undefined;
     },
   };
+  if (config.app.logs !== undefined) {
+    const recipients = config.app.logs.to.map((key) => Buffer.from(key, "hex"));
+    sealed = new SealedLog(recipients, (data) => say({ kind: "log", data }));
+    setInterval(() => sealed?.flush(), sealMs).unref();
+  }
   const several = Object.keys(config.app.services).length > 1;
   let port: number | undefined;
   let fronted: Fronted | undefined;
   const app = appStage({
     line(service, line) {
       if (config.flavour === "development") say({ kind: "app", ...(several && { service }), line });
+      sealed?.add([secondsSinceStart(), service, line]);
     },
     state(service, state, detail) {
       say({ kind: "service", service, state, ...(detail !== undefined && { detail }) });
     },
-    began(supervisor) {
+    began(supervisor, prepared) {
       services = supervisor;
+      exec?.(context, prepared);
     },
     listens(main) {
       port = main;
@@ -165,9 +184,17 @@ async function boot(): Promise<void> {
     ({ ended }) => void ended.then(({ status }) => powerOff(`the front ended with status ${status}`)),
   );
   const [posture, entropy] = [postureStage(root), entropyStage(root)];
-  const stages = [posture, entropy, identity, time, boundary, keys, secrets, app];
-  for (const stage of config.app.front === undefined ? stages : [...stages, front])
+  const volumes = volumesStage((reason, message) => {
+    say({ kind: "note", text: `${reason}: ${message}` });
+    void powerOff(reason);
+  });
+  // Images without persistent volumes, or without a front, have no such stage.
+  const opening = persistentVolumes(config.app).length > 0 ? [volumes] : [];
+  const last = config.app.front === undefined ? [] : [front];
+  for (const stage of [posture, entropy, identity, time, boundary, keys, ...opening, secrets, app, ...last]) {
     await runStage(stage, context);
+    keeper = context.keeper;
+  }
   say({ kind: "ready", ...(port !== undefined && { port }) });
   if (config.flavour === "development") await answerChallenge(context, say);
   const outcome = await services!.ended();
@@ -180,6 +207,8 @@ async function boot(): Promise<void> {
 const lastWordsMs = 2_000;
 /** All services, one after the other, each with its grace period; after that the machine ends without them. */
 const stopLimitMs = 300_000;
+/** What services wrote last. */
+const lastCheckpointMs = 60_000;
 let stopping = false;
 
 async function powerOff(reason: string): Promise<void> {
@@ -192,9 +221,15 @@ async function powerOff(reason: string): Promise<void> {
       stopLimitMs,
       () => new Error("services do not end"),
     );
+    await withLimit(
+      keeper?.close() ?? Promise.resolve(),
+      lastCheckpointMs,
+      () => new Error("the last checkpoint does not end"),
+    );
   } catch (error) {
     say({ kind: "note", text: described(error) });
   } finally {
+    sealed?.flush(true);
     await terminal.drained(lastWordsMs);
     syscalls.powerOff();
   }
@@ -216,7 +251,7 @@ function watchPowerButton(): void {
 
 /** The whole life of PID 1. Returns, if ever, after the kernel was asked to power off. */
 export async function init(ground: Ground): Promise<void> {
-  ({ syscalls, root } = ground);
+  ({ syscalls, root, exec } = ground);
   terminal = new Console(ground.port);
   process.on("uncaughtException", (error) => {
     say({ kind: "note", text: `fault in PID 1: ${described(error)}` });

@@ -8,7 +8,7 @@
  * with seven capabilities; a root that it can write to; its own control group is what it sees of them all.
  */
 import type { Service } from "@caisson/protocol/guest-config";
-import { seccompProfile } from "./seccomp.ts";
+import { keepChecksums, seccompProfile } from "./seccomp.ts";
 import type { BoundFile } from "./services/files.ts";
 import { firstId, idCount } from "./services/place.ts";
 import type { VolumeMount } from "./services/root.ts";
@@ -83,19 +83,26 @@ export function processOf(service: Service, args: readonly string[]): object {
   };
 }
 
-/** The runtime configuration (OCI runtime-spec 1.0) of a service; `surroundings` for contained ones. */
+/**
+ * The runtime configuration (OCI runtime-spec 1.0) of a service; `surroundings` for contained ones; `onPersistent`: in an
+ * image with persistent volumes, whose files keep their checksums.
+ */
 export function runtimeConfig(
   service: Service,
   shares: readonly Share[],
-  surroundings?: Surroundings,
-  seccomp: object = seccompProfile,
+  {
+    surroundings,
+    onPersistent = false,
+    seccomp: own = seccompProfile,
+  }: { surroundings?: Surroundings; onPersistent?: boolean; seccomp?: typeof seccompProfile } = {},
 ): object {
+  const seccomp = onPersistent ? keepChecksums(own) : own;
   return surroundings === undefined
-    ? plain(service, shares)
+    ? plain(service, shares, seccomp)
     : contained(service, shares, surroundings, seccomp);
 }
 
-function plain(service: Service, shares: readonly Share[]): object {
+function plain(service: Service, shares: readonly Share[], seccomp: object): object {
   return {
     ociVersion: "1.0.2",
     hostname: service.hostname,
@@ -111,7 +118,7 @@ function plain(service: Service, shares: readonly Share[]): object {
     ],
     linux: {
       namespaces: ["pid", "mount", "ipc", "uts"].map((type) => ({ type })),
-      seccomp: seccompProfile,
+      seccomp,
       maskedPaths: hiddenPaths,
       readonlyPaths: readOnlyPaths,
     },

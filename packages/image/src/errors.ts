@@ -91,6 +91,7 @@ export type ImageErrorCode =
   | "app/file"
   | "app/front"
   | "app/mount"
+  | "app/volume"
   // toolchain.ts, kernel.ts
   | "toolchain/namespace"
   | "toolchain/altered"

@@ -25,6 +25,7 @@ import {
   type ReleaseRequest,
   sealContext,
 } from "@caisson/protocol/key-release";
+import { readVolumesPayload } from "@caisson/protocol/volumes";
 import {
   type AcceptedRelease,
   type ReleaseCode,
@@ -52,8 +53,12 @@ import type { CollateralCache } from "./collateral-cache.ts";
 import type { NonceCode, Nonces } from "./nonces.ts";
 import type { AppPolicy, Policies } from "./policies.ts";
 import type { Bucket } from "./rate-limit.ts";
-import type { LogEntry, ReleaseLog } from "./release-log.ts";
 import { acceptSecrets, resealSecrets } from "./secrets.ts";
+import type { UsedNonce } from "./store/backend.ts";
+import type { LogEntry } from "./store/entries.ts";
+import type { Store } from "./store/store.ts";
+import type { Opened, VolumeBook } from "./volumes/book.ts";
+import type { VolumeDenialCode } from "./volumes/rules.ts";
 
 /** Why keys are denied: what verification found, or what the KMS itself demands. Closed. */
 export type DenialCode =
@@ -63,6 +68,7 @@ export type DenialCode =
   | "app/not-stated"
   | "app/mismatch"
   | "app/unknown"
+  | VolumeDenialCode
   | "request/ephemeral-key"
   | "log/unavailable";
 
@@ -72,10 +78,11 @@ export interface ReleaseContext {
   identity: IdentityKey;
   policies: Policies;
   collateral: CollateralCache;
-  log: Pick<ReleaseLog, "append" | "head">;
+  store: Pick<Store, "commit">;
   /** How many denials the log takes. */
   denials: Bucket;
   nonces: Nonces;
+  volumes: Pick<VolumeBook, "open">;
   applications: Applications;
   /** Milliseconds since 1970. */
   now: () => number;
@@ -115,12 +122,15 @@ export async function releaseKeys(context: ReleaseContext, request: ReleaseReque
     outcome: "denied",
     reason: "",
   };
-  const fault = context.nonces.use(exchange.nonce, time);
+  const issued = context.nonces.use(exchange.nonce, time);
   const decision: Decision =
-    fault === undefined
+    typeof issued === "number"
       ? await decide(context, exchange, request, entry)
-      : { answer: denied(new Denial(fault, nonceFaults[fault]), time), attested: false };
-  const { answer, logged } = await record(context, entry, decision);
+      : { answer: denied(new Denial(issued, nonceFaults[issued]), time), attested: false };
+  const { answer, logged } = await record(context, entry, decision, {
+    nonce: exchange.nonce,
+    issued: Number(issued),
+  });
   const signature = context.identity.sign(answerTranscript(exchange, answer)).toHex();
   return { answer: { ...answer, signature }, entry, logged };
 }
@@ -183,7 +193,7 @@ function denied(error: unknown, time: number): Omit<Denied, "signature"> {
 }
 
 const nonceFaults: Record<NonceCode, string> = {
-  "nonce/unknown": "this KMS process did not issue this nonce",
+  "nonce/unknown": "this KMS did not issue this nonce",
   "nonce/expired": "the nonce is older than 60 seconds",
   "nonce/used": "the nonce was used before",
   "nonce/busy": "too many nonces were issued since this one",
@@ -199,13 +209,13 @@ async function decide(
   const decision = { attested: false };
   try {
     const judged = await judge(context, exchange, request.evidence, entry, decision);
-    const answer = sealKeys(context, exchange, judged.policy, entry);
-    if (judged.release === undefined) return { ...decision, answer };
-    const { secrets, proved } = await judgeOwners(context, judged, request, entry);
+    const owned = judged.release && (await judgeOwners(context, judged, request, entry));
+    const opened = await openAll(context, judged.policy, entry, judged.evidence, request.tickets ?? []);
+    const answer = sealKeys(context, exchange, judged.policy, entry, opened);
+    if (owned === undefined) return { ...decision, answer };
+    const { secrets, proved } = owned;
     if (secrets !== undefined) {
-      const { time, app, instance, keyVersion } = answer;
-      const about = { time, app, instance, keyVersion };
-      answer.secrets = resealSecrets(secrets, context.secret, exchange, about);
+      answer.secrets = resealSecrets(secrets, context.secret, exchange, answer);
     }
     return { ...decision, answer, proved };
   } catch (error) {
@@ -215,9 +225,10 @@ async function decide(
 
 /** The answer, once it is in the log where it belongs there; a denial where it cannot be written. */
 async function record(
-  { log, denials, applications }: ReleaseContext,
+  { store, denials, applications }: ReleaseContext,
   entry: LogEntry,
   { answer, attested, proved }: Decision,
+  nonce: UsedNonce,
 ): Promise<{ answer: Unsigned; logged: boolean }> {
   entry.outcome = answer.outcome;
   if (answer.outcome === "denied") {
@@ -227,8 +238,12 @@ async function record(
   }
   try {
     if (proved !== undefined) await applications.learn(entry.app.toHex(), proved);
-    await log.append(entry);
-    return { answer, logged: true };
+    if ((await store.commit({ entry, nonce })) === "done") return { answer, logged: true };
+    // Another replica took it meanwhile.
+    return {
+      answer: denied(new Denial("nonce/used", nonceFaults["nonce/used"]), entry.time),
+      logged: false,
+    };
   } catch (error) {
     const message = `the release log cannot be written: ${messageOf(error)}`;
     return { answer: denied(new Denial("log/unavailable", message), entry.time), logged: false };
@@ -288,6 +303,39 @@ async function judge(
   return { policy, release, evidence };
 }
 
+interface MeasuredVolumes {
+  names: string[];
+  seed: string;
+}
+
+/** The volumes that the machine measured, before it asks for anything. */
+function measuredVolumes({ runtimeEvents = [] }: Evidence): MeasuredVolumes | undefined {
+  const event = runtimeEvents.find(({ name }) => name === "volumes");
+  if (event === undefined) return undefined;
+  const read = readVolumesPayload(event.payload);
+  if (read === undefined) throw new Denial("volume/event", "the event volumes does not say which");
+  return read;
+}
+
+/** Opens every volume, which fences whoever had it open. Throws Denial. */
+async function openAll(
+  { volumes }: ReleaseContext,
+  { volumeOwner }: AppPolicy,
+  { app }: LogEntry,
+  evidence: Evidence,
+  tickets: NonNullable<ReleaseRequest["tickets"]>,
+): Promise<Opened[]> {
+  const measured = measuredVolumes(evidence);
+  const opened: Opened[] = [];
+  for (const name of measured?.names ?? []) {
+    const ticket = tickets.find((one) => one.disk === name)?.ticket;
+    const one = await volumes.open({ owner: volumeOwner ?? app.toHex(), seed: measured!.seed, name }, ticket);
+    if ("code" in one) throw new Denial(one.code, one.message);
+    opened.push(one);
+  }
+  return opened;
+}
+
 /** The quote answers our nonce, and the log is the one that was measured. */
 const attesting = ["report-data/preimage", "report-data/expected", "events/runtime-replay"] as const;
 
@@ -322,6 +370,7 @@ function sealKeys(
   exchange: Exchange,
   { keyVersion }: AppPolicy,
   { time, app, instance }: LogEntry,
+  opened: readonly Opened[],
 ): Omit<Released, "signature"> {
   const version = keyVersion;
   const shared = deriveReleasedKey(secret, {
@@ -331,8 +380,18 @@ function sealKeys(
     version,
   });
   const own = deriveReleasedKey(secret, { app, instance, purpose: "instance", version });
-  const keys = Buffer.concat([shared, own]);
-  const about = { time, app: app.toHex(), instance: instance.toHex(), keyVersion };
+  const keys = Buffer.concat([
+    shared,
+    own,
+    ...opened.flatMap(({ secret, anchorKey }) => [secret, anchorKey]),
+  ]);
+  const about = {
+    time,
+    app: app.toHex(),
+    instance: instance.toHex(),
+    keyVersion,
+    ...(opened.length > 0 && { volumes: opened.map(({ grant }) => grant) }),
+  };
   try {
     const { enc, ciphertext } = seal(exchange.ephemeralKey, keys, sealContext(exchange, about));
     const sealed = { enc: enc.toHex(), ciphertext: ciphertext.toHex() };
@@ -341,5 +400,6 @@ function sealKeys(
     throw new Denial("request/ephemeral-key", "the ephemeral key is not a usable X25519 key");
   } finally {
     for (const key of [shared, own, keys]) key.fill(0);
+    for (const { secret: one, anchorKey } of opened) for (const key of [one, anchorKey]) key.fill(0);
   }
 }

@@ -201,7 +201,7 @@ for (const [name, change] of [
   ["an old document", () => undefined],
   [
     "sealed answers replaced by a plain one",
-    (answer: string, { url }: IncomingMessage) => (url?.endsWith("tunnel") ? "all is well" : undefined),
+    (_: string, { url }: IncomingMessage) => (url?.endsWith("tunnel") ? "all is well" : undefined),
   ],
   [
     "sealed answers cut off",

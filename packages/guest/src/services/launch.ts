@@ -7,12 +7,13 @@ import { closeSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync }
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Service } from "@caisson/protocol/guest-config";
+import type { seccompProfile } from "../seccomp.ts";
 import { processOf, runtimeConfig, type Share, type Surroundings } from "../sandbox.ts";
 import type { Syscalls } from "../syscalls.ts";
 import { expect } from "./orphans.ts";
 import { type Rate, readLimited } from "./output.ts";
 import type { Place } from "./place.ts";
-import { crun, ending, type Given, kill, pipe, start } from "./runtime.ts";
+import { crun, ending, type Given, kill, pipe, startWithout } from "./runtime.ts";
 
 const crunLimitMs = 60_000;
 const killLimitMs = 5_000;
@@ -43,7 +44,9 @@ export interface Prepared {
   shares: readonly Share[];
   surroundings?: Surroundings;
   /** In place of what every service may ask of the kernel. */
-  seccomp?: object;
+  seccomp?: typeof seccompProfile;
+  /** Whether the image has persistent volumes. */
+  onPersistent: boolean;
 }
 
 /** Its control group, with limits; once. */
@@ -55,12 +58,14 @@ export function makeControlGroup({ controlGroup }: Place, service: Service): voi
   set("memory.max", service.memory);
   set("memory.oom.group", 1);
   if (existsSync(join(controlGroup, "cpu.weight"))) set("cpu.weight", service.cpuWeight ?? 100);
+  // Microseconds of a period of as many.
+  if (service.cpus !== undefined) set("cpu.max", `${service.cpus * 100} 100000`);
 }
 
 /** Starts a service that was prepared; it may have run before. `onLine` gets what it prints. */
 export async function launch(
   syscalls: Syscalls,
-  { place, service, shares, surroundings, seccomp }: Prepared,
+  { place, service, shares, surroundings, onPersistent, seccomp }: Prepared,
   rate: Rate,
   onLine: (line: string) => void,
   given?: Given,
@@ -70,7 +75,13 @@ export async function launch(
   mkdirSync(bundle, { recursive: true, mode: 0o700 });
   writeFileSync(
     join(bundle, "config.json"),
-    JSON.stringify(runtimeConfig(service, shares, surroundings, seccomp)),
+    JSON.stringify(
+      runtimeConfig(service, shares, {
+        ...(surroundings && { surroundings }),
+        ...(seccomp && { seccomp }),
+        onPersistent,
+      }),
+    ),
   );
   const killsBefore = memoryKills(controlGroup);
   // crun's own processes are not the service's.
@@ -171,7 +182,7 @@ async function probe(
   rmSync(log, { force: true });
   let pid: number;
   try {
-    pid = start(syscalls, place, log, args, write);
+    pid = startWithout(syscalls, place, log, args, write);
   } catch (error) {
     stream.destroy();
     throw error;

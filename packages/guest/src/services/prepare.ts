@@ -3,7 +3,7 @@
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { networkInterfaces } from "node:os";
 import { join } from "node:path";
-import type { AppDescription, Service } from "@caisson/protocol/guest-config";
+import { type AppDescription, persistentVolumes, type Service } from "@caisson/protocol/guest-config";
 import { serveApplication } from "../api.ts";
 import { serveDstack } from "../dstack/serve.ts";
 import {
@@ -22,7 +22,8 @@ import { type ChannelKeys, frontName, makeChannelKeys, serveChannel, withFront }
 import { makeControlGroup, type Prepared } from "./launch.ts";
 import { closeUserNamespaces, makeNamespaces, openUserNamespaces } from "./namespaces.ts";
 import { outsideId, type Place, placeOf } from "./place.ts";
-import { mountRoot, mountVolumes } from "./root.ts";
+import { mountRoot, mountVolumes, plainVolumes } from "./root.ts";
+import { freezeGroup, limitShare } from "./share.ts";
 
 const resolver = "/run/resolv.conf";
 
@@ -106,7 +107,8 @@ async function prepare(
   const { syscalls } = context;
   const list = await shares(context, place, declared);
   const service = withSecrets(context, declared);
-  if (service.isolation === "plain") return { place, service, shares: list };
+  const onPersistent = persistentVolumes(app).length > 0;
+  if (service.isolation === "plain") return { place, service, shares: list, onPersistent };
   const namespaces = await makeNamespaces(syscalls, service.range);
   mountRoot(syscalls, place, service, namespaces.user);
   const names = [
@@ -132,7 +134,7 @@ async function prepare(
       syscalls.mountMapped(source, target, namespaces.user),
     ),
   };
-  return { place, service, shares: list, surroundings };
+  return { place, service, shares: list, surroundings, onPersistent };
 }
 
 /** The service with the variables that have a secret each, where it asks for some. A variable is text and ends at no NUL. */
@@ -155,13 +157,16 @@ export function withSecrets({ secrets: given }: Pick<Context, "secrets">, servic
 async function shares(context: Context, place: Place, service: Service): Promise<Share[]> {
   const list: Share[] = [];
   const [user, group] = [outsideId(service, service.user), outsideId(service, service.group)];
+  // All of its sockets together have one share of PID 1.
+  const called = limitShare((frozen) => freezeGroup(place.controlGroup, frozen));
   if (service.socket) {
-    await serveApplication(context, place.socket, { user, group, shared: service.isolation === "contained" });
+    const shared = service.isolation === "contained";
+    await serveApplication(context, place.socket, { user, group, shared, called });
     list.push({ source: place.socket, destination: "/run/caisson.sock", writable: true });
   }
   for (const { socket, target } of service.dstack ?? []) {
     const path = `${place.socket}.${socket}`;
-    if (!existsSync(path)) await serveDstack(context, path, { user, group, shared: true });
+    if (!existsSync(path)) await serveDstack(context, path, { user, group, shared: true, called });
     list.push({ source: path, destination: target, writable: true });
   }
   if (service.key && context.keys !== undefined) {
@@ -173,7 +178,13 @@ async function shares(context: Context, place: Place, service: Service): Promise
     context.keyFiles.add(path, context.secrets!.values.get(name)!, user, group);
     list.push({ source: path, destination: `/run/secrets/${name}` });
   }
-  if (service.isolation === "plain" && existsSync(join(service.root, "etc/resolv.conf")))
-    list.push({ source: resolver, destination: "/etc/resolv.conf" });
+  if (service.isolation === "plain") {
+    if (existsSync(join(service.root, "etc/resolv.conf"))) {
+      list.push({ source: resolver, destination: "/etc/resolv.conf" });
+    }
+    for (const { target, source, readOnly } of plainVolumes(service)) {
+      list.push({ source, destination: target, writable: !readOnly });
+    }
+  }
   return list;
 }

@@ -10,6 +10,7 @@ import {
 import { ImageError } from "../errors.ts";
 import type { ComposedService, Composition } from "../inputs/compose/composition.ts";
 import type { FrontSpec, Spec } from "../inputs/spec.ts";
+import { mountsOf } from "../inputs/workload.ts";
 import type { OciImage } from "../oci/oci.ts";
 import { resolveAccount } from "./accounts.ts";
 import { findProgram } from "./program.ts";
@@ -91,7 +92,14 @@ function composedApplication(
   const front = spec.front && frontOf(spec.front, described, spec.path);
   if (spec.front !== undefined) withhold(described, spec.front.direct);
   return {
-    description: { name: spec.name, services: described, networks, volumes, ...(front && { front }) },
+    description: {
+      name: spec.name,
+      services: described,
+      networks,
+      volumes: withPersistent(spec, volumes, described),
+      ...(front && { front }),
+      ...logsOf(spec),
+    },
     roots: [...roots.values()],
     files,
   };
@@ -134,6 +142,53 @@ function withhold(services: Record<string, Service>, direct: readonly number[]):
     const ports = service.ports.filter(({ published }) => direct.includes(published));
     services[name] = { ...service, ports };
   }
+}
+
+const logsOf = ({ app: { logs } }: Spec): Pick<AppDescription, "logs"> =>
+  logs === undefined ? {} : { logs };
+
+/**
+ * Volumes of a compose file, and of the spec: those that the spec names are persistent. Throws ImageError `app/volume` for
+ * one that nobody mounts, and for a mounted one that nobody declares.
+ */
+function withPersistent(
+  spec: Spec,
+  volumes: Composition["volumes"],
+  services: Readonly<Record<string, Service>>,
+): AppDescription["volumes"] {
+  const mounted = new Set(
+    Object.values(services).flatMap(({ mounts }) => mounts.flatMap(({ volume }) => volume ?? [])),
+  );
+  const all: AppDescription["volumes"] = { ...volumes };
+  const { volumes: persistent = {} } = spec;
+  for (const [name, { size, kmsAway }] of Object.entries(persistent)) {
+    const problem = !mounted.has(name)
+      ? `${spec.path}: no service mounts the volume '${name}'`
+      : all[name]?.size !== undefined
+        ? `${spec.path}: the volume '${name}' has a size in the compose file, too`
+        : undefined;
+    if (problem !== undefined) {
+      throw new ImageError("app/volume", problem, {
+        fix: "app.volumes: { NAME: /path }, or a volume of this name in the compose file; its size in caisson.yaml alone",
+      });
+    }
+    all[name] = { size, persistent: { kmsAway } };
+  }
+  for (const name of mounted) {
+    if (
+      all[name] !== undefined &&
+      (Object.hasOwn(persistent, name) || !Object.hasOwn(spec.app.volumes ?? {}, name))
+    )
+      continue;
+    throw new ImageError(
+      "app/volume",
+      `${spec.path}: 'app.volumes' names '${name}', which the spec does not have`,
+      {
+        fix: `volumes: { ${name}: { size: 1GiB } }`,
+      },
+    );
+  }
+  return all;
 }
 
 const placeOf = (file: string, { line, name }: ComposedService): string =>
@@ -198,7 +253,7 @@ function plainApplication(spec: Spec, image: OciImage): Application {
     readOnly: true,
     layerSize: MiB,
     tmpfs: [],
-    mounts: [],
+    mounts: mountsOf(app.volumes ?? {}),
     files: [],
     capabilities: [],
     memory: app.memory ?? single.memory,
@@ -218,8 +273,15 @@ function plainApplication(spec: Spec, image: OciImage): Application {
     key: true,
     ...(app.secrets && { secrets: app.secrets }),
   };
+  const services = { [spec.name]: service };
   return {
-    description: { name: spec.name, services: { [spec.name]: service }, networks: {}, volumes: {} },
+    description: {
+      name: spec.name,
+      services,
+      networks: {},
+      volumes: withPersistent(spec, {}, services),
+      ...logsOf(spec),
+    },
     roots: [{ path: root, image, services: [spec.name] }],
     files: [],
   };

@@ -9,12 +9,14 @@
 import { readFile, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { parseTimeConfiguration, type TimeConfiguration } from "@caisson/nts/configuration";
-import type { Service } from "@caisson/protocol/guest-config";
+import { leastVolume, logKeyLimit, type Service } from "@caisson/protocol/guest-config";
+import { volumeLimit } from "@caisson/protocol/volumes";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { type Document, isMap, isNode, LineCounter, parseDocument } from "yaml";
 import * as z from "zod";
 import { ImageError } from "../errors.ts";
 import { type ImageReference, parseReference } from "../oci/reference.ts";
+import { readRecipient } from "./log-keys.ts";
 
 /** Where the application's OCI image comes from. */
 export type AppSource =
@@ -45,8 +47,18 @@ export interface App {
   identity?: string;
   /** Secrets of its owners that it gets; `environment` names a variable that has one, too. */
   secrets?: NonNullable<Service["secrets"]>;
+  /** Where it sees the persistent volumes, by their names. */
+  volumes?: Record<string, string>;
   /** What services may talk to besides `/run/caisson.sock`. */
   api?: "dstack";
+  /** X25519 public keys, hex, to which what services write is encrypted. */
+  logs?: { to: string[] };
+}
+
+export interface PersistentVolume {
+  /** Bytes. */
+  size: number;
+  kmsAway: "continue" | "freeze";
 }
 
 export interface FrontSpec {
@@ -77,6 +89,8 @@ export interface Spec {
   kms: { identity?: string };
   /** Where connections from outside end; missing: at the application. */
   front?: FrontSpec;
+  /** Volumes that outlive the machine, by name. */
+  volumes?: Record<string, PersistentVolume>;
   /** Absolute paths of the file, and of the directory from which its relative paths start. */
   path: string;
   directory: string;
@@ -97,16 +111,17 @@ const fingerprint = z
 
 const node = z.string().regex(/^\.{0,2}\/.*\.m?js$/, "name a JavaScript file (./….mjs)");
 
-const memory = z
+const size = z
   .string()
-  .regex(/^[1-9]\d{0,5}(?:MiB|GiB)$/, 'write the limit like "256MiB" or "2GiB"')
-  .transform((text) => Number.parseInt(text, 10) * (text.endsWith("GiB") ? 2 ** 30 : 2 ** 20))
-  .pipe(
-    z
-      .number()
-      .min(16 * 2 ** 20, "at least 16MiB")
-      .max(2 ** 40, "at most 1024GiB"),
-  );
+  .regex(/^[1-9]\d{0,5}(?:MiB|GiB)$/, 'write the size like "256MiB" or "2GiB"')
+  .transform((text) => Number.parseInt(text, 10) * (text.endsWith("GiB") ? 2 ** 30 : 2 ** 20));
+
+const memory = size.pipe(
+  z
+    .number()
+    .min(16 * 2 ** 20, "at least 16MiB")
+    .max(2 ** 40, "at most 1024GiB"),
+);
 
 const day = z
   .string()
@@ -121,6 +136,15 @@ const archive = z.strictObject({
 
 const variable = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, "not the name of an environment variable");
 
+/** In hexadecimal, whichever way it is written. */
+const logKey = z.string().transform((text, context) => {
+  const key = readRecipient(text);
+  if (key !== undefined) return Buffer.from(key).toString("hex");
+  const message =
+    "a public key of age's (age1…), or x25519: and 64 hex digits; `caisson logs --new-key FILE` makes one";
+  context.addIssue({ code: "custom", message });
+  return z.NEVER;
+});
 const secret = variable.max(64);
 const secrets = z
   .array(
@@ -132,6 +156,10 @@ const secrets = z
   .min(1)
   .max(64)
   .refine((list) => new Set(list.map(({ name }) => name)).size === list.length, "a secret stands here twice");
+
+const volumeName = z
+  .string()
+  .regex(/^[a-z0-9][a-z0-9_.-]{0,20}$/, "1 to 21 of a-z, 0-9, _, . and -, starting with a letter or digit");
 
 const app = z.strictObject({
   image: z.string().optional(),
@@ -151,13 +179,27 @@ const app = z.strictObject({
     .regex(/^\.{0,2}\/.*\.json$/, "name a JSON file (./….json)")
     .optional(),
   secrets: secrets.optional(),
+  volumes: z
+    .record(volumeName, z.string().regex(/^\/(?!proc|sys|dev)[^\0]+$/, "not a path to mount at"))
+    .optional(),
   api: z.enum(["dstack"]).optional(),
   read_only: z.boolean().optional(),
+  logs: z.strictObject({ to: z.array(logKey).min(1).max(logKeyLimit) }).optional(),
+});
+
+const volume = z.strictObject({
+  size: size.pipe(
+    z
+      .number()
+      .min(leastVolume, "at least 256MiB")
+      .max(2 ** 40, "at most 1024GiB"),
+  ),
+  kms_away: z.enum(["continue", "freeze"]).default("continue"),
 });
 
 /** What only a compose file uses, and what it says by itself, for each of its services. */
 const onlyCompose = ["variables", "api"] as const;
-const inCompose = ["port", "environment", "arguments", "secrets"] as const;
+const inCompose = ["port", "environment", "arguments", "secrets", "volumes"] as const;
 
 const time = z.strictObject({
   secure_time: z.boolean().default(true),
@@ -227,6 +269,10 @@ const top = z.strictObject({
       message: "a public certificate needs names",
     })
     .optional(),
+  volumes: z
+    .record(volumeName, volume)
+    .refine((all) => Object.keys(all).length <= volumeLimit, `at most ${volumeLimit} volumes`)
+    .optional(),
 });
 
 /** The keys of each part, for messages. */
@@ -237,6 +283,7 @@ const keysOf: Record<string, readonly string[]> = {
   time: Object.keys(time.shape),
   kms: Object.keys(kms.shape),
   front: Object.keys(front.shape),
+  volumes: ["a name, and of each volume: size, kms_away"],
 };
 
 /** A document whose nodes can be asked for their place. */
@@ -293,6 +340,13 @@ function schemaError(error: z.ZodError, places: Places): ImageError {
   const what = issue.path.length === 0 ? "the spec" : `'${dotted(issue.path)}'`;
   return new ImageError("spec/value", `${places.value(issue.path)}: ${what}: ${reason}`);
 }
+
+const mapped = (
+  volumes: Readonly<Record<string, z.infer<typeof volume>>>,
+): Record<string, PersistentVolume> =>
+  Object.fromEntries(
+    Object.entries(volumes).map(([name, { size, kms_away: kmsAway }]) => [name, { size, kmsAway }]),
+  );
 
 /** Without variables that are undefined. */
 const secretList = (
@@ -354,7 +408,7 @@ export function parseSpec(text: string, path: string): Spec {
   }
   const result = top.safeParse(value);
   if (!result.success) throw schemaError(result.error, places);
-  const { archive, app, time, kms, front, ...rest } = result.data;
+  const { archive, app, time, kms, front, volumes, ...rest } = result.data;
 
   const directory = dirname(path);
   const {
@@ -368,6 +422,7 @@ export function parseSpec(text: string, path: string): Spec {
     identity,
     secrets,
     read_only: readOnly,
+    logs,
   } = app;
   let sources: TimeConfiguration | undefined;
   if (time.sources !== undefined) {
@@ -392,9 +447,11 @@ export function parseSpec(text: string, path: string): Spec {
     app: {
       environment,
       variables,
+      ...(app.volumes && { volumes: app.volumes }),
       ...(memory && { memory }),
       ...(pids && { pids }),
       ...(api && { api }),
+      ...(logs && { logs }),
       ...(identity && { identity: resolve(directory, identity) }),
       ...(secrets && { secrets: secretList(secrets) }),
       ...(readOnly !== undefined && { readOnly }),
@@ -405,6 +462,7 @@ export function parseSpec(text: string, path: string): Spec {
     time: { secure_time: time.secure_time, ...(sources && { sources }) },
     kms: { ...(kms.identity && { identity: kms.identity }) },
     ...(front && { front: frontOf(front) }),
+    ...(volumes && { volumes: mapped(volumes) }),
     path,
     directory,
   };
