@@ -7,8 +7,8 @@ import { closeSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync }
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Service } from "@caisson/protocol/guest-config";
-import type { seccompProfile } from "../seccomp.ts";
 import { processOf, runtimeConfig, type Share, type Surroundings } from "../sandbox.ts";
+import type { seccompProfile } from "../seccomp.ts";
 import type { Syscalls } from "../syscalls.ts";
 import { expect } from "./orphans.ts";
 import { type Rate, readLimited } from "./output.ts";

@@ -102,7 +102,6 @@ export function startWithout(
   log: string,
   args: readonly string[],
   output: number,
-
 ): number {
   // Empty, and at its end. Not /dev/null: crun makes its standard streams the service's, and that is everybody's.
   const [input, end] = syscalls.pipe();
