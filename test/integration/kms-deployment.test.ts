@@ -132,6 +132,9 @@ test("the Compose file is what the Compose specification's schema allows", (t) =
   const { status, stdout, stderr } = judge(path);
   equal(status, 0, stdout + stderr);
   const wrong = join(directory, "compose.yaml");
-  writeFileSync(wrong, readFileSync(path, "utf8").replace("networks: [front, back]", "netwerks: [front, back]"));
+  writeFileSync(
+    wrong,
+    readFileSync(path, "utf8").replace("networks: [front, back]", "netwerks: [front, back]"),
+  );
   equal(judge(wrong).status, 1);
 });
