@@ -19,6 +19,10 @@ const commands: Record<string, [summary: string, load: () => Promise<{ command: 
     "say what will run of a compose file or an image, and at what cost",
     () => import("./commands/check.ts"),
   ],
+  collateral: [
+    "fetch what Intel or AMD publishes about a platform",
+    () => import("./commands/collateral.ts"),
+  ],
   kernel: [
     "which kernels could be used, what differs, what is hardened",
     () => import("./commands/kernel.ts"),

@@ -8,6 +8,7 @@
 import { existsSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { styleText } from "node:util";
+import { collateralFor } from "@caisson/client/collateral";
 import { readKit } from "@caisson/machine/kit";
 import { fetchEvidence, freshReportData } from "@caisson/machine/relying-party";
 import {
@@ -25,6 +26,7 @@ import { toHex } from "@caisson/vocabulary/bytes";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { provesHardware } from "@caisson/vocabulary/platforms";
 import { Command } from "commander";
+import { type SourceOptions, sayProvenance, sourceOptions, withSource } from "../collateral-source.ts";
 import { UsageError } from "../failure.ts";
 import {
   parseTime,
@@ -35,7 +37,7 @@ import {
 } from "../judgement-files.ts";
 import { renderDescription, renderReport } from "../views/report-view.ts";
 
-interface Options {
+interface Options extends SourceOptions {
   image: string[];
   kit?: string;
   from?: string;
@@ -49,7 +51,7 @@ interface Options {
   json?: boolean;
 }
 
-export const command = new Command("caisson verify")
+export const command = withSource(new Command("caisson verify"), "--collateral-source")
   .description(
     "Judges evidence: is it genuine, and is it what a policy wants? Exit code 0 accepted, 10 rejected, 20 cannot tell, 30 malformed.",
   )
@@ -69,7 +71,7 @@ export const command = new Command("caisson verify")
   .option("--kit <dir>", "policy, reference values and collateral from a kit that caisson publish wrote")
   .option(
     "--collateral <file>",
-    "Intel's (PCCS-style JSON) or AMD's collateral, where the evidence carries none",
+    "Intel's (PCCS-style JSON) or AMD's collateral, where the evidence carries none; fetch: from --collateral-source",
   )
   .option("--event-log <file>", "the boot log (CCEL), where the evidence carries none")
   .option(
@@ -186,7 +188,7 @@ async function judge(
 ): Promise<Report> {
   const now = parseTime(options.at);
   // Its shape is the verifier's to judge: what it refuses is in the report.
-  const collateral = readCollateralFiles(options.collateral);
+  const collateral = await findCollateral(evidence, options, now);
   if (options.policy === undefined) {
     if (options.image.length > 0 || expectedReportData !== undefined) {
       throw new UsageError("--image, --nonce and --report-data are judged by a policy", "add --policy FILE");
@@ -203,6 +205,14 @@ async function judge(
   const references = readReferenceFiles(options.image);
   const expected = expectedReportData === undefined ? {} : { expectedReportData };
   return verifyEvidence(evidence, { policy, references, now, ...collateral, ...expected });
+}
+
+/** From a file, or fetched where that is asked for: who judges offline is asked nothing. */
+async function findCollateral(evidence: AnyEvidence, options: Options, now: Date) {
+  if (options.collateral !== "fetch") return readCollateralFiles(options.collateral);
+  const { provenance, document: _, ...found } = await collateralFor(evidence, sourceOptions(options, now));
+  sayProvenance(provenance);
+  return found;
 }
 
 /** A nonce is expected under the scheme for applications, never another one's; raw report data is the nonce itself. */
