@@ -19,6 +19,7 @@ const PCS = "Intel PCS API v4";
 const MODULE = "Intel TDX Module Base Architecture";
 const HCL = "Microsoft, guest attestation design details (HCL report)";
 const POLICY = "the policy";
+const RELEASES = "Caisson docs/releases.md, the order of questions";
 const EVENTS = "Caisson docs/verification.md, event log";
 
 /** Genuine: does this quote come from a TEE that Intel vouches for? `chain/…` and `collateral/…` are asked of both vendors. */
@@ -218,6 +219,41 @@ export const acceptableChecks = {
     source: POLICY,
     codes: ["report-data/scheme", "report-data/field", "report-data/nonce", "report-data/no-nonce"],
   },
+  "app/identity": {
+    source: RELEASES,
+    codes: ["identity/malformed", "identity/hash", "identity/chain", "identity/threshold"],
+  },
+  "app/release": {
+    source: RELEASES,
+    codes: [
+      "release/missing",
+      "bundle/malformed",
+      "envelope/malformed",
+      "release/malformed",
+      "release/app",
+      "release/generation",
+      "release/signature",
+      "release/subject",
+      "release/not-yet-valid",
+      "release/expired",
+      "release/below-minimum",
+      "release/revoked",
+      "release/previous",
+    ],
+  },
+  "app/log": {
+    source: RELEASES,
+    codes: [
+      "log/malformed",
+      "log/origin",
+      "log/quorum",
+      "log/age",
+      "log/proof",
+      "note/malformed",
+      "note/signature",
+    ],
+  },
+  "app/rebuilds": { source: RELEASES, codes: ["rebuild/threshold", "rebuild/differs"] },
 } as const;
 
 const CHANNEL = "Caisson docs/channel.md";

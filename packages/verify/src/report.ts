@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What a verification found: every check, its outcome, what was expected and what was there, and the verdict. */
 
+import { Failure } from "@caisson/vocabulary/failure";
 import type { Product, Tcb } from "./amd/products.ts";
 import type { TcbKind } from "./amd/report.ts";
-import { type CheckCode, type CheckId, checkOf, checks, VerifyError } from "./errors.ts";
+import { type CheckCode, type CheckId, checkOf, checks } from "./errors.ts";
 import type { TcbStatus } from "./intel/tcb.ts";
 
 export type Outcome = "pass" | "fail" | "not-checked";
@@ -74,6 +75,8 @@ export interface Report {
   platform?: PlatformSummary;
   /** Name of the reference tuple that the registers matched. */
   reference?: string;
+  /** The release that the application's owners signed for what was measured, where the policy asks for one. */
+  release?: { app: string; number: number; hash: string; expires: string };
   checks: Check[];
 }
 
@@ -99,7 +102,7 @@ export class Answers {
   }
   /** Records a refusal that was thrown; other errors are thrown on. */
   failFrom(error: unknown): void {
-    if (!(error instanceof VerifyError) || checkOf(error.code) === undefined) throw error;
+    if (!(error instanceof Failure) || checkOf(error.code as CheckCode) === undefined) throw error;
     const facts = new Map(error.facts);
     const expected = facts.get("expected");
     const actual = facts.get("found");

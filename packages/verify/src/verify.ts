@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Evidence in, a report out: genuine, then acceptable, every check listed. */
 
+import type { AcceptedRelease } from "@caisson/releases";
 import { provesHardware } from "@caisson/vocabulary/platforms";
 import type { AmdCollateral } from "./amd/collateral.ts";
 import { withEvidence } from "./amd/collateral.ts";
@@ -23,6 +24,7 @@ import {
   type ExpectedReportData,
   evaluatePolicy,
   evaluateSnpPolicy,
+  type ReleaseJudge,
 } from "./policy/acceptable.ts";
 import type { Policy } from "./policy/policy.ts";
 import type { Reference } from "./policy/reference.ts";
@@ -53,6 +55,8 @@ export interface Judgement {
   amdRoots?: SnpTrust["roots"];
   /** The verifier's nonce, and other report-data fields that it knows. */
   expectedReportData?: ExpectedReportData;
+  /** Judges releases, for policies that name an identity (`@caisson/verify/releases`). */
+  releases?: ReleaseJudge;
 }
 
 /**
@@ -124,27 +128,29 @@ function snpSummary({
   };
 }
 
-/** The same with the parsed, genuine quote (when it is genuine), for callers that go on to use its fields. */
+/** The same with the genuine quote and the release that was accepted, for callers that go on to use them. */
 export async function judgeEvidence(
   evidence: Evidence,
   judgement: Judgement,
-): Promise<{ report: Report; genuine?: Genuine }> {
+): Promise<{ report: Report; genuine?: Genuine; release?: AcceptedRelease }> {
   const { policy, references = [], now } = judgement;
   const answers = new Answers();
   const trust = trustFor(evidence, judgement);
   let genuine: Genuine | undefined;
+  let release: AcceptedRelease | undefined;
   if (trust === undefined) checkPolicyPlatform(evidence, policy, answers);
   else {
     const found = await askGenuine(evidence, judgement.collateral, now, trust, answers);
     genuine = found?.quote;
     if (found !== undefined) {
-      await evaluatePolicy(found.quote, evidence, { ...judgement, references }, answers, found.hcl);
+      release = await evaluatePolicy(found.quote, evidence, { ...judgement, references }, answers, found.hcl);
     }
   }
   const asked = [...genuineIds(evidence), ...askedChecks(policy, evidence)];
   return {
-    report: report(answers, asked, "genuine-and-acceptable", now, genuine && summary(genuine)),
+    report: report(answers, asked, "genuine-and-acceptable", now, genuine && summary(genuine), release),
     ...(genuine === undefined ? {} : { genuine }),
+    ...(release === undefined ? {} : { release }),
   };
 }
 
@@ -198,6 +204,7 @@ function report(
   scope: Report["scope"],
   now: Date,
   platform: PlatformSummary | undefined,
+  release?: AcceptedRelease,
 ): Report {
   const list = answers.list(asked);
   const codes = list.flatMap(({ code }) => code ?? []);
@@ -214,8 +221,14 @@ function report(
     codes,
     ...(platform === undefined ? {} : { platform }),
     ...(reference === undefined ? {} : { reference }),
+    ...(release === undefined ? {} : { release: releaseSummary(release) }),
     checks: list,
   };
+}
+
+function releaseSummary({ release: { hash, predicate } }: AcceptedRelease): NonNullable<Report["release"]> {
+  const { app, release: number, expires } = predicate;
+  return { app, number, hash, expires: new Date(expires).toISOString() };
 }
 
 function summary({ quote, pck, tcb, trust, validUntil }: Genuine): IntelSummary {

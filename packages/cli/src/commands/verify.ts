@@ -12,9 +12,18 @@ import { collateralFor } from "@caisson/client/collateral";
 import { readKit } from "@caisson/machine/kit";
 import { fetchEvidence, freshReportData } from "@caisson/machine/relying-party";
 import {
+  emptyFloor,
+  followIdentity,
+  ReleaseError,
+  readBundle,
+  readStatement,
+  revoke,
+} from "@caisson/releases";
+import {
   type AnyEvidence,
   type ExpectedReportData,
   intelRoot,
+  type Policy,
   type Report,
   readEvidence,
   VerifyError,
@@ -22,6 +31,7 @@ import {
   verifyGenuine,
 } from "@caisson/verify";
 import { type Description, describeEvidence } from "@caisson/verify/describe";
+import { type KnownReleases, releaseJudge } from "@caisson/verify/releases";
 import { toHex } from "@caisson/vocabulary/bytes";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { provesHardware } from "@caisson/vocabulary/platforms";
@@ -35,6 +45,7 @@ import {
   readPolicyFile,
   readReferenceFiles,
 } from "../judgement-files.ts";
+import { readEnvelopeFile } from "../release-files.ts";
 import { renderDescription, renderReport } from "../views/report-view.ts";
 
 interface Options extends SourceOptions {
@@ -48,6 +59,7 @@ interface Options extends SourceOptions {
   nonce?: string;
   reportData?: string;
   at?: string;
+  revocation: string[];
   json?: boolean;
 }
 
@@ -80,6 +92,11 @@ export const command = withSource(new Command("caisson verify"), "--collateral-s
       " the report data, zeros behind it",
   )
   .option("--report-data <hex>", "what the report data must be, byte for byte (zeros behind it)")
+  .option(
+    "--revocation <file...>",
+    "revocations of its releases that are known here, for a policy with app.identity",
+    [],
+  )
   .option("--at <time>", "judge as of this time (ISO 8601); now when left out")
   .option("--json", "the report as one JSON document")
   .action(async (path: string | undefined, given: Options) => {
@@ -204,7 +221,35 @@ async function judge(
   const policy = readPolicyFile(options.policy);
   const references = readReferenceFiles(options.image);
   const expected = expectedReportData === undefined ? {} : { expectedReportData };
-  return verifyEvidence(evidence, { policy, references, now, ...collateral, ...expected });
+  const releases = releaseJudge(
+    await knownReleases(policy, "release" in evidence ? evidence : {}, options.revocation),
+  );
+  return verifyEvidence(evidence, { policy, references, now, releases, ...collateral, ...expected });
+}
+
+/** What revocations that are named here say of the policy's application, whatever its evidence carries. */
+async function knownReleases(
+  { app }: Policy,
+  { release }: { release?: unknown },
+  revocations: readonly string[],
+): Promise<(id: string) => KnownReleases> {
+  if (revocations.length === 0) return () => ({});
+  if (app?.identity === undefined) {
+    throw new UsageError("a revocation is of an application's releases", "a policy with app.identity");
+  }
+  const { id } = app.identity;
+  let floor = emptyFloor;
+  try {
+    const { identity, generations } = readBundle(release);
+    const known = { id, identity: await followIdentity(id, identity, generations) };
+    for (const path of revocations) {
+      floor = await revoke(floor, await readStatement("revocation", readEnvelopeFile(path)), known);
+    }
+  } catch (error) {
+    // A bundle that is wrong is in the report; a revocation that is, is an error of whoever names it.
+    if (!(error instanceof ReleaseError) || !/^(?:bundle|identity)\//.test(error.code)) throw error;
+  }
+  return () => ({ floor });
 }
 
 /** From a file, or fetched where that is asked for: who judges offline is asked nothing. */

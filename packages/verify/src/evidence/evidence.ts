@@ -40,6 +40,8 @@ export interface Evidence {
   runtimeEvents?: LoggedEvent[];
   reportData?: ReportDataClaim;
   collateral?: Collateral;
+  /** What its owners say of the image (`caisson/bundle/v1`, parsed JSON); each part of it proves itself, or does not count. */
+  release?: unknown;
   /** Which manifest the TD says it booted; a hint for finding it, never a proof. */
   manifest?: { sha256: string };
   /** Azure's: what ties a virtual TPM to the quote, whose registers cover the paravisor alone. */

@@ -6,7 +6,9 @@
  * because another failed, so that a report shows everything that is wrong at once; only what rests on a log that
  * proves nothing stays unanswered.
  */
+import type { AcceptedRelease } from "@caisson/releases";
 import { equal, fromHex, toHex } from "@caisson/vocabulary/bytes";
+import type { Platform } from "@caisson/vocabulary/platforms";
 import type { GenuineSnp } from "../amd/genuine.ts";
 import { acceptableChecks, type CheckId } from "../errors.ts";
 import type { AnyEvidence, Evidence, SnpEvidence } from "../evidence/evidence.ts";
@@ -22,7 +24,7 @@ import { checkApplication, checkKeyProvider, checkRuntimeEvents, checkSecureTime
 import { checkOneOf } from "./one-of.ts";
 import { checkPcrs } from "./pcr-rules.ts";
 import { acceptedPlatforms, type Policy } from "./policy.ts";
-import type { Reference } from "./reference.ts";
+import { imageRegisters, type Reference } from "./reference.ts";
 import { checkRegisters } from "./registers.ts";
 import { checkSnp, snpChecks } from "./snp-rules.ts";
 
@@ -33,6 +35,22 @@ export interface ExpectedReportData {
   fields: Partial<Record<string, Uint8Array>>;
 }
 
+/** What is asked about the release of a measured image. */
+export interface ReleaseQuestion {
+  rules: NonNullable<NonNullable<Policy["app"]>["identity"]>;
+  /** The bundle in the evidence, as parsed JSON. */
+  bundle: unknown;
+  platform: Platform;
+  /** The quote's registers by name, and the measured compose hash; hex. */
+  registers: Readonly<Record<string, string>>;
+  description: string;
+  /** Milliseconds since 1970. */
+  now: number;
+}
+
+/** Judges it (`@caisson/verify/releases`). Throws a Failure with one of the codes of `app/…`. */
+export type ReleaseJudge = (question: ReleaseQuestion) => Promise<AcceptedRelease>;
+
 /** What a policy is evaluated with. */
 export interface Circumstances {
   policy: Policy;
@@ -40,9 +58,12 @@ export interface Circumstances {
   references: readonly Reference[];
   now: Date;
   expectedReportData?: ExpectedReportData;
+  /** Needed by policies that name an identity. */
+  releases?: ReleaseJudge;
 }
 
 const enclaveChecks: readonly CheckId[] = ["sgx/debug", "sgx/enclave", "sgx/signer"];
+const releaseChecks: readonly CheckId[] = ["app/identity", "app/release", "app/log", "app/rebuilds"];
 /** What is asked of either kind of TEE. */
 const commonPrefixes = ["policy/", "report-data/"];
 
@@ -51,11 +72,12 @@ const commonPrefixes = ["policy/", "report-data/"];
  * only where the policy or the evidence has some.
  */
 export function askedChecks(
-  { sgx, snp, runtimeEvents, pcrs }: Policy,
+  { sgx, snp, runtimeEvents, pcrs, app }: Policy,
   { hcl }: Pick<AnyEvidence, "hcl">,
 ): CheckId[] {
   const common = (id: CheckId) => commonPrefixes.some((prefix) => id.startsWith(prefix));
   return (Object.keys(acceptableChecks) as CheckId[]).filter((id) => {
+    if (releaseChecks.includes(id)) return app?.identity !== undefined;
     if (id === "hcl/pcrs") return pcrs !== undefined || hcl !== undefined;
     if (snp !== undefined) return snpChecks.includes(id) || id.startsWith("report-data/");
     if (sgx !== undefined) return common(id) || enclaveChecks.includes(id);
@@ -91,34 +113,74 @@ export function checkTee(actual: keyof typeof kindsOfTee, policy: Policy, answer
   return actual === wanted;
 }
 
-/** Asks every question of the policy and records the answers. */
+/** Asks every question of the policy and records the answers; returns the release that one of them accepted. */
 export async function evaluatePolicy(
   genuine: Genuine,
   evidence: Evidence,
   circumstances: Circumstances,
   answers: Answers,
   hcl?: GenuineHcl,
-): Promise<void> {
+): Promise<AcceptedRelease | undefined> {
   const { policy, references, now } = circumstances;
   checkPolicyPlatform(evidence, policy, answers);
   const { body } = genuine.quote;
-  if (!checkTee(body.tee, policy, answers)) return;
+  if (!checkTee(body.tee, policy, answers)) return undefined;
   checkTcb(genuine, policy, answers);
   if (body.tee === "sgx") {
     checkEnclave(body.report, policy, answers);
     await checkReportData(evidence, body.report.reportData, undefined, circumstances, answers);
-    return;
+    return undefined;
   }
   checkTdFields(body.report, policy, answers);
   const rtmr0Events = await checkBootLog(evidence, body.report, policy, answers);
   checkRegisters(body.report, rtmr0Events, evidence.platform, policy, references, answers);
+  let accepted: AcceptedRelease | undefined;
   if (policy.runtimeEvents === "none") checkNoEvents(body.report, policy, now, answers);
   else {
     const payloads = await checkRuntimeEvents(evidence.runtimeEvents ?? [], body.report, policy, answers);
-    if (payloads !== undefined) checkPayloads(payloads, policy, now, answers);
+    if (payloads !== undefined) {
+      checkPayloads(payloads, policy, now, answers);
+      accepted = await checkRelease(evidence, body.report, payloads, circumstances, answers);
+    }
   }
   checkPcrs(hcl, policy, answers);
   await checkReportData(evidence, body.report.reportData, hcl, circumstances, answers);
+  return accepted;
+}
+
+/** The release of the measured image; it then stands for the references of the registers that the image determines. */
+async function checkRelease(
+  evidence: Evidence,
+  td: TdReport,
+  payloads: ReadonlyMap<string, Uint8Array>,
+  { policy, releases, now }: Circumstances,
+  answers: Answers,
+): Promise<AcceptedRelease | undefined> {
+  const rules = policy.app?.identity;
+  if (rules === undefined) return undefined;
+  if (evidence.release === undefined || releases === undefined) {
+    const reason =
+      releases === undefined ? "this verifier judges no releases" : "the evidence carries no release";
+    answers.fail("release/missing", { expected: "a caisson/bundle/v1", reason });
+    return undefined;
+  }
+  const registers = { mrtd: toHex(td.mrTd), rtmr1: toHex(td.rtmrs[1]), rtmr2: toHex(td.rtmrs[2]) };
+  const description = toHex(payloads.get("compose-hash") ?? new Uint8Array());
+  const question = { rules, bundle: evidence.release, platform: evidence.platform, registers, description };
+  try {
+    const accepted = await releases({ ...question, now: now.getTime() });
+    const { release, generation, app } = accepted.release.predicate;
+    answers.pass("app/identity", { actual: `${app}, generation ${generation}` });
+    answers.pass("app/release", { actual: `release ${release}, ${accepted.release.hash}` });
+    answers.pass("app/log");
+    answers.pass("app/rebuilds");
+    answers.pass("app/compose-hash", { actual: description });
+    for (const name of imageRegisters) answers.pass(`registers/${name}`, { actual: registers[name] });
+    return accepted;
+  } catch (error) {
+    answers.failFrom(error);
+    return undefined;
+  }
 }
 
 function checkPayloads(

@@ -132,6 +132,12 @@ const ofEvents: readonly Row[] = [
   row("events.afterBoundary", (p) => p.events?.afterBoundary, "nothing", "what it may measure later"),
   row("app.id", (p) => p.app?.id, undefined, "which application"),
   row("app.composeHash", (p) => p.app?.composeHash, undefined, "which version and configuration of it"),
+  row(
+    "app.identity",
+    (p) => p.app?.identity,
+    "no releases are asked for",
+    "whose signed releases say which images run",
+  ),
   row("app.instanceId", (p) => p.app?.instanceId, undefined, "which instance of it"),
   row(
     "secureTime",

@@ -219,6 +219,24 @@ const policySchema = object({
       id: optional(listOrAny(hex([1, 64]))),
       composeHash: optional(listOrAny(hex([1, 64]))),
       instanceId: optional(listOrAny(hex([1, 64]))),
+      /**
+       * The application by its identity: a release that its owners signed says which image and description it may run,
+       * so that composeHash may be left out and references say RTMR0 alone. Evidence then carries the release's bundle.
+       */
+      identity: optional(
+        object({
+          /** Hash of its first identity document; the payload of app-id. */
+          id: hex(32),
+          /** Releases with a lower number are refused. Default: as the bundle says. */
+          minimumRelease: optional(integer(1, 0xffff_ffff)),
+          /** How old a quorum's view of the log may be, in seconds. Default: a day. */
+          maximumAge: optional(integer(1, 315_360_000)),
+          /** Default: where the identity names a log. */
+          requireLog: optional(oneOf(true, false)),
+          /** Rebuilders that have to agree, at least. Default: as the identity says. */
+          requireRebuilds: optional(integer(0, 16)),
+        }),
+      ),
     }),
   ),
   /** What the secure-time event must say. */
@@ -265,6 +283,10 @@ export function readPolicy(document: unknown): Policy {
       policy.simulatedRoot === undefined
     ) {
       throw new SchemaError("simulatedRoot", "a policy that accepts the emulated platform names its root");
+    }
+    const { id, identity } = policy.app ?? {};
+    if (identity !== undefined && id !== undefined && (id === "any" || id.join() !== identity.id)) {
+      throw new SchemaError("app.id", "app.identity names the application already");
     }
     const { rtmr0, hostAcpi, rtmr3 } = policy.registers ?? {};
     if (rtmr3 !== undefined && policy.runtimeEvents === undefined) {

@@ -12,6 +12,9 @@ import { VerifyError } from "../errors.ts";
 export const referenceRegisters = ["mrtd", "rtmr0", "rtmr1", "rtmr2"] as const;
 export type ReferenceRegister = (typeof referenceRegisters)[number];
 
+/** Those that the image alone determines; RTMR0 is the machine around it. */
+export const imageRegisters = ["mrtd", "rtmr1", "rtmr2"] as const satisfies readonly ReferenceRegister[];
+
 /** Stands for the digest of the SMBIOS tables, which name the host's processor. */
 export const HOST_SMBIOS = "smbios";
 
