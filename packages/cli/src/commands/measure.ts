@@ -19,7 +19,7 @@ import { assumptions } from "@caisson/measure/assumptions";
 import { guessIndexing } from "@caisson/measure/tpm-log";
 import { readEvidence } from "@caisson/verify";
 import { isPlatform, type Platform, platforms } from "@caisson/vocabulary/platforms";
-import { Command, InvalidArgumentError } from "commander";
+import { Command, InvalidArgumentError, Option } from "commander";
 import { UsageError } from "../failure.ts";
 import { type LaunchOptions, launchDigest, parseFeatures, parseVmm, renderLaunch } from "../launch-digest.ts";
 import { checkCombination, gatherFiles, type LooseFiles } from "../loose-files.ts";
@@ -90,11 +90,13 @@ export const command = new Command("caisson measure")
     "qemu",
   )
   .option("--cpu <MODEL>", "with --sev-snp: QEMU's model, such as EPYC-Milan", "EPYC-v4")
-  .option(
-    "--sev-features <HEX>",
-    "with --sev-snp: SEV_FEATURES of each processor; bit 5 is DebugSwap, bit 9 secure TSC",
-    parseFeatures,
-    1n,
+  .addOption(
+    new Option(
+      "--sev-features <HEX>",
+      "with --sev-snp: SEV_FEATURES of each processor; bit 5 is DebugSwap, bit 9 secure TSC",
+    )
+      .argParser(parseFeatures)
+      .default(1n, "1"),
   )
   .addOption(memoryOption())
   .option(
