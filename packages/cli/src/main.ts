@@ -23,6 +23,7 @@ const commands: Record<string, [summary: string, load: () => Promise<{ command: 
     "fetch what Intel or AMD publishes about a platform",
     () => import("./commands/collateral.ts"),
   ],
+  exec: ["run a command beside a service of a development machine", () => import("./commands/exec.ts")],
   kernel: [
     "which kernels could be used, what differs, what is hardened",
     () => import("./commands/kernel.ts"),
