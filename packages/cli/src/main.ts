@@ -53,6 +53,7 @@ const commands: Record<string, [summary: string, load: () => Promise<{ command: 
     "say which image an application may run; sign, verify, revoke",
     () => import("./commands/release.ts"),
   ],
+  tcb: ["what is behind on a platform, and what updates it", () => import("./commands/tcb.ts")],
   test: ["run the tests: unit, integration, e2e, attacks", () => import("./commands/test.ts")],
   time: ["ask NTS servers for the time and show who agrees", () => import("./commands/time.ts")],
   up: ["build, boot, attest and show an image", () => import("./commands/up.ts")],

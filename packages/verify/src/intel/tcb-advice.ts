@@ -17,7 +17,7 @@ export const remedies = {
   pce: "update the host's SGX software (PCE)",
   "quoting-enclave": "update the host's quoting enclave (DCAP packages)",
   "refresh-pck":
-    "fetch the platform's PCK certificate anew: the host is updated already, its certificate is from before",
+    "if the host is updated already, fetch its PCK certificate anew: SGX components are the certificate's, and TDX's are new enough",
   "relaunch-td": "start this TD again: the host is updated, the TD was built before",
   configuration: "change the BIOS configuration as the advisories say",
 } as const;
