@@ -46,6 +46,7 @@ const commands: Record<string, [summary: string, load: () => Promise<{ command: 
   lock: ["pin the packages of an image", () => import("./commands/lock.ts")],
   measure: ["predict a boot's registers from files, or explain a log", () => import("./commands/measure.ts")],
   owner: ["make keys that sign identities and releases", () => import("./commands/owner.ts")],
+  page: ["write the verifier as one HTML file", () => import("./commands/page.ts")],
   publish: ["write what a stranger needs to verify an image", () => import("./commands/publish.ts")],
   policy: ["write a policy from evidence, or explain one", () => import("./commands/policy.ts")],
   ps: ["the services of a development machine and their states", () => import("./commands/ps.ts")],
