@@ -37,6 +37,7 @@ import { messageOf } from "@caisson/vocabulary/failure";
 import { provesHardware } from "@caisson/vocabulary/platforms";
 import { Command } from "commander";
 import { type SourceOptions, sayProvenance, sourceOptions, withSource } from "../collateral-source.ts";
+import { runConformance } from "../conformance.ts";
 import { UsageError } from "../failure.ts";
 import {
   parseTime,
@@ -46,6 +47,7 @@ import {
   readReferenceFiles,
 } from "../judgement-files.ts";
 import { readEnvelopeFile } from "../release-files.ts";
+import { printable } from "../views/printable.ts";
 import { renderDescription, renderReport } from "../views/report-view.ts";
 
 interface Options extends SourceOptions {
@@ -61,6 +63,7 @@ interface Options extends SourceOptions {
   at?: string;
   revocation: string[];
   json?: boolean;
+  conformance?: string;
 }
 
 export const command = withSource(new Command("caisson verify"), "--collateral-source")
@@ -98,8 +101,13 @@ export const command = withSource(new Command("caisson verify"), "--collateral-s
     [],
   )
   .option("--at <time>", "judge as of this time (ISO 8601); now when left out")
+  .option(
+    "--conformance <dir>",
+    "instead: run conformance cases (test/conformance), and say which are answered otherwise",
+  )
   .option("--json", "the report as one JSON document")
   .action(async (path: string | undefined, given: Options) => {
+    if (given.conformance !== undefined) return conformance(given.conformance, given.json === true);
     if ((path === undefined) === (given.from === undefined)) {
       throw new UsageError(
         "evidence comes from a file or from a running application",
@@ -279,6 +287,25 @@ function bytesOf(option: string, hex: string): Uint8Array {
     `${option} is not a hexadecimal value of 1 to 64 bytes`,
     "give it as the verifier chose it",
   );
+}
+
+/** Every case, those that are answered otherwise first. */
+async function conformance(path: string, json: boolean): Promise<void> {
+  const results = await runConformance(path);
+  const wrong = results.filter(({ passed }) => !passed);
+  const lines = wrong.map(({ name, file, expected, found }) =>
+    [
+      `${styleText("red", "FAIL")}  ${printable(name)}`,
+      `      file      ${printable(file)}`,
+      `      expected  ${expected}`,
+      `      found     ${found}`,
+    ].join("\n"),
+  );
+  const summary = `${results.length - wrong.length} of ${results.length} cases are answered as they must be`;
+  process.stdout.write(
+    json ? `${JSON.stringify({ results }, null, 2)}\n` : `${[...lines, summary].join("\n")}\n`,
+  );
+  if (wrong.length > 0) process.exitCode = 10;
 }
 
 const exitCodes = { accepted: 0, rejected: 10, undetermined: 20 } as const;
