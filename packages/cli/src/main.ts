@@ -19,6 +19,10 @@ const commands: Commands = {
     "fetch what Intel or AMD publishes about a platform",
     () => import("./commands/collateral.ts"),
   ],
+  connect: [
+    "open a door on this machine to a guest that was verified",
+    () => import("./commands/connect.ts"),
+  ],
   exec: ["run a command beside a service of a development machine", () => import("./commands/exec.ts")],
   kernel: [
     "which kernels could be used, what differs, what is hardened",

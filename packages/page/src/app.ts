@@ -280,12 +280,21 @@ function clear(): void {
   byId<HTMLInputElement>("nonce").value = "";
 }
 
+/** Begins what an event asks for; what fails is said, like what a file fails with. */
+function start(work: () => Promise<void>): void {
+  work().catch((error: unknown) => {
+    byId("problems").replaceChildren(el("li", {}, messageOf(error)));
+  });
+}
+
 const drop = byId("drop");
 const chooser = byId<HTMLInputElement>("chooser");
-chooser.addEventListener("change", async () => {
-  await takeOwn(await read(chooser.files ?? []));
-  chooser.value = "";
-});
+chooser.addEventListener("change", () =>
+  start(async () => {
+    await takeOwn(await read(chooser.files ?? []));
+    chooser.value = "";
+  }),
+);
 for (const type of ["dragenter", "dragover"]) {
   drop.addEventListener(type, (event) => {
     event.preventDefault();
@@ -294,26 +303,27 @@ for (const type of ["dragenter", "dragover"]) {
 }
 drop.addEventListener("dragleave", () => drop.classList.remove("over"));
 document.addEventListener("dragover", (event) => event.preventDefault());
-document.addEventListener("drop", async (event) => {
+document.addEventListener("drop", (event) => {
   event.preventDefault();
   drop.classList.remove("over");
-  await takeOwn(await read(event.dataTransfer?.files ?? []));
+  start(async () => takeOwn(await read(event.dataTransfer?.files ?? [])));
 });
-byId("take").addEventListener("click", async () => {
+byId("take").addEventListener("click", () => {
   const text = byId<HTMLTextAreaElement>("text").value;
-  if (text.trim() !== "") await takeOwn([{ name: "what was pasted", bytes: new TextEncoder().encode(text) }]);
+  if (text.trim() === "") return;
+  start(() => takeOwn([{ name: "what was pasted", bytes: new TextEncoder().encode(text) }]));
 });
-byId("clear").addEventListener("click", async () => {
+byId("clear").addEventListener("click", () => {
   clear();
-  await show([]);
+  start(() => show([]));
 });
-for (const id of ["at", "nonce"]) byId(id).addEventListener("change", () => show([]));
+for (const id of ["at", "nonce"]) byId(id).addEventListener("change", () => start(() => show([])));
 
 const shown = JSON.parse(byId("examples-data").textContent ?? "[]") as Example[];
 byId("examples").append(
   ...shown.map((example) => {
     const button = el("button", { type: "button" }, example.name);
-    button.addEventListener("click", () => open(example));
+    button.addEventListener("click", () => start(() => open(example)));
     return el("li", {}, button, " ", example.about);
   }),
 );
