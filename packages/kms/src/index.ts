@@ -3,6 +3,7 @@
 export { decryptBackup, encryptBackup } from "./backup.ts";
 export { KmsError, type KmsErrorCode } from "./errors.ts";
 export { type OperatorRequest, type Operators, operatorEnvelope, readOperators } from "./operators.ts";
+export { openRoot } from "./root-handover.ts";
 export {
   createRootSecret,
   dataFiles,
