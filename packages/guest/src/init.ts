@@ -178,6 +178,10 @@ async function boot(): Promise<void> {
     fronted(prepared) {
       fronted = prepared;
     },
+    waits(service, wanted, others) {
+      const instead = others.length === 0 ? "it listens on no port" : `it listens on ${others.join(", ")}`;
+      say({ kind: "note", text: `waiting for ${service} on port ${wanted}: ${instead}` });
+    },
   });
   const front = frontStage(
     () => fronted!,

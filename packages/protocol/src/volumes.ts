@@ -7,9 +7,9 @@
  * a ticket is signed by the KMS's identity over all of its fields; an anchor is authenticated under a key of its epoch.
  */
 import { createHmac, timingSafeEqual } from "node:crypto";
+import { canonicalJson } from "@caisson/vocabulary/canonical-json";
 import { frame, text, u32, u64 } from "@caisson/vocabulary/frame";
 import * as z from "zod/mini";
-import { canonicalJson } from "./canonical-json.ts";
 import { hex } from "./hex.ts";
 
 export const volumeVersion = "caisson/volume/v1";
@@ -35,10 +35,12 @@ export const firstGeneration = (epoch: bigint): bigint => epoch << commitBits;
 export const epochOf = (generation: bigint): bigint => generation >> commitBits;
 
 /** A number below 2^63, in decimal. */
-const number = z.string().check(
-  z.regex(/^(?:0|[1-9]\d{0,18})$/),
-  z.refine((value) => BigInt(value) < 1n << 63n),
-);
+const decimal = /^(?:0|[1-9]\d{0,18})$/;
+const number = z
+  .string()
+  .check(
+    z.refine((value) => decimal.test(value) && BigInt(value) < 1n << 63n, "expected a number below 2^63"),
+  );
 const version = z.literal(volumeVersion);
 /** Whose volume it is: an application's id. */
 const owner = z.string().check(z.regex(/^(?:[0-9a-f]{40}|[0-9a-f]{64})$/));

@@ -5,6 +5,9 @@ import { join } from "node:path";
 import type { Kms } from "@caisson/kms";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { UsageError } from "../failure.ts";
+import { requestCommand } from "../kms-operators.ts";
+import { sharesCommand } from "../kms-shares.ts";
+import { volumeCommand } from "../kms-volume.ts";
 import { readPassphrase, readTextFile } from "../passphrase-file.ts";
 import { printable } from "../views/printable.ts";
 
@@ -72,10 +75,11 @@ const serve = new Command("serve")
       " collateral again, SIGTERM ends it",
   )
   .requiredOption("--data <DIR>", "root secret (caisson kms init) and release log")
-  .requiredOption(
+  .option(
     "--policy-dir <DIR>",
-    "policy files (*.yaml, *.json), and manifests/ with the images' manifests",
+    "policy files (*.yaml, *.json), and manifests/ with the images' manifests; without it, what operators signed",
   )
+  .option("--operators <FILE>", "the first operators' keys, where this KMS has none: { keys, threshold }")
   .addOption(
     new Option("--listen <HOST:PORT>", "address to serve")
       .argParser(parseListen)
@@ -99,7 +103,8 @@ const serve = new Command("serve")
   .action(
     async (options: {
       data: string;
-      policyDir: string;
+      policyDir?: string;
+      operators?: string;
       listen: Listen;
       database: string[];
       collateral?: string;
@@ -114,10 +119,13 @@ const serve = new Command("serve")
         asked = true;
         void kms?.reload();
       });
-      const { startKms } = await import("@caisson/kms");
+      const { readOperators, startKms } = await import("@caisson/kms");
       kms = await startKms({
         data: options.data,
-        policies: options.policyDir,
+        ...(options.policyDir !== undefined && { policies: options.policyDir }),
+        ...(options.operators !== undefined && {
+          operators: readOperators(options.operators, readTextFile(options.operators)),
+        }),
         databases: options.database,
         ...options.listen,
         development: options.development ?? false,
@@ -243,14 +251,23 @@ const backup = new Command("backup")
   });
 
 const restore = new Command("restore")
-  .description("put the root secret of a backup into a data directory that has none")
+  .description(
+    "put the root secret of a backup into a data directory that has none; persistent volumes are suspect then",
+  )
   .argument("<FILE>", "the backup")
   .requiredOption("--data <DIR>", "root secret and release log")
+  .option("--database <URL>", "the log and volumes in PostgreSQL instead")
   .requiredOption("--passphrase-file <FILE>", "its first line is the passphrase; - is standard input")
-  .action(async (file: string, options: { data: string; passphraseFile: string }) => {
-    const { decryptBackup, kmsIdentity, storeRootSecret } = await import("@caisson/kms");
+  .action(async (file: string, options: { data: string; database?: string; passphraseFile: string }) => {
+    const { decryptBackup, kmsIdentity, openVolumeBook, storeRootSecret } = await import("@caisson/kms");
     const text = readTextFile(file);
     storeRootSecret(options.data, decryptBackup(text, readPassphrase(options.passphraseFile)));
+    // What was anchored since the backup is not known here: an operator looks before a volume is opened.
+    const book = await openVolumeBook(options.data, {
+      databases: options.database === undefined ? [] : [options.database],
+    });
+    await book.markRestored();
+    await book.close();
     process.stdout.write(`${kmsIdentity(options.data)}\n${join(options.data, "root-secret")}\n`);
   });
 
@@ -262,5 +279,8 @@ export const command = new Command("caisson kms")
   .addCommand(serve)
   .addCommand(identity)
   .addCommand(new Command("log").description("the release log").addCommand(verifyLog).addCommand(showLog))
+  .addCommand(requestCommand)
+  .addCommand(sharesCommand)
   .addCommand(backup)
-  .addCommand(restore);
+  .addCommand(restore)
+  .addCommand(volumeCommand);
