@@ -8,9 +8,11 @@ import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
+import { Agent, get } from "node:https";
 import { type AddressInfo, connect } from "node:net";
 import { tmpdir } from "node:os";
 import { extname, join } from "node:path";
+import { text } from "node:stream/consumers";
 import { after, before, test } from "node:test";
 import { attestedFetch } from "@caisson/client";
 import { openDoor, parsePlace } from "@caisson/client/connect";
@@ -94,22 +96,20 @@ test("attestedFetch and a door reach the application, which sees how", async () 
 
 test("many verifiers at once are served from few quotes", async () => {
   const nonce = (i: number) => i.toString(16).padStart(64, "0");
-  const { Agent, get } = await import("node:https");
   const agent = new Agent({ rejectUnauthorized: false, maxSockets: 100, keepAlive: true });
   const roots = await Promise.all(
     Array.from(
       { length: 100 },
       (_, i) =>
         new Promise<string>((resolve, reject) => {
-          get(
-            new URL(`/.well-known/caisson/evidence?nonce=${nonce(i)}`, url),
-            { agent },
-            async (response) => {
-              let body = "";
-              for await (const piece of response) body += String(piece);
-              resolve(JSON.parse(body).evidence.reportData.fields.nonceRoot as string);
-            },
-          ).once("error", reject);
+          get(new URL(`/.well-known/caisson/evidence?nonce=${nonce(i)}`, url), { agent }, (response) => {
+            text(response).then((body) => {
+              const { evidence } = JSON.parse(body) as {
+                evidence: { reportData: { fields: { nonceRoot: string } } };
+              };
+              resolve(evidence.reportData.fields.nonceRoot);
+            }, reject);
+          }).once("error", reject);
         }),
     ),
   );
@@ -160,7 +160,7 @@ async function openPage(browser: Browser, guest: string, viewport = { width: 128
   await page.goto(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
   return {
     page,
-    async close() {
+    close: async (): Promise<void> => {
       await context.close();
       server.close();
       server.closeAllConnections();
