@@ -19,6 +19,8 @@ if (what === "application") {
     response.writeHead(200, { "content-length": small.length });
     response.end(small);
   });
+  // Longer than the pauses between rounds.
+  server.keepAliveTimeout = 120_000;
   server.listen(0, "127.0.0.1", () => say(server));
 } else {
   const agent = new Agent({ keepAlive: true });
