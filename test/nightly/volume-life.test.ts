@@ -3,7 +3,7 @@
  * A volume through the life of its application: another version of the image, in which it is larger and its service a
  * contained one, another directory as its host, a KMS that was restored, and a disk that goes bad while it is used.
  */
-import { deepEqual, equal, match, ok } from "node:assert/strict";
+import { deepEqual, equal, match } from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -109,12 +109,11 @@ test("nodes that are garbled end the machine, at the latest when they are used",
 
 test("a contained service has the same volume, with the ids of its image", async () => {
   const directory = join(place, "contained");
-  cpSync(join(place, "larger"), directory, { recursive: true, filter: (path) => !path.endsWith("/out") });
+  mkdirSync(directory, { recursive: true });
   writeFileSync(join(directory, "compose.yaml"), compose);
   const built = await counterImage(directory, {
     "node: ./app/server.mjs\n  port: 8080": "compose: ./compose.yaml",
-    "  volumes:\n    data: /data\n\n": "\n",
-    "size: 256MiB": "size: 512MiB",
+    "  # Where the application sees the volume.\n  volumes:\n    data: /data\n": "",
   });
   const contained = new VolumeHost(built);
   const boot = await contained.boot();
@@ -125,5 +124,4 @@ test("a contained service has the same volume, with the ids of its image", async
   deepEqual(await ask(again, "GET", ""), { count: 1 });
   await contained.pull(again);
   await contained.remove();
-  ok(true);
 });
