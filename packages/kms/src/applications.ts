@@ -29,9 +29,9 @@ export interface FollowedApplication extends Known {
   rebuilds: readonly Statement<"rebuild">[];
 }
 
-/** A log that is followed; undefined for applications that it does not tell of. */
+/** A log that is followed. */
 export interface LogView {
-  application(id: string): FollowedApplication | undefined;
+  application(id: string): FollowedApplication;
 }
 
 export const nothingKnown: Known = { floor: emptyFloor };
@@ -77,11 +77,6 @@ export class Applications {
     const followed = this.#log?.application(id);
     if (followed === undefined) return stored;
     return { ...followed, ...highest(stored, followed) };
-  }
-
-  /** Whether a log is followed that tells of it. */
-  follows(id: string): boolean {
-    return this.#log?.application(id) !== undefined;
   }
 
   /** Adds what was just proved. Resolves when it is on disk; throws what the store throws. */

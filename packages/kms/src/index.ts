@@ -2,6 +2,7 @@
 /** The key management service: verifies guests and releases their keys. docs/key-release.md describes it. */
 export { decryptBackup, encryptBackup } from "./backup.ts";
 export { KmsError, type KmsErrorCode } from "./errors.ts";
+export type { LogToFollow } from "./followed-log.ts";
 export { type LogEntry, type LogHead, type LogReport, ReleaseLog, verifyReleaseLog } from "./release-log.ts";
 export {
   createRootSecret,

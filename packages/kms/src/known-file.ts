@@ -5,6 +5,7 @@ import { dirname } from "node:path";
 import { hex, integer, list, object, oneOf, optional, record, SchemaError } from "@caisson/vocabulary/schema";
 import type { Known, KnownStore } from "./applications.ts";
 import { KmsError } from "./errors.ts";
+import type { CheckpointStore } from "./followed-log.ts";
 
 const number = integer(0, 0xffff_ffff);
 const numbers = list(number, 0, 1 << 20);
@@ -22,6 +23,36 @@ const schema = object({
     100_000,
   ),
 });
+
+/** Writes a whole file, synchronized, and puts it in its place. */
+function replace(path: string, text: string): void {
+  writeFileSync(`${path}.new`, text, { mode: 0o600, flush: true });
+  renameSync(`${path}.new`, path);
+  const directory = openSync(dirname(path), "r");
+  try {
+    fsyncSync(directory);
+  } finally {
+    closeSync(directory);
+  }
+}
+
+/** The newest checkpoint of the log that is followed, in a file of the data directory. */
+export class CheckpointFile implements CheckpointStore {
+  readonly #path: string;
+
+  constructor(path: string) {
+    this.#path = path;
+  }
+
+  readCheckpoint(): string | undefined {
+    return existsSync(this.#path) ? readFileSync(this.#path, "utf8") : undefined;
+  }
+
+  writeCheckpoint(note: string): Promise<void> {
+    replace(this.#path, note);
+    return Promise.resolve();
+  }
+}
 
 export class KnownFile implements KnownStore {
   readonly #path: string;
@@ -63,14 +94,7 @@ export class KnownFile implements KnownStore {
       ]),
     );
     const text = JSON.stringify({ version: "caisson/known-applications/v1", applications });
-    writeFileSync(`${this.#path}.new`, text, { mode: 0o600, flush: true });
-    renameSync(`${this.#path}.new`, this.#path);
-    const directory = openSync(dirname(this.#path), "r");
-    try {
-      fsyncSync(directory);
-    } finally {
-      closeSync(directory);
-    }
+    replace(this.#path, text);
     return Promise.resolve();
   }
 }

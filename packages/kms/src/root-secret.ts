@@ -34,6 +34,7 @@ export const dataFiles = {
   rootSecret: "root-secret",
   releaseLog: "release-log.sqlite",
   known: "known-applications.json",
+  followed: "followed-checkpoint",
 } as const;
 
 /** Where a data directory may lie. */

@@ -31,7 +31,8 @@ import { Applications } from "./applications.ts";
 import { type Configuration, loadConfiguration } from "./configuration.ts";
 import { Connections } from "./connections.ts";
 import { KmsError } from "./errors.ts";
-import { KnownFile } from "./known-file.ts";
+import { FollowedLog, type LogToFollow } from "./followed-log.ts";
+import { CheckpointFile, KnownFile } from "./known-file.ts";
 import { Metrics, metricsType } from "./metrics.ts";
 import { Nonces } from "./nonces.ts";
 import { Bucket, type Rate, RateLimiter } from "./rate-limit.ts";
@@ -52,6 +53,8 @@ export interface KmsOptions {
   development?: boolean;
   /** Directory of collateral documents, which go before what guests bring (collateral-cache.ts). */
   collateral?: string;
+  /** The log of releases that is followed. Default: none; then what was proved here is all that is remembered. */
+  follow?: LogToFollow;
   /** Where log lines go, one JSON object each. Default: nowhere. */
   log?: (line: string) => void;
   /** Requests a second, for each address and for all. */
@@ -105,8 +108,22 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
     development,
   };
   const first = await loadConfiguration(source, new Date(now()));
-  const applications = new Applications(new KnownFile(join(options.data, dataFiles.known)));
   const log = new ReleaseLog(join(options.data, dataFiles.releaseLog), identity);
+  const say: WriteLine = (event, fields = {}) =>
+    options.log?.(logLine({ time: new Date(now()).toISOString(), event, ...fields }));
+  const known = new KnownFile(join(options.data, dataFiles.known));
+  const followed =
+    options.follow &&
+    new FollowedLog(
+      options.follow,
+      identity.publicKey.toHex(),
+      new CheckpointFile(join(options.data, dataFiles.followed)),
+      now,
+      say,
+    );
+  const applications = new Applications(known, followed);
+  await followed?.update();
+  followed?.start();
   const service: Service = {
     context: {
       secret,
@@ -119,8 +136,7 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
     },
     configuration: first,
     metrics: new Metrics(),
-    write: (event, fields = {}) =>
-      options.log?.(logLine({ time: new Date(now()).toISOString(), event, ...fields })),
+    write: say,
   };
   const { write, metrics } = service;
   const configure = (configuration: Configuration) => {
@@ -172,6 +188,7 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
   // One after the other, so that the newest files are what counts in the end.
   let reloading: Promise<unknown> = Promise.resolve();
   const reload = async () => {
+    await followed?.update();
     try {
       configure(await loadConfiguration(source, new Date(now())));
       write("reloaded");
@@ -185,6 +202,7 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
   };
   let closed: Promise<void> | undefined;
   const close = async () => {
+    followed?.stop();
     await stop(server);
     write("stopped", { logEntries: log.head().sequence });
     await log.close();

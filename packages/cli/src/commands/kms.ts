@@ -2,23 +2,13 @@
 /** `caisson kms …`: run the key management service, look after its root secret, check its release log. */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { Kms } from "@caisson/kms";
-import { Command, InvalidArgumentError, Option } from "commander";
+import type { Kms, LogToFollow } from "@caisson/kms";
+import { Command, InvalidArgumentError } from "commander";
 import { UsageError } from "../failure.ts";
+import { type Listen, listenOption } from "../listen-option.ts";
 import { readPassphrase, readTextFile } from "../passphrase-file.ts";
 import { printable } from "../views/printable.ts";
-
-interface Listen {
-  host: string;
-  port: number;
-}
-
-function parseListen(text: string): Listen {
-  const match = /^(?:\[([0-9a-fA-F:]+)\]|([^:\s]+)):(\d{1,5})$/.exec(text);
-  const port = Number(match?.[3]);
-  if (match === null || port > 65_535) throw new InvalidArgumentError("expected HOST:PORT");
-  return { host: (match[1] ?? match[2])!, port };
-}
+import { openLog } from "./log.ts";
 
 function parseRate(text: string): number {
   if (!/^[1-9]\d{0,5}$/.test(text)) throw new InvalidArgumentError("expected a whole number above 0");
@@ -66,6 +56,13 @@ const init = new Command("init")
     print(options.json, { identityKey }, identityKey);
   });
 
+/** The log that a KMS follows. Throws UsageError where the one option is given without the other. */
+async function logToFollow(place: string, policy: string | undefined): Promise<LogToFollow> {
+  if (policy === undefined) throw new UsageError("a log is followed by a policy", "--log-policy FILE");
+  const { readTrustPolicy } = await import("@caisson/releases");
+  return { source: await openLog(place), policy: readTrustPolicy(readTextFile(policy)) };
+}
+
 const serve = new Command("serve")
   .description(
     "release keys to guests whose evidence a policy accepts; log lines go to stderr; SIGHUP reads policies and" +
@@ -76,11 +73,7 @@ const serve = new Command("serve")
     "--policy-dir <DIR>",
     "policy files (*.yaml, *.json), and manifests/ with the images' manifests",
   )
-  .addOption(
-    new Option("--listen <HOST:PORT>", "address to serve")
-      .argParser(parseListen)
-      .default({ host: "127.0.0.1", port: 7700 }, "127.0.0.1:7700"),
-  )
+  .addOption(listenOption(7700))
   .option("--collateral <DIR>", "Intel's collateral (*.json), preferred to what guests bring")
   .option(
     "--rate-per-address <N>",
@@ -88,6 +81,8 @@ const serve = new Command("serve")
     parseRate,
     5,
   )
+  .option("--log <URL>", "the transparency log of releases that is followed (caisson log)")
+  .option("--log-policy <FILE>", "a tlog-policy: whom to believe of that log")
   .option("--development", "allow policies that accept the emulated platform")
   .option("--json", "print the address and the identity as one JSON document")
   .action(
@@ -97,6 +92,8 @@ const serve = new Command("serve")
       listen: Listen;
       collateral?: string;
       ratePerAddress: number;
+      log?: string;
+      logPolicy?: string;
       development?: boolean;
       json?: boolean;
     }) => {
@@ -115,6 +112,7 @@ const serve = new Command("serve")
         development: options.development ?? false,
         perAddress: { perSecond: options.ratePerAddress, burst: 8 * options.ratePerAddress },
         ...(options.collateral !== undefined && { collateral: options.collateral }),
+        ...(options.log !== undefined && { follow: await logToFollow(options.log, options.logPolicy) }),
         log: (line) => process.stderr.write(`${line}\n`),
       });
       const { url, identityKey } = kms;
