@@ -31,7 +31,8 @@ export async function driverProgram(
   for (const file of ["driver-kernel.h", `${name}-harness.h`, `${name}-harness.c`]) {
     await copyFile(new URL(file, import.meta.url), join(place, file));
   }
-  const flags = "-std=gnu11 -O1 -g -Wall -Wextra -Werror -Wno-deprecated-declarations -Wno-sign-compare";
+  const flags =
+    "-std=gnu11 -O1 -g -Wall -Wextra -Werror -Wno-deprecated-declarations -Wno-sign-compare -Wno-unused-parameter";
   const sanitizers = "-fsanitize=address,undefined -fno-sanitize-recover=all";
   const includes = `-include ${name}-harness.h -I. -Ikernel`;
   const files = `${name}.c ${name}-harness.c -lcrypto -o program`;

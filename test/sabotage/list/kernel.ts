@@ -5,6 +5,8 @@ const fragments = "/packages/image/src/build/kernel.test.ts";
 const audit = "/packages/audit/src/catalogue/catalogue.test.ts";
 const bootLog = "/test/integration/boot-log.test.ts";
 const quotes = "/test/integration/quote-channel.test.ts";
+const emulation = "/test/integration/tdx-emulation.test.ts";
+const frequency = "/test/integration/tsc-frequency.test.ts";
 
 export const kernel = within("kernel", [
   [
@@ -139,5 +141,110 @@ export const kernel = within("kernel", [
     "			if (signal_pending(current))",
     "			if (0 && signal_pending(current))",
     quotes,
+  ],
+  [
+    "a quote's runtime registers are those of the places behind them",
+    "driver/tdx-emulation.c",
+    "memcpy(body->rtmr, registers[RTMR0], sizeof(body->rtmr));",
+    "memcpy(body->rtmr, registers[RTMR1], sizeof(body->rtmr));",
+    emulation,
+  ],
+  [
+    "report data may be shorter than its field",
+    "driver/tdx-emulation.c",
+    "if (report->desc.inblob_len != TD_REPORTDATA_SIZE)",
+    "if (0)",
+    emulation,
+  ],
+  [
+    "quotes are not asked for one after the other",
+    "driver/tdx-emulation.c",
+    "\tscoped_cond_guard(mutex_intr, return -EINTR, &quote_lock)",
+    "",
+    emulation,
+  ],
+  [
+    "registers are read for a quote while they change",
+    "driver/tdx-emulation.c",
+    "\tscoped_cond_guard(mutex_intr, return -EINTR, &register_lock) {",
+    "\t{",
+    emulation,
+  ],
+  [
+    "the emulated TD can be debugged",
+    "driver/tdx-emulation.c",
+    "#define TD_ATTRIBUTES\tBIT_ULL(28)",
+    "#define TD_ATTRIBUTES\tBIT_ULL(0)",
+    emulation,
+  ],
+  [
+    "a refused boot log leaves registers all the same",
+    "driver/tdx-emulation.c",
+    "\tif (events < 0) {",
+    "\tif (0) {",
+    emulation,
+  ],
+  [
+    "MRCONFIGID can be extended",
+    "driver/tdx-emulation.c",
+    "TD_MR(MRCONFIGID, mrconfigid) | TSM_MR_F_NOHASH",
+    "TD_MR(MRCONFIGID, mrconfigid) | TSM_MR_F_RTMR",
+    emulation,
+  ],
+  [
+    "a start that failed leaves its device",
+    "driver/tdx-emulation.c",
+    "\tmisc_deregister(&device);",
+    "",
+    emulation,
+  ],
+  [
+    "a window that was not exact counts",
+    "driver/tsc-frequency.c",
+    "if ((start.uncertainty + end.uncertainty) * PRECISION > span)",
+    "if (0)",
+    frequency,
+  ],
+  [
+    "the timer's wrap is not minded",
+    "driver/tsc-frequency.c",
+    "ticks = (end.ticks - start.ticks) & ACPI_PM_MASK;",
+    "ticks = end.ticks - start.ticks;",
+    frequency,
+  ],
+  [
+    "a timer that stands still is waited for",
+    "driver/tsc-frequency.c",
+    "\t\t\tif (span > SPAN_LIMIT)",
+    "\t\t\tif (0)",
+    frequency,
+  ],
+  [
+    "a known frequency is measured all the same",
+    "driver/tsc-frequency.c",
+    "\tif (khz)",
+    "\tif (0)",
+    frequency,
+  ],
+  [
+    "any bridge's port is read",
+    "driver/tsc-frequency.c",
+    "if (read_pci_config(0, LPC_SLOT, 0, 0) != LPC_ID)",
+    "if (0)",
+    frequency,
+  ],
+  [
+    "the port's address has bits that are none of it",
+    "driver/tsc-frequency.c",
+    " & LPC_PMBASE_MASK;",
+    ";",
+    frequency,
+  ],
+  [
+    "interrupts come while the clocks are read",
+    "driver/tsc-frequency.c",
+    "\tlocal_irq_save(flags);",
+    "\tflags = 0;",
+    frequency,
   ],
 ]);
