@@ -200,10 +200,9 @@ test("a log that Tessera wrote, and our witness cosigned, is read by our reader:
   const add = () =>
     spawnSync(
       program("examples/posix-oneshot"),
-      [
-        ...["--storage_dir", "tessera", "--private_key", "tessera.key", "--entries", "entries/*"],
-        ...["--witness_policy_file", "witnesses"],
-      ],
+      "--storage_dir tessera --private_key tessera.key --entries entries/* --witness_policy_file witnesses".split(
+        " ",
+      ),
       { cwd: directory, encoding: "utf8", timeout: 120_000 },
     );
   const run = add();

@@ -77,6 +77,8 @@ export interface PrepareOptions {
   kernels?: readonly Flavour[];
   /** As for `pin`. */
   mirror?: string | undefined;
+  /** The application's first identity document, in place of the spec's. */
+  identity?: Uint8Array | undefined;
   signal?: AbortSignal | undefined;
 }
 
@@ -84,7 +86,7 @@ export interface PrepareOptions {
 export async function prepare(
   spec: Spec,
   flavour: Flavour,
-  { out, jobs, kernels, mirror, signal }: PrepareOptions,
+  { out, jobs, kernels, mirror, identity, signal }: PrepareOptions,
   progress: Progress,
 ): Promise<Built> {
   const remaining = new Remaining();
@@ -98,6 +100,7 @@ export async function prepare(
       cache: cacheDirectory(process.env),
       onProgress: (event) => showBuild(progress, remaining, event),
       ...(kernels && { kernels }),
+      ...(identity && { identity }),
       ...(signal && { signal }),
     });
     progress.done();

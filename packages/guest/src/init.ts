@@ -12,7 +12,7 @@
  */
 import { createReadStream, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { bootSequenceOf, parseGuestConfig } from "@caisson/protocol/guest-config";
+import { bootSequenceOf, parseGuestConfig, secretNames } from "@caisson/protocol/guest-config";
 import { answerChallenge } from "./challenge.ts";
 import { Console, type Port, type Unstamped } from "./console.ts";
 import { RuntimeLog } from "./event-log.ts";
@@ -154,8 +154,9 @@ async function boot(): Promise<void> {
       port = main;
     },
   });
+  const owned = secretNames(config.app).length > 0 ? [secrets] : [];
   const [posture, entropy] = [postureStage(root), entropyStage(root)];
-  for (const stage of [posture, entropy, identity, time, boundary, keys, secrets, app])
+  for (const stage of [posture, entropy, identity, time, boundary, keys, ...owned, app])
     await runStage(stage, context);
   say({ kind: "ready", ...(port !== undefined && { port }) });
   if (config.flavour === "development") await answerChallenge(context, say);

@@ -4,14 +4,8 @@
  * never from the command line, and are shown by no command.
  */
 import { readFileSync } from "node:fs";
-import { verifySignature } from "@caisson/protocol/ed25519";
 import { seal } from "@caisson/protocol/hpke";
-import {
-  type SealingKeyDocument,
-  sealingKeyPath,
-  sealingKeySchema,
-  sealingKeyTranscript,
-} from "@caisson/protocol/key-release";
+import { readSealingKey, type SealingKeyDocument, sealingKeyPath } from "@caisson/protocol/key-release";
 import { type Envelope, readSecretsDocument, sealBinding, writeSecrets } from "@caisson/releases";
 import { firstBytes } from "@caisson/vocabulary/body";
 import { toHex } from "@caisson/vocabulary/bytes";
@@ -32,27 +26,14 @@ import {
 
 /** A sealing key's document that its KMS signed. Throws UsageError. */
 function checkSealingKey(text: string, from: string, kms: string, app: string): SealingKeyDocument {
-  let document: SealingKeyDocument;
   try {
-    document = sealingKeySchema.parse(JSON.parse(text));
+    return readSealingKey(JSON.parse(text), kms, app);
   } catch (error) {
     throw new UsageError(
-      `${from} gives no sealing key: ${messageOf(error)}`,
-      "what GET /v1/sealing-key/APP of the KMS answers",
+      `${from} gives no sealing key of application ${app} by KMS ${kms}: ${messageOf(error)}`,
+      "what GET /v1/sealing-key/APP of the KMS answers; another key would let somebody else read the secrets",
     );
   }
-  const signature = Uint8Array.fromHex(document.signature);
-  if (
-    document.kms !== kms ||
-    document.app !== app ||
-    !verifySignature(Uint8Array.fromHex(kms), sealingKeyTranscript(document), signature)
-  ) {
-    throw new UsageError(
-      `${from}: this sealing key is not one of application ${app} that KMS ${kms} signed`,
-      "--kms-identity as images pin it; another key would let somebody else read the secrets",
-    );
-  }
-  return document;
 }
 
 /** From the KMS, or a file that was fetched from it. */
