@@ -12,7 +12,12 @@
  */
 import { createReadStream, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { bootSequenceOf, parseGuestConfig, secretNames } from "@caisson/protocol/guest-config";
+import {
+  bootSequenceOf,
+  parseGuestConfig,
+  persistentVolumes,
+  secretNames,
+} from "@caisson/protocol/guest-config";
 import { answerChallenge } from "./challenge.ts";
 import { Console, type Port, type Unstamped } from "./console.ts";
 import { RuntimeLog } from "./event-log.ts";
@@ -29,8 +34,10 @@ import { keys } from "./stages/keys.ts";
 import { postureStage } from "./stages/posture.ts";
 import { secrets } from "./stages/secrets.ts";
 import { time } from "./stages/time.ts";
+import { volumesStage } from "./stages/volumes.ts";
 import { MS, type Syscalls } from "./syscalls.ts";
 import { kernelPaths, tsmPlatform } from "./tsm.ts";
+import type { Keeper } from "./volumes/keeper.ts";
 
 /** What PID 1 stands on. */
 export interface Ground {
@@ -45,6 +52,7 @@ let syscalls: Syscalls;
 let root: string;
 let terminal: Console;
 let services: Supervisor | undefined;
+let keeper: Keeper | undefined;
 
 const at = (path: string): string => join(root, path);
 
@@ -154,10 +162,18 @@ async function boot(): Promise<void> {
       port = main;
     },
   });
-  const owned = secretNames(config.app).length > 0 ? [secrets] : [];
   const [posture, entropy] = [postureStage(root), entropyStage(root)];
-  for (const stage of [posture, entropy, identity, time, boundary, keys, ...owned, app])
+  const volumes = volumesStage((reason, message) => {
+    say({ kind: "note", text: `${reason}: ${message}` });
+    void powerOff(reason);
+  });
+  // Images without persistent volumes have no such stage, and those without secrets neither.
+  const opening = persistentVolumes(config.app).length > 0 ? [volumes] : [];
+  const owned = secretNames(config.app).length > 0 ? [secrets] : [];
+  for (const stage of [posture, entropy, identity, time, boundary, keys, ...opening, ...owned, app]) {
     await runStage(stage, context);
+    keeper = context.keeper;
+  }
   say({ kind: "ready", ...(port !== undefined && { port }) });
   if (config.flavour === "development") await answerChallenge(context, say);
   const outcome = await services!.ended();
@@ -170,6 +186,8 @@ async function boot(): Promise<void> {
 const lastWordsMs = 2_000;
 /** All services, one after the other, each with its grace period; after that the machine ends without them. */
 const stopLimitMs = 300_000;
+/** What services wrote last. */
+const lastCheckpointMs = 60_000;
 let stopping = false;
 
 async function powerOff(reason: string): Promise<void> {
@@ -181,6 +199,11 @@ async function powerOff(reason: string): Promise<void> {
       services?.stop() ?? Promise.resolve(),
       stopLimitMs,
       () => new Error("services do not end"),
+    );
+    await withLimit(
+      keeper?.close() ?? Promise.resolve(),
+      lastCheckpointMs,
+      () => new Error("the last checkpoint does not end"),
     );
   } catch (error) {
     say({ kind: "note", text: described(error) });

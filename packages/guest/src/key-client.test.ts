@@ -98,6 +98,7 @@ test("keys arrive, with whose they are", async () => {
     app: "0a".repeat(20),
     instance: "0b".repeat(20),
     time: clock + 50,
+    volumes: [],
   });
 });
 

@@ -22,11 +22,15 @@ import {
   keyReleasePaths,
   keyReleaseVersion,
   type Released,
+  type ReleaseRequest,
   refusalSchema,
+  releasedSize,
+  releasedVolumeSize,
   sealContext,
   secretsContext,
   secretValues,
 } from "@caisson/protocol/key-release";
+import type { Grant } from "@caisson/protocol/volumes";
 import { reportData } from "@caisson/verify/report-data";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { keepConnection, postJson } from "./http.ts";
@@ -67,6 +71,8 @@ export interface KeyRequest {
   secrets?: unknown;
   /** The verified clock, milliseconds since 1970. */
   now: () => number;
+  /** What the KMS last signed about the volumes, by the names of their disks; it gets to see it again. */
+  tickets?: NonNullable<ReleaseRequest["tickets"]>;
   /** How far the KMS's clock may lie outside of the time that the request took, in milliseconds. */
   toleranceMs: number;
 }
@@ -80,7 +86,17 @@ export interface ReleasedKeys {
   instance: string;
   /** The KMS's signed time, milliseconds since 1970. */
   time: number;
+  /** The volumes that were measured, opened for this machine. */
+  volumes: ReleasedVolume[];
   secrets?: ReleasedSecrets;
+}
+
+/** An opening of a volume: what the KMS says of it, its secret, and the key under which it is anchored (32 bytes each). */
+export interface ReleasedVolume {
+  name: string;
+  grant: Grant;
+  secret: Uint8Array;
+  anchorKey: Uint8Array;
 }
 
 /** Secrets by name, and the hash (hex) of the document that the owners signed. */
@@ -109,11 +125,29 @@ export async function requestKeys(request: KeyRequest): Promise<ReleasedKeys> {
   }
   checkTime(answer.time, sent, received, request.toleranceMs);
   const keys = openSeal(sealing, exchange, answer);
-  const { keyVersion, app, instance, time } = answer;
+  const { keyVersion, app, instance, time, volumes: grants = [] } = answer;
+  const [applicationKey, instanceKey] = [keys.slice(0, 32), keys.slice(32, releasedSize)];
+  const volumes = grants.map((grant, index): ReleasedVolume => {
+    const at = releasedSize + index * releasedVolumeSize;
+    return {
+      name: grant.name,
+      grant,
+      secret: keys.slice(at, at + 32),
+      anchorKey: keys.slice(at + 32, at + 64),
+    };
+  });
   const secrets = openSecrets(sealing, exchange, answer);
-  const [applicationKey, instanceKey] = [keys.slice(0, 32), keys.slice(32)];
   keys.fill(0);
-  return { applicationKey, instanceKey, keyVersion, app, instance, time, ...(secrets && { secrets }) };
+  return {
+    applicationKey,
+    instanceKey,
+    keyVersion,
+    app,
+    instance,
+    time,
+    volumes,
+    ...(secrets && { secrets }),
+  };
 }
 
 /**
@@ -128,6 +162,16 @@ export function checkOwner(keys: ReleasedKeys, app: Uint8Array, instance: Uint8A
     if (theirs === own) continue;
     throw new KeyError("keys/other-guest", `the KMS released keys of ${what} ${theirs}; this is ${own}`);
   }
+}
+
+/** Throws unless the KMS opened these volumes, in this order, and no others. */
+export function checkVolumes({ volumes }: ReleasedKeys, names: readonly string[]): void {
+  const opened = volumes.map(({ name }) => name).join(", ");
+  if (opened === names.join(", ")) return;
+  throw new KeyError(
+    "keys/malformed",
+    `the KMS opened the volumes '${opened}'; these are '${names.join(", ")}'`,
+  );
 }
 
 async function sayHello({ post, identityKey }: KeyRequest): Promise<Hello> {
@@ -158,6 +202,7 @@ async function askForKeys(
     nonce: exchange.nonce.toHex(),
     ephemeralKey: exchange.ephemeralKey.toHex(),
     evidence,
+    ...(request.tickets !== undefined && { tickets: request.tickets }),
     ...(request.secrets !== undefined && { secrets: request.secrets }),
   };
   const answer = parse(answerSchema, await reach(request.post, keyReleasePaths.release, body));
@@ -185,8 +230,11 @@ function checkTime(time: number, sent: number, received: number, toleranceMs: nu
 function openSeal(own: SealingKey, exchange: Exchange, answer: Released): Uint8Array {
   const { enc, ciphertext } = answer.sealed;
   const sealed = { enc: Uint8Array.fromHex(enc), ciphertext: Uint8Array.fromHex(ciphertext) };
+  const size = releasedSize + (answer.volumes?.length ?? 0) * releasedVolumeSize;
   try {
-    return open(own, sealed, sealContext(exchange, answer));
+    const keys = open(own, sealed, sealContext(exchange, answer));
+    if (keys.length === size) return keys;
+    throw new RangeError("another size");
   } catch {
     throw new KeyError("keys/seal", "the sealed keys do not open with the key that was quoted");
   }

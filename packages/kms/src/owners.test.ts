@@ -34,6 +34,8 @@ import { type ReleaseContext, releaseKeys } from "./release.ts";
 import type { LogEntry } from "./release-log.ts";
 import { applicationSealingKey, publishSealingKey } from "./secrets.ts";
 import { Machine } from "./testing/machine.ts";
+import { VolumeBook } from "./volumes/book.ts";
+import { openValueStore } from "./volumes/store.ts";
 
 const now = Date.parse("2026-06-01T12:00:00Z");
 const day = 24 * 3600 * 1000;
@@ -77,6 +79,7 @@ function setup(policies: Policies, store = inMemory(), clock = now): Setup {
     log: { append, head: () => ({ sequence: 0, hash: "", signature: "" }) },
     denials: new Bucket({ perSecond: 1, burst: 3 }, now),
     nonces: new Nonces(),
+    volumes: new VolumeBook(openValueStore(":memory:"), secret, identity, () => now),
     applications: new Applications(store),
     now: () => clock,
   };

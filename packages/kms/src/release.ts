@@ -25,6 +25,7 @@ import {
   type ReleaseRequest,
   sealContext,
 } from "@caisson/protocol/key-release";
+import { readVolumesPayload } from "@caisson/protocol/volumes";
 import {
   type AcceptedRelease,
   type ReleaseCode,
@@ -54,6 +55,8 @@ import type { AppPolicy, Policies } from "./policies.ts";
 import type { Bucket } from "./rate-limit.ts";
 import type { LogEntry, ReleaseLog } from "./release-log.ts";
 import { acceptSecrets, resealSecrets } from "./secrets.ts";
+import type { Opened, VolumeBook } from "./volumes/book.ts";
+import type { VolumeDenialCode } from "./volumes/rules.ts";
 
 /** Why keys are denied: what verification found, or what the KMS itself demands. Closed. */
 export type DenialCode =
@@ -63,6 +66,7 @@ export type DenialCode =
   | "app/not-stated"
   | "app/mismatch"
   | "app/unknown"
+  | VolumeDenialCode
   | "request/ephemeral-key"
   | "log/unavailable";
 
@@ -76,6 +80,7 @@ export interface ReleaseContext {
   /** How many denials the log takes. */
   denials: Bucket;
   nonces: Nonces;
+  volumes: Pick<VolumeBook, "open">;
   applications: Applications;
   /** Milliseconds since 1970. */
   now: () => number;
@@ -199,13 +204,13 @@ async function decide(
   const decision = { attested: false };
   try {
     const judged = await judge(context, exchange, request.evidence, entry, decision);
-    const answer = sealKeys(context, exchange, judged.policy, entry);
-    if (judged.release === undefined) return { ...decision, answer };
-    const { secrets, proved } = await judgeOwners(context, judged, request, entry);
+    const owned = judged.release && (await judgeOwners(context, judged, request, entry));
+    const opened = await openAll(context, judged.policy, entry, judged.evidence, request.tickets ?? []);
+    const answer = sealKeys(context, exchange, judged.policy, entry, opened);
+    if (owned === undefined) return { ...decision, answer };
+    const { secrets, proved } = owned;
     if (secrets !== undefined) {
-      const { time, app, instance, keyVersion } = answer;
-      const about = { time, app, instance, keyVersion };
-      answer.secrets = resealSecrets(secrets, context.secret, exchange, about);
+      answer.secrets = resealSecrets(secrets, context.secret, exchange, answer);
     }
     return { ...decision, answer, proved };
   } catch (error) {
@@ -288,6 +293,39 @@ async function judge(
   return { policy, release, evidence };
 }
 
+interface MeasuredVolumes {
+  names: string[];
+  seed: string;
+}
+
+/** The volumes that the machine measured, before it asks for anything. */
+function measuredVolumes({ runtimeEvents = [] }: Evidence): MeasuredVolumes | undefined {
+  const event = runtimeEvents.find(({ name }) => name === "volumes");
+  if (event === undefined) return undefined;
+  const read = readVolumesPayload(event.payload);
+  if (read === undefined) throw new Denial("volume/event", "the event volumes does not say which");
+  return read;
+}
+
+/** Opens every volume, which fences whoever had it open. Throws Denial. */
+async function openAll(
+  { volumes }: ReleaseContext,
+  { volumeOwner }: AppPolicy,
+  { app }: LogEntry,
+  evidence: Evidence,
+  tickets: NonNullable<ReleaseRequest["tickets"]>,
+): Promise<Opened[]> {
+  const measured = measuredVolumes(evidence);
+  const opened: Opened[] = [];
+  for (const name of measured?.names ?? []) {
+    const ticket = tickets.find((one) => one.disk === name)?.ticket;
+    const one = await volumes.open({ owner: volumeOwner ?? app.toHex(), seed: measured!.seed, name }, ticket);
+    if ("code" in one) throw new Denial(one.code, one.message);
+    opened.push(one);
+  }
+  return opened;
+}
+
 /** The quote answers our nonce, and the log is the one that was measured. */
 const attesting = ["report-data/preimage", "report-data/expected", "events/runtime-replay"] as const;
 
@@ -322,6 +360,7 @@ function sealKeys(
   exchange: Exchange,
   { keyVersion }: AppPolicy,
   { time, app, instance }: LogEntry,
+  opened: readonly Opened[],
 ): Omit<Released, "signature"> {
   const version = keyVersion;
   const shared = deriveReleasedKey(secret, {
@@ -331,8 +370,18 @@ function sealKeys(
     version,
   });
   const own = deriveReleasedKey(secret, { app, instance, purpose: "instance", version });
-  const keys = Buffer.concat([shared, own]);
-  const about = { time, app: app.toHex(), instance: instance.toHex(), keyVersion };
+  const keys = Buffer.concat([
+    shared,
+    own,
+    ...opened.flatMap(({ secret, anchorKey }) => [secret, anchorKey]),
+  ]);
+  const about = {
+    time,
+    app: app.toHex(),
+    instance: instance.toHex(),
+    keyVersion,
+    ...(opened.length > 0 && { volumes: opened.map(({ grant }) => grant) }),
+  };
   try {
     const { enc, ciphertext } = seal(exchange.ephemeralKey, keys, sealContext(exchange, about));
     const sealed = { enc: enc.toHex(), ciphertext: ciphertext.toHex() };
@@ -341,5 +390,6 @@ function sealKeys(
     throw new Denial("request/ephemeral-key", "the ephemeral key is not a usable X25519 key");
   } finally {
     for (const key of [shared, own, keys]) key.fill(0);
+    for (const { secret: one, anchorKey } of opened) for (const key of [one, anchorKey]) key.fill(0);
   }
 }

@@ -33,6 +33,7 @@ export const ROOT_SECRET_SIZE = 32;
 export const dataFiles = {
   rootSecret: "root-secret",
   releaseLog: "release-log.sqlite",
+  volumes: "volumes.sqlite",
   known: "known-applications.json",
   followed: "followed-checkpoint",
 } as const;

@@ -86,7 +86,7 @@ export function resealSecrets(
   { document, hash }: Secrets,
   root: Uint8Array,
   exchange: Exchange,
-  about: Pick<Released, "time" | "app" | "instance" | "keyVersion">,
+  about: Pick<Released, "time" | "app" | "instance" | "keyVersion" | "volumes">,
 ): NonNullable<Released["secrets"]> {
   const own = applicationSealingKey(root, Uint8Array.fromHex(document.app), document.keyVersion);
   const values = Object.entries(document.entries).map(([name, { enc, ciphertext }]) => {

@@ -24,6 +24,7 @@ import {
   requestLimit,
   sealingKeyPath,
 } from "@caisson/protocol/key-release";
+import { anchorPath, anchorRequestSchema } from "@caisson/protocol/volumes";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { getRequestListener, type HttpBindings } from "@hono/node-server";
 import { type Context, Hono } from "hono";
@@ -40,6 +41,8 @@ import { type ReleaseContext, releaseKeys } from "./release.ts";
 import { ReleaseLog } from "./release-log.ts";
 import { dataFiles, openRootSecret } from "./root-secret.ts";
 import { publishSealingKey } from "./secrets.ts";
+import { VolumeBook } from "./volumes/book.ts";
+import { openValueStore } from "./volumes/store.ts";
 
 export interface KmsOptions {
   /** Directory of root secret and release log; the secret is there (`createRootSecret`), the log is made. */
@@ -81,6 +84,8 @@ export interface Kms {
 const defaults = {
   perAddress: { perSecond: 5, burst: 40 },
   common: { perSecond: 2000, burst: 4000 },
+  /** Anchors, for each address: a guest whose application makes many promises sends many. */
+  anchors: { perSecond: 200, burst: 400 },
   /** Entries for denials, of about 250 bytes: 22 MB a day at most. */
   denials: { perSecond: 1, burst: 1000 },
   /** Lines about requests that anybody can send. */
@@ -124,6 +129,8 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
   const applications = new Applications(known, followed);
   await followed?.update();
   followed?.start();
+  const store = openValueStore(join(options.data, dataFiles.volumes));
+  const volumes = new VolumeBook(store, secret, identity, now);
   const service: Service = {
     context: {
       secret,
@@ -131,6 +138,7 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
       log,
       denials: new Bucket(defaults.denials, now()),
       nonces: new Nonces(),
+      volumes,
       applications,
       now,
     },
@@ -173,6 +181,7 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
   try {
     await listen(server, options.host, options.port);
   } catch (error) {
+    volumes.close();
     await log.close();
     throw new KmsError(
       "kms/listen",
@@ -205,6 +214,7 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
     followed?.stop();
     await stop(server);
     write("stopped", { logEntries: log.head().sequence });
+    volumes.close();
     await log.close();
   };
   return {
@@ -226,7 +236,7 @@ type WriteLine = (event: string, fields?: Record<string, string | number>) => vo
 
 /** One running KMS. `configuration` is replaced as a whole; a request takes it once. */
 interface Service {
-  readonly context: Omit<ReleaseContext, keyof Configuration>;
+  readonly context: Omit<ReleaseContext, keyof Configuration> & { volumes: VolumeBook };
   configuration: Configuration;
   readonly metrics: Metrics;
   readonly write: WriteLine;
@@ -239,6 +249,7 @@ function routes(service: Service, options: KmsOptions, connections: Connections)
     options.perAddress ?? defaults.perAddress,
     options.common ?? defaults.common,
   );
+  const anchors = new RateLimiter(defaults.anchors, defaults.common);
 
   const lines = new Bucket(defaults.lines, context.now());
   let suppressed = 0;
@@ -259,7 +270,7 @@ function routes(service: Service, options: KmsOptions, connections: Connections)
   /** An answer outside of any exchange, which therefore cannot be signed. */
   const refuse = (
     c: Context<Environment>,
-    status: 400 | 404 | 413 | 429 | 500,
+    status: 400 | 404 | 409 | 413 | 429 | 500,
     code: string,
     message: string,
   ) => {
@@ -277,7 +288,8 @@ function routes(service: Service, options: KmsOptions, connections: Connections)
 
   // Everything, also what is not there.
   app.use(async (c, next) => {
-    if (limiter.take(address(c), context.now())) return next();
+    const limits = c.req.path === anchorPath ? anchors : limiter;
+    if (limits.take(address(c), context.now())) return next();
     c.header("retry-after", "1");
     return refuse(c, 429, "http/rate-limited", "too many requests; try again in a second");
   });
@@ -344,6 +356,18 @@ function routes(service: Service, options: KmsOptions, connections: Connections)
       ms: Number(ms.toFixed(2)),
     });
     return c.json(answer, answer.outcome === "denied" ? 403 : 200);
+  });
+
+  app.post(anchorPath, async (c) => {
+    const request = await receive(c, anchorRequestSchema);
+    if (request instanceof Response) return request;
+    if (!context.volumes.isAuthentic(request)) {
+      return refuse(c, 400, "volume/mac", "this is not a message of the opening that it names");
+    }
+    const answer = await context.volumes.anchor(request);
+    if ("code" in answer) return refuse(c, 409, answer.code, answer.message);
+    metrics.count("anchors");
+    return c.json(answer);
   });
   return app;
 }

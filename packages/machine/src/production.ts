@@ -16,6 +16,7 @@ import { type Reference, referenceRegisters } from "@caisson/verify";
 import { toHex } from "@caisson/vocabulary/bytes";
 import { Failure } from "@caisson/vocabulary/failure";
 import { instanceSeed, sequenceOf } from "./session.ts";
+import { volumeDisks } from "./volume-disks.ts";
 
 /** Vsock port of Intel's quote generation service, its default. */
 const quotePort = 4050;
@@ -231,6 +232,7 @@ export function prepareProduction(options: ProductionOptions): Production {
     commandLine: manifest.commandLine,
     rootfs: join(image, manifest.rootfs.file),
     instance: device,
+    volumes: volumeDisks(state, manifest.guest.app).map(({ path }) => path),
     qmpSocket,
     forwards: publishedPorts(manifest.guest.app).map(({ protocol, published }) => ({
       protocol,

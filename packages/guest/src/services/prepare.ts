@@ -3,7 +3,7 @@
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { networkInterfaces } from "node:os";
 import { join } from "node:path";
-import type { AppDescription, Service } from "@caisson/protocol/guest-config";
+import { type AppDescription, persistentVolumes, type Service } from "@caisson/protocol/guest-config";
 import { serveApplication } from "../api.ts";
 import { serveDstack } from "../dstack/serve.ts";
 import { connectService, type Destination, destinations, openRoutes, rulesOf } from "../network/network.ts";
@@ -14,7 +14,7 @@ import { hostsText, writeFiles } from "./files.ts";
 import { makeControlGroup, type Prepared } from "./launch.ts";
 import { closeUserNamespaces, makeNamespaces, openUserNamespaces } from "./namespaces.ts";
 import { outsideId, type Place, placeOf } from "./place.ts";
-import { mountRoot, mountVolumes } from "./root.ts";
+import { mountRoot, mountVolumes, plainVolumes } from "./root.ts";
 
 const resolver = "/run/resolv.conf";
 
@@ -67,7 +67,8 @@ async function prepare(
   const { syscalls } = context;
   const list = await shares(context, place, declared);
   const service = withSecrets(context, declared);
-  if (service.isolation === "plain") return { place, service, shares: list };
+  const onPersistent = persistentVolumes(app).length > 0;
+  if (service.isolation === "plain") return { place, service, shares: list, onPersistent };
   const namespaces = await makeNamespaces(syscalls, service.range);
   mountRoot(syscalls, place, service, namespaces.user);
   const names = [
@@ -86,7 +87,7 @@ async function prepare(
       syscalls.mountMapped(source, target, namespaces.user),
     ),
   };
-  return { place, service, shares: list, surroundings };
+  return { place, service, shares: list, surroundings, onPersistent };
 }
 
 /** The service with the variables that have a secret each, where it asks for some. A variable is text and ends at no NUL. */
@@ -127,7 +128,13 @@ async function shares(context: Context, place: Place, service: Service): Promise
     context.keyFiles.add(path, context.secrets!.values.get(name)!, user, group);
     list.push({ source: path, destination: `/run/secrets/${name}` });
   }
-  if (service.isolation === "plain" && existsSync(join(service.root, "etc/resolv.conf")))
-    list.push({ source: resolver, destination: "/etc/resolv.conf" });
+  if (service.isolation === "plain") {
+    if (existsSync(join(service.root, "etc/resolv.conf"))) {
+      list.push({ source: resolver, destination: "/etc/resolv.conf" });
+    }
+    for (const { target, source, readOnly } of plainVolumes(service)) {
+      list.push({ source, destination: target, writable: !readOnly });
+    }
+  }
   return list;
 }
