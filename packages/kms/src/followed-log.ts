@@ -18,6 +18,8 @@ import {
 } from "@caisson/releases";
 import { messageOf } from "@caisson/vocabulary/failure";
 import type { FollowedApplication, LogView } from "./applications.ts";
+import type { LogEntry } from "./store/entries.ts";
+import { change, type Store, update } from "./store/store.ts";
 
 /** Where a log is read, and whom the operator believes of it. */
 export interface LogToFollow {
@@ -27,8 +29,27 @@ export interface LogToFollow {
 
 /** What of a log outlives the process: its newest checkpoint, a note. */
 export interface CheckpointStore {
-  readCheckpoint(): string | undefined;
-  writeCheckpoint(note: string): Promise<void>;
+  readCheckpoint(): Promise<string | undefined>;
+  /** `what` names the tree, for the release log. */
+  writeCheckpoint(note: string, what: string): Promise<void>;
+}
+
+/** The newest checkpoint in the KMS's store; each that is larger has an entry in the release log. */
+export function checkpointRow(store: Store, now: () => number): CheckpointStore {
+  const name = { table: "followed-log", key: "checkpoint" };
+  const none = new Uint8Array();
+  return {
+    async readCheckpoint() {
+      const [row] = await store.read([name]);
+      return row && new TextDecoder().decode(row.value);
+    },
+    async writeCheckpoint(note, what) {
+      const about = { time: now(), app: none, instance: none, registers: none, policy: none };
+      const entry: LogEntry = { ...about, outcome: "changed", reason: what.slice(0, 1000) };
+      const value = new TextEncoder().encode(note);
+      await change(store, [name], ([row]) => ({ entry, rows: [update(name, row, value)] }));
+    },
+  };
 }
 
 const everyMs = 60_000;
@@ -83,7 +104,7 @@ export class FollowedLog implements LogView {
   async #update(): Promise<boolean> {
     const { source, policy } = this.#log;
     try {
-      const remembered = this.#store.readCheckpoint();
+      const remembered = await this.#store.readCheckpoint();
       const known: Checkpoint | undefined =
         remembered === undefined ? undefined : readCheckpoint(readNote(remembered).text);
       const following = await followLog(source, policy, {
@@ -91,7 +112,12 @@ export class FollowedLog implements LogView {
         ...(this.#following !== undefined && { before: this.#following }),
         ...(known !== undefined && { known }),
       });
-      if (following.note !== remembered) await this.#store.writeCheckpoint(following.note);
+      const { origin, root } = following.checkpoint;
+      // Only a tree that grew: that it was seen again is not remembered.
+      if (following.checkpoint.size !== known?.size) {
+        const what = `followed ${origin}: ${following.checkpoint.size} entries, ${root.toHex()}`;
+        await this.#store.writeCheckpoint(following.note, what);
+      }
       this.#applications = await viewOf(following, this.#kms, this.#now());
       this.#following = following;
       const { size } = following.checkpoint;

@@ -34,8 +34,6 @@ export const dataFiles = {
   rootSecret: "root-secret",
   releaseLog: "release-log.sqlite",
   volumes: "volumes.sqlite",
-  known: "known-applications.json",
-  followed: "followed-checkpoint",
 } as const;
 
 /** Where a data directory may lie. */

@@ -12,7 +12,7 @@ const print = (json: boolean | undefined, document: object, text: string) =>
   process.stdout.write(json === true ? `${JSON.stringify(document, null, 2)}\n` : `${text}\n`);
 
 /** Where a log is read: an address, or a directory with its files. */
-export async function openLog(place: string): Promise<LogSource> {
+export async function openReleaseLog(place: string): Promise<LogSource> {
   const { fetchLog, openLogDirectory } = await import("@caisson/log");
   if (/^https?:\/\//.test(place)) return fetchLog(place);
   if (existsSync(place)) return openLogDirectory(place);
@@ -139,11 +139,15 @@ const follow = withPolicy(new Command("follow"))
         options.state !== undefined && existsSync(options.state)
           ? readCheckpoint(readNote(readFileSync(options.state, "utf8")).text)
           : undefined;
-      const following = await followLog(await openLog(place), readTrustPolicy(readTextFile(options.policy)), {
-        now: Date.now(),
-        ...(options.app !== undefined && { wanted: new Set(options.app) }),
-        ...(seen !== undefined && { known: seen }),
-      });
+      const following = await followLog(
+        await openReleaseLog(place),
+        readTrustPolicy(readTextFile(options.policy)),
+        {
+          now: Date.now(),
+          ...(options.app !== undefined && { wanted: new Set(options.app) }),
+          ...(seen !== undefined && { known: seen }),
+        },
+      );
       if (options.state !== undefined) {
         const { replaceFile } = await import("@caisson/log");
         replaceFile(options.state, following.note);
@@ -182,7 +186,7 @@ const verify = withPolicy(new Command("verify"))
     const { readTrustPolicy } = await import("@caisson/releases");
     const policy = readTrustPolicy(readTextFile(options.policy));
     const { checkpoint, applications, passedOver } = await verifyLog(
-      await openLog(place),
+      await openReleaseLog(place),
       policy,
       Date.now(),
     );
