@@ -200,6 +200,10 @@ async function runs(built: Built, by: ImageOwners): Promise<Seen> {
     equal(measured?.kind === "measured" && measured.payload, hashOf(sets.at(-1)!.payload));
     const answer = await fetch(session.url!, { signal: AbortSignal.timeout(30_000) });
     return (await answer.json()) as Seen;
+  } catch (error) {
+    // What the machine said last says why.
+    process.stderr.write(readFileSync(join(session.state, "console.log"), "utf8").slice(-4000));
+    throw error;
   } finally {
     await session.stop();
     ok(!readFileSync(join(session.state, "console.log"), "utf8").includes("hunter2"));
