@@ -46,6 +46,10 @@ const commands: Record<string, [summary: string, load: () => Promise<{ command: 
   publish: ["write what a stranger needs to verify an image", () => import("./commands/publish.ts")],
   policy: ["write a policy from evidence, or explain one", () => import("./commands/policy.ts")],
   ps: ["the services of a development machine and their states", () => import("./commands/ps.ts")],
+  rebuild: [
+    "build a released image again, compare it, sign the result",
+    () => import("./commands/rebuild.ts"),
+  ],
   release: [
     "say which image an application may run; sign, verify, revoke",
     () => import("./commands/release.ts"),

@@ -77,6 +77,8 @@ export interface PrepareOptions {
   kernels?: readonly Flavour[];
   /** As for `pin`. */
   mirror?: string | undefined;
+  /** The cache directory; the environment's when undefined. */
+  cache?: string | undefined;
   /** The application's first identity document, in place of the spec's. */
   identity?: Uint8Array | undefined;
   signal?: AbortSignal | undefined;
@@ -86,7 +88,7 @@ export interface PrepareOptions {
 export async function prepare(
   spec: Spec,
   flavour: Flavour,
-  { out, jobs, kernels, mirror, identity, signal }: PrepareOptions,
+  { out, jobs, kernels, mirror, cache, identity, signal }: PrepareOptions,
   progress: Progress,
 ): Promise<Built> {
   const remaining = new Remaining();
@@ -97,7 +99,7 @@ export async function prepare(
       out: out ?? imageDirectory(spec, flavour),
       jobs: jobs ?? availableParallelism(),
       mirrors: await mirrors(mirror),
-      cache: cacheDirectory(process.env),
+      cache: cache ?? cacheDirectory(process.env),
       onProgress: (event) => showBuild(progress, remaining, event),
       ...(kernels && { kernels }),
       ...(identity && { identity }),

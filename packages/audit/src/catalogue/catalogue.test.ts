@@ -48,7 +48,7 @@ const counts = {
   "user space": 18,
   network: 10,
   container: 12,
-  "key release": 7,
+  "key release": 8,
   attestation: 14,
 };
 

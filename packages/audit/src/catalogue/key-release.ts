@@ -107,4 +107,26 @@ export const keyRelease = group("key release", { decision: "remote", source: "ds
     ],
     remote: [rootCovered],
   },
+  {
+    id: "X09",
+    title: "Owners' secrets are measured before they are given",
+    why: "A verifier sees which set is in use, and a service gets none that was not measured.",
+    tests: ["packages/guest/src/stages/secrets.test.ts", "packages/kms/src/owners.test.ts"],
+    static: none.behaviour,
+    live: [
+      live(
+        "a secret's file only after the event secrets, between key-provider and system-ready",
+        ({ files, events }) => {
+          if (!files.some(({ path }) => /^\/run\/caisson\/.*-key-/.test(path))) return undefined;
+          const at = ["key-provider", "secrets", "system-ready"].map((name) => events.indexOf(name));
+          return at[0]! >= 0 && at[0]! < at[1]! && at[1]! < at[2]! ? undefined : events.join(", ");
+        },
+        (copy) => {
+          copy.files.push({ path: "/run/caisson/app-key-DB_URL", mode: 0o400, uid: 1000, size: 8 });
+          copy.events = copy.events.filter((name) => name !== "secrets");
+        },
+      ),
+    ],
+    remote: "an image without secrets measures none: the policy's events.sequence says whether it must",
+  },
 ]);
