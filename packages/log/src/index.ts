@@ -6,6 +6,6 @@ export { replaceFile, writerLock } from "./files.ts";
 export { type Following, followLog, proveRelease, verifyLog } from "./follow.ts";
 export { type NoteSigningKey, noteSigner, noteSigningKey } from "./keys.ts";
 export { type LogServer, serveLog, serveWitness } from "./server.ts";
-export { Frontier } from "./tree.ts";
+export { Frontier, leafOf } from "./tree.ts";
 export { askWitnesses, Witness, type WitnessAddress } from "./witness.ts";
 export { LogWriter } from "./writer.ts";

@@ -8,7 +8,7 @@ import { UsageError } from "../failure.ts";
 import { type Listen, listenOption } from "../listen-option.ts";
 import { readPassphrase, readTextFile } from "../passphrase-file.ts";
 import { printable } from "../views/printable.ts";
-import { openReleaseLog } from "./log.ts";
+import { openReleaseLog, readWitness } from "./log.ts";
 
 function parseRate(text: string): number {
   if (!/^[1-9]\d{0,5}$/.test(text)) throw new InvalidArgumentError("expected a whole number above 0");
@@ -156,19 +156,76 @@ async function openLog(file: string | undefined, { database }: LogPlace) {
   return file === undefined ? postgresql([database!]) : readOnlySqlite(file);
 }
 
+const checkpoint = new Command("checkpoint")
+  .description(
+    "sign a checkpoint of the release log and have witnesses cosign it: print what shows later that nothing was cut off",
+  )
+  .argument("[FILE]", "release-log.sqlite")
+  .option("--database <URL>", "the log in PostgreSQL instead")
+  .requiredOption("--data <DIR>", "the root secret, which the signing key follows from")
+  .option("--witness <URL=KEY...>", "who is asked (caisson log witness)", [])
+  .option("--json", "one JSON document")
+  .action(
+    async (
+      file: string | undefined,
+      options: LogPlace & { data: string; witness: string[]; json?: boolean },
+    ) => {
+      const { checkpointKey, openRootSecret, storeKeys, witnessReleaseLog } = await import("@caisson/kms");
+      const { writeNoteKey } = await import("@caisson/releases");
+      const { identity } = storeKeys(openRootSecret(options.data));
+      const witnesses = await Promise.all(options.witness.map(readWitness));
+      const {
+        checkpoint: tree,
+        note,
+        cosigned,
+      } = await witnessReleaseLog(await openLog(file, options), identity, witnesses);
+      const key = await writeNoteKey(checkpointKey(identity.publicKey));
+      process.stderr.write(
+        `${tree.size} entries, cosigned by ${cosigned} of ${witnesses.length}; key ${key}\n`,
+      );
+      const document = { size: tree.size, root: tree.root.toHex(), key, cosigned, note };
+      process.stdout.write(options.json === true ? `${JSON.stringify(document, null, 2)}\n` : note);
+      if (cosigned < witnesses.length) process.exitCode = 75;
+    },
+  );
+
 const verifyLog = new Command("verify")
   .description("recompute the hash chain and check the signed head")
   .argument("[FILE]", "release-log.sqlite")
   .option("--database <URL>", "the log in PostgreSQL instead")
   .option("--identity <HEX>", "the KMS that must have written it")
   .option("--head <FILE>", "a head kept from earlier (GET /v1/log/head), which the log must contain")
+  .option(
+    "--checkpoint <FILE>",
+    "a checkpoint that was witnessed (kms log checkpoint), which it must go on from",
+  )
+  .option("--log-policy <FILE>", "a tlog-policy: the KMS's key, and which witnesses have to have cosigned it")
   .option("--json", "one JSON document")
   .action(
     async (
       file: string | undefined,
-      options: LogPlace & { identity?: string; head?: string; json?: boolean },
+      options: LogPlace & {
+        identity?: string;
+        head?: string;
+        checkpoint?: string;
+        logPolicy?: string;
+        json?: boolean;
+      },
     ) => {
-      const { verifyReleaseLog } = await import("@caisson/kms");
+      const { checkWitnessed, verifyReleaseLog } = await import("@caisson/kms");
+      if (options.checkpoint !== undefined) {
+        if (options.logPolicy === undefined || options.identity === undefined) {
+          throw new UsageError(
+            "a checkpoint is of a KMS, and believed by a policy",
+            "--identity HEX --log-policy FILE",
+          );
+        }
+        const { readTrustPolicy } = await import("@caisson/releases");
+        const policy = readTrustPolicy(readTextFile(options.logPolicy));
+        const identityKey = Uint8Array.fromHex(options.identity);
+        const note = readTextFile(options.checkpoint);
+        await checkWitnessed(await openLog(file, options), identityKey, note, policy, Date.now());
+      }
       const report = await verifyReleaseLog(await openLog(file, options), {
         ...(options.identity !== undefined && { identity: options.identity.toLowerCase() }),
         ...(options.head !== undefined && { witness: readHead(options.head) }),
@@ -259,6 +316,12 @@ export const command = new Command("caisson kms")
   .addCommand(init)
   .addCommand(serve)
   .addCommand(identity)
-  .addCommand(new Command("log").description("the release log").addCommand(verifyLog).addCommand(showLog))
+  .addCommand(
+    new Command("log")
+      .description("the release log")
+      .addCommand(verifyLog)
+      .addCommand(showLog)
+      .addCommand(checkpoint),
+  )
   .addCommand(backup)
   .addCommand(restore);

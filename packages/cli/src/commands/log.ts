@@ -27,7 +27,7 @@ const untilSignal = (): Promise<void> =>
     process.once("SIGTERM", () => resolve()).once("SIGINT", () => resolve());
   });
 
-async function readWitness(text: string): Promise<WitnessAddress> {
+export async function readWitness(text: string): Promise<WitnessAddress> {
   const { readNoteKey } = await import("@caisson/releases");
   const at = text.lastIndexOf("=", text.indexOf("+"));
   if (at < 1) throw new UsageError(`'${text}' is not a witness`, "--witness URL=NAME+ID+KEY");
