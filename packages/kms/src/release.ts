@@ -70,6 +70,7 @@ export type DenialCode =
   | "app/unknown"
   | VolumeDenialCode
   | "request/ephemeral-key"
+  | "policy/changed"
   | "log/unavailable";
 
 /** Everything that one release needs, and nothing of HTTP. */
@@ -79,6 +80,8 @@ export interface ReleaseContext {
   policies: Policies;
   collateral: CollateralCache;
   store: Pick<Store, "commit">;
+  /** What must still be so when keys leave: the policies under which they were judged. */
+  guard?: RowChange;
   /** How many denials the log takes. */
   denials: Bucket;
   nonces: Nonces;
@@ -195,6 +198,12 @@ function denied(error: unknown, time: number): Omit<Denied, "signature"> {
   return { version: keyReleaseVersion, outcome: "denied", time, code: error.code, message };
 }
 
+/** Why an answer that was ready is not given. */
+const lost = {
+  "nonce/used": "the nonce was used before",
+  "policy/changed": "operators changed the policies while this was judged; ask again",
+} as const;
+
 const nonceFaults: Record<NonceCode, string> = {
   "nonce/unknown": "this KMS did not issue this nonce",
   "nonce/expired": "the nonce is older than 60 seconds",
@@ -231,11 +240,11 @@ async function decide(
 }
 
 /** How often a release is judged anew because another replica wrote what is known of its application. */
-const mostTries = 20;
+const mostTries = 5;
 
 /** The answer, once it is in the log where it belongs there; a denial where it cannot be written. */
 async function record(
-  { store, denials }: ReleaseContext,
+  { store, denials, guard }: ReleaseContext,
   entry: LogEntry,
   { answer, attested, known }: Decision,
   nonce: UsedNonce,
@@ -250,17 +259,15 @@ async function record(
     let row = known?.row;
     let committed: Committed;
     for (let tries = 0; ; tries++) {
-      committed = await store.commit({ entry, nonce, ...(row !== undefined && { rows: [row] }) });
+      const rows = [row, guard].filter((one) => one !== undefined);
+      committed = await store.commit({ entry, nonce, ...(rows.length > 0 && { rows }) });
       if (committed !== "conflict" || known === undefined || tries === mostTries) break;
       row = await known.again();
     }
     if (committed === "done") return { answer, logged: true };
-    if (committed === "conflict") throw new Error("other replicas are faster each time");
-    // Another replica took it meanwhile.
-    return {
-      answer: denied(new Denial("nonce/used", nonceFaults["nonce/used"]), entry.time),
-      logged: false,
-    };
+    // Another replica took it meanwhile, or operators changed what it was judged by.
+    const code = committed === "conflict" ? "policy/changed" : committed;
+    return { answer: denied(new Denial(code, lost[code]), entry.time), logged: false };
   } catch (error) {
     if (error instanceof ReleaseError || error instanceof VerifyError || error instanceof Denial) {
       return { answer: denied(error, entry.time), logged: false };

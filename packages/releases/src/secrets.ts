@@ -6,6 +6,7 @@
  * name and to the set's number, so that nothing can be moved to another place or an old set be given again. What is
  * sealed is not opened here.
  */
+import { fromHex, toHex } from "@caisson/vocabulary/bytes";
 import { frame, u32, text as utf8 } from "@caisson/vocabulary/frame";
 import {
   hex,
@@ -64,7 +65,7 @@ export interface Secrets {
 export async function readSecretsDocument(envelope: Envelope): Promise<Secrets> {
   const payload = payloadOf(envelope, secretsPayloadType);
   const document = readCanonical(payload, schema, "secrets/malformed", secretsLimit);
-  return { document, hash: (await sha256(payload)).toHex() };
+  return { document, hash: toHex(await sha256(payload)) };
 }
 
 /** The set in an envelope that the identity's secrets keys signed (owners where it names none). Throws ReleaseError. */
@@ -153,7 +154,7 @@ export function sealBinding(
   name: string,
 ): { info: Uint8Array; aad: Uint8Array } {
   return {
-    info: frame(`${secretsVersion}/seal`, Uint8Array.fromHex(app), Uint8Array.fromHex(kms), u32(keyVersion)),
+    info: frame(`${secretsVersion}/seal`, fromHex(app)!, fromHex(kms)!, u32(keyVersion)),
     aad: frame(`${secretsVersion}/entry`, utf8(name), u32(number)),
   };
 }

@@ -5,6 +5,8 @@ import { join } from "node:path";
 import type { Kms, LogToFollow } from "@caisson/kms";
 import { Command, InvalidArgumentError } from "commander";
 import { UsageError } from "../failure.ts";
+import { requestCommand } from "../kms-operators.ts";
+import { sharesCommand } from "../kms-shares.ts";
 import { type Listen, listenOption } from "../listen-option.ts";
 import { readPassphrase, readTextFile } from "../passphrase-file.ts";
 import { printable } from "../views/printable.ts";
@@ -69,10 +71,11 @@ const serve = new Command("serve")
       " collateral again, SIGTERM ends it",
   )
   .requiredOption("--data <DIR>", "root secret (caisson kms init) and release log")
-  .requiredOption(
+  .option(
     "--policy-dir <DIR>",
-    "policy files (*.yaml, *.json), and manifests/ with the images' manifests",
+    "policy files (*.yaml, *.json), and manifests/ with the images' manifests; without it, what operators signed",
   )
+  .option("--operators <FILE>", "the first operators' keys, where this KMS has none: { keys, threshold }")
   .addOption(listenOption(7700))
   .option(
     "--database <URL>",
@@ -94,7 +97,8 @@ const serve = new Command("serve")
   .action(
     async (options: {
       data: string;
-      policyDir: string;
+      policyDir?: string;
+      operators?: string;
       listen: Listen;
       database: string[];
       collateral?: string;
@@ -111,10 +115,13 @@ const serve = new Command("serve")
         asked = true;
         void kms?.reload();
       });
-      const { startKms } = await import("@caisson/kms");
+      const { readOperators, startKms } = await import("@caisson/kms");
       kms = await startKms({
         data: options.data,
-        policies: options.policyDir,
+        ...(options.policyDir !== undefined && { policies: options.policyDir }),
+        ...(options.operators !== undefined && {
+          operators: readOperators(options.operators, readTextFile(options.operators)),
+        }),
         databases: options.database,
         ...options.listen,
         development: options.development ?? false,
@@ -323,5 +330,7 @@ export const command = new Command("caisson kms")
       .addCommand(showLog)
       .addCommand(checkpoint),
   )
+  .addCommand(requestCommand)
+  .addCommand(sharesCommand)
   .addCommand(backup)
   .addCommand(restore);
