@@ -39,14 +39,13 @@ import { Administration, isRequestError, type Operators } from "./operators.ts";
 import { loadManifests } from "./policies.ts";
 import { Bucket, type Rate, RateLimiter } from "./rate-limit.ts";
 import { type ReleaseContext, releaseKeys } from "./release.ts";
-import { dataFiles, openRootSecret } from "./root-secret.ts";
+import { openRootSecret } from "./root-secret.ts";
 import { publishSealingKey } from "./secrets.ts";
 import { retriable } from "./store/backend.ts";
 import { logHead } from "./store/entries.ts";
 import { openLogStore } from "./store/open.ts";
 import { type Store, storeKeys } from "./store/store.ts";
 import { VolumeBook } from "./volumes/book.ts";
-import { openValueStore } from "./volumes/store.ts";
 
 export interface KmsOptions {
   /** Directory of root secret and release log; the secret is there (`createRootSecret`), the log is made. */
@@ -140,8 +139,7 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
     new FollowedLog(options.follow, identity.publicKey.toHex(), checkpointRow(store, now), now, say);
   await followed?.update();
   followed?.start();
-  const values = openValueStore(join(options.data, dataFiles.volumes));
-  const volumes = new VolumeBook(values, secret, identity, now);
+  const volumes = new VolumeBook(store, secret, identity, now);
   const service: Service = {
     administration,
     reload: () => Promise.resolve(false),
@@ -195,7 +193,6 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
   try {
     await listen(server, options.host, options.port);
   } catch (error) {
-    volumes.close();
     await store.close();
     throw new KmsError(
       "kms/listen",
@@ -228,7 +225,6 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
     clearInterval(following);
     await stop(server);
     write("stopped", { logEntries: store.head.sequence });
-    volumes.close();
     await store.close();
   };
   // One after the other, so that the newest is what counts in the end.
