@@ -12,7 +12,15 @@ import { after, before, test } from "node:test";
 import { prepare } from "@caisson/cli/prepare";
 import { Progress } from "@caisson/cli/views/progress";
 import { type Built, readSpec } from "@caisson/image";
-import { LogWriter, noteSigner, openLogDirectory, serveWitness, Witness } from "@caisson/log";
+import {
+  followLog,
+  LogWriter,
+  noteSigner,
+  openLogDirectory,
+  proveRelease,
+  serveWitness,
+  Witness,
+} from "@caisson/log";
 import { judgeFresh } from "@caisson/machine/relying-party";
 import { type ImageOwners, type Session, startSession } from "@caisson/machine/session";
 import { description } from "@caisson/protocol/guest-config";
@@ -134,7 +142,10 @@ function signing(
         await log.add("release", owners.id, envelope);
       }
       const number = releases.indexOf(envelope) + 1;
-      return { number, bundle: writeBundle(owners.bundle(envelope, manifest, { generations })) };
+      const source = openLogDirectory(join(place, "log"));
+      const following = await followLog(source, policy, { now: Date.now() });
+      const proof = await proveRelease(source, following, owners.id, hashOf(envelope.payload));
+      return { number, bundle: writeBundle(owners.bundle(envelope, manifest, { generations, proof })) };
     },
     async secrets(names, { kms, keyVersion, key }) {
       const number = sets.length + 1;
@@ -185,7 +196,7 @@ async function runs(built: Built, by: ImageOwners): Promise<Seen> {
   const session = await start(built, by);
   try {
     const ready = await Promise.race([session.vm.event(({ kind }) => kind === "ready"), session.vm.ended]);
-    ok(ready !== undefined, readFileSync(join(session.state, "console.log"), "utf8").slice(-2000));
+    ok(ready?.kind === "ready", readFileSync(join(session.state, "console.log"), "utf8").slice(-2000));
     const report = await judgeFresh(await session.evidence(), {
       policy: readPolicy(session.policy),
       references: readReferences(session.references, "prediction"),

@@ -272,6 +272,8 @@ export async function startSession(options: SessionOptions): Promise<Session> {
     const kmsPort = new URL(between?.url ?? kms.url).port;
     const challenge = randomBytes(32);
     const given = options.owners && (await askOwners(options.owners, options, kms));
+    // What the owners just logged counts from the first request on.
+    if (options.follow !== undefined) await kms.reload();
     const execHost = await freeTcpPort();
     const exec = randomBytes(32);
     const instance: Instance = {
