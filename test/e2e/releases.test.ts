@@ -195,7 +195,7 @@ interface Seen {
 async function runs(built: Built, by: ImageOwners): Promise<Seen> {
   const session = await start(built, by);
   try {
-    const ready = await Promise.race([session.vm.event(({ kind }) => kind === "ready"), session.vm.ended]);
+    const ready = await session.vm.event(({ kind }) => kind === "ready");
     ok(ready?.kind === "ready", readFileSync(join(session.state, "console.log"), "utf8").slice(-2000));
     const report = await judgeFresh(await session.evidence(), {
       policy: readPolicy(session.policy),
