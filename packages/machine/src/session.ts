@@ -141,6 +141,7 @@ export function developmentPolicy(manifest: Manifest, references: object, root: 
     platformIdentities: "any",
     registers: openRegisters(references),
     app: applicationRules(manifest),
+    ...volumesOf(manifest),
     secureTime: manifest.guest.time.secure_time ? { origins: ["instance"] } : { methods: ["nts", "none"] },
     events: { bootLog: "required", ...sequenceOf(manifest) },
   };
@@ -152,6 +153,12 @@ function applicationRules({ guest }: Manifest): object {
   return guest.app.identity === undefined
     ? { id: [id], composeHash: [toHex(composeHash(description(guest)))], instanceId: "any" }
     : { identity: { id }, instanceId: "any" };
+}
+
+/** A policy's volumes, where the image has some. */
+function volumesOf({ guest }: Manifest): { volumes?: object } {
+  const names = persistentVolumes(guest.app);
+  return names.length === 0 ? {} : { volumes: { names } };
 }
 
 /** A policy's sequence, where the image measures more than every image does. */
