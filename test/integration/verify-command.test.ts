@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `caisson verify` as a user runs it: files in, exit code and one document out. */
 import { deepEqual, equal, match } from "node:assert/strict";
-import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { text } from "node:stream/consumers";
 import { after, test } from "node:test";
 import { fold, runtimeEventDigest } from "@caisson/measure";
 import { hierarchy, issueQuote, mint } from "@caisson/simulated/pki";
@@ -148,6 +152,27 @@ test("a quote without collateral: nobody can tell, exit code 20, and its fields 
     verify(file("alone.bin", quote), "--at", at, "--json").stdout,
   );
   deepEqual([verdict, fields.groups.quote.TEE], ["undetermined", "TDX"]);
+});
+
+test("--save keeps what a running application answered, and says what it binds, though it is refused", async () => {
+  let asked = "";
+  const server = createServer((request, response) => {
+    asked = new URL(request.url!, "http://localhost").searchParams.get("nonce")!;
+    response.end(readFileSync(evidence));
+  }).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const saved = join(folder, "saved.json");
+  const from = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+  const options = ["--from", from, "--save", saved, "--policy", policy, "--image", manifest];
+  const run = spawn(process.execPath, [`${repository}packages/cli/src/main.ts`, "verify", ...options], {
+    stdio: ["ignore", "ignore", "pipe"],
+  });
+  const [said, [status]] = await Promise.all([text(run.stderr), once(run, "close")]);
+  server.close();
+  equal(status, 10);
+  equal(readFileSync(saved, "utf8"), readFileSync(evidence, "utf8"));
+  match(said, new RegExp(`saved .*saved\\.json; it binds --nonce ${asked}`));
+  equal(verify(saved, ...all).status, 0);
 });
 
 const faults: [name: string, status: number, args: () => string[]][] = [

@@ -8,7 +8,8 @@ import { readReport } from "./collect.ts";
 import { graph } from "./graph.ts";
 import { graphSvg } from "./graph-svg.ts";
 import { parseLiveReport } from "./live.ts";
-import { page } from "./page.ts";
+import { colours, page } from "./page.ts";
+import { type Provenance, verdictLine } from "./provenance.ts";
 import { sarif, subjectUri } from "./sarif.ts";
 import { explainControl, table } from "./table.ts";
 import { goodImage, goodLive, goodRemote } from "./testing/facts.ts";
@@ -119,12 +120,78 @@ test("a rejected report fails what it did not check", () => {
   deepEqual(audit({ remote: facts }, [], now).failedRequired, ["Q01"]);
 });
 
+const provenance = (name = "out/a b"): Provenance => ({
+  at: "2026-06-01T00:00:00.000Z",
+  version: "1.2.3",
+  command: "caisson audit 'out/a b'",
+  subjects: { static: { name, hashes: [["manifest", "ab".repeat(32)]] } },
+});
+
+test("the first line is the verdict, and after it stands what was audited, when, by what, and how", () => {
+  const text = table(audit({ static: goodImage() }, [], now), provenance());
+  match(text, /^HOLDS {3}every required control holds/);
+  for (const line of [
+    /at +2026-06-01/,
+    /by +caisson 1\.2\.3/,
+    /command +caisson audit 'out/,
+    /manifest +(?:ab){32}/,
+  ]) {
+    match(text, line);
+  }
+  match(
+    table(audit({ static: broken() }, [], now), provenance()),
+    /^FAILS {3}1 required control does not hold: T10/,
+  );
+  match(
+    page(audit({ static: broken() }, [], now), provenance()),
+    /<body[^>]*>\n<p class="verdict fail">FAILS/,
+  );
+});
+
+test("a recommended control that does not hold is said, and does not look like the verdict", () => {
+  const facts = goodImage();
+  const result = audit({ static: facts }, [], now);
+  const { control } = result.rows.find((row) => row.control.severity === "recommended")!;
+  const failed = result.rows.map((row) =>
+    row.control === control
+      ? { ...row, results: [{ kind: "static", status: "fail", details: ["x"] } as const] }
+      : row,
+  );
+  const advised = { ...result, rows: failed };
+  match(verdictLine(advised), new RegExp(`^HOLDS .*only recommended, 1 does not: ${control.id}$`));
+  match(page(advised, provenance()), new RegExp(`<tr id="${control.id}">.*<span class="advice">fail</span>`));
+});
+
+/** Relative luminance and contrast, WCAG 2.2. */
+function contrast(a: string, b: string): number {
+  const luminance = (colour: string) => {
+    const [red, green, blue] = [1, 3, 5].map((at) => {
+      const part = Number.parseInt(colour.slice(at, at + 2), 16) / 255;
+      return part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * red! + 0.7152 * green! + 0.0722 * blue!;
+  };
+  const [light, dark] = [luminance(a), luminance(b)].sort((x, y) => y - x);
+  return (light! + 0.05) / (dark! + 0.05);
+}
+
+test("every colour of the page can be read on its background, in light and in dark", () => {
+  for (const { page: background, ...others } of Object.values(colours)) {
+    for (const [name, colour] of Object.entries(others)) {
+      ok(contrast(colour, background) >= 4.5, `${name} ${colour} on ${background}`);
+    }
+  }
+});
+
 test("SARIF: one result a finding, rules for all, suppressions for what is accepted", () => {
   const result = audit({ static: broken() }, accept(), now);
-  const { version, runs } = sarif(result, { static: "out/a b" }) as {
+  const { version, runs } = sarif(result, provenance("out/a b")) as {
     version: string;
     runs: {
-      tool: { driver: { rules: { id: string }[] } };
+      tool: { driver: { version: string; rules: { id: string }[] } };
+      properties: { verdict: string };
+      invocations: { commandLine: string; startTimeUtc: string; exitCode: number }[];
+      artifacts: { properties: object }[];
       results: { ruleId: string; ruleIndex: number; suppressions?: object[]; locations: unknown }[];
     }[];
   };
@@ -135,6 +202,15 @@ test("SARIF: one result a finding, rules for all, suppressions for what is accep
   equal(run!.tool.driver.rules[run!.results[0]!.ruleIndex]!.id, "T10");
   equal(run!.results[0]!.suppressions?.length, 1);
   match(JSON.stringify(run!.results[0]!.locations), /out\/a%20b/);
+  equal(run!.tool.driver.version, "1.2.3");
+  match(run!.properties.verdict, /^HOLDS/);
+  deepEqual(run!.invocations[0], {
+    commandLine: "caisson audit 'out/a b'",
+    startTimeUtc: "2026-06-01T00:00:00.000Z",
+    executionSuccessful: true,
+    exitCode: 0,
+  });
+  deepEqual(run!.artifacts[0]!.properties, { manifest: "ab".repeat(32) });
 });
 
 test("SARIF: a path is a reference whose reserved characters are its own", () => {
@@ -158,7 +234,7 @@ test("SARIF: a path is a reference whose reserved characters are its own", () =>
 test("the page escapes what it shows and refers to nothing", () => {
   const facts = goodImage();
   facts.commandLine = [...facts.commandLine, "earlycon=<script>alert('x')</script>"];
-  const html = page(audit({ static: facts }, [], now), `<img src=x onerror="y">`);
+  const html = page(audit({ static: facts }, [], now), provenance(`<img src=x onerror="y">`));
   match(html, /<a href="#C15">C15<\/a>/);
   match(html, /<tr id="C15">/);
   match(html, /setuid or setgid files<\/td><td>0</);
@@ -167,7 +243,7 @@ test("the page escapes what it shows and refers to nothing", () => {
 });
 
 test("the table shows failures with their reasons", () => {
-  const text = table(audit({ static: broken() }, [], now));
+  const text = table(audit({ static: broken() }, [], now), provenance());
   match(text, /T10 +FAIL/);
   match(text, /secure_time is on; found: it is off/);
 });
@@ -179,7 +255,7 @@ test("the table sums up, and says how much there is beside the application", () 
   const result = audit({ static: facts, live: goodLive() }, [], now);
   deepEqual(result.inventory.live, { processes: 1, listening: 0 });
   equal(result.inventory.static?.setuid, 1);
-  const text = table(result);
+  const text = table(result, provenance());
   match(text, /setuid or setgid files +1\n/);
   const passed = result.rows.flatMap(({ results }) => results).filter((one) => one.status === "pass").length;
   match(text, new RegExp(` ${passed} +\\d+ +0 {2}together`));
@@ -189,7 +265,7 @@ test("an image older than its sources is told so, and what to do", () => {
   const facts = goodImage();
   facts.build.init.sources = "9".repeat(64);
   match(
-    table(audit({ static: facts }, [], now)),
+    table(audit({ static: facts }, [], now), provenance()),
     /U13 +FAIL.*\n.*3434343434343434… in the image, 9999999999999999… from these sources.*Build it again \(caisson build SPEC\)/,
   );
 });

@@ -16,7 +16,7 @@ import {
   readManifest,
 } from "@caisson/image/manifest";
 import { splitCommandLine } from "@caisson/protocol/command-line";
-import { parseGuestConfig } from "@caisson/protocol/guest-config";
+import { parseGuestConfig, persistentVolumes } from "@caisson/protocol/guest-config";
 import type { LiveReport } from "@caisson/protocol/live-report";
 import { firstBytes } from "@caisson/vocabulary/body";
 import { messageOf } from "@caisson/vocabulary/failure";
@@ -91,13 +91,18 @@ export async function collectImage(directory: string): Promise<ImageFacts> {
 /** What crun is told of the first service; of the others it differs in names and numbers alone. */
 function runtimeOf({ app }: ImageFacts["guest"]): RuntimeFacts {
   const [name, service] = Object.entries(app.services)[0]!;
-  if (service.isolation === "plain") return runtimeConfig(service, shares) as RuntimeFacts;
+  const onPersistent = persistentVolumes(app).length > 0;
+  if (service.isolation === "plain") return runtimeConfig(service, shares, { onPersistent }) as RuntimeFacts;
   const { directory, root, socket, key } = placeOf(name, service);
   const own = [
     ...(service.socket ? [{ source: socket, destination: "/run/caisson.sock", writable: true }] : []),
     ...(service.key ? [{ source: key, destination: "/run/secrets/caisson-key" }] : []),
+    ...(service.secrets ?? []).map(({ name }) => ({
+      source: `${key}-${name}`,
+      destination: `/run/secrets/${name}`,
+    })),
   ];
-  return runtimeConfig(service, own, {
+  const surroundings = {
     root,
     userNamespace: "/proc/1/fd/0",
     networkNamespace: "/proc/1/fd/1",
@@ -110,7 +115,8 @@ function runtimeOf({ app }: ImageFacts["guest"]): RuntimeFacts {
       source: join(directory, file),
       target: `/etc/${file}`,
     })),
-  }) as RuntimeFacts;
+  };
+  return runtimeConfig(service, own, { surroundings, onPersistent }) as RuntimeFacts;
 }
 
 function parsed<T>(text: string, check: (value: unknown) => T): T {

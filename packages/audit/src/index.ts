@@ -12,6 +12,7 @@ export { graphSvg } from "./graph-svg.ts";
 export type { Inventory } from "./inventory.ts";
 export { parseLiveReport } from "./live.ts";
 export { page } from "./page.ts";
+export { type Provenance, type Subject, verdictLine } from "./provenance.ts";
 export { collectRootTree, isRootTree } from "./root-tree.ts";
 export { sarif } from "./sarif.ts";
 export { explainControl, list, table } from "./table.ts";

@@ -3,11 +3,12 @@
 import { pathToFileURL } from "node:url";
 import type { Audit, Result, Row } from "./audit.ts";
 import { sources } from "./control.ts";
+import { type Provenance, verdictLine } from "./provenance.ts";
 
 const schema = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
 
-/** A plain object, ready for JSON. `subjects` says for each kind what was audited (a path or an address). */
-export function sarif(audit: Audit, subjects: Partial<Record<Result["kind"], string>>): object {
+/** A plain object, ready for JSON. */
+export function sarif(audit: Audit, { at, version, command, subjects }: Provenance): object {
   const rows = audit.rows.map((row, ruleIndex) => ({ row, ruleIndex }));
   return {
     $schema: schema,
@@ -17,6 +18,7 @@ export function sarif(audit: Audit, subjects: Partial<Record<Result["kind"], str
         tool: {
           driver: {
             name: "caisson audit",
+            version,
             rules: audit.rows.map(({ control }) => ({
               id: control.id,
               name: control.title,
@@ -28,10 +30,23 @@ export function sarif(audit: Audit, subjects: Partial<Record<Result["kind"], str
             })),
           },
         },
+        properties: { verdict: verdictLine(audit) },
+        invocations: [
+          {
+            commandLine: command,
+            startTimeUtc: at,
+            executionSuccessful: true,
+            exitCode: audit.failedRequired.length === 0 ? 0 : 10,
+          },
+        ],
+        artifacts: Object.values(subjects).map(({ name, hashes }) => ({
+          location: { uri: subjectUri(name) },
+          properties: Object.fromEntries(hashes),
+        })),
         results: rows.flatMap(({ row, ruleIndex }) =>
           row.results
             .filter(({ status }) => status === "fail" || status === "deviation" || status === "accepted")
-            .map((result) => finding(row, ruleIndex, result, subjects[result.kind])),
+            .map((result) => finding(row, ruleIndex, result, subjects[result.kind]?.name)),
         ),
       },
     ],

@@ -11,6 +11,7 @@ import {
   type Test,
 } from "./control.ts";
 import type { Inventory } from "./inventory.ts";
+import { type Provenance, provenanceRows, verdictLine } from "./provenance.ts";
 
 const marks: Record<Status, string> = {
   pass: "ok",
@@ -21,9 +22,12 @@ const marks: Record<Status, string> = {
 };
 const width = Math.max(...Object.values(marks).map((mark) => mark.length));
 
-/** The table by group. With `all` every reason is shown, otherwise those of failures and excuses. */
-export function table(audit: Audit, all = false): string {
-  const lines: string[] = [];
+/** The verdict, what was audited how, and the table by group. With `all` every reason is shown, otherwise those of failures and excuses. */
+export function table(audit: Audit, provenance: Provenance, all = false): string {
+  const lines = [
+    verdictLine(audit),
+    ...provenanceRows(provenance).map(([label, text]) => `  ${label.padEnd(9)}  ${text}`),
+  ];
   const head = audit.kinds.map((kind) => kind.padEnd(width)).join(" ");
   for (const group of groups) {
     lines.push("", group.toUpperCase());
@@ -53,7 +57,7 @@ export function table(audit: Audit, all = false): string {
   lines.push(`  ${totals.map((total, i) => String(total).padStart([6, 6, 7][i]!)).join(" ")}  together`);
   lines.push(...inventoryLines(audit.inventory));
   for (const remark of audit.remarks) lines.push("", remark);
-  return `${lines.join("\n").trimStart()}\n`;
+  return `${lines.join("\n")}\n`;
 }
 
 /** Labels and figures of an inventory, for people. */

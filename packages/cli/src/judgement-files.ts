@@ -4,7 +4,16 @@
  * that the same file is taken, or refused with the same exit code, wherever it is named.
  */
 import { readFileSync } from "node:fs";
-import { type Collateral, type Policy, type Reference, readReferences, VerifyError } from "@caisson/verify";
+import {
+  type AmdCollateral,
+  type Collateral,
+  type Policy,
+  type Reference,
+  readAmdCollateral,
+  readReferences,
+  VerifyError,
+} from "@caisson/verify";
+import { isAmdCollateral } from "@caisson/verify/amd-collateral";
 import { collateralFromText } from "@caisson/verify/collateral-forms";
 import { readPolicyText } from "@caisson/verify/policy-text";
 import { messageOf } from "@caisson/vocabulary/failure";
@@ -42,6 +51,18 @@ export const readReferenceFiles = (paths: readonly string[]): Reference[] =>
 
 /** In any form that `collateralFromText` knows. Its shape is the verifier's to judge: what it refuses is in the report. */
 export const readCollateralFile = (path: string): Collateral => collateralFromText(readText(path), path);
+
+/** Collateral of either vendor, as what judges evidence takes it; a file of AMD's names itself in `version`. */
+export function readCollateralFiles(path: string | undefined): {
+  collateral?: Collateral;
+  amdCollateral?: AmdCollateral;
+} {
+  if (path === undefined) return {};
+  const text = readText(path);
+  return isAmdCollateral(text)
+    ? { amdCollateral: readAmdCollateral(JSON.parse(text)) }
+    : { collateral: collateralFromText(text, path) };
+}
 
 /** The time as of which is judged: now, unless an option says which (ISO 8601). */
 export function parseTime(text: string | undefined): Date {

@@ -61,6 +61,7 @@ write(
   "manifest.json",
   JSON.stringify({
     schema: "caisson/manifest/v1",
+    caisson: { version: "0.1.0", sources: "ef".repeat(32) },
     name: "loose",
     flavour: "production",
     lock: "00".repeat(32),

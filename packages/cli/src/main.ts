@@ -4,7 +4,6 @@
  * only the one that is asked for is loaded, so that a new command costs the others no start-up time.
  */
 import { Command } from "commander";
-import ownPackage from "../../../package.json" with { type: "json" };
 import { errorDocument, exitCode, renderError, UsageError } from "./failure.ts";
 import { guardOutput } from "./output.ts";
 import { suggest } from "./suggest.ts";
@@ -64,7 +63,9 @@ function helpText(): string {
 async function main(argv: string[]): Promise<void> {
   const [name, ...rest] = argv;
   if (name === "--version" || name === "-V") {
-    process.stdout.write(`caisson ${ownPackage.version}\n`);
+    const { ownVersion, versionText } = await import("./version.ts");
+    const json = rest.includes("--json");
+    process.stdout.write(json ? `${JSON.stringify(ownVersion(), null, 2)}\n` : versionText());
     return;
   }
   if (name === undefined || name === "--help" || name === "-h" || name === "help") {

@@ -62,7 +62,8 @@ struct addon_function {
 	napi_callback call;
 };
 
-/* What containers.c adds; ends with a name that is NULL. */
+/* What containers.c and volumes.c add; each ends with a name that is NULL. */
 extern const struct addon_function container_functions[];
+extern const struct addon_function volume_functions[];
 
 #endif

@@ -233,5 +233,8 @@ NAPI_MODULE_INIT()
 		{ NULL, NULL },
 	};
 
-	return add(env, exports, functions) && add(env, exports, container_functions) ? exports : NULL;
+	return add(env, exports, functions) && add(env, exports, container_functions) &&
+			       add(env, exports, volume_functions)
+		       ? exports
+		       : NULL;
 }

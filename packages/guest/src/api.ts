@@ -5,6 +5,7 @@
  *   GET  /info                                 who this is
  *   POST /key       {"path", "purpose"}        a key of 32 bytes derived from the released one
  *   POST /evidence  {"nonce": hex}             fresh evidence over report data of scheme `caisson/app/v1`
+ *   POST /checkpoint                           everything written to persistent volumes is kept, whatever happens now
  *   GET  /live                                 what the guest sees of itself, for audits; development images only
  *
  * Nothing here extends a register. Requests are bounded (`unix-server.ts`); a quote is made one at a time.
@@ -13,6 +14,7 @@
 import type { IncomingMessage, Server } from "node:http";
 import { deriveApplicationKey } from "@caisson/protocol/derivation";
 import { reportData } from "@caisson/verify/report-data";
+import { messageOf } from "@caisson/vocabulary/failure";
 import * as z from "zod/mini";
 import { liveReport } from "./live.ts";
 import type { Context } from "./stage.ts";
@@ -56,6 +58,14 @@ async function answer(context: Context, route: string, request: IncomingMessage)
       const { nonce } = checked(evidenceRequest, await readJson(request, bodyLimit));
       const bound = await reportData("caisson/app/v1", { nonce: Buffer.from(nonce, "hex") });
       return context.attest(bound, { scheme: "caisson/app/v1", fields: { nonce } });
+    }
+    case "POST /checkpoint": {
+      if (context.keeper === undefined) throw new Refused(404, "this application has no persistent volume");
+      try {
+        return { generations: await context.keeper.checkpoint() };
+      } catch (error) {
+        throw new Refused(503, messageOf(error));
+      }
     }
     case "GET /live":
       if (context.config.flavour !== "development")

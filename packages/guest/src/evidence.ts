@@ -13,7 +13,8 @@ export type Attest = (
   claim: EvidenceDocument["reportData"],
 ) => Promise<EvidenceDocument>;
 
-export function attester(platform: PlatformAdapter, log: RuntimeLog): Attest {
+/** `release`: the bundle that the host gave, if it did; it is passed on and not judged here. */
+export function attester(platform: PlatformAdapter, log: RuntimeLog, release: () => unknown): Attest {
   return async (reportData, claim) => ({
     version: "caisson/evidence/v1",
     platform: platform.name,
@@ -21,5 +22,6 @@ export function attester(platform: PlatformAdapter, log: RuntimeLog): Attest {
     bootLog: base64(await platform.bootLog()),
     runtimeEvents: log.events.map(({ name, payload }) => ({ name, payload: toHex(payload) })),
     reportData: claim,
+    ...(release() !== undefined && { release: release() }),
   });
 }

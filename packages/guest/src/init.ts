@@ -12,7 +12,7 @@
  */
 import { createReadStream, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { bootSequenceOf, parseGuestConfig } from "@caisson/protocol/guest-config";
+import { bootSequenceOf, parseGuestConfig, persistentVolumes } from "@caisson/protocol/guest-config";
 import { answerChallenge } from "./challenge.ts";
 import { Console, type Port, type Unstamped } from "./console.ts";
 import { RuntimeLog } from "./event-log.ts";
@@ -27,9 +27,12 @@ import { entropyStage } from "./stages/entropy.ts";
 import { identity } from "./stages/identity.ts";
 import { keys } from "./stages/keys.ts";
 import { postureStage } from "./stages/posture.ts";
+import { secrets } from "./stages/secrets.ts";
 import { time } from "./stages/time.ts";
+import { volumesStage } from "./stages/volumes.ts";
 import { MS, type Syscalls } from "./syscalls.ts";
 import { kernelPaths, tsmPlatform } from "./tsm.ts";
+import type { Keeper } from "./volumes/keeper.ts";
 
 /** What PID 1 stands on. */
 export interface Ground {
@@ -44,6 +47,7 @@ let syscalls: Syscalls;
 let root: string;
 let terminal: Console;
 let services: Supervisor | undefined;
+let keeper: Keeper | undefined;
 
 const at = (path: string): string => join(root, path);
 
@@ -120,7 +124,7 @@ async function boot(): Promise<void> {
     config,
     platform,
     syscalls,
-    attest: attester(platform, log),
+    attest: attester(platform, log, () => context.instance?.release),
     events: () => log.events,
     keyFiles: new KeyFiles(),
     log: (text) => say({ kind: "note", text }),
@@ -154,7 +158,16 @@ async function boot(): Promise<void> {
     },
   });
   const [posture, entropy] = [postureStage(root), entropyStage(root)];
-  for (const stage of [posture, entropy, identity, time, boundary, keys, app]) await runStage(stage, context);
+  const volumes = volumesStage((reason, message) => {
+    say({ kind: "note", text: `${reason}: ${message}` });
+    void powerOff(reason);
+  });
+  // Images without persistent volumes have no such stage.
+  const opening = persistentVolumes(config.app).length > 0 ? [volumes] : [];
+  for (const stage of [posture, entropy, identity, time, boundary, keys, ...opening, secrets, app]) {
+    await runStage(stage, context);
+    keeper = context.keeper;
+  }
   say({ kind: "ready", ...(port !== undefined && { port }) });
   if (config.flavour === "development") await answerChallenge(context, say);
   const outcome = await services!.ended();
@@ -167,6 +180,8 @@ async function boot(): Promise<void> {
 const lastWordsMs = 2_000;
 /** All services, one after the other, each with its grace period; after that the machine ends without them. */
 const stopLimitMs = 300_000;
+/** What services wrote last. */
+const lastCheckpointMs = 60_000;
 let stopping = false;
 
 async function powerOff(reason: string): Promise<void> {
@@ -178,6 +193,11 @@ async function powerOff(reason: string): Promise<void> {
       services?.stop() ?? Promise.resolve(),
       stopLimitMs,
       () => new Error("services do not end"),
+    );
+    await withLimit(
+      keeper?.close() ?? Promise.resolve(),
+      lastCheckpointMs,
+      () => new Error("the last checkpoint does not end"),
     );
   } catch (error) {
     say({ kind: "note", text: described(error) });

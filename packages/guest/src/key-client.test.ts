@@ -98,6 +98,7 @@ test("keys arrive, with whose they are", async () => {
     app: "0a".repeat(20),
     instance: "0b".repeat(20),
     time: clock + 50,
+    volumes: [],
   });
 });
 
@@ -290,7 +291,7 @@ test("an endless answer is cut off", async (t) => {
   });
   await rejects(requestKeys({ ...guest(), post: httpPost(url, 5000) }), {
     code: "keys/unreachable",
-    message: /longer than 16384/,
+    message: /longer than 262144/,
   });
 });
 

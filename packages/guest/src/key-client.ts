@@ -22,9 +22,15 @@ import {
   keyReleasePaths,
   keyReleaseVersion,
   type Released,
+  type ReleaseRequest,
   refusalSchema,
+  releasedSize,
+  releasedVolumeSize,
   sealContext,
+  secretsContext,
+  secretValues,
 } from "@caisson/protocol/key-release";
+import type { Grant } from "@caisson/protocol/volumes";
 import { reportData } from "@caisson/verify/report-data";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { keepConnection, postJson } from "./http.ts";
@@ -61,8 +67,12 @@ export interface KeyRequest {
   identityKey: Uint8Array;
   /** This machine's evidence document over 64 bytes of report data. */
   evidence: (reportData: Uint8Array) => Promise<unknown>;
+  /** The owners' secrets as the host gave them; left out where the description declares none. */
+  secrets?: unknown;
   /** The verified clock, milliseconds since 1970. */
   now: () => number;
+  /** What the KMS last signed about the volumes, by the names of their disks; it gets to see it again. */
+  tickets?: NonNullable<ReleaseRequest["tickets"]>;
   /** How far the KMS's clock may lie outside of the time that the request took, in milliseconds. */
   toleranceMs: number;
 }
@@ -76,6 +86,23 @@ export interface ReleasedKeys {
   instance: string;
   /** The KMS's signed time, milliseconds since 1970. */
   time: number;
+  /** The volumes that were measured, opened for this machine. */
+  volumes: ReleasedVolume[];
+  secrets?: ReleasedSecrets;
+}
+
+/** An opening of a volume: what the KMS says of it, its secret, and the key under which it is anchored (32 bytes each). */
+export interface ReleasedVolume {
+  name: string;
+  grant: Grant;
+  secret: Uint8Array;
+  anchorKey: Uint8Array;
+}
+
+/** Secrets by name, and the hash (hex) of the document that the owners signed. */
+export interface ReleasedSecrets {
+  hash: string;
+  values: ReadonlyMap<string, Uint8Array>;
 }
 
 /** One exchange. Throws KeyError; errors of `evidence` pass through. */
@@ -98,10 +125,29 @@ export async function requestKeys(request: KeyRequest): Promise<ReleasedKeys> {
   }
   checkTime(answer.time, sent, received, request.toleranceMs);
   const keys = openSeal(sealing, exchange, answer);
-  const { keyVersion, app, instance, time } = answer;
-  const [applicationKey, instanceKey] = [keys.slice(0, 32), keys.slice(32)];
+  const { keyVersion, app, instance, time, volumes: grants = [] } = answer;
+  const [applicationKey, instanceKey] = [keys.slice(0, 32), keys.slice(32, releasedSize)];
+  const volumes = grants.map((grant, index): ReleasedVolume => {
+    const at = releasedSize + index * releasedVolumeSize;
+    return {
+      name: grant.name,
+      grant,
+      secret: keys.slice(at, at + 32),
+      anchorKey: keys.slice(at + 32, at + 64),
+    };
+  });
+  const secrets = openSecrets(sealing, exchange, answer);
   keys.fill(0);
-  return { applicationKey, instanceKey, keyVersion, app, instance, time };
+  return {
+    applicationKey,
+    instanceKey,
+    keyVersion,
+    app,
+    instance,
+    time,
+    volumes,
+    ...(secrets && { secrets }),
+  };
 }
 
 /**
@@ -116,6 +162,16 @@ export function checkOwner(keys: ReleasedKeys, app: Uint8Array, instance: Uint8A
     if (theirs === own) continue;
     throw new KeyError("keys/other-guest", `the KMS released keys of ${what} ${theirs}; this is ${own}`);
   }
+}
+
+/** Throws unless the KMS opened these volumes, in this order, and no others. */
+export function checkVolumes({ volumes }: ReleasedKeys, names: readonly string[]): void {
+  const opened = volumes.map(({ name }) => name).join(", ");
+  if (opened === names.join(", ")) return;
+  throw new KeyError(
+    "keys/malformed",
+    `the KMS opened the volumes '${opened}'; these are '${names.join(", ")}'`,
+  );
 }
 
 async function sayHello({ post, identityKey }: KeyRequest): Promise<Hello> {
@@ -146,6 +202,8 @@ async function askForKeys(
     nonce: exchange.nonce.toHex(),
     ephemeralKey: exchange.ephemeralKey.toHex(),
     evidence,
+    ...(request.tickets !== undefined && { tickets: request.tickets }),
+    ...(request.secrets !== undefined && { secrets: request.secrets }),
   };
   const answer = parse(answerSchema, await reach(request.post, keyReleasePaths.release, body));
   const signature = Uint8Array.fromHex(answer.signature);
@@ -172,10 +230,29 @@ function checkTime(time: number, sent: number, received: number, toleranceMs: nu
 function openSeal(own: SealingKey, exchange: Exchange, answer: Released): Uint8Array {
   const { enc, ciphertext } = answer.sealed;
   const sealed = { enc: Uint8Array.fromHex(enc), ciphertext: Uint8Array.fromHex(ciphertext) };
+  const size = releasedSize + (answer.volumes?.length ?? 0) * releasedVolumeSize;
   try {
-    return open(own, sealed, sealContext(exchange, answer));
+    const keys = open(own, sealed, sealContext(exchange, answer));
+    if (keys.length === size) return keys;
+    throw new RangeError("another size");
   } catch {
     throw new KeyError("keys/seal", "the sealed keys do not open with the key that was quoted");
+  }
+}
+
+function openSecrets(own: SealingKey, exchange: Exchange, answer: Released): ReleasedSecrets | undefined {
+  if (answer.secrets === undefined) return undefined;
+  const { hash, enc, ciphertext } = answer.secrets;
+  try {
+    const sealed = { enc: Uint8Array.fromHex(enc), ciphertext: Uint8Array.fromHex(ciphertext) };
+    const message = open(own, sealed, secretsContext(exchange, answer, hash));
+    const values = secretValues.parse(JSON.parse(new TextDecoder().decode(message)));
+    return {
+      hash,
+      values: new Map(Object.entries(values).map(([name, value]) => [name, Uint8Array.fromHex(value)])),
+    };
+  } catch {
+    throw new KeyError("keys/seal", "the sealed secrets do not open with the key that was quoted");
   }
 }
 
@@ -210,7 +287,7 @@ function parse<T>(schema: Parser<T>, value: unknown): T {
   throw new KeyError("keys/malformed", `the KMS's message: ${issue?.path.join(".")}: ${issue?.message}`);
 }
 
-/** `post` over HTTP to a base URL, on one connection while the server keeps it. Bounded: 16 KiB of answer, `timeoutMs` for each request, no redirects. */
+/** `post` over HTTP to a base URL, on one connection while the server keeps it. Bounded: 256 KiB of answer, `timeoutMs` for each request, no redirects. */
 export function httpPost(url: string, timeoutMs: number): Post {
   const kept = keepConnection(new URL(url), timeoutMs);
   return async (path, body) =>

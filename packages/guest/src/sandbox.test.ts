@@ -101,7 +101,7 @@ const web = plainService({
   capabilities: ["CHOWN", "SETUID"],
   environment: { PATH: "/opt/bin" },
 });
-const contained = runtimeConfig(web, [], around) as Config & {
+const contained = runtimeConfig(web, [], { surroundings: around }) as Config & {
   linux: { uidMappings: object[] };
 };
 

@@ -8,7 +8,7 @@
  * with seven capabilities; a root that it can write to; its own control group is what it sees of them all.
  */
 import type { Service } from "@caisson/protocol/guest-config";
-import { seccompProfile } from "./seccomp.ts";
+import { keepChecksums, seccompProfile } from "./seccomp.ts";
 import type { BoundFile } from "./services/files.ts";
 import { firstId, idCount } from "./services/place.ts";
 import type { VolumeMount } from "./services/root.ts";
@@ -83,16 +83,22 @@ export function processOf(service: Service, args: readonly string[]): object {
   };
 }
 
-/** The runtime configuration (OCI runtime-spec 1.0) of a service; `surroundings` for contained ones. */
+/**
+ * The runtime configuration (OCI runtime-spec 1.0) of a service; `surroundings` for contained ones; `onPersistent`: in an
+ * image with persistent volumes, whose files keep their checksums.
+ */
 export function runtimeConfig(
   service: Service,
   shares: readonly Share[],
-  surroundings?: Surroundings,
+  { surroundings, onPersistent = false }: { surroundings?: Surroundings; onPersistent?: boolean } = {},
 ): object {
-  return surroundings === undefined ? plain(service, shares) : contained(service, shares, surroundings);
+  const seccomp = onPersistent ? keepChecksums(seccompProfile) : seccompProfile;
+  return surroundings === undefined
+    ? plain(service, shares, seccomp)
+    : contained(service, shares, surroundings, seccomp);
 }
 
-function plain(service: Service, shares: readonly Share[]): object {
+function plain(service: Service, shares: readonly Share[], seccomp: object): object {
   return {
     ociVersion: "1.0.2",
     hostname: service.hostname,
@@ -108,14 +114,19 @@ function plain(service: Service, shares: readonly Share[]): object {
     ],
     linux: {
       namespaces: ["pid", "mount", "ipc", "uts"].map((type) => ({ type })),
-      seccomp: seccompProfile,
+      seccomp,
       maskedPaths: hiddenPaths,
       readonlyPaths: readOnlyPaths,
     },
   };
 }
 
-function contained(service: Service, shares: readonly Share[], around: Surroundings): object {
+function contained(
+  service: Service,
+  shares: readonly Share[],
+  around: Surroundings,
+  seccomp: object,
+): object {
   const ids = [{ containerID: 0, hostID: firstId + service.range * idCount, size: idCount }];
   const environment = {
     PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -167,7 +178,7 @@ function contained(service: Service, shares: readonly Share[], around: Surroundi
       ],
       uidMappings: ids,
       gidMappings: ids,
-      seccomp: seccompProfile,
+      seccomp,
       sysctl: {
         // As other runtimes do: any user may serve low ports and send echo requests in a network of its own.
         "net.ipv4.ip_unprivileged_port_start": "0",

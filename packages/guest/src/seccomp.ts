@@ -56,6 +56,62 @@ const otherFamilies = Array.from({ length: 48 }, (_, family) => family).filter(
 
 const names = Object.values(allowed).flatMap((group) => group.split(/\s+/));
 
+interface Rule {
+  names: readonly string[];
+  action: string;
+  errnoRet?: number;
+  args?: readonly { index: number; value: number; valueTwo?: number; op: string }[];
+}
+
+/** Some bits of a number. */
+interface Bits {
+  mask: number;
+  value: number;
+}
+
+/** include/uapi/linux/fs.h and btrfs.h: what turns off a file's checksums, and all calls of btrfs's own. */
+const refusedIoctls: readonly Bits[] = [
+  { mask: 0xffff_ffff, value: 0x4008_6602 },
+  { mask: 0xff00, value: 0x9400 },
+];
+const EPERM = 1;
+
+/**
+ * Every number of 32 bits that is none of `refused`, as a list of bits that are known: seccomp can compare under a mask,
+ * but only for equality.
+ */
+export function otherNumbers(refused: readonly Bits[], known: Bits = { mask: 0, value: 0 }): Bits[] {
+  const possible = refused.filter(({ mask, value }) => ((value ^ known.value) & mask & known.mask) === 0);
+  if (possible.length === 0) return [known];
+  const open = possible.map(({ mask }) => (mask & ~known.mask) >>> 0).sort((x, y) => x - y);
+  if (open[0] === 0) return [];
+  const bit = 2 ** (31 - Math.clz32(open[0]!));
+  return [0, bit].flatMap((value) =>
+    otherNumbers(refused, { mask: (known.mask | bit) >>> 0, value: (known.value | value) >>> 0 }),
+  );
+}
+
+/** An ioctl whose number has these bits; the kernel looks at no others than the low 32. */
+const ioctl = ({ mask, value }: Bits) => ({
+  names: ["ioctl"],
+  args: [{ index: 1, value: mask, valueTwo: value, op: "SCMP_CMP_MASKED_EQ" }],
+});
+
+/** `profile` for images with persistent volumes: no file loses its checksums, and nobody talks to btrfs but PID 1. */
+export function keepChecksums<Profile extends { syscalls: readonly Rule[] }>(profile: Profile): Profile {
+  const others = profile.syscalls.map((rule) => ({
+    ...rule,
+    names: rule.names.filter((name) => name !== "ioctl"),
+  }));
+  const allowed = otherNumbers(refusedIoctls).map((bits) => ({ ...ioctl(bits), action: "SCMP_ACT_ALLOW" }));
+  const refused = refusedIoctls.map((bits) => ({
+    ...ioctl(bits),
+    action: "SCMP_ACT_ERRNO",
+    errnoRet: EPERM,
+  }));
+  return { ...profile, syscalls: [...others, ...allowed, ...refused] };
+}
+
 /** The `linux.seccomp` section of an OCI runtime configuration (runtime-spec, config-linux.md). */
 export const seccompProfile = {
   defaultAction: "SCMP_ACT_ERRNO",

@@ -8,9 +8,12 @@ import type { GuestConfig } from "@caisson/protocol/guest-config";
 import type { Instance } from "@caisson/protocol/instance";
 import type { RuntimeEvent } from "@caisson/vocabulary/events";
 import type { Attest } from "./evidence.ts";
+import type { Post, ReleasedSecrets, ReleasedVolume } from "./key-client.ts";
 import type { KeyFiles } from "./key-files.ts";
 import type { PlatformAdapter } from "./platform.ts";
 import type { Syscalls } from "./syscalls.ts";
+import type { VolumeDisk } from "./volumes/disks.ts";
+import type { Keeper } from "./volumes/keeper.ts";
 
 /** Why the boot stops. `reason` is stable (`stage/what`); `message` says what was found and what was expected. */
 export class StageFailure extends Error {
@@ -45,6 +48,13 @@ export interface Context {
   instanceId?: Uint8Array;
   /** The application's key material. Set by `keys`; undefined when the configuration names no KMS. */
   keys?: ApplicationKeys;
+  /** The disks of persistent volumes, and what the KMS released for them. Set by `keys`. */
+  disks?: readonly VolumeDisk[];
+  released?: { volumes: readonly ReleasedVolume[]; kms: { post: Post; identity: Uint8Array } };
+  /** Anchors what services write to persistent volumes. Set by `volumes`, where there are some. */
+  keeper?: Keeper;
+  /** The owners' secrets, by name, and the document that they come from. Set by `keys`, written by `secrets`. */
+  secrets?: ReleasedSecrets;
   /** True while the clock and its sources disagree: keys are not handed out. Set by `time`. */
   clockAlarm?: boolean;
 }

@@ -54,10 +54,46 @@ export interface Syscalls {
    * them are. The Error's `code` is what the kernel answers to the first that it refuses.
    */
   netlink(protocol: number, networkNamespace: number, messages: Uint8Array, acknowledged: number): void;
+  /**
+   * A dm-crypt device over `sectors` (of 512 bytes) of a block device ("254:32") from the sector `start` on: AES-256-XTS
+   * with a key of 64 bytes, in sectors of 4096. Returns N of `/dev/dm-N`.
+   */
+  cryptOpen(name: string, device: string, key: Uint8Array, start: number, sectors: number): number;
+  cryptClose(name: string): void;
+  /** What the kernel says of the btrfs that is mounted at `path` (BTRFS_IOC_FS_INFO). */
+  btrfsInfo(path: string): BtrfsInfo;
+  /** Makes its file system as large as this many bytes (BTRFS_IOC_RESIZE). */
+  btrfsResize(path: string, size: number): void;
+  /** Errors of its device since it was made, of all kinds together (BTRFS_IOC_GET_DEV_STATS). */
+  btrfsErrors(path: string): number;
+  /** Everything that was written until now, on the disk: the generation that holds it. Takes as long as the disk does. */
+  btrfsCommit(path: string): Promise<bigint>;
+  /** Writers of the file system wait from now on (FIFREEZE), until `thaw`. */
+  freeze(path: string): void;
+  thaw(path: string): void;
+}
+
+export interface BtrfsInfo {
+  /** Of the transaction that runs; on a read-only mount the superblock's. */
+  generation: bigint;
+  /** 16 bytes. */
+  fsid: Uint8Array;
+  nodeSize: number;
+  /** 2 is SHA-256. */
+  checksumType: number;
+  devices: number;
 }
 
 /** Flags of mount(2), include/uapi/linux/mount.h. */
-export const MS = { readOnly: 1, nosuid: 2, nodev: 4, noexec: 8, remount: 32, bind: 4096 } as const;
+export const MS = {
+  readOnly: 1,
+  nosuid: 2,
+  nodev: 4,
+  noexec: 8,
+  remount: 32,
+  noatime: 1024,
+  bind: 4096,
+} as const;
 
 /** Loads the addon from beside the bundle. */
 export function loadSyscalls(path: string): Syscalls {

@@ -198,7 +198,8 @@ export async function imageFwCfg(qemu: Qemu, machine: ImageMachine, cache: strin
   const { shape } = machine;
   const platform = platformMachines[machine.platform];
   const window = mmioWindow(shape.memory * 2 ** 20, platform.cpu);
-  const empty = { commandLine: "", rootfs: "null-co://", instance: "null-co://", forwards: [] };
+  const volumes = Array<string>(shape.volumes ?? 0).fill("null-co://");
+  const empty = { commandLine: "", rootfs: "null-co://", instance: "null-co://", volumes, forwards: [] };
   const named = {
     ...empty,
     kernel: "kernel",

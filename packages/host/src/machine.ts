@@ -13,6 +13,8 @@ export interface Shape {
   vcpus: number;
   /** MiB. */
   memory: number;
+  /** Disks of persistent volumes; none when left out. */
+  volumes?: number;
 }
 
 export interface Forward {
@@ -29,6 +31,8 @@ interface CommonParts {
   rootfs: string;
   /** The instance document's block device. */
   instance: string;
+  /** Disks of the persistent volumes, in the order of their names. */
+  volumes?: readonly string[];
   qmpSocket: string;
   /** Ports of the host on 127.0.0.1 that lead to the guest's. */
   forwards: readonly Forward[];
@@ -84,12 +88,12 @@ const pflash = (unit: number, file: string, readonly: "on" | "off"): Option => [
  */
 const transferSize = 65_536;
 
-const disk = (id: string, file: string): Option[] => [
-  ["-drive", `if=none,id=${id},format=raw,readonly=on,file=${value(file)}`],
+const disk = (id: string, file: string, readonly: "on" | "off" = "on"): Option[] => [
+  ["-drive", `if=none,id=${id},format=raw,readonly=${readonly},file=${value(file)}`],
   ["-device", `virtio-blk-pci,drive=${id},disable-legacy=on,opt_io_size=${transferSize}`],
 ];
 
-/** What both machines have: no default devices, two read-only disks, one network card, QEMU's control socket. */
+/** What both machines have: no default devices, two read-only disks and those of volumes, one network card, QEMU's control socket. */
 function common(shape: Shape, parts: CommonParts): Option[] {
   const files: Record<Disk, string> = { root: parts.rootfs, instance: parts.instance };
   const forwards = parts.forwards
@@ -105,6 +109,7 @@ function common(shape: Shape, parts: CommonParts): Option[] {
     ["-kernel", parts.kernel],
     ["-append", parts.commandLine],
     ...disks.flatMap((role) => disk(role, files[role])),
+    ...(parts.volumes ?? []).flatMap((file, index) => disk(`volume${index}`, file, "off")),
     ["-netdev", `user,id=net,ipv6=off${forwards}`],
     ["-device", "virtio-net-pci,netdev=net,disable-legacy=on,romfile="],
     ["-chardev", "stdio,id=console,signal=off"],

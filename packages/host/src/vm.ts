@@ -41,6 +41,8 @@ export interface VmOptions {
   rootfs: string;
   /** Bytes of the instance document's device. */
   instance: Uint8Array;
+  /** Disks of the persistent volumes, in the order of their names. */
+  volumes?: readonly string[];
   forwards: readonly Forward[];
   signQuote: SignQuote;
   accelerator: Accelerator;

@@ -13,13 +13,15 @@ import { bundleGuest } from "./build/bundle.ts";
 import { buildKernels, type KernelProgress, kernelVariant } from "./build/kernel.ts";
 import { guestAddon, guestNode } from "./build/native.ts";
 import { assembleRoot } from "./build/rootfs.ts";
+import { sourcesHash } from "./build/sources.ts";
 import { openToolchain } from "./build/toolchain.ts";
 import { type FetchProgress, fetchAll } from "./inputs/fetch.ts";
 import { claimIdentity, readIdentityFile } from "./inputs/identity.ts";
+import { debianLicences } from "./inputs/licences.ts";
 import { checkLock, type Lock, type LockedPackage } from "./inputs/lock.ts";
 import type { Mirrors } from "./inputs/mirror.ts";
-import { npmPackages } from "./inputs/npm.ts";
-import { npmRoots, recipe } from "./inputs/recipe.ts";
+import { lockedAt, npmLicences, npmPackages } from "./inputs/npm.ts";
+import { npmBuilders, npmRoots, recipe } from "./inputs/recipe.ts";
 import type { Spec } from "./inputs/spec.ts";
 import { readWorkload } from "./inputs/workload.ts";
 import { readImages } from "./oci/app-source.ts";
@@ -29,6 +31,7 @@ import { predictMeasurements } from "./output/measurements.ts";
 import { replaceOutput } from "./output/output.ts";
 
 const repository = new URL("../../../", import.meta.url).pathname;
+const packageLock = join(repository, "package-lock.json");
 
 /** What the build is doing, for a display. */
 export type BuildProgress =
@@ -91,7 +94,7 @@ async function gather(spec: Spec, lock: Lock, options: BuildOptions): Promise<Pa
   const workload = readWorkload(spec);
   const path = spec.app.identity;
   const identity = options.identity ?? (path === undefined ? undefined : await readIdentityFile(path));
-  checkLock(spec, lock, recipe, await npmPackages(join(repository, "package-lock.json"), npmRoots));
+  checkLock(spec, lock, recipe, await npmPackages(packageLock, npmRoots));
   const files = await fetchAll(lock.packages, {
     mirrors,
     cache,
@@ -141,6 +144,15 @@ async function gather(spec: Spec, lock: Lock, options: BuildOptions): Promise<Pa
     system,
     application,
     archive,
+    sources: sourcesHash(),
+    licences: new Map([
+      ...(await npmLicences(packageLock)),
+      ...(await debianLicences(
+        lock.packages.filter(({ groups }) => groups.some((group) => group !== "toolchain")),
+        archive,
+      )),
+    ]),
+    builders: await Promise.all(npmBuilders.map((name) => lockedAt(packageLock, `node_modules/${name}`))),
     measure: predictMeasurements,
   };
 }

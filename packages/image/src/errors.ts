@@ -90,6 +90,7 @@ export type ImageErrorCode =
   | "app/signal"
   | "app/file"
   | "app/mount"
+  | "app/volume"
   // toolchain.ts, kernel.ts
   | "toolchain/namespace"
   | "toolchain/altered"

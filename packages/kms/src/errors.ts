@@ -21,6 +21,8 @@ export type KmsErrorCode =
   | "collateral/permissions"
   | "collateral/malformed"
   | "collateral/duplicate"
+  | "volumes/unreadable"
+  | "volumes/unknown"
   | "kms/listen";
 
 /** What says that a log was altered; everything else is something that the operator gave. */

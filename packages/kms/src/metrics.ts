@@ -30,7 +30,7 @@ export class Metrics {
   } = { successful: false, at: 0, validUntil: undefined, warnings: new Map() };
 
   /** `name` without its prefix; `label` is `key="value"` or empty. */
-  count(name: "hellos" | "released" | "denied" | "unlogged" | "refused", label = ""): void {
+  count(name: "hellos" | "anchors" | "released" | "denied" | "unlogged" | "refused", label = ""): void {
     const key = `caisson_kms_${name}_total${label === "" ? "" : `{${label}}`}`;
     this.#counts.set(key, (this.#counts.get(key) ?? 0) + 1);
   }
@@ -74,6 +74,7 @@ export class Metrics {
       family(metric, "counter", help, samples);
     };
     counter("hellos", "Nonces issued.");
+    counter("anchors", "Anchors of volumes that were taken.");
     counter("released", "Releases of keys.");
     counter("denied", "Requests denied, by reason.");
     counter("unlogged", "Denials without an entry in the release log.");

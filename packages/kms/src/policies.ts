@@ -5,6 +5,7 @@
  *     version: caisson/kms-policy/v1
  *     app: <20 bytes, hex>              # whose keys: the payload of the event app-id
  *     keyVersion: 1                     # raise it to retire the keys released so far
+ *     volumeOwner: <an app, hex>        # whose volumes it opens, where they are not its own: an earlier version's
  *     manifests: [<SHA-256, hex>, …]    # images whose manifests lie in manifests/ and give reference values
  *     policy: { version: caisson/policy/v1, … }
  *
@@ -42,6 +43,7 @@ const schema = z.strictObject({
   app: z.union([hex(20), hex(32)]),
   keyVersion: z.int().min(1).max(0xffff_ffff),
   manifests: z.array(hex(32)).max(256).optional(),
+  volumeOwner: z.union([hex(20), hex(32)]).optional(),
   policy: z.unknown(),
 });
 
@@ -60,6 +62,8 @@ export interface AppPolicy {
   /** Reference values of the manifests that the file allows. */
   references: Reference[];
   keyVersion: number;
+  /** Whose volumes it opens; missing: its own. */
+  volumeOwner?: string;
   /** SHA-256 of the file: what the release log names. */
   digest: Uint8Array;
   warnings: readonly PolicyWarning[];
@@ -105,6 +109,7 @@ export function loadPolicies(directory: string, identityKey: string, development
       policy,
       references,
       keyVersion: file.keyVersion,
+      ...(file.volumeOwner !== undefined && { volumeOwner: file.volumeOwner }),
       digest: createHash("sha256").update(bytes).digest(),
       warnings: warningsOf(path, policy, references),
     });
@@ -199,12 +204,29 @@ function releasePolicy(path: string, document: unknown, app: string, identityKey
       throw new KmsError("policy/malformed", `${path}: policy.${field} is the KMS's to decide; leave it out`);
     }
   }
+  const { identity } = policy.app ?? {};
+  if ((app.length === 64) !== (identity !== undefined) || (identity !== undefined && identity.id !== app)) {
+    throw new KmsError(
+      "policy/malformed",
+      `${path}: policy.app.identity.id is the id of an application that has an identity (32 bytes), and of no other`,
+      {
+        facts: [
+          ["found", identity?.id ?? "none"],
+          ["app", app],
+        ],
+      },
+    );
+  }
   if (policy.app?.id !== undefined && (policy.app.id === "any" || policy.app.id.join() !== app)) {
     throw new KmsError("policy/malformed", `${path}: policy.app.id is not the file's app ${app}`);
   }
   // The image is in these three; RTMR0 is the machine around it, which not every prediction determines.
   const open = (["mrtd", "rtmr1", "rtmr2"] as const).find((name) => policy.registers?.[name] === "any");
-  if (open !== undefined && acceptedPlatforms(policy).every((platform) => provesHardware[platform])) {
+  if (
+    identity === undefined &&
+    open !== undefined &&
+    acceptedPlatforms(policy).every((platform) => provesHardware[platform])
+  ) {
     throw new KmsError(
       "policy/malformed",
       `${path}: policy.registers.${open} is open, so that keys would go to any image`,

@@ -18,6 +18,7 @@ import {
   sealContext,
 } from "@caisson/protocol/key-release";
 import { reportData } from "@caisson/verify/report-data";
+import { Applications } from "./applications.ts";
 import { CollateralCache } from "./collateral-cache.ts";
 import { Nonces } from "./nonces.ts";
 import { loadPolicies, type Policies } from "./policies.ts";
@@ -25,6 +26,8 @@ import { Bucket } from "./rate-limit.ts";
 import { type ReleaseContext, releaseKeys } from "./release.ts";
 import type { LogEntry } from "./release-log.ts";
 import { Machine, type MachineState } from "./testing/machine.ts";
+import { VolumeBook } from "./volumes/book.ts";
+import { openValueStore } from "./volumes/store.ts";
 
 const now = Date.parse("2026-06-01T12:00:00Z");
 const secret = new Uint8Array(32).map((_, i) => i);
@@ -58,6 +61,8 @@ function setup(policies: Policies): Setup {
     log: { append, head },
     denials: new Bucket({ perSecond: 1, burst: 3 }, now),
     nonces: new Nonces(),
+    volumes: new VolumeBook(openValueStore(":memory:"), secret, identity, () => now),
+    applications: new Applications({ readKnown: () => new Map(), writeKnown: () => Promise.resolve() }),
     now: () => now,
   };
   return { context, log };

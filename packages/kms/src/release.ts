@@ -12,8 +12,9 @@
 import { createHash } from "node:crypto";
 import { deriveReleasedKey } from "@caisson/protocol/derivation";
 import type { IdentityKey } from "@caisson/protocol/ed25519";
+import { type GuestConfig, secretNames } from "@caisson/protocol/guest-config";
 import { seal } from "@caisson/protocol/hpke";
-import { ID_SIZE } from "@caisson/protocol/identity";
+import { ID_SIZE, IDENTITY_SIZE } from "@caisson/protocol/identity";
 import {
   type Answer,
   answerTranscript,
@@ -24,33 +25,48 @@ import {
   type ReleaseRequest,
   sealContext,
 } from "@caisson/protocol/key-release";
+import { readVolumesPayload } from "@caisson/protocol/volumes";
+import {
+  type AcceptedRelease,
+  type ReleaseCode,
+  ReleaseError,
+  readBundle,
+  type Secrets,
+} from "@caisson/releases";
 import {
   type Check,
   type CheckId,
   type ErrorCode,
   type Evidence,
+  judgeEvidence,
   type Report,
   type ReportDataClaim,
   readEvidenceDocument,
   trustAnchorFor,
   VerifyError,
-  verifyEvidence,
 } from "@caisson/verify";
 import { parseQuote } from "@caisson/verify/quote";
+import { releaseJudge } from "@caisson/verify/releases";
 import { messageOf } from "@caisson/vocabulary/failure";
+import type { Applications, Known } from "./applications.ts";
 import type { CollateralCache } from "./collateral-cache.ts";
 import type { NonceCode, Nonces } from "./nonces.ts";
 import type { AppPolicy, Policies } from "./policies.ts";
 import type { Bucket } from "./rate-limit.ts";
 import type { LogEntry, ReleaseLog } from "./release-log.ts";
+import { acceptSecrets, resealSecrets } from "./secrets.ts";
+import type { Opened, VolumeBook } from "./volumes/book.ts";
+import type { VolumeDenialCode } from "./volumes/rules.ts";
 
 /** Why keys are denied: what verification found, or what the KMS itself demands. Closed. */
 export type DenialCode =
   | ErrorCode
+  | ReleaseCode
   | NonceCode
   | "app/not-stated"
   | "app/mismatch"
   | "app/unknown"
+  | VolumeDenialCode
   | "request/ephemeral-key"
   | "log/unavailable";
 
@@ -64,6 +80,8 @@ export interface ReleaseContext {
   /** How many denials the log takes. */
   denials: Bucket;
   nonces: Nonces;
+  volumes: Pick<VolumeBook, "open">;
+  applications: Applications;
   /** Milliseconds since 1970. */
   now: () => number;
 }
@@ -105,7 +123,7 @@ export async function releaseKeys(context: ReleaseContext, request: ReleaseReque
   const fault = context.nonces.use(exchange.nonce, time);
   const decision: Decision =
     fault === undefined
-      ? await decide(context, exchange, request.evidence, entry)
+      ? await decide(context, exchange, request, entry)
       : { answer: denied(new Denial(fault, nonceFaults[fault]), time), attested: false };
   const { answer, logged } = await record(context, entry, decision);
   const signature = context.identity.sign(answerTranscript(exchange, answer)).toHex();
@@ -118,10 +136,53 @@ interface Decision {
   answer: Unsigned;
   /** Whether a genuine machine answered this nonce, with the log that it measured. */
   attested: boolean;
+  /** What is known of the application from now on. */
+  proved?: Known;
+}
+
+/** Evidence that was accepted: under which policy, and the release that its owners signed where that asks for one. */
+interface Judged {
+  policy: AppPolicy;
+  release: AcceptedRelease | undefined;
+  evidence: Evidence;
+}
+
+/** What the owners gave beside the release, and what is known once keys leave. Throws ReleaseError. */
+async function judgeOwners(
+  { applications, identity }: ReleaseContext,
+  { policy, release, evidence }: Judged,
+  request: ReleaseRequest,
+  entry: LogEntry,
+): Promise<{ secrets?: Secrets; proved: Known }> {
+  const accepted = release!;
+  const { app, release: number } = accepted.release.predicate;
+  entry.reason = `release ${number} ${accepted.release.hash}`;
+  const known = applications.known(app);
+  const names = declaredSecrets(evidence);
+  if (names.length === 0) return { proved: { ...known, floor: accepted.floor } };
+  const secrets = await acceptSecrets(request.secrets, {
+    accepted,
+    known,
+    names,
+    kms: identity.publicKey.toHex(),
+    keyVersion: policy.keyVersion,
+    now: entry.time,
+  });
+  entry.reason += `, secrets ${secrets.document.number} ${secrets.hash}: ${names.join(" ")}`;
+  const newest = { number: secrets.document.number, hash: secrets.hash };
+  return { secrets, proved: { floor: accepted.floor, secrets: newest } };
+}
+
+/** The secrets that the released description declares: its manifest is what owners signed and the quote measured. */
+function declaredSecrets({ release }: Evidence): string[] {
+  const { manifest } = readBundle(release);
+  const { guest } = JSON.parse(new TextDecoder().decode(manifest)) as { guest: Pick<GuestConfig, "app"> };
+  return secretNames(guest.app);
 }
 
 function denied(error: unknown, time: number): Omit<Denied, "signature"> {
-  if (!(error instanceof Denial || error instanceof VerifyError)) throw error;
+  if (!(error instanceof Denial || error instanceof VerifyError || error instanceof ReleaseError))
+    throw error;
   const message = error.message.slice(0, 1000);
   return { version: keyReleaseVersion, outcome: "denied", time, code: error.code, message };
 }
@@ -137,13 +198,21 @@ const nonceFaults: Record<NonceCode, string> = {
 async function decide(
   context: ReleaseContext,
   exchange: Exchange,
-  evidence: unknown,
+  request: ReleaseRequest,
   entry: LogEntry,
 ): Promise<Decision> {
   const decision = { attested: false };
   try {
-    const policy = await judge(context, exchange, evidence, entry, decision);
-    return { ...decision, answer: sealKeys(context, exchange, policy, entry) };
+    const judged = await judge(context, exchange, request.evidence, entry, decision);
+    const owned = judged.release && (await judgeOwners(context, judged, request, entry));
+    const opened = await openAll(context, judged.policy, entry, judged.evidence, request.tickets ?? []);
+    const answer = sealKeys(context, exchange, judged.policy, entry, opened);
+    if (owned === undefined) return { ...decision, answer };
+    const { secrets, proved } = owned;
+    if (secrets !== undefined) {
+      answer.secrets = resealSecrets(secrets, context.secret, exchange, answer);
+    }
+    return { ...decision, answer, proved };
   } catch (error) {
     return { ...decision, answer: denied(error, entry.time) };
   }
@@ -151,9 +220,9 @@ async function decide(
 
 /** The answer, once it is in the log where it belongs there; a denial where it cannot be written. */
 async function record(
-  { log, denials }: ReleaseContext,
+  { log, denials, applications }: ReleaseContext,
   entry: LogEntry,
-  { answer, attested }: Decision,
+  { answer, attested, proved }: Decision,
 ): Promise<{ answer: Unsigned; logged: boolean }> {
   entry.outcome = answer.outcome;
   if (answer.outcome === "denied") {
@@ -162,6 +231,7 @@ async function record(
     denials.take();
   }
   try {
+    if (proved !== undefined) await applications.learn(entry.app.toHex(), proved);
     await log.append(entry);
     return { answer, logged: true };
   } catch (error) {
@@ -180,7 +250,7 @@ async function judge(
   document: unknown,
   entry: LogEntry,
   decision: { attested: boolean },
-): Promise<AppPolicy> {
+): Promise<Judged> {
   // What the guest says its report data means is not asked: only one meaning counts here.
   const reportData: ReportDataClaim = {
     scheme: keyReleaseVersion,
@@ -188,9 +258,11 @@ async function judge(
   };
   const evidence: Evidence = { ...readEvidenceDocument(document), reportData };
   entry.registers = registersDigest(evidence);
-  entry.app = payloadOf(evidence, "app-id", ID_SIZE);
+  entry.app = payloadOf(evidence, "app-id", ID_SIZE, IDENTITY_SIZE);
   entry.instance = payloadOf(evidence, "instance-id", ID_SIZE);
-  if (payloadOf(evidence, "compose-hash", 32).subarray(0, ID_SIZE).toHex() !== entry.app.toHex()) {
+  const composeHash = payloadOf(evidence, "compose-hash", 32);
+  // An application with an identity has its description from its release.
+  if (entry.app.length === ID_SIZE && composeHash.subarray(0, ID_SIZE).toHex() !== entry.app.toHex()) {
     throw new Denial("app/mismatch", "the app id is not the beginning of the compose hash");
   }
   const policy = context.policies.get(entry.app.toHex());
@@ -202,11 +274,12 @@ async function judge(
   const now = new Date(entry.time);
   const trust = trustAnchorFor(evidence.platform, policy.policy);
   const collateral = trust && (await context.collateral.find(evidence, trust, now));
-  const report = await verifyEvidence(evidence, {
+  const { report, release } = await judgeEvidence(evidence, {
     policy: policy.policy,
     references: policy.references,
     now,
     expectedReportData: reportData,
+    releases: releaseJudge((id) => context.applications.known(id)),
     ...(collateral !== undefined && { collateral }),
   });
   decision.attested =
@@ -217,7 +290,40 @@ async function judge(
     throw new Denial(first!.code!, failed.map(denialText).join("; "));
   }
   entry.reason = report.reference ?? "";
-  return policy;
+  return { policy, release, evidence };
+}
+
+interface MeasuredVolumes {
+  names: string[];
+  seed: string;
+}
+
+/** The volumes that the machine measured, before it asks for anything. */
+function measuredVolumes({ runtimeEvents = [] }: Evidence): MeasuredVolumes | undefined {
+  const event = runtimeEvents.find(({ name }) => name === "volumes");
+  if (event === undefined) return undefined;
+  const read = readVolumesPayload(event.payload);
+  if (read === undefined) throw new Denial("volume/event", "the event volumes does not say which");
+  return read;
+}
+
+/** Opens every volume, which fences whoever had it open. Throws Denial. */
+async function openAll(
+  { volumes }: ReleaseContext,
+  { volumeOwner }: AppPolicy,
+  { app }: LogEntry,
+  evidence: Evidence,
+  tickets: NonNullable<ReleaseRequest["tickets"]>,
+): Promise<Opened[]> {
+  const measured = measuredVolumes(evidence);
+  const opened: Opened[] = [];
+  for (const name of measured?.names ?? []) {
+    const ticket = tickets.find((one) => one.disk === name)?.ticket;
+    const one = await volumes.open({ owner: volumeOwner ?? app.toHex(), seed: measured!.seed, name }, ticket);
+    if ("code" in one) throw new Denial(one.code, one.message);
+    opened.push(one);
+  }
+  return opened;
 }
 
 /** The quote answers our nonce, and the log is the one that was measured. */
@@ -231,10 +337,13 @@ function denialText({ code, reason, expected, actual }: Check): string {
 }
 
 /** Payload of the event of this name. That there is one, in its place and measured, is checked with the policy. */
-function payloadOf({ runtimeEvents = [] }: Evidence, name: string, size: number): Uint8Array {
+function payloadOf({ runtimeEvents = [] }: Evidence, name: string, ...sizes: readonly number[]): Uint8Array {
   const payload = runtimeEvents.find((event) => event.name === name)?.payload;
-  if (payload?.length === size) return payload;
-  throw new Denial("app/not-stated", `the log has no event ${name} with a payload of ${size} bytes`);
+  if (payload !== undefined && sizes.includes(payload.length)) return payload;
+  throw new Denial(
+    "app/not-stated",
+    `the log has no event ${name} with a payload of ${sizes.join(" or ")} bytes`,
+  );
 }
 
 /** SHA-256 of MRTD ‖ RTMR0–3 as the quote states them. */
@@ -251,6 +360,7 @@ function sealKeys(
   exchange: Exchange,
   { keyVersion }: AppPolicy,
   { time, app, instance }: LogEntry,
+  opened: readonly Opened[],
 ): Omit<Released, "signature"> {
   const version = keyVersion;
   const shared = deriveReleasedKey(secret, {
@@ -260,8 +370,18 @@ function sealKeys(
     version,
   });
   const own = deriveReleasedKey(secret, { app, instance, purpose: "instance", version });
-  const keys = Buffer.concat([shared, own]);
-  const about = { time, app: app.toHex(), instance: instance.toHex(), keyVersion };
+  const keys = Buffer.concat([
+    shared,
+    own,
+    ...opened.flatMap(({ secret, anchorKey }) => [secret, anchorKey]),
+  ]);
+  const about = {
+    time,
+    app: app.toHex(),
+    instance: instance.toHex(),
+    keyVersion,
+    ...(opened.length > 0 && { volumes: opened.map(({ grant }) => grant) }),
+  };
   try {
     const { enc, ciphertext } = seal(exchange.ephemeralKey, keys, sealContext(exchange, about));
     const sealed = { enc: enc.toHex(), ciphertext: ciphertext.toHex() };
@@ -270,5 +390,6 @@ function sealKeys(
     throw new Denial("request/ephemeral-key", "the ephemeral key is not a usable X25519 key");
   } finally {
     for (const key of [shared, own, keys]) key.fill(0);
+    for (const { secret: one, anchorKey } of opened) for (const key of [one, anchorKey]) key.fill(0);
   }
 }

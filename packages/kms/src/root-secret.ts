@@ -30,7 +30,12 @@ import { checkWriters } from "./writers.ts";
 export const ROOT_SECRET_SIZE = 32;
 
 /** Names inside a KMS's data directory. */
-export const dataFiles = { rootSecret: "root-secret", releaseLog: "release-log.sqlite" } as const;
+export const dataFiles = {
+  rootSecret: "root-secret",
+  releaseLog: "release-log.sqlite",
+  volumes: "volumes.sqlite",
+  known: "known-applications.json",
+} as const;
 
 /** Where a data directory may lie. */
 export interface Place {

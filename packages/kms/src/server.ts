@@ -13,6 +13,7 @@ import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { deriveKmsKey } from "@caisson/protocol/derivation";
 import { identityKey } from "@caisson/protocol/ed25519";
+import { IDENTITY_SIZE } from "@caisson/protocol/identity";
 import {
   helloRequestSchema,
   helloTranscript,
@@ -21,19 +22,26 @@ import {
   type Refusal,
   releaseRequestSchema,
   requestLimit,
+  sealingKeyPath,
 } from "@caisson/protocol/key-release";
+import { anchorPath, anchorRequestSchema } from "@caisson/protocol/volumes";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { getRequestListener, type HttpBindings } from "@hono/node-server";
 import { type Context, Hono } from "hono";
+import { Applications } from "./applications.ts";
 import { type Configuration, loadConfiguration } from "./configuration.ts";
 import { Connections } from "./connections.ts";
 import { KmsError } from "./errors.ts";
+import { KnownFile } from "./known-file.ts";
 import { Metrics, metricsType } from "./metrics.ts";
 import { Nonces } from "./nonces.ts";
 import { Bucket, type Rate, RateLimiter } from "./rate-limit.ts";
 import { type ReleaseContext, releaseKeys } from "./release.ts";
 import { ReleaseLog } from "./release-log.ts";
 import { dataFiles, openRootSecret } from "./root-secret.ts";
+import { publishSealingKey } from "./secrets.ts";
+import { VolumeBook } from "./volumes/book.ts";
+import { openValueStore } from "./volumes/store.ts";
 
 export interface KmsOptions {
   /** Directory of root secret and release log; the secret is there (`createRootSecret`), the log is made. */
@@ -73,6 +81,8 @@ export interface Kms {
 const defaults = {
   perAddress: { perSecond: 5, burst: 40 },
   common: { perSecond: 2000, burst: 4000 },
+  /** Anchors, for each address: a guest whose application makes many promises sends many. */
+  anchors: { perSecond: 200, burst: 400 },
   /** Entries for denials, of about 250 bytes: 22 MB a day at most. */
   denials: { perSecond: 1, burst: 1000 },
   /** Lines about requests that anybody can send. */
@@ -100,7 +110,10 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
     development,
   };
   const first = await loadConfiguration(source, new Date(now()));
+  const applications = new Applications(new KnownFile(join(options.data, dataFiles.known)));
   const log = new ReleaseLog(join(options.data, dataFiles.releaseLog), identity);
+  const store = openValueStore(join(options.data, dataFiles.volumes));
+  const volumes = new VolumeBook(store, secret, identity, now);
   const service: Service = {
     context: {
       secret,
@@ -108,6 +121,8 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
       log,
       denials: new Bucket(defaults.denials, now()),
       nonces: new Nonces(),
+      volumes,
+      applications,
       now,
     },
     configuration: first,
@@ -150,6 +165,7 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
   try {
     await listen(server, options.host, options.port);
   } catch (error) {
+    volumes.close();
     await log.close();
     throw new KmsError(
       "kms/listen",
@@ -180,6 +196,7 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
   const close = async () => {
     await stop(server);
     write("stopped", { logEntries: log.head().sequence });
+    volumes.close();
     await log.close();
   };
   return {
@@ -201,7 +218,7 @@ type WriteLine = (event: string, fields?: Record<string, string | number>) => vo
 
 /** One running KMS. `configuration` is replaced as a whole; a request takes it once. */
 interface Service {
-  readonly context: Omit<ReleaseContext, keyof Configuration>;
+  readonly context: Omit<ReleaseContext, keyof Configuration> & { volumes: VolumeBook };
   configuration: Configuration;
   readonly metrics: Metrics;
   readonly write: WriteLine;
@@ -214,6 +231,7 @@ function routes(service: Service, options: KmsOptions, connections: Connections)
     options.perAddress ?? defaults.perAddress,
     options.common ?? defaults.common,
   );
+  const anchors = new RateLimiter(defaults.anchors, defaults.common);
 
   const lines = new Bucket(defaults.lines, context.now());
   let suppressed = 0;
@@ -234,7 +252,7 @@ function routes(service: Service, options: KmsOptions, connections: Connections)
   /** An answer outside of any exchange, which therefore cannot be signed. */
   const refuse = (
     c: Context<Environment>,
-    status: 400 | 404 | 413 | 429 | 500,
+    status: 400 | 404 | 409 | 413 | 429 | 500,
     code: string,
     message: string,
   ) => {
@@ -252,7 +270,8 @@ function routes(service: Service, options: KmsOptions, connections: Connections)
 
   // Everything, also what is not there.
   app.use(async (c, next) => {
-    if (limiter.take(address(c), context.now())) return next();
+    const limits = c.req.path === anchorPath ? anchors : limiter;
+    if (limits.take(address(c), context.now())) return next();
     c.header("retry-after", "1");
     return refuse(c, 429, "http/rate-limited", "too many requests; try again in a second");
   });
@@ -274,6 +293,17 @@ function routes(service: Service, options: KmsOptions, connections: Connections)
     const request = schema.safeParse(parseJson(body));
     return request.success ? request.data : refuse(c, 400, "http/malformed", describe(request.error.issues));
   };
+
+  app.get(`${sealingKeyPath}/:app`, (c) => {
+    const id = c.req.param("app");
+    const policy = service.configuration.policies.get(id);
+    if (policy === undefined || id.length !== 2 * IDENTITY_SIZE) {
+      return refuse(c, 404, "app/unknown", "this KMS has no policy for an application with this identity");
+    }
+    return c.json(
+      publishSealingKey(context.secret, context.identity, Uint8Array.fromHex(id), policy.keyVersion),
+    );
+  });
 
   app.post(keyReleasePaths.hello, async (c) => {
     const request = await receive(c, helloRequestSchema);
@@ -308,6 +338,18 @@ function routes(service: Service, options: KmsOptions, connections: Connections)
       ms: Number(ms.toFixed(2)),
     });
     return c.json(answer, answer.outcome === "denied" ? 403 : 200);
+  });
+
+  app.post(anchorPath, async (c) => {
+    const request = await receive(c, anchorRequestSchema);
+    if (request instanceof Response) return request;
+    if (!context.volumes.isAuthentic(request)) {
+      return refuse(c, 400, "volume/mac", "this is not a message of the opening that it names");
+    }
+    const answer = await context.volumes.anchor(request);
+    if ("code" in answer) return refuse(c, 409, answer.code, answer.message);
+    metrics.count("anchors");
+    return c.json(answer);
   });
   return app;
 }

@@ -62,7 +62,7 @@ function relyingParty(image: string, flavour: Flavour) {
       };
 }
 
-const readme = (name: string, flavour: string, identity: string): string => `# Verify ${name}
+const readme = ({ name, flavour, caisson }: Manifest, identity: string): string => `# Verify ${name}
 
 This directory says what runs, and how to find out whether a machine that says so really runs it.
 ${flavour === "development" ? "\nDEVELOPMENT: the evidence of this image is emulated and proves nothing about hardware.\n" : ""}
@@ -72,6 +72,8 @@ ${flavour === "development" ? "\nDEVELOPMENT: the evidence of this image is emul
 
 Before you rely on it, read policy.yaml: it is what you accept. It was written by whoever published this kit.
 To check that manifest.json is what its sources give: caisson build SPEC with caisson.lock, and compare the manifests.
+Caisson ${caisson.version} built it; caisson --version prints its sources as
+${caisson.sources}.
 manifest.json has SHA-256 ${identity}.
 `;
 
@@ -115,7 +117,7 @@ export function writeKit(image: string, out: string, lock: string, collateral?: 
   for (const [name, path] of copies) copyFileSync(path, join(out, names[name]));
   checkReferences(join(out, names.references), manifest);
   const identity = sha256(join(out, names.manifest));
-  writeFileSync(join(out, names.readme), readme(manifest.name, manifest.flavour, identity));
+  writeFileSync(join(out, names.readme), readme(manifest, identity));
   const files = Object.fromEntries(
     readdirSync(out)
       .sort()

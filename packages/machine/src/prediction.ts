@@ -22,6 +22,7 @@ import {
 } from "@caisson/measure/firmware-volume";
 import { SMBIOS_TABLES, withProcessor } from "@caisson/measure/smbios";
 import { readVariableStore } from "@caisson/measure/variables";
+import { persistentVolumes } from "@caisson/protocol/guest-config";
 import { type Reference, readReferences } from "@caisson/verify";
 import { Failure } from "@caisson/vocabulary/failure";
 import { type Platform, provesHardware } from "@caisson/vocabulary/platforms";
@@ -33,6 +34,8 @@ export interface Machine {
   vcpus: number;
   /** Bytes. */
   memory: number;
+  /** Disks of persistent volumes. Default: the image's. */
+  volumes?: number;
   /** The host's QEMU; ACPI and SMBIOS tables are read out of it unless `acpi` is given. */
   qemu: string;
   qemuVersion?: string;
@@ -112,7 +115,7 @@ export async function gather(
       files: { kernel: kernel.path, "command line": join(image, "manifest.json") },
       kernel: kernel.path,
     },
-    options,
+    { volumes: persistentVolumes(manifest.guest.app).length, ...options },
   );
 }
 
@@ -122,7 +125,8 @@ export async function onMachine(
   options: Machine,
 ): Promise<{ input: PredictInput; files: Files }> {
   const qemu = { program: options.qemu };
-  const shape = { vcpus: options.vcpus, memory: options.memory / 2 ** 20 };
+  const { vcpus, memory, volumes = 0 } = options;
+  const shape = { vcpus, memory: memory / 2 ** 20, volumes };
   const here = options.qemuVersion ?? (await qemuVersion(qemu));
   // What a QEMU that cannot start a TD would measure is not a TD's: its version and its tables do not count.
   const unable = provesHardware[platform] && options.qemuVersion === undefined && olderThan(here, leastQemu);

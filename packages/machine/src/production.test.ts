@@ -85,6 +85,18 @@ test("what is written for relying party and KMS can be read by them, and says th
   deepEqual(written.open, []);
 });
 
+test("MRCONFIGID of an application with an identity names that, whatever it runs", () => {
+  const app = {
+    name: "a",
+    services: { a: plainService() },
+    networks: {},
+    volumes: {},
+    identity: "7a".repeat(32),
+  };
+  const id = Buffer.from(mrConfigId({ guest: { app } } as unknown as Manifest));
+  equal(id.toString("hex"), `02${"7a".repeat(32)}${"00".repeat(15)}`);
+});
+
 test("MRCONFIGID is its version, the SHA-256 of the description, and zeros", () => {
   const app = { name: "hello", services: { hello: plainService() }, networks: {}, volumes: {} };
   const id = Buffer.from(mrConfigId({ guest: { app } } as unknown as Manifest));

@@ -6,15 +6,17 @@
 import { createHash } from "node:crypto";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { tdxDomain } from "@caisson/host/libvirt";
 import { type Shape, type TdxParts, tdxMachine } from "@caisson/host/machine";
 import type { Manifest } from "@caisson/image";
 import { applicationId, description, mainPort, publishedPorts } from "@caisson/protocol/guest-config";
-import { composeHash } from "@caisson/protocol/identity";
+import { composeHash, IDENTITY_SIZE } from "@caisson/protocol/identity";
 import { encodeInstance, type Instance } from "@caisson/protocol/instance";
 import { type Reference, referenceRegisters } from "@caisson/verify";
 import { toHex } from "@caisson/vocabulary/bytes";
 import { Failure } from "@caisson/vocabulary/failure";
 import { instanceSeed, sequenceOf } from "./session.ts";
+import { volumeDisks } from "./volume-disks.ts";
 
 /** Vsock port of Intel's quote generation service, its default. */
 const quotePort = 4050;
@@ -41,6 +43,8 @@ export interface ProductionOptions {
 export interface Production {
   /** QEMU's arguments; the program is `qemu-system-x86_64`, 10.1 or newer. */
   arguments: string[];
+  /** The same machine as a domain of libvirt, for `virsh create`. */
+  domain: { file: string; xml: string };
   /** 48 bytes, hex: what a verifier expects in MRCONFIGID. */
   mrConfigId: string;
   /** For relying parties: policy and reference values. */
@@ -63,13 +67,16 @@ export class ProductionError extends Failure<"production/kms", "usage"> {
 }
 
 /**
- * MRCONFIGID of an image: 01 ‖ compose hash ‖ zeros, 48 bytes. The host sets it, the quote carries it, so a verifier
- * sees before the first event which application the host meant to start.
+ * MRCONFIGID of an image: 01 ‖ compose hash ‖ zeros, or 02 ‖ app id ‖ zeros for an application with an identity; 48
+ * bytes. The host sets it, the quote carries it, so a verifier sees before the first event which application the host
+ * meant to start, and a policy that names it outlives upgrades where the application does.
  */
 export function mrConfigId(manifest: Manifest): Uint8Array {
   const value = new Uint8Array(48);
-  value[0] = 1;
-  value.set(composeHash(description(manifest.guest)), 1);
+  const id = applicationId(manifest.guest);
+  const hasIdentity = id.length === IDENTITY_SIZE;
+  value[0] = hasIdentity ? 2 : 1;
+  value.set(hasIdentity ? id : composeHash(description(manifest.guest)), 1);
   return value;
 }
 
@@ -221,6 +228,7 @@ export function prepareProduction(options: ProductionOptions): Production {
     commandLine: manifest.commandLine,
     rootfs: join(image, manifest.rootfs.file),
     instance: device,
+    volumes: volumeDisks(state, manifest.guest.app).map(({ path }) => path),
     qmpSocket,
     forwards: publishedPorts(manifest.guest.app).map(({ protocol, published }) => ({
       protocol,
@@ -231,8 +239,12 @@ export function prepareProduction(options: ProductionOptions): Production {
     mrConfigId: id,
     quotePort,
   };
+  const xml = tdxDomain(shape, { ...parts, name: manifest.name, console: join(state, "console.log") });
+  const domain = { file: join(state, "domain.xml"), xml };
+  writeFileSync(domain.file, xml);
   return {
     arguments: tdxMachine(shape, parts),
+    domain,
     mrConfigId: Buffer.from(id).toString("hex"),
     policy,
     references,

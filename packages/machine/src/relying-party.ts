@@ -5,6 +5,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { type Judgement, type Report, readEvidence, VerifyError, verifyEvidence } from "@caisson/verify";
+import { releaseJudge } from "@caisson/verify/releases";
 import { firstBytes } from "@caisson/vocabulary/body";
 import { Failure, messageOf } from "@caisson/vocabulary/failure";
 import { limits } from "@caisson/vocabulary/limits";
@@ -87,6 +88,7 @@ export async function judgeFresh(
   judgement: Omit<Judgement, "expectedReportData">,
 ): Promise<Report> {
   return verifyEvidence(readEvidence(bytes), {
+    releases: releaseJudge(),
     ...judgement,
     expectedReportData: freshReportData(nonce),
   });

@@ -23,6 +23,7 @@ import {
   bootSequenceOf,
   description,
   mainPort,
+  persistentVolumes,
   publishedPorts,
 } from "@caisson/protocol/guest-config";
 import { composeHash } from "@caisson/protocol/identity";
@@ -33,6 +34,7 @@ import { toHex } from "@caisson/vocabulary/bytes";
 import { bootEvents } from "@caisson/vocabulary/events";
 import { consoleEvidence } from "./console-evidence.ts";
 import type { FreshEvidence } from "./relying-party.ts";
+import { type VolumeDisk, volumeDisks } from "./volume-disks.ts";
 
 /** This machine's loopback, as a guest behind QEMU's user networking sees it. */
 const hostFromGuest = "10.0.2.2";
@@ -81,6 +83,8 @@ export interface Session {
   url?: string;
   /** Every published port, and where it is on 127.0.0.1. */
   ports: readonly PublishedPort[];
+  /** The disks of its persistent volumes. */
+  volumes: readonly VolumeDisk[];
   /** Evidence that the machine made for this session, whatever its application serves. Throws VerifyError. */
   evidence(): Promise<FreshEvidence>;
   kms: Kms;
@@ -136,7 +140,8 @@ export function sequenceOf({ guest }: Manifest): { sequence?: readonly string[] 
 }
 
 /** The KMS's policy directory for this one application, made anew. */
-function writeKmsPolicy(directory: string, manifest: Manifest, references: object, policy: object): void {
+function writeKmsPolicy(state: string, manifest: Manifest, references: object, policy: object): void {
+  const directory = join(state, "policies");
   rmSync(directory, { recursive: true, force: true });
   mkdirSync(join(directory, "manifests"), { recursive: true });
   const text = JSON.stringify(references);
@@ -145,10 +150,22 @@ function writeKmsPolicy(directory: string, manifest: Manifest, references: objec
     version: "caisson/kms-policy/v1",
     app: toHex(applicationId(manifest.guest)),
     keyVersion: 1,
+    ...volumeOwner(state, manifest),
     manifests: [createHash("sha256").update(text).digest("hex")],
     policy,
   };
   writeWhole(join(directory, `${manifest.name}.json`), JSON.stringify(file, null, 2));
+}
+
+/**
+ * Whose volumes an image without an identity opens: those of the first that ran here. With an identity, later versions
+ * are the same application by themselves.
+ */
+function volumeOwner(state: string, { guest }: Manifest): { volumeOwner?: string } {
+  if (persistentVolumes(guest.app).length === 0 || guest.app.identity !== undefined) return {};
+  const path = join(state, "volume-owner");
+  if (!existsSync(path)) writeWhole(path, toHex(applicationId(guest)));
+  return { volumeOwner: readFileSync(path, "utf8").trim() };
 }
 
 /** Seed of the instance whose state lies in `state`, 20 bytes in hex: made at its first start, the same ever after. */
@@ -191,7 +208,7 @@ export async function startSession(options: SessionOptions): Promise<Session> {
   try {
     const timeServers = await startTimeServers(hooks.timeServers ?? timeOperators, hostFromGuest);
     ends.push(() => timeServers.stop());
-    writeKmsPolicy(join(state, "policies"), manifest, references, policy);
+    writeKmsPolicy(state, manifest, references, policy);
     mkdirSync(join(state, "collateral"), { recursive: true });
     writeWhole(join(state, "collateral", "simulated.json"), JSON.stringify(platform.collateral));
     const data = join(state, "kms");
@@ -223,6 +240,7 @@ export async function startSession(options: SessionOptions): Promise<Session> {
     const ports = await hostPorts(manifest.guest.app, options.port);
     const main = mainPort(manifest.guest.app);
     const mainHost = ports.find(({ protocol, published }) => protocol === "tcp" && published === main)?.host;
+    const volumes = volumeDisks(state, manifest.guest.app);
     const start: VmOptions = {
       shape,
       firmwareCode: join(image, manifest.firmware.emulated.code.file),
@@ -231,6 +249,7 @@ export async function startSession(options: SessionOptions): Promise<Session> {
       commandLine: manifest.commandLine,
       rootfs: join(image, manifest.rootfs.file),
       instance: encodeInstance(hooks.instance?.(instance) ?? instance),
+      volumes: volumes.map(({ path }) => path),
       forwards: ports.map(({ protocol, host, published }) => ({ protocol, host, guest: published })),
       signQuote: platform.sign,
       accelerator: await accelerator(),
@@ -243,6 +262,7 @@ export async function startSession(options: SessionOptions): Promise<Session> {
       vm,
       ...(mainHost !== undefined && { url: `http://127.0.0.1:${mainHost}/` }),
       ports,
+      volumes,
       evidence: () => consoleEvidence(vm, challenge),
       kms,
       policy: outside,

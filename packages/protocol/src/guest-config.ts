@@ -11,6 +11,7 @@ import * as z from "zod/mini";
 import { canonicalJson } from "./canonical-json.ts";
 import { hex } from "./hex.ts";
 import { appId } from "./identity.ts";
+import { volumeLimit } from "./volumes.ts";
 
 const count = (least: number, most: number) => z.int().check(z.gte(least), z.lte(most));
 const id = count(0, 65_535);
@@ -65,6 +66,15 @@ const healthcheck = z.strictObject({
   retries: count(1, 1000),
   startPeriodMs: milliseconds,
   startIntervalMs: milliseconds,
+});
+
+/** Bytes of the smallest persistent volume. */
+export const leastVolume = 256 * 2 ** 20;
+
+/** A volume on a disk of its own instead of in memory (docs/state.md). */
+const persistent = z.strictObject({
+  /** While its KMS does not answer: it goes on for a bounded time, or writers wait. */
+  kmsAway: z.enum(["continue", "freeze"]),
 });
 
 const service = z.strictObject({
@@ -166,8 +176,18 @@ export const descriptionSchema = z.strictObject({
     .check(z.refine((all) => Object.keys(all).length >= 1 && Object.keys(all).length <= serviceLimit)),
   /** By name; none: the only service is on the guest's own network. */
   networks: z.record(named, z.strictObject({ internal: z.boolean() })),
-  /** Named volumes, in memory; `size` in bytes, missing: what the memory limits of its services leave. */
-  volumes: z.record(named, z.strictObject({ size: z.optional(bytes) })),
+  /** Named volumes; `size` in bytes, missing: what the memory limits of its services leave. */
+  volumes: z
+    .record(named, z.strictObject({ size: z.optional(bytes), persistent: z.optional(persistent) }))
+    .check(
+      z.refine((all) => {
+        const kept = Object.values(all).filter(({ persistent }) => persistent !== undefined);
+        return (
+          kept.length <= volumeLimit &&
+          kept.every(({ size = 0 }) => size >= leastVolume && size % 2 ** 20 === 0)
+        );
+      }, "a persistent volume has a size, in whole MiB, and there are few of them"),
+    ),
   /**
    * The identity that the application claims: hash of its first document, which then is its id. It proves nothing by
    * itself; the owners' release does. Missing: the description is the identity.
@@ -227,7 +247,17 @@ export function secretNames({ services }: Pick<AppDescription, "services">): str
 
 /** The boot events that a guest of this description measures, in order. */
 export function bootSequenceOf(app: AppDescription): BootEvent[] {
-  return bootSequence(secretNames(app).length > 0 ? ["secrets"] : []);
+  return bootSequence([
+    ...(persistentVolumes(app).length > 0 ? (["volumes"] as const) : []),
+    ...(secretNames(app).length > 0 ? (["secrets"] as const) : []),
+  ]);
+}
+
+/** Names of the volumes that outlive the machine, sorted: the order of their disks. */
+export function persistentVolumes({ volumes }: Pick<AppDescription, "volumes">): string[] {
+  return Object.keys(volumes)
+    .filter((name) => volumes[name]!.persistent !== undefined)
+    .sort();
 }
 
 /** What the guest publishes, service by service in the order of their names. */

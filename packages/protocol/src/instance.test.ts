@@ -51,11 +51,11 @@ const encode = (json: string): Uint8Array => {
   out.set(bytes, 12);
   return out;
 };
-const tooLong = encode(JSON.stringify(instance).padEnd(64 * 1024 + 1));
+const tooLong = encode(JSON.stringify(instance).padEnd(256 * 1024 + 1));
 const refused: Record<string, [Uint8Array, string]> = {
   "another magic": [device.with(0, 0x63), "instance/magic"],
   "a length beyond the limit": [device.with(11, 0xff), "instance/size"],
-  "a document of more than 64 KiB, all of which is there": [tooLong, "instance/size"],
+  "a document of more than 256 KiB, all of which is there": [tooLong, "instance/size"],
   "no JSON": [encode("{"), "instance/content"],
   "no UTF-8": [encode("{}").with(12, 0xff), "instance/content"],
   "an unknown key": [encode(JSON.stringify({ ...instance, extra: 1 })), "instance/content"],

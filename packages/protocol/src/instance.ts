@@ -29,6 +29,10 @@ const schema = z.strictObject({
   time: z.optional(z.unknown()),
   /** A nonce of whoever starts a development image: PID 1 answers with evidence over it, on the console. */
   challenge: z.optional(hex(32)),
+  /** The bundle of the image's release, which evidence carries on; whoever judges evidence reads it. */
+  release: z.optional(z.unknown()),
+  /** The owners' sealed secrets, an envelope for the KMS. */
+  secrets: z.optional(z.unknown()),
 });
 
 export type Instance = z.infer<typeof schema>;
@@ -37,7 +41,7 @@ const magic = new TextEncoder().encode("CAISSON1");
 const headerSize = magic.length + 4;
 
 /** Largest document, in bytes; more is refused before it is read. */
-export const instanceLimit = 64 * 1024;
+export const instanceLimit = 256 * 1024;
 
 /** The bytes of the block device: a whole number of 512-byte sectors. Throws InstanceError. */
 export function encodeInstance(instance: Instance): Uint8Array {

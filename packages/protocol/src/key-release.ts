@@ -10,22 +10,27 @@
 
 import { frame, text, u32, u64 } from "@caisson/vocabulary/frame";
 import * as z from "zod/mini";
+import { canonicalJson } from "./canonical-json.ts";
 import { hex } from "./hex.ts";
+import { grantSchema, ticketSchema, volumeLimit, volumeName } from "./volumes.ts";
 
 export const keyReleaseVersion = "caisson/key-release/v1";
 
 /** Paths of the two requests, both POST. */
 export const keyReleasePaths = { hello: "/v1/hello", release: "/v1/release" } as const;
+/** Where a KMS gives the public half of an application's sealing key: GET, `<path>/<app id, hex>`. */
+export const sealingKeyPath = "/v1/sealing-key";
 
 /** How long a nonce may be used, in milliseconds. */
 export const nonceLifetimeMs = 60_000;
 
 /** Largest request and answer, in bytes. A quote, a boot log of 64 KiB and collateral come to about 150 kB. */
 export const requestLimit = 1024 * 1024;
-export const answerLimit = 16 * 1024;
+export const answerLimit = 256 * 1024;
 
-/** Bytes of the message inside the seal: application key ‖ instance key. */
+/** Bytes of the message inside the seal: application key ‖ instance key, then for each volume its secret ‖ anchor key. */
 export const releasedSize = 64;
+export const releasedVolumeSize = 64;
 
 const version = z.literal(keyReleaseVersion);
 /** Milliseconds since 1970. */
@@ -48,6 +53,12 @@ export const releaseRequestSchema = z.strictObject({
   ephemeralKey: hex(32),
   /** The evidence document; its own schema is `@caisson/verify`'s. */
   evidence: z.unknown(),
+  /** The newest that this KMS signed about each volume, as their disks have it. */
+  tickets: z.optional(
+    z.array(z.strictObject({ disk: volumeName, ticket: ticketSchema })).check(z.maxLength(volumeLimit)),
+  ),
+  /** The owners' secrets (`caisson/secrets/v1` in its envelope), for an application that has some. */
+  secrets: z.optional(z.unknown()),
 });
 
 const releasedSchema = z.strictObject({
@@ -58,9 +69,49 @@ const releasedSchema = z.strictObject({
   app: z.string().check(z.regex(/^(?:[0-9a-f]{40}|[0-9a-f]{64})$/)),
   instance: hex(20),
   keyVersion: z.int().check(z.gte(1), z.lte(0xffff_ffff)),
-  sealed: z.strictObject({ enc: hex(32), ciphertext: hex(releasedSize + 16) }),
+  /** One for each name in the event `volumes`, in its order. */
+  volumes: z.optional(z.array(grantSchema).check(z.minLength(1), z.maxLength(volumeLimit))),
+  sealed: z.strictObject({
+    enc: hex(32),
+    ciphertext: z.string().check(z.regex(/^(?:[0-9a-f]{128}){1,9}[0-9a-f]{32}$/)),
+  }),
+  /** The owners' secrets, sealed again to this guest; `hash` names the document that they come from. */
+  secrets: z.optional(
+    z.strictObject({
+      hash: hex(32),
+      enc: hex(32),
+      ciphertext: z.string().check(z.regex(/^(?:[0-9a-f]{2}){16,98304}$/)),
+    }),
+  ),
   signature: hex(64),
 });
+
+/** What is inside the seal of secrets: values in hexadecimal, by name. */
+export const secretValues = z.record(
+  z.string().check(z.regex(/^[A-Za-z_][A-Za-z0-9_]{0,63}$/)),
+  z.string().check(z.regex(/^(?:[0-9a-f]{2})*$/)),
+);
+
+/** The public half of an application's sealing key, as its KMS signs it. */
+export const sealingKeySchema = z.strictObject({
+  version: z.literal("caisson/sealing-key/v1"),
+  app: hex(32),
+  kms: hex(32),
+  keyVersion: z.int().check(z.gte(1), z.lte(0xffff_ffff)),
+  key: hex(32),
+  signature: hex(64),
+});
+export type SealingKeyDocument = z.infer<typeof sealingKeySchema>;
+
+/** What the KMS signs in it. */
+export function sealingKeyTranscript({
+  app,
+  kms,
+  keyVersion,
+  key,
+}: Omit<SealingKeyDocument, "signature">): Uint8Array {
+  return frame("caisson/sealing-key/v1/published", bytes(app), bytes(kms), u32(keyVersion), bytes(key));
+}
 
 const deniedSchema = z.strictObject({
   version,
@@ -120,13 +171,31 @@ export function answerTranscript(
     u32(answer.keyVersion),
     bytes(answer.sealed.enc),
     bytes(answer.sealed.ciphertext),
+    ...volumesField(answer),
+    ...(answer.secrets === undefined
+      ? []
+      : [bytes(answer.secrets.hash), bytes(answer.secrets.enc), bytes(answer.secrets.ciphertext)]),
   );
+}
+
+/** One field more where there are volumes, so that an answer without them is signed as ever. */
+const volumesField = ({ volumes }: Pick<Released, "volumes">): Uint8Array[] =>
+  volumes === undefined ? [] : [text(canonicalJson(volumes))];
+
+/** As `sealContext`, for the secrets of the document with this hash (hex). */
+export function secretsContext(
+  exchange: Exchange,
+  about: Pick<Released, "time" | "app" | "instance" | "keyVersion" | "volumes">,
+  hash: string,
+): { info: Uint8Array; aad: Uint8Array } {
+  const { info, aad } = sealContext(exchange, about);
+  return { info, aad: frame(`${keyReleaseVersion}/sealed-secrets`, aad, bytes(hash)) };
 }
 
 /** HPKE's `info` (the exchange) and `aad` (whose keys these are, and when they were released). */
 export function sealContext(
   exchange: Exchange,
-  about: Pick<Released, "time" | "app" | "instance" | "keyVersion">,
+  about: Pick<Released, "time" | "app" | "instance" | "keyVersion" | "volumes">,
 ): { info: Uint8Array; aad: Uint8Array } {
   const { nonce, identityKey, ephemeralKey } = exchange;
   return {
@@ -137,6 +206,7 @@ export function sealContext(
       bytes(about.app),
       bytes(about.instance),
       u32(about.keyVersion),
+      ...volumesField(about),
     ),
   };
 }

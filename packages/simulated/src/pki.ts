@@ -61,7 +61,7 @@ function distinguishedName(commonName: string): Uint8Array {
   return sequence(...attributes.map(([type, value]) => der(0x31, sequence(oid(type), utf8(value)))));
 }
 
-function extensions(specs: readonly ExtensionSpec[]): Uint8Array {
+export function extensions(specs: readonly ExtensionSpec[]): Uint8Array {
   return sequence(
     ...specs.map(({ oid: id, critical = false, value }) =>
       sequence(oid(id), ...(critical ? [der(0x01, Uint8Array.of(0xff))] : []), der(0x04, value)),

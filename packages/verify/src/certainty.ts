@@ -12,6 +12,7 @@ const aboutCollateral: ReadonlySet<CheckCode> = new Set<CheckCode>([
   "collateral/missing",
   "collateral/malformed",
   "json/malformed",
+  "crl/missing",
   "crl/malformed",
   "crl/issuer",
   "crl/signature",
@@ -32,6 +33,10 @@ const aboutCollateral: ReadonlySet<CheckCode> = new Set<CheckCode>([
   "qe-identity/not-yet-valid",
   "qe-identity/expired",
   "qe/tee",
+  "snp/product",
+  "snp/endorsement-kind",
+  "snp/reported-tcb",
+  "snp/chip-id",
 ]);
 
 /**

@@ -13,12 +13,16 @@ const DCAP = "Intel TDX DCAP Quoting Library API, appendix A.3";
 const QVL = "Intel DCAP Quote Verification, section 4.1.2.4";
 const PCK = "Intel SGX PCK Certificate and CRL Profile, 1.5";
 const X509 = "RFC 5280";
+const SNP = "AMD 56860, SEV-SNP firmware ABI, ATTESTATION_REPORT";
+const KDS = "AMD 57230, VCEK certificate and KDS interface";
 const PCS = "Intel PCS API v4";
 const MODULE = "Intel TDX Module Base Architecture";
+const HCL = "Microsoft, guest attestation design details (HCL report)";
 const POLICY = "the policy";
+const RELEASES = "Caisson docs/releases.md, the order of questions";
 const EVENTS = "Caisson docs/verification.md, event log";
 
-/** Genuine: does this quote come from a TEE that Intel vouches for? */
+/** Genuine: does this quote come from a TEE that Intel vouches for? `chain/…` and `collateral/…` are asked of both vendors. */
 export const genuineChecks = {
   "quote/format": {
     source: DCAP,
@@ -37,8 +41,8 @@ export const genuineChecks = {
     source: PCS,
     codes: ["collateral/missing", "collateral/malformed", "der/malformed", "pem/malformed", "json/malformed"],
   },
-  "chain/pck": {
-    source: PCK,
+  "chain/platform": {
+    source: `${PCK}; ${KDS}`,
     codes: [
       "chain/length",
       "chain/untrusted-root",
@@ -57,6 +61,7 @@ export const genuineChecks = {
   "chain/revocation": {
     source: `${X509}, section 6.3; ${PCK}`,
     codes: [
+      "crl/missing",
       "crl/malformed",
       "crl/issuer",
       "crl/signature",
@@ -98,6 +103,37 @@ export const genuineChecks = {
     codes: ["tdx-module/unknown", "tdx-module/signer", "tdx-module/attributes"],
   },
   "tcb/level": { source: `${QVL}.17`, codes: ["tcb/no-level", "tcb/module-level", "tcb/revoked"] },
+} as const;
+
+/** Genuine: does this report come from a guest that AMD vouches for? Beside those of `sharedGenuineChecks`. */
+export const snpGenuineChecks = {
+  "snp/format": {
+    source: SNP,
+    codes: [
+      "snp/size",
+      "snp/version",
+      "snp/algorithm",
+      "snp/reserved",
+      "snp/vmpl",
+      "snp/signing-key",
+      "snp/unsigned",
+      "snp/chip-id-masked",
+    ],
+  },
+  "snp/endorsement": {
+    source: KDS,
+    codes: [
+      "snp/extension",
+      "snp/product",
+      "snp/endorsement-kind",
+      "snp/reported-tcb",
+      "snp/tcb-layout",
+      "snp/chip-id",
+    ],
+  },
+  "snp/signature": { source: SNP, codes: ["snp/signature"] },
+  "hcl/report": { source: HCL, codes: ["hcl/binding"] },
+  "hcl/tpm-quote": { source: HCL, codes: ["hcl/key", "hcl/signature", "hcl/pcrs"] },
 } as const;
 
 /** Acceptable: is it what this relying party wants? */
@@ -163,11 +199,61 @@ export const acceptableChecks = {
     source: POLICY,
     codes: ["keys/malformed", "keys/key-provider", "keys/key-provider-not-stated"],
   },
+  "snp/debug": { source: SNP, codes: ["snp/debug"] },
+  "snp/guest-policy": { source: POLICY, codes: ["snp/policy-permits", "snp/policy-demands"] },
+  "snp/privilege-level": { source: POLICY, codes: ["snp/privilege-level"] },
+  "snp/measurement": { source: POLICY, codes: ["snp/measurement", "snp/measurement-not-stated"] },
+  "snp/host-data": { source: POLICY, codes: ["snp/host-data"] },
+  "snp/id-block": {
+    source: POLICY,
+    codes: ["snp/id-key", "snp/author-key", "snp/family-id", "snp/image-id", "snp/guest-svn"],
+  },
+  "snp/processor": { source: POLICY, codes: ["snp/processor"] },
+  "snp/tcb-minimum": { source: POLICY, codes: ["snp/tcb-minimum", "snp/tcb-minimum-not-stated"] },
+  "snp/platform-info": { source: POLICY, codes: ["snp/platform-info"] },
+  "snp/chip": { source: POLICY, codes: ["snp/chip", "snp/chip-not-stated"] },
+  "snp/provider": { source: POLICY, codes: ["snp/provider"] },
+  "hcl/pcrs": { source: POLICY, codes: ["hcl/pcr", "hcl/pcr-missing"] },
   "report-data/preimage": { source: EVENTS, codes: ["report-data/preimage", "report-data/missing"] },
   "report-data/expected": {
     source: POLICY,
     codes: ["report-data/scheme", "report-data/field", "report-data/nonce", "report-data/no-nonce"],
   },
+  "app/identity": {
+    source: RELEASES,
+    codes: ["identity/malformed", "identity/hash", "identity/chain", "identity/threshold"],
+  },
+  "app/release": {
+    source: RELEASES,
+    codes: [
+      "release/missing",
+      "bundle/malformed",
+      "envelope/malformed",
+      "release/malformed",
+      "release/app",
+      "release/generation",
+      "release/signature",
+      "release/subject",
+      "release/not-yet-valid",
+      "release/expired",
+      "release/below-minimum",
+      "release/revoked",
+      "release/previous",
+    ],
+  },
+  "app/log": {
+    source: RELEASES,
+    codes: [
+      "log/malformed",
+      "log/origin",
+      "log/quorum",
+      "log/age",
+      "log/proof",
+      "note/malformed",
+      "note/signature",
+    ],
+  },
+  "app/rebuilds": { source: RELEASES, codes: ["rebuild/threshold", "rebuild/differs"] },
 } as const;
 
 const CHANNEL = "Caisson docs/channel.md";
@@ -181,7 +267,12 @@ export const channelChecks = {
 } as const;
 
 /** Every question, in the order of a report. */
-export const checks = { ...genuineChecks, ...acceptableChecks, ...channelChecks } as const;
+export const checks = {
+  ...genuineChecks,
+  ...snpGenuineChecks,
+  ...acceptableChecks,
+  ...channelChecks,
+} as const;
 
 export type CheckId = keyof typeof checks;
 

@@ -6,6 +6,10 @@
  * `evaluatePolicy` whether what it says is *acceptable*; `verifyEvidence` asks both and reports every check.
  */
 
+export { type AmdCollateral, readAmdCollateral } from "./amd/collateral.ts";
+export { type GenuineSnp, verifyReport } from "./amd/genuine.ts";
+export { parseReport, type SnpReport } from "./amd/report.ts";
+export { type AmdRoot, amdRoots } from "./amd/roots.ts";
 export {
   type ChannelExpectation,
   type ChannelJudgement,
@@ -13,7 +17,14 @@ export {
   verifyChannel,
 } from "./channel.ts";
 export { type CheckCode, type CheckId, checks, type ErrorCode, VerifyError } from "./errors.ts";
-export type { BootLog, Evidence, LoggedEvent, ReportDataClaim } from "./evidence/evidence.ts";
+export type {
+  AnyEvidence,
+  BootLog,
+  Evidence,
+  LoggedEvent,
+  ReportDataClaim,
+  SnpEvidence,
+} from "./evidence/evidence.ts";
 export {
   type EvidenceDocument,
   readEvidenceDocument,
@@ -50,9 +61,11 @@ export { comparedRegisters, coveringReferences } from "./policy/registers.ts";
 export {
   Answers,
   type Check,
+  type IntelSummary,
   notReached,
   type Outcome,
   type PlatformSummary,
   type Report,
+  type SnpSummary,
 } from "./report.ts";
 export { type Judgement, judgeEvidence, verifyEvidence, verifyGenuine } from "./verify.ts";

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What a verification found: every check, its outcome, what was expected and what was there, and the verdict. */
-import { type CheckCode, type CheckId, checkOf, checks, VerifyError } from "./errors.ts";
+
+import { Failure } from "@caisson/vocabulary/failure";
+import type { Product, Tcb } from "./amd/products.ts";
+import type { TcbKind } from "./amd/report.ts";
+import { type CheckCode, type CheckId, checkOf, checks } from "./errors.ts";
 import type { TcbStatus } from "./intel/tcb.ts";
 
 export type Outcome = "pass" | "fail" | "not-checked";
@@ -20,8 +24,26 @@ export interface Check {
   reason?: string;
 }
 
-/** What the quote says about its platform, once it is known to be genuine. Hexadecimal values in lower case. */
-export interface PlatformSummary {
+/** What evidence says about its platform, once it is known to be genuine. Hexadecimal values in lower case. */
+export type PlatformSummary = IntelSummary | SnpSummary;
+
+/** Of a SEV-SNP report. */
+export interface SnpSummary {
+  tee: "snp";
+  root: string;
+  reportVersion: number;
+  product: Product;
+  signedBy: "vcek" | "vlek";
+  /** Whose VLEK signs. */
+  provider?: string;
+  chipId: string;
+  tcb: Readonly<Record<TcbKind, Tcb>>;
+  /** Certificates and the list of revocations are valid until then at the latest, ISO 8601. */
+  validUntil: string;
+}
+
+/** Of a quote. */
+export interface IntelSummary {
   tee: "tdx" | "sgx";
   /** Name of the root under which it is genuine. */
   root: string;
@@ -53,6 +75,8 @@ export interface Report {
   platform?: PlatformSummary;
   /** Name of the reference tuple that the registers matched. */
   reference?: string;
+  /** The release that the application's owners signed for what was measured, where the policy asks for one. */
+  release?: { app: string; number: number; hash: string; expires: string };
   checks: Check[];
 }
 
@@ -68,13 +92,17 @@ export class Answers {
   notChecked(id: CheckId, reason: string, details: { actual?: string } = {}): void {
     this.#set({ id, outcome: "not-checked", source: checks[id].source, reason, ...details });
   }
-  fail(code: CheckCode, details: { expected?: string; actual?: string; reason?: string } = {}): void {
+  /** `source`: where the expected value came from, when that is not the document that demands the check. */
+  fail(
+    code: CheckCode,
+    details: { expected?: string; actual?: string; reason?: string; source?: string } = {},
+  ): void {
     const id = checkOf(code)!;
     this.#set({ id, outcome: "fail", code, source: checks[id].source, ...details });
   }
   /** Records a refusal that was thrown; other errors are thrown on. */
   failFrom(error: unknown): void {
-    if (!(error instanceof VerifyError) || checkOf(error.code) === undefined) throw error;
+    if (!(error instanceof Failure) || checkOf(error.code as CheckCode) === undefined) throw error;
     const facts = new Map(error.facts);
     const expected = facts.get("expected");
     const actual = facts.get("found");

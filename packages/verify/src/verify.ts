@@ -1,10 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Evidence in, a report out: genuine, then acceptable, every check listed. */
 
+import type { AcceptedRelease } from "@caisson/releases";
 import { provesHardware } from "@caisson/vocabulary/platforms";
+import type { AmdCollateral } from "./amd/collateral.ts";
+import { withEvidence } from "./amd/collateral.ts";
+import { type GenuineSnp, type SnpTrust, verifyReport } from "./amd/genuine.ts";
+import { chipIdText } from "./amd/products.ts";
 import { cannotTell } from "./certainty.ts";
-import { type CheckId, genuineChecks, VerifyError } from "./errors.ts";
-import type { Evidence } from "./evidence/evidence.ts";
+import { type CheckId, genuineChecks, snpGenuineChecks, VerifyError } from "./errors.ts";
+import type { AnyEvidence, Evidence, SnpEvidence } from "./evidence/evidence.ts";
+import { type GenuineHcl, type Hcl, verifyHcl } from "./evidence/hcl.ts";
 import type { Collateral, VerifiedCollateral } from "./intel/collateral.ts";
 import { type Genuine, verifyQuote } from "./intel/genuine.ts";
 import { parseQuote } from "./intel/quote.ts";
@@ -14,14 +20,24 @@ import { trustAnchorFor } from "./platform.ts";
 import {
   askedChecks,
   checkPolicyPlatform,
+  checkTee,
   type ExpectedReportData,
   evaluatePolicy,
+  evaluateSnpPolicy,
+  type ReleaseJudge,
 } from "./policy/acceptable.ts";
 import type { Policy } from "./policy/policy.ts";
 import type { Reference } from "./policy/reference.ts";
-import { Answers, type Report } from "./report.ts";
+import { Answers, type IntelSummary, type PlatformSummary, type Report, type SnpSummary } from "./report.ts";
 
-const genuineIds = Object.keys(genuineChecks) as CheckId[];
+const hclIds: readonly CheckId[] = ["hcl/report", "hcl/tpm-quote"];
+/** What is asked of evidence to be genuine: each vendor's own checks, and a virtual TPM's where there is one. */
+function genuineIds({ platform, hcl }: AnyEvidence): CheckId[] {
+  const own = Object.keys(platform === "snp" ? snpGenuineChecks : genuineChecks) as CheckId[];
+  const shared: CheckId[] = ["collateral/format", "chain/platform", "chain/revocation"];
+  const asked = platform === "snp" ? [own[0]!, ...shared, ...own.slice(1)] : own;
+  return [...asked.filter((id) => !hclIds.includes(id)), ...(hcl === undefined ? [] : hclIds)];
+}
 
 /** How evidence is judged. */
 export interface Judgement {
@@ -33,37 +49,108 @@ export interface Judgement {
   trust?: TrustAnchor;
   /** Used in place of what the evidence carries. */
   collateral?: Collateral | VerifiedCollateral;
+  /** The same for SEV-SNP reports; its parts go before what the evidence carries. */
+  amdCollateral?: AmdCollateral;
+  /** In place of AMD's roots. */
+  amdRoots?: SnpTrust["roots"];
   /** The verifier's nonce, and other report-data fields that it knows. */
   expectedReportData?: ExpectedReportData;
+  /** Judges releases, for policies that name an identity (`@caisson/verify/releases`). */
+  releases?: ReleaseJudge;
 }
 
 /**
  * Judges evidence under a policy. Refusals are answers, not errors: they are in the report. Throws only what is no
  * VerifyError, that is, bugs.
  */
-export async function verifyEvidence(evidence: Evidence, judgement: Judgement): Promise<Report> {
-  return (await judgeEvidence(evidence, judgement)).report;
+export async function verifyEvidence(evidence: AnyEvidence, judgement: Judgement): Promise<Report> {
+  return evidence.platform === "snp"
+    ? judgeSnp(evidence, judgement)
+    : (await judgeEvidence(evidence, judgement)).report;
 }
 
-/** The same with the parsed, genuine quote (when it is genuine), for callers that go on to use its fields. */
+async function judgeSnp(evidence: SnpEvidence, judgement: Judgement): Promise<Report> {
+  const { policy, references = [], now } = judgement;
+  const answers = new Answers();
+  const trust = {
+    ...(judgement.amdRoots && { roots: judgement.amdRoots }),
+    ...(policy.snp?.revocation && { revocation: policy.snp.revocation }),
+  };
+  // Without rules for it nothing has to be known of the report.
+  const wanted = checkTee("snp", policy, answers);
+  const genuine = wanted ? await askSnp(evidence, judgement.amdCollateral, now, trust, answers) : undefined;
+  if (genuine !== undefined) {
+    await evaluateSnpPolicy(genuine.snp, evidence, genuine.hcl, { ...judgement, references }, answers);
+  }
+  const asked = [...genuineIds(evidence), ...askedChecks(policy, evidence)];
+  return report(answers, asked, "genuine-and-acceptable", now, genuine && snpSummary(genuine.snp));
+}
+
+async function askSnp(
+  evidence: SnpEvidence,
+  given: AmdCollateral | undefined,
+  now: Date,
+  trust: SnpTrust,
+  answers: Answers,
+): Promise<{ snp: GenuineSnp; hcl: GenuineHcl | undefined } | undefined> {
+  try {
+    const collateral = withEvidence(given, evidence.collateral);
+    const snp = await verifyReport(evidence.report, collateral, now, trust, answers);
+    return { snp, hcl: await askHcl(evidence.hcl, snp.report.reportData, answers) };
+  } catch (error) {
+    answers.failFrom(error);
+    return undefined;
+  }
+}
+
+const askHcl = async (hcl: Hcl | undefined, reportData: Uint8Array, answers: Answers) =>
+  hcl === undefined ? undefined : verifyHcl(hcl, reportData, answers);
+
+function snpSummary({
+  report,
+  product,
+  signedBy,
+  endorsement,
+  tcb,
+  root,
+  validUntil,
+}: GenuineSnp): SnpSummary {
+  return {
+    tee: "snp",
+    root: root.name,
+    reportVersion: report.version,
+    product,
+    signedBy,
+    ...(endorsement.provider !== undefined && { provider: endorsement.provider }),
+    chipId: chipIdText(report.chipId, product),
+    tcb,
+    validUntil: new Date(validUntil).toISOString(),
+  };
+}
+
+/** The same with the genuine quote and the release that was accepted, for callers that go on to use them. */
 export async function judgeEvidence(
   evidence: Evidence,
   judgement: Judgement,
-): Promise<{ report: Report; genuine?: Genuine }> {
+): Promise<{ report: Report; genuine?: Genuine; release?: AcceptedRelease }> {
   const { policy, references = [], now } = judgement;
   const answers = new Answers();
   const trust = trustFor(evidence, judgement);
   let genuine: Genuine | undefined;
+  let release: AcceptedRelease | undefined;
   if (trust === undefined) checkPolicyPlatform(evidence, policy, answers);
   else {
-    genuine = await askGenuine(evidence, judgement.collateral, now, trust, answers);
-    if (genuine !== undefined) {
-      await evaluatePolicy(genuine, evidence, { ...judgement, references }, answers);
+    const found = await askGenuine(evidence, judgement.collateral, now, trust, answers);
+    genuine = found?.quote;
+    if (found !== undefined) {
+      release = await evaluatePolicy(found.quote, evidence, { ...judgement, references }, answers, found.hcl);
     }
   }
+  const asked = [...genuineIds(evidence), ...askedChecks(policy, evidence)];
   return {
-    report: report(answers, [...genuineIds, ...askedChecks(policy)], "genuine-and-acceptable", now, genuine),
+    report: report(answers, asked, "genuine-and-acceptable", now, genuine && summary(genuine), release),
     ...(genuine === undefined ? {} : { genuine }),
+    ...(release === undefined ? {} : { release }),
   };
 }
 
@@ -75,13 +162,18 @@ function trustFor({ platform }: Evidence, { policy, trust }: Judgement): TrustAn
 
 /** Answers the first question alone: whether the quote is genuine. Nothing is said about what runs in the TD. */
 export async function verifyGenuine(
-  evidence: Evidence,
-  judgement: Pick<Judgement, "now" | "trust" | "collateral">,
+  evidence: AnyEvidence,
+  judgement: Pick<Judgement, "now" | "trust" | "collateral" | "amdCollateral" | "amdRoots">,
 ): Promise<Report> {
   const answers = new Answers();
-  const { now, trust = intelRoot, collateral } = judgement;
-  const genuine = await askGenuine(evidence, collateral, now, trust, answers);
-  return report(answers, genuineIds, "genuine", now, genuine);
+  const { now, trust = intelRoot, collateral, amdCollateral, amdRoots: roots } = judgement;
+  const asked = genuineIds(evidence);
+  if (evidence.platform === "snp") {
+    const found = await askSnp(evidence, amdCollateral, now, roots === undefined ? {} : { roots }, answers);
+    return report(answers, asked, "genuine", now, found && snpSummary(found.snp));
+  }
+  const found = await askGenuine(evidence, collateral, now, trust, answers);
+  return report(answers, asked, "genuine", now, found && summary(found.quote));
 }
 
 async function askGenuine(
@@ -90,7 +182,7 @@ async function askGenuine(
   now: Date,
   trust: TrustAnchor,
   answers: Answers,
-): Promise<Genuine | undefined> {
+): Promise<{ quote: Genuine; hcl: GenuineHcl | undefined } | undefined> {
   try {
     const collateral = given ?? evidence.collateral;
     if (collateral === undefined) {
@@ -98,7 +190,8 @@ async function askGenuine(
       answers.pass("quote/format", { actual: `version ${version}, ${body.tee.toUpperCase()}` });
       throw new VerifyError("collateral/missing", "there is no collateral to verify the quote with");
     }
-    return await verifyQuote(evidence.quote, collateral, now, trust, answers);
+    const quote = await verifyQuote(evidence.quote, collateral, now, trust, answers);
+    return { quote, hcl: await askHcl(evidence.hcl, quote.quote.body.report.reportData, answers) };
   } catch (error) {
     answers.failFrom(error);
     return undefined;
@@ -110,28 +203,35 @@ function report(
   asked: readonly CheckId[],
   scope: Report["scope"],
   now: Date,
-  genuine: Genuine | undefined,
+  platform: PlatformSummary | undefined,
+  release?: AcceptedRelease,
 ): Report {
   const list = answers.list(asked);
   const codes = list.flatMap(({ code }) => code ?? []);
   const reference = list.find(
     ({ id, outcome }) => id === "registers/reference" && outcome === "pass",
   )?.actual;
-  const accepted = genuine !== undefined && answers.allow(asked);
-  const undetermined = genuine === undefined && cannotTell(list, answers.judging);
+  const accepted = platform !== undefined && answers.allow(asked);
+  const undetermined = platform === undefined && cannotTell(list, answers.judging);
   return {
     version: "caisson/report/v1",
     verdict: accepted ? "accepted" : undetermined ? "undetermined" : "rejected",
     scope,
     at: now.toISOString(),
     codes,
-    ...(genuine === undefined ? {} : { platform: summary(genuine) }),
+    ...(platform === undefined ? {} : { platform }),
     ...(reference === undefined ? {} : { reference }),
+    ...(release === undefined ? {} : { release: releaseSummary(release) }),
     checks: list,
   };
 }
 
-function summary({ quote, pck, tcb, trust, validUntil }: Genuine): NonNullable<Report["platform"]> {
+function releaseSummary({ release: { hash, predicate } }: AcceptedRelease): NonNullable<Report["release"]> {
+  const { app, release: number, expires } = predicate;
+  return { app, number, hash, expires: new Date(expires).toISOString() };
+}
+
+function summary({ quote, pck, tcb, trust, validUntil }: Genuine): IntelSummary {
   return {
     tee: quote.body.tee,
     root: trust.name,

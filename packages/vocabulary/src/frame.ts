@@ -32,11 +32,9 @@ export function u32(value: number): Uint8Array {
   return bytes;
 }
 
-/** Eight bytes, big endian, of an integer from 0 to 2^53 − 1. */
-export function u64(value: number): Uint8Array {
+/** Eight bytes, big endian, of an integer from 0 to 2^53 − 1, or to 2^64 − 1 as a bigint. */
+export function u64(value: number | bigint): Uint8Array {
   const bytes = new Uint8Array(8);
-  const view = new DataView(bytes.buffer);
-  view.setUint32(0, Math.floor(value / 2 ** 32));
-  view.setUint32(4, value % 2 ** 32);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(value));
   return bytes;
 }

@@ -19,11 +19,17 @@ export const machine = within("packages/machine/src", [
   [
     "MRCONFIGID does not name the application",
     "production.ts",
-    "  value.set(composeHash(description(manifest.guest)), 1);",
+    "  value.set(hasIdentity ? id : composeHash(description(manifest.guest)), 1);",
     "",
     "production.test.ts",
   ],
-  ["MRCONFIGID names no version of itself", "production.ts", "  value[0] = 1;", "", "production.test.ts"],
+  [
+    "MRCONFIGID names no version of itself",
+    "production.ts",
+    "  value[0] = hasIdentity ? 2 : 1;",
+    "",
+    "production.test.ts",
+  ],
   [
     "each start is another instance",
     "session.ts",

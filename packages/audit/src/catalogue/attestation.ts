@@ -142,7 +142,7 @@ export const attestation = group("attestation", { decision: "remote", source: "i
     title: "The signature chain ends at a pinned root",
     why: "Every certificate is named, valid, unrevoked and allowed to sign what it signs.",
     ...report([
-      ["chain/pck", "the PCK chain"],
+      ["chain/platform", "the PCK chain"],
       ["chain/revocation", "revocation lists for every issuer"],
       ["qe/key-binding", "the attestation key is the quoting enclave's"],
       ["quote/signature", "and it signed this quote"],

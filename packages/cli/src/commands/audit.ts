@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `caisson audit`: is this image, this running guest, this evidence really built that way, control by control? */
 
+import { hash } from "node:crypto";
 import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import {
   type Audit,
   AuditError,
@@ -19,16 +21,21 @@ import {
   graphSvg,
   isRootTree,
   list,
+  type Provenance,
   page,
   parseBaseline,
   readReport,
+  type Subject,
   sarif,
   table,
+  verdictLine,
 } from "@caisson/audit";
+import { readManifest } from "@caisson/image/manifest";
 import { readEvidence, verifyEvidence } from "@caisson/verify";
 import { readYaml } from "@caisson/verify/policy-text";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { Command } from "commander";
+import ownPackage from "../../../../package.json" with { type: "json" };
 import { UsageError } from "../failure.ts";
 import {
   parseTime,
@@ -37,6 +44,7 @@ import {
   readReferenceFiles,
   readText,
 } from "../judgement-files.ts";
+import { shellWord } from "../views/shell-word.ts";
 
 interface Options {
   live?: string;
@@ -68,24 +76,45 @@ function controlDocument({ static: image, live, remote, ...control }: Control): 
 /** A directory is an image, or the root of another system; a JSON file is evidence, or what the verifier reported of it. */
 async function collect(paths: readonly string[], options: Options) {
   const facts: Partial<Facts> = {};
-  const subjects: Partial<Record<keyof Facts, string>> = {};
-  const take = <K extends keyof Facts>(kind: K, subject: string, value: Facts[K]): void => {
+  const subjects: Provenance["subjects"] = {};
+  const take = <K extends keyof Facts>(
+    kind: K,
+    name: string,
+    value: Facts[K],
+    hashes: Subject["hashes"] = [],
+  ): void => {
     if (facts[kind] !== undefined)
       throw new UsageError(
-        `two subjects of one kind: ${subjects[kind]} and ${subject}`,
+        `two subjects of one kind: ${subjects[kind]!.name} and ${name}`,
         "give one image, one guest, one report",
       );
     facts[kind] = value;
-    subjects[kind] = subject;
+    subjects[kind] = { name, hashes };
   };
   for (const path of paths) {
     if (!existsSync(path)) throw new AuditError("audit/subject", `${path} does not exist`);
-    if (statSync(path).isDirectory())
-      take("static", path, isRootTree(path) ? collectRootTree(path) : await collectImage(path));
-    else take("remote", path, await readEvidenceFacts(path, options));
+    if (!statSync(path).isDirectory()) {
+      take("remote", path, await readEvidenceFacts(path, options), [
+        ["sha256", hash("sha256", readFileSync(path))],
+      ]);
+    } else if (isRootTree(path)) take("static", path, collectRootTree(path));
+    else {
+      const image = await collectImage(path);
+      take("static", path, image, imageHashes(path));
+    }
   }
   if (options.live !== undefined) take("live", options.live, await fetchLiveReport(options.live));
   return { facts, subjects };
+}
+
+/** What an image is known by; that its files are what the manifest says is a control of the audit. */
+function imageHashes(directory: string): Subject["hashes"] {
+  const { kernel, rootfs } = readManifest(directory);
+  return [
+    ["manifest", hash("sha256", readFileSync(join(directory, "manifest.json")))],
+    ["kernel", kernel.sha256],
+    ["root hash", rootfs.verity.rootHash],
+  ];
 }
 
 /** A verification report as it is, or evidence, which is then verified under `--policy`. */
@@ -141,9 +170,12 @@ function readBaseline(path: string | undefined) {
 }
 
 /** The result as one document. */
-function jsonDocument(result: Audit): object {
+function jsonDocument(result: Audit, { version, ...provenance }: Provenance): object {
   return {
     version: "caisson/audit/v1",
+    verdict: verdictLine(result),
+    caisson: version,
+    ...provenance,
     kinds: result.kinds,
     failedRequired: result.failedRequired,
     scores: result.scores,
@@ -221,15 +253,18 @@ export const command = new Command("caisson audit")
     }
     if (options.svg !== undefined)
       throw new UsageError("--svg is the picture of --graph", "add --graph and --live SOURCE");
-    const result = audit(facts, acceptances, new Date());
-    if (options.sarif !== undefined)
-      write(options.sarif, `${JSON.stringify(sarif(result, subjects), null, 2)}\n`);
-    if (options.html !== undefined)
-      write(options.html, page(result, `Audit of ${Object.values(subjects).join(", ")}`));
+    const now = new Date();
+    const result = audit(facts, acceptances, now);
+    const provenance: Provenance = {
+      at: now.toISOString(),
+      version: ownPackage.version,
+      command: ["caisson", ...process.argv.slice(2).map(shellWord)].join(" "),
+      subjects,
+    };
+    if (options.sarif !== undefined) write(options.sarif, json(sarif(result, provenance)));
+    if (options.html !== undefined) write(options.html, page(result, provenance));
     print(
-      options.json === true
-        ? `${JSON.stringify(jsonDocument(result), null, 2)}\n`
-        : table(result, options.all),
+      options.json === true ? json(jsonDocument(result, provenance)) : table(result, provenance, options.all),
     );
     if (result.failedRequired.length > 0) {
       throw new AuditError(

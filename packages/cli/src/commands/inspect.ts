@@ -24,8 +24,8 @@ import {
 } from "@caisson/measure/firmware-volume";
 import { guessIndexing, replayPcrs } from "@caisson/measure/tpm-log";
 import { readVariableStore } from "@caisson/measure/variables";
-import { type Evidence, isEvidence, readEvidence } from "@caisson/verify";
-import { type Description, describeQuote } from "@caisson/verify/describe";
+import { type AnyEvidence, isEvidence, readEvidence } from "@caisson/verify";
+import { type Description, describeEvidence } from "@caisson/verify/describe";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
 import { printable } from "../views/printable.ts";
@@ -72,7 +72,7 @@ const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex");
 const LARGEST_BINARY = 256 << 10;
 
 /** Evidence in a form that `verify` reads; undefined for what is not one. Throws VerifyError for a form that is broken. */
-function asEvidence(bytes: Uint8Array): Evidence | undefined {
+function asEvidence(bytes: Uint8Array): AnyEvidence | undefined {
   if (bytes.length > LARGEST_BINARY && bytes[0] !== 0x7b) return undefined;
   return isEvidence(bytes) ? readEvidence(bytes) : undefined;
 }
@@ -82,9 +82,11 @@ interface EvidenceReport extends Description {
   runtimeEvents?: { name: string; payload: string }[];
 }
 
-async function inspectEvidence({ quote, bootLog, runtimeEvents }: Evidence): Promise<EvidenceReport> {
+async function inspectEvidence(evidence: AnyEvidence): Promise<EvidenceReport> {
+  if (evidence.platform === "snp") return describeEvidence(evidence);
+  const { bootLog, runtimeEvents } = evidence;
   return {
-    ...describeQuote(quote),
+    ...describeEvidence(evidence),
     ...(bootLog?.format === "tcg2" && { log: await inspectBinaryLog(bootLog.bytes) }),
     ...(runtimeEvents !== undefined && {
       runtimeEvents: runtimeEvents.map(({ name, payload }) => ({ name, payload: hex(payload) })),

@@ -152,8 +152,8 @@ async function measureFirmware(firmware: Uint8Array) {
 /** The log itself, or the one that a document of evidence carries. */
 function bootLog(bytes: Uint8Array): Uint8Array {
   if (bytes[0] !== 0x7b) return bytes;
-  const { bootLog } = readEvidence(bytes);
-  if (bootLog?.format === "tcg2") return bootLog.bytes;
+  const evidence = readEvidence(bytes);
+  if (evidence.platform !== "snp" && evidence.bootLog?.format === "tcg2") return evidence.bootLog.bytes;
   throw new UsageError("this evidence carries no boot log as firmware writes it", "give the log with --log");
 }
 

@@ -2,14 +2,22 @@
 /** `caisson policy from EVIDENCE`: a policy that pins what was seen. `caisson policy explain FILE`: what one accepts. */
 import { writeFileSync } from "node:fs";
 import { styleText } from "node:util";
-import { type Evidence, type Genuine, intelRoot, readEvidence, verifyQuote } from "@caisson/verify";
+import {
+  type AnyEvidence,
+  type Genuine,
+  type GenuineSnp,
+  intelRoot,
+  readEvidence,
+  verifyQuote,
+  verifyReport,
+} from "@caisson/verify";
 import { explainPolicy, type Rule } from "@caisson/verify/policy-explain";
 import { policyFrom } from "@caisson/verify/policy-from";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { provesHardware } from "@caisson/vocabulary/platforms";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
-import { parseTime, readBounded, readCollateralFile, readPolicyFile } from "../judgement-files.ts";
+import { parseTime, readBounded, readCollateralFiles, readPolicyFile } from "../judgement-files.ts";
 import { printable } from "../views/printable.ts";
 
 interface FromOptions {
@@ -35,9 +43,18 @@ const from = new Command("from")
   });
 
 /** What verification says of the quote; undefined where there is no collateral, or a root that only a policy names. */
-async function genuine(evidence: Evidence, { collateral, at }: FromOptions): Promise<Genuine | undefined> {
+async function genuine(
+  evidence: AnyEvidence,
+  { collateral: path, at }: FromOptions,
+): Promise<Genuine | GenuineSnp | undefined> {
+  const given = readCollateralFiles(path);
+  if (evidence.platform === "snp") {
+    const parts = { ...evidence.collateral, ...given.amdCollateral };
+    const whole = parts.endorsement !== undefined && parts.chain !== undefined && parts.crl !== undefined;
+    return whole ? verifyReport(evidence.report, parts, parseTime(at)) : undefined;
+  }
   if (!provesHardware[evidence.platform]) return undefined;
-  const documents = collateral === undefined ? evidence.collateral : readCollateralFile(collateral);
+  const documents = given.collateral ?? evidence.collateral;
   return documents && (await verifyQuote(evidence.quote, documents, parseTime(at), intelRoot));
 }
 

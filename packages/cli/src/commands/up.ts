@@ -27,7 +27,7 @@ import { checkPort, memoryOption, whole } from "../machine-options.ts";
 import { prepare } from "../prepare.ts";
 import { ApplicationError, BootError, BootView, MachineError } from "../views/boot-view.ts";
 import { renderPrerequisites, renderProduction } from "../views/production-view.ts";
-import { Progress, terminal } from "../views/progress.ts";
+import { formatBytes, Progress, terminal } from "../views/progress.ts";
 import { prepareMachine, withProductionOptions } from "./instance.ts";
 
 interface Options {
@@ -80,6 +80,10 @@ function summary({ verdict, codes, checks }: Report): string {
   const left = open.length === 0 ? "" : `, left open: ${open.join(", ")}`;
   return `evidence ${verdict}${because}: ${passed} checks passed${left}`;
 }
+
+/** What is done with the disk of a volume. */
+const volumeLine = ({ name, path, size, used, state }: Session["volumes"][number]): string =>
+  `volume ${name}: ${state} ${path}, ${formatBytes(size)}, of which ${formatBytes(used)} take room here`;
 
 /** Throws UsageError when a service may use more memory than there is: it would take the machine down with it. */
 function checkMemory({ guest }: Manifest, { memory }: Shape): void {
@@ -239,6 +243,7 @@ async function startEmulated(path: string, options: Options): Promise<void> {
     say(
       `${manifest.name}: ${shape.vcpus} vCPUs, ${shape.memory} MiB, ${accelerator.toUpperCase()}, TDX emulated`,
     );
+    for (const disk of session.volumes) say(volumeLine(disk));
     vm.on("console", (event) => view.show(event));
     const limit = setTimeout(() => vm.kill(), bootLimitMs);
     const ended = new Promise<void>((resolve) => {

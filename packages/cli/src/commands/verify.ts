@@ -5,44 +5,59 @@
  * first question is asked, and the answer says so.
  */
 
-import { existsSync, statSync } from "node:fs";
+import { existsSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { styleText } from "node:util";
 import { readKit } from "@caisson/machine/kit";
 import { fetchEvidence, freshReportData } from "@caisson/machine/relying-party";
 import {
-  type Evidence,
+  emptyFloor,
+  followIdentity,
+  ReleaseError,
+  readBundle,
+  readStatement,
+  revoke,
+} from "@caisson/releases";
+import {
+  type AnyEvidence,
   type ExpectedReportData,
   intelRoot,
+  type Policy,
   type Report,
   readEvidence,
   VerifyError,
   verifyEvidence,
   verifyGenuine,
 } from "@caisson/verify";
-import { type Description, describeQuote } from "@caisson/verify/describe";
+import { type Description, describeEvidence } from "@caisson/verify/describe";
+import { type KnownReleases, releaseJudge } from "@caisson/verify/releases";
+import { toHex } from "@caisson/vocabulary/bytes";
+import { messageOf } from "@caisson/vocabulary/failure";
 import { provesHardware } from "@caisson/vocabulary/platforms";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
 import {
   parseTime,
   readBounded,
-  readCollateralFile,
+  readCollateralFiles,
   readPolicyFile,
   readReferenceFiles,
 } from "../judgement-files.ts";
+import { readEnvelopeFile } from "../release-files.ts";
 import { renderDescription, renderReport } from "../views/report-view.ts";
 
 interface Options {
   image: string[];
   kit?: string;
   from?: string;
+  save?: string;
   policy?: string;
   collateral?: string;
   eventLog?: string;
   nonce?: string;
   reportData?: string;
   at?: string;
+  revocation: string[];
   json?: boolean;
 }
 
@@ -52,9 +67,10 @@ export const command = new Command("caisson verify")
   )
   .argument(
     "[evidence]",
-    "a caisson/evidence/v1 document, a dstack GetQuote answer, or a quote (binary, hex, base64, JSON); - is stdin",
+    "a caisson/evidence/v1 document, dstack's, CoCo's or Azure's evidence, a quote or a SEV-SNP report (binary, hex, base64, JSON); - is stdin",
   )
   .option("--from <url>", "ask a running application for fresh evidence instead of reading a file")
+  .option("--save <file>", "with --from: keep the evidence as it came, whatever the verdict")
   .option("--policy <file>", "what is acceptable (YAML or JSON); without it only: is it genuine?")
   .option(
     "--image <file...>",
@@ -63,7 +79,10 @@ export const command = new Command("caisson verify")
     [],
   )
   .option("--kit <dir>", "policy, reference values and collateral from a kit that caisson publish wrote")
-  .option("--collateral <file>", "Intel's collateral (PCCS-style JSON), where the evidence carries none")
+  .option(
+    "--collateral <file>",
+    "Intel's (PCCS-style JSON) or AMD's collateral, where the evidence carries none",
+  )
   .option("--event-log <file>", "the boot log (CCEL), where the evidence carries none")
   .option(
     "--nonce <hex>",
@@ -71,6 +90,11 @@ export const command = new Command("caisson verify")
       " the report data, zeros behind it",
   )
   .option("--report-data <hex>", "what the report data must be, byte for byte (zeros behind it)")
+  .option(
+    "--revocation <file...>",
+    "revocations of its releases that are known here, for a policy with app.identity",
+    [],
+  )
   .option("--at <time>", "judge as of this time (ISO 8601); now when left out")
   .option("--json", "the report as one JSON document")
   .action(async (path: string | undefined, given: Options) => {
@@ -79,6 +103,9 @@ export const command = new Command("caisson verify")
         "evidence comes from a file or from a running application",
         "EVIDENCE, or --from URL",
       );
+    }
+    if (given.save !== undefined && given.from === undefined) {
+      throw new UsageError("--save keeps what --from got", "leave it out: the evidence is in a file already");
     }
     const options = given.kit === undefined ? expandImages(given) : withKit(given, given.kit);
     if (given.from !== undefined) {
@@ -89,6 +116,7 @@ export const command = new Command("caisson verify")
         );
       }
       const { bytes, nonce } = await fetchEvidence(given.from);
+      if (given.save !== undefined) save(given.save, bytes, nonce);
       const evidence = readEvidence(bytes);
       const report = await judge(evidence, options, freshReportData(nonce));
       return show(report, evidence, options.json === true);
@@ -98,6 +126,19 @@ export const command = new Command("caisson verify")
     const expected = expectReportData(options, evidence);
     show(await judge(evidence, options, expected), evidence, options.json === true);
   });
+
+/** Keeps evidence before it is read: what cannot be read is what somebody wants to look at. */
+function save(path: string, bytes: Uint8Array, nonce: Uint8Array): void {
+  try {
+    writeFileSync(path, bytes);
+  } catch (error) {
+    throw new UsageError(
+      `${path} cannot be written: ${messageOf(error)}`,
+      "name a file in an existing directory",
+    );
+  }
+  process.stderr.write(`saved ${path}; it binds --nonce ${toHex(nonce)}\n`);
+}
 
 /** Says which files the evidence is judged by, and who wrote them: nothing is picked up silently. */
 function sayJudgedBy(writer: string, { policy, image, collateral }: Options): void {
@@ -156,19 +197,18 @@ function expandImages(options: Options): Options {
 
 /** Judges evidence, wherever it came from. */
 async function judge(
-  evidence: Evidence,
+  evidence: AnyEvidence,
   options: Options,
   expectedReportData: ExpectedReportData | undefined,
 ): Promise<Report> {
   const now = parseTime(options.at);
   // Its shape is the verifier's to judge: what it refuses is in the report.
-  const collateral =
-    options.collateral === undefined ? {} : { collateral: readCollateralFile(options.collateral) };
+  const collateral = readCollateralFiles(options.collateral);
   if (options.policy === undefined) {
     if (options.image.length > 0 || expectedReportData !== undefined) {
       throw new UsageError("--image, --nonce and --report-data are judged by a policy", "add --policy FILE");
     }
-    if (!provesHardware[evidence.platform]) {
+    if (evidence.platform !== "snp" && !provesHardware[evidence.platform]) {
       throw new UsageError(
         "emulated evidence is genuine only under a root that a policy names",
         "add --policy FILE",
@@ -179,11 +219,39 @@ async function judge(
   const policy = readPolicyFile(options.policy);
   const references = readReferenceFiles(options.image);
   const expected = expectedReportData === undefined ? {} : { expectedReportData };
-  return verifyEvidence(evidence, { policy, references, now, ...collateral, ...expected });
+  const releases = releaseJudge(
+    await knownReleases(policy, "release" in evidence ? evidence : {}, options.revocation),
+  );
+  return verifyEvidence(evidence, { policy, references, now, releases, ...collateral, ...expected });
+}
+
+/** What revocations that are named here say of the policy's application, whatever its evidence carries. */
+async function knownReleases(
+  { app }: Policy,
+  { release }: { release?: unknown },
+  revocations: readonly string[],
+): Promise<(id: string) => KnownReleases> {
+  if (revocations.length === 0) return () => ({});
+  if (app?.identity === undefined) {
+    throw new UsageError("a revocation is of an application's releases", "a policy with app.identity");
+  }
+  const { id } = app.identity;
+  let floor = emptyFloor;
+  try {
+    const { identity, generations } = readBundle(release);
+    const known = { id, identity: await followIdentity(id, identity, generations) };
+    for (const path of revocations) {
+      floor = await revoke(floor, await readStatement("revocation", readEnvelopeFile(path)), known);
+    }
+  } catch (error) {
+    // A bundle that is wrong is in the report; a revocation that is, is an error of whoever names it.
+    if (!(error instanceof ReleaseError) || !/^(?:bundle|identity)\//.test(error.code)) throw error;
+  }
+  return () => ({ floor });
 }
 
 /** A nonce is expected under the scheme for applications, never another one's; raw report data is the nonce itself. */
-function expectReportData({ nonce, reportData: whole }: Options, { reportData }: Evidence) {
+function expectReportData({ nonce, reportData: whole }: Options, { reportData }: AnyEvidence) {
   if (nonce !== undefined && whole !== undefined) {
     throw new UsageError("--nonce and --report-data both say what is bound", "give one of them");
   }
@@ -206,7 +274,7 @@ function bytesOf(option: string, hex: string): Uint8Array {
 const exitCodes = { accepted: 0, rejected: 10, undetermined: 20 } as const;
 
 /** Without a policy the quote's fields are shown too: who asks whether it is genuine wants to see what it says. */
-function show(report: Report, evidence: Evidence, json: boolean): void {
+function show(report: Report, evidence: AnyEvidence, json: boolean): void {
   const fields = report.scope === "genuine" ? describe(evidence) : undefined;
   process.stdout.write(
     json
@@ -221,9 +289,9 @@ function show(report: Report, evidence: Evidence, json: boolean): void {
 }
 
 /** Undefined for what is not a quote at all, which the report says already. */
-function describe({ quote }: Evidence): Description | undefined {
+function describe(evidence: AnyEvidence): Description | undefined {
   try {
-    return describeQuote(quote);
+    return describeEvidence(evidence);
   } catch (error) {
     if (error instanceof VerifyError) return undefined;
     throw error;

@@ -17,6 +17,7 @@ const launch = {
   policy: "/image.state/relying-party/policy.yaml",
   references: "/image.state/relying-party/references.json",
   qmpSocket: "/image.state/qmp.sock",
+  domain: { file: "/it's here.state/domain.xml", xml: "<domain>\n</domain>\n" },
   open: [] as string[],
 };
 const prerequisites = [
@@ -36,6 +37,13 @@ test("what is missing has its reason and its remedy, what is there only the find
   match(text, /✘ qemu +version 7\.2\n +→ install QEMU 10\.1\n/);
   match(text, /cannot start a trust domain \(qemu\)/);
   doesNotMatch(text, /load kvm_intel/);
+});
+
+test("libvirt's domain is shown whole, and the command that starts it", () => {
+  match(
+    renderProduction("/image", launch),
+    /^Or with libvirt: virsh create '\/it'\\''s here\.state\/domain\.xml'\n\n<domain>\n<\/domain>\n$/m,
+  );
 });
 
 test("what could not be predicted is said, with what follows and what to do", () => {

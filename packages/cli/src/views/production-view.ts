@@ -2,10 +2,7 @@
 /** What a person is told of a production machine: what its host lacks, what was written for whom, how it is started. */
 import type { Prerequisite } from "@caisson/host/tdx";
 import type { Production } from "@caisson/machine/production";
-
-/** An argument as a POSIX shell reads it. */
-const quoted = (argument: string): string =>
-  /^[\w./=,:-]+$/.test(argument) ? argument : `'${argument.replaceAll("'", "'\\''")}'`;
+import { shellWord } from "./shell-word.ts";
 
 /** What the host has and lacks. */
 export function renderPrerequisites(prerequisites: readonly Prerequisite[]): string {
@@ -26,14 +23,14 @@ export function renderCommand(launch: Pick<Production, "arguments">): string {
   const command = ["qemu-system-x86_64"];
   for (const argument of launch.arguments) {
     if (/^-[a-z]/.test(argument)) command.push(`  ${argument}`);
-    else command.push(`${command.pop()!} ${quoted(argument)}`);
+    else command.push(`${command.pop()!} ${shellWord(argument)}`);
   }
   return command.join(" \\\n");
 }
 
 /** What was written, for whom, and the command. */
 export function renderProduction(image: string, production: Production): string {
-  const { mrConfigId, policy, references, kmsPolicies, open } = production;
+  const { mrConfigId, policy, references, kmsPolicies, open, domain } = production;
   const lines = [
     `image          ${image}`,
     `MRCONFIGID     ${mrConfigId.slice(0, 48)}`,
@@ -50,6 +47,15 @@ export function renderProduction(image: string, production: Production): string 
       "or with tables from such a machine (--acpi PATH).",
     );
   }
-  lines.push("", "This starts the image, on a host that can:", "", renderCommand(production));
+  lines.push(
+    "",
+    "This starts the image, on a host that can:",
+    "",
+    renderCommand(production),
+    "",
+    `Or with libvirt: virsh create ${shellWord(domain.file)}`,
+    "",
+    domain.xml.trimEnd(),
+  );
   return `${lines.join("\n")}\n`;
 }

@@ -40,6 +40,21 @@ test("emulated evidence says so first, and is called no platform of hardware", (
   match(render(report("tdx")), /^ACCEPTED [\s\S]*platform TDX, UpToDate/);
 });
 
+test("a register that differs names what can be the cause, where the value came from, and the command that tells", () => {
+  const failed = check("registers/rtmr0", "fail", {
+    code: "registers/rtmr0",
+    expected: "aa",
+    actual: "bb",
+    source: "m.json",
+  });
+  const text = render({ ...report("tdx", failed), verdict: "rejected" });
+  match(
+    text,
+    /^ +source +m\.json\n +may be +memory, vCPUs, devices.*QEMU.*\n +tells +caisson measure IMAGE .*--log/m,
+  );
+  doesNotMatch(render(report("tdx", check("registers/rtmr0", "pass"))), /may be/);
+});
+
 test("what the policy left open and what was not reached are two things", () => {
   const open = check("td/mr-seam", "not-checked", { reason: "the policy leaves it open" });
   const missed = check("app/id", "not-checked", { reason: notReached });

@@ -1,7 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 /** A report of verification, and what a quote says, as text for a person. */
 import { styleText } from "node:util";
-import { type Check, notReached, type Outcome, type Report } from "@caisson/verify";
+import {
+  type Check,
+  type CheckCode,
+  notReached,
+  type Outcome,
+  type PlatformSummary,
+  type Report,
+} from "@caisson/verify";
+import { tcbText } from "@caisson/verify/amd-products";
 import type { Description } from "@caisson/verify/describe";
 import { isPlatform, provesHardware } from "@caisson/vocabulary/platforms";
 import { printable } from "./printable.ts";
@@ -28,8 +36,26 @@ const undetermined =
   "  nothing is wrong with the quote as far as it was judged, but this collateral cannot vouch for it\n" +
   "  try      --collateral with this platform's, valid at that time";
 
+/** What can make a register differ, and the command that tells which of it did. */
+const candidates: Partial<Record<CheckCode, readonly [causes: string, command: string]>> = {
+  "registers/mrtd": ["another firmware", "caisson measure --firmware FILE"],
+  "registers/rtmr0": [
+    "memory, vCPUs, devices or their order, QEMU's version, firmware settings",
+    "caisson measure IMAGE --memory SIZE --vcpus N --log EVIDENCE   (verify --save keeps it)",
+  ],
+  "registers/rtmr1": [
+    "another kernel; on TDX memory and QEMU's version too",
+    "caisson measure IMAGE --log EVIDENCE   (verify --save keeps it)",
+  ],
+  "registers/rtmr2": [
+    "another command line, so another root file system: another image",
+    "caisson inspect EVIDENCE   (verify --save keeps it)",
+  ],
+};
+
 function renderCheck(check: Check): string {
   const [mark, colour] = check.reason === notReached ? unreached : marks[check.outcome];
+  const [causes, command] = (check.code && candidates[check.code]) ?? [];
   const found = check.outcome === "fail" ? [check.reason] : [check.reason, check.actual];
   const first = `  ${styleText(colour, mark)}  ${check.id.padEnd(26)} ${printable(found.filter(Boolean).join("; "))}`;
   const rows =
@@ -40,11 +66,27 @@ function renderCheck(check: Check): string {
           ["expected", check.expected],
           ["found", check.actual],
           ["source", check.source],
+          ...(causes === undefined
+            ? []
+            : [
+                ["may be", causes],
+                ["tells", command],
+              ]),
         ];
   const details = rows.flatMap(([label, value]) =>
     value ? [`        ${label!.padEnd(9)} ${printable(value)}`] : [],
   );
   return [first.trimEnd(), ...details].join("\n");
+}
+
+function platformText(platform: PlatformSummary, emulated: boolean): string {
+  if (platform.tee === "snp") {
+    return `SEV-SNP on ${platform.product}, reported ${tcbText(platform.tcb.reported)}`;
+  }
+  const advisories = platform.advisories.length === 0 ? "" : ` (${platform.advisories.join(", ")})`;
+  return emulated
+    ? `emulated, called ${platform.tcbStatus} by a simulated PKI${advisories}`
+    : `${platform.tee.toUpperCase()}, ${platform.tcbStatus}${advisories}`;
 }
 
 /** The verdict first, then every check; before both, that evidence is emulated. */
@@ -63,9 +105,7 @@ export function renderReport({ verdict, scope, at, platform, reference, codes, c
     ...(platform === undefined
       ? []
       : [
-          `  platform ${emulated ? `emulated, called ${platform.tcbStatus} by a simulated PKI` : `${platform.tee.toUpperCase()}, ${platform.tcbStatus}`}` +
-            `${platform.advisories.length === 0 ? "" : ` (${platform.advisories.join(", ")})`}, under ${printable(platform.root)},` +
-            ` valid until ${platform.validUntil}`,
+          `  platform ${platformText(platform, emulated)}, under ${printable(platform.root)}, valid until ${platform.validUntil}`,
         ]),
     ...(reference === undefined ? [] : [`  registers match ${printable(reference)}`]),
     ...(codes.length === 0 ? [] : [`  because ${codes.join(", ")}`]),

@@ -42,6 +42,8 @@ export interface Prepared {
   service: Service;
   shares: readonly Share[];
   surroundings?: Surroundings;
+  /** Whether the image has persistent volumes. */
+  onPersistent: boolean;
 }
 
 /** Its control group, with limits; once. */
@@ -58,14 +60,17 @@ export function makeControlGroup({ controlGroup }: Place, service: Service): voi
 /** Starts a service that was prepared; it may have run before. `onLine` gets what it prints. */
 export async function launch(
   syscalls: Syscalls,
-  { place, service, shares, surroundings }: Prepared,
+  { place, service, shares, surroundings, onPersistent }: Prepared,
   rate: Rate,
   onLine: (line: string) => void,
 ): Promise<Running> {
   const { controlGroup, bundle, id } = place;
   const pidFile = join(place.directory, "pid");
   mkdirSync(bundle, { recursive: true, mode: 0o700 });
-  writeFileSync(join(bundle, "config.json"), JSON.stringify(runtimeConfig(service, shares, surroundings)));
+  writeFileSync(
+    join(bundle, "config.json"),
+    JSON.stringify(runtimeConfig(service, shares, { ...(surroundings && { surroundings }), onPersistent })),
+  );
   const killsBefore = memoryKills(controlGroup);
   // crun's own processes are not the service's.
   writeFileSync(join(controlGroup, "pids.max"), "max");

@@ -3,18 +3,18 @@
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { networkInterfaces } from "node:os";
 import { join } from "node:path";
-import type { AppDescription, Service } from "@caisson/protocol/guest-config";
+import { type AppDescription, persistentVolumes, type Service } from "@caisson/protocol/guest-config";
 import { serveApplication } from "../api.ts";
 import { serveDstack } from "../dstack/serve.ts";
 import { connectService, type Destination, destinations, openRoutes, rulesOf } from "../network/network.ts";
 import { namesFor, type Plan, planNetwork } from "../network/plan.ts";
 import type { Share } from "../sandbox.ts";
-import type { Context } from "../stage.ts";
+import { type Context, StageFailure } from "../stage.ts";
 import { hostsText, writeFiles } from "./files.ts";
 import { makeControlGroup, type Prepared } from "./launch.ts";
 import { closeUserNamespaces, makeNamespaces, openUserNamespaces } from "./namespaces.ts";
 import { outsideId, type Place, placeOf } from "./place.ts";
-import { mountRoot, mountVolumes } from "./root.ts";
+import { mountRoot, mountVolumes, plainVolumes } from "./root.ts";
 
 const resolver = "/run/resolv.conf";
 
@@ -61,12 +61,14 @@ async function prepare(
   app: AppDescription,
   plan: Plan,
   place: Place,
-  service: Service,
+  declared: Service,
   allowed: readonly Destination[],
 ): Promise<Prepared> {
   const { syscalls } = context;
-  const list = await shares(context, place, service);
-  if (service.isolation === "plain") return { place, service, shares: list };
+  const list = await shares(context, place, declared);
+  const service = withSecrets(context, declared);
+  const onPersistent = persistentVolumes(app).length > 0;
+  if (service.isolation === "plain") return { place, service, shares: list, onPersistent };
   const namespaces = await makeNamespaces(syscalls, service.range);
   mountRoot(syscalls, place, service, namespaces.user);
   const names = [
@@ -85,7 +87,23 @@ async function prepare(
       syscalls.mountMapped(source, target, namespaces.user),
     ),
   };
-  return { place, service, shares: list, surroundings };
+  return { place, service, shares: list, surroundings, onPersistent };
+}
+
+/** The service with the variables that have a secret each, where it asks for some. A variable is text and ends at no NUL. */
+export function withSecrets({ secrets: given }: Pick<Context, "secrets">, service: Service): Service {
+  const environment = { ...service.environment };
+  for (const { name, environment: variable } of service.secrets ?? []) {
+    if (variable === undefined) continue;
+    const value = given!.values.get(name)!;
+    try {
+      environment[variable] = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(value);
+    } catch {
+      throw new StageFailure("secrets/environment", `${name} is not text, which a variable is`);
+    }
+    if (value.includes(0)) throw new StageFailure("secrets/environment", `${name} holds a NUL`);
+  }
+  return { ...service, environment };
 }
 
 /** The socket, and the key as a file in tmpfs that only the service's user can read. */
@@ -105,7 +123,18 @@ async function shares(context: Context, place: Place, service: Service): Promise
     context.keyFiles.add(place.key, Buffer.from(context.keys.root).toString("hex"), user, group);
     list.push({ source: place.key, destination: "/run/secrets/caisson-key" });
   }
-  if (service.isolation === "plain" && existsSync(join(service.root, "etc/resolv.conf")))
-    list.push({ source: resolver, destination: "/etc/resolv.conf" });
+  for (const { name } of service.secrets ?? []) {
+    const path = `${place.key}-${name}`;
+    context.keyFiles.add(path, context.secrets!.values.get(name)!, user, group);
+    list.push({ source: path, destination: `/run/secrets/${name}` });
+  }
+  if (service.isolation === "plain") {
+    if (existsSync(join(service.root, "etc/resolv.conf"))) {
+      list.push({ source: resolver, destination: "/etc/resolv.conf" });
+    }
+    for (const { target, source, readOnly } of plainVolumes(service)) {
+      list.push({ source, destination: target, writable: !readOnly });
+    }
+  }
   return list;
 }

@@ -43,7 +43,8 @@ export function mountRoot(syscalls: Syscalls, place: Place, service: Service, us
   syscalls.mount("overlay", place.root, "overlay", quiet, layers);
 }
 
-const volumeDirectory = "/run/volumes";
+/** Where volumes lie: those in memory are made here, persistent ones were put here before. */
+export const volumeDirectory = "/run/volumes";
 
 /** What a volume may hold when nothing is said: the largest memory limit of the services that have it. */
 function sizeOf(app: AppDescription, volume: string): number {
@@ -83,6 +84,16 @@ export function mountVolumes(
     mkdirSync(seen, { mode: 0o711 });
     syscalls.mountMapped(source, seen, userNamespace);
     return { target, source: seen, readOnly };
+  });
+}
+
+/** The persistent volumes of a plain service, which has no ids of its own: a new volume becomes its user's. */
+export function plainVolumes({ mounts, user, group }: Service): VolumeMount[] {
+  return mounts.flatMap(({ volume, target, readOnly }) => {
+    if (volume === undefined) return [];
+    const source = join(volumeDirectory, volume);
+    if (statSync(source).uid === 0) chownSync(source, user, group);
+    return { target, source, readOnly };
   });
 }
 

@@ -9,9 +9,10 @@
 
 import { existsSync } from "node:fs";
 import { open } from "node:fs/promises";
-import { applicationId, description } from "@caisson/protocol/guest-config";
+import { applicationId, description, persistentVolumes } from "@caisson/protocol/guest-config";
 import { composeHash, ID_SIZE, instanceId } from "@caisson/protocol/identity";
 import { decodeInstance, type Instance, instanceLimit } from "@caisson/protocol/instance";
+import { volumesPayload } from "@caisson/protocol/volumes";
 import { diskPath } from "@caisson/vocabulary/disks";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { type Stage, StageFailure } from "../stage.ts";
@@ -42,6 +43,8 @@ export const identity: Stage = {
     await context.measure("app-id", context.appId);
     await context.measure("compose-hash", composeHash(description(context.config)));
     await context.measure("instance-id", context.instanceId);
+    const volumes = persistentVolumes(context.config.app);
+    if (volumes.length > 0) await context.measure("volumes", volumesPayload(context.instance.seed, volumes));
     return `app ${Buffer.from(context.appId).toString("hex")}`;
   },
 };

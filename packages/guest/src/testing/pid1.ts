@@ -31,6 +31,14 @@ const syscalls: Syscalls = {
   unmount: call("unmount"),
   spawn: () => -1,
   netlink: call("netlink"),
+  cryptOpen: () => -1,
+  cryptClose: call("cryptClose"),
+  btrfsInfo: () => ({ generation: 0n, fsid: new Uint8Array(16), nodeSize: 0, checksumType: 0, devices: 0 }),
+  btrfsResize: call("btrfsResize"),
+  btrfsErrors: () => 0,
+  btrfsCommit: async () => 0n,
+  freeze: call("freeze"),
+  thaw: call("thaw"),
   powerOff() {
     call("powerOff")();
     process.exit(0);

@@ -5,6 +5,7 @@ import type { AppDescription, Service } from "@caisson/protocol/guest-config";
 import { ImageError } from "../errors.ts";
 import type { ComposedService, Composition } from "../inputs/compose/composition.ts";
 import type { Spec } from "../inputs/spec.ts";
+import { mountsOf } from "../inputs/workload.ts";
 import type { OciImage } from "../oci/oci.ts";
 import { resolveAccount } from "./accounts.ts";
 import { findProgram } from "./program.ts";
@@ -84,10 +85,59 @@ function composedApplication(
   }
   checkHealth(services, described, path);
   return {
-    description: { name: spec.name, services: described, networks, volumes },
+    description: {
+      name: spec.name,
+      services: described,
+      networks,
+      volumes: withPersistent(spec, volumes, described),
+    },
     roots: [...roots.values()],
     files,
   };
+}
+
+/**
+ * Volumes of a compose file, and of the spec: those that the spec names are persistent. Throws ImageError `app/volume` for
+ * one that nobody mounts, and for a mounted one that nobody declares.
+ */
+function withPersistent(
+  spec: Spec,
+  volumes: Composition["volumes"],
+  services: Readonly<Record<string, Service>>,
+): AppDescription["volumes"] {
+  const mounted = new Set(
+    Object.values(services).flatMap(({ mounts }) => mounts.flatMap(({ volume }) => volume ?? [])),
+  );
+  const all: AppDescription["volumes"] = { ...volumes };
+  const { volumes: persistent = {} } = spec;
+  for (const [name, { size, kmsAway }] of Object.entries(persistent)) {
+    const problem = !mounted.has(name)
+      ? `${spec.path}: no service mounts the volume '${name}'`
+      : all[name]?.size !== undefined
+        ? `${spec.path}: the volume '${name}' has a size in the compose file, too`
+        : undefined;
+    if (problem !== undefined) {
+      throw new ImageError("app/volume", problem, {
+        fix: "app.volumes: { NAME: /path }, or a volume of this name in the compose file; its size in caisson.yaml alone",
+      });
+    }
+    all[name] = { size, persistent: { kmsAway } };
+  }
+  for (const name of mounted) {
+    if (
+      all[name] !== undefined &&
+      (Object.hasOwn(persistent, name) || !Object.hasOwn(spec.app.volumes ?? {}, name))
+    )
+      continue;
+    throw new ImageError(
+      "app/volume",
+      `${spec.path}: 'app.volumes' names '${name}', which the spec does not have`,
+      {
+        fix: `volumes: { ${name}: { size: 1GiB } }`,
+      },
+    );
+  }
+  return all;
 }
 
 const placeOf = (file: string, { line, name }: ComposedService): string =>
@@ -152,7 +202,7 @@ function plainApplication(spec: Spec, image: OciImage): Application {
     readOnly: true,
     layerSize: MiB,
     tmpfs: [],
-    mounts: [],
+    mounts: mountsOf(app.volumes ?? {}),
     files: [],
     capabilities: [],
     memory: app.memory ?? single.memory,
@@ -172,8 +222,9 @@ function plainApplication(spec: Spec, image: OciImage): Application {
     key: true,
     ...(app.secrets && { secrets: app.secrets }),
   };
+  const services = { [spec.name]: service };
   return {
-    description: { name: spec.name, services: { [spec.name]: service }, networks: {}, volumes: {} },
+    description: { name: spec.name, services, networks: {}, volumes: withPersistent(spec, {}, services) },
     roots: [{ path: root, image, services: [spec.name] }],
     files: [],
   };

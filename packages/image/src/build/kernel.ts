@@ -32,12 +32,27 @@ import { tryLock } from "../exclusive.ts";
 import { readDeb } from "../inputs/deb.ts";
 import { checkToolchain, removeAbandoned, run, type Toolchain } from "./toolchain.ts";
 
-/** "services" adds what contained services need (`kernel/services.config`); "plain" has nothing of it. */
-export type KernelVariant = "plain" | "services";
+/**
+ * "services" adds what contained services need (`kernel/services.config`), "volumes" to that what persistent volumes need
+ * (`kernel/volumes.config`); "plain" has nothing of either.
+ */
+export type KernelVariant = "plain" | "services" | "volumes";
+
+/** Fragments that a variant adds to the common ones, in this order; lines of a later one replace those before it. */
+const variantFragments: Record<KernelVariant, readonly string[]> = {
+  plain: [],
+  services: ["services"],
+  volumes: ["services", "volumes"],
+};
 
 /** What an application needs. */
-export const kernelVariant = ({ services }: AppDescription): KernelVariant =>
-  Object.values(services).some(({ isolation }) => isolation === "contained") ? "services" : "plain";
+export function kernelVariant({
+  services,
+  volumes,
+}: Pick<AppDescription, "services" | "volumes">): KernelVariant {
+  if (Object.values(volumes).some(({ persistent }) => persistent !== undefined)) return "volumes";
+  return Object.values(services).some(({ isolation }) => isolation === "contained") ? "services" : "plain";
+}
 
 export interface Kernel {
   /** Path of the bzImage in the cache. */
@@ -182,14 +197,19 @@ async function readFragments(
   const names = [...commonFragments, flavour].map((name) => `${name}.config`);
   const text = (await Promise.all(names.map((name) => readFile(join(directory, name), "utf8")))).join("\n");
   const requested = parseConfig(text, names.join(" + "));
-  if (variant === "plain") return { text, requested };
-  const name = `${variant}.config`;
-  const own = await readFile(join(directory, name), "utf8");
-  const replaced = parseConfig(own, name);
-  const others = text
-    .split("\n")
-    .filter((line) => !replaced.has(/^(?:# )?CONFIG_(\w+)/.exec(line)?.[1] ?? ""));
-  return { text: [...others, own].join("\n"), requested: new Map([...requested, ...replaced]) };
+  let fragments = { text, requested };
+  for (const name of variantFragments[variant].map((fragment) => `${fragment}.config`)) {
+    const own = await readFile(join(directory, name), "utf8");
+    const replaced = parseConfig(own, name);
+    const others = fragments.text
+      .split("\n")
+      .filter((line) => !replaced.has(/^(?:# )?CONFIG_(\w+)/.exec(line)?.[1] ?? ""));
+    fragments = {
+      text: [...others, own].join("\n"),
+      requested: new Map([...fragments.requested, ...replaced]),
+    };
+  }
+  return fragments;
 }
 
 const sha256 = (data: string | Uint8Array) => createHash("sha256").update(data).digest("hex");

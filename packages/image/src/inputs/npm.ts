@@ -25,6 +25,7 @@ const schema = z.object({
     z.object({
       version: z.string().optional(),
       integrity: z.string().optional(),
+      license: z.string().optional(),
       link: z.boolean().optional(),
       resolved: z.string().optional(),
       dependencies: z.record(z.string(), z.string()).optional(),
@@ -95,6 +96,19 @@ export async function npmPackages(file: string, roots: readonly string[]): Promi
   return [...found.values()].sort((a, b) => (key(a) < key(b) ? -1 : 1));
 }
 
+/** Licences by "name version", as a package-lock.json has them from the registry. Throws ImageError `lock/npm`. */
+export async function npmLicences(file: string): Promise<Map<string, string[]>> {
+  const packages = await readPackageLock(file);
+  return new Map(
+    Object.entries(packages).flatMap(([place, { version, license }]) =>
+      license === undefined ? [] : [[`${nameAt(place)} ${version}`, [license]] as const],
+    ),
+  );
+}
+
+const nameAt = (place: string): string =>
+  place.slice(place.lastIndexOf("node_modules/") + "node_modules/".length);
+
 /** What `file` pins at a place ("node_modules/zod"). Throws ImageError `lock/npm`. */
 export async function lockedAt(file: string, place: string): Promise<LockedNpmPackage> {
   const packages = await readPackageLock(file);
@@ -103,7 +117,7 @@ export async function lockedAt(file: string, place: string): Promise<LockedNpmPa
     throw refusal(file, `'${place}' is not pinned there`);
   }
   return {
-    name: place.slice(place.lastIndexOf("node_modules/") + "node_modules/".length),
+    name: nameAt(place),
     version,
     integrity,
   };

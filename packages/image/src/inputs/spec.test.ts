@@ -282,7 +282,7 @@ test("an unknown key comes with the keys that are known", () => {
       deepEqual((error as ImageError).facts, [
         [
           "keys",
-          "image, node, port, environment, arguments, memory, pids, compose, variables, identity, secrets, api, read_only",
+          "image, node, port, environment, arguments, memory, pids, compose, variables, identity, secrets, volumes, api, read_only",
         ],
       ]);
       return true;

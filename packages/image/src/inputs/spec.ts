@@ -9,7 +9,8 @@
 import { readFile, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { parseTimeConfiguration, type TimeConfiguration } from "@caisson/nts/configuration";
-import type { Service } from "@caisson/protocol/guest-config";
+import { leastVolume, type Service } from "@caisson/protocol/guest-config";
+import { volumeLimit } from "@caisson/protocol/volumes";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { type Document, isMap, isNode, LineCounter, parseDocument } from "yaml";
 import * as z from "zod";
@@ -45,8 +46,16 @@ export interface App {
   identity?: string;
   /** Secrets of its owners that it gets; `environment` names a variable that has one, too. */
   secrets?: NonNullable<Service["secrets"]>;
+  /** Where it sees the persistent volumes, by their names. */
+  volumes?: Record<string, string>;
   /** What services may talk to besides `/run/caisson.sock`. */
   api?: "dstack";
+}
+
+export interface PersistentVolume {
+  /** Bytes. */
+  size: number;
+  kmsAway: "continue" | "freeze";
 }
 
 export interface Spec {
@@ -63,6 +72,8 @@ export interface Spec {
   app: App;
   time: { secure_time: boolean; sources?: TimeConfiguration };
   kms: { identity?: string };
+  /** Volumes that outlive the machine, by name. */
+  volumes?: Record<string, PersistentVolume>;
   /** Absolute paths of the file, and of the directory from which its relative paths start. */
   path: string;
   directory: string;
@@ -83,16 +94,17 @@ const fingerprint = z
 
 const node = z.string().regex(/^\.{0,2}\/.*\.m?js$/, "name a JavaScript file (./….mjs)");
 
-const memory = z
+const size = z
   .string()
-  .regex(/^[1-9]\d{0,5}(?:MiB|GiB)$/, 'write the limit like "256MiB" or "2GiB"')
-  .transform((text) => Number.parseInt(text, 10) * (text.endsWith("GiB") ? 2 ** 30 : 2 ** 20))
-  .pipe(
-    z
-      .number()
-      .min(16 * 2 ** 20, "at least 16MiB")
-      .max(2 ** 40, "at most 1024GiB"),
-  );
+  .regex(/^[1-9]\d{0,5}(?:MiB|GiB)$/, 'write the size like "256MiB" or "2GiB"')
+  .transform((text) => Number.parseInt(text, 10) * (text.endsWith("GiB") ? 2 ** 30 : 2 ** 20));
+
+const memory = size.pipe(
+  z
+    .number()
+    .min(16 * 2 ** 20, "at least 16MiB")
+    .max(2 ** 40, "at most 1024GiB"),
+);
 
 const day = z
   .string()
@@ -119,6 +131,10 @@ const secrets = z
   .max(64)
   .refine((list) => new Set(list.map(({ name }) => name)).size === list.length, "a secret stands here twice");
 
+const volumeName = z
+  .string()
+  .regex(/^[a-z0-9][a-z0-9_.-]{0,20}$/, "1 to 21 of a-z, 0-9, _, . and -, starting with a letter or digit");
+
 const app = z.strictObject({
   image: z.string().optional(),
   node: node.optional(),
@@ -137,13 +153,26 @@ const app = z.strictObject({
     .regex(/^\.{0,2}\/.*\.json$/, "name a JSON file (./….json)")
     .optional(),
   secrets: secrets.optional(),
+  volumes: z
+    .record(volumeName, z.string().regex(/^\/(?!proc|sys|dev)[^\0]+$/, "not a path to mount at"))
+    .optional(),
   api: z.enum(["dstack"]).optional(),
   read_only: z.boolean().optional(),
 });
 
+const volume = z.strictObject({
+  size: size.pipe(
+    z
+      .number()
+      .min(leastVolume, "at least 256MiB")
+      .max(2 ** 40, "at most 1024GiB"),
+  ),
+  kms_away: z.enum(["continue", "freeze"]).default("continue"),
+});
+
 /** What only a compose file uses, and what it says by itself, for each of its services. */
 const onlyCompose = ["variables", "api"] as const;
-const inCompose = ["port", "environment", "arguments", "secrets"] as const;
+const inCompose = ["port", "environment", "arguments", "secrets", "volumes"] as const;
 
 const time = z.strictObject({
   secure_time: z.boolean().default(true),
@@ -186,6 +215,10 @@ const top = z.strictObject({
     }),
   time: time.default({ secure_time: true }),
   kms: kms.default({}),
+  volumes: z
+    .record(volumeName, volume)
+    .refine((all) => Object.keys(all).length <= volumeLimit, `at most ${volumeLimit} volumes`)
+    .optional(),
 });
 
 /** The keys of each part, for messages. */
@@ -195,6 +228,7 @@ const keysOf: Record<string, readonly string[]> = {
   app: Object.keys(app.shape),
   time: Object.keys(time.shape),
   kms: Object.keys(kms.shape),
+  volumes: ["a name, and of each volume: size, kms_away"],
 };
 
 /** A document whose nodes can be asked for their place. */
@@ -252,6 +286,13 @@ function schemaError(error: z.ZodError, places: Places): ImageError {
   return new ImageError("spec/value", `${places.value(issue.path)}: ${what}: ${reason}`);
 }
 
+const mapped = (
+  volumes: Readonly<Record<string, z.infer<typeof volume>>>,
+): Record<string, PersistentVolume> =>
+  Object.fromEntries(
+    Object.entries(volumes).map(([name, { size, kms_away: kmsAway }]) => [name, { size, kmsAway }]),
+  );
+
 /** Without variables that are undefined. */
 const secretList = (
   list: readonly { name: string; environment?: string | undefined }[],
@@ -306,7 +347,7 @@ export function parseSpec(text: string, path: string): Spec {
   }
   const result = top.safeParse(value);
   if (!result.success) throw schemaError(result.error, places);
-  const { archive, app, time, kms, ...rest } = result.data;
+  const { archive, app, time, kms, volumes, ...rest } = result.data;
 
   const directory = dirname(path);
   const {
@@ -344,6 +385,7 @@ export function parseSpec(text: string, path: string): Spec {
     app: {
       environment,
       variables,
+      ...(app.volumes && { volumes: app.volumes }),
       ...(memory && { memory }),
       ...(pids && { pids }),
       ...(api && { api }),
@@ -356,6 +398,7 @@ export function parseSpec(text: string, path: string): Spec {
     },
     time: { secure_time: time.secure_time, ...(sources && { sources }) },
     kms: { ...(kms.identity && { identity: kms.identity }) },
+    ...(volumes && { volumes: mapped(volumes) }),
     path,
     directory,
   };

@@ -4,6 +4,7 @@
  * image's name. An image by itself is one service as a compose file would have it, unless its root is to be read-only.
  */
 import { dirname } from "node:path";
+import type { Service } from "@caisson/protocol/guest-config";
 import { ImageError } from "../errors.ts";
 import { type ImageReference, parseReference } from "../oci/reference.ts";
 import { type ComposedService, type Composition, plainService } from "./compose/composition.ts";
@@ -25,20 +26,32 @@ export interface Workload {
 export function singleService(
   name: string,
   path: string,
-  app: Pick<App, "environment" | "arguments" | "port" | "secrets">,
+  app: Pick<App, "environment" | "arguments" | "port" | "secrets"> & Partial<Pick<App, "volumes">>,
 ): Composition {
+  const { volumes = {} } = app;
   const service: ComposedService = {
     ...plainService(name, 0),
     ...(app.arguments && { command: app.arguments }),
     environment: app.environment,
     ports: app.port === undefined ? [] : [{ protocol: "tcp", published: app.port, target: app.port }],
+    mounts: mountsOf(volumes),
     socket: true,
     key: true,
     ...(app.secrets && { secrets: app.secrets }),
   };
   const networks = { default: { internal: false } };
-  return { path, services: new Map([[name, service]]), networks, volumes: {}, notes: [] };
+  return {
+    path,
+    services: new Map([[name, service]]),
+    networks,
+    volumes: Object.fromEntries(Object.keys(volumes).map((volume) => [volume, {}])),
+    notes: [],
+  };
 }
+
+/** Where one service sees volumes: each begins with what its image has there. */
+export const mountsOf = (volumes: NonNullable<App["volumes"]>): Service["mounts"] =>
+  Object.entries(volumes).map(([volume, target]) => ({ volume, target, readOnly: false, copyUp: true }));
 
 /** Errors: ImageError `compose/unreadable`, `compose/syntax`, `compose/refused`. */
 export function readWorkload({ name, path, app }: Spec): Workload {

@@ -18,13 +18,14 @@ import type { NodeBinary } from "../build/native.ts";
 import { addApplication, type Root, readPackageFile } from "../build/rootfs.ts";
 import { walk } from "../build/tree.ts";
 import { formatLock, type Lock, type LockedPackage } from "../inputs/lock.ts";
+import type { LockedNpmPackage } from "../inputs/npm.ts";
 import { firmwareFiles, firmwareGroups, type Group } from "../inputs/recipe.ts";
 import type { Spec } from "../inputs/spec.ts";
 import { type Erofs, layoutErofs } from "./erofs.ts";
 import { type Artefact, formatManifest, type Manifest } from "./manifest.ts";
 import type { MeasuredFiles, Measurements } from "./measurements.ts";
 import { imageMark } from "./output.ts";
-import { sbom } from "./sbom.ts";
+import { sbom, version } from "./sbom.ts";
 import { eraseVariables } from "./variable-store.ts";
 import { VerityHasher, type VerityTree, verityBlockSize, veritySalt } from "./verity.ts";
 
@@ -41,6 +42,12 @@ export interface Parts {
   application: Application;
   /** Path of each locked package's archive. */
   archive: (locked: LockedPackage) => string;
+  /** `sourcesHash` of this repository. */
+  sources: string;
+  /** Names of licences by "name version" of a package, Debian's and npm's. */
+  licences: ReadonlyMap<string, readonly string[]>;
+  /** The npm packages that make what enters the image. */
+  builders: readonly LockedNpmPackage[];
   /** `predictMeasurements`, which wants real firmware and a real kernel; or a test's. */
   measure: (files: MeasuredFiles) => Promise<Measurements>;
 }
@@ -85,6 +92,9 @@ export async function assemble(
     digests: layout.digests,
     packages,
     npm,
+    toolchain: { packages: inGroup(lock, "toolchain"), npm: parts.builders },
+    licences: parts.licences,
+    sources: parts.sources,
     services: application.roots.map(({ path, image, services }) => ({
       names: services,
       place: posix.dirname(path),
@@ -96,6 +106,7 @@ export async function assemble(
     Object.fromEntries(list.map(({ name, version }) => [name, version]));
   const manifest: Manifest = {
     schema: "caisson/manifest/v1",
+    caisson: { version, sources: parts.sources },
     name: spec.name,
     flavour,
     sourceDate: epoch,

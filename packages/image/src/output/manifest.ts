@@ -43,6 +43,8 @@ export interface FirmwareArtefacts {
 
 export interface Manifest {
   schema: "caisson/manifest/v1";
+  /** Which Caisson made it: its version, and the hash over the sources that decide an image's bytes (`sourcesHash`). */
+  caisson: { version: string; sources: string };
   name: string;
   flavour: Flavour;
   /** Seconds since 1970: the newest archive date of the lock. It is the time of every file and the clock's floor. */
@@ -95,6 +97,7 @@ const artefact = z.looseObject({
 /** What readers of a manifest rely on; the rest is for people. */
 const schema = z.looseObject({
   schema: z.literal("caisson/manifest/v1"),
+  caisson: z.looseObject({ version: z.string(), sources: sha256 }),
   name: z.string(),
   flavour: z.enum(flavours),
   lock: sha256,

@@ -7,6 +7,7 @@ const artefact = (file: string) => ({ file, size: 1, sha256: "ab".repeat(32) });
 /** What readers of a manifest rely on; `change` is what the test is about. */
 export const exampleManifest = (change: object = {}) => ({
   schema: "caisson/manifest/v1",
+  caisson: { version: "0.1.0", sources: "ef".repeat(32) },
   name: "example",
   flavour: "production",
   sourceDate: 1,

@@ -5,7 +5,9 @@
  */
 import { fold, runtimeEventDigest } from "@caisson/measure";
 import { canonicalJson } from "@caisson/protocol/canonical-json";
-import { appId, composeHash, instanceId, keyProvider } from "@caisson/protocol/identity";
+import { type AppDescription, applicationId, description } from "@caisson/protocol/guest-config";
+import { composeHash, instanceId, keyProvider } from "@caisson/protocol/identity";
+import { plainService } from "@caisson/protocol/testing/service";
 import {
   type Hierarchy,
   hierarchy,
@@ -31,23 +33,54 @@ export interface MachineState {
   td: Partial<TdSpec>;
   platform: "tdx" | "emulated";
   collateral: Minted["collateral"] | undefined;
+  /** The bundle of its release, as its host gave it. */
+  release?: object;
 }
+
+/** Registers of the one image that all machines run. */
+const image = {
+  mrTd: "a0".repeat(48),
+  rtmr0: "a1".repeat(48),
+  rtmr1: "a2".repeat(48),
+  rtmr2: "a3".repeat(48),
+};
 
 export class Machine {
   readonly hierarchy: Hierarchy;
   readonly app: string;
   readonly instance: string;
-  readonly #description: Uint8Array;
+  readonly description: Uint8Array;
+  /** The manifest of its image, as far as a release needs it. */
+  readonly manifest: Uint8Array;
   #minted: Minted;
 
   /** `now` is the time (ms) around which everything is valid; the same arguments give the same machine. */
-  constructor(now: number, application = "hello", seed = 0) {
+  constructor(
+    now: number,
+    application = "hello",
+    seed = 0,
+    {
+      identity,
+      secrets,
+    }: { identity?: string; secrets?: AppDescription["services"][string]["secrets"] } = {},
+  ) {
     // One hierarchy for all machines: they differ in what runs on them.
     this.hierarchy = hierarchy("kms", { issued: new Date(now - day), expires: new Date(now + 30 * day) });
     this.#minted = mint(this.hierarchy);
-    this.#description = text(canonicalJson({ name: application }));
-    this.app = appId(this.#description).toHex();
-    this.instance = instanceId(appId(this.#description), new Uint8Array(20).fill(seed)).toHex();
+    const app = {
+      name: application,
+      services: secrets === undefined ? {} : { [application]: plainService({ secrets }) },
+      networks: {},
+      volumes: {},
+      ...(identity !== undefined && { identity }),
+    };
+    this.description = description({ app });
+    const id = applicationId({ app });
+    this.app = id.toHex();
+    this.instance = instanceId(id, new Uint8Array(20).fill(seed)).toHex();
+    const { mrTd, rtmr1, rtmr2 } = image;
+    const measurements = { emulated: { test: { mrtd: mrTd, rtmr1, rtmr2 } } };
+    this.manifest = text(canonicalJson({ guest: { app }, measurements }));
   }
 
   /** Signs the hierarchy again after a test changed it. */
@@ -66,14 +99,14 @@ export class Machine {
     return {
       events: [
         { name: "system-preparing", payload: new Uint8Array() },
-        { name: "app-id", payload: appId(this.#description) },
-        { name: "compose-hash", payload: composeHash(this.#description) },
+        { name: "app-id", payload: Uint8Array.fromHex(this.app) },
+        { name: "compose-hash", payload: composeHash(this.description) },
         { name: "instance-id", payload: Uint8Array.fromHex(this.instance) },
         { name: "secure-time", payload: text(canonicalJson(time)) },
         { name: "boot-mr-done", payload: new Uint8Array() },
         { name: "key-provider", payload: keyProvider(Uint8Array.fromHex(kmsIdentity)) },
       ],
-      td: { mrTd: "a0".repeat(48), rtmr0: "a1".repeat(48), rtmr1: "a2".repeat(48), rtmr2: "a3".repeat(48) },
+      td: { ...image },
       platform: "emulated",
       collateral: this.#minted.collateral,
     };
@@ -93,6 +126,7 @@ export class Machine {
       runtimeEvents: state.events.map(({ name, payload }) => ({ name, payload: payload.toHex() })),
       reportData: { scheme: "raw", fields: { data: reportData.toHex() } },
       ...(state.collateral !== undefined && { collateral: state.collateral }),
+      ...(state.release !== undefined && { release: state.release }),
     };
   }
 

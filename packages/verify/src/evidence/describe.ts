@@ -3,18 +3,16 @@
  * What a quote says, field by field, before anything is judged: for people who look into one. Every field of the body, bits
  * by name, the quoting enclave, and the certificate chain; what would let a debugger in comes first.
  */
-import { toHex } from "@caisson/vocabulary/bytes";
+import { fromUtf8, toHex } from "@caisson/vocabulary/bytes";
+import { describeReport } from "../amd/describe.ts";
 import { VerifyError } from "../errors.ts";
 import { pckExtension } from "../intel/pck.ts";
 import { type EnclaveReport, parseQuote, type TdReport } from "../intel/quote.ts";
 import { type Certificate, parsePemChain } from "../pki/x509.ts";
+import type { Description } from "./description.ts";
+import type { AnyEvidence } from "./evidence.ts";
 
-/** Fields by group and name, in the order in which they are shown. Values are hexadecimal, numbers or words. */
-export interface Description {
-  /** What takes away all protection; empty in a production TEE. */
-  warnings: string[];
-  groups: Record<string, Record<string, string>>;
-}
+export type { Description } from "./description.ts";
 
 /** TD attributes by bit (Intel TDX Module ABI, ATTRIBUTES). */
 const tdAttributes: Readonly<Record<number, string>> = {
@@ -67,6 +65,24 @@ function bits(bytes: Uint8Array, names: Readonly<Record<number, string>>): strin
     if ((bytes[bit >> 3]! & (1 << (bit & 7))) !== 0) set.push(names[bit] ?? `bit ${bit}`);
   }
   return `${toHex(bytes)}${set.length === 0 ? "" : ` (${set.join(", ")})`}`;
+}
+
+/** Describes evidence of any kind. Throws VerifyError "quote/…" or "snp/…" for what is not a quote or a report. */
+export function describeEvidence(evidence: AnyEvidence): Description {
+  const { hcl } = evidence;
+  const description =
+    evidence.platform === "snp"
+      ? describeReport(evidence.report, evidence.collateral?.endorsement)
+      : describeQuote(evidence.quote);
+  if (hcl !== undefined) {
+    const pcrs = hcl.quote?.pcrs.map((value, i) => [`PCR ${i}`, toHex(value)]) ?? [];
+    description.groups["virtual TPM (HCL)"] = {
+      "runtime data": fromUtf8(hcl.runtimeData),
+      quote: hcl.quote === undefined ? "none" : toHex(hcl.quote.message),
+      ...Object.fromEntries(pcrs),
+    };
+  }
+  return description;
 }
 
 /** Describes a quote. Throws VerifyError "quote/…" for bytes that are not one. */

@@ -8,7 +8,9 @@
  */
 import type { RuntimeEvent } from "@caisson/vocabulary/events";
 import type { Platform } from "@caisson/vocabulary/platforms";
+import type { AmdCollateral } from "../amd/collateral.ts";
 import type { Collateral } from "../intel/collateral.ts";
+import type { Hcl } from "./hcl.ts";
 import type { ReportDataScheme } from "./report-data.ts";
 
 /** A measured-boot log: as firmware wrote it, or (dstack) already taken apart. */
@@ -29,7 +31,7 @@ export interface LoggedEvent extends RuntimeEvent {
   readonly logged?: Uint8Array;
 }
 
-/** Evidence, decoded but not judged. */
+/** Evidence of a quote (Intel's, or one in its form), decoded but not judged. */
 export interface Evidence {
   platform: Platform;
   quote: Uint8Array;
@@ -38,6 +40,23 @@ export interface Evidence {
   runtimeEvents?: LoggedEvent[];
   reportData?: ReportDataClaim;
   collateral?: Collateral;
+  /** What its owners say of the image (`caisson/bundle/v1`, parsed JSON); each part of it proves itself, or does not count. */
+  release?: unknown;
   /** Which manifest the TD says it booted; a hint for finding it, never a proof. */
   manifest?: { sha256: string };
+  /** Azure's: what ties a virtual TPM to the quote, whose registers cover the paravisor alone. */
+  hcl?: Hcl;
 }
+
+/** Evidence of an AMD SEV-SNP guest, decoded but not judged. Its name is no `Platform` that a guest of ours runs on yet. */
+export interface SnpEvidence {
+  platform: "snp";
+  /** 1184 bytes. */
+  report: Uint8Array;
+  collateral?: AmdCollateral;
+  reportData?: ReportDataClaim;
+  hcl?: Hcl;
+}
+
+/** Evidence of any kind that is judged here; `platform` tells them apart. */
+export type AnyEvidence = Evidence | SnpEvidence;

@@ -80,7 +80,7 @@ export async function verifyQuote(
   }
 
   const { leaf, notAfter } = await verifyPckChain(quote, parts, now.getTime());
-  answers.pass("chain/pck", { actual: `up to ${trust.name}` });
+  answers.pass("chain/platform", { actual: `up to ${trust.name}` });
   answers.pass("chain/revocation");
   const pck = readPck(leaf);
   answers.pass("pck/extension", { actual: `FMSPC ${pck.fmspc}, PPID ${pck.ppid}` });

@@ -10,6 +10,8 @@ import {
   type Authority,
   type Certificate,
   checkWindow,
+  type Extension,
+  type Profile,
   readAuthorityKeyId,
   readExtensions,
   readSignatureAlgorithm,
@@ -21,7 +23,8 @@ export interface Crl {
   readonly tbs: Uint8Array;
   readonly signature: Uint8Array;
   readonly issuer: Uint8Array;
-  readonly authorityKeyId: Uint8Array;
+  /** Undefined where the profile allows a list without. */
+  readonly authorityKeyId: Uint8Array | undefined;
   /** thisUpdate and nextUpdate. */
   readonly notBefore: number;
   readonly notAfter: number;
@@ -29,19 +32,30 @@ export interface Crl {
   readonly revoked: ReadonlySet<string>;
 }
 
+/** How a vendor signs its lists, and whether each names its issuer's key and has a number. */
+export interface CrlProfile extends Pick<Profile, "algorithm" | "signature"> {
+  readonly identified: boolean;
+}
+
+const p256Crls: CrlProfile = {
+  algorithm: readSignatureAlgorithm,
+  signature: readSignatureValue,
+  identified: true,
+};
+
 /** Reads one list. Throws VerifyError "der/malformed", "crl/malformed" or "crl/extension". */
-export function parseCrl(encoding: Uint8Array): Crl {
+export function parseCrl(encoding: Uint8Array, profile: CrlProfile = p256Crls): Crl {
   const outer = new DerReader(encoding);
   const list = outer.enter(tag.sequence);
   outer.end();
   const signed = list.read(tag.sequence);
-  readSignatureAlgorithm(list);
-  const signature = readSignatureValue(list);
+  profile.algorithm(list);
+  const signature = profile.signature(list);
   list.end();
 
   const tbs = signed.enter();
   if (tbs.number(1) !== 1) throw new VerifyError("crl/malformed", "this is not a CRL version 2");
-  readSignatureAlgorithm(tbs);
+  profile.algorithm(tbs);
   const issuer = tbs.read(tag.sequence).encoding;
   const [notBefore, notAfter] = [tbs.time(), tbs.time()];
   const revoked = new Set<string>();
@@ -56,17 +70,19 @@ export function parseCrl(encoding: Uint8Array): Crl {
       entry.end();
     } while (entries.more);
   }
-  if (!tbs.more) throw new VerifyError("crl/extension", "a CRL has no extensions");
-  const wrapper = tbs.enter(0xa0);
-  const extensions = readExtensions(wrapper);
-  wrapper.end();
+  const extensions: Extension[] = [];
+  if (tbs.more) {
+    const wrapper = tbs.enter(0xa0);
+    extensions.push(...readExtensions(wrapper));
+    wrapper.end();
+  } else if (profile.identified) throw new VerifyError("crl/extension", "a CRL has no extensions");
   tbs.end();
   // A critical extension that is not understood may narrow what the list covers (5.2: deltas, distribution points).
   refuseCritical(extensions, []);
   const byOid = (oid: string) => extensions.find((extension) => extension.oid === oid)?.value;
   const authority = byOid(oids.authorityKeyIdentifier);
   const authorityKeyId = authority === undefined ? undefined : readAuthorityKeyId(authority);
-  if (authorityKeyId === undefined || byOid(oids.crlNumber) === undefined) {
+  if (profile.identified && (authorityKeyId === undefined || byOid(oids.crlNumber) === undefined)) {
     throw new VerifyError("crl/extension", "a CRL has no authority key identifier, or no CRL number");
   }
   return { tbs: signed.encoding, signature, issuer, authorityKeyId, notBefore, notAfter, revoked };
@@ -88,17 +104,25 @@ export const crlWindow = ["crl/not-yet-valid", "crl/expired"] as const;
 
 /** Verifies that `issuer` signed the list, and that it is the one for `now`. */
 export async function verifyCrl(crl: Crl, issuer: Authority, now: number): Promise<void> {
-  const name = issuer.certificate.commonName;
-  const { subjectKeyId } = issuer.certificate;
-  if (
-    !equal(crl.issuer, issuer.certificate.subject) ||
-    subjectKeyId === undefined ||
-    !equal(crl.authorityKeyId, subjectKeyId)
-  ) {
+  await verifyListOf(issuer.certificate, crl, now, () => verifyP256(issuer.key, crl.signature, crl.tbs));
+}
+
+/** The same whatever the issuer's key; `signed` says whether it signed the list. */
+export async function verifyListOf(
+  issuer: Certificate,
+  crl: Crl,
+  now: number,
+  signed: () => Promise<boolean>,
+): Promise<void> {
+  const { commonName: name, subjectKeyId } = issuer;
+  const { authorityKeyId } = crl;
+  const named =
+    authorityKeyId === undefined || (subjectKeyId !== undefined && equal(authorityKeyId, subjectKeyId));
+  if (!equal(crl.issuer, issuer.subject) || !named) {
     throw new VerifyError("crl/issuer", "a CRL comes from another issuer than it must", { expected: name });
   }
   checkWindow(`the CRL of "${name}"`, crl, now, crlWindow);
-  if (!(await verifyP256(issuer.key, crl.signature, crl.tbs))) {
+  if (!(await signed())) {
     throw new VerifyError("crl/signature", "a CRL's signature is not its issuer's", { expected: name });
   }
 }

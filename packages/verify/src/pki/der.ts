@@ -227,8 +227,11 @@ export class DerReader {
     return this.#bytes.subarray(start + 1, this.#at);
   }
 
-  /** A BIT STRING of at most 16 named bits as a number, bit 0 the most significant of sixteen. */
-  namedBits(): number {
+  /**
+   * A BIT STRING of at most 16 named bits as a number, bit 0 the most significant of sixteen. `trailingZeros`: bits that DER
+   * leaves out may be written, as some authorities do.
+   */
+  namedBits(trailingZeros = false): number {
     const content = this.content(tag.bitString);
     const [unused, first, second = 0] = content;
     if (
@@ -242,7 +245,7 @@ export class DerReader {
     }
     // X.690, 11.2.2: trailing zero bits of a named bit list are removed, so the last used bit is 1.
     const last = content.at(-1)!;
-    if ((last & ((1 << unused) - 1)) !== 0 || ((last >> unused) & 1) !== 1) {
+    if ((last & ((1 << unused) - 1)) !== 0 || (!trailingZeros && ((last >> unused) & 1) !== 1)) {
       malformed("a bit string of named bits with padding or trailing zeros", this.#at);
     }
     return (first << 8) | second;

@@ -15,12 +15,25 @@ import { keyOfPoint, Recent, signedCertificate } from "./remembered.ts";
 /** Bits of the KeyUsage extension (RFC 5280, 4.2.1.3) in the order of `DerReader.namedBits`. */
 export const keyUsage = { digitalSignature: 0x8000, keyCertSign: 0x0400, crlSign: 0x0200 } as const;
 
+/** What a vendor's certificates have in common: the one algorithm, the one kind of key, what must and may be in them. */
+export interface Profile {
+  /** Reads AlgorithmIdentifier; throws VerifyError "certificate/malformed" for any other than the one. */
+  readonly algorithm: (reader: DerReader) => void;
+  readonly signature: (reader: DerReader) => Uint8Array;
+  /** Reads the content of SubjectPublicKeyInfo, `encoding` being all of it. */
+  readonly key: (info: DerReader, encoding: Uint8Array) => Uint8Array;
+  /** Whether a serial number may be zero (RFC 5280, 4.1.2.2, says that it must not). */
+  readonly zeroSerial?: true;
+  /** Whether key usages may end in zeros, which DER leaves out (X.690, 11.2.2). */
+  readonly trailingZeros?: true;
+}
+
 /** A parsed certificate; nothing about it is verified yet. Times in milliseconds since 1970. */
 export interface Certificate {
   readonly encoding: Uint8Array;
   /** The signed part. */
   readonly tbs: Uint8Array;
-  /** r ‖ s, 64 bytes. */
+  /** As the profile reads it: of P-256 r ‖ s, 64 bytes. */
   readonly signature: Uint8Array;
   /** Hexadecimal, without sign byte. */
   readonly serial: string;
@@ -30,7 +43,7 @@ export interface Certificate {
   readonly commonName: string;
   readonly notBefore: number;
   readonly notAfter: number;
-  /** Uncompressed point, 65 bytes. */
+  /** As the profile reads it: of P-256 the uncompressed point, 65 bytes. */
   readonly publicKey: Uint8Array;
   readonly keyUsage: number;
   readonly ca: boolean;
@@ -144,13 +157,13 @@ export function readAuthorityKeyId(value: DerReader): Uint8Array | undefined {
 }
 
 /** Reads one certificate. Throws VerifyError "der/malformed", "certificate/malformed" or "chain/extension". */
-export function parseCertificate(encoding: Uint8Array): Certificate {
+export function parseCertificate(encoding: Uint8Array, profile: Profile = p256Profile): Certificate {
   const outer = new DerReader(encoding);
   const certificate = outer.enter(tag.sequence);
   outer.end();
   const signed = certificate.read(tag.sequence);
-  readSignatureAlgorithm(certificate);
-  const signature = readSignatureValue(certificate);
+  profile.algorithm(certificate);
+  const signature = profile.signature(certificate);
   certificate.end();
 
   const tbs = signed.enter();
@@ -159,16 +172,17 @@ export function parseCertificate(encoding: Uint8Array): Certificate {
     throw new VerifyError("certificate/malformed", "this is not an X.509 version 3");
   version.end();
   const serial = tbs.unsigned();
-  if (serial.length > 20 || (serial.length === 1 && serial[0] === 0)) {
+  if (serial.length > 20 || (serial.length === 1 && serial[0] === 0 && !profile.zeroSerial)) {
     throw new VerifyError("certificate/malformed", "a serial number has 1 to 20 bytes and is not zero");
   }
-  readSignatureAlgorithm(tbs);
+  profile.algorithm(tbs);
   const issuer = tbs.read(tag.sequence);
   const validity = tbs.enter(tag.sequence);
   const [notBefore, notAfter] = [validity.time(), validity.time()];
   validity.end();
   const subject = tbs.read(tag.sequence);
-  const publicKey = readPublicKey(tbs.enter(tag.sequence));
+  const info = tbs.read(tag.sequence);
+  const publicKey = profile.key(info.enter(), info.encoding);
   const wrapper = tbs.enter(0xa3);
   const extensions = readExtensions(wrapper);
   wrapper.end();
@@ -185,7 +199,7 @@ export function parseCertificate(encoding: Uint8Array): Certificate {
     notBefore,
     notAfter,
     publicKey,
-    ...interpretExtensions(extensions),
+    ...interpretExtensions(extensions, profile),
   };
 }
 
@@ -202,7 +216,14 @@ function readPublicKey(info: DerReader): Uint8Array {
   return point;
 }
 
-function interpretExtensions(extensions: readonly Extension[]) {
+/** P-256 keys, ECDSA with SHA-256: the usual one here. */
+const p256Profile: Profile = {
+  algorithm: readSignatureAlgorithm,
+  signature: readSignatureValue,
+  key: readPublicKey,
+};
+
+function interpretExtensions(extensions: readonly Extension[], profile: Profile) {
   const result = {
     keyUsage: 0,
     ca: false,
@@ -214,7 +235,7 @@ function interpretExtensions(extensions: readonly Extension[]) {
   for (const { oid, critical, content, value: reader } of extensions) {
     result.extensions.set(oid, content);
     if (oid === oids.keyUsage) {
-      result.keyUsage = reader.namedBits();
+      result.keyUsage = reader.namedBits(profile.trailingZeros);
       reader.end();
     } else if (oid === oids.basicConstraints) {
       const constraints = reader.enter(tag.sequence);
@@ -244,7 +265,7 @@ const pemBlock =
   /^-----BEGIN CERTIFICATE-----\r?\n([A-Za-z0-9+/=\r\n]+?)\r?\n?-----END CERTIFICATE-----(?:\r?\n)*/;
 
 /**
- * Certificates by what their PEM block contains. Those above the platforms come again with every verification, so that
+ * P-256 certificates by what their PEM block contains. Those above the platforms come again with every verification, so that
  * reading them is remembered too; it would cost a fifth of what is not a signature check.
  */
 const read = new Recent<Certificate>();
@@ -254,27 +275,36 @@ const read = new Recent<Certificate>();
  * @throws VerifyError "pem/malformed" for anything beside the blocks
  */
 export function parsePemChain(pem: string): Certificate[] {
-  const certificates: Certificate[] = [];
-  let rest = pem.endsWith("\0") ? pem.slice(0, -1) : pem;
-  while (rest !== "") {
-    const block = certificates.length < 4 ? pemBlock.exec(rest) : null;
-    const content = block?.[1];
-    const certificate = content === undefined ? undefined : (read.get(content) ?? readPemBlock(content));
-    if (block === null || content === undefined || certificate === undefined) {
-      throw new VerifyError("pem/malformed", "a certificate chain is not a list of PEM certificates", {
-        where: `after ${certificates.length} certificates`,
-      });
-    }
+  return pemBlocks(pem.endsWith("\0") ? pem.slice(0, -1) : pem, (content, der) => {
+    const certificate = read.get(content) ?? parseCertificate(der());
     read.set(content, certificate);
-    certificates.push(certificate);
-    rest = rest.slice(block[0].length);
-  }
-  return certificates;
+    return certificate;
+  });
 }
 
-function readPemBlock(content: string): Certificate | undefined {
-  const der = fromBase64(content.replace(/[\r\n]+/g, ""));
-  return der === undefined ? undefined : parseCertificate(der);
+/** DER of the certificates of a PEM text, at most four. Throws VerifyError "pem/malformed". */
+export const pemToDer = (pem: string): Uint8Array[] => pemBlocks(pem, (_, der) => der());
+
+function pemBlocks<T>(pem: string, each: (content: string, der: () => Uint8Array) => T): T[] {
+  const found: T[] = [];
+  const malformed = () =>
+    new VerifyError("pem/malformed", "a certificate chain is not a list of PEM certificates", {
+      where: `after ${found.length} certificates`,
+    });
+  let rest = pem;
+  while (rest !== "") {
+    const block = found.length < 4 ? pemBlock.exec(rest) : null;
+    const content = block?.[1];
+    if (block === null || content === undefined) throw malformed();
+    const der = () => {
+      const bytes = fromBase64(content.replace(/[\r\n]+/g, ""));
+      if (bytes === undefined) throw malformed();
+      return bytes;
+    };
+    found.push(each(content, der));
+    rest = rest.slice(block[0].length);
+  }
+  return found;
 }
 
 /** What a certificate in a given place must be. */
@@ -293,7 +323,7 @@ export interface Role {
 export const certSigner = keyUsage.keyCertSign | keyUsage.crlSign;
 
 /** Refuses a certificate that is not what its place in the chain asks for. */
-function checkRole(certificate: Certificate, role: Role): void {
+export function checkRole(certificate: Certificate, role: Role): void {
   const where = certificate.commonName;
   for (const expected of role.extensions) {
     if (!certificate.extensions.has(expected))

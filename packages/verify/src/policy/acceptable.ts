@@ -6,9 +6,13 @@
  * because another failed, so that a report shows everything that is wrong at once; only what rests on a log that
  * proves nothing stays unanswered.
  */
+import type { AcceptedRelease } from "@caisson/releases";
 import { equal, fromHex, toHex } from "@caisson/vocabulary/bytes";
-import { acceptableChecks, type CheckCode, type CheckId } from "../errors.ts";
-import type { Evidence } from "../evidence/evidence.ts";
+import type { Platform } from "@caisson/vocabulary/platforms";
+import type { GenuineSnp } from "../amd/genuine.ts";
+import { acceptableChecks, type CheckId } from "../errors.ts";
+import type { AnyEvidence, Evidence, SnpEvidence } from "../evidence/evidence.ts";
+import type { GenuineHcl } from "../evidence/hcl.ts";
 import { type ReportDataScheme, reportData, reportDataSchemes } from "../evidence/report-data.ts";
 import type { Genuine } from "../intel/genuine.ts";
 import type { TdReport } from "../intel/quote.ts";
@@ -17,9 +21,12 @@ import type { Answers } from "../report.ts";
 import { checkBootLog } from "./boot-log.ts";
 import { checkEnclave } from "./enclave-rules.ts";
 import { checkApplication, checkKeyProvider, checkRuntimeEvents, checkSecureTime } from "./event-rules.ts";
+import { checkOneOf } from "./one-of.ts";
+import { checkPcrs } from "./pcr-rules.ts";
 import { acceptedPlatforms, type Policy } from "./policy.ts";
-import type { Reference } from "./reference.ts";
+import { imageRegisters, type Reference } from "./reference.ts";
 import { checkRegisters } from "./registers.ts";
+import { checkSnp, snpChecks } from "./snp-rules.ts";
 
 /** Report data that the verifier itself knows: its nonce, and whatever else it chose or was told in private. */
 export interface ExpectedReportData {
@@ -28,6 +35,22 @@ export interface ExpectedReportData {
   fields: Partial<Record<string, Uint8Array>>;
 }
 
+/** What is asked about the release of a measured image. */
+export interface ReleaseQuestion {
+  rules: NonNullable<NonNullable<Policy["app"]>["identity"]>;
+  /** The bundle in the evidence, as parsed JSON. */
+  bundle: unknown;
+  platform: Platform;
+  /** The quote's registers by name, and the measured compose hash; hex. */
+  registers: Readonly<Record<string, string>>;
+  description: string;
+  /** Milliseconds since 1970. */
+  now: number;
+}
+
+/** Judges it (`@caisson/verify/releases`). Throws a Failure with one of the codes of `app/…`. */
+export type ReleaseJudge = (question: ReleaseQuestion) => Promise<AcceptedRelease>;
+
 /** What a policy is evaluated with. */
 export interface Circumstances {
   policy: Policy;
@@ -35,52 +58,129 @@ export interface Circumstances {
   references: readonly Reference[];
   now: Date;
   expectedReportData?: ExpectedReportData;
+  /** Needed by policies that name an identity. */
+  releases?: ReleaseJudge;
 }
 
 const enclaveChecks: readonly CheckId[] = ["sgx/debug", "sgx/enclave", "sgx/signer"];
+const releaseChecks: readonly CheckId[] = ["app/identity", "app/release", "app/log", "app/rebuilds"];
 /** What is asked of either kind of TEE. */
 const commonPrefixes = ["policy/", "report-data/"];
 
-/** Those that a policy asks: a TD's or an enclave's, and RTMR3 as a register only where it has no events. */
-export function askedChecks({ sgx, runtimeEvents }: Policy): CheckId[] {
+/**
+ * Those that a policy asks: a TD's, an enclave's or a SEV-SNP guest's; RTMR3 as a register only where it has no events, PCRs
+ * only where the policy or the evidence has some.
+ */
+export function askedChecks(
+  { sgx, snp, runtimeEvents, pcrs, app }: Policy,
+  { hcl }: Pick<AnyEvidence, "hcl">,
+): CheckId[] {
   const common = (id: CheckId) => commonPrefixes.some((prefix) => id.startsWith(prefix));
   return (Object.keys(acceptableChecks) as CheckId[]).filter((id) => {
+    if (releaseChecks.includes(id)) return app?.identity !== undefined;
+    if (id === "hcl/pcrs") return pcrs !== undefined || hcl !== undefined;
+    if (snp !== undefined) return snpChecks.includes(id) || id.startsWith("report-data/");
     if (sgx !== undefined) return common(id) || enclaveChecks.includes(id);
-    return !enclaveChecks.includes(id) && (id !== "registers/rtmr3" || runtimeEvents === "none");
+    if (enclaveChecks.includes(id) || id.startsWith("snp/")) return false;
+    return id !== "registers/rtmr3" || runtimeEvents === "none";
   });
 }
 
-/** Asks every question of the policy and records the answers. */
+/** Asks every question of a policy for SEV-SNP guests. */
+export async function evaluateSnpPolicy(
+  genuine: GenuineSnp,
+  evidence: SnpEvidence,
+  hcl: GenuineHcl | undefined,
+  circumstances: Circumstances,
+  answers: Answers,
+): Promise<void> {
+  const { policy, references, now } = circumstances;
+  checkTee("snp", policy, answers);
+  if (policy.snp === undefined) return;
+  checkSnp(genuine, policy.snp, references, now, answers);
+  checkPcrs(hcl, policy, answers);
+  await checkReportData(evidence, genuine.report.reportData, hcl, circumstances, answers);
+}
+
+const kindsOfTee = { tdx: "a TDX quote", sgx: "an SGX quote", snp: "a SEV-SNP report" };
+
+/** Whether the policy is one for this kind of TEE. */
+export function checkTee(actual: keyof typeof kindsOfTee, policy: Policy, answers: Answers): boolean {
+  const wanted = policy.snp !== undefined ? "snp" : policy.sgx !== undefined ? "sgx" : "tdx";
+  const facts = { expected: kindsOfTee[wanted], actual: kindsOfTee[actual] };
+  if (actual !== wanted) answers.fail("policy/tee", facts);
+  else if (actual === "snp") answers.pass("policy/platform", facts);
+  return actual === wanted;
+}
+
+/** Asks every question of the policy and records the answers; returns the release that one of them accepted. */
 export async function evaluatePolicy(
   genuine: Genuine,
   evidence: Evidence,
   circumstances: Circumstances,
   answers: Answers,
-): Promise<void> {
+  hcl?: GenuineHcl,
+): Promise<AcceptedRelease | undefined> {
   const { policy, references, now } = circumstances;
   checkPolicyPlatform(evidence, policy, answers);
   const { body } = genuine.quote;
-  const wanted = policy.sgx === undefined ? "tdx" : "sgx";
-  if (body.tee !== wanted) {
-    const quotes = { tdx: "a TDX quote", sgx: "an SGX quote" };
-    answers.fail("policy/tee", { expected: quotes[wanted], actual: quotes[body.tee] });
-    return;
-  }
+  if (!checkTee(body.tee, policy, answers)) return undefined;
   checkTcb(genuine, policy, answers);
   if (body.tee === "sgx") {
     checkEnclave(body.report, policy, answers);
-    await checkReportData(evidence, body.report.reportData, circumstances, answers);
-    return;
+    await checkReportData(evidence, body.report.reportData, undefined, circumstances, answers);
+    return undefined;
   }
   checkTdFields(body.report, policy, answers);
   const rtmr0Events = await checkBootLog(evidence, body.report, policy, answers);
   checkRegisters(body.report, rtmr0Events, evidence.platform, policy, references, answers);
+  let accepted: AcceptedRelease | undefined;
   if (policy.runtimeEvents === "none") checkNoEvents(body.report, policy, now, answers);
   else {
     const payloads = await checkRuntimeEvents(evidence.runtimeEvents ?? [], body.report, policy, answers);
-    if (payloads !== undefined) checkPayloads(payloads, policy, now, answers);
+    if (payloads !== undefined) {
+      checkPayloads(payloads, policy, now, answers);
+      accepted = await checkRelease(evidence, body.report, payloads, circumstances, answers);
+    }
   }
-  await checkReportData(evidence, body.report.reportData, circumstances, answers);
+  checkPcrs(hcl, policy, answers);
+  await checkReportData(evidence, body.report.reportData, hcl, circumstances, answers);
+  return accepted;
+}
+
+/** The release of the measured image; it then stands for the references of the registers that the image determines. */
+async function checkRelease(
+  evidence: Evidence,
+  td: TdReport,
+  payloads: ReadonlyMap<string, Uint8Array>,
+  { policy, releases, now }: Circumstances,
+  answers: Answers,
+): Promise<AcceptedRelease | undefined> {
+  const rules = policy.app?.identity;
+  if (rules === undefined) return undefined;
+  if (evidence.release === undefined || releases === undefined) {
+    const reason =
+      releases === undefined ? "this verifier judges no releases" : "the evidence carries no release";
+    answers.fail("release/missing", { expected: "a caisson/bundle/v1", reason });
+    return undefined;
+  }
+  const registers = { mrtd: toHex(td.mrTd), rtmr1: toHex(td.rtmrs[1]), rtmr2: toHex(td.rtmrs[2]) };
+  const description = toHex(payloads.get("compose-hash") ?? new Uint8Array());
+  const question = { rules, bundle: evidence.release, platform: evidence.platform, registers, description };
+  try {
+    const accepted = await releases({ ...question, now: now.getTime() });
+    const { release, generation, app } = accepted.release.predicate;
+    answers.pass("app/identity", { actual: `${app}, generation ${generation}` });
+    answers.pass("app/release", { actual: `release ${release}, ${accepted.release.hash}` });
+    answers.pass("app/log");
+    answers.pass("app/rebuilds");
+    answers.pass("app/compose-hash", { actual: description });
+    for (const name of imageRegisters) answers.pass(`registers/${name}`, { actual: registers[name] });
+    return accepted;
+  } catch (error) {
+    answers.failFrom(error);
+    return undefined;
+  }
 }
 
 function checkPayloads(
@@ -152,18 +252,7 @@ function checkTcb({ tcb, pck }: Genuine, policy: Policy, answers: Answers): void
   } else checkOneOf("policy/fmspc", "policy/fmspc", pck.fmspc, policy.fmspcs, answers);
 }
 
-function checkOneOf(
-  id: CheckId,
-  code: CheckCode,
-  actual: string,
-  accepted: readonly string[] | "any",
-  answers: Answers,
-): void {
-  if (accepted === "any") answers.notChecked(id, "the policy leaves it open", { actual });
-  else if (accepted.includes(actual)) answers.pass(id, { actual });
-  else answers.fail(code, { expected: accepted.join(" or "), actual });
-}
-
+const noNonce = 'the verifier was given no nonce to expect; freshness: "any" accepts evidence of any age';
 const zero48 = "00".repeat(48);
 
 /** TD attributes that the TDX module defines (TDX Module ABI, ATTRIBUTES): 0–7 TUD, 27–31, 62, 63. */
@@ -265,13 +354,20 @@ function padded(data: Uint8Array): Uint8Array {
   return whole;
 }
 
+/** `hcl`: the report data binds a virtual TPM, and it is that TPM's quote that carries the nonce. */
 async function checkReportData(
-  { reportData: stated }: Evidence,
+  { reportData: stated }: AnyEvidence,
   found: Uint8Array,
+  hcl: GenuineHcl | undefined,
   { policy, expectedReportData: expected }: Circumstances,
   answers: Answers,
 ): Promise<void> {
   const fresh = policy.freshness !== "any";
+  if (hcl !== undefined) {
+    answers.pass("report-data/preimage", { actual: "the runtime data of the HCL report" });
+    checkQuoteNonce(hcl, expected, fresh, answers);
+    return;
+  }
   const actual = toHex(found);
   // A quote by itself says no scheme: for whoever knows the bytes to expect, they are what they are.
   const raw = { scheme: "raw", fields: { data: found } } as const;
@@ -299,7 +395,7 @@ async function checkReportData(
   const nonce = expected?.fields[nonceName];
   if (fresh && (nonce === undefined || nonce.length === 0)) {
     answers.fail("report-data/no-nonce", {
-      reason: 'the verifier was given no nonce to expect; freshness: "any" accepts evidence of any age',
+      reason: noNonce,
     });
   } else if (expected === undefined) {
     answers.notChecked("report-data/expected", "the policy leaves freshness open");
@@ -322,4 +418,20 @@ async function checkReportData(
       });
     }
   }
+}
+
+function checkQuoteNonce(
+  { extraData }: GenuineHcl,
+  expected: ExpectedReportData | undefined,
+  fresh: boolean,
+  answers: Answers,
+): void {
+  const nonce = expected?.scheme === "raw" ? expected.fields.data : expected?.fields.nonce;
+  const actual = extraData === undefined ? "no quote of the virtual TPM" : toHex(extraData);
+  if (nonce === undefined || nonce.length === 0) {
+    if (!fresh) answers.notChecked("report-data/expected", "the policy leaves freshness open", { actual });
+    else answers.fail("report-data/no-nonce", { reason: noNonce });
+  } else if (extraData !== undefined && equal(extraData, nonce)) {
+    answers.pass("report-data/expected", { actual: "the virtual TPM's quote carries the nonce" });
+  } else answers.fail("report-data/nonce", { expected: toHex(nonce), actual });
 }

@@ -141,8 +141,11 @@ const appRules = [
 
 /** Whether the measured application is one that the policy names. */
 export function checkApplication(payloads: Payloads, policy: Policy, answers: Answers): void {
+  const { identity, ...stated } = policy.app ?? {};
+  // Of an identity, the release says which description.
+  const app = identity === undefined ? stated : { composeHash: "any" as const, ...stated, id: [identity.id] };
   for (const { event, field, check, wrong, unstated } of appRules) {
-    const accepted = policy.app?.[field];
+    const accepted = app[field];
     const payload = payloads.get(event);
     const actual = payload === undefined ? `no event ${event}` : toHex(payload);
     if (accepted === undefined)

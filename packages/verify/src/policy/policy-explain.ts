@@ -42,12 +42,6 @@ const common: readonly Row[] = [
   ),
   row("platformIdentities", (p) => p.platformIdentities, undefined, "which machines, one by one (PPID)"),
   row("fmspcs", (p) => p.fmspcs, "any kind of platform", "which kinds of machine", true),
-  row(
-    "freshness",
-    (p) => p.freshness,
-    "a nonce of the verifier's",
-    "whether old evidence can be shown again",
-  ),
 ];
 
 const ofEnclaves: readonly Row[] = [
@@ -56,6 +50,39 @@ const ofEnclaves: readonly Row[] = [
   row("sgx.isvProdId", (p) => p.sgx?.isvProdId, "not stated", "which product of the signer's"),
   row("sgx.minimumIsvSvn", (p) => p.sgx?.minimumIsvSvn, "not stated", "and its least version"),
 ];
+
+const ofSnp: readonly Row[] = [
+  row(
+    "snp.measurements",
+    (p) => p.snp?.measurements,
+    "a reference's, or whatever idKeys signed",
+    "what was launched",
+  ),
+  row("snp.hostData", (p) => p.snp?.hostData, "zero", "what the host bound at the launch"),
+  row("snp.privilegeLevels", (p) => p.snp?.privilegeLevels, "0", "who in the guest may have asked"),
+  row("snp.permits", (p) => p.snp?.permits, "smt", "what the guest may permit its host; debugging never"),
+  row("snp.demands", (p) => p.snp?.demands, "nothing", "what the guest must demand of its host"),
+  row("snp.platformInfo", (p) => p.snp?.platformInfo, "nothing", "what the platform must have on"),
+  row("snp.idKeys", (p) => p.snp?.idKeys, "any, or no ID block", "who signed what was launched", true),
+  row("snp.minimumGuestSvn", (p) => p.snp?.minimumGuestSvn, "any", "and its least version", true),
+  row("snp.products", (p) => p.snp?.products, "Genoa or Turin", "which generations of processors"),
+  row("snp.minimumTcb", (p) => p.snp?.minimumTcb, undefined, "how old the platform's firmware may be"),
+  row("snp.chipIds", (p) => p.snp?.chipIds, undefined, "which chips, one by one"),
+  row("snp.providers", (p) => p.snp?.providers, "any", "whose VLEKs", true),
+  row(
+    "snp.revocation",
+    (p) => p.snp?.revocation,
+    "the list must be there",
+    "whether AMD's revocations must be known",
+  ),
+];
+const ofTpms = row("pcrs", (p) => p.pcrs, "", "PCRs of Azure's virtual TPM: what the guest booted");
+const freshness = row(
+  "freshness",
+  (p) => p.freshness,
+  "a nonce of the verifier's",
+  "whether old evidence can be shown again",
+);
 
 const ofTds: readonly Row[] = [
   row(
@@ -105,6 +132,12 @@ const ofEvents: readonly Row[] = [
   row("events.afterBoundary", (p) => p.events?.afterBoundary, "nothing", "what it may measure later"),
   row("app.id", (p) => p.app?.id, undefined, "which application"),
   row("app.composeHash", (p) => p.app?.composeHash, undefined, "which version and configuration of it"),
+  row(
+    "app.identity",
+    (p) => p.app?.identity,
+    "no releases are asked for",
+    "whose signed releases say which images run",
+  ),
   row("app.instanceId", (p) => p.app?.instanceId, undefined, "which instance of it"),
   row(
     "secureTime",
@@ -126,7 +159,9 @@ export function explainPolicy(policy: Policy): Rule[] {
     policy.sgx !== undefined
       ? ofEnclaves
       : [...ofTds, ...(policy.runtimeEvents === "none" ? withoutEvents : ofEvents)];
-  return [...common, ...own].map(({ name, meaning, value, absent, openWhenAbsent }) => {
+  const rows = policy.snp !== undefined ? ofSnp : [...common, ...own];
+  const withTpm = policy.pcrs === undefined ? [] : [ofTpms];
+  return [...rows, ...withTpm, freshness].map(({ name, meaning, value, absent, openWhenAbsent }) => {
     const given = value(policy);
     if (given === undefined) {
       const state = absent === undefined ? "missing" : openWhenAbsent ? "open" : "default";

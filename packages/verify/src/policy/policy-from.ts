@@ -6,30 +6,27 @@
  */
 import { isZero, toHex } from "@caisson/vocabulary/bytes";
 import { bootEvents } from "@caisson/vocabulary/events";
+import type { GenuineSnp } from "../amd/genuine.ts";
+import { snpLines } from "../amd/policy-from.ts";
 import { VerifyError } from "../errors.ts";
-import type { Evidence, LoggedEvent } from "../evidence/evidence.ts";
+import type { AnyEvidence, Evidence, LoggedEvent } from "../evidence/evidence.ts";
 import type { Genuine } from "../intel/genuine.ts";
 import { type PckExtension, pckExtension } from "../intel/pck.ts";
 import { type EnclaveReport, parseQuote, type TdReport } from "../intel/quote.ts";
 import { parsePemChain } from "../pki/x509.ts";
-
-type Line = readonly [yaml: string, comment?: string];
-
-const quoted = (text: string): string => JSON.stringify(text);
-const list = (...values: string[]): string => `[${values.map(quoted).join(", ")}]`;
+import { type Line, list, quoted } from "./policy-lines.ts";
 
 /**
  * The policy as YAML with comments. `genuine` is what verification said of the quote, where there was collateral; without
  * it what only collateral tells is left open. Throws VerifyError "quote/…" for what is not a quote.
  */
-export function policyFrom(evidence: Evidence, genuine: Genuine | undefined): string {
-  const { body, pckChain } = parseQuote(evidence.quote);
+export function policyFrom(evidence: AnyEvidence, genuine: Genuine | GenuineSnp | undefined): string {
   const lines: Line[] = [
     ["version: caisson/policy/v1"],
-    [`platforms: [${evidence.platform}]`, "emulated proves nothing about hardware"],
-    ...tcbLines(genuine),
-    ...platformLines(genuine?.pck ?? pckOf(pckChain)),
-    ...(body.tee === "sgx" ? enclaveLines(body.report) : tdLines(body.report, evidence.runtimeEvents ?? [])),
+    ...(evidence.platform === "snp"
+      ? snpLines(evidence.report, genuine !== undefined && "report" in genuine ? genuine : undefined)
+      : quoteLines(evidence, genuine !== undefined && "quote" in genuine ? genuine : undefined)),
+    ...pcrLines(evidence),
   ];
   const text = lines.map(([yaml, comment]) =>
     comment === undefined ? yaml : `${yaml.match(/^ */)![0]}# ${comment}\n${yaml}`,
@@ -39,6 +36,27 @@ export function policyFrom(evidence: Evidence, genuine: Genuine | undefined): st
     "# use it if you know that this machine is the right one. `caisson policy explain` says what it accepts.\n" +
     "# Evidence must bind a nonce of yours (--nonce); `freshness: any` would accept it at any age.\n";
   return `${head}${text.join("\n")}\n`;
+}
+
+/** PCRs of the virtual TPM, where the hardware's measurements cover the paravisor alone. */
+function pcrLines({ hcl }: AnyEvidence): Line[] {
+  if (hcl === undefined) return [];
+  if (hcl.quote === undefined)
+    return [["pcrs: any", "there is no quote of the virtual TPM: what the guest booted is not known"]];
+  return [
+    ["pcrs:", "what the guest booted, measured into the virtual TPM; leave out what may differ"],
+    ...hcl.quote.pcrs.map((value, i): Line => [`  "${i}": ${list(toHex(value))}`]),
+  ];
+}
+
+function quoteLines(evidence: Evidence, genuine: Genuine | undefined): Line[] {
+  const { body, pckChain } = parseQuote(evidence.quote);
+  return [
+    [`platforms: [${evidence.platform}]`, "emulated proves nothing about hardware"],
+    ...tcbLines(genuine),
+    ...platformLines(genuine?.pck ?? pckOf(pckChain)),
+    ...(body.tee === "sgx" ? enclaveLines(body.report) : tdLines(body.report, evidence.runtimeEvents ?? [])),
+  ];
 }
 
 function tcbLines(genuine: Genuine | undefined): Line[] {

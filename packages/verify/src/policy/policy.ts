@@ -18,21 +18,82 @@ import {
   object,
   oneOf,
   optional,
+  record,
   type Schema,
   SchemaError,
   text,
 } from "@caisson/vocabulary/schema";
+import { type Product, products, type TcbComponent, tcbComponents } from "../amd/products.ts";
+import { platformBits, policyBits } from "../amd/report.ts";
 import { VerifyError } from "../errors.ts";
 import { tcbStatuses } from "../intel/tcb.ts";
 import { rtmr0EventsSchema } from "./reference.ts";
 
 const any = oneOf("any");
+const policyDemands = Object.keys(policyBits.demands) as (keyof typeof policyBits.demands)[];
+const platformDemands = (Object.keys(platformBits) as (keyof typeof platformBits)[]).filter(
+  (name) => name !== "smt",
+);
 const eventName = text("an event name of A-Z a-z 0-9 . _ -, at most 64", /^[A-Za-z0-9._-]+$/, 64);
 
 /** A list of values that are accepted, or the word `any`. */
 function listOrAny<T>(item: Schema<T>): Schema<T[] | "any"> {
   return either('a list of accepted values, or "any"', list(item, 1, 256), any);
 }
+
+/** A TCB minimum of AMD's: components that are left out are not asked. */
+const tcbMinimum = object(
+  Object.fromEntries(tcbComponents.map((name) => [name, optional(integer(0, 255))])) as Record<
+    TcbComponent,
+    ReturnType<typeof optional<number>>
+  >,
+);
+const vmpls = list(integer(0, 3), 1, 4);
+
+/** What is accepted of a SEV-SNP guest. */
+const snpRules = object({
+  /** Launch digests. Without them a reference's, or an `idKeys`, must say what was launched. */
+  measurements: optional(listOrAny(hex(48))),
+  /** What the host bound at the launch. Default: zero. */
+  hostData: optional(listOrAny(hex(32))),
+  /** Privilege levels at which the report may have been asked for. Default: 0 alone. */
+  privilegeLevels: optional(either('a list of levels, or "any"', vmpls, any)),
+  /** Of the guest's policy: what it may permit (default: smt), and what it must demand (default: nothing). Debug never. */
+  permits: optional(list(oneOf("smt", "migration-agent", "cxl"), 0, 3)),
+  demands: optional(list(oneOf(...policyDemands), 0, policyDemands.length)),
+  /** What the platform must have on (PLATFORM_INFO). Default: nothing. */
+  platformInfo: optional(list(oneOf(...platformDemands), 0, platformDemands.length)),
+  /** SHA-384 of the keys that may have signed the ID block, and of those above them. Default: any, and none needed. */
+  idKeys: optional(list(hex(48), 1, 256)),
+  authorKeys: optional(list(hex(48), 1, 256)),
+  familyIds: optional(list(hex(16), 1, 256)),
+  imageIds: optional(list(hex(16), 1, 256)),
+  /** Least GUEST_SVN. */
+  minimumGuestSvn: optional(integer(0, 0xffffffff)),
+  /** Default: Genoa and Turin. Of Milan the root secret of a chip can be taken by software: name its chips. */
+  products: optional(list(oneOf(...products), 1, products.length)),
+  /** Least patch levels of reported, committed and launch TCB. "listed": those that are known here (`minimums.ts`). No default. */
+  minimumTcb: optional(
+    either(
+      'levels by product, "listed", or "any"',
+      object(
+        Object.fromEntries(products.map((name) => [name, optional(tcbMinimum)])) as Record<
+          Product,
+          ReturnType<typeof optional<Infer<typeof tcbMinimum>>>
+        >,
+      ),
+      oneOf("listed", "any"),
+    ),
+  ),
+  /** Accepted chips: 64 bytes, or Turin's 8. No default. */
+  chipIds: optional(listOrAny(either("8 or 64 bytes", hex(64), hex(8)))),
+  /** Accepted providers of VLEKs, as the certificate names them. Default: any. */
+  providers: optional(list(text("a provider's name", /^[\x20-\x7e]+$/, 256), 1, 64)),
+  /** "any": a missing list of revocations is accepted. */
+  revocation: optional(any),
+});
+
+const pcrName = /^(?:[0-9]|1[0-9]|2[0-3])$/;
 
 const registerTuple = {
   mrtd: optional(hex(48)),
@@ -145,12 +206,37 @@ const policySchema = object({
       minimumIsvSvn: optional(integer(0, 0xffff)),
     }),
   ),
+  /** Accepts SEV-SNP guests, and no TD. */
+  snp: optional(snpRules),
+  /**
+   * Accepted PCRs (SHA-256) of the virtual TPM that Azure's evidence binds; its hardware report covers the paravisor alone.
+   * No default where the evidence has one. "any" accepts whatever the guest booted.
+   */
+  pcrs: optional(either('PCRs by number, or "any"', record(pcrName, list(hex(32), 1, 256), 24), any)),
   app: optional(
     object({
       /** Payloads of the events app-id, compose-hash and instance-id. No default. */
       id: optional(listOrAny(hex([1, 64]))),
       composeHash: optional(listOrAny(hex([1, 64]))),
       instanceId: optional(listOrAny(hex([1, 64]))),
+      /**
+       * The application by its identity: a release that its owners signed says which image and description it may run,
+       * so that composeHash may be left out and references say RTMR0 alone. Evidence then carries the release's bundle.
+       */
+      identity: optional(
+        object({
+          /** Hash of its first identity document; the payload of app-id. */
+          id: hex(32),
+          /** Releases with a lower number are refused. Default: as the bundle says. */
+          minimumRelease: optional(integer(1, 0xffff_ffff)),
+          /** How old a quorum's view of the log may be, in seconds. Default: a day. */
+          maximumAge: optional(integer(1, 315_360_000)),
+          /** Default: where the identity names a log. */
+          requireLog: optional(oneOf(true, false)),
+          /** Rebuilders that have to agree, at least. Default: as the identity says. */
+          requireRebuilds: optional(integer(0, 16)),
+        }),
+      ),
     }),
   ),
   /** What the secure-time event must say. */
@@ -198,6 +284,10 @@ export function readPolicy(document: unknown): Policy {
     ) {
       throw new SchemaError("simulatedRoot", "a policy that accepts the emulated platform names its root");
     }
+    const { id, identity } = policy.app ?? {};
+    if (identity !== undefined && id !== undefined && (id === "any" || id.join() !== identity.id)) {
+      throw new SchemaError("app.id", "app.identity names the application already");
+    }
     const { rtmr0, hostAcpi, rtmr3 } = policy.registers ?? {};
     if (rtmr3 !== undefined && policy.runtimeEvents === undefined) {
       throw new SchemaError(
@@ -214,6 +304,16 @@ export function readPolicy(document: unknown): Policy {
     const ofTd = (["td", "registers", "references", "events", "runtimeEvents"] as const).find(
       (field) => policy.sgx !== undefined && policy[field] !== undefined,
     );
+    const notOfSnp = (Object.keys(policy) as (keyof Policy)[]).find(
+      (field) =>
+        policy.snp !== undefined && !["version", "description", "snp", "pcrs", "freshness"].includes(field),
+    );
+    if (notOfSnp !== undefined) {
+      throw new SchemaError(notOfSnp, "a policy for SEV-SNP guests has no such rule: its own are below snp");
+    }
+    if (policy.pcrs !== undefined && policy.sgx !== undefined) {
+      throw new SchemaError("pcrs", "an enclave has no virtual TPM");
+    }
     if (ofTd !== undefined) throw new SchemaError(ofTd, "a policy for enclaves has no rules for a TD");
     if (rtmr0 === "any" && hostAcpi === undefined) {
       throw new SchemaError(

@@ -12,6 +12,9 @@ import { VerifyError } from "../errors.ts";
 export const referenceRegisters = ["mrtd", "rtmr0", "rtmr1", "rtmr2"] as const;
 export type ReferenceRegister = (typeof referenceRegisters)[number];
 
+/** Those that the image alone determines; RTMR0 is the machine around it. */
+export const imageRegisters = ["mrtd", "rtmr1", "rtmr2"] as const satisfies readonly ReferenceRegister[];
+
 /** Stands for the digest of the SMBIOS tables, which name the host's processor. */
 export const HOST_SMBIOS = "smbios";
 
@@ -24,6 +27,8 @@ export interface Reference {
   registers: Partial<Record<ReferenceRegister, string>>;
   /** The events that make up RTMR0, in order: digests, or `HOST_SMBIOS`. For policies that compare it by event. */
   rtmr0Events?: readonly string[];
+  /** What a SEV-SNP guest is launched with, instead of registers. */
+  launchDigest?: string;
 }
 
 const registerValue = hex(48);
@@ -110,6 +115,17 @@ export function readReferences(document: unknown, label: string): Reference[] {
       for (const [suffix, registers] of readPrediction(prediction, name)) {
         if (Object.keys(registers).length > 0) add({ name: name + suffix, registers, ...events }, platform);
       }
+      return;
+    }
+    if (value.launchDigest !== undefined) {
+      add(
+        {
+          name,
+          registers: {},
+          launchDigest: readAt(`${name}.launchDigest`, registerValue, value.launchDigest),
+        },
+        undefined,
+      );
       return;
     }
     const registers = registersOf(value, name);

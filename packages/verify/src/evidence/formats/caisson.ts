@@ -27,6 +27,7 @@ const documentSchema = object({
   }),
   collateral: optional(collateralSchema),
   manifest: optional(object({ sha256: hex(32) })),
+  release: optional((value: unknown) => value),
 });
 
 /** The document `caisson/evidence/v1` as JSON: `quote` and `bootLog` in base64, payloads and fields in hexadecimal. */
@@ -40,6 +41,8 @@ export interface EvidenceDocument {
   reportData: { scheme: ReportDataScheme | "raw"; fields: Record<string, string> };
   collateral?: Collateral;
   manifest?: { sha256: string };
+  /** `caisson/bundle/v1` (`@caisson/releases`). */
+  release?: unknown;
 }
 
 /** Reads a parsed `caisson/evidence/v1` document. Throws VerifyError "evidence/malformed". */

@@ -1,18 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * dstack's versioned attestation: SCALE-encoded (Substrate's codec: little-endian integers, lists and texts behind a compact
- * length), in hexadecimal inside JSON. Read here: version 0 of a TDX guest, its quote and its event log. What follows them
- * (report data, configuration) says nothing that the quote does not, and is not read.
+ * length), in hexadecimal inside JSON. Read here: version 0 of a TDX guest (its quote and its event log) and of a SEV-SNP guest
+ * (its report). What follows them (report data, configuration) says nothing that the quote does not, and is not read.
  */
 import { limits } from "@caisson/vocabulary/limits";
 import { object } from "@caisson/vocabulary/schema";
+import { REPORT_SIZE } from "../../amd/report.ts";
 import { VerifyError } from "../../errors.ts";
-import type { Evidence } from "../evidence.ts";
+import type { AnyEvidence } from "../evidence.ts";
 import { dstackEvidence } from "./dstack.ts";
 import { hexBytes, readPart } from "./fields.ts";
 
 const schema = object({ attestation: hexBytes(limits.document / 2) }, "loose");
 const MAX_EVENTS = 4096;
+
+/** dstack's number for SEV-SNP. */
+const SNP = 3;
+
+function snpReport(report: Uint8Array): Uint8Array {
+  if (report.length === REPORT_SIZE) return report;
+  throw new VerifyError(
+    "evidence/malformed",
+    "this dstack attestation holds a SEV-SNP report of another size",
+    {
+      actual: `${report.length} bytes`,
+    },
+  );
+}
 
 /** Takes SCALE values off the front of bytes. Every length is checked against what is left. */
 class Scale {
@@ -50,16 +65,17 @@ class Scale {
 }
 
 /** Reads a parsed document. Throws VerifyError "evidence/malformed", "evidence/unsupported" for other versions or TEEs. */
-export function readDstackAttestation(document: unknown): Evidence {
+export function readDstackAttestation(document: unknown): AnyEvidence {
   const { attestation } = readPart(schema, document, "dstack attestation");
   const scale = new Scale(attestation);
   const [version, tee] = [scale.number(1), scale.number(1)];
+  if (version === 0 && tee === SNP) return { platform: "snp", report: snpReport(scale.bytes()) };
   if (version !== 0 || tee !== 0) {
     throw new VerifyError(
       "evidence/unsupported",
-      "a dstack attestation of another version, or not of a TDX guest",
+      "a dstack attestation of another version, or of another kind of guest",
       {
-        expected: "version 0, TDX",
+        expected: "version 0, TDX or SEV-SNP",
         actual: `version ${version}, kind ${tee}`,
       },
     );

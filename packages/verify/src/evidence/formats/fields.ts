@@ -14,6 +14,15 @@ export function base64(most: number): Schema<Uint8Array> {
   };
 }
 
+/** base64url, or base64, with padding or without, of at most `most` bytes: as Azure's tools write it. */
+export function base64url(most: number): Schema<Uint8Array> {
+  const strict = base64(most);
+  return (value) => {
+    const text = typeof value === "string" ? value.replace(/-/g, "+").replace(/_/g, "/") : value;
+    return strict(typeof text === "string" ? text.padEnd(Math.ceil(text.length / 4) * 4, "=") : text);
+  };
+}
+
 /** Hexadecimal text of at most `most` bytes, decoded. */
 export function hexBytes(most: number): Schema<Uint8Array> {
   const schema = hex([0, most]);

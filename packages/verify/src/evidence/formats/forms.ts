@@ -9,12 +9,14 @@ import { fromBase64, fromHex, fromUtf8 } from "@caisson/vocabulary/bytes";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { limits } from "@caisson/vocabulary/limits";
 import { either, object, type Schema } from "@caisson/vocabulary/schema";
+import { REPORT_SIZE } from "../../amd/report.ts";
 import { VerifyError } from "../../errors.ts";
-import type { Evidence } from "../evidence.ts";
+import type { AnyEvidence, Evidence } from "../evidence.ts";
 import { readEvidenceDocument } from "./caisson.ts";
 import { readDstackQuote } from "./dstack.ts";
 import { readDstackAttestation } from "./dstack-attestation.ts";
 import { base64, hexBytes, readPart } from "./fields.ts";
+import { readAzureSnp, readAzureTdx, readCocoSnp, readRawHcl, readRawReport } from "./snp.ts";
 
 /** An input once decoded: the bytes (of hexadecimal or base64 text, what it encodes), or the JSON object. */
 export type Decoded = { bytes: Uint8Array } | { document: Readonly<Record<string, unknown>> };
@@ -29,7 +31,7 @@ export interface Form {
   readonly judged: boolean;
   readonly recognises: (input: Decoded) => boolean;
   /** Throws VerifyError "evidence/malformed" or "evidence/unsupported". */
-  readonly read: (input: Decoded) => Evidence;
+  readonly read: (input: Decoded) => AnyEvidence;
 }
 
 /** A form that is a JSON object; without `read` one that is not judged here. */
@@ -37,7 +39,7 @@ function document(
   name: string,
   recognised: string,
   recognises: (document: Readonly<Record<string, unknown>>) => boolean,
-  read?: (document: Readonly<Record<string, unknown>>) => Evidence,
+  read?: (document: Readonly<Record<string, unknown>>) => AnyEvidence,
 ): Form {
   return {
     name,
@@ -54,7 +56,7 @@ function binary(
   name: string,
   recognised: string,
   recognises: (bytes: Uint8Array) => boolean,
-  read?: (bytes: Uint8Array) => Evidence,
+  read?: (bytes: Uint8Array) => AnyEvidence,
 ): Form {
   return {
     name,
@@ -84,22 +86,12 @@ function withPrefix(value: unknown): Uint8Array {
 }
 const quoteDocument = object({ quote: quoteBytes }, "loose");
 
-/** base64url without padding, as Azure's tools write it. */
-const base64url: Schema<Uint8Array> = (value) => {
-  const text = typeof value === "string" ? value.replace(/-/g, "+").replace(/_/g, "/") : value;
-  return base64(limits.quote)(
-    typeof text === "string" ? text.padEnd(Math.ceil(text.length / 4) * 4, "=") : text,
-  );
-};
-const azureDocument = object({ td_quote: base64url }, "loose");
-
 const cocoDocument = object({ quote: base64(limits.quote), cc_eventlog: base64(limits.bootLog) }, "loose");
 function readCocoEvidence(value: unknown): Evidence {
   const { quote, cc_eventlog } = readPart(cocoDocument, value, "CoCo document");
   return { platform: "tdx", quote, bootLog: { format: "tcg2", bytes: cc_eventlog } };
 }
 
-const SNP_REPORT = 1184;
 const fromQuote = (quote: Uint8Array): Evidence => ({ platform: "tdx", quote });
 
 /** In the order in which they are asked. */
@@ -129,15 +121,22 @@ export const forms: readonly Form[] = [
     readCocoEvidence,
   ),
   document(
-    "Azure's TDX evidence: the quote of its paravisor (HCL report and TPM quote are not judged)",
+    "Azure's TDX evidence: the paravisor's quote, its HCL report and the virtual TPM's quote",
     "JSON with td_quote and hcl_report (base64url)",
     (value) => has(value, "td_quote", "hcl_report"),
-    (value) => fromQuote(readPart(azureDocument, value, "Azure document").td_quote),
+    readAzureTdx,
   ),
   document(
-    "AMD SEV-SNP evidence",
-    "JSON with attestation_report, or with hcl_report and no td_quote",
-    (value) => has(value, "attestation_report") || has(value, "hcl_report"),
+    "Azure's SEV-SNP evidence: HCL report, VCEK and the virtual TPM's quote",
+    "JSON with hcl_report (base64url) and no td_quote",
+    (value) => has(value, "hcl_report"),
+    readAzureSnp,
+  ),
+  document(
+    "CoCo's SEV-SNP evidence",
+    "JSON with attestation_report (base64)",
+    (value) => has(value, "attestation_report"),
+    readCocoSnp,
   ),
   document(
     "evidence inside a document that names its platform",
@@ -160,16 +159,14 @@ export const forms: readonly Form[] = [
     "an Azure HCL report (a vTPM's)",
     'bytes that begin with "HCLA"',
     (bytes) => fromUtf8(bytes.subarray(0, 4)) === "HCLA",
+    readRawHcl,
   ),
   binary(
-    "an AMD SEV-SNP attestation report",
-    `${SNP_REPORT} bytes or a little more, version 2 to 5 as a u32, signature algorithm 1`,
+    "a SEV-SNP report (binary, hexadecimal or base64), alone or with its table of certificates",
+    `${REPORT_SIZE} bytes or more, version 2 to 5 as a u32, signature algorithm 1`,
     (bytes) =>
-      bytes.length >= SNP_REPORT &&
-      bytes.length < SNP_REPORT + 64 &&
-      u32(bytes, 0) >= 2 &&
-      u32(bytes, 0) <= 5 &&
-      u32(bytes, 0x34) === 1,
+      bytes.length >= REPORT_SIZE && u32(bytes, 0) >= 2 && u32(bytes, 0) <= 5 && u32(bytes, 0x34) === 1,
+    readRawReport,
   ),
   binary(
     "an AWS Nitro attestation document",
@@ -188,7 +185,7 @@ export const forms: readonly Form[] = [
  * Reads evidence in any of its forms (`forms`). `bootLog` may add a CCEL area to a form that has none. Throws
  * VerifyError "evidence/…".
  */
-export function readEvidence(input: Uint8Array, bootLog?: Uint8Array): Evidence {
+export function readEvidence(input: Uint8Array, bootLog?: Uint8Array): AnyEvidence {
   if (input.length > limits.document || (bootLog?.length ?? 0) > limits.bootLog) {
     throw new VerifyError("evidence/size", "this evidence is too large", {
       expected: `at most ${limits.document} bytes, and a boot log of at most ${limits.bootLog}`,
@@ -197,13 +194,16 @@ export function readEvidence(input: Uint8Array, bootLog?: Uint8Array): Evidence 
   }
   const evidence = readDecoded(decode(input));
   if (bootLog === undefined) return evidence;
+  if (evidence.platform === "snp") {
+    throw new VerifyError("evidence/malformed", "a SEV-SNP guest has no boot log that a report could prove");
+  }
   if (evidence.bootLog !== undefined) {
     throw new VerifyError("evidence/malformed", "this evidence has a boot log of its own");
   }
   return { ...evidence, bootLog: { format: "tcg2", bytes: bootLog } };
 }
 
-function readDecoded(decoded: Decoded): Evidence {
+function readDecoded(decoded: Decoded): AnyEvidence {
   const form = recognise(decoded);
   if (form === undefined) {
     throw new VerifyError("evidence/unsupported", "this is not evidence in a form that is known here", {

@@ -1,0 +1,470 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Who gets keys of an application that has an identity: machines that pass every other check, each with a bundle or secrets
+ * of which one thing is wrong. Each is refused with exactly its code.
+ */
+import { deepEqual, equal, notEqual, ok } from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import test, { type TestContext } from "node:test";
+import { deriveReleasedKey } from "@caisson/protocol/derivation";
+import { identityKey, verifySignature } from "@caisson/protocol/ed25519";
+import { generateSealingKey, open, seal } from "@caisson/protocol/hpke";
+import {
+  answerTranscript,
+  keyReleaseVersion,
+  type ReleaseRequest,
+  sealContext,
+  sealingKeyTranscript,
+  secretsContext,
+} from "@caisson/protocol/key-release";
+import { type Bundle, type Envelope, sealBinding, writeBundle, writeEnvelope } from "@caisson/releases";
+import { hashOf, keysOf, Owners } from "@caisson/releases/testing/owners";
+import { signer } from "@caisson/releases/testing/signers";
+import { reportData } from "@caisson/verify/report-data";
+import { Applications, type KnownStore } from "./applications.ts";
+import { CollateralCache } from "./collateral-cache.ts";
+import { KnownFile } from "./known-file.ts";
+import { Nonces } from "./nonces.ts";
+import { loadPolicies, type Policies } from "./policies.ts";
+import { Bucket } from "./rate-limit.ts";
+import { type ReleaseContext, releaseKeys } from "./release.ts";
+import type { LogEntry } from "./release-log.ts";
+import { applicationSealingKey, publishSealingKey } from "./secrets.ts";
+import { Machine } from "./testing/machine.ts";
+import { VolumeBook } from "./volumes/book.ts";
+import { openValueStore } from "./volumes/store.ts";
+
+const now = Date.parse("2026-06-01T12:00:00Z");
+const day = 24 * 3600 * 1000;
+const secret = new Uint8Array(32).map((_, i) => i);
+const identity = identityKey(new Uint8Array(32).fill(7));
+const kms = identity.publicKey.toHex();
+const owners = new Owners(now);
+const machine = new Machine(now, "payments", 0, { identity: owners.id });
+const hash = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest("hex");
+const subjectsOf = (one: Machine): [string, string] => [hash(one.manifest), hash(one.description)];
+const subjects = subjectsOf(machine);
+
+const place = (t: TestContext): string => {
+  const directory = mkdtempSync(join(tmpdir(), "caisson-kms-owners-"));
+  t.after(() => rmSync(directory, { recursive: true }));
+  return directory;
+};
+
+function policiesOf(t: TestContext, of: Machine, rules: object = {}): Policies {
+  const directory = place(t);
+  const file = of.policyFile({ app: { identity: { id: of.app, ...rules } } });
+  writeFileSync(join(directory, "app.json"), JSON.stringify(file));
+  return loadPolicies(directory, kms, true);
+}
+
+const inMemory = (): KnownStore => ({ readKnown: () => new Map(), writeKnown: () => Promise.resolve() });
+
+interface Setup {
+  context: ReleaseContext;
+  log: LogEntry[];
+}
+
+function setup(policies: Policies, store = inMemory(), clock = now): Setup {
+  const log: LogEntry[] = [];
+  const append = async (entry: LogEntry) => void log.push({ ...entry });
+  const context: ReleaseContext = {
+    secret,
+    identity,
+    policies,
+    collateral: new CollateralCache(),
+    log: { append, head: () => ({ sequence: 0, hash: "", signature: "" }) },
+    denials: new Bucket({ perSecond: 1, burst: 3 }, now),
+    nonces: new Nonces(),
+    volumes: new VolumeBook(openValueStore(":memory:"), secret, identity, () => now),
+    applications: new Applications(store),
+    now: () => clock,
+  };
+  return { context, log };
+}
+
+interface Given {
+  of?: Machine;
+  bundle?: Bundle;
+  secrets?: Envelope;
+}
+
+/** One request of a machine in good order but for what is given; the answer, and what its seals hold. */
+async function ask(
+  { context }: Setup,
+  { of = machine, bundle, secrets }: Given,
+): Promise<{
+  code?: string;
+  message?: string;
+  key?: string;
+  secrets?: Record<string, string>;
+  hash?: string;
+}> {
+  const pair = generateSealingKey();
+  const exchange = {
+    nonce: context.nonces.issue(context.now()),
+    identityKey: identity.publicKey,
+    ephemeralKey: pair.publicKey,
+  };
+  const { nonce, identityKey: kmsIdentityKey, ephemeralKey } = exchange;
+  const data = await reportData(keyReleaseVersion, { nonce, kmsIdentityKey, ephemeralKey });
+  const state = { ...of.booted(kms), ...(bundle !== undefined && { release: writeBundle(bundle) }) };
+  const request: ReleaseRequest = {
+    version: keyReleaseVersion,
+    nonce: nonce.toHex(),
+    ephemeralKey: ephemeralKey.toHex(),
+    evidence: await of.evidence(state, data),
+    ...(secrets !== undefined && { secrets: writeEnvelope(secrets) }),
+  };
+  const { answer } = await releaseKeys(context, request);
+  ok(
+    verifySignature(
+      identity.publicKey,
+      answerTranscript(exchange, answer),
+      Uint8Array.fromHex(answer.signature),
+    ),
+  );
+  if (answer.outcome === "denied") return { code: answer.code, message: answer.message };
+  const bytes = (sealed: { enc: string; ciphertext: string }) => ({
+    enc: Uint8Array.fromHex(sealed.enc),
+    ciphertext: Uint8Array.fromHex(sealed.ciphertext),
+  });
+  const key = open(pair, bytes(answer.sealed), sealContext(exchange, answer)).subarray(0, 32).toHex();
+  if (answer.secrets === undefined) return { key };
+  const context2 = secretsContext(exchange, answer, answer.secrets.hash);
+  const opened = new TextDecoder().decode(open(pair, bytes(answer.secrets), context2));
+  return { key, secrets: JSON.parse(opened) as Record<string, string>, hash: answer.secrets.hash };
+}
+
+const first = owners.release(subjects);
+const second = owners.release(subjects, { release: 2, previous: hashOf(first.payload), minimum: 2 });
+const bundleOf = (release: Envelope, changes: Partial<Bundle> = {}, of = machine) =>
+  owners.bundle(release, of.manifest, changes);
+
+test("a released image gets its application's keys, and the log says which release it was", async (t) => {
+  const kmsOf = setup(policiesOf(t, machine));
+  const { key } = await ask(kmsOf, { bundle: bundleOf(first) });
+  const app = Uint8Array.fromHex(owners.id);
+  const wanted = { app, instance: new Uint8Array(), purpose: "application", version: 1 } as const;
+  equal(key, deriveReleasedKey(secret, wanted).toHex());
+  equal(kmsOf.log[0]!.reason, `release 1 ${hashOf(first.payload)}`);
+});
+
+test("another image and another description of the same application have the same keys", async (t) => {
+  const kmsOf = setup(policiesOf(t, machine));
+  const other = new Machine(now, "payments-next", 0, { identity: owners.id });
+  notEqual(subjectsOf(other)[1], subjects[1]);
+  const next = owners.release(subjectsOf(other), { release: 2, previous: hashOf(first.payload) });
+  const before = await ask(kmsOf, { bundle: bundleOf(first) });
+  deepEqual(await ask(kmsOf, { of: other, bundle: bundleOf(next, {}, other) }), before);
+});
+
+const stranger = new Owners(now, "stranger");
+const rotated = owners.rotation({ owners: keysOf(2, owners.b, owners.c) });
+const unlike = new TextEncoder().encode(
+  new TextDecoder().decode(machine.manifest).replace("a3".repeat(48), "a4".repeat(48)),
+);
+const denied: [name: string, given: Given, code: string, rules?: object][] = [
+  ["a stranger's image that passes every other check: no release", {}, "release/missing"],
+  ["one owner", { bundle: bundleOf(owners.release(subjects, {}, [owners.a])) }, "release/signature"],
+  [
+    "one owner twice",
+    { bundle: bundleOf(owners.release(subjects, {}, [owners.b, owners.b])) },
+    "release/signature",
+  ],
+  [
+    "a stranger's signatures",
+    { bundle: bundleOf(owners.release(subjects, {}, [stranger.a, stranger.b])) },
+    "release/signature",
+  ],
+  [
+    "a stranger's identity",
+    { bundle: stranger.bundle(stranger.release(subjects), machine.manifest) },
+    "identity/hash",
+  ],
+  ["a release of another application", { bundle: bundleOf(stranger.release(subjects)) }, "release/app"],
+  [
+    "another image, whose manifest the bundle has",
+    { bundle: owners.bundle(owners.release([hash(unlike), subjects[1]]), unlike) },
+    "release/subject",
+  ],
+  [
+    "the released manifest beside a release of another",
+    { bundle: bundleOf(owners.release(["00".repeat(32), subjects[1]])) },
+    "release/subject",
+  ],
+  [
+    "the right manifest with another description",
+    { bundle: bundleOf(owners.release([subjects[0], "00".repeat(32)])) },
+    "release/subject",
+  ],
+  ["subjects exchanged", { bundle: bundleOf(owners.release([subjects[1], subjects[0]])) }, "release/subject"],
+  ["no manifest", { bundle: owners.bundle(first) }, "release/subject"],
+  [
+    "expired",
+    { bundle: bundleOf(owners.release(subjects, { expires: "2026-06-01T12:00:00Z" })) },
+    "release/expired",
+  ],
+  [
+    "not yet valid",
+    { bundle: bundleOf(owners.release(subjects, { notBefore: "2026-06-01T12:00:01Z" })) },
+    "release/not-yet-valid",
+  ],
+  [
+    "revoked by what it carries",
+    { bundle: bundleOf(first, { revocations: [owners.revocation([1])] }) },
+    "release/revoked",
+  ],
+  [
+    "a generation left out",
+    { bundle: bundleOf(first, { generations: [owners.rotation({}, new Uint8Array(rotated.payload))] }) },
+    "identity/chain",
+  ],
+  [
+    "a handover that too few signed",
+    { bundle: bundleOf(first, { generations: [{ ...rotated, signatures: rotated.signatures.slice(2) }] }) },
+    "identity/threshold",
+  ],
+  [
+    "a release of the generation before",
+    { bundle: bundleOf(first, { generations: [rotated] }) },
+    "release/generation",
+  ],
+  [
+    "below the operator's minimum",
+    { bundle: bundleOf(first) },
+    "release/below-minimum",
+    { minimumRelease: 2 },
+  ],
+  ["no log where one is required", { bundle: bundleOf(first) }, "log/proof", { requireLog: true }],
+  [
+    "no rebuilds where some are required",
+    { bundle: bundleOf(first) },
+    "rebuild/threshold",
+    { requireRebuilds: 1 },
+  ],
+];
+for (const [name, given, code, rules] of denied) {
+  test(`denied: ${name}`, async (t) => {
+    const answer = await ask(setup(policiesOf(t, machine, rules)), given);
+    equal(answer.code, code, answer.message ?? "released");
+  });
+}
+
+test("a bundle that is nothing of the kind is refused as such", async (t) => {
+  const kmsOf = setup(policiesOf(t, machine));
+  const { code } = await ask(kmsOf, {
+    bundle: { ...bundleOf(first), identity: new TextEncoder().encode("x") },
+  });
+  equal(code, "identity/malformed");
+});
+
+test("what was proved is not forgotten: minimum, revocation, generation; not by a new process either", async (t) => {
+  const path = join(place(t), "known.json");
+  const policies = policiesOf(t, machine);
+  const one = setup(policies, new KnownFile(path));
+  ok((await ask(one, { bundle: bundleOf(second) })).key);
+  equal((await ask(one, { bundle: bundleOf(first) })).code, "release/below-minimum");
+  const again = setup(policies, new KnownFile(path));
+  equal((await ask(again, { bundle: bundleOf(first) })).code, "release/below-minimum");
+  const third = owners.release(subjects, { release: 3, previous: hashOf(second.payload), minimum: 2 });
+  ok((await ask(again, { bundle: bundleOf(third, { revocations: [owners.revocation([2])] }) })).key);
+  equal((await ask(again, { bundle: bundleOf(second) })).code, "release/revoked");
+  const byNew = { generation: 1, release: 4, previous: hashOf(third.payload), minimum: 2 };
+  const fourth = owners.release(subjects, byNew, [owners.b, owners.c]);
+  ok((await ask(again, { bundle: bundleOf(fourth, { generations: [rotated] }) })).key);
+  const last = setup(policies, new KnownFile(path));
+  equal((await ask(last, { bundle: bundleOf(third) })).code, "release/generation");
+});
+
+test("a bundle that was refused teaches nothing", async (t) => {
+  const kmsOf = setup(policiesOf(t, machine));
+  const high = owners.release(subjects, { release: 9, minimum: 9 }, [owners.a]);
+  equal((await ask(kmsOf, { bundle: bundleOf(high) })).code, "release/signature");
+  ok((await ask(kmsOf, { bundle: bundleOf(first) })).key);
+});
+
+test("keys that rest on what is not on disk do not leave", async (t) => {
+  const store = { ...inMemory(), writeKnown: () => Promise.reject(new Error("full")) };
+  equal(
+    (await ask(setup(policiesOf(t, machine), store), { bundle: bundleOf(second) })).code,
+    "log/unavailable",
+  );
+});
+
+test("a policy for 32 bytes names the identity, and one for 20 does not", (t) => {
+  const without = machine.policyFile();
+  const directory = place(t);
+  const refused = (file: object) => {
+    writeFileSync(join(directory, "app.json"), JSON.stringify(file));
+    try {
+      loadPolicies(directory, kms, true);
+    } catch (error) {
+      return (error as { code: string }).code;
+    }
+    return "accepted";
+  };
+  equal(refused(without), "policy/malformed");
+  equal(refused(machine.policyFile({ app: { identity: { id: "00".repeat(32) } } })), "policy/malformed");
+  const plain = new Machine(now);
+  equal(refused(plain.policyFile({ app: { identity: { id: owners.id } } })), "policy/malformed");
+});
+
+// Secrets.
+
+const withSecrets = new Machine(now, "payments", 0, {
+  identity: owners.id,
+  secrets: [{ name: "DB_URL" }, { name: "TOKEN", environment: "API_TOKEN" }],
+});
+const sealedRelease = owners.release(subjectsOf(withSecrets), { release: 1 });
+const sealingKey = publishSealingKey(secret, identity, Uint8Array.fromHex(owners.id), 1);
+const values = { DB_URL: "postgres://hunter2", TOKEN: "t0ken" };
+
+function sealed(
+  names: Record<string, string>,
+  binding: Partial<Parameters<typeof sealBinding>[0]> = {},
+  boundName: (name: string) => string = (name) => name,
+) {
+  const about = { app: owners.id, kms, keyVersion: 1, number: 1, ...binding };
+  return Object.fromEntries(
+    Object.entries(names).map(([name, value]) => {
+      const { enc, ciphertext } = seal(
+        Uint8Array.fromHex(sealingKey.key),
+        new TextEncoder().encode(value),
+        sealBinding(about, boundName(name)),
+      );
+      return [name, { enc: enc.toHex(), ciphertext: ciphertext.toHex() }];
+    }),
+  );
+}
+const good = owners.secrets(kms, sealed(values));
+const askSecrets = (kmsOf: Setup, secrets: Envelope | undefined, changes: Partial<Bundle> = {}) =>
+  ask(kmsOf, {
+    of: withSecrets,
+    bundle: bundleOf(sealedRelease, changes, withSecrets),
+    ...(secrets !== undefined && { secrets }),
+  });
+
+test("the sealing key is the application's own, and signed by the KMS", () => {
+  const signature = Uint8Array.fromHex(sealingKey.signature);
+  ok(verifySignature(identity.publicKey, sealingKeyTranscript(sealingKey), signature));
+  const other = publishSealingKey(secret, identity, Uint8Array.fromHex(stranger.id), 1);
+  const later = publishSealingKey(secret, identity, Uint8Array.fromHex(owners.id), 2);
+  equal(new Set([sealingKey.key, other.key, later.key]).size, 3);
+  equal(applicationSealingKey(secret, Uint8Array.fromHex(owners.id), 1).publicKey.toHex(), sealingKey.key);
+});
+
+test("secrets are opened and sealed again to the guest that declares them; no log has a value", async (t) => {
+  const kmsOf = setup(policiesOf(t, withSecrets));
+  const answer = await askSecrets(kmsOf, good);
+  equal(answer.hash, hashOf(good.payload));
+  const opened = Object.entries(answer.secrets ?? {}).map(([name, hex]) => [
+    name,
+    Buffer.from(hex, "hex").toString(),
+  ]);
+  deepEqual(Object.fromEntries(opened), values);
+  const logged = JSON.stringify(kmsOf.log);
+  ok(logged.includes(`secrets 1 ${hashOf(good.payload)}: DB_URL TOKEN`));
+  for (const value of Object.values(values))
+    ok(!logged.includes(value) && !logged.includes(Buffer.from(value).toString("hex")));
+});
+
+test("an image that declares no secrets is given none, whatever is brought", async (t) => {
+  const answer = await ask(setup(policiesOf(t, machine)), { bundle: bundleOf(first), secrets: good });
+  equal(answer.secrets, undefined);
+  ok(answer.key);
+});
+
+const moved = sealed(values);
+const otherOwners = new Owners(now, "other");
+const secretCases: [name: string, secrets: Envelope | undefined, code: string][] = [
+  ["none", undefined, "secrets/missing"],
+  ["a set that the host made", owners.secrets(kms, sealed(values), {}, []), "secrets/signature"],
+  ["a set that too few signed", owners.secrets(kms, sealed(values), {}, [owners.a]), "secrets/signature"],
+  [
+    "a set of another application",
+    otherOwners.secrets(kms, sealed(values, { app: otherOwners.id })),
+    "secrets/app",
+  ],
+  ["a set for another KMS", owners.secrets("00".repeat(32), sealed(values)), "secrets/kms"],
+  [
+    "a set for another version of the key",
+    owners.secrets(kms, sealed(values), { keyVersion: 2 }),
+    "secrets/key-version",
+  ],
+  [
+    "an expired set",
+    owners.secrets(kms, sealed(values), { expires: "2026-06-01T12:00:00Z" }),
+    "secrets/expired",
+  ],
+  ["a set for later releases", owners.secrets(kms, sealed(values), { minimumRelease: 2 }), "secrets/release"],
+  ["one secret too few", owners.secrets(kms, sealed({ TOKEN: "t" })), "secrets/names"],
+  ["one secret too many", owners.secrets(kms, sealed({ ...values, MORE: "m" })), "secrets/names"],
+  ["entries exchanged", owners.secrets(kms, { DB_URL: moved.TOKEN!, TOKEN: moved.DB_URL! }), "secrets/seal"],
+  [
+    "an entry of an older number",
+    owners.secrets(kms, sealed(values), { number: 2, previous: "00".repeat(32) }),
+    "secrets/seal",
+  ],
+  [
+    "an entry sealed for another application",
+    owners.secrets(kms, sealed(values, { app: stranger.id })),
+    "secrets/seal",
+  ],
+  [
+    "an entry sealed for another KMS",
+    owners.secrets(kms, sealed(values, { kms: "00".repeat(32) })),
+    "secrets/seal",
+  ],
+];
+for (const [name, secrets, code] of secretCases) {
+  test(`no keys either: ${name}`, async (t) => {
+    const answer = await askSecrets(setup(policiesOf(t, withSecrets)), secrets);
+    equal(answer.code, code, answer.message ?? "released");
+  });
+}
+
+test("an old set is not given again, nor another one of its number, nor a revoked release's", async (t) => {
+  const path = join(place(t), "known.json");
+  const kmsOf = setup(policiesOf(t, withSecrets), new KnownFile(path));
+  const next = owners.secrets(kms, sealed(values, { number: 2 }), {
+    number: 2,
+    previous: hashOf(good.payload),
+  });
+  ok((await askSecrets(kmsOf, good)).key);
+  ok((await askSecrets(kmsOf, next)).key);
+  equal((await askSecrets(kmsOf, good)).code, "secrets/old");
+  const twin = owners.secrets(kms, sealed(values, { number: 2 }), { number: 2, previous: "00".repeat(32) });
+  equal((await askSecrets(kmsOf, twin)).code, "secrets/previous");
+  equal((await askSecrets(kmsOf, next, { revocations: [owners.revocation([1])] })).code, "release/revoked");
+  ok(!readFileSync(path, "utf8").includes("hunter2"));
+});
+
+test("secrets of named keys alone, where the identity names some", async (t) => {
+  const giver = signer("giver");
+  const strict = new Owners(now, "strict", { secrets: keysOf(1, giver) });
+  const of = new Machine(now, "strict", 0, { identity: strict.id, secrets: [{ name: "DB_URL" }] });
+  const key = publishSealingKey(secret, identity, Uint8Array.fromHex(strict.id), 1);
+  const { enc, ciphertext } = seal(
+    Uint8Array.fromHex(key.key),
+    new TextEncoder().encode("v"),
+    sealBinding({ app: strict.id, kms, keyVersion: 1, number: 1 }, "DB_URL"),
+  );
+  const entries = { DB_URL: { enc: enc.toHex(), ciphertext: ciphertext.toHex() } };
+  const bundle = strict.bundle(strict.release(subjectsOf(of)), of.manifest);
+  const kmsOf = setup(policiesOf(t, of));
+  const bySome = strict.secrets(kms, entries, {}, [giver]);
+  ok((await ask(kmsOf, { of, bundle, secrets: bySome })).secrets);
+  equal((await ask(kmsOf, { of, bundle, secrets: strict.secrets(kms, entries) })).code, "secrets/signature");
+});
+
+test("a clock set back brings no expired release back, but one that is not yet valid is refused", async (t) => {
+  const policies = policiesOf(t, machine);
+  const early = setup(policies, inMemory(), now - 2 * day);
+  const { code } = await ask(early, { bundle: bundleOf(first) });
+  // The whole machine's collateral is younger, too.
+  ok(code?.endsWith("not-yet-valid") === true, `${code}`);
+});

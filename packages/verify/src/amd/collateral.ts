@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * What AMD publishes for one report: the signing key's certificate, those above it, and the list of what was revoked. Nothing
+ * of it is trusted: the root key is pinned, and everything below it is signed.
+ */
+import { fromHex } from "@caisson/vocabulary/bytes";
+import { hex, type Infer, object, optional, SchemaError, text } from "@caisson/vocabulary/schema";
+import { VerifyError } from "../errors.ts";
+import { pemToDer } from "../pki/x509.ts";
+
+const pem = text("PEM certificates, at most 64 kB", /^-----BEGIN CERTIFICATE-----/, 65536);
+
+/** As `caisson collateral fetch` writes it. */
+export const amdCollateralSchema = object({
+  version: optional(text("caisson/amd-collateral/v1", /^caisson\/amd-collateral\/v1$/, 64)),
+  /** The VCEK or VLEK. */
+  endorsement: optional(pem),
+  /** ASK or ASVK, then ARK. */
+  chain: optional(pem),
+  /** DER in hexadecimal: the list of the ARK. */
+  crl: optional(hex([1, 1 << 20])),
+});
+
+export type AmdCollateralDocument = Infer<typeof amdCollateralSchema>;
+
+/** DER of each part. */
+export interface AmdCollateral {
+  readonly endorsement?: Uint8Array;
+  /** Intermediate, then root. */
+  readonly chain?: readonly Uint8Array[];
+  readonly crl?: Uint8Array;
+}
+
+/** Reads collateral from parsed JSON. Throws VerifyError "collateral/malformed", "pem/malformed". */
+export function readAmdCollateral(document: unknown): AmdCollateral {
+  let read: AmdCollateralDocument;
+  try {
+    read = amdCollateralSchema(document);
+  } catch (error) {
+    if (!(error instanceof SchemaError)) throw error;
+    throw new VerifyError("collateral/malformed", `the collateral is malformed: ${error.message}`, {
+      where: error.path || "the whole",
+    });
+  }
+  const { endorsement, chain, crl } = read;
+  const [certificate, ...more] = endorsement === undefined ? [] : pemToDer(endorsement);
+  if (more.length > 0) {
+    throw new VerifyError("collateral/malformed", "the collateral has more than one signing key", {
+      where: "endorsement",
+    });
+  }
+  return {
+    ...(certificate && { endorsement: certificate }),
+    ...(chain !== undefined && { chain: pemToDer(chain) }),
+    ...(crl !== undefined && { crl: fromHex(crl)! }),
+  };
+}
+
+/** Whether a text is collateral of AMD's: JSON that says so. */
+export function isAmdCollateral(text: string): boolean {
+  if (!/"caisson\/amd-collateral\/v1"/.test(text)) return false;
+  try {
+    return (JSON.parse(text) as { version?: unknown } | null)?.version === "caisson/amd-collateral/v1";
+  } catch {
+    return false;
+  }
+}
+
+/** Both together: what evidence brings fills in where the given collateral says nothing. */
+export const withEvidence = (
+  given: AmdCollateral | undefined,
+  brought: AmdCollateral | undefined,
+): AmdCollateral => ({
+  ...brought,
+  ...given,
+});
