@@ -70,7 +70,7 @@ export interface Spec {
     as_of: Record<string, Date>;
   };
   app: App;
-  time: { secure_time: boolean; sources?: TimeConfiguration };
+  time: { secure_time: boolean; configuration?: TimeConfiguration };
   kms: { identity?: string };
   /** Volumes that outlive the machine, by name. */
   volumes?: Record<string, PersistentVolume>;
@@ -177,6 +177,8 @@ const inCompose = ["port", "environment", "arguments", "secrets", "volumes"] as 
 const time = z.strictObject({
   secure_time: z.boolean().default(true),
   sources: z.array(z.unknown()).optional(),
+  minOperators: z.unknown().optional(),
+  limits: z.unknown().optional(),
 });
 
 const kms = z.strictObject({
@@ -293,6 +295,23 @@ const mapped = (
     Object.entries(volumes).map(([name, { size, kms_away: kmsAway }]) => [name, { size, kmsAway }]),
   );
 
+/** Whose time counts; undefined: the built-in list. Throws ImageError `spec/value`, with the place. */
+function timeConfiguration(
+  { secure_time: _, ...stated }: z.infer<typeof time>,
+  places: Places,
+): TimeConfiguration | undefined {
+  const [first] = Object.keys(stated);
+  if (first === undefined) return undefined;
+  try {
+    return parseTimeConfiguration(stated);
+  } catch (error) {
+    throw new ImageError("spec/value", `${places.value(["time", first])}: ${messageOf(error)}`, {
+      fix: "docs/secure-time.md has an example",
+      cause: error,
+    });
+  }
+}
+
 /** Without variables that are undefined. */
 const secretList = (
   list: readonly { name: string; environment?: string | undefined }[],
@@ -362,16 +381,7 @@ export function parseSpec(text: string, path: string): Spec {
     secrets,
     read_only: readOnly,
   } = app;
-  let sources: TimeConfiguration | undefined;
-  if (time.sources !== undefined) {
-    try {
-      sources = parseTimeConfiguration({ sources: time.sources });
-    } catch (error) {
-      throw new ImageError("spec/value", `${places.value(["time", "sources"])}: ${messageOf(error)}`, {
-        cause: error,
-      });
-    }
-  }
+  const configuration = timeConfiguration(time, places);
   return {
     ...rest,
     archive: {
@@ -396,7 +406,7 @@ export function parseSpec(text: string, path: string): Spec {
       ...(argumentList && { arguments: argumentList }),
       source: sourceOf(app, directory, places),
     },
-    time: { secure_time: time.secure_time, ...(sources && { sources }) },
+    time: { secure_time: time.secure_time, ...(configuration && { configuration }) },
     kms: { ...(kms.identity && { identity: kms.identity }) },
     ...(volumes && { volumes: mapped(volumes) }),
     path,
