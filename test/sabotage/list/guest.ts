@@ -88,8 +88,8 @@ export const guest = within("packages/guest/src", [
   [
     "the first stages change places",
     "init.ts",
-    "[posture, entropy, identity, time, boundary, keys, app]",
-    "[entropy, posture, identity, time, boundary, keys, app]",
+    "of [posture, entropy, identity,",
+    "of [entropy, posture, identity,",
     "init.test.ts",
   ],
   [

@@ -42,8 +42,8 @@ export const host = within("packages/host/src", [
   [
     "disks of a machine can be written",
     "machine.ts",
-    "format=raw,readonly=on,file=",
-    "format=raw,file=",
+    "format=raw,readonly=${readonly},file=${value(file)}`],",
+    "format=raw,file=${value(file)}`],",
     "machine.test.ts",
   ],
   [

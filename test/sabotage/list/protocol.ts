@@ -26,8 +26,8 @@ export const protocol = within("packages/protocol/src", [
   [
     "keys of two purposes are the same",
     "derivation.ts",
-    'hkdf(secret, "caisson/released-key/v1", app, instance, text(purpose), u32(version));',
-    'hkdf(secret, "caisson/released-key/v1", app, instance, u32(version));',
+    "hkdf(secret, domain, app, instance, text(purpose), u32(version));",
+    "hkdf(secret, domain, app, instance, u32(version));",
     "derivation.test.ts",
   ],
   [
