@@ -67,4 +67,18 @@ export const host = within("packages/host/src", [
     "const timer = undefined;",
     "child.test.ts",
   ],
+  [
+    "KVM works where time alone went by",
+    "accelerator.ts",
+    "sleep(limits.signMs, false, unref)",
+    "sleep(limits.signMs, true, unref)",
+    "accelerator.test.ts",
+  ],
+  [
+    "a sign is enough, whatever becomes of the machine",
+    "accelerator.ts",
+    "(await Promise.race([ended, sleep(limits.trialMs, true)]));",
+    "true;",
+    "accelerator.test.ts",
+  ],
 ]);
