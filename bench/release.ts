@@ -25,9 +25,15 @@ import type { Readable } from "node:stream";
 import { setTimeout } from "node:timers/promises";
 import type { Row } from "@caisson/cli/commands/bench";
 import { httpPost, type Post, requestKeys } from "@caisson/guest/key-client";
-import { createRootSecret, ReleaseLog, verifyReleaseLog } from "@caisson/kms";
+import {
+  createRootSecret,
+  openStore,
+  readOnlySqlite,
+  sqlite,
+  storeKeys,
+  verifyReleaseLog,
+} from "@caisson/kms";
 import { Machine } from "@caisson/kms/testing/machine";
-import { identityKey } from "@caisson/protocol/ed25519";
 import { type Crowd, startCrowd } from "./hostile/crowd.ts";
 
 const cli = new URL("../packages/cli/src/main.ts", import.meta.url).pathname;
@@ -154,7 +160,7 @@ function signatureOperations(): number {
 
 /** Processor time, in µs, of verifying one entry of a new log of `entries`. */
 async function verificationCost(path: string, entries: number): Promise<number> {
-  const log = new ReleaseLog(path, identityKey(randomBytes(32)));
+  const log = await openStore(sqlite(path), storeKeys(randomBytes(32)));
   const [id, digest] = [randomBytes(20), randomBytes(32)];
   const entry = { time: Date.now(), app: id, instance: id, registers: digest, policy: digest };
   for (let i = 0; i < entries; i += 1000) {
@@ -162,18 +168,18 @@ async function verificationCost(path: string, entries: number): Promise<number> 
       { length: 1000 },
       () => ({ ...entry, outcome: "released", reason: "x" }) as const,
     );
-    await Promise.all(batch.map((one) => log.append(one)));
+    await Promise.all(batch.map((one) => log.commit({ entry: one })));
   }
   await log.close();
   const before = process.cpuUsage();
-  verifyReleaseLog(path);
+  await verifyReleaseLog(readOnlySqlite(path));
   const { user, system } = process.cpuUsage(before);
   return (user + system) / entries;
 }
 
 /** Times, in ms, from asking for an entry of a release log to having it on this disk. */
 async function appends(path: string, count: number): Promise<number[]> {
-  const log = new ReleaseLog(path, identityKey(randomBytes(32)));
+  const log = await openStore(sqlite(path), storeKeys(randomBytes(32)));
   const digest = randomBytes(32);
   const id = digest.subarray(0, 20);
   const entry = { time: Date.now(), app: id, instance: id, registers: digest, policy: digest };
@@ -182,7 +188,7 @@ async function appends(path: string, count: number): Promise<number[]> {
     // A pause as between two releases, so that the file system is asked in the same way.
     await setTimeout(2);
     const started = performance.now();
-    await log.append({ ...entry, outcome: "released", reason: "benchmark" });
+    await log.commit({ entry: { ...entry, outcome: "released", reason: "benchmark" } });
     times.push(performance.now() - started);
   }
   await log.close();
@@ -336,7 +342,7 @@ async function* measure(
   };
 
   const started = performance.now();
-  const report = verifyReleaseLog(log, { identity: server.identityKey });
+  const report = await verifyReleaseLog(readOnlySqlite(log), { identity: server.identityKey });
   const ms = performance.now() - started;
   const missing = 2 * releases + early - report.released;
   yield { name: "kms: released keys that are not in the log", unit: "", ours: missing };

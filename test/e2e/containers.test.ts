@@ -3,26 +3,19 @@
  * Ordinary images, unmodified: nginx, Redis and PostgreSQL with entry points that start as root, a one-shot migration, a
  * client that uses all three, and a neighbour that fills its layer and floods its log.
  */
-import { equal, match, ok } from "node:assert/strict";
-import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { equal, match } from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { prepare } from "@caisson/cli/prepare";
-import { Progress } from "@caisson/cli/views/progress";
-import { readSpec } from "@caisson/image";
-import { predictEmulated, referenceValues } from "@caisson/machine/prediction";
 import { judgeFresh } from "@caisson/machine/relying-party";
-import { type Session, startSession } from "@caisson/machine/session";
-import type { ConsoleEvent } from "@caisson/protocol/console";
 import { readPolicy, readReferences } from "@caisson/verify";
 import { debianImage } from "../support/debian-image.ts";
+import { type ServiceMachine, startServices, writeSpec } from "../support/services.ts";
 
-const repository = new URL("../../", import.meta.url).pathname;
 const place = mkdtempSync(join(tmpdir(), "caisson-containers-"));
-const machine = { vcpus: 1, memory: 1536 };
-let session: Session;
+let session: ServiceMachine;
 
 const compose = (image: string): string => `
 services:
@@ -84,42 +77,18 @@ volumes: { cache: , db: }
 `;
 
 before(async () => {
-  const example = join(repository, "examples/hello");
-  const archive = /^archive:\n(?: .*\n)+/m.exec(readFileSync(join(example, "caisson.yaml"), "utf8"))![0];
-  writeFileSync(
-    join(place, "caisson.yaml"),
-    `version: 1\nname: shop\n${archive}\napp:\n  compose: ./compose.yaml\n`,
-  );
-  writeFileSync(join(place, "compose.yaml"), compose(await debianImage()));
-  copyFileSync(join(example, "caisson.lock"), join(place, "caisson.lock"));
-  const { directory, manifest } = await prepare(await readSpec(place), "development", {}, new Progress());
-  session = await startSession({
-    image: directory,
-    manifest,
-    shape: machine,
-    references: referenceValues(await predictEmulated(directory, machine)),
-    limitMs: 900_000,
-  });
-  const ready = await session.vm.event(({ kind }) => kind === "ready");
-  ok(ready !== undefined, `it did not come up: ${JSON.stringify(session.vm.events.slice(-8))}`);
+  writeSpec(place, "shop", compose(await debianImage()));
+  session = await startServices(place, 1536);
 });
 after(async () => {
   await session?.stop();
   rmSync(place, { recursive: true, force: true });
 });
 
-const lines = (service: string): string[] =>
-  session.vm.events.flatMap((event) =>
-    event.kind === "app" && event.service === service ? [event.line] : [],
-  );
-const reached = (service: string, state: string) => (event: ConsoleEvent) =>
-  event.kind === "service" && event.service === service && event.state === state;
-const portOf = (service: string): number => session.ports.find((one) => one.service === service)!.host;
-
 /** What Redis answers to one inline command over its published port. */
 function redis(command: string): Promise<string> {
   return new Promise((resolve, reject) => {
-    const socket = connect(portOf("cache"), "127.0.0.1", () => socket.write(`${command}\r\n`));
+    const socket = connect(session.portOf("cache"), "127.0.0.1", () => socket.write(`${command}\r\n`));
     socket.setEncoding("utf8").once("data", (answer) => {
       socket.destroy();
       resolve(String(answer));
@@ -139,14 +108,14 @@ test("the machine is verified, whatever runs in it", async () => {
 });
 
 test("nginx serves port 80 as its own user, and its log links lead to the console", async () => {
-  const response = await fetch(`http://127.0.0.1:${portOf("web")}/`);
+  const response = await fetch(`http://127.0.0.1:${session.portOf("web")}/`);
   equal(await response.text(), "upstream is shop\n");
-  await session.vm.event((event) => event.kind === "app" && /GET \/ HTTP\/1.1" 200/.test(event.line));
+  await session.writes("web", /GET \/ HTTP\/1.1" 200/);
 });
 
 test("a client of an unknown user has a name, and uses both data bases by their names", async () => {
-  ok(await session.vm.event(reached("client", "completed")), "the client did not end well");
-  equal(lines("client").join(), "service,OK,OK,blue,42,1234");
+  await session.reaches("client", "completed");
+  equal(session.lines("client").join(), "service,OK,OK,blue,42,1234");
 });
 
 test("Redis answers from outside with what the client saved", async () => {
@@ -154,16 +123,12 @@ test("Redis answers from outside with what the client saved", async () => {
 });
 
 test("a neighbour that fills its layer and floods its log disturbs nobody", async () => {
-  ok(
-    await session.vm.event(
-      (event) => event.kind === "app" && event.service === "noisy" && /lines were left out/.test(event.line),
-    ),
-  );
+  await session.writes("noisy", /lines were left out/);
   equal(await redis("PING"), "+PONG\r\n");
-  equal((await fetch(`http://127.0.0.1:${portOf("web")}/`)).status, 200);
+  equal((await fetch(`http://127.0.0.1:${session.portOf("web")}/`)).status, 200);
 });
 
 test("told to end, each service ends by its own signal, and the data base has shut down", async () => {
   await session.vm.powerDown(60_000);
-  match(lines("db").join("\n"), /database system is shut down/);
+  match(session.lines("db").join("\n"), /database system is shut down/);
 });

@@ -19,7 +19,7 @@ import {
   type ReleasedKeys,
   requestKeys,
 } from "@caisson/guest/key-client";
-import { createRootSecret, startKms, verifyReleaseLog } from "@caisson/kms";
+import { createRootSecret, readOnlySqlite, startKms, verifyReleaseLog } from "@caisson/kms";
 import { Machine } from "@caisson/kms/testing/machine";
 import type { Answer, Hello, Released, ReleaseRequest } from "@caisson/protocol/key-release";
 import type { EvidenceDocument } from "@caisson/verify";
@@ -428,7 +428,8 @@ test("kill -9 under load: no key that a guest received is missing from the log, 
     await Promise.all([0, 1, 2, 3, 4, 5, 6, 7].map(worker));
     deepEqual(await killed, [null, "SIGKILL"]);
     const total = [...received.values()].reduce((sum, n) => sum + n, 0);
-    const report = verifyReleaseLog(join(files.data, "release-log.sqlite"), { identity: kms.identityKey });
+    const log = readOnlySqlite(join(files.data, "release-log.sqlite"));
+    const report = await verifyReleaseLog(log, { identity: kms.identityKey });
     equal(report.released >= total, true, `${report.released} in the log, ${total} received`);
     // What the log has more can only be what was under way when the process died.
     equal(report.released - total <= 8 * round, true, `${report.released} in the log, ${total} received`);

@@ -1,25 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * An ordinary container image with nginx, Redis and PostgreSQL, made of Debian's own packages and laid out like the
- * official images: entry points that start as root, prepare directories, and become another user. Made once, kept in the
- * repository's cache by its content.
+ * Ordinary container images made of Debian's own packages and laid out like the official images: entry points that start
+ * as root, prepare directories, and become another user. They share one base.
  */
 import { execFileSync } from "node:child_process";
-import { createHash } from "node:crypto";
-import {
-  createReadStream,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
 import { join } from "node:path";
+import { type ImageParts, kept, writeImages } from "./oci-layout.ts";
 
-const cache = new URL("../../.cache/debian/", import.meta.url).pathname;
-const packages = ["nginx-light", "redis-server", "postgresql", "gosu"];
 /** What no service needs at run time. */
 const left = [
   "usr/share/doc/*",
@@ -29,9 +16,23 @@ const left = [
   "usr/lib/postgresql/*/lib/llvmjit*",
 ];
 
+export const path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/** An archive with a root of bookworm and these packages. Needs root and Debian's archive. */
+export async function debianRoot(name: string, packages: readonly string[]): Promise<string> {
+  const directory = await kept(`root-${name}`, { packages, left }, async (work) => {
+    const exclude = left.map((pattern) => `--dpkgopt=path-exclude=/${pattern}`);
+    const all = ["--quiet", "--variant=minbase", `--include=${packages.join(",")}`, ...exclude];
+    execFileSync("mmdebstrap", [...all, "bookworm", join(work, "base.tar")], {
+      stdio: ["ignore", "inherit", "inherit"],
+    });
+  });
+  return join(directory, "base.tar");
+}
+
 /** In the manner of the official images: what starts as root, and ends as the program itself. */
 const entryPoints: Record<string, string> = {
-  "nginx.sh": `#!/bin/sh
+  "entry/nginx.sh": `#!/bin/sh
 set -e
 ln -sf /dev/stdout /var/log/nginx/access.log
 ln -sf /dev/stderr /var/log/nginx/error.log
@@ -40,7 +41,7 @@ chown www-data /var/cache/nginx/client_temp
 echo "upstream is \${UPSTREAM:-nobody}" > /var/www/html/index.html
 exec nginx -g 'daemon off;'
 `,
-  "redis.sh": `#!/bin/sh
+  "entry/redis.sh": `#!/bin/sh
 set -e
 if [ "$(id -u)" = 0 ]; then
   find . \\! -user redis -exec chown redis '{}' +
@@ -48,7 +49,7 @@ if [ "$(id -u)" = 0 ]; then
 fi
 exec redis-server --dir /data --bind 0.0.0.0 --protected-mode no "$@"
 `,
-  "postgres.sh": `#!/bin/sh
+  "entry/postgres.sh": `#!/bin/sh
 set -e
 export PATH="$PATH:$(echo /usr/lib/postgresql/*/bin)" PGDATA=/var/lib/postgresql/data
 if [ "$(id -u)" = 0 ]; then
@@ -67,89 +68,30 @@ exec postgres
 `,
 };
 
-const sha256 = async (path: string): Promise<string> => {
-  const sum = createHash("sha256");
-  for await (const chunk of createReadStream(path)) sum.update(chunk as Buffer);
-  return sum.digest("hex");
-};
+const packages = `nginx-light redis-server postgresql gosu python3-flask gunicorn uvicorn php-fpm libatomic1`;
+const base = () => debianRoot("base", packages.split(" "));
 
-/** Directory of an OCI layout with the image; made when the cache does not have it. Needs root and Debian's archive. */
-export async function debianImage(): Promise<string> {
-  const key = createHash("sha256")
-    .update(JSON.stringify({ packages, left, entryPoints }))
-    .digest("hex")
-    .slice(0, 16);
-  const layout = join(cache, `image-${key}`);
-  if (existsSync(layout)) return layout;
-  mkdirSync(cache, { recursive: true });
-  const work = mkdtempSync(join(cache, ".image-"));
-  try {
-    const blobs = join(work, "layout/blobs/sha256");
-    mkdirSync(blobs, { recursive: true });
-    const base = join(work, "base.tar");
-    const exclude = left.map((path) => `--dpkgopt=path-exclude=/${path}`);
-    execFileSync(
-      "mmdebstrap",
-      ["--quiet", "--variant=minbase", `--include=${packages.join(",")}`, ...exclude, "bookworm", base],
-      { stdio: ["ignore", "inherit", "inherit"] },
-    );
-    const own = join(work, "own");
-    mkdirSync(join(own, "entry"), { recursive: true });
-    mkdirSync(join(own, "data"));
-    for (const [name, text] of Object.entries(entryPoints))
-      writeFileSync(join(own, "entry", name), text, { mode: 0o755 });
-    const scripts = join(work, "scripts.tar");
-    execFileSync("tar", [
-      "--owner=0",
-      "--group=0",
-      "--mtime=@0",
-      "--sort=name",
-      "-C",
-      own,
-      "-cf",
-      scripts,
-      "entry",
-      "data",
-    ]);
-    const layers = [];
-    for (const tar of [base, scripts]) {
-      const digest = await sha256(tar);
-      layers.push({
-        mediaType: "application/vnd.oci.image.layer.v1.tar",
-        digest: `sha256:${digest}`,
-        size: statSync(tar).size,
-      });
-      renameSync(tar, join(blobs, digest));
-    }
-    const blob = (mediaType: string, value: object) => {
-      const text = JSON.stringify(value);
-      const digest = createHash("sha256").update(text).digest("hex");
-      writeFileSync(join(blobs, digest), text);
-      return { mediaType, digest: `sha256:${digest}`, size: text.length };
-    };
-    const config = blob("application/vnd.oci.image.config.v1+json", {
-      architecture: "amd64",
-      os: "linux",
-      config: {
-        Env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
-        Cmd: ["/bin/sh"],
-      },
-      rootfs: { type: "layers", diff_ids: layers.map(({ digest }) => digest) },
-    });
-    const manifest = blob("application/vnd.oci.image.manifest.v1+json", {
-      schemaVersion: 2,
-      mediaType: "application/vnd.oci.image.manifest.v1+json",
-      config,
-      layers,
-    });
-    writeFileSync(join(work, "layout/oci-layout"), JSON.stringify({ imageLayoutVersion: "1.0.0" }));
-    writeFileSync(
-      join(work, "layout/index.json"),
-      JSON.stringify({ schemaVersion: 2, manifests: [manifest] }),
-    );
-    renameSync(join(work, "layout"), layout);
-    return layout;
-  } finally {
-    rmSync(work, { recursive: true, force: true });
-  }
+/** A layout with images by tag, each of the common base and layers of its own. */
+export async function debianImages(
+  name: string,
+  images: Readonly<Record<string, ImageParts>>,
+): Promise<string> {
+  const root = await base();
+  return kept(name, { root, images }, (directory) =>
+    writeImages(
+      directory,
+      Object.fromEntries(
+        Object.entries(images).map(([tag, { layers, config }]) => [
+          tag,
+          { layers: [root, ...layers], config },
+        ]),
+      ),
+    ),
+  );
+}
+
+/** nginx, Redis and PostgreSQL with their entry points, as one image. */
+export function debianImage(): Promise<string> {
+  const layers = [{ ...entryPoints, data: { directory: 0o755 } }];
+  return debianImages("image", { latest: { layers, config: { Env: [path], Cmd: ["/bin/sh"] } } });
 }

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { placeOf } from "@caisson/guest/place";
 import { runtimeConfig } from "@caisson/guest/sandbox";
-import { bundleGuest } from "@caisson/image/bundle";
+import { bundleGuest, guestProgram } from "@caisson/image/bundle";
 import {
   type Artefact,
   artefacts,
@@ -60,6 +60,7 @@ export async function collectImage(directory: string): Promise<ImageFacts> {
   const guest = parsed(guestJson.toString("utf8"), parseGuestConfig);
   const kernel = load(manifest.kernel);
   const document = readBom(load(manifest.sbom));
+  const { code } = await bundleGuest(guestProgram[manifest.flavour]);
   const firmware = manifest.firmware[flavourPlatform[manifest.flavour]].code;
 
   return {
@@ -82,11 +83,15 @@ export async function collectImage(directory: string): Promise<ImageFacts> {
         .map(([path]) => path),
       init: {
         image: root.files.get("/usr/lib/caisson/init.mjs")?.sha256,
-        sources: hash("sha256", (await bundleGuest()).code, "hex"),
+        sources: hash("sha256", code, "hex"),
+        exec: Buffer.from(code).includes(execSource),
       },
     },
   };
 }
+
+/** How esbuild's comments name it. */
+const execSource = "packages/guest/src/exec.ts";
 
 /** What crun is told of the first service; of the others it differs in names and numbers alone. */
 function runtimeOf({ app }: ImageFacts["guest"]): RuntimeFacts {

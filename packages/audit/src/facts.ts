@@ -62,7 +62,12 @@ export interface ImageFacts {
     /** Files of the root that the bill of materials does not name, or names with another hash. */
     unaccounted: readonly string[];
     /** SHA-256, hex, of PID 1 in the image (undefined: it has none) and of what these sources bundle to. */
-    init: { image: string | undefined; sources: string };
+    init: {
+      image: string | undefined;
+      sources: string;
+      /** Whether it runs programs for others (`caisson exec`), by these sources: U13 ties the image to them. */
+      exec: boolean;
+    };
   };
 }
 

@@ -88,7 +88,7 @@ test("the services of a machine: the last state of each, how often it was starte
 
 test("what a guest says does not move the reader's cursor", async () => {
   const evil = "\u001b[2J\u0007";
-  equal(renderLine(line(`${evil}text`, `w${evil}`)), "     1.0 s  w  |  text\n");
+  equal(renderLine([1, `w${evil}`, `${evil}text`]), "     1.0 s  w  |  text\n");
   const listing = await list(
     { web: plainService() },
     events({ kind: "service", at: 1, service: "web", state: `${evil}x`, detail: evil }),

@@ -3,18 +3,23 @@
  * The console of a machine that `caisson up` started, as it lies in `<image>.state/console.log`: what a development
  * image says of its services. It is the guest's own word, and whoever owns the host can write what he likes there.
  */
-import { closeSync, existsSync, openSync, readSync } from "node:fs";
+import { closeSync, existsSync, openSync, readSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { StringDecoder } from "node:string_decoder";
 import { setTimeout as sleep } from "node:timers/promises";
 import { imageDirectory, readSpec } from "@caisson/image";
 import { type ConsoleEvent, decodeConsole } from "@caisson/protocol/console";
+import { type Flavour, flavours } from "@caisson/vocabulary/flavours";
 import { UsageError } from "./failure.ts";
 
-/** The console of a spec's development machine. Throws UsageError when none was started. */
-export async function consoleOf(path: string): Promise<string> {
-  const log = join(`${imageDirectory(await readSpec(path), "development")}.state`, "console.log");
-  if (existsSync(log)) return log;
+/** The console of a spec's machine, of a flavour or of the one that was started last. Throws UsageError when none was. */
+export async function consoleOf(path: string, flavour?: Flavour): Promise<string> {
+  const spec = await readSpec(path);
+  const found = (flavour === undefined ? flavours : [flavour])
+    .map((one) => join(`${imageDirectory(spec, one)}.state`, "console.log"))
+    .filter((log) => existsSync(log))
+    .sort((a, b) => statSync(b).mtimeMs - statSync(a).mtimeMs);
+  if (found[0] !== undefined) return found[0];
   throw new UsageError(`${path} was not started on this machine`, `caisson up ${path}`);
 }
 

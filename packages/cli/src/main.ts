@@ -19,6 +19,7 @@ const commands: Record<string, [summary: string, load: () => Promise<{ command: 
     "say what will run of a compose file or an image, and at what cost",
     () => import("./commands/check.ts"),
   ],
+  exec: ["run a command beside a service of a development machine", () => import("./commands/exec.ts")],
   kernel: [
     "which kernels could be used, what differs, what is hardened",
     () => import("./commands/kernel.ts"),

@@ -48,23 +48,52 @@ static napi_value do_pipe(napi_env env, napi_callback_info info)
 }
 
 /*
+ * What a user namespace may use of these in all is what its maker might when it was made, and is counted for the maker's
+ * user, so for all services together (inc_rlimit_ucounts, kernel/ucount.c): none, so that each has its own limit alone.
+ */
+static const int summed[] = { RLIMIT_SIGPENDING, RLIMIT_MSGQUEUE, RLIMIT_MEMLOCK };
+#define SUMMED (sizeof(summed) / sizeof(summed[0]))
+
+static bool set_summed(const struct rlimit *limits)
+{
+	for (size_t i = 0; i < SUMMED; i++) {
+		if (setrlimit(summed[i], &limits[i]))
+			return false;
+	}
+	return true;
+}
+
+/*
  * A process in a new user and network namespace that waits to be killed: its namespaces are opened through /proc and
  * outlive it. The network namespace belongs to the user namespace.
  */
 static napi_value do_unshared(napi_env env, napi_callback_info info)
 {
 	struct clone_args args = { .flags = CLONE_NEWUSER | CLONE_NEWNET, .exit_signal = SIGCHLD };
+	struct rlimit own[SUMMED], none[SUMMED];
 	napi_value v[MAX_ARGUMENTS];
+	int saved;
 	long pid;
 
 	if (!arguments(env, info, 0, v))
 		return NULL;
+	for (size_t i = 0; i < SUMMED; i++) {
+		none[i] = (struct rlimit){ RLIM_INFINITY, RLIM_INFINITY };
+		if (getrlimit(summed[i], &own[i]))
+			return fail_errno(env, "getrlimit");
+	}
+	if (!set_summed(none))
+		return fail_errno(env, "setrlimit");
 	pid = syscall(SYS_clone3, &args, sizeof(args));
 	if (pid == 0) {
 		/* Nothing of PID 1's memory is kept busy, and nothing is left when PID 1 is gone. */
 		for (;;)
 			pause();
 	}
+	saved = errno;
+	if (!set_summed(own))
+		return fail_errno(env, "setrlimit");
+	errno = saved;
 	return pid < 0 ? fail_errno(env, "clone3") : integer(env, (int32_t)pid);
 }
 

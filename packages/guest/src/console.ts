@@ -54,7 +54,10 @@ export class Console {
   /** Says `event`, now or soon, or drops it. Returns at once and never throws for what the port does. */
   say(event: Unstamped): void {
     const line = encode(event);
-    if (this.#size + line.length > (event.kind === "app" ? applicationLimit : queueLimit)) {
+    if (
+      this.#size + line.length >
+      (event.kind === "app" || event.kind === "log" ? applicationLimit : queueLimit)
+    ) {
       this.#dropped++;
       return;
     }
@@ -97,8 +100,9 @@ export class Console {
   }
 }
 
+/** By CLOCK_MONOTONIC, which does not move when the clock is set. */
+export const secondsSinceStart = (): number => Number(process.hrtime.bigint() / 1_000_000n) / 1000;
+
 function encode(event: Unstamped): Uint8Array {
-  // Seconds since the kernel started; CLOCK_MONOTONIC does not move when the clock is set.
-  const at = Number(process.hrtime.bigint() / 1_000_000n) / 1000;
-  return Buffer.from(encodeConsole({ at, ...event } as ConsoleEvent));
+  return Buffer.from(encodeConsole({ at: secondsSinceStart(), ...event } as ConsoleEvent));
 }

@@ -13,13 +13,15 @@
 import { createReadStream, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { bootSequenceOf, parseGuestConfig, persistentVolumes } from "@caisson/protocol/guest-config";
+import { SealedLog } from "@caisson/protocol/sealed-log";
 import { answerChallenge } from "./challenge.ts";
-import { Console, type Port, type Unstamped } from "./console.ts";
+import { Console, type Port, secondsSinceStart, type Unstamped } from "./console.ts";
 import { RuntimeLog } from "./event-log.ts";
 import { attester } from "./evidence.ts";
 import { KeyFiles } from "./key-files.ts";
 import { withLimit } from "./limit.ts";
 import { limitReadAhead } from "./read-ahead.ts";
+import type { Prepared } from "./services/launch.ts";
 import type { Supervisor } from "./services/supervisor.ts";
 import { type Context, type Stage, StageFailure } from "./stage.ts";
 import { appStage } from "./stages/app.ts";
@@ -41,13 +43,20 @@ export interface Ground {
   root: string;
   /** Where it says what it does. */
   port: Port;
+  /** Lets whoever started the machine run programs beside the services; development images alone have it. */
+  exec?: (context: Context, services: ReadonlyMap<string, Prepared>) => void;
 }
 
 let syscalls: Syscalls;
 let root: string;
 let terminal: Console;
+let exec: Ground["exec"];
 let services: Supervisor | undefined;
 let keeper: Keeper | undefined;
+/** What services write, for those whom the description names. */
+let sealed: SealedLog | undefined;
+/** How long a line waits for others. */
+const sealMs = 1_000;
 
 const at = (path: string): string => join(root, path);
 
@@ -141,17 +150,24 @@ async function boot(): Promise<void> {
       return undefined;
     },
   };
+  if (config.app.logs !== undefined) {
+    const recipients = config.app.logs.to.map((key) => Buffer.from(key, "hex"));
+    sealed = new SealedLog(recipients, (data) => say({ kind: "log", data }));
+    setInterval(() => sealed?.flush(), sealMs).unref();
+  }
   const several = Object.keys(config.app.services).length > 1;
   let port: number | undefined;
   const app = appStage({
     line(service, line) {
       if (config.flavour === "development") say({ kind: "app", ...(several && { service }), line });
+      sealed?.add([secondsSinceStart(), service, line]);
     },
     state(service, state, detail) {
       say({ kind: "service", service, state, ...(detail !== undefined && { detail }) });
     },
-    began(supervisor) {
+    began(supervisor, prepared) {
       services = supervisor;
+      exec?.(context, prepared);
     },
     listens(main) {
       port = main;
@@ -202,6 +218,7 @@ async function powerOff(reason: string): Promise<void> {
   } catch (error) {
     say({ kind: "note", text: described(error) });
   } finally {
+    sealed?.flush(true);
     await terminal.drained(lastWordsMs);
     syscalls.powerOff();
   }
@@ -223,7 +240,7 @@ function watchPowerButton(): void {
 
 /** The whole life of PID 1. Returns, if ever, after the kernel was asked to power off. */
 export async function init(ground: Ground): Promise<void> {
-  ({ syscalls, root } = ground);
+  ({ syscalls, root, exec } = ground);
   terminal = new Console(ground.port);
   process.on("uncaughtException", (error) => {
     say({ kind: "note", text: `fault in PID 1: ${described(error)}` });

@@ -41,6 +41,8 @@ export interface SocketOwner {
   group: number;
   /** Whether every user of its service may connect: none but its service sees the socket. */
   shared?: boolean;
+  /** Called for each connection and each request. */
+  called?(): void;
 }
 
 const ascii = (text: string): string =>
@@ -80,6 +82,7 @@ export async function serveJson(
   const answering = new WeakSet<Socket>();
   const server = createServer({ requestTimeout: 10_000, headersTimeout: 5_000 }, (request, response) => {
     const { socket } = request;
+    owner.called?.();
     // One request at a time on a connection, for the same reason.
     if (answering.has(socket)) return void socket.destroy();
     answering.add(socket);
@@ -88,6 +91,9 @@ export async function serveJson(
   });
   server.maxConnections = 64;
   server.setTimeout(silence);
+  server.on("connection", () => owner.called?.());
+  // What is closed at once because there are too many costs, too.
+  server.on("drop", () => owner.called?.());
   rmSync(path, { force: true });
   await new Promise<void>((resolve, reject) => {
     server.on("error", reject);

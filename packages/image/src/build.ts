@@ -9,7 +9,7 @@
 import { join } from "node:path";
 import type { Flavour } from "@caisson/vocabulary/flavours";
 import { describeApplication } from "./build/application.ts";
-import { bundleGuest } from "./build/bundle.ts";
+import { bundleGuest, guestProgram } from "./build/bundle.ts";
 import { buildKernels, type KernelProgress, kernelVariant } from "./build/kernel.ts";
 import { guestAddon, guestNode } from "./build/native.ts";
 import { assembleRoot } from "./build/rootfs.ts";
@@ -110,7 +110,7 @@ async function gather(spec: Spec, lock: Lock, options: BuildOptions): Promise<Pa
   onProgress({ step: "guest" });
   const node = await guestNode(lock, toolchain, cache);
   const addon = await guestAddon(node, toolchain, cache);
-  const bundle = await bundleGuest();
+  const bundle = await bundleGuest(guestProgram[flavour]);
   signal?.throwIfAborted();
 
   const packages = new Map(inGroup(lock, "root").map((locked) => [locked, archive(locked)]));

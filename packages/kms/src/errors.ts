@@ -10,8 +10,11 @@ export type KmsErrorCode =
   | "backup/malformed"
   | "backup/passphrase"
   | "log/unreadable"
+  | "log/unavailable"
   | "log/not-durable"
   | "log/chain"
+  | "log/rows"
+  | "log/rolled-back"
   | "log/head"
   | "log/identity"
   | "policy/malformed"
@@ -26,12 +29,21 @@ export type KmsErrorCode =
   | "kms/listen";
 
 /** What says that a log was altered; everything else is something that the operator gave. */
-const rejected: ReadonlySet<KmsErrorCode> = new Set(["log/chain", "log/head", "log/identity"]);
+const rejected: ReadonlySet<KmsErrorCode> = new Set([
+  "log/chain",
+  "log/head",
+  "log/identity",
+  "log/rows",
+  "log/rolled-back",
+]);
+
+/** What may work later. */
+const unavailable: ReadonlySet<KmsErrorCode> = new Set(["kms/listen", "log/unavailable"]);
 
 export class KmsError extends Failure<KmsErrorCode, "rejected" | "input" | "unavailable"> {
   override readonly name = "KmsError";
   constructor(code: KmsErrorCode, message: string, details: Omit<FailureDetails, "kind"> = {}) {
-    const kind = code === "kms/listen" ? "unavailable" : rejected.has(code) ? "rejected" : "input";
+    const kind = unavailable.has(code) ? "unavailable" : rejected.has(code) ? "rejected" : "input";
     super(code, kind, message, details);
   }
 }

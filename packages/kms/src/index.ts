@@ -2,7 +2,6 @@
 /** The key management service: verifies guests and releases their keys. docs/key-release.md describes it. */
 export { decryptBackup, encryptBackup } from "./backup.ts";
 export { KmsError, type KmsErrorCode } from "./errors.ts";
-export { type LogEntry, type LogHead, type LogReport, ReleaseLog, verifyReleaseLog } from "./release-log.ts";
 export {
   createRootSecret,
   dataFiles,
@@ -11,3 +10,8 @@ export {
   storeRootSecret,
 } from "./root-secret.ts";
 export { type Kms, type KmsOptions, startKms } from "./server.ts";
+export type { LogEntry, LogHead } from "./store/entries.ts";
+export { postgresql } from "./store/postgresql.ts";
+export { readOnlySqlite, sqlite } from "./store/sqlite.ts";
+export { openStore, type Store, storeKeys } from "./store/store.ts";
+export { type LogReport, verifyReleaseLog } from "./store/verify.ts";

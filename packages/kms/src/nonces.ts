@@ -2,27 +2,38 @@
 /**
  * Nonces that are issued without being remembered, and used once.
  *
- * A nonce is `serial (u64) ‖ time (u64 ms) ‖ first 16 bytes of HMAC-SHA-256 over both`, under a key of this process. It
- * cannot be forged or foretold, nor kept across a restart. Which ones were used is one bit for each of the newest
- * serials: memory is fixed, and whether a nonce was used does not depend on what the clock does meanwhile.
+ * A nonce is `process (u32) ‖ serial (u32) ‖ time (u64 ms) ‖ first 16 bytes of HMAC-SHA-256 over them`, under a key that
+ * all replicas of a KMS derive from their root secret, so that one is good at another. It cannot be forged or foretold.
+ * That it is good for one entry of the log only is the store's to see (store/store.ts). Here is what costs nothing to
+ * ask first: of the newest that this process issued, one bit each whether they were used. Memory is fixed, and that does
+ * not depend on what the clock does meanwhile.
  */
-import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
+import { createHmac, randomInt, timingSafeEqual } from "node:crypto";
 import { nonceLifetimeMs } from "@caisson/protocol/key-release";
-import { frame, u64 } from "@caisson/vocabulary/frame";
+import { frame, u32, u64 } from "@caisson/vocabulary/frame";
 
 export type NonceCode = "nonce/unknown" | "nonce/expired" | "nonce/used" | "nonce/busy";
 
 /** Nonces of which it is known whether they were used (128 KiB): one minute of 17,000 hellos a second. */
 const capacity = 2 ** 20;
 
+/** How far the clocks of two replicas may lie apart, ms. */
+const skewMs = 2000;
+
 export class Nonces {
-  readonly #key = randomBytes(32);
+  readonly #key: Uint8Array;
+  /** Which process issued a nonce. */
+  readonly #process = randomInt(2 ** 32);
   readonly #used: Uint8Array;
   readonly #capacity: number;
   #next = 0;
 
-  /** `limit`, a multiple of 8: an older nonce than the newest `limit` is refused, whether it was used or not. */
-  constructor(limit = capacity) {
+  /**
+   * `key` is that of all replicas (32 bytes). `limit`, a multiple of 8 and a power of 2: an older nonce than the newest
+   * `limit` is refused, whether it was used or not.
+   */
+  constructor(key: Uint8Array, limit = capacity) {
+    this.#key = key;
     this.#capacity = limit;
     this.#used = new Uint8Array(limit / 8);
   }
@@ -32,21 +43,22 @@ export class Nonces {
     const serial = this.#next++;
     // The bit was that of the nonce `limit` before, which is refused from now on.
     this.#mark(serial, false);
-    const head = Buffer.concat([u64(serial), u64(now)]);
+    const head = Buffer.concat([u32(this.#process), u32(serial % 2 ** 32), u64(now)]);
     return Buffer.concat([head, this.#tag(head)]);
   }
 
-  /** Uses up a nonce: undefined if it was good, otherwise why not. */
-  use(nonce: Uint8Array, now: number): NonceCode | undefined {
+  /** Uses up a nonce: when it was issued if it was good as far as this process knows, otherwise why not. */
+  use(nonce: Uint8Array, now: number): number | NonceCode {
     const head = nonce.subarray(0, 16);
     if (nonce.length !== 32 || !timingSafeEqual(this.#tag(head), nonce.subarray(16))) return "nonce/unknown";
     const fields = new DataView(head.buffer, head.byteOffset);
-    const [serial, issued] = [Number(fields.getBigUint64(0)), Number(fields.getBigUint64(8))];
-    // A nonce from the future means that our clock went back: its age is not known, so it is not young.
-    if (now < issued || now - issued > nonceLifetimeMs) return "nonce/expired";
-    if (this.#next - serial > this.#capacity) return "nonce/busy";
-    if (this.#mark(serial, true)) return "nonce/used";
-    return undefined;
+    const issued = Number(fields.getBigUint64(8));
+    // A nonce from the future means that a clock went back: its age is not known, so it is not young.
+    if (issued - now > skewMs || now - issued > nonceLifetimeMs) return "nonce/expired";
+    if (fields.getUint32(0) !== this.#process) return issued;
+    const age = (this.#next - fields.getUint32(4)) >>> 0;
+    if (age > this.#capacity) return "nonce/busy";
+    return this.#mark(this.#next - age, true) ? "nonce/used" : issued;
   }
 
   /** Sets the bit of a serial; what it was before. */

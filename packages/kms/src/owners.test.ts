@@ -31,8 +31,9 @@ import { Nonces } from "./nonces.ts";
 import { loadPolicies, type Policies } from "./policies.ts";
 import { Bucket } from "./rate-limit.ts";
 import { type ReleaseContext, releaseKeys } from "./release.ts";
-import type { LogEntry } from "./release-log.ts";
 import { applicationSealingKey, publishSealingKey } from "./secrets.ts";
+import type { LogEntry } from "./store/entries.ts";
+import type { Commit, Committed } from "./store/store.ts";
 import { Machine } from "./testing/machine.ts";
 import { VolumeBook } from "./volumes/book.ts";
 import { openValueStore } from "./volumes/store.ts";
@@ -70,15 +71,18 @@ interface Setup {
 
 function setup(policies: Policies, store = inMemory(), clock = now): Setup {
   const log: LogEntry[] = [];
-  const append = async (entry: LogEntry) => void log.push({ ...entry });
+  const commit = async ({ entry }: Commit): Promise<Committed> => {
+    if (entry !== undefined) log.push({ ...entry });
+    return "done";
+  };
   const context: ReleaseContext = {
     secret,
     identity,
     policies,
     collateral: new CollateralCache(),
-    log: { append, head: () => ({ sequence: 0, hash: "", signature: "" }) },
+    store: { commit },
     denials: new Bucket({ perSecond: 1, burst: 3 }, now),
-    nonces: new Nonces(),
+    nonces: new Nonces(secret),
     volumes: new VolumeBook(openValueStore(":memory:"), secret, identity, () => now),
     applications: new Applications(store),
     now: () => clock,

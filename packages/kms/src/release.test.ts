@@ -24,7 +24,8 @@ import { Nonces } from "./nonces.ts";
 import { loadPolicies, type Policies } from "./policies.ts";
 import { Bucket } from "./rate-limit.ts";
 import { type ReleaseContext, releaseKeys } from "./release.ts";
-import type { LogEntry } from "./release-log.ts";
+import type { LogEntry } from "./store/entries.ts";
+import type { Commit, Committed } from "./store/store.ts";
 import { Machine, type MachineState } from "./testing/machine.ts";
 import { VolumeBook } from "./volumes/book.ts";
 import { openValueStore } from "./volumes/store.ts";
@@ -49,18 +50,18 @@ interface Setup {
 
 function setup(policies: Policies): Setup {
   const log: LogEntry[] = [];
-  const append = async (entry: LogEntry) => {
-    log.push({ ...entry });
+  const commit = async ({ entry }: Commit): Promise<Committed> => {
+    if (entry !== undefined) log.push({ ...entry });
+    return "done";
   };
-  const head = () => ({ sequence: 0, hash: "", signature: "" });
   const context: ReleaseContext = {
     secret,
     identity,
     policies,
     collateral: new CollateralCache(),
-    log: { append, head },
+    store: { commit },
     denials: new Bucket({ perSecond: 1, burst: 3 }, now),
-    nonces: new Nonces(),
+    nonces: new Nonces(secret),
     volumes: new VolumeBook(openValueStore(":memory:"), secret, identity, () => now),
     applications: new Applications({ readKnown: () => new Map(), writeKnown: () => Promise.resolve() }),
     now: () => now,
@@ -552,10 +553,22 @@ test("denied: a nonce used up by a denial, and one older than a minute", async (
   equal(third.outcome === "denied" && third.code, "nonce/expired");
 });
 
+test("denied: another replica took the nonce while this one looked at the evidence", async (t) => {
+  const machine = new Machine(now);
+  const { context } = setup(policiesOf(t, machine.policyFile()));
+  context.store.commit = async () => "nonce/used";
+  const { request } = await ask(machine, machine.booted(identityHex), context);
+  const { answer, logged } = await releaseKeys(context, request);
+  deepEqual(
+    [answer.outcome === "denied" && answer.code, "sealed" in answer, logged],
+    ["nonce/used", false, false],
+  );
+});
+
 test("denied: no keys leave when the log cannot be written", async (t) => {
   const machine = new Machine(now);
   const { context } = setup(policiesOf(t, machine.policyFile()));
-  context.log.append = async () => {
+  context.store.commit = async () => {
     throw new Error("disk full");
   };
   const { request } = await ask(machine, machine.booted(identityHex), context);
@@ -568,9 +581,10 @@ test("a log entry is on disk before the answer exists", async (t) => {
   const machine = new Machine(now);
   const { context } = setup(policiesOf(t, machine.policyFile()));
   const order: string[] = [];
-  context.log.append = async () => {
+  context.store.commit = async () => {
     await new Promise((resolve) => setTimeout(resolve, 20));
     order.push("logged");
+    return "done";
   };
   const { request } = await ask(machine, machine.booted(identityHex), context);
   await releaseKeys(context, request).then(() => order.push("answered"));

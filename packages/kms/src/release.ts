@@ -53,8 +53,10 @@ import type { CollateralCache } from "./collateral-cache.ts";
 import type { NonceCode, Nonces } from "./nonces.ts";
 import type { AppPolicy, Policies } from "./policies.ts";
 import type { Bucket } from "./rate-limit.ts";
-import type { LogEntry, ReleaseLog } from "./release-log.ts";
 import { acceptSecrets, resealSecrets } from "./secrets.ts";
+import type { UsedNonce } from "./store/backend.ts";
+import type { LogEntry } from "./store/entries.ts";
+import type { Store } from "./store/store.ts";
 import type { Opened, VolumeBook } from "./volumes/book.ts";
 import type { VolumeDenialCode } from "./volumes/rules.ts";
 
@@ -76,7 +78,7 @@ export interface ReleaseContext {
   identity: IdentityKey;
   policies: Policies;
   collateral: CollateralCache;
-  log: Pick<ReleaseLog, "append" | "head">;
+  store: Pick<Store, "commit">;
   /** How many denials the log takes. */
   denials: Bucket;
   nonces: Nonces;
@@ -120,12 +122,15 @@ export async function releaseKeys(context: ReleaseContext, request: ReleaseReque
     outcome: "denied",
     reason: "",
   };
-  const fault = context.nonces.use(exchange.nonce, time);
+  const issued = context.nonces.use(exchange.nonce, time);
   const decision: Decision =
-    fault === undefined
+    typeof issued === "number"
       ? await decide(context, exchange, request, entry)
-      : { answer: denied(new Denial(fault, nonceFaults[fault]), time), attested: false };
-  const { answer, logged } = await record(context, entry, decision);
+      : { answer: denied(new Denial(issued, nonceFaults[issued]), time), attested: false };
+  const { answer, logged } = await record(context, entry, decision, {
+    nonce: exchange.nonce,
+    issued: Number(issued),
+  });
   const signature = context.identity.sign(answerTranscript(exchange, answer)).toHex();
   return { answer: { ...answer, signature }, entry, logged };
 }
@@ -188,7 +193,7 @@ function denied(error: unknown, time: number): Omit<Denied, "signature"> {
 }
 
 const nonceFaults: Record<NonceCode, string> = {
-  "nonce/unknown": "this KMS process did not issue this nonce",
+  "nonce/unknown": "this KMS did not issue this nonce",
   "nonce/expired": "the nonce is older than 60 seconds",
   "nonce/used": "the nonce was used before",
   "nonce/busy": "too many nonces were issued since this one",
@@ -220,9 +225,10 @@ async function decide(
 
 /** The answer, once it is in the log where it belongs there; a denial where it cannot be written. */
 async function record(
-  { log, denials, applications }: ReleaseContext,
+  { store, denials, applications }: ReleaseContext,
   entry: LogEntry,
   { answer, attested, proved }: Decision,
+  nonce: UsedNonce,
 ): Promise<{ answer: Unsigned; logged: boolean }> {
   entry.outcome = answer.outcome;
   if (answer.outcome === "denied") {
@@ -232,8 +238,12 @@ async function record(
   }
   try {
     if (proved !== undefined) await applications.learn(entry.app.toHex(), proved);
-    await log.append(entry);
-    return { answer, logged: true };
+    if ((await store.commit({ entry, nonce })) === "done") return { answer, logged: true };
+    // Another replica took it meanwhile.
+    return {
+      answer: denied(new Denial("nonce/used", nonceFaults["nonce/used"]), entry.time),
+      logged: false,
+    };
   } catch (error) {
     const message = `the release log cannot be written: ${messageOf(error)}`;
     return { answer: denied(new Denial("log/unavailable", message), entry.time), logged: false };

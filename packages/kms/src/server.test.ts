@@ -9,9 +9,10 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { httpPost, requestKeys } from "@caisson/guest/key-client";
 import { answerSchema, keyReleaseVersion, refusalSchema } from "@caisson/protocol/key-release";
 import fc from "fast-check";
-import { verifyReleaseLog } from "./release-log.ts";
 import { createRootSecret, openRootSecret } from "./root-secret.ts";
 import { type Kms, type KmsOptions, startKms } from "./server.ts";
+import { readOnlySqlite } from "./store/sqlite.ts";
+import { verifyReleaseLog } from "./store/verify.ts";
 import { Machine } from "./testing/machine.ts";
 
 const machine = new Machine(Date.now());
@@ -350,7 +351,8 @@ test("identity and keys survive a restart", async (t) => {
   t.after(() => again.close());
   equal(again.identityKey, kms.identityKey);
   deepEqual((await keysFrom(again)).applicationKey, before.applicationKey);
-  equal(verifyReleaseLog(join(kms.data, "release-log.sqlite"), { identity: kms.identityKey }).released, 2);
+  const log = readOnlySqlite(join(kms.data, "release-log.sqlite"));
+  equal((await verifyReleaseLog(log, { identity: kms.identityKey })).released, 2);
 });
 
 const refusals: { name: string; path?: string; body: string | Uint8Array; status: number; code: string }[] = [

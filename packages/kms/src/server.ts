@@ -12,7 +12,6 @@ import { createServer, type IncomingMessage, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { deriveKmsKey } from "@caisson/protocol/derivation";
-import { identityKey } from "@caisson/protocol/ed25519";
 import { IDENTITY_SIZE } from "@caisson/protocol/identity";
 import {
   helloRequestSchema,
@@ -37,15 +36,19 @@ import { Metrics, metricsType } from "./metrics.ts";
 import { Nonces } from "./nonces.ts";
 import { Bucket, type Rate, RateLimiter } from "./rate-limit.ts";
 import { type ReleaseContext, releaseKeys } from "./release.ts";
-import { ReleaseLog } from "./release-log.ts";
 import { dataFiles, openRootSecret } from "./root-secret.ts";
 import { publishSealingKey } from "./secrets.ts";
+import { logHead } from "./store/entries.ts";
+import { sqlite } from "./store/sqlite.ts";
+import { openStore, type Store, storeKeys } from "./store/store.ts";
 import { VolumeBook } from "./volumes/book.ts";
 import { openValueStore } from "./volumes/store.ts";
 
 export interface KmsOptions {
   /** Directory of root secret and release log; the secret is there (`createRootSecret`), the log is made. */
   data: string;
+  /** PostgreSQL servers of the log and rows, instead of a file in `data`: the one that takes writes is used. */
+  databases?: readonly string[];
   /** Directory of policy files and manifests (policies.ts). */
   policies: string;
   /** Port 0 takes a free one. */
@@ -101,7 +104,8 @@ const defaults = {
 export async function startKms(options: KmsOptions): Promise<Kms> {
   const { development = false } = options;
   const secret = openRootSecret(options.data, { development });
-  const identity = identityKey(deriveKmsKey(secret, "identity"));
+  const keys = storeKeys(secret);
+  const { identity } = keys;
   const now = options.now ?? Date.now;
   const source = {
     policies: options.policies,
@@ -111,16 +115,22 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
   };
   const first = await loadConfiguration(source, new Date(now()));
   const applications = new Applications(new KnownFile(join(options.data, dataFiles.known)));
-  const log = new ReleaseLog(join(options.data, dataFiles.releaseLog), identity);
-  const store = openValueStore(join(options.data, dataFiles.volumes));
-  const volumes = new VolumeBook(store, secret, identity, now);
+  const { databases = [] } = options;
+  const backend =
+    databases.length > 0
+      ? await (await import("./store/postgresql.ts")).postgresql(databases)
+      : sqlite(join(options.data, dataFiles.releaseLog));
+  const store = await openStore(backend, keys);
+  const values = openValueStore(join(options.data, dataFiles.volumes));
+  const volumes = new VolumeBook(values, secret, identity, now);
   const service: Service = {
+    store,
     context: {
       secret,
       identity,
-      log,
+      store,
       denials: new Bucket(defaults.denials, now()),
-      nonces: new Nonces(),
+      nonces: new Nonces(deriveKmsKey(secret, "nonces")),
       volumes,
       applications,
       now,
@@ -166,7 +176,7 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
     await listen(server, options.host, options.port);
   } catch (error) {
     volumes.close();
-    await log.close();
+    await store.close();
     throw new KmsError(
       "kms/listen",
       `cannot listen on ${options.host}:${options.port}: ${messageOf(error)}`,
@@ -177,7 +187,7 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
   const host = options.host.includes(":") ? `[${options.host}]` : options.host;
   const url = `http://${host}:${port}`;
   configure(first);
-  write("started", { url, identityKey: identity.publicKey.toHex(), logEntries: log.head().sequence });
+  write("started", { url, identityKey: identity.publicKey.toHex(), logEntries: store.head.sequence });
   // One after the other, so that the newest files are what counts in the end.
   let reloading: Promise<unknown> = Promise.resolve();
   const reload = async () => {
@@ -195,9 +205,9 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
   let closed: Promise<void> | undefined;
   const close = async () => {
     await stop(server);
-    write("stopped", { logEntries: log.head().sequence });
+    write("stopped", { logEntries: store.head.sequence });
     volumes.close();
-    await log.close();
+    await store.close();
   };
   return {
     url,
@@ -219,6 +229,7 @@ type WriteLine = (event: string, fields?: Record<string, string | number>) => vo
 /** One running KMS. `configuration` is replaced as a whole; a request takes it once. */
 interface Service {
   readonly context: Omit<ReleaseContext, keyof Configuration> & { volumes: VolumeBook };
+  readonly store: Store;
   configuration: Configuration;
   readonly metrics: Metrics;
   readonly write: WriteLine;
@@ -252,7 +263,7 @@ function routes(service: Service, options: KmsOptions, connections: Connections)
   /** An answer outside of any exchange, which therefore cannot be signed. */
   const refuse = (
     c: Context<Environment>,
-    status: 400 | 404 | 409 | 413 | 429 | 500,
+    status: 400 | 404 | 409 | 413 | 429 | 500 | 503,
     code: string,
     message: string,
   ) => {
@@ -277,9 +288,16 @@ function routes(service: Service, options: KmsOptions, connections: Connections)
   });
   app.get("/healthz", (c) => c.json({ status: "ok", identityKey: context.identity.publicKey.toHex() }));
   app.get("/metrics", (c) =>
-    c.body(metrics.render(context.log.head().sequence), 200, { "content-type": metricsType }),
+    c.body(metrics.render(service.store.head.sequence), 200, { "content-type": metricsType }),
   );
-  app.get("/v1/log/head", (c) => c.json(context.log.head()));
+  app.get("/v1/log/head", async (c) => {
+    try {
+      return c.json(logHead(await service.store.refresh()));
+    } catch (error) {
+      c.header("retry-after", "1");
+      return refuse(c, 503, "log/unavailable", `the release log cannot be read: ${messageOf(error)}`);
+    }
+  });
 
   /** What was sent, if it is what it must be; otherwise the refusal. */
   const receive = async <T>(c: Context<Environment>, schema: Schema<T>): Promise<T | Response> => {

@@ -17,6 +17,7 @@ import { freeTcpPort, startTimeServers, type TimeServerOptions } from "@caisson/
 import { Vm, type VmOptions } from "@caisson/host/vm";
 import type { Manifest } from "@caisson/image";
 import { createRootSecret, dataFiles, type Kms, startKms } from "@caisson/kms";
+import { execPort } from "@caisson/protocol/exec";
 import {
   type AppDescription,
   applicationId,
@@ -38,6 +39,9 @@ import { type VolumeDisk, volumeDisks } from "./volume-disks.ts";
 
 /** This machine's loopback, as a guest behind QEMU's user networking sees it. */
 const hostFromGuest = "10.0.2.2";
+
+/** In a session's state while it runs: where `caisson exec` reaches the machine, and the token that it shows. */
+export const execFile = "exec.json";
 
 /** The operators that the local time servers stand for. */
 const timeOperators = ["alpha", "beta", "gamma", "delta", "epsilon"].map((operator) => ({ operator }));
@@ -230,13 +234,18 @@ export async function startSession(options: SessionOptions): Promise<Session> {
     if (between !== undefined) ends.push(() => between.close());
     const kmsPort = new URL(between?.url ?? kms.url).port;
     const challenge = randomBytes(32);
+    const execHost = await freeTcpPort();
+    const exec = randomBytes(32);
     const instance: Instance = {
       version: "caisson/instance/v1",
       seed: instanceSeed(state),
       kms: { url: `http://${hostFromGuest}:${kmsPort}`, identity: kms.identityKey },
       time: { sources: timeServers.servers.map(({ source }) => source) },
       challenge: toHex(challenge),
+      exec: toHex(exec),
     };
+    writeWhole(join(state, execFile), JSON.stringify({ port: execHost, token: toHex(exec) }), 0o600);
+    ends.push(async () => rmSync(join(state, execFile), { force: true }));
     const ports = await hostPorts(manifest.guest.app, options.port);
     const main = mainPort(manifest.guest.app);
     const mainHost = ports.find(({ protocol, published }) => protocol === "tcp" && published === main)?.host;
@@ -250,7 +259,10 @@ export async function startSession(options: SessionOptions): Promise<Session> {
       rootfs: join(image, manifest.rootfs.file),
       instance: encodeInstance(hooks.instance?.(instance) ?? instance),
       volumes: volumes.map(({ path }) => path),
-      forwards: ports.map(({ protocol, host, published }) => ({ protocol, host, guest: published })),
+      forwards: [
+        ...ports.map(({ protocol, host, published }) => ({ protocol, host, guest: published })),
+        { host: execHost, guest: execPort },
+      ],
       signQuote: platform.sign,
       accelerator: await accelerator(),
       serialLog: join(state, "console.log"),

@@ -19,6 +19,8 @@ export type ConsoleEvent = { at: number } & (
   | { kind: "evidence"; part: number; of: number; data: string }
   /** A line that a service wrote, named where there are several; development images only. */
   | { kind: "app"; service?: string; line: string }
+  /** A part of what services wrote, encrypted to the owner's keys (`sealed-log.ts`), base64. */
+  | { kind: "log"; data: string }
   /** A service's state changed. */
   | { kind: "service"; service: string; state: string; detail?: string }
   /** All services ended by themselves: the first that failed; `memoryLimit` (bytes) where that limit killed it. */
@@ -27,6 +29,8 @@ export type ConsoleEvent = { at: number } & (
 );
 
 const prefix = "caisson ";
+/** No event is longer. */
+const lineLimit = 1 << 15;
 
 /** One line, with its newline. Line separators that JSON leaves as they are would end it early for some readers. */
 export function encodeConsole(event: ConsoleEvent): string {
@@ -39,7 +43,7 @@ export function encodeConsole(event: ConsoleEvent): string {
 /** The event of a line, or undefined when the line is something else (the kernel, the firmware, an impostor's). */
 export function decodeConsole(line: string): ConsoleEvent | undefined {
   const start = line.indexOf(prefix);
-  if (start < 0 || line.length > 16_384) return undefined;
+  if (start < 0 || line.length > lineLimit) return undefined;
   try {
     const value: unknown = JSON.parse(line.slice(start + prefix.length));
     if (typeof value !== "object" || value === null || !("kind" in value) || !("at" in value))

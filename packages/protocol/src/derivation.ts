@@ -81,8 +81,11 @@ export function deriveSealingSeed(secret: Uint8Array, app: Uint8Array, version: 
   return hkdf(secret, "caisson/sealing-key/v1", app, u32(version));
 }
 
+/** What a KMS needs for itself: its identity key's seed, and keys for the rows of its database and its nonces. */
+export type KmsPurpose = "identity" | "rows" | "nonces";
+
 /** 32 bytes from the root secret for the KMS's own use; apart from every released key by its domain. */
-export function deriveKmsKey(secret: Uint8Array, purpose: "identity"): Uint8Array {
+export function deriveKmsKey(secret: Uint8Array, purpose: KmsPurpose): Uint8Array {
   return hkdf(secret, "caisson/kms-key/v1", text(purpose));
 }
 

@@ -25,6 +25,8 @@ const list = <T extends z.core.SomeType>(item: T, most: number) => z.array(item)
 const named = z.string().check(z.regex(/^[a-z0-9][a-z0-9_.-]{0,62}$/));
 const hostName = z.string().check(z.regex(/^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$/));
 
+/** The most keys that logs are encrypted to. */
+export const logKeyLimit = 4;
 /** Names of secrets, as files and environments have them. */
 const secretName = z.string().check(z.regex(/^[A-Za-z_][A-Za-z0-9_]{0,63}$/));
 const secretLimit = 64;
@@ -130,6 +132,8 @@ const service = z.strictObject({
   pids: count(1, 32_768),
   /** Its share of the processors under contention; missing: 100, as everybody's. */
   cpuWeight: z.optional(count(1, 10_000)),
+  /** At most so many thousandths of a processor; missing: all that there are. */
+  cpus: z.optional(count(10, 64_000)),
   /** Size of /dev/shm. */
   shmSize: bytes,
   nofile: z.strictObject({ soft: count(1, 1_048_576), hard: count(1, 1_048_576) }),
@@ -188,6 +192,8 @@ export const descriptionSchema = z.strictObject({
         );
       }, "a persistent volume has a size, in whole MiB, and there are few of them"),
     ),
+  /** Whom what services write is encrypted to: X25519 public keys. Missing: production writes nothing. */
+  logs: z.optional(z.strictObject({ to: list(hex(32), logKeyLimit).check(z.minLength(1)) })),
   /**
    * The identity that the application claims: hash of its first document, which then is its id. It proves nothing by
    * itself; the owners' release does. Missing: the description is the identity.

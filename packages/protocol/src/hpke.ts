@@ -108,12 +108,16 @@ const extract = (suite: Uint8Array, salt: Uint8Array, label: string, input: Uint
 const expand = (suite: Uint8Array, key: Uint8Array, label: string, info: Uint8Array, size: number): Buffer =>
   hmac(key, Uint8Array.of(0, size), version, suite, ascii(label), info, Uint8Array.of(1)).subarray(0, size);
 
-/** Section 4.1, Encap and Decap: the secret that `own` shares with `other`. Throws where that is all zero. */
-function sharedSecret(own: SealingKey, other: Uint8Array, enc: Uint8Array, recipient: Uint8Array): Buffer {
+/** X25519 (RFC 7748). Throws RangeError for a key of another size, and where what is shared is all zero. */
+export function agree(own: SealingKey, other: Uint8Array): Buffer {
   if (other.length !== HPKE_KEY_SIZE) throw new RangeError(`an X25519 key has ${HPKE_KEY_SIZE} bytes`);
   const publicKey = createPublicKey({ key: Buffer.concat([spki, other]), format: "der", type: "spki" });
-  const shared = diffieHellman({ privateKey: own.privateKey, publicKey });
-  const secret = extract(kemSuite, none, "eae_prk", shared);
+  return diffieHellman({ privateKey: own.privateKey, publicKey });
+}
+
+/** Section 4.1, Encap and Decap: the secret that `own` shares with `other`. Throws where that is all zero. */
+function sharedSecret(own: SealingKey, other: Uint8Array, enc: Uint8Array, recipient: Uint8Array): Buffer {
+  const secret = extract(kemSuite, none, "eae_prk", agree(own, other));
   return expand(kemSuite, secret, "shared_secret", Buffer.concat([enc, recipient]), 32);
 }
 

@@ -29,6 +29,8 @@ const schema = z.strictObject({
   time: z.optional(z.unknown()),
   /** A nonce of whoever starts a development image: PID 1 answers with evidence over it, on the console. */
   challenge: z.optional(hex(32)),
+  /** What `caisson exec` shows to a development image. */
+  exec: z.optional(hex(32)),
   /** The bundle of the image's release, which evidence carries on; whoever judges evidence reads it. */
   release: z.optional(z.unknown()),
   /** The owners' sealed secrets, an envelope for the KMS. */

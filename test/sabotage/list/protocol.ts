@@ -42,7 +42,7 @@ export const protocol = within("packages/protocol/src", [
     "ed25519.ts",
     "return verify(null, message, key, signature);",
     "return true;",
-    "/packages/kms/src/release-log.test.ts",
+    "/packages/kms/src/store/sqlite.test.ts",
   ],
   [
     "the instance document is read without a bound",

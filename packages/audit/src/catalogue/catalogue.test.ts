@@ -45,7 +45,7 @@ const counts = {
   firmware: 12,
   devices: 10,
   "file system": 11,
-  "user space": 17,
+  "user space": 18,
   network: 10,
   container: 12,
   "key release": 7,
@@ -197,6 +197,7 @@ test("what development may fail is this, and nothing else", () => {
     "F11 static",
     "F13 static",
     "D05 live",
+    "U18 static",
     "Q11 live remote",
   ]);
 });

@@ -409,4 +409,22 @@ export const userspace = group("user space", { decision: "least", source: "kspp"
     ],
     remote: [covered("rtmr2", "the LOADED_IMAGE::LoadOptions event")],
   },
+  {
+    id: "U18",
+    title: "Nobody runs programs beside the application",
+    why: "A way in for its developer is one for the host.",
+    source: "design",
+    development: { reason: "caisson exec, for whoever started the machine", kinds: ["static"] },
+    static: [
+      image(
+        "PID 1 has no code for it",
+        ({ build: { init } }) => (init.exec ? "PID 1 runs programs for whoever has its token" : undefined),
+        ({ build }) => {
+          build.init.exec = true;
+        },
+      ),
+    ],
+    live: none.verifiedRoot,
+    remote: [rootCovered],
+  },
 ]);

@@ -124,7 +124,7 @@ export function goodImage(): ImageFacts {
       lock: "12".repeat(32),
       sourceDate: epoch,
       unaccounted: [],
-      init: { image: "34".repeat(32), sources: "34".repeat(32) },
+      init: { image: "34".repeat(32), sources: "34".repeat(32), exec: false },
     },
   };
 }

@@ -43,7 +43,7 @@ function readHead(path: string): { sequence: number; hash: string } {
 interface ShownEntry {
   sequence: number;
   time: string;
-  outcome: "released" | "denied";
+  outcome: "released" | "denied" | "changed";
   app: string;
   instance: string;
   reason: string;
@@ -81,6 +81,12 @@ const serve = new Command("serve")
       .argParser(parseListen)
       .default({ host: "127.0.0.1", port: 7700 }, "127.0.0.1:7700"),
   )
+  .option(
+    "--database <URL>",
+    "PostgreSQL (postgresql://USER@HOST/NAME) for log and rows; several times for the servers of a cluster",
+    (url: string, urls: string[]) => [...urls, url],
+    [],
+  )
   .option("--collateral <DIR>", "Intel's collateral (*.json), preferred to what guests bring")
   .option(
     "--rate-per-address <N>",
@@ -95,6 +101,7 @@ const serve = new Command("serve")
       data: string;
       policyDir: string;
       listen: Listen;
+      database: string[];
       collateral?: string;
       ratePerAddress: number;
       development?: boolean;
@@ -111,6 +118,7 @@ const serve = new Command("serve")
       kms = await startKms({
         data: options.data,
         policies: options.policyDir,
+        databases: options.database,
         ...options.listen,
         development: options.development ?? false,
         perAddress: { perSecond: options.ratePerAddress, burst: 8 * options.ratePerAddress },
@@ -138,61 +146,82 @@ const identity = new Command("identity")
     print(options.json, { identityKey }, identityKey);
   });
 
+interface LogPlace {
+  database?: string;
+}
+
+async function openLog(file: string | undefined, { database }: LogPlace) {
+  const { postgresql, readOnlySqlite } = await import("@caisson/kms");
+  if ((file === undefined) === (database === undefined)) {
+    throw new UsageError("a release log is a file or in a database", "FILE or --database URL");
+  }
+  return file === undefined ? postgresql([database!]) : readOnlySqlite(file);
+}
+
 const verifyLog = new Command("verify")
   .description("recompute the hash chain and check the signed head")
-  .argument("<FILE>", "release-log.sqlite")
+  .argument("[FILE]", "release-log.sqlite")
+  .option("--database <URL>", "the log in PostgreSQL instead")
   .option("--identity <HEX>", "the KMS that must have written it")
   .option("--head <FILE>", "a head kept from earlier (GET /v1/log/head), which the log must contain")
   .option("--json", "one JSON document")
-  .action(async (file: string, options: { identity?: string; head?: string; json?: boolean }) => {
-    const { verifyReleaseLog } = await import("@caisson/kms");
-    const report = verifyReleaseLog(file, {
-      ...(options.identity !== undefined && { identity: options.identity.toLowerCase() }),
-      ...(options.head !== undefined && { witness: readHead(options.head) }),
-    });
-    const { head, released, denied } = report;
-    const text = [
-      `whole: ${head.sequence} entries, ${released} released, ${denied} denied`,
-      `  written by  ${report.identity}`,
-      `  head        ${head.hash}`,
-    ];
-    print(options.json, report, text.join("\n"));
-  });
+  .action(
+    async (
+      file: string | undefined,
+      options: LogPlace & { identity?: string; head?: string; json?: boolean },
+    ) => {
+      const { verifyReleaseLog } = await import("@caisson/kms");
+      const report = await verifyReleaseLog(await openLog(file, options), {
+        ...(options.identity !== undefined && { identity: options.identity.toLowerCase() }),
+        ...(options.head !== undefined && { witness: readHead(options.head) }),
+      });
+      const { head, released, denied, changed } = report;
+      const text = [
+        `whole: ${head.sequence} entries, ${released} released, ${denied} denied${changed > 0 ? `, ${changed} changes` : ""}`,
+        `  written by  ${report.identity}`,
+        `  head        ${head.hash}`,
+      ];
+      print(options.json, report, text.join("\n"));
+    },
+  );
 
 const showLog = new Command("show")
   .description("who got keys and who did not, entry by entry, once the chain and the signed head are checked")
-  .argument("<FILE>", "release-log.sqlite")
+  .argument("[FILE]", "release-log.sqlite")
+  .option("--database <URL>", "the log in PostgreSQL instead")
   .option("--app <HEX>", "only this application's entries")
   .option("--last <N>", "only the newest N", parseRate)
   .option("--json", "one JSON document")
-  .action(async (file: string, options: { app?: string; last?: number; json?: boolean }) => {
-    const { verifyReleaseLog } = await import("@caisson/kms");
-    const app = options.app?.toLowerCase();
-    let entries: ShownEntry[] = [];
-    const report = verifyReleaseLog(file, {}, (sequence, entry) => {
-      if (app !== undefined && entry.app.toHex() !== app) return;
-      entries.push({
-        sequence,
-        time: new Date(entry.time).toISOString(),
-        outcome: entry.outcome,
-        app: entry.app.toHex(),
-        instance: entry.instance.toHex(),
-        reason: entry.reason,
-        registers: entry.registers.toHex(),
-        policy: entry.policy.toHex(),
+  .action(
+    async (file: string | undefined, options: LogPlace & { app?: string; last?: number; json?: boolean }) => {
+      const { verifyReleaseLog } = await import("@caisson/kms");
+      const app = options.app?.toLowerCase();
+      let entries: ShownEntry[] = [];
+      const report = await verifyReleaseLog(await openLog(file, options), {}, (sequence, entry) => {
+        if (app !== undefined && entry.app.toHex() !== app) return;
+        entries.push({
+          sequence,
+          time: new Date(entry.time).toISOString(),
+          outcome: entry.outcome,
+          app: entry.app.toHex(),
+          instance: entry.instance.toHex(),
+          reason: entry.reason,
+          registers: entry.registers.toHex(),
+          policy: entry.policy.toHex(),
+        });
+        if (options.last !== undefined && entries.length > 2 * options.last) {
+          entries = entries.slice(-options.last);
+        }
       });
-      if (options.last !== undefined && entries.length > 2 * options.last) {
-        entries = entries.slice(-options.last);
-      }
-    });
-    if (options.last !== undefined) entries = entries.slice(-options.last);
-    const lines = entries.map(
-      (entry) =>
-        `${entry.time}  ${entry.outcome.padEnd(8)}  app ${entry.app}  instance ${entry.instance}  ${printable(entry.reason)}`,
-    );
-    const text = [...lines, `${lines.length} of ${report.head.sequence} entries`].join("\n");
-    print(options.json, { identity: report.identity, head: report.head, entries }, text);
-  });
+      if (options.last !== undefined) entries = entries.slice(-options.last);
+      const lines = entries.map(
+        (entry) =>
+          `${entry.time}  ${entry.outcome.padEnd(8)}  app ${entry.app}  instance ${entry.instance}  ${printable(entry.reason)}`,
+      );
+      const text = [...lines, `${lines.length} of ${report.head.sequence} entries`].join("\n");
+      print(options.json, { identity: report.identity, head: report.head, entries }, text);
+    },
+  );
 
 const backup = new Command("backup")
   .description("write the root secret, encrypted under a passphrase, to a new file")

@@ -88,7 +88,7 @@ export const command = new Command("caisson ps")
   .argument("<spec>", "a caisson.yaml, or the directory that has one")
   .option("--json", "one JSON document")
   .action(async (path: string, options: { json?: boolean }) => {
-    const console = await consoleOf(path);
+    const console = await consoleOf(path, "development");
     const image = imageDirectory(await readSpec(path), "development");
     const { guest } = JSON.parse(readFileSync(join(image, "manifest.json"), "utf8")) as Manifest;
     const listing = await list(guest.app.services, readConsole(console));

@@ -11,7 +11,8 @@ const bytes = ({ body }: { body: readonly Uint8Array[] }): Buffer => Buffer.conc
 const forwarding = (rules: Parameters<typeof firewall>[0]): Buffer[] =>
   firewall(rules)
     .map(bytes)
-    .filter((rule) => rule.includes("forward\0") && rule.includes(incoming) && rule.includes("svc"));
+    .filter((rule) => rule.includes("forward\0") && rule.includes(incoming) && rule.includes("svc"))
+    .filter((rule) => !/limit\0|reject\0/.test(rule.toString("latin1")));
 
 const rules: Parameters<typeof firewall>[0] = {
   all: { network: "172.28.0.0", bits: 16 },
@@ -37,4 +38,22 @@ test("between services the way out is a service's interface, so that an address 
 
 test("without networks and egress no rule forwards what a service sends", () => {
   deepEqual(forwarding({ ...rules, networks: [], free: [], allowed: [] }), []);
+});
+
+/** Names of the rules' last expressions but verdicts, chain by chain, in their order. */
+const kinds = (chain: string): string[] =>
+  firewall(rules)
+    .map((message) => bytes(message).toString("latin1"))
+    .filter((rule) => rule.includes(`\0${chain}\0`))
+    .flatMap((rule) => /(notrack|connlimit|limit|reject)\0/.exec(rule)?.[1] ?? []);
+
+test("what services may not send is refused after all rules; what they begin outside is limited before it is let through", () => {
+  // Two services reach something outside.
+  deepEqual(kinds("forward"), ["limit", "connlimit", "limit", "connlimit", "reject"]);
+  const last = firewall(rules).findLastIndex((message) => bytes(message).includes("forward\0"));
+  ok(bytes(firewall(rules)[last]!).includes("reject\0"));
+});
+
+test("between services nothing is tracked", () => {
+  deepEqual(kinds("tracking"), ["notrack"]);
 });

@@ -3,13 +3,18 @@
  * What may reach what, as one batch of nf_tables messages (include/uapi/linux/netfilter/nf_tables.h). Pure.
  *
  * The rules: services reach each other inside of a network that both are on, and outside as far as their egress goes;
- * from outside come answers and published ports; the guest itself answers no service. Everything else is dropped.
+ * from outside come answers and published ports; the guest itself answers no service. Whatever else a service sends is
+ * refused, so that it learns at once, and everything else is dropped.
+ *
+ * Connections are tracked where they cross the guest's edge alone, since both directions are allowed inside of a
+ * network; and no service's can fill the table that all share: each has so many at once, and so many new ones a second.
  */
 import {
   address,
   attribute,
   be16,
   be32,
+  be64,
   type Message,
   NLM_F_APPEND,
   NLM_F_CREATE,
@@ -47,6 +52,10 @@ export interface Rules {
   published: readonly { protocol: Protocol; port: number; address: string; target: number }[];
 }
 
+/** What one service may have open to outside at once, and begin in a second. */
+const connectionLimit = 2048;
+const newLimit = 500;
+
 const table = "caisson";
 const NFPROTO_IPV4 = 2;
 const subsystem = 10 << 8;
@@ -59,7 +68,7 @@ const [BATCH_BEGIN, BATCH_END] = [0x10, 0x11];
 const [NF_DROP, NF_ACCEPT] = [0, 1];
 /** Hooks and priorities: include/uapi/linux/netfilter.h, netfilter_ipv4.h. */
 const hooks = { prerouting: 0, input: 1, forward: 2, postrouting: 4 } as const;
-const [beforeRouting, filtering, afterRouting] = [-100, 0, 100];
+const [beforeTracking, beforeRouting, filtering, afterRouting] = [-300, -100, 0, 100];
 const [VERDICT, REGISTER, SECOND] = [0, 1, 2];
 const [META_IIFNAME, META_OIFNAME, META_L4PROTO] = [6, 7, 16];
 const [NETWORK_HEADER, TRANSPORT_HEADER] = [1, 2];
@@ -68,6 +77,10 @@ const [SOURCE, DESTINATION, PORT] = [12, 16, 2];
 const [CT_STATE, CT_STATUS] = [0, 2];
 const establishedOrRelated = 2 | 4;
 const translated = 1 << 5;
+/** NFT_LIMIT_F_INV and NFT_CONNLIMIT_F_INV: what is above the limit. */
+const above = 1;
+/** NFT_REJECT_ICMP_UNREACH, and its code: administratively prohibited (RFC 1812, 5.2.7.1). */
+const [unreachable, prohibited] = [0, 13];
 
 /** struct nfgenmsg. */
 const header = (family: number, resource: number): Buffer =>
@@ -119,6 +132,24 @@ const verdict = (code: number): Buffer =>
 const immediate = (register: number, bytes: Uint8Array): Buffer =>
   expression("immediate", attribute(1, be32(register)), value(2, bytes));
 
+const refused = expression(
+  "reject",
+  attribute(1, be32(unreachable)),
+  attribute(2, Uint8Array.of(prohibited)),
+);
+const moreThan = (connections: number): Buffer =>
+  expression("connlimit", attribute(1, be32(connections)), attribute(2, be32(above)));
+/** Type 0: of packets, here those that begin a connection. */
+const fasterThan = (aSecond: number): Buffer =>
+  expression(
+    "limit",
+    attribute(1, be64(aSecond)),
+    attribute(2, be64(1)),
+    attribute(3, be32(aSecond)),
+    attribute(4, be32(0)),
+    attribute(5, be32(above)),
+  );
+
 /** Names are 16 bytes in the register; a beginning compares fewer. */
 const named = (name: string): Buffer => Buffer.concat([Buffer.from(name), Buffer.alloc(16 - name.length)]);
 const cameFrom = (name: string): Buffer[] => [meta(META_IIFNAME), equals(named(name))];
@@ -146,15 +177,21 @@ const toPort = (protocol: Protocol, port: number): Buffer[] => [
   equals(be16(port)),
 ];
 
-type Chain = keyof typeof hooks;
+type Chain = keyof typeof hooks | "tracking";
 
-const chain = (name: Chain, kind: string, priority: number, policy: number): Message =>
+const chain = (
+  name: Chain,
+  hook: keyof typeof hooks,
+  kind: string,
+  priority: number,
+  policy: number,
+): Message =>
   message(
     NEWCHAIN,
     0,
     attribute(1, text(table)),
     attribute(3, text(name)),
-    nested(4, attribute(1, be32(hooks[name])), attribute(2, be32(priority))),
+    nested(4, attribute(1, be32(hooks[hook])), attribute(2, be32(priority))),
     attribute(5, be32(policy)),
     attribute(7, text(kind)),
   );
@@ -173,10 +210,20 @@ export function firewall({ all, networks, free, allowed, published }: Rules): Me
   return [
     bound(BATCH_BEGIN),
     message(NEWTABLE, 0, attribute(1, text(table))),
-    chain("input", "filter", filtering, NF_ACCEPT),
-    chain("forward", "filter", filtering, NF_DROP),
-    chain("prerouting", "nat", beforeRouting, NF_ACCEPT),
-    chain("postrouting", "nat", afterRouting, NF_ACCEPT),
+    chain("tracking", "prerouting", "filter", beforeTracking, NF_ACCEPT),
+    chain("input", "input", "filter", filtering, NF_ACCEPT),
+    chain("forward", "forward", "filter", filtering, NF_DROP),
+    chain("prerouting", "prerouting", "nat", beforeRouting, NF_ACCEPT),
+    chain("postrouting", "postrouting", "nat", afterRouting, NF_ACCEPT),
+    ...networks.map((subnet) =>
+      rule(
+        "tracking",
+        ...cameFromService,
+        ...inside(SOURCE, subnet),
+        ...inside(DESTINATION, subnet),
+        expression("notrack"),
+      ),
+    ),
     rule("input", ...answers, accept),
     rule("input", ...cameFromService, verdict(NF_DROP)),
     rule("forward", ...answers, accept),
@@ -190,6 +237,18 @@ export function firewall({ all, networks, free, allowed, published }: Rules): Me
         ...inside(SOURCE, subnet),
         ...inside(DESTINATION, subnet),
         accept,
+      ),
+    ),
+    ...[...new Set([...free, ...allowed.map(({ from }) => from)])].flatMap((from) =>
+      [fasterThan(newLimit), moreThan(connectionLimit)].map((limit) =>
+        rule(
+          "forward",
+          ...cameFromService,
+          ...inside(SOURCE, host(from)),
+          ...goesTo(outside),
+          limit,
+          verdict(NF_DROP),
+        ),
       ),
     ),
     ...free.map((from) =>
@@ -208,6 +267,7 @@ export function firewall({ all, networks, free, allowed, published }: Rules): Me
         ),
       ),
     ),
+    rule("forward", ...cameFromService, refused),
     ...published.map(({ protocol, port, address: dotted, target }) =>
       rule(
         "prerouting",

@@ -27,14 +27,17 @@ export interface Destination {
 
 const dotted = /^\d{1,3}(?:\.\d{1,3}){3}$/;
 
-/** A list of "host:port": names are looked up once, here; one that cannot be found lets nothing through, and is said. */
+/**
+ * A list of "host:port": names that the service gives an address itself have that, others are looked up once, here; one
+ * that cannot be found lets nothing through, and is said.
+ */
 export async function destinations(service: Service, say: (text: string) => void): Promise<Destination[]> {
   if (typeof service.egress === "string") return [];
   const found: Destination[] = [];
   for (const entry of service.egress.to) {
     const [, host = "", portText = ""] = /^(.+):(\d+)$/.exec(entry) ?? [];
     const port = Number(portText);
-    const [network = "", bits = "32"] = host.split("/");
+    const [network = "", bits = "32"] = (service.extraHosts[host] ?? host).split("/");
     if (dotted.test(network)) {
       found.push({ to: { network, bits: Number(bits) }, port });
       continue;
@@ -143,9 +146,18 @@ export function rulesOf(
   };
 }
 
+/** How long the kernel remembers a connection that has ended, in seconds, so that short ones do not fill its table. */
+const rememberedFor = 10;
+/** Entries of that table: what each service may have at once, open or just ended, and room for what comes from outside. */
+const trackedBy = { service: 8192, outside: 32_768 };
+
 /** Sets the table, then lets this machine forward between the services' interfaces and its own. */
 export function openRoutes(syscalls: Syscalls, plan: Plan, rules: Rules): void {
   send(syscalls, NETLINK_NETFILTER, 0, firewall(rules));
+  const tracking = "/proc/sys/net/netfilter/nf_conntrack_";
+  const entries = trackedBy.outside + trackedBy.service * Object.keys(plan.links).length;
+  writeFileSync(`${tracking}max`, String(entries));
+  writeFileSync(`${tracking}tcp_timeout_time_wait`, String(rememberedFor));
   const interfaces = Object.values(plan.links).flatMap((links) => links.map(({ outer }) => outer.name));
   for (const name of [outside, ...interfaces])
     writeFileSync(`/proc/sys/net/ipv4/conf/${name}/forwarding`, "1");

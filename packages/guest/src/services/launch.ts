@@ -12,7 +12,7 @@ import type { Syscalls } from "../syscalls.ts";
 import { expect } from "./orphans.ts";
 import { type Rate, readLimited } from "./output.ts";
 import type { Place } from "./place.ts";
-import { crun, ending, kill, pipe, start } from "./runtime.ts";
+import { crun, ending, kill, pipe, startWithout } from "./runtime.ts";
 
 const crunLimitMs = 60_000;
 const killLimitMs = 5_000;
@@ -55,6 +55,8 @@ export function makeControlGroup({ controlGroup }: Place, service: Service): voi
   set("memory.max", service.memory);
   set("memory.oom.group", 1);
   if (existsSync(join(controlGroup, "cpu.weight"))) set("cpu.weight", service.cpuWeight ?? 100);
+  // Microseconds of a period of as many.
+  if (service.cpus !== undefined) set("cpu.max", `${service.cpus * 100} 100000`);
 }
 
 /** Starts a service that was prepared; it may have run before. `onLine` gets what it prints. */
@@ -169,7 +171,7 @@ async function probe(
   rmSync(log, { force: true });
   let pid: number;
   try {
-    pid = start(syscalls, place, log, args, write);
+    pid = startWithout(syscalls, place, log, args, write);
   } catch (error) {
     stream.destroy();
     throw error;

@@ -15,6 +15,7 @@ import { makeControlGroup, type Prepared } from "./launch.ts";
 import { closeUserNamespaces, makeNamespaces, openUserNamespaces } from "./namespaces.ts";
 import { outsideId, type Place, placeOf } from "./place.ts";
 import { mountRoot, mountVolumes, plainVolumes } from "./root.ts";
+import { freezeGroup, limitShare } from "./share.ts";
 
 const resolver = "/run/resolv.conf";
 
@@ -110,13 +111,16 @@ export function withSecrets({ secrets: given }: Pick<Context, "secrets">, servic
 async function shares(context: Context, place: Place, service: Service): Promise<Share[]> {
   const list: Share[] = [];
   const [user, group] = [outsideId(service, service.user), outsideId(service, service.group)];
+  // All of its sockets together have one share of PID 1.
+  const called = limitShare((frozen) => freezeGroup(place.controlGroup, frozen));
   if (service.socket) {
-    await serveApplication(context, place.socket, { user, group, shared: service.isolation === "contained" });
+    const shared = service.isolation === "contained";
+    await serveApplication(context, place.socket, { user, group, shared, called });
     list.push({ source: place.socket, destination: "/run/caisson.sock", writable: true });
   }
   for (const { socket, target } of service.dstack ?? []) {
     const path = `${place.socket}.${socket}`;
-    if (!existsSync(path)) await serveDstack(context, path, { user, group, shared: true });
+    if (!existsSync(path)) await serveDstack(context, path, { user, group, shared: true, called });
     list.push({ source: path, destination: target, writable: true });
   }
   if (service.key && context.keys !== undefined) {

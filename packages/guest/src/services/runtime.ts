@@ -53,11 +53,13 @@ export async function crun(
 ): Promise<void> {
   const log = join(place.directory, "crun.log");
   rmSync(log, { force: true });
-  const pid = start(syscalls, place, log, args, output);
+  const pid = startWithout(syscalls, place, log, args, output);
   const limit = setTimeout(() => kill(pid), limitMs);
   const status = await ending(syscalls, pid, pollMs);
   clearTimeout(limit);
-  if (status !== 0) throw new Error(`crun ${args[0]} ended with ${status}: ${lastWords(log)}`);
+  if (status !== 0) {
+    throw new Error(`crun ${args[0]} ended with ${status}: ${lastWords(log) ?? "it said nothing"}`);
+  }
 }
 
 /** SIGKILL for a process that may have ended meanwhile. */
@@ -69,33 +71,46 @@ export function kill(pid: number): void {
   }
 }
 
-/** Starts crun; its process id. */
+/** Starts crun with three descriptors as its standard streams; its process id. */
 export function start(
+  syscalls: Syscalls,
+  place: Place,
+  log: string,
+  args: readonly string[],
+  streams: readonly [input: number, output: number, errors: number],
+): number {
+  const options = ["--root", "/run/crun", "--cgroup-manager", "disabled", "--log", log];
+  const group = openSync(place.controlGroup, "r");
+  try {
+    return syscalls.spawn([program, ...options, ...args], [], streams, group);
+  } finally {
+    closeSync(group);
+  }
+}
+
+/** The same without input. */
+export function startWithout(
   syscalls: Syscalls,
   place: Place,
   log: string,
   args: readonly string[],
   output: number,
 ): number {
-  const options = ["--root", "/run/crun", "--cgroup-manager", "disabled", "--log", log];
-  const group = openSync(place.controlGroup, "r");
-  let input: number | undefined;
+  // Empty, and at its end. Not /dev/null: crun makes its standard streams the service's, and that is everybody's.
+  const [input, end] = syscalls.pipe();
+  closeSync(end);
   try {
-    // Empty, and at its end. Not /dev/null: crun makes its standard streams the service's, and that is everybody's.
-    const [read, end] = syscalls.pipe();
-    input = read;
-    closeSync(end);
-    return syscalls.spawn([program, ...options, ...args], [], [input, output, output], group);
+    return start(syscalls, place, log, args, [input, output, output]);
   } finally {
-    if (input !== undefined) closeSync(input);
-    closeSync(group);
+    closeSync(input);
   }
 }
 
-function lastWords(log: string): string {
+/** The last lines of a log of crun's; undefined when it said nothing. */
+export function lastWords(log: string): string | undefined {
   try {
-    return readFileSync(log, "utf8").trim().split("\n").slice(-3).join(" | ");
+    return readFileSync(log, "utf8").trim().split("\n").slice(-3).join(" | ") || undefined;
   } catch {
-    return "it said nothing";
+    return undefined;
   }
 }

@@ -11,28 +11,28 @@ import { mainPort, type Service } from "@caisson/protocol/guest-config";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { withLimit } from "../limit.ts";
 import type { Plan } from "../network/plan.ts";
-import { launch } from "../services/launch.ts";
+import { launch, type Prepared } from "../services/launch.ts";
 import { reapOrphans } from "../services/orphans.ts";
 import type { Rate } from "../services/output.ts";
 import { prepareServices } from "../services/prepare.ts";
 import { DependencyFailure, type State, Supervisor } from "../services/supervisor.ts";
-import { type Context, type Stage, StageFailure } from "../stage.ts";
+import { type Stage, StageFailure } from "../stage.ts";
 
 const listenLimitMs = 30_000;
 /** A data base that makes its files under emulation takes minutes. */
 const startLimitMs = 600_000;
-/** Development prints what a service prints on a serial console; production reads it and drops it. */
-const rates: Record<Context["config"]["flavour"], Rate> = {
-  development: { bytes: 64 << 10, lines: 400 },
-  production: { bytes: 4 << 20, lines: 0 },
-};
+/** What services print goes to a serial console, in the clear or encrypted, or is read and dropped. */
+const rates = {
+  kept: { bytes: 64 << 10, lines: 400 },
+  dropped: { bytes: 4 << 20, lines: 0 },
+} satisfies Record<string, Rate>;
 
 /** What the stage tells: lines and changes of state of services. */
 export interface Told {
   line(service: string, line: string): void;
   state(service: string, state: State, detail?: string): void;
   /** Once, before the first service starts. */
-  began(supervisor: Supervisor): void;
+  began(supervisor: Supervisor, prepared: ReadonlyMap<string, Prepared>): void;
   /** Once, when something accepts connections on the main port. */
   listens(port: number): void;
 }
@@ -75,6 +75,7 @@ export function appStage(told: Told): Stage {
     limitMs: startLimitMs + 2 * listenLimitMs,
     async run(context) {
       const { app, flavour } = context.config;
+      const kept = flavour === "development" || app.logs !== undefined;
       const { plan, prepared } = await prepareServices(context);
       reapOrphans(context.syscalls);
       // Before a service can ask for a quote over data of its own: after this event, none of them gets a machine's keys.
@@ -82,13 +83,15 @@ export function appStage(told: Told): Stage {
       const states = new Map<string, State>();
       const supervisor = new Supervisor(app, {
         launch: (name) =>
-          launch(context.syscalls, prepared.get(name)!, rates[flavour], (line) => told.line(name, line)),
+          launch(context.syscalls, prepared.get(name)!, kept ? rates.kept : rates.dropped, (line) =>
+            told.line(name, line),
+          ),
         changed(name, state, detail) {
           states.set(name, state);
           told.state(name, state, detail);
         },
       });
-      told.began(supervisor);
+      told.began(supervisor, prepared);
       await started(supervisor, states);
 
       const main = mainPort(app);

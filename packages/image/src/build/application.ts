@@ -90,11 +90,15 @@ function composedApplication(
       services: described,
       networks,
       volumes: withPersistent(spec, volumes, described),
+      ...logsOf(spec),
     },
     roots: [...roots.values()],
     files,
   };
 }
+
+const logsOf = ({ app: { logs } }: Spec): Pick<AppDescription, "logs"> =>
+  logs === undefined ? {} : { logs };
 
 /**
  * Volumes of a compose file, and of the spec: those that the spec names are persistent. Throws ImageError `app/volume` for
@@ -224,7 +228,13 @@ function plainApplication(spec: Spec, image: OciImage): Application {
   };
   const services = { [spec.name]: service };
   return {
-    description: { name: spec.name, services, networks: {}, volumes: withPersistent(spec, {}, services) },
+    description: {
+      name: spec.name,
+      services,
+      networks: {},
+      volumes: withPersistent(spec, {}, services),
+      ...logsOf(spec),
+    },
     roots: [{ path: root, image, services: [spec.name] }],
     files: [],
   };

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, ok, rejects } from "node:assert/strict";
 import { test } from "node:test";
-import { bundleGuest } from "./bundle.ts";
+import { bundleGuest, guestProgram } from "./bundle.ts";
 
 const repository = new URL("../../../../", import.meta.url).pathname;
 
 test("PID 1 bundles to the same bytes every time, without a path of this machine", async () => {
-  const [one, two] = [await bundleGuest(), await bundleGuest()];
+  const [one, two] = [await bundleGuest(guestProgram.production), await bundleGuest(guestProgram.production)];
   ok(Buffer.from(one.code).equals(two.code));
   equal(Buffer.from(one.code).includes(repository), false);
   ok(Buffer.from(one.code).includes("packages/guest/src/init.ts"));
 });
 
 test("the npm packages inside are named with their versions, each once", async () => {
-  const { packages } = await bundleGuest();
+  const { packages } = await bundleGuest(guestProgram.production);
   const names = packages.map(({ name }) => name);
   deepEqual(names, [...new Set(names)].sort());
   ok(packages.every(({ version }) => /^\d+\.\d+\.\d+/.test(version)));
@@ -25,4 +25,15 @@ test("refused: a package that PID 1 may not contain", async () => {
 
 test("refused: what does not bundle", async () => {
   await rejects(bundleGuest("packages/guest/src/nothing.ts"), { code: "root/bundle" });
+});
+
+test("what lets somebody run programs in a guest is part of development images alone", async () => {
+  const bundles = await Promise.all([
+    bundleGuest(guestProgram.production),
+    bundleGuest(guestProgram.development),
+  ]);
+  deepEqual(
+    bundles.map(({ code }) => Buffer.from(code).includes("packages/guest/src/exec.ts")),
+    [false, true],
+  );
 });

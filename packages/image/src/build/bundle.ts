@@ -8,6 +8,7 @@
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import type { Flavour } from "@caisson/vocabulary/flavours";
 import { build, type Metafile } from "esbuild";
 import { ImageError } from "../errors.ts";
 import { checkInstalled } from "../inputs/npm-content.ts";
@@ -15,6 +16,12 @@ import { npmBuilders } from "../inputs/recipe.ts";
 
 /** Packages of others that may be part of PID 1. */
 const allowedPackages: readonly string[] = ["zod", "@noble/ciphers"];
+
+/** What PID 1 is made from: a production image has no `caisson exec`. */
+export const guestProgram: Readonly<Record<Flavour, string>> = {
+  development: "packages/guest/src/main-development.ts",
+  production: "packages/guest/src/main.ts",
+};
 
 const repository = new URL("../../../../", import.meta.url).pathname;
 
@@ -45,7 +52,7 @@ const packageAt = (root: string, place: string): { name: string; version: string
  * Bundles `entry` (a path below `root`, this repository). Throws ImageError `root/bundle` when it does not build or when it
  * would bring a package that is not allowed, `npm/altered` when one of those that it brings was altered.
  */
-export async function bundleGuest(entry = "packages/guest/src/main.ts", root = repository): Promise<Bundle> {
+export async function bundleGuest(entry: string, root = repository): Promise<Bundle> {
   if (process.env["ESBUILD_BINARY_PATH"] !== undefined) {
     throw new ImageError(
       "root/bundle",

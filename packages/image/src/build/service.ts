@@ -83,6 +83,7 @@ export function describeService(service: ComposedService, context: ServiceContex
     memory,
     pids: service.pids ?? context.pids,
     ...(service.cpuWeight !== undefined && { cpuWeight: service.cpuWeight }),
+    ...(service.cpus !== undefined && { cpus: service.cpus }),
     shmSize: service.shmSize ?? 64 * MiB,
     nofile: service.nofile ?? { soft: 65_536, hard: 65_536 },
     hostname: service.hostname,

@@ -31,6 +31,8 @@ export interface FileNode {
   mode: number;
   /** Root when left out. */
   owner?: Owner;
+  /** When it was last changed, in seconds since 1970; the image's own time when left out. */
+  time?: number;
   content: Content;
 }
 

@@ -15,7 +15,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { bundleGuest } from "../build/bundle.ts";
+import { bundleGuest, guestProgram } from "../build/bundle.ts";
 import { npmPackages } from "./npm.ts";
 import { checkInstalled } from "./npm-content.ts";
 import { npmBuilders, npmRoots } from "./recipe.ts";
@@ -99,7 +99,10 @@ test("a line added to a package, or to the bundler, does not get into PID 1's bu
 test("a bundler that the environment names is not the one that was compared", async (t) => {
   process.env["ESBUILD_BINARY_PATH"] = "/bin/false";
   t.after(() => delete process.env["ESBUILD_BINARY_PATH"]);
-  await rejects(bundleGuest(), { code: "root/bundle", message: /ESBUILD_BINARY_PATH/ });
+  await rejects(bundleGuest(guestProgram.production), {
+    code: "root/bundle",
+    message: /ESBUILD_BINARY_PATH/,
+  });
 });
 
 test("every package that enters an image, or makes what does, is recorded as the lockfile pins it", async () => {

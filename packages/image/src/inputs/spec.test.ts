@@ -3,6 +3,7 @@ import { deepEqual, equal, match, rejects, throws } from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { ImageError, type ImageErrorCode } from "../errors.ts";
+import { recipientText } from "./log-keys.ts";
 import { debianKeys, parseSpec, readSpec } from "./spec.ts";
 
 const minimal = "version: 1\nname: hello\napp:\n  image: ./layout\n  port: 8080\n";
@@ -38,6 +39,14 @@ test("a compose file, its variables and the limits of services that name none", 
     memory: 2 ** 30,
     pids: 9,
   });
+});
+
+test("keys for logs are one form, however they are written", () => {
+  const key = "ab".repeat(32);
+  const { app } = parse(
+    `${composed}  logs: { to: ["x25519:${key}", ${recipientText(Buffer.from(key, "hex"))}] }\n`,
+  );
+  deepEqual(app.logs, { to: [key, key] });
 });
 
 test("an identity, and secrets with and without a variable", () => {
@@ -268,6 +277,18 @@ const bad: { name: string; text: string; code: ImageErrorCode; where: RegExp }[]
     code: "spec/value",
     where: /'app.variables': this is for a compose file/,
   },
+  {
+    name: "logs to what is not a key",
+    text: `${minimal}  logs: { to: [owner] }\n`,
+    code: "spec/value",
+    where: /'app\.logs\.to\.0': a public key of age's/,
+  },
+  {
+    name: "logs to nobody",
+    text: `${minimal}  logs: { to: [] }\n`,
+    code: "spec/value",
+    where: /'app\.logs\.to'/,
+  },
   { name: "a list", text: "- 1\n", code: "spec/value", where: /line 1, column 1: the spec/ },
   { name: "nothing", text: "", code: "spec/value", where: /the spec/ },
 ];
@@ -294,7 +315,7 @@ test("an unknown key comes with the keys that are known", () => {
       deepEqual((error as ImageError).facts, [
         [
           "keys",
-          "image, node, port, environment, arguments, memory, pids, compose, variables, identity, secrets, volumes, api, read_only",
+          "image, node, port, environment, arguments, memory, pids, compose, variables, identity, secrets, volumes, api, read_only, logs",
         ],
       ]);
       return true;

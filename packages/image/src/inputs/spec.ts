@@ -9,13 +9,14 @@
 import { readFile, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { parseTimeConfiguration, type TimeConfiguration } from "@caisson/nts/configuration";
-import { leastVolume, type Service } from "@caisson/protocol/guest-config";
+import { leastVolume, logKeyLimit, type Service } from "@caisson/protocol/guest-config";
 import { volumeLimit } from "@caisson/protocol/volumes";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { type Document, isMap, isNode, LineCounter, parseDocument } from "yaml";
 import * as z from "zod";
 import { ImageError } from "../errors.ts";
 import { type ImageReference, parseReference } from "../oci/reference.ts";
+import { readRecipient } from "./log-keys.ts";
 
 /** Where the application's OCI image comes from. */
 export type AppSource =
@@ -50,6 +51,8 @@ export interface App {
   volumes?: Record<string, string>;
   /** What services may talk to besides `/run/caisson.sock`. */
   api?: "dstack";
+  /** X25519 public keys, hex, to which what services write is encrypted. */
+  logs?: { to: string[] };
 }
 
 export interface PersistentVolume {
@@ -119,6 +122,15 @@ const archive = z.strictObject({
 
 const variable = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, "not the name of an environment variable");
 
+/** In hexadecimal, whichever way it is written. */
+const logKey = z.string().transform((text, context) => {
+  const key = readRecipient(text);
+  if (key !== undefined) return Buffer.from(key).toString("hex");
+  const message =
+    "a public key of age's (age1…), or x25519: and 64 hex digits; `caisson logs --new-key FILE` makes one";
+  context.addIssue({ code: "custom", message });
+  return z.NEVER;
+});
 const secret = variable.max(64);
 const secrets = z
   .array(
@@ -158,6 +170,7 @@ const app = z.strictObject({
     .optional(),
   api: z.enum(["dstack"]).optional(),
   read_only: z.boolean().optional(),
+  logs: z.strictObject({ to: z.array(logKey).min(1).max(logKeyLimit) }).optional(),
 });
 
 const volume = z.strictObject({
@@ -380,6 +393,7 @@ export function parseSpec(text: string, path: string): Spec {
     identity,
     secrets,
     read_only: readOnly,
+    logs,
   } = app;
   const configuration = timeConfiguration(time, places);
   return {
@@ -399,6 +413,7 @@ export function parseSpec(text: string, path: string): Spec {
       ...(memory && { memory }),
       ...(pids && { pids }),
       ...(api && { api }),
+      ...(logs && { logs }),
       ...(identity && { identity: resolve(directory, identity) }),
       ...(secrets && { secrets: secretList(secrets) }),
       ...(readOnly !== undefined && { readOnly }),

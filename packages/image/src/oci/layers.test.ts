@@ -140,6 +140,26 @@ test("a hard link across layers is one node under two names", async () => {
   equal(lookup(tree, "a"), lookup(tree, "b"));
 });
 
+test("a file keeps the time that its layer gives it, whole seconds; a directory and 1970 are the image's", async () => {
+  const at = (path: string, time: string) => {
+    const header = Buffer.from(tarHeader({ path, type: path.endsWith("/") ? "5" : "0", size: 0 }));
+    header.write(time, 136, "latin1");
+    header.write("        ", 148, "latin1");
+    header.write(
+      `${header
+        .reduce((sum, byte) => sum + byte, 0)
+        .toString(8)
+        .padStart(6, "0")}\0 `,
+      148,
+      "latin1",
+    );
+    return header;
+  };
+  const tree = await apply([at("a", "14371741200\0"), at("b", "00000000000\0"), at("d/", "14371741200\0"), at("odd", "1999-12-31\0 "), end]); // biome-ignore format: one line
+  const timeOf = (path: string) => (lookup(tree, path) as { time?: number }).time;
+  deepEqual(["a", "b", "d", "odd"].map(timeOf), [0o14371741200, undefined, undefined, undefined]);
+});
+
 test("a replaced file leaves its other names alone", async () => {
   deepEqual(await listing([entries(file("a")), hard("b", "a"), end], [entries(file("a", "new")), end]), [
     "/a new",

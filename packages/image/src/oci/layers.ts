@@ -258,11 +258,12 @@ export class LayeredTree {
     return node;
   }
 
-  /** Mode and owner of an entry, on its node; what these lose is written down. */
-  #describe<N extends Node>(node: N, { mode, uid, gid, xattrs }: TarItem): N {
+  /** Mode, owner and, of a file, time of an entry, on its node; what these lose is written down. */
+  #describe<N extends Node>(node: N, { mode, uid, gid, time, xattrs }: TarItem): N {
     const owner: Owner = { user: uid, group: gid };
     if (uid !== 0 || gid !== 0) node.owner = owner;
     else delete node.owner;
+    if (node.kind === "file" && time !== undefined) node.time = time;
     const drops = new Set<Dropped>();
     for (const attribute of xattrs.keys())
       drops.add(attribute === "security.capability" ? "capability" : "attribute");

@@ -25,6 +25,8 @@ export interface TarItem {
   gid: number;
   /** Bytes of data. */
   size: number;
+  /** When it was last changed, in seconds since 1970; missing where that is not said, or before then. */
+  time?: number;
   /** Extended attributes of pax records, by name ("security.capability"). */
   xattrs: ReadonlyMap<string, string>;
   /** Where the data starts in the archive. */
@@ -145,6 +147,7 @@ function parseHeader(header: Uint8Array, dialect: TarDialect, name: string): Hea
   }
   const prefix = isPosix ? untilNul(header.subarray(345, 500)) : new Uint8Array(0);
   const path = untilNul(header.subarray(0, 100));
+  const time = timeOf(Buffer.from(header.subarray(136, 148)).toString("latin1"), 8);
   return {
     path: prefix.length === 0 ? path : Buffer.concat([prefix, Buffer.from("/"), path]),
     link: untilNul(header.subarray(157, 257)),
@@ -152,8 +155,16 @@ function parseHeader(header: Uint8Array, dialect: TarDialect, name: string): Hea
     uid: number(108, 116, "user"),
     gid: number(116, 124, "group"),
     size: number(124, 136, "size"),
+    ...(time !== undefined && { time }),
     type: String.fromCharCode(header[156]!),
   };
+}
+
+/** Seconds of a time in a header (octal) or a record (decimal, with a fraction); a time that is none counts as not said. */
+function timeOf(text: string, base: 8 | 10): number | undefined {
+  const digits = (base === 8 ? /^ *([0-7]{1,11})[ \0]*$/ : /^(\d{1,11})(?:\.\d*)?$/).exec(text)?.[1];
+  const seconds = digits === undefined ? 0 : Number.parseInt(digits, base);
+  return seconds > 0 ? seconds : undefined;
 }
 
 /** What pax records and GNU long names say about the next entry. */
@@ -163,6 +174,7 @@ interface Extension {
   size?: number;
   uid?: number;
   gid?: number;
+  time?: number;
   xattrs: Map<string, string>;
 }
 
@@ -209,7 +221,10 @@ function addPaxRecords(extension: Extension, bytes: Uint8Array, dialect: TarDial
     if (key === "path") extension.path = value;
     else if (key === "linkpath") extension.link = value;
     else if (key === "size" || key === "uid" || key === "gid") extension[key] = decimal();
-    else if (key.startsWith("SCHILY.xattr."))
+    else if (key === "mtime") {
+      const time = timeOf(Buffer.from(value).toString("latin1"), 10);
+      if (time !== undefined) extension.time = time;
+    } else if (key.startsWith("SCHILY.xattr."))
       extension.xattrs.set(key.slice(13), Buffer.from(value).toString("latin1"));
     else if (key.startsWith("LIBARCHIVE.xattr."))
       extension.xattrs.set(key.slice(17), Buffer.from(value).toString("latin1"));

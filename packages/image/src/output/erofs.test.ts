@@ -138,6 +138,20 @@ test("an owner is stored in a compact inode up to 65535, and in an extended one 
   deepEqual(owned(2 ** 32 - 2, 1), { size: 0, user: 2 ** 32 - 2, group: 1, time, links: 1 });
 });
 
+test("a file's own time is stored in an extended inode, and it shares its blocks with others nevertheless", () => {
+  deepEqual(inodeOf({ ...file(""), time: 1_600_000_000 }), {
+    size: 0,
+    user: 0,
+    group: 0,
+    time: 1_600_000_000,
+    links: 1,
+  });
+  const large = "x".repeat(5_000);
+  const blocks = (...times: (number | undefined)[]): number =>
+    layoutErofs(tree(Object.fromEntries(times.map((own, n) => [`/f${n}`, { ...file(large), ...(own && { time: own }) }]))), time).blocks; // biome-ignore format: one line
+  equal(blocks(undefined, 5), blocks(undefined, undefined));
+});
+
 test("a file of 4 GiB and more is stored", () => {
   const content = { path: "/dev/zero", size: 2 ** 32 + 5, offset: 0, sha256: "0".repeat(64) };
   deepEqual(inodeOf({ ...file(""), content }), { size: 2 ** 32 + 5, user: 0, group: 0, time, links: 1 });

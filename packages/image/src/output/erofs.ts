@@ -6,9 +6,10 @@
  * - The bytes depend on the tree and the time alone: no host order, no clock, no random UUID.
  * - No optional feature of the format is used (feature_incompat is 0): uncompressed, one device, no extended
  *   attributes, 4096-byte blocks. The less the kernel has to parse, the better.
- * - Inodes are compact (32 bytes) unless a number does not fit there: a file of 4 GiB, an owner above 65535, 65536
- *   names. Then they are extended (64 bytes).
- * - Everything carries the same time, which is the superblock's epoch: compact inodes keep all 64 bits of it.
+ * - Inodes are compact (32 bytes) unless something does not fit there: a file of 4 GiB, an owner above 65535, 65536
+ *   names, a time of its own. Then they are extended (64 bytes).
+ * - Everything carries the same time, which is the superblock's epoch, but files that have their own: what is made from
+ *   others compares times (Python's compiled modules), and web servers tell versions apart by them.
  * - An inode and the data behind it never cross a block. What fits there is stored there (files, symlinks, the last
  *   block of a directory); any other content starts on its own block, and identical contents share their blocks.
  *
@@ -53,6 +54,7 @@ interface Inode {
   readonly mode: number;
   readonly user: number;
   readonly group: number;
+  readonly time: number | undefined;
   links: number;
   /** i_size: bytes of content. */
   size: number;
@@ -67,8 +69,8 @@ interface Inode {
   ownsBlocks: boolean;
 }
 
-const isExtended = ({ size, user, group, links }: Inode): boolean =>
-  size > 0xffff_ffff || user > 0xffff || group > 0xffff || links > 0xffff;
+const isExtended = ({ size, user, group, links, time }: Inode): boolean =>
+  size > 0xffff_ffff || user > 0xffff || group > 0xffff || links > 0xffff || time !== undefined;
 
 /** Bytes of the inode itself. */
 const headSize = (inode: Inode): number => (isExtended(inode) ? 2 * slotSize : slotSize);
@@ -90,7 +92,7 @@ export interface Erofs {
 }
 
 /**
- * Lays out `root` as an EROFS file system whose every inode carries `time` (seconds since 1970). Reads each file whose
+ * Lays out `root` as an EROFS file system whose inodes carry `time` (seconds since 1970) unless they have their own. Reads each file whose
  * SHA-256 is not known once here, to know what is identical, and every file in `chunks()`.
  * Throws ImageError `erofs/name`, `erofs/mode`, `erofs/owner`, `erofs/size`, `erofs/links`, `erofs/changed`.
  */
@@ -178,6 +180,7 @@ function newInode(node: Node, path: string): Inode {
     mode: types[node.kind].mode | permissions,
     user,
     group,
+    time: node.kind === "file" ? node.time : undefined,
     // A directory's own `.` and its name (or, for the root, its `..`).
     links: node.kind === "directory" ? 2 : 1,
     size,
@@ -314,7 +317,7 @@ function* metadata(
 
 /**
  * An inode (struct erofs_inode_compact or erofs_inode_extended) and its inline data; what is left out is zero: no
- * extended attributes. An extended inode has a time of its own, which is the superblock's.
+ * extended attributes. An extended inode has a time of its own; the others' is the superblock's.
  */
 function writeInode(
   block: Buffer,
@@ -333,7 +336,7 @@ function writeInode(
     block.writeBigUInt64LE(BigInt(inode.size), at + 8);
     block.writeUInt32LE(inode.user, at + 24);
     block.writeUInt32LE(inode.group, at + 28);
-    block.writeBigUInt64LE(BigInt(time), at + 32);
+    block.writeBigUInt64LE(BigInt(inode.time ?? time), at + 32);
     block.writeUInt32LE(inode.links, at + 44);
   } else {
     block.writeUInt16LE(inode.layout, at);

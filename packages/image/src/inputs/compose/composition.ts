@@ -51,6 +51,8 @@ export interface ComposedService {
   memory?: number;
   pids?: number;
   cpuWeight?: number;
+  /** Thousandths of a processor. */
+  cpus?: number;
   shmSize?: number;
   nofile?: Service["nofile"];
   layerSize?: number;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `deploy` of a service (Compose Specification, deploy.md): limits and the restart policy; the rest is for clusters. */
 import type { Value } from "./document.ts";
-import { type Around, type Handler, memory, only, pids, type ReadService } from "./reading.ts";
+import { type Around, cpus, type Handler, memory, only, pids, type ReadService } from "./reading.ts";
 import { refusedKeys } from "./refusals.ts";
 
 export function readDeploy(service: ReadService, value: Value, around: Around, where: string): void {
@@ -37,9 +37,8 @@ export function readDeploy(service: ReadService, value: Value, around: Around, w
   check("resources", (_, member, __, inside) => {
     const resources = fields.record(member, inside, ["limits", "reservations"] as const);
     if (resources.limits !== undefined) {
-      const limits = fields.record(resources.limits, `${inside}.limits`, ["memory", "pids"] as const, {
-        cpus: refusedKeys.cpus!,
-      });
+      const limits = fields.record(resources.limits, `${inside}.limits`, ["memory", "pids", "cpus"] as const);
+      if (limits.cpus !== undefined) cpus(service, limits.cpus, around, `${inside}.limits.cpus`);
       if (limits.memory !== undefined) memory(service, limits.memory, around, `${inside}.limits.memory`);
       if (limits.pids !== undefined) pids(service, limits.pids, around, `${inside}.limits.pids`);
     }

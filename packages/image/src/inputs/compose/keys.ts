@@ -10,6 +10,7 @@ import { hostPattern } from "./names.ts";
 import { readPorts } from "./ports.ts";
 import {
   type Around,
+  cpus,
   type Handler,
   maximumSize,
   memory,
@@ -76,6 +77,7 @@ export const handlers: Readonly<Record<string, Handler>> = {
       ? undefined
       : Math.min(10_000, Math.max(1, Math.round((shares * 100) / 1024)));
   }),
+  cpus,
   depends_on: readDependencies,
   deploy: readDeploy,
   entrypoint: set("entrypoint", (fields, value, where) => fields.words(value, where)),

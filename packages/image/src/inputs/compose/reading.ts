@@ -65,7 +65,7 @@ export const only =
 /** A limit that can be said in two places, which have to agree. */
 const limit =
   (
-    key: "memory" | "pids",
+    key: "memory" | "pids" | "cpus",
     read: (fields: Fields, value: Value, where: string) => number | undefined,
   ): Handler =>
   (service, value, { fields }, where) => {
@@ -79,6 +79,15 @@ export const memory = limit("memory", (fields, value, where) =>
   fields.size(value, where, 6 * 2 ** 20, maximumSize),
 );
 export const pids = limit("pids", (fields, value, where) => fields.integer(value, where, 1, 32_768));
+
+/** Processors in thousandths; a quota of the kernel's is not less than a millisecond of a tenth of a second. */
+export const cpus = limit("cpus", (fields, value, where) => {
+  const text = fields.text(value, where);
+  if (text === undefined) return undefined;
+  const thousandths = /^\d{1,3}(\.\d{1,9})?$/.test(text.text) ? Math.round(Number(text.text) * 1000) : 0;
+  if (thousandths >= 10 && thousandths <= 64_000) return thousandths;
+  return fields.refuse(text.line, where, `'${text.text}' is not a number of processors from 0.01 to 64`);
+});
 
 /** Refuses `true`. */
 export function onlyFalse(reason: string, fix = "remove it"): Handler {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { deepEqual, equal, rejects, throws } from "node:assert/strict";
+import { deepEqual, equal, rejects } from "node:assert/strict";
 import { createHash } from "node:crypto";
 import fs, { mkdtempSync, readFileSync, readlinkSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -8,10 +8,19 @@ import { DatabaseSync } from "node:sqlite";
 import test, { type TestContext } from "node:test";
 import { identityKey } from "@caisson/protocol/ed25519";
 import fc from "fast-check";
-import { type LogEntry, ReleaseLog, verifyReleaseLog } from "./release-log.ts";
+import { type LogEntry, logHead } from "./entries.ts";
+import { readOnlySqlite, sqlite } from "./sqlite.ts";
+import { openStore } from "./store.ts";
+import { contract } from "./testing/contract.ts";
+import { type ExpectedLog, verifyReleaseLog } from "./verify.ts";
 
 const identity = identityKey(new Uint8Array(32).fill(7));
 const other = identityKey(new Uint8Array(32).fill(8));
+const rows = new Uint8Array(32).fill(9);
+
+const openLog = async (path: string, owner = identity) => openStore(sqlite(path), { identity: owner, rows });
+const verified = async (path: string, expected?: ExpectedLog) =>
+  verifyReleaseLog(readOnlySqlite(path), expected);
 
 function entry(n: number, outcome: LogEntry["outcome"] = "released"): LogEntry {
   const app = new Uint8Array(20).fill(n);
@@ -35,8 +44,8 @@ function newPath(t: TestContext): string {
 
 async function written(t: TestContext, entries: number): Promise<string> {
   const path = newPath(t);
-  const log = new ReleaseLog(path, identity);
-  for (let n = 1; n <= entries; n++) await log.append(entry(n));
+  const log = await openLog(path);
+  for (let n = 1; n <= entries; n++) await log.commit({ entry: entry(n) });
   await log.close();
   return path;
 }
@@ -72,35 +81,22 @@ function hashOf(previous: Uint8Array, sequence: number, of: LogEntry): Uint8Arra
 
 test("an empty log is whole, and its head is entry 0", async (t) => {
   const path = newPath(t);
-  await new ReleaseLog(path, identity).close();
-  const report = verifyReleaseLog(path);
+  await (await openLog(path)).close();
+  const report = await verified(path);
   deepEqual([report.released, report.denied, report.head.sequence], [0, 0, 0]);
 });
 
 test("two processes that begin a log at the same time begin one chain", async (t) => {
   const path = newPath(t);
-  let first: ReleaseLog | undefined;
-  // Both have seen that there is no head; this one writes its own when the other has answered a request already.
-  const late = {
-    ...identity,
-    sign(message: Uint8Array) {
-      if (first === undefined) {
-        first = new ReleaseLog(path, identity);
-        void first.append(entry(1));
-        void first.close();
-      }
-      return identity.sign(message);
-    },
-  };
-  const log = new ReleaseLog(path, late);
-  await log.append(entry(2));
-  await log.close();
-  equal(verifyReleaseLog(path).released, 2);
+  const logs = await Promise.all([openLog(path), openLog(path)]);
+  for (const [n, log] of logs.entries()) await log.commit({ entry: entry(n) });
+  for (const log of logs) await log.close();
+  equal((await verified(path)).released, 2);
 });
 
 test("an append resolves after its bytes were brought to disk; what comes meanwhile is brought together", async (t) => {
   const path = newPath(t);
-  const log = new ReleaseLog(path, identity);
+  const log = await openLog(path);
   t.after(() => log.close());
   const flushes: (() => void)[] = [];
   const real = fs.fdatasync;
@@ -109,11 +105,11 @@ test("an append resolves after its bytes were brought to disk; what comes meanwh
     flushes.push(() => real(file, done));
   });
   const order: number[] = [];
-  const appended = (n: number) => log.append(entry(n)).then(() => order.push(n));
+  const appended = (n: number) => log.commit({ entry: entry(n) }).then(() => order.push(n));
   const all = [appended(1)];
   while (flushes.length < 1) await new Promise(setImmediate);
   // It is in the file, and readable, and yet not answered.
-  equal(verifyReleaseLog(path).released, 1);
+  equal((await verified(path)).released, 1);
   all.push(appended(2), appended(3));
   for (let i = 0; i < 20; i++) await new Promise(setImmediate);
   deepEqual([order, flushes.length], [[], 1]);
@@ -127,70 +123,72 @@ test("an append resolves after its bytes were brought to disk; what comes meanwh
 
 test("after a flush that failed nothing is written any more", async (t) => {
   const path = newPath(t);
-  const log = new ReleaseLog(path, identity);
+  const log = await openLog(path);
   const mock = t.mock.method(fs, "fdatasync", (_: number, done: fs.NoParamCallback) =>
     done(new Error("EIO")),
   );
-  await rejects(log.append(entry(1)), /EIO/);
+  await rejects(log.commit({ entry: entry(1) }), /EIO/);
   mock.mock.restore();
-  await rejects(log.append(entry(2)), /EIO/);
+  await rejects(log.commit({ entry: entry(2) }), /EIO/);
   await log.close();
 });
 
-test("the settings that make an answered append durable are in force", (t) => {
+test("the settings that make an answered append durable are in force", async (t) => {
   const path = newPath(t);
-  const log = new ReleaseLog(path, identity);
+  const log = await openLog(path);
   t.after(() => log.close());
   const database = new DatabaseSync(path);
   t.after(() => database.close());
   equal(database.prepare("PRAGMA journal_mode").get()!.journal_mode, "wal");
 });
 
-test("a place where they cannot be in force is refused", () => {
+test("a place where they cannot be in force is refused", async () => {
   // A database without a file has no journal that lasts.
-  throws(() => new ReleaseLog(":memory:", identity), { code: "log/not-durable" });
+  await rejects(openLog(":memory:"), { code: "log/not-durable" });
 });
 
 test("entries that are appended at once and one by one form one chain", async (t) => {
   const path = newPath(t);
-  const log = new ReleaseLog(path, identity);
-  await Promise.all([1, 2, 3, 4].map((n) => log.append(entry(n, n === 2 ? "denied" : "released"))));
-  await log.append(entry(5));
-  const head = log.head();
+  const log = await openLog(path);
+  await Promise.all(
+    [1, 2, 3, 4].map((n) => log.commit({ entry: entry(n, n === 2 ? "denied" : "released") })),
+  );
+  await log.commit({ entry: entry(5) });
+  const head = logHead(log.head);
   await log.close();
-  const report = verifyReleaseLog(path, { identity: identity.publicKey.toHex() });
-  deepEqual(report, { identity: identity.publicKey.toHex(), released: 4, denied: 1, head });
+  const report = await verified(path, { identity: identity.publicKey.toHex() });
+  deepEqual(report, { identity: identity.publicKey.toHex(), released: 4, denied: 1, changed: 0, head });
 });
 
 test("a log goes on after it was closed", async (t) => {
   const path = await written(t, 2);
-  const log = new ReleaseLog(path, identity);
-  await log.append(entry(3));
+  const log = await openLog(path);
+  await log.commit({ entry: entry(3) });
   await log.close();
-  equal(verifyReleaseLog(path).released, 3);
+  equal((await verified(path)).released, 3);
 });
 
 test("two writers on one file write one chain", async (t) => {
   const path = newPath(t);
-  const logs = [new ReleaseLog(path, identity), new ReleaseLog(path, identity)];
-  for (let n = 0; n < 6; n++) await logs[n % 2]!.append(entry(n));
+  const logs = [await openLog(path), await openLog(path)];
+  for (let n = 0; n < 6; n++) await logs[n % 2]!.commit({ entry: entry(n) });
   for (const log of logs) await log.close();
-  equal(verifyReleaseLog(path).released, 6);
+  equal((await verified(path)).released, 6);
 });
 
 test("a log can be verified while it is written", async (t) => {
   const path = newPath(t);
-  const log = new ReleaseLog(path, identity);
+  const log = await openLog(path);
   t.after(() => log.close());
-  await log.append(entry(1));
-  equal(verifyReleaseLog(path).head.sequence, 1);
+  await log.commit({ entry: entry(1) });
+  equal((await verified(path)).head.sequence, 1);
 });
 
 test("entries that could not be written reject, all of them", async (t) => {
   const path = newPath(t);
-  const log = new ReleaseLog(path, identity);
+  const log = await openLog(path);
   tamper(path, "DROP TABLE entry");
-  const appends = [1, 2].map((n) => rejects(log.append(entry(n)), /entry/));
+  const appends = [1, 2].map((n) => rejects(log.commit({ entry: entry(n) }), /entry/));
   await Promise.all(appends);
   await log.close();
 });
@@ -228,7 +226,7 @@ for (const { name, sql, code } of changes) {
   test(`refused: ${name}`, async (t) => {
     const path = await written(t, 3);
     tamper(path, sql);
-    throws(() => verifyReleaseLog(path), { code });
+    await rejects(verified(path), { code });
   });
 }
 
@@ -246,7 +244,7 @@ test("refused: an entry changed, with every hash after it and the head's recompu
   // The chain is whole; only who signed the head can tell.
   database.prepare("UPDATE head SET hash = ?").run(previous);
   database.close();
-  throws(() => verifyReleaseLog(path), { code: "log/head", message: /not signed/ });
+  await rejects(verified(path), { code: "log/head", message: /not signed/ });
 });
 
 test("refused: one entry changed and its own hash recomputed", async (t) => {
@@ -258,7 +256,7 @@ test("refused: one entry changed and its own hash recomputed", async (t) => {
     .prepare("UPDATE entry SET outcome = ?, hash = ? WHERE sequence = 2")
     .run(changed.outcome, hashOf(first, 2, changed));
   database.close();
-  throws(() => verifyReleaseLog(path), { code: "log/chain", message: /entry 3/ });
+  await rejects(verified(path), { code: "log/chain", message: /entry 3/ });
 });
 
 test("an entry's hash is the documented one, so that others can recompute a log", async (t) => {
@@ -271,48 +269,91 @@ test("an entry's hash is the documented one, so that others can recompute a log"
 
 test("refused: the log of another identity than expected", async (t) => {
   const path = await written(t, 1);
-  throws(() => verifyReleaseLog(path, { identity: other.publicKey.toHex() }), { code: "log/identity" });
-  throws(() => new ReleaseLog(path, other), { code: "log/identity" });
+  await rejects(verified(path, { identity: other.publicKey.toHex() }), { code: "log/identity" });
+  await rejects(openLog(path, other), { code: "log/identity" });
 });
 
 test("refused: a whole, signed log that does not contain the head kept from earlier", async (t) => {
-  const long = new ReleaseLog(await written(t, 3), identity);
-  const witness = long.head();
+  const long = await openLog(await written(t, 3));
+  const witness = logHead(long.head);
   await long.close();
   const short = await written(t, 2);
-  equal(verifyReleaseLog(short).released, 2);
-  throws(() => verifyReleaseLog(short, { witness }), { code: "log/head" });
+  equal((await verified(short)).released, 2);
+  await rejects(verified(short, { witness }), { code: "log/head" });
 });
 
 test("a head kept from earlier is found in the log that grew from it", async (t) => {
   const path = await written(t, 2);
-  const log = new ReleaseLog(path, identity);
-  const witness = log.head();
-  await log.append(entry(3));
+  const log = await openLog(path);
+  const witness = logHead(log.head);
+  await log.commit({ entry: entry(3) });
   await log.close();
-  equal(verifyReleaseLog(path, { witness }).released, 3);
+  equal((await verified(path, { witness })).released, 3);
 });
 
-test("a file that is not a database is refused with its name", (t) => {
-  throws(() => verifyReleaseLog(join(newPath(t), "missing")), { code: "log/unreadable" });
+test("a file that is not a database is refused with its name", async (t) => {
+  await rejects(verified(join(newPath(t), "missing")), { code: "log/unreadable" });
 });
 
 test("a byte changed anywhere in the file is found, or changes nothing that the log says", async (t) => {
   const path = await written(t, 20);
   const good = readFileSync(path);
-  const report = verifyReleaseLog(path);
-  fc.assert(
-    fc.property(fc.nat(good.length - 1), fc.integer({ min: 1, max: 255 }), (at, change) => {
+  const report = await verified(path);
+  await fc.assert(
+    fc.asyncProperty(fc.nat(good.length - 1), fc.integer({ min: 1, max: 255 }), async (at, change) => {
       const bad = Buffer.from(good);
       bad[at]! ^= change;
       writeFileSync(path, bad);
       try {
         // Bytes that SQLite does not use say nothing.
-        deepEqual(verifyReleaseLog(path), report);
+        deepEqual(await verified(path), report);
       } catch (error) {
         equal((error as { code?: string }).code?.startsWith("log/"), true, String(error));
       }
     }),
     { numRuns: 100 },
   );
+});
+
+test("a file of an earlier version is read as it is, and goes on as one of this", async (t) => {
+  const path = newPath(t);
+  const old = new DatabaseSync(path);
+  const columns =
+    "time INTEGER, app BLOB, instance BLOB, registers BLOB, policy BLOB, outcome TEXT, reason TEXT";
+  old.exec(`CREATE TABLE entry (sequence INTEGER PRIMARY KEY, ${columns}, hash BLOB NOT NULL) STRICT;
+    CREATE TABLE head (one INTEGER PRIMARY KEY, identity BLOB, sequence INTEGER, hash BLOB, signature BLOB) STRICT`);
+  const { time, app, instance, registers, policy, outcome, reason } = entry(1);
+  const hash = hashOf(sha256("caisson/release-log/v1/genesis", identity.publicKey), 1, entry(1));
+  old
+    .prepare("INSERT INTO entry VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?)")
+    .run(time, app, instance, registers, policy, outcome, reason, hash);
+  const one = Buffer.from("0000000000000001", "hex");
+  const signed = Buffer.concat(
+    [Buffer.from("caisson/release-log/v1/head"), one, hash].map((part) => {
+      const length = Buffer.alloc(4);
+      length.writeUInt32BE(part.length);
+      return Buffer.concat([length, part]);
+    }),
+  );
+  old.prepare("INSERT INTO head VALUES (1, ?, 1, ?, ?)").run(identity.publicKey, hash, identity.sign(signed));
+  old.close();
+  equal((await verified(path)).released, 1);
+  const log = await openLog(path);
+  await log.commit({ entry: entry(2) });
+  const row = { table: "t", key: "k", version: 0, value: new Uint8Array(3) };
+  equal(await log.commit({ entry: { ...entry(3), outcome: "changed" }, rows: [row] }), "done");
+  await log.close();
+  const { released, changed, head } = await verified(path);
+  deepEqual([released, changed, head.sequence], [2, 1, 3]);
+});
+
+contract("a file", async (t) => {
+  const path = newPath(t);
+  return {
+    open: () => sqlite(path),
+    readOnly: () => readOnlySqlite(path),
+    tamper: async (sql) => tamper(path, sql),
+    hex: (bytes) => `x'${bytes.toHex()}'`,
+    prefix: "",
+  };
 });

@@ -1,0 +1,364 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * A KMS's database in PostgreSQL, for any number of replicas.
+ *
+ * Writers take turns by locking the one row of `head`, so that READ COMMITTED is enough: what is read after the lock is
+ * what the writer before committed. Whoever holds it and falls silent loses it after a time (`sessionSettings`).
+ * Several servers may be named; the one that takes writes is used, which is another one after a failover.
+ */
+import { messageOf } from "@caisson/vocabulary/failure";
+import pg from "pg";
+import { KmsError } from "../errors.ts";
+import { type Backend, type Changes, pageSize, retriable, type Seen, type Wanted } from "./backend.ts";
+import type { ChainedEntry } from "./entries.ts";
+
+const schema = `
+  CREATE SCHEMA IF NOT EXISTS caisson_kms;
+  CREATE TABLE IF NOT EXISTS caisson_kms.entry (
+    sequence bigint PRIMARY KEY, time bigint NOT NULL, app bytea NOT NULL, instance bytea NOT NULL,
+    registers bytea NOT NULL, policy bytea NOT NULL, outcome text NOT NULL, reason text NOT NULL,
+    state bytea NOT NULL, hash bytea NOT NULL);
+  CREATE TABLE IF NOT EXISTS caisson_kms.head (
+    one integer PRIMARY KEY CHECK (one = 1), identity bytea NOT NULL, sequence bigint NOT NULL, hash bytea NOT NULL,
+    state bytea NOT NULL, signature bytea NOT NULL) WITH (fillfactor = 50);
+  CREATE TABLE IF NOT EXISTS caisson_kms.nonce (issued bigint NOT NULL, nonce bytea NOT NULL, PRIMARY KEY (issued, nonce));
+  CREATE TABLE IF NOT EXISTS caisson_kms.record (
+    bucket integer NOT NULL, name text COLLATE "C" NOT NULL, key text COLLATE "C" NOT NULL, version bigint NOT NULL,
+    sealed bytea NOT NULL, PRIMARY KEY (bucket, name, key));
+  CREATE TABLE IF NOT EXISTS caisson_kms.node (place integer PRIMARY KEY, children bytea NOT NULL);`;
+
+/** Any two processes that make the tables at once: one waits. */
+const schemaLock = "SELECT pg_advisory_xact_lock(7310027563)";
+
+/** What is in force in each session; times in ms. */
+const sessionSettings = {
+  statement_timeout: 5000,
+  lock_timeout: 5000,
+  idle_in_transaction_session_timeout: 5000,
+  // A replica whose machine is gone answers nothing, and its transaction ends after this.
+  tcp_user_timeout: 10_000,
+  synchronous_commit: "on",
+};
+
+const timeouts = { connectMs: 3000, queryMs: 8000 };
+const connections = 4;
+
+const head = "SELECT identity, sequence, hash, state, signature FROM caisson_kms.head";
+const columns = "sequence, time, app, instance, registers, policy, outcome, reason, state, hash";
+/** Each with a name, so that the server parses it once in a session. */
+const statements = {
+  head: { name: "caisson-head", text: head },
+  lock: { name: "caisson-lock", text: `${head} FOR UPDATE` },
+  entries: {
+    name: "caisson-entries",
+    text: `SELECT ${columns} FROM caisson_kms.entry WHERE sequence > $1 ORDER BY sequence LIMIT ${pageSize}`,
+  },
+  rows: {
+    name: "caisson-rows",
+    text: "SELECT bucket, name, key, version, sealed FROM caisson_kms.record WHERE bucket = ANY($1)",
+  },
+  nodes: {
+    name: "caisson-nodes",
+    text: "SELECT place, children FROM caisson_kms.node WHERE place = ANY($1)",
+  },
+  nonces: {
+    name: "caisson-nonces",
+    text: `SELECT nonce FROM caisson_kms.nonce WHERE (issued, nonce) IN
+           (SELECT * FROM unnest($1::bigint[], $2::bytea[]))`,
+  },
+  putEntries: {
+    name: "caisson-put-entries",
+    text: `INSERT INTO caisson_kms.entry (${columns}) SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bytea[],
+           $4::bytea[], $5::bytea[], $6::bytea[], $7::text[], $8::text[], $9::bytea[], $10::bytea[])`,
+  },
+  putNonces: {
+    name: "caisson-put-nonces",
+    text: "INSERT INTO caisson_kms.nonce SELECT * FROM unnest($1::bigint[], $2::bytea[])",
+  },
+  putRows: {
+    name: "caisson-put-rows",
+    text: `INSERT INTO caisson_kms.record
+           SELECT * FROM unnest($1::integer[], $2::text[], $3::text[], $4::bigint[], $5::bytea[])
+           ON CONFLICT (bucket, name, key) DO UPDATE SET version = excluded.version, sealed = excluded.sealed`,
+  },
+  putNodes: {
+    name: "caisson-put-nodes",
+    text: `INSERT INTO caisson_kms.node SELECT * FROM unnest($1::integer[], $2::bytea[])
+           ON CONFLICT (place) DO UPDATE SET children = excluded.children`,
+  },
+  putHead: {
+    name: "caisson-put-head",
+    text: `INSERT INTO caisson_kms.head VALUES (1, $1, $2, $3, $4, $5) ON CONFLICT (one) DO UPDATE
+           SET identity = $1, sequence = $2, hash = $3, state = $4, signature = $5`,
+  },
+  forget: { name: "caisson-forget", text: "DELETE FROM caisson_kms.nonce WHERE issued < $1" },
+};
+
+/**
+ * A database on one of `servers` (postgresql://user@host:port/database; a directory as host is a Unix socket), whichever
+ * takes writes. Makes its tables. Throws KmsError "log/unavailable", "log/unreadable" or "log/not-durable".
+ */
+export async function postgresql(servers: readonly string[]): Promise<Backend> {
+  const database = new Postgresql(servers);
+  try {
+    await database.begin();
+  } catch (error) {
+    await database.close();
+    throw error;
+  }
+  return database;
+}
+
+class Postgresql implements Backend {
+  readonly name: string;
+  readonly #servers: readonly { name: string; config: pg.ClientConfig }[];
+  /** Sessions that are connected and not in use. */
+  #idle: pg.Client[] = [];
+  #closed = false;
+  #open = 0;
+  #waiting: (() => void)[] = [];
+
+  constructor(servers: readonly string[]) {
+    this.#servers = servers.map((server) => ({ config: configuration(server), name: nameOf(server) }));
+    this.name = this.#servers.map(({ name }) => name).join(" or ");
+  }
+
+  async begin(): Promise<void> {
+    await this.#with(async (client) => {
+      await client.query("BEGIN");
+      await client.query(schemaLock);
+      // Who may not create in the database finds the tables made by who may.
+      const { rows } = await client.query("SELECT to_regclass('caisson_kms.node') AS made");
+      if (rows[0].made === null) await client.query(schema);
+      await client.query("COMMIT");
+    });
+  }
+
+  look(wanted: Wanted): Promise<Seen> {
+    return this.#with(async (client) => {
+      await client.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+      const seen = await this.#read(client, wanted, statements.head);
+      await client.query("COMMIT");
+      return seen;
+    });
+  }
+
+  write(wanted: Wanted, decide: (seen: Seen) => Changes | undefined): Promise<void> {
+    return this.#with(async (client) => {
+      await client.query("BEGIN");
+      const seen = await this.#read(client, wanted, statements.lock);
+      const changes = decide(seen);
+      if (changes === undefined) {
+        await client.query("ROLLBACK");
+        return;
+      }
+      await this.#put(client, changes);
+      await client.query("COMMIT");
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    const idle = this.#idle;
+    this.#idle = [];
+    await Promise.all(idle.map((client) => client.end().catch(() => {})));
+  }
+
+  /** Only what is asked for costs a query; they are sent one after another without waiting. */
+  async #read(
+    client: pg.Client,
+    { after, buckets, nodes, nonces }: Wanted,
+    headStatement: { name: string; text: string },
+  ): Promise<Seen> {
+    const { rows: heads } = await client.query(headStatement);
+    const found = heads[0] as Record<string, unknown> | undefined;
+    const newer = found !== undefined && Number(found.sequence) > after;
+    const none = { rows: [] as unknown[] };
+    const [entries, rows, nodeRows, used] = await Promise.all([
+      newer ? client.query({ ...statements.entries, values: [after] }) : none,
+      buckets.length > 0 ? client.query({ ...statements.rows, values: [buckets] }) : none,
+      nodes.length > 0 ? client.query({ ...statements.nodes, values: [nodes] }) : none,
+      nonces.length > 0
+        ? client.query({
+            ...statements.nonces,
+            values: [nonces.map(({ issued }) => issued), nonces.map(({ nonce }) => nonce)],
+          })
+        : none,
+    ]);
+    return {
+      head: found && {
+        identity: blob(found.identity),
+        sequence: Number(found.sequence),
+        hash: blob(found.hash),
+        state: blob(found.state),
+        signature: blob(found.signature),
+      },
+      entries: (entries.rows as Record<string, unknown>[]).map(readEntry),
+      rows: (rows.rows as Record<string, unknown>[]).map((row) => ({
+        bucket: Number(row.bucket),
+        table: String(row.name),
+        key: String(row.key),
+        version: Number(row.version),
+        sealed: blob(row.sealed),
+      })),
+      nodes: (nodeRows.rows as Record<string, unknown>[]).map((row) => ({
+        place: Number(row.place),
+        children: blob(row.children),
+      })),
+      used: new Set((used.rows as Record<string, unknown>[]).map(({ nonce }) => blob(nonce).toHex())),
+    };
+  }
+
+  async #put(client: pg.Client, changes: Changes): Promise<void> {
+    const { head: newest, entries, rows, nodes, nonces, forgetBefore } = changes;
+    const column = <T, K extends keyof T>(of: readonly T[], key: K): T[K][] => of.map((one) => one[key]);
+    const queries: Promise<unknown>[] = [];
+    const put = (statement: { name: string; text: string }, values: unknown[]) =>
+      queries.push(client.query({ ...statement, values }));
+    if (entries.length > 0) {
+      const names = columns.split(", ") as (keyof ChainedEntry)[];
+      put(
+        statements.putEntries,
+        names.map((name) => column(entries, name)),
+      );
+    }
+    if (nonces.length > 0) put(statements.putNonces, [column(nonces, "issued"), column(nonces, "nonce")]);
+    if (rows.length > 0) {
+      const names = ["bucket", "table", "key", "version", "sealed"] as const;
+      put(
+        statements.putRows,
+        names.map((name) => column(rows, name)),
+      );
+    }
+    if (nodes.length > 0) put(statements.putNodes, [column(nodes, "place"), column(nodes, "children")]);
+    const { identity, sequence, hash, state, signature } = newest;
+    put(statements.putHead, [identity, sequence, hash, state, signature]);
+    if (forgetBefore !== undefined) put(statements.forget, [forgetBefore]);
+    await Promise.all(queries);
+  }
+
+  /** Runs `work` in a session of its own; one in which anything failed is not used again. */
+  async #with<T>(work: (client: pg.Client) => Promise<T>): Promise<T> {
+    if (this.#open >= connections) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    this.#open += 1;
+    let client: pg.Client | undefined;
+    try {
+      client = this.#idle.pop() ?? (await this.#connect());
+      const result = await work(client);
+      if (this.#closed) await client.end();
+      else this.#idle.push(client);
+      return result;
+    } catch (error) {
+      // Not awaited: a session whose server is gone may take long to say so.
+      client?.end().catch(() => {});
+      throw translate(this.name, error);
+    } finally {
+      this.#open -= 1;
+      this.#waiting.shift()?.();
+    }
+  }
+
+  /** A session with the server that takes writes. */
+  async #connect(): Promise<pg.Client> {
+    const reasons: string[] = [];
+    for (const { name, config } of this.#servers) {
+      const client = new pg.Client(config);
+      client.on("error", () => {
+        this.#idle = this.#idle.filter((one) => one !== client);
+      });
+      try {
+        await client.connect();
+        const { rows } = await client.query(
+          `SELECT pg_is_in_recovery() AS standby, current_setting('fsync') AS fsync,
+             current_setting('full_page_writes') AS full_page_writes,
+             current_setting('synchronous_commit') AS synchronous_commit,
+             current_setting('server_version_num')::integer AS version`,
+        );
+        const found = rows[0] as Record<string, unknown>;
+        if (found.standby === true) throw unavailable(`${name} is a standby`);
+        checkDurable(name, found);
+        return client;
+      } catch (error) {
+        client.end().catch(() => {});
+        const failure = translate(name, error);
+        if (!retriable(failure)) throw failure;
+        reasons.push(failure.message);
+      }
+    }
+    throw unavailable(reasons.join("; "));
+  }
+}
+
+/** Throws KmsError where an answered commit could be lost, or the server is older than 15. */
+function checkDurable(name: string, found: Record<string, unknown>): void {
+  if (Number(found.version) < 150_000) {
+    throw new KmsError(
+      "log/unreadable",
+      `${name} is PostgreSQL ${String(found.version)}; 15 or newer is needed`,
+    );
+  }
+  const settings = ["fsync", "full_page_writes", "synchronous_commit"] as const;
+  if (settings.every((setting) => found[setting] === "on")) return;
+  throw new KmsError("log/not-durable", `${name} can lose an answered entry with the power`, {
+    facts: settings.map((setting) => [setting, String(found[setting])] as const),
+    fix: "fsync, full_page_writes and synchronous_commit on",
+  });
+}
+
+/** What a message may say of a server: no password. */
+function nameOf(server: string): string {
+  const { host = "", pathname = "", searchParams } = URL.parse(server) ?? {};
+  return `${host || searchParams?.get("host") || "this machine"}${pathname}`;
+}
+
+function configuration(server: string): pg.ClientConfig {
+  const url = URL.parse(server);
+  if (url === null || !/^postgres(ql)?:$/.test(url.protocol)) {
+    throw new KmsError("log/unreadable", "a database is named postgresql://USER@HOST:PORT/NAME");
+  }
+  const options = Object.entries(sessionSettings).map(([key, value]) => `-c ${key}=${value}`);
+  return {
+    connectionString: server,
+    options: options.join(" "),
+    application_name: "caisson kms",
+    connectionTimeoutMillis: timeouts.connectMs,
+    query_timeout: timeouts.queryMs,
+    keepAlive: true,
+  };
+}
+
+const unavailable = (message: string) => new KmsError("log/unavailable", message);
+
+/**
+ * What PostgreSQL's error means here. Classes of SQLSTATE: 08 connection, 40 transaction rolled back, 53 resources, 55 lock,
+ * 57 operator's intervention, 25006 read-only after a failover (https://www.postgresql.org/docs/15/errcodes-appendix.html).
+ */
+function translate(name: string, error: unknown): KmsError | TypeError {
+  if (error instanceof KmsError || error instanceof TypeError) return error;
+  const code = (error as { code?: unknown }).code;
+  const message = `${name}: ${messageOf(error)}`;
+  // Without a code, or with one of the system's, it is the connection.
+  if (typeof code !== "string" || !/^[0-9A-Z]{5}$/.test(code)) return unavailable(message);
+  if (/^(08|40|53|55|57|25)/.test(code)) return unavailable(message);
+  return new KmsError("log/unreadable", message);
+}
+
+function readEntry(row: Record<string, unknown>): ChainedEntry {
+  return {
+    sequence: Number(row.sequence),
+    time: Number(row.time),
+    app: blob(row.app),
+    instance: blob(row.instance),
+    registers: blob(row.registers),
+    policy: blob(row.policy),
+    outcome: String(row.outcome) as ChainedEntry["outcome"],
+    reason: String(row.reason),
+    state: blob(row.state),
+    hash: blob(row.hash),
+  };
+}
+
+function blob(value: unknown): Uint8Array {
+  if (value instanceof Uint8Array) return value;
+  throw new KmsError("log/unreadable", `a column holds ${typeof value} instead of bytes`);
+}

@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * What a KMS keeps: the release log, nonces that were used, and named rows, in a database that it does not trust.
+ *
+ *     await store.read([{ table: "volumes", key: id }])        → [{ version, value } | undefined]
+ *     await store.commit({ entry, nonce, rows: [{ table, key, version, value }] })   → "done" | "conflict" | "nonce/used"
+ *     await change(store, names, (rows) => ({ entry, rows }))  → reads, decides and commits until nothing came between
+ *
+ * **Rows.** A value is bytes, sealed before the database sees them; table and key are visible to it. `version` in a
+ * commit is what the row must have at that moment: 0 where there must be none, and without `value` it is only compared.
+ * A row once written is never removed. Everything in one commit happens together or not at all.
+ *
+ * **The log.** Whoever writes rows gives an entry that says why (`outcome: "changed"`, or the release's own); a commit
+ * resolves only once everything is on disk. Commits that come at the same time share a transaction.
+ *
+ * **What is believed.** Only the identity's signature under the head, and what follows from it: rows are checked
+ * against the root that it names, and each head must continue the chain from the newest that this process has seen.
+ * A database that alters, removes or puts back anything, or that shows this process another history than before, is
+ * refused with `log/rows`, `log/chain`, `log/head` or `log/rolled-back`. One that puts *everything* back before a process
+ * starts, or shows two processes two histories from the beginning, is noticed by who compares heads (`contains`).
+ * Nonces are only as unique as the database is honest: used twice, one gives the same guest its own keys again.
+ */
+import { deriveKmsKey } from "@caisson/protocol/derivation";
+import { type IdentityKey, identityKey } from "@caisson/protocol/ed25519";
+import { KmsError } from "../errors.ts";
+import { type Backend, type Changes, pageSize, retriable, type Seen, type UsedNonce } from "./backend.ts";
+import { chain, checkNext, genesis, type Head, headIsSigned, type LogEntry, signHead } from "./entries.ts";
+import { bucketOf, openRow, placesAbove, type Row, type RowName, Rows, sealRow } from "./rows.ts";
+
+/** Under what a store signs its heads and seals its rows. */
+export interface StoreKeys {
+  identity: IdentityKey;
+  /** 32 bytes. */
+  rows: Uint8Array;
+}
+
+/** The keys that follow from a root secret (32 bytes). */
+export function storeKeys(secret: Uint8Array): StoreKeys {
+  return { identity: identityKey(deriveKmsKey(secret, "identity")), rows: deriveKmsKey(secret, "rows") };
+}
+
+/** A row to compare, and to write where there is a value. */
+export interface RowChange extends RowName {
+  version: number;
+  value?: Uint8Array;
+}
+
+/** What happens together. With rows to write or a nonce, there is an entry. */
+export interface Commit {
+  entry?: LogEntry;
+  nonce?: UsedNonce;
+  rows?: readonly RowChange[];
+}
+
+/** "conflict": a row was not of the stated version. Nothing was written then, nor where the nonce was used before. */
+export type Committed = "done" | "conflict" | "nonce/used";
+
+export interface Store {
+  /** The newest head that this process knows, without asking the database. */
+  readonly head: Head;
+  /** Asks the database for the newest head. */
+  refresh(): Promise<Head>;
+  read(names: readonly RowName[]): Promise<(Row | undefined)[]>;
+  commit(change: Commit): Promise<Committed>;
+  /** Whether the log has this entry. */
+  contains(entry: { sequence: number; hash: string }): Promise<boolean>;
+  close(): Promise<void>;
+}
+
+/** For how long a commit tries again while the database cannot be reached, and between two tries; ms. */
+const patience = { allMs: 5000, betweenMs: 100 };
+/** For how long a used nonce is remembered, and how often those that are older are forgotten; ms. */
+const memory = { keepMs: 600_000, sweepMs: 10_000 };
+/** Commits in one transaction: what waits beyond it takes the next one. */
+const batchSize = 1000;
+
+interface Pending {
+  change: Commit;
+  done: (outcome: Committed) => void;
+  failed: (error: unknown) => void;
+}
+
+/** Opens the log of this identity, or begins it. Throws KmsError `log/…`. */
+export async function openStore(backend: Backend, keys: StoreKeys): Promise<Store> {
+  const store = new ChainedStore(backend, keys);
+  try {
+    await store.begin();
+  } catch (error) {
+    await backend.close();
+    throw error;
+  }
+  return store;
+}
+
+type Position = Omit<Head, "signature">;
+
+/** How each of a batch ends, the head after it, and what is written for it. */
+interface Decision {
+  outcomes: Committed[];
+  head: Head;
+  write: Changes | undefined;
+}
+
+const nothing = { buckets: [], nodes: [], nonces: [] };
+
+class ChainedStore implements Store {
+  readonly #backend: Backend;
+  readonly #keys: StoreKeys;
+  /** The newest head that was checked; every other must continue from it. */
+  #known: Head;
+  #pending: Pending[] = [];
+  #flushing: Promise<void> | undefined;
+  #swept = 0;
+
+  constructor(backend: Backend, keys: StoreKeys) {
+    this.#backend = backend;
+    this.#keys = keys;
+    this.#known = this.#genesis();
+  }
+
+  get head(): Head {
+    return this.#known;
+  }
+
+  async begin(): Promise<void> {
+    const { identity } = this.#keys;
+    const wanted = { after: Number.MAX_SAFE_INTEGER, ...nothing };
+    let { head } = await this.#backend.look(wanted);
+    if (head === undefined) {
+      // Where another process begins the log at the same time, the head that was first stays.
+      await this.#backend.write(wanted, (seen) =>
+        seen.head === undefined
+          ? {
+              head: { ...this.#genesis(), identity: identity.publicKey },
+              entries: [],
+              rows: [],
+              nodes: [],
+              nonces: [],
+            }
+          : undefined,
+      );
+      head = (await this.#backend.look(wanted)).head;
+    }
+    this.#known = this.#signed(head);
+  }
+
+  async refresh(): Promise<Head> {
+    await this.#look([]);
+    return this.#known;
+  }
+
+  async read(names: readonly RowName[]): Promise<(Row | undefined)[]> {
+    const buckets = [...new Set(names.map(bucketOf))];
+    const rows = await this.#look(buckets);
+    return names.map((name) => {
+      const row = rows.find(name);
+      return row && openRow(this.#backend.name, this.#keys.rows, row);
+    });
+  }
+
+  commit(change: Commit): Promise<Committed> {
+    if (
+      change.entry === undefined &&
+      (change.nonce ?? change.rows?.find(({ value }) => value)) !== undefined
+    ) {
+      return Promise.reject(new TypeError("what is written has an entry"));
+    }
+    return new Promise((done, failed) => {
+      if (this.#pending.push({ change, done, failed }) === 1 && this.#flushing === undefined) {
+        setImmediate(() => this.#flush());
+      }
+    });
+  }
+
+  async contains({ sequence, hash }: { sequence: number; hash: string }): Promise<boolean> {
+    if (sequence === 0) return hash === genesis(this.#keys.identity.publicKey).toHex();
+    const { entries } = await this.#backend.look({ after: sequence - 1, ...nothing });
+    return entries[0]?.sequence === sequence && entries[0].hash.toHex() === hash;
+  }
+
+  async close(): Promise<void> {
+    this.#flush();
+    while (this.#flushing !== undefined) await this.#flushing;
+    await this.#backend.close();
+  }
+
+  #genesis(): Head {
+    const { identity } = this.#keys;
+    const empty = { sequence: 0, hash: genesis(identity.publicKey), state: new Uint8Array() };
+    return signHead(identity, empty);
+  }
+
+  /** A head that this identity signed. Throws KmsError "log/identity" or "log/head". */
+  #signed(head: Seen["head"]): Head {
+    const { name } = this.#backend;
+    const { publicKey } = this.#keys.identity;
+    if (head === undefined) throw new KmsError("log/head", `${name} has no signed head`);
+    const { identity, ...rest } = head;
+    if (Buffer.compare(identity, publicKey) !== 0) {
+      throw new KmsError("log/identity", `${name} is the log of another KMS`, {
+        facts: [
+          ["found", identity.toHex()],
+          ["expected", publicKey.toHex()],
+        ],
+      });
+    }
+    // Ours, from a moment ago, is not checked again.
+    const known = Buffer.compare(rest.signature, this.#known.signature) === 0 && equal(rest, this.#known);
+    if (!known && !headIsSigned(publicKey, rest)) {
+      throw new KmsError("log/head", `${name}: the head is not signed by ${publicKey.toHex()}`);
+    }
+    return rest;
+  }
+
+  /**
+   * How far what was seen leads from `from`, through `floor`: to its head, or to the end of a page of entries. Throws
+   * KmsError where it is not one history.
+   */
+  #follow(from: Position, floor: Position, seen: Seen): { at: Position; head: Head; whole: boolean } {
+    const { name } = this.#backend;
+    const head = this.#signed(seen.head);
+    let at = from;
+    let passed = from.sequence >= floor.sequence;
+    for (const entry of seen.entries) {
+      if (at.sequence === head.sequence) break;
+      checkNext(name, at.sequence, at.hash, entry);
+      at = { ...entry, state: entry.state.length > 0 ? entry.state : at.state };
+      if (at.sequence === floor.sequence) passed = equal(at, floor);
+    }
+    const whole = seen.entries.length < pageSize || at.sequence === head.sequence;
+    if (whole ? passed && equal(at, head) : at.sequence < floor.sequence || passed)
+      return { at, head, whole };
+    throw new KmsError(
+      "log/rolled-back",
+      `${name} does not continue from entry ${floor.sequence}, which this KMS has seen`,
+      {
+        facts: [
+          ["found", `entry ${head.sequence}, hash ${head.hash.toHex()}, rows ${head.state.toHex()}`],
+          ["known", `entry ${floor.sequence}, hash ${floor.hash.toHex()}, rows ${floor.state.toHex()}`],
+        ],
+        fix: "ask who restored a backup, or promoted a standby that was behind",
+      },
+    );
+  }
+
+  #advance(head: Head): void {
+    if (head.sequence > this.#known.sequence) this.#known = head;
+  }
+
+  /** Some buckets of the newest head. */
+  async #look(buckets: readonly number[]): Promise<Rows> {
+    const floor = this.#known;
+    const nodes = [...new Set(buckets.flatMap(placesAbove))];
+    for (let from: Position = floor; ; ) {
+      const seen = await this.#backend.look({ after: from.sequence, buckets, nodes, nonces: [] });
+      const { at, head, whole } = this.#follow(from, floor, seen);
+      from = at;
+      if (!whole) continue;
+      this.#advance(head);
+      return new Rows(this.#backend.name, head.state, buckets, seen.rows, seen.nodes);
+    }
+  }
+
+  #flush(): void {
+    if (this.#flushing !== undefined || this.#pending.length === 0) return;
+    const batch = this.#pending.splice(0, batchSize);
+    this.#flushing = this.#bring(batch).finally(() => {
+      this.#flushing = undefined;
+      this.#flush();
+    });
+  }
+
+  async #bring(batch: readonly Pending[]): Promise<void> {
+    try {
+      const outcomes = await this.#write(batch.map(({ change }) => change));
+      for (const [i, { done }] of batch.entries()) done(outcomes[i]!);
+    } catch (error) {
+      for (const { failed } of batch) failed(error);
+    }
+  }
+
+  /** One transaction for all; again, while the database is away and it is not known to have happened. */
+  async #write(changes: readonly Commit[]): Promise<Committed[]> {
+    const until = Date.now() + patience.allMs;
+    const buckets = [...new Set(changes.flatMap(({ rows = [] }) => rows.map(bucketOf)))];
+    const nodes = [...new Set(buckets.flatMap(placesAbove))];
+    const nonces = changes.flatMap(({ nonce }) => nonce ?? []);
+    /** What was tried, and may have happened. */
+    const tried: Decision[] = [];
+    let from: Position = this.#known;
+    for (;;) {
+      let decision: Decision | undefined;
+      try {
+        await this.#backend.write({ after: from.sequence, buckets, nodes, nonces }, (seen) => {
+          const { at, head, whole } = this.#follow(from, this.#known, seen);
+          decision = tried.find(({ head: { hash } }) =>
+            seen.entries.some((entry) => Buffer.compare(entry.hash, hash) === 0),
+          );
+          if (decision !== undefined) return undefined;
+          if (!whole) {
+            from = at;
+            return undefined;
+          }
+          const rows = new Rows(this.#backend.name, head.state, buckets, seen.rows, seen.nodes);
+          decision = this.#decide(head, rows, seen.used, changes);
+          if (decision.write !== undefined) tried.push(decision);
+          return decision.write;
+        });
+      } catch (error) {
+        if (!retriable(error) || Date.now() > until) throw error;
+        await new Promise((resolve) => setTimeout(resolve, patience.betweenMs));
+        continue;
+      }
+      if (decision === undefined) continue;
+      this.#advance(decision.head);
+      return decision.outcomes;
+    }
+  }
+
+  /** What a batch writes, and how each of it ends. */
+  #decide(head: Head, rows: Rows, used: Set<string>, changes: readonly Commit[]): Decision {
+    const entries: LogEntry[] = [];
+    const nonces: UsedNonce[] = [];
+    const spent = new Set(used);
+    const outcomes = changes.map(({ entry, nonce, rows: wanted = [] }): Committed => {
+      if (nonce !== undefined && spent.has(nonce.nonce.toHex())) return "nonce/used";
+      if (wanted.some((row) => (rows.find(row)?.version ?? 0) !== row.version)) return "conflict";
+      if (nonce !== undefined) {
+        spent.add(nonce.nonce.toHex());
+        nonces.push(nonce);
+      }
+      for (const { table, key, version, value } of wanted) {
+        if (value === undefined) continue;
+        rows.set(sealRow(this.#keys.rows, { table, key }, { version: version + 1, value }));
+      }
+      if (entry !== undefined) entries.push(entry);
+      return "done";
+    });
+    const { root, ...stored } = rows.changes();
+    const state = stored.rows.length === 0 ? new Uint8Array() : root;
+    const chained = chain(head.sequence, head.hash, state, entries);
+    const last = chained.at(-1);
+    if (last === undefined) return { head, outcomes, write: undefined };
+    const next = signHead(this.#keys.identity, { sequence: last.sequence, hash: last.hash, state: root });
+    const now = Date.now();
+    const sweep = now - this.#swept >= memory.sweepMs;
+    if (sweep) this.#swept = now;
+    const write: Changes = {
+      head: { ...next, identity: this.#keys.identity.publicKey },
+      entries: chained,
+      ...stored,
+      nonces,
+      ...(sweep && { forgetBefore: now - memory.keepMs }),
+    };
+    return { head: next, outcomes, write };
+  }
+}
+
+const equal = (a: Position, b: Position): boolean =>
+  a.sequence === b.sequence && Buffer.compare(a.hash, b.hash) === 0 && Buffer.compare(a.state, b.state) === 0;
+
+/** How often a change is decided anew because another came between. */
+const tries = 100;
+
+/**
+ * Reads rows, lets `decide` say what becomes of them, and commits it: again where another process was faster, so that
+ * `decide` may be called several times and does nothing but decide. Rows that it writes are among `names`; `update` says
+ * what a row becomes. undefined commits nothing. Returns what the last `decide` returned. Throws KmsError `log/…`.
+ */
+export async function change<T extends Commit | undefined>(
+  store: Store,
+  names: readonly RowName[],
+  decide: (rows: readonly (Row | undefined)[]) => T,
+): Promise<{ committed: Exclude<Committed, "conflict"> | "nothing"; change: T }> {
+  for (let i = 0; i < tries; i++) {
+    const decided = decide(await store.read(names));
+    if (decided === undefined) return { committed: "nothing", change: decided };
+    const committed = await store.commit(decided);
+    if (committed !== "conflict") return { committed, change: decided };
+  }
+  throw new KmsError("log/unavailable", `others changed ${names[0]?.table} ${tries} times meanwhile`);
+}
+
+/** The change that makes a row `value`, from what `read` said of it. */
+export function update(name: RowName, row: Row | undefined, value: Uint8Array): RowChange {
+  return { ...name, version: row?.version ?? 0, value };
+}

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+/** The KMS's store in PostgreSQL: the contract that the file keeps too, then a database that comes and goes. */
+import { deepEqual, equal, match, rejects } from "node:assert/strict";
+import test, { after, before } from "node:test";
+import { setTimeout } from "node:timers/promises";
+import { openStore, postgresql, type Store, storeKeys, verifyReleaseLog } from "@caisson/kms";
+import { contract } from "@caisson/kms/testing/contract";
+import { type Postgres, startPostgres } from "../support/postgresql.ts";
+
+const ends: (() => Promise<void> | void)[] = [];
+let server: Postgres;
+before(async () => {
+  server = await startPostgres((end) => ends.unshift(end));
+});
+after(async () => {
+  for (const end of ends) await end();
+});
+
+contract("PostgreSQL", async () => {
+  const database = server.database();
+  return {
+    open: () => postgresql([database]),
+    readOnly: () => postgresql([database]),
+    tamper: async (sql) => void server.sql(database, sql),
+    hex: (bytes) => `'\\x${bytes.toHex()}'`,
+    prefix: "caisson_kms.",
+  };
+});
+
+const keys = storeKeys(new Uint8Array(32).fill(3));
+const none = new Uint8Array();
+const entry = (reason: string) =>
+  ({
+    time: Date.now(),
+    app: none,
+    instance: none,
+    registers: none,
+    policy: none,
+    outcome: "released",
+    reason,
+  }) as const;
+
+/** Appends at `stores` in turn until `enough`; what was answered as done. */
+async function load(
+  stores: readonly Store[],
+  enough: () => boolean,
+): Promise<{ done: Set<string>; failed: string[] }> {
+  const done = new Set<string>();
+  const failed: string[] = [];
+  let next = 0;
+  const worker = async (store: Store) => {
+    while (!enough()) {
+      const reason = `entry ${next++}`;
+      try {
+        if ((await store.commit({ entry: entry(reason) })) === "done") done.add(reason);
+      } catch (error) {
+        failed.push((error as { code: string }).code);
+        await setTimeout(50);
+      }
+    }
+  };
+  await Promise.all([...stores, ...stores, ...stores, ...stores].map(worker));
+  return { done, failed };
+}
+
+/** Everything answered is in the log once, and nothing is in it twice. */
+async function checkLog(database: string, done: ReadonlySet<string>): Promise<void> {
+  const found: string[] = [];
+  await verifyReleaseLog(await postgresql([database]), {}, (_, { reason }) => found.push(reason));
+  equal(new Set(found).size, found.length);
+  const missing = [...done].filter((reason) => !found.includes(reason));
+  deepEqual(missing, []);
+}
+
+test("PostgreSQL that is restarted, cleanly and not, under load loses nothing that was answered", async (t) => {
+  const database = server.database();
+  const stores = await Promise.all([0, 1].map(async () => openStore(await postgresql([database]), keys)));
+  t.after(() => Promise.all(stores.map((store) => store.close())));
+  let over = false;
+  const loading = load(stores, () => over);
+  for (const how of ["fast", "immediate"] as const) {
+    await setTimeout(500);
+    await server.stop(how);
+    await setTimeout(300);
+    await server.start();
+  }
+  await setTimeout(500);
+  over = true;
+  const { done, failed } = await loading;
+  equal(done.size > 10, true);
+  deepEqual(
+    failed.filter((code) => code !== "log/unavailable"),
+    [],
+  );
+  await checkLog(database, done);
+});
+
+test("while PostgreSQL is away, what is asked of it fails in a limited time, and says that it may work later", async (t) => {
+  const database = server.database();
+  const store = await openStore(await postgresql([database]), keys);
+  t.after(() => store.close());
+  await server.stop("fast");
+  t.after(() => server.start());
+  await rejects(store.commit({ entry: entry("x") }), { code: "log/unavailable", kind: "unavailable" });
+  await rejects(store.refresh(), { code: "log/unavailable" });
+});
+
+test("a standby that is promoted goes on where the other one died, and lost nothing", async (t) => {
+  const own: (() => Promise<void> | void)[] = [];
+  t.after(async () => {
+    for (const end of own) await end();
+  });
+  const primary = await startPostgres((end) => own.unshift(end));
+  const database = primary.database();
+  const standby = await primary.standby();
+  const second = database.replace(String(primary.port), String(standby.port));
+  const stores = await Promise.all(
+    [0, 1].map(async () => openStore(await postgresql([database, second]), keys)),
+  );
+  own.unshift(() => Promise.all(stores.map((store) => store.close())).then(() => {}));
+  let over = false;
+  const loading = load(stores, () => over);
+  await setTimeout(700);
+  await primary.stop("immediate");
+  standby.promote();
+  await setTimeout(1500);
+  over = true;
+  const { done, failed } = await loading;
+  equal(done.size > 10, true);
+  deepEqual(
+    failed.filter((code) => code !== "log/unavailable"),
+    [],
+  );
+  await checkLog(second, done);
+});
+
+test("a standby that was behind when it took over is refused by those who saw more", async (t) => {
+  const own: (() => Promise<void> | void)[] = [];
+  t.after(async () => {
+    for (const end of own) await end();
+  });
+  const primary = await startPostgres((end) => own.unshift(end));
+  const database = primary.database();
+  const before = await openStore(await postgresql([database]), keys);
+  await before.commit({ entry: entry("replicated") });
+  await before.close();
+  const standby = await primary.standby();
+  const second = database.replace(String(primary.port), String(standby.port));
+  // Nobody waits for it any more, and it is cut off: what comes now is lost with the primary.
+  primary.sql(database, "ALTER SYSTEM RESET synchronous_standby_names");
+  primary.sql(database, "SELECT pg_reload_conf()");
+  await standby.stop("fast");
+  const store = await openStore(await postgresql([database, second]), keys);
+  own.unshift(() => store.close());
+  await store.commit({ entry: entry("lost") });
+  await primary.stop("immediate");
+  await standby.start();
+  standby.promote();
+  await rejects(store.commit({ entry: entry("after") }), { code: "log/rolled-back" });
+});
+
+test("settings under which an answered entry could be lost are refused", async () => {
+  const database = server.database();
+  const loose = `${database}?options=-c%20synchronous_commit%3Doff`;
+  server.sql(database, `ALTER DATABASE ${new URL(database).pathname.slice(1)} SET synchronous_commit = off`);
+  const strict = await postgresql([database]);
+  await strict.close();
+  match(loose, /options/);
+  await rejects(postgresql([loose]), { code: "log/not-durable" });
+  await rejects(postgresql(["mysql://x"]), { code: "log/unreadable" });
+});

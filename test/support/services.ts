@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+/** A machine with the services of a compose file, as `caisson up` starts it, for as long as a test wants it. */
+import { ok } from "node:assert/strict";
+import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { prepare } from "@caisson/cli/prepare";
+import { Progress } from "@caisson/cli/views/progress";
+import { readSpec } from "@caisson/image";
+import { predictEmulated, referenceValues } from "@caisson/machine/prediction";
+import { type Session, startSession } from "@caisson/machine/session";
+import type { ConsoleEvent } from "@caisson/protocol/console";
+
+const example = new URL("../../examples/hello/", import.meta.url).pathname;
+const limitMs = 900_000;
+
+export interface ServiceMachine extends Session {
+  /** What a service has written so far. */
+  lines(service: string): string[];
+  /** The host's port that leads to the first published one of a service. */
+  portOf(service: string): number;
+  /** Resolves with the next event of a service's that says so, past ones included. Rejects when the machine ends. */
+  reaches(service: string, state: string): Promise<ConsoleEvent>;
+  /** The same for a line that a service writes. */
+  writes(service: string, line: RegExp): Promise<ConsoleEvent>;
+}
+
+/** Writes a spec with this compose file, and the example's lock, as it is made of the same packages. */
+export function writeSpec(place: string, name: string, compose: string, lines = ""): void {
+  const archive = /^archive:\n(?: .*\n)+/m.exec(readFileSync(join(example, "caisson.yaml"), "utf8"))![0];
+  const app = `app:\n  compose: ./compose.yaml\n${lines}`;
+  writeFileSync(join(place, "caisson.yaml"), `version: 1\nname: ${name}\n${archive}\n${app}`);
+  writeFileSync(join(place, "compose.yaml"), compose);
+  copyFileSync(join(example, "caisson.lock"), join(place, "caisson.lock"));
+}
+
+/** Starts the spec in `place`; resolves when the machine is ready. `memory` in MiB. */
+export async function startServices(place: string, memory: number): Promise<ServiceMachine> {
+  const { directory, manifest } = await prepare(await readSpec(place), "development", {}, new Progress());
+  const shape = { vcpus: 1, memory };
+  const references = referenceValues(await predictEmulated(directory, shape));
+  const session = await startSession({ image: directory, manifest, shape, references, limitMs });
+  const { vm, ports } = session;
+  const said = async (what: string, wanted: (event: ConsoleEvent) => boolean): Promise<ConsoleEvent> => {
+    const event = await vm.event(wanted);
+    ok(event !== undefined, `${what}: the machine ended first: ${JSON.stringify(vm.events.slice(-8))}`);
+    return event;
+  };
+  const machine = {
+    ...session,
+    lines: (service: string) =>
+      vm.events.flatMap((event) => (event.kind === "app" && event.service === service ? [event.line] : [])),
+    portOf: (service: string) => ports.find((one) => one.service === service)!.host,
+    reaches: (service: string, state: string) =>
+      said(
+        `${service} ${state}`,
+        (event) => event.kind === "service" && event.service === service && event.state === state,
+      ),
+    writes: (service: string, line: RegExp) =>
+      said(
+        `${service} writes ${line}`,
+        (event) => event.kind === "app" && event.service === service && line.test(event.line),
+      ),
+  };
+  try {
+    await said("ready", ({ kind }) => kind === "ready");
+    return machine;
+  } catch (error) {
+    await session.stop();
+    throw error;
+  }
+}
