@@ -106,10 +106,12 @@ setInterval(() => {}, 1 << 30);
 /** Somebody outside: gives what asks report data, and gets the quote over it. */
 async function outsider() {
   const [wanted, quoted] = [Promise.withResolvers<Uint8Array>(), Promise.withResolvers<DstackQuote>()];
-  const server = createServer(async (request, response) => {
-    if (request.method !== "POST") return void response.end((await wanted.promise).toHex());
-    quoted.resolve((await json(request)) as DstackQuote);
-    response.end();
+  const server = createServer((request, response) => {
+    if (request.method !== "POST") return void wanted.promise.then((bytes) => response.end(bytes.toHex()));
+    void json(request).then((quote) => {
+      quoted.resolve(quote as DstackQuote);
+      response.end();
+    });
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   after(() => server.close());

@@ -20,7 +20,7 @@ import {
 } from "node:crypto";
 
 /** Bytes of an X25519 public key and of `enc`. */
-const HPKE_KEY_SIZE = 32;
+export const HPKE_KEY_SIZE = 32;
 const TAG_SIZE = 16;
 
 /** `enc` is the sender's ephemeral public key (32 bytes); `ciphertext` is 16 bytes longer than the message. */

@@ -424,7 +424,7 @@ export const userspace = group("user space", { decision: "least", source: "kspp"
         },
       ),
     ],
-    live: none.verifiedRoot,
+    live: reasonsForNoCheck.verifiedRoot,
     remote: [rootCovered],
   },
 ]);
