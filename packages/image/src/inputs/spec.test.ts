@@ -219,7 +219,7 @@ const bad: { name: string; text: string; code: ImageErrorCode; where: RegExp }[]
     name: "a quorum without the sources that it is of",
     text: `${minimal}time: { minOperators: 2 }\n`,
     code: "spec/value",
-    where: /line 6.*sources is not a list/,
+    where: /line 6.*sources: this field is missing/,
   },
   {
     name: "a limit of time that does not exist",
