@@ -37,6 +37,7 @@ import { provesHardware } from "@caisson/vocabulary/platforms";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
 import {
+  bytesOf,
   parseTime,
   readBounded,
   readCollateralFiles,
@@ -261,14 +262,6 @@ function expectReportData({ nonce, reportData: whole }: Options, { reportData }:
   const bytes = bytesOf("--nonce", nonce);
   const scheme = reportData === undefined || reportData.scheme === "raw" ? "raw" : "caisson/app/v1";
   return { scheme, fields: scheme === "raw" ? { data: bytes } : { nonce: bytes } } as const;
-}
-
-function bytesOf(option: string, hex: string): Uint8Array {
-  if (/^(?:[0-9a-fA-F]{2}){1,64}$/.test(hex)) return Uint8Array.fromHex(hex);
-  throw new UsageError(
-    `${option} is not a hexadecimal value of 1 to 64 bytes`,
-    "give it as the verifier chose it",
-  );
 }
 
 const exitCodes = { accepted: 0, rejected: 10, undetermined: 20 } as const;
