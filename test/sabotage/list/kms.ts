@@ -5,7 +5,7 @@ export const kms = within("packages/kms/src", [
   [
     "an entry is answered before it is on disk",
     "store/sqlite.ts",
-    "    await this.#sync();\n",
+    "    await this.#sync();",
     "",
     "store/sqlite.test.ts",
   ],
