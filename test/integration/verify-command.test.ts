@@ -10,12 +10,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, test } from "node:test";
-import { fold, runtimeEventDigest } from "@caisson/measure";
-import { hierarchy, issueQuote, mint } from "@caisson/simulated/pki";
-import { type Report, reportData } from "@caisson/verify";
-import { writeEvidenceDocument } from "@caisson/verify/testing/evidence-document";
+import type { Report } from "@caisson/verify";
 import { toHex } from "@caisson/vocabulary/bytes";
-import { bootEvents } from "@caisson/vocabulary/events";
+import { acceptableEvidence } from "../support/acceptable-evidence.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
 const folder = mkdtempSync(join(tmpdir(), "caisson-verify-"));
@@ -31,68 +28,11 @@ const verify = (...args: string[]) =>
     encoding: "utf8",
   });
 
-const at = "2026-06-01T00:00:00Z";
-const nonce = new Uint8Array(32).fill(7);
-const register = "a1".repeat(48);
-const h = hierarchy("command", {
-  issued: new Date("2026-01-01T00:00:00Z"),
-  expires: new Date("2027-01-01T00:00:00Z"),
-});
-const { collateral, pckChain, trust } = mint(h);
-
-// Evidence of the emulated platform: the only one whose root a policy can name.
-const time = {
-  method: "nts",
-  midpoint: Date.parse(at),
-  operators: ["a", "b", "c"],
-  origin: "image",
-  width: 9,
-};
-const payloads: Record<string, Uint8Array> = {
-  "app-id": new Uint8Array(20),
-  "compose-hash": new Uint8Array(32),
-  "instance-id": new Uint8Array(20),
-  "secure-time": new TextEncoder().encode(JSON.stringify(time)),
-  "key-provider": new TextEncoder().encode('{"id":"","name":"none"}'),
-};
-const runtimeEvents = bootEvents.map((name) => ({ name, payload: payloads[name] ?? new Uint8Array() }));
-const rtmr3 = await fold(
-  await Promise.all(runtimeEvents.map(({ name, payload }) => runtimeEventDigest(name, payload))),
-);
-const quote = issueQuote(h, pckChain, {
-  mrTd: register,
-  rtmr0: register,
-  rtmr1: register,
-  rtmr2: register,
-  rtmr3: toHex(rtmr3),
-  reportData: toHex(await reportData("caisson/app/v1", { nonce })),
-});
-const evidence = file(
-  "evidence.json",
-  JSON.stringify(
-    writeEvidenceDocument({
-      platform: "emulated",
-      quote,
-      runtimeEvents,
-      reportData: { scheme: "caisson/app/v1", fields: { nonce } },
-      collateral,
-    }),
-  ),
-);
-const registers = { mrtd: register, rtmr0: register, rtmr1: register, rtmr2: register };
-const manifest = file("manifest.json", JSON.stringify({ measurements: { emulated: [registers] } }));
-const policy = file(
-  "policy.yaml",
-  `
-version: caisson/policy/v1
-platforms: [emulated]
-simulatedRoot: "${toHex(trust.rootKey)}"
-tcb: { minimumEvaluationNumber: 18 }
-platformIdentities: any
-app: { id: any, composeHash: ["${"00".repeat(32)}"], instanceId: any }
-keyProviders: [{ name: none, id: "" }]
-`,
-);
+const minted = await acceptableEvidence();
+const { at, nonce, quote, collateral } = minted;
+const evidence = file("evidence.json", JSON.stringify(minted.document));
+const manifest = file("manifest.json", JSON.stringify(minted.manifest));
+const policy = file("policy.yaml", minted.policy);
 const production = file("production.yaml", "version: caisson/policy/v1\n");
 const all = ["--policy", policy, "--image", manifest, "--nonce", toHex(nonce), "--at", at];
 

@@ -29,7 +29,7 @@ export function parseBaseline(value: unknown): Acceptance[] {
     const [issue] = result.error.issues;
     throw new AuditError(
       "baseline/schema",
-      `this baseline is malformed: ${issue?.path.join(".") || "the document"}: ${issue?.message}`,
+      `this baseline is malformed: ${issue?.path.join(".") || "the document"}: ${issue?.message.replace(/^Invalid input: /, "")}`,
       {
         fix: "each entry has control, reason (at least 10 characters) and expires (YYYY-MM-DD)",
       },

@@ -22,6 +22,7 @@ import { firstBytes } from "@caisson/vocabulary/body";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { guestConfigPath, livePath } from "@caisson/vocabulary/paths";
 import { isPlatform } from "@caisson/vocabulary/platforms";
+import { systemReason } from "@caisson/vocabulary/system-error";
 import { openImageFile, readErofsImage } from "./erofs-image.ts";
 import { AuditError } from "./errors.ts";
 import type { ImageFacts, RemoteFacts, RuntimeFacts } from "./facts.ts";
@@ -195,7 +196,12 @@ function addressOf(source: string): string {
 async function download(url: string): Promise<string> {
   const response = await fetch(url, { redirect: "error", signal: AbortSignal.timeout(30_000) }).catch(
     (error: Error) => {
-      throw new AuditError("live/schema", `${url} cannot be reached: ${error.message}`);
+      const reason = systemReason(error) ?? messageOf(error.cause ?? error);
+      throw new AuditError("live/unreachable", `no report from ${url}: ${reason}`, {
+        kind: "unavailable",
+        fix: "see whether the application runs, and whether this is its address",
+        cause: error,
+      });
     },
   );
   if (!response.ok) throw new AuditError("live/schema", `${url} answered with status ${response.status}`);

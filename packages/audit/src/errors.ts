@@ -10,6 +10,7 @@ export type AuditErrorCode =
   | "image/rootfs"
   | "image/guest"
   | "live/schema"
+  | "live/unreachable"
   | "evidence/report"
   | "kernel/config"
   | "firmware/input"
@@ -22,9 +23,13 @@ export type AuditErrorCode =
   | "audit/failed"
   | "kernel/refused";
 
-export class AuditError extends Failure<AuditErrorCode, "rejected" | "input" | "usage"> {
+export class AuditError extends Failure<AuditErrorCode, "rejected" | "input" | "usage" | "unavailable"> {
   override readonly name = "AuditError";
-  constructor(code: AuditErrorCode, message: string, details: FailureDetails<"rejected" | "usage"> = {}) {
+  constructor(
+    code: AuditErrorCode,
+    message: string,
+    details: FailureDetails<"rejected" | "usage" | "unavailable"> = {},
+  ) {
     super(code, details.kind ?? "input", message, details);
   }
 }

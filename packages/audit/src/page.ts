@@ -106,9 +106,14 @@ export function page(audit: Audit, provenance: Provenance): string {
     const rows = audit.rows.filter(({ control }) => control.group === group);
     return `<h2>${escapeHtml(group)}</h2><table>${head}${rows.map(row).join("")}</table>`;
   });
+  const decisive = new Set(
+    audit.rows.flatMap(({ control }) =>
+      audit.failedRequired.includes(control.id) ? [control.decision] : [],
+    ),
+  );
   const scores = audit.scores.map(
     ({ decision, passed, failed, excused }) =>
-      `<tr><td>${decision}</td><td>${escapeHtml(decisions[decision])}</td>${count("passed", "pass", passed)}${count("failed", "fail", failed)}${count("excused", "accepted", excused)}</tr>`,
+      `<tr><td>${decision}</td><td>${escapeHtml(decisions[decision])}</td>${count("passed", "pass", passed)}${count("failed", decisive.has(decision) ? "fail" : "accepted", failed)}${count("excused", "accepted", excused)}</tr>`,
   );
   const linked = escapeHtml(verdictLine(audit)).replace(
     /\b[A-Z]\d{2}\b/g,

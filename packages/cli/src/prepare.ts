@@ -14,10 +14,13 @@ import {
   type Spec,
 } from "@caisson/image";
 import { readDebianKeyring } from "@caisson/image/archive";
-import { createLock, writeLock } from "@caisson/image/lock";
+import { checkLock, createLock, lockLike, lockPath, parseLock, writeLock } from "@caisson/image/lock";
 import { npmPackages } from "@caisson/image/npm";
 import { npmRoots, recipe } from "@caisson/image/recipe";
+import { readSpec } from "@caisson/image/spec";
 import type { Flavour } from "@caisson/vocabulary/flavours";
+import { UsageError } from "./failure.ts";
+import { readTextFile } from "./passphrase-file.ts";
 import { fetchDetail, formatBytes, type Progress } from "./views/progress.ts";
 import { Remaining } from "./views/remaining.ts";
 
@@ -48,6 +51,28 @@ function showBuild(progress: Progress, remaining: Remaining, event: BuildProgres
     default:
       progress.show(event.step);
   }
+}
+
+/** The lock that a path names: the file itself, or that of a spec. */
+async function otherLock(path: string): Promise<Lock> {
+  if (path.endsWith(".lock")) return parseLock(readTextFile(path), path);
+  const spec = await readSpec(path);
+  const lock = await readLock(spec);
+  if (lock !== undefined) return lock;
+  throw new UsageError(`${lockPath(spec)} is missing: there is nothing to be like`, `caisson lock ${path}`);
+}
+
+/** Writes the lock of a spec with the packages of another one's. */
+export async function pinLike(spec: Spec, path: string): Promise<Lock> {
+  const npm = await npmPackages(packageLock, npmRoots);
+  const lock = await lockLike(spec, await otherLock(path), {
+    npm,
+    environment: process.env,
+    cache: cacheDirectory(process.env),
+  });
+  checkLock(spec, lock, recipe, npm);
+  await writeLock(spec, lock);
+  return lock;
 }
 
 /** Resolves a spec against the signed archive and writes its lock. */

@@ -172,6 +172,10 @@ async function boot(): Promise<void> {
     listens(main) {
       port = main;
     },
+    waits(service, wanted, others) {
+      const instead = others.length === 0 ? "it listens on no port" : `it listens on ${others.join(", ")}`;
+      say({ kind: "note", text: `waiting for ${service} on port ${wanted}: ${instead}` });
+    },
   });
   const [posture, entropy] = [postureStage(root), entropyStage(root)];
   const volumes = volumesStage((reason, message) => {

@@ -7,14 +7,14 @@
  */
 
 import { join } from "node:path";
-import type { Flavour } from "@caisson/vocabulary/flavours";
+import { type Flavour, flavours } from "@caisson/vocabulary/flavours";
 import { describeApplication } from "./build/application.ts";
 import { bundleGuest, guestProgram } from "./build/bundle.ts";
-import { buildKernels, type KernelProgress, kernelVariant } from "./build/kernel.ts";
+import { buildKernels, cachedKernels, type KernelProgress, kernelVariant } from "./build/kernel.ts";
 import { guestAddon, guestNode } from "./build/native.ts";
 import { assembleRoot } from "./build/rootfs.ts";
 import { sourcesHash } from "./build/sources.ts";
-import { openToolchain } from "./build/toolchain.ts";
+import { cachedToolchain, openToolchain } from "./build/toolchain.ts";
 import { type FetchProgress, fetchAll } from "./inputs/fetch.ts";
 import { claimIdentity, readIdentityFile } from "./inputs/identity.ts";
 import { debianLicences } from "./inputs/licences.ts";
@@ -85,6 +85,24 @@ export async function build(spec: Spec, lock: Lock, options: BuildOptions): Prom
     });
   });
   return { directory: out, manifest };
+}
+
+/**
+ * The kernels that images of this spec and lock would have to compile first, since the cache has none: minutes each, the
+ * second of two little more.
+ */
+export async function kernelsToCompile(spec: Spec, lock: Lock, cache: string): Promise<Flavour[]> {
+  const toolchain = await cachedToolchain(inGroup(lock, "toolchain"), cache);
+  if (toolchain === undefined) return [...flavours];
+  const { composition } = readWorkload(spec);
+  const found = await cachedKernels({
+    toolchain,
+    source: { path: "", sha256: inGroup(lock, "source")[0]!.sha256 },
+    directory: join(repository, "kernel"),
+    variant: spec.volumes !== undefined ? "volumes" : composition === undefined ? "plain" : "services",
+    cache,
+  });
+  return flavours.filter((flavour) => !found.has(flavour));
 }
 
 /** Fetches, compiles and reads what the image is put together from; the cache makes all but the first time short. */

@@ -8,6 +8,7 @@ export {
   type Built,
   build,
   imageDirectory,
+  kernelsToCompile,
 } from "./build.ts";
 export { ImageError, type ImageErrorCode } from "./errors.ts";
 export { cacheDirectory, type FetchProgress } from "./inputs/fetch.ts";

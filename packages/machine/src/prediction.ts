@@ -11,7 +11,7 @@ import { accelerator } from "@caisson/host/accelerator";
 import { type FwCfgFiles, imageFwCfg, measuredFiles, qemuVersion } from "@caisson/host/fw-cfg";
 import type { Shape } from "@caisson/host/machine";
 import { leastQemu } from "@caisson/host/tdx";
-import { cacheDirectory } from "@caisson/image";
+import { cacheDirectory } from "@caisson/image/fetch";
 import { flavourPlatform, readManifest } from "@caisson/image/manifest";
 import { ACPI_TABLES, type PredictInput, type Prediction, predict } from "@caisson/measure";
 import {

@@ -62,7 +62,9 @@ export async function fetchEvidence(url: string): Promise<FreshEvidence> {
     return { bytes, nonce };
   } catch (error) {
     if (error instanceof Failure) throw error;
-    const reason = systemReason(error);
+    // What fetch itself refuses (a redirect, a port that browsers block) is said in its cause.
+    const reason =
+      systemReason(error) ?? (error instanceof TypeError ? messageOf(error.cause ?? error) : undefined);
     if (reason !== undefined) {
       throw new EvidenceSourceError(
         "evidence/unreachable",

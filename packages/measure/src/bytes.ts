@@ -4,7 +4,7 @@
  *
  * Invariant: nothing is read outside the given bytes; every attempt is a MeasureError `AREA/truncated` with the offset.
  */
-import { concat } from "@caisson/vocabulary/bytes";
+import { concat, fromHex } from "@caisson/vocabulary/bytes";
 import { MeasureError, type MeasureErrorCode } from "./errors.ts";
 
 type Area = Extract<MeasureErrorCode, `${string}/truncated`> extends `${infer A}/truncated` ? A : never;
@@ -77,11 +77,11 @@ export function formatGuid(bytes: Uint8Array): string {
 export function parseGuid(text: string): Uint8Array {
   const [a, b, c, d, e] = text.split("-") as [string, string, string, string, string];
   return concat(
-    Uint8Array.fromHex(a).reverse(),
-    Uint8Array.fromHex(b).reverse(),
-    Uint8Array.fromHex(c).reverse(),
-    Uint8Array.fromHex(d),
-    Uint8Array.fromHex(e),
+    fromHex(a)!.reverse(),
+    fromHex(b)!.reverse(),
+    fromHex(c)!.reverse(),
+    fromHex(d)!,
+    fromHex(e)!,
   );
 }
 
@@ -91,4 +91,16 @@ export function utf16le(text: string): Uint8Array {
   const view = new DataView(bytes.buffer);
   for (let i = 0; i < text.length; i++) view.setUint16(2 * i, text.charCodeAt(i), true);
   return bytes;
+}
+
+/** `Map.groupBy`, which Node 20 has not. */
+export function groupBy<T, Key>(list: readonly T[], key: (item: T) => Key): Map<Key, T[]> {
+  const groups = new Map<Key, T[]>();
+  for (const item of list) {
+    const name = key(item);
+    const group = groups.get(name);
+    if (group === undefined) groups.set(name, [item]);
+    else group.push(item);
+  }
+  return groups;
 }

@@ -3,7 +3,7 @@
  * SHA-384 and the digests of other TPM banks, for Node: synchronous OpenSSL behind the same asynchronous shape as
  * `sha.web.ts`. A thread-pool round trip of WebCrypto costs more than hashing one register.
  */
-import { createHash, hash } from "node:crypto";
+import * as crypto from "node:crypto";
 
 /** SHA-384 of the concatenation of `parts`: 48 bytes. */
 export async function sha384(...parts: readonly Uint8Array[]): Promise<Uint8Array> {
@@ -15,8 +15,8 @@ export async function digest(
   algorithm: "sha1" | "sha256" | "sha384" | "sha512",
   ...parts: readonly Uint8Array[]
 ): Promise<Uint8Array> {
-  if (parts.length === 1) return new Uint8Array(hash(algorithm, parts[0]!, "buffer"));
-  const running = createHash(algorithm);
+  if (parts.length === 1) return new Uint8Array(crypto.hash(algorithm, parts[0]!, "buffer"));
+  const running = crypto.createHash(algorithm);
   for (const part of parts) running.update(part);
   return new Uint8Array(running.digest());
 }

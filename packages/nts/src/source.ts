@@ -171,16 +171,17 @@ async function resolve(
 ): Promise<{ address: string; family: number }> {
   const literal = isIP(host);
   if (literal !== 0) return { address: host, family: literal };
-  const found = Promise.withResolvers<{ address: string; family: number }>();
-  const abort = () => found.reject(abandoned());
-  signal.addEventListener("abort", abort, { once: true });
-  environment.lookup(host, { all: true }, (error, answer) => {
-    const addresses = Array.isArray(answer) ? answer : [];
-    const address = addresses.find((one) => one.family === family) ?? addresses[0];
-    if (error === null && address !== undefined) found.resolve(address);
-    else found.reject(new NtsError("ke/lookup", `the NTP server ${host} has no address`));
+  return new Promise((found, failed) => {
+    const abort = () => failed(abandoned());
+    signal.addEventListener("abort", abort, { once: true });
+    environment.lookup(host, { all: true }, (error, answer) => {
+      signal.removeEventListener("abort", abort);
+      const addresses = Array.isArray(answer) ? answer : [];
+      const address = addresses.find((one) => one.family === family) ?? addresses[0];
+      if (error === null && address !== undefined) found(address);
+      else failed(new NtsError("ke/lookup", `the NTP server ${host} has no address`));
+    });
   });
-  return found.promise.finally(() => signal.removeEventListener("abort", abort));
 }
 
 const abandoned = () => new NtsError("ntp/timeout", "no longer needed");

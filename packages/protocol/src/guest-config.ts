@@ -5,10 +5,11 @@
  *
  * Bounds are those of the format; what an image may ask for is narrower, and the builder says why.
  */
+
+import { canonicalJson } from "@caisson/vocabulary/canonical-json";
 import { type BootEvent, bootSequence } from "@caisson/vocabulary/events";
 import { flavours } from "@caisson/vocabulary/flavours";
 import * as z from "zod/mini";
-import { canonicalJson } from "./canonical-json.ts";
 import { hex } from "./hex.ts";
 import { appId } from "./identity.ts";
 import { volumeLimit } from "./volumes.ts";

@@ -6,8 +6,8 @@
  * the application's instances this is, and what it chose is measured.
  */
 import { createHash } from "node:crypto";
+import { canonicalJson } from "@caisson/vocabulary/canonical-json";
 import { frame, text } from "@caisson/vocabulary/frame";
-import { canonicalJson } from "./canonical-json.ts";
 
 /** Bytes of an instance id, and of the id of an application without an identity document. */
 export const ID_SIZE = 20;

@@ -8,9 +8,9 @@
  * that no message of one exchange can be used in another. Sizes are fixed or bounded before anything is decoded.
  */
 
+import { canonicalJson } from "@caisson/vocabulary/canonical-json";
 import { frame, text, u32, u64 } from "@caisson/vocabulary/frame";
 import * as z from "zod/mini";
-import { canonicalJson } from "./canonical-json.ts";
 import { hex } from "./hex.ts";
 import { grantSchema, ticketSchema, volumeLimit, volumeName } from "./volumes.ts";
 

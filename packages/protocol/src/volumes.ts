@@ -7,9 +7,9 @@
  * a ticket is signed by the KMS's identity over all of its fields; an anchor is authenticated under a key of its epoch.
  */
 import { createHmac, timingSafeEqual } from "node:crypto";
+import { canonicalJson } from "@caisson/vocabulary/canonical-json";
 import { frame, text, u32, u64 } from "@caisson/vocabulary/frame";
 import * as z from "zod/mini";
-import { canonicalJson } from "./canonical-json.ts";
 import { hex } from "./hex.ts";
 
 export const volumeVersion = "caisson/volume/v1";

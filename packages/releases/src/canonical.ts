@@ -4,8 +4,8 @@
  * (another order, a repeated key, white space, an escape that need not be) is refused, so what was signed is what is read.
  */
 
-import { canonicalJson } from "@caisson/protocol/canonical-json";
 import { equal } from "@caisson/vocabulary/bytes";
+import { canonicalJson } from "@caisson/vocabulary/canonical-json";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { text } from "@caisson/vocabulary/frame";
 import { type Schema, SchemaError } from "@caisson/vocabulary/schema";

@@ -6,6 +6,7 @@
  * next generation names the one before and is signed by the thresholds of both; stop keys and, once set, `immutable`
  * stay as they are. A claim of an id proves nothing by itself: the release does (release.ts).
  */
+import { toHex } from "@caisson/vocabulary/bytes";
 import { frame } from "@caisson/vocabulary/frame";
 import {
   hex,
@@ -93,7 +94,7 @@ export async function readIdentity(bytes: Uint8Array): Promise<Identity> {
       "previous: generation 0 has none, and every later one has one",
     );
   }
-  return { document, hash: (await sha256(frame(identityVersion, bytes))).toHex() };
+  return { document, hash: toHex(await sha256(frame(identityVersion, bytes))) };
 }
 
 /**

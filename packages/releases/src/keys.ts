@@ -6,7 +6,7 @@
  * Invariants: a key has one spelling (Ed25519: 32 bytes; P-256: 65, uncompressed), and a signature one form: 64 bytes;
  * for P-256 r ‖ s with s in the lower half, because with (r, s) the pair (r, n − s) is valid too.
  */
-import { fromHex } from "@caisson/vocabulary/bytes";
+import { fromHex, toHex } from "@caisson/vocabulary/bytes";
 import { object, oneOf, type Schema, SchemaError, text } from "@caisson/vocabulary/schema";
 
 export type KeyType = "ed25519" | "p256";
@@ -35,10 +35,10 @@ const halfOrder = order / 2n;
 
 /** The form of a P-256 signature that is taken: (r, s) or (r, n − s), whichever is lower. */
 export function lowForm(signature: Uint8Array): Uint8Array {
-  const s = BigInt(`0x${signature.subarray(32).toHex()}`);
+  const s = BigInt(`0x${toHex(signature.subarray(32))}`);
   if (s <= halfOrder) return signature;
   const low = (order - s).toString(16).padStart(64, "0");
-  return Uint8Array.fromHex(signature.subarray(0, 32).toHex() + low);
+  return fromHex(toHex(signature.subarray(0, 32)) + low)!;
 }
 
 const p256 = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
@@ -50,7 +50,7 @@ export async function verifySignature(
   signature: Uint8Array,
 ): Promise<boolean> {
   if (signature.length !== 64) return false;
-  if (type === "p256" && BigInt(`0x${signature.subarray(32).toHex()}`) > halfOrder) return false;
+  if (type === "p256" && BigInt(`0x${toHex(signature.subarray(32))}`) > halfOrder) return false;
   const algorithm = type === "ed25519" ? { name: "Ed25519" } : p256;
   try {
     const raw = fromHex(key) as BufferSource;

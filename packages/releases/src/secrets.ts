@@ -6,6 +6,7 @@
  * name and to the set's number, so that nothing can be moved to another place or an old set be given again. What is
  * sealed is not opened here.
  */
+import { fromHex, toHex } from "@caisson/vocabulary/bytes";
 import { frame, u32, text as utf8 } from "@caisson/vocabulary/frame";
 import {
   hex,
@@ -72,7 +73,7 @@ export async function readSecrets(envelope: Envelope, id: string, identity: Iden
   }
   const keys = identity.document.secrets ?? identity.document.owners;
   await requireSigners(envelope, keys, "secrets/signature", "keys that give it secrets");
-  return { document, hash: (await sha256(payload)).toHex() };
+  return { document, hash: toHex(await sha256(payload)) };
 }
 
 /** What a set is judged by before it is opened. */
@@ -146,7 +147,7 @@ export function sealBinding(
   name: string,
 ): { info: Uint8Array; aad: Uint8Array } {
   return {
-    info: frame(`${secretsVersion}/seal`, Uint8Array.fromHex(app), Uint8Array.fromHex(kms), u32(keyVersion)),
+    info: frame(`${secretsVersion}/seal`, fromHex(app)!, fromHex(kms)!, u32(keyVersion)),
     aad: frame(`${secretsVersion}/entry`, utf8(name), u32(number)),
   };
 }

@@ -5,6 +5,7 @@
  * Invariants: every field is known, every subject is named and in its place; a statement is in its one canonical
  * spelling. The three kinds have predicate types of their own, so no signature of one counts for another.
  */
+import { toHex } from "@caisson/vocabulary/bytes";
 import {
   hex,
   type Infer,
@@ -121,7 +122,7 @@ export async function readStatement<K extends Kind>(kind: K, envelope: Envelope)
   const payload = payloadOf(envelope, statementPayloadType);
   const schema = schemas[kind] as Schema<{ subject: string[]; predicate: Predicate<K> }>;
   const { subject, predicate } = readCanonical(payload, schema, "release/malformed", statementLimit);
-  return { hash: (await sha256(payload)).toHex(), subjects: subject, predicate, envelope };
+  return { hash: toHex(await sha256(payload)), subjects: subject, predicate, envelope };
 }
 
 const subjectNames: Record<Kind, readonly string[]> = {

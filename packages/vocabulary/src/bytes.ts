@@ -1,35 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Bytes and their texts. Nothing here guesses: malformed text is `undefined`. */
 
-/** Lower-case hexadecimal. */
-export function toHex(bytes: Uint8Array): string {
-  return bytes.toHex();
-}
-
-/** Bytes of hexadecimal text of either case; undefined for anything else. */
-export function fromHex(text: string): Uint8Array | undefined {
-  try {
-    return Uint8Array.fromHex(text);
-  } catch {
-    return undefined;
-  }
-}
-
-/** Standard base64 with padding (RFC 4648, section 4), canonical. */
-export function toBase64(bytes: Uint8Array): string {
-  return bytes.toBase64();
-}
-
-/** Bytes of canonical base64; undefined for other alphabets, white space, missing padding or stray bits. */
-export function fromBase64(text: string): Uint8Array | undefined {
-  // The built-in reader skips white space, which would give one value many spellings.
-  if (/\s/.test(text)) return undefined;
-  try {
-    return Uint8Array.fromBase64(text, { lastChunkHandling: "strict" });
-  } catch {
-    return undefined;
-  }
-}
+export { fromBase64, fromHex, toBase64, toHex } from "#text";
 
 const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
 

@@ -12,7 +12,7 @@ export const releases = within("packages/releases/src", [
   [
     "one signature is as good as two",
     "keys.ts",
-    'if (type === "p256" && BigInt(`0x${signature.subarray(32).toHex()}`) > halfOrder) return false;',
+    'if (type === "p256" && BigInt(`0x${toHex(signature.subarray(32))}`) > halfOrder) return false;',
     "",
     "keys.test.ts",
   ],

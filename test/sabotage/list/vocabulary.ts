@@ -12,4 +12,18 @@ export const vocabulary = within("packages/vocabulary/src", [
   ["an event of the boot has gone", "events.ts", '  "boot-mr-done",', "", "events.test.ts"],
   ["a body goes on after its limit", "body.ts", "if (size > limit) break;", "", "body.test.ts"],
   ["a frame leaves out the lengths", "frame.ts", "view.setUint32(at, field.length);", "", "frame.test.ts"],
+  [
+    "members of canonical JSON are in no order",
+    "canonical-json.ts",
+    ".sort(([a], [b]) => (a < b ? -1 : 1));",
+    ";",
+    "canonical-json.test.ts",
+  ],
+  [
+    "a fraction is canonical",
+    "canonical-json.ts",
+    'if (typeof value === "number" && Number.isSafeInteger(value))',
+    'if (typeof value === "number")',
+    "canonical-json.test.ts",
+  ],
 ]);

@@ -20,6 +20,7 @@ import { findMirrors } from "@caisson/image/mirror";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
+import { fold } from "../views/fold.ts";
 
 const suites = ["bookworm", "bookworm-backports", "trixie", "trixie-backports", "forky"];
 const surveyLimitMs = 120_000;
@@ -125,7 +126,7 @@ const candidates = new Command("candidates")
       print(
         `${JSON.stringify({ version: "caisson/kernel-candidates/v1", capabilities: needs, candidates: list }, null, 2)}\n`,
       );
-    } else print(evaluations.map(render).join("\n"));
+    } else print(fold(evaluations.map(render).join("\n"), process.stdout.columns));
   });
 
 const config = new Command("config").description(

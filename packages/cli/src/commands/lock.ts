@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `caisson lock [SPEC]`: pins what an image is made from. */
 
+import { kernelsToCompile } from "@caisson/image";
 import { listKeys, readDebianKeyring } from "@caisson/image/archive";
+import { cacheDirectory } from "@caisson/image/fetch";
 import { lockPath, readLock } from "@caisson/image/lock";
 import { type LockChange, lockChanges } from "@caisson/image/lock-changes";
 import { readSpec } from "@caisson/image/spec";
 import { Command } from "commander";
-import { pin } from "../prepare.ts";
+import { pin, pinLike } from "../prepare.ts";
 import { Progress } from "../views/progress.ts";
 
 interface Options {
   mirror?: string;
+  like?: string;
   showKeys?: boolean;
   json?: boolean;
 }
@@ -31,6 +34,7 @@ export const command = new Command("caisson lock")
   )
   .argument("[spec]", "a spec, or a directory with a caisson.yaml", ".")
   .option("--mirror <uri>", "Debian mirror (or CAISSON_MIRROR; else from the apt configuration)")
+  .option("--like <SPEC>", "take the packages of this spec's lock (or lock file), and so its kernel")
   .option("--show-keys", "list the keys of the Debian archive keyring and stop")
   .option("--json", "one JSON document")
   .action(async (path: string, options: Options) => {
@@ -39,7 +43,11 @@ export const command = new Command("caisson lock")
     // One that cannot be read is what a new lock is often made for.
     const previous = await readLock(spec).catch(() => undefined);
     const progress = new Progress();
-    const lock = await pin(spec, options.mirror, progress).finally(() => progress.clear());
+    const lock = await (options.like === undefined
+      ? pin(spec, options.mirror, progress)
+      : pinLike(spec, options.like)
+    ).finally(() => progress.clear());
+    const compile = await kernelsToCompile(spec, lock, cacheDirectory(process.env));
     for (const { name, validUntil, asOf } of lock.suites) {
       if (asOf !== undefined) {
         process.stderr.write(
@@ -51,12 +59,17 @@ export const command = new Command("caisson lock")
     const bytes = lock.packages.reduce((sum, { size }) => sum + size, 0);
     if (options.json === true) {
       process.stdout.write(
-        `${JSON.stringify({ path: lockPath(spec), packages: lock.packages.length, bytes, images: lock.images ?? [], changes }, null, 2)}\n`,
+        `${JSON.stringify({ path: lockPath(spec), packages: lock.packages.length, bytes, images: lock.images ?? [], changes, compile }, null, 2)}\n`,
       );
     } else {
       process.stdout.write(
         `${lockPath(spec)}: ${lock.packages.length} packages, ${(bytes / 1e6).toFixed(1)} MB\n`,
       );
       for (const change of changes) process.stdout.write(describe(change));
+      if (compile.length > 0) {
+        process.stdout.write(
+          `the next build compiles a kernel (${compile.join(", ")}): six to ten minutes on two cores. --like SPEC pins the packages of an image whose kernel is there\n`,
+        );
+      }
     }
   });

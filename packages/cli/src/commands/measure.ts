@@ -104,7 +104,9 @@ export const command = new Command("caisson measure")
     parseIndexing,
   )
   .option("--json", "one JSON document")
-  .action(async (image: string | undefined, options: Options) => {
+  .action(async (image: string | undefined, given: Options) => {
+    // On the command line memory is in MiB, in a prediction in bytes.
+    const options = { ...given, memory: given.memory * 2 ** 20 };
     checkCombination(image, options);
     const print = (document: object, text: () => string) =>
       process.stdout.write(options.json === true ? `${JSON.stringify(document, null, 2)}\n` : text());
@@ -126,7 +128,7 @@ export const command = new Command("caisson measure")
       {
         ...prediction,
         assumed,
-        machine: { vcpus: options.vcpus, memory: options.memory * 2 ** 20 },
+        machine: { vcpus: options.vcpus, memory: options.memory },
         files,
         comparison,
       },

@@ -261,7 +261,11 @@ async function startEmulated(path: string, options: Options): Promise<void> {
     const verification = await verify(session);
     const listens = ready.kind === "ready" && ready.port !== undefined;
     const where =
-      url === undefined ? "runs" : listens ? `answers at ${url}` : `runs; nothing listens yet at ${url}`;
+      url === undefined
+        ? "runs"
+        : listens
+          ? `answers at ${url}`
+          : `runs; nothing listens at ${url} (is app.port right?)`;
     say(`\n${summary(verification)}`);
     say(`${manifest.name} ${where}${options.once === true ? "" : "   (Ctrl-C ends it)"}`);
     if (options.json === true) {

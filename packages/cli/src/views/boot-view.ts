@@ -11,6 +11,7 @@ import { constants } from "node:os";
 import { styleText } from "node:util";
 import type { ConsoleEvent } from "@caisson/protocol/console";
 import { Failure } from "@caisson/vocabulary/failure";
+import { wrap } from "./fold.ts";
 import { printable } from "./printable.ts";
 
 /** One stage, with host seconds since the machine was switched on. */
@@ -39,19 +40,6 @@ const nameWidth = 18;
 const indent = 8 + 2 + 1 + 1 + nameWidth + 1;
 /** Narrower columns would be unreadable; a terminal breaks them itself. */
 const leastWidth = 20;
-
-/** Lines of at most `width`, broken at spaces where there are any. */
-function wrap(text: string, width: number): string[] {
-  const lines: string[] = [];
-  let rest = text;
-  while (rest.length > width) {
-    const space = rest.lastIndexOf(" ", width);
-    const end = space > 0 ? space : width;
-    lines.push(rest.slice(0, end).trimEnd());
-    rest = rest.slice(end).trimStart();
-  }
-  return [...lines, rest];
-}
 
 /** Collects events into a record and writes a line for each; `write` gets whole lines without newline. */
 /** What a development image says for the record of `caisson bench entropy`: random bytes, which tell a person nothing. */

@@ -12,6 +12,7 @@ import { messageOf } from "@caisson/vocabulary/failure";
 import { withLimit } from "../limit.ts";
 import type { Plan } from "../network/plan.ts";
 import { launch, type Prepared } from "../services/launch.ts";
+import { listeningPorts } from "../services/listening.ts";
 import { reapOrphans } from "../services/orphans.ts";
 import type { Rate } from "../services/output.ts";
 import { prepareServices } from "../services/prepare.ts";
@@ -19,6 +20,7 @@ import { DependencyFailure, type State, Supervisor } from "../services/superviso
 import { type Stage, StageFailure } from "../stage.ts";
 
 const listenLimitMs = 30_000;
+const noticeMs = 4_000;
 /** A data base that makes its files under emulation takes minutes. */
 const startLimitMs = 600_000;
 /** What services print goes to a serial console, in the clear or encrypted, or is read and dropped. */
@@ -35,6 +37,8 @@ export interface Told {
   began(supervisor: Supervisor, prepared: ReadonlyMap<string, Prepared>): void;
   /** Once, when something accepts connections on the main port. */
   listens(port: number): void;
+  /** Once, when nothing does after some seconds; `others` are ports on which that service listens instead. */
+  waits(service: string, port: number, others: readonly number[]): void;
 }
 
 function accepts(host: string, port: number): Promise<boolean> {
@@ -49,18 +53,33 @@ function accepts(host: string, port: number): Promise<boolean> {
   });
 }
 
-/** Waits until something accepts, everything has ended, or it takes too long; true only for the first. */
-async function listens(supervisor: Supervisor, host: string, port: number): Promise<boolean> {
+/**
+ * Waits until something accepts, everything has ended, or it takes too long; true only for the first. `late` is called
+ * when it takes longer than a program needs to start: who named the wrong port should not have to wait for the end.
+ */
+async function listens(
+  supervisor: Supervisor,
+  host: string,
+  port: number,
+  late: () => void,
+): Promise<boolean> {
   let over = false;
   void supervisor.ended().then(() => {
     over = true;
   });
-  const limit = performance.now() + listenLimitMs;
-  while (!over && performance.now() < limit) {
-    if (await accepts(host, port)) return true;
-    await sleep(100);
+  const start = performance.now();
+  const notice = setTimeout(() => {
+    if (!over) late();
+  }, noticeMs);
+  try {
+    while (!over && performance.now() < start + listenLimitMs) {
+      if (await accepts(host, port)) return true;
+      await sleep(100);
+    }
+    return false;
+  } finally {
+    clearTimeout(notice);
   }
-  return false;
 }
 
 /** Where the service of a published port is reached from here. */
@@ -81,11 +100,16 @@ export function appStage(told: Told): Stage {
       // Before a service can ask for a quote over data of its own: after this event, none of them gets a machine's keys.
       await context.measure("system-ready", new Uint8Array());
       const states = new Map<string, State>();
+      const processes = new Map<string, number>();
       const supervisor = new Supervisor(app, {
-        launch: (name) =>
-          launch(context.syscalls, prepared.get(name)!, kept ? rates.kept : rates.dropped, (line) =>
+        async launch(name) {
+          const rate = kept ? rates.kept : rates.dropped;
+          const running = await launch(context.syscalls, prepared.get(name)!, rate, (line) =>
             told.line(name, line),
-          ),
+          );
+          processes.set(name, running.pid);
+          return running;
+        },
         changed(name, state, detail) {
           states.set(name, state);
           told.state(name, state, detail);
@@ -101,7 +125,8 @@ export function appStage(told: Told): Stage {
         ) ?? [];
       if (main !== undefined && service !== undefined) {
         const { host, port } = reachedAt(plan, name!, service, main);
-        if (await listens(supervisor, host, port)) told.listens(main);
+        const late = (): void => told.waits(name!, port, listeningPorts(`/proc/${processes.get(name!)}`));
+        if (await listens(supervisor, host, port, late)) told.listens(main);
       }
       return [...states].map(([one, state]) => `${one} ${state}`).join(", ");
     },

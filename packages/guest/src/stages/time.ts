@@ -18,7 +18,7 @@ import {
   type TimeConfiguration,
   whyNot,
 } from "@caisson/nts";
-import { canonicalJson } from "@caisson/protocol/canonical-json";
+import { canonicalJson } from "@caisson/vocabulary/canonical-json";
 import { withLimit } from "../limit.ts";
 import { type Context, type Stage, StageFailure } from "../stage.ts";
 

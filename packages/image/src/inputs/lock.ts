@@ -216,6 +216,37 @@ export async function createLock(spec: Spec, options: LockOptions): Promise<Lock
   };
 }
 
+/**
+ * The lock of a spec with the packages of another one, so that their images share kernel and toolchain. Nothing is asked
+ * of the archive, whose signature was checked for the other; images are pinned anew. Throws ImageError `lock/untrusted-key` when
+ * nobody signed the other whom this spec trusts, and what `createLock` throws for images.
+ */
+export async function lockLike(
+  spec: Spec,
+  other: Lock,
+  options: Pick<LockOptions, "npm" | "environment" | "cache">,
+): Promise<Lock> {
+  const stranger = other.suites.find(
+    ({ signedBy }) => !signedBy.some((key) => spec.archive.keys.includes(key)),
+  );
+  if (stranger !== undefined) {
+    throw new ImageError(
+      "lock/untrusted-key",
+      `no key that may sign for ${spec.path} signed the other lock's ${stranger.name}`,
+      {
+        facts: [
+          ["signed by", stranger.signedBy.join(", ")],
+          ["may sign", spec.archive.keys.join(", ")],
+        ],
+        fix: "caisson lock without --like",
+      },
+    );
+  }
+  const { images: _, ...packages } = other;
+  const images = await pinImages(referencesOf(readWorkload(spec)), options);
+  return { ...packages, npm: options.npm, ...(images.length > 0 && { images }) };
+}
+
 /** The text of a lock: the same lock always gives the same bytes. */
 export function formatLock(lock: Lock): string {
   return `${JSON.stringify(lock, null, 2)}\n`;

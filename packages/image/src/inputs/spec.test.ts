@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, match, rejects, throws } from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 import fc from "fast-check";
 import { ImageError, type ImageErrorCode } from "../errors.ts";
@@ -321,6 +324,50 @@ test("an unknown key comes with the keys that are known", () => {
       return true;
     },
   );
+});
+
+test("every mistake is said at once, in words of ours", () => {
+  throws(
+    () =>
+      parse(
+        "version: 1\nname: My App\napp:\n  nod: x\n  port: 99999\n  memory: 3\n  environment: { FOO: 1 }\n",
+      ),
+    (error) => {
+      const { message, facts } = error as ImageError;
+      match(message, /line 4, column 3: 'app' has no key 'nod'/);
+      deepEqual(
+        facts.filter(([label]) => label === "also").map(([, text]) => text),
+        [
+          "line 2, column 7: 'name': 1 to 63 of a-z, 0-9 and -, starting with a letter or digit",
+          "line 5, column 9: 'app.port': at most 65535",
+          "line 6, column 11: 'app.memory': it has to be a text: in quotes it is one, \"3\"",
+          "line 7, column 23: 'app.environment.FOO': it has to be a text: in quotes it is one, \"1\"",
+        ],
+      );
+      return true;
+    },
+  );
+});
+
+test("a path without its ./ is told what to write", () => {
+  throws(
+    () => parse("version: 1\nname: a\napp:\n  node: src/index.js\n"),
+    /'app.node': write \.\/src\/index\.js/,
+  );
+  throws(() => parse("version: 1\nname: a\napp:\n  compose: compose.yaml\n"), /write \.\/compose\.yaml/);
+  throws(
+    () => parse("version: 1\nname: a\napp:\n  node: ./server.ts\n"),
+    /a JavaScript file, such as \.\/server\.mjs/,
+  );
+});
+
+test("a file that is not there is said when the spec is read", async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), "caisson-spec-"));
+  t.after(() => rmSync(directory, { recursive: true }));
+  for (const source of ["node: ./missing.js", "compose: ./missing.yaml"]) {
+    writeFileSync(join(directory, "caisson.yaml"), `version: 1\nname: a\napp:\n  ${source}\n`);
+    await rejects(readSpec(directory), { code: "app/directory", message: /missing\.\w+ is not a file/ });
+  }
 });
 
 test("any text is a spec or an ImageError", () => {

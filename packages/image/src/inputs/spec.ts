@@ -95,7 +95,14 @@ const fingerprint = z
   .transform((text) => text.replace(/ /g, "").toUpperCase())
   .pipe(z.string().regex(/^[0-9A-F]{40}$/, "a fingerprint is 40 hex digits"));
 
-const node = z.string().regex(/^\.{0,2}\/.*\.m?js$/, "name a JavaScript file (./….mjs)");
+/** A path from the spec's directory: it begins with ./ so that nobody takes it for a name. */
+const pathOf = (what: string, ending: RegExp, example: string) =>
+  z.string().superRefine((text, context) => {
+    if (!ending.test(text)) context.addIssue({ code: "custom", message: `name ${what}, such as ${example}` });
+    else if (!/^\.{0,2}\//.test(text)) context.addIssue({ code: "custom", message: `write ./${text}` });
+  });
+
+const node = pathOf("a JavaScript file", /\.m?js$/, "./server.mjs");
 
 const size = z
   .string()
@@ -155,15 +162,9 @@ const app = z.strictObject({
   arguments: z.array(z.string()).max(63).optional(),
   memory: memory.optional(),
   pids: z.int().min(1).max(32_768).optional(),
-  compose: z
-    .string()
-    .regex(/^\.{0,2}\/.*\.ya?ml$/, "name a compose file (./….yaml)")
-    .optional(),
+  compose: pathOf("a compose file", /\.ya?ml$/, "./compose.yaml").optional(),
   variables: z.record(variable, z.string()).optional(),
-  identity: z
-    .string()
-    .regex(/^\.{0,2}\/.*\.json$/, "name a JSON file (./….json)")
-    .optional(),
+  identity: pathOf("a JSON file", /\.json$/, "./identity.json").optional(),
   secrets: secrets.optional(),
   volumes: z
     .record(volumeName, z.string().regex(/^\/(?!proc|sys|dev)[^\0]+$/, "not a path to mount at"))
@@ -250,7 +251,7 @@ const keysOf: Record<string, readonly string[]> = {
 class Places {
   private readonly document: Document;
   private readonly lines: LineCounter;
-  private readonly path: string;
+  readonly path: string;
   constructor(document: Document, lines: LineCounter, path: string) {
     this.document = document;
     this.lines = lines;
@@ -281,24 +282,96 @@ class Places {
 
 const dotted = (keys: readonly PropertyKey[]) => keys.map(String).join(".");
 
-function schemaError(error: z.ZodError, places: Places): ImageError {
-  // A misspelt key is the reason, and the key that is then missing only follows from it.
-  const issue = error.issues.find(({ code }) => code === "unrecognized_keys") ?? error.issues[0]!;
-  if (issue.code === "unrecognized_keys") {
-    const key = issue.keys[0]!;
-    const inside = issue.path.length === 0 ? "a spec" : `'${dotted(issue.path)}'`;
-    return new ImageError(
-      "spec/unknown-key",
-      `${places.key(issue.path, key)}: ${inside} has no key '${key}'`,
-      {
-        facts: [["keys", (keysOf[dotted(issue.path)] ?? []).join(", ")]],
-        fix: "remove it, or correct its spelling",
-      },
-    );
+/** One mistake: where, what, and for the first what a person needs to mend it. */
+interface Mistake {
+  code: "spec/unknown-key" | "spec/value";
+  place: string;
+  text: string;
+  keys?: readonly string[];
+}
+
+/** A key that is not there only because another one is misspelt is not a mistake of its own. */
+function followsFrom(issue: z.core.$ZodIssue, found: unknown, issues: readonly z.core.$ZodIssue[]): boolean {
+  if (issue.code === "unrecognized_keys") return false;
+  const parents = issues.filter(({ code }) => code === "unrecognized_keys").map(({ path }) => dotted(path));
+  const missing = found === undefined;
+  return missing && parents.includes(dotted(issue.path.slice(0, -1)));
+}
+
+/** What is wrong with a value, where the schema has no words of its own for it. */
+function inWords(issue: z.core.$ZodIssue, found: unknown): string {
+  if (!/^(?:Invalid|Too) /.test(issue.message)) return issue.message;
+  switch (issue.code) {
+    case "invalid_type": {
+      if (found === undefined) return "it is missing";
+      const quote =
+        issue.expected === "string" && (typeof found === "number" || typeof found === "boolean")
+          ? `: in quotes it is one, "${found}"`
+          : "";
+      const names: Record<string, string> = {
+        string: "a text",
+        int: "a whole number",
+        number: "a number",
+        boolean: "true or false",
+        array: "a list",
+        object: "a map of keys and values",
+        record: "a map of keys and values",
+      };
+      return `it has to be ${names[issue.expected] ?? issue.expected}${quote}`;
+    }
+    case "too_big":
+      return issue.origin === "array" ? `at most ${issue.maximum} entries` : `at most ${issue.maximum}`;
+    case "too_small":
+      return issue.origin === "array" ? `at least ${issue.minimum} entries` : `at least ${issue.minimum}`;
+    case "invalid_value":
+      return `it has to be ${issue.values.map(String).join(" or ")}`;
+    case "invalid_key":
+      return issue.issues[0]!.message;
+    default:
+      return "it is not what stands here";
   }
-  const reason = issue.code === "invalid_key" ? issue.issues[0]!.message : issue.message;
-  const what = issue.path.length === 0 ? "the spec" : `'${dotted(issue.path)}'`;
-  return new ImageError("spec/value", `${places.value(issue.path)}: ${what}: ${reason}`);
+}
+
+function mistakeOf(issue: z.core.$ZodIssue, found: unknown, places: Places): Mistake[] {
+  if (issue.code !== "unrecognized_keys") {
+    const what = issue.path.length === 0 ? "the spec" : `'${dotted(issue.path)}'`;
+    return [
+      { code: "spec/value", place: places.value(issue.path), text: `${what}: ${inWords(issue, found)}` },
+    ];
+  }
+  const inside = issue.path.length === 0 ? "a spec" : `'${dotted(issue.path)}'`;
+  const keys = keysOf[dotted(issue.path)] ?? [];
+  return issue.keys.map((key) => ({
+    code: "spec/unknown-key",
+    place: places.key(issue.path, key),
+    text: `${inside} has no key '${key}'`,
+    keys,
+  }));
+}
+
+/** The most mistakes that are said at once. */
+const mostMistakes = 50;
+
+/** All mistakes of a spec, misspelt keys first: a person mends them in one go. */
+function schemaError({ issues }: z.ZodError, spec: unknown, places: Places): ImageError {
+  const at = ({ path }: z.core.$ZodIssue): unknown =>
+    path.reduce((value: unknown, key) => (value as Record<PropertyKey, unknown> | undefined)?.[key], spec);
+  const mistakes = issues
+    .filter((issue) => !followsFrom(issue, at(issue), issues))
+    .flatMap((issue) => mistakeOf(issue, at(issue), places));
+  const line = ({ place }: Mistake): number => Number(/, line (\d+)/.exec(place)?.[1] ?? 0);
+  mistakes.sort(
+    (a, b) => Number(a.code === "spec/value") - Number(b.code === "spec/value") || line(a) - line(b),
+  );
+  const [first, ...others] = mistakes as [Mistake, ...Mistake[]];
+  const facts: [string, string][] = first.keys === undefined ? [] : [["keys", first.keys.join(", ")]];
+  for (const { place, text } of others.slice(0, mostMistakes)) {
+    facts.push(["also", `${place.slice(places.path.length).replace(/^, /, "")}: ${text}`]);
+  }
+  return new ImageError(first.code, `${first.place}: ${first.text}`, {
+    facts,
+    ...(first.keys !== undefined && { fix: "remove it, or correct its spelling" }),
+  });
 }
 
 const mapped = (
@@ -378,7 +451,7 @@ export function parseSpec(text: string, path: string): Spec {
     throw new ImageError("spec/syntax", `${path}: ${messageOf(error)}`, { cause: error });
   }
   const result = top.safeParse(value);
-  if (!result.success) throw schemaError(result.error, places);
+  if (!result.success) throw schemaError(result.error, value, places);
   const { archive, app, time, kms, volumes, ...rest } = result.data;
 
   const directory = dirname(path);
@@ -429,9 +502,22 @@ export function parseSpec(text: string, path: string): Spec {
   };
 }
 
+/** The file that a spec's application begins with; the spec itself where that is an image's business. */
+const entryOf = ({ app: { source }, path }: Spec): string =>
+  source.kind === "node" ? source.entry : source.kind === "compose" ? source.path : path;
+
+/** What is missing is said before anything is fetched or built. */
+function checkEntry(spec: Spec, exists: boolean): void {
+  if (exists) return;
+  const key = spec.app.source.kind;
+  throw new ImageError("app/directory", `${entryOf(spec)} is not a file`, {
+    fix: `correct app.${key} in ${spec.path}`,
+  });
+}
+
 /**
- * Reads a spec: `path` is the file, or a directory with a `caisson.yaml`. Errors: as `parseSpec`, and
- * `spec/unreadable`.
+ * Reads a spec: `path` is the file, or a directory with a `caisson.yaml`. Errors: as `parseSpec`, `spec/unreadable`, and
+ * `app/directory` when the file that it names is not there.
  */
 export async function readSpec(path: string): Promise<Spec> {
   let file = resolve(path);
@@ -439,7 +525,9 @@ export async function readSpec(path: string): Promise<Spec> {
     if ((await stat(file)).isDirectory()) file = join(file, "caisson.yaml");
     const found = await stat(file);
     if (!found.isFile() || found.size > maximumBytes) throw new Error("it is not a file of at most 1 MiB");
-    return parseSpec(await readFile(file, "utf8"), file);
+    const spec = parseSpec(await readFile(file, "utf8"), file);
+    checkEntry(spec, (await stat(entryOf(spec)).catch(() => undefined))?.isFile() === true);
+    return spec;
   } catch (error) {
     if (error instanceof ImageError) throw error;
     throw new ImageError("spec/unreadable", `cannot read ${file}: ${messageOf(error)}`, {

@@ -19,7 +19,9 @@ import * as z from "zod/mini";
 import { ImageError } from "../errors.ts";
 import type { OciChange } from "../oci/layers.ts";
 import type { Measurements } from "./measurements.ts";
-import { imageMark } from "./output.ts";
+
+/** The file that makes a directory an image. */
+export const imageMark = "manifest.json";
 
 /** One file of the image directory. */
 export interface Artefact {

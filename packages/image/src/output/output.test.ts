@@ -19,7 +19,8 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { tryLock } from "../exclusive.ts";
 import { onSmallDisk } from "../testing/small-disk.ts";
-import { imageMark, replaceOutput } from "./output.ts";
+import { imageMark } from "./manifest.ts";
+import { replaceOutput } from "./output.ts";
 
 function place(t: { after(fn: () => void): void }): string {
   const directory = mkdtempSync(`${tmpdir()}/caisson-output-`);

@@ -9,9 +9,7 @@ import { mkdir, readdir, realpath, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { ImageError } from "../errors.ts";
 import { tryLock } from "../exclusive.ts";
-
-/** What makes a directory an image. */
-export const imageMark = "manifest.json";
+import { imageMark } from "./manifest.ts";
 
 /** Failures of the machine that a person can do something about; any other is a bug. */
 const diskReasons: Record<string, string> = {

@@ -4,7 +4,6 @@
  * plays Intel. Tests and benchmarks change any of it before it is signed, so that what is wrong is correctly signed.
  */
 import { fold, runtimeEventDigest } from "@caisson/measure";
-import { canonicalJson } from "@caisson/protocol/canonical-json";
 import { type AppDescription, applicationId, description } from "@caisson/protocol/guest-config";
 import { composeHash, instanceId, keyProvider } from "@caisson/protocol/identity";
 import { plainService } from "@caisson/protocol/testing/service";
@@ -17,6 +16,7 @@ import {
   type TdSpec,
 } from "@caisson/simulated/pki";
 import type { EvidenceDocument } from "@caisson/verify";
+import { canonicalJson } from "@caisson/vocabulary/canonical-json";
 
 const text = (value: string) => new TextEncoder().encode(value);
 const day = 24 * 3600 * 1000;

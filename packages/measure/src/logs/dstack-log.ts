@@ -5,7 +5,7 @@
  * Invariant: a runtime event's digest is always recomputed from name and payload (logs are handed out without, and a
  * logged one proves nothing); one that is logged and disagrees is refused.
  */
-import { equal } from "@caisson/vocabulary/bytes";
+import { equal, fromHex } from "@caisson/vocabulary/bytes";
 import { MeasureError } from "../errors.ts";
 import type { MeasuredEvent } from "./event-log.ts";
 import { REGISTER_SIZE, type RegisterName, registerNames } from "./rtmr.ts";
@@ -103,10 +103,7 @@ function readRecord(row: unknown, i: number): DstackRecord {
 }
 
 function hexField(value: unknown, i: number): Uint8Array {
-  try {
-    if (typeof value === "string") return Uint8Array.fromHex(value);
-  } catch {
-    // falls through to the one error
-  }
-  throw malformed("a field is not hexadecimal", i);
+  const bytes = typeof value === "string" ? fromHex(value) : undefined;
+  if (bytes === undefined) throw malformed("a field is not hexadecimal", i);
+  return bytes;
 }

@@ -7,6 +7,7 @@
 
 import { toHex } from "@caisson/vocabulary/bytes";
 import { sha384 } from "#sha";
+import { groupBy } from "../bytes.ts";
 import { MeasureError } from "../errors.ts";
 import { authenticode } from "../formats/authenticode.ts";
 import { patchSetupHeader } from "../formats/kernel.ts";
@@ -49,7 +50,7 @@ export async function explainLog(
   input?: PredictInput,
 ): Promise<Comparison> {
   const registers = new Map<RegisterName, Expectation>();
-  for (const [register, list] of Map.groupBy(prediction.events, (event) => event.register)) {
+  for (const [register, list] of groupBy(prediction.events, (event) => event.register)) {
     registers.set(register, expectation(list));
   }
   const notVerified = [];
@@ -147,9 +148,9 @@ async function otherGeneration(
 
 /** Same types in every register, and every known digest alike. */
 function fits(prediction: Prediction, events: readonly MeasuredEvent[]): boolean {
-  const predicted = Map.groupBy(prediction.events, ({ register }) => register);
-  const found = Map.groupBy(events, ({ register }) => register);
-  return predicted.entries().every(([register, list]) => {
+  const predicted = groupBy(prediction.events, ({ register }) => register);
+  const found = groupBy(events, ({ register }) => register);
+  return [...predicted].every(([register, list]) => {
     const next = expectation(list);
     return (
       (found.get(register) ?? []).every(({ type, digest }) => {

@@ -7,10 +7,10 @@
  * register has no value: nothing is guessed. Digests are lower-case hexadecimal, so that a prediction is JSON as it is.
  */
 
-import { toHex } from "@caisson/vocabulary/bytes";
+import { fromHex, toHex } from "@caisson/vocabulary/bytes";
 import type { Platform } from "@caisson/vocabulary/platforms";
 import { sha384 } from "#sha";
-import { utf16le } from "../bytes.ts";
+import { groupBy, utf16le } from "../bytes.ts";
 import { MeasureError } from "../errors.ts";
 import { type AcpiFiles, measuredAcpiFiles } from "../formats/acpi-tables.ts";
 import { authenticode } from "../formats/authenticode.ts";
@@ -206,11 +206,11 @@ async function foldBy<Key extends string>(
   events: readonly PredictedEvent[],
   key: (event: PredictedEvent) => Key,
 ): Promise<Record<Key, PredictedRegister>> {
-  const groups = Map.groupBy(events, key);
+  const groups = groupBy(events, key);
   const registers = {} as Record<Key, PredictedRegister>;
   for (const [name, group] of groups) {
     const open = group.filter(({ digest }) => digest === undefined).map(({ what }) => what);
-    const digests = group.map(({ digest }) => Uint8Array.fromHex(digest ?? ""));
+    const digests = group.map(({ digest }) => fromHex(digest ?? "")!);
     registers[name] = { ...(open.length === 0 && { value: toHex(await fold(digests)) }), open };
   }
   return registers;

@@ -3,6 +3,7 @@
  * What a log holds of one document: its kind, whose it is, and its hash. Envelopes lie beside the log under that hash, so
  * that large ones stay out of it, and whoever follows a log fetches those of his applications alone.
  */
+import { fromHex, toHex } from "@caisson/vocabulary/bytes";
 import { frame, text as utf8 } from "@caisson/vocabulary/frame";
 import { ReleaseError } from "../errors.ts";
 
@@ -21,7 +22,7 @@ export interface LogEntry {
 
 /** The bytes of an entry. */
 export function logEntry(kind: EntryKind, app: string, hash: string): Uint8Array {
-  return frame(domain, utf8(kind), Uint8Array.fromHex(app), Uint8Array.fromHex(hash));
+  return frame(domain, utf8(kind), fromHex(app)!, fromHex(hash)!);
 }
 
 /** Reads an entry in its one spelling. Throws ReleaseError "log/malformed". */
@@ -29,7 +30,7 @@ export function readLogEntry(bytes: Uint8Array): LogEntry {
   const hash = bytes.subarray(-32);
   const app = bytes.subarray(-68, -36);
   for (const kind of entryKinds) {
-    const entry = { kind, app: app.toHex(), hash: hash.toHex() };
+    const entry = { kind, app: toHex(app), hash: toHex(hash) };
     if (app.length < 32) break;
     const written = logEntry(kind, entry.app, entry.hash);
     if (written.length === bytes.length && written.every((byte, i) => byte === bytes[i])) return entry;

@@ -5,7 +5,7 @@
  * Invariants: signatures of keys that are not asked for are ignored; one that says to be of a key that is asked for
  * and does not verify refuses the note; Ed25519 keys (type 1) and Ed25519 cosigners (type 4) alone.
  */
-import { concat, equal, fromBase64, toBase64 } from "@caisson/vocabulary/bytes";
+import { concat, equal, fromBase64, fromHex, toBase64, toHex } from "@caisson/vocabulary/bytes";
 import { text as utf8 } from "@caisson/vocabulary/frame";
 import { ReleaseError } from "../errors.ts";
 import { sha256, verifySignature } from "../keys.ts";
@@ -60,13 +60,13 @@ export function parseNoteKey(text: string): { key: NoteKey; id: Uint8Array } {
   if (match === null || bytes?.length !== 33 || kind === undefined) {
     throw malformed("a verifier key is NAME+ID+KEY, and the key one of Ed25519 (type 1 or 4)");
   }
-  return { key: { name: match[1]!, kind, key: bytes.subarray(1) }, id: Uint8Array.fromHex(match[2]!) };
+  return { key: { name: match[1]!, kind, key: bytes.subarray(1) }, id: fromHex(match[2]!)! };
 }
 
 /** The verifier key as text. */
 export async function writeNoteKey(key: NoteKey): Promise<string> {
   const encoded = toBase64(concat(Uint8Array.of(typeOf[key.kind]), key.key));
-  return `${key.name}+${(await keyId(key)).toHex()}+${encoded}`;
+  return `${key.name}+${toHex(await keyId(key))}+${encoded}`;
 }
 
 /** Takes a note apart. Throws ReleaseError "note/malformed". */
@@ -111,7 +111,7 @@ export async function signersOfNote(note: Note, keys: readonly NoteKey[]): Promi
 }
 
 async function verifyOne(note: Note, key: NoteKey, signature: Uint8Array): Promise<NoteSigner | undefined> {
-  const publicKey = { type: "ed25519", key: key.key.toHex() } as const;
+  const publicKey = { type: "ed25519", key: toHex(key.key) } as const;
   if (key.kind === "note") {
     return (await verifySignature(publicKey, utf8(note.text), signature)) ? { key } : undefined;
   }

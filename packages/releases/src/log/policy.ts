@@ -5,6 +5,7 @@
  * Invariants: a key stands once, so one witness counts once; a name is defined before it is used, and a member of one
  * group at most, so there is one way to count; there is exactly one quorum.
  */
+import { toHex } from "@caisson/vocabulary/bytes";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { ReleaseError } from "../errors.ts";
 import { type NoteKey, parseNoteKey } from "./note.ts";
@@ -70,7 +71,7 @@ class Reader {
       throw malformed(line, messageOf(error));
     }
     if (key.kind !== kind) throw malformed(line, `a key of type ${kind} was expected`);
-    if (others.some((other) => other.key.toHex() === key.key.toHex())) {
+    if (others.some((other) => toHex(other.key) === toHex(key.key))) {
       throw malformed(line, "this key stands here already");
     }
     return key;

@@ -4,7 +4,7 @@
  * (JSON) whose SHA-256 the hardware report's first 32 bytes of report data are. The runtime data names the TPM's attestation
  * key; a quote of that key then says which PCRs the guest has. The hardware report itself covers the paravisor alone.
  */
-import { concat, equal, fromBase64, fromUtf8, isZero, toHex } from "@caisson/vocabulary/bytes";
+import { concat, equal, fromBase64, fromHex, fromUtf8, isZero, toHex } from "@caisson/vocabulary/bytes";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { list, object, oneOf, readAt, SchemaError, text } from "@caisson/vocabulary/schema";
 import { digest, importRsa, type PublicKey, verifyPkcs1 } from "#crypto";
@@ -86,8 +86,8 @@ const runtimeSchema = object(
 );
 
 /** SubjectPublicKeyInfo of an RSA key of 2048 bits and exponent 65537, around its modulus. */
-const rsaPrefix = Uint8Array.fromHex("30820122300d06092a864886f70d01010105000382010f003082010a0282010100");
-const rsaSuffix = Uint8Array.fromHex("0203010001");
+const rsaPrefix = fromHex("30820122300d06092a864886f70d01010105000382010f003082010a0282010100")!;
+const rsaSuffix = fromHex("0203010001")!;
 
 /** The attestation key that the runtime data names. */
 async function attestationKey(runtimeData: Uint8Array): Promise<PublicKey> {

@@ -4,6 +4,7 @@
  * length), in hexadecimal inside JSON. Read here: version 0 of a TDX guest (its quote and its event log) and of a SEV-SNP guest
  * (its report). What follows them (report data, configuration) says nothing that the quote does not, and is not read.
  */
+import { toHex } from "@caisson/vocabulary/bytes";
 import { limits } from "@caisson/vocabulary/limits";
 import { object } from "@caisson/vocabulary/schema";
 import { REPORT_SIZE } from "../../amd/report.ts";
@@ -88,9 +89,9 @@ export function readDstackAttestation(document: unknown): AnyEvidence {
   const rows = Array.from({ length: count }, () => ({
     imr: scale.number(4),
     event_type: scale.number(4),
-    digest: scale.bytes().toHex(),
+    digest: toHex(scale.bytes()),
     event: new TextDecoder().decode(scale.bytes()),
-    event_payload: scale.bytes().toHex(),
+    event_payload: toHex(scale.bytes()),
   }));
   return dstackEvidence(quote, JSON.stringify(rows), undefined);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Forms of SEV-SNP evidence, and Azure's, in which a virtual TPM comes along: CoCo's documents, Azure's, bare reports. */
-import { isZero } from "@caisson/vocabulary/bytes";
+import { fromHex, isZero } from "@caisson/vocabulary/bytes";
 import { limits } from "@caisson/vocabulary/limits";
 import { either, hex, list, object, optional, record, type Schema, text } from "@caisson/vocabulary/schema";
 import { readCertificateTable } from "../../amd/certificate-table.ts";
@@ -105,7 +105,7 @@ function byteList(value: unknown): Uint8Array {
     1,
     CERTIFICATE,
   );
-  return Uint8Array.fromHex(bytes(value).join(""));
+  return fromHex(bytes(value).join(""))!;
 }
 const certificates = either(
   "certificates by name, or a list of {cert_type, data}",

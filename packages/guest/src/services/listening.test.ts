@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+import { deepEqual, ok } from "node:assert/strict";
+import { once } from "node:events";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { listeningPorts } from "./listening.ts";
+
+test("a port on which this process listens is found, on IPv4 and IPv6, and no other end of a connection", async (t) => {
+  const servers = await Promise.all(
+    ["127.0.0.1", "::1"].map(async (host) => {
+      const server = createServer().listen(0, host);
+      await once(server, "listening");
+      t.after(() => server.close());
+      return (server.address() as AddressInfo).port;
+    }),
+  );
+  const found = listeningPorts("/proc/self");
+  // A machine with more listeners than are named shows the lowest ones.
+  if (found.length < 16)
+    for (const port of servers) ok(found.includes(port), `${port} of ${found.join(", ")}`);
+});
+
+test("tables are read as the kernel writes them; what cannot be read names nothing", (t) => {
+  const process = mkdtempSync(join(tmpdir(), "caisson-listening-"));
+  t.after(() => rmSync(process, { recursive: true }));
+  deepEqual(listeningPorts(process), []);
+  mkdirSync(join(process, "net"));
+  writeFileSync(
+    join(process, "net/tcp"),
+    [
+      "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode",
+      "   0: 00000000:0BB8 00000000:0000 0A 00000000:00000000 00:00000000 00000000 65532        0 1 1 0 100 0 0 10 0",
+      "   1: 0100007F:1F90 0100007F:C350 01 00000000:00000000 00:00000000 00000000 65532        0 1 1 0 100 0 0 10 0",
+      "   2: nonsense",
+      "",
+    ].join("\n"),
+  );
+  deepEqual(listeningPorts(process), [3000]);
+});
