@@ -272,7 +272,9 @@ export async function startSession(options: SessionOptions): Promise<Session> {
     ends.push(() => vm.powerDown(graceMs(manifest.guest.app)));
     return {
       vm,
-      ...(mainHost !== undefined && { url: `http://127.0.0.1:${mainHost}/` }),
+      ...(mainHost !== undefined && {
+        url: `${manifest.guest.app.front === undefined ? "http" : "https"}://127.0.0.1:${mainHost}/`,
+      }),
       ports,
       volumes,
       evidence: () => consoleEvidence(vm, challenge),

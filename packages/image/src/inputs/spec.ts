@@ -61,6 +61,18 @@ export interface PersistentVolume {
   kmsAway: "continue" | "freeze";
 }
 
+export interface FrontSpec {
+  /** On the machine. */
+  port: number;
+  /** The application's published port that it stands before; missing: the first. */
+  target?: number;
+  names: string[];
+  require: "tls" | "encrypted";
+  acme?: { directory: string };
+  /** Published ports that are reached without it, besides. */
+  direct: number[];
+}
+
 export interface Spec {
   version: 1;
   name: string;
@@ -75,6 +87,8 @@ export interface Spec {
   app: App;
   time: { secure_time: boolean; configuration?: TimeConfiguration };
   kms: { identity?: string };
+  /** Where connections from outside end; missing: at the application. */
+  front?: FrontSpec;
   /** Volumes that outlive the machine, by name. */
   volumes?: Record<string, PersistentVolume>;
   /** Absolute paths of the file, and of the directory from which its relative paths start. */
@@ -202,6 +216,27 @@ const kms = z.strictObject({
     .optional(),
 });
 
+const tcpPort = z.int().min(1).max(65_535);
+const front = z.strictObject({
+  port: tcpPort,
+  target: tcpPort.optional(),
+  names: z
+    .array(
+      z
+        .string()
+        .max(253)
+        .regex(
+          /^(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/,
+          "not a DNS name",
+        ),
+    )
+    .max(16)
+    .default([]),
+  require: z.enum(["tls", "encrypted"]).default("tls"),
+  acme: z.strictObject({ directory: z.url({ protocol: /^https$/ }).max(512) }).optional(),
+  direct: z.array(tcpPort).max(64).default([]),
+});
+
 const top = z.strictObject({
   version: z.literal(1),
   name: z
@@ -231,6 +266,12 @@ const top = z.strictObject({
     }),
   time: time.default({ secure_time: true }),
   kms: kms.default({}),
+  front: front
+    .refine(({ acme, names }) => acme === undefined || names.length > 0, {
+      path: ["names"],
+      message: "a public certificate needs names",
+    })
+    .optional(),
   volumes: z
     .record(volumeName, volume)
     .refine((all) => Object.keys(all).length <= volumeLimit, `at most ${volumeLimit} volumes`)
@@ -244,6 +285,7 @@ const keysOf: Record<string, readonly string[]> = {
   app: Object.keys(app.shape),
   time: Object.keys(time.shape),
   kms: Object.keys(kms.shape),
+  front: Object.keys(front.shape),
   volumes: ["a name, and of each volume: size, kms_away"],
 };
 
@@ -404,6 +446,12 @@ const secretList = (
 ): NonNullable<Service["secrets"]> =>
   list.map(({ name, environment }) => ({ name, ...(environment !== undefined && { environment }) }));
 
+const frontOf = ({ target, acme, ...rest }: z.infer<typeof front>): FrontSpec => ({
+  ...rest,
+  ...(target !== undefined && { target }),
+  ...(acme !== undefined && { acme }),
+});
+
 /** What `app.image`, `app.node` or `app.compose` names. Throws ImageError `spec/value`, with the place. */
 function sourceOf(
   {
@@ -452,7 +500,7 @@ export function parseSpec(text: string, path: string): Spec {
   }
   const result = top.safeParse(value);
   if (!result.success) throw schemaError(result.error, value, places);
-  const { archive, app, time, kms, volumes, ...rest } = result.data;
+  const { archive, app, time, kms, front, volumes, ...rest } = result.data;
 
   const directory = dirname(path);
   const {
@@ -496,6 +544,7 @@ export function parseSpec(text: string, path: string): Spec {
     },
     time: { secure_time: time.secure_time, ...(configuration && { configuration }) },
     kms: { ...(kms.identity && { identity: kms.identity }) },
+    ...(front && { front: frontOf(front) }),
     ...(volumes && { volumes: mapped(volumes) }),
     path,
     directory,
