@@ -2,6 +2,8 @@
 /** Every sabotage, folder by folder. */
 import { audit } from "./list/audit.ts";
 import { cli } from "./list/cli.ts";
+import { client } from "./list/client.ts";
+import { front } from "./list/front.ts";
 import { guest } from "./list/guest.ts";
 import { host } from "./list/host.ts";
 import { image } from "./list/image.ts";
@@ -20,6 +22,8 @@ import type { Sabotage } from "./sabotage.ts";
 export const sabotages: readonly Sabotage[] = [
   ...audit,
   ...cli,
+  ...client,
+  ...front,
   ...guest,
   ...host,
   ...image,
