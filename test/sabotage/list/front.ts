@@ -31,10 +31,10 @@ export const front = within("packages/front/src", [
     "server.test.ts",
   ],
   [
-    "plain requests pass where sealed ones are required",
+    "connections are upgraded where sealed requests are required",
     "server.ts",
-    '    if (options.require === "encrypted")',
-    "    if (false)",
+    '    if (options.require === "encrypted") return fail(403);',
+    "",
     "server.test.ts",
   ],
   [

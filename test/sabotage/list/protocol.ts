@@ -66,13 +66,6 @@ export const protocol = within("packages/protocol/src", [
     "tunnel.test.ts",
   ],
   [
-    "a message may be cut off behind any chunk",
-    "tunnel.ts",
-    '    if (!this.#last) throw new TunnelError("the message is cut off");',
-    "",
-    "tunnel.test.ts",
-  ],
-  [
     "a request for another key is tried",
     "tunnel.ts",
     "if (header.length !== tunnelHeaderSize || start.some((byte, at) => header[at] !== byte)) {",
