@@ -25,7 +25,7 @@ const tiers: Record<string, { files: string; concurrency: number; minutes: numbe
   nightly: { files: "test/nightly/**/*.test.ts", concurrency: 1, minutes: 240 },
 };
 const names = ["check", ...Object.keys(tiers)];
-/** What takes hours is for the night. */
+/** What takes hours, or needs Go, Rust and Python, is for the night. */
 const daily = names.filter((name) => name !== "nightly");
 
 function runChecks(): boolean {
@@ -94,7 +94,7 @@ function runTier(name: string, filter: string | undefined): boolean {
 
 export const command = new Command("caisson test")
   .description(
-    "Runs the tests, all of them or one tier: check (types, lint, format), unit, integration, e2e (VMs), attacks (a hostile host); nightly (long searches) only when it is named.",
+    "Runs the tests, all of them or one tier: check (types, lint, format), unit, integration, e2e (VMs), attacks (a hostile host); nightly (long searches, heavy applications, SDKs of other languages) only when it is named.",
   )
   .argument("[tier]", `one of ${names.join(", ")}; all but nightly when left out`)
   .argument("[filter]", "only files whose path contains this")
