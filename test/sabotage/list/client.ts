@@ -19,13 +19,6 @@ export const client = within("packages/client/src", [
     fetching,
   ],
   [
-    "TLS 1.2 is spoken",
-    "node/connection.ts",
-    '  if (socket.getProtocol() !== "TLSv1.3" || certificate === undefined) {',
-    "  if (certificate === undefined) {",
-    fetching,
-  ],
-  [
     "another key than the attested one is taken at the next connection",
     "node/connection.ts",
     '      if (known?.way !== "tls" || !equal(known.keys.tlsKey, key)) {',
