@@ -14,7 +14,7 @@ export const front = within("packages/front/src", [
     "exchange.ts",
     "    if (found !== undefined) throw new FrontRefusal(400, `${wanted} is there twice`);",
     "",
-    "server.test.ts",
+    "exchange.test.ts",
   ],
   [
     "a recorded sealed request is taken again",
