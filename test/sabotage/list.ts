@@ -12,6 +12,7 @@ import { kms } from "./list/kms.ts";
 import { machine } from "./list/machine.ts";
 import { measure } from "./list/measure.ts";
 import { nts } from "./list/nts.ts";
+import { page } from "./list/page.ts";
 import { protocol } from "./list/protocol.ts";
 import { releases } from "./list/releases.ts";
 import { simulated } from "./list/simulated.ts";
@@ -32,6 +33,7 @@ export const sabotages: readonly Sabotage[] = [
   ...machine,
   ...measure,
   ...nts,
+  ...page,
   ...protocol,
   ...releases,
   ...simulated,

@@ -1,28 +1,56 @@
 // SPDX-License-Identifier: Apache-2.0
 import { within } from "../sabotage.ts";
 
-const fetching = "node/fetch.test.ts";
+const fetching = "collateral/collateral.test.ts";
 
 export const client = within("packages/client/src", [
+  [
+    "what does not verify is kept",
+    "collateral/intel.ts",
+    "await verifyCollateral(collateral, now, trust);",
+    "",
+    fetching,
+  ],
+  [
+    "an older set takes a newer one's place",
+    "collateral/kept.ts",
+    "if (usable && isOlder(part, kept))",
+    "if (false)",
+    fetching,
+  ],
+  [
+    "an answer has no bound",
+    "collateral/ask.ts",
+    "const MAX_BODY = 1 << 20;",
+    "const MAX_BODY = 1 << 30;",
+    fetching,
+  ],
+  [
+    "a redirect is followed",
+    "collateral/ask.ts",
+    'redirect: "error", signal: AbortSignal',
+    'redirect: "follow" as "error", signal: AbortSignal',
+    fetching,
+  ],
   [
     "a guest that is refused is spoken to",
     "attestation.ts",
     "  if (way === undefined || keys === undefined) throw refused(judged, ways);",
     "  if (keys === undefined) throw refused(judged, ways);",
-    fetching,
+    "node/fetch.test.ts",
   ],
   [
     "TLS counts that ends somewhere else",
     "attestation.ts",
     '  if (seen && report.verdict === "accepted") return "tls";',
     '  if (seen) return "tls";',
-    fetching,
+    "node/fetch.test.ts",
   ],
   [
     "another key than the attested one is taken at the next connection",
     "node/connection.ts",
     '      if (known?.way !== "tls" || !equal(known.keys.tlsKey, key)) {',
     '      if (known?.way !== "tls") {',
-    fetching,
+    "node/fetch.test.ts",
   ],
 ]);
