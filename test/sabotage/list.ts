@@ -9,6 +9,7 @@ import { host } from "./list/host.ts";
 import { image } from "./list/image.ts";
 import { kernel } from "./list/kernel.ts";
 import { kms } from "./list/kms.ts";
+import { log } from "./list/log.ts";
 import { machine } from "./list/machine.ts";
 import { measure } from "./list/measure.ts";
 import { nts } from "./list/nts.ts";
@@ -30,6 +31,7 @@ export const sabotages: readonly Sabotage[] = [
   ...image,
   ...kernel,
   ...kms,
+  ...log,
   ...machine,
   ...measure,
   ...nts,
