@@ -37,11 +37,4 @@ export const front = within("packages/front/src", [
     "",
     "server.test.ts",
   ],
-  [
-    "nonces wait without end",
-    "nonce-tree.ts",
-    "    if (this.#waiting.length >= channelNonceLimit) return Promise.reject(new Crowded());",
-    "",
-    "server.test.ts",
-  ],
 ]);
