@@ -112,7 +112,7 @@ export const keyRelease = group("key release", { decision: "remote", source: "ds
     title: "Owners' secrets are measured before they are given",
     why: "A verifier sees which set is in use, and a service gets none that was not measured.",
     tests: ["packages/guest/src/stages/secrets.test.ts", "packages/kms/src/owners.test.ts"],
-    static: none.behaviour,
+    static: reasonsForNoCheck.behaviour,
     live: [
       live(
         "a secret's file only after the event secrets, between key-provider and system-ready",
