@@ -44,6 +44,7 @@ import {
   readReferenceFiles,
 } from "../judgement-files.ts";
 import { readEnvelopeFile } from "../release-files.ts";
+import { fold } from "../views/fold.ts";
 import { renderDescription, renderReport } from "../views/report-view.ts";
 
 interface Options {
@@ -281,7 +282,7 @@ function show(report: Report, evidence: AnyEvidence, json: boolean): void {
       ? `${JSON.stringify({ ...report, ...(fields && { quote: fields }) }, null, 2)}\n`
       : [
           ...(fields?.warnings ?? []).map((text) => `${styleText("red", text)}\n`),
-          renderReport(report),
+          fold(renderReport(report), process.stdout.columns),
           ...(fields === undefined ? [] : ["\n", renderDescription({ ...fields, warnings: [] })]),
         ].join(""),
   );
