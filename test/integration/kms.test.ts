@@ -447,3 +447,63 @@ function releasesOf(path: string, instance: string): number {
   database.close();
   return Number(row!.n);
 }
+
+test("shares of the root secret: made, sealed by two of three keepers, and a new machine is the same KMS", async (t) => {
+  const files = directory(t);
+  const place = join(files.data, "..");
+  const passphrase = join(place, "passphrase");
+  writeFileSync(passphrase, "a passphrase that is long enough\n", { mode: 0o600 });
+  const run = (...args: string[]) => {
+    const { status, stdout, stderr } = caisson("kms", ...args);
+    equal(status, 0, stderr);
+    return stdout.trim();
+  };
+  const at = (name: string) => join(place, name);
+  const keys = ["ada", "bob", "cleo"].map((name) => [
+    name,
+    run("shares", "key", at(name), "--passphrase-file", passphrase),
+  ]);
+  const identity = run("identity", "--data", files.data);
+  const keepers = keys.map(([name, key]) => `${name}=${key}`);
+  run(
+    "shares",
+    "make",
+    "--data",
+    files.data,
+    "--threshold",
+    "2",
+    "--keeper",
+    ...keepers,
+    "--output",
+    at("shares"),
+  );
+  match(run("log", "show", join(files.data, "release-log.sqlite")), /changed .* shares\/made 2 of 3/);
+  const to = run("shares", "recover", at("shares"), "--data", at("new"));
+  const sealed = ["ada", "cleo"].map((name) => {
+    const args = ["--keeper", name, "--key", at(name), "--passphrase-file", passphrase, "--to", to];
+    return run("shares", "seal", at("shares"), ...args, "--output", at(`sealed-${name}`));
+  });
+  const few = caisson("kms", "shares", "recover", at("shares"), sealed[0]!, "--data", at("new"));
+  match(few.stderr, /shares\/few/);
+  const spoilt = JSON.parse(readFileSync(sealed[1]!, "utf8")) as { ciphertext: string };
+  writeFileSync(
+    at("spoilt"),
+    JSON.stringify({
+      ...spoilt,
+      ciphertext: spoilt.ciphertext.replace(/.$/, (c) => (c === "0" ? "1" : "0")),
+    }),
+  );
+  const bad = caisson(
+    "kms",
+    "shares",
+    "recover",
+    at("shares"),
+    sealed[0]!,
+    at("spoilt"),
+    "--data",
+    at("new"),
+  );
+  match(bad.stderr, /the share of cleo[\s\S]*shares\/wrong/);
+  equal(run("shares", "recover", at("shares"), ...sealed, "--data", at("new")), identity);
+  deepEqual(readFileSync(join(at("new"), "root-secret")), readFileSync(join(files.data, "root-secret")));
+});

@@ -7,17 +7,21 @@
  * release. Whoever judges a request takes `current` once.
  */
 import { CollateralCache, loadCollateral } from "./collateral-cache.ts";
+import { KmsError } from "./errors.ts";
 import { acceptedRoots, loadPolicies, type Policies } from "./policies.ts";
+import type { RowChange } from "./store/store.ts";
 
 export interface Configuration {
   policies: Policies;
   collateral: CollateralCache;
+  /** What must still be so when keys leave, where operators signed policies (operators.ts). */
+  guard?: RowChange;
 }
 
 /** Where a configuration is read from, and for whom. */
 export interface ConfigurationSource {
   /** Directory of policy files and manifests (policies.ts). */
-  policies: string;
+  policies?: string;
   /** Directory of collateral documents (collateral-cache.ts). */
   collateral?: string;
   /** The KMS's identity, hex. */
@@ -26,10 +30,29 @@ export interface ConfigurationSource {
   development: boolean;
 }
 
-/** Reads everything, as it must be at `now`. Throws KmsError `policy/…` or `collateral/…`. */
-export async function loadConfiguration(source: ConfigurationSource, now: Date): Promise<Configuration> {
-  const policies = loadPolicies(source.policies, source.identityKey, source.development);
-  if (source.collateral === undefined) return { policies, collateral: new CollateralCache() };
+/** Reads everything, as it must be at `now`, beside the policies that operators signed (operators.ts). Throws KmsError `policy/…` or `collateral/…`. */
+export async function loadConfiguration(
+  source: ConfigurationSource,
+  now: Date,
+  { policies: signed, guard }: { policies: Policies; guard?: RowChange } = { policies: new Map() },
+): Promise<Configuration> {
+  const files =
+    source.policies === undefined
+      ? new Map<string, never>()
+      : loadPolicies(source.policies, source.identityKey, source.development);
+  const twice = [...files.keys()].find((app) => signed.has(app));
+  if (twice !== undefined) {
+    throw new KmsError(
+      "policy/duplicate",
+      `app ${twice} has a policy in ${source.policies}, and one that operators signed`,
+      {
+        fix: "remove the file, or have operators remove theirs",
+      },
+    );
+  }
+  const policies: Policies = new Map([...files, ...signed]);
+  const guarded = guard === undefined ? {} : { guard };
+  if (source.collateral === undefined) return { policies, collateral: new CollateralCache(), ...guarded };
   const own = await loadCollateral(source.collateral, acceptedRoots(policies), now, source.development);
-  return { policies, collateral: new CollateralCache(own) };
+  return { policies, collateral: new CollateralCache(own), ...guarded };
 }

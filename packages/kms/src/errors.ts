@@ -26,6 +26,19 @@ export type KmsErrorCode =
   | "collateral/duplicate"
   | "volumes/unreadable"
   | "volumes/unknown"
+  | "operators/malformed"
+  | "operators/none"
+  | "operators/other-kms"
+  | "operators/expired"
+  | "operators/signatures"
+  | "operators/conflict"
+  | "kms/unreachable"
+  | "kms/refused"
+  | "shares/malformed"
+  | "shares/signature"
+  | "shares/unknown"
+  | "shares/wrong"
+  | "shares/few"
   | "kms/listen";
 
 /** What says that a log was altered; everything else is something that the operator gave. */
@@ -35,10 +48,13 @@ const rejected: ReadonlySet<KmsErrorCode> = new Set([
   "log/identity",
   "log/rows",
   "log/rolled-back",
+  "kms/refused",
+  "shares/signature",
+  "shares/wrong",
 ]);
 
 /** What may work later. */
-const unavailable: ReadonlySet<KmsErrorCode> = new Set(["kms/listen", "log/unavailable"]);
+const unavailable: ReadonlySet<KmsErrorCode> = new Set(["kms/listen", "kms/unreachable", "log/unavailable"]);
 
 export class KmsError extends Failure<KmsErrorCode, "rejected" | "input" | "unavailable"> {
   override readonly name = "KmsError";

@@ -2,6 +2,7 @@
 /** The key management service: verifies guests and releases their keys. docs/key-release.md describes it. */
 export { decryptBackup, encryptBackup } from "./backup.ts";
 export { KmsError, type KmsErrorCode } from "./errors.ts";
+export { type OperatorRequest, type Operators, operatorEnvelope, readOperators } from "./operators.ts";
 export {
   createRootSecret,
   dataFiles,
@@ -10,7 +11,16 @@ export {
   storeRootSecret,
 } from "./root-secret.ts";
 export { type Kms, type KmsOptions, startKms } from "./server.ts";
+export {
+  makeShares,
+  passShare,
+  readShares,
+  recoverSecret,
+  type SharesDocument,
+  sharesDigest,
+} from "./shares.ts";
 export type { LogEntry, LogHead } from "./store/entries.ts";
+export { openLogStore } from "./store/open.ts";
 export { postgresql } from "./store/postgresql.ts";
 export { readOnlySqlite, sqlite } from "./store/sqlite.ts";
 export { openStore, type Store, storeKeys } from "./store/store.ts";

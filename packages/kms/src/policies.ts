@@ -90,34 +90,51 @@ export function loadPolicies(directory: string, identityKey: string, development
     if (!/\.(ya?ml|json)$/.test(name)) continue;
     const path = join(directory, name);
     checkWriters(path, writers);
-    const bytes = readBytes(path);
-    const file = parseFile(path, bytes);
-    const policy = releasePolicy(path, file.policy, file.app, identityKey);
-    if (!development && !acceptedPlatforms(policy).every((platform) => provesHardware[platform])) {
-      throw new KmsError("policy/malformed", `${path} accepts the emulated platform, which proves nothing`, {
-        fix: "caisson kms serve --development, on a machine that holds no production keys",
-      });
+    const { app, policy } = readAppPolicy(path, readBytes(path), { manifests, identityKey, development });
+    if (policies.has(app)) {
+      throw new KmsError("policy/duplicate", `${path}: another file has a policy for app ${app} already`);
     }
-    if (policies.has(file.app)) {
-      throw new KmsError(
-        "policy/duplicate",
-        `${path}: another file has a policy for app ${file.app} already`,
-      );
-    }
-    const references = allowedReferences(path, file, manifests);
-    policies.set(file.app, {
+    policies.set(app, policy);
+  }
+  if (policies.size === 0) {
+    throw new KmsError("policy/none", `${directory} holds no policy file (*.yaml, *.yml, *.json)`);
+  }
+  return policies;
+}
+
+/** What one policy file is read with. */
+export interface PolicyReading {
+  manifests: ReadonlyMap<string, AllowedManifest>;
+  /** The KMS's identity, hex. */
+  identityKey: string;
+  development: boolean;
+}
+
+/** One policy file; `path` says in messages which. Throws KmsError "policy/malformed". */
+export function readAppPolicy(
+  path: string,
+  bytes: Uint8Array,
+  { manifests, identityKey, development }: PolicyReading,
+): { app: string; policy: AppPolicy } {
+  const file = parseFile(path, Buffer.from(bytes));
+  const policy = releasePolicy(path, file.policy, file.app, identityKey);
+  if (!development && !acceptedPlatforms(policy).every((platform) => provesHardware[platform])) {
+    throw new KmsError("policy/malformed", `${path} accepts the emulated platform, which proves nothing`, {
+      fix: "caisson kms serve --development, on a machine that holds no production keys",
+    });
+  }
+  const references = allowedReferences(path, file, manifests);
+  return {
+    app: file.app,
+    policy: {
       policy,
       references,
       keyVersion: file.keyVersion,
       ...(file.volumeOwner !== undefined && { volumeOwner: file.volumeOwner }),
       digest: createHash("sha256").update(bytes).digest(),
       warnings: warningsOf(path, policy, references),
-    });
-  }
-  if (policies.size === 0) {
-    throw new KmsError("policy/none", `${directory} holds no policy file (*.yaml, *.yml, *.json)`);
-  }
-  return policies;
+    },
+  };
 }
 
 /** Reference values of the manifests that a file allows, each of which must be of the file's application. */
@@ -273,14 +290,15 @@ function parseFile(path: string, bytes: Buffer): z.infer<typeof schema> {
 }
 
 /** What a manifest says to a KMS. A file of reference values alone names no application. */
-interface AllowedManifest {
+export interface AllowedManifest {
   name: string;
   app: string | undefined;
   references: Reference[];
 }
 
 /** Manifests by the SHA-256 of their bytes. */
-function loadManifests(directory: string): Map<string, AllowedManifest> {
+/** The manifests of a directory by their SHA-256, hex; none where there is no directory. Throws KmsError. */
+export function loadManifests(directory: string): ReadonlyMap<string, AllowedManifest> {
   const manifests = new Map<string, AllowedManifest>();
   if (!existsSync(directory)) return manifests;
   for (const name of readdirSync(directory).sort()) {

@@ -56,7 +56,7 @@ import type { Bucket } from "./rate-limit.ts";
 import { acceptSecrets, resealSecrets } from "./secrets.ts";
 import type { UsedNonce } from "./store/backend.ts";
 import type { LogEntry } from "./store/entries.ts";
-import type { Store } from "./store/store.ts";
+import type { RowChange, Store } from "./store/store.ts";
 import type { Opened, VolumeBook } from "./volumes/book.ts";
 import type { VolumeDenialCode } from "./volumes/rules.ts";
 
@@ -70,6 +70,7 @@ export type DenialCode =
   | "app/unknown"
   | VolumeDenialCode
   | "request/ephemeral-key"
+  | "policy/changed"
   | "log/unavailable";
 
 /** Everything that one release needs, and nothing of HTTP. */
@@ -79,6 +80,8 @@ export interface ReleaseContext {
   policies: Policies;
   collateral: CollateralCache;
   store: Pick<Store, "commit">;
+  /** What must still be so when keys leave: the policies under which they were judged. */
+  guard?: RowChange;
   /** How many denials the log takes. */
   denials: Bucket;
   nonces: Nonces;
@@ -192,6 +195,12 @@ function denied(error: unknown, time: number): Omit<Denied, "signature"> {
   return { version: keyReleaseVersion, outcome: "denied", time, code: error.code, message };
 }
 
+/** Why an answer that was ready is not given. */
+const lost = {
+  "nonce/used": "the nonce was used before",
+  "policy/changed": "operators changed the policies while this was judged; ask again",
+} as const;
+
 const nonceFaults: Record<NonceCode, string> = {
   "nonce/unknown": "this KMS did not issue this nonce",
   "nonce/expired": "the nonce is older than 60 seconds",
@@ -225,7 +234,7 @@ async function decide(
 
 /** The answer, once it is in the log where it belongs there; a denial where it cannot be written. */
 async function record(
-  { store, denials, applications }: ReleaseContext,
+  { store, denials, applications, guard }: ReleaseContext,
   entry: LogEntry,
   { answer, attested, proved }: Decision,
   nonce: UsedNonce,
@@ -238,12 +247,11 @@ async function record(
   }
   try {
     if (proved !== undefined) await applications.learn(entry.app.toHex(), proved);
-    if ((await store.commit({ entry, nonce })) === "done") return { answer, logged: true };
-    // Another replica took it meanwhile.
-    return {
-      answer: denied(new Denial("nonce/used", nonceFaults["nonce/used"]), entry.time),
-      logged: false,
-    };
+    const committed = await store.commit({ entry, nonce, ...(guard !== undefined && { rows: [guard] }) });
+    if (committed === "done") return { answer, logged: true };
+    // Another replica took it meanwhile, or operators changed what it was judged by.
+    const code = committed === "conflict" ? "policy/changed" : committed;
+    return { answer: denied(new Denial(code, lost[code]), entry.time), logged: false };
   } catch (error) {
     const message = `the release log cannot be written: ${messageOf(error)}`;
     return { answer: denied(new Denial("log/unavailable", message), entry.time), logged: false };

@@ -27,6 +27,7 @@ import { anchorPath, anchorRequestSchema } from "@caisson/protocol/volumes";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { getRequestListener, type HttpBindings } from "@hono/node-server";
 import { type Context, Hono } from "hono";
+import * as z from "zod";
 import { Applications } from "./applications.ts";
 import { type Configuration, loadConfiguration } from "./configuration.ts";
 import { Connections } from "./connections.ts";
@@ -34,13 +35,16 @@ import { KmsError } from "./errors.ts";
 import { KnownFile } from "./known-file.ts";
 import { Metrics, metricsType } from "./metrics.ts";
 import { Nonces } from "./nonces.ts";
+import { Administration, isRequestError, type Operators } from "./operators.ts";
+import { loadManifests } from "./policies.ts";
 import { Bucket, type Rate, RateLimiter } from "./rate-limit.ts";
 import { type ReleaseContext, releaseKeys } from "./release.ts";
 import { dataFiles, openRootSecret } from "./root-secret.ts";
 import { publishSealingKey } from "./secrets.ts";
+import { retriable } from "./store/backend.ts";
 import { logHead } from "./store/entries.ts";
-import { sqlite } from "./store/sqlite.ts";
-import { openStore, type Store, storeKeys } from "./store/store.ts";
+import { openLogStore } from "./store/open.ts";
+import { type Store, storeKeys } from "./store/store.ts";
 import { VolumeBook } from "./volumes/book.ts";
 import { openValueStore } from "./volumes/store.ts";
 
@@ -49,8 +53,10 @@ export interface KmsOptions {
   data: string;
   /** PostgreSQL servers of the log and rows, instead of a file in `data`: the one that takes writes is used. */
   databases?: readonly string[];
-  /** Directory of policy files and manifests (policies.ts). */
-  policies: string;
+  /** Directory of policy files and manifests (policies.ts). Without it, policies are what operators signed. */
+  policies?: string;
+  /** The first operators, named where the store has none yet (operators.ts). */
+  operators?: Operators;
   /** Port 0 takes a free one. */
   host: string;
   port: number;
@@ -97,6 +103,8 @@ const defaults = {
   silentMs: 2_000,
   requestMs: 10_000,
   idleMs: 5_000,
+  /** How often a replica looks for what operators changed at another. */
+  followMs: 5_000,
   shutdownMs: 2_000,
 };
 
@@ -104,26 +112,31 @@ const defaults = {
 export async function startKms(options: KmsOptions): Promise<Kms> {
   const { development = false } = options;
   const secret = openRootSecret(options.data, { development });
-  const keys = storeKeys(secret);
-  const { identity } = keys;
+  const { identity } = storeKeys(secret);
   const now = options.now ?? Date.now;
   const source = {
-    policies: options.policies,
+    ...(options.policies !== undefined && { policies: options.policies }),
     ...(options.collateral !== undefined && { collateral: options.collateral }),
     identityKey: identity.publicKey.toHex(),
     development,
   };
-  const first = await loadConfiguration(source, new Date(now()));
   const applications = new Applications(new KnownFile(join(options.data, dataFiles.known)));
-  const { databases = [] } = options;
-  const backend =
-    databases.length > 0
-      ? await (await import("./store/postgresql.ts")).postgresql(databases)
-      : sqlite(join(options.data, dataFiles.releaseLog));
-  const store = await openStore(backend, keys);
+  const store = await openLogStore(options.data, options.databases ?? [], secret);
+  const manifests = loadManifests(join(options.policies ?? options.data, "manifests"));
+  const reading = { manifests, identityKey: source.identityKey, development };
+  const administration = new Administration(store, reading, now);
+  if (options.operators !== undefined) await administration.begin(options.operators);
+  await administration.refresh();
+  const first = await loadConfiguration(source, new Date(now()), administration.inForce);
+  if (first.policies.size === 0 && (await administration.operators()) === undefined) {
+    await store.close();
+    throw new KmsError("policy/none", "this KMS has neither policies nor operators who could sign some");
+  }
   const values = openValueStore(join(options.data, dataFiles.volumes));
   const volumes = new VolumeBook(values, secret, identity, now);
   const service: Service = {
+    administration,
+    reload: () => Promise.resolve(false),
     store,
     context: {
       secret,
@@ -188,11 +201,10 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
   const url = `http://${host}:${port}`;
   configure(first);
   write("started", { url, identityKey: identity.publicKey.toHex(), logEntries: store.head.sequence });
-  // One after the other, so that the newest files are what counts in the end.
-  let reloading: Promise<unknown> = Promise.resolve();
   const reload = async () => {
     try {
-      configure(await loadConfiguration(source, new Date(now())));
+      await administration.refresh();
+      configure(await loadConfiguration(source, new Date(now()), administration.inForce));
       write("reloaded");
       return true;
     } catch (error) {
@@ -204,19 +216,32 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
   };
   let closed: Promise<void> | undefined;
   const close = async () => {
+    clearInterval(following);
     await stop(server);
     write("stopped", { logEntries: store.head.sequence });
     volumes.close();
     await store.close();
   };
+  // One after the other, so that the newest is what counts in the end.
+  let reloading: Promise<unknown> = Promise.resolve();
+  const reloadNext = () => {
+    const next = reloading.then(reload);
+    reloading = next;
+    return next;
+  };
+  service.reload = reloadNext;
+  // What operators signed at another replica.
+  const following = setInterval(() => {
+    administration.refresh().then(
+      (changed) => changed && reloadNext(),
+      (error: unknown) => write("store-failed", { message: messageOf(error) }),
+    );
+  }, defaults.followMs);
+  following.unref();
   return {
     url,
     identityKey: identity.publicKey.toHex(),
-    reload: () => {
-      const next = reloading.then(reload);
-      reloading = next;
-      return next;
-    },
+    reload: reloadNext,
     close: () => (closed ??= close()),
   };
 }
@@ -230,6 +255,8 @@ type WriteLine = (event: string, fields?: Record<string, string | number>) => vo
 interface Service {
   readonly context: Omit<ReleaseContext, keyof Configuration> & { volumes: VolumeBook };
   readonly store: Store;
+  readonly administration: Administration;
+  reload: () => Promise<boolean>;
   configuration: Configuration;
   readonly metrics: Metrics;
   readonly write: WriteLine;
@@ -263,7 +290,7 @@ function routes(service: Service, options: KmsOptions, connections: Connections)
   /** An answer outside of any exchange, which therefore cannot be signed. */
   const refuse = (
     c: Context<Environment>,
-    status: 400 | 404 | 409 | 413 | 429 | 500 | 503,
+    status: 400 | 403 | 404 | 409 | 413 | 429 | 500 | 503,
     code: string,
     message: string,
   ) => {
@@ -274,6 +301,10 @@ function routes(service: Service, options: KmsOptions, connections: Connections)
   };
 
   app.onError((error, c) => {
+    if (retriable(error)) {
+      c.header("retry-after", "1");
+      return refuse(c, 503, "log/unavailable", `not now: ${error.message}`);
+    }
     write("failed", { error: error.message });
     return refuse(c, 500, "http/internal", "the KMS failed on this request");
   });
@@ -290,14 +321,7 @@ function routes(service: Service, options: KmsOptions, connections: Connections)
   app.get("/metrics", (c) =>
     c.body(metrics.render(service.store.head.sequence), 200, { "content-type": metricsType }),
   );
-  app.get("/v1/log/head", async (c) => {
-    try {
-      return c.json(logHead(await service.store.refresh()));
-    } catch (error) {
-      c.header("retry-after", "1");
-      return refuse(c, 503, "log/unavailable", `the release log cannot be read: ${messageOf(error)}`);
-    }
-  });
+  app.get("/v1/log/head", async (c) => c.json(logHead(await service.store.refresh())));
 
   /** What was sent, if it is what it must be; otherwise the refusal. */
   const receive = async <T>(c: Context<Environment>, schema: Schema<T>): Promise<T | Response> => {
@@ -323,6 +347,40 @@ function routes(service: Service, options: KmsOptions, connections: Connections)
     );
   });
 
+  /** What operators signed, and what of it is in force. */
+  app.get("/v1/operators", async (c) => c.json((await service.administration.operators()) ?? null));
+  app.get("/v1/policies", (c) =>
+    c.json(
+      [...service.configuration.policies].map(([id, { digest, keyVersion }]) => ({
+        app: id,
+        digest: digest.toHex(),
+        keyVersion,
+        version: service.administration.inForce.policies.get(id)?.version ?? null,
+      })),
+    ),
+  );
+  app.get("/v1/policies/:app", async (c) => {
+    const file = await service.administration.policyFile(c.req.param("app"));
+    return file === undefined
+      ? refuse(c, 404, "http/not-found", "operators signed no policy for this application")
+      : c.json(file);
+  });
+  app.post("/v1/admin", async (c) => {
+    const request = await receive(c, anything);
+    if (request instanceof Response) return request;
+    try {
+      const changed = await service.administration.apply(request);
+      const { action, version, signers } = changed;
+      write("changed", { action, version, signers: signers.join(" ") });
+      await service.reload();
+      return c.json(changed);
+    } catch (error) {
+      if (!isRequestError(error)) throw error;
+      const status = error.code === "operators/conflict" ? 409 : (statuses[error.code] ?? 400);
+      return refuse(c, status, error.code, error.message);
+    }
+  });
+
   app.post(keyReleasePaths.hello, async (c) => {
     const request = await receive(c, helloRequestSchema);
     if (request instanceof Response) return request;
@@ -343,6 +401,8 @@ function routes(service: Service, options: KmsOptions, connections: Connections)
     const { configuration } = service;
     const { answer, entry, logged } = await releaseKeys({ ...context, ...configuration }, request);
     const ms = performance.now() - started;
+    // Who asks again finds what another replica was told.
+    if (answer.outcome === "denied" && answer.code === "policy/changed") void service.reload();
     metrics.observe(ms / 1000);
     metrics.count(answer.outcome, answer.outcome === "denied" ? `code="${answer.code}"` : "");
     if (answer.outcome === "denied" && !logged) metrics.count("unlogged");
@@ -371,6 +431,16 @@ function routes(service: Service, options: KmsOptions, connections: Connections)
   });
   return app;
 }
+
+/** The envelope's own reader says what is wrong with it. */
+const anything: Schema<object> = z.looseObject({});
+
+/** Of requests that operators did not sign, or not in time. */
+const statuses: Record<string, 403> = {
+  "operators/signatures": 403,
+  "operators/expired": 403,
+  "operators/other-kms": 403,
+};
 
 /** JSON in ASCII: what a client sent cannot move a terminal's cursor, or turn the direction of its text. */
 function logLine(document: object): string {

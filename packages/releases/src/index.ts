@@ -15,7 +15,7 @@ export {
   readBundle,
   writeBundle,
 } from "./bundle.ts";
-export { writeCanonical } from "./canonical.ts";
+export { readCanonical, writeCanonical } from "./canonical.ts";
 export {
   type Envelope,
   payloadOf,

@@ -5,6 +5,8 @@ import { join } from "node:path";
 import type { Kms } from "@caisson/kms";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { UsageError } from "../failure.ts";
+import { requestCommand } from "../kms-operators.ts";
+import { sharesCommand } from "../kms-shares.ts";
 import { readPassphrase, readTextFile } from "../passphrase-file.ts";
 import { printable } from "../views/printable.ts";
 
@@ -72,10 +74,11 @@ const serve = new Command("serve")
       " collateral again, SIGTERM ends it",
   )
   .requiredOption("--data <DIR>", "root secret (caisson kms init) and release log")
-  .requiredOption(
+  .option(
     "--policy-dir <DIR>",
-    "policy files (*.yaml, *.json), and manifests/ with the images' manifests",
+    "policy files (*.yaml, *.json), and manifests/ with the images' manifests; without it, what operators signed",
   )
+  .option("--operators <FILE>", "the first operators' keys, where this KMS has none: { keys, threshold }")
   .addOption(
     new Option("--listen <HOST:PORT>", "address to serve")
       .argParser(parseListen)
@@ -99,7 +102,8 @@ const serve = new Command("serve")
   .action(
     async (options: {
       data: string;
-      policyDir: string;
+      policyDir?: string;
+      operators?: string;
       listen: Listen;
       database: string[];
       collateral?: string;
@@ -114,10 +118,13 @@ const serve = new Command("serve")
         asked = true;
         void kms?.reload();
       });
-      const { startKms } = await import("@caisson/kms");
+      const { readOperators, startKms } = await import("@caisson/kms");
       kms = await startKms({
         data: options.data,
-        policies: options.policyDir,
+        ...(options.policyDir !== undefined && { policies: options.policyDir }),
+        ...(options.operators !== undefined && {
+          operators: readOperators(options.operators, readTextFile(options.operators)),
+        }),
         databases: options.database,
         ...options.listen,
         development: options.development ?? false,
@@ -262,5 +269,7 @@ export const command = new Command("caisson kms")
   .addCommand(serve)
   .addCommand(identity)
   .addCommand(new Command("log").description("the release log").addCommand(verifyLog).addCommand(showLog))
+  .addCommand(requestCommand)
+  .addCommand(sharesCommand)
   .addCommand(backup)
   .addCommand(restore);

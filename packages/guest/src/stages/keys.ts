@@ -6,6 +6,7 @@
 import { persistentVolumes, secretNames } from "@caisson/protocol/guest-config";
 import { keyProvider } from "@caisson/protocol/identity";
 import { checkOwner, checkVolumes, httpPost, KeyError, requestKeys } from "../key-client.ts";
+import { withPatience } from "../patience.ts";
 import { type Context, type Stage, StageFailure } from "../stage.ts";
 import { findDisks } from "../volumes/disks.ts";
 import { VolumeError } from "../volumes/errors.ts";
@@ -54,19 +55,21 @@ export const keys: Stage = {
     );
     const post = httpPost(kms.url.href, requestLimitMs);
     try {
-      const released = await requestKeys({
-        post,
-        ...(names.length > 0 && { tickets }),
-        identityKey: kms.identityKey,
-        evidence: (reportData) =>
-          context.attest(reportData, {
-            scheme: "raw",
-            fields: { data: Buffer.from(reportData).toString("hex") },
-          }),
-        ...(secretNames(context.config.app).length > 0 && { secrets: context.instance?.secrets }),
-        now: Date.now,
-        toleranceMs,
-      });
+      const released = await withPatience(() =>
+        requestKeys({
+          post,
+          ...(names.length > 0 && { tickets }),
+          identityKey: kms.identityKey,
+          evidence: (reportData) =>
+            context.attest(reportData, {
+              scheme: "raw",
+              fields: { data: Buffer.from(reportData).toString("hex") },
+            }),
+          ...(secretNames(context.config.app).length > 0 && { secrets: context.instance?.secrets }),
+          now: Date.now,
+          toleranceMs,
+        }),
+      );
       checkOwner(released, context.appId!, context.instanceId!);
       checkVolumes(released, names);
       context.released = { volumes: released.volumes, kms: { post, identity: kms.identityKey } };

@@ -164,7 +164,7 @@ class Postgresql implements Backend {
     await Promise.all(idle.map((client) => client.end().catch(() => {})));
   }
 
-  /** Only what is asked for costs a query; they are sent one after another without waiting. */
+  /** Only what is asked for costs a query. */
   async #read(
     client: pg.Client,
     { after, buckets, nodes, nonces }: Wanted,
@@ -173,18 +173,13 @@ class Postgresql implements Backend {
     const { rows: heads } = await client.query(headStatement);
     const found = heads[0] as Record<string, unknown> | undefined;
     const newer = found !== undefined && Number(found.sequence) > after;
-    const none = { rows: [] as unknown[] };
-    const [entries, rows, nodeRows, used] = await Promise.all([
-      newer ? client.query({ ...statements.entries, values: [after] }) : none,
-      buckets.length > 0 ? client.query({ ...statements.rows, values: [buckets] }) : none,
-      nodes.length > 0 ? client.query({ ...statements.nodes, values: [nodes] }) : none,
-      nonces.length > 0
-        ? client.query({
-            ...statements.nonces,
-            values: [nonces.map(({ issued }) => issued), nonces.map(({ nonce }) => nonce)],
-          })
-        : none,
-    ]);
+    const ask = async (wanted: boolean, statement: { name: string; text: string }, ...values: unknown[]) =>
+      wanted ? ((await client.query({ ...statement, values })).rows as Record<string, unknown>[]) : [];
+    const entries = await ask(newer, statements.entries, after);
+    const rows = await ask(buckets.length > 0, statements.rows, buckets);
+    const nodeRows = await ask(nodes.length > 0, statements.nodes, nodes);
+    const names = [nonces.map(({ issued }) => issued), nonces.map(({ nonce }) => nonce)];
+    const used = await ask(nonces.length > 0, statements.nonces, ...names);
     return {
       head: found && {
         identity: blob(found.identity),
@@ -193,48 +188,40 @@ class Postgresql implements Backend {
         state: blob(found.state),
         signature: blob(found.signature),
       },
-      entries: (entries.rows as Record<string, unknown>[]).map(readEntry),
-      rows: (rows.rows as Record<string, unknown>[]).map((row) => ({
+      entries: entries.map(readEntry),
+      rows: rows.map((row) => ({
         bucket: Number(row.bucket),
         table: String(row.name),
         key: String(row.key),
         version: Number(row.version),
         sealed: blob(row.sealed),
       })),
-      nodes: (nodeRows.rows as Record<string, unknown>[]).map((row) => ({
+      nodes: nodeRows.map((row) => ({
         place: Number(row.place),
         children: blob(row.children),
       })),
-      used: new Set((used.rows as Record<string, unknown>[]).map(({ nonce }) => blob(nonce).toHex())),
+      used: new Set(used.map(({ nonce }) => blob(nonce).toHex())),
     };
   }
 
   async #put(client: pg.Client, changes: Changes): Promise<void> {
     const { head: newest, entries, rows, nodes, nonces, forgetBefore } = changes;
     const column = <T, K extends keyof T>(of: readonly T[], key: K): T[K][] => of.map((one) => one[key]);
-    const queries: Promise<unknown>[] = [];
-    const put = (statement: { name: string; text: string }, values: unknown[]) =>
-      queries.push(client.query({ ...statement, values }));
+    const put = (statement: { name: string; text: string }, ...values: unknown[]) =>
+      client.query({ ...statement, values });
     if (entries.length > 0) {
       const names = columns.split(", ") as (keyof ChainedEntry)[];
-      put(
-        statements.putEntries,
-        names.map((name) => column(entries, name)),
-      );
+      await put(statements.putEntries, ...names.map((name) => column(entries, name)));
     }
-    if (nonces.length > 0) put(statements.putNonces, [column(nonces, "issued"), column(nonces, "nonce")]);
+    if (nonces.length > 0) await put(statements.putNonces, column(nonces, "issued"), column(nonces, "nonce"));
     if (rows.length > 0) {
       const names = ["bucket", "table", "key", "version", "sealed"] as const;
-      put(
-        statements.putRows,
-        names.map((name) => column(rows, name)),
-      );
+      await put(statements.putRows, ...names.map((name) => column(rows, name)));
     }
-    if (nodes.length > 0) put(statements.putNodes, [column(nodes, "place"), column(nodes, "children")]);
+    if (nodes.length > 0) await put(statements.putNodes, column(nodes, "place"), column(nodes, "children"));
     const { identity, sequence, hash, state, signature } = newest;
-    put(statements.putHead, [identity, sequence, hash, state, signature]);
-    if (forgetBefore !== undefined) put(statements.forget, [forgetBefore]);
-    await Promise.all(queries);
+    await put(statements.putHead, identity, sequence, hash, state, signature);
+    if (forgetBefore !== undefined) await put(statements.forget, forgetBefore);
   }
 
   /** Runs `work` in a session of its own; one in which anything failed is not used again. */

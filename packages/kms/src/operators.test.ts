@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+import { deepEqual, equal, rejects } from "node:assert/strict";
+import { generateKeyPairSync, sign } from "node:crypto";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import test, { type TestContext } from "node:test";
+import { type Envelope, type PublicKey, signedBytes, writeEnvelope } from "@caisson/releases";
+import fc from "fast-check";
+import { Administration, type OperatorRequest, operatorEnvelope } from "./operators.ts";
+import { readOnlySqlite, sqlite } from "./store/sqlite.ts";
+import { openStore, storeKeys } from "./store/store.ts";
+import { verifyReleaseLog } from "./store/verify.ts";
+import { Machine } from "./testing/machine.ts";
+
+const now = 1_790_000_000_000;
+const keys = storeKeys(new Uint8Array(32).fill(1));
+const kms = keys.identity.publicKey.toHex();
+const machine = new Machine(now);
+
+function operator(): { publicKey: PublicKey; sign: (envelope: Envelope) => Envelope } {
+  const { publicKey, privateKey } = generateKeyPairSync("ed25519");
+  const key = publicKey.export({ format: "der", type: "spki" }).subarray(12).toString("hex");
+  return {
+    publicKey: { type: "ed25519", key },
+    sign: (envelope) => ({
+      ...envelope,
+      signatures: [...envelope.signatures, new Uint8Array(sign(null, signedBytes(envelope), privateKey))],
+    }),
+  };
+}
+
+const [one, two, three, stranger] = [operator(), operator(), operator(), operator()];
+const threeKeys = [one, two, three].map(({ publicKey }) => publicKey);
+const policy = (changes = {}) => JSON.stringify({ ...machine.policyFile(), ...changes });
+
+const common = { version: "caisson/kms-request/v1", kms, expires: now + 1000 } as const;
+const handover = (to: PublicKey[], threshold: number): OperatorRequest => ({
+  ...common,
+  action: "operators/set",
+  replaces: 1,
+  operators: { keys: to, threshold },
+});
+
+function request(changes: Partial<OperatorRequest> = {}): OperatorRequest {
+  const common = { version: "caisson/kms-request/v1", kms, expires: now + 1000, replaces: 0 } as const;
+  return {
+    ...common,
+    action: "policy/set",
+    app: machine.app,
+    policy: policy(),
+    ...changes,
+  } as OperatorRequest;
+}
+
+const signed = (document: OperatorRequest, by = [one, two]) =>
+  writeEnvelope(by.reduce((envelope, { sign }) => sign(envelope), operatorEnvelope(document)));
+
+async function setup(t: TestContext) {
+  const path = join(mkdtempSync(join(tmpdir(), "caisson-kms-operators-")), "log.sqlite");
+  t.after(() => rmSync(join(path, ".."), { recursive: true }));
+  const open = async () => {
+    const store = await openStore(sqlite(path), keys);
+    t.after(() => store.close());
+    const reading = { manifests: new Map(), identityKey: kms, development: true };
+    return { store, administration: new Administration(store, reading, () => now) };
+  };
+  const { store, administration } = await open();
+  equal(await administration.begin({ keys: threeKeys, threshold: 2 }), true);
+  return { path, store, administration, open };
+}
+
+test("what enough operators signed is in force, at another replica too, and in the log", async (t) => {
+  const { path, administration, open } = await setup(t);
+  const other = (await open()).administration;
+  deepEqual(
+    (await administration.apply(signed(request()))).signers,
+    [one, two].map(({ publicKey }) => publicKey.key),
+  );
+  equal(administration.inForce.policies.get(machine.app)?.keyVersion, 1);
+  equal(await other.refresh(), true);
+  equal(await other.refresh(), false);
+  equal(other.inForce.policies.get(machine.app)?.keyVersion, 1);
+  deepEqual(await other.policyFile(machine.app), { version: 1, policy: policy() });
+
+  await other.apply(signed(request({ replaces: 1, policy: policy({ keyVersion: 2 }) }), [two, three]));
+  await administration.refresh();
+  equal(administration.inForce.policies.get(machine.app)?.keyVersion, 2);
+  await administration.apply(signed({ ...common, action: "policy/remove", app: machine.app, replaces: 2 }));
+  equal(administration.inForce.policies.size, 0);
+  equal(await administration.policyFile(machine.app), undefined);
+  // What was removed can be set again; its row goes on counting.
+  await administration.apply(signed(request({ replaces: 3 })));
+  equal(administration.inForce.policies.size, 1);
+  const reasons: string[] = [];
+  await verifyReleaseLog(readOnlySqlite(path), {}, (_, { reason, app }) =>
+    reasons.push(`${reason} ${app.toHex()}`),
+  );
+  const app = machine.app;
+  deepEqual(reasons, [
+    "operators/begin ",
+    `policy/set ${app}`,
+    `policy/set ${app}`,
+    `policy/remove ${app}`,
+    `policy/set ${app}`,
+  ]);
+});
+
+test("a request works once", async (t) => {
+  const { administration } = await setup(t);
+  const first = signed(request());
+  await administration.apply(first);
+  await rejects(administration.apply(first), { code: "operators/conflict" });
+});
+
+const refusals: { name: string; document: object; code: string }[] = [
+  { name: "one operator of two", document: signed(request(), [one]), code: "operators/signatures" },
+  { name: "one operator twice", document: signed(request(), [one, one]), code: "operators/signatures" },
+  {
+    name: "an operator and a stranger",
+    document: signed(request(), [one, stranger]),
+    code: "operators/signatures",
+  },
+  { name: "too late", document: signed(request({ expires: now - 1 })), code: "operators/expired" },
+  { name: "another KMS", document: signed(request({ kms: "00".repeat(32) })), code: "operators/other-kms" },
+  {
+    name: "a policy of another app",
+    document: signed(request({ app: "00".repeat(20) })),
+    code: "policy/malformed",
+  },
+  {
+    name: "a policy that cannot be read",
+    document: signed(request({ policy: "app: [" })),
+    code: "policy/malformed",
+  },
+  {
+    name: "a version that is not there",
+    document: signed(request({ replaces: 5 })),
+    code: "operators/conflict",
+  },
+  { name: "no envelope", document: {}, code: "envelope/malformed" },
+  {
+    name: "more operators needed than there are",
+    document: signed(handover([one.publicKey], 2)),
+    code: "operators/malformed",
+  },
+];
+for (const { name, document, code } of refusals) {
+  test(`refused: ${name}`, async (t) => {
+    const { administration, store } = await setup(t);
+    const before = store.head.sequence;
+    await rejects(administration.apply(document), { code });
+    equal((await store.refresh()).sequence, before);
+  });
+}
+
+test("refused: any byte of a signed request changed", async (t) => {
+  const { administration } = await setup(t);
+  const envelope = [one, two].reduce((e, { sign }) => sign(e), operatorEnvelope(request()));
+  await fc.assert(
+    fc.asyncProperty(fc.nat(envelope.payload.length * 8 - 1), async (bit) => {
+      const payload = Uint8Array.from(envelope.payload);
+      payload[bit >> 3]! ^= 1 << (bit & 7);
+      await rejects(administration.apply(writeEnvelope({ ...envelope, payload })));
+    }),
+    { numRuns: 60 },
+  );
+});
+
+test("operators name others, whose signatures count from then on; the first cannot be named again", async (t) => {
+  const { administration } = await setup(t);
+  await administration.apply(signed(handover([stranger.publicKey], 1)));
+  await rejects(administration.apply(signed(request())), { code: "operators/signatures" });
+  await administration.apply(signed(request(), [stranger]));
+  equal(await administration.begin({ keys: threeKeys, threshold: 1 }), false);
+  equal((await administration.operators())?.version, 2);
+});

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The root secret in n shares, any k of which give it again: recovery that no single person can do, or prevent.
+ *
+ * The shares are Shamir's, over GF(2^8). Each is sealed (HPKE) to one operator's X25519 key, and a commitment to it
+ * stands beside it in a document that the KMS's identity signs and its log names. Invariants: a share is opened only to be
+ * sealed again, to the key of the machine that recovers; a share that is not the committed one is refused by its
+ * operator's name before anything is combined; what is combined must give the identity of the document.
+ */
+import { createHash } from "node:crypto";
+import { deriveKmsKey } from "@caisson/protocol/derivation";
+import { identityKey, verifySignature } from "@caisson/protocol/ed25519";
+import {
+  HPKE_KEY_SIZE,
+  open,
+  type SealBinding,
+  type Sealed,
+  type SealingKey,
+  seal,
+} from "@caisson/protocol/hpke";
+import { messageOf } from "@caisson/vocabulary/failure";
+import { frame, u32, u64, text as utf8 } from "@caisson/vocabulary/frame";
+import {
+  hex,
+  integer,
+  list,
+  object,
+  oneOf,
+  type Schema,
+  SchemaError,
+  text,
+} from "@caisson/vocabulary/schema";
+import { combine, split } from "shamir-secret-sharing";
+import { KmsError } from "./errors.ts";
+import { ROOT_SECRET_SIZE } from "./root-secret.ts";
+
+/** Who keeps a share. */
+export interface ShareKeeper {
+  name: string;
+  /** X25519, hexadecimal. */
+  key: string;
+}
+
+const documentVersion = "caisson/kms-shares/v1";
+const sealedVersion = "caisson/kms-sealed-share/v1";
+/** A share is a point: 32 bytes of values, one byte where. */
+const SHARE_SIZE = ROOT_SECRET_SIZE + 1;
+const sealedFields = { enc: hex(HPKE_KEY_SIZE), ciphertext: hex(SHARE_SIZE + 16) };
+const name = text("a name of letters, digits, points and dashes", /^[\w.@-]+$/, 64);
+
+const documentSchema = object({
+  version: oneOf(documentVersion),
+  identityKey: hex(32),
+  threshold: integer(2, 255),
+  /** Milliseconds since 1970. */
+  made: integer(0, Number.MAX_SAFE_INTEGER),
+  shares: list(object({ name, key: hex(HPKE_KEY_SIZE), commitment: hex(32), ...sealedFields }), 2, 255),
+  signature: hex(64),
+});
+
+/** All shares of one making. */
+export type SharesDocument = ReturnType<typeof documentSchema>;
+
+const sealedSchema = object({
+  version: oneOf(sealedVersion),
+  identityKey: hex(32),
+  name,
+  /** The recovering machine's. */
+  to: hex(HPKE_KEY_SIZE),
+  ...sealedFields,
+});
+
+/** One share on its way to the machine that recovers. */
+export type SealedShare = ReturnType<typeof sealedSchema>;
+
+function read<T>(what: string, schema: Schema<T>, content: string): T {
+  try {
+    return schema(JSON.parse(content));
+  } catch (error) {
+    if (!(error instanceof SchemaError || error instanceof SyntaxError)) throw error;
+    const where = error instanceof SchemaError && error.path !== "" ? `${error.path}: ` : "";
+    throw new KmsError("shares/malformed", `${what}: ${where}${messageOf(error)}`);
+  }
+}
+
+const bytes = (value: string) => Uint8Array.fromHex(value);
+
+/** What a share is bound to: whose it is, of which KMS, and to whom it goes. */
+function binding(identity: string, keeper: string, to: string): SealBinding {
+  const fields = [bytes(identity), utf8(keeper), bytes(to)];
+  return { info: frame("caisson/kms-share/v1/seal", ...fields), aad: new Uint8Array() };
+}
+
+/** A share has 256 bits of randomness or more, so that its hash says nothing of it. */
+function commitment(identity: string, keeper: string, share: Uint8Array): string {
+  return createHash("sha256")
+    .update(frame("caisson/kms-share/v1/commitment", bytes(identity), utf8(keeper), share))
+    .digest("hex");
+}
+
+function signedPart({ identityKey: identity, threshold, made, shares }: Omit<SharesDocument, "signature">) {
+  const fields = shares.map((one) =>
+    frame(
+      "caisson/kms-share/v1",
+      utf8(one.name),
+      bytes(one.key),
+      bytes(one.commitment),
+      bytes(one.enc),
+      bytes(one.ciphertext),
+    ),
+  );
+  return frame(documentVersion, bytes(identity), u32(threshold), u64(made), ...fields);
+}
+
+const sealedHex = ({ enc, ciphertext }: Sealed) => ({ enc: enc.toHex(), ciphertext: ciphertext.toHex() });
+const unsealedHex = ({ enc, ciphertext }: { enc: string; ciphertext: string }): Sealed => ({
+  enc: bytes(enc),
+  ciphertext: bytes(ciphertext),
+});
+
+/** New shares of a root secret (32 bytes). Throws KmsError "shares/malformed". */
+export async function makeShares(
+  secret: Uint8Array,
+  threshold: number,
+  keepers: readonly ShareKeeper[],
+  made: number,
+): Promise<SharesDocument> {
+  const identity = identityKey(deriveKmsKey(secret, "identity"));
+  const own = identity.publicKey.toHex();
+  const distinct = (key: "name" | "key") => new Set(keepers.map((one) => one[key])).size === keepers.length;
+  if (
+    threshold < 2 ||
+    threshold > keepers.length ||
+    keepers.length > 255 ||
+    !distinct("name") ||
+    !distinct("key")
+  ) {
+    throw new KmsError(
+      "shares/malformed",
+      `${threshold} of ${keepers.length}: at least two are needed, of as many keepers or more, with different names and keys`,
+    );
+  }
+  const shares = await split(Uint8Array.from(secret), keepers.length, threshold);
+  const document = {
+    version: documentVersion,
+    identityKey: own,
+    threshold,
+    made,
+    shares: keepers.map((keeper, i) => {
+      const share = shares[i]!;
+      const sealed = seal(bytes(keeper.key), share, binding(own, keeper.name, keeper.key));
+      return { ...keeper, commitment: commitment(own, keeper.name, share), ...sealedHex(sealed) };
+    }),
+  } as const;
+  for (const share of shares) share.fill(0);
+  return readShares(
+    JSON.stringify({
+      ...document,
+      signature: identity.sign(signedPart({ ...document, shares: [...document.shares] })).toHex(),
+    }),
+  );
+}
+
+/** A document of shares, signed by the KMS that it names. Throws KmsError `shares/…`. */
+export function readShares(content: string): SharesDocument {
+  const document = read("the shares", documentSchema, content);
+  const { identityKey: identity, signature } = document;
+  if (!verifySignature(bytes(identity), signedPart(document), bytes(signature))) {
+    throw new KmsError("shares/signature", `the shares are not signed by ${identity}`);
+  }
+  return document;
+}
+
+/** SHA-256 of what was signed: what the log names. */
+export const sharesDigest = (document: SharesDocument): Uint8Array =>
+  createHash("sha256").update(signedPart(document)).digest();
+
+const keeperOf = ({ shares, identityKey: identity }: SharesDocument, keeper: string) => {
+  const found = shares.find((one) => one.name === keeper);
+  if (found !== undefined) return found;
+  throw new KmsError("shares/unknown", `${keeper} keeps no share of ${identity}`, {
+    facts: [["keepers", shares.map((one) => one.name).join(", ")]],
+  });
+};
+
+function openShare(own: SealingKey, sealed: Sealed, bound: SealBinding, keeper: string): Uint8Array {
+  try {
+    return open(own, sealed, bound);
+  } catch {
+    throw new KmsError("shares/wrong", `the share of ${keeper} does not open with this key`);
+  }
+}
+
+/** The share of `keeper`, sealed to the machine whose key is `to` (X25519, hexadecimal). Throws KmsError `shares/…`. */
+export function passShare(
+  document: SharesDocument,
+  keeper: string,
+  own: SealingKey,
+  to: string,
+): SealedShare {
+  const { identityKey: identity } = document;
+  const kept = keeperOf(document, keeper);
+  const share = openShare(own, unsealedHex(kept), binding(identity, keeper, kept.key), keeper);
+  try {
+    if (commitment(identity, keeper, share) !== kept.commitment) throw wrong(keeper);
+    const sealed = seal(bytes(to), share, binding(identity, keeper, to));
+    return { version: sealedVersion, identityKey: identity, name: keeper, to, ...sealedHex(sealed) };
+  } finally {
+    share.fill(0);
+  }
+}
+
+const wrong = (keeper: string) =>
+  new KmsError("shares/wrong", `the share of ${keeper} is not the one that the KMS made for them`, {
+    fix: `ask ${keeper}, or use the share of another keeper`,
+  });
+
+/** The root secret from sealed shares (JSON texts). Throws KmsError `shares/…`, which names the keeper of a wrong one. */
+export async function recoverSecret(
+  document: SharesDocument,
+  own: SealingKey,
+  sealed: readonly string[],
+): Promise<Uint8Array> {
+  const { identityKey: identity, threshold } = document;
+  const to = own.publicKey.toHex();
+  const shares = new Map<string, Uint8Array>();
+  try {
+    for (const content of sealed) {
+      const one = read("a sealed share", sealedSchema, content);
+      if (one.identityKey !== identity || one.to !== to) {
+        throw new KmsError(
+          "shares/wrong",
+          `the share of ${one.name} is of another KMS, or for another machine`,
+        );
+      }
+      const kept = keeperOf(document, one.name);
+      const share = openShare(own, unsealedHex(one), binding(identity, one.name, to), one.name);
+      if (commitment(identity, one.name, share) !== kept.commitment) throw wrong(one.name);
+      shares.set(one.name, share);
+    }
+    if (shares.size < threshold) {
+      throw new KmsError("shares/few", `${shares.size} shares; ${threshold} are needed`, {
+        facts: [["given", [...shares.keys()].join(", ")]],
+      });
+    }
+    const secret = await combine([...shares.values()]);
+    if (identityKey(deriveKmsKey(secret, "identity")).publicKey.toHex() !== identity) {
+      throw new KmsError("shares/wrong", `what the shares give is not the secret of ${identity}`);
+    }
+    return secret;
+  } finally {
+    for (const share of shares.values()) share.fill(0);
+  }
+}

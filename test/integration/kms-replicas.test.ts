@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * A KMS of several processes on one PostgreSQL, behind a balancer that knows nothing of it, while guests ask for keys:
+ * processes die and are replaced, the database restarts, operators change a policy.
+ */
+import { deepEqual, equal, match } from "node:assert/strict";
+import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { type AddressInfo, connect, createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import test, { type TestContext } from "node:test";
+import { setTimeout } from "node:timers/promises";
+import { promisify } from "node:util";
+import { httpPost, requestKeys } from "@caisson/guest/key-client";
+import { withPatience } from "@caisson/guest/patience";
+import { createRootSecret, postgresql, verifyReleaseLog } from "@caisson/kms";
+import { Machine } from "@caisson/kms/testing/machine";
+import { type Postgres, startPostgres } from "../support/postgresql.ts";
+
+const cli = new URL("../../packages/cli/src/main.ts", import.meta.url).pathname;
+const guests = Array.from({ length: 8 }, (_, seed) => new Machine(Date.now(), "hello", seed));
+const [machine] = guests;
+
+interface Replica {
+  port: number;
+  identityKey: string;
+  process: ChildProcess;
+}
+
+async function replica(t: TestContext, data: string, ...more: string[]): Promise<Replica> {
+  const args = ["kms", "serve", "--data", data, "--listen", "127.0.0.1:0", "--rate-per-address", "10000"];
+  const child = spawn(process.execPath, [cli, ...args, "--development", "--json", ...more], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  t.after(() => child.kill("SIGKILL"));
+  let text = "";
+  for await (const chunk of child.stdout) {
+    text += chunk;
+    if (text.endsWith("}\n")) break;
+  }
+  const { url, identityKey } = JSON.parse(text) as { url: string; identityKey: string };
+  return { port: Number(new URL(url).port), identityKey, process: child };
+}
+
+/** Each connection to the next replica that takes one. */
+async function balancer(t: TestContext, replicas: () => readonly Replica[]): Promise<string> {
+  let next = 0;
+  const server = createServer((socket) => {
+    const all = replicas();
+    const onward = connect(all[next++ % all.length]!.port, "127.0.0.1");
+    for (const end of [socket, onward]) end.on("error", () => {});
+    socket.on("close", () => onward.destroy());
+    onward.on("close", () => socket.destroy());
+    socket.pipe(onward).pipe(socket);
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  t.after(() => server.close());
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+const exchange = (url: string, identityKey: string, guest: Machine) =>
+  requestKeys({
+    post: httpPost(url, 20_000),
+    identityKey: Uint8Array.fromHex(identityKey),
+    evidence: (reportData) => guest.evidence(guest.booted(identityKey), reportData),
+    now: Date.now,
+    toleranceMs: 5000,
+  });
+
+interface Setup {
+  data: string;
+  database: string;
+  postgres: Postgres;
+  directory: string;
+}
+
+async function setup(t: TestContext): Promise<Setup> {
+  const directory = mkdtempSync(join(tmpdir(), "caisson-kms-replicas-"));
+  t.after(() => rmSync(directory, { recursive: true }));
+  const ends: (() => Promise<void> | void)[] = [];
+  t.after(async () => {
+    for (const end of ends) await end();
+  });
+  const postgres = await startPostgres((end) => ends.unshift(end));
+  const data = join(directory, "data");
+  createRootSecret(data);
+  return { directory, data, postgres, database: postgres.database() };
+}
+
+test("a nonce from one replica is good once at another; keys are the same at each", async (t) => {
+  const { directory, data, database } = await setup(t);
+  const policies = join(directory, "policies");
+  mkdirSync(policies);
+  writeFileSync(join(policies, "app.json"), JSON.stringify(machine!.policyFile()));
+  const more = ["--policy-dir", policies, "--database", database];
+  const [one, two] = [await replica(t, data, ...more), await replica(t, data, ...more)];
+  const posts = [one, two].map(({ port }) => httpPost(`http://127.0.0.1:${port}`, 20_000));
+  const sent: { path: string; body: object }[] = [];
+  const keys = await requestKeys({
+    post: (path, body) => {
+      sent.push({ path, body });
+      return posts[path === "/v1/hello" ? 0 : 1]!(path, body);
+    },
+    identityKey: Uint8Array.fromHex(one.identityKey),
+    evidence: (reportData) => machine!.evidence(machine!.booted(one.identityKey), reportData),
+    now: Date.now,
+    toleranceMs: 5000,
+  });
+  const [, release] = sent;
+  for (const post of [posts[0]!, posts[1]!, posts[0]!]) {
+    const again = (await post(release!.path, release!.body)) as { outcome: string; code: string };
+    deepEqual([again.outcome, again.code], ["denied", "nonce/used"]);
+  }
+  const there = await exchange(`http://127.0.0.1:${one.port}`, one.identityKey, machine!);
+  deepEqual(there.applicationKey, keys.applicationKey);
+  const heads = await Promise.all(
+    [one, two].map(async ({ port }) => (await fetch(`http://127.0.0.1:${port}/v1/log/head`)).json()),
+  );
+  deepEqual(heads[0], heads[1]);
+});
+
+test("replicas die and are replaced, PostgreSQL restarts, operators change a policy: every boot gets its keys", async (t) => {
+  const { directory, data, database, postgres } = await setup(t);
+  const passphrase = join(directory, "passphrase");
+  writeFileSync(passphrase, "a passphrase that is long enough\n", { mode: 0o600 });
+  const caisson = async (...args: string[]) => {
+    const options = { timeout: 60_000, cwd: directory };
+    const { stdout } = await promisify(execFile)(process.execPath, [cli, ...args], options);
+    return stdout.trim();
+  };
+  const names = ["one", "two"];
+  const keys: { type: string; key: string }[] = [];
+  for (const name of names) {
+    const [type, key] = (await caisson("owner", "new", name, "--passphrase-file", passphrase)).split(":");
+    keys.push({ type: type!, key: key! });
+  }
+  writeFileSync(join(directory, "operators.json"), JSON.stringify({ keys, threshold: 2 }));
+  const more = ["--operators", join(directory, "operators.json"), "--database", database];
+  const replicas = [await replica(t, data, ...more)];
+  const [{ identityKey }] = replicas as [Replica];
+  const url = await balancer(t, () => replicas);
+
+  const setPolicy = async (replaces: number, keyVersion: number) => {
+    writeFileSync(join(directory, "policy.json"), JSON.stringify({ ...machine!.policyFile(), keyVersion }));
+    const file = `request-${replaces}`;
+    const about = ["--kms", identityKey, "--app", machine!.app, "--replaces", String(replaces)];
+    await caisson("kms", "request", "policy-set", "policy.json", ...about, "--output", file);
+    const sign = async (from: string, name: string) => {
+      const args = ["--key", name, "--passphrase-file", passphrase, "--output", `${from}-${name}`];
+      match(await caisson("kms", "request", "sign", from, ...args), /policy\/set/);
+      return `${from}-${name}`;
+    };
+    await caisson("kms", "request", "send", await sign(await sign(file, "one"), "two"), url);
+  };
+  await setPolicy(0, 1);
+  // The second one finds operators and policy in the database.
+  replicas.push(await replica(t, data, "--database", database));
+
+  let over = false;
+  const versions: number[] = [];
+  const failures: string[] = [];
+  let released = 0;
+  const boots = guests.map(async (guest) => {
+    while (!over) {
+      try {
+        const { keyVersion } = await withPatience(() => exchange(url, identityKey, guest));
+        released += 1;
+        versions.push(keyVersion);
+      } catch (error) {
+        failures.push(String(error));
+      }
+    }
+  });
+  await setTimeout(1500);
+  for (const i of [0, 1]) {
+    replicas[i]!.process.kill("SIGKILL");
+    replicas[i] = await replica(t, data, "--database", database);
+  }
+  await postgres.stop("immediate");
+  await setTimeout(300);
+  await postgres.start();
+  await setTimeout(1500);
+  await setPolicy(1, 2);
+  const changed = versions.length;
+  await setTimeout(7000);
+  // A rolling restart, as a Deployment does it.
+  for (const i of [0, 1]) {
+    const old = replicas[i]!;
+    replicas[i] = await replica(t, data, "--database", database);
+    old.process.kill("SIGTERM");
+    await once(old.process, "exit");
+  }
+  over = true;
+  await Promise.all(boots);
+  deepEqual(failures, []);
+  equal(changed > 20, true, String(changed));
+  deepEqual([versions[0], versions.at(-1)], [1, 2]);
+  let logged = 0;
+  const policies: string[] = [];
+  await verifyReleaseLog(await postgresql([database]), { identity: identityKey }, (_, entry) => {
+    if (entry.outcome === "released") logged += 1;
+    const policy = entry.policy.toHex();
+    if (entry.outcome === "released" && policies.at(-1) !== policy) policies.push(policy);
+  });
+  equal(logged >= released, true, `${logged} logged, ${released} released`);
+  // Once the log says that the policy changed, nothing more was released under the old one.
+  equal(policies.length, 2);
+});
