@@ -217,6 +217,19 @@ test("B5: --json on everything: one document, for lists, explanations and failur
   }
 });
 
+test("B5: a file that is not there is the same mistake in every command", async () => {
+  for (const args of [
+    ["verify", "nowhere"],
+    ["measure", "nowhere"],
+    ["lock", "nowhere"],
+    ["up", "nowhere"],
+    ["publish", "nowhere"],
+    ["inspect", "nowhere"],
+  ]) {
+    equal((await caisson(...args)).status, 2, args.join(" "));
+  }
+});
+
 test("T: a mistyped command or option gets a suggestion", async () => {
   match((await caisson("verfy")).stderr, /did you mean 'verify'\?/);
   match((await caisson("verify", "--polcy", "x")).stderr, /Did you mean --policy\?/);
