@@ -8,23 +8,18 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, test } from "node:test";
 import { imageDirectory, readSpec } from "@caisson/image";
+import { writeAppSpec } from "../support/services.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
 const place = mkdtempSync(join(tmpdir(), "caisson-any-"));
 after(() => rmSync(place, { recursive: true, force: true }));
 
-/** A spec whose application is this script; with the example's lock, as it is made of the same packages. */
+/** A spec whose application is this script. */
 function specOf(name: string, script: string, lines = ""): string {
   const directory = join(place, name);
   mkdirSync(join(directory, "app"), { recursive: true });
   writeFileSync(join(directory, "app/main.mjs"), script);
-  const example = join(repository, "examples/hello");
-  const archive = /^archive:\n(?: .*\n)+/m.exec(readFileSync(join(example, "caisson.yaml"), "utf8"))![0];
-  writeFileSync(
-    join(directory, "caisson.yaml"),
-    `version: 1\nname: ${name}\n${archive}\napp:\n  node: ./app/main.mjs\n${lines}`,
-  );
-  writeFileSync(join(directory, "caisson.lock"), readFileSync(join(example, "caisson.lock")));
+  writeAppSpec(directory, name, `  node: ./app/main.mjs\n${lines}`);
   return directory;
 }
 

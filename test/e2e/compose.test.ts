@@ -2,12 +2,13 @@
 /** `caisson up` with the services of a compose file: they find each other, and only what is published is reached. */
 import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, test } from "node:test";
 import { promisify } from "node:util";
+import { writeSpec } from "../support/services.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
 const caisson = join(repository, "caisson");
@@ -92,22 +93,11 @@ console.log(JSON.stringify([key.length, chain[0].length, quote.includes(data), i
 `;
 
 test("an application of dstack's finds the agent that it asks for", async () => {
-  const repositoryExample = join(repository, "examples/hello");
-  const archive = /^archive:\n(?: .*\n)+/m.exec(
-    readFileSync(join(repositoryExample, "caisson.yaml"), "utf8"),
-  )![0];
   mkdirSync(join(place, "app"));
   writeFileSync(join(place, "app/main.mjs"), dstackApplication);
-  writeFileSync(join(place, "caisson.lock"), readFileSync(join(repositoryExample, "caisson.lock")));
-  writeFileSync(
-    join(place, "caisson.yaml"),
-    `version: 1\nname: dstack\n${archive}\napp:\n  compose: ./compose.yaml\n  api: dstack\n`,
-  );
   const socket = "/var/run/dstack.sock";
-  writeFileSync(
-    join(place, "compose.yaml"),
-    `services:\n  job:\n    x-caisson: { node: ./app/main.mjs }\n    volumes: ["${socket}:${socket}"]\n`,
-  );
+  const compose = `services:\n  job:\n    x-caisson: { node: ./app/main.mjs }\n    volumes: ["${socket}:${socket}"]\n`;
+  writeSpec(place, "dstack", compose, "  api: dstack\n");
   const child = spawn(caisson, ["up", place], { cwd: repository, stdio: ["ignore", "ignore", "pipe"] });
   const stderr = await text(child.stderr);
   equal(child.exitCode ?? (await new Promise((resolve) => child.once("exit", resolve))), 0, stderr);

@@ -11,26 +11,11 @@ import type { Server } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { serveDstack } from "@caisson/guest/dstack";
-import { bootLog, quoteOver } from "@caisson/guest/testing/trusted-domain";
-import { plainService } from "@caisson/protocol/testing/service";
+import { serveAgent } from "../support/dstack-agent.ts";
 
 const place = mkdtempSync(join(tmpdir(), "caisson-dstack-"));
 const socket = join(place, "dstack.sock");
 const packages = ["@phala/dstack-sdk@0.5.8", "@noble/hashes@1.8.0", "@noble/curves@1.9.7"];
-
-const context = {
-  config: { app: { name: "shop", services: { web: plainService() }, networks: {}, volumes: {} } },
-  platform: {
-    name: "tdx",
-    quote: (reportData: Uint8Array) => Promise.resolve(quoteOver(reportData)),
-    bootLog: () => Promise.resolve(bootLog()),
-  },
-  appId: new Uint8Array(20).fill(1),
-  instanceId: new Uint8Array(20).fill(2),
-  keys: { root: new Uint8Array(32).fill(7), kms: "ab" },
-  events: () => [{ name: "app-id", payload: new Uint8Array(20).fill(1) }],
-} as unknown as Parameters<typeof serveDstack>[0];
 
 /** The part of the SDK that is used here. */
 interface Client {
@@ -75,8 +60,7 @@ before(async () => {
       stdio: ["ignore", "ignore", "pipe"],
     },
   );
-  const owner = { user: process.getuid!(), group: process.getgid!(), shared: true };
-  servers = [await serveDstack(context, socket, owner), await serveDstack(context, `${socket}.tappd`, owner)];
+  servers = await serveAgent(socket, `${socket}.tappd`);
   const sdk = (await import(join(place, "node_modules/@phala/dstack-sdk/dist/index.mjs"))) as Record<
     "DstackClient" | "TappdClient",
     new (

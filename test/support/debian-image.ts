@@ -22,7 +22,9 @@ export const path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 export async function debianRoot(name: string, packages: readonly string[]): Promise<string> {
   const directory = await kept(`root-${name}`, { packages, left }, async (work) => {
     const exclude = left.map((pattern) => `--dpkgopt=path-exclude=/${pattern}`);
-    const all = ["--quiet", "--variant=minbase", `--include=${packages.join(",")}`, ...exclude];
+    // Java's packages register pages in a directory that the exclusions leave out.
+    const hook = `--setup-hook=mkdir -p "$1/usr/share/man/man1"`;
+    const all = ["--quiet", "--variant=minbase", hook, `--include=${packages.join(",")}`, ...exclude];
     execFileSync("mmdebstrap", [...all, "bookworm", join(work, "base.tar")], {
       stdio: ["ignore", "inherit", "inherit"],
     });

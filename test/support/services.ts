@@ -24,13 +24,17 @@ export interface ServiceMachine extends Session {
   writes(service: string, line: RegExp): Promise<ConsoleEvent>;
 }
 
-/** Writes a spec with this compose file, and the example's lock, as it is made of the same packages. */
-export function writeSpec(place: string, name: string, compose: string, lines = ""): void {
+/** Writes a spec with these lines under `app`, and the example's lock, as it is made of the same packages. */
+export function writeAppSpec(place: string, name: string, lines: string): void {
   const archive = /^archive:\n(?: .*\n)+/m.exec(readFileSync(join(example, "caisson.yaml"), "utf8"))![0];
-  const app = `app:\n  compose: ./compose.yaml\n${lines}`;
-  writeFileSync(join(place, "caisson.yaml"), `version: 1\nname: ${name}\n${archive}\n${app}`);
-  writeFileSync(join(place, "compose.yaml"), compose);
+  writeFileSync(join(place, "caisson.yaml"), `version: 1\nname: ${name}\n${archive}\napp:\n${lines}`);
   copyFileSync(join(example, "caisson.lock"), join(place, "caisson.lock"));
+}
+
+/** The same with a compose file. */
+export function writeSpec(place: string, name: string, compose: string, lines = ""): void {
+  writeAppSpec(place, name, `  compose: ./compose.yaml\n${lines}`);
+  writeFileSync(join(place, "compose.yaml"), compose);
 }
 
 /** Starts the spec in `place`; resolves when the machine is ready. `memory` in MiB. */

@@ -2,6 +2,7 @@
 /** The audit: every control, judged in every place that is known, and what follows for the subject as a whole. */
 
 import { splitCommandLine } from "@caisson/protocol/command-line";
+import { persistentVolumes } from "@caisson/protocol/guest-config";
 import { provesHardware } from "@caisson/vocabulary/platforms";
 import type { Acceptance } from "./baseline.ts";
 import { catalogue } from "./catalogue/index.ts";
@@ -76,6 +77,21 @@ function containedServices<K extends CheckKind>(kind: K, facts: Partial<Facts>):
   return subject === undefined ? undefined : contained[kind](subject);
 }
 
+/** Which persistent volumes were asked for, or that there are some. */
+const persistent: { [K in CheckKind]: (facts: Facts[K]) => string | undefined } = {
+  static({ guest }) {
+    const names = persistentVolumes(guest.app);
+    return names.length === 0 ? undefined : `persistent volumes ${names.join(", ")}`;
+  },
+  live: ({ mounts }) => (mounts.some(({ type }) => type === "btrfs") ? "persistent volumes" : undefined),
+  remote: () => undefined,
+};
+
+function persistentVolumesOf<K extends CheckKind>(kind: K, facts: Partial<Facts>): string | undefined {
+  const subject = facts[kind];
+  return subject === undefined ? undefined : persistent[kind](subject);
+}
+
 function isDevelopment<K extends CheckKind>(kind: K, facts: Partial<Facts>): boolean {
   const subject = facts[kind];
   return subject !== undefined && development[kind](subject);
@@ -122,6 +138,10 @@ export function audit(facts: Partial<Facts>, acceptances: readonly Acceptance[],
     const asked = control.services?.kinds.includes(kind) ? containedServices(kind, facts) : undefined;
     if (asked !== undefined) {
       return { kind, status: "deviation", details: [`${asked}: ${control.services!.reason}`, ...details] };
+    }
+    const kept = control.volumes?.kinds.includes(kind) ? persistentVolumesOf(kind, facts) : undefined;
+    if (kept !== undefined) {
+      return { kind, status: "deviation", details: [`${kept}: ${control.volumes!.reason}`, ...details] };
     }
     const acceptance = acceptances.find((one) => one.control === control.id && (one.kind ?? kind) === kind);
     if (acceptance === undefined) return { kind, status: "fail", details };

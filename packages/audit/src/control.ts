@@ -89,6 +89,8 @@ export interface Control {
   development?: { reason: string; kinds: readonly CheckKind[] };
   /** Where an image whose services are contained may fail it, and why. */
   services?: { reason: string; kinds: readonly CheckKind[] };
+  /** Where an image with persistent volumes may fail it, and why. */
+  volumes?: { reason: string; kinds: readonly CheckKind[] };
   /** Tests of this repository that show the behaviour behind it. */
   tests?: readonly string[];
 }

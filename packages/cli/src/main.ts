@@ -15,6 +15,10 @@ const commands: Commands = {
     "say what will run of a compose file or an image, and at what cost",
     () => import("./commands/check.ts"),
   ],
+  connect: [
+    "open a door on this machine to a guest that was verified",
+    () => import("./commands/connect.ts"),
+  ],
   exec: ["run a command beside a service of a development machine", () => import("./commands/exec.ts")],
   kernel: [
     "which kernels could be used, what differs, what is hardened",

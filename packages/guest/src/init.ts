@@ -22,10 +22,12 @@ import { KeyFiles } from "./key-files.ts";
 import { withLimit } from "./limit.ts";
 import { limitReadAhead } from "./read-ahead.ts";
 import type { Prepared } from "./services/launch.ts";
+import type { Fronted } from "./services/prepare.ts";
 import type { Supervisor } from "./services/supervisor.ts";
 import { type Context, type Stage, StageFailure } from "./stage.ts";
 import { appStage } from "./stages/app.ts";
 import { entropyStage } from "./stages/entropy.ts";
+import { frontStage } from "./stages/front.ts";
 import { identity } from "./stages/identity.ts";
 import { keys } from "./stages/keys.ts";
 import { postureStage } from "./stages/posture.ts";
@@ -157,6 +159,7 @@ async function boot(): Promise<void> {
   }
   const several = Object.keys(config.app.services).length > 1;
   let port: number | undefined;
+  let fronted: Fronted | undefined;
   const app = appStage({
     line(service, line) {
       if (config.flavour === "development") say({ kind: "app", ...(several && { service }), line });
@@ -172,19 +175,27 @@ async function boot(): Promise<void> {
     listens(main) {
       port = main;
     },
+    fronted(prepared) {
+      fronted = prepared;
+    },
     waits(service, wanted, others) {
       const instead = others.length === 0 ? "it listens on no port" : `it listens on ${others.join(", ")}`;
       say({ kind: "note", text: `waiting for ${service} on port ${wanted}: ${instead}` });
     },
   });
+  const front = frontStage(
+    () => fronted!,
+    ({ ended }) => void ended.then(({ status }) => powerOff(`the front ended with status ${status}`)),
+  );
   const [posture, entropy] = [postureStage(root), entropyStage(root)];
   const volumes = volumesStage((reason, message) => {
     say({ kind: "note", text: `${reason}: ${message}` });
     void powerOff(reason);
   });
-  // Images without persistent volumes have no such stage.
+  // Images without persistent volumes, or without a front, have no such stage.
   const opening = persistentVolumes(config.app).length > 0 ? [volumes] : [];
-  for (const stage of [posture, entropy, identity, time, boundary, keys, ...opening, secrets, app]) {
+  const last = config.app.front === undefined ? [] : [front];
+  for (const stage of [posture, entropy, identity, time, boundary, keys, ...opening, secrets, app, ...last]) {
     await runStage(stage, context);
     keeper = context.keeper;
   }

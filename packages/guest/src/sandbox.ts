@@ -90,9 +90,13 @@ export function processOf(service: Service, args: readonly string[]): object {
 export function runtimeConfig(
   service: Service,
   shares: readonly Share[],
-  { surroundings, onPersistent = false }: { surroundings?: Surroundings; onPersistent?: boolean } = {},
+  {
+    surroundings,
+    onPersistent = false,
+    seccomp: own = seccompProfile,
+  }: { surroundings?: Surroundings; onPersistent?: boolean; seccomp?: typeof seccompProfile } = {},
 ): object {
-  const seccomp = onPersistent ? keepChecksums(seccompProfile) : seccompProfile;
+  const seccomp = onPersistent ? keepChecksums(own) : own;
   return surroundings === undefined
     ? plain(service, shares, seccomp)
     : contained(service, shares, surroundings, seccomp);

@@ -54,6 +54,17 @@ const otherFamilies = Array.from({ length: 48 }, (_, family) => family).filter(
   (family) => family !== netlink.family && !Object.values(families).includes(family),
 );
 
+/** What a program that only serves and connects has no use for: files, other users and processes, listening, IPC. */
+const beyondServing = `bind socketpair chmod fchmod fchmodat fchmodat2 chown fchown fchownat lchown link linkat
+  symlink symlinkat mkdir mkdirat rmdir rename renameat renameat2 unlink unlinkat mknod mknodat truncate ftruncate
+  fallocate creat utime utimensat utimes futimesat setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr
+  inotify_init inotify_init1 inotify_add_watch inotify_rm_watch setuid setgid setreuid setregid setresuid setresgid
+  setgroups setfsuid setfsgid setpgid setsid capset fork vfork execveat memfd_create shmat shmctl shmdt shmget semctl
+  semget semop semtimedop msgctl msgget msgrcv msgsnd mq_getsetattr mq_notify mq_open mq_timedreceive mq_timedsend
+  mq_unlink sync syncfs sync_file_range swapon rt_sigqueueinfo rt_tgsigqueueinfo pidfd_open pidfd_send_signal
+  landlock_add_rule landlock_create_ruleset landlock_restrict_self chdir umask splice tee vmsplice sendfile
+  copy_file_range`;
+
 const names = Object.values(allowed).flatMap((group) => group.split(/\s+/));
 
 interface Rule {
@@ -156,4 +167,13 @@ export const seccompProfile = {
       })),
     ),
   ],
+};
+
+/** The same without what a program that only serves and connects has no use for. */
+export const servingProfile = {
+  ...seccompProfile,
+  syscalls: seccompProfile.syscalls.flatMap((entry) => {
+    const left = entry.names.filter((name) => !beyondServing.split(/\s+/).includes(name));
+    return left.length === 0 ? [] : [{ ...entry, names: left }];
+  }),
 };

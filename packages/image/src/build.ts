@@ -129,6 +129,7 @@ async function gather(spec: Spec, lock: Lock, options: BuildOptions): Promise<Pa
   const node = await guestNode(lock, toolchain, cache);
   const addon = await guestAddon(node, toolchain, cache);
   const bundle = await bundleGuest(guestProgram[flavour]);
+  const front = spec.front && (await bundleGuest("packages/front/src/main.ts"));
   signal?.throwIfAborted();
 
   const packages = new Map(inGroup(lock, "root").map((locked) => [locked, archive(locked)]));
@@ -159,6 +160,7 @@ async function gather(spec: Spec, lock: Lock, options: BuildOptions): Promise<Pa
     kernel: kernels.get(flavour)!.image,
     node,
     bundle,
+    ...(front && { front }),
     system,
     application,
     archive,

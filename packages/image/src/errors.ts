@@ -89,6 +89,7 @@ export type ImageErrorCode =
   | "app/healthcheck"
   | "app/signal"
   | "app/file"
+  | "app/front"
   | "app/mount"
   | "app/volume"
   // toolchain.ts, kernel.ts

@@ -25,3 +25,5 @@ export { postgresql } from "./store/postgresql.ts";
 export { readOnlySqlite, sqlite } from "./store/sqlite.ts";
 export { openStore, type Store, storeKeys } from "./store/store.ts";
 export { type LogReport, verifyReleaseLog } from "./store/verify.ts";
+export { openVolumeBook } from "./volumes/book.ts";
+export type { OperatorAction, VolumeRecord } from "./volumes/rules.ts";

@@ -35,8 +35,6 @@ import { applicationSealingKey, publishSealingKey } from "./secrets.ts";
 import type { LogEntry } from "./store/entries.ts";
 import type { Commit, Committed } from "./store/store.ts";
 import { Machine } from "./testing/machine.ts";
-import { VolumeBook } from "./volumes/book.ts";
-import { openValueStore } from "./volumes/store.ts";
 
 const now = Date.parse("2026-06-01T12:00:00Z");
 const day = 24 * 3600 * 1000;
@@ -83,7 +81,7 @@ function setup(policies: Policies, store = inMemory(), clock = now): Setup {
     store: { commit },
     denials: new Bucket({ perSecond: 1, burst: 3 }, now),
     nonces: new Nonces(secret),
-    volumes: new VolumeBook(openValueStore(":memory:"), secret, identity, () => now),
+    volumes: { open: () => Promise.reject(new Error("no volumes")) },
     applications: new Applications(store),
     now: () => clock,
   };

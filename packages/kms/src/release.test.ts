@@ -27,8 +27,6 @@ import { type ReleaseContext, releaseKeys } from "./release.ts";
 import type { LogEntry } from "./store/entries.ts";
 import type { Commit, Committed } from "./store/store.ts";
 import { Machine, type MachineState } from "./testing/machine.ts";
-import { VolumeBook } from "./volumes/book.ts";
-import { openValueStore } from "./volumes/store.ts";
 
 const now = Date.parse("2026-06-01T12:00:00Z");
 const secret = new Uint8Array(32).map((_, i) => i);
@@ -62,7 +60,7 @@ function setup(policies: Policies): Setup {
     store: { commit },
     denials: new Bucket({ perSecond: 1, burst: 3 }, now),
     nonces: new Nonces(secret),
-    volumes: new VolumeBook(openValueStore(":memory:"), secret, identity, () => now),
+    volumes: { open: () => Promise.reject(new Error("no volumes")) },
     applications: new Applications({ readKnown: () => new Map(), writeKnown: () => Promise.resolve() }),
     now: () => now,
   };

@@ -46,7 +46,6 @@ import { logHead } from "./store/entries.ts";
 import { openLogStore } from "./store/open.ts";
 import { type Store, storeKeys } from "./store/store.ts";
 import { VolumeBook } from "./volumes/book.ts";
-import { openValueStore } from "./volumes/store.ts";
 
 export interface KmsOptions {
   /** Directory of root secret and release log; the secret is there (`createRootSecret`), the log is made. */
@@ -132,8 +131,7 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
     await store.close();
     throw new KmsError("policy/none", "this KMS has neither policies nor operators who could sign some");
   }
-  const values = openValueStore(join(options.data, dataFiles.volumes));
-  const volumes = new VolumeBook(values, secret, identity, now);
+  const volumes = new VolumeBook(store, secret, identity, now);
   const service: Service = {
     administration,
     reload: () => Promise.resolve(false),
@@ -188,7 +186,6 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
   try {
     await listen(server, options.host, options.port);
   } catch (error) {
-    volumes.close();
     await store.close();
     throw new KmsError(
       "kms/listen",
@@ -219,7 +216,6 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
     clearInterval(following);
     await stop(server);
     write("stopped", { logEntries: store.head.sequence });
-    volumes.close();
     await store.close();
   };
   // One after the other, so that the newest is what counts in the end.

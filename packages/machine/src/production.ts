@@ -9,7 +9,13 @@ import { join } from "node:path";
 import { tdxDomain } from "@caisson/host/libvirt";
 import { type Shape, type TdxParts, tdxMachine } from "@caisson/host/machine";
 import type { Manifest } from "@caisson/image";
-import { applicationId, description, mainPort, publishedPorts } from "@caisson/protocol/guest-config";
+import {
+  applicationId,
+  description,
+  mainPort,
+  persistentVolumes,
+  publishedPorts,
+} from "@caisson/protocol/guest-config";
 import { composeHash, IDENTITY_SIZE } from "@caisson/protocol/identity";
 import { encodeInstance, type Instance } from "@caisson/protocol/instance";
 import { type Reference, referenceRegisters } from "@caisson/verify";
@@ -132,6 +138,7 @@ function policyText(
   const app = Buffer.from(composeHash(description(manifest.guest))).toString("hex");
   const byEvent = byEventAlone(references);
   const { sequence } = sequenceOf(manifest);
+  const volumes = persistentVolumes(manifest.guest.app);
   const lines = [
     "version: caisson/policy/v1",
     `description: ${JSON.stringify(`${manifest.name}, production, ${shape.vcpus} vCPUs, ${shape.memory} MiB`)}`,
@@ -157,6 +164,12 @@ function policyText(
     `  composeHash: ["${app}"]`,
     "  # Any instance of it; list instance ids to accept only those.",
     "  instanceId: any",
+    ...(volumes.length === 0
+      ? []
+      : [
+          "# The disks that outlive it; seeds: [HEX, …] accepts those of certain instances alone.",
+          `volumes: { names: [${volumes.join(", ")}] }`,
+        ]),
     ...(manifest.guest.time.secure_time
       ? []
       : ["# The image asks no time servers: its clock is the host's.", "secureTime: any"]),

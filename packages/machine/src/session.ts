@@ -132,9 +132,16 @@ export function developmentPolicy(manifest: Manifest, references: object, root: 
       composeHash: [toHex(composeHash(description(manifest.guest)))],
       instanceId: "any",
     },
+    ...volumesOf(manifest),
     secureTime: manifest.guest.time.secure_time ? { origins: ["instance"] } : { methods: ["nts", "none"] },
     events: { bootLog: "required", ...sequenceOf(manifest) },
   };
+}
+
+/** A policy's volumes, where the image has some. */
+function volumesOf({ guest }: Manifest): { volumes?: object } {
+  const names = persistentVolumes(guest.app);
+  return names.length === 0 ? {} : { volumes: { names } };
 }
 
 /** A policy's sequence, where the image measures more than every image does. */
@@ -272,7 +279,9 @@ export async function startSession(options: SessionOptions): Promise<Session> {
     ends.push(() => vm.powerDown(graceMs(manifest.guest.app)));
     return {
       vm,
-      ...(mainHost !== undefined && { url: `http://127.0.0.1:${mainHost}/` }),
+      ...(mainHost !== undefined && {
+        url: `${manifest.guest.app.front === undefined ? "http" : "https"}://127.0.0.1:${mainHost}/`,
+      }),
       ports,
       volumes,
       evidence: () => consoleEvidence(vm, challenge),

@@ -26,6 +26,13 @@ const list = <T extends z.core.SomeType>(item: T, most: number) => z.array(item)
 const named = z.string().check(z.regex(/^[a-z0-9][a-z0-9_.-]{0,62}$/));
 const hostName = z.string().check(z.regex(/^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$/));
 
+const dnsName = z
+  .string()
+  .check(
+    z.regex(/^(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/),
+    z.maxLength(253),
+  );
+
 /** The most keys that logs are encrypted to. */
 export const logKeyLimit = 4;
 /** Names of secrets, as files and environments have them. */
@@ -172,6 +179,23 @@ const service = z.strictObject({
   dstack: z.optional(list(z.strictObject({ socket: z.enum(["dstack", "tappd"]), target: absolutePath }), 8)),
 });
 
+/** Where connections from outside end: a process of the platform's, before one service. */
+const front = z.strictObject({
+  /** On the machine. */
+  port,
+  /** The service that gets the requests, and its port: plain HTTP/1.1. */
+  service: named,
+  target: port,
+  /** DNS names of the certificate; none: the application's own name below `.internal`. */
+  names: list(dnsName, 16),
+  /** "encrypted": the application gets sealed requests only. */
+  require: z.enum(["tls", "encrypted"]),
+  /** A public certificate; missing: self-signed. */
+  acme: z.optional(
+    z.strictObject({ directory: z.string().check(z.regex(/^https:\/\/[^\s]+$/), z.maxLength(512)) }),
+  ),
+});
+
 /** What runs in a guest, as it is measured. */
 export const descriptionSchema = z.strictObject({
   name: z.string().check(z.regex(/^[a-z0-9][a-z0-9-]{0,62}$/)),
@@ -193,6 +217,8 @@ export const descriptionSchema = z.strictObject({
         );
       }, "a persistent volume has a size, in whole MiB, and there are few of them"),
     ),
+  /** Missing: published ports are the services' own. */
+  front: z.optional(front),
   /** Whom what services write is encrypted to: X25519 public keys. Missing: production writes nothing. */
   logs: z.optional(z.strictObject({ to: list(hex(32), logKeyLimit).check(z.minLength(1)) })),
   /**
@@ -224,6 +250,7 @@ const schema = z.strictObject({
 
 export type AppDescription = z.infer<typeof descriptionSchema>;
 export type Service = z.infer<typeof service>;
+export type FrontDescription = z.infer<typeof front>;
 export type Healthcheck = z.infer<typeof healthcheck>;
 export type Capability = (typeof rootCapabilities)[number];
 export type GuestConfig = z.infer<typeof schema>;
@@ -267,13 +294,17 @@ export function persistentVolumes({ volumes }: Pick<AppDescription, "volumes">):
     .sort();
 }
 
-/** What the guest publishes, service by service in the order of their names. */
+/** What the guest publishes: its front's port, then the services', in the order of their names. */
 export function publishedPorts({
   services,
-}: AppDescription): (Service["ports"][number] & { service: string })[] {
-  return Object.keys(services)
+  front: outer,
+}: Pick<AppDescription, "services" | "front">): (Service["ports"][number] & { service: string })[] {
+  const own = Object.keys(services)
     .sort()
     .flatMap((name) => services[name]!.ports.map((one) => ({ service: name, ...one })));
+  if (outer === undefined) return own;
+  const { service: name, port: published, target } = outer;
+  return [{ service: name, protocol: "tcp", published, target }, ...own];
 }
 
 /** The port that a client who knows nothing else asks: the first published over TCP; undefined when there is none. */

@@ -35,10 +35,12 @@ export const firstGeneration = (epoch: bigint): bigint => epoch << commitBits;
 export const epochOf = (generation: bigint): bigint => generation >> commitBits;
 
 /** A number below 2^63, in decimal. */
-const number = z.string().check(
-  z.regex(/^(?:0|[1-9]\d{0,18})$/),
-  z.refine((value) => BigInt(value) < 1n << 63n),
-);
+const decimal = /^(?:0|[1-9]\d{0,18})$/;
+const number = z
+  .string()
+  .check(
+    z.refine((value) => decimal.test(value) && BigInt(value) < 1n << 63n, "expected a number below 2^63"),
+  );
 const version = z.literal(volumeVersion);
 /** Whose volume it is: an application's id. */
 const owner = z.string().check(z.regex(/^(?:[0-9a-f]{40}|[0-9a-f]{64})$/));

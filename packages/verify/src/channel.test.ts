@@ -4,8 +4,9 @@ import { deepEqual, equal, rejects } from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { test } from "node:test";
 import { hierarchy, issueQuote, mint } from "@caisson/simulated/pki";
+import { hpkeConfigOf, hpkeKeyOf } from "@caisson/vocabulary/channel";
 import fc from "fast-check";
-import { type ChannelExpectation, hpkeConfigOf, hpkeKeyOf, verifyChannel } from "./channel.ts";
+import { type ChannelExpectation, verifyChannel } from "./channel.ts";
 import { type ReportDataScheme, reportData } from "./evidence/report-data.ts";
 import { readPolicy } from "./policy/policy.ts";
 

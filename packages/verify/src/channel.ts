@@ -8,6 +8,7 @@
  * one that the caller saw, never one that the evidence names.
  */
 import { equal, fromHex, toHex } from "@caisson/vocabulary/bytes";
+import { channelNonceLimit, hpkeKeyOf } from "@caisson/vocabulary/channel";
 import { limits } from "@caisson/vocabulary/limits";
 import { leafHash, verifyInclusion } from "@caisson/vocabulary/merkle";
 import { hex, integer, list, object, oneOf, type Schema } from "@caisson/vocabulary/schema";
@@ -20,9 +21,8 @@ import { type Judgement, verifyEvidence } from "./verify.ts";
 
 const anything: Schema<unknown> = (value) => value;
 
-/** As many clients as one quote serves, and the hashes between one of them and the root. */
-export const channelNonceLimit = 1024;
-const pathLimit = 10;
+/** Hashes between a nonce and the root. */
+const pathLimit = Math.log2(channelNonceLimit);
 
 const documentSchema = object({
   version: oneOf("caisson/channel-evidence/v1"),
@@ -55,20 +55,6 @@ export interface ChannelJudgement {
   /** Set when the guest is accepted: also when only the TLS key is another one, so that sealed requests still reach it. */
   keys?: ChannelKeys;
 }
-
-/** The one suite, and what stands before and after the key (RFC 9180, section 7): X25519, HKDF-SHA256, AES-256-GCM. */
-const [before, after] = [fromHex("000020")!, fromHex("000400010002")!];
-const configSize = 41;
-
-/** The X25519 key of a key configuration; undefined unless it is of the one suite. */
-export function hpkeKeyOf(config: Uint8Array): Uint8Array | undefined {
-  const [start, end] = [config.subarray(0, before.length), config.subarray(configSize - after.length)];
-  if (config.length !== configSize || !equal(start, before) || !equal(end, after)) return undefined;
-  return config.subarray(before.length, configSize - after.length);
-}
-
-/** The key configuration of an X25519 key (32 bytes). */
-export const hpkeConfigOf = (key: Uint8Array): Uint8Array => Uint8Array.from([...before, ...key, ...after]);
 
 /**
  * Judges what a front answered. Refusals are in the report. Throws VerifyError "evidence/size", "evidence/malformed" for

@@ -183,6 +183,7 @@ export const acceptableChecks = {
   "app/id": { source: POLICY, codes: ["app/id", "app/id-not-stated"] },
   "app/compose-hash": { source: POLICY, codes: ["app/compose-hash", "app/compose-hash-not-stated"] },
   "app/instance-id": { source: POLICY, codes: ["app/instance-id", "app/instance-id-not-stated"] },
+  "app/volumes": { source: POLICY, codes: ["app/volumes", "app/volumes-malformed"] },
   "time/secure-time": {
     source: POLICY,
     codes: [

@@ -240,6 +240,11 @@ export const attackSurface = group("kernel attack surface", { decision: "depth",
       reason: "their writable layer is an overlay of tmpfs over the verified root",
       kinds: ["static", "live"],
     },
+    volumes: {
+      reason:
+        "btrfs, which sees only what was written under this guest's key, or fails its SHA-256 (V15, V16)",
+      kinds: ["static", "live"],
+    },
     ...also(
       without(
         "EXT4_FS",

@@ -44,7 +44,7 @@ const counts = {
   time: 14,
   firmware: 12,
   devices: 10,
-  "file system": 11,
+  "file system": 13,
   "user space": 18,
   network: 10,
   container: 12,

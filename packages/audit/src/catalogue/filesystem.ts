@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The root: one verified, read-only file system, and nothing that lasts. */
 import { everyFile, image, inSource, kernel, live, noFiles, none, rootCovered, without } from "../expect.ts";
+import type { ImageFacts } from "../facts.ts";
+import { valueOf } from "../kernel-config.ts";
 import { group } from "./group.ts";
 
 /** Of every image: SHA-256 of "caisson/verity/v1". */
@@ -13,6 +15,10 @@ const changeRoot = (copy: { commandLine: readonly string[] }, from: string | Reg
     token.startsWith("dm-mod.create=") ? token.replace(from, to) : token,
   );
 };
+
+/** Whether a disk outlives the machine. */
+const hasPersistent = ({ app }: ImageFacts["guest"]): boolean =>
+  Object.values(app.volumes).some(({ persistent }) => persistent !== undefined);
 
 export const filesystem = group("file system", { decision: "depth", source: "design" }, [
   {
@@ -133,6 +139,10 @@ export const filesystem = group("file system", { decision: "depth", source: "des
     title: "No volume that outlives the machine",
     why: "What is not stored cannot be read, altered or rolled back by the host.",
     source: "dstack",
+    volumes: {
+      reason: "encrypted, checked and anchored (V15, V16)",
+      kinds: ["static", "live"],
+    },
     ...without("DM_CRYPT", "DM_INTEGRITY", "DM_SNAPSHOT", "BLK_DEV_LOOP", "BLK_DEV_NBD"),
     live: [
       live(
@@ -279,5 +289,78 @@ export const filesystem = group("file system", { decision: "depth", source: "des
       ...kernel({ DEVTMPFS: "y", DEVTMPFS_SAFE: "y" }).static,
       everyFile("files, directories and links only", ({ kind }) => kind !== "other", { kind: "other" }),
     ],
+  },
+  {
+    id: "V15",
+    title: "A persistent volume is encrypted, and everything on it has a checksum",
+    why: "The host can neither read it nor hand out something else; no log of single fsyncs, no discard, no repair.",
+    decision: "depth",
+    tests: ["packages/guest/src/volumes/btrfs.test.ts", "test/attacks/volumes.test.ts"],
+    static: [
+      image(
+        "dm-crypt with AES-XTS, and btrfs without access control lists, where there is one",
+        ({ guest, kernel: { config } }) => {
+          if (!hasPersistent(guest)) return undefined;
+          const lacking = ["DM_CRYPT", "CRYPTO_XTS", "CRYPTO_AES", "BTRFS_FS"].filter(
+            (symbol) => valueOf(config, symbol) !== "y",
+          );
+          const extra = ["BTRFS_FS_POSIX_ACL", "BTRFS_EXPERIMENTAL", "DM_INTEGRITY", "KEYS"].filter(
+            (symbol) => valueOf(config, symbol) === "y",
+          );
+          return lacking.length + extra.length === 0 ? undefined : [...lacking, ...extra].join(", ");
+        },
+        ({ guest }) => {
+          guest.app.volumes["data"] = { size: 2 ** 28, persistent: { kmsAway: "continue" } };
+        },
+      ),
+    ],
+    live: [
+      live(
+        "every btrfs is mounted with notreelog, nosuid, nodev, noexec, and nothing that skips checksums",
+        ({ mounts }) =>
+          mounts.find(
+            ({ type, options }) =>
+              type === "btrfs" &&
+              (!["notreelog", "nosuid", "nodev", "noexec"].every((one) => options.includes(one)) ||
+                options.some((one) =>
+                  /^(?:nodatasum|nodatacow|discard.*|rescue=.*|usebackuproot)$/.test(one),
+                )),
+          )?.target,
+        ({ mounts }) => {
+          mounts.push({ source: "/dev/dm-1", target: "/run/x", type: "btrfs", options: ["rw", "nodatacow"] });
+        },
+      ),
+    ],
+    remote: [rootCovered],
+  },
+  {
+    id: "V16",
+    title: "A persistent volume is not turned back, mixed or replaced",
+    why: "The KMS numbers its openings and keeps the newest generation; what is older, or of another line, is refused.",
+    decision: "depth",
+    tests: [
+      "test/attacks/volumes.test.ts",
+      "packages/kms/src/volumes/model.test.ts",
+      "packages/kms/src/volumes/rules.test.ts",
+      "packages/guest/src/volumes/prepare.test.ts",
+    ],
+    static: [
+      image(
+        "a service of an image with one cannot take a file's checksums away",
+        ({ guest, runtime }) => {
+          if (!hasPersistent(guest)) return undefined;
+          const open = runtime.linux.seccomp.syscalls.some(
+            ({ names, action, args }) =>
+              names.includes("ioctl") && action === "SCMP_ACT_ALLOW" && args === undefined,
+          );
+          return open ? "every ioctl is allowed" : undefined;
+        },
+        ({ guest }) => {
+          guest.app.volumes["data"] = { size: 2 ** 28, persistent: { kmsAway: "continue" } };
+        },
+      ),
+    ],
+    live: none.behaviour,
+    remote: none.kms,
   },
 ]);

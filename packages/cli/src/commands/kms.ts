@@ -7,6 +7,7 @@ import { Command, InvalidArgumentError, Option } from "commander";
 import { UsageError } from "../failure.ts";
 import { requestCommand } from "../kms-operators.ts";
 import { sharesCommand } from "../kms-shares.ts";
+import { volumeCommand } from "../kms-volume.ts";
 import { readPassphrase, readTextFile } from "../passphrase-file.ts";
 import { printable } from "../views/printable.ts";
 
@@ -250,14 +251,23 @@ const backup = new Command("backup")
   });
 
 const restore = new Command("restore")
-  .description("put the root secret of a backup into a data directory that has none")
+  .description(
+    "put the root secret of a backup into a data directory that has none; persistent volumes are suspect then",
+  )
   .argument("<FILE>", "the backup")
   .requiredOption("--data <DIR>", "root secret and release log")
+  .option("--database <URL>", "the log and volumes in PostgreSQL instead")
   .requiredOption("--passphrase-file <FILE>", "its first line is the passphrase; - is standard input")
-  .action(async (file: string, options: { data: string; passphraseFile: string }) => {
-    const { decryptBackup, kmsIdentity, storeRootSecret } = await import("@caisson/kms");
+  .action(async (file: string, options: { data: string; database?: string; passphraseFile: string }) => {
+    const { decryptBackup, kmsIdentity, openVolumeBook, storeRootSecret } = await import("@caisson/kms");
     const text = readTextFile(file);
     storeRootSecret(options.data, decryptBackup(text, readPassphrase(options.passphraseFile)));
+    // What was anchored since the backup is not known here: an operator looks before a volume is opened.
+    const book = await openVolumeBook(options.data, {
+      databases: options.database === undefined ? [] : [options.database],
+    });
+    await book.markRestored();
+    await book.close();
     process.stdout.write(`${kmsIdentity(options.data)}\n${join(options.data, "root-secret")}\n`);
   });
 
@@ -272,4 +282,5 @@ export const command = new Command("caisson kms")
   .addCommand(requestCommand)
   .addCommand(sharesCommand)
   .addCommand(backup)
-  .addCommand(restore);
+  .addCommand(restore)
+  .addCommand(volumeCommand);

@@ -22,8 +22,11 @@ const tiers: Record<string, { files: string; concurrency: number; minutes: numbe
   integration: { files: "test/{integration,walk}/**/*.test.ts", concurrency: 2, minutes: 45 },
   e2e: { files: "test/e2e/**/*.test.ts", concurrency: 1, minutes: 45 },
   attacks: { files: "test/attacks/**/*.test.ts", concurrency: 2, minutes: 45 },
+  nightly: { files: "test/nightly/**/*.test.ts", concurrency: 1, minutes: 240 },
 };
 const names = ["check", ...Object.keys(tiers)];
+/** What takes hours, or needs Go, Rust and Python, is for the night. */
+const daily = names.filter((name) => name !== "nightly");
 
 function runChecks(): boolean {
   return checks
@@ -52,7 +55,7 @@ function allRan(report: string): boolean {
 }
 
 /** Tiers that boot both flavours: their kernels share most objects, and are compiled in one go where none is cached. */
-const bootingTiers = ["integration", "e2e", "attacks"];
+const bootingTiers = ["integration", "e2e", "attacks", "nightly"];
 
 async function compileKernels(): Promise<void> {
   const { prepare } = await import("../prepare.ts");
@@ -91,16 +94,16 @@ function runTier(name: string, filter: string | undefined): boolean {
 
 export const command = new Command("caisson test")
   .description(
-    "Runs the tests, all of them or one tier: check (types, lint, format), unit, integration, e2e (VMs), attacks (a hostile host).",
+    "Runs the tests, all of them or one tier: check (types, lint, format), unit, integration, e2e (VMs), attacks (a hostile host); nightly (long searches, heavy applications, SDKs of other languages) only when it is named.",
   )
-  .argument("[tier]", `one of ${names.join(", ")}; all when left out`)
+  .argument("[tier]", `one of ${names.join(", ")}; all but nightly when left out`)
   .argument("[filter]", "only files whose path contains this")
   .action(async (tier: string | undefined, filter: string | undefined) => {
     if (tier !== undefined && !names.includes(tier)) {
       throw new UsageError(`there is no test tier '${tier}'`, `one of ${names.join(", ")}`);
     }
     let compiled = filter !== undefined;
-    for (const name of tier === undefined ? names : [tier]) {
+    for (const name of tier === undefined ? daily : [tier]) {
       if (!compiled && bootingTiers.includes(name)) {
         await compileKernels();
         compiled = true;

@@ -8,6 +8,7 @@
 import { existsSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { styleText } from "node:util";
+import { observeChannel } from "@caisson/client";
 import { readKit } from "@caisson/machine/kit";
 import { fetchEvidence, freshReportData } from "@caisson/machine/relying-party";
 import {
@@ -26,12 +27,13 @@ import {
   type Report,
   readEvidence,
   VerifyError,
+  verifyChannel,
   verifyEvidence,
   verifyGenuine,
 } from "@caisson/verify";
 import { type Description, describeEvidence } from "@caisson/verify/describe";
 import { type KnownReleases, releaseJudge } from "@caisson/verify/releases";
-import { toHex } from "@caisson/vocabulary/bytes";
+import { toBase64, toHex } from "@caisson/vocabulary/bytes";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { provesHardware } from "@caisson/vocabulary/platforms";
 import { Command } from "commander";
@@ -47,18 +49,22 @@ import { readEnvelopeFile } from "../release-files.ts";
 import { fold } from "../views/fold.ts";
 import { renderDescription, renderReport } from "../views/report-view.ts";
 
-interface Options {
+/** Files by which evidence is judged. */
+export interface JudgedBy {
   image: string[];
   kit?: string;
-  from?: string;
-  save?: string;
   policy?: string;
   collateral?: string;
+  revocation: string[];
+}
+
+interface Options extends JudgedBy {
+  from?: string;
+  save?: string;
   eventLog?: string;
   nonce?: string;
   reportData?: string;
   at?: string;
-  revocation: string[];
   json?: boolean;
 }
 
@@ -70,7 +76,10 @@ export const command = new Command("caisson verify")
     "[evidence]",
     "a caisson/evidence/v1 document, dstack's, CoCo's or Azure's evidence, a quote or a SEV-SNP report (binary, hex, base64, JSON); - is stdin",
   )
-  .option("--from <url>", "ask a running application for fresh evidence instead of reading a file")
+  .option(
+    "--from <url>",
+    "ask a running application for fresh evidence instead of reading a file; https: of the very connection, by its front",
+  )
   .option("--save <file>", "with --from: keep the evidence as it came, whatever the verdict")
   .option("--policy <file>", "what is acceptable (YAML or JSON); without it only: is it genuine?")
   .option(
@@ -108,7 +117,7 @@ export const command = new Command("caisson verify")
     if (given.save !== undefined && given.from === undefined) {
       throw new UsageError("--save keeps what --from got", "leave it out: the evidence is in a file already");
     }
-    const options = given.kit === undefined ? expandImages(given) : withKit(given, given.kit);
+    const options = filesOf(given);
     if (given.from !== undefined) {
       if (options.policy === undefined) {
         throw new UsageError(
@@ -116,6 +125,10 @@ export const command = new Command("caisson verify")
           "add --kit DIRECTORY, --policy FILE, or --image DIRECTORY",
         );
       }
+      if (/^https:/i.test(given.from)) return verifyConnection(given.from, options);
+      process.stderr.write(
+        "this shows that such a machine runs, not that it is the one at this address: only an https address of a front says that\n",
+      );
       const { bytes, nonce } = await fetchEvidence(given.from);
       if (given.save !== undefined) save(given.save, bytes, nonce);
       const evidence = readEvidence(bytes);
@@ -127,6 +140,46 @@ export const command = new Command("caisson verify")
     const expected = expectReportData(options, evidence);
     show(await judge(evidence, options, expected), evidence, options.json === true);
   });
+
+/** Judges the very connection over which the evidence came: where it ends is in the report. */
+async function verifyConnection(url: string, options: Options): Promise<void> {
+  const { document, nonce, tlsKey } = await observeChannel(url);
+  if (options.save !== undefined) save(options.save, document, nonce);
+  const judgement = await judgementOf(options, parseTime(options.at));
+  const { report, keys } = await verifyChannel(document, { nonce, tlsKey }, judgement);
+  const pin = `sha256//${toBase64(tlsKey)}`;
+  const said =
+    report.verdict === "accepted"
+      ? `this connection ends in the guest; for one request by curl: curl -k --pinnedpubkey '${pin}' ${url}`
+      : keys === undefined
+        ? "nothing that is sent over this connection reaches a guest that is accepted"
+        : "TLS ends before the guest; requests that are sealed to its key still reach it: caisson connect";
+  const { json } = options;
+  process.stdout.write(
+    json === true
+      ? `${JSON.stringify({ ...report, channel: { tlsKey: toHex(tlsKey), pin, sealed: keys !== undefined } }, null, 2)}\n`
+      : `${renderReport(report)}\n${said}\n`,
+  );
+  process.exitCode = exitCodes[report.verdict];
+}
+
+/** By what a guest is judged that is asked itself. Throws UsageError without a policy. */
+export async function judgementOf(options: JudgedBy, now: Date) {
+  const collateral = readCollateralFiles(options.collateral);
+  if (options.policy === undefined) {
+    throw new UsageError(
+      "a running application is judged by a policy",
+      "add --kit DIRECTORY, --policy FILE, or --image DIRECTORY",
+    );
+  }
+  const policy = readPolicyFile(options.policy);
+  const releases = releaseJudge(await knownReleases(policy, {}, options.revocation));
+  return { policy, references: readReferenceFiles(options.image), now, releases, ...collateral };
+}
+
+/** Policy, references and collateral of a kit or an image directory, where one is named. */
+export const filesOf = <Given extends JudgedBy>(given: Given): Given =>
+  given.kit === undefined ? expandImages(given) : withKit(given, given.kit);
 
 /** Keeps evidence before it is read: what cannot be read is what somebody wants to look at. */
 function save(path: string, bytes: Uint8Array, nonce: Uint8Array): void {
@@ -142,7 +195,7 @@ function save(path: string, bytes: Uint8Array, nonce: Uint8Array): void {
 }
 
 /** Says which files the evidence is judged by, and who wrote them: nothing is picked up silently. */
-function sayJudgedBy(writer: string, { policy, image, collateral }: Options): void {
+function sayJudgedBy(writer: string, { policy, image, collateral }: JudgedBy): void {
   const files = { policy, references: image.join(", "), collateral };
   const rows = Object.entries(files).flatMap(([name, path]) =>
     path === undefined || path === "" ? [] : [`  ${name.padEnd(10)}  ${path}\n`],
@@ -151,7 +204,7 @@ function sayJudgedBy(writer: string, { policy, image, collateral }: Options): vo
 }
 
 /** A kit stands for its policy, references and collateral. Beside it none of them can be named. */
-function withKit(given: Options, directory: string): Options {
+function withKit<Given extends JudgedBy>(given: Given, directory: string): Given {
   if (given.policy !== undefined || given.image.length > 0) {
     throw new UsageError(
       "a kit has a policy and reference values of its own",
@@ -160,7 +213,7 @@ function withKit(given: Options, directory: string): Options {
   }
   const kit = readKit(directory);
   const collateral = given.collateral ?? kit.collateral;
-  const options: Options = {
+  const options: Given = {
     ...given,
     policy: kit.policy,
     image: [kit.references],
@@ -171,7 +224,7 @@ function withKit(given: Options, directory: string): Options {
 }
 
 /** An image directory stands for what `caisson up` left beside it for a verifier, where nothing else is named. */
-function expandImages(options: Options): Options {
+function expandImages<Given extends JudgedBy>(options: Given): Given {
   const [directory, ...others] = options.image.filter((path) =>
     statSync(path, { throwIfNoEntry: false })?.isDirectory(),
   );

@@ -17,19 +17,19 @@ export interface CertificateRequest {
   extensions: readonly (readonly [number: number, value: Uint8Array])[];
 }
 
-const ecdsaWithSha256 = sequence(oid("1.2.840.10045.4.3.2"));
+export const ecdsaWithSha256 = sequence(oid("1.2.840.10045.4.3.2"));
 const commonName = "2.5.4.3";
 const set = 0x31;
 const octetString = 0x04;
 const boolean = 0x01;
 const critical = der(boolean, Uint8Array.of(0xff));
 
-const name = (text: string): Uint8Array => sequence(der(set, sequence(oid(commonName), utf8(text))));
+export const name = (text: string): Uint8Array => sequence(der(set, sequence(oid(commonName), utf8(text))));
 
-const spki = (key: KeyObject): Uint8Array =>
+export const spki = (key: KeyObject): Uint8Array =>
   new Uint8Array(createPublicKey(key).export({ format: "der", type: "spki" }));
 
-function extension(id: string, value: Uint8Array, isCritical = false): Uint8Array {
+export function extension(id: string, value: Uint8Array, isCritical = false): Uint8Array {
   return sequence(oid(id), ...(isCritical ? [critical] : []), der(octetString, value));
 }
 
@@ -51,12 +51,17 @@ function expanded(text: string): number[] {
   return [...before, ...middle, ...after].flatMap((group) => [group >> 8, group & 0xff]);
 }
 
+/** Subject alternative names (RFC 5280, 4.2.1.6). */
+export const alternativeNames = (names: readonly string[]): Uint8Array =>
+  extension("2.5.29.17", sequence(...names.map(alternative)));
+
 function signed(issuer: KeyObject, content: Uint8Array): string {
   const signature = new Uint8Array(sign("sha256", content, issuer));
   return new X509Certificate(sequence(content, ecdsaWithSha256, bitString(signature))).toString();
 }
 
-function certificate(
+/** Times in seconds since 1970; PEM. */
+export function certificate(
   subject: string,
   issuer: string,
   key: KeyObject,
@@ -90,6 +95,13 @@ export function authorityCertificate(key: KeyObject): string {
   ]);
 }
 
+/** Positive, and of at most 20 bytes. */
+export function randomSerial(): Uint8Array {
+  const serial = randomBytes(16);
+  serial[0] = (serial[0]! & 0x7f) | 0x40;
+  return serial;
+}
+
 /** A certificate for `key` that the authority issued; PEM. */
 export function issueCertificate(
   key: KeyObject,
@@ -100,15 +112,10 @@ export function issueCertificate(
     ...(request.server ? [oid("1.3.6.1.5.5.7.3.1")] : []),
     ...(request.client ? [oid("1.3.6.1.5.5.7.3.2")] : []),
   ];
-  // A serial number is positive and of at most 20 bytes.
-  const serial = randomBytes(16);
-  serial[0] = (serial[0]! & 0x7f) | 0x40;
-  return certificate(request.subject, authority, key, authorityKey, request, serial, [
+  return certificate(request.subject, authority, key, authorityKey, request, randomSerial(), [
     extension("2.5.29.15", namedBits(0x8000), true),
     ...(usages.length > 0 ? [extension("2.5.29.37", sequence(...usages))] : []),
-    ...(request.names.length > 0
-      ? [extension("2.5.29.17", sequence(...request.names.map(alternative)))]
-      : []),
+    ...(request.names.length > 0 ? [alternativeNames(request.names)] : []),
     ...request.extensions.map(([last, value]) =>
       extension(`1.3.6.1.4.1.62397.1.${last}`, der(octetString, value)),
     ),

@@ -49,6 +49,8 @@ export interface Rules {
   free: readonly string[];
   /** Who may connect to what outside. */
   allowed: readonly { from: string; to: Subnet; port: number }[];
+  /** Who may connect to a service's port besides: the front. */
+  peers?: readonly { from: string; to: string; port: number }[];
   published: readonly { protocol: Protocol; port: number; address: string; target: number }[];
 }
 
@@ -205,7 +207,7 @@ const rule = (name: Chain, ...expressions: Buffer[]): Message =>
   );
 
 /** The whole table, to be set once, all or nothing. */
-export function firewall({ all, networks, free, allowed, published }: Rules): Message[] {
+export function firewall({ all, networks, free, allowed, peers = [], published }: Rules): Message[] {
   const accept = verdict(NF_ACCEPT);
   return [
     bound(BATCH_BEGIN),
@@ -236,6 +238,17 @@ export function firewall({ all, networks, free, allowed, published }: Rules): Me
         ...goesToService,
         ...inside(SOURCE, subnet),
         ...inside(DESTINATION, subnet),
+        accept,
+      ),
+    ),
+    ...peers.map(({ from, to, port }) =>
+      rule(
+        "forward",
+        ...cameFromService,
+        ...goesToService,
+        ...inside(SOURCE, host(from)),
+        ...inside(DESTINATION, host(to)),
+        ...toPort("tcp", port),
         accept,
       ),
     ),

@@ -64,6 +64,9 @@ function send(syscalls: Syscalls, protocol: number, namespace: number, messages:
   syscalls.netlink(protocol, namespace, encode(messages), acknowledgements(messages));
 }
 
+/** The link over which a service is reached from outside, and by the front. */
+export const wayIn = (links: Plan["links"][string]) => wayOut(links) ?? links[0]!;
+
 const wayOut = (links: Plan["links"][string]) => links.find(({ internal }) => !internal);
 
 /** Interfaces of one service in its namespace (a descriptor). */
@@ -73,6 +76,8 @@ export function connectService(
   links: Plan["links"][string],
   allowed: readonly Destination[],
   namespace: number,
+  /** Another service's address that is reached, or answered, over the link with this one's own address. */
+  peer?: { own: string; other: string },
 ): void {
   send(
     syscalls,
@@ -100,6 +105,9 @@ export function connectService(
       addRoute(inner.index, subnet.network, subnet.bits, gateway),
     ]),
     ...outwards,
+    ...links
+      .filter(({ address }) => address === peer?.own)
+      .map(({ inner, gateway }) => addRoute(inner.index, peer!.other, 32, gateway)),
   ]);
   send(
     syscalls,
@@ -139,7 +147,7 @@ export function rulesOf(
       service.ports.map(({ protocol, published, target }) => ({
         protocol,
         port: published,
-        address: (wayOut(links) ?? links[0]!).address,
+        address: wayIn(links).address,
         target,
       })),
     ),

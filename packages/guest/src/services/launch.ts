@@ -8,11 +8,12 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Service } from "@caisson/protocol/guest-config";
 import { processOf, runtimeConfig, type Share, type Surroundings } from "../sandbox.ts";
+import type { seccompProfile } from "../seccomp.ts";
 import type { Syscalls } from "../syscalls.ts";
 import { expect } from "./orphans.ts";
 import { type Rate, readLimited } from "./output.ts";
 import type { Place } from "./place.ts";
-import { crun, ending, kill, pipe, startWithout } from "./runtime.ts";
+import { crun, ending, type Given, kill, pipe, startWithout } from "./runtime.ts";
 
 const crunLimitMs = 60_000;
 const killLimitMs = 5_000;
@@ -42,6 +43,8 @@ export interface Prepared {
   service: Service;
   shares: readonly Share[];
   surroundings?: Surroundings;
+  /** In place of what every service may ask of the kernel. */
+  seccomp?: typeof seccompProfile;
   /** Whether the image has persistent volumes. */
   onPersistent: boolean;
 }
@@ -62,16 +65,23 @@ export function makeControlGroup({ controlGroup }: Place, service: Service): voi
 /** Starts a service that was prepared; it may have run before. `onLine` gets what it prints. */
 export async function launch(
   syscalls: Syscalls,
-  { place, service, shares, surroundings, onPersistent }: Prepared,
+  { place, service, shares, surroundings, onPersistent, seccomp }: Prepared,
   rate: Rate,
   onLine: (line: string) => void,
+  given?: Given,
 ): Promise<Running> {
   const { controlGroup, bundle, id } = place;
   const pidFile = join(place.directory, "pid");
   mkdirSync(bundle, { recursive: true, mode: 0o700 });
   writeFileSync(
     join(bundle, "config.json"),
-    JSON.stringify(runtimeConfig(service, shares, { ...(surroundings && { surroundings }), onPersistent })),
+    JSON.stringify(
+      runtimeConfig(service, shares, {
+        ...(surroundings && { surroundings }),
+        ...(seccomp && { seccomp }),
+        onPersistent,
+      }),
+    ),
   );
   const killsBefore = memoryKills(controlGroup);
   // crun's own processes are not the service's.
@@ -86,6 +96,7 @@ export async function launch(
       ["create", "--bundle", bundle, "--pid-file", pidFile, id],
       write,
       crunLimitMs,
+      given,
     );
     writeFileSync(join(controlGroup, "pids.max"), String(service.pids));
     pid = Number(readFileSync(pidFile, "utf8"));

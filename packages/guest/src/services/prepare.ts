@@ -6,11 +6,19 @@ import { join } from "node:path";
 import { type AppDescription, persistentVolumes, type Service } from "@caisson/protocol/guest-config";
 import { serveApplication } from "../api.ts";
 import { serveDstack } from "../dstack/serve.ts";
-import { connectService, type Destination, destinations, openRoutes, rulesOf } from "../network/network.ts";
+import {
+  connectService,
+  type Destination,
+  destinations,
+  openRoutes,
+  rulesOf,
+  wayIn,
+} from "../network/network.ts";
 import { namesFor, type Plan, planNetwork } from "../network/plan.ts";
 import type { Share } from "../sandbox.ts";
 import { type Context, StageFailure } from "../stage.ts";
 import { hostsText, writeFiles } from "./files.ts";
+import { type ChannelKeys, frontName, makeChannelKeys, serveChannel, withFront } from "./front.ts";
 import { makeControlGroup, type Prepared } from "./launch.ts";
 import { closeUserNamespaces, makeNamespaces, openUserNamespaces } from "./namespaces.ts";
 import { outsideId, type Place, placeOf } from "./place.ts";
@@ -19,15 +27,25 @@ import { freezeGroup, limitShare } from "./share.ts";
 
 const resolver = "/run/resolv.conf";
 
+/** What the front is started with. */
+export interface Fronted {
+  prepared: Prepared;
+  keys: ChannelKeys;
+  /** The application's address. */
+  host: string;
+}
+
 export interface Services {
   plan: Plan;
+  front?: Fronted;
   /** By name. */
   prepared: ReadonlyMap<string, Prepared>;
 }
 
 /** Prepares all services. Throws what the kernel answers where it refuses something. */
 export async function prepareServices(context: Context): Promise<Services> {
-  const { app } = context.config;
+  const { app: declared } = context.config;
+  const app = withFront(declared);
   const controllers = readFileSync("/sys/fs/cgroup/cgroup.controllers", "utf8").trim().split(/\s+/);
   const wanted = ["memory", "pids", "cpu", "cpuset"].filter((name) => controllers.includes(name));
   writeFileSync("/sys/fs/cgroup/cgroup.subtree_control", wanted.map((name) => `+${name}`).join(" "));
@@ -50,11 +68,32 @@ export async function prepareServices(context: Context): Promise<Services> {
     allowed[name] = await destinations(service, (text) => context.log(`${name}: ${text}`));
     prepared.set(name, await prepare(context, app, plan, place, service, allowed[name]));
   }
+  const link = frontLink(declared, plan);
   if (contained.length > 0) {
     closeUserNamespaces();
-    openRoutes(context.syscalls, plan, rulesOf(app, plan, allowed));
+    const peers = link === undefined ? [] : [{ ...link, port: declared.front!.target }];
+    openRoutes(context.syscalls, plan, { ...rulesOf(app, plan, allowed), peers });
   }
-  return { plan, prepared };
+  if (link === undefined) return { plan, prepared };
+  const front = prepared.get(frontName)!;
+  const keys = makeChannelKeys();
+  await serveChannel(context, front.place.socket, keys);
+  const socket = { source: front.place.socket, destination: "/run/channel.sock", writable: true };
+  return { plan, prepared, front: { prepared: { ...front, shares: [socket] }, keys, host: link.to } };
+}
+
+/** Addresses of the front and of the service behind it. */
+function frontLink({ front }: AppDescription, { links }: Plan): { from: string; to: string } | undefined {
+  if (front === undefined) return undefined;
+  return { from: wayIn(links[frontName]!).address, to: wayIn(links[front.service]!).address };
+}
+
+/** What `connectService` has to know of it. */
+function peerOf(app: AppDescription, plan: Plan, name: string) {
+  const link = frontLink(app, plan);
+  if (link !== undefined && name === frontName) return { own: link.from, other: link.to };
+  if (link !== undefined && name === app.front!.service) return { own: link.to, other: link.from };
+  return undefined;
 }
 
 async function prepare(
@@ -78,7 +117,14 @@ async function prepare(
       name === undefined ? [] : [[to.network, [name]]],
     ),
   ];
-  connectService(syscalls, service, plan.links[place.name] ?? [], allowed, namespaces.network);
+  connectService(
+    syscalls,
+    service,
+    plan.links[place.name] ?? [],
+    allowed,
+    namespaces.network,
+    peerOf(app, plan, place.name),
+  );
   const surroundings = {
     root: place.root,
     userNamespace: `/proc/1/fd/${namespaces.user}`,

@@ -40,6 +40,9 @@ export function pipe(syscalls: Pick<Syscalls, "pipe">): { stream: Readable; writ
   return { stream: new Socket({ fd: read, readable: true, writable: false }), write };
 }
 
+/** Standard input and output of a program, in place of an empty pipe and what is read of it. */
+export type Given = readonly [input: number, output: number];
+
 /**
  * Runs crun with `output` (a descriptor) as standard output and error; what crun itself says goes to a file. Throws
  * Error with its last words when it fails or is not done after `limitMs`.
@@ -50,10 +53,14 @@ export async function crun(
   args: readonly string[],
   output: number,
   limitMs: number,
+  given?: Given,
 ): Promise<void> {
   const log = join(place.directory, "crun.log");
   rmSync(log, { force: true });
-  const pid = startWithout(syscalls, place, log, args, output);
+  const pid =
+    given === undefined
+      ? startWithout(syscalls, place, log, args, output)
+      : start(syscalls, place, log, args, [...given, output]);
   const limit = setTimeout(() => kill(pid), limitMs);
   const status = await ending(syscalls, pid, pollMs);
   clearTimeout(limit);

@@ -7,15 +7,15 @@
 
 import { connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import { mainPort, type Service } from "@caisson/protocol/guest-config";
+import { publishedPorts } from "@caisson/protocol/guest-config";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { withLimit } from "../limit.ts";
-import type { Plan } from "../network/plan.ts";
+import { wayIn } from "../network/network.ts";
 import { launch, type Prepared } from "../services/launch.ts";
 import { listeningPorts } from "../services/listening.ts";
 import { reapOrphans } from "../services/orphans.ts";
 import type { Rate } from "../services/output.ts";
-import { prepareServices } from "../services/prepare.ts";
+import { type Fronted, prepareServices } from "../services/prepare.ts";
 import { DependencyFailure, type State, Supervisor } from "../services/supervisor.ts";
 import { type Stage, StageFailure } from "../stage.ts";
 
@@ -35,6 +35,8 @@ export interface Told {
   state(service: string, state: State, detail?: string): void;
   /** Once, before the first service starts. */
   began(supervisor: Supervisor, prepared: ReadonlyMap<string, Prepared>): void;
+  /** Once, where the description has a front: what it is started with. */
+  fronted(front: Fronted): void;
   /** Once, when something accepts connections on the main port. */
   listens(port: number): void;
   /** Once, when nothing does after some seconds; `others` are ports on which that service listens instead. */
@@ -82,12 +84,6 @@ async function listens(
   }
 }
 
-/** Where the service of a published port is reached from here. */
-function reachedAt(plan: Plan, name: string, { isolation, ports }: Service, published: number) {
-  const { target } = ports.find((one) => one.protocol === "tcp" && one.published === published)!;
-  return { host: isolation === "plain" ? "127.0.0.1" : plan.links[name]![0]!.address, port: target };
-}
-
 export function appStage(told: Told): Stage {
   return {
     name: "app",
@@ -95,7 +91,8 @@ export function appStage(told: Told): Stage {
     async run(context) {
       const { app, flavour } = context.config;
       const kept = flavour === "development" || app.logs !== undefined;
-      const { plan, prepared } = await prepareServices(context);
+      const { plan, prepared, front } = await prepareServices(context);
+      if (front !== undefined) told.fronted(front);
       reapOrphans(context.syscalls);
       // Before a service can ask for a quote over data of its own: after this event, none of them gets a machine's keys.
       await context.measure("system-ready", new Uint8Array());
@@ -118,15 +115,14 @@ export function appStage(told: Told): Stage {
       told.began(supervisor, prepared);
       await started(supervisor, states);
 
-      const main = mainPort(app);
-      const [name, service] =
-        Object.entries(app.services).find(([, { ports }]) =>
-          ports.some(({ published }) => published === main),
-        ) ?? [];
-      if (main !== undefined && service !== undefined) {
-        const { host, port } = reachedAt(plan, name!, service, main);
-        const late = (): void => told.waits(name!, port, listeningPorts(`/proc/${processes.get(name!)}`));
-        if (await listens(supervisor, host, port, late)) told.listens(main);
+      const main = publishedPorts(app).find(({ protocol }) => protocol === "tcp");
+      if (main !== undefined) {
+        const { service, target, published } = main;
+        const { isolation } = app.services[service]!;
+        const host = isolation === "plain" ? "127.0.0.1" : wayIn(plan.links[service]!).address;
+        const late = (): void =>
+          told.waits(service, target, listeningPorts(`/proc/${processes.get(service)}`));
+        if (await listens(supervisor, host, target, late)) told.listens(published);
       }
       return [...states].map(([one, state]) => `${one} ${state}`).join(", ");
     },

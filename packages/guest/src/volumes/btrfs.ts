@@ -352,11 +352,12 @@ export async function stamp(
 /** A block of the template with a file system's ids in place of the template's. `Block.bytes` is not changed. */
 export function withIds(block: Block, template: FileSystemIds, ids: FileSystemIds): Block {
   const bytes = Uint8Array.from(block.bytes);
-  // In headers, and in items: stripes of chunks, the device, its extents.
+  // In headers, and in items: stripes of chunks, the device, its extents. Searched in the template, so that ids which look
+  // like its own stay what they are.
   for (const name of ["fsid", "device", "chunkTree"] as const) {
     const [first] = template[name];
-    for (let at = bytes.indexOf(first!, N.fsid); at >= 0; at = bytes.indexOf(first!, at + 1)) {
-      if (same(bytes.subarray(at, at + 16), template[name])) bytes.set(ids[name], at);
+    for (let at = block.bytes.indexOf(first!, N.fsid); at >= 0; at = block.bytes.indexOf(first!, at + 1)) {
+      if (same(block.bytes.subarray(at, at + 16), template[name])) bytes.set(ids[name], at);
     }
   }
   return { at: block.at, bytes: seal(bytes) };

@@ -9,7 +9,6 @@ export type VolumeCode =
   | "volume/stale"
   | "volume/epoch"
   | "volume/log-tree"
-  | "volume/other"
   | "volume/changed"
   | "volume/not-anchored"
   | "volume/fenced"

@@ -14,10 +14,10 @@ import { firstGeneration, reservedSize } from "@caisson/protocol/volumes";
 import { messageOf } from "@caisson/vocabulary/failure";
 import type { ReleasedVolume } from "../key-client.ts";
 import { MS, type Syscalls } from "../syscalls.ts";
-import { type Block, blockSize, readSuperblock, stamp, superblockPlace } from "./btrfs.ts";
+import { blockSize } from "./btrfs.ts";
 import { VolumeError } from "./errors.ts";
+import { type Preparation, prepareVolume } from "./prepare.ts";
 import { readRedo, writeRedo } from "./reserved.ts";
-import { emptyFileSystem, templateSize } from "./template.ts";
 
 const sectorSize = 512;
 const quiet = MS.nosuid | MS.nodev | MS.noexec | MS.noatime;
@@ -75,7 +75,7 @@ export async function openVolume(
       const made = grant.state === "creating";
       const to = firstGeneration(BigInt(grant.epoch));
       const least = BigInt(grant.anchor);
-      const now = await prepare(raw, `/dev/dm-${minor}`, keys, { made, to, least, deviceSize: bytes });
+      const now = await onDevice(raw, `/dev/dm-${minor}`, keys, { made, to, least, deviceSize: bytes });
       const mount = join(mounts, name);
       mkdirSync(mount, { recursive: true, mode: 0o700 });
       mountCompared(syscalls, `/dev/dm-${minor}`, mount, keys, to);
@@ -96,82 +96,45 @@ export async function openVolume(
 const deviceBytes = (device: string): number =>
   Number(readFileSync(join("/sys/class/block", basename(device), "size"), "utf8")) * sectorSize;
 
-interface Preparation {
-  made: boolean;
-  /** The generation to stamp, and the least that there must be. */
-  to: bigint;
-  least: bigint;
-  deviceSize: number;
-}
-
-/** Makes the file system where it is new, finishes a torn stamp, and stamps it for this opening. Returns its size. */
-async function prepare(
+/** The blocks of the mapped device at `path`, with the reserved part of the disk below it. */
+async function onDevice(
   raw: FileHandle,
   path: string,
   keys: VolumeKeys,
-  { made, to, least, deviceSize }: Preparation,
+  preparation: Preparation,
 ): Promise<number> {
-  const { fsid, device, chunkTree } = keys;
   const file = await open(path, "r+");
-  const put = async (...blocks: readonly Block[]): Promise<void> => {
-    for (const { at, bytes } of blocks) await file.write(bytes, 0, blockSize, at);
-    await file.sync();
-  };
-  const read = async (at: number): Promise<Uint8Array> => {
-    const bytes = new Uint8Array(blockSize);
-    try {
-      await file.read(bytes, 0, blockSize, at);
-    } catch (error) {
-      throw new VolumeError(
-        "volume/read-error",
-        `the disk cannot be read at ${at}: ${messageOf(error)}`,
-        error,
-      );
-    }
-    return bytes;
-  };
   try {
-    if (made) {
-      if (deviceSize < templateSize)
-        throw new VolumeError("volume/too-small", `a volume has ${templateSize} bytes at least`);
-      const [superblock, ...nodes] = emptyFileSystem({ fsid, device, chunkTree });
-      await put(...nodes);
-      await put(superblock!);
-    } else {
-      const begun = await readRedo(raw, keys.redo);
-      // Of an opening that never anchored: every later state of the disk, and only that, is newer than its stamp.
-      if (begun !== undefined && begun.to > least && begun.to < to && (await isOlder(read, fsid, begun.to))) {
-        await put(begun.blocks[0]);
-        await put(begun.blocks[1]);
-      }
-    }
-    const stamped = await stamp(read, to, { fsid, least, deviceSize });
-    await writeRedo(raw, keys.redo, stamped);
-    await put(stamped.root);
-    await put(stamped.superblock);
-    return stamped.size;
+    return await prepareVolume(
+      {
+        async read(at) {
+          const bytes = new Uint8Array(blockSize);
+          try {
+            await file.read(bytes, 0, blockSize, at);
+          } catch (error) {
+            const message = `the disk cannot be read at ${at}: ${messageOf(error)}`;
+            throw new VolumeError("volume/read-error", message, error);
+          }
+          return bytes;
+        },
+        async put(...blocks) {
+          for (const { at, bytes } of blocks) await file.write(bytes, 0, blockSize, at);
+          await file.sync();
+        },
+        readRedo: () => readRedo(raw, keys.redo),
+        writeRedo: (stamp) => writeRedo(raw, keys.redo, stamp),
+      },
+      keys,
+      preparation,
+    );
   } finally {
     await file.close();
   }
 }
 
-/** Whether the superblock is torn, or at this generation at most. */
-async function isOlder(
-  read: (at: number) => Promise<Uint8Array>,
-  fsid: Uint8Array,
-  generation: bigint,
-): Promise<boolean> {
-  try {
-    return readSuperblock(await read(superblockPlace), fsid).generation <= generation;
-  } catch (error) {
-    if (error instanceof VolumeError && error.code === "volume/damaged") return true;
-    throw error;
-  }
-}
-
 /** Mounts read-only, asks the kernel what it mounted, and only then lets it write. */
-function mountCompared(
-  syscalls: Syscalls,
+export function mountCompared(
+  syscalls: Pick<Syscalls, "mount" | "unmount" | "btrfsInfo">,
   device: string,
   mount: string,
   keys: VolumeKeys,

@@ -89,11 +89,14 @@ export function sealRedo(key: Uint8Array, stamp: Pick<Stamp, "to" | "root" | "su
   return Buffer.concat([nonce, cipher.update(body), cipher.final(), cipher.getAuthTag()]);
 }
 
-/** The generation of a stamp that was begun, and its blocks; undefined when the bytes are no record of this volume. */
-export function openRedo(
-  key: Uint8Array,
-  bytes: Uint8Array,
-): { to: bigint; blocks: [Block, Block] } | undefined {
+/** A stamp that was begun: its generation, its root and its superblock. */
+export interface Redo {
+  to: bigint;
+  blocks: [Block, Block];
+}
+
+/** The stamp that a record holds; undefined when the bytes are not a record of this volume. */
+export function openRedo(key: Uint8Array, bytes: Uint8Array): Redo | undefined {
   if (bytes.length !== redoBytes) return undefined;
   const decipher = createDecipheriv("aes-256-gcm", key, bytes.subarray(0, redo.nonce)).setAAD(redoName);
   decipher.setAuthTag(bytes.subarray(redo.nonce + redo.body));

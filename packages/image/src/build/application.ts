@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What runs in an image: the description that is measured, and the roots and files that it speaks of. */
 import { dirname, relative } from "node:path";
-import type { AppDescription, Service } from "@caisson/protocol/guest-config";
+import {
+  type AppDescription,
+  type FrontDescription,
+  publishedPorts,
+  type Service,
+} from "@caisson/protocol/guest-config";
 import { ImageError } from "../errors.ts";
 import type { ComposedService, Composition } from "../inputs/compose/composition.ts";
-import type { Spec } from "../inputs/spec.ts";
+import type { FrontSpec, Spec } from "../inputs/spec.ts";
 import { mountsOf } from "../inputs/workload.ts";
 import type { OciImage } from "../oci/oci.ts";
 import { resolveAccount } from "./accounts.ts";
@@ -84,17 +89,59 @@ function composedApplication(
     });
   }
   checkHealth(services, described, path);
+  const front = spec.front && frontOf(spec.front, described, spec.path);
+  if (spec.front !== undefined) withhold(described, spec.front.direct);
   return {
     description: {
       name: spec.name,
       services: described,
       networks,
       volumes: withPersistent(spec, volumes, described),
+      ...(front && { front }),
       ...logsOf(spec),
     },
     roots: [...roots.values()],
     files,
   };
+}
+
+/** The front before the service that publishes its target. Throws ImageError `app/front`. */
+function frontOf(
+  { port, target, names, require, acme, direct }: FrontSpec,
+  services: Readonly<Record<string, Service>>,
+  path: string,
+): FrontDescription {
+  const fail = (message: string, fix: string) =>
+    new ImageError("app/front", `${path}: 'front': ${message}`, { fix });
+  const published = publishedPorts({ services }).filter(({ protocol }) => protocol === "tcp");
+  const behind = target === undefined ? published[0] : published.find((one) => one.published === target);
+  if (behind === undefined) {
+    const what = target === undefined ? "a TCP port" : `port ${target}`;
+    throw fail(
+      `no service publishes ${what}, so there is nothing behind it`,
+      "app.port, or ports in the compose file",
+    );
+  }
+  if (direct.includes(port)) throw fail(`port ${port} is the front's own`, "take it out of front.direct");
+  const unknown = direct.find((one) => !published.some((other) => other.published === one));
+  if (unknown !== undefined)
+    throw fail(`no service publishes port ${unknown}`, "take it out of front.direct");
+  const asking = Object.entries(services).find(([, { dstack }]) => dstack !== undefined)?.[0];
+  if (asking !== undefined) {
+    throw fail(
+      `'${asking}' has dstack's socket, which signs any report data, the channel's too`,
+      "leave out the front, or app.api and the socket's mount",
+    );
+  }
+  return { port, service: behind.service, target: behind.target, names, require, ...(acme && { acme }) };
+}
+
+/** Behind a front only named ports are reached without it. */
+function withhold(services: Record<string, Service>, direct: readonly number[]): void {
+  for (const [name, service] of Object.entries(services)) {
+    const ports = service.ports.filter(({ published }) => direct.includes(published));
+    services[name] = { ...service, ports };
+  }
 }
 
 const logsOf = ({ app: { logs } }: Spec): Pick<AppDescription, "logs"> =>

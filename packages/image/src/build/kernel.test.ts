@@ -5,10 +5,18 @@ import { appendFile, cp, mkdir, mkdtemp, readdir, readFile, realpath, rm, writeF
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
+import { plainService } from "@caisson/protocol/testing/service";
 import { flavours } from "@caisson/vocabulary/flavours";
 import fc from "fast-check";
 import { tryLock } from "../exclusive.ts";
-import { buildKernels, cachedKernels, kernelKey, parseConfig, unmetRequests } from "./kernel.ts";
+import {
+  buildKernels,
+  cachedKernels,
+  kernelKey,
+  kernelVariant,
+  parseConfig,
+  unmetRequests,
+} from "./kernel.ts";
 import { removeAbandoned } from "./toolchain.ts";
 
 const directory = new URL("../../../../kernel/", import.meta.url).pathname;
@@ -109,6 +117,36 @@ test("what contained services need is in their kernel alone, and nothing of it i
   }
   for (const symbol of ["BRIDGE", "TUN", "MODULES", "BPF_SYSCALL", "IP_NF_IPTABLES_LEGACY", "NF_TABLES_IPV6"])
     equal(services.get(symbol) ?? "n", "n", symbol);
+});
+
+for (const flavour of ["production", "development"]) {
+  test(`the ${flavour} kernel of persistent volumes is that of contained services and its own lines`, async () => {
+    const services = parseConfig(await read("services.config"), "services");
+    const own = parseConfig(await read("volumes.config"), "volumes");
+    const requested = new Map([...(await fragments(flavour)), ...services, ...own]);
+    const resolved = parseConfig(await read(`resolved-volumes-${flavour}.config`), flavour);
+    deepEqual(unmetRequests(requested, resolved), []);
+    const without = parseConfig(await read(`resolved-services-${flavour}.config`), "services");
+    for (const symbol of ["DM_CRYPT", "BTRFS_FS", "CRYPTO_XTS", "CRYPTO_AES_NI_INTEL"]) {
+      equal(without.get(symbol) ?? "n", "n", symbol);
+      equal(resolved.get(symbol), "y", symbol);
+    }
+    for (const symbol of ["KEYS", "DM_INTEGRITY", "BTRFS_FS_POSIX_ACL", "CRYPTO_USER_API_SKCIPHER"]) {
+      equal(resolved.get(symbol) ?? "n", "n", symbol);
+    }
+  });
+}
+
+test("a description with a persistent volume has that kernel, whatever its services are", () => {
+  const services = { web: plainService({}) };
+  equal(kernelVariant({ services, volumes: {} }), "plain");
+  equal(kernelVariant({ services, volumes: { cache: {} } }), "plain");
+  equal(
+    kernelVariant({ services: { web: plainService({ isolation: "contained" }) }, volumes: {} }),
+    "services",
+  );
+  const data = { size: 2 ** 28, persistent: { kmsAway: "continue" } } as const;
+  equal(kernelVariant({ services, volumes: { data } }), "volumes");
 });
 
 test("the variant is part of the key, and its fragment changes no other kernel's", async (t) => {

@@ -93,7 +93,12 @@ export async function assembleRoot(inputs: RootInputs): Promise<Root> {
  * Adds the application and the measured configuration to a root. What the sandbox mounts on has to be there. Throws
  * ImageError `app/mount`.
  */
-export function addApplication(root: Root, application: Application, config: GuestConfig): Root {
+export function addApplication(
+  root: Root,
+  application: Application,
+  config: GuestConfig,
+  front?: Uint8Array,
+): Root {
   const { roots, files, description } = application;
   for (const { path, image, services } of roots) {
     addMountPoints(
@@ -108,7 +113,32 @@ export function addApplication(root: Root, application: Application, config: Gue
   const path = "/etc/caisson/guest.json";
   const content = Buffer.from(`${JSON.stringify(config, null, 2)}\n`);
   put(root.tree, path, { kind: "file", mode: 0o644, content });
-  return { ...root, origins: new Map([...root.origins, [path, "caisson"]]) };
+  const fronts = front === undefined ? [] : addFront(root, front);
+  return { ...root, origins: new Map([...root.origins, [path, "caisson"], ...fronts]) };
+}
+
+const frontPlace = "/app/_front";
+
+/** The front's root: Node and its libraries, which are the system's own inodes, its program, and what is mounted on. */
+function addFront(root: Root, program: Uint8Array): [path: string, origin: string][] {
+  const { tree, origins } = root;
+  const added: [string, string][] = [];
+  const shared = ["/usr/bin/node", ...librariesOf(root, "/usr/bin/node"), "/etc/nsswitch.conf"];
+  for (const path of shared) {
+    put(tree, `${frontPlace}${path}`, lookup(tree, path)!);
+    added.push([`${frontPlace}${path}`, origins.get(path)!]);
+  }
+  put(tree, `${frontPlace}/front.mjs`, { kind: "file", mode: 0o644, content: program });
+  added.push([`${frontPlace}/front.mjs`, "caisson"]);
+  put(tree, `${frontPlace}/lib`, { kind: "symlink", target: "usr/lib" });
+  put(tree, `${frontPlace}/lib64`, { kind: "symlink", target: "usr/lib64" });
+  const mountPoints = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/run/channel.sock"];
+  for (const path of mountPoints) {
+    put(tree, `${frontPlace}${path}`, { kind: "file", mode: 0o644, content: new Uint8Array() });
+    added.push([`${frontPlace}${path}`, "caisson"]);
+  }
+  for (const name of ["dev", "proc", "sys", "tmp"]) put(tree, `${frontPlace}/${name}`, directory());
+  return added;
 }
 
 /** Smaller files are not worth an inode's page cache of their own. */

@@ -134,6 +134,24 @@ const bad: { name: string; text: string; code: ImageErrorCode; where: RegExp }[]
     where: /line 5, column 9: 'app.port'/,
   },
   {
+    name: "a volume without a unit",
+    text: `${minimal}volumes: { data: { size: 1000000000 } }\n`,
+    code: "spec/value",
+    where: /'volumes\.data\.size'/,
+  },
+  {
+    name: "a volume that is too small",
+    text: `${minimal}volumes: { data: { size: 16MiB } }\n`,
+    code: "spec/value",
+    where: /'volumes\.data\.size': at least 256MiB/,
+  },
+  {
+    name: "another policy for when the KMS is away",
+    text: `${minimal}volumes: { data: { size: 1GiB, kms_away: ignore } }\n`,
+    code: "spec/value",
+    where: /'volumes\.data\.kms_away'/,
+  },
+  {
     name: "a missing key",
     text: "version: 1\nname: x\n",
     code: "spec/value",
@@ -312,6 +330,19 @@ test("an unknown key comes with the keys that are known", () => {
       return true;
     },
   );
+});
+
+test("persistent volumes, and what happens to them when the KMS is away", () => {
+  const text = minimal.replace("port: 8080", "port: 8080\n  volumes: { data: /data }");
+  const spec = parseSpec(
+    `${text}volumes: { data: { size: 2GiB }, more: { size: 256MiB, kms_away: freeze } }\n`,
+    "/x/caisson.yaml",
+  );
+  deepEqual(spec.app.volumes, { data: "/data" });
+  deepEqual(spec.volumes, {
+    data: { size: 2 ** 31, kmsAway: "continue" },
+    more: { size: 2 ** 28, kmsAway: "freeze" },
+  });
 });
 
 test("every mistake is said at once, in words of ours", () => {

@@ -61,6 +61,18 @@ export interface PersistentVolume {
   kmsAway: "continue" | "freeze";
 }
 
+export interface FrontSpec {
+  /** On the machine. */
+  port: number;
+  /** The application's published port that it stands before; missing: the first. */
+  target?: number;
+  names: string[];
+  require: "tls" | "encrypted";
+  acme?: { directory: string };
+  /** Published ports that are reached without it, besides. */
+  direct: number[];
+}
+
 export interface Spec {
   version: 1;
   name: string;
@@ -75,6 +87,8 @@ export interface Spec {
   app: App;
   time: { secure_time: boolean; sources?: TimeConfiguration };
   kms: { identity?: string };
+  /** Where connections from outside end; missing: at the application. */
+  front?: FrontSpec;
   /** Volumes that outlive the machine, by name. */
   volumes?: Record<string, PersistentVolume>;
   /** Absolute paths of the file, and of the directory from which its relative paths start. */
@@ -200,6 +214,27 @@ const kms = z.strictObject({
     .optional(),
 });
 
+const tcpPort = z.int().min(1).max(65_535);
+const front = z.strictObject({
+  port: tcpPort,
+  target: tcpPort.optional(),
+  names: z
+    .array(
+      z
+        .string()
+        .max(253)
+        .regex(
+          /^(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/,
+          "not a DNS name",
+        ),
+    )
+    .max(16)
+    .default([]),
+  require: z.enum(["tls", "encrypted"]).default("tls"),
+  acme: z.strictObject({ directory: z.url({ protocol: /^https$/ }).max(512) }).optional(),
+  direct: z.array(tcpPort).max(64).default([]),
+});
+
 const top = z.strictObject({
   version: z.literal(1),
   name: z
@@ -229,6 +264,12 @@ const top = z.strictObject({
     }),
   time: time.default({ secure_time: true }),
   kms: kms.default({}),
+  front: front
+    .refine(({ acme, names }) => acme === undefined || names.length > 0, {
+      path: ["names"],
+      message: "a public certificate needs names",
+    })
+    .optional(),
   volumes: z
     .record(volumeName, volume)
     .refine((all) => Object.keys(all).length <= volumeLimit, `at most ${volumeLimit} volumes`)
@@ -242,6 +283,7 @@ const keysOf: Record<string, readonly string[]> = {
   app: Object.keys(app.shape),
   time: Object.keys(time.shape),
   kms: Object.keys(kms.shape),
+  front: Object.keys(front.shape),
   volumes: ["a name, and of each volume: size, kms_away"],
 };
 
@@ -385,6 +427,12 @@ const secretList = (
 ): NonNullable<Service["secrets"]> =>
   list.map(({ name, environment }) => ({ name, ...(environment !== undefined && { environment }) }));
 
+const frontOf = ({ target, acme, ...rest }: z.infer<typeof front>): FrontSpec => ({
+  ...rest,
+  ...(target !== undefined && { target }),
+  ...(acme !== undefined && { acme }),
+});
+
 /** What `app.image`, `app.node` or `app.compose` names. Throws ImageError `spec/value`, with the place. */
 function sourceOf(
   {
@@ -433,7 +481,7 @@ export function parseSpec(text: string, path: string): Spec {
   }
   const result = top.safeParse(value);
   if (!result.success) throw schemaError(result.error, value, places);
-  const { archive, app, time, kms, volumes, ...rest } = result.data;
+  const { archive, app, time, kms, front, volumes, ...rest } = result.data;
 
   const directory = dirname(path);
   const {
@@ -486,6 +534,7 @@ export function parseSpec(text: string, path: string): Spec {
     },
     time: { secure_time: time.secure_time, ...(sources && { sources }) },
     kms: { ...(kms.identity && { identity: kms.identity }) },
+    ...(front && { front: frontOf(front) }),
     ...(volumes && { volumes: mapped(volumes) }),
     path,
     directory,

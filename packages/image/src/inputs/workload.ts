@@ -26,13 +26,15 @@ export interface Workload {
 export function singleService(
   name: string,
   path: string,
-  app: Pick<App, "environment" | "arguments" | "port" | "secrets"> & Partial<Pick<App, "volumes">>,
+  app: Pick<App, "environment" | "arguments" | "port" | "secrets"> &
+    Partial<Pick<App, "volumes" | "readOnly">>,
 ): Composition {
   const { volumes = {} } = app;
   const service: ComposedService = {
     ...plainService(name, 0),
     ...(app.arguments && { command: app.arguments }),
     environment: app.environment,
+    ...(app.readOnly === true && { readOnly: true }),
     ports: app.port === undefined ? [] : [{ protocol: "tcp", published: app.port, target: app.port }],
     mounts: mountsOf(volumes),
     socket: true,
@@ -54,10 +56,11 @@ export const mountsOf = (volumes: NonNullable<App["volumes"]>): Service["mounts"
   Object.entries(volumes).map(([volume, target]) => ({ volume, target, readOnly: false, copyUp: true }));
 
 /** Errors: ImageError `compose/unreadable`, `compose/syntax`, `compose/refused`. */
-export function readWorkload({ name, path, app }: Spec): Workload {
+export function readWorkload({ name, path, app, front }: Spec): Workload {
   const { source, variables, api } = app;
   if (source.kind !== "compose") {
-    const contained = source.kind === "image" && app.readOnly !== true;
+    // Behind a front a service has a network of its own: nothing else keeps others from its port.
+    const contained = front !== undefined || (source.kind === "image" && app.readOnly !== true);
     return {
       ...(contained && { composition: singleService(name, path, app) }),
       images: new Map([[name, source]]),

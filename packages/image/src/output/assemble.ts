@@ -36,6 +36,8 @@ export interface Parts {
   kernel: string;
   node: NodeBinary;
   bundle: Bundle;
+  /** The front's program, where the description has a front. */
+  front?: Bundle;
   /** The root without the application; its tree is taken over. */
   system: Root;
   application: Application;
@@ -78,7 +80,7 @@ export async function assemble(
   const { spec, lock, flavour, node, system, application } = parts;
   const epoch = sourceDate(lock);
   const guest = guestConfig(parts, epoch);
-  const root = addApplication(system, application, guest);
+  const root = addApplication(system, application, guest, parts.front?.code);
   const layout = layoutErofs(root.tree, epoch);
   const { verity, ...rootfs } = await writeRoot(directory, layout, options);
 
@@ -175,9 +177,9 @@ function guestConfig({ spec, flavour, application }: Parts, epoch: number): Gues
 }
 
 /** The locked packages that something in the image comes from: Debian's and npm's. */
-function contained({ lock, bundle }: Parts, { origins }: Root) {
+function contained({ lock, bundle, front }: Parts, { origins }: Root) {
   const used = new Set(origins.values());
-  const bundled = new Set(bundle.packages.map(({ name }) => name));
+  const bundled = new Set([bundle, front].flatMap((one) => one?.packages.map(({ name }) => name) ?? []));
   return {
     packages: lock.packages.filter(
       ({ name, version, groups }) =>

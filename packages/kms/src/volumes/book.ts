@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** The volumes of one KMS: the rules (rules.ts) applied to what is kept (store.ts), and what is signed and derived. */
+/** The volumes of one KMS: the rules (rules.ts) applied to rows of its store, and what is signed and derived. */
 import { randomBytes } from "node:crypto";
 import { deriveAnchorKey, deriveVolumeSecret } from "@caisson/protocol/derivation";
 import { type IdentityKey, verifySignature } from "@caisson/protocol/ed25519";
@@ -13,6 +13,11 @@ import {
 } from "@caisson/protocol/volumes";
 import * as z from "zod";
 import { KmsError } from "../errors.ts";
+import { openRootSecret } from "../root-secret.ts";
+import type { LogEntry } from "../store/entries.ts";
+import { openLogStore } from "../store/open.ts";
+import type { Row, RowName } from "../store/rows.ts";
+import { change, type Store, storeKeys, update } from "../store/store.ts";
 import {
   anchorVolume,
   type OperatorAction,
@@ -24,7 +29,6 @@ import {
   type VolumeKey,
   type VolumeRecord,
 } from "./rules.ts";
-import type { ValueStore } from "./store.ts";
 
 /** A volume that may be opened, and 32 bytes each of what its guest needs for that. */
 export interface Opened {
@@ -60,17 +64,38 @@ function read(text: string): VolumeRecord {
   );
 }
 
+/** Where the rows of a KMS are that does not keep them in its data directory. */
+export interface BookPlace {
+  /** Addresses of PostgreSQL servers. */
+  databases?: readonly string[];
+}
+
+/** The volumes of a data directory's KMS, beside it while it runs or without it. Throws KmsError. */
+export async function openVolumeBook(data: string, { databases = [] }: BookPlace = {}): Promise<VolumeBook> {
+  const secret = openRootSecret(data, { development: true });
+  const store = await openLogStore(data, databases, secret);
+  return new VolumeBook(store, secret, storeKeys(secret).identity, Date.now);
+}
+
+const table = "volumes";
 const keyOf = ({ owner, seed, name }: VolumeKey): string => `volume/${owner}/${seed}/${name}`;
-/** Set where this KMS was restored from a backup. */
-const restoredKey = "restored";
+/** Keys of all volumes, and a mark where this KMS was restored from a backup. */
+const index: RowName = { table, key: "index" };
+const restoredMark: RowName = { table, key: "restored" };
+const indexSchema = z.array(z.string());
+
+const bytes = (value: string): Uint8Array => new TextEncoder().encode(value);
+const content = (row: Row): string => new TextDecoder().decode(row.value);
+const keysIn = (row: Row | undefined): string[] =>
+  row === undefined ? [] : indexSchema.parse(JSON.parse(content(row)));
 
 export class VolumeBook {
-  readonly #store: ValueStore;
+  readonly #store: Store;
   readonly #secret: Uint8Array;
   readonly #identity: IdentityKey;
   readonly #now: () => number;
 
-  constructor(store: ValueStore, secret: Uint8Array, identity: IdentityKey, now: () => number) {
+  constructor(store: Store, secret: Uint8Array, identity: IdentityKey, now: () => number) {
     this.#store = store;
     this.#secret = secret;
     this.#identity = identity;
@@ -81,14 +106,10 @@ export class VolumeBook {
   async open(key: VolumeKey, ticket: Ticket | undefined): Promise<Opened | VolumeDenial> {
     const known = ticket !== undefined && this.#signed(ticket) ? ticket : undefined;
     const fresh = randomBytes(32).toString("hex");
-    const { record, denial } = await this.#change(key, (before) =>
-      openVolume(before, {
-        key,
-        ticket: known,
-        restored: this.#store.read(restoredKey) !== undefined,
-        fresh,
-        now: this.#now(),
-      }),
+    const { record, denial } = await this.#change(
+      key,
+      (before, restored) => openVolume(before, { key, ticket: known, restored, fresh, now: this.#now() }),
+      "opened",
     );
     if (denial !== undefined) return denial;
     const { volume, state, secretVersion, epoch, anchor } = record!;
@@ -118,65 +139,94 @@ export class VolumeBook {
   async anchor(request: AnchorRequest): Promise<Ticket | VolumeDenial> {
     const { volume } = request;
     const [epoch, generation] = [BigInt(request.epoch), BigInt(request.generation)];
-    const { record, denial } = await this.#change(request, (before) =>
-      anchorVolume(before, { volume, epoch, generation }, this.#now()),
+    const { record, denial } = await this.#change(
+      request,
+      (before) => anchorVolume(before, { volume, epoch, generation }, this.#now()),
+      "anchored",
     );
     return denial ?? this.#ticket(record!);
   }
 
   /** All records, also of deleted volumes. */
-  list(): VolumeRecord[] {
-    return this.#store
-      .keys()
-      .filter((key) => key !== restoredKey)
-      .map((key) => read(this.#store.read(key)!.value));
+  async list(): Promise<VolumeRecord[]> {
+    const [listed] = await this.#store.read([index]);
+    const rows = await this.#store.read(keysIn(listed).map((key) => ({ table, key })));
+    return rows.flatMap((row) => (row === undefined ? [] : read(content(row))));
   }
 
   /** An operator's word about one volume (its id, or the beginning of it). Throws KmsError `volumes/unknown`. */
   async operate(id: string, action: OperatorAction): Promise<VolumeRecord> {
-    const found = this.find(id);
-    const { record } = await this.#change(found, (before) => ({
-      record: operate(before!, action, this.#now()),
-    }));
+    const found = await this.find(id);
+    const rule = (before: VolumeRecord | undefined) => ({ record: operate(before!, action, this.#now()) });
+    const { record } = await this.#change(found, rule, action);
     return record!;
   }
 
-  find(id: string): VolumeRecord {
-    const found = this.list().filter(({ volume }) => volume.startsWith(id));
+  /** The volume whose id begins so. Throws KmsError `volumes/unknown`. */
+  async find(id: string): Promise<VolumeRecord> {
+    const found = (await this.list()).filter(({ volume }) => volume.startsWith(id));
     if (found.length === 1 && id.length >= 8) return found[0]!;
-    throw new KmsError(
-      "volumes/unknown",
-      `${found.length === 0 || id.length < 8 ? "no volume" : "more than one volume"} begins with '${id}'`,
-      {
-        fix: "caisson kms volume list shows them; 8 digits at least",
-      },
-    );
+    const what = found.length === 0 || id.length < 8 ? "no volume" : "more than one volume";
+    throw new KmsError("volumes/unknown", `${what} begins with '${id}'`, {
+      fix: "caisson kms volume list shows them; 8 digits at least",
+    });
   }
 
   /** This KMS comes from a backup: every volume is suspect, and so is every one that it does not know. */
   async markRestored(): Promise<number> {
-    const marks = this.#store.read(restoredKey);
-    await this.#store.write(restoredKey, marks?.version ?? 0, String(this.#now()));
-    const records = this.list();
+    await change(this.#store, [restoredMark], ([row]) => ({
+      entry: this.#entry("", "volumes: restored"),
+      rows: [update(restoredMark, row, bytes(String(this.#now())))],
+    }));
+    const records = await this.list();
     for (const record of records) {
-      await this.#change(record, (before) => ({ record: restored(before!, this.#now()) }));
+      await this.#change(record, (before) => ({ record: restored(before!, this.#now()) }), "restored");
     }
     return records.length;
   }
 
-  close(): void {
-    this.#store.close();
+  close(): Promise<void> {
+    return this.#store.close();
   }
 
-  /** Reads, decides and writes until nobody came between. */
-  async #change(key: VolumeKey, rule: (before: VolumeRecord | undefined) => Ruling): Promise<Ruling> {
-    for (;;) {
-      const stored = this.#store.read(keyOf(key));
-      const before = stored === undefined ? undefined : read(stored.value);
-      const ruling = rule(before);
-      if (ruling.record === undefined) return { ...(before && { record: before }), ...ruling };
-      if (await this.#store.write(keyOf(key), stored?.version ?? 0, write(ruling.record))) return ruling;
-    }
+  #entry(owner: string, reason: string): LogEntry {
+    const none = new Uint8Array();
+    return {
+      time: this.#now(),
+      app: Uint8Array.fromHex(owner),
+      instance: none,
+      registers: none,
+      policy: none,
+      outcome: "changed",
+      reason,
+    };
+  }
+
+  /** Reads, decides and writes until nobody came between; what was decided. */
+  async #change(
+    key: VolumeKey,
+    rule: (before: VolumeRecord | undefined, restored: boolean) => Ruling,
+    what: string,
+  ): Promise<Ruling> {
+    const name = { table, key: keyOf(key) };
+    let ruling: Ruling = {};
+    await change(this.#store, [name, index, restoredMark], ([row, listed, mark]) => {
+      const before = row && read(content(row));
+      ruling = rule(before, mark !== undefined);
+      const { record } = ruling;
+      if (record === undefined) {
+        if (before !== undefined) ruling = { record: before, ...ruling };
+        return undefined;
+      }
+      const rows = [update(name, row, bytes(write(record)))];
+      if (row === undefined) {
+        rows.push(update(index, listed, bytes(JSON.stringify([...keysIn(listed), name.key].sort()))));
+      }
+      const { volume, epoch, anchor } = record;
+      const reason = `volume ${volume.slice(0, 16)} ${what}: epoch ${epoch}, anchor ${anchor}`;
+      return { entry: this.#entry(record.owner, reason), rows };
+    });
+    return ruling;
   }
 
   #signed(ticket: Ticket): boolean {

@@ -11,7 +11,7 @@ import {
   type QuoteFormat,
   type TdSpec,
 } from "@caisson/simulated/pki";
-import { bootEvents } from "@caisson/vocabulary/events";
+import { bootEvents, bootSequence } from "@caisson/vocabulary/events";
 import type { CheckCode, CheckId } from "../errors.ts";
 import type { Evidence } from "../evidence/evidence.ts";
 import { readEvidenceDocument } from "../evidence/formats/caisson.ts";
@@ -87,6 +87,9 @@ interface Change {
   expected?: ExpectedReportData | undefined;
   now?: Date;
 }
+
+/** Of an instance. */
+const seed = "0b".repeat(20);
 
 async function judge(change: Change) {
   const events = (change.events ?? bootEvents).map((event) =>
@@ -343,6 +346,60 @@ const refusals: [name: string, codes: CheckCode[], change: Change][] = [
     "an instance that the policy does not list",
     ["app/instance-id"],
     { policy: (p) => (p.app.instanceId = ["00".repeat(20)]) },
+  ],
+  ["a volume that the policy does not expect", ["events/unexpected"], { events: bootSequence(["volumes"]) }],
+  [
+    "no volume where the policy names one",
+    ["events/missing"],
+    { policy: (p) => (p.volumes = { names: ["data"] }) },
+  ],
+  ...(
+    [
+      [
+        "other volumes than the policy names",
+        "app/volumes",
+        { names: ["data", "more"] },
+        { names: ["data"], seed },
+      ],
+      [
+        "volumes of another instance",
+        "app/volumes",
+        { names: ["data"], seeds: ["0c".repeat(20)] },
+        { names: ["data"], seed },
+      ],
+      [
+        "an event volumes that says nothing",
+        "app/volumes-malformed",
+        { names: ["data"] },
+        { names: [], seed },
+      ],
+      [
+        "an event volumes with more in it",
+        "app/volumes-malformed",
+        { names: ["data"] },
+        { names: ["data"], seed, x: 1 },
+      ],
+    ] as const
+  ).map(([name, code, rules, payload]): [string, CheckCode[], Change] => [
+    name,
+    [code],
+    {
+      events: bootSequence(["volumes"]),
+      payload: { volumes: utf8(payload) },
+      policy: (p) => (p.volumes = rules),
+    },
+  ]),
+  [
+    "a volume although the policy wants none",
+    ["app/volumes"],
+    {
+      events: bootSequence(["volumes"]),
+      payload: { volumes: utf8({ names: ["data"], seed }) },
+      policy: (p) => {
+        p.volumes = "none";
+        p.events.sequence = bootSequence(["volumes"]);
+      },
+    },
   ],
   [
     "a policy that states no app",

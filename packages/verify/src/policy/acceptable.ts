@@ -20,7 +20,13 @@ import { trustAnchorFor } from "../platform.ts";
 import type { Answers } from "../report.ts";
 import { checkBootLog } from "./boot-log.ts";
 import { checkEnclave } from "./enclave-rules.ts";
-import { checkApplication, checkKeyProvider, checkRuntimeEvents, checkSecureTime } from "./event-rules.ts";
+import {
+  checkApplication,
+  checkKeyProvider,
+  checkRuntimeEvents,
+  checkSecureTime,
+  checkVolumes,
+} from "./event-rules.ts";
 import { checkOneOf } from "./one-of.ts";
 import { checkPcrs } from "./pcr-rules.ts";
 import { acceptedPlatforms, type Policy } from "./policy.ts";
@@ -72,12 +78,13 @@ const commonPrefixes = ["policy/", "report-data/"];
  * only where the policy or the evidence has some.
  */
 export function askedChecks(
-  { sgx, snp, runtimeEvents, pcrs, app }: Policy,
+  { sgx, snp, runtimeEvents, pcrs, app, volumes }: Policy,
   { hcl }: Pick<AnyEvidence, "hcl">,
 ): CheckId[] {
   const common = (id: CheckId) => commonPrefixes.some((prefix) => id.startsWith(prefix));
   return (Object.keys(acceptableChecks) as CheckId[]).filter((id) => {
     if (releaseChecks.includes(id)) return app?.identity !== undefined;
+    if (id === "app/volumes") return volumes !== undefined;
     if (id === "hcl/pcrs") return pcrs !== undefined || hcl !== undefined;
     if (snp !== undefined) return snpChecks.includes(id) || id.startsWith("report-data/");
     if (sgx !== undefined) return common(id) || enclaveChecks.includes(id);
@@ -190,6 +197,7 @@ function checkPayloads(
   answers: Answers,
 ): void {
   checkApplication(payloads, policy, answers);
+  checkVolumes(payloads, policy, answers);
   checkSecureTime(payloads, policy, now, answers);
   checkKeyProvider(payloads, policy, answers);
 }

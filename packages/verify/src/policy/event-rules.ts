@@ -9,7 +9,7 @@
 import { fold } from "@caisson/measure";
 import { dstackDigest } from "@caisson/measure/dstack-log";
 import { equal, toHex } from "@caisson/vocabulary/bytes";
-import { allBootEvents, bootEvents } from "@caisson/vocabulary/events";
+import { allBootEvents, bootEvents, bootSequence } from "@caisson/vocabulary/events";
 import {
   hex,
   integer,
@@ -69,7 +69,7 @@ export async function checkRuntimeEvents(
   }
   answers.pass("events/runtime-replay", { actual: `${events.length} events` });
 
-  const sequence: readonly string[] = policy.events?.sequence ?? bootEvents;
+  const sequence: readonly string[] = policy.events?.sequence ?? sequenceFor(policy);
   const names = events.map(({ name }) => name);
   const before = names.slice(0, sequence.length);
   if (!sequenceHolds(before, sequence, names, answers)) return undefined;
@@ -118,6 +118,10 @@ function checkAfterBoundary(
     });
   } else answers.pass("events/boundary", { actual: after.join(", ") || "nothing follows" });
 }
+
+/** What a guest measures where the policy does not say: with volumes where it names some. */
+const sequenceFor = ({ volumes = "none" }: Policy): readonly string[] =>
+  volumes === "none" ? bootEvents : bootSequence(["volumes"]);
 
 type Payloads = ReadonlyMap<string, Uint8Array>;
 
@@ -169,6 +173,45 @@ function readJsonPayload<T>(payload: Uint8Array | undefined, schema: Schema<T>):
   }
   if (JSON.stringify(value) !== source) throw new SchemaError("", "the payload is not canonical JSON");
   return schema(value);
+}
+
+const volumesEvent = object({
+  names: list(text("a volume's name", /^[a-z0-9][a-z0-9_.-]{0,62}$/, 63), 1, 8),
+  seed: hex(20),
+});
+
+/** Whether the machine opened the volumes that the policy names, and no others, before it asked for keys. */
+export function checkVolumes(payloads: Payloads, policy: Policy, answers: Answers): void {
+  const rules = policy.volumes;
+  if (rules === undefined) return;
+  const payload = payloads.get("volumes");
+  if (rules === "none" || payload === undefined) {
+    const found = { expected: rules === "none" ? "no event volumes" : rules.names.join(", ") };
+    if (rules === "none" && payload === undefined)
+      answers.pass("app/volumes", { actual: "no persistent volume" });
+    else
+      answers.fail("app/volumes", {
+        ...found,
+        actual: payload === undefined ? "no event volumes" : "an event volumes",
+      });
+    return;
+  }
+  try {
+    const { names, seed } = readJsonPayload(payload, volumesEvent);
+    const actual = `${names.join(", ")} of the instance seed ${seed}`;
+    const wanted = [...rules.names].sort().join(", ");
+    if (names.join(", ") === wanted && (rules.seeds === undefined || rules.seeds.includes(seed))) {
+      answers.pass("app/volumes", { actual });
+    } else {
+      answers.fail("app/volumes", {
+        expected: `${wanted}${rules.seeds === undefined ? "" : ` of ${rules.seeds.join(" or ")}`}`,
+        actual,
+      });
+    }
+  } catch (error) {
+    if (!(error instanceof SchemaError)) throw error;
+    answers.fail("app/volumes-malformed", { reason: `volumes: ${error.message}` });
+  }
 }
 
 const noTime = object({ method: oneOf("none") });

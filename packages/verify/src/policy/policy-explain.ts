@@ -140,6 +140,12 @@ const ofEvents: readonly Row[] = [
   ),
   row("app.instanceId", (p) => p.app?.instanceId, undefined, "which instance of it"),
   row(
+    "volumes",
+    (p) => p.volumes,
+    "what the sequence of events says",
+    "which disks that outlive it the machine opens",
+  ),
+  row(
     "secureTime",
     (p) => p.secureTime,
     "three operators over NTS, named in the image",

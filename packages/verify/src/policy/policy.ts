@@ -239,6 +239,21 @@ const policySchema = object({
       ),
     }),
   ),
+  /**
+   * "none": the machine opens no volume that outlives it. Otherwise exactly these volumes, of an instance with one of these
+   * seeds. Without it, the sequence of events decides whether there may be some.
+   */
+  volumes: optional(
+    either(
+      'names of volumes and seeds of instances, or "none"',
+      oneOf("none"),
+      object({
+        names: list(text("a volume's name", /^[a-z0-9][a-z0-9_.-]{0,62}$/, 63), 1, 8),
+        /** Default: any. */
+        seeds: optional(list(hex(20), 1, 256)),
+      }),
+    ),
+  ),
   /** What the secure-time event must say. */
   secureTime: optional(
     either(

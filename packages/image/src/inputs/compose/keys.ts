@@ -129,8 +129,8 @@ export const handlers: Readonly<Record<string, Handler>> = {
     service.imageLine = image.line;
   },
   init: onlyFalse(
-    "no first process of ours reaps a service's orphans",
-    "remove it, or start the command with the image's own tini",
+    "a service's command is its first process: it handles its stop signal and reaps its orphans by itself",
+    "remove it where the command does so (shells and most servers do), or entrypoint: [/usr/bin/tini, --, COMMAND] with a tini that the image has; stop_signal: SIGKILL if only stopping takes long",
   ),
   ipc: only(["private", "shareable", "none"], "each service has System V IPC and shared memory of its own"),
   links: (service, value, { fields }, where) => {

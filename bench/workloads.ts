@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Several services in one machine: what each further one costs in time, memory and image, what the network between them
+ * costs beside a program's own loopback on the same kernel, and how soon a changed service runs. How a build grows with
+ * its images is in `image.ts`.
+ */
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Row } from "@caisson/cli/commands/bench";
+import { prepare } from "@caisson/cli/prepare";
+import { Progress } from "@caisson/cli/views/progress";
+import { readSpec } from "@caisson/image";
+import { applicationImages, muslImage } from "../test/support/applications.ts";
+import { debianImage } from "../test/support/debian-image.ts";
+import { type ServiceMachine, startServices, writeSpec } from "../test/support/services.ts";
+
+const repository = new URL("../", import.meta.url).pathname;
+const MiB = 2 ** 20;
+
+/** Runs a command beside a service; what it printed. */
+const inside = (place: string, ...words: string[]): string =>
+  execFileSync(join(repository, "caisson"), ["exec", place, ...words], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }); // biome-ignore format: one line
+
+async function withMachine<T>(
+  compose: string,
+  use: (machine: ServiceMachine, place: string, seconds: number) => Promise<T> | T,
+): Promise<T> {
+  const place = mkdtempSync(join(tmpdir(), "caisson-workloads-"));
+  try {
+    writeSpec(place, "bench", compose);
+    // The image is made before the clock starts.
+    await prepare(await readSpec(place), "development", {}, new Progress());
+    const began = performance.now();
+    const machine = await startServices(place, 1536);
+    try {
+      return await use(machine, place, (performance.now() - began) / 1000);
+    } finally {
+      await machine.stop();
+    }
+  } finally {
+    rmSync(place, { recursive: true, force: true });
+  }
+}
+
+/** Small web servers, each with a health check of its own. */
+const servers = (image: string, count: number): string =>
+  `services:\n${Array.from(
+    { length: count },
+    (_, n) => `  web${n}:
+    image: ${image}
+    entrypoint: [/bin/busybox, httpd, -f, -p, "80", -h, /etc]
+    stop_signal: SIGKILL
+    healthcheck: { test: [CMD, wget, -q, -O, /dev/null, "http://127.0.0.1/group"], interval: 2s, start_period: 120s }
+`,
+  ).join("")}`;
+
+async function* healthy(): AsyncGenerator<Row> {
+  const image = await muslImage();
+  const found = new Map<number, { seconds: number; free: number }>();
+  for (const count of [1, 3, 10]) {
+    const one = await withMachine(servers(image, count), (_, place, seconds) => {
+      const text = inside(place, "web0", "cat", "/proc/meminfo");
+      return { seconds, free: Number(/MemAvailable: +(\d+) kB/.exec(text)![1]) / 1024 };
+    });
+    found.set(count, one);
+    const first = found.get(1)!;
+    yield {
+      name: `start of the machine to ${count} of ${count} services healthy`,
+      unit: "s",
+      ours: one.seconds,
+      ...(count > 1 && { peer: first.seconds, note: "peer: one service" }),
+    };
+  }
+  yield {
+    name: "memory for each further service, its own processes included",
+    unit: "MiB",
+    ours: (found.get(1)!.free - found.get(10)!.free) / 9,
+    limit: 8,
+  };
+}
+
+/** The root of images that have a base in common, beside that of one of them. */
+async function* shared(): AsyncGenerator<Row> {
+  const images = await applicationImages();
+  const place = mkdtempSync(join(tmpdir(), "caisson-workloads-"));
+  const sizeOf = async (tags: readonly string[]): Promise<number> => {
+    writeSpec(
+      place,
+      "bench",
+      `services:\n${tags.map((tag) => `  ${tag}: { image: "${images}:${tag}" }\n`).join("")}`,
+    );
+    const { manifest } = await prepare(await readSpec(place), "development", {}, new Progress());
+    return manifest.rootfs.size / MiB;
+  };
+  try {
+    yield {
+      name: "an image with three applications of one base",
+      unit: "MiB",
+      ours: await sizeOf(["flask", "asgi", "php"]),
+      peer: await sizeOf(["flask"]),
+      note: "peer: with one of them",
+    };
+  } finally {
+    rmSync(place, { recursive: true, force: true });
+  }
+}
+
+const compose = (image: string, word: string): string => `
+services:
+  cache:
+    image: ${image}
+    entrypoint: [/entry/redis.sh]
+    working_dir: /data
+  web:
+    image: ${image}
+    entrypoint: [/entry/nginx.sh]
+    environment: { UPSTREAM: ${word} }
+    stop_signal: SIGQUIT
+  client:
+    image: ${image}
+    entrypoint: [sleep, infinity]
+    stop_signal: SIGKILL
+    depends_on: { cache: { condition: service_started }, web: { condition: service_started } }
+`;
+
+/** Requests over one connection that stays open, and those that were answered in a second. */
+const http = (host: string, count: number): string => `import http.client, time
+c = http.client.HTTPConnection("${host}"); began = time.monotonic()
+for _ in range(${count}): c.request("GET", "/"); c.getresponse().read()
+print(${count} / (time.monotonic() - began))`;
+
+const redis = (host: string): string[] => `redis-benchmark -h ${host} -n 3000 -c 8 -t get --csv`.split(" ");
+const perSecond = (csv: string): number => Number(/"GET","([\d.]+)"/.exec(csv)![1]);
+
+async function* requests(): AsyncGenerator<Row> {
+  const image = await debianImage();
+  const rows = await withMachine(compose(image, "one"), async (machine, place): Promise<Row[]> => {
+    await machine.writes("cache", /Ready to accept connections/);
+    return [
+      {
+        name: "Redis, GET a second from another service",
+        unit: "/s",
+        ours: perSecond(inside(place, "client", ...redis("cache"))),
+        peer: perSecond(inside(place, "cache", ...redis("127.0.0.1"))),
+        note: "peer: over its own loopback, on the same kernel",
+      },
+      {
+        name: "nginx, requests a second from another service",
+        unit: "/s",
+        ours: Number(inside(place, "client", "python3", "-c", http("web", 400))),
+        peer: Number(inside(place, "web", "python3", "-c", http("127.0.0.1", 400))),
+        note: "peer: over its own loopback, on the same kernel",
+      },
+    ];
+  });
+  yield* rows;
+}
+
+/** `up` again with another word in one service's environment: the build and the boot. */
+async function* changed(): AsyncGenerator<Row> {
+  const image = await debianImage();
+  const place = mkdtempSync(join(tmpdir(), "caisson-workloads-"));
+  try {
+    writeSpec(place, "bench", compose(image, "one"));
+    await prepare(await readSpec(place), "development", {}, new Progress());
+    writeSpec(place, "bench", compose(image, "another"));
+    const began = performance.now();
+    await prepare(await readSpec(place), "development", {}, new Progress());
+    const built = (performance.now() - began) / 1000;
+    const machine = await startServices(place, 1536);
+    const seconds = (performance.now() - began) / 1000;
+    await machine.stop();
+    yield {
+      name: "a service changed: from the change to all running",
+      unit: "s",
+      ours: seconds,
+      limit: 15,
+      note: `the build: ${built.toFixed(1)} s`,
+    };
+  } finally {
+    rmSync(place, { recursive: true, force: true });
+  }
+}
+
+export async function* run(): AsyncGenerator<Row> {
+  process.stderr.write(`load ${readFileSync("/proc/loadavg", "utf8").split(" ")[0]}\n`);
+  yield* shared();
+  yield* healthy();
+  yield* requests();
+  yield* changed();
+}

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+/** `caisson kms volume …`: what a KMS knows of persistent volumes, and an operator's word about them (docs/volumes.md). */
+import type { OperatorAction, VolumeRecord } from "@caisson/kms";
+import { Command } from "commander";
+
+const dataOption = ["--data <DIR>", "root secret, release log and volumes"] as const;
+const databaseOption = ["--database <URL>", "the log and volumes in PostgreSQL instead"] as const;
+
+interface Where {
+  data: string;
+  database?: string;
+  json?: boolean;
+}
+
+/** The volumes of a KMS, which may run. */
+async function openBook({ data, database }: Where) {
+  const { openVolumeBook } = await import("@caisson/kms");
+  return openVolumeBook(data, { databases: database === undefined ? [] : [database] });
+}
+
+/** A record as it is shown: numbers that JSON cannot hold are text. */
+const shown = ({ epoch, anchor, time, ...record }: VolumeRecord) => ({
+  ...record,
+  epoch: String(epoch),
+  anchor: String(anchor),
+  changed: new Date(time).toISOString(),
+});
+
+const stateOf = ({ state, suspect }: VolumeRecord): string => (suspect ? "suspect" : state);
+
+const line = (record: VolumeRecord): string =>
+  [
+    record.volume.slice(0, 16),
+    stateOf(record).padEnd(8),
+    `${record.epoch} openings`,
+    new Date(record.time).toISOString(),
+    `${record.name} of ${record.owner}, seed ${record.seed}`,
+  ].join("  ");
+
+const write = (json: boolean | undefined, document: unknown, text: string): void =>
+  void process.stdout.write(json === true ? `${JSON.stringify(document, null, 2)}\n` : `${text}\n`);
+
+const list = new Command("list")
+  .description("every volume: id, state, how often it was opened, last change, name, owner and instance seed")
+  .requiredOption(...dataOption)
+  .option(...databaseOption)
+  .option("--json", "one JSON document")
+  .action(async (options: Where) => {
+    const book = await openBook(options);
+    try {
+      const records = await book.list();
+      const lines = records.length === 0 ? ["no volume was ever opened"] : records.map(line);
+      write(options.json, { volumes: records.map(shown) }, lines.join("\n"));
+    } finally {
+      await book.close();
+    }
+  });
+
+const show = new Command("show")
+  .description("everything that is known of one volume")
+  .argument("<ID>", "its id, or 8 digits of its beginning at least")
+  .requiredOption(...dataOption)
+  .option(...databaseOption)
+  .option("--json", "one JSON document")
+  .action(async (id: string, options: Where) => {
+    const book = await openBook(options);
+    try {
+      const found = shown(await book.find(id));
+      const lines = Object.entries(found).map(([name, value]) => `${name.padEnd(14)}${value}`);
+      write(options.json, found, lines.join("\n"));
+    } finally {
+      await book.close();
+    }
+  });
+
+const action = (name: OperatorAction, description: string): Command =>
+  new Command(name)
+    .description(description)
+    .argument("<ID>", "its id, or 8 digits of its beginning at least")
+    .requiredOption(...dataOption)
+    .option(...databaseOption)
+    .option("--json", "one JSON document")
+    .action(async (id: string, options: Where) => {
+      const book = await openBook(options);
+      try {
+        const record = await book.operate(id, name);
+        write(options.json, shown(record), line(record));
+      } finally {
+        await book.close();
+      }
+    });
+
+export const volumeCommand = new Command("volume")
+  .description("persistent volumes: what is known of them, and an operator's word")
+  .addCommand(list)
+  .addCommand(show)
+  .addCommand(
+    action("allow", "let a suspect volume be opened: you know that its disk is the newest there is"),
+  )
+  .addCommand(action("suspect", "refuse every opening until it is allowed again; who has it open goes on"))
+  .addCommand(
+    action("delete", "forget it: nobody opens it again, and the next start makes a new, empty one"),
+  );

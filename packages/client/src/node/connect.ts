@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * A door on this machine for programs that know nothing of evidence: plain HTTP on loopback or a Unix socket goes to the
+ * guest over a channel that ends there.
+ *
+ * Invariants: a request goes on only while the guest is accepted; one whose Host is not this door's is refused, since a web
+ * page may have made its own name point here.
+ */
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { request as httpsRequest } from "node:https";
+import { isIP } from "node:net";
+import type { Duplex } from "node:stream";
+import { Readable } from "node:stream";
+import type { ReadableStream as NodeStream } from "node:stream/web";
+import { messageOf } from "@caisson/vocabulary/failure";
+import type { Attestation, AttestationOptions, Way } from "../attestation.ts";
+import { ChannelError } from "../errors.ts";
+import { AttestedClient } from "./fetch.ts";
+
+/** Where it listens: a loopback address and port, or the path of a Unix socket. */
+export type Place = { host: string; port: number } | { path: string };
+
+/** "127.0.0.1:8443", "[::1]:8443" or a path. Throws ChannelError `channel/address`. */
+export function parsePlace(text: string): Place {
+  if (text.startsWith("/") || text.startsWith("./")) return { path: text };
+  const [, host = "", port = ""] = /^(.*):(\d{1,5})$/.exec(text) ?? [];
+  const bare = host.replace(/^\[(.*)\]$/, "$1");
+  const loopback = /^127\.\d+\.\d+\.\d+$/.test(bare) || bare === "::1" || bare === "localhost";
+  if (loopback && Number(port) <= 65_535) return { host: bare, port: Number(port) };
+  throw new ChannelError("channel/address", `'${text}' is not a place on this machine`, {
+    fix: "127.0.0.1:PORT, [::1]:PORT, or the path of a Unix socket: whoever reaches it speaks in the clear",
+  });
+}
+
+export interface Door {
+  /** Where programs ask: `http://127.0.0.1:8443`, or the socket's path. */
+  url: string;
+  close(): void;
+}
+
+export interface DoorOptions extends AttestationOptions {
+  ways?: readonly Way[];
+  /** Each time the guest was attested anew. */
+  attested?: (attestation: Attestation) => void;
+}
+
+const hopByHop = new Set([
+  "connection",
+  "keep-alive",
+  "proxy-authorization",
+  "proxy-connection",
+  "te",
+  "trailer",
+  "transfer-encoding",
+  "upgrade",
+  "host",
+  "expect",
+]);
+
+/** Attests the guest, then opens the door. Throws ChannelError, VerifyError. */
+export async function openDoor(url: string, place: Place, options: DoorOptions): Promise<Door> {
+  const { ways, attested, ...rest } = options;
+  const client = new AttestedClient(url, rest, ways);
+  const { origin } = client.guest;
+  let last: Attestation | undefined;
+  const attest = async (): Promise<Attestation> => {
+    const attestation = await client.guest.attest();
+    if (attestation !== last) attested?.(attestation);
+    last = attestation;
+    return attestation;
+  };
+  await attest();
+
+  const isOurs = ({ headers: { host = "" } }: IncomingMessage): boolean => {
+    if ("path" in place) return true;
+    const name = /^(.*):(\d+)$/.exec(host);
+    const bare = (name?.[1] ?? host).replace(/^\[(.*)\]$/, "$1");
+    return (
+      bare === "localhost" ||
+      (isIP(bare) !== 0 && (bare === place.host || bare === "127.0.0.1" || bare === "::1"))
+    );
+  };
+  const fieldsOf = ({ rawHeaders }: IncomingMessage): [string, string][] =>
+    rawHeaders.flatMap((name, i): [string, string][] =>
+      i % 2 === 0 && !hopByHop.has(name.toLowerCase()) ? [[name, rawHeaders[i + 1]!]] : [],
+    );
+
+  async function pass(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    if (!isOurs(request)) return say(response, 421, "this door is for programs of this machine: wrong Host");
+    const { way } = await attest();
+    if (way === "tunnel") return passSealed(request, response);
+    const sending = httpsRequest(new URL(request.url!, origin), {
+      method: request.method!,
+      agent: client.agent,
+      headers: [...fieldsOf(request), ["Host", origin.host]].flat() as unknown as Record<string, string>,
+    });
+    const chunked = request.headers["transfer-encoding"] !== undefined;
+    if (chunked) sending.setHeader("Transfer-Encoding", "chunked");
+    sending.once("error", (error) => refuse(response, error));
+    sending.once("response", (answer) => {
+      const fields = answer.rawHeaders.flatMap((name, i) =>
+        i % 2 === 0 && !hopByHop.has(name.toLowerCase()) ? [name, answer.rawHeaders[i + 1]!] : [],
+      );
+      response.writeHead(answer.statusCode!, fields);
+      answer.pipe(response);
+      answer.once("close", () => answer.complete || response.destroy());
+    });
+    response.once("close", () => response.writableFinished || sending.destroy());
+    if (chunked || Number(request.headers["content-length"] ?? 0) > 0) request.pipe(sending);
+    else sending.end();
+  }
+
+  async function passSealed(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { method = "GET" } = request;
+    const bodiless = method === "GET" || method === "HEAD";
+    const answer = await client.fetch(new URL(request.url!, origin), {
+      method,
+      headers: fieldsOf(request),
+      ...(!bodiless && { body: Readable.toWeb(request) as unknown as BodyInit, duplex: "half" }),
+    } as RequestInit);
+    response.writeHead(answer.status, [...answer.headers].flat());
+    if (answer.body === null) return void response.end();
+    const body = Readable.fromWeb(answer.body as NodeStream);
+    body.once("error", () => response.destroy());
+    body.pipe(response);
+  }
+
+  async function passUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
+    if (!isOurs(request)) throw new Error("wrong Host");
+    if ((await attest()).way !== "tls") throw new Error("WebSockets pass only where TLS ends in the guest");
+    const end = await client.guest.connect();
+    const lines = fieldsOf(request).map(([name, value]) => `${name}: ${value}\r\n`);
+    const { upgrade = "" } = request.headers;
+    end.write(
+      `GET ${request.url} HTTP/1.1\r\nHost: ${origin.host}\r\nConnection: Upgrade\r\nUpgrade: ${upgrade}\r\n${lines.join("")}\r\n`,
+    );
+    end.write(head);
+    socket.pipe(end).pipe(socket);
+    socket.once("close", () => end.destroy());
+    end.once("close", () => socket.destroy());
+  }
+
+  const server = createServer((request, response) => {
+    response.on("error", () => response.destroy());
+    pass(request, response).catch((error: unknown) => refuse(response, error));
+  });
+  server.on("upgrade", (request, socket, head) => {
+    socket.on("error", () => socket.destroy());
+    passUpgrade(request, socket, head).catch(() =>
+      socket.end("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"),
+    );
+  });
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", (error: NodeJS.ErrnoException) => {
+      client.close();
+      reject(new ChannelError("channel/occupied", `cannot listen there: ${error.message}`, { cause: error }));
+    });
+    server.listen(place, resolve);
+  });
+  const address = server.address();
+  const bare = "path" in place ? place.path : place.host.includes(":") ? `[${place.host}]` : place.host;
+  return {
+    url: typeof address === "string" || address === null ? bare : `http://${bare}:${address.port}`,
+    close() {
+      server.close();
+      server.closeAllConnections();
+      client.close();
+    },
+  };
+}
+
+function say(response: ServerResponse, status: number, text: string): void {
+  if (response.headersSent) return void response.destroy();
+  response.writeHead(status, { "content-type": "text/plain" });
+  response.end(`${text}\n`);
+}
+
+const refuse = (response: ServerResponse, error: unknown): void =>
+  say(response, 502, error instanceof ChannelError ? `${error.message}   [${error.code}]` : messageOf(error));

@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * TLS connections that end in an attested guest.
+ *
+ * Invariants: no byte of a request is written before the connection's own key was compared with the guest's; no session is
+ * resumed, since a resumed one shows no certificate; a key is good as long as its attestation is, and connections are
+ * closed with it.
+ */
+import { createHash } from "node:crypto";
+import type { ClientRequest, IncomingMessage } from "node:http";
+import { request as httpsRequest } from "node:https";
+import { isIP } from "node:net";
+import { Readable } from "node:stream";
+import { connect, type TLSSocket } from "node:tls";
+import { firstBytes } from "@caisson/vocabulary/body";
+import { equal } from "@caisson/vocabulary/bytes";
+import { messageOf } from "@caisson/vocabulary/failure";
+import { limits } from "@caisson/vocabulary/limits";
+import {
+  type Attestation,
+  type AttestationOptions,
+  attestationOf,
+  evidenceUrl,
+  freshNonce,
+  type Way,
+} from "../attestation.ts";
+import { ChannelError } from "../errors.ts";
+
+const connectMs = 20_000;
+/** Quotes come at about one a second, and a thousand clients may wait for the same one. */
+const evidenceMs = 90_000;
+
+/** An https address of a guest. Throws ChannelError `channel/address`. */
+export function guestOrigin(text: string | URL): URL {
+  const url = URL.parse(text);
+  if (url?.protocol === "https:" && url.username === "" && url.password === "") return new URL(url.origin);
+  throw new ChannelError("channel/address", `'${String(text)}' is not an https address of a guest`, {
+    fix: "https://HOST:PORT/, without a user",
+  });
+}
+
+/** A handshake of TLS 1.3 with whoever answers. Throws ChannelError `channel/unreachable`. */
+function handshake({ hostname, port, origin }: URL): Promise<TLSSocket> {
+  const host = hostname.replace(/^\[|\]$/g, "");
+  return new Promise((resolve, reject) => {
+    const socket = connect({
+      host,
+      port: port === "" ? 443 : Number(port),
+      ...(isIP(host) === 0 && { servername: host }),
+      // Whom we reach is judged by the key below, not by who signed it; Node's own callback would not be asked.
+      rejectUnauthorized: false,
+      minVersion: "TLSv1.3",
+      ALPNProtocols: ["http/1.1"],
+    });
+    const fail = (error: Error) => {
+      socket.destroy();
+      reject(
+        new ChannelError("channel/unreachable", `no connection to ${origin}: ${error.message}`, {
+          cause: error,
+        }),
+      );
+    };
+    const timer = setTimeout(() => fail(new Error(`no handshake within ${connectMs / 1000} s`)), connectMs);
+    socket.once("error", fail);
+    socket.once("close", () => fail(new Error("it was closed")));
+    socket.once("secureConnect", () => {
+      clearTimeout(timer);
+      socket.removeAllListeners("error");
+      socket.removeAllListeners("close");
+      socket.on("error", () => socket.destroy());
+      resolve(socket);
+    });
+  });
+}
+
+/** SHA-256 of the SubjectPublicKeyInfo of the key that this connection ends with. Throws ChannelError. */
+export function keyOf(socket: TLSSocket): Uint8Array {
+  const certificate = socket.isSessionReused() ? undefined : socket.getPeerX509Certificate();
+  if (socket.getProtocol() !== "TLSv1.3" || certificate === undefined) {
+    throw new ChannelError(
+      "channel/protocol",
+      "the connection shows no key: it is not a full handshake of TLS 1.3",
+    );
+  }
+  const spki = certificate.publicKey.export({ type: "spki", format: "der" });
+  return new Uint8Array(createHash("sha256").update(spki).digest());
+}
+
+/** The evidence document over this very connection, which is left open for what follows. */
+export function evidenceOver(socket: TLSSocket, origin: URL, nonce: Uint8Array): Promise<Uint8Array> {
+  const sending = httpsRequest(evidenceUrl(origin, nonce), {
+    // Without an agent and with this field, the connection is nobody's afterwards, and stays open.
+    createConnection: () => socket,
+    headers: { host: origin.host, connection: "keep-alive" },
+  });
+  return answered(sending, origin);
+}
+
+function answered(sending: ClientRequest, origin: URL): Promise<Uint8Array> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(
+      () => sending.destroy(new Error(`no evidence within ${evidenceMs / 1000} s`)),
+      evidenceMs,
+    );
+    const fail = (error: unknown) => {
+      clearTimeout(timer);
+      reject(
+        error instanceof ChannelError
+          ? error
+          : new ChannelError(
+              "channel/unreachable",
+              `no evidence from ${origin.origin}: ${messageOf(error)}`,
+              { cause: error },
+            ),
+      );
+    };
+    sending.once("error", fail);
+    sending.once("response", (response: IncomingMessage) => {
+      firstBytes(response, limits.document).then(({ bytes, more }) => {
+        clearTimeout(timer);
+        if (response.statusCode === 200 && !more) return resolve(bytes);
+        fail(
+          new ChannelError(
+            "channel/not-served",
+            `${origin.origin} serves no evidence of a channel: it answers ${response.statusCode}`,
+            { fix: "an image has a front where its spec says so: docs/channel.md" },
+          ),
+        );
+      }, fail);
+    });
+    sending.end();
+  });
+}
+
+/** A connection's own key, and the evidence that came over it: for whoever judges, and shows, them himself. */
+export async function observeChannel(
+  url: string | URL,
+): Promise<{ document: Uint8Array; nonce: Uint8Array; tlsKey: Uint8Array }> {
+  const origin = guestOrigin(url);
+  const socket = await handshake(origin);
+  try {
+    const [nonce, tlsKey] = [freshNonce(), keyOf(socket)];
+    return { document: await evidenceOver(socket, origin, nonce), nonce, tlsKey };
+  } finally {
+    socket.destroy();
+  }
+}
+
+/** What is known of one guest, shared by all connections to it. */
+export class Guest {
+  readonly origin: URL;
+  readonly #options: AttestationOptions;
+  readonly #ways: readonly Way[];
+  #current: Attestation | undefined;
+  #asking: Promise<Attestation> | undefined;
+  readonly #open = new Set<TLSSocket>();
+
+  constructor(origin: string | URL, options: AttestationOptions, ways: readonly Way[] = ["tls", "tunnel"]) {
+    this.origin = guestOrigin(origin);
+    this.#options = options;
+    this.#ways = ways;
+  }
+
+  /** The last attestation, as long as it is good. */
+  get attestation(): Attestation | undefined {
+    return this.#current !== undefined && Date.now() < this.#current.until ? this.#current : undefined;
+  }
+
+  /** A good attestation, the last one or a new one. Throws ChannelError, VerifyError. */
+  async attest(): Promise<Attestation> {
+    if (this.attestation !== undefined) return this.attestation;
+    this.#asking ??= this.#attestAnew().finally(() => {
+      this.#asking = undefined;
+    });
+    return this.#asking;
+  }
+
+  /** Gives up what is known: the guest has other keys by now. */
+  forget(): void {
+    this.#current = undefined;
+    for (const socket of this.#open) socket.destroy();
+  }
+
+  /** A connection whose end is the attested key. Throws ChannelError, VerifyError. */
+  async connect(): Promise<TLSSocket> {
+    const socket = await handshake(this.origin);
+    try {
+      const key = keyOf(socket);
+      const known = this.attestation;
+      if (known?.way !== "tls" || !equal(known.keys.tlsKey, key)) {
+        // Once: over this connection itself. A second refusal is the answer.
+        const attestation = await this.#over(socket, key);
+        if (attestation.way !== "tls") {
+          throw new ChannelError(
+            "channel/refused",
+            "TLS ends before the guest: only sealed requests reach it",
+            {
+              report: attestation.report,
+              fix: "use the tunnel",
+            },
+          );
+        }
+      }
+    } catch (error) {
+      socket.destroy();
+      throw error;
+    }
+    const { until } = this.#current!;
+    const timer = setTimeout(() => socket.destroy(), Math.min(until - Date.now(), 2 ** 31 - 1)).unref();
+    this.#open.add(socket);
+    socket.once("close", () => {
+      clearTimeout(timer);
+      this.#open.delete(socket);
+    });
+    return socket;
+  }
+
+  async #attestAnew(): Promise<Attestation> {
+    const socket = await handshake(this.origin);
+    try {
+      return await this.#over(socket, keyOf(socket));
+    } finally {
+      socket.destroy();
+    }
+  }
+
+  async #over(socket: TLSSocket, tlsKey: Uint8Array): Promise<Attestation> {
+    const nonce = freshNonce();
+    const document = await evidenceOver(socket, this.origin, nonce);
+    this.#current = await attestationOf(document, { nonce, tlsKey }, this.#options, this.#ways);
+    return this.#current;
+  }
+
+  /** Carries sealed bytes, by whatever TLS there is: who ends it sees what anybody on the way would. */
+  readonly carry = (path: string, type: string, body: Uint8Array, signal: AbortSignal): Promise<Response> =>
+    new Promise((resolve, reject) => {
+      const sending = httpsRequest(
+        new URL(path, this.origin),
+        {
+          method: "POST",
+          headers: { "content-type": type, "content-length": body.length },
+          rejectUnauthorized: false,
+          agent: false,
+          signal,
+        },
+        (response) => resolve(responseOf(response)),
+      );
+      sending.once("error", (error) =>
+        reject(
+          new ChannelError("channel/unreachable", `no answer from ${this.origin.origin}: ${error.message}`, {
+            cause: error,
+          }),
+        ),
+      );
+      sending.end(body);
+    });
+}
+
+/** An answer of node:http as one of fetch. */
+export function responseOf(answer: IncomingMessage): Response {
+  const headers = new Headers();
+  for (let i = 0; i < answer.rawHeaders.length; i += 2)
+    headers.append(answer.rawHeaders[i]!, answer.rawHeaders[i + 1]!);
+  const status = answer.statusCode!;
+  const empty = status === 204 || status === 205 || status === 304;
+  const body = empty ? null : (Readable.toWeb(answer) as unknown as ReadableStream<Uint8Array>);
+  if (empty) answer.resume();
+  return new Response(body, { status, headers });
+}

@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Requests that were sealed to this machine: bodies (EHBP) and whole ones (tunnel).
+ *
+ * Invariants: nothing reaches the application before all of a request was authentic; an encapsulated key is good for one
+ * request, as long as it is remembered, so that a recorded request is not played again; what is held of all requests
+ * together is bounded.
+ */
+import { readRequest, responseContent, responseEnd, responseHead } from "@caisson/protocol/binary-http";
+import {
+  ehbpAnswer,
+  ehbpHeaders,
+  FrameReader,
+  FramingError,
+  openEhbp,
+  sealFrames,
+} from "@caisson/protocol/ehbp";
+import { type KeyPair, random } from "@caisson/protocol/hpke-context";
+import {
+  type ChunkReader,
+  ChunkWriter,
+  chunkSize,
+  keyProblem,
+  openTunnel,
+  TunnelError,
+  tunnelHeaderSize,
+  tunnelTypes,
+} from "@caisson/protocol/tunnel";
+import { concat } from "@caisson/vocabulary/bytes";
+import {
+  bodyOf,
+  checkedTarget,
+  FrontRefusal,
+  openToPages,
+  type Request,
+  type Response,
+  reply,
+  single,
+  target,
+  write,
+} from "./exchange.ts";
+import { towardsApplication, towardsClient } from "./headers.ts";
+import type { Upstream } from "./upstream.ts";
+
+export interface SealedLimits {
+  /** Plaintext of one request, of all together, and how long one may take to arrive. */
+  request: number;
+  total: number;
+  arrivalMs: number;
+  /** Encapsulated keys that are remembered. */
+  remembered: number;
+}
+
+export const sealedLimits: SealedLimits = {
+  request: 16 << 20,
+  total: 128 << 20,
+  arrivalMs: 120_000,
+  remembered: 1 << 17,
+};
+
+const ehbpKeyProblem = "urn:ietf:params:ehbp:error:key-config";
+const lengthAndRange = new Set(["content-length"]);
+
+export class SealedRequests {
+  readonly #key: KeyPair;
+  readonly #upstream: Upstream;
+  readonly #limits: SealedLimits;
+  readonly #seen = new Set<string>();
+  #held = 0;
+
+  constructor(key: KeyPair, upstream: Upstream, limits: SealedLimits) {
+    this.#key = key;
+    this.#upstream = upstream;
+    this.#limits = limits;
+  }
+
+  /** A request whose body is sealed, named by its header. Throws FrontRefusal. */
+  async body(request: Request, response: Response, gone: AbortSignal): Promise<void> {
+    const where = target(request);
+    const hex = single(request, ehbpHeaders.key) ?? "";
+    if (!/^[0-9a-f]{64}$/.test(hex))
+      throw new FrontRefusal(400, `${ehbpHeaders.key} is not 64 hexadecimal digits`);
+    if (bodyOf(request) === undefined) throw new FrontRefusal(400, "there is no body that could be sealed");
+    const enc = Uint8Array.fromHex(hex);
+    const context = await openEhbp(this.#key, enc).catch(() => {
+      throw new FrontRefusal(400, "the encapsulated key is not one");
+    });
+    const reader = new FrameReader();
+    let opened = 0;
+    const content = await this.#collect(
+      request,
+      async (piece) => {
+        const parts: Uint8Array[] = [];
+        for (const frame of reader.push(piece)) {
+          parts.push(
+            await context.open(frame).catch(() => {
+              throw opened === 0
+                ? new FrontRefusal(422, "the body is sealed to another key", ehbpKeyProblem)
+                : new FrontRefusal(400, "a frame is not authentic");
+            }),
+          );
+          opened++;
+        }
+        return parts;
+      },
+      () => {
+        reader.end();
+        if (opened === 0) throw new FrontRefusal(400, "the body has no frame");
+        return Promise.resolve(new Uint8Array());
+      },
+    );
+    this.#once(hex);
+    const { remoteAddress: address = "" } = request.socket;
+    const headers = towardsApplication(request.rawHeaders, {
+      way: "ehbp",
+      address,
+      host: where.host,
+      skip: lengthAndRange,
+    });
+    const answer = await this.#upstream.ask(
+      { ...where, headers, body: { size: content.length, content } },
+      gone,
+    );
+    const nonce = random(32);
+    const cipher = await ehbpAnswer(context, enc, nonce);
+    const fields = towardsClient(answer.rawHeaders, lengthAndRange);
+    fields.push(ehbpHeaders.nonce, nonce.toHex());
+    if (answer.headers["access-control-allow-origin"] !== undefined) {
+      fields.push("access-control-expose-headers", ehbpHeaders.nonce);
+    }
+    response.writeHead(answer.statusCode!, fields);
+    for await (const piece of answer) await write(response, await sealFrames(cipher, piece as Buffer));
+    response.end();
+  }
+
+  /** A whole request, sealed. Throws FrontRefusal. */
+  async whole(request: Request, response: Response, gone: AbortSignal): Promise<void> {
+    if (request.method !== "POST" || single(request, "content-type") !== tunnelTypes.request) {
+      throw new FrontRefusal(415, `a sealed request comes by POST, as ${tunnelTypes.request}`);
+    }
+    let front: Awaited<ReturnType<typeof openTunnel>> | undefined;
+    let start: Uint8Array = new Uint8Array();
+    const message = await this.#collect(
+      request,
+      async (piece) => {
+        if (front !== undefined) return front.reader.push(piece);
+        start = concat(start, piece);
+        if (start.length < tunnelHeaderSize) return [];
+        front = await openTunnel(this.#key, start.subarray(0, tunnelHeaderSize)).catch(keyRefusal);
+        return front.reader.push(start.subarray(tunnelHeaderSize)).catch(refusalOf(front.reader));
+      },
+      () => {
+        if (front === undefined) throw new FrontRefusal(400, "the request is cut off");
+        return front.reader.end().catch(refusalOf(front.reader));
+      },
+    );
+    const { enc, nonceSize, answer: answerWith } = front!;
+    this.#once(enc.toHex());
+    const inner = readInner(message);
+    const { remoteAddress: address = "" } = request.socket;
+    const headers = towardsApplication(
+      inner.fields.flatMap(([name, value]) => [name, value]),
+      { way: "tunnel", address, host: inner.host, skip: lengthAndRange },
+    );
+    const body =
+      inner.content.length === 0 ? {} : { body: { size: inner.content.length, content: inner.content } };
+    const answer = await this.#upstream.ask(
+      { method: inner.method, path: inner.path, headers, ...body },
+      gone,
+    );
+
+    const nonce = random(nonceSize);
+    const writer = new ChunkWriter(await answerWith(nonce));
+    const raw = towardsClient(answer.rawHeaders);
+    const fields = raw.flatMap((name, i): [string, string][] =>
+      i % 2 === 0 ? [[name.toLowerCase(), raw[i + 1]!]] : [],
+    );
+    const head = responseHead(answer.statusCode!, fields);
+    const size = Number(answer.headers["content-length"] ?? Number.NaN);
+    const type = { "content-type": tunnelTypes.answer, "cache-control": "no-store", ...openToPages };
+    if (inner.method === "HEAD" || size + head.length < chunkSize - 16) {
+      const content: Uint8Array[] = [];
+      for await (const piece of answer) content.push(piece as Buffer);
+      const all = concat(...content);
+      const sealed = await writer.last(
+        concat(head, all.length > 0 ? responseContent(all) : all, responseEnd),
+      );
+      return reply(response, 200, tunnelTypes.answer, concat(nonce, sealed), openToPages);
+    }
+    response.writeHead(200, type);
+    await write(response, concat(nonce, await writer.chunks(head)));
+    for await (const piece of answer)
+      await write(response, await writer.chunks(responseContent(piece as Buffer)));
+    response.end(await writer.last(responseEnd));
+  }
+
+  /** All of a request's content, opened. Throws FrontRefusal. */
+  async #collect(
+    request: Request,
+    open: (piece: Uint8Array) => Promise<Uint8Array[]>,
+    end: () => Promise<Uint8Array>,
+  ): Promise<Uint8Array> {
+    const { request: most, total, arrivalMs } = this.#limits;
+    const parts: Uint8Array[] = [];
+    let size = 0;
+    const timer = setTimeout(() => request.destroy(), arrivalMs);
+    try {
+      let arrived = 0;
+      // Ending early must not close the connection: the refusal goes over it.
+      for await (const piece of request.iterator({ destroyOnReturn: false })) {
+        // Counted as it comes: what is not opened yet lies in memory, too.
+        arrived += (piece as Buffer).length;
+        this.#held += (piece as Buffer).length;
+        size = arrived;
+        if (arrived > most + (most >> 3))
+          throw new FrontRefusal(413, `a sealed request has at most ${most} bytes`);
+        if (this.#held > total) throw new FrontRefusal(503, "too much is held for others at the moment");
+        parts.push(...(await open(piece as Buffer)));
+      }
+      parts.push(await end());
+      return concat(...parts);
+    } catch (error) {
+      if (error instanceof FramingError || error instanceof TunnelError)
+        throw new FrontRefusal(400, error.message);
+      throw error;
+    } finally {
+      clearTimeout(timer);
+      this.#held -= size;
+    }
+  }
+
+  /** Throws FrontRefusal where a request with this encapsulated key was taken before. */
+  #once(enc: string): void {
+    if (this.#seen.has(enc)) throw new FrontRefusal(409, "this request was taken already");
+    this.#seen.add(enc);
+    if (this.#seen.size <= this.#limits.remembered) return;
+    const [oldest] = this.#seen;
+    this.#seen.delete(oldest!);
+  }
+}
+
+const keyRefusal = (error: Error): never => {
+  throw new FrontRefusal(400, error.message, keyProblem);
+};
+
+/** Where not even the first chunk is authentic, the key is another one. */
+const refusalOf =
+  (reader: ChunkReader) =>
+  (error: Error): never => {
+    throw new FrontRefusal(400, error.message, reader.opened === 0 ? keyProblem : undefined);
+  };
+
+/** Throws FrontRefusal. */
+function readInner(message: Uint8Array) {
+  try {
+    const { method, scheme, authority, path, fields, content } = readRequest(message);
+    if (scheme !== "https") throw new Error("the scheme is https");
+    const hosts = fields.filter(([name]) => name === "host").map(([, value]) => value);
+    if (hosts.some((host) => host !== authority)) throw new Error("a request names one host");
+    return { ...checkedTarget(method, path, authority), fields, content };
+  } catch (error) {
+    if (error instanceof FrontRefusal) throw error;
+    throw new FrontRefusal(400, `the sealed request: ${(error as Error).message}`);
+  }
+}

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The application behind the front: HTTP/1.1 over connections that are kept. What is sent is made here from parts, never
+ * copied, so that no client decides where a request ends.
+ */
+import type { Agent, ClientRequest, IncomingMessage } from "node:http";
+import type { Readable } from "node:stream";
+
+const http = process.getBuiltinModule("node:http");
+
+export interface Target {
+  host: string;
+  port: number;
+}
+
+export interface Outgoing {
+  method: string;
+  path: string;
+  /** Without any that says how long the body is. */
+  headers: string[];
+  /** `size` undefined: not known before its end. */
+  body?: { size: number | undefined; content: Readable | Uint8Array };
+}
+
+/** A generation of text may take minutes to begin. */
+const silenceMs = 600_000;
+
+/** The application gave no answer that could be passed on. */
+export class NoAnswer extends Error {}
+
+export class Upstream {
+  readonly #agent: Agent;
+  readonly #target: Target;
+
+  constructor(target: Target) {
+    this.#target = target;
+    this.#agent = new http.Agent({ keepAlive: true, maxSockets: 512, maxFreeSockets: 64 });
+  }
+
+  /** The answer's beginning. `gone` ends the request, and the answer. Throws NoAnswer. */
+  async ask(outgoing: Outgoing, gone: AbortSignal): Promise<IncomingMessage> {
+    for (let again = false; ; again = true) {
+      const request = this.start(outgoing);
+      const end = () => request.destroy();
+      gone.addEventListener("abort", end);
+      try {
+        const answer = await answered(request);
+        answer.once("close", () => gone.removeEventListener("abort", end));
+        return answer;
+      } catch (error) {
+        gone.removeEventListener("abort", end);
+        // It closed the connection while this was on its way: without a body, nothing was lost.
+        const { code } = error as NodeJS.ErrnoException;
+        const isStale = request.reusedSocket && (code === "ECONNRESET" || code === "EPIPE");
+        if (isStale && outgoing.body === undefined && !again && !gone.aborted) continue;
+        throw new NoAnswer((error as Error).message, { cause: error });
+      }
+    }
+  }
+
+  /** The request, on its way. */
+  start({ method, path, headers, body }: Outgoing): ClientRequest {
+    const length =
+      body === undefined
+        ? []
+        : body.size === undefined
+          ? ["Transfer-Encoding", "chunked"]
+          : ["Content-Length", `${body.size}`];
+    const { host, port } = this.#target;
+    const request = http.request({
+      agent: this.#agent,
+      host,
+      port,
+      method,
+      path,
+      headers: [...headers, ...length] as unknown as Record<string, string>,
+      setHost: false,
+      timeout: silenceMs,
+    });
+    request.on("timeout", () => request.destroy(new Error("the application is silent")));
+    if (body === undefined) request.end();
+    else if (body.content instanceof Uint8Array) request.end(body.content);
+    else {
+      body.content.once("error", (error) => request.destroy(error));
+      body.content.once("close", () => {
+        if (!(body.content as Readable).readableEnded) request.destroy(new Error("the client is gone"));
+      });
+      body.content.pipe(request);
+    }
+    return request;
+  }
+
+  close(): void {
+    this.#agent.destroy();
+  }
+}
+
+function answered(request: ClientRequest): Promise<IncomingMessage> {
+  return new Promise((resolve, reject) => {
+    request.once("response", resolve);
+    request.on("error", reject);
+    request.once("upgrade", (_, socket) => {
+      socket.destroy();
+      reject(new Error("the application wants another protocol"));
+    });
+    request.once("close", () => reject(new Error("the application closed the connection")));
+  });
+}

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+/** What operators are given: the description of the interface against a server, manifests against published schemas. */
+import { deepEqual, equal } from "node:assert/strict";
+import { execFile, spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import test from "node:test";
+import { promisify } from "node:util";
+import { createRootSecret, startKms } from "@caisson/kms";
+import { Machine } from "@caisson/kms/testing/machine";
+import { parse, parseAllDocuments } from "yaml";
+import { fromPypi } from "../support/pypi.ts";
+
+const repository = new URL("../../", import.meta.url).pathname;
+const kubernetesVersion = "1.34.0";
+
+test("a server answers random requests as its OpenAPI description says", async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), "caisson-kms-openapi-"));
+  t.after(() => rmSync(directory, { recursive: true }));
+  const machine = new Machine(Date.now());
+  mkdirSync(join(directory, "policies"));
+  writeFileSync(join(directory, "policies", "app.json"), JSON.stringify(machine.policyFile()));
+  createRootSecret(join(directory, "data"));
+  const kms = await startKms({
+    data: join(directory, "data"),
+    policies: join(directory, "policies"),
+    host: "127.0.0.1",
+    port: 0,
+    development: true,
+    perAddress: { perSecond: 1e6, burst: 1e6 },
+    common: { perSecond: 1e6, burst: 1e6 },
+  });
+  t.after(() => kms.close());
+  // Not the checks that demand 405 for another method (it is a 404 here), or that every valid body succeeds.
+  const checks = [
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+  ];
+  const description = join(repository, "docs/kms-openapi.yaml");
+  const args = [
+    "run",
+    description,
+    "--url",
+    kms.url,
+    "--checks",
+    checks.join(),
+    "--max-examples",
+    "40",
+    "--seed",
+    "1",
+  ];
+  const program = join(fromPypi("schemathesis==4.32.5"), "schemathesis");
+  const run = promisify(execFile)(program, [...args, "--no-color", "--phases", "examples,coverage,fuzzing"], {
+    cwd: directory,
+    timeout: 400_000,
+  });
+  const { stdout } = await run.catch((error: { stdout: string; stderr: string }) => {
+    throw new Error(`${error.stdout}\n${error.stderr}`.slice(-6000));
+  });
+  const paths = (parse(readFileSync(description, "utf8")) as { paths: Record<string, object> }).paths;
+  const operations = Object.values(paths).reduce((sum, path) => sum + Object.keys(path).length, 0);
+  equal(
+    new RegExp(`Operations: +${operations} selected / ${operations} total`).test(stdout) ||
+      /No issues found/.test(stdout),
+    true,
+    stdout,
+  );
+});
+
+test("every route of the server is in the description, and the other way round", () => {
+  const source = readFileSync(join(repository, "packages/kms/src/server.ts"), "utf8");
+  const named: Record<string, string> = {
+    "keyReleasePaths.hello": "/v1/hello",
+    "keyReleasePaths.release": "/v1/release",
+    anchorPath: "/v1/volume/anchor",
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: the source's own text
+    "`${sealingKeyPath}/:app`": "/v1/sealing-key/{app}",
+  };
+  const routes = [...source.matchAll(/app\.(get|post)\(([^,]+),/g)].map(
+    ([, method, path]) => `${method} ${named[path!] ?? path!.slice(1, -1).replace(":app", "{app}")}`,
+  );
+  const { paths } = parse(readFileSync(join(repository, "docs/kms-openapi.yaml"), "utf8")) as {
+    paths: Record<string, object>;
+  };
+  const described = Object.entries(paths).flatMap(([path, methods]) =>
+    Object.keys(methods).map((method) => `${method} ${path}`),
+  );
+  deepEqual(described.sort(), routes.sort());
+});
+
+test("the Kubernetes manifests are what its published schemas allow", (t) => {
+  const directory = mkdtempSync(join(tmpdir(), "caisson-kms-kubernetes-"));
+  t.after(() => rmSync(directory, { recursive: true }));
+  const text = readFileSync(join(repository, "deploy/kms/kubernetes.yaml"), "utf8");
+  const documents = parseAllDocuments(text).map(
+    (document) => document.toJS() as { kind: string; apiVersion: string },
+  );
+  deepEqual(
+    documents.map(({ kind }) => kind),
+    ["Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy", "Cluster"],
+  );
+  const validate = join(fromPypi("kubernetes-validate==1.37.0"), "kubernetes-validate");
+  const judge = (document: object) => {
+    const file = join(directory, "document.json");
+    writeFileSync(file, JSON.stringify(document));
+    return spawnSync(validate, ["--strict", "--kubernetes-version", kubernetesVersion, file], {
+      encoding: "utf8",
+    });
+  };
+  for (const document of documents) {
+    // CloudNativePG's own kind has its schema in the cluster that has its operator.
+    if (document.apiVersion.startsWith("postgresql.cnpg.io/")) continue;
+    const { status, stdout, stderr } = judge(document);
+    equal(status, 0, stdout + stderr);
+  }
+  const wrong = structuredClone(documents[0]) as unknown as { spec: { replicas: unknown } };
+  wrong.spec.replicas = "three";
+  equal(judge(wrong).status === 0, false);
+});
+
+test("the Compose file is what the Compose specification's schema allows", (t) => {
+  const directory = mkdtempSync(join(tmpdir(), "caisson-kms-compose-"));
+  t.after(() => rmSync(directory, { recursive: true }));
+  const check = join(fromPypi("check-jsonschema==0.39.0"), "check-jsonschema");
+  const judge = (file: string) =>
+    spawnSync(check, ["--builtin-schema", "vendor.compose-spec", file], { encoding: "utf8" });
+  const path = join(repository, "deploy/kms/compose.yaml");
+  const { status, stdout, stderr } = judge(path);
+  equal(status, 0, stdout + stderr);
+  const wrong = join(directory, "compose.yaml");
+  writeFileSync(
+    wrong,
+    readFileSync(path, "utf8").replace("networks: [front, back]", "netwerks: [front, back]"),
+  );
+  equal(judge(wrong).status, 1);
+});

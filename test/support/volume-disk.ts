@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * A volume's disk as only the guest sees it: tests have the KMS's root secret. The attacks of a host are done to the bytes
+ * of the file; this only tells them where to strike, which a real host would have to guess.
+ */
+import { createDecipheriv } from "node:crypto";
+import { closeSync, copyFileSync, fstatSync, openSync, readFileSync, readSync, writeSync } from "node:fs";
+import { join } from "node:path";
+import { openVolumeBook } from "@caisson/kms";
+import { deriveVolumeKeys, deriveVolumeSecret, type VolumeKeys } from "@caisson/protocol/derivation";
+import { reservedSize } from "@caisson/protocol/volumes";
+
+/** One node, one sector of the cipher. Bytes. */
+export const blockSize = 4096;
+const superblock = 65_536;
+
+/** What a node of btrfs says of itself, in plaintext. */
+export interface NodeFacts {
+  /** Byte of the decrypted device. */
+  at: number;
+  generation: bigint;
+  owner: bigint;
+  level: number;
+  /** SHA-256 over its bytes as its header has it, hex. */
+  content: string;
+}
+
+/** The keys of the only volume of a session's KMS. */
+export async function volumeKeys(state: string): Promise<VolumeKeys> {
+  const book = await openVolumeBook(join(state, "kms"));
+  const [record] = await book.list();
+  await book.close();
+  const root = new Uint8Array(readFileSync(join(state, "kms", "root-secret")));
+  return deriveVolumeKeys(
+    deriveVolumeSecret(root, Uint8Array.fromHex(record!.volume), record!.secretVersion),
+  );
+}
+
+/** The file of a session's volume. */
+export const diskOf = (state: string, name = "data"): string => join(state, "volumes", `${name}.img`);
+
+/** One sector of the cipher, decrypted: AES-256-XTS, its number as the tweak. */
+function decrypt({ cipher }: VolumeKeys, at: number, sector: Uint8Array): Buffer {
+  const tweak = Buffer.alloc(16);
+  tweak.writeBigUInt64LE(BigInt(at / blockSize));
+  const decipher = createDecipheriv("aes-256-xts", cipher, tweak);
+  return Buffer.concat([decipher.update(sector), decipher.final()]);
+}
+
+/** Reads the blocks of a disk's file that were ever written: sparse parts are zeros. */
+export function* blocks(path: string): Generator<{ at: number; sealed: Buffer }> {
+  const file = openSync(path, "r");
+  try {
+    const { size } = fstatSync(file);
+    const piece = Buffer.alloc(1 << 20);
+    for (let place = reservedSize; place < size; place += piece.length) {
+      const length = readSync(file, piece, 0, Math.min(piece.length, size - place), place);
+      for (let at = 0; at + blockSize <= length; at += blockSize) {
+        const sealed = piece.subarray(at, at + blockSize);
+        if (sealed.some((byte) => byte !== 0))
+          yield { at: place - reservedSize + at, sealed: Buffer.from(sealed) };
+      }
+    }
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** Every node of the file system that its disk holds now, current or left over. */
+export function nodes(path: string, keys: VolumeKeys): NodeFacts[] {
+  const found: NodeFacts[] = [];
+  for (const { at, sealed } of blocks(path)) {
+    const bytes = decrypt(keys, at, sealed);
+    if (at === superblock || bytes.compare(keys.fsid, 0, 16, 32, 48) !== 0) continue;
+    found.push({
+      at,
+      generation: bytes.readBigUInt64LE(80),
+      owner: bytes.readBigUInt64LE(88),
+      level: bytes.readUInt8(100),
+      content: bytes.toString("hex", 0, 32),
+    });
+  }
+  return found;
+}
+
+/** One decrypted block. */
+export function readBlock(path: string, keys: VolumeKeys, at: number): Buffer {
+  return decrypt(keys, at, readSealed(path, at));
+}
+
+/** The superblock's generation. */
+export const generationOf = (path: string, keys: VolumeKeys): bigint =>
+  readBlock(path, keys, superblock).readBigUInt64LE(72);
+
+/** The bytes of a block as the host has them. */
+export function readSealed(path: string, at: number): Buffer {
+  const bytes = Buffer.alloc(blockSize);
+  const file = openSync(path, "r");
+  readSync(file, bytes, 0, blockSize, reservedSize + at);
+  closeSync(file);
+  return bytes;
+}
+
+/** What a host does: other bytes in the place of a block. */
+export function writeSealed(path: string, at: number, bytes: Uint8Array): void {
+  const file = openSync(path, "r+");
+  writeSync(file, bytes, 0, bytes.length, reservedSize + at);
+  closeSync(file);
+}
+
+/** A copy of a disk, which is all that a host needs to go back. */
+export function copyDisk(from: string, to: string): void {
+  copyFileSync(from, to);
+}
