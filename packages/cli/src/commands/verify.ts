@@ -125,7 +125,14 @@ export const command = new Command("caisson verify")
           "add --kit DIRECTORY, --policy FILE, or --image DIRECTORY",
         );
       }
-      if (/^https:/i.test(given.from)) return verifyConnection(given.from, options);
+      const connection = /^https:/i.test(given.from);
+      if (connection && given.save !== undefined) {
+        throw new UsageError(
+          "--save keeps evidence of an http address; what an https address answers belongs to its connection",
+          "leave out --save, or ask over http",
+        );
+      }
+      if (connection) return verifyConnection(given.from, options);
       process.stderr.write(
         "this shows that such a machine runs, not that it is the one at this address: only an https address of a front says that\n",
       );
