@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * Key release: what one costs the KMS, beside the signature operations that it cannot do without; and whether ten
- * thousand of them lose anything.
+ * thousand of them lose anything; on a file and on PostgreSQL, in one run.
  *
  * The KMS is a process of its own, started from the command line; guests are simulated here, each with a quote of its
  * own. Costs are processor time of that process, so that they mean the same on a busy machine.
@@ -19,21 +19,26 @@ import {
 import { once } from "node:events";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
-import { tmpdir } from "node:os";
+import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { setTimeout } from "node:timers/promises";
 import type { Row } from "@caisson/cli/commands/bench";
 import { httpPost, type Post, requestKeys } from "@caisson/guest/key-client";
 import {
+  type Backend,
   createRootSecret,
   openStore,
+  postgresql,
   readOnlySqlite,
+  type Store,
+  type StoreKeys,
   sqlite,
   storeKeys,
   verifyReleaseLog,
 } from "@caisson/kms";
 import { Machine } from "@caisson/kms/testing/machine";
+import { startPostgres } from "../test/support/postgresql.ts";
 import { type Crowd, startCrowd } from "./hostile/crowd.ts";
 
 const cli = new URL("../packages/cli/src/main.ts", import.meta.url).pathname;
@@ -158,28 +163,9 @@ function signatureOperations(): number {
   return (user + system) / 1e6;
 }
 
-/** Processor time, in µs, of verifying one entry of a new log of `entries`. */
-async function verificationCost(path: string, entries: number): Promise<number> {
-  const log = await openStore(sqlite(path), storeKeys(randomBytes(32)));
-  const [id, digest] = [randomBytes(20), randomBytes(32)];
-  const entry = { time: Date.now(), app: id, instance: id, registers: digest, policy: digest };
-  for (let i = 0; i < entries; i += 1000) {
-    const batch = Array.from(
-      { length: 1000 },
-      () => ({ ...entry, outcome: "released", reason: "x" }) as const,
-    );
-    await Promise.all(batch.map((one) => log.commit({ entry: one })));
-  }
-  await log.close();
-  const before = process.cpuUsage();
-  await verifyReleaseLog(readOnlySqlite(path));
-  const { user, system } = process.cpuUsage(before);
-  return (user + system) / entries;
-}
-
 /** Times, in ms, from asking for an entry of a release log to having it on this disk. */
-async function appends(path: string, count: number): Promise<number[]> {
-  const log = await openStore(sqlite(path), storeKeys(randomBytes(32)));
+async function appends(backend: Backend, count: number): Promise<number[]> {
+  const log = await openStore(backend, storeKeys(randomBytes(32)));
   const digest = randomBytes(32);
   const id = digest.subarray(0, 20);
   const entry = { time: Date.now(), app: id, instance: id, registers: digest, policy: digest };
@@ -195,27 +181,153 @@ async function appends(path: string, count: number): Promise<number[]> {
   return times.sort((a, b) => a - b);
 }
 
+/** A database that a KMS is started with, and how its log is opened afterwards. */
+interface Place {
+  what: string;
+  options: readonly string[];
+  log(): ReturnType<typeof readOnlySqlite> | Promise<ReturnType<typeof readOnlySqlite>>;
+  /** Times of entries alone, on the same disk. */
+  appends(count: number): Promise<number[]>;
+}
+
 export async function* run(releases = 10_000): AsyncIterable<Row> {
   const directory = mkdtempSync(join(tmpdir(), "caisson-bench-kms-"));
-  const data = join(directory, "data");
   const policies = join(directory, "policies");
   mkdirSync(policies);
-  createRootSecret(data);
   const machines = Array.from({ length: 16 }, (_, seed) => new Machine(Date.now(), "hello", seed));
   writeFileSync(join(policies, "app.json"), JSON.stringify(machines[0]!.policyFile()));
-  const server = await serve(data, policies, "--rate-per-address", "100000");
+  const ends: (() => Promise<void> | void)[] = [];
   try {
-    yield* measure(server, machines, releases, join(data, "release-log.sqlite"));
+    const postgres = await startPostgres((end) => ends.unshift(end));
+    const data = { file: join(directory, "file"), PostgreSQL: join(directory, "postgresql") };
+    const file = join(data.file, "release-log.sqlite");
+    const [database, alone] = [postgres.database(), postgres.database()];
+    const places: Place[] = [
+      {
+        what: "kms",
+        options: [],
+        log: () => readOnlySqlite(file),
+        appends: (count) => appends(sqlite(`${file}.alone`), count),
+      },
+      {
+        what: "kms on PostgreSQL",
+        options: ["--database", database],
+        log: () => postgresql([database]),
+        appends: async (count) => appends(await postgresql([alone]), count),
+      },
+    ];
+    for (const [i, place] of places.entries()) {
+      const own = Object.values(data)[i]!;
+      createRootSecret(own);
+      const start = () => serve(own, policies, "--rate-per-address", "100000", ...place.options);
+      const server = await start();
+      try {
+        yield* measure(server, machines, releases, place);
+        yield await replicas(server, start, machines, releases / 5, place.what);
+      } finally {
+        server.process.kill();
+        // It closes its log first, and writes in the directory meanwhile.
+        await once(server.process, "exit");
+      }
+    }
+    yield* growth(directory);
+    for (const kind of ["flood", "hold"] as const)
+      yield await underAttack(kind, data.file, policies, machines);
   } finally {
-    server.process.kill();
-    // It closes its log first, and writes in the directory meanwhile.
-    await once(server.process, "exit");
-  }
-  try {
-    for (const kind of ["flood", "hold"] as const) yield await underAttack(kind, data, policies, machines);
-  } finally {
+    for (const end of ends) await end();
     rmSync(directory, { recursive: true });
   }
+}
+
+/** Releases a second of two replicas, beside those of one, from the same guests on the same machine. */
+async function replicas(
+  one: Server,
+  start: () => Promise<Server>,
+  machines: readonly Machine[],
+  count: number,
+  what: string,
+): Promise<Row> {
+  const rate = async (servers: readonly Server[]) => {
+    const started = performance.now();
+    await Promise.all(
+      servers.map((server) => load(server, machines, count / servers.length, 16 / servers.length)),
+    );
+    return (1000 * count) / (performance.now() - started);
+  };
+  const alone = await rate([one]);
+  const two = await start();
+  try {
+    await load(two, machines, count / 4, 8);
+    const note = `peer: one; guests and database ran beside them on ${availableParallelism()} processors`;
+    return {
+      name: `${what}: releases a second of two replicas`,
+      unit: "1/s",
+      ours: await rate([one, two]),
+      peer: alone,
+      note,
+    };
+  } finally {
+    two.process.kill();
+    await once(two.process, "exit");
+  }
+}
+
+/** What a longer log costs who starts, appends and verifies. */
+async function* growth(directory: string): AsyncIterable<Row> {
+  const keys = storeKeys(randomBytes(32));
+  const measured: { entries: number; start: number; append: number; verify: number; memory: number }[] = [];
+  for (const entries of [10_000, 1_000_000]) {
+    const path = join(directory, `log-of-${entries}`);
+    await fill(path, keys, entries);
+    const before = performance.now();
+    const store = await openStore(sqlite(path), keys);
+    const start = performance.now() - before;
+    const append = await processorTime(async () => {
+      for (let i = 0; i < 50; i++) await fillBatch(store, 1000);
+    });
+    await store.close();
+    const memory = process.memoryUsage().rss;
+    const verify = await processorTime(() => verifyReleaseLog(readOnlySqlite(path)));
+    const grown = (process.memoryUsage().rss - memory) / 2 ** 20;
+    measured.push({ entries, start, append: append / 50, verify: (1000 * verify) / entries, memory: grown });
+  }
+  const [few, many] = measured as [(typeof measured)[0], (typeof measured)[0]];
+  const note = `peer: with ${few.entries}`;
+  const name = (text: string) => `kms: ${text} a log of ${many.entries}`;
+  yield { name: name("opening"), unit: "ms", ours: many.start, peer: few.start, note };
+  yield {
+    name: name("an entry appended, in batches of 1,000, to"),
+    unit: "µs",
+    ours: many.append,
+    peer: few.append,
+    note,
+  };
+  yield { name: name("an entry verified, of"), unit: "µs", ours: many.verify, peer: few.verify, note };
+  yield { name: name("memory more after verifying"), unit: "MiB", ours: many.memory, peer: few.memory, note };
+}
+
+/** Processor time of this process, in ms. */
+async function processorTime(work: () => Promise<unknown>): Promise<number> {
+  const before = process.cpuUsage();
+  await work();
+  const { user, system } = process.cpuUsage(before);
+  return (user + system) / 1000;
+}
+
+async function fill(path: string, keys: StoreKeys, entries: number): Promise<void> {
+  const store = await openStore(sqlite(path), keys);
+  for (let i = 0; i < entries; i += 1000) await fillBatch(store, 1000);
+  await store.close();
+}
+
+async function fillBatch(store: Store, count: number): Promise<void> {
+  const [id, digest] = [randomBytes(20), randomBytes(32)];
+  const ids = { time: Date.now(), app: id, instance: id, registers: digest, policy: digest };
+  await Promise.all(
+    Array.from({ length: count }, () =>
+      store.commit({ entry: { ...ids, outcome: "released", reason: "x" } }),
+    ),
+  );
 }
 
 const attacks: Record<Crowd, string> = {
@@ -279,12 +391,13 @@ async function* measure(
   server: Server,
   machines: readonly Machine[],
   releases: number,
-  log: string,
+  place: Place,
 ): AsyncIterable<Row> {
+  const { what } = place;
   const warmUp = Math.floor(releases / 10);
   await load(server, machines, warmUp, 8);
   const alone = await load(server, machines, warmUp, 1);
-  const logged = await appends(`${log}.alone`, warmUp);
+  const logged = await place.appends(warmUp);
   const half = releases / 2 - warmUp;
   const before = await metrics(server.url);
   await load(server, machines, half, 8);
@@ -296,9 +409,9 @@ async function* measure(
   const cost = (1000 * cpu) / (2 * half);
   const signatures = signatureOperations();
   const note = "limit: 3 P-256 verifications and 3 Ed25519 signatures alone";
-  yield { name: "kms: processor time of a release", unit: "ms", ours: cost, limit: signatures, note };
+  yield { name: `${what}: processor time of a release`, unit: "ms", ours: cost, limit: signatures, note };
   yield {
-    name: "kms: releases a second on one core",
+    name: `${what}: releases a second on one core`,
     unit: "1/s",
     ours: 1000 / cost,
     limit: 1000 / signatures,
@@ -309,7 +422,7 @@ async function* measure(
   ] as const) {
     const at = (times: readonly number[]) => times[Math.floor(q * times.length)]!;
     const peer = { peer: at(logged), note: "peer: an entry of the log alone, on the same disk" };
-    yield { name: `kms: request to answer, ${name}`, unit: "ms", ours: at(alone), ...peer };
+    yield { name: `${what}: request to answer, ${name}`, unit: "ms", ours: at(alone), ...peer };
   }
 
   // A heap grows to its working size first; what is retained goes on growing after that.
@@ -323,7 +436,7 @@ async function* measure(
     [2 * releases, twice, releases, after],
   ] as const) {
     yield {
-      name: `kms: resident memory after ${count} releases`,
+      name: `${what}: resident memory after ${count} releases`,
       unit: "MiB",
       ours: resident(value),
       peer: resident(reference),
@@ -334,7 +447,7 @@ async function* measure(
   const heap = await heapAfterCollection(server);
   await load(server, machines, early, 8);
   yield {
-    name: `kms: heap in use after ${2 * releases + early} releases`,
+    name: `${what}: heap in use after ${2 * releases + early} releases`,
     unit: "MiB",
     ours: (await heapAfterCollection(server)) / 2 ** 20,
     peer: heap / 2 ** 20,
@@ -342,19 +455,9 @@ async function* measure(
   };
 
   const started = performance.now();
-  const report = await verifyReleaseLog(readOnlySqlite(log), { identity: server.identityKey });
+  const report = await verifyReleaseLog(await place.log(), { identity: server.identityKey });
   const ms = performance.now() - started;
   const missing = 2 * releases + early - report.released;
-  yield { name: "kms: released keys that are not in the log", unit: "", ours: missing };
-  yield { name: `kms: verification of a log of ${report.head.sequence}`, unit: "ms", ours: ms };
-  const [small, large] = [10_000, 200_000];
-  const few = await verificationCost(`${log}.small`, small);
-  const many = await verificationCost(`${log}.large`, large);
-  yield {
-    name: `kms: verification of an entry, of ${large}`,
-    unit: "µs",
-    ours: many,
-    peer: few,
-    note: `peer: of ${small}; a log of a million takes ${Number(many.toPrecision(2))} s`,
-  };
+  yield { name: `${what}: released keys that are not in the log`, unit: "", ours: missing };
+  yield { name: `${what}: verification of a log of ${report.head.sequence}`, unit: "ms", ours: ms };
 }

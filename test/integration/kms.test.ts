@@ -21,6 +21,7 @@ import {
 } from "@caisson/guest/key-client";
 import { createRootSecret, readOnlySqlite, startKms, verifyReleaseLog } from "@caisson/kms";
 import { Machine } from "@caisson/kms/testing/machine";
+import { deriveApplicationKey } from "@caisson/protocol/derivation";
 import type { Answer, Hello, Released, ReleaseRequest } from "@caisson/protocol/key-release";
 import type { EvidenceDocument } from "@caisson/verify";
 
@@ -506,4 +507,28 @@ test("shares of the root secret: made, sealed by two of three keepers, and a new
   match(bad.stderr, /the share of cleo[\s\S]*shares\/wrong/);
   equal(run("shares", "recover", at("shares"), ...sealed, "--data", at("new")), identity);
   deepEqual(readFileSync(join(at("new"), "root-secret")), readFileSync(join(files.data, "root-secret")));
+});
+
+test("a replica that the KMS releases its application's keys to takes the root secret", async (t) => {
+  const files = directory(t);
+  const kms = await serve(t, files, "--own-app", machine.app);
+  const { applicationKey } = await keysFrom(kms);
+  const place = join(files.data, "..");
+  const keyFile = join(place, "key");
+  const joinReplica = (key: Uint8Array, data: string) => {
+    writeFileSync(keyFile, `${key.toHex()}\n`);
+    const args = ["--identity", kms.identityKey, "--key-file", keyFile, "--data", join(place, data)];
+    return caisson("kms", "join", kms.url, ...args);
+  };
+  equal(
+    joinReplica(deriveApplicationKey(applicationKey, "kms", "root"), "joined").stdout.trim(),
+    kms.identityKey,
+  );
+  deepEqual(
+    readFileSync(join(place, "joined", "root-secret")),
+    readFileSync(join(files.data, "root-secret")),
+  );
+  const wrong = joinReplica(deriveApplicationKey(applicationKey, "kms", "another"), "not");
+  deepEqual([wrong.status, wrong.stdout], [10, ""]);
+  match(wrong.stderr, /root-secret\/sealed/);
 });

@@ -7,6 +7,7 @@ export type KmsErrorCode =
   | "root-secret/malformed"
   | "root-secret/missing"
   | "root-secret/exists"
+  | "root-secret/sealed"
   | "backup/malformed"
   | "backup/passphrase"
   | "log/unreadable"
@@ -49,6 +50,7 @@ const rejected: ReadonlySet<KmsErrorCode> = new Set([
   "log/rows",
   "log/rolled-back",
   "kms/refused",
+  "root-secret/sealed",
   "shares/signature",
   "shares/wrong",
 ]);

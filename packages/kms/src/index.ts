@@ -3,6 +3,7 @@
 export { decryptBackup, encryptBackup } from "./backup.ts";
 export { KmsError, type KmsErrorCode } from "./errors.ts";
 export { type OperatorRequest, type Operators, operatorEnvelope, readOperators } from "./operators.ts";
+export { openRoot } from "./root-handover.ts";
 export {
   createRootSecret,
   dataFiles,
@@ -19,11 +20,12 @@ export {
   type SharesDocument,
   sharesDigest,
 } from "./shares.ts";
+export type { Backend } from "./store/backend.ts";
 export type { LogEntry, LogHead } from "./store/entries.ts";
 export { openLogStore } from "./store/open.ts";
 export { postgresql } from "./store/postgresql.ts";
 export { readOnlySqlite, sqlite } from "./store/sqlite.ts";
-export { openStore, type Store, storeKeys } from "./store/store.ts";
+export { openStore, type Store, type StoreKeys, storeKeys } from "./store/store.ts";
 export { type LogReport, verifyReleaseLog } from "./store/verify.ts";
-export { openVolumeBook } from "./volumes/book.ts";
+export { type Opened, openVolumeBook, VolumeBook } from "./volumes/book.ts";
 export type { OperatorAction, VolumeRecord } from "./volumes/rules.ts";

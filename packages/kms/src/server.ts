@@ -39,6 +39,7 @@ import { Administration, isRequestError, type Operators } from "./operators.ts";
 import { loadManifests } from "./policies.ts";
 import { Bucket, type Rate, RateLimiter } from "./rate-limit.ts";
 import { type ReleaseContext, releaseKeys } from "./release.ts";
+import { sealRoot } from "./root-handover.ts";
 import { dataFiles, openRootSecret } from "./root-secret.ts";
 import { publishSealingKey } from "./secrets.ts";
 import { retriable } from "./store/backend.ts";
@@ -54,6 +55,8 @@ export interface KmsOptions {
   databases?: readonly string[];
   /** Directory of policy files and manifests (policies.ts). Without it, policies are what operators signed. */
   policies?: string;
+  /** The application (id, hexadecimal) that this KMS's replicas are: they get its root secret (root-handover.ts). */
+  ownApp?: string;
   /** The first operators, named where the store has none yet (operators.ts). */
   operators?: Operators;
   /** Port 0 takes a free one. */
@@ -341,6 +344,14 @@ function routes(service: Service, options: KmsOptions, connections: Connections)
     return c.json(
       publishSealingKey(context.secret, context.identity, Uint8Array.fromHex(id), policy.keyVersion),
     );
+  });
+
+  app.get("/v1/root", (c) => {
+    const own = options.ownApp === undefined ? undefined : service.configuration.policies.get(options.ownApp);
+    if (options.ownApp === undefined || own === undefined) {
+      return refuse(c, 404, "http/not-found", "this KMS has no application of replicas, or no policy for it");
+    }
+    return c.json(sealRoot(context.secret, options.ownApp, own.keyVersion));
   });
 
   /** What operators signed, and what of it is in force. */

@@ -42,8 +42,10 @@ export interface SealingKey {
 }
 
 export function generateSealingKey(): SealingKey {
-  const { publicKey, privateKey } = generateKeyPairSync("x25519");
-  return { publicKey: rawPublicKey(publicKey), privateKey };
+  const { publicKey, privateKey } = generateKeyPairSync("x25519", {
+    publicKeyEncoding: { format: "raw-public" },
+  });
+  return { publicKey: new Uint8Array(publicKey), privateKey };
 }
 
 /** The key pair of a raw private key (32 bytes): for keys that are derived, and for test vectors. */

@@ -3,6 +3,7 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Kms } from "@caisson/kms";
+import { messageOf } from "@caisson/vocabulary/failure";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { UsageError } from "../failure.ts";
 import { requestCommand } from "../kms-operators.ts";
@@ -79,6 +80,7 @@ const serve = new Command("serve")
     "--policy-dir <DIR>",
     "policy files (*.yaml, *.json), and manifests/ with the images' manifests; without it, what operators signed",
   )
+  .option("--own-app <HEX>", "the application that this KMS's replicas are, which get its root secret")
   .option("--operators <FILE>", "the first operators' keys, where this KMS has none: { keys, threshold }")
   .addOption(
     new Option("--listen <HOST:PORT>", "address to serve")
@@ -105,6 +107,7 @@ const serve = new Command("serve")
       data: string;
       policyDir?: string;
       operators?: string;
+      ownApp?: string;
       listen: Listen;
       database: string[];
       collateral?: string;
@@ -127,6 +130,7 @@ const serve = new Command("serve")
           operators: readOperators(options.operators, readTextFile(options.operators)),
         }),
         databases: options.database,
+        ...(options.ownApp !== undefined && { ownApp: options.ownApp.toLowerCase() }),
         ...options.listen,
         development: options.development ?? false,
         perAddress: { perSecond: options.ratePerAddress, burst: 8 * options.ratePerAddress },
@@ -271,6 +275,33 @@ const restore = new Command("restore")
     process.stdout.write(`${kmsIdentity(options.data)}\n${join(options.data, "root-secret")}\n`);
   });
 
+const joinReplicas = new Command("join")
+  .description(
+    "as a replica in a guest: take the root secret of the KMS that released this application's keys",
+  )
+  .argument("<URL>", "a replica that runs (kms serve --own-app)")
+  .requiredOption("--identity <HEX>", "the KMS's identity, which this guest measured as its key provider")
+  .requiredOption("--key-file <FILE>", "the key `root` of path `kms` that the guest derived, in hexadecimal")
+  .requiredOption("--data <DIR>", "where the root secret will lie; none may be there")
+  .action(async (url: string, options: { identity: string; keyFile: string; data: string }) => {
+    const { KmsError, kmsIdentity, openRoot, storeRootSecret } = await import("@caisson/kms");
+    const key = readTextFile(options.keyFile).trim();
+    if (!/^[0-9a-f]{64}$/.test(key))
+      throw new UsageError(`${options.keyFile} holds no key`, "64 hexadecimal digits");
+    if (!URL.canParse(url)) throw new UsageError(`'${url}' is not a URL`, "as http://HOST:PORT");
+    let document: unknown;
+    try {
+      const limits = { redirect: "error", signal: AbortSignal.timeout(20_000) } as const;
+      document = await (await fetch(new URL("/v1/root", url), limits)).json();
+    } catch (error) {
+      throw new KmsError("kms/unreachable", `${url}: ${messageOf(error)}`);
+    }
+    const secret = openRoot(document, Uint8Array.fromHex(key), options.identity.toLowerCase());
+    storeRootSecret(options.data, secret);
+    secret.fill(0);
+    process.stdout.write(`${kmsIdentity(options.data)}\n`);
+  });
+
 export const command = new Command("caisson kms")
   .description(
     "The key management service: releases keys to guests whose evidence a policy accepts (docs/key-release.md).",
@@ -281,6 +312,7 @@ export const command = new Command("caisson kms")
   .addCommand(new Command("log").description("the release log").addCommand(verifyLog).addCommand(showLog))
   .addCommand(requestCommand)
   .addCommand(sharesCommand)
+  .addCommand(joinReplicas)
   .addCommand(backup)
   .addCommand(restore)
   .addCommand(volumeCommand);

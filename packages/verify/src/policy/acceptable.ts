@@ -16,6 +16,7 @@ import type { GenuineHcl } from "../evidence/hcl.ts";
 import { type ReportDataScheme, reportData, reportDataSchemes } from "../evidence/report-data.ts";
 import type { Genuine } from "../intel/genuine.ts";
 import type { TdReport } from "../intel/quote.ts";
+import { adviceLines } from "../intel/tcb-advice.ts";
 import { trustAnchorFor } from "../platform.ts";
 import type { Answers } from "../report.ts";
 import { checkBootLog } from "./boot-log.ts";
@@ -223,11 +224,11 @@ export function checkPolicyPlatform({ platform }: Evidence, policy: Policy, answ
   else answers.pass("policy/platform", facts);
 }
 
-function checkTcb({ tcb, pck }: Genuine, policy: Policy, answers: Answers): void {
+function checkTcb({ tcb, pck, advise }: Genuine, policy: Policy, answers: Answers): void {
   const statuses = policy.tcb?.statuses ?? ["UpToDate"];
   const status = { expected: statuses.join(" or "), actual: tcb.status };
   if (statuses.includes(tcb.status)) answers.pass("policy/tcb-status", status);
-  else answers.fail("policy/tcb-status", status);
+  else answers.fail("policy/tcb-status", { ...status, reason: adviceLines(advise(statuses)).join("; ") });
 
   const accepted = policy.tcb?.advisories ?? [];
   const actual = tcb.advisories.join(", ") || "none";
