@@ -23,13 +23,13 @@ export function stranger() {
   const at = (path: string): string => join(place, path);
   return {
     at,
-    put(path: string, content: string): string {
+    put: (path: string, content: string): string => {
       mkdirSync(dirname(at(path)), { recursive: true });
       writeFileSync(at(path), content);
       return at(path);
     },
     /** A service of one JavaScript file with the packages of `examples/hello`. */
-    service(name: string, script: string, lines = ""): string {
+    service: (name: string, script: string, lines = ""): string => {
       const archive = /^archive:\n(?: .*\n)+/m.exec(readFileSync(join(hello, "caisson.yaml"), "utf8"))![0];
       const directory = at(name);
       mkdirSync(directory, { recursive: true });
@@ -42,7 +42,7 @@ export function stranger() {
       return directory;
     },
     /** Runs the command; nothing of it may end in a stack, whatever happens. */
-    async caisson(...args: string[]): Promise<Said> {
+    caisson: async (...args: string[]): Promise<Said> => {
       const child = spawn(join(repository, "caisson"), args, {
         cwd: place,
         stdio: ["ignore", "pipe", "pipe"],
