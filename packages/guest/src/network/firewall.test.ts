@@ -68,3 +68,28 @@ test("the front reaches one port of one service, over the services' interfaces, 
   ok(added.includes(outgoing));
   ok(!added.includes("eth0"));
 });
+
+/** NFTA_DATA_VERDICT (nested attribute 2) with its code (attribute 1): NF_DROP is 0, NF_ACCEPT is 1. */
+const [drops, accepts] = ["00", "01"].map((code) => Buffer.from(`0c00028008000100000000${code}`, "hex"));
+
+test("a service gets no answer from the guest itself, but to what the guest began", () => {
+  const found = firewall(rules)
+    .map(bytes)
+    // A chain has its hook's name; a rule of it, an expression.
+    .filter((message) => message.includes("input\0") && message.includes("immediate\0"));
+  deepEqual(
+    found.map((rule) => [rule.includes("svc"), rule.includes(drops!), rule.includes(accepts!)]),
+    [
+      [false, false, true],
+      [true, true, false],
+    ],
+  );
+});
+
+test("who may go out is named by address", () => {
+  const [free] = forwarding({ ...rules, networks: [], allowed: [] });
+  ok(free!.includes(Buffer.of(172, 28, 1, 2)) && free!.includes(accepts!));
+  for (const allowed of forwarding({ ...rules, networks: [], free: [] })) {
+    ok(allowed.includes(Buffer.of(172, 28, 1, 3)) && allowed.includes(Buffer.of(192, 0, 2, 7)));
+  }
+});
