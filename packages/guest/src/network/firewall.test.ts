@@ -58,6 +58,17 @@ test("between services nothing is tracked", () => {
   deepEqual(kinds("tracking"), ["notrack"]);
 });
 
+test("the front reaches one port of one service, over the services' interfaces, and nothing else by that rule", () => {
+  const peers = [{ from: "172.28.2.34", to: "172.28.1.2", port: 8080 }];
+  const before = forwarding({ ...rules, networks: [], free: [], allowed: [] });
+  const found = forwarding({ ...rules, networks: [], free: [], allowed: [], peers });
+  equal(found.length, before.length + 1);
+  const added = found.find((rule) => !before.some((other) => other.equals(rule)))!;
+  for (const part of ["ac1c0222", "ac1c0102", "1f90"]) ok(added.includes(Buffer.from(part, "hex")), part);
+  ok(added.includes(outgoing));
+  ok(!added.includes("eth0"));
+});
+
 /** NFTA_DATA_VERDICT (nested attribute 2) with its code (attribute 1): NF_DROP is 0, NF_ACCEPT is 1. */
 const [drops, accepts] = ["00", "01"].map((code) => Buffer.from(`0c00028008000100000000${code}`, "hex"));
 
