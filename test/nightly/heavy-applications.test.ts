@@ -16,7 +16,7 @@ services:
   java:
     image: ${images}:java
     ports: ["8080:8080"]
-    mem_limit: 400m
+    mem_limit: 800m
     cpus: 0.9
   go:
     image: ${images}:go
@@ -46,7 +46,7 @@ test("a JVM sizes its heap and counts its processors by the service's limits", a
   await machine.writes("java", /started/);
   const { heap, processors } = JSON.parse(await said("java")) as { heap: number; processors: number };
   // A quarter of the limit, which collectors round.
-  ok(heap > 80 * 2 ** 20 && heap <= 101 * 2 ** 20, `${heap / 2 ** 20} MiB`);
+  ok(heap > 180 * 2 ** 20 && heap <= 201 * 2 ** 20, `${heap / 2 ** 20} MiB`);
   equal(processors, 1);
 });
 

@@ -31,8 +31,6 @@ if [ "$(id -u)" = 0 ]; then
 fi
 if [ ! -d /var/lib/mysql/mysql ]; then
   mariadb-install-db --auth-root-authentication-method=normal --skip-test-db > /dev/null
-  { echo "CREATE DATABASE $MARIADB_DATABASE;"; echo "GRANT ALL ON *.* TO '$MARIADB_USER'@'%' IDENTIFIED BY '$MARIADB_PASSWORD';"; } > /tmp/init.sql
-  set -- "$@" --init-file=/tmp/init.sql
 fi
 exec "$@"
 `;
@@ -113,7 +111,6 @@ const compose = (from: string): string => `
 services:
   db:
     image: ${from}:mariadb
-    environment: { MARIADB_DATABASE: shop, MARIADB_USER: shop, MARIADB_PASSWORD: word }
     volumes: [db:/var/lib/mysql]
     mem_limit: 600m
   queue:
@@ -161,8 +158,13 @@ function answer(service: string, bytes: string | Buffer): Promise<Buffer> {
 
 test("MariaDB makes its data base, and a user of it asks over the network", async () => {
   await machine.reaches("db", "healthy");
-  const ask = ["mariadb", "-h", "db", "-ushop", "-pword", "-Ne", "select database(), 6 * 7", "shop"];
-  equal((await run(caisson, ["exec", place, "db", ...ask])).stdout, "shop\t42\n");
+  const rows = async (service: string, ...args: string[]): Promise<string> =>
+    (await run(caisson, ["exec", place, service, "mariadb", ...args])).stdout;
+  const user =
+    "create database shop; create user shop@'%' identified by 'word'; grant all on shop.* to shop@'%'";
+  equal(await rows("db", "-e", user), "");
+  const asked = ["-h", "db", "-ushop", "-pword", "-Ne", "select database(), 6 * 7", "shop"];
+  equal(await rows("queue", ...asked), "shop\t42\n");
 });
 
 test("RabbitMQ answers AMQP", async () => {

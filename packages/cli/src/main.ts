@@ -15,6 +15,10 @@ const commands: Commands = {
     "say what will run of a compose file or an image, and at what cost",
     () => import("./commands/check.ts"),
   ],
+  collateral: [
+    "fetch what Intel or AMD publishes about a platform",
+    () => import("./commands/collateral.ts"),
+  ],
   connect: [
     "open a door on this machine to a guest that was verified",
     () => import("./commands/connect.ts"),
@@ -38,12 +42,14 @@ const commands: Commands = {
   lock: ["pin the packages of an image", () => import("./commands/lock.ts")],
   pack: ["make the npm packages: built, with types", () => import("./commands/pack.ts")],
   owner: ["make keys that sign identities and releases", () => import("./commands/owner.ts")],
+  page: ["write the verifier as one HTML file", () => import("./commands/page.ts")],
   publish: ["write what a stranger needs to verify an image", () => import("./commands/publish.ts")],
   ps: ["the services of a development machine and their states", () => import("./commands/ps.ts")],
   release: [
     "say which image an application may run; sign, verify, revoke",
     () => import("./commands/release.ts"),
   ],
+  tcb: ["what is behind on a platform, and what updates it", () => import("./commands/tcb.ts")],
   test: ["run the tests: unit, integration, e2e, attacks", () => import("./commands/test.ts")],
   up: ["build, boot, attest and show an image", () => import("./commands/up.ts")],
 };

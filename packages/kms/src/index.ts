@@ -27,5 +27,5 @@ export { postgresql } from "./store/postgresql.ts";
 export { readOnlySqlite, sqlite } from "./store/sqlite.ts";
 export { openStore, type Store, type StoreKeys, storeKeys } from "./store/store.ts";
 export { type LogReport, verifyReleaseLog } from "./store/verify.ts";
-export { openVolumeBook } from "./volumes/book.ts";
+export { type Opened, openVolumeBook, VolumeBook } from "./volumes/book.ts";
 export type { OperatorAction, VolumeRecord } from "./volumes/rules.ts";

@@ -203,6 +203,8 @@ export interface TdSpec {
   reportData: string;
   teeTcbSvn2: string;
   mrServiceTd: string;
+  /** What a TD report 1.5 extended adds: 237 bytes. */
+  extension: string;
 }
 
 const zeros = (bytes: number): string => "00".repeat(bytes);
@@ -226,14 +228,17 @@ const defaultTd: TdSpec = {
   reportData: zeros(64),
   teeTcbSvn2: `050103${zeros(13)}`,
   mrServiceTd: zeros(48),
+  // Not partitioned, an id of its own, nothing else.
+  extension: `00${"77".repeat(32)}${zeros(204)}`,
 };
 
-/** Which quote: version 3 (SGX), 4 (TD 1.0), or 5 with a TD 1.0 or TD 1.5 body. */
-export type QuoteFormat = "sgx-v3" | "td10-v4" | "td10-v5" | "td15-v5";
+/** Which quote: version 3 (SGX), 4 (TD 1.0), or 5 with a TD 1.0, TD 1.5 or extended TD 1.5 body. */
+export type QuoteFormat = "sgx-v3" | "td10-v4" | "td10-v5" | "td15-v5" | "td15ex-v5";
 
 const bodyFields: Record<Exclude<QuoteFormat, "sgx-v3">, readonly (keyof TdSpec)[]> = (() => {
   const td10 = Object.keys(defaultTd).slice(0, 15) as (keyof TdSpec)[];
-  return { "td10-v4": td10, "td10-v5": td10, "td15-v5": [...td10, "teeTcbSvn2", "mrServiceTd"] };
+  const td15: (keyof TdSpec)[] = [...td10, "teeTcbSvn2", "mrServiceTd"];
+  return { "td10-v4": td10, "td10-v5": td10, "td15-v5": td15, "td15ex-v5": [...td15, "extension"] };
 })();
 
 /** The quoting enclave's report and what surrounds it. */
@@ -446,7 +451,8 @@ export function issueQuote(
     format === "sgx-v3"
       ? enclaveReport(h.qe, hexBytes(fields.reportData))
       : Buffer.concat(bodyFields[format].map((name) => hexBytes(fields[name])));
-  const descriptor = version === 5 ? [u16(format === "td15-v5" ? 3 : 2), u32(body.length)] : [];
+  const bodyType = format === "td15ex-v5" ? 4 : format === "td15-v5" ? 3 : 2;
+  const descriptor = version === 5 ? [u16(bodyType), u32(body.length)] : [];
   const header = Buffer.concat([
     u16(version),
     u16(2),

@@ -47,6 +47,7 @@ export { type Genuine, verifyQuote } from "./intel/genuine.ts";
 export { type EnclaveReport, parseQuote, type Quote, type TdReport } from "./intel/quote.ts";
 export { intelRoot } from "./intel/roots.ts";
 export { type TcbStatus, type TcbVerdict, tcbStatuses } from "./intel/tcb.ts";
+export { type Advice, adviceLines, type Remedy, remedies, type Shortfall } from "./intel/tcb-advice.ts";
 export type { TrustAnchor } from "./pki/x509.ts";
 export { trustAnchorFor } from "./platform.ts";
 export { type Circumstances, type ExpectedReportData, evaluatePolicy } from "./policy/acceptable.ts";

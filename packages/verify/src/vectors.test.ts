@@ -39,6 +39,7 @@ function readQuoteEvidence(input: Uint8Array): Evidence {
 // Phala-Network/dcap-qvl, sample/: what each must evaluate to is in the folder's README.
 const accepted: [quote: string, collateral: string, at: string, status: string, advisories: string[]][] = [
   ["tdx_quote", "tdx_quote", "2025-06-20", "UpToDate", []],
+  ["tdx_quote_td15ex", "tdx_quote_td15ex", "2026-10-20", "UpToDate", []],
   ["gas_quote.hex", "gas", "2025-09-03", "UpToDate", []],
   [
     "sgx_quote",

@@ -19,13 +19,14 @@ import { assumptions } from "@caisson/measure/assumptions";
 import { guessIndexing } from "@caisson/measure/tpm-log";
 import { readEvidence } from "@caisson/verify";
 import { isPlatform, type Platform, platforms } from "@caisson/vocabulary/platforms";
-import { Command, InvalidArgumentError } from "commander";
+import { Command, InvalidArgumentError, Option } from "commander";
 import { UsageError } from "../failure.ts";
+import { type LaunchOptions, launchDigest, parseFeatures, parseVmm, renderLaunch } from "../launch-digest.ts";
 import { checkCombination, gatherFiles, type LooseFiles } from "../loose-files.ts";
 import { memoryOption } from "../machine-options.ts";
 import { renderComparison, renderPrediction } from "../views/prediction-view.ts";
 
-interface Options extends Machine, LooseFiles {
+interface Options extends Machine, LooseFiles, LaunchOptions {
   log?: string;
   indexing?: Indexing;
   json?: boolean;
@@ -78,6 +79,25 @@ export const command = new Command("caisson measure")
     parsePlatform,
   )
   .option("--vcpus <N>", "virtual CPUs", parseCount, 2)
+  .option(
+    "--sev-snp",
+    "the launch digest of a SEV-SNP guest instead of registers: --firmware, and what QEMU hashes of a --kernel",
+  )
+  .option(
+    "--vmm <NAME>",
+    "with --sev-snp: qemu, ec2 or gce, which start processors in different states",
+    parseVmm,
+    "qemu",
+  )
+  .option("--cpu <MODEL>", "with --sev-snp: QEMU's model, such as EPYC-Milan", "EPYC-v4")
+  .addOption(
+    new Option(
+      "--sev-features <HEX>",
+      "with --sev-snp: SEV_FEATURES of each processor; bit 5 is DebugSwap, bit 9 secure TSC",
+    )
+      .argParser(parseFeatures)
+      .default(1n, "1"),
+  )
   .addOption(memoryOption())
   .option(
     "--qemu <PROGRAM>",
@@ -111,6 +131,11 @@ export const command = new Command("caisson measure")
     const print = (document: object, text: () => string) =>
       process.stdout.write(options.json === true ? `${JSON.stringify(document, null, 2)}\n` : text());
 
+    if (options.sevSnp === true) {
+      const prediction = await launchDigest(image, options);
+      print(prediction, () => renderLaunch(prediction));
+      return;
+    }
     const boots = options.kernel ?? options.uki;
     if (image === undefined && boots === undefined) {
       const measured = await measureFirmware(read(options.firmware!));

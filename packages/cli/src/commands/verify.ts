@@ -9,6 +9,7 @@ import { existsSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { styleText } from "node:util";
 import { observeChannel } from "@caisson/client";
+import { collateralFor } from "@caisson/client/collateral";
 import { readKit } from "@caisson/machine/kit";
 import { fetchEvidence, freshReportData } from "@caisson/machine/relying-party";
 import {
@@ -37,6 +38,8 @@ import { toBase64, toHex } from "@caisson/vocabulary/bytes";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { provesHardware } from "@caisson/vocabulary/platforms";
 import { Command } from "commander";
+import { type SourceOptions, sayProvenance, sourceOptions, withSource } from "../collateral-source.ts";
+import { runConformance } from "../conformance.ts";
 import { UsageError } from "../failure.ts";
 import {
   parseTime,
@@ -46,6 +49,7 @@ import {
   readReferenceFiles,
 } from "../judgement-files.ts";
 import { readEnvelopeFile } from "../release-files.ts";
+import { printable } from "../views/printable.ts";
 import { renderDescription, renderReport } from "../views/report-view.ts";
 
 /** Files by which evidence is judged. */
@@ -57,7 +61,7 @@ export interface JudgedBy {
   revocation: string[];
 }
 
-interface Options extends JudgedBy {
+interface Options extends JudgedBy, SourceOptions {
   from?: string;
   save?: string;
   eventLog?: string;
@@ -65,9 +69,10 @@ interface Options extends JudgedBy {
   reportData?: string;
   at?: string;
   json?: boolean;
+  conformance?: string;
 }
 
-export const command = new Command("caisson verify")
+export const command = withSource(new Command("caisson verify"), "--collateral-source")
   .description(
     "Judges evidence: is it genuine, and is it what a policy wants? Exit code 0 accepted, 10 rejected, 20 cannot tell, 30 malformed.",
   )
@@ -90,7 +95,7 @@ export const command = new Command("caisson verify")
   .option("--kit <dir>", "policy, reference values and collateral from a kit that caisson publish wrote")
   .option(
     "--collateral <file>",
-    "Intel's (PCCS-style JSON) or AMD's collateral, where the evidence carries none",
+    "Intel's (PCCS-style JSON) or AMD's collateral, where the evidence carries none; fetch: from --collateral-source",
   )
   .option("--event-log <file>", "the boot log (CCEL), where the evidence carries none")
   .option(
@@ -105,8 +110,13 @@ export const command = new Command("caisson verify")
     [],
   )
   .option("--at <time>", "judge as of this time (ISO 8601); now when left out")
+  .option(
+    "--conformance <dir>",
+    "instead: run conformance cases (test/conformance), and say which are answered otherwise",
+  )
   .option("--json", "the report as one JSON document")
   .action(async (path: string | undefined, given: Options) => {
+    if (given.conformance !== undefined) return conformance(given.conformance, given.json === true);
     if ((path === undefined) === (given.from === undefined)) {
       throw new UsageError(
         "evidence comes from a file or from a running application",
@@ -256,7 +266,7 @@ async function judge(
 ): Promise<Report> {
   const now = parseTime(options.at);
   // Its shape is the verifier's to judge: what it refuses is in the report.
-  const collateral = readCollateralFiles(options.collateral);
+  const collateral = await findCollateral(evidence, options, now);
   if (options.policy === undefined) {
     if (options.image.length > 0 || expectedReportData !== undefined) {
       throw new UsageError("--image, --nonce and --report-data are judged by a policy", "add --policy FILE");
@@ -303,6 +313,14 @@ async function knownReleases(
   return () => ({ floor });
 }
 
+/** From a file, or fetched where that is asked for: who judges offline is asked nothing. */
+async function findCollateral(evidence: AnyEvidence, options: Options, now: Date) {
+  if (options.collateral !== "fetch") return readCollateralFiles(options.collateral);
+  const { provenance, document: _, ...found } = await collateralFor(evidence, sourceOptions(options, now));
+  sayProvenance(provenance);
+  return found;
+}
+
 /** A nonce is expected under the scheme for applications, never another one's; raw report data is the nonce itself. */
 function expectReportData({ nonce, reportData: whole }: Options, { reportData }: AnyEvidence) {
   if (nonce !== undefined && whole !== undefined) {
@@ -322,6 +340,25 @@ function bytesOf(option: string, hex: string): Uint8Array {
     `${option} is not a hexadecimal value of 1 to 64 bytes`,
     "give it as the verifier chose it",
   );
+}
+
+/** Every case, those that are answered otherwise first. */
+async function conformance(path: string, json: boolean): Promise<void> {
+  const results = await runConformance(path);
+  const wrong = results.filter(({ passed }) => !passed);
+  const lines = wrong.map(({ name, file, expected, found }) =>
+    [
+      `${styleText("red", "FAIL")}  ${printable(name)}`,
+      `      file      ${printable(file)}`,
+      `      expected  ${expected}`,
+      `      found     ${found}`,
+    ].join("\n"),
+  );
+  const summary = `${results.length - wrong.length} of ${results.length} cases are answered as they must be`;
+  process.stdout.write(
+    json ? `${JSON.stringify({ results }, null, 2)}\n` : `${[...lines, summary].join("\n")}\n`,
+  );
+  if (wrong.length > 0) process.exitCode = 10;
 }
 
 const exitCodes = { accepted: 0, rejected: 10, undetermined: 20 } as const;

@@ -209,8 +209,10 @@ export class VolumeBook {
     what: string,
   ): Promise<Ruling> {
     const name = { table, key: keyOf(key) };
+    // A new volume is listed, too; nothing else looks at more than its own row.
+    const names = what === "opened" ? [name, index, restoredMark] : [name];
     let ruling: Ruling = {};
-    await change(this.#store, [name, index, restoredMark], ([row, listed, mark]) => {
+    await change(this.#store, names, ([row, listed, mark]) => {
       const before = row && read(content(row));
       ruling = rule(before, mark !== undefined);
       const { record } = ruling;

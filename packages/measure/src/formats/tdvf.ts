@@ -10,6 +10,7 @@
 import { equal } from "@caisson/vocabulary/bytes";
 import { Bytes, parseGuid } from "../bytes.ts";
 import { MeasureError } from "../errors.ts";
+import { footerTable } from "./footer-table.ts";
 
 /** Kinds of section (design guide, table 11-2; 5 to 7 of td-shim). The index is the value in the file. */
 export const sectionTypes = [
@@ -42,8 +43,7 @@ export interface TdxMetadata {
   sections: readonly Section[];
 }
 
-const TABLE_FOOTER = parseGuid("96b582de-1fb2-45f7-baea-a366c55a082d");
-const TDX_METADATA_OFFSET = parseGuid("e47a6535-984a-4798-865e-4685a7bf8ec2");
+const TDX_METADATA_OFFSET = "e47a6535-984a-4798-865e-4685a7bf8ec2";
 const DESCRIPTOR_GUID = parseGuid("e9eaf9f3-168e-44d5-a8eb-7f4d8738f6ae");
 const SIGNATURE = 0x46564454; // "TDVF"
 
@@ -71,33 +71,19 @@ export function parseTdxMetadata(firmware: Uint8Array): TdxMetadata {
   return { form, offset, sections: parseDescriptor(image, offset) };
 }
 
-/** Walks the GUIDed table that ends 32 bytes before the image's end; without one, tries td-shim's fixed pointer. */
+/** By the table of GUIDs at the image's end; without one, tries td-shim's fixed pointer. */
 function findDescriptor(image: Bytes): { form: TdxMetadata["form"]; offset: number } {
-  const tableEnd = image.length - 32;
-  if (tableEnd >= 18 && equal(image.slice(tableEnd - 16, 16), TABLE_FOOTER)) {
-    const size = image.u16(tableEnd - 18);
-    const tableStart = tableEnd - size;
-    if (size < 18 || tableStart < 0) {
-      throw new MeasureError("firmware/metadata", `GUID table of ${size} bytes`, { offset: tableEnd - 18 });
-    }
-    let end = tableEnd - 18;
-    while (end > tableStart) {
-      if (end - tableStart < 18) {
-        throw new MeasureError("firmware/metadata", "a GUID table entry is cut off", { offset: tableStart });
-      }
-      const length = image.u16(end - 18);
-      if (length < 18 || length > end - tableStart) {
-        throw new MeasureError("firmware/metadata", `GUID table entry of ${length} bytes`, {
-          offset: end - 18,
+  const table = footerTable(image);
+  if (table !== undefined) {
+    const entry = table.find(({ guid }) => guid === TDX_METADATA_OFFSET);
+    if (entry !== undefined) {
+      if (entry.size < 4) {
+        throw new MeasureError("firmware/metadata", "the TDX entry holds no offset", {
+          offset: entry.offset + entry.size,
         });
       }
-      if (equal(image.slice(end - 16, 16), TDX_METADATA_OFFSET)) {
-        if (length < 22) {
-          throw new MeasureError("firmware/metadata", "the TDX entry holds no offset", { offset: end - 18 });
-        }
-        return { form: "guid-table", offset: image.length - image.u32(end - 22) };
-      }
-      end -= length;
+      // The last four bytes of the data.
+      return { form: "guid-table", offset: image.length - image.u32(entry.offset + entry.size - 4) };
     }
   } else if (image.length >= 0x20 + 16) {
     const offset = image.u32(image.length - 0x20);

@@ -6,7 +6,11 @@
 import { fromHex } from "@caisson/vocabulary/bytes";
 import { hex, type Infer, object, optional, SchemaError, text } from "@caisson/vocabulary/schema";
 import { VerifyError } from "../errors.ts";
+import { checkNotRevoked } from "../pki/crl.ts";
 import { pemToDer } from "../pki/x509.ts";
+import { parseAmdCrl, parseAuthority, parseEndorsement, verifyAmdCrl, verifyChain } from "./certificates.ts";
+import { readEndorsement } from "./endorsement.ts";
+import type { AmdRoot } from "./roots.ts";
 
 const pem = text("PEM certificates, at most 64 kB", /^-----BEGIN CERTIFICATE-----/, 65536);
 
@@ -54,6 +58,34 @@ export function readAmdCollateral(document: unknown): AmdCollateral {
     ...(chain !== undefined && { chain: pemToDer(chain) }),
     ...(crl !== undefined && { crl: fromHex(crl)! }),
   };
+}
+
+/**
+ * Verifies what does not depend on a report: the chain up to a root of the certificate's product, and the list. All three
+ * parts must be there. Throws VerifyError.
+ */
+export async function verifyAmdCollateral(
+  document: unknown,
+  now: Date,
+  roots: readonly AmdRoot[],
+): Promise<AmdCollateral> {
+  const collateral = readAmdCollateral(document);
+  const [intermediate, root] = collateral.chain ?? [];
+  if (collateral.endorsement === undefined || intermediate === undefined || root === undefined) {
+    throw new VerifyError("collateral/missing", "a certificate of the chain is missing");
+  }
+  if (collateral.crl === undefined)
+    throw new VerifyError("crl/missing", "there is no list of what AMD revoked");
+  const certificate = parseEndorsement(collateral.endorsement);
+  const { product, hardwareId } = readEndorsement(certificate);
+  const authorities = { intermediate: parseAuthority(intermediate), root: parseAuthority(root) };
+  const kind = hardwareId === undefined ? "vlek" : "vcek";
+  await verifyChain(certificate, authorities, kind, product, roots, now.getTime());
+  const crl = parseAmdCrl(collateral.crl);
+  await verifyAmdCrl(crl, authorities.root, now.getTime());
+  checkNotRevoked(authorities.intermediate, crl);
+  checkNotRevoked(authorities.root, crl);
+  return collateral;
 }
 
 /** Whether a text is collateral of AMD's: JSON that says so. */

@@ -9,7 +9,7 @@
 
 import { concat, equal, fromHex, isZero, toHex } from "@caisson/vocabulary/bytes";
 import { digest, verifyP256 } from "#crypto";
-import { type CheckCode, VerifyError } from "../errors.ts";
+import { type CheckCode, checkOf, VerifyError } from "../errors.ts";
 import { checkNotRevoked } from "../pki/crl.ts";
 import { keyOfPoint } from "../pki/remembered.ts";
 import { type Authority, type TrustAnchor, verifyIssued } from "../pki/x509.ts";
@@ -24,8 +24,10 @@ import {
   type QeIdentity,
   softwareLevel,
   type TcbInfo,
+  type TcbStatus,
   type TcbVerdict,
 } from "./tcb.ts";
+import { type Advice, type AdvisedPlatform, adviceLines, adviseTcb } from "./tcb-advice.ts";
 
 /** A quote that is genuine, and what Intel says about where it comes from. */
 export interface Genuine {
@@ -36,6 +38,8 @@ export interface Genuine {
   readonly trust: TrustAnchor;
   /** When the first certificate or document expires on which this rests; milliseconds since 1970. */
   readonly validUntil: number;
+  /** What would bring the platform to one of these statuses. */
+  readonly advise: (accepted: readonly TcbStatus[]) => Advice;
 }
 
 type CollateralParts = ReturnType<VerifiedCollateral["at"]>;
@@ -96,9 +100,35 @@ export async function verifyQuote(
     checkTdxModule(td, parts.tcbInfo);
     answers.pass("tdx-module/identity");
   } else answers.notChecked("tdx-module/identity", "this is an SGX quote");
-  const tcb = evaluateTcb(pck, td, parts.tcbInfo, parts.qeIdentity, qeLevel);
+  const { tcbInfo, qeIdentity } = parts;
+  const platform = { pck, td, qeSvn: quote.qeReport.isvSvn };
+  const tcb = judgeTcb(platform, tcbInfo, qeIdentity, qeLevel);
   answers.pass("tcb/level", { actual: tcb.status });
-  return { quote, pck, tcb, trust, validUntil: Math.min(verified.validUntil, notAfter) };
+  const advise = (accepted: readonly TcbStatus[]) =>
+    adviseTcb(platform, tcbInfo, qeIdentity, tcb.status, accepted);
+  return { quote, pck, tcb, trust, validUntil: Math.min(verified.validUntil, notAfter), advise };
+}
+
+/** A refusal says what would help. */
+function judgeTcb(
+  platform: AdvisedPlatform,
+  tcbInfo: TcbInfo,
+  qeIdentity: QeIdentity,
+  qeLevel: QeIdentity["tcbLevels"][number],
+): TcbVerdict {
+  try {
+    return evaluateTcb(platform.pck, platform.td, tcbInfo, qeIdentity, qeLevel);
+  } catch (error) {
+    if (!(error instanceof VerifyError) || checkOf(error.code) !== "tcb/level") throw error;
+    const status = error.code === "tcb/revoked" ? "Revoked" : undefined;
+    const lines = adviceLines(adviseTcb(platform, tcbInfo, qeIdentity, status, ["UpToDate"]));
+    const found = new Map(error.facts).get("found");
+    throw new VerifyError(
+      error.code,
+      [error.message, ...lines].join("; "),
+      found === undefined ? {} : { actual: found },
+    );
+  }
 }
 
 /** Whether a quote's own chain ends at another root: whatever the collateral, such a quote is not genuine. */

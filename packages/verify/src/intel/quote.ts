@@ -41,6 +41,8 @@ export interface TdReport {
   readonly reportData: Uint8Array;
   readonly teeTcbSvn2?: Uint8Array;
   readonly mrServiceTd?: Uint8Array;
+  /** Body type 4 of quote version 5 only. */
+  readonly extended?: TdExtension;
 }
 
 /** A parsed quote; nothing about it is verified yet. */
@@ -73,8 +75,28 @@ const HEADER_SIZE = 48;
 const ENCLAVE_REPORT_SIZE = 384;
 const TD10_SIZE = 584;
 const TD15_SIZE = 648;
+/** TD report 1.5 extended: body type 4 (Intel's sgx_quote_5.h, sgx_report2_body_v1_5_ex_t). */
+const TD15_EXTENDED_SIZE = 885;
 /** Bytes of a PEM chain of three certificates, generously. */
 const MAX_CHAIN = 32768;
+
+/** What a TD report 1.5 extended adds. All but the TD's own id are zero in a TD without service TDs, devices or partitions. */
+export interface TdExtension {
+  /** Which partition of the TD asked: 0 is the TD itself, or its own monitor. */
+  readonly vmId: number;
+  /** Of this start of the TD. */
+  readonly tdId: Uint8Array;
+  /** Hash of what is known of its devices. */
+  readonly deviceInfo: Uint8Array;
+  readonly initialServiceTd: Uint8Array;
+  readonly initialServiceTdAttributes: Uint8Array;
+  readonly initialCpuSvn: Uint8Array;
+  readonly initialTeeTcbSvn: Uint8Array;
+  readonly initialFmspc: Uint8Array;
+  /** Service TDs that are bound now, also those bound after the TD was created. */
+  readonly currentServiceTd: Uint8Array;
+  readonly currentServiceTdAttributes: Uint8Array;
+}
 
 /** Takes fields off the front of bytes; running out of them is `code`. */
 class Cursor {
@@ -98,7 +120,7 @@ class Cursor {
     return this.#bytes.subarray(this.#at - size, this.#at);
   }
   /** Little-endian. */
-  number(size: 2 | 4): number {
+  number(size: 1 | 2 | 4): number {
     return this.take(size).reduceRight((value, byte) => value * 256 + byte, 0);
   }
   rest(): Uint8Array {
@@ -147,15 +169,32 @@ function tdReport(bytes: Uint8Array): TdReport {
     reportData: fields.take(64),
   };
   if (bytes.length === TD10_SIZE) return report;
-  return { ...report, teeTcbSvn2: fields.take(16), mrServiceTd: fields.take(48) };
+  const newer = { ...report, teeTcbSvn2: fields.take(16), mrServiceTd: fields.take(48) };
+  if (bytes.length === TD15_SIZE) return newer;
+  const extended: TdExtension = {
+    vmId: fields.number(1),
+    tdId: fields.take(32),
+    deviceInfo: fields.take(48),
+    initialServiceTd: fields.take(48),
+    initialServiceTdAttributes: fields.take(8),
+    initialCpuSvn: fields.take(16),
+    initialTeeTcbSvn: fields.take(16),
+    initialFmspc: fields.take(12),
+    currentServiceTd: fields.take(48),
+    currentServiceTdAttributes: fields.take(8),
+  };
+  return { ...newer, extended };
 }
+
+const tdReportSize = ({ extended, mrServiceTd }: TdReport): number =>
+  extended !== undefined ? TD15_EXTENDED_SIZE : mrServiceTd !== undefined ? TD15_SIZE : TD10_SIZE;
 
 /** Which body a quote must have: by TEE type up to version 4, by its descriptor in version 5. */
 function readBody(quote: Cursor, version: 3 | 4 | 5, tee: number): Quote["body"] {
   let size = tee === TEE_SGX ? ENCLAVE_REPORT_SIZE : TD10_SIZE;
   if (version === 5) {
     const [type, declared] = [quote.number(2), quote.number(4)];
-    const known = [undefined, ENCLAVE_REPORT_SIZE, TD10_SIZE, TD15_SIZE][type];
+    const known = [undefined, ENCLAVE_REPORT_SIZE, TD10_SIZE, TD15_SIZE, TD15_EXTENDED_SIZE][type];
     if (known === undefined || declared !== known || (type === 1) !== (tee === TEE_SGX)) {
       throw new VerifyError("quote/body", "the body descriptor is unknown, or not that of the TEE", {
         actual: `type ${type}, ${declared} bytes, TEE type 0x${tee.toString(16)}`,
@@ -197,7 +236,7 @@ export function parseQuote(bytes: Uint8Array): Quote {
     });
   }
   const body = readBody(quote, version, tee);
-  const bodySize = body.tee === "sgx" ? ENCLAVE_REPORT_SIZE : body.report.mrServiceTd ? TD15_SIZE : TD10_SIZE;
+  const bodySize = body.tee === "sgx" ? ENCLAVE_REPORT_SIZE : tdReportSize(body.report);
   const signed = bytes.subarray(0, HEADER_SIZE + (version === 5 ? 6 : 0) + bodySize);
   const signatureData = quote.take(quote.number(4));
   if (!isZero(quote.rest())) {

@@ -36,7 +36,7 @@ export const tcbStatuses = [
   "TDRelaunchAdvisedConfigurationNeeded",
 ] as const;
 export type TcbStatus = (typeof tcbStatuses)[number];
-type AnyStatus = TcbStatus | "Revoked";
+export type AnyStatus = TcbStatus | "Revoked";
 
 const platformStatus = oneOf(
   "UpToDate",
@@ -52,7 +52,14 @@ const softwareStatus = oneOf("UpToDate", "OutOfDate", "Revoked");
 // Intel adds fields to these documents from time to time; they are signed, and what is read here is complete.
 const loose = "loose";
 const svn = integer(0, 0xffff);
-const components = list(object({ svn }, loose), 16, 16);
+/** What a component is, for people: whatever stands there never decides anything. */
+const informative: Schema<string | undefined> = (value) =>
+  typeof value === "string" && /^[\x20-\x7e]{1,64}$/.test(value) ? value : undefined;
+const components = list(
+  object({ svn, category: optional(informative), type: optional(informative) }, loose),
+  16,
+  16,
+);
 const advisories = optional(list(text("an advisory id", /^[\w-]+$/, 64), 0, 256));
 const fmspc = hex(6);
 

@@ -501,6 +501,21 @@ const refusals: [name: string, codes: CheckCode[], change: Change][] = [
     ["report-data/missing", "report-data/scheme"],
     { evidence: (e) => delete e.reportData },
   ],
+  [
+    "a partition of the TD",
+    ["td/attributes"],
+    { format: "td15ex-v5", td: { extension: `01${"00".repeat(236)}` } },
+  ],
+  [
+    "devices of its own",
+    ["td/attributes"],
+    { format: "td15ex-v5", td: { extension: `${"00".repeat(33)}01${"00".repeat(203)}` } },
+  ],
+  [
+    "a service TD that was bound later",
+    ["td/mr-service-td"],
+    { format: "td15ex-v5", td: { extension: `${"00".repeat(181)}01${"00".repeat(55)}` } },
+  ],
   ["development evidence", ["policy/platform"], { evidence: (e) => (e.platform = "emulated") }],
   [
     "TDX evidence where only the emulated platform is accepted",
@@ -754,4 +769,8 @@ test("TDX evidence is judged under Intel's root, also by a policy that names a s
   };
   deepEqual(await codes("tdx"), ["chain/untrusted-root"]);
   ok(!(await codes("emulated")).includes("chain/untrusted-root"));
+});
+
+test("an extended TD 1.5 report (body type 4) is judged as a TD 1.5 report", async () => {
+  deepEqual((await judge({ format: "td15ex-v5" })).codes, []);
 });

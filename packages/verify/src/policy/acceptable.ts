@@ -7,7 +7,7 @@
  * proves nothing stays unanswered.
  */
 import type { AcceptedRelease } from "@caisson/releases";
-import { equal, fromHex, toHex } from "@caisson/vocabulary/bytes";
+import { equal, fromHex, isZero, toHex } from "@caisson/vocabulary/bytes";
 import type { Platform } from "@caisson/vocabulary/platforms";
 import type { GenuineSnp } from "../amd/genuine.ts";
 import { acceptableChecks, type CheckId } from "../errors.ts";
@@ -16,6 +16,7 @@ import type { GenuineHcl } from "../evidence/hcl.ts";
 import { type ReportDataScheme, reportData, reportDataSchemes } from "../evidence/report-data.ts";
 import type { Genuine } from "../intel/genuine.ts";
 import type { TdReport } from "../intel/quote.ts";
+import { adviceLines } from "../intel/tcb-advice.ts";
 import { trustAnchorFor } from "../platform.ts";
 import type { Answers } from "../report.ts";
 import { checkBootLog } from "./boot-log.ts";
@@ -223,11 +224,11 @@ export function checkPolicyPlatform({ platform }: Evidence, policy: Policy, answ
   else answers.pass("policy/platform", facts);
 }
 
-function checkTcb({ tcb, pck }: Genuine, policy: Policy, answers: Answers): void {
+function checkTcb({ tcb, pck, advise }: Genuine, policy: Policy, answers: Answers): void {
   const statuses = policy.tcb?.statuses ?? ["UpToDate"];
   const status = { expected: statuses.join(" or "), actual: tcb.status };
   if (statuses.includes(tcb.status)) answers.pass("policy/tcb-status", status);
-  else answers.fail("policy/tcb-status", status);
+  else answers.fail("policy/tcb-status", { ...status, reason: adviceLines(advise(statuses)).join("; ") });
 
   const accepted = policy.tcb?.advisories ?? [];
   const actual = tcb.advisories.join(", ") || "none";
@@ -261,10 +262,11 @@ function checkTcb({ tcb, pck }: Genuine, policy: Policy, answers: Answers): void
 }
 
 const noNonce = 'the verifier was given no nonce to expect; freshness: "any" accepts evidence of any age';
+const zeroRegister = new Uint8Array(48);
 const zero48 = "00".repeat(48);
 
-/** TD attributes that the TDX module defines (TDX Module ABI, ATTRIBUTES): 0–7 TUD, 27–31, 62, 63. */
-const knownAttributes = 0xc0000000_f80000ffn;
+/** TD attributes that the TDX module defines (TDX Module ABI 348551-008, table 3.23): 0–7 TUD, 16, 17, 27–31, 62, 63. */
+const knownAttributes = 0xc0000000_f80300ffn;
 /** Bits of XFAM that must be set, and that may be (x87 and SSE; all that a TD can be given). */
 const xfamFixed = 0x3n;
 const xfamKnown = 0x6dbe7n;
@@ -282,6 +284,14 @@ function checkTdFields(td: TdReport, policy: Policy, answers: Answers): void {
   } else {
     const accepted = rules.attributes ?? ["0000001000000000"];
     checkOneOf("td/attributes", "td/attributes", toHex(td.tdAttributes), accepted, answers);
+    // No policy can name values for these yet, so there may be none.
+    const { vmId = 0, deviceInfo = zeroRegister } = td.extended ?? {};
+    if (vmId !== 0 || !isZero(deviceInfo)) {
+      answers.fail("td/attributes", {
+        expected: "a report of the TD itself, without devices of its own",
+        actual: `VM ${vmId}, device information ${toHex(deviceInfo)}`,
+      });
+    }
   }
 
   const xfam = littleEndian(td.xfam);
@@ -295,6 +305,11 @@ function checkTdFields(td: TdReport, policy: Policy, answers: Answers): void {
   const serviceTd = rules.mrServiceTd ?? [zero48];
   if (td.mrServiceTd !== undefined) {
     checkOneOf("td/mr-service-td", "td/mr-service-td", toHex(td.mrServiceTd), serviceTd, answers);
+    // MRSERVICETD is of the TD's creation; what is bound since counts as much.
+    const current = td.extended && toHex(td.extended.currentServiceTd);
+    if (current !== undefined && current !== zero48) {
+      checkOneOf("td/mr-service-td", "td/mr-service-td", current, serviceTd, answers);
+    }
   } else if (serviceTd === "any") {
     answers.notChecked(
       "td/mr-service-td",

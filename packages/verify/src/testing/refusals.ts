@@ -1031,6 +1031,13 @@ const quotes: RefusalCase[] = [
       v4Case(`${field} is changed after signing`, "quote/signature", flip(v4.body + offset)),
     ),
   { name: "version 5 with body type 4", code: "quote/body", quote: put(48, 4) },
+  { name: "version 5 with body type 5", code: "quote/body", quote: put(48, 5) },
+  {
+    name: "an extended body with one bit changed",
+    code: "quote/signature",
+    format: "td15ex-v5",
+    quote: flip(48 + 6 + 884),
+  },
   { name: "version 5 with body type 0", code: "quote/body", quote: put(48, 0) },
   { name: "version 5 with the SGX body type in a TDX quote", code: "quote/body", quote: put(48, 1) },
   { name: "version 5 with a body size that is not its type's", code: "quote/body", quote: put(50, 0x48) },

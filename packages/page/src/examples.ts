@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Examples: minted by the test PKIs, right ones and forged ones. No vendor's evidence is shipped; anybody can drop their own. */
+
+import { createHash } from "node:crypto";
+import { runtimeEventDigest } from "@caisson/measure";
+import { fold } from "@caisson/measure/rtmr";
+import { eventLog } from "@caisson/measure/testing/synthetic";
+import { amdHierarchy, issueReport, mintAmd } from "@caisson/simulated/amd-pki";
+import { hierarchy, issueQuote, mint, type Times } from "@caisson/simulated/pki";
+import { reportData } from "@caisson/verify/report-data";
+import { writeEvidenceDocument } from "@caisson/verify/testing/evidence-document";
+import { concat, toBase64, toHex } from "@caisson/vocabulary/bytes";
+
+/** One example as the page carries it. Bytes in base64; `trust` and `amdRoots` name the simulated roots. */
+export interface Example {
+  name: string;
+  about: string;
+  files: { name: string; base64: string }[];
+  at: string;
+  nonce: string;
+  trust?: string;
+  amdRoots?: { name: string; product: "Milan" | "Genoa" | "Turin"; keySha256: string }[];
+}
+
+const times: Times = { issued: new Date("2026-01-01T00:00:00Z"), expires: new Date("2027-01-01T00:00:00Z") };
+const at = "2026-06-01T00:00:00Z";
+const nonce = new Uint8Array(32).fill(0x5a);
+const text = (value: string) => new TextEncoder().encode(value);
+const file = (name: string, bytes: Uint8Array) => ({ name, base64: toBase64(new Uint8Array(bytes)) });
+const json = (name: string, value: object) => file(name, text(JSON.stringify(value)));
+const sha384 = (data: Uint8Array) => new Uint8Array(createHash("sha384").update(data).digest());
+
+/** A boot of few events, as a CCEL has them: register in index (1 is RTMR0), type, what was measured, its file. */
+const boot = [
+  { register: 0, type: 0x80000001, data: "SecureBoot", file: "firmware" },
+  { register: 1, type: 0x80000003, data: "kernel", file: "kernel" },
+  { register: 1, type: 0x80000007, data: "Calling EFI Application from Boot Option", file: "firmware" },
+  { register: 2, type: 0x00000006, data: "LOADED_IMAGE::LoadOptions console=ttyS0 ro", file: "command line" },
+] as const;
+
+async function tdx(): Promise<Example[]> {
+  const digests = boot.map(({ data }) => sha384(text(data)));
+  const log = eventLog(
+    [[0x000c, 48]],
+    boot.map(({ register, type, data }, i) => ({
+      index: register + 1,
+      type,
+      digests: [[0x000c, digests[i]!]] as const,
+      data: text(data),
+    })),
+  );
+  const register = async (wanted: number) =>
+    toHex(await fold(digests.filter((_, i) => boot[i]!.register === wanted)));
+  const events = [
+    ["system-preparing", ""],
+    ["app-id", "\x01".repeat(20)],
+    ["compose-hash", "\x02".repeat(32)],
+    ["instance-id", "\x03".repeat(20)],
+    ["boot-mr-done", ""],
+    ["system-ready", ""],
+  ].map(([name, payload]) => ({ name: name!, payload: text(payload!) }));
+  const rtmr3 = await fold(
+    await Promise.all(events.map(({ name, payload }) => runtimeEventDigest(name, payload))),
+  );
+  const registers = {
+    mrtd: "4d".repeat(48),
+    rtmr0: await register(0),
+    rtmr1: await register(1),
+    rtmr2: await register(2),
+  };
+  const h = hierarchy("page", times);
+  const { collateral, pckChain, trust } = mint(h);
+  const fields = { nonce };
+  const quote = issueQuote(h, pckChain, {
+    mrTd: registers.mrtd,
+    rtmr0: registers.rtmr0,
+    rtmr1: registers.rtmr1,
+    rtmr2: registers.rtmr2,
+    rtmr3: toHex(rtmr3),
+    reportData: toHex(await reportData("caisson/app/v1", fields)),
+  });
+  const evidence = (bytes: Uint8Array) =>
+    json(
+      "evidence.json",
+      writeEvidenceDocument({
+        platform: "tdx",
+        quote: new Uint8Array(bytes),
+        bootLog: { format: "tcg2", bytes: log },
+        runtimeEvents: events,
+        reportData: { scheme: "caisson/app/v1", fields },
+        collateral,
+      }),
+    );
+  const policy = json("policy.json", {
+    version: "caisson/policy/v1",
+    tcb: { minimumEvaluationNumber: 18 },
+    platformIdentities: "any",
+    events: { sequence: events.map(({ name }) => name) },
+    app: { id: ["01".repeat(20)], composeHash: ["02".repeat(32)], instanceId: "any" },
+    secureTime: "any",
+    keyProviders: "any",
+  });
+  const prediction = json("prediction.json", {
+    platform: "tdx",
+    mrtd: { singlePass: registers.mrtd, twoPass: registers.mrtd },
+    registers: { rtmr0: registers.rtmr0, rtmr1: registers.rtmr1, rtmr2: registers.rtmr2 },
+    events: boot.map(({ register: number, data, file: source }, i) => ({
+      register: `rtmr${number}`,
+      digest: toHex(digests[i]!),
+      what: data,
+      source,
+    })),
+    files: { firmware: "OVMF.fd", kernel: "bzImage", "command line": "manifest.json: cmdline" },
+  });
+  const common = { at, nonce: toHex(nonce), trust: toHex(trust.rootKey) };
+  const forged = Uint8Array.from(quote);
+  // RTMR1: another kernel, under the same signature.
+  forged[48 + 6 + 376]! ^= 1;
+  return [
+    {
+      ...common,
+      name: "A TDX guest (simulated)",
+      about: "Quote, boot log, events, policy and prediction. Its root is a test PKI's.",
+      files: [evidence(quote), policy, prediction],
+    },
+    {
+      ...common,
+      name: "The same, forged: one bit of a register",
+      about: "The quote's signature is over other registers.",
+      files: [evidence(forged), policy, prediction],
+    },
+  ];
+}
+
+function snp(): Example[] {
+  const h = amdHierarchy("Genoa", times);
+  h.report.reportData = `${toHex(nonce)}${"00".repeat(32)}`;
+  const { roots, document } = mintAmd(h);
+  const report = issueReport(h);
+  const policy = json("policy.json", {
+    version: "caisson/policy/v1",
+    snp: {
+      measurements: [h.report.measurement],
+      minimumTcb: { Genoa: { snp: 24, microcode: 219 } },
+      chipIds: "any",
+    },
+  });
+  const forged = Uint8Array.from(report);
+  forged[0x90]! ^= 1;
+  const common = { at, nonce: toHex(nonce), amdRoots: roots };
+  const collateral = json("amd.json", document);
+  return [
+    {
+      ...common,
+      name: "A SEV-SNP guest (simulated)",
+      about: "Report of a Genoa, its certificates, a policy. Its root is a test PKI's.",
+      files: [file("report.bin", report), collateral, policy],
+    },
+    {
+      ...common,
+      name: "The same, forged: another measurement",
+      about: "The report is not signed by the key that its certificate names.",
+      files: [file("report.bin", concat(forged)), collateral, policy],
+    },
+  ];
+}
+
+export const examples = async (): Promise<Example[]> => [...(await tdx()), ...snp()];

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+import { within } from "../sabotage.ts";
+
+const fetching = "collateral/collateral.test.ts";
+
+export const client = within("packages/client/src", [
+  [
+    "what does not verify is kept",
+    "collateral/intel.ts",
+    "await verifyCollateral(collateral, now, trust);",
+    "",
+    fetching,
+  ],
+  [
+    "an older set takes a newer one's place",
+    "collateral/kept.ts",
+    "if (usable && isOlder(part, kept))",
+    "if (false)",
+    fetching,
+  ],
+  [
+    "an answer has no bound",
+    "collateral/ask.ts",
+    "const MAX_BODY = 1 << 20;",
+    "const MAX_BODY = 1 << 30;",
+    fetching,
+  ],
+  [
+    "a redirect is followed",
+    "collateral/ask.ts",
+    'redirect: "error", signal: AbortSignal',
+    'redirect: "follow" as "error", signal: AbortSignal',
+    fetching,
+  ],
+]);
