@@ -57,4 +57,9 @@ const front = createFront({
   attest,
 });
 front.server.listen({ fd: listening }, () => say("the front listens"));
-if (setup.acme !== undefined) void keepCertificate(front, key, setup.names, setup.acme, say);
+if (setup.acme !== undefined) {
+  const { directory, accountKey: bytes, roots } = setup.acme;
+  const accountKey = createPrivateKey({ key: Buffer.from(bytes, "base64"), format: "der", type: "pkcs8" });
+  const options = { directory, accountKey, ...(roots !== undefined && { roots }) };
+  void keepCertificate(front, key, setup.names, options, say);
+}

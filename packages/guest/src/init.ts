@@ -199,6 +199,8 @@ async function boot(): Promise<void> {
     await runStage(stage, context);
     keeper = context.keeper;
   }
+  // A front listens, whether the application behind it does yet or not.
+  port ??= config.app.front?.port;
   say({ kind: "ready", ...(port !== undefined && { port }) });
   if (config.flavour === "development") await answerChallenge(context, say);
   const outcome = await services!.ended();

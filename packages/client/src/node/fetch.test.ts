@@ -4,7 +4,6 @@ import { deepEqual, equal, match, ok, rejects, throws } from "node:assert/strict
 import { generateKeyPairSync } from "node:crypto";
 import { once } from "node:events";
 import { createServer, request as httpRequest, type IncomingMessage, type RequestListener } from "node:http";
-import { request as httpsRequest } from "node:https";
 import type { AddressInfo } from "node:net";
 import { text } from "node:stream/consumers";
 import { type TestContext, test } from "node:test";
@@ -12,6 +11,7 @@ import { createServer as createTls, type TLSSocket } from "node:tls";
 import { selfSigned } from "@caisson/front/certificate";
 import { generateKeyPair } from "@caisson/protocol/hpke-context";
 import { type GuestChange, testGuest, testPlatform } from "../testing/guest.ts";
+import { type Change, startInterceptor } from "../testing/interceptor.ts";
 import { openDoor, parsePlace } from "./connect.ts";
 import { attestedConnector } from "./dispatcher.ts";
 import { AttestedClient, attestedFetch, ChannelError } from "./fetch.ts";
@@ -40,70 +40,10 @@ async function start(t: TestContext, change: GuestChange = {}) {
   return { guest, seen };
 }
 
-/** Ends TLS with a key of its own, keeps what it reads, and sends on what `change` makes of it. */
-async function interceptor(
-  t: TestContext,
-  to: number,
-  change: (answer: string, head: IncomingMessage) => string | undefined = () => undefined,
-) {
-  const key = generateKeyPairSync("ec", { namedCurve: "P-256" }).privateKey;
-  const record: Buffer[] = [];
-  const inner = createServer((request, response) => {
-    const parts: Buffer[] = [];
-    request.on("data", (piece: Buffer) => {
-      record.push(piece);
-      parts.push(piece);
-    });
-    record.push(Buffer.from(`${request.method} ${request.url} ${JSON.stringify(request.headers)}`));
-    request.once("end", () => {
-      const onward = httpsRequest(
-        {
-          host: "127.0.0.1",
-          port: to,
-          path: request.url!,
-          method: request.method!,
-          headers: { ...request.headers, connection: "close" },
-          rejectUnauthorized: false,
-          agent: false,
-        },
-        (answer) => {
-          const got: Buffer[] = [];
-          answer.on("data", (piece: Buffer) => got.push(piece));
-          answer.once("end", () => {
-            const whole = Buffer.concat(got);
-            record.push(whole);
-            const changed = change(whole.toString("latin1"), request);
-            const bytes = changed === undefined ? whole : Buffer.from(changed, "latin1");
-            response.writeHead(answer.statusCode!, {
-              "content-type": answer.headers["content-type"] ?? "text/plain",
-              "content-length": bytes.length,
-            });
-            response.end(bytes);
-          });
-        },
-      );
-      onward.once("error", () => response.destroy());
-      onward.end(Buffer.concat(parts));
-    });
-  });
-  const server = createTls(
-    {
-      key: key.export({ format: "pem", type: "pkcs8" }) as string,
-      cert: selfSigned(key, ["127.0.0.1"], Date.now()),
-      ALPNProtocols: ["http/1.1"],
-    },
-    (socket) => inner.emit("connection", socket),
-  );
-  const open = new Set<TLSSocket>();
-  server.on("secureConnection", (socket) => open.add(socket));
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  t.after(() => {
-    server.close();
-    for (const socket of open) socket.destroy();
-  });
-  const { port } = server.address() as AddressInfo;
-  return { url: `https://127.0.0.1:${port}/`, record: () => Buffer.concat(record).toString("latin1") };
+async function interceptor(t: TestContext, to: number, change?: Change) {
+  const started = await startInterceptor(to, change);
+  t.after(() => started.close());
+  return started;
 }
 
 test("attestedFetch: attests once, then speaks TLS that ends in the guest", async (t) => {

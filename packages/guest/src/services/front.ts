@@ -19,6 +19,7 @@ import {
 import { reportData } from "@caisson/verify/report-data";
 import { hpkeConfigOf } from "@caisson/vocabulary/channel";
 import * as z from "zod/mini";
+import { p256Key } from "../dstack/keys.ts";
 import { servingProfile } from "../seccomp.ts";
 import type { Context } from "../stage.ts";
 import { Refused, readJson, serveJson } from "../unix-server.ts";
@@ -128,7 +129,9 @@ function setup(context: Context, front: FrontDescription, keys: ChannelKeys, hos
   const account =
     front.acme === undefined || context.keys === undefined
       ? undefined
-      : Buffer.from(deriveApplicationKey(context.keys.root, "acme", "acme-account")).toString("base64");
+      : p256Key(deriveApplicationKey(context.keys.root, "acme", "acme-account"))
+          .export({ format: "der", type: "pkcs8" })
+          .toString("base64");
   return Buffer.from(
     JSON.stringify({
       tlsKey: keys.tls.export({ format: "der", type: "pkcs8" }).toString("base64"),

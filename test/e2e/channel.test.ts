@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The channel in a real machine, from outside: the very connection is verified, programs go through a door, and a page in
+ * Chromium sends a form that nobody on the way can read, or refuses visibly.
+ */
+import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
+import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createServer } from "node:http";
+import { Agent, get } from "node:https";
+import { type AddressInfo, connect } from "node:net";
+import { tmpdir } from "node:os";
+import { extname, join } from "node:path";
+import { text } from "node:stream/consumers";
+import { after, before, test } from "node:test";
+import { attestedFetch } from "@caisson/client";
+import { openDoor, parsePlace } from "@caisson/client/connect";
+import { startInterceptor } from "@caisson/client/testing/interceptor";
+import { type Collateral, readPolicy, readReferences } from "@caisson/verify";
+import { type Browser, chromium, type Page } from "playwright-core";
+import { makePage } from "../../examples/private-form/page/make.ts";
+
+const repository = new URL("../../", import.meta.url).pathname;
+const caisson = join(repository, "caisson");
+const example = "examples/private-form";
+const image = join(repository, example, "out/private-form-development");
+const state = `${image}.state`;
+const place = mkdtempSync(join(tmpdir(), "caisson-channel-"));
+const canary = "the canary sings at dawn";
+
+let url = "";
+let stderr = "";
+const child = spawn(caisson, ["up", example], { cwd: repository, stdio: ["ignore", "ignore", "pipe"] });
+const status = once(child, "exit");
+before(async () => {
+  url = await new Promise<string>((resolve, reject) => {
+    child.stderr.setEncoding("utf8").on("data", (piece: string) => {
+      stderr += piece;
+      const found = /private-form answers at (\S+)/.exec(stderr);
+      if (found !== null) resolve(found[1]!);
+    });
+    child.once("exit", () => reject(new Error(stderr)));
+  });
+});
+after(async () => {
+  child.kill("SIGINT");
+  await status;
+  rmSync(place, { recursive: true, force: true });
+});
+
+const read = (name: string): unknown => JSON.parse(readFileSync(join(state, name), "utf8"));
+const judgement = () => ({
+  policy: readPolicy(read("policy.json")),
+  references: readReferences(read("references.json"), "the prediction"),
+  collateral: read("collateral/simulated.json") as Collateral,
+});
+const port = () => Number(new URL(url).port);
+
+const run = (...args: string[]): Promise<{ code: number; out: string }> =>
+  new Promise((resolve) => {
+    execFile(caisson, args, { cwd: repository }, (error, stdout, said) => {
+      resolve({ code: typeof error?.code === "number" ? error.code : 0, out: stdout + said });
+    });
+  });
+
+test("caisson verify judges the very connection, and says where it ends", async () => {
+  const direct = await run("verify", "--from", url, "--image", image);
+  equal(direct.code, 0, direct.out);
+  match(direct.out, /this connection ends in the guest.*--pinnedpubkey 'sha256\/\//s);
+  const between = await startInterceptor(port());
+  try {
+    const proxied = await run("verify", "--from", between.url, "--image", image);
+    equal(proxied.code, 10, proxied.out);
+    match(proxied.out, /channel\/tls-key/);
+    match(proxied.out, /sealed to its key still reach it/);
+  } finally {
+    between.close();
+  }
+});
+
+test("attestedFetch and a door reach the application, which sees how", async () => {
+  const answer = await attestedFetch(url, judgement());
+  deepEqual([answer.status, ((await answer.json()) as { channel: string }).channel], [200, "tls"]);
+  const door = await openDoor(url, parsePlace("127.0.0.1:0"), { ...judgement(), ways: ["tunnel"] });
+  try {
+    const sent = await fetch(`${door.url}/form`, {
+      method: "POST",
+      body: JSON.stringify({ message: canary }),
+    });
+    match(await sent.text(), /The guest read 24 characters.*"channel":"tunnel"/);
+  } finally {
+    door.close();
+  }
+});
+
+test("many verifiers at once are served from few quotes", async () => {
+  const nonce = (i: number) => i.toString(16).padStart(64, "0");
+  const agent = new Agent({ rejectUnauthorized: false, maxSockets: 100, keepAlive: true });
+  const roots = await Promise.all(
+    Array.from(
+      { length: 100 },
+      (_, i) =>
+        new Promise<string>((resolve, reject) => {
+          get(new URL(`/.well-known/caisson/evidence?nonce=${nonce(i)}`, url), { agent }, (response) => {
+            text(response).then((body) => {
+              const { evidence } = JSON.parse(body) as {
+                evidence: { reportData: { fields: { nonceRoot: string } } };
+              };
+              resolve(evidence.reportData.fields.nonceRoot);
+            }, reject);
+          }).once("error", reject);
+        }),
+    ),
+  );
+  agent.destroy();
+  // Handshakes under emulation take longer than a quote; at once they would share two.
+  ok(new Set(roots).size < 50, `${new Set(roots).size} quotes for 100 verifiers`);
+});
+
+test("the application's own port is closed from outside", async () => {
+  // User networking forwards the front's port alone; a published port would stand here.
+  const { ports } = JSON.parse(readFileSync(join(image, "manifest.json"), "utf8")).guest.app.services[
+    "private-form"
+  ];
+  deepEqual(ports, []);
+  await rejects(
+    new Promise((resolve, reject) =>
+      connect(8080, "127.0.0.1").once("connect", resolve).once("error", reject),
+    ),
+  );
+});
+
+const types: Record<string, string> = {
+  ".html": "text/html",
+  ".js": "text/javascript",
+  ".css": "text/css",
+  ".json": "application/json",
+};
+
+/** Serves a page for a guest, and opens it. */
+async function openPage(browser: Browser, guest: string, viewport = { width: 1280, height: 900 }) {
+  const out = mkdtempSync(join(place, "page-"));
+  await makePage(guest, state, out);
+  const server = createServer((request, response) => {
+    const name = request.url === "/" ? "index.html" : request.url!.slice(1);
+    try {
+      const content = readFileSync(join(out, name));
+      response.setHeader("content-type", types[extname(name)] ?? "text/plain");
+      response.end(content);
+    } catch {
+      response.statusCode = 404;
+      response.end();
+    }
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const context = await browser.newContext({ ignoreHTTPSErrors: true, viewport });
+  const page = await context.newPage();
+  await page.goto(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
+  return {
+    page,
+    close: async (): Promise<void> => {
+      await context.close();
+      server.close();
+      server.closeAllConnections();
+    },
+  };
+}
+
+const verdict = (page: Page) =>
+  page.waitForFunction(
+    "/^(Accepted|Refused)/.test(document.getElementById('verdict').textContent)",
+    undefined,
+    {
+      timeout: 120_000,
+    },
+  );
+/** Pictures go where a person wants to look at them. */
+const picture = (page: Page, name: string) => {
+  const directory = process.env["CAISSON_PICTURES"];
+  return directory === undefined
+    ? undefined
+    : page.screenshot({ path: join(directory, name), fullPage: true });
+};
+
+test("a page in Chromium, through a proxy that ends TLS and records everything", {
+  timeout: 600_000,
+}, async (t) => {
+  const browser = await chromium.launch({
+    executablePath: "/usr/bin/chromium",
+    headless: true,
+    args: ["--no-sandbox"],
+  });
+  t.after(() => browser.close());
+  const between = await startInterceptor(port());
+  t.after(() => between.close());
+
+  await t.test("the form reaches the guest, and the canary is nowhere in the record", async () => {
+    const { page, close } = await openPage(browser, between.url);
+    await verdict(page);
+    match((await page.textContent("#verdict"))!, /^Accepted/);
+    // With the keyboard alone.
+    await page.focus("summary");
+    await page.keyboard.press("Enter");
+    await picture(page, "desktop-accepted.png");
+    await page.focus("#message");
+    await page.keyboard.type(canary);
+    await page.keyboard.press("Tab");
+    await page.keyboard.press("Enter");
+    await page.waitForFunction("/The guest read/.test(document.getElementById('answer').textContent)");
+    match((await page.textContent("#answer"))!, /The guest read 24 characters/);
+    ok(between.record().includes("/.well-known/caisson/tunnel"), "it went through the proxy");
+    equal(/canary|sings|dawn|guest read/.test(between.record()), false);
+    await close();
+  });
+
+  await t.test("on a phone: nothing is wider than the screen, and everything has a name", async () => {
+    const { page, close } = await openPage(browser, between.url, { width: 390, height: 844 });
+    await verdict(page);
+    await page.click("summary");
+    await picture(page, "phone-accepted.png");
+    equal(await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), true);
+    for (const [role, name] of [
+      ["textbox", "Message"],
+      ["button", "Send to the machine"],
+      ["button", "Check again"],
+      ["heading", "A private form"],
+      ["region", "All checks"],
+    ] as const) {
+      equal(await page.getByRole(role, { name }).count(), 1, `${role} ${name}`);
+    }
+    await close();
+  });
+
+  await t.test("evidence, keys or answers that are replaced are refused, visibly", async () => {
+    for (const [name, change] of [
+      [
+        "evidence",
+        (text: string) =>
+          text.includes("channel-evidence") ? text.replace(/"quote":"..../, '"quote":"AAAA') : undefined,
+      ],
+      [
+        "keys",
+        (text: string) =>
+          text.includes("channel-evidence")
+            ? text.replace(/("hpkeConfig":"000020)[0-9a-f]{64}/, `$1${"42".repeat(32)}`)
+            : undefined,
+      ],
+    ] as const) {
+      between.change = change;
+      const { page, close } = await openPage(browser, between.url);
+      await verdict(page);
+      match((await page.textContent("#verdict"))!, /^Refused/, name);
+      equal(await page.isVisible("#refusal"), true, name);
+      equal(await page.isDisabled("#send"), true, name);
+      await picture(page, `refused-${name}.png`);
+      await close();
+    }
+    between.change = () => undefined;
+    const { page, close } = await openPage(browser, between.url, { width: 390, height: 844 });
+    await verdict(page);
+    between.change = (_, { url: path }) => (path?.endsWith("tunnel") ? '{"thanks":"trust me"}' : undefined);
+    await page.fill("#message", canary);
+    await page.click("#send");
+    await page.waitForSelector("#failure:not([hidden])");
+    match((await page.textContent("#failure"))!, /channel\/protocol/);
+    equal(await page.textContent("#answer"), "");
+    await picture(page, "phone-answer-refused.png");
+    equal(/canary/.test(between.record()), false);
+    await close();
+  });
+});
