@@ -38,6 +38,7 @@ import { Command } from "commander";
 import ownPackage from "../../../../package.json" with { type: "json" };
 import { UsageError } from "../failure.ts";
 import {
+  bytesOf,
   parseTime,
   readCollateralFile,
   readPolicyFile,
@@ -49,7 +50,7 @@ import { shellWord } from "../views/shell-word.ts";
 interface Options {
   live?: string;
   policy?: string;
-  reference: string[];
+  image: string[];
   collateral?: string;
   nonce?: string;
   at?: string;
@@ -128,24 +129,21 @@ async function readEvidenceFacts(path: string, options: Options): Promise<Facts[
   }
   if (value?.version !== "caisson/evidence/v1") return readReport(value);
   if (options.policy === undefined) {
-    throw new UsageError("evidence is judged by a policy", "add --policy FILE and --reference MANIFEST");
+    throw new UsageError("evidence is judged by a policy", "add --policy FILE and --image MANIFEST");
   }
   const judgement = {
     policy: readPolicyFile(options.policy),
-    references: readReferenceFiles(options.reference),
+    references: readReferenceFiles(options.image),
     now: parseTime(options.at),
     ...(options.collateral !== undefined && { collateral: readCollateralFile(options.collateral) }),
     ...(options.nonce !== undefined && {
-      expectedReportData: { scheme: "caisson/app/v1", fields: { nonce: parseNonce(options.nonce) } } as const,
+      expectedReportData: {
+        scheme: "caisson/app/v1",
+        fields: { nonce: bytesOf("--nonce", options.nonce) },
+      } as const,
     }),
   };
   return readReport(await verifyEvidence(readEvidence(bytes), judgement));
-}
-
-function parseNonce(hex: string): Uint8Array {
-  if (!/^(?:[0-9a-f]{2}){8,64}$/i.test(hex))
-    throw new UsageError("--nonce is not a hexadecimal value of 8 to 64 bytes", "give it as it was sent");
-  return Uint8Array.fromHex(hex);
 }
 
 function write(path: string, text: string): void {
@@ -202,11 +200,7 @@ export const command = new Command("caisson audit")
   )
   .option("--live <source>", "the report of a running guest: its application's URL, or a file")
   .option("--policy <file>", "the policy under which evidence is verified first")
-  .option(
-    "--reference <file...>",
-    "reference values for it: manifests, or files of caisson measure --json",
-    [],
-  )
+  .option("--image <file...>", "reference values for it: manifests, or files of caisson measure --json", [])
   .option("--collateral <file>", "Intel's collateral for it, where it carries none")
   .option("--nonce <hex>", "the nonce that its report data must bind")
   .option("--at <time>", "verify as of this time (ISO 8601); now when left out")

@@ -42,6 +42,7 @@ import { type SourceOptions, sayProvenance, sourceOptions, withSource } from "..
 import { runConformance } from "../conformance.ts";
 import { UsageError } from "../failure.ts";
 import {
+  bytesOf,
   parseTime,
   readBounded,
   readCollateralFiles,
@@ -332,14 +333,6 @@ function expectReportData({ nonce, reportData: whole }: Options, { reportData }:
   const bytes = bytesOf("--nonce", nonce);
   const scheme = reportData === undefined || reportData.scheme === "raw" ? "raw" : "caisson/app/v1";
   return { scheme, fields: scheme === "raw" ? { data: bytes } : { nonce: bytes } } as const;
-}
-
-function bytesOf(option: string, hex: string): Uint8Array {
-  if (/^(?:[0-9a-fA-F]{2}){1,64}$/.test(hex)) return Uint8Array.fromHex(hex);
-  throw new UsageError(
-    `${option} is not a hexadecimal value of 1 to 64 bytes`,
-    "give it as the verifier chose it",
-  );
 }
 
 /** Every case, those that are answered otherwise first. */
