@@ -15,6 +15,7 @@ import {
 } from "@caisson/image";
 import { readDebianKeyring } from "@caisson/image/archive";
 import { checkLock, createLock, lockLike, lockPath, parseLock, writeLock } from "@caisson/image/lock";
+import { modulesLeftOutside } from "@caisson/image/node-image";
 import { npmPackages } from "@caisson/image/npm";
 import { npmRoots, recipe } from "@caisson/image/recipe";
 import { readSpec } from "@caisson/image/spec";
@@ -113,6 +114,12 @@ export async function prepare(
   progress: Progress,
 ): Promise<Built> {
   const remaining = new Remaining();
+  const outside = spec.app.source.kind === "node" ? modulesLeftOutside(spec.app.source.entry) : undefined;
+  if (outside !== undefined) {
+    process.stderr.write(
+      `warning: ${outside} stays outside of the image: name an entry beside it, or a bundle (docs/application.md)\n`,
+    );
+  }
   try {
     const lock = (await readLock(spec)) ?? (await pin(spec, mirror, progress));
     const built = await build(spec, lock, {

@@ -2,7 +2,7 @@
 /** `caisson audit`: is this image, this running guest, this evidence really built that way, control by control? */
 
 import { hash } from "node:crypto";
-import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, globSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import {
   type Audit,
@@ -45,6 +45,7 @@ import {
   readReferenceFiles,
   readText,
 } from "../judgement-files.ts";
+import { fold } from "../views/fold.ts";
 import { shellWord } from "../views/shell-word.ts";
 
 interface Options {
@@ -72,6 +73,16 @@ function controlDocument({ static: image, live, remote, ...control }: Control): 
   const expects = (check: ControlCheck<never>) =>
     typeof check === "string" ? { none: check } : check.map((each) => each.expects);
   return { ...control, checks: { static: expects(image), live: expects(live), remote: expects(remote) } };
+}
+
+const repository = new URL("../../../../", import.meta.url).pathname;
+
+/** The decision records, known gaps and boundaries that speak of a control; paths in this repository. */
+function documentsOf(id: string): string[] {
+  const records = globSync("docs/decisions/*.md", { cwd: repository }).sort();
+  return [...records, "docs/threat-model.md", "docs/trust-boundaries.md"].filter((path) =>
+    new RegExp(`\\b${id}\\b`).test(readFileSync(join(repository, path), "utf8")),
+  );
 }
 
 /** A directory is an image, or the root of another system; a JSON file is evidence, or what the verifier reported of it. */
@@ -223,7 +234,13 @@ export const command = new Command("caisson audit")
           fix: "caisson audit --list",
         });
       }
-      print(options.json === true ? json(controlDocument(control)) : explainControl(control));
+      const documents = documentsOf(control.id);
+      const text = [explainControl(control), ...documents.map((path) => `  document   ${path}\n`)].join("");
+      print(
+        options.json === true
+          ? json({ ...controlDocument(control), documents })
+          : fold(text, process.stdout.columns),
+      );
       return;
     }
     if (options.list === true) {
@@ -258,7 +275,9 @@ export const command = new Command("caisson audit")
     if (options.sarif !== undefined) write(options.sarif, json(sarif(result, provenance)));
     if (options.html !== undefined) write(options.html, page(result, provenance));
     print(
-      options.json === true ? json(jsonDocument(result, provenance)) : table(result, provenance, options.all),
+      options.json === true
+        ? json(jsonDocument(result, provenance))
+        : fold(table(result, provenance, options.all), process.stdout.columns),
     );
     if (result.failedRequired.length > 0) {
       throw new AuditError(

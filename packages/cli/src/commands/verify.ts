@@ -50,6 +50,7 @@ import {
   readReferenceFiles,
 } from "../judgement-files.ts";
 import { readEnvelopeFile } from "../release-files.ts";
+import { fold } from "../views/fold.ts";
 import { printable } from "../views/printable.ts";
 import { renderDescription, renderReport } from "../views/report-view.ts";
 
@@ -135,7 +136,14 @@ export const command = withSource(new Command("caisson verify"), "--collateral-s
           "add --kit DIRECTORY, --policy FILE, or --image DIRECTORY",
         );
       }
-      if (/^https:/i.test(given.from)) return verifyConnection(given.from, options);
+      const connection = /^https:/i.test(given.from);
+      if (connection && given.save !== undefined) {
+        throw new UsageError(
+          "--save keeps evidence of an http address; what an https address answers belongs to its connection",
+          "leave out --save, or ask over http",
+        );
+      }
+      if (connection) return verifyConnection(given.from, options);
       process.stderr.write(
         "this shows that such a machine runs, not that it is the one at this address: only an https address of a front says that\n",
       );
@@ -364,7 +372,7 @@ function show(report: Report, evidence: AnyEvidence, json: boolean): void {
       ? `${JSON.stringify({ ...report, ...(fields && { quote: fields }) }, null, 2)}\n`
       : [
           ...(fields?.warnings ?? []).map((text) => `${styleText("red", text)}\n`),
-          renderReport(report),
+          fold(renderReport(report), process.stdout.columns),
           ...(fields === undefined ? [] : ["\n", renderDescription({ ...fields, warnings: [] })]),
         ].join(""),
   );

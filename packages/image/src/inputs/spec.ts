@@ -580,6 +580,8 @@ export async function readSpec(path: string): Promise<Spec> {
   } catch (error) {
     if (error instanceof ImageError) throw error;
     throw new ImageError("spec/unreadable", `cannot read ${file}: ${messageOf(error)}`, {
+      // A file that is not there is the command line's mistake, one that cannot be read the file's.
+      kind: (error as NodeJS.ErrnoException).code === "ENOENT" ? "usage" : "input",
       fix: "name a spec file, or a directory with a caisson.yaml",
       cause: error,
     });
