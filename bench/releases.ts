@@ -1,165 +1,196 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * Judging a release: two of three owners, a proof of logging that three witnesses cosigned, two rebuilds. How long it
- * takes, how many bytes carry it, and how both grow with the log.
+ * takes, how many bytes carry it, how both grow with the log; what a release costs a KMS; and how fast a log takes entries
+ * that are on disk before they are answered.
  */
-
-import { createHash } from "node:crypto";
+import { createHash, generateKeyPairSync } from "node:crypto";
+import { closeSync, fsyncSync, mkdtempSync, openSync, rmSync, writeSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import type { Row } from "@caisson/cli/commands/bench";
+import { Exchanges } from "@caisson/kms/testing/exchanges";
+import { Machine } from "@caisson/kms/testing/machine";
+import { LogWriter, noteSigner } from "@caisson/log";
 import {
-  cosignedText,
   emptyFloor,
-  followIdentity,
-  judgeRelease,
-  type LogProof,
+  identityPayloadType,
+  judgeBundle,
   leafHash,
   logEntry,
   nodeHash,
-  readEnvelope,
-  readIdentity,
-  readProof,
-  readStatement,
-  writeCanonical,
+  readBundle,
+  writeBundle,
   writeCheckpoint,
-  writeEnvelope,
-  writeNoteKey,
-  writeProof,
-  writeSignature,
-  writeStatement,
 } from "@caisson/releases";
-import { noteKeyOf, type Signer, signedBy, signer } from "@caisson/releases/testing/signers";
+import { hashOf, keysOf, Owners } from "@caisson/releases/testing/owners";
+import { signer } from "@caisson/releases/testing/signers";
 
 const now = Date.parse("2026-06-01T12:00:00Z");
-const utf8 = (value: string) => new TextEncoder().encode(value);
-const [log, ...witnesses] = ["log", "w1", "w2", "w3"].map((name) => signer(name));
-const owners = [signer("a"), signer("b", "p256"), signer("c")];
-const rebuilders = [signer("r1"), signer("r2"), signer("r3")];
-const logKey = noteKeyOf("log.example", "note", log!);
-const keysOf = (threshold: number, signers: readonly Signer[]) => ({
-  threshold,
-  keys: signers.map(({ publicKey }) => publicKey),
-});
-const measured = { manifest: "aa".repeat(32), description: "bb".repeat(32) };
+const rebuilders = ["r1", "r2", "r3"].map((name) => signer(name));
+const newKey = (name: string, kind: "note" | "cosignature") =>
+  noteSigner(name, kind, generateKeyPairSync("ed25519").privateKey);
 
-async function firstDocument(): Promise<Uint8Array> {
-  const lines = witnesses.map(async (one, i) => {
-    const key = noteKeyOf(`w${i}.example`, "cosignature", one);
-    return `witness w${i} ${await writeNoteKey(key)}\n`;
-  });
-  const group = "group all all w0 w1 w2\nquorum all\n";
-  const policy = `log ${await writeNoteKey(logKey)}\n${(await Promise.all(lines)).join("")}${group}`;
-  return writeCanonical({
-    version: "caisson/identity/v1",
-    name: "bench",
-    generation: 0,
-    previous: null,
-    owners: keysOf(2, owners),
-    stop: keysOf(1, [owners[0]!]),
-    rebuild: keysOf(2, rebuilders),
-    secrets: null,
-    log: { policy },
-    immutable: null,
-  });
+/** An application whose releases are logged, witnessed by three and rebuilt by two. */
+async function application() {
+  const log = await newKey("log.example", "note");
+  const witnesses = await Promise.all(
+    ["w0", "w1", "w2"].map((name) => newKey(`${name}.example`, "cosignature")),
+  );
+  const lines = witnesses.map(({ verifier }, i) => `witness w${i} ${verifier}\n`).join("");
+  const policy = `log ${log.verifier}\n${lines}group all all w0 w1 w2\nquorum all\n`;
+  const owners = new Owners(now, "bench", { log: { policy }, rebuild: keysOf(2, ...rebuilders) });
+  return { owners, log, witnesses };
 }
 
-/** The proof that a payload is the first of 2^height entries, the others of which nobody needs. */
-async function proofOf(payload: Uint8Array, height: number): Promise<LogProof> {
+/** A bundle whose proof shows that the release is the first of 2^height entries, the others of which nobody needs. */
+async function bundleText(
+  { owners, log, witnesses }: Awaited<ReturnType<typeof application>>,
+  subjects: readonly [string, string],
+  height: number,
+): Promise<string> {
+  const release = owners.release(subjects);
   const path = await Promise.all(Array.from({ length: height }, (_, i) => leafHash(Uint8Array.of(i))));
-  let root = await leafHash(payload);
+  let root = await leafHash(logEntry("release", owners.id, hashOf(release.payload)));
   for (const sibling of path) root = await nodeHash(root, sibling);
   const text = writeCheckpoint({ origin: "log.example", size: 2 ** height, root });
-  const lines = [await writeSignature(logKey, log!.sign(utf8(text)))];
-  for (const [i, one] of witnesses.entries()) {
-    const time = new Uint8Array(8);
-    new DataView(time.buffer).setBigUint64(0, BigInt(now / 1000));
-    const signature = one.sign(utf8(cosignedText(text, now / 1000)));
-    const key = noteKeyOf(`w${i}.example`, "cosignature", one);
-    lines.push(await writeSignature(key, Uint8Array.of(...time, ...signature)));
-  }
-  return { index: 0, path, checkpoint: `${text}\n${lines.join("")}` };
+  const signed = await Promise.all([log.line(text), ...witnesses.map((one) => one.line(text, now / 1000))]);
+  const proof = { index: 0, path, checkpoint: `${text}\n${signed.join("")}` };
+  const rebuilds = rebuilders.slice(0, 2).map((one) => owners.rebuild(release, subjects[0], one));
+  return JSON.stringify(writeBundle(owners.bundle(release, undefined, { proof, rebuilds })));
 }
 
-/** Everything that travels with evidence, as text. */
-async function bundle(first: Uint8Array, height: number) {
-  const { hash: app } = await readIdentity(first);
-  const release = signedBy(
-    writeStatement("release", [measured.manifest, measured.description], {
-      app,
-      generation: 0,
-      release: 1,
-      previous: null,
-      minimum: 1,
-      notBefore: "2026-05-01T00:00:00Z",
-      expires: "2026-08-01T00:00:00Z",
-      notes: "",
-    }),
-    ...owners.slice(0, 2),
-  );
-  const named = createHash("sha256").update(release.payload).digest("hex");
-  const facts = { app, release: named, lock: "01".repeat(32), toolchain: "02".repeat(32), caisson: "0.1.0" };
-  const rebuild = writeStatement("rebuild", [measured.manifest], {
-    ...facts,
-    system: "Debian 13",
-    finished: "2026-05-01T00:00:00Z",
-  });
-  return {
-    app,
-    release: JSON.stringify(writeEnvelope(release)),
-    proof: writeProof(await proofOf(logEntry("release", app, named), height)),
-    rebuilds: rebuilders.slice(0, 2).map((one) => JSON.stringify(writeEnvelope(signedBy(rebuild, one)))),
-  };
-}
-
-/** Judges a bundle from its texts, as whoever gets it does; ms for one, of `times`. */
+/** Judges a bundle from its text, as whoever gets it does; ms for one, of `times`. */
 async function judged(
-  first: Uint8Array,
-  height: number,
+  text: string,
+  id: string,
+  measured: { manifest: string; description: string },
   times: number,
-): Promise<{ ms: number; bytes: number }> {
-  const { app, release, proof, rebuilds } = await bundle(first, height);
-  const once = async () => {
-    const read = (text: string) => readEnvelope(JSON.parse(text));
-    await judgeRelease(await readStatement("release", read(release)), {
-      id: app,
-      identity: await followIdentity(app, first, []),
+) {
+  const once = () =>
+    judgeBundle(readBundle(JSON.parse(text)), {
+      id,
       measured,
       now,
       floor: emptyFloor,
-      proof: readProof(proof),
       maximumLogAgeMs: 1000,
-      rebuilds: await Promise.all(rebuilds.map((text) => readStatement("rebuild", read(text)))),
+      rebuilds: [],
     });
-  };
   for (let i = 0; i < times / 5; i++) await once();
   const started = performance.now();
   for (let i = 0; i < times; i++) await once();
-  const ms = (performance.now() - started) / times;
-  return { ms, bytes: first.length + [release, proof, ...rebuilds].join("").length };
+  return (performance.now() - started) / times;
+}
+
+/** Entries a second, on disk each before it is answered: `together` of them asked for at a time. */
+async function appends(count: number, together: number): Promise<number> {
+  const directory = mkdtempSync(join(tmpdir(), "caisson-bench-log-"));
+  try {
+    const writer = await LogWriter.open(directory, await newKey("log.example", "note"));
+    const all = Array.from({ length: count }, (_, i) => new Owners(now, `app-${i}`));
+    const started = performance.now();
+    for (let at = 0; at < count; at += together) {
+      await Promise.all(
+        all
+          .slice(at, at + together)
+          .map(({ id, first }) =>
+            writer.add("identity", id, { payload: first, payloadType: identityPayloadType, signatures: [] }),
+          ),
+      );
+    }
+    return count / ((performance.now() - started) / 1000);
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+}
+
+/** What the disk allows: small writes a second with an fsync each. */
+function syncs(count: number): number {
+  const directory = mkdtempSync(join(tmpdir(), "caisson-bench-sync-"));
+  const file = openSync(join(directory, "file"), "w");
+  try {
+    const started = performance.now();
+    for (let i = 0; i < count; i++) {
+      writeSync(file, "one entry of some hundred bytes".repeat(5));
+      fsyncSync(file);
+    }
+    return count / ((performance.now() - started) / 1000);
+  } finally {
+    closeSync(file);
+    rmSync(directory, { recursive: true });
+  }
+}
+
+/** Processor ms of one release by a KMS, with and without an identity; the median of `times`. */
+async function kmsCost(times: number): Promise<{ plain: number; released: number }> {
+  const app = await application();
+  const released = new Machine(now, "bench", 0, { identity: app.owners.id });
+  const hash = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest("hex");
+  const subjects = [hash(released.manifest), hash(released.description)] as const;
+  const bundle = {
+    ...(JSON.parse(await bundleText(app, subjects, 20)) as object),
+    manifest: new TextDecoder().decode(released.manifest),
+  };
+  const one = async (machine: Machine, release: object | undefined) => {
+    const exchanges = await Exchanges.open(machine, now);
+    try {
+      const spent: number[] = [];
+      for (let i = 0; i < times; i++) {
+        const request = await exchanges.request(release);
+        const before = performance.now();
+        const answer = await exchanges.answer(request);
+        spent.push(performance.now() - before);
+        if (answer.outcome !== "released") throw new Error(answer.message);
+      }
+      return spent.sort((a, b) => a - b)[Math.floor(times / 2)]!;
+    } finally {
+      await exchanges.close();
+    }
+  };
+  return { plain: await one(new Machine(now), undefined), released: await one(released, bundle) };
 }
 
 export async function* run(times = 500): AsyncIterable<Row> {
-  const first = await firstDocument();
-  const { ms, bytes } = await judged(first, 20, times);
-  yield { name: "releases: judging a bundle, proof of 20 hashes", unit: "ms", ours: ms };
-  yield { name: "releases: a bundle, with its identity", unit: "bytes", ours: bytes };
-  const small = await judged(first, 10, times);
+  const app = await application();
+  const measured = { manifest: "aa".repeat(32), description: "bb".repeat(32) };
+  const subjects = [measured.manifest, measured.description] as const;
+  const of = async (height: number) => {
+    const text = await bundleText(app, subjects, height);
+    return { ms: await judged(text, app.owners.id, measured, times), bytes: text.length };
+  };
+  const { ms, bytes } = await of(20);
+  yield { name: "releases: judging a bundle, proof of 20 hashes", unit: "ms", ours: ms, limit: 3 };
+  yield { name: "releases: a bundle without manifest", unit: "bytes", ours: bytes, limit: 12_000 };
+  const small = await of(10);
   for (const height of [17, 24]) {
-    const grown = await judged(first, height, times);
-    const entries = 2 ** height;
-    const note = "peer: a log of 1024";
-    yield {
-      name: `releases: judging, a log of ${entries}`,
-      unit: "ms",
-      ours: grown.ms,
-      peer: small.ms,
-      note,
-    };
-    yield {
-      name: `releases: a bundle, a log of ${entries}`,
-      unit: "bytes",
-      ours: grown.bytes,
-      peer: small.bytes,
-      note,
-    };
+    const grown = await of(height);
+    const [name, note] = [`a log of ${2 ** height}`, "peer: a log of 1024"];
+    yield { name: `releases: judging, ${name}`, unit: "ms", ours: grown.ms, peer: small.ms, note };
+    yield { name: `releases: a bundle, ${name}`, unit: "bytes", ours: grown.bytes, peer: small.bytes, note };
   }
+  const { plain, released } = await kmsCost(Math.max(9, times / 5));
+  const more = released - plain;
+  yield {
+    name: "releases: more for a KMS",
+    unit: "ms",
+    ours: more,
+    limit: 2,
+    note: `${plain.toFixed(2)} ms without an identity`,
+  };
+  const disk = syncs(200);
+  const note = "peer: writes with fsync";
+  yield {
+    name: "releases: appends, one at a time",
+    unit: "/s",
+    ours: await appends(Math.max(20, times / 5), 1),
+    peer: disk,
+    note,
+  };
+  yield {
+    name: "releases: appends, 64 at a time",
+    unit: "/s",
+    ours: await appends(Math.max(64, 2 * times), 64),
+    limit: 200,
+    note: "limit: at least",
+  };
 }

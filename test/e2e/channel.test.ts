@@ -96,10 +96,10 @@ test("attestedFetch and a door reach the application, which sees how", async () 
 
 test("many verifiers at once are served from few quotes", async () => {
   const nonce = (i: number) => i.toString(16).padStart(64, "0");
-  const agent = new Agent({ rejectUnauthorized: false, maxSockets: 100, keepAlive: true });
+  const agent = new Agent({ rejectUnauthorized: false, maxSockets: 16, keepAlive: true });
   const roots = await Promise.all(
     Array.from(
-      { length: 100 },
+      { length: 32 },
       (_, i) =>
         new Promise<string>((resolve, reject) => {
           get(new URL(`/.well-known/caisson/evidence?nonce=${nonce(i)}`, url), { agent }, (response) => {
@@ -114,8 +114,8 @@ test("many verifiers at once are served from few quotes", async () => {
     ),
   );
   agent.destroy();
-  // Handshakes under emulation take longer than a quote; at once they would share two.
-  ok(new Set(roots).size < 50, `${new Set(roots).size} quotes for 100 verifiers`);
+  // Sixteen at a time, since handshakes under emulation take longer than a quote; a thousand at once: server.test.ts.
+  ok(new Set(roots).size <= 16, `${new Set(roots).size} quotes for 32 verifiers`);
 });
 
 test("the application's own port is closed from outside", async () => {
@@ -168,14 +168,8 @@ async function openPage(browser: Browser, guest: string, viewport = { width: 128
   };
 }
 
-const verdict = (page: Page) =>
-  page.waitForFunction(
-    "/^(Accepted|Refused)/.test(document.getElementById('verdict').textContent)",
-    undefined,
-    {
-      timeout: 120_000,
-    },
-  );
+/** By locators: the page's policy lets nobody evaluate text, a test neither. */
+const verdict = (page: Page) => page.getByText(/^(?:Accepted|Refused): /).waitFor({ timeout: 120_000 });
 /** Pictures go where a person wants to look at them. */
 const picture = (page: Page, name: string) => {
   const directory = process.env["CAISSON_PICTURES"];
@@ -208,7 +202,7 @@ test("a page in Chromium, through a proxy that ends TLS and records everything",
     await page.keyboard.type(canary);
     await page.keyboard.press("Tab");
     await page.keyboard.press("Enter");
-    await page.waitForFunction("/The guest read/.test(document.getElementById('answer').textContent)");
+    await page.getByText(/^The guest read/).waitFor({ timeout: 60_000 });
     match((await page.textContent("#answer"))!, /The guest read 24 characters/);
     ok(between.record().includes("/.well-known/caisson/tunnel"), "it went through the proxy");
     equal(/canary|sings|dawn|guest read/.test(between.record()), false);
@@ -220,7 +214,7 @@ test("a page in Chromium, through a proxy that ends TLS and records everything",
     await verdict(page);
     await page.click("summary");
     await picture(page, "phone-accepted.png");
-    equal(await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), true);
+    equal(await page.locator("html").evaluate((root) => root.scrollWidth <= window.innerWidth), true);
     for (const [role, name] of [
       ["textbox", "Message"],
       ["button", "Send to the machine"],

@@ -3,12 +3,15 @@
 import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { text } from "node:stream/consumers";
+import { json, text } from "node:stream/consumers";
 import { after, test } from "node:test";
 import { promisify } from "node:util";
-import { writeSpec } from "../support/services.ts";
+import { httpPost, requestKeys } from "@caisson/guest/key-client";
+import { launchServices, writeSpec } from "../support/services.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
 const caisson = join(repository, "caisson");
@@ -74,8 +77,11 @@ test("a front and a store: healthy in order, by name, one published, one not; ps
   equal(verification.verdict, "accepted");
 });
 
-/** Asks dstack's guest agent for a key and for evidence, and ends. */
-const dstackApplication = `
+/**
+ * Asks dstack's guest agent for a key and for evidence; before that, as soon as it runs, for a quote over report data that
+ * somebody outside chose, and hands it over.
+ */
+const dstackApplication = (outside: string): string => `
 const { request } = process.getBuiltinModule("node:http");
 const ask = (path, body) => new Promise((resolve, reject) => {
   const call = { socketPath: "/var/run/dstack.sock", method: "POST", path, headers: { "content-type": "application/json" } };
@@ -85,22 +91,80 @@ const ask = (path, body) => new Promise((resolve, reject) => {
     response.statusCode === 200 ? resolve(JSON.parse(text)) : reject(new Error(text));
   }).once("error", reject).end(JSON.stringify(body));
 });
+const wanted = await (await fetch("${outside}")).text();
+const early = await ask("/GetQuote", { report_data: wanted });
+await fetch("${outside}", { method: "POST", body: JSON.stringify(early) });
+
 const { key, signature_chain: chain } = await ask("/GetKey", { path: "a", purpose: "b" });
 const { quote, report_data: data } = await ask("/GetQuote", { report_data: "abcd" });
 const { app_id: id } = await ask("/Info", {});
 const event = await ask("/EmitEvent", { event: "x", payload: "" }).then(() => "taken", () => "refused");
 console.log(JSON.stringify([key.length, chain[0].length, quote.includes(data), id.length, event]));
+setInterval(() => {}, 1 << 30);
 `;
 
-test("an application of dstack's finds the agent that it asks for", async () => {
+/** Somebody outside: gives what asks report data, and gets the quote over it. */
+async function outsider() {
+  const [wanted, quoted] = [Promise.withResolvers<Uint8Array>(), Promise.withResolvers<DstackQuote>()];
+  const server = createServer((request, response) => {
+    if (request.method !== "POST") return void wanted.promise.then((bytes) => response.end(bytes.toHex()));
+    void json(request).then((quote) => {
+      quoted.resolve(quote as DstackQuote);
+      response.end();
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  after(() => server.close());
+  return { port: (server.address() as AddressInfo).port, wanted, quoted };
+}
+
+interface DstackQuote {
+  quote: string;
+  /** JSON. */
+  event_log: string;
+}
+
+const documentOf = ({ quote, event_log }: DstackQuote) => ({
+  version: "caisson/evidence/v1",
+  platform: "emulated",
+  quote: Uint8Array.fromHex(quote).toBase64(),
+  runtimeEvents: (JSON.parse(event_log) as { imr: number; event: string; event_payload: string }[])
+    .filter(({ imr }) => imr === 3)
+    .map(({ event, event_payload }) => ({ name: event, payload: event_payload })),
+  reportData: { scheme: "raw", fields: {} },
+});
+
+test("an application of dstack's finds the agent that it asks for; its earliest quote gets nobody the machine's keys", async () => {
+  const { port, wanted, quoted } = await outsider();
   mkdirSync(join(place, "app"));
-  writeFileSync(join(place, "app/main.mjs"), dstackApplication);
+  writeFileSync(join(place, "app/main.mjs"), dstackApplication(`http://10.0.2.2:${port}/`));
   const socket = "/var/run/dstack.sock";
-  const compose = `services:\n  job:\n    x-caisson: { node: ./app/main.mjs }\n    volumes: ["${socket}:${socket}"]\n`;
-  writeSpec(place, "dstack", compose, "  api: dstack\n");
-  const child = spawn(caisson, ["up", place], { cwd: repository, stdio: ["ignore", "ignore", "pipe"] });
-  const stderr = await text(child.stderr);
-  equal(child.exitCode ?? (await new Promise((resolve) => child.once("exit", resolve))), 0, stderr);
-  match(stderr, /\[64,130,true,40,"refused"\]/);
-  match(stderr, /evidence accepted/);
+  const job = `x-caisson: { node: ./app/main.mjs }\n    volumes: ["${socket}:${socket}"]`;
+  writeSpec(place, "dstack", `services:\n  job:\n    ${job}\n`, "  api: dstack\n");
+  const machine = await launchServices(place, 1024);
+  try {
+    const stolen = requestKeys({
+      post: httpPost(machine.kms.url, 60_000),
+      identityKey: Uint8Array.fromHex(machine.kms.identityKey),
+      evidence: async (reportData) => {
+        wanted.resolve(reportData);
+        const document = documentOf(await quoted.promise);
+        // The firmware's log is the same for every quote, and the host has it.
+        const { bootLog } = JSON.parse(Buffer.from((await machine.evidence()).bytes).toString()) as {
+          bootLog: string;
+        };
+        return { ...document, bootLog };
+      },
+      now: Date.now,
+      toleranceMs: 60_000,
+    });
+    await rejects(stolen, { code: "keys/denied", denial: "events/after-boundary", message: /^[^;]*$/ });
+    // The only service of an image writes without a name before its lines.
+    const said = await machine.vm.event(
+      (event) => event.kind === "app" && event.line === '[64,130,true,40,"refused"]',
+    );
+    ok(said !== undefined);
+  } finally {
+    await machine.stop();
+  }
 });

@@ -14,7 +14,7 @@ import { after, before, test } from "node:test";
 import { httpPost, requestKeys } from "@caisson/guest/key-client";
 import { imageFwCfg } from "@caisson/host/fw-cfg";
 import { type Manifest, readManifest } from "@caisson/image/manifest";
-import { gather } from "@caisson/machine/prediction";
+import { imageInputs } from "@caisson/machine/prediction";
 import { fold, predict, runtimeEventDigest } from "@caisson/measure";
 import { eventLog } from "@caisson/measure/testing/synthetic";
 import { description } from "@caisson/protocol/guest-config";
@@ -122,7 +122,11 @@ async function evidence(
     qemuVersion: "10.1.0",
     acpi: join(place, "by_name"),
   } as const;
-  const { input } = await gather(image, { ...machine, vcpus: shape.vcpus, memory: shape.memory * 2 ** 20 });
+  const { input } = await imageInputs(image, {
+    ...machine,
+    vcpus: shape.vcpus,
+    memory: shape.memory * 2 ** 20,
+  });
   const prediction = await predict(input);
   const [reference] = readReferences(JSON.parse(readFileSync(written.references, "utf8")), "written");
   const digestsOf = (register: string) =>

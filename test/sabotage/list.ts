@@ -3,11 +3,13 @@
 import { audit } from "./list/audit.ts";
 import { cli } from "./list/cli.ts";
 import { client } from "./list/client.ts";
+import { front } from "./list/front.ts";
 import { guest } from "./list/guest.ts";
 import { host } from "./list/host.ts";
 import { image } from "./list/image.ts";
 import { kernel } from "./list/kernel.ts";
 import { kms } from "./list/kms.ts";
+import { log } from "./list/log.ts";
 import { machine } from "./list/machine.ts";
 import { measure } from "./list/measure.ts";
 import { nts } from "./list/nts.ts";
@@ -23,11 +25,13 @@ export const sabotages: readonly Sabotage[] = [
   ...audit,
   ...cli,
   ...client,
+  ...front,
   ...guest,
   ...host,
   ...image,
   ...kernel,
   ...kms,
+  ...log,
   ...machine,
   ...measure,
   ...nts,

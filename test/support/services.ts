@@ -39,6 +39,19 @@ export function writeSpec(place: string, name: string, compose: string, lines = 
 
 /** Starts the spec in `place`; resolves when the machine is ready. `memory` in MiB. */
 export async function startServices(place: string, memory: number): Promise<ServiceMachine> {
+  const machine = await launchServices(place, memory);
+  try {
+    const ready = await machine.vm.event(({ kind }) => kind === "ready");
+    ok(ready !== undefined, `the machine ended first: ${JSON.stringify(machine.vm.events.slice(-8))}`);
+    return machine;
+  } catch (error) {
+    await machine.stop();
+    throw error;
+  }
+}
+
+/** The same, but does not wait for it. */
+export async function launchServices(place: string, memory: number): Promise<ServiceMachine> {
   const { directory, manifest } = await prepare(await readSpec(place), "development", {}, new Progress());
   const shape = { vcpus: 1, memory };
   const references = referenceValues(await predictEmulated(directory, shape));
@@ -49,7 +62,7 @@ export async function startServices(place: string, memory: number): Promise<Serv
     ok(event !== undefined, `${what}: the machine ended first: ${JSON.stringify(vm.events.slice(-8))}`);
     return event;
   };
-  const machine = {
+  return {
     ...session,
     lines: (service: string) =>
       vm.events.flatMap((event) => (event.kind === "app" && event.service === service ? [event.line] : [])),
@@ -65,11 +78,4 @@ export async function startServices(place: string, memory: number): Promise<Serv
         (event) => event.kind === "app" && event.service === service && line.test(event.line),
       ),
   };
-  try {
-    await said("ready", ({ kind }) => kind === "ready");
-    return machine;
-  } catch (error) {
-    await session.stop();
-    throw error;
-  }
 }

@@ -14,7 +14,7 @@ export interface Checks {
 }
 
 /** Why a kind of check is missing, where the reason is shared. */
-export const none = {
+export const reasonsForNoCheck = {
   verifiedRoot: "the root is dm-verity: what the static check saw is what runs, or the kernel panics",
   behaviour:
     "behaviour of PID 1, not a property of bytes: the named tests show it, and U13 ties PID 1 to these sources",

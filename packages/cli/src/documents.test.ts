@@ -181,7 +181,7 @@ function keysOfTables(heading: string, key: RegExp): string[][] {
 }
 
 test("docs/application.md has every key of a spec, and no other", () => {
-  const [listed] = keysOfTables("## `caisson.yaml`", /`([a-z_.]+)`/g);
+  const [listed] = keysOfTables("## `caisson.yaml`", /`([A-Za-z_.]+)`/g);
   const known = specKeys().flatMap((key) => {
     const inner = specKeys(key);
     return inner.length === 0 ? [key] : inner.map((name) => `${key}.${name}`);

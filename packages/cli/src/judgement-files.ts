@@ -64,6 +64,15 @@ export function readCollateralFiles(path: string | undefined): {
     : { collateral: collateralFromText(text, path) };
 }
 
+/** What an option says is bound in report data: 1 to 64 bytes in hexadecimal. */
+export function bytesOf(option: string, hex: string): Uint8Array {
+  if (/^(?:[0-9a-fA-F]{2}){1,64}$/.test(hex)) return Uint8Array.fromHex(hex);
+  throw new UsageError(
+    `${option} is not a hexadecimal value of 1 to 64 bytes`,
+    "give it as the verifier chose it",
+  );
+}
+
 /** The time as of which is judged: now, unless an option says which (ISO 8601). */
 export function parseTime(text: string | undefined): Date {
   const time = text === undefined ? new Date() : new Date(text);

@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import { gather, type Machine } from "@caisson/machine/prediction";
+import { imageInputs, type Machine } from "@caisson/machine/prediction";
 import { predict } from "@caisson/measure";
 import {
   acpiTables,
@@ -105,7 +105,7 @@ for (const platform of ["tdx", "emulated"] as const) {
   test(`${platform}: the files of an image by themselves give its registers, whatever the machine`, async () => {
     const shapes = [machine, { ...machine, memory: 2 ** 32, qemuVersion: "10.1.0" }];
     for (const shape of shapes) {
-      const image = await predict((await gather(directory, { ...shape, platform })).input);
+      const image = await predict((await imageInputs(directory, { ...shape, platform })).input);
       equal(image.platform, platform);
       equal(image.registers.rtmr0?.value?.length, 96);
       deepEqual(await predicted({ ...parts[platform], ...direct }, shape), image);

@@ -11,8 +11,8 @@ import {
   InputError,
   type InputFile,
   type Machine,
-  onMachine,
   read,
+  withMachine,
 } from "@caisson/machine/prediction";
 import { MeasureError, type PredictInput, parseTdxMetadata } from "@caisson/measure";
 import { parsePe } from "@caisson/measure/authenticode";
@@ -118,7 +118,7 @@ export async function gatherFiles(
   }
   const { boot, files } = options.kernel === undefined ? ukiBoot(options) : directBoot(options);
   const named = options.firmwareRelease === undefined ? `${release}, as the firmware names itself` : release;
-  return onMachine(
+  return withMachine(
     {
       platform,
       firmware,
@@ -167,9 +167,15 @@ function choosePlatform(firmware: InputFile, { platform, variables }: LooseFiles
   }
 }
 
-type Booted = { boot: PredictInput["boot"]; files: Files };
+type BootFiles = { boot: PredictInput["boot"]; files: Files };
 
-function directBoot({ kernel: path, commandLine, initrd, acpi, qemuVersion }: LooseFiles & Machine): Booted {
+function directBoot({
+  kernel: path,
+  commandLine,
+  initrd,
+  acpi,
+  qemuVersion,
+}: LooseFiles & Machine): BootFiles {
   const kernel = read(path!);
   if (parsePe(kernel).sections.some(({ name }) => name === ".linux")) {
     throw new UsageError(`${path} is a UKI`, "give it with --uki");
@@ -196,7 +202,7 @@ const modelledStub = /^systemd-stub 257\b/;
 /** A partition table's sectors are the disk's first; 1 MiB holds every usual one. */
 const DISK_START = 1 << 20;
 
-function ukiBoot({ uki, disk, acpi }: LooseFiles & Machine): Booted {
+function ukiBoot({ uki, disk, acpi }: LooseFiles & Machine): BootFiles {
   const image = read(uki!);
   const stub = stubName(parseUki(image)) ?? "a stub that does not name itself";
   if (!modelledStub.test(stub)) {

@@ -38,6 +38,7 @@ const commands: Commands = {
     () => import("./commands/instance.ts"),
   ],
   kms: ["serve keys to verified guests; back up, restore, check the log", () => import("./commands/kms.ts")],
+  log: ["keep, witness and follow transparency logs of releases", () => import("./commands/log.ts")],
   logs: ["what the services of a development machine wrote", () => import("./commands/logs.ts")],
   lock: ["pin the packages of an image", () => import("./commands/lock.ts")],
   pack: ["make the npm packages: built, with types", () => import("./commands/pack.ts")],
@@ -45,10 +46,15 @@ const commands: Commands = {
   page: ["write the verifier as one HTML file", () => import("./commands/page.ts")],
   publish: ["write what a stranger needs to verify an image", () => import("./commands/publish.ts")],
   ps: ["the services of a development machine and their states", () => import("./commands/ps.ts")],
+  rebuild: [
+    "build a released image again, compare it, sign the result",
+    () => import("./commands/rebuild.ts"),
+  ],
   release: [
     "say which image an application may run; sign, verify, revoke",
     () => import("./commands/release.ts"),
   ],
+  secrets: ["seal and sign what an application is given", () => import("./commands/secrets.ts")],
   tcb: ["what is behind on a platform, and what updates it", () => import("./commands/tcb.ts")],
   test: ["run the tests: unit, integration, e2e, attacks", () => import("./commands/test.ts")],
   up: ["build, boot, attest and show an image", () => import("./commands/up.ts")],

@@ -3,7 +3,7 @@
  * The packages that others import, and the commands that run anywhere, as npm tarballs: ES modules with types, built from
  * the sources that run here. Nothing is bundled but our own code of the command; what others wrote stays a dependency.
  */
-import { execFileSync } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import {
   cpSync,
   existsSync,
@@ -16,6 +16,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Failure } from "@caisson/vocabulary/failure";
 import { build } from "esbuild";
 import rootPackage from "../../../package.json" with { type: "json" };
 
@@ -44,6 +45,22 @@ interface Package {
 const describe = (name: string): Package =>
   JSON.parse(readFileSync(join(repository, "packages", name, "package.json"), "utf8"));
 
+/** A program that packing needs did not do its part: it is not there, or the disk is full. */
+export class PackError extends Failure<"pack/failed", "unavailable"> {
+  override readonly name = "PackError";
+}
+
+/** What a program prints. Throws PackError with the last thing that it complained about. */
+function start(name: string, program: string, args: readonly string[], directory = repository): string {
+  const run = spawnSync(program, args, { cwd: directory, encoding: "utf8" });
+  if (run.status === 0) return run.stdout;
+  const said = (run.error?.message ?? (run.stderr || run.stdout)).trim().split("\n").at(-1)!;
+  throw new PackError("pack/failed", "unavailable", `${name} did not make the packages`, {
+    facts: [["said", said]],
+    fix: "see that there is room where temporary files go (TMPDIR), and that npm is installed",
+  });
+}
+
 /** What TypeScript makes of the packages' sources below `directory`, without tests. */
 function compile(directory: string): void {
   const sources = libraries.map((name) => join(repository, "packages", name, "src"));
@@ -63,9 +80,7 @@ function compile(directory: string): void {
   };
   const path = join(directory, "tsconfig.json");
   writeFileSync(path, JSON.stringify(configuration));
-  execFileSync(process.execPath, [join(repository, "node_modules/typescript/bin/tsc"), "-p", path], {
-    stdio: "inherit",
-  });
+  start("TypeScript", process.execPath, [join(repository, "node_modules/typescript/bin/tsc"), "-p", path]);
 }
 
 /** Declarations keep the names of the sources: what is there are `.d.ts` files, which TypeScript looks for under `.js`. */
@@ -201,11 +216,8 @@ export async function packAll(out: string): Promise<string[]> {
       if (name === "caisson") await stageCommand(stage);
       else stageLibrary(name, compiled, stage);
       cpSync(join(repository, "LICENSE"), join(stage, "LICENSE"));
-      const said = execFileSync("npm", ["pack", "--json", "--ignore-scripts", "--pack-destination", out], {
-        cwd: stage,
-        encoding: "utf8",
-        stdio: ["ignore", "pipe", "inherit"],
-      });
+      const options = ["pack", "--json", "--ignore-scripts", "--pack-destination", out];
+      const said = start("npm", "npm", options, stage);
       tarballs.push(join(out, (JSON.parse(said) as { filename: string }[])[0]!.filename));
     }
     return tarballs;

@@ -15,6 +15,7 @@ import {
 } from "@caisson/image";
 import { readDebianKeyring } from "@caisson/image/archive";
 import { checkLock, createLock, lockLike, lockPath, parseLock, writeLock } from "@caisson/image/lock";
+import { modulesLeftOutside } from "@caisson/image/node-image";
 import { npmPackages } from "@caisson/image/npm";
 import { npmRoots, recipe } from "@caisson/image/recipe";
 import { readSpec } from "@caisson/image/spec";
@@ -102,6 +103,10 @@ export interface PrepareOptions {
   kernels?: readonly Flavour[];
   /** As for `pin`. */
   mirror?: string | undefined;
+  /** The cache directory; the environment's when undefined. */
+  cache?: string | undefined;
+  /** The application's first identity document, in place of the spec's. */
+  identity?: Uint8Array | undefined;
   signal?: AbortSignal | undefined;
 }
 
@@ -109,10 +114,16 @@ export interface PrepareOptions {
 export async function prepare(
   spec: Spec,
   flavour: Flavour,
-  { out, jobs, kernels, mirror, signal }: PrepareOptions,
+  { out, jobs, kernels, mirror, cache, identity, signal }: PrepareOptions,
   progress: Progress,
 ): Promise<Built> {
   const remaining = new Remaining();
+  const outside = spec.app.source.kind === "node" ? modulesLeftOutside(spec.app.source.entry) : undefined;
+  if (outside !== undefined) {
+    process.stderr.write(
+      `warning: ${outside} stays outside of the image: name an entry beside it, or a bundle (docs/application.md)\n`,
+    );
+  }
   try {
     const lock = (await readLock(spec)) ?? (await pin(spec, mirror, progress));
     const built = await build(spec, lock, {
@@ -120,9 +131,10 @@ export async function prepare(
       out: out ?? imageDirectory(spec, flavour),
       jobs: jobs ?? availableParallelism(),
       mirrors: await mirrors(mirror),
-      cache: cacheDirectory(process.env),
+      cache: cache ?? cacheDirectory(process.env),
       onProgress: (event) => showBuild(progress, remaining, event),
       ...(kernels && { kernels }),
+      ...(identity && { identity }),
       ...(signal && { signal }),
     });
     progress.done();

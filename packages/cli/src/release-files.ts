@@ -10,8 +10,11 @@ import {
   ReleaseError,
   readEnvelope,
   readIdentity,
+  readSecretsDocument,
   readStatement,
+  type Secrets,
   type Statement,
+  secretsPayloadType,
   signedBytes,
   signersOf,
   writeEnvelope,
@@ -66,6 +69,8 @@ export function identityLines({ document, hash }: Identity): string[] {
 }
 
 const day = (ms: number): string => new Date(ms).toISOString().replace(".000", "");
+/** As statements have times: whole seconds. */
+export const writtenTime = (ms: number): string => `${new Date(ms).toISOString().slice(0, 19)}Z`;
 
 export function releaseLines({
   subjects: [manifest, description],
@@ -96,12 +101,38 @@ function revocationLines({ predicate }: Statement<"revocation">): string[] {
   ];
 }
 
+function secretsLines({ document, hash }: Secrets): string[] {
+  const { app, kms, keyVersion, number, previous, minimumRelease, expires, entries } = document;
+  return [
+    `secrets ${number} of application ${app}`,
+    `  names        ${Object.keys(entries).join(", ") || "none"}`,
+    `  sealed to    KMS ${kms}, key version ${keyVersion}`,
+    `  after        ${previous ?? "nothing: they are the first"}`,
+    `  given to     release ${minimumRelease} and later`,
+    `  valid        until ${day(expires)}`,
+    `  hash         ${hash}`,
+  ];
+}
+
+function rebuildLines({ subjects: [manifest], predicate }: Statement<"rebuild">): string[] {
+  const { app, release, lock, toolchain, caisson, system, finished } = predicate;
+  return [
+    `rebuild for application ${app}`,
+    `  of release   ${release}`,
+    `  gave         ${manifest}`,
+    `  lock         ${lock}, toolchain ${toolchain}`,
+    `  by           Caisson ${caisson} on ${system}, ${day(finished)}`,
+  ];
+}
+
 /** What a signature under an envelope would say. Throws ReleaseError. */
 export async function inWords(envelope: Envelope): Promise<string[]> {
   if (envelope.payloadType === identityPayloadType)
     return identityLines(await readIdentity(envelope.payload));
+  if (envelope.payloadType === secretsPayloadType) return secretsLines(await readSecretsDocument(envelope));
   for (const [kind, lines] of [
     ["release", releaseLines],
+    ["rebuild", rebuildLines],
     ["revocation", revocationLines],
   ] as const) {
     try {

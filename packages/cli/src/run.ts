@@ -51,6 +51,8 @@ async function main(edition: Edition, argv: string[]): Promise<void> {
 /** Wrong usage becomes an exception, of subcommands too: commander passes settings on only to those it makes itself. */
 function throwErrors(command: Command): void {
   command.exitOverride().configureOutput({ outputError: () => {} });
+  // Also what stands beside a long name is broken, instead of by the terminal.
+  command.configureHelp({ minWidthToWrap: 20 });
   for (const subcommand of command.commands) throwErrors(subcommand);
 }
 

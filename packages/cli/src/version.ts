@@ -6,7 +6,7 @@ import ownPackage from "../../../package.json" with { type: "json" };
 
 const repository = new URL("../../../", import.meta.url).pathname;
 
-/** A directory that is no checkout, or a machine without git, has none. */
+/** A directory that is not a checkout, or a machine without git, has none. */
 function git(...args: string[]): string | undefined {
   try {
     const options: ExecFileSyncOptionsWithStringEncoding = {

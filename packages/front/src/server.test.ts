@@ -295,6 +295,22 @@ test("HTTP/2: cookies are one field, no body is no body, and answers pass", asyn
   deepEqual([second.body, field(second.raw, "transfer-encoding")], ["hello", ["chunked"]]);
 });
 
+test("HTTP/2: an authority and another host are not one request's", async (t) => {
+  let asked = 0;
+  const { port } = await start(t, (_, response) => {
+    asked++;
+    response.end("ok");
+  });
+  const session = http2.connect(`https://127.0.0.1:${port}`, { rejectUnauthorized: false });
+  t.after(() => session.destroy());
+  const status = (host: string) =>
+    new Promise<number>((resolve) => {
+      const stream = session.request({ ":path": "/", ":authority": "a.example", host });
+      stream.once("response", (headers) => resolve(headers[":status"]!)).resume();
+    });
+  deepEqual([await status("a.example"), await status("b.example"), asked], [200, 400, 1]);
+});
+
 test("a stream's beginning arrives before its end, and a client that leaves ends it", async (t) => {
   let gone = false;
   const { port } = await start(t, (_, response) => {

@@ -4,7 +4,8 @@
  *
  * The log takes the boot events of its image (`bootSequence`) by their rule. The register is extended first, the log is
  * written and fsynced next, and only then does the caller go on. A crash in between leaves a register that no log
- * explains, so verification fails; the other order could leave an event in the log that was never measured. The file is append-only and lives in a tmpfs that only PID 1 can reach.
+ * explains, so verification fails; the other order could leave an event in the log that was never measured. The file
+ * is append-only and lives in a tmpfs that only PID 1 can reach.
  */
 import { fsyncSync, openSync, writeFileSync } from "node:fs";
 import { runtimeEventDigest } from "@caisson/measure";

@@ -12,7 +12,12 @@
  */
 import { createReadStream, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { bootSequenceOf, parseGuestConfig, persistentVolumes } from "@caisson/protocol/guest-config";
+import {
+  bootSequenceOf,
+  parseGuestConfig,
+  persistentVolumes,
+  secretNames,
+} from "@caisson/protocol/guest-config";
 import { SealedLog } from "@caisson/protocol/sealed-log";
 import { answerChallenge } from "./challenge.ts";
 import { Console, type Port, secondsSinceStart, type Unstamped } from "./console.ts";
@@ -192,10 +197,22 @@ async function boot(): Promise<void> {
     say({ kind: "note", text: `${reason}: ${message}` });
     void powerOff(reason);
   });
-  // Images without persistent volumes, or without a front, have no such stage.
+  // Images without persistent volumes, secrets or a front have no such stage.
   const opening = persistentVolumes(config.app).length > 0 ? [volumes] : [];
+  const owned = secretNames(config.app).length > 0 ? [secrets] : [];
   const last = config.app.front === undefined ? [] : [front];
-  for (const stage of [posture, entropy, identity, time, boundary, keys, ...opening, secrets, app, ...last]) {
+  for (const stage of [
+    posture,
+    entropy,
+    identity,
+    time,
+    boundary,
+    keys,
+    ...opening,
+    ...owned,
+    app,
+    ...last,
+  ]) {
     await runStage(stage, context);
     keeper = context.keeper;
   }

@@ -4,13 +4,14 @@
  * is pinned or built. Of images only their configuration is read; registries are asked what tags mean now.
  */
 import { readFile, stat } from "node:fs/promises";
-import { basename, join, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { ImageError } from "./errors.ts";
 import type { ComposedService, Composition } from "./inputs/compose/composition.ts";
 import { readComposeFile } from "./inputs/compose/file.ts";
 import { readSpec } from "./inputs/spec.ts";
 import { type ImageSource, imagesOf, readWorkload, singleService, type Workload } from "./inputs/workload.ts";
 import type { OciConfig } from "./oci/documents.ts";
+import { modulesLeftOutside } from "./oci/node-image.ts";
 import { describeImage, pinImages } from "./oci/open.ts";
 import { formatReference, parseReference } from "./oci/reference.ts";
 
@@ -109,6 +110,14 @@ async function checkService(
   };
   if (source.kind === "node") {
     if (own !== undefined) report.findings = composedFindings(own, nodeConfig, composition!);
+    const outside = modulesLeftOutside(source.entry);
+    if (outside !== undefined) {
+      report.findings.push({
+        kind: "note",
+        text: `${outside} stays outside of the image, which has ${dirname(source.entry)} and nothing above it`,
+        change: "name an entry beside node_modules, or a bundle",
+      });
+    }
     return report;
   }
   try {

@@ -3,11 +3,16 @@
  * What a KMS knows of applications that have an identity, and must not forget: the newest generation, the highest minimum,
  * what was revoked, the newest secrets.
  *
- * Invariants: what is known only rises; it is on disk before keys leave that rest on it. Where the KMS follows the
- * application's log, the log says it, and a KMS restored from an old copy learns it again; without a log it is a floor in
- * the store, which whoever can put an old copy of the store back can lower.
+ * Invariants: what is known only rises; it is written in the same commit as the entry of the release that proved it, so
+ * that replicas agree and keys never rest on what is not on disk. Where the KMS follows the application's log, the log
+ * says it, and a KMS restored from an old copy learns it again; without a log it is a floor in the store, which whoever can
+ * put an old copy of the whole store back can lower.
  */
 import { emptyFloor, type Floor, type Followed, type Statement } from "@caisson/releases";
+import { hex, integer, list, object, oneOf, optional, SchemaError } from "@caisson/vocabulary/schema";
+import { KmsError } from "./errors.ts";
+import type { Row, RowName } from "./store/rows.ts";
+import { type RowChange, type Store, update } from "./store/store.ts";
 
 /** What is known of one application. */
 export interface Known {
@@ -16,25 +21,23 @@ export interface Known {
   secrets?: { number: number; hash: string };
 }
 
-/** What outlives the process. */
-export interface KnownStore {
-  readKnown(): Map<string, Known>;
-  /** Resolves when it is on disk. */
-  writeKnown(app: string, known: Known): Promise<void>;
-}
-
 /** What a followed log says, at this moment. */
 export interface FollowedApplication extends Known {
   followed: Followed;
   rebuilds: readonly Statement<"rebuild">[];
 }
 
-/** A log that is followed; undefined for applications that it does not tell of. */
+/** A log that is followed. */
 export interface LogView {
-  application(id: string): FollowedApplication | undefined;
+  application(id: string): FollowedApplication;
 }
 
-export const nothingKnown: Known = { floor: emptyFloor };
+/** What is known of an application in one request: of its row, and of the log. */
+export interface KnownApplication {
+  id: string;
+  row: Row | undefined;
+  known: Known & Partial<FollowedApplication>;
+}
 
 /** Both together: whichever is higher. */
 export function highest(a: Known, b: Known): Known {
@@ -50,46 +53,68 @@ export function highest(a: Known, b: Known): Known {
   };
 }
 
-const text = (known: Known): string =>
-  JSON.stringify([
-    known.floor.generation,
-    known.floor.minimum,
-    [...known.floor.releases].sort((x, y) => x - y),
-    [...known.floor.generations].sort((x, y) => x - y),
-    known.secrets?.number,
-    known.secrets?.hash,
-  ]);
+const number = integer(0, 0xffff_ffff);
+const schema = object({
+  version: oneOf("caisson/known-application/v1"),
+  generation: number,
+  minimum: number,
+  releases: list(number, 0, 1 << 20),
+  generations: list(number, 0, 1 << 20),
+  secrets: optional(object({ number, hash: hex(32) })),
+});
+
+const rising = (numbers: ReadonlySet<number>): number[] => [...numbers].sort((a, b) => a - b);
+
+function write({ floor, secrets }: Known): Uint8Array {
+  const document = {
+    version: "caisson/known-application/v1",
+    generation: floor.generation,
+    minimum: floor.minimum,
+    releases: rising(floor.releases),
+    generations: rising(floor.generations),
+    ...(secrets !== undefined && { secrets }),
+  };
+  return new TextEncoder().encode(JSON.stringify(document));
+}
+
+/** Throws KmsError "log/rows" for what no KMS wrote. */
+function read(row: Row | undefined): Known {
+  if (row === undefined) return { floor: emptyFloor };
+  try {
+    const { secrets, ...found } = schema(JSON.parse(new TextDecoder().decode(row.value)));
+    const { generation, minimum, releases, generations } = found;
+    const floor = { generation, minimum, releases: new Set(releases), generations: new Set(generations) };
+    return { floor, ...(secrets !== undefined && { secrets }) };
+  } catch (error) {
+    if (!(error instanceof SchemaError || error instanceof SyntaxError)) throw error;
+    throw new KmsError("log/rows", `a row of applications is not what a KMS wrote: ${error.message}`);
+  }
+}
+
+const nameOf = (id: string): RowName => ({ table: "applications", key: id });
 
 export class Applications {
-  readonly #store: KnownStore;
-  readonly #known: Map<string, Known>;
+  readonly #store: Pick<Store, "read">;
   readonly #log: LogView | undefined;
 
-  constructor(store: KnownStore, log?: LogView) {
+  constructor(store: Pick<Store, "read">, log?: LogView) {
     this.#store = store;
-    this.#known = store.readKnown();
     this.#log = log;
   }
 
-  /** What is known of the application (id in hex), from the store and from the log. */
-  known(id: string): Known & Partial<FollowedApplication> {
-    const stored = this.#known.get(id) ?? nothingKnown;
+  /** What is known of the application (id in hex), from the store and from the log. Throws KmsError `log/…`. */
+  async known(id: string): Promise<KnownApplication> {
+    const [row] = await this.#store.read([nameOf(id)]);
+    const stored = read(row);
     const followed = this.#log?.application(id);
-    if (followed === undefined) return stored;
-    return { ...followed, ...highest(stored, followed) };
+    const known = followed === undefined ? stored : { ...followed, ...highest(stored, followed) };
+    return { id, row, known };
   }
+}
 
-  /** Whether a log is followed that tells of it. */
-  follows(id: string): boolean {
-    return this.#log?.application(id) !== undefined;
-  }
-
-  /** Adds what was just proved. Resolves when it is on disk; throws what the store throws. */
-  async learn(id: string, proved: Known): Promise<void> {
-    const before = this.#known.get(id) ?? nothingKnown;
-    const after = highest(before, proved);
-    if (text(after) === text(before)) return;
-    this.#known.set(id, after);
-    await this.#store.writeKnown(id, after);
-  }
+/** The row's change by what was just proved; where nothing is new, that the row is still what it was. */
+export function learn({ id, row }: KnownApplication, proved: Known): RowChange {
+  const value = write(highest(read(row), proved));
+  const same = row !== undefined && Buffer.compare(row.value, value) === 0;
+  return same ? { ...nameOf(id), version: row.version } : update(nameOf(id), row, value);
 }

@@ -4,13 +4,22 @@
  * of which one thing is wrong. Each is refused with exactly its code.
  */
 import { deepEqual, equal, notEqual, ok } from "node:assert/strict";
-import { createHash } from "node:crypto";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createHash, generateKeyPairSync } from "node:crypto";
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type TestContext } from "node:test";
+import {
+  followLog,
+  LogWriter,
+  noteSigner,
+  openLogDirectory,
+  proveRelease,
+  serveWitness,
+  Witness,
+} from "@caisson/log";
 import { deriveReleasedKey } from "@caisson/protocol/derivation";
-import { identityKey, verifySignature } from "@caisson/protocol/ed25519";
+import { verifySignature } from "@caisson/protocol/ed25519";
 import { generateSealingKey, open, seal } from "@caisson/protocol/hpke";
 import {
   answerTranscript,
@@ -20,26 +29,35 @@ import {
   sealingKeyTranscript,
   secretsContext,
 } from "@caisson/protocol/key-release";
-import { type Bundle, type Envelope, sealBinding, writeBundle, writeEnvelope } from "@caisson/releases";
+import {
+  type Bundle,
+  type Envelope,
+  identityPayloadType,
+  readTrustPolicy,
+  sealBinding,
+  writeBundle,
+  writeEnvelope,
+} from "@caisson/releases";
 import { hashOf, keysOf, Owners } from "@caisson/releases/testing/owners";
 import { signer } from "@caisson/releases/testing/signers";
 import { reportData } from "@caisson/verify/report-data";
-import { Applications, type KnownStore } from "./applications.ts";
+import { Applications, type LogView } from "./applications.ts";
 import { CollateralCache } from "./collateral-cache.ts";
-import { KnownFile } from "./known-file.ts";
+import { type CheckpointStore, FollowedLog } from "./followed-log.ts";
 import { Nonces } from "./nonces.ts";
 import { loadPolicies, type Policies } from "./policies.ts";
 import { Bucket } from "./rate-limit.ts";
 import { type ReleaseContext, releaseKeys } from "./release.ts";
 import { applicationSealingKey, publishSealingKey } from "./secrets.ts";
 import type { LogEntry } from "./store/entries.ts";
-import type { Commit, Committed } from "./store/store.ts";
+import { sqlite } from "./store/sqlite.ts";
+import { type Commit, type Committed, openStore, type Store, storeKeys } from "./store/store.ts";
 import { Machine } from "./testing/machine.ts";
 
 const now = Date.parse("2026-06-01T12:00:00Z");
 const day = 24 * 3600 * 1000;
 const secret = new Uint8Array(32).map((_, i) => i);
-const identity = identityKey(new Uint8Array(32).fill(7));
+const identity = storeKeys(secret).identity;
 const kms = identity.publicKey.toHex();
 const owners = new Owners(now);
 const machine = new Machine(now, "payments", 0, { identity: owners.id });
@@ -60,18 +78,29 @@ function policiesOf(t: TestContext, of: Machine, rules: object = {}): Policies {
   return loadPolicies(directory, kms, true);
 }
 
-const inMemory = (): KnownStore => ({ readKnown: () => new Map(), writeKnown: () => Promise.resolve() });
+/** A store in a file of its own, or what another one left in it. */
+async function storeOf(t: TestContext, path = join(place(t), "store.sqlite")): Promise<Store> {
+  const store = await openStore(sqlite(path), storeKeys(secret));
+  t.after(() => store.close());
+  return store;
+}
 
 interface Setup {
   context: ReleaseContext;
   log: LogEntry[];
 }
 
-function setup(policies: Policies, store = inMemory(), clock = now): Setup {
-  const log: LogEntry[] = [];
-  const commit = async ({ entry }: Commit): Promise<Committed> => {
-    if (entry !== undefined) log.push({ ...entry });
-    return "done";
+async function setup(
+  t: TestContext,
+  policies: Policies,
+  { path, log, clock = () => now }: With = {},
+): Promise<Setup> {
+  const entries: LogEntry[] = [];
+  const store = await storeOf(t, path);
+  const commit = async (change: Commit): Promise<Committed> => {
+    const outcome = await store.commit(change);
+    if (outcome === "done" && change.entry !== undefined) entries.push({ ...change.entry });
+    return outcome;
   };
   const context: ReleaseContext = {
     secret,
@@ -82,10 +111,16 @@ function setup(policies: Policies, store = inMemory(), clock = now): Setup {
     denials: new Bucket({ perSecond: 1, burst: 3 }, now),
     nonces: new Nonces(secret),
     volumes: { open: () => Promise.reject(new Error("no volumes")) },
-    applications: new Applications(store),
-    now: () => clock,
+    applications: new Applications(store, log),
+    now: clock,
   };
-  return { context, log };
+  return { context, log: entries };
+}
+
+interface With {
+  path?: string;
+  log?: LogView;
+  clock?: () => number;
 }
 
 interface Given {
@@ -147,7 +182,7 @@ const bundleOf = (release: Envelope, changes: Partial<Bundle> = {}, of = machine
   owners.bundle(release, of.manifest, changes);
 
 test("a released image gets its application's keys, and the log says which release it was", async (t) => {
-  const kmsOf = setup(policiesOf(t, machine));
+  const kmsOf = await setup(t, policiesOf(t, machine));
   const { key } = await ask(kmsOf, { bundle: bundleOf(first) });
   const app = Uint8Array.fromHex(owners.id);
   const wanted = { app, instance: new Uint8Array(), purpose: "application", version: 1 } as const;
@@ -156,7 +191,7 @@ test("a released image gets its application's keys, and the log says which relea
 });
 
 test("another image and another description of the same application have the same keys", async (t) => {
-  const kmsOf = setup(policiesOf(t, machine));
+  const kmsOf = await setup(t, policiesOf(t, machine));
   const other = new Machine(now, "payments-next", 0, { identity: owners.id });
   notEqual(subjectsOf(other)[1], subjects[1]);
   const next = owners.release(subjectsOf(other), { release: 2, previous: hashOf(first.payload) });
@@ -251,13 +286,13 @@ const denied: [name: string, given: Given, code: string, rules?: object][] = [
 ];
 for (const [name, given, code, rules] of denied) {
   test(`denied: ${name}`, async (t) => {
-    const answer = await ask(setup(policiesOf(t, machine, rules)), given);
+    const answer = await ask(await setup(t, policiesOf(t, machine, rules)), given);
     equal(answer.code, code, answer.message ?? "released");
   });
 }
 
 test("a bundle that is nothing of the kind is refused as such", async (t) => {
-  const kmsOf = setup(policiesOf(t, machine));
+  const kmsOf = await setup(t, policiesOf(t, machine));
   const { code } = await ask(kmsOf, {
     bundle: { ...bundleOf(first), identity: new TextEncoder().encode("x") },
   });
@@ -265,12 +300,12 @@ test("a bundle that is nothing of the kind is refused as such", async (t) => {
 });
 
 test("what was proved is not forgotten: minimum, revocation, generation; not by a new process either", async (t) => {
-  const path = join(place(t), "known.json");
+  const path = join(place(t), "store.sqlite");
   const policies = policiesOf(t, machine);
-  const one = setup(policies, new KnownFile(path));
+  const one = await setup(t, policies, { path });
   ok((await ask(one, { bundle: bundleOf(second) })).key);
   equal((await ask(one, { bundle: bundleOf(first) })).code, "release/below-minimum");
-  const again = setup(policies, new KnownFile(path));
+  const again = await setup(t, policies, { path });
   equal((await ask(again, { bundle: bundleOf(first) })).code, "release/below-minimum");
   const third = owners.release(subjects, { release: 3, previous: hashOf(second.payload), minimum: 2 });
   ok((await ask(again, { bundle: bundleOf(third, { revocations: [owners.revocation([2])] }) })).key);
@@ -278,23 +313,43 @@ test("what was proved is not forgotten: minimum, revocation, generation; not by 
   const byNew = { generation: 1, release: 4, previous: hashOf(third.payload), minimum: 2 };
   const fourth = owners.release(subjects, byNew, [owners.b, owners.c]);
   ok((await ask(again, { bundle: bundleOf(fourth, { generations: [rotated] }) })).key);
-  const last = setup(policies, new KnownFile(path));
+  const last = await setup(t, policies, { path });
   equal((await ask(last, { bundle: bundleOf(third) })).code, "release/generation");
 });
 
 test("a bundle that was refused teaches nothing", async (t) => {
-  const kmsOf = setup(policiesOf(t, machine));
+  const kmsOf = await setup(t, policiesOf(t, machine));
   const high = owners.release(subjects, { release: 9, minimum: 9 }, [owners.a]);
   equal((await ask(kmsOf, { bundle: bundleOf(high) })).code, "release/signature");
   ok((await ask(kmsOf, { bundle: bundleOf(first) })).key);
 });
 
 test("keys that rest on what is not on disk do not leave", async (t) => {
-  const store = { ...inMemory(), writeKnown: () => Promise.reject(new Error("full")) };
-  equal(
-    (await ask(setup(policiesOf(t, machine), store), { bundle: bundleOf(second) })).code,
-    "log/unavailable",
+  const kmsOf = await setup(t, policiesOf(t, machine));
+  const full = { commit: () => Promise.reject(new Error("full")) };
+  const answer = await ask(
+    { ...kmsOf, context: { ...kmsOf.context, store: full } },
+    { bundle: bundleOf(second) },
   );
+  equal(answer.code, "log/unavailable");
+});
+
+test("what another replica learnt meanwhile counts before keys leave", async (t) => {
+  const path = join(place(t), "store.sqlite");
+  const policies = policiesOf(t, machine);
+  const [one, other] = [await setup(t, policies, { path }), await setup(t, policies, { path })];
+  let isFirst = true;
+  const slow = {
+    commit: async (change: Commit) => {
+      if (isFirst) {
+        isFirst = false;
+        ok((await ask(other, { bundle: bundleOf(second) })).key);
+      }
+      return one.context.store.commit(change);
+    },
+  };
+  const answer = await ask({ ...one, context: { ...one.context, store: slow } }, { bundle: bundleOf(first) });
+  equal(answer.code, "release/below-minimum");
 });
 
 test("a policy for 32 bytes names the identity, and one for 20 does not", (t) => {
@@ -360,7 +415,7 @@ test("the sealing key is the application's own, and signed by the KMS", () => {
 });
 
 test("secrets are opened and sealed again to the guest that declares them; no log has a value", async (t) => {
-  const kmsOf = setup(policiesOf(t, withSecrets));
+  const kmsOf = await setup(t, policiesOf(t, withSecrets));
   const answer = await askSecrets(kmsOf, good);
   equal(answer.hash, hashOf(good.payload));
   const opened = Object.entries(answer.secrets ?? {}).map(([name, hex]) => [
@@ -375,7 +430,10 @@ test("secrets are opened and sealed again to the guest that declares them; no lo
 });
 
 test("an image that declares no secrets is given none, whatever is brought", async (t) => {
-  const answer = await ask(setup(policiesOf(t, machine)), { bundle: bundleOf(first), secrets: good });
+  const answer = await ask(await setup(t, policiesOf(t, machine)), {
+    bundle: bundleOf(first),
+    secrets: good,
+  });
   equal(answer.secrets, undefined);
   ok(answer.key);
 });
@@ -424,14 +482,14 @@ const secretCases: [name: string, secrets: Envelope | undefined, code: string][]
 ];
 for (const [name, secrets, code] of secretCases) {
   test(`no keys either: ${name}`, async (t) => {
-    const answer = await askSecrets(setup(policiesOf(t, withSecrets)), secrets);
+    const answer = await askSecrets(await setup(t, policiesOf(t, withSecrets)), secrets);
     equal(answer.code, code, answer.message ?? "released");
   });
 }
 
 test("an old set is not given again, nor another one of its number, nor a revoked release's", async (t) => {
-  const path = join(place(t), "known.json");
-  const kmsOf = setup(policiesOf(t, withSecrets), new KnownFile(path));
+  const path = join(place(t), "store.sqlite");
+  const kmsOf = await setup(t, policiesOf(t, withSecrets), { path });
   const next = owners.secrets(kms, sealed(values, { number: 2 }), {
     number: 2,
     previous: hashOf(good.payload),
@@ -457,7 +515,7 @@ test("secrets of named keys alone, where the identity names some", async (t) => 
   );
   const entries = { DB_URL: { enc: enc.toHex(), ciphertext: ciphertext.toHex() } };
   const bundle = strict.bundle(strict.release(subjectsOf(of)), of.manifest);
-  const kmsOf = setup(policiesOf(t, of));
+  const kmsOf = await setup(t, policiesOf(t, of));
   const bySome = strict.secrets(kms, entries, {}, [giver]);
   ok((await ask(kmsOf, { of, bundle, secrets: bySome })).secrets);
   equal((await ask(kmsOf, { of, bundle, secrets: strict.secrets(kms, entries) })).code, "secrets/signature");
@@ -465,8 +523,161 @@ test("secrets of named keys alone, where the identity names some", async (t) => 
 
 test("a clock set back brings no expired release back, but one that is not yet valid is refused", async (t) => {
   const policies = policiesOf(t, machine);
-  const early = setup(policies, inMemory(), now - 2 * day);
+  const early = await setup(t, policies, { clock: () => now - 2 * day });
   const { code } = await ask(early, { bundle: bundleOf(first) });
   // The whole machine's collateral is younger, too.
   ok(code?.endsWith("not-yet-valid") === true, `${code}`);
+});
+
+// A log that the KMS follows.
+
+const logKey = await noteSigner("log.example", "note", generateKeyPairSync("ed25519").privateKey);
+const witnessKey = await noteSigner("w.example", "cosignature", generateKeyPairSync("ed25519").privateKey);
+const logPolicy = `log ${logKey.verifier}\nwitness w ${witnessKey.verifier}\nquorum w\n`;
+const loggers = new Owners(now, "logged", { log: { policy: logPolicy } });
+const loggedMachine = new Machine(now, "logged", 0, { identity: loggers.id });
+const loggedSubjects = subjectsOf(loggedMachine);
+const l1 = loggers.release(loggedSubjects);
+const l2 = loggers.release(loggedSubjects, { release: 2, previous: hashOf(l1.payload), minimum: 2 });
+const firstDocument = { payload: loggers.first, payloadType: identityPayloadType, signatures: [] };
+
+/** A log with the identity and one release, which a witness sees at `clock.ms`, and a KMS that follows it. */
+async function logged(t: TestContext, rules: object = {}) {
+  const clock = { ms: now };
+  const witness = await serveWitness(
+    new Witness(place(t), witnessKey, [logKey.key], () => clock.ms),
+    "127.0.0.1",
+    0,
+  );
+  t.after(() => witness.close());
+  const directory = place(t);
+  const writer = await LogWriter.open(directory, logKey, [{ url: witness.url, key: witnessKey.key }]);
+  await writer.add("identity", loggers.id, firstDocument);
+  await writer.add("release", loggers.id, l1);
+  const policies = policiesOf(t, loggedMachine, rules);
+  const follow = (checkpoints: CheckpointStore = inMemoryCheckpoint()) =>
+    new FollowedLog(
+      { source: openLogDirectory(directory), policy: readTrustPolicy(logPolicy) },
+      kms,
+      checkpoints,
+      () => clock.ms,
+      () => {},
+    );
+  const kmsWith = (log: FollowedLog) => setup(t, policies, { log, clock: () => clock.ms });
+  const asks = (kmsOf: Setup, release: Envelope, changes: Partial<Bundle> = {}) =>
+    ask(kmsOf, {
+      of: loggedMachine,
+      bundle: loggers.bundle(release, loggedMachine.manifest, changes),
+    });
+  return { clock, directory, writer, follow, kmsWith, asks };
+}
+
+const inMemoryCheckpoint = (): CheckpointStore => {
+  let note: string | undefined;
+  return {
+    readCheckpoint: async () => note,
+    writeCheckpoint: async (next) => {
+      note = next;
+    },
+  };
+};
+
+test("a followed log stands for the proof, and says what no host brings", async (t) => {
+  const { writer, follow, kmsWith, asks } = await logged(t);
+  const log = follow();
+  const kmsOf = await kmsWith(log);
+  // Nothing was read yet, so every view is too old.
+  equal((await asks(kmsOf, l1)).code, "log/age");
+  equal(await log.update(), true);
+  ok((await asks(kmsOf, l1)).key);
+  equal((await asks(kmsOf, l2)).code, "log/proof");
+  await writer.add("release", loggers.id, l2);
+  ok((await asks(kmsOf, l1)).key);
+  await log.update();
+  equal((await asks(kmsOf, l1)).code, "release/below-minimum");
+  ok((await asks(kmsOf, l2)).key);
+  const twin = loggers.release(loggedSubjects, {
+    release: 2,
+    previous: hashOf(l1.payload),
+    minimum: 2,
+    notes: "twin",
+  });
+  equal((await asks(kmsOf, twin)).code, "release/previous");
+  await writer.add("revocation", loggers.id, loggers.revocation([2]));
+  await log.update();
+  equal((await asks(kmsOf, l2)).code, "release/revoked");
+});
+
+test("a KMS that was put back to an old copy learns again; two KMSs of one log agree", async (t) => {
+  const { writer, follow, kmsWith, asks } = await logged(t);
+  await writer.add("release", loggers.id, l2);
+  const logs = [follow(), follow()];
+  for (const log of logs) await log.update();
+  // Both have an empty store, as yesterday's.
+  for (const log of logs) equal((await asks(await kmsWith(log), l1)).code, "release/below-minimum");
+});
+
+test("a log that is frozen stops keys a day later, to the second", async (t) => {
+  const { clock, writer, follow, kmsWith, asks } = await logged(t);
+  const log = follow();
+  await log.update();
+  clock.ms = now + day;
+  ok((await asks(await kmsWith(log), l1)).key);
+  clock.ms = now + day + 1000;
+  equal((await asks(await kmsWith(log), l1)).code, "log/age");
+  await writer.refresh();
+  await log.update();
+  ok((await asks(await kmsWith(log), l1)).key);
+});
+
+test("an age of its own in the policy", async (t) => {
+  const { clock, follow, kmsWith, asks } = await logged(t, { maximumAge: 60 });
+  const log = follow();
+  await log.update();
+  clock.ms = now + 61_000;
+  equal((await asks(await kmsWith(log), l1)).code, "log/age");
+});
+
+test("a log that forks, shrinks or cannot be read changes nothing, in a new process neither", async (t) => {
+  const { directory, writer, follow, kmsWith, asks } = await logged(t);
+  const yesterday = place(t);
+  cpSync(directory, yesterday, { recursive: true });
+  await writer.add("release", loggers.id, l2);
+  const checkpoints = inMemoryCheckpoint();
+  const log = follow(checkpoints);
+  equal(await log.update(), true);
+  const kmsOf = await kmsWith(log);
+  rmSync(directory, { recursive: true });
+  cpSync(yesterday, directory, { recursive: true });
+  equal(await log.update(), false);
+  equal((await asks(kmsOf, l1)).code, "release/below-minimum");
+  const later = follow(checkpoints);
+  equal(await later.update(), false);
+  equal((await asks(await kmsWith(later), l1)).code, "log/age");
+});
+
+test("without a followed log the bundle proves that a release is logged, by the identity's own policy", async (t) => {
+  const { directory, asks, writer } = await logged(t);
+  const source = openLogDirectory(directory);
+  const policy = readTrustPolicy(logPolicy);
+  const following = await followLog(source, policy, { now });
+  const proof = await proveRelease(source, following, loggers.id, hashOf(l1.payload));
+  const kmsOf = await setup(t, policiesOf(t, loggedMachine));
+  ok((await asks(kmsOf, l1, { proof })).key);
+  equal((await asks(kmsOf, l1)).code, "log/proof");
+  equal((await asks(kmsOf, l2, { proof })).code, "log/proof");
+  equal((await asks(kmsOf, l1, { proof: { ...proof, index: 0 } })).code, "log/proof");
+  const alone = proof.checkpoint
+    .split("\n")
+    .filter((line) => !line.includes("w.example"))
+    .join("\n");
+  equal((await asks(kmsOf, l1, { proof: { ...proof, checkpoint: alone } })).code, "log/quorum");
+  // The cosignature of another checkpoint under this one.
+  const cosignature = proof.checkpoint.split("\n").find((line) => line.includes("w.example"))!;
+  await writer.add("release", loggers.id, l2);
+  const next = readFileSync(join(directory, "committed"), "utf8");
+  equal(
+    (await asks(kmsOf, l1, { proof: { ...proof, checkpoint: `${next}${cosignature}\n` } })).code,
+    "note/signature",
+  );
 });

@@ -61,7 +61,7 @@ function setup(policies: Policies): Setup {
     denials: new Bucket({ perSecond: 1, burst: 3 }, now),
     nonces: new Nonces(secret),
     volumes: { open: () => Promise.reject(new Error("no volumes")) },
-    applications: new Applications({ readKnown: () => new Map(), writeKnown: () => Promise.resolve() }),
+    applications: new Applications({ read: async (names) => names.map(() => undefined) }),
     now: () => now,
   };
   return { context, log };

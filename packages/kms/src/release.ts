@@ -48,7 +48,7 @@ import {
 import { parseQuote } from "@caisson/verify/quote";
 import { releaseJudge } from "@caisson/verify/releases";
 import { messageOf } from "@caisson/vocabulary/failure";
-import type { Applications, Known } from "./applications.ts";
+import { type Applications, type KnownApplication, learn } from "./applications.ts";
 import type { CollateralCache } from "./collateral-cache.ts";
 import type { NonceCode, Nonces } from "./nonces.ts";
 import type { AppPolicy, Policies } from "./policies.ts";
@@ -56,7 +56,7 @@ import type { Bucket } from "./rate-limit.ts";
 import { acceptSecrets, resealSecrets } from "./secrets.ts";
 import type { UsedNonce } from "./store/backend.ts";
 import type { LogEntry } from "./store/entries.ts";
-import type { RowChange, Store } from "./store/store.ts";
+import type { Committed, RowChange, Store } from "./store/store.ts";
 import type { Opened, VolumeBook } from "./volumes/book.ts";
 import type { VolumeDenialCode } from "./volumes/rules.ts";
 
@@ -144,30 +144,32 @@ interface Decision {
   answer: Unsigned;
   /** Whether a genuine machine answered this nonce, with the log that it measured. */
   attested: boolean;
-  /** What is known of the application from now on. */
-  proved?: Known;
+  /** What is known of the application from now on; `again` judges by what another replica wrote meanwhile. */
+  known?: { row: RowChange; again: () => Promise<RowChange> };
 }
 
 /** Evidence that was accepted: under which policy, and the release that its owners signed where that asks for one. */
 interface Judged {
   policy: AppPolicy;
   release: AcceptedRelease | undefined;
+  /** What is known of an application that has an identity. */
+  application: KnownApplication | undefined;
   evidence: Evidence;
 }
 
 /** What the owners gave beside the release, and what is known once keys leave. Throws ReleaseError. */
 async function judgeOwners(
-  { applications, identity }: ReleaseContext,
-  { policy, release, evidence }: Judged,
+  { identity }: ReleaseContext,
+  { policy, release, evidence, application }: Judged,
   request: ReleaseRequest,
   entry: LogEntry,
-): Promise<{ secrets?: Secrets; proved: Known }> {
+): Promise<{ secrets?: Secrets; row: RowChange }> {
   const accepted = release!;
-  const { app, release: number } = accepted.release.predicate;
+  const { release: number } = accepted.release.predicate;
   entry.reason = `release ${number} ${accepted.release.hash}`;
-  const known = applications.known(app);
+  const { known } = application!;
   const names = declaredSecrets(evidence);
-  if (names.length === 0) return { proved: { ...known, floor: accepted.floor } };
+  if (names.length === 0) return { row: learn(application!, { floor: accepted.floor }) };
   const secrets = await acceptSecrets(request.secrets, {
     accepted,
     known,
@@ -176,9 +178,10 @@ async function judgeOwners(
     keyVersion: policy.keyVersion,
     now: entry.time,
   });
-  entry.reason += `, secrets ${secrets.document.number} ${secrets.hash}: ${names.join(" ")}`;
+  const given = `, secrets ${secrets.document.number} ${secrets.hash}: ${names.join(" ")}`;
+  entry.reason = (entry.reason + given).slice(0, 1000);
   const newest = { number: secrets.document.number, hash: secrets.hash };
-  return { secrets, proved: { floor: accepted.floor, secrets: newest } };
+  return { secrets, row: learn(application!, { floor: accepted.floor, secrets: newest }) };
 }
 
 /** The secrets that the released description declares: its manifest is what owners signed and the quote measured. */
@@ -222,21 +225,28 @@ async function decide(
     const opened = await openAll(context, judged.policy, entry, judged.evidence, request.tickets ?? []);
     const answer = sealKeys(context, exchange, judged.policy, entry, opened);
     if (owned === undefined) return { ...decision, answer };
-    const { secrets, proved } = owned;
+    const { secrets, row } = owned;
     if (secrets !== undefined) {
       answer.secrets = resealSecrets(secrets, context.secret, exchange, answer);
     }
-    return { ...decision, answer, proved };
+    const again = async () => {
+      const once = await judge(context, exchange, request.evidence, entry, decision);
+      return (await judgeOwners(context, once, request, entry)).row;
+    };
+    return { ...decision, answer, known: { row, again } };
   } catch (error) {
     return { ...decision, answer: denied(error, entry.time) };
   }
 }
 
+/** How often a release is judged anew because another replica wrote what is known of its application. */
+const mostTries = 5;
+
 /** The answer, once it is in the log where it belongs there; a denial where it cannot be written. */
 async function record(
-  { store, denials, applications, guard }: ReleaseContext,
+  { store, denials, guard }: ReleaseContext,
   entry: LogEntry,
-  { answer, attested, proved }: Decision,
+  { answer, attested, known }: Decision,
   nonce: UsedNonce,
 ): Promise<{ answer: Unsigned; logged: boolean }> {
   entry.outcome = answer.outcome;
@@ -246,13 +256,22 @@ async function record(
     denials.take();
   }
   try {
-    if (proved !== undefined) await applications.learn(entry.app.toHex(), proved);
-    const committed = await store.commit({ entry, nonce, ...(guard !== undefined && { rows: [guard] }) });
+    let row = known?.row;
+    let committed: Committed;
+    for (let tries = 0; ; tries++) {
+      const rows = [row, guard].filter((one) => one !== undefined);
+      committed = await store.commit({ entry, nonce, ...(rows.length > 0 && { rows }) });
+      if (committed !== "conflict" || known === undefined || tries === mostTries) break;
+      row = await known.again();
+    }
     if (committed === "done") return { answer, logged: true };
     // Another replica took it meanwhile, or operators changed what it was judged by.
     const code = committed === "conflict" ? "policy/changed" : committed;
     return { answer: denied(new Denial(code, lost[code]), entry.time), logged: false };
   } catch (error) {
+    if (error instanceof ReleaseError || error instanceof VerifyError || error instanceof Denial) {
+      return { answer: denied(error, entry.time), logged: false };
+    }
     const message = `the release log cannot be written: ${messageOf(error)}`;
     return { answer: denied(new Denial("log/unavailable", message), entry.time), logged: false };
   }
@@ -289,6 +308,8 @@ async function judge(
   }
   entry.policy = policy.digest;
 
+  const { identity: identified } = policy.policy.app ?? {};
+  const application = identified && (await context.applications.known(identified.id));
   const now = new Date(entry.time);
   const trust = trustAnchorFor(evidence.platform, policy.policy);
   const collateral = trust && (await context.collateral.find(evidence, trust, now));
@@ -297,7 +318,7 @@ async function judge(
     references: policy.references,
     now,
     expectedReportData: reportData,
-    releases: releaseJudge((id) => context.applications.known(id)),
+    ...(application !== undefined && { releases: releaseJudge(() => application.known) }),
     ...(collateral !== undefined && { collateral }),
   });
   decision.attested =
@@ -308,7 +329,7 @@ async function judge(
     throw new Denial(first!.code!, failed.map(denialText).join("; "));
   }
   entry.reason = report.reference ?? "";
-  return { policy, release, evidence };
+  return { policy, release, application, evidence };
 }
 
 interface MeasuredVolumes {

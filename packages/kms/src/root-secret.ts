@@ -33,7 +33,6 @@ export const ROOT_SECRET_SIZE = 32;
 export const dataFiles = {
   rootSecret: "root-secret",
   releaseLog: "release-log.sqlite",
-  known: "known-applications.json",
 } as const;
 
 /** Where a data directory may lie. */

@@ -58,7 +58,7 @@ export function publishSealingKey(
 /** What the set is judged by, beside itself. */
 export interface SecretsRequest {
   accepted: AcceptedRelease;
-  known: Known;
+  known: Pick<Known, "secrets">;
   /** Names that the measured description declares. */
   names: readonly string[];
   kms: string;

@@ -32,7 +32,7 @@ import { Applications } from "./applications.ts";
 import { type Configuration, loadConfiguration } from "./configuration.ts";
 import { Connections } from "./connections.ts";
 import { KmsError } from "./errors.ts";
-import { KnownFile } from "./known-file.ts";
+import { checkpointRow, FollowedLog, type LogToFollow } from "./followed-log.ts";
 import { Metrics, metricsType } from "./metrics.ts";
 import { Nonces } from "./nonces.ts";
 import { Administration, isRequestError, type Operators } from "./operators.ts";
@@ -40,7 +40,7 @@ import { loadManifests } from "./policies.ts";
 import { Bucket, type Rate, RateLimiter } from "./rate-limit.ts";
 import { type ReleaseContext, releaseKeys } from "./release.ts";
 import { sealRoot } from "./root-handover.ts";
-import { dataFiles, openRootSecret } from "./root-secret.ts";
+import { openRootSecret } from "./root-secret.ts";
 import { publishSealingKey } from "./secrets.ts";
 import { retriable } from "./store/backend.ts";
 import { logHead } from "./store/entries.ts";
@@ -66,6 +66,8 @@ export interface KmsOptions {
   development?: boolean;
   /** Directory of collateral documents, which go before what guests bring (collateral-cache.ts). */
   collateral?: string;
+  /** The log of releases that is followed. Default: none; then what was proved here is all that is remembered. */
+  follow?: LogToFollow;
   /** Where log lines go, one JSON object each. Default: nowhere. */
   log?: (line: string) => void;
   /** Requests a second, for each address and for all. */
@@ -122,7 +124,8 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
     identityKey: identity.publicKey.toHex(),
     development,
   };
-  const applications = new Applications(new KnownFile(join(options.data, dataFiles.known)));
+  const say: WriteLine = (event, fields = {}) =>
+    options.log?.(logLine({ time: new Date(now()).toISOString(), event, ...fields }));
   const store = await openLogStore(options.data, options.databases ?? [], secret);
   const manifests = loadManifests(join(options.policies ?? options.data, "manifests"));
   const reading = { manifests, identityKey: source.identityKey, development };
@@ -134,6 +137,11 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
     await store.close();
     throw new KmsError("policy/none", "this KMS has neither policies nor operators who could sign some");
   }
+  const followed =
+    options.follow &&
+    new FollowedLog(options.follow, identity.publicKey.toHex(), checkpointRow(store, now), now, say);
+  await followed?.update();
+  followed?.start();
   const volumes = new VolumeBook(store, secret, identity, now);
   const service: Service = {
     administration,
@@ -146,13 +154,12 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
       denials: new Bucket(defaults.denials, now()),
       nonces: new Nonces(deriveKmsKey(secret, "nonces")),
       volumes,
-      applications,
+      applications: new Applications(store, followed),
       now,
     },
     configuration: first,
     metrics: new Metrics(),
-    write: (event, fields = {}) =>
-      options.log?.(logLine({ time: new Date(now()).toISOString(), event, ...fields })),
+    write: say,
   };
   const { write, metrics } = service;
   const configure = (configuration: Configuration) => {
@@ -202,6 +209,7 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
   configure(first);
   write("started", { url, identityKey: identity.publicKey.toHex(), logEntries: store.head.sequence });
   const reload = async () => {
+    await followed?.update();
     try {
       await administration.refresh();
       configure(await loadConfiguration(source, new Date(now()), administration.inForce));
@@ -216,6 +224,7 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
   };
   let closed: Promise<void> | undefined;
   const close = async () => {
+    followed?.stop();
     clearInterval(following);
     await stop(server);
     write("stopped", { logEntries: store.head.sequence });

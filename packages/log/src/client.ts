@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Where a log's static files are read from: a server, or the directory itself. Every answer is bounded. */
 import { join } from "node:path";
+import { type EntryKind, type Envelope, writeEnvelope } from "@caisson/releases";
 import { firstBytes } from "@caisson/vocabulary/body";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { LogServiceError } from "./errors.ts";
@@ -42,6 +43,37 @@ export function fetchLog(url: string): LogSource {
       }
     },
   };
+}
+
+/** Sends a document to a log; its index. Throws LogServiceError "log-service/unreachable", "log-service/refused". */
+export async function addToLog(
+  url: string,
+  kind: EntryKind,
+  app: string,
+  envelope: Envelope,
+): Promise<number> {
+  let status: number;
+  let text: string;
+  try {
+    const response = await fetch(new URL("add", url.endsWith("/") ? url : `${url}/`), {
+      method: "POST",
+      body: JSON.stringify({ kind, app, envelope: writeEnvelope(envelope) }),
+      redirect: "error",
+      signal: AbortSignal.timeout(requestLimitMs),
+    });
+    status = response.status;
+    text = new TextDecoder().decode((await firstBytes(response.body, 4096)).bytes);
+  } catch (error) {
+    throw new LogServiceError("log-service/unreachable", `${url}: ${messageOf(error)}`, {
+      fix: "see whether the log is served there",
+      cause: error,
+    });
+  }
+  if (status === 200) {
+    const { index } = JSON.parse(text) as { index?: unknown };
+    if (Number.isSafeInteger(index)) return index as number;
+  }
+  throw new LogServiceError("log-service/refused", `the log does not take it: ${text.slice(0, 500).trim()}`);
 }
 
 /** A log's own directory, or a copy of it. */

@@ -10,13 +10,15 @@ export type LogServiceErrorCode =
   | "log-service/key"
   | "log-service/fork"
   | "log-service/shrunk"
-  | "log-service/envelope";
+  | "log-service/envelope"
+  | "log-service/refused";
 
 const rejected: ReadonlySet<LogServiceErrorCode> = new Set([
   "log-service/fork",
   "log-service/shrunk",
   "log-service/damaged",
   "log-service/envelope",
+  "log-service/refused",
 ]);
 const unavailable: ReadonlySet<LogServiceErrorCode> = new Set([
   "log-service/listen",

@@ -3,8 +3,21 @@
  * Files that have to be there after a crash: written beside their place, synchronized, renamed, and the directory
  * synchronized, too.
  */
-import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { hash } from "node:crypto";
+import { once } from "node:events";
+import {
+  closeSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  writeFileSync,
+} from "node:fs";
+import { createServer } from "node:net";
 import { dirname } from "node:path";
+import { LogServiceError } from "./errors.ts";
 
 /** Directories that got new names, to be synchronized once for all of a batch. */
 export class Durable {
@@ -34,6 +47,33 @@ export class Durable {
     }
     this.#directories.clear();
   }
+}
+
+/** Puts one whole file into its place, synchronized. */
+export function replaceFile(path: string, content: string | Uint8Array): void {
+  const durable = new Durable();
+  durable.write(path, content);
+  durable.sync();
+}
+
+/**
+ * Makes this process the only one that writes in a directory, until it ends however it ends; returns what gives that up.
+ * Throws LogServiceError "log-service/busy".
+ */
+export async function writerLock(directory: string): Promise<() => Promise<void>> {
+  mkdirSync(directory, { recursive: true });
+  const server = createServer((socket) => socket.destroy()).unref();
+  try {
+    // A name in the abstract namespace (unix(7)): the kernel frees it with its process.
+    server.listen(`\0caisson/log/${hash("sha256", realpathSync(directory))}`);
+    await once(server, "listening");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EADDRINUSE") throw error;
+    throw new LogServiceError("log-service/busy", `another process writes in ${directory}`, {
+      fix: "end it first, or name another directory",
+    });
+  }
+  return () => new Promise((done) => void server.close(() => done()));
 }
 
 /** A file's bytes; undefined where there is none. */

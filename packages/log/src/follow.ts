@@ -28,10 +28,10 @@ import {
   tileWidth,
   verifyCheckpoint,
 } from "@caisson/releases";
-import { equal } from "@caisson/vocabulary/bytes";
+import { concat, equal } from "@caisson/vocabulary/bytes";
 import type { LogSource } from "./client.ts";
 import { LogServiceError } from "./errors.ts";
-import { Frontier, leafOf } from "./tree.ts";
+import { completeRoot, Frontier, leafOf } from "./tree.ts";
 import { envelopePath, further } from "./writer.ts";
 
 const checkpointLimit = 64 * 1024;
@@ -130,6 +130,33 @@ async function readDocument(source: LogSource, documentHash: string) {
   const envelope = readEnvelope(JSON.parse(new TextDecoder().decode(bytes)));
   if (hash("sha256", envelope.payload) === documentHash) return envelope;
   throw new LogServiceError("log-service/envelope", `${source.name} shows another document as ${path}`);
+}
+
+/**
+ * Checks every file of a log: what `followLog` checks, and that each tile holds the hashes that follow from the entries.
+ * Throws as that, and LogServiceError "log-service/damaged".
+ */
+export async function verifyLog(source: LogSource, policy: TrustPolicy, now: number): Promise<Following> {
+  const following = await followLog(source, policy, { now });
+  const { size } = following.checkpoint;
+  let below: Uint8Array[] = [];
+  for await (const entry of entriesOf(source, 0, size)) below.push(leafOf(entry));
+  for (let level = 0; below.length > 0; level++) {
+    const above: Uint8Array[] = [];
+    for (let tile = 0; tile * tileWidth < below.length; tile++) {
+      const hashes = below.slice(tile * tileWidth, (tile + 1) * tileWidth);
+      const path = tilePath(level, tile, hashes.length);
+      if (!equal(concat(...hashes), await readWhole(source, path, 32 * hashes.length))) {
+        throw new LogServiceError(
+          "log-service/damaged",
+          `${source.name}: ${path} does not follow from the entries`,
+        );
+      }
+      if (hashes.length === tileWidth) above.push(completeRoot(hashes));
+    }
+    below = above;
+  }
+  return following;
 }
 
 /** The proof, for a bundle, that a release is logged: in the newest checkpoint. Throws as `followLog`. */

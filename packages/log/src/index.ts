@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Transparency logs (C2SP tlog-tiles) of what application owners sign: who writes, who witnesses, who follows. */
-export { fetchLog, type LogSource, openLogDirectory } from "./client.ts";
+export { addToLog, fetchLog, type LogSource, openLogDirectory } from "./client.ts";
 export { LogServiceError, type LogServiceErrorCode } from "./errors.ts";
-export { type Following, followLog, proveRelease } from "./follow.ts";
+export { replaceFile, writerLock } from "./files.ts";
+export { type Following, followLog, proveRelease, verifyLog } from "./follow.ts";
 export { type NoteSigningKey, noteSigner, noteSigningKey } from "./keys.ts";
 export { type LogServer, serveLog, serveWitness } from "./server.ts";
-export { Frontier } from "./tree.ts";
+export { Frontier, leafOf } from "./tree.ts";
 export { askWitnesses, Witness, type WitnessAddress } from "./witness.ts";
 export { LogWriter } from "./writer.ts";

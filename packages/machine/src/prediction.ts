@@ -88,7 +88,7 @@ export interface Boot {
 }
 
 /** Everything that the prediction of an image needs, from its directory and the host's QEMU. */
-export async function gather(
+export async function imageInputs(
   image: string,
   options: Machine,
 ): Promise<{ input: PredictInput; files: Files }> {
@@ -105,7 +105,7 @@ export async function gather(
   };
   const kernel = checked(manifest.kernel);
   const { firmware, versions, commandLine } = manifest;
-  return onMachine(
+  return withMachine(
     {
       platform,
       firmware: checked(firmware[platform].code),
@@ -120,7 +120,7 @@ export async function gather(
 }
 
 /** A boot on a machine: with what the host's QEMU, or `acpi`, says of that machine. */
-export async function onMachine(
+export async function withMachine(
   { platform, firmware, firmwareRelease, variables, boot, files, kernel }: Boot,
   options: Machine,
 ): Promise<{ input: PredictInput; files: Files }> {
@@ -237,14 +237,14 @@ export async function predictProduction(
   host: Pick<Machine, "qemu" | "acpi" | "qemuVersion" | "processorId">,
 ): Promise<Reference[]> {
   const machine = { ...host, platform: "tdx", vcpus: shape.vcpus, memory: shape.memory * 2 ** 20 } as const;
-  const prediction = await predict((await gather(image, machine)).input);
+  const prediction = await predict((await imageInputs(image, machine)).input);
   return readReferences(prediction, `${shape.vcpus} vCPUs, ${shape.memory} MiB`);
 }
 
 /** The registers of an image on the emulated machine, as this host would run it. */
 export async function predictEmulated(image: string, shape: Shape): Promise<Prediction> {
   const machine = { vcpus: shape.vcpus, memory: shape.memory * 2 ** 20, qemu: "qemu-system-x86_64" };
-  return predict((await gather(image, { platform: "emulated", ...machine })).input);
+  return predict((await imageInputs(image, { platform: "emulated", ...machine })).input);
 }
 
 /**

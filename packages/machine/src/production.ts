@@ -160,8 +160,12 @@ function policyText(
         ]
       : []),
     "app:",
-    `  id: ["${toHex(applicationId(manifest.guest))}"]`,
-    `  composeHash: ["${app}"]`,
+    ...(manifest.guest.app.identity === undefined
+      ? [`  id: ["${toHex(applicationId(manifest.guest))}"]`, `  composeHash: ["${app}"]`]
+      : [
+          "  # Whose releases say which images run; evidence carries them.",
+          `  identity: { id: "${manifest.guest.app.identity}" }`,
+        ]),
     "  # Any instance of it; list instance ids to accept only those.",
     "  instanceId: any",
     ...(volumes.length === 0

@@ -62,9 +62,7 @@ export async function fetchEvidence(url: string): Promise<FreshEvidence> {
     return { bytes, nonce };
   } catch (error) {
     if (error instanceof Failure) throw error;
-    // What fetch itself refuses (a redirect, a port that browsers block) is said in its cause.
-    const reason =
-      systemReason(error) ?? (error instanceof TypeError ? messageOf(error.cause ?? error) : undefined);
+    const reason = systemReason(error);
     if (reason !== undefined) {
       throw new EvidenceSourceError(
         "evidence/unreachable",
@@ -76,7 +74,17 @@ export async function fetchEvidence(url: string): Promise<FreshEvidence> {
         },
       );
     }
-    throw new VerifyError("evidence/malformed", `no evidence from ${url}: ${messageOf(error)}`);
+    // What fetch itself refuses is said in its cause: a redirect, or a port of the list that browsers block.
+    const said = messageOf((error as Error).cause ?? error);
+    if (said === "bad port") {
+      throw new EvidenceSourceError(
+        "evidence/address",
+        "usage",
+        `no evidence from ${url}: nothing may be fetched from port ${from.port}`,
+        { fix: "serve the application on another port: the Fetch standard blocks this one", cause: error },
+      );
+    }
+    throw new VerifyError("evidence/malformed", `no evidence from ${url}: ${said}`);
   }
 }
 

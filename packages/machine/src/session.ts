@@ -16,7 +16,7 @@ import type { Shape } from "@caisson/host/machine";
 import { freeTcpPort, startTimeServers, type TimeServerOptions } from "@caisson/host/time-servers";
 import { Vm, type VmOptions } from "@caisson/host/vm";
 import type { Manifest } from "@caisson/image";
-import { createRootSecret, dataFiles, type Kms, startKms } from "@caisson/kms";
+import { createRootSecret, dataFiles, type Kms, type LogToFollow, startKms } from "@caisson/kms";
 import { execPort } from "@caisson/protocol/exec";
 import {
   type AppDescription,
@@ -26,14 +26,18 @@ import {
   mainPort,
   persistentVolumes,
   publishedPorts,
+  secretNames,
 } from "@caisson/protocol/guest-config";
 import { composeHash } from "@caisson/protocol/identity";
 import { encodeInstance, type Instance } from "@caisson/protocol/instance";
+import { readSealingKey, sealingKeyPath } from "@caisson/protocol/key-release";
+import { writeEnvelope } from "@caisson/releases";
 import { simulatedPlatform } from "@caisson/simulated/simulated-platform";
 import type { Collateral } from "@caisson/verify";
 import { toHex } from "@caisson/vocabulary/bytes";
 import { bootEvents } from "@caisson/vocabulary/events";
 import { consoleEvidence } from "./console-evidence.ts";
+import type { DevelopmentOwners } from "./development-owners.ts";
 import type { FreshEvidence } from "./relying-party.ts";
 import { type VolumeDisk, volumeDisks } from "./volume-disks.ts";
 
@@ -45,6 +49,9 @@ export const execFile = "exec.json";
 
 /** The operators that the local time servers stand for. */
 const timeOperators = ["alpha", "beta", "gamma", "delta", "epsilon"].map((operator) => ({ operator }));
+
+/** Who releases an image and gives it secrets. */
+export type ImageOwners = Pick<DevelopmentOwners, "id" | "release" | "secrets">;
 
 export interface SessionOptions {
   /** The image directory, and its manifest. */
@@ -59,6 +66,10 @@ export interface SessionOptions {
   state?: string;
   /** Milliseconds after which the machine is killed; a person's machine runs for as long as it is wanted. */
   limitMs?: number;
+  /** The owners of the application whose identity the image claims: they release it, and give it secrets. */
+  owners?: ImageOwners;
+  /** The log of releases that the KMS follows. */
+  follow?: LogToFollow;
   hooks?: SessionHooks;
 }
 
@@ -97,6 +108,8 @@ export interface Session {
   policy: object;
   references: object;
   collateral: Collateral;
+  /** What the owners gave it, where the image claims their identity. */
+  release?: { app: string; number: number; secrets: readonly string[] };
   state: string;
   /** Ends the machine cleanly, then everything around it. */
   stop(): Promise<void>;
@@ -127,15 +140,19 @@ export function developmentPolicy(manifest: Manifest, references: object, root: 
     tcb: { minimumEvaluationNumber: "any" },
     platformIdentities: "any",
     registers: openRegisters(references),
-    app: {
-      id: [toHex(applicationId(manifest.guest))],
-      composeHash: [toHex(composeHash(description(manifest.guest)))],
-      instanceId: "any",
-    },
+    app: applicationRules(manifest),
     ...volumesOf(manifest),
     secureTime: manifest.guest.time.secure_time ? { origins: ["instance"] } : { methods: ["nts", "none"] },
     events: { bootLog: "required", ...sequenceOf(manifest) },
   };
+}
+
+/** Which application: by the release of its identity, or by exactly this description. */
+function applicationRules({ guest }: Manifest): object {
+  const id = toHex(applicationId(guest));
+  return guest.app.identity === undefined
+    ? { id: [id], composeHash: [toHex(composeHash(description(guest)))], instanceId: "any" }
+    : { identity: { id }, instanceId: "any" };
 }
 
 /** A policy's volumes, where the image has some. */
@@ -204,6 +221,25 @@ function graceMs({ services }: AppDescription): number {
   return 15_000 + Math.min(all, 120_000);
 }
 
+/** What the owners give a machine of this image: its release and, sealed to this KMS, its secrets. */
+async function askOwners(
+  owners: ImageOwners,
+  { image, manifest }: SessionOptions,
+  kms: Kms,
+): Promise<{ instance: Pick<Instance, "release" | "secrets">; release: NonNullable<Session["release"]> }> {
+  const bytes = new Uint8Array(readFileSync(join(image, "manifest.json")));
+  const now = Date.now();
+  const described = toHex(composeHash(description(manifest.guest)));
+  const { number, bundle } = await owners.release(bytes, described, now);
+  const secrets = secretNames(manifest.guest.app);
+  const release = { app: owners.id, number, secrets };
+  if (secrets.length === 0) return { instance: { release: bundle }, release };
+  const answer = await fetch(new URL(`${sealingKeyPath}/${owners.id}`, kms.url));
+  const key = readSealingKey(await answer.json(), kms.identityKey, owners.id);
+  const sealed = writeEnvelope(await owners.secrets(secrets, key, now));
+  return { instance: { release: bundle, secrets: sealed }, release };
+}
+
 /** Starts everything. Whatever was started is ended again when something fails. */
 export async function startSession(options: SessionOptions): Promise<Session> {
   const { image, manifest, shape, references, hooks = {} } = options;
@@ -231,6 +267,7 @@ export async function startSession(options: SessionOptions): Promise<Session> {
       port: 0,
       development: true,
       collateral: join(state, "collateral"),
+      ...(options.follow !== undefined && { follow: options.follow }),
     });
     ends.push(() => kms.close());
     // An outsider sees the same machine as the KMS did, and also which KMS gave it its keys.
@@ -241,6 +278,9 @@ export async function startSession(options: SessionOptions): Promise<Session> {
     if (between !== undefined) ends.push(() => between.close());
     const kmsPort = new URL(between?.url ?? kms.url).port;
     const challenge = randomBytes(32);
+    const given = options.owners && (await askOwners(options.owners, options, kms));
+    // What the owners just logged counts from the first request on.
+    if (options.follow !== undefined) await kms.reload();
     const execHost = await freeTcpPort();
     const exec = randomBytes(32);
     const instance: Instance = {
@@ -250,6 +290,7 @@ export async function startSession(options: SessionOptions): Promise<Session> {
       time: { sources: timeServers.servers.map(({ source }) => source) },
       challenge: toHex(challenge),
       exec: toHex(exec),
+      ...given?.instance,
     };
     writeWhole(join(state, execFile), JSON.stringify({ port: execHost, token: toHex(exec) }), 0o600);
     ends.push(async () => rmSync(join(state, execFile), { force: true }));
@@ -289,6 +330,7 @@ export async function startSession(options: SessionOptions): Promise<Session> {
       policy: outside,
       references,
       collateral: platform.collateral,
+      ...(given !== undefined && { release: given.release }),
       state,
       accelerator: start.accelerator,
       stop: endAll,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * The disks of an image's persistent volumes, as files of the host: made once, sparse, then used again by every start and
- * every later version of the image. Nothing in them can be read here, and a copy of one is no backup that a guest takes
+ * every later version of the image. Nothing in them can be read here, and a copy of one is not a backup that a guest takes
  * back by itself (docs/state.md).
  */
 import { closeSync, existsSync, ftruncateSync, mkdirSync, openSync, statSync } from "node:fs";

@@ -4,6 +4,7 @@
  * document of the development flavour, and in the file of `caisson time --servers`.
  */
 import { isIP } from "node:net";
+import { integer, list, object, optional, type Schema, SchemaError, text } from "@caisson/vocabulary/schema";
 import { parseRoots } from "./certificates.ts";
 import { NtsError } from "./errors.ts";
 
@@ -40,20 +41,48 @@ export const defaultMinOperators = 3;
 export const defaultLimits = { maxRttMs: 1000, maxWidthMs: 250, timeoutMs: 10_000 };
 const maxSources = 16;
 
+const hostName = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$/;
+const operatorName = /^[a-z0-9][a-z0-9.-]{0,63}$/;
+
+/** `schema`, where the text is an address or not one, as `isAddress` says. */
+const addressed =
+  (expected: string, schema: Schema<string>, isAddress: boolean): Schema<string> =>
+  (value) => {
+    const found = schema(value);
+    if ((isIP(found) !== 0) !== isAddress)
+      throw new SchemaError("", `expected ${expected}, found "${found}"`);
+    return found;
+  };
+
+const sourceSchema = object({
+  name: addressed("a DNS name", text("a DNS name in lower case", hostName, 253), false),
+  operator: text("1 to 64 of a-z 0-9 . -", operatorName, 64),
+  address: optional(addressed("an address", text("an IPv4 or IPv6 address", /^[0-9A-Fa-f.:]+$/, 45), true)),
+  kePort: optional(integer(1, 65535)),
+  ca: text("PEM certificates", /^/, 256 * 1024),
+});
+
+const schema = object({
+  sources: list(sourceSchema, 1, maxSources),
+  minOperators: optional(integer(1, maxSources)),
+  limits: optional(
+    object({
+      maxRttMs: optional(integer(1, 5000)),
+      maxWidthMs: optional(integer(1, 10_000)),
+      timeoutMs: optional(integer(100, 120_000)),
+    }),
+  ),
+});
+
 /** Checks an untrusted value, fills in defaults. Throws NtsError `nts/configuration` that names the field. */
 export function parseTimeConfiguration(value: unknown): TimeConfiguration {
-  const top = object(value, "the configuration", ["sources", "minOperators", "limits"]);
-  if (!Array.isArray(top.sources) || top.sources.length < 1 || top.sources.length > maxSources) {
-    throw wrong("sources", `a list of 1 to ${maxSources}`, top.sources);
-  }
-  const sources = top.sources.map((source, index) => parseSource(source, `sources[${index}]`));
+  const { sources, minOperators = defaultMinOperators, limits } = read(value);
   const twice = sources.find(
     (source, index) => sources.findIndex((other) => other.name === source.name) !== index,
   );
   if (twice !== undefined) throw new NtsError("nts/configuration", `source '${twice.name}' is listed twice`);
-
-  const operators = new Set(sources.map((source) => source.operator)).size;
-  const minOperators = integer(top.minOperators ?? defaultMinOperators, "minOperators", 1, maxSources);
+  for (const { ca } of sources) parseRoots(ca);
+  const operators = new Set(sources.map(({ operator }) => operator)).size;
   if (minOperators > operators) {
     throw new NtsError(
       "nts/configuration",
@@ -61,60 +90,19 @@ export function parseTimeConfiguration(value: unknown): TimeConfiguration {
       { fix: "name sources of more operators" },
     );
   }
-  const limits = object(top.limits ?? {}, "limits", ["maxRttMs", "maxWidthMs", "timeoutMs"]);
   return {
-    sources,
+    sources: sources.map(({ kePort = defaultKePort, ...source }) => ({ ...source, kePort })),
     minOperators,
-    limits: {
-      maxRttMs: integer(limits.maxRttMs ?? defaultLimits.maxRttMs, "limits.maxRttMs", 1, 5000),
-      maxWidthMs: integer(limits.maxWidthMs ?? defaultLimits.maxWidthMs, "limits.maxWidthMs", 1, 10_000),
-      timeoutMs: integer(limits.timeoutMs ?? defaultLimits.timeoutMs, "limits.timeoutMs", 100, 120_000),
-    },
+    limits: { ...defaultLimits, ...limits },
   };
 }
 
-function parseSource(value: unknown, where: string): TimeSource {
-  const source = object(value, where, ["name", "operator", "address", "kePort", "ca"]);
-  const { name, operator, address, ca } = source;
-  if (typeof name !== "string" || name.length > 253 || !hostName.test(name) || isIP(name) !== 0) {
-    throw wrong(`${where}.name`, "a DNS name in lower case", name);
+function read(value: unknown): ReturnType<typeof schema> {
+  try {
+    return schema(value);
+  } catch (error) {
+    if (!(error instanceof SchemaError)) throw error;
+    const where = error.path === "" ? "the configuration" : error.path;
+    throw new NtsError("nts/configuration", `${where}: ${error.message}`);
   }
-  if (typeof operator !== "string" || !operatorName.test(operator)) {
-    throw wrong(`${where}.operator`, "1 to 64 of a-z 0-9 . -", operator);
-  }
-  if (address !== undefined && (typeof address !== "string" || isIP(address) === 0)) {
-    throw wrong(`${where}.address`, "an IPv4 or IPv6 address", address);
-  }
-  if (typeof ca !== "string" || ca.length > 256 * 1024) throw wrong(`${where}.ca`, "PEM certificates", ca);
-  parseRoots(ca);
-  const kePort = integer(source.kePort ?? defaultKePort, `${where}.kePort`, 1, 65535);
-  return { name, operator, ...(address !== undefined && { address }), kePort, ca };
-}
-
-const hostName = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$/;
-const operatorName = /^[a-z0-9][a-z0-9.-]{0,63}$/;
-
-function wrong(where: string, expected: string, found: unknown): NtsError {
-  return new NtsError("nts/configuration", `${where} is not ${expected}`, {
-    facts: [["found", (JSON.stringify(found) ?? "nothing").slice(0, 80)]],
-  });
-}
-
-function object(value: unknown, where: string, keys: readonly string[]): Record<string, unknown> {
-  if (typeof value !== "object" || value === null || Array.isArray(value))
-    throw wrong(where, "an object", value);
-  const stranger = Object.keys(value).find((key) => !keys.includes(key));
-  if (stranger !== undefined) {
-    throw new NtsError("nts/configuration", `${where} has an unknown field '${stranger}'`, {
-      facts: [["known", keys.join(", ")]],
-    });
-  }
-  return value as Record<string, unknown>;
-}
-
-function integer(value: unknown, where: string, least: number, most: number): number {
-  if (!Number.isInteger(value) || (value as number) < least || (value as number) > most) {
-    throw wrong(where, `a whole number from ${least} to ${most}`, value);
-  }
-  return value as number;
 }

@@ -242,7 +242,7 @@ const schema = z.strictObject({
   time: z.strictObject({
     secure_time: z.boolean(),
     /** Sources and limits; their schema is `@caisson/nts`'s. Missing: the built-in list. */
-    sources: z.optional(z.unknown()),
+    configuration: z.optional(z.unknown()),
   }),
   /** The KMS whose identity this image pins; missing: the host names one and it is measured. */
   kms: z.optional(z.strictObject({ identity: hex(32) })),

@@ -11,6 +11,7 @@
 import { canonicalJson } from "@caisson/vocabulary/canonical-json";
 import { frame, text, u32, u64 } from "@caisson/vocabulary/frame";
 import * as z from "zod/mini";
+import { verifySignature } from "./ed25519.ts";
 import { hex } from "./hex.ts";
 import { grantSchema, ticketSchema, volumeLimit, volumeName } from "./volumes.ts";
 
@@ -102,6 +103,17 @@ export const sealingKeySchema = z.strictObject({
   signature: hex(64),
 });
 export type SealingKeyDocument = z.infer<typeof sealingKeySchema>;
+
+/** A sealing key that this KMS (identity in hex) signed for this application. Throws an Error that says what is wrong. */
+export function readSealingKey(value: unknown, kms: string, app: string): SealingKeyDocument {
+  const { success, data } = sealingKeySchema.safeParse(value);
+  if (!success) throw new Error("this is not a caisson/sealing-key/v1");
+  if (data.kms !== kms || data.app !== app) {
+    throw new Error(`it is the key of application ${data.app} and KMS ${data.kms}`);
+  }
+  if (verifySignature(bytes(kms), sealingKeyTranscript(data), bytes(data.signature))) return data;
+  throw new Error("the KMS did not sign it");
+}
 
 /** What the KMS signs in it. */
 export function sealingKeyTranscript({

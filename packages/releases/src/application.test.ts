@@ -180,6 +180,13 @@ const refused: [
     secrets({ number: 2, previous: "00".repeat(32) }),
     "secrets/previous",
   ],
+  [
+    "secrets with a number left out",
+    begun,
+    "secrets",
+    secrets({ number: 2, previous: null }),
+    "secrets/previous",
+  ],
   ["secrets of another application", begun, "secrets", secrets({ app: "00".repeat(32) }), "secrets/app"],
   [
     "a handover without the old owner",

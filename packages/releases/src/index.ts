@@ -88,6 +88,7 @@ export {
 export {
   judgeSecrets,
   readSecrets,
+  readSecretsDocument,
   type Secrets,
   type SecretsDocument,
   type SecretsJudgement,

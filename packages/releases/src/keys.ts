@@ -43,7 +43,7 @@ export function lowForm(signature: Uint8Array): Uint8Array {
 
 const p256 = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
 
-/** Whether `signature` is the key's over `message`; false where the key is no point, too. */
+/** Whether `signature` is the key's over `message`; false where the key is not a point, too. */
 export async function verifySignature(
   { type, key }: PublicKey,
   message: Uint8Array,

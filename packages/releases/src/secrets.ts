@@ -61,10 +61,17 @@ export interface Secrets {
   hash: string;
 }
 
-/** The set in an envelope that the identity's secrets keys signed (owners where it names none). Throws ReleaseError. */
-export async function readSecrets(envelope: Envelope, id: string, identity: Identity): Promise<Secrets> {
+/** The set in an envelope, and nothing about who signed it. Throws ReleaseError. */
+export async function readSecretsDocument(envelope: Envelope): Promise<Secrets> {
   const payload = payloadOf(envelope, secretsPayloadType);
   const document = readCanonical(payload, schema, "secrets/malformed", secretsLimit);
+  return { document, hash: toHex(await sha256(payload)) };
+}
+
+/** The set in an envelope that the identity's secrets keys signed (owners where it names none). Throws ReleaseError. */
+export async function readSecrets(envelope: Envelope, id: string, identity: Identity): Promise<Secrets> {
+  const secrets = await readSecretsDocument(envelope);
+  const { document } = secrets;
   if (document.app !== id) {
     throw new ReleaseError("secrets/app", "these are secrets of another application", {
       expected: id,
@@ -73,7 +80,7 @@ export async function readSecrets(envelope: Envelope, id: string, identity: Iden
   }
   const keys = identity.document.secrets ?? identity.document.owners;
   await requireSigners(envelope, keys, "secrets/signature", "keys that give it secrets");
-  return { document, hash: toHex(await sha256(payload)) };
+  return secrets;
 }
 
 /** What a set is judged by before it is opened. */

@@ -32,4 +32,25 @@ export const client = within("packages/client/src", [
     'redirect: "follow" as "error", signal: AbortSignal',
     fetching,
   ],
+  [
+    "a guest that is refused is spoken to",
+    "attestation.ts",
+    "  if (way === undefined || keys === undefined) throw refused(judged, ways);",
+    "  if (keys === undefined) throw refused(judged, ways);",
+    "node/fetch.test.ts",
+  ],
+  [
+    "TLS counts that ends somewhere else",
+    "attestation.ts",
+    '  if (seen && report.verdict === "accepted") return "tls";',
+    '  if (seen) return "tls";',
+    "node/fetch.test.ts",
+  ],
+  [
+    "another key than the attested one is taken at the next connection",
+    "node/connection.ts",
+    '      if (known?.way !== "tls" || !equal(known.keys.tlsKey, key)) {',
+    '      if (known?.way !== "tls") {',
+    "node/fetch.test.ts",
+  ],
 ]);

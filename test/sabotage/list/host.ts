@@ -42,8 +42,8 @@ export const host = within("packages/host/src", [
   [
     "disks of a machine can be written",
     "machine.ts",
-    "format=raw,readonly=on,file=",
-    "format=raw,file=",
+    "format=raw,readonly=${readonly},file=${value(file)}`],",
+    "format=raw,file=${value(file)}`],",
     "machine.test.ts",
   ],
   [
@@ -66,5 +66,19 @@ export const host = within("packages/host/src", [
     'const timer = setTimeout(() => child.kill("SIGKILL"), graceMs);',
     "const timer = undefined;",
     "child.test.ts",
+  ],
+  [
+    "KVM works where time alone went by",
+    "accelerator.ts",
+    "sleep(limits.signMs, false, unref)",
+    "sleep(limits.signMs, true, unref)",
+    "accelerator.test.ts",
+  ],
+  [
+    "a sign is enough, whatever becomes of the machine",
+    "accelerator.ts",
+    "(await Promise.race([ended, sleep(limits.trialMs, true)]));",
+    "true;",
+    "accelerator.test.ts",
   ],
 ]);

@@ -33,8 +33,8 @@ export const machine = within("packages/machine/src", [
   [
     "each start is another instance",
     "session.ts",
-    "if (!existsSync(path)) writeWhole(path,",
-    "writeWhole(path,",
+    'if (!existsSync(path)) writeWhole(path, randomBytes(20).toString("hex"), 0o600);',
+    'writeWhole(path, randomBytes(20).toString("hex"), 0o600);',
     "session.test.ts",
   ],
   [

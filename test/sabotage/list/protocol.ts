@@ -26,8 +26,8 @@ export const protocol = within("packages/protocol/src", [
   [
     "keys of two purposes are the same",
     "derivation.ts",
-    'hkdf(secret, "caisson/released-key/v1", app, instance, text(purpose), u32(version));',
-    'hkdf(secret, "caisson/released-key/v1", app, instance, u32(version));',
+    "hkdf(secret, domain, app, instance, text(purpose), u32(version));",
+    "hkdf(secret, domain, app, instance, u32(version));",
     "derivation.test.ts",
   ],
   [
@@ -57,5 +57,26 @@ export const protocol = within("packages/protocol/src", [
     "replace(/[\\u2028\\u2029]/g,",
     "replace(/[\\u2028]/g,",
     "console.test.ts",
+  ],
+  [
+    "a request for another key is tried",
+    "tunnel.ts",
+    "if (header.length !== tunnelHeaderSize || start.some((byte, at) => header[at] !== byte)) {",
+    "if (header.length !== tunnelHeaderSize) {",
+    "tunnel.test.ts",
+  ],
+  [
+    "a body may end inside a frame",
+    "ehbp.ts",
+    '    if (this.#held.length > 0) throw new FramingError("the body ends inside a frame");',
+    "",
+    "ehbp.test.ts",
+  ],
+  [
+    "empty frames come without end",
+    "ehbp.ts",
+    "if (++this.#empty > emptyLimit) throw",
+    "if (false) throw",
+    "ehbp.test.ts",
   ],
 ]);

@@ -86,4 +86,32 @@ export const releases = within("packages/releases/src", [
     "return concat(utf8(`DSSEv1 ${type.length} `), utf8(",
     "envelope.test.ts",
   ],
+  [
+    "a release may be another application's",
+    "application.ts",
+    "  if (app === id) return;",
+    "  if (app !== undefined) return;",
+    "application.test.ts",
+  ],
+  [
+    "owners of an earlier generation may sign",
+    "application.ts",
+    "if (release.predicate.generation !== identity.document.generation) {",
+    "if (false) {",
+    "application.test.ts",
+  ],
+  [
+    "nobody who rebuilds needs to be known",
+    "application.ts",
+    "      if (signers.length === 0) {",
+    "      if (false) {",
+    "application.test.ts",
+  ],
+  [
+    "secrets of any number follow",
+    "application.ts",
+    "if (document.number !== (before?.number ?? 0) + 1 || document.previous",
+    "if (document.previous",
+    "application.test.ts",
+  ],
 ]);

@@ -2,7 +2,7 @@
 /** The application's sandbox: judged by the OCI configuration that PID 1 gives to crun. */
 
 import { NotApplicable, type Test } from "../control.ts";
-import { image, inSource, live, none, rootCovered, verified } from "../expect.ts";
+import { image, inSource, live, reasonsForNoCheck, rootCovered, verified } from "../expect.ts";
 import type { ImageFacts, LiveFacts } from "../facts.ts";
 import { group } from "./group.ts";
 
@@ -87,7 +87,7 @@ export const container = group("container", { decision: "least", source: "oci" }
         },
       ),
     ],
-    live: none.verifiedRoot,
+    live: reasonsForNoCheck.verifiedRoot,
     remote: [verified("app/id", "the measured application is the policy's")],
   },
   {
@@ -399,7 +399,7 @@ export const container = group("container", { decision: "least", source: "oci" }
         },
       ),
     ],
-    live: none.verifiedRoot,
+    live: reasonsForNoCheck.verifiedRoot,
     remote: [verified("app/id", "the environment is part of the measured description")],
   },
   {
@@ -587,7 +587,7 @@ export const container = group("container", { decision: "least", source: "oci" }
         },
       ),
     ],
-    live: none.verifiedRoot,
+    live: reasonsForNoCheck.verifiedRoot,
     remote: [rootCovered],
   },
 ]);

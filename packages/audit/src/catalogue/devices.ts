@@ -8,8 +8,8 @@ import {
   kernel,
   live,
   noFiles,
-  none,
   noProtocol,
+  reasonsForNoCheck,
   rootCovered,
   without,
 } from "../expect.ts";
@@ -63,7 +63,7 @@ export const devices = group("devices", { decision: "depth", source: "design" },
     title: "Unknown PCI devices stop the boot",
     why: "An extra device is an extra attacker.",
     tests: ["packages/guest/src/stages/posture.test.ts"],
-    static: none.behaviour,
+    static: reasonsForNoCheck.behaviour,
     live: [
       live(
         "only known PCI functions",

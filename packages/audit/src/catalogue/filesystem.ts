@@ -1,6 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The root: one verified, read-only file system, and nothing that lasts. */
-import { everyFile, image, inSource, kernel, live, noFiles, none, rootCovered, without } from "../expect.ts";
+import {
+  everyFile,
+  image,
+  inSource,
+  kernel,
+  live,
+  noFiles,
+  reasonsForNoCheck,
+  rootCovered,
+  without,
+} from "../expect.ts";
 import type { ImageFacts } from "../facts.ts";
 import { valueOf } from "../kernel-config.ts";
 import { group } from "./group.ts";
@@ -277,7 +287,7 @@ export const filesystem = group("file system", { decision: "depth", source: "des
         { mode: 0o666 },
       ),
     ],
-    live: none.verifiedRoot,
+    live: reasonsForNoCheck.verifiedRoot,
     remote: [rootCovered],
   },
   {
@@ -360,7 +370,7 @@ export const filesystem = group("file system", { decision: "depth", source: "des
         },
       ),
     ],
-    live: none.behaviour,
-    remote: none.kms,
+    live: reasonsForNoCheck.behaviour,
+    remote: reasonsForNoCheck.kms,
   },
 ]);

@@ -2,7 +2,7 @@
 /** Firmware (decision D2) and what it hands to the kernel. */
 
 import { NotApplicable } from "../control.ts";
-import { covered, image, kernel, live, none, refused, verified, without } from "../expect.ts";
+import { covered, image, kernel, live, reasonsForNoCheck, refused, verified, without } from "../expect.ts";
 import type { ImageFacts } from "../facts.ts";
 import { group } from "./group.ts";
 
@@ -48,7 +48,7 @@ export const firmware = group("firmware", { decision: "D2", source: "edk2" }, [
     source: "zksecurity",
     development: { reason: generic, kinds: ["static"] },
     static: [section("BFV"), section("CFV"), section("TD_HOB"), section("TempMem")],
-    live: none.firmwareGone,
+    live: reasonsForNoCheck.firmwareGone,
     remote: [covered("mrtd", "MEM.PAGE.ADD and MR.EXTEND of the firmware's pages")],
   },
   {
@@ -57,7 +57,7 @@ export const firmware = group("firmware", { decision: "D2", source: "edk2" }, [
     why: "It would run scripts from any disk of the host's.",
     development: { reason: generic, kinds: ["static"] },
     static: [noModule("no shell", /^(Shell|tftpDynamicCommand|httpDynamicCommand)/i, "Shell")],
-    live: none.firmwareGone,
+    live: reasonsForNoCheck.firmwareGone,
     remote: [covered("mrtd", "the firmware volume")],
   },
   {
@@ -72,7 +72,7 @@ export const firmware = group("firmware", { decision: "D2", source: "edk2" }, [
         "HttpBootDxe",
       ),
     ],
-    live: none.firmwareGone,
+    live: reasonsForNoCheck.firmwareGone,
     remote: [covered("mrtd", "the firmware volume")],
   },
   {
@@ -138,7 +138,7 @@ export const firmware = group("firmware", { decision: "D2", source: "edk2" }, [
     source: "badaml",
     tests: ["packages/measure/src/predict/predict.test.ts"],
     static: "the reference is predicted from the machine's shape, which is not part of the image",
-    live: none.firmwareGone,
+    live: reasonsForNoCheck.firmwareGone,
     remote: [covered("rtmr0", "the ACPI DATA, TD HOB and variable events")],
   },
   {
@@ -148,7 +148,7 @@ export const firmware = group("firmware", { decision: "D2", source: "edk2" }, [
     source: "dstack",
     decision: "remote",
     tests: ["packages/measure/src/logs/event-log.test.ts"],
-    static: none.verifier,
+    static: reasonsForNoCheck.verifier,
     live: "the guest exports its log; only the verifier judges it",
     remote: [verified("events/boot-log", "the boot log replays to the registers")],
   },
@@ -180,7 +180,7 @@ export const firmware = group("firmware", { decision: "D2", source: "edk2" }, [
         },
       ),
     ],
-    live: none.firmwareGone,
+    live: reasonsForNoCheck.firmwareGone,
     remote: [covered("mrtd", "MR.EXTEND of the boot firmware volume")],
   },
   {
@@ -197,7 +197,7 @@ export const firmware = group("firmware", { decision: "D2", source: "edk2" }, [
         },
       ),
     ],
-    live: none.firmwareGone,
+    live: reasonsForNoCheck.firmwareGone,
     remote: [covered("mrtd", "the firmware's pages")],
   },
   {

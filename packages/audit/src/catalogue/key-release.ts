@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Keys, and the rules under which they leave the key service. */
-import { inSource, live, none, rootCovered, verified } from "../expect.ts";
+import { inSource, live, reasonsForNoCheck, rootCovered, verified } from "../expect.ts";
 import { group } from "./group.ts";
 
 export const keyRelease = group("key release", { decision: "remote", source: "dstack" }, [
@@ -9,8 +9,8 @@ export const keyRelease = group("key release", { decision: "remote", source: "ds
     title: "The whole tuple decides",
     why: "A policy that leaves out a register releases keys to whatever that register would have shown.",
     source: "zksecurity",
-    static: none.kms,
-    live: none.kms,
+    static: reasonsForNoCheck.kms,
+    live: reasonsForNoCheck.kms,
     remote: [verified("registers/reference", "MRTD and RTMR0 to RTMR2 match one reference together")],
   },
   {
@@ -37,7 +37,7 @@ export const keyRelease = group("key release", { decision: "remote", source: "ds
     title: "Evidence is bound to its exchange",
     why: "A replayed or relayed quote does not carry this nonce and this key.",
     tests: ["packages/guest/src/key-client.test.ts"],
-    static: none.behaviour,
+    static: reasonsForNoCheck.behaviour,
     live: "a report is not an exchange",
     remote: [
       verified("report-data/preimage", "the quoted report data is the hash of the stated fields"),
@@ -49,8 +49,8 @@ export const keyRelease = group("key release", { decision: "remote", source: "ds
     title: "Derivation contexts cannot be confused",
     why: "Fields are length-prefixed, and purpose and version take part.",
     tests: ["packages/protocol/src/derivation.test.ts", "packages/vocabulary/src/frame.test.ts"],
-    static: none.kms,
-    live: none.kms,
+    static: reasonsForNoCheck.kms,
+    live: reasonsForNoCheck.kms,
     remote: "a property of code, not of evidence: the named tests show it",
   },
   {
@@ -82,7 +82,7 @@ export const keyRelease = group("key release", { decision: "remote", source: "ds
     title: "Answers of the key service are signed, and sealed to the quoted key",
     why: "Nobody in between reads or replaces them.",
     tests: ["packages/guest/src/key-client.test.ts", "packages/protocol/src/hpke.test.ts"],
-    static: none.behaviour,
+    static: reasonsForNoCheck.behaviour,
     live: "a report is not an exchange",
     remote: "a property of the exchange, not of evidence: the named tests show it",
   },
@@ -91,7 +91,7 @@ export const keyRelease = group("key release", { decision: "remote", source: "ds
     title: "A failure leaves no key, and no weaker mode",
     why: "The stage fails, the console says why, the machine ends.",
     tests: ["packages/guest/src/key-client.test.ts"],
-    static: none.behaviour,
+    static: reasonsForNoCheck.behaviour,
     live: [
       live(
         "no key file without a measured key service",
@@ -106,5 +106,27 @@ export const keyRelease = group("key release", { decision: "remote", source: "ds
       ),
     ],
     remote: [rootCovered],
+  },
+  {
+    id: "X09",
+    title: "Owners' secrets are measured before they are given",
+    why: "A verifier sees which set is in use, and a service gets none that was not measured.",
+    tests: ["packages/guest/src/stages/secrets.test.ts", "packages/kms/src/owners.test.ts"],
+    static: reasonsForNoCheck.behaviour,
+    live: [
+      live(
+        "a secret's file only after the event secrets, between key-provider and system-ready",
+        ({ files, events }) => {
+          if (!files.some(({ path }) => /^\/run\/caisson\/.*-key-/.test(path))) return undefined;
+          const at = ["key-provider", "secrets", "system-ready"].map((name) => events.indexOf(name));
+          return at[0]! >= 0 && at[0]! < at[1]! && at[1]! < at[2]! ? undefined : events.join(", ");
+        },
+        (copy) => {
+          copy.files.push({ path: "/run/caisson/app-key-DB_URL", mode: 0o400, uid: 1000, size: 8 });
+          copy.events = copy.events.filter((name) => name !== "secrets");
+        },
+      ),
+    ],
+    remote: "an image without secrets measures none: the policy's events.sequence says whether it must",
   },
 ]);

@@ -5,7 +5,7 @@ import {
   kernel,
   live,
   noFiles,
-  none,
+  reasonsForNoCheck,
   rootCovered,
   sysctls,
   tokens,
@@ -107,7 +107,7 @@ export const network = group("network", { decision: "depth", source: "kspp" }, [
         ({ files }) => writable(files).delete("/etc/nsswitch.conf"),
       ),
     ],
-    live: none.verifiedRoot,
+    live: reasonsForNoCheck.verifiedRoot,
     remote: [rootCovered],
   },
   {
@@ -174,7 +174,7 @@ export const network = group("network", { decision: "depth", source: "kspp" }, [
         "/usr/bin/cloud-init",
       ),
     ],
-    live: none.verifiedRoot,
+    live: reasonsForNoCheck.verifiedRoot,
     remote: [rootCovered],
   },
   {

@@ -1,7 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Randomness that the host can neither see nor steer (decision D4). */
 import { NotApplicable } from "../control.ts";
-import { covered, image, live, noFiles, none, rootCovered, verified, without } from "../expect.ts";
+import {
+  covered,
+  image,
+  live,
+  noFiles,
+  reasonsForNoCheck,
+  rootCovered,
+  verified,
+  without,
+} from "../expect.ts";
 import { compareReleases } from "../releases.ts";
 import { group } from "./group.ts";
 
@@ -36,7 +45,7 @@ export const randomness = group("randomness", { decision: "D4", source: "design"
     title: "RDRAND is there and alive",
     why: "PID 1 samples it and stops without it; this also covers machines that are no TD.",
     tests: ["packages/guest/src/stages/entropy.test.ts"],
-    static: none.behaviour,
+    static: reasonsForNoCheck.behaviour,
     live: [
       live(
         "the processor has RDRAND",
@@ -75,7 +84,7 @@ export const randomness = group("randomness", { decision: "D4", source: "design"
         "/var/lib/systemd/random-seed",
       ),
     ],
-    live: none.verifiedRoot,
+    live: reasonsForNoCheck.verifiedRoot,
     remote: [rootCovered],
   },
   {
@@ -83,7 +92,7 @@ export const randomness = group("randomness", { decision: "D4", source: "design"
     title: "Seeded before PID 1, and a blocking read is served",
     why: "No key is made before the generator is ready.",
     tests: ["packages/guest/src/stages/entropy.test.ts"],
-    static: none.behaviour,
+    static: reasonsForNoCheck.behaviour,
     live: [
       live(
         "'random: crng init done' before PID 1, in the kernel's log",
@@ -146,7 +155,7 @@ export const randomness = group("randomness", { decision: "D4", source: "design"
     why: "Its values are mixed in beside RDRAND's: closer to the source, and a second instruction to lie with.",
     tests: ["packages/guest/src/stages/entropy.test.ts"],
     development: { reason: "QEMU's emulated processors have no RDSEED", kinds: ["live"] },
-    static: none.behaviour,
+    static: reasonsForNoCheck.behaviour,
     live: [
       live(
         "the processor has RDSEED",

@@ -2,16 +2,25 @@
 /** Time that several operators vouch for, before keys (decision D5). */
 
 import { parseTimeConfiguration, publicConfiguration, type TimeConfiguration } from "@caisson/nts";
-import { image, inSource, live, noFiles, none, rootCovered, verified, without } from "../expect.ts";
+import {
+  image,
+  inSource,
+  live,
+  noFiles,
+  reasonsForNoCheck,
+  rootCovered,
+  verified,
+  without,
+} from "../expect.ts";
 import type { ImageFacts } from "../facts.ts";
 import { group } from "./group.ts";
 
 /** Who the image asks; the built-in list where it names none. */
 function timeSources({ guest }: ImageFacts): TimeConfiguration | string {
   try {
-    return guest.time.sources === undefined
+    return guest.time.configuration === undefined
       ? publicConfiguration()
-      : parseTimeConfiguration(guest.time.sources);
+      : parseTimeConfiguration(guest.time.configuration);
   } catch (error) {
     return (error as Error).message;
   }
@@ -31,7 +40,7 @@ function configured(
     (copy) => {
       const configuration = structuredClone(timeSources(copy)) as TimeConfiguration;
       breaks(configuration);
-      copy.guest.time.sources = configuration;
+      copy.guest.time.configuration = configuration;
     },
   );
 }
@@ -121,7 +130,7 @@ export const time = group("time", { decision: "D5", source: "nts" }, [
         },
       ),
     ],
-    live: none.verifiedRoot,
+    live: reasonsForNoCheck.verifiedRoot,
     remote: [verified("time/secure-time", "the measured event says that the time is authenticated")],
   },
   {
@@ -146,7 +155,7 @@ export const time = group("time", { decision: "D5", source: "nts" }, [
         },
       ),
     ],
-    live: none.verifiedRoot,
+    live: reasonsForNoCheck.verifiedRoot,
     remote: [verified("time/secure-time", "enough operators agreed")],
   },
   {
@@ -169,7 +178,7 @@ export const time = group("time", { decision: "D5", source: "nts" }, [
         },
       ),
     ],
-    live: none.verifiedRoot,
+    live: reasonsForNoCheck.verifiedRoot,
     remote: [verified("time/secure-time", "the agreement was narrow enough")],
   },
   {
@@ -185,7 +194,7 @@ export const time = group("time", { decision: "D5", source: "nts" }, [
         },
       ),
     ],
-    live: none.verifiedRoot,
+    live: reasonsForNoCheck.verifiedRoot,
     remote: [rootCovered],
   },
   {
@@ -193,7 +202,7 @@ export const time = group("time", { decision: "D5", source: "nts" }, [
     title: "Certificates are checked again at the agreed time",
     why: "An expired certificate together with a matching RTC must not win.",
     tests: ["packages/nts/src/certificates.test.ts"],
-    static: none.behaviour,
+    static: reasonsForNoCheck.behaviour,
     live: "what happened before the report cannot be seen in it",
     remote: [rootCovered],
   },
@@ -259,7 +268,7 @@ export const time = group("time", { decision: "D5", source: "nts" }, [
     title: "Leap seconds cannot be forged",
     why: "The client takes no leap announcement from a server into the kernel.",
     tests: ["packages/nts/src/ntp.test.ts"],
-    static: none.behaviour,
+    static: reasonsForNoCheck.behaviour,
     live: "the kernel's leap state is not in the report",
     remote: [rootCovered],
   },

@@ -6,7 +6,7 @@ import {
   image,
   live,
   noFiles,
-  none,
+  reasonsForNoCheck,
   rootCovered,
   sysctls,
   tokens,
@@ -73,7 +73,7 @@ export const userspace = group("user space", { decision: "least", source: "kspp"
           writable(files).set("/usr/lib/other.node", { kind: "file", mode: 0o644, uid: 0, gid: 0, size: 1 }),
       ),
     ],
-    live: none.verifiedRoot,
+    live: reasonsForNoCheck.verifiedRoot,
     remote: [rootCovered],
   },
   {
@@ -202,7 +202,7 @@ export const userspace = group("user space", { decision: "least", source: "kspp"
         },
       ),
     ],
-    live: none.verifiedRoot,
+    live: reasonsForNoCheck.verifiedRoot,
     remote: [rootCovered],
   },
   {
@@ -235,7 +235,7 @@ export const userspace = group("user space", { decision: "least", source: "kspp"
         },
       ),
     ],
-    live: none.verifiedRoot,
+    live: reasonsForNoCheck.verifiedRoot,
     remote: [rootCovered],
   },
   {
@@ -310,7 +310,7 @@ export const userspace = group("user space", { decision: "least", source: "kspp"
         },
       ),
     ],
-    live: none.verifiedRoot,
+    live: reasonsForNoCheck.verifiedRoot,
     remote: [rootCovered],
   },
   {
@@ -335,7 +335,7 @@ export const userspace = group("user space", { decision: "least", source: "kspp"
           writable(files).set("/usr/bin/ls", { kind: "file", mode: 0o755, uid: 0, gid: 0, size: 1 }),
       ),
     ],
-    live: none.verifiedRoot,
+    live: reasonsForNoCheck.verifiedRoot,
     remote: [rootCovered],
   },
   {
@@ -350,7 +350,7 @@ export const userspace = group("user space", { decision: "least", source: "kspp"
         "/etc/shadow",
       ),
     ],
-    live: none.verifiedRoot,
+    live: reasonsForNoCheck.verifiedRoot,
     remote: [rootCovered],
   },
   {
@@ -369,7 +369,7 @@ export const userspace = group("user space", { decision: "least", source: "kspp"
         },
       ),
     ],
-    live: none.verifiedRoot,
+    live: reasonsForNoCheck.verifiedRoot,
     remote: [rootCovered],
   },
   {
@@ -424,7 +424,7 @@ export const userspace = group("user space", { decision: "least", source: "kspp"
         },
       ),
     ],
-    live: none.verifiedRoot,
+    live: reasonsForNoCheck.verifiedRoot,
     remote: [rootCovered],
   },
 ]);

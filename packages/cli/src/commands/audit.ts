@@ -2,7 +2,7 @@
 /** `caisson audit`: is this image, this running guest, this evidence really built that way, control by control? */
 
 import { hash } from "node:crypto";
-import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, globSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import {
   type Audit,
@@ -38,18 +38,20 @@ import { Command } from "commander";
 import ownPackage from "../../../../package.json" with { type: "json" };
 import { UsageError } from "../failure.ts";
 import {
+  bytesOf,
   parseTime,
   readCollateralFile,
   readPolicyFile,
   readReferenceFiles,
   readText,
 } from "../judgement-files.ts";
+import { fold } from "../views/fold.ts";
 import { shellWord } from "../views/shell-word.ts";
 
 interface Options {
   live?: string;
   policy?: string;
-  reference: string[];
+  image: string[];
   collateral?: string;
   nonce?: string;
   at?: string;
@@ -71,6 +73,16 @@ function controlDocument({ static: image, live, remote, ...control }: Control): 
   const expects = (check: ControlCheck<never>) =>
     typeof check === "string" ? { none: check } : check.map((each) => each.expects);
   return { ...control, checks: { static: expects(image), live: expects(live), remote: expects(remote) } };
+}
+
+const repository = new URL("../../../../", import.meta.url).pathname;
+
+/** The decision records, known gaps and boundaries that speak of a control; paths in this repository. */
+function documentsOf(id: string): string[] {
+  const records = globSync("docs/decisions/*.md", { cwd: repository }).sort();
+  return [...records, "docs/threat-model.md", "docs/trust-boundaries.md"].filter((path) =>
+    new RegExp(`\\b${id}\\b`).test(readFileSync(join(repository, path), "utf8")),
+  );
 }
 
 /** A directory is an image, or the root of another system; a JSON file is evidence, or what the verifier reported of it. */
@@ -128,24 +140,21 @@ async function readEvidenceFacts(path: string, options: Options): Promise<Facts[
   }
   if (value?.version !== "caisson/evidence/v1") return readReport(value);
   if (options.policy === undefined) {
-    throw new UsageError("evidence is judged by a policy", "add --policy FILE and --reference MANIFEST");
+    throw new UsageError("evidence is judged by a policy", "add --policy FILE and --image MANIFEST");
   }
   const judgement = {
     policy: readPolicyFile(options.policy),
-    references: readReferenceFiles(options.reference),
+    references: readReferenceFiles(options.image),
     now: parseTime(options.at),
     ...(options.collateral !== undefined && { collateral: readCollateralFile(options.collateral) }),
     ...(options.nonce !== undefined && {
-      expectedReportData: { scheme: "caisson/app/v1", fields: { nonce: parseNonce(options.nonce) } } as const,
+      expectedReportData: {
+        scheme: "caisson/app/v1",
+        fields: { nonce: bytesOf("--nonce", options.nonce) },
+      } as const,
     }),
   };
   return readReport(await verifyEvidence(readEvidence(bytes), judgement));
-}
-
-function parseNonce(hex: string): Uint8Array {
-  if (!/^(?:[0-9a-f]{2}){8,64}$/i.test(hex))
-    throw new UsageError("--nonce is not a hexadecimal value of 8 to 64 bytes", "give it as it was sent");
-  return Uint8Array.fromHex(hex);
 }
 
 function write(path: string, text: string): void {
@@ -202,11 +211,7 @@ export const command = new Command("caisson audit")
   )
   .option("--live <source>", "the report of a running guest: its application's URL, or a file")
   .option("--policy <file>", "the policy under which evidence is verified first")
-  .option(
-    "--reference <file...>",
-    "reference values for it: manifests, or files of caisson measure --json",
-    [],
-  )
+  .option("--image <file...>", "reference values for it: manifests, or files of caisson measure --json", [])
   .option("--collateral <file>", "Intel's collateral for it, where it carries none")
   .option("--nonce <hex>", "the nonce that its report data must bind")
   .option("--at <time>", "verify as of this time (ISO 8601); now when left out")
@@ -229,7 +234,13 @@ export const command = new Command("caisson audit")
           fix: "caisson audit --list",
         });
       }
-      print(options.json === true ? json(controlDocument(control)) : explainControl(control));
+      const documents = documentsOf(control.id);
+      const text = [explainControl(control), ...documents.map((path) => `  document   ${path}\n`)].join("");
+      print(
+        options.json === true
+          ? json({ ...controlDocument(control), documents })
+          : fold(text, process.stdout.columns),
+      );
       return;
     }
     if (options.list === true) {
@@ -264,7 +275,9 @@ export const command = new Command("caisson audit")
     if (options.sarif !== undefined) write(options.sarif, json(sarif(result, provenance)));
     if (options.html !== undefined) write(options.html, page(result, provenance));
     print(
-      options.json === true ? json(jsonDocument(result, provenance)) : table(result, provenance, options.all),
+      options.json === true
+        ? json(jsonDocument(result, provenance))
+        : fold(table(result, provenance, options.all), process.stdout.columns),
     );
     if (result.failedRequired.length > 0) {
       throw new AuditError(

@@ -2,27 +2,17 @@
 /** `caisson kms …`: run the key management service, look after its root secret, check its release log. */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { Kms } from "@caisson/kms";
+import type { Kms, LogToFollow } from "@caisson/kms";
 import { messageOf } from "@caisson/vocabulary/failure";
-import { Command, InvalidArgumentError, Option } from "commander";
+import { Command, InvalidArgumentError } from "commander";
 import { UsageError } from "../failure.ts";
 import { requestCommand } from "../kms-operators.ts";
 import { sharesCommand } from "../kms-shares.ts";
 import { volumeCommand } from "../kms-volume.ts";
+import { type Listen, listenOption } from "../listen-option.ts";
 import { readPassphrase, readTextFile } from "../passphrase-file.ts";
 import { printable } from "../views/printable.ts";
-
-interface Listen {
-  host: string;
-  port: number;
-}
-
-function parseListen(text: string): Listen {
-  const match = /^(?:\[([0-9a-fA-F:]+)\]|([^:\s]+)):(\d{1,5})$/.exec(text);
-  const port = Number(match?.[3]);
-  if (match === null || port > 65_535) throw new InvalidArgumentError("expected HOST:PORT");
-  return { host: (match[1] ?? match[2])!, port };
-}
+import { openReleaseLog, readWitness } from "./log.ts";
 
 function parseRate(text: string): number {
   if (!/^[1-9]\d{0,5}$/.test(text)) throw new InvalidArgumentError("expected a whole number above 0");
@@ -70,6 +60,13 @@ const init = new Command("init")
     print(options.json, { identityKey }, identityKey);
   });
 
+/** The log that a KMS follows. Throws UsageError where the one option is given without the other. */
+async function logToFollow(place: string, policy: string | undefined): Promise<LogToFollow> {
+  if (policy === undefined) throw new UsageError("a log is followed by a policy", "--log-policy FILE");
+  const { readTrustPolicy } = await import("@caisson/releases");
+  return { source: await openReleaseLog(place), policy: readTrustPolicy(readTextFile(policy)) };
+}
+
 const serve = new Command("serve")
   .description(
     "release keys to guests whose evidence a policy accepts; log lines go to stderr; SIGHUP reads policies and" +
@@ -82,11 +79,7 @@ const serve = new Command("serve")
   )
   .option("--own-app <HEX>", "the application that this KMS's replicas are, which get its root secret")
   .option("--operators <FILE>", "the first operators' keys, where this KMS has none: { keys, threshold }")
-  .addOption(
-    new Option("--listen <HOST:PORT>", "address to serve")
-      .argParser(parseListen)
-      .default({ host: "127.0.0.1", port: 7700 }, "127.0.0.1:7700"),
-  )
+  .addOption(listenOption(7700))
   .option(
     "--database <URL>",
     "PostgreSQL (postgresql://USER@HOST/NAME) for log and rows; several times for the servers of a cluster",
@@ -100,6 +93,8 @@ const serve = new Command("serve")
     parseRate,
     5,
   )
+  .option("--log <URL>", "the transparency log of releases that is followed (caisson log)")
+  .option("--log-policy <FILE>", "a tlog-policy: whom to believe of that log")
   .option("--development", "allow policies that accept the emulated platform")
   .option("--json", "print the address and the identity as one JSON document")
   .action(
@@ -112,6 +107,8 @@ const serve = new Command("serve")
       database: string[];
       collateral?: string;
       ratePerAddress: number;
+      log?: string;
+      logPolicy?: string;
       development?: boolean;
       json?: boolean;
     }) => {
@@ -135,6 +132,7 @@ const serve = new Command("serve")
         development: options.development ?? false,
         perAddress: { perSecond: options.ratePerAddress, burst: 8 * options.ratePerAddress },
         ...(options.collateral !== undefined && { collateral: options.collateral }),
+        ...(options.log !== undefined && { follow: await logToFollow(options.log, options.logPolicy) }),
         log: (line) => process.stderr.write(`${line}\n`),
       });
       const { url, identityKey } = kms;
@@ -170,19 +168,76 @@ async function openLog(file: string | undefined, { database }: LogPlace) {
   return file === undefined ? postgresql([database!]) : readOnlySqlite(file);
 }
 
+const checkpoint = new Command("checkpoint")
+  .description(
+    "sign a checkpoint of the release log and have witnesses cosign it: print what shows later that nothing was cut off",
+  )
+  .argument("[FILE]", "release-log.sqlite")
+  .option("--database <URL>", "the log in PostgreSQL instead")
+  .requiredOption("--data <DIR>", "the root secret, which the signing key follows from")
+  .option("--witness <URL=KEY...>", "who is asked (caisson log witness)", [])
+  .option("--json", "one JSON document")
+  .action(
+    async (
+      file: string | undefined,
+      options: LogPlace & { data: string; witness: string[]; json?: boolean },
+    ) => {
+      const { checkpointKey, openRootSecret, storeKeys, witnessReleaseLog } = await import("@caisson/kms");
+      const { writeNoteKey } = await import("@caisson/releases");
+      const { identity } = storeKeys(openRootSecret(options.data));
+      const witnesses = await Promise.all(options.witness.map(readWitness));
+      const {
+        checkpoint: tree,
+        note,
+        cosigned,
+      } = await witnessReleaseLog(await openLog(file, options), identity, witnesses);
+      const key = await writeNoteKey(checkpointKey(identity.publicKey));
+      process.stderr.write(
+        `${tree.size} entries, cosigned by ${cosigned} of ${witnesses.length}; key ${key}\n`,
+      );
+      const document = { size: tree.size, root: tree.root.toHex(), key, cosigned, note };
+      process.stdout.write(options.json === true ? `${JSON.stringify(document, null, 2)}\n` : note);
+      if (cosigned < witnesses.length) process.exitCode = 75;
+    },
+  );
+
 const verifyLog = new Command("verify")
   .description("recompute the hash chain and check the signed head")
   .argument("[FILE]", "release-log.sqlite")
   .option("--database <URL>", "the log in PostgreSQL instead")
   .option("--identity <HEX>", "the KMS that must have written it")
   .option("--head <FILE>", "a head kept from earlier (GET /v1/log/head), which the log must contain")
+  .option(
+    "--checkpoint <FILE>",
+    "a checkpoint that was witnessed (kms log checkpoint), which it must go on from",
+  )
+  .option("--log-policy <FILE>", "a tlog-policy: the KMS's key, and which witnesses have to have cosigned it")
   .option("--json", "one JSON document")
   .action(
     async (
       file: string | undefined,
-      options: LogPlace & { identity?: string; head?: string; json?: boolean },
+      options: LogPlace & {
+        identity?: string;
+        head?: string;
+        checkpoint?: string;
+        logPolicy?: string;
+        json?: boolean;
+      },
     ) => {
-      const { verifyReleaseLog } = await import("@caisson/kms");
+      const { checkWitnessed, verifyReleaseLog } = await import("@caisson/kms");
+      if (options.checkpoint !== undefined) {
+        if (options.logPolicy === undefined || options.identity === undefined) {
+          throw new UsageError(
+            "a checkpoint is of a KMS, and believed by a policy",
+            "--identity HEX --log-policy FILE",
+          );
+        }
+        const { readTrustPolicy } = await import("@caisson/releases");
+        const policy = readTrustPolicy(readTextFile(options.logPolicy));
+        const identityKey = Uint8Array.fromHex(options.identity);
+        const note = readTextFile(options.checkpoint);
+        await checkWitnessed(await openLog(file, options), identityKey, note, policy, Date.now());
+      }
       const report = await verifyReleaseLog(await openLog(file, options), {
         ...(options.identity !== undefined && { identity: options.identity.toLowerCase() }),
         ...(options.head !== undefined && { witness: readHead(options.head) }),
@@ -309,7 +364,13 @@ export const command = new Command("caisson kms")
   .addCommand(init)
   .addCommand(serve)
   .addCommand(identity)
-  .addCommand(new Command("log").description("the release log").addCommand(verifyLog).addCommand(showLog))
+  .addCommand(
+    new Command("log")
+      .description("the release log")
+      .addCommand(verifyLog)
+      .addCommand(showLog)
+      .addCommand(checkpoint),
+  )
   .addCommand(requestCommand)
   .addCommand(sharesCommand)
   .addCommand(joinReplicas)

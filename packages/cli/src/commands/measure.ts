@@ -2,7 +2,7 @@
 /** `caisson measure`: what the registers must hold before anything boots, from an image or from files by themselves. */
 
 import { createHash } from "node:crypto";
-import { gather, type Machine, read } from "@caisson/machine/prediction";
+import { imageInputs, type Machine, read } from "@caisson/machine/prediction";
 import {
   type Comparison,
   explainLog,
@@ -145,7 +145,7 @@ export const command = new Command("caisson measure")
       );
       return;
     }
-    const { input, files } = await (image === undefined ? gatherFiles(options) : gather(image, options));
+    const { input, files } = await (image === undefined ? gatherFiles(options) : imageInputs(image, options));
     const prediction = await predict(input);
     const comparison = options.log === undefined ? undefined : await compare(options, prediction, input);
     const assumed = assumptions(input);

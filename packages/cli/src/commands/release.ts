@@ -8,17 +8,29 @@ import { composeHash } from "@caisson/protocol/identity";
 import {
   revoke as applyRevocation,
   checkSuccessor,
+  type EntryKind,
+  type Envelope,
   emptyFloor,
   type Floor,
+  type Identity,
+  identityPayloadType,
   judgeRelease,
+  type LogProof,
   type Measured,
+  predicateTypes,
+  ReleaseError,
+  readBundle,
   readProof,
   readStatement,
+  readTrustPolicy,
+  secretsPayloadType,
+  writeBundle,
   writeStatement,
 } from "@caisson/releases";
-import { Command, InvalidArgumentError } from "commander";
+import { Command } from "commander";
 import { UsageError } from "../failure.ts";
 import { parseTime, readBounded } from "../judgement-files.ts";
+import { parseDays, parseNumber } from "../number-options.ts";
 import { writeNewFile } from "../owner-keys.ts";
 import { readTextFile } from "../passphrase-file.ts";
 import {
@@ -28,12 +40,9 @@ import {
   readIdentityFiles,
   releaseLines,
   signFile,
+  writtenTime,
 } from "../release-files.ts";
-
-function parseNumber(text: string): number {
-  if (!/^[1-9]\d{0,9}$/.test(text)) throw new InvalidArgumentError("expected a whole number above 0");
-  return Number(text);
-}
+import { openReleaseLog } from "./log.ts";
 
 const parseNumbers = (text: string, before: number[] = []): number[] => [...before, parseNumber(text)];
 
@@ -41,8 +50,6 @@ const parseGenerations = (text: string, before: number[] | undefined): number[] 
   text === "0" ? [...(before ?? []), 0] : parseNumbers(text, before);
 
 const day = 24 * 3600 * 1000;
-/** As statements have times: whole seconds. */
-const written = (ms: number): string => `${new Date(ms).toISOString().slice(0, 19)}Z`;
 
 /** What of an image is signed: the bytes of its manifest, and the description of its application. */
 function measuredOf(image: string): Measured {
@@ -75,7 +82,7 @@ const prepare = withIdentity(new Command("prepare"))
     parseNumber,
   )
   .option("--not-before <TIME>", "now when left out")
-  .option("--days <N>", "how long it is valid", parseNumber, 90)
+  .option("--days <N>", "how long it is valid", parseDays, 90)
   .option("--notes <TEXT>", "for people", "")
   .requiredOption("--output <FILE>", "the new file")
   .action(
@@ -103,8 +110,8 @@ const prepare = withIdentity(new Command("prepare"))
         release: (before?.predicate.release ?? 0) + 1,
         previous: before?.hash ?? null,
         minimum: options.minimum ?? before?.predicate.minimum ?? 1,
-        notBefore: written(from),
-        expires: written(from + options.days * day),
+        notBefore: writtenTime(from),
+        expires: writtenTime(from + options.days * day),
         notes: options.notes,
       });
       const envelope = { ...unsigned, signatures: [] };
@@ -204,12 +211,140 @@ const verify = withIdentity(new Command("verify"))
         app: id,
         release: number,
         hash: release.hash,
-        expires: written(expires),
+        expires: writtenTime(expires),
       };
-      const text = `accepted: release ${number} of application ${id}, until ${written(expires)}`;
+      const text = `accepted: release ${number} of application ${id}, until ${writtenTime(expires)}`;
       process.stdout.write(options.json === true ? `${JSON.stringify(document, null, 2)}\n` : `${text}\n`);
     },
   );
+
+/** What an envelope is, for a log. */
+function kindOf({ payload, payloadType }: Envelope): EntryKind {
+  if (payloadType === identityPayloadType) return "identity";
+  if (payloadType === secretsPayloadType) return "secrets";
+  const { predicateType } = JSON.parse(new TextDecoder().decode(payload)) as { predicateType?: string };
+  const found = Object.entries(predicateTypes).find(([, type]) => type === predicateType);
+  if (found !== undefined) return found[0] as EntryKind;
+  throw new ReleaseError("envelope/malformed", "this is nothing that a log of releases takes");
+}
+
+const publish = withIdentity(new Command("publish"))
+  .description("send signed documents to a log; needs no key. The identity and its generations go first")
+  .argument("[FILE...]", "releases, revocations, rebuilds, secrets")
+  .requiredOption("--log <URL>", "the log's address")
+  .option("--json", "one JSON document")
+  .action(async (files: string[], options: Whose & { log: string; json?: boolean }) => {
+    const { id } = await readIdentityFiles(options.identity, options.generation);
+    const first = {
+      payload: readBounded(options.identity),
+      payloadType: identityPayloadType,
+      signatures: [],
+    };
+    const named = [...options.generation, ...files].map((file) => ({
+      file,
+      envelope: readEnvelopeFile(file),
+    }));
+    const places: { file: string; index: number }[] = [];
+    for (const { file, envelope } of [{ file: options.identity, envelope: first }, ...named]) {
+      const { addToLog } = await import("@caisson/log");
+      places.push({ file, index: await addToLog(options.log, kindOf(envelope), id, envelope) });
+    }
+    const text = places.map(({ file, index }) => `${file}: entry ${index}`).join("\n");
+    process.stdout.write(options.json === true ? `${JSON.stringify(places, null, 2)}\n` : `${text}\n`);
+  });
+
+const bundle = withIdentity(new Command("bundle"))
+  .description("put together what evidence carries: identity, release, proof, rebuilds, the image's manifest")
+  .argument("<FILE>", "the release")
+  .requiredOption("--image <DIR>", "the image's directory, or its manifest.json")
+  .option("--log <LOG>", "where it is logged: the proof, rebuilds and revocations are taken from there")
+  .option("--log-policy <FILE>", "whom to believe of that log; the identity's own policy when left out")
+  .option("--rebuild <FILE...>", "rebuilds", [])
+  .option("--revocation <FILE...>", "revocations", [])
+  .requiredOption("--output <FILE>", "the new file")
+  .action(
+    async (
+      file: string,
+      options: Whose & {
+        image: string;
+        log?: string;
+        logPolicy?: string;
+        rebuild: string[];
+        revocation: string[];
+        output: string;
+      },
+    ) => {
+      const { id, identity } = await readIdentityFiles(options.identity, options.generation);
+      const release = readEnvelopeFile(file);
+      const { hash } = await readStatement("release", release);
+      const path = options.image.endsWith(".json") ? options.image : join(options.image, "manifest.json");
+      const logged =
+        options.log === undefined
+          ? undefined
+          : await proofFrom(options.log, options.logPolicy, identity, id, hash);
+      const document = writeBundle({
+        identity: readBounded(options.identity),
+        generations: options.generation.map(readEnvelopeFile),
+        release,
+        rebuilds: [...options.rebuild.map(readEnvelopeFile), ...(logged?.rebuilds ?? [])],
+        revocations: options.revocation.map(readEnvelopeFile),
+        manifest: readBounded(path),
+        ...(logged !== undefined && { proof: logged.proof }),
+      });
+      readBundle(document);
+      writeNewFile(options.output, `${JSON.stringify(document)}\n`);
+    },
+  );
+
+/** The proof that a release is logged, and the rebuilds of it that are. */
+async function proofFrom(
+  place: string,
+  policyFile: string | undefined,
+  { document }: Identity,
+  app: string,
+  hash: string,
+): Promise<{ proof: LogProof; rebuilds: Envelope[] }> {
+  const text = policyFile === undefined ? document.log?.policy : readTextFile(policyFile);
+  if (text === undefined) throw new UsageError("the identity names no log", "--log-policy FILE");
+  const { followLog, proveRelease } = await import("@caisson/log");
+  const source = await openReleaseLog(place);
+  const following = await followLog(source, readTrustPolicy(text), {
+    now: Date.now(),
+    wanted: new Set([app]),
+  });
+  const rebuilds = following.applications.get(app)?.rebuilds ?? [];
+  return {
+    proof: await proveRelease(source, following, app, hash),
+    rebuilds: rebuilds.filter(({ predicate }) => predicate.release === hash).map(({ envelope }) => envelope),
+  };
+}
+
+const list = new Command("list")
+  .description("the releases of an application that a log has")
+  .argument("<APP>", "its id")
+  .requiredOption("--log <LOG>", "the log's address, or its directory")
+  .requiredOption("--log-policy <FILE>", "whom to believe of it")
+  .option("--json", "one JSON document")
+  .action(async (app: string, options: { log: string; logPolicy: string; json?: boolean }) => {
+    const { followLog } = await import("@caisson/log");
+    const policy = readTrustPolicy(readTextFile(options.logPolicy));
+    const wanted = new Set([app]);
+    const following = await followLog(await openReleaseLog(options.log), policy, { now: Date.now(), wanted });
+    const found = following.applications.get(app);
+    if (found === undefined) throw new ReleaseError("log/proof", `the log has nothing of application ${app}`);
+    const { releases, floor } = found;
+    const rows = [...releases].map(([release, hash]) => ({
+      release,
+      hash,
+      runs: release >= floor.minimum && !floor.releases.has(release),
+    }));
+    const text = rows.map(
+      ({ release, hash, runs }) => `${release}  ${hash}${runs ? "" : "  refused by now"}`,
+    );
+    process.stdout.write(
+      options.json === true ? `${JSON.stringify(rows, null, 2)}\n` : `${text.join("\n")}\n`,
+    );
+  });
 
 const show = new Command("show")
   .description("say in words what is in a release, a revocation or a next generation")
@@ -226,4 +361,7 @@ export const command = new Command("caisson release")
   .addCommand(sign)
   .addCommand(verify)
   .addCommand(show)
-  .addCommand(revoke);
+  .addCommand(revoke)
+  .addCommand(publish)
+  .addCommand(bundle)
+  .addCommand(list);

@@ -19,7 +19,7 @@ const checks = [["tsc", "--noEmit"], ["oxlint"], ["biome", "check", "."]];
 /** Where each tier lives, how many of its files run at once (VMs share two cores), and a limit for each file. */
 const tiers: Record<string, { files: string; concurrency: number; minutes: number }> = {
   unit: { files: "{packages/*/src,test/sabotage}/**/*.test.ts", concurrency: 2, minutes: 5 },
-  integration: { files: "test/integration/**/*.test.ts", concurrency: 2, minutes: 45 },
+  integration: { files: "test/{integration,walk}/**/*.test.ts", concurrency: 2, minutes: 45 },
   e2e: { files: "test/e2e/**/*.test.ts", concurrency: 1, minutes: 45 },
   attacks: { files: "test/attacks/**/*.test.ts", concurrency: 2, minutes: 45 },
   nightly: { files: "test/nightly/**/*.test.ts", concurrency: 1, minutes: 240 },

@@ -10,7 +10,8 @@ import { join } from "node:path";
 import type { Shape } from "@caisson/host/machine";
 import { tdxPrerequisites } from "@caisson/host/tdx";
 import { Vm } from "@caisson/host/vm";
-import { type Manifest, readSpec } from "@caisson/image";
+import { imageDirectory, type Manifest, readSpec } from "@caisson/image";
+import { DevelopmentOwners } from "@caisson/machine/development-owners";
 import { predictEmulated, referenceValues } from "@caisson/machine/prediction";
 import type { Production } from "@caisson/machine/production";
 import { fetchEvidence, judgeFresh } from "@caisson/machine/relying-party";
@@ -220,10 +221,12 @@ async function startEmulated(path: string, options: Options): Promise<void> {
 
   const shape = { vcpus: options.vcpus, memory: options.memory };
   if (options.port !== undefined) await checkPort(options.port);
+  const spec = await readSpec(path);
+  const owners = await DevelopmentOwners.open(`${imageDirectory(spec, "development")}.state`, spec.name);
   const { directory, manifest } = await prepare(
-    await readSpec(path),
+    spec,
     "development",
-    { mirror: options.mirror, signal: interrupted.signal },
+    { mirror: options.mirror, signal: interrupted.signal, identity: owners.identity },
     new Progress(),
   );
   checkMemory(manifest, shape);
@@ -234,6 +237,7 @@ async function startEmulated(path: string, options: Options): Promise<void> {
     manifest,
     shape,
     references,
+    owners,
     ...(port && { port }),
   });
   try {
@@ -244,6 +248,17 @@ async function startEmulated(path: string, options: Options): Promise<void> {
       `${manifest.name}: ${shape.vcpus} vCPUs, ${shape.memory} MiB, ${accelerator.toUpperCase()}, TDX emulated`,
     );
     for (const disk of session.volumes) say(volumeLine(disk));
+    const { release } = session;
+    view.before(
+      "release",
+      `release ${release!.number} of application ${release!.app.slice(0, 16)}…, signed by the development owner`,
+    );
+    if (release!.secrets.length > 0) {
+      view.before(
+        "secrets",
+        `${release!.secrets.join(", ")} sealed to the KMS; values in ${session.state}/secrets`,
+      );
+    }
     vm.on("console", (event) => view.show(event));
     const limit = setTimeout(() => vm.kill(), bootLimitMs);
     const ended = new Promise<void>((resolve) => {

@@ -42,6 +42,7 @@ import { type SourceOptions, sayProvenance, sourceOptions, withSource } from "..
 import { runConformance } from "../conformance.ts";
 import { UsageError } from "../failure.ts";
 import {
+  bytesOf,
   parseTime,
   readBounded,
   readCollateralFiles,
@@ -49,6 +50,7 @@ import {
   readReferenceFiles,
 } from "../judgement-files.ts";
 import { readEnvelopeFile } from "../release-files.ts";
+import { fold } from "../views/fold.ts";
 import { printable } from "../views/printable.ts";
 import { renderDescription, renderReport } from "../views/report-view.ts";
 
@@ -134,7 +136,14 @@ export const command = withSource(new Command("caisson verify"), "--collateral-s
           "add --kit DIRECTORY, --policy FILE, or --image DIRECTORY",
         );
       }
-      if (/^https:/i.test(given.from)) return verifyConnection(given.from, options);
+      const connection = /^https:/i.test(given.from);
+      if (connection && given.save !== undefined) {
+        throw new UsageError(
+          "--save keeps evidence of an http address; what an https address answers belongs to its connection",
+          "leave out --save, or ask over http",
+        );
+      }
+      if (connection) return verifyConnection(given.from, options);
       process.stderr.write(
         "this shows that such a machine runs, not that it is the one at this address: only an https address of a front says that\n",
       );
@@ -334,14 +343,6 @@ function expectReportData({ nonce, reportData: whole }: Options, { reportData }:
   return { scheme, fields: scheme === "raw" ? { data: bytes } : { nonce: bytes } } as const;
 }
 
-function bytesOf(option: string, hex: string): Uint8Array {
-  if (/^(?:[0-9a-fA-F]{2}){1,64}$/.test(hex)) return Uint8Array.fromHex(hex);
-  throw new UsageError(
-    `${option} is not a hexadecimal value of 1 to 64 bytes`,
-    "give it as the verifier chose it",
-  );
-}
-
 /** Every case, those that are answered otherwise first. */
 async function conformance(path: string, json: boolean): Promise<void> {
   const results = await runConformance(path);
@@ -371,7 +372,7 @@ function show(report: Report, evidence: AnyEvidence, json: boolean): void {
       ? `${JSON.stringify({ ...report, ...(fields && { quote: fields }) }, null, 2)}\n`
       : [
           ...(fields?.warnings ?? []).map((text) => `${styleText("red", text)}\n`),
-          renderReport(report),
+          fold(renderReport(report), process.stdout.columns),
           ...(fields === undefined ? [] : ["\n", renderDescription({ ...fields, warnings: [] })]),
         ].join(""),
   );

@@ -78,6 +78,11 @@ export class BootView {
     for (const part of more) this.#write(" ".repeat(indent) + part);
   }
 
+  /** Something that was settled before the machine was switched on. */
+  before(name: string, text: string): void {
+    this.#line(this.#styled("green", "✔"), name, printable(text));
+  }
+
   show(event: ConsoleEvent): void {
     if (event.kind === "note" && forBenchmarks.test(event.text)) return;
     const { record } = this;

@@ -57,3 +57,39 @@ test("what services may not send is refused after all rules; what they begin out
 test("between services nothing is tracked", () => {
   deepEqual(kinds("tracking"), ["notrack"]);
 });
+
+test("the front reaches one port of one service, over the services' interfaces, and nothing else by that rule", () => {
+  const peers = [{ from: "172.28.2.34", to: "172.28.1.2", port: 8080 }];
+  const before = forwarding({ ...rules, networks: [], free: [], allowed: [] });
+  const found = forwarding({ ...rules, networks: [], free: [], allowed: [], peers });
+  equal(found.length, before.length + 1);
+  const added = found.find((rule) => !before.some((other) => other.equals(rule)))!;
+  for (const part of ["ac1c0222", "ac1c0102", "1f90"]) ok(added.includes(Buffer.from(part, "hex")), part);
+  ok(added.includes(outgoing));
+  ok(!added.includes("eth0"));
+});
+
+/** NFTA_DATA_VERDICT (nested attribute 2) with its code (attribute 1): NF_DROP is 0, NF_ACCEPT is 1. */
+const [drops, accepts] = ["00", "01"].map((code) => Buffer.from(`0c00028008000100000000${code}`, "hex"));
+
+test("a service gets no answer from the guest itself, but to what the guest began", () => {
+  const found = firewall(rules)
+    .map(bytes)
+    // A chain has its hook's name; a rule of it, an expression.
+    .filter((message) => message.includes("input\0") && message.includes("immediate\0"));
+  deepEqual(
+    found.map((rule) => [rule.includes("svc"), rule.includes(drops!), rule.includes(accepts!)]),
+    [
+      [false, false, true],
+      [true, true, false],
+    ],
+  );
+});
+
+test("who may go out is named by address", () => {
+  const [free] = forwarding({ ...rules, networks: [], allowed: [] });
+  ok(free!.includes(Buffer.of(172, 28, 1, 2)) && free!.includes(accepts!));
+  for (const allowed of forwarding({ ...rules, networks: [], free: [] })) {
+    ok(allowed.includes(Buffer.of(172, 28, 1, 3)) && allowed.includes(Buffer.of(192, 0, 2, 7)));
+  }
+});

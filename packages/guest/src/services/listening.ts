@@ -7,7 +7,10 @@ const tcpListen = "0A";
 /** A service that opens more is none that has taken the wrong one. */
 const most = 16;
 
-/** Ports, sorted, in the network of the process whose directory in /proc is given; none when it has ended. */
+/**
+ * Ports, sorted, in the network of the process whose directory in /proc is given; none when it has ended. Those of PID 1's
+ * user are left out: a plain service shares its network, and no service is root outside of its own namespace.
+ */
 export function listeningPorts(process: string): number[] {
   const ports = new Set<number>();
   for (const table of ["tcp", "tcp6"]) {
@@ -18,9 +21,9 @@ export function listeningPorts(process: string): number[] {
       continue; // IPv6 may not be there, and the process may have gone
     }
     for (const line of text.split("\n").slice(1)) {
-      const [, local, , state] = line.trim().split(/\s+/);
+      const [, local, , state, , , , user] = line.trim().split(/\s+/);
       const port = Number.parseInt(local?.split(":").at(-1) ?? "", 16);
-      if (state === tcpListen && port > 0) ports.add(port);
+      if (state === tcpListen && port > 0 && user !== "0") ports.add(port);
     }
   }
   return [...ports].sort((a, b) => a - b).slice(0, most);

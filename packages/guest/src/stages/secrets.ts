@@ -12,7 +12,6 @@ export const secrets: Stage = {
   limitMs: 60_000,
   async run(context) {
     const declared = secretNames(context.config.app);
-    if (declared.length === 0) return "none declared";
     const { secrets: given } = context;
     if (given === undefined) {
       throw new StageFailure("secrets/missing", `no KMS gave ${declared.join(", ")}`);

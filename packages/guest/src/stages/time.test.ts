@@ -23,7 +23,7 @@ const refused: Agreement = { agreed: false, reason: "no-quorum", quorum: 4, vote
 
 interface Given {
   flavour?: Flavour;
-  time?: { secure_time: boolean; sources?: unknown };
+  time?: { secure_time: boolean; configuration?: unknown };
   instanceTime?: unknown;
   agreement?: Agreement;
   /** What later checks find, one after the other; some never end. */
@@ -121,7 +121,7 @@ suite("the time stage", () => {
     await rejects(run({ instanceTime: { sources: own.sources } }), { reason: "time/instance-sources" });
   });
   test("broken sources stop the boot with the field", async () => {
-    await rejects(run({ time: { secure_time: true, sources: { sources: [] } } }), {
+    await rejects(run({ time: { secure_time: true, configuration: { sources: [] } } }), {
       reason: "time/configuration",
       message: /^sources/,
     });

@@ -86,7 +86,7 @@ function sources({ config, instance }: Context): {
   }
   try {
     if (named !== undefined) return { origin: "instance", configuration: parseTimeConfiguration(named) };
-    const own = config.time.sources;
+    const own = config.time.configuration;
     const configuration = own === undefined ? publicConfiguration() : parseTimeConfiguration(own);
     return { origin: "image", configuration };
   } catch (error) {

@@ -237,6 +237,18 @@ const bad: { name: string; text: string; code: ImageErrorCode; where: RegExp }[]
     where: /line 6, column 18/,
   },
   {
+    name: "a quorum without the sources that it is of",
+    text: `${minimal}time: { minOperators: 2 }\n`,
+    code: "spec/value",
+    where: /line 6.*sources: this field is missing/,
+  },
+  {
+    name: "a limit of time that does not exist",
+    text: `${minimal}time: { limits: { maxRtt: 1 } }\n`,
+    code: "spec/value",
+    where: /line 6/,
+  },
+  {
     name: "a tag of YAML",
     text: minimal.replace("8080", "!!js/function x"),
     code: "spec/syntax",

@@ -85,7 +85,7 @@ export interface Spec {
     as_of: Record<string, Date>;
   };
   app: App;
-  time: { secure_time: boolean; sources?: TimeConfiguration };
+  time: { secure_time: boolean; configuration?: TimeConfiguration };
   kms: { identity?: string };
   /** Where connections from outside end; missing: at the application. */
   front?: FrontSpec;
@@ -205,6 +205,8 @@ const inCompose = ["port", "environment", "arguments", "secrets", "volumes"] as 
 const time = z.strictObject({
   secure_time: z.boolean().default(true),
   sources: z.array(z.unknown()).optional(),
+  minOperators: z.unknown().optional(),
+  limits: z.unknown().optional(),
 });
 
 const kms = z.strictObject({
@@ -421,6 +423,23 @@ const mapped = (
     Object.entries(volumes).map(([name, { size, kms_away: kmsAway }]) => [name, { size, kmsAway }]),
   );
 
+/** Whose time counts; undefined: the built-in list. Throws ImageError `spec/value`, with the place. */
+function timeConfiguration(
+  { secure_time: _, ...stated }: z.infer<typeof time>,
+  places: Places,
+): TimeConfiguration | undefined {
+  const [first] = Object.keys(stated);
+  if (first === undefined) return undefined;
+  try {
+    return parseTimeConfiguration(stated);
+  } catch (error) {
+    throw new ImageError("spec/value", `${places.value(["time", first])}: ${messageOf(error)}`, {
+      fix: "docs/secure-time.md has an example",
+      cause: error,
+    });
+  }
+}
+
 /** Without variables that are undefined. */
 const secretList = (
   list: readonly { name: string; environment?: string | undefined }[],
@@ -497,16 +516,7 @@ export function parseSpec(text: string, path: string): Spec {
     read_only: readOnly,
     logs,
   } = app;
-  let sources: TimeConfiguration | undefined;
-  if (time.sources !== undefined) {
-    try {
-      sources = parseTimeConfiguration({ sources: time.sources });
-    } catch (error) {
-      throw new ImageError("spec/value", `${places.value(["time", "sources"])}: ${messageOf(error)}`, {
-        cause: error,
-      });
-    }
-  }
+  const configuration = timeConfiguration(time, places);
   return {
     ...rest,
     archive: {
@@ -532,7 +542,7 @@ export function parseSpec(text: string, path: string): Spec {
       ...(argumentList && { arguments: argumentList }),
       source: sourceOf(app, directory, places),
     },
-    time: { secure_time: time.secure_time, ...(sources && { sources }) },
+    time: { secure_time: time.secure_time, ...(configuration && { configuration }) },
     kms: { ...(kms.identity && { identity: kms.identity }) },
     ...(front && { front: frontOf(front) }),
     ...(volumes && { volumes: mapped(volumes) }),
@@ -570,6 +580,8 @@ export async function readSpec(path: string): Promise<Spec> {
   } catch (error) {
     if (error instanceof ImageError) throw error;
     throw new ImageError("spec/unreadable", `cannot read ${file}: ${messageOf(error)}`, {
+      // A file that is not there is the command line's mistake, one that cannot be read the file's.
+      kind: (error as NodeJS.ErrnoException).code === "ENOENT" ? "usage" : "input",
       fix: "name a spec file, or a directory with a caisson.yaml",
       cause: error,
     });

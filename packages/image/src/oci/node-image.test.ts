@@ -7,7 +7,7 @@ import { afterEach, beforeEach, test } from "node:test";
 import { directory, lookup, put, walk } from "../build/tree.ts";
 import { rootFiles } from "../inputs/recipe.ts";
 import { elfFile } from "../testing/elf.ts";
-import { nodeImage } from "./node-image.ts";
+import { modulesLeftOutside, nodeImage } from "./node-image.ts";
 
 /** A root as the image has it, with the names for contents. */
 function makeRoot() {
@@ -106,4 +106,16 @@ test("refused: an entry that is not there, links that lead out, a directory that
     });
     rmSync(join(app, "out"));
   }
+});
+
+test("packages above the entry's directory are noticed, those beside it are the image's", (t) => {
+  const place = mkdtempSync(join(tmpdir(), "caisson-modules-"));
+  t.after(() => rmSync(place, { recursive: true }));
+  mkdirSync(join(place, "src/deep"), { recursive: true });
+  const entry = join(place, "src/index.js");
+  equal(modulesLeftOutside(entry), undefined);
+  mkdirSync(join(place, "node_modules"));
+  equal(modulesLeftOutside(entry), join(place, "node_modules"));
+  equal(modulesLeftOutside(join(place, "src/deep/index.js")), join(place, "node_modules"));
+  equal(modulesLeftOutside(join(place, "index.js")), undefined);
 });

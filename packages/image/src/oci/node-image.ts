@@ -7,7 +7,7 @@
  * links, and what may be executed may be so here. It is a function of these files.
  */
 import { createHash } from "node:crypto";
-import type { Dirent } from "node:fs";
+import { type Dirent, existsSync } from "node:fs";
 import { readdir, readFile, readlink, realpath, stat } from "node:fs/promises";
 import { basename, dirname, isAbsolute, join, relative, resolve } from "node:path";
 import { bytesOf } from "../build/content.ts";
@@ -68,6 +68,22 @@ async function readLink(place: string, directory: string): Promise<string> {
     });
   }
   return relative(from, resolve(from, target)) || ".";
+}
+
+/** How far above its entry an application's packages usually lie: src/, or packages/NAME/src/. */
+const levelsAbove = 3;
+
+/**
+ * Packages that would stay outside of the image: a `node_modules` above the entry's directory, where that has none. The
+ * program would find them here, and not in the guest.
+ */
+export function modulesLeftOutside(entry: string): string | undefined {
+  let at = dirname(entry);
+  for (let level = 0; level <= levelsAbove; level++, at = dirname(at)) {
+    const modules = join(at, "node_modules");
+    if (existsSync(modules)) return level === 0 ? undefined : modules;
+  }
+  return undefined;
 }
 
 /** Everything below a directory but the directories; no link is followed. */

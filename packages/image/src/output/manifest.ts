@@ -7,7 +7,7 @@
  * SHA-256. Sizes are in bytes, hashes lower-case hex.
  */
 
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type GuestConfig, parseGuestConfig } from "@caisson/protocol/guest-config";
 import { hex } from "@caisson/protocol/hex";
@@ -141,6 +141,7 @@ export function readManifest(directory: string): Manifest {
     text = readFileSync(path, "utf8");
   } catch (error) {
     throw new ImageError("image/missing", `${directory} is not an image: it holds no ${imageMark}`, {
+      kind: existsSync(directory) ? "input" : "usage",
       fix: "caisson build SPEC, then name what it wrote (out/<name>-<flavour>)",
       cause: error,
     });

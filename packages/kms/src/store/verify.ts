@@ -4,11 +4,11 @@ import { messageOf } from "@caisson/vocabulary/failure";
 import { KmsError } from "../errors.ts";
 import type { Backend } from "./backend.ts";
 import {
+  type ChainedEntry,
   checkNext,
   genesis,
   type Head,
   headIsSigned,
-  type LogEntry,
   type LogHead,
   logHead,
 } from "./entries.ts";
@@ -35,7 +35,7 @@ export interface ExpectedLog {
 export async function verifyReleaseLog(
   backend: Pick<Backend, "name" | "look" | "close">,
   expected: ExpectedLog = {},
-  each?: (sequence: number, entry: LogEntry) => void,
+  each?: (sequence: number, entry: ChainedEntry) => void,
 ): Promise<LogReport> {
   try {
     return await verify(backend, expected, each);
@@ -51,7 +51,7 @@ export async function verifyReleaseLog(
 async function verify(
   backend: Pick<Backend, "name" | "look">,
   { identity: writer, witness }: ExpectedLog,
-  each?: (sequence: number, entry: LogEntry) => void,
+  each?: (sequence: number, entry: ChainedEntry) => void,
 ): Promise<LogReport> {
   const { name } = backend;
   const page = (after: number) => backend.look({ after, buckets: [], nodes: [], nonces: [] });

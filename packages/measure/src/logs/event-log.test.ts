@@ -5,7 +5,6 @@ import { readFileSync } from "node:fs";
 import test from "node:test";
 import { concat, toHex } from "@caisson/vocabulary/bytes";
 import { eventLog, noise } from "../testing/synthetic.ts";
-import { parseCcelTable } from "./ccel-table.ts";
 import { measuredEvents, parseEventLog, payloadBinding } from "./event-log.ts";
 import * as ev from "./event-types.ts";
 import { replay } from "./rtmr.ts";
@@ -226,20 +225,4 @@ test("refused: a record without the wanted bank", async () => {
   throws(() => measuredEvents(log, "pcr"), { code: "log/no-sha384" });
   await rejects(replayPcrs(log), { code: "log/algorithm" });
   await rejects(replayPcrs(log, "sm3"), { code: "log/algorithm" });
-});
-
-test("a CCEL table gives platform, length and address; a wrong checksum is refused", () => {
-  const table = new Uint8Array(56);
-  table.set(new TextEncoder().encode("CCEL"));
-  table[4] = 56;
-  table[36] = 2;
-  table[42] = 4; // 256 KiB
-  table[50] = 1;
-  const checked = (bytes: Uint8Array) => {
-    bytes[9] = -bytes.reduce((sum, byte) => sum + byte, 0) & 0xff;
-    return bytes;
-  };
-  deepEqual(parseCcelTable(checked(table)), { type: 2, logLength: 0x40000, logAddress: 0x10000 });
-  table[36] = 1;
-  throws(() => parseCcelTable(table), { code: "log/malformed" });
 });

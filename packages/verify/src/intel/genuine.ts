@@ -256,7 +256,7 @@ function masked(value: Uint8Array, maskHex: string): string {
 /** Verifies the quote's own signature with the attestation key (4.1.2.4.16). */
 async function verifyQuoteSignature(quote: Quote): Promise<void> {
   const key = await keyOfPoint(concat(Uint8Array.of(4), quote.attestationKey));
-  if (key === undefined) throw new VerifyError("quote/key", "the attestation key is no point of P-256");
+  if (key === undefined) throw new VerifyError("quote/key", "the attestation key is not a point of P-256");
   if (!(await verifyP256(key, quote.signature, quote.signed))) {
     throw new VerifyError("quote/signature", "the quote is not signed by its attestation key");
   }

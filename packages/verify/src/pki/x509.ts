@@ -383,7 +383,7 @@ export const certificateWindow = ["chain/not-yet-valid", "chain/expired"] as con
 export async function keyOf(certificate: Certificate): Promise<PublicKey> {
   const key = await keyOfPoint(certificate.publicKey);
   if (key === undefined) {
-    throw new VerifyError("chain/key", "a certificate's key is no point of P-256", {
+    throw new VerifyError("chain/key", "a certificate's key is not a point of P-256", {
       where: certificate.commonName,
     });
   }

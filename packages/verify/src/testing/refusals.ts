@@ -1057,7 +1057,7 @@ const quotes: RefusalCase[] = [
   },
   { name: "an SGX quote with a TEE type", code: "quote/header", format: "sgx-v3", quote: put(4, 0x81) },
   {
-    name: "the attestation key is no point, and the QE vouches for it",
+    name: "the attestation key is not a point, and the QE vouches for it",
     code: "quote/key",
     before: (h) => {
       const bad = new TestKey(7n);

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * `caisson rebuild RELEASE`: build the released image again from its lock, in a clean place, compare every file, and sign
+ * what came out. Exit code 0 the same image, 10 another one; either is signed, for a rebuilder who saw a difference has to be
+ * able to say so.
+ */
+import { createHash } from "node:crypto";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { release as kernelRelease, tmpdir } from "node:os";
+import { join } from "node:path";
+import { type Artefact, type Lock, type Manifest, parseManifest, readLock, readSpec } from "@caisson/image";
+import { type Envelope, ReleaseError, readStatement, signedBytes, writeStatement } from "@caisson/releases";
+import { Command } from "commander";
+import { UsageError } from "../failure.ts";
+import { readBounded } from "../judgement-files.ts";
+import { openOwnerKey, writeNewFile } from "../owner-keys.ts";
+import { readPassphrase } from "../passphrase-file.ts";
+import { prepare } from "../prepare.ts";
+import { envelopeText, inWords, readEnvelopeFile, readIdentityFiles, writtenTime } from "../release-files.ts";
+import { ownVersion } from "../version.ts";
+import { Progress } from "../views/progress.ts";
+
+const sha256 = (bytes: string | Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
+
+/** Everything that an image is made of, by name; the manifest names all but itself. */
+export function filesOf({ kernel, rootfs, firmware, sbom, lock }: Manifest): Map<string, string> {
+  const parts = Object.values(firmware).flatMap(({ code, variables }): Artefact[] =>
+    variables === undefined ? [code] : [code, variables],
+  );
+  const files = [kernel, rootfs, ...parts, sbom].map(({ file, sha256: digest }) => [file, digest] as const);
+  return new Map([["caisson.lock", lock], ...files]);
+}
+
+/** The first file in which two images differ, in the order in which they are made; undefined where none does. */
+export function firstDifference(
+  released: { manifest: Manifest; bytes: Uint8Array },
+  rebuilt: { manifest: Manifest; bytes: Uint8Array },
+): { file: string; released: string; rebuilt: string } | undefined {
+  const own = filesOf(rebuilt.manifest);
+  for (const [file, digest] of filesOf(released.manifest)) {
+    const found = own.get(file) ?? "missing";
+    if (found !== digest) return { file, released: digest, rebuilt: found };
+  }
+  const [theirs, ours] = [sha256(released.bytes), sha256(rebuilt.bytes)];
+  return theirs === ours ? undefined : { file: "manifest.json", released: theirs, rebuilt: ours };
+}
+
+/** SHA-256 over the packages that compile: name, version and hash of each, a line each. */
+export function toolchainHash({ packages }: Pick<Lock, "packages">): string {
+  const lines = packages
+    .filter(({ groups }) => groups.includes("toolchain"))
+    .map(({ name, version, sha256: digest }) => `${name} ${version} ${digest}\n`)
+    .sort();
+  return sha256(lines.join(""));
+}
+
+function systemName(): string {
+  let name = "Linux";
+  try {
+    name = /^PRETTY_NAME="?([^"\n]*)/m.exec(readFileSync("/etc/os-release", "utf8"))?.[1] ?? name;
+  } catch {
+    // A system without the file is called by its kernel.
+  }
+  return `${name}, kernel ${kernelRelease()}, ${process.arch}`.replace(/[^ -~]/g, "?").slice(0, 128);
+}
+
+interface Options {
+  spec: string;
+  manifest: string;
+  identity: string;
+  generation: string[];
+  key: string;
+  passphraseFile: string;
+  cache?: string;
+  mirror?: string;
+  output: string;
+  json?: boolean;
+}
+
+async function rebuild(file: string, options: Options): Promise<void> {
+  const { id } = await readIdentityFiles(options.identity, options.generation);
+  const release = await readStatement("release", readEnvelopeFile(file));
+  const path = options.manifest.endsWith(".json")
+    ? options.manifest
+    : join(options.manifest, "manifest.json");
+  const bytes = readBounded(path);
+  if (release.predicate.app !== id || sha256(bytes) !== release.subjects[0]) {
+    throw new UsageError(
+      `${path} is not the manifest of the image that ${file} releases`,
+      "the manifest that its publisher gives beside the release",
+    );
+  }
+  const manifest = parseManifest(new TextDecoder().decode(bytes), path);
+  const spec = await readSpec(options.spec);
+  const lock = await readLock(spec);
+  if (lock === undefined)
+    throw new UsageError(`${options.spec} has no lock`, "the sources of the release, with caisson.lock");
+  const clean = mkdtempSync(join(tmpdir(), "caisson-rebuild-"));
+  try {
+    const built = await prepare(
+      spec,
+      manifest.flavour,
+      {
+        out: join(clean, "image"),
+        cache: options.cache ?? join(clean, "cache"),
+        mirror: options.mirror,
+        ...(manifest.guest.app.identity !== undefined && { identity: readBounded(options.identity) }),
+      },
+      new Progress(),
+    );
+    const own = readBounded(join(built.directory, "manifest.json"));
+    const difference = firstDifference({ manifest, bytes }, { manifest: built.manifest, bytes: own });
+    const { version, sources } = ownVersion();
+    const unsigned = writeStatement("rebuild", [sha256(own)], {
+      app: id,
+      release: release.hash,
+      lock: built.manifest.lock,
+      toolchain: toolchainHash(lock),
+      caisson: `${version} ${sources.slice(0, 32)}`,
+      system: systemName(),
+      finished: writtenTime(Date.now()),
+    });
+    const key = openOwnerKey(options.key, readPassphrase(options.passphraseFile));
+    const envelope: Envelope = { ...unsigned, signatures: [key.sign(signedBytes(unsigned))] };
+    writeNewFile(options.output, envelopeText(envelope));
+    const words = (await inWords(envelope)).join("\n");
+    if (options.json === true) {
+      process.stdout.write(`${JSON.stringify({ same: difference === undefined, difference }, null, 2)}\n`);
+    } else process.stdout.write(`${words}\n`);
+    if (difference === undefined) return;
+    throw new ReleaseError(
+      "rebuild/differs",
+      `the same sources gave another image; first differs ${difference.file}`,
+      {
+        expected: difference.released,
+        actual: difference.rebuilt,
+        fix: `publish ${options.output}: it stops the release until its owners answer`,
+      },
+    );
+  } finally {
+    rmSync(clean, { recursive: true, force: true });
+  }
+}
+
+export const command = new Command("caisson rebuild")
+  .description(
+    "Builds a released image again from its lock in a clean place, compares every file, and signs what came out: exit code 0 the same, 10 another.",
+  )
+  .argument("<RELEASE>", "the release, as its owners signed it")
+  .requiredOption(
+    "--spec <PATH>",
+    "the sources: a caisson.yaml with its lock, or the directory that has them",
+  )
+  .requiredOption("--manifest <FILE>", "the released image's manifest.json, or its directory")
+  .requiredOption("--identity <FILE>", "the application's first identity document")
+  .option("--generation <FILE...>", "signed later generations, in order", [])
+  .requiredOption("--key <FILE>", "the rebuilder's key (caisson owner new)")
+  .requiredOption("--passphrase-file <FILE>", "its first line is the passphrase; - is standard input")
+  .option(
+    "--cache <DIR>",
+    "keep what is fetched and compiled here; what is there already is believed. A new one when left out",
+  )
+  .option("--mirror <uri>", "the Debian mirror (default: CAISSON_MIRROR, or the machine's apt configuration)")
+  .requiredOption("--output <FILE>", "the new file: the signed rebuild")
+  .option("--json", "one JSON document")
+  .action(rebuild);

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+/** The JSON Schemas of docs/schemas take what our writers write, and refuse what our readers refuse. */
+import { equal, ok } from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import test from "node:test";
+import { writeBundle } from "@caisson/releases";
+import { keysOf, Owners } from "@caisson/releases/testing/owners";
+import { signer } from "@caisson/releases/testing/signers";
+import * as z from "zod";
+
+const directory = new URL("../../../docs/schemas/", import.meta.url);
+const schemas = new Map(
+  readdirSync(directory).map((file) => {
+    const document = JSON.parse(readFileSync(new URL(file, directory), "utf8")) as Parameters<
+      typeof z.fromJSONSchema
+    >[0];
+    return [file.replace(".schema.json", ""), z.fromJSONSchema(document)] as const;
+  }),
+);
+const builder = signer("builder");
+const owners = new Owners(Date.parse("2026-06-01T12:00:00Z"), "schemas", { rebuild: keysOf(1, builder) });
+const release = owners.release(["aa".repeat(32), "bb".repeat(32)]);
+const rebuild = owners.rebuild(release, "aa".repeat(32), builder);
+const payload = ({ payload: bytes }: { payload: Uint8Array }): object =>
+  JSON.parse(new TextDecoder().decode(bytes)) as object;
+const key = { enc: "03".repeat(32), ciphertext: "04".repeat(20) };
+const documents: Record<string, object> = {
+  identity: payload({ payload: owners.first }),
+  release: payload(release),
+  revocation: payload(owners.revocation([1, 2], [0])),
+  rebuild: payload(rebuild),
+  secrets: payload(owners.secrets("01".repeat(32), { DB_URL: key })),
+  bundle: writeBundle(owners.bundle(release, new TextEncoder().encode("{}"), { rebuilds: [rebuild] })),
+  "sealing-key": {
+    version: "caisson/sealing-key/v1",
+    app: owners.id,
+    kms: "01".repeat(32),
+    keyVersion: 1,
+    key: "02".repeat(32),
+    signature: "03".repeat(64),
+  },
+};
+
+test("every format of docs/releases.md that is JSON has a schema", () => {
+  equal([...schemas.keys()].sort().join(), Object.keys(documents).sort().join());
+});
+
+for (const [name, document] of Object.entries(documents)) {
+  test(`${name}: what is written is taken; an unknown, a missing and a wrong field are not`, () => {
+    const schema = schemas.get(name)!;
+    const accepts = (value: object) => schema.safeParse(value).success;
+    ok(accepts(document), JSON.stringify(schema.safeParse(document).error?.issues[0]));
+    equal(accepts({ ...document, more: 1 }), false);
+    for (const field of Object.keys(document)) {
+      if (name === "bundle" && field === "manifest") continue;
+      const { [field]: _, ...rest } = document as Record<string, unknown>;
+      equal(accepts(rest), false, field);
+      equal(accepts({ ...document, [field]: 1.5 }), false, field);
+    }
+  });
+}

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+import { equal } from "node:assert/strict";
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { tryKvm } from "./accelerator.ts";
+
+const place = mkdtempSync(join(tmpdir(), "caisson-accelerator-"));
+after(() => rmSync(place, { recursive: true }));
+const device = join(place, "kvm");
+writeFileSync(device, "");
+
+/** What a program that behaves like this in QEMU's place is taken for. */
+function tried(lines: string): ReturnType<typeof tryKvm> {
+  const program = join(place, "qemu");
+  writeFileSync(program, `#!/bin/sh\n${lines}\n`);
+  chmodSync(program, 0o755);
+  return tryKvm(program, device, { signMs: 3000, trialMs: 400 });
+}
+
+test("a guest that gives a sign and runs on: KVM works", async () => {
+  equal(await tried("echo SeaBIOS; exec sleep 60"), "kvm");
+});
+
+test("QEMU aborts later than a trial would take, because the host is busy: KVM does not work", async () => {
+  equal(await tried("sleep 1; kill -ABRT $$"), "tcg");
+});
+
+test("a sign, and then the end: KVM does not work", async () => {
+  equal(await tried("echo SeaBIOS; exit 1"), "tcg");
+});
+
+test("no sign: KVM does not work, and QEMU is ended", async () => {
+  equal(await tried("exec sleep 60"), "tcg");
+});
+
+test("no device: nothing is started", async () => {
+  equal(await tryKvm("/nowhere/qemu", join(place, "none")), "tcg");
+});

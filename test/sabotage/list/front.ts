@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+import { within } from "../sabotage.ts";
+
+export const front = within("packages/front/src", [
+  [
+    "a request may name several hosts",
+    "exchange.ts",
+    "if (new Set(hosts).size !== 1 ||",
+    "if (",
+    "server.test.ts",
+  ],
+  [
+    "a field that decides may be there twice",
+    "exchange.ts",
+    "    if (found !== undefined) throw new FrontRefusal(400, `${wanted} is there twice`);",
+    "",
+    "exchange.test.ts",
+  ],
+  [
+    "a recorded sealed request is taken again",
+    "sealed.ts",
+    '    if (this.#seen.has(enc)) throw new FrontRefusal(409, "this request was taken already");',
+    "",
+    "server.test.ts",
+  ],
+  [
+    "sealed bodies have no limit",
+    "sealed.ts",
+    "        if (arrived > most + (most >> 3))",
+    "        if (false)",
+    "server.test.ts",
+  ],
+  [
+    "connections are upgraded where sealed requests are required",
+    "server.ts",
+    '    if (options.require === "encrypted") return fail(403);',
+    "",
+    "server.test.ts",
+  ],
+]);

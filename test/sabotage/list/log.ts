@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+import { within } from "../sabotage.ts";
+
+const witness = "witness.test.ts";
+
+export const log = within("packages/log/src", [
+  [
+    "a witness signs what the log did not sign",
+    "witness.ts",
+    '    if (!signed) return refuse(403, "the log did not sign this checkpoint");',
+    "",
+    witness,
+  ],
+  [
+    "a witness signs two histories of one size",
+    "witness.ts",
+    "if (old === checkpoint.size && old > 0 && !equal(seen.root, checkpoint.root)) {",
+    "if (false) {",
+    witness,
+  ],
+  [
+    "a witness forgets how far it saw",
+    "witness.ts",
+    "    if (old !== seen.size) return refuse(409, `${seen.size}`);",
+    "",
+    witness,
+  ],
+  [
+    "nobody shows the witness that a log was only added to",
+    "witness.ts",
+    "(await verifyConsistency(seen, checkpoint, proof));",
+    "proof.length >= 0;",
+    witness,
+  ],
+]);
