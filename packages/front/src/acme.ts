@@ -282,13 +282,13 @@ export async function keepCertificate(
       say(`certificate for ${names.join(", ")}; so that nobody else gets one:`);
       for (const record of caaRecords(names, client.authority, client.account!)) say(`  ${record}`);
       pause = firstPauseMs;
-      // A timer holds at most 24 days.
+      // A timer holds at most 24 days; it is the front's socket that keeps the process.
       for (let left = renewalOf(chain, Date.now()); left > 0; left = renewalOf(chain, Date.now())) {
-        await sleep(Math.min(left, 12 * 3_600_000));
+        await sleep(Math.min(left, 12 * 3_600_000), undefined, { ref: false });
       }
     } catch (error) {
       say(`no certificate: ${messageOf(error)}; again in ${pause / 1000} s`);
-      await sleep(pause);
+      await sleep(pause, undefined, { ref: false });
       pause = Math.min(longestPauseMs, 2 * pause);
     }
   }
