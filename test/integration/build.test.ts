@@ -193,7 +193,7 @@ const own = join(place, "own");
 mkdirSync(own);
 writeFileSync(join(own, "letter"), "mine");
 const wrong: [what: string, args: string[], status: number, message: RegExp][] = [
-  ["no spec", ["/nowhere"], 30, /\[spec\/unreadable\]/],
+  ["no spec", ["/nowhere"], 2, /\[spec\/unreadable\]/],
   ["an unknown flavour", [hello, "--flavour", "debug"], 2, /flavour/],
   ["no jobs", [hello, "--jobs", "0"], 2, /jobs/],
   ["an unknown option", [hello, "--nope"], 2, /--nope\S*\n {2}try {2}caisson build --help/],

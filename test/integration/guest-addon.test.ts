@@ -25,12 +25,19 @@ after(() => rmSync(scratch, { recursive: true }));
 test("it exports the calls of its interface and no others", () => {
   deepEqual(Object.keys(syscalls).sort(), [
     "adjtime",
+    "btrfsCommit",
+    "btrfsErrors",
+    "btrfsInfo",
+    "btrfsResize",
     "clockSettime",
     "comeFirst",
     "cpuRandom",
+    "cryptClose",
+    "cryptOpen",
     "deafen",
     "forbidCoreDumps",
     "forbidNewCode",
+    "freeze",
     "mount",
     "mountMapped",
     "netlink",
@@ -39,6 +46,7 @@ test("it exports the calls of its interface and no others", () => {
     "powerOff",
     "reap",
     "spawn",
+    "thaw",
     "unmount",
     "unshared",
   ]);

@@ -436,6 +436,7 @@ test("the command: a mirror whose key is not Debian's is refused, and nothing is
   const directory = join(scratch, "good");
   mkdirSync(directory);
   writeFileSync(join(directory, "caisson.yaml"), "version: 1\nname: x\napp: { node: ./a.mjs, port: 1 }\n");
+  writeFileSync(join(directory, "a.mjs"), "");
   const { status, stderr, stdout } = await caisson("lock", directory, "--json");
   equal(status, 30);
   equal(JSON.parse(stdout).error.code, "lock/untrusted-key");
@@ -443,7 +444,7 @@ test("the command: a mirror whose key is not Debian's is refused, and nothing is
     stderr,
     /\[lock\/untrusted-key\]\n {2}signed by .*not in the keyring.*\n {2}expected .*built in, for Debian 13/,
   );
-  deepEqual(readdirSync(directory), ["caisson.yaml"]);
+  deepEqual(readdirSync(directory).sort(), ["a.mjs", "caisson.yaml"]);
 });
 
 test("the command: --show-keys lists the default keys", async () => {
