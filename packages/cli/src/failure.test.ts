@@ -83,7 +83,7 @@ for (const { name, args, status, code } of [
   {
     name: "a spec that is not there",
     args: ["build", "/nowhere", "--json"],
-    status: 30,
+    status: 2,
     code: "spec/unreadable",
   },
 ]) {

@@ -88,8 +88,8 @@ export const guest = within("packages/guest/src", [
   [
     "the first stages change places",
     "init.ts",
-    "of [posture, entropy, identity,",
-    "of [entropy, posture, identity,",
+    "= [postureStage(root), entropyStage(root)];",
+    "= [entropyStage(root), postureStage(root)];",
     "init.test.ts",
   ],
   [

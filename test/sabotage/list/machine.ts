@@ -47,8 +47,8 @@ export const machine = within("packages/machine/src", [
   [
     "a development policy accepts any application",
     "session.ts",
-    "id: [toHex(applicationId(manifest.guest))],",
-    'id: "any",',
+    "? { id: [id], composeHash:",
+    '? { id: "any", composeHash:',
     "session.test.ts",
   ],
   [
