@@ -5,8 +5,6 @@ import { createHash, hash } from "node:crypto";
 import { createReadStream, existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
-import { placeOf } from "@caisson/guest/place";
-import { runtimeConfig } from "@caisson/guest/sandbox";
 import { bundleGuest, guestProgram } from "@caisson/image/bundle";
 import {
   type Artefact,
@@ -16,7 +14,7 @@ import {
   readManifest,
 } from "@caisson/image/manifest";
 import { splitCommandLine } from "@caisson/protocol/command-line";
-import { parseGuestConfig, persistentVolumes } from "@caisson/protocol/guest-config";
+import { parseGuestConfig } from "@caisson/protocol/guest-config";
 import type { LiveReport } from "@caisson/protocol/live-report";
 import { firstBytes } from "@caisson/vocabulary/body";
 import { messageOf } from "@caisson/vocabulary/failure";
@@ -25,17 +23,11 @@ import { isPlatform } from "@caisson/vocabulary/platforms";
 import { systemReason } from "@caisson/vocabulary/system-error";
 import { openImageFile, readErofsImage } from "./erofs-image.ts";
 import { AuditError } from "./errors.ts";
-import type { ImageFacts, RemoteFacts, RuntimeFacts } from "./facts.ts";
+import type { ImageFacts, RemoteFacts } from "./facts.ts";
 import { readFirmware } from "./firmware.ts";
 import { readKernelImage } from "./kernel-image.ts";
 import { parseLiveReport } from "./live.ts";
-
-/** What PID 1 may share with an application at most (packages/guest/src/stages/app.ts). */
-const shares = [
-  { source: "/run/caisson/app.sock", destination: "/run/caisson.sock", writable: true },
-  { source: "/run/caisson/app-key", destination: "/run/secrets/caisson-key" },
-  { source: "/run/resolv.conf", destination: "/etc/resolv.conf" },
-];
+import { frontRuntime, serviceRuntime } from "./runtime.ts";
 
 /**
  * Facts of an image directory. Throws AuditError `image/missing`, `image/manifest`, `image/kernel`, `image/rootfs`,
@@ -73,7 +65,8 @@ export async function collectImage(directory: string): Promise<ImageFacts> {
     packages: document.packages,
     root: root.root,
     guest,
-    runtime: runtimeOf(guest),
+    runtime: serviceRuntime(guest),
+    ...frontRuntime(guest),
     firmware: readFirmware(load(firmware)),
     build: {
       changed: await changedArtefacts(directory, manifest),
@@ -93,37 +86,6 @@ export async function collectImage(directory: string): Promise<ImageFacts> {
 
 /** How esbuild's comments name it. */
 const execSource = "packages/guest/src/exec.ts";
-
-/** What crun is told of the first service; of the others it differs in names and numbers alone. */
-function runtimeOf({ app }: ImageFacts["guest"]): RuntimeFacts {
-  const [name, service] = Object.entries(app.services)[0]!;
-  const onPersistent = persistentVolumes(app).length > 0;
-  if (service.isolation === "plain") return runtimeConfig(service, shares, { onPersistent }) as RuntimeFacts;
-  const { directory, root, socket, key } = placeOf(name, service);
-  const own = [
-    ...(service.socket ? [{ source: socket, destination: "/run/caisson.sock", writable: true }] : []),
-    ...(service.key ? [{ source: key, destination: "/run/secrets/caisson-key" }] : []),
-    ...(service.secrets ?? []).map(({ name }) => ({
-      source: `${key}-${name}`,
-      destination: `/run/secrets/${name}`,
-    })),
-  ];
-  const surroundings = {
-    root,
-    userNamespace: "/proc/1/fd/0",
-    networkNamespace: "/proc/1/fd/1",
-    volumes: service.mounts.map(({ target, readOnly }, index) => ({
-      target,
-      readOnly,
-      source: join(directory, `volume-${index}`),
-    })),
-    files: ["hosts", "resolv.conf", "hostname"].map((file) => ({
-      source: join(directory, file),
-      target: `/etc/${file}`,
-    })),
-  };
-  return runtimeConfig(service, own, { surroundings, onPersistent }) as RuntimeFacts;
-}
 
 function parsed<T>(text: string, check: (value: unknown) => T): T {
   try {

@@ -51,6 +51,8 @@ export interface ImageFacts {
   guest: GuestConfig;
   /** The OCI runtime configuration that PID 1 gives to crun for this application. */
   runtime: RuntimeFacts;
+  /** The same for its front, where the description has one. */
+  front?: RuntimeFacts;
   firmware: FirmwareFacts;
   build: {
     /** Names of artefacts whose bytes are not those that the manifest names. */
@@ -84,6 +86,9 @@ export interface RuntimeFacts {
   mounts: { destination: string; type: string; source: string; options: string[] }[];
   linux: {
     namespaces: { type: string; path?: string }[];
+    /** Contained: which ids outside are its own. */
+    uidMappings?: IdMapping[];
+    gidMappings?: IdMapping[];
     devices?: unknown[];
     maskedPaths: string[];
     readonlyPaths: string[];
@@ -96,6 +101,12 @@ export interface RuntimeFacts {
       }[];
     };
   };
+}
+
+interface IdMapping {
+  containerID: number;
+  hostID: number;
+  size: number;
 }
 
 /** A running guest, by its own word: believe it only as far as its evidence goes. */

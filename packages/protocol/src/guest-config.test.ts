@@ -41,6 +41,20 @@ test("refused: no service, more than the limit, an unknown field, a capability o
   parseGuestConfig(config({ services: Object.fromEntries(many.slice(1)) }));
 });
 
+test("refused: a front beside dstack's sockets, whichever service has them", () => {
+  const front = { port: 8443, service: "hello", target: 8080, names: [], require: "tls" };
+  const hello = plainService({ isolation: "contained", ports: [] });
+  const other = { ...hello, range: 1 };
+  const asking = { dstack: [{ socket: "tappd", target: "/var/run/tappd.sock" }] } as const;
+  parseGuestConfig(config({ front, services: { hello, other } }));
+  parseGuestConfig(config({ services: { hello, other: { ...other, ...asking } } }));
+  for (const services of [
+    { hello: { ...hello, ...asking }, other },
+    { hello, other: { ...other, ...asking } },
+  ])
+    throws(() => parseGuestConfig(config({ front, services })), /exclude each other/);
+});
+
 test("published ports come in the order of the services' names; the main one is the first over TCP", () => {
   const udp = { protocol: "udp", published: 53, target: 53 } as const;
   const tcp = { protocol: "tcp", published: 80, target: 8080 } as const;

@@ -197,36 +197,44 @@ const front = z.strictObject({
 });
 
 /** What runs in a guest, as it is measured. */
-export const descriptionSchema = z.strictObject({
-  name: z.string().check(z.regex(/^[a-z0-9][a-z0-9-]{0,62}$/)),
-  /** By name. */
-  services: z
-    .record(named, service)
-    .check(z.refine((all) => Object.keys(all).length >= 1 && Object.keys(all).length <= serviceLimit)),
-  /** By name; none: the only service is on the guest's own network. */
-  networks: z.record(named, z.strictObject({ internal: z.boolean() })),
-  /** Named volumes; `size` in bytes, missing: what the memory limits of its services leave. */
-  volumes: z
-    .record(named, z.strictObject({ size: z.optional(bytes), persistent: z.optional(persistent) }))
-    .check(
-      z.refine((all) => {
-        const kept = Object.values(all).filter(({ persistent }) => persistent !== undefined);
-        return (
-          kept.length <= volumeLimit &&
-          kept.every(({ size = 0 }) => size >= leastVolume && size % 2 ** 20 === 0)
-        );
-      }, "a persistent volume has a size, in whole MiB, and there are few of them"),
+export const descriptionSchema = z
+  .strictObject({
+    name: z.string().check(z.regex(/^[a-z0-9][a-z0-9-]{0,62}$/)),
+    /** By name. */
+    services: z
+      .record(named, service)
+      .check(z.refine((all) => Object.keys(all).length >= 1 && Object.keys(all).length <= serviceLimit)),
+    /** By name; none: the only service is on the guest's own network. */
+    networks: z.record(named, z.strictObject({ internal: z.boolean() })),
+    /** Named volumes; `size` in bytes, missing: what the memory limits of its services leave. */
+    volumes: z
+      .record(named, z.strictObject({ size: z.optional(bytes), persistent: z.optional(persistent) }))
+      .check(
+        z.refine((all) => {
+          const kept = Object.values(all).filter(({ persistent }) => persistent !== undefined);
+          return (
+            kept.length <= volumeLimit &&
+            kept.every(({ size = 0 }) => size >= leastVolume && size % 2 ** 20 === 0)
+          );
+        }, "a persistent volume has a size, in whole MiB, and there are few of them"),
+      ),
+    /** Missing: published ports are the services' own. */
+    front: z.optional(front),
+    /** Whom what services write is encrypted to: X25519 public keys. Missing: production writes nothing. */
+    logs: z.optional(z.strictObject({ to: list(hex(32), logKeyLimit).check(z.minLength(1)) })),
+    /**
+     * The identity that the application claims: hash of its first document, which then is its id. It proves nothing by
+     * itself; the owners' release does. Missing: the description is the identity.
+     */
+    identity: z.optional(hex(32)),
+  })
+  .check(
+    z.refine(
+      ({ front: outer, services }) =>
+        outer === undefined || Object.values(services).every(({ dstack }) => dstack === undefined),
+      "a front and dstack's sockets exclude each other: GetQuote signs any report data, a channel's too",
     ),
-  /** Missing: published ports are the services' own. */
-  front: z.optional(front),
-  /** Whom what services write is encrypted to: X25519 public keys. Missing: production writes nothing. */
-  logs: z.optional(z.strictObject({ to: list(hex(32), logKeyLimit).check(z.minLength(1)) })),
-  /**
-   * The identity that the application claims: hash of its first document, which then is its id. It proves nothing by
-   * itself; the owners' release does. Missing: the description is the identity.
-   */
-  identity: z.optional(hex(32)),
-});
+  );
 
 const schema = z.strictObject({
   version: z.literal("caisson/guest/v1"),

@@ -8,6 +8,7 @@ import { container } from "./container.ts";
 import { devices } from "./devices.ts";
 import { filesystem } from "./filesystem.ts";
 import { firmware } from "./firmware.ts";
+import { front } from "./front.ts";
 import { capabilities } from "./kernel-capabilities.ts";
 import { keyRelease } from "./key-release.ts";
 import { network } from "./network.ts";
@@ -29,6 +30,7 @@ export const catalogue: readonly Control[] = [
   ...userspace,
   ...network,
   ...container,
+  ...front,
   ...keyRelease,
   ...attestation,
 ];

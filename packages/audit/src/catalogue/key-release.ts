@@ -1,7 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Keys, and the rules under which they leave the key service. */
+import { NotApplicable, type Test } from "../control.ts";
 import { inSource, live, reasonsForNoCheck, rootCovered, verified } from "../expect.ts";
+import type { RemoteFacts } from "../facts.ts";
 import { group } from "./group.ts";
+
+/** As `verified`, where the policy names an application's identity: only then is a release judged. */
+function ifReleased(...question: Parameters<typeof verified>): Test<RemoteFacts> {
+  const [id] = question;
+  const asked = verified(...question);
+  return {
+    ...asked,
+    judge: (facts) =>
+      facts.report.checks.some((one) => one.id === id)
+        ? asked.judge(facts)
+        : new NotApplicable("the policy names no identity"),
+  };
+}
 
 export const keyRelease = group("key release", { decision: "remote", source: "dstack" }, [
   {
@@ -128,5 +143,18 @@ export const keyRelease = group("key release", { decision: "remote", source: "ds
       ),
     ],
     remote: "an image without secrets measures none: the policy's events.sequence says whether it must",
+  },
+  {
+    id: "X10",
+    title: "A release counts as the log of its application's identity shows it",
+    why: "Owners' signatures say that they released it; the log, that everybody is shown it, and what ended it.",
+    source: "design",
+    tests: ["packages/releases/src/log/proof.test.ts", "packages/kms/src/owners.test.ts"],
+    static: reasonsForNoCheck.kms,
+    live: reasonsForNoCheck.kms,
+    remote: [
+      ifReleased("app/release", "owners signed the release, and it is neither revoked nor below the minimum"),
+      ifReleased("app/log", "it is in the log that the identity names, if it names one, as a quorum saw it"),
+    ],
   },
 ]);

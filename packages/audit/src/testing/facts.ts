@@ -17,6 +17,7 @@ import type { Flavour } from "@caisson/vocabulary/flavours";
 import { type Facts } from "../control.ts";
 import type { FileFact, ImageFacts, LiveFacts, RemoteFacts, RuntimeFacts } from "../facts.ts";
 import { parseKernelConfig } from "../kernel-config.ts";
+import { frontRuntime, serviceRuntime } from "../runtime.ts";
 
 const repository = new URL("../../../../", import.meta.url);
 const rootHash = "ab".repeat(32);
@@ -289,5 +290,44 @@ export function goodRemote(): RemoteFacts {
 export const goodFacts: { [K in keyof Facts]: () => Facts[K] } = {
   static: goodImage,
   live: goodLive,
+  remote: goodRemote,
+};
+
+/** The same with a front, and so with a contained service behind it. */
+export function frontedImage(): ImageFacts {
+  const image = goodImage();
+  const { app } = image.guest;
+  image.guest.app = {
+    ...app,
+    services: { hello: plainService({ isolation: "contained", ports: [] }) },
+    front: { port: 8443, service: "hello", target: 8080, names: [], require: "tls" },
+  };
+  return {
+    ...image,
+    runtime: structuredClone(serviceRuntime(image.guest)),
+    ...structuredClone(frontRuntime(image.guest)),
+  };
+}
+
+export function frontedLive(): LiveFacts {
+  const live = goodLive();
+  const app = live.processes.find(({ uid }) => uid !== 0)!;
+  // Outside, ids of the first contained service and of the front (packages/guest/src/services/place.ts).
+  const [behind, outer] = [101_000, 100_000 + 32 * 65_536 + 65_532];
+  Object.assign(app, { uid: behind, gid: behind, controlGroup: "/service-hello" });
+  app.namespaces["net"] = "net:[2]";
+  const own = { pid: "pid:[3]", mnt: "mnt:[3]", ipc: "ipc:[3]", uts: "uts:[3]", net: "net:[3]" };
+  const front = { pid: 400, uid: outer, gid: outer, controlGroup: "/service-_front", namespaces: own };
+  live.processes.push({ ...structuredClone(app), ...front });
+  const limits = live.controlGroups["/app"]!;
+  live.controlGroups = { "/service-hello": limits, "/service-_front": { ...limits } };
+  live.sockets = [{ protocol: "tcp", local: "0.0.0.0:8443", listening: true, uid: 0 }];
+  return live;
+}
+
+/** Facts of what has a front. */
+export const frontedFacts: typeof goodFacts = {
+  static: frontedImage,
+  live: frontedLive,
   remote: goodRemote,
 };

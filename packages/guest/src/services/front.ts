@@ -20,11 +20,12 @@ import { reportData } from "@caisson/verify/report-data";
 import { hpkeConfigOf } from "@caisson/vocabulary/channel";
 import * as z from "zod/mini";
 import { p256Key } from "../dstack/keys.ts";
+import type { Share } from "../sandbox.ts";
 import { servingProfile } from "../seccomp.ts";
 import type { Context } from "../stage.ts";
 import { Refused, readJson, serveJson } from "../unix-server.ts";
 import { launch, type Prepared, type Running } from "./launch.ts";
-import { outsideId } from "./place.ts";
+import { outsideId, type Place } from "./place.ts";
 
 /** Not a name that a service can have. */
 export const frontName = "_front";
@@ -80,6 +81,13 @@ function directoryHost(directory: string): string {
   const { hostname, port } = new URL(directory);
   return `${hostname}:${port === "" ? 443 : port}`;
 }
+
+/** All that it sees of the guest beside its own files: where it asks for evidence. */
+export const channelSocket = ({ socket }: Place): Share => ({
+  source: socket,
+  destination: "/run/channel.sock",
+  writable: true,
+});
 
 /** The description with the front among its services, where it has one: for networks and places. */
 export const withFront = (app: AppDescription): AppDescription =>

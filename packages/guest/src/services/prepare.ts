@@ -18,7 +18,14 @@ import { namesFor, type Plan, planNetwork } from "../network/plan.ts";
 import type { Share } from "../sandbox.ts";
 import { type Context, StageFailure } from "../stage.ts";
 import { hostsText, writeFiles } from "./files.ts";
-import { type ChannelKeys, frontName, makeChannelKeys, serveChannel, withFront } from "./front.ts";
+import {
+  type ChannelKeys,
+  channelSocket,
+  frontName,
+  makeChannelKeys,
+  serveChannel,
+  withFront,
+} from "./front.ts";
 import { makeControlGroup, type Prepared } from "./launch.ts";
 import { closeUserNamespaces, makeNamespaces, openUserNamespaces } from "./namespaces.ts";
 import { outsideId, type Place, placeOf } from "./place.ts";
@@ -78,8 +85,11 @@ export async function prepareServices(context: Context): Promise<Services> {
   const front = prepared.get(frontName)!;
   const keys = makeChannelKeys();
   await serveChannel(context, front.place.socket, keys);
-  const socket = { source: front.place.socket, destination: "/run/channel.sock", writable: true };
-  return { plan, prepared, front: { prepared: { ...front, shares: [socket] }, keys, host: link.to } };
+  return {
+    plan,
+    prepared,
+    front: { prepared: { ...front, shares: [channelSocket(front.place)] }, keys, host: link.to },
+  };
 }
 
 /** Addresses of the front and of the service behind it. */

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { rootCapabilities, type Service } from "@caisson/protocol/guest-config";
 import { parseComposition } from "../inputs/compose/file.ts";
-import type { Spec } from "../inputs/spec.ts";
+import type { App, FrontSpec, Spec } from "../inputs/spec.ts";
 import type { OciConfig } from "../oci/documents.ts";
 import type { OciImage } from "../oci/oci.ts";
 import { describeApplication } from "./application.ts";
@@ -40,16 +40,22 @@ const image = (config: Partial<OciConfig> = {}, digest = "0a"): OciImage => {
   };
 };
 
-function describe(lines: string, config: Partial<OciConfig> = {}, rest = "", app = {}) {
+function describe(
+  lines: string,
+  config: Partial<OciConfig> = {},
+  rest = "",
+  app: Partial<App> = {},
+  front?: FrontSpec,
+) {
   const text = `services:\n  web:\n    image: x\n${lines.replace(/^/gm, "    ")}\n${rest}`;
-  const composition = parseComposition(text, join(place, "compose.yaml"), new Map());
+  const composition = parseComposition(text, join(place, "compose.yaml"), new Map(), app.api === "dstack");
   const images = new Map(
     [...composition.services.keys()].map((name) => [name, image(name === "web" ? config : {})]),
   );
-  const spec = { name: "test", directory: place, app } as unknown as Spec;
+  const spec = { name: "test", directory: place, app, ...(front && { front }) } as unknown as Spec;
   return describeApplication(spec, composition, images);
 }
-const web = (lines: string, config?: Partial<OciConfig>, rest?: string, app?: object): Service =>
+const web = (lines: string, config?: Partial<OciConfig>, rest?: string, app?: Partial<App>): Service =>
   describe(lines, config, rest, app).description.services.web!;
 
 test("an official image with no word about it: root in its own user namespace, a writable layer, limits", () => {
@@ -237,6 +243,21 @@ test("refused: a file that is not there, one outside of the project, a link", ()
   for (const path of ["./none", "../outside", "./link"]) {
     throws(() => web(`volumes: ['${path}:/x:ro']`), { code: "app/file" });
   }
+});
+
+test("a front takes the published port of the service behind it; refused: beside dstack's sockets", () => {
+  const front: FrontSpec = { port: 8443, names: [], require: "tls", direct: [] };
+  const api = { api: "dstack" } as const;
+  const lines = "ports: ['80:8080']";
+  const asking = `${lines}\nvolumes: ['/var/run/dstack.sock:/var/run/dstack.sock']`;
+  const { description } = describe(lines, {}, "", api, front);
+  deepEqual(description.front, { port: 8443, service: "web", target: 8080, names: [], require: "tls" });
+  deepEqual(description.services.web!.ports, []);
+  equal(describe(asking, {}, "", api).description.services.web!.dstack?.length, 1);
+  throws(() => describe(asking, {}, "", api, front), {
+    code: "app/front",
+    message: /'web' has dstack's socket/,
+  });
 });
 
 test("refused: a program that is not in the image, an image without one, a user that it does not know", () => {
