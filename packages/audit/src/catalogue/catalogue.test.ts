@@ -223,7 +223,7 @@ test("what development may fail is this, and nothing else", () => {
     "F11 static",
     "F13 static",
     "D05 live",
-    "U18 static",
+    "U18 static live",
     "Q11 live remote",
   ]);
 });

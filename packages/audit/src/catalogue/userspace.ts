@@ -414,7 +414,7 @@ export const userspace = group("user space", { decision: "least", source: "kspp"
     title: "Nobody runs programs beside the application",
     why: "A way in for its developer is one for the host.",
     source: "design",
-    development: { reason: "caisson exec, for whoever started the machine", kinds: ["static"] },
+    development: { reason: "caisson exec, for whoever started the machine", kinds: ["static", "live"] },
     static: [
       image(
         "PID 1 has no code for it",
@@ -424,7 +424,15 @@ export const userspace = group("user space", { decision: "least", source: "kspp"
         },
       ),
     ],
-    live: reasonsForNoCheck.verifiedRoot,
+    live: [
+      live(
+        "nothing listens on its port, 65533",
+        ({ sockets }) => sockets.find(({ listening, local }) => listening && local.endsWith(":65533"))?.local,
+        ({ sockets }) => {
+          sockets.push({ protocol: "tcp", local: "0.0.0.0:65533", listening: true, uid: 0 });
+        },
+      ),
+    ],
     remote: [rootCovered],
   },
 ]);
