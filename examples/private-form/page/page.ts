@@ -8,6 +8,7 @@ import {
   readPolicy,
   readReferences,
 } from "@caisson/client/browser";
+import { releaseJudge } from "@caisson/verify/releases";
 
 const element = <Kind extends HTMLElement>(id: string): Kind => document.getElementById(id) as Kind;
 
@@ -74,6 +75,7 @@ const configuration = (await (await fetch("configuration.json")).json()) as Conf
 const options = {
   policy: readPolicy(configuration.policy),
   references: readReferences(configuration.references, "the reference values of this page"),
+  releases: releaseJudge(),
   ...(configuration.collateral && { collateral: configuration.collateral as never }),
 };
 let channel = new GuestChannel(configuration.guest, options);

@@ -11,6 +11,7 @@ import {
   verifyGenuine,
 } from "@caisson/verify";
 import { type Description, describeEvidence } from "@caisson/verify/describe";
+import { releaseJudge } from "@caisson/verify/releases";
 import { fromBase64, fromHex } from "@caisson/vocabulary/bytes";
 import { messageOf } from "@caisson/vocabulary/failure";
 import type { Example } from "./examples.ts";
@@ -87,6 +88,7 @@ async function judge(evidence: AnyEvidence, now: Date): Promise<Report> {
   const expectedReportData = expected(evidence);
   const references = find("references")?.references ?? [];
   return verifyEvidence(evidence, {
+    releases: releaseJudge(),
     ...judgement,
     policy,
     references,

@@ -12,6 +12,7 @@ import { request as httpsRequest } from "node:https";
 import { isIP } from "node:net";
 import { Readable } from "node:stream";
 import { connect, type TLSSocket } from "node:tls";
+import { releaseJudge } from "@caisson/verify/releases";
 import { firstBytes } from "@caisson/vocabulary/body";
 import { equal } from "@caisson/vocabulary/bytes";
 import { messageOf } from "@caisson/vocabulary/failure";
@@ -157,7 +158,7 @@ export class Guest {
 
   constructor(origin: string | URL, options: AttestationOptions, ways: readonly Way[] = ["tls", "tunnel"]) {
     this.origin = guestOrigin(origin);
-    this.#options = options;
+    this.#options = { releases: releaseJudge(), ...options };
     this.#ways = ways;
   }
 

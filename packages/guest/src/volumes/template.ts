@@ -2,7 +2,7 @@
 /**
  * An empty file system of 128 MiB: the superblock and nine leaves of what mkfs.btrfs writes with
  * `-m single -d single --csum sha256 -n 4096`, its times zero and its ids these. A volume begins as a copy with ids of its
- * own. How it was made, and that the kernel and `btrfs check` take it: docs/state.md, test/integration/volume-format.test.ts.
+ * own. Made once by mkfs.btrfs 6.2; that the guest's kernel takes it: test/attacks/volumes.test.ts.
  */
 import { inflateRawSync } from "node:zlib";
 import { type Block, blockSize, type FileSystemIds, withIds } from "./btrfs.ts";
