@@ -56,13 +56,12 @@ function accepts(host: string, port: number): Promise<boolean> {
 }
 
 /**
- * Waits until something accepts, everything has ended, or it takes too long; true only for the first. `late` is called
+ * Waits until there is an `answer`, everything has ended, or it takes too long; true only for the first. `late` is called
  * when it takes longer than a program needs to start: who named the wrong port should not have to wait for the end.
  */
 async function listens(
   supervisor: Supervisor,
-  host: string,
-  port: number,
+  answer: () => boolean | Promise<boolean>,
   late: () => void,
 ): Promise<boolean> {
   let over = false;
@@ -75,7 +74,7 @@ async function listens(
   }, noticeMs);
   try {
     while (!over && performance.now() < start + listenLimitMs) {
-      if (await accepts(host, port)) return true;
+      if (await answer()) return true;
       await sleep(100);
     }
     return false;
@@ -120,9 +119,12 @@ export function appStage(told: Told): Stage {
         const { service, target, published } = main;
         const { isolation } = app.services[service]!;
         const host = isolation === "plain" ? "127.0.0.1" : wayIn(plan.links[service]!).address;
-        const late = (): void =>
-          told.waits(service, target, listeningPorts(`/proc/${processes.get(service)}`));
-        if (await listens(supervisor, host, target, late)) told.listens(published);
+        const ports = (): number[] => listeningPorts(`/proc/${processes.get(service)}`);
+        // What stands behind a front takes connections from there alone.
+        const answer =
+          app.front?.service === service ? () => ports().includes(target) : () => accepts(host, target);
+        if (await listens(supervisor, answer, () => told.waits(service, target, ports())))
+          told.listens(published);
       }
       return [...states].map(([one, state]) => `${one} ${state}`).join(", ");
     },
