@@ -17,6 +17,7 @@ const forwarding = (rules: Parameters<typeof firewall>[0]): Buffer[] =>
 const rules: Parameters<typeof firewall>[0] = {
   all: { network: "172.28.0.0", bits: 16 },
   networks: [{ network: "172.28.1.0", bits: 24 }],
+  guest: ["172.28.1.1"],
   free: ["172.28.1.2"],
   allowed: [{ from: "172.28.1.3", to: { network: "192.0.2.7", bits: 32 }, port: 443 }],
   published: [],
@@ -56,6 +57,15 @@ test("what services may not send is refused after all rules; what they begin out
 
 test("between services nothing is tracked", () => {
   deepEqual(kinds("tracking"), ["notrack"]);
+});
+
+test("what a service answers the guest is tracked: a rule for the guest's address comes before", () => {
+  const tracking = firewall(rules)
+    .map(bytes)
+    .filter((rule) => rule.includes("tracking\0") && rule.includes("svc"));
+  equal(tracking.length, 2);
+  ok(tracking[0]!.includes(Buffer.from("ac1c0101", "hex")) && !tracking[0]!.includes("notrack"));
+  ok(tracking[1]!.includes("notrack\0"));
 });
 
 test("the front reaches one port of one service, over the services' interfaces, and nothing else by that rule", () => {

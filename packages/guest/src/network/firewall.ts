@@ -45,6 +45,8 @@ export interface Rules {
   all: Subnet;
   /** Each network's. */
   networks: readonly Subnet[];
+  /** The guest's own addresses in those networks: what services answer it is tracked. */
+  guest: readonly string[];
   /** Who may connect to anything outside. */
   free: readonly string[];
   /** Who may connect to what outside. */
@@ -207,7 +209,7 @@ const rule = (name: Chain, ...expressions: Buffer[]): Message =>
   );
 
 /** The whole table, to be set once, all or nothing. */
-export function firewall({ all, networks, free, allowed, peers = [], published }: Rules): Message[] {
+export function firewall({ all, networks, guest, free, allowed, peers = [], published }: Rules): Message[] {
   const accept = verdict(NF_ACCEPT);
   return [
     bound(BATCH_BEGIN),
@@ -217,6 +219,7 @@ export function firewall({ all, networks, free, allowed, peers = [], published }
     chain("forward", "forward", "filter", filtering, NF_DROP),
     chain("prerouting", "prerouting", "nat", beforeRouting, NF_ACCEPT),
     chain("postrouting", "postrouting", "nat", afterRouting, NF_ACCEPT),
+    ...guest.map((own) => rule("tracking", ...cameFromService, ...inside(DESTINATION, host(own)), accept)),
     ...networks.map((subnet) =>
       rule(
         "tracking",

@@ -135,6 +135,7 @@ export function rulesOf(
   return {
     all: plan.all,
     networks: plan.networks,
+    guest: [...new Set(linked.flatMap(({ links }) => links.map(({ gateway }) => gateway)))],
     free: linked
       .filter(({ service }) => service.egress === "all")
       .flatMap(({ links }) => links.filter(({ internal }) => !internal).map(({ address }) => address)),
