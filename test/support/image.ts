@@ -7,7 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { prepare } from "@caisson/cli/prepare";
 import { Progress } from "@caisson/cli/views/progress";
 import type { VmOptions } from "@caisson/host/vm";
-import { type Built, imageDirectory, type Manifest, readSpec } from "@caisson/image";
+import { type Built, type Manifest, readSpec } from "@caisson/image";
 import { predictEmulated, referenceValues } from "@caisson/machine/prediction";
 import type { Flavour } from "@caisson/vocabulary/flavours";
 
@@ -19,12 +19,13 @@ export const shape = { vcpus: 1, memory: 1024 };
 
 /**
  * The image of a flavour. Test files are processes of their own with the runner as their parent: the first of a run
- * builds, the others wait for it and read what it built.
+ * builds, the others wait for it and read what it built. It lies in a place of its own: `caisson up` of the same example
+ * gives its image an identity.
  */
 export async function imageOf(flavour: Flavour): Promise<Built> {
   const spec = await readSpec(example);
-  const directory = imageDirectory(spec, flavour);
   const marks = join(repository, ".cache", "test-images");
+  const directory = join(marks, `${spec.name}-${flavour}`);
   const mark = join(marks, `${flavour}-${process.ppid}`);
   mkdirSync(marks, { recursive: true });
   for (;;) {
@@ -35,7 +36,7 @@ export async function imageOf(flavour: Flavour): Promise<Built> {
       };
     }
     try {
-      const built = await prepare(spec, flavour, {}, new Progress());
+      const built = await prepare(spec, flavour, { out: directory }, new Progress());
       writeFileSync(mark, "");
       return built;
     } catch (error) {
