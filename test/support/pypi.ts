@@ -10,7 +10,10 @@ const cache = new URL("../../.cache/pypi/", import.meta.url).pathname;
 /** Installs exact versions (`name==version`) and returns where their programs are. */
 export function fromPypi(...packages: string[]): string {
   // The programs name their interpreter by its path: elsewhere it is another environment.
-  const name = createHash("sha256").update([cache, ...packages].join("\n")).digest("hex").slice(0, 16);
+  const name = createHash("sha256")
+    .update([cache, ...packages].join("\n"))
+    .digest("hex")
+    .slice(0, 16);
   const place = join(cache, name);
   const complete = join(place, "complete");
   if (existsSync(complete)) return join(place, "bin");
