@@ -69,20 +69,40 @@ export function seal(
   sender = generateSealingKey(),
 ): Sealed {
   const { key, nonce } = schedule(sharedSecret(sender, publicKey, sender.publicKey, publicKey), info);
-  const cipher = createCipheriv("aes-256-gcm", key, nonce).setAAD(aad);
-  const ciphertext = Buffer.concat([cipher.update(message), cipher.final(), cipher.getAuthTag()]);
-  return { enc: sender.publicKey, ciphertext: new Uint8Array(ciphertext) };
+  return { enc: sender.publicKey, ciphertext: new Uint8Array(aesGcmSeal(key, nonce, aad, message)) };
 }
 
 /** The message; throws where key, info, aad, `enc` or ciphertext is not what was sealed. */
 export function open(own: SealingKey, { enc, ciphertext }: Sealed, { info, aad }: SealBinding): Uint8Array {
-  if (ciphertext.length < TAG_SIZE) throw new RangeError("a ciphertext is not shorter than its tag");
   const { key, nonce } = schedule(sharedSecret(own, enc, enc, own.publicKey), info);
+  return new Uint8Array(aesGcmOpen(key, nonce, aad, ciphertext));
+}
+
+const cipherName = (key: Uint8Array) => (key.length === 16 ? "aes-128-gcm" : "aes-256-gcm");
+
+/** AES-GCM with a key of 16 or 32 bytes; what comes is 16 bytes longer than the message. */
+export function aesGcmSeal(
+  key: Uint8Array,
+  nonce: Uint8Array,
+  aad: Uint8Array,
+  message: Uint8Array,
+): Buffer<ArrayBuffer> {
+  const cipher = createCipheriv(cipherName(key), key, nonce).setAAD(aad);
+  return Buffer.concat([cipher.update(message), cipher.final(), cipher.getAuthTag()]);
+}
+
+/** Throws where the ciphertext is not authentic, and RangeError for one that is shorter than its tag. */
+export function aesGcmOpen(
+  key: Uint8Array,
+  nonce: Uint8Array,
+  aad: Uint8Array,
+  ciphertext: Uint8Array,
+): Buffer<ArrayBuffer> {
+  if (ciphertext.length < TAG_SIZE) throw new RangeError("a ciphertext is not shorter than its tag");
   const end = ciphertext.length - TAG_SIZE;
-  const decipher = createDecipheriv("aes-256-gcm", key, nonce, { authTagLength: TAG_SIZE }).setAAD(aad);
+  const decipher = createDecipheriv(cipherName(key), key, nonce, { authTagLength: TAG_SIZE }).setAAD(aad);
   decipher.setAuthTag(ciphertext.subarray(end));
-  const message = Buffer.concat([decipher.update(ciphertext.subarray(0, end)), decipher.final()]);
-  return new Uint8Array(message);
+  return Buffer.concat([decipher.update(ciphertext.subarray(0, end)), decipher.final()]);
 }
 
 /** DER up to the 32 key bytes (RFC 8410, sections 4 and 7). */

@@ -2,7 +2,7 @@
 /** What HPKE rests on, by WebCrypto (in browsers: secure contexts). See `primitives.node.ts`. */
 
 export interface KeyPair {
-  secret: CryptoKey;
+  privateKey: CryptoKey;
   publicKey: Uint8Array;
 }
 
@@ -12,9 +12,9 @@ const bytesOf = async (buffer: Promise<ArrayBuffer>): Promise<Uint8Array<ArrayBu
   new Uint8Array(await buffer);
 const source = (bytes: Uint8Array) => bytes as BufferSource;
 
-async function paired(secret: CryptoKey): Promise<KeyPair> {
-  const { x } = await crypto.subtle.exportKey("jwk", secret);
-  return { secret, publicKey: Uint8Array.fromBase64(x!, { alphabet: "base64url" }) };
+async function paired(privateKey: CryptoKey): Promise<KeyPair> {
+  const { x } = await crypto.subtle.exportKey("jwk", privateKey);
+  return { privateKey, publicKey: Uint8Array.fromBase64(x!, { alphabet: "base64url" }) };
 }
 
 export async function generateKeyPair(): Promise<KeyPair> {
@@ -27,9 +27,9 @@ export async function keyPairOf(bytes: Uint8Array): Promise<KeyPair> {
   return paired(await crypto.subtle.importKey("pkcs8", encoded, "X25519", true, ["deriveBits"]));
 }
 
-export async function agree({ secret }: KeyPair, other: Uint8Array): Promise<Uint8Array> {
+export async function agree({ privateKey }: KeyPair, other: Uint8Array): Promise<Uint8Array> {
   const key = await crypto.subtle.importKey("raw", source(other), "X25519", false, []);
-  const shared = await bytesOf(crypto.subtle.deriveBits({ name: "X25519", public: key }, secret, 256));
+  const shared = await bytesOf(crypto.subtle.deriveBits({ name: "X25519", public: key }, privateKey, 256));
   // Not every browser refuses keys of small order by itself.
   if (shared.every((byte) => byte === 0)) throw new RangeError("the agreement is zero");
   return shared;
