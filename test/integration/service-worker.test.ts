@@ -102,7 +102,11 @@ interface Got {
   error?: string;
 }
 /** What the page's own fetch gives. */
-const ask = (page: Page, url: string | URL, init: RequestInit = {}): Promise<Got> =>
+const ask = (
+  page: Page,
+  url: string | URL,
+  init: { method?: string; body?: string; redirect?: "error" } = {},
+): Promise<Got> =>
   page.evaluate(
     async ([to, how]) => {
       try {
@@ -148,9 +152,11 @@ test("where the guest leads elsewhere, nothing goes there in the clear", { timeo
       `${status} ${got.error}`,
     );
   }
-  for (const redirect of ["error", "follow"] as const) {
-    const path = redirect === "error" ? "/moved/302" : "/away";
-    const got = await ask(page, new URL(path, between.url), { method: "POST", body: canary, redirect });
+  for (const [path, how] of [
+    ["/moved/302", { redirect: "error" }],
+    ["/away", {}],
+  ] as const) {
+    const got = await ask(page, new URL(path, between.url), { method: "POST", body: canary, ...how });
     equal(got.error, "TypeError", path);
   }
   equal(asked.includes("/elsewhere"), false);
