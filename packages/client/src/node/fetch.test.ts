@@ -231,9 +231,9 @@ test("TLS 1.2, plain HTTP and what is not an address are refused", async (t) => 
   await rejects(attestedFetch(`https://127.0.0.1:${port}/`, judgement), { code: "channel/unreachable" });
   // A connection that was made without us is not spoken over either.
   const made = connectTls({ port, host: "127.0.0.1", rejectUnauthorized: false });
+  t.after(() => made.destroy());
   await once(made, "secureConnect");
   throws(() => keyOf(made), { code: "channel/protocol" });
-  made.destroy();
   await rejects((async () => attestedFetch("http://127.0.0.1:1/", judgement))(), {
     code: "channel/address",
   });
