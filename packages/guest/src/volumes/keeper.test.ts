@@ -3,7 +3,7 @@ import { deepEqual, equal, rejects } from "node:assert/strict";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { mock, type TestContext, test } from "node:test";
+import { type TestContext, test } from "node:test";
 import { identityKey } from "@caisson/protocol/ed25519";
 import {
   type AnchorRequest,
@@ -42,11 +42,12 @@ function setUp(t: TestContext, kmsAway: "continue" | "freeze" = "continue") {
   const place = mkdtempSync(join(tmpdir(), "caisson-keeper-"));
   const device = join(place, "disk");
   writeFileSync(device, new Uint8Array(1 << 16));
-  mock.timers.enable({ apis: ["setInterval"] });
-  t.after(() => {
-    mock.timers.reset();
-    rmSync(place, { recursive: true });
+  let check: () => unknown = () => undefined;
+  t.mock.method(globalThis, "setInterval", (callback: () => unknown, ms: number) => {
+    equal(ms, 5_000);
+    check = callback;
   });
+  t.after(() => rmSync(place, { recursive: true }));
   const world = {
     now: 0,
     errors: 0,
@@ -113,9 +114,7 @@ function setUp(t: TestContext, kmsAway: "continue" | "freeze" = "continue") {
   /** Lets the periodic check run, and what follows from it. */
   const tick = async (ms = 5_000): Promise<void> => {
     world.now += ms;
-    mock.timers.tick(5_000);
-    // A ticket is written to a file: until then the next one waits.
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await check();
   };
   return { world, keeper, tick };
 }

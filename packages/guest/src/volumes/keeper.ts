@@ -102,7 +102,7 @@ export class Keeper {
       state.committed = generations[index]!;
       await this.#anchor(state);
     }
-    this.#timer = setInterval(() => void this.#tick(), everyMs);
+    this.#timer = setInterval(() => this.#tick(), everyMs);
   }
 
   /** Commits and anchors everything that was written until now. Throws VolumeError `volume/not-anchored`. */
