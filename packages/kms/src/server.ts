@@ -29,7 +29,8 @@ import { getRequestListener, type HttpBindings } from "@hono/node-server";
 import { type Context, Hono } from "hono";
 import * as z from "zod";
 import { Applications } from "./applications.ts";
-import { type Configuration, loadConfiguration } from "./configuration.ts";
+import { CollateralSource, type CollateralSourceOptions } from "./collateral-source.ts";
+import { type Configuration, type ConfigurationSource, loadConfiguration } from "./configuration.ts";
 import { Connections } from "./connections.ts";
 import { KmsError } from "./errors.ts";
 import { checkpointRow, FollowedLog, type LogToFollow } from "./followed-log.ts";
@@ -66,6 +67,8 @@ export interface KmsOptions {
   development?: boolean;
   /** Directory of collateral documents, which go before what guests bring (collateral-cache.ts). */
   collateral?: string;
+  /** Whom to ask for collateral instead, and what Intel's set is called; it is kept in `data`. */
+  collateralSource?: Pick<CollateralSourceOptions, "from" | "update" | "limits">;
   /** The log of releases that is followed. Default: none; then what was proved here is all that is remembered. */
   follow?: LogToFollow;
   /** Where log lines go, one JSON object each. Default: nowhere. */
@@ -118,14 +121,25 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
   const secret = openRootSecret(options.data, { development });
   const { identity } = storeKeys(secret);
   const now = options.now ?? Date.now;
-  const source = {
+  const say: WriteLine = (event, fields = {}) =>
+    options.log?.(logLine({ time: new Date(now()).toISOString(), event, ...fields }));
+  const metrics = new Metrics();
+  const fetched =
+    options.collateralSource &&
+    new CollateralSource({
+      ...options.collateralSource,
+      directory: join(options.data, "collateral"),
+      now,
+      say,
+      count: (result) => metrics.count("collateral_fetches", `result="${result}"`),
+    });
+  const source: ConfigurationSource = {
     ...(options.policies !== undefined && { policies: options.policies }),
     ...(options.collateral !== undefined && { collateral: options.collateral }),
+    ...(fetched && { fetched }),
     identityKey: identity.publicKey.toHex(),
     development,
   };
-  const say: WriteLine = (event, fields = {}) =>
-    options.log?.(logLine({ time: new Date(now()).toISOString(), event, ...fields }));
   const store = await openLogStore(options.data, options.databases ?? [], secret);
   const manifests = loadManifests(join(options.policies ?? options.data, "manifests"));
   const reading = { manifests, identityKey: source.identityKey, development };
@@ -158,10 +172,10 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
       now,
     },
     configuration: first,
-    metrics: new Metrics(),
+    metrics,
     write: say,
   };
-  const { write, metrics } = service;
+  const { write } = service;
   const configure = (configuration: Configuration) => {
     service.configuration = configuration;
     metrics.configured(now() / 1000, configuration);
@@ -213,6 +227,7 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
     try {
       await administration.refresh();
       configure(await loadConfiguration(source, new Date(now()), administration.inForce));
+      void fetched?.renew();
       write("reloaded");
       return true;
     } catch (error) {
@@ -225,6 +240,7 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
   let closed: Promise<void> | undefined;
   const close = async () => {
     followed?.stop();
+    await fetched?.stop();
     clearInterval(following);
     await stop(server);
     write("stopped", { logEntries: store.head.sequence });
