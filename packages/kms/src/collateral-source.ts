@@ -112,7 +112,7 @@ export class CollateralSource {
   async stop(): Promise<void> {
     this.#stopped.abort();
     for (const { timer } of this.#known.values()) clearTimeout(timer);
-    await Promise.all([...this.#known.values()].map(({ running }) => running));
+    await Promise.all([...this.#known.values()].flatMap(({ running }) => running ?? []));
   }
 
   #learn(platform: IntelPlatform, trust: TrustAnchor): Known | undefined {
