@@ -3,7 +3,7 @@ import { deepEqual, equal, rejects } from "node:assert/strict";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type TestContext, test } from "node:test";
+import { mock, type TestContext, test } from "node:test";
 import { identityKey } from "@caisson/protocol/ed25519";
 import {
   type AnchorRequest,
@@ -42,12 +42,11 @@ function setUp(t: TestContext, kmsAway: "continue" | "freeze" = "continue") {
   const place = mkdtempSync(join(tmpdir(), "caisson-keeper-"));
   const device = join(place, "disk");
   writeFileSync(device, new Uint8Array(1 << 16));
-  let check: () => unknown = () => undefined;
-  t.mock.method(globalThis, "setInterval", (callback: () => unknown, ms: number) => {
-    equal(ms, 5_000);
-    check = callback;
+  mock.timers.enable({ apis: ["setInterval"] });
+  t.after(() => {
+    mock.timers.reset();
+    rmSync(place, { recursive: true });
   });
-  t.after(() => rmSync(place, { recursive: true }));
   const world = {
     now: 0,
     errors: 0,
@@ -111,10 +110,12 @@ function setUp(t: TestContext, kmsAway: "continue" | "freeze" = "continue") {
     note: (text) => world.notes.push(text),
     now: () => world.now,
   });
+  const checks = t.mock.method(keeper, "check");
   /** Lets the periodic check run, and what follows from it. */
   const tick = async (ms = 5_000): Promise<void> => {
     world.now += ms;
-    await check();
+    mock.timers.tick(5_000);
+    await checks.mock.calls.at(-1)?.result;
   };
   return { world, keeper, tick };
 }
