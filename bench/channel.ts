@@ -127,7 +127,9 @@ class Connection {
           isChunked = head.includes("transfer-encoding: chunked");
           left = Number(/content-length: (\d+)/.exec(head)?.[1]) - (got.length - end - 4);
         } else left -= piece.length;
-        if (isChunked ? piece.subarray(-7).equals(endOfChunks) : left === 0) finish();
+        // The last chunk may come in a piece of its own.
+        const tail = Buffer.concat(pieces.slice(-2)).subarray(-endOfChunks.length);
+        if (isChunked ? tail.equals(endOfChunks) : left === 0) finish();
       };
       const failed = (error: Error) => finish(error);
       const finish = (error?: Error) => {
