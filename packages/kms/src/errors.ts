@@ -35,6 +35,9 @@ export type KmsErrorCode =
   | "operators/conflict"
   | "kms/unreachable"
   | "kms/refused"
+  | "kms/attestation"
+  | "kms/giver"
+  | "kms/guest"
   | "shares/malformed"
   | "shares/signature"
   | "shares/unknown"
@@ -50,6 +53,8 @@ const rejected: ReadonlySet<KmsErrorCode> = new Set([
   "log/rows",
   "log/rolled-back",
   "kms/refused",
+  "kms/attestation",
+  "kms/giver",
   "root-secret/sealed",
   "shares/signature",
   "shares/wrong",

@@ -188,11 +188,13 @@ function warningsOf(path: string, policy: Policy, references: readonly Reference
   return warnings;
 }
 
+/** The roots that a policy accepts. */
+export const policyRoots = (policy: Policy): TrustAnchor[] =>
+  acceptedPlatforms(policy).flatMap((platform) => trustAnchorFor(platform, policy) ?? []);
+
 /** All roots that some policy accepts, each once. */
 export function acceptedRoots(policies: Policies): TrustAnchor[] {
-  const roots = [...policies.values()].flatMap(({ policy }) =>
-    acceptedPlatforms(policy).flatMap((platform) => trustAnchorFor(platform, policy) ?? []),
-  );
+  const roots = [...policies.values()].flatMap(({ policy }) => policyRoots(policy));
   return [...new Map(roots.map((root) => [root.rootKey.toHex(), root])).values()];
 }
 
