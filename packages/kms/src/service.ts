@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { deriveKmsKey } from "@caisson/protocol/derivation";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { Applications } from "./applications.ts";
+import { CollateralSource, type CollateralSourceOptions } from "./collateral-source.ts";
 import { type Configuration, type ConfigurationSource, loadConfiguration } from "./configuration.ts";
 import { KmsError } from "./errors.ts";
 import { checkpointRow, FollowedLog, type LogToFollow } from "./followed-log.ts";
@@ -37,6 +38,8 @@ export interface ServiceOptions {
   development?: boolean;
   /** Directory of collateral documents, which go before what guests bring (collateral-cache.ts). */
   collateral?: string;
+  /** Whom to ask for collateral instead, and what Intel's set is called; it is kept in `data`. */
+  collateralSource?: Pick<CollateralSourceOptions, "from" | "update" | "limits">;
   /** The log of releases that is followed. Default: none; then what was proved here is all that is remembered. */
   follow?: LogToFollow;
   /** Where log lines go, one JSON object each. Default: nowhere. */
@@ -54,7 +57,7 @@ export class Service {
   readonly context: Context;
   readonly store: Store;
   readonly administration: Administration;
-  readonly metrics = new Metrics();
+  readonly metrics: Metrics;
   readonly write: WriteLine;
   readonly #source: ConfigurationSource;
   readonly #followed: FollowedLog | undefined;
@@ -67,6 +70,7 @@ export class Service {
     context: Context;
     store: Store;
     administration: Administration;
+    metrics: Metrics;
     write: WriteLine;
     source: ConfigurationSource;
     followed: FollowedLog | undefined;
@@ -75,6 +79,7 @@ export class Service {
     this.context = parts.context;
     this.store = parts.store;
     this.administration = parts.administration;
+    this.metrics = parts.metrics;
     this.write = parts.write;
     this.#source = parts.source;
     this.#followed = parts.followed;
@@ -106,6 +111,7 @@ export class Service {
   async close(served: Promise<void> = Promise.resolve()): Promise<void> {
     this.#followed?.stop();
     clearInterval(this.#timer);
+    await this.#source.fetched?.stop();
     await served;
     this.write("stopped", { logEntries: this.store.head.sequence });
     await this.store.close();
@@ -126,6 +132,7 @@ export class Service {
       await this.administration.refresh();
       const now = new Date(this.context.now());
       this.#decideBy(await loadConfiguration(this.#source, now, this.administration.inForce));
+      void this.#source.fetched?.renew();
       this.write("reloaded");
       return true;
     } catch (error) {
@@ -165,14 +172,25 @@ async function readService(
   const { secret, store, development, now } = opened;
   const { identity } = storeKeys(secret);
   const identityKey = identity.publicKey.toHex();
+  const write: WriteLine = (event, fields = {}) =>
+    options.log?.(logLine({ time: new Date(now()).toISOString(), event, ...fields }));
+  const metrics = new Metrics();
+  const fetched =
+    options.collateralSource &&
+    new CollateralSource({
+      ...options.collateralSource,
+      directory: join(options.data, "collateral"),
+      now,
+      say: write,
+      count: (result) => metrics.count("collateral_fetches", `result="${result}"`),
+    });
   const source: ConfigurationSource = {
     ...(options.policies !== undefined && { policies: options.policies }),
     ...(options.collateral !== undefined && { collateral: options.collateral }),
+    ...(fetched && { fetched }),
     identityKey,
     development,
   };
-  const write: WriteLine = (event, fields = {}) =>
-    options.log?.(logLine({ time: new Date(now()).toISOString(), event, ...fields }));
   const manifests = loadManifests(join(options.policies ?? options.data, "manifests"));
   const administration = new Administration(store, { manifests, identityKey, development }, now);
   if (options.operators !== undefined) await administration.begin(options.operators);
@@ -194,7 +212,7 @@ async function readService(
     applications: new Applications(store, followed),
     now,
   };
-  return new Service({ context, store, administration, write, source, followed, configuration });
+  return new Service({ context, store, administration, metrics, write, source, followed, configuration });
 }
 
 /** JSON in ASCII: what a client sent cannot move a terminal's cursor, or turn the direction of its text. */

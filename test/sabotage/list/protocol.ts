@@ -3,6 +3,13 @@ import { within } from "../sabotage.ts";
 
 export const protocol = within("packages/protocol/src", [
   [
+    "an event that the kernel wrote into is lost",
+    "console.ts",
+    'for (const head of ["", ...heads]) {',
+    'for (const head of [""]) {',
+    "console.test.ts",
+  ],
+  [
     "a denial's reason is not signed",
     "key-release.ts",
     "text(answer.code), text(answer.message));",
