@@ -43,6 +43,7 @@ export type KmsErrorCode =
   | "shares/unknown"
   | "shares/wrong"
   | "shares/few"
+  | "root/dates"
   | "kms/listen";
 
 /** What says that a log was altered; everything else is something that the operator gave. */

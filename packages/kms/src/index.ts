@@ -15,6 +15,7 @@ export {
   openRootSecret,
   storeRootSecret,
 } from "./root-secret.ts";
+export { type RootDates, type Rotation, readRoots, rotateRoot } from "./roots.ts";
 export { type Kms, type KmsOptions, startKms } from "./server.ts";
 export {
   makeShares,

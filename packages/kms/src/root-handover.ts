@@ -57,9 +57,12 @@ export async function takeRoot(url: string, key: Uint8Array, identity: string): 
   return openRoot(document, key, identity);
 }
 
-/** The root secret for replicas that are the application `app` (hexadecimal). */
-export function sealRoot(secret: Uint8Array, app: string, keyVersion: number): SealedRoot {
-  const released = deriveReleasedKey(secret, {
+/**
+ * The root secret for replicas that are the application `app` (hexadecimal), whose keys follow from `root`: the secret
+ * itself, or what a rotation made after it.
+ */
+export function sealRoot(secret: Uint8Array, app: string, keyVersion: number, root = secret): SealedRoot {
+  const released = deriveReleasedKey(root, {
     app: Uint8Array.fromHex(app),
     instance: new Uint8Array(),
     purpose: "application",

@@ -8,6 +8,7 @@ import { checkSource, parseSet, type SourceOptions } from "../collateral-source.
 import { UsageError } from "../failure.ts";
 import { joinCommand, verifyCommand } from "../kms-guest.ts";
 import { requestCommand } from "../kms-operators.ts";
+import { rootCommand } from "../kms-root.ts";
 import { sharesCommand } from "../kms-shares.ts";
 import { volumeCommand } from "../kms-volume.ts";
 import { type Listen, listenOption } from "../listen-option.ts";
@@ -362,6 +363,7 @@ export const command = new Command("caisson kms")
   )
   .addCommand(requestCommand)
   .addCommand(sharesCommand)
+  .addCommand(rootCommand)
   .addCommand(verifyCommand)
   .addCommand(joinCommand)
   .addCommand(backup)

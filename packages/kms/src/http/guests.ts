@@ -15,6 +15,7 @@ import { attestation, attestationNonce, attestationPath } from "../attestation.t
 import type { Configuration } from "../configuration.ts";
 import { releaseKeys } from "../release.ts";
 import { rootPath, sealRoot } from "../root-handover.ts";
+import { rootFaults } from "../roots.ts";
 import { publishSealingKey } from "../secrets.ts";
 import type { Service } from "../service.ts";
 import type { Environment, Request, Requests } from "./requests.ts";
@@ -40,9 +41,9 @@ export function guestRoutes(
       const message = "this KMS has no policy for an application with this identity";
       return requests.refuse(c, 404, "app/unknown", message);
     }
-    return c.json(
-      publishSealingKey(context.secret, context.identity, Uint8Array.fromHex(id), policy.keyVersion),
-    );
+    const root = context.roots.at(policy.root, context.now());
+    if (typeof root === "string") return requests.refuse(c, 404, root, rootFaults[root]);
+    return c.json(publishSealingKey(root, context.identity, Uint8Array.fromHex(id), policy.keyVersion));
   });
 
   app.get(rootPath, (c) => {
@@ -51,7 +52,9 @@ export function guestRoutes(
       const message = "this KMS has no application of replicas, or no policy for it";
       return requests.refuse(c, 404, "http/not-found", message);
     }
-    return c.json(sealRoot(context.secret, ownApp, own.keyVersion));
+    const root = context.roots.at(own.root, context.now());
+    if (typeof root === "string") return requests.refuse(c, 404, root, rootFaults[root]);
+    return c.json(sealRoot(context.roots.first, ownApp, own.keyVersion, root));
   });
 
   const evidence = attest && atMost(4, attest);
