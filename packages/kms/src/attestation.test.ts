@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, ok, rejects, throws } from "node:assert/strict";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:http";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text as bodyOf } from "node:stream/consumers";
@@ -122,7 +122,7 @@ async function guestSocket(t: TestContext, guest: { kms?: { url: string; identit
     });
     return { key: deriveApplicationKey(applicationKey, path, purpose).toHex() };
   };
-  const server = createServer(async (request, response) => {
+  const answer = async (request: IncomingMessage, response: ServerResponse) => {
     const asked = await bodyOf(request);
     const body = (asked === "" ? {} : JSON.parse(asked)) as Record<string, string>;
     const answers: Record<string, () => unknown> = {
@@ -141,7 +141,8 @@ async function guestSocket(t: TestContext, guest: { kms?: { url: string; identit
     } catch (error) {
       response.writeHead(500).end((error as { denial?: string }).denial);
     }
-  }).listen(socket);
+  };
+  const server = createServer((...exchange) => void answer(...exchange)).listen(socket);
   const files = join(place, "files");
   mkdirSync(files);
   writeFileSync(join(files, "peers.json"), JSON.stringify(policy));
