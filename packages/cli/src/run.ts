@@ -68,13 +68,30 @@ function watchStdout(): () => boolean {
   return () => written;
 }
 
+/** An edition's commands, and those that are about them. */
+function withOwn(edition: Edition): Edition {
+  const commands: Commands = {
+    ...edition.commands,
+    completion: [
+      "print what bash, zsh or fish reads to complete a line",
+      async () => ({ command: (await import("./commands/completion.ts")).commandFor(whole) }),
+    ],
+    manual: [
+      "print the manual page",
+      async () => ({ command: (await import("./commands/manual.ts")).commandFor(whole) }),
+    ],
+  };
+  const whole = { ...edition, commands };
+  return whole;
+}
+
 /** Runs the command that `argv` names. Failures are printed, and decide the process's exit code. */
 export async function run(edition: Edition, argv: string[]): Promise<void> {
   const subject = `caisson ${argv[0] ?? ""}`.trimEnd();
   const hasPrinted = watchStdout();
   const outputFailed = guardOutput(subject);
   try {
-    await main(edition, argv);
+    await main(withOwn(edition), argv);
   } catch (error) {
     const code = exitCode(error);
     if (code !== 0 && !outputFailed()) process.stderr.write(renderError(subject, error));
