@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Every command with its arguments and options, as the commands themselves declare them: for completion and the manual. */
 import type { Command } from "commander";
-import type { Commands } from "./run.ts";
+import type { Commands } from "./edition.ts";
 
 export interface OptionOutline {
   /** As help shows it: "-o, --output <file>". */

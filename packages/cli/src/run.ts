@@ -4,19 +4,10 @@
  * `Command`; only the one that is asked for is loaded, so that a new command costs the others no start-up time.
  */
 import type { Command } from "commander";
+import type { Commands, Edition } from "./edition.ts";
 import { errorDocument, exitCode, renderError, UsageError } from "./failure.ts";
 import { guardOutput } from "./output.ts";
 import { suggest } from "./suggest.ts";
-
-export type Commands = Record<string, [summary: string, load: () => Promise<{ command: Command }>]>;
-
-export interface Edition {
-  commands: Commands;
-  /** A last paragraph of the help. */
-  help: string;
-  /** What `--version` prints, as text or JSON. */
-  version: (json: boolean) => Promise<string>;
-}
 
 function helpText({ commands, help }: Edition): string {
   const names = Object.keys(commands).sort();

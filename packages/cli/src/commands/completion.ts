@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `caisson completion SHELL`: what a shell reads to complete commands, options and their values. */
 import { Argument, Command } from "commander";
+import type { Edition } from "../edition.ts";
 import { outlineOf } from "../outline.ts";
-import type { Edition } from "../run.ts";
 import { completionScript, type Shell, shells } from "../views/completion.ts";
 
 export const commandFor = ({ commands }: Edition): Command =>

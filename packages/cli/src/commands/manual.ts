@@ -2,8 +2,8 @@
 /** `caisson manual`: the manual page, of what the commands say of themselves. */
 import { Command } from "commander";
 import ownPackage from "../../../../package.json" with { type: "json" };
+import type { Edition } from "../edition.ts";
 import { outlineOf } from "../outline.ts";
-import type { Edition } from "../run.ts";
 import { manualPage } from "../views/manual.ts";
 
 export const commandFor = ({ commands }: Edition): Command =>
