@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { deriveKmsKey } from "@caisson/protocol/derivation";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { Applications } from "./applications.ts";
+import { CollateralSource, type CollateralSourceOptions } from "./collateral-source.ts";
 import { type Configuration, type ConfigurationSource, loadConfiguration } from "./configuration.ts";
 import { KmsError } from "./errors.ts";
 import { checkpointRow, FollowedLog, type LogToFollow } from "./followed-log.ts";
@@ -20,6 +21,7 @@ import { loadManifests } from "./policies.ts";
 import { Bucket } from "./rate-limit.ts";
 import type { ReleaseContext } from "./release.ts";
 import { openRootSecret } from "./root-secret.ts";
+import { Roots } from "./roots.ts";
 import { openLogStore } from "./store/open.ts";
 import { type Store, storeKeys } from "./store/store.ts";
 import { VolumeBook } from "./volumes/book.ts";
@@ -37,6 +39,8 @@ export interface ServiceOptions {
   development?: boolean;
   /** Directory of collateral documents, which go before what guests bring (collateral-cache.ts). */
   collateral?: string;
+  /** Whom to ask for collateral instead, and what Intel's set is called; it is kept in `data`. */
+  collateralSource?: Pick<CollateralSourceOptions, "from" | "update" | "limits">;
   /** The log of releases that is followed. Default: none; then what was proved here is all that is remembered. */
   follow?: LogToFollow;
   /** Where log lines go, one JSON object each. Default: nowhere. */
@@ -48,13 +52,13 @@ export interface ServiceOptions {
 /** One log line: ids, codes and numbers only. */
 export type WriteLine = (event: string, fields?: Record<string, string | number>) => void;
 
-type Context = Omit<ReleaseContext, keyof Configuration> & { volumes: VolumeBook };
+type Context = Omit<ReleaseContext, keyof Configuration> & { volumes: VolumeBook; roots: Roots };
 
 export class Service {
   readonly context: Context;
   readonly store: Store;
   readonly administration: Administration;
-  readonly metrics = new Metrics();
+  readonly metrics: Metrics;
   readonly write: WriteLine;
   readonly #source: ConfigurationSource;
   readonly #followed: FollowedLog | undefined;
@@ -67,6 +71,7 @@ export class Service {
     context: Context;
     store: Store;
     administration: Administration;
+    metrics: Metrics;
     write: WriteLine;
     source: ConfigurationSource;
     followed: FollowedLog | undefined;
@@ -75,6 +80,7 @@ export class Service {
     this.context = parts.context;
     this.store = parts.store;
     this.administration = parts.administration;
+    this.metrics = parts.metrics;
     this.write = parts.write;
     this.#source = parts.source;
     this.#followed = parts.followed;
@@ -106,6 +112,7 @@ export class Service {
   async close(served: Promise<void> = Promise.resolve()): Promise<void> {
     this.#followed?.stop();
     clearInterval(this.#timer);
+    await this.#source.fetched?.stop();
     await served;
     this.write("stopped", { logEntries: this.store.head.sequence });
     await this.store.close();
@@ -124,8 +131,10 @@ export class Service {
     await this.#followed?.update();
     try {
       await this.administration.refresh();
+      await this.context.roots.refresh();
       const now = new Date(this.context.now());
       this.#decideBy(await loadConfiguration(this.#source, now, this.administration.inForce));
+      void this.#source.fetched?.renew();
       this.write("reloaded");
       return true;
     } catch (error) {
@@ -138,8 +147,8 @@ export class Service {
 
   /** What operators signed at another replica. */
   #lookForChanges(): void {
-    this.administration.refresh().then(
-      (changed) => changed && this.reload(),
+    Promise.all([this.administration.refresh(), this.context.roots.refresh()]).then(
+      ([changed]) => changed && this.reload(),
       (error: unknown) => this.write("store-failed", { message: messageOf(error) }),
     );
   }
@@ -165,16 +174,28 @@ async function readService(
   const { secret, store, development, now } = opened;
   const { identity } = storeKeys(secret);
   const identityKey = identity.publicKey.toHex();
+  const write: WriteLine = (event, fields = {}) =>
+    options.log?.(logLine({ time: new Date(now()).toISOString(), event, ...fields }));
+  const metrics = new Metrics();
+  const fetched =
+    options.collateralSource &&
+    new CollateralSource({
+      ...options.collateralSource,
+      directory: join(options.data, "collateral"),
+      now,
+      say: write,
+      count: (result) => metrics.count("collateral_fetches", `result="${result}"`),
+    });
   const source: ConfigurationSource = {
     ...(options.policies !== undefined && { policies: options.policies }),
     ...(options.collateral !== undefined && { collateral: options.collateral }),
+    ...(fetched && { fetched }),
     identityKey,
     development,
   };
-  const write: WriteLine = (event, fields = {}) =>
-    options.log?.(logLine({ time: new Date(now()).toISOString(), event, ...fields }));
+  const volumes = new VolumeBook(store, secret, identity, now);
   const manifests = loadManifests(join(options.policies ?? options.data, "manifests"));
-  const administration = new Administration(store, { manifests, identityKey, development }, now);
+  const administration = new Administration(store, { manifests, identityKey, development }, now, volumes);
   if (options.operators !== undefined) await administration.begin(options.operators);
   await administration.refresh();
   const configuration = await loadConfiguration(source, new Date(now()), administration.inForce);
@@ -184,17 +205,19 @@ async function readService(
   const followed =
     options.follow && new FollowedLog(options.follow, identityKey, checkpointRow(store, now), now, write);
   await followed?.update();
+  const roots = new Roots(secret, store);
+  await roots.refresh();
   const context = {
-    secret,
+    roots,
     identity,
     store,
     denials: new Bucket(limits.denials, now()),
     nonces: new Nonces(deriveKmsKey(secret, "nonces")),
-    volumes: new VolumeBook(store, secret, identity, now),
+    volumes,
     applications: new Applications(store, followed),
     now,
   };
-  return new Service({ context, store, administration, write, source, followed, configuration });
+  return new Service({ context, store, administration, metrics, write, source, followed, configuration });
 }
 
 /** JSON in ASCII: what a client sent cannot move a terminal's cursor, or turn the direction of its text. */
