@@ -66,6 +66,20 @@ export const protocol = within("packages/protocol/src", [
     "console.test.ts",
   ],
   [
+    "an empty chunk can be told from nothing",
+    "tunnel.ts",
+    '      if (content.length === 0) throw new TunnelError("a chunk is empty");',
+    "",
+    "tunnel.test.ts",
+  ],
+  [
+    "a message may be cut off behind any chunk",
+    "tunnel.ts",
+    '    if (!this.#last) throw new TunnelError("the message is cut off");',
+    "",
+    "tunnel.test.ts",
+  ],
+  [
     "a request for another key is tried",
     "tunnel.ts",
     "if (header.length !== tunnelHeaderSize || start.some((byte, at) => header[at] !== byte)) {",
