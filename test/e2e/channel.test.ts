@@ -13,7 +13,7 @@ import { type AddressInfo, connect } from "node:net";
 import { tmpdir } from "node:os";
 import { extname, join } from "node:path";
 import { text } from "node:stream/consumers";
-import { after, before, test } from "node:test";
+import { after, before, type TestContext, test } from "node:test";
 import { attestedFetch } from "@caisson/client";
 import { openDoor, parsePlace } from "@caisson/client/connect";
 import { startInterceptor } from "@caisson/client/testing/interceptor";
@@ -138,8 +138,13 @@ const types: Record<string, string> = {
   ".json": "application/json",
 };
 
-/** Serves a page for a guest, and opens it. */
-async function openPage(browser: Browser, guest: string, viewport = { width: 1280, height: 900 }) {
+/** Serves a page for a guest, and opens it. Both end with the test, however it ends. */
+async function openPage(
+  t: TestContext,
+  browser: Browser,
+  guest: string,
+  viewport = { width: 1280, height: 900 },
+): Promise<Page> {
   const out = mkdtempSync(join(place, "page-"));
   await makePage(guest, state, out);
   const server = createServer((request, response) => {
@@ -155,17 +160,15 @@ async function openPage(browser: Browser, guest: string, viewport = { width: 128
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
+  t.after(() => {
+    server.close();
+    server.closeAllConnections();
+  });
   const context = await browser.newContext({ ignoreHTTPSErrors: true, viewport });
+  t.after(() => context.close());
   const page = await context.newPage();
   await page.goto(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
-  return {
-    page,
-    close: async (): Promise<void> => {
-      await context.close();
-      server.close();
-      server.closeAllConnections();
-    },
-  };
+  return page;
 }
 
 /** By locators: the page's policy lets nobody evaluate text, a test neither. */
@@ -190,8 +193,8 @@ test("a page in Chromium, through a proxy that ends TLS and records everything",
   const between = await startInterceptor(port());
   t.after(() => between.close());
 
-  await t.test("the form reaches the guest, and the canary is nowhere in the record", async () => {
-    const { page, close } = await openPage(browser, between.url);
+  await t.test("the form reaches the guest, and the canary is nowhere in the record", async (t) => {
+    const page = await openPage(t, browser, between.url);
     await verdict(page);
     match((await page.textContent("#verdict"))!, /^Accepted/);
     // With the keyboard alone.
@@ -206,11 +209,10 @@ test("a page in Chromium, through a proxy that ends TLS and records everything",
     match((await page.textContent("#answer"))!, /The guest read 24 characters/);
     ok(between.record().includes("/.well-known/caisson/tunnel"), "it went through the proxy");
     equal(/canary|sings|dawn|guest read/.test(between.record()), false);
-    await close();
   });
 
-  await t.test("on a phone: nothing is wider than the screen, and everything has a name", async () => {
-    const { page, close } = await openPage(browser, between.url, { width: 390, height: 844 });
+  await t.test("on a phone: nothing is wider than the screen, and everything has a name", async (t) => {
+    const page = await openPage(t, browser, between.url, { width: 390, height: 844 });
     await verdict(page);
     await page.click("summary");
     await picture(page, "phone-accepted.png");
@@ -224,10 +226,9 @@ test("a page in Chromium, through a proxy that ends TLS and records everything",
     ] as const) {
       equal(await page.getByRole(role, { name }).count(), 1, `${role} ${name}`);
     }
-    await close();
   });
 
-  await t.test("evidence, keys or answers that are replaced are refused, visibly", async () => {
+  await t.test("evidence, keys or answers that are replaced are refused, visibly", async (t) => {
     for (const [name, change] of [
       [
         "evidence",
@@ -243,16 +244,15 @@ test("a page in Chromium, through a proxy that ends TLS and records everything",
       ],
     ] as const) {
       between.change = change;
-      const { page, close } = await openPage(browser, between.url);
+      const page = await openPage(t, browser, between.url);
       await verdict(page);
       match((await page.textContent("#verdict"))!, /^Refused/, name);
       equal(await page.isVisible("#refusal"), true, name);
       equal(await page.isDisabled("#send"), true, name);
       await picture(page, `refused-${name}.png`);
-      await close();
     }
     between.change = () => undefined;
-    const { page, close } = await openPage(browser, between.url, { width: 390, height: 844 });
+    const page = await openPage(t, browser, between.url, { width: 390, height: 844 });
     await verdict(page);
     between.change = (_, { url: path }) => (path?.endsWith("tunnel") ? '{"thanks":"trust me"}' : undefined);
     await page.fill("#message", canary);
@@ -262,6 +262,5 @@ test("a page in Chromium, through a proxy that ends TLS and records everything",
     equal(await page.textContent("#answer"), "");
     await picture(page, "phone-answer-refused.png");
     equal(/canary/.test(between.record()), false);
-    await close();
   });
 });

@@ -196,6 +196,16 @@ export function acceptedRoots(policies: Policies): TrustAnchor[] {
   return [...new Map(roots.map((root) => [root.rootKey.toHex(), root])).values()];
 }
 
+/** Kinds of TDX platform that some policy names, with the roots that it accepts. */
+export function namedPlatforms(policies: Policies): { fmspc: string; trust: TrustAnchor }[] {
+  return [...policies.values()].flatMap(({ policy }) =>
+    acceptedPlatforms(policy).flatMap((platform) => {
+      const trust = trustAnchorFor(platform, policy);
+      return trust === undefined ? [] : (policy.fmspcs ?? []).map((fmspc) => ({ fmspc, trust }));
+    }),
+  );
+}
+
 /**
  * What a KMS adds to a policy: this application (any instance of it, unless the policy says which; its compose hash
  * follows from its id, see release.ts); this KMS as key provider; a fresh nonce; and a log that ends with

@@ -40,6 +40,7 @@ import { UsageError } from "../failure.ts";
 import {
   bytesOf,
   parseTime,
+  readBounded,
   readCollateralFile,
   readPolicyFile,
   readReferenceFiles,
@@ -131,10 +132,10 @@ function imageHashes(directory: string): Subject["hashes"] {
 
 /** A verification report as it is, or evidence, which is then verified under `--policy`. */
 async function readEvidenceFacts(path: string, options: Options): Promise<Facts["remote"]> {
-  const bytes = readFileSync(path);
+  const bytes = readBounded(path);
   let value: { version?: unknown };
   try {
-    value = JSON.parse(bytes.toString("utf8"));
+    value = JSON.parse(new TextDecoder().decode(bytes));
   } catch (error) {
     throw new AuditError("evidence/report", `${path} is not JSON: ${messageOf(error)}`);
   }

@@ -4,7 +4,8 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Kms, LogToFollow } from "@caisson/kms";
 import { messageOf } from "@caisson/vocabulary/failure";
-import { Command, InvalidArgumentError } from "commander";
+import { Command, InvalidArgumentError, Option } from "commander";
+import { checkSource, parseSet, type SourceOptions } from "../collateral-source.ts";
 import { UsageError } from "../failure.ts";
 import { requestCommand } from "../kms-operators.ts";
 import { sharesCommand } from "../kms-shares.ts";
@@ -87,6 +88,13 @@ const serve = new Command("serve")
     [],
   )
   .option("--collateral <DIR>", "Intel's collateral (*.json), preferred to what guests bring")
+  .addOption(
+    new Option(
+      "--collateral-source <source>",
+      "instead: whom to ask for it, pcs or the address of a PCCS or mirror; renewed before it expires",
+    ).conflicts("collateral"),
+  )
+  .option("--collateral-update <set>", "Intel's set: standard, early, or a tcbEvaluationDataNumber", parseSet)
   .option(
     "--rate-per-address <N>",
     "requests a second from one address; a guest's boot needs two",
@@ -106,6 +114,8 @@ const serve = new Command("serve")
       listen: Listen;
       database: string[];
       collateral?: string;
+      collateralSource?: string;
+      collateralUpdate?: SourceOptions["update"];
       ratePerAddress: number;
       log?: string;
       logPolicy?: string;
@@ -132,6 +142,12 @@ const serve = new Command("serve")
         development: options.development ?? false,
         perAddress: { perSecond: options.ratePerAddress, burst: 8 * options.ratePerAddress },
         ...(options.collateral !== undefined && { collateral: options.collateral }),
+        ...(options.collateralSource !== undefined && {
+          collateralSource: {
+            from: checkSource(options.collateralSource),
+            ...(options.collateralUpdate !== undefined && { update: options.collateralUpdate }),
+          },
+        }),
         ...(options.log !== undefined && { follow: await logToFollow(options.log, options.logPolicy) }),
         log: (line) => process.stderr.write(`${line}\n`),
       });
