@@ -7,7 +7,10 @@ import { buildEvidence } from "@caisson/verify/testing/refusals";
 /** A version 4 quote of a simulated platform, with its chain in PEM as real ones have it; report data at 568. */
 export function quoteOver(reportData: Uint8Array): Uint8Array {
   const padded = Buffer.concat([reportData, Buffer.alloc(64 - reportData.length)]);
-  return buildEvidence({ format: "td10-v4", td: { reportData: padded.toString("hex") } }).quote;
+  return buildEvidence({
+    format: "td10-v4",
+    td: { mrTd: "ee".repeat(48), reportData: padded.toString("hex") },
+  }).quote;
 }
 
 /** A CCEL of one event each in RTMR0 to RTMR2, whose digests are 48 bytes of 1, 2 and 3. */
