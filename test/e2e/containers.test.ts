@@ -226,10 +226,9 @@ test("with init, the first process is the platform's, and reaps what lost its pa
 test("a service sees no key, socket, process or file of another's", async () => {
   await session.reaches("curious", "completed");
   equal(session.lines("curious").join(), "0 False 0 True False");
-  const { stdout } = await promisify(execFile)(caisson, [
-    ...["exec", place, "web", "node", "-e"],
-    "fs=require('fs');console.log(fs.readFileSync('/run/secrets/caisson-key','latin1').length,fs.existsSync('/run/caisson.sock'))",
-  ]);
+  const own =
+    "fs=require('fs');console.log(fs.readFileSync('/run/secrets/caisson-key','latin1').length,fs.existsSync('/run/caisson.sock'))";
+  const { stdout } = await promisify(execFile)(caisson, ["exec", place, "web", "node", "-e", own]);
   equal(stdout, "64 true\n");
 });
 
