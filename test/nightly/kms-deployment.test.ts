@@ -82,6 +82,8 @@ test("every route of the server is in the description, and the other way round",
     anchorPath: "/v1/volume/anchor",
     // biome-ignore lint/suspicious/noTemplateCurlyInString: the source's own text
     "`${sealingKeyPath}/:app`": "/v1/sealing-key/{app}",
+    rootPath: "/v1/root",
+    attestationPath: "/v1/attestation",
   };
   const routes = [...source.matchAll(/app\.(get|post)\(([^,]+),/g)].map(
     ([, method, path]) => `${method} ${named[path!] ?? path!.slice(1, -1).replace(":app", "{app}")}`,

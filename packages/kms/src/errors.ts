@@ -35,11 +35,15 @@ export type KmsErrorCode =
   | "operators/conflict"
   | "kms/unreachable"
   | "kms/refused"
+  | "kms/attestation"
+  | "kms/giver"
+  | "kms/guest"
   | "shares/malformed"
   | "shares/signature"
   | "shares/unknown"
   | "shares/wrong"
   | "shares/few"
+  | "root/dates"
   | "kms/listen";
 
 /** What says that a log was altered; everything else is something that the operator gave. */
@@ -50,6 +54,8 @@ const rejected: ReadonlySet<KmsErrorCode> = new Set([
   "log/rows",
   "log/rolled-back",
   "kms/refused",
+  "kms/attestation",
+  "kms/giver",
   "root-secret/sealed",
   "shares/signature",
   "shares/wrong",

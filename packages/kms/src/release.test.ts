@@ -25,6 +25,7 @@ import { Nonces } from "./nonces.ts";
 import { loadPolicies, type Policies } from "./policies.ts";
 import { Bucket } from "./rate-limit.ts";
 import { type ReleaseContext, releaseKeys } from "./release.ts";
+import { Roots } from "./roots.ts";
 import type { LogEntry } from "./store/entries.ts";
 import { sqlite } from "./store/sqlite.ts";
 import { type Commit, type Committed, openStore, storeKeys } from "./store/store.ts";
@@ -56,7 +57,7 @@ function setup(policies: Policies): Setup {
     return "done";
   };
   const context: ReleaseContext = {
-    secret,
+    roots: new Roots(secret, { read: async (names) => names.map(() => undefined) }),
     identity,
     policies,
     collateral: new CollateralCache(),

@@ -53,6 +53,7 @@ import type { CollateralCache } from "./collateral-cache.ts";
 import type { NonceCode, Nonces } from "./nonces.ts";
 import type { AppPolicy, Policies } from "./policies.ts";
 import type { Bucket } from "./rate-limit.ts";
+import { type RootCode, type Roots, rootFaults } from "./roots.ts";
 import { acceptSecrets, resealSecrets } from "./secrets.ts";
 import type { UsedNonce } from "./store/backend.ts";
 import type { LogEntry } from "./store/entries.ts";
@@ -70,12 +71,13 @@ export type DenialCode =
   | "app/unknown"
   | VolumeDenialCode
   | "request/ephemeral-key"
+  | RootCode
   | "policy/changed"
   | "log/unavailable";
 
 /** Everything that one release needs, and nothing of HTTP. */
 export interface ReleaseContext {
-  secret: Uint8Array;
+  roots: Pick<Roots, "at">;
   identity: IdentityKey;
   policies: Policies;
   collateral: CollateralCache;
@@ -223,13 +225,14 @@ async function decide(
   try {
     const judged = await judge(context, exchange, request.evidence, entry, decision);
     const owned = judged.release && (await judgeOwners(context, judged, request, entry));
+    const root = rootOf(context, judged.policy, entry);
     const by = { nonce: exchange.nonce, issued };
     const opened = await openAll(context, judged, entry, request.tickets ?? [], by);
-    const answer = sealKeys(context, exchange, judged.policy, entry, opened);
+    const answer = sealKeys(root, exchange, judged.policy, entry, opened);
     if (owned === undefined) return { ...decision, answer };
     const { secrets, row } = owned;
     if (secrets !== undefined) {
-      answer.secrets = resealSecrets(secrets, context.secret, exchange, answer);
+      answer.secrets = resealSecrets(secrets, root, exchange, answer);
     }
     const again = async () => {
       const once = await judge(context, exchange, request.evidence, entry, decision);
@@ -399,8 +402,15 @@ function registersDigest({ quote }: Evidence): Uint8Array {
   return hash.digest();
 }
 
+/** The root that the policy names. Throws Denial where it is not in force. */
+function rootOf({ roots }: ReleaseContext, { root }: AppPolicy, { time }: LogEntry): Uint8Array {
+  const found = roots.at(root, time);
+  if (typeof found === "string") throw new Denial(found, rootFaults[found]);
+  return found;
+}
+
 function sealKeys(
-  { secret }: ReleaseContext,
+  secret: Uint8Array,
   exchange: Exchange,
   { keyVersion }: AppPolicy,
   { time, app, instance }: LogEntry,

@@ -21,6 +21,7 @@ import { loadManifests } from "./policies.ts";
 import { Bucket } from "./rate-limit.ts";
 import type { ReleaseContext } from "./release.ts";
 import { openRootSecret } from "./root-secret.ts";
+import { Roots } from "./roots.ts";
 import { openLogStore } from "./store/open.ts";
 import { type Store, storeKeys } from "./store/store.ts";
 import { VolumeBook } from "./volumes/book.ts";
@@ -51,7 +52,7 @@ export interface ServiceOptions {
 /** One log line: ids, codes and numbers only. */
 export type WriteLine = (event: string, fields?: Record<string, string | number>) => void;
 
-type Context = Omit<ReleaseContext, keyof Configuration> & { volumes: VolumeBook };
+type Context = Omit<ReleaseContext, keyof Configuration> & { volumes: VolumeBook; roots: Roots };
 
 export class Service {
   readonly context: Context;
@@ -130,6 +131,7 @@ export class Service {
     await this.#followed?.update();
     try {
       await this.administration.refresh();
+      await this.context.roots.refresh();
       const now = new Date(this.context.now());
       this.#decideBy(await loadConfiguration(this.#source, now, this.administration.inForce));
       void this.#source.fetched?.renew();
@@ -145,8 +147,8 @@ export class Service {
 
   /** What operators signed at another replica. */
   #lookForChanges(): void {
-    this.administration.refresh().then(
-      (changed) => changed && this.reload(),
+    Promise.all([this.administration.refresh(), this.context.roots.refresh()]).then(
+      ([changed]) => changed && this.reload(),
       (error: unknown) => this.write("store-failed", { message: messageOf(error) }),
     );
   }
@@ -191,8 +193,9 @@ async function readService(
     identityKey,
     development,
   };
+  const volumes = new VolumeBook(store, secret, identity, now);
   const manifests = loadManifests(join(options.policies ?? options.data, "manifests"));
-  const administration = new Administration(store, { manifests, identityKey, development }, now);
+  const administration = new Administration(store, { manifests, identityKey, development }, now, volumes);
   if (options.operators !== undefined) await administration.begin(options.operators);
   await administration.refresh();
   const configuration = await loadConfiguration(source, new Date(now()), administration.inForce);
@@ -202,13 +205,15 @@ async function readService(
   const followed =
     options.follow && new FollowedLog(options.follow, identityKey, checkpointRow(store, now), now, write);
   await followed?.update();
+  const roots = new Roots(secret, store);
+  await roots.refresh();
   const context = {
-    secret,
+    roots,
     identity,
     store,
     denials: new Bucket(limits.denials, now()),
     nonces: new Nonces(deriveKmsKey(secret, "nonces")),
-    volumes: new VolumeBook(store, secret, identity, now),
+    volumes,
     applications: new Applications(store, followed),
     now,
   };

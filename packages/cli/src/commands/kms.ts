@@ -3,11 +3,12 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Kms, LogToFollow } from "@caisson/kms";
-import { messageOf } from "@caisson/vocabulary/failure";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { checkSource, parseSet, type SourceOptions } from "../collateral-source.ts";
 import { UsageError } from "../failure.ts";
+import { joinCommand, verifyCommand } from "../kms-guest.ts";
 import { requestCommand } from "../kms-operators.ts";
+import { rootCommand } from "../kms-root.ts";
 import { sharesCommand } from "../kms-shares.ts";
 import { volumeCommand } from "../kms-volume.ts";
 import { type Listen, listenOption } from "../listen-option.ts";
@@ -346,33 +347,6 @@ const restore = new Command("restore")
     process.stdout.write(`${kmsIdentity(options.data)}\n${join(options.data, "root-secret")}\n`);
   });
 
-const joinReplicas = new Command("join")
-  .description(
-    "as a replica in a guest: take the root secret of the KMS that released this application's keys",
-  )
-  .argument("<URL>", "a replica that runs (kms serve --own-app)")
-  .requiredOption("--identity <HEX>", "the KMS's identity, which this guest measured as its key provider")
-  .requiredOption("--key-file <FILE>", "the key `root` of path `kms` that the guest derived, in hexadecimal")
-  .requiredOption("--data <DIR>", "where the root secret will lie; none may be there")
-  .action(async (url: string, options: { identity: string; keyFile: string; data: string }) => {
-    const { KmsError, kmsIdentity, openRoot, storeRootSecret } = await import("@caisson/kms");
-    const key = readTextFile(options.keyFile).trim();
-    if (!/^[0-9a-f]{64}$/.test(key))
-      throw new UsageError(`${options.keyFile} holds no key`, "64 hexadecimal digits");
-    if (!URL.canParse(url)) throw new UsageError(`'${url}' is not a URL`, "as http://HOST:PORT");
-    let document: unknown;
-    try {
-      const limits = { redirect: "error", signal: AbortSignal.timeout(20_000) } as const;
-      document = await (await fetch(new URL("/v1/root", url), limits)).json();
-    } catch (error) {
-      throw new KmsError("kms/unreachable", `${url}: ${messageOf(error)}`);
-    }
-    const secret = openRoot(document, Uint8Array.fromHex(key), options.identity.toLowerCase());
-    storeRootSecret(options.data, secret);
-    secret.fill(0);
-    process.stdout.write(`${kmsIdentity(options.data)}\n`);
-  });
-
 export const command = new Command("caisson kms")
   .description(
     "The key management service: releases keys to guests whose evidence a policy accepts (docs/key-release.md).",
@@ -389,7 +363,9 @@ export const command = new Command("caisson kms")
   )
   .addCommand(requestCommand)
   .addCommand(sharesCommand)
-  .addCommand(joinReplicas)
+  .addCommand(rootCommand)
+  .addCommand(verifyCommand)
+  .addCommand(joinCommand)
   .addCommand(backup)
   .addCommand(restore)
   .addCommand(volumeCommand);

@@ -362,7 +362,7 @@ async function conformance(path: string, json: boolean): Promise<void> {
   if (wrong.length > 0) process.exitCode = 10;
 }
 
-const exitCodes = { accepted: 0, rejected: 10, undetermined: 20 } as const;
+export const exitCodes = { accepted: 0, rejected: 10, undetermined: 20 } as const;
 
 /** Without a policy the quote's fields are shown too: who asks whether it is genuine wants to see what it says. */
 function show(report: Report, evidence: AnyEvidence, json: boolean): void {

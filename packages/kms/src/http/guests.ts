@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** For guests, and those who seal secrets for them: keys, this KMS's sealing keys and root, anchors of volumes. */
+/** For guests, replicas, and those who seal secrets for them: keys, this KMS's sealing keys and root, anchors of volumes. */
 import { IDENTITY_SIZE } from "@caisson/protocol/identity";
 import {
   helloRequestSchema,
@@ -11,18 +11,27 @@ import {
 } from "@caisson/protocol/key-release";
 import { anchorPath, anchorRequestSchema } from "@caisson/protocol/volumes";
 import type { Hono } from "hono";
+import { attestation, attestationNonce, attestationPath } from "../attestation.ts";
 import type { Configuration } from "../configuration.ts";
 import { releaseKeys } from "../release.ts";
-import { sealRoot } from "../root-handover.ts";
+import { rootPath, sealRoot } from "../root-handover.ts";
+import { rootFaults } from "../roots.ts";
 import { publishSealingKey } from "../secrets.ts";
 import type { Service } from "../service.ts";
 import type { Environment, Request, Requests } from "./requests.ts";
+
+export interface ReplicaOptions {
+  /** The application (id, hexadecimal) that this KMS's replicas are: they get its root secret (root-handover.ts). */
+  ownApp?: string;
+  /** Evidence of the guest that this KMS runs in, over 32 bytes (attestation.ts). Missing on an ordinary machine. */
+  attest?: (nonce: Uint8Array) => Promise<unknown>;
+}
 
 export function guestRoutes(
   app: Hono<Environment>,
   service: Service,
   requests: Requests,
-  { ownApp }: { ownApp?: string },
+  { ownApp, attest }: ReplicaOptions,
 ): void {
   const { context, metrics } = service;
   app.get(`${sealingKeyPath}/:app`, (c) => {
@@ -32,18 +41,41 @@ export function guestRoutes(
       const message = "this KMS has no policy for an application with this identity";
       return requests.refuse(c, 404, "app/unknown", message);
     }
-    return c.json(
-      publishSealingKey(context.secret, context.identity, Uint8Array.fromHex(id), policy.keyVersion),
-    );
+    const root = context.roots.at(policy.root, context.now());
+    if (typeof root === "string") return requests.refuse(c, 404, root, rootFaults[root]);
+    return c.json(publishSealingKey(root, context.identity, Uint8Array.fromHex(id), policy.keyVersion));
   });
 
-  app.get("/v1/root", (c) => {
+  app.get(rootPath, (c) => {
     const own = ownApp === undefined ? undefined : service.configuration.policies.get(ownApp);
     if (ownApp === undefined || own === undefined) {
       const message = "this KMS has no application of replicas, or no policy for it";
       return requests.refuse(c, 404, "http/not-found", message);
     }
-    return c.json(sealRoot(context.secret, ownApp, own.keyVersion));
+    const root = context.roots.at(own.root, context.now());
+    if (typeof root === "string") return requests.refuse(c, 404, root, rootFaults[root]);
+    return c.json(sealRoot(context.roots.first, ownApp, own.keyVersion, root));
+  });
+
+  const evidence = attest && atMost(4, attest);
+  app.get(attestationPath, async (c) => {
+    if (evidence === undefined) {
+      return requests.refuse(
+        c,
+        404,
+        "http/not-found",
+        "this KMS does not run in a guest that could attest to it",
+      );
+    }
+    const nonce = c.req.query("nonce") ?? "";
+    if (!/^[0-9a-f]{64}$/.test(nonce)) {
+      return requests.refuse(c, 400, "http/malformed", "nonce: 32 bytes in lower-case hexadecimal");
+    }
+    const { publicKey } = context.identity;
+    const made = evidence(attestationNonce(Uint8Array.fromHex(nonce), publicKey));
+    if (made !== undefined) return c.json(attestation(publicKey, await made));
+    c.header("retry-after", "1");
+    return requests.refuse(c, 503, "http/busy", "others are asking for evidence; ask again in a second");
   });
 
   app.post(keyReleasePaths.hello, async (c) => {
@@ -73,6 +105,18 @@ export function guestRoutes(
     metrics.count("anchors");
     return c.json(answer);
   });
+}
+
+/** `ask`, with at most `count` under way: undefined where there are as many already. A quote takes a while. */
+function atMost<A, T>(count: number, ask: (about: A) => Promise<T>): (about: A) => Promise<T> | undefined {
+  let under = 0;
+  return (about) => {
+    if (under === count) return undefined;
+    under += 1;
+    return ask(about).finally(() => {
+      under -= 1;
+    });
+  };
 }
 
 async function release(c: Request, service: Service, requests: Requests): Promise<Response> {

@@ -9,13 +9,11 @@ import { type Rate, RateLimiter } from "../rate-limit.ts";
 import type { Service } from "../service.ts";
 import { retriable } from "../store/backend.ts";
 import { logHead } from "../store/entries.ts";
-import { guestRoutes } from "./guests.ts";
+import { guestRoutes, type ReplicaOptions } from "./guests.ts";
 import { operatorRoutes } from "./operators.ts";
 import { type Environment, Requests } from "./requests.ts";
 
-export interface RouteOptions {
-  /** The application (id, hexadecimal) that this KMS's replicas are: they get its root secret (root-handover.ts). */
-  ownApp?: string;
+export interface RouteOptions extends ReplicaOptions {
   /** Requests a second, for each address and for all. */
   perAddress?: Rate;
   common?: Rate;

@@ -19,7 +19,7 @@ import type { UsedNonce } from "../store/backend.ts";
 import type { LogEntry } from "../store/entries.ts";
 import { openLogStore } from "../store/open.ts";
 import type { Row, RowName } from "../store/rows.ts";
-import { change, type Store, storeKeys, update } from "../store/store.ts";
+import { change, type RowChange, type Store, storeKeys, update } from "../store/store.ts";
 import {
   anchorVolume,
   type OperatorAction,
@@ -91,6 +91,9 @@ const content = (row: Row): string => new TextDecoder().decode(row.value);
 const keysIn = (row: Row | undefined): string[] =>
   row === undefined ? [] : indexSchema.parse(JSON.parse(content(row)));
 
+/** Counts operators' signed words, so that each is taken once. */
+export const operationsRow: RowName = { table, key: "operations" };
+
 /** A request that opened this volume before. */
 const replayed: VolumeDenial = { code: "nonce/used", message: "the nonce was used before" };
 
@@ -122,7 +125,7 @@ export class VolumeBook {
       key,
       (before, restored) => openVolume(before, { key, ticket: known, restored, fresh, now: this.#now() }),
       "opened",
-      by && { issued: by.issued, nonce: opensOnce(by.nonce, key) },
+      by && { nonce: { issued: by.issued, nonce: opensOnce(by.nonce, key) } },
     );
     if (denial !== undefined) return denial;
     const { volume, state, secretVersion, epoch, anchor } = record!;
@@ -165,12 +168,21 @@ export class VolumeBook {
     return rows.flatMap((row) => (row === undefined ? [] : read(content(row))));
   }
 
-  /** An operator's word about one volume (its id, or the beginning of it). Throws KmsError `volumes/unknown`. */
-  async operate(id: string, action: OperatorAction): Promise<VolumeRecord> {
+  /**
+   * An operator's word about one volume (its id, or the beginning of it). `asked`: only while these rows are of these
+   * versions, which are written with it. Throws KmsError "volumes/unknown", "operators/conflict".
+   */
+  async operate(id: string, action: OperatorAction, asked: readonly RowChange[] = []): Promise<VolumeRecord> {
     const found = await this.find(id);
     const rule = (before: VolumeRecord | undefined) => ({ record: operate(before!, action, this.#now()) });
-    const { record } = await this.#change(found, rule, action);
+    const { record } = await this.#change(found, rule, action, { asked });
     return record!;
+  }
+
+  /** How many of operators' signed words were taken: what the next one replaces. */
+  async operations(): Promise<number> {
+    const [row] = await this.#store.read([operationsRow]);
+    return row?.version ?? 0;
   }
 
   /** The volume whose id begins so. Throws KmsError `volumes/unknown`. */
@@ -218,13 +230,17 @@ export class VolumeBook {
     key: VolumeKey,
     rule: (before: VolumeRecord | undefined, restored: boolean) => Ruling,
     what: string,
-    nonce?: UsedNonce,
+    { nonce, asked = [] }: { nonce?: UsedNonce; asked?: readonly RowChange[] } = {},
   ): Promise<Ruling> {
     const name = { table, key: keyOf(key) };
     // A new volume is listed, too; nothing else looks at more than its own row.
     const names = what === "opened" ? [name, index, restoredMark] : [name];
     let ruling: Ruling = {};
-    const { committed } = await change(this.#store, names, ([row, listed, mark]) => {
+    const { committed } = await change(this.#store, [...asked, ...names], (all) => {
+      const [row, listed, mark] = all.slice(asked.length);
+      if (asked.some(({ version }, i) => version !== (all[i]?.version ?? 0))) {
+        throw new KmsError("operators/conflict", "what the request replaces is not what is in force");
+      }
       const before = row && read(content(row));
       ruling = rule(before, mark !== undefined);
       const { record } = ruling;
@@ -232,7 +248,7 @@ export class VolumeBook {
         if (before !== undefined) ruling = { record: before, ...ruling };
         return undefined;
       }
-      const rows = [update(name, row, bytes(write(record)))];
+      const rows = [...asked, update(name, row, bytes(write(record)))];
       if (row === undefined) {
         rows.push(update(index, listed, bytes(JSON.stringify([...keysIn(listed), name.key].sort()))));
       }
