@@ -23,17 +23,11 @@ export async function startResolver(names: Readonly<Record<string, string>>): Pr
   const at = (path: string): string => join(root, path);
   const address = `127.53.${(process.pid >> 8) & 255}.${process.pid & 255 || 1}`;
   const libraries = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"].map(at).join(":");
-  const options =
-    "--keep-in-foreground --log-facility=- --conf-file=/dev/null --no-resolv --no-hosts --user=root".split(
-      " ",
-    );
+  const options = `--library-path ${libraries} ${at("usr/sbin/dnsmasq")} --keep-in-foreground --log-facility=- --conf-file=/dev/null
+    --pid-file --no-resolv --no-hosts --user=root --bind-interfaces --listen-address=${address} --local=/example/`;
   const child: ChildProcess = spawn(
     at("lib64/ld-linux-x86-64.so.2"),
-    [
-      ...["--library-path", libraries, at("usr/sbin/dnsmasq"), ...options, "--pid-file"],
-      ...["--bind-interfaces", `--listen-address=${address}`, "--local=/example/"],
-      ...Object.entries(names).map(([name, to]) => `--host-record=${name},${to}`),
-    ],
+    [...options.split(/\s+/), ...Object.entries(names).map(([name, to]) => `--host-record=${name},${to}`)],
     { stdio: ["ignore", "ignore", "pipe"] },
   );
   let said = "";
