@@ -16,7 +16,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { request } from "node:http";
 import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
-import { type Policy, trustAnchorFor } from "@caisson/verify";
+import { isQuote, type Policy, trustAnchorFor } from "@caisson/verify";
 import { readPolicyText } from "@caisson/verify/policy-text";
 import { releaseJudge } from "@caisson/verify/releases";
 import { messageOf } from "@caisson/vocabulary/failure";
@@ -37,6 +37,8 @@ export interface GuestKmsOptions {
   data: string;
   /** PostgreSQL servers of log and rows. Without one they lie in `data` and end with the guest. */
   databases: readonly string[];
+  /** Other replicas (`kms serve --peer`). */
+  peers?: readonly string[];
   host: string;
   port: number;
   /** The guest's socket. */
@@ -97,6 +99,7 @@ export async function startGuestKms(options: GuestKmsOptions): Promise<Kms> {
   return startKms({
     data,
     databases: options.databases,
+    peers: options.peers ?? [],
     ...(existsSync(operators) && {
       operators: readOperators(operators, readFileSync(operators, "utf8")),
     }),
@@ -129,7 +132,7 @@ async function joinReplica(
     now,
     releases: releaseJudge(),
     collateralFor: async (evidence) => {
-      if (evidence.platform === "snp") return undefined;
+      if (!isQuote(evidence)) return undefined;
       const trust = trustAnchorFor(evidence.platform, policy);
       return trust && cache.find(evidence, trust, now);
     },

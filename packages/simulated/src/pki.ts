@@ -10,7 +10,17 @@
 import { createHash } from "node:crypto";
 import type { TrustAnchor } from "@caisson/verify";
 import type { Collateral } from "@caisson/verify/collateral";
-import { bitString, der, integer, namedBits, oid, sequence, time, utf8 } from "@caisson/verify/der-writer";
+import {
+  bitString,
+  der,
+  integer,
+  namedBits,
+  oid,
+  sequence,
+  time,
+  toPem,
+  utf8,
+} from "@caisson/verify/der-writer";
 import { TestKey } from "./p256.ts";
 
 const hexBytes = (hex: string): Uint8Array => new Uint8Array(Buffer.from(hex, "hex"));
@@ -111,18 +121,6 @@ export function issueCrl(spec: CrlSpec): Uint8Array {
   return sign(tbs, spec);
 }
 
-/** PEM of certificates, one after the other. */
-export function toPem(...certificates: Uint8Array[]): string {
-  return certificates
-    .map((bytes) => {
-      const lines = Buffer.from(bytes)
-        .toString("base64")
-        .match(/.{1,64}/g)!;
-      return `-----BEGIN CERTIFICATE-----\n${lines.join("\n")}\n-----END CERTIFICATE-----\n`;
-    })
-    .join("");
-}
-
 const keyId = (key: TestKey): Uint8Array => sha256(key.publicKey).slice(0, 20);
 const authority = (key: TestKey): ExtensionSpec => ({
   oid: "2.5.29.35",
@@ -160,12 +158,14 @@ export interface PckSpec {
   pceSvn: number;
   pceId: string;
   fmspc: string;
+  /** With it, the extension has what the platform CA adds: instance id and configuration. */
+  piid?: string;
 }
 
 const sgxOid = "1.2.840.113741.1.13.1";
 
 /** Content of the SGX extension. */
-export function sgxExtension({ ppid, sgxSvns, pceSvn, pceId, fmspc }: PckSpec): Uint8Array {
+export function sgxExtension({ ppid, sgxSvns, pceSvn, pceId, fmspc, piid }: PckSpec): Uint8Array {
   const field = (id: string, value: Uint8Array) => sequence(oid(`${sgxOid}.${id}`), value);
   const octets = (hex: string) => der(0x04, hexBytes(hex));
   return sequence(
@@ -181,6 +181,12 @@ export function sgxExtension({ ppid, sgxSvns, pceSvn, pceId, fmspc }: PckSpec): 
     field("3", octets(pceId)),
     field("4", octets(fmspc)),
     field("5", der(0x0a, Uint8Array.of(0))),
+    ...(piid === undefined
+      ? []
+      : [
+          field("6", octets(piid)),
+          field("7", sequence(...[1, 2, 3].map((flag) => field(`7.${flag}`, der(0x01, Uint8Array.of(0)))))),
+        ]),
   );
 }
 
