@@ -16,6 +16,7 @@ import { gzipSync } from "node:zlib";
 import type { Row } from "@caisson/cli/commands/bench";
 import { sealedFetch } from "@caisson/client/sealed-fetch";
 import { selfSigned } from "@caisson/front/certificate";
+import { forBrowsers } from "@caisson/page";
 import { keyPairOf } from "@caisson/protocol/hpke-context";
 import { tunnelTypes } from "@caisson/protocol/tunnel";
 import { hpkeConfigOf } from "@caisson/vocabulary/channel";
@@ -223,12 +224,7 @@ export async function* run(): AsyncIterable<Row> {
   }
   const bundled = await build({
     entryPoints: [join(repository, "packages/client/src/browser/fetch.ts")],
-    bundle: true,
-    minify: true,
-    write: false,
-    format: "esm",
-    platform: "browser",
-    target: "es2024",
+    ...forBrowsers,
   });
   yield {
     name: "channel: browser client with verifier, gzip",

@@ -18,7 +18,7 @@ import {
 import { parseReport } from "@caisson/verify/amd-report";
 import { fromHex, fromUtf8, toBase64, toHex } from "@caisson/vocabulary/bytes";
 import { type Answer, ask, type World, wrongAnswer } from "./ask.ts";
-import { CollateralError } from "./errors.ts";
+import { CollateralError, unverified } from "./errors.ts";
 import { type Fetched, listBytes, sourceBase } from "./intel.ts";
 import { type Found, find, type Keeping, type Part } from "./kept.ts";
 
@@ -131,17 +131,7 @@ async function fetchFor(product: Product, platform: AmdPlatform, base: string, o
   try {
     collateral = await verifyAmdCollateral(document, now, roots);
   } catch (error) {
-    if (!(error instanceof VerifyError)) throw error;
-    throw new CollateralError(
-      "collateral/answer",
-      "input",
-      `what ${base} serves does not verify: ${error.message}`,
-      {
-        facts: [["code", error.code], ...error.facts],
-        fix: "ask another source (--from); a clock that is wrong looks the same",
-        cause: error,
-      },
-    );
+    throw unverified(error, base);
   }
   const parts = [...(endorsement === undefined ? [] : [endorsement]), chain, crl];
   for (const one of parts) await one.keep();
