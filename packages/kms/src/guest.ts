@@ -16,7 +16,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { request } from "node:http";
 import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
-import { type Policy, trustAnchorFor } from "@caisson/verify";
+import { isQuote, type Policy, trustAnchorFor } from "@caisson/verify";
 import { readPolicyText } from "@caisson/verify/policy-text";
 import { releaseJudge } from "@caisson/verify/releases";
 import { messageOf } from "@caisson/vocabulary/failure";
@@ -129,7 +129,7 @@ async function joinReplica(
     now,
     releases: releaseJudge(),
     collateralFor: async (evidence) => {
-      if (evidence.platform === "snp") return undefined;
+      if (!isQuote(evidence)) return undefined;
       const trust = trustAnchorFor(evidence.platform, policy);
       return trust && cache.find(evidence, trust, now);
     },
@@ -140,7 +140,7 @@ async function joinReplica(
 }
 
 /** Which guests are replicas; always of this application. Throws KmsError, VerifyError. */
-export function readPeers(files: string, appId: string): Policy {
+function readPeers(files: string, appId: string): Policy {
   const path = fileOf(files, "peers.yaml", "peers.json");
   if (path === undefined) {
     throw new KmsError("policy/none", `${files} holds no peers.yaml: which guests are replicas`);

@@ -16,7 +16,7 @@ const ia5 = (text: string) => der(0x16, Buffer.from(text));
 
 /** Making an RSA key takes a second: two serve all hierarchies of a process. */
 const rsaKeys: KeyPair[] = [];
-interface KeyPair {
+export interface KeyPair {
   publicKey: KeyObject;
   privateKey: KeyObject;
 }
@@ -80,11 +80,9 @@ function distinguishedName(commonName: string): Uint8Array {
 }
 
 function signed(tbs: Uint8Array, { issuerKey, algorithm, saltLength, corrupt }: SignedSpec): Uint8Array {
-  const signature = signWith("sha384", tbs, {
-    key: issuerKey.privateKey,
-    padding: constants.RSA_PKCS1_PSS_PADDING,
-    saltLength,
-  });
+  const { privateKey: key } = issuerKey;
+  const rsa = { padding: constants.RSA_PKCS1_PSS_PADDING, saltLength };
+  const signature = signWith("sha384", tbs, { key, ...(key.asymmetricKeyType === "rsa" && rsa) });
   const encoding = sequence(tbs, algorithm, bitString(signature));
   return corrupt === undefined ? encoding : corrupt(encoding);
 }
@@ -92,7 +90,7 @@ function signed(tbs: Uint8Array, { issuerKey, algorithm, saltLength, corrupt }: 
 const spki = (key: KeyPair): Uint8Array =>
   new Uint8Array(key.publicKey.export({ type: "spki", format: "der" }));
 
-export function issueAmdCertificate(spec: AmdCertificateSpec): Uint8Array {
+function issueAmdCertificate(spec: AmdCertificateSpec): Uint8Array {
   const tbs = sequence(
     der(0xa0, integer(2)),
     integer(spec.serial),
@@ -106,7 +104,7 @@ export function issueAmdCertificate(spec: AmdCertificateSpec): Uint8Array {
   return signed(tbs, spec);
 }
 
-export function issueAmdCrl(spec: AmdCrlSpec): Uint8Array {
+function issueAmdCrl(spec: AmdCrlSpec): Uint8Array {
   const entries = spec.revoked.map((serial) => sequence(integer(serial), time(spec.thisUpdate)));
   const tbs = sequence(
     integer(1),

@@ -23,7 +23,9 @@ import {
 import {
   type AnyEvidence,
   type ExpectedReportData,
+  expectNonce,
   intelRoot,
+  isQuote,
   type Policy,
   type Report,
   readEvidence,
@@ -280,7 +282,7 @@ async function judge(
     if (options.image.length > 0 || expectedReportData !== undefined) {
       throw new UsageError("--image, --nonce and --report-data are judged by a policy", "add --policy FILE");
     }
-    if (evidence.platform !== "snp" && !provesHardware[evidence.platform]) {
+    if (isQuote(evidence) && !provesHardware[evidence.platform]) {
       throw new UsageError(
         "emulated evidence is genuine only under a root that a policy names",
         "add --policy FILE",
@@ -331,16 +333,14 @@ async function findCollateral(evidence: AnyEvidence, options: Options, now: Date
 }
 
 /** A nonce is expected under the scheme for applications, never another one's; raw report data is the nonce itself. */
-function expectReportData({ nonce, reportData: whole }: Options, { reportData }: AnyEvidence) {
+function expectReportData({ nonce, reportData: whole }: Options, evidence: AnyEvidence) {
   if (nonce !== undefined && whole !== undefined) {
     throw new UsageError("--nonce and --report-data both say what is bound", "give one of them");
   }
   if (whole !== undefined)
     return { scheme: "raw", fields: { data: bytesOf("--report-data", whole) } } as const;
   if (nonce === undefined) return undefined;
-  const bytes = bytesOf("--nonce", nonce);
-  const scheme = reportData === undefined || reportData.scheme === "raw" ? "raw" : "caisson/app/v1";
-  return { scheme, fields: scheme === "raw" ? { data: bytes } : { nonce: bytes } } as const;
+  return expectNonce(evidence, bytesOf("--nonce", nonce));
 }
 
 /** Every case, those that are answered otherwise first. */

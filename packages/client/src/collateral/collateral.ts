@@ -52,11 +52,12 @@ export async function collateralFor(
     const { collateral, document, provenance } = await fetchAmd(amdPlatformOf(evidence), options);
     return { amdCollateral: collateral, document, provenance };
   }
-  if (evidence.platform === "emulated") {
+  if (evidence.platform === "emulated" || evidence.platform === "nitro") {
+    const kind = evidence.platform === "nitro" ? "documents of AWS Nitro" : "emulated evidence";
     throw new CollateralError(
       "collateral/platform",
       "unsupported",
-      "nobody publishes collateral for emulated evidence",
+      `nobody publishes collateral for ${kind}`,
       {
         fix: "it carries its own",
       },

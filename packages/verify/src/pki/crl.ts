@@ -12,10 +12,9 @@ import {
   checkWindow,
   type Extension,
   type Profile,
+  p256Profile,
   readAuthorityKeyId,
   readExtensions,
-  readSignatureAlgorithm,
-  readSignatureValue,
 } from "./x509.ts";
 
 /** A parsed list; nothing about it is verified yet. Times in milliseconds since 1970. */
@@ -38,8 +37,7 @@ export interface CrlProfile extends Pick<Profile, "algorithm" | "signature"> {
 }
 
 const p256Crls: CrlProfile = {
-  algorithm: readSignatureAlgorithm,
-  signature: readSignatureValue,
+  ...p256Profile,
   identified: true,
 };
 
