@@ -90,7 +90,7 @@ function signed(tbs: Uint8Array, { issuerKey, algorithm, saltLength, corrupt }: 
 const spki = (key: KeyPair): Uint8Array =>
   new Uint8Array(key.publicKey.export({ type: "spki", format: "der" }));
 
-function issueAmdCertificate(spec: AmdCertificateSpec): Uint8Array {
+export function issueAmdCertificate(spec: AmdCertificateSpec): Uint8Array {
   const tbs = sequence(
     der(0xa0, integer(2)),
     integer(spec.serial),
