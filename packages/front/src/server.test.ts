@@ -444,6 +444,39 @@ test("what asks for evidence wrongly, and what is not there, is refused", async 
   equal(quotes.length, 0);
 });
 
+test("a session is bound over HTTP/1.1, with what both of its ends export, and by no other words", async (t) => {
+  const { port, quotes } = await start(t, echo);
+  const nonce = "ab".repeat(32);
+  const path = `/.well-known/caisson/evidence?nonce=${nonce}`;
+  const socket = tls.connect({
+    host: "127.0.0.1",
+    port,
+    rejectUnauthorized: false,
+    ALPNProtocols: ["http/1.1"],
+  });
+  await once(socket, "secureConnect");
+  const exporter = socket.exportKeyingMaterial(
+    32,
+    "EXPORTER-Channel-Binding",
+    undefined as unknown as Buffer,
+  );
+  socket.write(`GET ${path}&bind=session HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`);
+  match(await text(socket), /^HTTP\/1.1 200/);
+  const field = (bytes: Uint8Array) => Buffer.concat([Buffer.of(0, 0, 0, bytes.length), bytes]);
+  const parts = ["caisson/channel-session/v1", "server", Buffer.from(nonce, "hex"), exporter];
+  const entry = Buffer.concat([Buffer.of(0), ...parts.map((part) => field(Buffer.from(part as string)))]);
+  deepEqual(quotes, [createHash("sha256").update(entry).digest("hex")]);
+  for (const query of ["&bind=key", "&bind=", "&bind=session&bind=session", "&Bind=session"]) {
+    equal((await ask(port, `${path}${query}`)).status, 400, query);
+  }
+  const session = http2.connect(`https://127.0.0.1:${port}`, { rejectUnauthorized: false });
+  t.after(() => session.destroy());
+  const stream = session.request({ ":path": `${path}&bind=session` });
+  const [headers] = (await once(stream, "response")) as [http2.IncomingHttpHeaders];
+  equal(headers[":status" as never], 400);
+  equal(quotes.length, 1);
+});
+
 test("keys: 41 bytes for Tinfoil's clients, with their length for RFC 9458's", async (t) => {
   const { port, hpke } = await start(t, echo);
   const config = hpkeConfigOf(hpke.publicKey);

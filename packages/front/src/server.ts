@@ -14,7 +14,7 @@ import type { SecureContext, TLSSocket } from "node:tls";
 import { ehbpHeaders, ehbpKeysPath } from "@caisson/protocol/ehbp";
 import type { KeyPair } from "@caisson/protocol/hpke-context";
 import { concat } from "@caisson/vocabulary/bytes";
-import { hpkeConfigOf } from "@caisson/vocabulary/channel";
+import { hpkeConfigOf, sessionEntry, sessionExporter } from "@caisson/vocabulary/channel";
 import { channelKeysPath, channelTunnelPath, evidencePath, livePath } from "@caisson/vocabulary/paths";
 import {
   bodyOf,
@@ -109,11 +109,13 @@ export function createFront(options: FrontOptions): Front {
   };
 
   async function evidence(request: Request, response: Response): Promise<void> {
-    const nonce = /^[^?]*\?nonce=([0-9a-f]{64})$/.exec(request.url ?? "")?.[1];
-    if (nonce === undefined)
+    const [, hex, bind] = /^[^?]*\?nonce=([0-9a-f]{64})(&bind=session)?$/.exec(request.url ?? "") ?? [];
+    if (hex === undefined)
       throw new FrontRefusal(400, "evidence is over ?nonce=, 64 hexadecimal digits in lower case");
+    const nonce = Uint8Array.fromHex(hex);
+    const entry = bind === undefined ? nonce : sessionEntry(nonce, exporterOf(request));
     try {
-      const { evidence: document, index, count, path } = await quotes.ask(Uint8Array.fromHex(nonce));
+      const { evidence: document, index, count, path } = await quotes.ask(entry);
       const place = { index, count, path: path.map((hash) => hash.toHex()) };
       const text = `{"version":"caisson/channel-evidence/v1","evidence":${document},"nonce":${JSON.stringify(place)}}\n`;
       reply(response, 200, "application/json", text, openToPages);
@@ -303,6 +305,14 @@ export function createFront(options: FrontOptions): Front {
       upstream.close();
     },
   };
+}
+
+/** What this end of the client's own TLS session exports. Throws FrontRefusal. */
+function exporterOf({ socket, httpVersionMajor }: Request): Uint8Array {
+  // A connection of HTTP/2 is not its requests' own.
+  if (httpVersionMajor !== 1) throw new FrontRefusal(400, "a session is bound over HTTP/1.1");
+  const { size, label } = sessionExporter;
+  return (socket as TLSSocket).exportKeyingMaterial(size, label, undefined as unknown as Buffer);
 }
 
 const contentLength = new Set(["content-length"]);
