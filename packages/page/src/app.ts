@@ -4,6 +4,7 @@ import {
   type AnyEvidence,
   type Check,
   type ExpectedReportData,
+  expectNonce,
   intelRoot,
   notReached,
   type Report,
@@ -65,10 +66,7 @@ function expected(evidence: AnyEvidence): ExpectedReportData | undefined {
   const text = byId<HTMLInputElement>("nonce").value.trim();
   const bytes = text === "" ? undefined : fromHex(text);
   if (text !== "" && bytes === undefined) throw new TypeError("the nonce is not hexadecimal");
-  if (bytes === undefined) return undefined;
-  const scheme =
-    evidence.reportData === undefined || evidence.reportData.scheme === "raw" ? "raw" : "caisson/app/v1";
-  return { scheme, fields: scheme === "raw" ? { data: bytes } : { nonce: bytes } };
+  return bytes === undefined ? undefined : expectNonce(evidence, bytes);
 }
 
 async function judge(evidence: AnyEvidence, now: Date): Promise<Report> {

@@ -27,6 +27,7 @@ import { Interrupted, UsageError } from "../failure.ts";
 import { checkPort, memoryOption, whole } from "../machine-options.ts";
 import { prepare } from "../prepare.ts";
 import { ApplicationError, BootError, BootView, MachineError } from "../views/boot-view.ts";
+import { fold } from "../views/fold.ts";
 import { renderPrerequisites, renderProduction } from "../views/production-view.ts";
 import { formatBytes, Progress, terminal } from "../views/progress.ts";
 import { prepareMachine, withProductionOptions } from "./instance.ts";
@@ -76,11 +77,16 @@ async function verify(session: Session): Promise<Report> {
   });
 }
 
+/** A line for the person who watches. */
+function say(line: string): void {
+  process.stderr.write(`${fold(line, process.stderr.columns)}\n`);
+}
+
 function summary({ verdict, codes, checks }: Report): string {
   const passed = checks.filter(({ outcome }) => outcome === "pass").length;
   const open = checks.filter(({ outcome }) => outcome === "not-checked").map(({ id }) => id);
   const because = codes.length === 0 ? "" : ` because ${codes.join(", ")}`;
-  const left = open.length === 0 ? "" : `, left open: ${open.join(", ")}`;
+  const left = open.length === 0 ? "" : `\n  left open  ${open.join(", ")}`;
   return `evidence ${verdict}${because}: ${passed} checks passed${left}`;
 }
 
@@ -146,7 +152,6 @@ async function runProduction(
   const interrupted = new Promise<void>((resolve) => {
     process.once("SIGINT", () => resolve()).once("SIGTERM", () => resolve());
   });
-  const say = (line: string): void => void process.stderr.write(`${line}\n`);
   const serialLog = join(`${directory}.state`, "console.log");
   const { qmpSocket, arguments: args } = production;
   rmSync(qmpSocket, { force: true });
@@ -219,7 +224,6 @@ async function startEmulated(path: string, options: Options): Promise<void> {
   const interrupted = new AbortController();
   const interrupt = (signal: NodeJS.Signals): void => interrupted.abort(new Interrupted(signal));
   process.once("SIGINT", interrupt).once("SIGTERM", interrupt);
-  const say = (line: string): void => void process.stderr.write(`${line}\n`);
 
   const shape = { vcpus: options.vcpus, memory: options.memory };
   if (options.port !== undefined) await checkPort(options.port);

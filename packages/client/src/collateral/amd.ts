@@ -16,10 +16,11 @@ import {
   tcbComponents,
 } from "@caisson/verify/amd-products";
 import { parseReport } from "@caisson/verify/amd-report";
+import { listBytes } from "@caisson/verify/pcs-answers";
 import { fromHex, fromUtf8, toBase64, toHex } from "@caisson/vocabulary/bytes";
 import { type Answer, ask, type World, wrongAnswer } from "./ask.ts";
 import { CollateralError } from "./errors.ts";
-import { type Fetched, listBytes, sourceBase } from "./intel.ts";
+import { type Fetched, sourceBase } from "./intel.ts";
 import { type Found, find, type Keeping, type Part } from "./kept.ts";
 
 const KDS = "https://kdsintf.amd.com";
