@@ -16,8 +16,9 @@ import {
   tcbComponents,
 } from "@caisson/verify/amd-products";
 import { parseReport } from "@caisson/verify/amd-report";
+import { toPem } from "@caisson/verify/der-writer";
 import { listBytes } from "@caisson/verify/pcs-answers";
-import { fromHex, fromUtf8, toBase64, toHex } from "@caisson/vocabulary/bytes";
+import { fromHex, fromUtf8, toHex } from "@caisson/vocabulary/bytes";
 import { type Answer, ask, type World, wrongAnswer } from "./ask.ts";
 import { CollateralError } from "./errors.ts";
 import { type Fetched, sourceBase } from "./intel.ts";
@@ -78,11 +79,6 @@ export function amdPlatformOf({ report: bytes, collateral }: SnpEvidence): AmdPl
 function certified(endorsement: Uint8Array | undefined): Product | undefined {
   return endorsement && readEndorsement(parseEndorsement(endorsement)).product;
 }
-
-const toPem = (der: Uint8Array): string =>
-  `-----BEGIN CERTIFICATE-----\n${toBase64(der)
-    .match(/.{1,64}/g)!
-    .join("\n")}\n-----END CERTIFICATE-----\n`;
 
 /** Fetches and verifies what AMD vouches with for one report's key. Throws CollateralError. */
 export async function fetchAmd(

@@ -227,7 +227,10 @@ function addPaxRecords(extension: Extension, bytes: Uint8Array, dialect: TarDial
     } else if (key.startsWith("SCHILY.xattr."))
       extension.xattrs.set(key.slice(13), Buffer.from(value).toString("latin1"));
     else if (key.startsWith("LIBARCHIVE.xattr."))
-      extension.xattrs.set(key.slice(17), Buffer.from(value).toString("latin1"));
+      extension.xattrs.set(
+        key.slice(17),
+        Buffer.from(Buffer.from(value).toString("latin1"), "base64").toString("latin1"),
+      );
     else if (!isIgnored(key, dialect)) {
       throw new ImageError("archive/format", `${name}: pax record '${key.slice(0, 40)}' is not understood`);
     }
