@@ -298,7 +298,7 @@ function rebuilding(
 ): string {
   const spec = join(image.directory, "../..");
   const copy = join(place, `copy-${output}`, basename(spec));
-  cpSync(spec, copy, { recursive: true, filter: (path) => !/\/out$/.test(path) });
+  cpSync(spec, copy, { recursive: true, filter: (path) => !path.endsWith("/out") });
   cpSync(join(place, "identity.json"), join(copy, "../identity.json"));
   if (change !== "") appendFileSync(join(copy, change), "// one line more\n");
   const options = `--spec ${copy} --manifest ${image.directory} ${whose(signing)} --output ${output}`;
