@@ -22,7 +22,7 @@ import { join } from "node:path";
 import type { Row } from "@caisson/cli/commands/bench";
 import { type Opened, openStore, sqlite, storeKeys, VolumeBook } from "@caisson/kms";
 import { deriveVolumeKeys } from "@caisson/protocol/derivation";
-import { anchorMac, firstGeneration, reservedSize, volumeVersion } from "@caisson/protocol/volumes";
+import { anchorRequest, firstGeneration, reservedSize } from "@caisson/protocol/volumes";
 import { blockSize } from "../packages/guest/src/volumes/btrfs.ts";
 import { prepareVolume } from "../packages/guest/src/volumes/prepare.ts";
 import { templateSize } from "../packages/guest/src/volumes/template.ts";
@@ -66,16 +66,8 @@ async function anchors(place: string, width: number): Promise<number> {
     const one = lanes[lane]!;
     one.next += 1n;
     const { volume, epoch, name } = one.grant;
-    const unsigned = {
-      version: volumeVersion,
-      owner,
-      seed,
-      name,
-      volume,
-      epoch,
-      generation: String(one.next),
-    } as const;
-    const request = { ...unsigned, mac: anchorMac(one.anchorKey, unsigned).toHex() };
+    const told = { owner, seed, name, volume, epoch: BigInt(epoch), generation: one.next };
+    const request = anchorRequest(one.anchorKey, told);
     if (!book.isAuthentic(request)) throw new Error("not authentic");
     const answer = await book.anchor(request);
     if ("code" in answer) throw new Error(answer.message);
