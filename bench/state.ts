@@ -65,9 +65,7 @@ async function anchors(place: string, width: number): Promise<number> {
   const rate = await perSecond(width, async (lane) => {
     const one = lanes[lane]!;
     one.next += 1n;
-    const { volume, epoch, name } = one.grant;
-    const told = { owner, seed, name, volume, epoch: BigInt(epoch), generation: one.next };
-    const request = anchorRequest(one.anchorKey, told);
+    const request = anchorRequest(one.anchorKey, { ...one.grant, owner, seed }, one.next);
     if (!book.isAuthentic(request)) throw new Error("not authentic");
     const answer = await book.anchor(request);
     if ("code" in answer) throw new Error(answer.message);

@@ -147,7 +147,7 @@ async function anchor(state: string, generation: bigint): Promise<void> {
     const { volume, epoch } = record!;
     const root = new Uint8Array(readFileSync(join(state, "kms", "root-secret")));
     const key = deriveAnchorKey(root, Uint8Array.fromHex(volume), epoch);
-    const answer = await book.anchor(anchorRequest(key, { ...record!, generation }));
+    const answer = await book.anchor(anchorRequest(key, { ...record!, epoch: String(epoch) }, generation));
     if ("code" in answer) throw new Error(`${answer.code}: ${answer.message}`);
   } finally {
     await book.close();

@@ -121,25 +121,22 @@ export function anchorMac(key: Uint8Array, request: Omit<AnchorRequest, "mac">):
   return new Uint8Array(createHmac("sha256", key).update(bytes).digest());
 }
 
-/** What an opening is called, and what it has committed. */
-export type Anchored = Pick<AnchorRequest, "owner" | "seed" | "name" | "volume"> & {
-  epoch: bigint;
-  generation: bigint;
-};
-
-/** The request by which an opening tells the KMS what it has committed, under the epoch's anchor key. */
-export function anchorRequest(key: Uint8Array, { epoch, generation, ...names }: Anchored): AnchorRequest {
-  const { owner, seed, name, volume } = names;
+/** The request of one opening, with its MAC under that opening's key. */
+export function anchorRequest(
+  anchorKey: Uint8Array,
+  { owner, seed, name, volume, epoch }: Pick<AnchorRequest, "owner" | "seed" | "name" | "volume" | "epoch">,
+  generation: bigint,
+): AnchorRequest {
   const unsigned = {
     version: volumeVersion,
     owner,
     seed,
     name,
     volume,
-    epoch: String(epoch),
+    epoch,
     generation: String(generation),
   } as const;
-  return { ...unsigned, mac: anchorMac(key, unsigned).toHex() };
+  return { ...unsigned, mac: anchorMac(anchorKey, unsigned).toHex() };
 }
 
 /** Whether a request was made with that key. */

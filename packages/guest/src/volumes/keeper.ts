@@ -160,12 +160,11 @@ export class Keeper {
   /** Tells the KMS the newest commit. Throws VolumeError: `volume/fenced` ends the machine, `volume/not-anchored` does not. */
   async #anchor(state: State): Promise<void> {
     const { released, seed, committed } = state;
-    const { grant, anchorKey } = released;
-    const { owner, name, volume } = grant;
-    const told = { owner, seed, name, volume, epoch: BigInt(grant.epoch), generation: committed };
+    const { name } = released.grant;
+    const request = anchorRequest(released.anchorKey, { ...released.grant, seed }, committed);
     let answer: unknown;
     try {
-      answer = await this.#options.post(anchorPath, anchorRequest(anchorKey, told));
+      answer = await this.#options.post(anchorPath, request);
     } catch (error) {
       throw new VolumeError(
         "volume/not-anchored",

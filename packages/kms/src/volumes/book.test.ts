@@ -37,13 +37,8 @@ async function open(volumes: VolumeBook, ticket?: Ticket): Promise<Opened> {
 }
 
 function request({ grant, anchorKey }: Opened, n: bigint): AnchorRequest {
-  const epoch = BigInt(grant.epoch);
-  return anchorRequest(anchorKey, {
-    ...key,
-    volume: grant.volume,
-    epoch,
-    generation: firstGeneration(epoch) + n,
-  });
+  const generation = firstGeneration(BigInt(grant.epoch)) + n;
+  return anchorRequest(anchorKey, { ...key, ...grant }, generation);
 }
 
 async function anchor(volumes: VolumeBook, opened: Opened, n: bigint): Promise<Ticket> {
