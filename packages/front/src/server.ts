@@ -115,7 +115,7 @@ export function createFront(options: FrontOptions): Front {
     const nonce = Uint8Array.fromHex(hex);
     const entry = bind === undefined ? nonce : sessionEntry(nonce, exporterOf(request));
     try {
-      const { evidence: document, index, count, path } = await quotes.ask(entry);
+      const { evidence: document, index, count, path } = await quotes.ask(entry, connectionOf(request));
       const place = { index, count, path: path.map((hash) => hash.toHex()) };
       const text = `{"version":"caisson/channel-evidence/v1","evidence":${document},"nonce":${JSON.stringify(place)}}\n`;
       reply(response, 200, "application/json", text, openToPages);
@@ -126,6 +126,7 @@ export function createFront(options: FrontOptions): Front {
   }
 
   async function answer(request: Request, response: Response): Promise<void> {
+    if (request.rawHeaders.length > 2 * headFields) throw new FrontRefusal(431, "too many fields");
     const where = target(request);
     const path = where.path.split("?", 1)[0]!;
     const ours = Object.hasOwn(own, path) ? own[path] : undefined;
@@ -135,8 +136,7 @@ export function createFront(options: FrontOptions): Front {
         throw new FrontRefusal(405, "not by this method");
       return ours(request, response);
     }
-    if (path.startsWith("/.well-known/caisson/") && path !== livePath)
-      throw new FrontRefusal(404, "there is no such thing");
+    if (isOurs(path)) throw new FrontRefusal(404, "there is no such thing");
     if (request.headers[ehbpHeaders.key] !== undefined) return sealed.body(request, response);
     if (options.require === "encrypted")
       throw new FrontRefusal(403, "this application takes sealed requests only");
@@ -210,7 +210,8 @@ export function createFront(options: FrontOptions): Front {
     },
     handle,
   );
-  server.maxHeadersCount = headFields;
+  // Node would drop what is over, silently: it is counted, and refused, with the request.
+  server.maxHeadersCount = 0;
   server.timeout = limits.silenceMs;
   server.on("upgrade", (request, socket, head) => upgrade(request, socket, head));
   server.on("clientError", (_, socket) => {
@@ -256,6 +257,8 @@ export function createFront(options: FrontOptions): Front {
     } catch {
       return fail(400);
     }
+    if (request.rawHeaders.length > 2 * headFields) return fail(431);
+    if (isOurs(where.path.split("?", 1)[0]!)) return fail(404);
     if (options.require === "encrypted") return fail(403);
     const headers = towardsApplication(request.rawHeaders, {
       way: "tls",
@@ -306,6 +309,13 @@ export function createFront(options: FrontOptions): Front {
     },
   };
 }
+
+/** Below where the front answers, whatever an application would. */
+const isOurs = (path: string): boolean => path.startsWith("/.well-known/caisson/") && path !== livePath;
+
+/** What all requests of one connection have in common. */
+const connectionOf = (request: Request): object =>
+  (request as unknown as Http2ServerRequest).stream?.session ?? request.socket;
 
 /** What this end of the client's own TLS session exports. Throws FrontRefusal. */
 function exporterOf({ socket, httpVersionMajor }: Request): Uint8Array {
