@@ -12,11 +12,14 @@ import { Agent, get } from "node:https";
 import { type AddressInfo, connect } from "node:net";
 import { tmpdir } from "node:os";
 import { extname, join } from "node:path";
+import { PassThrough } from "node:stream";
 import { text } from "node:stream/consumers";
 import { after, before, type TestContext, test } from "node:test";
+import { carry } from "@caisson/cli/commands/exec";
 import { attestedFetch } from "@caisson/client";
 import { openDoor, parsePlace } from "@caisson/client/connect";
 import { startInterceptor } from "@caisson/client/testing/interceptor";
+import { execFile as sessionFile } from "@caisson/machine/session";
 import { type Collateral, readPolicy, readReferences } from "@caisson/verify";
 import { type Browser, chromium, type Page } from "playwright-core";
 import { makePage } from "../../examples/private-form/page/make.ts";
@@ -263,4 +266,73 @@ test("a page in Chromium, through a proxy that ends TLS and records everything",
     await picture(page, "phone-answer-refused.png");
     equal(/canary/.test(between.record()), false);
   });
+});
+
+/** Runs a script of Node's inside the front's sandbox, as its user and behind its filter (development machines alone). */
+async function insideFront(script: string): Promise<{ status: number; out: string }> {
+  const { port: door, token } = read(sessionFile) as { port: number; token: string };
+  const socket = connect(door, "127.0.0.1");
+  const [stdin, stdout, stderr] = [new PassThrough(), new PassThrough(), new PassThrough()];
+  const out = text(stdout);
+  const request = { token, service: "_front", arguments: ["/usr/bin/node", "-e", script] };
+  try {
+    return {
+      status: await carry(socket, request, { stdin, stdout, stderr }),
+      out: await (stdout.end(), out),
+    };
+  } finally {
+    socket.destroy();
+    stdin.destroy();
+  }
+}
+
+test("inside the front nothing makes a file, starts a program, listens or signals; threads start", async () => {
+  const { status, out } = await insideFront(`
+    const fs = require("node:fs");
+    const attempts = {
+      makeFile: () => fs.writeFileSync("/dev/shm/x", "x"),
+      makeRunFile: () => fs.openSync("/tmp/x", "wx"),
+      write: () => fs.openSync("/dev/null", "w"),
+      directory: () => fs.mkdirSync("/dev/shm/d"),
+      program: () => { const { error } = require("node:child_process").spawnSync("/usr/bin/node", ["-v"]); if (error) throw error; },
+      signal: () => process.kill(1, 0),
+      priority: () => require("node:os").setPriority(1),
+      become: () => process.setuid(0),
+    };
+    const said = Object.entries(attempts).map(([name, attempt]) => {
+      try { attempt(); return [name, "done"]; } catch (error) { return [name, error.info?.code ?? error.code]; }
+    });
+    const { Worker } = require("node:worker_threads");
+    const server = require("node:net").createServer();
+    server.once("error", ({ code }) => said.push(["listen", code]));
+    server.once("listening", () => said.push(["listen", "done"]));
+    server.listen(0);
+    new Worker("require('node:worker_threads').parentPort.postMessage(1)", { eval: true }).once("message", () => {
+      said.push(["thread", "done"]);
+      console.log(JSON.stringify(Object.fromEntries(said)));
+      process.exit(0);
+    });
+  `);
+  equal(status, 0, out);
+  const { thread, ...refused } = JSON.parse(out) as Record<string, string>;
+  equal(thread, "done");
+  for (const [name, code] of Object.entries(refused)) equal(code, "ENOSYS", name);
+  equal(Object.keys(refused).length, 9);
+});
+
+// The last: it ends the machine.
+test("the front killed: the machine stops, with the reason", async () => {
+  // The kernel kills all of a control group whose memory is used up.
+  const filled = insideFront("const held = []; for (;;) held.push(Buffer.alloc(2 ** 25, 1));");
+  await Promise.race([status, filled.catch(() => status)]);
+  const limit = AbortSignal.timeout(60_000);
+  const [code] = (await Promise.race([
+    status,
+    once(limit, "abort").then(() => {
+      throw new Error(`the machine goes on: ${stderr}`);
+    }),
+  ])) as [number];
+  match(stderr, /the front ended with status 137/);
+  ok(code !== 0, "up says that it failed");
+  await rejects(attestedFetch(url, judgement()));
 });

@@ -77,7 +77,7 @@ export function parseCrl(encoding: Uint8Array, profile: CrlProfile = p256Crls): 
   tbs.end();
   // A critical extension that is not understood may narrow what the list covers (5.2: deltas, distribution points).
   refuseCritical(extensions, []);
-  const byOid = (oid: string) => extensions.find((extension) => extension.oid === oid)?.value;
+  const byOid = (oid: string) => extensions.find((extension) => extension.oid === oid)?.value.enter();
   const authority = byOid(oids.authorityKeyIdentifier);
   const authorityKeyId = authority === undefined ? undefined : readAuthorityKeyId(authority);
   if (profile.identified && (authorityKeyId === undefined || byOid(oids.crlNumber) === undefined)) {

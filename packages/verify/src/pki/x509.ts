@@ -154,12 +154,11 @@ function readCommonName(name: Der): string {
   return commonName;
 }
 
-/** One extension: its OID, whether it is critical, the content of its OCTET STRING, and a reader of that. */
+/** One extension: its OID, whether it is critical, and its OCTET STRING, which of most is never looked into. */
 export interface Extension {
   oid: string;
   critical: boolean;
-  content: Uint8Array;
-  value: DerReader;
+  value: Der;
 }
 
 /** Reads Extensions; none may occur twice (RFC 5280, 4.2). */
@@ -171,14 +170,14 @@ export function readExtensions(reader: DerReader): Extension[] {
     const oid = extension.oid();
     // DEFAULT FALSE: an encoded FALSE is not DER (X.690, 11.5).
     const critical = extension.nextTag === tag.boolean ? extension.boolean() : undefined;
-    const content = extension.content(tag.octetString);
+    const value = extension.read(tag.octetString);
     extension.end();
     if (critical === false || found.some((other) => other.oid === oid)) {
       throw new VerifyError("chain/extension", "an extension occurs twice, or encodes its default", {
         actual: oid,
       });
     }
-    found.push({ oid, critical: critical === true, content, value: new DerReader(content) });
+    found.push({ oid, critical: critical === true, value });
   } while (sequence.more);
   return found;
 }
@@ -248,8 +247,9 @@ function interpretExtensions(extensions: readonly Extension[], profile: Profile)
     authorityKeyId: undefined as Uint8Array | undefined,
     extensions: new Map<string, Uint8Array>(),
   };
-  for (const { oid, critical, content, value: reader } of extensions) {
-    result.extensions.set(oid, content);
+  for (const { oid, critical, value } of extensions) {
+    result.extensions.set(oid, value.content);
+    const reader = value.enter();
     if (oid === oids.keyUsage) {
       result.keyUsage = reader.namedBits(profile.trailingZeros);
       reader.end();
