@@ -14,7 +14,7 @@ import { after, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Vm } from "@caisson/host/vm";
 import { type SessionHooks, startSession } from "@caisson/machine/session";
-import { type ConsoleEvent, decodeConsole } from "@caisson/protocol/console";
+import { type ConsoleEvent, consoleDecoder } from "@caisson/protocol/console";
 import type { LiveReport } from "@caisson/protocol/live-report";
 import { image, references, shape } from "../support/image.ts";
 
@@ -85,8 +85,9 @@ async function forbidding(path: string) {
     const timer = setInterval(() => socket.write(XOFF), 20);
     socket.on("close", () => clearInterval(timer)).on("error", () => {});
     const lines = createInterface({ input: socket });
+    const decode = consoleDecoder();
     lines.on("line", (line) => {
-      const event = decodeConsole(line);
+      const event = decode(line);
       if (event !== undefined) events.push(event);
     });
     // The interface passes the socket's errors on: a machine that is killed resets its connections.

@@ -5,7 +5,7 @@
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { readCollateral, readEvidence, VerifyError, verifyGenuine } from "@caisson/verify";
+import { isQuote, readCollateral, readEvidence, VerifyError, verifyGenuine } from "@caisson/verify";
 import { buildEvidence, refusals } from "@caisson/verify/testing/refusals";
 import { buildSnp, snpRefusals } from "@caisson/verify/testing/snp-refusals";
 import { toBase64, toHex } from "@caisson/vocabulary/bytes";
@@ -20,7 +20,8 @@ const pem = (der: Uint8Array) =>
 function isRead(bytes: Uint8Array, platform: "tdx" | "snp"): boolean {
   try {
     const evidence = readEvidence(bytes);
-    const read = evidence.platform === "snp" ? evidence.report : evidence.quote;
+    const read =
+      evidence.platform === "snp" ? evidence.report : isQuote(evidence) ? evidence.quote : evidence.document;
     return (
       evidence.platform === platform &&
       read.length === bytes.length &&

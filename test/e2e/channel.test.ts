@@ -12,11 +12,14 @@ import { Agent, get } from "node:https";
 import { type AddressInfo, connect } from "node:net";
 import { tmpdir } from "node:os";
 import { extname, join } from "node:path";
+import { PassThrough } from "node:stream";
 import { text } from "node:stream/consumers";
-import { after, before, test } from "node:test";
+import { after, before, type TestContext, test } from "node:test";
+import { carry } from "@caisson/cli/commands/exec";
 import { attestedFetch } from "@caisson/client";
 import { openDoor, parsePlace } from "@caisson/client/connect";
 import { startInterceptor } from "@caisson/client/testing/interceptor";
+import { execFile as sessionFile } from "@caisson/machine/session";
 import { type Collateral, readPolicy, readReferences } from "@caisson/verify";
 import { type Browser, chromium, type Page } from "playwright-core";
 import { makePage } from "../../examples/private-form/page/make.ts";
@@ -138,8 +141,13 @@ const types: Record<string, string> = {
   ".json": "application/json",
 };
 
-/** Serves a page for a guest, and opens it. */
-async function openPage(browser: Browser, guest: string, viewport = { width: 1280, height: 900 }) {
+/** Serves a page for a guest, and opens it. Both end with the test, however it ends. */
+async function openPage(
+  t: TestContext,
+  browser: Browser,
+  guest: string,
+  viewport = { width: 1280, height: 900 },
+): Promise<Page> {
   const out = mkdtempSync(join(place, "page-"));
   await makePage(guest, state, out);
   const server = createServer((request, response) => {
@@ -155,17 +163,15 @@ async function openPage(browser: Browser, guest: string, viewport = { width: 128
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
+  t.after(() => {
+    server.close();
+    server.closeAllConnections();
+  });
   const context = await browser.newContext({ ignoreHTTPSErrors: true, viewport });
+  t.after(() => context.close());
   const page = await context.newPage();
   await page.goto(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
-  return {
-    page,
-    close: async (): Promise<void> => {
-      await context.close();
-      server.close();
-      server.closeAllConnections();
-    },
-  };
+  return page;
 }
 
 /** By locators: the page's policy lets nobody evaluate text, a test neither. */
@@ -190,8 +196,8 @@ test("a page in Chromium, through a proxy that ends TLS and records everything",
   const between = await startInterceptor(port());
   t.after(() => between.close());
 
-  await t.test("the form reaches the guest, and the canary is nowhere in the record", async () => {
-    const { page, close } = await openPage(browser, between.url);
+  await t.test("the form reaches the guest, and the canary is nowhere in the record", async (t) => {
+    const page = await openPage(t, browser, between.url);
     await verdict(page);
     match((await page.textContent("#verdict"))!, /^Accepted/);
     // With the keyboard alone.
@@ -206,11 +212,10 @@ test("a page in Chromium, through a proxy that ends TLS and records everything",
     match((await page.textContent("#answer"))!, /The guest read 24 characters/);
     ok(between.record().includes("/.well-known/caisson/tunnel"), "it went through the proxy");
     equal(/canary|sings|dawn|guest read/.test(between.record()), false);
-    await close();
   });
 
-  await t.test("on a phone: nothing is wider than the screen, and everything has a name", async () => {
-    const { page, close } = await openPage(browser, between.url, { width: 390, height: 844 });
+  await t.test("on a phone: nothing is wider than the screen, and everything has a name", async (t) => {
+    const page = await openPage(t, browser, between.url, { width: 390, height: 844 });
     await verdict(page);
     await page.click("summary");
     await picture(page, "phone-accepted.png");
@@ -224,10 +229,9 @@ test("a page in Chromium, through a proxy that ends TLS and records everything",
     ] as const) {
       equal(await page.getByRole(role, { name }).count(), 1, `${role} ${name}`);
     }
-    await close();
   });
 
-  await t.test("evidence, keys or answers that are replaced are refused, visibly", async () => {
+  await t.test("evidence, keys or answers that are replaced are refused, visibly", async (t) => {
     for (const [name, change] of [
       [
         "evidence",
@@ -243,16 +247,15 @@ test("a page in Chromium, through a proxy that ends TLS and records everything",
       ],
     ] as const) {
       between.change = change;
-      const { page, close } = await openPage(browser, between.url);
+      const page = await openPage(t, browser, between.url);
       await verdict(page);
       match((await page.textContent("#verdict"))!, /^Refused/, name);
       equal(await page.isVisible("#refusal"), true, name);
       equal(await page.isDisabled("#send"), true, name);
       await picture(page, `refused-${name}.png`);
-      await close();
     }
     between.change = () => undefined;
-    const { page, close } = await openPage(browser, between.url, { width: 390, height: 844 });
+    const page = await openPage(t, browser, between.url, { width: 390, height: 844 });
     await verdict(page);
     between.change = (_, { url: path }) => (path?.endsWith("tunnel") ? '{"thanks":"trust me"}' : undefined);
     await page.fill("#message", canary);
@@ -262,6 +265,74 @@ test("a page in Chromium, through a proxy that ends TLS and records everything",
     equal(await page.textContent("#answer"), "");
     await picture(page, "phone-answer-refused.png");
     equal(/canary/.test(between.record()), false);
-    await close();
   });
+});
+
+/** Runs a script of Node's inside the front's sandbox, as its user and behind its filter (development machines alone). */
+async function insideFront(script: string): Promise<{ status: number; out: string }> {
+  const { port: door, token } = read(sessionFile) as { port: number; token: string };
+  const socket = connect(door, "127.0.0.1");
+  const [stdin, stdout, stderr] = [new PassThrough(), new PassThrough(), new PassThrough()];
+  const out = text(stdout);
+  const request = { token, service: "_front", arguments: ["/usr/bin/node", "-e", script] };
+  try {
+    return {
+      status: await carry(socket, request, { stdin, stdout, stderr }),
+      out: await (stdout.end(), out),
+    };
+  } finally {
+    socket.destroy();
+    stdin.destroy();
+  }
+}
+
+test("inside the front nothing makes a file, starts a program, listens or signals; threads start", async () => {
+  const { status, out } = await insideFront(`
+    const fs = require("node:fs");
+    const attempts = {
+      makeFile: () => fs.writeFileSync("/dev/shm/x", "x"),
+      makeRunFile: () => fs.openSync("/tmp/x", "wx"),
+      write: () => fs.openSync("/dev/null", "w"),
+      directory: () => fs.mkdirSync("/dev/shm/d"),
+      program: () => { const { error } = require("node:child_process").spawnSync("/usr/bin/node", ["-v"]); if (error) throw error; },
+      signal: () => process.kill(1, 0),
+      priority: () => require("node:os").setPriority(1),
+      become: () => process.setuid(0),
+    };
+    const said = Object.entries(attempts).map(([name, attempt]) => {
+      try { attempt(); return [name, "done"]; } catch (error) { return [name, error.info?.code ?? error.code]; }
+    });
+    const { Worker } = require("node:worker_threads");
+    const server = require("node:net").createServer();
+    server.once("error", ({ code }) => said.push(["listen", code]));
+    server.once("listening", () => said.push(["listen", "done"]));
+    server.listen(0);
+    new Worker("require('node:worker_threads').parentPort.postMessage(1)", { eval: true }).once("message", () => {
+      said.push(["thread", "done"]);
+      console.log(JSON.stringify(Object.fromEntries(said)));
+      process.exit(0);
+    });
+  `);
+  equal(status, 0, out);
+  const { thread, ...refused } = JSON.parse(out) as Record<string, string>;
+  equal(thread, "done");
+  for (const [name, code] of Object.entries(refused)) equal(code, "ENOSYS", name);
+  equal(Object.keys(refused).length, 9);
+});
+
+// The last: it ends the machine.
+test("the front killed: the machine stops, with the reason", async () => {
+  // The kernel kills all of a control group whose memory is used up.
+  const filled = insideFront("const held = []; for (;;) held.push(Buffer.alloc(2 ** 25, 1));");
+  await Promise.race([status, filled.catch(() => status)]);
+  const limit = AbortSignal.timeout(60_000);
+  const [code] = (await Promise.race([
+    status,
+    once(limit, "abort").then(() => {
+      throw new Error(`the machine goes on: ${stderr}`);
+    }),
+  ])) as [number];
+  match(stderr, /the front ended with status 137/);
+  ok(code !== 0, "up says that it failed");
+  await rejects(attestedFetch(url, judgement()));
 });

@@ -3,13 +3,13 @@
  * Both commands of the README on fresh machines: Debian 12 and 13, minimal, each with its own Node and npm, as root and
  * as a user without sudo. Needs root, git and mmdebstrap; not a part of `caisson test`, as it runs that.
  *
- *     node_modules/.bin/node test/fresh-machine/run.ts [--cache DIR [--seed]] [--tests full|quick|none|TIER,…]
+ *     node_modules/.bin/node test/fresh-machine/run.ts [--cache DIR [--seed]] [--tests full|quick|none|TIER[ FILE],…]
  *         [--suite bookworm|trixie]… [--user root|user]… [--keep]
  *
  * The commit that is checked out is tested. `--cache DIR` keeps roots, Debian and npm packages and Caisson's own cache
  * for the next run (a first one downloads a gigabyte and compiles kernels); `--seed` begins it with this machine's.
- * `--tests quick` runs the tiers and files that depend most on what is installed, `check,unit,integration` those tiers. Logs and, with `--keep`, the roots
- * stay in the directory that is printed.
+ * `--tests quick` runs the tiers and files that depend most on what is installed, `check,integration,e2e up` two tiers
+ * and a file of a third. Logs and, with `--keep`, the roots stay in the directory that is printed.
  */
 import { execFileSync } from "node:child_process";
 import { createWriteStream, existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
@@ -139,7 +139,7 @@ async function tests(run: (words: readonly string[]) => Promise<Ended>): Promise
       ? [[]]
       : values.tests === "quick"
         ? quick
-        : values.tests.split(",").map((tier) => [tier]);
+        : values.tests.split(",").map((words) => words.split(" "));
   for (const words of runs) {
     const { status, text } = await run(["./caisson", "test", ...words]);
     if (status !== 0) return `caisson test ${words.join(" ")} ended with ${status}\n    ${tail(text)}`;

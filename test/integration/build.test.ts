@@ -23,6 +23,7 @@ import { after, before, test } from "node:test";
 import type { Manifest } from "@caisson/image/manifest";
 import { onSmallDisk } from "@caisson/image/testing/small-disk";
 import { namespaces } from "@caisson/image/toolchain";
+import { cyclonedxFaults } from "../support/cyclonedx.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
 const place = mkdtempSync(`${tmpdir()}/caisson-build-`);
@@ -125,6 +126,11 @@ test("the root that fsck.erofs unpacks is the bill of materials, file by file", 
     /(?:^|\/)(?:(?:ba|da|z|a|k|c|tc|fi)?sh|busybox)$/.test(file),
   );
   deepEqual(shells, [], "no shell");
+});
+
+test("the bill of materials is what CycloneDX's schema asks for, and its references are whole", () => {
+  const text = readFileSync(join(place, "first/sbom.cdx.json"), "utf8");
+  deepEqual(cyclonedxFaults(JSON.parse(text)), []);
 });
 
 test("Node and crun start with the libraries that are in the root", async () => {

@@ -183,7 +183,7 @@ test("SIGHUP: new policies are in force, bad ones are not, and the process goes 
   const kms = await serve(t, files);
   const policy = join(files.policies, "0.json");
   const logged = async (event: string) => {
-    for (let i = 0; i < 100 && !kms.log().includes(`"event":"${event}"`); i++) {
+    for (let i = 0; i < 1200 && !kms.log().includes(`"event":"${event}"`); i++) {
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
     equal(kms.log().includes(`"event":"${event}"`), true, event);
@@ -237,7 +237,7 @@ test("SIGHUP while it starts is a reload, not the end", async (t) => {
   rmSync(slow);
   await writer.write(JSON.stringify(new Machine(Date.now(), "other").policyFile()));
   await writer.close();
-  for (let i = 0; i < 200 && !log.includes('"event":"reloaded"') && child.exitCode === null; i++) {
+  for (let i = 0; i < 1200 && !log.includes('"event":"reloaded"') && child.exitCode === null; i++) {
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
   match(log, /"event":"started"[\s\S]*"event":"reloaded"/);

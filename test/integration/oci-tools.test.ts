@@ -4,7 +4,7 @@
  * and what buildah mounts. Whatever the form, it is the same image.
  */
 import { deepEqual, equal, notEqual, ok, rejects } from "node:assert/strict";
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { hash } from "node:crypto";
 import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
@@ -14,6 +14,7 @@ import { after, before, test } from "node:test";
 import { openImage, pinImages } from "@caisson/image/open";
 import { parseReference } from "@caisson/image/reference";
 import { type TarFile, writeTar } from "@caisson/image/tar-writer";
+import { namespaces } from "@caisson/image/toolchain";
 import fc from "fast-check";
 import { isRoot, ours, type Rows, run, theirs, writeLayout } from "../support/image-tree.ts";
 import { layerArchive, layerOf } from "../support/layers.ts";
@@ -21,6 +22,7 @@ import { layerArchive, layerOf } from "../support/layers.ts";
 /** In lower case, because buildah makes a name of it. */
 const place = join(tmpdir(), `caisson-tools-${process.pid}`);
 mkdirSync(place);
+const documentation = readFileSync(new URL("../../docs/application.md", import.meta.url), "utf8");
 const file = (path: string, text = path): TarFile => ({ path, mode: 0o644, content: Buffer.from(text) });
 const folder = (path: string): TarFile => ({ path, mode: 0o755, content: "directory" });
 const archive = (...files: TarFile[]) => Buffer.concat([...writeTar(files)]);
@@ -178,11 +180,56 @@ function linksSymlink(rows: readonly string[]): boolean {
   return rows.some((row) => symlinks.has(/ = (\S+)$/.exec(row)?.[1] ?? ""));
 }
 
+/** The command and the image's name in `caisson.yaml` of a row of the table in docs/application.md. */
+function documented(tool: string): { command: string[]; image: string } {
+  const row = documentation.split("\n").find((line) => line.startsWith(`| ${tool}`));
+  const [, command, image] = /\| `([^`|]+)` \| `image: ([^`]+)` \|$/.exec(row ?? "") ?? [];
+  ok(command !== undefined && image !== undefined, `docs/application.md has a row for ${tool}`);
+  return { command: command.split(" "), image };
+}
+
+test("what docs/application.md says to write is read: skopeo from a registry, buildah from its storage", async () => {
+  const wanted = await rows("./layout");
+  copy(`oci:${place}/layout:t`, `docker://${host}/documented/app:1.0`);
+  const name = `${host}/documented/app:1.0`;
+  const storage = [
+    "--storage-driver",
+    "vfs",
+    "--root",
+    `${place}/documented`,
+    "--runroot",
+    `${place}/documented-run`,
+  ];
+  const trust = ["--signature-policy", join(place, "policy.json")];
+  const tls = "--tls-verify=false";
+  const tools: [tool: string, options: string[], afterwards: string[]][] = [
+    ["skopeo", ["--insecure-policy", "--tmpdir", place], ["--src-tls-verify=false"]],
+    ...(isRoot ? [["buildah", storage, trust] satisfies [string, string[], string[]]] : []),
+  ]; // biome-ignore format: rows
+  if (isRoot) ok(run("buildah", ...storage, "pull", ...trust, tls, name).ok);
+  for (const [tool, before, after] of tools) {
+    const { command, image } = documented(tool);
+    const [, verb, ...rest] = command.map((word) => word.replace("NAME", name));
+    const work = join(place, tool);
+    mkdirSync(work);
+    const words = [...before, verb!, ...after, ...rest];
+    const { status, stderr } = spawnSync(tool, words, { cwd: work, encoding: "utf8", timeout: 60_000 });
+    equal(status, 0, `${tool} ${words.join(" ")}: ${stderr}`);
+    deepEqual(ours((await openImage(parseReference(image, work), {}, options)).tree), wanted, tool);
+  }
+});
+
 /** Many layers it refuses, because it does not make the directories behind a symlink; what it takes is the same. */
 test("random layers: what buildah mounts is what we read", async () => {
   if (!isRoot) return; // buildah mounts for root alone
   const storage = ["--storage-driver", "vfs", "--root", `${place}/storage`, "--runroot", `${place}/run`];
-  const buildah = (...args: string[]) => run("buildah", ...storage, ...args);
+  // It makes `/` private before it unpacks a layer, which the kernel only does to a mount point. In a plain chroot `/`
+  // is none, so buildah gets one: the same files, bound to a directory.
+  const root = join(place, "root");
+  mkdirSync(root);
+  const rooted = ["--mount", "sh", "-c", 'mount --rbind / "$1" && exec chroot "$@"', "sh", root];
+  const inside = [...(await namespaces()), ...rooted];
+  const buildah = (...args: string[]) => run("unshare", ...inside, "buildah", ...storage, ...args);
   let compared = 0;
   await fc.assert(
     fc.asyncProperty(fc.array(layerOf(4), { minLength: 1, maxLength: 2 }), async (random) => {

@@ -2,7 +2,7 @@
 /** What operators are given: the description of the interface against a server, manifests against published schemas. */
 import { deepEqual, equal } from "node:assert/strict";
 import { execFile, spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "node:test";
@@ -72,13 +72,19 @@ test("a server answers random requests as its OpenAPI description says", async (
 });
 
 test("every route of the server is in the description, and the other way round", () => {
-  const source = readFileSync(join(repository, "packages/kms/src/server.ts"), "utf8");
+  const http = join(repository, "packages/kms/src/http");
+  const source = readdirSync(http)
+    .map((file) => readFileSync(join(http, file), "utf8"))
+    .join("");
   const named: Record<string, string> = {
     "keyReleasePaths.hello": "/v1/hello",
     "keyReleasePaths.release": "/v1/release",
     anchorPath: "/v1/volume/anchor",
     // biome-ignore lint/suspicious/noTemplateCurlyInString: the source's own text
     "`${sealingKeyPath}/:app`": "/v1/sealing-key/{app}",
+    rootPath: "/v1/root",
+    headPath: "/v1/log/head",
+    attestationPath: "/v1/attestation",
   };
   const routes = [...source.matchAll(/app\.(get|post)\(([^,]+),/g)].map(
     ([, method, path]) => `${method} ${named[path!] ?? path!.slice(1, -1).replace(":app", "{app}")}`,

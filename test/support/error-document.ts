@@ -4,6 +4,7 @@
  * the document again; a test compares the two.
  */
 import { globSync, readFileSync, writeFileSync } from "node:fs";
+import { exitStatuses } from "../../packages/cli/src/exit-codes.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
 const code = /^[a-z][a-z0-9-]*\/[a-z][a-z0-9-]*$/;
@@ -42,7 +43,11 @@ export function errorDocument(): string {
     "",
     "Every failure says a code, what failed and where, what was found and expected, and what to do about it. A code is stable; the text is not. The prefix names the area, the files say where to read on. Written by `test/support/error-document.ts` from the sources.",
     "",
-    "The exit code follows from the kind of failure: 10 rejected, 20 not supported here, 30 malformed input, 2 usage, 75 not now, 130 interrupted, 1 internal. Codes that `verify` gives as reasons in a report stand with their checks in [verification](verification.md).",
+    "The exit code follows from the kind of failure. Codes that `verify` gives as reasons in a report stand with their checks in [verification](verification.md).",
+    "",
+    "| exit code | meaning |",
+    "|---|---|",
+    ...exitStatuses.map(([code, meaning]) => `| ${code} | ${meaning} |`),
   ];
   const sources = globSync("packages/*/src/**/*.ts", { cwd: repository })
     .filter((path) => !/\.test\.ts$|\/testing\//.test(path))

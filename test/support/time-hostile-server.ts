@@ -48,6 +48,8 @@ export interface HostileServer {
 }
 
 const day = 24 * 3600 * 1000;
+/** Date.now() is cut to whole milliseconds: 2^-9 s is the next power above that. */
+const clockPrecision = -9;
 
 export async function startHostileServer(
   authority: TestAuthority,
@@ -93,7 +95,7 @@ export async function startHostileServer(
     const header = Buffer.alloc(48);
     header[0] = (4 << 3) | 4;
     header[1] = 1;
-    header.writeInt8(-20, 3);
+    header.writeInt8(clockPrecision, 3);
     header.set(request.subarray(40, 48), 24);
     header.writeBigUInt64BE(ntpTimestamp(received), 32);
     header.writeBigUInt64BE(ntpTimestamp(received), 40);

@@ -8,6 +8,14 @@ export interface Subject {
   name: string;
   /** What it is known by: labels, such as "manifest", and SHA-256, hex. */
   hashes: readonly (readonly [label: string, sha256: string])[];
+  /** Files in which findings can be seen: an image's manifest, and the configuration of its kernel. */
+  manifest?: SubjectFile;
+  kernelConfig?: SubjectFile;
+}
+
+export interface SubjectFile {
+  path: string;
+  text: string;
 }
 
 export interface Provenance {

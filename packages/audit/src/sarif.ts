@@ -3,7 +3,8 @@
 import { pathToFileURL } from "node:url";
 import type { Audit, Result, Row } from "./audit.ts";
 import { sources } from "./control.ts";
-import { type Provenance, verdictLine } from "./provenance.ts";
+import { type Place, placeOf } from "./finding-place.ts";
+import { type Provenance, type Subject, verdictLine } from "./provenance.ts";
 
 const schema = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
 
@@ -46,7 +47,7 @@ export function sarif(audit: Audit, { at, version, command, subjects }: Provenan
         results: rows.flatMap(({ row, ruleIndex }) =>
           row.results
             .filter(({ status }) => status === "fail" || status === "deviation" || status === "accepted")
-            .map((result) => finding(row, ruleIndex, result, subjects[result.kind]?.name)),
+            .map((result) => finding(row, ruleIndex, result, subjects[result.kind])),
         ),
       },
     ],
@@ -70,16 +71,23 @@ function finding(
   { control }: Row,
   ruleIndex: number,
   { kind, status, details }: Result,
-  subject: string | undefined,
+  subject: Subject | undefined,
 ): object {
-  const uri = subject === undefined ? kind : subjectUri(subject);
+  const { path, line }: Place = subject === undefined ? { path: kind } : placeOf(control, details, subject);
   return {
     ruleId: control.id,
     ruleIndex,
     level: level(control.severity),
     kind: "fail",
     message: { text: `${control.title} (${kind}): ${details.join("; ")}` },
-    locations: [{ physicalLocation: { artifactLocation: { uri } } }],
+    locations: [
+      {
+        physicalLocation: {
+          artifactLocation: { uri: subjectUri(path) },
+          ...(line !== undefined && { region: { startLine: line } }),
+        },
+      },
+    ],
     partialFingerprints: { control: `${control.id}/${kind}` },
     ...(status !== "fail" && {
       suppressions: [{ kind: "external", status: "accepted", justification: details[0] }],

@@ -6,8 +6,7 @@
 import { globSync, statSync } from "node:fs";
 import { join } from "node:path";
 import {
-  type AnyEvidence,
-  type ExpectedReportData,
+  expectNonce,
   intelRoot,
   readAmdCollateral,
   readCollateral,
@@ -151,19 +150,11 @@ async function judge(one: ConformanceCase) {
         : { collateral: readCollateral(one.collateral) })),
   };
   if (one.policy === undefined) return verifyGenuine(evidence, judgement);
-  const expectedReportData = expected(one.nonce, evidence);
+  const expectedReportData = one.nonce === undefined ? undefined : expectNonce(evidence, fromHex(one.nonce)!);
   return verifyEvidence(evidence, {
     ...judgement,
     policy: readPolicy(one.policy),
     references: one.references === undefined ? [] : readReferences(one.references, "the case"),
     ...(expectedReportData && { expectedReportData }),
   });
-}
-
-function expected(nonce: string | undefined, { reportData }: AnyEvidence): ExpectedReportData | undefined {
-  if (nonce === undefined) return undefined;
-  const bytes = fromHex(nonce)!;
-  return reportData === undefined || reportData.scheme === "raw"
-    ? { scheme: "raw", fields: { data: bytes } }
-    : { scheme: "caisson/app/v1", fields: { nonce: bytes } };
 }

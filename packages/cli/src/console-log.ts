@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { StringDecoder } from "node:string_decoder";
 import { setTimeout as sleep } from "node:timers/promises";
 import { imageDirectory, readSpec } from "@caisson/image";
-import { type ConsoleEvent, decodeConsole } from "@caisson/protocol/console";
+import { type ConsoleEvent, consoleDecoder } from "@caisson/protocol/console";
 import { type Flavour, flavours } from "@caisson/vocabulary/flavours";
 import { UsageError } from "./failure.ts";
 
@@ -36,7 +36,7 @@ export async function* readConsole(path: string, follow?: AbortSignal): AsyncGen
   const file = openSync(path, "r");
   const decoder = new StringDecoder("utf8");
   const buffer = Buffer.alloc(chunk);
-  let [offset, rest] = [0, ""];
+  let [offset, rest, decode] = [0, "", consoleDecoder()];
   try {
     for (;;) {
       const size = readSync(file, buffer, 0, chunk, offset);
@@ -44,14 +44,15 @@ export async function* readConsole(path: string, follow?: AbortSignal): AsyncGen
       const [first, ...further] = decoder.write(buffer.subarray(0, size)).split("\n");
       rest = (rest + first!).slice(0, lineLimit);
       for (const next of further) {
-        const event = decodeConsole(rest);
+        const event = decode(rest);
         rest = next.slice(0, lineLimit);
         if (event !== undefined) yield event;
       }
       if (size > 0) continue;
       if (follow === undefined || follow.aborted) return;
       // `up` empties the file before it writes it.
-      if (readSync(file, buffer, 0, 1, Math.max(0, offset - 1)) === 0) [offset, rest] = [0, ""];
+      if (readSync(file, buffer, 0, 1, Math.max(0, offset - 1)) === 0)
+        [offset, rest, decode] = [0, "", consoleDecoder()];
       await sleep(pollMs, undefined, { signal: follow }).catch(() => {});
     }
   } finally {

@@ -94,7 +94,9 @@ test("every Debian package that the launcher installs stands there, too", () => 
 });
 
 test("the README shows every command and how many controls there are, and its options exist", () => {
-  const tables = ["main", "portable-commands"].map((name) => read(`packages/cli/src/${name}.ts`)).join("");
+  const tables = ["main", "portable-commands", "run"]
+    .map((name) => read(`packages/cli/src/${name}.ts`))
+    .join("");
   const commands = [...tables.matchAll(/import\("\.\/commands\/(\w+)\.ts"\)/g)];
   const files = globSync("packages/cli/src/commands/*.ts", { cwd: repository.pathname });
   deepEqual(

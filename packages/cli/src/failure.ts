@@ -3,19 +3,8 @@
 import { Failure, type FailureKind } from "@caisson/vocabulary/failure";
 import { systemError } from "@caisson/vocabulary/system-error";
 import { CommanderError } from "commander";
+import { exitCodes } from "./exit-codes.ts";
 import { printable } from "./views/printable.ts";
-
-const exitCodes: Record<FailureKind, number> = {
-  rejected: 10,
-  unsupported: 20,
-  input: 30,
-  usage: 2,
-  // EX_TEMPFAIL of sysexits.h.
-  unavailable: 75,
-  // 128 and SIGINT, as shells count.
-  interrupted: 130,
-  internal: 1,
-};
 
 /** A wrong call of the command line. */
 export class UsageError extends Failure<"cli/usage", "usage"> {
@@ -40,7 +29,7 @@ const named = (error: unknown): unknown => (error instanceof Failure ? error : (
 const usageMessage = ({ message }: CommanderError): string =>
   message.replace(/^error: /, "").replaceAll("\n", " ");
 
-/** 0 done, 10 rejected, 20 not supported here, 30 malformed input, 2 usage, 75 not now, 130 interrupted, 1 internal. */
+/** The exit code for a failure (exit-codes.ts). */
 export function exitCode(thrown: unknown): number {
   if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? 0 : exitCodes.usage;
   const error = named(thrown);

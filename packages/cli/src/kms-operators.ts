@@ -5,7 +5,7 @@ import type { OperatorRequest } from "@caisson/kms";
 import { refusalSchema } from "@caisson/protocol/key-release";
 import { type Envelope, ReleaseError, readEnvelope, signedBytes, writeEnvelope } from "@caisson/releases";
 import { Failure, messageOf } from "@caisson/vocabulary/failure";
-import { Command } from "commander";
+import { Argument, Command } from "commander";
 import { UsageError } from "./failure.ts";
 import { openOwnerKey, readPublicKey, writeNewFile } from "./owner-keys.ts";
 import { readPassphrase, readTextFile } from "./passphrase-file.ts";
@@ -81,6 +81,43 @@ const operatorsSet = common(new Command("operators-set"))
     })),
   );
 
+/** A date (ISO 8601), as milliseconds since 1970. */
+export function dateOf(option: string, text: string): number {
+  const ms = Date.parse(text);
+  if (Number.isNaN(ms))
+    throw new UsageError(`${option} '${text}' is not a date`, "for example 2027-01-31T00:00Z");
+  return ms;
+}
+
+const rootRotate = common(new Command("root-rotate"))
+  .description("ask for a new root, from which applications' keys follow whose policies name it")
+  .requiredOption("--from <DATE>", "when it begins (ISO 8601)")
+  .requiredOption("--until <DATE>", "when the one before it ends")
+  .action((options: Common & { from: string; until: string }) =>
+    write(options, (rest) => ({
+      ...rest,
+      action: "root/rotate",
+      from: dateOf("--from", options.from),
+      until: dateOf("--until", options.until),
+    })),
+  );
+
+const operations = ["allow", "suspect", "delete"] as const;
+const volumeOperate = common(new Command("volume"))
+  .description(
+    "ask for a word about a persistent volume (caisson kms volume); --replaces: operations of GET /v1/volumes",
+  )
+  .addArgument(new Argument("<WORD>", "what").choices(operations))
+  .argument("<ID>", "the volume, 64 hex digits")
+  .action((operation: (typeof operations)[number], volume: string, options: Common) =>
+    write(options, (rest) => ({
+      ...rest,
+      action: "volume/operate",
+      volume: volume.toLowerCase(),
+      operation,
+    })),
+  );
+
 function readRequest(file: string): Envelope {
   try {
     return readEnvelope(JSON.parse(readFileSync(file, "utf8")));
@@ -137,9 +174,11 @@ const send = new Command("send")
   });
 
 export const requestCommand = new Command("request")
-  .description("what operators ask of a KMS, and sign: policies, and who its operators are")
+  .description("what operators ask of a KMS, and sign: policies, who its operators are, roots, volumes")
   .addCommand(policySet)
   .addCommand(policyRemove)
   .addCommand(operatorsSet)
+  .addCommand(rootRotate)
+  .addCommand(volumeOperate)
   .addCommand(sign)
   .addCommand(send);

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The `caisson` command of this repository: every command there is. */
+
+import type { Commands } from "./edition.ts";
 import { portableCommands } from "./portable-commands.ts";
-import { type Commands, run } from "./run.ts";
+import { run } from "./run.ts";
 
 const commands: Commands = {
   ...portableCommands,

@@ -7,10 +7,9 @@
  * something to end (a machine, a build) listens for SIGTERM; then it gets that, and ends it first.
  */
 import { Failure } from "@caisson/vocabulary/failure";
+import { readerGone } from "./exit-codes.ts";
 import { renderError } from "./failure.ts";
 
-/** 128 and SIGPIPE. */
-const readerGone = 141;
 const failed = 1;
 
 export class OutputError extends Failure<"cli/output", "internal"> {

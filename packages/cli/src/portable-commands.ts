@@ -3,7 +3,7 @@
  * Commands that run wherever Node does, for those who judge a machine without having one: nothing that they import is
  * native or Linux's alone (test/integration/packages.test.ts).
  */
-import type { Commands } from "./run.ts";
+import type { Commands } from "./edition.ts";
 
 export const portableCommands: Commands = {
   inspect: [

@@ -15,7 +15,7 @@ import {
 } from "@caisson/image";
 import { readDebianKeyring } from "@caisson/image/archive";
 import { checkLock, createLock, lockLike, lockPath, parseLock, writeLock } from "@caisson/image/lock";
-import { modulesLeftOutside } from "@caisson/image/node-image";
+import { packageLeftOutside } from "@caisson/image/node-image";
 import { npmPackages } from "@caisson/image/npm";
 import { npmRoots, recipe } from "@caisson/image/recipe";
 import { readSpec } from "@caisson/image/spec";
@@ -118,10 +118,10 @@ export async function prepare(
   progress: Progress,
 ): Promise<Built> {
   const remaining = new Remaining();
-  const outside = spec.app.source.kind === "node" ? modulesLeftOutside(spec.app.source.entry) : undefined;
+  const outside = spec.app.source.kind === "node" ? packageLeftOutside(spec.app.source.entry) : undefined;
   if (outside !== undefined) {
     process.stderr.write(
-      `warning: ${outside} stays outside of the image: name an entry beside it, or a bundle (docs/application.md)\n`,
+      `warning: ${outside} is imported, and stays outside of the image: name an entry beside node_modules, or a bundle (docs/application.md)\n`,
     );
   }
   try {

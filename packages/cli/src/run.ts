@@ -4,19 +4,10 @@
  * `Command`; only the one that is asked for is loaded, so that a new command costs the others no start-up time.
  */
 import type { Command } from "commander";
+import type { Commands, Edition } from "./edition.ts";
 import { errorDocument, exitCode, renderError, UsageError } from "./failure.ts";
 import { guardOutput } from "./output.ts";
 import { suggest } from "./suggest.ts";
-
-export type Commands = Record<string, [summary: string, load: () => Promise<{ command: Command }>]>;
-
-export interface Edition {
-  commands: Commands;
-  /** A last paragraph of the help. */
-  help: string;
-  /** What `--version` prints, as text or JSON. */
-  version: (json: boolean) => Promise<string>;
-}
 
 function helpText({ commands, help }: Edition): string {
   const names = Object.keys(commands).sort();
@@ -68,13 +59,30 @@ function watchStdout(): () => boolean {
   return () => written;
 }
 
+/** An edition's commands, and those that are about them. */
+function withOwn(edition: Edition): Edition {
+  const commands: Commands = {
+    ...edition.commands,
+    completion: [
+      "print what bash, zsh or fish reads to complete a line",
+      async () => ({ command: (await import("./commands/completion.ts")).commandFor(whole) }),
+    ],
+    manual: [
+      "print the manual page",
+      async () => ({ command: (await import("./commands/manual.ts")).commandFor(whole) }),
+    ],
+  };
+  const whole = { ...edition, commands };
+  return whole;
+}
+
 /** Runs the command that `argv` names. Failures are printed, and decide the process's exit code. */
 export async function run(edition: Edition, argv: string[]): Promise<void> {
   const subject = `caisson ${argv[0] ?? ""}`.trimEnd();
   const hasPrinted = watchStdout();
   const outputFailed = guardOutput(subject);
   try {
-    await main(edition, argv);
+    await main(withOwn(edition), argv);
   } catch (error) {
     const code = exitCode(error);
     if (code !== 0 && !outputFailed()) process.stderr.write(renderError(subject, error));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Errors that the system itself gives get words, a kind and a remedy; bugs stay bugs. */
 import { deepEqual, equal, match } from "node:assert/strict";
-import { readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { test } from "node:test";
 import { systemError, systemReason } from "@caisson/vocabulary/system-error";
@@ -19,6 +19,8 @@ const caught = async (work: () => unknown): Promise<unknown> => {
 const failures: [what: string, work: () => unknown, code: string, exit: number, says: RegExp][] = [
   ["a full disk", () => writeFileSync("/dev/full", "x"), "system/disk", 75, /no space left on the disk/],
   ["no such file", () => readFileSync("/nowhere"), "system/file", 2, /^\/nowhere: no such file/],
+  ["a read that fails", () => readFileSync("/proc/self/mem"), "system/disk", 75, /cannot be read/],
+  ["what stands there", () => mkdirSync("/tmp"), "system/file", 2, /^\/tmp: it exists already/],
   ["a directory", () => readFileSync("/tmp"), "system/file", 2, /it is a directory/],
   [
     "nobody listens",

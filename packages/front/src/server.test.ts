@@ -326,7 +326,7 @@ test("a stream's beginning arrives before its end, and a client that leaves ends
   equal(piece.toString(), "data: 1\n\n");
   request.on("error", () => {});
   request.destroy();
-  for (let i = 0; i < 40 && !gone; i++) await sleep(50);
+  for (let i = 0; i < 600 && !gone; i++) await sleep(50);
   equal(gone, true);
 });
 
@@ -688,7 +688,8 @@ test("half-open, silent and slow connections keep nobody out", async (t) => {
   const closed = new Promise((resolve) => slow.once("close", resolve));
   const began = performance.now();
   for (let i = 0; i < 20; i++) equal((await ask(port, "/")).status, 200);
-  ok(performance.now() - began < 5_000);
+  // Without a limit it would be as long as they hold their connections.
+  ok(performance.now() - began < 30_000);
   await closed;
   clearInterval(drip);
   for (const socket of held) socket.destroy();

@@ -45,6 +45,7 @@ async function answer(context: Context, route: string, request: IncomingMessage)
         appId: hex(context.appId),
         instanceId: hex(context.instanceId),
         keyProvider: context.keys?.kms ?? null,
+        keyProviderUrl: context.instance?.kms?.url ?? null,
         clockAlarm: context.clockAlarm === true,
       };
     case "POST /key": {

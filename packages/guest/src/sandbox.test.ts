@@ -82,7 +82,7 @@ test("lines of the application, however they are cut into pieces; of a line with
 const allowedBy = (name: string, index: number): unknown[] =>
   seccompProfile.syscalls
     .filter((rule) => rule.names.includes(name) && rule.action === "SCMP_ACT_ALLOW")
-    .map((rule) => (rule as { args: { index: number; valueTwo: number }[] }).args)
+    .map((rule) => rule.args!)
     .map((args) => args.find((one) => one.index === index)!.valueTwo);
 
 test("nodes that can be made are files, FIFOs and sockets: no devices", () => {

@@ -9,7 +9,7 @@
  * can write to; its own control group is what it sees of them all.
  */
 import { type Service, serviceInit } from "@caisson/protocol/guest-config";
-import { keepChecksums, seccompProfile } from "./seccomp.ts";
+import { keepChecksums, type SeccompProfile, seccompProfile } from "./seccomp.ts";
 import type { BoundFile } from "./services/files.ts";
 import { firstId, idCount } from "./services/place.ts";
 import type { VolumeMount } from "./services/root.ts";
@@ -100,7 +100,7 @@ export function runtimeConfig(
     surroundings,
     onPersistent = false,
     seccomp: own = seccompProfile,
-  }: { surroundings?: Surroundings; onPersistent?: boolean; seccomp?: typeof seccompProfile } = {},
+  }: { surroundings?: Surroundings; onPersistent?: boolean; seccomp?: SeccompProfile } = {},
 ): object {
   const seccomp = onPersistent ? keepChecksums(own) : own;
   return surroundings === undefined

@@ -2,7 +2,13 @@
 import { deepEqual, equal } from "node:assert/strict";
 import { test } from "node:test";
 import * as fc from "fast-check";
-import { keepChecksums, otherNumbers, seccompProfile } from "./seccomp.ts";
+import {
+  keepChecksums,
+  otherNumbers,
+  type SeccompProfile,
+  seccompProfile,
+  servingProfile,
+} from "./seccomp.ts";
 
 const refused = [
   { mask: 0xffff_ffff, value: 0x4008_6602 },
@@ -36,4 +42,45 @@ test("only images with persistent volumes look at an ioctl's number, and nothing
     profile.syscalls.flatMap(({ names }) => names).filter((name) => name !== "ioctl");
   deepEqual(without(kept), without(seccompProfile));
   equal(seccompProfile.syscalls.filter(({ names }) => (names as string[]).includes("ioctl")).length, 1);
+});
+
+/** Whether a call with these arguments is let through, as libseccomp judges: any rule of its name whose conditions hold. */
+function passes(profile: SeccompProfile, name: string, ...args: number[]): boolean {
+  const word = (index: number) => BigInt(args[index] ?? 0);
+  return profile.syscalls.some(
+    (rule) =>
+      rule.action === "SCMP_ACT_ALLOW" &&
+      rule.names.includes(name) &&
+      (rule.args ?? []).every(({ index, op, value, valueTwo = 0 }) =>
+        op === "SCMP_CMP_MASKED_EQ"
+          ? (word(index) & BigInt(value)) === BigInt(valueTwo)
+          : (word(index) === BigInt(value)) === (op === "SCMP_CMP_EQ"),
+      ),
+  );
+}
+
+test("the front starts threads alone, opens files to read alone, and knows few numbers of ioctl", () => {
+  const front = (name: string, ...args: number[]) => passes(servingProfile, name, ...args);
+  // glibc's pthread_create; its fork; a namespace; a thread with one.
+  equal(front("clone", 0x003d0f00), true);
+  for (const flags of [0x01200011, 0x11, 0x10000000, 0x10010f00, 0])
+    equal(front("clone", flags), false, `${flags}`);
+  const cwd = 0xffff_ff9c;
+  for (const flags of [0, 0o2000000, 0o200000, 0o400000]) {
+    equal(front("openat", cwd, 0, flags), true);
+    equal(front("open", 0, flags), true);
+  }
+  for (const flags of [1, 2, 3, 0o100, 0o101, 0o1000, 0o20200000, 0o20200002]) {
+    equal(front("openat", cwd, 0, flags), false, `${flags}`);
+    equal(front("open", 0, flags), false, `${flags}`);
+  }
+  // FIONBIO and TCGETS2; TIOCSTI, TIOCLINUX, FS_IOC_SETFLAGS, and FIONBIO's bits among others.
+  for (const number of [0x5421, 0x802c542a]) equal(front("ioctl", 0, number), true);
+  for (const number of [0x5412, 0x541c, 0x40086602, 0x9404, 0x15421]) equal(front("ioctl", 0, number), false);
+  for (const name of ["openat2", "clone3", "fork", "vfork", "creat", "kill", "tkill", "bind", "seccomp"]) {
+    equal(front(name), false, name);
+  }
+  for (const name of ["accept4", "connect", "listen", "futex", "mmap", "tgkill"])
+    equal(front(name), true, name);
+  deepEqual(keepChecksums(servingProfile), servingProfile);
 });

@@ -63,7 +63,15 @@ const beyondServing = `bind socketpair chmod fchmod fchmodat fchmodat2 chown fch
   semget semop semtimedop msgctl msgget msgrcv msgsnd mq_getsetattr mq_notify mq_open mq_timedreceive mq_timedsend
   mq_unlink sync syncfs sync_file_range swapon rt_sigqueueinfo rt_tgsigqueueinfo pidfd_open pidfd_send_signal
   landlock_add_rule landlock_create_ruleset landlock_restrict_self chdir umask splice tee vmsplice sendfile
-  copy_file_range`;
+  copy_file_range openat2 kill tkill seccomp flock setpriority sched_setaffinity sched_setattr sched_setparam
+  sched_setscheduler`;
+
+/** include/uapi/linux/sched.h: a thread of the caller's own, which sees what the caller sees. */
+const cloneThread = 0x10000;
+/** include/uapi/asm-generic/fcntl.h: access mode, O_CREAT, O_TRUNC, and O_TMPFILE without its O_DIRECTORY. */
+const changingOpen = 0o3 | 0o100 | 0o1000 | 0o20000000;
+/** include/uapi/asm-generic/ioctls.h: FIONBIO, FIOCLEX, FIONCLEX, FIONREAD, TCGETS; and TCGETS2, whether it is a terminal. */
+const servingIoctls = [0x5421, 0x5451, 0x5450, 0x541b, 0x5401, 0x802c542a];
 
 const names = Object.values(allowed).flatMap((group) => group.split(/\s+/));
 
@@ -72,6 +80,14 @@ interface Rule {
   action: string;
   errnoRet?: number;
   args?: readonly { index: number; value: number; valueTwo?: number; op: string }[];
+}
+
+/** The `linux.seccomp` section of an OCI runtime configuration (runtime-spec, config-linux.md). */
+export interface SeccompProfile {
+  defaultAction: string;
+  defaultErrnoRet: number;
+  architectures: readonly string[];
+  syscalls: readonly Rule[];
 }
 
 /** Some bits of a number. */
@@ -109,7 +125,10 @@ const ioctl = ({ mask, value }: Bits) => ({
 });
 
 /** `profile` for images with persistent volumes: no file loses its checksums, and nobody talks to btrfs but PID 1. */
-export function keepChecksums<Profile extends { syscalls: readonly Rule[] }>(profile: Profile): Profile {
+export function keepChecksums(profile: SeccompProfile): SeccompProfile {
+  // Whose calls are listed by number already has none of these.
+  if (!profile.syscalls.some(({ names, args }) => names.includes("ioctl") && args === undefined))
+    return profile;
   const others = profile.syscalls.map((rule) => ({
     ...rule,
     names: rule.names.filter((name) => name !== "ioctl"),
@@ -123,8 +142,8 @@ export function keepChecksums<Profile extends { syscalls: readonly Rule[] }>(pro
   return { ...profile, syscalls: [...others, ...allowed, ...refused] };
 }
 
-/** The `linux.seccomp` section of an OCI runtime configuration (runtime-spec, config-linux.md). */
-export const seccompProfile = {
+/** For every service. */
+export const seccompProfile: SeccompProfile = {
   defaultAction: "SCMP_ACT_ERRNO",
   defaultErrnoRet: ENOSYS,
   architectures: ["SCMP_ARCH_X86_64"],
@@ -169,11 +188,38 @@ export const seccompProfile = {
   ],
 };
 
+/** What a program that only serves may do of what `beyondServing` cannot leave out whole: by flags and numbers. */
+const serving: readonly Rule[] = [
+  // Threads, and no other process: clone3 is not there, fork and vfork neither.
+  {
+    names: ["clone"],
+    action: "SCMP_ACT_ALLOW",
+    args: [{ index: 0, value: cloneNew | cloneThread, valueTwo: cloneThread, op: "SCMP_CMP_MASKED_EQ" }],
+  },
+  // Files to read. openat2 hides its flags from seccomp, and creat needs none: neither is there.
+  ...[
+    { name: "open", index: 1 },
+    { name: "openat", index: 2 },
+  ].map(({ name, index }) => ({
+    names: [name],
+    action: "SCMP_ACT_ALLOW",
+    args: [{ index, value: changingOpen, valueTwo: 0, op: "SCMP_CMP_MASKED_EQ" }],
+  })),
+  ...servingIoctls.map((value) => ({ ...ioctl({ mask: 0xffff_ffff, value }), action: "SCMP_ACT_ALLOW" })),
+];
+
+const byNumber = ["clone", "open", "openat", "ioctl"];
+
 /** The same without what a program that only serves and connects has no use for. */
-export const servingProfile = {
+export const servingProfile: SeccompProfile = {
   ...seccompProfile,
-  syscalls: seccompProfile.syscalls.flatMap((entry) => {
-    const left = entry.names.filter((name) => !beyondServing.split(/\s+/).includes(name));
-    return left.length === 0 ? [] : [{ ...entry, names: left }];
-  }),
+  syscalls: [
+    ...seccompProfile.syscalls.flatMap((entry): Rule[] => {
+      const left = entry.names.filter(
+        (name) => !beyondServing.split(/\s+/).includes(name) && !byNumber.includes(name),
+      );
+      return left.length === 0 ? [] : [{ ...entry, names: left }];
+    }),
+    ...serving,
+  ],
 };

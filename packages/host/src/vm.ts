@@ -21,7 +21,7 @@ import type { Server } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
-import { type ConsoleEvent, decodeConsole } from "@caisson/protocol/console";
+import { type ConsoleEvent, consoleDecoder } from "@caisson/protocol/console";
 import type { SignQuote } from "@caisson/simulated/simulated-platform";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { end, exited, runs, start, waitForSocket } from "./child.ts";
@@ -80,10 +80,11 @@ export class Vm extends EventEmitter<VmEvents> {
     this.#qmpSocket = qmpSocket;
     const log = openSync(serialLog, "w");
     const console = createInterface({ input: qemu.stdout! });
+    const decode = consoleDecoder();
     console.on("line", (line) => {
       writeSync(log, `${line}\n`);
       this.emit("line", line);
-      const event = decodeConsole(line);
+      const event = decode(line);
       if (event === undefined) return;
       this.events.push(event);
       this.emit("console", event);

@@ -11,7 +11,7 @@ import { readComposeFile } from "./inputs/compose/file.ts";
 import { readSpec } from "./inputs/spec.ts";
 import { type ImageSource, imagesOf, readWorkload, singleService, type Workload } from "./inputs/workload.ts";
 import type { OciConfig } from "./oci/documents.ts";
-import { modulesLeftOutside } from "./oci/node-image.ts";
+import { packageLeftOutside } from "./oci/node-image.ts";
 import { describeImage, pinImages } from "./oci/open.ts";
 import { formatReference, parseReference } from "./oci/reference.ts";
 
@@ -110,11 +110,11 @@ async function checkService(
   };
   if (source.kind === "node") {
     if (own !== undefined) report.findings = composedFindings(own, nodeConfig, composition!);
-    const outside = modulesLeftOutside(source.entry);
+    const outside = packageLeftOutside(source.entry);
     if (outside !== undefined) {
       report.findings.push({
         kind: "note",
-        text: `${outside} stays outside of the image, which has ${dirname(source.entry)} and nothing above it`,
+        text: `${outside} is imported, and stays outside of the image, which has ${dirname(source.entry)} and nothing above it`,
         change: "name an entry beside node_modules, or a bundle",
       });
     }

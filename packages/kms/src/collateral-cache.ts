@@ -21,6 +21,7 @@ import {
 import { pckExtension } from "@caisson/verify/pck";
 import { parseQuote } from "@caisson/verify/quote";
 import { messageOf } from "@caisson/vocabulary/failure";
+import type { CollateralSource } from "./collateral-source.ts";
 import { KmsError } from "./errors.ts";
 import { checkWriters } from "./writers.ts";
 
@@ -32,16 +33,21 @@ export type OwnCollateral = ReadonlyMap<string, VerifiedCollateral>;
 
 export class CollateralCache {
   readonly #own: OwnCollateral;
+  readonly #source: CollateralSource | undefined;
   readonly #brought = new Map<string, VerifiedCollateral>();
 
-  constructor(own: OwnCollateral = new Map()) {
+  /** Own collateral is in files, or comes from a source; `source` outlives this. */
+  constructor(own: OwnCollateral = new Map(), source?: CollateralSource) {
     this.#own = own;
+    this.#source = source;
   }
 
   /** Verified collateral for this evidence under this root; undefined where there is none. Throws VerifyError. */
   async find(evidence: Evidence, trust: TrustAnchor, now: Date): Promise<VerifiedCollateral | undefined> {
     const own = this.#own.size > 0 ? this.#own.get(placeOf(trust, platformOf(evidence))) : undefined;
     if (own !== undefined) return own;
+    const fetched = await this.#source?.find(evidence, trust, now);
+    if (fetched !== undefined) return fetched;
     const { collateral } = evidence;
     if (collateral === undefined) return undefined;
     const key = createHash("sha256").update(trust.rootKey).update(JSON.stringify(collateral)).digest("hex");
@@ -55,7 +61,7 @@ export class CollateralCache {
 
   /** When the first of the own documents expires, ms since 1970; undefined without own ones. */
   get validUntil(): number | undefined {
-    if (this.#own.size === 0) return undefined;
+    if (this.#own.size === 0) return this.#source?.validUntil;
     return Math.min(...[...this.#own.values()].map(({ validUntil }) => validUntil));
   }
 }

@@ -7,8 +7,9 @@
  * release. Whoever judges a request takes `current` once.
  */
 import { CollateralCache, loadCollateral } from "./collateral-cache.ts";
+import type { CollateralSource } from "./collateral-source.ts";
 import { KmsError } from "./errors.ts";
-import { acceptedRoots, loadPolicies, type Policies } from "./policies.ts";
+import { acceptedRoots, loadPolicies, namedPlatforms, type Policies } from "./policies.ts";
 import type { RowChange } from "./store/store.ts";
 
 export interface Configuration {
@@ -24,6 +25,8 @@ export interface ConfigurationSource {
   policies?: string;
   /** Directory of collateral documents (collateral-cache.ts). */
   collateral?: string;
+  /** In place of that directory: what fetches and renews by itself. */
+  fetched?: CollateralSource;
   /** The KMS's identity, hex. */
   identityKey: string;
   /** Allow policies that accept evidence of the emulated platform. */
@@ -52,7 +55,10 @@ export async function loadConfiguration(
   }
   const policies: Policies = new Map([...files, ...signed]);
   const guarded = guard === undefined ? {} : { guard };
-  if (source.collateral === undefined) return { policies, collateral: new CollateralCache(), ...guarded };
+  if (source.collateral === undefined) {
+    source.fetched?.expect(namedPlatforms(policies));
+    return { policies, collateral: new CollateralCache(new Map(), source.fetched), ...guarded };
+  }
   const own = await loadCollateral(source.collateral, acceptedRoots(policies), now, source.development);
   return { policies, collateral: new CollateralCache(own), ...guarded };
 }

@@ -16,6 +16,7 @@ export type KmsErrorCode =
   | "log/chain"
   | "log/rows"
   | "log/rolled-back"
+  | "log/split"
   | "log/head"
   | "log/identity"
   | "policy/malformed"
@@ -35,11 +36,15 @@ export type KmsErrorCode =
   | "operators/conflict"
   | "kms/unreachable"
   | "kms/refused"
+  | "kms/attestation"
+  | "kms/giver"
+  | "kms/guest"
   | "shares/malformed"
   | "shares/signature"
   | "shares/unknown"
   | "shares/wrong"
   | "shares/few"
+  | "root/dates"
   | "kms/listen";
 
 /** What says that a log was altered; everything else is something that the operator gave. */
@@ -49,7 +54,10 @@ const rejected: ReadonlySet<KmsErrorCode> = new Set([
   "log/identity",
   "log/rows",
   "log/rolled-back",
+  "log/split",
   "kms/refused",
+  "kms/attestation",
+  "kms/giver",
   "root-secret/sealed",
   "shares/signature",
   "shares/wrong",

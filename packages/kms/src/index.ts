@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The key management service: verifies guests and releases their keys. docs/key-release.md describes it. */
+export { askKms, attestationPath, type JudgedKms } from "./attestation.ts";
 export { decryptBackup, encryptBackup } from "./backup.ts";
 export { checkpointKey, checkWitnessed, witnessReleaseLog } from "./checkpoint.ts";
 export { KmsError, type KmsErrorCode } from "./errors.ts";
 
 export type { LogToFollow } from "./followed-log.ts";
 export { type OperatorRequest, type Operators, operatorEnvelope, readOperators } from "./operators.ts";
-export { openRoot } from "./root-handover.ts";
+export { takeRoot } from "./root-handover.ts";
 export {
   createRootSecret,
   dataFiles,
@@ -14,6 +15,7 @@ export {
   openRootSecret,
   storeRootSecret,
 } from "./root-secret.ts";
+export { type RootDates, type Rotation, readRoots, rotateRoot } from "./roots.ts";
 export { type Kms, type KmsOptions, startKms } from "./server.ts";
 export {
   makeShares,

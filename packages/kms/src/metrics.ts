@@ -24,13 +24,24 @@ export class Metrics {
   #configured: {
     successful: boolean;
     at: number;
-    validUntil: number | undefined;
+    collateral: Configuration["collateral"] | undefined;
     /** How many policies in force have each warning. */
     warnings: ReadonlyMap<PolicyWarningCode, number>;
-  } = { successful: false, at: 0, validUntil: undefined, warnings: new Map() };
+  } = { successful: false, at: 0, collateral: undefined, warnings: new Map() };
 
   /** `name` without its prefix; `label` is `key="value"` or empty. */
-  count(name: "hellos" | "anchors" | "released" | "denied" | "unlogged" | "refused", label = ""): void {
+  count(
+    name:
+      | "hellos"
+      | "anchors"
+      | "released"
+      | "denied"
+      | "unlogged"
+      | "refused"
+      | "collateral_fetches"
+      | "peer_heads",
+    label = "",
+  ): void {
     const key = `caisson_kms_${name}_total${label === "" ? "" : `{${label}}`}`;
     this.#counts.set(key, (this.#counts.get(key) ?? 0) + 1);
   }
@@ -43,7 +54,7 @@ export class Metrics {
     if (bucket >= 0) this.#buckets[bucket]! += 1;
   }
 
-  /** Policies and collateral were read and are in force: at which second, and until when (ms) own collateral is valid. */
+  /** Policies and collateral were read and are in force: at which second. */
   configured(at: number, { policies, collateral }: Configuration): void {
     const codes = [...policies.values()].flatMap(({ warnings }) => warnings.map(({ code }) => code));
     const warnings = new Map<PolicyWarningCode, number>([
@@ -51,7 +62,7 @@ export class Metrics {
       ["policy/not-covered", 0],
     ]);
     for (const code of codes) warnings.set(code, warnings.get(code)! + 1);
-    this.#configured = { successful: true, at, validUntil: collateral.validUntil, warnings };
+    this.#configured = { successful: true, at, collateral, warnings };
   }
 
   /** They were read again, and refused: those before are still in force. */
@@ -79,6 +90,8 @@ export class Metrics {
     counter("denied", "Requests denied, by reason.");
     counter("unlogged", "Denials without an entry in the release log.");
     counter("refused", "Requests refused before they were read, by reason.");
+    counter("collateral_fetches", "Looks at the source of collateral, by what came of them.");
+    counter("peer_heads", "Heads of other replicas, by whether this one is shown them.");
     let cumulative = 0;
     const buckets = bounds.map((bound, i) => {
       cumulative += this.#buckets[i]!;
@@ -92,7 +105,8 @@ export class Metrics {
     ]);
     const gauge = (name: string, type: string, help: string, value: number) =>
       family(name, type, help, [`${name} ${value}`]);
-    const { successful, at, validUntil, warnings } = this.#configured;
+    const { successful, at, collateral, warnings } = this.#configured;
+    const validUntil = collateral?.validUntil;
     gauge(
       "caisson_kms_config_last_reload_successful",
       "gauge",

@@ -12,6 +12,7 @@ import { readOnlySqlite, sqlite } from "./store/sqlite.ts";
 import { openStore, storeKeys } from "./store/store.ts";
 import { verifyReleaseLog } from "./store/verify.ts";
 import { Machine } from "./testing/machine.ts";
+import { VolumeBook } from "./volumes/book.ts";
 
 const now = 1_790_000_000_000;
 const keys = storeKeys(new Uint8Array(32).fill(1));
@@ -174,4 +175,43 @@ test("operators name others, whose signatures count from then on; the first cann
   await administration.apply(signed(request(), [stranger]));
   equal(await administration.begin({ keys: threeKeys, threshold: 1 }), false);
   equal((await administration.operators())?.version, 2);
+});
+
+test("operators' word about a volume is taken once, and is in the log", async (t) => {
+  const { path, store } = await setup(t);
+  const book = new VolumeBook(store, new Uint8Array(32).fill(1), keys.identity, () => now);
+  const reading = { manifests: new Map(), identityKey: kms, development: true };
+  const administration = new Administration(store, reading, () => now, book);
+  const key = { owner: machine.app, seed: "11".repeat(20), name: "data" };
+  await book.open(key, undefined);
+  const { volume } = (await book.list())[0]!;
+  const word = (
+    operation: "allow" | "suspect" | "delete",
+    replaces: number,
+    of = volume,
+  ): OperatorRequest => ({
+    ...common,
+    action: "volume/operate",
+    volume: of,
+    operation,
+    replaces,
+  });
+  await rejects(administration.apply(signed(word("suspect", 0), [one])), { code: "operators/signatures" });
+  const suspected = signed(word("suspect", 0));
+  deepEqual((await administration.apply(suspected)).version, 1);
+  equal((await book.find(volume)).suspect, true);
+  // Anchors and openings come meanwhile; what counts is how many words there were.
+  await administration.apply(signed(word("allow", 1)));
+  await rejects(administration.apply(suspected), { code: "operators/conflict" });
+  equal((await book.find(volume)).suspect, false);
+  await rejects(administration.apply(signed(word("allow", 2, "00".repeat(32)))), { code: "volumes/unknown" });
+  equal(await book.operations(), 2);
+  const reasons: string[] = [];
+  await verifyReleaseLog(
+    readOnlySqlite(path),
+    {},
+    (_, { reason }) => void reasons.push(reason.split(":")[0]!),
+  );
+  const named = `volume ${volume.slice(0, 16)}`;
+  deepEqual(reasons, ["operators/begin", `${named} opened`, `${named} suspect`, `${named} allow`]);
 });

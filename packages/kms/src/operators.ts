@@ -23,8 +23,10 @@ import { text as utf8 } from "@caisson/vocabulary/frame";
 import { hex, type Infer, integer, list, object, oneOf, type Schema, text } from "@caisson/vocabulary/schema";
 import { KmsError } from "./errors.ts";
 import { type AppPolicy, type PolicyReading, readAppPolicy } from "./policies.ts";
+import { rootsRow, rotate } from "./roots.ts";
 import type { Row, RowName } from "./store/rows.ts";
 import { type Commit, change, type RowChange, type Store, update } from "./store/store.ts";
+import { operationsRow, type VolumeBook } from "./volumes/book.ts";
 
 export const operatorPayloadType = "application/vnd.caisson.kms-request.v1+json";
 
@@ -55,23 +57,38 @@ const setPolicy = object({
   policy: text("a policy file", /^[^]+$/, 40_000),
 });
 const removePolicy = object({ ...common, action: oneOf("policy/remove"), app });
+const rotateRoot = object({
+  ...common,
+  action: oneOf("root/rotate"),
+  /** When the new root begins, and the one before it ends: milliseconds since 1970. */
+  from: number,
+  until: number,
+});
+const operateVolume = object({
+  ...common,
+  action: oneOf("volume/operate"),
+  volume: hex(32),
+  operation: oneOf("allow", "suspect", "delete"),
+});
 const setOperators = object({ ...common, action: oneOf("operators/set"), operators });
 /** What operators sign. */
 export type OperatorRequest =
   | Infer<typeof setPolicy>
   | Infer<typeof removePolicy>
-  | Infer<typeof setOperators>;
+  | Infer<typeof setOperators>
+  | Infer<typeof rotateRoot>
+  | Infer<typeof operateVolume>;
 
 const actions: Record<OperatorRequest["action"], Schema<OperatorRequest>> = {
   "policy/set": setPolicy,
   "policy/remove": removePolicy,
   "operators/set": setOperators,
+  "root/rotate": rotateRoot,
+  "volume/operate": operateVolume,
 };
+const actionNames = Object.keys(actions) as OperatorRequest["action"][];
 const request: Schema<OperatorRequest> = (value) => {
-  const { action } = object(
-    { action: oneOf("policy/set", "policy/remove", "operators/set") },
-    "loose",
-  )(value);
+  const { action } = object({ action: oneOf(...actionNames) }, "loose")(value);
   return actions[action](value);
 };
 
@@ -110,9 +127,16 @@ export class Administration {
   readonly #now: () => number;
   #policies: ReadonlyMap<string, AppPolicy & { version: number }> = new Map();
   #index: Row | undefined;
+  readonly #volumes: Pick<VolumeBook, "operate"> | undefined;
 
-  constructor(store: Store, reading: PolicyReading, now: () => number) {
+  constructor(
+    store: Store,
+    reading: PolicyReading,
+    now: () => number,
+    volumes?: Pick<VolumeBook, "operate">,
+  ) {
     this.#store = store;
+    this.#volumes = volumes;
     this.#reading = reading;
     this.#now = now;
   }
@@ -201,6 +225,11 @@ export class Administration {
       );
     }
     const guard = { ...names.operators, version: inForce.version };
+    if (asked.action === "volume/operate") {
+      const once = { ...operationsRow, version: asked.replaces, value: utf8(asked.operation) };
+      await this.#volumes!.operate(asked.volume, asked.operation, [guard, once]);
+      return { action: asked.action, version: asked.replaces + 1, signers };
+    }
     const commit = await this.#commitOf(asked, guard);
     if ((await this.#store.commit(commit)) === "done") {
       await this.refresh();
@@ -211,7 +240,15 @@ export class Administration {
     });
   }
 
-  async #commitOf(asked: OperatorRequest, guard: RowChange): Promise<Commit> {
+  async #commitOf(
+    asked: Exclude<OperatorRequest, { action: "volume/operate" }>,
+    guard: RowChange,
+  ): Promise<Commit> {
+    if (asked.action === "root/rotate") {
+      const [row] = await this.#store.read([rootsRow]);
+      const { entry, row: roots } = rotate(row, asked, this.#now());
+      return { entry, rows: [guard, { ...roots, version: asked.replaces }] };
+    }
     if (asked.action === "operators/set") {
       const value = this.#checkOperators(asked.operators);
       return {
@@ -289,4 +326,5 @@ export function readOperators(path: string, content: string): Operators {
 
 /** Whether this is the asker's fault: everything but the store's. */
 export const isRequestError = (error: unknown): error is KmsError | ReleaseError =>
-  error instanceof ReleaseError || (error instanceof KmsError && /^(operators|policy)\//.test(error.code));
+  error instanceof ReleaseError ||
+  (error instanceof KmsError && /^(operators|policy|root|volumes)\//.test(error.code));

@@ -48,6 +48,7 @@ import { Nonces } from "./nonces.ts";
 import { loadPolicies, type Policies } from "./policies.ts";
 import { Bucket } from "./rate-limit.ts";
 import { type ReleaseContext, releaseKeys } from "./release.ts";
+import { Roots } from "./roots.ts";
 import { applicationSealingKey, publishSealingKey } from "./secrets.ts";
 import type { LogEntry } from "./store/entries.ts";
 import { sqlite } from "./store/sqlite.ts";
@@ -103,7 +104,7 @@ async function setup(
     return outcome;
   };
   const context: ReleaseContext = {
-    secret,
+    roots: new Roots(secret, store),
     identity,
     policies,
     collateral: new CollateralCache(),

@@ -5,6 +5,7 @@
  *     version: caisson/kms-policy/v1
  *     app: <20 bytes, hex>              # whose keys: the payload of the event app-id
  *     keyVersion: 1                     # raise it to retire the keys released so far
+ *     root: 2                           # which root its keys follow from (roots.ts); missing: 1
  *     volumeOwner: <an app, hex>        # whose volumes it opens, where they are not its own: an earlier version's
  *     manifests: [<SHA-256, hex>, …]    # images whose manifests lie in manifests/ and give reference values
  *     policy: { version: caisson/policy/v1, … }
@@ -36,12 +37,14 @@ import { messageOf } from "@caisson/vocabulary/failure";
 import { provesHardware } from "@caisson/vocabulary/platforms";
 import * as z from "zod";
 import { KmsError } from "./errors.ts";
+import { mostRoots } from "./roots.ts";
 import { checkWriters } from "./writers.ts";
 
 const schema = z.strictObject({
   version: z.literal("caisson/kms-policy/v1"),
   app: z.union([hex(20), hex(32)]),
   keyVersion: z.int().min(1).max(0xffff_ffff),
+  root: z.int().min(1).max(mostRoots).optional(),
   manifests: z.array(hex(32)).max(256).optional(),
   volumeOwner: z.union([hex(20), hex(32)]).optional(),
   policy: z.unknown(),
@@ -62,6 +65,8 @@ export interface AppPolicy {
   /** Reference values of the manifests that the file allows. */
   references: Reference[];
   keyVersion: number;
+  /** Which root its keys follow from (roots.ts). */
+  root: number;
   /** Whose volumes it opens; missing: its own. */
   volumeOwner?: string;
   /** SHA-256 of the file: what the release log names. */
@@ -130,6 +135,7 @@ export function readAppPolicy(
       policy,
       references,
       keyVersion: file.keyVersion,
+      root: file.root ?? 1,
       ...(file.volumeOwner !== undefined && { volumeOwner: file.volumeOwner }),
       digest: createHash("sha256").update(bytes).digest(),
       warnings: warningsOf(path, policy, references),
@@ -188,12 +194,24 @@ function warningsOf(path: string, policy: Policy, references: readonly Reference
   return warnings;
 }
 
+/** The roots that a policy accepts. */
+export const policyRoots = (policy: Policy): TrustAnchor[] =>
+  acceptedPlatforms(policy).flatMap((platform) => trustAnchorFor(platform, policy) ?? []);
+
 /** All roots that some policy accepts, each once. */
 export function acceptedRoots(policies: Policies): TrustAnchor[] {
-  const roots = [...policies.values()].flatMap(({ policy }) =>
-    acceptedPlatforms(policy).flatMap((platform) => trustAnchorFor(platform, policy) ?? []),
-  );
+  const roots = [...policies.values()].flatMap(({ policy }) => policyRoots(policy));
   return [...new Map(roots.map((root) => [root.rootKey.toHex(), root])).values()];
+}
+
+/** Kinds of TDX platform that some policy names, with the roots that it accepts. */
+export function namedPlatforms(policies: Policies): { fmspc: string; trust: TrustAnchor }[] {
+  return [...policies.values()].flatMap(({ policy }) =>
+    acceptedPlatforms(policy).flatMap((platform) => {
+      const trust = trustAnchorFor(platform, policy);
+      return trust === undefined ? [] : (policy.fmspcs ?? []).map((fmspc) => ({ fmspc, trust }));
+    }),
+  );
 }
 
 /**

@@ -17,6 +17,7 @@ import {
   type ReleaseRequest,
   sealContext,
 } from "@caisson/protocol/key-release";
+import { volumesPayload } from "@caisson/protocol/volumes";
 import { reportData } from "@caisson/verify/report-data";
 import { Applications } from "./applications.ts";
 import { CollateralCache } from "./collateral-cache.ts";
@@ -24,9 +25,12 @@ import { Nonces } from "./nonces.ts";
 import { loadPolicies, type Policies } from "./policies.ts";
 import { Bucket } from "./rate-limit.ts";
 import { type ReleaseContext, releaseKeys } from "./release.ts";
+import { Roots } from "./roots.ts";
 import type { LogEntry } from "./store/entries.ts";
-import type { Commit, Committed } from "./store/store.ts";
+import { sqlite } from "./store/sqlite.ts";
+import { type Commit, type Committed, openStore, storeKeys } from "./store/store.ts";
 import { Machine, type MachineState } from "./testing/machine.ts";
+import { VolumeBook } from "./volumes/book.ts";
 
 const now = Date.parse("2026-06-01T12:00:00Z");
 const secret = new Uint8Array(32).map((_, i) => i);
@@ -53,7 +57,7 @@ function setup(policies: Policies): Setup {
     return "done";
   };
   const context: ReleaseContext = {
-    secret,
+    roots: new Roots(secret, { read: async (names) => names.map(() => undefined) }),
     identity,
     policies,
     collateral: new CollateralCache(),
@@ -145,6 +149,48 @@ test("instances share the application key and not the instance key; other applic
       .size,
     5,
   );
+});
+
+test("a request that is sent again opens no volume again, at another replica neither", async (t) => {
+  // The store forgets nonces by the clock of its machine.
+  const clock = Date.now();
+  const machine = new Machine(clock);
+  const directory = mkdtempSync(join(tmpdir(), "caisson-kms-replay-"));
+  const store = await openStore(sqlite(join(directory, "log.sqlite")), storeKeys(secret));
+  t.after(async () => {
+    await store.close();
+    rmSync(directory, { recursive: true });
+  });
+  const volumes = new VolumeBook(store, secret, identity, () => clock);
+  const seed = "0b".repeat(20);
+  const state = machine.booted(identityHex);
+  const after = at(state, "instance-id") + 1;
+  state.events.splice(after, 0, { name: "volumes", payload: volumesPayload(seed, ["data", "more"]) });
+  const events = { sequence: state.events.map(({ name }) => name) };
+  const rules = { volumes: { names: ["data", "more"], seeds: [seed] }, events };
+  const policies = policiesOf(t, machine.policyFile(rules));
+  const replica = (): ReleaseContext => ({
+    ...setup(policies).context,
+    store,
+    volumes,
+    nonces: new Nonces(secret),
+    now: () => clock,
+  });
+  const [first, second] = [replica(), replica()];
+  const { request } = await ask(machine, state, first);
+  const epochs = async () => (await volumes.list()).map(({ epoch }) => epoch);
+
+  const answers = await Promise.all([first, second, first].map((one) => releaseKeys(one, request)));
+  const outcomes = answers.map(({ answer }) => (answer.outcome === "denied" ? answer.code : "released"));
+  deepEqual(outcomes.sort(), ["nonce/used", "nonce/used", "released"]);
+  deepEqual(await epochs(), [1n, 1n]);
+  const { answer } = await releaseKeys(replica(), request);
+  equal(answer.outcome === "denied" && answer.code, "nonce/used");
+  deepEqual(await epochs(), [1n, 1n]);
+
+  const again = await releaseKeys(second, (await ask(machine, state, second)).request);
+  equal(again.answer.outcome, "released");
+  deepEqual(await epochs(), [2n, 2n]);
 });
 
 type Change = (state: MachineState, machine: Machine) => void;

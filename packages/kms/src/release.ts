@@ -53,6 +53,7 @@ import type { CollateralCache } from "./collateral-cache.ts";
 import type { NonceCode, Nonces } from "./nonces.ts";
 import type { AppPolicy, Policies } from "./policies.ts";
 import type { Bucket } from "./rate-limit.ts";
+import { type RootCode, type Roots, rootFaults } from "./roots.ts";
 import { acceptSecrets, resealSecrets } from "./secrets.ts";
 import type { UsedNonce } from "./store/backend.ts";
 import type { LogEntry } from "./store/entries.ts";
@@ -70,12 +71,13 @@ export type DenialCode =
   | "app/unknown"
   | VolumeDenialCode
   | "request/ephemeral-key"
+  | RootCode
   | "policy/changed"
   | "log/unavailable";
 
 /** Everything that one release needs, and nothing of HTTP. */
 export interface ReleaseContext {
-  secret: Uint8Array;
+  roots: Pick<Roots, "at">;
   identity: IdentityKey;
   policies: Policies;
   collateral: CollateralCache;
@@ -128,7 +130,7 @@ export async function releaseKeys(context: ReleaseContext, request: ReleaseReque
   const issued = context.nonces.use(exchange.nonce, time);
   const decision: Decision =
     typeof issued === "number"
-      ? await decide(context, exchange, request, entry)
+      ? await decide(context, exchange, issued, request, entry)
       : { answer: denied(new Denial(issued, nonceFaults[issued]), time), attested: false };
   const { answer, logged } = await record(context, entry, decision, {
     nonce: exchange.nonce,
@@ -215,6 +217,7 @@ const nonceFaults: Record<NonceCode, string> = {
 async function decide(
   context: ReleaseContext,
   exchange: Exchange,
+  issued: number,
   request: ReleaseRequest,
   entry: LogEntry,
 ): Promise<Decision> {
@@ -222,12 +225,14 @@ async function decide(
   try {
     const judged = await judge(context, exchange, request.evidence, entry, decision);
     const owned = judged.release && (await judgeOwners(context, judged, request, entry));
-    const opened = await openAll(context, judged.policy, entry, judged.evidence, request.tickets ?? []);
-    const answer = sealKeys(context, exchange, judged.policy, entry, opened);
+    const root = rootOf(context, judged.policy, entry);
+    const by = { nonce: exchange.nonce, issued };
+    const opened = await openAll(context, judged, entry, request.tickets ?? [], by);
+    const answer = sealKeys(root, exchange, judged.policy, entry, opened);
     if (owned === undefined) return { ...decision, answer };
     const { secrets, row } = owned;
     if (secrets !== undefined) {
-      answer.secrets = resealSecrets(secrets, context.secret, exchange, answer);
+      answer.secrets = resealSecrets(secrets, root, exchange, answer);
     }
     const again = async () => {
       const once = await judge(context, exchange, request.evidence, entry, decision);
@@ -252,7 +257,9 @@ async function record(
   entry.outcome = answer.outcome;
   if (answer.outcome === "denied") {
     entry.reason = answer.code;
-    if (!attested || !denials.has(entry.time)) return { answer, logged: false };
+    // A copy of a request must not use up the nonce before the one that opened the volumes has its answer.
+    const copied = answer.code === "nonce/used";
+    if (!attested || copied || !denials.has(entry.time)) return { answer, logged: false };
     denials.take();
   }
   try {
@@ -346,19 +353,20 @@ function measuredVolumes({ runtimeEvents = [] }: Evidence): MeasuredVolumes | un
   return read;
 }
 
-/** Opens every volume, which fences whoever had it open. Throws Denial. */
+/** Opens every volume, which fences whoever had it open: once for the request with the nonce `by`. Throws Denial. */
 async function openAll(
   { volumes }: ReleaseContext,
-  { volumeOwner }: AppPolicy,
+  { policy: { volumeOwner }, evidence }: Judged,
   { app }: LogEntry,
-  evidence: Evidence,
   tickets: NonNullable<ReleaseRequest["tickets"]>,
+  by: UsedNonce,
 ): Promise<Opened[]> {
   const measured = measuredVolumes(evidence);
   const opened: Opened[] = [];
   for (const name of measured?.names ?? []) {
     const ticket = tickets.find((one) => one.disk === name)?.ticket;
-    const one = await volumes.open({ owner: volumeOwner ?? app.toHex(), seed: measured!.seed, name }, ticket);
+    const key = { owner: volumeOwner ?? app.toHex(), seed: measured!.seed, name };
+    const one = await volumes.open(key, ticket, by);
     if ("code" in one) throw new Denial(one.code, one.message);
     opened.push(one);
   }
@@ -394,8 +402,15 @@ function registersDigest({ quote }: Evidence): Uint8Array {
   return hash.digest();
 }
 
+/** The root that the policy names. Throws Denial where it is not in force. */
+function rootOf({ roots }: ReleaseContext, { root }: AppPolicy, { time }: LogEntry): Uint8Array {
+  const found = roots.at(root, time);
+  if (typeof found === "string") throw new Denial(found, rootFaults[found]);
+  return found;
+}
+
 function sealKeys(
-  { secret }: ReleaseContext,
+  secret: Uint8Array,
   exchange: Exchange,
   { keyVersion }: AppPolicy,
   { time, app, instance }: LogEntry,

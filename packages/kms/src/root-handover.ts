@@ -14,6 +14,7 @@ import { identityKey } from "@caisson/protocol/ed25519";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { frame, u32 } from "@caisson/vocabulary/frame";
 import { hex, type Infer, integer, object, oneOf, SchemaError, text } from "@caisson/vocabulary/schema";
+import { get } from "./attestation.ts";
 import { KmsError } from "./errors.ts";
 import { ROOT_SECRET_SIZE } from "./root-secret.ts";
 
@@ -34,6 +35,9 @@ const schema = object({
 });
 export type SealedRoot = Infer<typeof schema>;
 
+/** Where it lies, sealed. */
+export const rootPath = "/v1/root";
+
 const bound = ({
   identityKey: identity,
   app,
@@ -41,9 +45,24 @@ const bound = ({
 }: Pick<SealedRoot, "identityKey" | "app" | "keyVersion">) =>
   frame(version, Uint8Array.fromHex(identity), Uint8Array.fromHex(app), u32(keyVersion));
 
-/** The root secret for replicas that are the application `app` (hexadecimal). */
-export function sealRoot(secret: Uint8Array, app: string, keyVersion: number): SealedRoot {
-  const released = deriveReleasedKey(secret, {
+/** The root secret (32 bytes) of the replica at `url`; see `openRoot`. Throws KmsError. */
+export async function takeRoot(url: string, key: Uint8Array, identity: string): Promise<Uint8Array> {
+  const bytes = await get(url, rootPath);
+  let document: unknown;
+  try {
+    document = JSON.parse(new TextDecoder().decode(bytes));
+  } catch (error) {
+    throw new KmsError("root-secret/malformed", `the sealed root secret of ${url}: ${messageOf(error)}`);
+  }
+  return openRoot(document, key, identity);
+}
+
+/**
+ * The root secret for replicas that are the application `app` (hexadecimal), whose keys follow from `root`: the secret
+ * itself, or what a rotation made after it.
+ */
+export function sealRoot(secret: Uint8Array, app: string, keyVersion: number, root = secret): SealedRoot {
+  const released = deriveReleasedKey(root, {
     app: Uint8Array.fromHex(app),
     instance: new Uint8Array(),
     purpose: "application",

@@ -2,7 +2,7 @@
 /** Each register of a TD, the events that make it up, and the file behind each event. */
 import { eventTypeName, measuredEvents, parseEventLog, replay, runtimeEventDigest } from "@caisson/measure";
 import { guessIndexing } from "@caisson/measure/tpm-log";
-import { type AnyEvidence, parseQuote } from "@caisson/verify";
+import { type AnyEvidence, type Evidence, isQuote, parseQuote } from "@caisson/verify";
 import { fromUtf8, toHex } from "@caisson/vocabulary/bytes";
 import type { PredictedEvent } from "./files.ts";
 
@@ -38,7 +38,7 @@ export async function registersOf(
   evidence: AnyEvidence,
   predicted: readonly PredictedEvent[],
 ): Promise<RegisterView[] | undefined> {
-  if (evidence.platform === "snp") return undefined;
+  if (!isQuote(evidence)) return undefined;
   const { body } = parseQuote(evidence.quote);
   if (body.tee !== "tdx") return undefined;
   const values = body.report.rtmrs.map(toHex);
@@ -72,10 +72,7 @@ export async function registersOf(
   return [{ name: "MRTD", value: toHex(body.report.mrTd), replays: undefined, events: [] }, ...views];
 }
 
-async function bootEvents(
-  { bootLog }: Exclude<AnyEvidence, { platform: "snp" }>,
-  predicted: readonly PredictedEvent[],
-) {
+async function bootEvents({ bootLog }: Evidence, predicted: readonly PredictedEvent[]) {
   const fileOf = (register: number, digest: string) => {
     const found = predicted.find((event) => event.register === `rtmr${register}` && event.digest === digest);
     return found && { name: found.what, file: found.file ?? found.source };

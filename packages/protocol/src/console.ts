@@ -55,3 +55,41 @@ export function decodeConsole(line: string): ConsoleEvent | undefined {
     return undefined;
   }
 }
+
+/** How the kernel begins a message (CONFIG_PRINTK_TIME). */
+const kernelStamp = /\[ *\d+\.\d{6}\] /g;
+/** How many ways to join two pieces are tried; text may hold what looks like a stamp. */
+const headLimit = 16;
+
+/**
+ * What may have been written of a line before the kernel wrote a message of its own into it, to that line's end. The
+ * longest first: a stamp before the last one is the event's own text.
+ */
+const headsOf = (line: string): string[] =>
+  line.length > lineLimit
+    ? []
+    : Array.from(line.matchAll(kernelStamp), ({ index }) => line.slice(0, index)).reverse();
+
+/**
+ * Decodes a console's lines in their order. The kernel writes to the port without asking whose line is on its way
+ * (serial8250_console_write), so that one of its errors, say of a service at its memory limit, may stand in the middle
+ * of an event: what follows in the next line that is not the kernel's is put behind what was before.
+ */
+export function consoleDecoder(): (line: string) => ConsoleEvent | undefined {
+  let heads: readonly string[] = [];
+  return (line) => {
+    for (const head of ["", ...heads]) {
+      const event = decodeConsole(head + line);
+      if (event === undefined) continue;
+      heads = [];
+      return event;
+    }
+    // A message of the kernel alone begins with its stamp, so that nothing before it stays what it was.
+    const more = headsOf(line);
+    heads = [...new Set([...heads, ""].flatMap((head) => more.map((piece) => head + piece)))].slice(
+      0,
+      headLimit,
+    );
+    return undefined;
+  };
+}

@@ -139,6 +139,25 @@ test("chunks that are swapped, repeated, empty, endless or too large are refused
   await rejects((await openTunnel(own, other.header)).reader.push(empty), TunnelError);
 });
 
+test("an empty chunk is refused, although it is authentic", async () => {
+  const own = await generateKeyPair();
+  const client = await beginTunnel(own.publicKey);
+  const nonce = new Uint8Array(client.nonceSize);
+  const cipher = await (await openTunnel(own, client.header)).answer(nonce);
+  const empty = await cipher.seal(new Uint8Array());
+  const reader = new ChunkReader(await client.answer(nonce));
+  await rejects(reader.push(Uint8Array.of(empty.length, ...empty)), /a chunk is empty/);
+});
+
+test("the last chunk is announced: without the zero before it, it is what a cut left", async () => {
+  // The draft's: its first byte reads as a length that the rest does not fill.
+  const own = await keyPairOf(bytes(vector.recipient));
+  const { reader } = await openTunnel(own, bytes(vector.header), suite);
+  const [first, second, last] = vector.chunks.map(bytes);
+  equal((await reader.push(Buffer.concat([first!, second!, last!.subarray(1)]))).length, 2);
+  await rejects(async () => reader.end(), /the message is cut off/);
+});
+
 test("a request for another key, suite or encapsulation is refused", async () => {
   const { own, client, body } = await sealed(Uint8Array.of(1));
   for (const at of [0, 1, 2, 3, 4, 5, 6]) {

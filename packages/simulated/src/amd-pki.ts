@@ -16,7 +16,7 @@ const ia5 = (text: string) => der(0x16, Buffer.from(text));
 
 /** Making an RSA key takes a second: two serve all hierarchies of a process. */
 const rsaKeys: KeyPair[] = [];
-interface KeyPair {
+export interface KeyPair {
   publicKey: KeyObject;
   privateKey: KeyObject;
 }
@@ -80,11 +80,9 @@ function distinguishedName(commonName: string): Uint8Array {
 }
 
 function signed(tbs: Uint8Array, { issuerKey, algorithm, saltLength, corrupt }: SignedSpec): Uint8Array {
-  const signature = signWith("sha384", tbs, {
-    key: issuerKey.privateKey,
-    padding: constants.RSA_PKCS1_PSS_PADDING,
-    saltLength,
-  });
+  const { privateKey: key } = issuerKey;
+  const rsa = { padding: constants.RSA_PKCS1_PSS_PADDING, saltLength };
+  const signature = signWith("sha384", tbs, { key, ...(key.asymmetricKeyType === "rsa" && rsa) });
   const encoding = sequence(tbs, algorithm, bitString(signature));
   return corrupt === undefined ? encoding : corrupt(encoding);
 }

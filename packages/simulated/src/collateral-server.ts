@@ -23,6 +23,7 @@ export interface Quirks {
   times?: number;
   /** What is done to a body. */
   body?: "cut" | "oversized" | "hang" | "html" | "wrong-length";
+  /** The server to which every question is sent on. */
   redirect?: string;
 }
 
@@ -69,7 +70,10 @@ export async function serveCollateral(
     const url = new URL(request.url!, "http://localhost");
     state.asked.push(request.url!);
     const { quirks: now } = state;
-    if (now.redirect !== undefined) return void response.writeHead(302, { location: now.redirect }).end();
+    if (now.redirect !== undefined) {
+      const location = now.redirect + request.url!;
+      return void response.writeHead(302, { location }).end();
+    }
     if (now.status !== undefined && (now.times ?? 1) > 0) {
       if (now.times !== undefined) now.times -= 1;
       const retry = now.retryAfter === undefined ? {} : { "retry-after": now.retryAfter };

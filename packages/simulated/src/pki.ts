@@ -158,12 +158,14 @@ export interface PckSpec {
   pceSvn: number;
   pceId: string;
   fmspc: string;
+  /** With it, the extension has what the platform CA adds: instance id and configuration. */
+  piid?: string;
 }
 
 const sgxOid = "1.2.840.113741.1.13.1";
 
 /** Content of the SGX extension. */
-export function sgxExtension({ ppid, sgxSvns, pceSvn, pceId, fmspc }: PckSpec): Uint8Array {
+export function sgxExtension({ ppid, sgxSvns, pceSvn, pceId, fmspc, piid }: PckSpec): Uint8Array {
   const field = (id: string, value: Uint8Array) => sequence(oid(`${sgxOid}.${id}`), value);
   const octets = (hex: string) => der(0x04, hexBytes(hex));
   return sequence(
@@ -179,6 +181,12 @@ export function sgxExtension({ ppid, sgxSvns, pceSvn, pceId, fmspc }: PckSpec): 
     field("3", octets(pceId)),
     field("4", octets(fmspc)),
     field("5", der(0x0a, Uint8Array.of(0))),
+    ...(piid === undefined
+      ? []
+      : [
+          field("6", octets(piid)),
+          field("7", sequence(...[1, 2, 3].map((flag) => field(`7.${flag}`, der(0x01, Uint8Array.of(0)))))),
+        ]),
   );
 }
 

@@ -17,6 +17,7 @@ const SNP = "AMD 56860, SEV-SNP firmware ABI, ATTESTATION_REPORT";
 const KDS = "AMD 57230, VCEK certificate and KDS interface";
 const PCS = "Intel PCS API v4";
 const MODULE = "Intel TDX Module Base Architecture";
+const NITRO = "AWS, Nitro Enclaves and NitroTPM attestation documents; RFC 9052";
 const HCL = "Microsoft, guest attestation design details (HCL report)";
 const POLICY = "the policy";
 const RELEASES = "Caisson docs/releases.md, the order of questions";
@@ -136,6 +137,13 @@ export const snpGenuineChecks = {
   "hcl/tpm-quote": { source: HCL, codes: ["hcl/key", "hcl/signature", "hcl/pcrs"] },
 } as const;
 
+/** Genuine: does AWS vouch for this document? */
+export const nitroGenuineChecks = {
+  "nitro/format": { source: NITRO, codes: ["nitro/malformed", "nitro/algorithm"] },
+  "nitro/signature": { source: NITRO, codes: ["nitro/signature"] },
+  "nitro/time": { source: NITRO, codes: ["nitro/future"] },
+} as const;
+
 /** Acceptable: is it what this relying party wants? */
 export const acceptableChecks = {
   "policy/platform": {
@@ -152,6 +160,7 @@ export const acceptableChecks = {
     source: POLICY,
     codes: ["policy/platform-identity", "policy/platform-identity-not-stated"],
   },
+  "policy/platform-instance": { source: POLICY, codes: ["policy/platform-instance"] },
   "policy/fmspc": { source: POLICY, codes: ["policy/fmspc"] },
   "sgx/debug": { source: "Intel SDM volume 3D, enclave attributes", codes: ["sgx/debug"] },
   "sgx/enclave": { source: POLICY, codes: ["sgx/enclave", "sgx/enclave-not-stated"] },
@@ -215,6 +224,12 @@ export const acceptableChecks = {
   "snp/chip": { source: POLICY, codes: ["snp/chip", "snp/chip-not-stated"] },
   "snp/provider": { source: POLICY, codes: ["snp/provider"] },
   "hcl/pcrs": { source: POLICY, codes: ["hcl/pcr", "hcl/pcr-missing"] },
+  "nitro/kind": { source: POLICY, codes: ["nitro/kind"] },
+  "nitro/debug": { source: NITRO, codes: ["nitro/debug"] },
+  "nitro/pcrs": { source: POLICY, codes: ["nitro/pcr", "nitro/pcrs-not-stated"] },
+  "nitro/module": { source: POLICY, codes: ["nitro/module"] },
+  "nitro/public-key": { source: POLICY, codes: ["nitro/public-key"] },
+  "nitro/user-data": { source: POLICY, codes: ["nitro/user-data"] },
   "report-data/preimage": { source: EVENTS, codes: ["report-data/preimage", "report-data/missing"] },
   "report-data/expected": {
     source: POLICY,
@@ -271,6 +286,7 @@ export const channelChecks = {
 export const checks = {
   ...genuineChecks,
   ...snpGenuineChecks,
+  ...nitroGenuineChecks,
   ...acceptableChecks,
   ...channelChecks,
 } as const;

@@ -22,9 +22,11 @@ export type {
   BootLog,
   Evidence,
   LoggedEvent,
+  NitroEvidence,
   ReportDataClaim,
   SnpEvidence,
 } from "./evidence/evidence.ts";
+export { isQuote } from "./evidence/evidence.ts";
 export {
   type EvidenceDocument,
   readEvidenceDocument,
@@ -50,7 +52,7 @@ export { type TcbStatus, type TcbVerdict, tcbStatuses } from "./intel/tcb.ts";
 export { type Advice, adviceLines, type Remedy, remedies, type Shortfall } from "./intel/tcb-advice.ts";
 export type { TrustAnchor } from "./pki/x509.ts";
 export { trustAnchorFor } from "./platform.ts";
-export { type Circumstances, type ExpectedReportData, evaluatePolicy } from "./policy/acceptable.ts";
+export { type Circumstances, evaluatePolicy } from "./policy/acceptable.ts";
 export { acceptedPlatforms, type Policy, readPolicy } from "./policy/policy.ts";
 export {
   type Reference,
@@ -59,6 +61,7 @@ export {
   referenceRegisters,
 } from "./policy/reference.ts";
 export { comparedRegisters, coveringReferences } from "./policy/registers.ts";
+export { type ExpectedReportData, expectNonce } from "./policy/report-data-rules.ts";
 export {
   Answers,
   type Check,

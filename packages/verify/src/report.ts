@@ -25,7 +25,19 @@ export interface Check {
 }
 
 /** What evidence says about its platform, once it is known to be genuine. Hexadecimal values in lower case. */
-export type PlatformSummary = IntelSummary | SnpSummary;
+export type PlatformSummary = IntelSummary | SnpSummary | NitroSummary;
+
+/** Of an attestation document of AWS Nitro. */
+export interface NitroSummary {
+  tee: "nitro";
+  root: string;
+  kind: "enclave" | "tpm";
+  module: string;
+  /** When it was made, ISO 8601. */
+  time: string;
+  /** Its certificates are valid until then at the latest, ISO 8601. */
+  validUntil: string;
+}
 
 /** Of a SEV-SNP report. */
 export interface SnpSummary {
@@ -56,6 +68,8 @@ export interface IntelSummary {
   fmspc: string;
   /** Platform provisioning id from the PCK certificate. */
   ppid: string;
+  /** Platform instance id, where it has one. */
+  piid?: string;
   /** Collateral and certificates are valid until then at the latest, ISO 8601. */
   validUntil: string;
 }

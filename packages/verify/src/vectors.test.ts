@@ -9,7 +9,7 @@ import { test } from "node:test";
 import { measuredEvents, parseEventLog, replay } from "@caisson/measure";
 import { importP256, verifyP256 } from "#crypto";
 import type { ErrorCode } from "./errors.ts";
-import type { Evidence } from "./evidence/evidence.ts";
+import { type Evidence, isQuote } from "./evidence/evidence.ts";
 import { readDstackQuote } from "./evidence/formats/dstack.ts";
 import { readEvidence } from "./evidence/formats/forms.ts";
 import { type Collateral, verifyCollateral } from "./intel/collateral.ts";
@@ -32,7 +32,7 @@ const toHex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex");
 /** Evidence of a quote. */
 function readQuoteEvidence(input: Uint8Array): Evidence {
   const evidence = readEvidence(input);
-  if (evidence.platform === "snp") throw new Error("not a quote");
+  if (!isQuote(evidence)) throw new Error("not a quote");
   return evidence;
 }
 

@@ -7,9 +7,10 @@ import type { AmdCollateral } from "./amd/collateral.ts";
 import { withEvidence } from "./amd/collateral.ts";
 import { type GenuineSnp, type SnpTrust, verifyReport } from "./amd/genuine.ts";
 import { chipIdText } from "./amd/products.ts";
+import { type GenuineNitro, type NitroRoot, verifyNitro } from "./aws/genuine.ts";
 import { cannotTell } from "./certainty.ts";
-import { type CheckId, genuineChecks, snpGenuineChecks, VerifyError } from "./errors.ts";
-import type { AnyEvidence, Evidence, SnpEvidence } from "./evidence/evidence.ts";
+import { type CheckId, genuineChecks, nitroGenuineChecks, snpGenuineChecks, VerifyError } from "./errors.ts";
+import type { AnyEvidence, Evidence, NitroEvidence, SnpEvidence } from "./evidence/evidence.ts";
 import { type GenuineHcl, type Hcl, verifyHcl } from "./evidence/hcl.ts";
 import type { Collateral, VerifiedCollateral } from "./intel/collateral.ts";
 import { type Genuine, verifyQuote } from "./intel/genuine.ts";
@@ -21,21 +22,37 @@ import {
   askedChecks,
   checkPolicyPlatform,
   checkTee,
-  type ExpectedReportData,
+  evaluateNitroPolicy,
   evaluatePolicy,
   evaluateSnpPolicy,
   type ReleaseJudge,
 } from "./policy/acceptable.ts";
 import type { Policy } from "./policy/policy.ts";
 import type { Reference } from "./policy/reference.ts";
-import { Answers, type IntelSummary, type PlatformSummary, type Report, type SnpSummary } from "./report.ts";
+import type { ExpectedReportData } from "./policy/report-data-rules.ts";
+import {
+  Answers,
+  type IntelSummary,
+  type NitroSummary,
+  type PlatformSummary,
+  type Report,
+  type SnpSummary,
+} from "./report.ts";
 
 const hclIds: readonly CheckId[] = ["hcl/report", "hcl/tpm-quote"];
 /** What is asked of evidence to be genuine: each vendor's own checks, and a virtual TPM's where there is one. */
 function genuineIds({ platform, hcl }: AnyEvidence): CheckId[] {
-  const own = Object.keys(platform === "snp" ? snpGenuineChecks : genuineChecks) as CheckId[];
-  const shared: CheckId[] = ["collateral/format", "chain/platform", "chain/revocation"];
-  const asked = platform === "snp" ? [own[0]!, ...shared, ...own.slice(1)] : own;
+  const chain: CheckId[] = ["chain/platform", "chain/revocation"];
+  const withChain = (checks: object, shared: CheckId[]): CheckId[] => {
+    const [format, ...own] = Object.keys(checks) as [CheckId, ...CheckId[]];
+    return [format, ...shared, ...own];
+  };
+  const asked =
+    platform === "nitro"
+      ? withChain(nitroGenuineChecks, chain)
+      : platform === "snp"
+        ? withChain(snpGenuineChecks, ["collateral/format", ...chain])
+        : (Object.keys(genuineChecks) as CheckId[]);
   return [...asked.filter((id) => !hclIds.includes(id)), ...(hcl === undefined ? [] : hclIds)];
 }
 
@@ -53,6 +70,8 @@ export interface Judgement {
   amdCollateral?: AmdCollateral;
   /** In place of AMD's roots. */
   amdRoots?: SnpTrust["roots"];
+  /** In place of AWS's root. */
+  nitroRoot?: NitroRoot;
   /** The verifier's nonce, and other report-data fields that it knows. */
   expectedReportData?: ExpectedReportData;
   /** Judges releases, for policies that name an identity (`@caisson/verify/releases`). */
@@ -64,10 +83,43 @@ export interface Judgement {
  * VerifyError, that is, bugs.
  */
 export async function verifyEvidence(evidence: AnyEvidence, judgement: Judgement): Promise<Report> {
-  return evidence.platform === "snp"
-    ? judgeSnp(evidence, judgement)
-    : (await judgeEvidence(evidence, judgement)).report;
+  if (evidence.platform === "snp") return judgeSnp(evidence, judgement);
+  if (evidence.platform === "nitro") return judgeNitro(evidence, judgement);
+  return (await judgeEvidence(evidence, judgement)).report;
 }
+
+async function judgeNitro(evidence: NitroEvidence, judgement: Judgement): Promise<Report> {
+  const { policy, references = [], now } = judgement;
+  const answers = new Answers();
+  const wanted = checkTee("nitro", policy, answers);
+  const genuine = wanted ? await askNitro(evidence, now, judgement.nitroRoot, answers) : undefined;
+  if (genuine !== undefined) evaluateNitroPolicy(genuine, { ...judgement, references }, answers);
+  const asked = [...genuineIds(evidence), ...askedChecks(policy, evidence)];
+  return report(answers, asked, "genuine-and-acceptable", now, genuine && nitroSummary(genuine));
+}
+
+async function askNitro(
+  { document }: NitroEvidence,
+  now: Date,
+  root: NitroRoot | undefined,
+  answers: Answers,
+): Promise<GenuineNitro | undefined> {
+  try {
+    return await verifyNitro(document, now, answers, root);
+  } catch (error) {
+    answers.failFrom(error);
+    return undefined;
+  }
+}
+
+const nitroSummary = ({ document, root, validUntil }: GenuineNitro): NitroSummary => ({
+  tee: "nitro",
+  root: root.name,
+  kind: document.kind,
+  module: document.moduleId,
+  time: new Date(document.timestamp).toISOString(),
+  validUntil: new Date(validUntil).toISOString(),
+});
 
 async function judgeSnp(evidence: SnpEvidence, judgement: Judgement): Promise<Report> {
   const { policy, references = [], now } = judgement;
@@ -163,7 +215,7 @@ function trustFor({ platform }: Evidence, { policy, trust }: Judgement): TrustAn
 /** Answers the first question alone: whether the quote is genuine. Nothing is said about what runs in the TD. */
 export async function verifyGenuine(
   evidence: AnyEvidence,
-  judgement: Pick<Judgement, "now" | "trust" | "collateral" | "amdCollateral" | "amdRoots">,
+  judgement: Pick<Judgement, "now" | "trust" | "collateral" | "amdCollateral" | "amdRoots" | "nitroRoot">,
 ): Promise<Report> {
   const answers = new Answers();
   const { now, trust = intelRoot, collateral, amdCollateral, amdRoots: roots } = judgement;
@@ -171,6 +223,10 @@ export async function verifyGenuine(
   if (evidence.platform === "snp") {
     const found = await askSnp(evidence, amdCollateral, now, roots === undefined ? {} : { roots }, answers);
     return report(answers, asked, "genuine", now, found && snpSummary(found.snp));
+  }
+  if (evidence.platform === "nitro") {
+    const found = await askNitro(evidence, now, judgement.nitroRoot, answers);
+    return report(answers, asked, "genuine", now, found && nitroSummary(found));
   }
   const found = await askGenuine(evidence, collateral, now, trust, answers);
   return report(answers, asked, "genuine", now, found && summary(found.quote));
@@ -242,6 +298,7 @@ function summary({ quote, pck, tcb, trust, validUntil }: Genuine): IntelSummary 
     tcbEvaluationDataNumber: tcb.evaluationDataNumber,
     fmspc: pck.fmspc,
     ppid: pck.ppid,
+    ...(pck.piid !== undefined && { piid: pck.piid }),
     validUntil: new Date(validUntil).toISOString(),
   };
 }

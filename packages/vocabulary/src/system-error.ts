@@ -27,6 +27,12 @@ const room =
   "make room there, or name another place: TMPDIR for temporary files, CAISSON_CACHE for the cache";
 const disk = (says: string): Meaning => ({ code: "system/disk", kind: "unavailable", says, fix: room });
 const file = (says: string): Meaning => ({ code: "system/file", kind: "usage", says, fix: "check the path" });
+const device = (says: string): Meaning => ({
+  code: "system/disk",
+  kind: "unavailable",
+  says,
+  fix: "look at the system's log (dmesg) for errors of this disk",
+});
 const network = (says: string): Meaning => ({
   code: "system/network",
   kind: "unavailable",
@@ -44,6 +50,14 @@ const resources = (says: string): Meaning => ({
 const meanings: Record<string, Meaning> = {
   ENOSPC: disk("no space left on the disk"),
   EDQUOT: disk("the disk quota is used up"),
+  EIO: device("the disk or device cannot be read or written"),
+  ENXIO: device("there is no such device"),
+  ESTALE: device("the file went away from its server"),
+  EFBIG: file("the file is larger than this file system or limit allows"),
+  EEXIST: file("it exists already"),
+  ENOTEMPTY: file("the directory is not empty"),
+  EBUSY: file("something uses it"),
+  ETXTBSY: file("the program runs now"),
   EROFS: file("the file system is read-only"),
   EACCES: file("permission denied"),
   EPERM: file("not permitted"),

@@ -2,8 +2,8 @@
 import { within } from "../sabotage.ts";
 
 export const cli = within("packages/cli/src", [
-  ["rejected evidence ends with 0", "failure.ts", "  rejected: 10,", "  rejected: 0,", "failure.test.ts"],
-  ["malformed input ends as a rejection", "failure.ts", "  input: 30,", "  input: 10,", "failure.test.ts"],
+  ["rejected evidence ends with 0", "exit-codes.ts", "  rejected: 10,", "  rejected: 0,", "failure.test.ts"],
+  ["malformed input ends as a rejection", "exit-codes.ts", "  input: 30,", "  input: 10,", "failure.test.ts"],
   [
     "what others wrote moves the terminal's cursor",
     "failure.ts",

@@ -47,6 +47,20 @@ export const client = within("packages/client/src", [
     "node/fetch.test.ts",
   ],
   [
+    "TLS 1.2 is spoken",
+    "node/connection.ts",
+    '  if (socket.getProtocol() !== "TLSv1.3" || certificate === undefined) {',
+    "  if (certificate === undefined) {",
+    "node/fetch.test.ts",
+  ],
+  [
+    "TLS 1.2 is offered",
+    "node/connection.ts",
+    '      minVersion: "TLSv1.3",',
+    '      minVersion: "TLSv1.2",',
+    "node/fetch.test.ts",
+  ],
+  [
     "another key than the attested one is taken at the next connection",
     "node/connection.ts",
     '      if (known?.way !== "tls" || !equal(known.keys.tlsKey, key)) {',

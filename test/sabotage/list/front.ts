@@ -37,4 +37,11 @@ export const front = within("packages/front/src", [
     "",
     "server.test.ts",
   ],
+  [
+    "nonces wait without end",
+    "nonce-tree.ts",
+    "    if (this.#waiting.length >= channelNonceLimit) return Promise.reject(new Crowded());",
+    "",
+    "nonce-tree.test.ts",
+  ],
 ]);

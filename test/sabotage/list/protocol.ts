@@ -3,6 +3,13 @@ import { within } from "../sabotage.ts";
 
 export const protocol = within("packages/protocol/src", [
   [
+    "an event that the kernel wrote into is lost",
+    "console.ts",
+    'for (const head of ["", ...heads]) {',
+    'for (const head of [""]) {',
+    "console.test.ts",
+  ],
+  [
     "a denial's reason is not signed",
     "key-release.ts",
     "text(answer.code), text(answer.message));",
@@ -57,6 +64,20 @@ export const protocol = within("packages/protocol/src", [
     "replace(/[\\u2028\\u2029]/g,",
     "replace(/[\\u2028]/g,",
     "console.test.ts",
+  ],
+  [
+    "an empty chunk can be told from nothing",
+    "tunnel.ts",
+    '      if (content.length === 0) throw new TunnelError("a chunk is empty");',
+    "",
+    "tunnel.test.ts",
+  ],
+  [
+    "a message may be cut off behind any chunk",
+    "tunnel.ts",
+    '    if (!this.#last) throw new TunnelError("the message is cut off");',
+    "",
+    "tunnel.test.ts",
   ],
   [
     "a request for another key is tried",

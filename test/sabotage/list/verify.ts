@@ -134,14 +134,14 @@ export const verify = within("packages/verify/src", [
   ],
   [
     "the nonce need not be the verifier's",
-    "policy/acceptable.ts",
+    "policy/report-data-rules.ts",
     "value !== undefined && !equal(field(value), field(fields[name] ?? new Uint8Array(0))),",
     "value === undefined,",
     policy,
   ],
   [
     "the report data need not be what the claim says",
-    "policy/acceptable.ts",
+    "policy/report-data-rules.ts",
     "if (bound !== undefined && equal(bound, found)) {",
     "if (bound !== undefined) {",
     policy,

@@ -18,9 +18,8 @@ const idCount = 65_536;
 const beyondServing =
   `bind creat mkdir mkdirat mknod mknodat rename renameat renameat2 link linkat symlink symlinkat unlink unlinkat
   rmdir truncate ftruncate chmod fchmod fchmodat chown fchown lchown fchownat setxattr setuid setgid setresuid
-  setresgid setgroups capset fork vfork execveat memfd_create shmget semget msgget mq_open pidfd_open`.split(
-    /\s+/,
-  );
+  setresgid setgroups capset fork vfork execveat memfd_create shmget semget msgget mq_open pidfd_open kill clone3 openat2
+  seccomp`.split(/\s+/);
 
 /** Holds for an image that has a front. */
 const fronted = (
@@ -68,6 +67,36 @@ const running = (
 
 const calls = ({ linux }: RuntimeFacts): string[] =>
   linux.seccomp.syscalls.filter(({ action }) => action !== "SCMP_ACT_ERRNO").flatMap(({ names }) => names);
+
+/** What is let through only with these bits of an argument: a thread's clone (CLONE_THREAD, no CLONE_NEW*), an open to read. */
+const byBits: Record<string, { index: number; mask: number; value: number }> = {
+  clone: { index: 0, mask: 0x7e030000, value: 0x10000 },
+  open: { index: 1, mask: 0o20001103, value: 0 },
+  openat: { index: 2, mask: 0o20001103, value: 0 },
+};
+/** FIONBIO, FIOCLEX, FIONCLEX, FIONREAD, TCGETS, TCGETS2. */
+const ioctls = [0x5421, 0x5451, 0x5450, 0x541b, 0x5401, 0x802c542a];
+
+type Rule = RuntimeFacts["linux"]["seccomp"]["syscalls"][number];
+
+/** Whether a rule lets nothing through but what a front needs, of the calls that are judged by their arguments. */
+function isNarrow(name: string, { args = [] }: Rule): boolean {
+  const bits = byBits[name];
+  if (bits !== undefined) {
+    return args.some(
+      ({ index, op, value, valueTwo }) =>
+        index === bits.index &&
+        op === "SCMP_CMP_MASKED_EQ" &&
+        (value & bits.mask) === bits.mask &&
+        valueTwo === bits.value,
+    );
+  }
+  if (name !== "ioctl") return true;
+  return args.some(
+    ({ index, op, value, valueTwo = -1 }) =>
+      index === 1 && op === "SCMP_CMP_MASKED_EQ" && value === 0xffff_ffff && ioctls.includes(valueTwo),
+  );
+}
 
 export const front = group("container", { decision: "remote", source: "design" }, [
   {
@@ -248,6 +277,18 @@ export const front = group("container", { decision: "remote", source: "design" }
         },
         ({ linux }) => {
           linux.seccomp.syscalls.push({ names: ["bind"], action: "SCMP_ACT_ALLOW" });
+        },
+      ),
+      sandboxed(
+        "it starts threads alone, opens files to read alone, and asks devices for nothing but readiness",
+        ({ linux }) => {
+          const wide = linux.seccomp.syscalls.flatMap((rule) =>
+            rule.action === "SCMP_ACT_ERRNO" ? [] : rule.names.filter((name) => !isNarrow(name, rule)),
+          );
+          return wide.length === 0 ? undefined : wide.join(", ");
+        },
+        ({ linux }) => {
+          linux.seccomp.syscalls.push({ names: ["openat"], action: "SCMP_ACT_ALLOW" });
         },
       ),
     ],

@@ -3,7 +3,8 @@
 
 import { hash } from "node:crypto";
 import { existsSync, globSync, readFileSync, statSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, relative } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import {
   type Audit,
   AuditError,
@@ -30,6 +31,7 @@ import {
   table,
   verdictLine,
 } from "@caisson/audit";
+import { parseKernelConfig } from "@caisson/audit/kernel-config";
 import { readManifest } from "@caisson/image/manifest";
 import { readEvidence, verifyEvidence } from "@caisson/verify";
 import { readYaml } from "@caisson/verify/policy-text";
@@ -40,6 +42,7 @@ import { UsageError } from "../failure.ts";
 import {
   bytesOf,
   parseTime,
+  readBounded,
   readCollateralFile,
   readPolicyFile,
   readReferenceFiles,
@@ -94,6 +97,7 @@ async function collect(paths: readonly string[], options: Options) {
     name: string,
     value: Facts[K],
     hashes: Subject["hashes"] = [],
+    files: Omit<Subject, "name" | "hashes"> = {},
   ): void => {
     if (facts[kind] !== undefined)
       throw new UsageError(
@@ -101,7 +105,7 @@ async function collect(paths: readonly string[], options: Options) {
         "give one image, one guest, one report",
       );
     facts[kind] = value;
-    subjects[kind] = { name, hashes };
+    subjects[kind] = { name, hashes, ...files };
   };
   for (const path of paths) {
     if (!existsSync(path)) throw new AuditError("audit/subject", `${path} does not exist`);
@@ -112,7 +116,7 @@ async function collect(paths: readonly string[], options: Options) {
     } else if (isRootTree(path)) take("static", path, collectRootTree(path));
     else {
       const image = await collectImage(path);
-      take("static", path, image, imageHashes(path));
+      take("static", path, image, imageHashes(path), imageFiles(path, image));
     }
   }
   if (options.live !== undefined) take("live", options.live, await fetchLiveReport(options.live));
@@ -129,12 +133,26 @@ function imageHashes(directory: string): Subject["hashes"] {
   ];
 }
 
+/** Its manifest, and the resolved configuration of this repository that its kernel was made with. */
+function imageFiles(directory: string, { kernel }: Facts["static"]): Omit<Subject, "name" | "hashes"> {
+  const manifest = join(directory, "manifest.json");
+  const resolved = globSync("kernel/resolved-*.config", { cwd: repository })
+    .map((path) => ({ path, text: readFileSync(join(repository, path), "utf8") }))
+    .find(({ text }) => isDeepStrictEqual(parseKernelConfig(text), kernel.config));
+  return {
+    manifest: { path: manifest, text: readFileSync(manifest, "utf8") },
+    ...(resolved !== undefined && {
+      kernelConfig: { path: relative(process.cwd(), join(repository, resolved.path)), text: resolved.text },
+    }),
+  };
+}
+
 /** A verification report as it is, or evidence, which is then verified under `--policy`. */
 async function readEvidenceFacts(path: string, options: Options): Promise<Facts["remote"]> {
-  const bytes = readFileSync(path);
+  const bytes = readBounded(path);
   let value: { version?: unknown };
   try {
-    value = JSON.parse(bytes.toString("utf8"));
+    value = JSON.parse(new TextDecoder().decode(bytes));
   } catch (error) {
     throw new AuditError("evidence/report", `${path} is not JSON: ${messageOf(error)}`);
   }

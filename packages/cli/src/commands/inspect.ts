@@ -24,7 +24,7 @@ import {
 } from "@caisson/measure/firmware-volume";
 import { guessIndexing, replayPcrs } from "@caisson/measure/tpm-log";
 import { readVariableStore } from "@caisson/measure/variables";
-import { type AnyEvidence, isEvidence, readEvidence } from "@caisson/verify";
+import { type AnyEvidence, isEvidence, isQuote, readEvidence } from "@caisson/verify";
 import { type Description, describeEvidence } from "@caisson/verify/describe";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
@@ -83,7 +83,7 @@ interface EvidenceReport extends Description {
 }
 
 async function inspectEvidence(evidence: AnyEvidence): Promise<EvidenceReport> {
-  if (evidence.platform === "snp") return describeEvidence(evidence);
+  if (!isQuote(evidence)) return describeEvidence(evidence);
   const { bootLog, runtimeEvents } = evidence;
   return {
     ...describeEvidence(evidence),

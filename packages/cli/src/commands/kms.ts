@@ -3,10 +3,12 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Kms, LogToFollow } from "@caisson/kms";
-import { messageOf } from "@caisson/vocabulary/failure";
-import { Command, InvalidArgumentError } from "commander";
+import { Command, InvalidArgumentError, Option } from "commander";
+import { checkSource, parseSet, type SourceOptions } from "../collateral-source.ts";
 import { UsageError } from "../failure.ts";
+import { joinCommand, verifyCommand } from "../kms-guest.ts";
 import { requestCommand } from "../kms-operators.ts";
+import { rootCommand } from "../kms-root.ts";
 import { sharesCommand } from "../kms-shares.ts";
 import { volumeCommand } from "../kms-volume.ts";
 import { type Listen, listenOption } from "../listen-option.ts";
@@ -86,7 +88,20 @@ const serve = new Command("serve")
     (url: string, urls: string[]) => [...urls, url],
     [],
   )
+  .option(
+    "--peer <URL>",
+    "another replica, or what leads to any: its log's head is looked for in this one's; several times",
+    (url: string, urls: string[]) => [...urls, url],
+    [],
+  )
   .option("--collateral <DIR>", "Intel's collateral (*.json), preferred to what guests bring")
+  .addOption(
+    new Option(
+      "--collateral-source <source>",
+      "instead: whom to ask for it, pcs or the address of a PCCS or mirror; renewed before it expires",
+    ).conflicts("collateral"),
+  )
+  .option("--collateral-update <set>", "Intel's set: standard, early, or a tcbEvaluationDataNumber", parseSet)
   .option(
     "--rate-per-address <N>",
     "requests a second from one address; a guest's boot needs two",
@@ -105,7 +120,10 @@ const serve = new Command("serve")
       ownApp?: string;
       listen: Listen;
       database: string[];
+      peer: string[];
       collateral?: string;
+      collateralSource?: string;
+      collateralUpdate?: SourceOptions["update"];
       ratePerAddress: number;
       log?: string;
       logPolicy?: string;
@@ -127,11 +145,18 @@ const serve = new Command("serve")
           operators: readOperators(options.operators, readTextFile(options.operators)),
         }),
         databases: options.database,
+        peers: options.peer,
         ...(options.ownApp !== undefined && { ownApp: options.ownApp.toLowerCase() }),
         ...options.listen,
         development: options.development ?? false,
         perAddress: { perSecond: options.ratePerAddress, burst: 8 * options.ratePerAddress },
         ...(options.collateral !== undefined && { collateral: options.collateral }),
+        ...(options.collateralSource !== undefined && {
+          collateralSource: {
+            from: checkSource(options.collateralSource),
+            ...(options.collateralUpdate !== undefined && { update: options.collateralUpdate }),
+          },
+        }),
         ...(options.log !== undefined && { follow: await logToFollow(options.log, options.logPolicy) }),
         log: (line) => process.stderr.write(`${line}\n`),
       });
@@ -330,33 +355,6 @@ const restore = new Command("restore")
     process.stdout.write(`${kmsIdentity(options.data)}\n${join(options.data, "root-secret")}\n`);
   });
 
-const joinReplicas = new Command("join")
-  .description(
-    "as a replica in a guest: take the root secret of the KMS that released this application's keys",
-  )
-  .argument("<URL>", "a replica that runs (kms serve --own-app)")
-  .requiredOption("--identity <HEX>", "the KMS's identity, which this guest measured as its key provider")
-  .requiredOption("--key-file <FILE>", "the key `root` of path `kms` that the guest derived, in hexadecimal")
-  .requiredOption("--data <DIR>", "where the root secret will lie; none may be there")
-  .action(async (url: string, options: { identity: string; keyFile: string; data: string }) => {
-    const { KmsError, kmsIdentity, openRoot, storeRootSecret } = await import("@caisson/kms");
-    const key = readTextFile(options.keyFile).trim();
-    if (!/^[0-9a-f]{64}$/.test(key))
-      throw new UsageError(`${options.keyFile} holds no key`, "64 hexadecimal digits");
-    if (!URL.canParse(url)) throw new UsageError(`'${url}' is not a URL`, "as http://HOST:PORT");
-    let document: unknown;
-    try {
-      const limits = { redirect: "error", signal: AbortSignal.timeout(20_000) } as const;
-      document = await (await fetch(new URL("/v1/root", url), limits)).json();
-    } catch (error) {
-      throw new KmsError("kms/unreachable", `${url}: ${messageOf(error)}`);
-    }
-    const secret = openRoot(document, Uint8Array.fromHex(key), options.identity.toLowerCase());
-    storeRootSecret(options.data, secret);
-    secret.fill(0);
-    process.stdout.write(`${kmsIdentity(options.data)}\n`);
-  });
-
 export const command = new Command("caisson kms")
   .description(
     "The key management service: releases keys to guests whose evidence a policy accepts (docs/key-release.md).",
@@ -373,7 +371,9 @@ export const command = new Command("caisson kms")
   )
   .addCommand(requestCommand)
   .addCommand(sharesCommand)
-  .addCommand(joinReplicas)
+  .addCommand(rootCommand)
+  .addCommand(verifyCommand)
+  .addCommand(joinCommand)
   .addCommand(backup)
   .addCommand(restore)
   .addCommand(volumeCommand);

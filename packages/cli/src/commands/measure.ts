@@ -17,7 +17,7 @@ import {
 } from "@caisson/measure";
 import { assumptions } from "@caisson/measure/assumptions";
 import { guessIndexing } from "@caisson/measure/tpm-log";
-import { readEvidence } from "@caisson/verify";
+import { isQuote, readEvidence } from "@caisson/verify";
 import { isPlatform, type Platform, platforms } from "@caisson/vocabulary/platforms";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { UsageError } from "../failure.ts";
@@ -180,7 +180,7 @@ async function measureFirmware(firmware: Uint8Array) {
 function bootLog(bytes: Uint8Array): Uint8Array {
   if (bytes[0] !== 0x7b) return bytes;
   const evidence = readEvidence(bytes);
-  if (evidence.platform !== "snp" && evidence.bootLog?.format === "tcg2") return evidence.bootLog.bytes;
+  if (isQuote(evidence) && evidence.bootLog?.format === "tcg2") return evidence.bootLog.bytes;
   throw new UsageError("this evidence carries no boot log as firmware writes it", "give the log with --log");
 }
 

@@ -7,6 +7,7 @@ import {
   type Genuine,
   type GenuineSnp,
   intelRoot,
+  isQuote,
   readEvidence,
   verifyQuote,
   verifyReport,
@@ -53,7 +54,7 @@ async function genuine(
     const whole = parts.endorsement !== undefined && parts.chain !== undefined && parts.crl !== undefined;
     return whole ? verifyReport(evidence.report, parts, parseTime(at)) : undefined;
   }
-  if (!provesHardware[evidence.platform]) return undefined;
+  if (!isQuote(evidence) || !provesHardware[evidence.platform]) return undefined;
   const documents = given.collateral ?? evidence.collateral;
   return documents && (await verifyQuote(evidence.quote, documents, parseTime(at), intelRoot));
 }

@@ -12,6 +12,7 @@ import {
   type AnyEvidence,
   adviceLines,
   type Collateral,
+  type Evidence,
   intelRoot,
   type Policy,
   parseReport,
@@ -78,6 +79,12 @@ export const command = withSource(new Command("caisson tcb"), "--collateral-sour
     const evidence = readEvidence(readBounded(path));
     const policy = options.policy === undefined ? undefined : readPolicyFile(options.policy);
     const now = parseTime(options.at);
+    if (evidence.platform === "nitro") {
+      throw new UsageError(
+        "AWS says nothing of the firmware below its machines",
+        "evidence of Intel's or AMD's",
+      );
+    }
     const answer =
       evidence.platform === "snp"
         ? adviseSnp(evidence, policy, now)
@@ -94,7 +101,7 @@ interface Said {
 }
 
 async function adviseIntel(
-  evidence: Exclude<AnyEvidence, { platform: "snp" }>,
+  evidence: Evidence,
   policy: Policy | undefined,
   options: Options,
   now: Date,
@@ -124,11 +131,7 @@ async function adviseIntel(
 }
 
 /** The sets to compare: those of a file or of the evidence, or Intel's two. */
-async function setsOf(
-  evidence: Exclude<AnyEvidence, { platform: "snp" }>,
-  options: Options,
-  now: Date,
-): Promise<[set: string, Collateral][]> {
+async function setsOf(evidence: Evidence, options: Options, now: Date): Promise<[set: string, Collateral][]> {
   if (options.collateral !== "fetch") {
     const collateral = readCollateralFiles(options.collateral).collateral ?? evidence.collateral;
     if (collateral === undefined) {

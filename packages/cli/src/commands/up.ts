@@ -25,8 +25,10 @@ import { Command, Option } from "commander";
 import { parse } from "yaml";
 import { Interrupted, UsageError } from "../failure.ts";
 import { checkPort, memoryOption, whole } from "../machine-options.ts";
+import { exampleOf, servePage } from "../page-server.ts";
 import { prepare } from "../prepare.ts";
 import { ApplicationError, BootError, BootView, MachineError } from "../views/boot-view.ts";
+import { fold } from "../views/fold.ts";
 import { renderPrerequisites, renderProduction } from "../views/production-view.ts";
 import { formatBytes, Progress, terminal } from "../views/progress.ts";
 import { prepareMachine, withProductionOptions } from "./instance.ts";
@@ -74,11 +76,16 @@ async function verify(session: Session): Promise<Report> {
   });
 }
 
+/** A line for the person who watches. */
+function say(line: string): void {
+  process.stderr.write(`${fold(line, process.stderr.columns)}\n`);
+}
+
 function summary({ verdict, codes, checks }: Report): string {
   const passed = checks.filter(({ outcome }) => outcome === "pass").length;
   const open = checks.filter(({ outcome }) => outcome === "not-checked").map(({ id }) => id);
   const because = codes.length === 0 ? "" : ` because ${codes.join(", ")}`;
-  const left = open.length === 0 ? "" : `, left open: ${open.join(", ")}`;
+  const left = open.length === 0 ? "" : `\n  left open  ${open.join(", ")}`;
   return `evidence ${verdict}${because}: ${passed} checks passed${left}`;
 }
 
@@ -144,7 +151,6 @@ async function runProduction(
   const interrupted = new Promise<void>((resolve) => {
     process.once("SIGINT", () => resolve()).once("SIGTERM", () => resolve());
   });
-  const say = (line: string): void => void process.stderr.write(`${line}\n`);
   const serialLog = join(`${directory}.state`, "console.log");
   const { qmpSocket, arguments: args } = production;
   rmSync(qmpSocket, { force: true });
@@ -217,7 +223,6 @@ async function startEmulated(path: string, options: Options): Promise<void> {
   const interrupted = new AbortController();
   const interrupt = (signal: NodeJS.Signals): void => interrupted.abort(new Interrupted(signal));
   process.once("SIGINT", interrupt).once("SIGTERM", interrupt);
-  const say = (line: string): void => void process.stderr.write(`${line}\n`);
 
   const shape = { vcpus: options.vcpus, memory: options.memory };
   if (options.port !== undefined) await checkPort(options.port);
@@ -290,7 +295,13 @@ async function startEmulated(path: string, options: Options): Promise<void> {
     }
     if (verification.verdict !== "accepted") process.exitCode = 10;
     if (options.once === true) return;
+    const page = await servePage(async () => {
+      const { buildPage } = await import("@caisson/page");
+      return buildPage([await exampleOf(session, manifest.name)]);
+    });
+    say(`judge it yourself: ${page.url}   (the verifier page, with its evidence)`);
     await ended;
+    page.close();
     if (interrupted.signal.aborted) say("stopping the machine");
     else judgeEnd(session, say);
   } finally {

@@ -23,7 +23,9 @@ import {
 import {
   type AnyEvidence,
   type ExpectedReportData,
+  expectNonce,
   intelRoot,
+  isQuote,
   type Policy,
   type Report,
   readEvidence,
@@ -280,7 +282,7 @@ async function judge(
     if (options.image.length > 0 || expectedReportData !== undefined) {
       throw new UsageError("--image, --nonce and --report-data are judged by a policy", "add --policy FILE");
     }
-    if (evidence.platform !== "snp" && !provesHardware[evidence.platform]) {
+    if (isQuote(evidence) && !provesHardware[evidence.platform]) {
       throw new UsageError(
         "emulated evidence is genuine only under a root that a policy names",
         "add --policy FILE",
@@ -331,16 +333,14 @@ async function findCollateral(evidence: AnyEvidence, options: Options, now: Date
 }
 
 /** A nonce is expected under the scheme for applications, never another one's; raw report data is the nonce itself. */
-function expectReportData({ nonce, reportData: whole }: Options, { reportData }: AnyEvidence) {
+function expectReportData({ nonce, reportData: whole }: Options, evidence: AnyEvidence) {
   if (nonce !== undefined && whole !== undefined) {
     throw new UsageError("--nonce and --report-data both say what is bound", "give one of them");
   }
   if (whole !== undefined)
     return { scheme: "raw", fields: { data: bytesOf("--report-data", whole) } } as const;
   if (nonce === undefined) return undefined;
-  const bytes = bytesOf("--nonce", nonce);
-  const scheme = reportData === undefined || reportData.scheme === "raw" ? "raw" : "caisson/app/v1";
-  return { scheme, fields: scheme === "raw" ? { data: bytes } : { nonce: bytes } } as const;
+  return expectNonce(evidence, bytesOf("--nonce", nonce));
 }
 
 /** Every case, those that are answered otherwise first. */
@@ -362,7 +362,7 @@ async function conformance(path: string, json: boolean): Promise<void> {
   if (wrong.length > 0) process.exitCode = 10;
 }
 
-const exitCodes = { accepted: 0, rejected: 10, undetermined: 20 } as const;
+export const exitCodes = { accepted: 0, rejected: 10, undetermined: 20 } as const;
 
 /** Without a policy the quote's fields are shown too: who asks whether it is genuine wants to see what it says. */
 function show(report: Report, evidence: AnyEvidence, json: boolean): void {

@@ -83,6 +83,10 @@ function platformText(platform: PlatformSummary, emulated: boolean): string {
   if (platform.tee === "snp") {
     return `SEV-SNP on ${platform.product}, reported ${tcbText(platform.tcb.reported)}`;
   }
+  if (platform.tee === "nitro") {
+    const kind = platform.kind === "tpm" ? "a NitroTPM" : "a Nitro enclave";
+    return `${kind} of AWS, ${printable(platform.module)} at ${platform.time}`;
+  }
   const advisories = platform.advisories.length === 0 ? "" : ` (${platform.advisories.join(", ")})`;
   return emulated
     ? `emulated, called ${platform.tcbStatus} by a simulated PKI${advisories}`

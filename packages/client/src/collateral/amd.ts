@@ -17,10 +17,11 @@ import {
 } from "@caisson/verify/amd-products";
 import { parseReport } from "@caisson/verify/amd-report";
 import { toPem } from "@caisson/verify/der-writer";
+import { listBytes } from "@caisson/verify/pcs-answers";
 import { fromHex, fromUtf8, toHex } from "@caisson/vocabulary/bytes";
 import { type Answer, ask, type World, wrongAnswer } from "./ask.ts";
 import { CollateralError } from "./errors.ts";
-import { type Fetched, listBytes, sourceBase } from "./intel.ts";
+import { type Fetched, sourceBase } from "./intel.ts";
 import { type Found, find, type Keeping, type Part } from "./kept.ts";
 
 const KDS = "https://kdsintf.amd.com";

@@ -14,7 +14,7 @@ import type { Provenance } from "./kept.ts";
 export { type AmdOptions, type AmdPlatform, amdPlatformOf, fetchAmd } from "./amd.ts";
 export type { World } from "./ask.ts";
 export { CollateralError, type CollateralErrorCode } from "./errors.ts";
-export { type Fetched, fetchIntel, type IntelOptions, type IntelPlatform } from "./intel.ts";
+export { type Fetched, fetchIntel, type IntelOptions, type IntelPlatform, sourceBase } from "./intel.ts";
 export { type CollateralStore, isDue, type Provenance } from "./kept.ts";
 
 /** Either vendor's, as `verify` takes it; `document` is what a file of it holds. */
@@ -52,11 +52,12 @@ export async function collateralFor(
     const { collateral, document, provenance } = await fetchAmd(amdPlatformOf(evidence), options);
     return { amdCollateral: collateral, document, provenance };
   }
-  if (evidence.platform === "emulated") {
+  if (evidence.platform === "emulated" || evidence.platform === "nitro") {
+    const kind = evidence.platform === "nitro" ? "documents of AWS Nitro" : "emulated evidence";
     throw new CollateralError(
       "collateral/platform",
       "unsupported",
-      "nobody publishes collateral for emulated evidence",
+      `nobody publishes collateral for ${kind}`,
       {
         fix: "it carries its own",
       },

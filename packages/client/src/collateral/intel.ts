@@ -5,8 +5,9 @@
  */
 import { type Collateral, intelRoot, type TrustAnchor, VerifyError, verifyCollateral } from "@caisson/verify";
 import { parseCrl } from "@caisson/verify/crl";
+import { chainHeaders, chainOfHeader, listBytes, signedParts } from "@caisson/verify/pcs-answers";
 
-import { fromBase64, fromHex, fromUtf8, toHex } from "@caisson/vocabulary/bytes";
+import { fromUtf8, toHex } from "@caisson/vocabulary/bytes";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { type Answer, ask, type World, wrongAnswer } from "./ask.ts";
 import { CollateralError } from "./errors.ts";
@@ -116,12 +117,12 @@ async function assemble(platform: IntelPlatform, options: IntelOptions, fresh: b
   // One after the other: a server that limits requests is not asked four times at once.
   return [
     await part(`tcb/${tee}/${fmspc.toLowerCase()}/${name}`, tcbUrl, (url, answer) =>
-      readSigned(url, answer, "tcbInfo", ["tcb-info-issuer-chain", "sgx-tcb-info-issuer-chain"]),
+      readSigned(url, answer, "tcbInfo", chainHeaders.tcb),
     ),
     await part(`qe/${tee}/${name}`, qeUrl, (url, answer) =>
-      readSigned(url, answer, "enclaveIdentity", ["sgx-enclave-identity-issuer-chain"]),
+      readSigned(url, answer, "enclaveIdentity", chainHeaders.identity),
     ),
-    await part(`crl/${ca}`, crlUrl, (url, answer) => readList(url, answer, ["sgx-pck-crl-issuer-chain"])),
+    await part(`crl/${ca}`, crlUrl, (url, answer) => readList(url, answer, chainHeaders.pckCrl)),
     await part("root-crl", rootUrl, (url, answer) => readList(url, answer, [])),
   ];
 }
@@ -147,36 +148,20 @@ async function verified(
   return { collateral, provenance: parts.map(({ provenance }) => provenance) };
 }
 
-/** A chain from a header: percent-encoded, once or (some proxies) twice, or plain. A plus is a plus. */
 function readChain(url: string, answer: Answer, names: readonly string[]): string {
-  let text = names.map((name) => answer.header(name)).find((value) => value !== undefined);
-  if (text === undefined) throw wrongAnswer(url, `it has no header ${names[0]}`);
-  try {
-    for (let i = 0; i < 2 && text.includes("%"); i++) text = decodeURIComponent(text);
-  } catch {
+  const header = names.map((name) => answer.header(name)).find((value) => value !== undefined);
+  if (header === undefined) throw wrongAnswer(url, `it has no header ${names[0]}`);
+  const chain = chainOfHeader(header);
+  if (chain === undefined)
     throw wrongAnswer(url, `its header ${names[0]} is not percent-encoded as it should be`);
-  }
-  // PEM has no percent sign; a header cannot have line breaks, so that some servers write spaces for them.
-  return text.includes("\n") ? text : unfolded(text);
-}
-
-function unfolded(text: string): string {
-  return text.replace(
-    /-----BEGIN CERTIFICATE-----([^-]*)-----END CERTIFICATE-----\s*/g,
-    (_, body: string) => {
-      const lines = body.replace(/\s+/g, "").match(/.{1,64}/g) ?? [];
-      return `-----BEGIN CERTIFICATE-----\n${lines.join("\n")}\n-----END CERTIFICATE-----\n`;
-    },
-  );
+  return chain;
 }
 
 /** The document's exact text, cut out by position: it is what is signed. */
 function readSigned(url: string, answer: Answer, member: string, headers: readonly string[]): Part<Signed> {
-  const text = fromUtf8(answer.bytes).trim();
-  const start = new RegExp(`^\\{\\s*"${member}"\\s*:\\s*`).exec(text)?.[0].length;
-  const end = /\s*,\s*"signature"\s*:\s*"([0-9a-fA-F]{128})"\s*\}$/.exec(text);
-  if (start === undefined || end === null) throw wrongAnswer(url, `it is not {"${member}":…,"signature":…}`);
-  const json = text.slice(start, end.index);
+  const parts = signedParts(fromUtf8(answer.bytes), member);
+  if (parts?.signature.length !== 128) throw wrongAnswer(url, `it is not {"${member}":…,"signature":…}`);
+  const { json, signature } = parts;
   let document: { issueDate?: unknown; nextUpdate?: unknown; tcbEvaluationDataNumber?: unknown };
   try {
     document = JSON.parse(json);
@@ -190,7 +175,7 @@ function readSigned(url: string, answer: Answer, member: string, headers: readon
   }
   return {
     url,
-    value: { text: json, signature: end[1]!.toLowerCase(), chain: readChain(url, answer, headers) },
+    value: { text: json, signature: signature.toLowerCase(), chain: readChain(url, answer, headers) },
     dates: { issued, expires },
     number,
   };
@@ -212,13 +197,4 @@ function readList(url: string, answer: Answer, headers: readonly string[]): Part
     if (!(error instanceof VerifyError)) throw error;
     throw wrongAnswer(url, error.message);
   }
-}
-
-/** The DER of a list, whatever its encoding; undefined for anything else. */
-export function listBytes(bytes: Uint8Array): Uint8Array | undefined {
-  if (bytes[0] === 0x30 && bytes[1] !== undefined && bytes[1] >= 0x80) return bytes;
-  const text = fromUtf8(bytes).trim().replace(/^"|"$/g, "");
-  const block = /^-----BEGIN X509 CRL-----([^-]+)-----END X509 CRL-----$/.exec(text)?.[1];
-  const packed = (block ?? text).replace(/\s+/g, "");
-  return (block === undefined ? fromHex(packed) : undefined) ?? fromBase64(packed);
 }

@@ -7,12 +7,13 @@ import { createServer, request as httpRequest, type IncomingMessage, type Reques
 import type { AddressInfo } from "node:net";
 import { text } from "node:stream/consumers";
 import { type TestContext, test } from "node:test";
-import { createServer as createTls, type TLSSocket } from "node:tls";
+import { connect as connectTls, createServer as createTls, type TLSSocket } from "node:tls";
 import { selfSigned } from "@caisson/front/certificate";
 import { generateKeyPair } from "@caisson/protocol/hpke-context";
 import { type GuestChange, testGuest, testPlatform } from "../testing/guest.ts";
 import { type Change, startInterceptor } from "../testing/interceptor.ts";
 import { openDoor, parsePlace } from "./connect.ts";
+import { keyOf } from "./connection.ts";
 import { attestedConnector } from "./dispatcher.ts";
 import { AttestedClient, attestedFetch, ChannelError } from "./fetch.ts";
 
@@ -228,6 +229,11 @@ test("TLS 1.2, plain HTTP and what is not an address are refused", async (t) => 
   t.after(() => old.close());
   const { port } = old.address() as AddressInfo;
   await rejects(attestedFetch(`https://127.0.0.1:${port}/`, judgement), { code: "channel/unreachable" });
+  // A connection that was made without us is not spoken over either.
+  const made = connectTls({ port, host: "127.0.0.1", rejectUnauthorized: false });
+  t.after(() => made.destroy());
+  await once(made, "secureConnect");
+  throws(() => keyOf(made), { code: "channel/protocol" });
   await rejects((async () => attestedFetch("http://127.0.0.1:1/", judgement))(), {
     code: "channel/address",
   });

@@ -24,13 +24,14 @@ export function testPlatform(now = Date.now(), lifeMs = 30 * day) {
     "tdx",
   );
   const { collateral, trust, pckChain } = mint(described);
-  const policy = readPolicy({
+  /** As a relying party writes it down. */
+  const written = {
     version: "caisson/policy/v1",
     tcb: { minimumEvaluationNumber: "any" },
     platformIdentities: "any",
     runtimeEvents: "none",
     references: [registers],
-  });
+  };
   const quote = (data: Uint8Array, fields: object = {}): string =>
     Buffer.from(
       issueQuote(
@@ -46,7 +47,7 @@ export function testPlatform(now = Date.now(), lifeMs = 30 * day) {
         "td15-v5",
       ),
     ).toString("base64");
-  return { judgement: { policy, collateral, trust }, quote };
+  return { judgement: { policy: readPolicy(written), collateral, trust }, written, quote };
 }
 export type TestPlatform = ReturnType<typeof testPlatform>;
 

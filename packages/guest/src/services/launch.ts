@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Service } from "@caisson/protocol/guest-config";
 import { processOf, runtimeConfig, type Share, type Surroundings } from "../sandbox.ts";
-import type { seccompProfile } from "../seccomp.ts";
+import type { SeccompProfile } from "../seccomp.ts";
 import type { Syscalls } from "../syscalls.ts";
 import { expect } from "./orphans.ts";
 import { type Rate, readLimited } from "./output.ts";
@@ -44,7 +44,7 @@ export interface Prepared {
   shares: readonly Share[];
   surroundings?: Surroundings;
   /** In place of what every service may ask of the kernel. */
-  seccomp?: typeof seccompProfile;
+  seccomp?: SeccompProfile;
   /** Whether the image has persistent volumes. */
   onPersistent: boolean;
 }

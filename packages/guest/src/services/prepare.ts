@@ -139,7 +139,7 @@ async function prepare(
     root: place.root,
     userNamespace: `/proc/1/fd/${namespaces.user}`,
     networkNamespace: `/proc/1/fd/${namespaces.network}`,
-    volumes: mountVolumes(syscalls, app, place, service, namespaces.user),
+    volumes: await mountVolumes(syscalls, app, place, service, namespaces.user),
     files: writeFiles(place, service, hostsText(names, service.extraHosts), resolver, (source, target) =>
       syscalls.mountMapped(source, target, namespaces.user),
     ),

@@ -9,15 +9,19 @@ import {
   chmodSync,
   chownSync,
   cpSync,
+  existsSync,
   lchownSync,
   lstatSync,
   mkdirSync,
   readdirSync,
+  rmSync,
   statSync,
+  writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
 import type { AppDescription, Service } from "@caisson/protocol/guest-config";
 import { MS, type Syscalls } from "../syscalls.ts";
+import { mountOf } from "../volumes/open.ts";
 import { insideRoot, outsideId, type Place } from "./place.ts";
 
 const quiet = MS.nosuid | MS.nodev;
@@ -63,15 +67,16 @@ export interface VolumeMount {
 }
 
 /** The volumes of a service, each made when the first service needs it and seen with the service's ids. */
-export function mountVolumes(
+export async function mountVolumes(
   syscalls: Syscalls,
   app: AppDescription,
   place: Place,
   service: Service,
   userNamespace: number,
-): VolumeMount[] {
+): Promise<VolumeMount[]> {
   mkdirSync(volumeDirectory, { recursive: true, mode: 0o711 });
-  return service.mounts.map(({ volume, target, readOnly, copyUp }, index) => {
+  const mounted: VolumeMount[] = [];
+  for (const [index, { volume, target, readOnly, copyUp }] of service.mounts.entries()) {
     const source = join(volumeDirectory, volume ?? `${place.name}:${index}`);
     if (!made(source)) {
       mkdirSync(source, { mode: 0o755 });
@@ -79,12 +84,37 @@ export function mountVolumes(
       syscalls.mount("tmpfs", source, "tmpfs", quiet, `mode=755,size=${size}`);
     }
     const image = insideRoot(service.root, target);
-    if (copyUp && image !== undefined && readdirSync(source).length === 0) fill(source, image);
+    const kept = volume !== undefined && app.volumes[volume]?.persistent !== undefined;
+    if (copyUp && image !== undefined)
+      await begin(syscalls, source, image, kept ? mountOf(volume) : undefined);
     const seen = join(place.directory, `volume-${index}`);
     mkdirSync(seen, { mode: 0o711 });
     syscalls.mountMapped(source, seen, userNamespace);
-    return { target, source: seen, readOnly };
-  });
+    mounted.push({ target, source: seen, readOnly });
+  }
+  return mounted;
+}
+
+/**
+ * An empty volume begins with what the image has there. On a persistent one, which is mounted whole at `mount`, a mark
+ * stands beside it until the copy is on the disk: one that a crash cut short is begun anew.
+ */
+export async function begin(
+  syscalls: Pick<Syscalls, "btrfsCommit">,
+  volume: string,
+  image: string,
+  mount: string | undefined,
+): Promise<void> {
+  const mark = mount && join(mount, "filling");
+  if (mark !== undefined && existsSync(mark)) {
+    for (const name of readdirSync(volume)) rmSync(join(volume, name), { recursive: true });
+  }
+  if (readdirSync(volume).length > 0) return;
+  if (mark === undefined) return fill(volume, image);
+  writeFileSync(mark, "");
+  fill(volume, image);
+  await syscalls.btrfsCommit(mount!);
+  rmSync(mark);
 }
 
 /** The persistent volumes of a plain service, which has no ids of its own: a new volume becomes its user's. */

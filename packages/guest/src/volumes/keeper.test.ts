@@ -110,12 +110,12 @@ function setUp(t: TestContext, kmsAway: "continue" | "freeze" = "continue") {
     note: (text) => world.notes.push(text),
     now: () => world.now,
   });
+  const checks = t.mock.method(keeper, "check");
   /** Lets the periodic check run, and what follows from it. */
   const tick = async (ms = 5_000): Promise<void> => {
     world.now += ms;
     mock.timers.tick(5_000);
-    // A ticket is written to a file: until then the next one waits.
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await checks.mock.calls.at(-1)?.result;
   };
   return { world, keeper, tick };
 }

@@ -102,7 +102,7 @@ export class Keeper {
       state.committed = generations[index]!;
       await this.#anchor(state);
     }
-    this.#timer = setInterval(() => void this.#tick(), everyMs);
+    this.#timer = setInterval(() => void this.check(), everyMs);
   }
 
   /** Commits and anchors everything that was written until now. Throws VolumeError `volume/not-anchored`. */
@@ -233,7 +233,8 @@ export class Keeper {
     }
   }
 
-  async #tick(): Promise<void> {
+  /** What is done now and then. Never throws; resolves when what it led to is on the disk. */
+  async check(): Promise<void> {
     if (this.#ended) return;
     for (const state of this.#states) this.#checkErrors(state);
     if (this.#ended || this.#running !== undefined || !this.#states.some((state) => this.#isDue(state)))

@@ -27,8 +27,8 @@ const quiet = MS.nosuid | MS.nodev | MS.noexec | MS.noatime;
  */
 const options = "notreelog,nodiscard,datacow,datasum,space_cache=v2,fatal_errors=panic";
 
-/** Where volumes are mounted, whole, and what services see of one. */
-const mounts = "/run/persistent";
+/** Where a volume is mounted, whole, and what services see of it there. */
+export const mountOf = (name: string): string => join("/run/persistent", name);
 const served = "data";
 /** What PID 1 itself writes at each opening, so that there is a first commit. */
 const opening = "opening";
@@ -76,7 +76,7 @@ export async function openVolume(
       const to = firstGeneration(BigInt(grant.epoch));
       const least = BigInt(grant.anchor);
       const now = await onDevice(raw, `/dev/dm-${minor}`, keys, { made, to, least, deviceSize: bytes });
-      const mount = join(mounts, name);
+      const mount = mountOf(name);
       mkdirSync(mount, { recursive: true, mode: 0o700 });
       mountCompared(syscalls, `/dev/dm-${minor}`, mount, keys, to);
       return await begin(syscalls, { name, mount, data: join(mount, served), made }, to, size > now && size);

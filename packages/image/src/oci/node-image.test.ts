@@ -7,7 +7,7 @@ import { afterEach, beforeEach, test } from "node:test";
 import { directory, lookup, put, walk } from "../build/tree.ts";
 import { rootFiles } from "../inputs/recipe.ts";
 import { elfFile } from "../testing/elf.ts";
-import { modulesLeftOutside, nodeImage } from "./node-image.ts";
+import { nodeImage, packageLeftOutside } from "./node-image.ts";
 
 /** A root as the image has it, with the names for contents. */
 function makeRoot() {
@@ -113,9 +113,31 @@ test("packages above the entry's directory are noticed, those beside it are the 
   t.after(() => rmSync(place, { recursive: true }));
   mkdirSync(join(place, "src/deep"), { recursive: true });
   const entry = join(place, "src/index.js");
-  equal(modulesLeftOutside(entry), undefined);
-  mkdirSync(join(place, "node_modules"));
-  equal(modulesLeftOutside(entry), join(place, "node_modules"));
-  equal(modulesLeftOutside(join(place, "src/deep/index.js")), join(place, "node_modules"));
-  equal(modulesLeftOutside(join(place, "index.js")), undefined);
+  const write = (text: string) => writeFileSync(join(place, "src/deep/part.mjs"), text);
+  write('import { a } from "@scope/tool/a";');
+  equal(packageLeftOutside(entry), undefined);
+  const tool = join(place, "node_modules/@scope/tool");
+  mkdirSync(tool, { recursive: true });
+  mkdirSync(join(place, "node_modules/http"));
+  equal(packageLeftOutside(entry), tool);
+  equal(packageLeftOutside(join(place, "src/deep/index.js")), tool);
+  equal(packageLeftOutside(join(place, "index.js")), undefined);
+  for (const text of [
+    'const t = require("@scope/tool");',
+    "await import('@scope/tool/x.js')",
+    'import"@scope/tool"',
+  ]) {
+    write(text);
+    equal(packageLeftOutside(entry), tool, text);
+  }
+  // What another project above has is nobody's concern where nothing is imported from it.
+  for (const text of [
+    'import "node:http";',
+    'import "http";',
+    'import "./@scope/tool";',
+    'import "absent";',
+  ]) {
+    write(text);
+    equal(packageLeftOutside(entry), undefined, text);
+  }
 });

@@ -7,8 +7,9 @@
  * links, and what may be executed may be so here. It is a function of these files.
  */
 import { createHash } from "node:crypto";
-import { type Dirent, existsSync } from "node:fs";
+import { type Dirent, existsSync, readdirSync, readFileSync } from "node:fs";
 import { readdir, readFile, readlink, realpath, stat } from "node:fs/promises";
+import { isBuiltin } from "node:module";
 import { basename, dirname, isAbsolute, join, relative, resolve } from "node:path";
 import { bytesOf } from "../build/content.ts";
 import { type DirectoryNode, lookup } from "../build/tree.ts";
@@ -73,15 +74,32 @@ async function readLink(place: string, directory: string): Promise<string> {
 /** How far above its entry an application's packages usually lie: src/, or packages/NAME/src/. */
 const levelsAbove = 3;
 
+/** A package's name where a file imports or requires it: neither a path nor a module with a scheme (`node:fs`). */
+const imports = /\b(?:from|import|require)\s*\(?\s*["']((?:@[\w.-]+\/)?\w[\w.-]*)(?:\/[^"']*)?["']/g;
+
 /**
- * Packages that would stay outside of the image: a `node_modules` above the entry's directory, where that has none. The
- * program would find them here, and not in the guest.
+ * A package that would stay outside of the image, by its path: a file of the application names it, and it lies in a
+ * `node_modules` above the entry's directory, where that has none. The program would find it here, and not in the guest.
  */
-export function modulesLeftOutside(entry: string): string | undefined {
-  let at = dirname(entry);
+export function packageLeftOutside(entry: string): string | undefined {
+  const directory = dirname(entry);
+  let at = directory;
   for (let level = 0; level <= levelsAbove; level++, at = dirname(at)) {
     const modules = join(at, "node_modules");
-    if (existsSync(modules)) return level === 0 ? undefined : modules;
+    if (!existsSync(modules)) continue;
+    return level === 0 ? undefined : importedFrom(modules, directory);
+  }
+  return undefined;
+}
+
+/** The first package of `modules` that a JavaScript file below `directory` names. */
+function importedFrom(modules: string, directory: string): string | undefined {
+  for (const file of readdirSync(directory, { recursive: true, withFileTypes: true })) {
+    if (!file.isFile() || !/\.[cm]?js$/.test(file.name)) continue;
+    for (const [, name = ""] of readFileSync(join(file.parentPath, file.name), "utf8").matchAll(imports)) {
+      const place = join(modules, name);
+      if (!isBuiltin(name) && existsSync(place)) return place;
+    }
   }
   return undefined;
 }

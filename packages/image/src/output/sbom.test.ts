@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, match, notDeepEqual } from "node:assert/strict";
 import { test } from "node:test";
+import { cyclonedxFaults } from "../../../../test/support/cyclonedx.ts";
 import { type DirectoryNode, directory, put, walk } from "../build/tree.ts";
 import type { LockedPackage } from "../inputs/lock.ts";
 import { sbom } from "./sbom.ts";
@@ -101,6 +102,24 @@ test("Caisson's sources, licences, the toolchain and what the image is made of a
   deepEqual(bom.dependencies, [
     { ref: "image", dependsOn: ["pkg:npm/zod@1.0.0", `caisson:${"ef".repeat(32)}`, "service:web"] },
   ]);
+});
+
+test("a bill of materials passes CycloneDX's schema; a changed one does not", () => {
+  const path = "/app/rootfs/app/node_modules/left/package.json";
+  const bom = bomOf(installed(path, '{"name":"left","version":"1.2.3","license":"MIT"}'), "ab".repeat(32));
+  // A digest of the right length: the tree's stand-in is shorter.
+  const sized = JSON.parse(
+    JSON.stringify(bom).replaceAll('"content":"00"', `"content":"${"00".repeat(32)}"`),
+  ) as Bom;
+  deepEqual(cyclonedxFaults(sized), []);
+  const wrong: [fault: RegExp, change: object][] = [
+    [/serialNumber/, { serialNumber: "1" }],
+    [/additional properties/, { extra: 1 }],
+    [/components\/0/, { components: [{ name: "a" }] }],
+    [/nothing is called other/, { dependencies: [{ ref: "image", dependsOn: ["other"] }] }],
+    [/stands twice/, { components: [...sized.components, { ...sized.components[0], name: "again" }] }],
+  ];
+  for (const [fault, change] of wrong) match(cyclonedxFaults({ ...sized, ...change }).join("\n"), fault);
 });
 
 test("the serial number follows from the content", () => {

@@ -116,7 +116,8 @@ export function checkNext(where: string, sequence: number, hash: Uint8Array, ent
   });
 }
 
-function headTranscript({ sequence, hash, state }: Omit<Head, "signature">): Uint8Array {
+/** What is signed of a head. */
+export function headTranscript({ sequence, hash, state }: Omit<Head, "signature">): Uint8Array {
   return state.length === 0
     ? frame("caisson/release-log/v1/head", u64(sequence), hash)
     : frame("caisson/release-log/v2/head", u64(sequence), hash, state);

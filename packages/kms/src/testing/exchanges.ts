@@ -12,6 +12,7 @@ import { Nonces } from "../nonces.ts";
 import { loadPolicies } from "../policies.ts";
 import { Bucket } from "../rate-limit.ts";
 import { type ReleaseContext, releaseKeys } from "../release.ts";
+import { Roots } from "../roots.ts";
 import { sqlite } from "../store/sqlite.ts";
 import { openStore, type Store, storeKeys } from "../store/store.ts";
 import type { Machine } from "./machine.ts";
@@ -39,7 +40,7 @@ export class Exchanges {
     const rules = hasIdentity ? { app: { identity: { id: machine.app } } } : {};
     writeFileSync(join(directory, "app.json"), JSON.stringify(machine.policyFile(rules)));
     const context: ReleaseContext = {
-      secret,
+      roots: new Roots(secret, store),
       identity: keys.identity,
       policies: loadPolicies(directory, keys.identity.publicKey.toHex(), true),
       collateral: new CollateralCache(),

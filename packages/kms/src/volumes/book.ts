@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The volumes of one KMS: the rules (rules.ts) applied to rows of its store, and what is signed and derived. */
-import { randomBytes } from "node:crypto";
+import { hash as digest, randomBytes } from "node:crypto";
 import { deriveAnchorKey, deriveVolumeSecret } from "@caisson/protocol/derivation";
 import { type IdentityKey, verifySignature } from "@caisson/protocol/ed25519";
 import {
@@ -11,13 +11,15 @@ import {
   ticketTranscript,
   volumeVersion,
 } from "@caisson/protocol/volumes";
+import { frame, text } from "@caisson/vocabulary/frame";
 import * as z from "zod";
 import { KmsError } from "../errors.ts";
 import { openRootSecret } from "../root-secret.ts";
+import type { UsedNonce } from "../store/backend.ts";
 import type { LogEntry } from "../store/entries.ts";
 import { openLogStore } from "../store/open.ts";
 import type { Row, RowName } from "../store/rows.ts";
-import { change, type Store, storeKeys, update } from "../store/store.ts";
+import { change, type RowChange, type Store, storeKeys, update } from "../store/store.ts";
 import {
   anchorVolume,
   type OperatorAction,
@@ -89,6 +91,16 @@ const content = (row: Row): string => new TextDecoder().decode(row.value);
 const keysIn = (row: Row | undefined): string[] =>
   row === undefined ? [] : indexSchema.parse(JSON.parse(content(row)));
 
+/** Counts operators' signed words, so that each is taken once. */
+export const operationsRow: RowName = { table, key: "operations" };
+
+/** A request that opened this volume before. */
+const replayed: VolumeDenial = { code: "nonce/used", message: "the nonce was used before" };
+
+/** What stands for the request with this nonce where it opens this volume; the release uses up the nonce itself later. */
+const opensOnce = (nonce: Uint8Array, key: VolumeKey): Uint8Array =>
+  digest("sha256", frame("caisson/volume/v1/opens-once", nonce, text(keyOf(key))), "buffer");
+
 export class VolumeBook {
   readonly #store: Store;
   readonly #secret: Uint8Array;
@@ -102,14 +114,18 @@ export class VolumeBook {
     this.#now = now;
   }
 
-  /** Opens a volume for a guest whose evidence was accepted. A ticket that this KMS did not sign counts as none. */
-  async open(key: VolumeKey, ticket: Ticket | undefined): Promise<Opened | VolumeDenial> {
+  /**
+   * Opens a volume for a guest whose evidence was accepted. A ticket that this KMS did not sign counts as none. `by` is the
+   * nonce of its request: one request opens a volume once, at whichever replica and how often a host sends it.
+   */
+  async open(key: VolumeKey, ticket: Ticket | undefined, by?: UsedNonce): Promise<Opened | VolumeDenial> {
     const known = ticket !== undefined && this.#signed(ticket) ? ticket : undefined;
     const fresh = randomBytes(32).toString("hex");
     const { record, denial } = await this.#change(
       key,
       (before, restored) => openVolume(before, { key, ticket: known, restored, fresh, now: this.#now() }),
       "opened",
+      by && { nonce: { issued: by.issued, nonce: opensOnce(by.nonce, key) } },
     );
     if (denial !== undefined) return denial;
     const { volume, state, secretVersion, epoch, anchor } = record!;
@@ -139,11 +155,9 @@ export class VolumeBook {
   async anchor(request: AnchorRequest): Promise<Ticket | VolumeDenial> {
     const { volume } = request;
     const [epoch, generation] = [BigInt(request.epoch), BigInt(request.generation)];
-    const { record, denial } = await this.#change(
-      request,
-      (before) => anchorVolume(before, { volume, epoch, generation }, this.#now()),
-      "anchored",
-    );
+    const rule = (before: VolumeRecord | undefined) =>
+      anchorVolume(before, { volume, epoch, generation }, this.#now());
+    const { record, denial } = await this.#change(request, rule, "anchored");
     return denial ?? this.#ticket(record!);
   }
 
@@ -154,12 +168,21 @@ export class VolumeBook {
     return rows.flatMap((row) => (row === undefined ? [] : read(content(row))));
   }
 
-  /** An operator's word about one volume (its id, or the beginning of it). Throws KmsError `volumes/unknown`. */
-  async operate(id: string, action: OperatorAction): Promise<VolumeRecord> {
+  /**
+   * An operator's word about one volume (its id, or the beginning of it). `asked`: only while these rows are of these
+   * versions, which are written with it. Throws KmsError "volumes/unknown", "operators/conflict".
+   */
+  async operate(id: string, action: OperatorAction, asked: readonly RowChange[] = []): Promise<VolumeRecord> {
     const found = await this.find(id);
     const rule = (before: VolumeRecord | undefined) => ({ record: operate(before!, action, this.#now()) });
-    const { record } = await this.#change(found, rule, action);
+    const { record } = await this.#change(found, rule, action, { asked });
     return record!;
+  }
+
+  /** How many of operators' signed words were taken: what the next one replaces. */
+  async operations(): Promise<number> {
+    const [row] = await this.#store.read([operationsRow]);
+    return row?.version ?? 0;
   }
 
   /** The volume whose id begins so. Throws KmsError `volumes/unknown`. */
@@ -202,17 +225,22 @@ export class VolumeBook {
     };
   }
 
-  /** Reads, decides and writes until nobody came between; what was decided. */
+  /** Reads, decides and writes until nobody came between; what was decided, or a denial when `nonce` was used before. */
   async #change(
     key: VolumeKey,
     rule: (before: VolumeRecord | undefined, restored: boolean) => Ruling,
     what: string,
+    { nonce, asked = [] }: { nonce?: UsedNonce; asked?: readonly RowChange[] } = {},
   ): Promise<Ruling> {
     const name = { table, key: keyOf(key) };
     // A new volume is listed, too; nothing else looks at more than its own row.
     const names = what === "opened" ? [name, index, restoredMark] : [name];
     let ruling: Ruling = {};
-    await change(this.#store, names, ([row, listed, mark]) => {
+    const { committed } = await change(this.#store, [...asked, ...names], (all) => {
+      const [row, listed, mark] = all.slice(asked.length);
+      if (asked.some(({ version }, i) => version !== (all[i]?.version ?? 0))) {
+        throw new KmsError("operators/conflict", "what the request replaces is not what is in force");
+      }
       const before = row && read(content(row));
       ruling = rule(before, mark !== undefined);
       const { record } = ruling;
@@ -220,15 +248,15 @@ export class VolumeBook {
         if (before !== undefined) ruling = { record: before, ...ruling };
         return undefined;
       }
-      const rows = [update(name, row, bytes(write(record)))];
+      const rows = [...asked, update(name, row, bytes(write(record)))];
       if (row === undefined) {
         rows.push(update(index, listed, bytes(JSON.stringify([...keysIn(listed), name.key].sort()))));
       }
       const { volume, epoch, anchor } = record;
       const reason = `volume ${volume.slice(0, 16)} ${what}: epoch ${epoch}, anchor ${anchor}`;
-      return { entry: this.#entry(record.owner, reason), rows };
+      return { entry: this.#entry(record.owner, reason), rows, ...(nonce && { nonce }) };
     });
-    return ruling;
+    return committed === "nonce/used" ? { denial: replayed } : ruling;
   }
 
   #signed(ticket: Ticket): boolean {

@@ -37,6 +37,7 @@ export type VolumeDenialCode =
   | "volume/event"
   | "volume/suspect"
   | "volume/other-disk"
+  | "nonce/used"
   | "volume/worn"
   | "volume/unknown"
   | "volume/fenced"

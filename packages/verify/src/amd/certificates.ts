@@ -18,6 +18,7 @@ import {
   checkWindow,
   keyUsage,
   type Profile,
+  p384Profile,
   parseCertificate,
   type Role,
 } from "../pki/x509.ts";
@@ -90,18 +91,7 @@ function readRsaKey(info: DerReader, encoding: Uint8Array): Uint8Array {
 }
 
 function wrongKey(): never {
-  throw new VerifyError("chain/key", "a key of AMD's is not RSA with 4096 bits and exponent 65537, or P-384");
-}
-
-/** The uncompressed point of a P-384 key, 97 bytes. */
-function readP384Key(info: DerReader): Uint8Array {
-  const algorithm = info.enter(tag.sequence);
-  if (algorithm.oid() !== oids.ecPublicKey || algorithm.oid() !== oids.p384) wrongKey();
-  algorithm.end();
-  const point = info.bitString();
-  info.end();
-  if (point.length !== 97 || point[0] !== 4) wrongKey();
-  return point;
+  throw new VerifyError("chain/key", "a key of AMD's is not RSA with 4096 bits and exponent 65537");
 }
 
 const signedByAmd = { algorithm: readPssAlgorithm, signature: readPssSignature };
@@ -112,7 +102,7 @@ const authorityProfile: Profile = {
 };
 const endorsementProfile: Profile = {
   ...signedByAmd,
-  key: readP384Key,
+  key: p384Profile.key,
   zeroSerial: true,
 };
 

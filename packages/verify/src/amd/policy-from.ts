@@ -4,7 +4,7 @@ import { isZero, toHex } from "@caisson/vocabulary/bytes";
 import { type Line, list } from "../policy/policy-lines.ts";
 import type { GenuineSnp } from "./genuine.ts";
 import { chipIdText, type Product, productOf, readTcb, tcbComponents } from "./products.ts";
-import { hasBit, parseReport, policyBits, type SnpReport } from "./report.ts";
+import { hasBit, parseReport, platformBits, policyBits, type SnpReport } from "./report.ts";
 
 /** `genuine` is what verification said of the report, where there was collateral. Throws VerifyError "snp/…". */
 export function snpLines(bytes: Uint8Array, genuine: GenuineSnp | undefined): Line[] {
@@ -36,31 +36,36 @@ export function snpLines(bytes: Uint8Array, genuine: GenuineSnp | undefined): Li
   ];
 }
 
-function idLines({ idKeyDigest, authorKeyDigest, guestSvn }: SnpReport): Line[] {
-  if (isZero(idKeyDigest)) return [];
+/** An ID block that is not there is all zeros, and pinned as that. */
+function idLines(report: SnpReport): Line[] {
   return [
     [
-      `  idKeys: ${list(toHex(idKeyDigest))}`,
-      "who signed the ID block; instead of measurements: all that they sign",
+      `  idKeys: ${list(toHex(report.idKeyDigest))}`,
+      "who signed the ID block (zero: there is none); instead of measurements: all that they sign",
     ],
-    ...(isZero(authorKeyDigest)
-      ? []
-      : ([[`  authorKeys: ${list(toHex(authorKeyDigest))}`]] satisfies Line[])),
-    [`  minimumGuestSvn: ${guestSvn}`, "and its least version"],
+    [`  authorKeys: ${list(toHex(report.authorKeyDigest))}`, "who vouches for that key"],
+    [`  familyIds: ${list(toHex(report.familyId))}`, "and what the ID block calls the image"],
+    [`  imageIds: ${list(toHex(report.imageId))}`],
+    [`  minimumGuestSvn: ${report.guestSvn}`, "and its least version"],
   ];
 }
 
-function platformLines({ chipId, tcb }: SnpReport, product: Product | undefined): Line[] {
+function platformLines({ chipId, tcb, platformInfo }: SnpReport, product: Product | undefined): Line[] {
   const chip: Line = isZero(chipId)
     ? ["  chipIds: any", "the host masks the chip's id"]
     : [
         `  chipIds: ${list(product === undefined ? toHex(chipId) : chipIdText(chipId, product))}`,
         "this one chip; any: every chip that AMD vouches for",
       ];
+  const on = Object.entries(platformBits).flatMap(([name, bit]) =>
+    name !== "smt" && hasBit(platformInfo, bit) ? [name] : [],
+  );
+  const info: Line = [`  platformInfo: ${list(...on)}`, "what the platform has on, and must have"];
   const reported = product && readTcb(tcb.reported, product);
   if (product === undefined || reported === undefined) {
     return [
       chip,
+      info,
       ["  minimumTcb: any", "the report says nothing of its processor, and levels mean nothing without"],
     ];
   }
@@ -69,6 +74,7 @@ function platformLines({ chipId, tcb }: SnpReport, product: Product | undefined)
   );
   return [
     chip,
+    info,
     [
       `  products: [${product}]`,
       "of Milan the root secret of a chip can be taken by software: name its chips",

@@ -3,6 +3,7 @@
 import { deepEqual, equal } from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
 import { test } from "node:test";
+import type { AnyEvidence } from "../evidence/evidence.ts";
 import { readEvidence } from "../evidence/formats/forms.ts";
 import { pemToDer } from "../pki/x509.ts";
 import { readPolicy } from "../policy/policy.ts";
@@ -96,6 +97,7 @@ test("Azure: the virtual TPM's quote carries the nonce; one changed PCR, key or 
   skip,
 }, async () => {
   const evidence = readEvidence(read("attestation-rs/az_snp/evidence-v1.json"));
+  if (evidence.platform !== "snp") throw new Error("not a SEV-SNP guest's");
   const { hcl } = evidence;
   if (hcl?.quote === undefined) throw new Error("no quote");
   const policy = readPolicy({
@@ -104,7 +106,7 @@ test("Azure: the virtual TPM's quote carries the nonce; one changed PCR, key or 
     pcrs: { 4: [hcl.quote.pcrs[4]!.toHex()] },
   });
   const amdCollateral = collateral(undefined, "milan");
-  const judge = async (changed = evidence, nonce = new TextEncoder().encode("challenge")) =>
+  const judge = async (changed: AnyEvidence = evidence, nonce = new TextEncoder().encode("challenge")) =>
     (
       await verifyEvidence(changed, {
         policy,

@@ -5,12 +5,15 @@
  */
 import { fromUtf8, toHex } from "@caisson/vocabulary/bytes";
 import { describeReport } from "../amd/describe.ts";
+import { describeNitro } from "../aws/describe.ts";
 import { VerifyError } from "../errors.ts";
 import { pckExtension } from "../intel/pck.ts";
 import { type EnclaveReport, parseQuote, type TdReport } from "../intel/quote.ts";
 import { type Certificate, parsePemChain } from "../pki/x509.ts";
 import type { Description } from "./description.ts";
-import type { AnyEvidence } from "./evidence.ts";
+import { type AnyEvidence, isQuote } from "./evidence.ts";
+
+import { tinfoilItems } from "./formats/tinfoil.ts";
 
 export type { Description } from "./description.ts";
 
@@ -72,10 +75,11 @@ function bits(bytes: Uint8Array, names: Readonly<Record<number, string>>): strin
 /** Describes evidence of any kind. Throws VerifyError "quote/…" or "snp/…" for what is not a quote or a report. */
 export function describeEvidence(evidence: AnyEvidence): Description {
   const { hcl } = evidence;
-  const description =
-    evidence.platform === "snp"
+  const description = isQuote(evidence)
+    ? describeQuote(evidence.quote)
+    : evidence.platform === "snp"
       ? describeReport(evidence.report, evidence.collateral?.endorsement)
-      : describeQuote(evidence.quote);
+      : describeNitro(evidence.document);
   if (hcl !== undefined) {
     const pcrs = hcl.quote?.pcrs.map((value, i) => [`PCR ${i}`, toHex(value)]) ?? [];
     description.groups["virtual TPM (HCL)"] = {
@@ -84,6 +88,8 @@ export function describeEvidence(evidence: AnyEvidence): Description {
       ...Object.fromEntries(pcrs),
     };
   }
+  const items = tinfoilItems(evidence.reportData);
+  if (items !== undefined) description.groups["bound by the report data"] = items;
   return description;
 }
 
@@ -182,11 +188,12 @@ function chainGroups(pem: string): Description["groups"] {
     const [leaf] = chain;
     const pck = leaf && pckExtension(leaf);
     if (pck === undefined) return { certificates };
-    const { ppid, fmspc, pceId, pceSvn, sgxSvns } = pck;
+    const { ppid, piid, fmspc, pceId, pceSvn, sgxSvns } = pck;
     return {
       platform: {
         FMSPC: fmspc,
         PPID: ppid,
+        PIID: piid ?? "none",
         "PCE id": pceId,
         "PCE SVN": `${pceSvn}`,
         "SGX component SVNs": sgxSvns.join(" "),

@@ -18,9 +18,12 @@ export type BootLog =
   | { format: "tcg2"; bytes: Uint8Array }
   | { format: "events"; events: { register: 0 | 1 | 2; digest: Uint8Array }[] };
 
+/** Ours (`reportDataSchemes`), the bytes themselves, and Tinfoil's of its version 3. */
+export type ClaimScheme = ReportDataScheme | "raw" | "tinfoil/v1";
+
 /** What the report data in the quote is said to bind. `raw`: the field `data` is the report data, zero-padded. */
 export interface ReportDataClaim {
-  scheme: ReportDataScheme | "raw";
+  scheme: ClaimScheme;
   fields: Record<string, Uint8Array>;
 }
 
@@ -58,5 +61,16 @@ export interface SnpEvidence {
   hcl?: Hcl;
 }
 
+/** An attestation document of AWS Nitro. It needs no collateral, and says itself what it binds. */
+export interface NitroEvidence {
+  platform: "nitro";
+  document: Uint8Array;
+  hcl?: undefined;
+  reportData?: undefined;
+}
+
 /** Evidence of any kind that is judged here; `platform` tells them apart. */
-export type AnyEvidence = Evidence | SnpEvidence;
+export type AnyEvidence = Evidence | SnpEvidence | NitroEvidence;
+
+/** Whether evidence is a quote: Intel's, or one in its form. */
+export const isQuote = (evidence: AnyEvidence): evidence is Evidence => "quote" in evidence;

@@ -10,6 +10,7 @@ import { messageOf } from "@caisson/vocabulary/failure";
 import { VerifyError } from "../errors.ts";
 import { readYaml } from "../policy/policy-text.ts";
 import type { Collateral } from "./collateral.ts";
+import { signedParts } from "./pcs-answers.ts";
 
 const bytesFields = ["root_ca_crl", "pck_crl", "tcb_info_signature", "qe_identity_signature"] as const;
 /** A signed document, its signature's field, and the member of PCS's answer that it is. */
@@ -40,7 +41,9 @@ function inOurForm(document: unknown): unknown {
     if (Object.hasOwn(fields, name)) fields[name] = hexOf(fields[name]);
   }
   for (const [name, signature, member] of signedFields) {
-    const answer = Object.hasOwn(fields, signature) ? undefined : signedParts(fields[name], member);
+    const text = fields[name];
+    const whole = typeof text === "string" && !Object.hasOwn(fields, signature);
+    const answer = whole ? signedParts(text, member) : undefined;
     if (answer !== undefined) Object.assign(fields, { [name]: answer.json, [signature]: answer.signature });
   }
   return fields;
@@ -60,13 +63,3 @@ function hexOf(value: unknown): unknown {
 
 const isByte = (value: unknown): value is number =>
   Number.isInteger(value) && (value as number) >= 0 && (value as number) <= 255;
-
-/** The exact text of the first member of PCS's answer, and the signature beside it; undefined for anything else. */
-function signedParts(answer: unknown, member: string): { json: string; signature: string } | undefined {
-  if (typeof answer !== "string") return undefined;
-  const text = answer.trim();
-  const start = new RegExp(`^\\{\\s*"${member}"\\s*:\\s*`).exec(text)?.[0].length;
-  const end = /\s*,\s*"signature"\s*:\s*"([0-9a-fA-F]*)"\s*\}$/.exec(text);
-  if (start === undefined || end === null) return undefined;
-  return { json: text.slice(start, end.index), signature: end[1]! };
-}

@@ -11,6 +11,7 @@ export const sgxOids = {
   pceId: `${extension}.3`,
   fmspc: `${extension}.4`,
   type: `${extension}.5`,
+  piid: `${extension}.6`,
 } as const;
 
 /** The fields of the extension's TCB: SVNs of the 16 components, PCE SVN, CPU SVN. */

@@ -10,6 +10,8 @@ import { sgxOids, sgxTcbOids } from "./oids.ts";
 export interface PckExtension {
   /** Platform provisioning id, 16 bytes. */
   ppid: string;
+  /** Platform instance id, 16 bytes: another one after each registration. Only where the platform CA issued the certificate. */
+  piid: string | undefined;
   /** SVNs of the 16 SGX TCB components. */
   sgxSvns: number[];
   pceSvn: number;
@@ -22,7 +24,7 @@ export interface PckExtension {
 /** Fields of the extension: five of every platform; two more (.6, .7) where the platform CA issued it. */
 const FIELDS = [5, 7];
 /** Bytes of octet strings. */
-const SIZES = { ppid: 16, pceId: 2, fmspc: 6, cpuSvn: 16 } as const;
+const SIZES = { ppid: 16, piid: 16, pceId: 2, fmspc: 6, cpuSvn: 16 } as const;
 
 /** What a PCK certificate says of its platform; undefined where it has no SGX extension. Throws as `parsePckExtension`. */
 export function pckExtension({ extensions }: Certificate): PckExtension | undefined {
@@ -41,6 +43,7 @@ export function parsePckExtension(value: Uint8Array): PckExtension {
   takeOctets(tcb, sgxTcbOids[17]!, SIZES.cpuSvn);
   return {
     ppid: takeOctets(fields, sgxOids.ppid, SIZES.ppid),
+    piid: fields.has(sgxOids.piid) ? takeOctets(fields, sgxOids.piid, SIZES.piid) : undefined,
     sgxSvns: sgxTcbOids.slice(0, 16).map((oid) => take(tcb, oid).number(0xff)),
     pceSvn: take(tcb, sgxTcbOids[16]!).number(0xffff),
     pceId: takeOctets(fields, sgxOids.pceId, SIZES.pceId),

@@ -50,6 +50,7 @@ function evaluate(setting: Setting) {
   const { numbers = [18, 18] } = setting;
   const pck = {
     ppid: "",
+    piid: undefined,
     pceId: "",
     fmspc: "",
     pceSvn: 10,

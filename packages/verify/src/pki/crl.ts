@@ -12,10 +12,9 @@ import {
   checkWindow,
   type Extension,
   type Profile,
+  p256Profile,
   readAuthorityKeyId,
   readExtensions,
-  readSignatureAlgorithm,
-  readSignatureValue,
 } from "./x509.ts";
 
 /** A parsed list; nothing about it is verified yet. Times in milliseconds since 1970. */
@@ -38,8 +37,7 @@ export interface CrlProfile extends Pick<Profile, "algorithm" | "signature"> {
 }
 
 const p256Crls: CrlProfile = {
-  algorithm: readSignatureAlgorithm,
-  signature: readSignatureValue,
+  ...p256Profile,
   identified: true,
 };
 
@@ -79,7 +77,7 @@ export function parseCrl(encoding: Uint8Array, profile: CrlProfile = p256Crls): 
   tbs.end();
   // A critical extension that is not understood may narrow what the list covers (5.2: deltas, distribution points).
   refuseCritical(extensions, []);
-  const byOid = (oid: string) => extensions.find((extension) => extension.oid === oid)?.value;
+  const byOid = (oid: string) => extensions.find((extension) => extension.oid === oid)?.value.enter();
   const authority = byOid(oids.authorityKeyIdentifier);
   const authorityKeyId = authority === undefined ? undefined : readAuthorityKeyId(authority);
   if (profile.identified && (authorityKeyId === undefined || byOid(oids.crlNumber) === undefined)) {

@@ -10,6 +10,7 @@ export const oids = {
   mgf1: "1.2.840.113549.1.1.8",
   sha384: "2.16.840.1.101.3.4.2.2",
   ecdsaSha256: "1.2.840.10045.4.3.2",
+  ecdsaSha384: "1.2.840.10045.4.3.3",
   commonName: "2.5.4.3",
   subjectKeyIdentifier: "2.5.29.14",
   keyUsage: "2.5.29.15",
@@ -20,8 +21,8 @@ export const oids = {
   authorityKeyIdentifier: "2.5.29.35",
 } as const;
 
-/** Attributes of names that are read past: organization, locality, state, country. */
-const nameOids = ["2.5.4.10", "2.5.4.7", "2.5.4.8", "2.5.4.6"];
+/** Attributes of names that are read past: organization and its unit, locality, state, country. */
+const nameOids = ["2.5.4.10", "2.5.4.11", "2.5.4.7", "2.5.4.8", "2.5.4.6"];
 
 /** Content of an OBJECT IDENTIFIER in dotted form. */
 export function encodeOid(dotted: string): Uint8Array {

@@ -60,34 +60,70 @@ export interface TrustAnchor {
   readonly rootKey: Uint8Array;
 }
 
-/** Reads AlgorithmIdentifier and insists on ECDSA with SHA-256, which has no parameters (RFC 5758, 3.2). */
-export function readSignatureAlgorithm(reader: DerReader): void {
-  const algorithm = reader.enter(tag.sequence);
-  const oid = algorithm.oid();
-  algorithm.end();
-  if (oid !== oids.ecdsaSha256) {
-    throw new VerifyError("certificate/malformed", "the signature algorithm is not ECDSA with SHA-256", {
-      expected: oids.ecdsaSha256,
-      actual: oid,
-    });
-  }
+/** ECDSA over one curve with one hash; `size`: bytes of a coordinate. */
+interface Ecdsa {
+  readonly name: string;
+  readonly curve: string;
+  readonly algorithm: string;
+  readonly size: number;
 }
 
-/** An ECDSA signature in DER (RFC 3279, 2.2.3) as r ‖ s of 64 bytes. */
-export function readSignatureValue(reader: DerReader): Uint8Array {
-  const outer = new DerReader(reader.bitString());
-  const pair = outer.enter(tag.sequence);
-  outer.end();
-  const [r, s] = [pair.unsigned(), pair.unsigned()];
-  pair.end();
-  if (r.length > 32 || s.length > 32) {
-    throw new VerifyError("der/malformed", "a signature of P-256 has numbers of at most 32 bytes");
-  }
-  const signature = new Uint8Array(64);
-  signature.set(r, 32 - r.length);
-  signature.set(s, 64 - s.length);
-  return signature;
+function ecdsaProfile({ name, curve, algorithm: expected, size }: Ecdsa): Profile {
+  return {
+    // There are no parameters (RFC 5758, 3.2).
+    algorithm(reader) {
+      const algorithm = reader.enter(tag.sequence);
+      const actual = algorithm.oid();
+      algorithm.end();
+      if (actual === expected) return;
+      throw new VerifyError("certificate/malformed", `the signature algorithm is not ${name}`, {
+        expected,
+        actual,
+      });
+    },
+    // In DER (RFC 3279, 2.2.3); as r ‖ s here.
+    signature(reader) {
+      const outer = new DerReader(reader.bitString());
+      const pair = outer.enter(tag.sequence);
+      outer.end();
+      const [r, s] = [pair.unsigned(), pair.unsigned()];
+      pair.end();
+      if (r.length > size || s.length > size) {
+        throw new VerifyError("der/malformed", `a signature of ${name} has numbers of at most ${size} bytes`);
+      }
+      const signature = new Uint8Array(2 * size);
+      signature.set(r, size - r.length);
+      signature.set(s, 2 * size - s.length);
+      return signature;
+    },
+    // SubjectPublicKeyInfo in uncompressed form (RFC 5480).
+    key(info) {
+      const algorithm = info.enter(tag.sequence);
+      const named = algorithm.oid() === oids.ecPublicKey ? algorithm.oid() : undefined;
+      if (named === curve) {
+        algorithm.end();
+        const point = info.bitString();
+        info.end();
+        if (point.length === 1 + 2 * size && point[0] === 4) return point;
+      }
+      throw new VerifyError("chain/key", `a certificate's key is not an uncompressed point of ${name}`);
+    },
+  };
 }
+
+/** The usual one here. */
+export const p256Profile = ecdsaProfile({
+  name: "P-256 with SHA-256",
+  curve: oids.p256,
+  algorithm: oids.ecdsaSha256,
+  size: 32,
+});
+export const p384Profile = ecdsaProfile({
+  name: "P-384 with SHA-384",
+  curve: oids.p384,
+  algorithm: oids.ecdsaSha384,
+  size: 48,
+});
 
 /** Names are plain ASCII, of at most 64 characters (RFC 5280, ub-common-name); reports show them as they are. */
 const plainName = /^[\x20-\x7e]{1,64}$/;
@@ -118,12 +154,11 @@ function readCommonName(name: Der): string {
   return commonName;
 }
 
-/** One extension: its OID, whether it is critical, the content of its OCTET STRING, and a reader of that. */
+/** One extension: its OID, whether it is critical, and its OCTET STRING, which of most is never looked into. */
 export interface Extension {
   oid: string;
   critical: boolean;
-  content: Uint8Array;
-  value: DerReader;
+  value: Der;
 }
 
 /** Reads Extensions; none may occur twice (RFC 5280, 4.2). */
@@ -135,14 +170,14 @@ export function readExtensions(reader: DerReader): Extension[] {
     const oid = extension.oid();
     // DEFAULT FALSE: an encoded FALSE is not DER (X.690, 11.5).
     const critical = extension.nextTag === tag.boolean ? extension.boolean() : undefined;
-    const content = extension.content(tag.octetString);
+    const value = extension.read(tag.octetString);
     extension.end();
     if (critical === false || found.some((other) => other.oid === oid)) {
       throw new VerifyError("chain/extension", "an extension occurs twice, or encodes its default", {
         actual: oid,
       });
     }
-    found.push({ oid, critical: critical === true, content, value: new DerReader(content) });
+    found.push({ oid, critical: critical === true, value });
   } while (sequence.more);
   return found;
 }
@@ -203,26 +238,6 @@ export function parseCertificate(encoding: Uint8Array, profile: Profile = p256Pr
   };
 }
 
-/** SubjectPublicKeyInfo of a P-256 key in uncompressed form (RFC 5480). */
-function readPublicKey(info: DerReader): Uint8Array {
-  const algorithm = info.enter(tag.sequence);
-  const [type, curve] = [algorithm.oid(), algorithm.oid()];
-  algorithm.end();
-  const point = info.bitString();
-  info.end();
-  if (type !== oids.ecPublicKey || curve !== oids.p256 || point.length !== 65 || point[0] !== 4) {
-    throw new VerifyError("chain/key", "a certificate's key is not an uncompressed P-256 point");
-  }
-  return point;
-}
-
-/** P-256 keys, ECDSA with SHA-256: the usual one here. */
-const p256Profile: Profile = {
-  algorithm: readSignatureAlgorithm,
-  signature: readSignatureValue,
-  key: readPublicKey,
-};
-
 function interpretExtensions(extensions: readonly Extension[], profile: Profile) {
   const result = {
     keyUsage: 0,
@@ -232,8 +247,9 @@ function interpretExtensions(extensions: readonly Extension[], profile: Profile)
     authorityKeyId: undefined as Uint8Array | undefined,
     extensions: new Map<string, Uint8Array>(),
   };
-  for (const { oid, critical, content, value: reader } of extensions) {
-    result.extensions.set(oid, content);
+  for (const { oid, critical, value } of extensions) {
+    result.extensions.set(oid, value.content);
+    const reader = value.enter();
     if (oid === oids.keyUsage) {
       result.keyUsage = reader.namedBits(profile.trailingZeros);
       reader.end();

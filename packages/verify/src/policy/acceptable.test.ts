@@ -18,9 +18,9 @@ import { readEvidenceDocument } from "../evidence/formats/caisson.ts";
 import { type ReportDataScheme, reportData } from "../evidence/report-data.ts";
 import { writeEvidenceDocument } from "../testing/evidence-document.ts";
 import { verifyEvidence } from "../verify.ts";
-import type { ExpectedReportData } from "./acceptable.ts";
 import { readPolicy } from "./policy.ts";
 import { readReferences } from "./reference.ts";
+import type { ExpectedReportData } from "./report-data-rules.ts";
 
 const times = { issued: new Date("2026-01-01T00:00:00Z"), expires: new Date("2027-01-01T00:00:00Z") };
 const now = new Date("2026-06-01T00:00:00Z");
@@ -539,6 +539,7 @@ test("accepted: evidence in good order under a policy that states everything", a
     report.checks.filter(({ outcome }) => outcome === "not-checked").map(({ id }) => id),
     [
       "policy/platform-identity",
+      "policy/platform-instance",
       "policy/fmspc",
       "td/mr-seam",
       "events/boot-log",

@@ -7,13 +7,13 @@
  * proves nothing stays unanswered.
  */
 import type { AcceptedRelease } from "@caisson/releases";
-import { equal, fromHex, isZero, toHex } from "@caisson/vocabulary/bytes";
+import { fromHex, isZero, toHex } from "@caisson/vocabulary/bytes";
 import type { Platform } from "@caisson/vocabulary/platforms";
 import type { GenuineSnp } from "../amd/genuine.ts";
+import type { GenuineNitro } from "../aws/genuine.ts";
 import { acceptableChecks, type CheckId } from "../errors.ts";
 import type { AnyEvidence, Evidence, SnpEvidence } from "../evidence/evidence.ts";
 import type { GenuineHcl } from "../evidence/hcl.ts";
-import { type ReportDataScheme, reportData, reportDataSchemes } from "../evidence/report-data.ts";
 import type { Genuine } from "../intel/genuine.ts";
 import type { TdReport } from "../intel/quote.ts";
 import { adviceLines } from "../intel/tcb-advice.ts";
@@ -28,19 +28,14 @@ import {
   checkSecureTime,
   checkVolumes,
 } from "./event-rules.ts";
+import { checkNitro, nitroChecks } from "./nitro-rules.ts";
 import { checkOneOf } from "./one-of.ts";
 import { checkPcrs } from "./pcr-rules.ts";
 import { acceptedPlatforms, type Policy } from "./policy.ts";
 import { imageRegisters, type Reference } from "./reference.ts";
 import { checkRegisters } from "./registers.ts";
+import { checkReportData, type ExpectedReportData } from "./report-data-rules.ts";
 import { checkSnp, snpChecks } from "./snp-rules.ts";
-
-/** Report data that the verifier itself knows: its nonce, and whatever else it chose or was told in private. */
-export interface ExpectedReportData {
-  scheme: ReportDataScheme | "raw";
-  /** Fields by name (`reportDataSchemes`); those that are left out may have any value. `raw` has the field `data`. */
-  fields: Partial<Record<string, Uint8Array>>;
-}
 
 /** What is asked about the release of a measured image. */
 export interface ReleaseQuestion {
@@ -75,11 +70,11 @@ const releaseChecks: readonly CheckId[] = ["app/identity", "app/release", "app/l
 const commonPrefixes = ["policy/", "report-data/"];
 
 /**
- * Those that a policy asks: a TD's, an enclave's or a SEV-SNP guest's; RTMR3 as a register only where it has no events, PCRs
+ * Those that a policy asks: a TD's, an enclave's, a SEV-SNP guest's or Nitro's; RTMR3 as a register only where it has no events, PCRs
  * only where the policy or the evidence has some.
  */
 export function askedChecks(
-  { sgx, snp, runtimeEvents, pcrs, app, volumes }: Policy,
+  { sgx, snp, nitro, runtimeEvents, pcrs, app, volumes }: Policy,
   { hcl }: Pick<AnyEvidence, "hcl">,
 ): CheckId[] {
   const common = (id: CheckId) => commonPrefixes.some((prefix) => id.startsWith(prefix));
@@ -87,6 +82,8 @@ export function askedChecks(
     if (releaseChecks.includes(id)) return app?.identity !== undefined;
     if (id === "app/volumes") return volumes !== undefined;
     if (id === "hcl/pcrs") return pcrs !== undefined || hcl !== undefined;
+    if (nitro !== undefined) return nitroChecks.includes(id);
+    if (id.startsWith("nitro/")) return false;
     if (snp !== undefined) return snpChecks.includes(id) || id.startsWith("report-data/");
     if (sgx !== undefined) return common(id) || enclaveChecks.includes(id);
     if (enclaveChecks.includes(id) || id.startsWith("snp/")) return false;
@@ -110,14 +107,29 @@ export async function evaluateSnpPolicy(
   await checkReportData(evidence, genuine.report.reportData, hcl, circumstances, answers);
 }
 
-const kindsOfTee = { tdx: "a TDX quote", sgx: "an SGX quote", snp: "a SEV-SNP report" };
+/** Asks every question of a policy for AWS Nitro. */
+export function evaluateNitroPolicy(
+  { document }: GenuineNitro,
+  { policy, expectedReportData }: Circumstances,
+  answers: Answers,
+): void {
+  if (!checkTee("nitro", policy, answers) || policy.nitro === undefined) return;
+  checkNitro(document, policy.nitro, policy.freshness !== "any", expectedReportData, answers);
+}
+
+const kindsOfTee = {
+  tdx: "a TDX quote",
+  sgx: "an SGX quote",
+  snp: "a SEV-SNP report",
+  nitro: "a document of AWS Nitro",
+};
 
 /** Whether the policy is one for this kind of TEE. */
 export function checkTee(actual: keyof typeof kindsOfTee, policy: Policy, answers: Answers): boolean {
-  const wanted = policy.snp !== undefined ? "snp" : policy.sgx !== undefined ? "sgx" : "tdx";
+  const wanted = (["snp", "nitro", "sgx"] as const).find((kind) => policy[kind] !== undefined) ?? "tdx";
   const facts = { expected: kindsOfTee[wanted], actual: kindsOfTee[actual] };
   if (actual !== wanted) answers.fail("policy/tee", facts);
-  else if (actual === "snp") answers.pass("policy/platform", facts);
+  else if (actual === "snp" || actual === "nitro") answers.pass("policy/platform", facts);
   return actual === wanted;
 }
 
@@ -256,12 +268,18 @@ function checkTcb({ tcb, pck, advise }: Genuine, policy: Policy, answers: Answer
   } else {
     checkOneOf("policy/platform-identity", "policy/platform-identity", pck.ppid, identities, answers);
   }
+  const { platformInstances: instances } = policy;
+  const piid = pck.piid ?? "none in the certificate";
+  if (instances === undefined) {
+    answers.notChecked("policy/platform-instance", "the policy names no instances of platforms", {
+      actual: piid,
+    });
+  } else checkOneOf("policy/platform-instance", "policy/platform-instance", piid, instances, answers);
   if (policy.fmspcs === undefined) {
     answers.notChecked("policy/fmspc", "the policy names no kinds of platform", { actual: pck.fmspc });
   } else checkOneOf("policy/fmspc", "policy/fmspc", pck.fmspc, policy.fmspcs, answers);
 }
 
-const noNonce = 'the verifier was given no nonce to expect; freshness: "any" accepts evidence of any age';
 const zeroRegister = new Uint8Array(48);
 const zero48 = "00".repeat(48);
 
@@ -351,110 +369,4 @@ function checkModule(td: TdReport, rules: NonNullable<Policy["td"]>, answers: An
   } else {
     answers.notChecked("td/mr-seam", "the TCB info judges the TDX module", { actual: toHex(td.mrSeam) });
   }
-}
-
-/** The bytes that a claim binds; undefined when its fields are not those of its scheme. */
-async function boundReportData({
-  scheme,
-  fields,
-}: NonNullable<Evidence["reportData"]>): Promise<Uint8Array | undefined> {
-  if (scheme === "raw") {
-    const data = Object.keys(fields).length === 1 ? fields.data : undefined;
-    if (data === undefined || data.length > 64) return undefined;
-    return padded(data);
-  }
-  const names: readonly string[] = reportDataSchemes[scheme];
-  if (Object.keys(fields).length !== names.length || !names.every((name) => Object.hasOwn(fields, name))) {
-    return undefined;
-  }
-  return reportData(scheme, fields as Parameters<typeof reportData>[1]);
-}
-
-/** Raw report data is what it is, zeros behind it. */
-function padded(data: Uint8Array): Uint8Array {
-  const whole = new Uint8Array(Math.max(64, data.length));
-  whole.set(data);
-  return whole;
-}
-
-/** `hcl`: the report data binds a virtual TPM, and it is that TPM's quote that carries the nonce. */
-async function checkReportData(
-  { reportData: stated }: AnyEvidence,
-  found: Uint8Array,
-  hcl: GenuineHcl | undefined,
-  { policy, expectedReportData: expected }: Circumstances,
-  answers: Answers,
-): Promise<void> {
-  const fresh = policy.freshness !== "any";
-  if (hcl !== undefined) {
-    answers.pass("report-data/preimage", { actual: "the runtime data of the HCL report" });
-    checkQuoteNonce(hcl, expected, fresh, answers);
-    return;
-  }
-  const actual = toHex(found);
-  // A quote by itself says no scheme: for whoever knows the bytes to expect, they are what they are.
-  const raw = { scheme: "raw", fields: { data: found } } as const;
-  const claim = stated ?? (expected?.scheme === "raw" ? raw : undefined);
-  if (claim === undefined) {
-    if (fresh || expected !== undefined) {
-      answers.fail("report-data/missing", {
-        reason: "the evidence does not say what its report data binds",
-        actual,
-      });
-    } else answers.notChecked("report-data/preimage", "the policy leaves freshness open", { actual });
-  } else {
-    const bound = await boundReportData(claim);
-    if (bound !== undefined && equal(bound, found)) {
-      answers.pass("report-data/preimage", { actual: claim.scheme });
-    } else {
-      answers.fail("report-data/preimage", {
-        expected: `${actual} (quote)`,
-        actual: bound === undefined ? `other fields than ${claim.scheme} has` : `${toHex(bound)} (claim)`,
-      });
-    }
-  }
-  const nonceField = { raw: "data", "caisson/channel/v1": "nonceRoot" } as const;
-  const nonceName = nonceField[expected?.scheme as keyof typeof nonceField] ?? "nonce";
-  const nonce = expected?.fields[nonceName];
-  if (fresh && (nonce === undefined || nonce.length === 0)) {
-    answers.fail("report-data/no-nonce", {
-      reason: noNonce,
-    });
-  } else if (expected === undefined) {
-    answers.notChecked("report-data/expected", "the policy leaves freshness open");
-  } else if (claim?.scheme !== expected.scheme) {
-    answers.fail("report-data/scheme", { expected: expected.scheme, actual: claim?.scheme ?? "none" });
-  } else {
-    const fields: Partial<Record<string, Uint8Array>> = claim.fields;
-    const field = (bytes: Uint8Array) => (expected.scheme === "raw" ? padded(bytes) : bytes);
-    const wrong = Object.entries(expected.fields).find(
-      ([name, value]) =>
-        value !== undefined && !equal(field(value), field(fields[name] ?? new Uint8Array(0))),
-    );
-    if (wrong === undefined)
-      answers.pass("report-data/expected", { actual: Object.keys(expected.fields).join(", ") });
-    else {
-      const [name, value] = wrong;
-      answers.fail(name === nonceName ? "report-data/nonce" : "report-data/field", {
-        expected: `${name} ${toHex(value!)}`,
-        actual: toHex(fields[name] ?? new Uint8Array(0)),
-      });
-    }
-  }
-}
-
-function checkQuoteNonce(
-  { extraData }: GenuineHcl,
-  expected: ExpectedReportData | undefined,
-  fresh: boolean,
-  answers: Answers,
-): void {
-  const nonce = expected?.scheme === "raw" ? expected.fields.data : expected?.fields.nonce;
-  const actual = extraData === undefined ? "no quote of the virtual TPM" : toHex(extraData);
-  if (nonce === undefined || nonce.length === 0) {
-    if (!fresh) answers.notChecked("report-data/expected", "the policy leaves freshness open", { actual });
-    else answers.fail("report-data/no-nonce", { reason: noNonce });
-  } else if (extraData !== undefined && equal(extraData, nonce)) {
-    answers.pass("report-data/expected", { actual: "the virtual TPM's quote carries the nonce" });
-  } else answers.fail("report-data/nonce", { expected: toHex(nonce), actual });
 }

@@ -5,8 +5,8 @@ import { test } from "node:test";
 import { hierarchy, issueQuote, mint, type TdSpec } from "@caisson/simulated/pki";
 import { parseQuote } from "../intel/quote.ts";
 import { verifyEvidence } from "../verify.ts";
-import type { ExpectedReportData } from "./acceptable.ts";
 import { readPolicy } from "./policy.ts";
+import type { ExpectedReportData } from "./report-data-rules.ts";
 
 const times = { issued: new Date("2026-01-01T00:00:00Z"), expires: new Date("2027-01-01T00:00:00Z") };
 const now = new Date("2026-06-01T00:00:00Z");

@@ -41,6 +41,7 @@ const common: readonly Row[] = [
     "how old the collateral may be",
   ),
   row("platformIdentities", (p) => p.platformIdentities, undefined, "which machines, one by one (PPID)"),
+  row("platformInstances", (p) => p.platformInstances, "any", "which registrations of them (PIID)", true),
   row("fmspcs", (p) => p.fmspcs, "any kind of platform", "which kinds of machine", true),
 ];
 
@@ -64,6 +65,9 @@ const ofSnp: readonly Row[] = [
   row("snp.demands", (p) => p.snp?.demands, "nothing", "what the guest must demand of its host"),
   row("snp.platformInfo", (p) => p.snp?.platformInfo, "nothing", "what the platform must have on"),
   row("snp.idKeys", (p) => p.snp?.idKeys, "any, or no ID block", "who signed what was launched", true),
+  row("snp.authorKeys", (p) => p.snp?.authorKeys, "any, or none", "who vouches for those keys", true),
+  row("snp.familyIds", (p) => p.snp?.familyIds, "any", "the signer's family of images", true),
+  row("snp.imageIds", (p) => p.snp?.imageIds, "any", "the signer's name of the image", true),
   row("snp.minimumGuestSvn", (p) => p.snp?.minimumGuestSvn, "any", "and its least version", true),
   row("snp.products", (p) => p.snp?.products, "Genoa or Turin", "which generations of processors"),
   row("snp.minimumTcb", (p) => p.snp?.minimumTcb, undefined, "how old the platform's firmware may be"),
@@ -75,6 +79,24 @@ const ofSnp: readonly Row[] = [
     "the list must be there",
     "whether AMD's revocations must be known",
   ),
+];
+const ofNitro: readonly Row[] = [
+  row(
+    "nitro.kinds",
+    (p) => p.nitro?.kinds,
+    "tpm",
+    "an enclave, or a machine with a NitroTPM; AWS is trusted",
+  ),
+  row("nitro.pcrs", (p) => p.nitro?.pcrs, undefined, "what was started"),
+  row("nitro.modules", (p) => p.nitro?.modules, "any", "which machines, one by one", true),
+  row(
+    "nitro.publicKeys",
+    (p) => p.nitro?.publicKeys,
+    "any, or none",
+    "a key that the machine had bound",
+    true,
+  ),
+  row("nitro.userData", (p) => p.nitro?.userData, "any, or none", "bytes that the machine had bound", true),
 ];
 const ofTpms = row("pcrs", (p) => p.pcrs, "", "PCRs of Azure's virtual TPM: what the guest booted");
 const freshness = row(
@@ -165,7 +187,7 @@ export function explainPolicy(policy: Policy): Rule[] {
     policy.sgx !== undefined
       ? ofEnclaves
       : [...ofTds, ...(policy.runtimeEvents === "none" ? withoutEvents : ofEvents)];
-  const rows = policy.snp !== undefined ? ofSnp : [...common, ...own];
+  const rows = policy.snp !== undefined ? ofSnp : policy.nitro !== undefined ? ofNitro : [...common, ...own];
   const withTpm = policy.pcrs === undefined ? [] : [ofTpms];
   return [...rows, ...withTpm, freshness].map(({ name, meaning, value, absent, openWhenAbsent }) => {
     const given = value(policy);

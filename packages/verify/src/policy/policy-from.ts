@@ -8,8 +8,9 @@ import { isZero, toHex } from "@caisson/vocabulary/bytes";
 import { bootEvents } from "@caisson/vocabulary/events";
 import type { GenuineSnp } from "../amd/genuine.ts";
 import { snpLines } from "../amd/policy-from.ts";
+import { nitroLines } from "../aws/policy-from.ts";
 import { VerifyError } from "../errors.ts";
-import type { AnyEvidence, Evidence, LoggedEvent } from "../evidence/evidence.ts";
+import { type AnyEvidence, type Evidence, isQuote, type LoggedEvent } from "../evidence/evidence.ts";
 import type { Genuine } from "../intel/genuine.ts";
 import { type PckExtension, pckExtension } from "../intel/pck.ts";
 import { type EnclaveReport, parseQuote, type TdReport } from "../intel/quote.ts";
@@ -23,9 +24,7 @@ import { type Line, list, quoted } from "./policy-lines.ts";
 export function policyFrom(evidence: AnyEvidence, genuine: Genuine | GenuineSnp | undefined): string {
   const lines: Line[] = [
     ["version: caisson/policy/v1"],
-    ...(evidence.platform === "snp"
-      ? snpLines(evidence.report, genuine !== undefined && "report" in genuine ? genuine : undefined)
-      : quoteLines(evidence, genuine !== undefined && "quote" in genuine ? genuine : undefined)),
+    ...linesOf(evidence, genuine),
     ...pcrLines(evidence),
   ];
   const text = lines.map(([yaml, comment]) =>
@@ -36,6 +35,15 @@ export function policyFrom(evidence: AnyEvidence, genuine: Genuine | GenuineSnp 
     "# use it if you know that this machine is the right one. `caisson policy explain` says what it accepts.\n" +
     "# Evidence must bind a nonce of yours (--nonce); `freshness: any` would accept it at any age.\n";
   return `${head}${text.join("\n")}\n`;
+}
+
+function linesOf(evidence: AnyEvidence, genuine: Genuine | GenuineSnp | undefined): Line[] {
+  if (isQuote(evidence)) {
+    return quoteLines(evidence, genuine !== undefined && "quote" in genuine ? genuine : undefined);
+  }
+  return evidence.platform === "nitro"
+    ? nitroLines(evidence.document)
+    : snpLines(evidence.report, genuine !== undefined && "report" in genuine ? genuine : undefined);
 }
 
 /** PCRs of the virtual TPM, where the hardware's measurements cover the paravisor alone. */
@@ -93,6 +101,14 @@ function platformLines(pck: PckExtension | undefined): Line[] {
     return [["platformIdentities: any", "the quote carries no certificate of its platform"]];
   return [
     [`platformIdentities: ${list(pck.ppid)}`, "this one machine; any: every platform that Intel vouches for"],
+    ...(pck.piid === undefined
+      ? []
+      : ([
+          [
+            `platformInstances: ${list(pck.piid)}`,
+            "as it is registered now; without the line: after that, too",
+          ],
+        ] satisfies Line[])),
     [`fmspcs: ${list(pck.fmspc)}`, "this kind of platform (family, model, stepping); leave out for any"],
   ];
 }

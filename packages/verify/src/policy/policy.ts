@@ -93,6 +93,20 @@ const snpRules = object({
   revocation: optional(any),
 });
 
+const nitroRules = object({
+  /** Default: machines with a NitroTPM. */
+  kinds: optional(list(oneOf("tpm", "enclave"), 1, 2)),
+  /** PCRs (SHA-384) by number. No default. */
+  pcrs: optional(
+    either('PCRs by number, or "any"', record(/^(?:[0-9]|[12][0-9]|3[01])$/, list(hex(48), 1, 256), 32), any),
+  ),
+  /** Accepted machines and enclaves, as `module_id` names them. Default: any. */
+  modules: optional(list(text("a module id", /^[\x20-\x7e]+$/, 256), 1, 256)),
+  /** Accepted values of what the machine had bound. Default: any, or none. */
+  publicKeys: optional(list(hex([1, 1024]), 1, 256)),
+  userData: optional(list(hex([1, 1024]), 1, 256)),
+});
+
 const pcrName = /^(?:[0-9]|1[0-9]|2[0-3])$/;
 
 const registerTuple = {
@@ -128,6 +142,8 @@ const policySchema = object({
   ),
   /** Platform provisioning ids (16 bytes). No default. */
   platformIdentities: optional(listOrAny(hex(16))),
+  /** Accepted platform instances (PIID, 16 bytes): a machine that was registered anew is another one. Default: any. */
+  platformInstances: optional(list(hex(16), 1, 256)),
   /** Accepted kinds of platform, by FMSPC (6 bytes). Default: any. */
   fmspcs: optional(list(hex(6), 1, 256)),
   td: optional(
@@ -208,6 +224,8 @@ const policySchema = object({
   ),
   /** Accepts SEV-SNP guests, and no TD. */
   snp: optional(snpRules),
+  /** Accepts AWS Nitro's attestation documents, and no TD: AWS itself is trusted then. */
+  nitro: optional(nitroRules),
   /**
    * Accepted PCRs (SHA-256) of the virtual TPM that Azure's evidence binds; its hardware report covers the paravisor alone.
    * No default where the evidence has one. "any" accepts whatever the guest booted.
@@ -285,6 +303,20 @@ export type Policy = Infer<typeof policySchema>;
 /** The platforms whose evidence a policy accepts. */
 export const acceptedPlatforms = ({ platforms: accepted = ["tdx"] }: Policy): readonly Platform[] => accepted;
 
+/** Kinds of evidence whose rules stand below one name, and what else their policies may say. */
+const ownRules = { snp: ["pcrs"], nitro: [] } as const;
+
+function checkOwnRules(policy: Policy): void {
+  for (const kind of ["snp", "nitro"] as const) {
+    if (policy[kind] === undefined) continue;
+    const allowed = ["version", "description", "freshness", kind, ...ownRules[kind]];
+    const other = Object.keys(policy).find((field) => !allowed.includes(field));
+    if (other !== undefined) {
+      throw new SchemaError(other, `a policy with ${kind} has no such rule: its own are below ${kind}`);
+    }
+  }
+}
+
 /** Reads a policy from plain data (parsed YAML or JSON). Throws VerifyError "policy/malformed" with the path. */
 export function readPolicy(document: unknown): Policy {
   try {
@@ -319,13 +351,7 @@ export function readPolicy(document: unknown): Policy {
     const ofTd = (["td", "registers", "references", "events", "runtimeEvents"] as const).find(
       (field) => policy.sgx !== undefined && policy[field] !== undefined,
     );
-    const notOfSnp = (Object.keys(policy) as (keyof Policy)[]).find(
-      (field) =>
-        policy.snp !== undefined && !["version", "description", "snp", "pcrs", "freshness"].includes(field),
-    );
-    if (notOfSnp !== undefined) {
-      throw new SchemaError(notOfSnp, "a policy for SEV-SNP guests has no such rule: its own are below snp");
-    }
+    checkOwnRules(policy);
     if (policy.pcrs !== undefined && policy.sgx !== undefined) {
       throw new SchemaError("pcrs", "an enclave has no virtual TPM");
     }

@@ -12,6 +12,8 @@ export function writeEvidenceDocument(evidence: Evidence): EvidenceDocument {
   if (runtimeEvents.some(({ encoding }) => encoding === 2)) {
     throw new RangeError("a document has no place for events of dstack's second version");
   }
+  const scheme = reportData?.scheme ?? "raw";
+  if (scheme === "tinfoil/v1") throw new RangeError("a document has no place for a claim of Tinfoil's");
   const fields = Object.entries(reportData?.fields ?? {}).map(
     ([name, value]) => [name, toHex(value)] as const,
   );
@@ -21,7 +23,7 @@ export function writeEvidenceDocument(evidence: Evidence): EvidenceDocument {
     quote: toBase64(quote),
     ...(bootLog?.format === "tcg2" ? { bootLog: toBase64(bootLog.bytes) } : {}),
     runtimeEvents: runtimeEvents.map(({ name, payload }) => ({ name, payload: toHex(payload) })),
-    reportData: { scheme: reportData?.scheme ?? "raw", fields: Object.fromEntries(fields) },
+    reportData: { scheme, fields: Object.fromEntries(fields) },
     ...(collateral === undefined ? {} : { collateral }),
     ...(manifest === undefined ? {} : { manifest }),
   };

@@ -7,16 +7,19 @@
 
 import { fromBase64, fromHex, fromUtf8 } from "@caisson/vocabulary/bytes";
 import { messageOf } from "@caisson/vocabulary/failure";
+import { parseJson } from "@caisson/vocabulary/json";
 import { limits } from "@caisson/vocabulary/limits";
 import { either, object, type Schema } from "@caisson/vocabulary/schema";
 import { REPORT_SIZE } from "../../amd/report.ts";
+import { isNitroDocument } from "../../aws/document.ts";
 import { VerifyError } from "../../errors.ts";
-import type { AnyEvidence, Evidence } from "../evidence.ts";
+import { type AnyEvidence, type Evidence, isQuote } from "../evidence.ts";
 import { readEvidenceDocument } from "./caisson.ts";
 import { readDstackQuote } from "./dstack.ts";
 import { readDstackAttestation } from "./dstack-attestation.ts";
 import { base64, hexBytes, readPart } from "./fields.ts";
 import { readAzureSnp, readAzureTdx, readCocoSnp, readRawHcl, readRawReport } from "./snp.ts";
+import { readTinfoil, tinfoilPredicate } from "./tinfoil.ts";
 
 /** An input once decoded: the bytes (of hexadecimal or base64 text, what it encodes), or the JSON object. */
 export type Decoded = { bytes: Uint8Array } | { document: Readonly<Record<string, unknown>> };
@@ -103,6 +106,12 @@ export const forms: readonly Form[] = [
     readEvidenceDocument,
   ),
   document(
+    "a Tinfoil attestation document",
+    `JSON with format: "${tinfoilPredicate}…"`,
+    ({ format }) => typeof format === "string" && format.startsWith(tinfoilPredicate),
+    readTinfoil,
+  ),
+  document(
     "a dstack GetQuote answer",
     "JSON with quote and event_log",
     (value) => has(value, "quote", "event_log"),
@@ -169,9 +178,10 @@ export const forms: readonly Form[] = [
     readRawReport,
   ),
   binary(
-    "an AWS Nitro attestation document",
+    "an AWS Nitro attestation document (an enclave's or a NitroTPM's)",
     "a COSE_Sign1 structure of four parts",
-    (bytes) => (bytes[0] === 0x84 && bytes[1] === 0x44) || (bytes[0] === 0xd2 && bytes[1] === 0x84),
+    isNitroDocument,
+    (document) => ({ platform: "nitro", document }),
   ),
   binary(
     "a quote (binary, hexadecimal or base64)",
@@ -194,8 +204,11 @@ export function readEvidence(input: Uint8Array, bootLog?: Uint8Array): AnyEviden
   }
   const evidence = readDecoded(decode(input));
   if (bootLog === undefined) return evidence;
-  if (evidence.platform === "snp") {
-    throw new VerifyError("evidence/malformed", "a SEV-SNP guest has no boot log that a report could prove");
+  if (!isQuote(evidence)) {
+    throw new VerifyError(
+      "evidence/malformed",
+      "this evidence has no registers that a boot log could explain",
+    );
   }
   if (evidence.bootLog !== undefined) {
     throw new VerifyError("evidence/malformed", "this evidence has a boot log of its own");
@@ -236,7 +249,7 @@ function decode(input: Uint8Array): Decoded {
 
 function parseObject(text: string): Readonly<Record<string, unknown>> {
   try {
-    return JSON.parse(text) as Readonly<Record<string, unknown>>;
+    return parseJson(text) as Readonly<Record<string, unknown>>;
   } catch (error) {
     throw new VerifyError("evidence/malformed", `this evidence is not JSON: ${messageOf(error)}`);
   }

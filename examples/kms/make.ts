@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Makes the application's directory: node examples/kms/make.ts FILES [OUT]. FILES holds what says who decides, and is
+ * measured with the image: operators.json, peers.yaml and, where guests should not bring Intel's, collateral/*.json
+ * (packages/kms/src/guest.ts). OUT is examples/kms/app when left out.
+ */
+import { cpSync, existsSync, mkdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { build } from "esbuild";
+
+const here = import.meta.dirname;
+
+export async function makeKms(files: string, out: string): Promise<void> {
+  rmSync(out, { recursive: true, force: true });
+  mkdirSync(out, { recursive: true });
+  await build({
+    entryPoints: [join(here, "main.ts")],
+    outfile: join(out, "main.mjs"),
+    bundle: true,
+    format: "esm",
+    platform: "node",
+    target: "node26",
+    // The optional native client of pg, which is not installed.
+    external: ["pg-native"],
+    // Modules of the CommonJS kind in it ask for Node's own by require.
+    banner: {
+      js: 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);',
+    },
+    logLevel: "silent",
+  });
+  for (const name of ["operators.json", "peers.yaml", "peers.json", "collateral"]) {
+    if (existsSync(join(files, name))) cpSync(join(files, name), join(out, name), { recursive: true });
+  }
+}
+
+if (import.meta.main) {
+  const [files, out = join(here, "app")] = process.argv.slice(2);
+  if (files === undefined) {
+    process.stderr.write("node examples/kms/make.ts FILES [OUT]\n");
+    process.exitCode = 2;
+  } else await makeKms(files, out);
+}

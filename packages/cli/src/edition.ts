@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+/** What differs between the `caisson` of this repository and that of the npm package. */
+import type { Command } from "commander";
+
+export type Commands = Record<string, [summary: string, load: () => Promise<{ command: Command }>]>;
+
+export interface Edition {
+  commands: Commands;
+  /** A last paragraph of the help. */
+  help: string;
+  /** What `--version` prints, as text or JSON. */
+  version: (json: boolean) => Promise<string>;
+}

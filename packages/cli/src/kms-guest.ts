@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+/** `caisson kms verify | join`: a KMS that runs in a guest, for who relies on it and for its replicas. */
+import { Command } from "commander";
+import { exitCodes, filesOf, type JudgedBy, judgementOf } from "./commands/verify.ts";
+import { UsageError } from "./failure.ts";
+import { readTextFile } from "./passphrase-file.ts";
+import { renderReport } from "./views/report-view.ts";
+
+const checkUrl = (url: string): void => {
+  if (!URL.canParse(url)) throw new UsageError(`'${url}' is not a URL`, "as http://HOST:PORT");
+};
+
+export const verifyCommand = new Command("verify")
+  .description(
+    "ask a KMS who it is: does it run in a guest that the policy accepts, and was its identity key made in one? Exit" +
+      " codes as of caisson verify",
+  )
+  .argument("<URL>", "the KMS")
+  .option("--policy <FILE>", "which guests may be KMS, by their owners' releases or their registers")
+  .option("--image <FILE...>", "reference values, as for caisson verify", [])
+  .option("--kit <DIR>", "policy, reference values and collateral from a kit that caisson publish wrote")
+  .option("--collateral <FILE>", "Intel's (PCCS-style JSON) or AMD's collateral")
+  .option("--revocation <FILE...>", "revocations of its releases that are known here", [])
+  .option("--identity <HEX>", "the identity key that it must have")
+  .option("--json", "the report, with the identity key, as one JSON document")
+  .action(async (url: string, given: JudgedBy & { identity?: string; json?: boolean }) => {
+    checkUrl(url);
+    const { askKms } = await import("@caisson/kms");
+    const judged = await askKms(url, await judgementOf(filesOf(given), new Date()));
+    const { identityKey, first, report } = judged;
+    const other = given.identity !== undefined && given.identity.toLowerCase() !== identityKey;
+    const said = other
+      ? `it has the identity key ${identityKey}, and not the one that was asked for`
+      : report.verdict !== "accepted"
+        ? "nothing says where its identity key was made"
+        : `the KMS ${identityKey}\n${
+            first
+              ? "  its root secret was made in this guest"
+              : "  its root secret came from such a guest, which this one had judged"
+          }`;
+    process.stdout.write(
+      given.json === true
+        ? `${JSON.stringify({ ...report, kms: { identityKey, first } }, null, 2)}\n`
+        : `${renderReport(report)}\n${said}\n`,
+    );
+    process.exitCode = other ? exitCodes.rejected : exitCodes[report.verdict];
+  });
+
+export const joinCommand = new Command("join")
+  .description("as a replica: take the root secret of the KMS that released this application's keys")
+  .argument("<URL>", "a replica that runs (kms serve --own-app)")
+  .requiredOption("--identity <HEX>", "the KMS's identity, which this guest measured as its key provider")
+  .requiredOption("--key-file <FILE>", "the key `root` of path `kms` that the guest derived, in hexadecimal")
+  .requiredOption("--data <DIR>", "where the root secret will lie; none may be there")
+  .action(async (url: string, options: { identity: string; keyFile: string; data: string }) => {
+    const { kmsIdentity, storeRootSecret, takeRoot } = await import("@caisson/kms");
+    const key = readTextFile(options.keyFile).trim();
+    if (!/^[0-9a-f]{64}$/.test(key))
+      throw new UsageError(`${options.keyFile} holds no key`, "64 hexadecimal digits");
+    checkUrl(url);
+    const secret = await takeRoot(url, Uint8Array.fromHex(key), options.identity.toLowerCase());
+    storeRootSecret(options.data, secret);
+    secret.fill(0);
+    process.stdout.write(`${kmsIdentity(options.data)}\n`);
+  });

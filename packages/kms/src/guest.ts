@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * A KMS as the application of a guest: `examples/kms` is its image.
+ *
+ * The root secret is made inside the first such guest, which measured that it has no key provider, and is never anywhere
+ * but in the memory of such guests. Every other one measured the KMS that it joins, and takes the secret from a replica
+ * whose evidence it judged first, by the policy in its own image; that replica's KMS judged it, sealed the keys of this
+ * application to a key that its quote binds, and wrote it into the log. What each may do is therefore in what is measured:
+ * the files beside the program.
+ *
+ *     operators.json       who signs policies, once and for all (`kms serve --operators`)
+ *     peers.yaml, .json    a policy: which guests are replicas (`caisson verify`), by their owners' releases
+ *     collateral/*.json    Intel's, where guests should not bring it (`kms serve --collateral`)
+ */
+import { existsSync, readFileSync } from "node:fs";
+import { request } from "node:http";
+import { join } from "node:path";
+import { buffer } from "node:stream/consumers";
+import { isQuote, type Policy, trustAnchorFor } from "@caisson/verify";
+import { readPolicyText } from "@caisson/verify/policy-text";
+import { releaseJudge } from "@caisson/verify/releases";
+import { messageOf } from "@caisson/vocabulary/failure";
+import { hex, type Infer, nullable, object, oneOf, readAt, text } from "@caisson/vocabulary/schema";
+import { askKms, type JudgedKms } from "./attestation.ts";
+import { CollateralCache, loadCollateral } from "./collateral-cache.ts";
+import { KmsError } from "./errors.ts";
+import { readOperators } from "./operators.ts";
+import { policyRoots } from "./policies.ts";
+import { rootKeyName, takeRoot } from "./root-handover.ts";
+import { createRootSecret, storeRootSecret } from "./root-secret.ts";
+import { type Kms, startKms } from "./server.ts";
+
+export interface GuestKmsOptions {
+  /** The files of the image that say who decides. */
+  files: string;
+  /** Where the root secret lies while the guest runs: in its memory. */
+  data: string;
+  /** PostgreSQL servers of log and rows. Without one they lie in `data` and end with the guest. */
+  databases: readonly string[];
+  /** Other replicas (`kms serve --peer`). */
+  peers?: readonly string[];
+  host: string;
+  port: number;
+  /** The guest's socket. */
+  socket?: string;
+  log?: (line: string) => void;
+}
+
+/** Longer than the longest quote takes. */
+const guestMs = 90_000;
+
+const infoSchema = object(
+  {
+    flavour: oneOf("development", "production"),
+    appId: text("20 or 32 bytes in hexadecimal", /^([0-9a-f]{40}|[0-9a-f]{64})$/, 64),
+    keyProvider: nullable(hex(32)),
+    /** Where the host says that it is: nothing is believed for it. */
+    keyProviderUrl: nullable(text("a URL", /^https?:/, 512)),
+  },
+  "loose",
+);
+const keySchema = object({ key: hex(32) });
+
+/** One request to the guest. Throws KmsError "kms/guest". */
+async function ask(socketPath: string, method: string, path: string, body?: object): Promise<unknown> {
+  try {
+    const { status, bytes } = await new Promise<{ status: number; bytes: Buffer }>((resolve, reject) => {
+      const call = request({ socketPath, method, path, timeout: guestMs }, (response) => {
+        buffer(response).then((all) => resolve({ status: response.statusCode!, bytes: all }), reject);
+      });
+      call.once("timeout", () => call.destroy(new Error("no answer")));
+      call.once("error", reject).end(body && JSON.stringify(body));
+    });
+    if (status === 200) return JSON.parse(bytes.toString("utf8"));
+    throw new Error(`it answers ${status} ${bytes.toString("utf8", 0, 200)}`);
+  } catch (error) {
+    throw new KmsError("kms/guest", `${method} ${path} of the guest: ${messageOf(error)}`, {
+      fix: "this runs as the application of a guest: examples/kms",
+    });
+  }
+}
+
+const fileOf = (directory: string, ...names: string[]): string | undefined =>
+  names.map((name) => join(directory, name)).find((path) => existsSync(path));
+
+/** Starts the KMS of this guest. Throws KmsError, and VerifyError where the image's policy cannot be read. */
+export async function startGuestKms(options: GuestKmsOptions): Promise<Kms> {
+  const { files, data, socket = "/run/caisson.sock" } = options;
+  const info = readAt("GET /info", infoSchema, await ask(socket, "GET", "/info"));
+  const development = info.flavour === "development";
+  const operators = join(files, "operators.json");
+  const collateral = fileOf(files, "collateral");
+  if (info.keyProvider === null) createRootSecret(data, { development });
+  else {
+    const secret = await joinReplica(options, info, collateral);
+    storeRootSecret(data, secret, { development });
+    secret.fill(0);
+  }
+  return startKms({
+    data,
+    databases: options.databases,
+    peers: options.peers ?? [],
+    ...(existsSync(operators) && {
+      operators: readOperators(operators, readFileSync(operators, "utf8")),
+    }),
+    ...(collateral !== undefined && { collateral }),
+    ownApp: info.appId,
+    attest: (nonce) => ask(socket, "POST", "/evidence", { nonce: nonce.toHex() }),
+    development,
+    host: options.host,
+    port: options.port,
+    ...(options.log !== undefined && { log: options.log }),
+  });
+}
+
+/** The root secret of the KMS that released this guest's keys, once who gives it was judged. Throws KmsError. */
+async function joinReplica(
+  { files, socket = "/run/caisson.sock" }: GuestKmsOptions,
+  { keyProvider, keyProviderUrl: url, appId, flavour }: Infer<typeof infoSchema>,
+  collateral: string | undefined,
+): Promise<Uint8Array> {
+  if (url === null) throw new KmsError("kms/guest", "the guest names a key provider without its address");
+  const policy = readPeers(files, appId);
+  const now = new Date();
+  const own =
+    collateral === undefined
+      ? undefined
+      : await loadCollateral(collateral, policyRoots(policy), now, flavour === "development");
+  const cache = new CollateralCache(own);
+  const giver = await askKms(url, {
+    policy,
+    now,
+    releases: releaseJudge(),
+    collateralFor: async (evidence) => {
+      if (!isQuote(evidence)) return undefined;
+      const trust = trustAnchorFor(evidence.platform, policy);
+      return trust && cache.find(evidence, trust, now);
+    },
+  });
+  checkGiver(giver, keyProvider!, url);
+  const { key } = readAt("POST /key", keySchema, await ask(socket, "POST", "/key", rootKeyName));
+  return takeRoot(url, Uint8Array.fromHex(key), keyProvider!);
+}
+
+/** Which guests are replicas; always of this application. Throws KmsError, VerifyError. */
+export function readPeers(files: string, appId: string): Policy {
+  const path = fileOf(files, "peers.yaml", "peers.json");
+  if (path === undefined) {
+    throw new KmsError("policy/none", `${files} holds no peers.yaml: which guests are replicas`);
+  }
+  const policy = readPolicyText(readFileSync(path, "utf8"), path);
+  if (policy.app?.identity?.id !== appId) {
+    throw new KmsError("policy/malformed", `${path}: app.identity.id is not this application, ${appId}`);
+  }
+  return policy;
+}
+
+/** Throws KmsError "kms/giver" unless the KMS at `url` is `expected`, in a guest that is accepted. */
+export function checkGiver({ identityKey, report }: JudgedKms, expected: string, url: string): void {
+  const why =
+    report.verdict !== "accepted"
+      ? `its guest is ${report.verdict}: ${report.codes.join(", ")}`
+      : identityKey !== expected
+        ? `it is the KMS ${identityKey}, and this guest measured ${expected}`
+        : undefined;
+  if (why === undefined) return;
+  throw new KmsError("kms/giver", `no root secret is taken from ${url}: ${why}`);
+}

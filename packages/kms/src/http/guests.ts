@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+/** For guests, replicas, and those who seal secrets for them: keys, this KMS's sealing keys and root, anchors of volumes. */
+import { IDENTITY_SIZE } from "@caisson/protocol/identity";
+import {
+  helloRequestSchema,
+  helloTranscript,
+  keyReleasePaths,
+  keyReleaseVersion,
+  releaseRequestSchema,
+  sealingKeyPath,
+} from "@caisson/protocol/key-release";
+import { anchorPath, anchorRequestSchema } from "@caisson/protocol/volumes";
+import type { Hono } from "hono";
+import { attestation, attestationNonce, attestationPath } from "../attestation.ts";
+import type { Configuration } from "../configuration.ts";
+import { releaseKeys } from "../release.ts";
+import { rootPath, sealRoot } from "../root-handover.ts";
+import { rootFaults } from "../roots.ts";
+import { publishSealingKey } from "../secrets.ts";
+import type { Service } from "../service.ts";
+import type { Environment, Request, Requests } from "./requests.ts";
+
+export interface ReplicaOptions {
+  /** The application (id, hexadecimal) that this KMS's replicas are: they get its root secret (root-handover.ts). */
+  ownApp?: string;
+  /** Evidence of the guest that this KMS runs in, over 32 bytes (attestation.ts). Missing on an ordinary machine. */
+  attest?: (nonce: Uint8Array) => Promise<unknown>;
+}
+
+export function guestRoutes(
+  app: Hono<Environment>,
+  service: Service,
+  requests: Requests,
+  { ownApp, attest }: ReplicaOptions,
+): void {
+  const { context, metrics } = service;
+  app.get(`${sealingKeyPath}/:app`, (c) => {
+    const id = c.req.param("app");
+    const policy = service.configuration.policies.get(id);
+    if (policy === undefined || id.length !== 2 * IDENTITY_SIZE) {
+      const message = "this KMS has no policy for an application with this identity";
+      return requests.refuse(c, 404, "app/unknown", message);
+    }
+    const root = context.roots.at(policy.root, context.now());
+    if (typeof root === "string") return requests.refuse(c, 404, root, rootFaults[root]);
+    return c.json(publishSealingKey(root, context.identity, Uint8Array.fromHex(id), policy.keyVersion));
+  });
+
+  app.get(rootPath, (c) => {
+    const own = ownApp === undefined ? undefined : service.configuration.policies.get(ownApp);
+    if (ownApp === undefined || own === undefined) {
+      const message = "this KMS has no application of replicas, or no policy for it";
+      return requests.refuse(c, 404, "http/not-found", message);
+    }
+    const root = context.roots.at(own.root, context.now());
+    if (typeof root === "string") return requests.refuse(c, 404, root, rootFaults[root]);
+    return c.json(sealRoot(context.roots.first, ownApp, own.keyVersion, root));
+  });
+
+  const evidence = attest && atMost(4, attest);
+  app.get(attestationPath, async (c) => {
+    if (evidence === undefined) {
+      return requests.refuse(
+        c,
+        404,
+        "http/not-found",
+        "this KMS does not run in a guest that could attest to it",
+      );
+    }
+    const nonce = c.req.query("nonce") ?? "";
+    if (!/^[0-9a-f]{64}$/.test(nonce)) {
+      return requests.refuse(c, 400, "http/malformed", "nonce: 32 bytes in lower-case hexadecimal");
+    }
+    const { publicKey } = context.identity;
+    const made = evidence(attestationNonce(Uint8Array.fromHex(nonce), publicKey));
+    if (made !== undefined) return c.json(attestation(publicKey, await made));
+    c.header("retry-after", "1");
+    return requests.refuse(c, 503, "http/busy", "others are asking for evidence; ask again in a second");
+  });
+
+  app.post(keyReleasePaths.hello, async (c) => {
+    const request = await requests.receive(c, helloRequestSchema);
+    if (request instanceof Response) return request;
+    const hello = {
+      version: keyReleaseVersion,
+      nonce: context.nonces.issue(context.now()).toHex(),
+      time: context.now(),
+      identityKey: context.identity.publicKey.toHex(),
+    } as const;
+    metrics.count("hellos");
+    return c.json({ ...hello, signature: context.identity.sign(helloTranscript(hello)).toHex() });
+  });
+
+  app.post(keyReleasePaths.release, (c) => release(c, service, requests));
+
+  app.post(anchorPath, async (c) => {
+    const request = await requests.receive(c, anchorRequestSchema);
+    if (request instanceof Response) return request;
+    if (!context.volumes.isAuthentic(request)) {
+      const message = "this is not a message of the opening that it names";
+      return requests.refuse(c, 400, "volume/mac", message);
+    }
+    const answer = await context.volumes.anchor(request);
+    if ("code" in answer) return requests.refuse(c, 409, answer.code, answer.message);
+    metrics.count("anchors");
+    return c.json(answer);
+  });
+}
+
+/** `ask`, with at most `count` under way: undefined where there are as many already. A quote takes a while. */
+function atMost<A, T>(count: number, ask: (about: A) => Promise<T>): (about: A) => Promise<T> | undefined {
+  let under = 0;
+  return (about) => {
+    if (under === count) return undefined;
+    under += 1;
+    return ask(about).finally(() => {
+      under -= 1;
+    });
+  };
+}
+
+async function release(c: Request, service: Service, requests: Requests): Promise<Response> {
+  const request = await requests.receive(c, releaseRequestSchema);
+  if (request instanceof Response) return request;
+  const started = performance.now();
+  const { configuration, metrics } = service;
+  const { answer, entry, logged } = await releaseKeys({ ...service.context, ...configuration }, request);
+  const ms = performance.now() - started;
+  // Who asks again finds what another replica was told.
+  if (answer.outcome === "denied" && answer.code === "policy/changed") void service.reload();
+  metrics.observe(ms / 1000);
+  metrics.count(answer.outcome, answer.outcome === "denied" ? `code="${answer.code}"` : "");
+  if (answer.outcome === "denied" && !logged) metrics.count("unlogged");
+  (logged ? service.write : requests.writeSome)(answer.outcome, {
+    ...(answer.outcome === "denied" && { code: answer.code, message: answer.message }),
+    ...(answer.outcome === "released" && { reference: entry.reason, keyVersion: answer.keyVersion }),
+    ...(answer.outcome === "released" && warned(configuration, answer.app)),
+    app: entry.app.toHex(),
+    instance: entry.instance.toHex(),
+    address: requests.address(c),
+    ms: Number(ms.toFixed(2)),
+  });
+  return c.json(answer, answer.outcome === "denied" ? 403 : 200);
+}
+
+/** The codes of what an application's policy was warned about, where there are some. */
+function warned({ policies }: Configuration, app: string): { warnings?: string } {
+  const codes = policies.get(app)?.warnings.map(({ code }) => code) ?? [];
+  return codes.length === 0 ? {} : { warnings: codes.join(" ") };
+}

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * One KMS, whoever asks it: its secret, store, log and rows, and the configuration that it decides by.
+ *
+ * Invariants: the configuration is replaced as a whole, by readings that come one after the other, so that the newest
+ * counts in the end; log lines are built from ids, codes and numbers, so there is no place where a secret could enter.
+ */
+import { join } from "node:path";
+import { deriveKmsKey } from "@caisson/protocol/derivation";
+import { messageOf } from "@caisson/vocabulary/failure";
+import { Applications } from "./applications.ts";
+import { CollateralSource, type CollateralSourceOptions } from "./collateral-source.ts";
+import { type Configuration, type ConfigurationSource, loadConfiguration } from "./configuration.ts";
+import { KmsError } from "./errors.ts";
+import { checkpointRow, FollowedLog, type LogToFollow } from "./followed-log.ts";
+import { limits } from "./limits.ts";
+import { Metrics } from "./metrics.ts";
+import { Nonces } from "./nonces.ts";
+import { Administration, type Operators } from "./operators.ts";
+import { PeerHeads } from "./peer-heads.ts";
+import { loadManifests } from "./policies.ts";
+import { Bucket } from "./rate-limit.ts";
+import type { ReleaseContext } from "./release.ts";
+import { openRootSecret } from "./root-secret.ts";
+import { Roots } from "./roots.ts";
+import { openLogStore } from "./store/open.ts";
+import { type Store, storeKeys } from "./store/store.ts";
+import { VolumeBook } from "./volumes/book.ts";
+
+export interface ServiceOptions {
+  /** Directory of root secret and release log; the secret is there (`createRootSecret`), the log is made. */
+  data: string;
+  /** PostgreSQL servers of the log and rows, instead of a file in `data`: the one that takes writes is used. */
+  databases?: readonly string[];
+  /** Directory of policy files and manifests (policies.ts). Without it, policies are what operators signed. */
+  policies?: string;
+  /** The first operators, named where the store has none yet (operators.ts). */
+  operators?: Operators;
+  /** Other replicas, whose heads are looked for in the log (peer-heads.ts). */
+  peers?: readonly string[];
+  /** Allow policies that accept evidence of the emulated platform. Default: such a policy is an error. */
+  development?: boolean;
+  /** Directory of collateral documents, which go before what guests bring (collateral-cache.ts). */
+  collateral?: string;
+  /** Whom to ask for collateral instead, and what Intel's set is called; it is kept in `data`. */
+  collateralSource?: Pick<CollateralSourceOptions, "from" | "update" | "limits">;
+  /** The log of releases that is followed. Default: none; then what was proved here is all that is remembered. */
+  follow?: LogToFollow;
+  /** Where log lines go, one JSON object each. Default: nowhere. */
+  log?: (line: string) => void;
+  /** Milliseconds since 1970. Default: the system clock. */
+  now?: () => number;
+}
+
+/** One log line: ids, codes and numbers only. */
+export type WriteLine = (event: string, fields?: Record<string, string | number>) => void;
+
+type Context = Omit<ReleaseContext, keyof Configuration> & { volumes: VolumeBook; roots: Roots };
+
+export class Service {
+  readonly context: Context;
+  readonly store: Store;
+  readonly administration: Administration;
+  readonly metrics: Metrics;
+  readonly write: WriteLine;
+  readonly #source: ConfigurationSource;
+  readonly #followed: FollowedLog | undefined;
+  readonly #peers: PeerHeads;
+  readonly #timer: NodeJS.Timeout;
+  #configuration: Configuration;
+  #reloading: Promise<unknown> = Promise.resolve();
+
+  /** `openService` makes one. */
+  constructor(parts: {
+    context: Context;
+    store: Store;
+    administration: Administration;
+    metrics: Metrics;
+    write: WriteLine;
+    source: ConfigurationSource;
+    followed: FollowedLog | undefined;
+    peers: PeerHeads;
+    configuration: Configuration;
+  }) {
+    this.context = parts.context;
+    this.store = parts.store;
+    this.administration = parts.administration;
+    this.metrics = parts.metrics;
+    this.write = parts.write;
+    this.#source = parts.source;
+    this.#followed = parts.followed;
+    this.#configuration = parts.configuration;
+    this.#followed?.start();
+    this.#peers = parts.peers;
+    this.#peers.start();
+    this.#timer = setInterval(() => this.#lookForChanges(), limits.followMs).unref();
+  }
+
+  /** Replaced as a whole: a request takes it once. */
+  get configuration(): Configuration {
+    return this.#configuration;
+  }
+
+  /** Writes down that it serves at `url`, and by what it decides. */
+  started(url: string): void {
+    this.#decideBy(this.#configuration);
+    const identityKey = this.context.identity.publicKey.toHex();
+    this.write("started", { url, identityKey, logEntries: this.store.head.sequence });
+  }
+
+  /** Reads what operators can change again (`Kms.reload`). */
+  reload(): Promise<boolean> {
+    const next = this.#reloading.then(() => this.#reload());
+    this.#reloading = next;
+    return next;
+  }
+
+  /** `served` resolves once nobody is served any more; then the log is closed. */
+  async close(served: Promise<void> = Promise.resolve()): Promise<void> {
+    this.#followed?.stop();
+    this.#peers.stop();
+    clearInterval(this.#timer);
+    await this.#source.fetched?.stop();
+    await served;
+    this.write("stopped", { logEntries: this.store.head.sequence });
+    await this.store.close();
+  }
+
+  #decideBy(configuration: Configuration): void {
+    this.#configuration = configuration;
+    this.metrics.configured(this.context.now() / 1000, configuration);
+    for (const [id, { digest, keyVersion, warnings }] of configuration.policies) {
+      this.write("policy", { app: id, keyVersion, digest: digest.toHex() });
+      for (const { code, message } of warnings) this.write("warning", { app: id, code, message });
+    }
+  }
+
+  async #reload(): Promise<boolean> {
+    await this.#followed?.update();
+    try {
+      await this.administration.refresh();
+      await this.context.roots.refresh();
+      const now = new Date(this.context.now());
+      this.#decideBy(await loadConfiguration(this.#source, now, this.administration.inForce));
+      void this.#source.fetched?.renew();
+      this.write("reloaded");
+      return true;
+    } catch (error) {
+      this.metrics.notConfigured();
+      const code = error instanceof KmsError ? error.code : "internal";
+      this.write("reload-failed", { code, message: messageOf(error) });
+      return false;
+    }
+  }
+
+  /** What operators signed at another replica. */
+  #lookForChanges(): void {
+    Promise.all([this.administration.refresh(), this.context.roots.refresh()]).then(
+      ([changed]) => changed && this.reload(),
+      (error: unknown) => this.write("store-failed", { message: messageOf(error) }),
+    );
+  }
+}
+
+/** Opens secret and store, and reads what it decides by. Throws KmsError. */
+export async function openService(options: ServiceOptions): Promise<Service> {
+  const { development = false, now = Date.now } = options;
+  const secret = openRootSecret(options.data, { development });
+  const store = await openLogStore(options.data, options.databases ?? [], secret);
+  try {
+    return await readService(options, { secret, store, development, now });
+  } catch (error) {
+    await store.close();
+    throw error;
+  }
+}
+
+async function readService(
+  options: ServiceOptions,
+  opened: { secret: Uint8Array; store: Store; development: boolean; now: () => number },
+): Promise<Service> {
+  const { secret, store, development, now } = opened;
+  const { identity } = storeKeys(secret);
+  const identityKey = identity.publicKey.toHex();
+  const write: WriteLine = (event, fields = {}) =>
+    options.log?.(logLine({ time: new Date(now()).toISOString(), event, ...fields }));
+  const metrics = new Metrics();
+  const fetched =
+    options.collateralSource &&
+    new CollateralSource({
+      ...options.collateralSource,
+      directory: join(options.data, "collateral"),
+      now,
+      say: write,
+      count: (result) => metrics.count("collateral_fetches", `result="${result}"`),
+    });
+  const source: ConfigurationSource = {
+    ...(options.policies !== undefined && { policies: options.policies }),
+    ...(options.collateral !== undefined && { collateral: options.collateral }),
+    ...(fetched && { fetched }),
+    identityKey,
+    development,
+  };
+  const volumes = new VolumeBook(store, secret, identity, now);
+  const manifests = loadManifests(join(options.policies ?? options.data, "manifests"));
+  const administration = new Administration(store, { manifests, identityKey, development }, now, volumes);
+  if (options.operators !== undefined) await administration.begin(options.operators);
+  await administration.refresh();
+  const configuration = await loadConfiguration(source, new Date(now()), administration.inForce);
+  if (configuration.policies.size === 0 && (await administration.operators()) === undefined) {
+    throw new KmsError("policy/none", "this KMS has neither policies nor operators who could sign some");
+  }
+  const followed =
+    options.follow && new FollowedLog(options.follow, identityKey, checkpointRow(store, now), now, write);
+  await followed?.update();
+  const roots = new Roots(secret, store);
+  await roots.refresh();
+  const context = {
+    roots,
+    identity,
+    store,
+    denials: new Bucket(limits.denials, now()),
+    nonces: new Nonces(deriveKmsKey(secret, "nonces")),
+    volumes,
+    applications: new Applications(store, followed),
+    now,
+  };
+  const peers = new PeerHeads({
+    peers: options.peers ?? [],
+    identity: identity.publicKey,
+    store,
+    metrics,
+    write,
+  });
+  return new Service({
+    context,
+    store,
+    administration,
+    metrics,
+    write,
+    source,
+    followed,
+    peers,
+    configuration,
+  });
+}
+
+/** JSON in ASCII: what a client sent cannot move a terminal's cursor, or turn the direction of its text. */
+function logLine(document: object): string {
+  return JSON.stringify(document).replace(
+    /[^ -~]/g,
+    (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+}
