@@ -32,7 +32,6 @@ const config = (name: string, args: readonly string[]): object => ({
     cwd: "/data",
     env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
     capabilities: { bounding: capabilities, effective: capabilities, permitted: capabilities },
-    rlimits: [{ type: "RLIMIT_NOFILE", hard: 65_536, soft: 65_536 }],
   },
   mounts: [
     { destination: "/proc", type: "proc", source: "proc" },
