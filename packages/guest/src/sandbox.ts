@@ -41,17 +41,14 @@ const hiddenPaths = hidden.split(/\s+/).map((name) => `/proc/${name}`);
 const readOnlyPaths = ["/proc/fs", "/proc/irq", "/proc/sys"];
 
 const quiet = ["nosuid", "nodev", "noexec"];
+const memory = (destination: string) => ({ destination, type: "tmpfs", source: "tmpfs" });
 const tmpfs = (destination: string, ...options: string[]) => ({
-  destination,
-  type: "tmpfs",
-  source: "tmpfs",
+  ...memory(destination),
   options: [...quiet, ...options],
 });
 const proc = { destination: "/proc", type: "proc", source: "proc", options: quiet };
 const devices = {
-  destination: "/dev",
-  type: "tmpfs",
-  source: "tmpfs",
+  ...memory("/dev"),
   options: ["nosuid", "noexec", "mode=755", "size=64k"],
 };
 const bind = (destination: string, source: string, writable: boolean, flags = quiet) => ({
@@ -166,17 +163,14 @@ function contained(
       { destination: "/sys", type: "sysfs", source: "sysfs", options: [...quiet, "ro"] },
       { destination: "/sys/fs/cgroup", type: "cgroup", source: "cgroup", options: [...quiet, "ro"] },
       ...service.tmpfs.map(({ target, size, mode, user, group, executable }) => ({
-        ...tmpfs(target, `mode=${mode.toString(8)}`, `size=${size}`, `uid=${user}`, `gid=${group}`),
-        ...(executable && {
-          options: [
-            "nosuid",
-            "nodev",
-            `mode=${mode.toString(8)}`,
-            `size=${size}`,
-            `uid=${user}`,
-            `gid=${group}`,
-          ],
-        }),
+        ...memory(target),
+        options: [
+          ...(executable ? ["nosuid", "nodev"] : quiet),
+          `mode=${mode.toString(8)}`,
+          `size=${size}`,
+          `uid=${user}`,
+          `gid=${group}`,
+        ],
       })),
       ...around.volumes.map(({ target, source, readOnly }) =>
         bind(target, source, !readOnly, ["nosuid", "nodev"]),

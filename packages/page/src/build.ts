@@ -2,7 +2,7 @@
 /** Builds the page: one HTML file with its code, style and examples in it, which may load and send nothing. */
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { build } from "esbuild";
+import { type BuildOptions, build } from "esbuild";
 import { type Example, examples } from "./examples.ts";
 
 export { readExamples } from "./example-files.ts";
@@ -16,16 +16,21 @@ const hashOf = (text: string): string => `'sha256-${createHash("sha256").update(
 /** JSON that cannot end its element early. */
 const inScript = (value: unknown): string => JSON.stringify(value).replaceAll("<", "\\u003c");
 
+/** One ES module, minified, without polyfills: any import of Node's is an error. */
+export const forBrowsers = {
+  bundle: true,
+  minify: true,
+  write: false,
+  format: "esm",
+  platform: "browser",
+  target: "es2024",
+} as const satisfies BuildOptions;
+
 /** The page; `own` examples stand before those of the test PKIs. */
 export async function buildPage(own: readonly Example[] = []): Promise<string> {
   const bundle = await build({
     entryPoints: [new URL("app.ts", here).pathname],
-    bundle: true,
-    minify: true,
-    write: false,
-    format: "esm",
-    platform: "browser",
-    target: "es2024",
+    ...forBrowsers,
     legalComments: "none",
   });
   const code = bundle.outputFiles[0]!.text.replaceAll("</script", "<\\/script");

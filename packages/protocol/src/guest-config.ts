@@ -206,7 +206,7 @@ const front = z.strictObject({
 });
 
 /** What runs in a guest, as it is measured. */
-export const descriptionSchema = z
+const descriptionSchema = z
   .strictObject({
     name: z.string().check(z.regex(/^[a-z0-9][a-z0-9-]{0,62}$/)),
     /** By name. */

@@ -104,7 +104,7 @@ export function issueAmdCertificate(spec: AmdCertificateSpec): Uint8Array {
   return signed(tbs, spec);
 }
 
-export function issueAmdCrl(spec: AmdCrlSpec): Uint8Array {
+function issueAmdCrl(spec: AmdCrlSpec): Uint8Array {
   const entries = spec.revoked.map((serial) => sequence(integer(serial), time(spec.thisUpdate)));
   const tbs = sequence(
     integer(1),

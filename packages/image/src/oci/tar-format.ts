@@ -115,7 +115,7 @@ function parseNumber(field: Uint8Array, what: string, dialect: TarDialect, name:
   return value;
 }
 
-export const untilNul = (field: Uint8Array): Uint8Array => {
+const untilNul = (field: Uint8Array): Uint8Array => {
   const end = field.indexOf(0);
   return end === -1 ? field : field.subarray(0, end);
 };
