@@ -103,7 +103,7 @@ const cases: [
     true,
   ],
   [
-    "what is said is no text",
+    "what is said is not a text",
     ({ sgxtcbcomponents: c }) => Object.assign(c[3]!, { svn: 9, category: { x: 1 }, type: "\u0007" }),
     /SGX component 3$/,
     "bios",
