@@ -49,6 +49,7 @@ export async function verifySignature(
   signature: Uint8Array,
 ): Promise<boolean> {
   if (signature.length !== 64) return false;
-  if (key.type === "p256" && BigInt(`0x${toHex(signature.subarray(32))}`) > halfOrder) return false;
+  const { type } = key;
+  if (type === "p256" && BigInt(`0x${toHex(signature.subarray(32))}`) > halfOrder) return false;
   return checkSignature(key, message, signature);
 }
