@@ -16,8 +16,8 @@ import { type CheckId, channelChecks, VerifyError } from "./errors.ts";
 import type { Evidence } from "./evidence/evidence.ts";
 import { readEvidenceDocument } from "./evidence/formats/caisson.ts";
 import { readPart } from "./evidence/formats/fields.ts";
+import { type Judgement, judgeEvidence } from "./judge.ts";
 import { Answers, type Report } from "./report.ts";
-import { type Judgement, verifyEvidence } from "./verify.ts";
 
 const anything: Schema<unknown> = (value) => value;
 
@@ -74,7 +74,7 @@ export async function verifyChannel(
   const { nonceRoot, tlsKey, hpkeConfig } = fields;
   if (scheme !== "caisson/channel/v1" || !nonceRoot || !tlsKey || !hpkeConfig) {
     answers.fail("channel/not-stated", { expected: "caisson/channel/v1", actual: scheme ?? "nothing" });
-    return { report: combined(await verifyEvidence(evidence, judgement), answers, asked) };
+    return { report: combined((await judgeEvidence(evidence, judgement)).report, answers, asked) };
   }
   answers.pass("channel/stated", { actual: scheme });
 
@@ -86,7 +86,7 @@ export async function verifyChannel(
     });
   } else answers.pass("channel/hpke", { actual: toHex(hpkeConfig) });
   const expectedReportData = { scheme, fields: { nonceRoot } } as const;
-  const report = await verifyEvidence(evidence, { ...judgement, expectedReportData });
+  const { report } = await judgeEvidence(evidence, { ...judgement, expectedReportData });
   const ofNonce = asked.filter((id) => id !== "channel/tls");
   const reached = report.verdict === "accepted" && answers.allow(ofNonce);
   checkTls(expected.tlsKey, tlsKey, answers);
