@@ -35,6 +35,11 @@ export class Durable {
     this.#files.add(path);
   }
 
+  /** What is in a file is not needed any more. */
+  forget(path: string): void {
+    this.#files.delete(path);
+  }
+
   #put(path: string, content: string | Uint8Array, flush: boolean): void {
     const directory = dirname(path);
     const made = mkdirSync(directory, { recursive: true });

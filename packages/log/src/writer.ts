@@ -15,8 +15,8 @@
  */
 
 import { hash } from "node:crypto";
-import { mkdirSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
+import { dirname, join } from "node:path";
 import {
   type Application,
   advance,
@@ -74,6 +74,10 @@ export class LogWriter {
   readonly #unsettled = new Durable();
   /** Entries of the tree whose files are all on disk. */
   #settled = 0;
+  /** Of each level, the file of its last tile as readers have it now; those before it are for readers of older trees. */
+  readonly #partial: (string | undefined)[] = [];
+  /** Directories of partial tiles that are full by now. */
+  readonly #full = new Set<string>();
   readonly #key: NoteSigningKey;
   readonly #witnesses: readonly WitnessAddress[];
   readonly #frontier = new Frontier();
@@ -196,7 +200,7 @@ export class LogWriter {
       if (added.length > 0) {
         this.#journal.append(writeRecord(added, note));
         this.#writePartial(files, changed);
-        for (const [path, content] of files) this.#unsettled.writeLater(join(this.#directory, path), content);
+        this.#put(files);
       }
       if (this.#frontier.size - this.#settled >= settleAfter) this.#settle(note);
     } catch (error) {
@@ -213,6 +217,28 @@ export class LogWriter {
     replaceFile(join(this.#directory, "committed"), note);
     this.#journal.clear();
     this.#settled = this.#frontier.size;
+    for (const path of this.#full) rmSync(join(this.#directory, path), { recursive: true, force: true });
+    this.#full.clear();
+  }
+
+  #put(files: ReadonlyMap<string, string | Uint8Array>): void {
+    for (const [path, content] of files) this.#unsettled.writeLater(join(this.#directory, path), content);
+  }
+
+  /**
+   * Removes what a crash can have torn and nothing will write again: partial tiles of trees before this one. Who still has
+   * an older checkpoint then asks for a newer one.
+   */
+  #tidy(): void {
+    for (const [level, edge] of this.#edges.entries()) {
+      const tile = Math.floor(this.#frontier.size / tileWidth ** (level + 1));
+      for (const name of level === 0 ? (["entries", level] as const) : [level]) {
+        const directory = dirname(join(this.#directory, tilePath(name, tile, 1)));
+        for (const width of existsSync(directory) ? readdirSync(directory) : []) {
+          if (width !== `${edge.length}`) rmSync(join(directory, width));
+        }
+      }
+    }
   }
 
   /** The entry of a document that may be added, or is there; the application is then further. */
@@ -235,9 +261,12 @@ export class LogWriter {
       edge.push(hashes);
       changed.add(level);
       if (edge.length < tileWidth) return;
+      this.#replacePartial(level, undefined);
       const tile = Math.floor(this.#frontier.size / tileWidth ** (level + 1)) - 1;
       files.set(tilePath(level, tile), concat(...edge));
+      this.#full.add(dirname(tilePath(level, tile, 1)));
       if (level === 0) {
+        this.#full.add(dirname(tilePath("entries", tile, 1)));
         files.set(tilePath("entries", tile), writeEntries(this.#entries));
         this.#entries = [];
       }
@@ -253,7 +282,18 @@ export class LogWriter {
       const tile = Math.floor(this.#frontier.size / tileWidth ** (level + 1));
       files.set(tilePath(level, tile, edge.length), concat(...edge));
       if (level === 0) files.set(tilePath("entries", tile, edge.length), writeEntries(this.#entries));
+      this.#replacePartial(level, tilePath(level, tile, edge.length));
     }
+  }
+
+  /** The partial tile before is not synchronized: it is for readers of an older tree, and `#tidy` removes what is torn. */
+  #replacePartial(level: number, path: string | undefined): void {
+    const before = this.#partial[level];
+    this.#partial[level] = path;
+    if (before === undefined) return;
+    this.#unsettled.forget(join(this.#directory, before));
+    if (level === 0)
+      this.#unsettled.forget(join(this.#directory, before.replace("tile/0/", "tile/entries/")));
   }
 
   /** The newest tree, signed. */
@@ -290,6 +330,7 @@ export class LogWriter {
     if (committed !== undefined) await this.#readSettled(new TextDecoder().decode(committed));
     for (const record of this.#journal.records) await this.#redo(record);
     await this.#checkPublished();
+    this.#tidy();
     const note = await this.#note();
     this.#settle(note);
     await this.#publish(note);
@@ -352,7 +393,7 @@ export class LogWriter {
     }
     this.#checkRoot(tree, join(this.#directory, "journal"));
     this.#writePartial(files, changed);
-    for (const [path, content] of files) this.#unsettled.writeLater(join(this.#directory, path), content);
+    this.#put(files);
   }
 
   /** The tree of `committed`, whose files are all there. */

@@ -34,6 +34,7 @@ import { parseTime, readBounded } from "../judgement-files.ts";
 import { parseDays, parseNumber } from "../number-options.ts";
 import { writeNewFile } from "../owner-keys.ts";
 import { readTextFile } from "../passphrase-file.ts";
+import { type ProvenanceOptions, readProvenance, withProvenance } from "../provenance.ts";
 import {
   envelopeText,
   inWords,
@@ -161,7 +162,7 @@ const sign = new Command("sign")
 
 const hour = 3600 * 1000;
 
-const verify = withIdentity(new Command("verify"))
+const verify = withProvenance(withIdentity(new Command("verify")))
   .description(
     "judge a release by its application's rules: exit code 0 it may run, 10 it may not, 30 malformed",
   )
@@ -179,18 +180,19 @@ const verify = withIdentity(new Command("verify"))
   .action(
     async (
       file: string,
-      options: Whose & {
-        image: string;
-        log?: string;
-        logPolicy?: string;
-        proof?: string;
-        maximumLogAge: number;
-        rebuild: string[];
-        revocation: string[];
-        minimum?: number;
-        at?: string;
-        json?: boolean;
-      },
+      options: Whose &
+        ProvenanceOptions & {
+          image: string;
+          log?: string;
+          logPolicy?: string;
+          proof?: string;
+          maximumLogAge: number;
+          rebuild: string[];
+          revocation: string[];
+          minimum?: number;
+          at?: string;
+          json?: boolean;
+        },
     ) => {
       const { id, identity } = await readIdentityFiles(options.identity, options.generation);
       const release = await readStatement("release", readEnvelopeFile(file));
@@ -217,14 +219,18 @@ const verify = withIdentity(new Command("verify"))
         ...(options.proof !== undefined && { proof: readProof(readTextFile(options.proof)) }),
       });
       const { release: number, expires } = release.predicate;
+      const [manifest] = release.subjects as [string, string];
+      const provenance = await readProvenance(options, manifest);
       const document = {
         verdict: "accepted",
         app: id,
         release: number,
         hash: release.hash,
         expires: writtenTime(expires),
+        ...(provenance !== undefined && { provenance }),
       };
-      const text = `accepted: release ${number} of application ${id}, until ${writtenTime(expires)}`;
+      const built = provenance === undefined ? "" : `, built by ${provenance.workflow}`;
+      const text = `accepted: release ${number} of application ${id}, until ${writtenTime(expires)}${built}`;
       process.stdout.write(options.json === true ? `${JSON.stringify(document, null, 2)}\n` : `${text}\n`);
     },
   );

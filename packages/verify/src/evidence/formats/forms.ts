@@ -14,7 +14,7 @@ import { REPORT_SIZE } from "../../amd/report.ts";
 import { isNitroDocument } from "../../aws/document.ts";
 import { VerifyError } from "../../errors.ts";
 import { type AnyEvidence, type Evidence, isQuote } from "../evidence.ts";
-import { readEvidenceDocument } from "./caisson.ts";
+import { readAnyDocument } from "./caisson.ts";
 import { readDstackQuote } from "./dstack.ts";
 import { readDstackAttestation } from "./dstack-attestation.ts";
 import { base64, hexBytes, readPart } from "./fields.ts";
@@ -103,7 +103,7 @@ export const forms: readonly Form[] = [
     "a caisson/evidence/v1 document",
     'JSON with version: "caisson/evidence/v1"',
     ({ version }) => typeof version === "string" && version.startsWith("caisson/evidence/"),
-    readEvidenceDocument,
+    readAnyDocument,
   ),
   document(
     "a Tinfoil attestation document",
