@@ -19,7 +19,7 @@ import { join } from "node:path";
 import type { Row } from "@caisson/cli/commands/bench";
 import { type Opened, openStore, sqlite, storeKeys, VolumeBook } from "@caisson/kms";
 import { deriveVolumeKeys } from "@caisson/protocol/derivation";
-import { anchorMac, firstGeneration, volumeVersion } from "@caisson/protocol/volumes";
+import { anchorRequest, firstGeneration } from "@caisson/protocol/volumes";
 import { blockSize } from "../packages/guest/src/volumes/btrfs.ts";
 import { prepareVolume } from "../packages/guest/src/volumes/prepare.ts";
 import { templateSize } from "../packages/guest/src/volumes/template.ts";
@@ -59,17 +59,7 @@ async function anchors(place: string, width: number): Promise<number> {
   const rate = await perSecond(width, async (lane) => {
     const one = lanes[lane]!;
     one.next += 1n;
-    const { volume, epoch, name } = one.grant;
-    const unsigned = {
-      version: volumeVersion,
-      owner,
-      seed,
-      name,
-      volume,
-      epoch,
-      generation: String(one.next),
-    } as const;
-    const request = { ...unsigned, mac: anchorMac(one.anchorKey, unsigned).toHex() };
+    const request = anchorRequest(one.anchorKey, { ...one.grant, owner, seed }, one.next);
     if (!book.isAuthentic(request)) throw new Error("not authentic");
     const answer = await book.anchor(request);
     if ("code" in answer) throw new Error(answer.message);

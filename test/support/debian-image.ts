@@ -62,8 +62,12 @@ if [ "$(id -u)" = 0 ]; then
 fi
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
   initdb --auth=trust --no-sync > /dev/null
-  echo "host all all all trust" >> "$PGDATA/pg_hba.conf"
+  echo "host all all all scram-sha-256" >> "$PGDATA/pg_hba.conf"
   echo "listen_addresses = '*'" >> "$PGDATA/postgresql.conf"
+  {
+    echo "create role \${POSTGRES_USER} login password '\${POSTGRES_PASSWORD}'"
+    echo "create database \${POSTGRES_DB} owner \${POSTGRES_USER}"
+  } | postgres --single postgres > /dev/null
   echo "initialised"
 fi
 exec postgres
@@ -92,8 +96,8 @@ export async function debianImages(
   );
 }
 
-/** nginx, Redis and PostgreSQL with their entry points, as one image. */
-export function debianImage(): Promise<string> {
+/** nginx, Redis and PostgreSQL with their entry points, as one image; and others of the same base by their tags. */
+export function debianImage(others: Readonly<Record<string, ImageParts>> = {}): Promise<string> {
   const layers = [{ ...entryPoints, data: { directory: 0o755 } }];
-  return debianImages("image", { latest: { layers, config: { Env: [path], Cmd: ["/bin/sh"] } } });
+  return debianImages("image", { latest: { layers, config: { Env: [path], Cmd: ["/bin/sh"] } }, ...others });
 }

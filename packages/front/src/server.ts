@@ -93,10 +93,7 @@ export function createFront(options: FrontOptions): Front {
   let challenge: { context: SecureContext; name: string } | undefined;
 
   /** What the front answers itself, by path. */
-  const own: Record<
-    string,
-    (request: Request, response: Response, gone: AbortSignal) => Promise<void> | void
-  > = {
+  const own: Record<string, (request: Request, response: Response) => Promise<void> | void> = {
     [evidencePath]: (request, response) => evidence(request, response),
     // RFC 9458 puts a length before each configuration, Tinfoil's clients want none.
     [channelKeysPath]: (_, response) =>
@@ -108,7 +105,7 @@ export function createFront(options: FrontOptions): Front {
         openToPages,
       ),
     [ehbpKeysPath]: (_, response) => reply(response, 200, "application/ohttp-keys", hpkeConfig, openToPages),
-    [channelTunnelPath]: (request, response, gone) => sealed.whole(request, response, gone),
+    [channelTunnelPath]: (request, response) => sealed.whole(request, response),
   };
 
   async function evidence(request: Request, response: Response): Promise<void> {
@@ -126,7 +123,7 @@ export function createFront(options: FrontOptions): Front {
     }
   }
 
-  async function answer(request: Request, response: Response, gone: AbortSignal): Promise<void> {
+  async function answer(request: Request, response: Response): Promise<void> {
     const where = target(request);
     const path = where.path.split("?", 1)[0]!;
     const ours = Object.hasOwn(own, path) ? own[path] : undefined;
@@ -134,21 +131,20 @@ export function createFront(options: FrontOptions): Front {
       if (request.method === "OPTIONS") return preflight(response);
       if (request.method !== (path === channelTunnelPath ? "POST" : "GET"))
         throw new FrontRefusal(405, "not by this method");
-      return ours(request, response, gone);
+      return ours(request, response);
     }
     if (path.startsWith("/.well-known/caisson/") && path !== livePath)
       throw new FrontRefusal(404, "there is no such thing");
-    if (request.headers[ehbpHeaders.key] !== undefined) return sealed.body(request, response, gone);
+    if (request.headers[ehbpHeaders.key] !== undefined) return sealed.body(request, response);
     if (options.require === "encrypted")
       throw new FrontRefusal(403, "this application takes sealed requests only");
-    return forward(where, request, response, gone);
+    return forward(where, request, response);
   }
 
   async function forward(
     where: ReturnType<typeof target>,
     request: Request,
     response: Response,
-    gone: AbortSignal,
   ): Promise<void> {
     const headers = towardsApplication(request.rawHeaders, {
       way: "tls",
@@ -158,8 +154,10 @@ export function createFront(options: FrontOptions): Front {
     });
     const size = bodyOf(request);
     const body = size === undefined ? {} : { body: { ...size, content: request } };
-    const found = await upstream.ask({ method: where.method, path: where.path, headers, ...body }, gone);
+    const found = await upstream.ask({ method: where.method, path: where.path, headers, ...body }, response);
     response.writeHead(found.statusCode!, towardsClient(found.rawHeaders));
+    // A short answer came with its head: it goes in one piece.
+    if (found.complete) return void response.end(found.read() as Buffer | null);
     found.pipe(response);
     found.once("error", () => response.destroy());
     found.once("close", () => {
@@ -172,14 +170,10 @@ export function createFront(options: FrontOptions): Front {
   }
 
   function handle(request: Request, response: Response): void {
-    const gone = new AbortController();
-    response.once("close", () => {
-      if (!response.writableFinished) gone.abort();
-    });
     response.on("error", () => response.destroy());
     request.on("error", () => response.destroy());
-    answer(request, response, gone.signal).catch((error: unknown) => {
-      if (response.headersSent || gone.signal.aborted) return void response.destroy();
+    answer(request, response).catch((error: unknown) => {
+      if (response.headersSent || response.destroyed) return void response.destroy();
       if (error instanceof FrontRefusal) refuse(response, error);
       else if (error instanceof NoAnswer)
         refuse(response, new FrontRefusal(502, "the application gave no answer"));

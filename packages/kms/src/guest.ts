@@ -143,7 +143,7 @@ async function joinReplica(
 }
 
 /** Which guests are replicas; always of this application. Throws KmsError, VerifyError. */
-export function readPeers(files: string, appId: string): Policy {
+function readPeers(files: string, appId: string): Policy {
   const path = fileOf(files, "peers.yaml", "peers.json");
   if (path === undefined) {
     throw new KmsError("policy/none", `${files} holds no peers.yaml: which guests are replicas`);

@@ -10,12 +10,20 @@
  */
 import { type DirectoryNode, directory, type FileNode, type Node, type Owner, walk } from "../build/tree.ts";
 import { ImageError } from "../errors.ts";
+import { fileCapabilities } from "./file-capabilities.ts";
 import { refusedType } from "./tar.ts";
 import type { TarItem } from "./tar-format.ts";
 import { decodePath, pathParts, symlinkTarget } from "./tar-path.ts";
 
 /** `attribute`: extended attributes other than file capabilities. A device or FIFO is not there at all. */
 export type Dropped = "setuid" | "setgid" | "sticky" | "attribute" | "capability" | "device" | "fifo";
+
+/** A file that has capabilities in the image, by their names without CAP_ (those that are permitted). */
+export interface FileCapabilities {
+  /** Absolute, in the image. */
+  path: string;
+  capabilities: readonly string[];
+}
 
 /** Where the tree departs from the image on purpose. */
 export interface OciChange {
@@ -66,6 +74,7 @@ const typeOf = ({ type, path }: TarItem): string => {
 export class LayeredTree {
   readonly #root = directory();
   readonly #drops = new Map<LayerNode, Set<Dropped>>();
+  readonly #capabilities = new Map<LayerNode, readonly string[]>();
   /** What the current layer put or touched: names by directory. */
   #upper = new Map<DirectoryNode, Set<string>>();
   #nodes = 0;
@@ -106,12 +115,16 @@ export class LayeredTree {
   }
 
   /** The whole tree, and what it has lost, in the order of `walk`. The object is used up. */
-  finish(): { tree: DirectoryNode; changes: OciChange[] } {
+  finish(): { tree: DirectoryNode; changes: OciChange[]; fileCapabilities: FileCapabilities[] } {
     const changes = [...walk(this.#root)].flatMap(([path, node]) =>
       [...(this.#drops.get(node) ?? [])].map((dropped): OciChange => ({ path, dropped })),
     );
     removeSpecial(this.#root);
-    return { tree: this.#root, changes };
+    const fileCapabilities = [...walk(this.#root)].flatMap(([path, node]): FileCapabilities[] => {
+      const capabilities = this.#capabilities.get(node);
+      return capabilities === undefined ? [] : [{ path, capabilities }];
+    });
+    return { tree: this.#root, changes, fileCapabilities };
   }
 
   #applyRoot(item: TarItem, name: string): void {
@@ -267,6 +280,9 @@ export class LayeredTree {
     const drops = new Set<Dropped>();
     for (const attribute of xattrs.keys())
       drops.add(attribute === "security.capability" ? "capability" : "attribute");
+    const capabilities = fileCapabilities(Buffer.from(xattrs.get("security.capability") ?? "", "latin1"));
+    if (node.kind === "file" && capabilities.length > 0) this.#capabilities.set(node, capabilities);
+    else this.#capabilities.delete(node);
     if (node.kind !== "symlink") {
       node.mode = mode & (node.kind === "directory" ? 0o1777 : 0o777);
       if ((mode & 0o4000) !== 0) drops.add("setuid");
