@@ -84,6 +84,7 @@ test("every route of the server is in the description, and the other way round",
     // biome-ignore lint/suspicious/noTemplateCurlyInString: the source's own text
     "`${sealingKeyPath}/:app`": "/v1/sealing-key/{app}",
     rootPath: "/v1/root",
+    sharesPath: "/v1/shares",
     headPath: "/v1/log/head",
     attestationPath: "/v1/attestation",
   };
