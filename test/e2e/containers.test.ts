@@ -69,7 +69,7 @@ services:
     x-caisson: { socket: true }
     healthcheck:
       test: [CMD, node, -e, "fetch('http://127.0.0.1:3000/health').then(({ ok }) => process.exit(ok ? 0 : 1))"]
-      interval: 5s
+      interval: 20s
       start_period: 300s
     depends_on:
       cache: { condition: service_healthy }

@@ -33,7 +33,7 @@ export async function debianRoot(name: string, packages: readonly string[]): Pro
 }
 
 /** In the manner of the official images: what starts as root, and ends as the program itself. */
-const entryPoints: Record<string, string> = {
+export const entryPoints: Record<string, string> = {
   "entry/nginx.sh": `#!/bin/sh
 set -e
 ln -sf /dev/stdout /var/log/nginx/access.log
@@ -74,8 +74,9 @@ exec postgres
 `,
 };
 
-const packages = `nginx-light redis-server postgresql gosu python3-flask gunicorn uvicorn php-fpm libatomic1`;
-const base = () => debianRoot("base", packages.split(" "));
+export const basePackages =
+  "nginx-light redis-server postgresql gosu python3-flask gunicorn uvicorn php-fpm libatomic1".split(" ");
+const base = () => debianRoot("base", basePackages);
 
 /** A layout with images by tag, each of the common base and layers of its own. */
 export async function debianImages(

@@ -11,7 +11,7 @@ import type { Built } from "@caisson/image";
 import { openVolumeBook } from "@caisson/kms";
 import { deriveAnchorKey } from "@caisson/protocol/derivation";
 import { keyReleasePaths } from "@caisson/protocol/key-release";
-import { anchorMac, anchorPath, reservedSize, volumeVersion } from "@caisson/protocol/volumes";
+import { anchorPath, anchorRequest, reservedSize } from "@caisson/protocol/volumes";
 import { manInTheMiddle } from "./between.ts";
 import { HostileDisk } from "./hostile-disk.ts";
 import { ask, type Outcome, VolumeHost } from "./volume-host.ts";
@@ -144,19 +144,10 @@ async function anchor(state: string, generation: bigint): Promise<void> {
   const book = await openVolumeBook(join(state, "kms"));
   try {
     const [record] = await book.list();
-    const { owner, seed, name, volume, epoch } = record!;
+    const { volume, epoch } = record!;
     const root = new Uint8Array(readFileSync(join(state, "kms", "root-secret")));
-    const unsigned = {
-      version: volumeVersion,
-      owner,
-      seed,
-      name,
-      volume,
-      epoch: String(epoch),
-      generation: String(generation),
-    } as const;
     const key = deriveAnchorKey(root, Uint8Array.fromHex(volume), epoch);
-    const answer = await book.anchor({ ...unsigned, mac: anchorMac(key, unsigned).toHex() });
+    const answer = await book.anchor(anchorRequest(key, { ...record!, epoch: String(epoch) }, generation));
     if ("code" in answer) throw new Error(`${answer.code}: ${answer.message}`);
   } finally {
     await book.close();

@@ -13,6 +13,9 @@ export type RawHeaders = readonly string[];
 
 const reserved = /^(?:caisson|ehbp|x-forwarded|x-real-ip$|forwarded$|via$)/;
 
+/** What the front says itself of a body that it passes on. */
+export const contentLength: ReadonlySet<string> = new Set(["content-length"]);
+
 /** How a request came to the application. */
 export type Way = "tls" | "ehbp" | "tunnel";
 

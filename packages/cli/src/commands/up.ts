@@ -46,6 +46,8 @@ interface Options {
   qemu: string;
   acpi?: string;
   collateral?: string;
+  release?: string;
+  secrets?: string;
 }
 
 /** Under software emulation on a busy machine a boot takes a minute, and a data base that makes its files some more. */

@@ -51,7 +51,7 @@ export interface KeeperOptions {
   volumes: readonly Kept[];
   /** Called once: the machine has to end, and why. */
   end: (error: VolumeError) => void;
-  /** Something to say that is no reason to end. */
+  /** Something to say that is not a reason to end. */
   note: (text: string) => void;
   /** Milliseconds that only go up. */
   now?: () => number;

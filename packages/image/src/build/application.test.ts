@@ -41,7 +41,6 @@ function config(change: Partial<OciConfig> = {}, app: Partial<App> = {}) {
       ...change,
     },
     changes: [],
-    fileCapabilities: [],
   };
   const limits = { port: 80, environment: {}, memory: 2 ** 28, pids: 8 };
   const spec = { name: "test", app: { ...limits, ...app } } as Spec;

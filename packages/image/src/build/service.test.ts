@@ -37,7 +37,6 @@ const image = (config: Partial<OciConfig> = {}, digest = "0a"): OciImage => {
       ...config,
     },
     changes: [],
-    fileCapabilities: [],
   };
 };
 
@@ -137,8 +136,10 @@ test("who is not root has what is added and a file of the image has, and nothing
   const service = (lines: string) => {
     const text = `services:\n  web:\n    image: x\n    user: web\n    ${lines}\n`;
     const composition = parseComposition(text, join(place, "compose.yaml"), new Map(), false);
-    const fileCapabilities = [{ path: "/usr/bin/ping", capabilities: ["NET_RAW", "NET_ADMIN"] }];
-    const images = new Map([["web", { ...image(), fileCapabilities }]]);
+    const changes: OciImage["changes"] = [
+      { path: "/usr/bin/ping", dropped: "capability", capabilities: ["NET_RAW", "NET_ADMIN"] },
+    ];
+    const images = new Map([["web", { ...image(), changes }]]);
     const spec = { name: "test", directory: place, app: {} } as unknown as Spec;
     return describeApplication(spec, composition, images).description.services.web!.capabilities;
   };

@@ -85,7 +85,7 @@ export function describeService(service: ComposedService, context: ServiceContex
       user,
       group,
     })),
-    capabilities: capabilities(service, account.user, image.fileCapabilities),
+    capabilities: capabilities(service, account.user, image.changes),
     memory,
     pids: service.pids ?? context.pids,
     ...(service.cpuWeight !== undefined && { cpuWeight: service.cpuWeight }),
@@ -116,9 +116,9 @@ export function describeService(service: ComposedService, context: ServiceContex
 function capabilities(
   { capabilities: { add, drop } }: ComposedService,
   user: number,
-  ofFiles: OciImage["fileCapabilities"],
+  changes: OciImage["changes"],
 ): Service["capabilities"] {
-  const held = new Set(ofFiles.flatMap(({ capabilities }) => capabilities));
+  const held = new Set(changes.flatMap(({ capabilities = [] }) => capabilities));
   if (user !== 0) return serviceCapabilities.filter((name) => add.includes(name) && held.has(name));
   const kept = new Set<string>(rootCapabilities).difference(
     new Set(drop === "all" ? rootCapabilities : drop),

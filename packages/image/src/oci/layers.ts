@@ -18,18 +18,13 @@ import { decodePath, pathParts, symlinkTarget } from "./tar-path.ts";
 /** `attribute`: extended attributes other than file capabilities. A device or FIFO is not there at all. */
 export type Dropped = "setuid" | "setgid" | "sticky" | "attribute" | "capability" | "device" | "fifo";
 
-/** A file that has capabilities in the image, by their names without CAP_ (those that are permitted). */
-export interface FileCapabilities {
-  /** Absolute, in the image. */
-  path: string;
-  capabilities: readonly string[];
-}
-
 /** Where the tree departs from the image on purpose. */
 export interface OciChange {
   /** Absolute, in the image. */
   path: string;
   dropped: Dropped;
+  /** Of a file that had some: those that it permits, without CAP_. */
+  capabilities?: readonly string[];
 }
 
 /** Makes the content of a file entry; its data is read before the next entry. */
@@ -115,16 +110,15 @@ export class LayeredTree {
   }
 
   /** The whole tree, and what it has lost, in the order of `walk`. The object is used up. */
-  finish(): { tree: DirectoryNode; changes: OciChange[]; fileCapabilities: FileCapabilities[] } {
+  finish(): { tree: DirectoryNode; changes: OciChange[] } {
     const changes = [...walk(this.#root)].flatMap(([path, node]) =>
-      [...(this.#drops.get(node) ?? [])].map((dropped): OciChange => ({ path, dropped })),
+      [...(this.#drops.get(node) ?? [])].map((dropped): OciChange => {
+        const capabilities = dropped === "capability" ? this.#capabilities.get(node) : undefined;
+        return { path, dropped, ...(capabilities && { capabilities }) };
+      }),
     );
     removeSpecial(this.#root);
-    const fileCapabilities = [...walk(this.#root)].flatMap(([path, node]): FileCapabilities[] => {
-      const capabilities = this.#capabilities.get(node);
-      return capabilities === undefined ? [] : [{ path, capabilities }];
-    });
-    return { tree: this.#root, changes, fileCapabilities };
+    return { tree: this.#root, changes };
   }
 
   #applyRoot(item: TarItem, name: string): void {

@@ -21,7 +21,7 @@ import {
   parseIndexOrManifest,
 } from "./documents.ts";
 import { checkDiffId, readLayer, removeDamaged, storeLayer } from "./layer-store.ts";
-import { type FileCapabilities, type KeepContent, LayeredTree, type OciChange } from "./layers.ts";
+import { type KeepContent, LayeredTree, type OciChange } from "./layers.ts";
 import { tarItems } from "./tar-format.ts";
 
 export interface ImageDescription {
@@ -34,7 +34,6 @@ export interface OciImage extends ImageDescription {
   tree: DirectoryNode;
   /** Of what is in the tree; in the order of `walk`. */
   changes: OciChange[];
-  fileCapabilities: FileCapabilities[];
 }
 
 /** Where an image is read from. */

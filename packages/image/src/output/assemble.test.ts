@@ -85,7 +85,6 @@ async function make(change: Change = {}): Promise<{ at: string; manifest: Manife
       labels: {},
     },
     changes: [{ path: "/app", dropped: "setuid" }],
-    fileCapabilities: [],
   };
   const images = new Map((change.services ?? ["test"]).map((name) => [name, application]));
   writeFileSync(join(at, "kernel"), change.kernel ?? "kernel");

@@ -15,7 +15,7 @@ import type { AmdRoot } from "./roots.ts";
 const pem = text("PEM certificates, at most 64 kB", /^-----BEGIN CERTIFICATE-----/, 65536);
 
 /** As `caisson collateral fetch` writes it. */
-const amdCollateralSchema = object({
+export const amdCollateralSchema = object({
   version: optional(text("caisson/amd-collateral/v1", /^caisson\/amd-collateral\/v1$/, 64)),
   /** The VCEK or VLEK. */
   endorsement: optional(pem),

@@ -16,7 +16,7 @@ import type { AnyEvidence, Evidence, SnpEvidence } from "../evidence/evidence.ts
 import type { GenuineHcl } from "../evidence/hcl.ts";
 import type { Genuine } from "../intel/genuine.ts";
 import type { TdReport } from "../intel/quote.ts";
-import { adviceLines } from "../intel/tcb-advice.ts";
+import { type Advice, adviceLines } from "../intel/tcb-advice.ts";
 import { trustAnchorFor } from "../platform.ts";
 import type { Answers } from "../report.ts";
 import { checkBootLog } from "./boot-log.ts";
@@ -236,18 +236,26 @@ export function checkPolicyPlatform({ platform }: Evidence, policy: Policy, answ
   else answers.pass("policy/platform", facts);
 }
 
+/** What would help, for people. */
+const helps = (advice: Advice): string =>
+  adviceLines(advice).join("; ") ||
+  "Intel lists nothing that this platform lacks: software has to mitigate it";
+
 function checkTcb({ tcb, pck, advise }: Genuine, policy: Policy, answers: Answers): void {
   const statuses = policy.tcb?.statuses ?? ["UpToDate"];
   const status = { expected: statuses.join(" or "), actual: tcb.status };
   if (statuses.includes(tcb.status)) answers.pass("policy/tcb-status", status);
-  else answers.fail("policy/tcb-status", { ...status, reason: adviceLines(advise(statuses)).join("; ") });
+  else answers.fail("policy/tcb-status", { ...status, reason: helps(advise(statuses)) });
 
   const accepted = policy.tcb?.advisories ?? [];
   const actual = tcb.advisories.join(", ") || "none";
   if (accepted === "any")
     answers.notChecked("policy/advisories", "the policy leaves tcb.advisories open", { actual });
   else if (tcb.advisories.every((id) => accepted.includes(id))) answers.pass("policy/advisories", { actual });
-  else answers.fail("policy/advisories", { expected: `none but ${accepted.join(", ") || "none"}`, actual });
+  else {
+    const expected = `none but ${accepted.join(", ") || "none"}`;
+    answers.fail("policy/advisories", { expected, actual, reason: helps(advise(["UpToDate"])) });
+  }
 
   const minimum = policy.tcb?.minimumEvaluationNumber;
   const number = { expected: `at least ${minimum ?? "?"}`, actual: `${tcb.evaluationDataNumber}` };
@@ -257,7 +265,10 @@ function checkTcb({ tcb, pck, advise }: Genuine, policy: Policy, answers: Answer
       actual: number.actual,
     });
   } else if (tcb.evaluationDataNumber >= minimum) answers.pass("policy/tcb-evaluation", number);
-  else answers.fail("policy/tcb-evaluation", number);
+  else {
+    const reason = "the collateral is of an older set: fetch it anew (a PCCS may keep an old one for weeks)";
+    answers.fail("policy/tcb-evaluation", { ...number, reason });
+  }
 
   const identities = policy.platformIdentities;
   if (identities === undefined) {

@@ -65,7 +65,7 @@ const u32 = (value: number) => {
 function hclReport(kind: number, hardware = new Uint8Array(1184), runtime = utf8('{"keys":[]}')): Buffer {
   return Buffer.concat([
     utf8("HCLA"),
-    ...[1, 0, 2, 0, 0, 0, 0].map(u32),
+    ...[1, 1216 + 20 + runtime.length, 2, 0, 0, 0, 0].map(u32),
     hardware,
     ...[runtime.length + 20, 1, kind, 1, runtime.length].map(u32),
     runtime,
