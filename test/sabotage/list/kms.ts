@@ -289,6 +289,8 @@ export const kms = within("packages/kms/src", [
     "if (commitment(identity, one.name, share) !== kept.commitment) throw wrong(one.name);",
     "",
     "shares.test.ts",
+  ],
+  [
     "collateral is fetched for platforms that nobody vouches for",
     "collateral-source.ts",
     "if (!(await verifyOwnChain(quote, trust, now))) return undefined;",
