@@ -6,8 +6,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { pathToFileURL } from "node:url";
+import type { Session } from "@caisson/machine/session";
 import { buildPage, examples } from "@caisson/page";
 import { type Browser, chromium, type Page } from "playwright-core";
+import { parse } from "yaml";
+import { exampleOf, servePage } from "../../packages/cli/src/page-server.ts";
+import { acceptableEvidence } from "../support/acceptable-evidence.ts";
 
 const page = await buildPage();
 
@@ -77,6 +81,28 @@ test("evidence that is given to the page when it is built comes first; what no t
   const top = await tab.evaluate(() => document.querySelector(".verdict")!.getBoundingClientRect().top);
   ok(top >= 0 && top < 400, `the verdict is in view: ${top}`);
   deepEqual(errors, []);
+});
+
+test("as up serves it: a machine's evidence over the session's nonce, judged under the root that its policy names", {
+  timeout: 120_000,
+}, async (t) => {
+  const { document, nonce, policy, manifest, collateral, at } = await acceptableEvidence();
+  const session = {
+    evidence: async () => ({ bytes: new TextEncoder().encode(JSON.stringify(document)), nonce }),
+    policy: parse(policy) as object,
+    references: manifest,
+    collateral,
+  } as unknown as Session;
+  const served = await servePage(async () => buildPage([{ ...(await exampleOf(session, "hello")), at }]));
+  t.after(() => served.close());
+  const { tab, asked, errors } = await open(t);
+  asked.length = 0;
+  await tab.goto(served.url);
+  await tab.locator("#examples button", { hasText: "hello, as it runs here" }).click();
+  await tab.waitForSelector(".verdict");
+  equal(await verdict(tab), "Accepted");
+  match(await tab.locator(".simulated").innerText(), /^SIMULATED/);
+  deepEqual([asked, errors], [[served.url], []]);
 });
 
 test("own files are not judged under an example's root, and what is no evidence is said so", {

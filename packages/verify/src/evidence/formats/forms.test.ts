@@ -252,6 +252,9 @@ for (const [name, input] of [
   ["two VCEKs", Buffer.concat([snpReport, table([guids.vcek, derOf(1)], [guids.vcek, derOf(2)])])],
   ["CoCo's with fields instead of a report", utf8('{"attestation_report":{},"cert_chain":[]}')],
   ["an HCL report that is cut", hclReport(2).subarray(0, 1240)],
+  ["an HCL report of another size than it says", Buffer.from(hclReport(2)).fill(7, 8, 9)],
+  ["an HCL report whose runtime data has another size", Buffer.from(hclReport(2)).fill(7, 1216, 1217)],
+  ["an HCL report with something reserved", Buffer.from(hclReport(2)).fill(7, 31, 32)],
   ["an HCL report with bytes behind it", Buffer.concat([hclReport(2), Buffer.of(1)])],
   ["an HCL report of another kind", hclReport(3)],
   [
