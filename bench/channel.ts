@@ -26,6 +26,7 @@ import { testGuest, testPlatform } from "@caisson/client/testing/guest";
 import { selfSigned } from "@caisson/front/certificate";
 import { frontService } from "@caisson/guest/front";
 import { bundleGuest } from "@caisson/image/bundle";
+import { forBrowsers } from "@caisson/page";
 import { keyPairOf } from "@caisson/protocol/hpke-context";
 import { tunnelTypes } from "@caisson/protocol/tunnel";
 import { hpkeConfigOf } from "@caisson/vocabulary/channel";
@@ -374,12 +375,7 @@ export async function* run(): AsyncIterable<Row> {
   }
   const bundled = await build({
     entryPoints: [join(repository, "packages/client/src/browser/fetch.ts")],
-    bundle: true,
-    minify: true,
-    write: false,
-    format: "esm",
-    platform: "browser",
-    target: "es2024",
+    ...forBrowsers,
   });
   yield {
     name: "channel: browser client with verifier, gzip",

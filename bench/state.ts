@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * Persistent volumes: what an anchor costs one KMS beside a durable write of the same disk, alone and with many at once;
- * what an opening reads and writes before the mount; the kernel with and without them. Times of a guest's disk need
- * hardware: under emulation they would say nothing, and are not here.
+ * what an opening reads and writes before the mount, and whole for volumes of 1, 10 and 100 GiB; what a checkpoint writes;
+ * four stacks of storage beside each other (peer/stacks.ts); the kernel with and without. Where the processor is emulated,
+ * times compare instructions of an emulator and not hardware's: bytes and calls count there.
  */
 import {
   closeSync,
@@ -12,6 +13,8 @@ import {
   readFileSync,
   rmSync,
   statSync,
+  truncateSync,
+  writeFileSync,
   writeSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
@@ -19,10 +22,13 @@ import { join } from "node:path";
 import type { Row } from "@caisson/cli/commands/bench";
 import { type Opened, openStore, sqlite, storeKeys, VolumeBook } from "@caisson/kms";
 import { deriveVolumeKeys } from "@caisson/protocol/derivation";
-import { anchorMac, firstGeneration, volumeVersion } from "@caisson/protocol/volumes";
+import { anchorRequest, firstGeneration, reservedSize } from "@caisson/protocol/volumes";
 import { blockSize } from "../packages/guest/src/volumes/btrfs.ts";
 import { prepareVolume } from "../packages/guest/src/volumes/prepare.ts";
 import { templateSize } from "../packages/guest/src/volumes/template.ts";
+import { HostileDisk } from "../test/support/hostile-disk.ts";
+import { ask, counterImage, type Outcome, VolumeHost } from "../test/support/volume-host.ts";
+import { measureStacks, stackNames } from "./peer/stacks.ts";
 
 const kernels = new URL("../kernel/", import.meta.url).pathname;
 const seconds = 3;
@@ -59,17 +65,7 @@ async function anchors(place: string, width: number): Promise<number> {
   const rate = await perSecond(width, async (lane) => {
     const one = lanes[lane]!;
     one.next += 1n;
-    const { volume, epoch, name } = one.grant;
-    const unsigned = {
-      version: volumeVersion,
-      owner,
-      seed,
-      name,
-      volume,
-      epoch,
-      generation: String(one.next),
-    } as const;
-    const request = { ...unsigned, mac: anchorMac(one.anchorKey, unsigned).toHex() };
+    const request = anchorRequest(one.anchorKey, { ...one.grant, owner, seed }, one.next);
     if (!book.isAuthentic(request)) throw new Error("not authentic");
     const answer = await book.anchor(request);
     if ("code" in answer) throw new Error(answer.message);
@@ -114,6 +110,103 @@ async function openingBlocks(): Promise<{ read: number; written: number }> {
   return count;
 }
 
+interface Opening {
+  /** Blocks that were read and written until the machine was ready, and seconds of its stage "volumes". */
+  read: number;
+  written: number;
+  seconds: number;
+}
+
+const checkpoints = 20;
+
+/** The second opening of a sparse volume of so many GiB, and what a checkpoint of one changed page wrote in the first. */
+async function wholeOpening(
+  place: string,
+  gib: number,
+): Promise<{ opening: Opening; blocks: number; flushes: number }> {
+  const built = await counterImage(join(place, String(gib)), { "size: 256MiB": `size: ${gib}GiB` });
+  const host = new VolumeHost(built);
+  const file = join(place, `${gib}.img`);
+  writeFileSync(file, "");
+  truncateSync(file, reservedSize + gib * 2 ** 30);
+  const disk = await HostileDisk.serve(file, join(place, `${gib}.sock`));
+  const boot = async (): Promise<Outcome> => {
+    const machine = await host.boot({ machine: (options) => ({ ...options, volumes: [disk.url] }) });
+    if (machine.reason !== "ready") throw new Error(`${machine.reason}: ${machine.message}`);
+    return machine;
+  };
+  const since = (from: number, kind: string) =>
+    disk.events.slice(from).filter((event) => event.kind === kind);
+  const written = (from: number) =>
+    since(from, "write").reduce((sum, event) => sum + ("bytes" in event ? event.bytes.length : 0), 0) /
+    blockSize;
+  try {
+    const first = await boot();
+    await ask(first, "POST", "increment");
+    let from = disk.events.length;
+    for (let index = 0; index < checkpoints; index++) await ask(first, "POST", "increment");
+    const [blocks, flushes] = [written(from) / checkpoints, since(from, "flush").length / checkpoints];
+    await host.pull(first);
+    from = disk.events.length;
+    let read = 0;
+    disk.answer = (_, honest) => {
+      read++;
+      return honest;
+    };
+    const second = await boot();
+    const stage = second.session.vm.events.find(
+      (event) => event.kind === "stage" && event.stage === "volumes" && event.state === "done",
+    );
+    const seconds = stage?.kind === "stage" && stage.state === "done" ? stage.seconds : 0;
+    return { opening: { read, written: written(from), seconds }, blocks, flushes };
+  } finally {
+    await host.remove();
+    await disk.close();
+  }
+}
+
+/** Openings of three sizes, and a checkpoint. */
+async function* openings(place: string): AsyncIterable<Row> {
+  const one = await wholeOpening(place, 1);
+  const note = "peer: 1 GiB, as sparse; the second opening, until the machine is ready";
+  yield { name: "blocks written for a checkpoint of one SQLite page", unit: "blocks", ours: one.blocks };
+  yield { name: "flushes for it", unit: "flushes", ours: one.flushes };
+  for (const gib of [10, 100]) {
+    const { opening } = await wholeOpening(place, gib);
+    for (const [what, unit] of [
+      ["read", "blocks"],
+      ["written", "blocks"],
+      ["seconds", "s"],
+    ] as const) {
+      yield { name: `opening ${gib} GiB: ${what}`, unit, ours: opening[what], peer: one.opening[what], note };
+    }
+  }
+}
+
+/** Four stacks in one machine. */
+async function* stacks(): AsyncIterable<Row> {
+  const { kernel, figures } = await measureStacks();
+  const [plain, ...others] = stackNames;
+  const rows = [
+    ["sequentialWrites", "sequential writes of 4 KiB", "1/s"],
+    ["sequentialReads", "sequential reads of 4 KiB", "1/s"],
+    ["randomWrites", "random writes of 4 KiB", "1/s"],
+    ["randomReads", "random reads of 4 KiB", "1/s"],
+    ["fsyncMedian", "fsync after a random write, median", "ms"],
+    ["fsync99", "fsync after a random write, 99 %", "ms"],
+    ["bytesPerFsync", "bytes on the disk for each of those", "bytes"],
+    ["commits", "commits of SQLite (WAL, full)", "1/s"],
+    ["bytesPerCommit", "bytes on the disk for each of those", "bytes"],
+  ] as const;
+  for (const [name, title, unit] of rows) {
+    const peer = figures[plain]![name];
+    for (const stack of others) {
+      const note = `peer: ${plain}; Linux ${kernel} of Debian`;
+      yield { name: `${title}: ${stack}`, unit, ours: figures[stack]![name], peer, note };
+    }
+  }
+}
+
 /** Symbols that are built in. */
 const symbols = (name: string): number =>
   readFileSync(join(kernels, name), "utf8").match(/^CONFIG_\w+=y$/gm)!.length;
@@ -127,6 +220,7 @@ export async function* run(): AsyncIterable<Row> {
     yield { name: "anchors of 64 volumes at once", unit: "1/s", ours: await anchors(place, 64), peer, note };
     const log = statSync(join(place, "log-64.sqlite")).size;
     yield { name: "log after them", unit: "MiB", ours: log / 2 ** 20 };
+    yield* openings(place);
   } finally {
     rmSync(place, { recursive: true });
   }
@@ -141,4 +235,5 @@ export async function* run(): AsyncIterable<Row> {
     peer: symbols("resolved-services-production.config"),
     note: "peer: contained services without volumes",
   };
+  yield* stacks();
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * Several services in one machine: what each further one costs in time, memory and image, what the network between them
- * costs beside a program's own loopback on the same kernel, and how soon a changed service runs. How a build grows with
+ * costs beside plain crun on the same kernel, and how soon a changed service runs. How a build grows with
  * its images is in `image.ts`.
  */
 import { execFileSync } from "node:child_process";
@@ -15,32 +15,40 @@ import { readSpec } from "@caisson/image";
 import { applicationImages, muslImage } from "../test/support/applications.ts";
 import { debianImage } from "../test/support/debian-image.ts";
 import { type ServiceMachine, startServices, writeSpec } from "../test/support/services.ts";
+import { plainCrun } from "./peer/plain-crun.ts";
 
 const repository = new URL("../", import.meta.url).pathname;
 const MiB = 2 ** 20;
+/** Of each machine. */
+const memory = 1536;
 
 /** Runs a command beside a service; what it printed. */
 const inside = (place: string, ...words: string[]): string =>
   execFileSync(join(repository, "caisson"), ["exec", place, ...words], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }); // biome-ignore format: one line
 
-async function withMachine<T>(
-  compose: string,
-  use: (machine: ServiceMachine, place: string, seconds: number) => Promise<T> | T,
-): Promise<T> {
+/** Makes the image of a compose file, for as long as `use` takes. */
+async function withImage<T>(compose: string, use: (place: string) => Promise<T>): Promise<T> {
   const place = mkdtempSync(join(tmpdir(), "caisson-workloads-"));
   try {
     writeSpec(place, "bench", compose);
-    // The image is made before the clock starts.
     await prepare(await readSpec(place), "development", {}, new Progress());
-    const began = performance.now();
-    const machine = await startServices(place, 1536);
-    try {
-      return await use(machine, place, (performance.now() - began) / 1000);
-    } finally {
-      await machine.stop();
-    }
+    return await use(place);
   } finally {
     rmSync(place, { recursive: true, force: true });
+  }
+}
+
+/** Starts that image; `seconds` is how long it took until all services were as they should be. */
+async function running<T>(
+  place: string,
+  use: (machine: ServiceMachine, seconds: number) => Promise<T> | T,
+): Promise<T> {
+  const began = performance.now();
+  const machine = await startServices(place, memory);
+  try {
+    return await use(machine, (performance.now() - began) / 1000);
+  } finally {
+    await machine.stop();
   }
 }
 
@@ -60,10 +68,12 @@ async function* healthy(): AsyncGenerator<Row> {
   const image = await muslImage();
   const found = new Map<number, { seconds: number; free: number }>();
   for (const count of [1, 3, 10]) {
-    const one = await withMachine(servers(image, count), (_, place, seconds) => {
-      const text = inside(place, "web0", "cat", "/proc/meminfo");
-      return { seconds, free: Number(/MemAvailable: +(\d+) kB/.exec(text)![1]) / 1024 };
-    });
+    const one = await withImage(servers(image, count), (place) =>
+      running(place, (_, seconds) => {
+        const text = inside(place, "web0", "cat", "/proc/meminfo");
+        return { seconds, free: Number(/MemAvailable: +(\d+) kB/.exec(text)![1]) / 1024 };
+      }),
+    );
     found.set(count, one);
     const first = found.get(1)!;
     yield {
@@ -136,26 +146,29 @@ const perSecond = (csv: string): number => Number(/"GET","([\d.]+)"/.exec(csv)![
 
 async function* requests(): AsyncGenerator<Row> {
   const image = await debianImage();
-  const rows = await withMachine(compose(image, "one"), async (machine, place): Promise<Row[]> => {
-    await machine.writes("cache", /Ready to accept connections/);
-    return [
-      {
-        name: "Redis, GET a second from another service",
-        unit: "/s",
-        ours: perSecond(inside(place, "client", ...redis("cache"))),
-        peer: perSecond(inside(place, "cache", ...redis("127.0.0.1"))),
-        note: "peer: over its own loopback, on the same kernel",
-      },
-      {
-        name: "nginx, requests a second from another service",
-        unit: "/s",
-        ours: Number(inside(place, "client", "python3", "-c", http("web", 400))),
-        peer: Number(inside(place, "web", "python3", "-c", http("127.0.0.1", 400))),
-        note: "peer: over its own loopback, on the same kernel",
-      },
-    ];
-  });
-  yield* rows;
+  const alone = { redis: redis("127.0.0.1"), nginx: ["python3", "-c", http("127.0.0.1", 400)] };
+  const found = await withImage(compose(`${image}:latest`, "one"), async (place) => ({
+    ours: await running(place, async (machine) => {
+      await machine.writes("cache", /Ready to accept connections/);
+      return {
+        redis: perSecond(inside(place, "client", ...redis("cache"))),
+        redisAlone: perSecond(inside(place, "cache", ...alone.redis)),
+        nginx: Number(inside(place, "client", "python3", "-c", http("web", 400))),
+        nginxAlone: Number(inside(place, "web", ...alone.nginx)),
+      };
+    }),
+    plain: await plainCrun(place, memory, alone),
+  }));
+  const { ours, plain } = found;
+  const peers = { redis: perSecond(plain["redis"]!), nginx: Number(plain["nginx"]) };
+  const note = "peer: under plain crun, over the loopback, on the same kernel";
+  for (const [name, across, own, peer] of [
+    ["Redis, GET a second", ours.redis, ours.redisAlone, peers.redis],
+    ["nginx, requests a second", ours.nginx, ours.nginxAlone, peers.nginx],
+  ] as const) {
+    yield { name: `${name} over the service's own loopback`, unit: "/s", ours: own, peer, note };
+    yield { name: `${name} from another service`, unit: "/s", ours: across, peer, note };
+  }
 }
 
 /** `up` again with another word in one service's environment: the build and the boot. */
@@ -169,9 +182,7 @@ async function* changed(): AsyncGenerator<Row> {
     const began = performance.now();
     await prepare(await readSpec(place), "development", {}, new Progress());
     const built = (performance.now() - began) / 1000;
-    const machine = await startServices(place, 1536);
-    const seconds = (performance.now() - began) / 1000;
-    await machine.stop();
+    const seconds = await running(place, () => (performance.now() - began) / 1000);
     yield {
       name: "a service changed: from the change to all running",
       unit: "s",

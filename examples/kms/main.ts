@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * The KMS as the application of a guest. KMS_DATABASE names the PostgreSQL servers of log and rows, with spaces between
- * them; they are not trusted. Without it both lie in the guest's memory and end with it, which is for a look around.
+ * them; they are not trusted. KMS_PEERS names other replicas, whose heads are compared. Without a database both lie in the guest's memory and end with it, which is for a look around.
  */
 import { startGuestKms } from "@caisson/kms/guest";
 
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
-const databases = (process.env.KMS_DATABASE ?? "").split(" ").filter((url) => url !== "");
+const urls = (name: string): string[] => (process.env[name] ?? "").split(" ").filter((url) => url !== "");
 
 try {
   const kms = await startGuestKms({
     files: import.meta.dirname,
     // In memory: nothing of it is on a disk of the host.
     data: "/tmp/kms",
-    databases,
+    databases: urls("KMS_DATABASE"),
+    peers: urls("KMS_PEERS"),
     host: "0.0.0.0",
     port: 7700,
     log: say,

@@ -5,9 +5,13 @@
  * longer, is in test/nightly.
  */
 import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
+import { randomBytes } from "node:crypto";
 import { closeSync, ftruncateSync, openSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { after, before, test } from "node:test";
+import { audit, collectImage, fetchLiveReport, readReport } from "@caisson/audit";
+import { judgeFresh } from "@caisson/machine/relying-party";
 import { reservedSize } from "@caisson/protocol/volumes";
+import { readPolicy, readReferences } from "@caisson/verify";
 import { generationOf, nodes, readSealed, volumeKeys, writeSealed } from "../support/volume-disk.ts";
 import { ask, counterImage, VolumeHost } from "../support/volume-host.ts";
 
@@ -85,8 +89,17 @@ test("whole rollback: a disk from before the last checkpoint is refused", async 
   equal(boot.reason, "volume/stale", boot.message);
 });
 
-test("a blank disk and one that is too short are refused, and nothing is made on them", async () => {
+test("a disk of random bytes, a blank one and one that is too short are refused, and nothing is made on them", async () => {
   const { size } = statSync(host.disk);
+  const noise = randomBytes(1 << 20);
+  for (let at = 0; at < size; at += noise.length)
+    writeFileSync(host.disk, noise, { flag: at === 0 ? "w" : "a" });
+  const random = await host.boot();
+  equal(random.reason, "volume/damaged", random.message);
+  const bytes = readFileSync(host.disk);
+  for (let at = 0; at < size; at += noise.length)
+    ok(bytes.subarray(at, at + noise.length).equals(noise), `written at ${at}`);
+
   const file = openSync(host.disk, "w");
   ftruncateSync(file, size);
   closeSync(file);
@@ -136,11 +149,38 @@ test("two guests on copies of one disk: the older one's checkpoint is refused, a
   writeFileSync(host.disk, readFileSync(copy));
 });
 
-test("the volume survives all of that", async () => {
+test("the volume survives all of that, and an audit of the machine sees it", async () => {
   const before = generationOf(host.disk, await volumeKeys(host.state));
   const boot = await host.boot();
   equal(boot.reason, "ready", boot.message);
   deepEqual(await ask(boot, "GET", ""), { count: 4 });
-  await boot.session.stop();
+  const { session } = boot;
+  const report = await judgeFresh(await session.evidence(), {
+    policy: readPolicy(session.policy),
+    references: readReferences(session.references, "references"),
+    collateral: session.collateral,
+    now: new Date(),
+  });
+  const live = await fetchLiveReport(session.url!);
+  const facts = { static: await collectImage(host.built.directory), live, remote: readReport(report) };
+  const { failedRequired, rows } = audit(facts, [], new Date());
+  const failed = rows.filter(({ control: { id } }) => failedRequired.includes(id));
+  deepEqual(
+    failed.map(({ control: { id }, results }) => [
+      id,
+      ...results.flatMap(({ kind, status, details }) => (status === "fail" ? [kind, ...details] : [])),
+    ]),
+    [],
+  );
+  const volumes = live.mounts.filter(({ type }) => type === "btrfs");
+  ok(volumes.length >= 1 && volumes.every(({ options }) => options.includes("notreelog")));
+  const results = (id: string) => rows.find(({ control }) => control.id === id)!.results;
+  for (const id of ["V15", "V16"])
+    deepEqual(
+      results(id).filter(({ status }) => status !== "pass" && status !== "not-applicable"),
+      [],
+      id,
+    );
+  await session.stop();
   ok(generationOf(host.disk, await volumeKeys(host.state)) > before);
 });

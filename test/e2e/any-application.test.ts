@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, test } from "node:test";
 import { imageDirectory, readSpec } from "@caisson/image";
-import { writeAppSpec } from "../support/services.ts";
+import { writeAppSpec, writeSpec } from "../support/services.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
 const place = mkdtempSync(join(tmpdir(), "caisson-any-"));
@@ -84,6 +84,21 @@ test("death by the memory limit says so", async () => {
     /greedy ended with status 137: it exceeded its memory limit of 96 MiB {3}\[up\/application\]/,
   );
   match(stderr, /killed by +SIGKILL/);
+});
+
+test("a service that never gets healthy ends the boot when another needs it, and both are named", async () => {
+  const directory = join(place, "sick");
+  mkdirSync(join(directory, "app"), { recursive: true });
+  writeFileSync(join(directory, "app/main.mjs"), "setInterval(() => {}, 1000);");
+  const service = "    x-caisson: { node: ./app/main.mjs }\n";
+  const check = '{ test: ["CMD", "node", "-e", "process.exit(1)"], interval: 1s, retries: 2 }';
+  const waiting = "    depends_on: { sick: { condition: service_healthy } }\n";
+  const compose = `services:\n  sick:\n${service}    healthcheck: ${check}\n  waiting:\n${service}${waiting}`;
+  writeSpec(directory, "sick", compose);
+  const { status, stderr } = await up(directory, []);
+  equal(status, 10, stderr);
+  match(stderr, /waiting needs sick to be healthy: sick is unhealthy: 2 checks failed/);
+  match(stderr, /app\/dependency/);
 });
 
 test("a limit above the machine's memory is refused before the boot", async () => {

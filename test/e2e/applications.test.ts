@@ -17,11 +17,13 @@ import { after, before, test } from "node:test";
 import { promisify } from "node:util";
 import { newLogKey } from "../../packages/cli/src/log-key.ts";
 import { applicationImages, muslImage } from "../support/applications.ts";
+import { type Resolver, startResolver } from "../support/resolver.ts";
 import { type ServiceMachine, startServices, writeSpec } from "../support/services.ts";
 
 const caisson = new URL("../../caisson", import.meta.url).pathname;
 const place = mkdtempSync(join(tmpdir(), "caisson-applications-"));
 let machine: ServiceMachine;
+let resolver: Resolver;
 /** What services find outside; two ports of it, of which one is on a list. */
 const outside: Server[] = [];
 const [listed, unlisted] = [0, 1].map((index) => () => (outside[index]!.address() as AddressInfo).port) as [
@@ -29,9 +31,9 @@ const [listed, unlisted] = [0, 1].map((index) => () => (outside[index]!.address(
   () => number,
 ];
 
-/** Asks a port of "api.example" and says what came of it. */
-const reach = (port: number): string =>
-  `python3 -c 'import urllib.request as r; print(r.urlopen("http://api.example:${port}/", timeout=5).read().decode())' 2>&1 | tail -1`;
+/** Asks a port of a host and says what came of it. */
+const reach = (port: number, host = "api.example"): string =>
+  `python3 -c 'import urllib.request as r; print(r.urlopen("http://${host}:${port}/", timeout=5).read().decode())' 2>&1 | tail -1`;
 
 const udp = `import socket
 server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -114,6 +116,21 @@ services:
     stop_signal: SIGKILL
     x-caisson: { egress: ["api.example:${listed()}"] }
     command: ["sh", "-c", ${JSON.stringify(`${reach(listed())}; ${reach(unlisted())}; exec sleep infinity`)}]
+  finder:
+    image: ${images}:flask
+    networks: [alone]
+    healthcheck: { disable: true }
+    stop_signal: SIGKILL
+    x-caisson: { egress: ["listed.example:${listed()}"] }
+    command: ["sh", "-c", ${JSON.stringify(
+      [
+        reach(listed(), "listed.example"),
+        reach(unlisted(), "listed.example"),
+        reach(listed(), "other.example"),
+      ]
+        .concat("exec sleep infinity")
+        .join("; "),
+    )}]
   failing:
     image: ${images}:flask
     entrypoint: [sh, -c, "echo began >> /tmp/runs; wc -l < /tmp/runs; exit 3"]
@@ -150,6 +167,8 @@ before(async () => {
     await once(server, "listening");
     outside.push(server);
   }
+  resolver = await startResolver({ "listed.example": "10.0.2.2", "other.example": "10.0.2.2" });
+  process.env["PATH"] = resolver.path;
   const owner = newLogKey(join(place, "owner.key"));
   const text = compose(await applicationImages(), await muslImage());
   writeSpec(place, "shop", text, `  logs: { to: [${owner}] }\n`);
@@ -157,6 +176,7 @@ before(async () => {
 });
 after(async () => {
   await machine?.stop();
+  resolver?.stop();
   for (const server of outside) server.close();
   rmSync(place, { recursive: true, force: true });
 });
@@ -226,6 +246,18 @@ test("egress by name and port lets that through and nothing else; none lets noth
   await machine.writes("worker", /No route to host/);
   ok(!machine.lines("worker").some((line) => line.includes("unlisted")));
   match(await (await fetch(at("node", `fetch?url=http://10.0.2.2:${listed()}/`))).text(), /EHOSTUNREACH/);
+});
+
+test("egress by a name of DNS: its address is known from the start, other ports and names are not reached", async () => {
+  await machine.writes("finder", /name resolution/);
+  const [found, port, name] = machine.lines("finder");
+  equal(found, "listed answers");
+  match(port!, /No route to host|unreachable/);
+  match(name!, /Temporary failure in name resolution/);
+  const words = ["exec", place, "flask", "getent", "hosts", "other.example"];
+  const { stdout } = await promisify(execFile)(caisson, words);
+  match(stdout, /^10\.0\.2\.2 +other\.example/);
+  match(await (await fetch(at("node", "fetch?url=http://other.example/"))).text(), /EAI_AGAIN/);
 });
 
 test("a service that fails is started again as often as it says, and keeps what it wrote; one that ends is, too", async () => {

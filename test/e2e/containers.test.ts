@@ -1,33 +1,86 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Ordinary images, unmodified: nginx, Redis and PostgreSQL with entry points that start as root, a one-shot migration, a
- * client that uses all three, and a neighbour that fills its layer and floods its log.
+ * Ordinary images, unmodified: a web application over Redis and PostgreSQL with health checks and a one-shot migration,
+ * nginx beside it, entry points that start as root, a client that uses all of them; a service with a first process of the
+ * platform's, one with a capability that its owner asked for, and a neighbour that fills its layer and floods its log.
  */
-import { equal, match } from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
+import { deepEqual, equal, match, ok } from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { promisify } from "node:util";
 import { judgeFresh } from "@caisson/machine/relying-party";
 import { readPolicy, readReferences } from "@caisson/verify";
+import { capableImage, ordersImage } from "../support/applications.ts";
 import { debianImage } from "../support/debian-image.ts";
 import { type ServiceMachine, startServices, writeSpec } from "../support/services.ts";
 
+const caisson = new URL("../../caisson", import.meta.url).pathname;
 const place = mkdtempSync(join(tmpdir(), "caisson-containers-"));
 let session: ServiceMachine;
 
-const compose = (image: string): string => `
+const migration = `create table orders (id serial primary key, item text not null);
+insert into orders (item) values ('anchor');
+`;
+
+/** Starts processes that lose their parent, says which of them nobody reaped, and waits to be told to end. */
+const parent = `import os, signal, subprocess, sys, time
+def told(*_):
+    print("told", flush=True)
+    os._exit(0)
+signal.signal(signal.SIGTERM, told)
+for _ in range(3): subprocess.run(["sh", "-c", "sleep 0.2 &"])
+time.sleep(2)
+states = [open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0] for pid in os.listdir("/proc") if pid.isdigit()]
+print(os.getpid() == 1, open("/proc/1/comm").read().strip(), states.count("Z"), flush=True)
+signal.pause()
+`;
+
+/** What a service sees of keys and of the guest's socket, its own and its neighbours'. */
+const secrets = `import os, socket
+found = [os.path.join(at, name) for at, _, names in os.walk("/run") for name in names]
+keys = [path for path in found if "secrets" in path]
+mounts = [line.split()[4] for line in open("/proc/self/mountinfo")]
+shown = sum(path.startswith("/run/") for path in mounts)
+pids = [pid for pid in os.listdir("/proc") if pid.isdigit()]
+print(len(keys), os.path.exists("/run/caisson.sock"), shown, len(pids) < 5, os.path.exists("/app"), flush=True)
+`;
+
+const raw = `import socket
+socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+print("raw", [line.split()[1] for line in open("/proc/self/status") if line.startswith("CapEff")][0])
+`;
+const python = (script: string): string => JSON.stringify(["python3", "-c", script]);
+
+const compose = (images: string, image = `${images}:latest`): string => `
 services:
   web:
-    image: ${image}
-    entrypoint: [/entry/nginx.sh]
-    environment: { UPSTREAM: shop }
-    ports: ["8080:80"]
-    stop_signal: SIGQUIT
+    image: ${images}:web
+    environment:
+      PORT: 3000
+      DATABASE_URL: postgres://shop:word@db/shop
+      REDIS_URL: redis://cache:6379
+    ports: ["8080:3000"]
+    secrets: [caisson-key]
+    networks: [default, data]
+    x-caisson: { socket: true }
+    healthcheck:
+      test: [CMD, node, -e, "fetch('http://127.0.0.1:3000/health').then(({ ok }) => process.exit(ok ? 0 : 1))"]
+      interval: 20s
+      start_period: 300s
     depends_on:
       cache: { condition: service_healthy }
       migrate: { condition: service_completed_successfully }
+  static:
+    image: ${image}
+    entrypoint: [/entry/nginx.sh]
+    environment: { UPSTREAM: shop }
+    ports: ["8081:80"]
+    stop_signal: SIGQUIT
+    depends_on: { web: { condition: service_healthy } }
   cache:
     image: ${image}
     entrypoint: [/entry/redis.sh]
@@ -38,6 +91,7 @@ services:
   db:
     image: ${image}
     entrypoint: [/entry/postgres.sh]
+    environment: { POSTGRES_USER: shop, POSTGRES_PASSWORD: word, POSTGRES_DB: shop }
     stop_signal: SIGINT
     volumes: ["db:/var/lib/postgresql/data"]
     networks: [default, data]
@@ -45,13 +99,15 @@ services:
   migrate:
     image: ${image}
     user: postgres
-    entrypoint: [/bin/sh, -c]
-    command: ["psql -q -h db -U postgres -c 'create table visits (n int)' -c 'insert into visits values (42)'"]
+    environment: { PGPASSWORD: word }
+    command: [psql, -q, -h, db, -U, shop, -v, ON_ERROR_STOP=1, -f, /migration.sql]
+    volumes: ["./migration.sql:/migration.sql:ro"]
     networks: [data]
     depends_on: { db: { condition: service_healthy } }
   client:
     image: ${image}
     user: "1234:1234"
+    environment: { PGPASSWORD: word }
     entrypoint: [/bin/sh, -c]
     command:
       - |
@@ -59,9 +115,26 @@ services:
         redis-cli -h cache set colour blue
         redis-cli -h cache save
         redis-cli -h cache get colour
-        psql -h db -U postgres -Atc 'select n from visits'
+        psql -h db -U shop -Atc 'select item from orders'
         exec 3<>/dev/null; id -u
+    depends_on: { migrate: { condition: service_completed_successfully } }
+  parent:
+    image: ${image}
+    init: true
+    command: ${python(parent)}
+  curious:
+    image: ${image}
+    command: ${python(secrets)}
     depends_on: { web: { condition: service_started } }
+  pinger:
+    image: ${images}:capable
+    user: "1234"
+    cap_add: [NET_RAW, CHOWN]
+    command: ${python(raw)}
+  modest:
+    image: ${images}:capable
+    user: "1234"
+    command: [sh, -c, ${JSON.stringify(`python3 -c '${raw.replaceAll("'", '"')}' 2>&1 | tail -1`)}]
   noisy:
     image: ${image}
     entrypoint: [/bin/sh, -c]
@@ -73,11 +146,14 @@ services:
 networks:
   default:
   data: { internal: true }
+secrets: { caisson-key: { external: true } }
 volumes: { cache: , db: }
 `;
 
 before(async () => {
-  writeSpec(place, "shop", compose(await debianImage()));
+  const images = await debianImage({ web: await ordersImage(), capable: await capableImage() });
+  writeSpec(place, "shop", compose(images));
+  writeFileSync(join(place, "migration.sql"), migration);
   session = await startServices(place, 1536);
 });
 after(async () => {
@@ -107,15 +183,60 @@ test("the machine is verified, whatever runs in it", async () => {
   equal(report.verdict, "accepted", report.codes.join());
 });
 
+test("a web application over Redis and PostgreSQL starts after its migration, and keeps what it is told", async () => {
+  const at = `http://127.0.0.1:${session.portOf("web")}/orders`;
+  const order = (item: string): RequestInit => ({
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ item }),
+  });
+  for (const [index, item] of ["rope", "buoy"].entries()) {
+    const response = await fetch(at, order(item));
+    deepEqual([response.status, await response.json()], [201, { id: index + 2 }]);
+  }
+  deepEqual(await (await fetch(at)).json(), {
+    count: 2,
+    orders: ["anchor", "rope", "buoy"].map((item, index) => ({ id: index + 1, item })),
+  });
+  const states = session.vm.events.flatMap((event) =>
+    event.kind === "service" && ["db", "cache", "migrate", "web"].includes(event.service)
+      ? [`${event.service} ${event.state}`]
+      : [],
+  );
+  const first = (text: string): number => states.indexOf(text);
+  ok(first("db healthy") < first("migrate running") && first("migrate completed") < first("web running"));
+  ok(first("cache healthy") < first("web running") && first("web running") < first("web healthy"));
+});
+
 test("nginx serves port 80 as its own user, and its log links lead to the console", async () => {
-  const response = await fetch(`http://127.0.0.1:${session.portOf("web")}/`);
+  const response = await fetch(`http://127.0.0.1:${session.portOf("static")}/`);
   equal(await response.text(), "upstream is shop\n");
-  await session.writes("web", /GET \/ HTTP\/1.1" 200/);
+  await session.writes("static", /GET \/ HTTP\/1.1" 200/);
 });
 
 test("a client of an unknown user has a name, and uses both data bases by their names", async () => {
   await session.reaches("client", "completed");
-  equal(session.lines("client").join(), "service,OK,OK,blue,42,1234");
+  equal(session.lines("client").join(), "service,OK,OK,blue,anchor,1234");
+});
+
+test("with init, the first process is the platform's, and reaps what lost its parent", async () => {
+  await session.writes("parent", /^False init 0$/);
+});
+
+test("a service sees no key, socket, process or file of another's", async () => {
+  await session.reaches("curious", "completed");
+  equal(session.lines("curious").join(), "0 False 0 True False");
+  const own =
+    "fs=require('fs');console.log(fs.readFileSync('/run/secrets/caisson-key','latin1').length,fs.existsSync('/run/caisson.sock'))";
+  const { stdout } = await promisify(execFile)(caisson, ["exec", place, "web", "node", "-e", own]);
+  equal(stdout, "64 true\n");
+});
+
+test("a user that is not root has the capability that a file of its image has and its owner asks for, and no other", async () => {
+  await session.reaches("pinger", "completed");
+  equal(session.lines("pinger").join(), "raw 0000000000002000");
+  await session.reaches("modest", "completed");
+  match(session.lines("modest").join(), /Operation not permitted/);
 });
 
 test("Redis answers from outside with what the client saved", async () => {
@@ -125,10 +246,11 @@ test("Redis answers from outside with what the client saved", async () => {
 test("a neighbour that fills its layer and floods its log disturbs nobody", async () => {
   await session.writes("noisy", /lines were left out/);
   equal(await redis("PING"), "+PONG\r\n");
-  equal((await fetch(`http://127.0.0.1:${session.portOf("web")}/`)).status, 200);
+  equal((await fetch(`http://127.0.0.1:${session.portOf("static")}/`)).status, 200);
 });
 
 test("told to end, each service ends by its own signal, and the data base has shut down", async () => {
   await session.vm.powerDown(60_000);
   match(session.lines("db").join("\n"), /database system is shut down/);
+  equal(session.lines("parent").at(-1), "told");
 });

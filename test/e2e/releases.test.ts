@@ -1,61 +1,46 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * The life of an application as drills on real machines: an image, its upgrade by other owners, the way back, a
- * revocation. Two of three owners sign; the KMS follows a log that a witness saw.
+ * The life of an application as drills on real machines, its owners doing everything by the commands of docs/releases.md:
+ * an image that others built again, its secrets, its upgrade by other owners, the way back, a revocation. Two of three
+ * owners sign; the KMS follows a log that a witness saw.
  */
 import { deepEqual, equal, match, ok } from "node:assert/strict";
-import { generateKeyPairSync } from "node:crypto";
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { hash } from "node:crypto";
+import { appendFileSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { after, before, test } from "node:test";
 import { prepare } from "@caisson/cli/prepare";
 import { Progress } from "@caisson/cli/views/progress";
-import { type Built, readSpec } from "@caisson/image";
-import {
-  followLog,
-  LogWriter,
-  noteSigner,
-  openLogDirectory,
-  proveRelease,
-  serveWitness,
-  Witness,
-} from "@caisson/log";
+import { type Built, cacheDirectory, readSpec } from "@caisson/image";
+import { fetchLog } from "@caisson/log";
 import { judgeFresh } from "@caisson/machine/relying-party";
-import { type ImageOwners, type Session, startSession } from "@caisson/machine/session";
-import { description } from "@caisson/protocol/guest-config";
-import { seal } from "@caisson/protocol/hpke";
-import { composeHash } from "@caisson/protocol/identity";
-import {
-  type Envelope,
-  identityPayloadType,
-  readTrustPolicy,
-  sealBinding,
-  writeBundle,
-} from "@caisson/releases";
-import { hashOf, keysOf, Owners } from "@caisson/releases/testing/owners";
+import { type ImageOwners, type Session, type SessionHooks, startSession } from "@caisson/machine/session";
+import { type Envelope, readEnvelope, readTrustPolicy } from "@caisson/releases";
 import { readPolicy, readReferences } from "@caisson/verify";
-import { toHex } from "@caisson/vocabulary/bytes";
 import { references, shape } from "../support/image.ts";
+import { OwnerCommands } from "../support/owner-commands.ts";
+import { writeSpec } from "../support/services.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
 const place = mkdtempSync(join(tmpdir(), "caisson-drills-"));
-const state = join(place, "state");
 const limitMs = 600_000;
 
-const newKey = (name: string, kind: "note" | "cosignature") =>
-  noteSigner(name, kind, generateKeyPairSync("ed25519").privateKey);
-const logKey = await newKey("log.example/drills", "note");
-const witnessKey = await newKey("witness.example", "cosignature");
-const policyText = `log ${logKey.verifier}\nwitness w ${witnessKey.verifier}\nquorum w\n`;
-const policy = readTrustPolicy(policyText);
-const owners = new Owners(Date.now(), "drill", { log: { policy: policyText } });
-const rotated = owners.rotation({ owners: keysOf(2, owners.b, owners.c) });
+const owners = new OwnerCommands(place);
+const read = (file: string): string => readFileSync(join(place, file), "utf8");
+const envelope = (file: string): Envelope => readEnvelope(JSON.parse(read(file)));
+const hashOf = (file: string): string => hash("sha256", envelope(file).payload);
 
-/** What the application shows of itself: whose key it has, and what it was given. */
-const application = `
+let id: string;
+let logUrl: string;
+let images: { old: Built; next: Built };
+/** Names of the files of all sets of secrets, in the order in which they were sealed. */
+const sets: string[] = [];
+
+/** What a service shows of itself: whose key it has, and what it was given. */
+const program = `
 import { createHash } from "node:crypto";
-import { readFileSync, statSync, writeFileSync } from "node:fs";
+import { readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
 const { createServer, request } = process.getBuiltinModule("node:http");
 const call = (method, path, body) => new Promise((resolve, reject) => {
   const sent = request({ socketPath: "/run/caisson.sock", method, path }, async (response) => {
@@ -72,131 +57,191 @@ createServer(async (incoming, outgoing) => {
     outgoing.end(JSON.stringify(await call("POST", "/evidence", { nonce: url.searchParams.get("nonce") })));
     return;
   }
-  const { key } = await call("POST", "/key", { path: "data", purpose: "disk" });
+  const { key } = await call("POST", "/key", { path: "data", purpose: "disk" }).catch(() => ({ key: "" }));
   outgoing.end(JSON.stringify({
     key: createHash("sha256").update(key).digest("hex"),
-    secret: readFileSync("/run/secrets/DB_URL", "utf8"),
-    mode: (statSync("/run/secrets/DB_URL").mode & 0o777).toString(8),
-    owner: statSync("/run/secrets/DB_URL").uid === process.getuid(),
+    names: attempt(() => readdirSync("/run/secrets").sort()),
+    secret: attempt(() => readFileSync("/run/secrets/DB_URL", "utf8")),
+    mode: attempt(() => (statSync("/run/secrets/DB_URL").mode & 0o777).toString(8)),
+    owner: attempt(() => statSync("/run/secrets/DB_URL").uid === process.getuid()),
     writing: attempt(() => writeFileSync("/run/secrets/DB_URL", "x")) ?? "written",
     token: process.env.API_TOKEN,
-    others: Object.values(process.env).some((value) => value.includes("hunter2")),
+    others: Object.entries(process.env).some(([name, value]) => name !== "API_TOKEN" && value.includes("hunter2")),
   }));
 }).listen(8080);
 `;
 
-/** An image of the application; another limit makes it another description. */
-async function imageWith(name: string, memory: string): Promise<Built> {
-  const directory = join(place, name);
+/** The application as it began: one program, in the environment of which one of its secrets stands, too. */
+async function firstImage(): Promise<Built> {
+  const directory = join(place, "old");
   cpSync(join(repository, "examples/hello"), directory, {
     recursive: true,
     filter: (path) => !path.endsWith("/out"),
   });
-  writeFileSync(join(directory, "app/server.mjs"), application);
-  writeFileSync(join(directory, "identity.json"), owners.first);
-  const spec = readFileSync(join(directory, "caisson.yaml"), "utf8").replace("256MiB", memory);
-  const lines = "  identity: ./identity.json\n  secrets: [DB_URL, { name: TOKEN, environment: API_TOKEN }]\n";
-  writeFileSync(join(directory, "caisson.yaml"), spec + lines);
+  writeFileSync(join(directory, "app/server.mjs"), program);
+  const lines =
+    "  identity: ../identity.json\n  secrets: [DB_URL, { name: TOKEN, environment: API_TOKEN }]\n";
+  appendFileSync(join(directory, "caisson.yaml"), lines);
   return prepare(await readSpec(directory), "development", {}, new Progress());
 }
 
-/** The digests that a release names. */
-const subjectsOf = ({ payload }: Envelope): string[] =>
-  (
-    JSON.parse(new TextDecoder().decode(payload)) as { subject: { digest: { sha256: string } }[] }
-  ).subject.map(({ digest }) => digest.sha256);
-
-let log: LogWriter;
-let witness: { url: string; close(): Promise<void> };
-let images: { old: Built; next: Built };
-/** Releases and sets of secrets in the order in which they were signed. */
-const releases: Envelope[] = [];
-const sets: Envelope[] = [];
+/** As it goes on: a compose file with two services, of which one is given secrets. */
+async function nextImage(): Promise<Built> {
+  const directory = join(place, "next");
+  mkdirSync(join(directory, "app"), { recursive: true });
+  writeFileSync(join(directory, "app/server.mjs"), program);
+  const compose = `services:
+  web:
+    x-caisson: { node: ./app/server.mjs, socket: true, egress: none }
+    user: "1000:1000"
+    ports: ["8080:8080"]
+    secrets: [DB_URL, TOKEN]
+  other:
+    x-caisson: { node: ./app/server.mjs, egress: none }
+    user: "1000:1000"
+    ports: ["8081:8080"]
+secrets:
+  DB_URL: { external: true }
+  TOKEN: { external: true }
+`;
+  writeSpec(directory, "hello", compose, "  identity: ../identity.json\n");
+  return prepare(await readSpec(directory), "development", {}, new Progress());
+}
 
 before(async () => {
-  witness = await serveWitness(new Witness(join(place, "witness"), witnessKey, [logKey.key]), "127.0.0.1", 0);
-  log = await LogWriter.open(join(place, "log"), logKey, [{ url: witness.url, key: witnessKey.key }]);
-  await log.add("identity", owners.id, {
-    payload: owners.first,
-    payloadType: identityPayloadType,
-    signatures: [],
-  });
-  images = { old: await imageWith("old", "256MiB"), next: await imageWith("next", "320MiB") };
+  const keys = await owners.keys("a", "b", "c", "stop", "builder1", "builder2", "builder3");
+  const logKey = await owners.run("log key log.example/drills --output log.key");
+  const witnessKey = await owners.run("log key witness.example --witness --output witness.key");
+  const witness = await owners.serve(`log witness --data seen --key witness.key --log ${logKey}`);
+  logUrl = await owners.serve(`log serve --data log --key log.key --witness ${witness}=${witnessKey}`);
+  writeFileSync(join(place, "policy"), `log ${logKey}\nwitness w ${witnessKey}\nquorum w\n`);
+  const who = `--owner a b ${keys.c} --threshold 2 --stop stop --rebuilder builder1 builder2 builder3 --rebuilds 2`;
+  id = await owners.run(`identity new --name drill ${who} --log-policy policy --output identity.json`);
+  images = { old: await firstImage(), next: await nextImage() };
 });
 after(async () => {
-  await witness.close();
+  await owners.end();
   rmSync(place, { recursive: true, force: true });
 });
 
-/** Owners who release an image, or have released it, under a generation. */
-function signing(
-  release: (subjects: [string, string]) => Envelope,
-  generations: readonly Envelope[],
-): ImageOwners {
+/** The identity's files on a command line, in the generation of now. */
+const whose = ({ generations }: Signing): string =>
+  `--identity identity.json${generations === "" ? "" : ` --generation ${generations}`}`;
+
+/** Who signs, in which generation; what of an image they have released already. */
+interface Signing {
+  generations: string;
+  keys: string[];
+  released: Map<Built, string>;
+}
+
+async function release(signing: Signing, image: Built, file: string, more = ""): Promise<void> {
+  await owners.run(
+    `release prepare ${whose(signing)} --image ${image.directory} --output ${file} ${more}`.trim(),
+  );
+  await owners.sign("release", file, ...signing.keys);
+  await owners.run(`release publish ${file} ${whose(signing)} --log ${logUrl}`);
+  signing.released.set(image, file);
+}
+
+/** Where a KMS is, and its identity. */
+interface KmsPlace {
+  url: string;
+  identity: string;
+}
+
+/** A set of secrets, sealed and signed, whose values name it; it follows the last one that was logged. */
+async function seal(
+  kms: KmsPlace,
+  names: readonly string[],
+  signing: Signing,
+  file: string,
+): Promise<Envelope> {
+  for (const name of names) writeFileSync(join(place, `${file}-${name}`), `${name} hunter2 ${file}`);
+  const values = names.map((name) => `${name}=${file}-${name}`).join(" ");
+  const after = sets.length === 0 ? "" : ` --after ${sets.at(-1)}`;
+  await owners.run(
+    `secrets seal ${whose(signing)} --kms ${kms.url} --kms-identity ${kms.identity}${after} --output ${file} --secret ${values}`,
+  );
+  await owners.sign("secrets", file, ...signing.keys);
+  return envelope(file);
+}
+
+/** Brings a set of secrets in place of the one that the owners would seal next. */
+type Bring = (kms: KmsPlace, names: readonly string[]) => Promise<Envelope>;
+
+/** The owners of an image, for a session of it; `url` says where its KMS is. */
+function ownersOf(image: Built, signing: Signing, url: () => string, bring?: Bring): ImageOwners {
   return {
-    id: owners.id,
-    async release(manifest, description) {
-      const envelope = release([hashOf(manifest), description]);
-      if (!releases.includes(envelope)) {
-        releases.push(envelope);
-        await log.add("release", owners.id, envelope);
-      }
-      const number = releases.indexOf(envelope) + 1;
-      const source = openLogDirectory(join(place, "log"));
-      const following = await followLog(source, policy, { now: Date.now() });
-      const proof = await proveRelease(source, following, owners.id, hashOf(envelope.payload));
-      return { number, bundle: writeBundle(owners.bundle(envelope, manifest, { generations, proof })) };
+    id,
+    async release() {
+      const file = signing.released.get(image)!;
+      const bundle = `bundle-${performance.now()}`;
+      const put = `--image ${image.directory} --log ${logUrl} --output ${bundle}`;
+      await owners.run(`release bundle ${file} ${whose(signing)} ${put}`);
+      return { number: Number(/\d+/.exec(file)![0]), bundle: JSON.parse(read(bundle)) as object };
     },
-    async secrets(names, { kms, keyVersion, key }) {
-      const number = sets.length + 1;
-      const about = { app: owners.id, kms, keyVersion, number };
-      const entries = names.map((name) => {
-        const value = new TextEncoder().encode(`${name} hunter2 ${number}`);
-        const { enc, ciphertext } = seal(Uint8Array.fromHex(key), value, sealBinding(about, name));
-        return [name, { enc: enc.toHex(), ciphertext: ciphertext.toHex() }] as const;
-      });
-      const previous = sets.at(-1);
-      const changes = {
-        number,
-        keyVersion,
-        previous: previous === undefined ? null : hashOf(previous.payload),
-      };
-      const set = owners.secrets(kms, Object.fromEntries(entries), changes, [owners.b, owners.c]);
-      sets.push(set);
-      await log.add("secrets", owners.id, set);
-      return set;
+    async secrets(names, { kms }) {
+      const at = { url: url(), identity: kms };
+      if (bring !== undefined) return bring(at, names);
+      const file = `s${sets.length + 1}`;
+      const sealed = await seal(at, names, signing, file);
+      sets.push(file);
+      await owners.run(`release publish ${file} ${whose(signing)} --log ${logUrl}`);
+      return sealed;
     },
   };
 }
 
-const start = async ({ directory, manifest }: Built, by: ImageOwners): Promise<Session> =>
-  startSession({
-    image: directory,
-    manifest,
+const state = (): string => `${images.old.directory}.state`;
+
+async function start(image: Built, signing: Signing, hooks: SessionHooks, bring?: Bring): Promise<Session> {
+  let kms = "";
+  return startSession({
+    image: image.directory,
+    manifest: image.manifest,
     shape,
-    references: await references(directory),
-    state,
-    owners: by,
-    follow: { source: openLogDirectory(join(place, "log")), policy },
+    references: await references(image.directory),
+    state: state(),
+    owners: ownersOf(image, signing, () => kms, bring),
+    follow: { source: fetchLog(logUrl), policy: readTrustPolicy(read("policy")) },
     limitMs,
+    hooks: {
+      ...hooks,
+      async kms(url) {
+        kms = url;
+        return { url, close: async () => {} };
+      },
+    },
   });
+}
 
 interface Seen {
   key: string;
+  names: string[] | string;
   secret: string;
   mode: string;
   owner: boolean;
   writing: string;
-  token: string;
+  token?: string;
   others: boolean;
 }
 
+const ask = async (url: string): Promise<Seen> =>
+  (await (await fetch(url, { signal: AbortSignal.timeout(30_000) })).json()) as Seen;
+
 /** Boots until the application answers, judges its evidence from outside, and ends the machine. */
-async function runs(built: Built, by: ImageOwners): Promise<Seen> {
-  const session = await start(built, by);
+async function runs<Found>(
+  image: Built,
+  signing: Signing,
+  hooks: SessionHooks,
+  look: (session: Session) => Promise<Found>,
+): Promise<Found> {
+  const session = await start(image, signing, hooks);
+  const log = () => readFileSync(join(session.state, "console.log"), "utf8");
   try {
     const ready = await session.vm.event(({ kind }) => kind === "ready");
-    ok(ready?.kind === "ready", readFileSync(join(session.state, "console.log"), "utf8").slice(-2000));
+    ok(ready?.kind === "ready");
     const report = await judgeFresh(await session.evidence(), {
       policy: readPolicy(session.policy),
       references: readReferences(session.references, "prediction"),
@@ -204,26 +249,30 @@ async function runs(built: Built, by: ImageOwners): Promise<Seen> {
       now: new Date(),
     });
     equal(report.verdict, "accepted", report.codes.join());
-    deepEqual(report.release?.hash, hashOf(releases.at(-1)!.payload));
+    equal(report.release?.hash, hashOf(signing.released.get(image)!));
     const measured = session.vm.events.find(
       (event) => event.kind === "measured" && event.event === "secrets",
     );
-    equal(measured?.kind === "measured" && measured.payload, hashOf(sets.at(-1)!.payload));
-    const answer = await fetch(session.url!, { signal: AbortSignal.timeout(30_000) });
-    return (await answer.json()) as Seen;
+    equal(measured?.kind === "measured" && measured.payload, hashOf(sets.at(-1)!));
+    return await look(session);
   } catch (error) {
     // What the machine said last says why.
-    process.stderr.write(readFileSync(join(session.state, "console.log"), "utf8").slice(-4000));
+    process.stderr.write(log().slice(-4000));
     throw error;
   } finally {
     await session.stop();
-    ok(!readFileSync(join(session.state, "console.log"), "utf8").includes("hunter2"));
+    ok(!log().includes("hunter2"));
   }
 }
 
 /** Boots until the machine ends because its KMS gives it nothing; why. */
-async function refused(built: Built, by: ImageOwners): Promise<string> {
-  const session = await start(built, by);
+async function refused(
+  image: Built,
+  signing: Signing,
+  hooks: SessionHooks = {},
+  bring?: Bring,
+): Promise<string> {
+  const session = await start(image, signing, hooks, bring);
   try {
     await session.vm.ended;
     const failed = session.vm.events.findLast((event) => event.kind === "stage" && event.state === "failed");
@@ -234,59 +283,150 @@ async function refused(built: Built, by: ImageOwners): Promise<string> {
   }
 }
 
-const byOld = signing((subjects) => releases[0] ?? owners.release(subjects), []);
+const byOld: Signing = { generations: "", keys: ["a", "b"], released: new Map() };
+const byNew: Signing = { generations: "generation1", keys: ["b", "c"], released: new Map() };
 let first: Seen;
 
-test("a released image has its key and its secrets, each for its user alone", async () => {
-  first = await runs(images.old, byOld);
+/** The command that builds a release again from a copy of its sources. */
+function rebuilding(
+  file: string,
+  key: string,
+  image: Built,
+  signing: Signing,
+  output: string,
+  change = "",
+): string {
+  const spec = join(image.directory, "../..");
+  const copy = join(place, `copy-${output}`, basename(spec));
+  cpSync(spec, copy, { recursive: true, filter: (path) => !path.endsWith("/out") });
+  cpSync(join(place, "identity.json"), join(copy, "../identity.json"));
+  if (change !== "") appendFileSync(join(copy, change), "// one line more\n");
+  const options = `--spec ${copy} --manifest ${image.directory} ${whose(signing)} --output ${output}`;
+  return owners.rebuild(file, key, `${options} --cache ${cacheDirectory(process.env)}`);
+}
+
+test("two rebuilders get the same image from its lock, and a third, who has another file, another one", async () => {
+  await release(byOld, images.old, "r1");
+  const judged = `release verify r1 ${whose(byOld)} --image ${images.old.directory} --log ${logUrl}`;
+  await owners.refused(10, "rebuild/threshold", judged);
+  const [said, differs] = await Promise.all([
+    owners.run(rebuilding("r1", "builder1", images.old, byOld, "same1")),
+    owners.refused(
+      10,
+      "rebuild/differs",
+      rebuilding("r1", "builder3", images.old, byOld, "other", "app/server.mjs"),
+    ),
+  ]);
+  match(
+    said,
+    new RegExp(`gave +${hash("sha256", readFileSync(join(images.old.directory, "manifest.json")))}`),
+  );
+  match(differs, /first differs rootfs\.img, in it \S*\/server\.mjs /);
+  await owners.run(rebuilding("r1", "builder2", images.old, byOld, "same2"));
+  await owners.run(`release publish same1 ${whose(byOld)} --log ${logUrl}`);
+  await owners.refused(10, "rebuild/threshold", judged);
+  await owners.run(`release publish same2 ${whose(byOld)} --log ${logUrl}`);
+  match(await owners.run(judged), /^accepted: release 1 /);
+});
+
+/** What a relying party demands beyond the identity's rules. */
+const demanding: SessionHooks = {
+  policy: (policy) => ({
+    ...policy,
+    app: { identity: { id, requireRebuilds: 2, requireLog: true }, instanceId: "any" },
+  }),
+};
+
+test("a released image has its key and its secrets, each for its user alone; a stranger judges it by a kit", async () => {
+  first = await runs(images.old, byOld, demanding, async ({ url }) => {
+    await owners.run(`publish ${images.old.directory} --out ${join(place, "kit")}`);
+    const policy = JSON.parse(read("kit/policy.yaml")) as object;
+    const mild = { ...policy, app: { identity: { id, requireLog: true }, instanceId: "any" } };
+    writeFileSync(join(place, "mild.json"), JSON.stringify(mild));
+    match(await owners.run(`verify --from ${url} --kit kit`), /^ACCEPTED /m);
+    return ask(url!);
+  });
   match(first.key, /^[0-9a-f]{64}$/);
-  equal(first.secret, "DB_URL hunter2 1");
-  equal(first.token, "TOKEN hunter2 1");
-  deepEqual([first.mode, first.owner], ["400", true]);
+  equal(first.secret, "DB_URL hunter2 s1");
+  equal(first.token, "TOKEN hunter2 s1");
+  deepEqual([first.mode, first.owner, first.others], ["400", true, false]);
   ok(["EACCES", "EROFS", "EPERM"].includes(first.writing), first.writing);
 });
 
-const byNew = signing(
-  (subjects) => {
-    const known = releases.find((one) => one !== releases[0] && subjectsOf(one).join() === subjects.join());
-    if (known !== undefined) return known;
-    const number = releases.length + 1;
-    const changes = {
-      release: number,
-      generation: 1,
-      previous: hashOf(releases.at(-1)!.payload),
-      minimum: number === 3 ? 3 : 1,
-    };
-    return owners.release(subjects, changes, [owners.b, owners.c]);
-  },
-  [rotated],
-);
+/** A KMS of somebody else, who knows the same application. */
+async function otherKms(): Promise<KmsPlace> {
+  const identity = await owners.run("kms init --data other-kms");
+  const policies = join(state(), "policies");
+  return {
+    url: await owners.serve(`kms serve --data other-kms --policy-dir ${policies} --development`),
+    identity,
+  };
+}
+
+test("no set of secrets, an old, an unsigned, a surplus and a foreign one each stop the boot with their code", async () => {
+  const brought = (bring: Bring) => refused(images.old, byOld, demanding, bring);
+  // A newer set is logged, and the host keeps it to itself.
+  const without: SessionHooks = { ...demanding, instance: ({ secrets: _, ...instance }) => instance };
+  equal(await refused(images.old, byOld, without), "keys/denied/secrets/missing");
+  deepEqual(sets, ["s1", "s2"]);
+  equal(await brought(async () => envelope("s1")), "keys/denied/secrets/old");
+  equal(await brought(async () => ({ ...envelope("s2"), signatures: [] })), "keys/denied/secrets/signature");
+  const surplus = await brought((kms, names) => seal(kms, [...names, "EXTRA"], byOld, "surplus"));
+  equal(surplus, "keys/denied/secrets/names");
+  const foreign = await brought(async (_, names) => seal(await otherKms(), names, byOld, "foreign"));
+  equal(foreign, "keys/denied/secrets/kms");
+});
+
+test("a rebuilder who got another image stops the release", async () => {
+  await owners.run(`release publish other ${whose(byOld)} --log ${logUrl}`);
+  equal(await refused(images.old, byOld, demanding), "keys/denied/rebuild/differs");
+});
 
 test("another image, released by other owners after a handover, reads what the old one derived", async () => {
   // As an administrator would have it tonight.
-  mkdirSync(join(place, "backup"));
-  cpSync(join(state, "kms"), join(place, "backup/kms"), { recursive: true });
-  await log.add("identity", owners.id, rotated);
+  cpSync(join(state(), "kms"), join(place, "backup"), { recursive: true });
+  const rules = "--owner b c --threshold 2 --no-rebuilder";
+  await owners.run(`identity rotate identity.json ${rules} --output generation1`);
+  await owners.sign("identity", "generation1", "a", "b", "c");
   // The new owners renew what runs, then release what is to follow it.
-  const manifest = readFileSync(join(images.old.directory, "manifest.json"));
-  const renewed = await byNew.release(
-    manifest,
-    toHex(composeHash(description(images.old.manifest.guest))),
-    0,
-  );
-  equal(renewed.number, 2);
-  const upgraded = await runs(images.next, byNew);
-  equal(upgraded.key, first.key);
-  equal(upgraded.secret, "DB_URL hunter2 2");
+  await release(byNew, images.old, "r2", "--after r1");
+  await release(byNew, images.next, "r3", "--after r2 --minimum 3");
+  await owners.run(rebuilding("r3", "builder1", images.next, byNew, "compose"));
+  await runs(images.next, byNew, {}, async ({ ports }) => {
+    const of = async (service: string) => {
+      const { host } = ports.find((port) => port.service === service)!;
+      return ask(`http://127.0.0.1:${host}/`);
+    };
+    const web = await of("web");
+    equal(web.key, first.key);
+    deepEqual([web.names, web.secret], [["DB_URL", "TOKEN"], `DB_URL hunter2 ${sets.at(-1)}`]);
+    deepEqual([web.mode, web.owner, web.token, web.others], ["400", true, undefined, false]);
+    ok(["EACCES", "EROFS", "EPERM"].includes(web.writing), web.writing);
+    const other = await of("other");
+    equal(other.secret, "ENOENT");
+    ok(other.names === "ENOENT" || other.names.length === 0, String(other.names));
+    // The first image's kit accepts what its owners released since, but for the rebuilds that its policy demands.
+    const { host } = ports.find((port) => port.service === "web")!;
+    const from = `verify --from http://127.0.0.1:${host}/`;
+    match(
+      await owners.run(
+        `${from} --policy mild.json --image kit/references.json --collateral kit/collateral.json`,
+      ),
+      /^ACCEPTED /m,
+    );
+    match(await owners.says(10, `${from} --kit kit`), /because rebuild\/threshold\n/);
+  });
 });
 
 test("the old image gets nothing, from a KMS that was put back to yesterday's copy either", async () => {
-  rmSync(join(state, "kms"), { recursive: true });
-  cpSync(join(place, "backup/kms"), join(state, "kms"), { recursive: true });
+  rmSync(join(state(), "kms"), { recursive: true });
+  cpSync(join(place, "backup"), join(state(), "kms"), { recursive: true });
   equal(await refused(images.old, byNew), "keys/denied/release/below-minimum");
 });
 
 test("a revoked release gets nothing as soon as the KMS has read its log", async () => {
-  await log.add("revocation", owners.id, owners.revocation([3]));
+  await owners.run(`release revoke ${whose(byNew)} --release 3 --output revoked --reason`, "a drill");
+  await owners.sign("release", "revoked", "stop");
+  await owners.run(`release publish revoked ${whose(byNew)} --log ${logUrl}`);
   equal(await refused(images.next, byNew), "keys/denied/release/revoked");
 });

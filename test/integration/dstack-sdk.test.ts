@@ -3,7 +3,7 @@
  * dstack's guest-agent API against the JavaScript SDK that dstack publishes, from its registry, over real sockets. It is
  * installed apart from this repository: it needs older releases of what it stands on.
  */
-import { deepEqual, equal, ok, rejects } from "node:assert/strict";
+import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { createHash, X509Certificate } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -11,7 +11,8 @@ import type { Server } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { serveAgent } from "../support/dstack-agent.ts";
+import { judge, serveAgent } from "../support/dstack-agent.ts";
+import { loadOracle } from "../support/quote-oracle.ts";
 
 const place = mkdtempSync(join(tmpdir(), "caisson-dstack-"));
 const socket = join(place, "dstack.sock");
@@ -60,6 +61,7 @@ before(async () => {
       stdio: ["ignore", "ignore", "pipe"],
     },
   );
+  loadOracle();
   servers = await serveAgent(socket, `${socket}.tappd`);
   const sdk = (await import(join(place, "node_modules/@phala/dstack-sdk/dist/index.mjs"))) as Record<
     "DstackClient" | "TappdClient",
@@ -114,6 +116,17 @@ test("a quote whose log it replays to registers", async () => {
     .update(":app-id:")
     .update(Buffer.alloc(20, 1));
   equal(registers[3], expected(event.digest()).toString("hex"));
+});
+
+test("its quote verifies with our verifier and with dcap-qvl, and a changed one with neither", async () => {
+  const quote = Buffer.from((await client.getQuote("report")).quote, "hex");
+  const [own, other] = await judge(quote);
+  deepEqual(own, { status: "UpToDate", advisories: [] });
+  deepEqual(other, own);
+  quote[568]! ^= 1;
+  const changed = await judge(quote);
+  deepEqual(changed[0], { code: "quote/signature" });
+  match(changed[1].code!, /signature/i);
 });
 
 for (const algorithm of ["ed25519", "secp256k1", "secp256k1_prehashed"]) {

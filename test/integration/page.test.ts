@@ -6,18 +6,23 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { pathToFileURL } from "node:url";
-import { buildPage } from "@caisson/page";
+import type { Session } from "@caisson/machine/session";
+import { buildPage, examples } from "@caisson/page";
 import { type Browser, chromium, type Page } from "playwright-core";
+import { parse } from "yaml";
+import { exampleOf, servePage } from "../../packages/cli/src/page-server.ts";
+import { acceptableEvidence } from "../support/acceptable-evidence.ts";
 
 const page = await buildPage();
 
 async function open(
   t: TestContext,
   options: Parameters<Browser["newPage"]>[0] = {},
+  html = page,
 ): Promise<{ tab: Page; asked: string[]; errors: string[]; place: string }> {
   const place = mkdtempSync(join(tmpdir(), "caisson-page-"));
   const file = join(place, "verifier.html");
-  writeFileSync(file, page);
+  writeFileSync(file, html);
   const browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: ["--no-sandbox"] });
   t.after(async () => {
     await browser.close();
@@ -60,6 +65,44 @@ test("examples: right ones accepted, forged ones not; registers down to the file
     /its events replay to it[\s\S]*kernel[\s\S]*from bzImage/,
   );
   deepEqual([asked.length, errors], [1, []], "the page itself, and no error");
+});
+
+test("evidence that is given to the page when it is built comes first; what no test root signed is not SIMULATED", {
+  timeout: 120_000,
+}, async (t) => {
+  const [tdx] = await examples();
+  const { trust: _, ...unnamed } = tdx!;
+  const { tab, errors } = await open(t, {}, await buildPage([{ ...unnamed, name: "ours" }]));
+  await tab.locator("#examples button", { hasText: "ours" }).click();
+  await tab.waitForSelector(".verdict");
+  equal(await verdict(tab), "Rejected");
+  match((await tab.locator("p.fail").allInnerTexts()).join(), /chain\/untrusted-root/);
+  equal(await tab.locator(".simulated").count(), 0);
+  const top = await tab.evaluate(() => document.querySelector(".verdict")!.getBoundingClientRect().top);
+  ok(top >= 0 && top < 400, `the verdict is in view: ${top}`);
+  deepEqual(errors, []);
+});
+
+test("as up serves it: a machine's evidence over the session's nonce, judged under the root that its policy names", {
+  timeout: 120_000,
+}, async (t) => {
+  const { document, nonce, policy, manifest, collateral, at } = await acceptableEvidence();
+  const session = {
+    evidence: async () => ({ bytes: new TextEncoder().encode(JSON.stringify(document)), nonce }),
+    policy: parse(policy) as object,
+    references: manifest,
+    collateral,
+  } as unknown as Session;
+  const served = await servePage(async () => buildPage([{ ...(await exampleOf(session, "hello")), at }]));
+  t.after(() => served.close());
+  const { tab, asked, errors } = await open(t);
+  asked.length = 0;
+  await tab.goto(served.url);
+  await tab.locator("#examples button", { hasText: "hello, as it runs here" }).click();
+  await tab.waitForSelector(".verdict");
+  equal(await verdict(tab), "Accepted");
+  match(await tab.locator(".simulated").innerText(), /^SIMULATED/);
+  deepEqual([asked, errors], [[served.url], []]);
 });
 
 test("own files are not judged under an example's root, and what is no evidence is said so", {

@@ -4,70 +4,17 @@
  * CRLs): generated platforms with random levels and changes, and the whole table of wrong evidence.
  *
  * Never may ours accept what the oracle refuses. What ours refuses and the oracle accepts must be in the list below,
- * with the rule that demands the refusal; statuses must be equal. The oracle has Intel's root built in, so that its
- * bytes are changed to a test root of the same length; it reads quotes of versions 3 and 4 only.
+ * with the rule that demands the refusal; statuses must be equal. The oracle reads quotes of versions 3 and 4 only.
  */
 import { deepEqual, ok } from "node:assert/strict";
-import { readFileSync } from "node:fs";
 import { before, test } from "node:test";
-import { hierarchy, issueCertificate, issueQuote, mint } from "@caisson/simulated/pki";
-import { type Collateral, type ErrorCode, VerifyError, verifyQuote } from "@caisson/verify";
-import { sequence } from "@caisson/verify/der-writer";
+import { hierarchy, issueQuote, mint } from "@caisson/simulated/pki";
+import type { Collateral, ErrorCode } from "@caisson/verify";
 import { buildEvidence, now, refusals, times } from "@caisson/verify/testing/refusals";
-import { initSync, js_verify } from "@phala/dcap-qvl-web";
 import fc from "fast-check";
+import { loadOracle, ours, theirs, type Verdict } from "../support/quote-oracle.ts";
 
-/** Intel's root as the oracle holds it: a certificate of 659 bytes with this subject key. */
-const INTEL_ROOT_SIZE = 659;
-const intelRootStart = Buffer.from("3082028f30820234a0030201020214", "hex");
-
-before(() => {
-  const wasm = readFileSync(new URL(import.meta.resolve("@phala/dcap-qvl-web/dcap-qvl-web_bg.wasm")));
-  const at = wasm.indexOf(intelRootStart);
-  ok(at > 0 && wasm.indexOf(intelRootStart, at + 1) < 0, "the oracle's root is not where it was");
-  wasm.set(paddedRoot(), at);
-  initSync({ module: wasm });
-});
-
-/** The test root, with a distribution point that makes it as long as Intel's. Signatures differ in length: try. */
-function paddedRoot(): Uint8Array {
-  for (let filler = 60; filler < 90; filler++) {
-    const { root } = hierarchy("refusals", times);
-    root.extensions.find(({ oid }) => oid === "2.5.29.31")!.value = sequence(new Uint8Array(filler));
-    const certificate = issueCertificate(root);
-    if (certificate.length === INTEL_ROOT_SIZE) return certificate;
-  }
-  throw new Error("no root of the right length");
-}
-
-interface Verdict {
-  status?: string;
-  advisories?: string[];
-  code?: string;
-}
-
-async function ours(quote: Uint8Array, collateral: Collateral, at: Date): Promise<Verdict> {
-  const trust = { name: "test root", rootKey: hierarchy("refusals", times).keys.root.publicKey };
-  try {
-    const { tcb } = await verifyQuote(quote, collateral, at, trust);
-    return { status: tcb.status, advisories: tcb.advisories };
-  } catch (error) {
-    if (!(error instanceof VerifyError)) throw error;
-    return { code: error.code };
-  }
-}
-
-function theirs(quote: Uint8Array, collateral: Collateral, at: Date): Verdict {
-  try {
-    const { status, advisory_ids } = js_verify(quote, collateral, BigInt(at.getTime() / 1000)) as {
-      status: string;
-      advisory_ids: string[];
-    };
-    return { status, advisories: [...advisory_ids].sort() };
-  } catch (error) {
-    return { code: String(error) };
-  }
-}
+before(loadOracle);
 
 /** Rules that the oracle does not enforce (in its version 0.3.3), and the refusals of ours that follow from each. */
 const stricter: [rule: string, codes: ErrorCode[]][] = [

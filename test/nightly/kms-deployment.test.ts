@@ -83,6 +83,7 @@ test("every route of the server is in the description, and the other way round",
     // biome-ignore lint/suspicious/noTemplateCurlyInString: the source's own text
     "`${sealingKeyPath}/:app`": "/v1/sealing-key/{app}",
     rootPath: "/v1/root",
+    headPath: "/v1/log/head",
     attestationPath: "/v1/attestation",
   };
   const routes = [...source.matchAll(/app\.(get|post)\(([^,]+),/g)].map(

@@ -3,7 +3,7 @@
 import { fold, runtimeEventDigest } from "@caisson/measure";
 import { hierarchy, issueQuote, mint } from "@caisson/simulated/pki";
 import { reportData } from "@caisson/verify";
-import { writeEvidenceDocument } from "@caisson/verify/testing/evidence-document";
+import { writeEvidenceDocument } from "@caisson/verify/evidence-document";
 import { toHex } from "@caisson/vocabulary/bytes";
 import { bootEvents } from "@caisson/vocabulary/events";
 

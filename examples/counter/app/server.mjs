@@ -6,6 +6,7 @@
 //   POST /increment                                one more, kept for good before it is answered
 //   POST /write?name=NAME                          puts the request's body into a file; no promise is made about it
 //   GET  /.well-known/caisson/evidence?nonce=HEX   fresh evidence that binds the nonce
+//   GET  /.well-known/caisson/live                 what the guest sees of itself (development images)
 import { readFileSync, writeFileSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
 import { buffer, text } from "node:stream/consumers";
@@ -59,6 +60,8 @@ async function answer(request) {
       if (!/^(?:[0-9a-f]{2}){8,64}$/.test(nonce)) return [400, "text/plain", "nonce: 8 to 64 bytes in hexadecimal\n"];
       return json(await guest("POST", "/evidence", { nonce }));
     }
+    case "GET /.well-known/caisson/live":
+      return json(await guest("GET", "/live"));
     default:
       return [404, "text/plain", "not found\n"];
   }

@@ -95,6 +95,10 @@ export interface Control {
   tests?: readonly string[];
 }
 
+/** Why an image with persistent volumes has what only contained services use: decision 0018. */
+export const kernelOfServices =
+  "their kernel is the one of contained services, whether the image has some or not (decision 0018)";
+
 /** Where a control comes from; no text was copied. */
 export const sources = {
   intel: "Intel, guest hardening documents for confidential computing (ccc-linux-guest-hardening-docs)",

@@ -4,24 +4,16 @@
  * Drawn from a live report as text.
  */
 import type { LiveReport } from "@caisson/protocol/live-report";
+import { capabilitiesOf, linuxCapabilities } from "@caisson/vocabulary/capabilities";
 
 type Process = LiveReport["processes"][number];
-
-/** Capability names by bit (include/uapi/linux/capability.h). */
-const capabilityNames =
-  `chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable
-  net_bind_service net_broadcast net_admin net_raw ipc_lock ipc_owner sys_module sys_rawio sys_chroot sys_ptrace sys_pacct
-  sys_admin sys_boot sys_nice sys_resource sys_time sys_tty_config mknod lease audit_write audit_control setfcap
-  mac_override mac_admin syslog wake_alarm block_suspend audit_read perfmon bpf checkpoint_restore`.split(
-    /\s+/,
-  );
 
 /** "none", "all", or the names of a mask in hex. */
 export function capabilities(mask: string): string {
   const bits = BigInt(`0x${/^[0-9a-f]+$/i.test(mask) ? mask : "0"}`);
-  const names = capabilityNames.filter((_, bit) => (bits >> BigInt(bit)) & 1n);
+  const names = capabilitiesOf(bits).map((name) => name.toLowerCase());
   if (names.length === 0) return "none";
-  return names.length === capabilityNames.length ? "all" : names.join(" ");
+  return names.length === linuxCapabilities.length ? "all" : names.join(" ");
 }
 
 const seccomp = (mode: number): string => (mode === 2 ? "filtered" : mode === 1 ? "strict" : "unfiltered");

@@ -25,7 +25,7 @@ test("every published case is answered as it says, and each answer occurs", asyn
   }
 });
 
-test("a wrong answer, another form of evidence, and what is no case", async (t) => {
+test("a wrong answer, another form of evidence, and what is not a case", async (t) => {
   const work = mkdtempSync(join(tmpdir(), "caisson-conformance-"));
   t.after(() => rmSync(work, { recursive: true }));
   await rejects(runConformance(work), UsageError);

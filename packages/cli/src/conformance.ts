@@ -35,14 +35,6 @@ import { UsageError } from "./failure.ts";
 import { readText } from "./judgement-files.ts";
 
 const verdicts = ["accepted", "rejected", "undetermined", "unsupported", "malformed"] as const;
-/** Exit code of `caisson verify` for each answer. */
-export const conformanceExit = {
-  accepted: 0,
-  rejected: 10,
-  undetermined: 20,
-  unsupported: 20,
-  malformed: 30,
-} as const;
 
 const anything: Schema<unknown> = (value) => value;
 const base64 = text("base64", /^[A-Za-z0-9+/]*={0,2}$/, 2 * limits.document);

@@ -245,7 +245,7 @@ test("no file imports itself by way of others, not even for types", () => {
 test("every source file names its licence in its first lines; the kernel driver has the kernel's", () => {
   const options = { cwd: repository.pathname };
   const sources = ["packages", "test", "bench", "examples", "kernel"].flatMap((place) =>
-    globSync(`${place}/**/*.{ts,mjs,c,h}`, { ...options, exclude: ["**/node_modules/**", "**/out/**"] }),
+    globSync(`${place}/**/*.{ts,mjs,c,h,css}`, { ...options, exclude: ["**/node_modules/**", "**/out/**"] }),
   );
   ok(sources.length > 0);
   const wrong = sources.filter((path) => {
@@ -253,6 +253,21 @@ test("every source file names its licence in its first lines; the kernel driver 
     return !read(path).slice(0, 100).includes(`SPDX-License-Identifier: ${licence}`);
   });
   deepEqual(wrong, []);
+});
+
+test("every package has a page that begins with its name, and the files that it names are there", () => {
+  for (const place of globSync("packages/*", { cwd: repository.pathname })) {
+    const page = read(`${place}/README.md`);
+    ok(page.startsWith(`# @caisson/${place.slice("packages/".length)}\n`), place);
+    const missing = [...page.matchAll(/`(src\/[\w./-]+)`/g)].filter(
+      ([, file]) => !existsSync(new URL(`${place}/${file}`, repository)),
+    );
+    deepEqual(
+      missing.map(([, file]) => file),
+      [],
+      place,
+    );
+  }
 });
 
 test("what the packages' own pages import is there", async () => {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `caisson kms volume …`: what a KMS knows of persistent volumes, and an operator's word about them (docs/volumes.md). */
-import type { OperatorAction, VolumeRecord } from "@caisson/kms";
+import type { OperatorAction, VolumeBook, VolumeRecord } from "@caisson/kms";
 import { Command } from "commander";
 
 const dataOption = ["--data <DIR>", "root secret, release log and volumes"] as const;
@@ -40,55 +40,54 @@ const line = (record: VolumeRecord): string =>
 const write = (json: boolean | undefined, document: unknown, text: string): void =>
   void process.stdout.write(json === true ? `${JSON.stringify(document, null, 2)}\n` : `${text}\n`);
 
-const list = new Command("list")
-  .description("every volume: id, state, how often it was opened, last change, name, owner and instance seed")
-  .requiredOption(...dataOption)
-  .option(...databaseOption)
-  .option("--json", "one JSON document")
-  .action(async (options: Where) => {
-    const book = await openBook(options);
-    try {
-      const records = await book.list();
-      const lines = records.length === 0 ? ["no volume was ever opened"] : records.map(line);
-      write(options.json, { volumes: records.map(shown) }, lines.join("\n"));
-    } finally {
-      await book.close();
-    }
-  });
+/** Does something with the book at the place that the options name. */
+async function withBook(options: Where, use: (book: VolumeBook) => Promise<void>): Promise<void> {
+  const book = await openBook(options);
+  try {
+    await use(book);
+  } finally {
+    await book.close();
+  }
+}
 
-const show = new Command("show")
-  .description("everything that is known of one volume")
-  .argument("<ID>", "its id, or 8 digits of its beginning at least")
-  .requiredOption(...dataOption)
-  .option(...databaseOption)
-  .option("--json", "one JSON document")
-  .action(async (id: string, options: Where) => {
-    const book = await openBook(options);
-    try {
-      const found = shown(await book.find(id));
-      const lines = Object.entries(found).map(([name, value]) => `${name.padEnd(14)}${value}`);
-      write(options.json, found, lines.join("\n"));
-    } finally {
-      await book.close();
-    }
-  });
-
-const action = (name: OperatorAction, description: string): Command =>
+/** A command about one volume. */
+const about = (
+  name: string,
+  description: string,
+  use: (book: VolumeBook, id: string, json?: boolean) => Promise<void>,
+) =>
   new Command(name)
     .description(description)
     .argument("<ID>", "its id, or 8 digits of its beginning at least")
     .requiredOption(...dataOption)
     .option(...databaseOption)
     .option("--json", "one JSON document")
-    .action(async (id: string, options: Where) => {
-      const book = await openBook(options);
-      try {
-        const record = await book.operate(id, name);
-        write(options.json, shown(record), line(record));
-      } finally {
-        await book.close();
-      }
-    });
+    .action((id: string, options: Where) => withBook(options, (book) => use(book, id, options.json)));
+
+const list = new Command("list")
+  .description("every volume: id, state, how often it was opened, last change, name, owner and instance seed")
+  .requiredOption(...dataOption)
+  .option(...databaseOption)
+  .option("--json", "one JSON document")
+  .action((options: Where) =>
+    withBook(options, async (book) => {
+      const records = await book.list();
+      const lines = records.length === 0 ? ["no volume was ever opened"] : records.map(line);
+      write(options.json, { volumes: records.map(shown) }, lines.join("\n"));
+    }),
+  );
+
+const show = about("show", "everything that is known of one volume", async (book, id, json) => {
+  const found = shown(await book.find(id));
+  const lines = Object.entries(found).map(([name, value]) => `${name.padEnd(14)}${value}`);
+  write(json, found, lines.join("\n"));
+});
+
+const action = (name: OperatorAction, description: string): Command =>
+  about(name, description, async (book, id, json) => {
+    const record = await book.operate(id, name);
+    write(json, shown(record), line(record));
+  });
 
 export const volumeCommand = new Command("volume")
   .description("persistent volumes: what is known of them, and an operator's word")

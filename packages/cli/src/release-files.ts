@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Files of identities and releases: what is in them, in words, and one more signature under them. */
+import { hash } from "node:crypto";
 import { renameSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Manifest } from "@caisson/image";
+import { secretNames } from "@caisson/protocol/guest-config";
+import type { Instance } from "@caisson/protocol/instance";
 import {
   type Envelope,
   followIdentity,
@@ -8,6 +13,7 @@ import {
   identityPayloadType,
   type KeySet,
   ReleaseError,
+  readBundle,
   readEnvelope,
   readIdentity,
   readSecretsDocument,
@@ -19,20 +25,21 @@ import {
   signersOf,
   writeEnvelope,
 } from "@caisson/releases";
+import { UsageError } from "./failure.ts";
 import { readBounded } from "./judgement-files.ts";
 import { keyText, openOwnerKey } from "./owner-keys.ts";
 import { readPassphrase, readTextFile } from "./passphrase-file.ts";
 
-export function readEnvelopeFile(path: string): Envelope {
-  let value: unknown;
+function readJsonFile(path: string): unknown {
   try {
-    value = JSON.parse(readTextFile(path));
+    return JSON.parse(readTextFile(path));
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
     throw new ReleaseError("envelope/malformed", `${path} is not JSON`);
   }
-  return readEnvelope(value);
 }
+
+export const readEnvelopeFile = (path: string): Envelope => readEnvelope(readJsonFile(path));
 
 export const envelopeText = (envelope: Envelope): string =>
   `${JSON.stringify(writeEnvelope(envelope), null, 2)}\n`;
@@ -143,6 +150,42 @@ export async function inWords(envelope: Envelope): Promise<string[]> {
     }
   }
   return [];
+}
+
+/**
+ * What owners give a machine of an image, from files; a host passes it on, so all that is asked here is whether it is of
+ * this image. Throws ReleaseError, UsageError.
+ */
+export async function readGiven(
+  image: string,
+  { guest: { app } }: Manifest,
+  { release, secrets }: { release?: string; secrets?: string },
+): Promise<Pick<Instance, "release" | "secrets">> {
+  const given: Pick<Instance, "release" | "secrets"> = {};
+  if (release !== undefined) {
+    const bundle = readBundle((given.release = readJsonFile(release)));
+    const { hash: id } = await readIdentity(bundle.identity);
+    const { subjects } = await readStatement("release", bundle.release);
+    const manifest = hash("sha256", readBounded(join(image, "manifest.json")));
+    if (id !== app.identity || subjects[0] !== manifest) {
+      throw new UsageError(
+        `${release} is the release of another image than ${image}`,
+        "caisson release bundle",
+      );
+    }
+  }
+  if (secrets !== undefined) {
+    if (secretNames(app).length === 0)
+      throw new UsageError("the image declares no secrets", "leave --secrets out");
+    const { document } = await readSecretsDocument(readEnvelope((given.secrets = readJsonFile(secrets))));
+    if (document.app !== app.identity) {
+      throw new UsageError(
+        `${secrets} are secrets of application ${document.app}`,
+        "those of this image's owners",
+      );
+    }
+  }
+  return given;
 }
 
 /** Says in words what is signed, then adds the key's signature to the file; a key signs once. */

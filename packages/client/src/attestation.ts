@@ -18,7 +18,7 @@ export interface AttestationOptions extends Omit<Judgement, "expectedReportData"
   maximumAge?: number;
 }
 
-export const defaultMaximumAge = 600_000;
+const defaultMaximumAge = 600_000;
 
 /** How requests reach the guest: TLS ends in it, or each request is sealed to it. */
 export type Way = "tls" | "tunnel";

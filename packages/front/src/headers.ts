@@ -6,23 +6,15 @@
  * request comes from, is the front's alone: from a client it is dropped, however it is written (`_` is `-` to CGI).
  */
 
+import { hopByHopFields } from "@caisson/protocol/hop-by-hop";
+
 /** Fields as Node has them: name, value, name, value. */
 export type RawHeaders = readonly string[];
 
-const ofTheConnection = new Set([
-  "connection",
-  "keep-alive",
-  "proxy-authenticate",
-  "proxy-authorization",
-  "proxy-connection",
-  "te",
-  "trailer",
-  "transfer-encoding",
-  "upgrade",
-  "http2-settings",
-  "expect",
-]);
 const reserved = /^(?:caisson|ehbp|x-forwarded|x-real-ip$|forwarded$|via$)/;
+
+/** What the front says itself of a body that it passes on. */
+export const contentLength: ReadonlySet<string> = new Set(["content-length"]);
 
 /** How a request came to the application. */
 export type Way = "tls" | "ehbp" | "tunnel";
@@ -42,7 +34,7 @@ const kept = new Set(["host", "authorization", "cookie", "content-length", "cont
 
 function passes(name: string, listed: ReadonlySet<string>): boolean {
   const plain = name.replaceAll("_", "-");
-  if (ofTheConnection.has(plain) || reserved.test(plain)) return false;
+  if (hopByHopFields.has(plain) || reserved.test(plain)) return false;
   return !listed.has(name) || kept.has(name);
 }
 

@@ -75,7 +75,7 @@ export class SealedRequests {
   }
 
   /** A request whose body is sealed, named by its header. Throws FrontRefusal. */
-  async body(request: Request, response: Response, gone: AbortSignal): Promise<void> {
+  async body(request: Request, response: Response): Promise<void> {
     const where = target(request);
     const hex = single(request, ehbpHeaders.key) ?? "";
     if (!/^[0-9a-f]{64}$/.test(hex))
@@ -119,7 +119,7 @@ export class SealedRequests {
     });
     const answer = await this.#upstream.ask(
       { ...where, headers, body: { size: content.length, content } },
-      gone,
+      response,
     );
     const nonce = random(32);
     const cipher = await ehbpAnswer(context, enc, nonce);
@@ -134,7 +134,7 @@ export class SealedRequests {
   }
 
   /** A whole request, sealed. Throws FrontRefusal. */
-  async whole(request: Request, response: Response, gone: AbortSignal): Promise<void> {
+  async whole(request: Request, response: Response): Promise<void> {
     if (request.method !== "POST" || single(request, "content-type") !== tunnelTypes.request) {
       throw new FrontRefusal(415, `a sealed request comes by POST, as ${tunnelTypes.request}`);
     }
@@ -166,7 +166,7 @@ export class SealedRequests {
       inner.content.length === 0 ? {} : { body: { size: inner.content.length, content: inner.content } };
     const answer = await this.#upstream.ask(
       { method: inner.method, path: inner.path, headers, ...body },
-      gone,
+      response,
     );
 
     const nonce = random(nonceSize);

@@ -5,6 +5,7 @@
  */
 import type { Agent, ClientRequest, IncomingMessage } from "node:http";
 import type { Readable } from "node:stream";
+import type { Response } from "./exchange.ts";
 
 const http = process.getBuiltinModule("node:http");
 
@@ -34,25 +35,27 @@ export class Upstream {
 
   constructor(target: Target) {
     this.#target = target;
-    this.#agent = new http.Agent({ keepAlive: true, maxSockets: 512, maxFreeSockets: 64 });
+    // The time limit of a request is the connections' own, so that none of them sets it anew.
+    const timeout = silenceMs;
+    this.#agent = new http.Agent({ keepAlive: true, maxSockets: 512, maxFreeSockets: 64, timeout });
   }
 
-  /** The answer's beginning. `gone` ends the request, and the answer. Throws NoAnswer. */
-  async ask(outgoing: Outgoing, gone: AbortSignal): Promise<IncomingMessage> {
+  /** The answer's beginning. A `client` that goes away ends the request, and the answer. Throws NoAnswer. */
+  async ask(outgoing: Outgoing, client: Response): Promise<IncomingMessage> {
     for (let again = false; ; again = true) {
       const request = this.start(outgoing);
-      const end = () => request.destroy();
-      gone.addEventListener("abort", end);
+      const end = () => {
+        if (!client.writableFinished) request.destroy();
+      };
+      client.once("close", end);
       try {
-        const answer = await answered(request);
-        answer.once("close", () => gone.removeEventListener("abort", end));
-        return answer;
+        return await answered(request);
       } catch (error) {
-        gone.removeEventListener("abort", end);
+        client.removeListener("close", end);
         // It closed the connection while this was on its way: without a body, nothing was lost.
         const { code } = error as NodeJS.ErrnoException;
         const isStale = request.reusedSocket && (code === "ECONNRESET" || code === "EPIPE");
-        if (isStale && outgoing.body === undefined && !again && !gone.aborted) continue;
+        if (isStale && outgoing.body === undefined && !again && !client.destroyed) continue;
         throw new NoAnswer((error as Error).message, { cause: error });
       }
     }

@@ -12,7 +12,13 @@ const app = plainService({ user: 10001, group: 10001 });
 
 interface Config {
   root: { path: string; readonly: boolean };
-  process: { user: object; noNewPrivileges: boolean; capabilities: Record<string, string[]>; env: string[] };
+  process: {
+    user: object;
+    args: string[];
+    noNewPrivileges: boolean;
+    capabilities: Record<string, string[]>;
+    env: string[];
+  };
   mounts: { destination: string; type: string; options: string[] }[];
   linux: { namespaces: { type: string; path?: string }[]; devices?: unknown[]; maskedPaths: string[] };
 }
@@ -115,6 +121,29 @@ test("contained: root of its own ids, with the capabilities that it is given and
   });
   deepEqual(contained.linux.uidMappings, [{ containerID: 0, hostID: 231_072, size: 65_536 }]);
   equal(contained.process.noNewPrivileges, true);
+});
+
+test("contained: another user keeps what it was given at every program that it executes", () => {
+  const user = { ...web, user: 1000, capabilities: ["NET_RAW" as const] };
+  const { process } = runtimeConfig(user, [], { surroundings: around }) as Config;
+  const held = ["CAP_NET_RAW"];
+  deepEqual(process.capabilities, {
+    bounding: held,
+    effective: held,
+    inheritable: held,
+    permitted: held,
+    ambient: held,
+  });
+});
+
+test("contained: the first process is the platform's where one is asked for, and only the service's own is one else", () => {
+  const { process, mounts } = runtimeConfig({ ...web, init: true }, [], { surroundings: around }) as Config;
+  deepEqual(process.args, ["/dev/init", ...contained.process.args]);
+  const found = mounts.find(({ destination }) => destination === "/dev/init") as
+    | { source?: string }
+    | undefined;
+  equal(found?.source, "/app/_init");
+  ok(!contained.mounts.some(({ destination }) => destination === "/dev/init"));
 });
 
 test("contained: user and network namespace are those that were made for it; its control group is all it sees", () => {

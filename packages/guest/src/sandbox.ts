@@ -5,9 +5,10 @@
  * What holds for all: no new privileges, its own pid, mount, ipc and uts namespaces, the default device nodes only, our
  * seccomp allow-list, limits on memory and processes. Plain: no capability, an unprivileged user, a read-only root out of
  * the verity image, the guest's network. Contained: a user and a network namespace of its own, in which it may be root
- * with seven capabilities; a root that it can write to; its own control group is what it sees of them all.
+ * with seven capabilities, or another user with those that files of its image have and its owner asks for; a root that it
+ * can write to; its own control group is what it sees of them all.
  */
-import type { Service } from "@caisson/protocol/guest-config";
+import { type Service, serviceInit } from "@caisson/protocol/guest-config";
 import { keepChecksums, type SeccompProfile, seccompProfile } from "./seccomp.ts";
 import type { BoundFile } from "./services/files.ts";
 import { firstId, idCount } from "./services/place.ts";
@@ -30,6 +31,9 @@ export interface Surroundings {
   files: readonly BoundFile[];
 }
 
+/** Where a service with `init` sees its first process: in memory, so that its image need not have a place for it. */
+const ownInit = "/dev/init";
+
 /** Kernel interfaces in /proc that say something about the guest or its devices. */
 const hidden = `acpi asound bus cmdline config.gz interrupts iomem ioports kallsyms kcore keys kmsg kpagecount
   latency_stats modules sched_debug scsi sysrq-trigger timer_list timer_stats vmallocinfo`;
@@ -37,17 +41,14 @@ const hiddenPaths = hidden.split(/\s+/).map((name) => `/proc/${name}`);
 const readOnlyPaths = ["/proc/fs", "/proc/irq", "/proc/sys"];
 
 const quiet = ["nosuid", "nodev", "noexec"];
+const memory = (destination: string) => ({ destination, type: "tmpfs", source: "tmpfs" });
 const tmpfs = (destination: string, ...options: string[]) => ({
-  destination,
-  type: "tmpfs",
-  source: "tmpfs",
+  ...memory(destination),
   options: [...quiet, ...options],
 });
 const proc = { destination: "/proc", type: "proc", source: "proc", options: quiet };
 const devices = {
-  destination: "/dev",
-  type: "tmpfs",
-  source: "tmpfs",
+  ...memory("/dev"),
   options: ["nosuid", "noexec", "mode=755", "size=64k"],
 };
 const bind = (destination: string, source: string, writable: boolean, flags = quiet) => ({
@@ -62,6 +63,8 @@ const shared = ({ source, destination, writable }: Share) => bind(destination, s
 export function processOf(service: Service, args: readonly string[]): object {
   const { user, group, additionalGroups, environment, workingDirectory, nofile } = service;
   const capabilities = service.capabilities.map((name) => `CAP_${name}`);
+  // Who is not root would lose them at the first program that it executes (capabilities(7)).
+  const kept = user === 0 ? [] : capabilities;
   return {
     terminal: false,
     user: { uid: user, gid: group, ...(additionalGroups.length > 0 && { additionalGids: additionalGroups }) },
@@ -72,9 +75,9 @@ export function processOf(service: Service, args: readonly string[]): object {
     capabilities: {
       bounding: capabilities,
       effective: capabilities,
-      inheritable: [],
+      inheritable: kept,
       permitted: capabilities,
-      ambient: [],
+      ambient: kept,
     },
     rlimits: [
       { type: "RLIMIT_CORE", hard: 0, soft: 0 },
@@ -141,10 +144,14 @@ function contained(
     ociVersion: "1.0.2",
     hostname: service.hostname,
     root: { path: around.root, readonly: service.readOnly },
-    process: processOf({ ...service, environment }, service.arguments),
+    process: processOf(
+      { ...service, environment },
+      service.init ? [ownInit, ...service.arguments] : service.arguments,
+    ),
     mounts: [
       proc,
       devices,
+      ...(service.init ? [bind(ownInit, serviceInit, false, ["nosuid", "nodev"])] : []),
       {
         destination: "/dev/pts",
         type: "devpts",
@@ -156,17 +163,14 @@ function contained(
       { destination: "/sys", type: "sysfs", source: "sysfs", options: [...quiet, "ro"] },
       { destination: "/sys/fs/cgroup", type: "cgroup", source: "cgroup", options: [...quiet, "ro"] },
       ...service.tmpfs.map(({ target, size, mode, user, group, executable }) => ({
-        ...tmpfs(target, `mode=${mode.toString(8)}`, `size=${size}`, `uid=${user}`, `gid=${group}`),
-        ...(executable && {
-          options: [
-            "nosuid",
-            "nodev",
-            `mode=${mode.toString(8)}`,
-            `size=${size}`,
-            `uid=${user}`,
-            `gid=${group}`,
-          ],
-        }),
+        ...memory(target),
+        options: [
+          ...(executable ? ["nosuid", "nodev"] : quiet),
+          `mode=${mode.toString(8)}`,
+          `size=${size}`,
+          `uid=${user}`,
+          `gid=${group}`,
+        ],
       })),
       ...around.volumes.map(({ target, source, readOnly }) =>
         bind(target, source, !readOnly, ["nosuid", "nodev"]),

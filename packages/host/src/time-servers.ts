@@ -257,7 +257,7 @@ export const freeTcpPort = (): Promise<number> =>
     await new Promise((resolve) => server.close(resolve));
   });
 
-export const freeUdpPort = (): Promise<number> =>
+const freeUdpPort = (): Promise<number> =>
   freePort(async (port) => {
     const socket = createSocket("udp4");
     socket.bind(port, "127.0.0.1");

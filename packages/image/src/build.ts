@@ -11,7 +11,7 @@ import { type Flavour, flavours } from "@caisson/vocabulary/flavours";
 import { describeApplication } from "./build/application.ts";
 import { bundleGuest, guestProgram } from "./build/bundle.ts";
 import { buildKernels, cachedKernels, type KernelProgress, kernelVariant } from "./build/kernel.ts";
-import { guestAddon, guestNode } from "./build/native.ts";
+import { guestAddon, guestNode, guestServiceInit } from "./build/native.ts";
 import { assembleRoot } from "./build/rootfs.ts";
 import { sourcesHash } from "./build/sources.ts";
 import { cachedToolchain, openToolchain } from "./build/toolchain.ts";
@@ -161,6 +161,9 @@ async function gather(spec: Spec, lock: Lock, options: BuildOptions): Promise<Pa
     node,
     bundle,
     ...(front && { front }),
+    ...(Object.values(application.description.services).some(({ init }) => init) && {
+      serviceInit: await guestServiceInit(toolchain, cache),
+    }),
     system,
     application,
     archive,

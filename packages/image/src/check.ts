@@ -179,6 +179,8 @@ function composedFindings(
       'user: "UID:GID", if the image can do without; or cap_drop: [ALL] and cap_add of what it needs',
     );
   }
+  if (service.capabilities.add.includes("NET_RAW"))
+    cost("may send packets that it made itself", "no NET_RAW in cap_add; ping works without it");
   if (!service.readOnly)
     cost(
       "its root has a writable layer in memory",

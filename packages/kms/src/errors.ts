@@ -16,6 +16,7 @@ export type KmsErrorCode =
   | "log/chain"
   | "log/rows"
   | "log/rolled-back"
+  | "log/split"
   | "log/head"
   | "log/identity"
   | "policy/malformed"
@@ -53,6 +54,7 @@ const rejected: ReadonlySet<KmsErrorCode> = new Set([
   "log/identity",
   "log/rows",
   "log/rolled-back",
+  "log/split",
   "kms/refused",
   "kms/attestation",
   "kms/giver",

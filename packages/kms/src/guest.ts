@@ -37,6 +37,8 @@ export interface GuestKmsOptions {
   data: string;
   /** PostgreSQL servers of log and rows. Without one they lie in `data` and end with the guest. */
   databases: readonly string[];
+  /** Other replicas (`kms serve --peer`). */
+  peers?: readonly string[];
   host: string;
   port: number;
   /** The guest's socket. */
@@ -97,6 +99,7 @@ export async function startGuestKms(options: GuestKmsOptions): Promise<Kms> {
   return startKms({
     data,
     databases: options.databases,
+    peers: options.peers ?? [],
     ...(existsSync(operators) && {
       operators: readOperators(operators, readFileSync(operators, "utf8")),
     }),
@@ -140,7 +143,7 @@ async function joinReplica(
 }
 
 /** Which guests are replicas; always of this application. Throws KmsError, VerifyError. */
-export function readPeers(files: string, appId: string): Policy {
+function readPeers(files: string, appId: string): Policy {
   const path = fileOf(files, "peers.yaml", "peers.json");
   if (path === undefined) {
     throw new KmsError("policy/none", `${files} holds no peers.yaml: which guests are replicas`);

@@ -31,7 +31,15 @@ export class Metrics {
 
   /** `name` without its prefix; `label` is `key="value"` or empty. */
   count(
-    name: "hellos" | "anchors" | "released" | "denied" | "unlogged" | "refused" | "collateral_fetches",
+    name:
+      | "hellos"
+      | "anchors"
+      | "released"
+      | "denied"
+      | "unlogged"
+      | "refused"
+      | "collateral_fetches"
+      | "peer_heads",
     label = "",
   ): void {
     const key = `caisson_kms_${name}_total${label === "" ? "" : `{${label}}`}`;
@@ -83,6 +91,7 @@ export class Metrics {
     counter("unlogged", "Denials without an entry in the release log.");
     counter("refused", "Requests refused before they were read, by reason.");
     counter("collateral_fetches", "Looks at the source of collateral, by what came of them.");
+    counter("peer_heads", "Heads of other replicas, by whether this one is shown them.");
     let cumulative = 0;
     const buckets = bounds.map((bound, i) => {
       cumulative += this.#buckets[i]!;

@@ -28,7 +28,7 @@ import type { Row, RowName } from "./store/rows.ts";
 import { type Commit, change, type RowChange, type Store, update } from "./store/store.ts";
 import { operationsRow, type VolumeBook } from "./volumes/book.ts";
 
-export const operatorPayloadType = "application/vnd.caisson.kms-request.v1+json";
+const operatorPayloadType = "application/vnd.caisson.kms-request.v1+json";
 
 /** Whose signatures count, and how many are needed. */
 export interface Operators {

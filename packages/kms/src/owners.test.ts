@@ -42,17 +42,15 @@ import { hashOf, keysOf, Owners } from "@caisson/releases/testing/owners";
 import { signer } from "@caisson/releases/testing/signers";
 import { reportData } from "@caisson/verify/report-data";
 import { Applications, type LogView } from "./applications.ts";
-import { CollateralCache } from "./collateral-cache.ts";
 import { type CheckpointStore, FollowedLog } from "./followed-log.ts";
-import { Nonces } from "./nonces.ts";
 import { loadPolicies, type Policies } from "./policies.ts";
-import { Bucket } from "./rate-limit.ts";
 import { type ReleaseContext, releaseKeys } from "./release.ts";
 import { Roots } from "./roots.ts";
 import { applicationSealingKey, publishSealingKey } from "./secrets.ts";
 import type { LogEntry } from "./store/entries.ts";
 import { sqlite } from "./store/sqlite.ts";
 import { type Commit, type Committed, openStore, type Store, storeKeys } from "./store/store.ts";
+import { releaseContext } from "./testing/context.ts";
 import { Machine } from "./testing/machine.ts";
 
 const now = Date.parse("2026-06-01T12:00:00Z");
@@ -103,18 +101,14 @@ async function setup(
     if (outcome === "done" && change.entry !== undefined) entries.push({ ...change.entry });
     return outcome;
   };
-  const context: ReleaseContext = {
+  const context = releaseContext(secret, {
     roots: new Roots(secret, store),
     identity,
     policies,
-    collateral: new CollateralCache(),
     store: { commit },
-    denials: new Bucket({ perSecond: 1, burst: 3 }, now),
-    nonces: new Nonces(secret),
-    volumes: { open: () => Promise.reject(new Error("no volumes")) },
     applications: new Applications(store, log),
     now: clock,
-  };
+  });
   return { context, log: entries };
 }
 

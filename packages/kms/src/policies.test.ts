@@ -163,7 +163,7 @@ for (const { name, policy, manifest, code } of warned) {
   });
 }
 
-test("all of RTMR0 open is no news where nothing is proved", (t) => {
+test("all of RTMR0 open is not news where nothing is proved", (t) => {
   const files = { "a.json": file({}, { registers: { rtmr0: "any", hostAcpi: "any" } }) };
   deepEqual(loadPolicies(directory(t, files), identity, true).get(machine.app)!.warnings, []);
 });

@@ -19,16 +19,13 @@ import {
 } from "@caisson/protocol/key-release";
 import { volumesPayload } from "@caisson/protocol/volumes";
 import { reportData } from "@caisson/verify/report-data";
-import { Applications } from "./applications.ts";
-import { CollateralCache } from "./collateral-cache.ts";
 import { Nonces } from "./nonces.ts";
 import { loadPolicies, type Policies } from "./policies.ts";
-import { Bucket } from "./rate-limit.ts";
 import { type ReleaseContext, releaseKeys } from "./release.ts";
-import { Roots } from "./roots.ts";
 import type { LogEntry } from "./store/entries.ts";
 import { sqlite } from "./store/sqlite.ts";
 import { type Commit, type Committed, openStore, storeKeys } from "./store/store.ts";
+import { releaseContext } from "./testing/context.ts";
 import { Machine, type MachineState } from "./testing/machine.ts";
 import { VolumeBook } from "./volumes/book.ts";
 
@@ -56,18 +53,7 @@ function setup(policies: Policies): Setup {
     if (entry !== undefined) log.push({ ...entry });
     return "done";
   };
-  const context: ReleaseContext = {
-    roots: new Roots(secret, { read: async (names) => names.map(() => undefined) }),
-    identity,
-    policies,
-    collateral: new CollateralCache(),
-    store: { commit },
-    denials: new Bucket({ perSecond: 1, burst: 3 }, now),
-    nonces: new Nonces(secret),
-    volumes: { open: () => Promise.reject(new Error("no volumes")) },
-    applications: new Applications({ read: async (names) => names.map(() => undefined) }),
-    now: () => now,
-  };
+  const context = releaseContext(secret, { identity, policies, store: { commit }, now: () => now });
   return { context, log };
 }
 

@@ -17,6 +17,7 @@ import { limits } from "./limits.ts";
 import { Metrics } from "./metrics.ts";
 import { Nonces } from "./nonces.ts";
 import { Administration, type Operators } from "./operators.ts";
+import { PeerHeads } from "./peer-heads.ts";
 import { loadManifests } from "./policies.ts";
 import { Bucket } from "./rate-limit.ts";
 import type { ReleaseContext } from "./release.ts";
@@ -35,6 +36,8 @@ export interface ServiceOptions {
   policies?: string;
   /** The first operators, named where the store has none yet (operators.ts). */
   operators?: Operators;
+  /** Other replicas, whose heads are looked for in the log (peer-heads.ts). */
+  peers?: readonly string[];
   /** Allow policies that accept evidence of the emulated platform. Default: such a policy is an error. */
   development?: boolean;
   /** Directory of collateral documents, which go before what guests bring (collateral-cache.ts). */
@@ -62,6 +65,7 @@ export class Service {
   readonly write: WriteLine;
   readonly #source: ConfigurationSource;
   readonly #followed: FollowedLog | undefined;
+  readonly #peers: PeerHeads;
   readonly #timer: NodeJS.Timeout;
   #configuration: Configuration;
   #reloading: Promise<unknown> = Promise.resolve();
@@ -75,6 +79,7 @@ export class Service {
     write: WriteLine;
     source: ConfigurationSource;
     followed: FollowedLog | undefined;
+    peers: PeerHeads;
     configuration: Configuration;
   }) {
     this.context = parts.context;
@@ -86,6 +91,8 @@ export class Service {
     this.#followed = parts.followed;
     this.#configuration = parts.configuration;
     this.#followed?.start();
+    this.#peers = parts.peers;
+    this.#peers.start();
     this.#timer = setInterval(() => this.#lookForChanges(), limits.followMs).unref();
   }
 
@@ -111,6 +118,7 @@ export class Service {
   /** `served` resolves once nobody is served any more; then the log is closed. */
   async close(served: Promise<void> = Promise.resolve()): Promise<void> {
     this.#followed?.stop();
+    this.#peers.stop();
     clearInterval(this.#timer);
     await this.#source.fetched?.stop();
     await served;
@@ -217,7 +225,24 @@ async function readService(
     applications: new Applications(store, followed),
     now,
   };
-  return new Service({ context, store, administration, metrics, write, source, followed, configuration });
+  const peers = new PeerHeads({
+    peers: options.peers ?? [],
+    identity: identity.publicKey,
+    store,
+    metrics,
+    write,
+  });
+  return new Service({
+    context,
+    store,
+    administration,
+    metrics,
+    write,
+    source,
+    followed,
+    peers,
+    configuration,
+  });
 }
 
 /** JSON in ASCII: what a client sent cannot move a terminal's cursor, or turn the direction of its text. */

@@ -19,33 +19,53 @@ import { createServer } from "node:net";
 import { dirname } from "node:path";
 import { LogServiceError } from "./errors.ts";
 
-/** Directories that got new names, to be synchronized once for all of a batch. */
+/** Files and directories that were written, to be synchronized once for all of a batch. */
 export class Durable {
+  readonly #files = new Set<string>();
   readonly #directories = new Set<string>();
 
-  /** Puts a whole file into its place. */
+  /** Puts a whole file into its place, synchronized before it is there. */
   write(path: string, content: string | Uint8Array): void {
+    this.#put(path, content, true);
+  }
+
+  /** Puts a whole file into its place; a crash of the machine before `sync` can leave it torn. */
+  writeLater(path: string, content: string | Uint8Array): void {
+    this.#put(path, content, false);
+    this.#files.add(path);
+  }
+
+  /** What is in a file is not needed any more. */
+  forget(path: string): void {
+    this.#files.delete(path);
+  }
+
+  #put(path: string, content: string | Uint8Array, flush: boolean): void {
     const directory = dirname(path);
     const made = mkdirSync(directory, { recursive: true });
     if (made !== undefined) {
       for (let at = directory; at.length >= made.length; at = dirname(at)) this.#directories.add(dirname(at));
     }
-    writeFileSync(`${path}.new`, content, { flush: true });
+    writeFileSync(`${path}.new`, content, { flush });
     renameSync(`${path}.new`, path);
     this.#directories.add(directory);
   }
 
   /** After this, everything that was written outlives a crash. */
   sync(): void {
-    for (const directory of this.#directories) {
-      const handle = openSync(directory, "r");
-      try {
-        fsyncSync(handle);
-      } finally {
-        closeSync(handle);
-      }
-    }
+    for (const path of [...this.#files, ...this.#directories]) synchronize(path);
+    this.#files.clear();
     this.#directories.clear();
+  }
+}
+
+/** After this, a file's content, or a directory's names, outlive a crash. */
+export function synchronize(path: string): void {
+  const handle = openSync(path, "r");
+  try {
+    fsyncSync(handle);
+  } finally {
+    closeSync(handle);
   }
 }
 

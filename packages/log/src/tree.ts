@@ -11,7 +11,7 @@ const zero = Uint8Array.of(0);
 const one = Uint8Array.of(1);
 
 export const leafOf = (entry: Uint8Array): Uint8Array => sha256(zero, entry);
-export const nodeOf = (left: Uint8Array, right: Uint8Array): Uint8Array => sha256(one, left, right);
+const nodeOf = (left: Uint8Array, right: Uint8Array): Uint8Array => sha256(one, left, right);
 
 /** Root of a complete subtree from its 2^n hashes. */
 export function completeRoot(hashes: readonly Uint8Array[]): Uint8Array {

@@ -4,16 +4,19 @@
  * https://c2sp.org/tlog-tiles, envelopes beside them.
  *
  *     checkpoint            what everybody reads: the newest tree that was witnessed
- *     committed             the newest tree of the writer, which the next entry continues
  *     tile/…, envelope/<hash>
+ *     committed             a tree of the writer whose files are all on disk
+ *     journal               what came since, and the signed tree after it
  *
- * Invariants: tiles and envelopes are on disk before the checkpoint that covers them is signed, and that is before
- * anybody hears of it, so a crash loses nothing that was answered; a checkpoint never goes back; entries that come at the
- * same time share one commit. A document that is there already is answered with its old place.
+ * Invariants: documents are on disk, in the journal, before anybody hears of the tree that covers them, so a crash loses
+ * nothing that was answered; their files are put into their places at once and synchronized later, all together, and
+ * written again from the journal where a crash came between; a checkpoint never goes back; entries that come at the same
+ * time share one commit. A document that is there already is answered with its old place.
  */
 
 import { hash } from "node:crypto";
-import { join } from "node:path";
+import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
+import { dirname, join } from "node:path";
 import {
   type Application,
   advance,
@@ -40,15 +43,20 @@ import {
 } from "@caisson/releases";
 import { concat, equal, toHex } from "@caisson/vocabulary/bytes";
 import { LogServiceError } from "./errors.ts";
-import { Durable, readIfThere } from "./files.ts";
+import { Durable, readIfThere, replaceFile } from "./files.ts";
+import { Journal } from "./journal.ts";
 import type { NoteSigningKey } from "./keys.ts";
 import { completeRoot, Frontier, leafOf } from "./tree.ts";
 import { askWitnesses, type WitnessAddress } from "./witness.ts";
 
-interface Pending {
+/** A document on its way into the log. */
+interface Addition {
   kind: EntryKind;
   app: string;
   envelope: Envelope;
+}
+
+interface Pending extends Addition {
   done: (index: number) => void;
   failed: (error: unknown) => void;
 }
@@ -56,8 +64,20 @@ interface Pending {
 /** Where a document's envelope lies; of a first identity document the payload has no signature. */
 export const envelopePath = (documentHash: string): string => `envelope/${documentHash}`;
 
+/** Entries in the journal, about, after which their files are synchronized. */
+const settleAfter = 256;
+
 export class LogWriter {
   readonly #directory: string;
+  readonly #journal: Journal;
+  /** Files that are written, and only the journal has for certain. */
+  readonly #unsettled = new Durable();
+  /** Entries of the tree whose files are all on disk. */
+  #settled = 0;
+  /** Of each level, the file of its last tile as readers have it now; those before it are for readers of older trees. */
+  readonly #partial: (string | undefined)[] = [];
+  /** Directories of partial tiles that are full by now. */
+  readonly #full = new Set<string>();
   readonly #key: NoteSigningKey;
   readonly #witnesses: readonly WitnessAddress[];
   readonly #frontier = new Frontier();
@@ -72,7 +92,9 @@ export class LogWriter {
   #fault: unknown;
 
   private constructor(directory: string, key: NoteSigningKey, witnesses: readonly WitnessAddress[]) {
+    mkdirSync(directory, { recursive: true });
     this.#directory = directory;
+    this.#journal = new Journal(join(directory, "journal"));
     this.#key = key;
     this.#witnesses = witnesses;
   }
@@ -84,8 +106,21 @@ export class LogWriter {
     witnesses: readonly WitnessAddress[] = [],
   ): Promise<LogWriter> {
     const writer = new LogWriter(directory, key, witnesses);
-    await writer.#read();
+    try {
+      await writer.#read();
+    } catch (error) {
+      writer.#journal.close();
+      throw error;
+    }
     return writer;
+  }
+
+  /** Ends it, once what was asked for is answered; every file is then on disk. */
+  async close(): Promise<void> {
+    await this.#flushing;
+    if (this.#fault === undefined) this.#settle(await this.#note());
+    this.#fault ??= new LogServiceError("log-service/busy", "this log was closed");
+    this.#journal.close();
   }
 
   get checkpoint(): Checkpoint {
@@ -111,9 +146,11 @@ export class LogWriter {
   /** Asks the witnesses again, so that readers see that nothing newer was hidden. */
   async refresh(): Promise<void> {
     await this.#flushing;
-    this.#flushing ??= this.#publish().finally(() => {
-      this.#flushing = undefined;
-    });
+    this.#flushing ??= this.#note()
+      .then((note) => this.#publish(note))
+      .finally(() => {
+        this.#flushing = undefined;
+      });
     await this.#flushing;
   }
 
@@ -133,9 +170,11 @@ export class LogWriter {
   }
 
   async #commit(batch: readonly Pending[]): Promise<void> {
-    const durable = new Durable();
     const answers: (() => void)[] = [];
+    const added: Addition[] = [];
+    const files = new Map<string, string | Uint8Array>();
     const changed = new Set<number>();
+    let note: string;
     try {
       for (const one of batch) {
         try {
@@ -147,29 +186,63 @@ export class LogWriter {
             continue;
           }
           const index = this.#frontier.size;
-          const document = JSON.stringify(writeEnvelope(one.envelope));
-          durable.write(join(this.#directory, envelopePath(documentHash)), document);
+          files.set(envelopePath(documentHash), JSON.stringify(writeEnvelope(one.envelope)));
           this.#places.set(key, index);
-          this.#append(entry, durable, changed);
+          this.#append(entry, files, changed);
+          added.push(one);
           answers.push(() => one.done(index));
         } catch (error) {
           if (!(error instanceof ReleaseError)) throw error;
           answers.push(() => one.failed(error));
         }
       }
-      this.#writePartial(durable, changed);
-      durable.sync();
-      await this.#sign(durable);
+      note = await this.#note();
+      if (added.length > 0) {
+        this.#journal.append(writeRecord(added, note));
+        this.#writePartial(files, changed);
+        this.#put(files);
+      }
+      if (this.#frontier.size - this.#settled >= settleAfter) this.#settle(note);
     } catch (error) {
       for (const { failed } of batch) failed(error);
       throw error;
     }
-    await this.#publish();
+    await this.#publish(note);
     for (const answer of answers) answer();
   }
 
+  /** Every file of the tree is on disk after this, and the journal begins again. */
+  #settle(note: string): void {
+    this.#unsettled.sync();
+    replaceFile(join(this.#directory, "committed"), note);
+    this.#journal.clear();
+    this.#settled = this.#frontier.size;
+    for (const path of this.#full) rmSync(join(this.#directory, path), { recursive: true, force: true });
+    this.#full.clear();
+  }
+
+  #put(files: ReadonlyMap<string, string | Uint8Array>): void {
+    for (const [path, content] of files) this.#unsettled.writeLater(join(this.#directory, path), content);
+  }
+
+  /**
+   * Removes what a crash can have torn and nothing will write again: partial tiles of trees before this one. Who still has
+   * an older checkpoint then asks for a newer one.
+   */
+  #tidy(): void {
+    for (const [level, edge] of this.#edges.entries()) {
+      const tile = Math.floor(this.#frontier.size / tileWidth ** (level + 1));
+      for (const name of level === 0 ? (["entries", level] as const) : [level]) {
+        const directory = dirname(join(this.#directory, tilePath(name, tile, 1)));
+        for (const width of existsSync(directory) ? readdirSync(directory) : []) {
+          if (width !== `${edge.length}`) rmSync(join(directory, width));
+        }
+      }
+    }
+  }
+
   /** The entry of a document that may be added, or is there; the application is then further. */
-  async #judge({ kind, app, envelope }: Pending): Promise<{ entry: Uint8Array; documentHash: string }> {
+  async #judge({ kind, app, envelope }: Addition): Promise<{ entry: Uint8Array; documentHash: string }> {
     const documentHash = hash("sha256", envelope.payload);
     const entry = logEntry(kind, app, documentHash);
     if (this.#places.has(toHex(entry))) return { entry, documentHash };
@@ -177,8 +250,8 @@ export class LogWriter {
     return { entry, documentHash };
   }
 
-  /** Adds an entry to the tree; tiles that are full by it are written. */
-  #append(entry: Uint8Array, durable: Durable | undefined, changed: Set<number>): void {
+  /** Adds an entry to the tree; tiles that are full by it are among the files then. */
+  #append(entry: Uint8Array, files: Map<string, string | Uint8Array>, changed: Set<number>): void {
     const leaf = leafOf(entry);
     this.#frontier.add(leaf);
     this.#entries.push(entry);
@@ -188,10 +261,13 @@ export class LogWriter {
       edge.push(hashes);
       changed.add(level);
       if (edge.length < tileWidth) return;
+      this.#replacePartial(level, undefined);
       const tile = Math.floor(this.#frontier.size / tileWidth ** (level + 1)) - 1;
-      durable?.write(join(this.#directory, tilePath(level, tile)), concat(...edge));
+      files.set(tilePath(level, tile), concat(...edge));
+      this.#full.add(dirname(tilePath(level, tile, 1)));
       if (level === 0) {
-        durable?.write(join(this.#directory, tilePath("entries", tile)), writeEntries(this.#entries));
+        this.#full.add(dirname(tilePath("entries", tile, 1)));
+        files.set(tilePath("entries", tile), writeEntries(this.#entries));
         this.#entries = [];
       }
       hashes = completeRoot(edge);
@@ -199,35 +275,39 @@ export class LogWriter {
     }
   }
 
-  #writePartial(durable: Durable, changed: ReadonlySet<number>): void {
+  #writePartial(files: Map<string, string | Uint8Array>, changed: ReadonlySet<number>): void {
     for (const level of changed) {
       const edge = this.#edges[level]!;
       if (edge.length === 0) continue;
       const tile = Math.floor(this.#frontier.size / tileWidth ** (level + 1));
-      durable.write(join(this.#directory, tilePath(level, tile, edge.length)), concat(...edge));
-      if (level > 0) continue;
-      const entries = writeEntries(this.#entries);
-      durable.write(join(this.#directory, tilePath("entries", tile, edge.length)), entries);
+      files.set(tilePath(level, tile, edge.length), concat(...edge));
+      if (level === 0) files.set(tilePath("entries", tile, edge.length), writeEntries(this.#entries));
+      this.#replacePartial(level, tilePath(level, tile, edge.length));
     }
   }
 
-  async #sign(durable: Durable): Promise<void> {
-    const text = writeCheckpoint(this.checkpoint);
-    durable.write(join(this.#directory, "committed"), `${text}\n${await this.#key.line(text)}`);
-    durable.sync();
+  /** The partial tile before is not synchronized: it is for readers of an older tree, and `#tidy` removes what is torn. */
+  #replacePartial(level: number, path: string | undefined): void {
+    const before = this.#partial[level];
+    this.#partial[level] = path;
+    if (before === undefined) return;
+    this.#unsettled.forget(join(this.#directory, before));
+    if (level === 0)
+      this.#unsettled.forget(join(this.#directory, before.replace("tile/0/", "tile/entries/")));
   }
 
-  /** What the witnesses have seen becomes what everybody reads. */
-  async #publish(): Promise<void> {
-    const committed = readIfThere(join(this.#directory, "committed"));
-    if (committed === undefined) return;
-    const note = new TextDecoder().decode(committed);
+  /** The newest tree, signed. */
+  async #note(): Promise<string> {
+    const text = writeCheckpoint(this.checkpoint);
+    return `${text}\n${await this.#key.line(text)}`;
+  }
+
+  /** What the witnesses have seen becomes what everybody reads. A crash can lose that: they are asked again then. */
+  async #publish(note: string): Promise<void> {
     const lines = await askWitnesses(this.#witnesses, note, (first, second) =>
       this.consistency(first, second),
     );
-    const durable = new Durable();
-    durable.write(join(this.#directory, "checkpoint"), note + lines.join(""));
-    durable.sync();
+    this.#unsettled.writeLater(join(this.#directory, "checkpoint"), note + lines.join(""));
   }
 
   /** The proof that the tree of `first` entries is the beginning of that of `second`. */
@@ -246,21 +326,80 @@ export class LogWriter {
 
   /** Everything that was committed, read again: tree, places and applications follow from the entries. */
   async #read(): Promise<void> {
-    const bytes = readIfThere(join(this.#directory, "committed"));
-    if (bytes === undefined) {
-      const durable = new Durable();
-      await this.#sign(durable);
-      await this.#publish();
+    const committed = readIfThere(join(this.#directory, "committed"));
+    if (committed !== undefined) await this.#readSettled(new TextDecoder().decode(committed));
+    for (const record of this.#journal.records) await this.#redo(record);
+    await this.#checkPublished();
+    this.#tidy();
+    const note = await this.#note();
+    this.#settle(note);
+    await this.#publish(note);
+  }
+
+  /** The tree that a note of this log's key says. Throws LogServiceError "log-service/key". */
+  async #own(text: string): Promise<Checkpoint> {
+    const note = readNote(text);
+    const tree = readCheckpoint(note.text);
+    const signed = await signersOfNote(note, [this.#key.key]);
+    if (tree.origin === this.#key.key.name && signed.length > 0) return tree;
+    throw new LogServiceError(
+      "log-service/key",
+      `the log in ${this.#directory} is of another key than this one`,
+    );
+  }
+
+  /** Throws LogServiceError "log-service/damaged" where the tree is not the one that was signed. */
+  #checkRoot({ size, root }: Checkpoint, where: string): void {
+    if (size === this.#frontier.size && equal(this.#frontier.root(), root)) return;
+    throw new LogServiceError(
+      "log-service/damaged",
+      `the entries in ${where} are not those of its checkpoint`,
+    );
+  }
+
+  /** What anybody was shown is not lost: another tree of its size would be a fork. */
+  async #checkPublished(): Promise<void> {
+    const bytes = readIfThere(join(this.#directory, "checkpoint"));
+    if (bytes === undefined) return;
+    let shown: Checkpoint;
+    try {
+      shown = await this.#own(new TextDecoder().decode(bytes));
+    } catch {
+      // Torn by a crash: it is written again.
       return;
     }
-    const note = readNote(new TextDecoder().decode(bytes));
-    const { origin, size, root } = readCheckpoint(note.text);
-    if (origin !== this.#key.key.name || (await signersOfNote(note, [this.#key.key])).length === 0) {
-      throw new LogServiceError(
-        "log-service/key",
-        `the log in ${this.#directory} is of another key than this one`,
-      );
+    const { size } = shown;
+    if (size === this.#frontier.size) this.#checkRoot(shown, this.#directory);
+    if (size <= this.#frontier.size) return;
+    throw new LogServiceError(
+      "log-service/damaged",
+      `${this.#directory} has ${this.#frontier.size} entries, and a checkpoint of ${size} was published`,
+    );
+  }
+
+  /** Documents of the journal again, and their files, of which a crash can have left anything. */
+  async #redo(record: Uint8Array): Promise<void> {
+    const { added, note } = readRecord(record);
+    const tree = await this.#own(note);
+    // Its files were synchronized, and the crash came before the journal began again.
+    if (tree.size <= this.#settled) return;
+    const files = new Map<string, string | Uint8Array>();
+    const changed = new Set<number>();
+    for (const one of added) {
+      const { entry, documentHash } = await this.#judge(one);
+      files.set(envelopePath(documentHash), JSON.stringify(writeEnvelope(one.envelope)));
+      this.#places.set(toHex(entry), this.#frontier.size);
+      this.#append(entry, files, changed);
     }
+    this.#checkRoot(tree, join(this.#directory, "journal"));
+    this.#writePartial(files, changed);
+    this.#put(files);
+  }
+
+  /** The tree of `committed`, whose files are all there. */
+  async #readSettled(note: string): Promise<void> {
+    const tree = await this.#own(note);
+    const { size } = tree;
     for (let tile = 0; tile * tileWidth < size; tile++) {
       const width = Math.min(tileWidth, size - tile * tileWidth);
       const path = join(this.#directory, tilePath("entries", tile, width));
@@ -268,13 +407,8 @@ export class LogWriter {
       if (content === undefined) throw new LogServiceError("log-service/damaged", `${path} is not there`);
       for (const entry of readEntries(content, width)) await this.#replay(entry);
     }
-    if (!equal(this.#frontier.root(), root)) {
-      throw new LogServiceError(
-        "log-service/damaged",
-        `the entries in ${this.#directory} are not those of its checkpoint`,
-      );
-    }
-    await this.#publish();
+    this.#checkRoot(tree, this.#directory);
+    this.#settled = size;
   }
 
   async #replay(entry: Uint8Array): Promise<void> {
@@ -285,8 +419,27 @@ export class LogWriter {
     const envelope = readEnvelope(JSON.parse(new TextDecoder().decode(content)));
     this.#applications.set(app, await further(this.#applications.get(app), kind, app, envelope));
     this.#places.set(toHex(entry), this.#frontier.size);
-    this.#append(entry.slice(), undefined, new Set());
+    this.#append(entry.slice(), new Map(), new Set());
   }
+}
+
+/** A record of the journal: documents that came together, and the signed tree after them. */
+function writeRecord(added: readonly Addition[], note: string): Uint8Array {
+  const documents = added.map(({ kind, app, envelope }) => ({
+    kind,
+    app,
+    envelope: writeEnvelope(envelope),
+  }));
+  return new TextEncoder().encode(JSON.stringify({ added: documents, note }));
+}
+
+/** Reads what `writeRecord` wrote; the journal has compared its hash. */
+function readRecord(record: Uint8Array): { added: Addition[]; note: string } {
+  const { added, note } = JSON.parse(new TextDecoder().decode(record)) as {
+    added: { kind: EntryKind; app: string; envelope: unknown }[];
+    note: string;
+  };
+  return { added: added.map((one) => ({ ...one, envelope: readEnvelope(one.envelope) })), note };
 }
 
 /** An application after one more document, or from its first. Throws ReleaseError. */

@@ -85,6 +85,23 @@ test("what is written for relying party and KMS can be read by them, and says th
   deepEqual(written.open, []);
 });
 
+test("what its owners give it is in the instance document, and what they have not given is named", (t) => {
+  const directory = image(t);
+  const service = { ...plainService(), secrets: [{ name: "TOKEN" }] };
+  const app = { ...manifest.guest.app, identity: "7a".repeat(32), services: { hello: service } };
+  const released = { ...manifest, guest: { ...manifest.guest, app } } as Manifest;
+  const prepare = (given?: { release?: unknown; secrets?: unknown }) => {
+    const options = { image: directory, manifest: released, shape, references, kms };
+    const { missing } = prepareProduction({ ...options, ...(given && { given }) });
+    const { release, secrets } = decodeInstance(readFileSync(join(`${directory}.state`, "instance.img")));
+    return { missing, given: { release, secrets } };
+  };
+  deepEqual(prepare().missing, ["release", "secrets"]);
+  const given = { release: { a: 1 }, secrets: { b: 2 } };
+  deepEqual(prepare(given), { missing: [], given });
+  deepEqual(prepareProduction({ image: directory, manifest, shape, references, kms }).missing, []);
+});
+
 test("MRCONFIGID of an application with an identity names that, whatever it runs", () => {
   const app = {
     name: "a",

@@ -15,6 +15,7 @@ import {
   mainPort,
   persistentVolumes,
   publishedPorts,
+  secretNames,
 } from "@caisson/protocol/guest-config";
 import { composeHash, IDENTITY_SIZE } from "@caisson/protocol/identity";
 import { encodeInstance, type Instance } from "@caisson/protocol/instance";
@@ -44,6 +45,8 @@ export interface ProductionOptions {
   /** Host port of the application's main port; the same number when left out. */
   port?: number;
   kms?: KmsAddress;
+  /** What its owners give it: the bundle of its release, and their sealed secrets. */
+  given?: Pick<Instance, "release" | "secrets">;
 }
 
 export interface Production {
@@ -62,6 +65,8 @@ export interface Production {
   qmpSocket: string;
   /** Registers that could not be predicted: as it stands, the policy refuses every machine. */
   open: string[];
+  /** What a KMS wants of its owners, and they have not given: as it stands, it gives the machine nothing. */
+  missing: ("release" | "secrets")[];
 }
 
 /** What the command line says of a KMS, and the image does not allow. */
@@ -118,6 +123,13 @@ function unpredicted(references: readonly Reference[]): string[] {
 /** Whether RTMR0 is known by its events alone. */
 const byEventAlone = (references: readonly Reference[]): boolean =>
   references.some(({ registers, rtmr0Events }) => registers.rtmr0 === undefined && rtmr0Events !== undefined);
+
+function missingOf({ manifest, kms, given = {} }: ProductionOptions): Production["missing"] {
+  const { app } = manifest.guest;
+  if (kms === undefined || app.identity === undefined) return [];
+  const wanted = secretNames(app).length > 0 ? (["release", "secrets"] as const) : (["release"] as const);
+  return wanted.filter((name) => given[name] === undefined);
+}
 
 /** The references as a document that `readReferences` takes. */
 function referencesText(references: readonly Reference[]): string {
@@ -218,6 +230,7 @@ export function prepareProduction(options: ProductionOptions): Production {
     version: "caisson/instance/v1",
     seed: instanceSeed(state),
     ...(kms !== undefined && { kms: { url: kms.url, identity: identity! } }),
+    ...options.given,
   };
   const device = join(state, "instance.img");
   writeFileSync(device, encodeInstance(instance));
@@ -268,5 +281,6 @@ export function prepareProduction(options: ProductionOptions): Production {
     ...(kms !== undefined && { kmsPolicies }),
     qmpSocket,
     open: unpredicted(options.references),
+    missing: missingOf(options),
   };
 }

@@ -27,11 +27,17 @@ test("a parsed configuration parses again to the same", () => {
   deepEqual(parseTimeConfiguration(parsed), parsed);
 });
 
+test("a file that names the format's version is the same as one that does not", () => {
+  deepEqual(parseTimeConfiguration({ version: "caisson/time/v1", ...good }), parseTimeConfiguration(good));
+});
+
 suite("refused configurations name the field", () => {
   const [, b, c] = good.sources;
   const cases: [where: RegExp, value: unknown][] = [
     [/^the configuration: expected an object/, []],
     [/^servers: there is no such field/, { ...good, servers: [] }],
+    [/^version: .*caisson\/time\/v1/, { ...good, version: "caisson/time/v2" }],
+    [/^version/, { ...good, version: 1 }],
     [/^sources/, {}],
     [/^sources/, { sources: [] }],
     [/^sources/, { sources: Array.from({ length: 17 }, (_, i) => source(`s${i}`)) }],

@@ -4,7 +4,16 @@
  * document of the development flavour, and in the file of `caisson time --servers`.
  */
 import { isIP } from "node:net";
-import { integer, list, object, optional, type Schema, SchemaError, text } from "@caisson/vocabulary/schema";
+import {
+  integer,
+  list,
+  object,
+  oneOf,
+  optional,
+  type Schema,
+  SchemaError,
+  text,
+} from "@caisson/vocabulary/schema";
 import { parseRoots } from "./certificates.ts";
 import { NtsError } from "./errors.ts";
 
@@ -62,7 +71,11 @@ const sourceSchema = object({
   ca: text("PEM certificates", /^/, 256 * 1024),
 });
 
+/** The version of this format. A file that names none is of the first. */
+const timeConfigurationVersion = "caisson/time/v1";
+
 const schema = object({
+  version: optional(oneOf(timeConfigurationVersion)),
   sources: list(sourceSchema, 1, maxSources),
   minOperators: optional(integer(1, maxSources)),
   limits: optional(

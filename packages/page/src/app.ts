@@ -35,7 +35,7 @@ interface Loaded {
   dropped: Dropped;
 }
 let loaded: Loaded[] = [];
-/** Set by an example: the simulated roots that it is signed under. */
+/** Set by an example under a test root: the simulated roots that it is signed under. */
 let simulated: Pick<Example, "trust" | "amdRoots"> | undefined;
 
 const kinds = {
@@ -114,6 +114,8 @@ async function show(problems: string[]): Promise<void> {
       ...fieldsView(describe(evidence)),
     );
     result.focus({ preventScroll: true });
+    // The verdict, and not the button that led to it: on a phone a list of examples is longer than the screen.
+    result.scrollIntoView();
   } catch (error) {
     result.replaceChildren(el("p", { class: "fail", role: "alert" }, messageOf(error)));
   }
@@ -261,7 +263,7 @@ const read = async (files: Iterable<File>) =>
 
 async function open(example: Example): Promise<void> {
   loaded = [];
-  simulated = example;
+  simulated = example.trust === undefined && example.amdRoots === undefined ? undefined : example;
   byId<HTMLInputElement>("at").value = example.at;
   byId<HTMLInputElement>("nonce").value = example.nonce;
   await take(example.files.map(({ name, base64 }) => ({ name, bytes: fromBase64(base64)! })));

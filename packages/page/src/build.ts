@@ -2,10 +2,11 @@
 /** Builds the page: one HTML file with its code, style and examples in it, which may load and send nothing. */
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { build } from "esbuild";
+import { type BuildOptions, build } from "esbuild";
 import { type Example, examples } from "./examples.ts";
 
-export type { Example } from "./examples.ts";
+export { readExamples } from "./example-files.ts";
+export { type Example, examples } from "./examples.ts";
 
 const here = new URL("./", import.meta.url);
 
@@ -15,15 +16,21 @@ const hashOf = (text: string): string => `'sha256-${createHash("sha256").update(
 /** JSON that cannot end its element early. */
 const inScript = (value: unknown): string => JSON.stringify(value).replaceAll("<", "\\u003c");
 
-export async function buildPage(shown?: readonly Example[]): Promise<string> {
+/** One ES module, minified, without polyfills: any import of Node's is an error. */
+export const forBrowsers = {
+  bundle: true,
+  minify: true,
+  write: false,
+  format: "esm",
+  platform: "browser",
+  target: "es2024",
+} as const satisfies BuildOptions;
+
+/** The page; `own` examples stand before those of the test PKIs. */
+export async function buildPage(own: readonly Example[] = []): Promise<string> {
   const bundle = await build({
     entryPoints: [new URL("app.ts", here).pathname],
-    bundle: true,
-    minify: true,
-    write: false,
-    format: "esm",
-    platform: "browser",
-    target: "es2024",
+    ...forBrowsers,
     legalComments: "none",
   });
   const code = bundle.outputFiles[0]!.text.replaceAll("</script", "<\\/script");
@@ -65,12 +72,12 @@ export async function buildPage(shown?: readonly Example[]): Promise<string> {
 <ul id="files" aria-label="files"></ul>
 <ul id="problems" class="fail" role="alert"></ul>
 <button id="clear" type="button" hidden>Begin anew</button>
-<details id="examples-place" open><summary>Examples: minted by a test PKI, right ones and forged ones</summary>
+<details id="examples-place" open><summary>Examples: ${own.length === 0 ? "" : "given to this page, and "}minted by a test PKI, right ones and forged ones</summary>
 <ul id="examples"></ul>
 </details>
 <section id="result" tabindex="-1" aria-live="polite" aria-label="report"></section>
 </main>
-<script type="application/json" id="examples-data">${inScript(shown ?? (await examples()))}</script>
+<script type="application/json" id="examples-data">${inScript([...own, ...(await examples())])}</script>
 <script type="module">${code}</script>
 </html>
 `;

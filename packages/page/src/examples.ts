@@ -7,8 +7,8 @@ import { fold } from "@caisson/measure/rtmr";
 import { eventLog } from "@caisson/measure/testing/synthetic";
 import { amdHierarchy, issueReport, mintAmd } from "@caisson/simulated/amd-pki";
 import { hierarchy, issueQuote, mint, type Times } from "@caisson/simulated/pki";
+import { writeEvidenceDocument } from "@caisson/verify/evidence-document";
 import { reportData } from "@caisson/verify/report-data";
-import { writeEvidenceDocument } from "@caisson/verify/testing/evidence-document";
 import { concat, toBase64, toHex } from "@caisson/vocabulary/bytes";
 
 /** One example as the page carries it. Bytes in base64; `trust` and `amdRoots` name the simulated roots. */

@@ -76,7 +76,7 @@ test("registers: each event, whether they replay, and the file behind them", asy
 });
 
 test("one file, within its size, that allows itself nothing but its own code and style", async () => {
-  const page = await buildPage(shown);
+  const page = await buildPage();
   const size = gzipSync(page, { level: 9 }).length;
   ok(size <= 120_000, `${size} bytes`);
   const policy = /http-equiv="Content-Security-Policy" content="([^"]*)"/.exec(page)![1]!;

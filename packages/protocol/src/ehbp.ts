@@ -28,7 +28,7 @@ export const ehbpKeysPath = "/.well-known/hpke-keys";
 const frameLimit = (1 << 20) + 16;
 const emptyLimit = 16;
 /** Plaintext of a frame that is written. */
-export const ehbpFrameSize = 64 << 10;
+const ehbpFrameSize = 64 << 10;
 
 /** A sealed body that is not one. */
 export class FramingError extends Error {

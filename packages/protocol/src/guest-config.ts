@@ -56,6 +56,12 @@ export const rootCapabilities = [
   "NET_BIND_SERVICE",
 ] as const;
 
+/** Those, and what a service may ask for besides. */
+export const serviceCapabilities = [...rootCapabilities, "NET_RAW"] as const;
+
+/** Where the first process of services with `init` lies in the verity image. */
+export const serviceInit = "/app/_init";
+
 /** Signals that can stop a service. */
 export const stopSignals = [
   "SIGTERM",
@@ -101,6 +107,8 @@ const service = z.strictObject({
   range: count(0, serviceLimit - 1),
   /** Argument vector; the first is an absolute path inside its root. */
   arguments: list(z.string(), 1024).check(z.minLength(1)),
+  /** Whether its first process is one of the platform's, which starts the arguments, hands on signals and reaps. */
+  init: z.optional(z.literal(true)),
   environment: z.record(z.string(), z.string()),
   workingDirectory: absolutePath,
   user: id,
@@ -134,7 +142,8 @@ const service = z.strictObject({
   ),
   /** Files of the image's project, read-only; `source` is a path of the verity root. */
   files: list(z.strictObject({ target: absolutePath, source: absolutePath, mode, user: id, group: id }), 256),
-  capabilities: list(z.enum(rootCapabilities), rootCapabilities.length),
+  /** Of a user that is not root: those that the owner asks for and files of its image have; each process has them. */
+  capabilities: list(z.enum(serviceCapabilities), serviceCapabilities.length),
   /** Limits of its control group: bytes, and the number of processes and threads. */
   memory: count(4 * 1024 * 1024, 2 ** 40),
   pids: count(1, 32_768),
@@ -197,7 +206,7 @@ const front = z.strictObject({
 });
 
 /** What runs in a guest, as it is measured. */
-export const descriptionSchema = z
+const descriptionSchema = z
   .strictObject({
     name: z.string().check(z.regex(/^[a-z0-9][a-z0-9-]{0,62}$/)),
     /** By name. */
@@ -260,7 +269,7 @@ export type AppDescription = z.infer<typeof descriptionSchema>;
 export type Service = z.infer<typeof service>;
 export type FrontDescription = z.infer<typeof front>;
 export type Healthcheck = z.infer<typeof healthcheck>;
-export type Capability = (typeof rootCapabilities)[number];
+export type Capability = (typeof serviceCapabilities)[number];
 export type GuestConfig = z.infer<typeof schema>;
 
 /** Checks parsed JSON. Throws a ZodError: the file is ours and measured, so this is a build fault. */

@@ -94,7 +94,7 @@ export const secretValues = z.record(
 );
 
 /** The public half of an application's sealing key, as its KMS signs it. */
-export const sealingKeySchema = z.strictObject({
+const sealingKeySchema = z.strictObject({
   version: z.literal("caisson/sealing-key/v1"),
   app: hex(32),
   kms: hex(32),

@@ -121,6 +121,24 @@ export function anchorMac(key: Uint8Array, request: Omit<AnchorRequest, "mac">):
   return new Uint8Array(createHmac("sha256", key).update(bytes).digest());
 }
 
+/** The request of one opening, with its MAC under that opening's key. */
+export function anchorRequest(
+  anchorKey: Uint8Array,
+  { owner, seed, name, volume, epoch }: Pick<AnchorRequest, "owner" | "seed" | "name" | "volume" | "epoch">,
+  generation: bigint,
+): AnchorRequest {
+  const unsigned = {
+    version: volumeVersion,
+    owner,
+    seed,
+    name,
+    volume,
+    epoch,
+    generation: String(generation),
+  } as const;
+  return { ...unsigned, mac: anchorMac(anchorKey, unsigned).toHex() };
+}
+
 /** Whether a request was made with that key. */
 export const isAuthentic = (key: Uint8Array, { mac, ...request }: AnchorRequest): boolean =>
   timingSafeEqual(anchorMac(key, request), Uint8Array.fromHex(mac));

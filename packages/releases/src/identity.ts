@@ -8,6 +8,7 @@
  */
 import { toHex } from "@caisson/vocabulary/bytes";
 import { frame } from "@caisson/vocabulary/frame";
+import { sha256 } from "@caisson/vocabulary/merkle";
 import {
   hex,
   type Infer,
@@ -23,7 +24,7 @@ import {
 import { readCanonical } from "./canonical.ts";
 import { type Envelope, payloadOf, signersOf } from "./envelope.ts";
 import { ReleaseError } from "./errors.ts";
-import { type PublicKey, publicKeySchema, sha256 } from "./keys.ts";
+import { type PublicKey, publicKeySchema } from "./keys.ts";
 import { readTrustPolicy } from "./log/policy.ts";
 
 export const identityVersion = "caisson/identity/v1";

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Public keys and their signatures: Ed25519 (RFC 8032), and ECDSA over P-256 with SHA-256 for hardware tokens. By
- * WebCrypto, which Node and browsers have.
+ * Public keys and their signatures: Ed25519 (RFC 8032), and ECDSA over P-256 with SHA-256 for hardware tokens.
  *
  * Invariants: a key has one spelling (Ed25519: 32 bytes; P-256: 65, uncompressed), and a signature one form: 64 bytes;
  * for P-256 r ‖ s with s in the lower half, because with (r, s) the pair (r, n − s) is valid too.
  */
+
 import { fromHex, toHex } from "@caisson/vocabulary/bytes";
 import { object, oneOf, type Schema, SchemaError, text } from "@caisson/vocabulary/schema";
+import { checkSignature } from "#signature";
 
 export type KeyType = "ed25519" | "p256";
 
@@ -41,31 +42,14 @@ export function lowForm(signature: Uint8Array): Uint8Array {
   return fromHex(toHex(signature.subarray(0, 32)) + low)!;
 }
 
-const p256 = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
-
 /** Whether `signature` is the key's over `message`; false where the key is not a point, too. */
 export async function verifySignature(
-  { type, key }: PublicKey,
+  key: PublicKey,
   message: Uint8Array,
   signature: Uint8Array,
 ): Promise<boolean> {
   if (signature.length !== 64) return false;
+  const { type } = key;
   if (type === "p256" && BigInt(`0x${toHex(signature.subarray(32))}`) > halfOrder) return false;
-  const algorithm = type === "ed25519" ? { name: "Ed25519" } : p256;
-  try {
-    const raw = fromHex(key) as BufferSource;
-    const imported = await crypto.subtle.importKey("raw", raw, algorithm, false, ["verify"]);
-    return await crypto.subtle.verify(
-      algorithm,
-      imported,
-      signature as BufferSource,
-      message as BufferSource,
-    );
-  } catch {
-    return false;
-  }
-}
-
-export async function sha256(message: Uint8Array): Promise<Uint8Array> {
-  return new Uint8Array(await crypto.subtle.digest("SHA-256", message as BufferSource));
+  return checkSignature(key, message, signature);
 }

@@ -8,6 +8,7 @@
  */
 import { fromHex, toHex } from "@caisson/vocabulary/bytes";
 import { frame, u32, text as utf8 } from "@caisson/vocabulary/frame";
+import { sha256 } from "@caisson/vocabulary/merkle";
 import {
   hex,
   type Infer,
@@ -23,7 +24,6 @@ import { readCanonical, writeCanonical } from "./canonical.ts";
 import { type Envelope, payloadOf } from "./envelope.ts";
 import { ReleaseError } from "./errors.ts";
 import { type Identity, requireSigners } from "./identity.ts";
-import { sha256 } from "./keys.ts";
 
 export const secretsVersion = "caisson/secrets/v1";
 export const secretsPayloadType = "application/vnd.caisson.secrets.v1+json";

@@ -6,6 +6,7 @@
  * spelling. The three kinds have predicate types of their own, so no signature of one counts for another.
  */
 import { toHex } from "@caisson/vocabulary/bytes";
+import { sha256 } from "@caisson/vocabulary/merkle";
 import {
   hex,
   type Infer,
@@ -21,7 +22,6 @@ import {
 } from "@caisson/vocabulary/schema";
 import { readCanonical, writeCanonical } from "./canonical.ts";
 import { type Envelope, payloadOf } from "./envelope.ts";
-import { sha256 } from "./keys.ts";
 
 export const statementPayloadType = "application/vnd.in-toto+json";
 const statementType = "https://in-toto.io/Statement/v1";

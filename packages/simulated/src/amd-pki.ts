@@ -5,8 +5,8 @@
  * test may change in any place before `mintAmd` signs it. RSA-PSS is randomised: the bytes differ from run to run.
  */
 import { constants, createHash, generateKeyPairSync, type KeyObject, sign as signWith } from "node:crypto";
-import { bitString, der, integer, oid, sequence, time, utf8 } from "@caisson/verify/der-writer";
-import { type ExtensionSpec, extensions, type Times, toPem } from "./pki.ts";
+import { bitString, der, integer, oid, sequence, time, toPem, utf8 } from "@caisson/verify/der-writer";
+import { type ExtensionSpec, extensions, type Times } from "./pki.ts";
 
 type Product = "Milan" | "Genoa" | "Turin";
 type Kind = "vcek" | "vlek";
@@ -104,7 +104,7 @@ export function issueAmdCertificate(spec: AmdCertificateSpec): Uint8Array {
   return signed(tbs, spec);
 }
 
-export function issueAmdCrl(spec: AmdCrlSpec): Uint8Array {
+function issueAmdCrl(spec: AmdCrlSpec): Uint8Array {
   const entries = spec.revoked.map((serial) => sequence(integer(serial), time(spec.thisUpdate)));
   const tbs = sequence(
     integer(1),

@@ -10,7 +10,17 @@
 import { createHash } from "node:crypto";
 import type { TrustAnchor } from "@caisson/verify";
 import type { Collateral } from "@caisson/verify/collateral";
-import { bitString, der, integer, namedBits, oid, sequence, time, utf8 } from "@caisson/verify/der-writer";
+import {
+  bitString,
+  der,
+  integer,
+  namedBits,
+  oid,
+  sequence,
+  time,
+  toPem,
+  utf8,
+} from "@caisson/verify/der-writer";
 import { TestKey } from "./p256.ts";
 
 const hexBytes = (hex: string): Uint8Array => new Uint8Array(Buffer.from(hex, "hex"));
@@ -109,18 +119,6 @@ export function issueCrl(spec: CrlSpec): Uint8Array {
     ...(spec.extensions.length === 0 ? [] : [der(0xa0, extensions(spec.extensions))]),
   );
   return sign(tbs, spec);
-}
-
-/** PEM of certificates, one after the other. */
-export function toPem(...certificates: Uint8Array[]): string {
-  return certificates
-    .map((bytes) => {
-      const lines = Buffer.from(bytes)
-        .toString("base64")
-        .match(/.{1,64}/g)!;
-      return `-----BEGIN CERTIFICATE-----\n${lines.join("\n")}\n-----END CERTIFICATE-----\n`;
-    })
-    .join("");
 }
 
 const keyId = (key: TestKey): Uint8Array => sha256(key.publicKey).slice(0, 20);

@@ -16,8 +16,8 @@ import { type CheckId, channelChecks, VerifyError } from "./errors.ts";
 import type { Evidence } from "./evidence/evidence.ts";
 import { readEvidenceDocument } from "./evidence/formats/caisson.ts";
 import { readPart } from "./evidence/formats/fields.ts";
+import { type Judgement, judgeEvidence } from "./judge.ts";
 import { Answers, type Report } from "./report.ts";
-import { type Judgement, verifyEvidence } from "./verify.ts";
 
 const anything: Schema<unknown> = (value) => value;
 
@@ -71,7 +71,7 @@ export async function verifyChannel(
   const { nonceRoot, tlsKey, hpkeConfig } = fields;
   if (scheme !== "caisson/channel/v1" || !nonceRoot || !tlsKey || !hpkeConfig) {
     answers.fail("channel/not-stated", { expected: "caisson/channel/v1", actual: scheme ?? "nothing" });
-    return { report: combined(await verifyEvidence(evidence, judgement), answers) };
+    return { report: combined((await judgeEvidence(evidence, judgement)).report, answers) };
   }
   answers.pass("channel/stated", { actual: scheme });
 
@@ -92,7 +92,7 @@ export async function verifyChannel(
     });
   } else answers.pass("channel/hpke", { actual: toHex(hpkeConfig) });
   const expectedReportData = { scheme, fields: { nonceRoot } } as const;
-  const report = await verifyEvidence(evidence, { ...judgement, expectedReportData });
+  const { report } = await judgeEvidence(evidence, { ...judgement, expectedReportData });
   const reached = report.verdict === "accepted" && answers.allow(["channel/nonce", "channel/hpke"]);
   checkTls(expected.tlsKey, tlsKey, answers);
   return { report: combined(report, answers), ...(reached && { keys: { tlsKey, hpkeConfig } }) };

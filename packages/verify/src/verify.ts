@@ -1,82 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Evidence in, a report out: genuine, then acceptable, every check listed. */
+/** Evidence in, a report out: genuine, then acceptable, every check listed. Of any kind. */
 
-import type { AcceptedRelease } from "@caisson/releases";
-import { provesHardware } from "@caisson/vocabulary/platforms";
 import type { AmdCollateral } from "./amd/collateral.ts";
 import { withEvidence } from "./amd/collateral.ts";
 import { type GenuineSnp, type SnpTrust, verifyReport } from "./amd/genuine.ts";
 import { chipIdText } from "./amd/products.ts";
 import { type GenuineNitro, type NitroRoot, verifyNitro } from "./aws/genuine.ts";
-import { cannotTell } from "./certainty.ts";
-import { type CheckId, genuineChecks, nitroGenuineChecks, snpGenuineChecks, VerifyError } from "./errors.ts";
-import type { AnyEvidence, Evidence, NitroEvidence, SnpEvidence } from "./evidence/evidence.ts";
-import { type GenuineHcl, type Hcl, verifyHcl } from "./evidence/hcl.ts";
-import type { Collateral, VerifiedCollateral } from "./intel/collateral.ts";
-import { type Genuine, verifyQuote } from "./intel/genuine.ts";
-import { parseQuote } from "./intel/quote.ts";
+import type { AnyEvidence, NitroEvidence, SnpEvidence } from "./evidence/evidence.ts";
+import type { GenuineHcl } from "./evidence/hcl.ts";
 import { intelRoot } from "./intel/roots.ts";
-import type { TrustAnchor } from "./pki/x509.ts";
-import { trustAnchorFor } from "./platform.ts";
-import {
-  askedChecks,
-  checkPolicyPlatform,
-  checkTee,
-  evaluateNitroPolicy,
-  evaluatePolicy,
-  evaluateSnpPolicy,
-  type ReleaseJudge,
-} from "./policy/acceptable.ts";
-import type { Policy } from "./policy/policy.ts";
-import type { Reference } from "./policy/reference.ts";
-import type { ExpectedReportData } from "./policy/report-data-rules.ts";
-import {
-  Answers,
-  type IntelSummary,
-  type NitroSummary,
-  type PlatformSummary,
-  type Report,
-  type SnpSummary,
-} from "./report.ts";
+import { askGenuine, askHcl, genuineIds, type Judgement, judgeEvidence, report, summary } from "./judge.ts";
+import { askedChecks, checkTee } from "./policy/acceptable.ts";
+import { checkNitro } from "./policy/nitro-rules.ts";
+import { checkPcrs } from "./policy/pcr-rules.ts";
+import { checkReportData } from "./policy/report-data-rules.ts";
+import { checkSnp } from "./policy/snp-rules.ts";
+import { Answers, type NitroSummary, type Report, type SnpSummary } from "./report.ts";
 
-const hclIds: readonly CheckId[] = ["hcl/report", "hcl/tpm-quote"];
-/** What is asked of evidence to be genuine: each vendor's own checks, and a virtual TPM's where there is one. */
-function genuineIds({ platform, hcl }: AnyEvidence): CheckId[] {
-  const chain: CheckId[] = ["chain/platform", "chain/revocation"];
-  const withChain = (checks: object, shared: CheckId[]): CheckId[] => {
-    const [format, ...own] = Object.keys(checks) as [CheckId, ...CheckId[]];
-    return [format, ...shared, ...own];
-  };
-  const asked =
-    platform === "nitro"
-      ? withChain(nitroGenuineChecks, chain)
-      : platform === "snp"
-        ? withChain(snpGenuineChecks, ["collateral/format", ...chain])
-        : (Object.keys(genuineChecks) as CheckId[]);
-  return [...asked.filter((id) => !hclIds.includes(id)), ...(hcl === undefined ? [] : hclIds)];
-}
-
-/** How evidence is judged. */
-export interface Judgement {
-  policy: Policy;
-  /** Reference values beside those that the policy lists (`readReferences`). */
-  references?: readonly Reference[];
-  now: Date;
-  /** In place of the vendor's root (`platformRows`). The emulated platform's root is the policy's `simulatedRoot`. */
-  trust?: TrustAnchor;
-  /** Used in place of what the evidence carries. */
-  collateral?: Collateral | VerifiedCollateral;
-  /** The same for SEV-SNP reports; its parts go before what the evidence carries. */
-  amdCollateral?: AmdCollateral;
-  /** In place of AMD's roots. */
-  amdRoots?: SnpTrust["roots"];
-  /** In place of AWS's root. */
-  nitroRoot?: NitroRoot;
-  /** The verifier's nonce, and other report-data fields that it knows. */
-  expectedReportData?: ExpectedReportData;
-  /** Judges releases, for policies that name an identity (`@caisson/verify/releases`). */
-  releases?: ReleaseJudge;
-}
+export { type Judgement, judgeEvidence } from "./judge.ts";
 
 /**
  * Judges evidence under a policy. Refusals are answers, not errors: they are in the report. Throws only what is no
@@ -89,11 +30,14 @@ export async function verifyEvidence(evidence: AnyEvidence, judgement: Judgement
 }
 
 async function judgeNitro(evidence: NitroEvidence, judgement: Judgement): Promise<Report> {
-  const { policy, references = [], now } = judgement;
+  const { policy, now } = judgement;
   const answers = new Answers();
   const wanted = checkTee("nitro", policy, answers);
   const genuine = wanted ? await askNitro(evidence, now, judgement.nitroRoot, answers) : undefined;
-  if (genuine !== undefined) evaluateNitroPolicy(genuine, { ...judgement, references }, answers);
+  if (genuine !== undefined && policy.nitro !== undefined) {
+    const fresh = policy.freshness !== "any";
+    checkNitro(genuine.document, policy.nitro, fresh, judgement.expectedReportData, answers);
+  }
   const asked = [...genuineIds(evidence), ...askedChecks(policy, evidence)];
   return report(answers, asked, "genuine-and-acceptable", now, genuine && nitroSummary(genuine));
 }
@@ -131,8 +75,10 @@ async function judgeSnp(evidence: SnpEvidence, judgement: Judgement): Promise<Re
   // Without rules for it nothing has to be known of the report.
   const wanted = checkTee("snp", policy, answers);
   const genuine = wanted ? await askSnp(evidence, judgement.amdCollateral, now, trust, answers) : undefined;
-  if (genuine !== undefined) {
-    await evaluateSnpPolicy(genuine.snp, evidence, genuine.hcl, { ...judgement, references }, answers);
+  if (genuine !== undefined && policy.snp !== undefined) {
+    checkSnp(genuine.snp, policy.snp, references, now, answers);
+    checkPcrs(genuine.hcl, policy, answers);
+    await checkReportData(evidence, genuine.snp.report.reportData, genuine.hcl, judgement, answers);
   }
   const asked = [...genuineIds(evidence), ...askedChecks(policy, evidence)];
   return report(answers, asked, "genuine-and-acceptable", now, genuine && snpSummary(genuine.snp));
@@ -154,9 +100,6 @@ async function askSnp(
     return undefined;
   }
 }
-
-const askHcl = async (hcl: Hcl | undefined, reportData: Uint8Array, answers: Answers) =>
-  hcl === undefined ? undefined : verifyHcl(hcl, reportData, answers);
 
 function snpSummary({
   report,
@@ -180,38 +123,6 @@ function snpSummary({
   };
 }
 
-/** The same with the genuine quote and the release that was accepted, for callers that go on to use them. */
-export async function judgeEvidence(
-  evidence: Evidence,
-  judgement: Judgement,
-): Promise<{ report: Report; genuine?: Genuine; release?: AcceptedRelease }> {
-  const { policy, references = [], now } = judgement;
-  const answers = new Answers();
-  const trust = trustFor(evidence, judgement);
-  let genuine: Genuine | undefined;
-  let release: AcceptedRelease | undefined;
-  if (trust === undefined) checkPolicyPlatform(evidence, policy, answers);
-  else {
-    const found = await askGenuine(evidence, judgement.collateral, now, trust, answers);
-    genuine = found?.quote;
-    if (found !== undefined) {
-      release = await evaluatePolicy(found.quote, evidence, { ...judgement, references }, answers, found.hcl);
-    }
-  }
-  const asked = [...genuineIds(evidence), ...askedChecks(policy, evidence)];
-  return {
-    report: report(answers, asked, "genuine-and-acceptable", now, genuine && summary(genuine), release),
-    ...(genuine === undefined ? {} : { genuine }),
-    ...(release === undefined ? {} : { release }),
-  };
-}
-
-/** The root for the evidence's platform: what the caller gives takes the place of the vendor's, never of a policy's. */
-function trustFor({ platform }: Evidence, { policy, trust }: Judgement): TrustAnchor | undefined {
-  const anchor = trustAnchorFor(platform, policy);
-  return anchor !== undefined && provesHardware[platform] ? (trust ?? anchor) : anchor;
-}
-
 /** Answers the first question alone: whether the quote is genuine. Nothing is said about what runs in the TD. */
 export async function verifyGenuine(
   evidence: AnyEvidence,
@@ -230,75 +141,4 @@ export async function verifyGenuine(
   }
   const found = await askGenuine(evidence, collateral, now, trust, answers);
   return report(answers, asked, "genuine", now, found && summary(found.quote));
-}
-
-async function askGenuine(
-  evidence: Evidence,
-  given: Judgement["collateral"],
-  now: Date,
-  trust: TrustAnchor,
-  answers: Answers,
-): Promise<{ quote: Genuine; hcl: GenuineHcl | undefined } | undefined> {
-  try {
-    const collateral = given ?? evidence.collateral;
-    if (collateral === undefined) {
-      const { version, body } = parseQuote(evidence.quote);
-      answers.pass("quote/format", { actual: `version ${version}, ${body.tee.toUpperCase()}` });
-      throw new VerifyError("collateral/missing", "there is no collateral to verify the quote with");
-    }
-    const quote = await verifyQuote(evidence.quote, collateral, now, trust, answers);
-    return { quote, hcl: await askHcl(evidence.hcl, quote.quote.body.report.reportData, answers) };
-  } catch (error) {
-    answers.failFrom(error);
-    return undefined;
-  }
-}
-
-function report(
-  answers: Answers,
-  asked: readonly CheckId[],
-  scope: Report["scope"],
-  now: Date,
-  platform: PlatformSummary | undefined,
-  release?: AcceptedRelease,
-): Report {
-  const list = answers.list(asked);
-  const codes = list.flatMap(({ code }) => code ?? []);
-  const reference = list.find(
-    ({ id, outcome }) => id === "registers/reference" && outcome === "pass",
-  )?.actual;
-  const accepted = platform !== undefined && answers.allow(asked);
-  const undetermined = platform === undefined && cannotTell(list, answers.judging);
-  return {
-    version: "caisson/report/v1",
-    verdict: accepted ? "accepted" : undetermined ? "undetermined" : "rejected",
-    scope,
-    at: now.toISOString(),
-    codes,
-    ...(platform === undefined ? {} : { platform }),
-    ...(reference === undefined ? {} : { reference }),
-    ...(release === undefined ? {} : { release: releaseSummary(release) }),
-    checks: list,
-  };
-}
-
-function releaseSummary({ release: { hash, predicate } }: AcceptedRelease): NonNullable<Report["release"]> {
-  const { app, release: number, expires } = predicate;
-  return { app, number, hash, expires: new Date(expires).toISOString() };
-}
-
-function summary({ quote, pck, tcb, trust, validUntil }: Genuine): IntelSummary {
-  return {
-    tee: quote.body.tee,
-    root: trust.name,
-    quoteVersion: quote.version,
-    tcbStatus: tcb.status,
-    advisories: tcb.advisories,
-    tcbDate: new Date(tcb.date).toISOString(),
-    tcbEvaluationDataNumber: tcb.evaluationDataNumber,
-    fmspc: pck.fmspc,
-    ppid: pck.ppid,
-    ...(pck.piid !== undefined && { piid: pck.piid }),
-    validUntil: new Date(validUntil).toISOString(),
-  };
 }

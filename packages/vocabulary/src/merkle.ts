@@ -3,10 +3,10 @@
  * Merkle trees of RFC 6962 (section 2.1) with SHA-256: hashes, and what proves an entry's place or that one tree is the
  * beginning of another. Indexes and sizes are safe integers, so nothing here shifts by 32 bits.
  */
+import { sha256 } from "#sha256";
 import { concat, equal } from "./bytes.ts";
 
-const sha256 = async (bytes: Uint8Array): Promise<Uint8Array> =>
-  new Uint8Array(await crypto.subtle.digest("SHA-256", bytes as BufferSource));
+export { sha256 };
 
 /** A tree of 2^53 entries has proofs of 53 hashes. */
 export const longestProof = 53;

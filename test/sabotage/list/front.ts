@@ -32,8 +32,8 @@ export const front = within("packages/front/src", [
   ],
   [
     "connections are upgraded where sealed requests are required",
-    "server.ts",
-    '    if (options.require === "encrypted") return fail(403);',
+    "upgrades.ts",
+    '    if (this.#require === "encrypted") return fail(403);',
     "",
     "server.test.ts",
   ],

@@ -337,4 +337,18 @@ export const guest = within("packages/guest/src", [
     "  if (false) {",
     "volumes/btrfs.test.ts",
   ],
+  [
+    "who is not root loses its capabilities at the first program",
+    "sandbox.ts",
+    "  const kept = user === 0 ? [] : capabilities;",
+    "  const kept: string[] = [];",
+    "sandbox.test.ts",
+  ],
+  [
+    "a service without init has the platform's first process in its sandbox",
+    "sandbox.ts",
+    "...(service.init ? [bind(ownInit",
+    "...(true ? [bind(ownInit",
+    "sandbox.test.ts",
+  ],
 ]);

@@ -183,4 +183,18 @@ export const image = within("packages/image/src", [
     "",
     "oci/layer-store.test.ts",
   ],
+  [
+    "who is not root has whatever cap_add says",
+    "build/service.ts",
+    "add.includes(name) && held.has(name)",
+    "add.includes(name)",
+    "build/service.test.ts",
+  ],
+  [
+    "the first process of services need not be hardened",
+    "build/rootfs.ts",
+    'throw new ImageError("root/hardening", `${serviceInit} ${fault}`)',
+    "void fault",
+    "build/rootfs.test.ts",
+  ],
 ]);

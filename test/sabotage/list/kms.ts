@@ -233,4 +233,25 @@ export const kms = within("packages/kms/src", [
     "  if (false) {",
     "volumes/rules.test.ts",
   ],
+  [
+    "collateral is fetched for platforms that nobody vouches for",
+    "collateral-source.ts",
+    "if (!(await verifyOwnChain(quote, trust, now))) return undefined;",
+    "",
+    "collateral-source.test.ts",
+  ],
+  [
+    "a source that hangs holds up a release",
+    "collateral-source.ts",
+    "await Promise.race([known.running, waited]);",
+    "await known.running;",
+    "collateral-source.test.ts",
+  ],
+  [
+    "any number of kinds of platform is remembered",
+    "collateral-source.ts",
+    "if (this.#known.size >= this.#limits.platforms) return undefined;",
+    "",
+    "collateral-source.test.ts",
+  ],
 ]);

@@ -2,6 +2,7 @@
 import { within } from "../sabotage.ts";
 
 const witness = "witness.test.ts";
+const crash = "crash.test.ts";
 
 export const log = within("packages/log/src", [
   [
@@ -31,5 +32,33 @@ export const log = within("packages/log/src", [
     "(await verifyConsistency(seen, checkpoint, proof));",
     "proof.length >= 0;",
     witness,
+  ],
+  [
+    "a log goes on without entries that it published",
+    "writer.ts",
+    "    if (size <= this.#frontier.size) return;",
+    "    return;",
+    crash,
+  ],
+  [
+    "files of the journal are not written again",
+    "writer.ts",
+    '    this.#checkRoot(tree, join(this.#directory, "journal"));',
+    "    files.clear();",
+    crash,
+  ],
+  [
+    "a torn record counts",
+    "journal.ts",
+    "  return equal(digest(content), bytes.subarray(at + 4, at + headerSize)) ? content : undefined;",
+    "  return content;",
+    crash,
+  ],
+  [
+    "a journal whose files are on disk counts twice",
+    "writer.ts",
+    "    if (tree.size <= this.#settled) return;",
+    "",
+    crash,
   ],
 ]);

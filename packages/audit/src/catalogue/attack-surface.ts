@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What the kernel is built without. Configuration is in the kernel image, which RTMR1 measures as a whole. */
-import type { Test } from "../control.ts";
+import { kernelOfServices, type Test } from "../control.ts";
 import { type Checks, kernel, live, noFilesystem, noProtocol, refused, sysctls, without } from "../expect.ts";
 import type { LiveFacts } from "../facts.ts";
 import { group } from "./group.ts";
@@ -314,6 +314,7 @@ export const attackSurface = group("kernel attack surface", { decision: "depth",
         "each has one, made by PID 1 alone: kernel.unprivileged_userns_clone and user.max_user_namespaces are 0 (decision 0014)",
       kinds: ["static", "live"],
     },
+    volumes: { reason: kernelOfServices, kinds: ["static", "live"] },
     ...also(without("USER_NS"), ...sysctls({ "user.max_user_namespaces": "0" })),
   },
   {

@@ -47,7 +47,7 @@ const counts = {
   "file system": 13,
   "user space": 18,
   network: 10,
-  container: 16,
+  container: 17,
   "key release": 9,
   attestation: 14,
 };

@@ -43,8 +43,9 @@ function ownMount(
   return found === undefined ? undefined : `${found.target} (${found.type} ${found.options.join(",")})`;
 }
 
-/** What root of a user namespace may have. */
+/** What root of a user namespace may have, and what a service may have besides when its owner asks for it. */
 const ofRoot = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETUID", "SETGID", "KILL", "NET_BIND_SERVICE"];
+const asked = ["NET_RAW"];
 
 const services = ({ app }: ImageFacts["guest"]) => Object.values(app.services);
 type ControlGroup = LiveFacts["controlGroups"][string];
@@ -573,17 +574,42 @@ export const container = group("container", { decision: "least", source: "oci" }
         },
       ),
       image(
-        "capabilities only of those that root of a user namespace may have, and only for root",
+        "capabilities only inside a user namespace, and of those that hold for nothing outside of it",
         ({ guest }) => {
           const bad = services(guest).find(
-            ({ user, isolation, capabilities }) =>
-              capabilities.some((name) => !ofRoot.includes(name)) ||
-              (capabilities.length > 0 && (user !== 0 || isolation !== "contained")),
+            ({ isolation, capabilities }) =>
+              capabilities.some((name) => !ofRoot.includes(name) && !asked.includes(name)) ||
+              (capabilities.length > 0 && isolation !== "contained"),
           );
           return bad?.capabilities.join(", ");
         },
         ({ guest }) => {
           services(guest)[0]!.capabilities = ["CHOWN"];
+        },
+      ),
+    ],
+    live: reasonsForNoCheck.verifiedRoot,
+    remote: [rootCovered],
+  },
+  {
+    id: "O17",
+    title: "No service has a capability that was asked for",
+    why: "What entry points need is known; the rest is somebody's wish.",
+    source: "oci",
+    services: { reason: "cap_add of the compose file asks for it", kinds: ["static"] },
+    tests: ["packages/image/src/build/service.test.ts", "test/e2e/containers.test.ts"],
+    static: [
+      image(
+        "root has what entry points need, and nobody else has any",
+        ({ guest }) => {
+          const found = Object.entries(guest.app.services).flatMap(([name, { user, capabilities }]) => {
+            const more = capabilities.filter((one) => user !== 0 || !ofRoot.includes(one));
+            return more.length === 0 ? [] : [`${name}: ${more.join(", ")}`];
+          });
+          return found.join("; ") || undefined;
+        },
+        ({ guest }) => {
+          services(guest)[0]!.capabilities = ["NET_RAW"];
         },
       ),
     ],

@@ -142,6 +142,11 @@ export const devices = group("devices", { decision: "depth", source: "design" },
     id: "D07",
     title: "A disk is what its content says",
     why: "Names, labels and order are the host's.",
+    volumes: {
+      reason:
+        "each lies on a device that PID 1 maps under the volume's own key, and is what its checksums say (V15)",
+      kinds: ["live"],
+    },
     static: without("MSDOS_PARTITION", "EFI_PARTITION", "BLK_DEV_INITRD").static,
     live: [
       live(

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The network, whose router is the host. */
+
+import { kernelOfServices } from "../control.ts";
 import {
   image,
   kernel,
@@ -51,6 +53,7 @@ export const network = group("network", { decision: "depth", source: "kspp" }, [
       reason: "published ports and egress are rules of nf_tables that PID 1 alone can set (decision 0015)",
       kinds: ["static", "live"],
     },
+    volumes: { reason: kernelOfServices, kinds: ["static"] },
     ...without("NETFILTER"),
     live: [
       live(
@@ -125,6 +128,7 @@ export const network = group("network", { decision: "depth", source: "kspp" }, [
       reason: 'programs listen on "::"; no interface but loopback has an IPv6 address',
       kinds: ["static", "live"],
     },
+    volumes: { reason: kernelOfServices, kinds: ["static", "live"] },
     ...without("IPV6"),
     live: [
       live(
@@ -200,6 +204,7 @@ export const network = group("network", { decision: "depth", source: "kspp" }, [
         "each has a pair of interfaces for each of its networks, and the guest forwards between them by rules (decision 0015)",
       kinds: ["static", "live"],
     },
+    volumes: { reason: kernelOfServices, kinds: ["static", "live"] },
     ...without("BRIDGE", "VLAN_8021Q", "TUN", "VETH", "NETFILTER", "NET_SCHED", "XFRM_USER", "WIREGUARD"),
   },
   {

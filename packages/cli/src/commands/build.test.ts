@@ -21,10 +21,19 @@ test("what images lost is a line for each service and kind, with a few paths", (
   const setuid = ["/a", "/b", "/c", "/d", "/e", "/f"].map(
     (path) => ({ service: "web", path, dropped: "setuid" }) as const,
   );
-  const lines = summary(built([...setuid, { service: "db", path: "/tmp", dropped: "sticky" }])).split("\n");
+  const ping = {
+    service: "db",
+    path: "/bin/ping",
+    dropped: "capability",
+    capabilities: ["NET_RAW"],
+  } as const;
+  const lines = summary(built([...setuid, { service: "db", path: "/tmp", dropped: "sticky" }, ping])).split(
+    "\n",
+  );
   deepEqual(lines.slice(3), [
     "  dropped    setuid of web's /a, /b, /c, /d, and 2 more (manifest.json, contents.dropped)",
     "  dropped    sticky of db's /tmp",
+    "  dropped    capability NET_RAW of db's /bin/ping",
     "",
   ]);
 });

@@ -30,7 +30,9 @@ export function summary({ directory, manifest }: Built): string {
     const paths = changes.slice(0, shownPaths).map(({ path }) => path);
     const more = changes.length - paths.length;
     if (more > 0) paths.push(`and ${more} more (manifest.json, contents.dropped)`);
-    rows.push(["dropped", `${kind} of ${service}'s ${paths.join(", ")}`]);
+    const names = new Set(changes.flatMap(({ capabilities = [] }) => capabilities));
+    const what = names.size === 0 ? kind : `${kind} ${[...names].join(", ")}`;
+    rows.push(["dropped", `${what} of ${service}'s ${paths.join(", ")}`]);
   }
   return [directory, ...rows.map(([label, value]) => `  ${label!.padEnd(9)}  ${value}`), ""].join("\n");
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `caisson collateral fetch`: what Intel or AMD publishes for the platform of some evidence, verified, in one file. */
 import { writeFileSync } from "node:fs";
-import { collateralFor, fetchIntel } from "@caisson/client/collateral";
-import { readEvidence } from "@caisson/verify";
+import { collateralFor, type FetchedCollateral, fetchIntel } from "@caisson/client/collateral";
+import { type AnyEvidence, isQuote, readEvidence } from "@caisson/verify";
+import { writeEvidenceDocument, writeSnpDocument } from "@caisson/verify/evidence-document";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { Command, Option } from "commander";
 import { type SourceOptions, sayProvenance, sourceOptions, withSource } from "../collateral-source.ts";
@@ -15,6 +16,7 @@ interface Options extends Omit<SourceOptions, "collateralSource"> {
   tee: "tdx" | "sgx";
   ca: "platform" | "processor";
   output?: string;
+  staple?: boolean;
 }
 
 const fetchCommand = withSource(
@@ -30,22 +32,46 @@ const fetchCommand = withSource(
         .choices(["platform", "processor"])
         .default("platform"),
     )
+    .option(
+      "--staple",
+      "write the evidence with its collateral in it, so that it needs nothing else to be judged later",
+    )
     .option("-o, --output <file>", "write it there instead of to stdout"),
   "--from",
 ).action(async (path: string | undefined, { from, ...options }: Options) => {
   if ((path === undefined) === (options.fmspc === undefined)) {
     throw new UsageError("collateral is fetched for evidence or for an FMSPC", "EVIDENCE, or --fmspc HEX");
   }
+  if (options.staple === true && path === undefined) {
+    throw new UsageError("--staple puts collateral into evidence", "EVIDENCE instead of --fmspc");
+  }
   const world = sourceOptions({ ...options, collateralSource: from }, new Date());
-  const { document, provenance } =
-    path === undefined
-      ? await forPlatform(options, world)
-      : await collateralFor(readEvidence(readBounded(path)), world);
-  sayProvenance(provenance);
+  const evidence = path === undefined ? undefined : readEvidence(readBounded(path));
+  const found: FetchedCollateral =
+    evidence === undefined ? await forPlatform(options, world) : await collateralFor(evidence, world);
+  sayProvenance(found.provenance);
+  const document = options.staple === true ? stapled(evidence!, found) : found.document;
   const text = `${JSON.stringify(document, null, 2)}\n`;
   if (options.output === undefined) process.stdout.write(text);
   else write(options.output, text);
 });
+
+/** The evidence as one document with what was fetched in it; whoever judges it checks that as any other collateral. */
+function stapled(evidence: AnyEvidence, { collateral, amdCollateral }: FetchedCollateral): object {
+  try {
+    if (isQuote(evidence)) return writeEvidenceDocument({ ...evidence, ...(collateral && { collateral }) });
+    if (evidence.platform === "snp" && amdCollateral !== undefined) {
+      return writeSnpDocument({ ...evidence, collateral: amdCollateral });
+    }
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new UsageError(
+      `this evidence cannot be written as one document: ${error.message}`,
+      "keep both files",
+    );
+  }
+  throw new UsageError("this evidence has no collateral", "it needs none");
+}
 
 async function forPlatform(
   { fmspc, tee, ca }: Omit<Options, "from">,

@@ -22,14 +22,15 @@ function parseDigest(text: string): string {
   return text.toLowerCase();
 }
 
+/** What is false is taken back by a next generation. */
 interface Rules {
   owner?: string[];
   threshold?: number;
-  rebuilder?: string[];
+  rebuilder?: string[] | false;
   rebuilds?: number;
-  secretKey?: string[];
+  secretKey?: string[] | false;
   secretKeys?: number;
-  logPolicy?: string;
+  logPolicy?: string | false;
   immutable?: string;
 }
 
@@ -43,9 +44,13 @@ function rulesOf(options: Rules): Partial<IdentityDocument> {
   const { owner, rebuilder, secretKey, logPolicy, immutable } = options;
   return {
     ...(owner !== undefined && { owners: keys(owner, options.threshold) }),
-    ...(rebuilder !== undefined && { rebuild: keys(rebuilder, options.rebuilds) }),
-    ...(secretKey !== undefined && { secrets: keys(secretKey, options.secretKeys) }),
-    ...(logPolicy !== undefined && { log: { policy: readTextFile(logPolicy) } }),
+    ...(rebuilder !== undefined && {
+      rebuild: rebuilder === false ? null : keys(rebuilder, options.rebuilds),
+    }),
+    ...(secretKey !== undefined && {
+      secrets: secretKey === false ? null : keys(secretKey, options.secretKeys),
+    }),
+    ...(logPolicy !== undefined && { log: logPolicy === false ? null : { policy: readTextFile(logPolicy) } }),
     ...(immutable !== undefined && { immutable }),
   };
 }
@@ -104,6 +109,9 @@ const show = new Command("show")
   });
 
 const rotate = withRules(new Command("rotate"))
+  .option("--no-rebuilder", "nobody has to build the same image again from then on")
+  .option("--no-secret-key", "its owners give it secrets from then on")
+  .option("--no-log-policy", "its releases are not logged from then on")
   .description("write the next generation of an identity, which owners of both generations have to sign")
   .argument("<FILE>", "its first document")
   .argument("[GENERATION...]", "signed later generations, in order")

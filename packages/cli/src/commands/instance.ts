@@ -10,6 +10,7 @@ import { type Production, prepareProduction } from "@caisson/machine/production"
 import { Command, InvalidArgumentError } from "commander";
 import { UsageError } from "../failure.ts";
 import { memoryOption, whole } from "../machine-options.ts";
+import { readGiven } from "../release-files.ts";
 import { renderProduction } from "../views/production-view.ts";
 
 /** What the machine's host and KMS are; for `up --platform tdx`, too. */
@@ -22,6 +23,8 @@ export interface ProductionChoices {
   kmsIdentity?: string;
   qemu: string;
   acpi?: string;
+  release?: string;
+  secrets?: string;
 }
 
 function parseKmsUrl(text: string): string {
@@ -44,6 +47,14 @@ export function withProductionOptions(command: Command): Command {
     )
     .option("--kms-identity <HEX>", "its identity key; what the image pins when left out", parseIdentity)
     .option(
+      "--release <FILE>",
+      "the bundle of its release (caisson release bundle), for an image with an identity",
+    )
+    .option(
+      "--secrets <FILE>",
+      "its owners' sealed secrets (caisson secrets), for an image that declares some",
+    )
+    .option(
       "--qemu <PROGRAM>",
       "the host's QEMU, 10.1 or newer: ACPI tables are read out of it",
       "qemu-system-x86_64",
@@ -51,10 +62,10 @@ export function withProductionOptions(command: Command): Command {
     .option("--acpi <PATH>", "or tables as such a machine's fw_cfg has them (see caisson measure)");
 }
 
-/** Predicts the machine's registers and writes what belongs to it. Throws ProductionError, InputError, UsageError. */
+/** Predicts the machine's registers and writes what belongs to it. Throws ProductionError, InputError, UsageError, ReleaseError. */
 export async function prepareMachine(
   image: string,
-  { vcpus, memory, port, kms, kmsIdentity, qemu, acpi }: ProductionChoices,
+  { vcpus, memory, port, kms, kmsIdentity, qemu, acpi, ...files }: ProductionChoices,
 ): Promise<Production> {
   const manifest = readManifest(image);
   if (manifest.flavour !== "production") {
@@ -66,6 +77,7 @@ export async function prepareMachine(
   if (kms === undefined && kmsIdentity !== undefined) {
     throw new UsageError("--kms-identity says which KMS, and none is named", "add --kms URL");
   }
+  const given = await readGiven(image, manifest, files);
   const shape = { vcpus, memory };
   const references = await predictProduction(image, shape, { qemu, ...(acpi !== undefined && { acpi }) });
   return prepareProduction({
@@ -73,6 +85,7 @@ export async function prepareMachine(
     manifest,
     shape,
     references,
+    given,
     ...(port !== undefined && { port }),
     ...(kms !== undefined && {
       kms: { url: kms, ...(kmsIdentity !== undefined && { identity: kmsIdentity }) },

@@ -88,6 +88,12 @@ const serve = new Command("serve")
     (url: string, urls: string[]) => [...urls, url],
     [],
   )
+  .option(
+    "--peer <URL>",
+    "another replica, or what leads to any: its log's head is looked for in this one's; several times",
+    (url: string, urls: string[]) => [...urls, url],
+    [],
+  )
   .option("--collateral <DIR>", "Intel's collateral (*.json), preferred to what guests bring")
   .addOption(
     new Option(
@@ -114,6 +120,7 @@ const serve = new Command("serve")
       ownApp?: string;
       listen: Listen;
       database: string[];
+      peer: string[];
       collateral?: string;
       collateralSource?: string;
       collateralUpdate?: SourceOptions["update"];
@@ -138,6 +145,7 @@ const serve = new Command("serve")
           operators: readOperators(options.operators, readTextFile(options.operators)),
         }),
         databases: options.database,
+        peers: options.peer,
         ...(options.ownApp !== undefined && { ownApp: options.ownApp.toLowerCase() }),
         ...options.listen,
         development: options.development ?? false,

@@ -5,10 +5,13 @@
  * able to say so.
  */
 import { createHash } from "node:crypto";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { release as kernelRelease, tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
+import { type ErofsImage, openImageFile, readErofsImage } from "@caisson/audit/erofs-image";
 import { type Artefact, type Lock, type Manifest, parseManifest, readLock, readSpec } from "@caisson/image";
+import { lockPath } from "@caisson/image/lock";
 import { type Envelope, ReleaseError, readStatement, signedBytes, writeStatement } from "@caisson/releases";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
@@ -22,13 +25,12 @@ import { Progress } from "../views/progress.ts";
 
 const sha256 = (bytes: string | Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
 
-/** Everything that an image is made of, by name; the manifest names all but itself. */
-export function filesOf({ kernel, rootfs, firmware, sbom, lock }: Manifest): Map<string, string> {
+/** Every file of an image by name; the manifest names all but itself. */
+export function filesOf({ kernel, rootfs, firmware, sbom }: Manifest): Map<string, string> {
   const parts = Object.values(firmware).flatMap(({ code, variables }): Artefact[] =>
     variables === undefined ? [code] : [code, variables],
   );
-  const files = [kernel, rootfs, ...parts, sbom].map(({ file, sha256: digest }) => [file, digest] as const);
-  return new Map([["caisson.lock", lock], ...files]);
+  return new Map([kernel, rootfs, ...parts, sbom].map(({ file, sha256: digest }) => [file, digest]));
 }
 
 /** The first file in which two images differ, in the order in which they are made; undefined where none does. */
@@ -43,6 +45,39 @@ export function firstDifference(
   }
   const [theirs, ours] = [sha256(released.bytes), sha256(rebuilt.bytes)];
   return theirs === ours ? undefined : { file: "manifest.json", released: theirs, rebuilt: ours };
+}
+
+/** The first path that two trees do not have alike, in alphabetical order: its content, kind, mode or owner. */
+export function firstPath(released: ErofsImage["files"], rebuilt: ErofsImage["files"]): string | undefined {
+  const paths = [...new Set([...released.keys(), ...rebuilt.keys()])].sort();
+  return paths.find((path) => !isDeepStrictEqual(released.get(path), rebuilt.get(path)));
+}
+
+/** Where in the root two images differ first, if the released root lies beside its manifest. */
+function pathInRoot(directory: string, { rootfs }: Manifest, rebuilt: string): string | undefined {
+  const path = join(directory, rootfs.file);
+  if (!existsSync(path)) return undefined;
+  using theirs = openImageFile(path);
+  using ours = openImageFile(join(rebuilt, rootfs.file));
+  return firstPath(readErofsImage(theirs).files, readErofsImage(ours).files);
+}
+
+/**
+ * Refuses what are not the sources of a release: what they gave would say nothing of it, and a signed difference would
+ * stop it. Throws UsageError.
+ */
+export function checkSources({ caisson, lock }: Manifest, ownSources: string, ownLock: string): void {
+  if (caisson.sources !== ownSources) {
+    throw new UsageError(
+      `the release was made by Caisson ${caisson.version} with sources ${caisson.sources}, and this one has ${ownSources}`,
+      "rebuild with that Caisson (caisson --version prints its sources)",
+    );
+  }
+  if (lock === ownLock) return;
+  throw new UsageError(
+    `the release was built from the lock ${lock}, and this one is ${ownLock}`,
+    "the sources of the release, with its caisson.lock",
+  );
 }
 
 /** SHA-256 over the packages that compile: name, version and hash of each, a line each. */
@@ -95,6 +130,9 @@ async function rebuild(file: string, options: Options): Promise<void> {
   const lock = await readLock(spec);
   if (lock === undefined)
     throw new UsageError(`${options.spec} has no lock`, "the sources of the release, with caisson.lock");
+  const { version, sources } = ownVersion();
+  checkSources(manifest, sources, sha256(readFileSync(lockPath(spec))));
+  const key = openOwnerKey(options.key, readPassphrase(options.passphraseFile));
   const clean = mkdtempSync(join(tmpdir(), "caisson-rebuild-"));
   try {
     const built = await prepare(
@@ -110,7 +148,6 @@ async function rebuild(file: string, options: Options): Promise<void> {
     );
     const own = readBounded(join(built.directory, "manifest.json"));
     const difference = firstDifference({ manifest, bytes }, { manifest: built.manifest, bytes: own });
-    const { version, sources } = ownVersion();
     const unsigned = writeStatement("rebuild", [sha256(own)], {
       app: id,
       release: release.hash,
@@ -120,17 +157,24 @@ async function rebuild(file: string, options: Options): Promise<void> {
       system: systemName(),
       finished: writtenTime(Date.now()),
     });
-    const key = openOwnerKey(options.key, readPassphrase(options.passphraseFile));
     const envelope: Envelope = { ...unsigned, signatures: [key.sign(signedBytes(unsigned))] };
     writeNewFile(options.output, envelopeText(envelope));
+    const inside =
+      difference?.file === manifest.rootfs.file
+        ? pathInRoot(dirname(path), manifest, built.directory)
+        : undefined;
     const words = (await inWords(envelope)).join("\n");
     if (options.json === true) {
-      process.stdout.write(`${JSON.stringify({ same: difference === undefined, difference }, null, 2)}\n`);
+      const document = {
+        same: difference === undefined,
+        difference: difference && { ...difference, inside },
+      };
+      process.stdout.write(`${JSON.stringify(document, null, 2)}\n`);
     } else process.stdout.write(`${words}\n`);
     if (difference === undefined) return;
     throw new ReleaseError(
       "rebuild/differs",
-      `the same sources gave another image; first differs ${difference.file}`,
+      `the same sources gave another image; first differs ${difference.file}${inside === undefined ? "" : `, in it ${inside}`}`,
       {
         expected: difference.released,
         actual: difference.rebuilt,
@@ -151,7 +195,10 @@ export const command = new Command("caisson rebuild")
     "--spec <PATH>",
     "the sources: a caisson.yaml with its lock, or the directory that has them",
   )
-  .requiredOption("--manifest <FILE>", "the released image's manifest.json, or its directory")
+  .requiredOption(
+    "--manifest <FILE>",
+    "the released image's manifest.json, or its directory, where a root that differs is looked into",
+  )
   .requiredOption("--identity <FILE>", "the application's first identity document")
   .option("--generation <FILE...>", "signed later generations, in order", [])
   .requiredOption("--key <FILE>", "the rebuilder's key (caisson owner new)")

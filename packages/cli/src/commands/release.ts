@@ -23,6 +23,7 @@ import {
   readProof,
   readStatement,
   readTrustPolicy,
+  type Statement,
   secretsPayloadType,
   writeBundle,
   writeStatement,
@@ -33,6 +34,7 @@ import { parseTime, readBounded } from "../judgement-files.ts";
 import { parseDays, parseNumber } from "../number-options.ts";
 import { writeNewFile } from "../owner-keys.ts";
 import { readTextFile } from "../passphrase-file.ts";
+import { type ProvenanceOptions, readProvenance, withProvenance } from "../provenance.ts";
 import {
   envelopeText,
   inWords,
@@ -160,12 +162,14 @@ const sign = new Command("sign")
 
 const hour = 3600 * 1000;
 
-const verify = withIdentity(new Command("verify"))
+const verify = withProvenance(withIdentity(new Command("verify")))
   .description(
     "judge a release by its application's rules: exit code 0 it may run, 10 it may not, 30 malformed",
   )
   .argument("<FILE>", "the release")
   .requiredOption("--image <DIR>", "what is to run: the image's directory, or its manifest.json")
+  .option("--log <LOG>", "where it is logged: proof, rebuilds, minimum and revocations are taken from there")
+  .option("--log-policy <FILE>", "whom to believe of that log; the identity's own policy when left out")
   .option("--proof <FILE>", "that it is logged (tlog-proof), where its identity names a log")
   .option("--maximum-log-age <HOURS>", "how old the witnesses' view of the log may be", parseNumber, 24)
   .option("--rebuild <FILE...>", "rebuilds, where its identity asks for some", [])
@@ -176,25 +180,33 @@ const verify = withIdentity(new Command("verify"))
   .action(
     async (
       file: string,
-      options: Whose & {
-        image: string;
-        proof?: string;
-        maximumLogAge: number;
-        rebuild: string[];
-        revocation: string[];
-        minimum?: number;
-        at?: string;
-        json?: boolean;
-      },
+      options: Whose &
+        ProvenanceOptions & {
+          image: string;
+          log?: string;
+          logPolicy?: string;
+          proof?: string;
+          maximumLogAge: number;
+          rebuild: string[];
+          revocation: string[];
+          minimum?: number;
+          at?: string;
+          json?: boolean;
+        },
     ) => {
       const { id, identity } = await readIdentityFiles(options.identity, options.generation);
-      let floor: Floor = { ...emptyFloor, minimum: options.minimum ?? 0 };
+      const release = await readStatement("release", readEnvelopeFile(file));
+      const logged =
+        options.log === undefined
+          ? undefined
+          : await loggedOf(options.log, options.logPolicy, identity, id, release.hash);
+      const known = logged?.floor ?? emptyFloor;
+      let floor: Floor = { ...known, minimum: Math.max(known.minimum, options.minimum ?? 0) };
       for (const path of options.revocation) {
         const revocation = await readStatement("revocation", readEnvelopeFile(path));
         floor = await applyRevocation(floor, revocation, { id, identity });
       }
       const rebuilds = options.rebuild.map((path) => readStatement("rebuild", readEnvelopeFile(path)));
-      const release = await readStatement("release", readEnvelopeFile(file));
       await judgeRelease(release, {
         id,
         identity,
@@ -202,18 +214,23 @@ const verify = withIdentity(new Command("verify"))
         now: parseTime(options.at).getTime(),
         floor,
         maximumLogAgeMs: options.maximumLogAge * hour,
-        rebuilds: await Promise.all(rebuilds),
+        rebuilds: [...(await Promise.all(rebuilds)), ...(logged?.rebuilds ?? [])],
+        ...(logged !== undefined && { proof: logged.proof }),
         ...(options.proof !== undefined && { proof: readProof(readTextFile(options.proof)) }),
       });
       const { release: number, expires } = release.predicate;
+      const [manifest] = release.subjects as [string, string];
+      const provenance = await readProvenance(options, manifest);
       const document = {
         verdict: "accepted",
         app: id,
         release: number,
         hash: release.hash,
         expires: writtenTime(expires),
+        ...(provenance !== undefined && { provenance }),
       };
-      const text = `accepted: release ${number} of application ${id}, until ${writtenTime(expires)}`;
+      const built = provenance === undefined ? "" : `, built by ${provenance.workflow}`;
+      const text = `accepted: release ${number} of application ${id}, until ${writtenTime(expires)}${built}`;
       process.stdout.write(options.json === true ? `${JSON.stringify(document, null, 2)}\n` : `${text}\n`);
     },
   );
@@ -281,12 +298,15 @@ const bundle = withIdentity(new Command("bundle"))
       const logged =
         options.log === undefined
           ? undefined
-          : await proofFrom(options.log, options.logPolicy, identity, id, hash);
+          : await loggedOf(options.log, options.logPolicy, identity, id, hash);
       const document = writeBundle({
         identity: readBounded(options.identity),
         generations: options.generation.map(readEnvelopeFile),
         release,
-        rebuilds: [...options.rebuild.map(readEnvelopeFile), ...(logged?.rebuilds ?? [])],
+        rebuilds: [
+          ...options.rebuild.map(readEnvelopeFile),
+          ...(logged?.rebuilds ?? []).map(({ envelope }) => envelope),
+        ],
         revocations: options.revocation.map(readEnvelopeFile),
         manifest: readBounded(path),
         ...(logged !== undefined && { proof: logged.proof }),
@@ -296,14 +316,14 @@ const bundle = withIdentity(new Command("bundle"))
     },
   );
 
-/** The proof that a release is logged, and the rebuilds of it that are. */
-async function proofFrom(
+/** What a log says of a release: the proof that it is there, its rebuilds, and what must not go back. */
+async function loggedOf(
   place: string,
   policyFile: string | undefined,
   { document }: Identity,
   app: string,
   hash: string,
-): Promise<{ proof: LogProof; rebuilds: Envelope[] }> {
+): Promise<{ proof: LogProof; rebuilds: Statement<"rebuild">[]; floor: Floor }> {
   const text = policyFile === undefined ? document.log?.policy : readTextFile(policyFile);
   if (text === undefined) throw new UsageError("the identity names no log", "--log-policy FILE");
   const { followLog, proveRelease } = await import("@caisson/log");
@@ -312,10 +332,11 @@ async function proofFrom(
     now: Date.now(),
     wanted: new Set([app]),
   });
-  const rebuilds = following.applications.get(app)?.rebuilds ?? [];
+  const { rebuilds = [], floor = emptyFloor } = following.applications.get(app) ?? {};
   return {
     proof: await proveRelease(source, following, app, hash),
-    rebuilds: rebuilds.filter(({ predicate }) => predicate.release === hash).map(({ envelope }) => envelope),
+    rebuilds: rebuilds.filter(({ predicate }) => predicate.release === hash),
+    floor,
   };
 }
 

@@ -25,6 +25,7 @@ import { Command, Option } from "commander";
 import { parse } from "yaml";
 import { Interrupted, UsageError } from "../failure.ts";
 import { checkPort, memoryOption, whole } from "../machine-options.ts";
+import { exampleOf, servePage } from "../page-server.ts";
 import { prepare } from "../prepare.ts";
 import { ApplicationError, BootError, BootView, MachineError } from "../views/boot-view.ts";
 import { fold } from "../views/fold.ts";
@@ -45,6 +46,8 @@ interface Options {
   qemu: string;
   acpi?: string;
   collateral?: string;
+  release?: string;
+  secrets?: string;
 }
 
 /** Under software emulation on a busy machine a boot takes a minute, and a data base that makes its files some more. */
@@ -294,7 +297,13 @@ async function startEmulated(path: string, options: Options): Promise<void> {
     }
     if (verification.verdict !== "accepted") process.exitCode = 10;
     if (options.once === true) return;
+    const page = await servePage(async () => {
+      const { buildPage } = await import("@caisson/page");
+      return buildPage([await exampleOf(session, manifest.name)]);
+    });
+    say(`judge it yourself: ${page.url}   (the verifier page, with its evidence)`);
     await ended;
+    page.close();
     if (interrupted.signal.aborted) say("stopping the machine");
     else judgeEnd(session, say);
   } finally {

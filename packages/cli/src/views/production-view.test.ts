@@ -19,6 +19,7 @@ const launch = {
   qmpSocket: "/image.state/qmp.sock",
   domain: { file: "/it's here.state/domain.xml", xml: "<domain>\n</domain>\n" },
   open: [] as string[],
+  missing: [] as ("release" | "secrets")[],
 };
 const prerequisites = [
   { name: "kvm", ok: true, found: "/dev/kvm can be opened", fix: "load kvm_intel" },
@@ -52,4 +53,10 @@ test("what could not be predicted is said, with what follows and what to do", ()
   match(text, /^Not predicted: rtmr0\. The policies refuse every machine until they are:$/m);
   match(text, /--qemu PROGRAM/);
   match(text, /^KMS +none: --kms URL/m);
+});
+
+test("what its owners have not given is said, for without it a KMS gives the machine nothing", () => {
+  doesNotMatch(renderProduction("/image", launch), /owners/);
+  const text = renderProduction("/image", { ...launch, missing: ["release", "secrets"] });
+  match(text, /^Of its owners it has no release and no secrets yet,.*\n--release FILE --secrets FILE /m);
 });

@@ -30,7 +30,7 @@ export function renderCommand(launch: Pick<Production, "arguments">): string {
 
 /** What was written, for whom, and the command. */
 export function renderProduction(image: string, production: Production): string {
-  const { mrConfigId, policy, references, kmsPolicies, open, domain } = production;
+  const { mrConfigId, policy, references, kmsPolicies, open, missing, domain } = production;
   const lines = [
     `image          ${image}`,
     `MRCONFIGID     ${mrConfigId.slice(0, 48)}`,
@@ -45,6 +45,13 @@ export function renderProduction(image: string, production: Production): string 
       `Not predicted: ${open.join(", ")}. The policies refuse every machine until they are:`,
       "write them again where its QEMU is (caisson instance IMAGE --qemu PROGRAM),",
       "or with tables from such a machine (--acpi PATH).",
+    );
+  }
+  if (missing.length > 0) {
+    lines.push(
+      "",
+      `Of its owners it has no ${missing.join(" and no ")} yet, without which its KMS gives it nothing: name them with`,
+      `${missing.map((name) => `--${name} FILE`).join(" ")} (docs/releases.md).`,
     );
   }
   lines.push(

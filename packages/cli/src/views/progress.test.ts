@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, match, ok } from "node:assert/strict";
-import { test } from "node:test";
+import { type TestContext, test } from "node:test";
 import { formatBytes, Progress } from "./progress.ts";
 
-function recorded(isTTY: boolean) {
+function recorded(isTTY: boolean, t?: TestContext) {
+  t?.mock.timers.enable({ apis: ["setTimeout"] });
   const lines: string[] = [];
   let now = 0;
   const stream = { isTTY, columns: 40, write: (text: string) => lines.push(text) };
@@ -13,25 +14,26 @@ function recorded(isTTY: boolean) {
     progress,
     pass: (ms: number) => {
       now += ms;
+      t?.mock.timers.tick(ms);
     },
   };
 }
 
-test("elsewhere than on a terminal: a line a step's start and end, and one every ten seconds", () => {
-  const { lines, progress, pass } = recorded(false);
+test("elsewhere than on a terminal: a line a step; of one that lasts its start, too, and one every ten seconds", (t) => {
+  const { lines, progress, pass } = recorded(false, t);
   progress.show("fetch", "0 of 2");
   pass(1000);
   progress.show("fetch", "1 of 2");
-  pass(9000);
+  pass(10_000);
   progress.show("fetch", "2 of 2");
   progress.show("kernel");
   pass(500);
   progress.done();
+  pass(60_000);
   deepEqual(lines, [
     "fetch        0 of 2\n",
     "fetch        2 of 2\n",
-    "fetch        2 of 2, 10.0 s\n",
-    "kernel\n",
+    "fetch        2 of 2, 11.0 s\n",
     "kernel       0.5 s\n",
   ]);
 });

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Shows what a long command is doing, on stderr: one live line on a terminal, plain lines elsewhere (a step's start,
- * a line now and then while it lasts, its end). Times are wall-clock seconds of this run.
+ * Shows what a long command is doing, on stderr: one live line on a terminal, plain lines elsewhere (a
+ * step's end; of one that lasts its start, too, and a line now and then). Times are wall-clock seconds of this run.
  */
 import { styleText } from "node:util";
 import type { FetchProgress } from "@caisson/image/fetch";
@@ -14,8 +14,9 @@ export interface ProgressStream {
   write(text: string): unknown;
 }
 
-/** Milliseconds between two redraws of the live line, and between two plain lines of one step. */
+/** Milliseconds between two redraws of the live line; until a step that lasts says so elsewhere; between two lines of it. */
 const redrawMs = 100;
+const lateMs = 1_000;
 const plainMs = 10_000;
 
 export class Progress {
@@ -25,6 +26,7 @@ export class Progress {
   #detail = "";
   #started = 0;
   #shown = 0;
+  #late: NodeJS.Timeout | undefined;
 
   constructor(stream: ProgressStream = process.stderr, now: () => number = () => performance.now()) {
     this.#stream = stream;
@@ -38,17 +40,19 @@ export class Progress {
       this.done();
       this.#step = step;
       this.#started = now;
-      this.#shown = Number.NEGATIVE_INFINITY;
+      this.#shown = this.#live ? Number.NEGATIVE_INFINITY : now;
+      if (!this.#live) this.#late = setTimeout(() => this.#plain(), lateMs).unref();
     }
     this.#detail = detail;
     if (now - this.#shown < (this.#live ? redrawMs : plainMs)) return;
+    if (!this.#live) return this.#plain();
     this.#shown = now;
-    if (this.#live) this.#redraw(`${styleText("cyan", "·")} ${this.#line(step, detail)}`);
-    else this.#stream.write(`${this.#line(step, detail)}\n`);
+    this.#redraw(`${styleText("cyan", "·")} ${this.#line(step, detail)}`);
   }
 
   /** Ends the step that is shown, with its time. */
   done(): void {
+    clearTimeout(this.#late);
     if (this.#step === undefined) return;
     const seconds = `${((this.#now() - this.#started) / 1000).toFixed(1)} s`;
     const line = this.#line(this.#step, [this.#detail, seconds].filter(Boolean).join(", "));
@@ -59,8 +63,14 @@ export class Progress {
 
   /** Takes the live line away, so that an error message starts on a line of its own. */
   clear(): void {
+    clearTimeout(this.#late);
     if (this.#live && this.#step !== undefined) this.#redraw("");
     this.#step = undefined;
+  }
+
+  #plain(): void {
+    this.#shown = this.#now();
+    this.#stream.write(`${this.#line(this.#step!, this.#detail)}\n`);
   }
 
   get #live(): boolean {

@@ -16,10 +16,11 @@ import {
   tcbComponents,
 } from "@caisson/verify/amd-products";
 import { parseReport } from "@caisson/verify/amd-report";
+import { toPem } from "@caisson/verify/der-writer";
 import { listBytes } from "@caisson/verify/pcs-answers";
-import { fromHex, fromUtf8, toBase64, toHex } from "@caisson/vocabulary/bytes";
+import { fromHex, fromUtf8, toHex } from "@caisson/vocabulary/bytes";
 import { type Answer, ask, type World, wrongAnswer } from "./ask.ts";
-import { CollateralError } from "./errors.ts";
+import { CollateralError, unverified } from "./errors.ts";
 import { type Fetched, sourceBase } from "./intel.ts";
 import { type Found, find, type Keeping, type Part } from "./kept.ts";
 
@@ -79,11 +80,6 @@ function certified(endorsement: Uint8Array | undefined): Product | undefined {
   return endorsement && readEndorsement(parseEndorsement(endorsement)).product;
 }
 
-const toPem = (der: Uint8Array): string =>
-  `-----BEGIN CERTIFICATE-----\n${toBase64(der)
-    .match(/.{1,64}/g)!
-    .join("\n")}\n-----END CERTIFICATE-----\n`;
-
 /** Fetches and verifies what AMD vouches with for one report's key. Throws CollateralError. */
 export async function fetchAmd(
   platform: AmdPlatform,
@@ -132,17 +128,7 @@ async function fetchFor(product: Product, platform: AmdPlatform, base: string, o
   try {
     collateral = await verifyAmdCollateral(document, now, roots);
   } catch (error) {
-    if (!(error instanceof VerifyError)) throw error;
-    throw new CollateralError(
-      "collateral/answer",
-      "input",
-      `what ${base} serves does not verify: ${error.message}`,
-      {
-        facts: [["code", error.code], ...error.facts],
-        fix: "ask another source (--from); a clock that is wrong looks the same",
-        cause: error,
-      },
-    );
+    throw unverified(error, base);
   }
   const parts = [...(endorsement === undefined ? [] : [endorsement]), chain, crl];
   for (const one of parts) await one.keep();

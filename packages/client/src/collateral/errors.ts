@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { VerifyError } from "@caisson/verify";
 import { Failure, type FailureDetails } from "@caisson/vocabulary/failure";
 
 /** Why there is no collateral. A mirror is not trusted: what it sends is judged by its signatures, as everybody's. */
@@ -26,4 +27,19 @@ export class CollateralError extends Failure<CollateralErrorCode, Kind> {
   ) {
     super(code, kind, message, details);
   }
+}
+
+/** What to throw for an answer of `source` that did not verify; other errors are returned as they are. */
+export function unverified(error: unknown, source: string): unknown {
+  if (!(error instanceof VerifyError)) return error;
+  return new CollateralError(
+    "collateral/answer",
+    "input",
+    `what ${source} serves does not verify: ${error.message}`,
+    {
+      facts: [["code", error.code], ...error.facts],
+      fix: "ask another source (--from); a clock that is wrong looks the same",
+      cause: error,
+    },
+  );
 }

@@ -10,7 +10,7 @@ import { chainHeaders, chainOfHeader, listBytes, signedParts } from "@caisson/ve
 import { fromUtf8, toHex } from "@caisson/vocabulary/bytes";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { type Answer, ask, type World, wrongAnswer } from "./ask.ts";
-import { CollateralError } from "./errors.ts";
+import { CollateralError, unverified } from "./errors.ts";
 import { type Found, find, type Keeping, type Part, type Provenance } from "./kept.ts";
 
 const PCS = "https://api.trustedservices.intel.com";
@@ -73,29 +73,15 @@ export async function fetchIntel(
     return await verified(fromCache, options);
   } catch (error) {
     if (options.offline === true || fromCache.every(({ provenance: { from } }) => from === "source")) {
-      throw unverified(error, options.from);
+      throw unverified(error, options.from ?? "pcs");
     }
   }
   // A kept part may not go with a new one: all anew, once.
   try {
     return await verified(await assemble(platform, options, true), options);
   } catch (error) {
-    throw unverified(error, options.from);
+    throw unverified(error, options.from ?? "pcs");
   }
-}
-
-function unverified(error: unknown, from = "pcs"): unknown {
-  if (!(error instanceof VerifyError)) return error;
-  return new CollateralError(
-    "collateral/answer",
-    "input",
-    `what ${from} serves does not verify: ${error.message}`,
-    {
-      facts: [["code", error.code], ...error.facts],
-      fix: "ask another source (--from); a clock that is wrong looks the same",
-      cause: error,
-    },
-  );
 }
 
 type Parts = [tcb: Found<Signed>, qe: Found<Signed>, pckCrl: Found<List>, rootCrl: Found<List>];

@@ -12,6 +12,7 @@ import { isIP } from "node:net";
 import type { Duplex } from "node:stream";
 import { Readable } from "node:stream";
 import type { ReadableStream as NodeStream } from "node:stream/web";
+import { hopByHopFields } from "@caisson/protocol/hop-by-hop";
 import { messageOf } from "@caisson/vocabulary/failure";
 import type { Attestation, AttestationOptions, Way } from "../attestation.ts";
 import { ChannelError } from "../errors.ts";
@@ -44,18 +45,8 @@ export interface DoorOptions extends AttestationOptions {
   attested?: (attestation: Attestation) => void;
 }
 
-const hopByHop = new Set([
-  "connection",
-  "keep-alive",
-  "proxy-authorization",
-  "proxy-connection",
-  "te",
-  "trailer",
-  "transfer-encoding",
-  "upgrade",
-  "host",
-  "expect",
-]);
+const isOfConnection = (name: string): boolean =>
+  hopByHopFields.has(name.toLowerCase()) || name.toLowerCase() === "host";
 
 /** Attests the guest, then opens the door. Throws ChannelError, VerifyError. */
 export async function openDoor(url: string, place: Place, options: DoorOptions): Promise<Door> {
@@ -82,7 +73,7 @@ export async function openDoor(url: string, place: Place, options: DoorOptions):
   };
   const fieldsOf = ({ rawHeaders }: IncomingMessage): [string, string][] =>
     rawHeaders.flatMap((name, i): [string, string][] =>
-      i % 2 === 0 && !hopByHop.has(name.toLowerCase()) ? [[name, rawHeaders[i + 1]!]] : [],
+      i % 2 === 0 && !isOfConnection(name) ? [[name, rawHeaders[i + 1]!]] : [],
     );
 
   async function pass(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -99,7 +90,7 @@ export async function openDoor(url: string, place: Place, options: DoorOptions):
     sending.once("error", (error) => refuse(response, error));
     sending.once("response", (answer) => {
       const fields = answer.rawHeaders.flatMap((name, i) =>
-        i % 2 === 0 && !hopByHop.has(name.toLowerCase()) ? [name, answer.rawHeaders[i + 1]!] : [],
+        i % 2 === 0 && !isOfConnection(name) ? [name, answer.rawHeaders[i + 1]!] : [],
       );
       response.writeHead(answer.statusCode!, fields);
       answer.pipe(response);

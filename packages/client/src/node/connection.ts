@@ -32,7 +32,7 @@ const connectMs = 20_000;
 const evidenceMs = 90_000;
 
 /** An https address of a guest. Throws ChannelError `channel/address`. */
-export function guestOrigin(text: string | URL): URL {
+function guestOrigin(text: string | URL): URL {
   const url = URL.parse(text);
   if (url?.protocol === "https:" && url.username === "" && url.password === "") return new URL(url.origin);
   throw new ChannelError("channel/address", `'${String(text)}' is not an https address of a guest`, {

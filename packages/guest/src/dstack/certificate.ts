@@ -1,8 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Certificates of `GetTlsKey`: X.509 v3 (RFC 5280) on P-256, with dstack's extensions for evidence. */
-import { createPublicKey, type KeyObject, randomBytes, sign, X509Certificate } from "node:crypto";
+import { createPublicKey, type KeyObject, randomBytes, sign } from "node:crypto";
 import { isIP } from "node:net";
-import { bitString, der, integer, namedBits, oid, sequence, time, utf8 } from "@caisson/verify/der-writer";
+import {
+  bitString,
+  der,
+  integer,
+  namedBits,
+  oid,
+  sequence,
+  time,
+  toPem,
+  utf8,
+} from "@caisson/verify/der-writer";
 
 export interface CertificateRequest {
   subject: string;
@@ -57,7 +67,7 @@ export const alternativeNames = (names: readonly string[]): Uint8Array =>
 
 function signed(issuer: KeyObject, content: Uint8Array): string {
   const signature = new Uint8Array(sign("sha256", content, issuer));
-  return new X509Certificate(sequence(content, ecdsaWithSha256, bitString(signature))).toString();
+  return toPem(sequence(content, ecdsaWithSha256, bitString(signature)));
 }
 
 /** Times in seconds since 1970; PEM. */

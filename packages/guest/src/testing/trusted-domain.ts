@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What a trusted domain's hardware and firmware say, as far as an API that passes it on looks at it. */
-import { eventLog } from "@caisson/measure/testing/synthetic";
 
-/** A version 4 quote in all that is read of it: the report data, 64 bytes at 568. */
-export function quoteOver(reportData: Uint8Array): Buffer {
-  const quote = Buffer.alloc(700, 0xee);
-  quote.writeUInt16LE(4, 0);
-  quote.set(reportData, 568);
-  return quote;
+import { eventLog } from "@caisson/measure/testing/synthetic";
+import { buildEvidence } from "@caisson/verify/testing/refusals";
+
+/** A version 4 quote of a simulated platform, with its chain in PEM as real ones have it; report data at 568. */
+export function quoteOver(reportData: Uint8Array): Uint8Array {
+  const padded = Buffer.concat([reportData, Buffer.alloc(64 - reportData.length)]);
+  return buildEvidence({
+    format: "td10-v4",
+    td: { mrTd: "ee".repeat(48), reportData: padded.toString("hex") },
+  }).quote;
 }
 
 /** A CCEL of one event each in RTMR0 to RTMR2, whose digests are 48 bytes of 1, 2 and 3. */

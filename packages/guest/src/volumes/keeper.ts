@@ -10,12 +10,11 @@ import { type FileHandle, open } from "node:fs/promises";
 import { verifySignature } from "@caisson/protocol/ed25519";
 import { refusalSchema } from "@caisson/protocol/key-release";
 import {
-  anchorMac,
   anchorPath,
+  anchorRequest,
   type Ticket,
   ticketSchema,
   ticketTranscript,
-  volumeVersion,
 } from "@caisson/protocol/volumes";
 import { messageOf } from "@caisson/vocabulary/failure";
 import type { Post, ReleasedVolume } from "../key-client.ts";
@@ -52,7 +51,7 @@ export interface KeeperOptions {
   volumes: readonly Kept[];
   /** Called once: the machine has to end, and why. */
   end: (error: VolumeError) => void;
-  /** Something to say that is no reason to end. */
+  /** Something to say that is not a reason to end. */
   note: (text: string) => void;
   /** Milliseconds that only go up. */
   now?: () => number;
@@ -161,20 +160,11 @@ export class Keeper {
   /** Tells the KMS the newest commit. Throws VolumeError: `volume/fenced` ends the machine, `volume/not-anchored` does not. */
   async #anchor(state: State): Promise<void> {
     const { released, seed, committed } = state;
-    const { owner, name, volume, epoch } = released.grant;
-    const request = {
-      version: volumeVersion,
-      owner,
-      seed,
-      name,
-      volume,
-      epoch,
-      generation: String(committed),
-    } as const;
-    const mac = anchorMac(released.anchorKey, request).toHex();
+    const { name } = released.grant;
+    const request = anchorRequest(released.anchorKey, { ...released.grant, seed }, committed);
     let answer: unknown;
     try {
-      answer = await this.#options.post(anchorPath, { ...request, mac });
+      answer = await this.#options.post(anchorPath, request);
     } catch (error) {
       throw new VolumeError(
         "volume/not-anchored",

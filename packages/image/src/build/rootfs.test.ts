@@ -6,6 +6,7 @@ import { after, test } from "node:test";
 import type { GuestConfig } from "@caisson/protocol/guest-config";
 import { plainService } from "@caisson/protocol/testing/service";
 import { rootFiles } from "../inputs/recipe.ts";
+import { elfFile } from "../testing/elf.ts";
 import { crun, node, program, rootInputs, type Variation } from "../testing/root.ts";
 import type { Application } from "./application.ts";
 import { addApplication, assembleRoot, checkRoot, librariesOf } from "./rootfs.ts";
@@ -106,6 +107,19 @@ test("the application is opaque, gets what the sandbox mounts on, and keeps what
   equal(resolver?.kind === "file" && resolver.mode, 0o600);
   equal(origins.has("/app/rootfs/bin/sh"), false);
   equal(origins.get("/etc/caisson/guest.json"), "caisson");
+});
+
+test("the first process of services is there where one is asked for, and has to be hardened", async () => {
+  const add = async (program?: Uint8Array) =>
+    addApplication(await assembleRoot(inputs()), applicationOf(directory()), {} as GuestConfig, {
+      ...(program && { serviceInit: program }),
+    });
+  equal(lookup((await add()).tree, "/app/_init"), undefined);
+  const { tree, origins, elf } = await add(elfFile({}));
+  const node = lookup(tree, "/app/_init");
+  deepEqual([node?.kind === "file" && node.mode, origins.get("/app/_init")], [0o755, "caisson"]);
+  ok(elf.has("/app/_init"));
+  await rejects(add(elfFile({ relro: false })), { code: "root/hardening" });
 });
 
 test("a large file that the system has, too, is the system's inode; a small or a different one is not", async () => {

@@ -8,7 +8,7 @@
  * The application is opaque: it lies under `/app`, and only its sandboxes execute what is there.
  */
 import { posix } from "node:path";
-import type { GuestConfig } from "@caisson/protocol/guest-config";
+import { type GuestConfig, serviceInit } from "@caisson/protocol/guest-config";
 import { ImageError } from "../errors.ts";
 import { readDeb } from "../inputs/deb.ts";
 import type { LockedPackage } from "../inputs/lock.ts";
@@ -91,13 +91,13 @@ export async function assembleRoot(inputs: RootInputs): Promise<Root> {
 
 /**
  * Adds the application and the measured configuration to a root. What the sandbox mounts on has to be there. Throws
- * ImageError `app/mount`.
+ * ImageError `app/mount`, `root/hardening`.
  */
 export function addApplication(
   root: Root,
   application: Application,
   config: GuestConfig,
-  front?: Uint8Array,
+  programs: PlatformPrograms = {},
 ): Root {
   const { roots, files, description } = application;
   for (const { path, image, services } of roots) {
@@ -113,8 +113,35 @@ export function addApplication(
   const path = "/etc/caisson/guest.json";
   const content = Buffer.from(`${JSON.stringify(config, null, 2)}\n`);
   put(root.tree, path, { kind: "file", mode: 0o644, content });
-  const fronts = front === undefined ? [] : addFront(root, front);
-  return { ...root, origins: new Map([...root.origins, [path, "caisson"], ...fronts]) };
+  const fronts = programs.front === undefined ? [] : addFront(root, programs.front);
+  const inits = programs.serviceInit === undefined ? [] : addServiceInit(root.tree, programs.serviceInit);
+  return {
+    ...root,
+    origins: new Map([
+      ...root.origins,
+      [path, "caisson"],
+      ...fronts,
+      ...inits.map(([path]) => [path, "caisson"] as const),
+    ]),
+    elf: new Map([...root.elf, ...inits]),
+  };
+}
+
+/** The platform's own programs beside the services, where the description asks for them. */
+export interface PlatformPrograms {
+  /** The front's, in JavaScript. */
+  front?: Uint8Array;
+  /** The first process of services with `init`, a static program. */
+  serviceInit?: Uint8Array;
+}
+
+/** Throws ImageError `root/hardening`. */
+function addServiceInit(tree: DirectoryNode, program: Uint8Array): [path: string, elf: Elf][] {
+  const elf = parseElf(program, serviceInit);
+  const fault = hardeningFault(serviceInit, elf);
+  if (fault !== undefined) throw new ImageError("root/hardening", `${serviceInit} ${fault}`);
+  put(tree, serviceInit, { kind: "file", mode: 0o755, content: program });
+  return [[serviceInit, elf]];
 }
 
 const frontPlace = "/app/_front";

@@ -129,6 +129,27 @@ test("capabilities: what is dropped is not there, what is added is", () => {
     web("cap_drop: [KILL, NET_RAW]").capabilities,
     rootCapabilities.filter((name) => name !== "KILL"),
   );
+  deepEqual(web("cap_add: [NET_RAW]").capabilities, [...rootCapabilities, "NET_RAW"]);
+});
+
+test("who is not root has what is added and a file of the image has, and nothing of it alone", () => {
+  const service = (lines: string) => {
+    const text = `services:\n  web:\n    image: x\n    user: web\n    ${lines}\n`;
+    const composition = parseComposition(text, join(place, "compose.yaml"), new Map(), false);
+    const changes: OciImage["changes"] = [
+      { path: "/usr/bin/ping", dropped: "capability", capabilities: ["NET_RAW", "NET_ADMIN"] },
+    ];
+    const images = new Map([["web", { ...image(), changes }]]);
+    const spec = { name: "test", directory: place, app: {} } as unknown as Spec;
+    return describeApplication(spec, composition, images).description.services.web!.capabilities;
+  };
+  deepEqual(service("cap_add: [NET_RAW, CHOWN]"), ["NET_RAW"]);
+  deepEqual(service("read_only: false"), []);
+});
+
+test("a first process of the platform's where one is asked for, and no word of it elsewhere", () => {
+  equal(web("init: true").init, true);
+  equal("init" in web("init: false"), false);
 });
 
 test("volumes of the image are the service's own, unless it mounts something there", () => {

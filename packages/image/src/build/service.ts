@@ -4,7 +4,12 @@
  * up: the program is an absolute path, users and groups are numbers, every limit has a value.
  */
 import { posix } from "node:path";
-import { type Healthcheck, rootCapabilities, type Service } from "@caisson/protocol/guest-config";
+import {
+  type Healthcheck,
+  rootCapabilities,
+  type Service,
+  serviceCapabilities,
+} from "@caisson/protocol/guest-config";
 import { ImageError } from "../errors.ts";
 import type { ComposedHealthcheck, ComposedService } from "../inputs/compose/composition.ts";
 import { stopSignal } from "../inputs/compose/signals.ts";
@@ -62,6 +67,7 @@ export function describeService(service: ComposedService, context: ServiceContex
       findProgram(tree, program, workingDirectory, environment.PATH, "command, or entrypoint"),
       ...rest,
     ],
+    ...(service.init && { init: true }),
     environment,
     workingDirectory,
     user: account.user,
@@ -79,7 +85,7 @@ export function describeService(service: ComposedService, context: ServiceContex
       user,
       group,
     })),
-    capabilities: capabilities(service, account.user),
+    capabilities: capabilities(service, account.user, image.changes),
     memory,
     pids: service.pids ?? context.pids,
     ...(service.cpuWeight !== undefined && { cpuWeight: service.cpuWeight }),
@@ -103,13 +109,21 @@ export function describeService(service: ComposedService, context: ServiceContex
   };
 }
 
-/** Whoever is not root has none: no new privileges, so no way to use one. */
+/**
+ * Root has seven, less what is dropped, and what is added. Another user has none, but for those that are added and that a
+ * file of the image has: without new privileges a file gives none to who executes it, so the process has them at once.
+ */
 function capabilities(
   { capabilities: { add, drop } }: ComposedService,
   user: number,
+  changes: OciImage["changes"],
 ): Service["capabilities"] {
-  if (user !== 0) return [];
-  return rootCapabilities.filter((name) => add.includes(name) || (drop !== "all" && !drop.includes(name)));
+  const held = new Set(changes.flatMap(({ capabilities = [] }) => capabilities));
+  if (user !== 0) return serviceCapabilities.filter((name) => add.includes(name) && held.has(name));
+  const kept = new Set<string>(rootCapabilities).difference(
+    new Set(drop === "all" ? rootCapabilities : drop),
+  );
+  return serviceCapabilities.filter((name) => add.includes(name) || kept.has(name));
 }
 
 /** The image's `VOLUME`s, where the service mounts nothing else. */

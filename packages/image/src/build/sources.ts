@@ -33,6 +33,9 @@ function packagesOf(root: string): string[] {
   return [...found].sort();
 }
 
+/** Where the C of an image lies. */
+const nativeSources = ["packages/guest/native", "packages/guest/service-init"];
+
 /** Tests, what only they use, and documents. */
 const ofTests = /\.test\.ts$|\/testing\/|\/vectors\/|\.md$/;
 
@@ -43,7 +46,7 @@ export function imageSources(root = repository): string[] {
     readdirSync(join(root, directory), { withFileTypes: true, recursive: true })
       .filter((entry) => entry.isFile())
       .map(({ parentPath, name }) => join(parentPath, name).slice(root.length));
-  const directories = ["kernel", ...packages.map((name) => `packages/${name}/src`), "packages/guest/native"];
+  const directories = ["kernel", ...packages.map((name) => `packages/${name}/src`), ...nativeSources];
   return [
     "package-lock.json",
     ...packages.map((name) => `packages/${name}/package.json`),

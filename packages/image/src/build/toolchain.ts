@@ -329,6 +329,35 @@ export async function strip(toolchain: Toolchain, source: string, out: string): 
   });
 }
 
+/** What every compilation here has; sources lie at /source. */
+const compilerFlags = [
+  "-std=gnu17 -O2 -Wall -Wextra -Werror -fvisibility=hidden -ffile-prefix-map=/source=.",
+  "-fstack-protector-strong -fstack-clash-protection -fcf-protection=full -D_FORTIFY_SOURCE=3",
+  "-Wl,-z,relro,-z,now,-z,noexecstack,--build-id=none,--strip-all",
+].flatMap((line) => line.split(" "));
+
+/**
+ * Compiles one C file into a static, position-independent program, the same bytes wherever it is. Errors: ImageError
+ * `toolchain/failed`; every warning is one.
+ */
+export async function buildStatic(
+  toolchain: Toolchain,
+  inputs: { source: string; out: string },
+): Promise<void> {
+  const source = `/source/${basename(inputs.source)}`;
+  await inScratch(inputs.out, async (work) => {
+    const binds = { "/scratch": work, "/source": dirname(inputs.source) };
+    await run(
+      toolchain,
+      ["gcc", ...compilerFlags, "-fPIE", "-static-pie", source, "-o", "/scratch/program"],
+      {
+        binds,
+      },
+    );
+    return "program";
+  });
+}
+
 /**
  * Compiles C files into a Node addon, the same bytes wherever the sources are. `source` is the directory of the
  * files, `headers` Node's `include/node`. Errors: ImageError `toolchain/failed`; every warning is one.
@@ -339,11 +368,7 @@ export async function buildAddon(
 ): Promise<void> {
   const { source, headers, out } = inputs;
   const files = (await readdir(source)).filter((name) => name.endsWith(".c")).sort();
-  const flags = [
-    "-std=gnu17 -O2 -Wall -Wextra -Werror -fvisibility=hidden -ffile-prefix-map=/source=.",
-    "-fPIC -shared -fstack-protector-strong -fstack-clash-protection -fcf-protection=full -D_FORTIFY_SOURCE=3",
-    "-Wl,-z,relro,-z,now,-z,noexecstack,--build-id=none,--strip-all",
-  ].flatMap((line) => line.split(" "));
+  const flags = [...compilerFlags, "-fPIC", "-shared"];
   const sources = files.map((name) => `/source/${name}`);
   await inScratch(out, async (work) => {
     const binds = { "/scratch": work, "/source": source, "/headers": headers };

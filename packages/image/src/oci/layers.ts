@@ -10,6 +10,7 @@
  */
 import { type DirectoryNode, directory, type FileNode, type Node, type Owner, walk } from "../build/tree.ts";
 import { ImageError } from "../errors.ts";
+import { fileCapabilities } from "./file-capabilities.ts";
 import { refusedType } from "./tar.ts";
 import type { TarItem } from "./tar-format.ts";
 import { decodePath, pathParts, symlinkTarget } from "./tar-path.ts";
@@ -22,6 +23,8 @@ export interface OciChange {
   /** Absolute, in the image. */
   path: string;
   dropped: Dropped;
+  /** Of a file that had some: those that it permits, without CAP_. */
+  capabilities?: readonly string[];
 }
 
 /** Makes the content of a file entry; its data is read before the next entry. */
@@ -66,6 +69,7 @@ const typeOf = ({ type, path }: TarItem): string => {
 export class LayeredTree {
   readonly #root = directory();
   readonly #drops = new Map<LayerNode, Set<Dropped>>();
+  readonly #capabilities = new Map<LayerNode, readonly string[]>();
   /** What the current layer put or touched: names by directory. */
   #upper = new Map<DirectoryNode, Set<string>>();
   #nodes = 0;
@@ -108,7 +112,10 @@ export class LayeredTree {
   /** The whole tree, and what it has lost, in the order of `walk`. The object is used up. */
   finish(): { tree: DirectoryNode; changes: OciChange[] } {
     const changes = [...walk(this.#root)].flatMap(([path, node]) =>
-      [...(this.#drops.get(node) ?? [])].map((dropped): OciChange => ({ path, dropped })),
+      [...(this.#drops.get(node) ?? [])].map((dropped): OciChange => {
+        const capabilities = dropped === "capability" ? this.#capabilities.get(node) : undefined;
+        return { path, dropped, ...(capabilities && { capabilities }) };
+      }),
     );
     removeSpecial(this.#root);
     return { tree: this.#root, changes };
@@ -267,6 +274,9 @@ export class LayeredTree {
     const drops = new Set<Dropped>();
     for (const attribute of xattrs.keys())
       drops.add(attribute === "security.capability" ? "capability" : "attribute");
+    const capabilities = fileCapabilities(Buffer.from(xattrs.get("security.capability") ?? "", "latin1"));
+    if (node.kind === "file" && capabilities.length > 0) this.#capabilities.set(node, capabilities);
+    else this.#capabilities.delete(node);
     if (node.kind !== "symlink") {
       node.mode = mode & (node.kind === "directory" ? 0o1777 : 0o777);
       if ((mode & 0o4000) !== 0) drops.add("setuid");

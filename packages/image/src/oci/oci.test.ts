@@ -110,7 +110,7 @@ test("file capabilities, devices and FIFOs are dropped and listed; hard links to
   deepEqual(image.changes, [
     { path: "/again", dropped: "fifo" },
     { path: "/null", dropped: "device" },
-    { path: "/ping", dropped: "capability" },
+    { path: "/ping", dropped: "capability", capabilities: ["NET_RAW"] },
     { path: "/pipe", dropped: "fifo" },
     { path: "/sda", dropped: "device" },
   ]);
@@ -230,10 +230,13 @@ const isManifest = ({ mediaType }: Descriptor) => mediaType.includes("manifest")
 const flip = (bytes: Buffer) => bytes.fill(bytes[600]! ^ 1, 600, 601);
 /** A file with file capabilities, as GNU tar writes them. */
 const capability = () => {
-  const value = "25 SCHILY.xattr.security.capability=x\n".replace("25", "38");
+  // cap_net_raw+ep, as `setcap` writes it.
+  const value = Buffer.from("0100000200200000000000000000000000000000", "hex").toString("latin1");
+  const record = `SCHILY.xattr.security.capability=${value}\n`;
+  const bytes = Buffer.from(`${record.length + 3} ${record}`, "latin1");
   return Buffer.concat([
-    tarHeader({ path: "p", type: "x", size: value.length }),
-    Buffer.from(value.padEnd(512, "\0")),
+    tarHeader({ path: "p", type: "x", size: bytes.length }),
+    Buffer.concat([bytes, Buffer.alloc(512 - bytes.length)]),
     tar(file("ping")),
   ]);
 };

@@ -115,7 +115,7 @@ function parseNumber(field: Uint8Array, what: string, dialect: TarDialect, name:
   return value;
 }
 
-export const untilNul = (field: Uint8Array): Uint8Array => {
+const untilNul = (field: Uint8Array): Uint8Array => {
   const end = field.indexOf(0);
   return end === -1 ? field : field.subarray(0, end);
 };
@@ -227,7 +227,10 @@ function addPaxRecords(extension: Extension, bytes: Uint8Array, dialect: TarDial
     } else if (key.startsWith("SCHILY.xattr."))
       extension.xattrs.set(key.slice(13), Buffer.from(value).toString("latin1"));
     else if (key.startsWith("LIBARCHIVE.xattr."))
-      extension.xattrs.set(key.slice(17), Buffer.from(value).toString("latin1"));
+      extension.xattrs.set(
+        key.slice(17),
+        Buffer.from(Buffer.from(value).toString("latin1"), "base64").toString("latin1"),
+      );
     else if (!isIgnored(key, dialect)) {
       throw new ImageError("archive/format", `${name}: pax record '${key.slice(0, 40)}' is not understood`);
     }

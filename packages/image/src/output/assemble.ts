@@ -38,6 +38,8 @@ export interface Parts {
   bundle: Bundle;
   /** The front's program, where the description has a front. */
   front?: Bundle;
+  /** The first process of services with `init`, where there are some. */
+  serviceInit?: Uint8Array;
   /** The root without the application; its tree is taken over. */
   system: Root;
   application: Application;
@@ -80,7 +82,10 @@ export async function assemble(
   const { spec, lock, flavour, node, system, application } = parts;
   const epoch = sourceDate(lock);
   const guest = guestConfig(parts, epoch);
-  const root = addApplication(system, application, guest, parts.front?.code);
+  const root = addApplication(system, application, guest, {
+    ...(parts.front && { front: parts.front.code }),
+    ...(parts.serviceInit && { serviceInit: parts.serviceInit }),
+  });
   const layout = layoutErofs(root.tree, epoch);
   const { verity, ...rootfs } = await writeRoot(directory, layout, options);
 

@@ -5,6 +5,7 @@ import { Hono } from "hono";
 import type { Connections } from "../connections.ts";
 import { limits } from "../limits.ts";
 import { metricsType } from "../metrics.ts";
+import { headPath } from "../peer-heads.ts";
 import { type Rate, RateLimiter } from "../rate-limit.ts";
 import type { Service } from "../service.ts";
 import { retriable } from "../store/backend.ts";
@@ -46,7 +47,7 @@ export function routes(service: Service, options: RouteOptions, connections: Con
   app.get("/metrics", (c) =>
     c.body(metrics.render(service.store.head.sequence), 200, { "content-type": metricsType }),
   );
-  app.get("/v1/log/head", async (c) => c.json(logHead(await service.store.refresh())));
+  app.get(headPath, async (c) => c.json(logHead(await service.store.refresh())));
   operatorRoutes(app, service, requests);
   guestRoutes(app, service, requests, options);
   return app;

@@ -73,12 +73,7 @@ export const genesis = (identity: Uint8Array): Uint8Array =>
   sha256(frame("caisson/release-log/v1/genesis", identity));
 
 /** The hash of the entry after `previous`. One that came with rows has a field more, and another domain. */
-export function entryHash(
-  previous: Uint8Array,
-  sequence: number,
-  state: Uint8Array,
-  entry: LogEntry,
-): Uint8Array {
+function entryHash(previous: Uint8Array, sequence: number, state: Uint8Array, entry: LogEntry): Uint8Array {
   const { time, app, instance, registers, policy, outcome, reason } = entry;
   const domain = state.length === 0 ? "caisson/release-log/v1/entry" : "caisson/release-log/v2/entry";
   const fields = [u64(sequence), u64(time), app, instance, registers, policy, text(outcome), text(reason)];
@@ -116,7 +111,8 @@ export function checkNext(where: string, sequence: number, hash: Uint8Array, ent
   });
 }
 
-function headTranscript({ sequence, hash, state }: Omit<Head, "signature">): Uint8Array {
+/** What is signed of a head. */
+export function headTranscript({ sequence, hash, state }: Omit<Head, "signature">): Uint8Array {
   return state.length === 0
     ? frame("caisson/release-log/v1/head", u64(sequence), hash)
     : frame("caisson/release-log/v2/head", u64(sequence), hash, state);

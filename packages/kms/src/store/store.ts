@@ -64,6 +64,8 @@ export interface Store {
   commit(change: Commit): Promise<Committed>;
   /** Whether the log has this entry. */
   contains(entry: { sequence: number; hash: string }): Promise<boolean>;
+  /** Nothing is read or committed any more: everything throws `reason`. */
+  end(reason: KmsError): void;
   close(): Promise<void>;
 }
 
@@ -111,6 +113,7 @@ class ChainedStore implements Store {
   #pending: Pending[] = [];
   #flushing: Promise<void> | undefined;
   #swept = 0;
+  #ended: KmsError | undefined;
 
   constructor(backend: Backend, keys: StoreKeys) {
     this.#backend = backend;
@@ -142,6 +145,10 @@ class ChainedStore implements Store {
       head = (await this.#backend.look(wanted)).head;
     }
     this.#known = this.#signed(head);
+  }
+
+  end(reason: KmsError): void {
+    this.#ended ??= reason;
   }
 
   async refresh(): Promise<Head> {
@@ -249,6 +256,7 @@ class ChainedStore implements Store {
 
   /** Some buckets of the newest head. */
   async #look(buckets: readonly number[]): Promise<Rows> {
+    if (this.#ended !== undefined) throw this.#ended;
     const floor = this.#known;
     const nodes = [...new Set(buckets.flatMap(placesAbove))];
     for (let from: Position = floor; ; ) {
@@ -292,6 +300,7 @@ class ChainedStore implements Store {
       let decision: Decision | undefined;
       try {
         await this.#backend.write({ after: from.sequence, buckets, nodes, nonces }, (seen) => {
+          if (this.#ended !== undefined) throw this.#ended;
           const { at, head, whole } = this.#follow(from, this.#known, seen);
           decision = tried.find(({ head: { hash } }) =>
             seen.entries.some((entry) => Buffer.compare(entry.hash, hash) === 0),

@@ -2,13 +2,24 @@
 /**
  * A model of the protocol of docs/state.md, searched at random: a disk that remembers every version of every place and lets
  * the host choose one at each read, a copy-on-write file system that binds a child by place and generation, guests that
- * crash at any step or go on as ghosts, anchors that get lost on the way. The KMS's rules are the real ones (rules.ts).
+ * crash at any step or go on as ghosts, anchors that get lost on the way, a KMS that is restored from any of its earlier
+ * states, with or without the tickets that disks hold. The KMS's rules are the real ones (rules.ts).
  *
  * Found is what the guarantee forbids: a state that is not on the line of the last acknowledged checkpoint, or a pointer
  * for which the host has two contents. Run this file to search for longer: `node volume-model.ts RUNS [SEED]`.
  */
-import { firstGeneration } from "@caisson/protocol/volumes";
-import { anchorVolume, openVolume, type Ruling, type VolumeRecord } from "../volumes/rules.ts";
+import { firstGeneration, type Ticket, volumeVersion } from "@caisson/protocol/volumes";
+import {
+  anchorVolume,
+  jumpChoices,
+  type Opening,
+  openVolume,
+  operate,
+  type Ruling,
+  restored,
+  restoredJump,
+  type VolumeRecord,
+} from "../volumes/rules.ts";
 
 /** Rules that can be left out, to see that the search finds what they prevent. */
 export interface Mutations {
@@ -20,6 +31,8 @@ export interface Mutations {
   noAnchor?: boolean;
   /** An opening is used before its first commit was anchored. */
   noFirstAnchor?: boolean;
+  /** A KMS goes on from an earlier state as if it were the newest. */
+  noRestore?: boolean;
 }
 
 export interface Search {
@@ -82,6 +95,18 @@ const text = (value: unknown): string =>
 
 const key = { owner: "0a".repeat(32), seed: "0b".repeat(20), name: "data" };
 
+/** What the KMS signs of a record; the signature is not what is searched here. */
+const ticketOf = ({ volume, secretVersion, chain, epoch, anchor }: VolumeRecord): Ticket => ({
+  version: volumeVersion,
+  volume,
+  ...key,
+  secretVersion,
+  chain,
+  epoch: String(epoch),
+  anchor: String(anchor),
+  signature: "",
+});
+
 class World {
   readonly #pick: (below: number) => number;
   readonly #mutations: Mutations;
@@ -91,7 +116,12 @@ class World {
   readonly #guests: Guest[] = [];
   readonly trace: string[] = [];
   #record: VolumeRecord | undefined;
+  /** What backups of the KMS hold, and what it has signed for disks. */
+  readonly #backups: VolumeRecord[] = [];
+  readonly #tickets: VolumeRecord[] = [];
   #acknowledged: Commit | undefined;
+  /** Whether nothing was acknowledged since the last restore. */
+  #restored = false;
   #ids = 0;
 
   constructor(seed: number, mutations: Mutations) {
@@ -109,7 +139,8 @@ class World {
       this.#guests.splice(this.#guests.indexOf(guest), 1);
       return undefined;
     }
-    if (choice < 6) this.#write(guest);
+    if (choice === 2 && this.#pick(8) === 0) this.#restore();
+    else if (choice < 6) this.#write(guest);
     else if (choice < 8) this.#commit(guest);
     else this.#checkpoint(guest);
     return this.#ambiguous();
@@ -169,9 +200,12 @@ class World {
       this.trace.push(`${epoch} is refused at ${generation}`);
       return false;
     }
-    if (ruling.record !== undefined) this.#record = { ...ruling.record, epoch: record.epoch };
+    if (ruling.record !== undefined) this.#keep({ ...ruling.record, epoch: record.epoch });
     this.trace.push(`${epoch} anchors ${generation}${fate === 1 ? ", the answer is lost" : ""}`);
     if (fate === 1) return false;
+    // The guest has it on the disk before it says that the checkpoint is done.
+    this.#tickets.push(this.#record!);
+    this.#restored = false;
     this.#acknowledged = guest.at;
     return true;
   }
@@ -186,16 +220,41 @@ class World {
     return anchorVolume(claimed, { volume, epoch, generation }, 0);
   }
 
-  /** A guest starts: the KMS gives it an epoch, the host any superblock that it ever had. */
+  #opening(shown: VolumeRecord | undefined): Opening {
+    const jump = restoredJump(this.#pick(jumpChoices));
+    return { key, restored: false, fresh: "ab".repeat(32), jump, now: 0, ticket: shown && ticketOf(shown) };
+  }
+
+  #keep(record: VolumeRecord): void {
+    this.#record = record;
+    this.#backups.push(record);
+  }
+
+  /**
+   * The KMS is put back to what it was once. An operator finds the newest disk before anything is opened again, and does
+   * not restore a second time before a machine has come up: docs/state.md.
+   */
+  #restore(): void {
+    const backup = this.#backups[this.#pick(Math.max(1, this.#backups.length))];
+    if (backup === undefined || this.#restored) return;
+    this.#restored = true;
+    this.trace.push(`the KMS is restored: epoch ${backup.epoch}, anchor ${backup.anchor}`);
+    if (this.#mutations.noRestore === true) {
+      this.#record = backup;
+      return;
+    }
+    this.#record = restored(backup, restoredJump(this.#pick(jumpChoices)), 0);
+    const shown = this.#tickets.at(-1);
+    const { record } = openVolume(this.#record, this.#opening(shown));
+    this.#keep(operate(record ?? this.#record, "allow", 0));
+  }
+
+  /** A guest starts: the KMS gives it an epoch, the host any superblock that it ever had, and any ticket or none. */
   #open(): string | undefined {
-    const { record, denial } = openVolume(this.#record, {
-      key,
-      restored: false,
-      fresh: "ab".repeat(32),
-      now: 0,
-    });
+    const shown = this.#tickets[this.#pick(this.#tickets.length + 1)];
+    const { record, denial } = openVolume(this.#record, this.#opening(shown));
     if (denial !== undefined) return undefined;
-    this.#record = record!;
+    this.#keep(record!);
     const { epoch, volume, anchor, state } = record!;
     const base = state === "creating" ? this.#format() : this.#supers[this.#pick(this.#supers.length)]!;
     const found = base.version.generation;

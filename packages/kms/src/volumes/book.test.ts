@@ -7,11 +7,10 @@ import { type TestContext, test } from "node:test";
 import { verifySignature } from "@caisson/protocol/ed25519";
 import {
   type AnchorRequest,
-  anchorMac,
+  anchorRequest,
   firstGeneration,
   type Ticket,
   ticketTranscript,
-  volumeVersion,
 } from "@caisson/protocol/volumes";
 import { sqlite } from "../store/sqlite.ts";
 import { openStore, storeKeys } from "../store/store.ts";
@@ -38,10 +37,8 @@ async function open(volumes: VolumeBook, ticket?: Ticket): Promise<Opened> {
 }
 
 function request({ grant, anchorKey }: Opened, n: bigint): AnchorRequest {
-  const { volume, epoch } = grant;
-  const generation = String(firstGeneration(BigInt(epoch)) + n);
-  const unsigned = { version: volumeVersion, ...key, volume, epoch, generation } as const;
-  return { ...unsigned, mac: anchorMac(anchorKey, unsigned).toHex() };
+  const generation = firstGeneration(BigInt(grant.epoch)) + n;
+  return anchorRequest(anchorKey, { ...key, ...grant }, generation);
 }
 
 async function anchor(volumes: VolumeBook, opened: Opened, n: bigint): Promise<Ticket> {
@@ -111,12 +108,7 @@ test("anchors at the same time are all taken, each once", async (t) => {
     opened.push(one);
   }
   const tickets = await Promise.all(
-    opened.flatMap((one) =>
-      [1n, 2n, 3n].map((n) => {
-        const { mac: _, ...unsigned } = { ...request(one, n), name: one.grant.name };
-        return volumes.anchor({ ...unsigned, mac: anchorMac(one.anchorKey, unsigned).toHex() });
-      }),
-    ),
+    opened.flatMap((one) => [1n, 2n, 3n].map((n) => volumes.anchor(request(one, n)))),
   );
   equal(tickets.filter((ticket) => !("code" in ticket)).length >= 4, true);
   for (const { anchor: reached } of await volumes.list()) equal(reached, firstGeneration(1n) + 3n);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The volumes of one KMS: the rules (rules.ts) applied to rows of its store, and what is signed and derived. */
-import { hash as digest, randomBytes } from "node:crypto";
+import { hash as digest, randomBytes, randomInt } from "node:crypto";
 import { deriveAnchorKey, deriveVolumeSecret } from "@caisson/protocol/derivation";
 import { type IdentityKey, verifySignature } from "@caisson/protocol/ed25519";
 import {
@@ -22,11 +22,13 @@ import type { Row, RowName } from "../store/rows.ts";
 import { change, type RowChange, type Store, storeKeys, update } from "../store/store.ts";
 import {
   anchorVolume,
+  jumpChoices,
   type OperatorAction,
   openVolume,
   operate,
   type Ruling,
   restored,
+  restoredJump,
   type VolumeDenial,
   type VolumeKey,
   type VolumeRecord,
@@ -91,6 +93,7 @@ const content = (row: Row): string => new TextDecoder().decode(row.value);
 const keysIn = (row: Row | undefined): string[] =>
   row === undefined ? [] : indexSchema.parse(JSON.parse(content(row)));
 
+const jump = (): bigint => restoredJump(randomInt(jumpChoices));
 /** Counts operators' signed words, so that each is taken once. */
 export const operationsRow: RowName = { table, key: "operations" };
 
@@ -123,7 +126,8 @@ export class VolumeBook {
     const fresh = randomBytes(32).toString("hex");
     const { record, denial } = await this.#change(
       key,
-      (before, restored) => openVolume(before, { key, ticket: known, restored, fresh, now: this.#now() }),
+      (before, restored) =>
+        openVolume(before, { key, ticket: known, restored, fresh, jump: jump(), now: this.#now() }),
       "opened",
       by && { nonce: { issued: by.issued, nonce: opensOnce(by.nonce, key) } },
     );
@@ -203,7 +207,11 @@ export class VolumeBook {
     }));
     const records = await this.list();
     for (const record of records) {
-      await this.#change(record, (before) => ({ record: restored(before!, this.#now()) }), "restored");
+      await this.#change(
+        record,
+        (before) => ({ record: restored(before!, jump(), this.#now()) }),
+        "restored",
+      );
     }
     return records.length;
   }

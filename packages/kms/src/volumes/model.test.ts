@@ -12,6 +12,7 @@ const mutations: [name: string, mutations: Mutations, what: RegExp][] = [
   ["openings without a stamp", { noStamp: true }, /two contents|not after/],
   ["a KMS that fences nobody", { noFence: true }, /not after/],
   ["guests that take what is below the anchor", { noAnchor: true }, /not after/],
+  ["a KMS that is put back and does not know it", { noRestore: true }, /two contents|not after/],
 ];
 for (const [name, mutation, what] of mutations) {
   test(`${name}: the search finds why not`, () => {

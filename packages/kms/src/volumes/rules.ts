@@ -54,8 +54,12 @@ export interface Ruling {
   denial?: VolumeDenial;
 }
 
-/** How far epochs jump where a KMS cannot know which were given out since its backup. */
-export const restoredJump = 1n << 16n;
+/**
+ * How far epochs jump where a KMS cannot know which were given out since its backup. By chance, so that a KMS that was
+ * restored twice from one backup does not give out the same ones twice. `random` is a number below `jumpChoices`.
+ */
+export const restoredJump = (random: number): bigint => (1n << 16n) + BigInt(random);
+export const jumpChoices = 2 ** 18;
 
 const deny = (code: VolumeDenialCode, message: string, record?: VolumeRecord): Ruling => ({
   denial: { code, message },
@@ -90,6 +94,8 @@ export interface Opening {
   restored: boolean;
   /** 32 random bytes, hex, for a volume that is new. */
   fresh: string;
+  /** `restoredJump`. */
+  jump: bigint;
   now: number;
 }
 
@@ -97,7 +103,7 @@ const sameKey = (a: VolumeKey, b: VolumeKey) => a.owner === b.owner && a.seed ==
 
 /** A guest opens a volume: the new record holds its epoch. Every older opening is fenced from then on. */
 export function openVolume(known: VolumeRecord | undefined, opening: Opening): Ruling {
-  const { key, ticket, restored, fresh, now } = opening;
+  const { key, ticket, restored, fresh, jump, now } = opening;
   if (ticket !== undefined && !sameKey(ticket, key)) {
     return deny(
       "volume/other-disk",
@@ -127,7 +133,7 @@ export function openVolume(known: VolumeRecord | undefined, opening: Opening): R
             state: BigInt(ticket.anchor) > 0n ? "live" : "creating",
             suspect: true,
             secretVersion: ticket.secretVersion,
-            epoch: BigInt(ticket.epoch) + restoredJump,
+            epoch: BigInt(ticket.epoch) + jump,
             anchor: BigInt(ticket.anchor),
           },
           now,
@@ -139,12 +145,12 @@ export function openVolume(known: VolumeRecord | undefined, opening: Opening): R
       `this disk is an earlier volume of the name '${key.name}', which was deleted`,
     );
   } else if (ticket !== undefined && ticket.volume === record.volume) {
-    const [epoch, anchor] = [
-      max(record.epoch, BigInt(ticket.epoch)),
-      max(record.anchor, BigInt(ticket.anchor)),
-    ];
-    // We signed something newer than we know: we were put back, and go on from what the disk tells.
-    if (epoch !== record.epoch || anchor !== record.anchor) {
+    const told = { epoch: BigInt(ticket.epoch), anchor: BigInt(ticket.anchor) };
+    // We signed something newer than we know: we were put back, and go on from what the disk tells. Openings after it may
+    // have come to no ticket, so that whoever has the one of the ticket may have been fenced, and stays so.
+    if (told.epoch > record.epoch || told.anchor > record.anchor) {
+      const anchor = max(record.anchor, told.anchor);
+      const epoch = max(record.epoch, told.epoch + jump);
       record = changed(record, { epoch, anchor, state: anchor > 0n ? "live" : record.state }, now);
     }
   }
@@ -195,6 +201,6 @@ export function operate(record: VolumeRecord, action: OperatorAction, now: numbe
 }
 
 /** After a restore: an operator looks first, and no epoch that was given out since the backup is given out again. */
-export function restored(record: VolumeRecord, now: number): VolumeRecord {
-  return changed(record, { suspect: record.state !== "deleted", epoch: record.epoch + restoredJump }, now);
+export function restored(record: VolumeRecord, jump: bigint, now: number): VolumeRecord {
+  return changed(record, { suspect: record.state !== "deleted", epoch: record.epoch + jump }, now);
 }

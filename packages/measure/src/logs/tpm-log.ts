@@ -7,7 +7,7 @@ import * as ev from "./event-types.ts";
 
 /**
  * Which meaning the indices have, from the log alone; undefined where nothing in it tells. A TPM's log uses indices above
- * 4, which are no measurement registers; extends index 0, which would be MRTD; names the TPM's start-up locality; or
+ * 4, which are not measurement registers; extends index 0, which would be MRTD; names the TPM's start-up locality; or
  * declares other banks than the one that a TD has. Only a hint for display; a verifier knows its platform.
  */
 export function guessIndexing({ algorithms, events }: EventLog): Indexing | undefined {

@@ -374,7 +374,7 @@ test("releases and versions", async () => {
   equal(firmwareProfile("2026.08+ds-2").name, "edk2-202508");
   equal(firmwareProfile("202408").name, "edk2-202302");
   equal(qemuProfile("10.2.1").keepsConfidentialHeader, true);
-  for (const release of ["", "latest", "1999.01", "20250201"]) {
+  for (const release of ["", "latest", "1999.01", "20250201", "td-shim-202508", "edk2-", "coreboot-24.12"]) {
     throws(() => firmwareProfile(release), { code: "prediction/profile", kind: "unsupported" });
   }
   throws(() => qemuProfile("ten"), { code: "prediction/profile" });

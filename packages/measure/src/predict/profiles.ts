@@ -49,9 +49,22 @@ export type Step =
   | "initrd"
   | "exit-boot-services";
 
-/** One generation of edk2's OVMF. `since` is its first stable release, yyyymm. */
+/**
+ * How a family of firmware numbers its releases: a number that grows with them; undefined for what is not one of its
+ * releases. Another family (td-shim, coreboot) is a row here and profiles of its own.
+ */
+const families = {
+  /** Stable releases by year and month, yyyymm: "202502", "2025.02-8+deb13u1", "edk2-stable202505". */
+  edk2(release: string): number | undefined {
+    const [, year, month] = /^(?:edk2-(?:stable)?)?(20\d\d)\.?(\d\d)(?!\d)/.exec(release) ?? [];
+    return year === undefined ? undefined : Number(`${year}${month}`);
+  },
+} satisfies Record<string, (release: string) => number | undefined>;
+
+/** One generation of a family. `since` is its first release, as the family counts. */
 export interface FirmwareProfile {
   name: string;
+  family: keyof typeof families;
   since: number;
   /** Layout of the boot, by platform and method; absent where this generation cannot do it. */
   steps: Readonly<Record<`${Platform}-${BootMethod}`, readonly Step[] | undefined>>;
@@ -162,6 +175,7 @@ const since202505 = {
 export const firmwareProfiles: readonly FirmwareProfile[] = [
   {
     name: "edk2-202508",
+    family: "edk2",
     since: 202508,
     ...since202505,
     initrdArgument: "prefix", // a2ac0fea49
@@ -172,6 +186,7 @@ export const firmwareProfiles: readonly FirmwareProfile[] = [
   },
   {
     name: "edk2-202505",
+    family: "edk2",
     since: 202505,
     ...since202505,
     initrdArgument: "suffix",
@@ -181,6 +196,7 @@ export const firmwareProfiles: readonly FirmwareProfile[] = [
   },
   {
     name: "edk2-202502",
+    family: "edk2",
     since: 202502,
     ...since202411,
     namedBlobs: true,
@@ -192,6 +208,7 @@ export const firmwareProfiles: readonly FirmwareProfile[] = [
   },
   {
     name: "edk2-202411",
+    family: "edk2",
     since: 202411,
     ...since202411,
     namedBlobs: false,
@@ -199,6 +216,7 @@ export const firmwareProfiles: readonly FirmwareProfile[] = [
   },
   {
     name: "edk2-202302",
+    family: "edk2",
     since: 202302,
     steps: {
       "tdx-direct": oneSidedSeparators(tdxDirect([], [])),
@@ -213,6 +231,7 @@ export const firmwareProfiles: readonly FirmwareProfile[] = [
   },
   {
     name: "edk2-202211",
+    family: "edk2",
     since: 202208,
     steps: {
       "tdx-direct": undefined,
@@ -228,13 +247,12 @@ export const firmwareProfiles: readonly FirmwareProfile[] = [
 ];
 
 /**
- * The generation that a firmware release belongs to. `release` begins with edk2's year and month: "202502",
- * "2025.02-8+deb13u1", "edk2-stable202505". Throws MeasureError "prediction/profile" for anything else or older.
+ * The generation that a firmware release belongs to: "202502", "2025.02-8+deb13u1", "edk2-stable202505". Throws MeasureError "prediction/profile" for anything else or older.
  */
 export function firmwareProfile(release: string): FirmwareProfile {
-  const match = /^(?:edk2-(?:stable)?)?(20\d\d)\.?(\d\d)(?!\d)/.exec(release);
-  const month = match === null ? 0 : Number(`${match[1]}${match[2]}`);
-  const profile = firmwareProfiles.find(({ since }) => month >= since);
+  const profile = firmwareProfiles.find(
+    ({ family, since }) => (families[family](release) ?? Number.NEGATIVE_INFINITY) >= since,
+  );
   if (profile === undefined) {
     throw new MeasureError("prediction/profile", `no profile for firmware release '${release}'`, {
       kind: "unsupported",

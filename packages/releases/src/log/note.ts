@@ -7,8 +7,9 @@
  */
 import { concat, equal, fromBase64, fromHex, toBase64, toHex } from "@caisson/vocabulary/bytes";
 import { text as utf8 } from "@caisson/vocabulary/frame";
+import { sha256 } from "@caisson/vocabulary/merkle";
 import { ReleaseError } from "../errors.ts";
-import { sha256, verifySignature } from "../keys.ts";
+import { verifySignature } from "../keys.ts";
 
 /** A key that signs notes. */
 export interface NoteKey {

@@ -4,9 +4,8 @@
  * from tiles. Whoever has the tiles is asked for hashes by `HashReader`; nothing here does I/O.
  */
 import { concat } from "@caisson/vocabulary/bytes";
-import { nodeHash } from "@caisson/vocabulary/merkle";
+import { nodeHash, sha256 } from "@caisson/vocabulary/merkle";
 import { ReleaseError } from "../errors.ts";
-import { sha256 } from "../keys.ts";
 
 /** Hashes in a full tile, and levels of the tree that one tile spans. */
 export const tileWidth = 256;

@@ -81,7 +81,7 @@ export const componentNames: Readonly<Record<TcbComponent, string>> = {
 };
 
 /** Bytes of a chip id that are not zero on a product: what its certificate names, and AMD's service asks for. */
-export const chipIdSize = (product: Product): number => (product === "Turin" ? 8 : 64);
+const chipIdSize = (product: Product): number => (product === "Turin" ? 8 : 64);
 
 /** A chip id (64 bytes) as people write it: without the zeros that Turin fills it with. */
 export const chipIdText = (chipId: Uint8Array, product: Product): string =>

@@ -3,6 +3,7 @@
 import { deepEqual, equal } from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
 import { test } from "node:test";
+import { toHex } from "@caisson/vocabulary/bytes";
 import type { AnyEvidence } from "../evidence/evidence.ts";
 import { readEvidence } from "../evidence/formats/forms.ts";
 import { pemToDer } from "../pki/x509.ts";
@@ -102,7 +103,13 @@ test("Azure: the virtual TPM's quote carries the nonce; one changed PCR, key or 
   if (hcl?.quote === undefined) throw new Error("no quote");
   const policy = readPolicy({
     version: "caisson/policy/v1",
-    snp: { measurements: "any", products: ["Milan"], minimumTcb: "any", chipIds: "any", revocation: "any" },
+    snp: {
+      measurements: [toHex(evidence.report.subarray(0x90, 0xc0))],
+      products: ["Milan"],
+      minimumTcb: "any",
+      chipIds: "any",
+      revocation: "any",
+    },
     pcrs: { 4: [hcl.quote.pcrs[4]!.toHex()] },
   });
   const amdCollateral = collateral(undefined, "milan");

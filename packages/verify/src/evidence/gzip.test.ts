@@ -24,7 +24,7 @@ test("what zlib compressed, at every level", () => {
 
 test("one byte more than was allowed is too much", () => {
   const packed = new Uint8Array(gzipSync(new Uint8Array(100_000)));
-  throws(() => gunzip(packed, 99_999), GzipError);
+  throws(() => gunzip(packed, 99_999), /more than 99999 bytes/);
   deepEqual(gunzip(packed, 100_000), new Uint8Array(100_000));
 });
 

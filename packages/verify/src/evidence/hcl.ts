@@ -6,6 +6,7 @@
  */
 import { concat, equal, fromBase64, fromHex, fromUtf8, isZero, toHex } from "@caisson/vocabulary/bytes";
 import { messageOf } from "@caisson/vocabulary/failure";
+import { parseJson } from "@caisson/vocabulary/json";
 import { list, object, oneOf, readAt, SchemaError, text } from "@caisson/vocabulary/schema";
 import { digest, importRsa, type PublicKey, verifyPkcs1 } from "#crypto";
 import { VerifyError } from "../errors.ts";
@@ -57,11 +58,15 @@ export function readHclReport(bytes: Uint8Array): {
   if (![1, 2].includes(number(4)) || number(12) !== 2 || number(16) !== 0) {
     malformed("its version, request type or status");
   }
+  const [whole, data, length] = [number(8), number(RUNTIME), number(RUNTIME + 16)];
+  if (data !== RUNTIME_HEADER + length || whole !== RUNTIME + data || !isZero(bytes.subarray(20, HEADER))) {
+    malformed("its sizes or reserved bytes");
+  }
   const kind = reportTypes[number(RUNTIME + 8)] ?? malformed("the kind of its hardware report");
   if (number(RUNTIME + 4) !== 1 || number(RUNTIME + 12) !== 1)
     malformed("its runtime data's version or hash");
   const start = RUNTIME + RUNTIME_HEADER;
-  const end = start + number(RUNTIME + 16);
+  const end = start + length;
   if (end > bytes.length || !isZero(bytes.subarray(end))) malformed("the length of its runtime data");
   return { kind, hardware: bytes.subarray(HEADER, RUNTIME), runtimeData: bytes.subarray(start, end) };
 }
@@ -96,7 +101,7 @@ async function attestationKey(runtimeData: Uint8Array): Promise<PublicKey> {
   };
   let modulus: Uint8Array | undefined;
   try {
-    const { keys } = readAt("", runtimeSchema, JSON.parse(fromUtf8(runtimeData)));
+    const { keys } = readAt("", runtimeSchema, parseJson(fromUtf8(runtimeData)));
     const named = keys.filter(({ kid }) => kid === "HCLAkPub");
     const n = (named.length === 1 ? named[0]!.n : "").replaceAll("-", "+").replaceAll("_", "/");
     modulus = fromBase64(n.padEnd(Math.ceil(n.length / 4) * 4, "="));

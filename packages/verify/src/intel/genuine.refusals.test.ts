@@ -2,7 +2,8 @@
 /** Every entry of the table of wrong evidence is refused with exactly its code, and right evidence is accepted. */
 import { equal, rejects } from "node:assert/strict";
 import { test } from "node:test";
-import { issueCertificate, toPem } from "@caisson/simulated/pki";
+import { issueCertificate } from "@caisson/simulated/pki";
+import { toPem } from "../pki/der-writer.ts";
 import { buildEvidence, type RefusalCase, refusals, times } from "../testing/refusals.ts";
 import { verifyCollateral } from "./collateral.ts";
 import { verifyQuote } from "./genuine.ts";

@@ -10,7 +10,9 @@ import {
   type QuoteFormat,
   type TdSpec,
 } from "@caisson/simulated/pki";
+import { readPolicy } from "../policy/policy.ts";
 import { now, times } from "../testing/refusals.ts";
+import { verifyEvidence } from "../verify.ts";
 import { adviseQuote } from "./advise.ts";
 import { verifyQuote } from "./genuine.ts";
 import { adviceLines, type Remedy } from "./tcb-advice.ts";
@@ -103,7 +105,7 @@ const cases: [
     true,
   ],
   [
-    "what is said is no text",
+    "what is said is not a text",
     ({ sgxtcbcomponents: c }) => Object.assign(c[3]!, { svn: 9, category: { x: 1 }, type: "\u0007" }),
     /SGX component 3$/,
     "bios",
@@ -203,6 +205,24 @@ test("a platform that is up to date: nothing is said", async () => {
   const { trust, collateral, pckChain } = mint(h);
   const advice = await adviseQuote(issueQuote(h, pckChain), collateral, now, trust, ["UpToDate"]);
   deepEqual([advice.accepted, adviceLines(advice), advice.evaluationDataNumber], [true, [], 18]);
+});
+
+test("every refusal for the TCB says what would help", async () => {
+  const judge = async (built: ReturnType<typeof behindBy>, policy: object = {}) => {
+    const { collateral, trust, quote } = built;
+    const found = await verifyEvidence(
+      { platform: "tdx", quote },
+      { policy: readPolicy({ version: "caisson/policy/v1", ...policy }), now, collateral, trust },
+    );
+    return new Map(
+      found.checks.flatMap(({ code, reason }) => (code === undefined ? [] : [[code as string, reason]])),
+    );
+  };
+  const old = behindBy(({ sgxtcbcomponents: c }) => (c[0]!.svn = 9));
+  const refused = await judge(old, { tcb: { minimumEvaluationNumber: 19 } });
+  for (const code of ["policy/tcb-status", "policy/advisories"])
+    match(refused.get(code) ?? "", /is \d+, needs 9/, code);
+  match(refused.get("policy/tcb-evaluation") ?? "", /fetch it anew/);
 });
 
 test("a quote that is wrong gets no advice", async () => {

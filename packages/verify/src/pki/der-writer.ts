@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Writes DER; the opposite of `der.ts`. */
+/** Writes DER, the opposite of `der.ts`, and PEM around it. */
+import { toBase64 } from "@caisson/vocabulary/bytes";
 import { tag } from "./der.ts";
 import { encodeOid } from "./oids.ts";
 
@@ -38,6 +39,16 @@ export function namedBits(bits: number): Uint8Array {
 }
 
 export const utf8 = (text: string): Uint8Array => der(tag.utf8String, Buffer.from(text));
+
+/** PEM of certificates, one after the other. */
+export function toPem(...certificates: Uint8Array[]): string {
+  return certificates
+    .map((bytes) => {
+      const lines = toBase64(bytes).match(/.{1,64}/g)!;
+      return `-----BEGIN CERTIFICATE-----\n${lines.join("\n")}\n-----END CERTIFICATE-----\n`;
+    })
+    .join("");
+}
 
 /** UTCTime before 2050, GeneralizedTime from then on (RFC 5280, 4.1.2.5). */
 export function time(date: Date): Uint8Array {

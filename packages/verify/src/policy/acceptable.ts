@@ -9,14 +9,12 @@
 import type { AcceptedRelease } from "@caisson/releases";
 import { fromHex, isZero, toHex } from "@caisson/vocabulary/bytes";
 import type { Platform } from "@caisson/vocabulary/platforms";
-import type { GenuineSnp } from "../amd/genuine.ts";
-import type { GenuineNitro } from "../aws/genuine.ts";
 import { acceptableChecks, type CheckId } from "../errors.ts";
-import type { AnyEvidence, Evidence, SnpEvidence } from "../evidence/evidence.ts";
+import type { AnyEvidence, Evidence } from "../evidence/evidence.ts";
 import type { GenuineHcl } from "../evidence/hcl.ts";
 import type { Genuine } from "../intel/genuine.ts";
 import type { TdReport } from "../intel/quote.ts";
-import { adviceLines } from "../intel/tcb-advice.ts";
+import { type Advice, adviceLines } from "../intel/tcb-advice.ts";
 import { trustAnchorFor } from "../platform.ts";
 import type { Answers } from "../report.ts";
 import { checkBootLog } from "./boot-log.ts";
@@ -28,14 +26,12 @@ import {
   checkSecureTime,
   checkVolumes,
 } from "./event-rules.ts";
-import { checkNitro, nitroChecks } from "./nitro-rules.ts";
 import { checkOneOf } from "./one-of.ts";
 import { checkPcrs } from "./pcr-rules.ts";
 import { acceptedPlatforms, type Policy } from "./policy.ts";
 import { imageRegisters, type Reference } from "./reference.ts";
 import { checkRegisters } from "./registers.ts";
 import { checkReportData, type ExpectedReportData } from "./report-data-rules.ts";
-import { checkSnp, snpChecks } from "./snp-rules.ts";
 
 /** What is asked about the release of a measured image. */
 export interface ReleaseQuestion {
@@ -77,44 +73,19 @@ export function askedChecks(
   { sgx, snp, nitro, runtimeEvents, pcrs, app, volumes }: Policy,
   { hcl }: Pick<AnyEvidence, "hcl">,
 ): CheckId[] {
+  const ofKind = (id: CheckId, kind: string) => id === "policy/platform" || id.startsWith(`${kind}/`);
   const common = (id: CheckId) => commonPrefixes.some((prefix) => id.startsWith(prefix));
   return (Object.keys(acceptableChecks) as CheckId[]).filter((id) => {
     if (releaseChecks.includes(id)) return app?.identity !== undefined;
     if (id === "app/volumes") return volumes !== undefined;
     if (id === "hcl/pcrs") return pcrs !== undefined || hcl !== undefined;
-    if (nitro !== undefined) return nitroChecks.includes(id);
+    if (nitro !== undefined) return ofKind(id, "nitro") || id === "report-data/expected";
     if (id.startsWith("nitro/")) return false;
-    if (snp !== undefined) return snpChecks.includes(id) || id.startsWith("report-data/");
+    if (snp !== undefined) return ofKind(id, "snp") || id.startsWith("report-data/");
     if (sgx !== undefined) return common(id) || enclaveChecks.includes(id);
     if (enclaveChecks.includes(id) || id.startsWith("snp/")) return false;
     return id !== "registers/rtmr3" || runtimeEvents === "none";
   });
-}
-
-/** Asks every question of a policy for SEV-SNP guests. */
-export async function evaluateSnpPolicy(
-  genuine: GenuineSnp,
-  evidence: SnpEvidence,
-  hcl: GenuineHcl | undefined,
-  circumstances: Circumstances,
-  answers: Answers,
-): Promise<void> {
-  const { policy, references, now } = circumstances;
-  checkTee("snp", policy, answers);
-  if (policy.snp === undefined) return;
-  checkSnp(genuine, policy.snp, references, now, answers);
-  checkPcrs(hcl, policy, answers);
-  await checkReportData(evidence, genuine.report.reportData, hcl, circumstances, answers);
-}
-
-/** Asks every question of a policy for AWS Nitro. */
-export function evaluateNitroPolicy(
-  { document }: GenuineNitro,
-  { policy, expectedReportData }: Circumstances,
-  answers: Answers,
-): void {
-  if (!checkTee("nitro", policy, answers) || policy.nitro === undefined) return;
-  checkNitro(document, policy.nitro, policy.freshness !== "any", expectedReportData, answers);
 }
 
 const kindsOfTee = {
@@ -236,18 +207,26 @@ export function checkPolicyPlatform({ platform }: Evidence, policy: Policy, answ
   else answers.pass("policy/platform", facts);
 }
 
+/** What would help, for people. */
+const helps = (advice: Advice): string =>
+  adviceLines(advice).join("; ") ||
+  "Intel lists nothing that this platform lacks: software has to mitigate it";
+
 function checkTcb({ tcb, pck, advise }: Genuine, policy: Policy, answers: Answers): void {
   const statuses = policy.tcb?.statuses ?? ["UpToDate"];
   const status = { expected: statuses.join(" or "), actual: tcb.status };
   if (statuses.includes(tcb.status)) answers.pass("policy/tcb-status", status);
-  else answers.fail("policy/tcb-status", { ...status, reason: adviceLines(advise(statuses)).join("; ") });
+  else answers.fail("policy/tcb-status", { ...status, reason: helps(advise(statuses)) });
 
   const accepted = policy.tcb?.advisories ?? [];
   const actual = tcb.advisories.join(", ") || "none";
   if (accepted === "any")
     answers.notChecked("policy/advisories", "the policy leaves tcb.advisories open", { actual });
   else if (tcb.advisories.every((id) => accepted.includes(id))) answers.pass("policy/advisories", { actual });
-  else answers.fail("policy/advisories", { expected: `none but ${accepted.join(", ") || "none"}`, actual });
+  else {
+    const expected = `none but ${accepted.join(", ") || "none"}`;
+    answers.fail("policy/advisories", { expected, actual, reason: helps(advise(["UpToDate"])) });
+  }
 
   const minimum = policy.tcb?.minimumEvaluationNumber;
   const number = { expected: `at least ${minimum ?? "?"}`, actual: `${tcb.evaluationDataNumber}` };
@@ -257,7 +236,10 @@ function checkTcb({ tcb, pck, advise }: Genuine, policy: Policy, answers: Answer
       actual: number.actual,
     });
   } else if (tcb.evaluationDataNumber >= minimum) answers.pass("policy/tcb-evaluation", number);
-  else answers.fail("policy/tcb-evaluation", number);
+  else {
+    const reason = "the collateral is of an older set: fetch it anew (a PCCS may keep an old one for weeks)";
+    answers.fail("policy/tcb-evaluation", { ...number, reason });
+  }
 
   const identities = policy.platformIdentities;
   if (identities === undefined) {

@@ -2,25 +2,12 @@
 /** What a genuine Nitro document says, against a policy's `nitro` rules. */
 import { equal, isZero, toHex } from "@caisson/vocabulary/bytes";
 import type { NitroDocument } from "../aws/document.ts";
-import type { CheckId } from "../errors.ts";
 import type { Answers } from "../report.ts";
 import { checkOneOf } from "./one-of.ts";
 import type { Policy } from "./policy.ts";
 import { type ExpectedReportData, noNonce } from "./report-data-rules.ts";
 
 type Rules = NonNullable<Policy["nitro"]>;
-
-/** Those that a policy for Nitro asks. */
-export const nitroChecks: readonly CheckId[] = [
-  "policy/platform",
-  "nitro/kind",
-  "nitro/debug",
-  "nitro/pcrs",
-  "nitro/module",
-  "nitro/public-key",
-  "nitro/user-data",
-  "report-data/expected",
-];
 
 /** Asks every question. */
 export function checkNitro(

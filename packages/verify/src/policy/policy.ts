@@ -317,6 +317,23 @@ function checkOwnRules(policy: Policy): void {
   }
 }
 
+/**
+ * A virtual TPM is as good as what runs it: under any firmware, anybody's guest makes a TPM of its own with any PCRs. So PCRs
+ * go with a rule that says whose paravisor.
+ */
+function checkPcrRules({ pcrs, snp, registers }: Policy): void {
+  if (pcrs === undefined || pcrs === "any") return;
+  if (snp !== undefined && snp.measurements === "any" && snp.idKeys === undefined) {
+    throw new SchemaError(
+      "pcrs",
+      "under any measurement PCRs prove nothing: state snp.measurements, or snp.idKeys",
+    );
+  }
+  if (registers?.mrtd !== undefined) {
+    throw new SchemaError("pcrs", "under any MRTD PCRs prove nothing: state the paravisor's in a reference");
+  }
+}
+
 /** Reads a policy from plain data (parsed YAML or JSON). Throws VerifyError "policy/malformed" with the path. */
 export function readPolicy(document: unknown): Policy {
   try {
@@ -352,6 +369,7 @@ export function readPolicy(document: unknown): Policy {
       (field) => policy.sgx !== undefined && policy[field] !== undefined,
     );
     checkOwnRules(policy);
+    checkPcrRules(policy);
     if (policy.pcrs !== undefined && policy.sgx !== undefined) {
       throw new SchemaError("pcrs", "an enclave has no virtual TPM");
     }

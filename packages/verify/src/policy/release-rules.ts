@@ -15,6 +15,7 @@ import {
   type Statement,
 } from "@caisson/releases";
 import { toHex } from "@caisson/vocabulary/bytes";
+import { sha256 } from "@caisson/vocabulary/merkle";
 import { VerifyError } from "../errors.ts";
 import type { ReleaseJudge, ReleaseQuestion } from "./acceptable.ts";
 import { imageRegisters, readReferences } from "./reference.ts";
@@ -70,5 +71,5 @@ async function measuredManifest(
     throw new ReleaseError("bundle/malformed", error.message);
   }
   if (!known) return "of another image: its registers are not those of the quote";
-  return toHex(new Uint8Array(await crypto.subtle.digest("SHA-256", manifest as BufferSource)));
+  return toHex(await sha256(manifest));
 }

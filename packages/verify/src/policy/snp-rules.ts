@@ -6,29 +6,13 @@ import { minimumAt } from "../amd/minimums.ts";
 import { behind, chipIdText, componentNames, type Tcb, tcbText } from "../amd/products.ts";
 import { hasBit, platformBits, policyBits, type SnpReport } from "../amd/report.ts";
 import { explainTcb } from "../amd/tcb-advice.ts";
-import type { CheckCode, CheckId } from "../errors.ts";
+import type { CheckCode } from "../errors.ts";
 import type { Answers } from "../report.ts";
 import { checkOneOf } from "./one-of.ts";
 import type { Policy } from "./policy.ts";
 import type { Reference } from "./reference.ts";
 
 type Rules = NonNullable<Policy["snp"]>;
-
-/** Those that a policy for SEV-SNP guests asks, beside those of report data. */
-export const snpChecks: readonly CheckId[] = [
-  "policy/platform",
-  "snp/debug",
-  "snp/guest-policy",
-  "snp/privilege-level",
-  "snp/measurement",
-  "snp/host-data",
-  "snp/id-block",
-  "snp/processor",
-  "snp/tcb-minimum",
-  "snp/platform-info",
-  "snp/chip",
-  "snp/provider",
-];
 
 /** Asks every question; `now` decides which listed minimum holds. */
 export function checkSnp(

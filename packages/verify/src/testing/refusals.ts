@@ -19,12 +19,11 @@ import {
   type QuoteFormat,
   sgxExtension,
   type TdSpec,
-  toPem,
 } from "@caisson/simulated/pki";
 import type { ErrorCode } from "../errors.ts";
 import type { Collateral } from "../intel/collateral.ts";
 import { DerReader, tag } from "../pki/der.ts";
-import { bitString, der, integer, oid, sequence } from "../pki/der-writer.ts";
+import { bitString, der, integer, oid, sequence, toPem } from "../pki/der-writer.ts";
 import type { TrustAnchor } from "../pki/x509.ts";
 
 export const times = { issued: new Date("2026-01-01T00:00:00Z"), expires: new Date("2027-01-01T00:00:00Z") };

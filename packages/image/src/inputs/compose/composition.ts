@@ -42,6 +42,7 @@ export interface ComposedService {
   /** As in an image: a name or number, with or without a group. */
   user?: string;
   groupAdd: string[];
+  init: boolean;
   readOnly: boolean;
   /** A size of undefined is the service's memory limit. */
   tmpfs: (Omit<Service["tmpfs"][number], "size"> & { size?: number })[];
@@ -98,6 +99,7 @@ export function plainService(name: string, line: number): ComposedService {
     imageLine: line,
     environment: {},
     groupAdd: [],
+    init: false,
     readOnly: false,
     tmpfs: [],
     mounts: [],

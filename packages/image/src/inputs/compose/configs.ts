@@ -48,7 +48,7 @@ export function readConfigs(fields: Fields, value: Value | undefined, directory:
 }
 
 /** The key that the KMS releases. Other secrets are its owners' (docs/releases.md); none can be in an image. */
-export const keySecret = "caisson-key";
+const keySecret = "caisson-key";
 
 const secretName = /^[A-Za-z_][A-Za-z0-9_]{0,63}$/;
 

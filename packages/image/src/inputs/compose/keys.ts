@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The keys of a service that are honoured, and what each does (Compose Specification, 05-services.md). */
 import { isIP } from "node:net";
-import { rootCapabilities, type Service, stopSignals } from "@caisson/protocol/guest-config";
+import { type Service, serviceCapabilities, stopSignals } from "@caisson/protocol/guest-config";
+import { linuxCapabilities } from "@caisson/vocabulary/capabilities";
 import { readServiceConfigs, readServiceSecrets } from "./configs.ts";
 import { readDeploy } from "./deploy.ts";
 import type { Value } from "./document.ts";
@@ -20,7 +21,7 @@ import {
   type ReadService,
   set,
 } from "./reading.ts";
-import { capabilityReasons, linuxCapabilities } from "./refusals.ts";
+import { capabilityReasons } from "./refusals.ts";
 import { readDependencies, readNetworks } from "./relations.ts";
 import { stopSignal } from "./signals.ts";
 import { readTmpfs, readVolumes } from "./volumes.ts";
@@ -38,11 +39,11 @@ export const handlers: Readonly<Record<string, Handler>> = {
   cap_add: (service, value, { fields }, where) => {
     for (const { text, line } of fields.texts(value, where)) {
       const name = text.toUpperCase().replace(/^CAP_/, "");
-      const known = rootCapabilities.find((one) => one === name);
+      const known = serviceCapabilities.find((one) => one === name);
       if (known !== undefined) service.capabilities.add.push(known);
       else {
         const reason = name === "ALL" ? "no service has every capability" : capabilityReasons[name];
-        const fix = `remove it; there are ${rootCapabilities.join(", ")}`;
+        const fix = `remove it; there are ${serviceCapabilities.join(", ")}`;
         fields.refuse(line, where, `${name}: ${reason ?? "it is not given to a service"}`, fix);
       }
     }
@@ -52,13 +53,13 @@ export const handlers: Readonly<Record<string, Handler>> = {
     for (const { text, line } of fields.texts(value, where)) {
       const name = text.toUpperCase().replace(/^CAP_/, "");
       // A misspelt one would silently stay.
-      if (name === "ALL" || linuxCapabilities.has(name)) names.push(name);
+      if (name === "ALL" || linuxCapabilities.includes(name)) names.push(name);
       else fields.refuse(line, where, `${text} is not a capability`, "correct its spelling");
     }
     // What is not given need not be dropped.
     service.capabilities.drop = names.includes("ALL")
       ? "all"
-      : rootCapabilities.filter((name) => names.includes(name));
+      : serviceCapabilities.filter((name) => names.includes(name));
   },
   cgroup: only(["private"], "each service has a control group of its own"),
   command: set("command", (fields, value, where) => fields.words(value, where)),
@@ -128,10 +129,7 @@ export const handlers: Readonly<Record<string, Handler>> = {
     service.image = image.text;
     service.imageLine = image.line;
   },
-  init: onlyFalse(
-    "a service's command is its first process: it handles its stop signal and reaps its orphans by itself",
-    "remove it where the command does so (shells and most servers do), or entrypoint: [/usr/bin/tini, --, COMMAND] with a tini that the image has; stop_signal: SIGKILL if only stopping takes long",
-  ),
+  init: set("init", (fields, value, where) => fields.boolean(value, where)),
   ipc: only(["private", "shareable", "none"], "each service has System V IPC and shared memory of its own"),
   links: (service, value, { fields }, where) => {
     for (const { text, line } of fields.texts(value, where)) {

@@ -8,7 +8,7 @@ import type { Fields } from "./fields.ts";
 type Port = Service["ports"][number];
 type Protocol = Port["protocol"];
 
-export const portLimit = 64;
+const portLimit = 64;
 
 /** A port that is published, and the line that says so. */
 export interface PublishedPort extends Port {

@@ -68,14 +68,6 @@ export const inertKeys: Readonly<Record<string, string>> = {
   pull_refresh_after: "images are pinned in caisson.lock",
 };
 
-/** capabilities(7), without CAP_. */
-export const linuxCapabilities: ReadonlySet<string> = new Set(
-  `AUDIT_CONTROL AUDIT_READ AUDIT_WRITE BLOCK_SUSPEND BPF CHECKPOINT_RESTORE CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER
-  FSETID IPC_LOCK IPC_OWNER KILL LEASE LINUX_IMMUTABLE MAC_ADMIN MAC_OVERRIDE MKNOD NET_ADMIN NET_BIND_SERVICE
-  NET_BROADCAST NET_RAW PERFMON SETFCAP SETGID SETPCAP SETUID SYSLOG SYS_ADMIN SYS_BOOT SYS_CHROOT SYS_MODULE SYS_NICE
-  SYS_PACCT SYS_PTRACE SYS_RAWIO SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG WAKE_ALARM`.split(/\s+/),
-);
-
 /** Why a capability is not given (capabilities(7)); those that are not here are as strong as root of the machine. */
 export const capabilityReasons: Readonly<Record<string, string>> = {
   AUDIT_WRITE: "there is no audit in a guest's kernel",
@@ -83,7 +75,6 @@ export const capabilityReasons: Readonly<Record<string, string>> = {
   IPC_LOCK: "memory is never swapped, so it need not be locked",
   MKNOD: "device nodes other than the usual ones do not open",
   NET_ADMIN: "networks are made from the description, before a service starts",
-  NET_RAW: "raw packets would let a service speak in another's name",
   SETFCAP: "file capabilities mean nothing in a sandbox without new privileges",
   SETPCAP: "a service's capabilities are those of the description",
   SYS_ADMIN: "it is the greater part of root's power",

@@ -65,7 +65,7 @@ const u32 = (value: number) => {
 function hclReport(kind: number, hardware = new Uint8Array(1184), runtime = utf8('{"keys":[]}')): Buffer {
   return Buffer.concat([
     utf8("HCLA"),
-    ...[1, 0, 2, 0, 0, 0, 0].map(u32),
+    ...[1, 1216 + 20 + runtime.length, 2, 0, 0, 0, 0].map(u32),
     hardware,
     ...[runtime.length + 20, 1, kind, 1, runtime.length].map(u32),
     runtime,
@@ -252,6 +252,9 @@ for (const [name, input] of [
   ["two VCEKs", Buffer.concat([snpReport, table([guids.vcek, derOf(1)], [guids.vcek, derOf(2)])])],
   ["CoCo's with fields instead of a report", utf8('{"attestation_report":{},"cert_chain":[]}')],
   ["an HCL report that is cut", hclReport(2).subarray(0, 1240)],
+  ["an HCL report of another size than it says", Buffer.from(hclReport(2)).fill(7, 8, 9)],
+  ["an HCL report whose runtime data has another size", Buffer.from(hclReport(2)).fill(7, 1216, 1217)],
+  ["an HCL report with something reserved", Buffer.from(hclReport(2)).fill(7, 31, 32)],
   ["an HCL report with bytes behind it", Buffer.concat([hclReport(2), Buffer.of(1)])],
   ["an HCL report of another kind", hclReport(3)],
   [

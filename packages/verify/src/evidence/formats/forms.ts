@@ -14,7 +14,7 @@ import { REPORT_SIZE } from "../../amd/report.ts";
 import { isNitroDocument } from "../../aws/document.ts";
 import { VerifyError } from "../../errors.ts";
 import { type AnyEvidence, type Evidence, isQuote } from "../evidence.ts";
-import { readEvidenceDocument } from "./caisson.ts";
+import { readAnyDocument } from "./caisson.ts";
 import { readDstackQuote } from "./dstack.ts";
 import { readDstackAttestation } from "./dstack-attestation.ts";
 import { base64, hexBytes, readPart } from "./fields.ts";
@@ -103,7 +103,7 @@ export const forms: readonly Form[] = [
     "a caisson/evidence/v1 document",
     'JSON with version: "caisson/evidence/v1"',
     ({ version }) => typeof version === "string" && version.startsWith("caisson/evidence/"),
-    readEvidenceDocument,
+    readAnyDocument,
   ),
   document(
     "a Tinfoil attestation document",
@@ -216,7 +216,30 @@ export function readEvidence(input: Uint8Array, bootLog?: Uint8Array): AnyEviden
   return { ...evidence, bootLog: { format: "tcg2", bytes: bootLog } };
 }
 
+/** What a document says of the hardware, by its fields; those of one kind belong together. */
+const hardwareFields: Readonly<Record<string, string>> = {
+  quote: "a quote",
+  td_quote: "Azure's",
+  hcl_report: "Azure's",
+  attestation_report: "a SEV-SNP report",
+  attestation: "a dstack attestation",
+  cpu_evidence: "Tinfoil's",
+};
+
+/** One document is evidence of one guest: of two, readers would not agree on which counts. */
+function checkOneKind(document: Readonly<Record<string, unknown>>): void {
+  const kinds = new Set(
+    Object.keys(hardwareFields).flatMap((field) => (has(document, field) ? hardwareFields[field]! : [])),
+  );
+  if (kinds.size > 1) {
+    throw new VerifyError("evidence/malformed", "this document holds evidence of more than one kind", {
+      actual: [...kinds].join(", "),
+    });
+  }
+}
+
 function readDecoded(decoded: Decoded): AnyEvidence {
+  if ("document" in decoded) checkOneKind(decoded.document);
   const form = recognise(decoded);
   if (form === undefined) {
     throw new VerifyError("evidence/unsupported", "this is not evidence in a form that is known here", {

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+import { deepEqual, equal, ok, rejects } from "node:assert/strict";
+import { copyFileSync, mkdtempSync, rmSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import test, { type TestContext } from "node:test";
+import { headPath, PeerHeads } from "./peer-heads.ts";
+import { type Head, logHead } from "./store/entries.ts";
+import { sqlite } from "./store/sqlite.ts";
+import { openStore, type Store, storeKeys } from "./store/store.ts";
+
+const keys = storeKeys(new Uint8Array(32).fill(3));
+const [id, digest] = [new Uint8Array(20).fill(1), new Uint8Array(32).fill(2)];
+
+function release(store: Store, reason: string) {
+  const entry = { time: 1, app: id, instance: id, registers: digest, policy: digest, reason };
+  return store.commit({ entry: { ...entry, outcome: "released" } });
+}
+
+/** A database with one entry, and a copy of it as somebody made who can write to its disk. */
+async function setup(t: TestContext) {
+  const place = mkdtempSync(join(tmpdir(), "caisson-kms-peers-"));
+  const [path, copy] = [join(place, "log.sqlite"), join(place, "copy.sqlite")];
+  const open = async (from: string) => {
+    const store = await openStore(sqlite(from), keys);
+    t.after(() => store.close());
+    return store;
+  };
+  const made = await openStore(sqlite(path), keys);
+  await release(made, "both have this");
+  await made.close();
+  copyFileSync(path, copy);
+  t.after(() => rmSync(place, { recursive: true }));
+  return { store: await open(path), again: () => open(path), copied: await open(copy) };
+}
+
+/** A replica that answers with this head. */
+async function peer(t: TestContext, answer: () => Promise<string> | string): Promise<string> {
+  const server = createServer((request, response) => {
+    equal(request.url, headPath);
+    void Promise.resolve(answer()).then((text) => response.end(text));
+  }).listen(0, "127.0.0.1");
+  t.after(() => server.close());
+  await new Promise((resolve) => server.once("listening", resolve));
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+const written = (head: Head) => JSON.stringify(logHead(head));
+
+/** Asks once; what came of it. */
+async function ask(store: Store, ...peers: string[]) {
+  const outcomes: string[] = [];
+  const events: string[] = [];
+  const count = (_: string, label = "") => void outcomes.push(label);
+  const write = (event: string) => void events.push(event);
+  await new PeerHeads({ peers, identity: keys.identity.publicKey, store, metrics: { count }, write }).ask();
+  return { outcomes, events };
+}
+
+test("replicas of one database go on, whoever wrote last", async (t) => {
+  const { store, again } = await setup(t);
+  const other = await again();
+  const url = await peer(t, async () => written(await other.refresh()));
+  await release(other, "one");
+  deepEqual(await ask(store, url), { outcomes: ['outcome="same"'], events: [] });
+  await release(store, "another");
+  deepEqual((await ask(store, url)).outcomes, ['outcome="same"']);
+  equal(await release(store, "and another"), "done");
+});
+
+test("what another replica wrote a moment ago may come a moment later", async (t) => {
+  const { store, again } = await setup(t);
+  const other = await again();
+  const later = { ...store, contains: store.contains.bind(store), end: store.end.bind(store) };
+  const hidden = [false, false];
+  later.contains = async (entry) => hidden.pop() ?? store.contains(entry);
+  await release(other, "one");
+  const url = await peer(t, async () => written(await other.refresh()));
+  deepEqual((await ask(later as Store, url)).outcomes, ['outcome="same"']);
+});
+
+test("a database that shows two replicas two histories ends both", async (t) => {
+  const { store, copied } = await setup(t);
+  await release(store, "shown to one");
+  await release(copied, "shown to the other");
+  const [one, other] = [await peer(t, () => written(store.head)), await peer(t, () => written(copied.head))];
+  for (const [mine, theirs] of [
+    [store, other],
+    [copied, one],
+  ] as const) {
+    deepEqual(await ask(mine, theirs), { outcomes: ['outcome="split"'], events: ["log-split"] });
+    await rejects(release(mine, "more"), { code: "log/split" });
+    await rejects(mine.read([{ table: "policies", key: "index" }]), { code: "log/split" });
+    await rejects(mine.refresh(), { code: "log/split" });
+  }
+});
+
+test("a database that hides from one replica what it shows another ends the one", async (t) => {
+  const { store, copied } = await setup(t);
+  await release(store, "hidden from the other");
+  deepEqual((await ask(copied, await peer(t, () => written(store.head)))).outcomes, ['outcome="split"']);
+  await rejects(release(copied, "more"), { code: "log/split" });
+  // Who saw more finds the older head in its log.
+  deepEqual((await ask(store, await peer(t, () => written(copied.head)))).outcomes, ['outcome="same"']);
+});
+
+test("only a signed head says anything: everything else is only said", async (t) => {
+  const { store, copied } = await setup(t);
+  await release(copied, "elsewhere");
+  const { signature } = copied.head;
+  const forged = { ...copied.head, sequence: 9, signature };
+  const strangers = storeKeys(new Uint8Array(32).fill(4));
+  const url = await Promise.all(
+    [
+      written(forged),
+      written({ ...copied.head, hash: digest }),
+      written({ ...copied.head, signature: strangers.identity.sign(digest) }),
+      "not JSON",
+      "{}",
+      "x".repeat(100_000),
+    ].map((text) => peer(t, () => text)),
+  );
+  const { outcomes, events } = await ask(store, ...url, "http://127.0.0.1:9", "not a URL");
+  ok(outcomes.every((outcome) => outcome === 'outcome="unknown"'));
+  equal(events.length, 8);
+  equal(await release(store, "goes on"), "done");
+});

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * A host that answers the guest's reads as it likes, and whose power fails when it likes, under the whole stack: two openings
+ * are recorded (test/support/hostile-disk.ts), then blocks go back to what they were, while the volume is opened and while
+ * the machine runs. Some flushes of the record are crashed at; test/nightly/volume-crash.test.ts does it at every one.
+ */
+import { deepEqual, equal, ok } from "node:assert/strict";
+import { mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { reservedSize } from "@caisson/protocol/volumes";
+import { RecordedVolume } from "../support/recorded-volume.ts";
+import { ask, counterImage } from "../support/volume-host.ts";
+
+const superblock = reservedSize + 65_536;
+let recorded: RecordedVolume;
+before(async () => {
+  const place = join(mkdtempSync(join(tmpdir(), "caisson-counter-")), "counter");
+  recorded = await RecordedVolume.record(await counterImage(place), 256 << 20);
+});
+after(() => recorded?.remove());
+
+test("the kernel is shown a whole state that is older than what PID 1 stamped, and PID 1 notices", async () => {
+  const { disk } = recorded;
+  const begun = disk.events.length;
+  let answered = 0;
+  disk.answer = (at, honest) => {
+    const written = new Set(disk.events.slice(begun).map((event) => ("at" in event ? event.at : undefined)));
+    // Once the stamp is whole: everything that it changed is what it was.
+    if (!written.has(superblock) || !written.has(at) || at < reservedSize) return honest;
+    answered++;
+    return disk.before(at)!;
+  };
+  const boot = await recorded.boot();
+  disk.answer = (_, honest) => honest;
+  ok(answered >= 2, `${answered} reads were answered otherwise: the test shows nothing`);
+  equal(boot.reason, "volume/changed", boot.message);
+});
+
+test("blocks of a running machine go back: nothing old is ever shown, and the machine ends", async () => {
+  const { disk, content } = recorded;
+  const boot = await recorded.boot();
+  equal(boot.reason, "ready", boot.message);
+  let answered = 0;
+  disk.answer = (at, honest) => {
+    const old = disk.before(at);
+    if (old === undefined || old.equals(honest)) return honest;
+    answered++;
+    return old;
+  };
+  for (const [name, text] of content) {
+    const shown = await ask(boot, "GET", `read?name=${name}`).catch(() => "an error");
+    ok(shown === text || shown === "an error", `${name}: ${String(shown).slice(0, 60)}`);
+  }
+  ok(answered > 0, "no read was answered otherwise: the test shows nothing");
+  const stopping = await boot.session.vm.event(({ kind }) => kind === "stopping");
+  disk.answer = (_, honest) => honest;
+  deepEqual(stopping?.kind === "stopping" && stopping.reason, "volume/read-error");
+  await boot.session.stop();
+});
+
+test("the power fails at a flush, with half of what was not flushed: the volume opens and holds every promise", async () => {
+  const { flushes } = recorded;
+  ok(flushes.length > 30, `only ${flushes.length} flushes`);
+  // While the file system is made, and late in the second opening.
+  for (const part of [0.03, 0.8]) await recorded.fail(flushes[Math.floor(flushes.length * part)]!, 1);
+});

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * A volume of `examples/counter` on a disk that remembers everything (hostile-disk.ts), and machines started from any moment
+ * of it: disk and KMS as a power cut would have left both there.
+ */
+import { equal, ok } from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { cpSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import type { Built } from "@caisson/image";
+import { openVolumeBook } from "@caisson/kms";
+import { deriveAnchorKey } from "@caisson/protocol/derivation";
+import { keyReleasePaths } from "@caisson/protocol/key-release";
+import { anchorPath, anchorRequest, reservedSize } from "@caisson/protocol/volumes";
+import { manInTheMiddle } from "./between.ts";
+import { HostileDisk } from "./hostile-disk.ts";
+import { ask, type Outcome, VolumeHost } from "./volume-host.ts";
+
+/** Files of which every third is too large to lie within a node. */
+const files = Array.from({ length: 30 }, (_, index) => ({
+  name: `file${index}`,
+  times: index % 3 === 0 ? 3000 : 60,
+}));
+
+export class RecordedVolume {
+  readonly host: VolumeHost;
+  readonly disk: HostileDisk;
+  /** What each file held last, by its name. */
+  readonly content = new Map<string, string>();
+  /** Events after which the guest's flushes were answered, in both openings. */
+  readonly flushes: number[] = [];
+  readonly #blank: string;
+  #openings = 0n;
+
+  private constructor(host: VolumeHost, disk: HostileDisk, blank: string) {
+    this.host = host;
+    this.disk = disk;
+    this.#blank = blank;
+  }
+
+  /**
+   * A new volume of this size in bytes, which the image's spec has, and two openings of it, each ended by a power cut: files
+   * are written again and again, and the counter makes promises.
+   */
+  static async record(built: Built, size: number): Promise<RecordedVolume> {
+    const host = new VolumeHost(built);
+    const blank = host.kept("blank");
+    mkdirSync(dirname(host.disk), { recursive: true });
+    writeFileSync(blank, "");
+    truncateSync(blank, reservedSize + size);
+    cpSync(blank, host.disk);
+    const recorded = new RecordedVolume(host, await HostileDisk.serve(blank, host.kept("nbd.sock")), blank);
+    for (const opening of [1, 2]) await recorded.#live(opening);
+    for (const [index, { kind }] of recorded.disk.events.entries())
+      if (kind === "flush") recorded.flushes.push(index);
+    return recorded;
+  }
+
+  async #live(opening: number): Promise<void> {
+    const boot = await this.boot();
+    equal(boot.reason, "ready", boot.message);
+    for (const round of [1, 2, 3]) {
+      for (const { name, times } of files) {
+        const text = `round ${round} of opening ${opening}, `.repeat(times);
+        await ask(boot, "POST", `write?name=${name}`, text);
+        this.content.set(name, text);
+      }
+      const asked = (this.#last("asked", this.disk.events.length) ?? 0n) + 1n;
+      this.disk.mark("asked", asked);
+      await ask(boot, "POST", "increment");
+      this.disk.mark("promised", asked);
+    }
+    await this.host.pull(boot);
+  }
+
+  /** Starts the machine on the recorded disk. What the KMS is asked stands in the record before it is. */
+  async boot(): Promise<Outcome> {
+    return this.host.boot({
+      machine: (options) => ({ ...options, volumes: [this.disk.url] }),
+      kms: (url) =>
+        manInTheMiddle(url, {
+          request: (path, body) => {
+            if (path === anchorPath) this.disk.mark("anchor", BigInt(String(body["generation"])));
+            return body;
+          },
+          answer: (path, body) => {
+            // Nothing of this opening is on the disk yet, and nothing is under way in the KMS.
+            if (path === keyReleasePaths.release) {
+              this.host.keep("kms", `kms-${++this.#openings}`);
+              this.disk.mark("opened", this.#openings);
+            }
+            return body;
+          },
+        }),
+    });
+  }
+
+  /**
+   * The power fails after so many events, with about every second sector written that was not flushed, by `seed`. A machine
+   * that is started then opens the volume, which holds every promise. What was recorded cannot go on after that.
+   */
+  async fail(count: number, seed: number): Promise<void> {
+    const where = `after event ${count} of ${this.disk.events.length}, seed ${seed}`;
+    const kept = (sector: number) =>
+      (createHash("sha256").update(`${seed} ${sector}`).digest()[0]! & 1) === 0;
+    this.disk.crash(this.host.disk, this.#blank, count, kept);
+    this.host.putBack("kms", `kms-${this.#last("opened", count) ?? 1n}`);
+    const opened = this.disk.events
+      .slice(0, count)
+      .findLastIndex((event) => "name" in event && event.name === "opened");
+    const generation = this.#last("anchor", count, opened);
+    if (generation !== undefined) await anchor(this.host.state, generation);
+
+    const boot = await this.host.boot();
+    equal(boot.reason, "ready", `${where}: ${boot.message}`);
+    const { count: found } = (await ask(boot, "GET", "")) as { count: number };
+    const [least, most] = ["promised", "asked"].map((name) => Number(this.#last(name, count) ?? 0n)) as [
+      number,
+      number,
+    ];
+    ok(
+      found >= least && found <= most,
+      `${where}: the counter stands at ${found}, not from ${least} to ${most}`,
+    );
+    await this.host.pull(boot);
+  }
+
+  async remove(): Promise<void> {
+    await this.host.remove();
+    await this.disk.close();
+  }
+
+  /** The value of the last mark of this name before an event, and after another. */
+  #last(name: string, before: number, after = 0): bigint | undefined {
+    const found = this.disk.events
+      .slice(Math.max(0, after), before)
+      .findLast((event) => "name" in event && event.name === name);
+    return found?.kind === "mark" ? found.value : undefined;
+  }
+}
+
+/** Anchors a generation of the newest opening of the only volume, as its guest did. */
+async function anchor(state: string, generation: bigint): Promise<void> {
+  const book = await openVolumeBook(join(state, "kms"));
+  try {
+    const [record] = await book.list();
+    const { volume, epoch } = record!;
+    const root = new Uint8Array(readFileSync(join(state, "kms", "root-secret")));
+    const key = deriveAnchorKey(root, Uint8Array.fromHex(volume), epoch);
+    const answer = await book.anchor(anchorRequest(key, { ...record!, epoch: String(epoch) }, generation));
+    if ("code" in answer) throw new Error(`${answer.code}: ${answer.message}`);
+  } finally {
+    await book.close();
+  }
+}
