@@ -5,7 +5,7 @@
  */
 import { deepEqual, equal, match } from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
@@ -79,6 +79,36 @@ test("judged with what is fetched; without a server, what is kept; without eithe
   equal((await run("verify", quote, ...source)).status, 0);
   equal((await run("verify", quote, ...source, "--offline")).status, 0);
   equal((await run("verify", quote)).status, 20);
+});
+
+test("advice by Intel's two sets, and the place in a list of one's own", { skip }, async (t) => {
+  const { place, server, collateral, run } = await begin(t);
+  const fmspc = [...server.intel.keys()][0]!.split("/")[0]!;
+  server.intel.set(`${fmspc}/early`, collateral);
+  const source = ["--collateral", "fetch", "--collateral-source", server.url];
+  const shown = JSON.parse((await run("verify", quote, ...source, "--json")).out) as {
+    platform: { ppid: string };
+  };
+  const places = join(place, "places.txt");
+  writeFileSync(places, `# ours\n${shown.platform.ppid} rack 7\n`);
+  const advised = await run("tcb", quote, ...source, "--places", places, "--json");
+  equal(advised.status, 0, advised.err);
+  const { sets, place: found } = JSON.parse(advised.out) as {
+    sets: { set: string; accepted: boolean }[];
+    place: unknown;
+  };
+  deepEqual(
+    sets.map(({ set, accepted }) => [set, accepted]),
+    [
+      ["standard", true],
+      ["early", true],
+    ],
+  );
+  match(JSON.stringify(found), /rack 7/);
+  equal(
+    server.asked.some((path) => path.includes("update=early")),
+    true,
+  );
 });
 
 test("what cannot be stapled, or fetched, is said", { skip }, async (t) => {

@@ -73,7 +73,8 @@ function write(path: string, text: string): void {
 const colours = { stated: "green", default: "green", open: "yellow", missing: "red" } as const;
 
 function renderRule({ name, state, accepted, meaning }: Rule): string {
-  const values = printable(accepted).split(" or ");
+  // A list of values is one value for each alternative; a default's text may have an "or" of its own.
+  const values = state === "stated" ? printable(accepted).split(" or ") : [printable(accepted)];
   const shown = values.length > 1 ? `${values[0]} or ${values.length - 1} more` : values[0];
   return `  ${styleText(colours[state], state.padEnd(7))}  ${name.padEnd(28)} ${shown}\n  ${" ".repeat(38)}${meaning}`;
 }

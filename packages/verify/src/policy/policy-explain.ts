@@ -32,6 +32,7 @@ const row = (
 
 const common: readonly Row[] = [
   row("platforms", (p) => p.platforms, "tdx", "kinds of machine; emulated proves nothing about hardware"),
+  row("simulatedRoot", (p) => p.simulatedRoot, "none", "whose root signs for emulated machines"),
   row("tcb.statuses", (p) => p.tcb?.statuses, "UpToDate", "what Intel may say of the platform's firmware"),
   row("tcb.advisories", (p) => p.tcb?.advisories, "none", "known weaknesses that it may still have"),
   row(
@@ -128,6 +129,12 @@ const ofTds: readonly Row[] = [
   row("td.mrOwnerConfig", (p) => p.td?.mrOwnerConfig, "zero", "its owner's configuration"),
   row("registers.mrtd", (p) => p.registers?.mrtd, "a reference's", "the firmware"),
   row("registers.rtmr0", (p) => p.registers?.rtmr0, "a reference's", "the machine and its ACPI byte code"),
+  row(
+    "registers.hostAcpi",
+    (p) => p.registers?.hostAcpi,
+    "no byte code but a reference's",
+    "what ACPI the host may run in the guest",
+  ),
   row("registers.rtmr1", (p) => p.registers?.rtmr1, "a reference's", "the kernel"),
   row(
     "registers.rtmr2",
