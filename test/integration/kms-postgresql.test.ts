@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The KMS's store in PostgreSQL: the contract that the file keeps too, then a database that comes and goes. */
 import { deepEqual, equal, match, rejects } from "node:assert/strict";
-import test, { after, before } from "node:test";
+import test, { after, before, type TestContext } from "node:test";
 import { setTimeout } from "node:timers/promises";
 import { openStore, postgresql, type Store, storeKeys, verifyReleaseLog } from "@caisson/kms";
 import { contract } from "@caisson/kms/testing/contract";
@@ -40,16 +40,14 @@ const entry = (reason: string) =>
     reason,
   }) as const;
 
-/** Appends at `stores` in turn until `enough`; what was answered as done. */
-async function load(
-  stores: readonly Store[],
-  enough: () => boolean,
-): Promise<{ done: Set<string>; failed: string[] }> {
+/** Appends at `stores` in turn until `end`, which gives what was answered as done; a test that fails ends it, too. */
+function load(t: TestContext, stores: readonly Store[]) {
   const done = new Set<string>();
   const failed: string[] = [];
   let next = 0;
+  let over = false;
   const worker = async (store: Store) => {
-    while (!enough()) {
+    while (!over) {
       const reason = `entry ${next++}`;
       try {
         if ((await store.commit({ entry: entry(reason) })) === "done") done.add(reason);
@@ -59,8 +57,14 @@ async function load(
       }
     }
   };
-  await Promise.all([...stores, ...stores, ...stores, ...stores].map(worker));
-  return { done, failed };
+  const loading = Promise.all([...stores, ...stores, ...stores, ...stores].map(worker));
+  const end = async () => {
+    over = true;
+    await loading;
+    return { done, failed };
+  };
+  t.after(end);
+  return { end };
 }
 
 /** Everything answered is in the log once, and nothing is in it twice. */
@@ -76,8 +80,7 @@ test("PostgreSQL that is restarted, cleanly and not, under load loses nothing th
   const database = server.database();
   const stores = await Promise.all([0, 1].map(async () => openStore(await postgresql([database]), keys)));
   t.after(() => Promise.all(stores.map((store) => store.close())));
-  let over = false;
-  const loading = load(stores, () => over);
+  const loading = load(t, stores);
   for (const how of ["fast", "immediate"] as const) {
     await setTimeout(500);
     await server.stop(how);
@@ -85,8 +88,7 @@ test("PostgreSQL that is restarted, cleanly and not, under load loses nothing th
     await server.start();
   }
   await setTimeout(500);
-  over = true;
-  const { done, failed } = await loading;
+  const { done, failed } = await loading.end();
   equal(done.size > 10, true);
   deepEqual(
     failed.filter((code) => code !== "log/unavailable"),
@@ -118,14 +120,12 @@ test("a standby that is promoted goes on where the other one died, and lost noth
     [0, 1].map(async () => openStore(await postgresql([database, second]), keys)),
   );
   own.unshift(() => Promise.all(stores.map((store) => store.close())).then(() => {}));
-  let over = false;
-  const loading = load(stores, () => over);
+  const loading = load(t, stores);
   await setTimeout(700);
   await primary.stop("immediate");
   standby.promote();
   await setTimeout(1500);
-  over = true;
-  const { done, failed } = await loading;
+  const { done, failed } = await loading.end();
   equal(done.size > 10, true);
   deepEqual(
     failed.filter((code) => code !== "log/unavailable"),

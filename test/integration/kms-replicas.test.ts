@@ -160,6 +160,9 @@ test("replicas die and are replaced, PostgreSQL restarts, operators change a pol
   replicas.push(await replica(t, data, "--database", database));
 
   let over = false;
+  t.after(() => {
+    over = true;
+  });
   const versions: number[] = [];
   const failures: string[] = [];
   let released = 0;

@@ -14,6 +14,8 @@ const programs = globSync("/usr/lib/postgresql/*/bin").sort().at(-1) ?? "";
 /** It refuses to run as root: then it is nobody's. */
 const owner = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {};
 const user = "kms";
+/** After a crash it synchronizes its whole directory first, which a busy disk makes slow. */
+const startMs = 120_000;
 
 export interface Postgres {
   readonly port: number;
@@ -90,19 +92,27 @@ async function serve(
       "unix_socket_directories = ''",
       "max_connections = 60",
     ]
-      .concat("wal_level = replica", "shared_buffers = 32MB", "max_wal_senders = 4", "hot_standby = on", "")
+      .concat(
+        "recovery_init_sync_method = syncfs",
+        "wal_level = replica",
+        "shared_buffers = 32MB",
+        "max_wal_senders = 4",
+        "hot_standby = on",
+        "",
+      )
       .join("\n"),
     { flag: "a" },
   );
   let child: ChildProcess | undefined;
   const start = async () => {
     child = spawn(join(programs, "postgres"), ["-D", data], { ...owner, cwd: tmpdir(), stdio: "ignore" });
-    for (let i = 0; ; i++) {
+    const limit = performance.now() + startMs;
+    for (;;) {
       try {
         run("psql", ...session("postgres"), "-c", "SELECT 1");
         return;
       } catch (error) {
-        if (i === 100 || child.exitCode !== null) throw error;
+        if (performance.now() > limit || child.exitCode !== null) throw error;
         await setTimeout(100);
       }
     }
