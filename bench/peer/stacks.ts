@@ -60,16 +60,17 @@ const key = "0123456789abcdef".repeat(8);
 /** Keys on the command line: what is measured here protects nothing. */
 const script = `#!/usr/bin/busybox sh
 /usr/bin/busybox --install -s /usr/bin 2> /dev/null
-export PATH=/usr/sbin:/usr/bin HOME=/tmp
-mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs dev /dev; mount -t tmpfs tmp /tmp
+export PATH=/usr/sbin:/usr/bin HOME=/tmp DM_DISABLE_UDEV=1
+mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs dev /dev; mount -t tmpfs tmp /tmp; exec 2> /tmp/said
 mkdir -p /run /mnt; mount -t tmpfs run /run
-depmod -a
-for one in virtio_blk ext4 btrfs dm-crypt dm-integrity aesni-intel authenc; do modprobe $one; done
+/usr/sbin/depmod -a
+for one in virtio_blk btrfs dm-crypt dm-integrity aesni-intel authenc; do /usr/sbin/modprobe $one; done
 say() { echo "stacks $1 $2 $3"; }
 written() { awk '{ print $7 * 512 }' /sys/block/$disk/stat; }
 fresh() { sync; echo 3 > /proc/sys/vm/drop_caches; }
 run() { name=$1; shift; fio --name=$name --directory=/mnt --filename=file --size=48M --bs=4k --output-format=json --output=/tmp/out "$@" > /dev/null; say $disk $name "$(tr -d '\\n ' < /tmp/out)"; }
 measure() {
+  grep -q "^/dev/[^ ]* /mnt " /proc/mounts || { echo "nothing is mounted for $disk"; cat /tmp/said; poweroff -f; }
   fresh; run sequentialWrites --rw=write --end_fsync=1
   fresh; run sequentialReads --rw=read
   fresh; run randomWrites --rw=randwrite --io_size=12M --end_fsync=1 --randseed=1

@@ -26,7 +26,12 @@ const parts: DomainParts = {
   mrConfigId: new Uint8Array(48).fill(7),
   quotePort: 4050,
 };
-const domain = tdxDomain({ vcpus: 4, memory: 4096 }, parts);
+const shape = { vcpus: 4, memory: 4096 };
+const domain = tdxDomain(shape, parts);
+const withVolumes = tdxDomain(shape, {
+  ...parts,
+  volumes: ["/state/volumes/a.img", "/state/volumes/b&c.img"],
+});
 
 let schema = "";
 before(async () => {
@@ -37,7 +42,7 @@ before(async () => {
 const xmllint = (input: string, ...args: string[]) =>
   spawnSync("xmllint", [...args, "-"], { input, encoding: "utf8" });
 const validate = (input: string) => xmllint(input, "--noout", "--relaxng", schema);
-const value = (path: string) => xmllint(domain, "--xpath", `string(${path})`).stdout.trimEnd();
+const value = (path: string, of = domain) => xmllint(of, "--xpath", `string(${path})`).stdout.trimEnd();
 
 test("libvirt's own schema accepts the domain", () => {
   const { status, stderr } = validate(domain);
@@ -68,4 +73,16 @@ test("every device has the place on the root bus that QEMU gives it, and no disk
   const slots = xmllint(domain, "--xpath", "//address/@slot").stdout;
   match(slots, /0x01[\s\S]*0x02[\s\S]*0x03/);
   equal(value("count(//disk)"), value("count(//disk/readonly)"));
+});
+
+test("persistent volumes are disks behind the image's, which alone can be written, and the network card comes after them", () => {
+  const { status, stderr } = validate(withVolumes);
+  equal(status, 0, stderr);
+  const last = (path: string) => value(path, withVolumes);
+  equal(last("//disk[3]/source/@file"), "/state/volumes/a.img");
+  equal(last("//disk[4]/source/@file"), "/state/volumes/b&c.img");
+  equal(last("count(//disk/readonly)"), "2");
+  equal(last("count(//disk[position() > 2]/readonly)"), "0");
+  equal(last("//disk[4]/address/@slot"), "0x04");
+  equal(last("//interface/address/@slot"), "0x05");
 });

@@ -26,7 +26,7 @@ after(async () => {
 const compose = `services:
   counter:
     x-caisson: { node: ./app/server.mjs, socket: true }
-    user: "1000"
+    user: "0:0"
     ports: ["8080:8080"]
     volumes: ["data:/data"]
 volumes: { data: {} }

@@ -158,7 +158,7 @@ function once() {
 }
 
 const checkpoint = () => new Promise((resolve, reject) => {
-  call({ socketPath: "/run/caisson.sock", method: "POST", path: "/checkpoint" }, async (response) => {
+  call({ socketPath: "/run/caisson.sock", method: "POST", path: "/checkpoint", agent: false }, async (response) => {
     const answer = await text(response);
     response.statusCode === 200 ? resolve(answer) : reject(new Error(answer));
   }).once("error", reject).end();

@@ -38,6 +38,10 @@ export interface DomainParts extends TdxParts {
  */
 export function tdxDomain({ vcpus, memory }: Shape, parts: DomainParts): string {
   const files = { root: parts.rootfs, instance: parts.instance };
+  const drives = [
+    ...disks.map((role) => ({ file: files[role], writable: false })),
+    ...(parts.volumes ?? []).map((file) => ({ file, writable: true })),
+  ];
   const lines = [
     "<domain type='kvm' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>",
     `  <name>${escaped(parts.name)}</name>`,
@@ -68,12 +72,12 @@ export function tdxDomain({ vcpus, memory }: Shape, parts: DomainParts): string 
     "  <on_crash>destroy</on_crash>",
     "  <devices>",
     "    <controller type='usb' model='none'/>",
-    ...disks.flatMap((role, i) => [
+    ...drives.flatMap(({ file, writable }, i) => [
       "    <disk type='file' device='disk' model='virtio-non-transitional'>",
       "      <driver name='qemu' type='raw'/>",
-      `      <source file='${escaped(files[role])}'/>`,
+      `      <source file='${escaped(file)}'/>`,
       `      <target dev='vd${String.fromCharCode("a".charCodeAt(0) + i)}' bus='virtio'/>`,
-      "      <readonly/>",
+      ...(writable ? [] : ["      <readonly/>"]),
       place(i),
       "    </disk>",
     ]),
@@ -82,7 +86,7 @@ export function tdxDomain({ vcpus, memory }: Shape, parts: DomainParts): string 
     ...parts.forwards.flatMap(forward),
     "      <model type='virtio-non-transitional'/>",
     "      <rom enabled='no'/>",
-    place(disks.length),
+    place(drives.length),
     "    </interface>",
     "    <serial type='file'>",
     `      <source path='${escaped(parts.console)}'/>`,
