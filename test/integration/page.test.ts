@@ -90,10 +90,11 @@ test("as up serves it: a machine's evidence over the session's nonce, judged und
   const session = {
     evidence: async () => ({ bytes: new TextEncoder().encode(JSON.stringify(document)), nonce }),
     policy: parse(policy) as object,
-    references: manifest,
     collateral,
   } as unknown as Session;
-  const served = await servePage(async () => buildPage([{ ...(await exampleOf(session, "hello")), at }]));
+  const served = await servePage(async () =>
+    buildPage([{ ...(await exampleOf(session, "hello", manifest.measurements.emulated[0]!)), at }]),
+  );
   t.after(() => served.close());
   const { tab, asked, errors } = await open(t);
   asked.length = 0;

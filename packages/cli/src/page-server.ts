@@ -6,8 +6,8 @@ import type { Session } from "@caisson/machine/session";
 import type { Example } from "@caisson/page";
 import { messageOf } from "@caisson/vocabulary/failure";
 
-/** What an outsider finds of this machine, as files that the page reads. Throws VerifyError. */
-export async function exampleOf(session: Session, name: string): Promise<Example> {
+/** What an outsider finds of this machine, as files that the page reads; `prediction`: what its image must measure. Throws VerifyError. */
+export async function exampleOf(session: Session, name: string, prediction: object): Promise<Example> {
   const { bytes, nonce } = await session.evidence();
   const json = (value: unknown) => Buffer.from(JSON.stringify(value)).toString("base64");
   const { simulatedRoot } = session.policy as { simulatedRoot?: string };
@@ -21,7 +21,7 @@ export async function exampleOf(session: Session, name: string): Promise<Example
     files: [
       { name: "evidence.json", base64: Buffer.from(bytes).toString("base64") },
       { name: "policy.json", base64: json(session.policy) },
-      { name: "references.json", base64: json(session.references) },
+      { name: "prediction.json", base64: json(prediction) },
       { name: "collateral.json", base64: json(session.collateral) },
     ],
   };

@@ -34,23 +34,30 @@ export interface Attestation {
 export const freshNonce = (): Uint8Array => crypto.getRandomValues(new Uint8Array(32));
 
 /** Where evidence over a nonce is asked for. */
-export const evidenceUrl = (origin: string | URL, nonce: Uint8Array): URL =>
-  new URL(`${evidencePath}?nonce=${nonce.toHex()}`, origin);
+export const evidenceUrl = (origin: string | URL, nonce: Uint8Array, bind: Binding = "key"): URL =>
+  new URL(`${evidencePath}?nonce=${nonce.toHex()}${bind === "session" ? "&bind=session" : ""}`, origin);
+
+/** What evidence is asked to name: the key with which connections end, or one TLS session besides. */
+export type Binding = "key" | "session";
 
 /**
  * Judges what came. `tlsKey`: SHA-256 of the SubjectPublicKeyInfo that the connection ended with, where the caller has seen
- * it; `ways` that the caller can use. Throws ChannelError `channel/refused`, VerifyError for what is not evidence.
+ * it; `exporter`: of the session over which it was asked to be bound; `ways` that the caller can use. Throws ChannelError `channel/refused`, VerifyError for what is not evidence.
  */
 export async function attestationOf(
   document: Uint8Array,
-  { nonce, tlsKey }: { nonce: Uint8Array; tlsKey?: Uint8Array },
+  { nonce, tlsKey, exporter }: { nonce: Uint8Array; tlsKey?: Uint8Array; exporter?: Uint8Array },
   options: AttestationOptions,
   ways: readonly Way[],
 ): Promise<Attestation> {
   const now = new Date();
   const { maximumAge = defaultMaximumAge, ...judgement } = options;
   const seen = ways.includes("tls") && tlsKey !== undefined;
-  const judged = await verifyChannel(document, { nonce, ...(seen && { tlsKey }) }, { ...judgement, now });
+  const judged = await verifyChannel(
+    document,
+    { nonce, ...(seen && { tlsKey }), ...(exporter && { exporter }) },
+    { ...judgement, now },
+  );
   const way = wayOf(judged, seen, ways);
   const { report, keys } = judged;
   if (way === undefined || keys === undefined) throw refused(judged, ways);

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What a request gets: keys and evidence from the front itself, everything else from the application. */
+import type { Http2ServerRequest } from "node:http2";
+import type { TLSSocket } from "node:tls";
 import { ehbpHeaders, ehbpKeysPath } from "@caisson/protocol/ehbp";
 import type { KeyPair } from "@caisson/protocol/hpke-context";
 import { concat } from "@caisson/vocabulary/bytes";
-import { hpkeConfigOf } from "@caisson/vocabulary/channel";
-import { channelKeysPath, channelTunnelPath, evidencePath, livePath } from "@caisson/vocabulary/paths";
+import { hpkeConfigOf, sessionEntry, sessionExporter } from "@caisson/vocabulary/channel";
+import { channelKeysPath, channelTunnelPath, evidencePath } from "@caisson/vocabulary/paths";
 import {
   bodyOf,
   FrontRefusal,
+  isOurs,
   openToPages,
   type Request,
   type Response,
@@ -63,11 +66,13 @@ export class Answers {
   }
 
   async #evidence(request: Request, response: Response): Promise<void> {
-    const nonce = /^[^?]*\?nonce=([0-9a-f]{64})$/.exec(request.url ?? "")?.[1];
-    if (nonce === undefined)
+    const [, hex, bind] = /^[^?]*\?nonce=([0-9a-f]{64})(&bind=session)?$/.exec(request.url ?? "") ?? [];
+    if (hex === undefined)
       throw new FrontRefusal(400, "evidence is over ?nonce=, 64 hexadecimal digits in lower case");
+    const nonce = Uint8Array.fromHex(hex);
+    const entry = bind === undefined ? nonce : sessionEntry(nonce, exporterOf(request));
     try {
-      const { evidence: document, index, count, path } = await this.#quotes.ask(Uint8Array.fromHex(nonce));
+      const { evidence: document, index, count, path } = await this.#quotes.ask(entry, connectionOf(request));
       const place = { index, count, path: path.map((hash) => hash.toHex()) };
       const text = `{"version":"caisson/channel-evidence/v1","evidence":${document},"nonce":${JSON.stringify(place)}}\n`;
       reply(response, 200, "application/json", text, openToPages);
@@ -87,8 +92,7 @@ export class Answers {
         throw new FrontRefusal(405, "not by this method");
       return ours(request, response);
     }
-    if (path.startsWith("/.well-known/caisson/") && path !== livePath)
-      throw new FrontRefusal(404, "there is no such thing");
+    if (isOurs(path)) throw new FrontRefusal(404, "there is no such thing");
     if (request.headers[ehbpHeaders.key] !== undefined) return this.#sealed.body(request, response);
     if (this.#require === "encrypted")
       throw new FrontRefusal(403, "this application takes sealed requests only");
@@ -137,6 +141,18 @@ export class Answers {
         response.once("finish", () => request.socket.destroy());
     });
   }
+}
+
+/** What all requests of one connection have in common. */
+const connectionOf = (request: Request): object =>
+  (request as unknown as Http2ServerRequest).stream?.session ?? request.socket;
+
+/** What this end of the client's own TLS session exports. Throws FrontRefusal. */
+function exporterOf({ socket, httpVersionMajor }: Request): Uint8Array {
+  // A connection of HTTP/2 is not its requests' own.
+  if (httpVersionMajor !== 1) throw new FrontRefusal(400, "a session is bound over HTTP/1.1");
+  const { size, label } = sessionExporter;
+  return (socket as TLSSocket).exportKeyingMaterial(size, label, undefined as unknown as Buffer);
 }
 
 function preflight(response: Response): void {

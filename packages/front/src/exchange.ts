@@ -2,6 +2,7 @@
 /** What both versions of HTTP have in common here: reading a request's parts, and answering it. */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Http2ServerRequest } from "node:http2";
+import { livePath } from "@caisson/vocabulary/paths";
 
 /** HTTP/2's of Node have the same members, as far as they are used here. */
 export type Request = IncomingMessage;
@@ -24,9 +25,19 @@ const methodPattern = /^[A-Z]{1,32}$/;
 // oxlint-disable-next-line no-control-regex -- those are what it refuses
 const pathPattern = /^\/[^\s\x00-\x1f\x7f#]*$/;
 
+/** More fields than these are refused. */
+export const headFields = 128;
+
+/** Below where the front answers, whatever an application would; `path` with or without a query. */
+export function isOurs(path: string): boolean {
+  const [plain] = path.split("?", 1) as [string];
+  return plain.startsWith("/.well-known/caisson/") && plain !== livePath;
+}
+
 /** Method, path and host, each what it may be. Throws FrontRefusal. */
 export function target(request: Request): { method: string; path: string; host: string } {
   const { method = "", url = "", rawHeaders } = request;
+  if (rawHeaders.length > 2 * headFields) throw new FrontRefusal(431, "too many fields");
   const hosts: string[] = [];
   for (let i = 0; i < rawHeaders.length; i += 2) {
     const name = rawHeaders[i]!.toLowerCase();

@@ -3,7 +3,7 @@
  * Which header fields pass between a client and the application, and what the front says of itself. Pure.
  *
  * Invariants: nothing about the connection passes (RFC 9110, section 7.6.1); what begins with our names, or says where a
- * request comes from, is the front's alone: from a client it is dropped, however it is written (`_` is `-` to CGI).
+ * request comes from, is the front's alone: from a client it is dropped, however it is written (to CGI, `_` and other signs are `-`).
  */
 
 import { hopByHopFields } from "@caisson/protocol/hop-by-hop";
@@ -33,7 +33,7 @@ const named = (raw: RawHeaders): Set<string> => {
 const kept = new Set(["host", "authorization", "cookie", "content-length", "content-type", "origin"]);
 
 function passes(name: string, listed: ReadonlySet<string>): boolean {
-  const plain = name.replaceAll("_", "-");
+  const plain = name.replace(/[^a-z0-9]/g, "-");
   if (hopByHopFields.has(plain) || reserved.test(plain)) return false;
   return !listed.has(name) || kept.has(name);
 }

@@ -17,10 +17,14 @@ test("three nonces: leaves and nodes have their prefix, and who has no sibling g
   deepEqual(paths, [[leaf(1), leaf(2)], [leaf(0), leaf(2)], [pair]].map((path) => path.map((step) => step.toHex())));
 }); // biome-ignore format: a list
 
-test("1,024 wait for the next quote, and no more; one quote serves them all", async () => {
+test("1,024 are served by one quote, those that came first; eight times as many wait, and four of one asker", async () => {
   let asked = 0;
   const quotes = new Quotes(async () => `evidence ${++asked}`);
   const waiting = Array.from({ length: 1024 }, (_, at) => quotes.ask(nonceOf(at % 256)));
+  const later = Array.from({ length: 7 * 1024 - 4 }, () => quotes.ask(nonceOf(1)));
+  const greedy = {};
+  const own = Array.from({ length: 4 }, () => quotes.ask(nonceOf(2), greedy));
+  await rejects(quotes.ask(nonceOf(2), greedy), Crowded);
   await rejects(quotes.ask(nonceOf(0)), Crowded);
   const served = await Promise.all(waiting);
   deepEqual(
@@ -28,7 +32,8 @@ test("1,024 wait for the next quote, and no more; one quote serves them all", as
     served.map((_, at) => at),
   );
   deepEqual(new Set(served.map(({ evidence, count }) => `${evidence} of ${count}`)), new Set(["evidence 1 of 1024"]));
-  equal((await quotes.ask(nonceOf(0))).evidence, "evidence 2");
+  await Promise.all([...later, ...own]);
+  deepEqual([(await own[0]!).evidence, (await quotes.ask(nonceOf(2), greedy)).evidence], ["evidence 8", "evidence 9"]);
 }); // biome-ignore format: a list
 
 test("a quote that fails is an answer to all who waited for it, and the next ones are asked for", async () => {

@@ -41,31 +41,40 @@ export interface Quoted {
 
 interface Waiting {
   nonce: Uint8Array;
+  asker: object;
   resolve: (quoted: Quoted) => void;
   reject: (error: unknown) => void;
 }
 
-/** More clients wait than the next quote can serve. */
+/** More wait than the next quotes can serve, or one asker for more than its share. */
 export class Crowded extends Error {}
 
 /** How long the first of a quiet moment waits for company: connections that are opened at once arrive one by one. */
 const gatherMs = 25;
 
-/** Asks for quotes one after the other, each over all nonces that came while the last one was made. */
+/** As many wait as eight quotes serve, in the order in which they came. */
+const mostWaiting = 8 * channelNonceLimit;
+/** Of one asker: whoever wants to keep others out needs as many connections as places. */
+const mostOfOne = 4;
+
+/** Asks for quotes one after the other, each over the nonces that came first while the last one was made. */
 export class Quotes {
   readonly #attest: (root: Uint8Array) => Promise<string>;
-  #waiting: Waiting[] = [];
+  readonly #waiting: Waiting[] = [];
+  readonly #held = new WeakMap<object, number>();
   #busy = false;
 
   constructor(attest: (root: Uint8Array) => Promise<string>) {
     this.#attest = attest;
   }
 
-  /** Throws Crowded, or what the guest answers. */
-  ask(nonce: Uint8Array): Promise<Quoted> {
-    if (this.#waiting.length >= channelNonceLimit) return Promise.reject(new Crowded());
+  /** `asker`: whose nonces are counted together, a connection. Throws Crowded, or what the guest answers. */
+  ask(nonce: Uint8Array, asker: object = {}): Promise<Quoted> {
+    const held = this.#held.get(asker) ?? 0;
+    if (held >= mostOfOne || this.#waiting.length >= mostWaiting) return Promise.reject(new Crowded());
+    this.#held.set(asker, held + 1);
     const { promise, resolve, reject } = Promise.withResolvers<Quoted>();
-    this.#waiting.push({ nonce, resolve, reject });
+    this.#waiting.push({ nonce, asker, resolve, reject });
     if (!this.#busy) {
       this.#busy = true;
       setTimeout(() => void this.#serve(), gatherMs);
@@ -75,8 +84,8 @@ export class Quotes {
 
   async #serve(): Promise<void> {
     while (this.#waiting.length > 0) {
-      const now = this.#waiting;
-      this.#waiting = [];
+      const now = this.#waiting.splice(0, channelNonceLimit);
+      for (const { asker } of now) this.#held.set(asker, this.#held.get(asker)! - 1);
       const tree = nonceTree(now.map(({ nonce }) => nonce));
       try {
         const evidence = await this.#attest(tree.root);

@@ -4,8 +4,9 @@
  *
  * Invariants: nothing reaches the application before all of a request was authentic; an encapsulated key is good for one
  * request, as long as it is remembered, so that a recorded request is not played again; what is held of all requests
- * together is bounded.
+ * together is bounded, until the application took it, and where there is no room the one that arrives for longest goes.
  */
+import type { IncomingMessage } from "node:http";
 import { readRequest, responseContent, responseEnd, responseHead } from "@caisson/protocol/binary-http";
 import {
   ehbpAnswer,
@@ -40,7 +41,7 @@ import {
   write,
 } from "./exchange.ts";
 import { towardsApplication, towardsClient } from "./headers.ts";
-import type { Upstream } from "./upstream.ts";
+import type { Outgoing, Upstream } from "./upstream.ts";
 
 export interface SealedLimits {
   /** Plaintext of one request, of all together, and how long one may take to arrive. */
@@ -66,6 +67,9 @@ export class SealedRequests {
   readonly #upstream: Upstream;
   readonly #limits: SealedLimits;
   readonly #seen = new Set<string>();
+  /** Bytes that are held of each request, the oldest first; and which of them are still arriving. */
+  readonly #holding = new Map<Request, number>();
+  readonly #arriving = new Set<Request>();
   #held = 0;
 
   constructor(key: KeyPair, upstream: Upstream, limits: SealedLimits) {
@@ -75,7 +79,11 @@ export class SealedRequests {
   }
 
   /** A request whose body is sealed, named by its header. Throws FrontRefusal. */
-  async body(request: Request, response: Response): Promise<void> {
+  body(request: Request, response: Response): Promise<void> {
+    return this.#body(request, response).finally(() => this.#give(request));
+  }
+
+  async #body(request: Request, response: Response): Promise<void> {
     const where = target(request);
     const hex = single(request, ehbpHeaders.key) ?? "";
     if (!/^[0-9a-f]{64}$/.test(hex))
@@ -117,7 +125,8 @@ export class SealedRequests {
       host: where.host,
       skip: lengthAndRange,
     });
-    const answer = await this.#upstream.ask(
+    const answer = await this.#ask(
+      request,
       { ...where, headers, body: { size: content.length, content } },
       response,
     );
@@ -134,7 +143,11 @@ export class SealedRequests {
   }
 
   /** A whole request, sealed. Throws FrontRefusal. */
-  async whole(request: Request, response: Response): Promise<void> {
+  whole(request: Request, response: Response): Promise<void> {
+    return this.#whole(request, response).finally(() => this.#give(request));
+  }
+
+  async #whole(request: Request, response: Response): Promise<void> {
     if (request.method !== "POST" || single(request, "content-type") !== tunnelTypes.request) {
       throw new FrontRefusal(415, `a sealed request comes by POST, as ${tunnelTypes.request}`);
     }
@@ -164,7 +177,8 @@ export class SealedRequests {
     );
     const body =
       inner.content.length === 0 ? {} : { body: { size: inner.content.length, content: inner.content } };
-    const answer = await this.#upstream.ask(
+    const answer = await this.#ask(
+      request,
       { method: inner.method, path: inner.path, headers, ...body },
       response,
     );
@@ -194,27 +208,49 @@ export class SealedRequests {
     response.end(await writer.last(responseEnd));
   }
 
-  /** All of a request's content, opened. Throws FrontRefusal. */
+  /** The application's answer; from then on nothing is held of the request. Throws NoAnswer. */
+  #ask(request: Request, outgoing: Outgoing, response: Response): Promise<IncomingMessage> {
+    return this.#upstream.ask(outgoing, response).finally(() => {
+      this.#give(request);
+    });
+  }
+
+  /** Counts bytes that came. Throws FrontRefusal where there is no room, not even after the slowest other one went. */
+  #take(request: Request, size: number): void {
+    const now = (this.#holding.get(request) ?? 0) + size;
+    const { request: most, total } = this.#limits;
+    if (now > most + (most >> 3)) throw new FrontRefusal(413, `a sealed request has at most ${most} bytes`);
+    this.#holding.set(request, now);
+    this.#held += size;
+    for (const slow of this.#arriving) {
+      if (this.#held <= total) return;
+      if (slow === request) continue;
+      this.#give(slow);
+      slow.destroy();
+    }
+    if (this.#held > total) throw new FrontRefusal(503, "too much is held for others at the moment");
+  }
+
+  #give(request: Request): void {
+    this.#held -= this.#holding.get(request) ?? 0;
+    this.#holding.delete(request);
+    this.#arriving.delete(request);
+  }
+
+  /** All of a request's content, opened; it is held until it is given back. Throws FrontRefusal. */
   async #collect(
     request: Request,
     open: (piece: Uint8Array) => Promise<Uint8Array[]>,
     end: () => Promise<Uint8Array>,
   ): Promise<Uint8Array> {
-    const { request: most, total, arrivalMs } = this.#limits;
     const parts: Uint8Array[] = [];
-    let size = 0;
-    const timer = setTimeout(() => request.destroy(), arrivalMs);
+    const timer = setTimeout(() => request.destroy(), this.#limits.arrivalMs);
+    this.#arriving.add(request);
     try {
-      let arrived = 0;
       // Ending early must not close the connection: the refusal goes over it.
       for await (const piece of request.iterator({ destroyOnReturn: false })) {
         // Counted as it comes: what is not opened yet lies in memory, too.
-        arrived += (piece as Buffer).length;
-        this.#held += (piece as Buffer).length;
-        size = arrived;
-        if (arrived > most + (most >> 3))
-          throw new FrontRefusal(413, `a sealed request has at most ${most} bytes`);
-        if (this.#held > total) throw new FrontRefusal(503, "too much is held for others at the moment");
+        this.#take(request, (piece as Buffer).length);
         parts.push(...(await open(piece as Buffer)));
       }
       parts.push(await end());
@@ -225,7 +261,7 @@ export class SealedRequests {
       throw error;
     } finally {
       clearTimeout(timer);
-      this.#held -= size;
+      this.#arriving.delete(request);
     }
   }
 

@@ -1,129 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The front before an application of a test: what passes, what is answered here, and what nobody gets through. */
 import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
-import { createHash, generateKeyPairSync, X509Certificate } from "node:crypto";
+import { createHash, X509Certificate } from "node:crypto";
 import { once } from "node:events";
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { IncomingMessage } from "node:http";
 import http2 from "node:http2";
 import https from "node:https";
-import { type AddressInfo, connect as connectTcp, type Socket } from "node:net";
-import { buffer, text } from "node:stream/consumers";
-import { type TestContext, test } from "node:test";
+import { connect as connectTcp, type Socket } from "node:net";
+import { text } from "node:stream/consumers";
+import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import tls from "node:tls";
-import { ResponseReader, writeRequest } from "@caisson/protocol/binary-http";
-import { beginEhbp, ehbpHeaders, FrameReader, sealFrames } from "@caisson/protocol/ehbp";
+import { ehbpHeaders } from "@caisson/protocol/ehbp";
 import { generateKeyPair } from "@caisson/protocol/hpke-context";
-import { beginTunnel, ChunkReader, tunnelTypes } from "@caisson/protocol/tunnel";
+import { beginTunnel, tunnelTypes } from "@caisson/protocol/tunnel";
 import { hpkeConfigOf } from "@caisson/vocabulary/channel";
 import { leafHash, verifyInclusion } from "@caisson/vocabulary/merkle";
 import fc from "fast-check";
-import { selfSigned } from "./certificate.ts";
-import { createFront, type FrontOptions } from "./server.ts";
-
-type Application = (request: IncomingMessage, response: ServerResponse) => unknown;
-
-const key = generateKeyPairSync("ec", { namedCurve: "P-256" }).privateKey;
-const certificate = selfSigned(key, ["guest.example", "127.0.0.1"], Date.now());
-
-const listen = async (server: { listen(port: number, host: string): unknown } & NodeJS.EventEmitter) => {
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  return (server as unknown as { address(): AddressInfo }).address().port;
-};
-
-async function start(t: TestContext, application: Application, options: Partial<FrontOptions> = {}) {
-  const behind = createServer((request, response) => void application(request, response));
-  const port = await listen(behind);
-  const hpke = await generateKeyPair();
-  const quotes: string[] = [];
-  const front = createFront({
-    key: key.export({ format: "pem", type: "pkcs8" }) as string,
-    certificate,
-    hpke,
-    application: { host: "127.0.0.1", port },
-    require: "tls",
-    attest: async (root) => {
-      quotes.push(root.toHex());
-      await sleep(300);
-      return JSON.stringify({ root: root.toHex() });
-    },
-    ...options,
-  });
-  const outer = await listen(front.server);
-  t.after(() => {
-    front.close();
-    behind.closeAllConnections();
-    behind.close();
-  });
-  return { port: outer, application: port, behind, hpke, quotes, front };
-}
-
-interface Answer {
-  status: number;
-  headers: IncomingMessage["headers"];
-  raw: string[];
-  body: Buffer;
-}
-
-const client = new https.Agent({ keepAlive: false, rejectUnauthorized: false, maxCachedSessions: 0 });
-
-function ask(
-  port: number,
-  path: string,
-  {
-    method = "GET",
-    headers = {},
-    body,
-  }: { method?: string; headers?: object; body?: Uint8Array | string } = {},
-): Promise<Answer> {
-  return new Promise((resolve, reject) => {
-    const request = https.request(
-      { host: "127.0.0.1", port, path, method, headers: headers as Record<string, string>, agent: client },
-      (response) => {
-        const { statusCode, headers: answered, rawHeaders } = response;
-        buffer(response).then(
-          (body) => resolve({ status: statusCode!, headers: answered, raw: rawHeaders, body }),
-          reject,
-        );
-      },
-    );
-    request.once("error", reject);
-    request.end(body);
-  });
-}
-
-/** Answers with what it got. */
-const echo: Application = async (request, response) => {
-  const body = await text(request).catch(() => "");
-  response.setHeader("content-type", "application/json");
-  response.end(JSON.stringify({ method: request.method, url: request.url, raw: request.rawHeaders, body }));
-};
-const heard = ({ body }: Answer) =>
-  JSON.parse(body.toString()) as { method: string; url: string; raw: string[]; body: string };
-const field = (raw: string[], name: string) =>
-  raw.flatMap((one, i) => (i % 2 === 0 && one.toLowerCase() === name ? [raw[i + 1]] : []));
-
-function raw(port: number, bytes: string | Uint8Array, waitMs = 3_000): Promise<string> {
-  return new Promise((resolve) => {
-    let got = "";
-    const socket = tls.connect(
-      { host: "127.0.0.1", port, rejectUnauthorized: false, ALPNProtocols: ["http/1.1"] },
-      () => socket.write(bytes),
-    );
-    const end = () => {
-      clearTimeout(timer);
-      socket.destroy();
-      resolve(got);
-    };
-    const timer = setTimeout(end, waitMs);
-    socket.on("data", (piece: Buffer) => {
-      got += piece.toString("latin1");
-    });
-    socket.once("close", end);
-    socket.once("error", end);
-  });
-}
+import { ask, certificate, client, echo, ehbp, field, heard, raw, start, tunnel } from "./testing/front.ts";
 
 test("a request passes with method, path, body and fields; its answer with status, fields and body", async (t) => {
   const { port } = await start(t, (request, response) => {
@@ -444,6 +338,39 @@ test("what asks for evidence wrongly, and what is not there, is refused", async 
   equal(quotes.length, 0);
 });
 
+test("a session is bound over HTTP/1.1, with what both of its ends export, and by no other words", async (t) => {
+  const { port, quotes } = await start(t, echo);
+  const nonce = "ab".repeat(32);
+  const path = `/.well-known/caisson/evidence?nonce=${nonce}`;
+  const socket = tls.connect({
+    host: "127.0.0.1",
+    port,
+    rejectUnauthorized: false,
+    ALPNProtocols: ["http/1.1"],
+  });
+  await once(socket, "secureConnect");
+  const exporter = socket.exportKeyingMaterial(
+    32,
+    "EXPORTER-Channel-Binding",
+    undefined as unknown as Buffer,
+  );
+  socket.write(`GET ${path}&bind=session HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`);
+  match(await text(socket), /^HTTP\/1.1 200/);
+  const field = (bytes: Uint8Array) => Buffer.concat([Buffer.of(0, 0, 0, bytes.length), bytes]);
+  const parts = ["caisson/channel-session/v1", "server", Buffer.from(nonce, "hex"), exporter];
+  const entry = Buffer.concat([Buffer.of(0), ...parts.map((part) => field(Buffer.from(part as string)))]);
+  deepEqual(quotes, [createHash("sha256").update(entry).digest("hex")]);
+  for (const query of ["&bind=key", "&bind=", "&bind=session&bind=session", "&Bind=session"]) {
+    equal((await ask(port, `${path}${query}`)).status, 400, query);
+  }
+  const session = http2.connect(`https://127.0.0.1:${port}`, { rejectUnauthorized: false });
+  t.after(() => session.destroy());
+  const stream = session.request({ ":path": `${path}&bind=session` });
+  const [headers] = (await once(stream, "response")) as [http2.IncomingHttpHeaders];
+  equal(headers[":status" as never], 400);
+  equal(quotes.length, 1);
+});
+
 test("keys: 41 bytes for Tinfoil's clients, with their length for RFC 9458's", async (t) => {
   const { port, hpke } = await start(t, echo);
   const config = hpkeConfigOf(hpke.publicKey);
@@ -454,27 +381,6 @@ test("keys: 41 bytes for Tinfoil's clients, with their length for RFC 9458's", a
   );
   equal((await ask(port, "/.well-known/caisson/keys")).body.toString("hex"), `0029${config.toHex()}`);
 });
-
-async function ehbp(
-  port: number,
-  publicKey: Uint8Array,
-  body: string,
-  change: (sent: Uint8Array) => Uint8Array = (sent) => sent,
-) {
-  const own = await beginEhbp(publicKey);
-  const sent = change(await sealFrames(own.context, Buffer.from(body)));
-  const answer = await ask(port, "/form", {
-    method: "POST",
-    headers: { [ehbpHeaders.key]: own.enc.toHex(), "transfer-encoding": "chunked" },
-    body: sent,
-  });
-  const nonce = answer.headers[ehbpHeaders.nonce] as string | undefined;
-  if (nonce === undefined) return { answer, own };
-  const cipher = await own.answer(Uint8Array.fromHex(nonce));
-  const parts: Uint8Array[] = [];
-  for (const frame of new FrameReader().push(answer.body)) parts.push(await cipher.open(frame));
-  return { answer, own, opened: Buffer.concat(parts).toString() };
-}
 
 test("EHBP: a sealed body reaches the application open, and the answer's is sealed", async (t) => {
   const { port, hpke } = await start(t, echo);
@@ -522,39 +428,6 @@ test("EHBP: another key is 422 and can be sent again; whatever else is wrong is 
   match(await raw(port, twice, 700), /^HTTP\/1.1 400/);
   equal(arrived, 0);
 });
-
-async function tunnel(
-  port: number,
-  publicKey: Uint8Array,
-  request: Partial<Parameters<typeof writeRequest>[0]> = {},
-  change: (sent: Buffer) => Uint8Array = (sent) => sent,
-) {
-  const own = await beginTunnel(publicKey);
-  const message = writeRequest({
-    method: "GET",
-    scheme: "https",
-    authority: "guest.example",
-    path: "/secret?q=canary",
-    fields: [],
-    content: new Uint8Array(),
-    ...request,
-  });
-  const sent = change(Buffer.concat([own.header, await own.writer.chunks(message), await own.writer.last()]));
-  const answer = await ask(port, "/.well-known/caisson/tunnel", {
-    method: "POST",
-    headers: { "content-type": tunnelTypes.request },
-    body: sent,
-  });
-  if (answer.status !== 200) return { answer, sent };
-  const reader = new ChunkReader(await own.answer(answer.body.subarray(0, own.nonceSize)));
-  const response = new ResponseReader();
-  const parts: Uint8Array[] = [];
-  for (const chunk of await reader.push(answer.body.subarray(own.nonceSize)))
-    parts.push(...response.push(chunk));
-  parts.push(...response.push(await reader.end()));
-  response.end();
-  return { answer, sent, head: response.head!, opened: Buffer.concat(parts) };
-}
 
 test("tunnel: a whole request is sealed, and so is its answer, small and large", async (t) => {
   const large = Buffer.alloc(1 << 20, "0123456789abcdef");

@@ -11,7 +11,7 @@ import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
 import type { Socket } from "node:net";
 import type { SecureContext, TLSSocket } from "node:tls";
 import { type AnswerOptions, Answers } from "./answers.ts";
-import type { Request, Response } from "./exchange.ts";
+import { headFields, type Request, type Response } from "./exchange.ts";
 import { type SealedLimits, sealedLimits } from "./sealed.ts";
 import { Upgrades } from "./upgrades.ts";
 import { type Target, Upstream } from "./upstream.ts";
@@ -49,7 +49,6 @@ const defaults: FrontLimits = {
 };
 
 const headSize = 32 << 10;
-const headFields = 128;
 /** RFC 7301 names: HTTP, and what an ACME server asks for (RFC 8737). */
 const acmeProtocol = "acme-tls/1";
 
@@ -97,7 +96,8 @@ export function createFront(options: FrontOptions): Front {
     },
     (request, response) => answers.give(request, response),
   );
-  server.maxHeadersCount = headFields;
+  // Node would drop what is over, silently: it is counted, and refused, with the request.
+  server.maxHeadersCount = 0;
   server.timeout = limits.silenceMs;
   server.on("upgrade", (request, socket, head) => upgrades.pass(request, socket, head));
   server.on("clientError", (_, socket) => {

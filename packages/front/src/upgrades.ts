@@ -2,7 +2,7 @@
 /** WebSockets: a connection that the application upgrades is joined to the client's, byte for byte. */
 import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
-import { target } from "./exchange.ts";
+import { type FrontRefusal, isOurs, target } from "./exchange.ts";
 import { contentLength, towardsApplication, towardsClient } from "./headers.ts";
 import type { Upstream } from "./upstream.ts";
 
@@ -24,9 +24,10 @@ export class Upgrades {
     let where: ReturnType<typeof target>;
     try {
       where = target(request);
-    } catch {
-      return fail(400);
+    } catch (error) {
+      return fail((error as FrontRefusal).status);
     }
+    if (isOurs(where.path)) return fail(404);
     if (this.#require === "encrypted") return fail(403);
     const headers = towardsApplication(request.rawHeaders, {
       way: "tls",

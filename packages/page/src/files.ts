@@ -33,6 +33,9 @@ export interface PredictedEvent {
   file: string | undefined;
 }
 
+/** A manifest's, a prediction's, or register values by name. */
+const referenceFields = ["measurements", "registers", "launchDigest", "mrtd", "rtmr0", "rtmr1", "rtmr2"];
+
 /** Recognises and reads a file. Throws what reading it throws, or a TypeError for what is none of these. */
 export function readDropped(bytes: Uint8Array, name: string): Dropped {
   if (bytes.length > limits.document) throw new TypeError(`${name} is larger than ${limits.document} bytes`);
@@ -47,7 +50,7 @@ export function readDropped(bytes: Uint8Array, name: string): Dropped {
       return { kind: "collateral", amdCollateral: readAmdCollateral(document) };
     }
     if ("tcb_info" in fields) return { kind: "collateral", collateral: collateralFromText(text!, name) };
-    if ("measurements" in fields || "registers" in fields || "launchDigest" in fields) {
+    if (referenceFields.some((name) => name in fields)) {
       return {
         kind: "references",
         references: readReferences(document, name),

@@ -4,7 +4,7 @@ import { deepEqual, equal, rejects } from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { test } from "node:test";
 import { hierarchy, issueQuote, mint } from "@caisson/simulated/pki";
-import { hpkeConfigOf, hpkeKeyOf } from "@caisson/vocabulary/channel";
+import { hpkeConfigOf, hpkeKeyOf, sessionEntry } from "@caisson/vocabulary/channel";
 import fc from "fast-check";
 import { type ChannelExpectation, verifyChannel } from "./channel.ts";
 import { type ReportDataScheme, reportData } from "./evidence/report-data.ts";
@@ -170,6 +170,38 @@ for (const [name, change, codes, hasKeys] of [
     equal(result.keys !== undefined, hasKeys);
   });
 }
+
+test("a session that the caller names has to be the one that the quote answers", async () => {
+  const exporter = new Uint8Array(32).fill(0xe1);
+  const all = [...nonces.slice(0, 3), sessionEntry(nonces[3]!, exporter), nonces[4]!];
+  const change = {
+    bound: { nonceRoot: root(all), tlsKey, hpkeConfig },
+    nonce: { path: path(3, all).map(hex) },
+  };
+  deepEqual(await judge({ ...change, expected: { exporter } }), {
+    verdict: "accepted",
+    codes: [],
+    keys: { tlsKey, hpkeConfig },
+  });
+  // Another session, one that the caller does not name, and a quote for a nonce alone where a session is wanted.
+  deepEqual((await judge({ ...change, expected: { exporter: other } })).codes, ["channel/session"]);
+  deepEqual((await judge(change)).codes, ["channel/nonce-path"]);
+  deepEqual(await judge({ expected: { exporter } }), {
+    verdict: "rejected",
+    codes: ["channel/session"],
+    keys: undefined,
+  });
+  // Nor does a nonce that was made from both lead there: entries of sessions are longer than nonces.
+  const forged = sha256(sessionEntry(nonces[3]!, exporter));
+  const relayed = [...nonces.slice(0, 3), forged, nonces[4]!];
+  const bound = { nonceRoot: root(relayed), tlsKey, hpkeConfig };
+  const { codes } = await judge({
+    bound,
+    nonce: { path: path(3, relayed).map(hex) },
+    expected: { exporter },
+  });
+  deepEqual(codes, ["channel/session"]);
+});
 
 test("where only sealed requests are sent, the TLS key is not asked for", async () => {
   const { report, keys } = await verifyChannel(bytesOf(await answer({})), { nonce: nonces[3]! }, judgement);

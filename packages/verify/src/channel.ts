@@ -8,7 +8,7 @@
  * one that the caller saw, never one that the evidence names.
  */
 import { equal, fromHex, toHex } from "@caisson/vocabulary/bytes";
-import { channelNonceLimit, hpkeKeyOf } from "@caisson/vocabulary/channel";
+import { channelNonceLimit, hpkeKeyOf, sessionEntry } from "@caisson/vocabulary/channel";
 import { limits } from "@caisson/vocabulary/limits";
 import { leafHash, verifyInclusion } from "@caisson/vocabulary/merkle";
 import { hex, integer, list, object, oneOf, type Schema } from "@caisson/vocabulary/schema";
@@ -48,6 +48,8 @@ export interface ChannelExpectation {
   nonce: Uint8Array;
   /** SHA-256 of the SubjectPublicKeyInfo that the connection ended with; left out: nothing but sealed requests is sent. */
   tlsKey?: Uint8Array;
+  /** The exporter of the caller's own TLS session (`sessionExporter`), where the evidence was asked for over it. */
+  exporter?: Uint8Array;
 }
 
 export interface ChannelJudgement {
@@ -67,24 +69,16 @@ export async function verifyChannel(
 ): Promise<ChannelJudgement> {
   const { evidence, nonce } = readDocument(bytes);
   const answers = new Answers();
+  const asked = askedOf(expected);
   const { scheme, fields = {} } = evidence.reportData ?? {};
   const { nonceRoot, tlsKey, hpkeConfig } = fields;
   if (scheme !== "caisson/channel/v1" || !nonceRoot || !tlsKey || !hpkeConfig) {
     answers.fail("channel/not-stated", { expected: "caisson/channel/v1", actual: scheme ?? "nothing" });
-    return { report: combined((await judgeEvidence(evidence, judgement)).report, answers) };
+    return { report: combined((await judgeEvidence(evidence, judgement)).report, answers, asked) };
   }
   answers.pass("channel/stated", { actual: scheme });
 
-  const leaf = { index: nonce.index, leaf: await leafHash(expected.nonce) };
-  const path = nonce.path.map((hash) => fromHex(hash)!);
-  if (await verifyInclusion(leaf, { size: nonce.count, root: nonceRoot }, path)) {
-    answers.pass("channel/nonce", { actual: `${nonce.index + 1} of ${nonce.count}` });
-  } else {
-    answers.fail("channel/nonce-path", {
-      expected: `a path from nonce ${toHex(expected.nonce)}`,
-      actual: `root ${toHex(nonceRoot)}`,
-    });
-  }
+  await checkNonce(expected, nonce, nonceRoot, answers);
   if (hpkeKeyOf(hpkeConfig) === undefined) {
     answers.fail("channel/hpke-key", {
       expected: "X25519, HKDF-SHA256, AES-256-GCM",
@@ -93,9 +87,42 @@ export async function verifyChannel(
   } else answers.pass("channel/hpke", { actual: toHex(hpkeConfig) });
   const expectedReportData = { scheme, fields: { nonceRoot } } as const;
   const { report } = await judgeEvidence(evidence, { ...judgement, expectedReportData });
-  const reached = report.verdict === "accepted" && answers.allow(["channel/nonce", "channel/hpke"]);
+  const ofNonce = asked.filter((id) => id !== "channel/tls");
+  const reached = report.verdict === "accepted" && answers.allow(ofNonce);
   checkTls(expected.tlsKey, tlsKey, answers);
-  return { report: combined(report, answers), ...(reached && { keys: { tlsKey, hpkeConfig } }) };
+  return { report: combined(report, answers, asked), ...(reached && { keys: { tlsKey, hpkeConfig } }) };
+}
+
+/** Whether one's own session is bound is asked by who bound it. */
+const askedOf = ({ exporter }: ChannelExpectation): CheckId[] =>
+  (Object.keys(channelChecks) as CheckId[]).filter(
+    (id) => id !== "channel/session-binding" || exporter !== undefined,
+  );
+
+/** Whether the quote answers this nonce, and this session where the caller says which. */
+async function checkNonce(
+  { nonce, exporter }: ChannelExpectation,
+  place: { index: number; count: number; path: readonly string[] },
+  nonceRoot: Uint8Array,
+  answers: Answers,
+): Promise<void> {
+  const path = place.path.map((hash) => fromHex(hash)!);
+  const entry = exporter === undefined ? nonce : sessionEntry(nonce, exporter);
+  const leaf = { index: place.index, leaf: await leafHash(entry) };
+  if (await verifyInclusion(leaf, { size: place.count, root: nonceRoot }, path)) {
+    answers.pass("channel/nonce", { actual: `${place.index + 1} of ${place.count}` });
+    if (exporter !== undefined) answers.pass("channel/session-binding", { actual: toHex(exporter) });
+    return;
+  }
+  const actual = `root ${toHex(nonceRoot)}`;
+  if (exporter === undefined) {
+    answers.fail("channel/nonce-path", { expected: `a path from nonce ${toHex(nonce)}`, actual });
+  } else {
+    answers.fail("channel/session", {
+      expected: `a path from nonce ${toHex(nonce)} in the session with exporter ${toHex(exporter)}`,
+      actual,
+    });
+  }
 }
 
 function checkTls(seen: Uint8Array | undefined, stated: Uint8Array, answers: Answers): void {
@@ -121,8 +148,7 @@ function readDocument(bytes: Uint8Array) {
 }
 
 /** The report with the answers about the channel behind it. */
-function combined(report: Report, answers: Answers): Report {
-  const asked = Object.keys(channelChecks) as CheckId[];
+function combined(report: Report, answers: Answers, asked: readonly CheckId[]): Report {
   const list = answers.list(asked);
   const codes = list.flatMap(({ code }) => code ?? []);
   const verdict = report.verdict === "accepted" && !answers.allow(asked) ? "rejected" : report.verdict;

@@ -278,6 +278,7 @@ const CHANNEL = "Caisson docs/channel.md";
 export const channelChecks = {
   "channel/stated": { source: CHANNEL, codes: ["channel/not-stated"] },
   "channel/nonce": { source: CHANNEL, codes: ["channel/nonce-path"] },
+  "channel/session-binding": { source: CHANNEL, codes: ["channel/session"] },
   "channel/tls": { source: CHANNEL, codes: ["channel/tls-key"] },
   "channel/hpke": { source: CHANNEL, codes: ["channel/hpke-key"] },
 } as const;

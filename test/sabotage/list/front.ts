@@ -26,9 +26,16 @@ export const front = within("packages/front/src", [
   [
     "sealed bodies have no limit",
     "sealed.ts",
-    "        if (arrived > most + (most >> 3))",
-    "        if (false)",
+    "    if (now > most + (most >> 3)) throw",
+    "    if (false) throw",
     "server.test.ts",
+  ],
+  [
+    "what one sealed request holds is given back before the application took it",
+    "sealed.ts",
+    "    return this.#upstream.ask(outgoing, response).finally(() => {",
+    "    return (this.#give(request), this.#upstream.ask(outgoing, response)).finally(() => {",
+    "attacks.test.ts",
   ],
   [
     "connections are upgraded where sealed requests are required",
@@ -40,7 +47,7 @@ export const front = within("packages/front/src", [
   [
     "nonces wait without end",
     "nonce-tree.ts",
-    "    if (this.#waiting.length >= channelNonceLimit) return Promise.reject(new Crowded());",
+    "    if (held >= mostOfOne || this.#waiting.length >= mostWaiting) return Promise.reject(new Crowded());",
     "",
     "nonce-tree.test.ts",
   ],

@@ -297,7 +297,7 @@ export const verify = within("packages/verify/src", [
   [
     "a channel's nonce need not be under the quoted root",
     "channel.ts",
-    "if (await verifyInclusion(leaf, { size: nonce.count, root: nonceRoot }, path)) {",
+    "if (await verifyInclusion(leaf, { size: place.count, root: nonceRoot }, path)) {",
     "if (path.length >= 0) {",
     "channel.test.ts",
   ],

@@ -237,7 +237,8 @@ async function startEmulated(path: string, options: Options): Promise<void> {
     new Progress(),
   );
   checkMemory(manifest, shape);
-  const references = referenceValues(await predictEmulated(directory, shape));
+  const prediction = await predictEmulated(directory, shape);
+  const references = referenceValues(prediction);
   const { port } = options;
   const session = await startSession({
     image: directory,
@@ -299,7 +300,7 @@ async function startEmulated(path: string, options: Options): Promise<void> {
     if (options.once === true) return;
     const page = await servePage(async () => {
       const { buildPage } = await import("@caisson/page");
-      return buildPage([await exampleOf(session, manifest.name)]);
+      return buildPage([await exampleOf(session, manifest.name, prediction)]);
     });
     say(`judge it yourself: ${page.url}   (the verifier page, with its evidence)`);
     await ended;

@@ -39,7 +39,7 @@ import { type KnownReleases, releaseJudge } from "@caisson/verify/releases";
 import { toBase64, toHex } from "@caisson/vocabulary/bytes";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { provesHardware } from "@caisson/vocabulary/platforms";
-import { Command } from "commander";
+import { Command, Option } from "commander";
 import { type SourceOptions, sayProvenance, sourceOptions, withSource } from "../collateral-source.ts";
 import { runConformance } from "../conformance.ts";
 import { UsageError } from "../failure.ts";
@@ -67,6 +67,7 @@ export interface JudgedBy {
 
 interface Options extends JudgedBy, SourceOptions {
   from?: string;
+  bind?: "key" | "session";
   save?: string;
   eventLog?: string;
   nonce?: string;
@@ -97,6 +98,12 @@ export const command = withSource(new Command("caisson verify"), "--collateral-s
     [],
   )
   .option("--kit <dir>", "policy, reference values and collateral from a kit that caisson publish wrote")
+  .addOption(
+    new Option(
+      "--bind <to>",
+      "what the evidence of an https address has to name: the key of its connections, or this very TLS session besides",
+    ).choices(["key", "session"]),
+  )
   .option(
     "--collateral <file>",
     "Intel's (PCCS-style JSON) or AMD's collateral, where the evidence carries none; fetch: from --collateral-source",
@@ -146,6 +153,8 @@ export const command = withSource(new Command("caisson verify"), "--collateral-s
         );
       }
       if (connection) return verifyConnection(given.from, options);
+      if (given.bind !== undefined)
+        throw new UsageError("--bind is about the connection to an https address", "leave it out");
       process.stderr.write(
         "this shows that such a machine runs, not that it is the one at this address: only an https address of a front says that\n",
       );
@@ -163,10 +172,11 @@ export const command = withSource(new Command("caisson verify"), "--collateral-s
 
 /** Judges the very connection over which the evidence came: where it ends is in the report. */
 async function verifyConnection(url: string, options: Options): Promise<void> {
-  const { document, nonce, tlsKey } = await observeChannel(url);
+  const { document, ...own } = await observeChannel(url, options.bind);
+  const { nonce, tlsKey } = own;
   if (options.save !== undefined) save(options.save, document, nonce);
   const judgement = await judgementOf(options, parseTime(options.at));
-  const { report, keys } = await verifyChannel(document, { nonce, tlsKey }, judgement);
+  const { report, keys } = await verifyChannel(document, own, judgement);
   const pin = `sha256//${toBase64(tlsKey)}`;
   const said =
     report.verdict === "accepted"

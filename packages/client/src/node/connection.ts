@@ -15,12 +15,14 @@ import { connect, type TLSSocket } from "node:tls";
 import { releaseJudge } from "@caisson/verify/releases";
 import { firstBytes } from "@caisson/vocabulary/body";
 import { equal } from "@caisson/vocabulary/bytes";
+import { sessionExporter } from "@caisson/vocabulary/channel";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { limits } from "@caisson/vocabulary/limits";
 import {
   type Attestation,
   type AttestationOptions,
   attestationOf,
+  type Binding,
   evidenceUrl,
   freshNonce,
   type Way,
@@ -88,8 +90,13 @@ export function keyOf(socket: TLSSocket): Uint8Array {
 }
 
 /** The evidence document over this very connection, which is left open for what follows. */
-export function evidenceOver(socket: TLSSocket, origin: URL, nonce: Uint8Array): Promise<Uint8Array> {
-  const sending = httpsRequest(evidenceUrl(origin, nonce), {
+export function evidenceOver(
+  socket: TLSSocket,
+  origin: URL,
+  nonce: Uint8Array,
+  bind: Binding,
+): Promise<Uint8Array> {
+  const sending = httpsRequest(evidenceUrl(origin, nonce, bind), {
     // Without an agent and with this field, the connection is nobody's afterwards, and stays open.
     createConnection: () => socket,
     headers: { host: origin.host, connection: "keep-alive" },
@@ -133,33 +140,58 @@ function answered(sending: ClientRequest, origin: URL): Promise<Uint8Array> {
   });
 }
 
+/** What a client knows of one connection by itself, and what came over it. */
+interface Observed {
+  document: Uint8Array;
+  nonce: Uint8Array;
+  tlsKey: Uint8Array;
+  /** Where the evidence was asked to name this session. */
+  exporter?: Uint8Array;
+}
+
+async function observe(socket: TLSSocket, origin: URL, bind: Binding): Promise<Observed> {
+  const [nonce, tlsKey] = [freshNonce(), keyOf(socket)];
+  const { size, label } = sessionExporter;
+  const exporter = socket.exportKeyingMaterial(size, label, undefined as unknown as Buffer);
+  const document = await evidenceOver(socket, origin, nonce, bind);
+  return { document, nonce, tlsKey, ...(bind === "session" && { exporter: new Uint8Array(exporter) }) };
+}
+
 /** A connection's own key, and the evidence that came over it: for whoever judges, and shows, them himself. */
-export async function observeChannel(
-  url: string | URL,
-): Promise<{ document: Uint8Array; nonce: Uint8Array; tlsKey: Uint8Array }> {
+export async function observeChannel(url: string | URL, bind: Binding = "key"): Promise<Observed> {
   const origin = guestOrigin(url);
   const socket = await handshake(origin);
   try {
-    const [nonce, tlsKey] = [freshNonce(), keyOf(socket)];
-    return { document: await evidenceOver(socket, origin, nonce), nonce, tlsKey };
+    return await observe(socket, origin, bind);
   } finally {
     socket.destroy();
   }
+}
+
+export interface GuestOptions extends AttestationOptions {
+  /**
+   * "session": each connection gets evidence of its own, which names its TLS session. Then somebody who has the guest's TLS
+   * key, and no more of it, cannot stand between; each connection waits for a quote, and nothing is sealed instead.
+   */
+  bind?: Binding;
 }
 
 /** What is known of one guest, shared by all connections to it. */
 export class Guest {
   readonly origin: URL;
   readonly #options: AttestationOptions;
+  readonly #bind: Binding;
   readonly #ways: readonly Way[];
   #current: Attestation | undefined;
   #asking: Promise<Attestation> | undefined;
   readonly #open = new Set<TLSSocket>();
 
-  constructor(origin: string | URL, options: AttestationOptions, ways: readonly Way[] = ["tls", "tunnel"]) {
+  constructor(origin: string | URL, options: GuestOptions, ways: readonly Way[] = ["tls", "tunnel"]) {
+    const { bind = "key", ...judgement } = options;
     this.origin = guestOrigin(origin);
-    this.#options = { releases: releaseJudge(), ...options };
-    this.#ways = ways;
+    this.#options = { releases: releaseJudge(), ...judgement };
+    this.#bind = bind;
+    this.#ways = bind === "session" ? ["tls"] : ways;
   }
 
   /** The last attestation, as long as it is good. */
@@ -188,9 +220,9 @@ export class Guest {
     try {
       const key = keyOf(socket);
       const known = this.attestation;
-      if (known?.way !== "tls" || !equal(known.keys.tlsKey, key)) {
+      if (this.#bind === "session" || known?.way !== "tls" || !equal(known.keys.tlsKey, key)) {
         // Once: over this connection itself. A second refusal is the answer.
-        const attestation = await this.#over(socket, key);
+        const attestation = await this.#over(socket);
         if (attestation.way !== "tls") {
           throw new ChannelError(
             "channel/refused",
@@ -219,16 +251,15 @@ export class Guest {
   async #attestAnew(): Promise<Attestation> {
     const socket = await handshake(this.origin);
     try {
-      return await this.#over(socket, keyOf(socket));
+      return await this.#over(socket);
     } finally {
       socket.destroy();
     }
   }
 
-  async #over(socket: TLSSocket, tlsKey: Uint8Array): Promise<Attestation> {
-    const nonce = freshNonce();
-    const document = await evidenceOver(socket, this.origin, nonce);
-    this.#current = await attestationOf(document, { nonce, tlsKey }, this.#options, this.#ways);
+  async #over(socket: TLSSocket): Promise<Attestation> {
+    const { document, ...own } = await observe(socket, this.origin, this.#bind);
+    this.#current = await attestationOf(document, own, this.#options, this.#ways);
     return this.#current;
   }
 

@@ -4,8 +4,7 @@
  * an attested guest. undici is not needed here, and its TLS is not used.
  */
 import type { Socket } from "node:net";
-import type { AttestationOptions } from "../attestation.ts";
-import { Guest } from "./connection.ts";
+import { Guest, type GuestOptions } from "./connection.ts";
 
 /** What undici passes to a connector, as far as it is used. */
 export interface ConnectorOptions {
@@ -16,9 +15,7 @@ export interface ConnectorOptions {
 type Callback = (...result: [error: null, socket: Socket] | [error: Error, socket: null]) => void;
 
 /** A connector of undici's. Refusals are ChannelErrors. */
-export function attestedConnector(
-  options: AttestationOptions,
-): (to: ConnectorOptions, done: Callback) => void {
+export function attestedConnector(options: GuestOptions): (to: ConnectorOptions, done: Callback) => void {
   const guests = new Map<string, Guest>();
   return ({ hostname, protocol, port }, done) => {
     const origin = `${protocol}//${hostname}${port === "" ? "" : `:${port}`}`;

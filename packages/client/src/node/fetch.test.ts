@@ -10,7 +10,7 @@ import { type TestContext, test } from "node:test";
 import { connect as connectTls, createServer as createTls, type TLSSocket } from "node:tls";
 import { selfSigned } from "@caisson/front/certificate";
 import { generateKeyPair } from "@caisson/protocol/hpke-context";
-import { type GuestChange, testGuest, testPlatform } from "../testing/guest.ts";
+import { type GuestChange, type TestGuest, testGuest, testPlatform } from "../testing/guest.ts";
 import { type Change, startInterceptor } from "../testing/interceptor.ts";
 import { openDoor, parsePlace } from "./connect.ts";
 import { keyOf } from "./connection.ts";
@@ -317,4 +317,46 @@ test("a door is opened on this machine only, and not to a guest that is refused"
   t.after(() => taken.close());
   const { port } = taken.address() as AddressInfo;
   await rejects(openDoor(good.url, parsePlace(`127.0.0.1:${port}`), judgement), { code: "channel/occupied" });
+});
+
+/** Whoever has the guest's TLS key, and no more of it: ends connections with that key, and passes everything on. */
+async function thief(t: TestContext, guest: TestGuest): Promise<string> {
+  const key = guest.key.export({ format: "pem", type: "pkcs8" }) as string;
+  const cert = selfSigned(guest.key, ["127.0.0.1"], Date.now());
+  const server = createTls({ key, cert, ALPNProtocols: ["http/1.1"] }, (socket) => {
+    const onward = connectTls({
+      host: "127.0.0.1",
+      port: guest.port,
+      rejectUnauthorized: false,
+      ALPNProtocols: ["http/1.1"],
+    });
+    socket.pipe(onward).pipe(socket);
+    for (const end of [socket, onward]) {
+      end.on("error", () => end.destroy());
+      end.once("close", () => [socket, onward].map((one) => one.destroy()));
+    }
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  t.after(() => server.close());
+  return `https://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+}
+
+test("a leaked TLS key: evidence of the key cannot show it, evidence of the session does", async (t) => {
+  const { guest, seen } = await start(t);
+  const direct = await attestedFetch(guest.url, { ...judgement, bind: "session" });
+  deepEqual([await direct.text(), direct.attestation.way], ["hello", "tls"]);
+  const url = await thief(t, guest);
+  // docs/channel.md says so: the key is the guest's, wherever it is used.
+  equal((await attestedFetch(url, judgement)).status, 200);
+  const before = seen.length;
+  await rejects(
+    attestedFetch(url, { ...judgement, bind: "session", method: "POST", body: canary }),
+    (error) => {
+      ok(error instanceof ChannelError);
+      deepEqual(error.report!.codes, ["channel/session"]);
+      return true;
+    },
+  );
+  equal(seen.length, before);
 });

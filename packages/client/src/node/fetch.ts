@@ -10,17 +10,17 @@ import type { ReadableStream as NodeStream } from "node:stream/web";
 import { tunnelTypes } from "@caisson/protocol/tunnel";
 import type { Judgement } from "@caisson/verify";
 import { channelTunnelPath } from "@caisson/vocabulary/paths";
-import type { Attestation, AttestationOptions, Way } from "../attestation.ts";
+import type { Attestation, Way } from "../attestation.ts";
 import { ChannelError } from "../errors.ts";
 import { KeyChanged, sealedFetch } from "../sealed-fetch.ts";
-import { Guest, responseOf } from "./connection.ts";
+import { Guest, type GuestOptions, responseOf } from "./connection.ts";
 
-export type { Attestation, AttestationOptions, Way } from "../attestation.ts";
+export type { Attestation, AttestationOptions, Binding, Way } from "../attestation.ts";
 export { ChannelError, type ChannelErrorCode } from "../errors.ts";
-export { Guest, observeChannel } from "./connection.ts";
+export { Guest, type GuestOptions, observeChannel } from "./connection.ts";
 
 /** What `fetch` takes, and by what the guest is judged. Redirects are not followed: they lead elsewhere. */
-export interface AttestedInit extends RequestInit, AttestationOptions {
+export interface AttestedInit extends RequestInit, GuestOptions {
   /** The ways that may be used; both when left out. */
   ways?: readonly Way[];
 }
@@ -47,7 +47,7 @@ export class AttestedAgent extends Agent {
 export class AttestedClient {
   readonly guest: Guest;
   readonly agent: AttestedAgent;
-  constructor(origin: string | URL, options: AttestationOptions, ways?: readonly Way[]) {
+  constructor(origin: string | URL, options: GuestOptions, ways?: readonly Way[]) {
     this.guest = new Guest(origin, options, ways);
     this.agent = new AttestedAgent(this.guest);
   }
@@ -120,17 +120,18 @@ const clients = new WeakMap<Judgement["policy"], Map<string, AttestedClient>>();
 
 /** One request; guests that were accepted under the same policy object are not asked again before their time. */
 export function attestedFetch(url: string | URL, init: AttestedInit): Promise<AttestedResponse> {
-  const { policy, references, collateral, trust, maximumAge, ways, ...rest } = init;
+  const { policy, references, collateral, trust, maximumAge, bind, ways, ...rest } = init;
   const origins = clients.get(policy) ?? new Map<string, AttestedClient>();
   clients.set(policy, origins);
   const { origin } = new URL(url);
-  const name = `${origin} ${ways?.join() ?? ""} ${maximumAge ?? ""}`;
+  const name = `${origin} ${ways?.join() ?? ""} ${maximumAge ?? ""} ${bind ?? ""}`;
   const options = {
     policy,
     ...(references && { references }),
     ...(collateral && { collateral }),
     ...(trust && { trust }),
     ...(maximumAge !== undefined && { maximumAge }),
+    ...(bind !== undefined && { bind }),
   };
   const client = origins.get(name) ?? new AttestedClient(origin, options, ways);
   origins.set(name, client);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** A front with evidence of a test's own platform: for tests of clients, without a machine. */
-import { createHash, createPublicKey, generateKeyPairSync } from "node:crypto";
+import { createHash, createPublicKey, generateKeyPairSync, type KeyObject } from "node:crypto";
 import { once } from "node:events";
-import { createServer, type RequestListener } from "node:http";
+import { createServer, type RequestListener, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { createFront } from "@caisson/front";
 import { selfSigned } from "@caisson/front/certificate";
@@ -56,6 +56,10 @@ export interface TestGuest {
   port: number;
   tlsKey: Uint8Array;
   hpke: KeyPair;
+  /** The TLS key itself, as whoever stole it has it. */
+  key: KeyObject;
+  /** The application's server. */
+  behind: Server;
   /** How many quotes were made. */
   quotes: () => number;
   close(): void;
@@ -120,6 +124,8 @@ export async function testGuest(
     port,
     tlsKey,
     hpke,
+    key,
+    behind,
     quotes: () => quotes,
     close() {
       front.close();
