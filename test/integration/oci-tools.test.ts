@@ -6,7 +6,7 @@
 import { deepEqual, equal, notEqual, ok, rejects } from "node:assert/strict";
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { hash } from "node:crypto";
-import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -87,6 +87,22 @@ const copy = (from: string, to: string, ...more: string[]) =>
 
 async function rows(name: string): Promise<Rows> {
   return ours((await openImage(parseReference(name, place), {}, options)).tree);
+}
+
+/**
+ * How buildah is started by root. It makes `/` private before it unpacks a layer, which the kernel only does to a mount
+ * point; in a plain chroot `/` is none, so buildah gets one: the same files, bound to a directory. And Debian 13's looks
+ * for netavark, a package that is only recommended, before it does anything; nothing here has a network.
+ */
+async function buildahStart(cwd = place): Promise<[string, ...string[]]> {
+  const [root, helpers, conf] = ["root", "helpers", "containers.conf"].map((name) => join(place, name));
+  for (const directory of [root!, helpers!]) mkdirSync(directory, { recursive: true });
+  rmSync(join(helpers!, "netavark"), { force: true });
+  symlinkSync("/bin/false", join(helpers!, "netavark"));
+  writeFileSync(conf!, `[engine]\nhelper_binaries_dir = ["${helpers}"]\n`);
+  const rooted = ["--mount", "sh", "-c", 'mount --rbind / "$1" && exec chroot "$@"', "sh", root!];
+  const set = ["env", `--chdir=${cwd}`, `CONTAINERS_CONF=${conf}`];
+  return ["unshare", ...(await namespaces()), ...rooted, ...set, "buildah"];
 }
 const names = (found: Rows) => found.map((row) => row.split(" ")[0]);
 
@@ -206,14 +222,16 @@ test("what docs/application.md says to write is read: skopeo from a registry, bu
     ["skopeo", ["--insecure-policy", "--tmpdir", place], ["--src-tls-verify=false"]],
     ...(isRoot ? [["buildah", storage, trust] satisfies [string, string[], string[]]] : []),
   ]; // biome-ignore format: rows
-  if (isRoot) ok(run("buildah", ...storage, "pull", ...trust, tls, name).ok);
+  if (isRoot) ok(run(...(await buildahStart()), ...storage, "pull", ...trust, tls, name).ok);
   for (const [tool, before, after] of tools) {
     const { command, image } = documented(tool);
     const [, verb, ...rest] = command.map((word) => word.replace("NAME", name));
     const work = join(place, tool);
     mkdirSync(work);
     const words = [...before, verb!, ...after, ...rest];
-    const { status, stderr } = spawnSync(tool, words, { cwd: work, encoding: "utf8", timeout: 60_000 });
+    const [program, ...first] = tool === "buildah" ? await buildahStart(work) : ([tool] as const);
+    const all = [...first, ...words];
+    const { status, stderr } = spawnSync(program, all, { cwd: work, encoding: "utf8", timeout: 60_000 });
     equal(status, 0, `${tool} ${words.join(" ")}: ${stderr}`);
     deepEqual(ours((await openImage(parseReference(image, work), {}, options)).tree), wanted, tool);
   }
@@ -223,13 +241,8 @@ test("what docs/application.md says to write is read: skopeo from a registry, bu
 test("random layers: what buildah mounts is what we read", async () => {
   if (!isRoot) return; // buildah mounts for root alone
   const storage = ["--storage-driver", "vfs", "--root", `${place}/storage`, "--runroot", `${place}/run`];
-  // It makes `/` private before it unpacks a layer, which the kernel only does to a mount point. In a plain chroot `/`
-  // is none, so buildah gets one: the same files, bound to a directory.
-  const root = join(place, "root");
-  mkdirSync(root);
-  const rooted = ["--mount", "sh", "-c", 'mount --rbind / "$1" && exec chroot "$@"', "sh", root];
-  const inside = [...(await namespaces()), ...rooted];
-  const buildah = (...args: string[]) => run("unshare", ...inside, "buildah", ...storage, ...args);
+  const start = await buildahStart();
+  const buildah = (...args: string[]) => run(...start, ...storage, ...args);
   let compared = 0;
   await fc.assert(
     fc.asyncProperty(fc.array(layerOf(4), { minLength: 1, maxLength: 2 }), async (random) => {
