@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * Makes the application's directory: node examples/kms/make.ts FILES [OUT]. FILES holds what says who decides, and is
- * measured with the image: operators.json, peers.yaml and, where guests should not bring Intel's, collateral/*.json
- * (packages/kms/src/guest.ts). OUT is examples/kms/app when left out.
+ * measured with the image: operators.json, peers.yaml and others (packages/kms/src/guest.ts). OUT is examples/kms/app when left out.
  */
 import { cpSync, existsSync, mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { build } from "esbuild";
 
 const here = import.meta.dirname;
+const names = ["operators.json", "peers.yaml", "peers.json", "keepers.json", "shares.json", "collateral"];
 
 export async function makeKms(files: string, out: string): Promise<void> {
   rmSync(out, { recursive: true, force: true });
@@ -28,7 +28,7 @@ export async function makeKms(files: string, out: string): Promise<void> {
     },
     logLevel: "silent",
   });
-  for (const name of ["operators.json", "peers.yaml", "peers.json", "collateral"]) {
+  for (const name of names) {
     if (existsSync(join(files, name))) cpSync(join(files, name), join(out, name), { recursive: true });
   }
 }

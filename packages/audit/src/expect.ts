@@ -111,12 +111,15 @@ export function tokens(...wanted: string[]): Checks {
   };
 }
 
-/** No path of the root matches; `example` is one that would. */
+/** What services bring is their sandboxes' business: roots of images, and files of the project. */
+const ofServices = /^\/app\/(?:[^/]+\/)?(?:rootfs|files)\//;
+
+/** No path of the root outside of the application matches; `example` is one that would. */
 export function noFiles(expects: string, pattern: RegExp, example: string): Test<ImageFacts> {
   return image(
     expects,
     ({ files }) => {
-      const found = [...files.keys()].filter((path) => pattern.test(path));
+      const found = [...files.keys()].filter((path) => !ofServices.test(path) && pattern.test(path));
       return found.length === 0 ? undefined : shown(found);
     },
     ({ files }) => writable(files).set(example, { kind: "file", mode: 0o644, uid: 0, gid: 0, size: 1 }),

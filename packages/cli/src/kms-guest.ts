@@ -3,6 +3,7 @@
 import { Command } from "commander";
 import { exitCodes, filesOf, type JudgedBy, judgementOf } from "./commands/verify.ts";
 import { UsageError } from "./failure.ts";
+import { openKey } from "./kms-shares.ts";
 import { readTextFile } from "./passphrase-file.ts";
 import { renderReport } from "./views/report-view.ts";
 
@@ -10,24 +11,28 @@ const checkUrl = (url: string): void => {
   if (!URL.canParse(url)) throw new UsageError(`'${url}' is not a URL`, "as http://HOST:PORT");
 };
 
-export const verifyCommand = new Command("verify")
+/** By what a KMS's guest is judged. */
+const judgedBy = (command: Command): Command =>
+  command
+    .option("--policy <FILE>", "which guests may be KMS, by their owners' releases or their registers")
+    .option("--image <FILE...>", "reference values, as for caisson verify", [])
+    .option("--kit <DIR>", "policy, reference values and collateral from a kit that caisson publish wrote")
+    .option("--collateral <FILE>", "Intel's (PCCS-style JSON) or AMD's collateral")
+    .option("--revocation <FILE...>", "revocations of its releases that are known here", []);
+
+export const verifyCommand = judgedBy(new Command("verify"))
   .description(
     "ask a KMS who it is: does it run in a guest that the policy accepts, and was its identity key made in one? Exit" +
       " codes as of caisson verify",
   )
   .argument("<URL>", "the KMS")
-  .option("--policy <FILE>", "which guests may be KMS, by their owners' releases or their registers")
-  .option("--image <FILE...>", "reference values, as for caisson verify", [])
-  .option("--kit <DIR>", "policy, reference values and collateral from a kit that caisson publish wrote")
-  .option("--collateral <FILE>", "Intel's (PCCS-style JSON) or AMD's collateral")
-  .option("--revocation <FILE...>", "revocations of its releases that are known here", [])
   .option("--identity <HEX>", "the identity key that it must have")
   .option("--json", "the report, with the identity key, as one JSON document")
   .action(async (url: string, given: JudgedBy & { identity?: string; json?: boolean }) => {
     checkUrl(url);
     const { askKms } = await import("@caisson/kms");
     const judged = await askKms(url, await judgementOf(filesOf(given), new Date()));
-    const { identityKey, first, report } = judged;
+    const { key: identityKey, first, report } = judged;
     const other = given.identity !== undefined && given.identity.toLowerCase() !== identityKey;
     const said = other
       ? `it has the identity key ${identityKey}, and not the one that was asked for`
@@ -35,7 +40,7 @@ export const verifyCommand = new Command("verify")
         ? "nothing says where its identity key was made"
         : `the KMS ${identityKey}\n${
             first
-              ? "  its root secret was made in this guest"
+              ? "  its root secret was made in this guest, or given to it by keepers of shares"
               : "  its root secret came from such a guest, which this one had judged"
           }`;
     process.stdout.write(
@@ -45,6 +50,40 @@ export const verifyCommand = new Command("verify")
     );
     process.exitCode = other ? exitCodes.rejected : exitCodes[report.verdict];
   });
+
+/** As a keeper, without a look at the key that is sealed to: the guest that recovers has proved what it is. */
+export const giveCommand = judgedBy(new Command("give"))
+  .description(
+    "as a keeper: judge the guest that recovers, then open one's share and send it, sealed to that guest",
+  )
+  .argument("<FILE>", "the shares")
+  .argument("<URL>", "the guest, whose image has these shares (examples/kms)")
+  .requiredOption("--keeper <NAME>", "whose share")
+  .requiredOption("--key <FILE>", "the keeper's key")
+  .requiredOption("--passphrase-file <FILE>", "its first line is the passphrase; - is standard input")
+  .action(
+    async (
+      file: string,
+      url: string,
+      given: JudgedBy & { keeper: string; key: string; passphraseFile: string },
+    ) => {
+      checkUrl(url);
+      const { askKms, get, passShare, readShares, sharesPath } = await import("@caisson/kms");
+      const document = readShares(readTextFile(file));
+      const judgement = await judgementOf(filesOf(given), new Date());
+      const { key, report } = await askKms(url, judgement, "caisson/kms-recovery/v1");
+      if (report.verdict !== "accepted") {
+        process.stdout.write(`${renderReport(report)}\nno share is given to it\n`);
+        process.exitCode = exitCodes[report.verdict];
+        return;
+      }
+      const own = await openKey(given.key, given.passphraseFile);
+      const share = passShare(document, given.keeper, own, key);
+      process.stdout.write(
+        `${new TextDecoder().decode(await get(url, sharesPath, JSON.stringify(share)))}\n`,
+      );
+    },
+  );
 
 export const joinCommand = new Command("join")
   .description("as a replica: take the root secret of the KMS that released this application's keys")

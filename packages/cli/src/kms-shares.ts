@@ -44,7 +44,8 @@ const key = new Command("key")
     process.stdout.write(`${publicKey}\n`);
   });
 
-async function openKey(path: string, passphraseFile: string): Promise<SealingKey> {
+/** A keeper's key. Throws UsageError. */
+export async function openKey(path: string, passphraseFile: string): Promise<SealingKey> {
   const { sealingKey } = await import("@caisson/protocol/hpke");
   try {
     const { key: publicKey, version: _, ...sealed } = schema(JSON.parse(readTextFile(path)));
@@ -78,7 +79,7 @@ const make = new Command("make")
       keeper: string[];
       output: string;
     }) => {
-      const { makeShares, openLogStore, openRootSecret, sharesDigest } = await import("@caisson/kms");
+      const { makeShares, openLogStore, openRootSecret, publishShares } = await import("@caisson/kms");
       const keepers = options.keeper.map((text) => {
         const [, name, publicKey] = /^([\w.@-]+)=([0-9a-f]{64})$/i.exec(text) ?? [];
         if (name === undefined || publicKey === undefined) {
@@ -94,10 +95,7 @@ const make = new Command("make")
         secret,
       );
       try {
-        const none = new Uint8Array();
-        const reason = `shares/made ${document.threshold} of ${keepers.length}`;
-        const ids = { app: none, instance: none, registers: none, policy: sharesDigest(document) };
-        await store.commit({ entry: { time: document.made, ...ids, outcome: "changed", reason } });
+        await publishShares(store, document);
       } finally {
         await store.close();
       }

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The JSON Schemas of docs/schemas take what our writers write, and refuse what our readers refuse. */
 import { equal, ok } from "node:assert/strict";
-import { readdirSync, readFileSync } from "node:fs";
-import test from "node:test";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import test, { after } from "node:test";
+import { noteSigningKey } from "@caisson/log";
 import { writeBundle } from "@caisson/releases";
 import { keysOf, Owners } from "@caisson/releases/testing/owners";
 import { signer } from "@caisson/releases/testing/signers";
 import * as z from "zod";
+import { newOwnerKey } from "./owner-keys.ts";
 
 const directory = new URL("../../../docs/schemas/", import.meta.url);
 const schemas = new Map(
@@ -24,7 +28,14 @@ const rebuild = owners.rebuild(release, "aa".repeat(32), builder);
 const payload = ({ payload: bytes }: { payload: Uint8Array }): object =>
   JSON.parse(new TextDecoder().decode(bytes)) as object;
 const key = { enc: "03".repeat(32), ciphertext: "04".repeat(20) };
+const place = mkdtempSync(join(tmpdir(), "caisson-schemas-"));
+after(() => rmSync(place, { recursive: true }));
+newOwnerKey(join(place, "owner"), "p256", "correct horse battery");
+await noteSigningKey(join(place, "log"), { name: "log.example", kind: "note" });
+const file = (name: string): object => JSON.parse(readFileSync(join(place, name), "utf8")) as object;
 const documents: Record<string, object> = {
+  "owner-key": file("owner"),
+  "note-key": file("log"),
   identity: payload({ payload: owners.first }),
   release: payload(release),
   revocation: payload(owners.revocation([1, 2], [0])),

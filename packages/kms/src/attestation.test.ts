@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, ok, rejects, throws } from "node:assert/strict";
+import { once } from "node:events";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text as bodyOf } from "node:stream/consumers";
 import test, { type TestContext } from "node:test";
 import { httpPost, requestKeys } from "@caisson/guest/key-client";
 import { deriveApplicationKey } from "@caisson/protocol/derivation";
+import { generateSealingKey } from "@caisson/protocol/hpke";
 import { keyProvider } from "@caisson/protocol/identity";
 import { writeBundle } from "@caisson/releases";
 import { hashOf, Owners } from "@caisson/releases/testing/owners";
@@ -15,9 +18,10 @@ import { readPolicy } from "@caisson/verify";
 import { releaseJudge } from "@caisson/verify/releases";
 import { reportData } from "@caisson/verify/report-data";
 import fc from "fast-check";
-import { askKms, attestation, attestationNonce, judgeKms } from "./attestation.ts";
+import { askKms, attestationNonce, judgeKms } from "./attestation.ts";
 import { checkGiver, startGuestKms } from "./guest.ts";
 import { dataFiles, openRootSecret } from "./root-secret.ts";
+import { passShare, readShares } from "./shares.ts";
 import { Machine } from "./testing/machine.ts";
 
 const now = Date.now();
@@ -45,12 +49,15 @@ async function evidenceOver(nonce: Uint8Array, provider?: string, td: object = {
   return { ...evidence, reportData: { scheme: "caisson/app/v1", fields: { nonce: nonce.toHex() } } };
 }
 
+const kmsVersion = "caisson/kms-attestation/v1";
+const attestation = (of: Uint8Array, evidence: object) =>
+  ({ version: kmsVersion, key: of.toHex(), evidence }) as const;
 const identity = new Uint8Array(32).fill(7);
 const nonce = new Uint8Array(32).fill(9);
 const judgement = { policy: readPolicy(policy), now: new Date(now), releases: releaseJudge() };
 
 async function judged(change: { provider?: string; nonce?: Uint8Array; as?: Uint8Array; td?: object } = {}) {
-  const bound = attestationNonce(change.nonce ?? nonce, identity);
+  const bound = attestationNonce(kmsVersion, change.nonce ?? nonce, identity);
   const evidence = await evidenceOver(bound, change.provider, change.td);
   const document = attestation(change.as ?? identity, evidence);
   return judgeKms(new TextEncoder().encode(JSON.stringify(document)), nonce, judgement);
@@ -58,7 +65,7 @@ async function judged(change: { provider?: string; nonce?: Uint8Array; as?: Uint
 
 test("a KMS in a released guest is accepted: the first, and one that joined itself", async () => {
   const first = await judged();
-  deepEqual([first.report.codes, first.first, first.identityKey], [[], true, identity.toHex()]);
+  deepEqual([first.report.codes, first.first, first.key], [[], true, identity.toHex()]);
   const second = await judged({ provider: identity.toHex() });
   deepEqual([second.report.codes, second.first], [[], false]);
 });
@@ -85,7 +92,9 @@ for (const { name, change, code } of [
 }
 
 test("what is not an attestation is refused by name, wherever it was cut or altered", async () => {
-  const text = JSON.stringify(attestation(identity, await evidenceOver(attestationNonce(nonce, identity))));
+  const text = JSON.stringify(
+    attestation(identity, await evidenceOver(attestationNonce(kmsVersion, nonce, identity))),
+  );
   const bytes = new TextEncoder().encode(text);
   await fc.assert(
     fc.asyncProperty(fc.nat(bytes.length - 1), async (end) => {
@@ -152,8 +161,8 @@ async function guestSocket(t: TestContext, guest: { kms?: { url: string; identit
     rmSync(place, { recursive: true });
   });
   const data = join(place, "data");
-  const start = async () => {
-    const kms = await startGuestKms({ files, data, databases: [], host: "127.0.0.1", port: 0, socket });
+  const start = async (port = 0) => {
+    const kms = await startGuestKms({ files, data, databases: [], host: "127.0.0.1", port, socket });
     t.after(() => kms.close());
     return kms;
   };
@@ -165,7 +174,7 @@ test("a guest without a key provider makes the root secret, and gives it to nobo
   const kms = await first.start();
   equal(readFileSync(join(first.data, dataFiles.rootSecret)).length, 32);
   const shown = await askKms(kms.url, judgement);
-  deepEqual([shown.report.codes, shown.first, shown.identityKey], [[], true, kms.identityKey]);
+  deepEqual([shown.report.codes, shown.first, shown.key], [[], true, kms.identityKey]);
   // It has no policy for its replicas yet: judged and accepted, and then it gives nothing.
   const replica = await guestSocket(t, { kms: { url: kms.url, identity: kms.identityKey } });
   await rejects(replica.start(), { code: "kms/guest", message: /app\/unknown/ });
@@ -179,6 +188,81 @@ test("nothing is taken from a KMS that is not in such a guest", async (t) => {
   throws(() => openRootSecret(replica.data, { development: true }), { code: "root-secret/missing" });
   const pretended = await guestSocket(t, { kms: { url: other.url, identity: "22".repeat(32) } });
   await rejects(pretended.start(), { code: "kms/giver" });
+});
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, "close");
+  return port;
+}
+
+/** A keeper's share for the guest at `url`, or another text, as it is sent; its answer. */
+async function give(url: string, share: object | string): Promise<[number, string | undefined]> {
+  const body = typeof share === "string" ? share : JSON.stringify(share);
+  const answer = await fetch(new URL("/v1/shares", url), { method: "POST", body });
+  const said = (await answer.json()) as { error?: { code: string }; given?: number };
+  return [answer.status, said.error?.code ?? String(said.given)];
+}
+
+/** The address of a guest that recovers, once it answers. */
+async function recovering(port: number): Promise<string> {
+  const url = `http://127.0.0.1:${port}`;
+  for (let i = 0; i < 100; i++) {
+    const answered = await fetch(url).then(
+      () => true,
+      () => new Promise((resolve) => setTimeout(resolve, 50, false)),
+    );
+    if (answered) return url;
+  }
+  throw new Error("it does not answer");
+}
+
+test("keepers whose guests are all gone recover the root secret into a new one, and nobody else can", async (t) => {
+  const keepers = ["ada", "bob", "cleo"].map((name) => ({ name, own: generateSealingKey() }));
+  const [ada, bob, cleo] = keepers as [(typeof keepers)[0], (typeof keepers)[0], (typeof keepers)[0]];
+  const lost = await guestSocket(t, {});
+  const named = keepers.map(({ name, own }) => ({ name, key: own.publicKey.toHex() }));
+  writeFileSync(join(lost.files, "keepers.json"), JSON.stringify({ threshold: 2, keepers: named }));
+  const before = await lost.start();
+  const published = await (await fetch(new URL("/v1/shares", before.url))).text();
+  const document = readShares(published);
+  await before.close();
+
+  const found = await guestSocket(t, {});
+  writeFileSync(join(found.files, "shares.json"), published);
+  const port = await freePort();
+  const started = found.start(port);
+  const url = await recovering(port);
+  const judgedGuest = await askKms(url, judgement, "caisson/kms-recovery/v1");
+  deepEqual([judgedGuest.report.codes, judgedGuest.first], [[], true]);
+  const share = ({ name, own }: typeof ada, to = judgedGuest.key) => passShare(document, name, own, to);
+  // It is not a KMS that serves, and takes nothing but what the KMS made, for itself.
+  await rejects(askKms(url, judgement), { code: "kms/attestation" });
+  deepEqual(await give(url, "{}"), [400, "shares/malformed"]);
+  deepEqual(await give(url, "x".repeat(9000)), [413, "http/too-large"]);
+  deepEqual(await give(url, share(ada, cleo.own.publicKey.toHex())), [400, "shares/wrong"]);
+  deepEqual(await give(url, { ...share(ada), name: "bob" }), [400, "shares/wrong"]);
+  deepEqual(await give(url, share(ada)), [200, "1"]);
+  deepEqual(await give(url, share(ada)), [200, "1"]);
+  deepEqual(await give(url, share(bob)), [200, "2"]);
+  const after = await started;
+  equal(after.identityKey, before.identityKey);
+  deepEqual(
+    readFileSync(join(found.data, dataFiles.rootSecret)),
+    readFileSync(join(lost.data, dataFiles.rootSecret)),
+  );
+});
+
+test("a guest that joined another KMS is not one to give shares to", async () => {
+  const bound = attestationNonce("caisson/kms-recovery/v1", nonce, identity);
+  const evidence = await evidenceOver(bound, identity.toHex());
+  const document = { version: "caisson/kms-recovery/v1", key: identity.toHex(), evidence };
+  const bytes = new TextEncoder().encode(JSON.stringify(document));
+  const { report } = await judgeKms(bytes, nonce, judgement, "caisson/kms-recovery/v1");
+  deepEqual(report.codes, ["keys/key-provider"]);
 });
 
 test("an image says which guests are replicas: its own application's", async (t) => {

@@ -23,35 +23,41 @@ import { limits } from "@caisson/vocabulary/limits";
 import { hex, object, oneOf, type Schema, SchemaError } from "@caisson/vocabulary/schema";
 import { KmsError } from "./errors.ts";
 
-const version = "caisson/kms-attestation/v1";
+/** What a guest attests to: a KMS's identity key, or the key to which keepers seal shares for one that recovers. */
+export type Attested = "caisson/kms-attestation/v1" | "caisson/kms-recovery/v1";
 export const attestationPath = "/v1/attestation";
 /** Longer than the longest quote takes. */
 const answerMs = 90_000;
 
 /** What the guest is asked for evidence over (`POST /evidence` of its socket): 32 bytes. */
-export function attestationNonce(nonce: Uint8Array, identityKey: Uint8Array): Uint8Array {
+export function attestationNonce(version: Attested, nonce: Uint8Array, key: Uint8Array): Uint8Array {
   return createHash("sha256")
-    .update(frame(version, nonce, identityKey))
+    .update(frame(version, nonce, key))
     .digest();
 }
 
-/** The document that a KMS in a guest answers with. `evidence` is what its guest made. */
-export const attestation = (identityKey: Uint8Array, evidence: unknown) => ({
-  version,
-  identityKey: identityKey.toHex(),
-  evidence,
-});
+/**
+ * What a KMS in a guest answers when it is asked over `nonce` (32 bytes); `evidence` asks its guest, over 32 bytes.
+ */
+export async function attest(
+  version: Attested,
+  nonce: Uint8Array,
+  key: Uint8Array,
+  evidence: (nonce: Uint8Array) => Promise<unknown>,
+): Promise<{ version: Attested; key: string; evidence: unknown }> {
+  return { version, key: key.toHex(), evidence: await evidence(attestationNonce(version, nonce, key)) };
+}
 
 const schema = object({
-  version: oneOf(version),
-  identityKey: hex(32),
+  version: oneOf("caisson/kms-attestation/v1", "caisson/kms-recovery/v1"),
+  key: hex(32),
   evidence: ((value) => value) as Schema<unknown>,
 });
 
 /** Whose evidence it is, by whom its root secret was made, and what became of the judgement. */
 export interface JudgedKms {
-  /** Hexadecimal. */
-  identityKey: string;
+  /** Its identity key, or the key to seal shares to; hexadecimal. */
+  key: string;
   /** Whether its guest had no key provider, so that it made the root secret; otherwise it took that of a replica. */
   first: boolean;
   report: Report;
@@ -68,6 +74,7 @@ export async function judgeKms(
   bytes: Uint8Array,
   nonce: Uint8Array,
   { collateralFor, ...judgement }: KmsJudgement,
+  version: Attested = "caisson/kms-attestation/v1",
 ): Promise<JudgedKms> {
   let document: ReturnType<typeof schema>;
   try {
@@ -77,36 +84,46 @@ export async function judgeKms(
       throw error;
     throw new KmsError("kms/attestation", `what the KMS answered is not an attestation: ${messageOf(error)}`);
   }
-  const { identityKey } = document;
+  const { key } = document;
+  if (document.version !== version) {
+    throw new KmsError("kms/attestation", `the KMS answers with ${document.version}, not ${version}`);
+  }
   const evidence = readEvidence(new TextEncoder().encode(JSON.stringify(document.evidence)));
   const nobody = { name: "none", id: "" } as const;
-  const bound = attestationNonce(nonce, Uint8Array.fromHex(identityKey));
+  const bound = attestationNonce(version, nonce, Uint8Array.fromHex(key));
+  // A guest that recovers has no keys of anybody's.
+  const providers =
+    version === "caisson/kms-recovery/v1" ? [nobody] : [nobody, { name: "kms" as const, id: key }];
   const collateral = await collateralFor?.(evidence);
   const report = await verifyEvidence(evidence, {
     ...judgement,
     ...(collateral !== undefined && { collateral }),
     policy: {
       ...judgement.policy,
-      keyProviders: [nobody, { name: "kms", id: identityKey }],
+      keyProviders: providers,
       freshness: "nonce",
     },
     expectedReportData: { scheme: "caisson/app/v1", fields: { nonce: bound } },
   });
   const provider = report.checks.find(({ id }) => id === "keys/key-provider")?.actual;
-  return { identityKey, first: provider === nobody.name, report };
+  return { key, first: provider === nobody.name, report };
 }
 
 /** Asks the KMS at `url` who it is, over a new nonce, and judges what it answers. Throws KmsError, VerifyError. */
-export async function askKms(url: string, judgement: KmsJudgement): Promise<JudgedKms> {
+export async function askKms(url: string, judgement: KmsJudgement, version?: Attested): Promise<JudgedKms> {
   const nonce = randomBytes(32);
-  return judgeKms(await get(url, `${attestationPath}?nonce=${nonce.toHex()}`), nonce, judgement);
+  return judgeKms(await get(url, `${attestationPath}?nonce=${nonce.toHex()}`), nonce, judgement, version);
 }
 
-/** What a KMS answers at `path`. Throws KmsError "kms/unreachable", "kms/refused". */
-export async function get(url: string, path: string): Promise<Uint8Array> {
+/** What a KMS answers at `path`, to `body` where there is one. Throws KmsError "kms/unreachable", "kms/refused". */
+export async function get(url: string, path: string, body?: string): Promise<Uint8Array> {
   let answer: { status: number; bytes: Uint8Array };
   try {
-    const within = { redirect: "error", signal: AbortSignal.timeout(answerMs) } as const;
+    const within = {
+      redirect: "error",
+      signal: AbortSignal.timeout(answerMs),
+      ...(body !== undefined && { method: "POST", body }),
+    } as const;
     const response = await fetch(new URL(path, url), within);
     const { bytes, more } = await firstBytes(response.body, limits.document);
     if (more) throw new Error(`it sends more than ${limits.document} bytes`);

@@ -10,6 +10,8 @@
  *
  *     operators.json       who signs policies, once and for all (`kms serve --operators`)
  *     peers.yaml, .json    a policy: which guests are replicas (`caisson verify`), by their owners' releases
+ *     keepers.json         { threshold, keepers: [{ name, key }, …] }: who gets shares of a root secret that is made here
+ *     shares.json          in an image that recovers: the shares (GET /v1/shares) of the root secret that keepers give again
  *     collateral/*.json    Intel's, where guests should not bring it (`kms serve --collateral`)
  */
 import { existsSync, readFileSync } from "node:fs";
@@ -26,9 +28,11 @@ import { CollateralCache, loadCollateral } from "./collateral-cache.ts";
 import { KmsError } from "./errors.ts";
 import { readOperators } from "./operators.ts";
 import { policyRoots } from "./policies.ts";
+import { recoverFromKeepers } from "./recovery.ts";
 import { rootKeyName, takeRoot } from "./root-handover.ts";
-import { createRootSecret, storeRootSecret } from "./root-secret.ts";
+import { createRootSecret, openRootSecret, storeRootSecret } from "./root-secret.ts";
 import { type Kms, startKms } from "./server.ts";
+import { makeShares, readKeepers, readShares, type SharesDocument } from "./shares.ts";
 
 export interface GuestKmsOptions {
   /** The files of the image that say who decides. */
@@ -90,13 +94,25 @@ export async function startGuestKms(options: GuestKmsOptions): Promise<Kms> {
   const development = info.flavour === "development";
   const operators = join(files, "operators.json");
   const collateral = fileOf(files, "collateral");
-  if (info.keyProvider === null) createRootSecret(data, { development });
-  else {
-    const secret = await joinReplica(options, info, collateral);
+  const attest = (nonce: Uint8Array) => ask(socket, "POST", "/evidence", { nonce: nonce.toHex() });
+  const [kept, lost] = [join(files, "keepers.json"), join(files, "shares.json")];
+  let shares: SharesDocument | undefined;
+  if (info.keyProvider === null && !existsSync(lost)) {
+    createRootSecret(data, { development });
+    if (existsSync(kept)) {
+      const { threshold, keepers } = readKeepers(readFileSync(kept, "utf8"));
+      shares = await makeShares(openRootSecret(data, { development }), threshold, keepers, Date.now());
+    }
+  } else {
+    const secret =
+      info.keyProvider === null
+        ? await recoverFromKeepers({ ...options, document: readShares(readFileSync(lost, "utf8")), attest })
+        : await joinReplica(options, info, collateral);
     storeRootSecret(data, secret, { development });
     secret.fill(0);
   }
   return startKms({
+    ...(shares !== undefined && { shares }),
     data,
     databases: options.databases,
     peers: options.peers ?? [],
@@ -105,7 +121,7 @@ export async function startGuestKms(options: GuestKmsOptions): Promise<Kms> {
     }),
     ...(collateral !== undefined && { collateral }),
     ownApp: info.appId,
-    attest: (nonce) => ask(socket, "POST", "/evidence", { nonce: nonce.toHex() }),
+    attest,
     development,
     host: options.host,
     port: options.port,
@@ -156,12 +172,12 @@ function readPeers(files: string, appId: string): Policy {
 }
 
 /** Throws KmsError "kms/giver" unless the KMS at `url` is `expected`, in a guest that is accepted. */
-export function checkGiver({ identityKey, report }: JudgedKms, expected: string, url: string): void {
+export function checkGiver({ key, report }: JudgedKms, expected: string, url: string): void {
   const why =
     report.verdict !== "accepted"
       ? `its guest is ${report.verdict}: ${report.codes.join(", ")}`
-      : identityKey !== expected
-        ? `it is the KMS ${identityKey}, and this guest measured ${expected}`
+      : key !== expected
+        ? `it is the KMS ${key}, and this guest measured ${expected}`
         : undefined;
   if (why === undefined) return;
   throw new KmsError("kms/giver", `no root secret is taken from ${url}: ${why}`);

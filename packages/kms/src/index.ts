@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The key management service: verifies guests and releases their keys. docs/key-release.md describes it. */
-export { askKms, attestationPath, type JudgedKms } from "./attestation.ts";
+export { askKms, get, type JudgedKms } from "./attestation.ts";
 export { decryptBackup, encryptBackup } from "./backup.ts";
 export { checkpointKey, checkWitnessed, witnessReleaseLog } from "./checkpoint.ts";
 export { KmsError, type KmsErrorCode } from "./errors.ts";
@@ -20,10 +20,11 @@ export { type Kms, type KmsOptions, startKms } from "./server.ts";
 export {
   makeShares,
   passShare,
+  publishShares,
   readShares,
   recoverSecret,
   type SharesDocument,
-  sharesDigest,
+  sharesPath,
 } from "./shares.ts";
 export type { Backend } from "./store/backend.ts";
 export type { LogEntry, LogHead } from "./store/entries.ts";

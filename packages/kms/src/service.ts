@@ -23,6 +23,7 @@ import { Bucket } from "./rate-limit.ts";
 import type { ReleaseContext } from "./release.ts";
 import { openRootSecret } from "./root-secret.ts";
 import { Roots } from "./roots.ts";
+import { publishShares, type SharesDocument } from "./shares.ts";
 import { openLogStore } from "./store/open.ts";
 import { type Store, storeKeys } from "./store/store.ts";
 import { VolumeBook } from "./volumes/book.ts";
@@ -36,6 +37,8 @@ export interface ServiceOptions {
   policies?: string;
   /** The first operators, named where the store has none yet (operators.ts). */
   operators?: Operators;
+  /** Shares that were just made of this root secret: they are named in the log, and published. */
+  shares?: SharesDocument;
   /** Other replicas, whose heads are looked for in the log (peer-heads.ts). */
   peers?: readonly string[];
   /** Allow policies that accept evidence of the emulated platform. Default: such a policy is an error. */
@@ -213,6 +216,7 @@ async function readService(
   const followed =
     options.follow && new FollowedLog(options.follow, identityKey, checkpointRow(store, now), now, write);
   await followed?.update();
+  if (options.shares !== undefined) await publishShares(store, options.shares);
   const roots = new Roots(secret, store);
   await roots.refresh();
   const context = {

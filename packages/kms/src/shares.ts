@@ -22,6 +22,7 @@ import { messageOf } from "@caisson/vocabulary/failure";
 import { frame, u32, u64, text as utf8 } from "@caisson/vocabulary/frame";
 import {
   hex,
+  type Infer,
   integer,
   list,
   object,
@@ -33,6 +34,7 @@ import {
 import { combine, split } from "shamir-secret-sharing";
 import { KmsError } from "./errors.ts";
 import { ROOT_SECRET_SIZE } from "./root-secret.ts";
+import { change, type Store, update } from "./store/store.ts";
 
 /** Who keeps a share. */
 export interface ShareKeeper {
@@ -191,6 +193,36 @@ function openShare(own: SealingKey, sealed: Sealed, bound: SealBinding, keeper: 
   }
 }
 
+/** Where a KMS publishes its shares, and where one that recovers takes them. */
+export const sharesPath = "/v1/shares";
+const sharesRow = { table: "shares", key: "newest" } as const;
+
+/** Names the shares in the log, and keeps them as a row, which every replica shows. Throws KmsError. */
+export async function publishShares(store: Store, document: SharesDocument): Promise<void> {
+  const none = new Uint8Array();
+  const reason = `shares/made ${document.threshold} of ${document.shares.length}`;
+  const ids = { app: none, instance: none, registers: none, policy: sharesDigest(document) };
+  await change(store, [sharesRow], ([row]) => ({
+    entry: { time: document.made, ...ids, outcome: "changed", reason },
+    rows: [update(sharesRow, row, utf8(JSON.stringify(document)))],
+  }));
+}
+
+/** The shares that were made last; undefined where none were. Throws KmsError. */
+export async function publishedShares(store: Pick<Store, "read">): Promise<SharesDocument | undefined> {
+  const [row] = await store.read([sharesRow]);
+  return row && readShares(new TextDecoder().decode(row.value));
+}
+
+const keepersSchema = object({
+  threshold: integer(2, 255),
+  keepers: list(object({ name, key: hex(HPKE_KEY_SIZE) }), 2, 255),
+});
+
+/** Who gets shares: { threshold, keepers: [{ name, key }, …] }. Throws KmsError "shares/malformed". */
+export const readKeepers = (content: string): Infer<typeof keepersSchema> =>
+  read("the keepers", keepersSchema, content);
+
 /** The share of `keeper`, sealed to the machine whose key is `to` (X25519, hexadecimal). Throws KmsError `shares/…`. */
 export function passShare(
   document: SharesDocument,
@@ -215,6 +247,31 @@ const wrong = (keeper: string) =>
     fix: `ask ${keeper}, or use the share of another keeper`,
   });
 
+/** A sealed share (JSON text), opened and compared with its commitment. */
+function openSealed(
+  document: SharesDocument,
+  own: SealingKey,
+  content: string,
+): { keeper: string; share: Uint8Array } {
+  const { identityKey: identity } = document;
+  const to = own.publicKey.toHex();
+  const one = read("a sealed share", sealedSchema, content);
+  if (one.identityKey !== identity || one.to !== to) {
+    throw new KmsError("shares/wrong", `the share of ${one.name} is of another KMS, or for another machine`);
+  }
+  const kept = keeperOf(document, one.name);
+  const share = openShare(own, unsealedHex(one), binding(identity, one.name, to), one.name);
+  if (commitment(identity, one.name, share) !== kept.commitment) throw wrong(one.name);
+  return { keeper: one.name, share };
+}
+
+/** Whose share this is, which is the one that the KMS made. Throws KmsError `shares/…`. */
+export function checkSealed(document: SharesDocument, own: SealingKey, content: string): string {
+  const { keeper, share } = openSealed(document, own, content);
+  share.fill(0);
+  return keeper;
+}
+
 /** The root secret from sealed shares (JSON texts). Throws KmsError `shares/…`, which names the keeper of a wrong one. */
 export async function recoverSecret(
   document: SharesDocument,
@@ -222,21 +279,11 @@ export async function recoverSecret(
   sealed: readonly string[],
 ): Promise<Uint8Array> {
   const { identityKey: identity, threshold } = document;
-  const to = own.publicKey.toHex();
   const shares = new Map<string, Uint8Array>();
   try {
     for (const content of sealed) {
-      const one = read("a sealed share", sealedSchema, content);
-      if (one.identityKey !== identity || one.to !== to) {
-        throw new KmsError(
-          "shares/wrong",
-          `the share of ${one.name} is of another KMS, or for another machine`,
-        );
-      }
-      const kept = keeperOf(document, one.name);
-      const share = openShare(own, unsealedHex(one), binding(identity, one.name, to), one.name);
-      if (commitment(identity, one.name, share) !== kept.commitment) throw wrong(one.name);
-      shares.set(one.name, share);
+      const { keeper, share } = openSealed(document, own, content);
+      shares.set(keeper, share);
     }
     if (shares.size < threshold) {
       throw new KmsError("shares/few", `${shares.size} shares; ${threshold} are needed`, {

@@ -122,7 +122,7 @@ export const devices = group("devices", { decision: "depth", source: "design" },
     static: [
       noFiles(
         "no guest agent",
-        /^(?!\/app\/rootfs\/).*\/(qemu-ga|spice-vdagentd?|cloud-init|waagent|google_guest_agent|amazon-ssm-agent|open-vm-tools|vmtoolsd)/,
+        /\/(qemu-ga|spice-vdagentd?|cloud-init|waagent|google_guest_agent|amazon-ssm-agent|open-vm-tools|vmtoolsd)/,
         "/usr/sbin/qemu-ga",
       ),
     ],
@@ -173,11 +173,7 @@ export const devices = group("devices", { decision: "depth", source: "design" },
     why: "A login prompt on the serial line is a door for the host.",
     source: "zksecurity",
     static: [
-      noFiles(
-        "no getty, login or sshd",
-        /^(?!\/app\/rootfs\/).*\/(a?getty|login|sulogin|sshd|dropbear|telnetd)$/,
-        "/sbin/agetty",
-      ),
+      noFiles("no getty, login or sshd", /\/(a?getty|login|sulogin|sshd|dropbear|telnetd)$/, "/sbin/agetty"),
     ],
     live: [
       live(

@@ -207,7 +207,7 @@ export const filesystem = group("file system", { decision: "depth", source: "des
     static: [
       noFiles(
         "no udev and no fstab",
-        /^(?!\/app\/rootfs\/).*(\/udev|\/mdev|\/etc\/fstab)/,
+        /(\/udev|\/mdev|\/etc\/fstab)/,
         "/usr/lib/udev/rules.d/60-persistent-storage.rules",
       ),
     ],

@@ -94,7 +94,7 @@ export const network = group("network", { decision: "depth", source: "kspp" }, [
       ...kernel({ IP_PNP_DHCP: "y", IP_PNP_BOOTP: "n", IP_PNP_RARP: "n" }).static,
       noFiles(
         "no DHCP client",
-        /^(?!\/app\/rootfs\/).*\/(dhclient|dhcpcd|udhcpc|systemd-networkd|NetworkManager)$/,
+        /\/(dhclient|dhcpcd|udhcpc|systemd-networkd|NetworkManager)$/,
         "/sbin/dhclient",
       ),
     ],
@@ -168,7 +168,7 @@ export const network = group("network", { decision: "depth", source: "kspp" }, [
       ...without("IP_MULTICAST").static,
       noFiles(
         "no such daemon",
-        /^(?!\/app\/rootfs\/).*\/(avahi-daemon|mdnsd|systemd-resolved|miniupnpd|llmnrd)$/,
+        /\/(avahi-daemon|mdnsd|systemd-resolved|miniupnpd|llmnrd)$/,
         "/usr/sbin/avahi-daemon",
       ),
     ],
@@ -181,7 +181,7 @@ export const network = group("network", { decision: "depth", source: "kspp" }, [
     static: [
       noFiles(
         "no cloud tools",
-        /^(?!\/app\/rootfs\/).*\/(cloud-init|cloudinit|ignition|afterburn|ec2-|gce-)/,
+        /\/(cloud-init|cloudinit|ignition|afterburn|ec2-|gce-)/,
         "/usr/bin/cloud-init",
       ),
     ],

@@ -80,7 +80,7 @@ export const randomness = group("randomness", { decision: "D4", source: "design"
     static: [
       noFiles(
         "no random seed, machine id, host key",
-        /^(?!\/app\/rootfs\/).*(random-?seed|machine-id|ssh_host_|\.pem$|\.key$)/,
+        /(random-?seed|machine-id|ssh_host_|\.pem$|\.key$)/,
         "/var/lib/systemd/random-seed",
       ),
     ],

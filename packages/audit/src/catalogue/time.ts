@@ -101,7 +101,7 @@ export const time = group("time", { decision: "D5", source: "nts" }, [
     static: [
       noFiles(
         "no other time daemon",
-        /^(?!\/app\/rootfs\/).*\/(chronyd|ntpd|ntpdate|systemd-timesyncd|ptp4l)$/,
+        /\/(chronyd|ntpd|ntpdate|systemd-timesyncd|ptp4l)$/,
         "/usr/sbin/chronyd",
       ),
     ],

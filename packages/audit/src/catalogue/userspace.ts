@@ -30,7 +30,7 @@ export const userspace = group("user space", { decision: "least", source: "kspp"
     static: [
       noFiles(
         "none outside of the application",
-        /^(?!\/app\/rootfs\/).*\/(sh|bash|dash|ash|zsh|busybox|toybox|python[\d.]*|perl[\d.]*|ruby|lua[\d.]*|awk|mawk|gawk|tclsh|apt(-get)?|dpkg|rpm|apk|npm|npx|corepack|gcc|cc|make|ld|gdb|strace|curl|wget|nc|socat|mount|insmod|modprobe|kexec|nsenter|unshare|chroot|su|sudo)$/,
+        /\/(sh|bash|dash|ash|zsh|busybox|toybox|python[\d.]*|perl[\d.]*|ruby|lua[\d.]*|awk|mawk|gawk|tclsh|apt(-get)?|dpkg|rpm|apk|npm|npx|corepack|gcc|cc|make|ld|gdb|strace|curl|wget|nc|socat|mount|insmod|modprobe|kexec|nsenter|unshare|chroot|su|sudo)$/,
         "/bin/sh",
       ),
     ],

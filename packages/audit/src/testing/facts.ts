@@ -95,6 +95,11 @@ export function goodImage(): ImageFacts {
       ],
       // The application is opaque: what it brings is its sandbox's business.
       ["/app/rootfs/bin/sh", file(0o755)],
+      ["/app/web/rootfs/usr/lib/systemd/systemd-networkd", file(0o755)],
+      ["/app/web/rootfs/etc/machine-id", file(0o644)],
+      ["/app/web/rootfs/usr/sbin/agetty", file(0o755)],
+      ["/app/web/rootfs/etc/fstab", file(0o644)],
+      ["/app/web/files/0/sh", file(0o644)],
     ]),
     root: { incompatibleFeatures: 0, extendedAttributes: false, rootHash, treeIntact: true },
     guest: {

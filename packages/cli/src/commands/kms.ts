@@ -6,7 +6,7 @@ import type { Kms, LogToFollow } from "@caisson/kms";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { checkSource, parseSet, type SourceOptions } from "../collateral-source.ts";
 import { UsageError } from "../failure.ts";
-import { joinCommand, verifyCommand } from "../kms-guest.ts";
+import { giveCommand, joinCommand, verifyCommand } from "../kms-guest.ts";
 import { requestCommand } from "../kms-operators.ts";
 import { rootCommand } from "../kms-root.ts";
 import { sharesCommand } from "../kms-shares.ts";
@@ -370,7 +370,7 @@ export const command = new Command("caisson kms")
       .addCommand(checkpoint),
   )
   .addCommand(requestCommand)
-  .addCommand(sharesCommand)
+  .addCommand(sharesCommand.addCommand(giveCommand))
   .addCommand(rootCommand)
   .addCommand(verifyCommand)
   .addCommand(joinCommand)

@@ -11,13 +11,14 @@ import {
 } from "@caisson/protocol/key-release";
 import { anchorPath, anchorRequestSchema } from "@caisson/protocol/volumes";
 import type { Hono } from "hono";
-import { attestation, attestationNonce, attestationPath } from "../attestation.ts";
+import { attestationPath, attest as attestTo } from "../attestation.ts";
 import type { Configuration } from "../configuration.ts";
 import { releaseKeys } from "../release.ts";
 import { rootPath, sealRoot } from "../root-handover.ts";
 import { rootFaults } from "../roots.ts";
 import { publishSealingKey } from "../secrets.ts";
 import type { Service } from "../service.ts";
+import { publishedShares, sharesPath } from "../shares.ts";
 import type { Environment, Request, Requests } from "./requests.ts";
 
 export interface ReplicaOptions {
@@ -57,7 +58,17 @@ export function guestRoutes(
     return c.json(sealRoot(context.roots.first, ownApp, own.keyVersion, root));
   });
 
-  const evidence = attest && atMost(4, attest);
+  app.get(sharesPath, async (c) => {
+    const document = await publishedShares(service.store);
+    return document === undefined
+      ? requests.refuse(c, 404, "http/not-found", "this KMS's root secret was not split into shares")
+      : c.json(document);
+  });
+
+  const { publicKey } = context.identity;
+  const evidence =
+    attest &&
+    atMost(4, (nonce: Uint8Array) => attestTo("caisson/kms-attestation/v1", nonce, publicKey, attest));
   app.get(attestationPath, async (c) => {
     if (evidence === undefined) {
       return requests.refuse(
@@ -71,9 +82,8 @@ export function guestRoutes(
     if (!/^[0-9a-f]{64}$/.test(nonce)) {
       return requests.refuse(c, 400, "http/malformed", "nonce: 32 bytes in lower-case hexadecimal");
     }
-    const { publicKey } = context.identity;
-    const made = evidence(attestationNonce(Uint8Array.fromHex(nonce), publicKey));
-    if (made !== undefined) return c.json(attestation(publicKey, await made));
+    const made = evidence(Uint8Array.fromHex(nonce));
+    if (made !== undefined) return c.json(await made);
     c.header("retry-after", "1");
     return requests.refuse(c, 503, "http/busy", "others are asking for evidence; ask again in a second");
   });

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { deepEqual, equal } from "node:assert/strict";
+import { deepEqual, equal, throws } from "node:assert/strict";
 import { createHash } from "node:crypto";
 import test from "node:test";
 import { leafHash, nodeHash, verifyConsistency, verifyInclusion } from "@caisson/vocabulary/merkle";
@@ -173,6 +173,12 @@ test("paths of tiles, as c2sp.org/tlog-tiles writes them", () => {
   equal(tilePath(1, 0, 3), "tile/1/000.p/3");
   equal(tilePath("entries", 999), "tile/entries/999");
   equal(tilePath("entries", 1000, 255), "tile/entries/x001/000.p/255");
+});
+
+test("an entry of 65,535 bytes is the longest", () => {
+  const longest = new Uint8Array(0xffff).fill(7);
+  deepEqual(readEntries(writeEntries([longest]), 1), [longest]);
+  throws(() => writeEntries([new Uint8Array(0x10000)]), { code: "log/malformed" });
 });
 
 test("entries are read as they were written, and nothing else is", () => {

@@ -97,8 +97,12 @@ export async function consistencyProof(
 /** Largest entry: its length is written in two bytes. */
 export const entryLimit = 0xffff;
 
-/** A tile of entries. */
+/** A tile of entries. Throws ReleaseError "log/malformed" for one whose length two bytes do not hold. */
 export function writeEntries(entries: readonly Uint8Array[]): Uint8Array {
+  const long = entries.find(({ length }) => length > entryLimit);
+  if (long !== undefined) {
+    throw new ReleaseError("log/malformed", `an entry has at most ${entryLimit} bytes, not ${long.length}`);
+  }
   return concat(
     ...entries.flatMap((entry) => [Uint8Array.of(entry.length >> 8, entry.length & 0xff), entry]),
   );

@@ -4,7 +4,7 @@
  * version 3, one over the client's nonce and two sections, which travel as the exact bytes that were hashed. Collateral in it
  * is read as any other: each part proves itself.
  */
-import { fromUtf8 } from "@caisson/vocabulary/bytes";
+import { fromHex, fromUtf8 } from "@caisson/vocabulary/bytes";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { parseJson } from "@caisson/vocabulary/json";
 import { limits } from "@caisson/vocabulary/limits";
@@ -39,7 +39,7 @@ const lowerHex =
     if (typeof value !== "string" || value !== value.toLowerCase()) {
       throw new SchemaError("", "expected hexadecimal in lower case");
     }
-    return Uint8Array.fromHex(hex(size)(value));
+    return fromHex(hex(size)(value))!;
   };
 const anything: Schema<unknown> = (value) => value;
 const shortText = text("a name", /^[\x20-\x7e]+$/, 256);
