@@ -206,6 +206,20 @@ export const kms = within("packages/kms/src", [
     "volumes/rules.test.ts",
   ],
   [
+    "a KMS that was put back lets the opening of a ticket go on that may have been fenced",
+    "volumes/rules.ts",
+    "const epoch = max(record.epoch, told.epoch + jump);",
+    "const epoch = max(record.epoch, told.epoch);",
+    "volumes/rules.test.ts",
+  ],
+  [
+    "a copy of a request opens volumes again at another replica",
+    "release.ts",
+    "const one = await volumes.open(key, ticket, by);",
+    "const one = await volumes.open(key, ticket, by && undefined);",
+    "release.test.ts",
+  ],
+  [
     "an opening that was overtaken still anchors",
     "volumes/rules.ts",
     "  if (epoch !== record.epoch) {",
