@@ -237,12 +237,13 @@ class Rounds<Kind extends string> {
 
 async function* throughput(plain: Process, front: Process): AsyncIterable<Row> {
   const large = new Uint8Array(1 << 20);
-  const [small, big] = [1500, 24];
+  // Enough for the compilers to be done within the first round.
+  const [small, few, big] = [6000, 1000, 24];
   const repeat = (count: number, bytes: Buffer) => Array.from({ length: count }, () => bytes);
   const kinds = {
     plain: () => load(plain, repeat(small, requestBytes("/"))),
     front: () => load(front, repeat(small, requestBytes("/"))),
-    sealed: async () => load(front, await sealedBodies(small)),
+    sealed: async () => load(front, await sealedBodies(few)),
     plainLarge: () => load(plain, repeat(big, requestBytes("/", undefined, large))),
     frontLarge: () => load(front, repeat(big, requestBytes("/", undefined, large))),
     sealedLarge: async () => load(front, await sealedBodies(big, large)),

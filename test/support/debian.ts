@@ -67,9 +67,13 @@ async function qemuOf(suite: string, version: string): Promise<Qemu> {
   const data = ["-L", at("usr/share/qemu"), "-L", at("usr/share/seabios")];
   // QEMU looks for its modules beside the directory of what was started, as if that were /usr/bin.
   const loader = at("usr/lib64/ld-linux-x86-64.so.2");
-  if (!existsSync(loader)) {
+  // Not by the package's link in lib64, which names the machine's own loader where it is absolute: another suite's crashes.
+  const own = directories
+    .map((directory) => at(join(directory, "ld-linux-x86-64.so.2")))
+    .find((path) => existsSync(path))!;
+  if (!existsSync(loader) || !readFileSync(loader).equals(readFileSync(own))) {
     mkdirSync(at("usr/lib64"), { recursive: true });
-    copyFileSync(at("lib64/ld-linux-x86-64.so.2"), `${loader}.${process.pid}`);
+    copyFileSync(own, `${loader}.${process.pid}`);
     renameSync(`${loader}.${process.pid}`, loader);
   }
   const qemu = {

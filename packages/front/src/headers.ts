@@ -32,11 +32,22 @@ const named = (raw: RawHeaders): Set<string> => {
 /** Fields that a client's `Connection` may not take away. */
 const kept = new Set(["host", "authorization", "cookie", "content-length", "content-type", "origin"]);
 
-function passes(name: string, listed: ReadonlySet<string>): boolean {
+/** What was found of names before; bounded, since clients make names. */
+const judged = new Map<string, boolean>();
+const mostJudged = 512;
+
+/** Whether a field of this name (lower case) is the connection's, or ours. */
+function isWithheld(name: string): boolean {
+  const known = judged.get(name);
+  if (known !== undefined) return known;
   const plain = name.replace(/[^a-z0-9]/g, "-");
-  if (hopByHopFields.has(plain) || reserved.test(plain)) return false;
-  return !listed.has(name) || kept.has(name);
+  const withheld = hopByHopFields.has(plain) || reserved.test(plain);
+  if (judged.size < mostJudged) judged.set(name, withheld);
+  return withheld;
 }
+
+const passes = (name: string, listed: ReadonlySet<string>): boolean =>
+  !isWithheld(name) && (!listed.has(name) || kept.has(name));
 
 /** What the application gets of a request's fields; `skip` are left out besides. */
 export function towardsApplication(

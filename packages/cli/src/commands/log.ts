@@ -75,6 +75,7 @@ const serve = new Command("serve")
       await untilSignal();
       clearInterval(again);
       await server.close();
+      await writer.close();
       await unlock();
     },
   );
