@@ -107,7 +107,7 @@ test("nodes that are garbled end the machine, at the latest when they are used",
   host.putBack("disk", "good");
 });
 
-test("a contained service has the same volume, with the ids of its image", async () => {
+test("a contained service has the same volume, with the ids of its image", async (t) => {
   const directory = join(place, "contained");
   mkdirSync(directory, { recursive: true });
   writeFileSync(join(directory, "compose.yaml"), compose);
@@ -116,6 +116,7 @@ test("a contained service has the same volume, with the ids of its image", async
     "  # Where the application sees the volume.\n  volumes:\n    data: /data\n": "",
   });
   const contained = new VolumeHost(built);
+  t.after(() => contained.remove());
   const boot = await contained.boot();
   equal(boot.reason, "ready", boot.message);
   deepEqual(((await ask(boot, "POST", "increment")) as { count: number }).count, 1);
@@ -123,5 +124,4 @@ test("a contained service has the same volume, with the ids of its image", async
   const again = await contained.boot();
   deepEqual(await ask(again, "GET", ""), { count: 1 });
   await contained.pull(again);
-  await contained.remove();
 });
