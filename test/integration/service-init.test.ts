@@ -9,20 +9,26 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, before, test } from "node:test";
 import { parseElf } from "@caisson/image/elf";
-import { buildStatic } from "@caisson/image/toolchain";
+import { buildStatic, namespaces } from "@caisson/image/toolchain";
 import { toolchain } from "../support/toolchain.ts";
 
 const source = new URL("../../packages/guest/service-init/init.c", import.meta.url).pathname;
 const place = mkdtempSync(join(tmpdir(), "caisson-service-init-"));
+/** Also where `/` is not a mount point. */
+const spaces = await namespaces();
 const init = join(place, "init");
 before(() => buildStatic(toolchain, { source, out: init }));
 after(() => rmSync(place, { recursive: true }));
 
 /** Runs it as the first process of a process namespace, as crun does. */
 async function run(...words: string[]): Promise<{ status: number | null; printed: string; said: string }> {
-  const child = spawn("unshare", ["--pid", "--fork", "--kill-child", "--mount-proc", init, ...words], {
-    stdio: ["ignore", "pipe", "pipe"],
-  });
+  const child = spawn(
+    "unshare",
+    [...spaces, "--pid", "--fork", "--kill-child", "--mount-proc", init, ...words],
+    {
+      stdio: ["ignore", "pipe", "pipe"],
+    },
+  );
   const [printed, said] = [text(child.stdout), text(child.stderr)];
   const [status] = (await once(child, "close")) as [number | null];
   return { status, printed: await printed, said: await said };
