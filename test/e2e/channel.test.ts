@@ -71,8 +71,14 @@ test("caisson verify judges the very connection, and says where it ends", async 
   const direct = await run("verify", "--from", url, "--image", image);
   equal(direct.code, 0, direct.out);
   match(direct.out, /this connection ends in the guest.*--pinnedpubkey 'sha256\/\//s);
+  const bound = await run("verify", "--from", url, "--image", image, "--bind", "session", "--json");
+  equal(bound.code, 0, bound.out);
+  match(bound.out, /"channel\/session-binding"/);
   const between = await startInterceptor(port());
   try {
+    const relayed = await run("verify", "--from", between.url, "--image", image, "--bind", "session");
+    equal(relayed.code, 10, relayed.out);
+    match(relayed.out, /channel\/session/);
     const proxied = await run("verify", "--from", between.url, "--image", image);
     equal(proxied.code, 10, proxied.out);
     match(proxied.out, /channel\/tls-key/);
