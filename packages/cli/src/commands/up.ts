@@ -91,6 +91,16 @@ function summary({ verdict, codes, checks }: Report): string {
   return `evidence ${verdict}${because}: ${passed} checks passed${left}`;
 }
 
+/** Where everything is reached that is published, if that is more than one port. */
+function portLines({ ports }: Pick<Session, "ports">): string[] {
+  if (ports.length < 2) return [];
+  const width = Math.max(...ports.map(({ service }) => service.length));
+  return ports.map(
+    ({ service, protocol, published, host }) =>
+      `  ${service.padEnd(width)}  ${published}/${protocol} is 127.0.0.1:${host}`,
+  );
+}
+
 /** What is done with the disk of a volume. */
 const volumeLine = ({ name, path, size, used, state }: Session["volumes"][number]): string =>
   `volume ${name}: ${state} ${path}, ${formatBytes(size)}, of which ${formatBytes(used)} take room here`;
@@ -291,6 +301,7 @@ async function startEmulated(path: string, options: Options): Promise<void> {
           : `runs; nothing listens at ${url} (is app.port right?)`;
     say(`\n${summary(verification)}`);
     say(`${manifest.name} ${where}${options.once === true ? "" : "   (Ctrl-C ends it)"}`);
+    for (const line of portLines(session)) say(line);
     if (options.json === true) {
       const app = url === undefined ? {} : await ask(url);
       const document = { image: directory, shape, accelerator, ...view.record, app, verification };

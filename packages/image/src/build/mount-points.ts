@@ -63,6 +63,10 @@ export function addMountPoints(
   services: readonly Service[],
   files: readonly { path: string; node: Node }[],
 ): void {
+  // Where nothing is mounted on it, anybody writes there, as in the image of any distribution.
+  if (!root.entries.has("tmp") && services.some(({ isolation }) => isolation === "contained")) {
+    root.entries.set("tmp", directory(0o1777));
+  }
   for (const [path, kind] of always) ensure(root, path, kind);
   // An image may have it as a link into a directory that only exists at run time.
   if (root.entries.get("etc")?.kind !== "symlink") ensure(root, "/etc/resolv.conf", "file");
