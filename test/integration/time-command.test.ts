@@ -55,10 +55,9 @@ suite("caisson time", () => {
   test("--json is one document", async () => {
     const { stdout, stderr, code } = await caisson({ sources: sources(0, 1, 2, 3) }, ["--json"]);
     const report = JSON.parse(stdout);
-    deepEqual(
-      [code, stderr, report.agreed, report.operators],
-      [0, "asking 4 servers for the time\n", true, ["a", "b", "c"]],
-    );
+    deepEqual([code, report.agreed, report.operators], [0, true, ["a", "b", "c"]]);
+    // What takes less than a second says nothing meanwhile.
+    match(stderr, /^(asking 4 servers for the time\n)?$/);
     ok(Math.abs(Date.parse(report.time) - Date.now()) < 30_000);
     deepEqual(
       report.sources.map(({ verdict }: { verdict: string }) => verdict),

@@ -45,7 +45,7 @@ test("a contained service has what it mounts, and its working directory; what is
   ];
   addMountPoints(root, [service], files);
   equal(lookup(root, "/etc/hosts"), file);
-  equal(lookup(root, "/tmp")?.mode, 0o1777);
+  deepEqual(lookup(root, "/tmp"), directory(0o1777));
   const kinds = [
     "/srv/app",
     "/run/data",
