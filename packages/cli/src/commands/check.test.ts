@@ -36,6 +36,15 @@ All together
   );
 });
 
+test("an image that could not be looked at is not one with nothing in the way", () => {
+  const text = render({
+    subject: "x",
+    services: [{ ...web, findings: [{ kind: "unknown", text: "the image was not looked at: no answer" }] }],
+    findings: [],
+  });
+  equal(text.split("\n")[0], "x: one service, 1 could not be looked at");
+});
+
 test("one service without a finding is one line, and words of an image obey nobody", () => {
   const text = render({ subject: "\u001b[2Jx", services: [{ ...web, findings: [] }], findings: [] });
   equal(text.split("\n")[0], "x: one service, nothing in the way");

@@ -15,16 +15,23 @@ function line({ kind, text, line: place, change }: Finding): string[] {
   ];
 }
 
-const stopped = ({ services }: CheckReport): number =>
-  services.filter(({ findings }) => findings.some(({ kind }) => kind === "fault")).length;
+/** How many services have a finding of this kind. */
+const having = ({ services }: CheckReport, wanted: Finding["kind"]): number =>
+  services.filter(({ findings }) => findings.some(({ kind }) => kind === wanted)).length;
+
+function verdictOf(report: CheckReport): string {
+  const faults = having(report, "fault");
+  const unknown = having(report, "unknown");
+  const said = faults === 0 ? [] : [`${faults} cannot run`];
+  if (unknown > 0) said.push(`${unknown} could not be looked at`);
+  return said.length === 0 ? "nothing in the way" : said.join(", ");
+}
 
 /** The report for a person. */
 export function render(report: CheckReport): string {
   const { subject, services, findings } = report;
-  const faults = stopped(report);
   const count = services.length === 1 ? "one service" : `${services.length} services`;
-  const verdict = faults === 0 ? "nothing in the way" : `${faults} cannot run`;
-  const lines = [`${printable(subject)}: ${count}, ${verdict}`];
+  const lines = [`${printable(subject)}: ${count}, ${verdictOf(report)}`];
   for (const { name, image, isolation, findings: own } of services) {
     lines.push("", `${printable(name)}  ${printable(image)}  ${isolation}`, ...own.flatMap(line));
   }
@@ -42,5 +49,5 @@ export const command = new Command("caisson check")
   .action(async (subject: string, options: { json?: boolean }) => {
     const report = await check(subject, { cache: cacheDirectory(process.env), environment: process.env });
     process.stdout.write(options.json === true ? `${JSON.stringify(report, null, 2)}\n` : render(report));
-    if (stopped(report) > 0) process.exitCode = 10;
+    if (having(report, "fault") > 0) process.exitCode = 10;
   });
