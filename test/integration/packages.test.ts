@@ -126,7 +126,7 @@ test("TypeScript finds the types, in both module modes without Node's but for th
       '  verifyEvidence(readEvidence(bytes), { policy: readPolicy({ version: "caisson/policy/v1" }), now: new Date() });',
       "export const all: [typeof predict, typeof followIdentity] = [predict, followIdentity];",
       "export const open = ({ registers }: Prediction): string | undefined => registers.rtmr1?.value;",
-      "// @ts-expect-error a policy is no text",
+      "// @ts-expect-error a policy is not a text",
       'export const wrong = judge("text");',
     ].join("\n"),
   );
