@@ -10,6 +10,7 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Row } from "@caisson/cli/commands/bench";
+import { forBrowsers } from "@caisson/page";
 import { TestKey } from "@caisson/simulated/p256";
 import { hierarchy, issueQuote, mint, sgxExtension } from "@caisson/simulated/pki";
 import { type AmdRoot, amdRoots, verifyCollateral, verifyQuote, verifyReport } from "@caisson/verify";
@@ -190,12 +191,7 @@ async function* browser(): AsyncIterable<Row> {
   }
   const { outputFiles } = await build({
     stdin: { contents: inBrowser, resolveDir: new URL("./", import.meta.url).pathname },
-    bundle: true,
-    minify: true,
-    write: false,
-    format: "esm",
-    platform: "browser",
-    target: "es2024",
+    ...forBrowsers,
   });
   const server = createServer((request, response) => {
     const code = request.url === "/bundle.js";

@@ -277,22 +277,23 @@ test("TLS 1.3 alone, with the attested key; a ticket resumes nothing", async (t)
   await rejects(once(old, "secureConnect"));
 });
 
+/** A connection to the front that speaks HTTP/1.1. */
+async function connected(port: number): Promise<tls.TLSSocket> {
+  const socket = tls.connect({
+    host: "127.0.0.1",
+    port,
+    rejectUnauthorized: false,
+    ALPNProtocols: ["http/1.1"],
+  });
+  await once(socket, "secureConnect");
+  return socket;
+}
+
 const nonceOf = (i: number) => createHash("sha256").update(`${i}`).digest();
 
 test("1,000 verifiers at once get evidence over their own nonces, from two quotes at most", async (t) => {
   const { port, quotes } = await start(t, echo);
-  const sockets = await Promise.all(
-    Array.from({ length: 1000 }, async () => {
-      const socket = tls.connect({
-        host: "127.0.0.1",
-        port,
-        rejectUnauthorized: false,
-        ALPNProtocols: ["http/1.1"],
-      });
-      await once(socket, "secureConnect");
-      return socket;
-    }),
-  );
+  const sockets = await Promise.all(Array.from({ length: 1000 }, () => connected(port)));
   const answers = await Promise.all(
     sockets.map(async (socket, i) => {
       socket.write(
@@ -342,13 +343,7 @@ test("a session is bound over HTTP/1.1, with what both of its ends export, and b
   const { port, quotes } = await start(t, echo);
   const nonce = "ab".repeat(32);
   const path = `/.well-known/caisson/evidence?nonce=${nonce}`;
-  const socket = tls.connect({
-    host: "127.0.0.1",
-    port,
-    rejectUnauthorized: false,
-    ALPNProtocols: ["http/1.1"],
-  });
-  await once(socket, "secureConnect");
+  const socket = await connected(port);
   const exporter = socket.exportKeyingMaterial(
     32,
     "EXPORTER-Channel-Binding",
