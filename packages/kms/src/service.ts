@@ -7,6 +7,7 @@
  */
 import { join } from "node:path";
 import { deriveKmsKey } from "@caisson/protocol/derivation";
+import { Signatures } from "@caisson/verify";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { Applications } from "./applications.ts";
 import { CollateralSource, type CollateralSourceOptions } from "./collateral-source.ts";
@@ -224,6 +225,7 @@ async function readService(
     identity,
     store,
     denials: new Bucket(limits.denials, now()),
+    platforms: new Signatures(limits.platformSignatures),
     nonces: new Nonces(deriveKmsKey(secret, "nonces")),
     volumes,
     applications: new Applications(store, followed),
