@@ -312,6 +312,27 @@ test("what was proved is not forgotten: minimum, revocation, generation; not by 
   equal((await ask(last, { bundle: bundleOf(third) })).code, "release/generation");
 });
 
+test("signatures that were verified once are not what a release is judged by: time and what was learnt are", async (t) => {
+  const clock = { ms: now };
+  const kmsOf = await setup(t, policiesOf(t, machine), { clock: () => clock.ms });
+  // The machine's own evidence stays good for an hour, so the release ends before it.
+  const expires = new Date(now + 60_000).toISOString().replace(".000", "");
+  const notBefore = new Date(now).toISOString().replace(".000", "");
+  const short = owners.release(subjects, { notBefore, expires });
+  const bundle = bundleOf(short);
+  for (let i = 0; i < 2; i++) ok((await ask(kmsOf, { bundle })).key);
+  clock.ms = now + 60_000;
+  equal((await ask(kmsOf, { bundle })).code, "release/expired");
+  clock.ms = now - 1000;
+  equal((await ask(kmsOf, { bundle })).code, "release/not-yet-valid");
+  clock.ms = now;
+  const revoked = bundleOf(short, { revocations: [owners.revocation([1])] });
+  equal((await ask(kmsOf, { bundle: revoked })).code, "release/revoked");
+  ok((await ask(kmsOf, { bundle })).key);
+  ok((await ask(kmsOf, { bundle: bundleOf(second) })).key);
+  equal((await ask(kmsOf, { bundle })).code, "release/below-minimum");
+});
+
 test("a bundle that was refused teaches nothing", async (t) => {
   const kmsOf = await setup(t, policiesOf(t, machine));
   const high = owners.release(subjects, { release: 9, minimum: 9 }, [owners.a]);

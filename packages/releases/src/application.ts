@@ -6,11 +6,11 @@
  * Invariants: the first document is the identity that the id is the hash of; generations, releases and secrets follow
  * one another without a gap, each signed as the identity of that moment demands; what was revoked stays so.
  */
-import { type Envelope, signersOf } from "./envelope.ts";
+import type { Envelope } from "./envelope.ts";
 import { ReleaseError } from "./errors.ts";
 import { type Identity, nextGeneration, readIdentity, requireSigners } from "./identity.ts";
 import type { EntryKind } from "./log/entry.ts";
-import { checkSuccessor, emptyFloor, type Floor, raiseFloor, revoke } from "./release.ts";
+import { checkSuccessor, emptyFloor, type Floor, raiseFloor, rebuildersOf, revoke } from "./release.ts";
 import { readSecrets, type Secrets } from "./secrets.ts";
 import { readStatement, type Statement } from "./statement.ts";
 
@@ -93,7 +93,7 @@ export async function advance(
     case "rebuild": {
       const rebuild = await readStatement("rebuild", envelope);
       checkApp(rebuild.predicate.app, id);
-      const signers = await signersOf(envelope, identity.document.rebuild?.keys ?? []);
+      const signers = await rebuildersOf(envelope, identity.document.rebuild?.keys ?? []);
       if (signers.length === 0) {
         throw new ReleaseError("rebuild/threshold", "none of the application's rebuilders signed this");
       }
