@@ -5,13 +5,34 @@
  * that are on disk before they are answered.
  */
 import { createHash, generateKeyPairSync } from "node:crypto";
-import { closeSync, fsyncSync, mkdtempSync, openSync, rmSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  fsyncSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import type { Row } from "@caisson/cli/commands/bench";
 import { Exchanges } from "@caisson/kms/testing/exchanges";
 import { Machine } from "@caisson/kms/testing/machine";
-import { LogWriter, noteSigner } from "@caisson/log";
+import {
+  type Following,
+  Frontier,
+  followLog,
+  LogWriter,
+  leafOf,
+  type NoteSigningKey,
+  noteSigner,
+  openLogDirectory,
+  readFollowing,
+  writeFollowing,
+} from "@caisson/log";
 import {
   emptyFloor,
   identityPayloadType,
@@ -20,8 +41,12 @@ import {
   logEntry,
   nodeHash,
   readBundle,
+  readTrustPolicy,
+  tilePath,
+  tileWidth,
   writeBundle,
   writeCheckpoint,
+  writeEntries,
 } from "@caisson/releases";
 import { hashOf, keysOf, Owners } from "@caisson/releases/testing/owners";
 import { signer } from "@caisson/releases/testing/signers";
@@ -106,6 +131,88 @@ async function appends(count: number, together: number): Promise<number> {
     // What is synchronized later counts, too.
     await writer.close();
     return count / ((performance.now() - started) / 1000);
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+}
+
+/**
+ * A log of so many entries as far as whoever goes on from it reads it: the right edge, of entries that nobody needs. No
+ * machine here writes ten million.
+ */
+async function edgeOfLog(directory: string, size: number, key: NoteSigningKey): Promise<Following> {
+  await (await LogWriter.open(directory, key)).close();
+  const app = new Owners(now, "edge");
+  const entries = Array.from({ length: size % tileWidth }, (_, i) =>
+    logEntry("identity", app.id, hashOf(Uint8Array.of(i))),
+  );
+  const levels = Array.from({ length: Math.ceil(Math.log2(size) / 8) }, (_, level) => {
+    const width = Math.floor(size / tileWidth ** level) % tileWidth;
+    const hashes =
+      level === 0
+        ? entries.map(leafOf)
+        : Array.from({ length: width }, (_, i) => leafOf(Uint8Array.of(level, i)));
+    return { level, hashes, leaves: tileWidth ** level };
+  });
+  const put = (path: string, content: Uint8Array) => {
+    mkdirSync(dirname(join(directory, path)), { recursive: true });
+    writeFileSync(join(directory, path), content);
+  };
+  for (const { level, hashes, leaves } of levels) {
+    const tile = Math.floor(size / leaves / tileWidth);
+    if (hashes.length > 0) put(tilePath(level, tile, hashes.length), Buffer.concat(hashes));
+  }
+  put(tilePath("entries", Math.floor(size / tileWidth), entries.length), writeEntries(entries));
+  const frontier = Frontier.of(levels);
+  const checkpoint = { origin: key.key.name, size, root: frontier.root() };
+  const text = writeCheckpoint(checkpoint);
+  const note = `${text}\n${await key.line(text)}`;
+  for (const name of ["committed", "checkpoint"]) writeFileSync(join(directory, name), note);
+  const known = new DatabaseSync(join(directory, "known.sqlite"));
+  known.prepare("INSERT OR REPLACE INTO tree VALUES (1, ?)").run(note);
+  known.close();
+  return {
+    checkpoint,
+    note,
+    seen: undefined,
+    frontier,
+    wanted: undefined,
+    applications: new Map(),
+    passedOver: [],
+  };
+}
+
+/** How long a writer needs to start on a log of `size` entries, and who kept a reading of it to read ten more; ms. */
+async function starts(size: number, times: number): Promise<{ writer: number; follower: number }> {
+  const directory = mkdtempSync(join(tmpdir(), "caisson-bench-start-"));
+  try {
+    const key = await newKey("log.example", "note");
+    const kept = JSON.stringify(writeFollowing(await edgeOfLog(directory, size, key)));
+    const policy = readTrustPolicy(`log ${key.verifier}\nquorum none\n`);
+    const spent: Record<"writer" | "follower", number[]> = { writer: [], follower: [] };
+    for (let i = 0; i < times; i++) {
+      const started = performance.now();
+      const writer = await LogWriter.open(directory, key);
+      spent.writer.push(performance.now() - started);
+      if (i === 0) {
+        for (const { id, first } of Array.from({ length: 10 }, (_, one) => new Owners(now, `more-${one}`))) {
+          await writer.add("identity", id, {
+            payload: first,
+            payloadType: identityPayloadType,
+            signatures: [],
+          });
+        }
+      }
+      await writer.close();
+    }
+    for (let i = 0; i < times; i++) {
+      const started = performance.now();
+      const before = await readFollowing(JSON.parse(kept), policy, now);
+      const { checkpoint } = await followLog(openLogDirectory(directory), policy, { now, before });
+      spent.follower.push(performance.now() - started);
+      if (checkpoint.size !== size + 10) throw new Error(`${checkpoint.size} entries`);
+    }
+    return { writer: median(spent.writer), follower: median(spent.follower) };
   } finally {
     rmSync(directory, { recursive: true });
   }
@@ -209,6 +316,23 @@ export async function* run(times = 500): AsyncIterable<Row> {
     peer: kms.again - kms.plain,
     note: "peer: one that it has",
   };
+  const few = await starts(1000, Math.max(5, times / 20));
+  for (const size of [1e5, 1e7]) {
+    const grown = await starts(size, Math.max(5, times / 20));
+    const about = { unit: "ms", note: "peer: a log of 1000" } as const;
+    yield {
+      name: `releases: a writer's start, a log of ${size}`,
+      ...about,
+      ours: grown.writer,
+      peer: few.writer,
+    };
+    yield {
+      name: `releases: reading on, a log of ${size}`,
+      ...about,
+      ours: grown.follower,
+      peer: few.follower,
+    };
+  }
   const disk = syncs(200);
   yield {
     name: "releases: appends, one at a time",

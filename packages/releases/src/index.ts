@@ -5,7 +5,13 @@
  */
 
 export { leafHash, nodeHash, verifyConsistency, verifyInclusion } from "@caisson/vocabulary/merkle";
-export { type Application, advance, beginApplication } from "./application.ts";
+export {
+  type Application,
+  advance,
+  beginApplication,
+  readApplication,
+  writeApplication,
+} from "./application.ts";
 export {
   type AcceptedRelease,
   type Bundle,
