@@ -140,7 +140,7 @@ async function boot(): Promise<void> {
     config,
     platform,
     syscalls,
-    attest: attester(platform, log, () => context.instance?.release),
+    attest: attester(platform, log, () => context.instance),
     events: () => log.events,
     keyFiles: new KeyFiles(),
     log: (text) => say({ kind: "note", text }),

@@ -290,6 +290,7 @@ export async function startSession(options: SessionOptions): Promise<Session> {
       time: { sources: timeServers.servers.map(({ source }) => source) },
       challenge: toHex(challenge),
       exec: toHex(exec),
+      collateral: platform.collateral,
       ...given?.instance,
     };
     writeWhole(join(state, execFile), JSON.stringify({ port: execHost, token: toHex(exec) }), 0o600);
