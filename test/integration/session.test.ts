@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import type { Manifest } from "@caisson/image";
 import { startSession } from "@caisson/machine/session";
+import type { TimeSource } from "@caisson/nts";
 import { plainService } from "@caisson/protocol/testing/service";
 
 test("a session that cannot start leaves no time server and no KMS behind", async (t) => {
@@ -41,7 +42,7 @@ test("a session that cannot start leaves no time server and no KMS behind", asyn
           return { url: at, close: () => Promise.reject(new Error("it does not end")) };
         },
         instance: (instance) => {
-          timePort = instance.time.sources[0]!.kePort;
+          timePort = (instance.time as { sources: TimeSource[] }).sources[0]!.kePort;
           return instance;
         },
         machine: () => {
