@@ -36,6 +36,8 @@ import {
   type Bundle,
   type Envelope,
   identityPayloadType,
+  type ProvenanceJudge,
+  ReleaseError,
   readTrustPolicy,
   sealBinding,
   writeBundle,
@@ -288,6 +290,34 @@ for (const [name, given, code, rules] of denied) {
     equal(answer.code, code, answer.message ?? "released");
   });
 }
+
+test("a policy may ask who built an image: beside its owners, never instead of them", async (t) => {
+  const workflow = "https://github.com/o/r/.github/workflows/w.yml@refs/tags/*";
+  const rules = { profile: "public", root: { kind: "pinned" }, workflow };
+  const policies = policiesOf(t, machine, { provenance: rules });
+  const asked: unknown[] = [];
+  const provenance: ProvenanceJudge = async (bundle, question) => {
+    asked.push([bundle, question]);
+    if ((bundle as { good?: boolean }).good !== true)
+      throw new ReleaseError("provenance/signature", "it is not");
+    return { profile: "public", workflow };
+  };
+  const kmsOf = await setup(t, policies);
+  const judging = { ...kmsOf, context: { ...kmsOf.context, provenance } };
+  const built = { provenance: { good: true } };
+  ok((await ask(judging, { bundle: bundleOf(first, built) })).key);
+  deepEqual(asked, [[built.provenance, { ...rules, manifest: subjects[0] }]]);
+  const codes = [
+    [judging, bundleOf(first), "provenance/missing"],
+    [judging, bundleOf(first, { provenance: {} }), "provenance/signature"],
+    [judging, bundleOf(owners.release(subjects, {}, [owners.a]), built), "release/signature"],
+    // One that cannot judge it.
+    [kmsOf, bundleOf(first, built), "provenance/missing"],
+  ] as const;
+  for (const [who, bundle, code] of codes) equal((await ask(who, { bundle })).code, code);
+  // Who does not ask for it is not told.
+  ok((await ask(await setup(t, policiesOf(t, machine)), { bundle: bundleOf(first, built) })).key);
+});
 
 test("a bundle that is nothing of the kind is refused as such", async (t) => {
   const kmsOf = await setup(t, policiesOf(t, machine));

@@ -7,6 +7,7 @@
  */
 import { join } from "node:path";
 import { deriveKmsKey } from "@caisson/protocol/derivation";
+import type { ProvenanceJudge } from "@caisson/releases";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { Applications } from "./applications.ts";
 import { CollateralSource, type CollateralSourceOptions } from "./collateral-source.ts";
@@ -49,6 +50,8 @@ export interface ServiceOptions {
   collateralSource?: Pick<CollateralSourceOptions, "from" | "update" | "limits">;
   /** The log of releases that is followed. Default: none; then what was proved here is all that is remembered. */
   follow?: LogToFollow;
+  /** Judges who built an image (`@caisson/provenance`), for policies that ask for it. Default: those get no keys. */
+  provenance?: ProvenanceJudge;
   /** Where log lines go, one JSON object each. Default: nowhere. */
   log?: (line: string) => void;
   /** Milliseconds since 1970. Default: the system clock. */
@@ -230,6 +233,7 @@ async function readService(
     nonces: new Nonces(deriveKmsKey(secret, "nonces")),
     volumes,
     applications: new Applications(store, followed),
+    ...(options.provenance !== undefined && { provenance: options.provenance }),
     now,
   };
   const peers = new PeerHeads({

@@ -80,6 +80,14 @@ export {
   writeEntries,
 } from "./log/tiles.ts";
 export {
+  type Provenance,
+  type ProvenanceJudge,
+  type ProvenanceProfile,
+  type ProvenanceQuestion,
+  provenanceProfiles,
+  provenanceRules,
+} from "./provenance.ts";
+export {
   checkSuccessor,
   type Demands,
   emptyFloor,
