@@ -17,7 +17,7 @@ import type { Production } from "@caisson/machine/production";
 import { fetchEvidence, judgeFresh } from "@caisson/machine/relying-party";
 import { type Session, startSession } from "@caisson/machine/session";
 import { mainPort } from "@caisson/protocol/guest-config";
-import { type Collateral, type Report, readPolicy, readReferences } from "@caisson/verify";
+import { type Report, readPolicy, readReferences } from "@caisson/verify";
 import { firstBytes } from "@caisson/vocabulary/body";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { type Platform, type PlatformTable, platforms } from "@caisson/vocabulary/platforms";
@@ -31,23 +31,13 @@ import { ApplicationError, BootError, BootView, MachineError } from "../views/bo
 import { fold } from "../views/fold.ts";
 import { renderPrerequisites, renderProduction } from "../views/production-view.ts";
 import { formatBytes, Progress, terminal } from "../views/progress.ts";
-import { prepareMachine, withProductionOptions } from "./instance.ts";
+import { type ProductionChoices, prepareMachine, withProductionOptions } from "./instance.ts";
 
-interface Options {
-  vcpus: number;
-  memory: number;
-  port?: number;
+interface Options extends ProductionChoices {
   mirror?: string;
   once?: boolean;
   platform: Platform;
   json?: boolean;
-  kms?: string;
-  kmsIdentity?: string;
-  qemu: string;
-  acpi?: string;
-  collateral?: string;
-  release?: string;
-  secrets?: string;
 }
 
 /** Under software emulation on a busy machine a boot takes a minute, and a data base that makes its files some more. */
@@ -158,7 +148,7 @@ async function runProduction(
   directory: string,
   manifest: Manifest,
   production: Production,
-  { port, collateral, once }: Options,
+  { port, once }: Options,
 ): Promise<void> {
   const interrupted = new Promise<void>((resolve) => {
     process.once("SIGINT", () => resolve()).once("SIGTERM", () => resolve());
@@ -184,9 +174,6 @@ async function runProduction(
           production.references,
         ),
         now: new Date(),
-        ...(collateral !== undefined && {
-          collateral: JSON.parse(readFileSync(collateral, "utf8")) as Collateral,
-        }),
       });
       say(`\n${summary(report)}`);
       if (report.verdict !== "accepted") process.exitCode = 10;
@@ -223,10 +210,6 @@ export const command = withProductionOptions(
       )
         .choices(platforms)
         .default("emulated"),
-    )
-    .option(
-      "--collateral <FILE>",
-      "with --platform tdx: Intel's collateral, to verify the started machine with",
     )
     .option("--json", "one JSON document when the application is up"),
 ).action((path: string, options: Options) => starters[options.platform](path, options));
