@@ -223,7 +223,10 @@ for (const [where, options] of [
 }
 
 test("what is not in the package is said, and so is a Node that is too old", () => {
-  match(caisson(["up"]).stderr, /there is no command 'up'.*\n  try .*; all others are in Caisson's repository/);
+  match(
+    caisson(["up"]).stderr,
+    /there is no command 'up'.*\n  try .*; all others are in Caisson's repository/,
+  );
   match(caisson(["--help"]).stdout, /Everything else is in the\nrepository, for Linux on x86-64/);
   const { status, stderr } = caisson(["verify"], nodes[1]);
   equal(status, 20);
