@@ -21,8 +21,8 @@ import type { ConsoleEvent } from "@caisson/protocol/console";
 import { description } from "@caisson/protocol/guest-config";
 import { appId, composeHash, instanceId, keyProvider } from "@caisson/protocol/identity";
 import { decodeInstance } from "@caisson/protocol/instance";
-import { issueQuote, mint, type TdSpec } from "@caisson/simulated/pki";
-import { type EvidenceDocument, readReferences, reportData } from "@caisson/verify";
+import { hierarchy, issueQuote, mint, type TdSpec } from "@caisson/simulated/pki";
+import { type Collateral, type EvidenceDocument, readReferences, reportData } from "@caisson/verify";
 import { canonicalJson } from "@caisson/vocabulary/canonical-json";
 import { evidencePath } from "@caisson/vocabulary/paths";
 import { newerQemu } from "../support/debian.ts";
@@ -76,6 +76,7 @@ function run(args: readonly string[], host?: string, until?: RegExp): Promise<En
   return new Promise((resolve) => child.once("close", (status) => resolve({ status, stdout, stderr })));
 }
 
+const collateralFile = join(place, "collateral.json");
 const instance = (acpi: string, ...more: string[]) =>
   caisson("instance", image, "--kms", kmsUrl, "--kms-identity", identity, "--acpi", acpi, ...more);
 
@@ -104,7 +105,8 @@ before(async () => {
   const made = await caisson("kms", "init", "--data", data);
   equal(made.status, 0, made.stderr);
   identity = (await caisson("kms", "identity", "--data", data)).stdout.trim();
-  const { status, stdout, stderr } = await instance(await tables(), "--json");
+  writeFileSync(collateralFile, JSON.stringify(mint(testHierarchy()).collateral));
+  const { status, stdout, stderr } = await instance(await tables(), "--json", "--collateral", collateralFile);
   equal(status, 0, stderr);
   written = JSON.parse(stdout);
   served = await serveKms();
@@ -163,7 +165,7 @@ async function evidence(
       })),
     ),
   );
-  const { seed, kms } = decodeInstance(readFileSync(`${image}.state/instance.img`));
+  const { seed, kms, collateral } = decodeInstance(readFileSync(`${image}.state/instance.img`));
   const described = description(manifest.guest);
   const time = {
     method: "nts",
@@ -187,7 +189,7 @@ async function evidence(
     (await fold(digests.map((digest) => Uint8Array.fromHex(digest)))).toHex();
   const runtime = await Promise.all(events.map(({ name, payload }) => runtimeEventDigest(name, payload)));
   const pki = testHierarchy();
-  const { pckChain, collateral } = mint(pki);
+  const { pckChain } = mint(pki);
   const td: Partial<TdSpec> = {
     mrTd: reference!.registers.mrtd!,
     mrConfigId: written.mrConfigId,
@@ -205,7 +207,7 @@ async function evidence(
     bootLog: log.toBase64(),
     runtimeEvents: events.map(({ name, payload }) => ({ name, payload: payload.toHex() })),
     reportData: claim,
-    collateral,
+    collateral: collateral as Collateral,
   };
 }
 
@@ -340,6 +342,18 @@ test("without tables of such a QEMU the command says that no machine is accepted
   );
   equal(status, 0);
   match(stdout, /^Not predicted: rtmr0\. The policies refuse every machine until they are:$/m);
+});
+
+test("collateral that no evidence could be judged by is not given to a machine", async () => {
+  const foreign = join(place, "foreign.json");
+  const pki = hierarchy("another root", { issued: new Date("2026-01-01"), expires: new Date("2099-01-01") });
+  writeFileSync(foreign, JSON.stringify(mint(pki).collateral));
+  const acpi = join(place, "by_name");
+  const refused = await instance(acpi, "--collateral", foreign);
+  equal(refused.status, 10, refused.stderr);
+  match(refused.stderr, /chain\/untrusted-root/);
+  const missing = await instance(acpi, "--collateral", join(place, "none"));
+  equal(missing.status, 2, missing.stderr);
 });
 
 /** A port that nobody has at the moment. */

@@ -17,12 +17,11 @@ interface Run {
   production: Production;
   qemu: string;
   port?: number;
-  collateral?: string;
   once?: boolean;
 }
 
 /** Judges what it serves; a machine that cannot be judged runs on, unless a judgement is all that was asked for. */
-async function judge({ manifest, production, port, collateral, once }: Run): Promise<void> {
+async function judge({ manifest, production, port, once }: Run): Promise<void> {
   const { app } = manifest.guest;
   const main = mainPort(app);
   if (main === undefined) return say("\nnot verified: the application publishes no port to be asked at");
@@ -33,7 +32,6 @@ async function judge({ manifest, production, port, collateral, once }: Run): Pro
       image: [production.references],
       revocation: [],
       update: "standard",
-      ...(collateral !== undefined && { collateral }),
     });
     say(`\n${summary(report)}`);
     process.exitCode = exitCodes[report.verdict];

@@ -20,30 +20,19 @@ import { type Platform, type PlatformTable, platforms } from "@caisson/vocabular
 import { Command, Option } from "commander";
 import { judgeEnd, say, summary, untilReady, watch } from "../boot-watch.ts";
 import { Interrupted, UsageError } from "../failure.ts";
-import { readCollateralFile } from "../judgement-files.ts";
 import { checkPort, memoryOption, whole } from "../machine-options.ts";
 import { exampleOf, servePage } from "../page-server.ts";
 import { prepare } from "../prepare.ts";
 import { runProduction } from "../production-run.ts";
 import { renderPrerequisites, renderProduction } from "../views/production-view.ts";
 import { formatBytes, Progress } from "../views/progress.ts";
-import { prepareMachine, withProductionOptions } from "./instance.ts";
+import { type ProductionChoices, prepareMachine, readStapled, withProductionOptions } from "./instance.ts";
 
-interface Options {
-  vcpus: number;
-  memory: number;
-  port?: number;
+interface Options extends ProductionChoices {
   mirror?: string;
   once?: boolean;
   platform: Platform;
   json?: boolean;
-  kms?: string;
-  kmsIdentity?: string;
-  qemu: string;
-  acpi?: string;
-  collateral?: string;
-  release?: string;
-  secrets?: string;
 }
 
 const answerLimitMs = 30_000;
@@ -112,8 +101,7 @@ function interruption(): AbortSignal {
  */
 async function prepareForTdx(path: string, options: Options): Promise<void> {
   const interrupted = interruption();
-  if (options.collateral !== undefined && options.collateral !== "fetch")
-    readCollateralFile(options.collateral);
+  if (options.collateral !== undefined) await readStapled(options.collateral);
   const spec = await readSpec(path);
   const prerequisites = await tdxPrerequisites("/", options.qemu);
   const said = options.json === true ? process.stderr : process.stdout;
@@ -161,10 +149,6 @@ export const command = withProductionOptions(
       )
         .choices(platforms)
         .default("emulated"),
-    )
-    .option(
-      "--collateral <FILE>",
-      "with --platform tdx: Intel's collateral, to verify the started machine with; fetch: from Intel",
     )
     .option("--json", "one JSON document when the application is up"),
 ).action((path: string, options: Options) => starters[options.platform](path, options));

@@ -476,29 +476,34 @@ function sourceOf(
   }
 }
 
+/** A text's plain data, and where in it everything stands. Throws ImageError `spec/syntax`. */
+function readPlaced(text: string, path: string): { value: unknown; places: Places } {
+  const lines = new LineCounter();
+  try {
+    const document = parseDocument(text, {
+      lineCounter: lines,
+      prettyErrors: false,
+      logLevel: "error",
+      stringKeys: true,
+    });
+    const places = new Places(document, lines, path);
+    const fault = document.errors[0] ?? document.warnings[0];
+    if (fault !== undefined) {
+      throw new ImageError("spec/syntax", `${places.at(fault.pos[0])}: ${messageOf(fault).split("\n")[0]}`);
+    }
+    return { value: document.toJS({ maxAliasCount: 100 }), places };
+  } catch (error) {
+    if (error instanceof ImageError) throw error;
+    throw new ImageError("spec/syntax", `${path}: ${messageOf(error)}`, { cause: error });
+  }
+}
+
 /**
  * Checks the text of a spec. `path` (absolute) is for messages and for what relative paths start from.
  * Errors: ImageError `spec/syntax`, `spec/unknown-key`, `spec/value`, each with line and column.
  */
 export function parseSpec(text: string, path: string): Spec {
-  const lines = new LineCounter();
-  const document = parseDocument(text, {
-    lineCounter: lines,
-    prettyErrors: false,
-    logLevel: "error",
-    stringKeys: true,
-  });
-  const places = new Places(document, lines, path);
-  const fault = document.errors[0] ?? document.warnings[0];
-  if (fault !== undefined) {
-    throw new ImageError("spec/syntax", `${places.at(fault.pos[0])}: ${fault.message.split("\n")[0]}`);
-  }
-  let value: unknown;
-  try {
-    value = document.toJS({ maxAliasCount: 100 });
-  } catch (error) {
-    throw new ImageError("spec/syntax", `${path}: ${messageOf(error)}`, { cause: error });
-  }
+  const { value, places } = readPlaced(text, path);
   const result = top.safeParse(value);
   if (!result.success) throw schemaError(result.error, value, places);
   const { archive, app, time, kms, front, volumes, ...rest } = result.data;
