@@ -326,7 +326,7 @@ export const guest = within("packages/guest/src", [
   [
     "a log tree is replayed",
     "volumes/btrfs.ts",
-    "  if (u64(S.logRoot) !== 0n) {",
+    "  if (u64(offsets.logRoot) !== 0n) {",
     "  if (false) {",
     "volumes/btrfs.test.ts",
   ],
