@@ -12,6 +12,7 @@ import { parseTimeConfiguration, type TimeConfiguration } from "@caisson/nts/con
 import { leastVolume, logKeyLimit, type Service } from "@caisson/protocol/guest-config";
 import { volumeLimit } from "@caisson/protocol/volumes";
 import { messageOf } from "@caisson/vocabulary/failure";
+import { reasonOf } from "@caisson/vocabulary/system-error";
 import { type Document, isMap, isNode, LineCounter, parseDocument } from "yaml";
 import * as z from "zod";
 import { ImageError } from "../errors.ts";
@@ -584,7 +585,7 @@ export async function readSpec(path: string): Promise<Spec> {
     return spec;
   } catch (error) {
     if (error instanceof ImageError) throw error;
-    throw new ImageError("spec/unreadable", `cannot read ${file}: ${messageOf(error)}`, {
+    throw new ImageError("spec/unreadable", `cannot read ${file}: ${reasonOf(error)}`, {
       // A file that is not there is the command line's mistake, one that cannot be read the file's.
       kind: (error as NodeJS.ErrnoException).code === "ENOENT" ? "usage" : "input",
       fix: "name a spec file, or a directory with a caisson.yaml",
