@@ -35,6 +35,7 @@ import { readYaml } from "@caisson/verify/policy-text";
 import { bootEvents } from "@caisson/vocabulary/events";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { provesHardware } from "@caisson/vocabulary/platforms";
+import { reasonOf } from "@caisson/vocabulary/system-error";
 import * as z from "zod";
 import { KmsError } from "./errors.ts";
 import { mostRoots } from "./roots.ts";
@@ -198,6 +199,11 @@ function warningsOf(path: string, policy: Policy, references: readonly Reference
 export const policyRoots = (policy: Policy): TrustAnchor[] =>
   acceptedPlatforms(policy).flatMap((platform) => trustAnchorFor(platform, policy) ?? []);
 
+/** Ids of the applications that have an identity: whose releases this KMS judges. */
+export function identitiesOf(policies: Policies): Set<string> {
+  return new Set([...policies.values()].flatMap(({ policy }) => policy.app?.identity?.id ?? []));
+}
+
 /** All roots that some policy accepts, each once. */
 export function acceptedRoots(policies: Policies): TrustAnchor[] {
   const roots = [...policies.values()].flatMap(({ policy }) => policyRoots(policy));
@@ -286,7 +292,7 @@ function readBytes(path: string): Buffer {
   try {
     return readFileSync(path);
   } catch (error) {
-    throw new KmsError("policy/malformed", `${path} cannot be read: ${messageOf(error)}`);
+    throw new KmsError("policy/malformed", `${path} cannot be read: ${reasonOf(error)}`);
   }
 }
 
