@@ -61,9 +61,9 @@ async function startRelay(t: TestContext) {
 /** Without roots, whoever it is. */
 const get = (url: string, ca?: string): Promise<string> =>
   new Promise((resolve, reject) => {
-    request(url, ca === undefined ? { rejectUnauthorized: false } : { ca }, (answer) =>
-      text(answer).then(resolve, reject),
-    )
+    request(url, ca === undefined ? { rejectUnauthorized: false } : { ca }, (answer) => {
+      text(answer).then(resolve, reject);
+    })
       .once("error", reject)
       .end();
   });

@@ -258,7 +258,10 @@ test("a client that asks for a WebSocket and does not wait leaves no request at 
   const closed = Promise.withResolvers<void>();
   const asked = Promise.withResolvers<void>();
   behind.on("upgrade", (_, socket: Socket) => {
-    socket.resume().once("end", () => closed.resolve()).once("error", () => undefined);
+    socket
+      .resume()
+      .once("end", () => closed.resolve())
+      .once("error", () => undefined);
     asked.resolve();
   });
   const client = await connected(port);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What comes back, and by what it is judged: answers that fetch cannot give, another judgement, what a door must not change. */
 import { deepEqual, equal, match, rejects } from "node:assert/strict";
+import { once } from "node:events";
 import { request as httpRequest, type IncomingMessage, type RequestListener } from "node:http";
 import { buffer, text } from "node:stream/consumers";
 import { type TestContext, test } from "node:test";
@@ -126,4 +127,15 @@ test("trailers of an answer pass the front and a door", async (t) => {
   const { trailers, body } = await throughDoor(await door(t, echo, "tls"), "/");
   equal(body, "GET / ");
   deepEqual({ ...trailers }, { "grpc-status": "0", "grpc-message": "ok" });
+});
+
+test("a body whose length nobody knows passes a door, by either way", async (t) => {
+  for (const way of ["tls", "tunnel"] as const) {
+    const { hostname, port } = new URL(await door(t, echo, way));
+    const sending = httpRequest({ host: hostname, port, method: "POST", path: "/" });
+    sending.write("in ");
+    sending.end("pieces");
+    const [answer] = (await once(sending, "response")) as [IncomingMessage];
+    equal(await text(answer), "POST / in pieces", way);
+  }
 });

@@ -82,15 +82,19 @@ export async function openDoor(url: string, place: Place, options: DoorOptions):
     if (!request.url!.startsWith("/")) return say(response, 400, "this door takes paths, and is not a proxy");
     const { way } = await attest();
     if (way === "tunnel") return passSealed(request, response);
+    const isChunked = request.headers["transfer-encoding"] !== undefined;
+    const chunked = isChunked ? [["Transfer-Encoding", "chunked"]] : [];
     const sending = httpsRequest({
       host: origin.hostname,
       port: origin.port,
       path: request.url!,
       method: request.method!,
       agent: client.agent,
-      headers: [...fieldsOf(request), ["Host", origin.host]].flat() as unknown as Record<string, string>,
+      headers: [...fieldsOf(request), ["Host", origin.host], ...chunked].flat() as unknown as Record<
+        string,
+        string
+      >,
     });
-    if (request.headers["transfer-encoding"] !== undefined) sending.setHeader("Transfer-Encoding", "chunked");
     sending.once("error", (error) => refuse(response, error));
     sending.once("response", (answer) => {
       const fields = answer.rawHeaders.flatMap((name, i) =>
