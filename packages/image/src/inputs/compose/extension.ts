@@ -19,8 +19,10 @@ export function readSecretVariables(
   const value = extension.kind === "map" ? extension.entries.get("environment")?.value : undefined;
   if (value === undefined) return;
   const at = `${where}.environment`;
-  if (value.kind !== "map")
-    return void fields.refuse(value.line, at, "a map is wanted: { VARIABLE: SECRET }");
+  if (value.kind !== "map") {
+    fields.refuse(value.line, at, "a map is wanted: { VARIABLE: SECRET }");
+    return;
+  }
   for (const { name: variable, value: text, line } of fields.pairs(value, at)) {
     const name = text?.text ?? variable;
     const taken = service.secrets.some((one) => one.name === name);
