@@ -719,6 +719,48 @@ test("a rebuild that differs stops a release, though no host brings it", async (
   equal((await ask(kmsOf, { of, bundle })).code, "rebuild/differs");
 });
 
+test("owners of before sign no second generation beside the one that is logged, or was seen first", async (t) => {
+  const { writer, follow, kmsWith, asks } = await logged(t);
+  const [a, b, c] = [loggers.a, loggers.b, loggers.c];
+  // The keys a and b were stolen, and replaced.
+  const next = loggers.rotation({ owners: keysOf(1, c) });
+  // Who has them signs another generation 1: his own, and without a log.
+  const other = loggers.rotation({ owners: keysOf(2, a, b), log: null });
+  const by = { generation: 1, release: 2, previous: hashOf(l1.payload) };
+  const stolen = loggers.release(loggedSubjects, by, [a, b]);
+  const changes = { generations: [other] };
+  await writer.add("identity", loggers.id, next);
+  const log = follow();
+  await log.update();
+  equal((await asks(await kmsWith(log), stolen, changes)).code, "identity/chain");
+  // A KMS without a log believes the first that it sees.
+  const alone = await setup(t, policiesOf(t, machine));
+  const fork = (name: string) => owners.rotation({ owners: keysOf(2, owners.a, owners.b, signer(name)) });
+  const second = owners.release(subjects, { ...by, previous: hashOf(first.payload) }, [owners.a, owners.b]);
+  ok((await ask(alone, { bundle: bundleOf(second, { generations: [fork("x")] }) })).key);
+  equal(
+    (await ask(alone, { bundle: bundleOf(second, { generations: [fork("y")] }) })).code,
+    "identity/chain",
+  );
+  ok((await ask(alone, { bundle: bundleOf(second, { generations: [fork("x")] }) })).key);
+});
+
+test("a log that answers slowly holds nothing up; until it was read there are no keys", async (t) => {
+  const { directory, follow, kmsWith, asks } = await logged(t);
+  const inner = openLogDirectory(directory);
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const source: LogSource = {
+    name: "slow",
+    read: async (path, limit) => (await promise, inner.read(path, limit)),
+  };
+  const log = follow(inMemory(), source);
+  equal(await log.updateWithin(20), false);
+  equal((await asks(await kmsWith(log), l1)).code, "log/age");
+  resolve();
+  equal(await log.updateWithin(60_000), true);
+  ok((await asks(await kmsWith(log), l1)).key);
+});
+
 test("an age of its own in the policy", async (t) => {
   const { clock, follow, kmsWith, asks } = await logged(t, { maximumAge: 60 });
   const log = follow();
