@@ -19,6 +19,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { applicationId, type GuestConfig } from "@caisson/protocol/guest-config";
 import { hex } from "@caisson/protocol/hex";
+import { mistakesInWords } from "@caisson/protocol/zod-words";
 import {
   acceptedPlatforms,
   comparedRegisters,
@@ -199,6 +200,11 @@ function warningsOf(path: string, policy: Policy, references: readonly Reference
 export const policyRoots = (policy: Policy): TrustAnchor[] =>
   acceptedPlatforms(policy).flatMap((platform) => trustAnchorFor(platform, policy) ?? []);
 
+/** Ids of the applications that have an identity: whose releases this KMS judges. */
+export function identitiesOf(policies: Policies): Set<string> {
+  return new Set([...policies.values()].flatMap(({ policy }) => policy.app?.identity?.id ?? []));
+}
+
 /** All roots that some policy accepts, each once. */
 export function acceptedRoots(policies: Policies): TrustAnchor[] {
   const roots = [...policies.values()].flatMap(({ policy }) => policyRoots(policy));
@@ -301,10 +307,9 @@ function parseFile(path: string, bytes: Buffer): z.infer<typeof schema> {
   }
   const result = schema.safeParse(document);
   if (result.success) return result.data;
-  const [issue] = result.error.issues;
   throw new KmsError(
     "policy/malformed",
-    `${path}: ${issue?.path.join(".") || "the file"}: ${issue?.message}`,
+    `${path}: ${mistakesInWords(result.error.issues, document, "the file")}`,
   );
 }
 

@@ -14,6 +14,7 @@ import { sharesCommand } from "../kms-shares.ts";
 import { volumeCommand } from "../kms-volume.ts";
 import { type Listen, listenOption } from "../listen-option.ts";
 import { readPassphrase, readTextFile } from "../passphrase-file.ts";
+import { provenanceJudge } from "../provenance.ts";
 import { printable } from "../views/printable.ts";
 import { openReleaseLog, readWitness } from "./log.ts";
 
@@ -146,6 +147,7 @@ const serve = new Command("serve")
           operators: readOperators(options.operators, readTextFile(options.operators)),
         }),
         databases: options.database,
+        provenance: provenanceJudge,
         peers: options.peer,
         ...(options.ownApp !== undefined && { ownApp: options.ownApp.toLowerCase() }),
         ...options.listen,
