@@ -179,21 +179,23 @@ export class Vm extends EventEmitter<VmEvents> {
 
   /** QEMU stops a machine whose write fails for want of room (`werror=enospc`), and repeats the write when told to go on. */
   #watchRoom(there = true): void {
-    const timer = setTimeout(async () => {
-      let now = there;
-      try {
-        const qmp = await this.qmp();
-        const { status } = (await qmp.execute("query-status")) as { status: string };
-        now = status !== "io-error";
-        if (!now) await qmp.execute("cont");
-        qmp.close();
-      } catch {
-        // It ended, or something else goes wrong with it, which is said elsewhere.
-      }
-      if (now !== there) this.emit("room", now);
-      if (runs(this.#qemu)) this.#watchRoom(now);
-    }, roomMs).unref();
+    const timer = setTimeout(() => void this.#lookForRoom(there), roomMs).unref();
     void this.ended.then(() => clearTimeout(timer));
+  }
+
+  async #lookForRoom(there: boolean): Promise<void> {
+    let now = there;
+    try {
+      const qmp = await this.qmp();
+      const { status } = (await qmp.execute("query-status")) as { status: string };
+      now = status !== "io-error";
+      if (!now) await qmp.execute("cont");
+      qmp.close();
+    } catch {
+      // It ended, or something else goes wrong with it, which is said elsewhere.
+    }
+    if (now !== there) this.emit("room", now);
+    if (runs(this.#qemu)) this.#watchRoom(now);
   }
 
   /** A connection to QEMU's control socket; the caller closes it. */

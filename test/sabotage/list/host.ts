@@ -26,7 +26,7 @@ export const host = within("packages/host/src", [
   [
     "a machine that stopped for want of room stands still for ever",
     "vm.ts",
-    '        if (!now) await qmp.execute("cont");',
+    '      if (!now) await qmp.execute("cont");',
     "",
     "vm.test.ts",
   ],
