@@ -211,7 +211,7 @@ test("docs/releases.md names for every attack a test that is there, and a code t
   for (const [, code, path, name] of rows) {
     const text = read(path!);
     ok(text.includes(`"${name}"`), `${path}: ${name}`);
-    ok(known.includes(`\`${code}\``), code);
+    ok(known.includes(`\`${code}\``), `${code}`);
   }
 });
 
