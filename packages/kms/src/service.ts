@@ -7,7 +7,7 @@
  */
 import { join } from "node:path";
 import { deriveKmsKey } from "@caisson/protocol/derivation";
-import type { ProvenanceJudge } from "@caisson/releases";
+import type { ProvenanceJudge } from "@caisson/releases/provenance";
 import { Signatures } from "@caisson/verify";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { Applications } from "./applications.ts";
