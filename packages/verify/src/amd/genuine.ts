@@ -66,10 +66,10 @@ export async function verifyReport(
   const certificate = parseEndorsement(need(collateral.endorsement, `the ${kind.toUpperCase()} certificate`));
   const authorities = readAuthorities(need(collateral.chain, "the certificates above it"));
   const crl = collateral.crl && parseAmdCrl(collateral.crl);
+  const endorsement = readEndorsement(certificate);
   answers.judging = "quote";
   answers.pass("collateral/format");
 
-  const endorsement = readEndorsement(certificate);
   const product = productFor(report, endorsement);
   const root = await verifyChain(certificate, authorities, kindOf(endorsement), product, roots, at);
   answers.pass("chain/platform", { actual: `up to ${root.name}` });
