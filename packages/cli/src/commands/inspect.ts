@@ -28,6 +28,7 @@ import { type AnyEvidence, isEvidence, isQuote, readEvidence } from "@caisson/ve
 import { type Description, describeEvidence } from "@caisson/verify/describe";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
+import { nameWhatIsNone } from "../judgement-files.ts";
 import { printable } from "../views/printable.ts";
 import { renderDescription } from "../views/report-view.ts";
 
@@ -226,7 +227,11 @@ function inspectFirmware(bytes: Uint8Array) {
   }
   const volumes = firmwareVolumes(bytes);
   if (metadata === undefined && volumes.length === 0) {
-    throw new UsageError("this is neither a firmware image nor an event log", "caisson inspect --help");
+    nameWhatIsNone(bytes);
+    throw new UsageError(
+      "this is no firmware image, no event log, and no evidence in a form that is known here",
+      "docs/verification.md lists the forms of evidence",
+    );
   }
   const cfv = metadata?.sections.find(({ type }) => type === "CFV");
   const store = readVariableStore(cfv ? bytes.subarray(cfv.dataOffset, cfv.dataOffset + cfv.rawSize) : bytes);

@@ -45,6 +45,7 @@ import { runConformance } from "../conformance.ts";
 import { UsageError } from "../failure.ts";
 import {
   bytesOf,
+  evidenceOf,
   parseTime,
   readBounded,
   readCollateralFiles,
@@ -165,7 +166,7 @@ export const command = withSource(new Command("caisson verify"), "--collateral-s
       return show(report, evidence, options.json === true);
     }
     const bootLog = options.eventLog === undefined ? undefined : readBounded(options.eventLog);
-    const evidence = readEvidence(readBounded(path!), bootLog);
+    const evidence = evidenceOf(readBounded(path!), bootLog);
     const expected = expectReportData(options, evidence);
     show(await judge(evidence, options, expected), evidence, options.json === true);
   });

@@ -95,6 +95,12 @@ function readCocoEvidence(value: unknown): Evidence {
   return { platform: "tdx", quote, bootLog: { format: "tcg2", bytes: cc_eventlog } };
 }
 
+/** Of one TEE: a document of two is of none. */
+function trustAuthorityPart(document: Readonly<Record<string, unknown>>): object | undefined {
+  const parts = [document.tdx, document.sgx].filter((part) => typeof part === "object" && part !== null);
+  return parts.length === 1 && has(parts[0]!, "quote") ? parts[0]! : undefined;
+}
+
 const fromQuote = (quote: Uint8Array): Evidence => ({ platform: "tdx", quote });
 
 /** In the order in which they are asked. */
@@ -146,6 +152,14 @@ export const forms: readonly Form[] = [
     "JSON with attestation_report (base64)",
     (value) => has(value, "attestation_report"),
     readCocoSnp,
+  ),
+  document(
+    "Intel Trust Authority's evidence",
+    "JSON with tdx or sgx, an object with quote (base64)",
+    (value) => trustAuthorityPart(value) !== undefined,
+    // Its log and data are hashed by rules of its own: what counts here is the quote.
+    (value) =>
+      fromQuote(readPart(quoteDocument, trustAuthorityPart(value), "evidence of Trust Authority").quote),
   ),
   document(
     "evidence inside a document that names its platform",
@@ -224,6 +238,8 @@ const hardwareFields: Readonly<Record<string, string>> = {
   attestation_report: "a SEV-SNP report",
   attestation: "a dstack attestation",
   cpu_evidence: "Tinfoil's",
+  tdx: "Trust Authority's",
+  sgx: "Trust Authority's, of an enclave",
 };
 
 /** One document is evidence of one guest: of two, readers would not agree on which counts. */
@@ -257,7 +273,7 @@ export function isEvidence(input: Uint8Array): boolean {
 }
 
 /** JSON, or a text of bytes (hexadecimal with or without 0x, base64; line breaks do not matter), or bytes themselves. */
-function decode(input: Uint8Array): Decoded {
+export function decode(input: Uint8Array): Decoded {
   let text: string;
   try {
     text = new TextDecoder("utf-8", { fatal: true }).decode(input).trim();
