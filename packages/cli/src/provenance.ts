@@ -208,7 +208,7 @@ export const withProvenance = (command: Command): Command =>
     .option("--provenance-root <FILE>", "that instance's trusted_root.json, as you have pinned it")
     .option(
       "--provenance-workflow <URI>",
-      "https://github.com/OWNER/REPO/.github/workflows/FILE@REF; REF may end in *",
+      "the URI of its workflow, …/.github/workflows/FILE@REF; REF may end in *",
     );
 
 function readJson(path: string): unknown {

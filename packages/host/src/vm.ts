@@ -55,6 +55,8 @@ export interface VmOptions {
 }
 
 interface LaunchOptions {
+  /** QEMU, where it is not the one in PATH. */
+  program?: string;
   qmpSocket: string;
   serialLog: string;
   limitMs?: number;
@@ -138,10 +140,10 @@ export class Vm extends EventEmitter<VmEvents> {
    */
   static async launch(
     args: readonly string[],
-    { qmpSocket, serialLog, limitMs, tidy }: LaunchOptions,
+    { program = "qemu-system-x86_64", qmpSocket, serialLog, limitMs, tidy }: LaunchOptions,
   ): Promise<Vm> {
     let timer: NodeJS.Timeout | undefined;
-    const qemu = await start("qemu-system-x86_64", [...args], "qemu-system-x86");
+    const qemu = await start(program, [...args], "qemu-system-x86");
     let said = "";
     qemu.stderr!.setEncoding("utf8").on("data", (text: string) => {
       said = (said + text).slice(-2000);

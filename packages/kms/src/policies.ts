@@ -35,6 +35,7 @@ import { readYaml } from "@caisson/verify/policy-text";
 import { bootEvents } from "@caisson/vocabulary/events";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { provesHardware } from "@caisson/vocabulary/platforms";
+import { reasonOf } from "@caisson/vocabulary/system-error";
 import * as z from "zod";
 import { KmsError } from "./errors.ts";
 import { mostRoots } from "./roots.ts";
@@ -286,7 +287,7 @@ function readBytes(path: string): Buffer {
   try {
     return readFileSync(path);
   } catch (error) {
-    throw new KmsError("policy/malformed", `${path} cannot be read: ${messageOf(error)}`);
+    throw new KmsError("policy/malformed", `${path} cannot be read: ${reasonOf(error)}`);
   }
 }
 

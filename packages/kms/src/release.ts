@@ -47,7 +47,7 @@ import {
 } from "@caisson/verify";
 import { parseQuote } from "@caisson/verify/quote";
 import { releaseJudge } from "@caisson/verify/releases";
-import { messageOf } from "@caisson/vocabulary/failure";
+import { reasonOf } from "@caisson/vocabulary/system-error";
 import { type Applications, type KnownApplication, learn } from "./applications.ts";
 import type { CollateralCache } from "./collateral-cache.ts";
 import type { NonceCode, Nonces } from "./nonces.ts";
@@ -279,7 +279,7 @@ async function record(
     if (error instanceof ReleaseError || error instanceof VerifyError || error instanceof Denial) {
       return { answer: denied(error, entry.time), logged: false };
     }
-    const message = `the release log cannot be written: ${messageOf(error)}`;
+    const message = `the release log cannot be written: ${reasonOf(error)}`;
     return { answer: denied(new Denial("log/unavailable", message), entry.time), logged: false };
   }
 }

@@ -46,6 +46,8 @@ const hostFromGuest = "10.0.2.2";
 
 /** In a session's state while it runs: where `caisson exec` reaches the machine, and the token that it shows. */
 export const execFile = "exec.json";
+/** Likewise: its published ports (`PublishedPort[]`), for `caisson ps`. */
+export const portsFile = "ports.json";
 
 /** The operators that the local time servers stand for. */
 const timeOperators = ["alpha", "beta", "gamma", "delta", "epsilon"].map((operator) => ({ operator }));
@@ -294,6 +296,8 @@ export async function startSession(options: SessionOptions): Promise<Session> {
     writeWhole(join(state, execFile), JSON.stringify({ port: execHost, token: toHex(exec) }), 0o600);
     ends.push(async () => rmSync(join(state, execFile), { force: true }));
     const ports = await hostPorts(manifest.guest.app, options.port);
+    writeWhole(join(state, portsFile), JSON.stringify(ports));
+    ends.push(async () => rmSync(join(state, portsFile), { force: true }));
     const main = mainPort(manifest.guest.app);
     const mainHost = ports.find(({ protocol, published }) => protocol === "tcp" && published === main)?.host;
     const volumes = volumeDisks(state, manifest.guest.app);

@@ -36,6 +36,7 @@ import { readManifest } from "@caisson/image/manifest";
 import { readEvidence, verifyEvidence } from "@caisson/verify";
 import { readYaml } from "@caisson/verify/policy-text";
 import { messageOf } from "@caisson/vocabulary/failure";
+import { reasonOf } from "@caisson/vocabulary/system-error";
 import { Command } from "commander";
 import ownPackage from "../../../../package.json" with { type: "json" };
 import { UsageError } from "../failure.ts";
@@ -180,7 +181,7 @@ function write(path: string, text: string): void {
     writeFileSync(path, text);
   } catch (error) {
     throw new UsageError(
-      `${path} cannot be written: ${messageOf(error)}`,
+      `${path} cannot be written: ${reasonOf(error)}`,
       "name a file in an existing directory",
     );
   }

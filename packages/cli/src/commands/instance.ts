@@ -70,7 +70,7 @@ export function withProductionOptions(command: Command): Command {
 }
 
 /** Collateral that evidence may carry: Intel's, and valid now. Throws VerifyError, UsageError. */
-async function readStapled(path: string): Promise<StapledCollateral> {
+export async function readStapled(path: string): Promise<StapledCollateral> {
   const document = readCollateralFile(path);
   const { validUntil } = await verifyCollateral(document, new Date(), intelRoot);
   return { document, validUntil };

@@ -37,8 +37,8 @@ import {
 import { type Description, describeEvidence } from "@caisson/verify/describe";
 import { type KnownReleases, releaseJudge } from "@caisson/verify/releases";
 import { toBase64, toHex } from "@caisson/vocabulary/bytes";
-import { messageOf } from "@caisson/vocabulary/failure";
 import { provesHardware } from "@caisson/vocabulary/platforms";
+import { reasonOf } from "@caisson/vocabulary/system-error";
 import { Command, Option } from "commander";
 import { type SourceOptions, sayProvenance, sourceOptions, withSource } from "../collateral-source.ts";
 import { runConformance } from "../conformance.ts";
@@ -171,13 +171,30 @@ export const command = withSource(new Command("caisson verify"), "--collateral-s
     show(await judge(evidence, options, expected), evidence, options.json === true);
   });
 
+/** Fresh evidence of a running machine, judged: of the very connection where the address is a front's. */
+export async function judgeRunning(url: string, options: JudgedBy & SourceOptions): Promise<Report> {
+  if (/^https:/i.test(url)) return (await judgeConnection(url, options)).report;
+  const { bytes, nonce } = await fetchEvidence(url);
+  return judge(readEvidence(bytes), options, freshReportData(nonce));
+}
+
+async function judgeConnection(
+  url: string,
+  options: JudgedBy & SourceOptions & Pick<Options, "bind" | "at">,
+) {
+  const { document, ...own } = await observeChannel(url, options.bind);
+  const now = parseTime(options.at);
+  const { collateral, ...rest } = options;
+  const judgement =
+    collateral === "fetch"
+      ? { ...(await judgementOf(rest, now)), ...(await findCollateral(readEvidence(document), options, now)) }
+      : await judgementOf(options, now);
+  return { ...(await verifyChannel(document, own, judgement)), tlsKey: own.tlsKey };
+}
+
 /** Judges the very connection over which the evidence came: where it ends is in the report. */
 async function verifyConnection(url: string, options: Options): Promise<void> {
-  const { document, ...own } = await observeChannel(url, options.bind);
-  const { nonce, tlsKey } = own;
-  if (options.save !== undefined) save(options.save, document, nonce);
-  const judgement = await judgementOf(options, parseTime(options.at));
-  const { report, keys } = await verifyChannel(document, own, judgement);
+  const { report, keys, tlsKey } = await judgeConnection(url, options);
   const pin = `sha256//${toBase64(tlsKey)}`;
   const said =
     report.verdict === "accepted"
@@ -218,7 +235,7 @@ function save(path: string, bytes: Uint8Array, nonce: Uint8Array): void {
     writeFileSync(path, bytes);
   } catch (error) {
     throw new UsageError(
-      `${path} cannot be written: ${messageOf(error)}`,
+      `${path} cannot be written: ${reasonOf(error)}`,
       "name a file in an existing directory",
     );
   }
@@ -336,7 +353,11 @@ async function knownReleases(
 }
 
 /** From a file, or fetched where that is asked for: who judges offline is asked nothing. */
-async function findCollateral(evidence: AnyEvidence, options: Options, now: Date) {
+async function findCollateral(
+  evidence: AnyEvidence,
+  options: Pick<JudgedBy, "collateral"> & SourceOptions,
+  now: Date,
+) {
   if (options.collateral !== "fetch") return readCollateralFiles(options.collateral);
   const { provenance, document: _, ...found } = await collateralFor(evidence, sourceOptions(options, now));
   sayProvenance(provenance);

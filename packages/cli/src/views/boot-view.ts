@@ -167,6 +167,9 @@ export class ApplicationError extends Failure<"up/application", "rejected"> {
       memoryLimit === undefined ? "" : `: it exceeded its memory limit of ${memoryLimit / 2 ** 20} MiB`;
     super("up/application", "rejected", `${printable(service)} ended with status ${status}${because}`, {
       facts: status > 128 && status < 193 ? [["killed by", signalName(status - 128)]] : [],
+      ...(memoryLimit !== undefined && {
+        fix: "a larger limit (docs/application.md); files in /tmp and elsewhere in memory count, too",
+      }),
     });
   }
 }

@@ -16,8 +16,8 @@ import { releaseJudge } from "@caisson/verify/releases";
 import { firstBytes } from "@caisson/vocabulary/body";
 import { equal } from "@caisson/vocabulary/bytes";
 import { sessionExporter } from "@caisson/vocabulary/channel";
-import { messageOf } from "@caisson/vocabulary/failure";
 import { limits } from "@caisson/vocabulary/limits";
+import { reasonOf } from "@caisson/vocabulary/system-error";
 import {
   type Attestation,
   type AttestationOptions,
@@ -115,11 +115,9 @@ function answered(sending: ClientRequest, origin: URL): Promise<Uint8Array> {
       reject(
         error instanceof ChannelError
           ? error
-          : new ChannelError(
-              "channel/unreachable",
-              `no evidence from ${origin.origin}: ${messageOf(error)}`,
-              { cause: error },
-            ),
+          : new ChannelError("channel/unreachable", `no evidence from ${origin.origin}: ${reasonOf(error)}`, {
+              cause: error,
+            }),
       );
     };
     sending.once("error", fail);

@@ -12,6 +12,7 @@ import { parseTimeConfiguration, type TimeConfiguration } from "@caisson/nts/con
 import { leastVolume, logKeyLimit, type Service } from "@caisson/protocol/guest-config";
 import { volumeLimit } from "@caisson/protocol/volumes";
 import { messageOf } from "@caisson/vocabulary/failure";
+import { reasonOf } from "@caisson/vocabulary/system-error";
 import { type Document, isMap, isNode, LineCounter, parseDocument } from "yaml";
 import * as z from "zod";
 import { ImageError } from "../errors.ts";
@@ -475,29 +476,34 @@ function sourceOf(
   }
 }
 
+/** A text's plain data, and where in it everything stands. Throws ImageError `spec/syntax`. */
+function readPlaced(text: string, path: string): { value: unknown; places: Places } {
+  const lines = new LineCounter();
+  try {
+    const document = parseDocument(text, {
+      lineCounter: lines,
+      prettyErrors: false,
+      logLevel: "error",
+      stringKeys: true,
+    });
+    const places = new Places(document, lines, path);
+    const fault = document.errors[0] ?? document.warnings[0];
+    if (fault !== undefined) {
+      throw new ImageError("spec/syntax", `${places.at(fault.pos[0])}: ${messageOf(fault).split("\n")[0]}`);
+    }
+    return { value: document.toJS({ maxAliasCount: 100 }), places };
+  } catch (error) {
+    if (error instanceof ImageError) throw error;
+    throw new ImageError("spec/syntax", `${path}: ${messageOf(error)}`, { cause: error });
+  }
+}
+
 /**
  * Checks the text of a spec. `path` (absolute) is for messages and for what relative paths start from.
  * Errors: ImageError `spec/syntax`, `spec/unknown-key`, `spec/value`, each with line and column.
  */
 export function parseSpec(text: string, path: string): Spec {
-  const lines = new LineCounter();
-  const document = parseDocument(text, {
-    lineCounter: lines,
-    prettyErrors: false,
-    logLevel: "error",
-    stringKeys: true,
-  });
-  const places = new Places(document, lines, path);
-  const fault = document.errors[0] ?? document.warnings[0];
-  if (fault !== undefined) {
-    throw new ImageError("spec/syntax", `${places.at(fault.pos[0])}: ${fault.message.split("\n")[0]}`);
-  }
-  let value: unknown;
-  try {
-    value = document.toJS({ maxAliasCount: 100 });
-  } catch (error) {
-    throw new ImageError("spec/syntax", `${path}: ${messageOf(error)}`, { cause: error });
-  }
+  const { value, places } = readPlaced(text, path);
   const result = top.safeParse(value);
   if (!result.success) throw schemaError(result.error, value, places);
   const { archive, app, time, kms, front, volumes, ...rest } = result.data;
@@ -579,7 +585,7 @@ export async function readSpec(path: string): Promise<Spec> {
     return spec;
   } catch (error) {
     if (error instanceof ImageError) throw error;
-    throw new ImageError("spec/unreadable", `cannot read ${file}: ${messageOf(error)}`, {
+    throw new ImageError("spec/unreadable", `cannot read ${file}: ${reasonOf(error)}`, {
       // A file that is not there is the command line's mistake, one that cannot be read the file's.
       kind: (error as NodeJS.ErrnoException).code === "ENOENT" ? "usage" : "input",
       fix: "name a spec file, or a directory with a caisson.yaml",

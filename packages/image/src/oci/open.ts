@@ -34,7 +34,7 @@ const isPinned = (reference: ImageReference): boolean =>
 
 /**
  * What the tags among `references` name now, each once, sorted: for a lock. Errors: ImageError `oci/registry`,
- * `oci/credentials`, `oci/digest`.
+ * `oci/credentials`, `oci/tag`, `oci/digest`.
  */
 export async function pinImages(
   references: readonly ImageReference[],
