@@ -8,16 +8,15 @@ import {
   type AmdCollateral,
   type AnyEvidence,
   type Collateral,
-  isEvidence,
   type Policy,
   type Reference,
   readAmdCollateral,
-  readEvidence,
   readReferences,
   VerifyError,
 } from "@caisson/verify";
 import { isAmdCollateral } from "@caisson/verify/amd-collateral";
 import { collateralFromText } from "@caisson/verify/collateral-forms";
+import { isEvidence, readEvidence } from "@caisson/verify/every-form";
 import { notEvidence } from "@caisson/verify/not-evidence";
 import { readPolicyText } from "@caisson/verify/policy-text";
 import { limits } from "@caisson/vocabulary/limits";

@@ -24,8 +24,9 @@ import {
 } from "@caisson/measure/firmware-volume";
 import { guessIndexing, replayPcrs } from "@caisson/measure/tpm-log";
 import { readVariableStore } from "@caisson/measure/variables";
-import { type AnyEvidence, isEvidence, isQuote, readEvidence } from "@caisson/verify";
+import { type AnyEvidence, isQuote } from "@caisson/verify";
 import { type Description, describeEvidence } from "@caisson/verify/describe";
+import { isEvidence, readEvidence } from "@caisson/verify/every-form";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
 import { nameWhatIsNone } from "../judgement-files.ts";

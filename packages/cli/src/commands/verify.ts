@@ -28,13 +28,13 @@ import {
   isQuote,
   type Policy,
   type Report,
-  readEvidence,
   VerifyError,
   verifyChannel,
   verifyEvidence,
   verifyGenuine,
 } from "@caisson/verify";
 import { type Description, describeEvidence } from "@caisson/verify/describe";
+import { readEvidence } from "@caisson/verify/every-form";
 import { type KnownReleases, releaseJudge } from "@caisson/verify/releases";
 import { toBase64, toHex } from "@caisson/vocabulary/bytes";
 import { provesHardware } from "@caisson/vocabulary/platforms";
