@@ -169,4 +169,19 @@ test("every refusal of a SEV-SNP report has the answer that its cause asks for",
   deepEqual(wrong, []);
 });
 
+test("what should be zero in a report: changed by somebody it is forged, signed by AMD's key nobody can tell", async () => {
+  const { report, collateral: amdCollateral, now, roots: amdRoots } = buildSnp({});
+  const changed = await verifyGenuine(
+    { platform: "snp", report: report.with(0x4c, 1) },
+    { now, amdRoots, amdCollateral },
+  );
+  deepEqual([changed.verdict, changed.codes], ["rejected", ["snp/signature"]]);
+  const signed = buildSnp({ before: (h) => void (h.report.policy |= 1n << 30n) });
+  const { verdict, codes } = await verifyGenuine(
+    { platform: "snp", report: signed.report },
+    { now: signed.now, amdRoots: signed.roots, amdCollateral: signed.collateral },
+  );
+  deepEqual([verdict, codes], ["undetermined", ["snp/reserved"]]);
+});
+
 test("genuine: the unchanged quote", async () => equal((await judge({})).verdict, "accepted"));
