@@ -75,9 +75,9 @@ export class HostileDisk {
 
   /**
    * The file that is left when the power fails after the first `count` events: what was flushed is there, and of the writes
-   * since then those that `kept` lets through, whole or some of their sectors.
+   * since then the sectors that `kept` lets through: by their number, and by the place of their write.
    */
-  crash(path: string, original: string, count: number, kept: (sector: number) => boolean): void {
+  crash(path: string, original: string, count: number, kept: (sector: number, at: number) => boolean): void {
     copyFileSync(original, path);
     const file = openSync(path, "r+");
     const flushed = this.events.slice(0, count).findLastIndex(({ kind }) => kind === "flush");
@@ -88,7 +88,7 @@ export class HostileDisk {
       if (index < flushed) writeSync(file, bytes, 0, bytes.length, at);
       else {
         for (let part = 0; part < bytes.length; part += sectorSize) {
-          if (kept(sector++)) writeSync(file, bytes, part, sectorSize, at + part);
+          if (kept(sector++, at)) writeSync(file, bytes, part, sectorSize, at + part);
         }
       }
     }

@@ -10,13 +10,16 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type TestContext } from "node:test";
 import {
+  type Following,
   followLog,
+  type LogSource,
   LogWriter,
   noteSigner,
   openLogDirectory,
   proveRelease,
   serveWitness,
   Witness,
+  writeFollowing,
 } from "@caisson/log";
 import { deriveReleasedKey } from "@caisson/protocol/derivation";
 import { verifySignature } from "@caisson/protocol/ed25519";
@@ -33,6 +36,8 @@ import {
   type Bundle,
   type Envelope,
   identityPayloadType,
+  type ProvenanceJudge,
+  ReleaseError,
   readTrustPolicy,
   sealBinding,
   writeBundle,
@@ -42,7 +47,7 @@ import { hashOf, keysOf, Owners } from "@caisson/releases/testing/owners";
 import { signer } from "@caisson/releases/testing/signers";
 import { reportData } from "@caisson/verify/report-data";
 import { Applications, type LogView } from "./applications.ts";
-import { type CheckpointStore, FollowedLog } from "./followed-log.ts";
+import { FollowedLog, type FollowingStore, followingRows } from "./followed-log.ts";
 import { loadPolicies, type Policies } from "./policies.ts";
 import { type ReleaseContext, releaseKeys } from "./release.ts";
 import { Roots } from "./roots.ts";
@@ -286,6 +291,34 @@ for (const [name, given, code, rules] of denied) {
   });
 }
 
+test("a policy may ask who built an image: beside its owners, never instead of them", async (t) => {
+  const workflow = "https://github.com/o/r/.github/workflows/w.yml@refs/tags/*";
+  const rules = { profile: "public", root: { kind: "pinned" }, workflow };
+  const policies = policiesOf(t, machine, { provenance: rules });
+  const asked: unknown[] = [];
+  const provenance: ProvenanceJudge = async (bundle, question) => {
+    asked.push([bundle, question]);
+    if ((bundle as { good?: boolean }).good !== true)
+      throw new ReleaseError("provenance/signature", "it is not");
+    return { profile: "public", workflow };
+  };
+  const kmsOf = await setup(t, policies);
+  const judging = { ...kmsOf, context: { ...kmsOf.context, provenance } };
+  const built = { provenance: { good: true } };
+  ok((await ask(judging, { bundle: bundleOf(first, built) })).key);
+  deepEqual(asked, [[built.provenance, { ...rules, manifest: subjects[0] }]]);
+  const codes = [
+    [judging, bundleOf(first), "provenance/missing"],
+    [judging, bundleOf(first, { provenance: {} }), "provenance/signature"],
+    [judging, bundleOf(owners.release(subjects, {}, [owners.a]), built), "release/signature"],
+    // One that cannot judge it.
+    [kmsOf, bundleOf(first, built), "provenance/missing"],
+  ] as const;
+  for (const [who, bundle, code] of codes) equal((await ask(who, { bundle })).code, code);
+  // Who does not ask for it is not told.
+  ok((await ask(await setup(t, policiesOf(t, machine)), { bundle: bundleOf(first, built) })).key);
+});
+
 test("a bundle that is nothing of the kind is refused as such", async (t) => {
   const kmsOf = await setup(t, policiesOf(t, machine));
   const { code } = await ask(kmsOf, {
@@ -310,6 +343,27 @@ test("what was proved is not forgotten: minimum, revocation, generation; not by 
   ok((await ask(again, { bundle: bundleOf(fourth, { generations: [rotated] }) })).key);
   const last = await setup(t, policies, { path });
   equal((await ask(last, { bundle: bundleOf(third) })).code, "release/generation");
+});
+
+test("signatures that were verified once are not what a release is judged by: time and what was learnt are", async (t) => {
+  const clock = { ms: now };
+  const kmsOf = await setup(t, policiesOf(t, machine), { clock: () => clock.ms });
+  // The machine's own evidence stays good for an hour, so the release ends before it.
+  const expires = new Date(now + 60_000).toISOString().replace(".000", "");
+  const notBefore = new Date(now).toISOString().replace(".000", "");
+  const short = owners.release(subjects, { notBefore, expires });
+  const bundle = bundleOf(short);
+  for (let i = 0; i < 2; i++) ok((await ask(kmsOf, { bundle })).key);
+  clock.ms = now + 60_000;
+  equal((await ask(kmsOf, { bundle })).code, "release/expired");
+  clock.ms = now - 1000;
+  equal((await ask(kmsOf, { bundle })).code, "release/not-yet-valid");
+  clock.ms = now;
+  const revoked = bundleOf(short, { revocations: [owners.revocation([1])] });
+  equal((await ask(kmsOf, { bundle: revoked })).code, "release/revoked");
+  ok((await ask(kmsOf, { bundle })).key);
+  ok((await ask(kmsOf, { bundle: bundleOf(second) })).key);
+  equal((await ask(kmsOf, { bundle })).code, "release/below-minimum");
 });
 
 test("a bundle that was refused teaches nothing", async (t) => {
@@ -550,11 +604,11 @@ async function logged(t: TestContext, rules: object = {}) {
   await writer.add("identity", loggers.id, firstDocument);
   await writer.add("release", loggers.id, l1);
   const policies = policiesOf(t, loggedMachine, rules);
-  const follow = (checkpoints: CheckpointStore = inMemoryCheckpoint()) =>
+  const follow = (kept: FollowingStore = inMemory(), source = openLogDirectory(directory)) =>
     new FollowedLog(
-      { source: openLogDirectory(directory), policy: readTrustPolicy(logPolicy) },
+      { source, policy: readTrustPolicy(logPolicy) },
       kms,
-      checkpoints,
+      kept,
       () => clock.ms,
       () => {},
     );
@@ -567,12 +621,13 @@ async function logged(t: TestContext, rules: object = {}) {
   return { clock, directory, writer, follow, kmsWith, asks };
 }
 
-const inMemoryCheckpoint = (): CheckpointStore => {
-  let note: string | undefined;
+const inMemory = (): FollowingStore => {
+  let kept: Following | undefined;
   return {
-    readCheckpoint: async () => note,
-    writeCheckpoint: async (next) => {
-      note = next;
+    readCheckpoint: async () => kept?.note,
+    readFollowing: async () => kept && writeFollowing(kept),
+    write: async (next) => {
+      kept = next;
     },
   };
 };
@@ -638,17 +693,49 @@ test("a log that forks, shrinks or cannot be read changes nothing, in a new proc
   const yesterday = place(t);
   cpSync(directory, yesterday, { recursive: true });
   await writer.add("release", loggers.id, l2);
-  const checkpoints = inMemoryCheckpoint();
-  const log = follow(checkpoints);
+  const kept = inMemory();
+  const log = follow(kept);
   equal(await log.update(), true);
   const kmsOf = await kmsWith(log);
   rmSync(directory, { recursive: true });
   cpSync(yesterday, directory, { recursive: true });
   equal(await log.update(), false);
   equal((await asks(kmsOf, l1)).code, "release/below-minimum");
-  const later = follow(checkpoints);
+  const later = follow(kept);
   equal(await later.update(), false);
   equal((await asks(await kmsWith(later), l1)).code, "log/age");
+});
+
+test("a new process goes on from what the one before it read, for as long as it wants the same applications", async (t) => {
+  const { directory, writer, follow, kmsWith, asks } = await logged(t);
+  const store = await storeOf(t);
+  const kept = followingRows(store, () => now);
+  const inner = openLogDirectory(directory);
+  const read: string[] = [];
+  const source: LogSource = {
+    name: "log",
+    read: (path, limit) => (read.push(path), inner.read(path, limit)),
+  };
+  const process = async (ids: string[] | undefined): Promise<{ log: FollowedLog; envelopes: number }> => {
+    const log = follow(kept, source);
+    if (ids !== undefined) log.want(new Set(ids));
+    read.length = 0;
+    equal(await log.update(), true);
+    return { log, envelopes: read.filter((path) => path.startsWith("envelope/")).length };
+  };
+  equal((await process([loggers.id])).envelopes, 2);
+  const { sequence } = store.head;
+  equal((await process([loggers.id])).envelopes, 0);
+  equal(store.head.sequence, sequence);
+  await writer.add("release", loggers.id, l2);
+  const next = await process([loggers.id]);
+  equal(next.envelopes, 1);
+  equal((await asks(await kmsWith(next.log), l1)).code, "release/below-minimum");
+  ok((await asks(await kmsWith(next.log), l2)).key);
+  // Another application beside it: its past is in the whole log.
+  equal((await process([loggers.id, owners.id])).envelopes, 3);
+  equal((await process([])).envelopes, 0);
+  equal((await process([loggers.id])).envelopes, 3);
 });
 
 test("without a followed log the bundle proves that a release is logged, by the identity's own policy", async (t) => {

@@ -199,6 +199,11 @@ function warningsOf(path: string, policy: Policy, references: readonly Reference
 export const policyRoots = (policy: Policy): TrustAnchor[] =>
   acceptedPlatforms(policy).flatMap((platform) => trustAnchorFor(platform, policy) ?? []);
 
+/** Ids of the applications that have an identity: whose releases this KMS judges. */
+export function identitiesOf(policies: Policies): Set<string> {
+  return new Set([...policies.values()].flatMap(({ policy }) => policy.app?.identity?.id ?? []));
+}
+
 /** All roots that some policy accepts, each once. */
 export function acceptedRoots(policies: Policies): TrustAnchor[] {
   const roots = [...policies.values()].flatMap(({ policy }) => policyRoots(policy));

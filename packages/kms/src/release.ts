@@ -28,6 +28,7 @@ import {
 import { readVolumesPayload } from "@caisson/protocol/volumes";
 import {
   type AcceptedRelease,
+  type ProvenanceJudge,
   type ReleaseCode,
   ReleaseError,
   readBundle,
@@ -89,6 +90,8 @@ export interface ReleaseContext {
   nonces: Nonces;
   volumes: Pick<VolumeBook, "open">;
   applications: Applications;
+  /** Judges who built an image, where policies ask for that. Default: nobody does, and they are refused. */
+  provenance?: ProvenanceJudge;
   /** Milliseconds since 1970. */
   now: () => number;
 }
@@ -325,7 +328,9 @@ async function judge(
     references: policy.references,
     now,
     expectedReportData: reportData,
-    ...(application !== undefined && { releases: releaseJudge(() => application.known) }),
+    ...(application !== undefined && {
+      releases: releaseJudge(() => application.known, context.provenance),
+    }),
     ...(collateral !== undefined && { collateral }),
   });
   decision.attested =

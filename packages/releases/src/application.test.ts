@@ -3,7 +3,13 @@
 import { deepEqual, equal, rejects, throws } from "node:assert/strict";
 import test from "node:test";
 import fc from "fast-check";
-import { type Application, advance, beginApplication } from "./application.ts";
+import {
+  type Application,
+  advance,
+  beginApplication,
+  readApplication,
+  writeApplication,
+} from "./application.ts";
 import { type Bundle, judgeBundle, readBundle, writeBundle } from "./bundle.ts";
 import { writeCanonical } from "./canonical.ts";
 import { type Envelope, writeEnvelope } from "./envelope.ts";
@@ -120,6 +126,26 @@ test("a life: releases, a handover, a revocation, rebuilds, secrets", async () =
     [2, 1],
   );
   equal(life.rebuilds.length, 1);
+  deepEqual(await readApplication(JSON.parse(JSON.stringify(writeApplication(life)))), life);
+  // A minimum leaves rebuilds behind that nobody will ask about.
+  const fourth = release(4, await hashOf(third), { generation: 1, minimum: 3 }, [b!, c!]);
+  deepEqual((await advance(life, "release", fourth)).rebuilds, []);
+});
+
+test("what was known of an application: any JSON in its fields is read, or refused with a code", async () => {
+  const known = JSON.parse(JSON.stringify(writeApplication(upgraded))) as object;
+  const property = fc.asyncProperty(
+    fc.constantFrom(...Object.keys(known)),
+    fc.jsonValue(),
+    async (field, value) => {
+      try {
+        await readApplication({ ...known, [field]: value });
+      } catch (error) {
+        if (!(error instanceof ReleaseError)) throw error;
+      }
+    },
+  );
+  await fc.assert(property, { numRuns: 300 });
 });
 
 const refused: [

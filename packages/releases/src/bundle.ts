@@ -9,6 +9,7 @@ import { readValue } from "./canonical.ts";
 import { type Envelope, readEnvelope, writeEnvelope } from "./envelope.ts";
 import { followIdentity, type Identity } from "./identity.ts";
 import { type LogProof, readProof, writeProof } from "./log/proof.ts";
+import { jsonObject } from "./provenance.ts";
 import { type Floor, judgeRelease, type ReleaseJudgement, raiseFloor, revoke } from "./release.ts";
 import { readStatement, type Statement } from "./statement.ts";
 
@@ -22,6 +23,8 @@ export interface Bundle {
   proof?: LogProof;
   rebuilds: readonly Envelope[];
   revocations: readonly Envelope[];
+  /** Who built the image: a bundle of Sigstore, as parsed JSON. */
+  provenance?: object;
   /** The manifest of the released image: whose registers are compared with those of the quote. */
   manifest?: Uint8Array;
 }
@@ -35,12 +38,13 @@ const schema = object({
   proof: optional(text("a tlog-proof", /^/, 64 * 1024)),
   rebuilds: list(anything, 0, 32),
   revocations: list(anything, 0, 64),
+  provenance: optional(jsonObject),
   manifest: optional(text("a manifest", /^/, 256 * 1024)),
 });
 
 /** Reads parsed JSON. Throws ReleaseError "bundle/malformed", or the code of the part that is malformed. */
 export function readBundle(value: unknown): Bundle {
-  const { identity, generations, release, proof, rebuilds, revocations, manifest } = readValue(
+  const { identity, generations, release, proof, rebuilds, revocations, provenance, manifest } = readValue(
     value,
     schema,
     "bundle/malformed",
@@ -52,6 +56,7 @@ export function readBundle(value: unknown): Bundle {
     ...(proof !== undefined && { proof: readProof(proof) }),
     rebuilds: rebuilds.map(readEnvelope),
     revocations: revocations.map(readEnvelope),
+    ...(provenance !== undefined && { provenance }),
     ...(manifest !== undefined && { manifest: utf8(manifest) }),
   };
 }
@@ -60,7 +65,7 @@ const textOf = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
 
 /** A bundle as JSON that `readBundle` takes. */
 export function writeBundle(bundle: Bundle): object {
-  const { identity, generations, release, proof, rebuilds, revocations, manifest } = bundle;
+  const { identity, generations, release, proof, rebuilds, revocations, provenance, manifest } = bundle;
   return {
     version: bundleVersion,
     identity: textOf(identity),
@@ -69,6 +74,7 @@ export function writeBundle(bundle: Bundle): object {
     ...(proof !== undefined && { proof: writeProof(proof) }),
     rebuilds: rebuilds.map(writeEnvelope),
     revocations: revocations.map(writeEnvelope),
+    ...(provenance !== undefined && { provenance }),
     ...(manifest !== undefined && { manifest: textOf(manifest) }),
   };
 }

@@ -5,7 +5,13 @@
  */
 
 export { leafHash, nodeHash, verifyConsistency, verifyInclusion } from "@caisson/vocabulary/merkle";
-export { type Application, advance, beginApplication } from "./application.ts";
+export {
+  type Application,
+  advance,
+  beginApplication,
+  readApplication,
+  writeApplication,
+} from "./application.ts";
 export {
   type AcceptedRelease,
   type Bundle,
@@ -35,7 +41,7 @@ export {
   readIdentity,
   requireSigners,
 } from "./identity.ts";
-export { type KeyType, lowForm, type PublicKey, publicKeySchema, verifySignature } from "./keys.ts";
+export { type KeyType, lowForm, type PublicKey, publicKeySchema } from "./keys.ts";
 export { type Checkpoint, readCheckpoint, writeCheckpoint } from "./log/checkpoint.ts";
 export { type EntryKind, entryKinds, type LogEntry, logEntry, readLogEntry } from "./log/entry.ts";
 export {
@@ -73,6 +79,14 @@ export {
   treeRoot,
   writeEntries,
 } from "./log/tiles.ts";
+export {
+  type Provenance,
+  type ProvenanceJudge,
+  type ProvenanceProfile,
+  type ProvenanceQuestion,
+  provenanceProfiles,
+  provenanceRules,
+} from "./provenance.ts";
 export {
   checkSuccessor,
   type Demands,

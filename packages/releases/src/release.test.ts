@@ -160,6 +160,11 @@ const cases: Case[] = [
   { name: "of a revoked generation", floor: { generations: new Set([0]) }, code: "release/revoked" },
   { name: "one rebuild of two", rebuilds: [rebuilt([r1])], code: "rebuild/threshold" },
   { name: "one rebuilder twice", rebuilds: [rebuilt([r1]), rebuilt([r1, r1])], code: "rebuild/threshold" },
+  {
+    name: "a rebuild with more signatures than rebuilders",
+    rebuilds: [rebuilt([r1, r2, r3, a])],
+    code: "envelope/malformed",
+  },
   { name: "a rebuild by an owner", rebuilds: [rebuilt([r1]), rebuilt([a])], code: "rebuild/threshold" },
   {
     name: "a rebuild for another application",
@@ -180,6 +185,15 @@ test("another image of an older release's sources stops no newer one", async () 
   // Nor does an agreeing one count for another release.
   const agreeing = rebuilt([r2], { release: "dd".repeat(32) });
   await rejects(judge({ rebuilds: [rebuilt([r1]), agreeing] }), { code: "rebuild/threshold" });
+});
+
+test("what was verified once is judged anew: by the time, and by what is known", async () => {
+  for (let i = 0; i < 2; i++) await judge({});
+  const at = (ms: number) => judge({ judgement: { now: ms } });
+  await rejects(at(now + 365 * 24 * 3600_000), { code: "release/expired" });
+  await rejects(judge({ floor: { ...emptyFloor, releases: new Set([5]) } }), { code: "release/revoked" });
+  await rejects(judge({ floor: { ...emptyFloor, minimum: 6 } }), { code: "release/below-minimum" });
+  await judge({});
 });
 
 test("whoever asks may demand more than the owners promised", async () => {

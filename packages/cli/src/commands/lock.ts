@@ -7,7 +7,7 @@ import { cacheDirectory } from "@caisson/image/fetch";
 import { lockPath, readLock } from "@caisson/image/lock";
 import { type LockChange, lockChanges } from "@caisson/image/lock-changes";
 import { readSpec } from "@caisson/image/spec";
-import { type Flavour, flavours } from "@caisson/vocabulary/flavours";
+import type { Flavour } from "@caisson/vocabulary/flavours";
 import { Command } from "commander";
 import { pin, pinLike } from "../prepare.ts";
 import { Progress } from "../views/progress.ts";
@@ -26,12 +26,17 @@ async function showKeys(json: boolean): Promise<void> {
 }
 
 /** Which command compiles a kernel first, and which has one. */
-export function kernelLine(compile: readonly Flavour[]): string {
-  const lines = flavours.map((flavour) => {
+export function kernelLines(compile: readonly Flavour[]): string {
+  const lines = (
+    [
+      ["caisson up", "development"],
+      ["caisson build", "production"],
+    ] as const
+  ).map(([command, flavour]) => {
     const does = compile.includes(flavour)
       ? "compiles a kernel first: six to ten minutes on two cores"
       : "has its kernel";
-    return `  caisson ${flavour === "development" ? "up" : "build"}  (${flavour}) ${does}\n`;
+    return `  ${command.padEnd(13)}  ${does} (${flavour})\n`;
   });
   return `${lines.join("")}--like SPEC pins the packages of an image whose kernel is there\n`;
 }
@@ -78,6 +83,6 @@ export const command = new Command("caisson lock")
         `${lockPath(spec)}: ${lock.packages.length} packages, ${(bytes / 1e6).toFixed(1)} MB\n`,
       );
       for (const change of changes) process.stdout.write(describe(change));
-      if (compile.length > 0) process.stdout.write(kernelLine(compile));
+      if (compile.length > 0) process.stdout.write(kernelLines(compile));
     }
   });

@@ -52,6 +52,7 @@ import {
   readPolicyFile,
   readReferenceFiles,
 } from "../judgement-files.ts";
+import { provenanceJudge } from "../provenance.ts";
 import { readEnvelopeFile } from "../release-files.ts";
 import { fold } from "../views/fold.ts";
 import { printable } from "../views/printable.ts";
@@ -221,7 +222,7 @@ export async function judgementOf(options: JudgedBy, now: Date) {
     );
   }
   const policy = readPolicyFile(options.policy);
-  const releases = releaseJudge(await knownReleases(policy, {}, options.revocation));
+  const releases = releaseJudge(await knownReleases(policy, {}, options.revocation), provenanceJudge);
   return { policy, references: readReferenceFiles(options.image), now, releases, ...collateral };
 }
 
@@ -323,6 +324,7 @@ async function judge(
   const expected = expectedReportData === undefined ? {} : { expectedReportData };
   const releases = releaseJudge(
     await knownReleases(policy, "release" in evidence ? evidence : {}, options.revocation),
+    provenanceJudge,
   );
   return verifyEvidence(evidence, { policy, references, now, releases, ...collateral, ...expected });
 }

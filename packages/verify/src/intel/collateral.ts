@@ -7,6 +7,7 @@
  */
 
 import { equal, fromHex } from "@caisson/vocabulary/bytes";
+import { Recent } from "@caisson/vocabulary/recent";
 import {
   hex,
   type Infer,
@@ -19,7 +20,6 @@ import {
 import { verifyP256 } from "#crypto";
 import { type CheckCode, VerifyError } from "../errors.ts";
 import { type Crl, checkNotRevoked, crlWindow, parseCrl, verifyCrl } from "../pki/crl.ts";
-import { Recent } from "../pki/remembered.ts";
 import {
   type Authority,
   type Certificate,
