@@ -19,6 +19,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { applicationId, type GuestConfig } from "@caisson/protocol/guest-config";
 import { hex } from "@caisson/protocol/hex";
+import { mistakesInWords } from "@caisson/protocol/zod-words";
 import {
   acceptedPlatforms,
   comparedRegisters,
@@ -306,10 +307,9 @@ function parseFile(path: string, bytes: Buffer): z.infer<typeof schema> {
   }
   const result = schema.safeParse(document);
   if (result.success) return result.data;
-  const [issue] = result.error.issues;
   throw new KmsError(
     "policy/malformed",
-    `${path}: ${issue?.path.join(".") || "the file"}: ${issue?.message}`,
+    `${path}: ${mistakesInWords(result.error.issues, document, "the file")}`,
   );
 }
 

@@ -156,7 +156,9 @@ async function readEvidenceFacts(path: string, options: Options): Promise<Facts[
   try {
     value = JSON.parse(new TextDecoder().decode(bytes));
   } catch (error) {
-    throw new AuditError("evidence/report", `${path} is not JSON: ${messageOf(error)}`);
+    throw new AuditError("evidence/report", `${path} is not JSON: ${messageOf(error)}`, {
+      fix: "an image's directory, evidence, or a report of caisson verify --json",
+    });
   }
   if (value?.version !== "caisson/evidence/v1") return readReport(value);
   if (options.policy === undefined) {

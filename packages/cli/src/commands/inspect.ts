@@ -230,8 +230,8 @@ function inspectFirmware(bytes: Uint8Array) {
   if (metadata === undefined && volumes.length === 0) {
     nameWhatIsNone(bytes);
     throw new UsageError(
-      "this is no firmware image, no event log, and no evidence in a form that is known here",
-      "docs/verification.md lists the forms of evidence",
+      "this is neither a firmware image, nor an event log, nor evidence in a form that is known here",
+      "caisson inspect --help",
     );
   }
   const cfv = metadata?.sections.find(({ type }) => type === "CFV");

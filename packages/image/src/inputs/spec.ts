@@ -11,6 +11,7 @@ import { dirname, join, resolve } from "node:path";
 import { parseTimeConfiguration, type TimeConfiguration } from "@caisson/nts/configuration";
 import { leastVolume, logKeyLimit, type Service } from "@caisson/protocol/guest-config";
 import { volumeLimit } from "@caisson/protocol/volumes";
+import { inWords, valueAt } from "@caisson/protocol/zod-words";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { reasonOf } from "@caisson/vocabulary/system-error";
 import { type Document, isMap, isNode, LineCounter, parseDocument } from "yaml";
@@ -341,40 +342,6 @@ function followsFrom(issue: z.core.$ZodIssue, found: unknown, issues: readonly z
   return missing && parents.includes(dotted(issue.path.slice(0, -1)));
 }
 
-/** What is wrong with a value, where the schema has no words of its own for it. */
-function inWords(issue: z.core.$ZodIssue, found: unknown): string {
-  if (!/^(?:Invalid|Too) /.test(issue.message)) return issue.message;
-  switch (issue.code) {
-    case "invalid_type": {
-      if (found === undefined) return "it is missing";
-      const quote =
-        issue.expected === "string" && (typeof found === "number" || typeof found === "boolean")
-          ? `: in quotes it is one, "${found}"`
-          : "";
-      const names: Record<string, string> = {
-        string: "a text",
-        int: "a whole number",
-        number: "a number",
-        boolean: "true or false",
-        array: "a list",
-        object: "a map of keys and values",
-        record: "a map of keys and values",
-      };
-      return `it has to be ${names[issue.expected] ?? issue.expected}${quote}`;
-    }
-    case "too_big":
-      return issue.origin === "array" ? `at most ${issue.maximum} entries` : `at most ${issue.maximum}`;
-    case "too_small":
-      return issue.origin === "array" ? `at least ${issue.minimum} entries` : `at least ${issue.minimum}`;
-    case "invalid_value":
-      return `it has to be ${issue.values.map(String).join(" or ")}`;
-    case "invalid_key":
-      return issue.issues[0]!.message;
-    default:
-      return "it is not what stands here";
-  }
-}
-
 function mistakeOf(issue: z.core.$ZodIssue, found: unknown, places: Places): Mistake[] {
   if (issue.code !== "unrecognized_keys") {
     const what = issue.path.length === 0 ? "the spec" : `'${dotted(issue.path)}'`;
@@ -397,8 +364,7 @@ const mostMistakes = 50;
 
 /** All mistakes of a spec, misspelt keys first: a person mends them in one go. */
 function schemaError({ issues }: z.ZodError, spec: unknown, places: Places): ImageError {
-  const at = ({ path }: z.core.$ZodIssue): unknown =>
-    path.reduce((value: unknown, key) => (value as Record<PropertyKey, unknown> | undefined)?.[key], spec);
+  const at = ({ path }: z.core.$ZodIssue): unknown => valueAt(spec, path);
   const mistakes = issues
     .filter((issue) => !followsFrom(issue, at(issue), issues))
     .flatMap((issue) => mistakeOf(issue, at(issue), places));
