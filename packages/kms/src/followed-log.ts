@@ -7,6 +7,8 @@
  * read keeps its last view, which ages until keys stop; a log that shows another history than before changes nothing.
  * What was last read is remembered, so that a new process cannot be shown another history either, and goes on from there.
  */
+
+import { setTimeout } from "node:timers/promises";
 import {
   type Following,
   followLog,
@@ -130,6 +132,20 @@ export class FollowedLog implements LogView {
 
   stop(): void {
     clearInterval(this.#timer);
+  }
+
+  /**
+   * Reads to the end, and waits for that so long at most: whoever serves a log slowly must not hold up what does not need
+   * it. False where the end was not reached; the reading goes on.
+   */
+  async updateWithin(limitMs: number): Promise<boolean> {
+    const late = new AbortController();
+    const limit = setTimeout(limitMs, false, { signal: late.signal, ref: false }).catch(() => false);
+    try {
+      return await Promise.race([this.update(), limit]);
+    } finally {
+      late.abort();
+    }
   }
 
   /** Reads to the end; false where that failed, and the last view stays. */

@@ -570,7 +570,7 @@ test("secrets of named keys alone, where the identity names some", async (t) => 
   equal((await ask(kmsOf, { of, bundle, secrets: strict.secrets(kms, entries) })).code, "secrets/signature");
 });
 
-test("a clock set back brings no expired release back, but one that is not yet valid is refused", async (t) => {
+test("a clock set back: a release is for later", async (t) => {
   const policies = policiesOf(t, machine);
   const early = await setup(t, policies, { clock: () => now - 2 * day });
   const { code } = await ask(early, { bundle: bundleOf(first) });
@@ -680,6 +680,87 @@ test("a log that is frozen stops keys a day later, to the second", async (t) => 
   ok((await asks(await kmsWith(log), l1)).key);
 });
 
+test("a clock set back makes no log young for ever", async (t) => {
+  const { clock, writer, follow, kmsWith, asks } = await logged(t);
+  const log = follow();
+  clock.ms = now + 3600_000;
+  await writer.refresh();
+  await log.update();
+  const kmsOf = await kmsWith(log);
+  ok((await asks(kmsOf, l1)).key);
+  clock.ms = now;
+  equal((await asks(kmsOf, l1)).code, "log/age");
+  // Nor is the log read: its witnesses are of the future.
+  equal(await log.update(), false);
+  clock.ms = now + 3600_000;
+  ok((await asks(kmsOf, l1)).key);
+});
+
+test("a rebuild that differs stops a release, though no host brings it", async (t) => {
+  const rebuilder = signer("rebuilder");
+  const rebuilt = new Owners(now, "rebuilt", { log: { policy: logPolicy }, rebuild: keysOf(1, rebuilder) });
+  const of = new Machine(now, "rebuilt", 0, { identity: rebuilt.id });
+  const release = rebuilt.release(subjectsOf(of));
+  const same = rebuilt.rebuild(release, subjectsOf(of)[0], rebuilder);
+  const { writer, follow } = await logged(t);
+  await writer.add("identity", rebuilt.id, {
+    payload: rebuilt.first,
+    payloadType: identityPayloadType,
+    signatures: [],
+  });
+  await writer.add("release", rebuilt.id, release);
+  const log = follow();
+  await log.update();
+  const kmsOf = await setup(t, policiesOf(t, of), { log });
+  const bundle = rebuilt.bundle(release, of.manifest, { rebuilds: [same] });
+  ok((await ask(kmsOf, { of, bundle })).key);
+  await writer.add("rebuild", rebuilt.id, rebuilt.rebuild(release, "00".repeat(32), rebuilder));
+  await log.update();
+  equal((await ask(kmsOf, { of, bundle })).code, "rebuild/differs");
+});
+
+test("owners of before sign no second generation beside the one that is logged, or was seen first", async (t) => {
+  const { writer, follow, kmsWith, asks } = await logged(t);
+  const [a, b, c] = [loggers.a, loggers.b, loggers.c];
+  // The keys a and b were stolen, and replaced.
+  const next = loggers.rotation({ owners: keysOf(1, c) });
+  // Who has them signs another generation 1: his own, and without a log.
+  const other = loggers.rotation({ owners: keysOf(2, a, b), log: null });
+  const by = { generation: 1, release: 2, previous: hashOf(l1.payload) };
+  const stolen = loggers.release(loggedSubjects, by, [a, b]);
+  const changes = { generations: [other] };
+  await writer.add("identity", loggers.id, next);
+  const log = follow();
+  await log.update();
+  equal((await asks(await kmsWith(log), stolen, changes)).code, "identity/chain");
+  // A KMS without a log believes the first that it sees.
+  const alone = await setup(t, policiesOf(t, machine));
+  const fork = (name: string) => owners.rotation({ owners: keysOf(2, owners.a, owners.b, signer(name)) });
+  const second = owners.release(subjects, { ...by, previous: hashOf(first.payload) }, [owners.a, owners.b]);
+  ok((await ask(alone, { bundle: bundleOf(second, { generations: [fork("x")] }) })).key);
+  equal(
+    (await ask(alone, { bundle: bundleOf(second, { generations: [fork("y")] }) })).code,
+    "identity/chain",
+  );
+  ok((await ask(alone, { bundle: bundleOf(second, { generations: [fork("x")] }) })).key);
+});
+
+test("a log that answers slowly holds nothing up; until it was read there are no keys", async (t) => {
+  const { directory, follow, kmsWith, asks } = await logged(t);
+  const inner = openLogDirectory(directory);
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const source: LogSource = {
+    name: "slow",
+    read: async (path, limit) => (await promise, inner.read(path, limit)),
+  };
+  const log = follow(inMemory(), source);
+  equal(await log.updateWithin(20), false);
+  equal((await asks(await kmsWith(log), l1)).code, "log/age");
+  resolve();
+  equal(await log.updateWithin(60_000), true);
+  ok((await asks(await kmsWith(log), l1)).key);
+});
+
 test("an age of its own in the policy", async (t) => {
   const { clock, follow, kmsWith, asks } = await logged(t, { maximumAge: 60 });
   const log = follow();
@@ -704,6 +785,12 @@ test("a log that forks, shrinks or cannot be read changes nothing, in a new proc
   const later = follow(kept);
   equal(await later.update(), false);
   equal((await asks(await kmsWith(later), l1)).code, "log/age");
+  // Of the same size, another release.
+  const forked = await LogWriter.open(directory, logKey);
+  const twin = loggers.release(loggedSubjects, { release: 2, previous: hashOf(l1.payload), notes: "twin" });
+  await forked.add("release", loggers.id, twin);
+  equal(await log.update(), false);
+  equal((await asks(kmsOf, twin)).code, "release/previous");
 });
 
 test("a new process goes on from what the one before it read, for as long as it wants the same applications", async (t) => {

@@ -58,6 +58,9 @@ export interface ServiceOptions {
   now?: () => number;
 }
 
+/** For how long a start, or what operators change, waits for the log that is followed; ms. */
+const logWaitMs = 60_000;
+
 /** One log line: ids, codes and numbers only. */
 export type WriteLine = (event: string, fields?: Record<string, string | number>) => void;
 
@@ -142,13 +145,15 @@ export class Service {
   }
 
   async #reload(): Promise<boolean> {
-    await this.#followed?.update();
+    await this.#followed?.updateWithin(logWaitMs);
     try {
       await this.administration.refresh();
       await this.context.roots.refresh();
       const now = new Date(this.context.now());
       const configuration = await loadConfiguration(this.#source, now, this.administration.inForce);
-      if (this.#followed?.want(identitiesOf(configuration.policies)) === true) await this.#followed.update();
+      if (this.#followed?.want(identitiesOf(configuration.policies)) === true) {
+        await this.#followed.updateWithin(logWaitMs);
+      }
       this.#decideBy(configuration);
       void this.#source.fetched?.renew();
       this.write("reloaded");
@@ -221,7 +226,7 @@ async function readService(
   const followed =
     options.follow && new FollowedLog(options.follow, identityKey, followingRows(store, now), now, write);
   followed?.want(identitiesOf(configuration.policies));
-  await followed?.update();
+  await followed?.updateWithin(logWaitMs);
   if (options.shares !== undefined) await publishShares(store, options.shares);
   const roots = new Roots(secret, store);
   await roots.refresh();

@@ -64,7 +64,7 @@ const revocation = (changes: object = {}, by = stop!) =>
     writeStatement("revocation", [id], { app: id, releases: [1], generations: [], reason: "", ...changes }),
     by,
   );
-const rebuild = (release: string, manifest = measured.manifest, by = builder!) =>
+const rebuild = (release: string, manifest = measured.manifest, by = builder!, finished = "00") =>
   signedBy(
     writeStatement("rebuild", [manifest], {
       app: id,
@@ -73,7 +73,7 @@ const rebuild = (release: string, manifest = measured.manifest, by = builder!) =
       toolchain: "02".repeat(32),
       caisson: "0.1.0",
       system: "Debian 13",
-      finished: "2026-05-31T12:00:00Z",
+      finished: `2026-05-31T12:00:${finished}Z`,
     }),
     by,
   );
@@ -130,6 +130,20 @@ test("a life: releases, a handover, a revocation, rebuilds, secrets", async () =
   // A minimum leaves rebuilds behind that nobody will ask about.
   const fourth = release(4, await hashOf(third), { generation: 1, minimum: 3 }, [b!, c!]);
   deepEqual((await advance(life, "release", fourth)).rebuilds, []);
+});
+
+test("a rebuilder's many results are two at most, and of a release that is there", async () => {
+  let life = upgraded;
+  const of = await hashOf(two);
+  const said = (subject: string, finished: string) =>
+    advance(life, "rebuild", rebuild(of, subject, builder!, finished));
+  life = await said(measured.manifest, "01");
+  equal((await said(measured.manifest, "02")).rebuilds.length, 1);
+  life = await said("0c".repeat(32), "03");
+  for (const other of ["0c", "0d", "0e"]) equal((await said(other.repeat(32), "04")).rebuilds.length, 2);
+  // Of a release that the minimum has left behind nothing is kept.
+  equal((await advance(life, "rebuild", rebuild(await hashOf(one)))).rebuilds.length, 2);
+  await rejects(advance(life, "rebuild", rebuild("0f".repeat(32))), { code: "log/proof" });
 });
 
 test("what was known of an application: any JSON in its fields is read, or refused with a code", async () => {
@@ -267,7 +281,13 @@ test("a bundle is judged as what it carries, and says what is known since", asyn
   );
   const { release: accepted, floor } = await judgeBundle(readBundle(written), asked);
   equal(accepted.predicate.release, 1);
-  deepEqual(floor, { ...emptyFloor, minimum: 1 });
+  deepEqual(floor, { ...emptyFloor, identity: id, minimum: 1 });
+});
+
+test("another document of the newest generation than the known one is refused", async () => {
+  const known = { ...emptyFloor, identity: "0a".repeat(32) };
+  await rejects(judgeBundle(bundle, { ...asked, floor: known }), { code: "identity/chain" });
+  await judgeBundle(bundle, { ...asked, floor: { ...known, identity: id } });
 });
 
 test("what a bundle carries against itself counts", async () => {

@@ -48,7 +48,7 @@ export async function beginApplication(first: Uint8Array): Promise<Application> 
     generations: [],
     newest: undefined,
     releases: new Map(),
-    floor: emptyFloor,
+    floor: { ...emptyFloor, identity: identity.hash },
     rebuilds: [],
     secrets: new Map(),
   };
@@ -64,7 +64,8 @@ export async function advance(
   switch (kind) {
     case "identity": {
       const next = await nextGeneration(identity, envelope);
-      const floor = { ...application.floor, generation: next.document.generation };
+      const { generation } = next.document;
+      const floor = { ...application.floor, generation, identity: next.hash };
       return {
         ...application,
         identity: next,
@@ -103,7 +104,7 @@ export async function advance(
       if (signers.length === 0) {
         throw new ReleaseError("rebuild/threshold", "none of the application's rebuilders signed this");
       }
-      return { ...application, rebuilds: [...application.rebuilds, rebuild] };
+      return { ...application, rebuilds: await withRebuild(application, rebuild) };
     }
     case "secrets": {
       const { document, hash } = await readSecrets(envelope, id, identity);
@@ -118,6 +119,33 @@ export async function advance(
       return { ...application, secrets: new Map([...application.secrets, [document.kms, { number, hash }]]) };
     }
   }
+}
+
+/**
+ * An application's rebuilds with one more. Of a release that may run yet each rebuilder has two results at most, which say
+ * all that more could: that he got another image. Throws ReleaseError "log/proof" for a release that is not there.
+ */
+async function withRebuild(
+  { releases, floor, rebuilds, identity }: Application,
+  rebuild: Statement<"rebuild">,
+): Promise<Application["rebuilds"]> {
+  const { release } = rebuild.predicate;
+  const [number] = [...releases].find(([, hash]) => hash === release) ?? [];
+  if (number === undefined) {
+    throw new ReleaseError("log/proof", "this is a rebuild of a release that is not there before it");
+  }
+  if (number < floor.minimum) return rebuilds;
+  const keys = identity.document.rebuild?.keys ?? [];
+  const said = new Map(keys.map(({ key }) => [key, new Set<string>()]));
+  for (const { envelope, subjects, predicate } of rebuilds) {
+    if (predicate.release !== release) continue;
+    for (const { key } of await rebuildersOf(envelope, keys)) said.get(key)!.add(subjects[0]!);
+  }
+  const signers = await rebuildersOf(rebuild.envelope, keys);
+  const isNew = signers.some(
+    ({ key }) => said.get(key)!.size < 2 && !said.get(key)!.has(rebuild.subjects[0]!),
+  );
+  return isNew ? [...rebuilds, rebuild] : rebuilds;
 }
 
 /** An application's rebuilds but those of releases that a new minimum leaves behind. */
@@ -179,6 +207,7 @@ export async function readApplication(value: unknown): Promise<Application> {
     releases: new Map(found.releases.map(({ number, hash }) => [number, hash])),
     floor: {
       generation,
+      identity: identity.hash,
       minimum,
       releases: new Set(revoked.releases),
       generations: new Set(revoked.generations),

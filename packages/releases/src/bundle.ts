@@ -107,5 +107,5 @@ export async function judgeBundle(bundle: Bundle, judgement: BundleJudgement): P
     rebuilds: [...judgement.rebuilds, ...carried],
     ...(bundle.proof !== undefined && { proof: bundle.proof }),
   });
-  return { identity, release, floor: raiseFloor(floor, release) };
+  return { identity, release, floor: { ...raiseFloor(floor, release), identity: identity.hash } };
 }

@@ -214,6 +214,8 @@ test("a log that was followed says what is in it", async () => {
   await rejects(followed([]), { code: "log/proof" });
   await rejects(followed([[5, "00".repeat(32)]]), { code: "release/previous" });
   await rejects(followed([[5, signedHash]], now - 1001), { code: "log/age" });
+  await followed([[5, signedHash]], now + 300_000);
+  await rejects(followed([[5, signedHash]], now + 300_001), { code: "log/age" });
 });
 
 test("another image that a stranger built stops nothing", async () => {

@@ -26,8 +26,9 @@ export interface Measured {
 
 /** What is known of an application's past, and does not go back. */
 export interface Floor {
-  /** The newest generation of its identity that was seen. */
+  /** The newest generation of its identity that was seen, and its document's hash where that is known. */
   generation: number;
+  identity?: string;
   /** The highest `minimum` of any release that was seen. */
   minimum: number;
   /** Releases and generations that were revoked. */
@@ -121,8 +122,16 @@ function checkOwner(
       actual: app,
     });
   }
-  const newest = Math.max(identity.document.generation, floor.generation);
-  if (generation === newest && identity.document.generation === newest) return;
+  const own = identity.document.generation;
+  if (own === floor.generation && floor.identity !== undefined && floor.identity !== identity.hash) {
+    // Whoever had the keys of a generation can sign a second one after it.
+    throw new ReleaseError("identity/chain", `another generation ${own} of this application is known`, {
+      expected: floor.identity,
+      actual: identity.hash,
+    });
+  }
+  const newest = Math.max(own, floor.generation);
+  if (generation === newest && own === newest) return;
   throw new ReleaseError("release/generation", "owners of another generation than the newest signed this", {
     expected: `${newest}`,
     actual: `${generation}`,
