@@ -207,13 +207,13 @@ export interface Reader {
    * Reads evidence in any of the forms. `bootLog` may add a CCEL area to a form that has none. Throws VerifyError
    * "evidence/…".
    */
-  readEvidence(input: Uint8Array, bootLog?: Uint8Array): AnyEvidence;
+  readonly readEvidence: (input: Uint8Array, bootLog?: Uint8Array) => AnyEvidence;
   /** Whether an input is evidence in some form, broken or not, and be it one that is not judged here. */
-  isEvidence(input: Uint8Array): boolean;
+  readonly isEvidence: (input: Uint8Array) => boolean;
 }
 
 export const readerOf = (among: readonly Form[]): Reader => ({
-  readEvidence(input, bootLog) {
+  readEvidence: (input, bootLog) => {
     if (input.length > limits.document || (bootLog?.length ?? 0) > limits.bootLog) {
       throw new VerifyError("evidence/size", "this evidence is too large", {
         expected: `at most ${limits.document} bytes, and a boot log of at most ${limits.bootLog}`,
