@@ -5,6 +5,7 @@ import { test } from "node:test";
 import { hierarchy, mint } from "@caisson/simulated/pki";
 import type { Collateral } from "./intel/collateral.ts";
 import type { Report } from "./report.ts";
+import { expectedVerdict } from "./testing/expected-verdict.ts";
 import { buildEvidence, type RefusalCase, refusals, times } from "./testing/refusals.ts";
 import { buildSnp, snpRefusals } from "./testing/snp-refusals.ts";
 import { verifyGenuine } from "./verify.ts";
@@ -97,59 +98,12 @@ for (const [name, code, report] of rejected) {
   });
 }
 
-/**
- * The answer to every refusal of the two tables, by who is to blame: the first line that fits "code: name" counts. What no line
- * fits is wrong with the evidence itself.
- */
-const blame: readonly [pattern: RegExp, verdict: Report["verdict"], why: string][] = [
-  [
-    /^certificate\/revoked: the TCB signer/,
-    "undetermined",
-    "Intel signs its documents with another key then",
-  ],
-  [/^certificate\/revoked: the PCK CA certificate of the collateral/, "undetermined", "not the quote's own"],
-  [/^certificate\/revoked/, "rejected", "what vouches for the evidence is taken back"],
-  [/^(quote\/unsupported|snp\/(version|algorithm|reserved|signing-key))/, "undetermined", "not judged here"],
-  [/^chain\/(expired|not-yet-valid)/, "undetermined", "a day is no forgery"],
-  [/^tdx-module\/unknown/, "undetermined", "a list of Intel's that does not know it yet"],
-  [/^(collateral|crl|tcb-info|qe-identity|json)\//, "undetermined", "collateral"],
-  [/^qe\/tee/, "undetermined", "collateral of the other TEE"],
-  [/: the (root|pckCa|tcbSigner) certificate/, "undetermined", "the collateral's certificates"],
-  [/: the (rootCrl|pckCrl) /, "undetermined", "a list"],
-  [/^der\/malformed: (the (root|PCK) CRL|a list)/, "undetermined", "a list that cannot be read"],
-  [
-    /^chain\/.*: the (PCK CRL|TCB info|QE identity)('s signer|\b).*(chain|hierarchy)/,
-    "undetermined",
-    "collateral",
-  ],
-  [
-    /^snp\/(product|endorsement-kind|reported-tcb|chip-id):/,
-    "undetermined",
-    "a certificate of something else",
-  ],
-  [/^snp\/extension|^der\/malformed: a level/, "undetermined", "a certificate that is not as AMD's are"],
-  [/^der\/malformed: a cut certificate/, "undetermined", "a certificate that cannot be read"],
-  [/^certificate\/malformed: (endorsement|ark|ask)/, "undetermined", "a certificate that cannot be read"],
-  [
-    /^chain\/extension: (endorsement|ark|ask) with a critical/,
-    "undetermined",
-    "a certificate that cannot be read",
-  ],
-  [
-    /^chain\/(key|length): (a chain|an endorsement|ark|ask)/,
-    "undetermined",
-    "a certificate that cannot be read",
-  ],
-];
-const expectedOf = (code: string, name: string) =>
-  blame.find(([pattern]) => pattern.test(`${code}: ${name}`))?.[1] ?? "rejected";
-
 test("every refusal of a quote has the answer that its cause asks for", async () => {
   const wrong: string[] = [];
   for (const refusal of refusals) {
     const { verdict, codes } = await judge(refusal);
     deepEqual(codes, [refusal.code], refusal.name);
-    if (verdict !== expectedOf(refusal.code, refusal.name)) {
+    if (verdict !== expectedVerdict(refusal.code, refusal.name)) {
       wrong.push(`${verdict}: ${refusal.code}: ${refusal.name}`);
     }
   }
@@ -162,7 +116,7 @@ test("every refusal of a SEV-SNP report has the answer that its cause asks for",
     const { report, collateral: amdCollateral, now, roots: amdRoots } = buildSnp(refusal);
     const evidence = { platform: "snp", report } as const;
     const { verdict } = await verifyGenuine(evidence, { now, amdRoots, amdCollateral });
-    if (verdict !== expectedOf(refusal.code, refusal.name)) {
+    if (verdict !== expectedVerdict(refusal.code, refusal.name)) {
       wrong.push(`${verdict}: ${refusal.code}: ${refusal.name}`);
     }
   }

@@ -44,6 +44,7 @@ const strangers: readonly (readonly [name: string, input: Uint8Array, what: RegE
   ["a manifest", json({ version: "caisson/manifest/v1" }), /judged by/],
   ["a CCA token", hex("d9018f a1"), /CCA/],
   ["gzip", hex("1f8b 0800"), /compressed/],
+  ["JSON in base64", text(btoa('{"quote":"AAAA"}')), /JSON in base64/],
   ["YAML", text(`report_data: 00\nquote: 0x${"00".repeat(8)}\n`), /not JSON/],
 ];
 for (const [name, input, what] of strangers) {

@@ -114,6 +114,11 @@ const neighbours: readonly Neighbour[] = [
     is: ({ bytes }) => ["1f8b", "28b52ffd", "fd377a58", "504b0304"].some((magic) => starts(bytes, magic)),
   },
   {
+    what: "JSON in base64 or hexadecimal",
+    fix: "decode it first: base64 --decode, or xxd -r -p",
+    is: ({ bytes, text }) => bytes[0] === 0x7b && !text.startsWith("{"),
+  },
+  {
     what: "a text with a quote in it, but not JSON",
     fix: 'give the quote\'s bytes, their hexadecimal or base64 text, or JSON: {"quote": "…"}',
     is: ({ text }) => /^\s*["']?quote["']?\s*[:=]/m.test(text),
