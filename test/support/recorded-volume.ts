@@ -9,7 +9,7 @@ import { cpSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from "no
 import { dirname, join } from "node:path";
 import type { Built } from "@caisson/image";
 import { openVolumeBook } from "@caisson/kms";
-import { deriveAnchorKey, deriveVolumeSecret } from "@caisson/protocol/derivation";
+import { deriveAnchorKey } from "@caisson/protocol/derivation";
 import { keyReleasePaths } from "@caisson/protocol/key-release";
 import { anchorPath, anchorRequest, reservedSize } from "@caisson/protocol/volumes";
 import { manInTheMiddle } from "./between.ts";
@@ -127,16 +127,6 @@ export class RecordedVolume {
       `${where}: the counter stands at ${found}, not from ${least} to ${most}`,
     );
     await this.host.pull(boot);
-  }
-
-  /** What the disk's blocks are under: the volume's secret, 32 bytes. */
-  async secret(): Promise<Uint8Array> {
-    const data = join(this.host.state, "kms");
-    const book = await openVolumeBook(data);
-    const [record] = await book.list();
-    await book.close();
-    const root = new Uint8Array(readFileSync(join(data, "root-secret")));
-    return deriveVolumeSecret(root, Uint8Array.fromHex(record!.volume), record!.secretVersion);
   }
 
   async remove(): Promise<void> {

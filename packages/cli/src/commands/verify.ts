@@ -28,6 +28,11 @@ import {
   isQuote,
   type Policy,
   type Report,
+<<<<<<< HEAD
+=======
+  readChannelEvidence,
+  readEvidence,
+>>>>>>> main
   VerifyError,
   verifyChannel,
   verifyEvidence,
@@ -188,7 +193,10 @@ async function judgeConnection(
   const { collateral, ...rest } = options;
   const judgement =
     collateral === "fetch"
-      ? { ...(await judgementOf(rest, now)), ...(await findCollateral(readEvidence(document), options, now)) }
+      ? {
+          ...(await judgementOf(rest, now)),
+          ...(await findCollateral(readChannelEvidence(document).evidence, options, now)),
+        }
       : await judgementOf(options, now);
   return { ...(await verifyChannel(document, own, judgement)), tlsKey: own.tlsKey };
 }
