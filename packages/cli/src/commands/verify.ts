@@ -28,11 +28,7 @@ import {
   isQuote,
   type Policy,
   type Report,
-<<<<<<< HEAD
-=======
   readChannelEvidence,
-  readEvidence,
->>>>>>> main
   VerifyError,
   verifyChannel,
   verifyEvidence,
