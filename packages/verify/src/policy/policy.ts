@@ -8,7 +8,7 @@
  * as not checked. The empty policy therefore accepts nothing.
  */
 
-import { provenanceRules } from "@caisson/releases";
+import { provenanceRules } from "@caisson/releases/provenance";
 import { type Platform, platforms, provesHardware } from "@caisson/vocabulary/platforms";
 import {
   either,
