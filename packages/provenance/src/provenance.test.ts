@@ -3,11 +3,13 @@
  * Evidence of builders, minted once by a Fulcio, Rekor, certificate log and timestamp authority of @sigstore/mock, for a
  * workflow that does not exist: a public instance, and one without a log as GitHub's for private repositories.
  */
+
 import { deepEqual, equal, rejects } from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import test from "node:test";
-import type { ProvenanceProfile } from "@caisson/releases";
+import type { ProvenanceProfile } from "@caisson/releases/provenance";
+
 import fc from "fast-check";
 import { judgeProvenance } from "./provenance.ts";
 

@@ -7,7 +7,8 @@
  * GitHub's own for private repositories logs nothing and has timestamps instead. One set of thresholds for both would lose
  * the log for everybody.
  */
-import { type Provenance, type ProvenanceQuestion, ReleaseError } from "@caisson/releases";
+import { ReleaseError } from "@caisson/releases";
+import type { Provenance, ProvenanceQuestion } from "@caisson/releases/provenance";
 import { toHex } from "@caisson/vocabulary/bytes";
 import { canonicalJson } from "@caisson/vocabulary/canonical-json";
 import { messageOf } from "@caisson/vocabulary/failure";
