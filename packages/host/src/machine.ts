@@ -86,7 +86,7 @@ const pflash = (unit: number, file: string, readonly: "on" | "off"): Option => [
  * virtio's disks for rotating ones and reads 8 MiB ahead, which dm-verity then hashes: most of Node's 119 MiB before its
  * first instruction (Linux block/blk-settings.c, blk_apply_bdi_limits; drivers/block/virtio_blk.c).
  */
-const transferSize = 65_536;
+const transferSize = Number(process.env["XT"] ?? 65_536);
 
 const disk = (id: string, file: string, readonly: "on" | "off" = "on"): Option[] => [
   ["-drive", `if=none,id=${id},format=raw,readonly=${readonly},file=${value(file)}`],
