@@ -1,9 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/**
- * A software TPM 2.0 for one machine: fresh state, served on a Unix socket. It has the one bank that a
- * TD's registers have: in each further one the firmware hashes itself and the kernel once more, half a second to a second
- * under emulation.
- */
+/** A software TPM 2.0 for one machine: fresh state, SHA-256 and SHA-384 banks, served on a Unix socket. */
 import type { ChildProcess } from "node:child_process";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
@@ -23,7 +19,7 @@ export async function startTpm(directory: string): Promise<Tpm> {
   mkdirSync(state, { mode: 0o700 });
   const setup = await start(
     "swtpm_setup",
-    ["--tpm2", "--tpmstate", state, "--pcr-banks", "sha384", "--config", "/dev/null"],
+    ["--tpm2", "--tpmstate", state, "--pcr-banks", "sha256,sha384", "--config", "/dev/null"],
     "swtpm-tools",
     { env: { ...process.env, XDG_CONFIG_HOME: directory } },
   );
