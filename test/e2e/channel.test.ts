@@ -88,6 +88,21 @@ test("caisson verify judges the very connection, and says where it ends", async 
   }
 });
 
+test("the front's evidence carries the platform's collateral: who brings none can judge it", async () => {
+  const by = ["--policy", join(state, "policy.json"), "--image", join(state, "references.json")];
+  const { code, out } = await run("verify", "--from", url, ...by);
+  equal(code, 0, out);
+  const { collateral: _, ...bringing } = judgement();
+  equal((await attestedFetch(url, bringing)).status, 200);
+  const saved = join(place, "channel.json");
+  equal((await run("verify", "--from", url, ...by, "--save", saved)).code, 0);
+  const { evidence } = JSON.parse(readFileSync(saved, "utf8")) as { evidence: { collateral: Collateral } };
+  deepEqual(evidence.collateral, read("collateral/simulated.json"));
+  // A month later its collateral is as old as anybody's.
+  const late = ["--at", new Date(Date.now() + 40 * 24 * 3600 * 1000).toISOString()];
+  equal((await run("verify", "--from", url, ...by, ...late)).code, 20);
+});
+
 test("attestedFetch and a door reach the application, which sees how", async () => {
   const answer = await attestedFetch(url, judgement());
   deepEqual([answer.status, ((await answer.json()) as { channel: string }).channel], [200, "tls"]);

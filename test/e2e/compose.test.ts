@@ -50,13 +50,23 @@ test("a front and a store: healthy in order, by name, one published, one not; ps
     ok((await visits()) > first);
 
     const { services } = JSON.parse(await said("ps", example, "--json")) as {
-      services: { service: string; state: string; starts: number; ports: string[] }[];
+      services: {
+        service: string;
+        state: string;
+        starts: number;
+        ports: { published: number; host: number }[];
+      }[];
     };
     deepEqual(
-      services.map(({ service, state, starts, ports }) => [service, state, starts, ports]),
+      services.map(({ service, state, starts, ports }) => [
+        service,
+        state,
+        starts,
+        ports.map(({ published, host }) => [published, `http://127.0.0.1:${host}/`]),
+      ]),
       [
         ["store", "healthy", 1, []],
-        ["web", "running", 1, ["8080→8080/tcp"]],
+        ["web", "running", 1, [[8080, url]]],
       ],
     );
     match(

@@ -377,6 +377,15 @@ test("no set of secrets, an old, an unsigned, a surplus and a foreign one each s
   equal(foreign, "keys/denied/secrets/kms");
 });
 
+test("a stranger's image that passes every other check gets nothing: without a release, or with another image's", async () => {
+  // It claims the identity, and its host is given no release of it.
+  const stranger: Signing = { ...byOld, released: new Map([[images.next, "r1"]]) };
+  const newest: Bring = async () => envelope(sets.at(-1)!);
+  const bare: SessionHooks = { ...demanding, instance: ({ release: _, ...instance }) => instance };
+  equal(await refused(images.next, stranger, bare, newest), "keys/denied/release/missing");
+  equal(await refused(images.next, stranger, demanding, newest), "keys/denied/release/subject");
+});
+
 test("a rebuilder who got another image stops the release", async () => {
   await owners.run(`release publish other ${whose(byOld)} --log ${logUrl}`);
   equal(await refused(images.old, byOld, demanding), "keys/denied/rebuild/differs");
@@ -418,9 +427,39 @@ test("another image, released by other owners after a handover, reads what the o
   });
 });
 
-test("the old image gets nothing, from a KMS that was put back to yesterday's copy either", async () => {
+/** A witness of the KMS's own release log. */
+let releaseLog: { witness: string; policy: string };
+const checkpoint = (): string => {
+  const kms = join(state(), "kms");
+  return `kms log checkpoint ${kms}/release-log.sqlite --data ${kms} --witness ${releaseLog.witness}`;
+};
+
+test("a witness has seen the KMS's release log, which goes on from there", async () => {
+  const kms = join(state(), "kms");
+  const asked = `kms log checkpoint ${kms}/release-log.sqlite --data ${kms} --json`;
+  const { key } = JSON.parse(await owners.run(asked)) as { key: string };
+  const own = await owners.run("log key kms-witness.example --witness --output kms-witness.key");
+  const url = await owners.serve(`log witness --data seen-kms --key kms-witness.key --log ${key}`);
+  releaseLog = { witness: `${url}=${own}`, policy: `log ${key}\nwitness w ${own}\nquorum w\n` };
+  writeFileSync(join(place, "kms-policy"), releaseLog.policy);
+  writeFileSync(join(place, "seen.note"), `${await owners.run(checkpoint())}\n`);
+  match(await owners.run(await verifying()), /^whole: \d+ entries/);
+});
+
+/** Whether the KMS's log goes on from what its witness saw. */
+async function verifying(): Promise<string> {
+  const kms = join(state(), "kms");
+  const identity = await owners.run(`kms identity --data ${kms}`);
+  const seen = "--checkpoint seen.note --log-policy kms-policy";
+  return `kms log verify ${kms}/release-log.sqlite --identity ${identity} ${seen}`;
+}
+
+test("the old image gets nothing, from a KMS that was put back to yesterday's copy either; its witness sees that", async () => {
   rmSync(join(state(), "kms"), { recursive: true });
   cpSync(join(place, "backup"), join(state(), "kms"), { recursive: true });
+  await owners.refused(10, "log/head", await verifying());
+  // No cosignature for it: exit code 75.
+  match(await owners.says(75, checkpoint()), /^caisson\/kms\//);
   equal(await refused(images.old, byNew), "keys/denied/release/below-minimum");
 });
 

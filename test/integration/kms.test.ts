@@ -172,6 +172,9 @@ test("a backup, restored elsewhere, gives the same identity and the same keys", 
   const restore = ["kms", "restore", output, "--data", data, "--passphrase-file", passphrase];
   equal(caisson(...restore).status, 0);
   match(caisson(...restore).stderr, /\[root-secret\/exists\]/);
+  // What was done is counted, so that epochs of volumes go beyond those of a restore that was lost again.
+  equal(readFileSync(`${output}.restored`, "utf8").split("\n").length, 2);
+  match(caisson("kms", "volume", "restored", "--data", data).stdout, /^0 volumes wait/);
   const after = await startKms({ ...files, data, host: "127.0.0.1", port: 0, development: true });
   t.after(() => after.close());
   equal(after.identityKey, before.identityKey);
@@ -506,6 +509,7 @@ test("shares of the root secret: made, sealed by two of three keepers, and a new
   );
   match(bad.stderr, /the share of cleo[\s\S]*shares\/wrong/);
   equal(run("shares", "recover", at("shares"), ...sealed, "--data", at("new")), identity);
+  match(run("log", "show", join(at("new"), "release-log.sqlite")), /volumes: restored/);
   deepEqual(readFileSync(join(at("new"), "root-secret")), readFileSync(join(files.data, "root-secret")));
 });
 

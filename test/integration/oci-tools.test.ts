@@ -160,7 +160,7 @@ test("a registry: a tag is pinned, pulled by its digest, and moves only with the
   deepEqual(ours((await openImage(name, { images }, options)).tree), wanted);
   deepEqual(names(ours((await openImage(name, { images: moved }, options)).tree)), ["/other"]);
   await rejects(pinImages([parseReference(`${host}/team/app:none`, place)], options), {
-    code: "oci/registry",
+    code: "oci/tag",
     message: /has no team\/app with 'none'/,
   });
 });

@@ -146,7 +146,7 @@ const refused: { name: string; change: (image: TestImage) => void; code: string 
     change: ({ descriptors }) => server.files.delete(`v2/team/app/blobs/${descriptors.at(-1)!.digest}`),
     code: "fetch/gone",
   },
-  { name: "no such image", change: () => server.files.clear(), code: "oci/registry" },
+  { name: "no such image", change: () => server.files.clear(), code: "oci/tag" },
 ];
 
 function alter(kind: string, digest: string, by: (bytes: Uint8Array) => Uint8Array): void {

@@ -5,9 +5,9 @@
  */
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer, type Server } from "node:http";
+import { type AddressInfo, createServer as createTcpServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -17,19 +17,24 @@ import { type Manifest, readManifest } from "@caisson/image/manifest";
 import { imageInputs } from "@caisson/machine/prediction";
 import { fold, predict, runtimeEventDigest } from "@caisson/measure";
 import { eventLog } from "@caisson/measure/testing/synthetic";
+import type { ConsoleEvent } from "@caisson/protocol/console";
 import { description } from "@caisson/protocol/guest-config";
 import { appId, composeHash, instanceId, keyProvider } from "@caisson/protocol/identity";
 import { decodeInstance } from "@caisson/protocol/instance";
-import { issueQuote, mint, type TdSpec } from "@caisson/simulated/pki";
-import { type EvidenceDocument, readReferences, reportData } from "@caisson/verify";
+import { hierarchy, issueQuote, mint, type TdSpec } from "@caisson/simulated/pki";
+import { type Collateral, type EvidenceDocument, readReferences, reportData } from "@caisson/verify";
 import { canonicalJson } from "@caisson/vocabulary/canonical-json";
 import { evidencePath } from "@caisson/vocabulary/paths";
 import { newerQemu } from "../support/debian.ts";
 import { imageOf } from "../support/image.ts";
+import { writeQemu } from "../support/qemu-stand-in.ts";
+import { makeTdxHost } from "../support/tdx-host.ts";
 import { testHierarchy } from "../support/test-root.ts";
 
 const cli = new URL("../../packages/cli/src/main.ts", import.meta.url).pathname;
 const testRoot = new URL("../support/test-root.ts", import.meta.url).href;
+const tdxHost = new URL("../support/tdx-host.ts", import.meta.url).href;
+const hello = new URL("../../examples/hello", import.meta.url).pathname;
 const shape = { vcpus: 2, memory: 1024 };
 const sha384 = 12;
 
@@ -43,10 +48,21 @@ let manifest: Manifest;
 let written: { policy: string; references: string; kmsPolicies: string; mrConfigId: string; open: string[] };
 const children: ChildProcess[] = [];
 
+interface Ended {
+  status: number | null;
+  stdout: string;
+  stderr: string;
+}
+
 /** Runs a command under the test root; spawnSync would not let this process answer it. */
-function caisson(...args: string[]): Promise<{ status: number | null; stdout: string; stderr: string }> {
-  const child = spawn(process.execPath, ["--import", testRoot, cli, ...args], {
+const caisson = (...args: string[]): Promise<Ended> => run(args);
+
+/** The same on a host with TDX, where `host` is one's directory; interrupts it when it says `until`. */
+function run(args: readonly string[], host?: string, until?: RegExp): Promise<Ended> {
+  const imports = host === undefined ? [testRoot] : [testRoot, tdxHost];
+  const child = spawn(process.execPath, [...imports.flatMap((path) => ["--import", path]), cli, ...args], {
     stdio: ["ignore", "pipe", "pipe"],
+    env: { ...process.env, ...(host !== undefined && { CAISSON_TEST_HOST: host }) },
   });
   children.push(child);
   let [stdout, stderr] = ["", ""];
@@ -55,10 +71,12 @@ function caisson(...args: string[]): Promise<{ status: number | null; stdout: st
   });
   child.stderr.on("data", (chunk) => {
     stderr += chunk;
+    if (!child.killed && until?.test(stderr)) child.kill("SIGINT");
   });
   return new Promise((resolve) => child.once("close", (status) => resolve({ status, stdout, stderr })));
 }
 
+const collateralFile = join(place, "collateral.json");
 const instance = (acpi: string, ...more: string[]) =>
   caisson("instance", image, "--kms", kmsUrl, "--kms-identity", identity, "--acpi", acpi, ...more);
 
@@ -87,7 +105,8 @@ before(async () => {
   const made = await caisson("kms", "init", "--data", data);
   equal(made.status, 0, made.stderr);
   identity = (await caisson("kms", "identity", "--data", data)).stdout.trim();
-  const { status, stdout, stderr } = await instance(await tables(), "--json");
+  writeFileSync(collateralFile, JSON.stringify(mint(testHierarchy()).collateral));
+  const { status, stdout, stderr } = await instance(await tables(), "--json", "--collateral", collateralFile);
   equal(status, 0, stderr);
   written = JSON.parse(stdout);
   served = await serveKms();
@@ -146,7 +165,7 @@ async function evidence(
       })),
     ),
   );
-  const { seed, kms } = decodeInstance(readFileSync(`${image}.state/instance.img`));
+  const { seed, kms, collateral } = decodeInstance(readFileSync(`${image}.state/instance.img`));
   const described = description(manifest.guest);
   const time = {
     method: "nts",
@@ -170,7 +189,7 @@ async function evidence(
     (await fold(digests.map((digest) => Uint8Array.fromHex(digest)))).toHex();
   const runtime = await Promise.all(events.map(({ name, payload }) => runtimeEventDigest(name, payload)));
   const pki = testHierarchy();
-  const { pckChain, collateral } = mint(pki);
+  const { pckChain } = mint(pki);
   const td: Partial<TdSpec> = {
     mrTd: reference!.registers.mrtd!,
     mrConfigId: written.mrConfigId,
@@ -188,7 +207,7 @@ async function evidence(
     bootLog: log.toBase64(),
     runtimeEvents: events.map(({ name, payload }) => ({ name, payload: payload.toHex() })),
     reportData: claim,
-    collateral,
+    collateral: collateral as Collateral,
   };
 }
 
@@ -233,8 +252,8 @@ async function askKms(changes?: Changes): Promise<string> {
   }
 }
 
-/** What the documented `verify --from` says of a machine that serves its evidence: exit code and codes. */
-async function askVerifier(changes?: Changes): Promise<[number | null, string[]]> {
+/** What the machine's application serves: its evidence. */
+async function serveEvidence(changes?: Changes): Promise<{ server: Server; url: string }> {
   const server = createServer((request, response) => {
     const url = new URL(request.url!, "http://machine");
     equal(url.pathname, evidencePath);
@@ -245,10 +264,15 @@ async function askVerifier(changes?: Changes): Promise<[number | null, string[]]
       .then((document) => response.end(JSON.stringify(document)));
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const from = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+  return { server, url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/` };
+}
+
+/** What the documented `verify --from` says of it: exit code and codes. */
+async function askVerifier(changes?: Changes): Promise<[number | null, string[]]> {
+  const { server, url } = await serveEvidence(changes);
   try {
     const files = ["--policy", written.policy, "--image", written.references];
-    const { status, stdout, stderr } = await caisson("verify", "--from", from, ...files, "--json");
+    const { status, stdout, stderr } = await caisson("verify", "--from", url, ...files, "--json");
     ok(stdout !== "", stderr);
     return [status, (JSON.parse(stdout) as { codes: string[] }).codes];
   } finally {
@@ -318,4 +342,90 @@ test("without tables of such a QEMU the command says that no machine is accepted
   );
   equal(status, 0);
   match(stdout, /^Not predicted: rtmr0\. The policies refuse every machine until they are:$/m);
+});
+
+test("collateral that no evidence could be judged by is not given to a machine", async () => {
+  const foreign = join(place, "foreign.json");
+  const pki = hierarchy("another root", { issued: new Date("2026-01-01"), expires: new Date("2099-01-01") });
+  writeFileSync(foreign, JSON.stringify(mint(pki).collateral));
+  const acpi = join(place, "by_name");
+  const refused = await instance(acpi, "--collateral", foreign);
+  equal(refused.status, 10, refused.stderr);
+  match(refused.stderr, /chain\/untrusted-root/);
+  const missing = await instance(acpi, "--collateral", join(place, "none"));
+  equal(missing.status, 2, missing.stderr);
+});
+
+/** A port that nobody has at the moment. */
+async function freePort(): Promise<number> {
+  const server = createTcpServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+const ready: readonly [number, ConsoleEvent] = [200, { at: 4.5, kind: "ready", port: 8080 }];
+const endsWith = (status: number): readonly [number, ConsoleEvent] => [
+  3_000,
+  { at: 6, kind: "ended", service: "hello", status },
+];
+
+/** `up --platform tdx` on a host that can, with a program in QEMU's place, as far as the guest's own words. */
+async function upOnTdx(
+  says: readonly (readonly [number, ConsoleEvent])[],
+  guest: string,
+  more: readonly string[],
+  until?: RegExp,
+) {
+  const [host, qemu] = [join(place, "host"), join(place, "qemu")];
+  const record = join(place, `record-${Math.random()}`);
+  makeTdxHost(host);
+  writeQemu(qemu, { says, guest, record });
+  cpSync(hello, join(place, "spec"), { recursive: true, filter: (path) => !path.endsWith("/out") });
+  const tdx = ["--platform", "tdx", "--qemu", qemu, "--acpi", join(place, "by_name")];
+  const kms = ["--kms", kmsUrl, "--kms-identity", identity, "--port", String(await freePort())];
+  const ended = await run(["up", join(place, "spec"), ...tdx, ...kms, ...more], host, until);
+  const recorded = existsSync(record) ? readFileSync(record, "utf8").trim().split("\n") : [];
+  const [args = "[]", ...asked] = recorded;
+  return { ...ended, args: JSON.parse(args) as string[], asked };
+}
+
+test("on a host with TDX the machine is started as it was printed, judged, and powered off", async (t) => {
+  const { server, url } = await serveEvidence();
+  t.after(() => server.close());
+  const { status, stdout, stderr, args, asked } = await upOnTdx([ready], url, ["--once"]);
+  equal(status, 0, stderr);
+  match(stdout, /^This host has what a trust domain needs, if a quoting service listens\.$/m);
+  match(stderr, /^evidence accepted: \d+ checks passed$/m);
+  match(args.join(" "), /"qom-type":"tdx-guest".*confidential-guest-support=tdx/);
+  for (const word of args) ok(stdout.includes(word), `printed: ${word}`);
+  deepEqual(asked, ["qmp_capabilities", "qmp_capabilities", "system_powerdown"]);
+});
+
+test("on a host with TDX evidence of another machine is rejected, and the command says so", async (t) => {
+  const { server, url } = await serveEvidence({ td: { rtmr1: other } });
+  t.after(() => server.close());
+  const { status, stderr } = await upOnTdx([ready], url, ["--once"]);
+  equal(status, 10, stderr);
+  match(stderr, /^evidence rejected because /m);
+});
+
+test("an application that serves no evidence runs on, unverified; its end is the command's", async (t) => {
+  const server = createServer((_, response) => void response.writeHead(404).end());
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  t.after(() => server.close());
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+  const { status, stderr } = await upOnTdx([ready, endsWith(3)], url, []);
+  match(stderr, /^not verified: no evidence from .*answers 404$/m);
+  match(stderr, /hello ended with status 3 {3}\[up\/application\]/);
+  equal(status, 10, stderr);
+});
+
+test("Ctrl-C while such a machine boots ends it, and is no failure of its boot", async () => {
+  const words: readonly [number, ConsoleEvent] = [200, { at: 1, kind: "note", text: "booting" }];
+  const { status, stderr, asked } = await upOnTdx([words], "http://127.0.0.1:9/", [], /booting/);
+  equal(status, 130, stderr);
+  match(stderr, /stopped by SIGINT {3}\[cli\/interrupted\]/);
+  equal(asked.at(-1), "system_powerdown");
 });

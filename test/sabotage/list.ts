@@ -15,6 +15,7 @@ import { measure } from "./list/measure.ts";
 import { nts } from "./list/nts.ts";
 import { page } from "./list/page.ts";
 import { protocol } from "./list/protocol.ts";
+import { provenance } from "./list/provenance.ts";
 import { releases } from "./list/releases.ts";
 import { simulated } from "./list/simulated.ts";
 import { verify } from "./list/verify.ts";
@@ -37,6 +38,7 @@ export const sabotages: readonly Sabotage[] = [
   ...nts,
   ...page,
   ...protocol,
+  ...provenance,
   ...releases,
   ...simulated,
   ...verify,

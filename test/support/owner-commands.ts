@@ -15,10 +15,12 @@ const under = "--passphrase-file pass";
 export class OwnerCommands {
   readonly place: string;
   readonly #served: ChildProcess[] = [];
+  readonly #limitMs: number;
 
-  /** `place`: an empty directory, in which every file of a command line lies. */
-  constructor(place: string) {
+  /** `place`: an empty directory, in which every file of a command line lies; `limitMs` bounds each command. */
+  constructor(place: string, limitMs = 600_000) {
     this.place = place;
+    this.#limitMs = limitMs;
     writeFileSync(join(place, "pass"), "correct horse battery\n", { mode: 0o600 });
   }
 
@@ -26,7 +28,7 @@ export class OwnerCommands {
     return spawn(process.execPath, [cli, ...line.split(" "), ...more], {
       cwd: this.place,
       stdio: ["ignore", "pipe", "pipe"],
-      timeout: 600_000,
+      timeout: this.#limitMs,
     });
   }
 

@@ -22,6 +22,9 @@ const files = Array.from({ length: 30 }, (_, index) => ({
   times: index % 3 === 0 ? 3000 : 60,
 }));
 
+/** Where the superblock lies on the disk, and its copy (btrfs: 64 KiB and 64 MiB of the volume). Bytes. */
+export const superblockPlaces = [reservedSize + 65_536, reservedSize + 2 ** 26] as const;
+
 export class RecordedVolume {
   readonly host: VolumeHost;
   readonly disk: HostileDisk;
@@ -96,13 +99,14 @@ export class RecordedVolume {
   }
 
   /**
-   * The power fails after so many events, with about every second sector written that was not flushed, by `seed`. A machine
-   * that is started then opens the volume, which holds every promise. What was recorded cannot go on after that.
+   * The power fails after so many events, with about every second sector written that was not flushed, by `seed`; of the
+   * superblock's two places the second is written whole or not at all, as by a drive that is in the midst of one of them. A
+   * machine that is started then opens the volume, which holds every promise. What was recorded cannot go on after that.
    */
   async fail(count: number, seed: number): Promise<void> {
     const where = `after event ${count} of ${this.disk.events.length}, seed ${seed}`;
-    const kept = (sector: number) =>
-      (createHash("sha256").update(`${seed} ${sector}`).digest()[0]! & 1) === 0;
+    const kept = (sector: number, at: number) =>
+      chance(`${seed} ${at === superblockPlaces[1] ? at : sector}`);
     this.disk.crash(this.host.disk, this.#blank, count, kept);
     this.host.putBack("kms", `kms-${this.#last("opened", count) ?? 1n}`);
     const opened = this.disk.events
@@ -138,6 +142,9 @@ export class RecordedVolume {
     return found?.kind === "mark" ? found.value : undefined;
   }
 }
+
+/** True for about half of all texts. */
+const chance = (text: string): boolean => (createHash("sha256").update(text).digest()[0]! & 1) === 0;
 
 /** Anchors a generation of the newest opening of the only volume, as its guest did. */
 async function anchor(state: string, generation: bigint): Promise<void> {

@@ -3,8 +3,8 @@
  * `node --import` this file: the pinned root of Intel is the root of the test PKI, in that process alone. So the commands
  * run as they are documented, on TDX evidence that no Intel key signed.
  */
-import { registerHooks } from "node:module";
 import { hierarchy, mint } from "@caisson/simulated/pki";
+import { patchModule } from "./patched-module.ts";
 
 /** The PKI whose root it is. Keys follow from the seed; dates are around now. */
 export function testHierarchy() {
@@ -16,13 +16,6 @@ export function testHierarchy() {
 const { trust } = mint(testHierarchy());
 const root = Buffer.from(trust.rootKey).toString("hex");
 
-registerHooks({
-  load(url, context, next) {
-    const loaded = next(url, context);
-    if (!url.endsWith("/packages/verify/src/intel/roots.ts")) return loaded;
-    const source = Buffer.from(loaded.source as Uint8Array).toString("utf8");
-    const replaced = source.replace(/rootKey: fromHex\([\s\S]*?\)!/, `rootKey: fromHex("${root}")!`);
-    if (replaced === source) throw new Error("the pinned root is not where it was");
-    return { ...loaded, source: replaced };
-  },
-});
+patchModule("/packages/verify/src/intel/roots.ts", (source) =>
+  source.replace(/rootKey: fromHex\([\s\S]*?\)!/, `rootKey: fromHex("${root}")!`),
+);

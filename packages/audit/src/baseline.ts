@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The baseline: failures that somebody accepted, for a reason and for a time. */
+import { mistakesInWords } from "@caisson/protocol/zod-words";
 import * as z from "zod/mini";
 import { controlOf } from "./catalogue/index.ts";
 import { AuditError } from "./errors.ts";
@@ -26,10 +27,9 @@ export type Acceptance = z.infer<typeof schema>["accepted"][number];
 export function parseBaseline(value: unknown): Acceptance[] {
   const result = schema.safeParse(value);
   if (!result.success) {
-    const [issue] = result.error.issues;
     throw new AuditError(
       "baseline/schema",
-      `this baseline is malformed: ${issue?.path.join(".") || "the document"}: ${issue?.message.replace(/^Invalid input: /, "")}`,
+      `this baseline is malformed: ${mistakesInWords(result.error.issues, value, "the document")}`,
       {
         fix: "each entry has control, reason (at least 10 characters) and expires (YYYY-MM-DD)",
       },

@@ -20,7 +20,8 @@ import { firstBytes } from "@caisson/vocabulary/body";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { guestConfigPath, livePath } from "@caisson/vocabulary/paths";
 import { isPlatform } from "@caisson/vocabulary/platforms";
-import { systemReason } from "@caisson/vocabulary/system-error";
+import { reasonOf } from "@caisson/vocabulary/system-error";
+
 import { openImageFile, readErofsImage } from "./erofs-image.ts";
 import { AuditError } from "./errors.ts";
 import type { ImageFacts, RemoteFacts } from "./facts.ts";
@@ -158,7 +159,7 @@ function addressOf(source: string): string {
 async function download(url: string): Promise<string> {
   const response = await fetch(url, { redirect: "error", signal: AbortSignal.timeout(30_000) }).catch(
     (error: Error) => {
-      const reason = systemReason(error) ?? messageOf(error.cause ?? error);
+      const reason = reasonOf(error);
       throw new AuditError("live/unreachable", `no report from ${url}: ${reason}`, {
         kind: "unavailable",
         fix: "see whether the application runs, and whether this is its address",

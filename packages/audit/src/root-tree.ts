@@ -21,7 +21,7 @@ import { join } from "node:path";
 import { isElf, parseElf } from "@caisson/image/elf";
 import { ImageError } from "@caisson/image/errors";
 import { splitCommandLine } from "@caisson/protocol/command-line";
-import { messageOf } from "@caisson/vocabulary/failure";
+import { reasonOf } from "@caisson/vocabulary/system-error";
 import { MissingPart } from "./control.ts";
 import { AuditError } from "./errors.ts";
 import type { FileFact, ImageFacts } from "./facts.ts";
@@ -92,7 +92,7 @@ function readTree(directory: string): Map<string, FileFact> {
     visit("");
   } catch (error) {
     if (error instanceof AuditError) throw error;
-    throw new AuditError("image/rootfs", `${directory} cannot be read whole: ${messageOf(error)}`, {
+    throw new AuditError("image/rootfs", `${directory} cannot be read whole: ${reasonOf(error)}`, {
       fix: "read it as the user that owns its files, root as a rule",
     });
   }

@@ -65,7 +65,7 @@ test("the services of a machine: the last state of each, how often it was starte
     ...(detail !== undefined && { detail }),
   });
   const listing = await list(
-    services,
+    { services },
     events(
       state("web", "running", 2),
       state("web", "exited", 3, "status 1"),
@@ -73,24 +73,26 @@ test("the services of a machine: the last state of each, how often it was starte
       state("nobody", "running", 4),
       { kind: "ready", at: 5 },
     ),
+    [{ service: "web", protocol: "tcp", published: 8080, host: 40_123 }],
   );
+  const port = { service: "web", protocol: "tcp", published: 8080, target: 8080, host: 40_123 };
   deepEqual(listing, {
     services: [
       { service: "db", state: "not started", starts: 0, ports: [] },
-      { service: "web", state: "running", since: 4, starts: 2, ports: ["8080→8080/tcp"] },
+      { service: "web", state: "running", since: 4, starts: 2, ports: [port] },
     ],
     machine: "ready",
   });
   const text = render(listing);
   match(text, /^SERVICE +STATE +SINCE +STARTS +PORTS\n/);
-  match(text, /\nweb +running +4\.0 s +2 +8080→8080\/tcp\n/);
+  match(text, /\nweb +running +4\.0 s +2 +8080→8080\/tcp at 127\.0\.0\.1:40123\n/);
 });
 
 test("what a guest says does not move the reader's cursor", async () => {
   const evil = "\u001b[2J\u0007";
   equal(renderLine([1, `w${evil}`, `${evil}text`]), "     1.0 s  w  |  text\n");
   const listing = await list(
-    { web: plainService() },
+    { services: { web: plainService() } },
     events({ kind: "service", at: 1, service: "web", state: `${evil}x`, detail: evil }),
   );
   equal(render(listing).includes("\u001b"), false);

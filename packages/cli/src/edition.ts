@@ -8,6 +8,8 @@ export interface Edition {
   commands: Commands;
   /** A last paragraph of the help. */
   help: string;
+  /** Where the commands are that this edition has not: follows "caisson --help lists them". */
+  others?: string;
   /** What `--version` prints, as text or JSON. */
   version: (json: boolean) => Promise<string>;
 }

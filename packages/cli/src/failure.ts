@@ -27,7 +27,10 @@ const named = (error: unknown): unknown => (error instanceof Failure ? error : (
 
 /** Commander's own words, which begin with a label that ours replaces. */
 const usageMessage = ({ message }: CommanderError): string =>
-  message.replace(/^error: /, "").replaceAll("\n", " ");
+  message
+    .replace(/^error: /, "")
+    .replaceAll("\n", " ")
+    .replace(/ is invalid\. (?=[a-z])/, " is invalid: ");
 
 /** The exit code for a failure (exit-codes.ts). */
 export function exitCode(thrown: unknown): number {

@@ -16,8 +16,8 @@ import {
 import { isAmdCollateral } from "@caisson/verify/amd-collateral";
 import { collateralFromText } from "@caisson/verify/collateral-forms";
 import { readPolicyText } from "@caisson/verify/policy-text";
-import { messageOf } from "@caisson/vocabulary/failure";
 import { limits } from "@caisson/vocabulary/limits";
+import { reasonOf } from "@caisson/vocabulary/system-error";
 import { UsageError } from "./failure.ts";
 
 /** A file that belongs to evidence; `-` is standard input. Throws UsageError where it cannot be read, VerifyError "evidence/size". */
@@ -26,7 +26,7 @@ export function readBounded(path: string): Uint8Array {
     const bytes = readFileSync(path === "-" ? 0 : path);
     if (bytes.length <= limits.document) return new Uint8Array(bytes);
   } catch (error) {
-    throw new UsageError(`${path} cannot be read: ${messageOf(error)}`, "check the path");
+    throw new UsageError(`${path} cannot be read: ${reasonOf(error)}`, "check the path");
   }
   throw new VerifyError("evidence/size", `${path} is larger than ${limits.document} bytes`);
 }

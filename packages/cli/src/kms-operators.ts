@@ -4,7 +4,8 @@ import { readFileSync } from "node:fs";
 import type { OperatorRequest } from "@caisson/kms";
 import { refusalSchema } from "@caisson/protocol/key-release";
 import { type Envelope, ReleaseError, readEnvelope, signedBytes, writeEnvelope } from "@caisson/releases";
-import { Failure, messageOf } from "@caisson/vocabulary/failure";
+import { Failure } from "@caisson/vocabulary/failure";
+import { reasonOf } from "@caisson/vocabulary/system-error";
 import { Argument, Command } from "commander";
 import { UsageError } from "./failure.ts";
 import { openOwnerKey, readPublicKey, writeNewFile } from "./owner-keys.ts";
@@ -163,7 +164,7 @@ const send = new Command("send")
       answer = await response.json();
     } catch (error) {
       if (error instanceof Failure) throw error;
-      throw new KmsError("kms/unreachable", `${url}: ${messageOf(error)}`);
+      throw new KmsError("kms/unreachable", `${url}: ${reasonOf(error)}`);
     }
     const refusal = refusalSchema.safeParse(answer);
     if (refusal.success) {

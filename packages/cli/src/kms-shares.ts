@@ -8,6 +8,7 @@ import { frame } from "@caisson/vocabulary/frame";
 import { hex, object, oneOf, SchemaError } from "@caisson/vocabulary/schema";
 import { Command } from "commander";
 import { UsageError } from "./failure.ts";
+import { type RestoreOptions, restoredBefore, restoreFrom } from "./kms-restores.ts";
 import { writeNewFile } from "./owner-keys.ts";
 import { readPassphrase, readTextFile } from "./passphrase-file.ts";
 
@@ -136,13 +137,15 @@ const recoveryKey = "recovery-key";
 
 const recover = new Command("recover")
   .description(
-    "without sealed shares: print the key to seal them to; with enough of them: write the root secret",
+    "without sealed shares: print the key to seal them to; with enough of them: write the root secret, and persistent volumes are suspect",
   )
   .argument("<FILE>", "the shares")
   .argument("[SEALED...]", "shares that keepers sealed to this machine")
   .requiredOption("--data <DIR>", "where the root secret will lie; none may be there")
-  .action(async (file: string, sealed: string[], options: { data: string }) => {
-    const { kmsIdentity, readShares, recoverSecret, storeRootSecret } = await import("@caisson/kms");
+  .option("--database <URL>", "the log and volumes in PostgreSQL instead")
+  .addOption(restoredBefore())
+  .action(async (file: string, sealed: string[], options: RestoreOptions) => {
+    const { kmsIdentity, readShares, recoverSecret } = await import("@caisson/kms");
     const { sealingKey } = await import("@caisson/protocol/hpke");
     const document = readShares(readTextFile(file));
     const path = join(options.data, recoveryKey);
@@ -157,7 +160,7 @@ const recover = new Command("recover")
       return;
     }
     const secret = await recoverSecret(document, own, sealed.map(readTextFile));
-    storeRootSecret(options.data, secret);
+    await restoreFrom(file, options, secret);
     secret.fill(0);
     unlinkSync(path);
     process.stdout.write(`${kmsIdentity(options.data)}\n`);

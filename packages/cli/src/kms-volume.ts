@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `caisson kms volume …`: what a KMS knows of persistent volumes, and an operator's word about them (docs/volumes.md). */
+import { join } from "node:path";
 import type { OperatorAction, VolumeBook, VolumeRecord } from "@caisson/kms";
 import { Command } from "commander";
+import { type RestoreOptions, restoredBefore, restoreFrom } from "./kms-restores.ts";
 
 const dataOption = ["--data <DIR>", "root secret, release log and volumes"] as const;
 const databaseOption = ["--database <URL>", "the log and volumes in PostgreSQL instead"] as const;
@@ -89,10 +91,23 @@ const action = (name: OperatorAction, description: string): Command =>
     write(json, shown(record), line(record));
   });
 
+const marked = new Command("restored")
+  .description(
+    "say that the database comes from a backup: every volume is suspect, and no epoch is given out again",
+  )
+  .requiredOption(...dataOption)
+  .option(...databaseOption)
+  .addOption(restoredBefore())
+  .action(async (options: RestoreOptions) => {
+    const count = await restoreFrom(join(options.data, "database"), options);
+    process.stdout.write(`${count} volumes wait for an operator\n`);
+  });
+
 export const volumeCommand = new Command("volume")
   .description("persistent volumes: what is known of them, and an operator's word")
   .addCommand(list)
   .addCommand(show)
+  .addCommand(marked)
   .addCommand(
     action("allow", "let a suspect volume be opened: you know that its disk is the newest there is"),
   )

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Text files that an operator names; `-` is standard input. */
 import { readFileSync } from "node:fs";
-import { messageOf } from "@caisson/vocabulary/failure";
+import { reasonOf } from "@caisson/vocabulary/system-error";
 import { UsageError } from "./failure.ts";
 
 export function readTextFile(path: string): string {
   try {
     return readFileSync(path === "-" ? 0 : path, "utf8");
   } catch (error) {
-    throw new UsageError(`${path} cannot be read: ${messageOf(error)}`, "name a file that can be read");
+    throw new UsageError(`${path} cannot be read: ${reasonOf(error)}`, "name a file that can be read");
   }
 }
 

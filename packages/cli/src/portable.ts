@@ -16,6 +16,7 @@ if (Number(process.versions.node.split(".")[0]) < leastNode) {
   const edition = {
     commands: portableCommands,
     help: "These judge and predict, wherever Node 26 runs. Everything else is in the repository, for Linux on x86-64.",
+    others: "; all others are in Caisson's repository, for Linux on x86-64",
     version: async (json: boolean) =>
       json
         ? `${JSON.stringify({ version: ownPackage.version }, null, 2)}\n`

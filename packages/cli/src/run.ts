@@ -8,12 +8,13 @@ import type { Commands, Edition } from "./edition.ts";
 import { errorDocument, exitCode, renderError, UsageError } from "./failure.ts";
 import { guardOutput } from "./output.ts";
 import { suggest } from "./suggest.ts";
+import { fold } from "./views/fold.ts";
 
 function helpText({ commands, help }: Edition): string {
   const names = Object.keys(commands).sort();
   const width = Math.max(...names.map((name) => name.length));
   const rows = names.map((name) => `  ${name.padEnd(width)}  ${commands[name]![0]}`);
-  return `Usage: caisson COMMAND [options]   (caisson COMMAND --help for its options)\n\n${rows.join("\n")}\n\n${help}\n`;
+  return `Usage: caisson COMMAND [options]   (caisson COMMAND --help for its options)\n\n${rows.join("\n")}\n\n${fold(help, 80)}\n`;
 }
 
 async function main(edition: Edition, argv: string[]): Promise<void> {
@@ -32,18 +33,25 @@ async function main(edition: Edition, argv: string[]): Promise<void> {
   if (entry === undefined) {
     const near = suggest(name, Object.keys(commands));
     const hint = near === undefined ? "" : `did you mean '${near}'? `;
-    throw new UsageError(`there is no command '${name}'`, `${hint}caisson --help lists them`);
+    throw new UsageError(
+      `there is no command '${name}'`,
+      `${hint}caisson --help lists them${edition.others ?? ""}`,
+    );
   }
   const { command } = await entry[1]();
   throwErrors(command);
   await command.parseAsync(rest, { from: "user" });
 }
 
+/** What one line of a list says, as the text of the command's own page. */
+const sentence = (text: string): string =>
+  `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.?!]$/.test(text) ? "" : "."}`;
+
 /** Wrong usage becomes an exception, of subcommands too: commander passes settings on only to those it makes itself. */
 function throwErrors(command: Command): void {
   command.exitOverride().configureOutput({ outputError: () => {} });
   // Also what stands beside a long name is broken, instead of by the terminal.
-  command.configureHelp({ minWidthToWrap: 20 });
+  command.configureHelp({ minWidthToWrap: 20, commandDescription: (named) => sentence(named.description()) });
   for (const subcommand of command.commands) throwErrors(subcommand);
 }
 

@@ -4,8 +4,8 @@ import { deepEqual, equal, match } from "node:assert/strict";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { test } from "node:test";
-import { systemError, systemReason } from "@caisson/vocabulary/system-error";
-import { exitCode, renderError } from "./failure.ts";
+import { reasonOf, systemError, systemReason } from "@caisson/vocabulary/system-error";
+import { exitCode, renderError, UsageError } from "./failure.ts";
 
 const caught = async (work: () => unknown): Promise<unknown> => {
   try {
@@ -66,4 +66,15 @@ test("a bug stays a bug", () => {
   ]) {
     deepEqual([systemError(error), exitCode(error)], [undefined, 1]);
   }
+});
+
+test("a message that names the place itself gets the reason alone; what has words of its own keeps them", async () => {
+  const absent = await caught(() => readFileSync("/nowhere/at/all"));
+  equal(reasonOf(absent), "no such file or directory");
+  equal(reasonOf(new Error("fetch failed", { cause: absent })), "no such file or directory");
+  equal(
+    reasonOf(Object.assign(new UsageError("the lock is older", "lock again"), { cause: absent })),
+    "the lock is older",
+  );
+  equal(reasonOf(new Error("not canonical")), "not canonical");
 });

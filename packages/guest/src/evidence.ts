@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Evidence of this machine: one self-contained document, `caisson/evidence/v1`. */
 
-import type { EvidenceDocument } from "@caisson/verify";
+import type { Instance } from "@caisson/protocol/instance";
+import type { Collateral, EvidenceDocument } from "@caisson/verify";
 import { toHex } from "@caisson/vocabulary/bytes";
 import type { RuntimeLog } from "./event-log.ts";
 import type { PlatformAdapter } from "./platform.ts";
@@ -13,8 +14,14 @@ export type Attest = (
   claim: EvidenceDocument["reportData"],
 ) => Promise<EvidenceDocument>;
 
-/** `release`: the bundle that the host gave, if it did; it is passed on and not judged here. */
-export function attester(platform: PlatformAdapter, log: RuntimeLog, release: () => unknown): Attest {
+/** What the host gave to be passed on, if it did: nothing of it is judged here, where no verifier would believe it. */
+type Stapled = Pick<Instance, "release" | "collateral">;
+
+export function attester(
+  platform: PlatformAdapter,
+  log: RuntimeLog,
+  given: () => Stapled | undefined,
+): Attest {
   return async (reportData, claim) => ({
     version: "caisson/evidence/v1",
     platform: platform.name,
@@ -22,6 +29,13 @@ export function attester(platform: PlatformAdapter, log: RuntimeLog, release: ()
     bootLog: base64(await platform.bootLog()),
     runtimeEvents: log.events.map(({ name, payload }) => ({ name, payload: toHex(payload) })),
     reportData: claim,
-    ...(release() !== undefined && { release: release() }),
+    ...stapled(given()),
   });
+}
+
+function stapled({ release, collateral }: Stapled = {}): Pick<EvidenceDocument, "release" | "collateral"> {
+  return {
+    ...(release !== undefined && { release }),
+    ...(collateral !== undefined && { collateral: collateral as Collateral }),
+  };
 }

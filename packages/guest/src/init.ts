@@ -140,10 +140,11 @@ async function boot(): Promise<void> {
     config,
     platform,
     syscalls,
-    attest: attester(platform, log, () => context.instance?.release),
+    attest: attester(platform, log, () => context.instance),
     events: () => log.events,
     keyFiles: new KeyFiles(),
     log: (text) => say({ kind: "note", text }),
+    certificate: (report) => say({ kind: "certificate", names: config.app.front?.names ?? [], ...report }),
     async measure(event, payload) {
       const digest = Buffer.from(await log.append(event, payload)).toString("hex");
       say({ kind: "measured", event, digest, payload: Buffer.from(payload).toString("hex") });
@@ -239,22 +240,21 @@ async function powerOff(reason: string): Promise<void> {
   stopping = true;
   say({ kind: "stopping", reason });
   try {
-    await withLimit(
-      services?.stop() ?? Promise.resolve(),
-      stopLimitMs,
-      () => new Error("services do not end"),
-    );
-    await withLimit(
-      keeper?.close() ?? Promise.resolve(),
-      lastCheckpointMs,
-      () => new Error("the last checkpoint does not end"),
-    );
-  } catch (error) {
-    say({ kind: "note", text: described(error) });
-  } finally {
+    await orSay(services?.stop(), stopLimitMs, "services do not end");
+    await orSay(keeper?.close(), lastCheckpointMs, "the last checkpoint does not end");
     sealed?.flush(true);
     await terminal.drained(lastWordsMs);
+  } finally {
     syscalls.powerOff();
+  }
+}
+
+/** What is to be done at the end, each part whether the one before succeeded or not. */
+async function orSay(part: Promise<void> | undefined, limitMs: number, late: string): Promise<void> {
+  try {
+    await withLimit(part ?? Promise.resolve(), limitMs, () => new Error(late));
+  } catch (error) {
+    say({ kind: "note", text: described(error) });
   }
 }
 

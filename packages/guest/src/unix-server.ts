@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * HTTP with JSON over a Unix socket of PID 1's: what a service sees of its guest. Requests are bounded, one at a time on
- * a connection and `waitingLimit` at once; answers have a length and are ASCII, which the simplest clients can read.
+ * HTTP with JSON over a Unix socket of PID 1's: what a service sees of its guest. Requests are bounded, one on a
+ * connection and `waitingLimit` at once; answers have a length and are ASCII, which the simplest clients can read.
  */
 import { chmodSync, chownSync, rmSync } from "node:fs";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
@@ -41,7 +41,7 @@ export interface SocketOwner {
   group: number;
   /** Whether every user of its service may connect: none but its service sees the socket. */
   shared?: boolean;
-  /** Called for each connection and each request. */
+  /** Called for each connection. */
   called?(): void;
 }
 
@@ -61,7 +61,8 @@ export async function serveJson(
   let waiting = 0;
   const respond = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     const reply = (status: number, text: string, type = "application/json"): void => {
-      response.writeHead(status, { "content-type": type, "content-length": Buffer.byteLength(text) });
+      const length = Buffer.byteLength(text);
+      response.writeHead(status, { "content-type": type, "content-length": length, connection: "close" });
       response.end(text);
     };
     const json = (value: unknown): string => ascii(JSON.stringify(value));
@@ -80,13 +81,13 @@ export async function serveJson(
     waiting--;
   };
   const answering = new WeakSet<Socket>();
-  const server = createServer({ requestTimeout: 10_000, headersTimeout: 5_000 }, (request, response) => {
+  // A client that blocks its event loop may be late with its request, and does not see that a kept connection was closed.
+  const patience = { requestTimeout: silence, headersTimeout: silence };
+  const server = createServer(patience, (request, response) => {
     const { socket } = request;
-    owner.called?.();
-    // One request at a time on a connection, for the same reason.
+    // One request on a connection, for the same reason.
     if (answering.has(socket)) return void socket.destroy();
     answering.add(socket);
-    response.once("close", () => answering.delete(socket));
     void respond(request, response);
   });
   server.maxConnections = 64;

@@ -165,7 +165,7 @@ export async function startTimeServers(
 
   try {
     let reference: Promise<number> | undefined;
-    const servers = await Promise.all(
+    const started = await Promise.allSettled(
       options.map(
         async ({ operator, offsetMs = 0, clockPrecision, ...validity }, index): Promise<TimeServer> => {
           const name = `time-${index + 1}.caisson.test`;
@@ -218,6 +218,11 @@ export async function startTimeServers(
         },
       ),
     );
+    // One that fails leaves the others on their way: they are ended when all have arrived.
+    const servers = started.map((one) => {
+      if (one.status === "rejected") throw one.reason;
+      return one.value;
+    });
     return { servers, authority, stop };
   } catch (error) {
     await stop();

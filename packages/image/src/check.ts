@@ -57,8 +57,9 @@ async function workloadOf(subject: string): Promise<Workload> {
     }
   }
   if (found?.isFile() === true && /\.ya?ml$/.test(path)) {
-    // Every spec has `app`, and no compose file does.
-    if (/^app:/m.test(await readFile(path, "utf8"))) return readWorkload(await readSpec(path));
+    // Every spec has `app`, and no compose file does; one that lacks it by a mistake is known by its name.
+    if (basename(path) === "caisson.yaml" || /^app:/m.test(await readFile(path, "utf8")))
+      return readWorkload(await readSpec(path));
     const composition = readComposeFile(path);
     return { composition, images: imagesOf(composition) };
   }

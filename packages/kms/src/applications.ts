@@ -39,12 +39,19 @@ export interface KnownApplication {
   known: Known & Partial<FollowedApplication>;
 }
 
-/** Both together: whichever is higher. */
+/** The newer generation; of one generation the document that the second knows. */
+function newest(a: Floor, b: Floor): Pick<Floor, "generation" | "identity"> {
+  const { generation, identity } = a.generation > b.generation ? a : b;
+  const document = identity ?? (a.generation === b.generation ? a.identity : undefined);
+  return { generation, ...(document !== undefined && { identity: document }) };
+}
+
+/** Both together: whichever is higher; of one generation that which the second knows. */
 export function highest(a: Known, b: Known): Known {
   const secrets = (a.secrets?.number ?? 0) >= (b.secrets?.number ?? 0) ? a.secrets : b.secrets;
   return {
     floor: {
-      generation: Math.max(a.floor.generation, b.floor.generation),
+      ...newest(a.floor, b.floor),
       minimum: Math.max(a.floor.minimum, b.floor.minimum),
       releases: new Set([...a.floor.releases, ...b.floor.releases]),
       generations: new Set([...a.floor.generations, ...b.floor.generations]),
@@ -57,6 +64,7 @@ const number = integer(0, 0xffff_ffff);
 const schema = object({
   version: oneOf("caisson/known-application/v1"),
   generation: number,
+  identity: optional(hex(32)),
   minimum: number,
   releases: list(number, 0, 1 << 20),
   generations: list(number, 0, 1 << 20),
@@ -69,6 +77,7 @@ function write({ floor, secrets }: Known): Uint8Array {
   const document = {
     version: "caisson/known-application/v1",
     generation: floor.generation,
+    ...(floor.identity !== undefined && { identity: floor.identity }),
     minimum: floor.minimum,
     releases: rising(floor.releases),
     generations: rising(floor.generations),
@@ -82,8 +91,8 @@ function read(row: Row | undefined): Known {
   if (row === undefined) return { floor: emptyFloor };
   try {
     const { secrets, ...found } = schema(JSON.parse(new TextDecoder().decode(row.value)));
-    const { generation, minimum, releases, generations } = found;
-    const floor = { generation, minimum, releases: new Set(releases), generations: new Set(generations) };
+    const { releases, generations, version: _, ...rest } = found;
+    const floor = { ...rest, releases: new Set(releases), generations: new Set(generations) };
     return { floor, ...(secrets !== undefined && { secrets }) };
   } catch (error) {
     if (!(error instanceof SchemaError || error instanceof SyntaxError)) throw error;

@@ -21,6 +21,7 @@ import { messageOf } from "@caisson/vocabulary/failure";
 import { frame } from "@caisson/vocabulary/frame";
 import { limits } from "@caisson/vocabulary/limits";
 import { hex, object, oneOf, type Schema, SchemaError } from "@caisson/vocabulary/schema";
+import { reasonOf } from "@caisson/vocabulary/system-error";
 import { KmsError } from "./errors.ts";
 
 /** What a guest attests to: a KMS's identity key, or the key to which keepers seal shares for one that recovers. */
@@ -129,7 +130,7 @@ export async function get(url: string, path: string, body?: string): Promise<Uin
     if (more) throw new Error(`it sends more than ${limits.document} bytes`);
     answer = { status: response.status, bytes };
   } catch (error) {
-    throw new KmsError("kms/unreachable", `${url}: ${messageOf(error)}`);
+    throw new KmsError("kms/unreachable", `${url}: ${reasonOf(error)}`);
   }
   if (answer.status === 200) return answer.bytes;
   const refusal = refusalSchema.safeParse(jsonOf(answer.bytes));

@@ -5,9 +5,18 @@
  *
  * Invariants: until the log was read once nothing is known of it, and then every view is too old; a log that cannot be
  * read keeps its last view, which ages until keys stop; a log that shows another history than before changes nothing.
- * What was last read is remembered, so that a new process cannot be shown another history either.
+ * What was last read is remembered, so that a new process cannot be shown another history either, and goes on from there.
  */
-import { type Following, followLog, type LogSource } from "@caisson/log";
+
+import { setTimeout } from "node:timers/promises";
+import {
+  type Following,
+  followLog,
+  type LogSource,
+  readFollowing,
+  type Wanted,
+  writeFollowing,
+} from "@caisson/log";
 import {
   type Checkpoint,
   readCheckpoint,
@@ -19,6 +28,7 @@ import {
 import { messageOf } from "@caisson/vocabulary/failure";
 import type { FollowedApplication, LogView } from "./applications.ts";
 import type { LogEntry } from "./store/entries.ts";
+import type { RowName } from "./store/rows.ts";
 import { change, type Store, update } from "./store/store.ts";
 
 /** Where a log is read, and whom the operator believes of it. */
@@ -27,27 +37,50 @@ export interface LogToFollow {
   policy: TrustPolicy;
 }
 
-/** What of a log outlives the process: its newest checkpoint, a note. */
-export interface CheckpointStore {
+/** What of a log outlives the process. */
+export interface FollowingStore {
+  /** The newest checkpoint, a note. */
   readCheckpoint(): Promise<string | undefined>;
+  /** Parsed JSON of `writeFollowing`, as of that checkpoint. */
+  readFollowing(): Promise<unknown>;
   /** `what` names the tree, for the release log. */
-  writeCheckpoint(note: string, what: string): Promise<void>;
+  write(following: Following, what: string): Promise<void>;
 }
 
-/** The newest checkpoint in the KMS's store; each that is larger has an entry in the release log. */
-export function checkpointRow(store: Store, now: () => number): CheckpointStore {
-  const name = { table: "followed-log", key: "checkpoint" };
+/** Which applications are followed, in one spelling. */
+const chosen = (following: Following | undefined): string | undefined =>
+  following?.wanted && [...following.wanted].sort().join();
+
+const checkpointOf = (note: string): Checkpoint => readCheckpoint(readNote(note).text);
+
+/** Both in the KMS's store; each checkpoint that is larger has an entry in the release log. */
+export function followingRows(store: Store, now: () => number): FollowingStore {
+  const [checkpoint, following] = ["checkpoint", "following"].map((key) => ({ table: "followed-log", key }));
   const none = new Uint8Array();
+  const read = async (name: RowName): Promise<string | undefined> => {
+    const [row] = await store.read([name]);
+    return row && new TextDecoder().decode(row.value);
+  };
   return {
-    async readCheckpoint() {
-      const [row] = await store.read([name]);
-      return row && new TextDecoder().decode(row.value);
+    readCheckpoint: () => read(checkpoint!),
+    async readFollowing() {
+      const kept = await read(following!);
+      return kept === undefined ? undefined : JSON.parse(kept);
     },
-    async writeCheckpoint(note, what) {
+    async write(read, what) {
       const about = { time: now(), app: none, instance: none, registers: none, policy: none };
       const entry: LogEntry = { ...about, outcome: "changed", reason: what.slice(0, 1000) };
-      const value = new TextEncoder().encode(note);
-      await change(store, [name], ([row]) => ({ entry, rows: [update(name, row, value)] }));
+      const values = [read.note, JSON.stringify(writeFollowing(read))].map((one) =>
+        new TextEncoder().encode(one),
+      );
+      const names = [checkpoint!, following!];
+      await change(store, names, (rows) => {
+        const [newest] = rows;
+        // Another replica has read further meanwhile.
+        const size = newest === undefined ? 0 : checkpointOf(new TextDecoder().decode(newest.value)).size;
+        if (size > read.checkpoint.size) return undefined;
+        return { entry, rows: names.map((name, i) => update(name, rows[i], values[i]!)) };
+      });
     },
   };
 }
@@ -57,10 +90,11 @@ const everyMs = 60_000;
 export class FollowedLog implements LogView {
   readonly #log: LogToFollow;
   readonly #kms: string;
-  readonly #store: CheckpointStore;
+  readonly #store: FollowingStore;
   readonly #now: () => number;
   readonly #say: (event: string, fields: Record<string, string | number>) => void;
   #following: Following | undefined;
+  #wanted: Wanted;
   #applications = new Map<string, FollowedApplication>();
   #reading: Promise<boolean> | undefined;
   #timer: NodeJS.Timeout | undefined;
@@ -69,7 +103,7 @@ export class FollowedLog implements LogView {
   constructor(
     log: LogToFollow,
     kms: string,
-    store: CheckpointStore,
+    store: FollowingStore,
     now: () => number,
     say: (event: string, fields: Record<string, string | number>) => void,
   ) {
@@ -84,6 +118,13 @@ export class FollowedLog implements LogView {
     return this.#applications.get(id) ?? unread;
   }
 
+  /** Follows these applications alone from the next reading on; whether there are new ones among them. */
+  want(ids: ReadonlySet<string>): boolean {
+    const grows = [...ids].some((id) => this.#wanted?.has(id) !== true);
+    this.#wanted = ids;
+    return grows;
+  }
+
   /** Reads every minute from now on. */
   start(): void {
     this.#timer = setInterval(() => void this.update(), everyMs).unref();
@@ -91,6 +132,20 @@ export class FollowedLog implements LogView {
 
   stop(): void {
     clearInterval(this.#timer);
+  }
+
+  /**
+   * Reads to the end, and waits for that so long at most: whoever serves a log slowly must not hold up what does not need
+   * it. False where the end was not reached; the reading goes on.
+   */
+  async updateWithin(limitMs: number): Promise<boolean> {
+    const late = new AbortController();
+    const limit = setTimeout(limitMs, false, { signal: late.signal, ref: false }).catch(() => false);
+    try {
+      return await Promise.race([this.update(), limit]);
+    } finally {
+      late.abort();
+    }
   }
 
   /** Reads to the end; false where that failed, and the last view stays. */
@@ -101,22 +156,35 @@ export class FollowedLog implements LogView {
     return this.#reading;
   }
 
+  /** What a process before this one has read. Where it is of no use the log is read from its beginning. */
+  async #kept(): Promise<Following | undefined> {
+    const kept = await this.#store.readFollowing();
+    if (kept === undefined) return undefined;
+    try {
+      return await readFollowing(kept, this.#log.policy, this.#now());
+    } catch (error) {
+      this.#say("log-read-again", { message: messageOf(error) });
+      return undefined;
+    }
+  }
+
   async #update(): Promise<boolean> {
     const { source, policy } = this.#log;
     try {
       const remembered = await this.#store.readCheckpoint();
-      const known: Checkpoint | undefined =
-        remembered === undefined ? undefined : readCheckpoint(readNote(remembered).text);
+      const known = remembered === undefined ? undefined : checkpointOf(remembered);
+      const before = this.#following ?? (await this.#kept());
       const following = await followLog(source, policy, {
         now: this.#now(),
-        ...(this.#following !== undefined && { before: this.#following }),
+        wanted: this.#wanted,
+        ...(before !== undefined && { before }),
         ...(known !== undefined && { known }),
       });
       const { origin, root } = following.checkpoint;
-      // Only a tree that grew: that it was seen again is not remembered.
-      if (following.checkpoint.size !== known?.size) {
+      // Only a tree that grew, or another choice of applications: that it was seen again is not remembered.
+      if (following.checkpoint.size !== known?.size || chosen(following) !== chosen(before)) {
         const what = `followed ${origin}: ${following.checkpoint.size} entries, ${root.toHex()}`;
-        await this.#store.writeCheckpoint(following.note, what);
+        await this.#store.write(following, what);
       }
       this.#applications = await viewOf(following, this.#kms, this.#now());
       this.#following = following;

@@ -33,6 +33,7 @@ import { rootKeyName, takeRoot } from "./root-handover.ts";
 import { createRootSecret, openRootSecret, storeRootSecret } from "./root-secret.ts";
 import { type Kms, startKms } from "./server.ts";
 import { makeShares, readKeepers, readShares, type SharesDocument } from "./shares.ts";
+import { openVolumeBook } from "./volumes/book.ts";
 
 export interface GuestKmsOptions {
   /** The files of the image that say who decides. */
@@ -104,10 +105,18 @@ export async function startGuestKms(options: GuestKmsOptions): Promise<Kms> {
       shares = await makeShares(openRootSecret(data, { development }), threshold, keepers, Date.now());
     }
   } else {
-    const secret =
-      info.keyProvider === null
-        ? await recoverFromKeepers({ ...options, document: readShares(readFileSync(lost, "utf8")), attest })
-        : await joinReplica(options, info, collateral);
+    let secret: Uint8Array;
+    if (info.keyProvider === null) {
+      secret = await recoverFromKeepers({
+        ...options,
+        document: readShares(readFileSync(lost, "utf8")),
+        attest,
+      });
+      // No KMS is left that would know whether its database is the newest.
+      const book = await openVolumeBook(data, { databases: options.databases, secret });
+      await book.markRestored();
+      await book.close();
+    } else secret = await joinReplica(options, info, collateral);
     storeRootSecret(data, secret, { development });
     secret.fill(0);
   }

@@ -13,6 +13,7 @@ export {
   dataFiles,
   kmsIdentity,
   openRootSecret,
+  refuseRootSecret,
   storeRootSecret,
 } from "./root-secret.ts";
 export { type RootDates, type Rotation, readRoots, rotateRoot } from "./roots.ts";

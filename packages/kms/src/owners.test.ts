@@ -3,6 +3,7 @@
  * Who gets keys of an application that has an identity: machines that pass every other check, each with a bundle or secrets
  * of which one thing is wrong. Each is refused with exactly its code.
  */
+
 import { deepEqual, equal, notEqual, ok } from "node:assert/strict";
 import { createHash, generateKeyPairSync } from "node:crypto";
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -10,13 +11,16 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type TestContext } from "node:test";
 import {
+  type Following,
   followLog,
+  type LogSource,
   LogWriter,
   noteSigner,
   openLogDirectory,
   proveRelease,
   serveWitness,
   Witness,
+  writeFollowing,
 } from "@caisson/log";
 import { deriveReleasedKey } from "@caisson/protocol/derivation";
 import { verifySignature } from "@caisson/protocol/ed25519";
@@ -33,16 +37,18 @@ import {
   type Bundle,
   type Envelope,
   identityPayloadType,
+  ReleaseError,
   readTrustPolicy,
   sealBinding,
   writeBundle,
   writeEnvelope,
 } from "@caisson/releases";
+import type { ProvenanceJudge } from "@caisson/releases/provenance";
 import { hashOf, keysOf, Owners } from "@caisson/releases/testing/owners";
 import { signer } from "@caisson/releases/testing/signers";
 import { reportData } from "@caisson/verify/report-data";
 import { Applications, type LogView } from "./applications.ts";
-import { type CheckpointStore, FollowedLog } from "./followed-log.ts";
+import { FollowedLog, type FollowingStore, followingRows } from "./followed-log.ts";
 import { loadPolicies, type Policies } from "./policies.ts";
 import { type ReleaseContext, releaseKeys } from "./release.ts";
 import { Roots } from "./roots.ts";
@@ -286,6 +292,34 @@ for (const [name, given, code, rules] of denied) {
   });
 }
 
+test("a policy may ask who built an image: beside its owners, never instead of them", async (t) => {
+  const workflow = "https://github.com/o/r/.github/workflows/w.yml@refs/tags/*";
+  const rules = { profile: "public", root: { kind: "pinned" }, workflow };
+  const policies = policiesOf(t, machine, { provenance: rules });
+  const asked: unknown[] = [];
+  const provenance: ProvenanceJudge = async (bundle, question) => {
+    asked.push([bundle, question]);
+    if ((bundle as { good?: boolean }).good !== true)
+      throw new ReleaseError("provenance/signature", "it is not");
+    return { profile: "public", workflow };
+  };
+  const kmsOf = await setup(t, policies);
+  const judging = { ...kmsOf, context: { ...kmsOf.context, provenance } };
+  const built = { provenance: { good: true } };
+  ok((await ask(judging, { bundle: bundleOf(first, built) })).key);
+  deepEqual(asked, [[built.provenance, { ...rules, manifest: subjects[0] }]]);
+  const codes = [
+    [judging, bundleOf(first), "provenance/missing"],
+    [judging, bundleOf(first, { provenance: {} }), "provenance/signature"],
+    [judging, bundleOf(owners.release(subjects, {}, [owners.a]), built), "release/signature"],
+    // One that cannot judge it.
+    [kmsOf, bundleOf(first, built), "provenance/missing"],
+  ] as const;
+  for (const [who, bundle, code] of codes) equal((await ask(who, { bundle })).code, code);
+  // Who does not ask for it is not told.
+  ok((await ask(await setup(t, policiesOf(t, machine)), { bundle: bundleOf(first, built) })).key);
+});
+
 test("a bundle that is nothing of the kind is refused as such", async (t) => {
   const kmsOf = await setup(t, policiesOf(t, machine));
   const { code } = await ask(kmsOf, {
@@ -310,6 +344,27 @@ test("what was proved is not forgotten: minimum, revocation, generation; not by 
   ok((await ask(again, { bundle: bundleOf(fourth, { generations: [rotated] }) })).key);
   const last = await setup(t, policies, { path });
   equal((await ask(last, { bundle: bundleOf(third) })).code, "release/generation");
+});
+
+test("signatures that were verified once are not what a release is judged by: time and what was learnt are", async (t) => {
+  const clock = { ms: now };
+  const kmsOf = await setup(t, policiesOf(t, machine), { clock: () => clock.ms });
+  // The machine's own evidence stays good for an hour, so the release ends before it.
+  const expires = new Date(now + 60_000).toISOString().replace(".000", "");
+  const notBefore = new Date(now).toISOString().replace(".000", "");
+  const short = owners.release(subjects, { notBefore, expires });
+  const bundle = bundleOf(short);
+  for (let i = 0; i < 2; i++) ok((await ask(kmsOf, { bundle })).key);
+  clock.ms = now + 60_000;
+  equal((await ask(kmsOf, { bundle })).code, "release/expired");
+  clock.ms = now - 1000;
+  equal((await ask(kmsOf, { bundle })).code, "release/not-yet-valid");
+  clock.ms = now;
+  const revoked = bundleOf(short, { revocations: [owners.revocation([1])] });
+  equal((await ask(kmsOf, { bundle: revoked })).code, "release/revoked");
+  ok((await ask(kmsOf, { bundle })).key);
+  ok((await ask(kmsOf, { bundle: bundleOf(second) })).key);
+  equal((await ask(kmsOf, { bundle })).code, "release/below-minimum");
 });
 
 test("a bundle that was refused teaches nothing", async (t) => {
@@ -516,7 +571,7 @@ test("secrets of named keys alone, where the identity names some", async (t) => 
   equal((await ask(kmsOf, { of, bundle, secrets: strict.secrets(kms, entries) })).code, "secrets/signature");
 });
 
-test("a clock set back brings no expired release back, but one that is not yet valid is refused", async (t) => {
+test("a clock set back: a release is for later", async (t) => {
   const policies = policiesOf(t, machine);
   const early = await setup(t, policies, { clock: () => now - 2 * day });
   const { code } = await ask(early, { bundle: bundleOf(first) });
@@ -550,11 +605,11 @@ async function logged(t: TestContext, rules: object = {}) {
   await writer.add("identity", loggers.id, firstDocument);
   await writer.add("release", loggers.id, l1);
   const policies = policiesOf(t, loggedMachine, rules);
-  const follow = (checkpoints: CheckpointStore = inMemoryCheckpoint()) =>
+  const follow = (kept: FollowingStore = inMemory(), source = openLogDirectory(directory)) =>
     new FollowedLog(
-      { source: openLogDirectory(directory), policy: readTrustPolicy(logPolicy) },
+      { source, policy: readTrustPolicy(logPolicy) },
       kms,
-      checkpoints,
+      kept,
       () => clock.ms,
       () => {},
     );
@@ -567,12 +622,13 @@ async function logged(t: TestContext, rules: object = {}) {
   return { clock, directory, writer, follow, kmsWith, asks };
 }
 
-const inMemoryCheckpoint = (): CheckpointStore => {
-  let note: string | undefined;
+const inMemory = (): FollowingStore => {
+  let kept: Following | undefined;
   return {
-    readCheckpoint: async () => note,
-    writeCheckpoint: async (next) => {
-      note = next;
+    readCheckpoint: async () => kept?.note,
+    readFollowing: async () => kept && writeFollowing(kept),
+    write: async (next) => {
+      kept = next;
     },
   };
 };
@@ -625,6 +681,87 @@ test("a log that is frozen stops keys a day later, to the second", async (t) => 
   ok((await asks(await kmsWith(log), l1)).key);
 });
 
+test("a clock set back makes no log young for ever", async (t) => {
+  const { clock, writer, follow, kmsWith, asks } = await logged(t);
+  const log = follow();
+  clock.ms = now + 3600_000;
+  await writer.refresh();
+  await log.update();
+  const kmsOf = await kmsWith(log);
+  ok((await asks(kmsOf, l1)).key);
+  clock.ms = now;
+  equal((await asks(kmsOf, l1)).code, "log/age");
+  // Nor is the log read: its witnesses are of the future.
+  equal(await log.update(), false);
+  clock.ms = now + 3600_000;
+  ok((await asks(kmsOf, l1)).key);
+});
+
+test("a rebuild that differs stops a release, though no host brings it", async (t) => {
+  const rebuilder = signer("rebuilder");
+  const rebuilt = new Owners(now, "rebuilt", { log: { policy: logPolicy }, rebuild: keysOf(1, rebuilder) });
+  const of = new Machine(now, "rebuilt", 0, { identity: rebuilt.id });
+  const release = rebuilt.release(subjectsOf(of));
+  const same = rebuilt.rebuild(release, subjectsOf(of)[0], rebuilder);
+  const { writer, follow } = await logged(t);
+  await writer.add("identity", rebuilt.id, {
+    payload: rebuilt.first,
+    payloadType: identityPayloadType,
+    signatures: [],
+  });
+  await writer.add("release", rebuilt.id, release);
+  const log = follow();
+  await log.update();
+  const kmsOf = await setup(t, policiesOf(t, of), { log });
+  const bundle = rebuilt.bundle(release, of.manifest, { rebuilds: [same] });
+  ok((await ask(kmsOf, { of, bundle })).key);
+  await writer.add("rebuild", rebuilt.id, rebuilt.rebuild(release, "00".repeat(32), rebuilder));
+  await log.update();
+  equal((await ask(kmsOf, { of, bundle })).code, "rebuild/differs");
+});
+
+test("owners of before sign no second generation beside the one that is logged, or was seen first", async (t) => {
+  const { writer, follow, kmsWith, asks } = await logged(t);
+  const [a, b, c] = [loggers.a, loggers.b, loggers.c];
+  // The keys a and b were stolen, and replaced.
+  const next = loggers.rotation({ owners: keysOf(1, c) });
+  // Who has them signs another generation 1: his own, and without a log.
+  const other = loggers.rotation({ owners: keysOf(2, a, b), log: null });
+  const by = { generation: 1, release: 2, previous: hashOf(l1.payload) };
+  const stolen = loggers.release(loggedSubjects, by, [a, b]);
+  const changes = { generations: [other] };
+  await writer.add("identity", loggers.id, next);
+  const log = follow();
+  await log.update();
+  equal((await asks(await kmsWith(log), stolen, changes)).code, "identity/chain");
+  // A KMS without a log believes the first that it sees.
+  const alone = await setup(t, policiesOf(t, machine));
+  const fork = (name: string) => owners.rotation({ owners: keysOf(2, owners.a, owners.b, signer(name)) });
+  const second = owners.release(subjects, { ...by, previous: hashOf(first.payload) }, [owners.a, owners.b]);
+  ok((await ask(alone, { bundle: bundleOf(second, { generations: [fork("x")] }) })).key);
+  equal(
+    (await ask(alone, { bundle: bundleOf(second, { generations: [fork("y")] }) })).code,
+    "identity/chain",
+  );
+  ok((await ask(alone, { bundle: bundleOf(second, { generations: [fork("x")] }) })).key);
+});
+
+test("a log that answers slowly holds nothing up; until it was read there are no keys", async (t) => {
+  const { directory, follow, kmsWith, asks } = await logged(t);
+  const inner = openLogDirectory(directory);
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const source: LogSource = {
+    name: "slow",
+    read: async (path, limit) => (await promise, inner.read(path, limit)),
+  };
+  const log = follow(inMemory(), source);
+  equal(await log.updateWithin(20), false);
+  equal((await asks(await kmsWith(log), l1)).code, "log/age");
+  resolve();
+  equal(await log.updateWithin(60_000), true);
+  ok((await asks(await kmsWith(log), l1)).key);
+});
+
 test("an age of its own in the policy", async (t) => {
   const { clock, follow, kmsWith, asks } = await logged(t, { maximumAge: 60 });
   const log = follow();
@@ -638,17 +775,55 @@ test("a log that forks, shrinks or cannot be read changes nothing, in a new proc
   const yesterday = place(t);
   cpSync(directory, yesterday, { recursive: true });
   await writer.add("release", loggers.id, l2);
-  const checkpoints = inMemoryCheckpoint();
-  const log = follow(checkpoints);
+  const kept = inMemory();
+  const log = follow(kept);
   equal(await log.update(), true);
   const kmsOf = await kmsWith(log);
   rmSync(directory, { recursive: true });
   cpSync(yesterday, directory, { recursive: true });
   equal(await log.update(), false);
   equal((await asks(kmsOf, l1)).code, "release/below-minimum");
-  const later = follow(checkpoints);
+  const later = follow(kept);
   equal(await later.update(), false);
   equal((await asks(await kmsWith(later), l1)).code, "log/age");
+  // Of the same size, another release.
+  const forked = await LogWriter.open(directory, logKey);
+  const twin = loggers.release(loggedSubjects, { release: 2, previous: hashOf(l1.payload), notes: "twin" });
+  await forked.add("release", loggers.id, twin);
+  equal(await log.update(), false);
+  equal((await asks(kmsOf, twin)).code, "release/previous");
+});
+
+test("a new process goes on from what the one before it read, for as long as it wants the same applications", async (t) => {
+  const { directory, writer, follow, kmsWith, asks } = await logged(t);
+  const store = await storeOf(t);
+  const kept = followingRows(store, () => now);
+  const inner = openLogDirectory(directory);
+  const read: string[] = [];
+  const source: LogSource = {
+    name: "log",
+    read: (path, limit) => (read.push(path), inner.read(path, limit)),
+  };
+  const process = async (ids: string[] | undefined): Promise<{ log: FollowedLog; envelopes: number }> => {
+    const log = follow(kept, source);
+    if (ids !== undefined) log.want(new Set(ids));
+    read.length = 0;
+    equal(await log.update(), true);
+    return { log, envelopes: read.filter((path) => path.startsWith("envelope/")).length };
+  };
+  equal((await process([loggers.id])).envelopes, 2);
+  const { sequence } = store.head;
+  equal((await process([loggers.id])).envelopes, 0);
+  equal(store.head.sequence, sequence);
+  await writer.add("release", loggers.id, l2);
+  const next = await process([loggers.id]);
+  equal(next.envelopes, 1);
+  equal((await asks(await kmsWith(next.log), l1)).code, "release/below-minimum");
+  ok((await asks(await kmsWith(next.log), l2)).key);
+  // Another application beside it: its past is in the whole log.
+  equal((await process([loggers.id, owners.id])).envelopes, 3);
+  equal((await process([])).envelopes, 0);
+  equal((await process([loggers.id])).envelopes, 3);
 });
 
 test("without a followed log the bundle proves that a release is logged, by the identity's own policy", async (t) => {

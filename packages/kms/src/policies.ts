@@ -19,6 +19,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { applicationId, type GuestConfig } from "@caisson/protocol/guest-config";
 import { hex } from "@caisson/protocol/hex";
+import { mistakesInWords } from "@caisson/protocol/zod-words";
 import {
   acceptedPlatforms,
   comparedRegisters,
@@ -35,6 +36,7 @@ import { readYaml } from "@caisson/verify/policy-text";
 import { bootEvents } from "@caisson/vocabulary/events";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { provesHardware } from "@caisson/vocabulary/platforms";
+import { reasonOf } from "@caisson/vocabulary/system-error";
 import * as z from "zod";
 import { KmsError } from "./errors.ts";
 import { mostRoots } from "./roots.ts";
@@ -198,6 +200,11 @@ function warningsOf(path: string, policy: Policy, references: readonly Reference
 export const policyRoots = (policy: Policy): TrustAnchor[] =>
   acceptedPlatforms(policy).flatMap((platform) => trustAnchorFor(platform, policy) ?? []);
 
+/** Ids of the applications that have an identity: whose releases this KMS judges. */
+export function identitiesOf(policies: Policies): Set<string> {
+  return new Set([...policies.values()].flatMap(({ policy }) => policy.app?.identity?.id ?? []));
+}
+
 /** All roots that some policy accepts, each once. */
 export function acceptedRoots(policies: Policies): TrustAnchor[] {
   const roots = [...policies.values()].flatMap(({ policy }) => policyRoots(policy));
@@ -286,7 +293,7 @@ function readBytes(path: string): Buffer {
   try {
     return readFileSync(path);
   } catch (error) {
-    throw new KmsError("policy/malformed", `${path} cannot be read: ${messageOf(error)}`);
+    throw new KmsError("policy/malformed", `${path} cannot be read: ${reasonOf(error)}`);
   }
 }
 
@@ -300,10 +307,9 @@ function parseFile(path: string, bytes: Buffer): z.infer<typeof schema> {
   }
   const result = schema.safeParse(document);
   if (result.success) return result.data;
-  const [issue] = result.error.issues;
   throw new KmsError(
     "policy/malformed",
-    `${path}: ${issue?.path.join(".") || "the file"}: ${issue?.message}`,
+    `${path}: ${mistakesInWords(result.error.issues, document, "the file")}`,
   );
 }
 

@@ -33,6 +33,7 @@ import {
   readBundle,
   type Secrets,
 } from "@caisson/releases";
+import type { ProvenanceJudge } from "@caisson/releases/provenance";
 import {
   type Check,
   type CheckId,
@@ -47,7 +48,7 @@ import {
 } from "@caisson/verify";
 import { parseQuote } from "@caisson/verify/quote";
 import { releaseJudge } from "@caisson/verify/releases";
-import { messageOf } from "@caisson/vocabulary/failure";
+import { reasonOf } from "@caisson/vocabulary/system-error";
 import { type Applications, type KnownApplication, learn } from "./applications.ts";
 import type { CollateralCache } from "./collateral-cache.ts";
 import type { NonceCode, Nonces } from "./nonces.ts";
@@ -89,6 +90,8 @@ export interface ReleaseContext {
   nonces: Nonces;
   volumes: Pick<VolumeBook, "open">;
   applications: Applications;
+  /** Judges who built an image, where policies ask for that. Default: nobody does, and they are refused. */
+  provenance?: ProvenanceJudge;
   /** Milliseconds since 1970. */
   now: () => number;
 }
@@ -279,7 +282,7 @@ async function record(
     if (error instanceof ReleaseError || error instanceof VerifyError || error instanceof Denial) {
       return { answer: denied(error, entry.time), logged: false };
     }
-    const message = `the release log cannot be written: ${messageOf(error)}`;
+    const message = `the release log cannot be written: ${reasonOf(error)}`;
     return { answer: denied(new Denial("log/unavailable", message), entry.time), logged: false };
   }
 }
@@ -325,7 +328,9 @@ async function judge(
     references: policy.references,
     now,
     expectedReportData: reportData,
-    ...(application !== undefined && { releases: releaseJudge(() => application.known) }),
+    ...(application !== undefined && {
+      releases: releaseJudge(() => application.known, context.provenance),
+    }),
     ...(collateral !== undefined && { collateral }),
   });
   decision.attested =

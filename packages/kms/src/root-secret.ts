@@ -73,6 +73,15 @@ export function kmsIdentity(data: string): string {
   return identityKey(deriveKmsKey(openRootSecret(data), "identity")).publicKey.toHex();
 }
 
+/** Throws KmsError "root-secret/exists" where there is one. */
+export function refuseRootSecret(data: string): void {
+  const path = join(data, dataFiles.rootSecret);
+  if (existsSync(path)) throw isThere(path);
+}
+
+const isThere = (path: string) =>
+  new KmsError("root-secret/exists", `${path} is there already and is never overwritten`);
+
 /** Writes a root secret into a directory that has none. Throws KmsError "root-secret/exists". */
 export function storeRootSecret(data: string, secret: Uint8Array, place: Place = {}): void {
   mkdirSync(data, { recursive: true, mode: 0o700 });
@@ -86,7 +95,7 @@ export function storeRootSecret(data: string, secret: Uint8Array, place: Place =
     linkSync(temporary, path);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
-    throw new KmsError("root-secret/exists", `${path} is there already and is never overwritten`);
+    throw isThere(path);
   } finally {
     closeSync(file);
     unlinkSync(temporary);

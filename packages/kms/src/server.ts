@@ -8,7 +8,7 @@
  */
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
-import { messageOf } from "@caisson/vocabulary/failure";
+import { reasonOf } from "@caisson/vocabulary/system-error";
 import { getRequestListener } from "@hono/node-server";
 import { Connections } from "./connections.ts";
 import { KmsError } from "./errors.ts";
@@ -43,11 +43,9 @@ export async function startKms(options: KmsOptions): Promise<Kms> {
     await listen(server, options.host, options.port);
   } catch (error) {
     await service.close();
-    throw new KmsError(
-      "kms/listen",
-      `cannot listen on ${options.host}:${options.port}: ${messageOf(error)}`,
-      { fix: "another port, or end what listens there" },
-    );
+    throw new KmsError("kms/listen", `cannot listen on ${options.host}:${options.port}: ${reasonOf(error)}`, {
+      fix: "another port, or end what listens there",
+    });
   }
   const { port } = server.address() as AddressInfo;
   const host = options.host.includes(":") ? `[${options.host}]` : options.host;

@@ -5,20 +5,23 @@
  * Invariants: the configuration is replaced as a whole, by readings that come one after the other, so that the newest
  * counts in the end; log lines are built from ids, codes and numbers, so there is no place where a secret could enter.
  */
+
 import { join } from "node:path";
 import { deriveKmsKey } from "@caisson/protocol/derivation";
+import type { ProvenanceJudge } from "@caisson/releases/provenance";
+
 import { messageOf } from "@caisson/vocabulary/failure";
 import { Applications } from "./applications.ts";
 import { CollateralSource, type CollateralSourceOptions } from "./collateral-source.ts";
 import { type Configuration, type ConfigurationSource, loadConfiguration } from "./configuration.ts";
 import { KmsError } from "./errors.ts";
-import { checkpointRow, FollowedLog, type LogToFollow } from "./followed-log.ts";
+import { FollowedLog, followingRows, type LogToFollow } from "./followed-log.ts";
 import { limits } from "./limits.ts";
 import { Metrics } from "./metrics.ts";
 import { Nonces } from "./nonces.ts";
 import { Administration, type Operators } from "./operators.ts";
 import { PeerHeads } from "./peer-heads.ts";
-import { loadManifests } from "./policies.ts";
+import { identitiesOf, loadManifests } from "./policies.ts";
 import { Bucket } from "./rate-limit.ts";
 import type { ReleaseContext } from "./release.ts";
 import { openRootSecret } from "./root-secret.ts";
@@ -49,11 +52,16 @@ export interface ServiceOptions {
   collateralSource?: Pick<CollateralSourceOptions, "from" | "update" | "limits">;
   /** The log of releases that is followed. Default: none; then what was proved here is all that is remembered. */
   follow?: LogToFollow;
+  /** Judges who built an image (`@caisson/provenance`), for policies that ask for it. Default: those get no keys. */
+  provenance?: ProvenanceJudge;
   /** Where log lines go, one JSON object each. Default: nowhere. */
   log?: (line: string) => void;
   /** Milliseconds since 1970. Default: the system clock. */
   now?: () => number;
 }
+
+/** For how long a start, or what operators change, waits for the log that is followed; ms. */
+const logWaitMs = 60_000;
 
 /** One log line: ids, codes and numbers only. */
 export type WriteLine = (event: string, fields?: Record<string, string | number>) => void;
@@ -139,12 +147,16 @@ export class Service {
   }
 
   async #reload(): Promise<boolean> {
-    await this.#followed?.update();
+    await this.#followed?.updateWithin(logWaitMs);
     try {
       await this.administration.refresh();
       await this.context.roots.refresh();
       const now = new Date(this.context.now());
-      this.#decideBy(await loadConfiguration(this.#source, now, this.administration.inForce));
+      const configuration = await loadConfiguration(this.#source, now, this.administration.inForce);
+      if (this.#followed?.want(identitiesOf(configuration.policies)) === true) {
+        await this.#followed.updateWithin(logWaitMs);
+      }
+      this.#decideBy(configuration);
       void this.#source.fetched?.renew();
       this.write("reloaded");
       return true;
@@ -214,8 +226,9 @@ async function readService(
     throw new KmsError("policy/none", "this KMS has neither policies nor operators who could sign some");
   }
   const followed =
-    options.follow && new FollowedLog(options.follow, identityKey, checkpointRow(store, now), now, write);
-  await followed?.update();
+    options.follow && new FollowedLog(options.follow, identityKey, followingRows(store, now), now, write);
+  followed?.want(identitiesOf(configuration.policies));
+  await followed?.updateWithin(logWaitMs);
   if (options.shares !== undefined) await publishShares(store, options.shares);
   const roots = new Roots(secret, store);
   await roots.refresh();
@@ -227,6 +240,7 @@ async function readService(
     nonces: new Nonces(deriveKmsKey(secret, "nonces")),
     volumes,
     applications: new Applications(store, followed),
+    ...(options.provenance !== undefined && { provenance: options.provenance }),
     now,
   };
   const peers = new PeerHeads({

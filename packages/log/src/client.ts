@@ -3,7 +3,7 @@
 import { join } from "node:path";
 import { type EntryKind, type Envelope, writeEnvelope } from "@caisson/releases";
 import { firstBytes } from "@caisson/vocabulary/body";
-import { messageOf } from "@caisson/vocabulary/failure";
+import { reasonOf } from "@caisson/vocabulary/system-error";
 import { LogServiceError } from "./errors.ts";
 import { readIfThere } from "./files.ts";
 
@@ -36,7 +36,7 @@ export function fetchLog(url: string): LogSource {
         if (more) throw new Error(`it sends more than ${limit} bytes`);
         return bytes;
       } catch (error) {
-        throw new LogServiceError("log-service/unreachable", `${url}: ${path}: ${messageOf(error)}`, {
+        throw new LogServiceError("log-service/unreachable", `${url}: ${path}: ${reasonOf(error)}`, {
           fix: "see whether the log is served there",
           cause: error,
         });
@@ -64,7 +64,7 @@ export async function addToLog(
     status = response.status;
     text = new TextDecoder().decode((await firstBytes(response.body, 4096)).bytes);
   } catch (error) {
-    throw new LogServiceError("log-service/unreachable", `${url}: ${messageOf(error)}`, {
+    throw new LogServiceError("log-service/unreachable", `${url}: ${reasonOf(error)}`, {
       fix: "see whether the log is served there",
       cause: error,
     });

@@ -53,7 +53,10 @@ async function written(t: TestContext, entries: number): Promise<string> {
 /** Files that a commit does not synchronize. */
 const unsettled = (directory: string): string[] =>
   readdirSync(directory, { recursive: true, encoding: "utf8" })
-    .filter((path) => !["committed", "journal"].includes(path) && statSync(join(directory, path)).isFile())
+    .filter(
+      (path) =>
+        !["committed", "journal", "known.sqlite"].includes(path) && statSync(join(directory, path)).isFile(),
+    )
     .map((path) => join(directory, path))
     .sort();
 

@@ -5,7 +5,8 @@
  *
  * Invariants: an entry of an application that is followed counts only with its envelope, and as its owners signed it;
  * where an envelope is withheld nothing after it counts, for it could be a revocation. A document that does not follow
- * what is there is passed over, as the log's own writer would have.
+ * what is there is passed over, as the log's own writer would have. Who goes on from what he kept (`writeFollowing`) reads
+ * what came since, and all of it again only where he wants an application that he did not follow before.
  */
 
 import { hash } from "node:crypto";
@@ -28,7 +29,19 @@ import {
   tileWidth,
   verifyCheckpoint,
 } from "@caisson/releases";
-import { concat, equal } from "@caisson/vocabulary/bytes";
+import { readApplication, writeApplication } from "@caisson/releases/kept-application";
+import { concat, equal, fromHex, toHex } from "@caisson/vocabulary/bytes";
+import {
+  hex,
+  integer,
+  list,
+  nullable,
+  object,
+  oneOf,
+  type Schema,
+  SchemaError,
+  text,
+} from "@caisson/vocabulary/schema";
 import type { LogSource } from "./client.ts";
 import { LogServiceError } from "./errors.ts";
 import { completeRoot, Frontier, leafOf } from "./tree.ts";
@@ -45,14 +58,18 @@ export interface Following {
   /** When the newest quorum saw it, ms since 1970. */
   seen: number | undefined;
   frontier: Frontier;
+  /** Which applications are followed. */
+  wanted: Wanted;
   /** By id (hex). */
   applications: ReadonlyMap<string, Application>;
-  /** Documents that do not follow what was there, by index: a log that its writer keeps has none. */
+  /** Documents that do not follow what was there, by index, the first thousand: a log that its writer keeps has none. */
   passedOver: readonly { index: number; code: string }[];
 }
 
 /** Which applications are followed: all, where this is undefined. */
 export type Wanted = ReadonlySet<string> | undefined;
+
+const mostPassedOver = 1000;
 
 /**
  * Reads a log to its end, from where `before` ended. Throws ReleaseError for a checkpoint that the policy does not
@@ -62,12 +79,19 @@ export type Wanted = ReadonlySet<string> | undefined;
 export async function followLog(
   source: LogSource,
   policy: TrustPolicy,
-  { now, wanted, before, known }: { now: number; wanted?: Wanted; before?: Following; known?: Checkpoint },
+  {
+    now,
+    wanted,
+    before: last,
+    known,
+  }: { now: number; wanted?: Wanted; before?: Following; known?: Checkpoint },
 ): Promise<Following> {
+  const before = last !== undefined && covers(last.wanted, wanted) ? last : undefined;
   const note = await readWhole(source, "checkpoint", checkpointLimit);
-  const text = new TextDecoder().decode(note);
-  const { checkpoint, seen } = await verifyCheckpoint(readNote(text), policy, now);
-  const least = Math.max(before?.checkpoint.size ?? 0, known?.size ?? 0);
+  const signed = new TextDecoder().decode(note);
+  const { checkpoint, seen } = await verifyCheckpoint(readNote(signed), policy, now);
+  const trees = [known, last?.checkpoint].filter((tree) => tree !== undefined);
+  const least = Math.max(0, ...trees.map(({ size }) => size));
   if (checkpoint.size < least) {
     throw new LogServiceError("log-service/shrunk", `${source.name} has fewer entries than it had`, {
       facts: [
@@ -77,14 +101,17 @@ export async function followLog(
     });
   }
   const frontier = before?.frontier ?? new Frontier();
-  const applications = new Map(before?.applications);
+  const kept = [...(before?.applications ?? [])].filter(([id]) => wanted?.has(id) !== false);
+  const applications = new Map(kept);
   const passedOver = [...(before?.passedOver ?? [])];
   // A tree that failed half way would be read twice: what is known is replaced as a whole, at the end.
   const reading = frontier.copy();
   for await (const entry of entriesOf(source, reading.size, checkpoint.size)) {
     const index = reading.size;
     reading.add(leafOf(entry));
-    if (known?.size === reading.size && !equal(known.root, reading.root())) throw forked(source, known.size);
+    for (const { size, root } of trees) {
+      if (size === reading.size && !equal(root, reading.root())) throw forked(source, size);
+    }
     const { kind, app, hash: documentHash } = readLogEntry(entry);
     if (wanted !== undefined && !wanted.has(app)) continue;
     const envelope = await readDocument(source, documentHash);
@@ -92,11 +119,78 @@ export async function followLog(
       applications.set(app, await further(applications.get(app), kind, app, envelope));
     } catch (error) {
       if (!(error instanceof ReleaseError)) throw error;
-      passedOver.push({ index, code: error.code });
+      if (passedOver.length < mostPassedOver) passedOver.push({ index, code: error.code });
     }
   }
   if (!equal(reading.root(), checkpoint.root)) throw forked(source, checkpoint.size);
-  return { checkpoint, note: text, seen, frontier: reading, applications, passedOver };
+  return { checkpoint, note: signed, seen, frontier: reading, wanted, applications, passedOver };
+}
+
+/** Whether who followed `before` has read all that is `wanted`. */
+const covers = (before: Wanted, wanted: Wanted): boolean =>
+  before === undefined || (wanted !== undefined && [...wanted].every((id) => before.has(id)));
+
+const index = integer(0, Number.MAX_SAFE_INTEGER);
+const anything: Schema<unknown> = (value) => value;
+const schema = object({
+  version: oneOf("caisson/following/v1"),
+  note: text("a signed checkpoint", /^/, checkpointLimit),
+  peaks: list(object({ leaves: index, hash: hex(32) }), 0, 64),
+  wanted: nullable(list(hex(32), 0, 2 ** 32)),
+  applications: list(anything, 0, 2 ** 32),
+  passedOver: list(object({ index, code: text("a code", /^/, 64) }), 0, mostPassedOver),
+});
+
+/** What is kept to go on from, as JSON that `readFollowing` takes. */
+export function writeFollowing({ note, frontier, wanted, applications, passedOver }: Following): object {
+  return {
+    version: "caisson/following/v1",
+    note,
+    peaks: frontier.peaks.map(({ leaves, hash }) => ({ leaves, hash: toHex(hash) })),
+    wanted: wanted === undefined ? null : [...wanted],
+    applications: [...applications.values()].map(writeApplication),
+    passedOver,
+  };
+}
+
+/**
+ * Reads parsed JSON of `writeFollowing`. The log has to have signed the tree, and its quorum to have seen it; what it said
+ * of applications is believed, so it comes from where nobody else writes. Throws ReleaseError; LogServiceError
+ * "log-service/damaged" where it is not of the checkpoint that it says, or not its own form.
+ */
+export async function readFollowing(value: unknown, policy: TrustPolicy, now: number): Promise<Following> {
+  const damaged = (what: string) =>
+    new LogServiceError("log-service/damaged", `what was kept of a log: ${what}`);
+  let found: ReturnType<typeof schema>;
+  try {
+    found = schema(value);
+  } catch (error) {
+    if (error instanceof SchemaError) throw damaged(error.message);
+    throw error;
+  }
+  const { note, wanted, passedOver } = found;
+  const { checkpoint, seen } = await verifyCheckpoint(readNote(note), policy, now);
+  const { peaks } = found;
+  const frontier = Frontier.of(
+    peaks.map(({ leaves, hash: peak }) => ({ leaves, hashes: [fromHex(peak)!] })).toReversed(),
+  );
+  // Powers of two, each smaller than the one before: there is one edge of a tree.
+  const isEdge = peaks.every(
+    ({ leaves }, i) => Number.isInteger(Math.log2(leaves)) && leaves < (peaks[i - 1]?.leaves ?? Infinity),
+  );
+  if (!isEdge || frontier.size !== checkpoint.size || !equal(frontier.root(), checkpoint.root)) {
+    throw damaged("its edge is not that of its checkpoint");
+  }
+  const applications = await Promise.all(found.applications.map(readApplication));
+  return {
+    checkpoint,
+    note,
+    seen,
+    frontier,
+    wanted: wanted === null ? undefined : new Set(wanted),
+    applications: new Map(applications.map((one) => [one.id, one])),
+    passedOver,
+  };
 }
 
 const forked = (source: LogSource, size: number): LogServiceError =>

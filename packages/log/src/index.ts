@@ -3,7 +3,15 @@
 export { addToLog, fetchLog, type LogSource, openLogDirectory } from "./client.ts";
 export { LogServiceError, type LogServiceErrorCode } from "./errors.ts";
 export { replaceFile, writerLock } from "./files.ts";
-export { type Following, followLog, proveRelease, verifyLog } from "./follow.ts";
+export {
+  type Following,
+  followLog,
+  proveRelease,
+  readFollowing,
+  verifyLog,
+  type Wanted,
+  writeFollowing,
+} from "./follow.ts";
 export { type NoteSigningKey, noteSigner, noteSigningKey } from "./keys.ts";
 export { type LogServer, serveLog, serveWitness } from "./server.ts";
 export { Frontier, leafOf } from "./tree.ts";

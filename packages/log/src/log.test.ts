@@ -21,9 +21,10 @@ import {
 } from "@caisson/releases";
 import { hashOf, keysOf, Owners } from "@caisson/releases/testing/owners";
 import { signer } from "@caisson/releases/testing/signers";
+import { Failure } from "@caisson/vocabulary/failure";
 import fc from "fast-check";
 import { fetchLog, type LogSource, openLogDirectory } from "./client.ts";
-import { followLog, proveRelease } from "./follow.ts";
+import { followLog, proveRelease, readFollowing, writeFollowing } from "./follow.ts";
 import { type NoteSigningKey, noteSigner, noteSigningKey } from "./keys.ts";
 import { serveLog, serveWitness } from "./server.ts";
 import { Frontier, leafOf } from "./tree.ts";
@@ -102,7 +103,7 @@ test("documents have their places, the same one when they come again, and a reop
   const again = await LogWriter.open(directory, logKey);
   deepEqual(again.checkpoint, writer.checkpoint);
   equal(await again.add("revocation", owners.id, owners.revocation([1])), 3);
-  equal(again.applications.get(owners.id)?.floor.minimum, 2);
+  equal((await again.application(owners.id))?.floor.minimum, 2);
 });
 
 test("what does not follow is refused with its code, and has no place", async (t) => {
@@ -154,6 +155,44 @@ test("a whole life is followed, in two steps, and proves its releases", async (t
   await rejects(proveRelease(source, after, owners.id, "00".repeat(32)), { code: "log/proof" });
 });
 
+test("what is kept of a reading is gone on from, and is not believed where its tree is not the signed one", async (t) => {
+  const directory = place(t);
+  const writer = await life(directory);
+  const source = openLogDirectory(directory);
+  const whole = await followLog(source, policy, { now });
+  const kept = JSON.parse(JSON.stringify(writeFollowing(whole))) as Record<string, unknown>;
+  deepEqual(await readFollowing(kept, policy, now), whole);
+  await writer.add("revocation", owners.id, owners.revocation([2]));
+  const before = await readFollowing(kept, policy, now);
+  const after = await followLog(source, policy, { now, before });
+  deepEqual(after, await followLog(source, policy, { now }));
+  const peaks = [{ leaves: 3, hash: whole.checkpoint.root.toHex() }];
+  for (const [field, value, code] of [
+    ["version", "caisson/following/v2", "log-service/damaged"],
+    ["peaks", [], "log-service/damaged"],
+    ["peaks", (kept["peaks"] as object[]).toReversed(), "log-service/damaged"],
+    ["peaks", peaks, "log-service/damaged"],
+    ["note", "", "note/malformed"],
+    ["note", after.note, "log-service/damaged"],
+    ["note", whole.note.replace("\n3\n", "\n4\n"), "note/signature"],
+    ["applications", [{}], "log/malformed"],
+  ] as const) {
+    await rejects(readFollowing({ ...kept, [field]: value }, policy, now), { code }, field);
+  }
+  const property = fc.asyncProperty(
+    fc.constantFrom(...Object.keys(kept)),
+    fc.jsonValue(),
+    async (field, value) => {
+      try {
+        await readFollowing({ ...kept, [field]: value }, policy, now);
+      } catch (error) {
+        if (!(error instanceof Failure)) throw error;
+      }
+    },
+  );
+  await fc.assert(property, { numRuns: 200 });
+});
+
 test("only applications that are wanted are fetched", async (t) => {
   const directory = place(t);
   await life(directory);
@@ -188,6 +227,42 @@ test("more than one tile: entries that come together share commits; proofs and p
   }
   deepEqual((await LogWriter.open(directory, logKey)).checkpoint.root, root);
   deepEqual(readdirSync(join(directory, "tile/0")).sort(), ["000", "001", "002.p"]);
+});
+
+test("a start reads the right edge alone; what is known beside it is made again where it is lost or old", async (t) => {
+  const directory = place(t);
+  const known = join(directory, "known.sqlite");
+  const writer = await LogWriter.open(directory, logKey);
+  const many = Array.from({ length: 300 }, (_, i) => new Owners(now, `app-${i}`));
+  const add = (to: LogWriter, of: Owners) => to.add("identity", of.id, begin(of));
+  for (const of of many.slice(0, 30)) await add(writer, of);
+  await writer.close();
+  const old = readFileSync(known);
+  const next = await LogWriter.open(directory, logKey);
+  await Promise.all(many.slice(30).map((of) => add(next, of)));
+  await next.close();
+  for (const before of [() => {}, () => unlinkSync(known), () => writeFileSync(known, old)]) {
+    before();
+    const again = await LogWriter.open(directory, logKey);
+    deepEqual(again.checkpoint, next.checkpoint);
+    equal(await add(again, many[7]!), 7);
+    await rejects(again.add("release", many[8]!.id, one), { code: "release/app" });
+    await again.close();
+  }
+  // Nothing of the first tile is needed to go on.
+  rmSync(join(directory, "tile/entries/000"));
+  rmSync(join(directory, "tile/0/000"));
+  rmSync(join(directory, "envelope"), { recursive: true });
+  const last = await LogWriter.open(directory, logKey);
+  equal(await last.add("release", many[9]!.id, many[9]!.release(subjects)), 300);
+  await last.close();
+  const altered = join(directory, "tile/0/001.p/45");
+  const bytes = readFileSync(altered);
+  bytes[3]! ^= 1;
+  writeFileSync(altered, bytes);
+  await rejects(LogWriter.open(directory, logKey), { code: "log-service/damaged" });
+  writeFileSync(known, "not a database, and long enough to be taken for one".repeat(100));
+  await rejects(LogWriter.open(directory, logKey), { code: "log-service/damaged" });
 });
 
 /** Asks a witness about a log's newest checkpoint. */

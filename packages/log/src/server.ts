@@ -14,6 +14,7 @@ import { type EntryKind, entryKinds, ReleaseError, readEnvelope } from "@caisson
 import { firstBytes } from "@caisson/vocabulary/body";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { hex, object, oneOf, SchemaError } from "@caisson/vocabulary/schema";
+import { reasonOf } from "@caisson/vocabulary/system-error";
 import { LogServiceError } from "./errors.ts";
 import { readIfThere } from "./files.ts";
 import type { Witness } from "./witness.ts";
@@ -107,7 +108,7 @@ async function listen(host: string, port: number, respond: Respond): Promise<Log
       server.listen(port, host, resolve);
     });
   } catch (error) {
-    throw new LogServiceError("log-service/listen", `cannot listen on ${host}:${port}: ${messageOf(error)}`, {
+    throw new LogServiceError("log-service/listen", `cannot listen on ${host}:${port}: ${reasonOf(error)}`, {
       fix: "another port, or end what listens there",
     });
   }

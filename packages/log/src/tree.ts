@@ -31,6 +31,15 @@ export class Frontier {
     return this.#size;
   }
 
+  /** The edge of a tree from complete subtrees of it by level: those of the largest, the last level, come first. */
+  static of(levels: readonly { hashes: readonly Uint8Array[]; leaves: number }[]): Frontier {
+    const frontier = new Frontier();
+    for (const { hashes, leaves } of levels.toReversed()) {
+      for (const hash of hashes) frontier.add(hash, leaves);
+    }
+    return frontier;
+  }
+
   /** One that goes on by itself. */
   copy(): Frontier {
     const copy = new Frontier();
@@ -39,15 +48,20 @@ export class Frontier {
     return copy;
   }
 
-  /** Adds a leaf's hash. */
-  add(leaf: Uint8Array): void {
-    let peak = { leaves: 1, hash: leaf };
+  /** Complete subtrees, the largest first. */
+  get peaks(): readonly { leaves: number; hash: Uint8Array }[] {
+    return this.#peaks;
+  }
+
+  /** Adds a leaf's hash, or that of a complete subtree of `leaves`, where all before are as large at least. */
+  add(hash: Uint8Array, leaves = 1): void {
+    let peak = { leaves, hash };
     for (let last = this.#peaks.at(-1); last?.leaves === peak.leaves; last = this.#peaks.at(-1)) {
       this.#peaks.pop();
       peak = { leaves: 2 * peak.leaves, hash: nodeOf(last.hash, peak.hash) };
     }
     this.#peaks.push(peak);
-    this.#size += 1;
+    this.#size += leaves;
   }
 
   root(): Uint8Array {

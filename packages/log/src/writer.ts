@@ -7,11 +7,13 @@
  *     tile/…, envelope/<hash>
  *     committed             a tree of the writer whose files are all on disk
  *     journal               what came since, and the signed tree after it
+ *     known.sqlite          of that tree: where each entry is, and how each application stands (known.ts)
  *
  * Invariants: documents are on disk, in the journal, before anybody hears of the tree that covers them, so a crash loses
  * nothing that was answered; their files are put into their places at once and synchronized later, all together, and
  * written again from the journal where a crash came between; a checkpoint never goes back; entries that come at the same
- * time share one commit. A document that is there already is answered with its old place.
+ * time share one commit. A document that is there already is answered with its old place. A start reads the right edge of
+ * the settled tree, which has to be the signed one, and the journal: neither grows with the log.
  */
 
 import { hash } from "node:crypto";
@@ -46,6 +48,7 @@ import { LogServiceError } from "./errors.ts";
 import { Durable, readIfThere, replaceFile } from "./files.ts";
 import { Journal } from "./journal.ts";
 import type { NoteSigningKey } from "./keys.ts";
+import { KnownLog } from "./known.ts";
 import { completeRoot, Frontier, leafOf } from "./tree.ts";
 import { askWitnesses, type WitnessAddress } from "./witness.ts";
 
@@ -80,10 +83,12 @@ export class LogWriter {
   readonly #full = new Set<string>();
   readonly #key: NoteSigningKey;
   readonly #witnesses: readonly WitnessAddress[];
-  readonly #frontier = new Frontier();
+  #frontier = new Frontier();
   /** Of each level, the hashes of its last tile, which is not full. */
   readonly #edges: Uint8Array[][] = [];
   #entries: Uint8Array[] = [];
+  readonly #known: KnownLog;
+  /** What is not in `#known` yet: places by leaf, applications by id; both hex. */
   readonly #places = new Map<string, number>();
   readonly #applications = new Map<string, Application>();
   #pending: Pending[] = [];
@@ -94,7 +99,13 @@ export class LogWriter {
   private constructor(directory: string, key: NoteSigningKey, witnesses: readonly WitnessAddress[]) {
     mkdirSync(directory, { recursive: true });
     this.#directory = directory;
-    this.#journal = new Journal(join(directory, "journal"));
+    this.#known = new KnownLog(join(directory, "known.sqlite"));
+    try {
+      this.#journal = new Journal(join(directory, "journal"));
+    } catch (error) {
+      this.#known.close();
+      throw error;
+    }
     this.#key = key;
     this.#witnesses = witnesses;
   }
@@ -110,6 +121,7 @@ export class LogWriter {
       await writer.#read();
     } catch (error) {
       writer.#journal.close();
+      writer.#known.close();
       throw error;
     }
     return writer;
@@ -121,14 +133,21 @@ export class LogWriter {
     if (this.#fault === undefined) this.#settle(await this.#note());
     this.#fault ??= new LogServiceError("log-service/busy", "this log was closed");
     this.#journal.close();
+    this.#known.close();
   }
 
   get checkpoint(): Checkpoint {
     return { origin: this.#key.key.name, size: this.#frontier.size, root: this.#frontier.root() };
   }
 
-  get applications(): ReadonlyMap<string, Application> {
-    return this.#applications;
+  /** An application by its id (hex), as far as the log has it. */
+  async application(id: string): Promise<Application | undefined> {
+    return this.#applications.get(id) ?? (await this.#known.application(id));
+  }
+
+  /** Where an entry is, by the hash of its leaf (hex). */
+  #place(leaf: string): number | undefined {
+    return this.#places.get(leaf) ?? this.#known.place(leaf);
   }
 
   /**
@@ -178,16 +197,15 @@ export class LogWriter {
     try {
       for (const one of batch) {
         try {
-          const { entry, documentHash } = await this.#judge(one);
-          const key = toHex(entry);
-          const known = this.#places.get(key);
+          const { entry, leaf, documentHash } = await this.#judge(one);
+          const known = this.#place(leaf);
           if (known !== undefined) {
             answers.push(() => one.done(known));
             continue;
           }
           const index = this.#frontier.size;
           files.set(envelopePath(documentHash), JSON.stringify(writeEnvelope(one.envelope)));
-          this.#places.set(key, index);
+          this.#places.set(leaf, index);
           this.#append(entry, files, changed);
           added.push(one);
           answers.push(() => one.done(index));
@@ -214,6 +232,9 @@ export class LogWriter {
   /** Every file of the tree is on disk after this, and the journal begins again. */
   #settle(note: string): void {
     this.#unsettled.sync();
+    this.#known.learn(note, { places: this.#places, applications: this.#applications });
+    this.#places.clear();
+    this.#applications.clear();
     replaceFile(join(this.#directory, "committed"), note);
     this.#journal.clear();
     this.#settled = this.#frontier.size;
@@ -242,12 +263,17 @@ export class LogWriter {
   }
 
   /** The entry of a document that may be added, or is there; the application is then further. */
-  async #judge({ kind, app, envelope }: Addition): Promise<{ entry: Uint8Array; documentHash: string }> {
+  async #judge({
+    kind,
+    app,
+    envelope,
+  }: Addition): Promise<{ entry: Uint8Array; leaf: string; documentHash: string }> {
     const documentHash = hash("sha256", envelope.payload);
     const entry = logEntry(kind, app, documentHash);
-    if (this.#places.has(toHex(entry))) return { entry, documentHash };
-    this.#applications.set(app, await further(this.#applications.get(app), kind, app, envelope));
-    return { entry, documentHash };
+    const judged = { entry, leaf: toHex(leafOf(entry)), documentHash };
+    if (this.#place(judged.leaf) !== undefined) return judged;
+    this.#applications.set(app, await further(await this.application(app), kind, app, envelope));
+    return judged;
   }
 
   /** Adds an entry to the tree; tiles that are full by it are among the files then. */
@@ -324,10 +350,9 @@ export class LogWriter {
     throw new LogServiceError("log-service/damaged", `${tilePath(level, index, width)} is not there`);
   }
 
-  /** Everything that was committed, read again: tree, places and applications follow from the entries. */
+  /** The right edge of the settled tree, and what the journal has beyond it. */
   async #read(): Promise<void> {
-    const committed = readIfThere(join(this.#directory, "committed"));
-    if (committed !== undefined) await this.#readSettled(new TextDecoder().decode(committed));
+    await this.#readSettled();
     for (const record of this.#journal.records) await this.#redo(record);
     await this.#checkPublished();
     this.#tidy();
@@ -350,7 +375,10 @@ export class LogWriter {
 
   /** Throws LogServiceError "log-service/damaged" where the tree is not the one that was signed. */
   #checkRoot({ size, root }: Checkpoint, where: string): void {
-    if (size === this.#frontier.size && equal(this.#frontier.root(), root)) return;
+    if (size !== this.#frontier.size || !equal(this.#frontier.root(), root)) this.#differs(where);
+  }
+
+  #differs(where: string): never {
     throw new LogServiceError(
       "log-service/damaged",
       `the entries in ${where} are not those of its checkpoint`,
@@ -386,9 +414,9 @@ export class LogWriter {
     const files = new Map<string, string | Uint8Array>();
     const changed = new Set<number>();
     for (const one of added) {
-      const { entry, documentHash } = await this.#judge(one);
+      const { entry, leaf, documentHash } = await this.#judge(one);
       files.set(envelopePath(documentHash), JSON.stringify(writeEnvelope(one.envelope)));
-      this.#places.set(toHex(entry), this.#frontier.size);
+      this.#places.set(leaf, this.#frontier.size);
       this.#append(entry, files, changed);
     }
     this.#checkRoot(tree, join(this.#directory, "journal"));
@@ -396,19 +424,53 @@ export class LogWriter {
     this.#put(files);
   }
 
-  /** The tree of `committed`, whose files are all there. */
-  async #readSettled(note: string): Promise<void> {
-    const tree = await this.#own(note);
+  /** The settled tree: by what is known of it, or where that is missing or older by all its entries. */
+  async #readSettled(): Promise<void> {
+    const committed = readIfThere(join(this.#directory, "committed"));
+    const settled = committed && (await this.#own(new TextDecoder().decode(committed)));
+    const { note } = this.#known;
+    const known = note === undefined ? undefined : await this.#own(note);
+    // A crash may have come between the two.
+    if (known !== undefined && known.size >= (settled?.size ?? 0)) this.#readEdge(known);
+    else if (settled !== undefined) await this.#readEntries(settled);
+    this.#settled = this.#frontier.size;
+  }
+
+  /** The last tile of each level, which together have the root that was signed. */
+  #readEdge(tree: Checkpoint): void {
     const { size } = tree;
+    for (let level = 0; tileWidth ** level <= size; level++) {
+      const hashes = Math.floor(size / tileWidth ** level);
+      const [tile, width] = [Math.floor(hashes / tileWidth), hashes % tileWidth];
+      this.#edges[level] = width === 0 ? [] : [...this.#tile(level, tile, width)];
+      if (width > 0) this.#partial[level] = tilePath(level, tile, width);
+    }
+    this.#frontier = Frontier.of(
+      this.#edges.map((hashes, level) => ({ hashes, leaves: tileWidth ** level })),
+    );
+    const width = size % tileWidth;
+    this.#entries = width === 0 ? [] : this.#tileOfEntries(Math.floor(size / tileWidth), width);
+    const leaves = this.#entries.map(leafOf);
+    if (!equal(concat(...leaves), concat(...(this.#edges[0] ?? [])))) this.#differs(this.#directory);
+    this.#checkRoot(tree, this.#directory);
+  }
+
+  #tileOfEntries(tile: number, width: number): Uint8Array[] {
+    const path = join(this.#directory, tilePath("entries", tile, width));
+    const content = readIfThere(path);
+    if (content === undefined) throw new LogServiceError("log-service/damaged", `${path} is not there`);
+    return readEntries(content, width);
+  }
+
+  /** Tree, places and applications once more from the entries: for a log of before, or that lost what is known of it. */
+  async #readEntries(tree: Checkpoint): Promise<void> {
+    const { size } = tree;
+    this.#known.forget();
     for (let tile = 0; tile * tileWidth < size; tile++) {
       const width = Math.min(tileWidth, size - tile * tileWidth);
-      const path = join(this.#directory, tilePath("entries", tile, width));
-      const content = readIfThere(path);
-      if (content === undefined) throw new LogServiceError("log-service/damaged", `${path} is not there`);
-      for (const entry of readEntries(content, width)) await this.#replay(entry);
+      for (const entry of this.#tileOfEntries(tile, width)) await this.#replay(entry);
     }
     this.#checkRoot(tree, this.#directory);
-    this.#settled = size;
   }
 
   async #replay(entry: Uint8Array): Promise<void> {
@@ -418,7 +480,7 @@ export class LogWriter {
     if (content === undefined) throw new LogServiceError("log-service/damaged", `${path} is not there`);
     const envelope = readEnvelope(JSON.parse(new TextDecoder().decode(content)));
     this.#applications.set(app, await further(this.#applications.get(app), kind, app, envelope));
-    this.#places.set(toHex(entry), this.#frontier.size);
+    this.#places.set(toHex(leafOf(entry)), this.#frontier.size);
     this.#append(entry.slice(), new Map(), new Set());
   }
 }

@@ -9,6 +9,7 @@ import type { Manifest } from "@caisson/image";
 import { loadPolicies } from "@caisson/kms/policies";
 import { decodeInstance } from "@caisson/protocol/instance";
 import { plainService } from "@caisson/protocol/testing/service";
+import { hierarchy, mint } from "@caisson/simulated/pki";
 import { readPolicy, readReferences } from "@caisson/verify";
 import { parse } from "yaml";
 import { mrConfigId, prepareProduction } from "./production.ts";
@@ -61,6 +62,20 @@ test("an image's instance is the same at each start, and its seed is the owner's
   equal(start().seed, first.seed);
   equal(instanceSeed(`${directory}.state`), first.seed);
   equal(statSync(join(`${directory}.state`, "instance-seed")).mode & 0o777, 0o600);
+});
+
+test("collateral for the host is in the instance document, and until when is said", (t) => {
+  const directory = image(t);
+  const { collateral } = mint(hierarchy("production", { issued: new Date(0), expires: new Date(1e12) }));
+  const options = { image: directory, manifest, shape, references };
+  const { collateralUntil } = prepareProduction({
+    ...options,
+    collateral: { document: collateral, validUntil: 1e12 },
+  });
+  const device = () => decodeInstance(readFileSync(join(`${directory}.state`, "instance.img")));
+  deepEqual([device().collateral, collateralUntil], [collateral, "2001-09-09T01:46:40.000Z"]);
+  equal(prepareProduction(options).collateralUntil, undefined);
+  equal(device().collateral, undefined);
 });
 
 test("what is written for relying party and KMS can be read by them, and says the same of the machine", (t) => {

@@ -19,7 +19,7 @@ import {
 } from "@caisson/protocol/guest-config";
 import { composeHash, IDENTITY_SIZE } from "@caisson/protocol/identity";
 import { encodeInstance, type Instance } from "@caisson/protocol/instance";
-import { type Reference, referenceRegisters } from "@caisson/verify";
+import { type Collateral, type Reference, referenceRegisters } from "@caisson/verify";
 import { toHex } from "@caisson/vocabulary/bytes";
 import { Failure } from "@caisson/vocabulary/failure";
 import { instanceSeed, sequenceOf } from "./session.ts";
@@ -47,6 +47,14 @@ export interface ProductionOptions {
   kms?: KmsAddress;
   /** What its owners give it: the bundle of its release, and their sealed secrets. */
   given?: Pick<Instance, "release" | "secrets">;
+  /** Intel's collateral for the host, which the machine's evidence carries. */
+  collateral?: StapledCollateral;
+}
+
+/** Collateral that was verified, and when its first part expires (ms since 1970). */
+export interface StapledCollateral {
+  document: Collateral;
+  validUntil: number;
 }
 
 export interface Production {
@@ -67,6 +75,8 @@ export interface Production {
   open: string[];
   /** What a KMS wants of its owners, and they have not given: as it stands, it gives the machine nothing. */
   missing: ("release" | "secrets")[];
+  /** Until when its evidence needs no other collateral, ISO 8601; missing where it carries none. */
+  collateralUntil?: string;
 }
 
 /** What the command line says of a KMS, and the image does not allow. */
@@ -222,7 +232,7 @@ function kmsPolicyText(options: ProductionOptions, references: string): string {
  * Throws ProductionError.
  */
 export function prepareProduction(options: ProductionOptions): Production {
-  const { image, manifest, shape, kms } = options;
+  const { image, manifest, shape, kms, collateral } = options;
   const identity = kms && kmsIdentity(manifest, kms);
   const state = `${image}.state`;
   mkdirSync(state, { recursive: true, mode: 0o700 });
@@ -230,6 +240,7 @@ export function prepareProduction(options: ProductionOptions): Production {
     version: "caisson/instance/v1",
     seed: instanceSeed(state),
     ...(kms !== undefined && { kms: { url: kms.url, identity: identity! } }),
+    ...(collateral !== undefined && { collateral: collateral.document }),
     ...options.given,
   };
   const device = join(state, "instance.img");
@@ -282,5 +293,6 @@ export function prepareProduction(options: ProductionOptions): Production {
     qmpSocket,
     open: unpredicted(options.references),
     missing: missingOf(options),
+    ...(collateral !== undefined && { collateralUntil: new Date(collateral.validUntil).toISOString() }),
   };
 }

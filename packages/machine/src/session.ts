@@ -46,6 +46,8 @@ const hostFromGuest = "10.0.2.2";
 
 /** In a session's state while it runs: where `caisson exec` reaches the machine, and the token that it shows. */
 export const execFile = "exec.json";
+/** Likewise: its published ports (`PublishedPort[]`), for `caisson ps`. */
+export const portsFile = "ports.json";
 
 /** The operators that the local time servers stand for. */
 const timeOperators = ["alpha", "beta", "gamma", "delta", "epsilon"].map((operator) => ({ operator }));
@@ -249,10 +251,9 @@ export async function startSession(options: SessionOptions): Promise<Session> {
   const honest = developmentPolicy(manifest, references, platform.root);
   const policy = hooks.policy?.(honest) ?? honest;
   const ends: (() => Promise<unknown>)[] = [];
-  const endAll = async (): Promise<void> => {
-    for (const end of ends.splice(0).reverse()) await end();
-  };
+  const endAll = (): Promise<void> => endEach(ends.splice(0).reverse());
   try {
+    const volumes = volumeDisks(state, manifest.guest.app);
     const timeServers = await startTimeServers(hooks.timeServers ?? timeOperators, hostFromGuest);
     ends.push(() => timeServers.stop());
     writeKmsPolicy(state, manifest, references, policy);
@@ -290,14 +291,16 @@ export async function startSession(options: SessionOptions): Promise<Session> {
       time: { sources: timeServers.servers.map(({ source }) => source) },
       challenge: toHex(challenge),
       exec: toHex(exec),
+      collateral: platform.collateral,
       ...given?.instance,
     };
     writeWhole(join(state, execFile), JSON.stringify({ port: execHost, token: toHex(exec) }), 0o600);
     ends.push(async () => rmSync(join(state, execFile), { force: true }));
     const ports = await hostPorts(manifest.guest.app, options.port);
+    writeWhole(join(state, portsFile), JSON.stringify(ports));
+    ends.push(async () => rmSync(join(state, portsFile), { force: true }));
     const main = mainPort(manifest.guest.app);
     const mainHost = ports.find(({ protocol, published }) => protocol === "tcp" && published === main)?.host;
-    const volumes = volumeDisks(state, manifest.guest.app);
     const start: VmOptions = {
       shape,
       firmwareCode: join(image, manifest.firmware.emulated.code.file),
@@ -336,7 +339,15 @@ export async function startSession(options: SessionOptions): Promise<Session> {
       stop: endAll,
     };
   } catch (error) {
-    await endAll();
+    // Why it could not start says more than what cannot be ended because of it.
+    await endAll().catch(() => undefined);
     throw error;
   }
+}
+
+/** One after the other, each whether the one before succeeded or not; throws what the first that failed threw. */
+async function endEach(ends: readonly (() => Promise<unknown>)[]): Promise<void> {
+  const failed: unknown[] = [];
+  for (const end of ends) await end().catch((error: unknown) => failed.push(error));
+  if (failed.length > 0) throw failed[0];
 }

@@ -33,6 +33,8 @@ const schema = z.strictObject({
   exec: z.optional(hex(32)),
   /** The bundle of the image's release, which evidence carries on; whoever judges evidence reads it. */
   release: z.optional(z.unknown()),
+  /** What the vendor publishes about this platform, which evidence carries on; whoever judges evidence verifies it. */
+  collateral: z.optional(z.unknown()),
   /** The owners' sealed secrets, an envelope for the KMS. */
   secrets: z.optional(z.unknown()),
 });

@@ -9,6 +9,7 @@ import { writeCanonical } from "./canonical.ts";
 import { type Envelope, writeEnvelope } from "./envelope.ts";
 import { ReleaseError } from "./errors.ts";
 import { identityPayloadType, readIdentity } from "./identity.ts";
+import { readApplication, writeApplication } from "./kept-application.ts";
 import { entryKinds, logEntry, readLogEntry } from "./log/entry.ts";
 import { emptyFloor } from "./release.ts";
 import { judgeSecrets, readSecrets, writeSecrets } from "./secrets.ts";
@@ -58,7 +59,7 @@ const revocation = (changes: object = {}, by = stop!) =>
     writeStatement("revocation", [id], { app: id, releases: [1], generations: [], reason: "", ...changes }),
     by,
   );
-const rebuild = (release: string, manifest = measured.manifest, by = builder!) =>
+const rebuild = (release: string, manifest = measured.manifest, by = builder!, finished = "00") =>
   signedBy(
     writeStatement("rebuild", [manifest], {
       app: id,
@@ -67,7 +68,7 @@ const rebuild = (release: string, manifest = measured.manifest, by = builder!) =
       toolchain: "02".repeat(32),
       caisson: "0.1.0",
       system: "Debian 13",
-      finished: "2026-05-31T12:00:00Z",
+      finished: `2026-05-31T12:00:${finished}Z`,
     }),
     by,
   );
@@ -120,6 +121,40 @@ test("a life: releases, a handover, a revocation, rebuilds, secrets", async () =
     [2, 1],
   );
   equal(life.rebuilds.length, 1);
+  deepEqual(await readApplication(JSON.parse(JSON.stringify(writeApplication(life)))), life);
+  // A minimum leaves rebuilds behind that nobody will ask about.
+  const fourth = release(4, await hashOf(third), { generation: 1, minimum: 3 }, [b!, c!]);
+  deepEqual((await advance(life, "release", fourth)).rebuilds, []);
+});
+
+test("a rebuilder's many results are two at most, and of a release that is there", async () => {
+  let life = upgraded;
+  const of = await hashOf(two);
+  const said = (subject: string, finished: string) =>
+    advance(life, "rebuild", rebuild(of, subject, builder!, finished));
+  life = await said(measured.manifest, "01");
+  equal((await said(measured.manifest, "02")).rebuilds.length, 1);
+  life = await said("0c".repeat(32), "03");
+  for (const other of ["0c", "0d", "0e"]) equal((await said(other.repeat(32), "04")).rebuilds.length, 2);
+  // Of a release that the minimum has left behind nothing is kept.
+  equal((await advance(life, "rebuild", rebuild(await hashOf(one)))).rebuilds.length, 2);
+  await rejects(advance(life, "rebuild", rebuild("0f".repeat(32))), { code: "log/proof" });
+});
+
+test("what was known of an application: any JSON in its fields is read, or refused with a code", async () => {
+  const known = JSON.parse(JSON.stringify(writeApplication(upgraded))) as object;
+  const property = fc.asyncProperty(
+    fc.constantFrom(...Object.keys(known)),
+    fc.jsonValue(),
+    async (field, value) => {
+      try {
+        await readApplication({ ...known, [field]: value });
+      } catch (error) {
+        if (!(error instanceof ReleaseError)) throw error;
+      }
+    },
+  );
+  await fc.assert(property, { numRuns: 300 });
 });
 
 const refused: [
@@ -241,7 +276,13 @@ test("a bundle is judged as what it carries, and says what is known since", asyn
   );
   const { release: accepted, floor } = await judgeBundle(readBundle(written), asked);
   equal(accepted.predicate.release, 1);
-  deepEqual(floor, { ...emptyFloor, minimum: 1 });
+  deepEqual(floor, { ...emptyFloor, identity: id, minimum: 1 });
+});
+
+test("another document of the newest generation than the known one is refused", async () => {
+  const known = { ...emptyFloor, identity: "0a".repeat(32) };
+  await rejects(judgeBundle(bundle, { ...asked, floor: known }), { code: "identity/chain" });
+  await judgeBundle(bundle, { ...asked, floor: { ...known, identity: id } });
 });
 
 test("what a bundle carries against itself counts", async () => {

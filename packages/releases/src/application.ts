@@ -6,11 +6,11 @@
  * Invariants: the first document is the identity that the id is the hash of; generations, releases and secrets follow
  * one another without a gap, each signed as the identity of that moment demands; what was revoked stays so.
  */
-import { type Envelope, signersOf } from "./envelope.ts";
+import type { Envelope } from "./envelope.ts";
 import { ReleaseError } from "./errors.ts";
 import { type Identity, nextGeneration, readIdentity, requireSigners } from "./identity.ts";
 import type { EntryKind } from "./log/entry.ts";
-import { checkSuccessor, emptyFloor, type Floor, raiseFloor, revoke } from "./release.ts";
+import { checkSuccessor, emptyFloor, type Floor, raiseFloor, rebuildersOf, revoke } from "./release.ts";
 import { readSecrets, type Secrets } from "./secrets.ts";
 import { readStatement, type Statement } from "./statement.ts";
 
@@ -26,6 +26,7 @@ export interface Application {
   /** Statements' hashes of all releases, by number. */
   releases: ReadonlyMap<number, string>;
   floor: Floor;
+  /** But those of releases below the minimum, which nobody asks about any more. */
   rebuilds: readonly Statement<"rebuild">[];
   /** The newest set of secrets for each KMS, by its identity (hex). */
   secrets: ReadonlyMap<string, Pick<Secrets, "hash"> & { number: number }>;
@@ -44,7 +45,7 @@ export async function beginApplication(first: Uint8Array): Promise<Application> 
     generations: [],
     newest: undefined,
     releases: new Map(),
-    floor: emptyFloor,
+    floor: { ...emptyFloor, identity: identity.hash },
     rebuilds: [],
     secrets: new Map(),
   };
@@ -60,7 +61,8 @@ export async function advance(
   switch (kind) {
     case "identity": {
       const next = await nextGeneration(identity, envelope);
-      const floor = { ...application.floor, generation: next.document.generation };
+      const { generation } = next.document;
+      const floor = { ...application.floor, generation, identity: next.hash };
       return {
         ...application,
         identity: next,
@@ -79,11 +81,13 @@ export async function advance(
       }
       await requireSigners(envelope, identity.document.owners, "release/signature", "owners");
       checkSuccessor(application.newest, release);
+      const floor = raiseFloor(application.floor, release);
       return {
         ...application,
         newest: release,
         releases: new Map([...application.releases, [release.predicate.release, release.hash]]),
-        floor: raiseFloor(application.floor, release),
+        floor,
+        rebuilds: rebuildsAbove(application, floor.minimum),
       };
     }
     case "revocation": {
@@ -93,11 +97,11 @@ export async function advance(
     case "rebuild": {
       const rebuild = await readStatement("rebuild", envelope);
       checkApp(rebuild.predicate.app, id);
-      const signers = await signersOf(envelope, identity.document.rebuild?.keys ?? []);
+      const signers = await rebuildersOf(envelope, identity.document.rebuild?.keys ?? []);
       if (signers.length === 0) {
         throw new ReleaseError("rebuild/threshold", "none of the application's rebuilders signed this");
       }
-      return { ...application, rebuilds: [...application.rebuilds, rebuild] };
+      return { ...application, rebuilds: await withRebuild(application, rebuild) };
     }
     case "secrets": {
       const { document, hash } = await readSecrets(envelope, id, identity);
@@ -112,6 +116,40 @@ export async function advance(
       return { ...application, secrets: new Map([...application.secrets, [document.kms, { number, hash }]]) };
     }
   }
+}
+
+/**
+ * An application's rebuilds with one more. Of a release that may run yet each rebuilder has two results at most, which say
+ * all that more could: that he got another image. Throws ReleaseError "log/proof" for a release that is not there.
+ */
+async function withRebuild(
+  { releases, floor, rebuilds, identity }: Application,
+  rebuild: Statement<"rebuild">,
+): Promise<Application["rebuilds"]> {
+  const { release } = rebuild.predicate;
+  const [number] = [...releases].find(([, hash]) => hash === release) ?? [];
+  if (number === undefined) {
+    throw new ReleaseError("log/proof", "this is a rebuild of a release that is not there before it");
+  }
+  if (number < floor.minimum) return rebuilds;
+  const keys = identity.document.rebuild?.keys ?? [];
+  const said = new Map(keys.map(({ key }) => [key, new Set<string>()]));
+  for (const { envelope, subjects, predicate } of rebuilds) {
+    if (predicate.release !== release) continue;
+    for (const { key } of await rebuildersOf(envelope, keys)) said.get(key)!.add(subjects[0]!);
+  }
+  const signers = await rebuildersOf(rebuild.envelope, keys);
+  const isNew = signers.some(
+    ({ key }) => said.get(key)!.size < 2 && !said.get(key)!.has(rebuild.subjects[0]!),
+  );
+  return isNew ? [...rebuilds, rebuild] : rebuilds;
+}
+
+/** An application's rebuilds but those of releases that a new minimum leaves behind. */
+function rebuildsAbove({ floor, releases, rebuilds }: Application, minimum: number): Application["rebuilds"] {
+  const below = new Set<string | undefined>();
+  for (let number = floor.minimum; number < minimum; number++) below.add(releases.get(number));
+  return below.size === 0 ? rebuilds : rebuilds.filter(({ predicate }) => !below.has(predicate.release));
 }
 
 function checkApp(app: string, id: string): void {

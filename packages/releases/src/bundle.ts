@@ -22,6 +22,8 @@ export interface Bundle {
   proof?: LogProof;
   rebuilds: readonly Envelope[];
   revocations: readonly Envelope[];
+  /** Who built the image: a bundle of Sigstore, as parsed JSON. */
+  provenance?: unknown;
   /** The manifest of the released image: whose registers are compared with those of the quote. */
   manifest?: Uint8Array;
 }
@@ -35,12 +37,13 @@ const schema = object({
   proof: optional(text("a tlog-proof", /^/, 64 * 1024)),
   rebuilds: list(anything, 0, 32),
   revocations: list(anything, 0, 64),
+  provenance: optional(anything),
   manifest: optional(text("a manifest", /^/, 256 * 1024)),
 });
 
 /** Reads parsed JSON. Throws ReleaseError "bundle/malformed", or the code of the part that is malformed. */
 export function readBundle(value: unknown): Bundle {
-  const { identity, generations, release, proof, rebuilds, revocations, manifest } = readValue(
+  const { identity, generations, release, proof, rebuilds, revocations, provenance, manifest } = readValue(
     value,
     schema,
     "bundle/malformed",
@@ -52,6 +55,7 @@ export function readBundle(value: unknown): Bundle {
     ...(proof !== undefined && { proof: readProof(proof) }),
     rebuilds: rebuilds.map(readEnvelope),
     revocations: revocations.map(readEnvelope),
+    ...(provenance !== undefined && { provenance }),
     ...(manifest !== undefined && { manifest: utf8(manifest) }),
   };
 }
@@ -60,7 +64,7 @@ const textOf = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
 
 /** A bundle as JSON that `readBundle` takes. */
 export function writeBundle(bundle: Bundle): object {
-  const { identity, generations, release, proof, rebuilds, revocations, manifest } = bundle;
+  const { identity, generations, release, proof, rebuilds, revocations, provenance, manifest } = bundle;
   return {
     version: bundleVersion,
     identity: textOf(identity),
@@ -69,6 +73,7 @@ export function writeBundle(bundle: Bundle): object {
     ...(proof !== undefined && { proof: writeProof(proof) }),
     rebuilds: rebuilds.map(writeEnvelope),
     revocations: revocations.map(writeEnvelope),
+    ...(provenance !== undefined && { provenance }),
     ...(manifest !== undefined && { manifest: textOf(manifest) }),
   };
 }
@@ -101,5 +106,5 @@ export async function judgeBundle(bundle: Bundle, judgement: BundleJudgement): P
     rebuilds: [...judgement.rebuilds, ...carried],
     ...(bundle.proof !== undefined && { proof: bundle.proof }),
   });
-  return { identity, release, floor: raiseFloor(floor, release) };
+  return { identity, release, floor: { ...raiseFloor(floor, release), identity: identity.hash } };
 }

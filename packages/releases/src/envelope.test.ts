@@ -88,6 +88,18 @@ test("one key counts once: signing twice, or in another form", async () => {
   deepEqual(await signersOf({ ...unsigned, signatures: [otherForm(once)] }, keys), []);
 });
 
+test("enough signers are enough, and one signature is one key's", async () => {
+  const [a, b, c] = owners;
+  const envelope = signedBy(unsigned, c!, b!, a!);
+  deepEqual(
+    (await signersOf({ ...unsigned, payloadType: "application/y", signatures: [] }, keys, 1)).length,
+    0,
+  );
+  for (let i = 0; i < 2; i++) equal((await signersOf(envelope, keys, 2)).length, 2);
+  const twice = { type: "ed25519", key: a!.publicKey.key } as const;
+  equal((await signersOf(signedBy(unsigned, a!), [a!.publicKey, twice])).length, 1);
+});
+
 test("what is written is read again", () => {
   const envelope = signedBy(unsigned, ...owners);
   deepEqual(readEnvelope(JSON.parse(JSON.stringify(writeEnvelope(envelope)))), envelope);

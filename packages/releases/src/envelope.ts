@@ -10,7 +10,7 @@ import { text as utf8 } from "@caisson/vocabulary/frame";
 import { list, object, optional, type Schema, SchemaError, text } from "@caisson/vocabulary/schema";
 import { readValue } from "./canonical.ts";
 import { ReleaseError } from "./errors.ts";
-import { type PublicKey, verifySignature } from "./keys.ts";
+import { hashed, isVerified, type PublicKey, verifySignature } from "./keys.ts";
 
 export interface Envelope {
   payload: Uint8Array;
@@ -70,18 +70,31 @@ export function writeEnvelope({ payload, payloadType, signatures }: Envelope): o
   };
 }
 
-/** Those of the keys, which are different ones, that signed. */
-export async function signersOf(envelope: Envelope, keys: readonly PublicKey[]): Promise<PublicKey[]> {
-  const message = signedBytes(envelope);
-  const signed = await Promise.all(
-    keys.map(async (key) => {
-      for (const signature of envelope.signatures) {
-        if (await verifySignature(key, message, signature)) return true;
+/**
+ * Those of the keys, which are different ones, that signed; once `enough` did, the others are not asked. A signature is
+ * one key's. What was verified before comes first, so that rubbish between costs nothing then.
+ */
+export async function signersOf(
+  envelope: Envelope,
+  keys: readonly PublicKey[],
+  enough = keys.length,
+): Promise<PublicKey[]> {
+  const message = await hashed(signedBytes(envelope));
+  const open = new Set(envelope.signatures);
+  const signed = new Set<PublicKey>();
+  for (const isSigned of [isVerified, verifySignature]) {
+    for (const key of keys) {
+      if (signed.size >= enough) break;
+      if (signed.has(key)) continue;
+      for (const signature of open) {
+        if (!(await isSigned(key, message, signature))) continue;
+        signed.add(key);
+        open.delete(signature);
+        break;
       }
-      return false;
-    }),
-  );
-  return keys.filter((_, i) => signed[i]);
+    }
+  }
+  return keys.filter((key) => signed.has(key));
 }
 
 /** The payload, once its type is known to be `payloadType`. Throws ReleaseError "envelope/malformed". */

@@ -10,7 +10,8 @@ export type InputCode =
   | "release/malformed"
   | "secrets/malformed"
   | "note/malformed"
-  | "log/malformed";
+  | "log/malformed"
+  | "provenance/malformed";
 
 /** What is one, and is refused. */
 export type RejectedCode =
@@ -44,7 +45,12 @@ export type RejectedCode =
   | "log/origin"
   | "log/proof"
   | "log/quorum"
-  | "log/age";
+  | "log/age"
+  | "provenance/missing"
+  | "provenance/root"
+  | "provenance/signature"
+  | "provenance/subject"
+  | "provenance/builder";
 
 export type ReleaseCode = InputCode | RejectedCode;
 
@@ -56,6 +62,7 @@ const input = [
   "secrets/malformed",
   "note/malformed",
   "log/malformed",
+  "provenance/malformed",
 ] as const satisfies readonly InputCode[];
 
 /** What this package throws, and nothing else. */

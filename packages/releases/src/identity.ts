@@ -154,7 +154,7 @@ export async function requireSigners(
   code: "identity/threshold" | "release/signature" | "rebuild/threshold" | "secrets/signature",
   whose: string,
 ): Promise<void> {
-  const signers = await signersOf(envelope, keys);
+  const signers = await signersOf(envelope, keys, threshold);
   if (signers.length >= threshold) return;
   throw new ReleaseError(code, `too few of the ${whose} signed`, {
     expected: `${threshold} of ${keys.length}`,

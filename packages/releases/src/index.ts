@@ -35,7 +35,7 @@ export {
   readIdentity,
   requireSigners,
 } from "./identity.ts";
-export { type KeyType, lowForm, type PublicKey, publicKeySchema, verifySignature } from "./keys.ts";
+export { type KeyType, lowForm, type PublicKey, publicKeySchema } from "./keys.ts";
 export { type Checkpoint, readCheckpoint, writeCheckpoint } from "./log/checkpoint.ts";
 export { type EntryKind, entryKinds, type LogEntry, logEntry, readLogEntry } from "./log/entry.ts";
 export {

@@ -4,9 +4,14 @@
  *
  * Invariants: a key has one spelling (Ed25519: 32 bytes; P-256: 65, uncompressed), and a signature one form: 64 bytes;
  * for P-256 r ‖ s with s in the lower half, because with (r, s) the pair (r, n − s) is valid too.
+ *
+ * That a key signed some bytes is remembered: a fact of arithmetic, which no time and no revocation changes. Whoever asks
+ * judges those anew each time. What did not verify is not remembered, so only owners of keys can push something out.
  */
 
 import { fromHex, toHex } from "@caisson/vocabulary/bytes";
+import { sha256 } from "@caisson/vocabulary/merkle";
+import { Recent } from "@caisson/vocabulary/recent";
 import { object, oneOf, type Schema, SchemaError, text } from "@caisson/vocabulary/schema";
 import { checkSignature } from "#signature";
 
@@ -42,14 +47,36 @@ export function lowForm(signature: Uint8Array): Uint8Array {
   return fromHex(toHex(signature.subarray(0, 32)) + low)!;
 }
 
+/** Bytes that keys may have signed, and their SHA-256 (hex). */
+export interface Message {
+  bytes: Uint8Array;
+  hash: string;
+}
+
+export const hashed = async (bytes: Uint8Array): Promise<Message> => ({
+  bytes,
+  hash: toHex(await sha256(bytes)),
+});
+
+const verified = new Recent<true>(1024);
+const factOf = ({ type, key }: PublicKey, { hash }: Message, signature: Uint8Array): string =>
+  `${type} ${key} ${hash} ${toHex(signature)}`;
+
+/** Whether this signature was verified before. */
+export const isVerified = (key: PublicKey, message: Message, signature: Uint8Array): boolean =>
+  verified.get(factOf(key, message, signature)) !== undefined;
+
 /** Whether `signature` is the key's over `message`; false where the key is not a point, too. */
 export async function verifySignature(
   key: PublicKey,
-  message: Uint8Array,
+  message: Message,
   signature: Uint8Array,
 ): Promise<boolean> {
   if (signature.length !== 64) return false;
+  if (isVerified(key, message, signature)) return true;
   const { type } = key;
   if (type === "p256" && BigInt(`0x${toHex(signature.subarray(32))}`) > halfOrder) return false;
-  return checkSignature(key, message, signature);
+  const right = await checkSignature(key, message.bytes, signature);
+  if (right) verified.set(factOf(key, message, signature), true);
+  return right;
 }

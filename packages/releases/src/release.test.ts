@@ -160,6 +160,11 @@ const cases: Case[] = [
   { name: "of a revoked generation", floor: { generations: new Set([0]) }, code: "release/revoked" },
   { name: "one rebuild of two", rebuilds: [rebuilt([r1])], code: "rebuild/threshold" },
   { name: "one rebuilder twice", rebuilds: [rebuilt([r1]), rebuilt([r1, r1])], code: "rebuild/threshold" },
+  {
+    name: "a rebuild with more signatures than rebuilders",
+    rebuilds: [rebuilt([r1, r2, r3, a])],
+    code: "envelope/malformed",
+  },
   { name: "a rebuild by an owner", rebuilds: [rebuilt([r1]), rebuilt([a])], code: "rebuild/threshold" },
   {
     name: "a rebuild for another application",
@@ -182,6 +187,15 @@ test("another image of an older release's sources stops no newer one", async () 
   await rejects(judge({ rebuilds: [rebuilt([r1]), agreeing] }), { code: "rebuild/threshold" });
 });
 
+test("what was verified once is judged anew: by the time, and by what is known", async () => {
+  for (let i = 0; i < 2; i++) await judge({});
+  const at = (ms: number) => judge({ judgement: { now: ms } });
+  await rejects(at(now + 365 * 24 * 3600_000), { code: "release/expired" });
+  await rejects(judge({ floor: { ...emptyFloor, releases: new Set([5]) } }), { code: "release/revoked" });
+  await rejects(judge({ floor: { ...emptyFloor, minimum: 6 } }), { code: "release/below-minimum" });
+  await judge({});
+});
+
 test("whoever asks may demand more than the owners promised", async () => {
   const demand = (demands: object) => judge({ judgement: { demands } });
   await demand({ minimumRelease: 5, requireLog: true, requireRebuilds: 2 });
@@ -200,6 +214,8 @@ test("a log that was followed says what is in it", async () => {
   await rejects(followed([]), { code: "log/proof" });
   await rejects(followed([[5, "00".repeat(32)]]), { code: "release/previous" });
   await rejects(followed([[5, signedHash]], now - 1001), { code: "log/age" });
+  await followed([[5, signedHash]], now + 300_000);
+  await rejects(followed([[5, signedHash]], now + 300_001), { code: "log/age" });
 });
 
 test("another image that a stranger built stops nothing", async () => {

@@ -9,9 +9,10 @@
  * remembers; it is an argument, because nothing here remembers anything.
  */
 
-import { signersOf } from "./envelope.ts";
+import { type Envelope, signersOf } from "./envelope.ts";
 import { ReleaseError } from "./errors.ts";
 import { type Identity, requireSigners } from "./identity.ts";
+import type { PublicKey } from "./keys.ts";
 import { logEntry } from "./log/entry.ts";
 import { readTrustPolicy } from "./log/policy.ts";
 import { checkAge, type Logged, type LogProof, verifyLogged } from "./log/proof.ts";
@@ -25,8 +26,9 @@ export interface Measured {
 
 /** What is known of an application's past, and does not go back. */
 export interface Floor {
-  /** The newest generation of its identity that was seen. */
+  /** The newest generation of its identity that was seen, and its document's hash where that is known. */
   generation: number;
+  identity?: string;
   /** The highest `minimum` of any release that was seen. */
   minimum: number;
   /** Releases and generations that were revoked. */
@@ -120,8 +122,16 @@ function checkOwner(
       actual: app,
     });
   }
-  const newest = Math.max(identity.document.generation, floor.generation);
-  if (generation === newest && identity.document.generation === newest) return;
+  const own = identity.document.generation;
+  if (own === floor.generation && floor.identity !== undefined && floor.identity !== identity.hash) {
+    // Whoever had the keys of a generation can sign a second one after it.
+    throw new ReleaseError("identity/chain", `another generation ${own} of this application is known`, {
+      expected: floor.identity,
+      actual: identity.hash,
+    });
+  }
+  const newest = Math.max(own, floor.generation);
+  if (generation === newest && own === newest) return;
   throw new ReleaseError("release/generation", "owners of another generation than the newest signed this", {
     expected: `${newest}`,
     actual: `${generation}`,
@@ -204,7 +214,7 @@ async function checkRebuilds(
   const agreeing = new Set<string>();
   for (const { envelope, subjects, predicate } of rebuilds) {
     if (predicate.app !== id || predicate.release !== hash) continue;
-    const signers = await signersOf(envelope, rebuild.keys);
+    const signers = await rebuildersOf(envelope, rebuild.keys);
     if (signers.length > 0 && subjects[0] !== measured.manifest) {
       throw new ReleaseError("rebuild/differs", "somebody who built it again got another image", {
         expected: measured.manifest,
@@ -218,6 +228,15 @@ async function checkRebuilds(
     expected: `${threshold} of ${rebuild.keys.length}`,
     actual: `${agreeing.size}`,
   });
+}
+
+/**
+ * Who signed a rebuild. More signatures than rebuilders are refused: trying each with each key would be work that anybody
+ * can ask for. Throws ReleaseError "envelope/malformed".
+ */
+export function rebuildersOf(envelope: Envelope, keys: readonly PublicKey[]): Promise<PublicKey[]> {
+  if (envelope.signatures.length <= Math.max(1, keys.length)) return signersOf(envelope, keys);
+  throw new ReleaseError("envelope/malformed", "a rebuild has more signatures than there are rebuilders");
 }
 
 /** That `next` is the release after `before` (undefined: the first). Throws ReleaseError "release/previous". */

@@ -274,3 +274,48 @@ test("a key configuration is that of its key, and nothing else is", () => {
     equal(hpkeKeyOf(config.with(at, config[at]! ^ 1)), undefined, `byte ${at}`);
   }
 });
+
+const { collateral: elsewhere } = mint(hierarchy("another root", times, "tdx"));
+const ofPlatform = (fmspc: string) => {
+  const platform = hierarchy("channel", times, "tdx");
+  platform.tcbInfo.fmspc = fmspc;
+  return mint(platform).collateral;
+};
+for (const [name, stapled, codes, at] of [
+  ["collateral that the guest carries", collateral, []],
+  ["none", undefined, ["collateral/missing"]],
+  ["altered", { ...collateral, tcb_info: `${collateral.tcb_info} ` }, ["tcb-info/signature"]],
+  [
+    "with another's signature",
+    { ...collateral, qe_identity_signature: collateral.tcb_info_signature },
+    ["qe-identity/signature"],
+  ],
+  ["another platform's", ofPlatform("00606a000000"), ["tcb-info/fmspc"]],
+  ["under another root", elsewhere, ["chain/untrusted-root"]],
+  ["expired", collateral, ["chain/expired"], new Date(times.expires.getTime() + 1000)],
+  ["not yet valid", collateral, ["chain/not-yet-valid"], new Date(times.issued.getTime() - 1000)],
+  ["without a list", { ...collateral, root_ca_crl: "00" }, ["der/malformed"]],
+] as const) {
+  test(`stapled: ${name}`, async () => {
+    const document = (await answer({})) as { evidence: object };
+    const bytes = bytesOf({ ...document, evidence: { ...document.evidence, collateral: stapled } });
+    const { collateral: _, ...without } = judgement;
+    const expected = { nonce: nonces[3]!, tlsKey };
+    const { report, keys } = await verifyChannel(bytes, expected, { ...without, ...(at && { now: at }) });
+    deepEqual(
+      [report.verdict, report.codes, keys !== undefined],
+      [codes.length === 0 ? "accepted" : "undetermined", codes, codes.length === 0],
+    );
+    // What the verifier brings goes first: nothing that is stapled makes it worse.
+    const own = await verifyChannel(bytes, expected, judgement);
+    equal(own.report.verdict, "accepted");
+  });
+}
+
+test("stapled: what is not a document of collateral is not evidence", async () => {
+  const document = (await answer({})) as { evidence: object };
+  for (const stapled of [null, "", [], {}, { ...collateral, ocsp: "" }]) {
+    const bytes = bytesOf({ ...document, evidence: { ...document.evidence, collateral: stapled } });
+    await rejects(verifyChannel(bytes, { nonce: nonces[3]! }, judgement), { code: "evidence/malformed" });
+  }
+});

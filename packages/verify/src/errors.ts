@@ -270,6 +270,17 @@ export const acceptableChecks = {
     ],
   },
   "app/rebuilds": { source: RELEASES, codes: ["rebuild/threshold", "rebuild/differs"] },
+  "app/provenance": {
+    source: RELEASES,
+    codes: [
+      "provenance/missing",
+      "provenance/malformed",
+      "provenance/root",
+      "provenance/signature",
+      "provenance/subject",
+      "provenance/builder",
+    ],
+  },
 } as const;
 
 const CHANNEL = "Caisson docs/channel.md";

@@ -14,6 +14,7 @@ export {
   type ChannelExpectation,
   type ChannelJudgement,
   type ChannelKeys,
+  readChannelEvidence,
   verifyChannel,
 } from "./channel.ts";
 export { type CheckCode, type CheckId, checks, type ErrorCode, VerifyError } from "./errors.ts";

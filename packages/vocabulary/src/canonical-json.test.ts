@@ -18,6 +18,13 @@ test("the order in which members were written does not matter", () => {
   );
 });
 
+test("what is nested without measure is refused, and not tried", () => {
+  const nested = (depth: number): unknown => JSON.parse("[".repeat(depth) + "]".repeat(depth));
+  equal(canonicalJson(nested(100)).length, 200);
+  for (const depth of [102, 100_000])
+    throws(() => canonicalJson(nested(depth)), { name: "TypeError", message: /100 deep/ });
+});
+
 const refused = {
   fraction: 1.5,
   "not a number": Number.NaN,

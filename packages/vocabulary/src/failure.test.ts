@@ -36,4 +36,10 @@ test("whatever was thrown says something", () => {
   equal(messageOf(new TypeError("wrong type")), "wrong type");
   equal(messageOf("a text"), "a text");
   equal(messageOf(undefined), "undefined");
+  const endless = (): number => 1 + endless();
+  try {
+    endless();
+  } catch (error) {
+    equal(messageOf(error), "nested too deep to be read");
+  }
 });

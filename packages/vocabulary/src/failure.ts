@@ -45,7 +45,11 @@ export abstract class Failure<
   }
 }
 
+/** What V8, JavaScriptCore and SpiderMonkey say when a text is nested deeper than a parser's own calls can be. */
+const noStackLeft = /Maximum call stack size exceeded\.?|too much recursion/;
+
 /** What a thrown value says. */
 export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  const message = error instanceof Error ? error.message : String(error);
+  return message.replace(noStackLeft, "nested too deep to be read");
 }

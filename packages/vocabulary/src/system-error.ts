@@ -3,7 +3,7 @@
  * Errors of the system that no command has words for. They are not bugs: a full disk, a file that cannot be written, a
  * server that cannot be reached. Each gets a code, the place as far as it is known, and what to do.
  */
-import { Failure, type FailureKind } from "./failure.ts";
+import { Failure, type FailureKind, messageOf } from "./failure.ts";
 
 type SystemErrorCode =
   | "system/disk"
@@ -99,6 +99,11 @@ export function systemReason(error: unknown): string | undefined {
     if (at.name === "TimeoutError") return "no answer in time";
   }
   return undefined;
+}
+
+/** Why it failed, for a message that names the file or the address itself: an error of the system in words. */
+export function reasonOf(error: unknown): string {
+  return (error instanceof Failure ? undefined : systemReason(error)) ?? messageOf(error);
 }
 
 /** The same error with words; undefined when it is not one of the system. */

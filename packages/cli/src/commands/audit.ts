@@ -36,6 +36,7 @@ import { readManifest } from "@caisson/image/manifest";
 import { readEvidence, verifyEvidence } from "@caisson/verify";
 import { readYaml } from "@caisson/verify/policy-text";
 import { messageOf } from "@caisson/vocabulary/failure";
+import { reasonOf } from "@caisson/vocabulary/system-error";
 import { Command } from "commander";
 import ownPackage from "../../../../package.json" with { type: "json" };
 import { UsageError } from "../failure.ts";
@@ -154,7 +155,9 @@ async function readEvidenceFacts(path: string, options: Options): Promise<Facts[
   try {
     value = JSON.parse(new TextDecoder().decode(bytes));
   } catch (error) {
-    throw new AuditError("evidence/report", `${path} is not JSON: ${messageOf(error)}`);
+    throw new AuditError("evidence/report", `${path} is not JSON: ${messageOf(error)}`, {
+      fix: "an image's directory, evidence, or a report of caisson verify --json",
+    });
   }
   if (value?.version !== "caisson/evidence/v1") return readReport(value);
   if (options.policy === undefined) {
@@ -180,7 +183,7 @@ function write(path: string, text: string): void {
     writeFileSync(path, text);
   } catch (error) {
     throw new UsageError(
-      `${path} cannot be written: ${messageOf(error)}`,
+      `${path} cannot be written: ${reasonOf(error)}`,
       "name a file in an existing directory",
     );
   }

@@ -42,7 +42,7 @@ test("an image that could not be looked at is not one with nothing in the way", 
     services: [{ ...web, findings: [{ kind: "unknown", text: "the image was not looked at: no answer" }] }],
     findings: [],
   });
-  equal(text.split("\n")[0], "x: one service, 1 could not be looked at");
+  equal(text.split("\n")[0], "x: one service, 1 could not be looked at, so that nobody can tell");
 });
 
 test("one service without a finding is one line, and words of an image obey nobody", () => {

@@ -3,6 +3,7 @@
 import { type CheckReport, check, type Finding } from "@caisson/image/check";
 import { cacheDirectory } from "@caisson/image/fetch";
 import { Command } from "commander";
+import { exitCodes } from "../exit-codes.ts";
 import { printable } from "../views/printable.ts";
 
 const signs: Record<Finding["kind"], string> = { fault: "✘", cost: "−", note: "·", unknown: "?" };
@@ -19,11 +20,19 @@ function line({ kind, text, line: place, change }: Finding): string[] {
 const having = ({ services }: CheckReport, wanted: Finding["kind"]): number =>
   services.filter(({ findings }) => findings.some(({ kind }) => kind === wanted)).length;
 
-function verdictOf(report: CheckReport): string {
+/** The three answers: it runs, it does not, and nobody can tell before every image was looked at. */
+const verdicts = { runs: 0, fails: exitCodes.rejected, undetermined: exitCodes.unsupported } as const;
+
+function verdictOf(report: CheckReport): keyof typeof verdicts {
+  if (having(report, "fault") > 0) return "fails";
+  return having(report, "unknown") > 0 ? "undetermined" : "runs";
+}
+
+function headline(report: CheckReport): string {
   const faults = having(report, "fault");
   const unknown = having(report, "unknown");
   const said = faults === 0 ? [] : [`${faults} cannot run`];
-  if (unknown > 0) said.push(`${unknown} could not be looked at`);
+  if (unknown > 0) said.push(`${unknown} could not be looked at, so that nobody can tell`);
   return said.length === 0 ? "nothing in the way" : said.join(", ");
 }
 
@@ -31,7 +40,7 @@ function verdictOf(report: CheckReport): string {
 export function render(report: CheckReport): string {
   const { subject, services, findings } = report;
   const count = services.length === 1 ? "one service" : `${services.length} services`;
-  const lines = [`${printable(subject)}: ${count}, ${verdictOf(report)}`];
+  const lines = [`${printable(subject)}: ${count}, ${headline(report)}`];
   for (const { name, image, isolation, findings: own } of services) {
     lines.push("", `${printable(name)}  ${printable(image)}  ${isolation}`, ...own.flatMap(line));
   }
@@ -42,12 +51,15 @@ export function render(report: CheckReport): string {
 
 export const command = new Command("caisson check")
   .description(
-    "Says without building what will run of a compose file, an image or a spec, what will not, what it costs in isolation, and the line to change.",
+    "Says without building what will run of a compose file, an image or a spec, what will not, what it costs in isolation, and the line to change. Exit code 10: something cannot run; 20: an image could not be looked at.",
   )
   .argument("<subject>", "a caisson.yaml, a compose file, a directory with one, or the name of an image")
   .option("--json", "one JSON document")
   .action(async (subject: string, options: { json?: boolean }) => {
     const report = await check(subject, { cache: cacheDirectory(process.env), environment: process.env });
-    process.stdout.write(options.json === true ? `${JSON.stringify(report, null, 2)}\n` : render(report));
-    if (having(report, "fault") > 0) process.exitCode = 10;
+    const verdict = verdictOf(report);
+    process.stdout.write(
+      options.json === true ? `${JSON.stringify({ verdict, ...report }, null, 2)}\n` : render(report),
+    );
+    process.exitCode = verdicts[verdict];
   });

@@ -4,7 +4,7 @@ import { writeFileSync } from "node:fs";
 import { collateralFor, type FetchedCollateral, fetchIntel } from "@caisson/client/collateral";
 import { type AnyEvidence, isQuote, readEvidence } from "@caisson/verify";
 import { writeEvidenceDocument, writeSnpDocument } from "@caisson/verify/evidence-document";
-import { messageOf } from "@caisson/vocabulary/failure";
+import { reasonOf } from "@caisson/vocabulary/system-error";
 import { Command, Option } from "commander";
 import { type SourceOptions, sayProvenance, sourceOptions, withSource } from "../collateral-source.ts";
 import { UsageError } from "../failure.ts";
@@ -88,7 +88,7 @@ function write(path: string, text: string): void {
     writeFileSync(path, text);
   } catch (error) {
     throw new UsageError(
-      `${path} cannot be written: ${messageOf(error)}`,
+      `${path} cannot be written: ${reasonOf(error)}`,
       "name a file in an existing directory",
     );
   }

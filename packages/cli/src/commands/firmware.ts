@@ -5,7 +5,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { basename } from "node:path";
 import { bothMrtd, readFirmware } from "@caisson/audit/firmware";
 import { type Comparison, comparisonSvg, comparisonTable, describe } from "@caisson/audit/firmware-compare";
-import { messageOf } from "@caisson/vocabulary/failure";
+import { reasonOf } from "@caisson/vocabulary/system-error";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
 
@@ -16,7 +16,7 @@ function read(path: string): Uint8Array {
   try {
     bytes = readFileSync(path);
   } catch (error) {
-    throw new UsageError(`${path} cannot be read: ${messageOf(error)}`, "name a firmware image");
+    throw new UsageError(`${path} cannot be read: ${reasonOf(error)}`, "name a firmware image");
   }
   if (bytes.length > sizeLimit)
     throw new UsageError(`${path} has ${bytes.length} bytes`, `a firmware image has at most ${sizeLimit}`);
@@ -40,7 +40,7 @@ const compare = new Command("compare")
         writeFileSync(options.svg, comparisonSvg(rows));
       } catch (error) {
         throw new UsageError(
-          `${options.svg} cannot be written: ${messageOf(error)}`,
+          `${options.svg} cannot be written: ${reasonOf(error)}`,
           "name a file in an existing directory",
         );
       }

@@ -226,7 +226,10 @@ function inspectFirmware(bytes: Uint8Array) {
   }
   const volumes = firmwareVolumes(bytes);
   if (metadata === undefined && volumes.length === 0) {
-    throw new UsageError("this is neither a firmware image nor an event log", "caisson inspect --help");
+    throw new UsageError(
+      "this is neither a firmware image, nor an event log, nor evidence in a form that is known here",
+      "caisson inspect --help",
+    );
   }
   const cfv = metadata?.sections.find(({ type }) => type === "CFV");
   const store = readVariableStore(cfv ? bytes.subarray(cfv.dataOffset, cfv.dataOffset + cfv.rawSize) : bytes);

@@ -6,9 +6,11 @@
 import { resolve } from "node:path";
 import { readManifest } from "@caisson/image/manifest";
 import { predictProduction } from "@caisson/machine/prediction";
-import { type Production, prepareProduction } from "@caisson/machine/production";
+import { type Production, prepareProduction, type StapledCollateral } from "@caisson/machine/production";
+import { intelRoot, verifyCollateral } from "@caisson/verify";
 import { Command, InvalidArgumentError } from "commander";
 import { UsageError } from "../failure.ts";
+import { readCollateralFile } from "../judgement-files.ts";
 import { memoryOption, whole } from "../machine-options.ts";
 import { readGiven } from "../release-files.ts";
 import { renderProduction } from "../views/production-view.ts";
@@ -25,6 +27,7 @@ export interface ProductionChoices {
   acpi?: string;
   release?: string;
   secrets?: string;
+  collateral?: string;
 }
 
 function parseKmsUrl(text: string): string {
@@ -55,6 +58,10 @@ export function withProductionOptions(command: Command): Command {
       "its owners' sealed secrets (caisson secrets), for an image that declares some",
     )
     .option(
+      "--collateral <FILE>",
+      "Intel's collateral for the host (caisson collateral fetch), which the machine's evidence then carries",
+    )
+    .option(
       "--qemu <PROGRAM>",
       "the host's QEMU, 10.1 or newer: ACPI tables are read out of it",
       "qemu-system-x86_64",
@@ -62,10 +69,17 @@ export function withProductionOptions(command: Command): Command {
     .option("--acpi <PATH>", "or tables as such a machine's fw_cfg has them (see caisson measure)");
 }
 
-/** Predicts the machine's registers and writes what belongs to it. Throws ProductionError, InputError, UsageError, ReleaseError. */
+/** Collateral that evidence may carry: Intel's, and valid now. Throws VerifyError, UsageError. */
+export async function readStapled(path: string): Promise<StapledCollateral> {
+  const document = readCollateralFile(path);
+  const { validUntil } = await verifyCollateral(document, new Date(), intelRoot);
+  return { document, validUntil };
+}
+
+/** Predicts the machine's registers and writes what belongs to it. Throws ProductionError, InputError, UsageError, ReleaseError, VerifyError. */
 export async function prepareMachine(
   image: string,
-  { vcpus, memory, port, kms, kmsIdentity, qemu, acpi, ...files }: ProductionChoices,
+  { vcpus, memory, port, kms, kmsIdentity, qemu, acpi, collateral, ...files }: ProductionChoices,
 ): Promise<Production> {
   const manifest = readManifest(image);
   if (manifest.flavour !== "production") {
@@ -78,6 +92,7 @@ export async function prepareMachine(
     throw new UsageError("--kms-identity says which KMS, and none is named", "add --kms URL");
   }
   const given = await readGiven(image, manifest, files);
+  const stapled = collateral === undefined ? undefined : await readStapled(collateral);
   const shape = { vcpus, memory };
   const references = await predictProduction(image, shape, { qemu, ...(acpi !== undefined && { acpi }) });
   return prepareProduction({
@@ -86,6 +101,7 @@ export async function prepareMachine(
     shape,
     references,
     given,
+    ...(stapled !== undefined && { collateral: stapled }),
     ...(port !== undefined && { port }),
     ...(kms !== undefined && {
       kms: { url: kms, ...(kmsIdentity !== undefined && { identity: kmsIdentity }) },

@@ -17,7 +17,7 @@ import { debianRecipes, lockedRecipe, treeRecipe } from "@caisson/audit/kernel-s
 import { cacheDirectory, cachePath } from "@caisson/image/fetch";
 import { parseLock } from "@caisson/image/lock";
 import { findMirrors } from "@caisson/image/mirror";
-import { messageOf } from "@caisson/vocabulary/failure";
+import { reasonOf } from "@caisson/vocabulary/system-error";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
 import { fold } from "../views/fold.ts";
@@ -30,7 +30,7 @@ function read(path: string): Buffer {
   try {
     return readFileSync(path);
   } catch (error) {
-    throw new UsageError(`${path} cannot be read: ${messageOf(error)}`, "name an existing file");
+    throw new UsageError(`${path} cannot be read: ${reasonOf(error)}`, "name an existing file");
   }
 }
 

@@ -8,11 +8,13 @@ import { checkSource, parseSet, type SourceOptions } from "../collateral-source.
 import { UsageError } from "../failure.ts";
 import { giveCommand, joinCommand, verifyCommand } from "../kms-guest.ts";
 import { requestCommand } from "../kms-operators.ts";
+import { type RestoreOptions, restoredBefore, restoreFrom } from "../kms-restores.ts";
 import { rootCommand } from "../kms-root.ts";
 import { sharesCommand } from "../kms-shares.ts";
 import { volumeCommand } from "../kms-volume.ts";
 import { type Listen, listenOption } from "../listen-option.ts";
 import { readPassphrase, readTextFile } from "../passphrase-file.ts";
+import { provenanceJudge } from "../provenance.ts";
 import { printable } from "../views/printable.ts";
 import { openReleaseLog, readWitness } from "./log.ts";
 
@@ -145,6 +147,7 @@ const serve = new Command("serve")
           operators: readOperators(options.operators, readTextFile(options.operators)),
         }),
         databases: options.database,
+        provenance: provenanceJudge,
         peers: options.peer,
         ...(options.ownApp !== undefined && { ownApp: options.ownApp.toLowerCase() }),
         ...options.listen,
@@ -342,16 +345,12 @@ const restore = new Command("restore")
   .requiredOption("--data <DIR>", "root secret and release log")
   .option("--database <URL>", "the log and volumes in PostgreSQL instead")
   .requiredOption("--passphrase-file <FILE>", "its first line is the passphrase; - is standard input")
-  .action(async (file: string, options: { data: string; database?: string; passphraseFile: string }) => {
-    const { decryptBackup, kmsIdentity, openVolumeBook, storeRootSecret } = await import("@caisson/kms");
-    const text = readTextFile(file);
-    storeRootSecret(options.data, decryptBackup(text, readPassphrase(options.passphraseFile)));
+  .addOption(restoredBefore())
+  .action(async (file: string, options: RestoreOptions & { passphraseFile: string }) => {
+    const { decryptBackup, kmsIdentity } = await import("@caisson/kms");
+    const secret = decryptBackup(readTextFile(file), readPassphrase(options.passphraseFile));
     // What was anchored since the backup is not known here: an operator looks before a volume is opened.
-    const book = await openVolumeBook(options.data, {
-      databases: options.database === undefined ? [] : [options.database],
-    });
-    await book.markRestored();
-    await book.close();
+    await restoreFrom(file, options, secret);
     process.stdout.write(`${kmsIdentity(options.data)}\n${join(options.data, "root-secret")}\n`);
   });
 

@@ -7,6 +7,7 @@ import { cacheDirectory } from "@caisson/image/fetch";
 import { lockPath, readLock } from "@caisson/image/lock";
 import { type LockChange, lockChanges } from "@caisson/image/lock-changes";
 import { readSpec } from "@caisson/image/spec";
+import type { Flavour } from "@caisson/vocabulary/flavours";
 import { Command } from "commander";
 import { pin, pinLike } from "../prepare.ts";
 import { Progress } from "../views/progress.ts";
@@ -22,6 +23,22 @@ async function showKeys(json: boolean): Promise<void> {
   const keys = await listKeys(await readDebianKeyring());
   if (json) process.stdout.write(`${JSON.stringify({ keys }, null, 2)}\n`);
   else for (const { fingerprint, user } of keys) process.stdout.write(`${fingerprint}  ${user}\n`);
+}
+
+/** Which command compiles a kernel first, and which has one. */
+export function kernelLines(compile: readonly Flavour[]): string {
+  const lines = (
+    [
+      ["caisson up", "development"],
+      ["caisson build", "production"],
+    ] as const
+  ).map(([command, flavour]) => {
+    const does = compile.includes(flavour)
+      ? "compiles a kernel first: six to ten minutes on two cores"
+      : "has its kernel";
+    return `  ${command.padEnd(13)}  ${does} (${flavour})\n`;
+  });
+  return `${lines.join("")}--like SPEC pins the packages of an image whose kernel is there\n`;
 }
 
 /** A line for a person. */
@@ -66,10 +83,6 @@ export const command = new Command("caisson lock")
         `${lockPath(spec)}: ${lock.packages.length} packages, ${(bytes / 1e6).toFixed(1)} MB\n`,
       );
       for (const change of changes) process.stdout.write(describe(change));
-      if (compile.length > 0) {
-        process.stdout.write(
-          `the next build compiles a kernel (${compile.join(", ")}): six to ten minutes on two cores. --like SPEC pins the packages of an image whose kernel is there\n`,
-        );
-      }
+      if (compile.length > 0) process.stdout.write(kernelLines(compile));
     }
   });

@@ -2,7 +2,7 @@
 /** `caisson log …`: keep a transparency log of what application owners sign, witness others' logs, follow one. */
 import { existsSync, readFileSync } from "node:fs";
 import type { Following, LogSource, WitnessAddress } from "@caisson/log";
-import type { NoteKey } from "@caisson/releases";
+import type { Checkpoint, NoteKey, TrustPolicy } from "@caisson/releases";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
 import { type Listen, listenOption } from "../listen-option.ts";
@@ -123,6 +123,26 @@ const withPolicy = (command: Command): Command =>
     .requiredOption("--policy <FILE>", "a tlog-policy: which log is believed, and who has to have seen it")
     .option("--json", "one JSON document");
 
+/** What a file of `--state` keeps: of earlier versions the checkpoint alone. */
+async function keptOf(
+  path: string,
+  policy: TrustPolicy,
+): Promise<{ before?: Following; known?: Checkpoint }> {
+  if (!existsSync(path)) return {};
+  const { readCheckpoint, readNote } = await import("@caisson/releases");
+  const { LogServiceError, readFollowing } = await import("@caisson/log");
+  const kept = readFileSync(path, "utf8");
+  if (!kept.startsWith("{")) return { known: readCheckpoint(readNote(kept).text) };
+  try {
+    return { before: await readFollowing(JSON.parse(kept), policy, Date.now()) };
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+    throw new LogServiceError("log-service/damaged", `${path} is not JSON`, {
+      fix: "another file, which is new",
+    });
+  }
+}
+
 const follow = withPolicy(new Command("follow"))
   .description(
     "read a log to its end and say what it says of each application: exit code 0, or 10 for a log that cheats",
@@ -130,28 +150,20 @@ const follow = withPolicy(new Command("follow"))
   .option("--app <ID...>", "only these applications")
   .option(
     "--state <FILE>",
-    "the checkpoint that was seen before, and now the newer one: a log must go on from it",
+    "what was seen before, and now what is newer: a log must go on from it, and only what came since is read",
   )
   .action(
     async (place: string, options: { policy: string; app?: string[]; state?: string; json?: boolean }) => {
-      const { followLog } = await import("@caisson/log");
-      const { readCheckpoint, readNote, readTrustPolicy } = await import("@caisson/releases");
-      const seen =
-        options.state !== undefined && existsSync(options.state)
-          ? readCheckpoint(readNote(readFileSync(options.state, "utf8")).text)
-          : undefined;
-      const following = await followLog(
-        await openReleaseLog(place),
-        readTrustPolicy(readTextFile(options.policy)),
-        {
-          now: Date.now(),
-          ...(options.app !== undefined && { wanted: new Set(options.app) }),
-          ...(seen !== undefined && { known: seen }),
-        },
-      );
+      const { followLog, replaceFile, writeFollowing } = await import("@caisson/log");
+      const { readTrustPolicy } = await import("@caisson/releases");
+      const policy = readTrustPolicy(readTextFile(options.policy));
+      const following = await followLog(await openReleaseLog(place), policy, {
+        now: Date.now(),
+        ...(options.app !== undefined && { wanted: new Set(options.app) }),
+        ...(options.state !== undefined && (await keptOf(options.state, policy))),
+      });
       if (options.state !== undefined) {
-        const { replaceFile } = await import("@caisson/log");
-        replaceFile(options.state, following.note);
+        replaceFile(options.state, `${JSON.stringify(writeFollowing(following))}\n`);
       }
       const { checkpoint, seen: at, passedOver } = following;
       const applications = applicationsOf(following);

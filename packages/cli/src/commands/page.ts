@@ -4,6 +4,7 @@ import { writeFileSync } from "node:fs";
 import { buildPage, readExamples } from "@caisson/page";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { SchemaError } from "@caisson/vocabulary/schema";
+import { reasonOf } from "@caisson/vocabulary/system-error";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
 
@@ -35,7 +36,7 @@ export const command = new Command("caisson page")
         writeFileSync(output, page);
       } catch (error) {
         throw new UsageError(
-          `${output} cannot be written: ${messageOf(error)}`,
+          `${output} cannot be written: ${reasonOf(error)}`,
           "name a file in an existing directory",
         );
       }

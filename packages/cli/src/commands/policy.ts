@@ -14,8 +14,8 @@ import {
 } from "@caisson/verify";
 import { explainPolicy, type Rule } from "@caisson/verify/policy-explain";
 import { policyFrom } from "@caisson/verify/policy-from";
-import { messageOf } from "@caisson/vocabulary/failure";
 import { provesHardware } from "@caisson/vocabulary/platforms";
+import { reasonOf } from "@caisson/vocabulary/system-error";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
 import { parseTime, readBounded, readCollateralFiles, readPolicyFile } from "../judgement-files.ts";
@@ -64,7 +64,7 @@ function write(path: string, text: string): void {
     writeFileSync(path, text, { flag: "wx" });
   } catch (error) {
     throw new UsageError(
-      `${path} cannot be written: ${messageOf(error)}`,
+      `${path} cannot be written: ${reasonOf(error)}`,
       "name a file that is not there yet",
     );
   }

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `caisson ps SPEC`: the services of a development machine, and the state that each is in by the guest's own word. */
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { imageDirectory, type Manifest, readSpec } from "@caisson/image";
+import { type PublishedPort, portsFile } from "@caisson/machine/session";
 import type { ConsoleEvent } from "@caisson/protocol/console";
+import { publishedPorts } from "@caisson/protocol/guest-config";
 import { Command } from "commander";
 import { consoleOf, readConsole } from "../console-log.ts";
 import { printable } from "../views/printable.ts";
@@ -17,7 +19,8 @@ export interface ServiceRow {
   detail?: string;
   /** How often it was started. */
   starts: number;
-  ports: string[];
+  /** What is published, and the port of 127.0.0.1 that leads there while the machine runs. */
+  ports: (ReturnType<typeof publishedPorts>[number] & { host?: number })[];
 }
 
 export interface Listing {
@@ -26,12 +29,20 @@ export interface Listing {
   machine: string;
 }
 
-type Services = Manifest["guest"]["app"]["services"];
-
-/** What a console says about these services. */
-export async function list(services: Services, events: AsyncIterable<ConsoleEvent>): Promise<Listing> {
+/** What a console says about an application's services; `hosts` are the ports of this host that lead to them. */
+export async function list(
+  app: Pick<Manifest["guest"]["app"], "services" | "front">,
+  events: AsyncIterable<ConsoleEvent>,
+  hosts: readonly PublishedPort[] = [],
+): Promise<Listing> {
+  const ports = publishedPorts(app).map((port) => {
+    const host = hosts.find(
+      (one) => one.protocol === port.protocol && one.published === port.published,
+    )?.host;
+    return { ...port, ...(host !== undefined && { host }) };
+  });
   const rows = new Map(
-    Object.keys(services)
+    Object.keys(app.services)
       .sort()
       .map((service): [string, ServiceRow] => [
         service,
@@ -39,9 +50,7 @@ export async function list(services: Services, events: AsyncIterable<ConsoleEven
           service,
           state: "not started",
           starts: 0,
-          ports: services[service]!.ports.map(
-            ({ published, target, protocol }) => `${published}→${target}/${protocol}`,
-          ),
+          ports: ports.filter((port) => port.service === service),
         },
       ]),
   );
@@ -61,6 +70,15 @@ export async function list(services: Services, events: AsyncIterable<ConsoleEven
   return { services: [...rows.values()], machine };
 }
 
+const portText = ({ published, target, protocol, host }: ServiceRow["ports"][number]): string =>
+  `${published}→${target}/${protocol}${host === undefined ? "" : ` at 127.0.0.1:${host}`}`;
+
+/** The ports of this host that lead to a machine: none where none runs. */
+function hostsOf(image: string): PublishedPort[] {
+  const path = join(`${image}.state`, portsFile);
+  return existsSync(path) ? (JSON.parse(readFileSync(path, "utf8")) as PublishedPort[]) : [];
+}
+
 /** The listing for a person. */
 export function render({ services, machine }: Listing): string {
   const header = ["SERVICE", "STATE", "SINCE", "STARTS", "PORTS"];
@@ -69,7 +87,7 @@ export function render({ services, machine }: Listing): string {
     printable(detail === undefined ? state : `${state} (${detail})`),
     since === undefined ? "" : `${since.toFixed(1)} s`,
     String(starts),
-    ports.join(", "),
+    ports.map(portText).join(", "),
   ]);
   const widths = header.map((name, at) => Math.max(name.length, ...body.map((row) => row[at]!.length)));
   const lines = [header, ...body].map((row) =>
@@ -83,7 +101,7 @@ export function render({ services, machine }: Listing): string {
 
 export const command = new Command("caisson ps")
   .description(
-    "Lists the services of a spec's development machine with their states, by the guest's own word on its console.",
+    "Lists the services of a spec's development machine with their states, by the guest's own word on its console, and where their ports are on this host.",
   )
   .argument("<spec>", "a caisson.yaml, or the directory that has one")
   .option("--json", "one JSON document")
@@ -91,6 +109,6 @@ export const command = new Command("caisson ps")
     const console = await consoleOf(path, "development");
     const image = imageDirectory(await readSpec(path), "development");
     const { guest } = JSON.parse(readFileSync(join(image, "manifest.json"), "utf8")) as Manifest;
-    const listing = await list(guest.app.services, readConsole(console));
+    const listing = await list(guest.app, readConsole(console), hostsOf(image));
     process.stdout.write(options.json === true ? `${JSON.stringify(listing, null, 2)}\n` : render(listing));
   });

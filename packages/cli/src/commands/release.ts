@@ -34,7 +34,7 @@ import { parseTime, readBounded } from "../judgement-files.ts";
 import { parseDays, parseNumber } from "../number-options.ts";
 import { writeNewFile } from "../owner-keys.ts";
 import { readTextFile } from "../passphrase-file.ts";
-import { type ProvenanceOptions, readProvenance, withProvenance } from "../provenance.ts";
+import { type ProvenanceOptions, readProvenance, readProvenanceFile, withProvenance } from "../provenance.ts";
 import {
   envelopeText,
   inWords,
@@ -104,6 +104,12 @@ const prepare = withIdentity(new Command("prepare"))
         options.after === undefined
           ? undefined
           : await readStatement("release", readEnvelopeFile(options.after));
+      if (before !== undefined && before.predicate.app !== id) {
+        throw new UsageError(
+          `${options.after} is a release of another application`,
+          "the release before this one",
+        );
+      }
       const { manifest, description: described } = measuredOf(options.image);
       const from = parseTime(options.notBefore).getTime();
       const unsigned = writeStatement("release", [manifest, described], {
@@ -278,6 +284,7 @@ const bundle = withIdentity(new Command("bundle"))
   .option("--log-policy <FILE>", "whom to believe of that log; the identity's own policy when left out")
   .option("--rebuild <FILE...>", "rebuilds", [])
   .option("--revocation <FILE...>", "revocations", [])
+  .option("--provenance <FILE>", "who built it: a Sigstore bundle over the manifest, for policies that ask")
   .requiredOption("--output <FILE>", "the new file")
   .action(
     async (
@@ -288,6 +295,7 @@ const bundle = withIdentity(new Command("bundle"))
         logPolicy?: string;
         rebuild: string[];
         revocation: string[];
+        provenance?: string;
         output: string;
       },
     ) => {
@@ -309,6 +317,7 @@ const bundle = withIdentity(new Command("bundle"))
         ],
         revocations: options.revocation.map(readEnvelopeFile),
         manifest: readBounded(path),
+        ...(options.provenance !== undefined && { provenance: readProvenanceFile(options.provenance) }),
         ...(logged !== undefined && { proof: logged.proof }),
       });
       readBundle(document);

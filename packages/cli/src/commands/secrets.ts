@@ -9,7 +9,7 @@ import { readSealingKey, type SealingKeyDocument, sealingKeyPath } from "@caisso
 import { type Envelope, readSecretsDocument, sealBinding, writeSecrets } from "@caisson/releases";
 import { firstBytes } from "@caisson/vocabulary/body";
 import { toHex } from "@caisson/vocabulary/bytes";
-import { messageOf } from "@caisson/vocabulary/failure";
+import { reasonOf } from "@caisson/vocabulary/system-error";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
 import { parseDays, parseNumber } from "../number-options.ts";
@@ -30,7 +30,7 @@ function checkSealingKey(text: string, from: string, kms: string, app: string): 
     return readSealingKey(JSON.parse(text), kms, app);
   } catch (error) {
     throw new UsageError(
-      `${from} gives no sealing key of application ${app} by KMS ${kms}: ${messageOf(error)}`,
+      `${from} gives no sealing key of application ${app} by KMS ${kms}: ${reasonOf(error)}`,
       "what GET /v1/sealing-key/APP of the KMS answers; another key would let somebody else read the secrets",
     );
   }
@@ -49,7 +49,7 @@ async function sealingKeyOf(place: string, kms: string, app: string): Promise<Se
     text = new TextDecoder().decode(bytes);
   } catch (error) {
     throw new UsageError(
-      `${place} cannot be asked: ${messageOf(error)}`,
+      `${place} cannot be asked: ${reasonOf(error)}`,
       "the KMS's address, or a file with its answer",
     );
   }
@@ -68,7 +68,7 @@ function readValues(texts: readonly string[]): Map<string, Uint8Array> {
     try {
       values.set(name, new Uint8Array(readFileSync(path === "-" ? 0 : path)));
     } catch (error) {
-      throw new UsageError(`${path} cannot be read: ${messageOf(error)}`, "a file that holds the value");
+      throw new UsageError(`${path} cannot be read: ${reasonOf(error)}`, "a file that holds the value");
     }
   }
   return values;
@@ -94,6 +94,12 @@ async function sealSet(options: SealOptions): Promise<void> {
   const { keyVersion, key } = await sealingKeyOf(options.kms, kms, id);
   const before =
     options.after === undefined ? undefined : await readSecretsDocument(readEnvelopeFile(options.after));
+  if (before !== undefined && (before.document.app !== id || before.document.kms !== kms)) {
+    throw new UsageError(
+      `${options.after} is a set for another application or another KMS`,
+      "the set before this one; a KMS's first follows none",
+    );
+  }
   const number = (before?.document.number ?? 0) + 1;
   const values = readValues(options.secret);
   const entries = [...values].map(([name, value]) => {

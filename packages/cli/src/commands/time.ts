@@ -3,7 +3,7 @@
 
 import { readFileSync } from "node:fs";
 import { NtsError, parseTimeConfiguration, publicConfiguration, synchronize, whyNot } from "@caisson/nts";
-import { messageOf } from "@caisson/vocabulary/failure";
+import { reasonOf } from "@caisson/vocabulary/system-error";
 import { Command } from "commander";
 import { setClock } from "../set-clock.ts";
 import { Progress } from "../views/progress.ts";
@@ -55,7 +55,7 @@ function readJson(file: string): unknown {
   try {
     return JSON.parse(readFileSync(file, "utf8"));
   } catch (error) {
-    throw new NtsError("nts/configuration", `cannot read ${file}: ${messageOf(error)}`, {
+    throw new NtsError("nts/configuration", `cannot read ${file}: ${reasonOf(error)}`, {
       fix: "docs/secure-time.md shows the format",
     });
   }

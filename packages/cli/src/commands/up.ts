@@ -5,53 +5,37 @@
  * serves, or whether it serves anything, does not matter.
  */
 
-import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { Shape } from "@caisson/host/machine";
 import { tdxPrerequisites } from "@caisson/host/tdx";
-import { Vm } from "@caisson/host/vm";
 import { imageDirectory, type Manifest, readSpec } from "@caisson/image";
 import { DevelopmentOwners } from "@caisson/machine/development-owners";
 import { predictEmulated, referenceValues } from "@caisson/machine/prediction";
-import type { Production } from "@caisson/machine/production";
-import { fetchEvidence, judgeFresh } from "@caisson/machine/relying-party";
+import { judgeFresh } from "@caisson/machine/relying-party";
 import { type Session, startSession } from "@caisson/machine/session";
-import { mainPort } from "@caisson/protocol/guest-config";
-import { type Collateral, type Report, readPolicy, readReferences } from "@caisson/verify";
+import { claimVolumes } from "@caisson/machine/volume-disks";
+import { type Report, readPolicy, readReferences } from "@caisson/verify";
 import { firstBytes } from "@caisson/vocabulary/body";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { type Platform, type PlatformTable, platforms } from "@caisson/vocabulary/platforms";
 import { Command, Option } from "commander";
-import { parse } from "yaml";
+import { judgeEnd, say, summary, untilReady, watch } from "../boot-watch.ts";
 import { Interrupted, UsageError } from "../failure.ts";
 import { checkPort, memoryOption, whole } from "../machine-options.ts";
 import { exampleOf, servePage } from "../page-server.ts";
 import { prepare } from "../prepare.ts";
-import { ApplicationError, BootError, BootView, MachineError } from "../views/boot-view.ts";
-import { fold } from "../views/fold.ts";
+import { runProduction } from "../production-run.ts";
 import { renderPrerequisites, renderProduction } from "../views/production-view.ts";
-import { formatBytes, Progress, terminal } from "../views/progress.ts";
-import { prepareMachine, withProductionOptions } from "./instance.ts";
+import { formatBytes, Progress } from "../views/progress.ts";
+import { type ProductionChoices, prepareMachine, readStapled, withProductionOptions } from "./instance.ts";
 
-interface Options {
-  vcpus: number;
-  memory: number;
-  port?: number;
+interface Options extends ProductionChoices {
   mirror?: string;
   once?: boolean;
   platform: Platform;
   json?: boolean;
-  kms?: string;
-  kmsIdentity?: string;
-  qemu: string;
-  acpi?: string;
-  collateral?: string;
-  release?: string;
-  secrets?: string;
 }
 
-/** Under software emulation on a busy machine a boot takes a minute, and a data base that makes its files some more. */
-const bootLimitMs = 900_000;
 const answerLimitMs = 30_000;
 
 /**
@@ -76,19 +60,6 @@ async function verify(session: Session): Promise<Report> {
     collateral: session.collateral,
     now: new Date(),
   });
-}
-
-/** A line for the person who watches. */
-function say(line: string): void {
-  process.stderr.write(`${fold(line, process.stderr.columns)}\n`);
-}
-
-function summary({ verdict, codes, checks }: Report): string {
-  const passed = checks.filter(({ outcome }) => outcome === "pass").length;
-  const open = checks.filter(({ outcome }) => outcome === "not-checked").map(({ id }) => id);
-  const because = codes.length === 0 ? "" : ` because ${codes.join(", ")}`;
-  const left = open.length === 0 ? "" : `\n  left open  ${open.join(", ")}`;
-  return `evidence ${verdict}${because}: ${passed} checks passed${left}`;
 }
 
 /** Where everything is reached that is published, if that is more than one port. */
@@ -117,15 +88,12 @@ function checkMemory({ guest }: Manifest, { memory }: Shape): void {
   }
 }
 
-/** What the end of a machine means that nobody stopped. Throws ApplicationError, MachineError. */
-function judgeEnd({ vm, state }: Session, say: (line: string) => void): void {
-  const over = vm.events.find((event) => event.kind === "ended");
-  if (over?.kind !== "ended") {
-    const log = join(state, "console.log");
-    throw new MachineError(readFileSync(log, "utf8"), log);
-  }
-  if (over.status !== 0) throw new ApplicationError(over);
-  say("the application ended with status 0");
+/** Aborted by the first Ctrl-C or SIGTERM, with the error that names it. */
+function interruption(): AbortSignal {
+  const interrupted = new AbortController();
+  const interrupt = (signal: NodeJS.Signals): void => interrupted.abort(new Interrupted(signal));
+  process.once("SIGINT", interrupt).once("SIGTERM", interrupt);
+  return interrupted.signal;
 }
 
 /**
@@ -133,68 +101,27 @@ function judgeEnd({ vm, state }: Session, say: (line: string) => void): void {
  * Exit code 20 says that this host cannot start a TD; what is missing stands in the list.
  */
 async function prepareForTdx(path: string, options: Options): Promise<void> {
+  const interrupted = interruption();
+  if (options.collateral !== undefined) await readStapled(options.collateral);
   const spec = await readSpec(path);
-  const prerequisites = await tdxPrerequisites();
+  const prerequisites = await tdxPrerequisites("/", options.qemu);
   const said = options.json === true ? process.stderr : process.stdout;
   said.write(`${renderPrerequisites(prerequisites)}\n`);
   const { directory, manifest } = await prepare(
     spec,
     "production",
-    { mirror: options.mirror },
+    { mirror: options.mirror, signal: interrupted },
     new Progress(),
   );
   const production = await prepareMachine(directory, options);
+  interrupted.throwIfAborted();
   process.stdout.write(
     options.json === true
       ? `${JSON.stringify({ image: directory, ...production, prerequisites }, null, 2)}\n`
       : renderProduction(directory, production),
   );
   if (prerequisites.some(({ ok }) => !ok)) process.exitCode = 20;
-  else await runProduction(directory, manifest, production, options);
-}
-
-/** Starts the machine on a host that can, shows its boot, verifies what it serves, and runs it until it ends or Ctrl-C. */
-async function runProduction(
-  directory: string,
-  manifest: Manifest,
-  production: Production,
-  { port, collateral, once }: Options,
-): Promise<void> {
-  const interrupted = new Promise<void>((resolve) => {
-    process.once("SIGINT", () => resolve()).once("SIGTERM", () => resolve());
-  });
-  const serialLog = join(`${directory}.state`, "console.log");
-  const { qmpSocket, arguments: args } = production;
-  rmSync(qmpSocket, { force: true });
-  const vm = await Vm.launch(args, { qmpSocket, serialLog, tidy: async () => {} });
-  try {
-    const started = performance.now();
-    const view = new BootView(say, () => (performance.now() - started) / 1000, ...terminal(process.stderr));
-    vm.on("console", (event) => view.show(event));
-    const ended = Promise.race([interrupted, vm.ended]);
-    const ready = await Promise.race([vm.event(({ kind }) => kind === "ready"), ended]);
-    if (ready === undefined) throw new BootError(view.record, readFileSync(serialLog, "utf8"), serialLog);
-    const main = mainPort(manifest.guest.app);
-    if (main === undefined) say("the application publishes no port: its evidence cannot be asked for");
-    else {
-      const report = await judgeFresh(await fetchEvidence(`http://127.0.0.1:${port ?? main}/`), {
-        policy: readPolicy(parse(readFileSync(production.policy, "utf8"))),
-        references: readReferences(
-          JSON.parse(readFileSync(production.references, "utf8")),
-          production.references,
-        ),
-        now: new Date(),
-        ...(collateral !== undefined && {
-          collateral: JSON.parse(readFileSync(collateral, "utf8")) as Collateral,
-        }),
-      });
-      say(`\n${summary(report)}`);
-      if (report.verdict !== "accepted") process.exitCode = 10;
-    }
-    if (once !== true) await ended;
-  } finally {
-    await vm.powerDown();
-  }
+  else await runProduction({ ...options, image: directory, manifest, production }, interrupted);
 }
 
 const starters: PlatformTable<(path: string, options: Options) => Promise<void>> = {
@@ -224,18 +151,11 @@ export const command = withProductionOptions(
         .choices(platforms)
         .default("emulated"),
     )
-    .option(
-      "--collateral <FILE>",
-      "with --platform tdx: Intel's collateral, to verify the started machine with",
-    )
     .option("--json", "one JSON document when the application is up"),
 ).action((path: string, options: Options) => starters[options.platform](path, options));
 
 async function startEmulated(path: string, options: Options): Promise<void> {
-  const interrupted = new AbortController();
-  const interrupt = (signal: NodeJS.Signals): void => interrupted.abort(new Interrupted(signal));
-  process.once("SIGINT", interrupt).once("SIGTERM", interrupt);
-
+  const interrupted = interruption();
   const shape = { vcpus: options.vcpus, memory: options.memory };
   if (options.port !== undefined) await checkPort(options.port);
   const spec = await readSpec(path);
@@ -243,13 +163,14 @@ async function startEmulated(path: string, options: Options): Promise<void> {
   const { directory, manifest } = await prepare(
     spec,
     "development",
-    { mirror: options.mirror, signal: interrupted.signal, identity: owners.identity },
+    { mirror: options.mirror, signal: interrupted, identity: owners.identity },
     new Progress(),
   );
   checkMemory(manifest, shape);
   const prediction = await predictEmulated(directory, shape);
   const references = referenceValues(prediction);
   const { port } = options;
+  const giveUp = await claimVolumes(`${directory}.state`, manifest.guest.app);
   const session = await startSession({
     image: directory,
     manifest,
@@ -260,11 +181,10 @@ async function startEmulated(path: string, options: Options): Promise<void> {
   });
   try {
     const { vm, url, accelerator } = session;
-    const started = performance.now();
-    const view = new BootView(say, () => (performance.now() - started) / 1000, ...terminal(process.stderr));
     say(
       `${manifest.name}: ${shape.vcpus} vCPUs, ${shape.memory} MiB, ${accelerator.toUpperCase()}, TDX emulated`,
     );
+    const view = watch(vm);
     for (const disk of session.volumes) say(volumeLine(disk));
     const { release } = session;
     view.before(
@@ -277,22 +197,11 @@ async function startEmulated(path: string, options: Options): Promise<void> {
         `${release!.secrets.join(", ")} sealed to the KMS; values in ${session.state}/secrets`,
       );
     }
-    vm.on("console", (event) => view.show(event));
-    const limit = setTimeout(() => vm.kill(), bootLimitMs);
-    const ended = new Promise<void>((resolve) => {
-      interrupted.signal.addEventListener("abort", () => resolve(), { once: true });
-      void vm.ended.then(() => resolve());
-    });
-    const ready = await Promise.race([vm.event(({ kind }) => kind === "ready"), ended]);
-    clearTimeout(limit);
-    interrupted.signal.throwIfAborted();
-    if (ready === undefined) {
-      const log = join(session.state, "console.log");
-      throw new BootError(view.record, readFileSync(log, "utf8"), log);
-    }
+    const log = join(session.state, "console.log");
+    const { ready, ended } = await untilReady(vm, view, interrupted, log);
 
     const verification = await verify(session);
-    const listens = ready.kind === "ready" && ready.port !== undefined;
+    const listens = ready.port !== undefined;
     const where =
       url === undefined
         ? "runs"
@@ -316,9 +225,10 @@ async function startEmulated(path: string, options: Options): Promise<void> {
     say(`judge it yourself: ${page.url}   (the verifier page, with its evidence)`);
     await ended;
     page.close();
-    if (interrupted.signal.aborted) say("stopping the machine");
-    else judgeEnd(session, say);
+    if (interrupted.aborted) say("stopping the machine");
+    else judgeEnd(vm, log);
   } finally {
     await session.stop();
+    await giveUp();
   }
 }

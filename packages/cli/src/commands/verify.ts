@@ -28,6 +28,7 @@ import {
   isQuote,
   type Policy,
   type Report,
+  readChannelEvidence,
   readEvidence,
   VerifyError,
   verifyChannel,
@@ -37,8 +38,8 @@ import {
 import { type Description, describeEvidence } from "@caisson/verify/describe";
 import { type KnownReleases, releaseJudge } from "@caisson/verify/releases";
 import { toBase64, toHex } from "@caisson/vocabulary/bytes";
-import { messageOf } from "@caisson/vocabulary/failure";
 import { provesHardware } from "@caisson/vocabulary/platforms";
+import { reasonOf } from "@caisson/vocabulary/system-error";
 import { Command, Option } from "commander";
 import { type SourceOptions, sayProvenance, sourceOptions, withSource } from "../collateral-source.ts";
 import { runConformance } from "../conformance.ts";
@@ -51,6 +52,7 @@ import {
   readPolicyFile,
   readReferenceFiles,
 } from "../judgement-files.ts";
+import { provenanceJudge } from "../provenance.ts";
 import { readEnvelopeFile } from "../release-files.ts";
 import { fold } from "../views/fold.ts";
 import { printable } from "../views/printable.ts";
@@ -170,13 +172,33 @@ export const command = withSource(new Command("caisson verify"), "--collateral-s
     show(await judge(evidence, options, expected), evidence, options.json === true);
   });
 
+/** Fresh evidence of a running machine, judged: of the very connection where the address is a front's. */
+export async function judgeRunning(url: string, options: JudgedBy & SourceOptions): Promise<Report> {
+  if (/^https:/i.test(url)) return (await judgeConnection(url, options)).report;
+  const { bytes, nonce } = await fetchEvidence(url);
+  return judge(readEvidence(bytes), options, freshReportData(nonce));
+}
+
+async function judgeConnection(
+  url: string,
+  options: JudgedBy & SourceOptions & Pick<Options, "bind" | "at">,
+) {
+  const { document, ...own } = await observeChannel(url, options.bind);
+  const now = parseTime(options.at);
+  const { collateral, ...rest } = options;
+  const judgement =
+    collateral === "fetch"
+      ? {
+          ...(await judgementOf(rest, now)),
+          ...(await findCollateral(readChannelEvidence(document).evidence, options, now)),
+        }
+      : await judgementOf(options, now);
+  return { ...(await verifyChannel(document, own, judgement)), tlsKey: own.tlsKey };
+}
+
 /** Judges the very connection over which the evidence came: where it ends is in the report. */
 async function verifyConnection(url: string, options: Options): Promise<void> {
-  const { document, ...own } = await observeChannel(url, options.bind);
-  const { nonce, tlsKey } = own;
-  if (options.save !== undefined) save(options.save, document, nonce);
-  const judgement = await judgementOf(options, parseTime(options.at));
-  const { report, keys } = await verifyChannel(document, own, judgement);
+  const { report, keys, tlsKey } = await judgeConnection(url, options);
   const pin = `sha256//${toBase64(tlsKey)}`;
   const said =
     report.verdict === "accepted"
@@ -203,7 +225,7 @@ export async function judgementOf(options: JudgedBy, now: Date) {
     );
   }
   const policy = readPolicyFile(options.policy);
-  const releases = releaseJudge(await knownReleases(policy, {}, options.revocation));
+  const releases = releaseJudge(await knownReleases(policy, {}, options.revocation), provenanceJudge);
   return { policy, references: readReferenceFiles(options.image), now, releases, ...collateral };
 }
 
@@ -217,7 +239,7 @@ function save(path: string, bytes: Uint8Array, nonce: Uint8Array): void {
     writeFileSync(path, bytes);
   } catch (error) {
     throw new UsageError(
-      `${path} cannot be written: ${messageOf(error)}`,
+      `${path} cannot be written: ${reasonOf(error)}`,
       "name a file in an existing directory",
     );
   }
@@ -305,6 +327,7 @@ async function judge(
   const expected = expectedReportData === undefined ? {} : { expectedReportData };
   const releases = releaseJudge(
     await knownReleases(policy, "release" in evidence ? evidence : {}, options.revocation),
+    provenanceJudge,
   );
   return verifyEvidence(evidence, { policy, references, now, releases, ...collateral, ...expected });
 }
@@ -335,7 +358,11 @@ async function knownReleases(
 }
 
 /** From a file, or fetched where that is asked for: who judges offline is asked nothing. */
-async function findCollateral(evidence: AnyEvidence, options: Options, now: Date) {
+async function findCollateral(
+  evidence: AnyEvidence,
+  options: Pick<JudgedBy, "collateral"> & SourceOptions,
+  now: Date,
+) {
   if (options.collateral !== "fetch") return readCollateralFiles(options.collateral);
   const { provenance, document: _, ...found } = await collateralFor(evidence, sourceOptions(options, now));
   sayProvenance(provenance);

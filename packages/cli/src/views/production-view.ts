@@ -30,7 +30,7 @@ export function renderCommand(launch: Pick<Production, "arguments">): string {
 
 /** What was written, for whom, and the command. */
 export function renderProduction(image: string, production: Production): string {
-  const { mrConfigId, policy, references, kmsPolicies, open, missing, domain } = production;
+  const { mrConfigId, policy, references, kmsPolicies, open, missing, domain, collateralUntil } = production;
   const lines = [
     `image          ${image}`,
     `MRCONFIGID     ${mrConfigId.slice(0, 48)}`,
@@ -38,6 +38,7 @@ export function renderProduction(image: string, production: Production): string 
     `relying party  ${policy}`,
     `               ${references}`,
     `KMS            ${kmsPolicies ?? "none: --kms URL --kms-identity HEX names one"}`,
+    `collateral     ${collateralUntil === undefined ? "none: --collateral FILE puts Intel's into its evidence" : `in its evidence, valid until ${collateralUntil}`}`,
   ];
   if (open.length > 0) {
     lines.push(

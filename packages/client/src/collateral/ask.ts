@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /** One question to a server of collateral: bounded in size and time, patient with those who say that they are busy. */
 import { firstBytes } from "@caisson/vocabulary/body";
-import { Failure, messageOf } from "@caisson/vocabulary/failure";
-import { systemReason } from "@caisson/vocabulary/system-error";
+import { Failure } from "@caisson/vocabulary/failure";
+import { reasonOf } from "@caisson/vocabulary/system-error";
+
 import { CollateralError } from "./errors.ts";
 
 /** The largest answer that is read; real ones have at most some 20 kB. */
@@ -68,7 +69,7 @@ function unreachable(url: string, error: unknown): CollateralError {
   return new CollateralError(
     "collateral/unreachable",
     "unavailable",
-    `no answer from ${url}: ${systemReason(error) ?? messageOf(error)}`,
+    `no answer from ${url}: ${reasonOf(error)}`,
     {
       fix: "see whether the address is right and reachable; a redirect is not followed; a PCCS's own certificate: NODE_EXTRA_CA_CERTS",
       cause: error,

@@ -2,7 +2,7 @@
 /** A directory that keeps collateral. Files are written whole or not at all. */
 import { mkdir, open, readFile, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { messageOf } from "@caisson/vocabulary/failure";
+import { reasonOf } from "@caisson/vocabulary/system-error";
 import { CollateralError } from "./errors.ts";
 import type { CollateralStore } from "./kept.ts";
 
@@ -48,7 +48,7 @@ function storeError(directory: string, error: unknown): CollateralError {
   return new CollateralError(
     "collateral/store",
     "unavailable",
-    `collateral cannot be kept in ${directory}: ${messageOf(error)}`,
+    `collateral cannot be kept in ${directory}: ${reasonOf(error)}`,
     {
       fix: "make room there, or name another place: --cache DIR",
       cause: error,

@@ -56,31 +56,32 @@ function accepts(host: string, port: number): Promise<boolean> {
 }
 
 /**
- * Waits until there is an `answer`, everything has ended, or it takes too long; true only for the first. `late` is called
- * when it takes longer than a program needs to start: who named the wrong port should not have to wait for the end.
+ * Waits until there is an `answer`, everything has ended, or it takes too long; true only for the first. When it takes
+ * longer than a program needs to start, `waits` is told the `ports` that are used instead, and again when these are
+ * others: who named the wrong one should not have to wait for the end.
  */
 async function listens(
   supervisor: Supervisor,
   answer: () => boolean | Promise<boolean>,
-  late: () => void,
+  ports: () => number[],
+  waits: (ports: number[]) => void,
 ): Promise<boolean> {
   let over = false;
   void supervisor.ended().then(() => {
     over = true;
   });
   const start = performance.now();
-  const notice = setTimeout(() => {
-    if (!over) late();
-  }, noticeMs);
-  try {
-    while (!over && performance.now() < start + listenLimitMs) {
-      if (await answer()) return true;
-      await sleep(100);
+  let said: string | undefined;
+  while (!over && performance.now() < start + listenLimitMs) {
+    if (await answer()) return true;
+    const used = performance.now() < start + noticeMs ? undefined : ports();
+    if (used !== undefined && used.join() !== said) {
+      said = used.join();
+      waits(used);
     }
-    return false;
-  } finally {
-    clearTimeout(notice);
+    await sleep(100);
   }
+  return false;
 }
 
 export function appStage(told: Told): Stage {
@@ -123,8 +124,8 @@ export function appStage(told: Told): Stage {
         // What stands behind a front takes connections from there alone.
         const answer =
           app.front?.service === service ? () => ports().includes(target) : () => accepts(host, target);
-        if (await listens(supervisor, answer, () => told.waits(service, target, ports())))
-          told.listens(published);
+        const waits = (used: number[]): void => told.waits(service, target, used);
+        if (await listens(supervisor, answer, ports, waits)) told.listens(published);
       }
       return [...states].map(([one, state]) => `${one} ${state}`).join(", ");
     },

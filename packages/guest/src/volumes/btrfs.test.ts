@@ -3,7 +3,15 @@ import { deepEqual, equal, rejects, throws } from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
 import { test } from "node:test";
 import * as fc from "fast-check";
-import { blockSize, readSuperblock, seal, stamp, superblockPlace } from "./btrfs.ts";
+import {
+  blockSize,
+  type Expectation,
+  type ReadBlock,
+  readSuperblock,
+  seal,
+  stamp,
+  superblockPlace,
+} from "./btrfs.ts";
 import { VolumeError } from "./errors.ts";
 import { emptyFileSystem, templateSize } from "./template.ts";
 
@@ -21,6 +29,10 @@ function disk(): Map<number, Uint8Array> {
 }
 const reader = (blocks: ReadonlyMap<number, Uint8Array>) => async (at: number) =>
   blocks.get(at) ?? new Uint8Array(blockSize);
+
+/** A stamp of what stands in the first place. */
+const stampOf = async (read: ReadBlock, to: bigint, expectation: Expectation) =>
+  stamp(read, readSuperblock(await read(superblockPlace), expectation.fsid), to, expectation);
 
 const code =
   (wanted: string) =>
@@ -62,7 +74,7 @@ test("ids that look like the template's come out as they are", () => {
 
 test("a stamp is the root and the superblock with another generation, and nothing else", async () => {
   const blocks = disk();
-  const { from, root, superblock, size } = await stamp(reader(blocks), to, expected);
+  const { from, root, superblock, size } = await stampOf(reader(blocks), to, expected);
   deepEqual([from, root.at, superblock.at, size], [6n, 5_242_880, superblockPlace, templateSize]);
   for (const { at, bytes } of [root, superblock]) {
     const before = blocks.get(at)!;
@@ -75,8 +87,8 @@ test("a stamp is the root and the superblock with another generation, and nothin
   }
   equal(readSuperblock(blocks.get(superblockPlace)!, ids.fsid).generation, to);
   // What was stamped can be stamped again, and only upwards.
-  equal((await stamp(reader(blocks), 6n << 40n, expected)).from, to);
-  await rejects(stamp(reader(blocks), to, expected), code("volume/epoch"));
+  equal((await stampOf(reader(blocks), 6n << 40n, expected)).from, to);
+  await rejects(stampOf(reader(blocks), to, expected), code("volume/epoch"));
 });
 
 function ok8(changed: readonly number[], field: number): void {
@@ -84,13 +96,13 @@ function ok8(changed: readonly number[], field: number): void {
 }
 
 test("older than the anchor, larger than the disk, with a log: refused by name", async () => {
-  await rejects(stamp(reader(disk()), to, { ...expected, least: 7n }), code("volume/stale"));
+  await rejects(stampOf(reader(disk()), to, { ...expected, least: 7n }), code("volume/stale"));
   await rejects(
-    stamp(reader(disk()), to, { ...expected, deviceSize: templateSize - 1 }),
+    stampOf(reader(disk()), to, { ...expected, deviceSize: templateSize - 1 }),
     code("volume/too-small"),
   );
   const log = resealed((view) => view.setBigUint64(96, 5_242_880n, true));
-  await rejects(stamp(reader(log), to, expected), code("volume/log-tree"));
+  await rejects(stampOf(reader(log), to, expected), code("volume/log-tree"));
 });
 
 for (const [what, change] of Object.entries({
@@ -106,17 +118,20 @@ for (const [what, change] of Object.entries({
   "another generation of the chunk tree": (view: DataView) => view.setBigUint64(164, 4n, true),
 })) {
   test(`a superblock with ${what} is damaged, although its checksum holds`, async () => {
-    await rejects(stamp(reader(resealed(change)), to, expected), code("volume/damaged"));
+    await rejects(stampOf(reader(resealed(change)), to, expected), code("volume/damaged"));
   });
 }
 
 test("another volume's file system is damaged, as seen from this one", async () => {
-  await rejects(stamp(reader(disk()), to, { ...expected, fsid: new Uint8Array(16) }), code("volume/damaged"));
+  await rejects(
+    stampOf(reader(disk()), to, { ...expected, fsid: new Uint8Array(16) }),
+    code("volume/damaged"),
+  );
 });
 
 test("every flipped bit of what is read, and every shorter block, is noticed", async () => {
   const seen = new Set<number>();
-  await stamp(
+  await stampOf(
     async (at) => {
       seen.add(at);
       return (await reader(disk())(at)) as Uint8Array;
@@ -131,7 +146,7 @@ test("every flipped bit of what is read, and every shorter block, is noticed", a
       const bytes = Uint8Array.from(blocks.get(at)!);
       bytes[bit >> 3]! ^= 1 << (bit & 7);
       await rejects(
-        stamp(reader(blocks.set(at, bytes)), to, expected),
+        stampOf(reader(blocks.set(at, bytes)), to, expected),
         code("volume/damaged"),
         `${at}: bit ${bit}`,
       );
@@ -139,7 +154,7 @@ test("every flipped bit of what is read, and every shorter block, is noticed", a
     for (const length of [0, 31, 32, 100, blockSize - 1]) {
       const blocks = disk();
       blocks.set(at, blocks.get(at)!.subarray(0, length));
-      await rejects(stamp(reader(blocks), to, expected), code("volume/damaged"), `${at}: ${length} bytes`);
+      await rejects(stampOf(reader(blocks), to, expected), code("volume/damaged"), `${at}: ${length} bytes`);
     }
   }
 });
@@ -154,7 +169,7 @@ test("any bytes with a checksum that holds are a superblock or damaged: no other
         const bytes = Uint8Array.from(blocks.get(at)!);
         for (const [place, value] of changes) bytes[32 + place] = value;
         blocks.set(at, seal(bytes));
-        await stamp(reader(blocks), to, expected).catch((error: unknown) => {
+        await stampOf(reader(blocks), to, expected).catch((error: unknown) => {
           if (!(error instanceof VolumeError)) throw error;
         });
       },

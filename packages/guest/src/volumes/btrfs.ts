@@ -15,7 +15,7 @@ import { VolumeError } from "./errors.ts";
 
 /** One node and one sector of the cipher: a node is never torn by half a cipher sector. Bytes. */
 export const blockSize = 4096;
-/** Where the superblock lies; its copies are never read. Bytes. */
+/** Where the superblock lies; the kernel reads no other place. Bytes. */
 export const superblockPlace = 65_536;
 
 /** `blockSize` bytes that lie at a byte of the device. */
@@ -35,6 +35,8 @@ export interface FileSystemIds {
 }
 
 export interface Superblock {
+  /** The block itself. */
+  bytes: Uint8Array;
   generation: bigint;
   /** Logical address of the root of the tree of roots, and its level. */
   root: bigint;
@@ -61,9 +63,9 @@ const chunkTreeOwner = 3n;
 const rootTreeOwner = 1n;
 const chunkKey = { objectid: 256n, type: 228 };
 /** Offsets in the superblock. */
-const S = {
+export const offsets = {
   fsid: 32,
-  bytenr: 48,
+  place: 48,
   magic: 64,
   generation: 72,
   root: 80,
@@ -97,6 +99,10 @@ const same = (a: Uint8Array, b: Uint8Array) => Buffer.compare(a, b) === 0;
 const digest = (bytes: Uint8Array) => createHash("sha256").update(bytes.subarray(32)).digest();
 const damaged = (what: string): VolumeError => new VolumeError("volume/damaged", what);
 
+/** Whether a block is whole and its SHA-256 stands in front of it. */
+export const isSealed = (bytes: Uint8Array): boolean =>
+  bytes.length === blockSize && same(digest(bytes), bytes.subarray(0, 32));
+
 /** Puts the SHA-256 of the rest in front. */
 export function seal(bytes: Uint8Array): Uint8Array {
   bytes.set(digest(bytes));
@@ -104,40 +110,44 @@ export function seal(bytes: Uint8Array): Uint8Array {
 }
 
 /**
- * Checks a superblock of the file system `fsid`. Throws VolumeError `volume/damaged` for whatever is not one, and
+ * Checks a superblock of the file system `fsid` as it has to stand in the first place. Throws VolumeError `volume/damaged` for whatever is not one, and
  * `volume/log-tree` for one with a log, which our mounts never write.
  */
 export function readSuperblock(bytes: Uint8Array, fsid: Uint8Array): Superblock {
-  if (bytes.length !== blockSize || !same(digest(bytes), bytes.subarray(0, 32))) {
-    throw damaged("the superblock is not what was written: its SHA-256 differs");
-  }
+  if (!isSealed(bytes)) throw damaged("the superblock is not what was written: its SHA-256 differs");
   const view = viewOf(bytes);
   const u64 = (at: number) => view.getBigUint64(at, true);
-  if (u64(S.magic) !== magic || u64(S.bytenr) !== BigInt(superblockPlace))
+  if (u64(offsets.magic) !== magic || u64(offsets.place) !== BigInt(superblockPlace))
     throw damaged("this is not a superblock");
-  if (!same(bytes.subarray(S.fsid, S.fsid + 16), fsid)) throw damaged("this is another volume's superblock");
-  if (view.getUint16(S.checksumType, true) !== sha256Type) throw damaged("its checksums are not SHA-256");
-  if (view.getUint32(S.sectorSize, true) !== blockSize || view.getUint32(S.nodeSize, true) !== blockSize) {
+  if (!same(bytes.subarray(offsets.fsid, offsets.fsid + 16), fsid))
+    throw damaged("this is another volume's superblock");
+  if (view.getUint16(offsets.checksumType, true) !== sha256Type)
+    throw damaged("its checksums are not SHA-256");
+  if (
+    view.getUint32(offsets.sectorSize, true) !== blockSize ||
+    view.getUint32(offsets.nodeSize, true) !== blockSize
+  ) {
     throw damaged(`its sectors and nodes are not of ${blockSize} bytes`);
   }
-  if (u64(S.devices) !== 1n) throw damaged("it spans several devices");
-  if (u64(S.logRoot) !== 0n) {
+  if (u64(offsets.devices) !== 1n) throw damaged("it spans several devices");
+  if (u64(offsets.logRoot) !== 0n) {
     throw new VolumeError(
       "volume/log-tree",
       "the superblock names a log of single fsyncs, which no opening of this volume writes",
     );
   }
-  const size = u64(S.totalBytes);
+  const size = u64(offsets.totalBytes);
   if (size > BigInt(Number.MAX_SAFE_INTEGER)) throw damaged("its size is out of range");
   return {
-    generation: u64(S.generation),
-    root: u64(S.root),
-    rootLevel: level(view.getUint8(S.rootLevel)),
-    chunkRoot: u64(S.chunkRoot),
-    chunkRootLevel: level(view.getUint8(S.chunkRootLevel)),
-    chunkRootGeneration: u64(S.chunkRootGeneration),
+    bytes,
+    generation: u64(offsets.generation),
+    root: u64(offsets.root),
+    rootLevel: level(view.getUint8(offsets.rootLevel)),
+    chunkRoot: u64(offsets.chunkRoot),
+    chunkRootLevel: level(view.getUint8(offsets.chunkRootLevel)),
+    chunkRootGeneration: u64(offsets.chunkRootGeneration),
     size: Number(size),
-    systemChunks: systemChunks(bytes, view.getUint32(S.systemSize, true)),
+    systemChunks: systemChunks(bytes, view.getUint32(offsets.systemSize, true)),
   };
 }
 
@@ -150,7 +160,7 @@ function systemChunks(bytes: Uint8Array, size: number): Chunk[] {
   if (size > systemChunkLimit || size % (keySize + chunkSize) !== 0)
     throw damaged("its list of chunks is malformed");
   const chunks: Chunk[] = [];
-  for (let at: number = S.systemChunks; at < S.systemChunks + size; at += keySize + chunkSize) {
+  for (let at: number = offsets.systemChunks; at < offsets.systemChunks + size; at += keySize + chunkSize) {
     chunks.push(readChunk(bytes, at, bytes.subarray(at + keySize, at + keySize + chunkSize)));
   }
   return chunks;
@@ -206,19 +216,17 @@ class Nodes {
     const at = Number(place);
     const bytes = await this.#read(at);
     const view = viewOf(bytes);
-    const wrong =
-      bytes.length !== blockSize || !same(digest(bytes), bytes.subarray(0, 32))
-        ? "its SHA-256 differs"
-        : !same(bytes.subarray(N.fsid, N.fsid + 16), this.#fsid)
-          ? "it is of another file system"
-          : view.getBigUint64(N.bytenr, true) !== logical
-            ? "it is of another place"
-            : view.getBigUint64(N.generation, true) !== expected.generation
-              ? `it is of generation ${view.getBigUint64(N.generation, true)}, and ${expected.generation} is named`
-              : view.getBigUint64(N.owner, true) !== expected.owner ||
-                  view.getUint8(N.level) !== expected.level
-                ? "it is of another tree or level"
-                : undefined;
+    const wrong = !isSealed(bytes)
+      ? "its SHA-256 differs"
+      : !same(bytes.subarray(N.fsid, N.fsid + 16), this.#fsid)
+        ? "it is of another file system"
+        : view.getBigUint64(N.bytenr, true) !== logical
+          ? "it is of another place"
+          : view.getBigUint64(N.generation, true) !== expected.generation
+            ? `it is of generation ${view.getBigUint64(N.generation, true)}, and ${expected.generation} is named`
+            : view.getBigUint64(N.owner, true) !== expected.owner || view.getUint8(N.level) !== expected.level
+              ? "it is of another tree or level"
+              : undefined;
     if (wrong !== undefined) throw damaged(`the node ${logical}: ${wrong}`);
     return { at, bytes };
   }
@@ -299,16 +307,15 @@ export interface Stamp {
 /**
  * Root and superblock with the generation of this opening. Nothing is written. Throws VolumeError: `volume/stale` for a
  * file system older than the anchor, `volume/too-small` where the disk ends before it, `volume/epoch` where it is newer
- * than this opening, and as `readSuperblock`.
+ * than this opening, `volume/damaged` for a chunk tree or a root that is not the superblock's.
  */
 export async function stamp(
   read: ReadBlock,
+  superblock: Superblock,
   to: bigint,
   { fsid, least, deviceSize }: Expectation,
 ): Promise<Stamp> {
-  const bytes = await read(superblockPlace);
-  const superblock = readSuperblock(bytes, fsid);
-  const { generation: from, size } = superblock;
+  const { bytes, generation: from, size } = superblock;
   if (from < least) {
     throw new VolumeError(
       "volume/stale",
@@ -336,10 +343,10 @@ export async function stamp(
   viewOf(stampedRoot).setBigUint64(N.generation, to, true);
   const stamped = Uint8Array.from(bytes);
   const view = viewOf(stamped);
-  view.setBigUint64(S.generation, to, true);
+  view.setBigUint64(offsets.generation, to, true);
   // Equal means that the tree of subvolume ids is complete; the kernel would search for what is missing otherwise.
-  if (view.getBigUint64(S.uuidTreeGeneration, true) === from)
-    view.setBigUint64(S.uuidTreeGeneration, to, true);
+  if (view.getBigUint64(offsets.uuidTreeGeneration, true) === from)
+    view.setBigUint64(offsets.uuidTreeGeneration, to, true);
   return {
     from,
     to,

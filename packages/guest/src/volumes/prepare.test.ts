@@ -4,14 +4,17 @@ import { randomBytes } from "node:crypto";
 import { test } from "node:test";
 import { deriveVolumeKeys } from "@caisson/protocol/derivation";
 import { firstGeneration } from "@caisson/protocol/volumes";
-import { type Block, blockSize, readSuperblock, superblockPlace } from "./btrfs.ts";
+import { type Block, blockSize, offsets, readSuperblock, seal, superblockPlace } from "./btrfs.ts";
 import { VolumeError } from "./errors.ts";
 import { type Preparation, prepareVolume } from "./prepare.ts";
 import { openRedo, sealRedo } from "./reserved.ts";
 import { templateSize } from "./template.ts";
+import { copyPlace } from "./torn.ts";
 
 const keys = deriveVolumeKeys(new Uint8Array(32).fill(9));
 const deviceSize = templateSize;
+/** Where the template's root lies. */
+const rootPlace = 5_242_880n;
 
 /** A disk whose power can go: after so many writes, the next one is torn in the middle and nothing follows. */
 class Disk {
@@ -63,6 +66,25 @@ class Disk {
       keys,
       { made: false, to: 0n, least: 0n, deviceSize, ...change },
     );
+  }
+
+  /** A commit of the kernel: another root, and the superblock in both places; the first place's is returned. */
+  commit(): Uint8Array {
+    const before = this.blocks.get(superblockPlace)!;
+    const view = new DataView(before.buffer, before.byteOffset);
+    const [generation, from] = [this.generation + 1n, view.getBigUint64(offsets.root, true)];
+    const changed = (bytes: Uint8Array, changes: Record<number, bigint>) => {
+      const after = Uint8Array.from(bytes);
+      for (const [at, value] of Object.entries(changes))
+        new DataView(after.buffer).setBigUint64(Number(at), value, true);
+      return seal(after);
+    };
+    const to = from === rootPlace ? rootPlace + 4096n : rootPlace;
+    this.blocks.set(Number(to), changed(this.blocks.get(Number(from))!, { 48: to, 80: generation }));
+    const written = { [offsets.generation]: generation, [offsets.root]: to };
+    this.blocks.set(copyPlace, changed(before, { ...written, [offsets.place]: BigInt(copyPlace) }));
+    this.blocks.set(superblockPlace, changed(before, written));
+    return this.blocks.get(superblockPlace)!;
   }
 
   get generation(): bigint {
@@ -128,4 +150,58 @@ test("blank, random and another volume's disks are damaged, and nothing is writt
     );
     equal(other.writes, 0);
   }
+});
+
+const isDamaged = (error: VolumeError) => error.code === "volume/damaged";
+
+test("a superblock torn at a commit: its copy is opened, stamped into the first place, and each write of that may be cut off", async () => {
+  for (const copyOf of ["before", "after"] as const) {
+    for (let crash = 0; crash <= 3; crash++) {
+      const disk = new Disk();
+      await disk.prepare({ made: true, to: firstGeneration(1n) });
+      disk.commit();
+      const copy = disk.blocks.get(copyPlace)!;
+      const least = disk.generation;
+      disk.commit();
+      if (copyOf === "before") disk.blocks.set(copyPlace, copy);
+      disk.blocks.set(superblockPlace, randomBytes(blockSize));
+      disk.left = crash;
+      await disk.prepare({ to: firstGeneration(2n), least }).catch(() => undefined);
+      disk.left = Number.POSITIVE_INFINITY;
+      await disk.prepare({ to: firstGeneration(3n), least });
+      equal(disk.generation, firstGeneration(3n), `${copyOf}, ${crash}`);
+      // The root of that very commit.
+      const view = new DataView(disk.blocks.get(superblockPlace)!.buffer);
+      equal(view.getBigUint64(offsets.root, true), copyOf === "after" ? rootPlace : rootPlace + 4096n);
+    }
+  }
+});
+
+test("a garbled superblock does not make an older copy acceptable: the anchor is asked for of it, too", async () => {
+  const disk = new Disk();
+  await disk.prepare({ made: true, to: firstGeneration(1n) });
+  disk.commit();
+  const least = disk.generation + 1n;
+  disk.blocks.set(superblockPlace, randomBytes(blockSize));
+  await rejects(
+    disk.prepare({ to: firstGeneration(2n), least }),
+    (error: VolumeError) => error.code === "volume/stale",
+  );
+});
+
+test("torn in the first commit after a stamp, the copy as old as before it: the record puts the stamp back, or nothing opens", async () => {
+  const disk = new Disk();
+  await disk.prepare({ made: true, to: firstGeneration(1n) });
+  disk.commit();
+  const [least, copy] = [disk.generation, disk.blocks.get(copyPlace)!];
+  await disk.prepare({ to: firstGeneration(2n), least });
+  disk.commit();
+  disk.blocks.set(copyPlace, copy);
+  disk.blocks.set(superblockPlace, randomBytes(blockSize));
+  const blank = disk.copy();
+  blank.redo = new Uint8Array();
+  await rejects(blank.prepare({ to: firstGeneration(3n), least }), isDamaged);
+  equal(blank.writes, 0);
+  await disk.prepare({ to: firstGeneration(3n), least });
+  equal(disk.generation, firstGeneration(3n));
 });

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * What is done to a volume's blocks before the kernel mounts them: made where it is new, a torn stamp finished, stamped for
- * this opening. Cut off at any write, the next opening finds a file system again.
+ * What is done to a volume's blocks before the kernel mounts them: made where it is new, a torn stamp finished, a torn
+ * superblock put together, stamped for this opening. Cut off at any write, the next opening finds a file system again.
  */
 import type { VolumeKeys } from "@caisson/protocol/derivation";
-import { type Block, type ReadBlock, readSuperblock, type Stamp, stamp, superblockPlace } from "./btrfs.ts";
+import { type Block, type ReadBlock, type Stamp, stamp } from "./btrfs.ts";
 import { VolumeError } from "./errors.ts";
 import type { Redo } from "./reserved.ts";
 import { emptyFileSystem, templateSize } from "./template.ts";
+import { findSuperblock } from "./torn.ts";
 
 /** A volume's decrypted blocks, and the record beside them. */
 export interface VolumeBlocks {
@@ -55,17 +56,18 @@ export async function prepareVolume(
       await blocks.put(begun.blocks[1]);
     }
   }
-  const stamped = await stamp(blocks.read, to, { fsid, least, deviceSize });
+  const superblock = await findSuperblock(blocks.read, fsid);
+  const stamped = await stamp(blocks.read, superblock, to, { fsid, least, deviceSize });
   await blocks.writeRedo(stamped);
   await blocks.put(stamped.root);
   await blocks.put(stamped.superblock);
   return stamped.size;
 }
 
-/** Whether the superblock is torn, or at this generation at most. */
+/** Whether there is no superblock, or one of this generation at most. */
 async function isOlder(read: ReadBlock, fsid: Uint8Array, generation: bigint): Promise<boolean> {
   try {
-    return readSuperblock(await read(superblockPlace), fsid).generation <= generation;
+    return (await findSuperblock(read, fsid)).generation <= generation;
   } catch (error) {
     if (error instanceof VolumeError && error.code === "volume/damaged") return true;
     throw error;

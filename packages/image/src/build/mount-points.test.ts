@@ -62,6 +62,22 @@ test("a contained service has what it mounts, and its working directory; what is
   deepEqual(paths(root), once);
 });
 
+test("a volume where the image has nothing belongs to the service's user; what the image has stays whose it is", () => {
+  const root = directory();
+  put(root, "/var/lib/has", directory());
+  const mounts = ["/data", "/var/lib/has", "/var/lib/deep/er"].map((target) => ({
+    target,
+    readOnly: false,
+    copyUp: true,
+  }));
+  addMountPoints(root, [contained({ user: 65532, group: 100, mounts })], []);
+  const owners = ["/data", "/var/lib/has", "/var/lib/deep", "/var/lib/deep/er"].map(
+    (path) => lookup(root, path)?.owner,
+  );
+  const own = { user: 65532, group: 100 };
+  deepEqual(owners, [own, undefined, undefined, own]);
+});
+
 test("refused: a mount where the image has something else, and a link that leads in circles", () => {
   const root = directory();
   put(root, "/data", file);

@@ -5,14 +5,14 @@
  */
 import type { Service } from "@caisson/protocol/guest-config";
 import { ImageError } from "../errors.ts";
-import { type DirectoryNode, directory, type Node } from "./tree.ts";
+import { type DirectoryNode, directory, type Node, type Owner } from "./tree.ts";
 
 type Kind = "file" | "directory";
 
 const maximumLinks = 40;
 
-/** Makes what is missing of `path` and returns undefined; or what stands in the way. */
-function ensure(root: DirectoryNode, path: string, kind: Kind): Node | undefined {
+/** Makes what is missing of `path`, the last of it for `owner`, and returns undefined; or what stands in the way. */
+function ensure(root: DirectoryNode, path: string, kind: Kind, owner?: Owner): Node | undefined {
   let rest = path.split("/").filter((part) => part !== "");
   let at: DirectoryNode[] = [root];
   let links = 0;
@@ -33,6 +33,7 @@ function ensure(root: DirectoryNode, path: string, kind: Kind): Node | undefined
     const wanted = rest.length === 0 ? kind : "directory";
     if (node === undefined) {
       node = wanted === "directory" ? directory() : { kind: "file", mode: 0o644, content: new Uint8Array() };
+      if (rest.length === 0 && owner !== undefined) node.owner = owner;
       folder.entries.set(part, node);
     }
     if (node.kind !== wanted) return node;
@@ -74,9 +75,13 @@ export function addMountPoints(
     if (service.isolation === "contained") for (const [path, kind] of contained) ensure(root, path, kind);
     const kindOf = (source: string): Kind =>
       files.find(({ path }) => path === source)?.node.kind === "directory" ? "directory" : "file";
-    const wanted: [path: string, kind: Kind][] = [
+    // An image that has nothing there says nothing of who writes to the volume, which begins with this directory.
+    const { user, group } = service;
+    const owner: [Owner?] = service.isolation === "contained" && user !== 0 ? [{ user, group }] : [];
+    const wanted: [path: string, kind: Kind, owner?: Owner][] = [
       [service.workingDirectory, "directory"],
-      ...[...service.mounts, ...service.tmpfs].map(({ target }): [string, Kind] => [target, "directory"]),
+      ...service.mounts.map(({ target }): [string, Kind, Owner?] => [target, "directory", ...owner]),
+      ...service.tmpfs.map(({ target }): [string, Kind] => [target, "directory"]),
       ...service.files.map(({ target, source }): [string, Kind] => [target, kindOf(source)]),
     ];
     for (const { target } of service.dstack ?? []) wanted.push([target, "file"]);
@@ -85,8 +90,8 @@ export function addMountPoints(
       if (service.key) wanted.push(["/run/secrets/caisson-key", "file"]);
       for (const { name } of service.secrets ?? []) wanted.push([`/run/secrets/${name}`, "file"]);
     }
-    for (const [path, kind] of wanted) {
-      const inTheWay = ensure(root, path, kind);
+    for (const [path, kind, owner] of wanted) {
+      const inTheWay = ensure(root, path, kind, owner);
       if (inTheWay === undefined) continue;
       throw new ImageError(
         "app/mount",

@@ -3,7 +3,7 @@
 
 import { lstatSync, readdirSync, readFileSync, type Stats } from "node:fs";
 import { join } from "node:path";
-import { messageOf } from "@caisson/vocabulary/failure";
+import { reasonOf } from "@caisson/vocabulary/system-error";
 import { ImageError } from "../errors.ts";
 import type { ComposedFile } from "../inputs/compose/composition.ts";
 import { isInside, moveInside } from "../inputs/inside.ts";
@@ -34,7 +34,7 @@ function read(path: string, left: { bytes: number; files: number }, whole: strin
   try {
     found = lstatSync(path);
   } catch (error) {
-    throw new ImageError("app/file", `cannot read ${path}: ${messageOf(error)}`, {
+    throw new ImageError("app/file", `cannot read ${path}: ${reasonOf(error)}`, {
       fix: "correct its path in the compose file; for data, a named volume",
       cause: error,
     });

@@ -5,6 +5,7 @@ import type { AppDescription } from "@caisson/protocol/guest-config";
 import { secretNames } from "@caisson/protocol/guest-config";
 import { readIdentity } from "@caisson/releases";
 import { messageOf } from "@caisson/vocabulary/failure";
+import { reasonOf } from "@caisson/vocabulary/system-error";
 import { ImageError } from "../errors.ts";
 
 const malformed = (message: string, fix: string, cause?: unknown): ImageError =>
@@ -15,11 +16,7 @@ export async function readIdentityFile(path: string): Promise<Uint8Array> {
   try {
     return new Uint8Array(await readFile(path));
   } catch (error) {
-    throw malformed(
-      `the identity ${path} cannot be read: ${messageOf(error)}`,
-      "caisson identity new",
-      error,
-    );
+    throw malformed(`the identity ${path} cannot be read: ${reasonOf(error)}`, "caisson identity new", error);
   }
 }
 

@@ -11,6 +11,7 @@ import { readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { hex } from "@caisson/protocol/hex";
 import { messageOf } from "@caisson/vocabulary/failure";
+import { reasonOf } from "@caisson/vocabulary/system-error";
 import * as z from "zod";
 import { ImageError } from "../errors.ts";
 import { type LockedImage, pinImages } from "../oci/open.ts";
@@ -339,7 +340,7 @@ export async function writeLock(spec: Spec, lock: Lock): Promise<void> {
     await rename(temporary, file);
   } catch (error) {
     await rm(temporary, { force: true });
-    throw new ImageError("lock/unwritable", `cannot write ${file}: ${messageOf(error)}`, {
+    throw new ImageError("lock/unwritable", `cannot write ${file}: ${reasonOf(error)}`, {
       kind: "internal",
       cause: error,
     });

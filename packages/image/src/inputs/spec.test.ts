@@ -401,6 +401,11 @@ test("a file that is not there is said when the spec is read", async (t) => {
   }
 });
 
+test("a text that is nested without measure is refused in words", () => {
+  for (const deep of ["[".repeat(20_000), `a:\n ${"- ".repeat(20_000)}x\nb: 1\n`, '{"a":'.repeat(20_000)])
+    throws(() => parse(deep), { code: "spec/syntax", message: /too deep to be read/ });
+});
+
 test("any text is a spec or an ImageError", () => {
   const lines = fc.array(fc.oneof(fc.constantFrom(...minimal.split("\n")), fc.string({ maxLength: 12 })));
   fc.assert(

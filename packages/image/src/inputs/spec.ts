@@ -11,7 +11,9 @@ import { dirname, join, resolve } from "node:path";
 import { parseTimeConfiguration, type TimeConfiguration } from "@caisson/nts/configuration";
 import { leastVolume, logKeyLimit, type Service } from "@caisson/protocol/guest-config";
 import { volumeLimit } from "@caisson/protocol/volumes";
+import { inWords, valueAt } from "@caisson/protocol/zod-words";
 import { messageOf } from "@caisson/vocabulary/failure";
+import { reasonOf } from "@caisson/vocabulary/system-error";
 import { type Document, isMap, isNode, LineCounter, parseDocument } from "yaml";
 import * as z from "zod";
 import { ImageError } from "../errors.ts";
@@ -68,7 +70,8 @@ export interface FrontSpec {
   target?: number;
   names: string[];
   require: "tls" | "encrypted";
-  acme?: { directory: string };
+  /** `roots`: absolute path of a PEM file. */
+  acme?: { directory: string; roots?: string };
   /** Published ports that are reached without it, besides. */
   direct: number[];
 }
@@ -233,7 +236,12 @@ const front = z.strictObject({
     .max(16)
     .default([]),
   require: z.enum(["tls", "encrypted"]).default("tls"),
-  acme: z.strictObject({ directory: z.url({ protocol: /^https$/ }).max(512) }).optional(),
+  acme: z
+    .strictObject({
+      directory: z.url({ protocol: /^https$/ }).max(512),
+      roots: pathOf("a PEM file", /\.(?:pem|crt)$/, "./authority.pem").optional(),
+    })
+    .optional(),
   direct: z.array(tcpPort).max(64).default([]),
 });
 
@@ -340,40 +348,6 @@ function followsFrom(issue: z.core.$ZodIssue, found: unknown, issues: readonly z
   return missing && parents.includes(dotted(issue.path.slice(0, -1)));
 }
 
-/** What is wrong with a value, where the schema has no words of its own for it. */
-function inWords(issue: z.core.$ZodIssue, found: unknown): string {
-  if (!/^(?:Invalid|Too) /.test(issue.message)) return issue.message;
-  switch (issue.code) {
-    case "invalid_type": {
-      if (found === undefined) return "it is missing";
-      const quote =
-        issue.expected === "string" && (typeof found === "number" || typeof found === "boolean")
-          ? `: in quotes it is one, "${found}"`
-          : "";
-      const names: Record<string, string> = {
-        string: "a text",
-        int: "a whole number",
-        number: "a number",
-        boolean: "true or false",
-        array: "a list",
-        object: "a map of keys and values",
-        record: "a map of keys and values",
-      };
-      return `it has to be ${names[issue.expected] ?? issue.expected}${quote}`;
-    }
-    case "too_big":
-      return issue.origin === "array" ? `at most ${issue.maximum} entries` : `at most ${issue.maximum}`;
-    case "too_small":
-      return issue.origin === "array" ? `at least ${issue.minimum} entries` : `at least ${issue.minimum}`;
-    case "invalid_value":
-      return `it has to be ${issue.values.map(String).join(" or ")}`;
-    case "invalid_key":
-      return issue.issues[0]!.message;
-    default:
-      return "it is not what stands here";
-  }
-}
-
 function mistakeOf(issue: z.core.$ZodIssue, found: unknown, places: Places): Mistake[] {
   if (issue.code !== "unrecognized_keys") {
     const what = issue.path.length === 0 ? "the spec" : `'${dotted(issue.path)}'`;
@@ -396,8 +370,7 @@ const mostMistakes = 50;
 
 /** All mistakes of a spec, misspelt keys first: a person mends them in one go. */
 function schemaError({ issues }: z.ZodError, spec: unknown, places: Places): ImageError {
-  const at = ({ path }: z.core.$ZodIssue): unknown =>
-    path.reduce((value: unknown, key) => (value as Record<PropertyKey, unknown> | undefined)?.[key], spec);
+  const at = ({ path }: z.core.$ZodIssue): unknown => valueAt(spec, path);
   const mistakes = issues
     .filter((issue) => !followsFrom(issue, at(issue), issues))
     .flatMap((issue) => mistakeOf(issue, at(issue), places));
@@ -446,10 +419,15 @@ const secretList = (
 ): NonNullable<Service["secrets"]> =>
   list.map(({ name, environment }) => ({ name, ...(environment !== undefined && { environment }) }));
 
-const frontOf = ({ target, acme, ...rest }: z.infer<typeof front>): FrontSpec => ({
+const frontOf = ({ target, acme, ...rest }: z.infer<typeof front>, directory: string): FrontSpec => ({
   ...rest,
   ...(target !== undefined && { target }),
-  ...(acme !== undefined && { acme }),
+  ...(acme !== undefined && {
+    acme: {
+      directory: acme.directory,
+      ...(acme.roots !== undefined && { roots: resolve(directory, acme.roots) }),
+    },
+  }),
 });
 
 /** What `app.image`, `app.node` or `app.compose` names. Throws ImageError `spec/value`, with the place. */
@@ -475,29 +453,34 @@ function sourceOf(
   }
 }
 
+/** A text's plain data, and where in it everything stands. Throws ImageError `spec/syntax`. */
+function readPlaced(text: string, path: string): { value: unknown; places: Places } {
+  const lines = new LineCounter();
+  try {
+    const document = parseDocument(text, {
+      lineCounter: lines,
+      prettyErrors: false,
+      logLevel: "error",
+      stringKeys: true,
+    });
+    const places = new Places(document, lines, path);
+    const fault = document.errors[0] ?? document.warnings[0];
+    if (fault !== undefined) {
+      throw new ImageError("spec/syntax", `${places.at(fault.pos[0])}: ${messageOf(fault).split("\n")[0]}`);
+    }
+    return { value: document.toJS({ maxAliasCount: 100 }), places };
+  } catch (error) {
+    if (error instanceof ImageError) throw error;
+    throw new ImageError("spec/syntax", `${path}: ${messageOf(error)}`, { cause: error });
+  }
+}
+
 /**
  * Checks the text of a spec. `path` (absolute) is for messages and for what relative paths start from.
  * Errors: ImageError `spec/syntax`, `spec/unknown-key`, `spec/value`, each with line and column.
  */
 export function parseSpec(text: string, path: string): Spec {
-  const lines = new LineCounter();
-  const document = parseDocument(text, {
-    lineCounter: lines,
-    prettyErrors: false,
-    logLevel: "error",
-    stringKeys: true,
-  });
-  const places = new Places(document, lines, path);
-  const fault = document.errors[0] ?? document.warnings[0];
-  if (fault !== undefined) {
-    throw new ImageError("spec/syntax", `${places.at(fault.pos[0])}: ${fault.message.split("\n")[0]}`);
-  }
-  let value: unknown;
-  try {
-    value = document.toJS({ maxAliasCount: 100 });
-  } catch (error) {
-    throw new ImageError("spec/syntax", `${path}: ${messageOf(error)}`, { cause: error });
-  }
+  const { value, places } = readPlaced(text, path);
   const result = top.safeParse(value);
   if (!result.success) throw schemaError(result.error, value, places);
   const { archive, app, time, kms, front, volumes, ...rest } = result.data;
@@ -544,7 +527,7 @@ export function parseSpec(text: string, path: string): Spec {
     },
     time: { secure_time: time.secure_time, ...(configuration && { configuration }) },
     kms: { ...(kms.identity && { identity: kms.identity }) },
-    ...(front && { front: frontOf(front) }),
+    ...(front && { front: frontOf(front, directory) }),
     ...(volumes && { volumes: mapped(volumes) }),
     path,
     directory,
@@ -579,7 +562,7 @@ export async function readSpec(path: string): Promise<Spec> {
     return spec;
   } catch (error) {
     if (error instanceof ImageError) throw error;
-    throw new ImageError("spec/unreadable", `cannot read ${file}: ${messageOf(error)}`, {
+    throw new ImageError("spec/unreadable", `cannot read ${file}: ${reasonOf(error)}`, {
       // A file that is not there is the command line's mistake, one that cannot be read the file's.
       kind: (error as NodeJS.ErrnoException).code === "ENOENT" ? "usage" : "input",
       fix: "name a spec file, or a directory with a caisson.yaml",

@@ -6,7 +6,7 @@ import { posix } from "node:path";
 import { ImageError } from "../errors.ts";
 import type { Blob } from "./blobs.ts";
 import { maximumDocument } from "./documents.ts";
-import { tarItems } from "./tar-format.ts";
+import { type TarItem, tarItems } from "./tar-format.ts";
 import { decodePath, pathParts } from "./tar-path.ts";
 
 type Member = { offset: number; size: number } | { target: string };
@@ -34,6 +34,26 @@ async function refuseCompressed(path: string): Promise<void> {
   }
 }
 
+/** How an archive is made that is an image. */
+export const howToSave = "docker save, podman save, or skopeo copy … oci-archive:FILE";
+
+/** What is in the archive. What is none from its first block on is said as that: somebody named another file. */
+async function* savedItems(stream: AsyncIterable<Uint8Array>, path: string): AsyncGenerator<TarItem> {
+  let begun = false;
+  try {
+    for await (const item of tarItems(stream, "tolerant", path)) {
+      begun = true;
+      yield item;
+    }
+  } catch (error) {
+    if (begun) throw error;
+    throw new ImageError("oci/layout", `${path} is not a tar archive, as saved images are`, {
+      fix: howToSave,
+      cause: error,
+    });
+  }
+}
+
 export class ArchiveFile {
   readonly path: string;
   readonly #members: ReadonlyMap<string, Member>;
@@ -48,7 +68,7 @@ export class ArchiveFile {
     await refuseCompressed(path);
     const members = new Map<string, Member>();
     const stream = createReadStream(path, { highWaterMark: 1 << 20 });
-    for await (const { type, path: bytes, link, offset, size } of tarItems(stream, "tolerant", path)) {
+    for await (const { type, path: bytes, link, offset, size } of savedItems(stream, path)) {
       const name = pathParts(decodePath(bytes, path), path).join("/");
       if (members.size >= maximumMembers) {
         throw new ImageError(

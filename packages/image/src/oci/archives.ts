@@ -7,7 +7,7 @@
 import { hash } from "node:crypto";
 import * as z from "zod";
 import { ImageError } from "../errors.ts";
-import { ArchiveFile } from "./archive-file.ts";
+import { ArchiveFile, howToSave } from "./archive-file.ts";
 import { type Descriptor, manifestTypes, parseDocument } from "./documents.ts";
 import type { ImageSource } from "./oci.ts";
 import { chooseFromLayout } from "./oci-layout.ts";
@@ -117,7 +117,7 @@ export async function openArchive(path: string, tag?: string): Promise<ImageSour
     "oci/layout",
     `${path} is not a saved image: it has neither index.json nor manifest.json`,
     {
-      fix: "docker save, podman save, or skopeo copy … oci-archive:FILE",
+      fix: howToSave,
     },
   );
 }

@@ -4,7 +4,7 @@
 import { createReadStream } from "node:fs";
 import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { messageOf } from "@caisson/vocabulary/failure";
+import { reasonOf } from "@caisson/vocabulary/system-error";
 import * as z from "zod";
 import { ImageError } from "../errors.ts";
 import { chooseImage, maximumDocument, parseDocument, parseIndex } from "./documents.ts";
@@ -31,9 +31,9 @@ async function readSmall(directory: string, name: string): Promise<string> {
   } catch (error) {
     throw new ImageError(
       "oci/layout",
-      `${directory} is not an OCI image layout: ${name}: ${messageOf(error)}`,
+      `${directory} is not an OCI image layout: ${name}: ${reasonOf(error)}`,
       {
-        fix: "name a directory with oci-layout and index.json (skopeo copy … oci:DIR, docker buildx --output type=oci,tar=false)",
+        fix: "name a directory with oci-layout and index.json (skopeo copy … oci:DIR, docker buildx --output type=oci,tar=false), or a saved archive (docker save, podman save --format oci-archive)",
         cause: error,
       },
     );

@@ -2,6 +2,7 @@
 /** From the name of an image to what it says, or to its whole tree. */
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
+import { reasonOf } from "@caisson/vocabulary/system-error";
 import { ImageError } from "../errors.ts";
 import { openArchive } from "./archives.ts";
 import {
@@ -34,7 +35,7 @@ const isPinned = (reference: ImageReference): boolean =>
 
 /**
  * What the tags among `references` name now, each once, sorted: for a lock. Errors: ImageError `oci/registry`,
- * `oci/credentials`, `oci/digest`.
+ * `oci/credentials`, `oci/tag`, `oci/digest`.
  */
 export async function pinImages(
   references: readonly ImageReference[],
@@ -51,7 +52,7 @@ export async function pinImages(
 
 async function openLocal(path: string, tag: string | undefined): Promise<ImageSource> {
   const found = await stat(path).catch((error: Error) => {
-    throw new ImageError("oci/layout", `cannot read the image ${path}: ${error.message}`, {
+    throw new ImageError("oci/layout", `cannot read the image ${path}: ${reasonOf(error)}`, {
       fix: "correct its name in the spec",
       cause: error,
     });

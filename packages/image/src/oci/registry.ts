@@ -45,6 +45,9 @@ const accepted = documentTypes.join(", ");
 /** Registries speak TLS; only on this machine itself may one speak plain HTTP. */
 const isLoopback = (host: string) => /^(?:localhost|127\.\d+\.\d+\.\d+|\[::1\])(?::\d+)?$/.test(host);
 
+const unreachableFix =
+  "run this where the registry can be reached, name a mirror (CAISSON_REGISTRY_MIRRORS), or save the image there (docker save) and name the file";
+
 function registryError(message: string, fix?: string): ImageError {
   return new ImageError("oci/registry", message, { kind: "unavailable", ...(fix !== undefined && { fix }) });
 }
@@ -137,10 +140,9 @@ class Repository {
     }
     if (response.status === 401 || response.status === 403) throw this.#refused(`HTTP ${response.status}`);
     if (response.status === 404) {
-      throw registryError(
-        `${registry} has no ${this.#repository} with '${reference}'`,
-        "correct the name or tag",
-      );
+      throw new ImageError("oci/tag", `${registry} has no ${this.#repository} with '${reference}'`, {
+        fix: "correct the name or tag",
+      });
     }
     if (response.status === 429) {
       throw registryError(
@@ -162,14 +164,14 @@ class Repository {
     const headers = { accept: accepted, ...(await this.#current()) };
     return fetch(url, { headers, signal: AbortSignal.timeout(requestLimitMs) }).catch((error: Error) => {
       const reason = (error.cause as Error | undefined)?.message || error.message;
-      throw registryError(`${this.#endpoint.registry}: ${reason}`);
+      throw registryError(`${this.#endpoint.registry}: ${reason}`, unreachableFix);
     });
   }
 
   #refused(why: string): ImageError {
     const { registry } = this.#endpoint;
     return new ImageError("oci/credentials", `${registry} does not let us pull ${this.#repository}: ${why}`, {
-      kind: "internal",
+      kind: "unavailable",
       fix: `docker login ${registry}, or see that the name is right`,
     });
   }
@@ -218,7 +220,10 @@ class Repository {
       request = fetch(realm, { ...(headers && { headers }), signal });
     }
     const response = await request.catch((error: Error) => {
-      throw registryError(`${realm.host}: ${(error.cause as Error | undefined)?.message || error.message}`);
+      throw registryError(
+        `${realm.host}: ${(error.cause as Error | undefined)?.message || error.message}`,
+        unreachableFix,
+      );
     });
     if (response.status === 401 || response.status === 403) {
       throw this.#refused(
@@ -290,7 +295,7 @@ async function firstOf<T>(
 
 /**
  * The digest that a tag names now, of an index or a manifest. Errors: ImageError `oci/registry`, `oci/credentials`,
- * `oci/digest`.
+ * `oci/tag`, `oci/digest`.
  */
 export async function resolveTag(
   reference: RegistryReference,
@@ -318,8 +323,8 @@ export async function resolveTag(
 }
 
 /**
- * An image of a registry, by digest. Errors: ImageError `oci/registry`, `oci/credentials`, `oci/digest`; its blobs
- * throw `fetch/…`, too.
+ * An image of a registry, by digest. Errors: ImageError `oci/registry`, `oci/credentials`, `oci/tag`, `oci/digest`;
+ * its blobs throw `fetch/…`, too.
  */
 export async function openRegistry(
   reference: RegistryReference & { digest: string },

@@ -93,6 +93,11 @@ class Reader {
     }
   }
 
+  /** Reads to the end of the stream, so that what checks it sees all of it. */
+  async drain(): Promise<void> {
+    while ((await this.some(Number.MAX_SAFE_INTEGER)) !== undefined);
+  }
+
   async close(): Promise<void> {
     await this.chunks.return?.();
   }
@@ -263,9 +268,13 @@ async function skip(reader: Reader, size: number): Promise<void> {
   for await (const _ of reader.pass(size)) continue;
 }
 
-/** Nothing but zeros may follow the end. `blocks` of them are read already. */
+/**
+ * Nothing but zeros may follow the end, of which one block is read already. In layers, what stands behind two of them is
+ * passed over, as every reader of images does: BuildKit puts eStargz's table of contents there.
+ */
 async function checkEnd(reader: Reader, dialect: TarDialect, name: string): Promise<void> {
   for (let blocks = 1; ; blocks++) {
+    if (blocks === 2 && dialect === "tolerant") return reader.drain();
     const bytes = await reader.read(block);
     if (bytes === undefined && (blocks >= 2 || dialect === "tolerant")) return;
     if (bytes === undefined) throw new ImageError("archive/truncated", `${name} has half an end`);

@@ -2,7 +2,7 @@
 /** A KMS's database in one file, for one machine: `node:sqlite`. Several processes may share it. */
 import fs from "node:fs";
 import { DatabaseSync, type SQLOutputValue, type StatementSync } from "node:sqlite";
-import { messageOf } from "@caisson/vocabulary/failure";
+import { reasonOf } from "@caisson/vocabulary/system-error";
 import { KmsError } from "../errors.ts";
 import { type Backend, type Changes, pageSize, type Seen, type Wanted } from "./backend.ts";
 import type { ChainedEntry } from "./entries.ts";
@@ -79,7 +79,7 @@ function guarded<T>(path: string, work: () => T, database?: DatabaseSync): T {
   } catch (error) {
     database?.close();
     if (error instanceof KmsError) throw error;
-    throw new KmsError("log/unreadable", `${path} cannot be read as a release log: ${messageOf(error)}`);
+    throw new KmsError("log/unreadable", `${path} cannot be read as a release log: ${reasonOf(error)}`);
   }
 }
 
@@ -273,7 +273,7 @@ function open(path: string, readOnly: boolean): DatabaseSync {
   try {
     return new DatabaseSync(path, { readOnly, timeout: busyMs });
   } catch (error) {
-    throw new KmsError("log/unreadable", `${path} cannot be opened: ${messageOf(error)}`);
+    throw new KmsError("log/unreadable", `${path} cannot be opened: ${reasonOf(error)}`);
   }
 }
 

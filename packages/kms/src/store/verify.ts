@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Recomputes a whole release log: what an auditor does with a copy, and an operator with a live one. */
-import { messageOf } from "@caisson/vocabulary/failure";
+
+import { reasonOf } from "@caisson/vocabulary/system-error";
 import { KmsError } from "../errors.ts";
 import type { Backend } from "./backend.ts";
 import {
@@ -42,7 +43,7 @@ export async function verifyReleaseLog(
   } catch (error) {
     if (error instanceof KmsError) throw error;
     const { name } = backend;
-    throw new KmsError("log/unreadable", `${name} cannot be read as a release log: ${messageOf(error)}`);
+    throw new KmsError("log/unreadable", `${name} cannot be read as a release log: ${reasonOf(error)}`);
   } finally {
     await backend.close();
   }

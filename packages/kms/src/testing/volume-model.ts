@@ -2,8 +2,8 @@
 /**
  * A model of the protocol of docs/state.md, searched at random: a disk that remembers every version of every place and lets
  * the host choose one at each read, a copy-on-write file system that binds a child by place and generation, guests that
- * crash at any step or go on as ghosts, anchors that get lost on the way, a KMS that is restored from any of its earlier
- * states, with or without the tickets that disks hold. The KMS's rules are the real ones (rules.ts).
+ * crash at any step or go on as ghosts, a superblock that is garbled so that its copy counts, anchors that get lost on the
+ * way, a KMS that is restored from any of its earlier states, again and again, with or without the tickets that disks hold. The KMS's rules are the real ones (rules.ts).
  *
  * Found is what the guarantee forbids: a state that is not on the line of the last acknowledged checkpoint, or a pointer
  * for which the host has two contents. Run this file to search for longer: `node volume-model.ts RUNS [SEED]`.
@@ -29,6 +29,10 @@ export interface Mutations {
   noFence?: boolean;
   /** Guests accept a superblock below the anchor. */
   noAnchor?: boolean;
+  /** The copy of a garbled superblock is taken as it is. */
+  noCopyAnchor?: boolean;
+  /** Restores do not know of each other. */
+  uncounted?: boolean;
   /** An opening is used before its first commit was anchored. */
   noFirstAnchor?: boolean;
   /** A KMS goes on from an earlier state as if it were the newest. */
@@ -111,17 +115,18 @@ class World {
   readonly #pick: (below: number) => number;
   readonly #mutations: Mutations;
   readonly #history = new Map<number, Version[]>();
-  /** Which commit a version of the superblock belongs to. */
+  /** Which commit a version of the superblock belongs to, and of its copy, which stamps do not write. */
   readonly #supers: { version: Version; commit: Commit }[] = [];
+  readonly #copies: { version: Version; commit: Commit }[] = [];
   readonly #guests: Guest[] = [];
   readonly trace: string[] = [];
   #record: VolumeRecord | undefined;
   /** What backups of the KMS hold, and what it has signed for disks. */
-  readonly #backups: VolumeRecord[] = [];
+  readonly #backups: { record: VolumeRecord; restores: number }[] = [];
   readonly #tickets: VolumeRecord[] = [];
   #acknowledged: Commit | undefined;
-  /** Whether nothing was acknowledged since the last restore. */
-  #restored = false;
+  /** How often the KMS was restored; a backup knows of those before it. */
+  #restores = 0;
   #ids = 0;
 
   constructor(seed: number, mutations: Mutations) {
@@ -139,7 +144,7 @@ class World {
       this.#guests.splice(this.#guests.indexOf(guest), 1);
       return undefined;
     }
-    if (choice === 2 && this.#pick(8) === 0) this.#restore();
+    if (choice === 2 && this.#pick(3) === 0) this.#restore();
     else if (choice < 6) this.#write(guest);
     else if (choice < 8) this.#commit(guest);
     else this.#checkpoint(guest);
@@ -180,6 +185,7 @@ class World {
     this.#put(place, generation, text(leaves));
     const commit = { id: this.#ids++, parent: guest.at, root: { place, generation }, leaves, values };
     this.#super(generation, commit);
+    this.#copies.push(this.#supers.at(-1)!);
     Object.assign(guest, { at: commit, dirty: new Map(), pinned: new Set(), generation });
     this.trace.push(`${guest.epoch} commits ${generation} with the root at ${place}`);
   }
@@ -205,7 +211,6 @@ class World {
     if (fate === 1) return false;
     // The guest has it on the disk before it says that the checkpoint is done.
     this.#tickets.push(this.#record!);
-    this.#restored = false;
     this.#acknowledged = guest.at;
     return true;
   }
@@ -221,32 +226,36 @@ class World {
   }
 
   #opening(shown: VolumeRecord | undefined): Opening {
-    const jump = restoredJump(this.#pick(jumpChoices));
+    const jump = this.#jump(this.#restores - 1);
     return { key, restored: false, fresh: "ab".repeat(32), jump, now: 0, ticket: shown && ticketOf(shown) };
+  }
+
+  #jump(unknown: number): bigint {
+    return restoredJump(
+      this.#pick(jumpChoices),
+      this.#mutations.uncounted === true ? 0 : Math.max(0, unknown),
+    );
   }
 
   #keep(record: VolumeRecord): void {
     this.#record = record;
-    this.#backups.push(record);
+    this.#backups.push({ record, restores: this.#restores });
   }
 
-  /**
-   * The KMS is put back to what it was once. An operator finds the newest disk before anything is opened again, and does
-   * not restore a second time before a machine has come up: docs/state.md.
-   */
+  /** The KMS is put back to what it was once. An operator finds the newest disk before anything is opened again. */
   #restore(): void {
     const backup = this.#backups[this.#pick(Math.max(1, this.#backups.length))];
-    if (backup === undefined || this.#restored) return;
-    this.#restored = true;
-    this.trace.push(`the KMS is restored: epoch ${backup.epoch}, anchor ${backup.anchor}`);
+    if (backup === undefined) return;
+    const { record, restores } = backup;
+    this.trace.push(`the KMS is restored: epoch ${record.epoch}, anchor ${record.anchor}`);
     if (this.#mutations.noRestore === true) {
-      this.#record = backup;
+      this.#record = record;
       return;
     }
-    this.#record = restored(backup, restoredJump(this.#pick(jumpChoices)), 0);
+    this.#record = restored(record, this.#jump(this.#restores++ - restores), 0);
     const shown = this.#tickets.at(-1);
-    const { record } = openVolume(this.#record, this.#opening(shown));
-    this.#keep(operate(record ?? this.#record, "allow", 0));
+    const told = openVolume(this.#record, this.#opening(shown));
+    this.#keep(operate(told.record ?? this.#record, "allow", 0));
   }
 
   /** A guest starts: the KMS gives it an epoch, the host any superblock that it ever had, and any ticket or none. */
@@ -256,9 +265,13 @@ class World {
     if (denial !== undefined) return undefined;
     this.#keep(record!);
     const { epoch, volume, anchor, state } = record!;
-    const base = state === "creating" ? this.#format() : this.#supers[this.#pick(this.#supers.length)]!;
+    const garbled = state !== "creating" && this.#pick(4) === 0;
+    const shownSupers = garbled ? this.#copies : this.#supers;
+    const base = state === "creating" ? this.#format() : shownSupers[this.#pick(shownSupers.length)];
+    if (base === undefined) return undefined;
     const found = base.version.generation;
-    if (found < anchor && this.#mutations.noAnchor !== true) return undefined;
+    const compared = this.#mutations.noAnchor !== true && !(garbled && this.#mutations.noCopyAnchor === true);
+    if (found < anchor && compared) return undefined;
     const stamped = this.#mutations.noStamp === true ? found : firstGeneration(epoch);
     if (found > stamped) return undefined;
     const { commit } = base;

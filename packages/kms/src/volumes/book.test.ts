@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, notDeepEqual, rejects } from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
+import { copyFileSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
@@ -135,4 +135,49 @@ test("an operator's word, and a restore that marks everything", async (t) => {
   await volumes.operate(id, "delete");
   await rejects(volumes.find("00000000"), { code: "volumes/unknown" });
   await rejects(volumes.find(id.slice(0, 7)), { code: "volumes/unknown" });
+});
+
+test("restored again and again before any machine came up: each opening is beyond those in between, which stay fenced", async (t) => {
+  const { book: volumes, path } = await book(t);
+  const ticket = await anchor(volumes, await open(volumes), 1n);
+  await volumes.close();
+  // With a copy of the database, and with none, where the ticket tells what there was.
+  for (const copied of [true, false]) {
+    let before: Opened | undefined;
+    for (let earlier = 0; earlier < 6; earlier++) {
+      const place = join(mkdtempSync(join(tmpdir(), "caisson-book-")), "log.sqlite");
+      t.after(() => rmSync(join(place, ".."), { recursive: true, force: true }));
+      if (copied) copyFileSync(path, place);
+      const { book: restored } = await book(t, place);
+      await restored.markRestored(earlier);
+      await rejects(open(restored, ticket), /volume\/suspect/);
+      await restored.operate(ticket.volume, "allow");
+      // Whatever may have been opened before the next loss.
+      let opened = await open(restored, copied ? undefined : ticket);
+      for (let more = 0; more < 5; more++) opened = await open(restored);
+      if (before !== undefined) {
+        const [now, then] = [opened, before].map(({ grant }) => BigInt(grant.epoch)) as [bigint, bigint];
+        equal(now > then + 30_000n, true, `${then}, then ${now}`);
+        await rejects(anchor(restored, before, 1n), /volume\/fenced/);
+      }
+      await anchor(restored, opened, 1n);
+      before = opened;
+      await restored.close();
+    }
+  }
+});
+
+test("a copy of the database that knows of restores counts them, also where its operators do not", async (t) => {
+  const { book: volumes } = await book(t);
+  await anchor(volumes, await open(volumes), 1n);
+  const epoch = async () => (await volumes.list())[0]!.epoch;
+  await volumes.markRestored();
+  const first = await epoch();
+  equal(first > 1n << 16n && first < 1n << 17n, true);
+  // Nothing that it does not know of: one jump, not two.
+  await volumes.markRestored(1);
+  equal((await epoch()) - first < 1n << 17n, true);
+  const second = await epoch();
+  await volumes.markRestored(4);
+  equal((await epoch()) - second > 2n << 17n, true);
 });

@@ -72,18 +72,22 @@ function read(text: string): VolumeRecord {
 export interface BookPlace {
   /** Addresses of PostgreSQL servers. */
   databases?: readonly string[];
+  /** The root secret, where it is not in the data directory yet. */
+  secret?: Uint8Array;
 }
 
 /** The volumes of a data directory's KMS, beside it while it runs or without it. Throws KmsError. */
-export async function openVolumeBook(data: string, { databases = [] }: BookPlace = {}): Promise<VolumeBook> {
-  const secret = openRootSecret(data, { development: true });
+export async function openVolumeBook(
+  data: string,
+  { databases = [], secret = openRootSecret(data, { development: true }) }: BookPlace = {},
+): Promise<VolumeBook> {
   const store = await openLogStore(data, databases, secret);
   return new VolumeBook(store, secret, storeKeys(secret).identity, Date.now);
 }
 
 const table = "volumes";
 const keyOf = ({ owner, seed, name }: VolumeKey): string => `volume/${owner}/${seed}/${name}`;
-/** Keys of all volumes, and a mark where this KMS was restored from a backup. */
+/** Keys of all volumes, and what is known of restores of this KMS from backups. */
 const index: RowName = { table, key: "index" };
 const restoredMark: RowName = { table, key: "restored" };
 const indexSchema = z.array(z.string());
@@ -93,7 +97,11 @@ const content = (row: Row): string => new TextDecoder().decode(row.value);
 const keysIn = (row: Row | undefined): string[] =>
   row === undefined ? [] : indexSchema.parse(JSON.parse(content(row)));
 
-const jump = (): bigint => restoredJump(randomInt(jumpChoices));
+const jump = (unknown: number): bigint => restoredJump(randomInt(jumpChoices), unknown);
+/** When this KMS was restored last, and how often; an earlier form was the time alone. */
+const markSchema = z.object({ restores: z.int() }).catch({ restores: 1 });
+const restoresIn = (mark: Row | undefined): number =>
+  mark === undefined ? 0 : markSchema.parse(JSON.parse(content(mark))).restores;
 /** Counts operators' signed words, so that each is taken once. */
 export const operationsRow: RowName = { table, key: "operations" };
 
@@ -126,8 +134,15 @@ export class VolumeBook {
     const fresh = randomBytes(32).toString("hex");
     const { record, denial } = await this.#change(
       key,
-      (before, restored) =>
-        openVolume(before, { key, ticket: known, restored, fresh, jump: jump(), now: this.#now() }),
+      (before, restores) =>
+        openVolume(before, {
+          key,
+          ticket: known,
+          restored: restores > 0,
+          fresh,
+          jump: jump(Math.max(0, restores - 1)),
+          now: this.#now(),
+        }),
       "opened",
       by && { nonce: { issued: by.issued, nonce: opensOnce(by.nonce, key) } },
     );
@@ -199,17 +214,26 @@ export class VolumeBook {
     });
   }
 
-  /** This KMS comes from a backup: every volume is suspect, and so is every one that it does not know. */
-  async markRestored(): Promise<number> {
-    await change(this.#store, [restoredMark], ([row]) => ({
-      entry: this.#entry("", "volumes: restored"),
-      rows: [update(restoredMark, row, bytes(String(this.#now())))],
-    }));
+  /**
+   * This KMS comes from a backup: every volume is suspect, and so is every one that it does not know. `earlier`: how many
+   * restores there were before, as far as its operators know; the backup may know of more. How many volumes that are.
+   */
+  async markRestored(earlier = 0): Promise<number> {
+    let unknown = 0;
+    await change(this.#store, [restoredMark], ([row]) => {
+      const known = restoresIn(row);
+      unknown = Math.max(0, earlier - known);
+      const restores = Math.max(earlier, known) + 1;
+      return {
+        entry: this.#entry("", "volumes: restored"),
+        rows: [update(restoredMark, row, bytes(JSON.stringify({ time: this.#now(), restores })))],
+      };
+    });
     const records = await this.list();
     for (const record of records) {
       await this.#change(
         record,
-        (before) => ({ record: restored(before!, jump(), this.#now()) }),
+        (before) => ({ record: restored(before!, jump(unknown), this.#now()) }),
         "restored",
       );
     }
@@ -236,7 +260,7 @@ export class VolumeBook {
   /** Reads, decides and writes until nobody came between; what was decided, or a denial when `nonce` was used before. */
   async #change(
     key: VolumeKey,
-    rule: (before: VolumeRecord | undefined, restored: boolean) => Ruling,
+    rule: (before: VolumeRecord | undefined, restores: number) => Ruling,
     what: string,
     { nonce, asked = [] }: { nonce?: UsedNonce; asked?: readonly RowChange[] } = {},
   ): Promise<Ruling> {
@@ -250,7 +274,7 @@ export class VolumeBook {
         throw new KmsError("operators/conflict", "what the request replaces is not what is in force");
       }
       const before = row && read(content(row));
-      ruling = rule(before, mark !== undefined);
+      ruling = rule(before, restoresIn(mark));
       const { record } = ruling;
       if (record === undefined) {
         if (before !== undefined) ruling = { record: before, ...ruling };

@@ -55,11 +55,13 @@ export interface Ruling {
 }
 
 /**
- * How far epochs jump where a KMS cannot know which were given out since its backup. By chance, so that a KMS that was
- * restored twice from one backup does not give out the same ones twice. `random` is a number below `jumpChoices`.
+ * How far epochs jump where a KMS cannot know which were given out since its backup: farther for each restore that the
+ * backup does not know of, so that a KMS that is restored again is beyond whatever it gave out in between. By chance besides,
+ * for restores that nobody counted. `random` is a number below `jumpChoices`, `unknown` how many restores those are.
  */
-export const restoredJump = (random: number): bigint => (1n << 16n) + BigInt(random);
-export const jumpChoices = 2 ** 18;
+export const restoredJump = (random: number, unknown = 0): bigint =>
+  (1n << 16n) + BigInt(random) + (BigInt(unknown) << 17n);
+export const jumpChoices = 2 ** 15;
 
 const deny = (code: VolumeDenialCode, message: string, record?: VolumeRecord): Ruling => ({
   denial: { code, message },

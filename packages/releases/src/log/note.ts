@@ -9,7 +9,7 @@ import { concat, equal, fromBase64, fromHex, toBase64, toHex } from "@caisson/vo
 import { text as utf8 } from "@caisson/vocabulary/frame";
 import { sha256 } from "@caisson/vocabulary/merkle";
 import { ReleaseError } from "../errors.ts";
-import { verifySignature } from "../keys.ts";
+import { hashed, verifySignature } from "../keys.ts";
 
 /** A key that signs notes. */
 export interface NoteKey {
@@ -114,13 +114,13 @@ export async function signersOfNote(note: Note, keys: readonly NoteKey[]): Promi
 async function verifyOne(note: Note, key: NoteKey, signature: Uint8Array): Promise<NoteSigner | undefined> {
   const publicKey = { type: "ed25519", key: toHex(key.key) } as const;
   if (key.kind === "note") {
-    return (await verifySignature(publicKey, utf8(note.text), signature)) ? { key } : undefined;
+    return (await verifySignature(publicKey, await hashed(utf8(note.text)), signature)) ? { key } : undefined;
   }
   if (signature.length !== 72) return undefined;
   const time = new DataView(signature.buffer, signature.byteOffset).getBigUint64(0);
   if (time > BigInt(Number.MAX_SAFE_INTEGER)) return undefined;
-  const message = cosignedText(note.text, Number(time));
-  return (await verifySignature(publicKey, utf8(message), signature.subarray(8)))
+  const message = await hashed(utf8(cosignedText(note.text, Number(time))));
+  return (await verifySignature(publicKey, message, signature.subarray(8)))
     ? { key, time: Number(time) }
     : undefined;
 }

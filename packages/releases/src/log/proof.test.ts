@@ -130,7 +130,11 @@ for (const { name, proof = {}, entry = 2, checkpoint = async () => fresh, code }
 
 test("exactly as old as allowed is not too old", async () => {
   const checkpoint = await signedCheckpoint([seconds - day, seconds - day, undefined]);
-  equal((await verifyLogged(entries[2]!, { ...third, checkpoint }, policy, limits)).checkpoint.size, 3);
+  const proof = { ...third, checkpoint };
+  equal((await verifyLogged(entries[2]!, proof, policy, limits)).checkpoint.size, 3);
+  // Its signatures are known by now; its age is not.
+  const later = { ...limits, now: limits.now + 1000 };
+  await rejects(verifyLogged(entries[2]!, proof, policy, later), { code: "log/age" });
 });
 
 test("any change of a proof's text is refused, or says the same", async () => {

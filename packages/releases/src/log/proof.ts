@@ -68,10 +68,13 @@ export async function verifyLogged(
   throw new ReleaseError("log/proof", `the proof does not show that this is entry ${proof.index} of the log`);
 }
 
-/** Throws ReleaseError "log/age" where a quorum saw it too long ago; where none is needed, there is no time to ask for. */
+/**
+ * Throws ReleaseError "log/age" where a quorum saw it too long ago, or later than now: who set our clock back after we read
+ * the log would have it young for ever. Where no quorum is needed, there is no time to ask for.
+ */
 export function checkAge(seen: number | undefined, now: number, maximumAgeMs: number): void {
-  if (seen === undefined || now - seen <= maximumAgeMs) return;
-  throw new ReleaseError("log/age", "too long ago the witnesses saw this checkpoint", {
+  if (seen === undefined || (now - seen <= maximumAgeMs && seen - now <= futureSkewMs)) return;
+  throw new ReleaseError("log/age", "too long ago, or later than now, the witnesses saw this checkpoint", {
     expected: `at most ${maximumAgeMs / 1000} s`,
     actual: `${(now - seen) / 1000} s`,
   });

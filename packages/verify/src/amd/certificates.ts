@@ -5,12 +5,12 @@
  * its signature must be exactly that: a library would follow whatever it says.
  */
 import { equal, toHex } from "@caisson/vocabulary/bytes";
+import { Recent } from "@caisson/vocabulary/recent";
 import { digest, importRsa, verifyPss } from "#crypto";
 import { VerifyError } from "../errors.ts";
 import { type Crl, parseCrl, verifyListOf } from "../pki/crl.ts";
 import { DerReader, tag } from "../pki/der.ts";
 import { oids } from "../pki/oids.ts";
-import { Recent } from "../pki/remembered.ts";
 import {
   type Certificate,
   certificateWindow,

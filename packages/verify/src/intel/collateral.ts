@@ -7,6 +7,7 @@
  */
 
 import { equal, fromHex } from "@caisson/vocabulary/bytes";
+import { Recent } from "@caisson/vocabulary/recent";
 import {
   hex,
   type Infer,
@@ -137,11 +138,9 @@ export async function verifyCollateral(
   const pckCaChain = parseChain(collateral.pck_crl_issuer_chain, 2, "pck_crl_issuer_chain");
   const root = await verifyRoot(pckCaChain[1]!, trust, roles.root, at);
   const pckCa = await verifyIssued(pckCaChain[0]!, root, roles.pckCa, at);
-  const rootCrl = parseCrl(fromHex(collateral.root_ca_crl)!);
-  await verifyCrl(rootCrl, root, at);
+  const rootCrl = await readCrl(collateral.root_ca_crl, root, at);
   checkNotRevoked(pckCa.certificate, rootCrl);
-  const pckCrl = parseCrl(fromHex(collateral.pck_crl)!);
-  await verifyCrl(pckCrl, pckCa, at);
+  const pckCrl = await readCrl(collateral.pck_crl, pckCa, at);
 
   const tcbChain = parseChain(collateral.tcb_info_issuer_chain, 2, "tcb_info_issuer_chain");
   const tcbSigner = await verifyTcbSigner(tcbChain, root, rootCrl, trust, at);
@@ -153,7 +152,6 @@ export async function verifyCollateral(
   const qeSigner = sameChain ? tcbSigner : await verifyTcbSigner(qeChain, root, rootCrl, trust, at);
 
   const tcbInfo = await verifySigned(
-    tcbInfoSchema,
     collateral.tcb_info,
     collateral.tcb_info_signature,
     tcbSigner,
@@ -161,7 +159,6 @@ export async function verifyCollateral(
     at,
   );
   const qeIdentity = await verifySigned(
-    qeIdentitySchema,
     collateral.qe_identity,
     collateral.qe_identity_signature,
     qeSigner,
@@ -241,6 +238,16 @@ export async function sameRoot(
     : verifyRoot(certificate, trust, roles.root, now);
 }
 
+/** Lists by their text, once somebody known had signed them: reading one is worth keeping, its signature is checked each time. */
+const lists = new Recent<Crl>();
+
+async function readCrl(text: string, issuer: Authority, now: number): Promise<Crl> {
+  const crl = lists.get(text) ?? parseCrl(fromHex(text)!);
+  await verifyCrl(crl, issuer, now);
+  lists.set(text, crl);
+  return crl;
+}
+
 async function verifyTcbSigner(
   [signer, root]: readonly Certificate[],
   verifiedRoot: Authority,
@@ -254,9 +261,12 @@ async function verifyTcbSigner(
   return authority;
 }
 
-/** How one signed document is called, and the codes of its faults. */
-interface SignedRules {
+/** What a kind of signed document is: its name, its contents, and the codes of its faults. */
+interface SignedRules<T> {
   what: string;
+  schema: Schema<T>;
+  /** What each text says; only signed ones. */
+  read: Recent<T>;
   version: number;
   malformed: CheckCode;
   unknownVersion: CheckCode;
@@ -264,8 +274,10 @@ interface SignedRules {
   window: readonly [CheckCode, CheckCode];
 }
 
-const tcbInfoRules: SignedRules = {
+const tcbInfoRules: SignedRules<TcbInfo> = {
   what: "the TCB info",
+  schema: tcbInfoSchema,
+  read: new Recent(),
   version: 3,
   malformed: "tcb-info/malformed",
   unknownVersion: "tcb-info/version",
@@ -273,8 +285,10 @@ const tcbInfoRules: SignedRules = {
   window: ["tcb-info/not-yet-valid", "tcb-info/expired"],
 };
 
-const qeIdentityRules: SignedRules = {
+const qeIdentityRules: SignedRules<QeIdentity> = {
   what: "the QE identity",
+  schema: qeIdentitySchema,
+  read: new Recent(),
   version: 2,
   malformed: "qe-identity/malformed",
   unknownVersion: "qe-identity/version",
@@ -284,30 +298,37 @@ const qeIdentityRules: SignedRules = {
 
 /** Verifies a signature over the exact text, and only then parses the text. */
 async function verifySigned<T extends { issueDate: number; nextUpdate: number }>(
-  schema: Schema<T>,
   json: string,
   signatureHex: string,
   signer: Authority,
-  rules: SignedRules,
+  rules: SignedRules<T>,
   now: number,
 ): Promise<T> {
   if (!(await verifyP256(signer.key, fromHex(signatureHex)!, new TextEncoder().encode(json)))) {
     throw new VerifyError(rules.signature, `${rules.what} is not signed by its signer`);
   }
+  const document = rules.read.get(json) ?? readSigned(json, rules);
+  rules.read.set(json, document);
+  checkWindow(rules.what, signedWindow(document), now, rules.window);
+  return document;
+}
+
+function readSigned<T>(
+  json: string,
+  { what, schema, version: expected, malformed, unknownVersion }: SignedRules<T>,
+): T {
   let value: unknown;
   try {
     value = JSON.parse(json);
   } catch {
-    throw new VerifyError("json/malformed", `${rules.what} is signed, but no JSON`);
+    throw new VerifyError("json/malformed", `${what} is signed, but no JSON`);
   }
-  const { version } = interpret(versionedSchema, value, rules.malformed, rules.what);
-  if (version !== rules.version) {
-    throw new VerifyError(rules.unknownVersion, `${rules.what} has a version that is not known`, {
-      expected: `${rules.version}`,
+  const { version } = interpret(versionedSchema, value, malformed, what);
+  if (version !== expected) {
+    throw new VerifyError(unknownVersion, `${what} has a version that is not known`, {
+      expected: `${expected}`,
       actual: `${version}`,
     });
   }
-  const document = interpret(schema, value, rules.malformed, rules.what);
-  checkWindow(rules.what, signedWindow(document), now, rules.window);
-  return document;
+  return interpret(schema, value, malformed, what);
 }

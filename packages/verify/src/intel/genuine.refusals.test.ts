@@ -3,9 +3,10 @@
 import { equal, rejects } from "node:assert/strict";
 import { test } from "node:test";
 import { issueCertificate } from "@caisson/simulated/pki";
+import { VerifyError } from "../errors.ts";
 import { toPem } from "../pki/der-writer.ts";
 import { buildEvidence, type RefusalCase, refusals, times } from "../testing/refusals.ts";
-import { verifyCollateral } from "./collateral.ts";
+import { type Collateral, verifyCollateral } from "./collateral.ts";
 import { verifyQuote } from "./genuine.ts";
 
 async function verify(change: Omit<RefusalCase, "name" | "code">) {
@@ -64,4 +65,22 @@ test("evidence is good until the first certificate of its own chain expires too"
   });
   const { validUntil } = await verifyQuote(quote, collateral, now, trust);
   equal(new Date(validUntil).toISOString(), expires.toISOString());
+});
+
+test("what was read before is judged anew: signature, issuer and day", async () => {
+  const { quote, collateral, now, trust } = buildEvidence({});
+  const judge = (change: Partial<Collateral>, at = now) =>
+    verifyQuote(quote, { ...collateral, ...change }, at, trust);
+  await judge({});
+  const other = collateral.qe_identity_signature;
+  await rejects(judge({ tcb_info_signature: other }), { code: "tcb-info/signature" });
+  await rejects(judge({ qe_identity_signature: collateral.tcb_info_signature }), {
+    code: "qe-identity/signature",
+  });
+  await rejects(judge({ tcb_info: collateral.qe_identity, tcb_info_signature: other }), {
+    code: "tcb-info/version",
+  });
+  await rejects(judge({ pck_crl: collateral.root_ca_crl }), { code: "crl/issuer" });
+  await rejects(judge({}, new Date(times.expires.getTime() + 1000)), VerifyError);
+  await judge({});
 });

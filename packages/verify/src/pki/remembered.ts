@@ -5,28 +5,10 @@
  * time, policy and revocation are judged anew each time; a stranger can at most make an entry be forgotten.
  */
 import { toHex } from "@caisson/vocabulary/bytes";
+import { Recent } from "@caisson/vocabulary/recent";
 import { digest, importP256, type PublicKey, verifyP256 } from "#crypto";
 
-/** Entries of each kind: roots, CAs and signers are few; keys of platforms and quotes come and go. */
-const MOST = 64;
-
-/** A bounded map; the entry that was not used for longest goes first. */
-export class Recent<V> {
-  readonly #entries = new Map<string, V>();
-
-  get(key: string): V | undefined {
-    const value = this.#entries.get(key);
-    if (value !== undefined) this.set(key, value);
-    return value;
-  }
-
-  set(key: string, value: V): void {
-    this.#entries.delete(key);
-    this.#entries.set(key, value);
-    if (this.#entries.size > MOST) this.#entries.delete(this.#entries.keys().next().value!);
-  }
-}
-
+/** Of each kind 64 entries: roots, CAs and signers are few; keys of platforms and quotes come and go. */
 const keys = new Recent<PublicKey>();
 const signatures = new Recent<true>();
 

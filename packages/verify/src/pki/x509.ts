@@ -6,11 +6,12 @@
  */
 
 import { equal, fromBase64, fromUtf8, toHex } from "@caisson/vocabulary/bytes";
+import { Recent } from "@caisson/vocabulary/recent";
 import { type PublicKey, verifyP256 } from "#crypto";
 import { type CheckCode, VerifyError } from "../errors.ts";
 import { type Der, DerReader, tag } from "./der.ts";
 import { oids } from "./oids.ts";
-import { keyOfPoint, Recent, signedCertificate } from "./remembered.ts";
+import { keyOfPoint, signedCertificate } from "./remembered.ts";
 
 /** Bits of the KeyUsage extension (RFC 5280, 4.2.1.3) in the order of `DerReader.namedBits`. */
 export const keyUsage = { digitalSignature: 0x8000, keyCertSign: 0x0400, crlSign: 0x0200 } as const;

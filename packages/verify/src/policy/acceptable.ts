@@ -77,6 +77,7 @@ export function askedChecks(
   const common = (id: CheckId) => commonPrefixes.some((prefix) => id.startsWith(prefix));
   return (Object.keys(acceptableChecks) as CheckId[]).filter((id) => {
     if (releaseChecks.includes(id)) return app?.identity !== undefined;
+    if (id === "app/provenance") return app?.identity?.provenance !== undefined;
     if (id === "app/volumes") return volumes !== undefined;
     if (id === "hcl/pcrs") return pcrs !== undefined || hcl !== undefined;
     if (nitro !== undefined) return ofKind(id, "nitro") || id === "report-data/expected";
@@ -165,6 +166,9 @@ async function checkRelease(
     answers.pass("app/release", { actual: `release ${release}, ${accepted.release.hash}` });
     answers.pass("app/log");
     answers.pass("app/rebuilds");
+    if (rules.provenance !== undefined) {
+      answers.pass("app/provenance", { actual: rules.provenance.workflow });
+    }
     answers.pass("app/compose-hash", { actual: description });
     for (const name of imageRegisters) answers.pass(`registers/${name}`, { actual: registers[name] });
     return accepted;

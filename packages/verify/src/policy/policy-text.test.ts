@@ -23,6 +23,14 @@ for (const [name, text] of [
     throws(() => readPolicyText(text, "p"), { code: "policy/malformed", kind: "input" }));
 }
 
+test("a text that is nested without measure is refused in words", () => {
+  for (const deep of ["[".repeat(20_000), `a:\n ${"- ".repeat(20_000)}x\nb: 1\n`])
+    throws(() => readPolicyText(deep, "p.yaml"), {
+      code: "policy/malformed",
+      message: /too deep to be read/,
+    });
+});
+
 test("any text is data or a SyntaxError", () => {
   fc.assert(
     fc.property(fc.string(), (text) => {

@@ -13,10 +13,10 @@ import { type Policy, readPolicy } from "./policy.ts";
 
 /** Plain data of a YAML text. Throws SyntaxError with what is wrong and where (line and column). */
 export function readYaml(text: string): unknown {
-  const document = parseDocument(text, { uniqueKeys: true, prettyErrors: true });
-  const problem = document.errors[0] ?? document.warnings[0];
-  if (problem !== undefined) throw new SyntaxError(problem.message.split(":\n")[0]);
   try {
+    const document = parseDocument(text, { uniqueKeys: true, prettyErrors: true });
+    const problem = document.errors[0] ?? document.warnings[0];
+    if (problem !== undefined) throw new SyntaxError(problem.message.split(":\n")[0]);
     return document.toJS({ maxAliasCount: 0 });
   } catch (error) {
     throw new SyntaxError(messageOf(error));

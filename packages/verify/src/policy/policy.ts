@@ -8,6 +8,7 @@
  * as not checked. The empty policy therefore accepts nothing.
  */
 
+import { provenanceRules } from "@caisson/releases/provenance";
 import { type Platform, platforms, provesHardware } from "@caisson/vocabulary/platforms";
 import {
   either,
@@ -253,6 +254,8 @@ const policySchema = object({
           requireLog: optional(oneOf(true, false)),
           /** Rebuilders that have to agree, at least. Default: as the identity says. */
           requireRebuilds: optional(integer(0, 16)),
+          /** Who has to have built it, beside its owners' signatures. Default: nobody is asked for. */
+          provenance: optional(provenanceRules),
         }),
       ),
     }),

@@ -4,6 +4,7 @@
  * bundle that evidence carries. An entry of its own (`@caisson/verify/releases`), so that a verifier of images without an
  * identity does not carry it.
  */
+
 import {
   type AcceptedRelease,
   emptyFloor,
@@ -14,6 +15,7 @@ import {
   readBundle,
   type Statement,
 } from "@caisson/releases";
+import type { ProvenanceJudge } from "@caisson/releases/provenance";
 import { toHex } from "@caisson/vocabulary/bytes";
 import { sha256 } from "@caisson/vocabulary/merkle";
 import { VerifyError } from "../errors.ts";
@@ -30,13 +32,19 @@ export interface KnownReleases {
 /** Default of `maximumAge`: how old a quorum's view of the log may be. */
 const dayMs = 24 * 3600 * 1000;
 
-/** Judges releases by the bundle in evidence and by what `known` says of the application (id in hex). */
-export function releaseJudge(known: (id: string) => KnownReleases = () => ({})): ReleaseJudge {
+/**
+ * Judges releases by the bundle in evidence and by what `known` says of the application (id in hex). `provenance` judges
+ * who built them (`@caisson/provenance`); without it, what a policy demands of that is missed.
+ */
+export function releaseJudge(
+  known: (id: string) => KnownReleases = () => ({}),
+  provenance?: ProvenanceJudge,
+): ReleaseJudge {
   return async (question): Promise<AcceptedRelease> => {
     const { rules, now, description } = question;
     const bundle = readBundle(question.bundle);
     const { floor = emptyFloor, followed, rebuilds = [] } = known(rules.id);
-    return judgeBundle(bundle, {
+    const accepted = await judgeBundle(bundle, {
       id: rules.id,
       measured: { manifest: await measuredManifest(bundle.manifest, question), description },
       now,
@@ -46,6 +54,21 @@ export function releaseJudge(known: (id: string) => KnownReleases = () => ({})):
       demands: rules,
       ...(followed !== undefined && { followed }),
     });
+    if (rules.provenance !== undefined) {
+      if (bundle.provenance === undefined || provenance === undefined) {
+        throw new ReleaseError(
+          "provenance/missing",
+          provenance === undefined
+            ? "this verifier judges no provenance"
+            : "the evidence carries no provenance",
+          { expected: rules.provenance.workflow },
+        );
+      }
+      // What owners signed is the manifest that was measured.
+      const [manifest] = accepted.release.subjects as [string];
+      await provenance(bundle.provenance, { ...rules.provenance, manifest });
+    }
+    return accepted;
   };
 }
 

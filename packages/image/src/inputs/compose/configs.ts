@@ -50,7 +50,7 @@ export function readConfigs(fields: Fields, value: Value | undefined, directory:
 /** The key that the KMS releases. Other secrets are its owners' (docs/releases.md); none can be in an image. */
 const keySecret = "caisson-key";
 
-const secretName = /^[A-Za-z_][A-Za-z0-9_]{0,63}$/;
+export const secretName = /^[A-Za-z_][A-Za-z0-9_]{0,63}$/;
 
 export function checkSecrets(fields: Fields, value: Value | undefined): void {
   if (value === undefined) return;

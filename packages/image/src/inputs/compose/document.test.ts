@@ -69,6 +69,8 @@ const refused: [what: string, text: string, message: RegExp][] = [
   ["an anchor in itself", "a: &a [*a]\n", /contains itself|no anchor|Unresolved/],
   ["an alias without an anchor", "a: *none\n", /none/],
   ["a key twice", "a: 1\na: 2\n", /unique/],
+  ["a key twice, written in two ways", "{ a: 1, 'a': 2 }\n", /unique/],
+  ["two merges beside each other", "a: &a { b: c }\nd:\n  <<: *a\n  <<: *a\n", /unique/],
   ["two documents", "a: 1\n---\nb: 2\n", /document/],
   ["a tab for indentation", "a:\n\tb: 1\n", /line 2/],
   ["a merge of a text", "a:\n  <<: text\n", /merges maps only/],
@@ -76,6 +78,8 @@ const refused: [what: string, text: string, message: RegExp][] = [
   ["a tag of another language", "a: !!python/object x\n", /line 1/],
   ["the key that objects inherit from", "__proto__: { a: 1 }\n", /line 1/],
   ["a deep nest", `${"[".repeat(60)}${"]".repeat(60)}`, /deep/],
+  ["a nest that no parser's calls reach", "[".repeat(20_000), /too deep to be read/],
+  ["a nest of lists in one line", `a:\n ${"- ".repeat(20_000)}x\nb: 1\n`, /too deep to be read/],
   ["more than 1 MiB", `a: ${"x".repeat(1 << 20)}`, /more than 1048576 bytes/],
 ];
 for (const [what, text, message] of refused) {

@@ -108,11 +108,14 @@ class Reader {
 
   private entries(node: ParsedNode & { items: unknown[] }, depth: number): Map<string, MapEntry> {
     const own = new Map<string, MapEntry>();
+    const names = new Set<string>();
     const merged: Value[] = [];
     for (const { key, value } of node.items as { key: ParsedNode; value: ParsedNode | null }[]) {
       const line = this.lineOf(key);
       const name = isScalar(key) ? String(key.value) : undefined;
       if (name === undefined || name === "__proto__") throw this.fault(line, "a key is not a plain text");
+      if (names.has(name)) throw this.fault(line, `'${name}' stands twice: keys are unique`);
+      names.add(name);
       const read = this.read(value, depth + 1, value === null ? line : this.lineOf(value));
       if (name === "<<" && isScalar(key) && key.type === Scalar.PLAIN) merged.push(read);
       else own.set(name, { line, value: read });
@@ -138,6 +141,8 @@ export function readDocument(text: string, path: string): Value {
       lineCounter: lines,
       prettyErrors: false,
       logLevel: "error",
+      // Its own check compares each key with all before it: `entries` does it once.
+      uniqueKeys: false,
       stringKeys: true,
     });
   } catch (error) {
@@ -146,7 +151,7 @@ export function readDocument(text: string, path: string): Value {
   const reader = new Reader(lines, path);
   const fault = document.errors[0] ?? document.warnings[0];
   if (fault !== undefined) {
-    throw reader.fault(lines.linePos(fault.pos[0]).line, fault.message.split("\n")[0]!);
+    throw reader.fault(lines.linePos(fault.pos[0]).line, messageOf(fault).split("\n")[0]!);
   }
   return reader.read(document.contents, 0);
 }

@@ -18,6 +18,13 @@ const files: [what: string, text: string, expected: Record<string, string>][] = 
     "A=1 # one\nB=a#b\n",
     { A: "1", B: "a#b" },
   ],
+  [
+    "a value that begins with a hash, and one after a tab",
+    "A=#fff\nB= #fff # x\nC=a\t#b\n",
+    { A: "#fff", B: "#fff", C: "a\t#b" },
+  ],
+  ["a colon instead of the sign", "A: 1\nB :two=2\n", { A: "1", B: "two=2" }],
+  ["a quote inside single quotes", "A='it\\'s' # x\n", { A: "it's" }],
   ["export before a name", "export A=1\n", { A: "1" }],
   [
     "variables in plain and double-quoted values, from before and from the file",

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Files of variables, `.env` and `env_file` (Compose Specification, 05-services.md, "env_file"): `NAME=value` a line,
- * `#` comments, `export ` before a name, single quotes (taken as they are, over several lines), double quotes (with
- * escapes and variables), plain values (variables, a comment after white space ends them).
+ * Files of variables, `.env` and `env_file` (Compose Specification, 05-services.md, "env_file"; where it is silent,
+ * compose-go 2.16, dotenv/parser.go): `NAME=value` or `NAME: value` a line, `#` comments, `export ` before a name, single
+ * quotes (taken as they are, over several lines), double quotes (with escapes and variables), plain values (variables; a
+ * comment after a space ends them, so that `#fff` is a value).
  */
 import { InterpolationFault, interpolate, type Variables } from "./interpolation.ts";
 
@@ -15,8 +16,19 @@ export class EnvironmentFileFault extends Error {
   }
 }
 
-const assignment = /^(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_.-]*)[ \t]*=[ \t]*/;
-const escapes: Record<string, string> = { n: "\n", r: "\r", t: "\t", '"': '"', "\\": "\\", $: "$$" };
+const assignment = /^(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_.-]*)[ \t]*[=:][ \t]*/;
+const escapes: Record<string, string> = {
+  a: "\x07",
+  b: "\b",
+  f: "\f",
+  n: "\n",
+  r: "\r",
+  t: "\t",
+  v: "\v",
+  '"': '"',
+  "\\": "\\",
+  $: "$$",
+};
 
 /**
  * The variables of a text, in order; a later one of the same name wins. `given` are known before. With `raw` every
@@ -31,7 +43,7 @@ export function parseEnvironmentFile(text: string, given: Variables, raw = false
     const number = index + 1;
     const match = assignment.exec(line);
     if (match === null) throw new EnvironmentFileFault(number, "a line is NAME=value");
-    const rest = raw ? line.slice(line.indexOf("=") + 1) : line.slice(match[0].length);
+    const rest = raw ? line.slice(line.search(/[=:]/) + 1) : line.slice(match[0].length);
     const quote = !raw && /^["']/.test(rest) ? rest[0]! : undefined;
     let value: string;
     if (quote === undefined) value = raw ? rest : plain(rest, given, found, number);
@@ -47,7 +59,10 @@ export function parseEnvironmentFile(text: string, given: Variables, raw = false
       if (!/^\s*(#.*)?$/.test(body.slice(end + 1))) {
         throw new EnvironmentFileFault(number, "something follows the closing quote");
       }
-      value = quote === "'" ? body.slice(0, end) : doubleQuoted(body.slice(0, end), given, found, number);
+      value =
+        quote === "'"
+          ? body.slice(0, end).replaceAll("\\'", "'")
+          : doubleQuoted(body.slice(0, end), given, found, number);
     }
     found.set(match[1]!, value);
   }
@@ -56,7 +71,7 @@ export function parseEnvironmentFile(text: string, given: Variables, raw = false
 
 function closing(body: string, quote: string): number {
   for (let i = 0; i < body.length; i++) {
-    if (body[i] === "\\" && quote === '"') i++;
+    if (body[i] === "\\") i++;
     else if (body[i] === quote) return i;
   }
   return -1;
@@ -72,7 +87,7 @@ function filled(text: string, given: Variables, found: Variables, line: number):
 }
 
 const plain = (rest: string, given: Variables, found: Variables, line: number): string =>
-  filled(rest.replace(/(^|[ \t])#.*$/, "").trimEnd(), given, found, line);
+  filled(rest.split(" #", 1)[0]!.trimEnd(), given, found, line);
 
 const doubleQuoted = (body: string, given: Variables, found: Variables, line: number): string =>
   filled(

@@ -2,8 +2,38 @@
 /** `x-caisson` of a service: what Compose has no word for. */
 import { resolve } from "node:path";
 import { isInside, moveInside } from "../inside.ts";
+import { secretName } from "./configs.ts";
 import type { Value } from "./document.ts";
 import { type Around, maximumSize, type ReadService } from "./reading.ts";
+
+/**
+ * Variables that have a secret of the owners' each, which the service is granted thereby. They are known before the rest of
+ * the service, because they stand in the place of what `environment` says of them.
+ */
+export function readSecretVariables(
+  service: ReadService,
+  extension: Value,
+  { fields, secrets }: Around,
+  where: string,
+): void {
+  const value = extension.kind === "map" ? extension.entries.get("environment")?.value : undefined;
+  if (value === undefined) return;
+  const at = `${where}.environment`;
+  if (value.kind !== "map") {
+    fields.refuse(value.line, at, "a map is wanted: { VARIABLE: SECRET }");
+    return;
+  }
+  for (const { name: variable, value: text, line } of fields.pairs(value, at)) {
+    const name = text?.text ?? variable;
+    const taken = service.secrets.some((one) => one.name === name);
+    if (!secretName.test(variable)) fields.refuse(line, at, `'${variable}' is not the name of a variable`);
+    else if (!secrets.has(name) || !secretName.test(name)) {
+      const fix = `secrets: { ${name}: { external: true } } there, and its owners give it`;
+      fields.refuse(line, at, `there is no secret '${name}' at the top of the file`, fix);
+    } else if (taken) fields.refuse(line, at, `'${name}' is in another variable already`, "name it once");
+    else service.secrets.push({ name, environment: variable });
+  }
+}
 
 export function readExtension(
   service: ReadService,
@@ -11,7 +41,14 @@ export function readExtension(
   { fields, directory }: Around,
   where: string,
 ): void {
-  const found = fields.record(value, where, ["image", "node", "egress", "socket", "layer"] as const);
+  const found = fields.record(value, where, [
+    "image",
+    "node",
+    "egress",
+    "socket",
+    "layer",
+    "environment",
+  ] as const);
   const node = found.node && fields.text(found.node, `${where}.node`);
   if (node !== undefined) {
     const entry = resolve(directory, node.text);

@@ -15,6 +15,10 @@ export interface Text {
 
 const kinds = { text: "a value", nothing: "nothing", list: "a list", map: "a map" } as const;
 
+/** An image can be read by anybody, so that a secret is no value for it. */
+export const secretFix = (name: string): string =>
+  `if it is secret, x-caisson: { environment: { ${name}: SECRET } }, which its owners give`;
+
 export class Fields {
   readonly problems: Problems;
   readonly variables: Variables;
@@ -44,7 +48,7 @@ export class Fields {
         where,
         error.message,
         error.message.includes("no value")
-          ? "give it one in app.variables of caisson.yaml or in the .env beside this file, or a default: ${NAME:-default}"
+          ? `give it one in app.variables of caisson.yaml or in the .env beside this file, or a default: \${NAME:-default}; ${secretFix("NAME")}`
           : undefined,
       );
     }

@@ -158,6 +158,19 @@ test("secrets that the owners give are external", () => {
   deepEqual([secrets, key], [[{ name: "DB_URL" }, { name: "TOKEN" }], false]);
 });
 
+test("a variable may have a secret of the owners', whatever environment says of it", () => {
+  const top = "secrets: { TOKEN: { external: true }, llm: { external: true } }\n";
+  const lines = "x-caisson: { environment: { TOKEN:, KEY: llm } }\nsecrets: [TOKEN]";
+  for (const environment of ["[A=1, TOKEN, 'KEY=${KEY}']", "{ A: 1, TOKEN: , KEY: '${KEY}' }"]) {
+    const service = parse(inService(`${lines}\nenvironment: ${environment}`, top)).services.get("web")!;
+    deepEqual(service.secrets, [
+      { name: "TOKEN", environment: "TOKEN" },
+      { name: "llm", environment: "KEY" },
+    ]);
+    deepEqual(service.environment, { A: "1" });
+  }
+});
+
 test("the application's key is a secret; the socket, egress and the layer have words of their own", () => {
   const text = inService("secrets: [caisson-key]", "secrets: { caisson-key: { external: true } }\n");
   equal(parse(text).services.get("web")!.key, true);
@@ -300,6 +313,26 @@ const refused: [lines: string, line: number, said: RegExp, rest?: string][] = [
   ["platform: linux/arm64", 4, /linux\/amd64/],
   ["secrets: [s]", 4, /its owners give it/, "secrets:\n  s: { file: ./s.txt }"],
   ["secrets: [a-b]", 4, /A-Z a-z 0-9 _/, "secrets:\n  a-b: { external: true }"],
+  ["x-caisson: { environment: { A: none } }", 4, /no secret 'none'.*its owners give it/],
+  [
+    "x-caisson: { environment: { A: caisson-key } }",
+    4,
+    /no secret/,
+    "secrets:\n  caisson-key: { external: true }",
+  ],
+  [
+    "x-caisson: { environment: { a-b: s } }",
+    4,
+    /not the name of a variable/,
+    "secrets:\n  s: { external: true }",
+  ],
+  [
+    "x-caisson: { environment: { A: s, B: s } }",
+    4,
+    /in another variable/,
+    "secrets:\n  s: { external: true }",
+  ],
+  ["x-caisson: { environment: [s] }", 4, /a map is wanted/, "secrets:\n  s: { external: true }"],
   ["secrets: [{ source: s, target: /etc/s }]", 4, /nowhere else/, "secrets:\n  s: { external: true }"],
 ];
 for (const [lines, line, said, rest] of refused) {

@@ -11,6 +11,7 @@ import { readFileSync, realpathSync, statSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 import { serviceLimit } from "@caisson/protocol/guest-config";
 import { messageOf } from "@caisson/vocabulary/failure";
+import { reasonOf } from "@caisson/vocabulary/system-error";
 import { ImageError } from "../../errors.ts";
 import { isInside, moveInside } from "../inside.ts";
 import type { Composition, Note } from "./composition.ts";
@@ -58,7 +59,7 @@ export function readComposeFile(path: string, variables: Variables = new Map(), 
   try {
     text = readText(path);
   } catch (error) {
-    throw new ImageError("compose/unreadable", `cannot read ${path}: ${messageOf(error)}`, {
+    throw new ImageError("compose/unreadable", `cannot read ${path}: ${reasonOf(error)}`, {
       cause: error,
     });
   }

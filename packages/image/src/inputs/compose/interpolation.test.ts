@@ -28,7 +28,11 @@ const filled: [text: string, result: string][] = [
   ["${EMPTY+set}", "set"],
   ["${NONE+${ALSO_NONE}}", ""],
   ["${A:-${NONE} is not looked at}", "one"],
-  ["${A:-$${NONE}}", "one}"],
+  ["${A:-$${NONE}}", "one"],
+  ["${NONE:-$${A}}", "${A}"],
+  ['${A:-{"a": {}}}', "one"],
+  ['${NONE:-{"a": {}, "b": "${A}"}}.', '{"a": {}, "b": "one"}.'],
+  ["5$, $1, $(A) and $", "5$, $1, $(A) and $"],
   ["a } b", "a } b"],
 ];
 for (const [text, result] of filled) {
@@ -40,9 +44,6 @@ for (const text of [
   "${NONE}",
   "${EMPTY:?must be}",
   "${NONE?must be}",
-  "$",
-  "5$",
-  "$1",
   "${}",
   "${A",
   "${A:-x",

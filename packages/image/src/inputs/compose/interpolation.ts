@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * Variables in values, as the Compose Specification has them (12-interpolation.md): `$V`, `${V}`, `${V:-default}`,
- * `${V-default}`, `${V:?message}`, `${V?message}`, `${V:+other}`, `${V+other}`, nested; `$$` is a dollar sign.
+ * `${V-default}`, `${V:?message}`, `${V?message}`, `${V:+other}`, `${V+other}`, nested, with braces in pairs; `$$` is a dollar sign, and so is
+ * one that begins nothing (compose-go 2.16, template.go).
  *
  * One difference: a variable without a value and a default is refused. Compose puts nothing in its place, and an image
  * would then be measured with a hole that nobody meant.
@@ -29,9 +30,12 @@ class Interpolation {
   run(depth: number): string {
     if (depth > maximumDepth) throw new InterpolationFault("variables are nested too deeply");
     let result = "";
+    // A word may be JSON: its own braces close each other.
+    let open = 0;
     while (this.at < this.text.length) {
       const character = this.text[this.at]!;
-      if (character === "}" && depth > 0) return result;
+      if (character === "}" && depth > 0 && open-- === 0) return result;
+      if (character === "{") open++;
       this.at++;
       result += character === "$" ? this.dollar(depth) : character;
     }
@@ -49,14 +53,14 @@ class Interpolation {
       this.at++;
       return this.braced(depth);
     }
-    return this.need(this.name());
+    return /[A-Za-z_]/.test(next ?? "") ? this.need(this.name()) : "$";
   }
 
   private name(): string {
     name.lastIndex = this.at;
     const found = name.exec(this.text)?.[0];
     if (found === undefined) {
-      throw new InterpolationFault("a '$' that begins no variable is written '$$'");
+      throw new InterpolationFault("'${' begins no variable; a dollar sign is written '$$'");
     }
     this.at += found.length;
     return found;
@@ -93,8 +97,7 @@ class Interpolation {
   /** Passes over a word up to the brace that closes it. */
   private skip(): string {
     for (let open = 0; this.at < this.text.length; this.at++) {
-      if (this.text.startsWith("$$", this.at)) this.at++;
-      else if (this.text.startsWith("${", this.at)) open++;
+      if (this.text[this.at] === "{") open++;
       else if (this.text[this.at] === "}" && open-- === 0) return "";
     }
     throw new InterpolationFault("'${' is not closed");

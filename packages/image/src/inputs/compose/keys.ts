@@ -6,6 +6,7 @@ import { linuxCapabilities } from "@caisson/vocabulary/capabilities";
 import { readServiceConfigs, readServiceSecrets } from "./configs.ts";
 import { readDeploy } from "./deploy.ts";
 import type { Value } from "./document.ts";
+import { secretFix } from "./fields.ts";
 import { readHealthcheck } from "./healthcheck.ts";
 import { hostPattern } from "./names.ts";
 import { readPorts } from "./ports.ts";
@@ -25,6 +26,15 @@ import { capabilityReasons } from "./refusals.ts";
 import { readDependencies, readNetworks } from "./relations.ts";
 import { stopSignal } from "./signals.ts";
 import { readTmpfs, readVolumes } from "./volumes.ts";
+
+/** An environment without what a secret stands for: that may name variables of whoever runs the file elsewhere. */
+function without(value: Value, names: ReadonlySet<string | undefined>): Value {
+  if (value.kind === "map")
+    return { ...value, entries: new Map([...value.entries].filter(([name]) => !names.has(name))) };
+  if (value.kind !== "list") return value;
+  const items = value.items.filter((item) => item.kind !== "text" || !names.has(item.text.split("=", 1)[0]));
+  return { ...value, items };
+}
 
 /** By key. */
 export const handlers: Readonly<Record<string, Handler>> = {
@@ -84,7 +94,8 @@ export const handlers: Readonly<Record<string, Handler>> = {
   entrypoint: set("entrypoint", (fields, value, where) => fields.words(value, where)),
   env_file: readEnvironmentFiles,
   environment: (service, value, { fields }, where) => {
-    for (const { name, value: text, line } of fields.pairs(value, where)) {
+    const given = new Set(service.secrets.map(({ environment }) => environment));
+    for (const { name, value: text, line } of fields.pairs(without(value, given), where)) {
       if (name === "" || name === "__proto__" || name.includes("\0"))
         fields.refuse(line, where, `'${name}' is not the name of a variable`);
       else if (text !== undefined) service.environment[name] = text.text;
@@ -94,7 +105,7 @@ export const handlers: Readonly<Record<string, Handler>> = {
           line,
           `${where}.${name}`,
           "it has no value, and an image does not take one from whoever builds it",
-          `${name}: "…", or a value in app.variables of caisson.yaml or in the .env beside this file`,
+          `${name}: "…", or a value in app.variables of caisson.yaml or in the .env beside this file; ${secretFix(name)}`,
         );
       }
     }
@@ -206,7 +217,8 @@ export const handlers: Readonly<Record<string, Handler>> = {
   secrets: (service, value, { fields, secrets }, where) => {
     const { key, names } = readServiceSecrets(fields, value, where, secrets);
     if (key) service.key = true;
-    service.secrets.push(...names.map((name) => ({ name })));
+    const granted = new Set(service.secrets.map(({ name }) => name));
+    service.secrets.push(...names.filter((name) => !granted.has(name)).map((name) => ({ name })));
   },
   security_opt: (_, value, { fields }, where) => {
     for (const { text, line } of fields.texts(value, where)) {

@@ -2,7 +2,7 @@
 /** One service of a compose file: each key honoured, noted or refused, and what they say together. */
 import { plainService } from "./composition.ts";
 import type { MapValue } from "./document.ts";
-import { readExtension } from "./extension.ts";
+import { readExtension, readSecretVariables } from "./extension.ts";
 import type { Fields } from "./fields.ts";
 import { handlers, mayBeEmpty } from "./keys.ts";
 import type { Around, ReadService } from "./reading.ts";
@@ -21,6 +21,7 @@ export function readService(name: string, line: number, value: MapValue, around:
     links: [],
   };
   const extension = value.entries.get("x-caisson")?.value;
+  if (extension !== undefined) readSecretVariables(service, extension, around, `${where}.x-caisson`);
   const replaces = (key: string) => extension?.kind === "map" && extension.entries.has(key);
   // Whatever the order in the file: what stands in the service wins over its files of variables.
   const entries = [...value.entries].sort(([a], [b]) => Number(b === "env_file") - Number(a === "env_file"));

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+/** What a session has started when it fails is ended, whatever else fails on the way, and the reason is the first. */
+import { equal, rejects } from "node:assert/strict";
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import type { Manifest } from "@caisson/image";
+import { startSession } from "@caisson/machine/session";
+import type { TimeSource } from "@caisson/nts";
+import { plainService } from "@caisson/protocol/testing/service";
+
+test("a session that cannot start leaves no time server and no KMS behind", async (t) => {
+  const image = mkdtempSync(join(tmpdir(), "caisson-session-"));
+  t.after(() => rmSync(image, { recursive: true, force: true }));
+  const app = { name: "one", services: { one: plainService() }, networks: {}, volumes: {} };
+  const manifest = {
+    name: "one",
+    commandLine: "console=ttyS0",
+    kernel: { file: "kernel" },
+    rootfs: { file: "rootfs" },
+    firmware: { emulated: { code: { file: "code" }, variables: { file: "variables" } } },
+    guest: { app, time: { secure_time: false } },
+  } as unknown as Manifest;
+  let kms = "";
+  let timePort = 0;
+  await rejects(
+    startSession({
+      image,
+      manifest,
+      shape: { vcpus: 1, memory: 512 },
+      references: Object.fromEntries(
+        ["mrtd", "rtmr0", "rtmr1", "rtmr2"].map((name) => [name, "00".repeat(48)]),
+      ),
+      state: join(image, "state"),
+      hooks: {
+        timeServers: [{ operator: "alpha" }],
+        kms: async (at) => {
+          kms = at;
+          return { url: at, close: () => Promise.reject(new Error("it does not end")) };
+        },
+        instance: (instance) => {
+          timePort = (instance.time as { sources: TimeSource[] }).sources[0]!.kePort;
+          return instance;
+        },
+        machine: () => {
+          throw new Error("there is no such machine");
+        },
+      },
+    }),
+    { message: "there is no such machine" },
+  );
+  for (const port of [timePort, Number(new URL(kms).port)]) {
+    const [error] = await once(connect({ port, host: "127.0.0.1" }), "error");
+    equal(error.code, "ECONNREFUSED");
+  }
+});
