@@ -55,9 +55,9 @@ const packageAt = (root: string, place: string): { name: string; version: string
  */
 const atFirstUse: Plugin = {
   name: "built-in modules at first use",
-  setup({ onResolve, onLoad }) {
-    onResolve({ filter: /^node:/ }, ({ path }) => ({ path, namespace: "built-in" }));
-    onLoad({ filter: /^/, namespace: "built-in" }, ({ path }) => ({
+  setup(bundler) {
+    bundler.onResolve({ filter: /^node:/ }, ({ path }) => ({ path, namespace: "built-in" }));
+    bundler.onLoad({ filter: /^/, namespace: "built-in" }, ({ path }) => ({
       contents: `let loaded;
 const get = (_, name) => (loaded ??= process.getBuiltinModule("${path}"))[name];
 module.exports = Object.create(new Proxy({}, { get }));`,
@@ -102,7 +102,8 @@ export async function bundleGuest(entry: string, root = repository): Promise<Bun
   });
   // A package that is a link lies elsewhere, under another path: whatever is not ours has to be a compared one.
   const stray = Object.keys(result.metafile.inputs).find(
-    (path) => !ownSource.test(path) && !/(?:^|\/)node_modules\//.test(path) && !/^built-in:node:/.test(path),
+    (path) =>
+      !ownSource.test(path) && !/(?:^|\/)node_modules\//.test(path) && !path.startsWith("built-in:node:"),
   );
   if (stray !== undefined) {
     throw new ImageError(
