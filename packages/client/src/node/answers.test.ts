@@ -77,7 +77,7 @@ test("another judgement under the same policy object is another judgement", asyn
 test("a browser whose streams cannot be iterated, as Safari's, has a channel, too", async (t) => {
   const guest = await start(t, (_, response) => response.end("ok"));
   const through = async (...[input, init]: Parameters<typeof fetch>): Promise<Response> => {
-    const { pathname, search } = new URL(String(input));
+    const { pathname, search } = new URL(input instanceof Request ? input.url : input);
     const body = init?.body as Uint8Array | undefined;
     const answer = await raw(guest.port, `${pathname}${search}`, init?.method ?? "GET", body);
     const { status, headers } = answer;
