@@ -5,6 +5,7 @@
  * the machine runs. Some flushes of the record are crashed at; test/nightly/volume-crash.test.ts does it at every one.
  */
 import { deepEqual, equal, ok } from "node:assert/strict";
+import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -41,10 +42,18 @@ test("the kernel is shown a whole state that is older than what PID 1 stamped, a
   equal(boot.reason, "volume/changed", boot.message);
 });
 
-test("blocks of a running machine go back: nothing old is ever shown, and the machine ends", async () => {
+test("a host without room stops the machine, which loses nothing; blocks that go back end it, and nothing old is shown", async () => {
   const { disk, content } = recorded;
   const boot = await recorded.boot();
   equal(boot.reason, "ready", boot.message);
+  const room = () => once(boot.session.vm, "room", { signal: AbortSignal.timeout(120_000) });
+  disk.full = true;
+  const [stopped, written] = [room(), ask(boot, "POST", "increment")];
+  deepEqual(await stopped, [false]);
+  disk.full = false;
+  const goesOn = room();
+  ok(((await written) as { count: number }).count > 0);
+  deepEqual(await goesOn, [true]);
   let answered = 0;
   disk.answer = (at, honest) => {
     const old = disk.before(at);

@@ -28,12 +28,12 @@ import {
 import { readVolumesPayload } from "@caisson/protocol/volumes";
 import {
   type AcceptedRelease,
-  type ProvenanceJudge,
   type ReleaseCode,
   ReleaseError,
   readBundle,
   type Secrets,
 } from "@caisson/releases";
+import type { ProvenanceJudge } from "@caisson/releases/provenance";
 import {
   type Check,
   type CheckId,

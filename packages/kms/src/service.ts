@@ -5,9 +5,11 @@
  * Invariants: the configuration is replaced as a whole, by readings that come one after the other, so that the newest
  * counts in the end; log lines are built from ids, codes and numbers, so there is no place where a secret could enter.
  */
+
 import { join } from "node:path";
 import { deriveKmsKey } from "@caisson/protocol/derivation";
-import type { ProvenanceJudge } from "@caisson/releases";
+import type { ProvenanceJudge } from "@caisson/releases/provenance";
+
 import { messageOf } from "@caisson/vocabulary/failure";
 import { Applications } from "./applications.ts";
 import { CollateralSource, type CollateralSourceOptions } from "./collateral-source.ts";

@@ -9,7 +9,7 @@ import { provesHardware } from "@caisson/vocabulary/platforms";
 import type { AmdCollateral } from "./amd/collateral.ts";
 import type { SnpTrust } from "./amd/genuine.ts";
 import type { NitroRoot } from "./aws/genuine.ts";
-import { cannotTell } from "./certainty.ts";
+import { cannotTell, oldCollateral } from "./certainty.ts";
 import { type CheckId, genuineChecks, nitroGenuineChecks, snpGenuineChecks, VerifyError } from "./errors.ts";
 import type { AnyEvidence, Evidence } from "./evidence/evidence.ts";
 import { type GenuineHcl, type Hcl, verifyHcl } from "./evidence/hcl.ts";
@@ -134,7 +134,7 @@ export function report(
     ({ id, outcome }) => id === "registers/reference" && outcome === "pass",
   )?.actual;
   const accepted = platform !== undefined && answers.allow(asked);
-  const undetermined = platform === undefined && cannotTell(list, answers.judging);
+  const undetermined = platform === undefined ? cannotTell(list, answers.judging) : oldCollateral(list);
   return {
     version: "caisson/report/v1",
     verdict: accepted ? "accepted" : undetermined ? "undetermined" : "rejected",

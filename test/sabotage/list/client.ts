@@ -26,6 +26,13 @@ export const client = within("packages/client/src", [
     fetching,
   ],
   [
+    "a server that is busy for no time is asked for ever",
+    "collateral/ask.ts",
+    "const wait = Math.max(asked, LEAST_WAIT_MS);",
+    "const wait = asked;",
+    fetching,
+  ],
+  [
     "a redirect is followed",
     "collateral/ask.ts",
     'redirect: "error", signal: AbortSignal',

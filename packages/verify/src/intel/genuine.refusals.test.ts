@@ -2,7 +2,7 @@
 /** Every entry of the table of wrong evidence is refused with exactly its code, and right evidence is accepted. */
 import { equal, rejects } from "node:assert/strict";
 import { test } from "node:test";
-import { issueCertificate } from "@caisson/simulated/pki";
+import { type Hierarchy, issueCertificate } from "@caisson/simulated/pki";
 import { VerifyError } from "../errors.ts";
 import { toPem } from "../pki/der-writer.ts";
 import { buildEvidence, type RefusalCase, refusals, times } from "../testing/refusals.ts";
@@ -84,3 +84,32 @@ test("what was read before is judged anew: signature, issuer and day", async () 
   await rejects(judge({}, new Date(times.expires.getTime() + 1000)), VerifyError);
   await judge({});
 });
+
+for (const [what, code, before] of [
+  [
+    "the root CRL",
+    "crl/expired",
+    (h: Hierarchy) => void (h.rootCrl.nextUpdate = new Date("2026-07-01T00:00:00Z")),
+  ],
+  [
+    "the PCK CRL",
+    "crl/expired",
+    (h: Hierarchy) => void (h.pckCrl.nextUpdate = new Date("2026-07-01T00:00:00Z")),
+  ],
+  [
+    "the TCB info",
+    "tcb-info/expired",
+    (h: Hierarchy) => void (h.tcbInfo.nextUpdate = "2026-07-01T00:00:00Z"),
+  ],
+  [
+    "the QE identity",
+    "qe-identity/expired",
+    (h: Hierarchy) => void (h.qeIdentity.nextUpdate = "2026-07-01T00:00:00Z"),
+  ],
+] as const) {
+  test(`${what} was read when it was valid: expired, it is refused as if nobody had seen it`, async () => {
+    const { collateral, now, trust } = buildEvidence({ before });
+    await verifyCollateral(collateral, now, trust);
+    await rejects(verifyCollateral(collateral, new Date("2026-07-01T00:00:01Z"), trust), { code });
+  });
+}

@@ -12,7 +12,7 @@ import { digest, verifyP256 } from "#crypto";
 import { type CheckCode, checkOf, VerifyError } from "../errors.ts";
 import { checkNotRevoked } from "../pki/crl.ts";
 import { keyOfPoint } from "../pki/remembered.ts";
-import { type Authority, type TrustAnchor, verifyIssued } from "../pki/x509.ts";
+import { type Authority, type Certificate, type TrustAnchor, verifyIssued } from "../pki/x509.ts";
 import { Answers } from "../report.ts";
 import { type Collateral, parseChain, sameRoot, VerifiedCollateral, verifyCollateral } from "./collateral.ts";
 import { type PckExtension, pckExtension } from "./pck.ts";
@@ -27,7 +27,13 @@ import {
   type TcbStatus,
   type TcbVerdict,
 } from "./tcb.ts";
-import { type Advice, type AdvisedPlatform, adviceLines, adviseTcb } from "./tcb-advice.ts";
+import {
+  type Advice,
+  type AdvisedPlatform,
+  adviceLines,
+  adviseTcb,
+  teeShortfallLines,
+} from "./tcb-advice.ts";
 
 /** A quote that is genuine, and what Intel says about where it comes from. */
 export interface Genuine {
@@ -40,6 +46,8 @@ export interface Genuine {
   readonly validUntil: number;
   /** What would bring the platform to one of these statuses. */
   readonly advise: (accepted: readonly TcbStatus[]) => Advice;
+  /** What would bring the TDX module to a policy's least TEE_TCB_SVN. */
+  readonly adviseTee: (least: Uint8Array) => string[];
 }
 
 type CollateralParts = ReturnType<VerifiedCollateral["at"]>;
@@ -69,10 +77,11 @@ export async function verifyQuote(
       collateral instanceof VerifiedCollateral ? collateral : await verifyCollateral(collateral, now, trust);
     parts = verified.at(now.getTime(), trust);
   } catch (error) {
-    if (endsElsewhere(quote, trust)) answers.judging = "quote";
+    if (endsElsewhere(quote, trust) || revokesOwn(quote, error)) answers.judging = "quote";
     throw error;
   }
-  answers.judging = "quote";
+  // A quote without its platform's certificate rests on one that was brought, until the quoting enclave's report fits it.
+  if (quote.pckChain !== undefined) answers.judging = "quote";
   for (const id of [
     "collateral/format",
     "tcb-info/signature",
@@ -106,7 +115,8 @@ export async function verifyQuote(
   answers.pass("tcb/level", { actual: tcb.status });
   const advise = (accepted: readonly TcbStatus[]) =>
     adviseTcb(platform, tcbInfo, qeIdentity, tcb.status, accepted);
-  return { quote, pck, tcb, trust, validUntil: Math.min(verified.validUntil, notAfter), advise };
+  const adviseTee = (least: Uint8Array) => (td === undefined ? [] : teeShortfallLines(td, least, tcbInfo));
+  return { quote, pck, tcb, trust, validUntil: Math.min(verified.validUntil, notAfter), advise, adviseTee };
 }
 
 /** A refusal says what would help. */
@@ -132,13 +142,27 @@ function judgeTcb(
 }
 
 /** Whether a quote's own chain ends at another root: whatever the collateral, such a quote is not genuine. */
-function endsElsewhere({ pckChain }: Quote, trust: TrustAnchor): boolean {
-  if (pckChain === undefined) return false;
+function endsElsewhere(quote: Quote, trust: TrustAnchor): boolean {
+  const root = ownChain(quote).at(-1);
+  return root !== undefined && !equal(root.publicKey, trust.rootKey);
+}
+
+/** Whether a certificate that was found revoked among the collateral's is one of the quote's own. */
+function revokesOwn(quote: Quote, error: unknown): boolean {
+  if (!(error instanceof VerifyError) || error.code !== "certificate/revoked") return false;
+  const facts = new Map(error.facts);
+  return ownChain(quote).some(
+    ({ commonName, serial }) =>
+      facts.get("where") === commonName && facts.get("found") === `serial ${serial}`,
+  );
+}
+
+/** The certificates that a quote carries; none where it carries no chain of them. */
+function ownChain({ pckChain }: Quote): Certificate[] {
   try {
-    const root = parseChain(pckChain, 3, "the PCK chain").at(-1);
-    return root !== undefined && !equal(root.publicKey, trust.rootKey);
+    return pckChain === undefined ? [] : parseChain(pckChain, 3, "the PCK chain");
   } catch (error) {
-    if (error instanceof VerifyError) return false;
+    if (error instanceof VerifyError) return [];
     throw error;
   }
 }
@@ -216,6 +240,7 @@ async function verifyQuotingEnclave(quote: Quote, pck: Authority, identity: QeId
   if (!(await verifyP256(pck.key, quote.qeReportSignature, report.bytes))) {
     throw new VerifyError("qe/signature", "the QE report is not signed by the platform's PCK");
   }
+  answers.judging = "quote";
   answers.pass("qe/report-signature");
   const binding = await digest("sha256", concat(quote.attestationKey, quote.qeAuthData));
   if (!equal(report.reportData.subarray(0, 32), binding) || !isZero(report.reportData.subarray(32))) {
