@@ -99,7 +99,7 @@ async function judge(bundle: unknown, question: ProvenanceQuestion): Promise<Pro
 }
 
 /** The statement is about the manifest and nothing else: a subject among others may be there for another reason. */
-function checkSubject(
+export function checkSubject(
   { payload, payloadType }: { payload: Buffer; payloadType: string },
   manifest: string,
 ): void {
