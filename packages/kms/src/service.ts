@@ -5,11 +5,10 @@
  * Invariants: the configuration is replaced as a whole, by readings that come one after the other, so that the newest
  * counts in the end; log lines are built from ids, codes and numbers, so there is no place where a secret could enter.
  */
-
 import { join } from "node:path";
 import { deriveKmsKey } from "@caisson/protocol/derivation";
 import type { ProvenanceJudge } from "@caisson/releases/provenance";
-
+import { Signatures } from "@caisson/verify";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { Applications } from "./applications.ts";
 import { CollateralSource, type CollateralSourceOptions } from "./collateral-source.ts";
@@ -237,6 +236,7 @@ async function readService(
     identity,
     store,
     denials: new Bucket(limits.denials, now()),
+    platforms: new Signatures(limits.platformSignatures),
     nonces: new Nonces(deriveKmsKey(secret, "nonces")),
     volumes,
     applications: new Applications(store, followed),

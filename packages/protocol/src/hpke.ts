@@ -141,7 +141,7 @@ const expand = (suite: Uint8Array, key: Uint8Array, label: string, info: Uint8Ar
 /** X25519 (RFC 7748). Throws RangeError for a key of another size, and where what is shared is all zero. */
 export function agree(own: SealingKey, other: Uint8Array): Buffer {
   if (other.length !== HPKE_KEY_SIZE) throw new RangeError(`an X25519 key has ${HPKE_KEY_SIZE} bytes`);
-  const publicKey = createPublicKey({ key: Buffer.concat([spki, other]), format: "der", type: "spki" });
+  const publicKey = createPublicKey({ key: other, format: "raw-public", asymmetricKeyType: "x25519" });
   return diffieHellman({ privateKey: own.privateKey, publicKey });
 }
 

@@ -57,7 +57,7 @@ export const verify = within("packages/verify/src", [
   [
     "the QE report's signature is not verified",
     "intel/genuine.ts",
-    "if (!(await verifyP256(pck.key, quote.qeReportSignature, report.bytes))) {",
+    "if (!(await isSignedBy(signer, quote.qeReportSignature, report.bytes, platforms))) {",
     "if (false) {",
     refusals,
   ],

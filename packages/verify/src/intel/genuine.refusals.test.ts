@@ -5,13 +5,15 @@ import { test } from "node:test";
 import { type Hierarchy, issueCertificate } from "@caisson/simulated/pki";
 import { VerifyError } from "../errors.ts";
 import { toPem } from "../pki/der-writer.ts";
+import { Signatures } from "../pki/remembered.ts";
+import { Answers } from "../report.ts";
 import { buildEvidence, type RefusalCase, refusals, times } from "../testing/refusals.ts";
 import { type Collateral, verifyCollateral } from "./collateral.ts";
 import { verifyQuote } from "./genuine.ts";
 
-async function verify(change: Omit<RefusalCase, "name" | "code">) {
+async function verify(change: Omit<RefusalCase, "name" | "code">, platforms?: Signatures) {
   const { quote, collateral, now, trust } = buildEvidence(change);
-  return verifyQuote(quote, collateral, now, trust);
+  return verifyQuote(quote, collateral, now, trust, new Answers(), platforms);
 }
 
 const right: [name: string, change: Omit<RefusalCase, "name" | "code">][] = [
@@ -41,6 +43,16 @@ for (const refusal of refusals) {
   test(`${refusal.code}: ${refusal.name}`, () =>
     rejects(() => verify(refusal), { name: "VerifyError", code: refusal.code }));
 }
+
+test("who remembers a platform's signatures refuses the same, with the same codes", async () => {
+  const platforms = new Signatures();
+  for (const [, change] of [...right, ...right]) {
+    equal((await verify(change, platforms)).tcb.status, "UpToDate");
+  }
+  for (const refusal of refusals) {
+    await rejects(verify(refusal, platforms), { name: "VerifyError", code: refusal.code }, refusal.name);
+  }
+});
 
 test("collateral that was verified before is judged by the day at each use: its lists expire, too", async () => {
   for (const list of ["rootCrl", "pckCrl"] as const) {

@@ -11,7 +11,7 @@ import { concat, equal, fromHex, isZero, toHex } from "@caisson/vocabulary/bytes
 import { digest, verifyP256 } from "#crypto";
 import { type CheckCode, checkOf, VerifyError } from "../errors.ts";
 import { checkNotRevoked } from "../pki/crl.ts";
-import { keyOfPoint } from "../pki/remembered.ts";
+import { isSignedBy, keyOfPoint, type Signatures } from "../pki/remembered.ts";
 import { type Authority, type Certificate, type TrustAnchor, verifyIssued } from "../pki/x509.ts";
 import { Answers } from "../report.ts";
 import { type Collateral, parseChain, sameRoot, VerifiedCollateral, verifyCollateral } from "./collateral.ts";
@@ -57,6 +57,7 @@ type CollateralParts = ReturnType<VerifiedCollateral["at"]>;
  *
  * @param collateral as published, or verified before (`verifyCollateral`), which saves most of the signature checks
  * @param answers collects which checks passed, for a report
+ * @param platforms remembers the signatures that a platform's quotes have in common
  * @throws VerifyError of kind "rejected", whose code says which check failed
  */
 export async function verifyQuote(
@@ -65,6 +66,7 @@ export async function verifyQuote(
   now: Date,
   trust: TrustAnchor,
   answers: Answers = new Answers(),
+  platforms?: Signatures,
 ): Promise<Genuine> {
   const quote = parseQuote(quoteBytes);
   answers.pass("quote/format", { actual: `version ${quote.version}, ${quote.body.tee.toUpperCase()}` });
@@ -92,7 +94,7 @@ export async function verifyQuote(
     answers.pass(id);
   }
 
-  const { leaf, notAfter } = await verifyPckChain(quote, parts, now.getTime());
+  const { leaf, notAfter } = await verifyPckChain(quote, parts, now.getTime(), platforms);
   answers.pass("chain/platform", { actual: `up to ${trust.name}` });
   answers.pass("chain/revocation");
   const pck = readPck(leaf);
@@ -100,7 +102,7 @@ export async function verifyQuote(
 
   checkTcbInfo(quote, pck, parts.tcbInfo);
   answers.pass("tcb-info/platform");
-  const qeLevel = await verifyQuotingEnclave(quote, leaf, parts.qeIdentity, answers);
+  const qeLevel = await verifyQuotingEnclave(quote, leaf, parts.qeIdentity, answers, platforms);
   await verifyQuoteSignature(quote);
   answers.pass("quote/signature");
 
@@ -172,6 +174,7 @@ async function verifyPckChain(
   quote: Quote,
   parts: CollateralParts,
   now: number,
+  platforms: Signatures | undefined,
 ): Promise<{ leaf: Authority; notAfter: number }> {
   const pem = quote.pckChain ?? parts.pckChain;
   if (pem === undefined) {
@@ -184,7 +187,7 @@ async function verifyPckChain(
     ? parts.pckCa
     : await verifyIssued(ca!, rootAuthority, roles.pckCa, now);
   checkNotRevoked(caAuthority.certificate, parts.rootCrl);
-  const authority = await verifyIssued(leaf!, caAuthority, roles.pck, now);
+  const authority = await verifyIssued(leaf!, caAuthority, roles.pck, now, platforms);
   if (!equal(caAuthority.certificate.publicKey, parts.pckCa.certificate.publicKey)) {
     throw new VerifyError("crl/issuer", "the PCK CRL is not one of the CA that issued this platform's PCK", {
       expected: caAuthority.certificate.commonName,
@@ -234,10 +237,20 @@ function checkTdxModule(td: TdReport, tcbInfo: TcbInfo): void {
   requireEqual("tdx-module/attributes", "SEAMATTRIBUTES", toHex(td.seamAttributes), identity.attributes);
 }
 
-/** Verifies that Intel's quoting enclave ran on this platform and made the attestation key (4.1.2.4.12 to .15). */
-async function verifyQuotingEnclave(quote: Quote, pck: Authority, identity: QeIdentity, answers: Answers) {
+/**
+ * Verifies that Intel's quoting enclave ran on this platform and made the attestation key (4.1.2.4.12 to .15). It keeps
+ * that key, and its report with the signature: all quotes of a platform have them until the enclave is renewed.
+ */
+async function verifyQuotingEnclave(
+  quote: Quote,
+  pck: Authority,
+  identity: QeIdentity,
+  answers: Answers,
+  platforms: Signatures | undefined,
+) {
   const report = quote.qeReport;
-  if (!(await verifyP256(pck.key, quote.qeReportSignature, report.bytes))) {
+  const signer = { point: pck.certificate.publicKey, key: pck.key };
+  if (!(await isSignedBy(signer, quote.qeReportSignature, report.bytes, platforms))) {
     throw new VerifyError("qe/signature", "the QE report is not signed by the platform's PCK");
   }
   answers.judging = "quote";
