@@ -147,9 +147,10 @@ async function load(
 
 /**
  * Processor time, in ms, of what a release must sign and verify: PCK certificate, QE report and quote (P-256, each key
- * imported anew, as each comes from the guest), hello, answer and log head (Ed25519).
+ * imported anew, as each comes from the guest), hello, answer and log head (Ed25519). The KMS itself does fewer: what
+ * quotes of a platform have in common it verifies once, and one head is for all entries of a transaction.
  */
-function signatureOperations(): number {
+function signatureOperations(checks = 3, signatures = 3): number {
   const p256 = generateKeyPairSync("ec", { namedCurve: "P-256" });
   const ed25519 = generateKeyPairSync("ed25519");
   const der = p256.publicKey.export({ format: "der", type: "spki" });
@@ -157,11 +158,11 @@ function signatureOperations(): number {
   const message = new Uint8Array(700);
   const signature = sign("sha256", message, { key: p256.privateKey, dsaEncoding: "ieee-p1363" });
   const once = () => {
-    for (let i = 0; i < 3; i++) {
+    for (let i = 0; i < checks; i++) {
       const key = createPublicKey({ key: der, format: "der", type: "spki" });
       verify("sha256", message, { key, dsaEncoding: "ieee-p1363" }, signature);
-      sign(null, message.subarray(0, 300), identity);
     }
+    for (let i = 0; i < signatures; i++) sign(null, message.subarray(0, 300), identity);
   };
   for (let i = 0; i < 200; i++) once();
   const before = process.cpuUsage();
@@ -456,7 +457,8 @@ async function* measure(
 ): AsyncIterable<Row> {
   const { what } = place;
   const warmUp = Math.floor(releases / 10);
-  await load(server, machines, warmUp, 8);
+  // Until its functions are compiled: a service is not restarted after each thousand.
+  await load(server, machines, releases / 2, 32);
   const alone = await load(server, machines, warmUp, 1);
   const logged = await place.appends(warmUp);
   const half = releases / 2 - warmUp;
@@ -467,15 +469,30 @@ async function* measure(
   const after = await metrics(server.url);
   const released = (value: (name: string) => number) => value("caisson_kms_released_total");
 
-  const cpu = after("process_cpu_seconds_total") - before("process_cpu_seconds_total");
-  const cost = (1000 * cpu) / (released(after) - released(before));
+  await load(server, machines, half, 64);
+  const crowded = await metrics(server.url);
   const signatures = signatureOperations();
-  const note = "limit: 3 P-256 verifications and 3 Ed25519 signatures alone";
-  yield { name: `${what}: processor time of a release`, unit: "ms", ours: cost, limit: signatures, note };
+  const note = "limit: 3 P-256 verifications and 3 Ed25519 signatures alone; 16 machines of one platform";
+  const cost = (from: typeof before, to: typeof before) =>
+    (1000 * (to("process_cpu_seconds_total") - from("process_cpu_seconds_total"))) /
+    (released(to) - released(from));
+  const crowd = cost(after, crowded);
+  for (const [width, ours, about] of [
+    ["8 at a time", cost(before, after), note],
+    ["64 at a time", crowd, note],
+    [
+      "64 at a time, on platforms not seen before",
+      crowd + signatureOperations(2, 0),
+      "with 2 P-256 verifications more",
+    ],
+  ] as const) {
+    const name = `${what}: processor time of a release, ${width}`;
+    yield { name, unit: "ms", ours, limit: signatures, note: about };
+  }
   yield {
-    name: `${what}: releases a second on one core`,
+    name: `${what}: releases a second on one core, 64 at a time`,
     unit: "1/s",
-    ours: 1000 / cost,
+    ours: 1000 / crowd,
     limit: 1000 / signatures,
   };
   for (const [name, q] of [
@@ -494,7 +511,7 @@ async function* measure(
   for (const [value, earlier] of [
     [between, before],
     [after, before],
-    [twice, after],
+    [twice, crowded],
   ] as const) {
     yield {
       name: `${what}: resident memory after ${released(value)} releases`,

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * The KMS as the application of a guest. KMS_DATABASE names the PostgreSQL servers of log and rows, with spaces between
- * them; they are not trusted. KMS_PEERS names other replicas, whose heads are compared. Without a database both lie in the guest's memory and end with it, which is for a look around.
+ * them; they are not trusted. KMS_PEERS names other replicas, whose heads are compared; KMS_COLLATERAL_SOURCE whom to
+ * ask for collateral ("pcs", or the address of a PCCS). Without a database both lie in the guest's memory and end with it,
+ * which is for a look around.
  */
 import { startGuestKms } from "@caisson/kms/guest";
 
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
 const urls = (name: string): string[] => (process.env[name] ?? "").split(" ").filter((url) => url !== "");
+const [source] = urls("KMS_COLLATERAL_SOURCE");
 
 try {
   const kms = await startGuestKms({
@@ -15,6 +18,7 @@ try {
     data: "/tmp/kms",
     databases: urls("KMS_DATABASE"),
     peers: urls("KMS_PEERS"),
+    ...(source !== undefined && { collateralSource: source }),
     host: "0.0.0.0",
     port: 7700,
     log: say,

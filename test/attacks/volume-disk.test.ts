@@ -5,6 +5,7 @@
  * the machine runs. Some flushes of the record are crashed at; test/nightly/volume-crash.test.ts does it at every one.
  */
 import { deepEqual, equal, ok } from "node:assert/strict";
+import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -61,6 +62,22 @@ test("blocks of a running machine go back: nothing old is ever shown, and the ma
   disk.answer = (_, honest) => honest;
   deepEqual(stopping?.kind === "stopping" && stopping.reason, "volume/read-error");
   await boot.session.stop();
+});
+
+test("a host without room stops the machine, which loses nothing and goes on when there is room", async () => {
+  const { disk } = recorded;
+  const boot = await recorded.boot();
+  equal(boot.reason, "ready", boot.message);
+  const room = () => once(boot.session.vm, "room", { signal: AbortSignal.timeout(120_000) });
+  disk.full = true;
+  const [stopped, written] = [room(), ask(boot, "POST", "increment")];
+  deepEqual(await stopped, [false]);
+  disk.full = false;
+  const goesOn = room();
+  const { count } = (await written) as { count: number };
+  deepEqual(await goesOn, [true]);
+  deepEqual(await ask(boot, "GET", ""), { count });
+  await recorded.host.pull(boot);
 });
 
 test("the power fails at a flush, with half of what was not flushed: the volume opens and holds every promise", async () => {

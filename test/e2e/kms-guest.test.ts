@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * The KMS as a guest: the first makes the root secret, the second takes it from the first, and an application gets its
- * key from the second when the first is gone. A KMS with another measurement gets nothing. Log and rows are in a
+ * key from the second when the first is gone. A KMS with another measurement gets nothing. When all are gone, keepers give
+ * the root secret to a guest that they judged. Log and rows are in a
  * PostgreSQL of the host's, which nobody trusts.
  */
 import { deepEqual, equal, match, ok } from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { appendFileSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, before, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { promisify } from "node:util";
 import { prepare } from "@caisson/cli/prepare";
 import { Progress } from "@caisson/cli/views/progress";
 import { type Built, readSpec } from "@caisson/image";
@@ -52,13 +55,22 @@ const peers = {
 const collateral = join(place, "collateral.json");
 const policy = join(place, "peers.json");
 
-/** The image of `examples/kms`; `line` makes another program of it. */
-async function kmsImage(name: string, database: string, line = ""): Promise<Built> {
+/** Two keepers of shares, both of whom are needed. */
+const keepers = ["cleo", "dan"].map((name) => ({ name, file: join(place, `${name}.key`) }));
+const passphrase = join(place, "passphrase");
+
+/** What a command of ours prints. This process goes on meanwhile: it is also the host that makes the guests' quotes. */
+const caisson = async (...args: string[]): Promise<string> =>
+  (await promisify(execFile)(join(repository, "caisson"), args, { timeout: 120_000 })).stdout;
+
+/** The image of `examples/kms`, with more files; `line` makes another program of it. */
+async function kmsImage(name: string, more: Record<string, string>, line = ""): Promise<Built> {
   const [files, directory] = [join(place, `${name}-files`), join(place, name)];
   mkdirSync(join(files, "collateral"), { recursive: true });
   cpSync(collateral, join(files, "collateral/simulated.json"));
   cpSync(policy, join(files, "peers.json"));
   writeFileSync(join(files, "operators.json"), JSON.stringify(keysOf(2, ada, bob)));
+  for (const [file, content] of Object.entries(more)) writeFileSync(join(files, file), content);
   mkdirSync(directory);
   for (const file of ["caisson.yaml", "caisson.lock"]) {
     cpSync(join(repository, "examples/kms", file), join(directory, file));
@@ -80,19 +92,27 @@ before(async () => {
   writeFileSync(collateral, JSON.stringify(platform.collateral));
   writeFileSync(policy, JSON.stringify(peers));
   database = (await startPostgres((end) => ends.push(end))).database();
-  kms = await kmsImage("kms", database);
+  writeFileSync(passphrase, "only for this test\n");
+  const keys: { name: string; key: string }[] = [];
+  for (const { name, file } of keepers) {
+    const key = await caisson("kms", "shares", "key", file, "--passphrase-file", passphrase);
+    keys.push({ name, key: key.trim() });
+  }
+  kms = await kmsImage("kms", { "keepers.json": JSON.stringify({ threshold: 2, keepers: keys }) });
 });
 
 interface Start {
   as: string;
   built: Built;
   provider: Instance["kms"];
+  /** Its owners did not release it: its host shows the newest release that there is. */
+  unreleased?: boolean;
 }
-/** The one image of a KMS that its owners released. */
+/** The newest release of a KMS's image. */
 let released: ReturnType<DevelopmentOwners["release"]> | undefined;
 
 /** Starts a guest whose key provider is `provider`, or none. */
-async function start({ as, built, provider }: Start): Promise<Session> {
+async function start({ as, built, provider, unreleased = false }: Start): Promise<Session> {
   const { directory, manifest } = built;
   const session = await startSession({
     image: directory,
@@ -104,7 +124,7 @@ async function start({ as, built, provider }: Start): Promise<Session> {
     ...(manifest.guest.app.identity !== undefined && {
       owners: {
         id: owners.id,
-        release: (...about) => (released ??= owners.release(...about)),
+        release: (...about) => (unreleased ? released! : (released = owners.release(...about))),
         secrets: () => Promise.reject(new Error("it has no secrets")),
       },
     }),
@@ -167,19 +187,21 @@ async function setPolicy(url: string, identity: string, built: Built): Promise<v
 }
 
 let first: { session: Session; url: string; identity: string };
+let shares: string;
 let second: { session: Session; url: string };
 
 test("the first makes the root secret, and says so to who verifies it", async () => {
   const session = await start({ as: "first", built: kms, provider: undefined });
   const url = await ready(session);
   const { status, answer } = await verify(url);
-  equal(answer.verdict, "accepted", answer.codes.join());
+  equal(answer.verdict, "accepted", JSON.stringify(answer));
   deepEqual([status, answer.kms.first], [0, true]);
   match(answer.kms.identityKey, /^[0-9a-f]{64}$/);
   first = { session, url, identity: answer.kms.identityKey };
   equal((await verify(url, "--identity", "00".repeat(32))).status, 10);
   await setPolicy(url, first.identity, kms);
   await setPolicy(url, first.identity, await image());
+  shares = await (await fetch(new URL("/v1/shares", url))).text();
 });
 
 test("another replica takes it from the first, which it judged", async () => {
@@ -187,7 +209,7 @@ test("another replica takes it from the first, which it judged", async () => {
   const session = await start({ as: "second", built: kms, provider });
   const url = await ready(session);
   const { status, answer } = await verify(url, "--identity", first.identity);
-  equal(answer.verdict, "accepted", answer.codes.join());
+  equal(answer.verdict, "accepted", JSON.stringify(answer));
   deepEqual([status, answer.kms], [0, { identityKey: first.identity, first: false }]);
   second = { session, url };
 });
@@ -204,9 +226,9 @@ test("an application gets its key from the second when the first is gone", async
 });
 
 test("a KMS with another measurement gets nothing, and that is in the log", async () => {
-  const other = await kmsImage("other", database, "\nconsole.log('and more');\n");
+  const other = await kmsImage("other", {}, "\nconsole.log('and more');\n");
   const provider = { url: fromGuest(second.url), identity: first.identity };
-  const session = await start({ as: "other", built: other, provider });
+  const session = await start({ as: "other", built: other, provider, unreleased: true });
   await session.vm.ended;
   const failed = session.vm.events.findLast((event) => event.kind === "stage" && event.state === "failed");
   ok(failed?.kind === "stage" && failed.state === "failed", consoleOf(session).slice(-3000));
@@ -214,8 +236,29 @@ test("a KMS with another measurement gets nothing, and that is in the log", asyn
   await session.stop();
 });
 
-test("the log, in the host's database, is whole and has who got keys", async () => {
+test("when all are gone, keepers give the root secret to a guest that they judged", async () => {
   await second.session.stop();
+  const built = await kmsImage("recovering", { "shares.json": shares });
+  const session = await start({ as: "recovered", built, provider: undefined });
+  const url = await ready(session);
+  const file = join(place, "shares.json");
+  writeFileSync(file, shares);
+  for (const { name, file: key } of keepers) {
+    const own = ["--keeper", name, "--key", key, "--passphrase-file", passphrase];
+    await caisson("kms", "shares", "give", file, url, ...own, "--policy", policy, "--collateral", collateral);
+  }
+  for (let i = 0; i < 50; i++) {
+    const answer = await fetch(new URL("/healthz", url)).catch(() => undefined);
+    if (answer?.status === 200) break;
+    await sleep(200);
+  }
+  const { status, answer } = await verify(url, "--identity", first.identity);
+  equal(answer.verdict, "accepted", JSON.stringify(answer));
+  equal(status, 0);
+  await session.stop();
+});
+
+test("the log, in the host's database, is whole and has who got keys", async () => {
   const outcomes: string[] = [];
   const report = await verifyReleaseLog(
     await postgresql([database]),
@@ -228,5 +271,6 @@ test("the log, in the host's database, is whole and has who got keys", async () 
     },
   );
   equal(report.identity, first.identity);
-  deepEqual(outcomes, ["operators/begin", "policy/set", "policy/set", "released", "released", "denied"]);
+  const made = ["shares/made 2 of 2", "operators/begin", "policy/set", "policy/set"];
+  deepEqual(outcomes.sort(), [...made, "released", "released", "denied"].sort());
 });

@@ -10,6 +10,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { type TestContext, test } from "node:test";
+import { testGuest, testPlatform } from "@caisson/client/testing/guest";
 import { serveCollateral } from "@caisson/simulated/collateral-server";
 import type { Collateral } from "@caisson/verify";
 
@@ -127,4 +128,44 @@ test("what cannot be stapled, or fetched, is said", { skip }, async (t) => {
   const lying = await run("collateral", "fetch", quote, "--from", server.url);
   equal(lying.status, 30);
   match(lying.err, /collateral\/answer/);
+});
+
+test("fetched for evidence that came over a front's own connection", async (t) => {
+  const platform = testPlatform();
+  const guest = await testGuest(platform, (_, response) => response.end("here"));
+  const { collateral, trust } = platform.judgement;
+  const { fmspc } = JSON.parse(collateral.tcb_info) as { fmspc: string };
+  const server = await serveCollateral({ [`${fmspc.toUpperCase()}/standard`]: collateral });
+  const place = mkdtempSync(join(tmpdir(), "caisson-collateral-front-"));
+  t.after(async () => {
+    guest.close();
+    await server.close();
+    rmSync(place, { recursive: true });
+  });
+  // The root of the test's platform stands in Intel's place, in the command's process alone.
+  const root = Buffer.from(trust.rootKey).toString("hex");
+  const patch = new URL("../support/patched-module.ts", import.meta.url).href;
+  const roots = `data:text/javascript,${encodeURIComponent(
+    `import { patchModule } from "${patch}"; patchModule("/packages/verify/src/intel/roots.ts",
+     (source) => source.replace(/rootKey: fromHex\\([\\s\\S]*?\\)!/, 'rootKey: fromHex("${root}")!'));`,
+  )}`;
+  writeFileSync(join(place, "policy.json"), JSON.stringify(platform.written));
+  const judged = [
+    "--policy",
+    join(place, "policy.json"),
+    "--collateral",
+    "fetch",
+    "--collateral-source",
+    server.url,
+  ];
+  const child = spawn(
+    process.execPath,
+    ["--import", roots, main, "verify", "--from", guest.url, ...judged, "--cache", join(place, "cache")],
+    { stdio: ["ignore", "pipe", "pipe"] },
+  );
+  const status = new Promise<number | null>((resolve) => void child.once("exit", resolve));
+  const [out, err] = await Promise.all([text(child.stdout), text(child.stderr)]);
+  equal(await status, 0, err + out);
+  match(out, /this connection ends in the guest/);
+  equal(server.asked.length, 4);
 });

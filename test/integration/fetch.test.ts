@@ -236,7 +236,7 @@ test("no server", async () => {
   await rejects(fetchAll([file], dead), {
     code: "fetch/unreachable",
     kind: "unavailable",
-    message: /ECONNREFUSED/,
+    message: /: connection refused$/,
   });
 });
 

@@ -3,10 +3,10 @@
  * A KMS of several processes on one PostgreSQL, behind a balancer that knows nothing of it, while guests ask for keys:
  * processes die and are replaced, the database restarts, operators change a policy.
  */
-import { deepEqual, equal, match } from "node:assert/strict";
+import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { type AddressInfo, connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -45,11 +45,14 @@ async function replica(t: TestContext, data: string, ...more: string[]): Promise
 }
 
 /** Each connection to the next replica that takes one. */
-async function balancer(t: TestContext, replicas: () => readonly Replica[]): Promise<string> {
+async function balancer(t: TestContext, replicas: () => readonly (Replica | undefined)[]): Promise<string> {
   let next = 0;
   const server = createServer((socket) => {
     const all = replicas();
-    const onward = connect(all[next++ % all.length]!.port, "127.0.0.1");
+    const to = all[next++ % all.length];
+    // It has not started yet.
+    if (to === undefined) return void socket.destroy();
+    const onward = connect(to.port, "127.0.0.1");
     for (const end of [socket, onward]) end.on("error", () => {});
     socket.on("close", () => onward.destroy());
     onward.on("close", () => socket.destroy());
@@ -120,6 +123,72 @@ test("a nonce from one replica is good once at another; keys are the same at eac
     [one, two].map(async ({ port }) => (await fetch(`http://127.0.0.1:${port}/v1/log/head`)).json()),
   );
   deepEqual(heads[0], heads[1]);
+});
+
+/** Waits until a replica's metric of this name is above zero. */
+async function counted({ port }: Replica, series: string): Promise<void> {
+  for (const until = Date.now() + 90_000; ; await setTimeout(200)) {
+    const page = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
+    const line = page.split("\n").find((one) => one.startsWith(`${series} `));
+    if (Number(line?.slice(series.length)) > 0) return;
+    ok(Date.now() < until, `${series} stays at zero`);
+  }
+}
+
+/** What `fork` gives is another copy of what `options` name, as whoever keeps the database can make one. */
+async function split(
+  t: TestContext,
+  { data, directory }: Pick<Setup, "data" | "directory">,
+  options: readonly string[],
+  fork: () => { data: string; options: readonly string[] },
+): Promise<void> {
+  const policies = join(directory, "policies");
+  mkdirSync(policies);
+  writeFileSync(join(policies, "app.json"), JSON.stringify(machine!.policyFile()));
+  const start = (from: string, ...more: string[]) => replica(t, from, "--policy-dir", policies, ...more);
+  const get = ({ port, identityKey }: Replica) => exchange(`http://127.0.0.1:${port}`, identityKey, machine!);
+  const before = await start(data, ...options);
+  await get(before);
+  before.process.kill("SIGTERM");
+  await once(before.process, "exit");
+
+  const other = fork();
+  const replicas: Replica[] = [];
+  const urls = await Promise.all([0, 1].map((i) => balancer(t, () => [replicas[i]])));
+  replicas.push(await start(data, ...options, "--peer", urls[1]!));
+  replicas.push(await start(other.data, ...other.options, "--peer", urls[0]!));
+  for (const one of replicas) await counted(one, 'caisson_kms_peer_heads_total{outcome="same"}');
+  // From here on each has entries that the other is not shown.
+  await Promise.all(replicas.map(get));
+  for (const one of replicas) await counted(one, 'caisson_kms_peer_heads_total{outcome="split"}');
+  for (const one of replicas) {
+    await rejects(get(one), { code: "keys/denied", denial: "log/unavailable", message: /two histories/ });
+  }
+}
+
+test("replicas that a PostgreSQL shows two histories find out from each other, and both stop", async (t) => {
+  const made = await setup(t);
+  await split(t, made, ["--database", made.database], () => {
+    const other = new URL(made.database);
+    const name = other.pathname.slice(1);
+    other.pathname = `/${name}_fork`;
+    made.postgres.sql(
+      new URL("/postgres", made.database).href,
+      `CREATE DATABASE "${name}_fork" TEMPLATE "${name}"`,
+    );
+    return { data: made.data, options: ["--database", other.href] };
+  });
+});
+
+test("so do processes that have two copies of one file", async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), "caisson-kms-fork-"));
+  t.after(() => rmSync(directory, { recursive: true }));
+  const [data, copy] = [join(directory, "data"), join(directory, "copy")];
+  createRootSecret(data);
+  await split(t, { directory, data }, [], () => {
+    cpSync(data, copy, { recursive: true });
+    return { data: copy, options: [] };
+  });
 });
 
 test("replicas die and are replaced, PostgreSQL restarts, operators change a policy: every boot gets its keys", async (t) => {

@@ -69,7 +69,10 @@ test("keys, identities, releases, revocations, rotations, bundles and readings",
   for (const file of readdirSync(join(place, "log/envelope"))) is("envelope", read(`log/envelope/${file}`));
   ok((read("bundle") as { provenance: object }).provenance);
 
-  // A bundle of before, and a reading that somebody altered.
+  // What follows a release of another application, and a reading that somebody altered.
+  await owners.run("identity new --name other --owner a --stop stop --output other.json");
+  const prepare = "release prepare --identity other.json --image manifest.json --after r1 --output r2";
+  await owners.refused(2, "cli/usage", prepare);
   writeFileSync(join(place, "kept"), JSON.stringify({ ...(read("kept") as object), peaks: [] }));
   await owners.refused(10, "log-service/damaged", `log follow ${url} --policy policy --state kept`);
 });

@@ -14,8 +14,8 @@ import { otherForm, type Signer, signedBy, signer } from "@caisson/releases/test
 import { browserBundle } from "../support/browser-bundle.ts";
 import { browserPage } from "../support/browser-page.ts";
 
-/** Bytes of the bundle after gzip, at most. */
-const BUNDLE_LIMIT = 12_000;
+/** Bytes of the bundle after gzip, at most; what judges nothing (readings, provenance) has entries of its own. */
+const BUNDLE_LIMIT = 12_200;
 
 const bundle = () => browserBundle("releases", 'export * from "@caisson/releases";');
 

@@ -11,6 +11,7 @@ import { promisify } from "node:util";
 import { createRootSecret, startKms } from "@caisson/kms";
 import { Machine } from "@caisson/kms/testing/machine";
 import { parse, parseAllDocuments } from "yaml";
+import { unpackDebian } from "../support/debian.ts";
 import { fromNpm, fromPypi } from "../support/pypi.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
@@ -165,4 +166,126 @@ test("the Compose file is what the Compose specification's schema allows", (t) =
     readFileSync(path, "utf8").replace("networks: [front, back]", "netwerks: [front, back]"),
   );
   equal(judge(wrong).status, 1);
+});
+
+/** When an alert of deploy/kms fires: what the metrics were from minute to minute, and the labels that it then has. */
+const fires: [alert: string, at: string, series: Record<string, string>, labels: Record<string, string>][] = [
+  [
+    "KmsReplicaGone",
+    "8m",
+    { 'up{job="caisson-kms",instance="a"}': "1x4 0x9" },
+    { instance: "a", severity: "warning" },
+  ],
+  ["KmsFewReplicas", "8m", { 'up{job="caisson-kms",instance="a"}': "1x4 _x9" }, { severity: "page" }],
+  ["KmsFewReplicas", "8m", {}, { severity: "page" }],
+  [
+    "KmsReleasesNothing",
+    "8m",
+    { 'caisson_kms_denied_total{job="caisson-kms",code="log/unavailable"}': "0x4 1+1x9" },
+    { code: "log/unavailable", severity: "page" },
+  ],
+  [
+    "KmsLogSplit",
+    "8m",
+    { 'caisson_kms_peer_heads_total{job="caisson-kms",outcome="split"}': "0x4 1x9" },
+    { outcome: "split", severity: "page" },
+  ],
+  [
+    "KmsPeersUnknown",
+    "40m",
+    {
+      'caisson_kms_peer_heads_total{job="caisson-kms",outcome="same"}': "5x60",
+      'caisson_kms_peer_heads_total{job="caisson-kms",outcome="unknown"}': "0+6x60",
+    },
+    { outcome: "same", severity: "warning" },
+  ],
+  [
+    "KmsCollateralExpires",
+    "8m",
+    { 'caisson_kms_collateral_expiry_timestamp_seconds{job="caisson-kms"}': `${7 * 86_400 + 120}x9` },
+    { severity: "warning" },
+  ],
+  [
+    "KmsReloadFailed",
+    "20m",
+    { 'caisson_kms_config_last_reload_successful{job="caisson-kms"}': "1x4 0x20" },
+    { severity: "warning" },
+  ],
+  [
+    "KmsCollateralNotFetched",
+    "8h",
+    { 'caisson_kms_collateral_fetches_total{job="caisson-kms",result="failed"}': "0x4 1+1x500" },
+    { result: "failed", severity: "warning" },
+  ],
+  [
+    "KmsShedsLoad",
+    "30m",
+    { 'caisson_kms_refused_total{job="caisson-kms",code="http/rate-limited"}': "0x4 1+9x40" },
+    { code: "http/rate-limited", severity: "warning" },
+  ],
+];
+
+test("Prometheus takes the rules and the server's metrics, and each alert fires when it should and not before", async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), "caisson-kms-alerts-"));
+  t.after(() => rmSync(directory, { recursive: true }));
+  const promtool = join((await unpackDebian("bookworm", ["prometheus"])).root, "usr/bin/promtool");
+  const rules = join(repository, "deploy/kms/alerts.yaml");
+  const check = (args: string[], input?: string) => {
+    const { status, stdout, stderr } = spawnSync(promtool, args, {
+      encoding: "utf8",
+      input,
+      timeout: 60_000,
+    });
+    equal(status, 0, `${stdout}${stderr}`);
+  };
+  check(["check", "rules", rules]);
+  const tests = fires.map(([alertname, at, series, labels]) => {
+    const job = { job: "caisson-kms" };
+    const exp_labels = alertname === "KmsFewReplicas" ? labels : { ...job, ...labels };
+    return {
+      interval: "1m",
+      input_series: Object.entries(series).map(([name, values]) => ({ series: name, values })),
+      alert_rule_test: [
+        ...(Object.keys(series).length === 0 ? [] : [{ eval_time: "0m", alertname, exp_alerts: [] }]),
+        { eval_time: at, alertname, exp_alerts: [{ exp_labels }] },
+      ],
+    };
+  });
+  const file = join(directory, "tests.json");
+  writeFileSync(file, JSON.stringify({ rule_files: [rules], evaluation_interval: "1m", tests }));
+  check(["test", "rules", file]);
+
+  createRootSecret(join(directory, "data"));
+  mkdirSync(join(directory, "policies"));
+  writeFileSync(join(directory, "policies/app.json"), JSON.stringify(new Machine(Date.now()).policyFile()));
+  const kms = await startKms({
+    data: join(directory, "data"),
+    policies: join(directory, "policies"),
+    host: "127.0.0.1",
+    port: 0,
+    development: true,
+  });
+  t.after(() => kms.close());
+  check(["check", "metrics"], await (await fetch(new URL("/metrics", kms.url))).text());
+});
+
+test("Grafana's own reader takes every field of the dashboard", () => {
+  const python = join(fromPypi("grafana-foundation-sdk==1769699998!10.1.0"), "python3");
+  // What it does not know it leaves out, so that a field of a wrong name is gone in what it writes.
+  const program = [
+    "import json, sys",
+    "from grafana_foundation_sdk.cog.encoder import JSONEncoder",
+    "from grafana_foundation_sdk.models.dashboard import Dashboard",
+    "print(JSONEncoder().encode(Dashboard.from_json(json.load(sys.stdin))))",
+  ].join("\n");
+  const text = readFileSync(join(repository, "deploy/kms/dashboard.json"), "utf8");
+  const { status, stdout, stderr } = spawnSync(python, ["-c", program], { encoding: "utf8", input: text });
+  equal(status, 0, stderr);
+  const missing = (given: unknown, read: unknown, path: string): string[] => {
+    if (typeof given !== "object" || given === null) return given === read ? [] : [path];
+    return Object.entries(given).flatMap(([key, value]) =>
+      missing(value, (read as Record<string, unknown> | undefined)?.[key], `${path}.${key}`),
+    );
+  };
+  deepEqual(missing(JSON.parse(text), JSON.parse(stdout), "dashboard"), []);
 });

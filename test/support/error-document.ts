@@ -13,9 +13,10 @@ const literals = (text: string): string[] => [...text.matchAll(/"([^"\n]+)"/g)].
 
 const unions = /export type \w*Code =([^;]*);/g;
 const lists = /codes: \[([^\]]*)\]/g;
+const classes = /extends Failure<"([^"]+)"/g;
 const reasons = /new StageFailure\(\s*"([^"]+)"/g;
 
-/** The codes that a file defines: members of its unions `…Code`, lists named `codes`, reasons of a stage's failure. */
+/** The codes that a file defines: members of its unions `…Code`, lists named `codes`, the only one of a class, reasons of a stage's failure. */
 function defined(text: string): string[] {
   const found: string[] = [];
   for (const [, union] of text.matchAll(unions)) {
@@ -25,6 +26,7 @@ function defined(text: string): string[] {
     found.push(...literals(union!));
   }
   for (const [, list] of text.matchAll(lists)) found.push(...literals(list!));
+  for (const [, only] of text.matchAll(classes)) found.push(only!);
   for (const [, reason] of text.matchAll(reasons)) found.push(reason!);
   return found.filter((value) => code.test(value));
 }

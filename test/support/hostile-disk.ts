@@ -24,12 +24,14 @@ const option = { exportName: 1, abort: 2, info: 6, go: 7 } as const;
 const command = { read: 0, write: 1, disconnect: 2, flush: 3 } as const;
 /** NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH. */
 const exportFlags = 1 | 4;
-const refused = { unsupported: 0x80000001, invalid: 22 } as const;
+const refused = { unsupported: 0x80000001, invalid: 22, full: 28 } as const;
 
 export class HostileDisk {
   readonly events: DiskEvent[] = [];
   /** What a read of one block is answered with: `honest` is what was written last. */
   answer: (at: number, honest: Buffer) => Buffer = (_, honest) => honest;
+  /** Whether writes fail for want of room. */
+  full = false;
   readonly #file: number;
   readonly #size: number;
   readonly #socket: string;
@@ -154,8 +156,9 @@ export class HostileDisk {
       if (type === command.disconnect) return void connection.end();
       if (type === command.read && inside) reply(0, this.#read(at, length));
       else if (type === command.write) {
-        this.#write(at, await read(length));
-        reply(0);
+        const bytes = await read(length);
+        if (!this.full) this.#write(at, bytes);
+        reply(this.full ? refused.full : 0);
       } else if (type === command.flush) {
         this.events.push({ kind: "flush" });
         reply(0);

@@ -51,10 +51,22 @@ async function startNames(): Promise<{ port: number; close(): void }> {
   return { port: (server.address() as AddressInfo).port, close: () => server.close() };
 }
 
+export interface PebbleOptions {
+  /** The address by which clients know it, as a machine behind QEMU's user network does. */
+  host?: string;
+  /** Seconds for which certificates are good. */
+  validity?: number;
+}
+
 /** `tlsPort` is where it looks for proofs. Nonces are refused in a third of all requests. */
-export async function startPebble(program: string, place: string, tlsPort: number) {
+export async function startPebble(
+  program: string,
+  place: string,
+  tlsPort: number,
+  { host = "127.0.0.1", validity = 90 * 86_400 }: PebbleOptions = {},
+) {
   const key = generateKeyPairSync("ec", { namedCurve: "P-256" }).privateKey;
-  const roots = selfSigned(key, ["127.0.0.1", "localhost"], Date.now());
+  const roots = selfSigned(key, ["127.0.0.1", host], Date.now());
   const files = { certificate: join(place, "pebble.pem"), privateKey: join(place, "pebble.key") };
   writeFileSync(files.certificate, roots);
   writeFileSync(files.privateKey, key.export({ format: "pem", type: "pkcs8" }));
@@ -68,6 +80,7 @@ export async function startPebble(program: string, place: string, tlsPort: numbe
     tlsPort,
     ocspResponderURL: "",
     externalAccountBindingRequired: false,
+    profiles: { default: { description: "of a test", validityPeriod: validity } },
   };
   writeFileSync(join(place, "pebble.json"), JSON.stringify({ pebble }));
   const child = spawn(
@@ -90,8 +103,10 @@ export async function startPebble(program: string, place: string, tlsPort: numbe
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
   return {
-    directory: `https://127.0.0.1:${port}/dir`,
+    directory: `https://${host}:${port}/dir`,
     roots,
+    /** Of which its certificates are, PEM. */
+    issuer: `https://127.0.0.1:${management}/roots/0`,
     log: () => said,
     close() {
       child.kill();

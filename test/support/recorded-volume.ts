@@ -9,7 +9,7 @@ import { cpSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from "no
 import { dirname, join } from "node:path";
 import type { Built } from "@caisson/image";
 import { openVolumeBook } from "@caisson/kms";
-import { deriveAnchorKey, deriveVolumeSecret } from "@caisson/protocol/derivation";
+import { deriveAnchorKey } from "@caisson/protocol/derivation";
 import { keyReleasePaths } from "@caisson/protocol/key-release";
 import { anchorPath, anchorRequest, reservedSize } from "@caisson/protocol/volumes";
 import { manInTheMiddle } from "./between.ts";
@@ -115,9 +115,14 @@ export class RecordedVolume {
     const generation = this.#last("anchor", count, opened);
     if (generation !== undefined) await anchor(this.host.state, generation);
 
-    const boot = await this.host.boot();
+    let boot = await this.host.boot();
+    // A host too busy for its time servers: the volume was not reached, and its disk is as it was.
+    if (boot.reason.startsWith("time/")) boot = await this.host.boot();
     equal(boot.reason, "ready", `${where}: ${boot.message}`);
-    const { count: found } = (await ask(boot, "GET", "")) as { count: number };
+    const { count: found } = (await ask(boot, "GET", "").catch((error: unknown) => {
+      const said = readFileSync(join(this.host.state, "console.log"), "utf8").split("\n").slice(-20);
+      throw new Error([`${where}: the counter does not answer`, ...said].join("\n"), { cause: error });
+    })) as { count: number };
     const [least, most] = ["promised", "asked"].map((name) => Number(this.#last(name, count) ?? 0n)) as [
       number,
       number,
@@ -127,16 +132,6 @@ export class RecordedVolume {
       `${where}: the counter stands at ${found}, not from ${least} to ${most}`,
     );
     await this.host.pull(boot);
-  }
-
-  /** What the disk's blocks are under: the volume's secret, 32 bytes. */
-  async secret(): Promise<Uint8Array> {
-    const data = join(this.host.state, "kms");
-    const book = await openVolumeBook(data);
-    const [record] = await book.list();
-    await book.close();
-    const root = new Uint8Array(readFileSync(join(data, "root-secret")));
-    return deriveVolumeSecret(root, Uint8Array.fromHex(record!.volume), record!.secretVersion);
   }
 
   async remove(): Promise<void> {

@@ -13,6 +13,8 @@ import { reservedSize } from "@caisson/protocol/volumes";
 /** One node, one sector of the cipher. Bytes. */
 export const blockSize = 4096;
 const superblock = 65_536;
+/** The superblock and its copy, which no node lies in. */
+const superblocks = [superblock, 2 ** 26];
 
 /** What a node of btrfs says of itself, in plaintext. */
 export interface NodeFacts {
@@ -40,10 +42,10 @@ export async function volumeKeys(state: string): Promise<VolumeKeys> {
 export const diskOf = (state: string, name = "data"): string => join(state, "volumes", `${name}.img`);
 
 /** One sector of the cipher, decrypted: AES-256-XTS, its number as the tweak. */
-function decrypt({ cipher }: VolumeKeys, at: number, sector: Uint8Array): Buffer {
+export function decrypt({ cipher }: VolumeKeys, at: number, sector: Uint8Array): Buffer {
   const tweak = Buffer.alloc(16);
   tweak.writeBigUInt64LE(BigInt(at / blockSize));
-  const decipher = createDecipheriv("aes-256-xts", cipher, tweak);
+  const decipher = createDecipheriv("aes-256-xts", cipher, tweak).setAutoPadding(false);
   return Buffer.concat([decipher.update(sector), decipher.final()]);
 }
 
@@ -66,19 +68,26 @@ export function* blocks(path: string): Generator<{ at: number; sealed: Buffer }>
   }
 }
 
+/** The node that a sector of the cipher is; undefined for everything else. */
+export function nodeOf(keys: VolumeKeys, at: number, sealed: Uint8Array): NodeFacts | undefined {
+  if (superblocks.includes(at)) return undefined;
+  const bytes = decrypt(keys, at, sealed);
+  if (bytes.compare(keys.fsid, 0, 16, 32, 48) !== 0) return undefined;
+  return {
+    at,
+    generation: bytes.readBigUInt64LE(80),
+    owner: bytes.readBigUInt64LE(88),
+    level: bytes.readUInt8(100),
+    content: bytes.toString("hex", 0, 32),
+  };
+}
+
 /** Every node of the file system that its disk holds now, current or left over. */
 export function nodes(path: string, keys: VolumeKeys): NodeFacts[] {
   const found: NodeFacts[] = [];
   for (const { at, sealed } of blocks(path)) {
-    const bytes = decrypt(keys, at, sealed);
-    if (at === superblock || bytes.compare(keys.fsid, 0, 16, 32, 48) !== 0) continue;
-    found.push({
-      at,
-      generation: bytes.readBigUInt64LE(80),
-      owner: bytes.readBigUInt64LE(88),
-      level: bytes.readUInt8(100),
-      content: bytes.toString("hex", 0, 32),
-    });
+    const node = nodeOf(keys, at, sealed);
+    if (node !== undefined) found.push(node);
   }
   return found;
 }

@@ -20,6 +20,8 @@ interface Configuration {
   collateral?: object;
 }
 
+/** What a report says of every check behind the one that failed. */
+const notReached = "an earlier check failed";
 const results = { pass: "passed", fail: "failed", "not-checked": "left open" } as const;
 
 function show(report: Report): void {
@@ -41,8 +43,12 @@ function show(report: Report): void {
     ...facts.flatMap(([name, value]) => (value === undefined ? [] : [text("dt", name), text("dd", value)])),
   );
   const open = report.checks.filter(({ outcome }) => outcome === "not-checked");
+  const lines = open
+    .filter(({ reason }) => reason !== notReached)
+    .map(({ id, reason }) => `${id}: ${reason ?? "the policy leaves it open"}`);
+  if (lines.length < open.length) lines.push(`${open.length - lines.length} more: ${notReached}`);
   element("open").replaceChildren(
-    ...open.map(({ id, reason }) => text("li", `${id}: ${reason ?? "the policy leaves it open"}`)),
+    ...(lines.length === 0 ? ["nothing"] : lines).map((line) => text("li", line)),
   );
   element("checks").replaceChildren(
     ...report.checks.map(({ id, outcome, code, source }) => {
@@ -71,51 +77,72 @@ function refuse(id: string, error: unknown): void {
   if (error instanceof ChannelError && error.report !== undefined) show(error.report);
 }
 
-const configuration = (await (await fetch("configuration.json")).json()) as Configuration;
-const options = {
-  policy: readPolicy(configuration.policy),
-  references: readReferences(configuration.references, "the reference values of this page"),
-  releases: releaseJudge(),
-  ...(configuration.collateral && { collateral: configuration.collateral as never }),
-};
-let channel = new GuestChannel(configuration.guest, options);
 const send = element<HTMLButtonElement>("send");
 const verdict = element("verdict");
 
-async function check(): Promise<void> {
-  element("refusal").hidden = true;
+/** A guest of which nothing is known yet. Throws where the page was made with something else than a judgement. */
+async function newChannel(): Promise<GuestChannel> {
+  const { guest, policy, references, collateral } = (await (
+    await fetch("configuration.json")
+  ).json()) as Configuration;
+  return new GuestChannel(guest, {
+    policy: readPolicy(policy),
+    references: readReferences(references, "the reference values of this page"),
+    releases: releaseJudge(),
+    ...(collateral && { collateral: collateral as never }),
+  });
+}
+
+let channel: GuestChannel | undefined;
+let checks = 0;
+
+/** Nothing can be sent, and why. */
+function refuseAll(error: unknown): void {
   verdict.className = "verdict";
-  verdict.textContent = `Checking ${channel.origin} …`;
+  verdict.textContent = "Refused: nothing can be sent.";
+  send.disabled = true;
+  refuse("refusal", error);
+}
+
+/** Asks anew. Of several at once only the last counts. */
+async function check(): Promise<void> {
+  const own = ++checks;
+  channel = undefined;
+  for (const id of ["refusal", "failure"]) element(id).hidden = true;
+  element("answer").textContent = "";
+  verdict.className = "verdict";
+  verdict.textContent = "Checking the machine …";
   send.disabled = true;
   try {
-    const attestation: Attestation = await channel.attest();
+    const asked = await newChannel();
+    const attestation: Attestation = await asked.attest();
+    if (own !== checks) return;
+    channel = asked;
     show(attestation.report);
     const passed = attestation.report.checks.filter(({ outcome }) => outcome === "pass").length;
     verdict.classList.add("accepted");
-    verdict.textContent = `Accepted: ${channel.origin} is the machine that this page expects (${passed} checks passed). What you send is sealed to it.`;
+    verdict.textContent = `Accepted: ${asked.origin} is the machine that this page expects (${passed} checks passed). What you send is sealed to it.`;
     send.disabled = false;
   } catch (error) {
-    verdict.textContent = "Refused: nothing can be sent.";
-    refuse("refusal", error);
+    if (own === checks) refuseAll(error);
   }
 }
 
-element("again").addEventListener("click", () => {
-  channel = new GuestChannel(configuration.guest, options);
-  void check();
-});
+element("again").addEventListener("click", () => void check());
 element("form").addEventListener("submit", (event) => {
   event.preventDefault();
   void submit();
 });
 
 async function submit(): Promise<void> {
+  const used = channel;
+  if (used === undefined) return;
   const answer = element("answer");
   element("failure").hidden = true;
   answer.textContent = "Sending …";
   send.disabled = true;
   try {
-    const response = await channel.fetch("/form", {
+    const response = await used.fetch("/form", {
       method: "POST",
       headers: { "content-type": "application/json" },
       body: JSON.stringify({ message: element<HTMLTextAreaElement>("message").value }),
@@ -125,8 +152,12 @@ async function submit(): Promise<void> {
   } catch (error) {
     answer.textContent = "";
     refuse("failure", error);
+    // It was judged again on the way, and is not the machine that it was.
+    if (used === channel && used.attestation === undefined) refuseAll(error);
   } finally {
-    send.disabled = false;
+    send.disabled = channel === undefined || channel.attestation === undefined;
+    // A button that is disabled loses the keyboard.
+    if (document.activeElement === document.body && !send.disabled) send.focus();
   }
 }
 

@@ -29,6 +29,13 @@ export function watch(vm: Vm): BootView {
   const started = performance.now();
   const view = new BootView(say, () => (performance.now() - started) / 1000, ...terminal(process.stderr));
   vm.on("console", (event) => view.show(event));
+  vm.on("room", (there) =>
+    say(
+      there
+        ? "there is room again for what the machine writes: it goes on"
+        : "the host has no room for what the machine writes to a volume: it stands still until there is",
+    ),
+  );
   return view;
 }
 

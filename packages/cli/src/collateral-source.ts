@@ -2,7 +2,6 @@
 /** Where collateral is fetched from and kept: one set of options for every command that fetches. */
 import { join } from "node:path";
 import type { AmdOptions, IntelOptions, Provenance } from "@caisson/client/collateral";
-import { sourceBase } from "@caisson/client/collateral";
 import { directoryStore } from "@caisson/client/collateral-store";
 import { cacheDirectory } from "@caisson/image/fetch";
 import { type Command, InvalidArgumentError, Option } from "commander";
@@ -19,11 +18,6 @@ export function parseSet(text: string): SourceOptions["update"] {
   if (text === "standard" || text === "early") return text;
   if (/^\d{1,6}$/.test(text)) return Number(text);
   throw new InvalidArgumentError("expected standard, early or a tcbEvaluationDataNumber");
-}
-
-/** "pcs", or an address that can be one of collateral. Throws CollateralError "collateral/source". */
-export function checkSource(from: string): string {
-  return from === "pcs" ? from : sourceBase(from);
 }
 
 /** Adds the options of a source; `name` is the flag that names it. */

@@ -10,7 +10,6 @@ import {
   intelRoot,
   readAmdCollateral,
   readCollateral,
-  readEvidence,
   readPolicy,
   readReferences,
   VerifyError,
@@ -18,6 +17,7 @@ import {
   verifyGenuine,
 } from "@caisson/verify";
 import { products } from "@caisson/verify/amd-products";
+import { readEvidence } from "@caisson/verify/every-form";
 import { fromBase64, fromHex } from "@caisson/vocabulary/bytes";
 import { limits } from "@caisson/vocabulary/limits";
 import {

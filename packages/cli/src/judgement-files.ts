@@ -6,6 +6,7 @@
 import { readFileSync } from "node:fs";
 import {
   type AmdCollateral,
+  type AnyEvidence,
   type Collateral,
   type Policy,
   type Reference,
@@ -15,6 +16,8 @@ import {
 } from "@caisson/verify";
 import { isAmdCollateral } from "@caisson/verify/amd-collateral";
 import { collateralFromText } from "@caisson/verify/collateral-forms";
+import { isEvidence, readEvidence } from "@caisson/verify/every-form";
+import { notEvidence } from "@caisson/verify/not-evidence";
 import { readPolicyText } from "@caisson/verify/policy-text";
 import { limits } from "@caisson/vocabulary/limits";
 import { reasonOf } from "@caisson/vocabulary/system-error";
@@ -29,6 +32,33 @@ export function readBounded(path: string): Uint8Array {
     throw new UsageError(`${path} cannot be read: ${reasonOf(error)}`, "check the path");
   }
   throw new VerifyError("evidence/size", `${path} is larger than ${limits.document} bytes`);
+}
+
+/**
+ * Evidence in any of its forms. What is none is called by its name where it has one, with what to do. Throws VerifyError
+ * "evidence/…".
+ */
+export function evidenceOf(bytes: Uint8Array, bootLog?: Uint8Array): AnyEvidence {
+  nameWhatIsNone(bytes);
+  return readEvidence(bytes, bootLog);
+}
+
+/** Throws VerifyError "evidence/unsupported" for what lies beside evidence. */
+export function nameWhatIsNone(bytes: Uint8Array): void {
+  const other = notEvidence(bytes);
+  if (other === undefined || isKnown(bytes)) return;
+  throw new VerifyError("evidence/unsupported", `this is ${other.what}, and no evidence by itself`, {
+    fix: other.fix,
+  });
+}
+
+/** Broken evidence is named by who reads it. */
+function isKnown(bytes: Uint8Array): boolean {
+  try {
+    return isEvidence(bytes);
+  } catch {
+    return false;
+  }
 }
 
 export const readText = (path: string): string => new TextDecoder().decode(readBounded(path));

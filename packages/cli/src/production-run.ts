@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { Vm } from "@caisson/host/vm";
 import type { Manifest } from "@caisson/image";
 import type { Production } from "@caisson/machine/production";
-import { mainPort } from "@caisson/protocol/guest-config";
+import { mainPort, persistentVolumes } from "@caisson/protocol/guest-config";
 import { Failure } from "@caisson/vocabulary/failure";
 import { judgeEnd, say, summary, untilReady, watch } from "./boot-watch.ts";
 import { exitCodes, judgeRunning } from "./commands/verify.ts";
@@ -51,7 +51,14 @@ export async function runProduction(run: Run, interrupted: AbortSignal): Promise
   const serialLog = join(`${run.image}.state`, "console.log");
   const { qmpSocket, arguments: args } = run.production;
   rmSync(qmpSocket, { force: true });
-  const vm = await Vm.launch(args, { program: run.qemu, qmpSocket, serialLog, tidy: async () => {} });
+  const volumes = persistentVolumes(run.manifest.guest.app);
+  const vm = await Vm.launch(args, {
+    program: run.qemu,
+    qmpSocket,
+    serialLog,
+    volumes,
+    tidy: async () => {},
+  });
   try {
     const { ended } = await untilReady(vm, watch(vm), interrupted, serialLog);
     await judge(run);

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Options by which a command asks who built an image (`@caisson/provenance`, loaded only where they are given). */
+import { ReleaseError } from "@caisson/releases";
 import {
   type Provenance,
   type ProvenanceJudge,
   type ProvenanceProfile,
   provenanceProfiles,
   provenanceRules,
-  ReleaseError,
-} from "@caisson/releases";
+} from "@caisson/releases/provenance";
 import { SchemaError } from "@caisson/vocabulary/schema";
 import { type Command, Option } from "commander";
 import { UsageError } from "./failure.ts";

@@ -5,6 +5,7 @@ import { beginTunnel, ChunkReader, keyProblem, TunnelError, tunnelTypes } from "
 import { firstBytes } from "@caisson/vocabulary/body";
 import { concat } from "@caisson/vocabulary/bytes";
 import { hpkeKeyOf } from "@caisson/vocabulary/channel";
+import { messageOf } from "@caisson/vocabulary/failure";
 import { ChannelError } from "./errors.ts";
 
 /** Carries sealed bytes to the front and brings what it answers. */
@@ -69,9 +70,13 @@ export async function sealedFetch(
       await pieces.return(undefined);
     },
   });
-  const headers = new Headers(answered.map(([name, value]): [string, string] => [name, value]));
   const isEmpty = bodiless.has(status) || request.method === "HEAD";
-  return new Response(isEmpty ? null : stream, { status, headers });
+  try {
+    const headers = new Headers(answered.map(([name, value]): [string, string] => [name, value]));
+    return new Response(isEmpty ? null : stream, { status, headers });
+  } catch (error) {
+    throw broken(`${status} and its fields are no answer of fetch: ${messageOf(error)}`);
+  }
 }
 
 type Tunnel = Awaited<ReturnType<typeof beginTunnel>>;

@@ -10,10 +10,12 @@
 import { createHash, createPublicKey, type KeyObject, sign, X509Certificate } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createSecureContext } from "node:tls";
+import type { CertificateReport } from "@caisson/protocol/certificate-report";
 import { firstBytes } from "@caisson/vocabulary/body";
 import { messageOf } from "@caisson/vocabulary/failure";
 import * as z from "zod/mini";
 import { certificateRequest, challengeCertificate } from "./certificate.ts";
+import { AcmeError } from "./errors.ts";
 import type { Front } from "./server.ts";
 
 const https = process.getBuiltinModule("node:https");
@@ -48,19 +50,11 @@ const authorizationSchema = z.object({
   challenges: z.array(z.object({ type: z.string(), url, token: z.optional(z.string()) })),
 });
 
-export class AcmeError extends Error {
-  readonly type: string;
-  constructor(type: string, message: string) {
-    super(message);
-    this.type = type;
-  }
-}
-
 export interface AcmeOptions {
   directory: string;
   /** P-256. */
   accountKey: KeyObject;
-  /** PEM of the roots that vouch for the directory; the public ones when left out. */
+  /** PEM of the only roots that vouch for the directory; the public ones, which Node carries, when left out. */
   roots?: string;
 }
 
@@ -69,6 +63,19 @@ interface Answered {
   headers: Record<string, string | string[] | undefined>;
   text: string;
 }
+
+/** Parses what the authority says. Throws AcmeError `acme/protocol`. */
+function read<Schema extends z.ZodMiniType>(schema: Schema, text: string, what: string): z.infer<Schema> {
+  try {
+    return schema.parse(JSON.parse(text));
+  } catch (cause) {
+    throw new AcmeError("acme/protocol", `the authority's ${what} is not one`, cause);
+  }
+}
+
+/** Where the authority says that something is. Throws AcmeError `acme/protocol`. */
+const locationOf = ({ headers }: Answered): string =>
+  read(url, JSON.stringify(headers["location"] ?? ""), "address");
 
 const base64url = (bytes: Uint8Array | string): string => Buffer.from(bytes).toString("base64url");
 
@@ -101,9 +108,11 @@ export class AcmeClient {
   /** Registers the account, or finds it. */
   async register(): Promise<string> {
     const { text } = await this.#ask("GET", this.#options.directory);
-    this.#directory = directorySchema.parse(JSON.parse(text));
-    const { headers } = await this.#post(this.#directory.newAccount, { termsOfServiceAgreed: true });
-    this.account = url.parse(headers["location"]);
+    this.#directory = read(directorySchema, text, "directory");
+    // It is asked for by its key, the second time, too (RFC 8555, section 7.3.1).
+    this.account = undefined;
+    const answer = await this.#post(this.#directory.newAccount, { termsOfServiceAgreed: true });
+    this.account = locationOf(answer);
     return this.account;
   }
 
@@ -115,13 +124,15 @@ export class AcmeClient {
   ): Promise<string> {
     await this.register();
     const identifiers = names.map((value) => ({ type: "dns", value }));
-    const { text, headers } = await this.#post(this.#directory!.newOrder, { identifiers });
-    const order = orderSchema.parse(JSON.parse(text));
-    const where = url.parse(headers["location"]);
+    const ordered = await this.#post(this.#directory!.newOrder, { identifiers });
+    const order = read(orderSchema, ordered.text, "order");
+    const where = locationOf(ordered);
     for (const address of order.authorizations) await this.#authorize(address, prove);
     await this.#post(order.finalize, { csr: base64url(certificateRequest(key, names)) });
     const done = await this.#until(where, orderSchema, ({ status }) => status === "valid");
-    const { text: chain } = await this.#post(done.certificate!, "");
+    if (done.certificate === undefined)
+      throw new AcmeError("acme/protocol", "a valid order has no certificate");
+    const { text: chain } = await this.#post(done.certificate, "");
     checkChain(chain, names, key);
     return chain;
   }
@@ -131,11 +142,11 @@ export class AcmeClient {
     prove: (name: string, authorization: string) => () => void,
   ): Promise<void> {
     const { text } = await this.#post(address, "");
-    const { status, identifier, challenges } = authorizationSchema.parse(JSON.parse(text));
+    const { status, identifier, challenges } = read(authorizationSchema, text, "authorization");
     if (status === "valid") return;
     const challenge = challenges.find(({ type }) => type === "tls-alpn-01");
     if (challenge?.token === undefined || !/^[A-Za-z0-9_-]{1,512}$/.test(challenge.token)) {
-      throw new AcmeError("challenge", `the authority offers no tls-alpn-01 for ${identifier.value}`);
+      throw new AcmeError("acme/challenge", `the authority offers no tls-alpn-01 for ${identifier.value}`);
     }
     const end = prove(identifier.value, this.authorization(challenge.token));
     try {
@@ -155,13 +166,13 @@ export class AcmeClient {
     const limit = performance.now() + orderMs;
     while (performance.now() < limit) {
       const { text } = await this.#post(address, "");
-      const value = schema.parse(JSON.parse(text)) as z.infer<Schema>;
+      const value = read(schema, text, "answer") as z.infer<Schema>;
       if (reached(value)) return value;
       if (value.status === "invalid")
-        throw new AcmeError("invalid", `the authority refuses: ${text.slice(0, 500)}`);
+        throw new AcmeError("acme/refused", `the authority refuses: ${whyInvalid(text)}`);
       await sleep(pollMs);
     }
-    throw new AcmeError("late", `the authority took more than ${orderMs / 1000} s`);
+    throw new AcmeError("acme/late", `the authority took more than ${orderMs / 1000} s`);
   }
 
   /** A signed request; "" is POST-as-GET. Nonces that are refused are replaced. */
@@ -183,15 +194,19 @@ export class AcmeClient {
       const answer = await this.#ask("POST", address, signed);
       this.#nonce = nonceOf(answer);
       if (answer.status < 400) return answer;
-      const { type = "", detail = "" } = problemOf(answer.text);
+      const { type, detail } = problemOf(answer.text);
       if (type.endsWith(":badNonce") && attempt < nonceAttempts) continue;
-      throw new AcmeError(type, `${address} answers ${answer.status}: ${detail}`);
+      throw new AcmeError("acme/refused", `${address} answers ${answer.status}: ${type} ${detail}`);
     }
   }
 
   #ask(method: string, address: string, body?: string): Promise<Answered> {
     const { roots } = this.#options;
     return new Promise((resolve, reject) => {
+      const fail = (error: Error) => {
+        clearTimeout(timer);
+        reject(new AcmeError("acme/unreachable", `no answer from ${address}: ${error.message}`, error));
+      };
       const request = https.request(
         address,
         {
@@ -208,14 +223,11 @@ export class AcmeClient {
             clearTimeout(timer);
             const { statusCode = 0, headers } = response;
             resolve({ status: statusCode, headers, text: new TextDecoder().decode(bytes) });
-          }, reject);
+          }, fail);
         },
       );
-      const timer = setTimeout(() => request.destroy(new Error(`no answer from ${address}`)), requestMs);
-      request.once("error", (error) => {
-        clearTimeout(timer);
-        reject(error);
-      });
+      const timer = setTimeout(() => request.destroy(new Error(`not in ${requestMs / 1000} s`)), requestMs);
+      request.once("error", fail);
       request.end(body);
     });
   }
@@ -226,38 +238,60 @@ const nonceOf = ({ headers }: Answered): string | undefined => {
   return typeof nonce === "string" && /^[A-Za-z0-9_-]{1,512}$/.test(nonce) ? nonce : undefined;
 };
 
-function problemOf(text: string): { type?: string; detail?: string } {
+const problemSchema = z.object({ type: z.string(), detail: z.optional(z.string()) });
+
+/** RFC 7807, as far as it is one. */
+function problemOf(text: string): { type: string; detail: string } {
   try {
-    const { type, detail } = JSON.parse(text) as { type?: unknown; detail?: unknown };
-    return { type: String(type), detail: String(detail).slice(0, 500) };
+    const { type, detail = "" } = problemSchema.parse(JSON.parse(text));
+    return { type: type.slice(0, 100), detail: detail.slice(0, 300) };
   } catch {
-    return {};
+    return { type: "", detail: "" };
   }
+}
+
+const invalidSchema = z.object({
+  challenges: z.optional(z.array(z.object({ error: z.optional(z.unknown()) }))),
+  error: z.optional(z.unknown()),
+});
+
+/** What an authorization, or an order, says of why it is invalid. */
+function whyInvalid(text: string): string {
+  const { error, challenges = [] } = invalidSchema.safeParse(JSON.parse(text)).data ?? {};
+  const found = error ?? challenges.find((challenge) => challenge.error !== undefined)?.error;
+  const { type, detail } = problemOf(JSON.stringify(found ?? {}));
+  return `${type} ${detail}`.trim() || "it does not say why";
 }
 
 /** Throws AcmeError unless the chain's first certificate is over this key and for these names. */
 function checkChain(chain: string, names: readonly string[], key: KeyObject): void {
-  const certificate = new X509Certificate(chain);
-  if (!certificate.checkPrivateKey(key)) throw new AcmeError("key", "the certificate is over another key");
+  const certificate = firstOf(chain);
+  if (!certificate.checkPrivateKey(key))
+    throw new AcmeError("acme/certificate", "the certificate is over another key");
   const missing = names.find((name) => certificate.checkHost(name) === undefined);
-  if (missing !== undefined) throw new AcmeError("names", `the certificate is not for ${missing}`);
+  if (missing !== undefined) throw new AcmeError("acme/certificate", `the certificate is not for ${missing}`);
 }
 
-/**
- * The CAA records (RFC 8659, RFC 8657) after which this account, and this challenge, alone get certificates for a name.
- * `authority` is the domain by which the authority goes there.
- */
-export const caaRecords = (names: readonly string[], authority: string, account: string): string[] =>
-  names.flatMap((name) => [
-    `${name}. CAA 0 issue "${authority};validationmethods=tls-alpn-01;accounturi=${account}"`,
-    `${name}. CAA 0 issuewild ";"`,
-  ]);
+function firstOf(chain: string): X509Certificate {
+  try {
+    return new X509Certificate(chain);
+  } catch (cause) {
+    throw new AcmeError("acme/protocol", "the authority's certificate is not one", cause);
+  }
+}
 
-/** When a certificate is renewed: after two thirds of its life. */
-export function renewalOf(chain: string, now: number): number {
+/** When a certificate ends, and when it is renewed: after two thirds of its life. Milliseconds since 1970. */
+export function datesOf(chain: string): { notAfter: number; renewal: number } {
   const { validFrom, validTo } = new X509Certificate(chain);
   const [from, to] = [Date.parse(validFrom), Date.parse(validTo)];
-  return Math.max(from + ((to - from) * 2) / 3 - now, 0);
+  return { notAfter: to, renewal: from + ((to - from) * 2) / 3 };
+}
+
+/** Until a time. A timer holds at most 24 days; it is the front's socket that keeps the process. */
+async function until(time: number): Promise<void> {
+  for (let left = time - Date.now(); left > 0; left = time - Date.now()) {
+    await sleep(Math.min(left, 12 * 3_600_000), undefined, { ref: false });
+  }
 }
 
 /** Gets a certificate and renews it, for as long as the front runs; until there is one, the self-signed stays. */
@@ -266,7 +300,7 @@ export async function keepCertificate(
   key: KeyObject,
   names: readonly string[],
   options: AcmeOptions,
-  say: (line: string) => void,
+  report: (what: CertificateReport) => void,
 ): Promise<void> {
   const client = new AcmeClient(options);
   const pem = key.export({ format: "pem", type: "pkcs8" }) as string;
@@ -279,15 +313,21 @@ export async function keepCertificate(
     try {
       const chain = await client.certificate(names, key, prove);
       front.setCertificate(chain);
-      say(`certificate for ${names.join(", ")}; so that nobody else gets one:`);
-      for (const record of caaRecords(names, client.authority, client.account!)) say(`  ${record}`);
       pause = firstPauseMs;
-      // A timer holds at most 24 days; it is the front's socket that keeps the process.
-      for (let left = renewalOf(chain, Date.now()); left > 0; left = renewalOf(chain, Date.now())) {
-        await sleep(Math.min(left, 12 * 3_600_000), undefined, { ref: false });
-      }
+      const { notAfter, renewal: due } = datesOf(chain);
+      // One that is nearly over when it comes must not be asked for in a loop.
+      const renewal = Math.max(due, Date.now() + firstPauseMs);
+      report({
+        state: "issued",
+        authority: client.authority,
+        account: client.account!,
+        notAfter: new Date(notAfter).toISOString(),
+        renewal: new Date(renewal).toISOString(),
+      });
+      await until(renewal);
     } catch (error) {
-      say(`no certificate: ${messageOf(error)}; again in ${pause / 1000} s`);
+      const reason = error instanceof AcmeError ? error.code : "acme/protocol";
+      report({ state: "failed", reason, message: messageOf(error).slice(0, 1000), again: pause / 1000 });
       await sleep(pause, undefined, { ref: false });
       pause = Math.min(longestPauseMs, 2 * pause);
     }

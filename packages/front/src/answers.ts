@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What a request gets: keys and evidence from the front itself, everything else from the application. */
+import type { OutgoingHttpHeaders } from "node:http";
 import type { Http2ServerRequest } from "node:http2";
 import type { TLSSocket } from "node:tls";
 import { ehbpHeaders, ehbpKeysPath } from "@caisson/protocol/ehbp";
+import { trailersOf } from "@caisson/protocol/hop-by-hop";
 import type { KeyPair } from "@caisson/protocol/hpke-context";
 import { concat } from "@caisson/vocabulary/bytes";
 import { hpkeConfigOf, sessionEntry, sessionExporter } from "@caisson/vocabulary/channel";
@@ -21,7 +23,7 @@ import {
 import { contentLength, towardsApplication, towardsClient } from "./headers.ts";
 import { Crowded, Quotes } from "./nonce-tree.ts";
 import { type SealedLimits, SealedRequests } from "./sealed.ts";
-import { NoAnswer, type Upstream } from "./upstream.ts";
+import { Full, NoAnswer, type Upstream } from "./upstream.ts";
 
 export interface AnswerOptions {
   /** The attested HPKE key. */
@@ -114,7 +116,16 @@ export class Answers {
     );
     response.writeHead(found.statusCode!, towardsClient(found.rawHeaders));
     // A short answer came with its head: it goes in one piece.
-    if (found.complete) return void response.end(found.read() as Buffer | null);
+    if (found.complete) {
+      const content = found.read() as Buffer | null;
+      if (found.rawTrailers.length > 0)
+        response.addTrailers(trailersOf(found.rawTrailers) as OutgoingHttpHeaders);
+      return void response.end(content);
+    }
+    found.once("end", () => {
+      if (found.rawTrailers.length > 0)
+        response.addTrailers(trailersOf(found.rawTrailers) as OutgoingHttpHeaders);
+    });
     found.pipe(response);
     found.once("error", () => response.destroy());
     found.once("close", () => {
@@ -133,6 +144,7 @@ export class Answers {
     this.#answer(request, response).catch((error: unknown) => {
       if (response.headersSent || response.destroyed) return void response.destroy();
       if (error instanceof FrontRefusal) refuse(response, error);
+      else if (error instanceof Full) refuse(response, new FrontRefusal(503, error.message));
       else if (error instanceof NoAnswer)
         refuse(response, new FrontRefusal(502, "the application gave no answer"));
       else refuse(response, new FrontRefusal(500, "the front failed"));

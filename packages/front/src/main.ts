@@ -5,6 +5,7 @@
  */
 import { createPrivateKey } from "node:crypto";
 import { readFileSync } from "node:fs";
+import { encodeReport } from "@caisson/protocol/certificate-report";
 import { keyPairOf } from "@caisson/protocol/hpke-context";
 import { firstBytes } from "@caisson/vocabulary/body";
 import { limits } from "@caisson/vocabulary/limits";
@@ -61,5 +62,5 @@ if (setup.acme !== undefined) {
   const { directory, accountKey: bytes, roots } = setup.acme;
   const accountKey = createPrivateKey({ key: Buffer.from(bytes, "base64"), format: "der", type: "pkcs8" });
   const options = { directory, accountKey, ...(roots !== undefined && { roots }) };
-  void keepCertificate(front, key, setup.names, options, say);
+  void keepCertificate(front, key, setup.names, options, (what) => say(encodeReport(what)));
 }

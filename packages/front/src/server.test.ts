@@ -253,6 +253,69 @@ test("WebSockets pass through TLS, and nothing else is upgraded", async (t) => {
   match(await raw(port, `${head}Upgrade: h2c\r\nConnection: close\r\n\r\n`, 700), /^HTTP\/1.1 200 /);
 });
 
+test("a client that asks for a WebSocket and does not wait leaves no request at the application", async (t) => {
+  const { port, behind } = await start(t, echo);
+  const closed = Promise.withResolvers<void>();
+  const asked = Promise.withResolvers<void>();
+  behind.on("upgrade", (_, socket: Socket) => {
+    socket
+      .resume()
+      .once("end", () => closed.resolve())
+      .once("error", () => undefined);
+    asked.resolve();
+  });
+  const client = await connected(port);
+  client.write(
+    "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+  );
+  await asked.promise;
+  client.destroy();
+  await Promise.race([
+    closed.promise,
+    sleep(5_000).then(() => Promise.reject(new Error("it is still there"))),
+  ]);
+});
+
+test("more requests than the application may have at once are refused, not kept waiting", async (t) => {
+  const { port } = await start(
+    t,
+    ({ url }, response) => (url === "/stream" ? response.write("on") : response.end("ok")),
+    {
+      limits: { requests: 2 },
+    },
+  );
+  const streams = await Promise.all([connected(port), connected(port)]);
+  for (const stream of streams) {
+    stream.write("GET /stream HTTP/1.1\r\nHost: a\r\n\r\n");
+    await once(stream, "data");
+  }
+  equal((await ask(port, "/")).status, 503);
+  for (const stream of streams) stream.destroy();
+  await sleep(200);
+  equal((await ask(port, "/")).status, 200);
+});
+
+test("trailers of an answer pass over HTTP/1.1 and HTTP/2; what is about its framing does not", async (t) => {
+  const { port } = await start(t, (_, response) => {
+    response.writeHead(200, { trailer: "grpc-status" });
+    response.write("body");
+    response.addTrailers([
+      ["grpc-status", "0"],
+      ["Set-Cookie", "a=b"],
+    ]);
+    response.end();
+  });
+  match(
+    await raw(port, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"),
+    /\r\n0\r\ngrpc-status: 0\r\n\r\n$/,
+  );
+  const session = http2.connect(`https://127.0.0.1:${port}`, { rejectUnauthorized: false });
+  t.after(() => session.destroy());
+  const stream = session.request({ ":path": "/" });
+  const [trailers] = (await once(stream.resume(), "trailers")) as [object];
+  deepEqual(Object.entries(trailers), [["grpc-status", "0"]]);
+});
+
 test("TLS 1.3 alone, with the attested key; a ticket resumes nothing", async (t) => {
   const { port } = await start(t, echo);
   const options = { host: "127.0.0.1", port, rejectUnauthorized: false, ALPNProtocols: ["http/1.1"] };

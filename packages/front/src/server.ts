@@ -30,6 +30,8 @@ export interface FrontOptions extends AnswerOptions {
 
 export interface FrontLimits {
   connections: number;
+  /** At the application at once; WebSockets are connections. */
+  requests: number;
   handshakeMs: number;
   /** For a request's head, and for a connection between two of them. */
   headMs: number;
@@ -41,6 +43,7 @@ export interface FrontLimits {
 
 const defaults: FrontLimits = {
   connections: 4096,
+  requests: 2048,
   handshakeMs: 10_000,
   headMs: 15_000,
   idleMs: 30_000,
@@ -64,7 +67,7 @@ export interface Front {
 /** A front that does not listen yet. */
 export function createFront(options: FrontOptions): Front {
   const limits = { ...defaults, ...options.limits };
-  const upstream = new Upstream(options.application);
+  const upstream = new Upstream(options.application, limits.requests);
   const answers = new Answers({ ...options, sealed: limits.sealed }, upstream);
   const upgrades = new Upgrades(options.require, upstream);
   let challenge: { context: SecureContext; name: string } | undefined;

@@ -17,7 +17,7 @@ export const setupSchema = z.strictObject({
       directory: z.string(),
       /** PKCS 8 of the account's P-256 key, which follows from the application's. */
       accountKey: base64,
-      /** PEM of roots beside the public ones. */
+      /** PEM of the only roots that vouch for the directory; missing: the public ones. */
       roots: z.optional(z.string()),
     }),
   ),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** WebSockets: a connection that the application upgrades is joined to the client's, byte for byte. */
-import type { IncomingMessage } from "node:http";
+import type { ClientRequest, IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
 import { type FrontRefusal, isOurs, target } from "./exchange.ts";
 import { contentLength, towardsApplication, towardsClient } from "./headers.ts";
@@ -35,17 +35,27 @@ export class Upgrades {
       host: where.host,
       skip: contentLength,
     });
-    const asked = this.#upstream.start({
-      method: "GET",
-      path: where.path,
-      headers: [...headers, "Connection", "Upgrade", "Upgrade", "websocket"],
-    });
+    let asked: ClientRequest;
+    try {
+      asked = this.#upstream.start({
+        method: "GET",
+        path: where.path,
+        headers: [...headers, "Connection", "Upgrade", "Upgrade", "websocket"],
+      });
+    } catch {
+      return fail(503);
+    }
     asked.once("error", () => fail(502));
+    // A client that does not wait keeps no connection to the application. Nobody reads from it yet: its end is looked for.
+    const look = (): void => void socket.read(0);
+    const gone = (): void => void asked.destroy();
+    socket.on("readable", look).once("end", gone).once("close", gone);
     asked.once("response", (found) => {
       found.resume();
       fail(found.statusCode!);
     });
     asked.once("upgrade", (found, behind, first) => {
+      socket.off("readable", look).off("end", gone);
       const raw = towardsClient(found.rawHeaders);
       const lines = raw.flatMap((name, i) => (i % 2 === 0 ? [`${name}: ${raw[i + 1]}\r\n`] : []));
       socket.write(
@@ -55,6 +65,7 @@ export class Upgrades {
       behind.write(head);
       join(socket, behind);
       join(behind, socket);
+      if (socket.destroyed) behind.destroy();
     });
   }
 }

@@ -28,19 +28,25 @@ const silenceMs = 600_000;
 
 /** The application gave no answer that could be passed on. */
 export class NoAnswer extends Error {}
+/** As many requests as there may be are at the application: one more would wait for nobody knows how long. */
+export class Full extends Error {}
 
 export class Upstream {
   readonly #agent: Agent;
   readonly #target: Target;
+  readonly #most: number;
+  #open = 0;
 
-  constructor(target: Target) {
+  /** `requests` at once; streams that never end are among them. */
+  constructor(target: Target, requests: number) {
+    this.#most = requests;
     this.#target = target;
     // The time limit of a request is the connections' own, so that none of them sets it anew.
     const timeout = silenceMs;
-    this.#agent = new http.Agent({ keepAlive: true, maxSockets: 512, maxFreeSockets: 64, timeout });
+    this.#agent = new http.Agent({ keepAlive: true, maxSockets: requests, maxFreeSockets: 64, timeout });
   }
 
-  /** The answer's beginning. A `client` that goes away ends the request, and the answer. Throws NoAnswer. */
+  /** The answer's beginning. A `client` that goes away ends the request, and the answer. Throws NoAnswer, Full. */
   async ask(outgoing: Outgoing, client: Response): Promise<IncomingMessage> {
     for (let again = false; ; again = true) {
       const request = this.start(outgoing);
@@ -61,8 +67,9 @@ export class Upstream {
     }
   }
 
-  /** The request, on its way. */
+  /** The request, on its way. Throws Full. */
   start({ method, path, headers, body }: Outgoing): ClientRequest {
+    if (this.#open >= this.#most) throw new Full("too many requests are at the application");
     const length =
       body === undefined
         ? []
@@ -79,6 +86,10 @@ export class Upstream {
       headers: [...headers, ...length] as unknown as Record<string, string>,
       setHost: false,
       timeout: silenceMs,
+    });
+    this.#open++;
+    request.once("close", () => {
+      this.#open--;
     });
     request.on("timeout", () => request.destroy(new Error("the application is silent")));
     if (body === undefined) request.end();

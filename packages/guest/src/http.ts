@@ -5,11 +5,20 @@
  * emulation, and a WebAssembly parser that PID 1, which runs without a compiler (`--jitless`), could not start.
  * `fetch` needs undici too, and stays unused here for the same reasons.
  */
-import type { Agent, ClientRequest, IncomingMessage } from "node:http";
+import type {
+  Agent,
+  ClientRequest,
+  IncomingMessage,
+  RequestListener,
+  Server,
+  ServerOptions,
+} from "node:http";
 import { firstBytes } from "@caisson/vocabulary/body";
 import { withLimit } from "./limit.ts";
 
-export const { createServer } = process.getBuiltinModule("node:http");
+/** `createServer` of node:http, which is loaded by the first server or request. */
+export const createServer = (options: ServerOptions, listener: RequestListener): Server =>
+  process.getBuiltinModule("node:http").createServer(options, listener);
 
 const clientFor = (url: URL) =>
   process.getBuiltinModule(url.protocol === "https:" ? "node:https" : "node:http");
@@ -35,7 +44,10 @@ export async function postJson(
 ): Promise<string> {
   const { request } = clientFor(url);
   const headers = { "content-type": "application/json" };
-  const sending = request(url, { method: "POST", headers, agent: kept });
+  // PID 1 runs without Node's default authorities (`--use-openssl-ca`).
+  const ca =
+    url.protocol === "https:" ? { ca: [...process.getBuiltinModule("node:tls").rootCertificates] } : {};
+  const sending = request(url, { method: "POST", headers, agent: kept, ...ca });
   const answer = response(sending).then((found) => text(found, limit));
   sending.end(JSON.stringify(body));
   try {

@@ -144,6 +144,7 @@ async function boot(): Promise<void> {
     events: () => log.events,
     keyFiles: new KeyFiles(),
     log: (text) => say({ kind: "note", text }),
+    certificate: (report) => say({ kind: "certificate", names: config.app.front?.names ?? [], ...report }),
     async measure(event, payload) {
       const digest = Buffer.from(await log.append(event, payload)).toString("hex");
       say({ kind: "measured", event, digest, payload: Buffer.from(payload).toString("hex") });

@@ -55,7 +55,8 @@ const otherFamilies = Array.from({ length: 48 }, (_, family) => family).filter(
 );
 
 /** What a program that only serves and connects has no use for: files, other users and processes, listening, IPC. */
-const beyondServing = `bind socketpair chmod fchmod fchmodat fchmodat2 chown fchown fchownat lchown link linkat
+const beyondServing = new Set(
+  `bind socketpair chmod fchmod fchmodat fchmodat2 chown fchown fchownat lchown link linkat
   symlink symlinkat mkdir mkdirat rmdir rename renameat renameat2 unlink unlinkat mknod mknodat truncate ftruncate
   fallocate creat utime utimensat utimes futimesat setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr
   inotify_init inotify_init1 inotify_add_watch inotify_rm_watch setuid setgid setreuid setregid setresuid setresgid
@@ -64,7 +65,8 @@ const beyondServing = `bind socketpair chmod fchmod fchmodat fchmodat2 chown fch
   mq_unlink sync syncfs sync_file_range swapon rt_sigqueueinfo rt_tgsigqueueinfo pidfd_open pidfd_send_signal
   landlock_add_rule landlock_create_ruleset landlock_restrict_self chdir umask splice tee vmsplice sendfile
   copy_file_range openat2 kill tkill seccomp flock setpriority sched_setaffinity sched_setattr sched_setparam
-  sched_setscheduler`;
+  sched_setscheduler`.split(/\s+/),
+);
 
 /** include/uapi/linux/sched.h: a thread of the caller's own, which sees what the caller sees. */
 const cloneThread = 0x10000;
@@ -215,9 +217,7 @@ export const servingProfile: SeccompProfile = {
   ...seccompProfile,
   syscalls: [
     ...seccompProfile.syscalls.flatMap((entry): Rule[] => {
-      const left = entry.names.filter(
-        (name) => !beyondServing.split(/\s+/).includes(name) && !byNumber.includes(name),
-      );
+      const left = entry.names.filter((name) => !beyondServing.has(name) && !byNumber.includes(name));
       return left.length === 0 ? [] : [{ ...entry, names: left }];
     }),
     ...serving,

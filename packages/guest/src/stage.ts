@@ -4,6 +4,7 @@
  * fails by throwing `StageFailure`: PID 1 then says why on the console and powers off. No stage may be skipped,
  * retried or reordered; whatever a stage leaves for later ones it puts into `Context`.
  */
+import type { CertificateReport } from "@caisson/protocol/certificate-report";
 import type { GuestConfig } from "@caisson/protocol/guest-config";
 import type { Instance } from "@caisson/protocol/instance";
 import type { RuntimeEvent } from "@caisson/vocabulary/events";
@@ -37,6 +38,8 @@ export interface Context {
   readonly events: () => readonly RuntimeEvent[];
   /** One line for the console; the host reads it, so it never carries a secret. */
   readonly log: (line: string) => void;
+  /** Tells the console what became of the front's public certificate. */
+  readonly certificate: (report: CertificateReport) => void;
   /** Measures one runtime event: extends RTMR3, then appends to the log on disk, then returns. */
   readonly measure: (name: string, payload: Uint8Array) => Promise<void>;
   /** Keys in files: the clock's alarm empties them. */

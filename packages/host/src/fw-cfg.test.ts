@@ -39,5 +39,5 @@ test("the emulated machine's window depends on its memory alone, whoever made th
 
 test("the processor is the host's under KVM, with the same address bits as TCG's", () => {
   equal(emulatedProcessor("kvm"), "host,host-phys-bits=off,phys-bits=38");
-  equal(emulatedProcessor("tcg"), "max,host-phys-bits=off,phys-bits=38");
+  equal(emulatedProcessor("tcg"), "max,host-phys-bits=off,phys-bits=38,la57=off");
 });

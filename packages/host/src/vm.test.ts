@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-import { equal, match, rejects } from "node:assert/strict";
+import { deepEqual, equal, match, rejects } from "node:assert/strict";
+import { once } from "node:events";
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -41,4 +42,46 @@ test("a machine that QEMU refuses: its words, and nothing left behind", async ()
     else process.env.TMPDIR = usual;
   }
   equal(readdirSync(place).join(), "");
+});
+
+/** What `Vm` needs of QEMU: a control socket, whose machine stops for want of room once and goes on at the second asking. */
+const fakeQemu = (socket: string) => `#!${process.execPath}
+let asked = 0;
+const states = ["running", "io-error", "io-error", "running"];
+require("node:net").createServer((client) => {
+  client.write(JSON.stringify({ QMP: {} }) + "\\n");
+  require("node:readline").createInterface({ input: client }).on("line", (line) => {
+    const { execute, id } = JSON.parse(line);
+    if (execute === "query-status") client.write(JSON.stringify({ return: { status: states[Math.min(asked++, 3)] }, id }) + "\\n");
+    else {
+      if (execute === "cont") console.log("told to go on");
+      client.write(JSON.stringify({ return: {}, id }) + "\\n");
+    }
+  }).on("error", () => {});
+  client.on("error", () => {});
+}).listen(${JSON.stringify(socket)});
+`;
+
+test("a machine that QEMU stopped for want of room: it is said once, told to go on until it does, and said again", async () => {
+  const [program, qmpSocket] = [join(scratch, "fake-qemu.cjs"), join(scratch, "fake.sock")];
+  writeFileSync(program, fakeQemu(qmpSocket), { mode: 0o755 });
+  const serialLog = join(scratch, "fake.log");
+  const vm = await Vm.launch([], { program, qmpSocket, serialLog, volumes: ["a"], tidy: async () => {} });
+  const said: boolean[] = [];
+  const told: string[] = [];
+  vm.on("room", (there) => said.push(there)).on("line", (line) => told.push(line));
+  try {
+    await once(vm, "room", { signal: AbortSignal.timeout(60_000) });
+    await once(vm, "room", { signal: AbortSignal.timeout(60_000) });
+  } finally {
+    vm.kill();
+    await vm.ended;
+  }
+  deepEqual(
+    [said, told],
+    [
+      [false, true],
+      ["told to go on", "told to go on"],
+    ],
+  );
 });

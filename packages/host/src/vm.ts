@@ -60,13 +60,20 @@ interface LaunchOptions {
   qmpSocket: string;
   serialLog: string;
   limitMs?: number;
+  /** What the machine writes to; none when left out. */
+  volumes?: readonly string[];
   tidy: () => Promise<void>;
 }
 
 interface VmEvents {
   console: [event: ConsoleEvent];
   line: [line: string];
+  /** The host has no room for what the machine writes, so that QEMU stopped it; or there is room again, and it goes on. */
+  room: [there: boolean];
 }
+
+/** How often a machine with disks to write to is looked at; ms. */
+const roomMs = 2_000;
 
 export class Vm extends EventEmitter<VmEvents> {
   /** Everything the guest has said so far. */
@@ -140,7 +147,7 @@ export class Vm extends EventEmitter<VmEvents> {
    */
   static async launch(
     args: readonly string[],
-    { program = "qemu-system-x86_64", qmpSocket, serialLog, limitMs, tidy }: LaunchOptions,
+    { program = "qemu-system-x86_64", qmpSocket, serialLog, limitMs, volumes = [], tidy }: LaunchOptions,
   ): Promise<Vm> {
     let timer: NodeJS.Timeout | undefined;
     const qemu = await start(program, [...args], "qemu-system-x86");
@@ -166,7 +173,29 @@ export class Vm extends EventEmitter<VmEvents> {
       const facts = [["QEMU said", said.trim() || `nothing: ${messageOf(error)}`]] as const;
       throw new HostError(code, "QEMU did not start the machine", { facts });
     }
+    if (volumes.length > 0) vm.#watchRoom();
     return vm;
+  }
+
+  /** QEMU stops a machine whose write fails for want of room (`werror=enospc`), and repeats the write when told to go on. */
+  #watchRoom(there = true): void {
+    const timer = setTimeout(() => void this.#lookForRoom(there), roomMs).unref();
+    void this.ended.then(() => clearTimeout(timer));
+  }
+
+  async #lookForRoom(there: boolean): Promise<void> {
+    let now = there;
+    try {
+      const qmp = await this.qmp();
+      const { status } = (await qmp.execute("query-status")) as { status: string };
+      now = status !== "io-error";
+      if (!now) await qmp.execute("cont");
+      qmp.close();
+    } catch {
+      // It ended, or something else goes wrong with it, which is said elsewhere.
+    }
+    if (now !== there) this.emit("room", now);
+    if (runs(this.#qemu)) this.#watchRoom(now);
   }
 
   /** A connection to QEMU's control socket; the caller closes it. */

@@ -15,6 +15,7 @@ import { guestAddon, guestNode, guestServiceInit } from "./build/native.ts";
 import { assembleRoot } from "./build/rootfs.ts";
 import { sourcesHash } from "./build/sources.ts";
 import { cachedToolchain, openToolchain } from "./build/toolchain.ts";
+import { nameAuthority } from "./inputs/authority.ts";
 import { type FetchProgress, fetchAll } from "./inputs/fetch.ts";
 import { claimIdentity, readIdentityFile } from "./inputs/identity.ts";
 import { debianLicences } from "./inputs/licences.ts";
@@ -138,7 +139,8 @@ async function gather(spec: Spec, lock: Lock, options: BuildOptions): Promise<Pa
   onProgress({ step: "application" });
   const images = await readImages(workload, system, lock, cache);
   const described = describeApplication(spec, workload.composition, images);
-  const application = { ...described, description: await claimIdentity(described.description, identity) };
+  const trusting = await nameAuthority(described.description, spec.front);
+  const application = { ...described, description: await claimIdentity(trusting, identity) };
   signal?.throwIfAborted();
 
   const source = inGroup(lock, "source")[0]!;

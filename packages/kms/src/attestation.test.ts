@@ -12,14 +12,17 @@ import { httpPost, requestKeys } from "@caisson/guest/key-client";
 import { deriveApplicationKey } from "@caisson/protocol/derivation";
 import { generateSealingKey } from "@caisson/protocol/hpke";
 import { keyProvider } from "@caisson/protocol/identity";
-import { writeBundle } from "@caisson/releases";
+import { writeBundle, writeEnvelope } from "@caisson/releases";
 import { hashOf, Owners } from "@caisson/releases/testing/owners";
+import { signedBy } from "@caisson/releases/testing/signers";
+import { serveCollateral } from "@caisson/simulated/collateral-server";
 import { readPolicy } from "@caisson/verify";
 import { releaseJudge } from "@caisson/verify/releases";
 import { reportData } from "@caisson/verify/report-data";
 import fc from "fast-check";
 import { askKms, attestationNonce, judgeKms } from "./attestation.ts";
-import { checkGiver, startGuestKms } from "./guest.ts";
+import { checkGiver, type GuestKmsOptions, startGuestKms } from "./guest.ts";
+import { type OperatorRequest, operatorEnvelope } from "./operators.ts";
 import { dataFiles, openRootSecret } from "./root-secret.ts";
 import { passShare, readShares } from "./shares.ts";
 import { Machine } from "./testing/machine.ts";
@@ -161,8 +164,8 @@ async function guestSocket(t: TestContext, guest: { kms?: { url: string; identit
     rmSync(place, { recursive: true });
   });
   const data = join(place, "data");
-  const start = async (port = 0) => {
-    const kms = await startGuestKms({ files, data, databases: [], host: "127.0.0.1", port, socket });
+  const start = async (port = 0, more: Partial<GuestKmsOptions> = {}) => {
+    const kms = await startGuestKms({ files, data, databases: [], host: "127.0.0.1", port, socket, ...more });
     t.after(() => kms.close());
     return kms;
   };
@@ -179,6 +182,39 @@ test("a guest without a key provider makes the root secret, and gives it to nobo
   const replica = await guestSocket(t, { kms: { url: kms.url, identity: kms.identityKey } });
   await rejects(replica.start(), { code: "kms/guest", message: /app\/unknown/ });
   throws(() => openRootSecret(replica.data, { development: true }), { code: "root-secret/missing" });
+});
+
+test("a KMS in a guest fetches collateral from the source that it names, and needs none of a guest's", async (t) => {
+  const { collateral } = machine.booted("00".repeat(32));
+  const server = await serveCollateral({ "CA1550000000/standard": collateral! });
+  t.after(() => server.close());
+  const guest = await guestSocket(t, {});
+  await rejects(guest.start(0, { collateralSource: "ftp://nobody" }), { code: "collateral/source" });
+  mkdirSync(join(guest.files, "collateral"));
+  await rejects(guest.start(0, { collateralSource: server.url }), { code: "collateral/duplicate" });
+  rmSync(join(guest.files, "collateral"), { recursive: true });
+  const kms = await guest.start(0, { collateralSource: server.url });
+  const asked: OperatorRequest = {
+    version: "caisson/kms-request/v1",
+    action: "policy/set",
+    kms: kms.identityKey,
+    app: owners.id,
+    replaces: 0,
+    expires: Date.now() + 600_000,
+    policy: JSON.stringify({ version: "caisson/kms-policy/v1", app: owners.id, keyVersion: 1, policy }),
+  };
+  const body = JSON.stringify(writeEnvelope(signedBy(operatorEnvelope(asked), owners.a)));
+  equal((await fetch(new URL("/v1/admin", kms.url), { method: "POST", body })).status, 200);
+  const state = { ...machine.booted(kms.identityKey), release, collateral: undefined };
+  const keys = await requestKeys({
+    post: httpPost(kms.url, 10_000),
+    identityKey: Uint8Array.fromHex(kms.identityKey),
+    evidence: (bound) => machine.evidence(state, bound),
+    now: Date.now,
+    toleranceMs: 5000,
+  });
+  equal(keys.app, owners.id);
+  ok(server.asked.length > 0);
 });
 
 test("nothing is taken from a KMS that is not in such a guest", async (t) => {

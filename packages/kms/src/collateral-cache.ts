@@ -8,11 +8,11 @@
  * verify, so that keeping verified collateral never makes it live longer.
  */
 
-import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Evidence, type TrustAnchor, VerifyError } from "@caisson/verify";
 import {
+  type Collateral,
   parseChain,
   readCollateral,
   type VerifiedCollateral,
@@ -31,10 +31,18 @@ const capacity = 64;
 /** The operator's verified collateral, by root and platform (`placeOf`). */
 export type OwnCollateral = ReadonlyMap<string, VerifiedCollateral>;
 
+/** What a guest brought, under the root (hexadecimal) by which it was verified. */
+interface Brought {
+  by: Collateral;
+  root: string;
+  verified: VerifiedCollateral;
+}
+
 export class CollateralCache {
   readonly #own: OwnCollateral;
   readonly #source: CollateralSource | undefined;
-  readonly #brought = new Map<string, VerifiedCollateral>();
+  /** The newest use is last. */
+  readonly #brought: Brought[] = [];
 
   /** Own collateral is in files, or comes from a source; `source` outlives this. */
   constructor(own: OwnCollateral = new Map(), source?: CollateralSource) {
@@ -50,12 +58,14 @@ export class CollateralCache {
     if (fetched !== undefined) return fetched;
     const { collateral } = evidence;
     if (collateral === undefined) return undefined;
-    const key = createHash("sha256").update(trust.rootKey).update(JSON.stringify(collateral)).digest("hex");
-    const verified = this.#brought.get(key) ?? (await verifyCollateral(collateral, now, trust));
-    // The newest use goes last, so that what is forgotten first was not used for longest.
-    this.#brought.delete(key);
-    this.#brought.set(key, verified);
-    if (this.#brought.size > capacity) this.#brought.delete(this.#brought.keys().next().value!);
+    const root = trust.rootKey.toHex();
+    const isSame = (one: Brought) => one.root === root && equal(one.by, collateral);
+    const verified = this.#brought.find(isSame)?.verified ?? (await verifyCollateral(collateral, now, trust));
+    // Others may have asked meanwhile.
+    const at = this.#brought.findIndex(isSame);
+    if (at >= 0) this.#brought.splice(at, 1);
+    this.#brought.push({ by: collateral, root, verified });
+    if (this.#brought.length > capacity) this.#brought.shift();
     return verified;
   }
 
@@ -64,6 +74,12 @@ export class CollateralCache {
     if (this.#own.size === 0) return this.#source?.validUntil;
     return Math.min(...[...this.#own.values()].map(({ validUntil }) => validUntil));
   }
+}
+
+/** Text by text: cheaper by far than a hash of them, as nearly always all are those of the last guest. */
+function equal(a: Collateral, b: Collateral): boolean {
+  const fields = Object.keys(a) as (keyof Collateral)[];
+  return fields.length === Object.keys(b).length && fields.every((field) => a[field] === b[field]);
 }
 
 const placeOf = (trust: TrustAnchor, fmspc: string) => `${trust.rootKey.toHex()} ${fmspc}`;

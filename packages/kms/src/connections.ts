@@ -15,14 +15,21 @@ interface Connection {
   socket: Socket;
   /** Names of the sender's groups, narrowest first. */
   groups: readonly string[];
-  /** When it was opened, or its last answer was out, in ms of `performance.now`. */
-  idleSince: number;
+  /** When it was opened, in ms of `performance.now`. */
+  opened: number;
   /** A request has begun. */
   asked: boolean;
   /** It has arrived whole, and its answer is not out. Everything else counts as idle. */
   answering: boolean;
   /** Bytes of its request's body that are in memory. */
   held: number;
+}
+
+/** Connections that have a group of senders in common. */
+interface Group {
+  open: number;
+  /** Those that are idle, in the order in which they became so. */
+  idle: Set<Connection>;
 }
 
 export interface ConnectionLimits {
@@ -38,7 +45,7 @@ export interface ConnectionLimits {
 export class Connections {
   readonly #limits: ConnectionLimits;
   readonly #open = new Map<Socket, Connection>();
-  readonly #counts = new Map<string, number>();
+  readonly #groups = new Map<string, Group>();
   /** Bytes of all bodies in memory. */
   #held = 0;
   readonly #sweep: NodeJS.Timeout;
@@ -70,7 +77,9 @@ export class Connections {
   /** The request has arrived whole. */
   received(socket: Socket): void {
     const connection = this.#open.get(socket);
-    if (connection !== undefined) connection.answering = true;
+    if (connection === undefined) return;
+    connection.answering = true;
+    for (const { idle } of this.#groupsOf(connection)) idle.delete(connection);
   }
 
   /** The answer is out. */
@@ -81,7 +90,10 @@ export class Connections {
     connection.answering = false;
     this.#held -= connection.held;
     connection.held = 0;
-    connection.idleSince = performance.now();
+    for (const { idle } of this.#groupsOf(connection)) {
+      idle.delete(connection);
+      idle.add(connection);
+    }
   }
 
   #admit(socket: Socket): void {
@@ -89,32 +101,36 @@ export class Connections {
     const groups = addressGroups(socket.remoteAddress ?? "");
     for (const { name, factor } of groups) {
       const limit = Math.max(perAddress, Math.min(perAddress * factor, total / 4));
-      if (this.#count(name) >= limit && !this.#giveUp((other) => other.groups.includes(name))) {
-        return void socket.destroy();
-      }
+      const group = this.#groups.get(name);
+      if (group !== undefined && group.open >= limit && !this.#giveUp(group)) return void socket.destroy();
     }
     if (this.#open.size >= total && !this.#giveUpOfLargest()) return void socket.destroy();
     const connection: Connection = {
       socket,
       groups: groups.map(({ name }) => name),
-      idleSince: performance.now(),
+      opened: performance.now(),
       asked: false,
       answering: false,
       held: 0,
     };
     this.#open.set(socket, connection);
-    for (const name of connection.groups) this.#counts.set(name, this.#count(name) + 1);
+    for (const name of connection.groups) {
+      if (!this.#groups.has(name)) this.#groups.set(name, { open: 0, idle: new Set() });
+    }
+    for (const group of this.#groupsOf(connection)) {
+      group.open += 1;
+      group.idle.add(connection);
+    }
     socket.once("close", () => this.#forget(connection));
   }
 
-  /** Closes the one that is idle for longest among those that `counts` accepts; false where none is idle. */
-  #giveUp(counts: (connection: Connection) => boolean): boolean {
-    let oldest: Connection | undefined;
-    for (const connection of this.#open.values()) {
-      if (connection.answering || !counts(connection)) continue;
-      if (oldest === undefined || connection.idleSince < oldest.idleSince) oldest = connection;
-    }
-    return this.#close(oldest);
+  #groupsOf({ groups }: Connection): Group[] {
+    return groups.map((name) => this.#groups.get(name)!);
+  }
+
+  /** Closes the one of a group that is idle for longest; false where none is idle. */
+  #giveUp({ idle }: Group): boolean {
+    return this.#close(idle.values().next().value);
   }
 
   #close(connection: Connection | undefined): boolean {
@@ -126,38 +142,34 @@ export class Connections {
 
   /** Of the widest group with most idle connections. */
   #giveUpOfLargest(): boolean {
-    const largest = this.#largest(() => 1);
-    return largest !== undefined && this.#giveUp(({ groups }) => groups.at(-1) === largest);
+    let largest: Group | undefined;
+    for (const [name, group] of this.#groups) {
+      const { size } = group.idle;
+      const [first] = group.idle;
+      if (first?.groups.at(-1) === name && size > (largest?.idle.size ?? 0)) largest = group;
+    }
+    return largest !== undefined && this.#giveUp(largest);
   }
 
   /** Of the widest group whose bodies that are still arriving are largest together, the largest of these. */
   #giveUpBody(): boolean {
-    const group = this.#largest(({ held }) => held);
+    const sums = new Map<string, number>();
+    for (const { answering, groups, held } of this.#open.values()) {
+      const group = groups.at(-1)!;
+      if (!answering) sums.set(group, (sums.get(group) ?? 0) + held);
+    }
+    const group = [...sums].sort(([, a], [, b]) => b - a)[0]?.[0];
     const arriving = [...this.#open.values()].filter(
       ({ answering, held, groups }) => !answering && held > 0 && groups.at(-1) === group,
     );
     return this.#close(arriving.sort((a, b) => b.held - a.held)[0]);
   }
 
-  /** The widest group with the largest sum over its connections that are not being answered. */
-  #largest(of: (connection: Connection) => number): string | undefined {
-    const sums = new Map<string, number>();
-    for (const connection of this.#open.values()) {
-      const group = connection.groups.at(-1)!;
-      if (!connection.answering) sums.set(group, (sums.get(group) ?? 0) + of(connection));
-    }
-    return [...sums].sort(([, a], [, b]) => b - a)[0]?.[0];
-  }
-
   #closeSilent(): void {
     const now = performance.now();
-    for (const { socket, idleSince } of this.#open.values()) {
-      if (socket.bytesRead === 0 && now - idleSince >= this.#limits.silentMs) socket.destroy();
+    for (const { socket, opened } of this.#open.values()) {
+      if (socket.bytesRead === 0 && now - opened >= this.#limits.silentMs) socket.destroy();
     }
-  }
-
-  #count(name: string): number {
-    return this.#counts.get(name) ?? 0;
   }
 
   /** Once for each connection, however it ended. */
@@ -165,9 +177,10 @@ export class Connections {
     if (!this.#open.delete(connection.socket)) return;
     this.#held -= connection.held;
     for (const name of connection.groups) {
-      const left = this.#count(name) - 1;
-      if (left === 0) this.#counts.delete(name);
-      else this.#counts.set(name, left);
+      const group = this.#groups.get(name)!;
+      group.open -= 1;
+      group.idle.delete(connection);
+      if (group.open === 0) this.#groups.delete(name);
     }
   }
 }

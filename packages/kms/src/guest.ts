@@ -13,11 +13,15 @@
  *     keepers.json         { threshold, keepers: [{ name, key }, …] }: who gets shares of a root secret that is made here
  *     shares.json          in an image that recovers: the shares (GET /v1/shares) of the root secret that keepers give again
  *     collateral/*.json    Intel's, where guests should not bring it (`kms serve --collateral`)
+ *
+ * In place of `collateral/`, the image's description may name a source of it (`collateralSource`), which the host carries
+ * requests to and nobody trusts: what comes is verified, and never older than what was there.
  */
 import { existsSync, readFileSync } from "node:fs";
 import { request } from "node:http";
 import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
+import { checkSource } from "@caisson/client/collateral";
 import { isQuote, type Policy, trustAnchorFor } from "@caisson/verify";
 import { readPolicyText } from "@caisson/verify/policy-text";
 import { releaseJudge } from "@caisson/verify/releases";
@@ -31,7 +35,7 @@ import { policyRoots } from "./policies.ts";
 import { recoverFromKeepers } from "./recovery.ts";
 import { rootKeyName, takeRoot } from "./root-handover.ts";
 import { createRootSecret, openRootSecret, storeRootSecret } from "./root-secret.ts";
-import { type Kms, startKms } from "./server.ts";
+import { type Kms, type KmsOptions, startKms } from "./server.ts";
 import { makeShares, readKeepers, readShares, type SharesDocument } from "./shares.ts";
 import { openVolumeBook } from "./volumes/book.ts";
 
@@ -44,6 +48,8 @@ export interface GuestKmsOptions {
   databases: readonly string[];
   /** Other replicas (`kms serve --peer`). */
   peers?: readonly string[];
+  /** Whom to ask for collateral (`kms serve --collateral-source`): "pcs", or the address of a PCCS or mirror. */
+  collateralSource?: string;
   host: string;
   port: number;
   /** The guest's socket. */
@@ -88,13 +94,30 @@ async function ask(socketPath: string, method: string, path: string, body?: obje
 const fileOf = (directory: string, ...names: string[]): string | undefined =>
   names.map((name) => join(directory, name)).find((path) => existsSync(path));
 
+/** What guests' platforms are judged by: of the image, of a source, or of what guests bring. Throws KmsError, CollateralError. */
+function collateralOf({
+  files,
+  collateralSource,
+}: GuestKmsOptions): Pick<KmsOptions, "collateral" | "collateralSource"> {
+  const collateral = fileOf(files, "collateral");
+  if (collateralSource === undefined) return collateral === undefined ? {} : { collateral };
+  if (collateral === undefined) return { collateralSource: { from: checkSource(collateralSource) } };
+  throw new KmsError(
+    "collateral/duplicate",
+    `${collateral} is in the image, and ${collateralSource} is named`,
+    {
+      fix: "one of them",
+    },
+  );
+}
+
 /** Starts the KMS of this guest. Throws KmsError, and VerifyError where the image's policy cannot be read. */
 export async function startGuestKms(options: GuestKmsOptions): Promise<Kms> {
   const { files, data, socket = "/run/caisson.sock" } = options;
+  const judgedBy = collateralOf(options);
   const info = readAt("GET /info", infoSchema, await ask(socket, "GET", "/info"));
   const development = info.flavour === "development";
   const operators = join(files, "operators.json");
-  const collateral = fileOf(files, "collateral");
   const attest = (nonce: Uint8Array) => ask(socket, "POST", "/evidence", { nonce: nonce.toHex() });
   const [kept, lost] = [join(files, "keepers.json"), join(files, "shares.json")];
   let shares: SharesDocument | undefined;
@@ -105,20 +128,18 @@ export async function startGuestKms(options: GuestKmsOptions): Promise<Kms> {
       shares = await makeShares(openRootSecret(data, { development }), threshold, keepers, Date.now());
     }
   } else {
-    let secret: Uint8Array;
-    if (info.keyProvider === null) {
-      secret = await recoverFromKeepers({
-        ...options,
-        document: readShares(readFileSync(lost, "utf8")),
-        attest,
-      });
-      // No KMS is left that would know whether its database is the newest.
-      const book = await openVolumeBook(data, { databases: options.databases, secret });
-      await book.markRestored();
-      await book.close();
-    } else secret = await joinReplica(options, info, collateral);
+    const recovers = info.keyProvider === null;
+    const secret = recovers
+      ? await recoverFromKeepers({ ...options, document: readShares(readFileSync(lost, "utf8")), attest })
+      : await joinReplica(options, info, judgedBy.collateral);
     storeRootSecret(data, secret, { development });
     secret.fill(0);
+    if (recovers) {
+      // No KMS is left that would know whether its database is the newest.
+      const book = await openVolumeBook(data, { databases: options.databases });
+      await book.markRestored();
+      await book.close();
+    }
   }
   return startKms({
     ...(shares !== undefined && { shares }),
@@ -128,7 +149,7 @@ export async function startGuestKms(options: GuestKmsOptions): Promise<Kms> {
     ...(existsSync(operators) && {
       operators: readOperators(operators, readFileSync(operators, "utf8")),
     }),
-    ...(collateral !== undefined && { collateral }),
+    ...judgedBy,
     ownApp: info.appId,
     attest,
     development,

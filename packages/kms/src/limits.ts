@@ -11,6 +11,8 @@ export const limits = {
   /** Lines about requests that anybody can send. */
   lines: { perSecond: 10, burst: 100 },
   connections: 512,
+  /** Of platforms seen before, each of which has two. */
+  platformSignatures: 4096,
   /** Of all requests in memory. A guest's is about 150 kB. */
   bodies: 64 * 1024 * 1024,
   headerBytes: 8 * 1024,

@@ -25,7 +25,32 @@ interface Rules {
 }
 
 const metricIn = (text: string) =>
-  [...text.matchAll(/\b(caisson_kms_\w+|process_\w+)/g)].map(([, name]) => name!);
+  [...text.matchAll(/\b((?:caisson_kms|process|nodejs)_\w+)/g)].map(([, name]) => name!);
+
+test("each panel of the dashboard asks for metrics that there are, and each metric has a panel", () => {
+  const known = names();
+  const { panels } = JSON.parse(file("deploy/kms/dashboard.json")) as {
+    panels: { title: string; targets: { expr: string }[] }[];
+  };
+  const shown = panels.flatMap(({ targets }) => targets.flatMap(({ expr }) => metricIn(expr)));
+  deepEqual(
+    shown.filter((name) => !known.has(name)),
+    [],
+  );
+  deepEqual(
+    [...known].filter((name) => !shown.includes(name)),
+    [],
+  );
+});
+
+test("what is alerted on the first time it happens was there before, at zero", () => {
+  const page = new Metrics().render(0);
+  const rules = (readYaml(file("deploy/kms/alerts.yaml")) as Rules).groups.flatMap((group) => group.rules);
+  for (const { expr } of rules) {
+    for (const [series] of expr.matchAll(/caisson_kms_\w+_total\{[^}]+\}/g))
+      ok(page.includes(`${series} 0\n`), series);
+  }
+});
 
 test("each alert asks for metrics that there are", () => {
   const known = names();

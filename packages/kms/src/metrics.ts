@@ -12,12 +12,18 @@ const bounds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5]
 
 export class Metrics {
   readonly #started = Date.now() / 1000;
-  /** Counters without labels begin at zero, so that a first release is an increase. */
-  readonly #counts = new Map([
-    ["caisson_kms_hellos_total", 0],
-    ["caisson_kms_released_total", 0],
-    ["caisson_kms_unlogged_total", 0],
-  ]);
+  /** What is alerted on begins at zero: the first time is an increase only of what was there before. */
+  readonly #counts = new Map(
+    [
+      "hellos_total",
+      "released_total",
+      "unlogged_total",
+      'denied_total{code="log/unavailable"}',
+      'refused_total{code="http/rate-limited"}',
+      ...["renewed", "unchanged", "failed"].map((result) => `collateral_fetches_total{result="${result}"}`),
+      ...["same", "split", "unknown"].map((outcome) => `peer_heads_total{outcome="${outcome}"}`),
+    ].map((name) => [`caisson_kms_${name}`, 0]),
+  );
   readonly #buckets = bounds.map(() => 0);
   #sum = 0;
   #observed = 0;

@@ -3,6 +3,7 @@
  * Who gets keys of an application that has an identity: machines that pass every other check, each with a bundle or secrets
  * of which one thing is wrong. Each is refused with exactly its code.
  */
+
 import { deepEqual, equal, notEqual, ok } from "node:assert/strict";
 import { createHash, generateKeyPairSync } from "node:crypto";
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -36,13 +37,13 @@ import {
   type Bundle,
   type Envelope,
   identityPayloadType,
-  type ProvenanceJudge,
   ReleaseError,
   readTrustPolicy,
   sealBinding,
   writeBundle,
   writeEnvelope,
 } from "@caisson/releases";
+import type { ProvenanceJudge } from "@caisson/releases/provenance";
 import { hashOf, keysOf, Owners } from "@caisson/releases/testing/owners";
 import { signer } from "@caisson/releases/testing/signers";
 import { reportData } from "@caisson/verify/report-data";

@@ -1,15 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, ok, rejects } from "node:assert/strict";
-import { copyFileSync, mkdtempSync, rmSync } from "node:fs";
-import { createServer } from "node:http";
+import { EventEmitter } from "node:events";
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type TestContext } from "node:test";
+import type { HttpBindings } from "@hono/node-server";
+import { Connections } from "./connections.ts";
+import { KmsError } from "./errors.ts";
+import { routes } from "./http/routes.ts";
 import { headPath, PeerHeads } from "./peer-heads.ts";
+import { createRootSecret } from "./root-secret.ts";
+import { openService } from "./service.ts";
 import { type Head, logHead } from "./store/entries.ts";
 import { sqlite } from "./store/sqlite.ts";
 import { openStore, type Store, storeKeys } from "./store/store.ts";
+import { Machine } from "./testing/machine.ts";
 
 const keys = storeKeys(new Uint8Array(32).fill(3));
 const [id, digest] = [new Uint8Array(20).fill(1), new Uint8Array(32).fill(2)];
@@ -126,4 +134,29 @@ test("only a signed head says anything: everything else is only said", async (t)
   ok(outcomes.every((outcome) => outcome === 'outcome="unknown"'));
   equal(events.length, 8);
   equal(await release(store, "goes on"), "done");
+});
+
+test("a replica that stopped for a split still says what its newest entry is, so that the others stop, too", async (t) => {
+  const data = mkdtempSync(join(tmpdir(), "caisson-kms-split-"));
+  t.after(() => rmSync(data, { recursive: true }));
+  createRootSecret(data);
+  const policies = join(data, "policies");
+  mkdirSync(policies);
+  writeFileSync(join(policies, "app.json"), JSON.stringify(new Machine(Date.now()).policyFile()));
+  const service = await openService({ data, policies, development: true });
+  t.after(() => service.close());
+  await release(service.store, "only here");
+  const connections = new Connections(new EventEmitter() as Server, {
+    total: 1,
+    perAddress: 1,
+    silentMs: 1000,
+    bodies: 1,
+  });
+  const ask = () =>
+    routes(service, {}, connections).request(headPath, {}, { incoming: { socket: {} } } as HttpBindings);
+  const head = logHead(service.store.head);
+  deepEqual(await (await ask()).json(), head);
+  service.store.end(new KmsError("log/split", "another replica has another history"));
+  deepEqual(await (await ask()).json(), head);
+  await rejects(release(service.store, "after it"), { code: "log/split" });
 });

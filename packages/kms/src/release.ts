@@ -28,12 +28,12 @@ import {
 import { readVolumesPayload } from "@caisson/protocol/volumes";
 import {
   type AcceptedRelease,
-  type ProvenanceJudge,
   type ReleaseCode,
   ReleaseError,
   readBundle,
   type Secrets,
 } from "@caisson/releases";
+import type { ProvenanceJudge } from "@caisson/releases/provenance";
 import {
   type Check,
   type CheckId,
@@ -43,6 +43,7 @@ import {
   type Report,
   type ReportDataClaim,
   readEvidenceDocument,
+  type Signatures,
   trustAnchorFor,
   VerifyError,
 } from "@caisson/verify";
@@ -82,6 +83,7 @@ export interface ReleaseContext {
   identity: IdentityKey;
   policies: Policies;
   collateral: CollateralCache;
+  platforms: Signatures;
   store: Pick<Store, "commit">;
   /** What must still be so when keys leave: the policies under which they were judged. */
   guard?: RowChange;
@@ -327,6 +329,7 @@ async function judge(
     policy: policy.policy,
     references: policy.references,
     now,
+    platforms: context.platforms,
     expectedReportData: reportData,
     ...(application !== undefined && {
       releases: releaseJudge(() => application.known, context.provenance),

@@ -7,7 +7,8 @@
  */
 import { join } from "node:path";
 import { deriveKmsKey } from "@caisson/protocol/derivation";
-import type { ProvenanceJudge } from "@caisson/releases";
+import type { ProvenanceJudge } from "@caisson/releases/provenance";
+import { Signatures } from "@caisson/verify";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { Applications } from "./applications.ts";
 import { CollateralSource, type CollateralSourceOptions } from "./collateral-source.ts";
@@ -235,6 +236,7 @@ async function readService(
     identity,
     store,
     denials: new Bucket(limits.denials, now()),
+    platforms: new Signatures(limits.platformSignatures),
     nonces: new Nonces(deriveKmsKey(secret, "nonces")),
     volumes,
     applications: new Applications(store, followed),

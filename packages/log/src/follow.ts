@@ -19,7 +19,6 @@ import {
   type LogProof,
   logEntry,
   ReleaseError,
-  readApplication,
   readEntries,
   readEnvelope,
   readHashes,
@@ -29,8 +28,8 @@ import {
   tilePath,
   tileWidth,
   verifyCheckpoint,
-  writeApplication,
 } from "@caisson/releases";
+import { readApplication, writeApplication } from "@caisson/releases/kept-application";
 import { concat, equal, fromHex, toHex } from "@caisson/vocabulary/bytes";
 import {
   hex,

@@ -7,7 +7,8 @@
  * entries: where it is missing or older than the tree whose files are all there, it is made again.
  */
 import { DatabaseSync, type StatementSync } from "node:sqlite";
-import { type Application, readApplication, writeApplication } from "@caisson/releases";
+import type { Application } from "@caisson/releases";
+import { readApplication, writeApplication } from "@caisson/releases/kept-application";
 import { fromHex } from "@caisson/vocabulary/bytes";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { LogServiceError } from "./errors.ts";

@@ -253,6 +253,7 @@ export async function startSession(options: SessionOptions): Promise<Session> {
   const ends: (() => Promise<unknown>)[] = [];
   const endAll = (): Promise<void> => endEach(ends.splice(0).reverse());
   try {
+    const volumes = volumeDisks(state, manifest.guest.app);
     const timeServers = await startTimeServers(hooks.timeServers ?? timeOperators, hostFromGuest);
     ends.push(() => timeServers.stop());
     writeKmsPolicy(state, manifest, references, policy);
@@ -300,7 +301,6 @@ export async function startSession(options: SessionOptions): Promise<Session> {
     ends.push(async () => rmSync(join(state, portsFile), { force: true }));
     const main = mainPort(manifest.guest.app);
     const mainHost = ports.find(({ protocol, published }) => protocol === "tcp" && published === main)?.host;
-    const volumes = volumeDisks(state, manifest.guest.app);
     const start: VmOptions = {
       shape,
       firmwareCode: join(image, manifest.firmware.emulated.code.file),

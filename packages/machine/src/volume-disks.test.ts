@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-import { deepEqual, equal } from "node:assert/strict";
-import { mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { deepEqual, equal, rejects, throws } from "node:assert/strict";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import type { AppDescription } from "@caisson/protocol/guest-config";
 import { reservedSize } from "@caisson/protocol/volumes";
-import { volumeDisks } from "./volume-disks.ts";
+import { claimVolumes, type VolumeDiskError, volumeDisks } from "./volume-disks.ts";
 
 const MiB = 2 ** 20;
 
@@ -54,4 +54,48 @@ test("an image without persistent volumes leaves nothing on the host", (t) => {
   const state = place(t);
   deepEqual(volumeDisks(state, app({ memory: {} })), []);
   equal(statSync(join(state, "volumes"), { throwIfNoEntry: false }), undefined);
+});
+
+test("what is in the place of a volume and is not a file is left alone, and said", (t) => {
+  const state = place(t);
+  const one = app({ a: kept(256 * MiB) });
+  const path = join(state, "volumes", "a.img");
+  const refused = (reason: RegExp) =>
+    throws(
+      () => volumeDisks(state, one),
+      (error: VolumeDiskError) => error.code === "up/volume" && reason.test(error.message),
+    );
+  mkdirSync(path, { recursive: true });
+  refused(/a\.img cannot be used: it is not a file/);
+  rmSync(path, { recursive: true });
+  // A disk that is not mounted: a new volume in its place would be taken for a lost one.
+  symlinkSync(join(state, "elsewhere"), path);
+  refused(/a link to what is not there/);
+  equal(existsSync(join(state, "elsewhere")), false);
+  writeFileSync(join(state, "elsewhere"), "");
+  deepEqual(
+    [volumeDisks(state, one)[0]!.state, statSync(join(state, "elsewhere")).size > MiB],
+    ["grown", true],
+  );
+  rmSync(join(state, "volumes"), { recursive: true });
+  writeFileSync(join(state, "volumes"), "");
+  refused(/cannot be used/);
+});
+
+test("a file that the host cannot make leaves nothing behind", (t) => {
+  const state = place(t);
+  // Beyond what a file can have (EFBIG), as a host's limit or a full quota would be.
+  throws(() => volumeDisks(state, app({ a: kept(2 ** 62) })), { code: "up/volume", kind: "unavailable" });
+  equal(existsSync(join(state, "volumes", "a.img")), false);
+});
+
+test("two machines on one state directory: the second is refused, until the first is gone", async (t) => {
+  const state = place(t);
+  const one = app({ a: kept(256 * MiB) });
+  const release = await claimVolumes(state, one);
+  await rejects(claimVolumes(state, one), { code: "up/volume" });
+  // Without persistent volumes there is nothing to take.
+  await (await claimVolumes(state, app({ memory: {} })))();
+  await release();
+  await (await claimVolumes(state, one))();
 });

@@ -3,11 +3,25 @@
  * The disks of an image's persistent volumes, as files of the host: made once, sparse, then used again by every start and
  * every later version of the image. Nothing in them can be read here, and a copy of one is not a backup that a guest takes
  * back by itself (docs/state.md).
+ *
+ * Invariants: a file is never made shorter, and a new one only where there is nothing; what is not a file is left alone.
  */
-import { closeSync, existsSync, ftruncateSync, mkdirSync, openSync, statSync } from "node:fs";
+import {
+  closeSync,
+  ftruncateSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  realpathSync,
+  rmSync,
+  type Stats,
+  statSync,
+} from "node:fs";
 import { join } from "node:path";
+import { tryLock } from "@caisson/image/exclusive";
 import { type AppDescription, persistentVolumes } from "@caisson/protocol/guest-config";
 import { reservedSize } from "@caisson/protocol/volumes";
+import { Failure, messageOf } from "@caisson/vocabulary/failure";
 
 export interface VolumeDisk {
   name: string;
@@ -19,26 +33,73 @@ export interface VolumeDisk {
   state: "made" | "reused" | "grown";
 }
 
-/** Makes, or grows, what is missing in `<state>/volumes`. Files are never made shorter. */
+/** The file of a volume cannot be used now. */
+export class VolumeDiskError extends Failure<"up/volume", "unavailable"> {
+  override readonly name = "VolumeDiskError";
+  constructor(path: string, reason: string, fix: string) {
+    super("up/volume", "unavailable", `the volume ${path} cannot be used: ${reason}`, { fix });
+  }
+}
+
+/** Makes, or grows, what is missing in `<state>/volumes`. Throws VolumeDiskError. */
 export function volumeDisks(state: string, app: AppDescription): VolumeDisk[] {
-  const directory = join(state, "volumes");
   return persistentVolumes(app).map((name) => {
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
-    const path = join(directory, `${name}.img`);
+    const path = join(state, "volumes", `${name}.img`);
     const wanted = app.volumes[name]!.size! + reservedSize;
-    const before = existsSync(path) ? statSync(path).size : undefined;
-    if (before === undefined || before < wanted) {
-      const file = openSync(path, before === undefined ? "wx" : "r+", 0o600);
-      ftruncateSync(file, wanted);
-      closeSync(file);
+    try {
+      const before = sizeOf(path);
+      if (before === undefined || before < wanted) resize(path, wanted, before === undefined);
+      const { size, blocks } = statSync(path);
+      const done = before === undefined ? "made" : before < wanted ? "grown" : "reused";
+      return { name, path, size, used: blocks * 512, state: done };
+    } catch (error) {
+      if (error instanceof VolumeDiskError) throw error;
+      const fix = `a place that can be written to and takes a sparse file of ${wanted} bytes`;
+      throw new VolumeDiskError(path, messageOf(error), fix);
     }
-    const { size, blocks } = statSync(path);
-    return {
-      name,
-      path,
-      size,
-      used: blocks * 512,
-      state: before === undefined ? "made" : before < wanted ? "grown" : "reused",
-    };
   });
+}
+
+/** Bytes of a file, or of the file that a link leads to; undefined where there is nothing. Throws VolumeDiskError. */
+function sizeOf(path: string): number | undefined {
+  const entry = lstatSync(path, { throwIfNoEntry: false });
+  const file: Stats | undefined = statSync(path, { throwIfNoEntry: false });
+  if (entry === undefined) return undefined;
+  if (file === undefined) {
+    const fix = "mount the disk that it is on, or remove the link: then a new volume is made";
+    throw new VolumeDiskError(path, "it is a link to what is not there", fix);
+  }
+  if (!file.isFile()) {
+    throw new VolumeDiskError(path, "it is not a file", "a file, or a link to one; or remove it");
+  }
+  return file.size;
+}
+
+function resize(path: string, size: number, made: boolean): void {
+  mkdirSync(join(path, ".."), { recursive: true, mode: 0o700 });
+  const file = openSync(path, made ? "wx" : "r+", 0o600);
+  try {
+    ftruncateSync(file, size);
+  } catch (error) {
+    if (made) rmSync(path);
+    throw error;
+  } finally {
+    closeSync(file);
+  }
+}
+
+/**
+ * Takes the volumes of a state directory for one machine. Returns what gives them up. Throws VolumeDiskError
+ * where another machine of this host has them: QEMU would refuse its disks, and by then more would have been written over.
+ */
+export async function claimVolumes(state: string, app: AppDescription): Promise<() => Promise<void>> {
+  if (persistentVolumes(app).length === 0) return async () => {};
+  mkdirSync(state, { recursive: true, mode: 0o700 });
+  const release = await tryLock(`volumes ${realpathSync(state)}`);
+  if (release !== undefined) return release;
+  throw new VolumeDiskError(
+    join(state, "volumes"),
+    "another machine runs on it",
+    "end the other one; two machines of an image have a state directory each",
+  );
 }

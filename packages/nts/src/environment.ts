@@ -16,5 +16,5 @@ export interface Environment {
 export const systemEnvironment: Environment = {
   monotonic: () => performance.now(),
   random: (length) => randomFillSync(new Uint8Array(length)),
-  lookup: lookup as LookupFunction,
+  lookup: ((...asked) => lookup(...asked)) as LookupFunction,
 };

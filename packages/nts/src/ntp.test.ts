@@ -13,7 +13,7 @@ import {
   ntpTimestamp,
   unixMilliseconds,
 } from "./ntp.ts";
-import { nativeSiv } from "./siv.ts";
+import { siv as nativeSiv } from "./siv.openssl.ts";
 import { portableSiv } from "./siv-portable.ts";
 
 const now = Date.UTC(2026, 5, 1, 12, 34, 56, 789);

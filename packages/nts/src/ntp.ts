@@ -7,9 +7,9 @@
  * do cryptography); the authenticator over everything before it; only then the contents. Fields behind the
  * authenticator are not authenticated and therefore never read.
  */
+import { siv as defaultSiv } from "#siv";
 import { NtsError } from "./errors.ts";
 import { maxCookieBytes, maxCookies } from "./ntske.ts";
-import { siv as defaultSiv } from "./siv.ts";
 import { type Siv, tagBytes } from "./siv-types.ts";
 
 /** RFC 8915, section 7.6. */

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** The same as OpenSSL's in `siv.ts`, for a Node that was built without it; the guest's has it. */
+/** The same as OpenSSL's in `siv.openssl.ts`, for a Node that was built without it; the guest's has it. */
 import { aessiv } from "@noble/ciphers/aes.js";
 import { NtsError } from "./errors.ts";
 import type { Siv } from "./siv-types.ts";

@@ -2,7 +2,7 @@
 import { deepEqual, throws } from "node:assert/strict";
 import { suite, test } from "node:test";
 import fc from "fast-check";
-import { nativeSiv } from "./siv.ts";
+import { siv as nativeSiv } from "./siv.openssl.ts";
 import { portableSiv } from "./siv-portable.ts";
 
 const bytes = (hex: string) => new Uint8Array(Buffer.from(hex.replaceAll(" ", ""), "hex"));

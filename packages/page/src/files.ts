@@ -4,16 +4,15 @@ import {
   type AmdCollateral,
   type AnyEvidence,
   type Collateral,
-  isEvidence,
   type Policy,
   type Reference,
   readAmdCollateral,
-  readEvidence,
   readPolicy,
   readReferences,
 } from "@caisson/verify";
 import { isAmdCollateral } from "@caisson/verify/amd-collateral";
 import { collateralFromText } from "@caisson/verify/collateral-forms";
+import { isEvidence, readEvidence } from "@caisson/verify/every-form";
 import { readYaml } from "@caisson/verify/policy-text";
 import { limits } from "@caisson/vocabulary/limits";
 

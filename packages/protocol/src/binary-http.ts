@@ -141,7 +141,14 @@ export function readRequest(bytes: Uint8Array): BinaryRequest {
       throw new MessageError("trailers are not taken");
     if (cursor.bytes(cursor.left).some((byte) => byte !== 0))
       throw new MessageError("there is more behind it");
-    return { method, scheme, authority, path, fields, content: concat(...pieces) };
+    return {
+      method,
+      scheme,
+      authority,
+      path,
+      fields,
+      content: pieces.length === 1 ? pieces[0]! : concat(...pieces),
+    };
   } catch (error) {
     throw error instanceof Short ? new MessageError("the message is cut off") : error;
   }

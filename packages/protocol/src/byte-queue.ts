@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Bytes that came in pieces, of whatever sizes a sender chooses: each is copied once when it is taken, not at every push. */
+/**
+ * Bytes that came in pieces, of whatever sizes a sender chooses: each is copied when it is taken, not at every push, and not
+ * where what is taken lies in one piece.
+ */
 
 export class ByteQueue {
   #pieces: Uint8Array[] = [];
@@ -28,9 +31,10 @@ export class ByteQueue {
     return bytes;
   }
 
-  /** The first `size` bytes, which have to be there. */
+  /** The first `size` bytes, which have to be there; they may be a part of what was pushed. */
   take(size: number): Uint8Array {
-    const bytes = this.peek(size);
+    const [first] = this.#pieces;
+    const bytes = first !== undefined && first.length >= size ? first.subarray(0, size) : this.peek(size);
     this.drop(size);
     return bytes;
   }

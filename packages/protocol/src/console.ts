@@ -5,6 +5,8 @@
  * secret for the same reason.
  */
 
+import type { CertificateReport } from "./certificate-report.ts";
+
 /** `at` is seconds since the kernel started. */
 export type ConsoleEvent = { at: number } & (
   | { kind: "stage"; stage: string; state: "started" }
@@ -25,6 +27,8 @@ export type ConsoleEvent = { at: number } & (
   | { kind: "service"; service: string; state: string; detail?: string }
   /** All services ended by themselves: the first that failed; `memoryLimit` (bytes) where that limit killed it. */
   | { kind: "ended"; service: string; status: number; memoryLimit?: number; fault?: string }
+  /** What became of the front's public certificate, for these names. */
+  | ({ kind: "certificate"; names: readonly string[] } & CertificateReport)
   | { kind: "stopping"; reason: string }
 );
 

@@ -14,6 +14,7 @@ import {
   type MessageCipher,
   setupRecipient,
   setupSender,
+  tagSize,
 } from "./hpke-context.ts";
 
 const info = text("ehbp request");
@@ -71,8 +72,8 @@ export class FrameReader {
 export async function sealFrames(cipher: MessageCipher, message: Uint8Array): Promise<Uint8Array> {
   const frames: Uint8Array[] = [];
   for (let at = 0; at < message.length; at += ehbpFrameSize) {
-    const sealed = await cipher.seal(message.subarray(at, at + ehbpFrameSize));
-    frames.push(u32(sealed.length), sealed);
+    const plain = message.subarray(at, at + ehbpFrameSize);
+    frames.push(u32(plain.length + tagSize), ...(await cipher.seal(plain)));
   }
   return concat(...frames);
 }

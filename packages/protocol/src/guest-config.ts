@@ -41,6 +41,8 @@ const secretLimit = 64;
 
 /** The most services that one image can have. */
 export const serviceLimit = 32;
+/** Bytes of the PEM of a certificate authority's roots: what a front is told fits into a pipe. */
+export const authorityRootsLimit = 32 << 10;
 
 /**
  * What a program that starts as root may do inside its user namespace, and all that any service may have. Entry points
@@ -201,7 +203,11 @@ const front = z.strictObject({
   require: z.enum(["tls", "encrypted"]),
   /** A public certificate; missing: self-signed. */
   acme: z.optional(
-    z.strictObject({ directory: z.string().check(z.regex(/^https:\/\/[^\s]+$/), z.maxLength(512)) }),
+    z.strictObject({
+      directory: z.string().check(z.regex(/^https:\/\/[^\s]+$/), z.maxLength(512)),
+      /** PEM of the only roots that may vouch for the directory; missing: the public ones, which Node carries. */
+      roots: z.optional(z.string().check(z.maxLength(authorityRootsLimit))),
+    }),
   ),
 });
 

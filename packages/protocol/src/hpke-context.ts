@@ -26,6 +26,8 @@ export const aes256Gcm: Aead = 2;
 
 const keySize = (aead: Aead): number => (aead === 1 ? 16 : 32);
 const nonceSize = 12;
+/** By how much what is sealed is longer. */
+export const tagSize = 16;
 /** Far below what the nonce could count, and exact in a double. */
 const mostMessages = 2 ** 48;
 
@@ -54,8 +56,8 @@ class CountingCipher {
     this.#base = base;
   }
 
-  /** 16 bytes longer than `message`. */
-  async seal(message: Uint8Array, aad: Uint8Array = none): Promise<Uint8Array> {
+  /** Parts that together are 16 bytes longer than `message`. */
+  async seal(message: Uint8Array, aad: Uint8Array = none): Promise<readonly Uint8Array[]> {
     return aeadSeal(this.#key, this.#next(), aad, message);
   }
 

@@ -69,7 +69,10 @@ export function seal(
   sender = generateSealingKey(),
 ): Sealed {
   const { key, nonce } = schedule(sharedSecret(sender, publicKey, sender.publicKey, publicKey), info);
-  return { enc: sender.publicKey, ciphertext: new Uint8Array(aesGcmSeal(key, nonce, aad, message)) };
+  return {
+    enc: sender.publicKey,
+    ciphertext: new Uint8Array(Buffer.concat(aesGcmSeal(key, nonce, aad, message))),
+  };
 }
 
 /** The message; throws where key, info, aad, `enc` or ciphertext is not what was sealed. */
@@ -80,15 +83,18 @@ export function open(own: SealingKey, { enc, ciphertext }: Sealed, { info, aad }
 
 const cipherName = (key: Uint8Array) => (key.length === 16 ? "aes-128-gcm" : "aes-256-gcm");
 
-/** AES-GCM with a key of 16 or 32 bytes; what comes is 16 bytes longer than the message. */
+/** AES-GCM with a key of 16 or 32 bytes: as long as the message, and 16 bytes of tag. */
 export function aesGcmSeal(
   key: Uint8Array,
   nonce: Uint8Array,
   aad: Uint8Array,
   message: Uint8Array,
-): Buffer<ArrayBuffer> {
+): [sealed: Buffer<ArrayBuffer>, tag: Buffer<ArrayBuffer>] {
   const cipher = createCipheriv(cipherName(key), key, nonce).setAAD(aad);
-  return Buffer.concat([cipher.update(message), cipher.final(), cipher.getAuthTag()]);
+  const sealed = cipher.update(message);
+  // A stream of bits ends where it is: this gives nothing, and makes the tag.
+  cipher.final();
+  return [sealed, cipher.getAuthTag()];
 }
 
 /** Throws where the ciphertext is not authentic, and RangeError for one that is shorter than its tag. */
@@ -102,7 +108,9 @@ export function aesGcmOpen(
   const end = ciphertext.length - TAG_SIZE;
   const decipher = createDecipheriv(cipherName(key), key, nonce, { authTagLength: TAG_SIZE }).setAAD(aad);
   decipher.setAuthTag(ciphertext.subarray(end));
-  return Buffer.concat([decipher.update(ciphertext.subarray(0, end)), decipher.final()]);
+  const message = decipher.update(ciphertext.subarray(0, end));
+  decipher.final();
+  return message;
 }
 
 /** DER up to the 32 key bytes (RFC 8410, sections 4 and 7). */
@@ -133,7 +141,7 @@ const expand = (suite: Uint8Array, key: Uint8Array, label: string, info: Uint8Ar
 /** X25519 (RFC 7748). Throws RangeError for a key of another size, and where what is shared is all zero. */
 export function agree(own: SealingKey, other: Uint8Array): Buffer {
   if (other.length !== HPKE_KEY_SIZE) throw new RangeError(`an X25519 key has ${HPKE_KEY_SIZE} bytes`);
-  const publicKey = createPublicKey({ key: Buffer.concat([spki, other]), format: "der", type: "spki" });
+  const publicKey = createPublicKey({ key: other, format: "raw-public", asymmetricKeyType: "x25519" });
   return diffieHellman({ privateKey: own.privateKey, publicKey });
 }
 

@@ -15,12 +15,12 @@ import {
 
 /** What is there at once here, and a promise in a browser. */
 type Awaitable<T> = T | Promise<T>;
-type Aead = (
+type Aead<Result> = (
   key: AeadKey,
   nonce: Uint8Array,
   aad: Uint8Array,
   message: Uint8Array,
-) => Awaitable<Uint8Array<ArrayBuffer>>;
+) => Awaitable<Result>;
 
 /** An X25519 private key, and its public key (32 bytes). */
 export type KeyPair = SealingKey;
@@ -40,9 +40,10 @@ export const hmacSha256 = (key: Uint8Array, message: Uint8Array): Awaitable<Uint
 export type AeadKey = Uint8Array;
 export const aeadKey = (bytes: Uint8Array): Awaitable<AeadKey> => bytes;
 
-export const aeadSeal: Aead = aesGcmSeal;
+/** What is sent, in parts that nobody has copied together yet. */
+export const aeadSeal: Aead<readonly Uint8Array<ArrayBuffer>[]> = aesGcmSeal;
 
 /** Throws where the ciphertext is not authentic. */
-export const aeadOpen: Aead = aesGcmOpen;
+export const aeadOpen: Aead<Uint8Array<ArrayBuffer>> = aesGcmOpen;
 
 export const random = (size: number): Uint8Array => new Uint8Array(randomBytes(size));

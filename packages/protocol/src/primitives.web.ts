@@ -53,8 +53,9 @@ const parameters = (nonce: Uint8Array, aad: Uint8Array) => ({
   additionalData: source(aad),
 });
 
-export const aeadSeal = (key: AeadKey, nonce: Uint8Array, aad: Uint8Array, message: Uint8Array) =>
-  bytesOf(crypto.subtle.encrypt(parameters(nonce, aad), key, source(message)));
+export const aeadSeal = async (key: AeadKey, nonce: Uint8Array, aad: Uint8Array, message: Uint8Array) => [
+  await bytesOf(crypto.subtle.encrypt(parameters(nonce, aad), key, source(message))),
+];
 
 export const aeadOpen = (key: AeadKey, nonce: Uint8Array, aad: Uint8Array, ciphertext: Uint8Array) =>
   bytesOf(crypto.subtle.decrypt(parameters(nonce, aad), key, source(ciphertext)));

@@ -18,6 +18,7 @@ import {
   type MessageCipher,
   setupRecipient,
   setupSender,
+  tagSize,
 } from "./hpke-context.ts";
 
 export const tunnelTypes = {
@@ -30,7 +31,7 @@ export const keyProblem = "https://iana.org/assignments/http-problem-types#ohttp
 /** Content of a chunk that is written; what every receiver has to take. */
 export const chunkSize = 16 << 10;
 /** Largest chunk that is read. */
-const chunkLimit = (1 << 20) + 16;
+const chunkLimit = (1 << 20) + tagSize;
 
 const answerLabel = "message/bhttp chunked response";
 const final = text("final");
@@ -56,13 +57,13 @@ export class ChunkWriter {
   async chunks(content: Uint8Array): Promise<Uint8Array> {
     const parts: Uint8Array[] = [];
     for (let at = 0; at < content.length; at += chunkSize) {
-      const sealed = await this.#cipher.seal(content.subarray(at, at + chunkSize));
-      parts.push(varint(sealed.length), sealed);
+      const plain = content.subarray(at, at + chunkSize);
+      parts.push(varint(plain.length + tagSize), ...(await this.#cipher.seal(plain)));
     }
     return concat(...parts);
   }
   async last(content: Uint8Array = new Uint8Array()): Promise<Uint8Array> {
-    return concat(varint(0), await this.#cipher.seal(content, final));
+    return concat(varint(0), ...(await this.#cipher.seal(content, final)));
   }
 }
 

@@ -3,13 +3,15 @@
  * Evidence of builders, minted once by a Fulcio, Rekor, certificate log and timestamp authority of @sigstore/mock, for a
  * workflow that does not exist: a public instance, and one without a log as GitHub's for private repositories.
  */
-import { deepEqual, equal, rejects } from "node:assert/strict";
+
+import { deepEqual, equal, rejects, throws } from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import test from "node:test";
-import type { ProvenanceProfile } from "@caisson/releases";
+import type { ProvenanceProfile } from "@caisson/releases/provenance";
+
 import fc from "fast-check";
-import { judgeProvenance } from "./provenance.ts";
+import { checkSubject, judgeProvenance } from "./provenance.ts";
 
 interface Minted {
   manifest: string;
@@ -169,6 +171,18 @@ for (const [what, code, bundle] of [
     await rejects(judge(bundle, { profile }), { code });
   });
 }
+
+test("refused: another subject behind the manifest, which no bundle here has", () => {
+  const { payload, payloadType } = minted.bundles.public!.dsseEnvelope;
+  const statement = JSON.parse(Buffer.from(payload, "base64").toString()) as { subject: object[] };
+  const of = (subject: object[]) => ({
+    payloadType,
+    payload: Buffer.from(JSON.stringify({ ...statement, subject })),
+  });
+  checkSubject(of(statement.subject), manifest);
+  const other = { name: "other", digest: { sha256: "00".repeat(32) } };
+  throws(() => checkSubject(of([...statement.subject, other]), manifest), { code: "provenance/subject" });
+});
 
 test("refused: the provenance of another image", async () => {
   await rejects(judge(minted.bundles.public, { manifest: "00".repeat(32) }), { code: "provenance/subject" });

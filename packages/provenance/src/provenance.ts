@@ -7,7 +7,8 @@
  * GitHub's own for private repositories logs nothing and has timestamps instead. One set of thresholds for both would lose
  * the log for everybody.
  */
-import { type Provenance, type ProvenanceQuestion, ReleaseError } from "@caisson/releases";
+import { ReleaseError } from "@caisson/releases";
+import type { Provenance, ProvenanceQuestion } from "@caisson/releases/provenance";
 import { toHex } from "@caisson/vocabulary/bytes";
 import { canonicalJson } from "@caisson/vocabulary/canonical-json";
 import { messageOf } from "@caisson/vocabulary/failure";
@@ -98,7 +99,7 @@ async function judge(bundle: unknown, question: ProvenanceQuestion): Promise<Pro
 }
 
 /** The statement is about the manifest and nothing else: a subject among others may be there for another reason. */
-function checkSubject(
+export function checkSubject(
   { payload, payloadType }: { payload: Buffer; payloadType: string },
   manifest: string,
 ): void {

@@ -3,18 +3,13 @@
 import { deepEqual, equal, rejects, throws } from "node:assert/strict";
 import test from "node:test";
 import fc from "fast-check";
-import {
-  type Application,
-  advance,
-  beginApplication,
-  readApplication,
-  writeApplication,
-} from "./application.ts";
+import { type Application, advance, beginApplication } from "./application.ts";
 import { type Bundle, judgeBundle, readBundle, writeBundle } from "./bundle.ts";
 import { writeCanonical } from "./canonical.ts";
 import { type Envelope, writeEnvelope } from "./envelope.ts";
 import { ReleaseError } from "./errors.ts";
 import { identityPayloadType, readIdentity } from "./identity.ts";
+import { readApplication, writeApplication } from "./kept-application.ts";
 import { entryKinds, logEntry, readLogEntry } from "./log/entry.ts";
 import { emptyFloor } from "./release.ts";
 import { judgeSecrets, readSecrets, writeSecrets } from "./secrets.ts";

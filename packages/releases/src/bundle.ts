@@ -9,7 +9,6 @@ import { readValue } from "./canonical.ts";
 import { type Envelope, readEnvelope, writeEnvelope } from "./envelope.ts";
 import { followIdentity, type Identity } from "./identity.ts";
 import { type LogProof, readProof, writeProof } from "./log/proof.ts";
-import { jsonObject } from "./provenance.ts";
 import { type Floor, judgeRelease, type ReleaseJudgement, raiseFloor, revoke } from "./release.ts";
 import { readStatement, type Statement } from "./statement.ts";
 
@@ -24,7 +23,7 @@ export interface Bundle {
   rebuilds: readonly Envelope[];
   revocations: readonly Envelope[];
   /** Who built the image: a bundle of Sigstore, as parsed JSON. */
-  provenance?: object;
+  provenance?: unknown;
   /** The manifest of the released image: whose registers are compared with those of the quote. */
   manifest?: Uint8Array;
 }
@@ -38,7 +37,7 @@ const schema = object({
   proof: optional(text("a tlog-proof", /^/, 64 * 1024)),
   rebuilds: list(anything, 0, 32),
   revocations: list(anything, 0, 64),
-  provenance: optional(jsonObject),
+  provenance: optional(anything),
   manifest: optional(text("a manifest", /^/, 256 * 1024)),
 });
 

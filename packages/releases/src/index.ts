@@ -5,13 +5,7 @@
  */
 
 export { leafHash, nodeHash, verifyConsistency, verifyInclusion } from "@caisson/vocabulary/merkle";
-export {
-  type Application,
-  advance,
-  beginApplication,
-  readApplication,
-  writeApplication,
-} from "./application.ts";
+export { type Application, advance, beginApplication } from "./application.ts";
 export {
   type AcceptedRelease,
   type Bundle,
@@ -79,14 +73,6 @@ export {
   treeRoot,
   writeEntries,
 } from "./log/tiles.ts";
-export {
-  type Provenance,
-  type ProvenanceJudge,
-  type ProvenanceProfile,
-  type ProvenanceQuestion,
-  provenanceProfiles,
-  provenanceRules,
-} from "./provenance.ts";
 export {
   checkSuccessor,
   type Demands,

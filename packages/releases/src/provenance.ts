@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * What may be asked of who built an image, beside everything that its owners sign and never instead of it: whoever may push
- * a tag can make a provenance. The judgement itself needs Sigstore's packages and is one of `@caisson/provenance`.
+ * a tag can make a provenance. An entry of its own (`@caisson/releases/provenance`); the judgement itself needs Sigstore's
+ * packages and is one of `@caisson/provenance`.
  */
 import {
   type Infer,
@@ -17,7 +18,7 @@ import {
 export const provenanceProfiles = ["public", "github-private"] as const;
 export type ProvenanceProfile = (typeof provenanceProfiles)[number];
 
-export const jsonObject: Schema<object> = (value) => {
+const jsonObject: Schema<object> = (value) => {
   if (typeof value === "object" && value !== null && !Array.isArray(value)) return value;
   throw new SchemaError("", "expected a JSON object");
 };

@@ -5,7 +5,9 @@ import { test } from "node:test";
 import { hierarchy, mint } from "@caisson/simulated/pki";
 import type { Collateral } from "./intel/collateral.ts";
 import type { Report } from "./report.ts";
-import { buildEvidence, type RefusalCase, times } from "./testing/refusals.ts";
+import { expectedVerdict } from "./testing/expected-verdict.ts";
+import { buildEvidence, type RefusalCase, refusals, times } from "./testing/refusals.ts";
+import { buildSnp, snpRefusals } from "./testing/snp-refusals.ts";
 import { verifyGenuine } from "./verify.ts";
 
 async function judge(
@@ -95,5 +97,45 @@ for (const [name, code, report] of rejected) {
     deepEqual([verdict, codes], ["rejected", [code]]);
   });
 }
+
+test("every refusal of a quote has the answer that its cause asks for", async () => {
+  const wrong: string[] = [];
+  for (const refusal of refusals) {
+    const { verdict, codes } = await judge(refusal);
+    deepEqual(codes, [refusal.code], refusal.name);
+    if (verdict !== expectedVerdict(refusal.code, refusal.name)) {
+      wrong.push(`${verdict}: ${refusal.code}: ${refusal.name}`);
+    }
+  }
+  deepEqual(wrong, []);
+});
+
+test("every refusal of a SEV-SNP report has the answer that its cause asks for", async () => {
+  const wrong: string[] = [];
+  for (const refusal of snpRefusals) {
+    const { report, collateral: amdCollateral, now, roots: amdRoots } = buildSnp(refusal);
+    const evidence = { platform: "snp", report } as const;
+    const { verdict } = await verifyGenuine(evidence, { now, amdRoots, amdCollateral });
+    if (verdict !== expectedVerdict(refusal.code, refusal.name)) {
+      wrong.push(`${verdict}: ${refusal.code}: ${refusal.name}`);
+    }
+  }
+  deepEqual(wrong, []);
+});
+
+test("what should be zero in a report: changed by somebody it is forged, signed by AMD's key nobody can tell", async () => {
+  const { report, collateral: amdCollateral, now, roots: amdRoots } = buildSnp({});
+  const changed = await verifyGenuine(
+    { platform: "snp", report: report.with(0x4c, 1) },
+    { now, amdRoots, amdCollateral },
+  );
+  deepEqual([changed.verdict, changed.codes], ["rejected", ["snp/signature"]]);
+  const signed = buildSnp({ before: (h) => void (h.report.policy |= 1n << 30n) });
+  const { verdict, codes } = await verifyGenuine(
+    { platform: "snp", report: signed.report },
+    { now: signed.now, amdRoots: signed.roots, amdCollateral: signed.collateral },
+  );
+  deepEqual([verdict, codes], ["undetermined", ["snp/reserved"]]);
+});
 
 test("genuine: the unchanged quote", async () => equal((await judge({})).verdict, "accepted"));

@@ -1,14 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * When a refusal says nothing about a quote. A forged quote is one thing; collateral that is missing, malformed, expired or
- * another platform's is another: the same quote may be found genuine with better collateral, and the answer is then that
- * nobody can tell.
+ * another platform's is another, and so are a certificate outside its days and a form that is not judged here: the same quote
+ * may be found genuine with better collateral, at another time or by a newer verifier, and the answer is then that nobody can
+ * tell.
  */
 import type { CheckCode } from "./errors.ts";
 import type { Answers, Check } from "./report.ts";
 
-/** Codes that are about the collateral wherever they come from: its documents, or that they are of another platform. */
-const aboutCollateral: ReadonlySet<CheckCode> = new Set<CheckCode>([
+/** Forms that are newer than this verifier, as far as it can say. */
+const notJudgedHere: readonly CheckCode[] = [
+  "quote/unsupported",
+  "snp/version",
+  "snp/algorithm",
+  "snp/reserved",
+  "snp/signing-key",
+];
+
+/**
+ * Codes that are about the collateral wherever they come from: its documents, that they are of another platform, that they
+ * do not know this TDX module yet.
+ */
+const aboutCollateral: readonly CheckCode[] = [
   "collateral/missing",
   "collateral/malformed",
   "json/malformed",
@@ -33,18 +46,28 @@ const aboutCollateral: ReadonlySet<CheckCode> = new Set<CheckCode>([
   "qe-identity/not-yet-valid",
   "qe-identity/expired",
   "qe/tee",
+  "tdx-module/unknown",
   "snp/product",
   "snp/endorsement-kind",
   "snp/reported-tcb",
   "snp/chip-id",
-]);
+];
 
-/**
- * Whether the one check that stopped the question "is it genuine?" stopped it for the collateral's sake. Codes of
- * certificates may mean either side's; a revocation stands for itself in both.
- */
+/** A certificate outside its days says nothing of what it signed; Nitro's are judged at the time that they signed. */
+const ofTheDay: readonly CheckCode[] = ["chain/expired", "chain/not-yet-valid", "nitro/future"];
+
+const undetermined: ReadonlySet<CheckCode> = new Set([...notJudgedHere, ...aboutCollateral, ...ofTheDay]);
+
+/** Whether what stopped the question "is it genuine?" says nothing of the quote. Codes of certificates may mean either side's. */
 export function cannotTell(checks: readonly Check[], judging: Answers["judging"]): boolean {
   const failed = checks.find(({ outcome }) => outcome === "fail")?.code;
   if (failed === undefined) return false;
-  return aboutCollateral.has(failed) || (judging === "collateral" && failed !== "certificate/revoked");
+  const ownTime = failed.startsWith("chain/") && checks.some(({ id }) => id === "nitro/format");
+  return judging === "collateral" || (undetermined.has(failed) && !ownTime);
+}
+
+/** Whether a genuine quote is refused for nothing but a set of Intel's that is older than the policy asks for. */
+export function oldCollateral(checks: readonly Check[]): boolean {
+  const failed = checks.flatMap(({ code }) => code ?? []);
+  return failed.length > 0 && failed.every((code) => code === "policy/tcb-evaluation");
 }

@@ -67,7 +67,7 @@ export async function verifyChannel(
   expected: ChannelExpectation,
   judgement: Omit<Judgement, "expectedReportData">,
 ): Promise<ChannelJudgement> {
-  const { evidence, nonce } = readDocument(bytes);
+  const { evidence, nonce } = readChannelEvidence(bytes);
   const answers = new Answers();
   const asked = askedOf(expected);
   const { scheme, fields = {} } = evidence.reportData ?? {};
@@ -133,7 +133,8 @@ function checkTls(seen: Uint8Array | undefined, stated: Uint8Array, answers: Ans
   else answers.fail("channel/tls-key", { expected: `${toHex(stated)} (guest)`, actual: toHex(seen) });
 }
 
-function readDocument(bytes: Uint8Array) {
+/** What a front answered, as evidence and the place of a nonce. Throws VerifyError "evidence/size", "evidence/malformed". */
+export function readChannelEvidence(bytes: Uint8Array) {
   if (bytes.length > limits.document) {
     throw new VerifyError("evidence/size", `this is ${bytes.length} bytes, and at most ${limits.document}`);
   }

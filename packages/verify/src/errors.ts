@@ -31,6 +31,7 @@ export const genuineChecks = {
       "quote/size",
       "quote/truncated",
       "quote/version",
+      "quote/unsupported",
       "quote/header",
       "quote/body",
       "quote/signature-data",

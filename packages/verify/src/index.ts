@@ -14,6 +14,7 @@ export {
   type ChannelExpectation,
   type ChannelJudgement,
   type ChannelKeys,
+  readChannelEvidence,
   verifyChannel,
 } from "./channel.ts";
 export { type CheckCode, type CheckId, checks, type ErrorCode, VerifyError } from "./errors.ts";
@@ -50,6 +51,7 @@ export { type EnclaveReport, parseQuote, type Quote, type TdReport } from "./int
 export { intelRoot } from "./intel/roots.ts";
 export { type TcbStatus, type TcbVerdict, tcbStatuses } from "./intel/tcb.ts";
 export { type Advice, adviceLines, type Remedy, remedies, type Shortfall } from "./intel/tcb-advice.ts";
+export { Signatures } from "./pki/remembered.ts";
 export type { TrustAnchor } from "./pki/x509.ts";
 export { trustAnchorFor } from "./platform.ts";
 export { type Circumstances, evaluatePolicy } from "./policy/acceptable.ts";

@@ -9,13 +9,14 @@ import { provesHardware } from "@caisson/vocabulary/platforms";
 import type { AmdCollateral } from "./amd/collateral.ts";
 import type { SnpTrust } from "./amd/genuine.ts";
 import type { NitroRoot } from "./aws/genuine.ts";
-import { cannotTell } from "./certainty.ts";
+import { cannotTell, oldCollateral } from "./certainty.ts";
 import { type CheckId, genuineChecks, nitroGenuineChecks, snpGenuineChecks, VerifyError } from "./errors.ts";
 import type { AnyEvidence, Evidence } from "./evidence/evidence.ts";
 import { type GenuineHcl, type Hcl, verifyHcl } from "./evidence/hcl.ts";
 import type { Collateral, VerifiedCollateral } from "./intel/collateral.ts";
 import { type Genuine, verifyQuote } from "./intel/genuine.ts";
 import { parseQuote } from "./intel/quote.ts";
+import type { Signatures } from "./pki/remembered.ts";
 import type { TrustAnchor } from "./pki/x509.ts";
 import { trustAnchorFor } from "./platform.ts";
 import { askedChecks, checkPolicyPlatform, evaluatePolicy, type ReleaseJudge } from "./policy/acceptable.ts";
@@ -59,6 +60,8 @@ export interface Judgement {
   nitroRoot?: NitroRoot;
   /** The verifier's nonce, and other report-data fields that it knows. */
   expectedReportData?: ExpectedReportData;
+  /** Signatures that quotes of one platform have in common, for who sees the same platforms again and again. */
+  platforms?: Signatures;
   /** Judges releases, for policies that name an identity (`@caisson/verify/releases`). */
   releases?: ReleaseJudge;
 }
@@ -75,7 +78,7 @@ export async function judgeEvidence(
   let release: AcceptedRelease | undefined;
   if (trust === undefined) checkPolicyPlatform(evidence, policy, answers);
   else {
-    const found = await askGenuine(evidence, judgement.collateral, now, trust, answers);
+    const found = await askGenuine(evidence, judgement, trust, answers);
     genuine = found?.quote;
     if (found !== undefined) {
       release = await evaluatePolicy(found.quote, evidence, { ...judgement, references }, answers, found.hcl);
@@ -100,8 +103,7 @@ export const askHcl = async (hcl: Hcl | undefined, reportData: Uint8Array, answe
 
 export async function askGenuine(
   evidence: Evidence,
-  given: Judgement["collateral"],
-  now: Date,
+  { collateral: given, now, platforms }: Pick<Judgement, "collateral" | "now" | "platforms">,
   trust: TrustAnchor,
   answers: Answers,
 ): Promise<{ quote: Genuine; hcl: GenuineHcl | undefined } | undefined> {
@@ -112,7 +114,7 @@ export async function askGenuine(
       answers.pass("quote/format", { actual: `version ${version}, ${body.tee.toUpperCase()}` });
       throw new VerifyError("collateral/missing", "there is no collateral to verify the quote with");
     }
-    const quote = await verifyQuote(evidence.quote, collateral, now, trust, answers);
+    const quote = await verifyQuote(evidence.quote, collateral, now, trust, answers, platforms);
     return { quote, hcl: await askHcl(evidence.hcl, quote.quote.body.report.reportData, answers) };
   } catch (error) {
     answers.failFrom(error);
@@ -134,7 +136,7 @@ export function report(
     ({ id, outcome }) => id === "registers/reference" && outcome === "pass",
   )?.actual;
   const accepted = platform !== undefined && answers.allow(asked);
-  const undetermined = platform === undefined && cannotTell(list, answers.judging);
+  const undetermined = platform === undefined ? cannotTell(list, answers.judging) : oldCollateral(list);
   return {
     version: "caisson/report/v1",
     verdict: accepted ? "accepted" : undetermined ? "undetermined" : "rejected",

@@ -121,7 +121,7 @@ export class Answers {
     const expected = facts.get("expected");
     const actual = facts.get("found");
     this.fail(error.code as CheckCode, {
-      reason: error.message,
+      reason: error.fix === undefined ? error.message : `${error.message}; ${error.fix}`,
       ...(expected === undefined ? {} : { expected }),
       ...(actual === undefined ? {} : { actual }),
     });

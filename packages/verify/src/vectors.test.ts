@@ -16,6 +16,7 @@ import { type Collateral, verifyCollateral } from "./intel/collateral.ts";
 import { verifyQuote } from "./intel/genuine.ts";
 import { parseQuote, type TdReport } from "./intel/quote.ts";
 import { intelRoot } from "./intel/roots.ts";
+import { qeIdentitySchema } from "./intel/tcb.ts";
 import { parseCertificate, parsePemChain } from "./pki/x509.ts";
 import { checkBootLog } from "./policy/boot-log.ts";
 import { checkRuntimeEvents } from "./policy/event-rules.ts";
@@ -192,20 +193,20 @@ function signedPart(answer: string, member: string): [json: string, signature: s
   return [answer.slice(start.length, end), JSON.parse(answer).signature];
 }
 
-test("intel-qvl tdx: every chain, list and signature is right; its QE identity is another enclave's", {
-  skip,
-}, async () => {
-  // The sample's generator filled enclave fields with random bytes of its own: MRSIGNER of report and identity differ
-  // (MISCSELECT and ATTRIBUTES do not, which settles their byte order). Whatever is signed is judged as it is.
-  const file = (name: string) => `intel-qvl/tdx/${name}`;
+/** The collateral of Intel's synthetic sample, as documents are handed around, and its root. */
+function sampleCollateral(place: string) {
+  const file = (name: string) => `${place}${name}`;
   const [tcbInfo, tcbInfoSignature] = signedPart(text(file("tcbInfo.json")), "tcbInfo");
   const [qeIdentity, qeIdentitySignature] = signedPart(text(file("qeIdentity.json")), "enclaveIdentity");
   const pem = (path: string) =>
     text(file(path))
       .match(/-----BEGIN[^]*?-----END CERTIFICATE-----\n?/g)!
       .map((c) => `${c.trimEnd()}\n`);
-  // Its chains run from the root down.
-  const down = (path: string) => pem(path).reverse().join("");
+  // Some of its chains run from the root down.
+  const down = (path: string) => {
+    const chain = pem(path);
+    return (chain[0] === pem("trustedRootCaCert.pem")[0] ? chain.reverse() : chain).join("");
+  };
   const root = parseCertificate(
     Buffer.from(pem("trustedRootCaCert.pem")[0]!.replace(/-----[^-]+-----|\s/g, ""), "base64"),
   );
@@ -220,6 +221,16 @@ test("intel-qvl tdx: every chain, list and signature is right; its QE identity i
     qe_identity: qeIdentity,
     qe_identity_signature: qeIdentitySignature,
   };
+  const trust = { name: "Intel's sample root", rootKey: root.publicKey };
+  return { file, pem, down, collateral, trust };
+}
+
+test("intel-qvl tdx: every chain, list and signature is right; its QE identity is another enclave's", {
+  skip,
+}, async () => {
+  // The sample's generator filled enclave fields with random bytes of its own: MRSIGNER of report and identity differ
+  // (MISCSELECT and ATTRIBUTES do not, which settles their byte order). Whatever is signed is judged as it is.
+  const { file, pem, down, collateral, trust } = sampleCollateral("intel-qvl/tdx/");
   // The quote carries its chain as DER, root first, which nothing signs; it is given in PEM instead.
   const original = read(file("quote.dat"));
   const chain = Buffer.from(pem("pckCert.pem").join("") + down("pckSignChain.pem"));
@@ -231,7 +242,6 @@ test("intel-qvl tdx: every chain, list and signature is right; its QE identity i
   quote.writeUInt32LE(quote.length - 636, 632);
   quote.writeUInt32LE(quote.length - 770, 766);
   quote.writeUInt32LE(chain.length, 1222);
-  const trust = { name: "Intel's sample root", rootKey: root.publicKey };
   const answers = new Answers();
   const at = new Date("2026-01-01");
   await rejects(verifyQuote(new Uint8Array(quote), collateral, at, trust, answers), { code: "qe/signer" });
@@ -244,4 +254,15 @@ test("intel-qvl tdx: every chain, list and signature is right; its QE identity i
   const { attestationKey, signature, signed } = parseQuote(new Uint8Array(quote));
   const key = await importP256(Uint8Array.of(4, ...attestationKey));
   equal(await verifyP256(key!, signature, signed), true);
+});
+
+test("intel-qvl sgx: TCB info of version 2 is refused by name; a list of the verifying enclave is none of the quoting one", {
+  skip,
+}, async () => {
+  const { collateral, trust } = sampleCollateral("intel-qvl/");
+  await rejects(verifyCollateral(collateral, new Date("2026-01-01"), trust), { code: "tcb-info/version" });
+  const identity = (name: string) => signedPart(text(`intel-qvl/${name}.json`), "enclaveIdentity")[0];
+  equal(qeIdentitySchema(JSON.parse(identity("qeIdentity"))).id, "QE");
+  throws(() => qeIdentitySchema(JSON.parse(identity("qveIdentity"))), { path: "id" });
+  equal(parseQuote(read("intel-qvl/quote.dat")).version, 3);
 });

@@ -129,7 +129,7 @@ export async function verifyGenuine(
   judgement: Pick<Judgement, "now" | "trust" | "collateral" | "amdCollateral" | "amdRoots" | "nitroRoot">,
 ): Promise<Report> {
   const answers = new Answers();
-  const { now, trust = intelRoot, collateral, amdCollateral, amdRoots: roots } = judgement;
+  const { now, trust = intelRoot, amdCollateral, amdRoots: roots } = judgement;
   const asked = genuineIds(evidence);
   if (evidence.platform === "snp") {
     const found = await askSnp(evidence, amdCollateral, now, roots === undefined ? {} : { roots }, answers);
@@ -139,6 +139,6 @@ export async function verifyGenuine(
     const found = await askNitro(evidence, now, judgement.nitroRoot, answers);
     return report(answers, asked, "genuine", now, found && nitroSummary(found));
   }
-  const found = await askGenuine(evidence, collateral, now, trust, answers);
+  const found = await askGenuine(evidence, judgement, trust, answers);
   return report(answers, asked, "genuine", now, found && summary(found.quote));
 }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Bytes as text, for Node: versions before 25 have no `Uint8Array.fromHex`, and take `Buffer`. See `text.language.ts`. */
-import * as crypto from "node:crypto";
 import * as language from "./text.language.ts";
 
-if (typeof crypto.hash !== "function") {
+// By its number, as asking for `crypto.hash` would load that module into every process, needed or not.
+const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
+if (major < 20 || (major === 20 && minor < 12) || (major === 21 && minor < 7)) {
   throw new Error(`Caisson needs Node 20.12 or newer; this is Node ${process.version}`);
 }
 

@@ -39,4 +39,18 @@ export const cli = within("packages/cli/src", [
     "(earliest + latest) / 2;",
     "set-clock.test.ts",
   ],
+  [
+    "a production machine's application that fails is a success",
+    "boot-watch.ts",
+    "if (over.status !== 0) throw new ApplicationError(over);",
+    "",
+    "/test/integration/production.test.ts",
+  ],
+  [
+    "rejected evidence of a production machine is a success",
+    "production-run.ts",
+    "process.exitCode = exitCodes[report.verdict];",
+    "",
+    "/test/integration/production.test.ts",
+  ],
 ]);

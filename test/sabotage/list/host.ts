@@ -23,6 +23,13 @@ export const host = within("packages/host/src", [
     'const start = pending.indexOf("CQRQ") === 0 ? 0 : -1;',
     "quoting.test.ts",
   ],
+  [
+    "a machine that stopped for want of room stands still for ever",
+    "vm.ts",
+    '      if (!now) await qmp.execute("cont");',
+    "",
+    "vm.test.ts",
+  ],
   ["QEMU's refusal is not an error", "qmp.ts", "if (error !== undefined)", "if (false)", "qmp.test.ts"],
   [
     "who waits for QEMU waits for ever when it is gone",

@@ -33,7 +33,8 @@ import {
 } from "@caisson/audit";
 import { parseKernelConfig } from "@caisson/audit/kernel-config";
 import { readManifest } from "@caisson/image/manifest";
-import { readEvidence, verifyEvidence } from "@caisson/verify";
+import { verifyEvidence } from "@caisson/verify";
+import { readEvidence } from "@caisson/verify/every-form";
 import { readYaml } from "@caisson/verify/policy-text";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { reasonOf } from "@caisson/vocabulary/system-error";

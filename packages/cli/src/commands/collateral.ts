@@ -2,13 +2,13 @@
 /** `caisson collateral fetch`: what Intel or AMD publishes for the platform of some evidence, verified, in one file. */
 import { writeFileSync } from "node:fs";
 import { collateralFor, type FetchedCollateral, fetchIntel } from "@caisson/client/collateral";
-import { type AnyEvidence, isQuote, readEvidence } from "@caisson/verify";
+import { type AnyEvidence, isQuote } from "@caisson/verify";
 import { writeEvidenceDocument, writeSnpDocument } from "@caisson/verify/evidence-document";
 import { reasonOf } from "@caisson/vocabulary/system-error";
 import { Command, Option } from "commander";
 import { type SourceOptions, sayProvenance, sourceOptions, withSource } from "../collateral-source.ts";
 import { UsageError } from "../failure.ts";
-import { readBounded } from "../judgement-files.ts";
+import { evidenceOf, readBounded } from "../judgement-files.ts";
 
 interface Options extends Omit<SourceOptions, "collateralSource"> {
   from: string;
@@ -46,7 +46,7 @@ const fetchCommand = withSource(
     throw new UsageError("--staple puts collateral into evidence", "EVIDENCE instead of --fmspc");
   }
   const world = sourceOptions({ ...options, collateralSource: from }, new Date());
-  const evidence = path === undefined ? undefined : readEvidence(readBounded(path));
+  const evidence = path === undefined ? undefined : evidenceOf(readBounded(path));
   const found: FetchedCollateral =
     evidence === undefined ? await forPlatform(options, world) : await collateralFor(evidence, world);
   sayProvenance(found.provenance);

@@ -24,10 +24,12 @@ import {
 } from "@caisson/measure/firmware-volume";
 import { guessIndexing, replayPcrs } from "@caisson/measure/tpm-log";
 import { readVariableStore } from "@caisson/measure/variables";
-import { type AnyEvidence, isEvidence, isQuote, readEvidence } from "@caisson/verify";
+import { type AnyEvidence, isQuote } from "@caisson/verify";
 import { type Description, describeEvidence } from "@caisson/verify/describe";
+import { isEvidence, readEvidence } from "@caisson/verify/every-form";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
+import { nameWhatIsNone } from "../judgement-files.ts";
 import { printable } from "../views/printable.ts";
 import { renderDescription } from "../views/report-view.ts";
 
@@ -226,6 +228,7 @@ function inspectFirmware(bytes: Uint8Array) {
   }
   const volumes = firmwareVolumes(bytes);
   if (metadata === undefined && volumes.length === 0) {
+    nameWhatIsNone(bytes);
     throw new UsageError(
       "this is neither a firmware image, nor an event log, nor evidence in a form that is known here",
       "caisson inspect --help",

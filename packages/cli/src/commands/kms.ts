@@ -4,7 +4,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Kms, LogToFollow } from "@caisson/kms";
 import { Command, InvalidArgumentError, Option } from "commander";
-import { checkSource, parseSet, type SourceOptions } from "../collateral-source.ts";
+import { parseSet, type SourceOptions } from "../collateral-source.ts";
 import { UsageError } from "../failure.ts";
 import { giveCommand, joinCommand, verifyCommand } from "../kms-guest.ts";
 import { requestCommand } from "../kms-operators.ts";
@@ -140,6 +140,7 @@ const serve = new Command("serve")
         void kms?.reload();
       });
       const { readOperators, startKms } = await import("@caisson/kms");
+      const { checkSource } = await import("@caisson/client/collateral");
       kms = await startKms({
         data: options.data,
         ...(options.policyDir !== undefined && { policies: options.policyDir }),

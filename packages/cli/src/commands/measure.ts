@@ -17,7 +17,8 @@ import {
 } from "@caisson/measure";
 import { assumptions } from "@caisson/measure/assumptions";
 import { guessIndexing } from "@caisson/measure/tpm-log";
-import { isQuote, readEvidence } from "@caisson/verify";
+import { isQuote } from "@caisson/verify";
+import { readEvidence } from "@caisson/verify/every-form";
 import { isPlatform, type Platform, platforms } from "@caisson/vocabulary/platforms";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { UsageError } from "../failure.ts";

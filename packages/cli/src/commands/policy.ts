@@ -8,7 +8,6 @@ import {
   type GenuineSnp,
   intelRoot,
   isQuote,
-  readEvidence,
   verifyQuote,
   verifyReport,
 } from "@caisson/verify";
@@ -18,7 +17,13 @@ import { provesHardware } from "@caisson/vocabulary/platforms";
 import { reasonOf } from "@caisson/vocabulary/system-error";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
-import { parseTime, readBounded, readCollateralFiles, readPolicyFile } from "../judgement-files.ts";
+import {
+  evidenceOf,
+  parseTime,
+  readBounded,
+  readCollateralFiles,
+  readPolicyFile,
+} from "../judgement-files.ts";
 import { printable } from "../views/printable.ts";
 
 interface FromOptions {
@@ -37,7 +42,7 @@ const from = new Command("from")
   .option("--at <time>", "judge as of this time (ISO 8601); now when left out")
   .option("-o, --output <file>", "write the policy there instead of to stdout")
   .action(async (path: string, options: FromOptions) => {
-    const evidence = readEvidence(readBounded(path));
+    const evidence = evidenceOf(readBounded(path));
     const text = policyFrom(evidence, await genuine(evidence, options));
     if (options.output === undefined) process.stdout.write(text);
     else write(options.output, text);

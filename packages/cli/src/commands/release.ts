@@ -104,6 +104,12 @@ const prepare = withIdentity(new Command("prepare"))
         options.after === undefined
           ? undefined
           : await readStatement("release", readEnvelopeFile(options.after));
+      if (before !== undefined && before.predicate.app !== id) {
+        throw new UsageError(
+          `${options.after} is a release of another application`,
+          "the release before this one",
+        );
+      }
       const { manifest, description: described } = measuredOf(options.image);
       const from = parseTime(options.notBefore).getTime();
       const unsigned = writeStatement("release", [manifest, described], {

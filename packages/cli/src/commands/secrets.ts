@@ -94,6 +94,9 @@ async function sealSet(options: SealOptions): Promise<void> {
   const { keyVersion, key } = await sealingKeyOf(options.kms, kms, id);
   const before =
     options.after === undefined ? undefined : await readSecretsDocument(readEnvelopeFile(options.after));
+  if (before !== undefined && before.document.app !== id) {
+    throw new UsageError(`${options.after} is a set of another application`, "the set before this one");
+  }
   const number = (before?.document.number ?? 0) + 1;
   const values = readValues(options.secret);
   const entries = [...values].map(([name, value]) => {

@@ -16,7 +16,6 @@ import {
   intelRoot,
   type Policy,
   parseReport,
-  readEvidence,
   VerifyError,
 } from "@caisson/verify";
 import { parseEndorsement } from "@caisson/verify/amd-certificates";
@@ -28,7 +27,14 @@ import { adviseQuote, ppidOf } from "@caisson/verify/tcb-advice";
 import { Command } from "commander";
 import { type SourceOptions, sayProvenance, sourceOptions, withSource } from "../collateral-source.ts";
 import { UsageError } from "../failure.ts";
-import { parseTime, readBounded, readCollateralFiles, readPolicyFile, readText } from "../judgement-files.ts";
+import {
+  evidenceOf,
+  parseTime,
+  readBounded,
+  readCollateralFiles,
+  readPolicyFile,
+  readText,
+} from "../judgement-files.ts";
 import { printable } from "../views/printable.ts";
 
 interface Options extends SourceOptions {
@@ -76,7 +82,7 @@ export const command = withSource(new Command("caisson tcb"), "--collateral-sour
   .option("--at <time>", "judge as of this time (ISO 8601); now when left out")
   .option("--json", "one JSON document")
   .action(async (path: string, options: Options) => {
-    const evidence = readEvidence(readBounded(path));
+    const evidence = evidenceOf(readBounded(path));
     const policy = options.policy === undefined ? undefined : readPolicyFile(options.policy);
     const now = parseTime(options.at);
     if (evidence.platform === "nitro") {

@@ -28,13 +28,14 @@ import {
   isQuote,
   type Policy,
   type Report,
-  readEvidence,
+  readChannelEvidence,
   VerifyError,
   verifyChannel,
   verifyEvidence,
   verifyGenuine,
 } from "@caisson/verify";
 import { type Description, describeEvidence } from "@caisson/verify/describe";
+import { readEvidence } from "@caisson/verify/every-form";
 import { type KnownReleases, releaseJudge } from "@caisson/verify/releases";
 import { toBase64, toHex } from "@caisson/vocabulary/bytes";
 import { provesHardware } from "@caisson/vocabulary/platforms";
@@ -45,6 +46,7 @@ import { runConformance } from "../conformance.ts";
 import { UsageError } from "../failure.ts";
 import {
   bytesOf,
+  evidenceOf,
   parseTime,
   readBounded,
   readCollateralFiles,
@@ -166,7 +168,7 @@ export const command = withSource(new Command("caisson verify"), "--collateral-s
       return show(report, evidence, options.json === true);
     }
     const bootLog = options.eventLog === undefined ? undefined : readBounded(options.eventLog);
-    const evidence = readEvidence(readBounded(path!), bootLog);
+    const evidence = evidenceOf(readBounded(path!), bootLog);
     const expected = expectReportData(options, evidence);
     show(await judge(evidence, options, expected), evidence, options.json === true);
   });
@@ -187,7 +189,10 @@ async function judgeConnection(
   const { collateral, ...rest } = options;
   const judgement =
     collateral === "fetch"
-      ? { ...(await judgementOf(rest, now)), ...(await findCollateral(readEvidence(document), options, now)) }
+      ? {
+          ...(await judgementOf(rest, now)),
+          ...(await findCollateral(readChannelEvidence(document).evidence, options, now)),
+        }
       : await judgementOf(options, now);
   return { ...(await verifyChannel(document, own, judgement)), tlsKey: own.tlsKey };
 }

@@ -89,3 +89,34 @@ test("no line is wider than the terminal: what is longer goes on below itself", 
   narrow.view.show({ at: 2.3, kind: "note", text: "a b ".repeat(20) });
   equal(narrow.lines.length < 10, true, "a terminal too narrow for columns does not get one letter a line");
 });
+
+test("a certificate comes with its dates and the records to set, and a refusal with its reason", () => {
+  const { view: boot, lines } = view();
+  const names = ["guest.example.org"];
+  boot.show({
+    at: 0,
+    kind: "certificate",
+    names,
+    state: "issued",
+    authority: "ca.example",
+    account: "https://ca.example/acct/7",
+    notAfter: "2027-02-01T00:00:00.000Z",
+    renewal: "2027-01-01T00:00:00.000Z",
+  });
+  boot.show({
+    at: 0,
+    kind: "certificate",
+    names,
+    state: "failed",
+    reason: "acme/refused",
+    message: "no\x1b[2J",
+    again: 60,
+  });
+  const shown = lines.slice(1).map((line) => line.replace(/^.* certificate +/, ""));
+  deepEqual(shown, [
+    "for guest.example.org until 2027-02-01T00:00:00.000Z, renewed at 2027-01-01T00:00:00.000Z; so that nobody else gets one:",
+    'guest.example.org. CAA 0 issue "ca.example;validationmethods=tls-alpn-01;accounturi=https://ca.example/acct/7"',
+    'guest.example.org. CAA 0 issuewild ";"',
+    "none for guest.example.org: no   [acme/refused]; again in 60 s",
+  ]);
+});

@@ -9,6 +9,7 @@
 
 import { constants } from "node:os";
 import { styleText } from "node:util";
+import { caaRecords } from "@caisson/protocol/certificate-report";
 import type { ConsoleEvent } from "@caisson/protocol/console";
 import { Failure } from "@caisson/vocabulary/failure";
 import { wrap } from "./fold.ts";
@@ -115,6 +116,9 @@ export class BootView {
       case "service":
         this.#line(" ", printable(event.service), printable(`${event.state}  ${event.detail ?? ""}`));
         break;
+      case "certificate":
+        this.#certificate(event);
+        break;
       case "ended":
         this.#line(" ", "ended", printable(`${event.service}: status ${event.status}`));
         break;
@@ -123,6 +127,17 @@ export class BootView {
         this.#line(" ", "stopping", printable(event.reason));
         break;
     }
+  }
+
+  #certificate(event: Extract<ConsoleEvent, { kind: "certificate" }>): void {
+    const names = event.names.map(printable).join(", ");
+    const line = (text: string) => this.#line(" ", "certificate", printable(text));
+    if (event.state === "failed") {
+      const again = event.again === undefined ? "" : `; again in ${event.again} s`;
+      return line(`none for ${names}: ${event.message}   [${event.reason}]${again}`);
+    }
+    line(`for ${names} until ${event.notAfter}, renewed at ${event.renewal}; so that nobody else gets one:`);
+    for (const record of caaRecords(event.names, event.authority, event.account)) line(record);
   }
 
   #stage(event: Extract<ConsoleEvent, { kind: "stage" }>): void {

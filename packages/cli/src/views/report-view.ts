@@ -32,9 +32,15 @@ const questions = {
   genuine: "is the quote genuine? (that is all: without --policy nothing is said about what runs in the TD)",
   "genuine-and-acceptable": "is it genuine, and acceptable to the policy?",
 } as const;
-const undetermined =
-  "  nothing is wrong with the quote as far as it was judged, but this collateral cannot vouch for it\n" +
-  "  try      --collateral with this platform's, valid at that time";
+/** A form that this version does not know, or what vouches for the evidence. */
+const undetermined = (codes: readonly string[]) =>
+  `  nothing is wrong with it as far as it was judged, but ${
+    codes.some((code) =>
+      /^(?:quote\/unsupported|snp\/(?:version|algorithm|reserved|signing-key))$/.test(code),
+    )
+      ? "its form is not judged here\n  try      a newer version of Caisson"
+      : "this collateral cannot vouch for it\n  try      --collateral with this platform's, valid at that time; --collateral fetch asks its vendor"
+  }`;
 
 /** What can make a register differ, and the command that tells which of it did. */
 const candidates: Partial<Record<CheckCode, readonly [causes: string, command: string]>> = {
@@ -104,7 +110,7 @@ export function renderReport({ verdict, scope, at, platform, reference, codes, c
   const head = [
     ...(emulated ? [styleText("yellow", "EMULATED   this evidence proves nothing about hardware")] : []),
     `${styleText(colours[verdict], words[scope][verdict])}   ${questions[scope]}`,
-    ...(verdict === "undetermined" ? [undetermined] : []),
+    ...(verdict === "undetermined" ? [undetermined(codes)] : []),
     `  judged as of ${at}`,
     ...(platform === undefined
       ? []

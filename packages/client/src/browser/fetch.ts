@@ -32,6 +32,7 @@ export class GuestChannel {
   readonly #options: AttestationOptions;
   readonly #fetch: typeof fetch;
   #current: Attestation | undefined;
+  #asking: Promise<Attestation> | undefined;
 
   /** `through`: the fetch that carries; the page's own when left out. */
   constructor(
@@ -51,6 +52,13 @@ export class GuestChannel {
   /** Asks for evidence and judges it, unless the last is still good. Throws ChannelError, VerifyError. */
   async attest(): Promise<Attestation> {
     if (this.attestation !== undefined) return this.attestation;
+    this.#asking ??= this.#attestAnew().finally(() => {
+      this.#asking = undefined;
+    });
+    return this.#asking;
+  }
+
+  async #attestAnew(): Promise<Attestation> {
     const nonce = freshNonce();
     const document = await this.#document(nonce);
     this.#current = await attestationOf(document, { nonce }, this.#options, ["tunnel"]);

@@ -9,6 +9,7 @@ import { CollateralError } from "./errors.ts";
 /** The largest answer that is read; real ones have at most some 20 kB. */
 const MAX_BODY = 1 << 20;
 const REQUEST_LIMIT_MS = 20_000;
+const LEAST_WAIT_MS = 1_000;
 
 /** What asking needs of the world; each part may be replaced. */
 export interface World {
@@ -39,7 +40,9 @@ export async function ask(url: string, world: World): Promise<Answer> {
     const response = await request(url, world);
     if (response.status !== 429 && response.status !== 503) return readAnswer(url, response);
     await response.body?.cancel();
-    const wait = retryAfterMs(response.headers.get("retry-after"), world.now) ?? delay;
+    const asked = retryAfterMs(response.headers.get("retry-after"), world.now) ?? delay;
+    // A server that says "at once", again and again, would be asked for ever.
+    const wait = Math.max(asked, LEAST_WAIT_MS);
     if (wait > patience) {
       throw new CollateralError(
         "collateral/busy",

@@ -118,6 +118,12 @@ for (const [name, quirks, code, kind, message = /./] of [
   ["a number that is gone", { status: 410 }, "collateral/not-served", "input"],
   ["a PCCS that got nothing from Intel", { status: 502 }, "collateral/not-served", "unavailable"],
   ["a server that stays busy", { status: 429, retryAfter: "100" }, "collateral/busy", "unavailable"],
+  [
+    "a server that is busy, and to be asked at once",
+    { status: 429, retryAfter: "0" },
+    "collateral/busy",
+    "unavailable",
+  ],
   ["a cut body", { body: "cut" }, "collateral/answer", "input"],
   ["a body without bound", { body: "oversized" }, "collateral/answer", "input", /more than 1048576 bytes/],
   ["a proxy's page", { body: "html" }, "collateral/answer", "input"],

@@ -14,7 +14,14 @@ import type { Provenance } from "./kept.ts";
 export { type AmdOptions, type AmdPlatform, amdPlatformOf, fetchAmd } from "./amd.ts";
 export type { World } from "./ask.ts";
 export { CollateralError, type CollateralErrorCode } from "./errors.ts";
-export { type Fetched, fetchIntel, type IntelOptions, type IntelPlatform, sourceBase } from "./intel.ts";
+export {
+  checkSource,
+  type Fetched,
+  fetchIntel,
+  type IntelOptions,
+  type IntelPlatform,
+  sourceBase,
+} from "./intel.ts";
 export { type CollateralStore, isDue, type Provenance } from "./kept.ts";
 
 /** Either vendor's, as `verify` takes it; `document` is what a file of it holds. */

@@ -61,6 +61,9 @@ export function sourceBase(from: string): string {
   return url.href.replace(/\/(?:(?:sgx|tdx)\/certification\/v[34]\/?)?$/, "");
 }
 
+/** "pcs", or an address that can be one of collateral. Throws CollateralError "collateral/source". */
+export const checkSource = (from: string): string => (from === "pcs" ? from : sourceBase(from));
+
 /**
  * Fetches and verifies: what does not verify at `now` is not kept, and an error. Throws CollateralError.
  */

@@ -6,13 +6,13 @@
  * Invariants: a request goes on only while the guest is accepted; one whose Host is not this door's is refused, since a web
  * page may have made its own name point here.
  */
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { createServer, type IncomingMessage, type OutgoingHttpHeaders, type ServerResponse } from "node:http";
 import { request as httpsRequest } from "node:https";
 import { isIP } from "node:net";
 import type { Duplex } from "node:stream";
 import { Readable } from "node:stream";
 import type { ReadableStream as NodeStream } from "node:stream/web";
-import { hopByHopFields } from "@caisson/protocol/hop-by-hop";
+import { hopByHopFields, trailersOf } from "@caisson/protocol/hop-by-hop";
 import { messageOf } from "@caisson/vocabulary/failure";
 import type { Attestation, AttestationOptions, Way } from "../attestation.ts";
 import { ChannelError } from "../errors.ts";
@@ -78,33 +78,52 @@ export async function openDoor(url: string, place: Place, options: DoorOptions):
 
   async function pass(request: IncomingMessage, response: ServerResponse): Promise<void> {
     if (!isOurs(request)) return say(response, 421, "this door is for programs of this machine: wrong Host");
+    // A URL of it could be another host's, or another path.
+    if (!request.url!.startsWith("/")) return say(response, 400, "this door takes paths, and is not a proxy");
     const { way } = await attest();
     if (way === "tunnel") return passSealed(request, response);
-    const sending = httpsRequest(new URL(request.url!, origin), {
+    const isChunked = request.headers["transfer-encoding"] !== undefined;
+    const chunked = isChunked ? [["Transfer-Encoding", "chunked"]] : [];
+    const sending = httpsRequest({
+      host: origin.hostname,
+      port: origin.port,
+      path: request.url!,
       method: request.method!,
       agent: client.agent,
-      headers: [...fieldsOf(request), ["Host", origin.host]].flat() as unknown as Record<string, string>,
+      headers: [...fieldsOf(request), ["Host", origin.host], ...chunked].flat() as unknown as Record<
+        string,
+        string
+      >,
     });
-    const chunked = request.headers["transfer-encoding"] !== undefined;
-    if (chunked) sending.setHeader("Transfer-Encoding", "chunked");
     sending.once("error", (error) => refuse(response, error));
     sending.once("response", (answer) => {
       const fields = answer.rawHeaders.flatMap((name, i) =>
         i % 2 === 0 && !isOfConnection(name) ? [name, answer.rawHeaders[i + 1]!] : [],
       );
       response.writeHead(answer.statusCode!, fields);
+      answer.once("end", () => {
+        if (answer.rawTrailers.length > 0)
+          response.addTrailers(trailersOf(answer.rawTrailers) as OutgoingHttpHeaders);
+      });
       answer.pipe(response);
       answer.once("close", () => answer.complete || response.destroy());
     });
     response.once("close", () => response.writableFinished || sending.destroy());
-    if (chunked || Number(request.headers["content-length"] ?? 0) > 0) request.pipe(sending);
+    if (hasBody(request)) request.pipe(sending);
     else sending.end();
   }
 
   async function passSealed(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { method = "GET" } = request;
     const bodiless = method === "GET" || method === "HEAD";
-    const answer = await client.fetch(new URL(request.url!, origin), {
+    if (bodiless && hasBody(request)) {
+      return say(
+        response,
+        501,
+        `a sealed ${method} has no body: fetch has none, and dropping it would be silent`,
+      );
+    }
+    const answer = await client.fetch(`${origin.origin}${request.url}`, {
       method,
       headers: fieldsOf(request),
       ...(!bodiless && { body: Readable.toWeb(request) as unknown as BodyInit, duplex: "half" }),
@@ -159,6 +178,9 @@ export async function openDoor(url: string, place: Place, options: DoorOptions):
     },
   };
 }
+
+const hasBody = ({ headers }: IncomingMessage): boolean =>
+  headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > 0;
 
 function say(response: ServerResponse, status: number, text: string): void {
   if (response.headersSent) return void response.destroy();

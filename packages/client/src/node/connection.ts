@@ -12,6 +12,7 @@ import { request as httpsRequest } from "node:https";
 import { isIP } from "node:net";
 import { Readable } from "node:stream";
 import { connect, type TLSSocket } from "node:tls";
+import { VerifyError } from "@caisson/verify";
 import { releaseJudge } from "@caisson/verify/releases";
 import { firstBytes } from "@caisson/vocabulary/body";
 import { equal } from "@caisson/vocabulary/bytes";
@@ -218,32 +219,35 @@ export class Guest {
     try {
       const key = keyOf(socket);
       const known = this.attestation;
-      if (this.#bind === "session" || known?.way !== "tls" || !equal(known.keys.tlsKey, key)) {
-        // Once: over this connection itself. A second refusal is the answer.
-        const attestation = await this.#over(socket);
-        if (attestation.way !== "tls") {
-          throw new ChannelError(
-            "channel/refused",
-            "TLS ends before the guest: only sealed requests reach it",
-            {
-              report: attestation.report,
-              fix: "use the tunnel",
-            },
-          );
-        }
+      const isKnown = this.#bind === "key" && known?.way === "tls" && equal(known.keys.tlsKey, key);
+      // Once: over this connection itself. A second refusal is the answer.
+      const attestation = isKnown ? known : await this.#over(socket);
+      if (attestation.way !== "tls") {
+        throw new ChannelError(
+          "channel/refused",
+          "TLS ends before the guest: only sealed requests reach it",
+          {
+            report: attestation.report,
+            fix: "use the tunnel",
+          },
+        );
       }
+      this.#keep(socket, attestation);
+      return socket;
     } catch (error) {
       socket.destroy();
       throw error;
     }
-    const { until } = this.#current!;
+  }
+
+  /** Ends a connection with what is known of its own end, whatever was learnt of others meanwhile. */
+  #keep(socket: TLSSocket, { until }: Attestation): void {
     const timer = setTimeout(() => socket.destroy(), Math.min(until - Date.now(), 2 ** 31 - 1)).unref();
     this.#open.add(socket);
     socket.once("close", () => {
       clearTimeout(timer);
       this.#open.delete(socket);
     });
-    return socket;
   }
 
   async #attestAnew(): Promise<Attestation> {
@@ -257,37 +261,73 @@ export class Guest {
 
   async #over(socket: TLSSocket): Promise<Attestation> {
     const { document, ...own } = await observe(socket, this.origin, this.#bind);
-    this.#current = await attestationOf(document, own, this.#options, this.#ways);
-    return this.#current;
+    const attestation = await attestationOf(document, own, this.#options, this.#ways);
+    this.#current = attestation;
+    return attestation;
   }
 
   /** Carries sealed bytes, by whatever TLS there is: who ends it sees what anybody on the way would. */
-  readonly carry = (path: string, type: string, body: Uint8Array, signal: AbortSignal): Promise<Response> =>
-    new Promise((resolve, reject) => {
-      const sending = httpsRequest(
-        new URL(path, this.origin),
-        {
-          method: "POST",
-          headers: { "content-type": type, "content-length": body.length },
-          rejectUnauthorized: false,
-          agent: false,
-          signal,
-        },
-        (response) => resolve(responseOf(response)),
-      );
-      sending.once("error", (error) =>
-        reject(
-          new ChannelError("channel/unreachable", `no answer from ${this.origin.origin}: ${error.message}`, {
-            cause: error,
-          }),
-        ),
-      );
-      sending.end(body);
+  readonly carry = (path: string, type: string, body: Uint8Array, signal: AbortSignal): Promise<Response> => {
+    const sending = httpsRequest(new URL(path, this.origin), {
+      method: "POST",
+      headers: { "content-type": type, "content-length": body.length },
+      rejectUnauthorized: false,
+      agent: false,
+      signal,
     });
+    sending.end(body);
+    return responseTo(sending, this.origin);
+  };
 }
 
-/** An answer of node:http as one of fetch. */
-export function responseOf(answer: IncomingMessage): Response {
+/** A generation of text may take minutes to begin; the front waits as long. */
+const silenceMs = 600_000;
+
+/**
+ * The answer to a request, as one of fetch. Throws ChannelError: `channel/protocol` for one that fetch could not give,
+ * which anybody on the way may send; the signal's own reason when aborted.
+ */
+export function responseTo(sending: ClientRequest, { origin }: URL): Promise<Response> {
+  return new Promise((resolve, reject) => {
+    const fail = (error: Error): void => {
+      const isOurs =
+        error instanceof ChannelError || error instanceof VerifyError || error.name === "AbortError";
+      if (isOurs) return reject(error);
+      reject(
+        new ChannelError("channel/unreachable", `no answer from ${origin}: ${error.message}`, {
+          cause: error,
+        }),
+      );
+    };
+    sending.setTimeout(silenceMs, () => sending.destroy(new Error(`silent for ${silenceMs / 1000} s`)));
+    sending.once("error", fail);
+    // After an error, or an answer, this says nothing.
+    sending.once("close", () => fail(new Error("the connection was closed")));
+    sending.once("upgrade", (_, socket) => {
+      socket.destroy();
+      fail(new ChannelError("channel/protocol", `${origin} answers in another protocol`));
+    });
+    sending.once("response", (answer) => {
+      try {
+        resolve(responseOf(answer));
+      } catch (cause) {
+        answer.destroy();
+        fail(
+          new ChannelError(
+            "channel/protocol",
+            `${origin} answers ${answer.statusCode}, which is no answer of HTTP`,
+            {
+              cause,
+            },
+          ),
+        );
+      }
+    });
+  });
+}
+
+/** An answer of node:http as one of fetch. Throws RangeError, TypeError for a status or field that cannot be one. */
+function responseOf(answer: IncomingMessage): Response {
   const headers = new Headers();
   for (let i = 0; i < answer.rawHeaders.length; i += 2)
     headers.append(answer.rawHeaders[i]!, answer.rawHeaders[i + 1]!);

@@ -13,7 +13,7 @@ import { channelTunnelPath } from "@caisson/vocabulary/paths";
 import type { Attestation, Way } from "../attestation.ts";
 import { ChannelError } from "../errors.ts";
 import { KeyChanged, sealedFetch } from "../sealed-fetch.ts";
-import { Guest, type GuestOptions, responseOf } from "./connection.ts";
+import { Guest, type GuestOptions, responseTo } from "./connection.ts";
 
 export type { Attestation, AttestationOptions, Binding, Way } from "../attestation.ts";
 export { ChannelError, type ChannelErrorCode } from "../errors.ts";
@@ -92,22 +92,19 @@ export class AttestedClient {
   }
 
   #plain(request: Request): Promise<Response> {
-    return new Promise((resolve, reject) => {
-      const { method, url, signal } = request;
-      const sending = httpsRequest(url, {
-        method,
-        agent: this.agent,
-        headers: Object.fromEntries(request.headers),
-        signal,
-      });
-      sending.once("response", (answer) => resolve(responseOf(answer)));
-      sending.once("error", reject);
-      if (request.body === null) sending.end();
-      else
-        Readable.fromWeb(request.body as NodeStream)
-          .on("error", (error) => sending.destroy(error))
-          .pipe(sending);
+    const { method, url, signal } = request;
+    const sending = httpsRequest(url, {
+      method,
+      agent: this.agent,
+      headers: Object.fromEntries(request.headers),
+      signal,
     });
+    if (request.body === null) sending.end();
+    else
+      Readable.fromWeb(request.body as NodeStream)
+        .on("error", (error) => sending.destroy(error))
+        .pipe(sending);
+    return responseTo(sending, this.guest.origin);
   }
 
   close(): void {
@@ -116,24 +113,45 @@ export class AttestedClient {
   }
 }
 
-const clients = new WeakMap<Judgement["policy"], Map<string, AttestedClient>>();
+/** Whatever a guest is judged by, and how it may be reached. */
+const judgedBy = ["references", "collateral", "trust", "releases", "maximumAge", "bind"] as const;
+type Judged = Pick<AttestedInit, (typeof judgedBy)[number] | "policy">;
 
-/** One request; guests that were accepted under the same policy object are not asked again before their time. */
+interface Known {
+  origin: string;
+  judged: Judged;
+  ways: string;
+  client: AttestedClient;
+}
+
+const clients = new WeakMap<Judgement["policy"], Known[]>();
+/** Of one policy; the one that was asked for longest ago is forgotten. Its connections end with their attestation. */
+const mostClients = 64;
+
+/**
+ * One request; a guest that was accepted is not asked again before its time where policy and everything else that it is
+ * judged by are the same objects.
+ */
 export function attestedFetch(url: string | URL, init: AttestedInit): Promise<AttestedResponse> {
-  const { policy, references, collateral, trust, maximumAge, bind, ways, ...rest } = init;
-  const origins = clients.get(policy) ?? new Map<string, AttestedClient>();
-  clients.set(policy, origins);
-  const { origin } = new URL(url);
-  const name = `${origin} ${ways?.join() ?? ""} ${maximumAge ?? ""} ${bind ?? ""}`;
-  const options = {
+  const { policy, references, collateral, trust, releases, maximumAge, bind, ways, ...rest } = init;
+  const given = { references, collateral, trust, releases, maximumAge, bind };
+  const judged = {
     policy,
-    ...(references && { references }),
-    ...(collateral && { collateral }),
-    ...(trust && { trust }),
-    ...(maximumAge !== undefined && { maximumAge }),
-    ...(bind !== undefined && { bind }),
-  };
-  const client = origins.get(name) ?? new AttestedClient(origin, options, ways);
-  origins.set(name, client);
-  return client.fetch(url, rest);
+    ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
+  } as Judged;
+  const { origin } = new URL(url);
+  const wanted = ways?.join() ?? "";
+  const known = clients.get(policy) ?? [];
+  const index = known.findIndex(
+    (one) =>
+      one.origin === origin &&
+      one.ways === wanted &&
+      judgedBy.every((name) => one.judged[name] === judged[name]),
+  );
+  const [found = { origin, judged, ways: wanted, client: new AttestedClient(origin, judged, ways) }] =
+    index === -1 ? [] : known.splice(index, 1);
+  known.push(found);
+  if (known.length > mostClients) known.shift();
+  clients.set(policy, known);
+  return found.client.fetch(url, rest);
 }

@@ -7,6 +7,7 @@ import { request as httpsRequest } from "node:https";
 import type { AddressInfo } from "node:net";
 import { createServer as createTls, type TLSSocket } from "node:tls";
 import { selfSigned } from "@caisson/front/certificate";
+import { channelTunnelPath } from "@caisson/vocabulary/paths";
 
 /** What comes in place of an answer (as Latin-1); undefined leaves it. */
 export type Change = (answer: string, request: IncomingMessage) => string | undefined;
@@ -17,13 +18,15 @@ export interface Interceptor {
   record(): string;
   /** From now on. */
   change: Change;
+  /** A status in place of those of sealed answers, or no answer to them at all. */
+  status?: number | "close";
   close(): void;
 }
 
 export async function startInterceptor(to: number, first: Change = () => undefined): Promise<Interceptor> {
   const key = generateKeyPairSync("ec", { namedCurve: "P-256" }).privateKey;
   const record: Buffer[] = [];
-  const made = { change: first };
+  const made: Pick<Interceptor, "change" | "status"> = { change: first };
   const inner = createServer((request, response) => {
     const parts: Buffer[] = [];
     record.push(Buffer.from(`${request.method} ${request.url} ${JSON.stringify(request.headers)}`));
@@ -51,6 +54,11 @@ export async function startInterceptor(to: number, first: Change = () => undefin
             const changed = made.change(whole.toString("latin1"), request);
             const bytes = changed === undefined ? whole : Buffer.from(changed, "latin1");
             const { connection: _, "transfer-encoding": __, ...headers } = answer.headers;
+            const { status } = made;
+            if (status !== undefined && request.url === channelTunnelPath) {
+              if (status === "close") return void response.destroy();
+              return void response.writeHead(status).end(bytes);
+            }
             response.writeHead(answer.statusCode!, { ...headers, "content-length": bytes.length });
             response.end(bytes);
           });

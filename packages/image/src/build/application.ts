@@ -133,7 +133,14 @@ function frontOf(
       "leave out the front, or app.api and the socket's mount",
     );
   }
-  return { port, service: behind.service, target: behind.target, names, require, ...(acme && { acme }) };
+  return {
+    port,
+    service: behind.service,
+    target: behind.target,
+    names,
+    require,
+    ...(acme && { acme: { directory: acme.directory } }),
+  };
 }
 
 /** Behind a front only named ports are reached without it. */

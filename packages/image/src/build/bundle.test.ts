@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, ok, rejects } from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 import { bundleGuest, guestProgram } from "./bundle.ts";
 
@@ -17,6 +21,23 @@ test("the npm packages inside are named with their versions, each once", async (
   const names = packages.map(({ name }) => name);
   deepEqual(names, [...new Set(names)].sort());
   ok(packages.every(({ version }) => /^\d+\.\d+\.\d+/.test(version)));
+});
+
+test("what is in the bundle loads no built-in module before it is used", async (t) => {
+  const { code } = await bundleGuest(guestProgram.production);
+  const tell = 'process.once("exit", () => console.log(JSON.stringify(process.moduleLoadList)));\n';
+  // It ends when it does not find the addon that an image has.
+  const directory = mkdtempSync(join(tmpdir(), "caisson-bundle-"));
+  t.after(() => rmSync(directory, { recursive: true }));
+  writeFileSync(join(directory, "init.mjs"), Buffer.concat([Buffer.from(tell), code]));
+  const { stdout, stderr } = spawnSync(process.execPath, [join(directory, "init.mjs")], { encoding: "utf8" });
+  ok(stderr.includes("syscalls.node"), stderr);
+  const loaded: string[] = JSON.parse(stdout);
+  ok(loaded.includes("NativeModule module"));
+  deepEqual(
+    ["crypto", "dns", "http", "net", "tls", "zlib"].filter((name) => loaded.includes(`NativeModule ${name}`)),
+    [],
+  );
 });
 
 test("refused: a package that PID 1 may not contain", async () => {

@@ -9,13 +9,13 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Flavour } from "@caisson/vocabulary/flavours";
-import { build, type Metafile } from "esbuild";
+import { build, type Metafile, type Plugin } from "esbuild";
 import { ImageError } from "../errors.ts";
 import { checkInstalled } from "../inputs/npm-content.ts";
 import { npmBuilders } from "../inputs/recipe.ts";
 
 /** Packages of others that may be part of PID 1. */
-const allowedPackages: readonly string[] = ["zod", "@noble/ciphers"];
+const allowedPackages: readonly string[] = ["zod"];
 
 /** What PID 1 is made from: a production image has no `caisson exec`. */
 export const guestProgram: Readonly<Record<Flavour, string>> = {
@@ -49,6 +49,23 @@ const packageAt = (root: string, place: string): { name: string; version: string
 };
 
 /**
+ * Built-in modules are loaded when something of them is first used, not before PID 1's first line: under `--jitless` Node
+ * compiles each from its text, and an import also calls every getter that the module has. What esbuild makes of an import
+ * from CommonJS has the module's prototype (`__toESM`), which answers here for all names.
+ */
+const atFirstUse: Plugin = {
+  name: "built-in modules at first use",
+  setup(bundler) {
+    bundler.onResolve({ filter: /^node:/ }, ({ path }) => ({ path, namespace: "built-in" }));
+    bundler.onLoad({ filter: /^/, namespace: "built-in" }, ({ path }) => ({
+      contents: `let loaded;
+const get = (_, name) => (loaded ??= process.getBuiltinModule("${path}"))[name];
+module.exports = Object.create(new Proxy({}, { get }));`,
+    }));
+  },
+};
+
+/**
  * Bundles `entry` (a path below `root`, this repository). Throws ImageError `root/bundle` when it does not build or when it
  * would bring a package that is not allowed, `npm/altered` when one of those that it brings was altered.
  */
@@ -75,6 +92,8 @@ export async function bundleGuest(entry: string, root = repository): Promise<Bun
     target: "node26",
     charset: "utf8",
     legalComments: "none",
+    conditions: ["guest"],
+    plugins: Object.values(guestProgram).includes(entry) ? [atFirstUse] : [],
     logLevel: "silent",
     // What the machine's configuration says must not change the image.
     tsconfigRaw: "{}",
@@ -83,7 +102,8 @@ export async function bundleGuest(entry: string, root = repository): Promise<Bun
   });
   // A package that is a link lies elsewhere, under another path: whatever is not ours has to be a compared one.
   const stray = Object.keys(result.metafile.inputs).find(
-    (path) => !ownSource.test(path) && !/(?:^|\/)node_modules\//.test(path),
+    (path) =>
+      !ownSource.test(path) && !/(?:^|\/)node_modules\//.test(path) && !path.startsWith("built-in:node:"),
   );
   if (stray !== undefined) {
     throw new ImageError(

@@ -11,6 +11,7 @@ import { constants, createReadStream } from "node:fs";
 import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
+import { reasonOf } from "@caisson/vocabulary/system-error";
 import { ImageError } from "../errors.ts";
 import { isRunning } from "../exclusive.ts";
 import type { ArchiveName, Mirrors } from "./mirror.ts";
@@ -139,8 +140,7 @@ function wrongSize({ url, size }: Download, is: "longer" | "shorter"): ImageErro
 }
 
 function unreachable(url: string, failure: unknown): ImageError {
-  const reason = failure instanceof Error && failure.message !== "" ? failure.message : "no answer";
-  return new ImageError("fetch/unreachable", `${url}: ${reason}`, {
+  return new ImageError("fetch/unreachable", `${url}: ${reasonOf(failure) || "no answer"}`, {
     kind: "unavailable",
     fix: "check the network, or name another server (a mirror: --mirror or CAISSON_MIRROR); then run this again",
     cause: failure,

@@ -70,7 +70,8 @@ export interface FrontSpec {
   target?: number;
   names: string[];
   require: "tls" | "encrypted";
-  acme?: { directory: string };
+  /** `roots`: absolute path of a PEM file. */
+  acme?: { directory: string; roots?: string };
   /** Published ports that are reached without it, besides. */
   direct: number[];
 }
@@ -235,7 +236,12 @@ const front = z.strictObject({
     .max(16)
     .default([]),
   require: z.enum(["tls", "encrypted"]).default("tls"),
-  acme: z.strictObject({ directory: z.url({ protocol: /^https$/ }).max(512) }).optional(),
+  acme: z
+    .strictObject({
+      directory: z.url({ protocol: /^https$/ }).max(512),
+      roots: pathOf("a PEM file", /\.(?:pem|crt)$/, "./authority.pem").optional(),
+    })
+    .optional(),
   direct: z.array(tcpPort).max(64).default([]),
 });
 
@@ -413,10 +419,15 @@ const secretList = (
 ): NonNullable<Service["secrets"]> =>
   list.map(({ name, environment }) => ({ name, ...(environment !== undefined && { environment }) }));
 
-const frontOf = ({ target, acme, ...rest }: z.infer<typeof front>): FrontSpec => ({
+const frontOf = ({ target, acme, ...rest }: z.infer<typeof front>, directory: string): FrontSpec => ({
   ...rest,
   ...(target !== undefined && { target }),
-  ...(acme !== undefined && { acme }),
+  ...(acme !== undefined && {
+    acme: {
+      directory: acme.directory,
+      ...(acme.roots !== undefined && { roots: resolve(directory, acme.roots) }),
+    },
+  }),
 });
 
 /** What `app.image`, `app.node` or `app.compose` names. Throws ImageError `spec/value`, with the place. */
@@ -516,7 +527,7 @@ export function parseSpec(text: string, path: string): Spec {
     },
     time: { secure_time: time.secure_time, ...(configuration && { configuration }) },
     kms: { ...(kms.identity && { identity: kms.identity }) },
-    ...(front && { front: frontOf(front) }),
+    ...(front && { front: frontOf(front, directory) }),
     ...(volumes && { volumes: mapped(volumes) }),
     path,
     directory,

@@ -3,13 +3,15 @@
 import { anchorPath } from "@caisson/protocol/volumes";
 import { Hono } from "hono";
 import type { Connections } from "../connections.ts";
+import type { KmsError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import { metricsType } from "../metrics.ts";
 import { headPath } from "../peer-heads.ts";
 import { type Rate, RateLimiter } from "../rate-limit.ts";
 import type { Service } from "../service.ts";
 import { retriable } from "../store/backend.ts";
-import { logHead } from "../store/entries.ts";
+import { type Head, logHead } from "../store/entries.ts";
+import type { Store } from "../store/store.ts";
 import { guestRoutes, type ReplicaOptions } from "./guests.ts";
 import { operatorRoutes } from "./operators.ts";
 import { type Environment, Requests } from "./requests.ts";
@@ -47,8 +49,18 @@ export function routes(service: Service, options: RouteOptions, connections: Con
   app.get("/metrics", (c) =>
     c.body(metrics.render(service.store.head.sequence), 200, { "content-type": metricsType }),
   );
-  app.get(headPath, async (c) => c.json(logHead(await service.store.refresh())));
+  app.get(headPath, async (c) => c.json(logHead(await newestHead(service.store))));
   operatorRoutes(app, service, requests);
   guestRoutes(app, service, requests, options);
   return app;
+}
+
+/** A replica that has stopped because others have another history still says which its own is, so that they stop too. */
+async function newestHead(store: Store): Promise<Head> {
+  try {
+    return await store.refresh();
+  } catch (error) {
+    if ((error as KmsError).code === "log/split") return store.head;
+    throw error;
+  }
 }

@@ -79,6 +79,11 @@ export interface Backend {
    * then; after any other error it is not known whether it was.
    */
   write(wanted: Wanted, decide: (seen: Seen) => Changes | undefined): Promise<void>;
+  /**
+   * Where a round trip costs: writes changes without rows if the head is still the one with this sequence and hash, and none
+   * of the nonces was used; otherwise false, and nothing was written. Durable, and alone among writers, as `write` is.
+   */
+  append?(after: Pick<Head, "sequence" | "hash">, changes: Changes): Promise<boolean>;
   close(): Promise<void>;
 }
 

@@ -9,8 +9,16 @@
 import { messageOf } from "@caisson/vocabulary/failure";
 import pg from "pg";
 import { KmsError } from "../errors.ts";
-import { type Backend, type Changes, pageSize, retriable, type Seen, type Wanted } from "./backend.ts";
-import type { ChainedEntry } from "./entries.ts";
+import {
+  type Backend,
+  type Changes,
+  pageSize,
+  retriable,
+  type Seen,
+  type UsedNonce,
+  type Wanted,
+} from "./backend.ts";
+import type { ChainedEntry, Head } from "./entries.ts";
 
 const schema = `
   CREATE SCHEMA IF NOT EXISTS caisson_kms;
@@ -45,6 +53,13 @@ const connections = 4;
 
 const head = "SELECT identity, sequence, hash, state, signature FROM caisson_kms.head";
 const columns = "sequence, time, app, instance, registers, policy, outcome, reason, state, hash";
+const beginReading = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
+interface Statement {
+  name: string;
+  text: string;
+}
+
 /** Each with a name, so that the server parses it once in a session. */
 const statements = {
   head: { name: "caisson-head", text: head },
@@ -91,6 +106,20 @@ const statements = {
     text: `INSERT INTO caisson_kms.head VALUES (1, $1, $2, $3, $4, $5) ON CONFLICT (one) DO UPDATE
            SET identity = $1, sequence = $2, hash = $3, state = $4, signature = $5`,
   },
+  /** Everything that does not ask for rows, in one statement: nothing happens where the head is another one. */
+  append: {
+    name: "caisson-append",
+    text: `WITH moved AS (
+             UPDATE caisson_kms.head SET sequence = $1, hash = $2, signature = $3
+             WHERE sequence = $4 AND hash = $5 AND identity = $6 RETURNING 1),
+           nonces AS (
+             INSERT INTO caisson_kms.nonce SELECT * FROM unnest($7::bigint[], $8::bytea[]) WHERE EXISTS (SELECT FROM moved)),
+           entries AS (
+             INSERT INTO caisson_kms.entry (${columns})
+             SELECT * FROM unnest($9::bigint[], $10::bigint[], $11::bytea[], $12::bytea[], $13::bytea[], $14::bytea[],
+               $15::text[], $16::text[], $17::bytea[], $18::bytea[]) WHERE EXISTS (SELECT FROM moved))
+           SELECT 1 FROM moved`,
+  },
   forget: { name: "caisson-forget", text: "DELETE FROM caisson_kms.nonce WHERE issued < $1" },
 };
 
@@ -135,25 +164,33 @@ class Postgresql implements Backend {
   }
 
   look(wanted: Wanted): Promise<Seen> {
-    return this.#with(async (client) => {
-      await client.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
-      const seen = await this.#read(client, wanted, statements.head);
-      await client.query("COMMIT");
-      return seen;
-    });
+    return this.#with((client) => this.#read(client, beginReading, wanted, statements.head, "COMMIT"));
   }
 
   write(wanted: Wanted, decide: (seen: Seen) => Changes | undefined): Promise<void> {
     return this.#with(async (client) => {
-      await client.query("BEGIN");
-      const seen = await this.#read(client, wanted, statements.lock);
+      const seen = await this.#read(client, "BEGIN", wanted, statements.lock);
       const changes = decide(seen);
       if (changes === undefined) {
         await client.query("ROLLBACK");
         return;
       }
       await this.#put(client, changes);
-      await client.query("COMMIT");
+    });
+  }
+
+  async append({ sequence, hash }: Pick<Head, "sequence" | "hash">, changes: Changes): Promise<boolean> {
+    const { head: newest, entries, nonces, forgetBefore } = changes;
+    const moved = [newest.sequence, newest.hash, newest.signature, sequence, hash, newest.identity];
+    const values = [...moved, ...ofNonces(nonces), ...ofEntries(entries)];
+    return this.#with(async (client) => {
+      const { rows } = await client.query({ ...statements.append, values }).catch((error: unknown) => {
+        if ((error as { code?: unknown }).code === uniqueViolation) return { rows: [] };
+        throw error;
+      });
+      if (rows.length === 0) return false;
+      if (forgetBefore !== undefined) await client.query({ ...statements.forget, values: [forgetBefore] });
+      return true;
     });
   }
 
@@ -164,22 +201,29 @@ class Postgresql implements Backend {
     await Promise.all(idle.map((client) => client.end().catch(() => {})));
   }
 
-  /** Only what is asked for costs a query. */
+  /**
+   * Begins a transaction and reads, in one round trip: statements are sent without waiting for the answers, and the server
+   * takes them one after the other. Only what is asked for costs a query.
+   */
   async #read(
     client: pg.Client,
+    begin: string,
     { after, buckets, nodes, nonces }: Wanted,
-    headStatement: { name: string; text: string },
+    headStatement: Statement,
+    end?: string,
   ): Promise<Seen> {
-    const { rows: heads } = await client.query(headStatement);
-    const found = heads[0] as Record<string, unknown> | undefined;
-    const newer = found !== undefined && Number(found.sequence) > after;
-    const ask = async (wanted: boolean, statement: { name: string; text: string }, ...values: unknown[]) =>
+    const ask = async (wanted: boolean, statement: Statement, ...values: unknown[]) =>
       wanted ? ((await client.query({ ...statement, values })).rows as Record<string, unknown>[]) : [];
-    const entries = await ask(newer, statements.entries, after);
-    const rows = await ask(buckets.length > 0, statements.rows, buckets);
-    const nodeRows = await ask(nodes.length > 0, statements.nodes, nodes);
-    const names = [nonces.map(({ issued }) => issued), nonces.map(({ nonce }) => nonce)];
-    const used = await ask(nonces.length > 0, statements.nonces, ...names);
+    const [, heads, entries, rows, nodeRows, used] = await Promise.all([
+      client.query(begin),
+      ask(true, headStatement),
+      ask(true, statements.entries, after),
+      ask(buckets.length > 0, statements.rows, buckets),
+      ask(nodes.length > 0, statements.nodes, nodes),
+      ask(nonces.length > 0, statements.nonces, ...ofNonces(nonces)),
+      end && client.query(end),
+    ]);
+    const [found] = heads;
     return {
       head: found && {
         identity: blob(found.identity),
@@ -204,24 +248,24 @@ class Postgresql implements Backend {
     };
   }
 
+  /** Writes and commits in one round trip; after an error PostgreSQL takes the COMMIT for a ROLLBACK. */
   async #put(client: pg.Client, changes: Changes): Promise<void> {
     const { head: newest, entries, rows, nodes, nonces, forgetBefore } = changes;
-    const column = <T, K extends keyof T>(of: readonly T[], key: K): T[K][] => of.map((one) => one[key]);
-    const put = (statement: { name: string; text: string }, ...values: unknown[]) =>
-      client.query({ ...statement, values });
-    if (entries.length > 0) {
-      const names = columns.split(", ") as (keyof ChainedEntry)[];
-      await put(statements.putEntries, ...names.map((name) => column(entries, name)));
-    }
-    if (nonces.length > 0) await put(statements.putNonces, column(nonces, "issued"), column(nonces, "nonce"));
+    const sent: Promise<unknown>[] = [];
+    const put = (statement: Statement, ...values: unknown[]) =>
+      void sent.push(client.query({ ...statement, values }));
+    if (entries.length > 0) put(statements.putEntries, ...ofEntries(entries));
+    if (nonces.length > 0) put(statements.putNonces, ...ofNonces(nonces));
     if (rows.length > 0) {
       const names = ["bucket", "table", "key", "version", "sealed"] as const;
-      await put(statements.putRows, ...names.map((name) => column(rows, name)));
+      put(statements.putRows, ...names.map((name) => column(rows, name)));
     }
-    if (nodes.length > 0) await put(statements.putNodes, column(nodes, "place"), column(nodes, "children"));
+    if (nodes.length > 0) put(statements.putNodes, column(nodes, "place"), column(nodes, "children"));
     const { identity, sequence, hash, state, signature } = newest;
-    await put(statements.putHead, identity, sequence, hash, state, signature);
-    if (forgetBefore !== undefined) await put(statements.forget, forgetBefore);
+    put(statements.putHead, identity, sequence, hash, state, signature);
+    if (forgetBefore !== undefined) put(statements.forget, forgetBefore);
+    sent.push(client.query("COMMIT"));
+    await Promise.all(sent);
   }
 
   /** Runs `work` in a session of its own; one in which anything failed is not used again. */
@@ -276,6 +320,11 @@ class Postgresql implements Backend {
   }
 }
 
+const column = <T, K extends keyof T>(of: readonly T[], key: K): T[K][] => of.map((one) => one[key]);
+const ofNonces = (nonces: readonly UsedNonce[]) => [column(nonces, "issued"), column(nonces, "nonce")];
+const ofEntries = (entries: readonly ChainedEntry[]) =>
+  (columns.split(", ") as (keyof ChainedEntry)[]).map((name) => column(entries, name));
+
 /** Throws KmsError where an answered commit could be lost, or the server is older than 15. */
 function checkDurable(name: string, found: Record<string, unknown>): void {
   if (Number(found.version) < 150_000) {
@@ -311,8 +360,13 @@ function configuration(server: string): pg.ClientConfig {
     connectionTimeoutMillis: timeouts.connectMs,
     query_timeout: timeouts.queryMs,
     keepAlive: true,
+    // A statement is sent before the one before it is answered.
+    pipeline: true,
   };
 }
+
+/** SQLSTATE: a row with this key is there already. */
+const uniqueViolation = "23505";
 
 const unavailable = (message: string) => new KmsError("log/unavailable", message);
 

@@ -75,6 +75,8 @@ const patience = { allMs: 5000, betweenMs: 100 };
 const memory = { keepMs: 600_000, sweepMs: 10_000 };
 /** Commits in one transaction: what waits beyond it takes the next one. */
 const batchSize = 1000;
+/** Between the beginnings of two transactions while several commits come together; ms. */
+const paceMs = 3;
 
 interface Pending {
   change: Commit;
@@ -112,6 +114,9 @@ class ChainedStore implements Store {
   #known: Head;
   #pending: Pending[] = [];
   #flushing: Promise<void> | undefined;
+  /** When the last transaction began (`performance.now`), and whether it was one of many commits that came together. */
+  #begun = 0;
+  #crowded = false;
   #swept = 0;
   #ended: KmsError | undefined;
 
@@ -173,9 +178,8 @@ class ChainedStore implements Store {
       return Promise.reject(new TypeError("what is written has an entry"));
     }
     return new Promise((done, failed) => {
-      if (this.#pending.push({ change, done, failed }) === 1 && this.#flushing === undefined) {
-        setImmediate(() => this.#flush());
-      }
+      if (this.#pending.push({ change, done, failed }) === 1 && this.#flushing === undefined)
+        this.#schedule();
     });
   }
 
@@ -186,8 +190,10 @@ class ChainedStore implements Store {
   }
 
   async close(): Promise<void> {
-    this.#flush();
-    while (this.#flushing !== undefined) await this.#flushing;
+    while (this.#flushing !== undefined || this.#pending.length > 0) {
+      this.#flush();
+      await this.#flushing;
+    }
     await this.#backend.close();
   }
 
@@ -269,12 +275,24 @@ class ChainedStore implements Store {
     }
   }
 
+  /**
+   * The next transaction: at once for a commit that comes alone. While several come together it waits a little for more
+   * of them: a transaction costs as much processor time as ten entries in it, and a flush of the disk.
+   */
+  #schedule(): void {
+    const wait = this.#crowded ? this.#begun + paceMs - performance.now() : 0;
+    if (wait > 0) setTimeout(() => this.#flush(), wait);
+    else setImmediate(() => this.#flush());
+  }
+
   #flush(): void {
     if (this.#flushing !== undefined || this.#pending.length === 0) return;
     const batch = this.#pending.splice(0, batchSize);
+    this.#begun = performance.now();
     this.#flushing = this.#bring(batch).finally(() => {
       this.#flushing = undefined;
-      this.#flush();
+      this.#crowded = batch.length > 1 || this.#pending.length > 0;
+      if (this.#pending.length > 0) this.#schedule();
     });
   }
 
@@ -299,6 +317,9 @@ class ChainedStore implements Store {
     for (;;) {
       let decision: Decision | undefined;
       try {
+        if (tried.length === 0 && buckets.length === 0 && (await this.#append(changes, tried))) {
+          return tried[0]!.outcomes;
+        }
         await this.#backend.write({ after: from.sequence, buckets, nodes, nonces }, (seen) => {
           if (this.#ended !== undefined) throw this.#ended;
           const { at, head, whole } = this.#follow(from, this.#known, seen);
@@ -324,6 +345,24 @@ class ChainedStore implements Store {
       this.#advance(decision.head);
       return decision.outcomes;
     }
+  }
+
+  /** Writes what needs no rows after the head that is known, without a look first; false where that is not the newest. */
+  async #append(changes: readonly Commit[], tried: Decision[]): Promise<boolean> {
+    if (this.#backend.append === undefined) return false;
+    if (this.#ended !== undefined) throw this.#ended;
+    const after = this.#known;
+    const rows = new Rows(this.#backend.name, after.state, [], [], []);
+    const decision = this.#decide(after, rows, new Set(), changes);
+    if (decision.write === undefined) return false;
+    tried.push(decision);
+    if (await this.#backend.append(after, decision.write)) {
+      this.#advance(decision.head);
+      return true;
+    }
+    // It did not happen; that another process writes the same entries is no sign of it.
+    tried.pop();
+    return false;
   }
 
   /** What a batch writes, and how each of it ends. */

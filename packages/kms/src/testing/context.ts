@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What a release is decided by in tests: nothing limits it, nothing is known before, and there are no volumes. */
+import { Signatures } from "@caisson/verify";
 import { Applications } from "../applications.ts";
 import { CollateralCache } from "../collateral-cache.ts";
 import { Nonces } from "../nonces.ts";
@@ -15,6 +16,7 @@ export function releaseContext(secret: Uint8Array, given: Given): ReleaseContext
   return {
     roots: new Roots(secret, nothing),
     collateral: new CollateralCache(),
+    platforms: new Signatures(),
     denials: new Bucket({ perSecond: 1, burst: 3 }, given.now()),
     nonces: new Nonces(secret),
     volumes: { open: () => Promise.reject(new Error("no volumes")) },

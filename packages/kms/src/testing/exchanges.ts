@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { generateSealingKey } from "@caisson/protocol/hpke";
 import { type Answer, keyReleaseVersion, type ReleaseRequest } from "@caisson/protocol/key-release";
+import { Signatures } from "@caisson/verify";
 import { reportData } from "@caisson/verify/report-data";
 import { Applications } from "../applications.ts";
 import { CollateralCache } from "../collateral-cache.ts";
@@ -44,6 +45,7 @@ export class Exchanges {
       identity: keys.identity,
       policies: loadPolicies(directory, keys.identity.publicKey.toHex(), true),
       collateral: new CollateralCache(),
+      platforms: new Signatures(),
       store,
       denials: new Bucket({ perSecond: 1, burst: 3 }, now),
       nonces: new Nonces(secret),

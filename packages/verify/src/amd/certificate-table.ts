@@ -18,6 +18,9 @@ const kinds: Readonly<Record<string, "endorsement" | "intermediate" | "root">> =
   a406b4c003a8524997433fb6014cd0ae: "root",
 };
 
+/** Of certificates, by one of which a table begins; hexadecimal. */
+export const amdTableGuids: readonly string[] = Object.keys(kinds);
+
 /** The certificates of a table; others are read past. Throws VerifyError "evidence/malformed". */
 export function readCertificateTable(table: Uint8Array): AmdCollateral {
   const malformed = (what: string, entry: number): never => {

@@ -17,6 +17,7 @@ export function describeReport(bytes: Uint8Array, endorsement: Uint8Array | unde
     ...(hasBit(report.policy, policyBits.permits.debug)
       ? ["this guest may be DEBUGGED: its host can read and change everything in it"]
       : []),
+    ...(report.strange === undefined ? [] : [report.strange.message]),
     ...(report.signingKey === "none" ? ["this report is not signed: it proves nothing"] : []),
   ];
   return {

@@ -63,13 +63,13 @@ export async function verifyReport(
   answers.pass("snp/format", { actual: `version ${report.version}, signed by a ${kind.toUpperCase()}` });
 
   answers.judging = "collateral";
-  const certificate = parseEndorsement(need(collateral.endorsement, `the ${kind.toUpperCase()} certificate`));
-  const authorities = readAuthorities(need(collateral.chain, "the certificates above it"));
+  const certificate = parseEndorsement(need(collateral.endorsement, `${kind.toUpperCase()} certificate`));
+  const authorities = readAuthorities(need(collateral.chain, "certificates above it"));
   const crl = collateral.crl && parseAmdCrl(collateral.crl);
+  const endorsement = readEndorsement(certificate);
   answers.judging = "quote";
   answers.pass("collateral/format");
 
-  const endorsement = readEndorsement(certificate);
   const product = productFor(report, endorsement);
   const root = await verifyChain(certificate, authorities, kindOf(endorsement), product, roots, at);
   answers.pass("chain/platform", { actual: `up to ${root.name}` });
@@ -80,6 +80,7 @@ export async function verifyReport(
 
   await verifySignature(report, certificate);
   answers.pass("snp/signature");
+  if (report.strange !== undefined) throw report.strange;
 
   let validUntil = Math.min(...[certificate, ...Object.values(authorities)].map(({ notAfter }) => notAfter));
   if (crl !== undefined) {
@@ -100,13 +101,9 @@ export async function verifyReport(
 
 function need<T>(value: T | undefined, what: string): T {
   if (value !== undefined) return value;
-  throw new VerifyError(
-    "collateral/missing",
-    `there is nothing to verify the report with: ${what} is missing`,
-    {
-      fix: "caisson collateral fetch EVIDENCE gets it from AMD",
-    },
-  );
+  throw new VerifyError("collateral/missing", `there is nothing to verify the report with: no ${what}`, {
+    fix: "caisson collateral fetch EVIDENCE gets it from AMD",
+  });
 }
 
 function signingKind({ signingKey, chipId }: SnpReport): EndorsementKind {

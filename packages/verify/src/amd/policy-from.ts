@@ -9,6 +9,7 @@ import { hasBit, parseReport, platformBits, policyBits, type SnpReport } from ".
 /** `genuine` is what verification said of the report, where there was collateral. Throws VerifyError "snp/…". */
 export function snpLines(bytes: Uint8Array, genuine: GenuineSnp | undefined): Line[] {
   const report = parseReport(bytes);
+  if (report.strange !== undefined) throw report.strange;
   const product = genuine?.product ?? (report.cpu && productOf(report.cpu));
   const { debug: _, ...permits } = policyBits.permits;
   const set = (names: Readonly<Record<string, number>>) =>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * The SEV-SNP attestation report, 1184 bytes (AMD 56860, SEV-SNP firmware ABI, ATTESTATION_REPORT; version 5 from its
- * revision 1.58 on). Read strictly: what is reserved is zero, and a version that is not known is refused by name.
+ * revision 1.58 on). Read strictly: what is reserved must be zero, and a version that is not known is refused by name.
  */
 import { isZero, toHex } from "@caisson/vocabulary/bytes";
 import { VerifyError } from "../errors.ts";
@@ -44,6 +44,8 @@ export interface SnpReport {
   readonly signed: Uint8Array;
   /** r ‖ s, 96 bytes, big-endian. */
   readonly signature: Uint8Array;
+  /** The first thing that is not zero and should be. A report with some is never accepted. */
+  readonly strange: VerifyError | undefined;
 }
 
 /**
@@ -83,11 +85,10 @@ const PLATFORM_KNOWN = Object.values(platformBits).reduce((bits, bit) => bits | 
 
 export const hasBit = (value: bigint, bit: number): boolean => ((value >> BigInt(bit)) & 1n) === 1n;
 
-function reserved(what: string, actual: string): never {
-  throw new VerifyError("snp/reserved", `${what} of this SEV-SNP report are not zero`, { actual });
-}
-
-/** Reads a report of exactly 1184 bytes. Throws VerifyError "snp/…". */
+/**
+ * Reads a report of exactly 1184 bytes. Throws VerifyError "snp/…". What should be zero and is not, is in `strange`: newer
+ * firmware may have signed it, or somebody changed it, which the signature tells.
+ */
 export function parseReport(bytes: Uint8Array): SnpReport {
   if (bytes.length !== REPORT_SIZE) {
     throw new VerifyError("snp/size", "a SEV-SNP report has another size", {
@@ -99,6 +100,10 @@ export function parseReport(bytes: Uint8Array): SnpReport {
   const at = (offset: number, size: number) => bytes.subarray(offset, offset + size);
   const number = (offset: number) => view.getUint32(offset, true);
   const long = (offset: number) => view.getBigUint64(offset, true);
+  let strange: VerifyError | undefined;
+  const reserved = (what: string, actual: string) => {
+    strange ??= new VerifyError("snp/reserved", `${what} of this SEV-SNP report are not zero`, { actual });
+  };
   const zero = (offset: number, end: number) => {
     if (!isZero(bytes.subarray(offset, end))) {
       reserved(`bytes 0x${offset.toString(16)} to 0x${end.toString(16)}`, toHex(bytes.subarray(offset, end)));
@@ -139,6 +144,8 @@ export function parseReport(bytes: Uint8Array): SnpReport {
   zero(0x1eb, 0x1ec);
   zero(0x1ef, 0x1f0);
   zero(version < 5 ? 0x1f8 : 0x208, SIGNED);
+  zero(SIGNED + 48, SIGNED + 72);
+  zero(SIGNED + 72 + 48, SIGNED + 144);
   zero(SIGNED + 144, REPORT_SIZE);
 
   return {
@@ -166,6 +173,7 @@ export function parseReport(bytes: Uint8Array): SnpReport {
     mitigations: version < 5 ? undefined : { launch: long(0x1f8), current: long(0x200) },
     signed: bytes.subarray(0, SIGNED),
     signature: readSignature(bytes),
+    strange,
   };
 }
 
@@ -191,9 +199,6 @@ function readSignature(bytes: Uint8Array): Uint8Array {
     [SIGNED, 0],
     [SIGNED + 72, 48],
   ] as const) {
-    if (!isZero(bytes.subarray(place + 48, place + 72))) {
-      reserved("the high bytes of the signature", toHex(bytes.subarray(place + 48, place + 72)));
-    }
     signature.set(bytes.slice(place, place + 48).reverse(), target);
   }
   return signature;

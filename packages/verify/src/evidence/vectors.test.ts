@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Real evidence of clouds with real collateral, and the real files that other tests do not read; skipped without the vectors. */
-import { deepEqual, equal, rejects, throws } from "node:assert/strict";
+import { deepEqual, equal, match, rejects, throws } from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
 import test from "node:test";
 import { toHex } from "@caisson/vocabulary/bytes";
-import { parseEndorsement } from "../amd/certificates.ts";
+import { digest } from "#crypto";
+import { parseAuthority, parseEndorsement } from "../amd/certificates.ts";
 import { verifyReport } from "../amd/genuine.ts";
+import { amdRoots } from "../amd/roots.ts";
 import { verifyCollateral } from "../intel/collateral.ts";
 import { collateralFromText } from "../intel/collateral-forms.ts";
 import { signedParts } from "../intel/pcs-answers.ts";
@@ -174,4 +176,29 @@ test("Intel's root key in its certificate is the pinned one", { skip }, () => {
     .match(/.{1,64}/g)!;
   const [root] = parsePemChain(`-----BEGIN CERTIFICATE-----\n${der.join("\n")}\n-----END CERTIFICATE-----\n`);
   deepEqual(root!.publicKey, intelRoot.rootKey);
+});
+
+for (const name of ["milan", "genoa", "turin_vcek", "milan_vlek", "genoa_vlek", "turin_vlek"]) {
+  test(`AMD's chain ${name} ends at the pinned root`, { skip }, async () => {
+    const [intermediate, root] = pemToDer(text(`go-sev-guest/ask_ark_${name}.pem`)).map(parseAuthority);
+    const key = toHex(await digest("sha256", root!.publicKey));
+    const product = name.split("_")[0]!;
+    const anchor = amdRoots.find(({ keySha256 }) => keySha256 === key);
+    equal(anchor?.product.toLowerCase(), product);
+    deepEqual(intermediate!.issuer, root!.subject);
+    match(intermediate!.commonName, name.endsWith("vlek") ? /^SEV-VLEK-/ : /^SEV-(?!VLEK)/);
+  });
+}
+
+test("parts of Azure's evidence in files of their own are those of the documents", { skip }, () => {
+  const whole = readEvidence(read("attestation-rs/az_tdx/evidence-v1.json"));
+  const alone = readEvidence(read("attestation-rs/az_tdx/td-quote.bin"));
+  if (!isQuote(whole) || !isQuote(alone)) throw new Error("not a quote");
+  deepEqual(alone.quote, whole.quote);
+  for (const path of ["az_snp/quote.bin", "az_tdx/quote.bin"]) {
+    throws(() => readEvidence(read(`attestation-rs/${path}`)), { code: "evidence/unsupported" }, path);
+  }
+  const vcek = parseEndorsement(read("attestation-rs/az_snp/imds-vcek.der"));
+  const chain = [0, 1].map((i) => parseAuthority(read(`attestation-rs/az_snp/imds-chain-${i}.der`)));
+  deepEqual([vcek.issuer, chain[0]!.issuer], [chain[0]!.subject, chain[1]!.subject]);
 });

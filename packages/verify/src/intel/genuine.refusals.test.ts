@@ -2,16 +2,18 @@
 /** Every entry of the table of wrong evidence is refused with exactly its code, and right evidence is accepted. */
 import { equal, rejects } from "node:assert/strict";
 import { test } from "node:test";
-import { issueCertificate } from "@caisson/simulated/pki";
+import { type Hierarchy, issueCertificate } from "@caisson/simulated/pki";
 import { VerifyError } from "../errors.ts";
 import { toPem } from "../pki/der-writer.ts";
+import { Signatures } from "../pki/remembered.ts";
+import { Answers } from "../report.ts";
 import { buildEvidence, type RefusalCase, refusals, times } from "../testing/refusals.ts";
 import { type Collateral, verifyCollateral } from "./collateral.ts";
 import { verifyQuote } from "./genuine.ts";
 
-async function verify(change: Omit<RefusalCase, "name" | "code">) {
+async function verify(change: Omit<RefusalCase, "name" | "code">, platforms?: Signatures) {
   const { quote, collateral, now, trust } = buildEvidence(change);
-  return verifyQuote(quote, collateral, now, trust);
+  return verifyQuote(quote, collateral, now, trust, new Answers(), platforms);
 }
 
 const right: [name: string, change: Omit<RefusalCase, "name" | "code">][] = [
@@ -41,6 +43,16 @@ for (const refusal of refusals) {
   test(`${refusal.code}: ${refusal.name}`, () =>
     rejects(() => verify(refusal), { name: "VerifyError", code: refusal.code }));
 }
+
+test("who remembers a platform's signatures refuses the same, with the same codes", async () => {
+  const platforms = new Signatures();
+  for (const [, change] of [...right, ...right]) {
+    equal((await verify(change, platforms)).tcb.status, "UpToDate");
+  }
+  for (const refusal of refusals) {
+    await rejects(verify(refusal, platforms), { name: "VerifyError", code: refusal.code }, refusal.name);
+  }
+});
 
 test("collateral that was verified before is judged by the day at each use: its lists expire, too", async () => {
   for (const list of ["rootCrl", "pckCrl"] as const) {
@@ -84,3 +96,32 @@ test("what was read before is judged anew: signature, issuer and day", async () 
   await rejects(judge({}, new Date(times.expires.getTime() + 1000)), VerifyError);
   await judge({});
 });
+
+for (const [what, code, before] of [
+  [
+    "the root CRL",
+    "crl/expired",
+    (h: Hierarchy) => void (h.rootCrl.nextUpdate = new Date("2026-07-01T00:00:00Z")),
+  ],
+  [
+    "the PCK CRL",
+    "crl/expired",
+    (h: Hierarchy) => void (h.pckCrl.nextUpdate = new Date("2026-07-01T00:00:00Z")),
+  ],
+  [
+    "the TCB info",
+    "tcb-info/expired",
+    (h: Hierarchy) => void (h.tcbInfo.nextUpdate = "2026-07-01T00:00:00Z"),
+  ],
+  [
+    "the QE identity",
+    "qe-identity/expired",
+    (h: Hierarchy) => void (h.qeIdentity.nextUpdate = "2026-07-01T00:00:00Z"),
+  ],
+] as const) {
+  test(`${what} was read when it was valid: expired, it is refused as if nobody had seen it`, async () => {
+    const { collateral, now, trust } = buildEvidence({ before });
+    await verifyCollateral(collateral, now, trust);
+    await rejects(verifyCollateral(collateral, new Date("2026-07-01T00:00:01Z"), trust), { code });
+  });
+}

@@ -11,8 +11,8 @@ import { concat, equal, fromHex, isZero, toHex } from "@caisson/vocabulary/bytes
 import { digest, verifyP256 } from "#crypto";
 import { type CheckCode, checkOf, VerifyError } from "../errors.ts";
 import { checkNotRevoked } from "../pki/crl.ts";
-import { keyOfPoint } from "../pki/remembered.ts";
-import { type Authority, type TrustAnchor, verifyIssued } from "../pki/x509.ts";
+import { isSignedBy, keyOfPoint, type Signatures } from "../pki/remembered.ts";
+import { type Authority, type Certificate, type TrustAnchor, verifyIssued } from "../pki/x509.ts";
 import { Answers } from "../report.ts";
 import { type Collateral, parseChain, sameRoot, VerifiedCollateral, verifyCollateral } from "./collateral.ts";
 import { type PckExtension, pckExtension } from "./pck.ts";
@@ -27,7 +27,13 @@ import {
   type TcbStatus,
   type TcbVerdict,
 } from "./tcb.ts";
-import { type Advice, type AdvisedPlatform, adviceLines, adviseTcb } from "./tcb-advice.ts";
+import {
+  type Advice,
+  type AdvisedPlatform,
+  adviceLines,
+  adviseTcb,
+  teeShortfallLines,
+} from "./tcb-advice.ts";
 
 /** A quote that is genuine, and what Intel says about where it comes from. */
 export interface Genuine {
@@ -40,6 +46,8 @@ export interface Genuine {
   readonly validUntil: number;
   /** What would bring the platform to one of these statuses. */
   readonly advise: (accepted: readonly TcbStatus[]) => Advice;
+  /** What would bring the TDX module to a policy's least TEE_TCB_SVN. */
+  readonly adviseTee: (least: Uint8Array) => string[];
 }
 
 type CollateralParts = ReturnType<VerifiedCollateral["at"]>;
@@ -49,6 +57,7 @@ type CollateralParts = ReturnType<VerifiedCollateral["at"]>;
  *
  * @param collateral as published, or verified before (`verifyCollateral`), which saves most of the signature checks
  * @param answers collects which checks passed, for a report
+ * @param platforms remembers the signatures that a platform's quotes have in common
  * @throws VerifyError of kind "rejected", whose code says which check failed
  */
 export async function verifyQuote(
@@ -57,6 +66,7 @@ export async function verifyQuote(
   now: Date,
   trust: TrustAnchor,
   answers: Answers = new Answers(),
+  platforms?: Signatures,
 ): Promise<Genuine> {
   const quote = parseQuote(quoteBytes);
   answers.pass("quote/format", { actual: `version ${quote.version}, ${quote.body.tee.toUpperCase()}` });
@@ -69,10 +79,11 @@ export async function verifyQuote(
       collateral instanceof VerifiedCollateral ? collateral : await verifyCollateral(collateral, now, trust);
     parts = verified.at(now.getTime(), trust);
   } catch (error) {
-    if (endsElsewhere(quote, trust)) answers.judging = "quote";
+    if (endsElsewhere(quote, trust) || revokesOwn(quote, error)) answers.judging = "quote";
     throw error;
   }
-  answers.judging = "quote";
+  // A quote without its platform's certificate rests on one that was brought, until the quoting enclave's report fits it.
+  if (quote.pckChain !== undefined) answers.judging = "quote";
   for (const id of [
     "collateral/format",
     "tcb-info/signature",
@@ -83,7 +94,7 @@ export async function verifyQuote(
     answers.pass(id);
   }
 
-  const { leaf, notAfter } = await verifyPckChain(quote, parts, now.getTime());
+  const { leaf, notAfter } = await verifyPckChain(quote, parts, now.getTime(), platforms);
   answers.pass("chain/platform", { actual: `up to ${trust.name}` });
   answers.pass("chain/revocation");
   const pck = readPck(leaf);
@@ -91,7 +102,7 @@ export async function verifyQuote(
 
   checkTcbInfo(quote, pck, parts.tcbInfo);
   answers.pass("tcb-info/platform");
-  const qeLevel = await verifyQuotingEnclave(quote, leaf, parts.qeIdentity, answers);
+  const qeLevel = await verifyQuotingEnclave(quote, leaf, parts.qeIdentity, answers, platforms);
   await verifyQuoteSignature(quote);
   answers.pass("quote/signature");
 
@@ -106,7 +117,8 @@ export async function verifyQuote(
   answers.pass("tcb/level", { actual: tcb.status });
   const advise = (accepted: readonly TcbStatus[]) =>
     adviseTcb(platform, tcbInfo, qeIdentity, tcb.status, accepted);
-  return { quote, pck, tcb, trust, validUntil: Math.min(verified.validUntil, notAfter), advise };
+  const adviseTee = (least: Uint8Array) => (td === undefined ? [] : teeShortfallLines(td, least, tcbInfo));
+  return { quote, pck, tcb, trust, validUntil: Math.min(verified.validUntil, notAfter), advise, adviseTee };
 }
 
 /** A refusal says what would help. */
@@ -132,13 +144,27 @@ function judgeTcb(
 }
 
 /** Whether a quote's own chain ends at another root: whatever the collateral, such a quote is not genuine. */
-function endsElsewhere({ pckChain }: Quote, trust: TrustAnchor): boolean {
-  if (pckChain === undefined) return false;
+function endsElsewhere(quote: Quote, trust: TrustAnchor): boolean {
+  const root = ownChain(quote).at(-1);
+  return root !== undefined && !equal(root.publicKey, trust.rootKey);
+}
+
+/** Whether a certificate that was found revoked among the collateral's is one of the quote's own. */
+function revokesOwn(quote: Quote, error: unknown): boolean {
+  if (!(error instanceof VerifyError) || error.code !== "certificate/revoked") return false;
+  const facts = new Map(error.facts);
+  return ownChain(quote).some(
+    ({ commonName, serial }) =>
+      facts.get("where") === commonName && facts.get("found") === `serial ${serial}`,
+  );
+}
+
+/** The certificates that a quote carries; none where it carries no chain of them. */
+function ownChain({ pckChain }: Quote): Certificate[] {
   try {
-    const root = parseChain(pckChain, 3, "the PCK chain").at(-1);
-    return root !== undefined && !equal(root.publicKey, trust.rootKey);
+    return pckChain === undefined ? [] : parseChain(pckChain, 3, "the PCK chain");
   } catch (error) {
-    if (error instanceof VerifyError) return false;
+    if (error instanceof VerifyError) return [];
     throw error;
   }
 }
@@ -148,6 +174,7 @@ async function verifyPckChain(
   quote: Quote,
   parts: CollateralParts,
   now: number,
+  platforms: Signatures | undefined,
 ): Promise<{ leaf: Authority; notAfter: number }> {
   const pem = quote.pckChain ?? parts.pckChain;
   if (pem === undefined) {
@@ -160,7 +187,7 @@ async function verifyPckChain(
     ? parts.pckCa
     : await verifyIssued(ca!, rootAuthority, roles.pckCa, now);
   checkNotRevoked(caAuthority.certificate, parts.rootCrl);
-  const authority = await verifyIssued(leaf!, caAuthority, roles.pck, now);
+  const authority = await verifyIssued(leaf!, caAuthority, roles.pck, now, platforms);
   if (!equal(caAuthority.certificate.publicKey, parts.pckCa.certificate.publicKey)) {
     throw new VerifyError("crl/issuer", "the PCK CRL is not one of the CA that issued this platform's PCK", {
       expected: caAuthority.certificate.commonName,
@@ -210,12 +237,23 @@ function checkTdxModule(td: TdReport, tcbInfo: TcbInfo): void {
   requireEqual("tdx-module/attributes", "SEAMATTRIBUTES", toHex(td.seamAttributes), identity.attributes);
 }
 
-/** Verifies that Intel's quoting enclave ran on this platform and made the attestation key (4.1.2.4.12 to .15). */
-async function verifyQuotingEnclave(quote: Quote, pck: Authority, identity: QeIdentity, answers: Answers) {
+/**
+ * Verifies that Intel's quoting enclave ran on this platform and made the attestation key (4.1.2.4.12 to .15). It keeps
+ * that key, and its report with the signature: all quotes of a platform have them until the enclave is renewed.
+ */
+async function verifyQuotingEnclave(
+  quote: Quote,
+  pck: Authority,
+  identity: QeIdentity,
+  answers: Answers,
+  platforms: Signatures | undefined,
+) {
   const report = quote.qeReport;
-  if (!(await verifyP256(pck.key, quote.qeReportSignature, report.bytes))) {
+  const signer = { point: pck.certificate.publicKey, key: pck.key };
+  if (!(await isSignedBy(signer, quote.qeReportSignature, report.bytes, platforms))) {
     throw new VerifyError("qe/signature", "the QE report is not signed by the platform's PCK");
   }
+  answers.judging = "quote";
   answers.pass("qe/report-signature");
   const binding = await digest("sha256", concat(quote.attestationKey, quote.qeAuthData));
   if (!equal(report.reportData.subarray(0, 32), binding) || !isZero(report.reportData.subarray(32))) {

@@ -65,6 +65,7 @@ export interface Quote {
 const TEE_SGX = 0;
 const TEE_TDX = 0x81;
 const ECDSA_P256 = 2;
+const ECDSA_P384 = 3;
 /** Certification data types (appendix A.3.9): 1 to 5 identify the PCK, 5 by its chain; 6 is an envelope around them. */
 const PCK_CHAIN = 5;
 const QE_REPORT = 6;
@@ -194,6 +195,7 @@ function readBody(quote: Cursor, version: 3 | 4 | 5, tee: number): Quote["body"]
   let size = tee === TEE_SGX ? ENCLAVE_REPORT_SIZE : TD10_SIZE;
   if (version === 5) {
     const [type, declared] = [quote.number(2), quote.number(4)];
+    if (type > 4 && type < 16) notJudgedHere("quotes with this body", `type ${type}, ${declared} bytes`);
     const known = [undefined, ENCLAVE_REPORT_SIZE, TD10_SIZE, TD15_SIZE, TD15_EXTENDED_SIZE][type];
     if (known === undefined || declared !== known || (type === 1) !== (tee === TEE_SGX)) {
       throw new VerifyError("quote/body", "the body descriptor is unknown, or not that of the TEE", {
@@ -208,6 +210,14 @@ function readBody(quote: Cursor, version: 3 | 4 | 5, tee: number): Quote["body"]
     : { tee: "tdx", report: tdReport(body) };
 }
 
+/** Numbers that lie next to those that are known: newer than this verifier, and no fault of the quote. */
+function notJudgedHere(what: string, actual: string): never {
+  throw new VerifyError("quote/unsupported", `${what} are not judged by this version of Caisson`, {
+    actual,
+    fix: "judge it with a newer version",
+  });
+}
+
 /** Reads a quote. Throws VerifyError with a code of the check "quote/format". */
 export function parseQuote(bytes: Uint8Array): Quote {
   if (bytes.length > limits.quote) {
@@ -218,6 +228,7 @@ export function parseQuote(bytes: Uint8Array): Quote {
   }
   const quote = new Cursor(bytes, "quote/truncated");
   const version = quote.number(2);
+  if (version > 5 && version < 16) notJudgedHere("quotes of this version", `${version}`);
   if (version !== 3 && version !== 4 && version !== 5) {
     throw new VerifyError("quote/version", "this version of quotes is not known", {
       expected: "3, 4 or 5",
@@ -228,6 +239,7 @@ export function parseQuote(bytes: Uint8Array): Quote {
   quote.take(4); // SVNs of QE and PCE in version 3, reserved later; the certified ones are in the PCK certificate
   const vendor = toHex(quote.take(16));
   quote.take(20); // user data: the platform's QE id
+  if (keyType === ECDSA_P384) notJudgedHere("quotes signed with P-384", `key type ${keyType}`);
   const knownTee = version === 3 ? tee === TEE_SGX : tee === TEE_SGX || tee === TEE_TDX;
   if (keyType !== ECDSA_P256 || !knownTee || vendor !== INTEL_QE) {
     throw new VerifyError("quote/header", "the quote's key type, TEE type or QE vendor is not known", {

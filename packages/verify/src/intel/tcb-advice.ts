@@ -122,16 +122,28 @@ export function adviseTcb(
 /** The advice as lines, each one thing to know or do. */
 export function adviceLines({ shortfalls, notes, advisories, daysBehind }: Advice): string[] {
   return [
-    ...shortfalls.map(
-      ({ component, have, need, remedy, presumed }) =>
-        `${component} is ${have}, needs ${need}: ${presumed ? "presumably " : ""}${remedies[remedy]}`,
-    ),
+    ...shortfalls.map(shortfallLine),
     ...notes,
     ...(daysBehind === undefined || daysBehind === 0
       ? []
       : [`${daysBehind} days behind the level that is asked for`]),
     ...(advisories.length === 0 ? [] : [`open to ${advisories.join(", ")}`]),
   ];
+}
+
+const shortfallLine = ({ component, have, need, remedy, presumed }: Shortfall): string =>
+  `${component} is ${have}, needs ${need}: ${presumed ? "presumably " : ""}${remedies[remedy]}`;
+
+/** What of TEE_TCB_SVN is below a policy's least, component by component, and what raises it. */
+export function teeShortfallLines(td: TdReport, least: ArrayLike<number>, { tcbLevels }: TcbInfo): string[] {
+  const described = tcbLevels[0]?.tcb.tdxtcbcomponents ?? [];
+  return [...td.teeTcbSvn].flatMap((have, i) => {
+    const need = least[i] ?? 0;
+    const place = i < 2 ? "tdx-module" : "microcode";
+    return have >= need
+      ? []
+      : [shortfallLine(shortfall("TDX", i, have, { ...described[i], svn: need }, place))];
+  });
 }
 
 /** Components below a level, TDX's from `firstTdx` on. */

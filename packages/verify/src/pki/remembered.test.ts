@@ -3,7 +3,7 @@
 import { equal } from "node:assert/strict";
 import { test } from "node:test";
 import { TestKey } from "@caisson/simulated/p256";
-import { keyOfPoint, signedCertificate } from "./remembered.ts";
+import { keyOfPoint, Signatures } from "./remembered.ts";
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 const signer = TestKey.derive("remembered", "signer");
@@ -13,42 +13,34 @@ async function issuer(key: TestKey) {
   return { point: key.publicKey, key: (await keyOfPoint(key.publicKey))! };
 }
 
-/** A certificate as far as it matters here. */
-const certificate = (
-  tbs: string,
-  signature: Uint8Array,
-  encoding = `${tbs} ${Buffer.from(signature).toString("hex")}`,
-) => ({
-  tbs: bytes(tbs),
-  signature,
-  encoding: bytes(encoding),
-});
-
 test("a signature that was right once is right again, and only for its bytes and its key", async () => {
-  const right = certificate("a", signer.sign(bytes("a")));
+  const known = new Signatures();
+  const right = signer.sign(bytes("a"));
   for (let i = 0; i < 3; i++) {
-    equal(await signedCertificate(await issuer(signer), right), true);
-    equal(await signedCertificate(await issuer(other), right), false);
-    equal(await signedCertificate(await issuer(signer), certificate("b", right.signature)), false);
+    equal(await known.isRight(await issuer(signer), right, bytes("a")), true);
+    equal(await known.isRight(await issuer(other), right, bytes("a")), false);
+    equal(await known.isRight(await issuer(signer), right, bytes("b")), false);
+    // The same bytes, cut elsewhere.
+    equal(await known.isRight(await issuer(signer), right.subarray(0, 63), bytes("a")), false);
+    const [last, cut] = [right.subarray(63), right.subarray(0, 63)];
+    equal(await known.isRight(await issuer(signer), cut, Buffer.concat([last, bytes("a")])), false);
   }
 });
 
 test("a signature that was wrong is asked for again", async () => {
-  const wrong = certificate("c", signer.sign(bytes("d")), "one encoding");
-  equal(await signedCertificate(await issuer(signer), wrong), false);
-  equal(
-    await signedCertificate(await issuer(signer), certificate("d", wrong.signature, "one encoding")),
-    true,
-  );
+  const known = new Signatures();
+  const signature = signer.sign(bytes("d"));
+  equal(await known.isRight(await issuer(signer), signature, bytes("c")), false);
+  equal(await known.isRight(await issuer(signer), signature, bytes("d")), true);
+  equal(await known.isRight(await issuer(signer), signature, bytes("c")), false);
 });
 
 test("keys are told apart by their point, however many there are, and what is not a point is none", async () => {
   const keys = Array.from({ length: 200 }, (_, i) => TestKey.derive("remembered", `${i}`));
+  const known = new Signatures(100);
   for (let round = 0; round < 2; round++) {
-    for (const key of keys) {
-      const message = certificate("m", key.sign(bytes("m")));
-      equal(await signedCertificate(await issuer(key), message), true);
-    }
+    for (const key of keys)
+      equal(await known.isRight(await issuer(key), key.sign(bytes("m")), bytes("m")), true);
   }
   equal(await keyOfPoint(new Uint8Array(65).fill(4)), undefined);
   equal(await keyOfPoint(signer.publicKey.subarray(1)), undefined);

@@ -7,11 +7,11 @@
 
 import { equal, fromBase64, fromUtf8, toHex } from "@caisson/vocabulary/bytes";
 import { Recent } from "@caisson/vocabulary/recent";
-import { type PublicKey, verifyP256 } from "#crypto";
+import type { PublicKey } from "#crypto";
 import { type CheckCode, VerifyError } from "../errors.ts";
 import { type Der, DerReader, tag } from "./der.ts";
 import { oids } from "./oids.ts";
-import { keyOfPoint, signedCertificate } from "./remembered.ts";
+import { authorities, isSignedBy, keyOfPoint, type Signatures } from "./remembered.ts";
 
 /** Bits of the KeyUsage extension (RFC 5280, 4.2.1.3) in the order of `DerReader.namedBits`. */
 export const keyUsage = { digitalSignature: 0x8000, keyCertSign: 0x0400, crlSign: 0x0200 } as const;
@@ -413,14 +413,15 @@ export interface Authority {
   readonly key: PublicKey;
 }
 
-/** Verifies that `issuer` issued `certificate` for `role`, at `now`. */
+/** Verifies that `issuer` issued `certificate` for `role`, at `now`. `platforms`: signatures on platforms' that are remembered. */
 export async function verifyIssued(
   certificate: Certificate,
   issuer: Authority,
   role: Role,
   now: number,
+  platforms?: Signatures,
 ): Promise<Authority> {
-  await checkIssued(certificate, issuer, role, now);
+  await checkIssued(certificate, issuer, role, now, platforms);
   return { certificate, key: await keyOf(certificate) };
 }
 
@@ -429,6 +430,7 @@ async function checkIssued(
   issuer: Authority,
   role: Role,
   now: number,
+  platforms?: Signatures,
 ): Promise<void> {
   checkRole(certificate, role);
   if (!equal(certificate.issuer, issuer.certificate.subject)) {
@@ -449,12 +451,9 @@ async function checkIssued(
     );
   }
   checkWindow(`the certificate "${certificate.commonName}"`, certificate, now, certificateWindow);
-  const { publicKey: point } = issuer.certificate;
-  const signed =
-    role.ofOnePlatform === true
-      ? await verifyP256(issuer.key, certificate.signature, certificate.tbs)
-      : await signedCertificate({ point, key: issuer.key }, certificate);
-  if (!signed) {
+  const { signature, tbs } = certificate;
+  const signer = { point: issuer.certificate.publicKey, key: issuer.key };
+  if (!(await isSignedBy(signer, signature, tbs, role.ofOnePlatform === true ? platforms : authorities))) {
     throw new VerifyError("chain/signature", "a certificate's signature is not its issuer's", {
       where: certificate.commonName,
     });

@@ -154,11 +154,6 @@ const refusals: [name: string, codes: CheckCode[], change: Change][] = [
     { hierarchy: outOfDate, policy: (p) => (p.tcb.statuses = ["OutOfDate"]) },
   ],
   [
-    "an evaluation number below the minimum",
-    ["policy/tcb-evaluation"],
-    { policy: (p) => (p.tcb.minimumEvaluationNumber = 19) },
-  ],
-  [
     "a policy that states no evaluation number",
     ["policy/tcb-evaluation-not-stated"],
     { policy: (p) => delete p.tcb.minimumEvaluationNumber },
@@ -526,6 +521,11 @@ const refusals: [name: string, codes: CheckCode[], change: Change][] = [
 
 /** Where nobody can tell whether the evidence is genuine, it is not accepted either. */
 const undetermined: typeof refusals = [
+  [
+    "an evaluation number below the minimum",
+    ["policy/tcb-evaluation"],
+    { policy: (p) => (p.tcb.minimumEvaluationNumber = 19) },
+  ],
   ["evidence without collateral", ["collateral/missing"], { evidence: (e) => delete e.collateral }],
   ["collateral that expired meanwhile", ["chain/expired"], { now: new Date("2027-06-01T00:00:00Z") }],
 ];

@@ -123,7 +123,7 @@ export async function evaluatePolicy(
     await checkReportData(evidence, body.report.reportData, undefined, circumstances, answers);
     return undefined;
   }
-  checkTdFields(body.report, policy, answers);
+  checkTdFields(body.report, policy, genuine.adviseTee, answers);
   const rtmr0Events = await checkBootLog(evidence, body.report, policy, answers);
   checkRegisters(body.report, rtmr0Events, evidence.platform, policy, references, answers);
   let accepted: AcceptedRelease | undefined;
@@ -278,7 +278,12 @@ const xfamKnown = 0x6dbe7n;
 const littleEndian = (bytes: Uint8Array): bigint =>
   bytes.reduceRight((n, byte) => (n << 8n) | BigInt(byte), 0n);
 
-function checkTdFields(td: TdReport, policy: Policy, answers: Answers): void {
+function checkTdFields(
+  td: TdReport,
+  policy: Policy,
+  adviseTee: Genuine["adviseTee"],
+  answers: Answers,
+): void {
   const rules = policy.td ?? {};
   const attributes = { expected: "the debug byte zero", actual: toHex(td.tdAttributes) };
   if (td.tdAttributes[0] === 0) answers.pass("td/debug", attributes);
@@ -304,7 +309,7 @@ function checkTdFields(td: TdReport, policy: Policy, answers: Answers): void {
   } else if (rules.xfam === undefined) answers.pass("td/xfam", { actual: toHex(td.xfam) });
   else checkOneOf("td/xfam", "td/xfam", toHex(td.xfam), rules.xfam, answers);
 
-  checkModule(td, rules, answers);
+  checkModule(td, rules, adviseTee, answers);
 
   const serviceTd = rules.mrServiceTd ?? [zero48];
   if (td.mrServiceTd !== undefined) {
@@ -337,16 +342,22 @@ function checkTdFields(td: TdReport, policy: Policy, answers: Answers): void {
   checkOneOf("td/mr-owner-config", "td/mr-owner-config", toHex(td.mrOwnerConfig), ownerConfig, answers);
 }
 
-function checkModule(td: TdReport, rules: NonNullable<Policy["td"]>, answers: Answers): void {
+function checkModule(
+  td: TdReport,
+  rules: NonNullable<Policy["td"]>,
+  adviseTee: Genuine["adviseTee"],
+  answers: Answers,
+): void {
   const { mrSeam, mrSignerSeam, minimumTeeTcbSvn } = rules;
   const signer = toHex(td.mrSignerSeam);
-  const least = minimumTeeTcbSvn === undefined ? [] : [...fromHex(minimumTeeTcbSvn)!];
+  const least = fromHex(minimumTeeTcbSvn ?? "")!;
   if (mrSignerSeam !== undefined && !mrSignerSeam.includes(signer)) {
     answers.fail("td/mr-signer-seam", { expected: mrSignerSeam.join(" or "), actual: signer });
   } else if (least.some((svn, i) => td.teeTcbSvn[i]! < svn)) {
     answers.fail("td/tee-tcb-svn", {
       expected: `each component at least ${minimumTeeTcbSvn}`,
       actual: toHex(td.teeTcbSvn),
+      reason: adviseTee(least).join("; "),
     });
   } else if (mrSeam !== undefined) {
     checkOneOf("td/mr-seam", "td/mr-seam", toHex(td.mrSeam), mrSeam, answers);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Policies for what is not a Caisson guest: TDs without runtime events, enclaves, raw quotes; and rules of the platform. */
-import { deepEqual, equal, throws } from "node:assert/strict";
+import { deepEqual, equal, match, throws } from "node:assert/strict";
 import { test } from "node:test";
 import { hierarchy, issueQuote, mint, type TdSpec } from "@caisson/simulated/pki";
 import { parseQuote } from "../intel/quote.ts";
@@ -93,6 +93,23 @@ for (const [name, change, codes] of [
     deepEqual([verdict, found], ["rejected", codes]);
   });
 }
+
+test("a TDX module below the least is told what updates it", async () => {
+  const policy = { ...plain, td: { minimumTeeTcbSvn: `0501ff${"00".repeat(13)}` } };
+  const { checks } = await judge({ policy });
+  match(
+    checks.find(({ code }) => code === "td/tee-tcb-svn")?.reason ?? "",
+    /TDX component 2( \([^)]+\))? is \d+, needs 255: (presumably )?update the host's microcode package/,
+  );
+});
+
+test("collateral older than the policy's least number, and nothing else, is no word on the machine", async () => {
+  const policy = { ...plain, tcb: { minimumEvaluationNumber: 999_999 } };
+  const old = await judge({ policy });
+  deepEqual([old.verdict, old.codes], ["undetermined", ["policy/tcb-evaluation"]]);
+  const also = await judge({ policy: { ...policy, fmspcs: ["00606a000000"] } });
+  equal(also.verdict, "rejected");
+});
 
 for (const [name, change] of [
   ["a pinned RTMR3", { td: { rtmr3: b }, policy: { ...plain, registers: { rtmr3: [a, b] } } }],

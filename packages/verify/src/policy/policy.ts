@@ -8,7 +8,7 @@
  * as not checked. The empty policy therefore accepts nothing.
  */
 
-import { provenanceRules } from "@caisson/releases";
+import { provenanceRules } from "@caisson/releases/provenance";
 import { type Platform, platforms, provesHardware } from "@caisson/vocabulary/platforms";
 import {
   either,
@@ -309,6 +309,47 @@ export const acceptedPlatforms = ({ platforms: accepted = ["tdx"] }: Policy): re
 /** Kinds of evidence whose rules stand below one name, and what else their policies may say. */
 const ownRules = { snp: ["pcrs"], nitro: [] } as const;
 
+/** Rules that nothing in an enclave's quote could answer. */
+const rulesOfTd = [
+  "td",
+  "registers",
+  "references",
+  "events",
+  "runtimeEvents",
+  "app",
+  "volumes",
+  "secureTime",
+  "keyProviders",
+] as const;
+
+/** Rules that look as if they asked something, and do not. */
+function checkSnpRules({ snp }: Policy): void {
+  if (snp === undefined) return;
+  const { measurements, idKeys, authorKeys, minimumTcb } = snp;
+  const unsigned = (keys: readonly string[] | undefined) => keys?.includes("00".repeat(48)) === true;
+  for (const [name, keys] of Object.entries({ idKeys, authorKeys })) {
+    if (unsigned(keys) && !Array.isArray(measurements)) {
+      throw new SchemaError(
+        `snp.${name}`,
+        "zero is a guest whose launch nobody signed, which any guest may be: state snp.measurements with it",
+      );
+    }
+  }
+  const ofBlock = (["familyIds", "imageIds", "minimumGuestSvn"] as const).find(
+    (name) => snp[name] !== undefined,
+  );
+  if (ofBlock !== undefined && idKeys === undefined && authorKeys === undefined) {
+    throw new SchemaError(
+      `snp.${ofBlock}`,
+      "the host writes the ID block: state who must have signed it, snp.idKeys or snp.authorKeys",
+    );
+  }
+  for (const [product, least] of Object.entries(typeof minimumTcb === "object" ? minimumTcb : {})) {
+    if (Object.keys(least ?? {}).length > 0) continue;
+    throw new SchemaError(`snp.minimumTcb.${product}`, 'it asks for no level: name some, or state "any"');
+  }
+}
+
 function checkOwnRules(policy: Policy): void {
   for (const kind of ["snp", "nitro"] as const) {
     if (policy[kind] === undefined) continue;
@@ -368,10 +409,12 @@ export function readPolicy(document: unknown): Policy {
         'runtimeEvents: "none" leaves no events whose sequence could be judged',
       );
     }
-    const ofTd = (["td", "registers", "references", "events", "runtimeEvents"] as const).find(
-      (field) => policy.sgx !== undefined && policy[field] !== undefined,
-    );
+    if (policy.runtimeEvents === "none" && policy.volumes !== undefined) {
+      throw new SchemaError("volumes", 'runtimeEvents: "none" leaves nothing that could tell of volumes');
+    }
+    const ofTd = rulesOfTd.find((field) => policy.sgx !== undefined && policy[field] !== undefined);
     checkOwnRules(policy);
+    checkSnpRules(policy);
     checkPcrRules(policy);
     if (policy.pcrs !== undefined && policy.sgx !== undefined) {
       throw new SchemaError("pcrs", "an enclave has no virtual TPM");

@@ -4,17 +4,18 @@
  * bundle that evidence carries. An entry of its own (`@caisson/verify/releases`), so that a verifier of images without an
  * identity does not carry it.
  */
+
 import {
   type AcceptedRelease,
   emptyFloor,
   type Floor,
   type Followed,
   judgeBundle,
-  type ProvenanceJudge,
   ReleaseError,
   readBundle,
   type Statement,
 } from "@caisson/releases";
+import type { ProvenanceJudge } from "@caisson/releases/provenance";
 import { toHex } from "@caisson/vocabulary/bytes";
 import { sha256 } from "@caisson/vocabulary/merkle";
 import { VerifyError } from "../errors.ts";

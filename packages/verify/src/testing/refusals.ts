@@ -974,10 +974,10 @@ const quotes: RefusalCase[] = [
   v4Case("a byte other than zero follows the quote", "quote/trailing-bytes", append(0, 0, 1)),
   v4Case("another quote follows the quote", "quote/trailing-bytes", (q) => Buffer.concat([q, q])),
   v4Case("version 2", "quote/version", put(0, 2)),
-  v4Case("version 6", "quote/version", put(0, 6)),
+  v4Case("version 6", "quote/unsupported", put(0, 6)),
   v4Case("version 260", "quote/version", put(1, 1)),
   v4Case("version 3 with a TDX TEE type", "quote/header", put(0, 3)),
-  v4Case("key type 3 (P-384)", "quote/header", put(2, 3)),
+  v4Case("key type 3 (P-384)", "quote/unsupported", put(2, 3)),
   v4Case("TEE type 0x80", "quote/header", put(4, 0x80)),
   v4Case("another QE vendor", "quote/header", flip(12)),
   v4Case("the signature data is one byte shorter than its content", "quote/signature-data", (q) => {
@@ -1030,7 +1030,7 @@ const quotes: RefusalCase[] = [
       v4Case(`${field} is changed after signing`, "quote/signature", flip(v4.body + offset)),
     ),
   { name: "version 5 with body type 4", code: "quote/body", quote: put(48, 4) },
-  { name: "version 5 with body type 5", code: "quote/body", quote: put(48, 5) },
+  { name: "version 5 with body type 5", code: "quote/unsupported", quote: put(48, 5) },
   {
     name: "an extended body with one bit changed",
     code: "quote/signature",

@@ -55,6 +55,14 @@ function disturbed(
       await inner.write(wanted, decide);
       await hooks.after?.();
     },
+    ...(inner.append && {
+      append: async (...about: Parameters<NonNullable<Backend["append"]>>) => {
+        await hooks.before?.();
+        const done = await inner.append!(...about);
+        await hooks.after?.();
+        return done;
+      },
+    }),
     close: () => inner.close(),
   };
 }

@@ -3,6 +3,8 @@
  * Every form in which evidence comes: what each is recognised by, and how it is read. The first form that recognises an
  * input reads it, and says what is wrong with it; what none recognises is unsupported, and so is what is recognised as
  * another platform's evidence: nothing is said about whether that is genuine.
+ *
+ * A form that needs much to be read and is rare is in `every-form.ts` alone, so that nobody carries it who never gets it.
  */
 
 import { fromBase64, fromHex, fromUtf8 } from "@caisson/vocabulary/bytes";
@@ -19,7 +21,6 @@ import { readDstackQuote } from "./dstack.ts";
 import { readDstackAttestation } from "./dstack-attestation.ts";
 import { base64, hexBytes, readPart } from "./fields.ts";
 import { readAzureSnp, readAzureTdx, readCocoSnp, readRawHcl, readRawReport } from "./snp.ts";
-import { readTinfoil, tinfoilPredicate } from "./tinfoil.ts";
 
 /** An input once decoded: the bytes (of hexadecimal or base64 text, what it encodes), or the JSON object. */
 export type Decoded = { bytes: Uint8Array } | { document: Readonly<Record<string, unknown>> };
@@ -38,7 +39,7 @@ export interface Form {
 }
 
 /** A form that is a JSON object; without `read` one that is not judged here. */
-function document(
+export function document(
   name: string,
   recognised: string,
   recognises: (document: Readonly<Record<string, unknown>>) => boolean,
@@ -73,10 +74,11 @@ function binary(
 /** Evidence of something that is not judged here: said by name, so that nobody takes it for a broken quote. */
 const notJudged = (name: string): Evidence => {
   throw new VerifyError("evidence/unsupported", `this is ${name}, which is not judged here`, {
-    expected: judgedForms(),
+    expected: judgedForms(forms),
   });
 };
-const judgedForms = (): string => forms.flatMap(({ name, judged }) => (judged ? [name] : [])).join("; ");
+const judgedForms = (among: readonly Form[]): string =>
+  among.flatMap(({ name, judged }) => (judged ? [name] : [])).join("; ");
 
 const u32 = (bytes: Uint8Array, at: number): number =>
   new DataView(bytes.buffer, bytes.byteOffset).getUint32(at, true);
@@ -95,6 +97,12 @@ function readCocoEvidence(value: unknown): Evidence {
   return { platform: "tdx", quote, bootLog: { format: "tcg2", bytes: cc_eventlog } };
 }
 
+/** Of one TEE: a document of two is of none. */
+function trustAuthorityPart(document: Readonly<Record<string, unknown>>): object | undefined {
+  const parts = [document.tdx, document.sgx].filter((part) => typeof part === "object" && part !== null);
+  return parts.length === 1 && has(parts[0]!, "quote") ? parts[0]! : undefined;
+}
+
 const fromQuote = (quote: Uint8Array): Evidence => ({ platform: "tdx", quote });
 
 /** In the order in which they are asked. */
@@ -104,12 +112,6 @@ export const forms: readonly Form[] = [
     'JSON with version: "caisson/evidence/v1"',
     ({ version }) => typeof version === "string" && version.startsWith("caisson/evidence/"),
     readAnyDocument,
-  ),
-  document(
-    "a Tinfoil attestation document",
-    `JSON with format: "${tinfoilPredicate}…"`,
-    ({ format }) => typeof format === "string" && format.startsWith(tinfoilPredicate),
-    readTinfoil,
   ),
   document(
     "a dstack GetQuote answer",
@@ -148,6 +150,14 @@ export const forms: readonly Form[] = [
     readCocoSnp,
   ),
   document(
+    "Intel Trust Authority's evidence",
+    "JSON with tdx or sgx, an object with quote (base64)",
+    (value) => trustAuthorityPart(value) !== undefined,
+    // Its log and data are hashed by rules of its own: what counts here is the quote.
+    (value) =>
+      fromQuote(readPart(quoteDocument, trustAuthorityPart(value), "evidence of Trust Authority").quote),
+  ),
+  document(
     "evidence inside a document that names its platform",
     "JSON with platform and evidence (an object)",
     // One level: an inner document that is such a document again is none.
@@ -156,7 +166,7 @@ export const forms: readonly Form[] = [
       typeof evidence === "object" &&
       evidence !== null &&
       !Object.hasOwn(evidence, "evidence"),
-    (value) => readDecoded({ document: value.evidence as Readonly<Record<string, unknown>> }),
+    (value) => readDecoded({ document: value.evidence as Readonly<Record<string, unknown>> }, forms),
   ),
   document(
     "a quote in JSON",
@@ -191,19 +201,32 @@ export const forms: readonly Form[] = [
   ),
 ];
 
-/**
- * Reads evidence in any of its forms (`forms`). `bootLog` may add a CCEL area to a form that has none. Throws
- * VerifyError "evidence/…".
- */
-export function readEvidence(input: Uint8Array, bootLog?: Uint8Array): AnyEvidence {
-  if (input.length > limits.document || (bootLog?.length ?? 0) > limits.bootLog) {
-    throw new VerifyError("evidence/size", "this evidence is too large", {
-      expected: `at most ${limits.document} bytes, and a boot log of at most ${limits.bootLog}`,
-      actual: `${input.length} and ${bootLog?.length ?? 0} bytes`,
-    });
-  }
-  const evidence = readDecoded(decode(input));
-  if (bootLog === undefined) return evidence;
+/** How a list of forms reads. */
+export interface Reader {
+  /**
+   * Reads evidence in any of the forms. `bootLog` may add a CCEL area to a form that has none. Throws VerifyError
+   * "evidence/…".
+   */
+  readonly readEvidence: (input: Uint8Array, bootLog?: Uint8Array) => AnyEvidence;
+  /** Whether an input is evidence in some form, broken or not, and be it one that is not judged here. */
+  readonly isEvidence: (input: Uint8Array) => boolean;
+}
+
+export const readerOf = (among: readonly Form[]): Reader => ({
+  readEvidence: (input, bootLog) => {
+    if (input.length > limits.document || (bootLog?.length ?? 0) > limits.bootLog) {
+      throw new VerifyError("evidence/size", "this evidence is too large", {
+        expected: `at most ${limits.document} bytes, and a boot log of at most ${limits.bootLog}`,
+        actual: `${input.length} and ${bootLog?.length ?? 0} bytes`,
+      });
+    }
+    const evidence = readDecoded(decode(input), among);
+    return bootLog === undefined ? evidence : withBootLog(evidence, bootLog);
+  },
+  isEvidence: (input) => input.length <= limits.document && recognise(decode(input), among) !== undefined,
+});
+
+function withBootLog(evidence: AnyEvidence, bootLog: Uint8Array): AnyEvidence {
   if (!isQuote(evidence)) {
     throw new VerifyError(
       "evidence/malformed",
@@ -216,6 +239,8 @@ export function readEvidence(input: Uint8Array, bootLog?: Uint8Array): AnyEviden
   return { ...evidence, bootLog: { format: "tcg2", bytes: bootLog } };
 }
 
+export const { readEvidence, isEvidence } = readerOf(forms);
+
 /** What a document says of the hardware, by its fields; those of one kind belong together. */
 const hardwareFields: Readonly<Record<string, string>> = {
   quote: "a quote",
@@ -224,6 +249,8 @@ const hardwareFields: Readonly<Record<string, string>> = {
   attestation_report: "a SEV-SNP report",
   attestation: "a dstack attestation",
   cpu_evidence: "Tinfoil's",
+  tdx: "Trust Authority's",
+  sgx: "Trust Authority's, of an enclave",
 };
 
 /** One document is evidence of one guest: of two, readers would not agree on which counts. */
@@ -238,26 +265,22 @@ function checkOneKind(document: Readonly<Record<string, unknown>>): void {
   }
 }
 
-function readDecoded(decoded: Decoded): AnyEvidence {
+function readDecoded(decoded: Decoded, among: readonly Form[]): AnyEvidence {
   if ("document" in decoded) checkOneKind(decoded.document);
-  const form = recognise(decoded);
+  const form = recognise(decoded, among);
   if (form === undefined) {
     throw new VerifyError("evidence/unsupported", "this is not evidence in a form that is known here", {
-      expected: judgedForms(),
+      expected: judgedForms(among),
     });
   }
   return form.read(decoded);
 }
 
-const recognise = (decoded: Decoded): Form | undefined => forms.find(({ recognises }) => recognises(decoded));
-
-/** Whether an input is evidence in some form, broken or not, and be it one that is not judged here. */
-export function isEvidence(input: Uint8Array): boolean {
-  return input.length <= limits.document && recognise(decode(input)) !== undefined;
-}
+const recognise = (decoded: Decoded, among: readonly Form[]): Form | undefined =>
+  among.find(({ recognises }) => recognises(decoded));
 
 /** JSON, or a text of bytes (hexadecimal with or without 0x, base64; line breaks do not matter), or bytes themselves. */
-function decode(input: Uint8Array): Decoded {
+export function decode(input: Uint8Array): Decoded {
   let text: string;
   try {
     text = new TextDecoder("utf-8", { fatal: true }).decode(input).trim();

@@ -12,7 +12,7 @@ import { readPolicy } from "../../policy/policy.ts";
 import { expectNonce } from "../../policy/report-data-rules.ts";
 import { type Judgement, verifyEvidence } from "../../verify.ts";
 import { describeEvidence } from "../describe.ts";
-import { readEvidence } from "./forms.ts";
+import { readEvidence } from "./every-form.ts";
 
 const times = { issued: new Date("2026-01-01T00:00:00Z"), expires: new Date("2027-01-01T00:00:00Z") };
 const now = new Date("2026-06-01T00:00:00Z");
