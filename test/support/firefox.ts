@@ -28,7 +28,8 @@ interface Answer {
   message?: string;
 }
 
-export interface FirefoxPage {
+/** A browser with one page. */
+export interface BrowserPage {
   version: string;
   goto(url: string): Promise<void>;
   /** The value of an expression, awaited, as JSON has it. Throws what it throws. */
@@ -40,7 +41,7 @@ const suite = (): string =>
   /^VERSION_CODENAME=(\S+)/m.exec(readFileSync("/etc/os-release", "utf8"))?.[1] ?? "";
 
 /** Starts Debian's Firefox, unpacked and not installed; browser and profile end with the test. */
-export async function startFirefox(t: TestContext): Promise<FirefoxPage> {
+export async function startFirefox(t: TestContext): Promise<BrowserPage> {
   const { root } = await unpackDebian(suite(), ["firefox-esr"], { dependencies: true });
   const profile = mkdtempSync(join(tmpdir(), "caisson-firefox-"));
   const lines = Object.entries(preferences).map(([name, value]) => `user_pref("${name}", ${value});\n`);
@@ -75,7 +76,7 @@ export async function startFirefox(t: TestContext): Promise<FirefoxPage> {
   const { contexts } = (await send("browsingContext.getTree", {})) as { contexts: { context: string }[] };
   const { context } = contexts[0]!;
   return {
-    version: capabilities.browserVersion,
+    version: `Firefox ${capabilities.browserVersion}`,
     goto: async (url) => void (await send("browsingContext.navigate", { context, url, wait: "complete" })),
     async evaluate(expression) {
       const answer = (await send("script.evaluate", {

@@ -5,6 +5,8 @@ import { audit } from "./audit.ts";
 import { parseBaseline } from "./baseline.ts";
 import { catalogue } from "./catalogue/index.ts";
 import { readReport } from "./collect.ts";
+import { MissingPart } from "./control.ts";
+import type { ImageFacts } from "./facts.ts";
 import { graph } from "./graph.ts";
 import { graphSvg } from "./graph-svg.ts";
 import { parseLiveReport } from "./live.ts";
@@ -347,4 +349,19 @@ test("only a verification report is evidence", () => {
   ]) {
     throws(() => readReport(bad), { code: "evidence/report" });
   }
+});
+
+test("another system's root describes no application, and is judged by what it has", () => {
+  const { guest: _, ...parts } = goodImage();
+  const config = new Map([...parts.kernel.config, ["USER_NS", "y"], ["BTRFS_FS", "y"]]);
+  const facts: ImageFacts = {
+    ...parts,
+    kind: "tree",
+    kernel: { ...parts.kernel, config },
+    get guest(): never {
+      throw new MissingPart("this system has no description");
+    },
+  };
+  const result = audit({ static: facts }, [], now);
+  deepEqual([status(result, "K33"), status(result, "K27")], ["fail", "fail"]);
 });

@@ -2,7 +2,7 @@
 /** The audit: every control, judged in every place that is known, and what follows for the subject as a whole. */
 
 import { splitCommandLine } from "@caisson/protocol/command-line";
-import { persistentVolumes } from "@caisson/protocol/guest-config";
+import { type AppDescription, persistentVolumes } from "@caisson/protocol/guest-config";
 import { provesHardware } from "@caisson/vocabulary/platforms";
 import type { Acceptance } from "./baseline.ts";
 import { catalogue } from "./catalogue/index.ts";
@@ -61,10 +61,15 @@ const development: { [K in CheckKind]: (facts: Facts[K]) => boolean } = {
   remote: ({ platform }) => platform !== undefined && !provesHardware[platform],
 };
 
+/** Of an image; another system's root describes no application. */
+const describedApp = (image: Facts["static"]): AppDescription | undefined =>
+  image.kind === "tree" ? undefined : image.guest.app;
+
 /** Who asked for the kernel and the sandbox of contained services: their names, or that there are such. */
 const contained: { [K in CheckKind]: (facts: Facts[K]) => string | undefined } = {
-  static({ guest }) {
-    const names = Object.entries(guest.app.services).filter(([, { isolation }]) => isolation === "contained");
+  static(image) {
+    const services = Object.entries(describedApp(image)?.services ?? {});
+    const names = services.filter(([, { isolation }]) => isolation === "contained");
     return names.length === 0 ? undefined : names.map(([name]) => name).join(", ");
   },
   live: ({ commandLine }) =>
@@ -79,8 +84,9 @@ function containedServices<K extends CheckKind>(kind: K, facts: Partial<Facts>):
 
 /** Which persistent volumes were asked for, or that there are some. */
 const persistent: { [K in CheckKind]: (facts: Facts[K]) => string | undefined } = {
-  static({ guest }) {
-    const names = persistentVolumes(guest.app);
+  static(image) {
+    const app = describedApp(image);
+    const names = app === undefined ? [] : persistentVolumes(app);
     return names.length === 0 ? undefined : `persistent volumes ${names.join(", ")}`;
   },
   live: ({ mounts }) => (mounts.some(({ type }) => type === "btrfs") ? "persistent volumes" : undefined),

@@ -2,7 +2,7 @@
 /** A fetch whose request and answer only the guest can read, over whatever carries a POST. Node and browsers. */
 import { type Field, MessageError, ResponseReader, writeRequest } from "@caisson/protocol/binary-http";
 import { beginTunnel, ChunkReader, keyProblem, TunnelError, tunnelTypes } from "@caisson/protocol/tunnel";
-import { firstBytes } from "@caisson/vocabulary/body";
+import { firstBytes, piecesOf } from "@caisson/vocabulary/body";
 import { concat } from "@caisson/vocabulary/bytes";
 import { hpkeKeyOf } from "@caisson/vocabulary/channel";
 import { messageOf } from "@caisson/vocabulary/failure";
@@ -97,8 +97,8 @@ async function* opened(answer: Response, tunnel: Tunnel): AsyncGenerator<Head | 
     yield* content;
   };
   try {
-    for await (const piece of answer.body as unknown as AsyncIterable<Uint8Array>) {
-      let rest = piece;
+    for await (const piece of piecesOf(answer.body)) {
+      let rest: Uint8Array = piece;
       if (chunks === undefined) {
         start = concat(start, piece);
         if (start.length < tunnel.nonceSize) continue;
@@ -122,7 +122,7 @@ const broken = (why: string): ChannelError =>
 
 /** What an answer in the clear means: anybody could have given it. */
 async function notSealed(answer: Response): Promise<Error> {
-  const { bytes } = await firstBytes(answer.body as unknown as AsyncIterable<Uint8Array>, 4096);
+  const { bytes } = await firstBytes(piecesOf(answer.body), 4096);
   const text = new TextDecoder().decode(bytes);
   if (answer.status === 400 && text.includes(keyProblem)) return new KeyChanged();
   return new ChannelError(

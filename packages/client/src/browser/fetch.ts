@@ -7,7 +7,7 @@
  */
 import { tunnelTypes } from "@caisson/protocol/tunnel";
 import { VerifyError } from "@caisson/verify";
-import { firstBytes } from "@caisson/vocabulary/body";
+import { firstBytes, piecesOf } from "@caisson/vocabulary/body";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { limits } from "@caisson/vocabulary/limits";
 import { channelTunnelPath } from "@caisson/vocabulary/paths";
@@ -73,10 +73,7 @@ export class GuestChannel {
         cache: "no-store",
         signal: AbortSignal.timeout(evidenceMs),
       });
-      const { bytes, more } = await firstBytes(
-        answer.body as unknown as AsyncIterable<Uint8Array>,
-        limits.document,
-      );
+      const { bytes, more } = await firstBytes(piecesOf(answer.body), limits.document);
       if (answer.status === 200 && !more) return bytes;
       throw new ChannelError(
         "channel/not-served",

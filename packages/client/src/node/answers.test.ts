@@ -3,10 +3,13 @@
 import { deepEqual, equal, match, rejects } from "node:assert/strict";
 import { once } from "node:events";
 import { request as httpRequest, type IncomingMessage, type RequestListener } from "node:http";
+import { request as httpsRequest } from "node:https";
 import { buffer, text } from "node:stream/consumers";
 import { type TestContext, test } from "node:test";
+import { tunnelTypes } from "@caisson/protocol/tunnel";
 import { readReferences } from "@caisson/verify";
 import type { Way } from "../attestation.ts";
+import { GuestChannel } from "../browser/fetch.ts";
 import { testGuest, testPlatform } from "../testing/guest.ts";
 import { startInterceptor } from "../testing/interceptor.ts";
 import { openDoor, parsePlace } from "./connect.ts";
@@ -70,6 +73,31 @@ test("another judgement under the same policy object is another judgement", asyn
   await attestedFetch(guest.url, { ...judgement, policy, references: own, collateral: old });
   equal(guest.quotes(), quotes + 1);
 });
+
+test("a browser whose streams cannot be iterated, as Safari's, has a channel, too", async (t) => {
+  const guest = await start(t, (_, response) => response.end("ok"));
+  const through = async (...[input, init]: Parameters<typeof fetch>): Promise<Response> => {
+    const { pathname, search } = new URL(input instanceof Request ? input.url : input);
+    const body = init?.body as Uint8Array | undefined;
+    const answer = await raw(guest.port, `${pathname}${search}`, init?.method ?? "GET", body);
+    const { status, headers } = answer;
+    const made = new Response(answer.body, { status, headers });
+    Object.defineProperty(made.body, Symbol.asyncIterator, { value: undefined });
+    return made;
+  };
+  const channel = new GuestChannel(guest.url, judgement, through as typeof fetch);
+  equal(await (await channel.fetch("/")).text(), "ok");
+});
+
+/** A request by TLS that nobody judges. */
+async function raw(port: number, path: string, method: string, body?: Uint8Array) {
+  const headers = { "content-type": tunnelTypes.request };
+  const sending = httpsRequest({ host: "127.0.0.1", port, path, method, headers, rejectUnauthorized: false });
+  sending.end(body);
+  const [answer] = (await once(sending, "response")) as [IncomingMessage];
+  const type = { "content-type": answer.headers["content-type"]! };
+  return { status: answer.statusCode!, headers: type, body: new Uint8Array(await buffer(answer)) };
+}
 
 interface Heard {
   status: number;

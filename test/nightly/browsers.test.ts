@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-/** The browser's client, and its Service Worker, in Firefox: sealed through whoever ends TLS, or refused. */
+/** The browser's client, and its Service Worker, in other engines than Chromium's: sealed through whoever ends TLS, or refused. */
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { once } from "node:events";
 import { createServer, type RequestListener } from "node:http";
 import type { AddressInfo } from "node:net";
 import { text } from "node:stream/consumers";
-import { test } from "node:test";
+import { type TestContext, test } from "node:test";
 import { testGuest, testPlatform } from "@caisson/client/testing/guest";
 import { startInterceptor } from "@caisson/client/testing/interceptor";
 import { browserBundle } from "../support/browser-bundle.ts";
-import { startFirefox } from "../support/firefox.ts";
+import { type BrowserPage, startFirefox } from "../support/firefox.ts";
+import { startWebKit } from "../support/webkit.ts";
 
 const canary = "the canary sings at dawn";
 const platform = testPlatform();
@@ -33,9 +34,21 @@ const judgement = () => {
 const reading = `const { policy, collateral, trust } = ${judgement()};
   const judged = { policy: readPolicy(policy), collateral, trust: { ...trust, rootKey: Uint8Array.fromHex(trust.rootKey) } };`;
 
-test("Firefox: a page and a worker seal what they send, and refuse what is not the guest's", {
-  timeout: 300_000,
-}, async (t) => {
+for (const [name, start] of [
+  ["Firefox", startFirefox],
+  ["WebKit", startWebKit],
+] as const) {
+  test(
+    `${name}: a page and a worker seal what they send, and refuse what is not the guest's`,
+    {
+      timeout: 600_000,
+      skip: name === "WebKit" && process.getuid!() !== 0 && "its root of its own takes one who may mount",
+    },
+    (t) => inBrowser(t, start),
+  );
+}
+
+async function inBrowser(t: TestContext, start: (t: TestContext) => Promise<BrowserPage>): Promise<void> {
   const guest = await testGuest(platform, application);
   t.after(() => guest.close());
   const between = await startInterceptor(guest.port);
@@ -73,12 +86,12 @@ test("Firefox: a page and a worker seal what they send, and refuse what is not t
     server.close();
     server.closeAllConnections();
   });
-  const firefox = await startFirefox(t);
-  t.diagnostic(`Firefox ${firefox.version}`);
-  await firefox.goto(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
+  const browser = await start(t);
+  t.diagnostic(browser.version);
+  await browser.goto(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
 
   await t.test("the page's client: the guest reads the form, and nobody on the way", async () => {
-    const got = await firefox.evaluate(
+    const got = await browser.evaluate(
       `channel().fetch("/form?q", { method: "POST", body: ${JSON.stringify(canary)} }).then((answer) => answer.json())`,
     );
     deepEqual(got, { method: "POST", url: "/form?q", channel: "tunnel", body: canary });
@@ -94,22 +107,22 @@ test("Firefox: a page and a worker seal what they send, and refuse what is not t
         answer.includes("channel-evidence")
           ? answer.replace(/("hpkeConfig":"000020)[0-9a-f]{64}/, `$1${"42".repeat(32)}`)
           : undefined;
-      match(String(await firefox.evaluate(attempt)), /^channel\/(?:refused|protocol)$|^evidence\//);
+      match(String(await browser.evaluate(attempt)), /^channel\/(?:refused|protocol)$|^evidence\//);
       between.change = (_, { url }) => (url!.endsWith("tunnel") ? '{"thanks":"trust me"}' : undefined);
-      equal(await firefox.evaluate(attempt), "channel/protocol");
+      equal(await browser.evaluate(attempt), "channel/protocol");
       between.change = () => undefined;
       equal(/canary/.test(between.record()), false);
     },
   );
 
   await t.test("a worker: the page's own fetch is sealed", async () => {
-    await firefox.evaluate(`navigator.serviceWorker.register("/worker.js").then(async () => {
+    await browser.evaluate(`navigator.serviceWorker.register("/worker.js").then(async () => {
       while (navigator.serviceWorker.controller === null) await new Promise((resolve) => setTimeout(resolve, 50));
     })`);
-    const got = await firefox.evaluate(
+    const got = await browser.evaluate(
       `fetch(${JSON.stringify(`${between.url}form?w`)}, { method: "PUT", body: ${JSON.stringify(canary)} }).then((answer) => answer.json())`,
     );
     deepEqual(got, { method: "PUT", url: "/form?w", channel: "tunnel", body: canary });
     equal(/canary|\/form/.test(between.record()), false);
   });
-});
+}
