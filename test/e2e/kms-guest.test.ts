@@ -243,7 +243,7 @@ test("a KMS with another measurement gets nothing, and that is in the log", asyn
 });
 
 const atNight = recovers ? test : () => {};
-atNight("when all are gone, keepers give the root secret to a guest that they judged", async () => {
+void atNight("when all are gone, keepers give the root secret to a guest that they judged", async () => {
   await second.session.stop();
   const built = await kmsImage("recovering", { "shares.json": shares });
   const session = await start({ as: "recovered", built, provider: undefined, upgrade: true });
