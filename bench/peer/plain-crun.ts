@@ -2,13 +2,11 @@
 /**
  * The peer of services: the same programs under crun as it comes, on the same kernel, processor and QEMU. No user namespace,
  * no filter of system calls, no network of their own: what Docker has with `--network host` and without its seccomp profile.
- * Single parts of what Caisson adds can be added to it, one at a time, to see what each costs.
  */
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs"; // biome-ignore format: one line
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { seccompProfile } from "@caisson/guest/seccomp";
 import type { VmOptions } from "@caisson/host/vm";
 import { diskPath } from "@caisson/vocabulary/disks";
 import { basePackages, debianRoot, entryPoints } from "../../test/support/debian-image.ts";
@@ -23,33 +21,14 @@ const capabilities =
     .split(" ")
     .map((name) => `CAP_${name}`);
 
-/** A program in a container of its own, which runs alone while it is asked. */
-export interface Trial {
-  /** One of `entryPoints`, without its folder. */
-  entry: "redis.sh" | "nginx.sh";
-  /** Where what it prints goes: nowhere, to a reader that throws it away, or through that reader to the console. */
-  lines: "nowhere" | "reader" | "console";
-  /** Without its lines about requests. */
-  quiet?: boolean;
-  /** What of Caisson's is added. */
-  seccomp?: boolean;
-  network?: boolean;
-  cgroup?: boolean;
-  /** Succeeds when it serves; what is asked then, and printed. Both run in the container. */
-  ready: readonly string[];
-  ask: readonly string[];
-}
-
-const quieten = "sed -i 's/access_log .*/access_log off;/' /etc/nginx/nginx.conf";
-
 /** A container of the machine's own root under a layer in memory. */
-const config = (name: string, { entry, quiet, seccomp, network }: Trial): object => ({
+const config = (name: string, args: readonly string[]): object => ({
   ociVersion: "1.0.2",
   root: { path: `/run/${name}/root` },
   process: {
     terminal: false,
     user: { uid: 0, gid: 0 },
-    args: ["sh", "-c", `${quiet ? `${quieten}; ` : ""}exec /entry/${entry}`],
+    args,
     cwd: "/data",
     env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
     capabilities: { bounding: capabilities, effective: capabilities, permitted: capabilities },
@@ -59,65 +38,36 @@ const config = (name: string, { entry, quiet, seccomp, network }: Trial): object
     { destination: "/dev", type: "tmpfs", source: "tmpfs", options: ["nosuid", "mode=755"] },
     { destination: "/run", type: "tmpfs", source: "tmpfs", options: ["nosuid", "mode=755"] },
   ],
-  linux: {
-    namespaces: [
-      ...["pid", "mount", "ipc", "uts"].map((type) => ({ type })),
-      ...(network ? [{ type: "network", path: `/run/netns/${name}` }] : []),
-    ],
-    ...(seccomp && { seccomp: seccompProfile }),
-  },
+  linux: { namespaces: ["pid", "mount", "ipc", "uts"].map((type) => ({ type })) },
 });
 
-const readers: Record<Trial["lines"], string> = {
-  nowhere: "> /dev/null",
-  reader: "| cat > /dev/null",
-  console: "| cat > /dev/console",
-};
-
-/** The lines of a trial, whose group `/sys/fs/cgroup/trial` is entered by whatever runs for it, if it has one. */
-const script = (name: string, { lines, network, cgroup, ready, ask }: Trial): string => {
-  const inside = (command: string): string => (cgroup ? `/bench/within ${command}` : command);
-  const words = (all: readonly string[]): string => all.map(quoted).join(" ");
-  const exec = inside(`crun --cgroup-manager=disabled exec ${name}`);
-  return `mkdir -p /run/${name}/upper /run/${name}/work /run/${name}/root
-mount -t overlay overlay -o lowerdir=/,upperdir=/run/${name}/upper,workdir=/run/${name}/work /run/${name}/root
-cp /bench/${name}.json /run/${name}/config.json
-${network ? `ip netns add ${name}; ip -n ${name} link set lo up` : ":"}
-${inside(`crun --cgroup-manager=disabled run --bundle /run/${name} ${name}`)} < /dev/null 2>&1 ${readers[lines]} &
-until ${exec} ${words(ready)} > /dev/null 2>&1; do sleep 1; done
-echo "PEER ${name} $(${exec} ${words(ask)} | tr '\\n' ' ')"
-crun --cgroup-manager=disabled kill ${name} KILL
-until [ "$(crun list -q)" = "" ]; do sleep 1; crun --cgroup-manager=disabled delete -f ${name} 2> /dev/null; done
-`;
-};
-
-const within = '#!/bin/sh\necho $$ > /sys/fs/cgroup/trial/cgroup.procs\nexec "$@"\n';
-
-/** One trial after the other; what each answered is said on the console. */
-const init = (trials: Trials): string => `#!/bin/sh
+/** Starts both servers, then asks each over the loopback, and says what was found on the console. */
+const init = (asks: Readonly<Record<string, readonly string[]>>): string => `#!/bin/sh
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t tmpfs tmpfs /run
 ip link set lo up
-echo "+cpu +memory +pids" > /sys/fs/cgroup/cgroup.subtree_control
-mkdir /sys/fs/cgroup/trial
-echo 512M > /sys/fs/cgroup/trial/memory.max
-${Object.entries(trials)
-  .map(([name, trial]) => script(name, trial))
-  .join("")}echo PEER done
+for name in redis nginx; do
+  mkdir -p /run/$name/upper /run/$name/work /run/$name/root
+  mount -t overlay overlay -o lowerdir=/,upperdir=/run/$name/upper,workdir=/run/$name/work /run/$name/root
+  cp /bench/$name.json /run/$name/config.json
+  crun --cgroup-manager=disabled run --bundle /run/$name $name < /dev/null > /dev/null 2>&1 &
+done
+until redis-cli ping > /dev/null 2>&1 && python3 -c 'import urllib.request as r; r.urlopen("http://127.0.0.1/")' 2> /dev/null; do sleep 1; done
+${Object.entries(asks)
+  .map(
+    ([name, ask]) => `echo "PEER ${name} $(crun exec ${name} ${ask.map(quoted).join(" ")} | tr '\\n' ' ')"`,
+  )
+  .join("\n")}
+echo PEER done
 sleep 600
 `;
-type Trials = Readonly<Record<string, Trial>>;
 const quoted = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;
 
-async function disk(trials: Trials): Promise<string> {
+async function disk(asks: Readonly<Record<string, readonly string[]>>): Promise<string> {
   const path = join(cache, "root.erofs");
-  const recipe = JSON.stringify({
-    entryPoints,
-    init: init(trials),
-    configs: Object.entries(trials).map(([name, trial]) => config(name, trial)),
-  });
+  const recipe = JSON.stringify({ asks, entryPoints, init: init(asks), config: config("x", []) });
   const record = `${path}.json`;
   if (existsSync(path) && existsSync(record) && readFileSync(record, "utf8") === recipe) return path;
   const archive = await debianRoot("plain-crun", [...basePackages, "crun", "iproute2"]);
@@ -128,10 +78,9 @@ async function disk(trials: Trials): Promise<string> {
     for (const name of ["bench", "data", "entry"]) mkdirSync(join(root, name));
     for (const [name, text] of Object.entries(entryPoints))
       writeFileSync(join(root, name), text, { mode: 0o755 });
-    writeFileSync(join(root, "bench/init"), init(trials), { mode: 0o755 });
-    writeFileSync(join(root, "bench/within"), within, { mode: 0o755 });
-    for (const [name, trial] of Object.entries(trials)) {
-      writeFileSync(join(root, `bench/${name}.json`), JSON.stringify(config(name, trial)));
+    writeFileSync(join(root, "bench/init"), init(asks), { mode: 0o755 });
+    for (const name of ["redis", "nginx"]) {
+      writeFileSync(join(root, `bench/${name}.json`), JSON.stringify(config(name, [`/entry/${name}.sh`])));
     }
     execFileSync("mkfs.erofs", ["-x-1", `${path}.new`, root], { stdio: "ignore" });
   } finally {
@@ -142,13 +91,13 @@ async function disk(trials: Trials): Promise<string> {
   return path;
 }
 
-/** What each trial answered, by its name. */
+/** What each of these commands prints beside its container; by the container's name, `redis` or `nginx`. */
 export async function plainCrun(
   place: string,
   memory: number,
-  trials: Trials,
+  asks: Readonly<Record<string, readonly string[]>>,
 ): Promise<Record<string, string>> {
-  const rootfs = await disk(trials);
+  const rootfs = await disk(asks);
   const machine = await launchServices(place, memory, {
     machine: (options: VmOptions) => ({
       ...options,

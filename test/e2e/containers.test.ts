@@ -49,6 +49,39 @@ pids = [pid for pid in os.listdir("/proc") if pid.isdigit()]
 print(len(keys), os.path.exists("/run/caisson.sock"), shown, len(pids) < 5, os.path.exists("/app"), flush=True)
 `;
 
+/**
+ * What a service finds of secrets and sockets that are not its own: it has the uid of its neighbours, names their files,
+ * and looks at everything that it can see. Writes its own secrets, and what of the others' it got hold of.
+ */
+const trespass = `import glob, json, os, re, socket, stat
+own = {name: len(open("/run/secrets/" + name).read()) for name in os.listdir("/run/secrets")} if os.path.isdir("/run/secrets") else {}
+found = []
+for at, directories, names in os.walk("/"):
+    directories[:] = [name for name in directories if at != "/" or name not in ("proc", "sys")]
+    found += [os.path.join(at, name) for name in names]
+def kind(path):
+    try: return stat.S_ISSOCK(os.lstat(path).st_mode)
+    except OSError: return False
+sockets = [path for path in found if kind(path)]
+named = ["/run/secrets/" + name for name in ("caisson-key", "left", "right")]
+named += ["/run/caisson.sock", "/run/dstack.sock", "/run/tappd.sock", "/var/run/dstack.sock"]
+named += [root + path for root in glob.glob("/proc/*/root") for path in named]
+named += [path for root in glob.glob("/proc/*/fd") for path in glob.glob(root + "/*")]
+mine = ["/run/secrets/" + name for name in own] + sockets
+got = []
+for path in named:
+    plain = re.sub("^/proc/[^/]+/root", "", path).replace("/var/run/", "/run/")
+    try:
+        if plain in mine or "/fd/" in path and not re.search("secret|key|caisson", os.path.realpath(path)): continue
+        # What another service mounts a socket on is an empty file in the image that they share.
+        if kind(path): socket.socket(socket.AF_UNIX).connect(path)
+        elif not open(path).read(): continue
+        got.append(path)
+    except OSError: pass
+given = [name for name in ("LEFT", "RIGHT") if len(os.environ.get(name, "")) == 32]
+print(json.dumps([own, sockets, got, given]), flush=True)
+`;
+
 const raw = `import socket
 socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
 print("raw", [line.split()[1] for line in open("/proc/self/status") if line.startswith("CapEff")][0])
@@ -126,6 +159,22 @@ services:
     image: ${image}
     command: ${python(secrets)}
     depends_on: { web: { condition: service_started } }
+  left:
+    image: ${image}
+    user: "1234"
+    command: ${python(trespass)}
+    environment: [LEFT]
+    x-caisson: { environment: { LEFT: left } }
+    volumes: ["/var/run/dstack.sock:/var/run/dstack.sock"]
+  right:
+    image: ${image}
+    user: "1234"
+    command: ${python(trespass)}
+    secrets: [right]
+    x-caisson: { socket: true }
+  neither:
+    image: ${image}
+    command: ${python(trespass)}
   pinger:
     image: ${images}:capable
     user: "1234"
@@ -146,15 +195,18 @@ services:
 networks:
   default:
   data: { internal: true }
-secrets: { caisson-key: { external: true } }
+secrets:
+  caisson-key: { external: true }
+  left: { external: true }
+  right: { external: true }
 volumes: { cache: , db: }
 `;
 
 before(async () => {
   const images = await debianImage({ web: await ordersImage(), capable: await capableImage() });
-  writeSpec(place, "shop", compose(images));
+  writeSpec(place, "shop", compose(images), "  api: dstack\n");
   writeFileSync(join(place, "migration.sql"), migration);
-  session = await startServices(place, 1536);
+  session = await startServices(place, 1536, true);
 });
 after(async () => {
   await session?.stop();
@@ -230,6 +282,16 @@ test("a service sees no key, socket, process or file of another's", async () => 
     "fs=require('fs');console.log(fs.readFileSync('/run/secrets/caisson-key','latin1').length,fs.existsSync('/run/caisson.sock'))";
   const { stdout } = await promisify(execFile)(caisson, ["exec", place, "web", "node", "-e", own]);
   equal(stdout, "64 true\n");
+});
+
+test("no service has a secret or a socket that its owner gave to another, though both have one uid and root tries", async () => {
+  const finds = async (service: string): Promise<unknown> => {
+    await session.reaches(service, "completed");
+    return JSON.parse(session.lines(service).join("\n"));
+  };
+  deepEqual(await finds("left"), [{ left: 32 }, ["/run/dstack.sock"], [], ["LEFT"]]);
+  deepEqual(await finds("right"), [{ right: 32 }, ["/run/caisson.sock"], [], []]);
+  deepEqual(await finds("neither"), [{}, [], [], []]);
 });
 
 test("a user that is not root has the capability that a file of its image has and its owner asks for, and no other", async () => {

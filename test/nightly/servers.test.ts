@@ -13,6 +13,7 @@ import { after, before, test } from "node:test";
 import { promisify } from "node:util";
 import { muslImage } from "../support/applications.ts";
 import { debianRoot, path } from "../support/debian-image.ts";
+import { mariadbImage } from "../support/mariadb.ts";
 import { kept, writeImages } from "../support/oci-layout.ts";
 import { type ServiceMachine, startServices, writeSpec } from "../support/services.ts";
 
@@ -21,19 +22,6 @@ const run = promisify(execFile);
 const place = mkdtempSync(join(tmpdir(), "caisson-servers-"));
 let machine: ServiceMachine;
 
-const mariadb = `#!/bin/sh
-set -e
-if [ "$(id -u)" = 0 ]; then
-  mkdir -p /run/mysqld
-  find /var/lib/mysql \\! -user mysql -exec chown mysql: '{}' +
-  chown mysql: /run/mysqld
-  exec gosu mysql "$0" "$@"
-fi
-if [ ! -d /var/lib/mysql/mysql ]; then
-  mariadb-install-db --auth-root-authentication-method=normal --skip-test-db > /dev/null
-fi
-exec "$@"
-`;
 const rabbitmq = `#!/bin/sh
 set -e
 if [ "$(id -u)" = 0 ]; then
@@ -50,19 +38,10 @@ const packages = ["mariadb-server", "rabbitmq-server", "docker-registry", "hapro
 
 async function images(): Promise<string> {
   const root = await debianRoot("strangers", packages);
+  const mariadb = mariadbImage(root, false);
   return kept("servers", { root, mariadb, rabbitmq, registry }, (directory) =>
     writeImages(directory, {
-      mariadb: {
-        // Debian's package makes a data base when it is installed, which the official image removes.
-        layers: [root, { "usr/local/bin/docker-entrypoint.sh": mariadb, "var/lib/mysql/.wh..wh..opq": "" }],
-        config: {
-          Env: [path],
-          Entrypoint: ["docker-entrypoint.sh"],
-          Cmd: ["mariadbd", "--bind-address=0.0.0.0"],
-          Volumes: { "/var/lib/mysql": {} },
-          Healthcheck: { Test: ["CMD", "mariadb-admin", "ping"], Interval: 5e9, StartPeriod: 600e9 },
-        },
-      },
+      mariadb,
       rabbitmq: {
         layers: [root, { "usr/local/bin/docker-entrypoint.sh": rabbitmq }],
         config: {

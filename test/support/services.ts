@@ -5,7 +5,8 @@ import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { prepare } from "@caisson/cli/prepare";
 import { Progress } from "@caisson/cli/views/progress";
-import { readSpec } from "@caisson/image";
+import { imageDirectory, readSpec } from "@caisson/image";
+import { DevelopmentOwners } from "@caisson/machine/development-owners";
 import { predictEmulated, referenceValues } from "@caisson/machine/prediction";
 import { type Session, type SessionHooks, startSession } from "@caisson/machine/session";
 import type { ConsoleEvent } from "@caisson/protocol/console";
@@ -37,9 +38,12 @@ export function writeSpec(place: string, name: string, compose: string, lines = 
   writeFileSync(join(place, "compose.yaml"), compose);
 }
 
-/** Starts the spec in `place`; resolves when the machine is ready. `memory` in MiB. */
-export async function startServices(place: string, memory: number): Promise<ServiceMachine> {
-  const machine = await launchServices(place, memory);
+/**
+ * Starts the spec in `place`; resolves when the machine is ready. `memory` in MiB. With `owned` the image claims the
+ * identity of development owners, who release it and give it secrets, as `caisson up` has it.
+ */
+export async function startServices(place: string, memory: number, owned = false): Promise<ServiceMachine> {
+  const machine = await launchServices(place, memory, {}, owned);
   try {
     const ready = await machine.vm.event(({ kind }) => kind === "ready");
     ok(ready !== undefined, `the machine ended first: ${JSON.stringify(machine.vm.events.slice(-8))}`);
@@ -55,11 +59,25 @@ export async function launchServices(
   place: string,
   memory: number,
   hooks: SessionHooks = {},
+  owned = false,
 ): Promise<ServiceMachine> {
-  const { directory, manifest } = await prepare(await readSpec(place), "development", {}, new Progress());
+  const spec = await readSpec(place);
+  const owners = owned
+    ? await DevelopmentOwners.open(`${imageDirectory(spec, "development")}.state`, spec.name)
+    : undefined;
+  const claim = owners && { identity: owners.identity };
+  const { directory, manifest } = await prepare(spec, "development", { ...claim }, new Progress());
   const shape = { vcpus: 1, memory };
   const references = referenceValues(await predictEmulated(directory, shape));
-  const session = await startSession({ image: directory, manifest, shape, references, limitMs, hooks });
+  const session = await startSession({
+    image: directory,
+    manifest,
+    shape,
+    references,
+    limitMs,
+    hooks,
+    ...(owners && { owners }),
+  });
   const { vm, ports } = session;
   const said = async (what: string, wanted: (event: ConsoleEvent) => boolean): Promise<ConsoleEvent> => {
     const event = await vm.event(wanted);
