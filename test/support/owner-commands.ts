@@ -24,16 +24,16 @@ export class OwnerCommands {
     writeFileSync(join(place, "pass"), "correct horse battery\n", { mode: 0o600 });
   }
 
-  #start(line: string, ...more: string[]): ChildProcess {
+  #start(line: string, more: readonly string[], limitMs = this.#limitMs): ChildProcess {
     return spawn(process.execPath, [cli, ...line.split(" "), ...more], {
       cwd: this.place,
       stdio: ["ignore", "pipe", "pipe"],
-      timeout: this.#limitMs,
+      timeout: limitMs,
     });
   }
 
   async #ended(line: string, more: string[]) {
-    const child = this.#start(line, ...more);
+    const child = this.#start(line, more);
     const status = new Promise<number | null>((resolve) => child.once("close", resolve));
     const [stdout, stderr] = await Promise.all([text(child.stdout!), text(child.stderr!)]);
     return { status: await status, stdout, stderr };
@@ -63,7 +63,8 @@ export class OwnerCommands {
 
   /** Starts a command that serves until `end`; its address. */
   async serve(line: string): Promise<string> {
-    const child = this.#start(`${line} --listen 127.0.0.1:0`);
+    // As long as all the commands that ask it.
+    const child = this.#start(`${line} --listen 127.0.0.1:0`, [], 10 * this.#limitMs);
     this.#served.push(child);
     child.stderr!.pipe(process.stderr);
     for await (const said of createInterface({ input: child.stdout! })) {
