@@ -67,9 +67,12 @@ export interface Built {
   manifest: Manifest;
 }
 
+/** Where the images of a spec, and the states of their machines, go. */
+const outputs = ({ directory }: Spec): string => join(directory, "out");
+
 /** Where the image of a spec goes when nothing else is said: `out/<name>-<flavour>` beside the spec. */
 export function imageDirectory(spec: Spec, flavour: Flavour): string {
-  return join(spec.directory, "out", `${spec.name}-${flavour}`);
+  return join(outputs(spec), `${spec.name}-${flavour}`);
 }
 
 /**
@@ -137,7 +140,7 @@ async function gather(spec: Spec, lock: Lock, options: BuildOptions): Promise<Pa
   const system = await assembleRoot({ packages, node: node.content, bundle: bundle.code, addon });
 
   onProgress({ step: "application" });
-  const images = await readImages(workload, system, lock, cache);
+  const images = await readImages(workload, system, lock, cache, outputs(spec));
   const described = describeApplication(spec, workload.composition, images);
   const trusting = await nameAuthority(described.description, spec.front);
   const application = { ...described, description: await claimIdentity(trusting, identity) };

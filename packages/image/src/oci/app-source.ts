@@ -9,7 +9,8 @@ import { formatReference } from "./reference.ts";
 
 /**
  * The image of each service, by its name; one that several name is read once. `root` is the image around the
- * application, `lock` says what tags mean, `cache` is the cache directory.
+ * application, `lock` says what tags mean, `cache` is the cache directory, `made` is where
+ * images go and no part of an application.
  * Errors: ImageError `lock/stale`, `oci/…`, `archive/…`, `fetch/…`, `app/directory`.
  */
 export async function readImages(
@@ -17,6 +18,7 @@ export async function readImages(
   root: NodeRoot,
   lock: PinnedImages,
   cache: string,
+  made: string,
 ): Promise<Map<string, OciImage>> {
   const read = new Map<string, OciImage>();
   const found = new Map<string, OciImage>();
@@ -26,7 +28,7 @@ export async function readImages(
       read.get(key) ??
       (source.kind === "image"
         ? await openImage(source.reference, lock, { cache, environment: process.env })
-        : await nodeImage(source.entry, root));
+        : await nodeImage(source.entry, root, made));
     read.set(key, image);
     found.set(service, image);
   }

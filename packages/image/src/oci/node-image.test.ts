@@ -29,7 +29,7 @@ beforeEach(() => {
 afterEach(() => rmSync(app, { recursive: true }));
 
 test("Node, its libraries and the directory, run as nobody", async () => {
-  const { tree, config, changes } = await nodeImage(join(app, "main.mjs"), makeRoot());
+  const { tree, config, changes } = await nodeImage(join(app, "main.mjs"), makeRoot(), join(app, "out"));
   deepEqual(config.entrypoint, ["/usr/bin/node", "/app/main.mjs"]);
   equal(config.user, "65532:65532");
   deepEqual(changes, []);
@@ -47,11 +47,28 @@ test("Node, its libraries and the directory, run as nobody", async () => {
 });
 
 test("the same files give the same image, whenever and wherever they are", async () => {
-  const first = await nodeImage(join(app, "main.mjs"), makeRoot());
+  const first = await nodeImage(join(app, "main.mjs"), makeRoot(), join(app, "out"));
   utimesSync(join(app, "main.mjs"), 1, 1);
-  equal((await nodeImage(join(app, "main.mjs"), makeRoot())).digest, first.digest);
+  equal((await nodeImage(join(app, "main.mjs"), makeRoot(), join(app, "out"))).digest, first.digest);
   writeFileSync(join(app, "main.mjs"), "// other");
-  equal((await nodeImage(join(app, "main.mjs"), makeRoot())).digest === first.digest, false);
+  equal(
+    (await nodeImage(join(app, "main.mjs"), makeRoot(), join(app, "out"))).digest === first.digest,
+    false,
+  );
+});
+
+test("what is made of an application is no part of it: neither an image, nor its machine's keys", async () => {
+  const image = () => nodeImage(join(app, "main.mjs"), makeRoot(), join(app, "out"));
+  const first = await image();
+  mkdirSync(join(app, "out/hello-development.state"), { recursive: true });
+  writeFileSync(join(app, "out/hello-development.state/root-secret"), "secret");
+  equal((await image()).digest, first.digest);
+  mkdirSync(join(app, "lib/out"));
+  writeFileSync(join(app, "lib/out/part.mjs"), "// its own");
+  equal(
+    [...walk((await image()).tree)].some(([path]) => path === "/app/lib/out/part.mjs"),
+    true,
+  );
 });
 
 test("a directory as npm leaves it: links inside it stay, and may be executed what may be", async () => {
@@ -61,7 +78,7 @@ test("a directory as npm leaves it: links inside it stay, and may be executed wh
   symlinkSync("../tool/cli.js", join(app, "node_modules/.bin/tool"));
   symlinkSync(join(app, "lib"), join(app, "node_modules/own"));
   symlinkSync("..", join(app, "node_modules/.self"));
-  const { tree } = await nodeImage(join(app, "main.mjs"), makeRoot());
+  const { tree } = await nodeImage(join(app, "main.mjs"), makeRoot(), join(app, "out"));
   deepEqual(lookup(tree, "/app/node_modules/.bin/tool"), { kind: "symlink", target: "../tool/cli.js" });
   deepEqual(lookup(tree, "/app/node_modules/own"), { kind: "symlink", target: "../lib" });
   deepEqual(lookup(tree, "/app/node_modules/.self"), { kind: "symlink", target: ".." });
@@ -71,7 +88,7 @@ test("a directory as npm leaves it: links inside it stay, and may be executed wh
 
 test("a library that only an addon asks for is in the image with it, and not without it", async () => {
   const libraries = async () =>
-    [...walk((await nodeImage(join(app, "main.mjs"), makeRoot())).tree)].filter(([path]) =>
+    [...walk((await nodeImage(join(app, "main.mjs"), makeRoot(), join(app, "out"))).tree)].filter(([path]) =>
       path.endsWith("librt.so.1"),
     );
   deepEqual(await libraries(), []);
@@ -83,7 +100,7 @@ test("a library that only an addon asks for is in the image with it, and not wit
 test("a native addon for another system is refused, with what to build it for", async () => {
   mkdirSync(join(app, "node_modules/a/build/Release"), { recursive: true });
   writeFileSync(join(app, "node_modules/a/build/Release/a.node"), Buffer.from("cffaedfe", "hex"));
-  await rejects(nodeImage(join(app, "main.mjs"), makeRoot()), {
+  await rejects(nodeImage(join(app, "main.mjs"), makeRoot(), join(app, "out")), {
     code: "app/addon",
     message: /node_modules\/a\/build\/Release\/a.node is not a Linux program/,
     facts: [
@@ -96,11 +113,11 @@ test("a native addon for another system is refused, with what to build it for", 
 });
 
 test("refused: an entry that is not there, links that lead out, a directory that is not there", async () => {
-  await rejects(nodeImage(join(app, "else.mjs"), makeRoot()), { code: "app/directory" });
-  await rejects(nodeImage("/nowhere/main.mjs", makeRoot()), { code: "app/directory" });
+  await rejects(nodeImage(join(app, "else.mjs"), makeRoot(), join(app, "out")), { code: "app/directory" });
+  await rejects(nodeImage("/nowhere/main.mjs", makeRoot(), join(app, "out")), { code: "app/directory" });
   for (const target of ["/etc/passwd", "../..", `../${"x".repeat(8)}`, "lib/../../x"]) {
     symlinkSync(target, join(app, "out"));
-    await rejects(nodeImage(join(app, "main.mjs"), makeRoot()), {
+    await rejects(nodeImage(join(app, "main.mjs"), makeRoot(), join(app, "out")), {
       code: "app/directory",
       message: /link out/,
     });

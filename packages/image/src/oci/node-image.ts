@@ -104,24 +104,25 @@ function importedFrom(modules: string, directory: string): string | undefined {
   return undefined;
 }
 
-/** Everything below a directory but the directories; no link is followed. */
-async function* entriesBelow(directory: string): AsyncGenerator<Dirent> {
+/** Everything below a directory but the directories, without what is below `made`; no link is followed. */
+async function* entriesBelow(directory: string, made: string): AsyncGenerator<Dirent> {
   const entries = await readdir(directory, { withFileTypes: true }).catch((error: Error) => {
     throw new ImageError("app/directory", `cannot read the application: ${error.message}`, {
       fix: "correct app.node in the spec",
     });
   });
   for (const entry of entries) {
-    if (entry.isDirectory()) yield* entriesBelow(join(directory, entry.name));
-    else yield entry;
+    const place = join(directory, entry.name);
+    if (!entry.isDirectory()) yield entry;
+    else if (place !== made) yield* entriesBelow(place, made);
   }
 }
 
 /** The files and links below `directory`, sorted; special files, and links that lead out, are refused. */
-async function readApplication(directory: string): Promise<TarFile[]> {
+async function readApplication(directory: string, made: string): Promise<TarFile[]> {
   const files: TarFile[] = [];
   let total = 0;
-  for await (const entry of entriesBelow(directory)) {
+  for await (const entry of entriesBelow(directory, made)) {
     const place = join(entry.parentPath, entry.name);
     const path = `app/${relative(directory, place)}`;
     if (entry.isSymbolicLink()) {
@@ -183,11 +184,11 @@ function runtimeFiles(root: DirectoryNode): TarFile[] {
 
 /**
  * The image of the application whose entry file is `entry` (absolute path), run by Node. The entry's whole directory
- * becomes `/app`. Node is taken from `root`, the image around it. Errors: ImageError `app/directory`, `app/addon`.
+ * becomes `/app`, without `made`, where images go: with it, an image would hold the one before, and its machine's keys. Node is taken from `root`, the image around it. Errors: ImageError `app/directory`, `app/addon`.
  */
-export async function nodeImage(entry: string, root: NodeRoot): Promise<OciImage> {
+export async function nodeImage(entry: string, root: NodeRoot, made: string): Promise<OciImage> {
   const directory = dirname(entry);
-  const application = await readApplication(directory);
+  const application = await readApplication(directory, made);
   const main = `app/${basename(entry)}`;
   if (!application.some(({ path }) => path === main)) {
     throw new ImageError("app/directory", `${entry} is not a file`, { fix: "correct app.node in the spec" });
