@@ -4,7 +4,7 @@
  * by the documented commands, and TDX evidence of the machine that it describes, signed by a test PKI in Intel's place.
  */
 import { deepEqual, equal, match, ok } from "node:assert/strict";
-import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import { type AddressInfo, createServer as createTcpServer } from "node:net";
@@ -334,12 +334,9 @@ for (const [name, { changes, code }] of Object.entries(refusals)) {
   });
 }
 
-test("without tables of such a QEMU the command says that no machine is accepted yet", () => {
-  const { status, stdout } = spawnSync(
-    process.execPath,
-    [cli, "instance", image, "--kms", kmsUrl, "--kms-identity", identity],
-    { encoding: "utf8" },
-  );
+test("without tables of such a QEMU the command says that no machine is accepted yet", async () => {
+  const kms = ["--kms", kmsUrl, "--kms-identity", identity, "--collateral", collateralFile];
+  const { status, stdout } = await caisson("instance", image, ...kms);
   equal(status, 0);
   match(stdout, /^Not predicted: rtmr0\. The policies refuse every machine until they are:$/m);
 });
@@ -383,7 +380,16 @@ async function upOnTdx(
   makeTdxHost(host);
   writeQemu(qemu, { says, guest, record });
   cpSync(hello, join(place, "spec"), { recursive: true, filter: (path) => !path.endsWith("/out") });
-  const tdx = ["--platform", "tdx", "--qemu", qemu, "--acpi", join(place, "by_name")];
+  const tdx = [
+    "--platform",
+    "tdx",
+    "--qemu",
+    qemu,
+    "--acpi",
+    join(place, "by_name"),
+    "--collateral",
+    collateralFile,
+  ];
   const kms = ["--kms", kmsUrl, "--kms-identity", identity, "--port", String(await freePort())];
   const ended = await run(["up", join(place, "spec"), ...tdx, ...kms, ...more], host, until);
   const recorded = existsSync(record) ? readFileSync(record, "utf8").trim().split("\n") : [];

@@ -194,7 +194,7 @@ async function boot(): Promise<void> {
     ({ ended }) => void ended.then(({ status }) => powerOff(`the front ended with status ${status}`)),
   );
   const [posture, entropy] = [postureStage(root), entropyStage(root)];
-  const volumes = volumesStage((reason, message) => {
+  const volumes = volumesStage(root, (reason, message) => {
     say({ kind: "note", text: `${reason}: ${message}` });
     void powerOff(reason);
   });

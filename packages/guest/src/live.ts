@@ -22,8 +22,9 @@ import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { parseGuestConfig } from "@caisson/protocol/guest-config";
 import type { LiveReport, Probe } from "@caisson/protocol/live-report";
+import { kernelLog } from "./kernel-log.ts";
 import { bootLogPaths, platformOf } from "./platform.ts";
-import { kernelLog, seededAt, seedSources } from "./stages/entropy.ts";
+import { seededAt, seedSources } from "./stages/entropy.ts";
 import type { Syscalls } from "./syscalls.ts";
 import { sysctlsFor } from "./sysctls.ts";
 

@@ -338,6 +338,13 @@ export const guest = within("packages/guest/src", [
     "volumes/torn.test.ts",
   ],
   [
+    "a wrong node of a volume ends nothing",
+    "volumes/keeper.ts",
+    "    this.#checkLog();",
+    "",
+    "volumes/keeper.test.ts",
+  ],
+  [
     "an older generation of the volume is opened",
     "volumes/btrfs.ts",
     "  if (from < least) {",

@@ -5,8 +5,9 @@
  * The kernel credits RDRAND because the measured command line says so (`random.trust_cpu=on`) and credits nothing
  * that the firmware hands over (`random.trust_bootloader=off`).
  */
-import { closeSync, constants, existsSync, openSync, readFileSync, readSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, openSync, readFileSync, readSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { kernelLog, textOf } from "../kernel-log.ts";
 import { type Stage, StageFailure } from "../stage.ts";
 import type { Syscalls } from "../syscalls.ts";
 
@@ -36,35 +37,7 @@ export function sampleCpu(
 }
 
 /**
- * The kernel's log as far as it is kept, one record a line. Reading `/dev/kmsg` without blocking ends with EAGAIN (a
- * file ends by itself); EPIPE says that records were overwritten meanwhile, and the next read goes on behind them.
- */
-export function kernelLog(root: string): string[] {
-  const records: string[] = [];
-  const file = openSync(join(root, "dev/kmsg"), constants.O_RDONLY | constants.O_NONBLOCK);
-  const buffer = Buffer.alloc(8192);
-  try {
-    for (;;) {
-      try {
-        const size = readSync(file, buffer);
-        if (size === 0) return records;
-        records.push(...buffer.toString("utf8", 0, size).split(/(?<=\n)/));
-      } catch (error) {
-        const { code } = error as NodeJS.ErrnoException;
-        if (code === "EAGAIN") return records;
-        if (code !== "EPIPE") throw error;
-      }
-    }
-  } finally {
-    closeSync(file);
-  }
-}
-
-const textOf = (record: string): string => record.slice(record.indexOf(";") + 1);
-
-/**
  * When the kernel's generator was seeded, in seconds since start; undefined unless its log says so before PID 1.
- * A record is `priority,sequence,microseconds,flags;text` (Documentation/ABI/testing/dev-kmsg).
  */
 export function seededAt(records: readonly string[]): number | undefined {
   const first = (start: string) => records.findIndex((record) => textOf(record).startsWith(start));

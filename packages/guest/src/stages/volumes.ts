@@ -6,6 +6,7 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { persistentVolumes } from "@caisson/protocol/guest-config";
+import { KernelLog } from "../kernel-log.ts";
 import { volumeDirectory } from "../services/root.ts";
 import { type Context, type Stage, StageFailure } from "../stage.ts";
 import { MS } from "../syscalls.ts";
@@ -16,7 +17,7 @@ import { type OpenVolume, openVolume } from "../volumes/open.ts";
 /** Where the machine learns that it has to end. */
 export type EndMachine = (reason: string, message: string) => void;
 
-export function volumesStage(end: EndMachine): Stage {
+export function volumesStage(root: string, end: EndMachine): Stage {
   return {
     name: "volumes",
     limitMs: 300_000,
@@ -26,6 +27,9 @@ export function volumesStage(end: EndMachine): Stage {
       if (names.length === 0) return "none";
       const { volumes = [], kms } = context.released ?? {};
       if (kms === undefined) throw new StageFailure("volume/refused", "persistent volumes need a KMS");
+      const kernelLog = new KernelLog(root);
+      // What was said before is not about these volumes.
+      kernelLog.read();
       try {
         const opened: OpenVolume[] = [];
         const kept: Kept[] = [];
@@ -41,6 +45,7 @@ export function volumesStage(end: EndMachine): Stage {
         }
         const keeper = new Keeper({
           syscalls: context.syscalls,
+          kernelLog: () => kernelLog.read(),
           ...kms,
           volumes: kept,
           end: ({ code, message }) => end(code, message),

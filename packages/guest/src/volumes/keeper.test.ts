@@ -50,6 +50,7 @@ function setUp(t: TestContext, kmsAway: "continue" | "freeze" = "continue") {
   const world = {
     now: 0,
     errors: 0,
+    kernel: [] as string[],
     /** What the file system's running transaction has. */
     running: base + 1n,
     commits: 0,
@@ -77,6 +78,7 @@ function setUp(t: TestContext, kmsAway: "continue" | "freeze" = "continue") {
       freeze: () => void world.calls.push("freeze"),
       thaw: () => void world.calls.push("thaw"),
     },
+    kernelLog: () => world.kernel.splice(0),
     post: async (_, body) => {
       const request = body as AnchorRequest;
       world.asked.push(request);
@@ -187,6 +189,18 @@ test("an error that the kernel counts ends the machine", async (t) => {
   const { world, keeper, tick } = setUp(t);
   await keeper.begin([base + 1n]);
   world.errors = 1;
+  await tick();
+  deepEqual(world.ended, ["volume/read-error"]);
+});
+
+test("a wrong node, which the kernel says and does not count, ends the machine with its words", async (t) => {
+  const { world, keeper, tick } = setUp(t);
+  await keeper.begin([base + 1n]);
+  world.kernel.push("6,811,5000000,-;BTRFS info (device dm-1): turning on async discard\n");
+  await tick();
+  deepEqual(world.ended, []);
+  const said = "BTRFS error (device dm-1): bad fsid on logical 30408704 mirror 1";
+  world.kernel.push(`3,812,5123456,-;${said}\n`);
   await tick();
   deepEqual(world.ended, ["volume/read-error"]);
 });

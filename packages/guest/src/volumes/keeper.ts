@@ -21,6 +21,7 @@ import type { Post, ReleasedVolume } from "../key-client.ts";
 import { withLimit } from "../limit.ts";
 import type { Syscalls } from "../syscalls.ts";
 import { VolumeError } from "./errors.ts";
+import { faultIn } from "./faults.ts";
 import { writeTicket } from "./reserved.ts";
 
 /** How often what was written is anchored, and how often the KMS is asked although nothing was; ms. */
@@ -49,6 +50,8 @@ export interface KeeperOptions {
   /** The KMS's identity, 32 bytes. */
   identity: Uint8Array;
   volumes: readonly Kept[];
+  /** What the kernel has said since this was last asked. */
+  kernelLog: () => readonly string[];
   /** Called once: the machine has to end, and why. */
   end: (error: VolumeError) => void;
   /** Something to say that is not a reason to end. */
@@ -226,6 +229,7 @@ export class Keeper {
   /** What is done now and then. Never throws; resolves when what it led to is on the disk. */
   async check(): Promise<void> {
     if (this.#ended) return;
+    this.#checkLog();
     for (const state of this.#states) this.#checkErrors(state);
     if (this.#ended || this.#running !== undefined || !this.#states.some((state) => this.#isDue(state)))
       return;
@@ -273,6 +277,12 @@ export class Keeper {
         `volume '${name}': the kernel found ${errors - state.errors} errors of its disk`,
       ),
     );
+  }
+
+  /** Wrong nodes are said and not counted. */
+  #checkLog(): void {
+    const fault = faultIn(this.#options.kernelLog());
+    if (fault !== undefined) this.#end(new VolumeError("volume/read-error", `the kernel says: ${fault}`));
   }
 
   #end(error: VolumeError): VolumeError {
