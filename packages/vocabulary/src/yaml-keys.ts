@@ -17,7 +17,8 @@ const isObject = (node: unknown): node is object => typeof node === "object" && 
 /** What a key is called once its map is an object: `1`, `1.0` and `"1"` are one member there. */
 function nameOf(key: unknown): string {
   const value = isObject(key) && "value" in key ? (key as Scalar).value : key;
-  return String(value ?? "");
+  // A list or map has its text, as in an object.
+  return String((value ?? "") as string | number | boolean);
 }
 
 /**
