@@ -6,7 +6,6 @@ const audit = "/packages/audit/src/catalogue/catalogue.test.ts";
 const bootLog = "/test/integration/boot-log.test.ts";
 const quotes = "/test/integration/quote-channel.test.ts";
 const emulation = "/test/integration/tdx-emulation.test.ts";
-const hashes = "/test/integration/plain-hashes.test.ts";
 const frequency = "/test/integration/tsc-frequency.test.ts";
 
 export const kernel = within("kernel", [
@@ -142,20 +141,6 @@ export const kernel = within("kernel", [
     " | UART_FCR_TRIGGER_14",
     "",
     quotes,
-  ],
-  [
-    "features stay hidden from the kernel",
-    "driver/plain-hashes.c",
-    "		if (hidden[i])",
-    "		if (0)",
-    hashes,
-  ],
-  [
-    "they are hidden under KVM, too",
-    "driver/plain-hashes.c",
-    "return !memcmp(signature, SIGNATURE, sizeof(signature));",
-    "return true;",
-    hashes,
   ],
   [
     "no wait for the service ends",
