@@ -13,6 +13,7 @@ import { createHash } from "node:crypto";
 import {
   access,
   cp,
+  link,
   mkdir,
   mkdtemp,
   readdir,
@@ -30,6 +31,7 @@ import { type Flavour, flavours } from "@caisson/vocabulary/flavours";
 import { ImageError } from "../errors.ts";
 import { tryLock } from "../exclusive.ts";
 import { readDeb } from "../inputs/deb.ts";
+import { hashFile } from "../inputs/npm-content.ts";
 import { checkToolchain, removeAbandoned, run, type Toolchain } from "./toolchain.ts";
 
 /**
@@ -94,8 +96,10 @@ const recipe = 1;
 const commonFragments = ["guest", "hardening", "containers", "tdx"];
 /** Where the driver lies in the kernel's tree. */
 const driverPlace = "drivers/virt/coco/caisson-tdx-emulation";
-/** Lines of make that announce an object, for the progress display alone; measured, first alone, then after the other. */
-const objects = { production: [1809, 28], development: [1837, 56] } as const;
+/** What builds it in. */
+const driverSymbol = "CAISSON_TDX_EMULATION";
+/** Lines of make that announce an object, for the progress display alone; measured: a whole build, and one from kept objects. */
+const objects = { whole: 1837, again: 100 } as const;
 /** The committed configuration of a kernel. */
 const resolvedName = (variant: KernelVariant, flavour: Flavour): string =>
   variant === "plain" ? `resolved-${flavour}.config` : `resolved-${variant}-${flavour}.config`;
@@ -214,23 +218,25 @@ async function readFragments(
 
 const sha256 = (data: string | Uint8Array) => createHash("sha256").update(data).digest("hex");
 
-/** Hash (hex) of everything that decides the kernels' bytes; their cache entry is named after it. */
-export async function kernelKey(inputs: Places): Promise<string> {
-  const { toolchain, source, directory } = inputs;
-  const fragments = await Promise.all(flavours.map(async (name) => (await readFragments(inputs, name)).text));
-  const names = (await readdir(join(directory, "driver"))).filter((name) => name !== "abi.json").sort();
+/**
+ * Hash (hex) of everything that decides a kernel's bytes; its cache entry is named after it. The driver counts where it
+ * is built in, so that a change of it leaves the production kernel as it is.
+ */
+export async function kernelKey(inputs: Places, flavour: Flavour): Promise<string> {
+  const { directory } = inputs;
+  const { text, requested } = await readFragments(inputs, flavour);
+  const built = requested.get(driverSymbol) === "y";
+  // Its Kconfig names a symbol in every configuration, which every kernel carries.
+  const names = (await readdir(join(directory, "driver")))
+    .filter((name) => name === "Kconfig" || (built && name !== "abi.json"))
+    .sort();
   const driver = await Promise.all(names.map((name) => readFile(join(directory, "driver", name), "utf8")));
-  return sha256(
-    JSON.stringify({
-      recipe,
-      identity,
-      toolchain: toolchain.key,
-      source: source.sha256,
-      fragments,
-      names,
-      driver,
-    }),
-  );
+  return sha256(JSON.stringify({ objects: objectsKey(inputs), flavour, text, names, driver }));
+}
+
+/** Hash (hex) of what all kernels have in common whose objects can be used for one another. */
+export function objectsKey({ toolchain, source }: Pick<Places, "toolchain" | "source">): string {
+  return sha256(JSON.stringify({ recipe, identity, toolchain: toolchain.key, source: source.sha256 }));
 }
 
 /** A kernel of a cache entry; undefined when it is not there, or was damaged. */
@@ -246,17 +252,15 @@ async function readKernel(entry: string, flavour: Flavour): Promise<Kernel | und
   }
 }
 
-/** Those of `flavours` that are whole in a cache entry. */
-async function readEntry(entry: string, flavours: readonly Flavour[]): Promise<Kernels> {
-  const found = await Promise.all(
-    flavours.map(async (flavour) => [flavour, await readKernel(entry, flavour)] as const),
-  );
-  return new Map(found.flatMap(([flavour, kernel]) => (kernel === undefined ? [] : [[flavour, kernel]])));
-}
-
 /** The kernels that are in the cache. */
 export async function cachedKernels(inputs: Places & Pick<KernelInputs, "cache">): Promise<Kernels> {
-  return readEntry(join(inputs.cache, "kernel", await kernelKey(inputs)), flavours);
+  const found = await Promise.all(
+    flavours.map(async (flavour) => {
+      const entry = join(inputs.cache, "kernel", await kernelKey(inputs, flavour));
+      return [flavour, await readKernel(entry, flavour)] as const;
+    }),
+  );
+  return new Map(found.flatMap(([flavour, kernel]) => (kernel === undefined ? [] : [[flavour, kernel]])));
 }
 
 /**
@@ -265,41 +269,43 @@ export async function cachedKernels(inputs: Places & Pick<KernelInputs, "cache">
  */
 export async function buildKernels(inputs: KernelInputs): Promise<Kernels> {
   const place = join(inputs.cache, "kernel");
-  const entry = join(place, await kernelKey(inputs));
   const wanted = flavours.filter((flavour) => inputs.flavours.includes(flavour));
-  let kernels = await readEntry(entry, wanted);
-  if (kernels.size < wanted.length) {
+  const missingOf = (kernels: Kernels) => wanted.filter((flavour) => !kernels.has(flavour));
+  let kernels = await cachedKernels(inputs);
+  if (missingOf(kernels).length > 0) {
     await mkdir(place, { recursive: true });
-    const release = await claim(entry, inputs);
+    const release = await claim(join(place, objectsKey(inputs)), inputs);
     try {
-      kernels = await readEntry(entry, wanted);
-      const missing = wanted.filter((flavour) => !kernels.has(flavour));
-      if (missing.length > 0) await buildEntry(entry, missing, inputs);
-      kernels = await readEntry(entry, wanted);
+      const missing = missingOf(await cachedKernels(inputs));
+      if (missing.length > 0) await buildEntries(place, missing, inputs);
+      kernels = await cachedKernels(inputs);
     } finally {
       await release();
     }
-    if (kernels.size < wanted.length) throw new Error(`${entry} cannot be read back`);
+    if (missingOf(kernels).length > 0) throw new Error(`${place} cannot be read back`);
   }
   for (const flavour of wanted) {
-    await checkResolved(await readFile(join(entry, `config-${flavour}`), "utf8"), flavour, inputs);
+    const config = join(dirname(kernels.get(flavour)!.image), `config-${flavour}`);
+    await checkResolved(await readFile(config, "utf8"), flavour, inputs);
   }
-  return kernels;
+  return new Map([...kernels].filter(([flavour]) => wanted.includes(flavour)));
 }
 
-/** Builds kernels into a cache entry, each whole or not at all: its hash is what comes last. */
-async function buildEntry(entry: string, flavours: readonly Flavour[], inputs: KernelInputs): Promise<void> {
-  const place = dirname(entry);
+/** Builds kernels into their cache entries, each whole or not at all: its hash is what comes last. */
+async function buildEntries(place: string, missing: readonly Flavour[], inputs: KernelInputs): Promise<void> {
   await checkToolchain(inputs.toolchain);
   await removeAbandoned(place);
-  const work = await mkdtemp(join(place, `${basename(entry)}.${process.pid}.`));
+  const work = await mkdtemp(join(place, `${objectsKey(inputs)}.${process.pid}.`));
   try {
     await mkdir(join(work, "entry"));
-    await buildInto(work, `${entry}.log`, flavours, inputs);
-    await mkdir(entry, { recursive: true });
-    for (const flavour of flavours) {
+    const entries = await Promise.all(
+      missing.map(async (name) => join(place, await kernelKey(inputs, name))),
+    );
+    await buildInto(work, `${entries[0]}.log`, missing, inputs);
+    for (const [index, flavour] of missing.entries()) {
+      await mkdir(entries[index]!, { recursive: true });
       for (const name of [`config-${flavour}`, `bzImage-${flavour}`, `bzImage-${flavour}.sha256`]) {
-        await rename(join(work, "entry", name), join(entry, name));
+        await rename(join(work, "entry", name), join(entries[index]!, name));
       }
     }
   } finally {
@@ -307,7 +313,10 @@ async function buildEntry(entry: string, flavours: readonly Flavour[], inputs: K
   }
 }
 
-/** Waits until no other process builds the same entry, so that a kernel is not compiled twice. Returns what gives it up. */
+/**
+ * Waits until no other process builds a kernel from the same source, so that none is compiled twice and the next one has
+ * the objects of the one before. Returns what gives the claim up.
+ */
 async function claim(entry: string, { onProgress, signal }: KernelInputs): Promise<() => Promise<void>> {
   const name = `kernel ${join(await realpath(dirname(entry)), basename(entry))}`;
   for (;;) {
@@ -319,11 +328,11 @@ async function claim(entry: string, { onProgress, signal }: KernelInputs): Promi
   }
 }
 
-/** Unpacks, configures, then builds the first and from the same objects the other, if both are wanted. */
+/** Unpacks, configures, then builds one after the other, each from the objects of those before. */
 async function buildInto(
   work: string,
   log: string,
-  flavours: readonly Flavour[],
+  missing: readonly Flavour[],
   inputs: KernelInputs,
 ): Promise<void> {
   const { toolchain, source, directory, jobs, onProgress = () => {}, signal } = inputs;
@@ -341,9 +350,10 @@ async function buildInto(
     inside,
   );
   await addDriver(join(work, "linux"), join(directory, "driver"));
+  const kept = await unpackObjects(work, inputs);
 
   onProgress({ step: "configure", done: 0, total: 1 });
-  for (const flavour of flavours) {
+  for (const flavour of missing) {
     const { text, requested } = await readFragments(inputs, flavour);
     await writeFile(join(work, "fragment"), text);
     await run(toolchain, make("-s", "KCONFIG_ALLCONFIG=/scratch/fragment", "allnoconfig"), inside);
@@ -352,8 +362,8 @@ async function buildInto(
     checkRequests(requested, parseConfig(resolved, ".config"), flavour);
     await checkResolved(resolved, flavour, inputs);
   }
-  for (const [index, flavour] of flavours.entries()) {
-    const total = objects[flavour][Math.min(index, 1)]!;
+  for (const [index, flavour] of missing.entries()) {
+    const total = kept || index > 0 ? objects.again : objects.whole;
     let done = 0;
     const onLine = (line: string) => {
       if (/^ {2}(CC|AS|HOSTCC|LD|AR) /.test(line))
@@ -365,6 +375,74 @@ async function buildInto(
     const image = await readFile(join(work, "out/arch/x86/boot/bzImage"));
     await writeFile(join(work, "entry", `bzImage-${flavour}`), image);
     await writeFile(join(work, "entry", `bzImage-${flavour}.sha256`), sha256(image));
+  }
+  await keepObjects(work, inputs);
+}
+
+type ObjectsInputs = Pick<KernelInputs, "toolchain" | "source" | "cache" | "variant" | "signal">;
+
+/** Where the objects of the last kernel of a variant from this source are kept, and beside them the SHA-256 of the archive. */
+export const objectsArchive = (inputs: ObjectsInputs, variant: KernelVariant = "plain"): string =>
+  join(inputs.cache, "kernel", `${objectsKey(inputs)}.${variant}.objects.tar.zst`);
+
+/**
+ * Gives the directory WORK the kept objects as `objects.tar.zst`: those of this variant, or else of another one. False
+ * when there are none, or when they are not what was kept.
+ */
+export async function takeObjects(work: string, inputs: ObjectsInputs): Promise<boolean> {
+  const own = inputs.variant ?? "plain";
+  const others = (Object.keys(variantFragments) as KernelVariant[]).filter((variant) => variant !== own);
+  const taken = join(work, "objects.tar.zst");
+  for (const archive of [own, ...others].map((variant) => objectsArchive(inputs, variant))) {
+    try {
+      // Its own name for it, because another checkout's build may remove them.
+      await link(archive, taken);
+      if ((await hashFile(taken)) === (await readFile(`${archive}.sha256`, "utf8"))) return true;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    }
+    await rm(taken, { force: true });
+  }
+  return false;
+}
+
+/**
+ * Unpacks kept objects to `WORK/out`; says whether there were any. make compiles what is older than its source or was
+ * compiled for another configuration: the source's files have the dates of the tarball, those of the driver are new.
+ */
+async function unpackObjects(work: string, inputs: ObjectsInputs): Promise<boolean> {
+  if (!(await takeObjects(work, inputs))) return false;
+  const { toolchain, signal } = inputs;
+  const inside = { binds: { "/scratch": work }, cwd: "/scratch", signal };
+  await run(toolchain, ["tar", "--zstd", "-xf", "objects.tar.zst", "--no-same-owner"], inside);
+  await rm(join(work, "objects.tar.zst"));
+  return true;
+}
+
+/** What is linked from the objects: made again for every kernel. */
+const linked = [
+  "vmlinux*",
+  ".tmp_vmlinux*",
+  "arch/x86/boot/bzImage",
+  "arch/x86/boot/*.bin*",
+  "arch/x86/boot/compressed/vmlinux*",
+];
+
+/** Keeps the objects for the next kernel, and removes those from other sources. */
+async function keepObjects(work: string, inputs: ObjectsInputs): Promise<void> {
+  const { toolchain, signal, variant } = inputs;
+  const inside = { binds: { "/scratch": work }, cwd: "/scratch", signal };
+  const left = linked.map((name) => `--exclude=out/${name}`);
+  await run(toolchain, ["tar", "--zstd", ...left, "-cf", "kept", "out"], inside);
+  const archive = objectsArchive(inputs, variant);
+  const digest = await hashFile(join(work, "kept"));
+  await rm(`${archive}.sha256`, { force: true });
+  await rename(join(work, "kept"), archive);
+  await writeFile(`${archive}.sha256`, digest);
+  const place = dirname(archive);
+  for (const name of await readdir(place)) {
+    const isOther = /^[0-9a-f]{64}\.\w+\.objects\./.test(name) && !name.startsWith(objectsKey(inputs));
+    if (isOther) await rm(join(place, name), { force: true });
   }
 }
 
