@@ -3,6 +3,7 @@
  * MessagePack (msgpack/spec.md), narrowed to what attestations have: whole numbers, texts, byte strings, lists, maps by text,
  * booleans, nil. Every number and length is in its shortest form, no key occurs twice, nothing follows the one value.
  */
+import { fromUtf8 } from "@caisson/vocabulary/bytes";
 import { Cursor } from "./cursor.ts";
 
 export type Packed =
@@ -29,7 +30,7 @@ export function decodeMessagePack(bytes: Uint8Array, what: string): Packed {
 export const isMessagePackMap = (bytes: Uint8Array, first: string): boolean =>
   bytes[0]! >> 4 === 8 &&
   bytes[1] === (0xa0 | first.length) &&
-  [...first].every((letter, i) => bytes[2 + i] === letter.charCodeAt(0));
+  fromUtf8(bytes.subarray(2, 2 + first.length)) === first;
 
 function item(cursor: Cursor, depth: number): Packed {
   if (depth === 0) cursor.wrong("is nested too deep");
