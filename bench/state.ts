@@ -28,7 +28,7 @@ import { prepareVolume } from "../packages/guest/src/volumes/prepare.ts";
 import { templateSize } from "../packages/guest/src/volumes/template.ts";
 import { HostileDisk } from "../test/support/hostile-disk.ts";
 import { ask, counterImage, type Outcome, VolumeHost } from "../test/support/volume-host.ts";
-import { measureStacks, stackNames } from "./peer/stacks.ts";
+import { type DiskCalls, measureStacks, type StackJob, stackNames } from "./peer/stacks.ts";
 
 const kernels = new URL("../kernel/", import.meta.url).pathname;
 const seconds = 3;
@@ -165,6 +165,19 @@ async function wholeOpening(
   }
 }
 
+/** The counter's image, and the same without its volume. */
+async function* growth(place: string): AsyncIterable<Row> {
+  const text = readFileSync(new URL("../examples/counter/caisson.yaml", import.meta.url), "utf8");
+  const volume = text.slice(text.indexOf("\nvolumes:\n"));
+  const seen = "  volumes:\n    data: /data\n";
+  const { manifest } = await counterImage(join(place, "with"));
+  const { manifest: without } = await counterImage(join(place, "without"), { [volume]: "", [seen]: "" });
+  const note = "peer: the same application without a volume, development";
+  const row = (name: string, ours: number, peer: number) => ({ name, unit: "bytes", ours, peer, note });
+  yield row("kernel", manifest.kernel.size, without.kernel.size);
+  yield row("root with hash tree", manifest.rootfs.size, without.rootfs.size);
+}
+
 /** Openings of three sizes, and a checkpoint. */
 async function* openings(place: string): AsyncIterable<Row> {
   const one = await wholeOpening(place, 1);
@@ -187,23 +200,41 @@ async function* openings(place: string): AsyncIterable<Row> {
 async function* stacks(): AsyncIterable<Row> {
   const { kernel, figures } = await measureStacks();
   const [plain, ...others] = stackNames;
-  const rows = [
-    ["sequentialWrites", "sequential writes of 4 KiB", "1/s"],
-    ["sequentialReads", "sequential reads of 4 KiB", "1/s"],
-    ["randomWrites", "random writes of 4 KiB", "1/s"],
-    ["randomReads", "random reads of 4 KiB", "1/s"],
-    ["fsyncMedian", "fsync after a random write, median", "ms"],
-    ["fsync99", "fsync after a random write, 99 %", "ms"],
-    ["bytesPerFsync", "bytes on the disk for each of those", "bytes"],
-    ["commits", "commits of SQLite (WAL, full)", "1/s"],
-    ["bytesPerCommit", "bytes on the disk for each of those", "bytes"],
-  ] as const;
-  for (const [name, title, unit] of rows) {
-    const peer = figures[plain]![name];
-    for (const stack of others) {
-      const note = `peer: ${plain}; Linux ${kernel} of Debian`;
-      yield { name: `${title}: ${stack}`, unit, ours: figures[stack]![name], peer, note };
+  const works = {
+    sequentialWrites: "sequential write of 4 KiB",
+    sequentialReads: "sequential read of 4 KiB",
+    randomWrites: "random write of 4 KiB",
+    randomReads: "random read of 4 KiB",
+    fsync: "fsync after a random write",
+    commits: "commit of SQLite (WAL, full)",
+  } as const;
+  const asked = { requests: "requests", flushes: "flushes", bytes: "bytes" } as const;
+  const note = `peer: ${plain}; Linux ${kernel} of Debian`;
+  for (const stack of others) {
+    const [ours, peer] = [figures[stack]!, figures[plain]!];
+    for (const [work, title] of Object.entries(works) as [StackJob, string][]) {
+      for (const [what, unit] of Object.entries(asked) as [keyof DiskCalls, string][]) {
+        if (what === "flushes" && work !== "fsync" && work !== "commits") continue;
+        const name = `${unit} to the disk for a ${title}: ${stack}`;
+        yield { name, unit, ours: ours.calls[work][what], peer: peer.calls[work][what], note };
+      }
+      if (work === "fsync") continue;
+      yield { name: `${title}: ${stack}`, unit: "1/s", ours: ours.rates[work], peer: peer.rates[work], note };
     }
+    yield {
+      name: `${works.fsync}, median: ${stack}`,
+      unit: "ms",
+      ours: ours.fsyncMedian,
+      peer: peer.fsyncMedian,
+      note,
+    };
+    yield {
+      name: `${works.fsync}, 99 %: ${stack}`,
+      unit: "ms",
+      ours: ours.fsync99,
+      peer: peer.fsync99,
+      note,
+    };
   }
 }
 
@@ -220,6 +251,7 @@ export async function* run(): AsyncIterable<Row> {
     yield { name: "anchors of 64 volumes at once", unit: "1/s", ours: await anchors(place, 64), peer, note };
     const log = statSync(join(place, "log-64.sqlite")).size;
     yield { name: "log after them", unit: "MiB", ours: log / 2 ** 20 };
+    yield* growth(place);
     yield* openings(place);
   } finally {
     rmSync(place, { recursive: true });

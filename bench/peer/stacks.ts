@@ -28,23 +28,36 @@ export const stackNames = [
   "dm-crypt + btrfs",
 ] as const;
 
-/** What one stack did. Rates a second, latencies in milliseconds, bytes that reached the disk. */
+const flushes = 300;
+const commits = 200;
+/** What is done, with how many operations. */
+const jobs = {
+  sequentialWrites: 12_288,
+  sequentialReads: 12_288,
+  randomWrites: 3072,
+  randomReads: 1536,
+  fsync: flushes,
+  commits,
+} as const;
+export type StackJob = keyof typeof jobs;
+
+/** What the disk was asked for one operation, as the kernel counts it: requests in both directions, flushes, bytes. */
+export interface DiskCalls {
+  requests: number;
+  flushes: number;
+  bytes: number;
+}
+
+/** What one stack did. Rates a second, latencies in milliseconds. */
 export interface StackFigures {
-  sequentialWrites: number;
-  sequentialReads: number;
-  randomWrites: number;
-  randomReads: number;
+  rates: Record<Exclude<StackJob, "fsync">, number>;
   fsyncMedian: number;
   fsync99: number;
-  bytesPerFsync: number;
-  commits: number;
-  bytesPerCommit: number;
+  calls: Record<StackJob, DiskCalls>;
 }
 
 const limitMs = 1_200_000;
 const diskBytes = 512 << 20;
-const flushes = 300;
-const commits = 200;
 const programs = [
   "busybox-static",
   "kmod",
@@ -66,20 +79,21 @@ mkdir -p /run /mnt; mount -t tmpfs run /run
 /usr/sbin/depmod -a
 for one in virtio_blk btrfs dm-crypt dm-integrity aesni-intel authenc; do /usr/sbin/modprobe $one; done
 say() { echo "stacks $1 $2 $3"; }
-written() { awk '{ print $7 * 512 }' /sys/block/$disk/stat; }
+asked() { awk '{ print $1 + $5, $16, ($3 + $7) * 512 }' /sys/block/$disk/stat; }
 fresh() { sync; echo 3 > /proc/sys/vm/drop_caches; }
-run() { name=$1; shift; fio --name=$name --directory=/mnt --filename=file --size=48M --bs=4k --output-format=json --output=/tmp/out "$@" > /dev/null; say $disk $name "$(tr -d '\\n ' < /tmp/out)"; }
+job() { name=$1; shift; fio --name=$name --directory=/mnt --filename=file --size=48M --bs=4k --output-format=json --output=/tmp/out "$@" > /dev/null; say $disk $name "$(tr -d '\\n ' < /tmp/out)"; }
+run() { fresh; before=$(asked); job "$@"; say $disk asked-$1 "$before $(asked)"; }
 measure() {
   grep -q "^/dev/[^ ]* /mnt " /proc/mounts || { echo "nothing is mounted for $disk"; cat /tmp/said; poweroff -f; }
-  fresh; run sequentialWrites --rw=write --end_fsync=1
-  fresh; run sequentialReads --rw=read
-  fresh; run randomWrites --rw=randwrite --io_size=12M --end_fsync=1 --randseed=1
-  fresh; run randomReads --rw=randread --io_size=6M --randseed=2
-  fresh; before=$(written); run fsync --rw=randwrite --fsync=1 --number_ios=${flushes} --randseed=3; say $disk bytesFsync $(( $(written) - before ))
+  run sequentialWrites --rw=write --end_fsync=1
+  run sequentialReads --rw=read
+  run randomWrites --rw=randwrite --io_size=12M --end_fsync=1 --randseed=1
+  run randomReads --rw=randread --io_size=6M --randseed=2
+  run fsync --rw=randwrite --fsync=1 --number_ios=${flushes} --randseed=3
   sqlite3 /mnt/db 'pragma journal_mode = wal; create table t (n integer primary key, x text)' > /dev/null; fresh
   { echo 'pragma synchronous = full;'; i=0; while [ $i -lt ${commits} ]; do echo "insert into t values ($i, hex(randomblob(100)));"; i=$((i + 1)); done; } > /tmp/sql
-  before=$(written); a=$(cut -d' ' -f1 /proc/uptime); sqlite3 /mnt/db < /tmp/sql > /dev/null; b=$(cut -d' ' -f1 /proc/uptime)
-  say $disk commitSeconds $(echo "$a $b" | awk '{ print $2 - $1 }'); say $disk bytesCommits $(( $(written) - before ))
+  before=$(asked); a=$(cut -d' ' -f1 /proc/uptime); sqlite3 /mnt/db < /tmp/sql > /dev/null; b=$(cut -d' ' -f1 /proc/uptime)
+  say $disk commitSeconds $(echo "$a $b" | awk '{ print $2 - $1 }'); say $disk asked-commits "$before $(asked)"
   umount /mnt
 }
 crypt() { dmsetup create $1 --table "0 $(( $(cat /sys/block/$1/size) / 8 * 8 )) crypt aes-xts-plain64 ${key} 0 /dev/$1 0 2 sector_size:4096 iv_large_sectors"; }
@@ -229,16 +243,24 @@ function figuresOf(lines: readonly string[][], disk: string): StackFigures {
   const job = (name: string): FioJob => (JSON.parse(value(name)) as { jobs: FioJob[] }).jobs[0]!;
   const { percentile } = job("fsync").sync.lat_ns;
   const latency = (part: string): number => percentile[part]! / 1e6;
+  const calls = (name: string, operations: number): DiskCalls => {
+    const counters = value(`asked-${name}`).split(" ").map(Number);
+    const each = (at: number): number => (counters[at + 3]! - counters[at]!) / operations;
+    return { requests: each(0), flushes: each(1), bytes: each(2) };
+  };
   return {
-    sequentialWrites: job("sequentialWrites").write.iops,
-    sequentialReads: job("sequentialReads").read.iops,
-    randomWrites: job("randomWrites").write.iops,
-    randomReads: job("randomReads").read.iops,
+    rates: {
+      sequentialWrites: job("sequentialWrites").write.iops,
+      sequentialReads: job("sequentialReads").read.iops,
+      randomWrites: job("randomWrites").write.iops,
+      randomReads: job("randomReads").read.iops,
+      commits: commits / Number(value("commitSeconds")),
+    },
     fsyncMedian: latency("50.000000"),
     fsync99: latency("99.000000"),
-    bytesPerFsync: Number(value("bytesFsync")) / flushes,
-    commits: commits / Number(value("commitSeconds")),
-    bytesPerCommit: Number(value("bytesCommits")) / commits,
+    calls: Object.fromEntries(
+      Object.entries(jobs).map(([name, operations]) => [name, calls(name, operations)]),
+    ) as Record<StackJob, DiskCalls>,
   };
 }
 

@@ -6,7 +6,9 @@
  */
 import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { closeSync, ftruncateSync, openSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { closeSync, ftruncateSync, mkdirSync, mkdtempSync, openSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs"; // biome-ignore format: one line
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { audit, collectImage, fetchLiveReport, readReport } from "@caisson/audit";
 import { judgeFresh } from "@caisson/machine/relying-party";
@@ -17,9 +19,7 @@ import { ask, counterImage, VolumeHost } from "../support/volume-host.ts";
 
 let host: VolumeHost;
 before(async () => {
-  const { mkdtempSync } = process.getBuiltinModule("node:fs");
-  const { tmpdir } = process.getBuiltinModule("node:os");
-  host = new VolumeHost(await counterImage(`${mkdtempSync(`${tmpdir()}/caisson-counter-`)}/counter`));
+  host = new VolumeHost(await counterImage(join(mkdtempSync(join(tmpdir(), "caisson-counter-")), "counter")));
 });
 after(() => host.remove());
 
@@ -133,11 +133,13 @@ test("two guests on copies of one disk: the older one's checkpoint is refused, a
   const copy = host.kept("copy");
   host.anchors = false;
   host.keep("disk", "copy");
-  // The same state directory, and so the same KMS's files: two of its processes.
-  const other = new VolumeHost(host.built, host.place);
-  const second = await other.boot({
-    machine: (options) => ({ ...options, volumes: [copy], serialLog: `${host.place}/second.log` }),
-  });
+  // Another state directory, whose KMS has the same files: two of its processes.
+  const other = new VolumeHost(host.built);
+  mkdirSync(other.state, { mode: 0o700 });
+  for (const name of ["kms", "instance-seed", "volume-owner"]) {
+    symlinkSync(join(host.state, name), join(other.state, name));
+  }
+  const second = await other.boot({ machine: (options) => ({ ...options, volumes: [copy] }) });
   equal(second.reason, "ready", second.message);
   deepEqual(((await ask(second, "POST", "increment")) as { count: number }).count, 4);
   host.anchors = true;
@@ -146,6 +148,7 @@ test("two guests on copies of one disk: the older one's checkpoint is refused, a
   equal(stopping?.kind === "stopping" && stopping.reason, "volume/fenced");
   await first.session.stop();
   await other.pull(second);
+  await other.remove();
   writeFileSync(host.disk, readFileSync(copy));
 });
 

@@ -1,18 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-/** What a session has started when it fails is ended, whatever else fails on the way, and the reason is the first. */
-import { equal, rejects } from "node:assert/strict";
+/**
+ * What a session has started when it fails is ended, whatever else fails on the way, and the reason is the first. A state
+ * directory has one session at a time.
+ */
+import { deepEqual, equal, rejects } from "node:assert/strict";
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, symlinkSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { test } from "node:test";
+import { type TestContext, test } from "node:test";
 import type { Manifest } from "@caisson/image";
-import { startSession } from "@caisson/machine/session";
+import { type SessionOptions, StateBusyError, startSession } from "@caisson/machine/session";
 import type { TimeSource } from "@caisson/nts";
 import { plainService } from "@caisson/protocol/testing/service";
 
-test("a session that cannot start leaves no time server and no KMS behind", async (t) => {
+/** A session that has all but its machine. */
+function optionsOf(t: TestContext): SessionOptions {
   const image = mkdtempSync(join(tmpdir(), "caisson-session-"));
   t.after(() => rmSync(image, { recursive: true, force: true }));
   const app = { name: "one", services: { one: plainService() }, networks: {}, volumes: {} };
@@ -24,17 +28,18 @@ test("a session that cannot start leaves no time server and no KMS behind", asyn
     firmware: { emulated: { code: { file: "code" }, variables: { file: "variables" } } },
     guest: { app, time: { secure_time: false } },
   } as unknown as Manifest;
+  const references = Object.fromEntries(
+    ["mrtd", "rtmr0", "rtmr1", "rtmr2"].map((name) => [name, "00".repeat(48)]),
+  );
+  return { image, manifest, shape: { vcpus: 1, memory: 512 }, references, state: join(image, "state") };
+}
+
+test("a session that cannot start leaves no time server and no KMS behind", async (t) => {
   let kms = "";
   let timePort = 0;
   await rejects(
     startSession({
-      image,
-      manifest,
-      shape: { vcpus: 1, memory: 512 },
-      references: Object.fromEntries(
-        ["mrtd", "rtmr0", "rtmr1", "rtmr2"].map((name) => [name, "00".repeat(48)]),
-      ),
-      state: join(image, "state"),
+      ...optionsOf(t),
       hooks: {
         timeServers: [{ operator: "alpha" }],
         kms: async (at) => {
@@ -55,5 +60,34 @@ test("a session that cannot start leaves no time server and no KMS behind", asyn
   for (const port of [timePort, Number(new URL(kms).port)]) {
     const [error] = await once(connect({ port, host: "127.0.0.1" }), "error");
     equal(error.code, "ECONNREFUSED");
+  }
+});
+
+test("a second session on one state directory is refused, by whatever path, until the first is gone", async (t) => {
+  const options = optionsOf(t);
+  const linked = join(options.image, "linked");
+  symlinkSync("state", linked);
+  const refusals: unknown[] = [];
+  const one = (): Promise<unknown> =>
+    startSession({
+      ...options,
+      hooks: {
+        kms: async (url) => {
+          for (const state of [options.state!, linked]) {
+            refusals.push(await startSession({ ...options, state }).catch((error: unknown) => error));
+          }
+          return { url, close: async () => {} };
+        },
+        machine: () => {
+          throw new Error("there is no such machine");
+        },
+      },
+    });
+  for (let round = 1; round <= 2; round++) {
+    await rejects(one(), { message: "there is no such machine" });
+    deepEqual(
+      refusals.map((error) => error instanceof StateBusyError && error.code),
+      Array(2 * round).fill("up/busy"),
+    );
   }
 });

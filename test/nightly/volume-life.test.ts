@@ -3,14 +3,15 @@
  * A volume through the life of its application: another version of the image, in which it is larger and its service a
  * contained one, another directory as its host, a KMS that was restored, and a disk that goes bad while it is used.
  */
-import { deepEqual, equal, match } from "node:assert/strict";
+import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { openVolumeBook } from "@caisson/kms";
-import { nodes, volumeKeys, writeSealed } from "../support/volume-disk.ts";
+import type { VolumeKeys } from "@caisson/protocol/derivation";
+import { foreignNode, nodes, readSealed, volumeKeys, writeSealed } from "../support/volume-disk.ts";
 import { ask, counterImage, VolumeHost } from "../support/volume-host.ts";
 
 const place = mkdtempSync(join(tmpdir(), "caisson-life-"));
@@ -91,12 +92,13 @@ test("a KMS that was restored asks an operator, and then goes on", async () => {
   await host.pull(boot);
 });
 
-test("nodes that are garbled end the machine, at the latest when they are used", async () => {
+/** Boots a disk whose nodes of this tree are others; it ends, at the latest when they are used. Then the disk is as before. */
+async function endsWith(tree: bigint, change: (keys: VolumeKeys, places: number[]) => void): Promise<void> {
   host.keep("disk", "good");
   const keys = await volumeKeys(host.state);
-  for (const { at } of nodes(host.disk, keys).filter(({ owner }) => owner === 7n)) {
-    writeSealed(host.disk, at, randomBytes(4096));
-  }
+  const places = nodes(host.disk, keys).flatMap(({ at, owner }) => (owner === tree ? [at] : []));
+  ok(places.length > 1, `${places.length} nodes: the test shows nothing`);
+  change(keys, places);
   const boot = await host.boot();
   if (boot.reason === "ready") {
     await ask(boot, "GET", "read?name=large1").catch(() => undefined);
@@ -105,7 +107,27 @@ test("nodes that are garbled end the machine, at the latest when they are used",
   } else match(boot.reason, /^volume\//, boot.message);
   await boot.session.stop();
   host.putBack("disk", "good");
-});
+}
+
+/** The trees of checksums, and of files (btrfs, include/uapi/linux/btrfs_tree.h). */
+const [checksums, files] = [7n, 5n];
+
+test("nodes that are garbled end the machine", () =>
+  endsWith(checksums, (_, places) => {
+    for (const at of places) writeSealed(host.disk, at, randomBytes(4096));
+  }));
+
+test("nodes that change places end the machine", () =>
+  endsWith(files, (_, places) => {
+    const sealed = places.map((at) => readSealed(host.disk, at));
+    for (const [index, at] of places.entries())
+      writeSealed(host.disk, at, sealed[(index + 1) % places.length]!);
+  }));
+
+test("nodes that are right but for the file system's id, which is a secret, end the machine", () =>
+  endsWith(checksums, (keys, places) => {
+    for (const at of places) writeSealed(host.disk, at, foreignNode(keys, at, readSealed(host.disk, at)));
+  }));
 
 test("a contained service has the same volume, with the ids of its image", async (t) => {
   const directory = join(place, "contained");

@@ -40,8 +40,11 @@ export class HostileDisk {
   /** Every version of a block that was written here, the newest last. */
   readonly #versions = new Map<number, Buffer[]>();
 
-  private constructor(path: string, socket: string) {
-    this.#file = openSync(path, "r");
+  readonly #see: ((at: number, bytes: Buffer) => void) | undefined;
+
+  private constructor(path: string, socket: string, see?: (at: number, bytes: Buffer) => void) {
+    this.#see = see;
+    this.#file = openSync(path, see === undefined ? "r" : "r+");
     this.#size = fstatSync(this.#file).size;
     this.#socket = socket;
     this.#server = createServer((connection) => {
@@ -52,8 +55,16 @@ export class HostileDisk {
   }
 
   /** Serves a disk that begins as this file, which is not written to, on a Unix socket at `socket`. */
-  static async serve(path: string, socket: string): Promise<HostileDisk> {
-    const disk = new HostileDisk(path, socket);
+  static serve(path: string, socket: string): Promise<HostileDisk> {
+    return HostileDisk.#listen(new HostileDisk(path, socket), socket);
+  }
+
+  /** Serves this file itself: `see` is told every write before it is done, and nothing is remembered. */
+  static watch(path: string, socket: string, see: (at: number, bytes: Buffer) => void): Promise<HostileDisk> {
+    return HostileDisk.#listen(new HostileDisk(path, socket, see), socket);
+  }
+
+  static async #listen(disk: HostileDisk, socket: string): Promise<HostileDisk> {
     await new Promise<void>((resolve, reject) => {
       disk.#server.once("error", reject).listen(socket, resolve);
     });
@@ -126,6 +137,11 @@ export class HostileDisk {
   }
 
   #write(at: number, bytes: Buffer): void {
+    if (this.#see !== undefined) {
+      this.#see(at, bytes);
+      writeSync(this.#file, bytes, 0, bytes.length, at);
+      return;
+    }
     this.events.push({ kind: "write", at, bytes });
     for (let place = at - (at % blockSize); place < at + bytes.length; place += blockSize) {
       const block = Buffer.from(this.#block(place));

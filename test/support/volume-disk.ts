@@ -3,7 +3,7 @@
  * A volume's disk as only the guest sees it: tests have the KMS's root secret. The attacks of a host are done to the bytes
  * of the file; this only tells them where to strike, which a real host would have to guess.
  */
-import { createDecipheriv } from "node:crypto";
+import { createCipheriv, createDecipheriv, createHash } from "node:crypto";
 import { closeSync, copyFileSync, fstatSync, openSync, readFileSync, readSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { openVolumeBook } from "@caisson/kms";
@@ -41,12 +41,29 @@ export async function volumeKeys(state: string): Promise<VolumeKeys> {
 /** The file of a session's volume. */
 export const diskOf = (state: string, name = "data"): string => join(state, "volumes", `${name}.img`);
 
-/** One sector of the cipher, decrypted: AES-256-XTS, its number as the tweak. */
-export function decrypt({ cipher }: VolumeKeys, at: number, sector: Uint8Array): Buffer {
+function tweakOf(at: number): Buffer {
   const tweak = Buffer.alloc(16);
   tweak.writeBigUInt64LE(BigInt(at / blockSize));
-  const decipher = createDecipheriv("aes-256-xts", cipher, tweak).setAutoPadding(false);
+  return tweak;
+}
+
+/** One sector of the cipher, or the first blocks of one, decrypted: AES-256-XTS, its number as the tweak. */
+export function decrypt({ cipher }: VolumeKeys, at: number, sector: Uint8Array): Buffer {
+  const decipher = createDecipheriv("aes-256-xts", cipher, tweakOf(at)).setAutoPadding(false);
   return Buffer.concat([decipher.update(sector), decipher.final()]);
+}
+
+/** A node as the kernel would write it there, with another file system's id: all of it is right but that. */
+export function foreignNode(keys: VolumeKeys, at: number, sealed: Uint8Array): Buffer {
+  const bytes = decrypt(keys, at, sealed);
+  const encrypt = (): Buffer => {
+    createHash("sha256").update(bytes.subarray(32)).digest().copy(bytes);
+    const cipher = createCipheriv("aes-256-xts", keys.cipher, tweakOf(at)).setAutoPadding(false);
+    return Buffer.concat([cipher.update(bytes), cipher.final()]);
+  };
+  if (!encrypt().equals(sealed)) throw new Error(`what lies at ${at} is not a node`);
+  bytes.fill(0x5a, 32, 48);
+  return encrypt();
 }
 
 /** Reads the blocks of a disk's file that were ever written: sparse parts are zeros. */
@@ -80,6 +97,62 @@ export function nodeOf(keys: VolumeKeys, at: number, sealed: Uint8Array): NodeFa
     level: bytes.readUInt8(100),
     content: bytes.toString("hex", 0, 32),
   };
+}
+
+/**
+ * Looks for two contents at one place and generation in what is written to a disk, one write after the other: nodes, and
+ * the superblock with its copy. No place may go back to a generation before the one that it had either.
+ */
+export class GenerationSearch {
+  /** Pairs of place and generation that were seen. */
+  pairs = 0;
+  /** What was found, in words. */
+  readonly found: string[] = [];
+  readonly #last = new Map<number, { generation: bigint; content: string }>();
+  readonly #early: [at: number, bytes: Buffer][] = [];
+  #keys: VolumeKeys | undefined;
+
+  /** From here on writes can be read; those that came before are looked at now. */
+  set keys(keys: VolumeKeys) {
+    this.#keys = keys;
+    for (const [at, bytes] of this.#early.splice(0)) this.see(at, bytes);
+  }
+
+  /** One write: byte of the disk, whole sectors of the cipher. */
+  see(at: number, bytes: Buffer): void {
+    if (this.#keys === undefined) {
+      this.#early.push([at, Buffer.from(bytes)]);
+      return;
+    }
+    for (
+      let part = at < reservedSize ? reservedSize - at : 0;
+      part + blockSize <= bytes.length;
+      part += blockSize
+    ) {
+      this.#block(at - reservedSize + part, bytes.subarray(part, part + 128), this.#keys);
+    }
+  }
+
+  #block(at: number, sealed: Buffer, keys: VolumeKeys): void {
+    const one = superblocks.includes(at) ? superblockFacts(keys, at, sealed) : nodeOf(keys, at, sealed);
+    if (one === undefined) return;
+    const last = this.#last.get(at);
+    if (last?.generation !== one.generation) this.pairs++;
+    const isOther = last?.generation === one.generation && last.content !== one.content;
+    if (isOther || (last !== undefined && one.generation < last.generation)) {
+      this.found.push(`at ${at}, generation ${one.generation} after ${last!.generation}`);
+    }
+    this.#last.set(at, { generation: one.generation, content: one.content });
+  }
+}
+
+function superblockFacts(
+  keys: VolumeKeys,
+  at: number,
+  sealed: Buffer,
+): Pick<NodeFacts, "generation" | "content"> {
+  const bytes = decrypt(keys, at, sealed);
+  return { generation: bytes.readBigUInt64LE(72), content: bytes.toString("hex", 0, 32) };
 }
 
 /** Every node of the file system that its disk holds now, current or left over. */

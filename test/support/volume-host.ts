@@ -3,6 +3,7 @@
 import { copyFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { prepare } from "@caisson/cli/prepare";
 import { Progress } from "@caisson/cli/views/progress";
 import { type Built, readSpec } from "@caisson/image";
@@ -14,7 +15,9 @@ import { shape } from "./image.ts";
 import { diskOf } from "./volume-disk.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
-const limitMs = 240_000;
+const limitMs = 900_000;
+/** How long an application may take to listen once its machine is ready. */
+const listenMs = 300_000;
 
 /** The counter's image, with some of its spec's text replaced, built below `place`. */
 export async function counterImage(
@@ -82,8 +85,18 @@ export class VolumeHost {
     return join(this.place, name);
   }
 
-  /** Starts the machine, and waits until it is ready or has ended. */
-  async boot(hooks: SessionHooks = {}, { directory, manifest } = this.built): Promise<Outcome> {
+  /**
+   * Starts the machine, and waits until it is ready and listens, or has ended. Where the host was too busy for its time
+   * servers, again: the volume was not reached, and its disk is as it was.
+   */
+  async boot(hooks: SessionHooks = {}, image: Built = this.built): Promise<Outcome> {
+    for (let left = 3; ; left--) {
+      const outcome = await this.#boot(hooks, image);
+      if (left === 0 || !outcome.reason.startsWith("time/")) return outcome;
+    }
+  }
+
+  async #boot(hooks: SessionHooks, { directory, manifest }: Built): Promise<Outcome> {
     await this.#last?.stop();
     this.#references ??= referenceValues(await predictEmulated(directory, shape));
     const references =
@@ -110,7 +123,10 @@ export class VolumeHost {
     });
     this.#last = session;
     const ready = await session.vm.event(({ kind }) => kind === "ready");
-    if (ready !== undefined) return { session, reason: "ready", message: "" };
+    if (ready?.kind === "ready") {
+      if (ready.port === undefined) await listens(session.url!);
+      return { session, reason: "ready", message: "" };
+    }
     await session.stop();
     return { session, ...ending(session) };
   }
@@ -121,11 +137,31 @@ export class VolumeHost {
     await session.stop();
   }
 
-  /** Ends what runs, and removes everything. */
-  async remove(): Promise<void> {
+  /** Ends what runs, if something does, as a power cut does. */
+  async stop(): Promise<void> {
     this.#last?.vm.kill();
     await this.#last?.stop();
+    this.#last = undefined;
+  }
+
+  /** Ends what runs, and removes everything. */
+  async remove(): Promise<void> {
+    await this.stop();
     if (existsSync(this.place)) rmSync(this.place, { recursive: true });
+  }
+}
+
+/** Waits until something answers, whatever it says. */
+async function listens(url: string): Promise<void> {
+  const end = performance.now() + listenMs;
+  for (;;) {
+    try {
+      await (await fetch(url, { signal: AbortSignal.timeout(30_000) })).arrayBuffer();
+      return;
+    } catch (error) {
+      if (performance.now() > end) throw error;
+      await sleep(1000);
+    }
   }
 }
 

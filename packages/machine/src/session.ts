@@ -9,13 +9,22 @@
  */
 
 import { createHash, randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { accelerator } from "@caisson/host/accelerator";
 import type { Shape } from "@caisson/host/machine";
 import { freeTcpPort, startTimeServers, type TimeServerOptions } from "@caisson/host/time-servers";
 import { Vm, type VmOptions } from "@caisson/host/vm";
 import type { Manifest } from "@caisson/image";
+import { tryLock } from "@caisson/image/exclusive";
 import { createRootSecret, dataFiles, type Kms, type LogToFollow, startKms } from "@caisson/kms";
 import { execPort } from "@caisson/protocol/exec";
 import {
@@ -36,6 +45,7 @@ import { simulatedPlatform } from "@caisson/simulated/simulated-platform";
 import type { Collateral } from "@caisson/verify";
 import { toHex } from "@caisson/vocabulary/bytes";
 import { bootEvents } from "@caisson/vocabulary/events";
+import { Failure } from "@caisson/vocabulary/failure";
 import { consoleEvidence } from "./console-evidence.ts";
 import type { DevelopmentOwners } from "./development-owners.ts";
 import type { FreshEvidence } from "./relying-party.ts";
@@ -205,6 +215,27 @@ export function instanceSeed(state: string): string {
   return readFileSync(path, "utf8").trim();
 }
 
+/** A machine runs on this state directory. */
+export class StateBusyError extends Failure<"up/busy", "unavailable"> {
+  override readonly name = "StateBusyError";
+  constructor(state: string) {
+    super("up/busy", "unavailable", `another machine runs on ${state}`, {
+      fix: "end the other one; a second machine of the same application starts from a copy of its directory",
+    });
+  }
+}
+
+/**
+ * Takes a state directory for one machine, and makes it where it is missing. Two would be one instance, with the same
+ * keys, and each would write over the other's policy, ports and log. Returns what gives it up. Throws StateBusyError.
+ */
+async function claimState(state: string): Promise<() => Promise<void>> {
+  mkdirSync(state, { recursive: true, mode: 0o700 });
+  const release = await tryLock(`state ${realpathSync(state)}`);
+  if (release === undefined) throw new StateBusyError(state);
+  return release;
+}
+
 /** A free port of this host for everything that the application publishes; `wanted` for the main one, if given. */
 async function hostPorts(app: AppDescription, wanted: number | undefined): Promise<PublishedPort[]> {
   const main = mainPort(app);
@@ -242,15 +273,15 @@ async function askOwners(
   return { instance: { release: bundle, secrets: sealed }, release };
 }
 
-/** Starts everything. Whatever was started is ended again when something fails. */
+/** Starts everything. Whatever was started is ended again when something fails. Throws, among others, StateBusyError. */
 export async function startSession(options: SessionOptions): Promise<Session> {
   const { image, manifest, shape, references, hooks = {} } = options;
   const { state = `${image}.state` } = options;
-  mkdirSync(state, { recursive: true, mode: 0o700 });
+  const giveUp = await claimState(state);
   const platform = simulatedPlatform(Date.now());
   const honest = developmentPolicy(manifest, references, platform.root);
   const policy = hooks.policy?.(honest) ?? honest;
-  const ends: (() => Promise<unknown>)[] = [];
+  const ends: (() => Promise<unknown>)[] = [giveUp];
   const endAll = (): Promise<void> => endEach(ends.splice(0).reverse());
   try {
     const volumes = volumeDisks(state, manifest.guest.app);

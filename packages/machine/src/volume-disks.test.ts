@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-import { deepEqual, equal, rejects, throws } from "node:assert/strict";
+import { deepEqual, equal, throws } from "node:assert/strict";
 import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import type { AppDescription } from "@caisson/protocol/guest-config";
 import { reservedSize } from "@caisson/protocol/volumes";
-import { claimVolumes, type VolumeDiskError, volumeDisks } from "./volume-disks.ts";
+import { type VolumeDiskError, volumeDisks } from "./volume-disks.ts";
 
 const MiB = 2 ** 20;
 
@@ -87,15 +87,4 @@ test("a file that the host cannot make leaves nothing behind", (t) => {
   // Beyond what a file can have (EFBIG), as a host's limit or a full quota would be.
   throws(() => volumeDisks(state, app({ a: kept(2 ** 62) })), { code: "up/volume", kind: "unavailable" });
   equal(existsSync(join(state, "volumes", "a.img")), false);
-});
-
-test("two machines on one state directory: the second is refused, until the first is gone", async (t) => {
-  const state = place(t);
-  const one = app({ a: kept(256 * MiB) });
-  const release = await claimVolumes(state, one);
-  await rejects(claimVolumes(state, one), { code: "up/volume" });
-  // Without persistent volumes there is nothing to take.
-  await (await claimVolumes(state, app({ memory: {} })))();
-  await release();
-  await (await claimVolumes(state, one))();
 });

@@ -12,13 +12,11 @@ import {
   lstatSync,
   mkdirSync,
   openSync,
-  realpathSync,
   rmSync,
   type Stats,
   statSync,
 } from "node:fs";
 import { join } from "node:path";
-import { tryLock } from "@caisson/image/exclusive";
 import { type AppDescription, persistentVolumes } from "@caisson/protocol/guest-config";
 import { reservedSize } from "@caisson/protocol/volumes";
 import { Failure, messageOf } from "@caisson/vocabulary/failure";
@@ -86,20 +84,4 @@ function resize(path: string, size: number, made: boolean): void {
   } finally {
     closeSync(file);
   }
-}
-
-/**
- * Takes the volumes of a state directory for one machine. Returns what gives them up. Throws VolumeDiskError
- * where another machine of this host has them: QEMU would refuse its disks, and by then more would have been written over.
- */
-export async function claimVolumes(state: string, app: AppDescription): Promise<() => Promise<void>> {
-  if (persistentVolumes(app).length === 0) return async () => {};
-  mkdirSync(state, { recursive: true, mode: 0o700 });
-  const release = await tryLock(`volumes ${realpathSync(state)}`);
-  if (release !== undefined) return release;
-  throw new VolumeDiskError(
-    join(state, "volumes"),
-    "another machine runs on it",
-    "end the other one; two machines of an image have a state directory each",
-  );
 }

@@ -13,7 +13,6 @@ import { DevelopmentOwners } from "@caisson/machine/development-owners";
 import { predictEmulated, referenceValues } from "@caisson/machine/prediction";
 import { judgeFresh } from "@caisson/machine/relying-party";
 import { type Session, startSession } from "@caisson/machine/session";
-import { claimVolumes } from "@caisson/machine/volume-disks";
 import { type Report, readPolicy, readReferences } from "@caisson/verify";
 import { firstBytes } from "@caisson/vocabulary/body";
 import { messageOf } from "@caisson/vocabulary/failure";
@@ -170,7 +169,6 @@ async function startEmulated(path: string, options: Options): Promise<void> {
   const prediction = await predictEmulated(directory, shape);
   const references = referenceValues(prediction);
   const { port } = options;
-  const giveUp = await claimVolumes(`${directory}.state`, manifest.guest.app);
   const session = await startSession({
     image: directory,
     manifest,
@@ -229,6 +227,5 @@ async function startEmulated(path: string, options: Options): Promise<void> {
     else judgeEnd(vm, log);
   } finally {
     await session.stop();
-    await giveUp();
   }
 }

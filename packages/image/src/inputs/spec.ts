@@ -14,6 +14,7 @@ import { volumeLimit } from "@caisson/protocol/volumes";
 import { inWords, valueAt } from "@caisson/protocol/zod-words";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { reasonOf } from "@caisson/vocabulary/system-error";
+import { repeatedKey } from "@caisson/vocabulary/yaml-keys";
 import { type Document, isMap, isNode, LineCounter, parseDocument } from "yaml";
 import * as z from "zod";
 import { ImageError } from "../errors.ts";
@@ -461,12 +462,20 @@ function readPlaced(text: string, path: string): { value: unknown; places: Place
       lineCounter: lines,
       prettyErrors: false,
       logLevel: "error",
+      uniqueKeys: false,
       stringKeys: true,
     });
     const places = new Places(document, lines, path);
     const fault = document.errors[0] ?? document.warnings[0];
     if (fault !== undefined) {
       throw new ImageError("spec/syntax", `${places.at(fault.pos[0])}: ${messageOf(fault).split("\n")[0]}`);
+    }
+    const twice = repeatedKey(document.contents);
+    if (twice !== undefined) {
+      throw new ImageError(
+        "spec/syntax",
+        `${places.at(twice.offset)}: '${twice.name}' stands twice: keys are unique`,
+      );
     }
     return { value: document.toJS({ maxAliasCount: 100 }), places };
   } catch (error) {

@@ -7,16 +7,23 @@
  * text endless) and whatever the parser only warns of are refused.
  */
 import { messageOf } from "@caisson/vocabulary/failure";
-import { parseDocument } from "yaml";
+import { repeatedKey } from "@caisson/vocabulary/yaml-keys";
+import { LineCounter, parseDocument } from "yaml";
 import { VerifyError } from "../errors.ts";
 import { type Policy, readPolicy } from "./policy.ts";
 
 /** Plain data of a YAML text. Throws SyntaxError with what is wrong and where (line and column). */
 export function readYaml(text: string): unknown {
   try {
-    const document = parseDocument(text, { uniqueKeys: true, prettyErrors: true });
+    const lineCounter = new LineCounter();
+    const document = parseDocument(text, { uniqueKeys: false, prettyErrors: true, lineCounter });
     const problem = document.errors[0] ?? document.warnings[0];
     if (problem !== undefined) throw new SyntaxError(problem.message.split(":\n")[0]);
+    const twice = repeatedKey(document.contents);
+    if (twice !== undefined) {
+      const { line, col } = lineCounter.linePos(twice.offset);
+      throw new SyntaxError(`'${twice.name}' stands twice: keys are unique, at line ${line}, column ${col}`);
+    }
     return document.toJS({ maxAliasCount: 0 });
   } catch (error) {
     throw new SyntaxError(messageOf(error));
