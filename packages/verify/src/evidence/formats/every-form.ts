@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Every form in which evidence comes, those as well that need much to be read: for commands and the page, which meet them all. */
+import { channelVersion, readChannelDocument } from "../../channel.ts";
 import { isDstackAttestation, readDstackAttestation, readDstackDocument } from "./dstack-attestation.ts";
 import { binary, document, type Form, forms, readerOf } from "./forms.ts";
 import { isProtobuf, readProtobuf } from "./protobuf.ts";
@@ -12,6 +13,12 @@ export const everyForm: readonly Form[] = [
     `JSON with format: "${tinfoilPredicate}…"`,
     ({ format }) => typeof format === "string" && format.startsWith(tinfoilPredicate),
     readTinfoil,
+  ),
+  document(
+    "evidence of a channel, as verify --save keeps it of an https address",
+    `JSON with version: "${channelVersion}"`,
+    ({ version }) => version === channelVersion,
+    (value) => readChannelDocument(value).evidence,
   ),
   document(
     "a dstack attestation",
