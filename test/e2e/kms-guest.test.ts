@@ -111,8 +111,9 @@ before(async () => {
   writeFileSync(policy, JSON.stringify(peers));
   database = (await startPostgres((end) => ends.push(end))).database();
   if (recovers) {
-    source = await serveCollateral({ "CA1550000000/standard": platform.collateral });
-    ends.push(source.close);
+    const opened = await serveCollateral({ "CA1550000000/standard": platform.collateral });
+    ends.push(() => opened.close());
+    source = opened;
   }
   kms = await kmsImage("kms", recovers ? await keepersFile() : {});
 });
