@@ -10,7 +10,7 @@ import { debianRoot, path } from "./debian-image.ts";
 import { kept, type Layer, writeImages } from "./oci-layout.ts";
 
 const packages = "rails puma ruby-sqlite3 openssh-server s6 git gosu openjdk-17-jre-headless".split(" ");
-const gitea = "code.gitea.io/gitea@v1.22.6";
+const gitea = "code.gitea.io/gitea@v1.26.0";
 const keycloak = "org.keycloak:keycloak-quarkus-dist:26.0.8:tar.gz";
 
 /** What `script` leaves at `place`, run in a copy of the root in which `put` has prepared something, as a layer. */
