@@ -42,7 +42,7 @@ export const image = within("packages/image/src", [
   ],
   [
     "damaged objects are compiled into a kernel",
-    "build/kernel.ts",
+    "build/kernel-objects.ts",
     "if ((await hashFile(taken)) === ",
     "if (true || (await hashFile(taken)) === ",
     "build/kernel.test.ts",

@@ -14,7 +14,7 @@ import type { Flavour } from "@caisson/vocabulary/flavours";
 import { ImageError } from "../errors.ts";
 import { verityBlockSize, veritySalt } from "../output/verity.ts";
 import { initArguments } from "./init-arguments.ts";
-import type { KernelVariant } from "./kernel.ts";
+import type { KernelVariant } from "./kernel-config.ts";
 
 export interface Token {
   token: string;

@@ -9,17 +9,9 @@ import { plainService } from "@caisson/protocol/testing/service";
 import { flavours } from "@caisson/vocabulary/flavours";
 import fc from "fast-check";
 import { tryLock } from "../exclusive.ts";
-import {
-  buildKernels,
-  cachedKernels,
-  kernelKey,
-  kernelVariant,
-  objectsArchive,
-  objectsKey,
-  parseConfig,
-  takeObjects,
-  unmetRequests,
-} from "./kernel.ts";
+import { buildKernels, cachedKernels, kernelKey, kernelVariant } from "./kernel.ts";
+import { parseConfig, unmetRequests } from "./kernel-config.ts";
+import { objectsArchive, objectsKey, takeObjects } from "./kernel-objects.ts";
 import { removeAbandoned } from "./toolchain.ts";
 
 const directory = new URL("../../../../kernel/", import.meta.url).pathname;

@@ -150,6 +150,8 @@ async function release(c: Request, service: Service, requests: Requests): Promis
     address: requests.address(c),
     ms: Number(ms.toFixed(2)),
   });
+  // The exchange is over. Guests would keep the connection, and many that are idle take the place of who comes.
+  c.header("connection", "close");
   return c.json(answer, answer.outcome === "denied" ? 403 : 200);
 }
 

@@ -18,7 +18,7 @@ import { policyFrom } from "../policy/policy-from.ts";
 import { readPolicyText } from "../policy/policy-text.ts";
 import { verifyEvidence, verifyGenuine } from "../verify.ts";
 import { isQuote } from "./evidence.ts";
-import { readEvidence } from "./formats/forms.ts";
+import { readEvidence } from "./formats/every-form.ts";
 import { readHclReport } from "./hcl.ts";
 
 const vectors = new URL("../../../../../shared/vectors/", import.meta.url);

@@ -18,7 +18,6 @@ import { VerifyError } from "../../errors.ts";
 import { type AnyEvidence, type Evidence, isQuote } from "../evidence.ts";
 import { readAnyDocument } from "./caisson.ts";
 import { readDstackQuote } from "./dstack.ts";
-import { readDstackAttestation } from "./dstack-attestation.ts";
 import { base64, hexBytes, readPart } from "./fields.ts";
 import { readAzureSnp, readAzureTdx, readCocoSnp, readRawHcl, readRawReport } from "./snp.ts";
 
@@ -56,7 +55,7 @@ export function document(
 }
 
 /** A form that is bytes, or a text of them; without `read` one that is not judged here. */
-function binary(
+export function binary(
   name: string,
   recognised: string,
   recognises: (bytes: Uint8Array) => boolean,
@@ -118,12 +117,6 @@ export const forms: readonly Form[] = [
     "JSON with quote and event_log",
     (value) => has(value, "quote", "event_log"),
     readDstackQuote,
-  ),
-  document(
-    "a dstack attestation",
-    "JSON with attestation (hexadecimal)",
-    (value) => typeof value.attestation === "string",
-    readDstackAttestation,
   ),
   document(
     "CoCo's TDX evidence",
