@@ -60,6 +60,8 @@ export interface GuestKmsOptions {
 
 /** Longer than the longest quote takes. */
 const guestMs = 90_000;
+/** How long one that joins waits for its source of collateral before it takes what the giver's evidence brings. */
+const joinMs = 60_000;
 
 const infoSchema = object(
   {
@@ -180,6 +182,7 @@ async function joinReplica(
       ...collateralSource,
       directory: join(data, "collateral"),
       now: Date.now,
+      limits: { ...collateralSource.limits, firstMs: joinMs },
       say: (event, fields) => log?.(JSON.stringify({ event, ...fields })),
     });
   const cache = new CollateralCache(own, source);
