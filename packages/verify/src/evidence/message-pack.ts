@@ -17,10 +17,20 @@ export type Packed =
 
 /** Nesting of what is read; an attestation has five. */
 const DEPTH = 8;
+/** Values in all: a quote of 64 kB may be a list of its bytes. */
+const MOST = 1 << 18;
+
+class Packing extends Cursor {
+  #values = 0;
+
+  count(): void {
+    if (++this.#values > MOST) this.wrong(`has more than ${MOST} values`);
+  }
+}
 
 /** Decodes one value, all of `bytes`; `what`: as in an error. Throws VerifyError "evidence/malformed". */
 export function decodeMessagePack(bytes: Uint8Array, what: string): Packed {
-  const cursor = new Cursor(bytes, what);
+  const cursor = new Packing(bytes, what);
   const value = item(cursor, DEPTH);
   cursor.end();
   return value;
@@ -32,7 +42,8 @@ export const isMessagePackMap = (bytes: Uint8Array, first: string): boolean =>
   bytes[1] === (0xa0 | first.length) &&
   fromUtf8(bytes.subarray(2, 2 + first.length)) === first;
 
-function item(cursor: Cursor, depth: number): Packed {
+function item(cursor: Packing, depth: number): Packed {
+  cursor.count();
   if (depth === 0) cursor.wrong("is nested too deep");
   const tag = cursor.bigEndian(1);
   if (tag < 0x80) return tag;
@@ -76,12 +87,12 @@ function sized(cursor: Cursor, power: number, least: readonly [number, number, n
   return value;
 }
 
-function list(cursor: Cursor, count: number, depth: number): Packed[] {
+function list(cursor: Packing, count: number, depth: number): Packed[] {
   if (count > cursor.left) cursor.wrong("has a list that is longer than its bytes");
   return Array.from({ length: count }, () => item(cursor, depth - 1));
 }
 
-function map(cursor: Cursor, count: number, depth: number): Packed {
+function map(cursor: Packing, count: number, depth: number): Packed {
   if (2 * count > cursor.left) cursor.wrong("has a map that is longer than its bytes");
   const members = new Map<string, Packed>();
   for (let i = 0; i < count; i++) {

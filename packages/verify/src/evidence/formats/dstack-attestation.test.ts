@@ -277,13 +277,8 @@ for (const [name, bytes, code] of [
     "evidence/malformed",
   ],
   [
-    "two readings of one name",
-    (() => {
-      // "kind" of the platform becomes a second "data".
-      const whole = version1("tdx");
-      const at = whole.indexOf(pack("kind"));
-      return Buffer.concat([whole.subarray(0, at), pack("data"), whole.subarray(at + 5)]);
-    })(),
+    "a name twice",
+    Buffer.concat([Buffer.of(0x84), version1("tdx").subarray(1), pack("version"), pack(1)]),
     "evidence/malformed",
   ],
   [
@@ -355,6 +350,20 @@ for (const [name, bytes, code] of [
       });
   });
 }
+
+test("an attestation inside a document that names its platform", () => {
+  const evidence = { attestation: version0("tdx").toString("hex") };
+  deepEqual(
+    readEvidence(utf8(JSON.stringify({ platform: "tdx", evidence }))),
+    readEvidence(new Uint8Array(version0("tdx"))),
+  );
+});
+
+test("a list of four million values is refused before it is made", () => {
+  const head = version1("tdx").subarray(0, version1("tdx").indexOf(pack("data")) + 5);
+  const bytes = Buffer.concat([head, Buffer.of(0xdd, 0, 0x30, 0, 0), Buffer.alloc(0x300000, 1)]);
+  throws(() => readEvidence(new Uint8Array(bytes)), /more than 262144 values/);
+});
 
 test("a name in MessagePack is no way into an object's prototype", () => {
   const whole = version1("tdx");

@@ -138,6 +138,7 @@ for (const [name, input, expected] of [
   ["a report in hexadecimal", utf8(Buffer.from(snpReport).toString("hex")), snp()],
   ["a report with zeros behind it", Buffer.concat([snpReport, new Uint8Array(2912)]), snp()],
   ["a report with its table", Buffer.concat([snpReport, wholeTable]), snp(threeCertificates)],
+  ["a report called a quote", utf8(JSON.stringify({ quote: report64 })), snp()],
   ["CoCo's", utf8(JSON.stringify({ attestation_report: report64, cert_chain: null })), snp({})],
   [
     "CoCo's with certificates by name",
