@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** A KMS whose disk is full: it says so, gives no key that is not in its log, and goes on once there is room. */
-import { deepEqual, equal, match, ok } from "node:assert/strict";
+import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import {
   chmodSync,
@@ -16,7 +16,17 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type TestContext } from "node:test";
 import { httpPost, requestKeys } from "@caisson/guest/key-client";
-import { createRootSecret, postgresql, readOnlySqlite, startKms, verifyReleaseLog } from "@caisson/kms";
+import {
+  createRootSecret,
+  openRootSecret,
+  openStore,
+  postgresql,
+  readOnlySqlite,
+  sqlite,
+  startKms,
+  storeKeys,
+  verifyReleaseLog,
+} from "@caisson/kms";
 import { Machine } from "@caisson/kms/testing/machine";
 import { startPostgres } from "../support/postgresql.ts";
 
@@ -104,6 +114,18 @@ test("a full disk under the KMS's file", { skip, timeout: 300_000 }, async (t) =
   const report = await verifyReleaseLog(readOnlySqlite(join(data, "release-log.sqlite")), { identity });
   equal(report.released, released);
   ok(released > 8, "some keys were given while there was room");
+});
+
+test("a KMS does not start on a full disk, says so, and starts once there is room", { skip }, async (t) => {
+  const disk = smallDisk(t, 2 ** 20);
+  const data = join(disk, "data");
+  createRootSecret(data);
+  fill(disk, 0);
+  const keys = storeKeys(openRootSecret(data));
+  const open = async () => openStore(sqlite(join(data, "release-log.sqlite")), keys);
+  await rejects(open, { code: "log/unavailable", message: /its disk is full/ });
+  rmSync(join(disk, "filler"));
+  await (await open()).close();
 });
 
 test("a full disk under PostgreSQL's tables", { skip, timeout: 300_000 }, async (t) => {

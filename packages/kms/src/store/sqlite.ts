@@ -87,7 +87,8 @@ function guarded<T>(path: string, work: () => T, database?: DatabaseSync): T {
     return work();
   } catch (error) {
     database?.close();
-    if (error instanceof KmsError) throw error;
+    const found = passing(path, error);
+    if (found instanceof KmsError) throw found;
     throw new KmsError("log/unreadable", `${path} cannot be read as a release log: ${reasonOf(error)}`);
   }
 }
