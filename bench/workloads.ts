@@ -15,7 +15,7 @@ import { readSpec } from "@caisson/image";
 import { applicationImages, muslImage } from "../test/support/applications.ts";
 import { debianImage } from "../test/support/debian-image.ts";
 import { type ServiceMachine, startServices, writeSpec } from "../test/support/services.ts";
-import { plainCrun } from "./peer/plain-crun.ts";
+import { plainCrun, type Trial } from "./peer/plain-crun.ts";
 
 const repository = new URL("../", import.meta.url).pathname;
 const MiB = 2 ** 20;
@@ -141,33 +141,96 @@ c = http.client.HTTPConnection("${host}"); began = time.monotonic()
 for _ in range(${count}): c.request("GET", "/"); c.getresponse().read()
 print(${count} / (time.monotonic() - began))`;
 
+const quietWeb = (image: string): string => `  quiet:
+    image: ${image}
+    entrypoint: [sh, -c, "sed -i 's/access_log .*/access_log off;/' /etc/nginx/nginx.conf; exec /entry/nginx.sh"]
+    stop_signal: SIGQUIT
+`;
+
 const redis = (host: string): string[] => `redis-benchmark -h ${host} -n 3000 -c 8 -t get --csv`.split(" ");
 const perSecond = (csv: string): number => Number(/"GET","([\d.]+)"/.exec(csv)![1]);
 
+const web: Pick<Trial, "entry" | "ready" | "ask"> = {
+  entry: "nginx.sh",
+  ready: ["python3", "-c", 'import urllib.request as r; r.urlopen("http://127.0.0.1/")'],
+  ask: ["python3", "-c", http("127.0.0.1", 400)],
+};
+const cache: Pick<Trial, "entry" | "ready" | "ask" | "lines"> = {
+  entry: "redis.sh",
+  ready: ["redis-cli", "ping"],
+  ask: redis("127.0.0.1"),
+  lines: "nowhere",
+};
+/** Plain crun, then with single parts of what Caisson adds. */
+const trials: Record<string, Trial> = {
+  redis: cache,
+  "redis-seccomp": { ...cache, seccomp: true },
+  "redis-network": { ...cache, network: true },
+  "redis-cgroup": { ...cache, cgroup: true },
+  "redis-user": { ...cache, user: true, network: true },
+  "redis-all": { ...cache, seccomp: true, user: true, network: true, cgroup: true },
+  quiet: { ...web, quiet: true, lines: "nowhere" },
+  "quiet-all": {
+    ...web,
+    quiet: true,
+    lines: "nowhere",
+    seccomp: true,
+    user: true,
+    network: true,
+    cgroup: true,
+  },
+  reader: { ...web, lines: "reader" },
+  console: { ...web, lines: "console" },
+};
+
 async function* requests(): AsyncGenerator<Row> {
-  const image = await debianImage();
-  const alone = { redis: redis("127.0.0.1"), nginx: ["python3", "-c", http("127.0.0.1", 400)] };
-  const found = await withImage(compose(`${image}:latest`, "one"), async (place) => ({
+  const image = `${await debianImage()}:latest`;
+  const found = await withImage(compose(image, "one") + quietWeb(image), async (place) => ({
     ours: await running(place, async (machine) => {
       await machine.writes("cache", /Ready to accept connections/);
       return {
-        redis: perSecond(inside(place, "client", ...redis("cache"))),
-        redisAlone: perSecond(inside(place, "cache", ...alone.redis)),
-        nginx: Number(inside(place, "client", "python3", "-c", http("web", 400))),
-        nginxAlone: Number(inside(place, "web", ...alone.nginx)),
+        cache: perSecond(inside(place, "client", ...redis("cache"))),
+        cacheAlone: perSecond(inside(place, "cache", ...cache.ask)),
+        quiet: Number(inside(place, "client", "python3", "-c", http("quiet", 400))),
+        quietAlone: Number(inside(place, "quiet", ...web.ask)),
+        lines: Number(inside(place, "web", ...web.ask)),
       };
     }),
-    plain: await plainCrun(place, memory, alone),
+    plain: await plainCrun(place, memory, trials),
   }));
   const { ours, plain } = found;
-  const peers = { redis: perSecond(plain["redis"]!), nginx: Number(plain["nginx"]) };
+  const peer = Object.fromEntries(
+    Object.entries(plain).map(([name, said]) => [
+      name,
+      name.startsWith("redis") ? perSecond(said) : Number(said),
+    ]),
+  );
   const note = "peer: under plain crun, over the loopback, on the same kernel";
-  for (const [name, across, own, peer] of [
-    ["Redis, GET a second", ours.redis, ours.redisAlone, peers.redis],
-    ["nginx, requests a second", ours.nginx, ours.nginxAlone, peers.nginx],
+  for (const [name, own, beside] of [
+    ["Redis, GET a second over the service's own loopback", ours.cacheAlone, "redis"],
+    ["Redis, GET a second from another service", ours.cache, "redis"],
+    ["nginx without its log, requests a second over the service's own loopback", ours.quietAlone, "quiet"],
+    ["nginx without its log, requests a second from another service", ours.quiet, "quiet"],
+    [
+      "nginx, its log on the console, requests a second over the service's own loopback",
+      ours.lines,
+      "console",
+    ],
   ] as const) {
-    yield { name: `${name} over the service's own loopback`, unit: "/s", ours: own, peer, note };
-    yield { name: `${name} from another service`, unit: "/s", ours: across, peer, note };
+    yield { name, unit: "/s", ours: own, peer: peer[beside]!, note };
+  }
+  for (const [name, one, other] of [
+    ["Redis, with the filter of system calls", "redis-seccomp", "redis"],
+    ["Redis, with a network of its own", "redis-network", "redis"],
+    ["Redis, with a control group", "redis-cgroup", "redis"],
+    ["Redis, with users and a network of its own", "redis-user", "redis"],
+    ["Redis, with all of these", "redis-all", "redis"],
+    ["nginx without its log, with all of these", "quiet-all", "quiet"],
+    ["nginx, its log to a reader that throws it away", "reader", "quiet"],
+    ["nginx, its log on the console", "console", "quiet"],
+  ] as const) {
+    const without = `of plain crun alone; peer: ${other}, without it`;
+    yield { name: `plain crun: ${name}`, unit: "/s", ours: peer[one]!, peer: peer[other]!, note: without };
   }
 }
 

@@ -2,18 +2,20 @@
 /**
  * The peer of services: the same programs under crun as it comes, on the same kernel, processor and QEMU. No user namespace,
  * no filter of system calls, no network of their own: what Docker has with `--network host` and without its seccomp profile.
+ * Single parts of what Caisson adds can be added to it, one at a time, to see what each costs.
  */
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs"; // biome-ignore format: one line
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { seccompProfile } from "@caisson/guest/seccomp";
 import type { VmOptions } from "@caisson/host/vm";
 import { diskPath } from "@caisson/vocabulary/disks";
 import { basePackages, debianRoot, entryPoints } from "../../test/support/debian-image.ts";
 import { launchServices } from "../../test/support/services.ts";
 
 const cache = new URL("../../.cache/bench-crun/", import.meta.url).pathname;
-const limitMs = 400_000;
+const limitMs = 700_000;
 
 /** Docker's default set (its documentation, "Runtime privilege and Linux capabilities"). */
 const capabilities =
@@ -21,14 +23,37 @@ const capabilities =
     .split(" ")
     .map((name) => `CAP_${name}`);
 
+/** A program in a container of its own, which runs alone while it is asked. */
+export interface Trial {
+  /** One of `entryPoints`, without its folder. */
+  entry: "redis.sh" | "nginx.sh";
+  /** Where what it prints goes: nowhere, to a reader that throws it away, or through that reader to the console. */
+  lines: "nowhere" | "reader" | "console";
+  /** Without its lines about requests. */
+  quiet?: boolean;
+  /** What of Caisson's is added. */
+  seccomp?: boolean;
+  network?: boolean;
+  cgroup?: boolean;
+  /** Needs a network, too: low ports belong to the user namespace of whose network they are. */
+  user?: boolean;
+  /** Succeeds when it serves; what is asked then, and printed. Both run in the container. */
+  ready: readonly string[];
+  ask: readonly string[];
+}
+
+const quieten = "sed -i 's/access_log .*/access_log off;/' /etc/nginx/nginx.conf";
+
+const everyId = [{ containerID: 0, hostID: 0, size: 65_536 }];
+
 /** A container of the machine's own root under a layer in memory. */
-const config = (name: string, args: readonly string[]): object => ({
+const config = ({ entry, quiet, seccomp, network, user }: Trial, root: string): object => ({
   ociVersion: "1.0.2",
-  root: { path: `/run/${name}/root` },
+  root: { path: root },
   process: {
     terminal: false,
     user: { uid: 0, gid: 0 },
-    args,
+    args: ["sh", "-c", `${quiet ? `${quieten}; ` : ""}exec /entry/${entry}`],
     cwd: "/data",
     env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
     capabilities: { bounding: capabilities, effective: capabilities, permitted: capabilities },
@@ -38,36 +63,66 @@ const config = (name: string, args: readonly string[]): object => ({
     { destination: "/dev", type: "tmpfs", source: "tmpfs", options: ["nosuid", "mode=755"] },
     { destination: "/run", type: "tmpfs", source: "tmpfs", options: ["nosuid", "mode=755"] },
   ],
-  linux: { namespaces: ["pid", "mount", "ipc", "uts"].map((type) => ({ type })) },
+  linux: {
+    namespaces: [
+      ...["pid", "mount", "ipc", "uts"].map((type) => ({ type })),
+      ...(network ? [{ type: "network" }] : []),
+      ...(user ? [{ type: "user" }] : []),
+    ],
+    ...(user && { uidMappings: everyId, gidMappings: everyId }),
+    ...(seccomp && { seccomp: seccompProfile }),
+  },
 });
 
-/** Starts both servers, then asks each over the loopback, and says what was found on the console. */
-const init = (asks: Readonly<Record<string, readonly string[]>>): string => `#!/bin/sh
+const readers: Record<Trial["lines"], string> = {
+  nowhere: "> /dev/null 2>&1",
+  reader: "2>&1 | cat > /dev/null",
+  console: "2>&1 | cat > /dev/console",
+};
+
+/** The lines of a trial, whose group `/sys/fs/cgroup/trial` is entered by whatever runs for it, if it has one. */
+const script = (name: string, { lines, cgroup, ready, ask }: Trial): string => {
+  const inside = (command: string): string => (cgroup ? `/bench/within ${command}` : command);
+  const words = (all: readonly string[]): string => all.map(quoted).join(" ");
+  const exec = inside(`crun --cgroup-manager=disabled exec ${name}`);
+  return `mkdir -p /run/${name}/upper /run/${name}/work /run/${name}/root
+mount -t overlay overlay -o lowerdir=/,upperdir=/run/${name}/upper,workdir=/run/${name}/work /run/${name}/root
+cp /bench/${name}.json /run/${name}/config.json
+${inside(`crun --cgroup-manager=disabled run --bundle /run/${name} ${name}`)} < /dev/null ${readers[lines]} &
+until ${exec} ${words(ready)} > /dev/null 2>&1; do sleep 1; done
+echo "PEER ${name} $(${exec} ${words(ask)} | tr '\\n' ' ')"
+crun --cgroup-manager=disabled kill ${name} KILL
+until [ "$(crun list -q)" = "" ]; do sleep 1; crun --cgroup-manager=disabled delete -f ${name} 2> /dev/null; done
+`;
+};
+
+const within = '#!/bin/sh\necho $$ > /sys/fs/cgroup/trial/cgroup.procs\nexec "$@"\n';
+
+/** One trial after the other; what each answered is said on the console. */
+const init = (trials: Trials): string => `#!/bin/sh
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t tmpfs tmpfs /run
 ip link set lo up
-for name in redis nginx; do
-  mkdir -p /run/$name/upper /run/$name/work /run/$name/root
-  mount -t overlay overlay -o lowerdir=/,upperdir=/run/$name/upper,workdir=/run/$name/work /run/$name/root
-  cp /bench/$name.json /run/$name/config.json
-  crun --cgroup-manager=disabled run --bundle /run/$name $name < /dev/null > /dev/null 2>&1 &
-done
-until redis-cli ping > /dev/null 2>&1 && python3 -c 'import urllib.request as r; r.urlopen("http://127.0.0.1/")' 2> /dev/null; do sleep 1; done
-${Object.entries(asks)
-  .map(
-    ([name, ask]) => `echo "PEER ${name} $(crun exec ${name} ${ask.map(quoted).join(" ")} | tr '\\n' ' ')"`,
-  )
-  .join("\n")}
-echo PEER done
+echo "+cpu +memory +pids" > /sys/fs/cgroup/cgroup.subtree_control
+mkdir /sys/fs/cgroup/trial
+echo 512M > /sys/fs/cgroup/trial/memory.max
+${Object.entries(trials)
+  .map(([name, trial]) => script(name, trial))
+  .join("")}echo PEER done
 sleep 600
 `;
+type Trials = Readonly<Record<string, Trial>>;
 const quoted = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;
 
-async function disk(asks: Readonly<Record<string, readonly string[]>>): Promise<string> {
+async function disk(trials: Trials): Promise<string> {
   const path = join(cache, "root.erofs");
-  const recipe = JSON.stringify({ asks, entryPoints, init: init(asks), config: config("x", []) });
+  const recipe = JSON.stringify({
+    entryPoints,
+    init: init(trials),
+    configs: Object.entries(trials).map(([name, trial]) => config(trial, `/run/${name}/root`)),
+  });
   const record = `${path}.json`;
   if (existsSync(path) && existsSync(record) && readFileSync(record, "utf8") === recipe) return path;
   const archive = await debianRoot("plain-crun", [...basePackages, "crun", "iproute2"]);
@@ -78,9 +133,10 @@ async function disk(asks: Readonly<Record<string, readonly string[]>>): Promise<
     for (const name of ["bench", "data", "entry"]) mkdirSync(join(root, name));
     for (const [name, text] of Object.entries(entryPoints))
       writeFileSync(join(root, name), text, { mode: 0o755 });
-    writeFileSync(join(root, "bench/init"), init(asks), { mode: 0o755 });
-    for (const name of ["redis", "nginx"]) {
-      writeFileSync(join(root, `bench/${name}.json`), JSON.stringify(config(name, [`/entry/${name}.sh`])));
+    writeFileSync(join(root, "bench/init"), init(trials), { mode: 0o755 });
+    writeFileSync(join(root, "bench/within"), within, { mode: 0o755 });
+    for (const [name, trial] of Object.entries(trials)) {
+      writeFileSync(join(root, `bench/${name}.json`), JSON.stringify(config(trial, `/run/${name}/root`)));
     }
     execFileSync("mkfs.erofs", ["-x-1", `${path}.new`, root], { stdio: "ignore" });
   } finally {
@@ -91,13 +147,13 @@ async function disk(asks: Readonly<Record<string, readonly string[]>>): Promise<
   return path;
 }
 
-/** What each of these commands prints beside its container; by the container's name, `redis` or `nginx`. */
+/** What each trial answered, by its name. */
 export async function plainCrun(
   place: string,
   memory: number,
-  asks: Readonly<Record<string, readonly string[]>>,
+  trials: Trials,
 ): Promise<Record<string, string>> {
-  const rootfs = await disk(asks);
+  const rootfs = await disk(trials);
   const machine = await launchServices(place, memory, {
     machine: (options: VmOptions) => ({
       ...options,
@@ -114,7 +170,7 @@ export async function plainCrun(
       const text = readFileSync(log, "utf8");
       if (!/^PEER done/m.test(text)) continue;
       return Object.fromEntries(
-        [...text.matchAll(/^PEER (\w+) (.*)$/gm)].map(([, name, said]) => [name!, said!]),
+        [...text.matchAll(/^PEER (\S+) (.*)$/gm)].map(([, name, said]) => [name!, said!]),
       );
     }
     throw new Error(`plain crun said nothing: ${readFileSync(log, "utf8").slice(-2_000)}`);

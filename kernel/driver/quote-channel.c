@@ -100,7 +100,9 @@ int quote_channel_open(void)
 	outb(1, COM2 + UART_DLL);	/* 115200 baud, which only a real port would mind */
 	outb(0, COM2 + UART_DLM);
 	outb(UART_LCR_WLEN8, COM2 + UART_LCR);
-	outb(UART_FCR_ENABLE_FIFO | UART_FCR_CLEAR_RCVR | UART_FCR_CLEAR_XMIT, COM2 + UART_FCR);
+	/* QEMU puts as many bytes at a time into the queue as this level says (hw/char/serial.c, serial_can_receive). */
+	outb(UART_FCR_ENABLE_FIFO | UART_FCR_CLEAR_RCVR | UART_FCR_CLEAR_XMIT | UART_FCR_TRIGGER_14,
+	     COM2 + UART_FCR);
 	outb(UART_MCR_DTR | UART_MCR_RTS, COM2 + UART_MCR);
 	state = IDLE;
 	return 0;

@@ -111,11 +111,11 @@ test("own files are not judged under an example's root, and what is no evidence 
 }, async (t) => {
   const { tab, place, errors } = await open(t);
   const data = JSON.parse((await tab.locator("#examples-data").textContent())!) as {
-    files: { name: string; base64: string }[];
+    files: { name: string; text?: string; base64?: string }[];
   }[];
-  const paths = data[2]!.files.map(({ name, base64 }) => {
+  const paths = data[2]!.files.map(({ name, text: whole, base64 = "" }) => {
     const path = join(place, name);
-    writeFileSync(path, Buffer.from(base64, "base64"));
+    writeFileSync(path, whole ?? Buffer.from(base64, "base64"));
     return path;
   });
   const text = join(place, "note.txt");

@@ -56,6 +56,13 @@ test("quotes up to the limit arrive, one after the other", async () => {
   equal(requests, 3);
 });
 
+test("a quote costs a sleep for every 14 bytes, not one for each", async () => {
+  const { results, ticks } = await play(answer(0, 5000), "request");
+  deepEqual(results, [0, 5000]);
+  const sleeps = Math.ceil((12 + 5000) / 14);
+  ok(ticks[1]! <= sleeps, `${ticks[1]} ticks of at most ${sleeps}`);
+});
+
 test("no answer within 30 s: a time-out; asked again: busy, until the late answer came and was dropped", async () => {
   const late = answer(33 * second, 100);
   const { results, ticks, requests } = await play(
@@ -91,7 +98,7 @@ for (const [what, { answer: given, first, next }] of Object.entries(ends)) {
 
 test("a signal ends the wait, and the answer is dropped when it comes", async () => {
   const steps = ["signal on", "request", "signal off", "request"];
-  const { results } = await play(answer(5, 100), answer(5, 200), ...steps);
+  const { results } = await play(answer(2, 50), answer(5, 200), ...steps);
   deepEqual(results, [0, -EINTR, 200]);
 });
 

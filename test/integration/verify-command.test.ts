@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `caisson verify` as a user runs it: files in, exit code and one document out. */
-import { deepEqual, equal, match } from "node:assert/strict";
+import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -10,6 +10,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, test } from "node:test";
+import { testGuest, testPlatform } from "@caisson/client/testing/guest";
 import type { Report } from "@caisson/verify";
 import { toHex } from "@caisson/vocabulary/bytes";
 import { acceptableEvidence } from "../support/acceptable-evidence.ts";
@@ -114,6 +115,40 @@ test("--save keeps what a running application answered, and says what it binds, 
   match(said, new RegExp(`saved .*saved\\.json; it binds --nonce ${asked}`));
   equal(verify(saved, ...all).status, 0);
 });
+
+for (const bind of ["key", "session"] as const) {
+  test(`--save keeps what an https address answered, with what it binds (${bind}), and it is judged again`, async (t) => {
+    const platform = testPlatform();
+    const guest = await testGuest(platform, (_, response) => void response.end());
+    t.after(() => guest.close());
+    const saved = join(folder, `channel-${bind}.json`);
+    const judgedBy = ["--policy", file("channel.json", JSON.stringify(platform.written)), "--json"];
+    const options = ["--from", guest.url, "--bind", bind, "--save", saved, ...judgedBy];
+    const run = spawn(process.execPath, [`${repository}packages/cli/src/main.ts`, "verify", ...options], {
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    const [out, said] = await Promise.all([text(run.stdout), text(run.stderr), once(run, "close")]);
+    const entry = /it binds --nonce ([0-9a-f]+)/.exec(said)?.[1];
+    // Its root is a test's: the command trusts Intel alone. What is about the channel passes over it.
+    const passed = (report: string) =>
+      (JSON.parse(report) as Report).checks.flatMap(({ id, outcome }) => (outcome === "pass" ? id : []));
+    ok(passed(out).includes("channel/tls"), out + said);
+    equal(bind === "session", passed(out).includes("channel/session-binding"));
+    equal(
+      (JSON.parse(readFileSync(saved, "utf8")) as { version: string }).version,
+      "caisson/channel-evidence/v1",
+    );
+    const again = verify(saved, ...judgedBy, "--nonce", entry!);
+    equal(again.status, run.exitCode, again.stderr);
+    ok(
+      passed(again.stdout).includes("channel/nonce") && !passed(again.stdout).includes("channel/tls"),
+      again.stdout,
+    );
+    const other = verify(saved, ...judgedBy, "--nonce", "00".repeat(32));
+    ok((JSON.parse(other.stdout) as Report).codes.includes("channel/nonce-path"), other.stdout);
+    match(verify(saved).stdout, /MRTD/);
+  });
+}
 
 const faults: [name: string, status: number, args: () => string[]][] = [
   ["evidence that is not evidence", 20, () => [file("noise", "hello"), "--at", at]],

@@ -9,12 +9,11 @@ import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import { debianRoot, path } from "../support/debian-image.ts";
 import { mariadbImage } from "../support/mariadb.ts";
 import { kept, writeImages } from "../support/oci-layout.ts";
 import { fromNpm } from "../support/pypi.ts";
-import { type ServiceMachine, startServices, writeSpec } from "../support/services.ts";
+import { type ServiceMachine, startServices, until, writeSpec } from "../support/services.ts";
 
 const place = mkdtempSync(join(tmpdir(), "caisson-projects-"));
 let machine: ServiceMachine;
@@ -262,27 +261,6 @@ after(async () => {
 });
 
 const at = (service: string, where: string): string => `http://127.0.0.1:${machine.portOf(service)}${where}`;
-
-/** The answer to a request as soon as it is what is wanted: a server of this size takes minutes to start under emulation. */
-async function until(
-  ask: () => Promise<Response>,
-  wanted: (text: string, response: Response) => boolean,
-): Promise<string> {
-  const deadline = performance.now() + 400_000;
-  let last = "";
-  while (performance.now() < deadline) {
-    try {
-      const response = await ask();
-      const text = await response.text();
-      if (wanted(text, response)) return text;
-      last = `${response.status} ${text.slice(0, 200)}`;
-    } catch (error) {
-      last = String(error);
-    }
-    await sleep(1000);
-  }
-  throw new Error(`not within its time: ${last}`);
-}
 
 test("WordPress finds its data base by name, is installed by a form, and serves a page", async () => {
   const form = new URLSearchParams({

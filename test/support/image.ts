@@ -66,9 +66,9 @@ export async function variant(place: string, lines: string): Promise<Built> {
   return prepare(await readSpec(place), "development", {}, new Progress());
 }
 
-/** Makes a machine boot the production image instead. */
-export async function production(): Promise<(options: VmOptions) => VmOptions> {
-  const { directory, manifest } = await imageOf("production");
+/** Makes a machine boot a production image instead: the example's, or `built`. */
+export async function production(built?: Built): Promise<(options: VmOptions) => VmOptions> {
+  const { directory, manifest } = built ?? (await imageOf("production"));
   return (options) => ({
     ...options,
     kernel: join(directory, manifest.kernel.file),

@@ -27,4 +27,4 @@ static inline void *kvmemdup(const void *from, size_t size, int flags)
 /* include/uapi/linux/serial_reg.h */
 enum { UART_RX = 0, UART_TX = 0, UART_DLL = 0, UART_IER = 1, UART_DLM = 1, UART_FCR = 2, UART_LCR = 3, UART_MCR = 4, UART_LSR = 5, UART_SCR = 7 };
 enum { UART_LSR_DR = 0x01, UART_LSR_THRE = 0x20, UART_LCR_WLEN8 = 0x03, UART_LCR_DLAB = 0x80, UART_MCR_DTR = 1, UART_MCR_RTS = 2 };
-enum { UART_FCR_ENABLE_FIFO = 1, UART_FCR_CLEAR_RCVR = 2, UART_FCR_CLEAR_XMIT = 4 };
+enum { UART_FCR_ENABLE_FIFO = 1, UART_FCR_CLEAR_RCVR = 2, UART_FCR_CLEAR_XMIT = 4, UART_FCR_TRIGGER_14 = 0xc0 };

@@ -3,6 +3,7 @@
 import { ok } from "node:assert/strict";
 import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { prepare } from "@caisson/cli/prepare";
 import { Progress } from "@caisson/cli/views/progress";
 import { imageDirectory, readSpec } from "@caisson/image";
@@ -100,4 +101,25 @@ export async function launchServices(
         (event) => event.kind === "app" && event.service === service && line.test(event.line),
       ),
   };
+}
+
+/** The answer to a request as soon as it is what is wanted: a server of this size takes minutes to start under emulation. */
+export async function until(
+  ask: () => Promise<Response>,
+  wanted: (text: string, response: Response) => boolean,
+): Promise<string> {
+  const deadline = performance.now() + 400_000;
+  let last = "";
+  while (performance.now() < deadline) {
+    try {
+      const response = await ask();
+      const text = await response.text();
+      if (wanted(text, response)) return text;
+      last = `${response.status} ${text.slice(0, 200)}`;
+    } catch (error) {
+      last = String(error);
+    }
+    await sleep(1000);
+  }
+  throw new Error(`not within its time: ${last}`);
 }

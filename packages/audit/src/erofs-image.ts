@@ -59,38 +59,64 @@ export interface ErofsImage {
   readonly read: (path: string) => Buffer | undefined;
 }
 
+const bad = (why: string) =>
+  new AuditError("image/rootfs", `this root file system cannot be audited: ${why}`);
+
 /** `image` is the file system followed by its verity hash tree. Throws AuditError `image/rootfs`. */
 export function readErofsImage(source: Buffer | ImageBytes): ErofsImage {
   const image = Buffer.isBuffer(source) ? inMemory(source) : source;
-  const bad = (why: string) =>
-    new AuditError("image/rootfs", `this root file system cannot be audited: ${why}`);
-  const superblock = image.read(superOffset, 128);
-  if (image.length < 4096 || superblock.readUInt32LE(0) !== magic) throw bad("it is not an EROFS image");
-  const blockBits = superblock[12];
-  const rootNid = superblock.readUInt16LE(14);
-  const blocks = superblock.readUInt32LE(36);
-  const metaBlock = superblock.readUInt32LE(40);
-  const incompatibleFeatures = superblock.readUInt32LE(80);
-  if (blockBits !== 12) throw bad(`blocks of 2^${blockBits} bytes`);
-  if (incompatibleFeatures !== 0)
-    throw bad(`features 0x${incompatibleFeatures.toString(16)}, which Caisson never writes`);
-  const end = blocks * 4096;
-  if (end > image.length) throw bad(`${blocks} blocks, but ${image.length} bytes`);
+  const reader = new ErofsReader(image);
+  reader.visit("", reader.rootInode, new Set());
+  const { files, offsets, incompatibleFeatures, extendedAttributes, end } = reader;
+  return {
+    files,
+    root: { incompatibleFeatures, extendedAttributes, ...verity(image, end) },
+    read(path) {
+      const offset = offsets.get(path);
+      return offset === undefined || files.get(path)?.kind !== "file" ? undefined : reader.content(offset);
+    },
+  };
+}
 
-  const files = new Map<string, FileFact>();
-  const offsets = new Map<string, number>();
-  let extendedAttributes = false;
+/** Walks a file system. Everything in it is told by its offset in the image, which is looked at before it is used. */
+class ErofsReader {
+  readonly #image: ImageBytes;
+  readonly #metadata: number;
+  readonly rootInode: number;
+  readonly incompatibleFeatures: number;
+  /** Where the file system ends and its hash tree begins. */
+  readonly end: number;
+  readonly files = new Map<string, FileFact>();
+  readonly offsets = new Map<string, number>();
+  extendedAttributes = false;
 
-  const inode = (offset: number) => {
+  constructor(image: ImageBytes) {
+    const superblock = image.read(superOffset, 128);
+    if (image.length < 4096 || superblock.readUInt32LE(0) !== magic) throw bad("it is not an EROFS image");
+    const blockBits = superblock[12];
+    const blocks = superblock.readUInt32LE(36);
+    const incompatibleFeatures = superblock.readUInt32LE(80);
+    if (blockBits !== 12) throw bad(`blocks of 2^${blockBits} bytes`);
+    if (incompatibleFeatures !== 0)
+      throw bad(`features 0x${incompatibleFeatures.toString(16)}, which Caisson never writes`);
+    this.end = blocks * 4096;
+    if (this.end > image.length) throw bad(`${blocks} blocks, but ${image.length} bytes`);
+    this.#image = image;
+    this.#metadata = superblock.readUInt32LE(40) * 4096;
+    this.rootInode = this.#metadata + superblock.readUInt16LE(14) * slotSize;
+    this.incompatibleFeatures = incompatibleFeatures;
+  }
+
+  #inode(offset: number) {
     const outside = () => bad(`an inode at ${offset}, outside of the file system`);
-    if (offset < 0 || offset + slotSize > end) throw outside();
-    const head = image.read(offset, 2 * slotSize);
+    if (offset < 0 || offset + slotSize > this.end) throw outside();
+    const head = this.#image.read(offset, 2 * slotSize);
     const format = head.readUInt16LE(0);
     const layout = format >> 1;
     const isExtended = (format & 1) === 1;
     if (layout !== 0 && layout !== 2) throw bad(`an inode of format ${format} at ${offset}`);
-    if (isExtended && offset + 2 * slotSize > end) throw outside();
-    if (head.readUInt16LE(2) !== 0) extendedAttributes = true;
+    if (isExtended && offset + 2 * slotSize > this.end) throw outside();
+    if (head.readUInt16LE(2) !== 0) this.extendedAttributes = true;
     return {
       inline: layout === 2,
       mode: head.readUInt16LE(4),
@@ -100,21 +126,26 @@ export function readErofsImage(source: Buffer | ImageBytes): ErofsImage {
       gid: isExtended ? head.readUInt32LE(28) : head.readUInt16LE(26),
       behind: offset + (isExtended ? 2 * slotSize : slotSize),
     };
-  };
+  }
 
-  const chunks = function* (offset: number): Generator<Buffer> {
-    const { inline, size, block, behind } = inode(offset);
+  *#chunks(offset: number): Generator<Buffer> {
+    const { inline, size, block, behind } = this.#inode(offset);
     const tail = inline ? size % 4096 : 0;
     const start = block * 4096;
     const stop = start + size - tail;
-    if (stop > end || behind + tail > end) throw bad(`content outside of the file system at ${offset}`);
-    for (let at = start; at < stop; at += chunkSize) yield image.read(at, Math.min(chunkSize, stop - at));
-    if (tail > 0) yield image.read(behind, tail);
-  };
-  const content = (offset: number): Buffer => Buffer.concat([...chunks(offset)]);
+    if (stop > this.end || behind + tail > this.end)
+      throw bad(`content outside of the file system at ${offset}`);
+    for (let at = start; at < stop; at += chunkSize)
+      yield this.#image.read(at, Math.min(chunkSize, stop - at));
+    if (tail > 0) yield this.#image.read(behind, tail);
+  }
 
-  const entries = (offset: number): { name: string; offset: number }[] => {
-    const bytes = content(offset);
+  content(offset: number): Buffer {
+    return Buffer.concat([...this.#chunks(offset)]);
+  }
+
+  #entries(offset: number): { name: string; offset: number }[] {
+    const bytes = this.content(offset);
     const list: { name: string; offset: number }[] = [];
     for (let at = 0; at < bytes.length; at += 4096) {
       const block = bytes.subarray(at, at + 4096);
@@ -126,34 +157,38 @@ export function readErofsImage(source: Buffer | ImageBytes): ErofsImage {
         const stop = i + 12 < names ? block.readUInt16LE(i + 20) : endOfName(block, start);
         if (stop < start || stop > block.length) throw bad(`a name outside of its directory at ${offset}`);
         const nid = Number(block.readBigUInt64LE(i));
-        list.push({ name: block.toString("utf8", start, stop), offset: metaBlock * 4096 + nid * slotSize });
+        list.push({ name: block.toString("utf8", start, stop), offset: this.#metadata + nid * slotSize });
       }
     }
     return list;
-  };
+  }
 
-  const visit = (path: string, offset: number, parents: ReadonlySet<number>): void => {
-    if (files.size > inodeLimit || parents.size > 256) throw bad("too many files, or directories too deep");
+  /** Puts what is at `offset`, and all below it, into `files`. */
+  visit(path: string, offset: number, parents: ReadonlySet<number>): void {
+    if (this.files.size > inodeLimit || parents.size > 256)
+      throw bad("too many files, or directories too deep");
     if (parents.has(offset)) throw bad(`${path} contains itself`);
-    const { mode, size, uid, gid } = inode(offset);
+    const { mode, size, uid, gid } = this.#inode(offset);
     const kind = kinds[mode & 0o170000] ?? "other";
     if (path !== "") {
-      files.set(path, { kind, mode: mode & 0o7777, uid, gid, size, ...describe(kind, offset, path) });
-      offsets.set(path, offset);
+      const more = this.#describe(kind, offset, path);
+      this.files.set(path, { kind, mode: mode & 0o7777, uid, gid, size, ...more });
+      this.offsets.set(path, offset);
     }
     if (kind !== "directory") return;
     const within = new Set([...parents, offset]);
-    for (const entry of entries(offset)) {
-      if (entry.name !== "." && entry.name !== "..") visit(`${path}/${entry.name}`, entry.offset, within);
+    for (const entry of this.#entries(offset)) {
+      if (entry.name !== "." && entry.name !== "..")
+        this.visit(`${path}/${entry.name}`, entry.offset, within);
     }
-  };
+  }
 
-  const describe = (kind: FileFact["kind"], offset: number, path: string): Partial<FileFact> => {
-    if (kind === "symlink") return { target: content(offset).toString("utf8") };
+  #describe(kind: FileFact["kind"], offset: number, path: string): Partial<FileFact> {
+    if (kind === "symlink") return { target: this.content(offset).toString("utf8") };
     if (kind !== "file") return {};
     const sum = createHash("sha256");
     let first: Buffer | undefined;
-    for (const chunk of chunks(offset)) {
+    for (const chunk of this.#chunks(offset)) {
       first ??= chunk;
       sum.update(chunk);
     }
@@ -161,21 +196,11 @@ export function readErofsImage(source: Buffer | ImageBytes): ErofsImage {
     return {
       sha256: sum.digest("hex"),
       // What the application brings may be no ELF file of a kind that is understood here; it is not judged.
-      ...(isElf(bytes) && !path.startsWith("/app/") && { elf: parseElf(content(offset), path) }),
+      ...(isElf(bytes) && !path.startsWith("/app/") && { elf: parseElf(this.content(offset), path) }),
       ...(bytes[0] === 0x23 &&
         bytes[1] === 0x21 && { script: bytes.toString("utf8", 2, 66).split("\n")[0]!.trim() }),
     };
-  };
-
-  visit("", metaBlock * 4096 + rootNid * slotSize, new Set());
-  return {
-    files,
-    root: { incompatibleFeatures, extendedAttributes, ...verity(image, end) },
-    read(path) {
-      const offset = offsets.get(path);
-      return offset === undefined || files.get(path)?.kind !== "file" ? undefined : content(offset);
-    },
-  };
+  }
 }
 
 /** The last name of a block ends with the block or at a NUL. */

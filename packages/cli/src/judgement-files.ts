@@ -94,11 +94,11 @@ export function readCollateralFiles(path: string | undefined): {
     : { collateral: collateralFromText(text, path) };
 }
 
-/** What an option says is bound in report data: 1 to 64 bytes in hexadecimal. */
-export function bytesOf(option: string, hex: string): Uint8Array {
-  if (/^(?:[0-9a-fA-F]{2}){1,64}$/.test(hex)) return Uint8Array.fromHex(hex);
+/** What an option says is bound in report data: 1 to `most` bytes in hexadecimal. */
+export function bytesOf(option: string, hex: string, most = 64): Uint8Array {
+  if (/^(?:[0-9a-fA-F]{2})+$/.test(hex) && hex.length <= 2 * most) return Uint8Array.fromHex(hex);
   throw new UsageError(
-    `${option} is not a hexadecimal value of 1 to 64 bytes`,
+    `${option} is not a hexadecimal value of 1 to ${most} bytes`,
     "give it as the verifier chose it",
   );
 }

@@ -137,7 +137,7 @@ async function execute(
     });
     take();
     socket.resume();
-    const status = await ending(syscalls, pid, 20);
+    const status = await ending(syscalls, pid);
     over = true;
     await Promise.all(ends);
     const said = lastWords(log);

@@ -14,6 +14,7 @@ import { createReadStream, existsSync, mkdirSync, readFileSync, writeFileSync } 
 import { join } from "node:path";
 import {
   bootSequenceOf,
+  type GuestConfig,
   parseGuestConfig,
   persistentVolumes,
   secretNames,
@@ -120,20 +121,8 @@ async function runStage(stage: Stage, context: Context): Promise<void> {
   }
 }
 
-async function boot(): Promise<void> {
-  syscalls.comeFirst();
-  mountAll();
-  limitReadAhead(root);
-  configureResolver();
-  syscalls.forbidCoreDumps();
-  syscalls.forbidNewCode();
-  const config = parseGuestConfig(JSON.parse(readFileSync(at("/etc/caisson/guest.json"), "utf8")));
-  if (config.flavour === "development") {
-    say({
-      kind: "note",
-      text: "DEVELOPMENT IMAGE: it protects nothing and its evidence proves nothing about hardware",
-    });
-  }
+/** What stages get: the platform, the log of events, and how each says what it did. */
+function contextOf(config: GuestConfig): Context {
   const platform = tsmPlatform("caisson", kernelPaths(root));
   const log = new RuntimeLog(platform, at("/run/caisson/runtime-events.jsonl"), bootSequenceOf(config.app));
   const context: Context = {
@@ -150,25 +139,26 @@ async function boot(): Promise<void> {
       say({ kind: "measured", event, digest, payload: Buffer.from(payload).toString("hex") });
     },
   };
-  const boundary: Stage = {
-    name: "boundary",
-    limitMs: 60_000,
-    async run({ measure }) {
-      await measure("boot-mr-done", new Uint8Array());
-      return undefined;
-    },
-  };
-  if (config.app.logs !== undefined) {
-    const recipients = config.app.logs.to.map((key) => Buffer.from(key, "hex"));
-    sealed = new SealedLog(recipients, (data) => say({ kind: "log", data }));
-    setInterval(() => sealed?.flush(), sealMs).unref();
-  }
-  const several = Object.keys(config.app.services).length > 1;
-  let port: number | undefined;
-  let fronted: Fronted | undefined;
-  const app = appStage({
+  return context;
+}
+
+const boundary: Stage = {
+  name: "boundary",
+  limitMs: 60_000,
+  async run({ measure }) {
+    await measure("boot-mr-done", new Uint8Array());
+    return undefined;
+  },
+};
+
+/** Services, and what connections reach of them: their stage, the front's, and the port once it is known. */
+function applicationStages({ flavour, app }: GuestConfig, context: Context) {
+  const several = Object.keys(app.services).length > 1;
+  // A front listens, whether the application behind it does yet or not.
+  const found: { port?: number | undefined; fronted?: Fronted } = {};
+  const running = appStage({
     line(service, line) {
-      if (config.flavour === "development") say({ kind: "app", ...(several && { service }), line });
+      if (flavour === "development") say({ kind: "app", ...(several && { service }), line });
       sealed?.add([secondsSinceStart(), service, line]);
     },
     state(service, state, detail) {
@@ -179,10 +169,10 @@ async function boot(): Promise<void> {
       exec?.(context, prepared);
     },
     listens(main) {
-      port = main;
+      found.port = main;
     },
     fronted(prepared) {
-      fronted = prepared;
+      found.fronted = prepared;
     },
     waits(service, wanted, others) {
       const instead = others.length === 0 ? "it listens on no port" : `it listens on ${others.join(", ")}`;
@@ -190,35 +180,60 @@ async function boot(): Promise<void> {
     },
   });
   const front = frontStage(
-    () => fronted!,
+    () => found.fronted!,
     ({ ended }) => void ended.then(({ status }) => powerOff(`the front ended with status ${status}`)),
   );
-  const [posture, entropy] = [postureStage(root), entropyStage(root)];
+  return {
+    stages: [running, ...(app.front === undefined ? [] : [front])],
+    port: () => found.port ?? app.front?.port,
+  };
+}
+
+/** The stages in order; images without persistent volumes, secrets or a front have no such stage. */
+function stagesOf(config: GuestConfig, application: readonly Stage[]): Stage[] {
   const volumes = volumesStage(root, (reason, message) => {
     say({ kind: "note", text: `${reason}: ${message}` });
     void powerOff(reason);
   });
-  // Images without persistent volumes, secrets or a front have no such stage.
-  const opening = persistentVolumes(config.app).length > 0 ? [volumes] : [];
-  const owned = secretNames(config.app).length > 0 ? [secrets] : [];
-  const last = config.app.front === undefined ? [] : [front];
-  for (const stage of [
-    posture,
-    entropy,
+  return [
+    postureStage(root),
+    entropyStage(root),
     identity,
     time,
     boundary,
     keys,
-    ...opening,
-    ...owned,
-    app,
-    ...last,
-  ]) {
+    ...(persistentVolumes(config.app).length > 0 ? [volumes] : []),
+    ...(secretNames(config.app).length > 0 ? [secrets] : []),
+    ...application,
+  ];
+}
+
+async function boot(): Promise<void> {
+  syscalls.comeFirst();
+  mountAll();
+  limitReadAhead(root);
+  configureResolver();
+  syscalls.forbidCoreDumps();
+  syscalls.forbidNewCode();
+  const config = parseGuestConfig(JSON.parse(readFileSync(at("/etc/caisson/guest.json"), "utf8")));
+  if (config.flavour === "development") {
+    say({
+      kind: "note",
+      text: "DEVELOPMENT IMAGE: it protects nothing and its evidence proves nothing about hardware",
+    });
+  }
+  const context = contextOf(config);
+  if (config.app.logs !== undefined) {
+    const recipients = config.app.logs.to.map((key) => Buffer.from(key, "hex"));
+    sealed = new SealedLog(recipients, (data) => say({ kind: "log", data }));
+    setInterval(() => sealed?.flush(), sealMs).unref();
+  }
+  const application = applicationStages(config, context);
+  for (const stage of stagesOf(config, application.stages)) {
     await runStage(stage, context);
     keeper = context.keeper;
   }
-  // A front listens, whether the application behind it does yet or not.
-  port ??= config.app.front?.port;
+  const port = application.port();
   say({ kind: "ready", ...(port !== undefined && { port }) });
   if (config.flavour === "development") await answerChallenge(context, say);
   const outcome = await services!.ended();

@@ -3,9 +3,10 @@ import { deepEqual, equal, ok } from "node:assert/strict";
 import { PassThrough } from "node:stream";
 import { finished } from "node:stream/promises";
 import { test } from "node:test";
+import type { Service } from "@caisson/protocol/guest-config";
 import { plainService } from "@caisson/protocol/testing/service";
 import { runtimeConfig } from "./sandbox.ts";
-import { seccompProfile } from "./seccomp.ts";
+import { type SeccompProfile, seccompProfile } from "./seccomp.ts";
 import { readLines } from "./services/output.ts";
 
 const app = plainService({ user: 10001, group: 10001 });
@@ -121,6 +122,24 @@ test("contained: root of its own ids, with the capabilities that it is given and
   });
   deepEqual(contained.linux.uidMappings, [{ containerID: 0, hostID: 231_072, size: 65_536 }]);
   equal(contained.process.noNewPrivileges, true);
+});
+
+test("contained: only who has CAP_SYS_CHROOT may call chroot", () => {
+  const calls = (capabilities: Service["capabilities"]): string[] => {
+    const { linux } = runtimeConfig({ ...web, capabilities }, [], {
+      surroundings: around,
+      onPersistent: true,
+    }) as {
+      linux: { seccomp: SeccompProfile };
+    };
+    return linux.seccomp.syscalls.flatMap(({ names, action }) => (action === "SCMP_ACT_ALLOW" ? names : []));
+  };
+  ok(!calls(["CHOWN", "SETUID"]).includes("chroot"));
+  const more = calls(["CHOWN", "SYS_CHROOT"]);
+  deepEqual(
+    more.filter((name) => forbidden.includes(name)),
+    ["chroot"],
+  );
 });
 
 test("contained: another user keeps what it was given at every program that it executes", () => {

@@ -9,7 +9,7 @@
  * can write to; its own control group is what it sees of them all.
  */
 import { type Service, serviceInit } from "@caisson/protocol/guest-config";
-import { keepChecksums, type SeccompProfile, seccompProfile } from "./seccomp.ts";
+import { keepChecksums, type SeccompProfile, seccompProfile, withChroot } from "./seccomp.ts";
 import type { BoundFile } from "./services/files.ts";
 import { firstId, idCount } from "./services/place.ts";
 import type { VolumeMount } from "./services/root.ts";
@@ -99,7 +99,8 @@ export function runtimeConfig(
     seccomp: own = seccompProfile,
   }: { surroundings?: Surroundings; onPersistent?: boolean; seccomp?: SeccompProfile } = {},
 ): object {
-  const seccomp = onPersistent ? keepChecksums(own) : own;
+  const asked = service.capabilities.includes("SYS_CHROOT") ? withChroot(own) : own;
+  const seccomp = onPersistent ? keepChecksums(asked) : asked;
   return surroundings === undefined
     ? plain(service, shares, seccomp)
     : contained(service, shares, surroundings, seccomp);

@@ -144,6 +144,15 @@ export function keepChecksums(profile: SeccompProfile): SeccompProfile {
   return { ...profile, syscalls: [...others, ...allowed, ...refused] };
 }
 
+/**
+ * `profile` for a service that has CAP_SYS_CHROOT, as sshd and other servers need it that keep what reads from strangers in an
+ * empty root. Its own root was entered by pivot_root(2), so chroot leads nowhere else.
+ */
+export const withChroot = (profile: SeccompProfile): SeccompProfile => ({
+  ...profile,
+  syscalls: [...profile.syscalls, { names: ["chroot"], action: "SCMP_ACT_ALLOW" }],
+});
+
 /** For every service. */
 export const seccompProfile: SeccompProfile = {
   defaultAction: "SCMP_ACT_ERRNO",

@@ -54,11 +54,12 @@ const texts = (list: Finding[] | undefined, kind: Finding["kind"]) =>
 
 test("what a service gives up has its line and what would take it back", async () => {
   const { web, db } = await findings(
-    `services:\n  web: { image: ${root}, ports: ["8080:80"], cap_add: [NET_RAW] }\n  db:\n    image: ${user}\n    read_only: true\n    networks: [back]\nnetworks: { back: { internal: true } }\n`,
+    `services:\n  web: { image: ${root}, ports: ["8080:80"], cap_add: [NET_RAW, SYS_CHROOT] }\n  db:\n    image: ${user}\n    read_only: true\n    networks: [back]\nnetworks: { back: { internal: true } }\n`,
   );
   deepEqual(texts(web, "cost"), [
     "starts as root of a user namespace of its own",
     "may send packets that it made itself",
+    "may call chroot",
     "its root has a writable layer in memory",
     "may connect to anywhere",
   ]);

@@ -182,6 +182,11 @@ function composedFindings(
   }
   if (service.capabilities.add.includes("NET_RAW"))
     cost("may send packets that it made itself", "no NET_RAW in cap_add; ping works without it");
+  if (service.capabilities.add.includes("SYS_CHROOT"))
+    cost(
+      "may call chroot",
+      "no SYS_CHROOT in cap_add, unless it runs sshd or another server that asks for it",
+    );
   if (!service.readOnly)
     cost(
       "its root has a writable layer in memory",

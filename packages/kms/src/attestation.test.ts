@@ -215,6 +215,12 @@ test("a KMS in a guest fetches collateral from the source that it names, and nee
   });
   equal(keys.app, owners.id);
   ok(server.asked.length > 0);
+  // A replica judges by it whom it joins, before it serves anybody.
+  server.asked.length = 0;
+  const replica = await guestSocket(t, { kms: { url: kms.url, identity: kms.identityKey } });
+  const joined = await replica.start(0, { collateralSource: server.url });
+  equal(joined.identityKey, kms.identityKey);
+  ok(server.asked.length > 0);
 });
 
 test("nothing is taken from a KMS that is not in such a guest", async (t) => {

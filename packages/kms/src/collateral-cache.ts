@@ -8,7 +8,7 @@
  * verify, so that keeping verified collateral never makes it live longer.
  */
 
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { type Evidence, type TrustAnchor, VerifyError } from "@caisson/verify";
 import {
@@ -23,7 +23,7 @@ import { parseQuote } from "@caisson/verify/quote";
 import { messageOf } from "@caisson/vocabulary/failure";
 import type { CollateralSource } from "./collateral-source.ts";
 import { KmsError } from "./errors.ts";
-import { checkWriters } from "./writers.ts";
+import { checkWriters, readClosed, type WritersCheck } from "./writers.ts";
 
 /** Kept verified collateral of guests; one set is about 100 kB. */
 const capacity = 64;
@@ -112,8 +112,7 @@ export async function loadCollateral(
   checkWriters(directory, writers);
   const own = new Map<string, VerifiedCollateral>();
   for (const path of names.sort().map((name) => join(directory, name))) {
-    checkWriters(path, writers);
-    const found = await verifyFile(path, roots, now);
+    const found = await verifyFile(path, writers, roots, now);
     if (found === undefined) continue;
     if (own.has(found.place)) {
       throw new KmsError("collateral/duplicate", `${path}: another file is for the same platform already`);
@@ -125,11 +124,12 @@ export async function loadCollateral(
 
 async function verifyFile(
   path: string,
+  writers: WritersCheck,
   roots: readonly TrustAnchor[],
   now: Date,
 ): Promise<{ place: string; verified: VerifiedCollateral } | undefined> {
   try {
-    const document = readCollateral(JSON.parse(readFileSync(path, "utf8")));
+    const document = readCollateral(JSON.parse(readClosed(path, writers).toString("utf8")));
     for (const root of roots) {
       try {
         const verified = await verifyCollateral(document, now, root);
@@ -140,6 +140,7 @@ async function verifyFile(
     }
     return undefined;
   } catch (error) {
+    if (error instanceof KmsError) throw error;
     const code = error instanceof VerifyError ? `   [${error.code}]` : "";
     throw new KmsError("collateral/malformed", `${path}: ${messageOf(error)}${code}`);
   }

@@ -29,6 +29,7 @@ import { messageOf } from "@caisson/vocabulary/failure";
 import { hex, type Infer, nullable, object, oneOf, readAt, text } from "@caisson/vocabulary/schema";
 import { askKms, type JudgedKms } from "./attestation.ts";
 import { CollateralCache, loadCollateral } from "./collateral-cache.ts";
+import { CollateralSource } from "./collateral-source.ts";
 import { KmsError } from "./errors.ts";
 import { readOperators } from "./operators.ts";
 import { policyRoots } from "./policies.ts";
@@ -59,6 +60,8 @@ export interface GuestKmsOptions {
 
 /** Longer than the longest quote takes. */
 const guestMs = 90_000;
+/** How long one that joins waits for its source of collateral before it takes what the giver's evidence brings. */
+const joinMs = 60_000;
 
 const infoSchema = object(
   {
@@ -131,7 +134,7 @@ export async function startGuestKms(options: GuestKmsOptions): Promise<Kms> {
     const recovers = info.keyProvider === null;
     const secret = recovers
       ? await recoverFromKeepers({ ...options, document: readShares(readFileSync(lost, "utf8")), attest })
-      : await joinReplica(options, info, judgedBy.collateral);
+      : await joinReplica(options, info, judgedBy);
     storeRootSecret(data, secret, { development });
     secret.fill(0);
     if (recovers) {
@@ -161,9 +164,9 @@ export async function startGuestKms(options: GuestKmsOptions): Promise<Kms> {
 
 /** The root secret of the KMS that released this guest's keys, once who gives it was judged. Throws KmsError. */
 async function joinReplica(
-  { files, socket = "/run/caisson.sock" }: GuestKmsOptions,
+  { files, data, socket = "/run/caisson.sock", log }: GuestKmsOptions,
   { keyProvider, keyProviderUrl: url, appId, flavour }: Infer<typeof infoSchema>,
-  collateral: string | undefined,
+  { collateral, collateralSource }: Pick<KmsOptions, "collateral" | "collateralSource">,
 ): Promise<Uint8Array> {
   if (url === null) throw new KmsError("kms/guest", "the guest names a key provider without its address");
   const policy = readPeers(files, appId);
@@ -172,18 +175,32 @@ async function joinReplica(
     collateral === undefined
       ? undefined
       : await loadCollateral(collateral, policyRoots(policy), now, flavour === "development");
-  const cache = new CollateralCache(own);
-  const giver = await askKms(url, {
-    policy,
-    now,
-    releases: releaseJudge(),
-    collateralFor: async (evidence) => {
-      if (!isQuote(evidence)) return undefined;
-      const trust = trustAnchorFor(evidence.platform, policy);
-      return trust && cache.find(evidence, trust, now);
-    },
-  });
-  checkGiver(giver, keyProvider!, url);
+  // What is fetched now is kept where the KMS will look for it (service.ts).
+  const source =
+    collateralSource &&
+    new CollateralSource({
+      ...collateralSource,
+      directory: join(data, "collateral"),
+      now: Date.now,
+      limits: { ...collateralSource.limits, firstMs: joinMs },
+      say: (event, fields) => log?.(JSON.stringify({ event, ...fields })),
+    });
+  const cache = new CollateralCache(own, source);
+  try {
+    const giver = await askKms(url, {
+      policy,
+      now,
+      releases: releaseJudge(),
+      collateralFor: async (evidence) => {
+        if (!isQuote(evidence)) return undefined;
+        const trust = trustAnchorFor(evidence.platform, policy);
+        return trust && cache.find(evidence, trust, now);
+      },
+    });
+    checkGiver(giver, keyProvider!, url);
+  } finally {
+    await source?.stop();
+  }
   const { key } = readAt("POST /key", keySchema, await ask(socket, "POST", "/key", rootKeyName));
   return takeRoot(url, Uint8Array.fromHex(key), keyProvider!);
 }

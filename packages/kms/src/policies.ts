@@ -40,7 +40,7 @@ import { reasonOf } from "@caisson/vocabulary/system-error";
 import * as z from "zod";
 import { KmsError } from "./errors.ts";
 import { mostRoots } from "./roots.ts";
-import { checkWriters } from "./writers.ts";
+import { checkWriters, readClosed } from "./writers.ts";
 
 const schema = z.strictObject({
   version: z.literal("caisson/kms-policy/v1"),
@@ -96,8 +96,8 @@ export function loadPolicies(directory: string, identityKey: string, development
   for (const name of readdirSync(directory).sort()) {
     if (!/\.(ya?ml|json)$/.test(name)) continue;
     const path = join(directory, name);
-    checkWriters(path, writers);
-    const { app, policy } = readAppPolicy(path, readBytes(path), { manifests, identityKey, development });
+    const bytes = readable(path, () => readClosed(path, writers));
+    const { app, policy } = readAppPolicy(path, bytes, { manifests, identityKey, development });
     if (policies.has(app)) {
       throw new KmsError("policy/duplicate", `${path}: another file has a policy for app ${app} already`);
     }
@@ -289,10 +289,11 @@ function releasePolicy(path: string, document: unknown, app: string, identityKey
   };
 }
 
-function readBytes(path: string): Buffer {
+function readable(path: string, read: () => Buffer): Buffer {
   try {
-    return readFileSync(path);
+    return read();
   } catch (error) {
+    if (error instanceof KmsError) throw error;
     throw new KmsError("policy/malformed", `${path} cannot be read: ${reasonOf(error)}`);
   }
 }
@@ -327,7 +328,8 @@ export function loadManifests(directory: string): ReadonlyMap<string, AllowedMan
   if (!existsSync(directory)) return manifests;
   for (const name of readdirSync(directory).sort()) {
     if (!name.endsWith(".json")) continue;
-    const bytes = readBytes(join(directory, name));
+    const path = join(directory, name);
+    const bytes = readable(path, () => readFileSync(path));
     try {
       const document = JSON.parse(bytes.toString("utf8")) as { guest?: Pick<GuestConfig, "app"> } | null;
       const { guest } = document ?? {};

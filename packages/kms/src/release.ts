@@ -9,7 +9,7 @@
  * sender nothing leaves nothing that stays.
  */
 
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import { deriveReleasedKey } from "@caisson/protocol/derivation";
 import type { IdentityKey } from "@caisson/protocol/ed25519";
 import { type GuestConfig, secretNames } from "@caisson/protocol/guest-config";
@@ -405,9 +405,7 @@ function payloadOf({ runtimeEvents = [] }: Evidence, name: string, ...sizes: rea
 function registersDigest({ quote }: Evidence): Uint8Array {
   const { body } = parseQuote(quote);
   if (body.tee !== "tdx") return new Uint8Array();
-  const hash = createHash("sha256").update(body.report.mrTd);
-  for (const rtmr of body.report.rtmrs) hash.update(rtmr);
-  return hash.digest();
+  return hash("sha256", Buffer.concat([body.report.mrTd, ...body.report.rtmrs]), "buffer");
 }
 
 /** The root that the policy names. Throws Denial where it is not in force. */

@@ -68,6 +68,13 @@ test("a guest gets its keys over HTTP, the same ones every time", async (t) => {
   equal(first.app, machine.app);
 });
 
+/** A request for keys with a nonce of nobody's. */
+const stranger = {
+  version: keyReleaseVersion,
+  nonce: "00".repeat(32),
+  ephemeralKey: "00".repeat(32),
+};
+
 /** Passes connections on to a KMS, and counts them; `closeIdle` ends those that are open. */
 async function counted(t: TestContext, kms: Kms) {
   const open = new Set<Socket>();
@@ -75,6 +82,7 @@ async function counted(t: TestContext, kms: Kms) {
   const proxy = createServer((socket) => {
     seen.connections += 1;
     open.add(socket);
+    socket.once("close", () => open.delete(socket));
     const onward = connect(Number(new URL(kms.url).port), "127.0.0.1");
     for (const end of [socket, onward]) end.on("error", () => {});
     socket.pipe(onward).pipe(socket);
@@ -88,7 +96,7 @@ async function counted(t: TestContext, kms: Kms) {
     closeIdle();
     proxy.close();
   });
-  return { seen, closeIdle, url: `http://127.0.0.1:${(proxy.address() as AddressInfo).port}` };
+  return { seen, open, closeIdle, url: `http://127.0.0.1:${(proxy.address() as AddressInfo).port}` };
 }
 
 test("hello and release share a connection; where that is gone, the release takes a new one", async (t) => {
@@ -112,6 +120,55 @@ test("hello and release share a connection; where that is gone, the release take
     equal(keys.app, machine.app);
     equal(seen.connections, connections);
   }
+});
+
+test("the KMS ends a connection with the answer to its release, also where that is no", async (t) => {
+  const kms = await start(t);
+  for (const body of [JSON.stringify({ ...stranger, evidence: {} }), "{}"]) {
+    const options = { method: "POST", body, headers: { connection: "keep-alive" } };
+    const answer = await fetch(`${kms.url}/v1/release`, options);
+    await answer.arrayBuffer();
+    // What is malformed may come again on its connection; it is one of its sender's share, and gives way when idle.
+    deepEqual(
+      [answer.status, answer.headers.get("connection")],
+      body === "{}" ? [400, "keep-alive"] : [403, "close"],
+    );
+  }
+  const { open, url } = await counted(t, kms);
+  await keysFrom({ ...kms, url });
+  for (let i = 0; open.size > 0 && i < 100; i++) await sleep(10);
+  equal(open.size, 0, "a connection of a machine that has its keys");
+});
+
+test("a clock that was set back: what was issued before is refused, and whoever has that time gets keys", async (t) => {
+  const clock = { now: Date.now() };
+  const kms = await start(t, { now: () => clock.now });
+  const keys = (meanwhile = () => {}) =>
+    requestKeys({
+      post: httpPost(kms.url, 10_000),
+      identityKey: Uint8Array.fromHex(kms.identityKey),
+      evidence: (reportData) => {
+        meanwhile();
+        return machine.evidence(machine.booted(kms.identityKey), reportData);
+      },
+      now: () => clock.now,
+      toleranceMs: 2000,
+    });
+  await keys();
+  await rejects(
+    keys(() => {
+      clock.now -= 600_000;
+    }),
+    { code: "keys/denied", denial: "nonce/expired" },
+  );
+  // A guest that agreed on the time uses no keys of a KMS that is ten minutes behind; one that is as wrong does.
+  await rejects(keysFrom(kms), { code: "keys/time" });
+  await keys();
+  clock.now += 600_000;
+  await keysFrom(kms);
+  const log = readOnlySqlite(join(kms.data, "release-log.sqlite"));
+  const report = await verifyReleaseLog(log, { identity: kms.identityKey });
+  equal(report.released, 4);
 });
 
 test("no secret is in a log line, in a metric, or in the release log", async (t) => {

@@ -199,19 +199,8 @@ async function readService(
   const write: WriteLine = (event, fields = {}) =>
     options.log?.(logLine({ time: new Date(now()).toISOString(), event, ...fields }));
   const metrics = new Metrics();
-  const fetched =
-    options.collateralSource &&
-    new CollateralSource({
-      ...options.collateralSource,
-      directory: join(options.data, "collateral"),
-      now,
-      say: write,
-      count: (result) => metrics.count("collateral_fetches", `result="${result}"`),
-    });
   const source: ConfigurationSource = {
-    ...(options.policies !== undefined && { policies: options.policies }),
-    ...(options.collateral !== undefined && { collateral: options.collateral }),
-    ...(fetched && { fetched }),
+    ...sourceOf(options, now, write, metrics),
     identityKey,
     development,
   };
@@ -261,6 +250,29 @@ async function readService(
     peers,
     configuration,
   });
+}
+
+/** Where policies and collateral come from. */
+function sourceOf(
+  { policies, collateral, collateralSource, data }: ServiceOptions,
+  now: () => number,
+  say: WriteLine,
+  metrics: Metrics,
+): Pick<ConfigurationSource, "policies" | "collateral" | "fetched"> {
+  const fetched =
+    collateralSource &&
+    new CollateralSource({
+      ...collateralSource,
+      directory: join(data, "collateral"),
+      now,
+      say,
+      count: (result) => metrics.count("collateral_fetches", `result="${result}"`),
+    });
+  return {
+    ...(policies !== undefined && { policies }),
+    ...(collateral !== undefined && { collateral }),
+    ...(fetched && { fetched }),
+  };
 }
 
 /** JSON in ASCII: what a client sent cannot move a terminal's cursor, or turn the direction of its text. */

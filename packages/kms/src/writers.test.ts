@@ -1,10 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-import { match, throws } from "node:assert/strict";
-import { chmodSync, chownSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { equal, match, throws } from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import fs, {
+  appendFileSync,
+  chmodSync,
+  chownSync,
+  mkdirSync,
+  mkdtempSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type TestContext } from "node:test";
-import { checkWriters } from "./writers.ts";
+import { checkWriters, readClosed } from "./writers.ts";
 
 const check = (path: string, parents = true) => checkWriters(path, { code: "policy/permissions", parents });
 
@@ -93,4 +104,40 @@ test("refused where the owner is another user", (t) => {
     else t.mock.method(process as { getuid: () => number }, "getuid", () => 65_534);
     throws(() => check(paths.file), { code: "policy/permissions" });
   }
+});
+
+/** Reads a file that `meanwhile` changes: after it was looked at, or after it was opened. */
+function readWhile(t: TestContext, when: "openSync" | "readFileSync", meanwhile: (file: string) => void) {
+  const { file } = tree(t);
+  writeFileSync(file, "as it was");
+  const real = fs[when] as (...about: unknown[]) => unknown;
+  const mocked = t.mock.method(fs, when as "readFileSync", (...about: unknown[]) => {
+    mocked.mock.restore();
+    meanwhile(file);
+    return real(...about) as never;
+  });
+  return readClosed(file, { code: "policy/permissions", parents: true }).toString();
+}
+
+test("a file that is exchanged after it was looked at is looked at itself", (t) => {
+  const others = (mode: number) => (file: string) => {
+    writeFileSync(`${file}.new`, "another");
+    chmodSync(`${file}.new`, mode);
+    renameSync(`${file}.new`, file);
+  };
+  throws(() => readWhile(t, "openSync", others(0o666)), { code: "policy/permissions" });
+  equal(readWhile(t, "openSync", others(0o644)), "another");
+  equal(readWhile(t, "readFileSync", others(0o644)), "as it was");
+});
+
+test("a file that is written while it is read is not taken", (t) => {
+  const half = (file: string) => appendFileSync(file, ", and more");
+  throws(() => readWhile(t, "readFileSync", half), /written while it was read/);
+});
+
+test("a pipe is not waited for", (t) => {
+  const { inner } = tree(t);
+  const path = join(inner, "pipe");
+  execFileSync("mkfifo", ["-m", "600", path]);
+  throws(() => readClosed(path, { code: "policy/permissions", parents: true }), /not a regular file/);
 });

@@ -4,7 +4,7 @@
  * symbolic link on the way to it. Only the KMS's own user and root may (sshd's StrictModes asks the same of its files).
  * A directory above with the sticky bit is taken, because nobody can replace in it what is ours.
  */
-import { lstatSync, readlinkSync, type Stats, statSync } from "node:fs";
+import fs, { constants, lstatSync, readlinkSync, type Stats, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { KmsError, type KmsErrorCode } from "./errors.ts";
 
@@ -25,6 +25,27 @@ export function checkWriters(path: string, { code, parents }: WritersCheck): voi
   for (const [place, stat] of wayTo(path)) {
     const sticky = stat.ino === last.ino && stat.dev === last.dev ? 0 : 0o1000;
     if (!isClosed(stat, sticky)) throw openToOthers(path, place, stat, code);
+  }
+}
+
+/**
+ * What lies at `path`, which only this process's user and root can replace; what is read is what was looked at, and all of
+ * it is of one moment. Throws KmsError as `checkWriters`; Error where it is not a file, or was written meanwhile.
+ */
+export function readClosed(path: string, check: WritersCheck): Buffer {
+  checkWriters(path, check);
+  // A pipe would be waited for.
+  const file = fs.openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  try {
+    const before = fs.fstatSync(file);
+    if (!isClosed(before, 0)) throw openToOthers(path, path, before, check.code);
+    if (!before.isFile()) throw new Error("it is not a regular file");
+    const bytes = fs.readFileSync(file);
+    const after = fs.fstatSync(file);
+    if (after.size === bytes.length && after.mtimeMs === before.mtimeMs) return bytes;
+    throw new Error("it was written while it was read; write it beside and rename it into place");
+  } finally {
+    fs.closeSync(file);
   }
 }
 

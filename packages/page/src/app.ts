@@ -13,10 +13,10 @@ import {
 } from "@caisson/verify";
 import { type Description, describeEvidence } from "@caisson/verify/describe";
 import { releaseJudge } from "@caisson/verify/releases";
-import { fromBase64, fromHex } from "@caisson/vocabulary/bytes";
+import { fromHex } from "@caisson/vocabulary/bytes";
 import { messageOf } from "@caisson/vocabulary/failure";
 import type { Example } from "./examples.ts";
-import { type Dropped, readDropped } from "./files.ts";
+import { bytesOfExample, type Dropped, readDropped } from "./files.ts";
 import { type RegisterView, registersOf } from "./registers.ts";
 
 const byId = <T extends HTMLElement>(id: string): T => document.getElementById(id) as T;
@@ -266,7 +266,7 @@ async function open(example: Example): Promise<void> {
   simulated = example.trust === undefined && example.amdRoots === undefined ? undefined : example;
   byId<HTMLInputElement>("at").value = example.at;
   byId<HTMLInputElement>("nonce").value = example.nonce;
-  await take(example.files.map(({ name, base64 }) => ({ name, bytes: fromBase64(base64)! })));
+  await take(example.files.map((file) => ({ name: file.name, bytes: bytesOfExample(file) })));
 }
 
 /** One's own files are never judged under an example's root. */

@@ -30,7 +30,7 @@ test("each directory is an example, with all of its files", (t) => {
       about: "second",
       at: "2026-01-01T00:00:00Z",
       nonce: "00ff",
-      files: [{ name: "quote.bin", base64: "cXVvdGU=" }],
+      files: [{ name: "quote.bin", text: "quote" }],
     },
   ]);
 });

@@ -7,7 +7,7 @@ import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { limits } from "@caisson/vocabulary/limits";
 import { object, optional, readAt, text } from "@caisson/vocabulary/schema";
-import type { Example } from "./examples.ts";
+import { type Example, exampleFile } from "./examples.ts";
 
 const schema = object({
   name: text("what it is, at most 120 characters", /^/, 120),
@@ -46,7 +46,7 @@ function readExample(place: string): Example {
       const path = join(place, name);
       if (statSync(path).size > limits.document)
         throw new TypeError(`${path} is larger than ${limits.document} bytes`);
-      return { name, base64: readFileSync(path).toString("base64") };
+      return exampleFile(name, readFileSync(path));
     }),
   };
 }

@@ -9,13 +9,16 @@ import { amdHierarchy, issueReport, mintAmd } from "@caisson/simulated/amd-pki";
 import { hierarchy, issueQuote, mint, type Times } from "@caisson/simulated/pki";
 import { writeEvidenceDocument } from "@caisson/verify/evidence-document";
 import { reportData } from "@caisson/verify/report-data";
-import { concat, toBase64, toHex } from "@caisson/vocabulary/bytes";
+import { toBase64, toHex } from "@caisson/vocabulary/bytes";
 
-/** One example as the page carries it. Bytes in base64; `trust` and `amdRoots` name the simulated roots. */
+/** A file of an example: its text, which compresses, or bytes that are not UTF-8 in base64. */
+export type ExampleFile = { name: string } & ({ text: string } | { base64: string });
+
+/** One example as the page carries it; `trust` and `amdRoots` name the simulated roots. */
 export interface Example {
   name: string;
   about: string;
-  files: { name: string; base64: string }[];
+  files: ExampleFile[];
   at: string;
   nonce: string;
   trust?: string;
@@ -26,8 +29,15 @@ const times: Times = { issued: new Date("2026-01-01T00:00:00Z"), expires: new Da
 const at = "2026-06-01T00:00:00Z";
 const nonce = new Uint8Array(32).fill(0x5a);
 const text = (value: string) => new TextEncoder().encode(value);
-const file = (name: string, bytes: Uint8Array) => ({ name, base64: toBase64(new Uint8Array(bytes)) });
-const json = (name: string, value: object) => file(name, text(JSON.stringify(value)));
+const json = (name: string, value: object) => ({ name, text: JSON.stringify(value) });
+
+export function exampleFile(name: string, bytes: Uint8Array): ExampleFile {
+  try {
+    return { name, text: new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes) };
+  } catch {
+    return { name, base64: toBase64(new Uint8Array(bytes)) };
+  }
+}
 const sha384 = (data: Uint8Array) => new Uint8Array(createHash("sha384").update(data).digest());
 
 /** A boot of few events, as a CCEL has them: register in index (1 is RTMR0), type, what was measured, its file. */
@@ -154,13 +164,13 @@ function snp(): Example[] {
       ...common,
       name: "A SEV-SNP guest (simulated)",
       about: "Report of a Genoa, its certificates, a policy. Its root is a test PKI's.",
-      files: [file("report.bin", report), collateral, policy],
+      files: [exampleFile("report.bin", report), collateral, policy],
     },
     {
       ...common,
       name: "The same, forged: another measurement",
       about: "The report is not signed by the key that its certificate names.",
-      files: [file("report.bin", concat(forged)), collateral, policy],
+      files: [exampleFile("report.bin", forged), collateral, policy],
     },
   ];
 }

@@ -5,16 +5,15 @@ import { createHash } from "node:crypto";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
 import { VerifyError } from "@caisson/verify";
-import { fromBase64 } from "@caisson/vocabulary/bytes";
 import fc from "fast-check";
 import { buildPage } from "./build.ts";
 import { type Example, examples } from "./examples.ts";
-import { type Dropped, readDropped } from "./files.ts";
+import { bytesOfExample, type Dropped, readDropped } from "./files.ts";
 import { registersOf } from "./registers.ts";
 
 const shown = await examples();
 const bytesOf = (example: Example, name: string) =>
-  fromBase64(example.files.find((file) => file.name === name)!.base64)!;
+  bytesOfExample(example.files.find((file) => file.name === name)!);
 const [tdx, forged, snp] = shown as [Example, Example, Example, Example];
 const read = <K extends Dropped["kind"]>(example: Example, name: string) =>
   readDropped(bytesOf(example, name), name) as Extract<Dropped, { kind: K }>;

@@ -14,7 +14,13 @@ import { isAmdCollateral } from "@caisson/verify/amd-collateral";
 import { collateralFromText } from "@caisson/verify/collateral-forms";
 import { isEvidence, readEvidence } from "@caisson/verify/every-form";
 import { readYaml } from "@caisson/verify/policy-text";
+import { fromBase64 } from "@caisson/vocabulary/bytes";
 import { limits } from "@caisson/vocabulary/limits";
+import type { ExampleFile } from "./examples.ts";
+
+/** The bytes of an example's file. */
+export const bytesOfExample = (file: ExampleFile): Uint8Array =>
+  "text" in file ? new TextEncoder().encode(file.text) : fromBase64(file.base64)!;
 
 /** A file by what it contains, never by its name. */
 export type Dropped =

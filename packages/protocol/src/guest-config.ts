@@ -59,7 +59,7 @@ export const rootCapabilities = [
 ] as const;
 
 /** Those, and what a service may ask for besides. */
-export const serviceCapabilities = [...rootCapabilities, "NET_RAW"] as const;
+export const serviceCapabilities = [...rootCapabilities, "NET_RAW", "SYS_CHROOT"] as const;
 
 /** Where the first process of services with `init` lies in the verity image. */
 export const serviceInit = "/app/_init";

@@ -9,6 +9,7 @@
  */
 import { equal, fromHex, toHex } from "@caisson/vocabulary/bytes";
 import { channelNonceLimit, hpkeKeyOf, sessionEntry } from "@caisson/vocabulary/channel";
+import { parseJson } from "@caisson/vocabulary/json";
 import { limits } from "@caisson/vocabulary/limits";
 import { leafHash, verifyInclusion } from "@caisson/vocabulary/merkle";
 import { hex, integer, list, object, oneOf, type Schema } from "@caisson/vocabulary/schema";
@@ -24,8 +25,10 @@ const anything: Schema<unknown> = (value) => value;
 /** Hashes between a nonce and the root. */
 const pathLimit = Math.log2(channelNonceLimit);
 
+export const channelVersion = "caisson/channel-evidence/v1";
+
 const documentSchema = object({
-  version: oneOf("caisson/channel-evidence/v1"),
+  version: oneOf(channelVersion),
   evidence: anything,
   nonce: object({
     index: integer(0, channelNonceLimit - 1),
@@ -140,10 +143,18 @@ export function readChannelEvidence(bytes: Uint8Array) {
   }
   let document: unknown;
   try {
-    document = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+    document = parseJson(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
   } catch {
-    throw new VerifyError("evidence/malformed", "this is not evidence of a channel: it is not JSON");
+    throw new VerifyError(
+      "evidence/malformed",
+      "this is not evidence of a channel: it is not JSON, or has a member twice",
+    );
   }
+  return readChannelDocument(document);
+}
+
+/** The same of parsed JSON. */
+export function readChannelDocument(document: unknown) {
   const { evidence, nonce } = readPart(documentSchema, document, "evidence of a channel");
   return { evidence: readEvidenceDocument(evidence) satisfies Evidence, nonce };
 }

@@ -14,6 +14,7 @@ import { type CheckId, genuineChecks, nitroGenuineChecks, snpGenuineChecks, Veri
 import type { AnyEvidence, Evidence } from "./evidence/evidence.ts";
 import { type GenuineHcl, type Hcl, verifyHcl } from "./evidence/hcl.ts";
 import type { Collateral, VerifiedCollateral } from "./intel/collateral.ts";
+import { fresherThan } from "./intel/fresher.ts";
 import { type Genuine, verifyQuote } from "./intel/genuine.ts";
 import { parseQuote } from "./intel/quote.ts";
 import type { Signatures } from "./pki/remembered.ts";
@@ -108,13 +109,18 @@ export async function askGenuine(
   answers: Answers,
 ): Promise<{ quote: Genuine; hcl: GenuineHcl | undefined } | undefined> {
   try {
-    const collateral = given ?? evidence.collateral;
+    const { collateral: brought } = evidence;
+    const fresher = given && brought && (await fresherThan(given, brought, now, trust));
+    const collateral = fresher ?? given ?? brought;
     if (collateral === undefined) {
       const { version, body } = parseQuote(evidence.quote);
       answers.pass("quote/format", { actual: `version ${version}, ${body.tee.toUpperCase()}` });
       throw new VerifyError("collateral/missing", "there is no collateral to verify the quote with");
     }
     const quote = await verifyQuote(evidence.quote, collateral, now, trust, answers, platforms);
+    if (fresher !== undefined) {
+      answers.pass("collateral/format", { actual: "the evidence's, which is newer than the verifier's own" });
+    }
     return { quote, hcl: await askHcl(evidence.hcl, quote.quote.body.report.reportData, answers) };
   } catch (error) {
     answers.failFrom(error);

@@ -92,7 +92,7 @@ async function askSnp(
   answers: Answers,
 ): Promise<{ snp: GenuineSnp; hcl: GenuineHcl | undefined } | undefined> {
   try {
-    const collateral = withEvidence(given, evidence.collateral);
+    const collateral = withEvidence(given, evidence.collateral, now);
     const snp = await verifyReport(evidence.report, collateral, now, trust, answers);
     return { snp, hcl: await askHcl(evidence.hcl, snp.report.reportData, answers) };
   } catch (error) {

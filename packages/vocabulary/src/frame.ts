@@ -10,16 +10,26 @@ const encoder = new TextEncoder();
 
 /** Domain and fields, each as its length (u32 big endian) and its bytes. `domain` is ASCII. */
 export function frame(domain: string, ...fields: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const all = [text(domain), ...fields];
-  const bytes = new Uint8Array(all.reduce((sum, field) => sum + 4 + field.length, 0));
-  const view = new DataView(bytes.buffer);
-  let at = 0;
-  for (const field of all) {
-    view.setUint32(at, field.length);
-    bytes.set(field, at + 4);
-    at += 4 + field.length;
+  let size = 4 + domain.length;
+  for (const field of fields) size += 4 + field.length;
+  const bytes = new Uint8Array(size);
+  let at = putU32(bytes, 0, domain.length);
+  for (let i = 0; i < domain.length; i++) bytes[at++] = domain.charCodeAt(i);
+  for (const field of fields) {
+    at = putU32(bytes, at, field.length);
+    bytes.set(field, at);
+    at += field.length;
   }
   return bytes;
+}
+
+/** Writes four bytes, big endian, and says where the next one is. */
+function putU32(bytes: Uint8Array, at: number, value: number): number {
+  bytes[at] = value >>> 24;
+  bytes[at + 1] = value >>> 16;
+  bytes[at + 2] = value >>> 8;
+  bytes[at + 3] = value;
+  return at + 4;
 }
 
 /** UTF-8 bytes. */

@@ -58,7 +58,7 @@ export const audit = within("packages/audit/src", [
   [
     "the file system's end is not minded",
     "erofs-image.ts",
-    "if (stop > end || behind + tail > end)",
+    "if (stop > this.end || behind + tail > this.end)",
     "if (false)",
     "erofs-image.test.ts",
   ],

@@ -86,10 +86,10 @@ export const guest = within("packages/guest/src", [
   ],
   ["a stage that failed does not end the boot", "init.ts", "    throw failure;", "", "init.test.ts"],
   [
-    "the first stages change places",
+    "the posture is judged after what it protects",
     "init.ts",
-    "= [postureStage(root), entropyStage(root)];",
-    "= [entropyStage(root), postureStage(root)];",
+    "    postureStage(root),",
+    "    entropyStage(root), postureStage(root),",
     "init.test.ts",
   ],
   [

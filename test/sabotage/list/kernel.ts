@@ -136,6 +136,13 @@ export const kernel = within("kernel", [
     quotes,
   ],
   [
+    "the queue is asked for one byte at a time",
+    "driver/quote-channel.c",
+    " | UART_FCR_TRIGGER_14",
+    "",
+    quotes,
+  ],
+  [
     "no wait for the service ends",
     "driver/quote-channel.c",
     "			if (signal_pending(current))",

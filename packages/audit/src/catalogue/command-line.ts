@@ -11,6 +11,8 @@ const early = /^(earlyprintk.*|earlycon.*|debug|initcall_debug|ignore_loglevel|l
 const rootTable =
   /^dm-mod\.create="root,,,ro,0 \d+ verity 1 \/dev\/vda \/dev\/vda 4096 4096 \d+ \d+ sha256 [0-9a-f]{64} [0-9a-f]{2,64} 1 panic_on_corruption"$/;
 
+const noAddresses = "ipv6.disable_ipv6=1";
+
 /** None of the tokens matches; checked in the manifest and live. */
 function noTokens(expects: string, pattern: RegExp, example: string): Checks {
   const find = (line: readonly string[]) => {
@@ -302,5 +304,33 @@ export const commandLine = group("command line", { decision: "depth", source: "i
     why: "The host's variable store is out of reach after boot.",
     source: "badaml",
     ...tokens("efi=noruntime"),
+  },
+  {
+    id: "C22",
+    title: "Where the kernel has IPv6, only loopback has an address of it",
+    why: "Otherwise a router advertisement of the host's gives the machine addresses, past all rules for packets.",
+    source: "design",
+    tests: ["packages/image/src/build/cmdline.test.ts"],
+    static: [
+      image(
+        `'${noAddresses}' on the command line of a kernel with IPv6`,
+        ({ kernel, commandLine: line }) =>
+          kernel.config.get("IPV6") === "y" && !line.includes(noAddresses) ? "missing" : undefined,
+        ({ kernel }) => (kernel.config as Map<string, string>).set("IPV6", "y"),
+      ),
+    ],
+    live: [
+      live(
+        `'${noAddresses}' on the command line of a kernel with IPv6`,
+        ({ protocols, commandLine: line }) =>
+          protocols.some((name) => name.endsWith("v6")) && !splitCommandLine(line).includes(noAddresses)
+            ? "missing"
+            : undefined,
+        ({ protocols }) => {
+          protocols.push("TCPv6");
+        },
+      ),
+    ],
+    remote: [covered("rtmr2", "the LOADED_IMAGE::LoadOptions event")],
   },
 ]);

@@ -45,7 +45,7 @@ function ownMount(
 
 /** What root of a user namespace may have, and what a service may have besides when its owner asks for it. */
 const ofRoot = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETUID", "SETGID", "KILL", "NET_BIND_SERVICE"];
-const asked = ["NET_RAW"];
+const asked = ["NET_RAW", "SYS_CHROOT"];
 
 const services = ({ app }: ImageFacts["guest"]) => Object.values(app.services);
 type ControlGroup = LiveFacts["controlGroups"][string];

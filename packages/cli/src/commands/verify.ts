@@ -22,6 +22,7 @@ import {
 } from "@caisson/releases";
 import {
   type AnyEvidence,
+  type ChannelExpectation,
   type ExpectedReportData,
   expectNonce,
   intelRoot,
@@ -38,6 +39,7 @@ import { type Description, describeEvidence } from "@caisson/verify/describe";
 import { readEvidence } from "@caisson/verify/every-form";
 import { type KnownReleases, releaseJudge } from "@caisson/verify/releases";
 import { toBase64, toHex } from "@caisson/vocabulary/bytes";
+import { sessionEntry } from "@caisson/vocabulary/channel";
 import { provesHardware } from "@caisson/vocabulary/platforms";
 import { reasonOf } from "@caisson/vocabulary/system-error";
 import { Command, Option } from "commander";
@@ -86,7 +88,7 @@ export const command = withSource(new Command("caisson verify"), "--collateral-s
   )
   .argument(
     "[evidence]",
-    "a caisson/evidence/v1 document, dstack's, CoCo's or Azure's evidence, a quote or a SEV-SNP report (binary, hex, base64, JSON); - is stdin",
+    "a caisson/evidence/v1 document, dstack's, CoCo's, Azure's, Nitro's or Tinfoil's evidence, a quote or a SEV-SNP report (binary, hex, base64, JSON, protobuf); - is stdin",
   )
   .option(
     "--from <url>",
@@ -148,14 +150,7 @@ export const command = withSource(new Command("caisson verify"), "--collateral-s
           "add --kit DIRECTORY, --policy FILE, or --image DIRECTORY",
         );
       }
-      const connection = /^https:/i.test(given.from);
-      if (connection && given.save !== undefined) {
-        throw new UsageError(
-          "--save keeps evidence of an http address; what an https address answers belongs to its connection",
-          "leave out --save, or ask over http",
-        );
-      }
-      if (connection) return verifyConnection(given.from, options);
+      if (/^https:/i.test(given.from)) return verifyConnection(given.from, options);
       if (given.bind !== undefined)
         throw new UsageError("--bind is about the connection to an https address", "leave it out");
       process.stderr.write(
@@ -168,7 +163,11 @@ export const command = withSource(new Command("caisson verify"), "--collateral-s
       return show(report, evidence, options.json === true);
     }
     const bootLog = options.eventLog === undefined ? undefined : readBounded(options.eventLog);
-    const evidence = evidenceOf(readBounded(path!), bootLog);
+    const bytes = readBounded(path!);
+    const evidence = evidenceOf(bytes, bootLog);
+    if (options.nonce !== undefined && options.policy !== undefined && isChannelEvidence(bytes)) {
+      return verifySaved(bytes, evidence, options);
+    }
     const expected = expectReportData(options, evidence);
     show(await judge(evidence, options, expected), evidence, options.json === true);
   });
@@ -182,9 +181,20 @@ export async function judgeRunning(url: string, options: JudgedBy & SourceOption
 
 async function judgeConnection(
   url: string,
-  options: JudgedBy & SourceOptions & Pick<Options, "bind" | "at">,
+  options: JudgedBy & SourceOptions & Pick<Options, "bind" | "at" | "save">,
 ) {
   const { document, ...own } = await observeChannel(url, options.bind);
+  // What the guest hashed with others: the nonce, with this session where it is bound.
+  const entry = own.exporter === undefined ? own.nonce : sessionEntry(own.nonce, own.exporter);
+  if (options.save !== undefined) save(options.save, document, entry);
+  return { ...(await judgeChannel(document, own, options)), tlsKey: own.tlsKey };
+}
+
+async function judgeChannel(
+  document: Uint8Array,
+  own: ChannelExpectation,
+  options: JudgedBy & SourceOptions & Pick<Options, "at">,
+) {
   const now = parseTime(options.at);
   const { collateral, ...rest } = options;
   const judgement =
@@ -194,7 +204,23 @@ async function judgeConnection(
           ...(await findCollateral(readChannelEvidence(document).evidence, options, now)),
         }
       : await judgementOf(options, now);
-  return { ...(await verifyChannel(document, own, judgement)), tlsKey: own.tlsKey };
+  return verifyChannel(document, own, judgement);
+}
+
+/** What `--save` kept of an https address, with what it said that it binds: where TLS ended then is in no file. */
+async function verifySaved(bytes: Uint8Array, evidence: AnyEvidence, options: Options): Promise<void> {
+  // Of a session it is longer than any nonce.
+  const nonce = bytesOf("--nonce", options.nonce!, 256);
+  show((await judgeChannel(bytes, { nonce }, options)).report, evidence, options.json === true);
+}
+
+function isChannelEvidence(bytes: Uint8Array): boolean {
+  try {
+    return readChannelEvidence(bytes) !== undefined;
+  } catch (error) {
+    if (!(error instanceof VerifyError)) throw error;
+    return false;
+  }
 }
 
 /** Judges the very connection over which the evidence came: where it ends is in the report. */

@@ -114,7 +114,7 @@ export async function launch(
   }
   const drain = readLimited(stream, rate, onLine);
   let running = true;
-  const ended = ending(syscalls, pid, 100).then(async (status): Promise<Ending> => {
+  const ended = ending(syscalls, pid).then(async (status): Promise<Ending> => {
     running = false;
     // Whatever is left of it, and what crun remembers: the next run finds neither.
     await empty(controlGroup);
@@ -195,7 +195,7 @@ async function probe(
     if (existsSync(pidFile)) kill(Number(readFileSync(pidFile, "utf8")));
     kill(pid);
   }, timeoutMs);
-  const status = await ending(syscalls, pid, 50);
+  const status = await ending(syscalls, pid);
   clearTimeout(timer);
   stream.destroy();
   return status === 0 && !late;

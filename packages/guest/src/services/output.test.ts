@@ -2,7 +2,7 @@
 import { deepEqual, equal, match } from "node:assert/strict";
 import { PassThrough } from "node:stream";
 import { test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
+import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
 import { readLimited } from "./output.ts";
 
 test("lines over the rate are left out and counted, and what is left at the end is read", async () => {
@@ -21,12 +21,32 @@ test("a flood waits for itself: no more is read in a second than the rate says",
     seen += line.length + 1;
   });
   let written = 0;
-  const line = `${"x".repeat(99)}\n`;
-  for (let i = 0; i < 1000; i++) if (stream.write(line)) written++;
-  await sleep(50);
+  const lines = `${"x".repeat(99)}\n`.repeat(20);
+  for (let i = 0; i < 50; i++) if (stream.write(lines)) written++;
+  await sleep(700);
   match(String(seen), /^\d{4}$/);
   equal(stream.isPaused(), true);
   stream.end();
   await drain();
   equal(seen, 100_000);
+});
+
+test("what is printed within a moment is read at once, and the first line without waiting", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const stream = new PassThrough();
+  const lines: string[] = [];
+  readLimited(stream, { bytes: 1 << 20, lines: 1000 }, (line) => lines.push(line));
+  const print = async (text: string): Promise<void> => {
+    stream.write(text);
+    await turn();
+    await turn();
+  };
+  await print("a\n");
+  deepEqual(lines, ["a"]);
+  await print("b\n");
+  await print("c\n");
+  deepEqual(lines, ["a"]);
+  t.mock.timers.tick(50);
+  await print("");
+  deepEqual(lines.slice(0, 2), ["a", "b"]);
 });

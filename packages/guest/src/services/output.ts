@@ -30,6 +30,8 @@ export function readLines(stream: Readable, onLine: (line: string) => void): voi
 }
 
 const drainLimitMs = 1_000;
+/** A pipe is read this often at most: what is printed in between costs PID 1 one turn, and who prints one switch. */
+const gatherMs = 50;
 
 export interface Rate {
   /** What is read of a pipe, and what is passed on, in a second. */
@@ -69,7 +71,9 @@ export function readLimited(
   stream.on("data", (text: string | Buffer) => {
     bytes += text.length;
     within();
-    if (bytes >= rate.bytes) stream.pause();
+    if (bytes < 0) return; // what is left is read at once
+    stream.pause();
+    setTimeout(() => bytes < rate.bytes && stream.resume(), gatherMs).unref();
   });
   return async () => {
     bytes = Number.NEGATIVE_INFINITY;

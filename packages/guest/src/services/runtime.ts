@@ -14,20 +14,28 @@ import { expect } from "./orphans.ts";
 import type { Place } from "./place.ts";
 
 const program = "/usr/bin/crun";
-const pollMs = 20;
+/** A look at each process besides, should a signal not have come. */
+const lookMs = 1000;
 
-/** How a process ended, once it has; polled, because it is a child that Node does not know. */
-export async function ending(
-  syscalls: Pick<Syscalls, "reap">,
-  pid: number,
-  everyMs: number,
-): Promise<number> {
+/** Resolves when a child has ended, or several: they share a SIGCHLD. */
+let ended = Promise.withResolvers<void>();
+process.on("SIGCHLD", () => {
+  ended.resolve();
+  ended = Promise.withResolvers();
+});
+
+/** How a process ended, once it has: a child that Node does not know, so its number is asked for. */
+export async function ending(syscalls: Pick<Syscalls, "reap">, pid: number): Promise<number> {
   const done = expect(pid);
   try {
     for (;;) {
+      const next = ended.promise; // before the look: what ends behind it is not missed
       const status = syscalls.reap(pid);
       if (status !== undefined) return status;
-      await sleep(everyMs);
+      const over = new AbortController();
+      const look = sleep(lookMs, undefined, { signal: over.signal }).catch(() => undefined);
+      await Promise.race([next, look]);
+      over.abort();
     }
   } finally {
     done();
@@ -62,7 +70,7 @@ export async function crun(
       ? startWithout(syscalls, place, log, args, output)
       : start(syscalls, place, log, args, [...given, output]);
   const limit = setTimeout(() => kill(pid), limitMs);
-  const status = await ending(syscalls, pid, pollMs);
+  const status = await ending(syscalls, pid);
   clearTimeout(limit);
   if (status !== 0) {
     throw new Error(`crun ${args[0]} ended with ${status}: ${lastWords(log) ?? "it said nothing"}`);

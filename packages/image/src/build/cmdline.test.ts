@@ -31,6 +31,14 @@ test("the flavours differ in one token", () => {
   deepEqual(different, ["caisson.flavour=production"]);
 });
 
+test("where the kernel has IPv6, only loopback has an address of it", () => {
+  for (const variant of ["plain", "services", "volumes"] as const) {
+    const line = commandLineTokens("production", variant).map(({ token }) => token);
+    equal(line.includes("ipv6.disable_ipv6=1"), variant !== "plain", variant);
+    equal(line.includes("cgroup_v1_proc=1"), variant !== "plain", variant);
+  }
+});
+
 test("no token is there twice, and each says why", () => {
   const tokens = commandLineTokens("production");
   equal(new Set(tokens.map(({ token }) => token)).size, tokens.length);

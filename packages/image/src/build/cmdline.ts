@@ -14,7 +14,7 @@ import type { Flavour } from "@caisson/vocabulary/flavours";
 import { ImageError } from "../errors.ts";
 import { verityBlockSize, veritySalt } from "../output/verity.ts";
 import { initArguments } from "./init-arguments.ts";
-import type { KernelVariant } from "./kernel.ts";
+import type { KernelVariant } from "./kernel-config.ts";
 
 export interface Token {
   token: string;
@@ -27,7 +27,7 @@ const rootTable = "dm-mod.create=";
 /** x86's COMMAND_LINE_SIZE is 2048 bytes with the final NUL. */
 const sizeLimit = 2047;
 
-/** What contained services add. */
+/** What contained services add; those with persistent volumes are contained, too. */
 const services: [token: string, why: string][] = [
   [
     "ipv6.disable_ipv6=1",
@@ -71,7 +71,7 @@ export function commandLineTokens(flavour: Flavour, variant: KernelVariant = "pl
     ["vsyscall=none", "no code at a fixed address"],
     ["bdev_allow_write_mounted=0", "the device under a mounted file system cannot be written"],
     ["proc_mem.force_override=never", "/proc/PID/mem respects page protection"],
-    ...(variant === "services" ? services : []),
+    ...(variant === "plain" ? [] : services),
     ["init=/usr/bin/node", "PID 1"],
     ["--", "what follows are arguments of PID 1"],
     ...initArguments.map((argument): [string, string] => [argument, "see init-arguments.ts"]),

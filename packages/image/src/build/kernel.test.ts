@@ -9,14 +9,9 @@ import { plainService } from "@caisson/protocol/testing/service";
 import { flavours } from "@caisson/vocabulary/flavours";
 import fc from "fast-check";
 import { tryLock } from "../exclusive.ts";
-import {
-  buildKernels,
-  cachedKernels,
-  kernelKey,
-  kernelVariant,
-  parseConfig,
-  unmetRequests,
-} from "./kernel.ts";
+import { buildKernels, cachedKernels, kernelKey, kernelVariant } from "./kernel.ts";
+import { parseConfig, unmetRequests } from "./kernel-config.ts";
+import { objectsArchive, objectsKey, takeObjects } from "./kernel-objects.ts";
 import { removeAbandoned } from "./toolchain.ts";
 
 const directory = new URL("../../../../kernel/", import.meta.url).pathname;
@@ -151,7 +146,11 @@ test("a description with a persistent volume has that kernel, whatever its servi
 
 test("the variant is part of the key, and its fragment changes no other kernel's", async (t) => {
   const inputs = await setUp(t);
-  const keys = () => Promise.all([kernelKey(inputs), kernelKey({ ...inputs, variant: "services" })]);
+  const keys = () =>
+    Promise.all([
+      kernelKey(inputs, "development"),
+      kernelKey({ ...inputs, variant: "services" }, "development"),
+    ]);
   const [plain, services] = await keys();
   notEqual(plain, services);
   const fragment = join(inputs.directory, "services.config");
@@ -203,18 +202,25 @@ async function setUp(t: TestContext) {
 }
 
 for (const [file, changes] of [
-  ["hardening.config", true],
-  ["development.config", true],
-  ["driver/boot-log.c", true],
-  ["driver/Kconfig", true],
-  ["driver/abi.json", false],
-  ["resolved-production.config", false],
+  ["hardening.config", ["production", "development"]],
+  ["development.config", ["development"]],
+  ["production.config", ["production"]],
+  ["driver/boot-log.c", ["development"]],
+  ["driver/Makefile", ["development"]],
+  ["driver/Kconfig", ["production", "development"]],
+  ["driver/abi.json", []],
+  ["resolved-production.config", []],
 ] as const) {
-  test(`a changed ${file} is ${changes ? "another" : "the same"} kernel`, async (t) => {
+  test(`a changed ${file} is another kernel for: ${changes.join(", ") || "nobody"}`, async (t) => {
     const inputs = await setUp(t);
-    const before = await kernelKey(inputs);
+    const keys = () => Promise.all(flavours.map((flavour) => kernelKey(inputs, flavour)));
+    const before = await keys();
     await appendFile(join(inputs.directory, file), "# \n");
-    equal((await kernelKey(inputs)) !== before, changes);
+    const after = await keys();
+    deepEqual(
+      flavours.filter((_, index) => before[index] !== after[index]),
+      flavours.filter((flavour) => (changes as readonly string[]).includes(flavour)),
+    );
   });
 }
 
@@ -222,17 +228,19 @@ test("another compiler or source is another kernel", async (t) => {
   const inputs = await setUp(t);
   const toolchain = { ...inputs.toolchain, key: "2".repeat(64) };
   const source = { ...inputs.source, sha256: "2".repeat(64) };
-  const keys = await Promise.all([inputs, { ...inputs, toolchain }, { ...inputs, source }].map(kernelKey));
+  const all = [inputs, { ...inputs, toolchain }, { ...inputs, source }];
+  const keys = await Promise.all(all.map((each) => kernelKey(each, "development")));
   equal(new Set(keys).size, 3);
+  equal(new Set(all.map(objectsKey)).size, 3, "and their objects are not used for one another");
 });
 
 test("a cache entry counts when it is whole and unaltered", async (t) => {
   const inputs = await setUp(t);
   equal((await cachedKernels(inputs)).size, 0);
-  const entry = join(inputs.cache, "kernel", await kernelKey(inputs));
-  await mkdir(entry, { recursive: true });
   const hashes = { production: hash("sha256", "p"), development: hash("sha256", "d") };
   for (const flavour of ["production", "development"] as const) {
+    const entry = join(inputs.cache, "kernel", await kernelKey(inputs, flavour));
+    await mkdir(entry, { recursive: true });
     equal((await cachedKernels(inputs)).has(flavour), false);
     await writeFile(join(entry, `bzImage-${flavour}`), flavour[0]!);
     await writeFile(join(entry, `bzImage-${flavour}.sha256`), hashes[flavour]);
@@ -240,8 +248,36 @@ test("a cache entry counts when it is whole and unaltered", async (t) => {
     await writeFile(join(entry, `config-${flavour}`), "");
     equal((await cachedKernels(inputs)).get(flavour)?.sha256, hashes[flavour]);
   }
-  await writeFile(join(entry, "bzImage-production"), "x");
+  const production = join(inputs.cache, "kernel", await kernelKey(inputs, "production"));
+  await writeFile(join(production, "bzImage-production"), "x");
   deepEqual([...(await cachedKernels(inputs)).keys()], ["development"]);
+});
+
+test("kept objects are taken when they are what was kept, of the variant first", async (t) => {
+  const inputs = await setUp(t);
+  const work = join(inputs.cache, "work");
+  await mkdir(join(inputs.cache, "kernel"), { recursive: true });
+  await mkdir(work);
+  const taken = async () => {
+    const found = await takeObjects(work, { ...inputs, variant: "services" });
+    const content = await readFile(join(work, "objects.tar.zst"), "utf8").catch(() => undefined);
+    equal(content !== undefined, found);
+    await rm(join(work, "objects.tar.zst"), { force: true });
+    return content;
+  };
+  const archive = objectsArchive(inputs, "services");
+  equal(await taken(), undefined);
+  await writeFile(archive, "objects");
+  equal(await taken(), undefined, "killed before the digest was there");
+  await writeFile(`${archive}.sha256`, hash("sha256", "others"));
+  equal(await taken(), undefined, "damaged");
+
+  const other = objectsArchive(inputs, "volumes");
+  await writeFile(other, "more objects");
+  await writeFile(`${other}.sha256`, hash("sha256", "more objects"));
+  equal(await taken(), "more objects", "of another variant");
+  await writeFile(`${archive}.sha256`, hash("sha256", "objects"));
+  equal(await taken(), "objects");
 });
 
 test("what dead processes left is removed, what living ones use and finished entries stay", async (t) => {
@@ -260,7 +296,7 @@ test("a kernel that another process builds is waited for, then built", async (t)
   const inputs = { ...(await setUp(t)), flavours, jobs: 1 };
   const place = join(inputs.cache, "kernel");
   await mkdir(place, { recursive: true });
-  const release = await tryLock(`kernel ${join(await realpath(place), await kernelKey(inputs))}`);
+  const release = await tryLock(`kernel ${join(await realpath(place), objectsKey(inputs))}`);
   const abort = new AbortController();
   const onProgress = ({ step }: { step: string }) => abort.abort(new Error(step));
   await rejects(buildKernels({ ...inputs, onProgress, signal: abort.signal }));

@@ -3,10 +3,8 @@
  * The kernel: from the pinned Debian source package, our configuration fragments and the pinned toolchain to the
  * production and the development kernel, or the one that is asked for.
  *
- * Invariants: a symbol that a fragment asks for (set or not set) and that the kernel's own configuration resolves
- * otherwise fails the build; so does a resolved configuration that differs from the committed one; a kernel's bytes are
- * a function of the inputs: whether it was built alone or from the objects of the other makes no difference (compared:
- * docs/kernel.md); a kernel appears in the cache only when it is complete.
+ * Invariants: a kernel's bytes are a function of the inputs: whether it was built alone or from the objects of another
+ * makes no difference (compared: docs/kernel.md); a kernel appears in the cache only when it is complete.
  */
 
 import { createHash } from "node:crypto";
@@ -30,20 +28,15 @@ import { type Flavour, flavours } from "@caisson/vocabulary/flavours";
 import { ImageError } from "../errors.ts";
 import { tryLock } from "../exclusive.ts";
 import { readDeb } from "../inputs/deb.ts";
+import {
+  checkRequests,
+  checkResolved,
+  type KernelVariant,
+  parseConfig,
+  readFragments,
+} from "./kernel-config.ts";
+import { identity, keepObjects, objectsKey, unpackObjects } from "./kernel-objects.ts";
 import { checkToolchain, removeAbandoned, run, type Toolchain } from "./toolchain.ts";
-
-/**
- * "services" adds what contained services need (`kernel/services.config`), "volumes" to that what persistent volumes need
- * (`kernel/volumes.config`); "plain" has nothing of either.
- */
-export type KernelVariant = "plain" | "services" | "volumes";
-
-/** Fragments that a variant adds to the common ones, in this order; lines of a later one replace those before it. */
-const variantFragments: Record<KernelVariant, readonly string[]> = {
-  plain: [],
-  services: ["services"],
-  volumes: ["services", "volumes"],
-};
 
 /** What an application needs. */
 export function kernelVariant({
@@ -88,149 +81,28 @@ export interface KernelInputs {
 export type Kernels = ReadonlyMap<Flavour, Kernel>;
 type Places = Pick<KernelInputs, "toolchain" | "source" | "directory" | "variant">;
 
-/** Raise it when the steps below change what comes out. */
-const recipe = 1;
-
-const commonFragments = ["guest", "hardening", "containers", "tdx"];
 /** Where the driver lies in the kernel's tree. */
 const driverPlace = "drivers/virt/coco/caisson-tdx-emulation";
-/** Lines of make that announce an object, for the progress display alone; measured, first alone, then after the other. */
-const objects = { production: [1809, 28], development: [1837, 56] } as const;
-/** The committed configuration of a kernel. */
-const resolvedName = (variant: KernelVariant, flavour: Flavour): string =>
-  variant === "plain" ? `resolved-${flavour}.config` : `resolved-${variant}-${flavour}.config`;
-/** Everything that would otherwise carry the time, the user or the machine into the kernel. */
-const identity = {
-  KBUILD_BUILD_TIMESTAMP: "2026-11-01 00:00:00 UTC",
-  KBUILD_BUILD_USER: "caisson",
-  KBUILD_BUILD_HOST: "caisson",
-  KBUILD_BUILD_VERSION: "1",
-  SOURCE_DATE_EPOCH: "1793491200",
-};
-
-/** Symbol (without `CONFIG_`) to value: `y`, a number, a quoted string, or `n` for "is not set". */
-export type KernelConfig = Map<string, string>;
-
-/**
- * Reads a `.config` or a fragment. Errors: ImageError `kernel/fragment` for a line that is neither a symbol nor a
- * comment, and for a symbol that appears twice.
- */
-export function parseConfig(text: string, name: string): KernelConfig {
-  const config: KernelConfig = new Map();
-  for (const [index, line] of text.split("\n").entries()) {
-    const set = /^CONFIG_(\w+)=(\S.*)$/.exec(line);
-    const unset = /^# CONFIG_(\w+) is not set$/.exec(line);
-    const symbol = set?.[1] ?? unset?.[1];
-    if (symbol === undefined && /^(#(?! CONFIG_\w+ ).*)?$/.test(line)) continue;
-    if (symbol === undefined) {
-      throw new ImageError(
-        "kernel/fragment",
-        `${name}, line ${index + 1}: '${line}' is not a configuration line`,
-        {
-          fix: "CONFIG_X=value, or '# CONFIG_X is not set'",
-        },
-      );
-    }
-    if (config.has(symbol)) {
-      throw new ImageError(
-        "kernel/fragment",
-        `${name}, line ${index + 1}: CONFIG_${symbol} is already set above`,
-      );
-    }
-    config.set(symbol, set?.[2] ?? "n");
-  }
-  return config;
-}
-
-/** What was asked for and resolved otherwise; `n` and absent are the same. */
-export function unmetRequests(
-  requested: KernelConfig,
-  resolved: KernelConfig,
-): { symbol: string; requested: string; resolved: string }[] {
-  return [...requested]
-    .map(([symbol, value]) => ({ symbol, requested: value, resolved: resolved.get(symbol) ?? "n" }))
-    .filter((entry) => entry.requested !== entry.resolved);
-}
-
-/** Fails when the kernel's configuration did not follow the fragments. */
-function checkRequests(requested: KernelConfig, resolved: KernelConfig, flavour: Flavour): void {
-  const unmet = unmetRequests(requested, resolved);
-  if (unmet.length === 0) return;
-  throw new ImageError(
-    "kernel/dropped",
-    `${unmet.length} symbols of the ${flavour} kernel resolve otherwise`,
-    {
-      facts: unmet.map((entry) => [
-        `CONFIG_${entry.symbol}`,
-        `${entry.resolved}, although the fragments ask for ${entry.requested}`,
-      ]),
-      fix: "ask for what these symbols depend on, or take them out of kernel/*.config and say why in docs/kernel.md",
-    },
-  );
-}
-
-/** Fails when the resolved configuration is not the committed one; leaves it in the cache for whoever takes it over. */
-async function checkResolved(found: string, flavour: Flavour, inputs: KernelInputs): Promise<void> {
-  const name = resolvedName(inputs.variant ?? "plain", flavour);
-  const committed = await readFile(join(inputs.directory, name), "utf8").catch(() => "");
-  if (found === committed) return;
-  const kept = join(inputs.cache, "kernel", name);
-  await writeFile(kept, found);
-  const [before, after] = [parseConfig(committed, name), parseConfig(found, kept)];
-  const changed = [...new Set([...before.keys(), ...after.keys()])].filter(
-    (symbol) => (before.get(symbol) ?? "n") !== (after.get(symbol) ?? "n"),
-  );
-  const shown = changed.slice(0, 20).map((symbol): [string, string] => {
-    return [`CONFIG_${symbol}`, `${after.get(symbol) ?? "n"}, committed ${before.get(symbol) ?? "n"}`];
-  });
-  throw new ImageError("kernel/resolved", `the ${flavour} kernel's configuration is not the committed one`, {
-    facts: [...shown, ["differing symbols", String(changed.length)]],
-    fix: `review the difference; if it is intended: cp ${kept} kernel/${name}, and commit it`,
-  });
-}
-
-/** The fragments of a kernel, in one text and parsed. */
-async function readFragments(
-  { directory, variant = "plain" }: Pick<KernelInputs, "directory" | "variant">,
-  flavour: Flavour,
-) {
-  const names = [...commonFragments, flavour].map((name) => `${name}.config`);
-  const text = (await Promise.all(names.map((name) => readFile(join(directory, name), "utf8")))).join("\n");
-  const requested = parseConfig(text, names.join(" + "));
-  let fragments = { text, requested };
-  for (const name of variantFragments[variant].map((fragment) => `${fragment}.config`)) {
-    const own = await readFile(join(directory, name), "utf8");
-    const replaced = parseConfig(own, name);
-    const others = fragments.text
-      .split("\n")
-      .filter((line) => !replaced.has(/^(?:# )?CONFIG_(\w+)/.exec(line)?.[1] ?? ""));
-    fragments = {
-      text: [...others, own].join("\n"),
-      requested: new Map([...fragments.requested, ...replaced]),
-    };
-  }
-  return fragments;
-}
-
+/** What builds it in. */
+const driverSymbol = "CAISSON_TDX_EMULATION";
+/** Lines of make that announce an object, for the progress display alone; measured: a whole build, and one from kept objects. */
+const objects = { whole: 1837, again: 100 } as const;
 const sha256 = (data: string | Uint8Array) => createHash("sha256").update(data).digest("hex");
 
-/** Hash (hex) of everything that decides the kernels' bytes; their cache entry is named after it. */
-export async function kernelKey(inputs: Places): Promise<string> {
-  const { toolchain, source, directory } = inputs;
-  const fragments = await Promise.all(flavours.map(async (name) => (await readFragments(inputs, name)).text));
-  const names = (await readdir(join(directory, "driver"))).filter((name) => name !== "abi.json").sort();
+/**
+ * Hash (hex) of everything that decides a kernel's bytes; its cache entry is named after it. The driver counts where it
+ * is built in, so that a change of it leaves the production kernel as it is.
+ */
+export async function kernelKey(inputs: Places, flavour: Flavour): Promise<string> {
+  const { directory } = inputs;
+  const { text, requested } = await readFragments(inputs, flavour);
+  const built = requested.get(driverSymbol) === "y";
+  // Its Kconfig names a symbol in every configuration, which every kernel carries.
+  const names = (await readdir(join(directory, "driver")))
+    .filter((name) => name === "Kconfig" || (built && name !== "abi.json"))
+    .sort();
   const driver = await Promise.all(names.map((name) => readFile(join(directory, "driver", name), "utf8")));
-  return sha256(
-    JSON.stringify({
-      recipe,
-      identity,
-      toolchain: toolchain.key,
-      source: source.sha256,
-      fragments,
-      names,
-      driver,
-    }),
-  );
+  return sha256(JSON.stringify({ objects: objectsKey(inputs), flavour, text, names, driver }));
 }
 
 /** A kernel of a cache entry; undefined when it is not there, or was damaged. */
@@ -246,17 +118,15 @@ async function readKernel(entry: string, flavour: Flavour): Promise<Kernel | und
   }
 }
 
-/** Those of `flavours` that are whole in a cache entry. */
-async function readEntry(entry: string, flavours: readonly Flavour[]): Promise<Kernels> {
-  const found = await Promise.all(
-    flavours.map(async (flavour) => [flavour, await readKernel(entry, flavour)] as const),
-  );
-  return new Map(found.flatMap(([flavour, kernel]) => (kernel === undefined ? [] : [[flavour, kernel]])));
-}
-
 /** The kernels that are in the cache. */
 export async function cachedKernels(inputs: Places & Pick<KernelInputs, "cache">): Promise<Kernels> {
-  return readEntry(join(inputs.cache, "kernel", await kernelKey(inputs)), flavours);
+  const found = await Promise.all(
+    flavours.map(async (flavour) => {
+      const entry = join(inputs.cache, "kernel", await kernelKey(inputs, flavour));
+      return [flavour, await readKernel(entry, flavour)] as const;
+    }),
+  );
+  return new Map(found.flatMap(([flavour, kernel]) => (kernel === undefined ? [] : [[flavour, kernel]])));
 }
 
 /**
@@ -265,41 +135,43 @@ export async function cachedKernels(inputs: Places & Pick<KernelInputs, "cache">
  */
 export async function buildKernels(inputs: KernelInputs): Promise<Kernels> {
   const place = join(inputs.cache, "kernel");
-  const entry = join(place, await kernelKey(inputs));
   const wanted = flavours.filter((flavour) => inputs.flavours.includes(flavour));
-  let kernels = await readEntry(entry, wanted);
-  if (kernels.size < wanted.length) {
+  const missingOf = (kernels: Kernels) => wanted.filter((flavour) => !kernels.has(flavour));
+  let kernels = await cachedKernels(inputs);
+  if (missingOf(kernels).length > 0) {
     await mkdir(place, { recursive: true });
-    const release = await claim(entry, inputs);
+    const release = await claim(join(place, objectsKey(inputs)), inputs);
     try {
-      kernels = await readEntry(entry, wanted);
-      const missing = wanted.filter((flavour) => !kernels.has(flavour));
-      if (missing.length > 0) await buildEntry(entry, missing, inputs);
-      kernels = await readEntry(entry, wanted);
+      const missing = missingOf(await cachedKernels(inputs));
+      if (missing.length > 0) await buildEntries(place, missing, inputs);
+      kernels = await cachedKernels(inputs);
     } finally {
       await release();
     }
-    if (kernels.size < wanted.length) throw new Error(`${entry} cannot be read back`);
+    if (missingOf(kernels).length > 0) throw new Error(`${place} cannot be read back`);
   }
   for (const flavour of wanted) {
-    await checkResolved(await readFile(join(entry, `config-${flavour}`), "utf8"), flavour, inputs);
+    const config = join(dirname(kernels.get(flavour)!.image), `config-${flavour}`);
+    await checkResolved(await readFile(config, "utf8"), flavour, inputs);
   }
-  return kernels;
+  return new Map([...kernels].filter(([flavour]) => wanted.includes(flavour)));
 }
 
-/** Builds kernels into a cache entry, each whole or not at all: its hash is what comes last. */
-async function buildEntry(entry: string, flavours: readonly Flavour[], inputs: KernelInputs): Promise<void> {
-  const place = dirname(entry);
+/** Builds kernels into their cache entries, each whole or not at all: its hash is what comes last. */
+async function buildEntries(place: string, missing: readonly Flavour[], inputs: KernelInputs): Promise<void> {
   await checkToolchain(inputs.toolchain);
   await removeAbandoned(place);
-  const work = await mkdtemp(join(place, `${basename(entry)}.${process.pid}.`));
+  const work = await mkdtemp(join(place, `${objectsKey(inputs)}.${process.pid}.`));
   try {
     await mkdir(join(work, "entry"));
-    await buildInto(work, `${entry}.log`, flavours, inputs);
-    await mkdir(entry, { recursive: true });
-    for (const flavour of flavours) {
+    const entries = await Promise.all(
+      missing.map(async (name) => join(place, await kernelKey(inputs, name))),
+    );
+    await buildInto(work, `${entries[0]}.log`, missing, inputs);
+    for (const [index, flavour] of missing.entries()) {
+      await mkdir(entries[index]!, { recursive: true });
       for (const name of [`config-${flavour}`, `bzImage-${flavour}`, `bzImage-${flavour}.sha256`]) {
-        await rename(join(work, "entry", name), join(entry, name));
+        await rename(join(work, "entry", name), join(entries[index]!, name));
       }
     }
   } finally {
@@ -307,7 +179,10 @@ async function buildEntry(entry: string, flavours: readonly Flavour[], inputs: K
   }
 }
 
-/** Waits until no other process builds the same entry, so that a kernel is not compiled twice. Returns what gives it up. */
+/**
+ * Waits until no other process builds a kernel from the same source, so that none is compiled twice and the next one has
+ * the objects of the one before. Returns what gives the claim up.
+ */
 async function claim(entry: string, { onProgress, signal }: KernelInputs): Promise<() => Promise<void>> {
   const name = `kernel ${join(await realpath(dirname(entry)), basename(entry))}`;
   for (;;) {
@@ -319,11 +194,11 @@ async function claim(entry: string, { onProgress, signal }: KernelInputs): Promi
   }
 }
 
-/** Unpacks, configures, then builds the first and from the same objects the other, if both are wanted. */
+/** Unpacks, configures, then builds one after the other, each from the objects of those before. */
 async function buildInto(
   work: string,
   log: string,
-  flavours: readonly Flavour[],
+  missing: readonly Flavour[],
   inputs: KernelInputs,
 ): Promise<void> {
   const { toolchain, source, directory, jobs, onProgress = () => {}, signal } = inputs;
@@ -341,9 +216,10 @@ async function buildInto(
     inside,
   );
   await addDriver(join(work, "linux"), join(directory, "driver"));
+  const kept = await unpackObjects(work, inputs);
 
   onProgress({ step: "configure", done: 0, total: 1 });
-  for (const flavour of flavours) {
+  for (const flavour of missing) {
     const { text, requested } = await readFragments(inputs, flavour);
     await writeFile(join(work, "fragment"), text);
     await run(toolchain, make("-s", "KCONFIG_ALLCONFIG=/scratch/fragment", "allnoconfig"), inside);
@@ -352,8 +228,8 @@ async function buildInto(
     checkRequests(requested, parseConfig(resolved, ".config"), flavour);
     await checkResolved(resolved, flavour, inputs);
   }
-  for (const [index, flavour] of flavours.entries()) {
-    const total = objects[flavour][Math.min(index, 1)]!;
+  for (const [index, flavour] of missing.entries()) {
+    const total = kept || index > 0 ? objects.again : objects.whole;
     let done = 0;
     const onLine = (line: string) => {
       if (/^ {2}(CC|AS|HOSTCC|LD|AR) /.test(line))
@@ -366,6 +242,7 @@ async function buildInto(
     await writeFile(join(work, "entry", `bzImage-${flavour}`), image);
     await writeFile(join(work, "entry", `bzImage-${flavour}.sha256`), sha256(image));
   }
+  await keepObjects(work, inputs);
 }
 
 /** The tarball inside the source package, as a file. */

@@ -130,6 +130,7 @@ test("capabilities: what is dropped is not there, what is added is", () => {
     rootCapabilities.filter((name) => name !== "KILL"),
   );
   deepEqual(web("cap_add: [NET_RAW]").capabilities, [...rootCapabilities, "NET_RAW"]);
+  deepEqual(web("cap_add: [SYS_CHROOT]").capabilities, [...rootCapabilities, "SYS_CHROOT"]);
 });
 
 test("who is not root has what is added and a file of the image has, and nothing of it alone", () => {

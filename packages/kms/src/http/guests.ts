@@ -34,7 +34,19 @@ export function guestRoutes(
   requests: Requests,
   { ownApp, attest }: ReplicaOptions,
 ): void {
-  const { context, metrics } = service;
+  publishedRoutes(app, service, requests, ownApp);
+  attestationRoute(app, service, requests, attest);
+  exchangeRoutes(app, service, requests);
+}
+
+/** What anybody may read: sealing keys, the root secret sealed to replicas, the shares of keepers. */
+function publishedRoutes(
+  app: Hono<Environment>,
+  service: Service,
+  requests: Requests,
+  ownApp: string | undefined,
+): void {
+  const { context } = service;
   app.get(`${sealingKeyPath}/:app`, (c) => {
     const id = c.req.param("app");
     const policy = service.configuration.policies.get(id);
@@ -64,7 +76,15 @@ export function guestRoutes(
       ? requests.refuse(c, 404, "http/not-found", "this KMS's root secret was not split into shares")
       : c.json(document);
   });
+}
 
+/** Evidence of the guest that this KMS runs in. */
+function attestationRoute(
+  app: Hono<Environment>,
+  { context }: Service,
+  requests: Requests,
+  attest: ReplicaOptions["attest"],
+): void {
   const { publicKey } = context.identity;
   const evidence =
     attest &&
@@ -87,7 +107,11 @@ export function guestRoutes(
     c.header("retry-after", "1");
     return requests.refuse(c, 503, "http/busy", "others are asking for evidence; ask again in a second");
   });
+}
 
+/** The exchange of a guest that boots, and the anchors of one that runs. */
+function exchangeRoutes(app: Hono<Environment>, service: Service, requests: Requests): void {
+  const { context, metrics } = service;
   app.post(keyReleasePaths.hello, async (c) => {
     const request = await requests.receive(c, helloRequestSchema);
     if (request instanceof Response) return request;
@@ -150,6 +174,8 @@ async function release(c: Request, service: Service, requests: Requests): Promis
     address: requests.address(c),
     ms: Number(ms.toFixed(2)),
   });
+  // The exchange is over. Guests would keep the connection, and many that are idle take the place of who comes.
+  c.header("connection", "close");
   return c.json(answer, answer.outcome === "denied" ? 403 : 200);
 }
 

@@ -72,13 +72,23 @@ export function readOnlySqlite(path: string): Pick<Backend, "name" | "look" | "c
   };
 }
 
+/** SQLite's result codes of what passes (https://www.sqlite.org/rescode.html). */
+const passes: Record<number, string> = { 5: "another process is writing", 13: "its disk is full" };
+
+/** An error that says that the same may work again, where that is so. */
+function passing(path: string, error: unknown): unknown {
+  const why = passes[(error as { errcode?: number }).errcode ?? 0];
+  return why === undefined ? error : new KmsError("log/unavailable", `${path} cannot be written: ${why}`);
+}
+
 /** Closes the database where the work fails. */
 function guarded<T>(path: string, work: () => T, database?: DatabaseSync): T {
   try {
     return work();
   } catch (error) {
     database?.close();
-    if (error instanceof KmsError) throw error;
+    const found = passing(path, error);
+    if (found instanceof KmsError) throw found;
     throw new KmsError("log/unreadable", `${path} cannot be read as a release log: ${reasonOf(error)}`);
   }
 }
@@ -203,8 +213,8 @@ class Sqlite implements Backend {
 
   async write(wanted: Wanted, decide: (seen: Seen) => Changes | undefined): Promise<void> {
     if (this.#broken !== undefined) throw this.#broken;
-    this.#database.exec("BEGIN IMMEDIATE");
     try {
+      this.#database.exec("BEGIN IMMEDIATE");
       const changes = decide(this.#reader.read(wanted));
       if (changes !== undefined) this.#put(changes);
       this.#database.exec("COMMIT");
@@ -212,7 +222,7 @@ class Sqlite implements Backend {
     } catch (error) {
       // A full disk makes SQLite roll back by itself; rolling back twice would hide that it was full.
       if (this.#database.isTransaction) this.#database.exec("ROLLBACK");
-      throw error;
+      throw passing(this.name, error);
     }
     await this.#sync();
   }

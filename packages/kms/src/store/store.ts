@@ -76,7 +76,7 @@ const memory = { keepMs: 600_000, sweepMs: 10_000 };
 /** Commits in one transaction: what waits beyond it takes the next one. */
 const batchSize = 1000;
 /** Between the beginnings of two transactions while several commits come together; ms. */
-const paceMs = 3;
+const paceMs = 6;
 
 interface Pending {
   change: Commit;
@@ -390,7 +390,8 @@ class ChainedStore implements Store {
     const last = chained.at(-1);
     if (last === undefined) return { head, outcomes, write: undefined };
     const next = signHead(this.#keys.identity, { sequence: last.sequence, hash: last.hash, state: root });
-    const now = Date.now();
+    // A clock that was set ahead makes nothing older: a nonce that is forgotten must not become good again when it is set back.
+    const now = performance.timeOrigin + performance.now();
     const sweep = now - this.#swept >= memory.sweepMs;
     if (sweep) this.#swept = now;
     const write: Changes = {
@@ -398,7 +399,7 @@ class ChainedStore implements Store {
       entries: chained,
       ...stored,
       nonces,
-      ...(sweep && { forgetBefore: now - memory.keepMs }),
+      ...(sweep && { forgetBefore: Math.floor(Math.min(now, Date.now())) - memory.keepMs }),
     };
     return { head: next, outcomes, write };
   }

@@ -98,11 +98,27 @@ export function isAmdCollateral(text: string): boolean {
   }
 }
 
-/** Both together: what evidence brings fills in where the given collateral says nothing. */
+/**
+ * Both together: what evidence brings fills in where the given collateral says nothing, and its list takes the place of a given
+ * one that has expired, if it is not from before it.
+ */
 export const withEvidence = (
   given: AmdCollateral | undefined,
   brought: AmdCollateral | undefined,
+  now: Date,
 ): AmdCollateral => ({
   ...brought,
   ...given,
+  ...(isRenewed(given?.crl, brought?.crl, now) && { crl: brought!.crl! }),
 });
+
+function isRenewed(given: Uint8Array | undefined, brought: Uint8Array | undefined, now: Date): boolean {
+  if (given === undefined || brought === undefined) return false;
+  try {
+    const [own, theirs] = [parseAmdCrl(given), parseAmdCrl(brought)];
+    return own.notAfter < now.getTime() && theirs.notBefore >= own.notBefore;
+  } catch (error) {
+    if (!(error instanceof VerifyError)) throw error;
+    return false;
+  }
+}

@@ -79,6 +79,8 @@ export const platformBits = {
   "ciphertext-hiding": 4,
   /** Memory was searched for aliases (BadRAM, CVE-2024-21944). */
   "alias-check": 5,
+  /** The IOMMU writes nothing where it must not (AMD-SB-3016, CVE-2023-20585). */
+  "iommu-write-safe": 6,
   "sev-tio": 7,
 } as const;
 const PLATFORM_KNOWN = Object.values(platformBits).reduce((bits, bit) => bits | (1n << BigInt(bit)), 0n);

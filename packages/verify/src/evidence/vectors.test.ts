@@ -14,11 +14,12 @@ import { signedParts } from "../intel/pcs-answers.ts";
 import { intelRoot } from "../intel/roots.ts";
 import { parseCrl } from "../pki/crl.ts";
 import { parsePemChain, pemToDer } from "../pki/x509.ts";
+import { readPolicy } from "../policy/policy.ts";
 import { policyFrom } from "../policy/policy-from.ts";
 import { readPolicyText } from "../policy/policy-text.ts";
 import { verifyEvidence, verifyGenuine } from "../verify.ts";
 import { isQuote } from "./evidence.ts";
-import { readEvidence } from "./formats/forms.ts";
+import { readEvidence } from "./formats/every-form.ts";
 import { readHclReport } from "./hcl.ts";
 
 const vectors = new URL("../../../../../shared/vectors/", import.meta.url);
@@ -201,4 +202,33 @@ test("parts of Azure's evidence in files of their own are those of the documents
   const vcek = parseEndorsement(read("attestation-rs/az_snp/imds-vcek.der"));
   const chain = [0, 1].map((i) => parseAuthority(read(`attestation-rs/az_snp/imds-chain-${i}.der`)));
   deepEqual([vcek.issuer, chain[0]!.issuer], [chain[0]!.subject, chain[1]!.subject]);
+});
+
+test("the quote of another machine's TPM, with its signature, vouches for nothing beside a real guest", {
+  skip,
+}, async () => {
+  const evidence = readEvidence(read("attestation-rs/az_snp/evidence-v1.json"));
+  if (evidence.platform !== "snp" || evidence.hcl?.quote === undefined) throw new Error("not Azure's");
+  const stranger = {
+    message: read("attestation-rs/az_snp/tpm-quote.msg"),
+    signature: read("attestation-rs/az_snp/tpm-quote.sig"),
+  };
+  const amdCollateral = { chain: pemToDer(text("go-sev-guest/ask_ark_milan.pem")) };
+  const policy = readPolicy({
+    version: "caisson/policy/v1",
+    snp: { measurements: "any", products: ["Milan"], chipIds: "any", minimumTcb: "any", revocation: "any" },
+    pcrs: "any",
+    freshness: "any",
+  });
+  const codes = async (change: object) => {
+    const hcl = { ...evidence.hcl!, quote: { ...evidence.hcl!.quote!, ...change } };
+    const judged = await verifyEvidence(
+      { ...evidence, hcl },
+      { policy, now: new Date("2025-06-01"), amdCollateral },
+    );
+    return judged.codes.join();
+  };
+  equal(await codes({}), "");
+  equal(await codes(stranger), "hcl/signature");
+  equal(await codes({ signature: stranger.signature }), "hcl/signature");
 });

@@ -26,10 +26,16 @@ const FIELDS = [5, 7];
 /** Bytes of octet strings. */
 const SIZES = { ppid: 16, piid: 16, pceId: 2, fmspc: 6, cpuSvn: 16 } as const;
 
+/** What was read of certificates, which are kept themselves while many quotes have them (x509.ts). */
+const known = new WeakMap<Certificate, PckExtension>();
+
 /** What a PCK certificate says of its platform; undefined where it has no SGX extension. Throws as `parsePckExtension`. */
-export function pckExtension({ extensions }: Certificate): PckExtension | undefined {
-  const content = extensions.get(sgxOids.extension);
-  return content === undefined ? undefined : parsePckExtension(content);
+export function pckExtension(certificate: Certificate): PckExtension | undefined {
+  const content = certificate.extensions.get(sgxOids.extension);
+  if (content === undefined) return undefined;
+  const found = known.get(certificate) ?? parsePckExtension(content);
+  known.set(certificate, found);
+  return found;
 }
 
 /** Reads the extension's content. Throws VerifyError "pck/extension" or "der/malformed". */

@@ -122,7 +122,10 @@ class Cursor {
   }
   /** Little-endian. */
   number(size: 1 | 2 | 4): number {
-    return this.take(size).reduceRight((value, byte) => value * 256 + byte, 0);
+    let value = 0;
+    const bytes = this.take(size);
+    for (let i = size - 1; i >= 0; i--) value = value * 256 + bytes[i]!;
+    return value;
   }
   rest(): Uint8Array {
     return this.take(this.#bytes.length - this.#at);

@@ -160,13 +160,15 @@ export function checkApplication(payloads: Payloads, policy: Policy, answers: An
   }
 }
 
+const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
 /** A JSON payload in its one compact spelling (so that no two parsers can read it differently). */
 function readJsonPayload<T>(payload: Uint8Array | undefined, schema: Schema<T>): T {
   if (payload === undefined) throw new SchemaError("", "there is no such event");
   let source: string;
   let value: unknown;
   try {
-    source = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(payload);
+    source = utf8.decode(payload);
     value = JSON.parse(source);
   } catch {
     throw new SchemaError("", "the payload is not JSON in UTF-8");

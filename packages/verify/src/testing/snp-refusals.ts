@@ -73,7 +73,7 @@ const ofReport: SnpRefusal[] = [
   {
     name: "a reserved bit of the platform",
     code: "snp/reserved",
-    before: (h) => (h.report.platformInfo = 1n << 6n),
+    before: (h) => (h.report.platformInfo = 1n << 8n),
   },
   { name: "a reserved bit of the key", code: "snp/reserved", before: (h) => (h.report.keyInfo = 1 << 5) },
   { name: "reserved bytes at 0x4c", code: "snp/reserved", patch: set(0x4c, 1) },

@@ -78,7 +78,6 @@ export const capabilityReasons: Readonly<Record<string, string>> = {
   SETFCAP: "file capabilities mean nothing in a sandbox without new privileges",
   SETPCAP: "a service's capabilities are those of the description",
   SYS_ADMIN: "it is the greater part of root's power",
-  SYS_CHROOT: "a service's root is its own already",
   SYS_NICE: "use cpu_shares",
   SYS_PTRACE: "processes cannot be traced in a guest",
   SYS_RESOURCE: "limits are those of the description",

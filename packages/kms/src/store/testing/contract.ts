@@ -162,6 +162,21 @@ export function contract(what: string, make: (t: TestContext) => Promise<Databas
     equal(await stores[0]!.commit({ entry: entry(2), nonce: nonce(2) }), "done");
   });
 
+  on("a clock that was set ahead and back makes no used nonce good again", async (t) => {
+    const { open, stores } = await opened(t);
+    const first = nonce(1);
+    equal(await stores[0]!.commit({ entry: entry(1), nonce: first }), "done");
+    // A store that is new forgets what is old with its first commit.
+    const ahead = t.mock.method(Date, "now", () => performance.timeOrigin + performance.now() + 3_600_000);
+    const other = await open();
+    equal(await other.commit({ entry: entry(2) }), "done");
+    ahead.mock.restore();
+    const back = t.mock.method(Date, "now", () => performance.timeOrigin + performance.now() - 3_600_000);
+    equal(await other.commit({ entry: entry(3) }), "done");
+    back.mock.restore();
+    equal(await other.commit({ entry: entry(4), nonce: first }), "nonce/used");
+  });
+
   on("many who count one row up at several replicas lose none", async (t) => {
     const { stores, database } = await opened(t, 3);
     const each = 8;

@@ -18,7 +18,6 @@ import { VerifyError } from "../../errors.ts";
 import { type AnyEvidence, type Evidence, isQuote } from "../evidence.ts";
 import { readAnyDocument } from "./caisson.ts";
 import { readDstackQuote } from "./dstack.ts";
-import { readDstackAttestation } from "./dstack-attestation.ts";
 import { base64, hexBytes, readPart } from "./fields.ts";
 import { readAzureSnp, readAzureTdx, readCocoSnp, readRawHcl, readRawReport } from "./snp.ts";
 
@@ -34,8 +33,8 @@ export interface Form {
   /** Whether it can be read; else it is recognised to be named. */
   readonly judged: boolean;
   readonly recognises: (input: Decoded) => boolean;
-  /** Throws VerifyError "evidence/malformed" or "evidence/unsupported". */
-  readonly read: (input: Decoded) => AnyEvidence;
+  /** `among`: the list in which it was found. Throws VerifyError "evidence/malformed" or "evidence/unsupported". */
+  readonly read: (input: Decoded, among: readonly Form[]) => AnyEvidence;
 }
 
 /** A form that is a JSON object; without `read` one that is not judged here. */
@@ -43,20 +42,20 @@ export function document(
   name: string,
   recognised: string,
   recognises: (document: Readonly<Record<string, unknown>>) => boolean,
-  read?: (document: Readonly<Record<string, unknown>>) => AnyEvidence,
+  read?: (document: Readonly<Record<string, unknown>>, among: readonly Form[]) => AnyEvidence,
 ): Form {
   return {
     name,
     recognised,
     judged: read !== undefined,
     recognises: (input) => "document" in input && recognises(input.document),
-    read: (input) =>
-      (read ?? (() => notJudged(name)))((input as Extract<Decoded, { document: unknown }>).document),
+    read: (input, among) =>
+      (read ?? (() => notJudged(name)))((input as Extract<Decoded, { document: unknown }>).document, among),
   };
 }
 
 /** A form that is bytes, or a text of them; without `read` one that is not judged here. */
-function binary(
+export function binary(
   name: string,
   recognised: string,
   recognises: (bytes: Uint8Array) => boolean,
@@ -103,6 +102,9 @@ function trustAuthorityPart(document: Readonly<Record<string, unknown>>): object
   return parts.length === 1 && has(parts[0]!, "quote") ? parts[0]! : undefined;
 }
 
+const isReport = (bytes: Uint8Array): boolean =>
+  bytes.length >= REPORT_SIZE && u32(bytes, 0) >= 2 && u32(bytes, 0) <= 5 && u32(bytes, 0x34) === 1;
+
 const fromQuote = (quote: Uint8Array): Evidence => ({ platform: "tdx", quote });
 
 /** In the order in which they are asked. */
@@ -118,12 +120,6 @@ export const forms: readonly Form[] = [
     "JSON with quote and event_log",
     (value) => has(value, "quote", "event_log"),
     readDstackQuote,
-  ),
-  document(
-    "a dstack attestation",
-    "JSON with attestation (hexadecimal)",
-    (value) => typeof value.attestation === "string",
-    readDstackAttestation,
   ),
   document(
     "CoCo's TDX evidence",
@@ -166,13 +162,16 @@ export const forms: readonly Form[] = [
       typeof evidence === "object" &&
       evidence !== null &&
       !Object.hasOwn(evidence, "evidence"),
-    (value) => readDecoded({ document: value.evidence as Readonly<Record<string, unknown>> }, forms),
+    (value, among) => readDecoded({ document: value.evidence as Readonly<Record<string, unknown>> }, among),
   ),
   document(
-    "a quote in JSON",
+    "a quote, or a SEV-SNP report under that name, in JSON",
     "JSON with quote (hexadecimal or base64)",
     (value) => has(value, "quote"),
-    (value) => fromQuote(readPart(quoteDocument, value, "document").quote),
+    (value) => {
+      const { quote } = readPart(quoteDocument, value, "document");
+      return isReport(quote) ? readRawReport(quote) : fromQuote(quote);
+    },
   ),
   binary(
     "an Azure HCL report (a vTPM's)",
@@ -183,8 +182,7 @@ export const forms: readonly Form[] = [
   binary(
     "a SEV-SNP report (binary, hexadecimal or base64), alone or with its table of certificates",
     `${REPORT_SIZE} bytes or more, version 2 to 5 as a u32, signature algorithm 1`,
-    (bytes) =>
-      bytes.length >= REPORT_SIZE && u32(bytes, 0) >= 2 && u32(bytes, 0) <= 5 && u32(bytes, 0x34) === 1,
+    isReport,
     readRawReport,
   ),
   binary(
@@ -273,7 +271,7 @@ function readDecoded(decoded: Decoded, among: readonly Form[]): AnyEvidence {
       expected: judgedForms(among),
     });
   }
-  return form.read(decoded);
+  return form.read(decoded, among);
 }
 
 const recognise = (decoded: Decoded, among: readonly Form[]): Form | undefined =>

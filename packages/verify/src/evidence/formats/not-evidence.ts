@@ -24,16 +24,8 @@ const has = (document: object, ...fields: string[]) =>
   fields.every((field) => Object.hasOwn(document, field));
 
 const asBytes =
-  "take the quote's or report's own bytes: configfs-tsm's outblob, or go-tdx-guest's and go-sev-guest's attest -outform bin";
+  "take the quote's or report's own bytes: configfs-tsm's outblob, or go-tdx-guest's and go-sev-guest's attest -outform bin (or proto)";
 const beside = "it goes beside evidence: caisson verify EVIDENCE --collateral FILE";
-
-/** The first field's content of a protobuf message: tag 1, a length, then `content`. */
-function firstField(bytes: Uint8Array, content: RegExp): boolean {
-  if (bytes[0] !== 0x0a) return false;
-  let at = 1;
-  while (at < 6 && (bytes[at] ?? 0) >= 0x80) at++;
-  return content.test(toHex(bytes.subarray(at + 1, at + 7)));
-}
 
 /** DER of two SEQUENCEs, one in the other, whose content begins with `inner`. */
 const derOf = (bytes: Uint8Array, inner: string) =>
@@ -47,16 +39,14 @@ const neighbours: readonly Neighbour[] = [
     is: ({ text }) => /^ey[\w-]+\.[\w-]+\.[\w-]*$/.test(text),
   },
   {
-    what: "a quote or report taken apart (protobuf, as go-tdx-guest, go-sev-guest and go-tpm-tools write it)",
+    what: "a quote or report taken apart, in the text or JSON of a protobuf (go-tdx-guest, go-sev-guest, go-tpm-tools)",
     fix: asBytes,
-    is: ({ text, bytes, document }) =>
+    is: ({ text, document }) =>
       /^(?:header|td_quote_body|signed_data|report|ak_pub|tee_attestation|(?:tdx|sev_snp)_attestation)\s*:?\s*[{<"]/m.test(
         text,
       ) ||
       has(document, "tdQuoteBody") ||
-      has(document, "akPub") ||
-      firstField(bytes, /^080[2-5]/) ||
-      firstField(bytes, /^00(?:01|23)000b/),
+      has(document, "akPub"),
   },
   {
     what: "a TDREPORT, which only its own machine can check",
