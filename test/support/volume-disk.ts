@@ -72,12 +72,12 @@ export function* blocks(path: string): Generator<{ at: number; sealed: Buffer }>
   try {
     const { size } = fstatSync(file);
     const piece = Buffer.alloc(1 << 20);
+    const zeros = Buffer.alloc(blockSize);
     for (let place = reservedSize; place < size; place += piece.length) {
       const length = readSync(file, piece, 0, Math.min(piece.length, size - place), place);
       for (let at = 0; at + blockSize <= length; at += blockSize) {
         const sealed = piece.subarray(at, at + blockSize);
-        if (sealed.some((byte) => byte !== 0))
-          yield { at: place - reservedSize + at, sealed: Buffer.from(sealed) };
+        if (!sealed.equals(zeros)) yield { at: place - reservedSize + at, sealed: Buffer.from(sealed) };
       }
     }
   } finally {
