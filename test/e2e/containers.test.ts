@@ -86,6 +86,40 @@ const raw = `import socket
 socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
 print("raw", [line.split()[1] for line in open("/proc/self/status") if line.startswith("CapEff")][0])
 `;
+/** What programs look for in a container; prints what is not there. */
+const expects = `import errno, os, pty, pwd, socket, stat
+def refused(family):
+    try: socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error: return error.errno == errno.EAFNOSUPPORT
+def echo():
+    asking = socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP)
+    asking.settimeout(10)
+    asking.sendto(bytes([8, 0, 0, 0, 0, 0, 0, 1]), ("127.0.0.1", 0))
+    return asking.recv(64)[0] == 0
+def writes(place):
+    open(place + "/written", "w").close()
+    return True
+looked = {
+    "standard output is a pipe": lambda: stat.S_ISFIFO(os.fstat(1).st_mode),
+    "/dev/stdout opens": lambda: open("/dev/stdout", "w").close() is None,
+    "a terminal of its own": lambda: os.isatty(pty.openpty()[1]),
+    "a named pipe": lambda: os.mkfifo("/tmp/pipe") is None,
+    "its interfaces": lambda: {"lo"} < {name for _, name in socket.if_nameindex()},
+    "loopback of IPv6": lambda: socket.socket(socket.AF_INET6).bind(("::1", 0)) is None,
+    "echo": echo,
+    "families that are not there": lambda: refused(40) and refused(38),
+    "its control group": lambda: open("/proc/self/cgroup").read() == "0::/\\n",
+    "its memory limit": lambda: open("/sys/fs/cgroup/memory.max").read() == "100663296\\n",
+    "localhost and its own name": lambda: all(map(socket.gethostbyname, ["localhost", os.uname().nodename])),
+    "a resolver": lambda: "nameserver" in open("/etc/resolv.conf").read(),
+    "a name for its number": lambda: pwd.getpwuid(os.getuid()).pw_name != "",
+    "places to write": lambda: all(map(writes, ["/tmp", "/var/tmp", "/dev/shm", "/own"])),
+}
+def holds(look):
+    try: return look()
+    except Exception: return False
+print([name for name, look in looked.items() if not holds(look)], flush=True)
+`;
 const python = (script: string): string => JSON.stringify(["python3", "-c", script]);
 
 const compose = (images: string, image = `${images}:latest`): string => `
@@ -175,6 +209,12 @@ services:
   neither:
     image: ${image}
     command: ${python(trespass)}
+  expecting:
+    image: ${image}
+    user: "1234"
+    mem_limit: 96m
+    tmpfs: ["/own:mode=1777"]
+    command: ${python(expects)}
   pinger:
     image: ${images}:capable
     user: "1234"
@@ -292,6 +332,11 @@ test("no service has a secret or a socket that its owner gave to another, though
   deepEqual(await finds("left"), [{ left: 32 }, ["/run/dstack.sock"], [], ["LEFT"]]);
   deepEqual(await finds("right"), [{ right: 32 }, ["/run/caisson.sock"], [], []]);
   deepEqual(await finds("neither"), [{}, [], [], []]);
+});
+
+test("a service finds what programs expect of a container", async () => {
+  await session.reaches("expecting", "completed");
+  deepEqual(session.lines("expecting"), ["[]"]);
 });
 
 test("a user that is not root has the capability that a file of its image has and its owner asks for, and no other", async () => {

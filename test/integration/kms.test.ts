@@ -5,6 +5,7 @@
  */
 import { deepEqual, equal, match, rejects } from "node:assert/strict";
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { generateKeyPairSync } from "node:crypto";
 import { once } from "node:events";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { open } from "node:fs/promises";
@@ -222,11 +223,11 @@ test("init makes a KMS once; serve and identity never do", (t) => {
 
 test("SIGHUP while it starts is a reload, not the end", async (t) => {
   const { data, policies } = directory(t);
-  // A policy that is never read to its end keeps it starting until the test says so.
-  const slow = join(policies, "slow.json");
+  // A list of operators that is never read to its end keeps it starting until the test says so.
+  const slow = join(data, "..", "operators.pipe");
   equal(spawnSync("mkfifo", [slow]).status, 0);
   const args = ["kms", "serve", "--data", data, "--policy-dir", policies, "--listen", "127.0.0.1:0"];
-  const child = spawn(process.execPath, [cli, ...args, "--development"], {
+  const child = spawn(process.execPath, [cli, ...args, "--operators", slow, "--development"], {
     stdio: ["ignore", "pipe", "pipe"],
   });
   t.after(() => child.kill("SIGKILL"));
@@ -238,7 +239,10 @@ test("SIGHUP while it starts is a reload, not the end", async (t) => {
   const writer = await open(slow, "w");
   child.kill("SIGHUP");
   rmSync(slow);
-  await writer.write(JSON.stringify(new Machine(Date.now(), "other").policyFile()));
+  const { publicKey } = generateKeyPairSync("ed25519");
+  const { x } = publicKey.export({ format: "jwk" });
+  const key = Buffer.from(x!, "base64url").toString("hex");
+  await writer.write(JSON.stringify({ keys: [{ type: "ed25519", key }], threshold: 1 }));
   await writer.close();
   for (let i = 0; i < 1200 && !log.includes('"event":"reloaded"') && child.exitCode === null; i++) {
     await new Promise((resolve) => setTimeout(resolve, 50));

@@ -3,7 +3,7 @@
  * The power fails at every flush of two openings, and each time another half of what was not flushed is on the disk. Beside
  * it, without machines: a drive that tears the superblock and its copy at once, in any of their sectors.
  */
-import { deepEqual, ok } from "node:assert/strict";
+import { deepEqual, match, ok } from "node:assert/strict";
 import { randomInt } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -11,6 +11,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { reservedSize } from "@caisson/protocol/volumes";
 import { findSuperblock } from "../../packages/guest/src/volumes/torn.ts";
+import { checkFileSystem } from "../support/btrfs-check.ts";
 import { RecordedVolume, superblockPlaces } from "../support/recorded-volume.ts";
 import { decrypt, GenerationSearch, volumeKeys } from "../support/volume-disk.ts";
 import { counterImage } from "../support/volume-host.ts";
@@ -83,6 +84,18 @@ test("no place is given two contents in one generation, which is what the guaran
   deepEqual(search.found, []);
   ok(search.pairs > 200, `only ${search.pairs} pairs`);
   t.diagnostic(`${search.pairs} pairs of place and generation, each with one content`);
+});
+
+test("whenever the power fails, and whichever sectors it leaves, PID 1 makes a whole file system of them", async (t) => {
+  const { flushes } = recorded;
+  const plain = join(place, "plain");
+  for (let seed = 100; seed < 108; seed++) {
+    for (const [index, count] of flushes.entries()) {
+      await recorded.prepare(count, seed * flushes.length + index, plain);
+      match(await checkFileSystem(plain), /no error found/, `flush ${index + 1}, seed ${seed}`);
+    }
+  }
+  t.diagnostic(`${8 * flushes.length} disks`);
 });
 
 test("whenever the power fails, the volume opens and holds every promise", async (t) => {

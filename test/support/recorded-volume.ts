@@ -5,15 +5,20 @@
  */
 import { equal, ok } from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { cpSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { open } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { Built } from "@caisson/image";
 import { openVolumeBook } from "@caisson/kms";
 import { deriveAnchorKey } from "@caisson/protocol/derivation";
 import { keyReleasePaths } from "@caisson/protocol/key-release";
-import { anchorPath, anchorRequest, reservedSize } from "@caisson/protocol/volumes";
+import { anchorPath, anchorRequest, firstGeneration, reservedSize } from "@caisson/protocol/volumes";
+import { prepareVolume } from "../../packages/guest/src/volumes/prepare.ts";
+import { readRedo, writeRedo } from "../../packages/guest/src/volumes/reserved.ts";
 import { manInTheMiddle } from "./between.ts";
+import { decryptDisk } from "./btrfs-check.ts";
 import { HostileDisk } from "./hostile-disk.ts";
+import { blockSize, volumeKeys } from "./volume-disk.ts";
 import { ask, type Outcome, VolumeHost } from "./volume-host.ts";
 
 /** Files of which every third is too large to lie within a node. */
@@ -107,9 +112,7 @@ export class RecordedVolume {
     // What failed before may have left its machine running, which would write to the disk that is made now.
     await this.host.stop();
     const where = `after event ${count} of ${this.disk.events.length}, seed ${seed}`;
-    const kept = (sector: number, at: number) =>
-      chance(`${seed} ${at === superblockPlaces[1] ? at : sector}`);
-    this.disk.crash(this.host.disk, this.#blank, count, kept);
+    this.#cut(count, seed);
     this.host.putBack("kms", `kms-${this.#last("opened", count) ?? 1n}`);
     const opened = this.disk.events
       .slice(0, count)
@@ -132,6 +135,49 @@ export class RecordedVolume {
       `${where}: the counter stands at ${found}, not from ${least} to ${most}`,
     );
     await this.host.pull(boot);
+  }
+
+  #cut(count: number, seed: number): void {
+    const kept = (sector: number, at: number) =>
+      chance(`${seed} ${at === superblockPlaces[1] ? at : sector}`);
+    this.disk.crash(this.host.disk, this.#blank, count, kept);
+  }
+
+  /**
+   * Does to such a disk what PID 1 does before the kernel mounts it, without a machine: its file system, decrypted and
+   * stamped, at `path`.
+   */
+  async prepare(count: number, seed: number, path: string): Promise<void> {
+    this.#cut(count, seed);
+    const keys = await volumeKeys(this.host.state);
+    decryptDisk(this.host.disk, keys, path);
+    const raw = await open(this.host.disk, "r+");
+    const plain = await open(path, "r+");
+    try {
+      const read = async (at: number) => (await plain.read(Buffer.alloc(blockSize), 0, blockSize, at)).buffer;
+      const put = async (...all: readonly { at: number; bytes: Uint8Array }[]) => {
+        for (const { at, bytes } of all) await plain.write(bytes, 0, blockSize, at);
+      };
+      const least = this.#last("anchor", count);
+      await prepareVolume(
+        {
+          read,
+          put,
+          readRedo: () => readRedo(raw, keys.redo),
+          writeRedo: (stamp) => writeRedo(raw, keys.redo, stamp),
+        },
+        keys,
+        {
+          made: least === undefined,
+          to: firstGeneration(this.#openings + 1n),
+          least: least ?? 0n,
+          deviceSize: statSync(path).size,
+        },
+      );
+    } finally {
+      await plain.close();
+      await raw.close();
+    }
   }
 
   async remove(): Promise<void> {

@@ -9,6 +9,7 @@ import type { Manifest } from "@caisson/image";
 import { loadPolicies } from "@caisson/kms/policies";
 import { decodeInstance } from "@caisson/protocol/instance";
 import { plainService } from "@caisson/protocol/testing/service";
+import { reservedSize } from "@caisson/protocol/volumes";
 import { hierarchy, mint } from "@caisson/simulated/pki";
 import { readPolicy, readReferences } from "@caisson/verify";
 import { parse } from "yaml";
@@ -115,6 +116,27 @@ test("what its owners give it is in the instance document, and what they have no
   const given = { release: { a: 1 }, secrets: { b: 2 } };
   deepEqual(prepare(given), { missing: [], given });
   deepEqual(prepareProduction({ image: directory, manifest, shape, references, kms }).missing, []);
+});
+
+test("persistent volumes are disks of QEMU's command and of libvirt's domain, made sparse, and the policy names them", (t) => {
+  const directory = image(t);
+  const app = {
+    ...manifest.guest.app,
+    volumes: Object.fromEntries(["b", "a"].map((name) => [name, { persistent: true, size: 2 ** 28 }])),
+  };
+  const own = { ...manifest, guest: { ...manifest.guest, app } } as unknown as Manifest;
+  const { arguments: options, domain, policy } = prepareProduction({ image: directory, manifest: own, shape, references }); // biome-ignore format: one line
+  const files = ["a", "b"].map((name) => join(`${directory}.state`, "volumes", `${name}.img`));
+  for (const [index, path] of files.entries()) {
+    const { size, blocks } = statSync(path);
+    deepEqual([size, blocks], [2 ** 28 + reservedSize, 0]);
+    const drive = options.find(
+      (option) => option.includes(`id=volume${index},`) || option.endsWith(`id=volume${index}`),
+    )!;
+    match(drive, new RegExp(`file=${path}\\b`));
+    match(domain.xml, new RegExp(`<source file='${path}'/>`));
+  }
+  deepEqual((parse(readFileSync(policy, "utf8")) as { volumes: unknown }).volumes, { names: ["a", "b"] });
 });
 
 test("MRCONFIGID of an application with an identity names that, whatever it runs", () => {

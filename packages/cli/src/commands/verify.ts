@@ -88,7 +88,7 @@ export const command = withSource(new Command("caisson verify"), "--collateral-s
   )
   .argument(
     "[evidence]",
-    "a caisson/evidence/v1 document, dstack's, CoCo's or Azure's evidence, a quote or a SEV-SNP report (binary, hex, base64, JSON); - is stdin",
+    "a caisson/evidence/v1 document, dstack's, CoCo's, Azure's, Nitro's or Tinfoil's evidence, a quote or a SEV-SNP report (binary, hex, base64, JSON, protobuf); - is stdin",
   )
   .option(
     "--from <url>",

@@ -25,7 +25,11 @@ process.on("SIGCHLD", () => {
 });
 
 /** How a process ended, once it has: a child that Node does not know, so its number is asked for. */
-export async function ending(syscalls: Pick<Syscalls, "reap">, pid: number): Promise<number> {
+export async function ending(
+  syscalls: Pick<Syscalls, "reap">,
+  pid: number,
+  everyMs = lookMs,
+): Promise<number> {
   const done = expect(pid);
   try {
     for (;;) {
@@ -33,7 +37,7 @@ export async function ending(syscalls: Pick<Syscalls, "reap">, pid: number): Pro
       const status = syscalls.reap(pid);
       if (status !== undefined) return status;
       const over = new AbortController();
-      const look = sleep(lookMs, undefined, { signal: over.signal }).catch(() => undefined);
+      const look = sleep(everyMs, undefined, { signal: over.signal }).catch(() => undefined);
       await Promise.race([next, look]);
       over.abort();
     }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /** SEV-SNP reports: minted ones of every product, kind and version; every single wrong thing refused with its code. */
-import { deepEqual, equal, rejects } from "node:assert/strict";
+import { deepEqual, equal, match, rejects } from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { VerifyError } from "../errors.ts";
 import { buildSnp, snpRefusals } from "../testing/snp-refusals.ts";
 import { verifyGenuine } from "../verify.ts";
+import { describeReport } from "./describe.ts";
 import { verifyReport } from "./genuine.ts";
 import { products } from "./products.ts";
 
@@ -34,6 +35,15 @@ for (const product of products) {
     });
   }
 }
+
+test("PLATFORM_INFO as real Turins have it: error correction, no aliases, an IOMMU that writes nothing it must not", async () => {
+  const built = buildSnp({ product: "Turin", before: (h) => (h.report.platformInfo = 0x64n) });
+  equal((await judge(built)).report.platformInfo, 0x64n);
+  match(
+    describeReport(built.report, undefined).groups.platform!["platform info"]!,
+    /ecc, alias-check, iommu-write-safe/,
+  );
+});
 
 test("a VLEK's report may mask the chip's id", async () => {
   const built = buildSnp({ kind: "vlek", before: (h) => (h.report.chipId = "00".repeat(64)) });

@@ -153,7 +153,8 @@ test("PCS's answers, of three years, are cut apart by position; lists in DER and
 
 test("dstack's attestations, in JSON and as the bytes in it", { skip }, () => {
   const tdx = readEvidence(read("dstack/tdx-lite-attestation.json"));
-  equal(isQuote(tdx) && tdx.runtimeEvents !== undefined, true);
+  // Three events of RTMR0 are left in it, which are no boot log.
+  equal(isQuote(tdx) && tdx.runtimeEvents !== undefined && tdx.bootLog === undefined, true);
   const raw = JSON.stringify({ attestation: toHex(read("dstack/sev_snp_attestation.bin")) });
   const fromBytes = readEvidence(new Uint8Array(Buffer.from(raw)));
   const fromJson = readEvidence(read("dstack/sev-snp-attestation.json"));

@@ -50,6 +50,7 @@ interface Event {
   event_payload: Uint8Array;
 }
 const log: Event[] = [
+  { imr: 2, event_type: 6, digest: Buffer.alloc(48, 8), event: "", event_payload: Buffer.alloc(0) },
   {
     imr: 1,
     event_type: 0x80000003,
@@ -163,7 +164,10 @@ for (const [name, of] of [
       deepEqual(read.reportData, claim);
       deepEqual(read.bootLog, {
         format: "events",
-        events: [{ register: 1, digest: new Uint8Array(48).fill(7) }],
+        events: [
+          { register: 2, digest: new Uint8Array(48).fill(8) },
+          { register: 1, digest: new Uint8Array(48).fill(7) },
+        ],
       });
       deepEqual(
         read.runtimeEvents?.map(({ name: event, payload, encoding }) => [
@@ -273,7 +277,7 @@ for (const [name, bytes, code] of [
   ],
   [
     "an event of version 3",
-    pack(tree("tdx", { ...data1.tdx, event_log: [{ ...log[1]!, version: 3 }] })),
+    pack(tree("tdx", { ...data1.tdx, event_log: [{ ...log[2]!, version: 3 }] })),
     "evidence/malformed",
   ],
   [
@@ -350,6 +354,19 @@ for (const [name, bytes, code] of [
       });
   });
 }
+
+test("a log that dstack stripped is no boot log: its registers are compared whole", () => {
+  const acpi = { ...log[0]!, imr: 0, event: "acpi-tables" };
+  for (const boot of [[], [acpi], [acpi, log[0]!]]) {
+    const evidence = readEvidence(
+      new Uint8Array(
+        version1("tdx", { ...data1.tdx, event_log: [...boot, log[2]!].map((event) => ({ ...event })) }),
+      ),
+    );
+    ok(isQuote(evidence));
+    deepEqual([evidence.bootLog, evidence.runtimeEvents?.length], [undefined, 1]);
+  }
+});
 
 test("an attestation inside a document that names its platform", () => {
   const evidence = { attestation: version0("tdx").toString("hex") };

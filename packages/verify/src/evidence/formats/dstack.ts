@@ -47,11 +47,18 @@ export function dstackEvidence(
   return {
     platform: "tdx",
     quote,
-    bootLog: { format: "events", events: boot },
+    ...(isWhole(boot) && { bootLog: { format: "events", events: boot } }),
     runtimeEvents,
     ...(report_data === undefined ? {} : { reportData: { scheme: "raw", fields: { data: report_data } } }),
   };
 }
+
+/**
+ * dstack strips the log of an attestation down to the runtime events, and to three of RTMR0 (the ACPI tables): what is left of
+ * the boot replays to nothing, and is no boot log. Every boot has events in RTMR1 and RTMR2.
+ */
+const isWhole = (boot: readonly { register: number }[]): boolean =>
+  [1, 2].every((wanted) => boot.some(({ register }) => register === wanted));
 
 const registers = { rtmr0: 0, rtmr1: 1, rtmr2: 2 } as const;
 

@@ -261,7 +261,7 @@ test("one bit changed in any byte of a protobuf never leaves a genuine quote of 
   const judge = (changed: Uint8Array) =>
     verifyGenuine({ ...readEvidence(changed), platform: "tdx" } as never, root);
   equal((await judge(bytes)).verdict, "accepted");
-  for (let i = 0; i < bytes.length; i += 3) {
+  for (let i = 0; i < bytes.length; i++) {
     const changed = new Uint8Array(bytes).with(i, bytes[i]! ^ (1 << (i & 7)));
     let evidence: ReturnType<typeof readEvidence>;
     try {

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+/** A volume's file system from outside, as only a test can see it: decrypted, and judged by btrfs's own checker. */
+import { execFileSync } from "node:child_process";
+import { closeSync, ftruncateSync, openSync, statSync, writeSync } from "node:fs";
+import { join } from "node:path";
+import type { VolumeKeys } from "@caisson/protocol/derivation";
+import { reservedSize } from "@caisson/protocol/volumes";
+import { unpackDebian } from "./debian.ts";
+import { blocks, decrypt } from "./volume-disk.ts";
+
+/** Writes what a volume's disk holds, decrypted, to a new sparse file. */
+export function decryptDisk(disk: string, keys: VolumeKeys, path: string): void {
+  const file = openSync(path, "w");
+  ftruncateSync(file, statSync(disk).size - reservedSize);
+  for (const { at, sealed } of blocks(disk)) writeSync(file, decrypt(keys, at, sealed), 0, sealed.length, at);
+  closeSync(file);
+}
+
+/** Every node and every block of data of a decrypted disk, as a scrub reads them: what Debian's `btrfs check` says of it. */
+export async function checkFileSystem(path: string): Promise<string> {
+  const { root } = await unpackDebian("bookworm", ["btrfs-progs"], { dependencies: true });
+  const libraries = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"].map((place) => join(root, place));
+  const loader = join(root, "lib/x86_64-linux-gnu/ld-linux-x86-64.so.2");
+  const check = [join(root, "bin/btrfs"), "check", "--readonly", "--check-data-csum", path];
+  try {
+    return execFileSync(loader, ["--library-path", libraries.join(":"), ...check], {
+      encoding: "utf8",
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+  } catch (error) {
+    return String((error as { stdout?: string }).stdout) + String((error as { stderr?: string }).stderr);
+  }
+}
