@@ -157,6 +157,10 @@ services:
     healthcheck: { disable: true }
     x-caisson: { socket: true }
     depends_on: { bomb: { condition: service_completed_successfully } }
+  maps:
+    image: ${musl}
+    entrypoint: [/usr/local/bin/server, churn]
+    depends_on: { hog: { condition: service_completed_successfully } }
 networks: { default: , alone: }
 volumes: { notes: }
 `;
@@ -304,6 +308,11 @@ test("one that takes what all share, and floods its socket, takes nothing from t
   equal(await text(child.stdout), "True True True\n");
   await machine.reaches("hog", "completed");
   ok(during < 8 * before, `ten answers took ${during} ms beside the flood, ${before} ms without`);
+});
+
+test("one that changes the map of its memory while it reads it does not stop the machine", async () => {
+  await machine.reaches("maps", "completed");
+  equal((await fetch(at("musl"))).status, 200);
 });
 
 test("the owner of the key opens what was encrypted of the log, to its end, and nobody else does", async () => {

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * A small server in the manner of those in Alpine's images: opens port 80 as root, becomes the user "web", and tells each
- * client on a thread of its own who it is and where its neighbour is, by what musl's libc finds.
+ * client on a thread of its own who it is and where its neighbour is, by what musl's libc finds. With an argument it is no
+ * server: for ten seconds two of its threads change the map of its memory while a third reads it.
  */
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <netdb.h>
 #include <pthread.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -40,8 +43,52 @@ static void *answer(void *argument)
 	return NULL;
 }
 
-int main(void)
+enum { pages = 800, page = 4096 };
+
+static void *changes(void *argument)
 {
+	char *memory = mmap(NULL, pages * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	unsigned int random = (unsigned int)(long)argument + 1;
+
+	for (;;) {
+		random = random * 1103515245 + 12345;
+		mprotect(memory + (random >> 8) % pages * page, page, random >> 31 ? PROT_READ : PROT_NONE);
+	}
+	return NULL;
+}
+
+static void *reads(void *argument)
+{
+	char text[1024];
+
+	for (;;) {
+		int file = open("/proc/self/maps", O_RDONLY);
+
+		while (read(file, text, sizeof(text)) > 0)
+			continue;
+		close(file);
+	}
+	return argument;
+}
+
+static int churn(void)
+{
+	pthread_t thread;
+
+	for (long n = 0; n < 3; n++)
+		if (pthread_create(&thread, NULL, n == 2 ? reads : changes, (void *)n))
+			return 1;
+	sleep(10);
+	puts("over");
+	return 0;
+}
+
+int main(int count, char **arguments)
+{
+	(void)arguments;
+	if (count > 1)
+		return churn();
+
 	struct sockaddr_in6 own = { .sin6_family = AF_INET6, .sin6_port = htons(80) };
 	struct passwd *user = getpwnam("web");
 	int server = socket(AF_INET6, SOCK_STREAM, 0);
