@@ -151,11 +151,12 @@ function sharedSecret(own: SealingKey, other: Uint8Array, enc: Uint8Array, recip
   return expand(kemSuite, secret, "shared_secret", Buffer.concat([enc, recipient]), 32);
 }
 
-/** Of the empty id of a pre-shared key. */
-const noPskHash = extract(hpkeSuite, none, "psk_id_hash", none);
+/** Of the empty id of a pre-shared key; made when it is first used, as PID 1 loads this long before. */
+let noPskHash: Buffer | undefined;
 
 /** Section 5.1, KeySchedule in base mode, without a pre-shared key; the nonce of the first and only message. */
 function schedule(shared: Uint8Array, info: Uint8Array): { key: Buffer; nonce: Buffer } {
+  noPskHash ??= extract(hpkeSuite, none, "psk_id_hash", none);
   const context = Buffer.concat([Uint8Array.of(0), noPskHash, extract(hpkeSuite, none, "info_hash", info)]);
   const secret = extract(hpkeSuite, shared, "secret", none);
   return {
