@@ -130,10 +130,13 @@ async function gather(spec: Spec, lock: Lock, options: BuildOptions): Promise<Pa
   signal?.throwIfAborted();
 
   onProgress({ step: "guest" });
-  const node = await guestNode(lock, toolchain, cache);
+  // The bundler is a process of its own, and works while this one compares Node with its digest.
+  const [node, bundle, front] = await Promise.all([
+    guestNode(lock, toolchain, cache),
+    bundleGuest(guestProgram[flavour]),
+    spec.front && bundleGuest("packages/front/src/main.ts"),
+  ]);
   const addon = await guestAddon(node, toolchain, cache);
-  const bundle = await bundleGuest(guestProgram[flavour]);
-  const front = spec.front && (await bundleGuest("packages/front/src/main.ts"));
   signal?.throwIfAborted();
 
   const packages = new Map(inGroup(lock, "root").map((locked) => [locked, archive(locked)]));
@@ -178,6 +181,7 @@ async function gather(spec: Spec, lock: Lock, options: BuildOptions): Promise<Pa
       ...(await debianLicences(
         lock.packages.filter(({ groups }) => groups.some((group) => group !== "toolchain")),
         archive,
+        cache,
       )),
     ]),
     builders: await Promise.all(npmBuilders.map((name) => lockedAt(packageLock, `node_modules/${name}`))),

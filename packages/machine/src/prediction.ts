@@ -17,7 +17,6 @@ import { ACPI_TABLES, type PredictInput, type Prediction, predict } from "@caiss
 import {
   firmwareIdentity,
   firmwareTraits,
-  firmwareVolumes,
   ovmfVolumes,
 } from "@caisson/measure/firmware-volume";
 import { SMBIOS_TABLES, withProcessor } from "@caisson/measure/smbios";
@@ -199,10 +198,11 @@ function firmwareContents(
   firmware: Uint8Array,
   variables: Uint8Array | undefined,
 ): Pick<PredictInput, "identity" | "volumes" | "secureBoot"> {
-  const volumes = ovmfVolumes(firmware);
+  // One walk: each decompresses the firmware.
+  const { all, ...volumes } = ovmfVolumes(firmware);
   const identity = firmwareIdentity(volumes.dxe);
   const enrolled = [...readVariableStore(variables ?? firmware).keys()].some((key) => key.startsWith("PK-"));
-  const off = !enrolled && firmwareTraits(firmwareVolumes(firmware)).secureBoot;
+  const off = !enrolled && firmwareTraits(all).secureBoot;
   return { volumes, ...(identity !== undefined && { identity }), ...(off && { secureBoot: "off" }) };
 }
 

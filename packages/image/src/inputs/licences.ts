@@ -3,8 +3,10 @@
  * Under which licences a Debian package's files are, as its own copyright file says. Names are the file's: Debian's short
  * names where it is machine-readable (copyright-format 1.0), the common licences that it refers to where it is not.
  */
-import { posix } from "node:path";
+import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
+import { join, posix } from "node:path";
 import { fromUtf8 } from "@caisson/vocabulary/bytes";
+import { z } from "zod";
 import { readDeb } from "./deb.ts";
 import type { LockedPackage } from "./lock.ts";
 
@@ -26,6 +28,34 @@ async function copyrightOf(archive: string): Promise<string | { sameAs: string }
   return undefined;
 }
 
+/** Raise it when the rules below find other licences. */
+const rules = 1;
+/** What a package's archive says: its licences, or whose documents stand for its own. */
+const toldSchema = z.union([
+  z.strictObject({ licences: z.array(z.string().max(short)).max(most) }),
+  z.strictObject({ sameAs: z.string() }),
+]);
+type Told = z.infer<typeof toldSchema>;
+
+/** What the archive of a package says; read once, then kept in the cache, as reading a hundred takes half a second. */
+async function toldBy({ sha256 }: LockedPackage, archive: string, cache: string): Promise<Told> {
+  const kept = join(cache, "licences", `${rules}-${sha256}.json`);
+  try {
+    return toldSchema.parse(JSON.parse(await readFile(kept, "utf8")));
+  } catch {
+    // Not there, or not whole: the archive says it again.
+  }
+  const copyright = await copyrightOf(archive);
+  const told =
+    typeof copyright === "object"
+      ? copyright
+      : { licences: copyright === undefined ? [] : licencesOf(copyright) };
+  await mkdir(join(cache, "licences"), { recursive: true });
+  await writeFile(`${kept}.${process.pid}`, JSON.stringify(told));
+  await rename(`${kept}.${process.pid}`, kept);
+  return told;
+}
+
 /**
  * Licences by "name version" of Debian packages; where one's documents are another's, those of the other, if it is among
  * them. `archive` says where a package's archive lies.
@@ -33,14 +63,15 @@ async function copyrightOf(archive: string): Promise<string | { sameAs: string }
 export async function debianLicences(
   packages: readonly LockedPackage[],
   archive: (locked: LockedPackage) => string,
+  cache: string,
 ): Promise<Map<string, string[]>> {
-  const found = new Map<string, Awaited<ReturnType<typeof copyrightOf>>>();
-  for (const locked of packages) found.set(locked.name, await copyrightOf(archive(locked)));
+  const found = new Map<string, Told>();
+  for (const locked of packages) found.set(locked.name, await toldBy(locked, archive(locked), cache));
   return new Map(
     packages.map(({ name, version }) => {
-      let copyright = found.get(name);
-      if (typeof copyright === "object") copyright = found.get(copyright.sameAs);
-      return [`${name} ${version}`, typeof copyright === "string" ? licencesOf(copyright) : []];
+      let told = found.get(name);
+      if (told !== undefined && "sameAs" in told) told = found.get(told.sameAs);
+      return [`${name} ${version}`, told !== undefined && "licences" in told ? told.licences : []];
     }),
   );
 }

@@ -80,7 +80,7 @@ test("volumes inside compressed files are found, with their files' types and nam
       ["freeform", undefined],
     ],
   );
-  deepEqual(ovmfVolumes(image), { pei: undefined, dxe });
+  deepEqual(ovmfVolumes(image), { pei: undefined, dxe, all: firmwareVolumes(image) });
 });
 
 const PEI = "6938079b-b503-4e3d-9d24-b28337a25806";

@@ -65,19 +65,25 @@ interface Walk {
  * "volume/compression" or "volume/too-large".
  */
 export function firmwareVolumes(image: Uint8Array): FirmwareVolume[] {
-  return walkImage(image).volumes.map(({ content: _, ...volume }) => volume);
+  return ovmfVolumes(image).all;
 }
 
 /**
- * The volumes that lie compressed in OVMF, as its PEI phase measures them into PCR 0. Undefined where the image has none
- * of that name, or where what happens to the PEI volume before cannot be told.
+ * The volumes that lie compressed in OVMF, as its PEI phase measures them into PCR 0, and `all` of the image's, outer
+ * before inner. Undefined where the image has none of that name, or where what happens to the PEI volume before cannot be
+ * told. Throws as `firmwareVolumes`.
  */
-export function ovmfVolumes(image: Uint8Array): { pei: Uint8Array | undefined; dxe: Uint8Array | undefined } {
+export function ovmfVolumes(image: Uint8Array): {
+  pei: Uint8Array | undefined;
+  dxe: Uint8Array | undefined;
+  all: FirmwareVolume[];
+} {
   const { volumes } = walkImage(image);
+  const all = volumes.map(({ content: _, ...volume }) => volume);
   const named = (name: string) =>
     volumes.find(({ guid, compressed }) => compressed && guid === name)?.content;
   const pei = named("6938079b-b503-4e3d-9d24-b28337a25806");
-  return { pei: pei && afterTimerStart(pei), dxe: named("7cb8bdc9-f8eb-4f34-aaea-3ee4af6516a1") };
+  return { pei: pei && afterTimerStart(pei), dxe: named("7cb8bdc9-f8eb-4f34-aaea-3ee4af6516a1"), all };
 }
 
 /** Port of the ACPI PM timer on q35: the PM base that OVMF programs, and 8. */
