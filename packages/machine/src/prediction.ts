@@ -14,11 +14,7 @@ import { leastQemu } from "@caisson/host/tdx";
 import { cacheDirectory } from "@caisson/image/fetch";
 import { flavourPlatform, readManifest } from "@caisson/image/manifest";
 import { ACPI_TABLES, type PredictInput, type Prediction, predict } from "@caisson/measure";
-import {
-  firmwareIdentity,
-  firmwareTraits,
-  ovmfVolumes,
-} from "@caisson/measure/firmware-volume";
+import { firmwareIdentity, firmwareTraits, ovmfVolumes } from "@caisson/measure/firmware-volume";
 import { SMBIOS_TABLES, withProcessor } from "@caisson/measure/smbios";
 import { readVariableStore } from "@caisson/measure/variables";
 import { persistentVolumes } from "@caisson/protocol/guest-config";
