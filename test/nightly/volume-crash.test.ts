@@ -54,7 +54,8 @@ test("both superblocks torn at once in any of their sectors: one of the two comm
     for (const [at, bytes] of written) before.set(at, bytes);
     written = new Map();
   }
-  ok(count.moments > 15, `only ${count.moments} superblocks`);
+  // How many there are is a matter of the machine: the application commits by the clock, too.
+  ok(count.moments > 5, `only ${count.moments} superblocks`);
   ok(count.lost < count.torn / 2, JSON.stringify(count));
   t.diagnostic(`of ${count.torn} torn pairs at ${count.moments} commits, ${count.lost} hold neither`);
 
