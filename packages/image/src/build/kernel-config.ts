@@ -34,6 +34,7 @@ const commonFragments = ["guest", "hardening", "containers", "tdx"];
 /** The committed configuration of a kernel. */
 const resolvedName = (variant: KernelVariant, flavour: Flavour): string =>
   variant === "plain" ? `resolved-${flavour}.config` : `resolved-${variant}-${flavour}.config`;
+
 /** Symbol (without `CONFIG_`) to value: `y`, a number, a quoted string, or `n` for "is not set". */
 export type KernelConfig = Map<string, string>;
 

@@ -118,10 +118,13 @@ async function readKernel(entry: string, flavour: Flavour): Promise<Kernel | und
   }
 }
 
-/** The kernels that are in the cache. */
-export async function cachedKernels(inputs: Places & Pick<KernelInputs, "cache">): Promise<Kernels> {
+/** The kernels that are in the cache, of all flavours or of `wanted`; each is read and compared with its hash. */
+export async function cachedKernels(
+  inputs: Places & Pick<KernelInputs, "cache">,
+  wanted: readonly Flavour[] = flavours,
+): Promise<Kernels> {
   const found = await Promise.all(
-    flavours.map(async (flavour) => {
+    wanted.map(async (flavour) => {
       const entry = join(inputs.cache, "kernel", await kernelKey(inputs, flavour));
       return [flavour, await readKernel(entry, flavour)] as const;
     }),
@@ -137,14 +140,14 @@ export async function buildKernels(inputs: KernelInputs): Promise<Kernels> {
   const place = join(inputs.cache, "kernel");
   const wanted = flavours.filter((flavour) => inputs.flavours.includes(flavour));
   const missingOf = (kernels: Kernels) => wanted.filter((flavour) => !kernels.has(flavour));
-  let kernels = await cachedKernels(inputs);
+  let kernels = await cachedKernels(inputs, wanted);
   if (missingOf(kernels).length > 0) {
     await mkdir(place, { recursive: true });
     const release = await claim(join(place, objectsKey(inputs)), inputs);
     try {
-      const missing = missingOf(await cachedKernels(inputs));
+      const missing = missingOf(await cachedKernels(inputs, wanted));
       if (missing.length > 0) await buildEntries(place, missing, inputs);
-      kernels = await cachedKernels(inputs);
+      kernels = await cachedKernels(inputs, wanted);
     } finally {
       await release();
     }
@@ -154,7 +157,7 @@ export async function buildKernels(inputs: KernelInputs): Promise<Kernels> {
     const config = join(dirname(kernels.get(flavour)!.image), `config-${flavour}`);
     await checkResolved(await readFile(config, "utf8"), flavour, inputs);
   }
-  return new Map([...kernels].filter(([flavour]) => wanted.includes(flavour)));
+  return kernels;
 }
 
 /** Builds kernels into their cache entries, each whole or not at all: its hash is what comes last. */
