@@ -277,11 +277,10 @@ async function askOwners(
 export async function startSession(options: SessionOptions): Promise<Session> {
   const { image, manifest, shape, references, hooks = {} } = options;
   const { state = `${image}.state` } = options;
-  const giveUp = await claimState(state);
   const platform = simulatedPlatform(Date.now());
   const honest = developmentPolicy(manifest, references, platform.root);
   const policy = hooks.policy?.(honest) ?? honest;
-  const ends: (() => Promise<unknown>)[] = [giveUp];
+  const ends: (() => Promise<unknown>)[] = [await claimState(state)];
   const endAll = (): Promise<void> => endEach(ends.splice(0).reverse());
   try {
     const volumes = volumeDisks(state, manifest.guest.app);
