@@ -109,7 +109,7 @@ test("Gitea takes a push by SSH, whose server shuts itself into a root of its ow
     (await ask("/user/keys", { title: "key", key: readFileSync(join(place, "key.pub"), "utf8") })).status,
     201,
   );
-  equal((await ask("/user/repos", { name: "work" })).status, 201);
+  equal((await ask("/user/repos", { name: "notes" })).status, 201);
   const { host } = machine.ports.find(({ service, published }) => service === "gitea" && published === 2222)!;
   const work = join(place, "work");
   execFileSync("git", ["init", "-q", "-b", "main", work]);
@@ -127,9 +127,9 @@ test("Gitea takes a push by SSH, whose server shuts itself into a root of its ow
     );
   await git("add", ".");
   await git("commit", "-q", "-m", "seven");
-  await git("push", "-q", `ssh://git@127.0.0.1:${host}/me/work.git`, "main");
+  await git("push", "-q", `ssh://git@127.0.0.1:${host}/me/notes.git`, "main");
   // What was pushed is entered behind the answer to git.
-  equal(await until(() => fetch(at("gitea", "/me/work/raw/branch/main/README.md")), ok), "seven\n");
+  equal(await until(() => fetch(at("gitea", "/me/notes/raw/branch/main/README.md")), ok), "seven\n");
 });
 
 test("Keycloak gives its administrator a token, by which it shows its realm", async () => {
