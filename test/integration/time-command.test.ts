@@ -67,7 +67,7 @@ suite("caisson time", () => {
   test("no agreement: what each source did, and exit code 10", async () => {
     const dead = { ...sources(0)[0]!, kePort: 1 };
     const { stdout, stderr, code } = await caisson(
-      { sources: [dead, ...sources(1, 2)], limits: { timeoutMs: 600 } },
+      { sources: [dead, ...sources(1, 2)], limits: { timeoutMs: 4000 } },
       ["--json"],
     );
     equal(code, 10);

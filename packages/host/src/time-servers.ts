@@ -6,16 +6,14 @@
  * Debian's chrony is unpacked into the repository's cache, never installed, as that would replace the machine's own
  * time daemon. It runs without touching the system clock (`-x`), each instance in its own directory, with ports that
  * were free, with or without root. Between a look at a port and chronyd's use of it somebody else can take it, which
- * ends chronyd: the ports are not those that the kernel gives to outgoing connections, and there are several tries.
+ * ends chronyd: there are several tries.
  */
 
 import { execFile } from "node:child_process";
-import { randomInt } from "node:crypto";
 import { createSocket } from "node:dgram";
-import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, readdir, rename, rm, writeFile } from "node:fs/promises";
-import { connect, createServer } from "node:net";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -28,6 +26,7 @@ import {
 import { messageOf } from "@caisson/vocabulary/failure";
 import { end, start } from "./child.ts";
 import { HostError } from "./errors.ts";
+import { freeTcpPort, freeUdpPort } from "./ports.ts";
 
 /** A program and the environment in which it finds its libraries. */
 export interface Chronyd {
@@ -64,8 +63,6 @@ const run = promisify(execFile);
 const day = 24 * 3600 * 1000;
 /** How often an instance is started until it stays. */
 const tries = 5;
-/** Below what Linux gives to outgoing connections (ip_local_port_range, 32768 to 60999 when nobody changed it). */
-const ports = { first: 10_000, count: 22_000 };
 
 /**
  * chronyd of the machine's own Debian release, so that it fits its C library. Unpacks it at the first call; falls
@@ -240,35 +237,6 @@ async function startReference(
   await launch("reference", [`port ${port}`, "local stratum 1"]);
   return port;
 }
-
-/** A port of `ports` on which `listen` succeeded just now. */
-async function freePort(listen: (port: number) => Promise<void>): Promise<number> {
-  for (;;) {
-    const port = ports.first + randomInt(ports.count);
-    try {
-      await listen(port);
-      return port;
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "EADDRINUSE") throw error;
-    }
-  }
-}
-
-export const freeTcpPort = (): Promise<number> =>
-  freePort(async (port) => {
-    const server = createServer();
-    server.listen(port, "127.0.0.1");
-    await once(server, "listening");
-    await new Promise((resolve) => server.close(resolve));
-  });
-
-const freeUdpPort = (): Promise<number> =>
-  freePort(async (port) => {
-    const socket = createSocket("udp4");
-    socket.bind(port, "127.0.0.1");
-    await once(socket, "listening");
-    await new Promise<void>((resolve) => socket.close(resolve));
-  });
 
 /** Whether a connection to `port` is accepted. */
 async function accepts(port: number): Promise<boolean> {

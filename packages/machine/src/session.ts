@@ -21,7 +21,8 @@ import {
 import { join } from "node:path";
 import { accelerator } from "@caisson/host/accelerator";
 import type { Shape } from "@caisson/host/machine";
-import { freeTcpPort, startTimeServers, type TimeServerOptions } from "@caisson/host/time-servers";
+import { freeTcpPort } from "@caisson/host/ports";
+import { startTimeServers, type TimeServerOptions } from "@caisson/host/time-servers";
 import { Vm, type VmOptions } from "@caisson/host/vm";
 import type { Manifest } from "@caisson/image";
 import { tryLock } from "@caisson/image/exclusive";
