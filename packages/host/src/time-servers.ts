@@ -3,36 +3,26 @@
  * Real NTS servers on loopback, with a certificate authority made on the spot: chronyd, several instances. For
  * machines without Internet (`caisson up`) and for tests; only development configurations trust them.
  *
- * Debian's chrony is unpacked into the repository's cache, never installed, as that would replace the machine's own
- * time daemon. It runs without touching the system clock (`-x`), each instance in its own directory, with ports that
+ * chronyd runs without touching the system clock (`-x`), each instance in its own directory, with ports that
  * were free, with or without root. Between a look at a port and chronyd's use of it somebody else can take it, which
  * ends chronyd: there are several tries.
  */
 
-import { execFile } from "node:child_process";
 import { createSocket } from "node:dgram";
-import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, readdir, rename, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { promisify } from "node:util";
 import {
   createTestAuthority,
   issueServerCertificate,
   type TestAuthority,
 } from "@caisson/simulated/test-authority";
-import { messageOf } from "@caisson/vocabulary/failure";
 import { end, start } from "./child.ts";
+import { type Chronyd, chronyd } from "./chronyd.ts";
 import { HostError } from "./errors.ts";
 import { freeTcpPort, freeUdpPort } from "./ports.ts";
-
-/** A program and the environment in which it finds its libraries. */
-export interface Chronyd {
-  path: string;
-  env: Record<string, string>;
-}
 
 export interface TimeServerOptions {
   operator: string;
@@ -58,67 +48,9 @@ export interface TimeServers {
   stop(): Promise<void>;
 }
 
-const cache = new URL("../../../.cache/", import.meta.url).pathname;
-const run = promisify(execFile);
 const day = 24 * 3600 * 1000;
 /** How often an instance is started until it stays. */
 const tries = 5;
-
-/**
- * chronyd of the machine's own Debian release, so that it fits its C library. Unpacks it at the first call; falls
- * back to an installed one. Throws HostError `host/missing-program` that says what to do.
- */
-export async function chronyd(): Promise<Chronyd> {
-  const root = join(cache, "chrony");
-  const unpacked = {
-    path: join(root, "usr/sbin/chronyd"),
-    env: {
-      LD_LIBRARY_PATH: [join(root, "usr/lib/x86_64-linux-gnu"), join(root, "lib/x86_64-linux-gnu")].join(":"),
-    },
-  };
-  if (existsSync(unpacked.path)) return unpacked;
-  try {
-    await unpackChrony(root);
-    return unpacked;
-  } catch (error) {
-    const installed = "/usr/sbin/chronyd";
-    if (existsSync(installed)) return { path: installed, env: {} };
-    throw new HostError("host/missing-program", "chronyd cannot be had", {
-      facts: [["cause", String(messageOf(error)).trim().split("\n").at(-1)!]],
-      fix: "apt-get update, on a Debian or Ubuntu machine; nothing will be installed",
-    });
-  }
-}
-
-/** Downloads chrony and the libraries that it needs, by name, and unpacks them to `root`, all or nothing. */
-async function unpackChrony(root: string): Promise<void> {
-  await mkdir(cache, { recursive: true });
-  const work = await mkdtemp(join(cache, "chrony-"));
-  try {
-    const skip = ["recommends", "suggests", "conflicts", "breaks", "replaces", "enhances"];
-    const flags = skip.map((relation) => `--no-${relation}`);
-    const depends = async (...args: string[]) => {
-      const { stdout } = await run("apt-cache", ["depends", ...flags, ...args], { timeout: 60_000 });
-      return stdout;
-    };
-    const direct = [...(await depends("chrony")).matchAll(/Depends: (lib\S+)/g)].map((match) => match[1]!);
-    const all = (await depends("--recurse", ...direct)).match(/^lib\S+$/gm) ?? [];
-    // The C library must be the machine's: it belongs to the program loader.
-    const packages = ["chrony", ...new Set(all)].filter(
-      (name) => !/^(libc6|libgcc-s1|libcrypt1)$/.test(name),
-    );
-    const options = { cwd: work, timeout: 300_000 };
-    await run("apt-get", ["-qq", "-o", "APT::Sandbox::User=root", "download", ...packages], options);
-    for (const file of await readdir(work)) {
-      if (file.endsWith(".deb")) await run("dpkg-deb", ["-x", file, "root"], options);
-    }
-    await rename(join(work, "root"), root).catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== "ENOTEMPTY" && error.code !== "EEXIST") throw error; // another process was faster
-    });
-  } finally {
-    await rm(work, { recursive: true, force: true });
-  }
-}
 
 /**
  * Starts one chronyd for each of `options`, reachable for clients at `address` (which reaches this machine's
