@@ -8,6 +8,7 @@
  * ends chronyd: there are several tries.
  */
 
+import type { ChildProcess } from "node:child_process";
 import { createSocket } from "node:dgram";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
@@ -60,92 +61,22 @@ export async function startTimeServers(
   options: readonly TimeServerOptions[],
   address = "127.0.0.1",
 ): Promise<TimeServers> {
-  const program = await chronyd();
-  const directory = await mkdtemp(join(tmpdir(), "caisson-time-"));
-  const now = Date.now();
-  const authority = createTestAuthority("Caisson test time CA", {
-    notBefore: 0,
-    notAfter: now + 36_500 * day,
-  });
-  const stops: (() => Promise<unknown>)[] = [];
-  const stop = async () => {
-    await Promise.all(stops.map((end) => end()));
-    await rm(directory, { recursive: true, force: true });
-  };
-  const launch = async (name: string, lines: readonly string[]) => {
-    const own = join(directory, name);
-    const config = join(own, "chrony.conf");
-    const common = ["cmdport 0", "bindcmdaddress /", "bindaddress 127.0.0.1", "allow 127.0.0.0/8"];
-    // chronyd looks its user up even where it does not change to it, and Debian's own need not exist here.
-    common.push("user root");
-    await writeFile(config, [...common, `pidfile ${own}/pid`, ...lines, ""].join("\n"));
-    const child = await start(program.path, ["-d", "-x", "-U", "-f", config], "chrony", {
-      env: { ...process.env, ...program.env },
-    });
-    stops.push(() => end(child));
-    let log = "";
-    const keep = (text: Buffer) => {
-      log = (log + text.toString()).slice(-4000);
-    };
-    child.stdout?.on("data", keep);
-    child.stderr?.on("data", keep);
-    return { child, log: () => log };
-  };
-
+  const instances = new Instances(await chronyd(), await mkdtemp(join(tmpdir(), "caisson-time-")));
+  const validity = { notBefore: 0, notAfter: Date.now() + 36_500 * day };
+  const authority = createTestAuthority("Caisson test time CA", validity);
+  const stop = () => instances.stop();
   try {
-    let reference: Promise<number> | undefined;
     const started = await Promise.allSettled(
-      options.map(
-        async ({ operator, offsetMs = 0, clockPrecision, ...validity }, index): Promise<TimeServer> => {
-          const name = `time-${index + 1}.caisson.test`;
-          const own = join(directory, name);
-          await mkdir(own);
-          const certificate = issueServerCertificate(
-            authority,
-            [name],
-            ["127.0.0.1", `127.1.0.${index + 1}`],
-            {
-              notBefore: validity.notBefore ?? now - day,
-              notAfter: validity.notAfter ?? now + 30 * day,
-            },
-          );
-          await writeFile(join(own, "certificate.pem"), certificate.certificate);
-          await writeFile(join(own, "key.pem"), certificate.key, { mode: 0o600 });
-          // A wrong clock is chronyd's own mechanism: it follows a server whose answers it corrects by an offset.
-          const clock =
-            offsetMs === 0
-              ? ["local stratum 1"]
-              : [
-                  `server 127.0.0.1 port ${await (reference ??= startReference(directory, launch))}` +
-                    ` iburst minpoll -4 maxpoll 0 offset ${offsetMs / 1000}`,
-                ];
-          const lines = [
-            "ntsprocesses 0",
-            `ntsservercert ${own}/certificate.pem`,
-            `ntsserverkey ${own}/key.pem`,
-            ...clock,
-            ...(clockPrecision === undefined ? [] : [`clockprecision ${clockPrecision}`]),
-          ];
-          for (let left = tries; ; left--) {
-            const [ntpPort, kePort] = [await freeUdpPort(), await freeTcpPort()];
-            const { child, log } = await launch(name, [`port ${ntpPort}`, `ntsport ${kePort}`, ...lines]);
-            const limit = performance.now() + 60_000;
-            for (;;) {
-              const ended = child.exitCode !== null || child.signalCode !== null;
-              if (ended && left > 1) break;
-              if (ended || performance.now() > limit) {
-                throw new HostError("host/program-failed", `chronyd did not start as ${name}`, {
-                  facts: [["log", log().trim().split("\n").slice(-3).join("\n")]],
-                });
-              }
-              if ((await answersWell(ntpPort)) && (await accepts(kePort))) {
-                return { source: { name, operator, address, kePort, ca: authority.certificate }, ntpPort };
-              }
-              await sleep(20);
-            }
-          }
-        },
-      ),
+      options.map(async (one, index): Promise<TimeServer> => {
+        const name = `time-${index + 1}.caisson.test`;
+        const addresses = ["127.0.0.1", `127.1.0.${index + 1}`];
+        const lines = await linesOf(instances, authority, name, addresses, one);
+        const { ntpPort, kePort } = await startServer(instances, name, lines);
+        return {
+          source: { name, operator: one.operator, address, kePort, ca: authority.certificate },
+          ntpPort,
+        };
+      }),
     );
     // One that fails leaves the others on their way: they are ended when all have arrived.
     const servers = started.map((one) => {
@@ -159,15 +90,108 @@ export async function startTimeServers(
   }
 }
 
-/** A plain NTP server with the machine's own time, for the instances with an offset. */
-async function startReference(
-  directory: string,
-  launch: (name: string, lines: readonly string[]) => Promise<unknown>,
-): Promise<number> {
-  const port = await freeUdpPort();
-  await mkdir(join(directory, "reference"));
-  await launch("reference", [`port ${port}`, "local stratum 1"]);
-  return port;
+/** The chronyds of one call, each in a directory of its own below `directory`: started one by one, ended together. */
+class Instances {
+  readonly #program: Chronyd;
+  readonly #directory: string;
+  readonly #stops: (() => Promise<unknown>)[] = [];
+  #reference: Promise<number> | undefined;
+
+  constructor(program: Chronyd, directory: string) {
+    this.#program = program;
+    this.#directory = directory;
+  }
+
+  /** The directory of the instance of this name, made if need be. */
+  async place(name: string): Promise<string> {
+    const own = join(this.#directory, name);
+    await mkdir(own, { recursive: true });
+    return own;
+  }
+
+  async launch(name: string, lines: readonly string[]): Promise<{ child: ChildProcess; log: () => string }> {
+    const own = await this.place(name);
+    const config = join(own, "chrony.conf");
+    const common = ["cmdport 0", "bindcmdaddress /", "bindaddress 127.0.0.1", "allow 127.0.0.0/8"];
+    // chronyd looks its user up even where it does not change to it, and Debian's own need not exist here.
+    common.push("user root");
+    await writeFile(config, [...common, `pidfile ${own}/pid`, ...lines, ""].join("\n"));
+    const { path, env } = this.#program;
+    const child = await start(path, ["-d", "-x", "-U", "-f", config], "chrony", {
+      env: { ...process.env, ...env },
+    });
+    this.#stops.push(() => end(child));
+    let log = "";
+    const keep = (text: Buffer) => {
+      log = (log + text.toString()).slice(-4000);
+    };
+    child.stdout?.on("data", keep);
+    child.stderr?.on("data", keep);
+    return { child, log: () => log };
+  }
+
+  /** The port of a plain NTP server with the machine's own time, for the instances with an offset. */
+  reference(): Promise<number> {
+    this.#reference ??= freeUdpPort().then(async (port) => {
+      await this.launch("reference", [`port ${port}`, "local stratum 1"]);
+      return port;
+    });
+    return this.#reference;
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.#stops.map((end) => end()));
+    await rm(this.#directory, { recursive: true, force: true });
+  }
+}
+
+/** Of a server's configuration, all but its ports; its key and certificate are written. */
+async function linesOf(
+  instances: Instances,
+  authority: TestAuthority,
+  name: string,
+  addresses: string[],
+  {
+    offsetMs = 0,
+    clockPrecision,
+    notBefore = Date.now() - day,
+    notAfter = Date.now() + 30 * day,
+  }: TimeServerOptions,
+): Promise<string[]> {
+  const own = await instances.place(name);
+  const { certificate, key } = issueServerCertificate(authority, [name], addresses, { notBefore, notAfter });
+  await writeFile(join(own, "certificate.pem"), certificate);
+  await writeFile(join(own, "key.pem"), key, { mode: 0o600 });
+  const lines = ["ntsprocesses 0", `ntsservercert ${own}/certificate.pem`, `ntsserverkey ${own}/key.pem`];
+  if (clockPrecision !== undefined) lines.push(`clockprecision ${clockPrecision}`);
+  if (offsetMs === 0) return [...lines, "local stratum 1"];
+  // A wrong clock is chronyd's own mechanism: it follows a server whose answers it corrects by an offset.
+  const reference = `server 127.0.0.1 port ${await instances.reference()}`;
+  return [...lines, `${reference} iburst minpoll -4 maxpoll 0 offset ${offsetMs / 1000}`];
+}
+
+/** Starts an instance, on other ports where somebody took its own meanwhile, and waits until it answers well. */
+async function startServer(
+  instances: Instances,
+  name: string,
+  lines: readonly string[],
+): Promise<{ ntpPort: number; kePort: number }> {
+  for (let left = tries; ; left--) {
+    const [ntpPort, kePort] = [await freeUdpPort(), await freeTcpPort()];
+    const { child, log } = await instances.launch(name, [`port ${ntpPort}`, `ntsport ${kePort}`, ...lines]);
+    const limit = performance.now() + 60_000;
+    for (;;) {
+      const ended = child.exitCode !== null || child.signalCode !== null;
+      if (ended && left > 1) break;
+      if (ended || performance.now() > limit) {
+        throw new HostError("host/program-failed", `chronyd did not start as ${name}`, {
+          facts: [["log", log().trim().split("\n").slice(-3).join("\n")]],
+        });
+      }
+      if ((await answersWell(ntpPort)) && (await accepts(kePort))) return { ntpPort, kePort };
+      await sleep(20);
+    }
+  }
 }
 
 /** Whether a connection to `port` is accepted. */
