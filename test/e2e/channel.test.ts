@@ -19,7 +19,7 @@ import { carry } from "@caisson/cli/commands/exec";
 import { attestedFetch } from "@caisson/client";
 import { openDoor, parsePlace } from "@caisson/client/connect";
 import { startInterceptor } from "@caisson/client/testing/interceptor";
-import { execFile as sessionFile } from "@caisson/machine/session";
+import { execFile as sessionFile } from "@caisson/machine/state";
 import { type Collateral, readPolicy, readReferences } from "@caisson/verify";
 import { type Browser, chromium, type Page } from "playwright-core";
 import { makePage } from "../../examples/private-form/page/make.ts";

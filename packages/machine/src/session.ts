@@ -8,16 +8,8 @@
  * instance's seed, the console log, and what an outside verifier needs (policy, collateral, reference values).
  */
 
-import { createHash, randomBytes } from "node:crypto";
-import {
-  existsSync,
-  mkdirSync,
-  readFileSync,
-  realpathSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
+import { randomBytes } from "node:crypto";
+import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { accelerator } from "@caisson/host/accelerator";
 import type { Shape } from "@caisson/host/machine";
@@ -25,16 +17,12 @@ import { freeTcpPort } from "@caisson/host/ports";
 import { startTimeServers, type TimeServerOptions } from "@caisson/host/time-servers";
 import { Vm, type VmOptions } from "@caisson/host/vm";
 import type { Manifest } from "@caisson/image";
-import { tryLock } from "@caisson/image/exclusive";
 import { createRootSecret, dataFiles, type Kms, type LogToFollow, startKms } from "@caisson/kms";
 import { execPort } from "@caisson/protocol/exec";
 import {
   type AppDescription,
-  applicationId,
-  bootSequenceOf,
   description,
   mainPort,
-  persistentVolumes,
   publishedPorts,
   secretNames,
 } from "@caisson/protocol/guest-config";
@@ -45,20 +33,15 @@ import { writeEnvelope } from "@caisson/releases";
 import { simulatedPlatform } from "@caisson/simulated/simulated-platform";
 import type { Collateral } from "@caisson/verify";
 import { toHex } from "@caisson/vocabulary/bytes";
-import { bootEvents } from "@caisson/vocabulary/events";
-import { Failure } from "@caisson/vocabulary/failure";
 import { consoleEvidence } from "./console-evidence.ts";
 import type { DevelopmentOwners } from "./development-owners.ts";
+import { developmentPolicy, writeKmsPolicy } from "./development-policy.ts";
 import type { FreshEvidence } from "./relying-party.ts";
+import { claimState, execFile, instanceSeed, type PublishedPort, portsFile, writeWhole } from "./state.ts";
 import { type VolumeDisk, volumeDisks } from "./volume-disks.ts";
 
 /** This machine's loopback, as a guest behind QEMU's user networking sees it. */
 const hostFromGuest = "10.0.2.2";
-
-/** In a session's state while it runs: where `caisson exec` reaches the machine, and the token that it shows. */
-export const execFile = "exec.json";
-/** Likewise: its published ports (`PublishedPort[]`), for `caisson ps`. */
-export const portsFile = "ports.json";
 
 /** The operators that the local time servers stand for. */
 const timeOperators = ["alpha", "beta", "gamma", "delta", "epsilon"].map((operator) => ({ operator }));
@@ -97,14 +80,6 @@ export interface SessionHooks {
   policy?: (policy: object) => object;
 }
 
-/** A published port of a service, and the port of this host that leads there. */
-export interface PublishedPort {
-  service: string;
-  protocol: "tcp" | "udp";
-  published: number;
-  host: number;
-}
-
 export interface Session {
   vm: Vm;
   /** Where the application's main port is reached; missing when it publishes none. */
@@ -126,115 +101,6 @@ export interface Session {
   state: string;
   /** Ends the machine cleanly, then everything around it. */
   stop(): Promise<void>;
-}
-
-/** Writes a whole file or none. */
-function writeWhole(path: string, text: string, mode = 0o644): void {
-  writeFileSync(`${path}.new`, text, { mode });
-  renameSync(`${path}.new`, path);
-}
-
-/** The registers that reference values leave open, and so the policy must, by name; RTMR0 by event where it can be. */
-function openRegisters(references: object): Record<string, string> {
-  const open = ["mrtd", "rtmr0", "rtmr1", "rtmr2"].filter((name) => !Object.hasOwn(references, name));
-  const registers: Record<string, string> = Object.fromEntries(open.map((name) => [name, "any"]));
-  if (registers.rtmr0 === undefined) return registers;
-  if (Object.hasOwn(references, "rtmr0Events")) return { ...registers, rtmr0: "by-event" };
-  return { ...registers, hostAcpi: "any" };
-}
-
-/** What a relying party of a development machine accepts: this image on the simulated platform, and nothing less. */
-export function developmentPolicy(manifest: Manifest, references: object, root: string): object {
-  return {
-    version: "caisson/policy/v1",
-    description: `${manifest.name}, development: the simulated platform proves nothing about hardware`,
-    platforms: ["emulated"],
-    simulatedRoot: root,
-    tcb: { minimumEvaluationNumber: "any" },
-    platformIdentities: "any",
-    registers: openRegisters(references),
-    app: applicationRules(manifest),
-    ...volumesOf(manifest),
-    secureTime: manifest.guest.time.secure_time ? { origins: ["instance"] } : { methods: ["nts", "none"] },
-    events: { bootLog: "required", ...sequenceOf(manifest) },
-  };
-}
-
-/** Which application: by the release of its identity, or by exactly this description. */
-function applicationRules({ guest }: Manifest): object {
-  const id = toHex(applicationId(guest));
-  return guest.app.identity === undefined
-    ? { id: [id], composeHash: [toHex(composeHash(description(guest)))], instanceId: "any" }
-    : { identity: { id }, instanceId: "any" };
-}
-
-/** A policy's volumes, where the image has some. */
-function volumesOf({ guest }: Manifest): { volumes?: object } {
-  const names = persistentVolumes(guest.app);
-  return names.length === 0 ? {} : { volumes: { names } };
-}
-
-/** A policy's sequence, where the image measures more than every image does. */
-export function sequenceOf({ guest }: Manifest): { sequence?: readonly string[] } {
-  const sequence = bootSequenceOf(guest.app);
-  return sequence.length === bootEvents.length ? {} : { sequence };
-}
-
-/** The KMS's policy directory for this one application, made anew. */
-function writeKmsPolicy(state: string, manifest: Manifest, references: object, policy: object): void {
-  const directory = join(state, "policies");
-  rmSync(directory, { recursive: true, force: true });
-  mkdirSync(join(directory, "manifests"), { recursive: true });
-  const text = JSON.stringify(references);
-  writeWhole(join(directory, "manifests", "references.json"), text);
-  const file = {
-    version: "caisson/kms-policy/v1",
-    app: toHex(applicationId(manifest.guest)),
-    keyVersion: 1,
-    ...volumeOwner(state, manifest),
-    manifests: [createHash("sha256").update(text).digest("hex")],
-    policy,
-  };
-  writeWhole(join(directory, `${manifest.name}.json`), JSON.stringify(file, null, 2));
-}
-
-/**
- * Whose volumes an image without an identity opens: those of the first that ran here. With an identity, later versions
- * are the same application by themselves.
- */
-function volumeOwner(state: string, { guest }: Manifest): { volumeOwner?: string } {
-  if (persistentVolumes(guest.app).length === 0 || guest.app.identity !== undefined) return {};
-  const path = join(state, "volume-owner");
-  if (!existsSync(path)) writeWhole(path, toHex(applicationId(guest)));
-  return { volumeOwner: readFileSync(path, "utf8").trim() };
-}
-
-/** Seed of the instance whose state lies in `state`, 20 bytes in hex: made at its first start, the same ever after. */
-export function instanceSeed(state: string): string {
-  const path = join(state, "instance-seed");
-  if (!existsSync(path)) writeWhole(path, randomBytes(20).toString("hex"), 0o600);
-  return readFileSync(path, "utf8").trim();
-}
-
-/** A machine runs on this state directory. */
-export class StateBusyError extends Failure<"up/busy", "unavailable"> {
-  override readonly name = "StateBusyError";
-  constructor(state: string) {
-    super("up/busy", "unavailable", `another machine runs on ${state}`, {
-      fix: "end the other one; a second machine of the same application starts from a copy of its directory",
-    });
-  }
-}
-
-/**
- * Takes a state directory for one machine, and makes it where it is missing. Two would be one instance, with the same
- * keys, and each would write over the other's policy, ports and log. Returns what gives it up. Throws StateBusyError.
- */
-async function claimState(state: string): Promise<() => Promise<void>> {
-  mkdirSync(state, { recursive: true, mode: 0o700 });
-  const release = await tryLock(`state ${realpathSync(state)}`);
-  if (release === undefined) throw new StateBusyError(state);
-  return release;
 }
 
 /** A free port of this host for everything that the application publishes; `wanted` for the main one, if given. */

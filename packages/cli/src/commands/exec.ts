@@ -4,7 +4,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { imageDirectory, type Manifest, readSpec } from "@caisson/image";
-import { execFile } from "@caisson/machine/session";
+import { execFile } from "@caisson/machine/state";
 import { ExecReader, encodeFrames, encodeRequest } from "@caisson/protocol/exec";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";

@@ -3,7 +3,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { imageDirectory, type Manifest, readSpec } from "@caisson/image";
-import { type PublishedPort, portsFile } from "@caisson/machine/session";
+import { type PublishedPort, portsFile } from "@caisson/machine/state";
 import type { ConsoleEvent } from "@caisson/protocol/console";
 import { publishedPorts } from "@caisson/protocol/guest-config";
 import { Command } from "commander";
