@@ -10,7 +10,7 @@ import { frontOf, withPersistent } from "./build/application.ts";
 import { ImageError } from "./errors.ts";
 import type { ComposedService, Composition } from "./inputs/compose/composition.ts";
 import { readComposeFile } from "./inputs/compose/file.ts";
-import { readSpec, type Spec } from "./inputs/spec.ts";
+import { composeNames, readSpec, type Spec } from "./inputs/spec.ts";
 import {
   type ImageSource,
   imagesOf,
@@ -65,7 +65,7 @@ async function subjectOf(subject: string): Promise<Subject> {
   const path = resolve(subject);
   const found = await stat(path).catch(() => undefined);
   if (found?.isDirectory() === true) {
-    for (const name of ["caisson.yaml", "compose.yaml", "compose.yml", "docker-compose.yml"]) {
+    for (const name of ["caisson.yaml", ...composeNames]) {
       if ((await stat(join(path, name)).catch(() => undefined))?.isFile() === true)
         return subjectOf(join(path, name));
     }
