@@ -15,7 +15,7 @@ import { extname, join } from "node:path";
 import { PassThrough } from "node:stream";
 import { text } from "node:stream/consumers";
 import { after, before, type TestContext, test } from "node:test";
-import { carry } from "@caisson/cli/commands/exec";
+import { carry } from "@caisson/cli/development-machine";
 import { attestedFetch } from "@caisson/client";
 import { openDoor, parsePlace } from "@caisson/client/connect";
 import { startInterceptor } from "@caisson/client/testing/interceptor";

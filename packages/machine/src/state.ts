@@ -42,13 +42,22 @@ export class StateBusyError extends Failure<"up/busy", "unavailable"> {
   }
 }
 
+const lockOf = (state: string): string => `state ${realpathSync(state)}`;
+
+/** Whether a machine runs on a state directory now. */
+export async function runsOn(state: string): Promise<boolean> {
+  const release = existsSync(state) ? await tryLock(lockOf(state)) : async () => {};
+  await release?.();
+  return release === undefined;
+}
+
 /**
  * Takes a state directory for one machine, and makes it where it is missing. Two would be one instance, with the same
  * keys, and each would write over the other's policy, ports and log. Returns what gives it up. Throws StateBusyError.
  */
 export async function claimState(state: string): Promise<() => Promise<void>> {
   mkdirSync(state, { recursive: true, mode: 0o700 });
-  const release = await tryLock(`state ${realpathSync(state)}`);
+  const release = await tryLock(lockOf(state));
   if (release === undefined) throw new StateBusyError(state);
   return release;
 }
