@@ -62,7 +62,7 @@ test("without a panic, by the last line; in a stage, by the stage's reason", () 
   deepEqual(new BootError({ stages: [], measured: [] }, "one\ntwo\x1b[0m\n", "x.log").facts, [
     ["last words", "two"],
   ]);
-  const said = encodeConsole({ at: 1, kind: "note", text: "the\x1b clock" });
+  const said = encodeConsole({ at: 1, kind: "note", text: "the\x07clock" });
   const evidence = encodeConsole({ at: 1, kind: "evidence", part: 0, of: 1, data: "AAAA" });
   deepEqual(new MachineError(`one\n${said}${evidence}`, "x.log").facts, [["last words", "the clock"]]);
   deepEqual(new BootError({ stages: [], measured: [] }, "", "x.log").facts, []);
