@@ -24,6 +24,7 @@ import type { Instance } from "@caisson/protocol/instance";
 import { writeEnvelope } from "@caisson/releases";
 import { keysOf } from "@caisson/releases/testing/owners";
 import { signedBy, signer } from "@caisson/releases/testing/signers";
+import { type CollateralServer, serveCollateral } from "@caisson/simulated/collateral-server";
 import { simulatedPlatform } from "@caisson/simulated/simulated-platform";
 import { makeKms } from "../../examples/kms/make.ts";
 import { image, references, shape } from "../support/image.ts";
@@ -36,7 +37,17 @@ after(async () => {
   for (const end of ends.reverse()) await end();
 });
 
-const platform = simulatedPlatform(Date.now());
+/**
+ * At night (test/nightly/kms-recovery.test.ts) its image has keepers, who recover the root secret at the end, and a source
+ * of collateral in place of files; what guests bring (18) is then not enough for its policies.
+ */
+const recovers = process.env.CAISSON_TEST_RECOVERY === "1";
+const atNight = recovers ? test : () => {};
+const day = 24 * 3600 * 1000;
+/** What the source serves first is in the last third of its validity: due as soon as somebody has it. */
+const [served, renewed] = [19, 20];
+const platform = recovers ? simulatedPlatform(Date.now() - 25 * day, served) : simulatedPlatform(Date.now());
+const fmspc = "ca1550000000";
 const [ada, bob] = [signer("operator ada"), signer("operator bob")];
 const owners = await DevelopmentOwners.open(join(place, "owners"), "kms");
 
@@ -45,7 +56,7 @@ const peers = {
   version: "caisson/policy/v1",
   platforms: ["emulated"],
   simulatedRoot: platform.root,
-  tcb: { minimumEvaluationNumber: "any" },
+  tcb: { minimumEvaluationNumber: recovers ? served : "any" },
   platformIdentities: "any",
   registers: { rtmr0: "any", hostAcpi: "any" },
   app: { identity: { id: owners.id }, instanceId: "any" },
@@ -54,8 +65,6 @@ const peers = {
 const collateral = join(place, "collateral.json");
 const policy = join(place, "peers.json");
 
-/** At night its image has keepers, who recover the root secret at the end (test/nightly/kms-recovery.test.ts). */
-const recovers = process.env.CAISSON_TEST_RECOVERY === "1";
 /** Two keepers of shares, both of whom are needed. */
 const keepers = ["cleo", "dan"].map((name) => ({ name, file: join(place, `${name}.key`) }));
 const passphrase = join(place, "passphrase");
@@ -67,8 +76,8 @@ const caisson = async (...args: string[]): Promise<string> =>
 /** The image of `examples/kms`, with more files; `line` makes another program of it. */
 async function kmsImage(name: string, more: Record<string, string>, line = ""): Promise<Built> {
   const [files, directory] = [join(place, `${name}-files`), join(place, name)];
-  mkdirSync(join(files, "collateral"), { recursive: true });
-  cpSync(collateral, join(files, "collateral/simulated.json"));
+  mkdirSync(recovers ? files : join(files, "collateral"), { recursive: true });
+  if (!recovers) cpSync(collateral, join(files, "collateral/simulated.json"));
   cpSync(policy, join(files, "peers.json"));
   writeFileSync(join(files, "operators.json"), JSON.stringify(keysOf(2, ada, bob)));
   for (const [file, content] of Object.entries(more)) writeFileSync(join(files, file), content);
@@ -78,16 +87,20 @@ async function kmsImage(name: string, more: Record<string, string>, line = ""): 
   }
   await makeKms(files, join(directory, "app"));
   appendFileSync(join(directory, "app/main.mjs"), line);
-  appendFileSync(
-    join(directory, "caisson.yaml"),
-    `  environment: { KMS_DATABASE: "${database.replace("127.0.0.1", "10.0.2.2")}" }\n`,
-  );
+  const environment = {
+    KMS_DATABASE: fromGuest(database),
+    ...(recovers && { KMS_COLLATERAL_SOURCE: fromGuest(source.url) }),
+  };
+  appendFileSync(join(directory, "caisson.yaml"), `  environment: ${JSON.stringify(environment)}\n`);
   writeFileSync(join(directory, "identity.json"), owners.identity);
   return prepare(await readSpec(directory), "development", {}, new Progress());
 }
 
 let database: string;
 let kms: Built;
+/** Speaks as Intel's PCS does; down from its ninth answer on, until `back`. */
+let source: CollateralServer;
+let back = false;
 
 /** Makes the keepers' keys, and the file that names them. */
 async function keepersFile(): Promise<Record<string, string>> {
@@ -104,6 +117,12 @@ before(async () => {
   writeFileSync(collateral, JSON.stringify(platform.collateral));
   writeFileSync(policy, JSON.stringify(peers));
   database = (await startPostgres((end) => ends.push(end))).database();
+  source = await serveCollateral({ [`${fmspc.toUpperCase()}/standard`]: platform.collateral }, [], {
+    get status() {
+      return source.asked.length > 8 && !back ? 404 : undefined;
+    },
+  } as object);
+  ends.push(() => source.close());
   kms = await kmsImage("kms", recovers ? await keepersFile() : {});
 });
 
@@ -168,15 +187,36 @@ async function verify(url: string, ...more: string[]): Promise<{ status: number;
   return { answer: JSON.parse(await text(child.stdout)) as Verified, status: await status };
 }
 
-/** Two operators ask for the policy of an application. */
-async function setPolicy(url: string, identity: string, built: Built): Promise<void> {
+/** One metric of a KMS. */
+async function metric(url: string, name: string): Promise<number> {
+  const lines = (await (await fetch(new URL("/metrics", url))).text()).split("\n");
+  return Number(lines.find((line) => line.startsWith(`${name} `))?.slice(name.length));
+}
+const looks = (url: string, result: string) =>
+  metric(url, `caisson_kms_collateral_fetches_total{result="${result}"}`);
+
+/** Waits until `done`, for two minutes at most. */
+async function until(done: () => Promise<boolean>, what: () => string): Promise<void> {
+  for (let i = 0; i < 240; i++) {
+    if (await done()) return;
+    await sleep(500);
+  }
+  throw new Error(what());
+}
+
+/** Two operators ask for the policy of an application; `minimum`: of what its collateral has to be, at night. */
+async function setPolicy(url: string, identity: string, built: Built, minimum: number): Promise<void> {
   const app = applicationId(built.manifest.guest).toHex();
   const values = await references(built.directory);
   const file = {
     version: "caisson/kms-policy/v1",
     app,
     keyVersion: 1,
-    policy: { ...developmentPolicy(built.manifest, values, platform.root), references: [values] },
+    policy: {
+      ...developmentPolicy(built.manifest, values, platform.root),
+      ...(recovers && { tcb: { minimumEvaluationNumber: minimum }, fmspcs: [fmspc] }),
+      references: [values],
+    },
   };
   const asked: OperatorRequest = {
     version: "caisson/kms-request/v1",
@@ -205,10 +245,21 @@ test("the first makes the root secret, and says so to who verifies it", async ()
   match(answer.kms.identityKey, /^[0-9a-f]{64}$/);
   first = { session, url, identity: answer.kms.identityKey };
   equal((await verify(url, "--identity", "00".repeat(32))).status, 10);
-  await setPolicy(url, first.identity, kms);
-  await setPolicy(url, first.identity, await image());
+  await setPolicy(url, first.identity, kms, served);
+  await setPolicy(url, first.identity, await image(), renewed);
   if (recovers) shares = await (await fetch(new URL("/v1/shares", url))).text();
 });
+
+void atNight(
+  "its collateral is there as soon as a policy names the platform, before a guest of it came",
+  async () => {
+    await until(
+      async () => (await looks(first.url, "renewed")) === 1,
+      () => consoleOf(first.session).slice(-3000),
+    );
+    equal(source.asked.length, 4);
+  },
+);
 
 test("another replica takes it from the first, which it judged", async () => {
   const provider = { url: fromGuest(first.url), identity: first.identity };
@@ -219,6 +270,29 @@ test("another replica takes it from the first, which it judged", async () => {
   deepEqual([status, answer.kms], [0, { identityKey: first.identity, first: false }]);
   second = { session, url };
 });
+
+void atNight(
+  "the replica fetched before it judged the first; a source that is down changes nothing, and is asked again",
+  async () => {
+    const { session, url } = second;
+    const expiry = () => metric(url, "caisson_kms_collateral_expiry_timestamp_seconds");
+    await until(
+      async () => (await looks(url, "failed")) > 0,
+      () => consoleOf(session).slice(-3000),
+    );
+    const before = await expiry();
+    ok(before > Date.now() / 1000, "what it has is in force");
+    const newer = simulatedPlatform(Date.now(), renewed);
+    source.intel.set(`${fmspc.toUpperCase()}/standard`, newer.collateral);
+    back = true;
+    await until(
+      async () => (await expiry()) > before + (20 * day) / 1000,
+      () => consoleOf(session).slice(-3000),
+    );
+    match(consoleOf(session), /collateral-not-renewed[^\n]*404/);
+    match(consoleOf(session), /collateral-renewed/);
+  },
+);
 
 test("an application gets its key from the second when the first is gone", async () => {
   await first.session.stop();
@@ -242,7 +316,6 @@ test("a KMS with another measurement gets nothing, and that is in the log", asyn
   await session.stop();
 });
 
-const atNight = recovers ? test : () => {};
 void atNight("when all are gone, keepers give the root secret to a guest that they judged", async () => {
   await second.session.stop();
   const built = await kmsImage("recovering", { "shares.json": shares });
