@@ -5,29 +5,25 @@
  * PostgreSQL of the host's, which nobody trusts.
  */
 import { deepEqual, equal, match, ok } from "node:assert/strict";
-import { execFile, spawn } from "node:child_process";
-import { appendFileSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { execFile } from "node:child_process";
+import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { text } from "node:stream/consumers";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { prepare } from "@caisson/cli/prepare";
 import { Progress } from "@caisson/cli/views/progress";
 import { type Built, readSpec } from "@caisson/image";
-import { type OperatorRequest, operatorEnvelope, postgresql, verifyReleaseLog } from "@caisson/kms";
+import { postgresql, verifyReleaseLog } from "@caisson/kms";
 import { DevelopmentOwners } from "@caisson/machine/development-owners";
 import { developmentPolicy, type Session, startSession } from "@caisson/machine/session";
 import { applicationId } from "@caisson/protocol/guest-config";
 import type { Instance } from "@caisson/protocol/instance";
-import { writeEnvelope } from "@caisson/releases";
-import { keysOf } from "@caisson/releases/testing/owners";
-import { signedBy, signer } from "@caisson/releases/testing/signers";
 import { type CollateralServer, serveCollateral } from "@caisson/simulated/collateral-server";
 import { simulatedPlatform } from "@caisson/simulated/simulated-platform";
-import { makeKms } from "../../examples/kms/make.ts";
 import { image, references, shape } from "../support/image.ts";
+import { fromGuest, policyFile, setPolicy, verifyKms, writeKms } from "../support/kms-guest.ts";
 import { startPostgres } from "../support/postgresql.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
@@ -48,7 +44,6 @@ const day = 24 * 3600 * 1000;
 const [served, renewed] = [19, 20];
 const platform = recovers ? simulatedPlatform(Date.now() - 25 * day, served) : simulatedPlatform(Date.now());
 const fmspc = "ca1550000000";
-const [ada, bob] = [signer("operator ada"), signer("operator bob")];
 const owners = await DevelopmentOwners.open(join(place, "owners"), "kms");
 
 /** Which guests are replicas, and who may be a KMS to who relies on one: the image that the owners released. */
@@ -75,24 +70,18 @@ const caisson = async (...args: string[]): Promise<string> =>
 
 /** The image of `examples/kms`, with more files; `line` makes another program of it. */
 async function kmsImage(name: string, more: Record<string, string>, line = ""): Promise<Built> {
-  const [files, directory] = [join(place, `${name}-files`), join(place, name)];
-  mkdirSync(recovers ? files : join(files, "collateral"), { recursive: true });
-  if (!recovers) cpSync(collateral, join(files, "collateral/simulated.json"));
-  cpSync(policy, join(files, "peers.json"));
-  writeFileSync(join(files, "operators.json"), JSON.stringify(keysOf(2, ada, bob)));
-  for (const [file, content] of Object.entries(more)) writeFileSync(join(files, file), content);
-  mkdirSync(directory);
-  for (const file of ["caisson.yaml", "caisson.lock"]) {
-    cpSync(join(repository, "examples/kms", file), join(directory, file));
-  }
-  await makeKms(files, join(directory, "app"));
-  appendFileSync(join(directory, "app/main.mjs"), line);
+  const directory = join(place, name);
   const environment = {
     KMS_DATABASE: fromGuest(database),
     ...(recovers && { KMS_COLLATERAL_SOURCE: fromGuest(source.url) }),
   };
-  appendFileSync(join(directory, "caisson.yaml"), `  environment: ${JSON.stringify(environment)}\n`);
-  writeFileSync(join(directory, "identity.json"), owners.identity);
+  const files = {
+    ...(!recovers && { "collateral/simulated.json": JSON.stringify(platform.collateral) }),
+    "peers.json": JSON.stringify(peers),
+    ...more,
+  };
+  await writeKms(directory, files, owners.identity, `  environment: ${JSON.stringify(environment)}\n`);
+  appendFileSync(join(directory, "app/main.mjs"), line);
   return prepare(await readSpec(directory), "development", {}, new Progress());
 }
 
@@ -170,22 +159,9 @@ async function ready(session: Session): Promise<string> {
   return session.url!;
 }
 
-/** Where another guest reaches it. */
-const fromGuest = (url: string) => url.replace("127.0.0.1", "10.0.2.2").replace(/\/$/, "");
-
-interface Verified {
-  verdict: string;
-  codes: string[];
-  kms: { identityKey: string; first: boolean };
-}
-
-/** `caisson kms verify`. */
-async function verify(url: string, ...more: string[]): Promise<{ status: number; answer: Verified }> {
-  const args = ["kms", "verify", url, "--policy", policy, "--collateral", collateral, "--json", ...more];
-  const child = spawn(join(repository, "caisson"), args, { stdio: ["ignore", "pipe", "inherit"] });
-  const status = new Promise<number>((resolve) => void child.once("exit", (code) => resolve(code ?? -1)));
-  return { answer: JSON.parse(await text(child.stdout)) as Verified, status: await status };
-}
+/** `caisson kms verify`, by what a replica judges another. */
+const verify = (url: string, ...more: string[]) =>
+  verifyKms(url, "--policy", policy, "--collateral", collateral, ...more);
 
 /** One metric of a KMS. */
 async function metric(url: string, name: string): Promise<number> {
@@ -204,32 +180,15 @@ async function until(done: () => Promise<boolean>, what: () => string): Promise<
   throw new Error(what());
 }
 
-/** Two operators ask for the policy of an application; `minimum`: of what its collateral has to be, at night. */
-async function setPolicy(url: string, identity: string, built: Built, minimum: number): Promise<void> {
-  const app = applicationId(built.manifest.guest).toHex();
+/** The policy of an application, as two operators sign it; `minimum`: of what its collateral has to be, at night. */
+async function givePolicy(url: string, identity: string, built: Built, minimum: number): Promise<void> {
   const values = await references(built.directory);
-  const file = {
-    version: "caisson/kms-policy/v1",
-    app,
-    keyVersion: 1,
-    policy: {
-      ...developmentPolicy(built.manifest, values, platform.root),
-      ...(recovers && { tcb: { minimumEvaluationNumber: minimum }, fmspcs: [fmspc] }),
-      references: [values],
-    },
+  const asked = {
+    ...developmentPolicy(built.manifest, values, platform.root),
+    ...(recovers && { tcb: { minimumEvaluationNumber: minimum }, fmspcs: [fmspc] }),
+    references: [values],
   };
-  const asked: OperatorRequest = {
-    version: "caisson/kms-request/v1",
-    action: "policy/set",
-    kms: identity,
-    app,
-    replaces: 0,
-    expires: Date.now() + 600_000,
-    policy: JSON.stringify(file),
-  };
-  const body = JSON.stringify(writeEnvelope(signedBy(operatorEnvelope(asked), ada, bob)));
-  const answer = await fetch(new URL("/v1/admin", url), { method: "POST", body });
-  equal(answer.status, 200, await answer.text());
+  await setPolicy(url, identity, policyFile(applicationId(built.manifest.guest).toHex(), asked));
 }
 
 let first: { session: Session; url: string; identity: string };
@@ -245,8 +204,8 @@ test("the first makes the root secret, and says so to who verifies it", async ()
   match(answer.kms.identityKey, /^[0-9a-f]{64}$/);
   first = { session, url, identity: answer.kms.identityKey };
   equal((await verify(url, "--identity", "00".repeat(32))).status, 10);
-  await setPolicy(url, first.identity, kms, served);
-  await setPolicy(url, first.identity, await image(), renewed);
+  await givePolicy(url, first.identity, kms, served);
+  await givePolicy(url, first.identity, await image(), renewed);
   if (recovers) shares = await (await fetch(new URL("/v1/shares", url))).text();
 });
 
