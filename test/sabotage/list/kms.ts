@@ -96,8 +96,8 @@ export const kms = within("packages/kms/src", [
   [
     "a nonce of a clock that was ahead is young",
     "nonces.ts",
-    "if (issued - now > skewMs || now - issued > nonceLifetimeMs)",
-    "if (now - issued > nonceLifetimeMs)",
+    "issued - now > skewMs ||",
+    "",
     "nonces.test.ts",
   ],
   [
