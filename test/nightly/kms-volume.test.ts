@@ -40,7 +40,7 @@ before(async () => {
   const spec = `  environment: { KMS_DATA: /data/kms }
   volumes: { data: /data }
 volumes:
-  data: { size: 64MiB }
+  data: { size: 256MiB }
 `;
   await writeKms(join(place, "kms"), {}, owners.identity, spec);
   host = new VolumeHost(await prepare(await readSpec(join(place, "kms")), "development", {}, new Progress()));
