@@ -5,7 +5,15 @@
  * other KMS has not anchored; and an application gets its keys from it.
  */
 import { deepEqual, equal, match, notEqual, ok } from "node:assert/strict";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -34,6 +42,12 @@ after(async () => {
   rmSync(place, { recursive: true });
 });
 
+/** A line of the program: who may write above its data, which a production KMS refuses where it is somebody else. */
+const above = `
+const { statSync } = process.getBuiltinModule("node:fs");
+const open = ["/", "/data"].map((path) => statSync(path)).filter(({ uid, mode }) => (mode & 0o22) !== 0 || ![0, process.getuid()].includes(uid));
+console.log("open to others: " + open.length);
+`;
 let owners: DevelopmentOwners;
 before(async () => {
   owners = await DevelopmentOwners.open(join(place, "owners"), "kms");
@@ -43,6 +57,7 @@ volumes:
   data: { size: 256MiB }
 `;
   await writeKms(join(place, "kms"), {}, owners.identity, spec);
+  appendFileSync(join(place, "kms/app/main.mjs"), above);
   host = new VolumeHost(await prepare(await readSpec(join(place, "kms")), "development", {}, new Progress()));
   host.owners = owners;
 });
@@ -100,6 +115,7 @@ test("it makes its root secret on the volume; who verifies names the KMS that op
   identity = answer.kms.identityKey;
   deepEqual([status, answer.kms], [0, { identityKey: identity, first: false, upstream: upstream.id }]);
   notEqual(identity, upstream.id);
+  ok(await boot.session.vm.event((event) => event.kind === "app" && event.line === "open to others: 0"));
   const unnamed = await verify(boot);
   deepEqual([unnamed.status, unnamed.answer.codes], [10, ["keys/key-provider"]]);
   await setPolicy(boot.session.url!, identity, machine.policyFile() as { app: string });
