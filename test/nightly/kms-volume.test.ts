@@ -44,9 +44,11 @@ after(async () => {
 
 /** A line of the program: who may write above its data, which a production KMS refuses where it is somebody else. */
 const above = `
+{
 const { statSync } = process.getBuiltinModule("node:fs");
 const open = ["/", "/data"].map((path) => statSync(path)).filter(({ uid, mode }) => (mode & 0o22) !== 0 || ![0, process.getuid()].includes(uid));
 console.log("open to others: " + open.length);
+}
 `;
 let owners: DevelopmentOwners;
 before(async () => {
