@@ -129,7 +129,7 @@ test("it makes its root secret on the volume; who verifies names the KMS that op
     () => undefined,
     (error: Error & { denial?: string }) => error,
   );
-  equal(denied?.denial, "log/unavailable", denied?.message);
+  equal(denied?.denial, "log/unavailable", `${denied?.message}`);
   host.anchors = true;
   equal(await keyOf(boot, identity), key);
   await host.pull(boot);
