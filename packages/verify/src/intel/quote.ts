@@ -18,6 +18,9 @@ export interface EnclaveReport {
   readonly attributes: Uint8Array;
   readonly mrEnclave: Uint8Array;
   readonly mrSigner: Uint8Array;
+  /** The same number at length, and whose family it is; zero without KSS. */
+  readonly isvExtProdId: Uint8Array;
+  readonly isvFamilyId: Uint8Array;
   readonly isvProdId: number;
   readonly isvSvn: number;
   /** What the host configured the enclave with, 64 bytes; MRENCLAVE does not cover it. */
@@ -111,6 +114,8 @@ function enclaveReport(bytes: Uint8Array): EnclaveReport {
     cpuSvn: at(0, 16),
     miscSelect: at(16, 4),
     attributes: at(48, 16),
+    isvExtProdId: at(32, 16),
+    isvFamilyId: at(304, 16),
     mrEnclave: at(64, 32),
     mrSigner: at(128, 32),
     isvProdId: bytes[256]! | (bytes[257]! << 8),
