@@ -3,20 +3,17 @@
 import {
   type AnyEvidence,
   type Check,
-  type Doubt,
-  doubtOf,
   type ExpectedReportData,
   expectNonce,
   intelRoot,
   notReached,
   type Report,
-  type Terms,
-  termsOf,
   verifyEvidence,
   verifyGenuine,
 } from "@caisson/verify";
 import { type Description, describeEvidence } from "@caisson/verify/describe";
 import { releaseJudge } from "@caisson/verify/releases";
+import { type Doubt, doubtOf, type Terms, termsOf } from "@caisson/verify/terms";
 import { fromHex } from "@caisson/vocabulary/bytes";
 import { messageOf } from "@caisson/vocabulary/failure";
 import type { Example } from "./examples.ts";

@@ -8,7 +8,7 @@
 import type { CheckCode } from "./errors.ts";
 
 /** Forms that are newer than this verifier, as far as it can say. */
-const notJudgedHere: readonly CheckCode[] = [
+export const notJudgedHere: readonly CheckCode[] = [
   "quote/unsupported",
   "snp/version",
   "snp/algorithm",
@@ -58,17 +58,6 @@ const aboutCollateral: readonly CheckCode[] = [
 const ofTheDay: readonly CheckCode[] = ["chain/expired", "chain/not-yet-valid", "nitro/future"];
 
 const undetermined: ReadonlySet<CheckCode> = new Set([...notJudgedHere, ...aboutCollateral, ...ofTheDay]);
-
-/** Why nobody can tell, for people: by what was refused first. */
-export type Doubt = "form" | "later" | "missing" | "day" | "collateral";
-
-export function doubtOf(codes: readonly CheckCode[]): Doubt {
-  if (codes.some((code) => notJudgedHere.includes(code))) return "form";
-  const [first = ""] = codes;
-  if (first === "nitro/future") return "later";
-  if (first.endsWith("/missing")) return "missing";
-  return /\/(?:expired|not-yet-valid)$/.test(first) ? "day" : "collateral";
-}
 
 /** What is being judged: the evidence, what vouches for it, or certificates at their own time. */
 export type Judging = "quote" | "collateral" | "past";

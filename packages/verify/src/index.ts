@@ -10,7 +10,6 @@ export { type AmdCollateral, readAmdCollateral } from "./amd/collateral.ts";
 export { type GenuineSnp, verifyReport } from "./amd/genuine.ts";
 export { parseReport, type SnpReport } from "./amd/report.ts";
 export { type AmdRoot, amdRoots } from "./amd/roots.ts";
-export { type Doubt, doubtOf } from "./certainty.ts";
 export {
   type ChannelExpectation,
   type ChannelJudgement,
@@ -75,5 +74,4 @@ export {
   type Report,
   type SnpSummary,
 } from "./report.ts";
-export { type Terms, termsOf } from "./terms.ts";
 export { type Judgement, judgeEvidence, verifyEvidence, verifyGenuine } from "./verify.ts";

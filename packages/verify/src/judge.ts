@@ -25,7 +25,6 @@ import type { Policy } from "./policy/policy.ts";
 import type { Reference } from "./policy/reference.ts";
 import type { ExpectedReportData } from "./policy/report-data-rules.ts";
 import { Answers, type IntelSummary, type PlatformSummary, type Report } from "./report.ts";
-import { type Terms, termsOf } from "./terms.ts";
 
 const hclIds: readonly CheckId[] = ["hcl/report", "hcl/tpm-quote"];
 /** What is asked of evidence to be genuine: each vendor's own checks, and a virtual TPM's where there is one. */
@@ -181,20 +180,17 @@ export function report(
     ...(platform === undefined ? {} : { platform }),
     ...(reference === undefined ? {} : { reference }),
     ...(release === undefined ? {} : { release: releaseSummary(release) }),
-    checks: list.map((check) => ({
-      ...check,
-      source: ofVendor(check.source, termsOf({ checks: list }).vendor),
-    })),
+    checks: list.map((check) => ({ ...check, source: ofVendor(check.source, asked[0]) })),
   };
 }
 
-/** Of documents of several vendors those that are about this one's evidence. */
-function ofVendor(source: string, vendor: Terms["vendor"]): string {
-  const others = (["Intel", "AMD", "AWS"] as const).filter((one) => one !== vendor);
-  const own = source
+/** Of documents of several vendors those that are about this one's evidence, which its first check names. */
+function ofVendor(source: string, first: CheckId | undefined): string {
+  const own = first === "snp/format" ? "AMD" : first === "nitro/format" ? "AWS" : "Intel";
+  const parts = source
     .split("; ")
-    .filter((part) => !others.some((other) => part.startsWith(`${other} `) || part.startsWith(`${other},`)));
-  return own.join("; ") || source;
+    .filter((part) => !/^(?:Intel|AMD|AWS)\b/.test(part) || part.startsWith(own));
+  return parts.join("; ") || source;
 }
 
 function releaseSummary({ release: { hash, predicate } }: AcceptedRelease): NonNullable<Report["release"]> {

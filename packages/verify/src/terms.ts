@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What evidence, and what it is about, is called by those who make it: who holds a report of AMD's does not look for a quote. */
+import { notJudgedHere } from "./certainty.ts";
+import type { CheckCode } from "./errors.ts";
 import type { Report } from "./report.ts";
 
 export interface Terms {
@@ -22,4 +24,15 @@ export function termsOf({ checks }: Pick<Report, "checks">): Terms {
   }
   const subject = /SGX$/.test(actual) ? "enclave" : "TD";
   return { evidence: "quote", subject, vendor: "Intel" };
+}
+
+/** Why nobody can tell, for people: by what was refused first. */
+export type Doubt = "form" | "later" | "missing" | "day" | "collateral";
+
+export function doubtOf(codes: readonly CheckCode[]): Doubt {
+  if (codes.some((code) => notJudgedHere.includes(code))) return "form";
+  const [first = ""] = codes;
+  if (first === "nitro/future") return "later";
+  if (first.endsWith("/missing")) return "missing";
+  return /\/(?:expired|not-yet-valid)$/.test(first) ? "day" : "collateral";
 }

@@ -4,17 +4,14 @@ import { styleText } from "node:util";
 import {
   type Check,
   type CheckCode,
-  type Doubt,
-  doubtOf,
   notReached,
   type Outcome,
   type PlatformSummary,
   type Report,
-  type Terms,
-  termsOf,
 } from "@caisson/verify";
 import { tcbText } from "@caisson/verify/amd-products";
 import type { Description } from "@caisson/verify/describe";
+import { type Doubt, doubtOf, type Terms, termsOf } from "@caisson/verify/terms";
 import { isPlatform, provesHardware } from "@caisson/vocabulary/platforms";
 import { printable } from "./printable.ts";
 
