@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, ok, rejects, throws } from "node:assert/strict";
-import { once } from "node:events";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text as bodyOf } from "node:stream/consumers";
 import test, { type TestContext } from "node:test";
 import { httpPost, requestKeys } from "@caisson/guest/key-client";
+import { freeTcpPort } from "@caisson/host/ports";
 import { deriveApplicationKey } from "@caisson/protocol/derivation";
 import { generateSealingKey } from "@caisson/protocol/hpke";
 import { keyProvider } from "@caisson/protocol/identity";
@@ -232,15 +231,6 @@ test("nothing is taken from a KMS that is not in such a guest", async (t) => {
   await rejects(pretended.start(), { code: "kms/giver" });
 });
 
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, "close");
-  return port;
-}
-
 /** A keeper's share for the guest at `url`, or another text, as it is sent; its answer. */
 async function give(url: string, share: object | string): Promise<[number, string | undefined]> {
   const body = typeof share === "string" ? share : JSON.stringify(share);
@@ -252,7 +242,7 @@ async function give(url: string, share: object | string): Promise<[number, strin
 /** The address of a guest that recovers, once it answers. */
 async function recovering(port: number): Promise<string> {
   const url = `http://127.0.0.1:${port}`;
-  for (let i = 0; i < 100; i++) {
+  for (const until = performance.now() + 60_000; performance.now() < until; ) {
     const answered = await fetch(url).then(
       () => true,
       () => new Promise((resolve) => setTimeout(resolve, 50, false)),
@@ -275,7 +265,7 @@ test("keepers whose guests are all gone recover the root secret into a new one, 
 
   const found = await guestSocket(t, {});
   writeFileSync(join(found.files, "shares.json"), published);
-  const port = await freePort();
+  const port = await freeTcpPort();
   const started = found.start(port);
   const url = await recovering(port);
   const judgedGuest = await askKms(url, judgement, "caisson/kms-recovery/v1");

@@ -312,8 +312,8 @@ export const guest = within("packages/guest/src", [
   [
     "services reach everything outside",
     "network/firewall.ts",
-    "...inside(SOURCE, host(from)), ...goesTo(outside), accept),",
-    "...goesTo(outside), accept),",
+    "...fromService(from), ...goesTo(outside), accept)),",
+    "...cameFromService, ...goesTo(outside), accept)),",
     "network/firewall.test.ts",
   ],
   [

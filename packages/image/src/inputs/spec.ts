@@ -6,8 +6,8 @@
  * mean its default; a wrong type is never converted. YAML 1.2, one document, no duplicate keys.
  */
 
-import { readFile, stat } from "node:fs/promises";
-import { dirname, join, resolve } from "node:path";
+import { readdir, readFile, stat } from "node:fs/promises";
+import { basename, dirname, join, resolve } from "node:path";
 import { parseTimeConfiguration, type TimeConfiguration } from "@caisson/nts/configuration";
 import { leastVolume, logKeyLimit, type Service } from "@caisson/protocol/guest-config";
 import { volumeLimit } from "@caisson/protocol/volumes";
@@ -556,6 +556,29 @@ function checkEntry(spec: Spec, exists: boolean): void {
   });
 }
 
+/** Names of a compose file, where a directory is named; in the order in which Compose looks for them. */
+export const composeNames = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
+
+/** The spec of a directory. Throws ImageError `spec/compose-file` where there is a compose file alone. */
+async function specIn(directory: string): Promise<string> {
+  const names = await readdir(directory);
+  const compose = composeNames.find((name) => names.includes(name));
+  if (compose !== undefined && !names.includes("caisson.yaml")) throw composeFile(join(directory, compose));
+  return join(directory, "caisson.yaml");
+}
+
+/** A compose file says what runs, and not how the machine is called and what it keeps: its spec is to be written. */
+const composeFile = (file: string): ImageError =>
+  new ImageError("spec/compose-file", `${file} is a compose file; a spec beside it names it`, {
+    kind: "usage",
+    facts: [
+      ["caisson.yaml", "version: 1"],
+      ["", `name: ${/[a-z0-9][a-z0-9-]{0,62}/.exec(basename(dirname(file)).toLowerCase())?.[0] ?? "app"}`],
+      ["", `app: { compose: ./${basename(file)} }`],
+    ],
+    fix: `write these lines into ${join(dirname(file), "caisson.yaml")}; caisson check ${file} says what will run`,
+  });
+
 /**
  * Reads a spec: `path` is the file, or a directory with a `caisson.yaml`. Errors: as `parseSpec`, `spec/unreadable`, and
  * `app/directory` when the file that it names is not there.
@@ -563,10 +586,12 @@ function checkEntry(spec: Spec, exists: boolean): void {
 export async function readSpec(path: string): Promise<Spec> {
   let file = resolve(path);
   try {
-    if ((await stat(file)).isDirectory()) file = join(file, "caisson.yaml");
+    if ((await stat(file)).isDirectory()) file = await specIn(file);
     const found = await stat(file);
     if (!found.isFile() || found.size > maximumBytes) throw new Error("it is not a file of at most 1 MiB");
-    const spec = parseSpec(await readFile(file, "utf8"), file);
+    const text = await readFile(file, "utf8");
+    if (/^services:/m.test(text) && !/^app:/m.test(text)) throw composeFile(file);
+    const spec = parseSpec(text, file);
     checkEntry(spec, (await stat(entryOf(spec)).catch(() => undefined))?.isFile() === true);
     return spec;
   } catch (error) {
