@@ -19,10 +19,10 @@ export function termsOf({ checks }: Pick<Report, "checks">): Terms {
   const actual = found?.actual ?? "";
   if (found?.id === "snp/format") return { evidence: "report", subject: "guest", vendor: "AMD" };
   if (found?.id === "nitro/format") {
-    const subject = /NitroTPM/.test(actual) ? "instance" : "enclave";
+    const subject = actual.includes("NitroTPM") ? "instance" : "enclave";
     return { evidence: "attestation document", subject, vendor: "AWS" };
   }
-  const subject = /SGX$/.test(actual) ? "enclave" : "TD";
+  const subject = actual.endsWith("SGX") ? "enclave" : "TD";
   return { evidence: "quote", subject, vendor: "Intel" };
 }
 
