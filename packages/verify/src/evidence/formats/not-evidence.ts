@@ -64,6 +64,12 @@ const neighbours: readonly Neighbour[] = [
     is: ({ bytes }) => starts(bytes, "4343454c"),
   },
   {
+    what: "an event log",
+    fix: "it goes beside evidence: caisson verify EVIDENCE --event-log FILE; caisson inspect shows what it says",
+    // The name of its first event's data (TCG PC Client Platform Firmware Profile, TCG_EfiSpecIDEvent).
+    is: ({ bytes }) => starts(bytes, "53706563204944204576656e74303300", 32),
+  },
+  {
     what: "AMD's table of certificates (auxblob)",
     fix: "put it behind its report: cat outblob auxblob > evidence",
     is: ({ bytes }) => amdTableGuids.some((guid) => starts(bytes, guid)),
