@@ -145,6 +145,11 @@ async function guestSocket(t: TestContext, guest: { kms?: { url: string; identit
         keyProviderUrl: guest.kms?.url ?? null,
       }),
       "/key": () => key(body.path!, body.purpose!),
+      "/checkpoint": () => {
+        if (checkpoints.away) throw new Error("no anchor");
+        checkpoints.number += 1;
+        return { generations: {} };
+      },
       "/evidence": () => evidenceOver(Uint8Array.fromHex(body.nonce!), guest.kms?.identity, guest.td),
     };
     try {
@@ -153,6 +158,7 @@ async function guestSocket(t: TestContext, guest: { kms?: { url: string; identit
       response.writeHead(500).end((error as { denial?: string }).denial);
     }
   };
+  const checkpoints = { number: 0, away: false };
   const server = createServer((...exchange) => void answer(...exchange)).listen(socket);
   const files = join(place, "files");
   mkdirSync(files);
@@ -168,8 +174,43 @@ async function guestSocket(t: TestContext, guest: { kms?: { url: string; identit
     t.after(() => kms.close());
     return kms;
   };
-  return { start, data, files };
+  return { start, data, files, checkpoints };
 }
+
+test("a KMS on a volume keeps its root secret there, and says which KMS opens the volume", async (t) => {
+  const upstream = "11".repeat(32);
+  const guest = await guestSocket(t, { kms: { url: "http://127.0.0.1:1", identity: upstream } });
+  const start = (more: Partial<GuestKmsOptions> = {}) => guest.start(0, { persistent: true, ...more });
+  // No identity that the host could take back.
+  guest.checkpoints.away = true;
+  await rejects(start(), { code: "kms/guest" });
+  guest.checkpoints.away = false;
+  const kms = await start();
+  ok(guest.checkpoints.number >= 2, "the secret, and the first operators");
+  const secret = readFileSync(join(guest.data, dataFiles.rootSecret));
+  const open = await askKms(kms.url, judgement);
+  deepEqual(open.report.codes, ["keys/key-provider"]);
+  const named = { ...judgement.policy, keyProviders: [{ name: "kms", id: upstream }] as const };
+  const shown = await askKms(kms.url, { ...judgement, policy: readPolicy(named) });
+  deepEqual([shown.report.codes, shown.first, shown.upstream], [[], false, upstream]);
+  equal((await fetch(new URL("/v1/root", kms.url))).status, 404, "it gives its root secret to nobody");
+  await kms.close();
+  const again = await start();
+  equal(again.identityKey, kms.identityKey);
+  deepEqual(readFileSync(join(guest.data, dataFiles.rootSecret)), secret);
+});
+
+test("a KMS on a volume has no database, no replicas and no keepers to recover it, and needs another KMS", async (t) => {
+  const guest = await guestSocket(t, { kms: { url: "http://127.0.0.1:1", identity: "11".repeat(32) } });
+  const refused = { code: "kms/guest" };
+  await rejects(guest.start(0, { persistent: true, databases: ["postgresql://db/kms"] }), refused);
+  await rejects(guest.start(0, { persistent: true, peers: ["http://replica"] }), refused);
+  writeFileSync(join(guest.files, "shares.json"), "{}");
+  await rejects(guest.start(0, { persistent: true }), refused);
+  const alone = await guestSocket(t, {});
+  await rejects(alone.start(0, { persistent: true }), { ...refused, message: /no KMS opens a volume/ });
+  throws(() => openRootSecret(alone.data, { development: true }), { code: "root-secret/missing" });
+});
 
 test("a guest without a key provider makes the root secret, and gives it to nobody without a policy", async (t) => {
   const first = await guestSocket(t, {});
