@@ -509,7 +509,8 @@ function textOf(message: Buffer, names: Names, gap = " ", colon = ":"): string {
   while (at < message.length) {
     const tag = number();
     const entry = names[Number(tag >> 3n) - 1]!;
-    const [name, ...inner]: Names = typeof entry === "string" ? [entry] : entry;
+    const name = typeof entry === "string" ? entry : entry[0];
+    const inner: Names = typeof entry === "string" ? [] : entry.slice(1);
     if ((tag & 7n) === 0n) {
       fields.push(`${name}:${gap}${number()}`);
       continue;
