@@ -2,7 +2,7 @@
 /** The production image of `examples/kms`: it is built as its page says, passes its audit, and starts nothing without a TEE. */
 import { equal } from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -10,11 +10,9 @@ import { prepare } from "@caisson/cli/prepare";
 import { Progress } from "@caisson/cli/views/progress";
 import { type Built, readSpec } from "@caisson/image";
 import { DevelopmentOwners } from "@caisson/machine/development-owners";
-import { keysOf } from "@caisson/releases/testing/owners";
-import { signer } from "@caisson/releases/testing/signers";
-import { makeKms } from "../../examples/kms/make.ts";
 import { attack } from "../support/hostile.ts";
 import { production } from "../support/image.ts";
+import { writeKms } from "../support/kms-guest.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
 const place = mkdtempSync(join(tmpdir(), "caisson-kms-production-"));
@@ -23,9 +21,7 @@ after(() => rmSync(place, { recursive: true }));
 let built: Built;
 before(async () => {
   const owners = await DevelopmentOwners.open(join(place, "owners"), "kms");
-  const [files, directory] = [join(place, "files"), join(place, "kms")];
-  for (const one of [files, directory]) mkdirSync(one);
-  const operators = keysOf(2, signer("operator ada"), signer("operator bob"));
+  const directory = join(place, "kms");
   const peers = {
     version: "caisson/policy/v1",
     tcb: { minimumEvaluationNumber: 18 },
@@ -33,13 +29,7 @@ before(async () => {
     registers: { rtmr0: "by-event" },
     app: { identity: { id: owners.id }, instanceId: "any" },
   };
-  writeFileSync(join(files, "operators.json"), JSON.stringify(operators));
-  writeFileSync(join(files, "peers.json"), JSON.stringify(peers));
-  for (const file of ["caisson.yaml", "caisson.lock"]) {
-    cpSync(join(repository, "examples/kms", file), join(directory, file));
-  }
-  await makeKms(files, join(directory, "app"));
-  writeFileSync(join(directory, "identity.json"), owners.identity);
+  await writeKms(directory, { "peers.json": JSON.stringify(peers) }, owners.identity);
   built = await prepare(await readSpec(directory), "production", {}, new Progress());
 });
 

@@ -208,6 +208,15 @@ export async function publishShares(store: Store, document: SharesDocument): Pro
   }));
 }
 
+const keepersOf = ({ threshold, shares }: SharesDocument) =>
+  JSON.stringify([threshold, shares.map(({ name: keeper, key }) => [keeper, key])]);
+
+/** Publishes shares that were made at a start, unless those that were made last are for the same keepers. Throws KmsError. */
+export async function publishSharesOnce(store: Store, document: SharesDocument): Promise<void> {
+  const last = await publishedShares(store);
+  if (last === undefined || keepersOf(last) !== keepersOf(document)) await publishShares(store, document);
+}
+
 /** The shares that were made last; undefined where none were. Throws KmsError. */
 export async function publishedShares(store: Pick<Store, "read">): Promise<SharesDocument | undefined> {
   const [row] = await store.read([sharesRow]);
