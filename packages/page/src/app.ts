@@ -7,6 +7,7 @@ import {
   expectNonce,
   intelRoot,
   notReached,
+  type PlatformSummary,
   type Report,
   verifyEvidence,
   verifyGenuine,
@@ -143,6 +144,16 @@ const marks = { pass: "pass", fail: "FAIL", open: "open", unreached: "----" };
 const shownAs = ({ outcome, reason }: Check): keyof typeof marks =>
   outcome !== "not-checked" ? outcome : reason === notReached ? "unreached" : "open";
 
+/** To the second. */
+const moment = (iso: string): string => iso.replace(/\.\d+Z$/, "Z");
+
+function platformText(platform: PlatformSummary): string {
+  if (platform.tee === "snp") return `SEV-SNP on ${platform.product}`;
+  if (platform.tee === "nitro")
+    return platform.kind === "tpm" ? "A NitroTPM of AWS" : "A Nitro enclave of AWS";
+  return `${platform.tee.toUpperCase()}, ${platform.tcbStatus}`;
+}
+
 function reportView({ verdict, scope, at, codes, platform, checks }: Report): HTMLElement[] {
   const terms = termsOf({ checks });
   const tone = verdict === "accepted" ? "pass" : verdict === "rejected" ? "fail" : "open";
@@ -176,7 +187,7 @@ function reportView({ verdict, scope, at, codes, platform, checks }: Report): HT
           ),
         ]),
     el("h2", { class: `verdict ${tone}` }, words[scope][verdict]),
-    el("p", {}, question(scope, terms), ` Judged as of ${at}.`),
+    el("p", {}, question(scope, terms), ` Judged as of ${moment(at)}.`),
     ...(verdict !== "undetermined"
       ? []
       : [
@@ -186,14 +197,14 @@ function reportView({ verdict, scope, at, codes, platform, checks }: Report): HT
             `Nothing is wrong with it as far as it was judged. ${doubts[doubtOf(codes)]}`,
           ),
         ]),
-    ...(codes.length === 0 ? [] : [el("p", { class: "fail" }, `Because of ${codes.join(", ")}`)]),
+    ...(codes.length === 0 ? [] : [el("p", { class: tone }, `Because of ${codes.join(", ")}`)]),
     ...(platform === undefined
       ? []
       : [
           el(
             "p",
             {},
-            `${platform.tee.toUpperCase()} under ${platform.root}, valid until ${platform.validUntil}`,
+            `${platformText(platform)} under ${platform.root}, valid until ${moment(platform.validUntil)}`,
           ),
         ]),
     el("h3", {}, "Checks"),

@@ -200,7 +200,7 @@ export const guest = within("packages/guest/src", [
   [
     "RTMR3 is not read back",
     "tsm.ts",
-    "if (Buffer.compare(await readRegister(), expected) !== 0) {",
+    "if (Buffer.compare(await this.#readRegister(), expected) !== 0) {",
     "if (false) {",
     "tsm.test.ts",
   ],

@@ -491,6 +491,13 @@ export const verify = within("packages/verify/src", [
     "evidence/formats/protobuf.test.ts",
   ],
   [
+    "a number in a protobuf's text may be larger than its field",
+    "evidence/formats/protobuf-text.ts",
+    'return number > MOST ? this.#wrong("has a number that is too large") : number;',
+    "return number & MOST;",
+    "evidence/formats/protobuf.test.ts",
+  ],
+  [
     "a size in a protobuf need not be its data's",
     "evidence/formats/protobuf.ts",
     "if (message.number(field) !== BigInt(bytes.length))",

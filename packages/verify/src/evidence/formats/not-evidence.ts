@@ -39,7 +39,7 @@ const neighbours: readonly Neighbour[] = [
     is: ({ text }) => /^ey[\w-]+\.[\w-]+\.[\w-]*$/.test(text),
   },
   {
-    what: "a quote or report taken apart, in the text or JSON of a protobuf (go-tdx-guest, go-sev-guest, go-tpm-tools)",
+    what: "a quote or report taken apart, in the JSON of a protobuf or a text of it that begins like none of go-tdx-guest's, go-sev-guest's and go-tpm-tools'",
     fix: asBytes,
     is: ({ text, document }) =>
       /^(?:header|td_quote_body|signed_data|report|ak_pub|tee_attestation|(?:tdx|sev_snp)_attestation)\s*:?\s*[{<"]/m.test(
