@@ -140,7 +140,7 @@ test("tcb and policy from: what says nothing of the evidence is not a no", () =>
     ["verify", alone],
   ]) {
     const { status, stderr } = run(...args, "--collateral", broken);
-    equal(status, 20, args[0]);
+    equal(status, 20, args.join(" "));
     match(stderr, /\[collateral\/malformed\]/);
   }
   const levels = run("tcb", alone, "--at", at, "--json");
