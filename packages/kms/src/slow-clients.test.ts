@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Clients that hold a connection without sending a request. The limits are the real ones, so this takes 10 s. */
-import { deepEqual, equal } from "node:assert/strict";
+import { deepEqual, equal, match } from "node:assert/strict";
+import { once } from "node:events";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import test from "node:test";
+import test, { type TestContext } from "node:test";
+import { setImmediate as immediate, setTimeout as sleep } from "node:timers/promises";
 import { keyReleaseVersion } from "@caisson/protocol/key-release";
 import { createRootSecret } from "./root-secret.ts";
-import { startKms } from "./server.ts";
+import { type Kms, startKms } from "./server.ts";
 import { Machine } from "./testing/machine.ts";
 
 const slow: { name: string; begin: string; drip: string; seconds: number }[] = [
@@ -27,7 +29,7 @@ const slow: { name: string; begin: string; drip: string; seconds: number }[] = [
   },
 ];
 
-test("connections that send nothing in 2 s, no whole request in 10 s, are closed; others are served meanwhile", async (t) => {
+async function start(t: TestContext): Promise<Kms> {
   const directory = mkdtempSync(join(tmpdir(), "caisson-kms-slow-"));
   const policies = join(directory, "policies");
   mkdirSync(policies);
@@ -44,7 +46,11 @@ test("connections that send nothing in 2 s, no whole request in 10 s, are closed
     await kms.close();
     rmSync(directory, { recursive: true });
   });
+  return kms;
+}
 
+test("connections that send nothing in 2 s, no whole request in 10 s, are closed; others are served meanwhile", async (t) => {
+  const kms = await start(t);
   const held = slow.map(({ name, begin, drip, seconds }) => {
     const started = performance.now();
     return new Promise<{ name: string; seconds: number; ms: number }>((resolve) => {
@@ -70,4 +76,17 @@ test("connections that send nothing in 2 s, no whole request in 10 s, are closed
   }
   equal(served.length >= 3, true);
   deepEqual(new Set(await Promise.all(served)), new Set([200]));
+});
+
+test("a KMS that was held up answers who has sent meanwhile", async (t) => {
+  const kms = await start(t);
+  const socket = connect(Number(new URL(kms.url).port), "127.0.0.1");
+  await once(socket, "connect");
+  await sleep(100);
+  // What comes next in a turn of the loop are timers.
+  await immediate();
+  socket.write("GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2500);
+  const [answer] = (await once(socket, "data")) as [Buffer];
+  match(answer.toString(), /^HTTP\/1.1 200 /);
 });
