@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, doesNotMatch, equal, match, rejects } from "node:assert/strict";
 import { once } from "node:events";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -11,39 +11,16 @@ import { httpPost, requestKeys } from "@caisson/guest/key-client";
 import { answerSchema, keyReleaseVersion, refusalSchema } from "@caisson/protocol/key-release";
 import { serveCollateral } from "@caisson/simulated/collateral-server";
 import fc from "fast-check";
-import { createRootSecret, openRootSecret } from "./root-secret.ts";
+import { openRootSecret } from "./root-secret.ts";
 import { type Kms, type KmsOptions, startKms } from "./server.ts";
 import { readOnlySqlite } from "./store/sqlite.ts";
 import { verifyReleaseLog } from "./store/verify.ts";
+import { testKms } from "./testing/kms.ts";
 import { Machine } from "./testing/machine.ts";
 
 const machine = new Machine(Date.now());
 
-async function start(
-  t: TestContext,
-  options: Partial<KmsOptions> = {},
-): Promise<Kms & { data: string; lines: string[] }> {
-  const directory = mkdtempSync(join(tmpdir(), "caisson-kms-server-"));
-  const data = join(directory, "data");
-  mkdirSync(join(directory, "policies"));
-  writeFileSync(join(directory, "policies", "app.json"), JSON.stringify(machine.policyFile()));
-  createRootSecret(data);
-  const lines: string[] = [];
-  const kms = await startKms({
-    data,
-    policies: join(directory, "policies"),
-    host: "127.0.0.1",
-    port: 0,
-    development: true,
-    log: (line) => lines.push(line),
-    ...options,
-  });
-  t.after(async () => {
-    await kms.close();
-    rmSync(directory, { recursive: true });
-  });
-  return { ...kms, data, lines };
-}
+const start = (t: TestContext, options: Partial<KmsOptions> = {}) => testKms(t, { app: machine }, options);
 
 function keysFrom(kms: Kms) {
   const state = machine.booted(kms.identityKey);
@@ -252,7 +229,7 @@ test("what a policy hardly wants is said at the start, with every release, and i
     platforms: ["emulated", "tdx"],
     registers: { rtmr0: "any", hostAcpi: "any" },
   });
-  writeFileSync(join(kms.data, "..", "policies", "app.json"), JSON.stringify(file));
+  writeFileSync(join(kms.policies, "app.json"), JSON.stringify(file));
   equal(await kms.reload(), true);
   await keysFrom(kms);
   const said = kms.lines
@@ -311,7 +288,7 @@ async function startReloadable(t: TestContext) {
   const files = { collateral: join(collateral, "platform.json"), policy: "" };
   writeFileSync(files.collateral, JSON.stringify(machine.booted("").collateral));
   const kms = await start(t, { collateral, now: () => clock.now });
-  files.policy = join(kms.data, "..", "policies", "app.json");
+  files.policy = join(kms.policies, "app.json");
   /** What a machine gets that brings no collateral of its own. */
   const ask = (guest = machine) => {
     const state = { ...guest.booted(kms.identityKey), collateral: undefined };
@@ -432,8 +409,8 @@ test("identity and keys survive a restart", async (t) => {
   const kms = await start(t);
   const before = await keysFrom(kms);
   await kms.close();
-  const policies = join(kms.data, "..", "policies");
-  const again = await startKms({ data: kms.data, policies, host: "127.0.0.1", port: 0, development: true });
+  const { data, policies } = kms;
+  const again = await startKms({ data, policies, host: "127.0.0.1", port: 0, development: true });
   t.after(() => again.close());
   equal(again.identityKey, kms.identityKey);
   deepEqual((await keysFrom(again)).applicationKey, before.applicationKey);

@@ -174,7 +174,7 @@ export function readShares(content: string): SharesDocument {
 }
 
 /** SHA-256 of what was signed: what the log names. */
-export const sharesDigest = (document: SharesDocument): Uint8Array =>
+const sharesDigest = (document: SharesDocument): Uint8Array =>
   createHash("sha256").update(signedPart(document)).digest();
 
 const keeperOf = ({ shares, identityKey: identity }: SharesDocument, keeper: string) => {

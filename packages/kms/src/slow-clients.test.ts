@@ -2,15 +2,11 @@
 /** Clients that hold a connection without sending a request. The limits are the real ones, so this takes 10 s. */
 import { deepEqual, equal, match } from "node:assert/strict";
 import { once } from "node:events";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import test, { type TestContext } from "node:test";
+import test from "node:test";
 import { setImmediate as immediate, setTimeout as sleep } from "node:timers/promises";
 import { keyReleaseVersion } from "@caisson/protocol/key-release";
-import { createRootSecret } from "./root-secret.ts";
-import { type Kms, startKms } from "./server.ts";
+import { testKms } from "./testing/kms.ts";
 import { Machine } from "./testing/machine.ts";
 
 const slow: { name: string; begin: string; drip: string; seconds: number }[] = [
@@ -29,28 +25,8 @@ const slow: { name: string; begin: string; drip: string; seconds: number }[] = [
   },
 ];
 
-async function start(t: TestContext): Promise<Kms> {
-  const directory = mkdtempSync(join(tmpdir(), "caisson-kms-slow-"));
-  const policies = join(directory, "policies");
-  mkdirSync(policies);
-  writeFileSync(join(policies, "app.json"), JSON.stringify(new Machine(Date.now()).policyFile()));
-  createRootSecret(join(directory, "data"));
-  const kms = await startKms({
-    data: join(directory, "data"),
-    policies,
-    host: "127.0.0.1",
-    port: 0,
-    development: true,
-  });
-  t.after(async () => {
-    await kms.close();
-    rmSync(directory, { recursive: true });
-  });
-  return kms;
-}
-
 test("connections that send nothing in 2 s, no whole request in 10 s, are closed; others are served meanwhile", async (t) => {
-  const kms = await start(t);
+  const kms = await testKms(t, { app: new Machine(Date.now()) });
   const held = slow.map(({ name, begin, drip, seconds }) => {
     const started = performance.now();
     return new Promise<{ name: string; seconds: number; ms: number }>((resolve) => {
@@ -79,7 +55,7 @@ test("connections that send nothing in 2 s, no whole request in 10 s, are closed
 });
 
 test("a KMS that was held up answers who has sent meanwhile", async (t) => {
-  const kms = await start(t);
+  const kms = await testKms(t, { app: new Machine(Date.now()) });
   const socket = connect(Number(new URL(kms.url).port), "127.0.0.1");
   await once(socket, "connect");
   await sleep(100);

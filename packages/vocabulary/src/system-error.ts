@@ -12,7 +12,7 @@ type SystemErrorCode =
   | "system/time-limit"
   | "system/resources";
 
-export class SystemError extends Failure<SystemErrorCode> {
+class SystemError extends Failure<SystemErrorCode> {
   override readonly name = "SystemError";
 }
 
