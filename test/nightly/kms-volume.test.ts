@@ -30,7 +30,7 @@ import { applicationId } from "@caisson/protocol/guest-config";
 import { simulatedPlatform } from "@caisson/simulated/simulated-platform";
 import { decryptDisk, restoreFiles } from "../support/btrfs-check.ts";
 import { image, references, shape } from "../support/image.ts";
-import { fromGuest, policyFile, setPolicy, verifyKms, writeKms } from "../support/kms-guest.ts";
+import { fromGuest, onVolume, policyFile, setPolicy, verifyKms, writeKms } from "../support/kms-guest.ts";
 import { volumeKeys } from "../support/volume-disk.ts";
 import { type Outcome, VolumeHost } from "../support/volume-host.ts";
 
@@ -54,12 +54,7 @@ console.log("open to others: " + open.length);
 let owners: DevelopmentOwners;
 before(async () => {
   owners = await DevelopmentOwners.open(join(place, "owners"), "kms");
-  const spec = `  environment: { KMS_DATA: /data/kms }
-  volumes: { data: /data }
-volumes:
-  data: { size: 256MiB }
-`;
-  await writeKms(join(place, "kms"), {}, owners.identity, spec);
+  await writeKms(join(place, "kms"), {}, owners.identity, onVolume);
   appendFileSync(join(place, "kms/app/main.mjs"), above);
   host = new VolumeHost(await prepare(await readSpec(join(place, "kms")), "development", {}, new Progress()));
   host.owners = owners;

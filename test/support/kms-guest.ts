@@ -39,6 +39,13 @@ export async function writeKms(
   writeFileSync(join(directory, "identity.json"), identity);
 }
 
+/** What the spec says besides for a KMS on a volume (docs/key-release.md). */
+export const onVolume = `  environment: { KMS_DATA: /data/kms }
+  volumes: { data: /data }
+volumes:
+  data: { size: 256MiB }
+`;
+
 /** Where a guest reaches what listens on the host's loopback, another guest's port among it. */
 export const fromGuest = (url: string): string => url.replace("127.0.0.1", "10.0.2.2").replace(/\/$/, "");
 

@@ -257,15 +257,23 @@ test("HTTP/2: fields without end are cut off", async (t) => {
   equal((await ask(port, "/")).status, 200);
 });
 
-test("HTTP/2: floods of pings and settings end their connection", { timeout: 120_000 }, async (t) => {
+test("HTTP/2: floods of pings, settings and empty data end their connection", {
+  timeout: 120_000,
+}, async (t) => {
   const { port } = await start(t, echo);
   const pings = frame(6, 0, 0, Buffer.alloc(8));
   const settings = frame(4, 0, 0, Buffer.of(0, 4, 0, 0, 0xff, 0xff));
-  for (const flood of [pings, settings]) {
+  const request = fields([":method", "POST"], [":scheme", "https"], [":authority", "a"], [":path", "/"]);
+  const emptyData = frame(0, 0, 1, Buffer.alloc(0));
+  for (const [opening, flood] of [
+    [[preface], pings],
+    [[preface], settings],
+    [[preface, frame(1, 4, 1, request)], emptyData],
+  ] as const) {
     const socket = await openTls(t, port, "h2");
     // Nothing is read, so that every answer to them waits in the front.
     socket.pause();
-    socket.write(preface);
+    socket.write(Buffer.concat(opening));
     const closed = new Promise((resolve) => socket.once("close", resolve));
     const many = Buffer.concat(Array.from({ length: 1000 }, () => flood));
     const writing = setInterval(() => socket.destroyed || socket.write(many), 1);
