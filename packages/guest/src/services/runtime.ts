@@ -12,6 +12,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Syscalls } from "../syscalls.ts";
 import { expect } from "./orphans.ts";
 import type { Place } from "./place.ts";
+import { kill } from "./processes.ts";
 
 const program = "/usr/bin/crun";
 /** A look at each process besides, should a signal not have come. */
@@ -78,15 +79,6 @@ export async function crun(
   clearTimeout(limit);
   if (status !== 0) {
     throw new Error(`crun ${args[0]} ended with ${status}: ${lastWords(log) ?? "it said nothing"}`);
-  }
-}
-
-/** SIGKILL for a process that may have ended meanwhile. */
-export function kill(pid: number): void {
-  try {
-    if (pid > 1) process.kill(pid, "SIGKILL");
-  } catch {
-    // It has.
   }
 }
 
