@@ -243,7 +243,7 @@ test("a Go service migrates its data base, and keeps a note", async () => {
 
 test("Mosquitto lets in who has a password, and passes on what it is told", async () => {
   const { connectAsync } = createRequire(import.meta.url)(join(fromNpm("mqtt@5.16.0"), "mqtt")) as {
-    connectAsync(url: string, options: object): Promise<Client>;
+    connectAsync(this: void, url: string, options: object): Promise<Client>;
   };
   interface Client extends NodeJS.EventEmitter {
     subscribeAsync(topic: string, options: object): Promise<unknown>;
