@@ -172,7 +172,7 @@ services:
   checked:
     image: ${images}:flask
     command: ["python3", "-c", ${JSON.stringify(childless)}]
-    healthcheck: { test: [CMD-SHELL, "sleep 4; true"], interval: 2s, timeout: 1s, retries: 1 }
+    healthcheck: { test: [CMD-SHELL, "sleep 4; true"], interval: 2s, timeout: 1s, retries: 1, start_period: 0s }
   maps:
     image: ${musl}
     entrypoint: [/usr/local/bin/server, churn]
