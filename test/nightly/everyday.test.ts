@@ -47,6 +47,7 @@ password_file /mosquitto/config/passwords
   "mosquitto/config/passwords": password("me", "word"),
   "caddy/Caddyfile": `{
 	local_certs
+	skip_install_trust
 }
 localhost {
 	encode gzip
@@ -279,7 +280,7 @@ test("cron runs its jobs, each as its user, and root's writes to the log of the 
 
 test("supervisord runs nginx and a site behind its socket, which write where it does", async () => {
   const answered = await until(
-    () => fetch(`http://127.0.0.1:${portOf("panel", 80)}/`),
+    () => fetch(`http://127.0.0.1:${portOf("panel", 8081)}/`),
     (_, { status }) => status === 200,
   );
   equal(answered, "33\n");

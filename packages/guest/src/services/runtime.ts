@@ -47,10 +47,14 @@ export async function ending(
   }
 }
 
-/** The reading end of a pipe as a stream, and its writing end. */
+/**
+ * The reading end of a pipe as a stream, and its writing end. While the stream is paused, what is written gathers in the
+ * pipe and is one piece when it is read: a stream that read ahead would hold each write as a piece of its own.
+ */
 export function pipe(syscalls: Pick<Syscalls, "pipe">): { stream: Readable; write: number } {
   const [read, write] = syscalls.pipe();
-  return { stream: new Socket({ fd: read, readable: true, writable: false }), write };
+  const options = { fd: read, readable: true, writable: false, highWaterMark: 1 };
+  return { stream: new Socket(options), write };
 }
 
 /** Standard input and output of a program, in place of an empty pipe and what is read of it. */
