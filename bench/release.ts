@@ -231,7 +231,7 @@ export async function* run(releases = 4000): AsyncIterable<Row> {
       const server = await start();
       try {
         yield* measure(server, machines, releases, place);
-        yield await replicas(server, start, machines, releases / 5, place.what);
+        yield* replicas(server, start, machines, releases / 5, place.what);
       } finally {
         server.process.kill();
         // It closes its log first, and writes in the directory meanwhile.
@@ -248,37 +248,46 @@ export async function* run(releases = 4000): AsyncIterable<Row> {
   }
 }
 
-/** Releases a second of two replicas, beside those of one, from the same guests on the same machine. */
-async function replicas(
+/**
+ * Releases a second of two replicas, beside those of one, from the same guests on the same machine; and what one costs
+ * the processes of the KMS, which says how much replicas are in each other's way also where they share processors.
+ */
+async function* replicas(
   one: Server,
   start: () => Promise<Server>,
   machines: readonly Machine[],
   count: number,
   what: string,
-): Promise<Row> {
+): AsyncIterable<Row> {
   const rate = async (servers: readonly Server[]) => {
+    const before = await used(servers);
     const started = performance.now();
     const times = await Promise.all(
       servers.map((server) => load(server, machines, count / servers.length, 16 / servers.length)),
     );
-    return (1000 * times.flat().length) / (performance.now() - started);
+    const released = times.flat().length;
+    const second = (1000 * released) / (performance.now() - started);
+    return { second, cost: (1000 * ((await used(servers)) - before)) / released };
   };
   const alone = await rate([one]);
   const two = await start();
   try {
     await load(two, machines, count / 4, 8);
     const note = `peer: one; guests and database ran beside them on ${availableParallelism()} processors`;
-    return {
-      name: `${what}: releases a second of two replicas`,
-      unit: "1/s",
-      ours: await rate([one, two]),
-      peer: alone,
-      note,
-    };
+    const both = await rate([one, two]);
+    const name = (text: string) => `${what}: ${text} of two replicas`;
+    yield { name: name("releases a second"), unit: "1/s", ours: both.second, peer: alone.second, note };
+    yield { name: name("processor time of a release"), unit: "ms", ours: both.cost, peer: alone.cost, note };
   } finally {
     two.process.kill();
     await once(two.process, "exit");
   }
+}
+
+/** Processor time of these processes since they started, in s. */
+async function used(servers: readonly Server[]): Promise<number> {
+  const values = await Promise.all(servers.map(({ url }) => metrics(url)));
+  return values.reduce((sum, value) => sum + value("process_cpu_seconds_total"), 0);
 }
 
 /** What a longer log costs who starts, appends and verifies. */
@@ -457,8 +466,8 @@ async function* measure(
 ): AsyncIterable<Row> {
   const { what } = place;
   const warmUp = Math.floor(releases / 10);
-  // Until its functions are compiled: a service is not restarted after each thousand.
-  await load(server, machines, releases / 2, 32);
+  // Until its functions are compiled, after 3,000 calls of each: a service is not restarted after each thousand.
+  await load(server, machines, releases, 32);
   const alone = await load(server, machines, warmUp, 1);
   const logged = await place.appends(warmUp);
   const half = releases / 2 - warmUp;

@@ -2,20 +2,23 @@
 /**
  * The KMS as the application of a guest. KMS_DATABASE names the PostgreSQL servers of log and rows, with spaces between
  * them; they are not trusted. KMS_PEERS names other replicas, whose heads are compared; KMS_COLLATERAL_SOURCE whom to
- * ask for collateral ("pcs", or the address of a PCCS). Without a database both lie in the guest's memory and end with it,
- * which is for a look around.
+ * ask for collateral ("pcs", or the address of a PCCS). KMS_DATA is a directory on a persistent volume of this guest's, which another KMS
+ * opens: then root secret, log and rows lie there. Without either they lie in the guest's memory and end with it, which is
+ * for a look around.
  */
 import { startGuestKms } from "@caisson/kms/guest";
 
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
 const urls = (name: string): string[] => (process.env[name] ?? "").split(" ").filter((url) => url !== "");
 const [source] = urls("KMS_COLLATERAL_SOURCE");
+const [volume] = urls("KMS_DATA");
 
 try {
   const kms = await startGuestKms({
     files: import.meta.dirname,
-    // In memory: nothing of it is on a disk of the host.
-    data: "/tmp/kms",
+    // In memory, unless there is a volume: nothing of it is readable on a disk of the host.
+    data: volume ?? "/tmp/kms",
+    persistent: volume !== undefined,
     databases: urls("KMS_DATABASE"),
     peers: urls("KMS_PEERS"),
     ...(source !== undefined && { collateralSource: source }),

@@ -306,6 +306,14 @@ test("a command beside a service runs as its user, gets its input, and its statu
   equal(child.exitCode ?? (await once(child, "exit"))[0], 5);
 });
 
+test("the machine is audited by its spec, though nothing in it serves a report", async () => {
+  const { stdout } = await promisify(execFile)(caisson, ["audit", "--live", place, "--graph"], {
+    timeout: 60_000,
+  });
+  match(stdout, /^development guest on emulated, kernel \d/);
+  match(stdout, /● nginx \(\d+\)  \/usr\/sbin\/nginx/);
+});
+
 test("beside a fork bomb the others answer, and it ends by itself", async () => {
   await machine.writes("bomb", /begins/);
   const [first, second] = [await said("flask", "notes"), await said("asgi")];

@@ -5,28 +5,26 @@
  * PostgreSQL of the host's, which nobody trusts.
  */
 import { deepEqual, equal, match, ok } from "node:assert/strict";
-import { execFile, spawn } from "node:child_process";
-import { appendFileSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { execFile } from "node:child_process";
+import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { text } from "node:stream/consumers";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { prepare } from "@caisson/cli/prepare";
 import { Progress } from "@caisson/cli/views/progress";
 import { type Built, readSpec } from "@caisson/image";
-import { type OperatorRequest, operatorEnvelope, postgresql, verifyReleaseLog } from "@caisson/kms";
+import { postgresql, verifyReleaseLog } from "@caisson/kms";
 import { DevelopmentOwners } from "@caisson/machine/development-owners";
-import { developmentPolicy, type Session, startSession } from "@caisson/machine/session";
+import { developmentPolicy } from "@caisson/machine/development-policy";
+import { type Session, startSession } from "@caisson/machine/session";
 import { applicationId } from "@caisson/protocol/guest-config";
 import type { Instance } from "@caisson/protocol/instance";
-import { writeEnvelope } from "@caisson/releases";
-import { keysOf } from "@caisson/releases/testing/owners";
-import { signedBy, signer } from "@caisson/releases/testing/signers";
+import { type CollateralServer, serveCollateral } from "@caisson/simulated/collateral-server";
 import { simulatedPlatform } from "@caisson/simulated/simulated-platform";
-import { makeKms } from "../../examples/kms/make.ts";
 import { image, references, shape } from "../support/image.ts";
+import { fromGuest, policyFile, setPolicy, verifyKms, writeKms } from "../support/kms-guest.ts";
 import { startPostgres } from "../support/postgresql.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
@@ -36,8 +34,17 @@ after(async () => {
   for (const end of ends.reverse()) await end();
 });
 
-const platform = simulatedPlatform(Date.now());
-const [ada, bob] = [signer("operator ada"), signer("operator bob")];
+/**
+ * At night (test/nightly/kms-recovery.test.ts) its image has keepers, who recover the root secret at the end, and a source
+ * of collateral in place of files; what guests bring (18) is then not enough for its policies.
+ */
+const recovers = process.env.CAISSON_TEST_RECOVERY === "1";
+const atNight = recovers ? test : () => {};
+const day = 24 * 3600 * 1000;
+/** What the source serves first is in the last third of its validity: due as soon as somebody has it. */
+const [served, renewed] = [19, 20];
+const platform = recovers ? simulatedPlatform(Date.now() - 25 * day, served) : simulatedPlatform(Date.now());
+const fmspc = "ca1550000000";
 const owners = await DevelopmentOwners.open(join(place, "owners"), "kms");
 
 /** Which guests are replicas, and who may be a KMS to who relies on one: the image that the owners released. */
@@ -45,7 +52,7 @@ const peers = {
   version: "caisson/policy/v1",
   platforms: ["emulated"],
   simulatedRoot: platform.root,
-  tcb: { minimumEvaluationNumber: "any" },
+  tcb: { minimumEvaluationNumber: recovers ? served : "any" },
   platformIdentities: "any",
   registers: { rtmr0: "any", hostAcpi: "any" },
   app: { identity: { id: owners.id }, instanceId: "any" },
@@ -54,8 +61,6 @@ const peers = {
 const collateral = join(place, "collateral.json");
 const policy = join(place, "peers.json");
 
-/** At night its image has keepers, who recover the root secret at the end (test/nightly/kms-recovery.test.ts). */
-const recovers = process.env.CAISSON_TEST_RECOVERY === "1";
 /** Two keepers of shares, both of whom are needed. */
 const keepers = ["cleo", "dan"].map((name) => ({ name, file: join(place, `${name}.key`) }));
 const passphrase = join(place, "passphrase");
@@ -66,28 +71,28 @@ const caisson = async (...args: string[]): Promise<string> =>
 
 /** The image of `examples/kms`, with more files; `line` makes another program of it. */
 async function kmsImage(name: string, more: Record<string, string>, line = ""): Promise<Built> {
-  const [files, directory] = [join(place, `${name}-files`), join(place, name)];
-  mkdirSync(join(files, "collateral"), { recursive: true });
-  cpSync(collateral, join(files, "collateral/simulated.json"));
-  cpSync(policy, join(files, "peers.json"));
-  writeFileSync(join(files, "operators.json"), JSON.stringify(keysOf(2, ada, bob)));
-  for (const [file, content] of Object.entries(more)) writeFileSync(join(files, file), content);
-  mkdirSync(directory);
-  for (const file of ["caisson.yaml", "caisson.lock"]) {
-    cpSync(join(repository, "examples/kms", file), join(directory, file));
-  }
-  await makeKms(files, join(directory, "app"));
+  const directory = join(place, name);
+  const environment = {
+    KMS_DATABASE: fromGuest(database),
+    ...(recovers && { KMS_COLLATERAL_SOURCE: fromGuest(source.url) }),
+  };
+  const files = {
+    ...(!recovers && { "collateral/simulated.json": JSON.stringify(platform.collateral) }),
+    "peers.json": JSON.stringify(peers),
+    ...more,
+  };
+  await writeKms(directory, files, owners.identity, `  environment: ${JSON.stringify(environment)}\n`);
   appendFileSync(join(directory, "app/main.mjs"), line);
-  appendFileSync(
-    join(directory, "caisson.yaml"),
-    `  environment: { KMS_DATABASE: "${database.replace("127.0.0.1", "10.0.2.2")}" }\n`,
-  );
-  writeFileSync(join(directory, "identity.json"), owners.identity);
   return prepare(await readSpec(directory), "development", {}, new Progress());
 }
 
 let database: string;
 let kms: Built;
+/** Speaks as Intel's PCS does, so many times. */
+let source: CollateralServer;
+let answers = Number.POSITIVE_INFINITY;
+/** What it is asked for one platform: TCB info, QE identity, two lists. */
+const documents = 4;
 
 /** Makes the keepers' keys, and the file that names them. */
 async function keepersFile(): Promise<Record<string, string>> {
@@ -104,6 +109,12 @@ before(async () => {
   writeFileSync(collateral, JSON.stringify(platform.collateral));
   writeFileSync(policy, JSON.stringify(peers));
   database = (await startPostgres((end) => ends.push(end))).database();
+  source = await serveCollateral({ [`${fmspc.toUpperCase()}/standard`]: platform.collateral }, [], {
+    get status() {
+      return source.asked.length > answers ? 404 : undefined;
+    },
+  } as object);
+  ends.push(() => source.close());
   kms = await kmsImage("kms", recovers ? await keepersFile() : {});
 });
 
@@ -151,45 +162,36 @@ async function ready(session: Session): Promise<string> {
   return session.url!;
 }
 
-/** Where another guest reaches it. */
-const fromGuest = (url: string) => url.replace("127.0.0.1", "10.0.2.2").replace(/\/$/, "");
+/** `caisson kms verify`, by what a replica judges another. */
+const verify = (url: string, ...more: string[]) =>
+  verifyKms(url, "--policy", policy, "--collateral", collateral, ...more);
 
-interface Verified {
-  verdict: string;
-  codes: string[];
-  kms: { identityKey: string; first: boolean };
+/** One metric of a KMS. */
+async function metric(url: string, name: string): Promise<number> {
+  const lines = (await (await fetch(new URL("/metrics", url))).text()).split("\n");
+  return Number(lines.find((line) => line.startsWith(`${name} `))?.slice(name.length));
+}
+const looks = (url: string, result: string) =>
+  metric(url, `caisson_kms_collateral_fetches_total{result="${result}"}`);
+
+/** Waits until `done`, for two minutes at most. */
+async function until(done: () => Promise<boolean>, what: () => string): Promise<void> {
+  for (let i = 0; i < 240; i++) {
+    if (await done()) return;
+    await sleep(500);
+  }
+  throw new Error(what());
 }
 
-/** `caisson kms verify`. */
-async function verify(url: string, ...more: string[]): Promise<{ status: number; answer: Verified }> {
-  const args = ["kms", "verify", url, "--policy", policy, "--collateral", collateral, "--json", ...more];
-  const child = spawn(join(repository, "caisson"), args, { stdio: ["ignore", "pipe", "inherit"] });
-  const status = new Promise<number>((resolve) => void child.once("exit", (code) => resolve(code ?? -1)));
-  return { answer: JSON.parse(await text(child.stdout)) as Verified, status: await status };
-}
-
-/** Two operators ask for the policy of an application. */
-async function setPolicy(url: string, identity: string, built: Built): Promise<void> {
-  const app = applicationId(built.manifest.guest).toHex();
+/** The policy of an application, as two operators sign it; `minimum`: of what its collateral has to be, at night. */
+async function givePolicy(url: string, identity: string, built: Built, minimum: number): Promise<void> {
   const values = await references(built.directory);
-  const file = {
-    version: "caisson/kms-policy/v1",
-    app,
-    keyVersion: 1,
-    policy: { ...developmentPolicy(built.manifest, values, platform.root), references: [values] },
+  const asked = {
+    ...developmentPolicy(built.manifest, values, platform.root),
+    ...(recovers && { tcb: { minimumEvaluationNumber: minimum }, fmspcs: [fmspc] }),
+    references: [values],
   };
-  const asked: OperatorRequest = {
-    version: "caisson/kms-request/v1",
-    action: "policy/set",
-    kms: identity,
-    app,
-    replaces: 0,
-    expires: Date.now() + 600_000,
-    policy: JSON.stringify(file),
-  };
-  const body = JSON.stringify(writeEnvelope(signedBy(operatorEnvelope(asked), ada, bob)));
-  const answer = await fetch(new URL("/v1/admin", url), { method: "POST", body });
-  equal(answer.status, 200, await answer.text());
+  await setPolicy(url, identity, policyFile(applicationId(built.manifest.guest).toHex(), asked));
 }
 
 let first: { session: Session; url: string; identity: string };
@@ -205,12 +207,27 @@ test("the first makes the root secret, and says so to who verifies it", async ()
   match(answer.kms.identityKey, /^[0-9a-f]{64}$/);
   first = { session, url, identity: answer.kms.identityKey };
   equal((await verify(url, "--identity", "00".repeat(32))).status, 10);
-  await setPolicy(url, first.identity, kms);
-  await setPolicy(url, first.identity, await image());
+  await givePolicy(url, first.identity, kms, served);
+  await givePolicy(url, first.identity, await image(), renewed);
   if (recovers) shares = await (await fetch(new URL("/v1/shares", url))).text();
 });
 
+void atNight(
+  "its collateral is there as soon as a policy names the platform, before a guest of it came",
+  async () => {
+    await until(
+      async () => (await looks(first.url, "renewed")) === 1,
+      () => consoleOf(first.session).slice(-3000),
+    );
+    // Each reading of policies looks for what is due; all of it is.
+    for (let before = 0; before < source.asked.length; await sleep(5000)) before = source.asked.length;
+    equal(source.asked.length % documents, 0, source.asked.join("\n"));
+    equal(await metric(first.url, "caisson_kms_released_total"), 0);
+  },
+);
+
 test("another replica takes it from the first, which it judged", async () => {
+  answers = source.asked.length + documents;
   const provider = { url: fromGuest(first.url), identity: first.identity };
   const session = await start({ as: "second", built: kms, provider });
   const url = await ready(session);
@@ -219,6 +236,30 @@ test("another replica takes it from the first, which it judged", async () => {
   deepEqual([status, answer.kms], [0, { identityKey: first.identity, first: false }]);
   second = { session, url };
 });
+
+void atNight(
+  "the replica fetched before it judged the first; a source that is down changes nothing, and is asked again",
+  async () => {
+    const { session, url } = second;
+    const expiry = () => metric(url, "caisson_kms_collateral_expiry_timestamp_seconds");
+    await until(
+      async () => (await looks(url, "failed")) > 0,
+      () => consoleOf(session).slice(-3000),
+    );
+    const before = await expiry();
+    ok(before > Date.now() / 1000, "what it has is in force");
+    const newer = simulatedPlatform(Date.now(), renewed);
+    source.intel.set(`${fmspc.toUpperCase()}/standard`, newer.collateral);
+    answers = Number.POSITIVE_INFINITY;
+    await until(
+      async () => (await expiry()) > before + (20 * day) / 1000,
+      () => consoleOf(session).slice(-3000),
+    );
+    for (const said of [/"collateral-not-renewed".*404/, /"collateral-renewed"/]) {
+      ok(await session.vm.event((event) => event.kind === "app" && said.test(event.line)), String(said));
+    }
+  },
+);
 
 test("an application gets its key from the second when the first is gone", async () => {
   await first.session.stop();
@@ -242,7 +283,6 @@ test("a KMS with another measurement gets nothing, and that is in the log", asyn
   await session.stop();
 });
 
-const atNight = recovers ? test : () => {};
 void atNight("when all are gone, keepers give the root secret to a guest that they judged", async () => {
   await second.session.stop();
   const built = await kmsImage("recovering", { "shares.json": shares });

@@ -51,13 +51,16 @@ const stored = () => (existsSync(join(cache, "sha256")) ? readdirSync(join(cache
 
 test("files come once, four at a time, under their hash", async () => {
   let [open, most] = [0, 0];
+  const waiting: (() => void)[] = [];
   server.intercept = (request, response) => {
     most = Math.max(most, ++open);
     const bytes = server.files.get(request.url!.slice(1))!;
-    setTimeout(() => {
+    waiting.push(() => {
       open--;
       response.writeHead(200, { "content-length": bytes.length }).end(bytes);
-    }, 20);
+    });
+    // Four wait for each other, and long enough for a fifth to be seen.
+    if (waiting.length === 4) setTimeout(() => waiting.splice(0).forEach((answer) => answer()), 20);
     return true;
   };
   const files = Array.from({ length: 12 }, (_, i) => publish(`pool/${i}`, bytesOf(i, 10_000)));

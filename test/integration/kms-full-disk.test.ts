@@ -18,8 +18,10 @@ import test, { type TestContext } from "node:test";
 import { httpPost, requestKeys } from "@caisson/guest/key-client";
 import {
   createRootSecret,
+  type OperatorRequest,
   openRootSecret,
   openStore,
+  operatorEnvelope,
   postgresql,
   readOnlySqlite,
   sqlite,
@@ -28,9 +30,14 @@ import {
   verifyReleaseLog,
 } from "@caisson/kms";
 import { Machine } from "@caisson/kms/testing/machine";
+import { writeEnvelope } from "@caisson/releases";
+import { keysOf } from "@caisson/releases/testing/owners";
+import { signedBy, signer } from "@caisson/releases/testing/signers";
 import { startPostgres } from "../support/postgresql.ts";
 
 const skip = process.getuid?.() === 0 ? false : "a small file system is mounted, which only root may do";
+
+const ada = signer("operator ada");
 
 /** A directory on a file system of `size` bytes. */
 function smallDisk(t: TestContext, size: number): string {
@@ -84,6 +91,7 @@ async function outOfRoom(
   const kms = await startKms({
     ...options,
     policies: place,
+    operators: keysOf(1, ada),
     host: "127.0.0.1",
     port: 0,
     development: true,
@@ -98,6 +106,17 @@ async function outOfRoom(
     // Who asks meanwhile gets no key either, and the KMS lives.
     equal((await ask(kms.url, kms.identityKey, 1)).denial, "log/unavailable");
     equal((await fetch(`${kms.url}/healthz`)).status, 200);
+    // Whatever else writes is to be sent again.
+    const change: OperatorRequest = {
+      version: "caisson/kms-request/v1",
+      action: "operators/set",
+      kms: kms.identityKey,
+      replaces: 1,
+      expires: Date.now() + 600_000,
+      operators: keysOf(1, ada),
+    };
+    const body = JSON.stringify(writeEnvelope(signedBy(operatorEnvelope(change), ada)));
+    equal((await fetch(`${kms.url}/v1/admin`, { method: "POST", body })).status, 503);
     truncateSync(join(disk, "filler"), 0);
     const again = await ask(kms.url, kms.identityKey, 5);
     deepEqual(again, { released: 5, denial: undefined, message: "" });

@@ -7,10 +7,10 @@ import { deepEqual, equal, notEqual, ok, rejects } from "node:assert/strict";
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { hash } from "node:crypto";
 import { cpSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { freeTcpPort } from "@caisson/host/ports";
 import { openImage, pinImages } from "@caisson/image/open";
 import { parseReference } from "@caisson/image/reference";
 import { type TarFile, writeTar } from "@caisson/image/tar-writer";
@@ -35,17 +35,9 @@ const expected = ["/etc", "/etc/a", "/lib", "/usr", "/usr/lib", "/usr/lib/x"];
 let server: ChildProcess;
 let host: string;
 
-const freePort = (): Promise<number> =>
-  new Promise((resolve) => {
-    const probe = createServer().listen(0, "127.0.0.1", () => {
-      const address = probe.address();
-      probe.close(() => resolve(typeof address === "object" && address !== null ? address.port : 0));
-    });
-  });
-
 /** Debian's docker-registry on loopback. */
 async function startRegistry(): Promise<void> {
-  const port = await freePort();
+  const port = await freeTcpPort();
   host = `127.0.0.1:${port}`;
   const config = join(place, "registry.yml");
   const storage = { filesystem: { rootdirectory: join(place, "registry") } };

@@ -7,12 +7,13 @@ import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
-import { type AddressInfo, createServer as createTcpServer } from "node:net";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { httpPost, requestKeys } from "@caisson/guest/key-client";
 import { imageFwCfg } from "@caisson/host/fw-cfg";
+import { freeTcpPort } from "@caisson/host/ports";
 import { type Manifest, readManifest } from "@caisson/image/manifest";
 import { imageInputs } from "@caisson/machine/prediction";
 import { fold, predict, runtimeEventDigest } from "@caisson/measure";
@@ -353,15 +354,6 @@ test("collateral that no evidence could be judged by is not given to a machine",
   equal(missing.status, 2, missing.stderr);
 });
 
-/** A port that nobody has at the moment. */
-async function freePort(): Promise<number> {
-  const server = createTcpServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
 const ready: readonly [number, ConsoleEvent] = [200, { at: 4.5, kind: "ready", port: 8080 }];
 const endsWith = (status: number): readonly [number, ConsoleEvent] => [
   3_000,
@@ -390,7 +382,7 @@ async function upOnTdx(
     "--collateral",
     collateralFile,
   ];
-  const kms = ["--kms", kmsUrl, "--kms-identity", identity, "--port", String(await freePort())];
+  const kms = ["--kms", kmsUrl, "--kms-identity", identity, "--port", String(await freeTcpPort())];
   const ended = await run(["up", join(place, "spec"), ...tdx, ...kms, ...more], host, until);
   const recorded = existsSync(record) ? readFileSync(record, "utf8").trim().split("\n") : [];
   const [args = "[]", ...asked] = recorded;

@@ -11,7 +11,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import type { Manifest } from "@caisson/image";
-import { type SessionOptions, StateBusyError, startSession } from "@caisson/machine/session";
+import { type SessionOptions, startSession } from "@caisson/machine/session";
+import { StateBusyError } from "@caisson/machine/state";
 import type { TimeSource } from "@caisson/nts";
 import { plainService } from "@caisson/protocol/testing/service";
 

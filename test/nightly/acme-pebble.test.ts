@@ -12,7 +12,7 @@ import { connect } from "node:tls";
 import { createFront } from "@caisson/front";
 import { AcmeClient, datesOf, keepCertificate } from "@caisson/front/acme";
 import { selfSigned } from "@caisson/front/certificate";
-import { freeTcpPort } from "@caisson/host/time-servers";
+import { freeTcpPort } from "@caisson/host/ports";
 import { cacheDirectory } from "@caisson/image/fetch";
 import { caaRecords, encodeReport } from "@caisson/protocol/certificate-report";
 import { generateKeyPair } from "@caisson/protocol/hpke-context";

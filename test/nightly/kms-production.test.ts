@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/** The production image of `examples/kms`: it is built as its page says, passes its audit, and starts nothing without a TEE. */
-import { equal } from "node:assert/strict";
+/** Production images of `examples/kms`, one on a volume: built as its page says, they pass their audit, and start nothing without a TEE. */
+import { deepEqual, equal } from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -10,22 +10,18 @@ import { prepare } from "@caisson/cli/prepare";
 import { Progress } from "@caisson/cli/views/progress";
 import { type Built, readSpec } from "@caisson/image";
 import { DevelopmentOwners } from "@caisson/machine/development-owners";
-import { keysOf } from "@caisson/releases/testing/owners";
-import { signer } from "@caisson/releases/testing/signers";
-import { makeKms } from "../../examples/kms/make.ts";
+import { persistentVolumes } from "@caisson/protocol/guest-config";
 import { attack } from "../support/hostile.ts";
 import { production } from "../support/image.ts";
+import { onVolume, writeKms } from "../support/kms-guest.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
 const place = mkdtempSync(join(tmpdir(), "caisson-kms-production-"));
 after(() => rmSync(place, { recursive: true }));
 
-let built: Built;
+let all: Built[];
 before(async () => {
   const owners = await DevelopmentOwners.open(join(place, "owners"), "kms");
-  const [files, directory] = [join(place, "files"), join(place, "kms")];
-  for (const one of [files, directory]) mkdirSync(one);
-  const operators = keysOf(2, signer("operator ada"), signer("operator bob"));
   const peers = {
     version: "caisson/policy/v1",
     tcb: { minimumEvaluationNumber: 18 },
@@ -33,28 +29,30 @@ before(async () => {
     registers: { rtmr0: "by-event" },
     app: { identity: { id: owners.id }, instanceId: "any" },
   };
-  writeFileSync(join(files, "operators.json"), JSON.stringify(operators));
-  writeFileSync(join(files, "peers.json"), JSON.stringify(peers));
-  for (const file of ["caisson.yaml", "caisson.lock"]) {
-    cpSync(join(repository, "examples/kms", file), join(directory, file));
-  }
-  await makeKms(files, join(directory, "app"));
-  writeFileSync(join(directory, "identity.json"), owners.identity);
-  built = await prepare(await readSpec(directory), "production", {}, new Progress());
+  const build = async (name: string, files: Readonly<Record<string, string>>, spec?: string) => {
+    const directory = join(place, name);
+    await writeKms(directory, files, owners.identity, spec);
+    return prepare(await readSpec(directory), "production", {}, new Progress());
+  };
+  all = [await build("kms", { "peers.json": JSON.stringify(peers) }), await build("volume", {}, onVolume)];
 });
 
-test("it is a production image with its owners' identity, and every required control of its audit holds", () => {
-  const { flavour, guest } = built.manifest;
-  equal(flavour, "production");
-  equal(guest.app.identity === undefined, false);
-  // Exit code 0: nothing that is required failed.
-  execFileSync(join(repository, "caisson"), ["audit", built.directory], {
-    stdio: "ignore",
-    timeout: 120_000,
-  });
+test("they are production images with their owners' identity, and every required control of their audit holds", () => {
+  deepEqual(
+    all.map(({ manifest }) => persistentVolumes(manifest.guest.app)),
+    [[], ["data"]],
+  );
+  for (const { manifest, directory } of all) {
+    equal(manifest.flavour, "production");
+    equal(manifest.guest.app.identity === undefined, false);
+    // Exit code 0: nothing that is required failed.
+    execFileSync(join(repository, "caisson"), ["audit", directory], { stdio: "ignore", timeout: 120_000 });
+  }
 });
 
 test("a machine without a TEE ends before it makes a root secret", async () => {
-  const ending = await attack({ machine: await production(built) });
-  equal(ending.reason, "posture/no-tee", ending.message);
+  for (const built of all) {
+    const ending = await attack({ machine: await production(built) });
+    equal(ending.reason, "posture/no-tee", ending.message);
+  }
 });

@@ -24,6 +24,7 @@ services:
   db:
     image: ${image}
     entrypoint: [/entry/postgres.sh]
+    environment: { POSTGRES_USER: me, POSTGRES_PASSWORD: word, POSTGRES_DB: kept }
     stop_signal: SIGINT
     ports: ["5432:5432"]
     volumes: ["db:/var/lib/postgresql/data"]
@@ -75,7 +76,9 @@ async function sql(text: string): Promise<unknown[]> {
   const client = new pg.Client({
     host: "127.0.0.1",
     port: machine.portOf("db"),
-    user: "postgres",
+    user: "me",
+    password: "word",
+    database: "kept",
     connectionTimeoutMillis: 60_000,
     query_timeout: 120_000,
   });

@@ -16,14 +16,13 @@ export function decryptDisk(disk: string, keys: VolumeKeys, path: string): void 
   closeSync(file);
 }
 
-/** Every node and every block of data of a decrypted disk, as a scrub reads them: what Debian's `btrfs check` says of it. */
-export async function checkFileSystem(path: string): Promise<string> {
+/** Debian's `btrfs`: what it says, whether it succeeds or not. */
+async function btrfs(...args: string[]): Promise<string> {
   const { root } = await unpackDebian("bookworm", ["btrfs-progs"], { dependencies: true });
   const libraries = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"].map((place) => join(root, place));
   const loader = join(root, "lib/x86_64-linux-gnu/ld-linux-x86-64.so.2");
-  const check = [join(root, "bin/btrfs"), "check", "--readonly", "--check-data-csum", path];
   try {
-    return execFileSync(loader, ["--library-path", libraries.join(":"), ...check], {
+    return execFileSync(loader, ["--library-path", libraries.join(":"), join(root, "bin/btrfs"), ...args], {
       encoding: "utf8",
       stdio: ["ignore", "pipe", "pipe"],
     });
@@ -31,3 +30,10 @@ export async function checkFileSystem(path: string): Promise<string> {
     return String((error as { stdout?: string }).stdout) + String((error as { stderr?: string }).stderr);
   }
 }
+
+/** Every node and every block of data of a decrypted disk, as a scrub reads them: what `btrfs check` says of it. */
+export const checkFileSystem = (path: string): Promise<string> =>
+  btrfs("check", "--readonly", "--check-data-csum", path);
+
+/** Copies the files of a decrypted disk to a directory that there is. */
+export const restoreFiles = (path: string, to: string): Promise<string> => btrfs("restore", path, to);

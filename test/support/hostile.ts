@@ -53,7 +53,7 @@ function releasedKey(session: Session, manifest: Manifest): Buffer {
 }
 
 /** Whether a file holds any of `needles`, read in pieces that overlap by the longest of them. */
-export function fileHolds(path: string, needles: readonly Buffer[]): boolean {
+function fileHolds(path: string, needles: readonly Buffer[]): boolean {
   const overlap = Math.max(...needles.map(({ length }) => length));
   const buffer = Buffer.alloc((8 << 20) + overlap);
   const file = openSync(path, "r");

@@ -7,7 +7,7 @@ import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import { selfSigned } from "@caisson/front/certificate";
-import { freeTcpPort } from "@caisson/host/time-servers";
+import { freeTcpPort } from "@caisson/host/ports";
 
 const version = "v2.10.1";
 

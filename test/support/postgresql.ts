@@ -3,11 +3,10 @@
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { chmodSync, chownSync, globSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import type { AddressInfo } from "node:net";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
+import { freeTcpPort } from "@caisson/host/ports";
 
 /** Where the newest version lies: Debian has no name for its programs in the path. */
 const programs = globSync("/usr/lib/postgresql/*/bin").sort().at(-1) ?? "";
@@ -30,16 +29,6 @@ export interface Postgres {
   standby(): Promise<Postgres>;
   /** Makes a standby take writes. */
   promote(): void;
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, "close");
-  return port;
 }
 
 function run(program: string, ...args: string[]): string {
@@ -76,7 +65,7 @@ export async function startPostgres(after: (end: () => Promise<void> | void) => 
     "UTF8",
     "--no-instructions",
   );
-  return serve(data, await freePort(), after);
+  return serve(data, await freeTcpPort(), after);
 }
 
 async function serve(
@@ -162,7 +151,7 @@ async function serve(
         "--write-recovery-conf",
         "--wal-method=stream",
       );
-      const standby = await serve(copy, await freePort(), after);
+      const standby = await serve(copy, await freeTcpPort(), after);
       sql("postgres", "ALTER SYSTEM SET synchronous_standby_names = '*'");
       sql("postgres", "SELECT pg_reload_conf()");
       return standby;

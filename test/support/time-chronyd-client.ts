@@ -4,7 +4,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { end, exited, start } from "@caisson/host/child";
-import { chronyd } from "@caisson/host/time-servers";
+import { chronyd } from "@caisson/host/chronyd";
 
 export interface ChronydClientOptions {
   servers: { address: string; kePort: number }[];

@@ -4,7 +4,7 @@
  * of the file; this only tells them where to strike, which a real host would have to guess.
  */
 import { createCipheriv, createDecipheriv, createHash } from "node:crypto";
-import { closeSync, copyFileSync, fstatSync, openSync, readFileSync, readSync, writeSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readFileSync, readSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { openVolumeBook } from "@caisson/kms";
 import { deriveVolumeKeys, deriveVolumeSecret, type VolumeKeys } from "@caisson/protocol/derivation";
@@ -166,7 +166,7 @@ export function nodes(path: string, keys: VolumeKeys): NodeFacts[] {
 }
 
 /** One decrypted block. */
-export function readBlock(path: string, keys: VolumeKeys, at: number): Buffer {
+function readBlock(path: string, keys: VolumeKeys, at: number): Buffer {
   return decrypt(keys, at, readSealed(path, at));
 }
 
@@ -188,9 +188,4 @@ export function writeSealed(path: string, at: number, bytes: Uint8Array): void {
   const file = openSync(path, "r+");
   writeSync(file, bytes, 0, bytes.length, reservedSize + at);
   closeSync(file);
-}
-
-/** A copy of a disk, which is all that a host needs to go back. */
-export function copyDisk(from: string, to: string): void {
-  copyFileSync(from, to);
 }

@@ -8,7 +8,7 @@ import { prepare } from "@caisson/cli/prepare";
 import { Progress } from "@caisson/cli/views/progress";
 import { type Built, readSpec } from "@caisson/image";
 import { predictEmulated, referenceValues } from "@caisson/machine/prediction";
-import { type Session, type SessionHooks, startSession } from "@caisson/machine/session";
+import { type Session, type SessionHooks, type SessionOptions, startSession } from "@caisson/machine/session";
 import { anchorPath } from "@caisson/protocol/volumes";
 import { manInTheMiddle } from "./between.ts";
 import { shape } from "./image.ts";
@@ -53,6 +53,8 @@ export class VolumeHost {
   readonly built: Built;
   /** Whether the KMS gets to see anchors; a host can hold them back. */
   anchors = true;
+  /** Where the image claims an identity, who releases it. */
+  owners?: SessionOptions["owners"];
   #references: ReturnType<typeof referenceValues> | undefined;
   /** What runs, or has ended. */
   #last: Session | undefined;
@@ -110,6 +112,7 @@ export class VolumeHost {
       references,
       state: this.state,
       limitMs,
+      ...(this.owners !== undefined && { owners: this.owners }),
       hooks: {
         kms: (url) =>
           manInTheMiddle(url, {

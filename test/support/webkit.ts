@@ -10,7 +10,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { freeTcpPort } from "@caisson/host/time-servers";
+import { freeTcpPort } from "@caisson/host/ports";
 import { unpackDebian } from "./debian.ts";
 import type { BrowserPage } from "./firefox.ts";
 

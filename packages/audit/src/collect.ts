@@ -134,13 +134,16 @@ function readBom(document: Buffer): { files: ReadonlySet<string>; packages: stri
 
 const reportLimit = 4 * 1024 * 1024;
 
-/** Where an application that lets itself be audited serves its guest's report. */
-
 /** A live report from a file, or from an application: its address alone, or with a path of its own. Throws AuditError `live/schema`, or what fetching throws. */
 export async function fetchLiveReport(source: string): Promise<LiveReport> {
   const remote = /^https?:\/\//.test(source);
   if (!remote && !existsSync(source)) throw new AuditError("audit/subject", `${source} does not exist`);
   const text = remote ? await download(addressOf(source)) : readFileSync(source, "utf8");
+  return readLiveReport(text, source);
+}
+
+/** A live report out of `text`, which `source` gave. Throws AuditError `live/schema`. */
+export function readLiveReport(text: string, source: string): LiveReport {
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -162,7 +165,7 @@ async function download(url: string): Promise<string> {
       const reason = reasonOf(error);
       throw new AuditError("live/unreachable", `no report from ${url}: ${reason}`, {
         kind: "unavailable",
-        fix: "see whether the application runs, and whether this is its address",
+        fix: "see whether it runs there and serves a report; caisson audit --live SPEC asks a machine of caisson up itself",
         cause: error,
       });
     },

@@ -3,7 +3,7 @@
 export { type Audit, audit, type Result, type Row, type Score, type Status } from "./audit.ts";
 export { type Acceptance, parseBaseline } from "./baseline.ts";
 export { catalogue, controlOf } from "./catalogue/index.ts";
-export { collectImage, fetchLiveReport, readReport } from "./collect.ts";
+export { collectImage, fetchLiveReport, readLiveReport, readReport } from "./collect.ts";
 export { type CheckKind, type Control, type ControlCheck, checkKinds, type Facts, judge } from "./control.ts";
 export { AuditError, type AuditErrorCode } from "./errors.ts";
 export type { ImageFacts, LiveFacts, RemoteFacts } from "./facts.ts";

@@ -82,10 +82,13 @@ test("the services of a machine: the last state of each, how often it was starte
       { service: "web", state: "running", since: 4, starts: 2, ports: [port] },
     ],
     machine: "ready",
+    runs: true,
   });
   const text = render(listing);
   match(text, /^SERVICE +STATE +SINCE +STARTS +PORTS\n/);
   match(text, /\nweb +running +4\.0 s +2 +8080→8080\/tcp at 127\.0\.0\.1:40123\n/);
+  match(text, /\nthe machine: ready\n$/);
+  match(render({ ...listing, runs: false }), /\nthe machine: does not run; what it said last: ready\n$/);
 });
 
 test("what a guest says does not move the reader's cursor", async () => {

@@ -2,7 +2,7 @@
 /** What the documents refer to is there: links, files, commands, and every dependency with its version. */
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { existsSync, globSync, readFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { test } from "node:test";
 import { catalogue } from "@caisson/audit";
 import { serviceKeys } from "@caisson/image/compose/keys";
@@ -116,6 +116,22 @@ test("the README shows every command and how many controls there are, and its op
     options.filter((option) => option !== "--help" && !sources.includes(`"${option}`)),
     [],
   );
+});
+
+const namesIn = (text: string): string[] => [...text.matchAll(/`([\w-]+)`/g)].map(([, name]) => name!);
+const filesIn = (pattern: string): string[] =>
+  globSync(pattern, { cwd: repository.pathname })
+    .filter((path) => !path.endsWith(".test.ts"))
+    .map((path) => basename(path, ".ts"))
+    .sort();
+
+test("the README names every benchmark, and docs/architecture.md every stage of a boot", () => {
+  const [, benchmarks] = /^\| `bench` \|[^:]*:(.*)$/m.exec(read("README.md"))!;
+  deepEqual(namesIn(benchmarks!).sort(), filesIn("bench/*.ts"));
+  const [, table] = /\n\| stage \|.*\n.*\n((?:\|.*\n)+)/.exec(read("docs/architecture.md"))!;
+  const stages = table!.split("\n").flatMap((row) => namesIn(row.split("|")[1] ?? ""));
+  // The boundary is a line of init.ts.
+  deepEqual(stages.filter((name) => name !== "boundary").sort(), filesIn("packages/guest/src/stages/*.ts"));
 });
 
 /** What a line of a document says that no translation changes; of a line in a code block, all of it. */

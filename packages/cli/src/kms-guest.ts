@@ -32,7 +32,7 @@ export const verifyCommand = judgedBy(new Command("verify"))
     checkUrl(url);
     const { askKms } = await import("@caisson/kms");
     const judged = await askKms(url, await judgementOf(filesOf(given), new Date()));
-    const { key: identityKey, first, report } = judged;
+    const { key: identityKey, first, upstream, report } = judged;
     const other = given.identity !== undefined && given.identity.toLowerCase() !== identityKey;
     const said = other
       ? `it has the identity key ${identityKey}, and not the one that was asked for`
@@ -41,11 +41,13 @@ export const verifyCommand = judgedBy(new Command("verify"))
         : `the KMS ${identityKey}\n${
             first
               ? "  its root secret was made in this guest, or given to it by keepers of shares"
-              : "  its root secret came from such a guest, which this one had judged"
+              : upstream !== undefined
+                ? `  its root secret was made in such a guest, and is on a volume that the KMS ${upstream} opens`
+                : "  its root secret came from such a guest, which this one had judged"
           }`;
     process.stdout.write(
       given.json === true
-        ? `${JSON.stringify({ ...report, kms: { identityKey, first } }, null, 2)}\n`
+        ? `${JSON.stringify({ ...report, kms: { identityKey, first, ...(upstream !== undefined && { upstream }) } }, null, 2)}\n`
         : `${renderReport(report)}\n${said}\n`,
     );
     process.exitCode = other ? exitCodes.rejected : exitCodes[report.verdict];

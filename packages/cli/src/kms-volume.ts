@@ -34,7 +34,7 @@ const line = (record: VolumeRecord): string =>
   [
     record.volume.slice(0, 16),
     stateOf(record).padEnd(8),
-    `${record.epoch} openings`,
+    `${record.epoch} ${record.epoch === 1n ? "opening" : "openings"}`,
     new Date(record.time).toISOString(),
     `${record.name} of ${record.owner}, seed ${record.seed}`,
   ].join("  ");

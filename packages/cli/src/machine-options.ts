@@ -28,7 +28,7 @@ export const memoryOption = (): Option =>
   new Option("--memory <size>", "memory, such as 1024M or 2G").argParser(parseMemory).default(1024, "1024M");
 
 /** `--port` names one that something else has. */
-export class PortError extends Failure<"up/port", "unavailable"> {
+class PortError extends Failure<"up/port", "unavailable"> {
   override readonly name = "PortError";
   constructor(port: number, reason: string) {
     super("up/port", "unavailable", `port ${port} of 127.0.0.1 cannot be used: ${reason}`, {

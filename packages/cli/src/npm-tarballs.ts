@@ -46,7 +46,7 @@ const describe = (name: string): Package =>
   JSON.parse(readFileSync(join(repository, "packages", name, "package.json"), "utf8"));
 
 /** A program that packing needs did not do its part: it is not there, or the disk is full. */
-export class PackError extends Failure<"pack/failed", "unavailable"> {
+class PackError extends Failure<"pack/failed", "unavailable"> {
   override readonly name = "PackError";
 }
 

@@ -12,7 +12,7 @@ import { renderError } from "./failure.ts";
 
 const failed = 1;
 
-export class OutputError extends Failure<"cli/output", "internal"> {
+class OutputError extends Failure<"cli/output", "internal"> {
   override readonly name = "OutputError";
   constructor({ message, code }: NodeJS.ErrnoException) {
     super("cli/output", "internal", `the output cannot be written: ${message}`, {

@@ -16,7 +16,7 @@ import { readTextFile } from "./passphrase-file.ts";
 
 export type OwnerKeyCode = "owner/malformed" | "owner/passphrase";
 
-export class OwnerKeyError extends Failure<OwnerKeyCode, "input"> {
+class OwnerKeyError extends Failure<OwnerKeyCode, "input"> {
   override readonly name = "OwnerKeyError";
   constructor(code: OwnerKeyCode, message: string) {
     super(code, "input", message);

@@ -48,6 +48,26 @@ for (const [what, work, code, exit, says] of failures) {
   });
 }
 
+test("a server that does not speak TLS, and one that does not speak HTTP", async (t) => {
+  const server = createServer((socket) => socket.end("SSH-2.0-server\r\n"));
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  t.after(() => server.close());
+  const { port } = server.address() as { port: number };
+  const error = await caught(() => fetch(`https://127.0.0.1:${port}/`));
+  equal(systemError(error)?.code, "system/network");
+  equal(reasonOf(error), "it does not speak TLS");
+  match(reasonOf(await caught(() => fetch(`http://127.0.0.1:${port}/`))), /HTTP/);
+});
+
+test("certificates that nobody here vouches for say so, however deep the cause lies", () => {
+  const error = new TypeError("fetch failed", {
+    cause: Object.assign(new Error("self-signed certificate"), { code: "DEPTH_ZERO_SELF_SIGNED_CERT" }),
+  });
+  equal(reasonOf(error), "its certificate is self-signed");
+  equal(systemError(error)?.code, "system/network");
+  equal(reasonOf(new TypeError("fetch failed", { cause: new Error("odd") })), "odd");
+});
+
 test("a server that closes the connection without an answer", async (t) => {
   const server = createServer((socket) => socket.destroy());
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));

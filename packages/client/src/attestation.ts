@@ -31,6 +31,34 @@ export interface Attestation {
   until: number;
 }
 
+/** The last attestation of a guest, as long as it is good. */
+export class LastAttestation {
+  #last: Attestation | undefined;
+  #asking: Promise<Attestation> | undefined;
+
+  get good(): Attestation | undefined {
+    return this.#last !== undefined && Date.now() < this.#last.until ? this.#last : undefined;
+  }
+
+  /** The good one, or what `anew` gives; whoever asks meanwhile shares its answer. Throws what `anew` throws. */
+  async goodOr(anew: () => Promise<Attestation>): Promise<Attestation> {
+    if (this.good !== undefined) return this.good;
+    this.#asking ??= anew().finally(() => {
+      this.#asking = undefined;
+    });
+    return this.#asking;
+  }
+
+  keep(attestation: Attestation): Attestation {
+    this.#last = attestation;
+    return attestation;
+  }
+
+  forget(): void {
+    this.#last = undefined;
+  }
+}
+
 export const freshNonce = (): Uint8Array => crypto.getRandomValues(new Uint8Array(32));
 
 /** Where evidence over a nonce is asked for. */

@@ -93,10 +93,13 @@ for (const [name, request] of [
   ],
   ["a bare line feed", "GET / HTTP/1.1\nHost: a\n\nGET /smuggled HTTP/1.1\nHost: a\n\n"],
   ["a bare carriage return in a value", "GET / HTTP/1.1\r\nHost: a\r\nX: b\rGET /smuggled HTTP/1.1\r\n\r\n"],
-  ["two hosts", "GET /smuggled HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"],
+  ["two hosts", "GET /smuggled HTTP/1.1\r\nConnection: close\r\nHost: a\r\nHost: b\r\n\r\n"],
   ["no host", "GET /smuggled HTTP/1.1\r\n\r\n"],
-  ["a host that is a path", "GET /smuggled HTTP/1.1\r\nHost: a/b\r\n\r\n"],
-  ["an absolute target", "GET http://other.example/smuggled HTTP/1.1\r\nHost: a\r\n\r\n"],
+  ["a host that is a path", "GET /smuggled HTTP/1.1\r\nConnection: close\r\nHost: a/b\r\n\r\n"],
+  [
+    "an absolute target",
+    "GET http://other.example/smuggled HTTP/1.1\r\nConnection: close\r\nHost: a\r\n\r\n",
+  ],
   ["CONNECT", "CONNECT smuggled:80 HTTP/1.1\r\nHost: a\r\n\r\n"],
   ["a target without a slash", "GET smuggled HTTP/1.1\r\nHost: a\r\n\r\n"],
   [
@@ -113,7 +116,7 @@ for (const [name, request] of [
       request.resume();
       response.end("ok");
     });
-    const answer = await raw(port, request, 800);
+    const answer = await raw(port, request);
     equal(urls.filter((url) => url.includes("smuggled")).length, 0, urls.join(" "));
     match(answer, /^(HTTP\/1.1 400|$)/);
   });
@@ -163,7 +166,7 @@ test("random requests: whatever the front passes on is one request with a path t
   );
   await fc.assert(
     fc.asyncProperty(fc.array(piece, { maxLength: 30 }), async (pieces) => {
-      await raw(port, pieces.join(""), 60);
+      await raw(port, pieces.join(""), { forMs: 60 });
       for (const url of urls) match(url, /^\/[^\s#]*$/);
     }),
     { numRuns: 60 },
@@ -205,14 +208,14 @@ test("HTTP/2: an authority and another host are not one request's", async (t) =>
   deepEqual([await status("a.example"), await status("b.example"), asked], [200, 400, 1]);
 });
 
-test("a stream's beginning arrives before its end, and a client that leaves ends it", async (t) => {
-  let gone = false;
+test("a stream's beginning arrives before its end, and a client that leaves ends it", {
+  timeout: 60_000,
+}, async (t) => {
+  const gone = Promise.withResolvers<void>();
   const { port } = await start(t, (_, response) => {
     response.writeHead(200, { "content-type": "text/event-stream" });
     setTimeout(() => response.write("data: 1\n\n"), 100);
-    response.once("close", () => {
-      gone = true;
-    });
+    response.once("close", () => gone.resolve());
   });
   const request = https.get({ host: "127.0.0.1", port, agent: client });
   const [response] = (await once(request, "response")) as [IncomingMessage];
@@ -220,8 +223,7 @@ test("a stream's beginning arrives before its end, and a client that leaves ends
   equal(piece.toString(), "data: 1\n\n");
   request.on("error", () => {});
   request.destroy();
-  for (let i = 0; i < 600 && !gone; i++) await sleep(50);
-  equal(gone, true);
+  await gone.promise;
 });
 
 test("an answer that breaks off is not whole for the client", async (t) => {
@@ -246,14 +248,15 @@ test("WebSockets pass through TLS, and nothing else is upgraded", async (t) => {
   });
   const head =
     "GET /socket HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-  const got = await raw(port, `${head}Upgrade: websocket\r\n\r\nping-pong`, 700);
+  const got = await raw(port, `${head}Upgrade: websocket\r\n\r\nping-pong`, { until: /ping-pong$/ });
   match(got, /^HTTP\/1.1 101 /);
   match(got, /Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK\+xOo=/i);
-  match(got, /ping-pong$/);
-  match(await raw(port, `${head}Upgrade: h2c\r\nConnection: close\r\n\r\n`, 700), /^HTTP\/1.1 200 /);
+  match(await raw(port, `${head}Upgrade: h2c\r\nConnection: close\r\n\r\n`), /^HTTP\/1.1 200 /);
 });
 
-test("a client that asks for a WebSocket and does not wait leaves no request at the application", async (t) => {
+test("a client that asks for a WebSocket and does not wait leaves no request at the application", {
+  timeout: 60_000,
+}, async (t) => {
   const { port, behind } = await start(t, echo);
   const closed = Promise.withResolvers<void>();
   const asked = Promise.withResolvers<void>();
@@ -270,13 +273,12 @@ test("a client that asks for a WebSocket and does not wait leaves no request at 
   );
   await asked.promise;
   client.destroy();
-  await Promise.race([
-    closed.promise,
-    sleep(5_000).then(() => Promise.reject(new Error("it is still there"))),
-  ]);
+  await closed.promise;
 });
 
-test("more requests than the application may have at once are refused, not kept waiting", async (t) => {
+test("more requests than the application may have at once are refused, not kept waiting", {
+  timeout: 60_000,
+}, async (t) => {
   const { port } = await start(
     t,
     ({ url }, response) => (url === "/stream" ? response.write("on") : response.end("ok")),
@@ -291,7 +293,7 @@ test("more requests than the application may have at once are refused, not kept 
   }
   equal((await ask(port, "/")).status, 503);
   for (const stream of streams) stream.destroy();
-  await sleep(200);
+  while ((await ask(port, "/")).status === 503) await sleep(10);
   equal((await ask(port, "/")).status, 200);
 });
 
@@ -354,8 +356,20 @@ async function connected(port: number): Promise<tls.TLSSocket> {
 
 const nonceOf = (i: number) => createHash("sha256").update(`${i}`).digest();
 
-test("1,000 verifiers at once get evidence over their own nonces, from two quotes at most", async (t) => {
-  const { port, quotes } = await start(t, echo);
+test("1,000 verifiers at once get evidence over their own nonces, from two quotes at most", {
+  timeout: 120_000,
+}, async (t) => {
+  // The first quote ends when all have asked.
+  const asked = Promise.withResolvers<void>();
+  const quotes: string[] = [];
+  const attest = async (root: Uint8Array) => {
+    quotes.push(root.toHex());
+    await asked.promise;
+    return JSON.stringify({ root: root.toHex() });
+  };
+  const { port, front } = await start(t, echo, { attest });
+  let arrived = 0;
+  front.server.on("request", () => ++arrived === 1000 && asked.resolve());
   const sockets = await Promise.all(Array.from({ length: 1000 }, () => connected(port)));
   const answers = await Promise.all(
     sockets.map(async (socket, i) => {
@@ -483,7 +497,7 @@ test("EHBP: another key is 422 and can be sent again; whatever else is wrong is 
   }
   equal((await ask(port, "/", { headers: { [ehbpHeaders.key]: "1".repeat(64) } })).status, 400);
   const twice = `POST / HTTP/1.1\r\nHost: a\r\nEhbp-Encapsulated-Key: ${"1".repeat(64)}\r\nEhbp-Encapsulated-Key: ${"2".repeat(64)}\r\nContent-Length: 1\r\n\r\nx`;
-  match(await raw(port, twice, 700), /^HTTP\/1.1 400/);
+  match(await raw(port, twice, { until: /\r\n\r\n/ }), /^HTTP\/1.1 400/);
   equal(arrived, 0);
 });
 
@@ -566,9 +580,7 @@ test("a client that sends sealed requests slowly, or too many bytes, is cut off"
   equal(large.answer.status, 413);
   const own = await beginTunnel(hpke.publicKey);
   const head = `POST /.well-known/caisson/tunnel HTTP/1.1\r\nHost: a\r\nContent-Type: ${tunnelTypes.request}\r\nContent-Length: 100\r\n\r\n`;
-  const began = performance.now();
-  await raw(port, Buffer.concat([Buffer.from(head), own.header]), 5_000);
-  ok(performance.now() - began < 3_000);
+  await raw(port, Buffer.concat([Buffer.from(head), own.header]));
 });
 
 test("where sealed requests are required, others get nothing but what the front itself says", async (t) => {
@@ -578,7 +590,9 @@ test("where sealed requests are required, others get nothing but what the front 
   equal((await tunnel(port, hpke.publicKey)).head?.status, 200);
   equal((await ehbp(port, hpke.publicKey, "x")).answer.status, 200);
   match(
-    await raw(port, "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", 700),
+    await raw(port, "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", {
+      until: /\r\n\r\n/,
+    }),
     /^HTTP\/1.1 403/,
   );
 });

@@ -22,7 +22,6 @@ export const setupSchema = z.strictObject({
     }),
   ),
 });
-export type FrontSetup = z.infer<typeof setupSchema>;
 
 /** Where the front finds PID 1. */
 export const attestSocket = "/run/channel.sock";

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * `caisson exec`: programs beside the services of a development machine, for whoever started it. Only the program of
- * development images has this (`main-development.ts`); production's does not contain it.
+ * `caisson exec`: programs beside the services of a development machine, and its live report, for whoever started it. Only
+ * the program of development images has this (`main-development.ts`); production's does not contain it.
  */
 import { timingSafeEqual } from "node:crypto";
 import { closeSync, rmSync, writeFileSync } from "node:fs";
@@ -9,6 +9,7 @@ import { createServer, Socket } from "node:net";
 import { join } from "node:path";
 import { ExecReader, type ExecRequest, encodeFrames, execPort, type FrameKind } from "@caisson/protocol/exec";
 import { messageOf } from "@caisson/vocabulary/failure";
+import { liveReport } from "./live.ts";
 import { processOf } from "./sandbox.ts";
 import type { Prepared } from "./services/launch.ts";
 import { endTree } from "./services/processes.ts";
@@ -58,6 +59,11 @@ async function serve(
     clearTimeout(late);
     if (!timingSafeEqual(Buffer.from(request.token, "hex"), Buffer.from(token, "hex")))
       throw new Error("the token is not this machine's");
+    if ("report" in request) {
+      say("output", Buffer.from(JSON.stringify(liveReport("/", syscalls))));
+      say("status", Buffer.of(0));
+      return;
+    }
     const name = request.service ?? [...services.keys()][0]!;
     const prepared = services.get(name);
     if (prepared === undefined) {

@@ -12,7 +12,7 @@ import { join } from "node:path";
 import { extend as extended, MeasureError, parseEventLog } from "@caisson/measure";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { limits } from "@caisson/vocabulary/limits";
-import type { PlatformTable } from "@caisson/vocabulary/platforms";
+import type { Platform, PlatformTable } from "@caisson/vocabulary/platforms";
 import { withLimit } from "./limit.ts";
 import { bootLogPaths, type PlatformAdapter, platformOf, reportProviders } from "./platform.ts";
 import { StageFailure } from "./stage.ts";
@@ -60,31 +60,73 @@ async function readBounded(path: string, limit: number, reason: string): Promise
   }
 }
 
+const late = (what: string, ms: number) => () =>
+  new StageFailure(`platform/${what}-timeout`, `no ${what} within ${ms / 1000} s`);
+
 /** `requester` names this user's own report entry, so that two requesters never share a generation counter. */
 export function tsmPlatform(requester: string, paths: TsmPaths): PlatformAdapter {
-  const name = platformOf(paths.bootLogs);
-  const rtmr3 = join(paths.measurements, "rtmr3:sha384");
-  let lastQuote: Promise<unknown> = Promise.resolve();
+  return new Tsm(requester, paths);
+}
 
-  async function readRegister(): Promise<Uint8Array> {
-    const value = await readFile(rtmr3);
+class Tsm implements PlatformAdapter {
+  readonly name: Platform;
+  readonly #entry: string;
+  readonly #rtmr3: string;
+  readonly #bootLog: string;
+  #lastQuote: Promise<unknown> = Promise.resolve();
+
+  constructor(requester: string, { measurements, reports, bootLogs }: TsmPaths) {
+    this.name = platformOf(bootLogs);
+    this.#entry = join(reports, requester);
+    this.#rtmr3 = join(measurements, "rtmr3:sha384");
+    this.#bootLog = bootLogs[this.name];
+  }
+
+  extend(digest: Uint8Array): Promise<void> {
+    return withLimit(this.#extend(digest), readLimitMs, late("register", readLimitMs));
+  }
+
+  quote(reportData: Uint8Array): Promise<Uint8Array> {
+    // The next one waits for the kernel to be done with this one, even when this caller has given up by then.
+    const quote = this.#lastQuote.then(() => this.#quote(reportData));
+    this.#lastQuote = quote.catch(() => {});
+    return withLimit(quote, quoteLimitMs, late("quote", quoteLimitMs));
+  }
+
+  bootLog(): Promise<Uint8Array> {
+    return withLimit(this.#readBootLog(), readLimitMs, late("boot-log", readLimitMs));
+  }
+
+  async #readRegister(): Promise<Uint8Array> {
+    const value = await readFile(this.#rtmr3);
     if (value.length !== registerSize) {
       throw new StageFailure(
         "platform/register-size",
-        `${rtmr3} has ${value.length} bytes, not ${registerSize}`,
+        `${this.#rtmr3} has ${value.length} bytes, not ${registerSize}`,
       );
     }
     return value;
   }
 
-  async function requestQuote(reportData: Uint8Array): Promise<Uint8Array> {
+  async #extend(digest: Uint8Array): Promise<void> {
+    const expected = await extended(await this.#readRegister(), digest);
+    await writeFile(this.#rtmr3, digest, { flag: "r+" });
+    if (Buffer.compare(await this.#readRegister(), expected) !== 0) {
+      throw new StageFailure(
+        "platform/extend",
+        "RTMR3 does not hold what was extended: something else wrote to it",
+      );
+    }
+  }
+
+  async #quote(reportData: Uint8Array): Promise<Uint8Array> {
     if (reportData.length !== reportDataSize) throw new Error(`report data is ${reportDataSize} bytes`);
-    const entry = join(paths.reports, requester);
+    const entry = this.#entry;
     const generation = async () => Number((await readFile(join(entry, "generation"), "utf8")).trim());
     await mkdir(entry);
     try {
       const provider = (await readFile(join(entry, "provider"), "utf8")).trim();
-      if (provider !== reportProviders[name])
+      if (provider !== reportProviders[this.name])
         throw new StageFailure("platform/provider", `the report provider is '${provider}'`);
       const before = await generation();
       await writeFile(join(entry, "inblob"), reportData);
@@ -105,48 +147,14 @@ export function tsmPlatform(requester: string, paths: TsmPaths): PlatformAdapter
     }
   }
 
-  async function extendRegister(digest: Uint8Array): Promise<void> {
-    const expected = await extended(await readRegister(), digest);
-    await writeFile(rtmr3, digest, { flag: "r+" });
-    if (Buffer.compare(await readRegister(), expected) !== 0) {
-      throw new StageFailure(
-        "platform/extend",
-        "RTMR3 does not hold what was extended: something else wrote to it",
-      );
-    }
-  }
-
-  async function readBootLog(): Promise<Uint8Array> {
-    const path = paths.bootLogs[name];
-    const bytes = await readBounded(path, limits.bootLog, "platform/boot-log");
+  async #readBootLog(): Promise<Uint8Array> {
+    const bytes = await readBounded(this.#bootLog, limits.bootLog, "platform/boot-log");
     // The CCEL table, which may be the host's, says which memory this is: nothing but a log leaves the guest.
     try {
       return bytes.subarray(0, parseEventLog(bytes).end);
     } catch (error) {
       if (!(error instanceof MeasureError)) throw error;
-      throw new StageFailure("platform/boot-log", `${path} is not a boot log: ${error.message}`);
+      throw new StageFailure("platform/boot-log", `${this.#bootLog} is not a boot log: ${error.message}`);
     }
   }
-
-  const late = (what: string, ms: number) => () =>
-    new StageFailure(`platform/${what}-timeout`, `no ${what} within ${ms / 1000} s`);
-
-  return {
-    name,
-
-    extend(digest) {
-      return withLimit(extendRegister(digest), readLimitMs, late("register", readLimitMs));
-    },
-
-    quote(reportData) {
-      // The next one waits for the kernel to be done with this one, even when this caller has given up by then.
-      const quote = lastQuote.then(() => requestQuote(reportData));
-      lastQuote = quote.catch(() => {});
-      return withLimit(quote, quoteLimitMs, late("quote", quoteLimitMs));
-    },
-
-    bootLog() {
-      return withLimit(readBootLog(), readLimitMs, late("boot-log", readLimitMs));
-    },
-  };
 }

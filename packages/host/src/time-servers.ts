@@ -3,37 +3,27 @@
  * Real NTS servers on loopback, with a certificate authority made on the spot: chronyd, several instances. For
  * machines without Internet (`caisson up`) and for tests; only development configurations trust them.
  *
- * Debian's chrony is unpacked into the repository's cache, never installed, as that would replace the machine's own
- * time daemon. It runs without touching the system clock (`-x`), each instance in its own directory, with ports that
+ * chronyd runs without touching the system clock (`-x`), each instance in its own directory, with ports that
  * were free, with or without root. Between a look at a port and chronyd's use of it somebody else can take it, which
- * ends chronyd: the ports are not those that the kernel gives to outgoing connections, and there are several tries.
+ * ends chronyd: there are several tries.
  */
 
-import { execFile } from "node:child_process";
-import { randomInt } from "node:crypto";
+import type { ChildProcess } from "node:child_process";
 import { createSocket } from "node:dgram";
-import { once } from "node:events";
-import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, readdir, rename, rm, writeFile } from "node:fs/promises";
-import { connect, createServer } from "node:net";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { promisify } from "node:util";
 import {
   createTestAuthority,
   issueServerCertificate,
   type TestAuthority,
 } from "@caisson/simulated/test-authority";
-import { messageOf } from "@caisson/vocabulary/failure";
 import { end, start } from "./child.ts";
+import { type Chronyd, chronyd } from "./chronyd.ts";
 import { HostError } from "./errors.ts";
-
-/** A program and the environment in which it finds its libraries. */
-export interface Chronyd {
-  path: string;
-  env: Record<string, string>;
-}
+import { freeTcpPort, freeUdpPort } from "./ports.ts";
 
 export interface TimeServerOptions {
   operator: string;
@@ -59,69 +49,9 @@ export interface TimeServers {
   stop(): Promise<void>;
 }
 
-const cache = new URL("../../../.cache/", import.meta.url).pathname;
-const run = promisify(execFile);
 const day = 24 * 3600 * 1000;
 /** How often an instance is started until it stays. */
 const tries = 5;
-/** Below what Linux gives to outgoing connections (ip_local_port_range, 32768 to 60999 when nobody changed it). */
-const ports = { first: 10_000, count: 22_000 };
-
-/**
- * chronyd of the machine's own Debian release, so that it fits its C library. Unpacks it at the first call; falls
- * back to an installed one. Throws HostError `host/missing-program` that says what to do.
- */
-export async function chronyd(): Promise<Chronyd> {
-  const root = join(cache, "chrony");
-  const unpacked = {
-    path: join(root, "usr/sbin/chronyd"),
-    env: {
-      LD_LIBRARY_PATH: [join(root, "usr/lib/x86_64-linux-gnu"), join(root, "lib/x86_64-linux-gnu")].join(":"),
-    },
-  };
-  if (existsSync(unpacked.path)) return unpacked;
-  try {
-    await unpackChrony(root);
-    return unpacked;
-  } catch (error) {
-    const installed = "/usr/sbin/chronyd";
-    if (existsSync(installed)) return { path: installed, env: {} };
-    throw new HostError("host/missing-program", "chronyd cannot be had", {
-      facts: [["cause", String(messageOf(error)).trim().split("\n").at(-1)!]],
-      fix: "apt-get update, on a Debian or Ubuntu machine; nothing will be installed",
-    });
-  }
-}
-
-/** Downloads chrony and the libraries that it needs, by name, and unpacks them to `root`, all or nothing. */
-async function unpackChrony(root: string): Promise<void> {
-  await mkdir(cache, { recursive: true });
-  const work = await mkdtemp(join(cache, "chrony-"));
-  try {
-    const skip = ["recommends", "suggests", "conflicts", "breaks", "replaces", "enhances"];
-    const flags = skip.map((relation) => `--no-${relation}`);
-    const depends = async (...args: string[]) => {
-      const { stdout } = await run("apt-cache", ["depends", ...flags, ...args], { timeout: 60_000 });
-      return stdout;
-    };
-    const direct = [...(await depends("chrony")).matchAll(/Depends: (lib\S+)/g)].map((match) => match[1]!);
-    const all = (await depends("--recurse", ...direct)).match(/^lib\S+$/gm) ?? [];
-    // The C library must be the machine's: it belongs to the program loader.
-    const packages = ["chrony", ...new Set(all)].filter(
-      (name) => !/^(libc6|libgcc-s1|libcrypt1)$/.test(name),
-    );
-    const options = { cwd: work, timeout: 300_000 };
-    await run("apt-get", ["-qq", "-o", "APT::Sandbox::User=root", "download", ...packages], options);
-    for (const file of await readdir(work)) {
-      if (file.endsWith(".deb")) await run("dpkg-deb", ["-x", file, "root"], options);
-    }
-    await rename(join(work, "root"), root).catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== "ENOTEMPTY" && error.code !== "EEXIST") throw error; // another process was faster
-    });
-  } finally {
-    await rm(work, { recursive: true, force: true });
-  }
-}
 
 /**
  * Starts one chronyd for each of `options`, reachable for clients at `address` (which reaches this machine's
@@ -131,92 +61,22 @@ export async function startTimeServers(
   options: readonly TimeServerOptions[],
   address = "127.0.0.1",
 ): Promise<TimeServers> {
-  const program = await chronyd();
-  const directory = await mkdtemp(join(tmpdir(), "caisson-time-"));
-  const now = Date.now();
-  const authority = createTestAuthority("Caisson test time CA", {
-    notBefore: 0,
-    notAfter: now + 36_500 * day,
-  });
-  const stops: (() => Promise<unknown>)[] = [];
-  const stop = async () => {
-    await Promise.all(stops.map((end) => end()));
-    await rm(directory, { recursive: true, force: true });
-  };
-  const launch = async (name: string, lines: readonly string[]) => {
-    const own = join(directory, name);
-    const config = join(own, "chrony.conf");
-    const common = ["cmdport 0", "bindcmdaddress /", "bindaddress 127.0.0.1", "allow 127.0.0.0/8"];
-    // chronyd looks its user up even where it does not change to it, and Debian's own need not exist here.
-    common.push("user root");
-    await writeFile(config, [...common, `pidfile ${own}/pid`, ...lines, ""].join("\n"));
-    const child = await start(program.path, ["-d", "-x", "-U", "-f", config], "chrony", {
-      env: { ...process.env, ...program.env },
-    });
-    stops.push(() => end(child));
-    let log = "";
-    const keep = (text: Buffer) => {
-      log = (log + text.toString()).slice(-4000);
-    };
-    child.stdout?.on("data", keep);
-    child.stderr?.on("data", keep);
-    return { child, log: () => log };
-  };
-
+  const instances = new Instances(await chronyd(), await mkdtemp(join(tmpdir(), "caisson-time-")));
+  const validity = { notBefore: 0, notAfter: Date.now() + 36_500 * day };
+  const authority = createTestAuthority("Caisson test time CA", validity);
+  const stop = () => instances.stop();
   try {
-    let reference: Promise<number> | undefined;
     const started = await Promise.allSettled(
-      options.map(
-        async ({ operator, offsetMs = 0, clockPrecision, ...validity }, index): Promise<TimeServer> => {
-          const name = `time-${index + 1}.caisson.test`;
-          const own = join(directory, name);
-          await mkdir(own);
-          const certificate = issueServerCertificate(
-            authority,
-            [name],
-            ["127.0.0.1", `127.1.0.${index + 1}`],
-            {
-              notBefore: validity.notBefore ?? now - day,
-              notAfter: validity.notAfter ?? now + 30 * day,
-            },
-          );
-          await writeFile(join(own, "certificate.pem"), certificate.certificate);
-          await writeFile(join(own, "key.pem"), certificate.key, { mode: 0o600 });
-          // A wrong clock is chronyd's own mechanism: it follows a server whose answers it corrects by an offset.
-          const clock =
-            offsetMs === 0
-              ? ["local stratum 1"]
-              : [
-                  `server 127.0.0.1 port ${await (reference ??= startReference(directory, launch))}` +
-                    ` iburst minpoll -4 maxpoll 0 offset ${offsetMs / 1000}`,
-                ];
-          const lines = [
-            "ntsprocesses 0",
-            `ntsservercert ${own}/certificate.pem`,
-            `ntsserverkey ${own}/key.pem`,
-            ...clock,
-            ...(clockPrecision === undefined ? [] : [`clockprecision ${clockPrecision}`]),
-          ];
-          for (let left = tries; ; left--) {
-            const [ntpPort, kePort] = [await freeUdpPort(), await freeTcpPort()];
-            const { child, log } = await launch(name, [`port ${ntpPort}`, `ntsport ${kePort}`, ...lines]);
-            const limit = performance.now() + 60_000;
-            for (;;) {
-              const ended = child.exitCode !== null || child.signalCode !== null;
-              if (ended && left > 1) break;
-              if (ended || performance.now() > limit) {
-                throw new HostError("host/program-failed", `chronyd did not start as ${name}`, {
-                  facts: [["log", log().trim().split("\n").slice(-3).join("\n")]],
-                });
-              }
-              if ((await answersWell(ntpPort)) && (await accepts(kePort))) {
-                return { source: { name, operator, address, kePort, ca: authority.certificate }, ntpPort };
-              }
-              await sleep(20);
-            }
-          }
-        },
-      ),
+      options.map(async (one, index): Promise<TimeServer> => {
+        const name = `time-${index + 1}.caisson.test`;
+        const addresses = ["127.0.0.1", `127.1.0.${index + 1}`];
+        const lines = await linesOf(instances, authority, name, addresses, one);
+        const { ntpPort, kePort } = await startServer(instances, name, lines);
+        return {
+          source: { name, operator: one.operator, address, kePort, ca: authority.certificate },
+          ntpPort,
+        };
+      }),
     );
     // One that fails leaves the others on their way: they are ended when all have arrived.
     const servers = started.map((one) => {
@@ -230,45 +90,109 @@ export async function startTimeServers(
   }
 }
 
-/** A plain NTP server with the machine's own time, for the instances with an offset. */
-async function startReference(
-  directory: string,
-  launch: (name: string, lines: readonly string[]) => Promise<unknown>,
-): Promise<number> {
-  const port = await freeUdpPort();
-  await mkdir(join(directory, "reference"));
-  await launch("reference", [`port ${port}`, "local stratum 1"]);
-  return port;
-}
+/** The chronyds of one call, each in a directory of its own below `directory`: started one by one, ended together. */
+class Instances {
+  readonly #program: Chronyd;
+  readonly #directory: string;
+  readonly #stops: (() => Promise<unknown>)[] = [];
+  #reference: Promise<number> | undefined;
 
-/** A port of `ports` on which `listen` succeeded just now. */
-async function freePort(listen: (port: number) => Promise<void>): Promise<number> {
-  for (;;) {
-    const port = ports.first + randomInt(ports.count);
-    try {
-      await listen(port);
+  constructor(program: Chronyd, directory: string) {
+    this.#program = program;
+    this.#directory = directory;
+  }
+
+  /** The directory of the instance of this name, made if need be. */
+  async place(name: string): Promise<string> {
+    const own = join(this.#directory, name);
+    await mkdir(own, { recursive: true });
+    return own;
+  }
+
+  async launch(name: string, lines: readonly string[]): Promise<{ child: ChildProcess; log: () => string }> {
+    const own = await this.place(name);
+    const config = join(own, "chrony.conf");
+    const common = ["cmdport 0", "bindcmdaddress /", "bindaddress 127.0.0.1", "allow 127.0.0.0/8"];
+    // chronyd looks its user up even where it does not change to it, and Debian's own need not exist here.
+    common.push("user root");
+    await writeFile(config, [...common, `pidfile ${own}/pid`, ...lines, ""].join("\n"));
+    const { path, env } = this.#program;
+    const child = await start(path, ["-d", "-x", "-U", "-f", config], "chrony", {
+      env: { ...process.env, ...env },
+    });
+    this.#stops.push(() => end(child));
+    let log = "";
+    const keep = (text: Buffer) => {
+      log = (log + text.toString()).slice(-4000);
+    };
+    child.stdout?.on("data", keep);
+    child.stderr?.on("data", keep);
+    return { child, log: () => log };
+  }
+
+  /** The port of a plain NTP server with the machine's own time, for the instances with an offset. */
+  reference(): Promise<number> {
+    this.#reference ??= freeUdpPort().then(async (port) => {
+      await this.launch("reference", [`port ${port}`, "local stratum 1"]);
       return port;
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "EADDRINUSE") throw error;
-    }
+    });
+    return this.#reference;
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.#stops.map((end) => end()));
+    await rm(this.#directory, { recursive: true, force: true });
   }
 }
 
-export const freeTcpPort = (): Promise<number> =>
-  freePort(async (port) => {
-    const server = createServer();
-    server.listen(port, "127.0.0.1");
-    await once(server, "listening");
-    await new Promise((resolve) => server.close(resolve));
-  });
+/** Of a server's configuration, all but its ports; its key and certificate are written. */
+async function linesOf(
+  instances: Instances,
+  authority: TestAuthority,
+  name: string,
+  addresses: string[],
+  {
+    offsetMs = 0,
+    clockPrecision,
+    notBefore = Date.now() - day,
+    notAfter = Date.now() + 30 * day,
+  }: TimeServerOptions,
+): Promise<string[]> {
+  const own = await instances.place(name);
+  const { certificate, key } = issueServerCertificate(authority, [name], addresses, { notBefore, notAfter });
+  await writeFile(join(own, "certificate.pem"), certificate);
+  await writeFile(join(own, "key.pem"), key, { mode: 0o600 });
+  const lines = ["ntsprocesses 0", `ntsservercert ${own}/certificate.pem`, `ntsserverkey ${own}/key.pem`];
+  if (clockPrecision !== undefined) lines.push(`clockprecision ${clockPrecision}`);
+  if (offsetMs === 0) return [...lines, "local stratum 1"];
+  // A wrong clock is chronyd's own mechanism: it follows a server whose answers it corrects by an offset.
+  const reference = `server 127.0.0.1 port ${await instances.reference()}`;
+  return [...lines, `${reference} iburst minpoll -4 maxpoll 0 offset ${offsetMs / 1000}`];
+}
 
-const freeUdpPort = (): Promise<number> =>
-  freePort(async (port) => {
-    const socket = createSocket("udp4");
-    socket.bind(port, "127.0.0.1");
-    await once(socket, "listening");
-    await new Promise<void>((resolve) => socket.close(resolve));
-  });
+/** Starts an instance, on other ports where somebody took its own meanwhile, and waits until it answers well. */
+async function startServer(
+  instances: Instances,
+  name: string,
+  lines: readonly string[],
+): Promise<{ ntpPort: number; kePort: number }> {
+  for (let left = tries; ; left--) {
+    const [ntpPort, kePort] = [await freeUdpPort(), await freeTcpPort()];
+    const { child, log } = await instances.launch(name, [`port ${ntpPort}`, `ntsport ${kePort}`, ...lines]);
+    const limit = performance.now() + 60_000;
+    for (;;) {
+      const ended = child.exitCode !== null || child.signalCode !== null;
+      if (ended && left > 1) break;
+      if (ended || performance.now() > limit) {
+        throw new HostError("host/program-failed", `chronyd did not start as ${name}`, {
+          facts: [["log", log().trim().split("\n").slice(-3).join("\n")]],
+        });
+      }
+      if ((await answersWell(ntpPort)) && (await accepts(kePort))) return { ntpPort, kePort };
+      await sleep(20);
+    }
+  }
+}
 
 /** Whether a connection to `port` is accepted. */
 async function accepts(port: number): Promise<boolean> {

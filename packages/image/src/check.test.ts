@@ -69,8 +69,8 @@ test("what a service gives up has its line and what would take it back", async (
       .every(({ line, change }) => line === 2 && change !== undefined),
   );
   deepEqual(texts(web, "note"), [
-    "reached from outside at 8080/tcp, inside 80",
     "81/tcp of its image is not reached from outside",
+    "reached from outside at 8080/tcp, inside 80",
   ]);
   deepEqual(texts(db, "cost"), []);
   deepEqual(texts(db, "note"), ["connects to nothing outside"]);
@@ -115,6 +115,73 @@ test("a spec, a directory with one, a directory with a compose file", async () =
   writeFileSync(join(directory, "caisson.yaml"), spec);
   equal((await check(directory, options)).services[0]!.isolation, "contained");
   equal((await check(join(directory, "caisson.yaml"), options)).services[0]!.name, "a");
+});
+
+test("a spec's front and persistent volumes are in what is said", async () => {
+  const directory = join(place, "notes");
+  mkdirSync(directory);
+  writeFileSync(join(directory, "server.mjs"), "");
+  const said = async (app: string, rest: string) => {
+    writeFileSync(
+      join(directory, "caisson.yaml"),
+      `version: 1\nname: notes\napp:\n  node: ./server.mjs\n${app}\n${rest}\n`,
+    );
+    const { services, findings } = await check(directory, options);
+    return { own: services[0]!.findings, all: findings };
+  };
+  const front = await said(
+    "  port: 8080\n  volumes: { data: /data }",
+    "front: { port: 8443 }\nvolumes: { data: { size: 1GiB } }",
+  );
+  deepEqual(texts(front.own, "note"), ["reached from outside at 8443/tcp, through the front; inside 8080"]);
+  deepEqual(texts(front.all, "note"), ["volumes that outlive the machine, encrypted to it: data"]);
+  deepEqual(texts(front.all, "fault"), []);
+  equal(
+    front.own.some(({ change = "" }) => change.startsWith("x-caisson") || change.startsWith("no secrets")),
+    false,
+  );
+  const direct = await said("  port: 8080", "front: { port: 8443, direct: [8080] }");
+  ok(texts(direct.own, "note").includes("reached from outside at 8443/tcp, through the front; inside 8080"));
+
+  match(texts((await said("", "front: { port: 8443 }")).all, "fault").join(), /nothing behind it/);
+  match(
+    texts((await said("", "volumes: { data: { size: 1GiB } }")).all, "fault").join(),
+    /no service mounts/,
+  );
+  match(texts((await said("  volumes: { data: /data }", "")).all, "fault").join(), /names 'data'/);
+
+  const path = join(place, "compose.yaml");
+  writeFileSync(path, `services:\n  a: { image: ${user}, volumes: ["cache:/c"] }\nvolumes: { cache: }\n`);
+  const [note] = (await check(path, options)).findings.filter(({ kind }) => kind === "note");
+  deepEqual(
+    [note?.text, note?.change],
+    [
+      "volumes in memory, which end with the machine: cache",
+      "volumes: { cache: { size: 1GiB } } in caisson.yaml",
+    ],
+  );
+});
+
+test("of several published ports the front stands before one, and withholds the others", async () => {
+  const directory = join(place, "withheld");
+  mkdirSync(directory);
+  writeFileSync(
+    join(directory, "compose.yaml"),
+    `services:\n  web:\n    image: .${user}\n    ports: ["8080:80", "8081:81", "8082:82"]\n`,
+  );
+  writeFileSync(
+    join(directory, "caisson.yaml"),
+    "version: 1\nname: web\napp: { compose: ./compose.yaml }\nfront: { port: 8443, target: 8081, direct: [8082] }\n",
+  );
+  const { services } = await check(directory, options);
+  deepEqual(
+    texts(services[0]!.findings, "note").filter((text) => text.includes("outside")),
+    [
+      "8080/tcp is not reached from outside",
+      "reached from outside at 8443/tcp, through the front; inside 81",
+      "reached from outside at 8082/tcp, inside 82",
+    ],
+  );
 });
 
 test("what cannot run at all is the error of who says so", async () => {

@@ -5,11 +5,20 @@
  */
 import { readFile, stat } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
+import type { FrontDescription } from "@caisson/protocol/guest-config";
+import { frontOf, withPersistent } from "./build/application.ts";
 import { ImageError } from "./errors.ts";
 import type { ComposedService, Composition } from "./inputs/compose/composition.ts";
 import { readComposeFile } from "./inputs/compose/file.ts";
-import { readSpec } from "./inputs/spec.ts";
-import { type ImageSource, imagesOf, readWorkload, singleService, type Workload } from "./inputs/workload.ts";
+import { composeNames, readSpec, type Spec } from "./inputs/spec.ts";
+import {
+  type ImageSource,
+  imagesOf,
+  mountsOf,
+  readWorkload,
+  singleService,
+  type Workload,
+} from "./inputs/workload.ts";
 import type { OciConfig } from "./oci/documents.ts";
 import { packageLeftOutside } from "./oci/node-image.ts";
 import { describeImage, pinImages } from "./oci/open.ts";
@@ -46,20 +55,27 @@ export interface CheckOptions {
   environment: NodeJS.ProcessEnv;
 }
 
+/** What is checked; without a spec nothing is said about a front and persistent volumes. */
+interface Subject extends Workload {
+  spec?: Spec;
+}
+
 /** What `subject` names: a spec or a directory with one, a compose file, or an image. */
-async function workloadOf(subject: string): Promise<Workload> {
+async function subjectOf(subject: string): Promise<Subject> {
   const path = resolve(subject);
   const found = await stat(path).catch(() => undefined);
   if (found?.isDirectory() === true) {
-    for (const name of ["caisson.yaml", "compose.yaml", "compose.yml", "docker-compose.yml"]) {
+    for (const name of ["caisson.yaml", ...composeNames]) {
       if ((await stat(join(path, name)).catch(() => undefined))?.isFile() === true)
-        return workloadOf(join(path, name));
+        return subjectOf(join(path, name));
     }
   }
   if (found?.isFile() === true && /\.ya?ml$/.test(path)) {
     // Every spec has `app`, and no compose file does; one that lacks it by a mistake is known by its name.
-    if (basename(path) === "caisson.yaml" || /^app:/m.test(await readFile(path, "utf8")))
-      return readWorkload(await readSpec(path));
+    if (basename(path) === "caisson.yaml" || /^app:/m.test(await readFile(path, "utf8"))) {
+      const spec = await readSpec(path);
+      return { ...readWorkload(spec), spec };
+    }
     const composition = readComposeFile(path);
     return { composition, images: imagesOf(composition) };
   }
@@ -72,10 +88,16 @@ async function workloadOf(subject: string): Promise<Workload> {
 
 /** Errors: ImageError of specs, compose files and references: what cannot run at all. */
 export async function check(subject: string, options: CheckOptions): Promise<CheckReport> {
-  const { composition, images } = await workloadOf(subject);
+  const { composition, images, spec } = await subjectOf(subject);
+  const refused: Finding[] = [];
+  const front = attempt(refused, () => frontBefore(composition, spec));
+  attempt(refused, () => checkVolumes(composition, spec));
   const services: ServiceReport[] = [];
   for (const [name, source] of images) {
-    services.push(await checkService(name, source, composition, options));
+    const report = await checkService(name, source, composition, options);
+    const own = composition?.services.get(name);
+    if (own !== undefined) report.findings.push(...reachability(own, spec?.front, front));
+    services.push(report);
   }
   const contained = services.some(({ isolation }) => isolation === "contained");
   const findings: Finding[] = (composition?.notes ?? []).map(({ line, where, text }) => ({
@@ -89,10 +111,84 @@ export async function check(subject: string, options: CheckOptions): Promise<Che
       text: "the guest's kernel has user namespaces, overlay file systems, virtual networks and NAT, which one plain service does without",
     });
   }
-  if (Object.keys(composition?.volumes ?? {}).length > 0) {
-    findings.push({ kind: "note", text: "volumes are in memory and end with the machine" });
-  }
+  findings.push(...volumeFindings(composition, spec), ...refused);
   return { subject, services, findings };
+}
+
+/** Which volumes outlive the machine, and which do not. */
+function volumeFindings(
+  composition: Composition | undefined,
+  { volumes = {} }: Partial<Spec> = {},
+): Finding[] {
+  const persistent = Object.keys(volumes);
+  const others = Object.keys(composition?.volumes ?? {}).filter((name) => !persistent.includes(name));
+  const finding = (names: string[], text: string, change?: string): Finding[] =>
+    names.length === 0
+      ? []
+      : [{ kind: "note", text: `volumes ${text}: ${names.join(", ")}`, ...(change && { change }) }];
+  return [
+    ...finding(persistent, "that outlive the machine, encrypted to it"),
+    ...finding(
+      others,
+      "in memory, which end with the machine",
+      `volumes: { ${others[0]}: { size: 1GiB } } in caisson.yaml`,
+    ),
+  ];
+}
+
+/** What a build refuses whatever the images are becomes a fault of the report. */
+function attempt<Result>(faults: Finding[], work: () => Result): Result | undefined {
+  try {
+    return work();
+  } catch (error) {
+    if (!(error instanceof ImageError)) throw error;
+    const { message: text, fix } = error;
+    faults.push({ kind: "fault", text, ...(fix !== undefined && { change: fix }) });
+    return undefined;
+  }
+}
+
+/** Behind a front there is always a composition. */
+function frontBefore(
+  composition: Composition | undefined,
+  spec: Spec | undefined,
+): FrontDescription | undefined {
+  if (spec?.front === undefined || composition === undefined) return undefined;
+  const services = [...composition.services].map(
+    ([name, { ports, dstack }]) => [name, { ports, ...(dstack.length > 0 && { dstack }) }] as const,
+  );
+  return frontOf(spec.front, Object.fromEntries(services), spec.path);
+}
+
+function checkVolumes(composition: Composition | undefined, spec: Spec | undefined): void {
+  if (spec === undefined) return;
+  const services = composition
+    ? Object.fromEntries(composition.services)
+    : { [spec.name]: { mounts: mountsOf(spec.app.volumes ?? {}) } };
+  withPersistent(spec, composition?.volumes ?? {}, services);
+}
+
+/** Where a service is reached from outside: at its published ports, or through the front. */
+function reachability(
+  { name, line, ports }: ComposedService,
+  spec: Spec["front"],
+  front: FrontDescription | undefined,
+): Finding[] {
+  return ports.map(({ protocol, published, target }) => {
+    const finding = { kind: "note", ...(line > 0 && { line }) } as const;
+    if (front?.service === name && front.target === target && protocol === "tcp") {
+      return {
+        ...finding,
+        text: `reached from outside at ${front.port}/tcp, through the front; inside ${target}`,
+      };
+    }
+    if (spec !== undefined && !spec.direct.includes(published)) {
+      const change = `front.direct: [${published}], to reach it beside the front`;
+      return { ...finding, text: `${published}/${protocol} is not reached from outside`, change };
+    }
+    const inside = published === target ? "" : `, inside ${target}`;
+    return { ...finding, text: `reached from outside at ${published}/${protocol}${inside}` };
+  });
 }
 
 async function checkService(
@@ -170,14 +266,17 @@ function composedFindings(
   config: Pick<OciConfig, "user" | "exposedPorts">,
   { networks, services }: Composition,
 ): Finding[] {
-  const line = service.line > 0 ? { line: service.line } : {};
+  // Without a compose file there is no line, and its keys are the spec's.
+  const alone = service.line === 0;
+  const line = alone ? {} : { line: service.line };
   const findings: Finding[] = [];
-  const cost = (text: string, change: string): void =>
-    void findings.push({ kind: "cost", ...line, text, change });
+  const cost = (text: string, inCompose: string, inSpec = inCompose): void =>
+    void findings.push({ kind: "cost", ...line, text, change: alone ? inSpec : inCompose });
   if (isRoot(service.user ?? config.user)) {
     cost(
       "starts as root of a user namespace of its own",
       'user: "UID:GID", if the image can do without; or cap_drop: [ALL] and cap_add of what it needs',
+      "an image whose USER is another, if it can do without",
     );
   }
   if (service.capabilities.add.includes("NET_RAW"))
@@ -191,20 +290,18 @@ function composedFindings(
     cost(
       "its root has a writable layer in memory",
       "read_only: true, with volumes and tmpfs where it writes",
+      "app.read_only: true, with app.volumes where it writes",
     );
   if (service.tmpfs.some(({ executable }) => executable))
     cost("may run programs that it wrote", "tmpfs without exec");
   if (service.egress === "all")
-    cost("may connect to anywhere", "x-caisson: { egress: none }, or a list of name:port");
-  if (service.key)
+    cost(
+      "may connect to anywhere",
+      "x-caisson: { egress: none }, or a list of name:port",
+      "a compose file, with x-caisson: { egress: none }, or a list of name:port",
+    );
+  if (service.key && !alone)
     cost("sees the application's key", "no secrets: [caisson-key], if another service can answer for it");
-  for (const { protocol, published, target } of service.ports) {
-    findings.push({
-      kind: "note",
-      ...line,
-      text: `reached from outside at ${published}/${protocol}${published === target ? "" : `, inside ${target}`}`,
-    });
-  }
   const open = config.exposedPorts.filter(
     (port) => !service.ports.some(({ target, protocol }) => port === `${target}/${protocol}`),
   );

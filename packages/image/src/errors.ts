@@ -6,6 +6,7 @@ import { Failure, type FailureDetails } from "@caisson/vocabulary/failure";
 export type ImageErrorCode =
   // spec.ts
   | "spec/unreadable"
+  | "spec/compose-file"
   | "spec/syntax"
   | "spec/unknown-key"
   | "spec/value"

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, ok, rejects, throws } from "node:assert/strict";
-import { once } from "node:events";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text as bodyOf } from "node:stream/consumers";
 import test, { type TestContext } from "node:test";
 import { httpPost, requestKeys } from "@caisson/guest/key-client";
+import { freeTcpPort } from "@caisson/host/ports";
 import { deriveApplicationKey } from "@caisson/protocol/derivation";
 import { generateSealingKey } from "@caisson/protocol/hpke";
 import { keyProvider } from "@caisson/protocol/identity";
@@ -146,6 +145,11 @@ async function guestSocket(t: TestContext, guest: { kms?: { url: string; identit
         keyProviderUrl: guest.kms?.url ?? null,
       }),
       "/key": () => key(body.path!, body.purpose!),
+      "/checkpoint": () => {
+        if (checkpoints.away) throw new Error("no anchor");
+        checkpoints.number += 1;
+        return { generations: {} };
+      },
       "/evidence": () => evidenceOver(Uint8Array.fromHex(body.nonce!), guest.kms?.identity, guest.td),
     };
     try {
@@ -154,6 +158,7 @@ async function guestSocket(t: TestContext, guest: { kms?: { url: string; identit
       response.writeHead(500).end((error as { denial?: string }).denial);
     }
   };
+  const checkpoints = { number: 0, away: false };
   const server = createServer((...exchange) => void answer(...exchange)).listen(socket);
   const files = join(place, "files");
   mkdirSync(files);
@@ -169,8 +174,43 @@ async function guestSocket(t: TestContext, guest: { kms?: { url: string; identit
     t.after(() => kms.close());
     return kms;
   };
-  return { start, data, files };
+  return { start, data, files, checkpoints };
 }
+
+test("a KMS on a volume keeps its root secret there, and says which KMS opens the volume", async (t) => {
+  const upstream = "11".repeat(32);
+  const guest = await guestSocket(t, { kms: { url: "http://127.0.0.1:1", identity: upstream } });
+  const start = (more: Partial<GuestKmsOptions> = {}) => guest.start(0, { persistent: true, ...more });
+  // No identity that the host could take back.
+  guest.checkpoints.away = true;
+  await rejects(start(), { code: "kms/guest" });
+  guest.checkpoints.away = false;
+  const kms = await start();
+  ok(guest.checkpoints.number >= 2, "the secret, and the first operators");
+  const secret = readFileSync(join(guest.data, dataFiles.rootSecret));
+  const open = await askKms(kms.url, judgement);
+  deepEqual(open.report.codes, ["keys/key-provider"]);
+  const named = { ...judgement.policy, keyProviders: [{ name: "kms", id: upstream }] as const };
+  const shown = await askKms(kms.url, { ...judgement, policy: readPolicy(named) });
+  deepEqual([shown.report.codes, shown.first, shown.upstream], [[], false, upstream]);
+  equal((await fetch(new URL("/v1/root", kms.url))).status, 404, "it gives its root secret to nobody");
+  await kms.close();
+  const again = await start();
+  equal(again.identityKey, kms.identityKey);
+  deepEqual(readFileSync(join(guest.data, dataFiles.rootSecret)), secret);
+});
+
+test("a KMS on a volume has no database, no replicas and no keepers to recover it, and needs another KMS", async (t) => {
+  const guest = await guestSocket(t, { kms: { url: "http://127.0.0.1:1", identity: "11".repeat(32) } });
+  const refused = { code: "kms/guest" };
+  await rejects(guest.start(0, { persistent: true, databases: ["postgresql://db/kms"] }), refused);
+  await rejects(guest.start(0, { persistent: true, peers: ["http://replica"] }), refused);
+  writeFileSync(join(guest.files, "shares.json"), "{}");
+  await rejects(guest.start(0, { persistent: true }), refused);
+  const alone = await guestSocket(t, {});
+  await rejects(alone.start(0, { persistent: true }), { ...refused, message: /no KMS opens a volume/ });
+  throws(() => openRootSecret(alone.data, { development: true }), { code: "root-secret/missing" });
+});
 
 test("a guest without a key provider makes the root secret, and gives it to nobody without a policy", async (t) => {
   const first = await guestSocket(t, {});
@@ -232,15 +272,6 @@ test("nothing is taken from a KMS that is not in such a guest", async (t) => {
   await rejects(pretended.start(), { code: "kms/giver" });
 });
 
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, "close");
-  return port;
-}
-
 /** A keeper's share for the guest at `url`, or another text, as it is sent; its answer. */
 async function give(url: string, share: object | string): Promise<[number, string | undefined]> {
   const body = typeof share === "string" ? share : JSON.stringify(share);
@@ -252,7 +283,7 @@ async function give(url: string, share: object | string): Promise<[number, strin
 /** The address of a guest that recovers, once it answers. */
 async function recovering(port: number): Promise<string> {
   const url = `http://127.0.0.1:${port}`;
-  for (let i = 0; i < 100; i++) {
+  for (const until = performance.now() + 60_000; performance.now() < until; ) {
     const answered = await fetch(url).then(
       () => true,
       () => new Promise((resolve) => setTimeout(resolve, 50, false)),
@@ -275,7 +306,7 @@ test("keepers whose guests are all gone recover the root secret into a new one, 
 
   const found = await guestSocket(t, {});
   writeFileSync(join(found.files, "shares.json"), published);
-  const port = await freePort();
+  const port = await freeTcpPort();
   const started = found.start(port);
   const url = await recovering(port);
   const judgedGuest = await askKms(url, judgement, "caisson/kms-recovery/v1");

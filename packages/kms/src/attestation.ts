@@ -5,6 +5,7 @@
  * An image of a KMS (`guest.ts`) has its root secret from nowhere but itself, or from a replica that it judged like this.
  * So evidence that such an image runs, has this identity key, and measured as its key provider either nobody or that same
  * identity, says that the identity key was made in such a guest, and by induction that the root secret never left them.
+ * One that keeps it on a volume measured the KMS that opens the volume: whoever verifies names that one in the policy.
  */
 import { createHash, randomBytes } from "node:crypto";
 import { refusalSchema } from "@caisson/protocol/key-release";
@@ -61,6 +62,8 @@ export interface JudgedKms {
   key: string;
   /** Whether its guest had no key provider, so that it made the root secret; otherwise it took that of a replica. */
   first: boolean;
+  /** The other KMS that opens the volume on which it keeps the root secret; hexadecimal. */
+  upstream?: string;
   report: Report;
 }
 
@@ -92,9 +95,11 @@ export async function judgeKms(
   const evidence = readEvidence(new TextEncoder().encode(JSON.stringify(document.evidence)));
   const nobody = { name: "none", id: "" } as const;
   const bound = attestationNonce(version, nonce, Uint8Array.fromHex(key));
+  const { keyProviders: named = [] } = judgement.policy;
+  const others = named === "any" ? [] : named.filter(({ name, id }) => name === "kms" && id !== key);
   // A guest that recovers has no keys of anybody's.
   const providers =
-    version === "caisson/kms-recovery/v1" ? [nobody] : [nobody, { name: "kms" as const, id: key }];
+    version === "caisson/kms-recovery/v1" ? [nobody] : [nobody, { name: "kms" as const, id: key }, ...others];
   const collateral = await collateralFor?.(evidence);
   const report = await verifyEvidence(evidence, {
     ...judgement,
@@ -107,7 +112,8 @@ export async function judgeKms(
     expectedReportData: { scheme: "caisson/app/v1", fields: { nonce: bound } },
   });
   const provider = report.checks.find(({ id }) => id === "keys/key-provider")?.actual;
-  return { key, first: provider === nobody.name, report };
+  const upstream = others.find(({ id }) => provider === `kms ${id}`)?.id;
+  return { key, first: provider === nobody.name, ...(upstream !== undefined && { upstream }), report };
 }
 
 /** Asks the KMS at `url` who it is, over a new nonce, and judges what it answers. Throws KmsError, VerifyError. */

@@ -42,6 +42,7 @@ async function begin(t: TestContext, options: Partial<CollateralSourceOptions> =
       count: (result) => results.push(result),
       ...options,
       ...more,
+      limits: { firstMs: 60_000, ...options.limits, ...more.limits },
     });
     t.after(() => source.stop());
     return source;

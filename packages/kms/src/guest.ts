@@ -14,6 +14,9 @@
  *     shares.json          in an image that recovers: the shares (GET /v1/shares) of the root secret that keepers give again
  *     collateral/*.json    Intel's, where guests should not bring it (`kms serve --collateral`)
  *
+ * Where the image gives it a persistent volume, root secret and log lie there instead: made at the volume's first start, and
+ * opened by another KMS, the one that the guest measured. Such a guest joins nobody and gives its root secret to nobody.
+ *
  * In place of `collateral/`, the image's description may name a source of it (`collateralSource`), which the host carries
  * requests to and nobody trusts: what comes is verified, and never older than what was there.
  */
@@ -35,7 +38,7 @@ import { readOperators } from "./operators.ts";
 import { policyRoots } from "./policies.ts";
 import { recoverFromKeepers } from "./recovery.ts";
 import { rootKeyName, takeRoot } from "./root-handover.ts";
-import { createRootSecret, openRootSecret, storeRootSecret } from "./root-secret.ts";
+import { createRootSecret, dataFiles, openRootSecret, type Place, storeRootSecret } from "./root-secret.ts";
 import { type Kms, type KmsOptions, startKms } from "./server.ts";
 import { makeShares, readKeepers, readShares, type SharesDocument } from "./shares.ts";
 import { openVolumeBook } from "./volumes/book.ts";
@@ -43,8 +46,10 @@ import { openVolumeBook } from "./volumes/book.ts";
 export interface GuestKmsOptions {
   /** The files of the image that say who decides. */
   files: string;
-  /** Where the root secret lies while the guest runs: in its memory. */
+  /** Where the root secret lies: in the guest's memory, or on its persistent volume. */
   data: string;
+  /** `data` is on a persistent volume, and outlives the guest. */
+  persistent?: boolean;
   /** PostgreSQL servers of log and rows. Without one they lie in `data` and end with the guest. */
   databases: readonly string[];
   /** Other replicas (`kms serve --peer`). */
@@ -122,27 +127,18 @@ export async function startGuestKms(options: GuestKmsOptions): Promise<Kms> {
   const development = info.flavour === "development";
   const operators = join(files, "operators.json");
   const attest = (nonce: Uint8Array) => ask(socket, "POST", "/evidence", { nonce: nonce.toHex() });
-  const [kept, lost] = [join(files, "keepers.json"), join(files, "shares.json")];
+  const place = { development };
   let shares: SharesDocument | undefined;
-  if (info.keyProvider === null && !existsSync(lost)) {
-    createRootSecret(data, { development });
-    if (existsSync(kept)) {
-      const { threshold, keepers } = readKeepers(readFileSync(kept, "utf8"));
-      shares = await makeShares(openRootSecret(data, { development }), threshold, keepers, Date.now());
-    }
-  } else {
-    const recovers = info.keyProvider === null;
-    const secret = recovers
-      ? await recoverFromKeepers({ ...options, document: readShares(readFileSync(lost, "utf8")), attest })
-      : await joinReplica(options, info, judgedBy);
-    storeRootSecret(data, secret, { development });
-    secret.fill(0);
-    if (recovers) {
-      // No KMS is left that would know whether its database is the newest.
-      const book = await openVolumeBook(data, { databases: options.databases });
-      await book.markRestored();
-      await book.close();
-    }
+  if (options.persistent === true) shares = await secretOnVolume(options, info, place);
+  else if (info.keyProvider !== null) await keep(data, await joinReplica(options, info, judgedBy), place);
+  else if (!existsSync(join(files, recovering))) shares = await makeSecret(options, place);
+  else {
+    const document = readShares(readFileSync(join(files, recovering), "utf8"));
+    await keep(data, await recoverFromKeepers({ ...options, document, attest }), place);
+    // No KMS is left that would know whether its database is the newest.
+    const book = await openVolumeBook(data, { databases: options.databases });
+    await book.markRestored();
+    await book.close();
   }
   return startKms({
     ...(shares !== undefined && { shares }),
@@ -153,13 +149,66 @@ export async function startGuestKms(options: GuestKmsOptions): Promise<Kms> {
       operators: readOperators(operators, readFileSync(operators, "utf8")),
     }),
     ...judgedBy,
-    ownApp: info.appId,
+    ...(options.persistent === true ? { checkpoint: () => checkpoint(socket) } : { ownApp: info.appId }),
     attest,
     development,
     host: options.host,
     port: options.port,
     ...(options.log !== undefined && { log: options.log }),
   });
+}
+
+/** Beside the program of an image that recovers. */
+const recovering = "shares.json";
+
+async function keep(data: string, secret: Uint8Array, place: Place): Promise<void> {
+  storeRootSecret(data, secret, place);
+  secret.fill(0);
+}
+
+/** A root secret that is made here; its shares, where the image has keepers. Throws KmsError. */
+async function makeSecret(
+  { files, data }: GuestKmsOptions,
+  place: Place,
+): Promise<SharesDocument | undefined> {
+  createRootSecret(data, place);
+  return sharesOf(files, data, place);
+}
+
+/** New shares of the root secret, where the image has keepers. Throws KmsError. */
+async function sharesOf(files: string, data: string, place: Place): Promise<SharesDocument | undefined> {
+  const file = join(files, "keepers.json");
+  if (!existsSync(file)) return undefined;
+  const { threshold, keepers } = readKeepers(readFileSync(file, "utf8"));
+  return makeShares(openRootSecret(data, place), threshold, keepers, Date.now());
+}
+
+/** Everything that was written to the guest's volume is kept, whatever its host does. Throws KmsError "kms/guest". */
+async function checkpoint(socket: string): Promise<void> {
+  await ask(socket, "POST", "/checkpoint");
+}
+
+/** The root secret of the guest's volume, made at the volume's first start. Throws KmsError. */
+async function secretOnVolume(
+  { files, data, databases, peers = [], socket = "/run/caisson.sock" }: GuestKmsOptions,
+  { keyProvider }: Infer<typeof infoSchema>,
+  place: Place,
+): Promise<SharesDocument | undefined> {
+  const why =
+    keyProvider === null
+      ? "no KMS opens a volume for this guest"
+      : databases.length > 0 || peers.length > 0
+        ? "a KMS on a volume has its log there, and no replicas: no database, no peers"
+        : existsSync(join(files, recovering))
+          ? `${recovering} is for an image without a volume`
+          : undefined;
+  if (why !== undefined)
+    throw new KmsError("kms/guest", why, { fix: "docs/key-release.md, A KMS on a volume" });
+  if (!existsSync(join(data, dataFiles.rootSecret))) createRootSecret(data, place);
+  const shares = await sharesOf(files, data, place);
+  // Nobody hears of an identity that the host could still take back.
+  await checkpoint(socket);
+  return shares;
 }
 
 /** The root secret of the KMS that released this guest's keys, once who gives it was judged. Throws KmsError. */

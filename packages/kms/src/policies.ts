@@ -227,6 +227,25 @@ export function namedPlatforms(policies: Policies): { fmspc: string; trust: Trus
  * `key-provider`, because a machine asks for its keys exactly once, before `system-ready`.
  */
 function releasePolicy(path: string, document: unknown, app: string, identityKey: string): Policy {
+  const policy = readRules(path, document);
+  checkApplication(path, policy, app);
+  const sequence: readonly string[] = policy.events?.sequence ?? bootEvents;
+  const end = sequence.indexOf("key-provider");
+  if (end < 0) {
+    throw new KmsError("policy/malformed", `${path}: policy.events.sequence does not contain key-provider`);
+  }
+  const { afterBoundary: _, ...events } = policy.events ?? {};
+  return {
+    ...policy,
+    app: { composeHash: "any", instanceId: "any", ...policy.app, id: [app] },
+    events: { ...events, sequence: sequence.slice(0, end + 1) },
+    keyProviders: [{ name: "kms", id: identityKey }],
+    freshness: "nonce",
+  };
+}
+
+/** A policy as a verifier's is, without what a KMS decides itself or no guest has. Throws KmsError. */
+function readRules(path: string, document: unknown): Policy {
   let policy: Policy;
   try {
     policy = readPolicy(document);
@@ -246,6 +265,11 @@ function releasePolicy(path: string, document: unknown, app: string, identityKey
       throw new KmsError("policy/malformed", `${path}: policy.${field} is the KMS's to decide; leave it out`);
     }
   }
+  return policy;
+}
+
+/** The rules are this application's, and tell its image from others. Throws KmsError. */
+function checkApplication(path: string, policy: Policy, app: string): void {
   const { identity } = policy.app ?? {};
   if ((app.length === 64) !== (identity !== undefined) || (identity !== undefined && identity.id !== app)) {
     throw new KmsError(
@@ -274,19 +298,6 @@ function releasePolicy(path: string, document: unknown, app: string, identityKey
       `${path}: policy.registers.${open} is open, so that keys would go to any image`,
     );
   }
-  const sequence: readonly string[] = policy.events?.sequence ?? bootEvents;
-  const end = sequence.indexOf("key-provider");
-  if (end < 0) {
-    throw new KmsError("policy/malformed", `${path}: policy.events.sequence does not contain key-provider`);
-  }
-  const { afterBoundary: _, ...events } = policy.events ?? {};
-  return {
-    ...policy,
-    app: { composeHash: "any", instanceId: "any", ...policy.app, id: [app] },
-    events: { ...events, sequence: sequence.slice(0, end + 1) },
-    keyProviders: [{ name: "kms", id: identityKey }],
-    freshness: "nonce",
-  };
 }
 
 function readable(path: string, read: () => Buffer): Buffer {

@@ -1,16 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, rejects, throws } from "node:assert/strict";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import test, { type TestContext } from "node:test";
 import { httpPost, requestKeys } from "@caisson/guest/key-client";
 import { deriveApplicationKey, deriveKmsKey, deriveReleasedKey } from "@caisson/protocol/derivation";
 import { identityKey } from "@caisson/protocol/ed25519";
 import fc from "fast-check";
 import { openRoot, rootKeyName, type SealedRoot, sealRoot } from "./root-handover.ts";
-import { createRootSecret, openRootSecret } from "./root-secret.ts";
-import { startKms } from "./server.ts";
+import { openRootSecret } from "./root-secret.ts";
+import { testKms } from "./testing/kms.ts";
 import { Machine, type MachineState } from "./testing/machine.ts";
 
 const replica = new Machine(Date.now(), "kms");
@@ -18,26 +15,8 @@ const application = new Machine(Date.now(), "hello");
 
 /** A KMS whose replicas are the application of `replica`. */
 async function start(t: TestContext) {
-  const directory = mkdtempSync(join(tmpdir(), "caisson-kms-handover-"));
-  const [data, policies] = [join(directory, "data"), join(directory, "policies")];
-  mkdirSync(policies);
-  for (const [name, machine] of Object.entries({ replica, application })) {
-    writeFileSync(join(policies, `${name}.json`), JSON.stringify(machine.policyFile()));
-  }
-  createRootSecret(data);
-  const kms = await startKms({
-    data,
-    policies,
-    ownApp: replica.app,
-    host: "127.0.0.1",
-    port: 0,
-    development: true,
-  });
-  t.after(async () => {
-    await kms.close();
-    rmSync(directory, { recursive: true });
-  });
-  return { ...kms, secret: openRootSecret(data) };
+  const kms = await testKms(t, { replica, application }, { ownApp: replica.app });
+  return { ...kms, secret: openRootSecret(kms.data) };
 }
 
 /** The key that an application in this machine gets from its guest. */

@@ -9,10 +9,10 @@
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { reasonOf } from "@caisson/vocabulary/system-error";
-import { getRequestListener } from "@hono/node-server";
 import { Connections } from "./connections.ts";
 import { KmsError } from "./errors.ts";
 import { type RouteOptions, routes } from "./http/routes.ts";
+import { readRequest, send } from "./http/table.ts";
 import { limits } from "./limits.ts";
 import { openService, type Service, type ServiceOptions } from "./service.ts";
 
@@ -75,7 +75,7 @@ function serverOf(service: Service, options: RouteOptions): Server {
       // One request at a time on a connection: answers to more would wait in memory until their client reads them.
       if (!connections.begin(socket)) return void socket.destroy();
       outgoing.once("close", () => connections.done(socket));
-      void serve(incoming, outgoing);
+      void answer(readRequest(incoming)).then((given) => send(given, outgoing));
     },
   );
   const connections = new Connections(server, {
@@ -84,7 +84,7 @@ function serverOf(service: Service, options: RouteOptions): Server {
     silentMs: limits.silentMs,
     bodies: limits.bodies,
   });
-  const serve = getRequestListener(routes(service, options, connections).fetch);
+  const answer = routes(service, options, connections);
   return server;
 }
 

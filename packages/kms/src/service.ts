@@ -25,7 +25,7 @@ import { Bucket } from "./rate-limit.ts";
 import type { ReleaseContext } from "./release.ts";
 import { openRootSecret } from "./root-secret.ts";
 import { Roots } from "./roots.ts";
-import { publishShares, type SharesDocument } from "./shares.ts";
+import { publishSharesOnce, type SharesDocument } from "./shares.ts";
 import { openLogStore } from "./store/open.ts";
 import { type Store, storeKeys } from "./store/store.ts";
 import { VolumeBook } from "./volumes/book.ts";
@@ -35,11 +35,13 @@ export interface ServiceOptions {
   data: string;
   /** PostgreSQL servers of the log and rows, instead of a file in `data`: the one that takes writes is used. */
   databases?: readonly string[];
+  /** `data` is on a persistent volume: resolves once everything that was written there before is anchored (docs/state.md). */
+  checkpoint?: () => Promise<void>;
   /** Directory of policy files and manifests (policies.ts). Without it, policies are what operators signed. */
   policies?: string;
   /** The first operators, named where the store has none yet (operators.ts). */
   operators?: Operators;
-  /** Shares that were just made of this root secret: they are named in the log, and published. */
+  /** Shares that were just made of this root secret: named in the log, and published, where these keepers have none yet. */
   shares?: SharesDocument;
   /** Other replicas, whose heads are looked for in the log (peer-heads.ts). */
   peers?: readonly string[];
@@ -180,7 +182,8 @@ export class Service {
 export async function openService(options: ServiceOptions): Promise<Service> {
   const { development = false, now = Date.now } = options;
   const secret = openRootSecret(options.data, { development });
-  const store = await openLogStore(options.data, options.databases ?? [], secret);
+  const { data, databases = [], checkpoint } = options;
+  const store = await openLogStore(data, databases, secret, checkpoint);
   try {
     return await readService(options, { secret, store, development, now });
   } catch (error) {
@@ -217,7 +220,7 @@ async function readService(
     options.follow && new FollowedLog(options.follow, identityKey, followingRows(store, now), now, write);
   followed?.want(identitiesOf(configuration.policies));
   await followed?.updateWithin(logWaitMs);
-  if (options.shares !== undefined) await publishShares(store, options.shares);
+  if (options.shares !== undefined) await publishSharesOnce(store, options.shares);
   const roots = new Roots(secret, store);
   await roots.refresh();
   const context = {

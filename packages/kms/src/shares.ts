@@ -174,7 +174,7 @@ export function readShares(content: string): SharesDocument {
 }
 
 /** SHA-256 of what was signed: what the log names. */
-export const sharesDigest = (document: SharesDocument): Uint8Array =>
+const sharesDigest = (document: SharesDocument): Uint8Array =>
   createHash("sha256").update(signedPart(document)).digest();
 
 const keeperOf = ({ shares, identityKey: identity }: SharesDocument, keeper: string) => {
@@ -206,6 +206,15 @@ export async function publishShares(store: Store, document: SharesDocument): Pro
     entry: { time: document.made, ...ids, outcome: "changed", reason },
     rows: [update(sharesRow, row, utf8(JSON.stringify(document)))],
   }));
+}
+
+const keepersOf = ({ threshold, shares }: SharesDocument) =>
+  JSON.stringify([threshold, shares.map(({ name: keeper, key }) => [keeper, key])]);
+
+/** Publishes shares that were made at a start, unless those that were made last are for the same keepers. Throws KmsError. */
+export async function publishSharesOnce(store: Store, document: SharesDocument): Promise<void> {
+  const last = await publishedShares(store);
+  if (last === undefined || keepersOf(last) !== keepersOf(document)) await publishShares(store, document);
 }
 
 /** The shares that were made last; undefined where none were. Throws KmsError. */

@@ -1,14 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Clients that hold a connection without sending a request. The limits are the real ones, so this takes 10 s. */
 import { deepEqual, equal } from "node:assert/strict";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import test from "node:test";
 import { keyReleaseVersion } from "@caisson/protocol/key-release";
-import { createRootSecret } from "./root-secret.ts";
-import { startKms } from "./server.ts";
+import { testKms } from "./testing/kms.ts";
 import { Machine } from "./testing/machine.ts";
 
 const slow: { name: string; begin: string; drip: string; seconds: number }[] = [
@@ -28,23 +24,7 @@ const slow: { name: string; begin: string; drip: string; seconds: number }[] = [
 ];
 
 test("connections that send nothing in 2 s, no whole request in 10 s, are closed; others are served meanwhile", async (t) => {
-  const directory = mkdtempSync(join(tmpdir(), "caisson-kms-slow-"));
-  const policies = join(directory, "policies");
-  mkdirSync(policies);
-  writeFileSync(join(policies, "app.json"), JSON.stringify(new Machine(Date.now()).policyFile()));
-  createRootSecret(join(directory, "data"));
-  const kms = await startKms({
-    data: join(directory, "data"),
-    policies,
-    host: "127.0.0.1",
-    port: 0,
-    development: true,
-  });
-  t.after(async () => {
-    await kms.close();
-    rmSync(directory, { recursive: true });
-  });
-
+  const kms = await testKms(t, { app: new Machine(Date.now()) });
   const held = slow.map(({ name, begin, drip, seconds }) => {
     const started = performance.now();
     return new Promise<{ name: string; seconds: number; ms: number }>((resolve) => {

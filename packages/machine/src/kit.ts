@@ -17,7 +17,7 @@ import type { Flavour } from "@caisson/vocabulary/flavours";
 
 export type KitErrorCode = "kit/incomplete" | "kit/occupied" | "kit/malformed" | "kit/altered" | "kit/lock";
 
-export class KitError extends Failure<KitErrorCode, "input" | "rejected"> {
+class KitError extends Failure<KitErrorCode, "input" | "rejected"> {
   override readonly name = "KitError";
   constructor(code: KitErrorCode, message: string, fix: string) {
     super(code, code === "kit/altered" ? "rejected" : "input", message, { fix });

@@ -14,7 +14,7 @@ import { hierarchy, mint } from "@caisson/simulated/pki";
 import { readPolicy, readReferences } from "@caisson/verify";
 import { parse } from "yaml";
 import { mrConfigId, prepareProduction } from "./production.ts";
-import { instanceSeed } from "./session.ts";
+import { instanceSeed } from "./state.ts";
 
 const file = { file: "file" };
 const manifest = {

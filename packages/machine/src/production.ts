@@ -22,7 +22,8 @@ import { encodeInstance, type Instance } from "@caisson/protocol/instance";
 import { type Collateral, type Reference, referenceRegisters } from "@caisson/verify";
 import { toHex } from "@caisson/vocabulary/bytes";
 import { Failure } from "@caisson/vocabulary/failure";
-import { instanceSeed, sequenceOf } from "./session.ts";
+import { sequenceOf } from "./development-policy.ts";
+import { instanceSeed } from "./state.ts";
 import { volumeDisks } from "./volume-disks.ts";
 
 /** Vsock port of Intel's quote generation service, its default. */

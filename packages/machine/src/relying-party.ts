@@ -23,7 +23,7 @@ export interface FreshEvidence {
 type SourceErrorCode = "evidence/address" | "evidence/unreachable" | "evidence/not-served";
 
 /** No evidence that could be judged: nobody was asked, nobody answered, or who answered serves none. */
-export class EvidenceSourceError extends Failure<SourceErrorCode, "usage" | "unavailable" | "input"> {
+class EvidenceSourceError extends Failure<SourceErrorCode, "usage" | "unavailable" | "input"> {
   override readonly name = "EvidenceSourceError";
 }
 

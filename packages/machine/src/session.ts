@@ -8,32 +8,21 @@
  * instance's seed, the console log, and what an outside verifier needs (policy, collateral, reference values).
  */
 
-import { createHash, randomBytes } from "node:crypto";
-import {
-  existsSync,
-  mkdirSync,
-  readFileSync,
-  realpathSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
+import { randomBytes } from "node:crypto";
+import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { accelerator } from "@caisson/host/accelerator";
 import type { Shape } from "@caisson/host/machine";
-import { freeTcpPort, startTimeServers, type TimeServerOptions } from "@caisson/host/time-servers";
+import { freeTcpPort } from "@caisson/host/ports";
+import { startTimeServers, type TimeServerOptions } from "@caisson/host/time-servers";
 import { Vm, type VmOptions } from "@caisson/host/vm";
 import type { Manifest } from "@caisson/image";
-import { tryLock } from "@caisson/image/exclusive";
 import { createRootSecret, dataFiles, type Kms, type LogToFollow, startKms } from "@caisson/kms";
 import { execPort } from "@caisson/protocol/exec";
 import {
   type AppDescription,
-  applicationId,
-  bootSequenceOf,
   description,
   mainPort,
-  persistentVolumes,
   publishedPorts,
   secretNames,
 } from "@caisson/protocol/guest-config";
@@ -41,23 +30,18 @@ import { composeHash } from "@caisson/protocol/identity";
 import { encodeInstance, type Instance } from "@caisson/protocol/instance";
 import { readSealingKey, sealingKeyPath } from "@caisson/protocol/key-release";
 import { writeEnvelope } from "@caisson/releases";
-import { simulatedPlatform } from "@caisson/simulated/simulated-platform";
+import { type SimulatedPlatform, simulatedPlatform } from "@caisson/simulated/simulated-platform";
 import type { Collateral } from "@caisson/verify";
 import { toHex } from "@caisson/vocabulary/bytes";
-import { bootEvents } from "@caisson/vocabulary/events";
-import { Failure } from "@caisson/vocabulary/failure";
 import { consoleEvidence } from "./console-evidence.ts";
 import type { DevelopmentOwners } from "./development-owners.ts";
+import { developmentPolicy, writeKmsPolicy } from "./development-policy.ts";
 import type { FreshEvidence } from "./relying-party.ts";
+import { claimState, execFile, instanceSeed, type PublishedPort, portsFile, writeWhole } from "./state.ts";
 import { type VolumeDisk, volumeDisks } from "./volume-disks.ts";
 
 /** This machine's loopback, as a guest behind QEMU's user networking sees it. */
 const hostFromGuest = "10.0.2.2";
-
-/** In a session's state while it runs: where `caisson exec` reaches the machine, and the token that it shows. */
-export const execFile = "exec.json";
-/** Likewise: its published ports (`PublishedPort[]`), for `caisson ps`. */
-export const portsFile = "ports.json";
 
 /** The operators that the local time servers stand for. */
 const timeOperators = ["alpha", "beta", "gamma", "delta", "epsilon"].map((operator) => ({ operator }));
@@ -96,14 +80,6 @@ export interface SessionHooks {
   policy?: (policy: object) => object;
 }
 
-/** A published port of a service, and the port of this host that leads there. */
-export interface PublishedPort {
-  service: string;
-  protocol: "tcp" | "udp";
-  published: number;
-  host: number;
-}
-
 export interface Session {
   vm: Vm;
   /** Where the application's main port is reached; missing when it publishes none. */
@@ -125,115 +101,6 @@ export interface Session {
   state: string;
   /** Ends the machine cleanly, then everything around it. */
   stop(): Promise<void>;
-}
-
-/** Writes a whole file or none. */
-function writeWhole(path: string, text: string, mode = 0o644): void {
-  writeFileSync(`${path}.new`, text, { mode });
-  renameSync(`${path}.new`, path);
-}
-
-/** The registers that reference values leave open, and so the policy must, by name; RTMR0 by event where it can be. */
-function openRegisters(references: object): Record<string, string> {
-  const open = ["mrtd", "rtmr0", "rtmr1", "rtmr2"].filter((name) => !Object.hasOwn(references, name));
-  const registers: Record<string, string> = Object.fromEntries(open.map((name) => [name, "any"]));
-  if (registers.rtmr0 === undefined) return registers;
-  if (Object.hasOwn(references, "rtmr0Events")) return { ...registers, rtmr0: "by-event" };
-  return { ...registers, hostAcpi: "any" };
-}
-
-/** What a relying party of a development machine accepts: this image on the simulated platform, and nothing less. */
-export function developmentPolicy(manifest: Manifest, references: object, root: string): object {
-  return {
-    version: "caisson/policy/v1",
-    description: `${manifest.name}, development: the simulated platform proves nothing about hardware`,
-    platforms: ["emulated"],
-    simulatedRoot: root,
-    tcb: { minimumEvaluationNumber: "any" },
-    platformIdentities: "any",
-    registers: openRegisters(references),
-    app: applicationRules(manifest),
-    ...volumesOf(manifest),
-    secureTime: manifest.guest.time.secure_time ? { origins: ["instance"] } : { methods: ["nts", "none"] },
-    events: { bootLog: "required", ...sequenceOf(manifest) },
-  };
-}
-
-/** Which application: by the release of its identity, or by exactly this description. */
-function applicationRules({ guest }: Manifest): object {
-  const id = toHex(applicationId(guest));
-  return guest.app.identity === undefined
-    ? { id: [id], composeHash: [toHex(composeHash(description(guest)))], instanceId: "any" }
-    : { identity: { id }, instanceId: "any" };
-}
-
-/** A policy's volumes, where the image has some. */
-function volumesOf({ guest }: Manifest): { volumes?: object } {
-  const names = persistentVolumes(guest.app);
-  return names.length === 0 ? {} : { volumes: { names } };
-}
-
-/** A policy's sequence, where the image measures more than every image does. */
-export function sequenceOf({ guest }: Manifest): { sequence?: readonly string[] } {
-  const sequence = bootSequenceOf(guest.app);
-  return sequence.length === bootEvents.length ? {} : { sequence };
-}
-
-/** The KMS's policy directory for this one application, made anew. */
-function writeKmsPolicy(state: string, manifest: Manifest, references: object, policy: object): void {
-  const directory = join(state, "policies");
-  rmSync(directory, { recursive: true, force: true });
-  mkdirSync(join(directory, "manifests"), { recursive: true });
-  const text = JSON.stringify(references);
-  writeWhole(join(directory, "manifests", "references.json"), text);
-  const file = {
-    version: "caisson/kms-policy/v1",
-    app: toHex(applicationId(manifest.guest)),
-    keyVersion: 1,
-    ...volumeOwner(state, manifest),
-    manifests: [createHash("sha256").update(text).digest("hex")],
-    policy,
-  };
-  writeWhole(join(directory, `${manifest.name}.json`), JSON.stringify(file, null, 2));
-}
-
-/**
- * Whose volumes an image without an identity opens: those of the first that ran here. With an identity, later versions
- * are the same application by themselves.
- */
-function volumeOwner(state: string, { guest }: Manifest): { volumeOwner?: string } {
-  if (persistentVolumes(guest.app).length === 0 || guest.app.identity !== undefined) return {};
-  const path = join(state, "volume-owner");
-  if (!existsSync(path)) writeWhole(path, toHex(applicationId(guest)));
-  return { volumeOwner: readFileSync(path, "utf8").trim() };
-}
-
-/** Seed of the instance whose state lies in `state`, 20 bytes in hex: made at its first start, the same ever after. */
-export function instanceSeed(state: string): string {
-  const path = join(state, "instance-seed");
-  if (!existsSync(path)) writeWhole(path, randomBytes(20).toString("hex"), 0o600);
-  return readFileSync(path, "utf8").trim();
-}
-
-/** A machine runs on this state directory. */
-export class StateBusyError extends Failure<"up/busy", "unavailable"> {
-  override readonly name = "StateBusyError";
-  constructor(state: string) {
-    super("up/busy", "unavailable", `another machine runs on ${state}`, {
-      fix: "end the other one; a second machine of the same application starts from a copy of its directory",
-    });
-  }
-}
-
-/**
- * Takes a state directory for one machine, and makes it where it is missing. Two would be one instance, with the same
- * keys, and each would write over the other's policy, ports and log. Returns what gives it up. Throws StateBusyError.
- */
-async function claimState(state: string): Promise<() => Promise<void>> {
-  mkdirSync(state, { recursive: true, mode: 0o700 });
-  const release = await tryLock(`state ${realpathSync(state)}`);
-  if (release === undefined) throw new StateBusyError(state);
-  return release;
 }
 
 /** A free port of this host for everything that the application publishes; `wanted` for the main one, if given. */
@@ -275,108 +142,151 @@ async function askOwners(
 
 /** Starts everything. Whatever was started is ended again when something fails. Throws, among others, StateBusyError. */
 export async function startSession(options: SessionOptions): Promise<Session> {
-  const { image, manifest, shape, references, hooks = {} } = options;
-  const { state = `${image}.state` } = options;
-  const platform = simulatedPlatform(Date.now());
-  const honest = developmentPolicy(manifest, references, platform.root);
-  const policy = hooks.policy?.(honest) ?? honest;
-  const ends: (() => Promise<unknown>)[] = [await claimState(state)];
-  const endAll = (): Promise<void> => endEach(ends.splice(0).reverse());
+  const { image, references, state = `${image}.state` } = options;
+  const ends: Ends = [await claimState(state)];
+  const stop = (): Promise<void> => endEach(ends.splice(0).reverse());
   try {
-    const volumes = volumeDisks(state, manifest.guest.app);
-    const timeServers = await startTimeServers(hooks.timeServers ?? timeOperators, hostFromGuest);
-    ends.push(() => timeServers.stop());
-    writeKmsPolicy(state, manifest, references, policy);
-    mkdirSync(join(state, "collateral"), { recursive: true });
-    writeWhole(join(state, "collateral", "simulated.json"), JSON.stringify(platform.collateral));
-    const data = join(state, "kms");
-    if (!existsSync(join(data, dataFiles.rootSecret))) createRootSecret(data, { development: true });
-    const kms = await startKms({
-      data,
-      policies: join(state, "policies"),
-      host: "127.0.0.1",
-      port: 0,
-      development: true,
-      collateral: join(state, "collateral"),
-      ...(options.follow !== undefined && { follow: options.follow }),
-    });
-    ends.push(() => kms.close());
-    // An outsider sees the same machine as the KMS did, and also which KMS gave it its keys.
-    const outside = { ...policy, keyProviders: [{ name: "kms", id: kms.identityKey }] };
-    writeWhole(join(state, "policy.json"), JSON.stringify(outside, null, 2));
-    writeWhole(join(state, "references.json"), JSON.stringify(references, null, 2));
-    const between = await hooks.kms?.(kms.url);
-    if (between !== undefined) ends.push(() => between.close());
-    const kmsPort = new URL(between?.url ?? kms.url).port;
-    const challenge = randomBytes(32);
-    const given = options.owners && (await askOwners(options.owners, options, kms));
-    // What the owners just logged counts from the first request on.
-    if (options.follow !== undefined) await kms.reload();
-    const execHost = await freeTcpPort();
-    const exec = randomBytes(32);
-    const instance: Instance = {
-      version: "caisson/instance/v1",
-      seed: instanceSeed(state),
-      kms: { url: `http://${hostFromGuest}:${kmsPort}`, identity: kms.identityKey },
-      time: { sources: timeServers.servers.map(({ source }) => source) },
-      challenge: toHex(challenge),
-      exec: toHex(exec),
-      collateral: platform.collateral,
-      ...given?.instance,
-    };
-    writeWhole(join(state, execFile), JSON.stringify({ port: execHost, token: toHex(exec) }), 0o600);
-    ends.push(async () => rmSync(join(state, execFile), { force: true }));
-    const ports = await hostPorts(manifest.guest.app, options.port);
-    writeWhole(join(state, portsFile), JSON.stringify(ports));
-    ends.push(async () => rmSync(join(state, portsFile), { force: true }));
-    const main = mainPort(manifest.guest.app);
-    const mainHost = ports.find(({ protocol, published }) => protocol === "tcp" && published === main)?.host;
-    const start: VmOptions = {
-      shape,
-      firmwareCode: join(image, manifest.firmware.emulated.code.file),
-      firmwareVariables: join(image, manifest.firmware.emulated.variables.file),
-      kernel: join(image, manifest.kernel.file),
-      commandLine: manifest.commandLine,
-      rootfs: join(image, manifest.rootfs.file),
-      instance: encodeInstance(hooks.instance?.(instance) ?? instance),
-      volumes: volumes.map(({ path }) => path),
-      forwards: [
-        ...ports.map(({ protocol, host, published }) => ({ protocol, host, guest: published })),
-        { host: execHost, guest: execPort },
-      ],
-      signQuote: platform.sign,
-      accelerator: await accelerator(),
-      serialLog: join(state, "console.log"),
-      ...(options.limitMs !== undefined && { limitMs: options.limitMs }),
-    };
-    const vm = await Vm.start(hooks.machine?.(start) ?? start);
-    ends.push(() => vm.powerDown(graceMs(manifest.guest.app)));
+    const placed = { ...options, state, volumes: volumeDisks(state, options.manifest.guest.app) };
+    const { kms, policy, platform, given, ...around } = await startAround(placed, ends);
+    const instance = { ...around.instance, ...given?.instance };
     return {
-      vm,
-      ...(mainHost !== undefined && {
-        url: `${manifest.guest.app.front === undefined ? "http" : "https"}://127.0.0.1:${mainHost}/`,
-      }),
-      ports,
-      volumes,
-      evidence: () => consoleEvidence(vm, challenge),
+      ...(await startMachine(placed, instance, platform, ends)),
       kms,
-      policy: outside,
+      policy,
       references,
       collateral: platform.collateral,
       ...(given !== undefined && { release: given.release }),
       state,
-      accelerator: start.accelerator,
-      stop: endAll,
+      stop,
     };
   } catch (error) {
     // Why it could not start says more than what cannot be ended because of it.
-    await endAll().catch(() => undefined);
+    await stop().catch(() => undefined);
     throw error;
   }
 }
 
+/** What is to be ended, the first at last. */
+type Ends = (() => Promise<unknown>)[];
+/** A session whose state is its own, with the disks in it. */
+type Placed = SessionOptions & { state: string; volumes: readonly VolumeDisk[] };
+
+/** What the machine needs around it, and what it is told of that. */
+async function startAround(options: Placed, ends: Ends) {
+  const { manifest, references, hooks = {}, state } = options;
+  const platform = simulatedPlatform(Date.now());
+  const honest = developmentPolicy(manifest, references, platform.root);
+  const accepted = hooks.policy?.(honest) ?? honest;
+  const timeServers = await startTimeServers(hooks.timeServers ?? timeOperators, hostFromGuest);
+  ends.push(() => timeServers.stop());
+  writeKmsPolicy(state, manifest, references, accepted);
+  const kms = await startOwnKms(options, platform.collateral);
+  ends.push(() => kms.close());
+  // An outsider sees the same machine as the KMS did, and also which KMS gave it its keys.
+  const policy = { ...accepted, keyProviders: [{ name: "kms", id: kms.identityKey }] };
+  writeWhole(join(state, "policy.json"), JSON.stringify(policy, null, 2));
+  writeWhole(join(state, "references.json"), JSON.stringify(references, null, 2));
+  const between = await hooks.kms?.(kms.url);
+  if (between !== undefined) ends.push(() => between.close());
+  const given = options.owners && (await askOwners(options.owners, options, kms));
+  // What the owners just logged counts from the first request on.
+  if (options.follow !== undefined) await kms.reload();
+  const { port } = new URL(between?.url ?? kms.url);
+  const instance: Pick<Instance, "kms" | "time" | "collateral"> = {
+    kms: { url: `http://${hostFromGuest}:${port}`, identity: kms.identityKey },
+    time: { sources: timeServers.servers.map(({ source }) => source) },
+    collateral: platform.collateral,
+  };
+  return { platform, policy, kms, given, instance };
+}
+
+async function startMachine(
+  options: Placed,
+  told: Omit<Instance, "version" | "seed" | "challenge" | "exec">,
+  platform: SimulatedPlatform,
+  ends: Ends,
+): Promise<Pick<Session, "vm" | "url" | "ports" | "volumes" | "evidence" | "accelerator">> {
+  const { manifest, hooks = {}, state, volumes } = options;
+  const { app } = manifest.guest;
+  const challenge = randomBytes(32);
+  const exec = { port: await freeTcpPort(), token: randomBytes(32).toHex() };
+  const instance: Instance = {
+    version: "caisson/instance/v1",
+    seed: instanceSeed(state),
+    challenge: toHex(challenge),
+    exec: exec.token,
+    ...told,
+  };
+  const ports = await hostPorts(app, options.port);
+  ends.push(writeWhileItRuns(join(state, execFile), exec, 0o600));
+  ends.push(writeWhileItRuns(join(state, portsFile), ports));
+  const start: VmOptions = {
+    ...machineOf(options),
+    instance: encodeInstance(hooks.instance?.(instance) ?? instance),
+    volumes: volumes.map(({ path }) => path),
+    forwards: [
+      ...ports.map(({ protocol, host, published }) => ({ protocol, host, guest: published })),
+      { host: exec.port, guest: execPort },
+    ],
+    signQuote: platform.sign,
+    accelerator: await accelerator(),
+  };
+  const vm = await Vm.start(hooks.machine?.(start) ?? start);
+  ends.push(() => vm.powerDown(graceMs(app)));
+  return {
+    vm,
+    ...urlOf(app, ports),
+    ports,
+    volumes,
+    evidence: () => consoleEvidence(vm, challenge),
+    accelerator: start.accelerator,
+  };
+}
+
+/** The KMS of this session, with the root secret that the state keeps. */
+function startOwnKms({ state, follow }: Placed, collateral: Collateral): Promise<Kms> {
+  const [data, directory] = [join(state, "kms"), join(state, "collateral")];
+  mkdirSync(directory, { recursive: true });
+  writeWhole(join(directory, "simulated.json"), JSON.stringify(collateral));
+  if (!existsSync(join(data, dataFiles.rootSecret))) createRootSecret(data, { development: true });
+  return startKms({
+    data,
+    policies: join(state, "policies"),
+    host: "127.0.0.1",
+    port: 0,
+    development: true,
+    collateral: directory,
+    ...(follow !== undefined && { follow }),
+  });
+}
+
+/** A file that is there while the session runs; what removes it. */
+function writeWhileItRuns(path: string, content: object, mode?: number): () => Promise<void> {
+  writeWhole(path, JSON.stringify(content), mode);
+  return async () => rmSync(path, { force: true });
+}
+
+/** Of a machine, what follows from the image, and where its console goes. */
+const machineOf = ({ image, manifest, shape, state, limitMs }: Placed) => ({
+  shape,
+  firmwareCode: join(image, manifest.firmware.emulated.code.file),
+  firmwareVariables: join(image, manifest.firmware.emulated.variables.file),
+  kernel: join(image, manifest.kernel.file),
+  commandLine: manifest.commandLine,
+  rootfs: join(image, manifest.rootfs.file),
+  serialLog: join(state, "console.log"),
+  ...(limitMs !== undefined && { limitMs }),
+});
+
+/** Where the application's main port is reached from this host. */
+function urlOf(app: AppDescription, ports: readonly PublishedPort[]): Pick<Session, "url"> {
+  const main = ports.find(({ protocol, published }) => protocol === "tcp" && published === mainPort(app));
+  const scheme = app.front === undefined ? "http" : "https";
+  return main === undefined ? {} : { url: `${scheme}://127.0.0.1:${main.host}/` };
+}
+
 /** One after the other, each whether the one before succeeded or not; throws what the first that failed threw. */
-async function endEach(ends: readonly (() => Promise<unknown>)[]): Promise<void> {
+async function endEach(ends: Ends): Promise<void> {
   const failed: unknown[] = [];
   for (const end of ends) await end().catch((error: unknown) => failed.push(error));
   if (failed.length > 0) throw failed[0];

@@ -6,7 +6,7 @@
 import * as crypto from "node:crypto";
 
 /** SHA-384 of the concatenation of `parts`: 48 bytes. */
-export async function sha384(...parts: readonly Uint8Array[]): Promise<Uint8Array> {
+export function sha384(...parts: readonly Uint8Array[]): Promise<Uint8Array> {
   return digest("sha384", ...parts);
 }
 

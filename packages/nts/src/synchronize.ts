@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** All sources at once, until enough operators agree or time is up. */
 import { setMaxListeners } from "node:events";
-import { type Agreement, agree, type Sample, type Verdict } from "./agreement.ts";
+import { type Agreement, agree, type Rules, type Sample, type Verdict } from "./agreement.ts";
 import type { TimeConfiguration, TimeSource } from "./configuration.ts";
 import { type Environment, systemEnvironment } from "./environment.ts";
 import { NtsError } from "./errors.ts";
@@ -57,98 +57,144 @@ const driftPpm = 500;
  */
 export async function synchronize(
   configuration: TimeConfiguration,
-  { floor, environment = systemEnvironment, associations = new Map() }: SynchronizeOptions,
+  options: SynchronizeOptions,
 ): Promise<Synchronization> {
-  const started = environment.monotonic();
-  const { sources, minOperators, limits } = configuration;
-  const rules = {
-    operators: sources.map((source) => source.operator),
-    minOperators,
-    maxRtt: limits.maxRttMs,
-    maxWidth: limits.maxWidthMs,
-    floor,
-  };
-  const reports = sources.map((source): SourceReport => ({ source, attempts: 0, verdict: "unreachable" }));
-  const stop = new AbortController();
-  setMaxListeners(0, stop.signal); // every source listens, and that is not a leak
-  const conclude = (): Synchronization => {
-    const at = environment.monotonic();
-    const agreement = agree(
-      reports.flatMap((report) => sampleAt(report, at)),
-      rules,
-    );
-    for (const report of reports) {
-      report.verdict = agreement.verdicts.get(report.source.name) ?? "unreachable";
-    }
-    return { agreement, at, elapsed: at - started, sources: reports };
-  };
-
-  await new Promise<void>((resolve, reject) => {
-    const limit = setTimeout(resolve, limits.timeoutMs);
-    let settle: NodeJS.Timeout | undefined;
-    let refining: Promise<void> | undefined;
-    stop.signal.addEventListener("abort", () => {
-      clearTimeout(limit);
-      clearTimeout(settle);
-    });
-
-    /** After an answer: ends soon if there is agreement, and asks again if it is too vague. */
-    const consider = (): void => {
-      const { agreement } = conclude();
-      if (agreement.agreed) {
-        settle ??= setTimeout(settled, Math.max(settleMs, (environment.monotonic() - started) / 4));
-      } else if (agreement.reason === "too-wide") refining ??= refine().catch(reject);
-    };
-    /** A late answer may have made the agreement too vague again; then it goes on. */
-    const settled = (): void => {
-      settle = undefined;
-      if (conclude().agreement.agreed) resolve();
-      else consider();
-    };
-    /** One attempt. A source's narrowest measurement is kept. */
-    const ask = async (report: SourceReport): Promise<void> => {
-      report.attempts++;
-      try {
-        const measurement = await measure(report.source, associations, environment, floor, stop.signal);
-        const kept = report.measurement;
-        if (kept === undefined || width(measurement) < width(kept)) {
-          report.measurement = measurement;
-        }
-        delete report.error;
-      } catch (error) {
-        if (!(error instanceof NtsError)) throw error;
-        if (report.measurement === undefined && !stop.signal.aborted) report.error = error;
-        return;
-      }
-      consider();
-    };
-    const untilMeasured = async (report: SourceReport): Promise<void> => {
-      for (let pause = firstRetryMs; !stop.signal.aborted; pause = Math.min(pause * 2, longestRetryMs)) {
-        await ask(report);
-        if (report.measurement !== undefined && report.measurement.rtt <= limits.maxRttMs) return;
-        if (report.error?.code === "ntp/kiss") return; // it wants to be left alone (RFC 5905, section 7.4)
-        await delay(pause, stop.signal);
-      }
-    };
-    const refine = async (): Promise<void> => {
-      for (let round = 0; round < refinements && !stop.signal.aborted; round++) {
-        await delay(firstRetryMs, stop.signal);
-        const { agreement } = conclude();
-        if (agreement.agreed || agreement.reason !== "too-wide") return;
-        await Promise.all(reports.filter(({ measurement }) => measurement !== undefined).map(ask));
-      }
-    };
-    Promise.all(reports.map(untilMeasured))
-      .then(() => refining)
-      .then(resolve, reject);
-  }).finally(() => stop.abort());
-  const result = conclude();
-  for (const report of reports) {
+  const round = new Round(configuration, options);
+  await round.run();
+  const result = round.conclude();
+  for (const report of result.sources) {
     if (report.measurement !== undefined) continue;
     const waited = `${report.source.name} had not answered when the others were done, after ${Math.round(result.elapsed)} ms`;
     report.error ??= new NtsError("time/late", waited);
   }
   return result;
+}
+
+/** One synchronization: what the sources said so far, and what is still waited for. */
+class Round {
+  readonly #limits: TimeConfiguration["limits"];
+  readonly #rules: Rules;
+  readonly #floor: number;
+  readonly #environment: Environment;
+  readonly #associations: Map<string, Association>;
+  readonly #started: number;
+  readonly #reports: SourceReport[];
+  readonly #stop = new AbortController();
+  readonly #done = Promise.withResolvers<void>();
+  #settle: NodeJS.Timeout | undefined;
+  #refining: Promise<void> | undefined;
+
+  constructor(
+    { sources, minOperators, limits }: TimeConfiguration,
+    { floor, environment = systemEnvironment, associations = new Map() }: SynchronizeOptions,
+  ) {
+    this.#limits = limits;
+    this.#rules = {
+      operators: sources.map((source) => source.operator),
+      minOperators,
+      maxRtt: limits.maxRttMs,
+      maxWidth: limits.maxWidthMs,
+      floor,
+    };
+    this.#floor = floor;
+    this.#environment = environment;
+    this.#associations = associations;
+    this.#started = environment.monotonic();
+    this.#reports = sources.map((source) => ({ source, attempts: 0, verdict: "unreachable" }));
+    setMaxListeners(0, this.#stop.signal); // every source listens, and that is not a leak
+  }
+
+  /** Until there is agreement, nothing is left to ask, or time is up. */
+  async run(): Promise<void> {
+    const { promise, resolve, reject } = this.#done;
+    const limit = setTimeout(resolve, this.#limits.timeoutMs);
+    try {
+      Promise.all(this.#reports.map((report) => this.#untilMeasured(report)))
+        .then(() => this.#refining)
+        .then(resolve, reject);
+      await promise;
+    } finally {
+      clearTimeout(limit);
+      clearTimeout(this.#settle);
+      this.#stop.abort();
+    }
+  }
+
+  /** What follows from the answers by now. */
+  conclude(): Synchronization {
+    const at = this.#environment.monotonic();
+    const agreement = agree(
+      this.#reports.flatMap((report) => sampleAt(report, at)),
+      this.#rules,
+    );
+    for (const report of this.#reports) {
+      report.verdict = agreement.verdicts.get(report.source.name) ?? "unreachable";
+    }
+    return { agreement, at, elapsed: at - this.#started, sources: this.#reports };
+  }
+
+  async #untilMeasured(report: SourceReport): Promise<void> {
+    const { signal } = this.#stop;
+    for (let pause = firstRetryMs; !signal.aborted; pause = Math.min(pause * 2, longestRetryMs)) {
+      await this.#ask(report);
+      if (report.measurement !== undefined && report.measurement.rtt <= this.#limits.maxRttMs) return;
+      if (report.error?.code === "ntp/kiss") return; // it wants to be left alone (RFC 5905, section 7.4)
+      await delay(pause, signal);
+    }
+  }
+
+  /** One attempt. A source's narrowest measurement is kept. */
+  async #ask(report: SourceReport): Promise<void> {
+    const { signal } = this.#stop;
+    report.attempts++;
+    try {
+      const measurement = await measure(
+        report.source,
+        this.#associations,
+        this.#environment,
+        this.#floor,
+        signal,
+      );
+      const kept = report.measurement;
+      if (kept === undefined || width(measurement) < width(kept)) {
+        report.measurement = measurement;
+      }
+      delete report.error;
+    } catch (error) {
+      if (!(error instanceof NtsError)) throw error;
+      if (report.measurement === undefined && !signal.aborted) report.error = error;
+      return;
+    }
+    this.#consider();
+  }
+
+  /** After an answer: ends soon if there is agreement, and asks again if it is too vague. */
+  #consider(): void {
+    const { agreement, elapsed } = this.conclude();
+    if (agreement.agreed) {
+      this.#settle ??= setTimeout(() => this.#settled(), Math.max(settleMs, elapsed / 4));
+    } else if (agreement.reason === "too-wide") {
+      this.#refining ??= this.#refine().catch(this.#done.reject);
+    }
+  }
+
+  /** A late answer may have made the agreement too vague again; then it goes on. */
+  #settled(): void {
+    this.#settle = undefined;
+    if (this.conclude().agreement.agreed) this.#done.resolve();
+    else this.#consider();
+  }
+
+  async #refine(): Promise<void> {
+    const { signal } = this.#stop;
+    for (let round = 0; round < refinements && !signal.aborted; round++) {
+      await delay(firstRetryMs, signal);
+      const { agreement } = this.conclude();
+      if (agreement.agreed || agreement.reason !== "too-wide") return;
+      const answered = this.#reports.filter(({ measurement }) => measurement !== undefined);
+      await Promise.all(answered.map((report) => this.#ask(report)));
+    }
+  }
 }
 
 const width = ({ earliest, latest }: Measurement) => latest - earliest;

@@ -7,12 +7,14 @@ import {
   expectNonce,
   intelRoot,
   notReached,
+  type PlatformSummary,
   type Report,
   verifyEvidence,
   verifyGenuine,
 } from "@caisson/verify";
 import { type Description, describeEvidence } from "@caisson/verify/describe";
 import { releaseJudge } from "@caisson/verify/releases";
+import { type Doubt, doubtOf, type Terms, termsOf } from "@caisson/verify/terms";
 import { fromHex } from "@caisson/vocabulary/bytes";
 import { messageOf } from "@caisson/vocabulary/failure";
 import type { Example } from "./examples.ts";
@@ -125,16 +127,35 @@ const words = {
   genuine: { accepted: "Genuine", rejected: "Not genuine", undetermined: "Cannot tell" },
   "genuine-and-acceptable": { accepted: "Accepted", rejected: "Rejected", undetermined: "Cannot tell" },
 };
-const questions = {
-  genuine: "Is it genuine? Without a policy nothing is said about what runs there.",
-  "genuine-and-acceptable": "Is it genuine, and what the policy wants?",
+const question = (scope: Report["scope"], { evidence, subject }: Terms): string =>
+  scope === "genuine"
+    ? `Is the ${evidence} genuine? Without a policy nothing is said about what runs in the ${subject}.`
+    : `Is the ${evidence} genuine, and what the policy wants?`;
+/** Why nobody can tell. */
+const doubts: Record<Doubt, string> = {
+  form: "This version does not know its form: a newer one may.",
+  later: "It was made after the time at which it is judged.",
+  missing: "Not all that vouches for it is here: drop its collateral, too.",
+  day: "What vouches for it is not valid at this time: drop newer collateral, or judge as of another day.",
+  collateral: "This collateral cannot vouch for it: another platform's, or not as its maker signs it.",
 };
 const marks = { pass: "pass", fail: "FAIL", open: "open", unreached: "----" };
 /** A check that was not asked is another thing than one that the policy leaves open. */
 const shownAs = ({ outcome, reason }: Check): keyof typeof marks =>
   outcome !== "not-checked" ? outcome : reason === notReached ? "unreached" : "open";
 
+/** To the second. */
+const moment = (iso: string): string => iso.replace(/\.\d+Z$/, "Z");
+
+function platformText(platform: PlatformSummary): string {
+  if (platform.tee === "snp") return `SEV-SNP on ${platform.product}`;
+  if (platform.tee === "nitro")
+    return platform.kind === "tpm" ? "A NitroTPM of AWS" : "A Nitro enclave of AWS";
+  return `${platform.tee.toUpperCase()}, ${platform.tcbStatus}`;
+}
+
 function reportView({ verdict, scope, at, codes, platform, checks }: Report): HTMLElement[] {
+  const terms = termsOf({ checks });
   const tone = verdict === "accepted" ? "pass" : verdict === "rejected" ? "fail" : "open";
   // What is wrong comes first.
   const ordered = [...checks].sort((a, b) => Number(b.outcome === "fail") - Number(a.outcome === "fail"));
@@ -166,15 +187,24 @@ function reportView({ verdict, scope, at, codes, platform, checks }: Report): HT
           ),
         ]),
     el("h2", { class: `verdict ${tone}` }, words[scope][verdict]),
-    el("p", {}, questions[scope], ` Judged as of ${at}.`),
-    ...(codes.length === 0 ? [] : [el("p", { class: "fail" }, `Because of ${codes.join(", ")}`)]),
+    el("p", {}, question(scope, terms), ` Judged as of ${moment(at)}.`),
+    ...(verdict !== "undetermined"
+      ? []
+      : [
+          el(
+            "p",
+            { class: "open" },
+            `Nothing is wrong with it as far as it was judged. ${doubts[doubtOf(codes)]}`,
+          ),
+        ]),
+    ...(codes.length === 0 ? [] : [el("p", { class: tone }, `Because of ${codes.join(", ")}`)]),
     ...(platform === undefined
       ? []
       : [
           el(
             "p",
             {},
-            `${platform.tee.toUpperCase()} under ${platform.root}, valid until ${platform.validUntil}`,
+            `${platformText(platform)} under ${platform.root}, valid until ${moment(platform.validUntil)}`,
           ),
         ]),
     el("h3", {}, "Checks"),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * `caisson exec`: one connection to a development machine, one program beside a service's own.
+ * One connection to a development machine: one program beside a service's own (`caisson exec`), or what the guest sees
+ * of itself (`caisson audit --live SPEC`), as output.
  *
  * The client sends a request: its length (u32, big endian) and JSON. After that both sides send frames: kind (u8), length
  * (u32, big endian), bytes. Standard input that has ended is a frame of no bytes. The guest's last frame is `status`, or
@@ -15,12 +16,15 @@ export const execPort = 65_533;
 export const frameKinds = { input: 0, output: 1, errors: 2, status: 3, refused: 4 } as const;
 export type FrameKind = keyof typeof frameKinds;
 
-const requestSchema = z.strictObject({
-  /** Of the instance document: only who started the machine has it. */
-  token: hex(32),
+/** Of the instance document: only who started the machine has it. */
+const token = hex(32);
+const programSchema = z.strictObject({
+  token,
   service: z.optional(z.string().check(z.maxLength(63))),
   arguments: z.array(z.string().check(z.maxLength(32_768))).check(z.minLength(1), z.maxLength(256)),
 });
+const reportSchema = z.strictObject({ token, report: z.literal("live") });
+const requestSchema = z.union([programSchema, reportSchema]);
 export type ExecRequest = z.infer<typeof requestSchema>;
 
 const requestLimit = 256 << 10;

@@ -321,7 +321,10 @@ export function persistentVolumes({ volumes }: Pick<AppDescription, "volumes">):
 export function publishedPorts({
   services,
   front: outer,
-}: Pick<AppDescription, "services" | "front">): (Service["ports"][number] & { service: string })[] {
+}: {
+  services: Readonly<Record<string, Pick<Service, "ports">>>;
+  front?: AppDescription["front"];
+}): (Service["ports"][number] & { service: string })[] {
   const own = Object.keys(services)
     .sort()
     .flatMap((name) => services[name]!.ports.map((one) => ({ service: name, ...one })));

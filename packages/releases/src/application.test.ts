@@ -14,13 +14,10 @@ import { entryKinds, logEntry, readLogEntry } from "./log/entry.ts";
 import { emptyFloor } from "./release.ts";
 import { judgeSecrets, readSecrets, writeSecrets } from "./secrets.ts";
 import { readStatement, writeStatement } from "./statement.ts";
+import { keysOf } from "./testing/owners.ts";
 import { type Signer, signedBy, signer } from "./testing/signers.ts";
 
 const [a, b, c, stop, builder, giver] = ["a", "b", "c", "stop", "builder", "giver"].map((one) => signer(one));
-const keysOf = (threshold: number, ...signers: Signer[]) => ({
-  threshold,
-  keys: signers.map(({ publicKey }) => publicKey),
-});
 const document = {
   version: "caisson/identity/v1",
   name: "payments",

@@ -5,14 +5,11 @@ import test from "node:test";
 import fc from "fast-check";
 import { writeCanonical } from "./canonical.ts";
 import { followIdentity, identityPayloadType, readIdentity } from "./identity.ts";
+import { keysOf } from "./testing/owners.ts";
 import { signedBy, signer } from "./testing/signers.ts";
 
 const [a, b, c] = [signer("a"), signer("b"), signer("c", "p256")];
 const [d, stop, stranger] = [signer("d"), signer("stop"), signer("stranger")];
-const keysOf = (threshold: number, ...signers: (typeof a)[]) => ({
-  threshold,
-  keys: signers.map(({ publicKey }) => publicKey),
-});
 
 const first = {
   version: "caisson/identity/v1",

@@ -13,6 +13,7 @@ import { logEntry } from "./log/entry.ts";
 import { writeNoteKey, writeSignature } from "./log/note.ts";
 import { checkSuccessor, emptyFloor, type Floor, judgeRelease, raiseFloor, revoke } from "./release.ts";
 import { readStatement, statementPayloadType, writeStatement } from "./statement.ts";
+import { keysOf } from "./testing/owners.ts";
 import { noteKeyOf, type Signer, signedBy, signer } from "./testing/signers.ts";
 
 const [a, b, c] = [signer("a"), signer("b", "p256"), signer("c")];
@@ -20,10 +21,6 @@ const [stop, stranger] = [signer("stop"), signer("stranger")];
 const [r1, r2, r3] = [signer("r1"), signer("r2"), signer("r3", "p256")];
 const log = signer("log");
 const logKey = noteKeyOf("log.example", "note", log);
-const keysOf = (threshold: number, ...signers: Signer[]) => ({
-  threshold,
-  keys: signers.map(({ publicKey }) => publicKey),
-});
 const document = {
   version: "caisson/identity/v1",
   name: "payments",

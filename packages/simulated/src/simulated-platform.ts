@@ -44,9 +44,13 @@ const bodyFields: readonly [keyof TdSpec, number][] = [
 /** The TDX module is the platform's to report, not the guest's: these, and what TD 1.5 adds, are the simulated platform's. */
 const platformFields: readonly (keyof TdSpec)[] = ["teeTcbSvn", "mrSeam", "mrSignerSeam", "seamAttributes"];
 
-/** `now` in milliseconds since 1970. */
-export function simulatedPlatform(now: number): SimulatedPlatform {
+/** `now` in milliseconds since 1970; `evaluationNumber`: another one than its collateral has by default. */
+export function simulatedPlatform(now: number, evaluationNumber?: number): SimulatedPlatform {
   const described = hierarchy(seed, { issued: new Date(now - day), expires: new Date(now + 30 * day) });
+  if (evaluationNumber !== undefined) {
+    described.tcbInfo.tcbEvaluationDataNumber = evaluationNumber;
+    described.qeIdentity.tcbEvaluationDataNumber = evaluationNumber;
+  }
   const { trust, collateral, pckChain } = mint(described);
   return {
     root: Buffer.from(trust.rootKey).toString("hex"),

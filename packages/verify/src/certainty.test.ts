@@ -63,6 +63,47 @@ const flipped = (at: number) => (bytes: Uint8Array) => {
   copy[at]! ^= 1;
   return copy;
 };
+/** Where the signature data of a quote of version 5 with a TD 1.5 begins. */
+const signatureData = 48 + 6 + 648 + 4;
+/** Nothing vouches for these, and something is wrong with them all the same: whatever would vouch for them. */
+const flaws: [name: string, code: string, change: Omit<RefusalCase, "name" | "code">][] = [
+  ["a changed body", "quote/signature", { quote: flipped(600) }],
+  ["another attestation key", "qe/report-data", { quote: flipped(signatureData + 64) }],
+  ["a QE report that was changed", "qe/signature", { quote: flipped(signatureData + 128 + 6 + 64) }],
+  [
+    "certificates under another root",
+    "chain/untrusted-root",
+    { chain: () => mint(hierarchy("another root", times)).pckChain },
+  ],
+];
+/** One check has one refusal: that of the quote's own certificates stands for that of another's. */
+const vagueOf = (one: string, code: string) =>
+  one === code || one !== "chain/untrusted-root" || !code.startsWith("chain/");
+const vagueness: [name: string, codes: string[], collateral: (own: Collateral) => Collateral | undefined][] =
+  [
+    ["no collateral", ["collateral/missing"], () => undefined],
+    ["a list that is cut", ["der/malformed"], (own) => ({ ...own, pck_crl: own.pck_crl.slice(0, -2) })],
+    ["another's collateral", ["chain/untrusted-root"], () => other],
+  ];
+for (const [flaw, code, change] of flaws) {
+  for (const [vague, codes, collateral] of vagueness) {
+    test(`what is certain wins: ${flaw} beside ${vague}`, async () => {
+      const { verdict, codes: found } = await judge(change, collateral);
+      equal(verdict, "rejected");
+      deepEqual([...found].sort(), [...new Set([...codes, code])].filter((one) => vagueOf(one, code)).sort());
+    });
+  }
+}
+test("what is certain wins: not on a day on which certificates have expired, which is no forgery", async () => {
+  const { quote, collateral, trust } = buildEvidence({});
+  const late = new Date(times.expires.getTime() + 365 * 86_400_000);
+  const judged = async (bytes: Uint8Array) =>
+    verifyGenuine({ platform: "tdx", quote: bytes }, { now: late, trust, collateral });
+  equal((await judged(quote)).verdict, "undetermined");
+  const changed = await judged(flipped(600)(quote));
+  deepEqual([changed.verdict, changed.codes], ["rejected", ["chain/expired", "quote/signature"]]);
+});
+
 const rejected: [name: string, code: string, Promise<Report>][] = [
   [
     "quote and collateral under another root",

@@ -3,13 +3,12 @@
  * When a refusal says nothing about a quote. A forged quote is one thing; collateral that is missing, malformed, expired or
  * another platform's is another, and so are a certificate outside its days and a form that is not judged here: the same quote
  * may be found genuine with better collateral, at another time or by a newer verifier, and the answer is then that nobody can
- * tell.
+ * tell. What is certain wins: where anything else is wrong besides, whatever vouched for the evidence, it stays refused.
  */
 import type { CheckCode } from "./errors.ts";
-import type { Answers, Check } from "./report.ts";
 
 /** Forms that are newer than this verifier, as far as it can say. */
-const notJudgedHere: readonly CheckCode[] = [
+export const notJudgedHere: readonly CheckCode[] = [
   "quote/unsupported",
   "snp/version",
   "snp/algorithm",
@@ -51,6 +50,8 @@ const aboutCollateral: readonly CheckCode[] = [
   "snp/endorsement-kind",
   "snp/reported-tcb",
   "snp/chip-id",
+  // A genuine quote beside a set of Intel's that is older than the policy asks for.
+  "policy/tcb-evaluation",
 ];
 
 /** A certificate outside its days says nothing of what it signed; Nitro's are judged at the time that they signed. */
@@ -58,16 +59,9 @@ const ofTheDay: readonly CheckCode[] = ["chain/expired", "chain/not-yet-valid", 
 
 const undetermined: ReadonlySet<CheckCode> = new Set([...notJudgedHere, ...aboutCollateral, ...ofTheDay]);
 
-/** Whether what stopped the question "is it genuine?" says nothing of the quote. Codes of certificates may mean either side's. */
-export function cannotTell(checks: readonly Check[], judging: Answers["judging"]): boolean {
-  const failed = checks.find(({ outcome }) => outcome === "fail")?.code;
-  if (failed === undefined) return false;
-  const ownTime = failed.startsWith("chain/") && checks.some(({ id }) => id === "nitro/format");
-  return judging === "collateral" || (undetermined.has(failed) && !ownTime);
-}
+/** What is being judged: the evidence, what vouches for it, or certificates at their own time. */
+export type Judging = "quote" | "collateral" | "past";
 
-/** Whether a genuine quote is refused for nothing but a set of Intel's that is older than the policy asks for. */
-export function oldCollateral(checks: readonly Check[]): boolean {
-  const failed = checks.flatMap(({ code }) => code ?? []);
-  return failed.length > 0 && failed.every((code) => code === "policy/tcb-evaluation");
-}
+/** Whether a refusal says nothing of the evidence. Codes of certificates may mean either side's. */
+export const saysNothing = (code: CheckCode, judging: Judging): boolean =>
+  judging === "collateral" || (undetermined.has(code) && !(judging === "past" && code.startsWith("chain/")));

@@ -312,6 +312,20 @@ for (const [name, stapled, codes, at] of [
   });
 }
 
+test("what is certain wins: another's nonce and another TLS key, though nothing vouches for the quote", async () => {
+  const { collateral: _, ...without } = judgement;
+  const ask = async (expected: Partial<ChannelExpectation>) =>
+    verifyChannel(bytesOf(await answer({})), { nonce: nonces[3]!, tlsKey, ...expected }, without);
+  for (const [expected, code] of [
+    [{ nonce: nonces[2]! }, "channel/nonce-path"],
+    [{ tlsKey: other }, "channel/tls-key"],
+  ] as const) {
+    const { report, keys } = await ask(expected);
+    deepEqual([report.verdict, report.codes, keys], ["rejected", ["collateral/missing", code], undefined]);
+  }
+  equal((await ask({})).report.verdict, "undetermined");
+});
+
 test("stapled: what is not a document of collateral is not evidence", async () => {
   const document = (await answer({})) as { evidence: object };
   for (const stapled of [null, "", [], {}, { ...collateral, ocsp: "" }]) {

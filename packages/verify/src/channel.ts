@@ -163,6 +163,6 @@ export function readChannelDocument(document: unknown) {
 function combined(report: Report, answers: Answers, asked: readonly CheckId[]): Report {
   const list = answers.list(asked);
   const codes = list.flatMap(({ code }) => code ?? []);
-  const verdict = report.verdict === "accepted" && !answers.allow(asked) ? "rejected" : report.verdict;
+  const verdict = answers.allow(asked) ? report.verdict : "rejected";
   return { ...report, verdict, codes: [...report.codes, ...codes], checks: [...report.checks, ...list] };
 }

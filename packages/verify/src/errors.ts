@@ -40,11 +40,11 @@ export const genuineChecks = {
     ],
   },
   "collateral/format": {
-    source: PCS,
+    source: `${PCS}; ${KDS}`,
     codes: ["collateral/missing", "collateral/malformed", "der/malformed", "pem/malformed", "json/malformed"],
   },
   "chain/platform": {
-    source: `${PCK}; ${KDS}`,
+    source: `${PCK}; ${KDS}; ${NITRO}`,
     codes: [
       "chain/length",
       "chain/untrusted-root",
@@ -61,7 +61,7 @@ export const genuineChecks = {
     ],
   },
   "chain/revocation": {
-    source: `${X509}, section 6.3; ${PCK}`,
+    source: `${X509}, section 6.3; ${PCK}; ${KDS}`,
     codes: [
       "crl/missing",
       "crl/malformed",

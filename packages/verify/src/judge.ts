@@ -9,7 +9,6 @@ import { provesHardware } from "@caisson/vocabulary/platforms";
 import type { AmdCollateral } from "./amd/collateral.ts";
 import type { SnpTrust } from "./amd/genuine.ts";
 import type { NitroRoot } from "./aws/genuine.ts";
-import { cannotTell, oldCollateral } from "./certainty.ts";
 import { type CheckId, genuineChecks, nitroGenuineChecks, snpGenuineChecks, VerifyError } from "./errors.ts";
 import type { AnyEvidence, Evidence } from "./evidence/evidence.ts";
 import { type GenuineHcl, type Hcl, verifyHcl } from "./evidence/hcl.ts";
@@ -17,6 +16,7 @@ import type { Collateral, VerifiedCollateral } from "./intel/collateral.ts";
 import { fresherThan } from "./intel/fresher.ts";
 import { type Genuine, verifyQuote } from "./intel/genuine.ts";
 import { parseQuote } from "./intel/quote.ts";
+import { checkOwnSignatures, ownPck } from "./intel/quote-chain.ts";
 import type { Signatures } from "./pki/remembered.ts";
 import type { TrustAnchor } from "./pki/x509.ts";
 import { trustAnchorFor } from "./platform.ts";
@@ -81,9 +81,15 @@ export async function judgeEvidence(
   else {
     const found = await askGenuine(evidence, judgement, trust, answers);
     genuine = found?.quote;
+    const circumstances = { ...judgement, references };
     if (found !== undefined) {
-      release = await evaluatePolicy(found.quote, evidence, { ...judgement, references }, answers, found.hcl);
+      release = await evaluatePolicy(found.quote, evidence, circumstances, answers, found.hcl);
     }
+    await askWhatIsCertain(answers, async (own) => {
+      const quote = parseQuote(evidence.quote);
+      const hcl = await askHcl(evidence.hcl, quote.body.report.reportData, new Answers());
+      await evaluatePolicy({ quote, ...ownPck(quote) }, evidence, circumstances, own, hcl);
+    });
   }
   const asked = [...genuineIds(evidence), ...askedChecks(policy, evidence)];
   return {
@@ -101,6 +107,24 @@ function trustFor({ platform }: Evidence, { policy, trust }: Judgement): TrustAn
 
 export const askHcl = async (hcl: Hcl | undefined, reportData: Uint8Array, answers: Answers) =>
   hcl === undefined ? undefined : verifyHcl(hcl, reportData, answers);
+
+/**
+ * Where nobody can tell whether evidence is genuine, it is refused all the same if something is wrong with it whatever vouched for
+ * it. Of what is asked here the refusals alone are recorded: a pass would say something of a machine that nobody knows.
+ */
+export async function askWhatIsCertain(
+  answers: Answers,
+  ask: (own: Answers) => Promise<unknown>,
+): Promise<void> {
+  if (!answers.undetermined) return;
+  const own = new Answers();
+  try {
+    await ask(own);
+  } catch (error) {
+    own.failFrom(error);
+  }
+  answers.adoptRefusals(own);
+}
 
 export async function askGenuine(
   evidence: Evidence,
@@ -124,6 +148,11 @@ export async function askGenuine(
     return { quote, hcl: await askHcl(evidence.hcl, quote.quote.body.report.reportData, answers) };
   } catch (error) {
     answers.failFrom(error);
+    await askWhatIsCertain(answers, async (own) => {
+      const quote = parseQuote(evidence.quote);
+      await checkOwnSignatures(quote, trust);
+      await askHcl(evidence.hcl, quote.body.report.reportData, own);
+    });
     return undefined;
   }
 }
@@ -142,18 +171,26 @@ export function report(
     ({ id, outcome }) => id === "registers/reference" && outcome === "pass",
   )?.actual;
   const accepted = platform !== undefined && answers.allow(asked);
-  const undetermined = platform === undefined ? cannotTell(list, answers.judging) : oldCollateral(list);
   return {
     version: "caisson/report/v1",
-    verdict: accepted ? "accepted" : undetermined ? "undetermined" : "rejected",
+    verdict: accepted ? "accepted" : answers.undetermined ? "undetermined" : "rejected",
     scope,
     at: now.toISOString(),
     codes,
     ...(platform === undefined ? {} : { platform }),
     ...(reference === undefined ? {} : { reference }),
     ...(release === undefined ? {} : { release: releaseSummary(release) }),
-    checks: list,
+    checks: list.map((check) => ({ ...check, source: ofVendor(check.source, asked[0]) })),
   };
+}
+
+/** Of documents of several vendors those that are about this one's evidence, which its first check names. */
+function ofVendor(source: string, first: CheckId | undefined): string {
+  const own = first === "snp/format" ? "AMD" : first === "nitro/format" ? "AWS" : "Intel";
+  const parts = source
+    .split("; ")
+    .filter((part) => !/^(?:Intel|AMD|AWS)\b/.test(part) || part.startsWith(own));
+  return parts.join("; ") || source;
 }
 
 function releaseSummary({ release: { hash, predicate } }: AcceptedRelease): NonNullable<Report["release"]> {

@@ -4,6 +4,7 @@
 import { Failure } from "@caisson/vocabulary/failure";
 import type { Product, Tcb } from "./amd/products.ts";
 import type { TcbKind } from "./amd/report.ts";
+import { type Judging, saysNothing } from "./certainty.ts";
 import { type CheckCode, type CheckId, checkOf, checks } from "./errors.ts";
 import type { TcbStatus } from "./intel/tcb.ts";
 
@@ -76,7 +77,7 @@ export interface IntelSummary {
 
 /**
  * `scope` says which questions were asked: "genuine" alone says nothing about what runs in the TD. "undetermined": nothing
- * was found wrong with the quote, but the collateral at hand cannot vouch for it (`cannotTell`).
+ * was found wrong with the evidence, but the collateral at hand cannot vouch for it (`saysNothing`).
  */
 export interface Report {
   version: "caisson/report/v1";
@@ -96,9 +97,11 @@ export interface Report {
 
 /** Answers while they are collected; a check is answered once, and one that is never answered was not checked. */
 export class Answers {
-  /** What is being judged: a refusal of the collateral says nothing about the quote. */
-  judging: "quote" | "collateral" = "quote";
+  /** What is being judged: a refusal of the collateral says nothing about the quote; of certificates at their own time a day does. */
+  judging: Judging = "quote";
   readonly #answers = new Map<CheckId, Check>();
+  /** Failed checks that say nothing of the evidence. */
+  readonly #vague = new Set<CheckId>();
 
   pass(id: CheckId, details: { expected?: string; actual?: string } = {}): void {
     this.#set({ id, outcome: "pass", source: checks[id].source, ...details });
@@ -112,7 +115,19 @@ export class Answers {
     details: { expected?: string; actual?: string; reason?: string; source?: string } = {},
   ): void {
     const id = checkOf(code)!;
-    this.#set({ id, outcome: "fail", code, source: checks[id].source, ...details });
+    const check: Check = { id, outcome: "fail", code, source: checks[id].source, ...details };
+    this.#refuse(check, saysNothing(code, this.judging));
+  }
+  /** Takes over what others refused, and nothing that they passed. */
+  adoptRefusals(others: Answers): void {
+    for (const check of others.#answers.values()) {
+      if (check.outcome === "fail") this.#refuse(check, others.#vague.has(check.id));
+    }
+  }
+  /** Whether there are refusals, and none of them says anything of the evidence. */
+  get undetermined(): boolean {
+    const failed = [...this.#answers.values()].filter(({ outcome }) => outcome === "fail");
+    return failed.length > 0 && failed.every(({ id }) => this.#vague.has(id));
   }
   /** Records a refusal that was thrown; other errors are thrown on. */
   failFrom(error: unknown): void {
@@ -129,6 +144,14 @@ export class Answers {
   /** Whether every one of these was answered without a refusal. A check that nobody answered is not a pass. */
   allow(asked: readonly CheckId[]): boolean {
     return asked.every((id) => (this.#answers.get(id)?.outcome ?? "fail") !== "fail");
+  }
+  /** The first refusal of a check stands, unless it said nothing and this one does. */
+  #refuse(check: Check, vague: boolean): void {
+    const { id } = check;
+    if (this.#answers.get(id)?.outcome === "fail" && (vague || !this.#vague.has(id))) return;
+    this.#answers.set(id, check);
+    if (vague) this.#vague.add(id);
+    else this.#vague.delete(id);
   }
   #set(check: Check): void {
     // The first failure of a check stands: a later pass must never hide it.

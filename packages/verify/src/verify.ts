@@ -3,18 +3,29 @@
 
 import type { AmdCollateral } from "./amd/collateral.ts";
 import { withEvidence } from "./amd/collateral.ts";
-import { type GenuineSnp, type SnpTrust, verifyReport } from "./amd/genuine.ts";
+import { type GenuineSnp, type SnpTrust, seenInReport, verifyReport } from "./amd/genuine.ts";
 import { chipIdText } from "./amd/products.ts";
+import { parseReport } from "./amd/report.ts";
+import { type NitroDocument, parseNitro } from "./aws/document.ts";
 import { type GenuineNitro, type NitroRoot, verifyNitro } from "./aws/genuine.ts";
 import type { AnyEvidence, NitroEvidence, SnpEvidence } from "./evidence/evidence.ts";
 import type { GenuineHcl } from "./evidence/hcl.ts";
 import { intelRoot } from "./intel/roots.ts";
-import { askGenuine, askHcl, genuineIds, type Judgement, judgeEvidence, report, summary } from "./judge.ts";
+import {
+  askGenuine,
+  askHcl,
+  askWhatIsCertain,
+  genuineIds,
+  type Judgement,
+  judgeEvidence,
+  report,
+  summary,
+} from "./judge.ts";
 import { askedChecks, checkTee } from "./policy/acceptable.ts";
 import { checkNitro } from "./policy/nitro-rules.ts";
 import { checkPcrs } from "./policy/pcr-rules.ts";
 import { checkReportData } from "./policy/report-data-rules.ts";
-import { checkSnp } from "./policy/snp-rules.ts";
+import { checkSnp, type SeenSnp } from "./policy/snp-rules.ts";
 import { Answers, type NitroSummary, type Report, type SnpSummary } from "./report.ts";
 
 export { type Judgement, judgeEvidence } from "./judge.ts";
@@ -34,9 +45,12 @@ async function judgeNitro(evidence: NitroEvidence, judgement: Judgement): Promis
   const answers = new Answers();
   const wanted = checkTee("nitro", policy, answers);
   const genuine = wanted ? await askNitro(evidence, now, judgement.nitroRoot, answers) : undefined;
-  if (genuine !== undefined && policy.nitro !== undefined) {
-    const fresh = policy.freshness !== "any";
-    checkNitro(genuine.document, policy.nitro, fresh, judgement.expectedReportData, answers);
+  const { nitro } = policy;
+  if (nitro !== undefined) {
+    const check = (document: NitroDocument, own: Answers) =>
+      checkNitro(document, nitro, policy.freshness !== "any", judgement.expectedReportData, own);
+    if (genuine !== undefined) check(genuine.document, answers);
+    await askWhatIsCertain(answers, async (own) => check(parseNitro(evidence.document), own));
   }
   const asked = [...genuineIds(evidence), ...askedChecks(policy, evidence)];
   return report(answers, asked, "genuine-and-acceptable", now, genuine && nitroSummary(genuine));
@@ -75,10 +89,18 @@ async function judgeSnp(evidence: SnpEvidence, judgement: Judgement): Promise<Re
   // Without rules for it nothing has to be known of the report.
   const wanted = checkTee("snp", policy, answers);
   const genuine = wanted ? await askSnp(evidence, judgement.amdCollateral, now, trust, answers) : undefined;
-  if (genuine !== undefined && policy.snp !== undefined) {
-    checkSnp(genuine.snp, policy.snp, references, now, answers);
-    checkPcrs(genuine.hcl, policy, answers);
-    await checkReportData(evidence, genuine.snp.report.reportData, genuine.hcl, judgement, answers);
+  const { snp } = policy;
+  if (snp !== undefined) {
+    const check = async (seen: SeenSnp, hcl: GenuineHcl | undefined, own: Answers) => {
+      checkSnp(seen, snp, references, now, own);
+      checkPcrs(hcl, policy, own);
+      await checkReportData(evidence, seen.report.reportData, hcl, judgement, own);
+    };
+    if (genuine !== undefined) await check(genuine.snp, genuine.hcl, answers);
+    await askWhatIsCertain(answers, async (own) => {
+      const seen = seenInReport(parseReport(evidence.report));
+      await check(seen, await askHcl(evidence.hcl, seen.report.reportData, new Answers()), own);
+    });
   }
   const asked = [...genuineIds(evidence), ...askedChecks(policy, evidence)];
   return report(answers, asked, "genuine-and-acceptable", now, genuine && snpSummary(genuine.snp));
@@ -97,6 +119,9 @@ async function askSnp(
     return { snp, hcl: await askHcl(evidence.hcl, snp.report.reportData, answers) };
   } catch (error) {
     answers.failFrom(error);
+    await askWhatIsCertain(answers, (own) =>
+      askHcl(evidence.hcl, parseReport(evidence.report).reportData, own),
+    );
     return undefined;
   }
 }

@@ -12,7 +12,7 @@ type SystemErrorCode =
   | "system/time-limit"
   | "system/resources";
 
-export class SystemError extends Failure<SystemErrorCode> {
+class SystemError extends Failure<SystemErrorCode> {
   override readonly name = "SystemError";
 }
 
@@ -39,6 +39,12 @@ const network = (says: string): Meaning => ({
   says,
   fix: "check the address, and that something listens there",
 });
+const certificate = (says: string): Meaning => ({
+  code: "system/network",
+  kind: "unavailable",
+  says,
+  fix: "check the address, or name the authority that vouches for it in NODE_EXTRA_CA_CERTS",
+});
 const resources = (says: string): Meaning => ({
   code: "system/resources",
   kind: "unavailable",
@@ -46,7 +52,7 @@ const resources = (says: string): Meaning => ({
   fix: "end other programs, or raise the limit (ulimit)",
 });
 
-/** By errno(3). */
+/** By errno(3), or what Node calls errors of TLS, of HTTP and of its client (tls, llhttp, undici). */
 const meanings: Record<string, Meaning> = {
   ENOSPC: disk("no space left on the disk"),
   EDQUOT: disk("the disk quota is used up"),
@@ -75,6 +81,18 @@ const meanings: Record<string, Meaning> = {
   EHOSTUNREACH: network("no route to the host"),
   ENETUNREACH: network("the network is unreachable"),
   ETIMEDOUT: network("no answer"),
+  UND_ERR_HEADERS_TIMEOUT: network("no answer"),
+  UND_ERR_BODY_TIMEOUT: network("the answer stopped"),
+  EPROTO: network("it does not speak TLS as it should"),
+  ERR_SSL_WRONG_VERSION_NUMBER: network("it does not speak TLS"),
+  ERR_SSL_PACKET_LENGTH_TOO_LONG: network("it does not speak TLS"),
+  DEPTH_ZERO_SELF_SIGNED_CERT: certificate("its certificate is self-signed"),
+  SELF_SIGNED_CERT_IN_CHAIN: certificate("its certificate leads to an authority that is not known here"),
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: certificate("its certificate is of an authority that is not known here"),
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: certificate("its certificate is of an authority that is not known here"),
+  CERT_HAS_EXPIRED: certificate("its certificate has expired"),
+  CERT_NOT_YET_VALID: certificate("its certificate is not valid yet"),
+  ERR_TLS_CERT_ALTNAME_INVALID: certificate("its certificate is for another name"),
   EADDRINUSE: network("the address is in use"),
   EADDRNOTAVAIL: network("this machine does not have the address"),
   EMFILE: resources("too many open files"),
@@ -103,7 +121,10 @@ export function systemReason(error: unknown): string | undefined {
 
 /** Why it failed, for a message that names the file or the address itself: an error of the system in words. */
 export function reasonOf(error: unknown): string {
-  return (error instanceof Failure ? undefined : systemReason(error)) ?? messageOf(error);
+  if (error instanceof Failure) return messageOf(error);
+  // `fetch` says that it failed, and its cause says why.
+  const said = error instanceof TypeError && error.cause instanceof Error ? error.cause : error;
+  return systemReason(error) ?? messageOf(said);
 }
 
 /** The same error with words; undefined when it is not one of the system. */
@@ -112,7 +133,7 @@ export function systemError(error: unknown): SystemError | undefined {
     const { code, path, address, port, hostname, syscall } = at as Errno;
     const meaning = meanings[code ?? ""];
     // A program that cannot be started is named by whoever starts it; this is what is left.
-    if (meaning !== undefined && (syscall !== undefined || code!.startsWith("UND_"))) {
+    if (meaning !== undefined && (syscall !== undefined || code!.includes("_"))) {
       const where = path ?? hostname ?? (address === undefined ? undefined : `${address}:${port ?? ""}`);
       const message = where === undefined ? meaning.says : `${where}: ${meaning.says}`;
       const facts = [["system", at.message]] as const;

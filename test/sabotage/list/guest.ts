@@ -200,7 +200,7 @@ export const guest = within("packages/guest/src", [
   [
     "RTMR3 is not read back",
     "tsm.ts",
-    "if (Buffer.compare(await readRegister(), expected) !== 0) {",
+    "if (Buffer.compare(await this.#readRegister(), expected) !== 0) {",
     "if (false) {",
     "tsm.test.ts",
   ],
@@ -312,8 +312,8 @@ export const guest = within("packages/guest/src", [
   [
     "services reach everything outside",
     "network/firewall.ts",
-    "...inside(SOURCE, host(from)), ...goesTo(outside), accept),",
-    "...goesTo(outside), accept),",
+    "...fromService(from), ...goesTo(outside), accept)),",
+    "...cameFromService, ...goesTo(outside), accept)),",
     "network/firewall.test.ts",
   ],
   [

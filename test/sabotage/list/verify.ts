@@ -57,14 +57,14 @@ export const verify = within("packages/verify/src", [
   [
     "the QE report's signature is not verified",
     "intel/genuine.ts",
-    "if (!(await isSignedBy(signer, quote.qeReportSignature, report.bytes, platforms))) {",
+    "if (!(await isSignedBy(signer, qeReportSignature, qeReport.bytes, platforms))) {",
     "if (false) {",
     refusals,
   ],
   [
     "the QE report need not bind the attestation key",
     "intel/genuine.ts",
-    "if (!equal(report.reportData.subarray(0, 32), binding) ||",
+    "if (!equal(reportData.subarray(0, 32), binding) ||",
     "if (",
     refusals,
   ],
@@ -444,9 +444,23 @@ export const verify = within("packages/verify/src", [
   [
     "collateral under a revoked signer says that a quote is forged",
     "intel/genuine.ts",
-    'if (endsElsewhere(quote, trust) || revokesOwn(quote, error)) answers.judging = "quote";',
-    'if (endsElsewhere(quote, trust) || error instanceof VerifyError) answers.judging = "quote";',
+    'if (revokesOwn(quote, error)) answers.judging = "quote";',
+    'if (error instanceof VerifyError) answers.judging = "quote";',
     "certainty.test.ts",
+  ],
+  [
+    "a forged quote without collateral is one of which nobody can tell",
+    "intel/quote-chain.ts",
+    "await verifyQuoteSignature(quote);",
+    "",
+    "certainty.test.ts",
+  ],
+  [
+    "what a policy refuses is not refused where collateral is missing",
+    "judge.ts",
+    "answers.adoptRefusals(own);",
+    "",
+    "policy/acceptable.test.ts",
   ],
   [
     "what evidence brings goes first, though a part of it is older",
@@ -474,6 +488,13 @@ export const verify = within("packages/verify/src", [
     "evidence/protobuf.ts",
     'else if (kind !== "l" || values.push(value) > MOST)',
     "else if (values.push(value) > MOST)",
+    "evidence/formats/protobuf.test.ts",
+  ],
+  [
+    "a number in a protobuf's text may be larger than its field",
+    "evidence/formats/protobuf-text.ts",
+    'return number > MOST ? this.#wrong("has a number that is too large") : number;',
+    "return number & MOST;",
     "evidence/formats/protobuf.test.ts",
   ],
   [

@@ -299,7 +299,7 @@ export const goodFacts: { [K in keyof Facts]: () => Facts[K] } = {
 };
 
 /** The same with a front, and so with a contained service behind it. */
-export function frontedImage(): ImageFacts {
+function frontedImage(): ImageFacts {
   const image = goodImage();
   const { app } = image.guest;
   image.guest.app = {
@@ -314,7 +314,7 @@ export function frontedImage(): ImageFacts {
   };
 }
 
-export function frontedLive(): LiveFacts {
+function frontedLive(): LiveFacts {
   const live = goodLive();
   const app = live.processes.find(({ uid }) => uid !== 0)!;
   // Outside, ids of the first contained service and of the front (packages/guest/src/services/place.ts).

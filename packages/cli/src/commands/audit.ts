@@ -25,6 +25,7 @@ import {
   type Provenance,
   page,
   parseBaseline,
+  readLiveReport,
   readReport,
   type Subject,
   sarif,
@@ -40,6 +41,7 @@ import { messageOf } from "@caisson/vocabulary/failure";
 import { reasonOf } from "@caisson/vocabulary/system-error";
 import { Command } from "commander";
 import ownPackage from "../../../../package.json" with { type: "json" };
+import { liveReportOf } from "../development-machine.ts";
 import { UsageError } from "../failure.ts";
 import {
   bytesOf,
@@ -121,8 +123,14 @@ async function collect(paths: readonly string[], options: Options) {
       take("static", path, image, imageHashes(path), imageFiles(path, image));
     }
   }
-  if (options.live !== undefined) take("live", options.live, await fetchLiveReport(options.live));
+  if (options.live !== undefined) take("live", options.live, await liveReport(options.live));
   return { facts, subjects };
+}
+
+/** The report of a machine that `up` runs here, whatever its application does, or what an address or a file gives. */
+async function liveReport(source: string): ReturnType<typeof fetchLiveReport> {
+  const spec = /\.ya?ml$/.test(source) || statSync(source, { throwIfNoEntry: false })?.isDirectory();
+  return spec === true ? readLiveReport(await liveReportOf(source), source) : fetchLiveReport(source);
 }
 
 /** What an image is known by; that its files are what the manifest says is a control of the audit. */
@@ -231,7 +239,10 @@ export const command = new Command("caisson audit")
     "[subjects...]",
     "an image directory (or another system's root, to compare), and/or evidence or a report of caisson verify --json",
   )
-  .option("--live <source>", "the report of a running guest: its application's URL, or a file")
+  .option(
+    "--live <source>",
+    "the report of a running guest: the spec of one that caisson up runs here, its application's URL, or a file",
+  )
   .option("--policy <file>", "the policy under which evidence is verified first")
   .option("--image <file...>", "reference values for it: manifests, or files of caisson measure --json", [])
   .option("--collateral <file>", "Intel's collateral for it, where it carries none")

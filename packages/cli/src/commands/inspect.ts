@@ -24,7 +24,7 @@ import {
 } from "@caisson/measure/firmware-volume";
 import { guessIndexing, replayPcrs } from "@caisson/measure/tpm-log";
 import { readVariableStore } from "@caisson/measure/variables";
-import { type AnyEvidence, isQuote } from "@caisson/verify";
+import { type AnyEvidence, isQuote, VerifyError } from "@caisson/verify";
 import { type Description, describeEvidence } from "@caisson/verify/describe";
 import { isEvidence, readEvidence } from "@caisson/verify/every-form";
 import { Command } from "commander";
@@ -229,9 +229,10 @@ function inspectFirmware(bytes: Uint8Array) {
   const volumes = firmwareVolumes(bytes);
   if (metadata === undefined && volumes.length === 0) {
     nameWhatIsNone(bytes);
-    throw new UsageError(
+    throw new VerifyError(
+      "evidence/unsupported",
       "this is neither a firmware image, nor an event log, nor evidence in a form that is known here",
-      "caisson inspect --help",
+      { fix: "caisson inspect --help" },
     );
   }
   const cfv = metadata?.sections.find(({ type }) => type === "CFV");

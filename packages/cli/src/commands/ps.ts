@@ -3,7 +3,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { imageDirectory, type Manifest, readSpec } from "@caisson/image";
-import { type PublishedPort, portsFile } from "@caisson/machine/session";
+import { type PublishedPort, portsFile, runsOn } from "@caisson/machine/state";
 import type { ConsoleEvent } from "@caisson/protocol/console";
 import { publishedPorts } from "@caisson/protocol/guest-config";
 import { Command } from "commander";
@@ -27,6 +27,8 @@ export interface Listing {
   services: ServiceRow[];
   /** What the machine said last about itself. */
   machine: string;
+  /** Whether it runs on this host now: states are the last ones where it does not. */
+  runs: boolean;
 }
 
 /** What a console says about an application's services; `hosts` are the ports of this host that lead to them. */
@@ -34,6 +36,7 @@ export async function list(
   app: Pick<Manifest["guest"]["app"], "services" | "front">,
   events: AsyncIterable<ConsoleEvent>,
   hosts: readonly PublishedPort[] = [],
+  runs = true,
 ): Promise<Listing> {
   const ports = publishedPorts(app).map((port) => {
     const host = hosts.find(
@@ -67,7 +70,7 @@ export async function list(
     else row.detail = event.detail;
     if (event.state === "running") row.starts++;
   }
-  return { services: [...rows.values()], machine };
+  return { services: [...rows.values()], machine, runs };
 }
 
 const portText = ({ published, target, protocol, host }: ServiceRow["ports"][number]): string =>
@@ -80,7 +83,7 @@ function hostsOf(image: string): PublishedPort[] {
 }
 
 /** The listing for a person. */
-export function render({ services, machine }: Listing): string {
+export function render({ services, machine, runs }: Listing): string {
   const header = ["SERVICE", "STATE", "SINCE", "STARTS", "PORTS"];
   const body = services.map(({ service, state, since, detail, starts, ports }) => [
     service,
@@ -96,7 +99,8 @@ export function render({ services, machine }: Listing): string {
       .join("  ")
       .trimEnd(),
   );
-  return `${[...lines, "", `the machine: ${printable(machine)}`].join("\n")}\n`;
+  const state = runs ? printable(machine) : `does not run; what it said last: ${printable(machine)}`;
+  return `${[...lines, "", `the machine: ${state}`].join("\n")}\n`;
 }
 
 export const command = new Command("caisson ps")
@@ -109,6 +113,7 @@ export const command = new Command("caisson ps")
     const console = await consoleOf(path, "development");
     const image = imageDirectory(await readSpec(path), "development");
     const { guest } = JSON.parse(readFileSync(join(image, "manifest.json"), "utf8")) as Manifest;
-    const listing = await list(guest.app, readConsole(console), hostsOf(image));
+    const runs = await runsOn(`${image}.state`);
+    const listing = await list(guest.app, readConsole(console), runs ? hostsOf(image) : [], runs);
     process.stdout.write(options.json === true ? `${JSON.stringify(listing, null, 2)}\n` : render(listing));
   });

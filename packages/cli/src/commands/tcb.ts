@@ -2,7 +2,7 @@
 /**
  * `caisson tcb EVIDENCE`: what is behind on the platform, what updates it, under Intel's standard and early sets; and where the
  * platform stands, by Google's register of hosts or a list. It explains, and decides nothing about evidence. Exit code 0: accepted
- * now; 10: not.
+ * now; 10: not; 20: nobody can tell.
  */
 import { styleText } from "node:util";
 import { type AmdOptions, collateralFor, type IntelOptions } from "@caisson/client/collateral";
@@ -26,6 +26,7 @@ import { explainTcb } from "@caisson/verify/amd-tcb-advice";
 import { adviseQuote, ppidOf } from "@caisson/verify/tcb-advice";
 import { Command } from "commander";
 import { type SourceOptions, sayProvenance, sourceOptions, withSource } from "../collateral-source.ts";
+import { exitCodes } from "../exit-codes.ts";
 import { UsageError } from "../failure.ts";
 import {
   evidenceOf,
@@ -49,7 +50,8 @@ interface Options extends SourceOptions {
 /** What one set says; `set` is whose: as given, standard or early. */
 interface SetAdvice {
   set: string;
-  accepted: boolean;
+  /** Undefined: nobody can tell, since no minimum is known. */
+  accepted: boolean | undefined;
   status: string;
   lines: string[];
   advice?: Advice;
@@ -66,7 +68,7 @@ interface Answer {
 
 export const command = withSource(new Command("caisson tcb"), "--collateral-source")
   .description(
-    "Says what is behind on the platform of some evidence, by how much, and what updates it. It explains; what is accepted is for verify to say. Exit code 0 accepted now, 10 not.",
+    "Says what is behind on the platform of some evidence, by how much, and what updates it. It explains; what is accepted is for verify to say. Exit code 0 accepted now, 10 not, 20 cannot tell.",
   )
   .argument("<evidence>", "evidence in any form that `verify` reads; - is stdin")
   .option(
@@ -98,7 +100,8 @@ export const command = withSource(new Command("caisson tcb"), "--collateral-sour
     const place = await placeOf(answer.identity, evidence.platform === "snp", options, now);
     const whole: Answer = { ...answer.said, ...(place && { place }) };
     process.stdout.write(options.json === true ? `${JSON.stringify(whole, null, 2)}\n` : render(whole));
-    if (!whole.sets[0]!.accepted) process.exitCode = 10;
+    const { accepted } = whole.sets[0]!;
+    if (accepted !== true) process.exitCode = accepted === false ? exitCodes.rejected : exitCodes.unsupported;
   });
 
 interface Said {
@@ -196,14 +199,14 @@ function adviseSnp(
       ? [`no minimum is known for ${product}: state snp.minimumTcb in a policy`]
       : explainTcb(tcb, least);
   const kinds = ["reported", "committed", "launch"] as const;
-  const accepted = least !== undefined && kinds.every((kind) => behind(tcb[kind], least).length === 0);
+  const accepted = least && kinds.every((kind) => behind(tcb[kind], least).length === 0);
   const set =
     own !== undefined
       ? "the policy's minimum"
       : listed === undefined
         ? "no minimum"
         : `minimum since ${listed.since}: ${listed.source}`;
-  const status = accepted ? "new enough" : least === undefined ? "unknown" : "behind";
+  const status = accepted === undefined ? "unknown" : accepted ? "new enough" : "behind";
   return { said: { platform, sets: [{ set, accepted, status, lines }] }, identity };
 }
 
@@ -227,10 +230,8 @@ function render({ platform, sets, place, next }: Answer): string {
   for (const { set, accepted, status, lines: advice, advice: full } of sets) {
     const number =
       full === undefined ? "" : ` (number ${full.evaluationDataNumber}, issued ${full.issued.slice(0, 10)})`;
-    lines.push(
-      "",
-      `${styleText(accepted ? "green" : "red", printable(status))}   ${printable(set)}${number}`,
-    );
+    const colour = accepted === undefined ? "yellow" : accepted ? "green" : "red";
+    lines.push("", `${styleText(colour, printable(status))}   ${printable(set)}${number}`);
     lines.push(
       ...(advice.length === 0 ? ["  nothing is behind"] : advice.map((line) => `  ${printable(line)}`)),
     );

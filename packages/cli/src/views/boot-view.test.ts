@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal } from "node:assert/strict";
 import { test } from "node:test";
-import { BootError, BootView } from "./boot-view.ts";
+import { encodeConsole } from "@caisson/protocol/console";
+import { BootError, BootView, MachineError } from "./boot-view.ts";
 
 function view(columns?: number): { view: BootView; lines: string[] } {
   const lines: string[] = [];
@@ -61,6 +62,9 @@ test("without a panic, by the last line; in a stage, by the stage's reason", () 
   deepEqual(new BootError({ stages: [], measured: [] }, "one\ntwo\x1b[0m\n", "x.log").facts, [
     ["last words", "two"],
   ]);
+  const said = encodeConsole({ at: 1, kind: "note", text: "the\x07clock" });
+  const evidence = encodeConsole({ at: 1, kind: "evidence", part: 0, of: 1, data: "AAAA" });
+  deepEqual(new MachineError(`one\n${said}${evidence}`, "x.log").facts, [["last words", "the clock"]]);
   deepEqual(new BootError({ stages: [], measured: [] }, "", "x.log").facts, []);
   const stages = [
     { stage: "keys", state: "failed", at: 1, note: "no answer", reason: "keys/unreachable" } as const,

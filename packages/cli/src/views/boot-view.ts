@@ -10,7 +10,7 @@
 import { constants } from "node:os";
 import { styleText } from "node:util";
 import { caaRecords } from "@caisson/protocol/certificate-report";
-import type { ConsoleEvent } from "@caisson/protocol/console";
+import { type ConsoleEvent, decodeConsole } from "@caisson/protocol/console";
 import { Failure } from "@caisson/vocabulary/failure";
 import { wrap } from "./fold.ts";
 import { printable } from "./printable.ts";
@@ -167,9 +167,28 @@ export class BootView {
   }
 }
 
+/** A line of a console as a person reads it; empty for an event that only machines read. */
+function spoken(line: string): string {
+  const event = decodeConsole(line);
+  switch (event?.kind) {
+    case undefined:
+      return line;
+    case "note":
+      return String(event.text);
+    case "stopping":
+      return String(event.reason);
+    case "service":
+      return `${event.service} ${event.state}${event.detail === undefined ? "" : ` (${event.detail})`}`;
+    case "app":
+      return `${event.service ?? "app"}: ${event.line}`;
+    default:
+      return "";
+  }
+}
+
 /** What a console says last that explains an end: the kernel's panic, else the last line with text on it. */
 function lastWords(console: string): string | undefined {
-  const lines = console.split("\n").map((line) => printable(line).trim());
+  const lines = console.split("\n").map((line) => printable(spoken(line)).trim());
   return lines.findLast((line) => line.includes("Kernel panic")) ?? lines.findLast((line) => line !== "");
 }
 

@@ -11,6 +11,7 @@ import {
 } from "@caisson/verify";
 import { tcbText } from "@caisson/verify/amd-products";
 import type { Description } from "@caisson/verify/describe";
+import { type Doubt, doubtOf, type Terms, termsOf } from "@caisson/verify/terms";
 import { isPlatform, provesHardware } from "@caisson/vocabulary/platforms";
 import { printable } from "./printable.ts";
 
@@ -28,19 +29,35 @@ const words = {
   "genuine-and-acceptable": { accepted: "ACCEPTED", rejected: "REJECTED", undetermined: "CANNOT TELL" },
 } as const;
 const colours = { accepted: "green", rejected: "red", undetermined: "yellow" } as const;
-const questions = {
-  genuine: "is the quote genuine? (that is all: without --policy nothing is said about what runs in the TD)",
-  "genuine-and-acceptable": "is it genuine, and acceptable to the policy?",
-} as const;
-/** A form that this version does not know, or what vouches for the evidence. */
-const undetermined = (codes: readonly string[]) =>
-  `  nothing is wrong with it as far as it was judged, but ${
-    codes.some((code) =>
-      /^(?:quote\/unsupported|snp\/(?:version|algorithm|reserved|signing-key))$/.test(code),
-    )
-      ? "its form is not judged here\n  try      a newer version of Caisson"
-      : "this collateral cannot vouch for it\n  try      --collateral with this platform's, valid at that time; --collateral fetch asks its vendor"
-  }`;
+const question = (scope: Report["scope"], { evidence, subject }: Terms): string =>
+  scope === "genuine"
+    ? `is the ${evidence} genuine? (that is all: without --policy nothing is said about what runs in the ${subject})`
+    : `is the ${evidence} genuine, and acceptable to the policy?`;
+
+/** What stands in the way, and what to do about it. */
+const doubts: Record<Doubt, (vendor: string) => readonly [but: string, fix: string]> = {
+  form: () => ["its form is not judged here", "a newer version of Caisson"],
+  later: () => [
+    "it was made after the time at which it is judged",
+    "--at with a later time, or set this machine's clock",
+  ],
+  missing: (vendor) => [
+    "not all that vouches for it is at hand",
+    `--collateral fetch asks ${vendor}; --collateral FILE reads what was fetched`,
+  ],
+  day: (vendor) => [
+    "what vouches for it is not valid at that time",
+    `--collateral fetch asks ${vendor} for today's; --at TIME judges as of another day`,
+  ],
+  collateral: (vendor) => [
+    "this collateral cannot vouch for it",
+    `--collateral with this platform's, valid at that time; --collateral fetch asks ${vendor}`,
+  ],
+};
+function undetermined(codes: readonly CheckCode[], { vendor }: Terms): string {
+  const [but, fix] = doubts[doubtOf(codes)](vendor);
+  return `  nothing is wrong with it as far as it was judged, but ${but}\n  try      ${fix}`;
+}
 
 /** What can make a register differ, and the command that tells which of it did. */
 const candidates: Partial<Record<CheckCode, readonly [causes: string, command: string]>> = {
@@ -107,10 +124,11 @@ export function renderReport({ verdict, scope, at, platform, reference, codes, c
   const missed = checks.filter(({ reason }) => reason === notReached).length;
   const judged = checks.find(({ id }) => id === "policy/platform")?.actual;
   const emulated = isPlatform(judged) && !provesHardware[judged];
+  const terms = termsOf({ checks });
   const head = [
     ...(emulated ? [styleText("yellow", "EMULATED   this evidence proves nothing about hardware")] : []),
-    `${styleText(colours[verdict], words[scope][verdict])}   ${questions[scope]}`,
-    ...(verdict === "undetermined" ? [undetermined(codes)] : []),
+    `${styleText(colours[verdict], words[scope][verdict])}   ${question(scope, terms)}`,
+    ...(verdict === "undetermined" ? [undetermined(codes, terms)] : []),
     `  judged as of ${at}`,
     ...(platform === undefined
       ? []
@@ -119,7 +137,7 @@ export function renderReport({ verdict, scope, at, platform, reference, codes, c
         ]),
     ...(reference === undefined ? [] : [`  registers match ${printable(reference)}`]),
     ...(codes.length === 0 ? [] : [`  because ${codes.join(", ")}`]),
-    `  ${checks.length} checks, ${open} left open by the policy${missed === 0 ? "" : `, ${missed} not reached`}`,
+    `  ${checks.length} checks, ${open} left open${scope === "genuine" ? "" : " by the policy"}${missed === 0 ? "" : `, ${missed} not reached`}`,
   ];
   return `${head.join("\n")}\n\n${checks.map(renderCheck).join("\n")}\n`;
 }

@@ -17,6 +17,7 @@ import {
   attestationOf,
   evidenceUrl,
   freshNonce,
+  LastAttestation,
 } from "../attestation.ts";
 import { ChannelError } from "../errors.ts";
 import { KeyChanged, sealedFetch } from "../sealed-fetch.ts";
@@ -31,8 +32,7 @@ export class GuestChannel {
   readonly origin: string;
   readonly #options: AttestationOptions;
   readonly #fetch: typeof fetch;
-  #current: Attestation | undefined;
-  #asking: Promise<Attestation> | undefined;
+  readonly #last = new LastAttestation();
 
   /** `through`: the fetch that carries; the page's own when left out. */
   constructor(
@@ -46,23 +46,18 @@ export class GuestChannel {
   }
 
   get attestation(): Attestation | undefined {
-    return this.#current !== undefined && Date.now() < this.#current.until ? this.#current : undefined;
+    return this.#last.good;
   }
 
   /** Asks for evidence and judges it, unless the last is still good. Throws ChannelError, VerifyError. */
-  async attest(): Promise<Attestation> {
-    if (this.attestation !== undefined) return this.attestation;
-    this.#asking ??= this.#attestAnew().finally(() => {
-      this.#asking = undefined;
-    });
-    return this.#asking;
+  attest(): Promise<Attestation> {
+    return this.#last.goodOr(() => this.#attestAnew());
   }
 
   async #attestAnew(): Promise<Attestation> {
     const nonce = freshNonce();
     const document = await this.#document(nonce);
-    this.#current = await attestationOf(document, { nonce }, this.#options, ["tunnel"]);
-    return this.#current;
+    return this.#last.keep(await attestationOf(document, { nonce }, this.#options, ["tunnel"]));
   }
 
   async #document(nonce: Uint8Array): Promise<Uint8Array> {
@@ -97,7 +92,7 @@ export class GuestChannel {
       return await this.#send(request);
     } catch (error) {
       if (!(error instanceof KeyChanged)) throw error;
-      this.#current = undefined;
+      this.#last.forget();
       try {
         return await this.#send(again);
       } catch (second) {

@@ -26,6 +26,7 @@ import {
   type Binding,
   evidenceUrl,
   freshNonce,
+  LastAttestation,
   type Way,
 } from "../attestation.ts";
 import { ChannelError } from "../errors.ts";
@@ -181,8 +182,7 @@ export class Guest {
   readonly #options: AttestationOptions;
   readonly #bind: Binding;
   readonly #ways: readonly Way[];
-  #current: Attestation | undefined;
-  #asking: Promise<Attestation> | undefined;
+  readonly #last = new LastAttestation();
   readonly #open = new Set<TLSSocket>();
 
   constructor(origin: string | URL, options: GuestOptions, ways: readonly Way[] = ["tls", "tunnel"]) {
@@ -195,21 +195,17 @@ export class Guest {
 
   /** The last attestation, as long as it is good. */
   get attestation(): Attestation | undefined {
-    return this.#current !== undefined && Date.now() < this.#current.until ? this.#current : undefined;
+    return this.#last.good;
   }
 
   /** A good attestation, the last one or a new one. Throws ChannelError, VerifyError. */
-  async attest(): Promise<Attestation> {
-    if (this.attestation !== undefined) return this.attestation;
-    this.#asking ??= this.#attestAnew().finally(() => {
-      this.#asking = undefined;
-    });
-    return this.#asking;
+  attest(): Promise<Attestation> {
+    return this.#last.goodOr(() => this.#attestAnew());
   }
 
   /** Gives up what is known: the guest has other keys by now. */
   forget(): void {
-    this.#current = undefined;
+    this.#last.forget();
     for (const socket of this.#open) socket.destroy();
   }
 
@@ -261,9 +257,7 @@ export class Guest {
 
   async #over(socket: TLSSocket): Promise<Attestation> {
     const { document, ...own } = await observe(socket, this.origin, this.#bind);
-    const attestation = await attestationOf(document, own, this.#options, this.#ways);
-    this.#current = attestation;
-    return attestation;
+    return this.#last.keep(await attestationOf(document, own, this.#options, this.#ways));
   }
 
   /** Carries sealed bytes, by whatever TLS there is: who ends it sees what anybody on the way would. */

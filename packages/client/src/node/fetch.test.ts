@@ -206,13 +206,14 @@ test("keys are good for their time and no longer, and connections are closed wit
 });
 
 test("keys are not good beyond the collateral", async (t) => {
+  t.mock.timers.enable({ apis: ["Date"], now: Date.now() });
   const short = testPlatform(Date.now(), 1_500);
   const guest = await testGuest(short, application().listener);
   t.after(() => guest.close());
   const client = new AttestedClient(guest.url, short.judgement);
   const { attestation } = await client.fetch(guest.url);
   ok(attestation.until <= Date.now() + 1_500);
-  await new Promise((resolve) => setTimeout(resolve, 2_000));
+  t.mock.timers.tick(2_000);
   await rejects(client.fetch(guest.url), { code: "channel/refused" });
   client.close();
 });

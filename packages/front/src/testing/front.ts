@@ -101,8 +101,16 @@ export const heard = ({ body }: Answer) =>
 export const field = (raw: string[], name: string) =>
   raw.flatMap((one, i) => (i % 2 === 0 && one.toLowerCase() === name ? [raw[i + 1]] : []));
 
-export function raw(port: number, bytes: string | Uint8Array, waitMs = 3_000): Promise<string> {
-  return new Promise((resolve) => {
+/**
+ * What the front says to `bytes`, until it closes the connection, or until `until` is in it; with `forMs` for that long,
+ * where a connection may stay open. The limit is for a front that does none of it: nothing passes by it.
+ */
+export function raw(
+  port: number,
+  bytes: string | Uint8Array,
+  { until, forMs }: { until?: RegExp; forMs?: number } = {},
+): Promise<string> {
+  return new Promise((resolve, reject) => {
     let got = "";
     const socket = tls.connect(
       { host: "127.0.0.1", port, rejectUnauthorized: false, ALPNProtocols: ["http/1.1"] },
@@ -113,9 +121,14 @@ export function raw(port: number, bytes: string | Uint8Array, waitMs = 3_000): P
       socket.destroy();
       resolve(got);
     };
-    const timer = setTimeout(end, waitMs);
+    const late = () => {
+      socket.destroy();
+      reject(new Error(`the front left the connection open, and said: ${got}`));
+    };
+    const timer = forMs === undefined ? setTimeout(late, 60_000) : setTimeout(end, forMs);
     socket.on("data", (piece: Buffer) => {
       got += piece.toString("latin1");
+      if (until?.test(got)) end();
     });
     socket.once("close", end);
     socket.once("error", end);

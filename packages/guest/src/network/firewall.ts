@@ -209,8 +209,7 @@ const rule = (name: Chain, ...expressions: Buffer[]): Message =>
   );
 
 /** The whole table, to be set once, all or nothing. */
-export function firewall({ all, networks, guest, free, allowed, peers = [], published }: Rules): Message[] {
-  const accept = verdict(NF_ACCEPT);
+export function firewall(rules: Rules): Message[] {
   return [
     bound(BATCH_BEGIN),
     message(NEWTABLE, 0, attribute(1, text(table))),
@@ -219,89 +218,81 @@ export function firewall({ all, networks, guest, free, allowed, peers = [], publ
     chain("forward", "forward", "filter", filtering, NF_DROP),
     chain("prerouting", "prerouting", "nat", beforeRouting, NF_ACCEPT),
     chain("postrouting", "postrouting", "nat", afterRouting, NF_ACCEPT),
-    ...guest.map((own) => rule("tracking", ...cameFromService, ...inside(DESTINATION, host(own)), accept)),
-    ...networks.map((subnet) =>
-      rule(
-        "tracking",
-        ...cameFromService,
-        ...inside(SOURCE, subnet),
-        ...inside(DESTINATION, subnet),
-        expression("notrack"),
-      ),
-    ),
+    ...untracked(rules),
     rule("input", ...answers, accept),
     rule("input", ...cameFromService, verdict(NF_DROP)),
     rule("forward", ...answers, accept),
     rule("forward", ...cameFrom(outside), ...tracked(CT_STATUS, translated), accept),
-    ...networks.map((subnet) =>
-      // By the interface, too: an address of the subnet that no service has would leave by the guest's default route.
-      rule(
-        "forward",
-        ...cameFromService,
-        ...goesToService,
-        ...inside(SOURCE, subnet),
-        ...inside(DESTINATION, subnet),
-        accept,
-      ),
-    ),
-    ...peers.map(({ from, to, port }) =>
-      rule(
-        "forward",
-        ...cameFromService,
-        ...goesToService,
-        ...inside(SOURCE, host(from)),
-        ...inside(DESTINATION, host(to)),
-        ...toPort("tcp", port),
-        accept,
-      ),
-    ),
-    ...[...new Set([...free, ...allowed.map(({ from }) => from)])].flatMap((from) =>
-      [fasterThan(newLimit), moreThan(connectionLimit)].map((limit) =>
-        rule(
-          "forward",
-          ...cameFromService,
-          ...inside(SOURCE, host(from)),
-          ...goesTo(outside),
-          limit,
-          verdict(NF_DROP),
-        ),
-      ),
-    ),
-    ...free.map((from) =>
-      rule("forward", ...cameFromService, ...inside(SOURCE, host(from)), ...goesTo(outside), accept),
-    ),
-    ...allowed.flatMap(({ from, to, port }) =>
-      (["tcp", "udp"] as const).map((protocol) =>
-        rule(
-          "forward",
-          ...cameFromService,
-          ...inside(SOURCE, host(from)),
-          ...inside(DESTINATION, to),
-          ...goesTo(outside),
-          ...toPort(protocol, port),
-          accept,
-        ),
-      ),
-    ),
+    ...betweenServices(rules),
+    ...toOutside(rules),
     rule("forward", ...cameFromService, refused),
-    ...published.map(({ protocol, port, address: dotted, target }) =>
-      rule(
-        "prerouting",
-        ...cameFrom(outside),
-        ...toPort(protocol, port),
-        immediate(REGISTER, address(dotted)),
-        immediate(SECOND, be16(target)),
-        // Type: destination; family; the address's and the port's registers.
-        expression(
-          "nat",
-          attribute(1, be32(1)),
-          attribute(2, be32(NFPROTO_IPV4)),
-          attribute(3, be32(REGISTER)),
-          attribute(5, be32(SECOND)),
-        ),
-      ),
-    ),
-    rule("postrouting", ...inside(SOURCE, all), ...goesTo(outside), expression("masq")),
+    ...rules.published.map(toPublished),
+    rule("postrouting", ...inside(SOURCE, rules.all), ...goesTo(outside), expression("masq")),
     bound(BATCH_END),
   ];
 }
+
+const accept = verdict(NF_ACCEPT);
+const fromService = (dotted: string): Buffer[] => [...cameFromService, ...inside(SOURCE, host(dotted))];
+const betweenServiceInterfaces = [...cameFromService, ...goesToService];
+
+/** Inside of a network both directions are allowed, so nothing there is tracked but what services answer the guest. */
+const untracked = ({ guest, networks }: Rules): Message[] => [
+  ...guest.map((own) => rule("tracking", ...cameFromService, ...inside(DESTINATION, host(own)), accept)),
+  ...networks.map((subnet) => rule("tracking", ...cameFromService, ...within(subnet), expression("notrack"))),
+];
+const within = (subnet: Subnet): Buffer[] => [...inside(SOURCE, subnet), ...inside(DESTINATION, subnet)];
+
+const betweenServices = ({ networks, peers = [] }: Rules): Message[] => [
+  // By the interface, too: an address of the subnet that no service has would leave by the guest's default route.
+  ...networks.map((subnet) => rule("forward", ...betweenServiceInterfaces, ...within(subnet), accept)),
+  ...peers.map(({ from, to, port }) =>
+    rule(
+      "forward",
+      ...betweenServiceInterfaces,
+      ...inside(SOURCE, host(from)),
+      ...inside(DESTINATION, host(to)),
+      ...toPort("tcp", port),
+      accept,
+    ),
+  ),
+];
+
+/** The limits come before what is allowed, for every service that may say anything outside. */
+const toOutside = ({ free, allowed }: Rules): Message[] => [
+  ...[...new Set([...free, ...allowed.map(({ from }) => from)])].flatMap((from) =>
+    [fasterThan(newLimit), moreThan(connectionLimit)].map((limit) =>
+      rule("forward", ...fromService(from), ...goesTo(outside), limit, verdict(NF_DROP)),
+    ),
+  ),
+  ...free.map((from) => rule("forward", ...fromService(from), ...goesTo(outside), accept)),
+  ...allowed.flatMap(({ from, to, port }) =>
+    (["tcp", "udp"] as const).map((protocol) =>
+      rule(
+        "forward",
+        ...fromService(from),
+        ...inside(DESTINATION, to),
+        ...goesTo(outside),
+        ...toPort(protocol, port),
+        accept,
+      ),
+    ),
+  ),
+];
+
+const toPublished = ({ protocol, port, address: dotted, target }: Rules["published"][number]): Message =>
+  rule(
+    "prerouting",
+    ...cameFrom(outside),
+    ...toPort(protocol, port),
+    immediate(REGISTER, address(dotted)),
+    immediate(SECOND, be16(target)),
+    // Type: destination; family; the address's and the port's registers.
+    expression(
+      "nat",
+      attribute(1, be32(1)),
+      attribute(2, be32(NFPROTO_IPV4)),
+      attribute(3, be32(REGISTER)),
+      attribute(5, be32(SECOND)),
+    ),
+  );

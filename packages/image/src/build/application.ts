@@ -106,9 +106,9 @@ function composedApplication(
 }
 
 /** The front before the service that publishes its target. Throws ImageError `app/front`. */
-function frontOf(
+export function frontOf(
   { port, target, names, require, acme, direct }: FrontSpec,
-  services: Readonly<Record<string, Service>>,
+  services: Readonly<Record<string, Pick<Service, "ports" | "dstack">>>,
   path: string,
 ): FrontDescription {
   const fail = (message: string, fix: string) =>
@@ -158,10 +158,10 @@ const logsOf = ({ app: { logs } }: Spec): Pick<AppDescription, "logs"> =>
  * Volumes of a compose file, and of the spec: those that the spec names are persistent. Throws ImageError `app/volume` for
  * one that nobody mounts, and for a mounted one that nobody declares.
  */
-function withPersistent(
+export function withPersistent(
   spec: Spec,
   volumes: Composition["volumes"],
-  services: Readonly<Record<string, Service>>,
+  services: Readonly<Record<string, Pick<Service, "mounts">>>,
 ): AppDescription["volumes"] {
   const mounted = new Set(
     Object.values(services).flatMap(({ mounts }) => mounts.flatMap(({ volume }) => volume ?? [])),

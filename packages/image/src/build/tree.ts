@@ -55,7 +55,7 @@ export type Node = FileNode | SymlinkNode | DirectoryNode;
 export type TreeErrorCode = "tree/name" | "tree/mode" | "tree/exists" | "tree/not-directory";
 
 /** A path that cannot be part of an image. */
-export class TreeError extends Error {
+class TreeError extends Error {
   readonly kind = "input";
   readonly code: TreeErrorCode;
   constructor(code: TreeErrorCode, message: string) {

@@ -424,3 +424,20 @@ test("a spec that is not there", async () => {
   await rejects(readSpec("/nowhere/at/all"), { code: "spec/unreadable" });
   await rejects(readSpec("/dev/zero"), { code: "spec/unreadable" }); // which never ends
 });
+
+test("a compose file where a spec is wanted: the lines to write, which are a spec", async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), "Caisson shop "));
+  t.after(() => rmSync(directory, { recursive: true }));
+  const compose = join(directory, "docker-compose.yml");
+  writeFileSync(compose, "services: { web: { image: nginx } }\n");
+  for (const named of [compose, directory]) {
+    await rejects(readSpec(named), (error: ImageError) => {
+      equal(error.code, "spec/compose-file");
+      writeFileSync(join(directory, "caisson.yaml"), error.facts.map(([, line]) => line).join("\n"));
+      return true;
+    });
+    const { name, app } = await readSpec(directory);
+    deepEqual([name, app.source.kind], ["caisson", "compose"]);
+    rmSync(join(directory, "caisson.yaml"));
+  }
+});

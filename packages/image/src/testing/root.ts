@@ -54,7 +54,7 @@ function lockedPackage(
 }
 
 /** The root's packages in the directory `place`: libraries are links to a versioned file. */
-export function rootPackages(place: string, variation: Variation = {}): Map<LockedPackage, string> {
+function rootPackages(place: string, variation: Variation = {}): Map<LockedPackage, string> {
   const packages = new Map<LockedPackage, string>();
   for (const name of new Set(rootFiles.map((file) => file.package))) {
     if (name === variation.withoutPackage) continue;

@@ -10,7 +10,6 @@ import {
   sealingKeyPath,
 } from "@caisson/protocol/key-release";
 import { anchorPath, anchorRequestSchema } from "@caisson/protocol/volumes";
-import type { Hono } from "hono";
 import { attestationPath, attest as attestTo } from "../attestation.ts";
 import type { Configuration } from "../configuration.ts";
 import { releaseKeys } from "../release.ts";
@@ -19,7 +18,8 @@ import { rootFaults } from "../roots.ts";
 import { publishSealingKey } from "../secrets.ts";
 import type { Service } from "../service.ts";
 import { publishedShares, sharesPath } from "../shares.ts";
-import type { Environment, Request, Requests } from "./requests.ts";
+import type { Requests } from "./requests.ts";
+import { Answer, json, type Request, type Table } from "./table.ts";
 
 export interface ReplicaOptions {
   /** The application (id, hexadecimal) that this KMS's replicas are: they get its root secret (root-handover.ts). */
@@ -28,117 +28,106 @@ export interface ReplicaOptions {
   attest?: (nonce: Uint8Array) => Promise<unknown>;
 }
 
-export function guestRoutes(
-  app: Hono<Environment>,
-  service: Service,
-  requests: Requests,
-  { ownApp, attest }: ReplicaOptions,
-): void {
-  publishedRoutes(app, service, requests, ownApp);
-  attestationRoute(app, service, requests, attest);
-  exchangeRoutes(app, service, requests);
+export function guestRoutes(service: Service, requests: Requests, { ownApp, attest }: ReplicaOptions): Table {
+  return {
+    ...publishedRoutes(service, requests, ownApp),
+    ...attestationRoute(service, requests, attest),
+    ...exchangeRoutes(service, requests),
+  };
 }
 
 /** What anybody may read: sealing keys, the root secret sealed to replicas, the shares of keepers. */
-function publishedRoutes(
-  app: Hono<Environment>,
-  service: Service,
-  requests: Requests,
-  ownApp: string | undefined,
-): void {
+function publishedRoutes(service: Service, requests: Requests, ownApp: string | undefined): Table {
   const { context } = service;
-  app.get(`${sealingKeyPath}/:app`, (c) => {
-    const id = c.req.param("app");
-    const policy = service.configuration.policies.get(id);
-    if (policy === undefined || id.length !== 2 * IDENTITY_SIZE) {
-      const message = "this KMS has no policy for an application with this identity";
-      return requests.refuse(c, 404, "app/unknown", message);
-    }
-    const root = context.roots.at(policy.root, context.now());
-    if (typeof root === "string") return requests.refuse(c, 404, root, rootFaults[root]);
-    return c.json(publishSealingKey(root, context.identity, Uint8Array.fromHex(id), policy.keyVersion));
-  });
+  return {
+    [`GET ${sealingKeyPath}/*`]: (asked) => {
+      const id = asked.last;
+      const policy = service.configuration.policies.get(id);
+      if (policy === undefined || id.length !== 2 * IDENTITY_SIZE) {
+        const message = "this KMS has no policy for an application with this identity";
+        return requests.refuse(asked, 404, "app/unknown", message);
+      }
+      const root = context.roots.at(policy.root, context.now());
+      if (typeof root === "string") return requests.refuse(asked, 404, root, rootFaults[root]);
+      return json(publishSealingKey(root, context.identity, Uint8Array.fromHex(id), policy.keyVersion));
+    },
 
-  app.get(rootPath, (c) => {
-    const own = ownApp === undefined ? undefined : service.configuration.policies.get(ownApp);
-    if (ownApp === undefined || own === undefined) {
-      const message = "this KMS has no application of replicas, or no policy for it";
-      return requests.refuse(c, 404, "http/not-found", message);
-    }
-    const root = context.roots.at(own.root, context.now());
-    if (typeof root === "string") return requests.refuse(c, 404, root, rootFaults[root]);
-    return c.json(sealRoot(context.roots.first, ownApp, own.keyVersion, root));
-  });
+    [`GET ${rootPath}`]: (asked) => {
+      const own = ownApp === undefined ? undefined : service.configuration.policies.get(ownApp);
+      if (ownApp === undefined || own === undefined) {
+        const message = "this KMS has no application of replicas, or no policy for it";
+        return requests.refuse(asked, 404, "http/not-found", message);
+      }
+      const root = context.roots.at(own.root, context.now());
+      if (typeof root === "string") return requests.refuse(asked, 404, root, rootFaults[root]);
+      return json(sealRoot(context.roots.first, ownApp, own.keyVersion, root));
+    },
 
-  app.get(sharesPath, async (c) => {
-    const document = await publishedShares(service.store);
-    return document === undefined
-      ? requests.refuse(c, 404, "http/not-found", "this KMS's root secret was not split into shares")
-      : c.json(document);
-  });
+    [`GET ${sharesPath}`]: async (asked) => {
+      const document = await publishedShares(service.store);
+      return document === undefined
+        ? requests.refuse(asked, 404, "http/not-found", "this KMS's root secret was not split into shares")
+        : json(document);
+    },
+  };
 }
 
 /** Evidence of the guest that this KMS runs in. */
-function attestationRoute(
-  app: Hono<Environment>,
-  { context }: Service,
-  requests: Requests,
-  attest: ReplicaOptions["attest"],
-): void {
+function attestationRoute({ context }: Service, requests: Requests, attest: ReplicaOptions["attest"]): Table {
   const { publicKey } = context.identity;
   const evidence =
     attest &&
     atMost(4, (nonce: Uint8Array) => attestTo("caisson/kms-attestation/v1", nonce, publicKey, attest));
-  app.get(attestationPath, async (c) => {
-    if (evidence === undefined) {
-      return requests.refuse(
-        c,
-        404,
-        "http/not-found",
-        "this KMS does not run in a guest that could attest to it",
-      );
-    }
-    const nonce = c.req.query("nonce") ?? "";
-    if (!/^[0-9a-f]{64}$/.test(nonce)) {
-      return requests.refuse(c, 400, "http/malformed", "nonce: 32 bytes in lower-case hexadecimal");
-    }
-    const made = evidence(Uint8Array.fromHex(nonce));
-    if (made !== undefined) return c.json(await made);
-    c.header("retry-after", "1");
-    return requests.refuse(c, 503, "http/busy", "others are asking for evidence; ask again in a second");
-  });
+  return {
+    [`GET ${attestationPath}`]: async (asked) => {
+      if (evidence === undefined) {
+        const message = "this KMS does not run in a guest that could attest to it";
+        return requests.refuse(asked, 404, "http/not-found", message);
+      }
+      const nonce = new URLSearchParams(asked.query).get("nonce") ?? "";
+      if (!/^[0-9a-f]{64}$/.test(nonce)) {
+        return requests.refuse(asked, 400, "http/malformed", "nonce: 32 bytes in lower-case hexadecimal");
+      }
+      const made = evidence(Uint8Array.fromHex(nonce));
+      if (made !== undefined) return json(await made);
+      const message = "others are asking for evidence; ask again in a second";
+      return requests.refuse(asked, 503, "http/busy", message, { "retry-after": "1" });
+    },
+  };
 }
 
 /** The exchange of a guest that boots, and the anchors of one that runs. */
-function exchangeRoutes(app: Hono<Environment>, service: Service, requests: Requests): void {
+function exchangeRoutes(service: Service, requests: Requests): Table {
   const { context, metrics } = service;
-  app.post(keyReleasePaths.hello, async (c) => {
-    const request = await requests.receive(c, helloRequestSchema);
-    if (request instanceof Response) return request;
-    const hello = {
-      version: keyReleaseVersion,
-      nonce: context.nonces.issue(context.now()).toHex(),
-      time: context.now(),
-      identityKey: context.identity.publicKey.toHex(),
-    } as const;
-    metrics.count("hellos");
-    return c.json({ ...hello, signature: context.identity.sign(helloTranscript(hello)).toHex() });
-  });
+  return {
+    [`POST ${keyReleasePaths.hello}`]: async (asked: Request) => {
+      const request = await requests.receive(asked, helloRequestSchema);
+      if (request instanceof Answer) return request;
+      const hello = {
+        version: keyReleaseVersion,
+        nonce: context.nonces.issue(context.now()).toHex(),
+        time: context.now(),
+        identityKey: context.identity.publicKey.toHex(),
+      } as const;
+      metrics.count("hellos");
+      return json({ ...hello, signature: context.identity.sign(helloTranscript(hello)).toHex() });
+    },
 
-  app.post(keyReleasePaths.release, (c) => release(c, service, requests));
+    [`POST ${keyReleasePaths.release}`]: (asked: Request) => release(asked, service, requests),
 
-  app.post(anchorPath, async (c) => {
-    const request = await requests.receive(c, anchorRequestSchema);
-    if (request instanceof Response) return request;
-    if (!context.volumes.isAuthentic(request)) {
-      const message = "this is not a message of the opening that it names";
-      return requests.refuse(c, 400, "volume/mac", message);
-    }
-    const answer = await context.volumes.anchor(request);
-    if ("code" in answer) return requests.refuse(c, 409, answer.code, answer.message);
-    metrics.count("anchors");
-    return c.json(answer);
-  });
+    [`POST ${anchorPath}`]: async (asked) => {
+      const request = await requests.receive(asked, anchorRequestSchema);
+      if (request instanceof Answer) return request;
+      if (!context.volumes.isAuthentic(request)) {
+        const message = "this is not a message of the opening that it names";
+        return requests.refuse(asked, 400, "volume/mac", message);
+      }
+      const answer = await context.volumes.anchor(request);
+      if ("code" in answer) return requests.refuse(asked, 409, answer.code, answer.message);
+      metrics.count("anchors");
+      return json(answer);
+    },
+  };
 }
 
 /** `ask`, with at most `count` under way: undefined where there are as many already. A quote takes a while. */
@@ -153,9 +142,9 @@ function atMost<A, T>(count: number, ask: (about: A) => Promise<T>): (about: A) 
   };
 }
 
-async function release(c: Request, service: Service, requests: Requests): Promise<Response> {
-  const request = await requests.receive(c, releaseRequestSchema);
-  if (request instanceof Response) return request;
+async function release(asked: Request, service: Service, requests: Requests): Promise<Answer> {
+  const request = await requests.receive(asked, releaseRequestSchema);
+  if (request instanceof Answer) return request;
   const started = performance.now();
   const { configuration, metrics } = service;
   const { answer, entry, logged } = await releaseKeys({ ...service.context, ...configuration }, request);
@@ -171,12 +160,11 @@ async function release(c: Request, service: Service, requests: Requests): Promis
     ...(answer.outcome === "released" && warned(configuration, answer.app)),
     app: entry.app.toHex(),
     instance: entry.instance.toHex(),
-    address: requests.address(c),
+    address: requests.address(asked),
     ms: Number(ms.toFixed(2)),
   });
   // The exchange is over. Guests would keep the connection, and many that are idle take the place of who comes.
-  c.header("connection", "close");
-  return c.json(answer, answer.outcome === "denied" ? 403 : 200);
+  return json(answer, answer.outcome === "denied" ? 403 : 200, { connection: "close" });
 }
 
 /** The codes of what an application's policy was warned about, where there are some. */

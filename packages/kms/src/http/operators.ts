@@ -1,50 +1,51 @@
 // SPDX-License-Identifier: Apache-2.0
 /** For operators: what they signed, what of it is in force, and where they send what they sign (operators.ts). */
-import type { Hono } from "hono";
 import * as z from "zod";
 import { isRequestError } from "../operators.ts";
 import { readRoots } from "../roots.ts";
 import type { Service } from "../service.ts";
 import type { VolumeBook } from "../volumes/book.ts";
-import type { Environment, Requests, Schema } from "./requests.ts";
+import type { Requests, Schema } from "./requests.ts";
+import { Answer, json, type Table } from "./table.ts";
 
-export function operatorRoutes(app: Hono<Environment>, service: Service, requests: Requests): void {
+export function operatorRoutes(service: Service, requests: Requests): Table {
   const { administration, context, write } = service;
-  app.get("/v1/operators", async (c) => c.json((await administration.operators()) ?? null));
-  app.get("/v1/roots", async (c) => c.json(await readRoots(service.store)));
   const volumes = onceASecond(context.now, () => shownVolumes(context.volumes));
-  app.get("/v1/volumes", async (c) => c.json(await volumes()));
-  app.get("/v1/policies", (c) =>
-    c.json(
-      [...service.configuration.policies].map(([id, { digest, keyVersion }]) => ({
-        app: id,
-        digest: digest.toHex(),
-        keyVersion,
-        version: administration.inForce.policies.get(id)?.version ?? null,
-      })),
-    ),
-  );
-  app.get("/v1/policies/:app", async (c) => {
-    const file = await administration.policyFile(c.req.param("app"));
-    return file === undefined
-      ? requests.refuse(c, 404, "http/not-found", "operators signed no policy for this application")
-      : c.json(file);
-  });
-  app.post("/v1/admin", async (c) => {
-    const request = await requests.receive(c, anything);
-    if (request instanceof Response) return request;
-    try {
-      const changed = await administration.apply(request);
-      const { action, version, signers } = changed;
-      write("changed", { action, version, signers: signers.join(" ") });
-      await service.reload();
-      return c.json(changed);
-    } catch (error) {
-      if (!isRequestError(error)) throw error;
-      const status = error.code === "operators/conflict" ? 409 : (statuses[error.code] ?? 400);
-      return requests.refuse(c, status, error.code, error.message);
-    }
-  });
+  return {
+    "GET /v1/operators": async () => json((await administration.operators()) ?? null),
+    "GET /v1/roots": async () => json(await readRoots(service.store)),
+    "GET /v1/volumes": async () => json(await volumes()),
+    "GET /v1/policies": () =>
+      json(
+        [...service.configuration.policies].map(([id, { digest, keyVersion }]) => ({
+          app: id,
+          digest: digest.toHex(),
+          keyVersion,
+          version: administration.inForce.policies.get(id)?.version ?? null,
+        })),
+      ),
+    "GET /v1/policies/*": async (asked) => {
+      const file = await administration.policyFile(asked.last);
+      return file === undefined
+        ? requests.refuse(asked, 404, "http/not-found", "operators signed no policy for this application")
+        : json(file);
+    },
+    "POST /v1/admin": async (asked) => {
+      const request = await requests.receive(asked, anything);
+      if (request instanceof Answer) return request;
+      try {
+        const changed = await administration.apply(request);
+        const { action, version, signers } = changed;
+        write("changed", { action, version, signers: signers.join(" ") });
+        await service.reload();
+        return json(changed);
+      } catch (error) {
+        if (!isRequestError(error)) throw error;
+        const status = error.code === "operators/conflict" ? 409 : (statuses[error.code] ?? 400);
+        return requests.refuse(asked, status, error.code, error.message);
+      }
+    },
+  };
 }
 
 /** What an operator has to know to have a word about them; the seeds of instances are their hosts' affair. */

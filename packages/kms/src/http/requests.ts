@@ -1,16 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What every route does with a request: reads it, bounded, and refuses it with a code. */
-import type { IncomingMessage } from "node:http";
+import type { IncomingMessage, OutgoingHttpHeaders } from "node:http";
 import { type Refusal, requestLimit } from "@caisson/protocol/key-release";
-import type { HttpBindings } from "@hono/node-server";
-import type { Context } from "hono";
 import type { Connections } from "../connections.ts";
 import { limits } from "../limits.ts";
 import { Bucket } from "../rate-limit.ts";
 import type { Service, WriteLine } from "../service.ts";
+import { Answer, json, type Request } from "./table.ts";
 
-export type Environment = { Bindings: HttpBindings };
-export type Request = Context<Environment>;
 type Status = 400 | 403 | 404 | 409 | 413 | 429 | 500 | 503;
 
 export interface Schema<T> {
@@ -30,8 +27,8 @@ export class Requests {
     this.#lines = new Bucket(limits.lines, service.context.now());
   }
 
-  address(c: Request): string {
-    return c.env.incoming.socket.remoteAddress ?? "unknown";
+  address({ incoming }: Request): string {
+    return incoming.socket.remoteAddress ?? "unknown";
   }
 
   /** A line about a request that cost its sender nothing: not more of them than somebody reads. */
@@ -47,34 +44,39 @@ export class Requests {
   };
 
   /** An answer outside of any exchange, which therefore cannot be signed. */
-  refuse(c: Request, status: Status, code: string, message: string): Response {
+  refuse(
+    request: Request,
+    status: Status,
+    code: string,
+    message: string,
+    headers: OutgoingHttpHeaders = {},
+  ): Answer {
     this.#service.metrics.count("refused", `code="${code}"`);
     // Who sends too much does not also fill the log: that is only counted.
     if (status !== 429) {
-      this.writeSome("refused", { code, address: this.address(c), path: c.req.path.slice(0, 64) });
+      this.writeSome("refused", { code, address: this.address(request), path: request.path.slice(0, 64) });
     }
-    return c.json({ error: { code, message } } satisfies Refusal, status);
+    return json({ error: { code, message } } satisfies Refusal, status, headers);
   }
 
   /** What was sent, if it is what it must be; otherwise the refusal. */
-  async receive<T>(c: Request, schema: Schema<T>): Promise<T | Response> {
-    const { incoming } = c.env;
+  async receive<T>(request: Request, schema: Schema<T>): Promise<T | Answer> {
+    const { incoming } = request;
     const body = await readBody(incoming, (bytes) => this.#connections.hold(incoming.socket, bytes));
     this.#connections.received(incoming.socket);
     if (body === "too long") {
-      c.header("connection", "close");
-      return this.refuse(c, 413, "http/too-large", `a request has at most ${requestLimit} bytes`);
+      const message = `a request has at most ${requestLimit} bytes`;
+      return this.refuse(request, 413, "http/too-large", message, { connection: "close" });
     }
-    const request = schema.safeParse(parseJson(body));
-    return request.success
-      ? request.data
-      : this.refuse(c, 400, "http/malformed", describe(request.error.issues));
+    const read = schema.safeParse(parseJson(body));
+    return read.success
+      ? read.data
+      : this.refuse(request, 400, "http/malformed", describe(read.error.issues));
   }
 }
 
 /**
- * The body, read no further than `requestLimit`; empty where it broke off. `hold` is told what comes into memory. From
- * Node's own stream: the web streams that a Request puts in front of it cost more than reading and parsing.
+ * The body, read no further than `requestLimit`; empty where it broke off. `hold` is told what comes into memory.
  */
 function readBody(incoming: IncomingMessage, hold: (bytes: number) => void): Promise<Buffer | "too long"> {
   return new Promise((resolve) => {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What a KMS answers under which path (docs/kms-openapi.yaml): rates for all of it, then a file for each kind of client. */
 import { anchorPath } from "@caisson/protocol/volumes";
-import { Hono } from "hono";
+import { messageOf } from "@caisson/vocabulary/failure";
 import type { Connections } from "../connections.ts";
 import type { KmsError } from "../errors.ts";
 import { limits } from "../limits.ts";
@@ -14,7 +14,8 @@ import { type Head, logHead } from "../store/entries.ts";
 import type { Store } from "../store/store.ts";
 import { guestRoutes, type ReplicaOptions } from "./guests.ts";
 import { operatorRoutes } from "./operators.ts";
-import { type Environment, Requests } from "./requests.ts";
+import { Requests } from "./requests.ts";
+import { Answer, finder, json, type Request } from "./table.ts";
 
 export interface RouteOptions extends ReplicaOptions {
   /** Requests a second, for each address and for all. */
@@ -22,37 +23,46 @@ export interface RouteOptions extends ReplicaOptions {
   common?: Rate;
 }
 
-export function routes(service: Service, options: RouteOptions, connections: Connections): Hono<Environment> {
+/** Answers whatever is asked; it never throws. */
+export function routes(
+  service: Service,
+  options: RouteOptions,
+  connections: Connections,
+): (request: Request) => Promise<Answer> {
   const { context, metrics, write } = service;
   const { perAddress = limits.perAddress, common = limits.common } = options;
   const limiter = new RateLimiter(perAddress, common);
   const anchors = new RateLimiter(limits.anchors, limits.common);
   const requests = new Requests(service, connections);
-  const app = new Hono<Environment>();
-  app.onError((error, c) => {
-    if (retriable(error)) {
-      c.header("retry-after", "1");
-      return requests.refuse(c, 503, "log/unavailable", `not now: ${error.message}`);
+  const identityKey = context.identity.publicKey.toHex();
+  const find = finder({
+    "GET /healthz": () => json({ status: "ok", identityKey }),
+    "GET /metrics": () =>
+      new Answer(200, metrics.render(service.store.head.sequence), { "content-type": metricsType }),
+    [`GET ${headPath}`]: async () => json(logHead(await newestHead(service.store))),
+    ...operatorRoutes(service, requests),
+    ...guestRoutes(service, requests, options),
+  });
+  return async (asked) => {
+    const later = { "retry-after": "1" };
+    try {
+      const rate = asked.path === anchorPath ? anchors : limiter;
+      // Everything, also what is not there.
+      if (!rate.take(requests.address(asked), context.now())) {
+        const message = "too many requests; try again in a second";
+        return requests.refuse(asked, 429, "http/rate-limited", message, later);
+      }
+      const answer = find(asked);
+      return await (answer?.(asked) ??
+        requests.refuse(asked, 404, "http/not-found", "there is nothing here"));
+    } catch (error) {
+      if (retriable(error)) {
+        return requests.refuse(asked, 503, "log/unavailable", `not now: ${messageOf(error)}`, later);
+      }
+      write("failed", { error: messageOf(error) });
+      return requests.refuse(asked, 500, "http/internal", "the KMS failed on this request");
     }
-    write("failed", { error: error.message });
-    return requests.refuse(c, 500, "http/internal", "the KMS failed on this request");
-  });
-  app.notFound((c) => requests.refuse(c, 404, "http/not-found", "there is nothing here"));
-  // Everything, also what is not there.
-  app.use(async (c, next) => {
-    const rate = c.req.path === anchorPath ? anchors : limiter;
-    if (rate.take(requests.address(c), context.now())) return next();
-    c.header("retry-after", "1");
-    return requests.refuse(c, 429, "http/rate-limited", "too many requests; try again in a second");
-  });
-  app.get("/healthz", (c) => c.json({ status: "ok", identityKey: context.identity.publicKey.toHex() }));
-  app.get("/metrics", (c) =>
-    c.body(metrics.render(service.store.head.sequence), 200, { "content-type": metricsType }),
-  );
-  app.get(headPath, async (c) => c.json(logHead(await newestHead(service.store))));
-  operatorRoutes(app, service, requests);
-  guestRoutes(app, service, requests, options);
-  return app;
+  };
 }
 
 /** A replica that has stopped because others have another history still says which its own is, so that they stop too. */

@@ -20,6 +20,7 @@
  * starts, or shows two processes two histories from the beginning, is noticed by who compares heads (`contains`).
  * Nonces are only as unique as the database is honest: used twice, one gives the same guest its own keys again.
  */
+import { performance } from "node:perf_hooks";
 import { deriveKmsKey } from "@caisson/protocol/derivation";
 import { type IdentityKey, identityKey } from "@caisson/protocol/ed25519";
 import { KmsError } from "../errors.ts";
@@ -75,8 +76,11 @@ const patience = { allMs: 5000, betweenMs: 100 };
 const memory = { keepMs: 600_000, sweepMs: 10_000 };
 /** Commits in one transaction: what waits beyond it takes the next one. */
 const batchSize = 1000;
-/** Between the beginnings of two transactions while several commits come together; ms. */
-const paceMs = 6;
+/**
+ * Between the beginnings of two transactions while several commits come together, ms: the more, the longer this process
+ * has had no moment without work, because then nobody waits for the transaction who would not wait for the processor.
+ */
+const pace = { least: 6, most: 24, step: 2 };
 
 interface Pending {
   change: Commit;
@@ -117,6 +121,8 @@ class ChainedStore implements Store {
   /** When the last transaction began (`performance.now`), and whether it was one of many commits that came together. */
   #begun = 0;
   #crowded = false;
+  #paceMs = pace.least;
+  #load = performance.eventLoopUtilization();
   #swept = 0;
   #ended: KmsError | undefined;
 
@@ -280,7 +286,7 @@ class ChainedStore implements Store {
    * of them: a transaction costs as much processor time as ten entries in it, and a flush of the disk.
    */
   #schedule(): void {
-    const wait = this.#crowded ? this.#begun + paceMs - performance.now() : 0;
+    const wait = this.#crowded ? this.#begun + this.#paceMs - performance.now() : 0;
     if (wait > 0) setTimeout(() => this.#flush(), wait);
     else setImmediate(() => this.#flush());
   }
@@ -289,11 +295,19 @@ class ChainedStore implements Store {
     if (this.#flushing !== undefined || this.#pending.length === 0) return;
     const batch = this.#pending.splice(0, batchSize);
     this.#begun = performance.now();
+    this.#adjustPace();
     this.#flushing = this.#bring(batch).finally(() => {
       this.#flushing = undefined;
       this.#crowded = batch.length > 1 || this.#pending.length > 0;
       if (this.#pending.length > 0) this.#schedule();
     });
+  }
+
+  #adjustPace(): void {
+    const { utilization } = performance.eventLoopUtilization(this.#load);
+    this.#load = performance.eventLoopUtilization();
+    const more = this.#crowded && utilization > 0.99 ? pace.step : -2 * pace.step;
+    this.#paceMs = Math.min(pace.most, Math.max(pace.least, this.#paceMs + more));
   }
 
   async #bring(batch: readonly Pending[]): Promise<void> {

@@ -103,59 +103,63 @@ export interface Opening {
 
 const sameKey = (a: VolumeKey, b: VolumeKey) => a.owner === b.owner && a.seed === b.seed && a.name === b.name;
 
+/** The record of a volume that there is not. `unknown`: nor was it deleted. */
+function begun(unknown: boolean, { key, ticket, restored, fresh, jump, now }: Opening): VolumeRecord {
+  const blank: VolumeRecord = {
+    ...key,
+    volume: fresh,
+    state: "creating",
+    suspect: restored,
+    secretVersion: 1,
+    epoch: 0n,
+    anchor: 0n,
+    chain: "00".repeat(32),
+    time: now,
+  };
+  if (!unknown || ticket === undefined) return changed(blank, {}, now);
+  // A ticket of ours for a volume that we do not know: the record was lost, and the disk holds what is left of it.
+  const anchor = BigInt(ticket.anchor);
+  const lost: Partial<VolumeRecord> = {
+    volume: ticket.volume,
+    state: anchor > 0n ? "live" : "creating",
+    suspect: true,
+    secretVersion: ticket.secretVersion,
+    epoch: BigInt(ticket.epoch) + jump,
+    anchor,
+  };
+  return changed(blank, lost, now);
+}
+
+/**
+ * The record, where the disk's ticket is of something newer: we were put back, and go on from what the disk tells. Openings
+ * after it may have come to no ticket, so that whoever has the one of the ticket may have been fenced, and stays so.
+ */
+function caughtUp(record: VolumeRecord, { ticket, jump, now }: Opening): VolumeRecord {
+  if (ticket?.volume !== record.volume) return record;
+  const told = { epoch: BigInt(ticket.epoch), anchor: BigInt(ticket.anchor) };
+  if (told.epoch <= record.epoch && told.anchor <= record.anchor) return record;
+  const anchor = max(record.anchor, told.anchor);
+  const epoch = max(record.epoch, told.epoch + jump);
+  return changed(record, { epoch, anchor, state: anchor > 0n ? "live" : record.state }, now);
+}
+
 /** A guest opens a volume: the new record holds its epoch. Every older opening is fenced from then on. */
 export function openVolume(known: VolumeRecord | undefined, opening: Opening): Ruling {
-  const { key, ticket, restored, fresh, jump, now } = opening;
+  const { key, ticket, now } = opening;
   if (ticket !== undefined && !sameKey(ticket, key)) {
     return deny(
       "volume/other-disk",
       `this disk is the volume '${ticket.name}' of application ${ticket.owner}, instance seed ${ticket.seed}; asked for was '${key.name}'`,
     );
   }
-  let record = known;
-  if (record === undefined || record.state === "deleted") {
-    const blank: VolumeRecord = {
-      ...key,
-      volume: fresh,
-      state: "creating",
-      suspect: restored,
-      secretVersion: 1,
-      epoch: 0n,
-      anchor: 0n,
-      chain: "00".repeat(32),
-      time: now,
-    };
-    // A ticket of ours for a volume that we do not know: the record was lost, and the disk holds what is left of it.
-    const lost = record === undefined && ticket !== undefined;
-    record = lost
-      ? changed(
-          blank,
-          {
-            volume: ticket.volume,
-            state: BigInt(ticket.anchor) > 0n ? "live" : "creating",
-            suspect: true,
-            secretVersion: ticket.secretVersion,
-            epoch: BigInt(ticket.epoch) + jump,
-            anchor: BigInt(ticket.anchor),
-          },
-          now,
-        )
-      : changed(blank, {}, now);
-  } else if (ticket !== undefined && ticket.volume !== record.volume && record.state === "live") {
+  const live = known?.state === "deleted" ? undefined : known;
+  if (live?.state === "live" && ticket !== undefined && ticket.volume !== live.volume) {
     return deny(
       "volume/other-disk",
       `this disk is an earlier volume of the name '${key.name}', which was deleted`,
     );
-  } else if (ticket !== undefined && ticket.volume === record.volume) {
-    const told = { epoch: BigInt(ticket.epoch), anchor: BigInt(ticket.anchor) };
-    // We signed something newer than we know: we were put back, and go on from what the disk tells. Openings after it may
-    // have come to no ticket, so that whoever has the one of the ticket may have been fenced, and stays so.
-    if (told.epoch > record.epoch || told.anchor > record.anchor) {
-      const anchor = max(record.anchor, told.anchor);
-      const epoch = max(record.epoch, told.epoch + jump);
-      record = changed(record, { epoch, anchor, state: anchor > 0n ? "live" : record.state }, now);
-    }
   }
+  const record = live === undefined ? begun(known === undefined, opening) : caughtUp(live, opening);
   if (record.suspect) {
     return deny(
       "volume/suspect",

@@ -63,7 +63,9 @@ export async function verifyReport(
   answers.pass("snp/format", { actual: `version ${report.version}, signed by a ${kind.toUpperCase()}` });
 
   answers.judging = "collateral";
-  const certificate = parseEndorsement(need(collateral.endorsement, `${kind.toUpperCase()} certificate`));
+  const certificate = parseEndorsement(
+    need(collateral.endorsement, `${kind.toUpperCase()} certificate`, whoHas[kind]),
+  );
   const authorities = readAuthorities(need(collateral.chain, "certificates above it"));
   const crl = collateral.crl && parseAmdCrl(collateral.crl);
   const endorsement = readEndorsement(certificate);
@@ -99,10 +101,23 @@ export async function verifyReport(
   return { report, product, signedBy: kind, endorsement, tcb, root, validUntil };
 }
 
-function need<T>(value: T | undefined, what: string): T {
+/** What a report says of its platform by itself; before version 3 nothing. Throws VerifyError "snp/tcb-layout". */
+export function seenInReport(report: SnpReport): Pick<GenuineSnp, "report"> & Partial<GenuineSnp> {
+  const product = report.cpu && productOf(report.cpu);
+  return { report, ...(product !== undefined && { product, tcb: readTcbs(report, product) }) };
+}
+
+const fetched = "caisson collateral fetch EVIDENCE gets it from AMD";
+/** A VLEK is lent to a provider of machines, and AMD gives its certificate to nobody else. */
+const whoHas: Record<EndorsementKind, string> = {
+  vcek: fetched,
+  vlek: "the guest has it from its provider: the table of certificates (auxblob) that comes with the report",
+};
+
+function need<T>(value: T | undefined, what: string, fix = fetched): T {
   if (value !== undefined) return value;
   throw new VerifyError("collateral/missing", `there is nothing to verify the report with: no ${what}`, {
-    fix: "caisson collateral fetch EVIDENCE gets it from AMD",
+    fix,
   });
 }
 

@@ -290,6 +290,21 @@ test("a policy made of a document accepts it, and refuses each field that is ano
   );
 });
 
+test("what is certain wins: a document of a later time that a policy refuses anyway", async () => {
+  const { made, policy } = pinned();
+  const judgedEarly = async ({ document, root }: NitroMinted) => {
+    const { verdict, codes } = await verifyEvidence(nitro(document), {
+      policy: readPolicy({ ...policy, freshness: "any" }),
+      now: new Date("2026-06-01T09:50:00Z"),
+      nitroRoot: root,
+    });
+    return [verdict, codes];
+  };
+  deepEqual(await judgedEarly(made), ["undetermined", ["nitro/future"]]);
+  const other = minted(set("module_id", "i-other"));
+  deepEqual(await judgedEarly(other), ["rejected", ["nitro/future", "nitro/module"]]);
+});
+
 test("freshness: the nonce, no other, and none", async () => {
   const { made, policy } = pinned();
   deepEqual(await codesUnder(policy, made, new Uint8Array(32)), ["report-data/nonce"]);

@@ -51,6 +51,7 @@ export async function verifyNitro(
   root: NitroRoot = nitroRoot,
 ): Promise<GenuineNitro> {
   const document = parseNitro(bytes);
+  answers.judging = "past";
   answers.pass("nitro/format", { actual: document.kind === "tpm" ? "of a NitroTPM" : "of an enclave" });
   const chain = [...document.cabundle, document.certificate].map((der) => parseCertificate(der, p384Profile));
   await verifyChain(chain, root, document.timestamp);

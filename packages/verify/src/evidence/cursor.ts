@@ -1,25 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Takes values off the front of foreign bytes. Every length is checked against what is left before anything is made of it. */
-import { VerifyError } from "../errors.ts";
+import { type CheckCode, VerifyError } from "../errors.ts";
 
 export class Cursor {
   readonly #bytes: Uint8Array;
   /** As in an error: "this dstack attestation". */
   readonly #what: string;
+  readonly #code: CheckCode | "evidence/malformed";
   #at = 0;
 
-  constructor(bytes: Uint8Array, what: string) {
+  /** `code`: of every refusal. */
+  constructor(
+    bytes: Uint8Array,
+    what: string,
+    code: CheckCode | "evidence/malformed" = "evidence/malformed",
+  ) {
     this.#bytes = bytes;
     this.#what = what;
+    this.#code = code;
   }
 
   get left(): number {
     return this.#bytes.length - this.#at;
   }
 
-  /** The next `size` bytes. Throws VerifyError "evidence/malformed". */
+  /** The next `size` bytes. Throws VerifyError, as all of them do. */
   take(size: number): Uint8Array {
-    if (size > this.left) this.wrong("ends inside a field");
+    if (size > this.left) this.wrong(`ends inside a field: ${this.left} of its ${size} bytes are there`);
     this.#at += size;
     return this.#bytes.subarray(this.#at - size, this.#at);
   }
@@ -49,6 +56,6 @@ export class Cursor {
   }
 
   wrong(reason: string): never {
-    throw new VerifyError("evidence/malformed", `${this.#what} ${reason}`, { where: `byte ${this.#at}` });
+    throw new VerifyError(this.#code, `${this.#what} ${reason}`, { where: `byte ${this.#at}` });
   }
 }

@@ -79,7 +79,7 @@ export async function verifyQuote(
       collateral instanceof VerifiedCollateral ? collateral : await verifyCollateral(collateral, now, trust);
     parts = verified.at(now.getTime(), trust);
   } catch (error) {
-    if (endsElsewhere(quote, trust) || revokesOwn(quote, error)) answers.judging = "quote";
+    if (revokesOwn(quote, error)) answers.judging = "quote";
     throw error;
   }
   // A quote without its platform's certificate rests on one that was brought, until the quoting enclave's report fits it.
@@ -141,12 +141,6 @@ function judgeTcb(
       found === undefined ? {} : { actual: found },
     );
   }
-}
-
-/** Whether a quote's own chain ends at another root: whatever the collateral, such a quote is not genuine. */
-function endsElsewhere(quote: Quote, trust: TrustAnchor): boolean {
-  const root = ownChain(quote).at(-1);
-  return root !== undefined && !equal(root.publicKey, trust.rootKey);
 }
 
 /** Whether a certificate that was found revoked among the collateral's is one of the quote's own. */
@@ -248,25 +242,39 @@ async function verifyQuotingEnclave(
   answers: Answers,
   platforms: Signatures | undefined,
 ) {
-  const report = quote.qeReport;
-  const signer = { point: pck.certificate.publicKey, key: pck.key };
-  if (!(await isSignedBy(signer, quote.qeReportSignature, report.bytes, platforms))) {
-    throw new VerifyError("qe/signature", "the QE report is not signed by the platform's PCK");
-  }
+  await verifyQeReport(quote, pck, platforms);
   answers.judging = "quote";
   answers.pass("qe/report-signature");
-  const binding = await digest("sha256", concat(quote.attestationKey, quote.qeAuthData));
-  if (!equal(report.reportData.subarray(0, 32), binding) || !isZero(report.reportData.subarray(32))) {
-    throw new VerifyError("qe/report-data", "the QE report does not bind this attestation key", {
-      expected: toHex(binding),
-      actual: toHex(report.reportData),
-    });
-  }
+  await verifyKeyBinding(quote);
   answers.pass("qe/key-binding");
   requireEqual("qe/tee", "the QE identity's kind", identity.id, quote.body.tee === "tdx" ? "TD_QE" : "QE");
-  const level = checkEnclave(report, identity);
-  answers.pass("qe/identity", { actual: `SVN ${report.isvSvn}, ${level.tcbStatus}` });
+  const level = checkEnclave(quote.qeReport, identity);
+  answers.pass("qe/identity", { actual: `SVN ${quote.qeReport.isvSvn}, ${level.tcbStatus}` });
   return level;
+}
+
+/** Verifies that the platform's key signed the quoting enclave's report (4.1.2.4.12). */
+export async function verifyQeReport(
+  { qeReport, qeReportSignature }: Quote,
+  { certificate, key }: Authority,
+  platforms?: Signatures,
+): Promise<void> {
+  const signer = { point: certificate.publicKey, key };
+  if (!(await isSignedBy(signer, qeReportSignature, qeReport.bytes, platforms))) {
+    throw new VerifyError("qe/signature", "the QE report is not signed by the platform's PCK");
+  }
+}
+
+/** Verifies that the quoting enclave's report is about this attestation key (4.1.2.4.13). */
+export async function verifyKeyBinding({ attestationKey, qeAuthData, qeReport }: Quote): Promise<void> {
+  const { reportData } = qeReport;
+  const binding = await digest("sha256", concat(attestationKey, qeAuthData));
+  if (!equal(reportData.subarray(0, 32), binding) || !isZero(reportData.subarray(32))) {
+    throw new VerifyError("qe/report-data", "the QE report does not bind this attestation key", {
+      expected: toHex(binding),
+      actual: toHex(reportData),
+    });
+  }
 }
 
 /** Compares an enclave with its published identity; returns the TCB level that it reaches. */
@@ -292,7 +300,7 @@ function masked(value: Uint8Array, maskHex: string): string {
 }
 
 /** Verifies the quote's own signature with the attestation key (4.1.2.4.16). */
-async function verifyQuoteSignature(quote: Quote): Promise<void> {
+export async function verifyQuoteSignature(quote: Quote): Promise<void> {
   const key = await keyOfPoint(concat(Uint8Array.of(4), quote.attestationKey));
   if (key === undefined) throw new VerifyError("quote/key", "the attestation key is not a point of P-256");
   if (!(await verifyP256(key, quote.signature, quote.signed))) {

@@ -8,6 +8,7 @@
 import { fromUtf8, isZero, toHex } from "@caisson/vocabulary/bytes";
 import { limits } from "@caisson/vocabulary/limits";
 import { type CheckCode, VerifyError } from "../errors.ts";
+import { Cursor } from "../evidence/cursor.ts";
 
 /** Report of an SGX enclave (384 bytes; Intel SDM volume 3D, table 39-21). */
 export interface EnclaveReport {
@@ -17,6 +18,9 @@ export interface EnclaveReport {
   readonly attributes: Uint8Array;
   readonly mrEnclave: Uint8Array;
   readonly mrSigner: Uint8Array;
+  /** The same number at length, and whose family it is; zero without KSS. */
+  readonly isvExtProdId: Uint8Array;
+  readonly isvFamilyId: Uint8Array;
   readonly isvProdId: number;
   readonly isvSvn: number;
   /** What the host configured the enclave with, 64 bytes; MRENCLAVE does not cover it. */
@@ -99,45 +103,9 @@ export interface TdExtension {
   readonly currentServiceTdAttributes: Uint8Array;
 }
 
-/** Takes fields off the front of bytes; running out of them is `code`. */
-class Cursor {
-  readonly #bytes: Uint8Array;
-  readonly #code: CheckCode;
-  #at = 0;
-
-  constructor(bytes: Uint8Array, code: CheckCode) {
-    this.#bytes = bytes;
-    this.#code = code;
-  }
-  take(size: number): Uint8Array {
-    if (size > this.#bytes.length - this.#at) {
-      throw new VerifyError(this.#code, "the quote ends inside a field", {
-        where: `byte ${this.#at} of this part`,
-        expected: `${size} bytes`,
-        actual: `${this.#bytes.length - this.#at} bytes`,
-      });
-    }
-    this.#at += size;
-    return this.#bytes.subarray(this.#at - size, this.#at);
-  }
-  /** Little-endian. */
-  number(size: 1 | 2 | 4): number {
-    let value = 0;
-    const bytes = this.take(size);
-    for (let i = size - 1; i >= 0; i--) value = value * 256 + bytes[i]!;
-    return value;
-  }
-  rest(): Uint8Array {
-    return this.take(this.#bytes.length - this.#at);
-  }
-  end(): void {
-    if (this.#at !== this.#bytes.length) {
-      throw new VerifyError(this.#code, "a part of the quote is longer than its content", {
-        actual: `${this.#bytes.length - this.#at} bytes too many`,
-      });
-    }
-  }
-}
+/** Running out of it is `code`. */
+const partOf = (bytes: Uint8Array, code: CheckCode): Cursor =>
+  new Cursor(bytes, "this part of the quote", code);
 
 function enclaveReport(bytes: Uint8Array): EnclaveReport {
   const at = (offset: number, size: number) => bytes.subarray(offset, offset + size);
@@ -146,6 +114,8 @@ function enclaveReport(bytes: Uint8Array): EnclaveReport {
     cpuSvn: at(0, 16),
     miscSelect: at(16, 4),
     attributes: at(48, 16),
+    isvExtProdId: at(32, 16),
+    isvFamilyId: at(304, 16),
     mrEnclave: at(64, 32),
     mrSigner: at(128, 32),
     isvProdId: bytes[256]! | (bytes[257]! << 8),
@@ -157,7 +127,7 @@ function enclaveReport(bytes: Uint8Array): EnclaveReport {
 }
 
 function tdReport(bytes: Uint8Array): TdReport {
-  const fields = new Cursor(bytes, "quote/body");
+  const fields = partOf(bytes, "quote/body");
   const report = {
     teeTcbSvn: fields.take(16),
     mrSeam: fields.take(48),
@@ -176,7 +146,7 @@ function tdReport(bytes: Uint8Array): TdReport {
   const newer = { ...report, teeTcbSvn2: fields.take(16), mrServiceTd: fields.take(48) };
   if (bytes.length === TD15_SIZE) return newer;
   const extended: TdExtension = {
-    vmId: fields.number(1),
+    vmId: fields.littleEndian(1),
     tdId: fields.take(32),
     deviceInfo: fields.take(48),
     initialServiceTd: fields.take(48),
@@ -197,7 +167,7 @@ const tdReportSize = ({ extended, mrServiceTd }: TdReport): number =>
 function readBody(quote: Cursor, version: 3 | 4 | 5, tee: number): Quote["body"] {
   let size = tee === TEE_SGX ? ENCLAVE_REPORT_SIZE : TD10_SIZE;
   if (version === 5) {
-    const [type, declared] = [quote.number(2), quote.number(4)];
+    const [type, declared] = [quote.littleEndian(2), quote.littleEndian(4)];
     if (type > 4 && type < 16) notJudgedHere("quotes with this body", `type ${type}, ${declared} bytes`);
     const known = [undefined, ENCLAVE_REPORT_SIZE, TD10_SIZE, TD15_SIZE, TD15_EXTENDED_SIZE][type];
     if (known === undefined || declared !== known || (type === 1) !== (tee === TEE_SGX)) {
@@ -229,8 +199,8 @@ export function parseQuote(bytes: Uint8Array): Quote {
       actual: `${bytes.length} bytes`,
     });
   }
-  const quote = new Cursor(bytes, "quote/truncated");
-  const version = quote.number(2);
+  const quote = partOf(bytes, "quote/truncated");
+  const version = quote.littleEndian(2);
   if (version > 5 && version < 16) notJudgedHere("quotes of this version", `${version}`);
   if (version !== 3 && version !== 4 && version !== 5) {
     throw new VerifyError("quote/version", "this version of quotes is not known", {
@@ -238,7 +208,7 @@ export function parseQuote(bytes: Uint8Array): Quote {
       actual: `${version}`,
     });
   }
-  const [keyType, tee] = [quote.number(2), quote.number(4)];
+  const [keyType, tee] = [quote.littleEndian(2), quote.littleEndian(4)];
   quote.take(4); // SVNs of QE and PCE in version 3, reserved later; the certified ones are in the PCK certificate
   const vendor = toHex(quote.take(16));
   quote.take(20); // user data: the platform's QE id
@@ -253,35 +223,35 @@ export function parseQuote(bytes: Uint8Array): Quote {
   const body = readBody(quote, version, tee);
   const bodySize = body.tee === "sgx" ? ENCLAVE_REPORT_SIZE : tdReportSize(body.report);
   const signed = bytes.subarray(0, HEADER_SIZE + (version === 5 ? 6 : 0) + bodySize);
-  const signatureData = quote.take(quote.number(4));
-  if (!isZero(quote.rest())) {
+  const signatureData = quote.take(quote.littleEndian(4));
+  if (!isZero(quote.take(quote.left))) {
     throw new VerifyError("quote/trailing-bytes", "the bytes after the quote are not all zero");
   }
   return { version, body, signed, ...readSignatureData(signatureData, version) };
 }
 
 function readSignatureData(bytes: Uint8Array, version: 3 | 4 | 5) {
-  const data = new Cursor(bytes, "quote/signature-data");
+  const data = partOf(bytes, "quote/signature-data");
   const signature = data.take(64);
   const attestationKey = data.take(64);
   // From version 4 on, everything about the QE lies in one more envelope.
   let qe = data;
   if (version > 3) {
-    const type = data.number(2);
+    const type = data.littleEndian(2);
     if (type !== QE_REPORT) {
       throw new VerifyError("quote/certification-data", "the quote carries no QE report", {
         expected: `certification data type ${QE_REPORT}`,
         actual: `${type}`,
       });
     }
-    qe = new Cursor(data.take(data.number(4)), "quote/certification-data");
+    qe = partOf(data.take(data.littleEndian(4)), "quote/certification-data");
     data.end();
   }
   const qeReport = enclaveReport(qe.take(ENCLAVE_REPORT_SIZE));
   const qeReportSignature = qe.take(64);
-  const qeAuthData = qe.take(qe.number(2));
-  const type = qe.number(2);
-  const certificationData = qe.take(qe.number(4));
+  const qeAuthData = qe.take(qe.littleEndian(2));
+  const type = qe.littleEndian(2);
+  const certificationData = qe.take(qe.littleEndian(4));
   qe.end();
   if (type < 1 || type > PCK_CHAIN) {
     throw new VerifyError("quote/certification-data", "the quote identifies its PCK in an unknown way", {

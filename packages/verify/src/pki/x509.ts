@@ -293,7 +293,9 @@ const read = new Recent<Certificate>();
  */
 export function parsePemChain(pem: string): Certificate[] {
   return pemBlocks(pem.endsWith("\0") ? pem.slice(0, -1) : pem, (content, der) => {
-    const certificate = read.get(content) ?? parseCertificate(der());
+    const known = read.get(content);
+    if (known !== undefined) return known;
+    const certificate = parseCertificate(der());
     read.set(content, certificate);
     return certificate;
   });

@@ -558,6 +558,32 @@ for (const [verdict, cases] of Object.entries({ rejected: refusals, undetermined
   }
 }
 
+/** What Intel says of a platform is unknown without its documents. */
+const saidByIntel = /^policy\/(?:tcb-|advisories)/;
+test("what is certain wins: what a policy refuses, it refuses without collateral, too", async () => {
+  for (const [name, codes, change] of refusals) {
+    const evidence = (own: Evidence) => {
+      change.evidence?.(own);
+      delete own.collateral;
+    };
+    const report = await judge({ ...change, evidence });
+    const certain = codes.filter((code) => !saidByIntel.test(code));
+    deepEqual(
+      report.codes.filter((code) => code !== "collateral/missing"),
+      certain,
+      name,
+    );
+    equal(report.verdict, certain.length === 0 ? "undetermined" : "rejected", name);
+    // Nothing is said to be in order of a machine that nobody knows.
+    const passed = report.checks.filter(({ outcome }) => outcome === "pass").map(({ id }) => id);
+    deepEqual(
+      passed.filter((id) => id !== "quote/format"),
+      [],
+      name,
+    );
+  }
+});
+
 /** What a policy opens on purpose: accepted, and listed as not checked (or passed, where the policy names a value). */
 const openings: [name: string, id: CheckId, outcome: "pass" | "not-checked", change: Change][] = [
   [

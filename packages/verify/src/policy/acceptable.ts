@@ -13,6 +13,7 @@ import { acceptableChecks, type CheckId } from "../errors.ts";
 import type { AnyEvidence, Evidence } from "../evidence/evidence.ts";
 import type { GenuineHcl } from "../evidence/hcl.ts";
 import type { Genuine } from "../intel/genuine.ts";
+import type { PckExtension } from "../intel/pck.ts";
 import type { TdReport } from "../intel/quote.ts";
 import { type Advice, adviceLines } from "../intel/tcb-advice.ts";
 import { trustAnchorFor } from "../platform.ts";
@@ -105,9 +106,12 @@ export function checkTee(actual: keyof typeof kindsOfTee, policy: Policy, answer
   return actual === wanted;
 }
 
+/** A quote, and what vouches for it says of it; without collateral only what the quote itself says is asked about. */
+export type Judged = Pick<Genuine, "quote"> & Partial<Genuine>;
+
 /** Asks every question of the policy and records the answers; returns the release that one of them accepted. */
 export async function evaluatePolicy(
-  genuine: Genuine,
+  genuine: Judged,
   evidence: Evidence,
   circumstances: Circumstances,
   answers: Answers,
@@ -117,7 +121,8 @@ export async function evaluatePolicy(
   checkPolicyPlatform(evidence, policy, answers);
   const { body } = genuine.quote;
   if (!checkTee(body.tee, policy, answers)) return undefined;
-  checkTcb(genuine, policy, answers);
+  if (genuine.tcb !== undefined) checkTcb(genuine as Genuine, policy, answers);
+  if (genuine.pck !== undefined) checkPlatformIdentity(genuine.pck, policy, answers);
   if (body.tee === "sgx") {
     checkEnclave(body.report, policy, answers);
     await checkReportData(evidence, body.report.reportData, undefined, circumstances, answers);
@@ -216,7 +221,7 @@ const helps = (advice: Advice): string =>
   adviceLines(advice).join("; ") ||
   "Intel lists nothing that this platform lacks: software has to mitigate it";
 
-function checkTcb({ tcb, pck, advise }: Genuine, policy: Policy, answers: Answers): void {
+function checkTcb({ tcb, advise }: Genuine, policy: Policy, answers: Answers): void {
   const statuses = policy.tcb?.statuses ?? ["UpToDate"];
   const status = { expected: statuses.join(" or "), actual: tcb.status };
   if (statuses.includes(tcb.status)) answers.pass("policy/tcb-status", status);
@@ -244,7 +249,9 @@ function checkTcb({ tcb, pck, advise }: Genuine, policy: Policy, answers: Answer
     const reason = "the collateral is of an older set: fetch it anew (a PCCS may keep an old one for weeks)";
     answers.fail("policy/tcb-evaluation", { ...number, reason });
   }
+}
 
+function checkPlatformIdentity(pck: PckExtension, policy: Policy, answers: Answers): void {
   const identities = policy.platformIdentities;
   if (identities === undefined) {
     answers.fail("policy/platform-identity-not-stated", {
@@ -278,12 +285,7 @@ const xfamKnown = 0x6dbe7n;
 const littleEndian = (bytes: Uint8Array): bigint =>
   bytes.reduceRight((n, byte) => (n << 8n) | BigInt(byte), 0n);
 
-function checkTdFields(
-  td: TdReport,
-  policy: Policy,
-  adviseTee: Genuine["adviseTee"],
-  answers: Answers,
-): void {
+function checkTdFields(td: TdReport, policy: Policy, adviseTee: Judged["adviseTee"], answers: Answers): void {
   const rules = policy.td ?? {};
   const attributes = { expected: "the debug byte zero", actual: toHex(td.tdAttributes) };
   if (td.tdAttributes[0] === 0) answers.pass("td/debug", attributes);
@@ -345,7 +347,7 @@ function checkTdFields(
 function checkModule(
   td: TdReport,
   rules: NonNullable<Policy["td"]>,
-  adviseTee: Genuine["adviseTee"],
+  adviseTee: Judged["adviseTee"],
   answers: Answers,
 ): void {
   const { mrSeam, mrSignerSeam, minimumTeeTcbSvn } = rules;
@@ -357,7 +359,7 @@ function checkModule(
     answers.fail("td/tee-tcb-svn", {
       expected: `each component at least ${minimumTeeTcbSvn}`,
       actual: toHex(td.teeTcbSvn),
-      reason: adviseTee(least).join("; "),
+      ...(adviseTee && { reason: adviseTee(least).join("; ") }),
     });
   } else if (mrSeam !== undefined) {
     checkOneOf("td/mr-seam", "td/mr-seam", toHex(td.mrSeam), mrSeam, answers);

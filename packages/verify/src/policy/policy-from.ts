@@ -6,15 +6,15 @@
  */
 import { isZero, toHex } from "@caisson/vocabulary/bytes";
 import { bootEvents } from "@caisson/vocabulary/events";
+import { provesHardware } from "@caisson/vocabulary/platforms";
 import type { GenuineSnp } from "../amd/genuine.ts";
 import { snpLines } from "../amd/policy-from.ts";
 import { nitroLines } from "../aws/policy-from.ts";
-import { VerifyError } from "../errors.ts";
 import { type AnyEvidence, type Evidence, isQuote, type LoggedEvent } from "../evidence/evidence.ts";
 import type { Genuine } from "../intel/genuine.ts";
-import { type PckExtension, pckExtension } from "../intel/pck.ts";
+import type { PckExtension } from "../intel/pck.ts";
 import { type EnclaveReport, parseQuote, type TdReport } from "../intel/quote.ts";
-import { parsePemChain } from "../pki/x509.ts";
+import { ownPck } from "../intel/quote-chain.ts";
 import { type Line, list, quoted } from "./policy-lines.ts";
 
 /**
@@ -58,14 +58,22 @@ function pcrLines({ hcl }: AnyEvidence): Line[] {
 }
 
 function quoteLines(evidence: Evidence, genuine: Genuine | undefined): Line[] {
-  const { body, pckChain } = parseQuote(evidence.quote);
+  const quote = parseQuote(evidence.quote);
+  const { body } = quote;
   return [
-    [`platforms: [${evidence.platform}]`, "emulated proves nothing about hardware"],
+    ...(body.tee === "sgx" ? [] : [platformLine(evidence.platform)]),
     ...tcbLines(genuine),
-    ...platformLines(genuine?.pck ?? pckOf(pckChain)),
+    ...platformLines(genuine?.pck ?? ownPck(quote).pck),
     ...(body.tee === "sgx" ? enclaveLines(body.report) : tdLines(body.report, evidence.runtimeEvents ?? [])),
   ];
 }
+
+const platformLine = (platform: Evidence["platform"]): Line => [
+  `platforms: [${platform}]`,
+  provesHardware[platform]
+    ? "hardware alone: what is emulated proves nothing"
+    : "this proves nothing about hardware",
+];
 
 function tcbLines(genuine: Genuine | undefined): Line[] {
   if (genuine === undefined) {
@@ -84,16 +92,6 @@ function tcbLines(genuine: Genuine | undefined): Line[] {
     [`  advisories: ${list(...advisories)}`, "advisories that it may be open to"],
     [`  minimumEvaluationNumber: ${evaluationDataNumber}`, "older collateral is refused; raise it over time"],
   ];
-}
-
-function pckOf(chain: string | undefined): PckExtension | undefined {
-  try {
-    const leaf = chain === undefined ? undefined : parsePemChain(chain)[0];
-    return leaf && pckExtension(leaf);
-  } catch (error) {
-    if (error instanceof VerifyError) return undefined;
-    throw error;
-  }
 }
 
 function platformLines(pck: PckExtension | undefined): Line[] {

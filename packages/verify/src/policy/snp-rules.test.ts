@@ -137,6 +137,22 @@ for (const [name, rules, code, before] of cases) {
   });
 }
 
+test("what is certain wins: what a policy refuses, it refuses without a list of revocations and without certificates, too", async () => {
+  const without = (...parts: string[]) => ({
+    built: {
+      collateral: (own: object) =>
+        Object.fromEntries(Object.entries(own).filter(([name]) => !parts.includes(name))),
+    },
+  });
+  for (const [name, rules, code, before] of cases) {
+    // Whose key signs, the certificate alone says.
+    const certain = code === undefined || code === "snp/provider" ? [] : [code];
+    deepEqual(await codes(rules, before, without("crl")), ["crl/missing", ...certain], name);
+    const alone = await codes(rules, before, without("crl", "chain", "endorsement"));
+    deepEqual(alone, ["collateral/missing", ...certain], name);
+  }
+});
+
 test("a VLEK's provider, and Turin's chip by eight bytes", async () => {
   const vlek = { built: { kind: "vlek" } } as const;
   deepEqual(await codes({ ...good, providers: ["CN=cc-test.example"] }, undefined, vlek), []);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What a genuine SEV-SNP report says, against a policy's `snp` rules. */
 import { toHex } from "@caisson/vocabulary/bytes";
+import type { Endorsement } from "../amd/endorsement.ts";
 import type { GenuineSnp } from "../amd/genuine.ts";
 import { minimumAt } from "../amd/minimums.ts";
-import { behind, chipIdText, componentNames, type Tcb, tcbText } from "../amd/products.ts";
+import { behind, chipIdText, componentNames, type Product, type Tcb, tcbText } from "../amd/products.ts";
 import { hasBit, platformBits, policyBits, type SnpReport } from "../amd/report.ts";
 import { explainTcb } from "../amd/tcb-advice.ts";
 import type { CheckCode } from "../errors.ts";
@@ -14,15 +15,18 @@ import type { Reference } from "./reference.ts";
 
 type Rules = NonNullable<Policy["snp"]>;
 
-/** Asks every question; `now` decides which listed minimum holds. */
+/** A report, and what is known of its platform. */
+export type SeenSnp = Pick<GenuineSnp, "report"> & Partial<GenuineSnp>;
+
+/** Asks every question that what is known answers; `now` decides which listed minimum holds. */
 export function checkSnp(
-  genuine: GenuineSnp,
+  genuine: SeenSnp,
   rules: Rules,
   references: readonly Reference[],
   now: Date,
   answers: Answers,
 ): void {
-  const { report } = genuine;
+  const { report, product, tcb, endorsement } = genuine;
   checkGuestPolicy(report, rules, answers);
   const levels = rules.privilegeLevels ?? [0];
   const accepted = levels === "any" ? levels : levels.map(String);
@@ -31,16 +35,14 @@ export function checkSnp(
   const hostData = rules.hostData ?? ["00".repeat(32)];
   checkOneOf("snp/host-data", "snp/host-data", toHex(report.hostData), hostData, answers);
   checkIdBlock(report, rules, answers);
-  checkOneOf(
-    "snp/processor",
-    "snp/processor",
-    genuine.product,
-    rules.products ?? ["Genoa", "Turin"],
-    answers,
-  );
-  checkTcb(genuine, rules, now, answers);
   checkPlatformInfo(report, rules, answers);
-  checkChip(genuine, rules, answers);
+  if (product !== undefined) {
+    const products = rules.products ?? ["Genoa", "Turin"];
+    checkOneOf("snp/processor", "snp/processor", product, products, answers);
+    if (tcb !== undefined) checkTcb(product, tcb, rules, now, answers);
+    checkChip(report, product, rules, answers);
+  }
+  if (endorsement !== undefined) checkProvider(endorsement, rules, answers);
 }
 
 function checkGuestPolicy(
@@ -124,7 +126,13 @@ function checkIdBlock(report: SnpReport, rules: Rules, answers: Answers): void {
 }
 
 /** Reported, committed and launch: what the key speaks for, what cannot be undone, what the guest was launched under. */
-function checkTcb({ product, tcb }: GenuineSnp, { minimumTcb }: Rules, now: Date, answers: Answers): void {
+function checkTcb(
+  product: Product,
+  tcb: GenuineSnp["tcb"],
+  { minimumTcb }: Rules,
+  now: Date,
+  answers: Answers,
+): void {
   const actual = `reported ${tcbText(tcb.reported)}`;
   if (minimumTcb === "any") {
     answers.notChecked("snp/tcb-minimum", "the policy leaves snp.minimumTcb open", { actual });
@@ -175,20 +183,18 @@ function checkPlatformInfo(
     });
 }
 
-function checkChip(
-  { report, product, endorsement }: GenuineSnp,
-  { chipIds, providers }: Rules,
-  answers: Answers,
-): void {
-  const chip = chipIdText(report.chipId, product);
-  const whole = toHex(report.chipId);
+function checkChip({ chipId }: SnpReport, product: Product, { chipIds }: Rules, answers: Answers): void {
+  const chip = chipIdText(chipId, product);
+  const whole = toHex(chipId);
   if (chipIds === undefined) {
     answers.fail("snp/chip-not-stated", { expected: 'snp.chipIds: a list, or "any"', actual: chip });
   } else if (chipIds === "any" || chipIds.includes(whole) || chipIds.includes(chip)) {
     checkOneOf("snp/chip", "snp/chip", chip, chipIds === "any" ? "any" : [chip], answers);
   } else answers.fail("snp/chip", { expected: chipIds.join(" or "), actual: chip });
+}
 
-  const provider = endorsement.provider ?? "none: the chip's own key signs";
+function checkProvider({ provider: own }: Endorsement, { providers }: Rules, answers: Answers): void {
+  const provider = own ?? "none: the chip's own key signs";
   if (providers === undefined) {
     answers.notChecked("snp/provider", "the policy names no providers", { actual: provider });
   } else checkOneOf("snp/provider", "snp/provider", provider, providers, answers);

@@ -19,7 +19,8 @@ const blame: readonly [pattern: RegExp, verdict: Report["verdict"], why: string]
   [/^tdx-module\/unknown/, "undetermined", "a list of Intel's that does not know it yet"],
   [/^(collateral|crl|tcb-info|qe-identity|json)\//, "undetermined", "collateral"],
   [/^qe\/tee/, "undetermined", "collateral of the other TEE"],
-  [/: the (root|pckCa|tcbSigner) certificate/, "undetermined", "the collateral's certificates"],
+  [/: the (root|pckCa) certificate/, "rejected", "the quote carries it, too"],
+  [/: the tcbSigner certificate/, "undetermined", "the collateral's certificate"],
   [/: the (rootCrl|pckCrl) /, "undetermined", "a list"],
   [/^der\/malformed: (the (root|PCK) CRL|a list)/, "undetermined", "a list that cannot be read"],
   [

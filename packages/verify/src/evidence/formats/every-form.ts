@@ -4,6 +4,7 @@ import { channelVersion, readChannelDocument } from "../../channel.ts";
 import { isDstackAttestation, readDstackAttestation, readDstackDocument } from "./dstack-attestation.ts";
 import { binary, document, type Form, forms, readerOf } from "./forms.ts";
 import { isProtobuf, readProtobuf } from "./protobuf.ts";
+import { isProtobufText, readProtobufText } from "./protobuf-text.ts";
 import { readTinfoil, tinfoilPredicate } from "./tinfoil.ts";
 
 /** In the order in which they are asked. */
@@ -37,6 +38,12 @@ export const everyForm: readonly Form[] = [
     "its first field: a version and what follows it, a header, or a TPM's public key",
     isProtobuf,
     readProtobuf,
+  ),
+  binary(
+    "a quote or report in the text of such a protobuf (textproto)",
+    "its first fields, by name: header or report with a version in it, version and guest_svn or policy, or ak_pub",
+    isProtobufText,
+    readProtobufText,
   ),
   ...forms,
 ];

@@ -39,7 +39,7 @@ const neighbours: readonly Neighbour[] = [
     is: ({ text }) => /^ey[\w-]+\.[\w-]+\.[\w-]*$/.test(text),
   },
   {
-    what: "a quote or report taken apart, in the text or JSON of a protobuf (go-tdx-guest, go-sev-guest, go-tpm-tools)",
+    what: "a quote or report taken apart, in the JSON of a protobuf or a text of it that begins like none of go-tdx-guest's, go-sev-guest's and go-tpm-tools'",
     fix: asBytes,
     is: ({ text, document }) =>
       /^(?:header|td_quote_body|signed_data|report|ak_pub|tee_attestation|(?:tdx|sev_snp)_attestation)\s*:?\s*[{<"]/m.test(
@@ -62,6 +62,12 @@ const neighbours: readonly Neighbour[] = [
     what: "the ACPI table CCEL, which says where the log lies",
     fix: "read the log: /sys/firmware/acpi/tables/data/CCEL",
     is: ({ bytes }) => starts(bytes, "4343454c"),
+  },
+  {
+    what: "an event log",
+    fix: "it goes beside evidence: caisson verify EVIDENCE --event-log FILE; caisson inspect shows what it says",
+    // The name of its first event's data (TCG PC Client Platform Firmware Profile, TCG_EfiSpecIDEvent).
+    is: ({ bytes }) => starts(bytes, "53706563204944204576656e74303300", 32),
   },
   {
     what: "AMD's table of certificates (auxblob)",

@@ -404,3 +404,212 @@ test("any bytes that begin like one", () => {
     { numRuns: 500 },
   );
 });
+
+/** Names of fields in the order of their numbers; of a message in a message, its own behind it. */
+type Names = readonly (string | Inner)[];
+interface Inner extends ReadonlyArray<string | Inner> {
+  readonly 0: string;
+}
+const bodyNames = [
+  ..."tee_tcb_svn mr_seam mr_signer_seam seam_attributes td_attributes xfam mr_td mr_config_id mr_owner".split(
+    " ",
+  ),
+  ..."mr_owner_config rtmrs report_data tee_tcb_svn2 mr_service_td".split(" "),
+];
+const numbered = (words: string): string[] => words.split(" ");
+const signedNames: Names = [
+  "signature",
+  "ecdsa_attestation_key",
+  [
+    "certification_data",
+    "certificate_data_type",
+    "size",
+    [
+      "qe_report_certification_data",
+      [
+        "qe_report",
+        ...numbered("cpu_svn misc_select reserved1 attributes mr_enclave reserved2 mr_signer reserved3"),
+        ...numbered("isv_prod_id isv_svn reserved4 report_data"),
+      ],
+      "qe_report_signature",
+      ["qe_auth_data", "parsed_data_size", "data"],
+      ["pck_certificate_chain_data", "certificate_data_type", "size", "pck_cert_chain"],
+    ],
+  ],
+];
+const quoteNames = (second: Names[number]): Names => [
+  ["header", ...numbered("version attestation_key_type tee_type qe_svn pce_svn qe_vendor_id user_data")],
+  second,
+  "signed_data_size",
+  ["signed_data", ...signedNames],
+  "extra_bytes",
+];
+const v4Names = quoteNames(["td_quote_body", ...bodyNames]);
+const v5Names = quoteNames([
+  "td_quote_body_descriptor",
+  "td_quote_body_type",
+  "td_quote_body_size",
+  ["td_quote_body_v5", ...bodyNames],
+]);
+const reportNames: Names = [
+  ...numbered("version guest_svn policy family_id image_id vmpl signature_algo current_tcb platform_info"),
+  ...numbered("signer_info report_data measurement host_data id_key_digest author_key_digest report_id"),
+  ...numbered("report_id_ma reported_tcb chip_id committed_tcb current_build current_minor current_major"),
+  ...numbered("committed_build committed_minor committed_major launch_tcb signature cpuid1eax_fms"),
+  ...numbered("launch_mit_vector current_mit_vector"),
+];
+const snpNames: Names = [
+  ["report", ...reportNames],
+  ["certificate_chain", ...numbered("vcek_cert ask_cert ark_cert firmware_cert - vlek_cert extras")],
+  ["product", "stepping_or_name"],
+];
+const tpmNames: Names = [
+  ..."ak_pub quotes event_log instance_info canonical_event_log ak_cert intermediate_certs".split(" "),
+  ["sev_snp_attestation", ...snpNames],
+  ["tdx_attestation", ...v4Names],
+];
+
+/** Bytes between quotation marks as Go's prototext spells them: characters stand as they are, controls and stray bytes do not. */
+function goText(bytes: Uint8Array): string {
+  const named: Record<number, string> = { 10: "\\n", 13: "\\r", 9: "\\t", 34: '\\"', 92: "\\\\" };
+  let out = "";
+  for (let at = 0; at < bytes.length; ) {
+    const size = [1, 2, 3, 4].find((n) => {
+      const part = Buffer.from(bytes.subarray(at, at + n));
+      return part.length === n && Buffer.from(part.toString("utf8")).equals(part);
+    });
+    const point =
+      size &&
+      Buffer.from(bytes.subarray(at, at + size))
+        .toString("utf8")
+        .codePointAt(0)!;
+    if (point === undefined || point < 0x20 || point === 0x7f || named[point] !== undefined) {
+      out += named[bytes[at]!] ?? `\\x${bytes[at]!.toString(16).padStart(2, "0")}`;
+      at++;
+    } else {
+      out += point >= 0x80 && point < 0xa0 ? `\\u00${point.toString(16)}` : String.fromCodePoint(point);
+      at += size!;
+    }
+  }
+  return `"${out}"`;
+}
+
+/** A message of the wire format as text. */
+function textOf(message: Buffer, names: Names, gap = " ", colon = ":"): string {
+  const fields = [];
+  let at = 0;
+  const number = () => {
+    let value = 0n;
+    for (let shift = 0n; ; shift += 7n) {
+      const byte = message[at++]!;
+      value |= BigInt(byte & 0x7f) << shift;
+      if (byte < 0x80) return value;
+    }
+  };
+  while (at < message.length) {
+    const tag = number();
+    const entry = names[Number(tag >> 3n) - 1]!;
+    const name = typeof entry === "string" ? entry : entry[0];
+    const inner: Names = typeof entry === "string" ? [] : entry.slice(1);
+    if ((tag & 7n) === 0n) {
+      fields.push(`${name}:${gap}${number()}`);
+      continue;
+    }
+    const size = Number(number());
+    const value = message.subarray(at, (at += size));
+    fields.push(
+      inner.length === 0
+        ? `${name}:${gap}${goText(value)}`
+        : `${name}${colon}${gap}{${textOf(value, inner, gap, colon)}}`,
+    );
+  }
+  return fields.join(gap === "" ? " " : gap === " " ? "  " : "\n");
+}
+
+const textNames: Record<string, Names> = {
+  QuoteV4: v4Names,
+  QuoteV5: v5Names,
+  Report: reportNames,
+  Attestation: snpNames,
+  "go-tpm-tools'": tpmNames,
+};
+const texts = good.map(([name, message, expected]) => {
+  const names = textNames[name.split(" ")[0]!]!;
+  return [name, names, message, expected] as const;
+});
+const read = (text: string) => readOrError(new Uint8Array(Buffer.from(text)));
+
+for (const [name, names, message, expected] of texts) {
+  test(`${name}, as text: the same evidence in every spacing, and cut nowhere`, () => {
+    const spellings = [
+      textOf(message, names),
+      textOf(message, names, ""),
+      textOf(message, names, "\n  "),
+      // Older versions wrote no colon before a message.
+      textOf(message, names, " ", ""),
+      `\n${textOf(message, names)}\r\n`,
+    ];
+    for (const text of spellings) deepEqual(read(text), plain(expected));
+    const [text] = spellings as [string];
+    for (let size = 0; size < text.length; size += text.length - size > 200 && size > 100 ? 97 : 1) {
+      notDeepEqual(read(text.slice(0, size)), plain(expected), `${size} characters`);
+    }
+    equal(read(`${text} ${text}`), "evidence/malformed");
+    equal(read(`${text}}`), "evidence/malformed");
+  });
+
+  test(`${name}, as text: any change is read or refused, by an error of ours`, () => {
+    const text = Buffer.from(textOf(message, names));
+    fc.assert(
+      fc.property(fc.nat(text.length - 1), fc.nat(255), (at, value) => {
+        const copy = Buffer.from(text);
+        copy[at] = value;
+        readOrError(copy);
+      }),
+    );
+  });
+}
+
+const attestationText = textOf(encode(snp()), snpNames);
+const changedText = (from: string | RegExp, to: string) => {
+  const changed = attestationText.replace(from, () => to);
+  ok(changed !== attestationText, String(from));
+  return changed;
+};
+const deep = (depth: number) => `product:{${"a:{".repeat(depth)}${"}".repeat(depth)}}`;
+for (const [name, text, code = "evidence/malformed"] of [
+  ["a comment", `${attestationText} # nothing`],
+  ["a list in brackets", changedText(/platform_info:\s*(\d+)/, "platform_info: [1]")],
+  ["single quotes", changedText(/family_id:\s*"((?:[^"\\]|\\.)*)"/, "family_id: '0123456789abcdef'")],
+  ["an octal escape", changedText(/family_id:\s*"/, 'family_id: "\\000')],
+  ["half an escape", changedText(/family_id:\s*"/, 'family_id: "\\x0')],
+  ["an escape of half a pair", changedText(/family_id:\s*"/, 'family_id: "\\ud800')],
+  ["an escape beyond Unicode", changedText(/family_id:\s*"/, 'family_id: "\\U00110000')],
+  ["a line that ends in a text", changedText(/family_id:\s*"/, 'family_id: "\n')],
+  ["a number in hexadecimal", changedText(/policy:\s*\d+/, "policy: 0x30000")],
+  ["a number with a zero before it", changedText(/policy:\s*/, "policy: 0")],
+  ["a number of 65 bits", changedText(/policy:\s*\d+/, "policy: 18446744073709551616")],
+  ["a negative number", changedText(/policy:\s*/, "policy: -")],
+  ["a number for bytes", changedText(/family_id:\s*"(?:[^"\\]|\\.)*"/, "family_id: 0")],
+  ["bytes for a number", changedText(/policy:\s*\d+/, 'policy: ""')],
+  ["a message for bytes", changedText(/family_id:\s*"(?:[^"\\]|\\.)*"/, "family_id: {}")],
+  ["a field without a value", changedText(/policy:\s*\d+/, "policy:")],
+  ["an unknown field", changedText(/policy:/, "policies:"), "evidence/unsupported"],
+  ["a field of everything's", changedText(/policy:/, "constructor:"), "evidence/unsupported"],
+  ["a field twice", changedText(/policy:/, "policy: 1 policy:")],
+  ["messages in messages", `${attestationText} ${deep(5000)}`],
+  ["the body of another version", textOf(encode(quoteV4(v4)), v4Names).replace("version: 4", "version: 5")],
+] as const) {
+  test(`a protobuf's text with ${name}: ${code}`, () => equal(read(text), code));
+}
+
+test("what the guest thinks that it runs on is left out, whatever it is", () => {
+  for (const more of [
+    "name: SEV_PRODUCT_MILAN",
+    "name:1 stepping:2 machine_stepping:{value:1}",
+    "",
+    deep(5),
+  ]) {
+    deepEqual(read(`${attestationText} product: {${more}}`), plain(snpEvidence), more);
+  }
+});

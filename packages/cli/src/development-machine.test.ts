@@ -6,7 +6,8 @@ import { PassThrough } from "node:stream";
 import { text } from "node:stream/consumers";
 import { test } from "node:test";
 import { ExecReader, encodeFrames } from "@caisson/protocol/exec";
-import { carry, split } from "./exec.ts";
+import { split } from "./commands/exec.ts";
+import { carry } from "./development-machine.ts";
 
 const request = { token: "00".repeat(32), service: "web", arguments: ["cat"] };
 
@@ -61,5 +62,7 @@ test("the first word is a service where there are several, and may be where ther
   deepEqual(split(["web", "ls", "-l"], ["db", "web"]), ["web", ["ls", "-l"]]);
   deepEqual(split(["ls", "-l"], ["web"]), ["web", ["ls", "-l"]]);
   deepEqual(split(["web", "ls"], ["web"]), ["web", ["ls"]]);
+  deepEqual(split(["--", "ls"], ["web"]), ["web", ["ls"]]);
+  deepEqual(split(["web", "--", "ls", "--"], ["db", "web"]), ["web", ["ls", "--"]]);
   throws(() => split(["ls"], ["db", "web"]), { code: "cli/usage", message: /no service 'ls'/ });
 });

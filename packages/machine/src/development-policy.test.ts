@@ -1,15 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-/** What a session decides before anything is started: who the machine is, and what a relying party accepts of it. */
-import { deepEqual, equal, notEqual, throws } from "node:assert/strict";
-import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { type TestContext, test } from "node:test";
+import { deepEqual, equal, notEqual } from "node:assert/strict";
+import { test } from "node:test";
 import type { Manifest } from "@caisson/image";
 import { applicationId } from "@caisson/protocol/guest-config";
 import { plainService } from "@caisson/protocol/testing/service";
 import { readPolicy } from "@caisson/verify";
-import { developmentPolicy, instanceSeed } from "./session.ts";
+import { developmentPolicy } from "./development-policy.ts";
 
 function manifest(name: string, secureTime = true): Manifest {
   const app = { name, services: { [name]: plainService() }, networks: {}, volumes: {} };
@@ -19,12 +15,6 @@ const root = `04${"ab".repeat(64)}`;
 const whole = { mrtd: "a", rtmr0: "b", rtmr1: "c", rtmr2: "d" };
 const policyOf = (references: object, of = manifest("hello")) =>
   readPolicy(developmentPolicy(of, references, root));
-
-function place(t: TestContext): string {
-  const directory = mkdtempSync(join(tmpdir(), "caisson-session-"));
-  t.after(() => rmSync(directory, { recursive: true }));
-  return directory;
-}
 
 const idOf = ({ guest }: Manifest) => applicationId(guest).toHex();
 
@@ -57,22 +47,4 @@ test("a register is left open only where there is no reference value for it", ()
 test("the host's sources of time are accepted only of an image that asks them", () => {
   deepEqual(policyOf(whole).secureTime, { origins: ["instance"] });
   deepEqual(policyOf(whole, manifest("hello", false)).secureTime, { methods: ["nts", "none"] });
-});
-
-test("a seed is made at the first start, is the owner's alone, and stays", (t) => {
-  const state = place(t);
-  const seed = instanceSeed(state);
-  equal(/^[0-9a-f]{40}$/.test(seed), true);
-  equal(instanceSeed(state), seed);
-  equal(statSync(join(state, "instance-seed")).mode & 0o777, 0o600);
-  // Nothing half-written stays behind.
-  deepEqual(readdirSync(state), ["instance-seed"]);
-  notEqual(instanceSeed(place(t)), seed);
-});
-
-test("the seed of a state that somebody keeps is used as it is; without a place there is none", (t) => {
-  const state = place(t);
-  writeFileSync(join(state, "instance-seed"), `${"cd".repeat(20)}\n`);
-  equal(instanceSeed(state), "cd".repeat(20));
-  throws(() => instanceSeed(join(state, "nowhere")), { code: "ENOENT" });
 });

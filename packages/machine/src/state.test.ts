@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+import { deepEqual, equal, notEqual, throws } from "node:assert/strict";
+import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import { instanceSeed } from "./state.ts";
+
+function place(t: TestContext): string {
+  const directory = mkdtempSync(join(tmpdir(), "caisson-state-"));
+  t.after(() => rmSync(directory, { recursive: true }));
+  return directory;
+}
+
+test("a seed is made at the first start, is the owner's alone, and stays", (t) => {
+  const state = place(t);
+  const seed = instanceSeed(state);
+  equal(/^[0-9a-f]{40}$/.test(seed), true);
+  equal(instanceSeed(state), seed);
+  equal(statSync(join(state, "instance-seed")).mode & 0o777, 0o600);
+  // Nothing half-written stays behind.
+  deepEqual(readdirSync(state), ["instance-seed"]);
+  notEqual(instanceSeed(place(t)), seed);
+});
+
+test("the seed of a state that somebody keeps is used as it is; without a place there is none", (t) => {
+  const state = place(t);
+  writeFileSync(join(state, "instance-seed"), `${"cd".repeat(20)}\n`);
+  equal(instanceSeed(state), "cd".repeat(20));
+  throws(() => instanceSeed(join(state, "nowhere")), { code: "ENOENT" });
+});
