@@ -39,6 +39,7 @@ import {
   type CheckId,
   type ErrorCode,
   type Evidence,
+  type Genuine,
   judgeEvidence,
   type Report,
   type ReportDataClaim,
@@ -47,7 +48,6 @@ import {
   trustAnchorFor,
   VerifyError,
 } from "@caisson/verify";
-import { parseQuote } from "@caisson/verify/quote";
 import { releaseJudge } from "@caisson/verify/releases";
 import { reasonOf } from "@caisson/vocabulary/system-error";
 import { type Applications, type KnownApplication, learn } from "./applications.ts";
@@ -306,7 +306,6 @@ async function judge(
     fields: { nonce, kmsIdentityKey: identityKey, ephemeralKey },
   };
   const evidence: Evidence = { ...readEvidenceDocument(document), reportData };
-  entry.registers = registersDigest(evidence);
   entry.app = payloadOf(evidence, "app-id", ID_SIZE, IDENTITY_SIZE);
   entry.instance = payloadOf(evidence, "instance-id", ID_SIZE);
   const composeHash = payloadOf(evidence, "compose-hash", 32);
@@ -325,7 +324,7 @@ async function judge(
   const now = new Date(entry.time);
   const trust = trustAnchorFor(evidence.platform, policy.policy);
   const collateral = trust && (await context.collateral.find(evidence, trust, now));
-  const { report, release } = await judgeEvidence(evidence, {
+  const { report, genuine, release } = await judgeEvidence(evidence, {
     policy: policy.policy,
     references: policy.references,
     now,
@@ -336,8 +335,8 @@ async function judge(
     }),
     ...(collateral !== undefined && { collateral }),
   });
-  decision.attested =
-    report.platform !== undefined && attesting.every((id) => outcomeOf(report, id) === "pass");
+  if (genuine !== undefined) entry.registers = registersDigest(genuine);
+  decision.attested = genuine !== undefined && attesting.every((id) => outcomeOf(report, id) === "pass");
   if (report.verdict !== "accepted") {
     const failed = report.checks.filter(({ outcome }) => outcome === "fail");
     const [first] = failed;
@@ -402,8 +401,7 @@ function payloadOf({ runtimeEvents = [] }: Evidence, name: string, ...sizes: rea
 }
 
 /** SHA-256 of MRTD ‖ RTMR0–3 as the quote states them. */
-function registersDigest({ quote }: Evidence): Uint8Array {
-  const { body } = parseQuote(quote);
+function registersDigest({ quote: { body } }: Genuine): Uint8Array {
   if (body.tee !== "tdx") return new Uint8Array();
   return hash("sha256", Buffer.concat([body.report.mrTd, ...body.report.rtmrs]), "buffer");
 }

@@ -8,6 +8,7 @@
  */
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
+import { messageOf } from "@caisson/vocabulary/failure";
 import { reasonOf } from "@caisson/vocabulary/system-error";
 import { Connections } from "./connections.ts";
 import { KmsError } from "./errors.ts";
@@ -75,7 +76,12 @@ function serverOf(service: Service, options: RouteOptions): Server {
       // One request at a time on a connection: answers to more would wait in memory until their client reads them.
       if (!connections.begin(socket)) return void socket.destroy();
       outgoing.once("close", () => connections.done(socket));
-      void answer(readRequest(incoming)).then((given) => send(given, outgoing));
+      answer(readRequest(incoming))
+        .then((given) => send(given, outgoing))
+        .catch((error) => {
+          service.write("failed", { error: messageOf(error) });
+          socket.destroy();
+        });
     },
   );
   const connections = new Connections(server, {

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Clients that hold a connection without sending a request. The limits are the real ones, so this takes 10 s. */
-import { deepEqual, equal } from "node:assert/strict";
+import { deepEqual, equal, match } from "node:assert/strict";
+import { once } from "node:events";
 import { connect } from "node:net";
 import test from "node:test";
+import { setImmediate as immediate, setTimeout as sleep } from "node:timers/promises";
 import { keyReleaseVersion } from "@caisson/protocol/key-release";
 import { testKms } from "./testing/kms.ts";
 import { Machine } from "./testing/machine.ts";
@@ -50,4 +52,17 @@ test("connections that send nothing in 2 s, no whole request in 10 s, are closed
   }
   equal(served.length >= 3, true);
   deepEqual(new Set(await Promise.all(served)), new Set([200]));
+});
+
+test("a KMS that was held up answers who has sent meanwhile", async (t) => {
+  const kms = await testKms(t, { app: new Machine(Date.now()) });
+  const socket = connect(Number(new URL(kms.url).port), "127.0.0.1");
+  await once(socket, "connect");
+  await sleep(100);
+  // What comes next in a turn of the loop are timers.
+  await immediate();
+  socket.write("GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2500);
+  const [answer] = (await once(socket, "data")) as [Buffer];
+  match(answer.toString(), /^HTTP\/1.1 200 /);
 });
