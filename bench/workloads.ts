@@ -15,6 +15,7 @@ import { readSpec } from "@caisson/image";
 import { applicationImages, muslImage } from "../test/support/applications.ts";
 import { debianImage } from "../test/support/debian-image.ts";
 import { type ServiceMachine, startServices, writeSpec } from "../test/support/services.ts";
+import { Asking, type Counts } from "./peer/emulator.ts";
 import { plainCrun, type Trial } from "./peer/plain-crun.ts";
 
 const repository = new URL("../", import.meta.url).pathname;
@@ -135,11 +136,17 @@ services:
     depends_on: { cache: { condition: service_started }, web: { condition: service_started } }
 `;
 
-/** Requests over one connection that stays open, and those that were answered in a second. */
-const http = (host: string, count: number): string => `import http.client, time
-c = http.client.HTTPConnection("${host}"); began = time.monotonic()
-for _ in range(${count}): c.request("GET", "/"); c.getresponse().read()
-print(${count} / (time.monotonic() - began))`;
+/** Requests over one connection that stays open. */
+const http =
+  (host: string) =>
+  (count: number): string[] => [
+    "python3",
+    "-c",
+    `import http.client
+c = http.client.HTTPConnection("${host}")
+for _ in range(${count}): c.request("GET", "/"); c.getresponse().read()`,
+  ];
+const requestCounts = [100, 900] as const;
 
 const quietWeb = (image: string): string => `  quiet:
     image: ${image}
@@ -147,18 +154,34 @@ const quietWeb = (image: string): string => `  quiet:
     stop_signal: SIGQUIT
 `;
 
-const redis = (host: string): string[] => `redis-benchmark -h ${host} -n 3000 -c 8 -t get --csv`.split(" ");
-const perSecond = (csv: string): number => Number(/"GET","([\d.]+)"/.exec(csv)![1]);
+const redis =
+  (host: string) =>
+  (count: number): string[] =>
+    `redis-benchmark -h ${host} -n ${count} -c 8 -t get --csv`.split(" ");
+const getCounts = [1_000, 11_000] as const;
 
-const web: Pick<Trial, "entry" | "ready" | "ask"> = {
+/** Microseconds of the host's processor for each one more that a service is asked. */
+function each(place: string, service: string, ask: (count: number) => string[], counts: Counts): number {
+  const asking = new Asking();
+  asking.look();
+  for (const count of counts) {
+    inside(place, service, ...ask(count));
+    asking.look();
+  }
+  return asking.each(counts);
+}
+
+const web: Pick<Trial, "entry" | "ready" | "ask" | "counts"> = {
   entry: "nginx.sh",
   ready: ["python3", "-c", 'import urllib.request as r; r.urlopen("http://127.0.0.1/")'],
-  ask: ["python3", "-c", http("127.0.0.1", 400)],
+  ask: http("127.0.0.1"),
+  counts: requestCounts,
 };
-const cache: Pick<Trial, "entry" | "ready" | "ask" | "lines"> = {
+const cache: Pick<Trial, "entry" | "ready" | "ask" | "counts" | "lines"> = {
   entry: "redis.sh",
   ready: ["redis-cli", "ping"],
   ask: redis("127.0.0.1"),
+  counts: getCounts,
   lines: "nowhere",
 };
 /** Plain crun, then with single parts of what Caisson adds. */
@@ -185,39 +208,28 @@ const trials: Record<string, Trial> = {
 
 async function* requests(): AsyncGenerator<Row> {
   const image = `${await debianImage()}:latest`;
-  const found = await withImage(compose(image, "one") + quietWeb(image), async (place) => ({
+  const { ours, peer } = await withImage(compose(image, "one") + quietWeb(image), async (place) => ({
     ours: await running(place, async (machine) => {
       await machine.writes("cache", /Ready to accept connections/);
       return {
-        cache: perSecond(inside(place, "client", ...redis("cache"))),
-        cacheAlone: perSecond(inside(place, "cache", ...cache.ask)),
-        quiet: Number(inside(place, "client", "python3", "-c", http("quiet", 400))),
-        quietAlone: Number(inside(place, "quiet", ...web.ask)),
-        lines: Number(inside(place, "web", ...web.ask)),
+        cache: each(place, "client", redis("cache"), getCounts),
+        cacheAlone: each(place, "cache", redis("127.0.0.1"), getCounts),
+        quiet: each(place, "client", http("quiet"), requestCounts),
+        quietAlone: each(place, "quiet", http("127.0.0.1"), requestCounts),
+        lines: each(place, "web", http("127.0.0.1"), requestCounts),
       };
     }),
-    plain: await plainCrun(place, memory, trials),
+    peer: await plainCrun(place, memory, trials),
   }));
-  const { ours, plain } = found;
-  const peer = Object.fromEntries(
-    Object.entries(plain).map(([name, said]) => [
-      name,
-      name.startsWith("redis") ? perSecond(said) : Number(said),
-    ]),
-  );
-  const note = "peer: under plain crun, over the loopback, on the same kernel";
+  const note = "of the host's processor; peer: under plain crun, over the loopback, on the same kernel";
   for (const [name, own, beside] of [
-    ["Redis, GET a second over the service's own loopback", ours.cacheAlone, "redis"],
-    ["Redis, GET a second from another service", ours.cache, "redis"],
-    ["nginx without its log, requests a second over the service's own loopback", ours.quietAlone, "quiet"],
-    ["nginx without its log, requests a second from another service", ours.quiet, "quiet"],
-    [
-      "nginx, its log on the console, requests a second over the service's own loopback",
-      ours.lines,
-      "console",
-    ],
+    ["Redis, a GET over the service's own loopback", ours.cacheAlone, "redis"],
+    ["Redis, a GET from another service", ours.cache, "redis"],
+    ["nginx without its log, a request over the service's own loopback", ours.quietAlone, "quiet"],
+    ["nginx without its log, a request from another service", ours.quiet, "quiet"],
+    ["nginx, its log on the console, a request over the service's own loopback", ours.lines, "console"],
   ] as const) {
-    yield { name, unit: "/s", ours: own, peer: peer[beside]!, note };
+    yield { name, unit: "µs", ours: own, peer: peer[beside]!, note };
   }
   for (const [name, one, other] of [
     ["Redis, with the filter of system calls", "redis-seccomp", "redis"],
@@ -230,7 +242,7 @@ async function* requests(): AsyncGenerator<Row> {
     ["nginx, its log on the console", "console", "quiet"],
   ] as const) {
     const without = `of plain crun alone; peer: ${other}, without it`;
-    yield { name: `plain crun: ${name}`, unit: "/s", ours: peer[one]!, peer: peer[other]!, note: without };
+    yield { name: `plain crun: ${name}`, unit: "µs", ours: peer[one]!, peer: peer[other]!, note: without };
   }
 }
 

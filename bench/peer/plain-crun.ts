@@ -13,9 +13,10 @@ import type { VmOptions } from "@caisson/host/vm";
 import { diskPath } from "@caisson/vocabulary/disks";
 import { basePackages, debianRoot, entryPoints } from "../../test/support/debian-image.ts";
 import { launchServices } from "../../test/support/services.ts";
+import { Asking, type Counts } from "./emulator.ts";
 
 const cache = new URL("../../.cache/bench-crun/", import.meta.url).pathname;
-const limitMs = 700_000;
+const limitMs = 1_800_000;
 
 /** Docker's default set (its documentation, "Runtime privilege and Linux capabilities"). */
 const capabilities =
@@ -37,9 +38,10 @@ export interface Trial {
   cgroup?: boolean;
   /** Needs a network, too: low ports belong to the user namespace of whose network they are. */
   user?: boolean;
-  /** Succeeds when it serves; what is asked then, and printed. Both run in the container. */
+  /** Succeeds when it serves; what is asked then, so many times. Both run in the container. */
   ready: readonly string[];
-  ask: readonly string[];
+  ask: (count: number) => readonly string[];
+  counts: Counts;
 }
 
 const quieten = "sed -i 's/access_log .*/access_log off;/' /etc/nginx/nginx.conf";
@@ -81,7 +83,7 @@ const readers: Record<Trial["lines"], string> = {
 };
 
 /** The lines of a trial, whose group `/sys/fs/cgroup/trial` is entered by whatever runs for it, if it has one. */
-const script = (name: string, { lines, cgroup, ready, ask }: Trial): string => {
+const script = (name: string, { lines, cgroup, ready, ask, counts }: Trial): string => {
   const inside = (command: string): string => (cgroup ? `/bench/within ${command}` : command);
   const words = (all: readonly string[]): string => all.map(quoted).join(" ");
   const exec = inside(`crun --cgroup-manager=disabled exec ${name}`);
@@ -90,15 +92,18 @@ mount -t overlay overlay -o lowerdir=/,upperdir=/run/${name}/upper,workdir=/run/
 cp /bench/${name}.json /run/${name}/config.json
 ${inside(`crun --cgroup-manager=disabled run --bundle /run/${name} ${name}`)} < /dev/null ${readers[lines]} &
 until ${exec} ${words(ready)} > /dev/null 2>&1; do sleep 1; done
-echo "PEER ${name} $(${exec} ${words(ask)} | tr '\\n' ' ')"
-crun --cgroup-manager=disabled kill ${name} KILL
+sleep 2
+${said(name)}${counts.map((count) => `${exec} ${words(ask(count))} > /dev/null 2>&1\n${said(name)}`).join("")}crun --cgroup-manager=disabled kill ${name} KILL
 until [ "$(crun list -q)" = "" ]; do sleep 1; crun --cgroup-manager=disabled delete -f ${name} 2> /dev/null; done
 `;
 };
 
+/** A look is taken where this is read, while nothing happens. */
+const said = (name: string): string => `echo "PEER ${name}"\nsleep 2\n`;
+
 const within = '#!/bin/sh\necho $$ > /sys/fs/cgroup/trial/cgroup.procs\nexec "$@"\n';
 
-/** One trial after the other; what each answered is said on the console. */
+/** One trial after the other; the console says where each is. */
 const init = (trials: Trials): string => `#!/bin/sh
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
@@ -147,12 +152,12 @@ async function disk(trials: Trials): Promise<string> {
   return path;
 }
 
-/** What each trial answered, by its name. */
+/** Microseconds of the host's processor for each time that it is asked, by the trial's name. */
 export async function plainCrun(
   place: string,
   memory: number,
   trials: Trials,
-): Promise<Record<string, string>> {
+): Promise<Record<string, number>> {
   const rootfs = await disk(trials);
   const machine = await launchServices(place, memory, {
     machine: (options: VmOptions) => ({
@@ -164,13 +169,19 @@ export async function plainCrun(
         .replace(/init=.*$/, "init=/bench/init"),
     }),
   });
+  const askings: Record<string, Asking> = Object.fromEntries(
+    Object.keys(trials).map((name) => [name, new Asking()]),
+  );
+  let looks = 0;
   try {
     const log = join(machine.state, "console.log");
-    for (const until = performance.now() + limitMs; performance.now() < until; await sleep(500)) {
-      const text = readFileSync(log, "utf8");
-      if (!/^PEER done/m.test(text)) continue;
+    for (const until = performance.now() + limitMs; performance.now() < until; await sleep(200)) {
+      const names = [...readFileSync(log, "utf8").matchAll(/^PEER (\S+)\r?$/gm)].map(([, name]) => name!);
+      for (const name of names.slice(looks)) askings[name]?.look();
+      looks = names.length;
+      if (names.at(-1) !== "done") continue;
       return Object.fromEntries(
-        [...text.matchAll(/^PEER (\S+) (.*)$/gm)].map(([, name, said]) => [name!, said!]),
+        Object.entries(trials).map(([name, { counts }]) => [name, askings[name]!.each(counts)]),
       );
     }
     throw new Error(`plain crun said nothing: ${readFileSync(log, "utf8").slice(-2_000)}`);

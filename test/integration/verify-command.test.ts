@@ -118,6 +118,35 @@ test("what is certain wins: certificates that Intel did not sign, and what a pol
   deepEqual((JSON.parse(refused.stdout) as Report).codes, ["collateral/missing", "policy/tee"]);
 });
 
+test("tcb and policy from: what says nothing of the evidence is not a no", () => {
+  const run = (...args: string[]) =>
+    spawnSync(process.execPath, [`${repository}packages/cli/src/main.ts`, ...args], { encoding: "utf8" });
+  const missing = run("tcb", file("tcb.bin", quote), "--at", at);
+  deepEqual([missing.status, missing.stdout], [20, ""]);
+  match(missing.stderr, /no collateral.*\[collateral\/missing\]\n {2}try {2}--collateral fetch/);
+  const report = buildSnp({});
+  const alone = file(
+    "snp.json",
+    JSON.stringify({
+      version: "caisson/evidence/v1",
+      platform: "snp",
+      report: Buffer.from(report.report).toString("base64"),
+    }),
+  );
+  const parts = { version: "caisson/amd-collateral/v1", endorsement: "", chain: "", crl: "" };
+  const broken = file("amd.json", JSON.stringify(parts));
+  for (const args of [
+    ["policy", "from", alone],
+    ["verify", alone],
+  ]) {
+    const { status, stderr } = run(...args, "--collateral", broken);
+    equal(status, 20, args.join(" "));
+    match(stderr, /\[collateral\/malformed\]/);
+  }
+  const levels = run("tcb", alone, "--at", at, "--json");
+  deepEqual([levels.status, JSON.parse(levels.stdout).sets[0].accepted], [0, true]);
+});
+
 test("every vendor's evidence is called what its vendor calls it", () => {
   const snp = verify(file("report.bin", buildSnp({}).report), "--at", at).stdout;
   match(snp, /^CANNOT TELL {3}is the report genuine\?.*what runs in the guest\)\n.*\n.*asks AMD/);

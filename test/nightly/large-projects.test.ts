@@ -43,7 +43,17 @@ services:
       KC_BOOTSTRAP_ADMIN_PASSWORD: word
       KC_HTTP_ENABLED: "true"
       KC_HOSTNAME_STRICT: "false"
+      # Two fifths of its start under emulation are the optimising compiler.
+      JAVA_OPTS_APPEND: -XX:TieredStopAtLevel=1
+    configs:
+      - { source: patience, target: /opt/keycloak/conf/quarkus.properties }
     volumes: [keycloak:/opt/keycloak/data]
+configs:
+  # Under emulation, the first connection takes longer than the five seconds that Quarkus waits for one.
+  patience:
+    content: |
+      quarkus.datasource.jdbc.acquisition-timeout=PT10M
+      quarkus.transaction-manager.default-transaction-timeout=PT30M
 volumes:
   rails:
   gitea:

@@ -7,7 +7,9 @@ import { readFileSync } from "node:fs";
 import {
   type AmdCollateral,
   type AnyEvidence,
+  type CheckCode,
   type Collateral,
+  type ErrorCode,
   type Policy,
   type Reference,
   readAmdCollateral,
@@ -15,10 +17,13 @@ import {
   VerifyError,
 } from "@caisson/verify";
 import { isAmdCollateral } from "@caisson/verify/amd-collateral";
+import { saysNothing } from "@caisson/verify/certainty";
 import { collateralFromText } from "@caisson/verify/collateral-forms";
+import { checkOf } from "@caisson/verify/errors";
 import { isEvidence, readEvidence } from "@caisson/verify/every-form";
 import { notEvidence } from "@caisson/verify/not-evidence";
 import { readPolicyText } from "@caisson/verify/policy-text";
+import { Failure } from "@caisson/vocabulary/failure";
 import { limits } from "@caisson/vocabulary/limits";
 import { reasonOf } from "@caisson/vocabulary/system-error";
 import { UsageError } from "./failure.ts";
@@ -61,6 +66,28 @@ function isKnown(bytes: Uint8Array): boolean {
   }
 }
 
+/** Nobody can tell: exit code 20, as of a report. */
+class CannotTell extends Failure<string, "unsupported"> {
+  override readonly name = "CannotTell";
+  constructor({ code, message, facts, fix }: VerifyError) {
+    super(code, "unsupported", message, { facts, ...(fix !== undefined && { fix }) });
+  }
+}
+
+/** A refusal that says nothing of the evidence (collateral that is missing, expired, another platform's) is not a "no". */
+export async function orCannotTell<T>(ask: () => T | Promise<T>): Promise<T> {
+  try {
+    return await ask();
+  } catch (error) {
+    throw inDoubt(error);
+  }
+}
+function inDoubt(error: unknown): unknown {
+  const vague = error instanceof VerifyError && isCheck(error.code) && saysNothing(error.code, "quote");
+  return vague ? new CannotTell(error) : error;
+}
+const isCheck = (code: ErrorCode): code is CheckCode => checkOf(code) !== undefined;
+
 export const readText = (path: string): string => new TextDecoder().decode(readBounded(path));
 
 function readJson(path: string): unknown {
@@ -89,9 +116,12 @@ export function readCollateralFiles(path: string | undefined): {
 } {
   if (path === undefined) return {};
   const text = readText(path);
-  return isAmdCollateral(text)
-    ? { amdCollateral: readAmdCollateral(JSON.parse(text)) }
-    : { collateral: collateralFromText(text, path) };
+  if (!isAmdCollateral(text)) return { collateral: collateralFromText(text, path) };
+  try {
+    return { amdCollateral: readAmdCollateral(JSON.parse(text)) };
+  } catch (error) {
+    throw inDoubt(error);
+  }
 }
 
 /** What an option says is bound in report data: 1 to `most` bytes in hexadecimal. */

@@ -4,7 +4,7 @@
  * the program of development images has this (`main-development.ts`); production's does not contain it.
  */
 import { timingSafeEqual } from "node:crypto";
-import { closeSync, existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, Socket } from "node:net";
 import { join } from "node:path";
 import { ExecReader, type ExecRequest, encodeFrames, execPort, type FrameKind } from "@caisson/protocol/exec";
@@ -12,7 +12,8 @@ import { messageOf } from "@caisson/vocabulary/failure";
 import { liveReport } from "./live.ts";
 import { processOf } from "./sandbox.ts";
 import type { Prepared } from "./services/launch.ts";
-import { ending, kill, lastWords, start } from "./services/runtime.ts";
+import { endTree } from "./services/processes.ts";
+import { ending, lastWords, start } from "./services/runtime.ts";
 import type { Context } from "./stage.ts";
 import type { Syscalls } from "./syscalls.ts";
 
@@ -90,7 +91,7 @@ async function execute(
 ): Promise<number> {
   const number = ++numbered;
   const at = (suffix: string): string => join(place.directory, `exec-${number}.${suffix}`);
-  const [file, log, pidFile] = [at("json"), at("log"), at("pid")];
+  const [file, log] = [at("json"), at("log")];
   writeFileSync(file, JSON.stringify(processOf(service, args)));
   const pipes = [syscalls.pipe(), syscalls.pipe(), syscalls.pipe()] as const;
   const [input, output, errors] = pipes;
@@ -122,7 +123,7 @@ async function execute(
   try {
     let pid: number;
     try {
-      const words = ["exec", "--process", file, "--pid-file", pidFile, place.id];
+      const words = ["exec", "--process", file, place.id];
       pid = start(syscalls, place, log, words, [input[0], output[1], errors[1]]);
     } finally {
       for (const end of [input[0], output[1], errors[1]]) closeSync(end);
@@ -137,9 +138,7 @@ async function execute(
     });
     let over = false;
     socket.once("close", () => {
-      if (over) return;
-      if (existsSync(pidFile)) kill(Number(readFileSync(pidFile, "utf8")));
-      kill(pid);
+      if (!over) void endTree(pid);
     });
     take();
     socket.resume();
@@ -151,6 +150,6 @@ async function execute(
     return status;
   } finally {
     standardInput.destroy();
-    for (const path of [file, log, pidFile]) rmSync(path, { force: true });
+    for (const path of [file, log]) rmSync(path, { force: true });
   }
 }

@@ -8,6 +8,7 @@ import {
   type SeccompProfile,
   seccompProfile,
   servingProfile,
+  withChroot,
 } from "./seccomp.ts";
 
 const refused = [
@@ -83,4 +84,15 @@ test("the front starts threads alone, opens files to read alone, and knows few n
   for (const name of ["accept4", "connect", "listen", "futex", "mmap", "tgkill"])
     equal(front(name), true, name);
   deepEqual(keepChecksums(servingProfile), servingProfile);
+});
+
+test("what a service may not do for want of privilege says so, and chroot works for who has it", () => {
+  const answers = (profile: SeccompProfile, name: string) =>
+    profile.syscalls.filter(({ names }) => names.includes(name)).map((rule) => rule.errnoRet ?? rule.action);
+  const EPERM = 1;
+  for (const name of ["chroot", "mount", "unshare", "setns"])
+    deepEqual(answers(seccompProfile, name), [EPERM], name);
+  deepEqual(answers(withChroot(seccompProfile), "chroot"), ["SCMP_ACT_ALLOW"]);
+  deepEqual(answers(keepChecksums(withChroot(seccompProfile)), "chroot"), ["SCMP_ACT_ALLOW"]);
+  deepEqual(answers(withChroot(seccompProfile), "mount"), [EPERM]);
 });

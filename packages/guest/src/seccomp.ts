@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * The system calls that an application may make: an allow-list, everything else fails with ENOSYS, so that programs
+ * The system calls that an application may make: an allow-list, almost everything else fails with ENOSYS, so that programs
  * that probe for newer calls fall back instead of dying. Left out on purpose: everything that mounts, traces, loads
  * code or programs into the kernel, makes namespaces, changes the clock, touches keys of the kernel or opens other
  * processes' memory; io_uring and userfaultfd, which exploits favour.
@@ -126,22 +126,21 @@ const ioctl = ({ mask, value }: Bits) => ({
   args: [{ index: 1, value: mask, valueTwo: value, op: "SCMP_CMP_MASKED_EQ" }],
 });
 
+const rulesWithout = ({ syscalls }: SeccompProfile, name: string): Rule[] =>
+  syscalls.map((rule) => ({ ...rule, names: rule.names.filter((other) => other !== name) }));
+
 /** `profile` for images with persistent volumes: no file loses its checksums, and nobody talks to btrfs but PID 1. */
 export function keepChecksums(profile: SeccompProfile): SeccompProfile {
   // Whose calls are listed by number already has none of these.
   if (!profile.syscalls.some(({ names, args }) => names.includes("ioctl") && args === undefined))
     return profile;
-  const others = profile.syscalls.map((rule) => ({
-    ...rule,
-    names: rule.names.filter((name) => name !== "ioctl"),
-  }));
   const allowed = otherNumbers(refusedIoctls).map((bits) => ({ ...ioctl(bits), action: "SCMP_ACT_ALLOW" }));
   const refused = refusedIoctls.map((bits) => ({
     ...ioctl(bits),
     action: "SCMP_ACT_ERRNO",
     errnoRet: EPERM,
   }));
-  return { ...profile, syscalls: [...others, ...allowed, ...refused] };
+  return { ...profile, syscalls: [...rulesWithout(profile, "ioctl"), ...allowed, ...refused] };
 }
 
 /**
@@ -150,8 +149,12 @@ export function keepChecksums(profile: SeccompProfile): SeccompProfile {
  */
 export const withChroot = (profile: SeccompProfile): SeccompProfile => ({
   ...profile,
-  syscalls: [...profile.syscalls, { names: ["chroot"], action: "SCMP_ACT_ALLOW" }],
+  syscalls: [...rulesWithout(profile, "chroot"), { names: ["chroot"], action: "SCMP_ACT_ALLOW" }],
 });
+
+/** Calls that every kernel has, and refuses to whoever may not: so that a program says that, and not that it is missing. */
+const privileged: readonly string[] =
+  "chroot mount pivot_root setdomainname sethostname setns umount2 unshare".split(" ");
 
 /** For every service. */
 export const seccompProfile: SeccompProfile = {
@@ -160,6 +163,7 @@ export const seccompProfile: SeccompProfile = {
   architectures: ["SCMP_ARCH_X86_64"],
   syscalls: [
     { names: names.filter((name) => name !== "clone" && name !== "clone3"), action: "SCMP_ACT_ALLOW" },
+    { names: privileged, action: "SCMP_ACT_ERRNO", errnoRet: EPERM },
     // Threads and processes, but no new namespaces. clone3 hides its flags from seccomp: ENOSYS makes libc use clone.
     {
       names: ["clone"],

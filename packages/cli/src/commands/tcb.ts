@@ -30,6 +30,7 @@ import { exitCodes } from "../exit-codes.ts";
 import { UsageError } from "../failure.ts";
 import {
   evidenceOf,
+  orCannotTell,
   parseTime,
   readBounded,
   readCollateralFiles,
@@ -93,10 +94,11 @@ export const command = withSource(new Command("caisson tcb"), "--collateral-sour
         "evidence of Intel's or AMD's",
       );
     }
-    const answer =
+    const answer = await orCannotTell(() =>
       evidence.platform === "snp"
         ? adviseSnp(evidence, policy, now)
-        : await adviseIntel(evidence, policy, options, now);
+        : adviseIntel(evidence, policy, options, now),
+    );
     const place = await placeOf(answer.identity, evidence.platform === "snp", options, now);
     const whole: Answer = { ...answer.said, ...(place && { place }) };
     process.stdout.write(options.json === true ? `${JSON.stringify(whole, null, 2)}\n` : render(whole));
@@ -144,10 +146,9 @@ async function setsOf(evidence: Evidence, options: Options, now: Date): Promise<
   if (options.collateral !== "fetch") {
     const collateral = readCollateralFiles(options.collateral).collateral ?? evidence.collateral;
     if (collateral === undefined) {
-      throw new UsageError(
-        "there is no collateral to compare the platform with",
-        "--collateral fetch, or --collateral FILE",
-      );
+      throw new VerifyError("collateral/missing", "there is no collateral to compare the platform with", {
+        fix: "--collateral fetch, or --collateral FILE",
+      });
     }
     return [["as given", collateral]];
   }

@@ -13,7 +13,8 @@ import type { Syscalls } from "../syscalls.ts";
 import { expect } from "./orphans.ts";
 import { type Rate, readLimited } from "./output.ts";
 import type { Place } from "./place.ts";
-import { crun, ending, type Given, kill, pipe, startWithout } from "./runtime.ts";
+import { endTree } from "./processes.ts";
+import { crun, ending, type Given, pipe, startWithout } from "./runtime.ts";
 
 const crunLimitMs = 60_000;
 const killLimitMs = 5_000;
@@ -172,12 +173,11 @@ async function probe(
   test: readonly string[],
   timeoutMs: number,
 ): Promise<boolean> {
-  const [file, pidFile] = [join(place.bundle, "probe.json"), join(place.bundle, "probe.pid")];
+  const file = join(place.bundle, "probe.json");
   writeFileSync(file, JSON.stringify(processOf(service, test)));
-  rmSync(pidFile, { force: true });
   const { stream, write } = pipe(syscalls);
   stream.resume();
-  const args = ["exec", "--process", file, "--pid-file", pidFile, place.id];
+  const args = ["exec", "--process", file, place.id];
   const log = join(place.directory, "probe.log");
   rmSync(log, { force: true });
   let pid: number;
@@ -192,8 +192,7 @@ async function probe(
   let late = false;
   const timer = setTimeout(() => {
     late = true;
-    if (existsSync(pidFile)) kill(Number(readFileSync(pidFile, "utf8")));
-    kill(pid);
+    void endTree(pid);
   }, timeoutMs);
   const status = await ending(syscalls, pid);
   clearTimeout(timer);

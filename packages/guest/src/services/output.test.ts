@@ -1,9 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
-import { deepEqual, equal, match } from "node:assert/strict";
+import { deepEqual, equal, match, ok } from "node:assert/strict";
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { closeSync, constants, mkdtempSync, openSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { test } from "node:test";
 import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
 import { readLimited } from "./output.ts";
+import { pipe } from "./runtime.ts";
+
+test("whoever prints line by line is not held up: what it printed meanwhile is one piece", async (t) => {
+  const place = mkdtempSync(join(tmpdir(), "caisson-output-"));
+  t.after(() => rmSync(place, { recursive: true }));
+  const fifo = join(place, "fifo");
+  execFileSync("mkfifo", [fifo]);
+  const read = openSync(fifo, constants.O_RDONLY | constants.O_NONBLOCK);
+  const { stream, write } = pipe({ pipe: () => [read, openSync(fifo, "w")] });
+  const line = "require('node:fs').writeSync(1, n + ' a line of a log\\n')";
+  const script = `let n = 0; const all = setInterval(() => { ${line}; if (++n === 400) clearInterval(all); }, 1)`;
+  const writer = spawn(process.execPath, ["-e", script], { stdio: ["ignore", write, "inherit"] });
+  closeSync(write);
+  let [lines, pieces] = [0, 0];
+  const drain = readLimited(stream, { bytes: 1 << 20, lines: 10_000 }, () => lines++);
+  stream.on("data", () => pieces++);
+  const [[status]] = await Promise.all([once(writer, "exit"), once(stream, "end")]);
+  await drain();
+  deepEqual([status, lines], [0, 400]);
+  ok(pieces < 100, `${pieces} pieces`);
+});
 
 test("lines over the rate are left out and counted, and what is left at the end is read", async () => {
   const stream = new PassThrough();

@@ -32,6 +32,8 @@ export function readLines(stream: Readable, onLine: (line: string) => void): voi
 const drainLimitMs = 1_000;
 /** A pipe is read this often at most: what is printed in between costs PID 1 one turn, and who prints one switch. */
 const gatherMs = 50;
+/** Half of what a pipe holds: who has printed that much meanwhile would soon wait. */
+const muchAtOnce = 32 << 10;
 
 export interface Rate {
   /** What is read of a pipe, and what is passed on, in a second. */
@@ -40,7 +42,7 @@ export interface Rate {
 }
 
 /**
- * `readLines` within a rate. The count of what was left out comes as a line of its own, once a second at most. Returns
+ * `readLines` within a rate; of `stream` one piece is taken each time, so it has to be one that gathers (`pipe`). The count of what was left out comes as a line of its own, once a second at most. Returns
  * what reads the rest at once, when nobody can write to the pipe any more, and says the last count.
  */
 export function readLimited(
@@ -73,7 +75,8 @@ export function readLimited(
     within();
     if (bytes < 0) return; // what is left is read at once
     stream.pause();
-    setTimeout(() => bytes < rate.bytes && stream.resume(), gatherMs).unref();
+    const waitMs = text.length < muchAtOnce ? gatherMs : 0;
+    setTimeout(() => bytes < rate.bytes && stream.resume(), waitMs).unref();
   });
   return async () => {
     bytes = Number.NEGATIVE_INFINITY;

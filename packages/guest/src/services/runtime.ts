@@ -12,6 +12,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Syscalls } from "../syscalls.ts";
 import { expect } from "./orphans.ts";
 import type { Place } from "./place.ts";
+import { kill } from "./processes.ts";
 
 const program = "/usr/bin/crun";
 /** A look at each process besides, should a signal not have come. */
@@ -46,10 +47,14 @@ export async function ending(
   }
 }
 
-/** The reading end of a pipe as a stream, and its writing end. */
+/**
+ * The reading end of a pipe as a stream, and its writing end. While the stream is paused, what is written gathers in the
+ * pipe and is one piece when it is read: a stream that read ahead would hold each write as a piece of its own.
+ */
 export function pipe(syscalls: Pick<Syscalls, "pipe">): { stream: Readable; write: number } {
   const [read, write] = syscalls.pipe();
-  return { stream: new Socket({ fd: read, readable: true, writable: false }), write };
+  const options = { fd: read, readable: true, writable: false, highWaterMark: 1 };
+  return { stream: new Socket(options), write };
 }
 
 /** Standard input and output of a program, in place of an empty pipe and what is read of it. */
@@ -78,15 +83,6 @@ export async function crun(
   clearTimeout(limit);
   if (status !== 0) {
     throw new Error(`crun ${args[0]} ended with ${status}: ${lastWords(log) ?? "it said nothing"}`);
-  }
-}
-
-/** SIGKILL for a process that may have ended meanwhile. */
-export function kill(pid: number): void {
-  try {
-    if (pid > 1) process.kill(pid, "SIGKILL");
-  } catch {
-    // It has.
   }
 }
 

@@ -3,7 +3,7 @@
 
 import type { Workload } from "../inputs/workload.ts";
 import { type NodeRoot, nodeImage } from "./node-image.ts";
-import type { OciImage } from "./oci.ts";
+import type { OciImage, ReadLayers } from "./oci.ts";
 import { openImage, type PinnedImages } from "./open.ts";
 import { formatReference } from "./reference.ts";
 
@@ -21,13 +21,14 @@ export async function readImages(
   made: string,
 ): Promise<Map<string, OciImage>> {
   const read = new Map<string, OciImage>();
+  const known: ReadLayers | undefined = images.size > 1 ? new Map() : undefined;
   const found = new Map<string, OciImage>();
   for (const [service, source] of images) {
     const key = source.kind === "image" ? formatReference(source.reference) : source.entry;
     const image =
       read.get(key) ??
       (source.kind === "image"
-        ? await openImage(source.reference, lock, { cache, environment: process.env })
+        ? await openImage(source.reference, lock, { cache, environment: process.env }, known)
         : await nodeImage(source.entry, root, made));
     read.set(key, image);
     found.set(service, image);

@@ -11,7 +11,7 @@ import { lookup, walk } from "../build/tree.ts";
 import { ImageError, type ImageErrorCode } from "../errors.ts";
 import { makeImage, type TestImage } from "../testing/archive.ts";
 import type { Descriptor } from "./documents.ts";
-import { importImage, type OciImage } from "./oci.ts";
+import { importImage, type OciImage, type ReadLayers } from "./oci.ts";
 import { openLayout } from "./oci-layout.ts";
 import { type TarFile, tarHeader, writeTar } from "./tar-writer.ts";
 
@@ -29,6 +29,23 @@ const load = ({ descriptor, blobs }: TestImage): Promise<OciImage> =>
     descriptor,
     open: async ({ digest }) => ({ chunks: [blobs.get(digest) ?? Buffer.alloc(0)] }),
   });
+/** With what other images have read; `opened` gets the digests of blobs. */
+const loadBeside = (
+  { descriptor, blobs }: TestImage,
+  known: ReadLayers,
+  opened: string[],
+): Promise<OciImage> =>
+  importImage(
+    {
+      descriptor,
+      open: async ({ digest }) => {
+        opened.push(digest);
+        return { chunks: [blobs.get(digest)!] };
+      },
+    },
+    undefined,
+    known,
+  );
 const layers = (...archives: Uint8Array[]) => load(makeImage(archives));
 
 /** The tree as text: one line a node. */
@@ -63,6 +80,30 @@ test("layers lie over each other: replaced, changed and removed", async () => {
     "/lib/c 644 lib/c",
     "/var/ 755",
   ]);
+});
+
+test("images with a layer in common read it once, and are what they are alone", async () => {
+  const base = tar(folder("etc"), file("etc/a"), file("etc/b"), link("c", "etc/a"), file("empty", ""));
+  const images = [
+    makeImage([base, tar(file("etc/a", "another"))]),
+    makeImage([base, tar(file("etc/.wh.b", ""), file("d"))]),
+    makeImage([tar(folder("etc", 0o700), file("etc/z")), base]),
+  ];
+  const known: ReadLayers = new Map();
+  const opened: string[] = [];
+  for (const image of images)
+    deepEqual(listing(await loadBeside(image, known, opened)), listing(await load(image)));
+  equal(opened.length, new Set(opened).size);
+  equal(known.size, 4);
+});
+
+test("a layer that was not read whole is not known", async () => {
+  const image = makeImage([tar(file("a")), tar(file("b"))]);
+  const layer = [...image.blobs].find(([, bytes]) => bytes.length >= 1024 && bytes[0] === 0x62)![0];
+  const cut = new Map(image.blobs).set(layer, image.blobs.get(layer)!.subarray(0, 512));
+  const known: ReadLayers = new Map();
+  await rejects(loadBeside({ ...image, blobs: cut }, known, []), ImageError);
+  deepEqual(listing(await loadBeside(image, known, [])), listing(await load(image)));
 });
 
 test("an opaque directory hides what lies below, wherever the whiteout stands in its layer", async () => {

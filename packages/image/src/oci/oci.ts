@@ -3,11 +3,11 @@
  * Imports OCI images into a tree: image-spec 1.1, and Docker's images.
  *
  * Invariants: every blob is checked against the size and digest that named it, and every layer against its diff ID,
- * before the tree is handed out; of an index, linux/amd64 is taken. The whole image may unpack to 16 GiB; where layers
+ * before the tree is handed out; a layer that was read with another image is not read again; of an index, linux/amd64 is taken. The whole image may unpack to 16 GiB; where layers
  * have a directory to be unpacked into, only the names of files are held in memory.
  */
 import { createHash } from "node:crypto";
-import type { DirectoryNode, FileContent } from "../build/tree.ts";
+import type { DirectoryNode, FileContent, FileNode } from "../build/tree.ts";
 import { ImageError } from "../errors.ts";
 import { decompress } from "../inputs/xz.ts";
 import { type Blob, type Chunks, type OpenBlob, readDocument, verified } from "./blobs.ts";
@@ -22,7 +22,7 @@ import {
 } from "./documents.ts";
 import { checkDiffId, readLayer, removeDamaged, storeLayer } from "./layer-store.ts";
 import { type KeepContent, LayeredTree, type OciChange } from "./layers.ts";
-import { tarItems } from "./tar-format.ts";
+import { type TarItem, tarItems } from "./tar-format.ts";
 
 export interface ImageDescription {
   /** "sha256:…" of the manifest. */
@@ -141,15 +141,36 @@ async function openLayer(
   };
 }
 
+/** A layer that was read whole: its entries with the contents of files, and how many bytes it unpacks to. */
+interface ReadLayer {
+  entries: (readonly [item: TarItem, content: FileNode["content"] | undefined])[];
+  size: number;
+}
+
+/** Layers by their diff ID: images that have a base in common read it once. */
+export type ReadLayers = Map<string, ReadLayer>;
+
+/** An item without the buffer that its header came in. */
+const alone = (item: TarItem): TarItem => ({
+  ...item,
+  path: new Uint8Array(item.path),
+  link: new Uint8Array(item.link),
+});
+
 /**
  * Imports an image. `layers` is the directory into which compressed layers are unpacked, to stay there; without it
- * their files are held in memory. Errors: ImageError `oci/…`, `archive/…`, `fetch/disk`; whatever `open` throws.
+ * their files are held in memory. `known` has layers of other images, and gets those of this one.
+ * Errors: ImageError `oci/…`, `archive/…`, `fetch/disk`; whatever `open` throws.
  */
-export async function importImage(source: ImageSource, layers?: string): Promise<OciImage> {
+export async function importImage(
+  source: ImageSource,
+  layers?: string,
+  known?: ReadLayers,
+): Promise<OciImage> {
   const head = await readHead(source);
   // A layer that lay damaged in the cache is unpacked anew, and the tree begun again: once for each, at most.
   for (let left = head.manifest.layers.length; ; left--) {
-    const image = await readImage(head, source.open, layers, left > 0);
+    const image = await readImage(head, source.open, { layers, known, mayRepeat: left > 0 });
     if (image !== undefined) return image;
   }
 }
@@ -158,25 +179,45 @@ export async function importImage(source: ImageSource, layers?: string): Promise
 async function readImage(
   { digest, manifest, config, diffIds }: Awaited<ReturnType<typeof readHead>>,
   open: OpenBlob,
-  layers: string | undefined,
-  mayRepeat: boolean,
+  {
+    layers,
+    known,
+    mayRepeat,
+  }: { layers?: string | undefined; known?: ReadLayers | undefined; mayRepeat: boolean },
 ): Promise<OciImage | undefined> {
   const tree = new LayeredTree();
   let limit = layers === undefined ? maximumInMemory : maximumImage;
+  const count = (bytes: number): void => {
+    limit -= bytes;
+    if (limit < 0) throw new ImageError("archive/limit", `the image ${digest} unpacks to more than 16 GiB`);
+  };
   for (const [i, layer] of manifest.layers.entries()) {
     const diffId = diffIds[i]!;
+    tree.nextLayer();
+    const before = known?.get(diffId);
+    if (before !== undefined) {
+      count(before.size);
+      // Whether an entry is a file does not depend on what lies below it.
+      for (const [item, content] of before.entries)
+        await tree.apply(item, async () => content!, `the layer ${layer.digest}`);
+      continue;
+    }
     const { chunks, keep, name, stored } = await openLayer(layer, diffId, { open, layers, limit });
+    const read: ReadLayer = { entries: [], size: 0 };
     const counted = async function* () {
       for await (const chunk of chunks) {
-        limit -= chunk.length;
-        if (limit < 0)
-          throw new ImageError("archive/limit", `the image ${digest} unpacks to more than 16 GiB`);
+        count(chunk.length);
+        read.size += chunk.length;
         yield chunk;
       }
     };
-    tree.nextLayer();
     try {
-      for await (const item of tarItems(counted(), "tolerant", name)) await tree.apply(item, keep, name);
+      for await (const item of tarItems(counted(), "tolerant", name)) {
+        let content: FileNode["content"] | undefined;
+        await tree.apply(item, async (file) => (content = await keep(file)), name);
+        if (known !== undefined) read.entries.push([alone(item), content]);
+      }
+      known?.set(diffId, read);
     } catch (error) {
       if (mayRepeat && stored !== undefined && (await removeDamaged(stored, diffId))) return undefined;
       throw error;

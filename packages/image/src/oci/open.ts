@@ -11,6 +11,7 @@ import {
   type ImageSource,
   importImage,
   type OciImage,
+  type ReadLayers,
 } from "./oci.ts";
 import { openLayout } from "./oci-layout.ts";
 import { formatReference, type ImageReference } from "./reference.ts";
@@ -87,12 +88,13 @@ export async function describeImage(
   return describeSource(await openSource(reference, lock, options));
 }
 
-/** An image with its tree. Errors: as `describeImage`. */
+/** An image with its tree; `known` has the layers of others. Errors: as `describeImage`. */
 export async function openImage(
   reference: ImageReference,
   lock: PinnedImages,
   options: RegistryOptions,
+  known?: ReadLayers,
 ): Promise<OciImage> {
   const source = await openSource(reference, lock, options);
-  return importImage(source, join(options.cache, "layers"));
+  return importImage(source, join(options.cache, "layers"), known);
 }
