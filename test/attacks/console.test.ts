@@ -32,7 +32,7 @@ async function start(hooks: SessionHooks) {
     shape,
     state,
     references: await references(directory),
-    limitMs: 240_000,
+    limitMs: 600_000,
     hooks,
   });
 }
@@ -122,7 +122,7 @@ test("a port that is never read, then one that says XOFF: the boot goes on, keys
     await replug(vm, { type: "pipe", data: { device: pipe.path } });
     // From here on the guest cannot say a word. Its application answers when PID 1 has gone through all stages.
     let answer: { publicKey?: string } | undefined;
-    for (let left = 120; left > 0 && answer === undefined; left--) {
+    for (let left = 240; left > 0 && answer === undefined; left--) {
       await sleep(1000);
       answer = await ask<{ publicKey: string }>("/").catch(() => undefined);
     }
@@ -131,7 +131,7 @@ test("a port that is never read, then one that says XOFF: the boot goes on, keys
     const listening = { addr: { type: "unix", data: { path: join(state, "host.sock") } }, server: false };
     await replug(vm, { type: "socket", data: listening });
     const evidence = (event: ConsoleEvent) => event.kind === "evidence";
-    for (let left = 60; left > 0 && !host.events.some(evidence); left--) await sleep(1000);
+    for (let left = 240; left > 0 && !host.events.some(evidence); left--) await sleep(1000);
     const kinds = host.events.map(({ kind }) => kind);
     ok(kinds.includes("ready") && kinds.includes("evidence"), `after XOFF came: ${kinds.join(" ")}`);
 
@@ -153,7 +153,7 @@ test("a port that is never read, then one that says XOFF: the boot goes on, keys
     await qmp.execute("system_powerdown");
     qmp.close();
     const last = (event: ConsoleEvent) => event.kind === "stopping";
-    for (let left = 60; left > 0 && !host.events.some(last); left--) await sleep(500);
+    for (let left = 240; left > 0 && !host.events.some(last); left--) await sleep(500);
     ok(host.events.some(last), "the last words came");
   } finally {
     vm.kill();

@@ -337,7 +337,9 @@ test("one that takes what all share, and floods its socket, takes nothing from t
   const during = await answers();
   equal(await text(child.stdout), "True True True\n");
   await machine.reaches("hog", "completed");
-  ok(during < 8 * before, `ten answers took ${during} ms beside the flood, ${before} ms without`);
+  // Before and after it, as other work on this machine may begin or end meanwhile.
+  const without = Math.max(before, await answers());
+  ok(during < 8 * without, `ten answers took ${during} ms beside the flood, ${without} ms without`);
 });
 
 test("one that changes the map of its memory while it reads it does not stop the machine", async () => {

@@ -43,9 +43,9 @@ import {
   text,
 } from "@caisson/vocabulary/schema";
 import type { LogSource } from "./client.ts";
+import { envelopePath, further } from "./documents.ts";
 import { LogServiceError } from "./errors.ts";
 import { completeRoot, Frontier, leafOf } from "./tree.ts";
-import { envelopePath, further } from "./writer.ts";
 
 const checkpointLimit = 64 * 1024;
 const envelopeLimit = 256 * 1024;

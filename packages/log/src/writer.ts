@@ -17,12 +17,10 @@
  */
 
 import { hash } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
 import {
   type Application,
-  advance,
-  beginApplication,
   type Checkpoint,
   consistencyProof,
   type EntryKind,
@@ -31,41 +29,29 @@ import {
   logEntry,
   ReleaseError,
   readCheckpoint,
-  readEntries,
   readEnvelope,
-  readHashes,
   readLogEntry,
   readNote,
   signersOfNote,
-  tilePath,
   tileWidth,
   writeCheckpoint,
-  writeEntries,
   writeEnvelope,
 } from "@caisson/releases";
-import { concat, equal, toHex } from "@caisson/vocabulary/bytes";
+import { toHex } from "@caisson/vocabulary/bytes";
+import { type Addition, envelopePath, further, readRecord, writeRecord } from "./documents.ts";
 import { LogServiceError } from "./errors.ts";
 import { Durable, readIfThere, replaceFile } from "./files.ts";
 import { Journal } from "./journal.ts";
 import type { NoteSigningKey } from "./keys.ts";
 import { KnownLog } from "./known.ts";
-import { completeRoot, Frontier, leafOf } from "./tree.ts";
+import { type Changes, changes, Tiles } from "./tiles.ts";
+import { leafOf } from "./tree.ts";
 import { askWitnesses, type WitnessAddress } from "./witness.ts";
-
-/** A document on its way into the log. */
-interface Addition {
-  kind: EntryKind;
-  app: string;
-  envelope: Envelope;
-}
 
 interface Pending extends Addition {
   done: (index: number) => void;
   failed: (error: unknown) => void;
 }
-
-/** Where a document's envelope lies; of a first identity document the payload has no signature. */
-export const envelopePath = (documentHash: string): string => `envelope/${documentHash}`;
 
 /** Entries in the journal, about, after which their files are synchronized. */
 const settleAfter = 256;
@@ -75,18 +61,11 @@ export class LogWriter {
   readonly #journal: Journal;
   /** Files that are written, and only the journal has for certain. */
   readonly #unsettled = new Durable();
+  readonly #tree: Tiles;
   /** Entries of the tree whose files are all on disk. */
   #settled = 0;
-  /** Of each level, the file of its last tile as readers have it now; those before it are for readers of older trees. */
-  readonly #partial: (string | undefined)[] = [];
-  /** Directories of partial tiles that are full by now. */
-  readonly #full = new Set<string>();
   readonly #key: NoteSigningKey;
   readonly #witnesses: readonly WitnessAddress[];
-  #frontier = new Frontier();
-  /** Of each level, the hashes of its last tile, which is not full. */
-  readonly #edges: Uint8Array[][] = [];
-  #entries: Uint8Array[] = [];
   readonly #known: KnownLog;
   /** What is not in `#known` yet: places by leaf, applications by id; both hex. */
   readonly #places = new Map<string, number>();
@@ -99,6 +78,7 @@ export class LogWriter {
   private constructor(directory: string, key: NoteSigningKey, witnesses: readonly WitnessAddress[]) {
     mkdirSync(directory, { recursive: true });
     this.#directory = directory;
+    this.#tree = new Tiles(directory, this.#unsettled);
     this.#known = new KnownLog(join(directory, "known.sqlite"));
     try {
       this.#journal = new Journal(join(directory, "journal"));
@@ -137,7 +117,7 @@ export class LogWriter {
   }
 
   get checkpoint(): Checkpoint {
-    return { origin: this.#key.key.name, size: this.#frontier.size, root: this.#frontier.root() };
+    return { origin: this.#key.key.name, size: this.#tree.size, root: this.#tree.root() };
   }
 
   /** An application by its id (hex), as far as the log has it. */
@@ -191,8 +171,7 @@ export class LogWriter {
   async #commit(batch: readonly Pending[]): Promise<void> {
     const answers: (() => void)[] = [];
     const added: Addition[] = [];
-    const files = new Map<string, string | Uint8Array>();
-    const changed = new Set<number>();
+    const changed = changes();
     let note: string;
     try {
       for (const one of batch) {
@@ -203,10 +182,10 @@ export class LogWriter {
             answers.push(() => one.done(known));
             continue;
           }
-          const index = this.#frontier.size;
-          files.set(envelopePath(documentHash), JSON.stringify(writeEnvelope(one.envelope)));
+          const index = this.#tree.size;
+          changed.files.set(envelopePath(documentHash), JSON.stringify(writeEnvelope(one.envelope)));
           this.#places.set(leaf, index);
-          this.#append(entry, files, changed);
+          this.#tree.append(entry, changed);
           added.push(one);
           answers.push(() => one.done(index));
         } catch (error) {
@@ -217,10 +196,9 @@ export class LogWriter {
       note = await this.#note();
       if (added.length > 0) {
         this.#journal.append(writeRecord(added, note));
-        this.#writePartial(files, changed);
-        this.#put(files);
+        this.#write(changed);
       }
-      if (this.#frontier.size - this.#settled >= settleAfter) this.#settle(note);
+      if (this.#tree.size - this.#settled >= settleAfter) this.#settle(note);
     } catch (error) {
       for (const { failed } of batch) failed(error);
       throw error;
@@ -237,29 +215,14 @@ export class LogWriter {
     this.#applications.clear();
     replaceFile(join(this.#directory, "committed"), note);
     this.#journal.clear();
-    this.#settled = this.#frontier.size;
-    for (const path of this.#full) rmSync(join(this.#directory, path), { recursive: true, force: true });
-    this.#full.clear();
+    this.#settled = this.#tree.size;
+    this.#tree.removeFull();
   }
 
-  #put(files: ReadonlyMap<string, string | Uint8Array>): void {
-    for (const [path, content] of files) this.#unsettled.writeLater(join(this.#directory, path), content);
-  }
-
-  /**
-   * Removes what a crash can have torn and nothing will write again: partial tiles of trees before this one. Who still has
-   * an older checkpoint then asks for a newer one.
-   */
-  #tidy(): void {
-    for (const [level, edge] of this.#edges.entries()) {
-      const tile = Math.floor(this.#frontier.size / tileWidth ** (level + 1));
-      for (const name of level === 0 ? (["entries", level] as const) : [level]) {
-        const directory = dirname(join(this.#directory, tilePath(name, tile, 1)));
-        for (const width of existsSync(directory) ? readdirSync(directory) : []) {
-          if (width !== `${edge.length}`) rmSync(join(directory, width));
-        }
-      }
-    }
+  #write(changed: Changes): void {
+    this.#tree.addPartial(changed);
+    for (const [path, content] of changed.files)
+      this.#unsettled.writeLater(join(this.#directory, path), content);
   }
 
   /** The entry of a document that may be added, or is there; the application is then further. */
@@ -274,52 +237,6 @@ export class LogWriter {
     if (this.#place(judged.leaf) !== undefined) return judged;
     this.#applications.set(app, await further(await this.application(app), kind, app, envelope));
     return judged;
-  }
-
-  /** Adds an entry to the tree; tiles that are full by it are among the files then. */
-  #append(entry: Uint8Array, files: Map<string, string | Uint8Array>, changed: Set<number>): void {
-    const leaf = leafOf(entry);
-    this.#frontier.add(leaf);
-    this.#entries.push(entry);
-    let hashes = leaf;
-    for (let level = 0; ; level++) {
-      const edge = (this.#edges[level] ??= []);
-      edge.push(hashes);
-      changed.add(level);
-      if (edge.length < tileWidth) return;
-      this.#replacePartial(level, undefined);
-      const tile = Math.floor(this.#frontier.size / tileWidth ** (level + 1)) - 1;
-      files.set(tilePath(level, tile), concat(...edge));
-      this.#full.add(dirname(tilePath(level, tile, 1)));
-      if (level === 0) {
-        this.#full.add(dirname(tilePath("entries", tile, 1)));
-        files.set(tilePath("entries", tile), writeEntries(this.#entries));
-        this.#entries = [];
-      }
-      hashes = completeRoot(edge);
-      this.#edges[level] = [];
-    }
-  }
-
-  #writePartial(files: Map<string, string | Uint8Array>, changed: ReadonlySet<number>): void {
-    for (const level of changed) {
-      const edge = this.#edges[level]!;
-      if (edge.length === 0) continue;
-      const tile = Math.floor(this.#frontier.size / tileWidth ** (level + 1));
-      files.set(tilePath(level, tile, edge.length), concat(...edge));
-      if (level === 0) files.set(tilePath("entries", tile, edge.length), writeEntries(this.#entries));
-      this.#replacePartial(level, tilePath(level, tile, edge.length));
-    }
-  }
-
-  /** The partial tile before is not synchronized: it is for readers of an older tree, and `#tidy` removes what is torn. */
-  #replacePartial(level: number, path: string | undefined): void {
-    const before = this.#partial[level];
-    this.#partial[level] = path;
-    if (before === undefined) return;
-    this.#unsettled.forget(join(this.#directory, before));
-    if (level === 0)
-      this.#unsettled.forget(join(this.#directory, before.replace("tile/0/", "tile/entries/")));
   }
 
   /** The newest tree, signed. */
@@ -338,16 +255,8 @@ export class LogWriter {
 
   /** The proof that the tree of `first` entries is the beginning of that of `second`. */
   async consistency(first: number, second: number): Promise<Uint8Array[]> {
-    const read = hashesOfTiles(async (level, index, width) => this.#tile(level, index, width), second);
+    const read = hashesOfTiles(async (level, index, width) => this.#tree.tile(level, index, width), second);
     return first === 0 ? [] : consistencyProof(read, first, second);
-  }
-
-  #tile(level: number, index: number, width: number): Uint8Array[] {
-    for (const have of [width, tileWidth]) {
-      const bytes = readIfThere(join(this.#directory, tilePath(level, index, have)));
-      if (bytes !== undefined) return readHashes(bytes, have).slice(0, width);
-    }
-    throw new LogServiceError("log-service/damaged", `${tilePath(level, index, width)} is not there`);
   }
 
   /** The right edge of the settled tree, and what the journal has beyond it. */
@@ -355,7 +264,7 @@ export class LogWriter {
     await this.#readSettled();
     for (const record of this.#journal.records) await this.#redo(record);
     await this.#checkPublished();
-    this.#tidy();
+    this.#tree.tidy();
     const note = await this.#note();
     this.#settle(note);
     await this.#publish(note);
@@ -373,18 +282,6 @@ export class LogWriter {
     );
   }
 
-  /** Throws LogServiceError "log-service/damaged" where the tree is not the one that was signed. */
-  #checkRoot({ size, root }: Checkpoint, where: string): void {
-    if (size !== this.#frontier.size || !equal(this.#frontier.root(), root)) this.#differs(where);
-  }
-
-  #differs(where: string): never {
-    throw new LogServiceError(
-      "log-service/damaged",
-      `the entries in ${where} are not those of its checkpoint`,
-    );
-  }
-
   /** What anybody was shown is not lost: another tree of its size would be a fork. */
   async #checkPublished(): Promise<void> {
     const bytes = readIfThere(join(this.#directory, "checkpoint"));
@@ -397,11 +294,11 @@ export class LogWriter {
       return;
     }
     const { size } = shown;
-    if (size === this.#frontier.size) this.#checkRoot(shown, this.#directory);
-    if (size <= this.#frontier.size) return;
+    if (size === this.#tree.size) this.#tree.checkRoot(shown, this.#directory);
+    if (size <= this.#tree.size) return;
     throw new LogServiceError(
       "log-service/damaged",
-      `${this.#directory} has ${this.#frontier.size} entries, and a checkpoint of ${size} was published`,
+      `${this.#directory} has ${this.#tree.size} entries, and a checkpoint of ${size} was published`,
     );
   }
 
@@ -411,17 +308,15 @@ export class LogWriter {
     const tree = await this.#own(note);
     // Its files were synchronized, and the crash came before the journal began again.
     if (tree.size <= this.#settled) return;
-    const files = new Map<string, string | Uint8Array>();
-    const changed = new Set<number>();
+    const changed = changes();
     for (const one of added) {
       const { entry, leaf, documentHash } = await this.#judge(one);
-      files.set(envelopePath(documentHash), JSON.stringify(writeEnvelope(one.envelope)));
-      this.#places.set(leaf, this.#frontier.size);
-      this.#append(entry, files, changed);
+      changed.files.set(envelopePath(documentHash), JSON.stringify(writeEnvelope(one.envelope)));
+      this.#places.set(leaf, this.#tree.size);
+      this.#tree.append(entry, changed);
     }
-    this.#checkRoot(tree, join(this.#directory, "journal"));
-    this.#writePartial(files, changed);
-    this.#put(files);
+    this.#tree.checkRoot(tree, join(this.#directory, "journal"));
+    this.#write(changed);
   }
 
   /** The settled tree: by what is known of it, or where that is missing or older by all its entries. */
@@ -431,35 +326,9 @@ export class LogWriter {
     const { note } = this.#known;
     const known = note === undefined ? undefined : await this.#own(note);
     // A crash may have come between the two.
-    if (known !== undefined && known.size >= (settled?.size ?? 0)) this.#readEdge(known);
+    if (known !== undefined && known.size >= (settled?.size ?? 0)) this.#tree.readEdge(known);
     else if (settled !== undefined) await this.#readEntries(settled);
-    this.#settled = this.#frontier.size;
-  }
-
-  /** The last tile of each level, which together have the root that was signed. */
-  #readEdge(tree: Checkpoint): void {
-    const { size } = tree;
-    for (let level = 0; tileWidth ** level <= size; level++) {
-      const hashes = Math.floor(size / tileWidth ** level);
-      const [tile, width] = [Math.floor(hashes / tileWidth), hashes % tileWidth];
-      this.#edges[level] = width === 0 ? [] : [...this.#tile(level, tile, width)];
-      if (width > 0) this.#partial[level] = tilePath(level, tile, width);
-    }
-    this.#frontier = Frontier.of(
-      this.#edges.map((hashes, level) => ({ hashes, leaves: tileWidth ** level })),
-    );
-    const width = size % tileWidth;
-    this.#entries = width === 0 ? [] : this.#tileOfEntries(Math.floor(size / tileWidth), width);
-    const leaves = this.#entries.map(leafOf);
-    if (!equal(concat(...leaves), concat(...(this.#edges[0] ?? [])))) this.#differs(this.#directory);
-    this.#checkRoot(tree, this.#directory);
-  }
-
-  #tileOfEntries(tile: number, width: number): Uint8Array[] {
-    const path = join(this.#directory, tilePath("entries", tile, width));
-    const content = readIfThere(path);
-    if (content === undefined) throw new LogServiceError("log-service/damaged", `${path} is not there`);
-    return readEntries(content, width);
+    this.#settled = this.#tree.size;
   }
 
   /** Tree, places and applications once more from the entries: for a log of before, or that lost what is known of it. */
@@ -468,9 +337,9 @@ export class LogWriter {
     this.#known.forget();
     for (let tile = 0; tile * tileWidth < size; tile++) {
       const width = Math.min(tileWidth, size - tile * tileWidth);
-      for (const entry of this.#tileOfEntries(tile, width)) await this.#replay(entry);
+      for (const entry of this.#tree.entries(tile, width)) await this.#replay(entry);
     }
-    this.#checkRoot(tree, this.#directory);
+    this.#tree.checkRoot(tree, this.#directory);
   }
 
   async #replay(entry: Uint8Array): Promise<void> {
@@ -480,52 +349,7 @@ export class LogWriter {
     if (content === undefined) throw new LogServiceError("log-service/damaged", `${path} is not there`);
     const envelope = readEnvelope(JSON.parse(new TextDecoder().decode(content)));
     this.#applications.set(app, await further(this.#applications.get(app), kind, app, envelope));
-    this.#places.set(toHex(leafOf(entry)), this.#frontier.size);
-    this.#append(entry.slice(), new Map(), new Set());
+    this.#places.set(toHex(leafOf(entry)), this.#tree.size);
+    this.#tree.append(entry.slice());
   }
-}
-
-/** A record of the journal: documents that came together, and the signed tree after them. */
-function writeRecord(added: readonly Addition[], note: string): Uint8Array {
-  const documents = added.map(({ kind, app, envelope }) => ({
-    kind,
-    app,
-    envelope: writeEnvelope(envelope),
-  }));
-  return new TextEncoder().encode(JSON.stringify({ added: documents, note }));
-}
-
-/** Reads what `writeRecord` wrote; the journal has compared its hash. */
-function readRecord(record: Uint8Array): { added: Addition[]; note: string } {
-  const { added, note } = JSON.parse(new TextDecoder().decode(record)) as {
-    added: { kind: EntryKind; app: string; envelope: unknown }[];
-    note: string;
-  };
-  return { added: added.map((one) => ({ ...one, envelope: readEnvelope(one.envelope) })), note };
-}
-
-/** An application after one more document, or from its first. Throws ReleaseError. */
-export async function further(
-  application: Application | undefined,
-  kind: EntryKind,
-  app: string,
-  envelope: Envelope,
-): Promise<Application> {
-  if (application !== undefined) return advance(application, kind, envelope);
-  if (kind !== "identity") {
-    throw new ReleaseError(
-      "identity/chain",
-      `the log does not have the first document of application ${app}`,
-    );
-  }
-  const begun = await beginApplication(envelope.payload);
-  if (begun.id === app) return begun;
-  throw new ReleaseError(
-    "identity/hash",
-    "this is not the document that the application's id is the hash of",
-    {
-      expected: app,
-      actual: begun.id,
-    },
-  );
 }

@@ -36,15 +36,15 @@ export const log = within("packages/log/src", [
   [
     "a log goes on without entries that it published",
     "writer.ts",
-    "    if (size <= this.#frontier.size) return;",
+    "    if (size <= this.#tree.size) return;",
     "    return;",
     crash,
   ],
   [
     "files of the journal are not written again",
     "writer.ts",
-    '    this.#checkRoot(tree, join(this.#directory, "journal"));',
-    "    files.clear();",
+    '    this.#tree.checkRoot(tree, join(this.#directory, "journal"));',
+    "    changed.files.clear();",
     crash,
   ],
   [

@@ -33,7 +33,8 @@ class Anchored implements Backend {
   async write(wanted: Wanted, decide: (seen: Seen) => Changes | undefined): Promise<void> {
     await this.#inner.write(wanted, (seen) => {
       const changes = decide(seen);
-      // Before it happens: others see it from its commit on.
+      // Before it happens: others see it from its commit on, which follows in the same turn (sqlite.ts): a checkpoint
+      // that begins in another one has it on the volume.
       if (changes !== undefined) this.#written += 1;
       return changes;
     });

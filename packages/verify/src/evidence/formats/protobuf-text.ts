@@ -119,7 +119,7 @@ class Text {
       if (kind !== "left out") parts.push(encoded(field, value));
     }
     if (depth > 0) this.#at++;
-    return concat(...parts);
+    return joined(parts);
   }
 
   #value(kind: "number" | "bytes" | "left out" | Shape, depth: number): bigint | Uint8Array {
@@ -143,32 +143,38 @@ class Text {
   }
 
   #string(): Uint8Array {
-    const bytes: number[] = [];
+    const parts: Uint8Array[] = [];
     for (this.#at++; ; ) {
-      const code = this.#text.codePointAt(this.#at);
-      if (code === undefined || code === 10) return this.#wrong("ends inside a text");
-      this.#at += code > 0xffff ? 2 : 1;
-      if (code === 34) return Uint8Array.from(bytes);
-      if (code === 92) this.#escape(bytes);
-      else if (code < 0x80) bytes.push(code);
-      else bytes.push(...encoder.encode(String.fromCodePoint(code)));
+      const letter = this.#text[this.#at];
+      if (letter === undefined || letter === "\n") return this.#wrong("ends inside a text");
+      if (letter === '"') {
+        this.#at++;
+        return joined(parts);
+      }
+      if (letter === "\\") parts.push(this.#escapes());
+      else parts.push(encoder.encode(this.#match(/[^"\\\n]+/y, "a text")));
     }
   }
 
-  #escape(bytes: number[]): void {
-    const letter = this.#text[this.#at] ?? "";
-    const plain = Object.hasOwn(escapes, letter) ? escapes[letter] : undefined;
-    if (plain !== undefined) {
-      bytes.push(plain);
-      this.#at++;
-    } else if (letter === "x") {
-      bytes.push(Number.parseInt(this.#match(/x[\da-f]{2}/y, "an escape").slice(1), 16));
-    } else {
-      const point = Number.parseInt(this.#match(/u[\da-f]{4}|U00[\da-f]{6}/y, "an escape").slice(1), 16);
-      if (point > 0x10ffff || (point >= 0xd800 && point < 0xe000))
-        this.#wrong("has an escape of no character");
-      bytes.push(...encoder.encode(String.fromCodePoint(point)));
+  /** Escapes that follow one another: of bytes that are no text there are thousands. */
+  #escapes(): Uint8Array {
+    const bytes: number[] = [];
+    while (this.#text[this.#at] === "\\") {
+      const letter = this.#text[++this.#at] ?? "";
+      const plain = Object.hasOwn(escapes, letter) ? escapes[letter] : undefined;
+      if (plain !== undefined) {
+        bytes.push(plain);
+        this.#at++;
+      } else if (letter === "x") {
+        bytes.push(Number.parseInt(this.#match(/x[\da-f]{2}/y, "an escape").slice(1), 16));
+      } else {
+        const point = Number.parseInt(this.#match(/u[\da-f]{4}|U00[\da-f]{6}/y, "an escape").slice(1), 16);
+        if (point > 0x10ffff || (point >= 0xd800 && point < 0xe000))
+          this.#wrong("has an escape of no character");
+        bytes.push(...encoder.encode(String.fromCodePoint(point)));
+      }
     }
+    return Uint8Array.from(bytes);
   }
 
   /** The next character that is not white space; nothing at the end. */
@@ -188,6 +194,13 @@ class Text {
   #wrong(reason: string, code: "evidence/malformed" | "evidence/unsupported" = "evidence/malformed"): never {
     throw new VerifyError(code, `this text of a protobuf ${reason}`, { where: `character ${this.#at}` });
   }
+}
+
+/** However many there are: a call takes only so many arguments. */
+function joined(parts: readonly Uint8Array[]): Uint8Array {
+  const pieces: Uint8Array[] = [];
+  for (let at = 0; at < parts.length; at += 4096) pieces.push(concat(...parts.slice(at, at + 4096)));
+  return concat(...pieces);
 }
 
 const varint = (value: bigint): number[] =>

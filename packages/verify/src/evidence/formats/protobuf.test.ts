@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Quotes and reports in protobufs: put together again byte for byte; every field that is wrong, twice, or of another size. */
-import { deepEqual, equal, notDeepEqual, ok, throws } from "node:assert/strict";
+import { deepEqual, equal, match, notDeepEqual, ok, throws } from "node:assert/strict";
 import { test } from "node:test";
 import { hierarchy, issueQuote, mint } from "@caisson/simulated/pki";
 import { buildSnp } from "@caisson/verify/testing/snp-refusals";
@@ -602,6 +602,19 @@ for (const [name, text, code = "evidence/malformed"] of [
 ] as const) {
   test(`a protobuf's text with ${name}: ${code}`, () => equal(read(text), code));
 }
+
+test("a text of as many fields and pieces as there is room for is refused, and no crash", () => {
+  const size = 2 << 20;
+  for (const [begin, again, end] of [
+    ['ak_pub:"\\x00\\x01" ', 'ak_cert:"" ', ""],
+    ['ak_pub:"\\x00\\x01', "a\\x00", '"'],
+    ["report:{version:3} certificate_chain:{", 'extras:{key:"a"} ', "}"],
+    ["report:{version:3} product:{", "a:{", ""],
+  ] as const) {
+    const text = `${begin}${again.repeat(Math.floor((size - 200) / again.length))}${end}`;
+    match(String(read(text)), /^evidence\//, again);
+  }
+});
 
 test("what the guest thinks that it runs on is left out, whatever it is", () => {
   for (const more of [
