@@ -8,24 +8,18 @@ import type { Socket } from "node:net";
 import { text } from "node:stream/consumers";
 import { type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import tls from "node:tls";
+import type tls from "node:tls";
 import { beginEhbp, sealFrames } from "@caisson/protocol/ehbp";
 import { beginTunnel, tunnelTypes } from "@caisson/protocol/tunnel";
 import { leafHash, verifyInclusion } from "@caisson/vocabulary/merkle";
 import { nonceTree } from "./nonce-tree.ts";
-import { ask, echo, ehbp, field, raw, start, tunnel } from "./testing/front.ts";
+import { ask, connected, echo, ehbp, field, raw, start, tunnel } from "./testing/front.ts";
 
 const evidence = (i: number | string) => `/.well-known/caisson/evidence?nonce=${`${i}`.padStart(64, "0")}`;
 
 async function openTls(t: TestContext, port: number, protocol: "h2" | "http/1.1"): Promise<tls.TLSSocket> {
-  const socket = tls.connect({
-    host: "127.0.0.1",
-    port,
-    rejectUnauthorized: false,
-    ALPNProtocols: [protocol],
-  });
+  const socket = await connected(port, protocol);
   socket.on("error", () => socket.destroy());
-  await once(socket, "secureConnect");
   t.after(() => socket.destroy());
   return socket;
 }

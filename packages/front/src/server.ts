@@ -7,7 +7,8 @@
  * before one that does.
  */
 import type { Server } from "node:http";
-import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
+import type { Http2Server, Http2ServerRequest, Http2ServerResponse } from "node:http2";
+import type { Server as HttpsServer } from "node:https";
 import type { Socket } from "node:net";
 import type { SecureContext, TLSSocket } from "node:tls";
 import { type AnswerOptions, Answers } from "./answers.ts";
@@ -70,25 +71,57 @@ export function createFront(options: FrontOptions): Front {
   const upstream = new Upstream(options.application, limits.requests);
   const answers = new Answers({ ...options, sealed: limits.sealed }, upstream);
   const upgrades = new Upgrades(options.require, upstream);
-  let challenge: { context: SecureContext; name: string } | undefined;
-  /** The context for a name that ACME validates; its connection is closed as soon as it stands. */
-  const challengeFor = (name: string): SecureContext | undefined =>
-    challenge?.name === name ? challenge.context : undefined;
+  const challenge: Challenge = {};
+  const server = firstVersion(options, limits, challenge, answers);
+  server.on("upgrade", (request, socket, head) => upgrades.pass(request, socket, head));
+  byProtocol(server, secondVersion(limits, answers));
+  const open = boundConnections(server, limits);
 
+  return {
+    server,
+    setCertificate: (pem) => server.setSecureContext({ ...tlsOptions, key: options.key, cert: pem }),
+    setChallenge(context, name = "") {
+      challenge.now = context === undefined ? undefined : { context, name };
+    },
+    close() {
+      server.close();
+      for (const socket of open.keys()) socket.destroy();
+      upstream.close();
+    },
+  };
+}
+
+const tlsOptions = {
+  minVersion: "TLSv1.3",
+  // With it, and no store of sessions, a ticket is a number that nobody knows.
+  secureOptions: constants.SSL_OP_NO_TICKET,
+} as const;
+
+/** What ACME's validation of a name is shown now; the connection is closed as soon as it stands. */
+interface Challenge {
+  now?: { context: SecureContext; name: string } | undefined;
+}
+
+/** TLS, whatever is agreed on inside, and HTTP/1.1. */
+function firstVersion(
+  { key, certificate }: FrontOptions,
+  limits: FrontLimits,
+  challenge: Challenge,
+  answers: Answers,
+): HttpsServer {
   const server = https.createServer(
     {
-      key: options.key,
-      cert: options.certificate,
-      minVersion: "TLSv1.3",
-      // With it, and no store of sessions, a ticket is a number that nobody knows.
-      secureOptions: constants.SSL_OP_NO_TICKET,
+      ...tlsOptions,
+      key,
+      cert: certificate,
       handshakeTimeout: limits.handshakeMs,
       ALPNCallback: ({ servername, protocols }) => {
         if (protocols.includes(acmeProtocol))
-          return challenge?.name === servername ? acmeProtocol : undefined;
+          return challenge.now?.name === servername ? acmeProtocol : undefined;
         return protocols.find((name) => name === "h2" || name === "http/1.1");
       },
-      SNICallback: (name, done) => done(null, challengeFor(name)),
+      SNICallback: (name, done) =>
+        done(null, challenge.now?.name === name ? challenge.now.context : undefined),
       requestTimeout: 0,
       headersTimeout: limits.headMs,
       keepAliveTimeout: limits.idleMs,
@@ -102,13 +135,17 @@ export function createFront(options: FrontOptions): Front {
   // Node would drop what is over, silently: it is counted, and refused, with the request.
   server.maxHeadersCount = 0;
   server.timeout = limits.silenceMs;
-  server.on("upgrade", (request, socket, head) => upgrades.pass(request, socket, head));
   server.on("clientError", (_, socket) => {
     if (socket.writable)
       socket.end("HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
     setTimeout(() => socket.destroy(), 1_000).unref();
   });
-  const second = http2.createServer(
+  return server;
+}
+
+/** HTTP/2, over connections that were agreed on before. */
+function secondVersion({ silenceMs }: FrontLimits, answers: Answers): Http2Server {
+  const server = http2.createServer(
     {
       maxSessionMemory: 2,
       maxHeaderListPairs: headFields,
@@ -124,32 +161,11 @@ export function createFront(options: FrontOptions): Front {
     (request: Http2ServerRequest, response: Http2ServerResponse) =>
       answers.give(request as unknown as Request, response as unknown as Response),
   );
-  second.on("session", (session) => {
-    session.setTimeout(limits.silenceMs, () => session.destroy());
+  server.on("session", (session) => {
+    session.setTimeout(silenceMs, () => session.destroy());
     session.on("error", () => session.destroy());
   });
-  byProtocol(server, second);
-  const open = boundConnections(server, limits);
-
-  return {
-    server,
-    setCertificate(pem) {
-      server.setSecureContext({
-        key: options.key,
-        cert: pem,
-        minVersion: "TLSv1.3",
-        secureOptions: constants.SSL_OP_NO_TICKET,
-      });
-    },
-    setChallenge(context, name = "") {
-      challenge = context === undefined ? undefined : { context, name };
-    },
-    close() {
-      server.close();
-      for (const socket of open.keys()) socket.destroy();
-      upstream.close();
-    },
-  };
+  return server;
 }
 
 /** Hands connections to the version of HTTP that was agreed on; one for ACME has served when its handshake is over. */

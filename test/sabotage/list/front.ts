@@ -21,14 +21,14 @@ export const front = within("packages/front/src", [
     "sealed.ts",
     '    if (this.#seen.has(enc)) throw new FrontRefusal(409, "this request was taken already");',
     "",
-    "server.test.ts",
+    "sealed.test.ts",
   ],
   [
     "sealed bodies have no limit",
     "sealed.ts",
     "    if (now > most + (most >> 3)) throw",
     "    if (false) throw",
-    "server.test.ts",
+    "sealed.test.ts",
   ],
   [
     "what one sealed request holds is given back before the application took it",
@@ -42,7 +42,7 @@ export const front = within("packages/front/src", [
     "upgrades.ts",
     '    if (this.#require === "encrypted") return fail(403);',
     "",
-    "server.test.ts",
+    "sealed.test.ts",
   ],
   [
     "nonces wait without end",

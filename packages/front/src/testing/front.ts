@@ -188,3 +188,18 @@ export async function tunnel(
   response.end();
   return { answer, sent, head: response.head!, opened: Buffer.concat(parts) };
 }
+
+/** A connection to the front that speaks HTTP/1.1, or another protocol. */
+export async function connected(
+  port: number,
+  protocol: "h2" | "http/1.1" = "http/1.1",
+): Promise<tls.TLSSocket> {
+  const socket = tls.connect({
+    host: "127.0.0.1",
+    port,
+    rejectUnauthorized: false,
+    ALPNProtocols: [protocol],
+  });
+  await once(socket, "secureConnect");
+  return socket;
+}
