@@ -231,7 +231,7 @@ export async function* run(releases = 4000): AsyncIterable<Row> {
       const server = await start();
       try {
         yield* measure(server, machines, releases, place);
-        yield* replicas(server, start, machines, releases / 5, place.what);
+        yield* replicas(server, start, machines, releases, place.what);
       } finally {
         server.process.kill();
         // It closes its log first, and writes in the directory meanwhile.
@@ -256,9 +256,10 @@ async function* replicas(
   one: Server,
   start: () => Promise<Server>,
   machines: readonly Machine[],
-  count: number,
+  releases: number,
   what: string,
 ): AsyncIterable<Row> {
+  const count = releases / 5;
   const rate = async (servers: readonly Server[]) => {
     const before = await used(servers);
     const started = performance.now();
@@ -272,7 +273,8 @@ async function* replicas(
   const alone = await rate([one]);
   const two = await start();
   try {
-    await load(two, machines, count / 4, 8);
+    // As warm as the first.
+    await load(two, machines, releases, 32);
     const note = `peer: one; guests and database ran beside them on ${availableParallelism()} processors`;
     const both = await rate([one, two]);
     const name = (text: string) => `${what}: ${text} of two replicas`;

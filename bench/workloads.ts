@@ -15,7 +15,7 @@ import { readSpec } from "@caisson/image";
 import { applicationImages, muslImage } from "../test/support/applications.ts";
 import { debianImage } from "../test/support/debian-image.ts";
 import { type ServiceMachine, startServices, writeSpec } from "../test/support/services.ts";
-import { Asking, type Counts } from "./peer/emulator.ts";
+import { Asking, type Counts, repeated } from "./peer/emulator.ts";
 import { plainCrun, type Trial } from "./peer/plain-crun.ts";
 
 const repository = new URL("../", import.meta.url).pathname;
@@ -164,7 +164,7 @@ const getCounts = [1_000, 11_000] as const;
 function each(place: string, service: string, ask: (count: number) => string[], counts: Counts): number {
   const asking = new Asking();
   asking.look();
-  for (const count of counts) {
+  for (const count of repeated(counts)) {
     inside(place, service, ...ask(count));
     asking.look();
   }

@@ -18,10 +18,13 @@ function emulatorSeconds(): number {
   return (Number(fields[11]) + Number(fields[12])) / ticks;
 }
 
-/** How often something is asked, first and then. */
+/** How often something is asked at once: few times, and many times. */
 export type Counts = readonly [few: number, many: number];
 
-/** Takes a look before the asking, between and after; what starts and ends an asking is in both parts, and goes out. */
+/** Few, many, few and so on: of each the least counts, as a neighbour on the same core makes all of them dearer. */
+export const repeated = (counts: Counts): number[] => [...counts, ...counts, ...counts];
+
+/** Looks before the first of `repeated`, and behind each. What starts and ends an asking is in few and in many, and goes out. */
 export class Asking {
   readonly #seconds: number[] = [];
 
@@ -31,7 +34,8 @@ export class Asking {
 
   /** Microseconds of processor for each one more. */
   each([few, many]: Counts): number {
-    const [before, between, after] = this.#seconds as [number, number, number];
-    return (1e6 * (after - between - (between - before))) / (many - few);
+    const took = this.#seconds.slice(1).map((seconds, n) => seconds - this.#seconds[n]!);
+    const least = (from: number): number => Math.min(...took.filter((_, n) => n % 2 === from));
+    return (1e6 * (least(1) - least(0))) / (many - few);
   }
 }

@@ -13,7 +13,7 @@ import type { VmOptions } from "@caisson/host/vm";
 import { diskPath } from "@caisson/vocabulary/disks";
 import { basePackages, debianRoot, entryPoints } from "../../test/support/debian-image.ts";
 import { launchServices } from "../../test/support/services.ts";
-import { Asking, type Counts } from "./emulator.ts";
+import { Asking, type Counts, repeated } from "./emulator.ts";
 
 const cache = new URL("../../.cache/bench-crun/", import.meta.url).pathname;
 const limitMs = 1_800_000;
@@ -93,7 +93,9 @@ cp /bench/${name}.json /run/${name}/config.json
 ${inside(`crun --cgroup-manager=disabled run --bundle /run/${name} ${name}`)} < /dev/null ${readers[lines]} &
 until ${exec} ${words(ready)} > /dev/null 2>&1; do sleep 1; done
 sleep 2
-${said(name)}${counts.map((count) => `${exec} ${words(ask(count))} > /dev/null 2>&1\n${said(name)}`).join("")}crun --cgroup-manager=disabled kill ${name} KILL
+${said(name)}${repeated(counts)
+  .map((count) => `${exec} ${words(ask(count))} > /dev/null 2>&1\n${said(name)}`)
+  .join("")}crun --cgroup-manager=disabled kill ${name} KILL
 until [ "$(crun list -q)" = "" ]; do sleep 1; crun --cgroup-manager=disabled delete -f ${name} 2> /dev/null; done
 `;
 };

@@ -71,20 +71,6 @@ async function logToFollow(place: string, policy: string | undefined): Promise<L
   return { source: await openReleaseLog(place), policy: readTrustPolicy(readTextFile(policy)) };
 }
 
-/** Writes lines to `stream`, in one piece those that come in one turn: a release's comes with those of its transaction. */
-function lineWriter(stream: Pick<NodeJS.WriteStream, "write">): (line: string) => void {
-  let waiting = "";
-  return (line) => {
-    if (waiting === "") {
-      queueMicrotask(() => {
-        stream.write(waiting);
-        waiting = "";
-      });
-    }
-    waiting += `${line}\n`;
-  };
-}
-
 const serve = new Command("serve")
   .description(
     "release keys to guests whose evidence a policy accepts; log lines go to stderr; SIGHUP reads policies and" +
@@ -176,7 +162,7 @@ const serve = new Command("serve")
           },
         }),
         ...(options.log !== undefined && { follow: await logToFollow(options.log, options.logPolicy) }),
-        log: lineWriter(process.stderr),
+        log: (line) => process.stderr.write(`${line}\n`),
       });
       const { url, identityKey } = kms;
       print(options.json, { url, identityKey }, `KMS ${identityKey}\nserves ${url}`);

@@ -2,7 +2,7 @@
 /**
  * What is asked and answered over HTTP, and the table of who answers what.
  *
- * On Node's own server and nothing else: a framework's objects around each request and answer were 4 to 9 % of a release.
+ * On Node's own server and nothing else: a framework's objects around each request and answer were 4 % of a release.
  */
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:http";
 

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-import { deepEqual, equal, rejects } from "node:assert/strict";
+import { deepEqual, equal, ok, rejects } from "node:assert/strict";
 import { createHash } from "node:crypto";
 import fs, { mkdtempSync, readFileSync, readlinkSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import test, { type TestContext } from "node:test";
+import { setImmediate as turn } from "node:timers/promises";
 import { identityKey } from "@caisson/protocol/ed25519";
 import fc from "fast-check";
 import { type LogEntry, logHead } from "./entries.ts";
@@ -356,4 +357,25 @@ contract("a file", async (t) => {
     hex: (bytes) => `x'${bytes.toHex()}'`,
     prefix: "",
   };
+});
+
+test("transactions take more commits while there is no moment without work", async (t) => {
+  const backend = sqlite(newPath(t));
+  const begun: number[] = [];
+  const write = backend.write.bind(backend);
+  backend.write = (...asked) => {
+    begun.push(performance.now());
+    return write(...asked);
+  };
+  const log = await openStore(backend, { identity, rows });
+  const commits: Promise<unknown>[] = [];
+  for (const end = performance.now() + 700; performance.now() < end; await turn()) {
+    commits.push(log.commit({ entry: entry(1) }));
+    for (const busy = performance.now() + 1; performance.now() < busy; );
+  }
+  // A timer is never early, however busy the machine.
+  const gaps = begun.map((at, i) => at - begun[i - 1]!).slice(3);
+  ok(Math.min(...gaps.slice(-4)) > 15, gaps.join());
+  await Promise.all(commits);
+  await log.close();
 });
