@@ -147,6 +147,23 @@ test("tcb and policy from: what says nothing of the evidence is not a no", () =>
   deepEqual([levels.status, JSON.parse(levels.stdout).sets[0].accepted], [0, true]);
 });
 
+test("evidence from standard input, which somebody else left so that reads do not wait, and that comes late", async () => {
+  // Looking at process.stdin is what makes a pipe so, for every process that has it.
+  const parent = `process.stdin; require("node:child_process").spawnSync(process.execPath, ${JSON.stringify([
+    `${repository}packages/cli/src/main.ts`,
+    "inspect",
+    "-",
+  ])}, { stdio: "inherit" })`;
+  const child = spawn(process.execPath, ["-e", parent], { stdio: ["pipe", "pipe", "pipe"] });
+  const [out, err] = [text(child.stdout), text(child.stderr)];
+  const half = quote.length >> 1;
+  setTimeout(() => child.stdin.write(quote.subarray(0, half)), 2000);
+  setTimeout(() => child.stdin.end(quote.subarray(half)), 3000);
+  await once(child, "close");
+  equal(await err, "");
+  match(await out, /\n {2}MRTD +[0-9a-f]{96}\n/);
+});
+
 test("every vendor's evidence is called what its vendor calls it", () => {
   const snp = verify(file("report.bin", buildSnp({}).report), "--at", at).stdout;
   match(snp, /^CANNOT TELL {3}is the report genuine\?.*what runs in the guest\)\n.*\n.*asks AMD/);

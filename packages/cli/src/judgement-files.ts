@@ -3,7 +3,6 @@
  * What evidence is judged by, from files: policy, reference values, collateral, time. One reading for every command, so
  * that the same file is taken, or refused with the same exit code, wherever it is named.
  */
-import { readFileSync } from "node:fs";
 import {
   type AmdCollateral,
   type AnyEvidence,
@@ -27,11 +26,12 @@ import { Failure } from "@caisson/vocabulary/failure";
 import { limits } from "@caisson/vocabulary/limits";
 import { reasonOf } from "@caisson/vocabulary/system-error";
 import { UsageError } from "./failure.ts";
+import { readInput } from "./input-file.ts";
 
 /** A file that belongs to evidence; `-` is standard input. Throws UsageError where it cannot be read, VerifyError "evidence/size". */
 export function readBounded(path: string): Uint8Array {
   try {
-    const bytes = readFileSync(path === "-" ? 0 : path);
+    const bytes = readInput(path, limits.document);
     if (bytes.length <= limits.document) return new Uint8Array(bytes);
   } catch (error) {
     throw new UsageError(`${path} cannot be read: ${reasonOf(error)}`, "check the path");

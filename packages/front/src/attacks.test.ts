@@ -493,7 +493,8 @@ test("sealed requests that arrive slowly give way to others, and what the applic
     }),
   );
   const gone = slow.map((socket) => once(socket, "close"));
-  while (arriving.filter(({ socket }) => socket.bytesRead > 99_000).length < 2) await sleep(10);
+  while (!t.signal.aborted && arriving.filter(({ socket }) => socket.bytesRead > 99_000).length < 2)
+    await sleep(10);
   const content = Buffer.alloc(80_000, "x");
   const good = () => tunnel(port, hpke.publicKey, { method: "POST", path: "/", content });
   equal((await good()).head?.status, 200);
@@ -503,7 +504,7 @@ test("sealed requests that arrive slowly give way to others, and what the applic
   const waiting = [1, 2, 3].map(() =>
     tunnel(port, hpke.publicKey, { method: "POST", path: "/slow", content }),
   );
-  while (held < 4) await sleep(20);
+  while (!t.signal.aborted && held < 4) await sleep(20);
   equal((await good()).answer.status, 503);
   release.resolve();
   for (const one of await Promise.all(waiting)) equal(one.head?.status, 200);

@@ -5,12 +5,15 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type TestContext } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { serveCollateral } from "@caisson/simulated/collateral-server";
 import { type Evidence, readEvidenceDocument } from "@caisson/verify";
 import { CollateralSource, type CollateralSourceOptions } from "./collateral-source.ts";
 import { Machine } from "./testing/machine.ts";
 
 const day = 24 * 3600 * 1000;
+/** For what is waited for. */
+const limited = { timeout: 60_000 };
 const start = Date.parse("2026-06-01T12:00:00Z");
 const FMSPC = "CA1550000000";
 const machineAt = (now: number) => {
@@ -146,23 +149,27 @@ test("a source that hangs holds up a release for a bounded time, and the end of 
   deepEqual(lines, []);
 });
 
-test("a busy source is waited for behind the scenes, and what failed is asked again by itself", async (t) => {
-  const { server, open, results, numberOf } = await begin(t, { limits: { retryMs: 20, patienceMs: 0 } });
-  server.quirks = { status: 429, times: 2 };
-  const source = open();
-  equal(await numberOf(source), undefined);
-  while (results.at(-1) !== "renewed") await new Promise((resolve) => setTimeout(resolve, 10));
-  deepEqual(results, ["failed", "failed", "renewed"]);
-  equal(await numberOf(source), 18);
-});
+test(
+  "a busy source is waited for behind the scenes, and what failed is asked again by itself",
+  limited,
+  async (t) => {
+    const { server, open, results, numberOf } = await begin(t, { limits: { retryMs: 20, patienceMs: 0 } });
+    server.quirks = { status: 429, times: 2 };
+    const source = open();
+    equal(await numberOf(source), undefined);
+    while (!t.signal.aborted && results.at(-1) !== "renewed") await sleep(10);
+    deepEqual(results, ["failed", "failed", "renewed"]);
+    equal(await numberOf(source), 18);
+  },
+);
 
-test("what is fresh is looked at again and again", async (t) => {
+test("what is fresh is looked at again and again", limited, async (t) => {
   const { clock, server, open, numberOf } = await begin(t, { limits: { everyMs: 10 } });
   const source = open();
   await numberOf(source);
   clock.now += 21 * day;
   server.intel.set(`${FMSPC}/standard`, machineAt(clock.now).collateral);
-  while (source.validUntil !== clock.now + 30 * day) await new Promise((resolve) => setTimeout(resolve, 10));
+  while (!t.signal.aborted && source.validUntil !== clock.now + 30 * day) await sleep(10);
 });
 
 test("nothing is asked for what anybody can make up: another root, a broken chain, no chain, no quote", async (t) => {

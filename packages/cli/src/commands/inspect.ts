@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `caisson inspect FILE`: what a firmware image consists of, what an event log says and proves, what evidence says. */
-import { readFileSync } from "node:fs";
 import {
   eventTypeName,
   type MeasuredEvent,
@@ -29,6 +28,7 @@ import { type Description, describeEvidence } from "@caisson/verify/describe";
 import { isEvidence, readEvidence } from "@caisson/verify/every-form";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
+import { readInput } from "../input-file.ts";
 import { nameWhatIsNone } from "../judgement-files.ts";
 import { printable } from "../views/printable.ts";
 import { renderDescription } from "../views/report-view.ts";
@@ -37,13 +37,13 @@ export const command = new Command("caisson inspect")
   .description("Shows what a firmware image, an event log or evidence consists of; it judges nothing.")
   .argument(
     "<file>",
-    "a firmware image, a TCG2 or CCEL event log, dstack's JSON log, or evidence in any form that `verify` reads",
+    "a firmware image, a TCG2 or CCEL event log, dstack's JSON log, or evidence in any form that `verify` reads; - is stdin",
   )
   .option("--json", "one JSON document")
   .action(async (file: string, options: { json?: boolean }) => {
     let bytes: Uint8Array;
     try {
-      bytes = new Uint8Array(readFileSync(file));
+      bytes = new Uint8Array(readInput(file));
     } catch (error) {
       throw new UsageError(
         `${file} cannot be read: ${(error as NodeJS.ErrnoException).code}`,

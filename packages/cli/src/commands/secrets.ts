@@ -3,7 +3,6 @@
  * `caisson secrets …`: seal what an application is given to its KMS, and sign it. Values come from files or standard input,
  * never from the command line, and are shown by no command.
  */
-import { readFileSync } from "node:fs";
 import { seal } from "@caisson/protocol/hpke";
 import { readSealingKey, type SealingKeyDocument, sealingKeyPath } from "@caisson/protocol/key-release";
 import { type Envelope, readSecretsDocument, sealBinding, writeSecrets } from "@caisson/releases";
@@ -12,6 +11,7 @@ import { toHex } from "@caisson/vocabulary/bytes";
 import { reasonOf } from "@caisson/vocabulary/system-error";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
+import { readInput } from "../input-file.ts";
 import { parseDays, parseNumber } from "../number-options.ts";
 import { writeNewFile } from "../owner-keys.ts";
 import { readTextFile } from "../passphrase-file.ts";
@@ -66,7 +66,7 @@ function readValues(texts: readonly string[]): Map<string, Uint8Array> {
       throw new UsageError(`'${name}' names no secret, or one twice`, "--secret NAME=FILE");
     }
     try {
-      values.set(name, new Uint8Array(readFileSync(path === "-" ? 0 : path)));
+      values.set(name, new Uint8Array(readInput(path)));
     } catch (error) {
       throw new UsageError(`${path} cannot be read: ${reasonOf(error)}`, "a file that holds the value");
     }

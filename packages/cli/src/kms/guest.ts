@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `caisson kms verify | join`: a KMS that runs in a guest, for who relies on it and for its replicas. */
 import { Command } from "commander";
-import { exitCodes, filesOf, type JudgedBy, judgementOf } from "./commands/verify.ts";
-import { UsageError } from "./failure.ts";
-import { openKey } from "./kms-shares.ts";
-import { readTextFile } from "./passphrase-file.ts";
-import { renderReport } from "./views/report-view.ts";
+import { exitCodes, filesOf, type JudgedBy, judgementOf } from "../commands/verify.ts";
+import { UsageError } from "../failure.ts";
+import { readTextFile } from "../passphrase-file.ts";
+import { renderReport } from "../views/report-view.ts";
+import { openKey } from "./shares.ts";
 
 const checkUrl = (url: string): void => {
   if (!URL.canParse(url)) throw new UsageError(`'${url}' is not a URL`, "as http://HOST:PORT");

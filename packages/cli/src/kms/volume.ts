@@ -3,7 +3,7 @@
 import { join } from "node:path";
 import type { OperatorAction, VolumeBook, VolumeRecord } from "@caisson/kms";
 import { Command } from "commander";
-import { type RestoreOptions, restoredBefore, restoreFrom } from "./kms-restores.ts";
+import { type RestoreOptions, restoredBefore, restoreFrom } from "./restores.ts";
 
 const dataOption = ["--data <DIR>", "root secret, release log and volumes"] as const;
 const databaseOption = ["--database <URL>", "the log and volumes in PostgreSQL instead"] as const;

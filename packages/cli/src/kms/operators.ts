@@ -7,10 +7,10 @@ import { type Envelope, ReleaseError, readEnvelope, signedBytes, writeEnvelope }
 import { Failure } from "@caisson/vocabulary/failure";
 import { reasonOf } from "@caisson/vocabulary/system-error";
 import { Argument, Command } from "commander";
-import { UsageError } from "./failure.ts";
-import { openOwnerKey, readPublicKey, writeNewFile } from "./owner-keys.ts";
-import { readPassphrase, readTextFile } from "./passphrase-file.ts";
-import { printable } from "./views/printable.ts";
+import { UsageError } from "../failure.ts";
+import { openOwnerKey, readPublicKey, writeNewFile } from "../owner-keys.ts";
+import { readPassphrase, readTextFile } from "../passphrase-file.ts";
+import { printable } from "../views/printable.ts";
 
 interface Common {
   kms: string;

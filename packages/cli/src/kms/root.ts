@@ -2,7 +2,7 @@
 /** `caisson kms root …`: the roots from which applications' keys follow, of a KMS whose policies are files. */
 import type { RootDates, Store } from "@caisson/kms";
 import { Command } from "commander";
-import { dateOf } from "./kms-operators.ts";
+import { dateOf } from "./operators.ts";
 
 interface Where {
   data: string;

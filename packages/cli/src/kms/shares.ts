@@ -7,10 +7,10 @@ import { decryptUnder, encryptUnder, PASSPHRASE_LENGTH, passphraseSizes } from "
 import { frame } from "@caisson/vocabulary/frame";
 import { hex, object, oneOf, SchemaError } from "@caisson/vocabulary/schema";
 import { Command } from "commander";
-import { UsageError } from "./failure.ts";
-import { type RestoreOptions, restoredBefore, restoreFrom } from "./kms-restores.ts";
-import { writeNewFile } from "./owner-keys.ts";
-import { readPassphrase, readTextFile } from "./passphrase-file.ts";
+import { UsageError } from "../failure.ts";
+import { writeNewFile } from "../owner-keys.ts";
+import { readPassphrase, readTextFile } from "../passphrase-file.ts";
+import { type RestoreOptions, restoredBefore, restoreFrom } from "./restores.ts";
 
 const version = "caisson/share-key/v1";
 const schema = object({
