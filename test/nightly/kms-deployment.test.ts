@@ -82,15 +82,15 @@ test("every route of the server is in the description, and the other way round",
     "keyReleasePaths.hello": "/v1/hello",
     "keyReleasePaths.release": "/v1/release",
     anchorPath: "/v1/volume/anchor",
-    // biome-ignore lint/suspicious/noTemplateCurlyInString: the source's own text
-    "`${sealingKeyPath}/:app`": "/v1/sealing-key/{app}",
+    sealingKeyPath: "/v1/sealing-key",
     rootPath: "/v1/root",
     sharesPath: "/v1/shares",
     headPath: "/v1/log/head",
     attestationPath: "/v1/attestation",
   };
-  const routes = [...source.matchAll(/app\.(get|post)\(([^,]+),/g)].map(
-    ([, method, path]) => `${method} ${named[path!] ?? path!.slice(1, -1).replace(":app", "{app}")}`,
+  const routes = [...source.matchAll(/(?:"|\[`)(GET|POST) ([^"`]+)(?:"|`\]):/g)].map(
+    ([, method, path]) =>
+      `${method!.toLowerCase()} ${path!.replace(/\$\{(.+?)\}/, (_, name) => named[name]!).replace("*", "{app}")}`,
   );
   const { paths } = parse(readFileSync(join(repository, "docs/kms-openapi.yaml"), "utf8")) as {
     paths: Record<string, object>;
