@@ -106,9 +106,11 @@ test("the front's evidence carries the platform's collateral: who brings none ca
   const answered = await answerOf(`/.well-known/caisson/evidence?nonce=${"5e".repeat(32)}`);
   const { evidence } = JSON.parse(answered) as { evidence: { collateral: Collateral } };
   deepEqual(evidence.collateral, read("collateral/simulated.json"));
-  // A month later its collateral is as old as anybody's.
+  // A month later its collateral is as old as anybody's, and so is the release, which nobody can doubt.
   const late = ["--at", new Date(Date.now() + 40 * 24 * 3600 * 1000).toISOString()];
-  equal((await run("verify", "--from", url, ...by, ...late)).code, 20);
+  const expired = await run("verify", "--from", url, ...by, ...late);
+  equal(expired.code, 10);
+  match(expired.out, /because chain\/expired, release\/expired/);
 });
 
 test("attestedFetch and a door reach the application, which sees how", async () => {
