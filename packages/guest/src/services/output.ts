@@ -42,8 +42,9 @@ export interface Rate {
 }
 
 /**
- * `readLines` within a rate; of `stream` one piece is taken each time, so it has to be one that gathers (`pipe`). The count of what was left out comes as a line of its own, once a second at most. Returns
- * what reads the rest at once, when nobody can write to the pipe any more, and says the last count.
+ * `readLines` within a rate; of `stream` one piece is taken each time, so it has to be one that gathers (`pipe`). The count
+ * of what was left out comes as a line of its own, once a second at most. Returns what reads the rest at once, when
+ * nobody can write to the pipe any more, and says the last count.
  */
 export function readLimited(
   stream: Readable,
