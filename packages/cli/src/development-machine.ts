@@ -5,7 +5,8 @@ import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { PassThrough, Readable } from "node:stream";
 import { text } from "node:stream/consumers";
-import { imageDirectory, type Manifest, readSpec } from "@caisson/image";
+import { imageDirectory, readSpec } from "@caisson/image";
+import { readManifest } from "@caisson/image/manifest";
 import { execFile } from "@caisson/machine/state";
 import { ExecReader, type ExecRequest, encodeFrames, encodeRequest } from "@caisson/protocol/exec";
 import { UsageError } from "./failure.ts";
@@ -73,10 +74,9 @@ export async function developmentMachine(spec: string): Promise<DevelopmentMachi
   const image = imageDirectory(await readSpec(spec), "development");
   const place = join(`${image}.state`, execFile);
   if (!existsSync(place)) throw new UsageError(`${spec} does not run on this machine`, `caisson up ${spec}`);
-  const { guest } = JSON.parse(readFileSync(join(image, "manifest.json"), "utf8")) as Manifest;
   const { port, token } = JSON.parse(readFileSync(place, "utf8")) as { port: number; token: string };
   return {
-    services: Object.keys(guest.app.services),
+    services: Object.keys(readManifest(image).guest.app.services),
     ask: async (request, streams) => {
       const socket = connect(port, "127.0.0.1");
       try {

@@ -6,8 +6,9 @@ const PIECE = 65_536;
 const PAUSE_MS = 5;
 
 /**
- * Its bytes: all, or at most one more than `most`, so that who calls sees that it is larger. Throws what the system says. Whoever started
- * us may have left standard input so that reads do not wait; then this does, as long as a person or a program writes there.
+ * Its bytes: all, or at most one more than `most`, so that who calls sees that it is larger. Throws what the system says.
+ * Whoever started us may have left standard input so that reads do not wait; then this does, as long as a person or a
+ * program writes there.
  */
 export function readInput(path: string, most = Number.POSITIVE_INFINITY): Buffer {
   const descriptor = path === "-" ? 0 : openSync(path, "r");

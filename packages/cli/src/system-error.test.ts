@@ -2,8 +2,8 @@
 /** Errors that the system itself gives get words, a kind and a remedy; bugs stay bugs. */
 import { deepEqual, equal, match } from "node:assert/strict";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
-import { test } from "node:test";
+import { createServer, type Socket } from "node:net";
+import { type TestContext, test } from "node:test";
 import { reasonOf, systemError, systemReason } from "@caisson/vocabulary/system-error";
 import { exitCode, renderError, UsageError } from "./failure.ts";
 
@@ -48,11 +48,16 @@ for (const [what, work, code, exit, says] of failures) {
   });
 }
 
-test("a server that does not speak TLS, and one that does not speak HTTP", async (t) => {
-  const server = createServer((socket) => socket.end("SSH-2.0-server\r\n"));
+/** The port of a server that does this with every connection. */
+async function listening(t: TestContext, serve: (socket: Socket) => void): Promise<number> {
+  const server = createServer(serve);
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   t.after(() => server.close());
-  const { port } = server.address() as { port: number };
+  return (server.address() as { port: number }).port;
+}
+
+test("a server that does not speak TLS, and one that does not speak HTTP", async (t) => {
+  const port = await listening(t, (socket) => socket.end("SSH-2.0-server\r\n"));
   const error = await caught(() => fetch(`https://127.0.0.1:${port}/`));
   equal(systemError(error)?.code, "system/network");
   equal(reasonOf(error), "it does not speak TLS");
@@ -69,10 +74,7 @@ test("certificates that nobody here vouches for say so, however deep the cause l
 });
 
 test("a server that closes the connection without an answer", async (t) => {
-  const server = createServer((socket) => socket.destroy());
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  t.after(() => server.close());
-  const { port } = server.address() as { port: number };
+  const port = await listening(t, (socket) => socket.destroy());
   const error = await caught(() => fetch(`http://127.0.0.1:${port}/`));
   equal(systemError(error)?.code, "system/network");
   equal(systemReason(error), "the connection was closed");

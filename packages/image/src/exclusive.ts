@@ -8,19 +8,35 @@
  */
 import { hash } from "node:crypto";
 import { once } from "node:events";
-import { createServer } from "node:net";
+import { connect, createServer } from "node:net";
+
+const pathOf = (name: string): string => `\0caisson/${hash("sha256", name)}`;
 
 /** Takes the lock `name`. Returns what gives it up; undefined when it is taken. */
 export async function tryLock(name: string): Promise<(() => Promise<void>) | undefined> {
   const server = createServer((socket) => socket.destroy()).unref();
   try {
-    server.listen(`\0caisson/${hash("sha256", name)}`);
+    server.listen(pathOf(name));
     await once(server, "listening");
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "EADDRINUSE") return undefined;
     throw error;
   }
   return () => new Promise((done) => void server.close(() => done()));
+}
+
+/** Whether somebody has the lock `name`; nobody who wants it is kept from it meanwhile. */
+export async function isLocked(name: string): Promise<boolean> {
+  const socket = connect(pathOf(name));
+  try {
+    await once(socket, "connect");
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ECONNREFUSED") return false;
+    throw error;
+  } finally {
+    socket.destroy();
+  }
 }
 
 /** Whether a process with this id exists, whoever owns it. */

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-import { deepEqual, equal, notEqual, throws } from "node:assert/strict";
+import { deepEqual, equal, notEqual, rejects, throws } from "node:assert/strict";
 import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { instanceSeed } from "./state.ts";
+import { claimState, instanceSeed, runsOn } from "./state.ts";
 
 function place(t: TestContext): string {
   const directory = mkdtempSync(join(tmpdir(), "caisson-state-"));
@@ -28,4 +28,17 @@ test("the seed of a state that somebody keeps is used as it is; without a place 
   writeFileSync(join(state, "instance-seed"), `${"cd".repeat(20)}\n`);
   equal(instanceSeed(state), "cd".repeat(20));
   throws(() => instanceSeed(join(state, "nowhere")), { code: "ENOENT" });
+});
+
+test("a state is one machine's; who looks whether one runs keeps nobody from it", async (t) => {
+  const state = place(t);
+  equal(await runsOn(join(state, "nowhere")), false);
+  equal(await runsOn(state), false);
+  const looks = Array.from({ length: 20 }, () => runsOn(state));
+  const release = await claimState(state);
+  await Promise.all(looks);
+  equal(await runsOn(state), true);
+  await rejects(claimState(state), { code: "up/busy" });
+  await release();
+  equal(await runsOn(state), false);
 });

@@ -3,7 +3,7 @@
 import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, realpathSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { tryLock } from "@caisson/image/exclusive";
+import { isLocked, tryLock } from "@caisson/image/exclusive";
 import { Failure } from "@caisson/vocabulary/failure";
 
 /** In a session's state while it runs: where `caisson exec` reaches the machine, and the token that it shows. */
@@ -46,9 +46,7 @@ const lockOf = (state: string): string => `state ${realpathSync(state)}`;
 
 /** Whether a machine runs on a state directory now. */
 export async function runsOn(state: string): Promise<boolean> {
-  const release = existsSync(state) ? await tryLock(lockOf(state)) : async () => {};
-  await release?.();
-  return release === undefined;
+  return existsSync(state) && (await isLocked(lockOf(state)));
 }
 
 /**

@@ -3,6 +3,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { imageDirectory, type Manifest, readSpec } from "@caisson/image";
+import { readManifest } from "@caisson/image/manifest";
 import { type PublishedPort, portsFile, runsOn } from "@caisson/machine/state";
 import type { ConsoleEvent } from "@caisson/protocol/console";
 import { publishedPorts } from "@caisson/protocol/guest-config";
@@ -112,8 +113,12 @@ export const command = new Command("caisson ps")
   .action(async (path: string, options: { json?: boolean }) => {
     const console = await consoleOf(path, "development");
     const image = imageDirectory(await readSpec(path), "development");
-    const { guest } = JSON.parse(readFileSync(join(image, "manifest.json"), "utf8")) as Manifest;
     const runs = await runsOn(`${image}.state`);
-    const listing = await list(guest.app, readConsole(console), runs ? hostsOf(image) : [], runs);
+    const listing = await list(
+      readManifest(image).guest.app,
+      readConsole(console),
+      runs ? hostsOf(image) : [],
+      runs,
+    );
     process.stdout.write(options.json === true ? `${JSON.stringify(listing, null, 2)}\n` : render(listing));
   });
