@@ -9,11 +9,12 @@
 import { CollateralCache, loadCollateral } from "./collateral-cache.ts";
 import type { CollateralSource } from "./collateral-source.ts";
 import { KmsError } from "./errors.ts";
-import { acceptedRoots, loadPolicies, namedPlatforms, type Policies } from "./policies.ts";
+import { loadPolicies } from "./policies.ts";
+import { PolicySet } from "./policy-set.ts";
 import type { RowChange } from "./store/store.ts";
 
 export interface Configuration {
-  policies: Policies;
+  policies: PolicySet;
   collateral: CollateralCache;
   /** What must still be so when keys leave, where operators signed policies (operators.ts). */
   guard?: RowChange;
@@ -37,13 +38,13 @@ export interface ConfigurationSource {
 export async function loadConfiguration(
   source: ConfigurationSource,
   now: Date,
-  { policies: signed, guard }: { policies: Policies; guard?: RowChange } = { policies: new Map() },
+  { policies: signed, guard }: { policies: PolicySet; guard?: RowChange } = { policies: new PolicySet() },
 ): Promise<Configuration> {
   const files =
     source.policies === undefined
-      ? new Map<string, never>()
+      ? new PolicySet()
       : loadPolicies(source.policies, source.identityKey, source.development);
-  const twice = [...files.keys()].find((app) => signed.has(app));
+  const twice = (signed.size === 0 ? [] : [...files.apps()]).find((app) => signed.has(app));
   if (twice !== undefined) {
     throw new KmsError(
       "policy/duplicate",
@@ -53,12 +54,12 @@ export async function loadConfiguration(
       },
     );
   }
-  const policies: Policies = new Map([...files, ...signed]);
+  const policies = signed.size === 0 ? files : new PolicySet(files, signed);
   const guarded = guard === undefined ? {} : { guard };
   if (source.collateral === undefined) {
-    source.fetched?.expect(namedPlatforms(policies));
+    source.fetched?.expect(policies.platforms());
     return { policies, collateral: new CollateralCache(new Map(), source.fetched), ...guarded };
   }
-  const own = await loadCollateral(source.collateral, acceptedRoots(policies), now, source.development);
+  const own = await loadCollateral(source.collateral, policies.roots(), now, source.development);
   return { policies, collateral: new CollateralCache(own), ...guarded };
 }

@@ -72,13 +72,7 @@ export class Metrics {
 
   /** Policies and collateral were read and are in force: at which second. */
   configured(at: number, { policies, collateral }: Configuration): void {
-    const codes = [...policies.values()].flatMap(({ warnings }) => warnings.map(({ code }) => code));
-    const warnings = new Map<PolicyWarningCode, number>([
-      ["policy/host-acpi", 0],
-      ["policy/not-covered", 0],
-    ]);
-    for (const code of codes) warnings.set(code, warnings.get(code)! + 1);
-    this.#configured = { successful: true, at, collateral, warnings };
+    this.#configured = { successful: true, at, collateral, warnings: policies.warnings() };
   }
 
   /** They were read again, and refused: those before are still in force. */

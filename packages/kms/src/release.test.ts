@@ -21,6 +21,7 @@ import { volumesPayload } from "@caisson/protocol/volumes";
 import { reportData } from "@caisson/verify/report-data";
 import { Nonces } from "./nonces.ts";
 import { loadPolicies, type Policies } from "./policies.ts";
+import { PolicySet } from "./policy-set.ts";
 import { type ReleaseContext, releaseKeys } from "./release.ts";
 import type { LogEntry } from "./store/entries.ts";
 import { sqlite } from "./store/sqlite.ts";
@@ -35,7 +36,7 @@ const identity = identityKey(new Uint8Array(32).fill(7));
 const identityHex = identity.publicKey.toHex();
 const text = (value: object) => new TextEncoder().encode(JSON.stringify(value));
 
-function policiesOf(t: TestContext, file: object, development = true): Policies {
+function policiesOf(t: TestContext, file: object, development = true): PolicySet {
   const directory = mkdtempSync(join(tmpdir(), "caisson-kms-policy-"));
   t.after(() => rmSync(directory, { recursive: true }));
   writeFileSync(join(directory, "app.json"), JSON.stringify(file));
@@ -117,7 +118,7 @@ test("a machine in good order gets its keys, and the log says so", async (t) => 
 
 test("instances share the application key and not the instance key; other applications share nothing", async (t) => {
   const machines = [new Machine(now), new Machine(now, "hello", 1), new Machine(now, "other")];
-  const policies = new Map(machines.flatMap((m) => [...policiesOf(t, m.policyFile())]));
+  const policies = new PolicySet(...machines.map((m) => policiesOf(t, m.policyFile())));
   const { context } = setup(policies);
   const keys: string[] = [];
   for (const machine of machines) {

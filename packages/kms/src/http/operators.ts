@@ -17,11 +17,11 @@ export function operatorRoutes(service: Service, requests: Requests): Table {
     "GET /v1/volumes": async () => json(await volumes()),
     "GET /v1/policies": () =>
       json(
-        [...service.configuration.policies].map(([id, { digest, keyVersion }]) => ({
-          app: id,
+        [...service.configuration.policies.list()].map(({ app, digest, keyVersion, version }) => ({
+          app,
           digest: digest.toHex(),
           keyVersion,
-          version: administration.inForce.policies.get(id)?.version ?? null,
+          version: version ?? null,
         })),
       ),
     "GET /v1/policies/*": async (asked) => {
