@@ -539,6 +539,20 @@ for (const { name, change, policy, quoted, request: spoil, code } of cases) {
   });
 }
 
+test("denied: policies that were replaced while it was judged, but for those that say the same", async (t) => {
+  const machine = new Machine(now);
+  const { context, log } = setup(policiesOf(t, machine.policyFile()));
+  const under = async (current: Policies) => {
+    const { request } = await ask(machine, machine.booted(identityHex), context);
+    const { answer } = await releaseKeys({ ...context, current: () => current }, request);
+    return answer.outcome === "denied" ? answer.code : answer.outcome;
+  };
+  equal(await under(policiesOf(t, { ...machine.policyFile(), keyVersion: 2 })), "policy/changed");
+  equal(await under(new Map()), "policy/changed");
+  equal(log.length, 0);
+  equal(await under(policiesOf(t, machine.policyFile())), "released");
+});
+
 test("denied: evidence replayed, at once and with a new nonce", async (t) => {
   const machine = new Machine(now);
   const { context, log } = setup(policiesOf(t, machine.policyFile()));

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-import { deepEqual, doesNotMatch, equal, match, rejects } from "node:assert/strict";
+import { deepEqual, doesNotMatch, equal, match, ok, rejects } from "node:assert/strict";
 import { once } from "node:events";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import test, { type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { httpPost, requestKeys } from "@caisson/guest/key-client";
@@ -220,6 +221,26 @@ test("what anybody can send leaves a bounded number of lines, without controls, 
   const head = (await (await fetch(`${kms.url}/v1/log/head`)).json()) as { sequence: number };
   equal(head.sequence, 0);
   equal(await metric(kms, "caisson_kms_unlogged_total"), 140);
+});
+
+test("a database that lies is refused by name, to whoever asks, until it is as it was", async (t) => {
+  const kms = await testKms(t, { hello: machine });
+  const database = new DatabaseSync(join(kms.data, "release-log.sqlite"));
+  t.after(() => database.close());
+  const { signature } = database.prepare("SELECT signature FROM head").get() as { signature: Uint8Array };
+  const put = (bytes: Uint8Array) => void database.prepare("UPDATE head SET signature = ?").run(bytes);
+  const roots = async () => {
+    const answer = await fetch(new URL("/v1/roots", kms.url));
+    return [answer.status, await answer.text()] as const;
+  };
+  equal((await roots())[0], 200);
+  put(new Uint8Array(64));
+  const [status, text] = await roots();
+  equal(status, 503, text);
+  match(text, /"log\/unavailable".*\[log\/head\]/);
+  ok(kms.lines.some((line) => /"store-failed".*"log\/head"/.test(line)));
+  put(signature);
+  equal((await roots())[0], 200);
 });
 
 test("what a policy hardly wants is said at the start, with every release, and in the metrics", async (t) => {

@@ -159,7 +159,9 @@ export class Service {
       }
       this.#decideBy(configuration);
       void this.#source.fetched?.renew();
-      this.write("reloaded");
+      // What the log is given takes turns: a release that was judged by what was in force before is in it, or is none.
+      await this.store.commit({}).catch(() => undefined);
+      this.write("reloaded", { logEntries: this.store.head.sequence });
       return true;
     } catch (error) {
       this.metrics.notConfigured();
