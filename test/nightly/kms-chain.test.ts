@@ -285,7 +285,11 @@ async function serves(session: Session): Promise<void> {
   ok(said, consoleOf(session));
 }
 
-test("keepers recover the KMS above; rows that were altered meanwhile end it; the volume waits for operators' word", async () => {
+/** What somebody who watches the KMS above kept before it was lost. */
+let kept: { sequence: number; hash: string };
+
+test("keepers recover the KMS above: altered rows end it; after rows that went back a volume waits for operators' word", async () => {
+  kept = (await (await fetch(new URL("/v1/log/head", running.url))).json()) as typeof kept;
   await running.stop();
   const image = await kmsImage("company-recovers", company, { "shares.json": company.shares });
   const fooled = await startCompany(image, "fooled.state");
@@ -296,7 +300,8 @@ test("keepers recover the KMS above; rows that were altered meanwhile end it; th
     consoleOf(running),
   );
   await running.stop();
-  putDatabaseBack("newest");
+  // The ticket on the disk tells it what this database no longer knows.
+  putDatabaseBack("older");
 
   const url = await startCompany(image, "recovered.state");
   await recover(url, company);
@@ -331,11 +336,13 @@ test("keepers recover the KMS whose disk is lost onto a new volume; what it open
   await host.stop();
 });
 
-test("the log above, in the host's database, is whole, and has each recovery and each word", async () => {
+test("the log above has each recovery and each word; a head that was kept says that the database went back", async () => {
   await running.stop();
   const said: string[] = [];
   const about = { identity: company.identity };
   await verifyReleaseLog(await postgresql([database]), about, (_, { reason }) => void said.push(reason));
+  const watched = verifyReleaseLog(await postgresql([database]), { ...about, witness: kept });
+  await rejects(watched, { code: "log/head", message: /cut off or replaced/ });
   const all = said.join("\n");
   match(all, /^operators\/begin$/m);
   match(all, /^shares\/made 2 of 2$/m);
