@@ -148,7 +148,7 @@ test("a replica that answers nothing keeps nobody from asking the others", async
     identity: keys.identity.publicKey,
     store,
     metrics: {
-      count: (_, label = "") => {
+      count: (_, label) => {
         outcomes.push(label);
         found();
       },
