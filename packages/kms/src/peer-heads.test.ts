@@ -141,7 +141,7 @@ test("a replica that answers nothing keeps nobody from asking the others", async
   const { promise: never, resolve } = Promise.withResolvers<string>();
   const silent = await peer(t, () => never);
   let theirs = store.head;
-  const outcomes: string[] = [];
+  const outcomes: unknown[] = [];
   const { promise: asked, resolve: found } = Promise.withResolvers<void>();
   const heads = new PeerHeads({
     peers: [silent, await peer(t, () => written(theirs))],
@@ -187,7 +187,8 @@ test("a replica that stopped for a split still says what its newest entry is, so
     bodies: 1,
   });
   const incoming = { method: "GET", url: headPath, socket: {} } as IncomingMessage;
-  const ask = async () => JSON.parse((await routes(service, {}, connections)(readRequest(incoming))).body);
+  const ask = async () =>
+    JSON.parse(String((await routes(service, {}, connections)(readRequest(incoming))).body));
   const head = logHead(service.store.head);
   deepEqual(await ask(), head);
   service.store.end(new KmsError("log/split", "another replica has another history"));

@@ -76,6 +76,18 @@ test("collateral comes from a source, for guests that bring none, and metrics sa
   equal(await kms.reload(), true);
 });
 
+test("many who ask for a reading while one is under way share the next", async (t) => {
+  const { kms, files } = await startReloadable(t);
+  const first = kms.reload();
+  // It has begun, and may have read the old file.
+  await Promise.resolve();
+  writeFileSync(files.policy, JSON.stringify({ ...machine.policyFile(), keyVersion: 9 }));
+  await Promise.all([first, ...Array.from({ length: 50 }, () => kms.reload())]);
+  equal(kms.lines.filter((line) => line.includes('"event":"reloaded"')).length, 2);
+  const [policy] = (await (await fetch(`${kms.url}/v1/policies`)).json()) as { keyVersion: number }[];
+  equal(policy!.keyVersion, 9);
+});
+
 const badFiles: {
   name: string;
   change: (files: { collateral: string; policy: string }) => void;
