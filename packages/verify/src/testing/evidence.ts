@@ -12,7 +12,7 @@ import {
 } from "@caisson/simulated/pki";
 import type { ErrorCode } from "../errors.ts";
 import type { Collateral } from "../intel/collateral.ts";
-import type { TrustAnchor } from "../pki/x509.ts";
+import type { TrustAnchor } from "../pki/chain.ts";
 
 export const times = { issued: new Date("2026-01-01T00:00:00Z"), expires: new Date("2027-01-01T00:00:00Z") };
 export const now = new Date("2026-06-01T00:00:00Z");
