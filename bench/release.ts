@@ -6,7 +6,6 @@
  * The KMS is a process of its own, started from the command line; guests are simulated here, each with a quote of its
  * own. Costs are processor time of that process, so that they mean the same on a busy machine.
  */
-import { type ChildProcess, spawn } from "node:child_process";
 import {
   createPrivateKey,
   createPublicKey,
@@ -21,18 +20,15 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
 import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Readable } from "node:stream";
 import { setTimeout } from "node:timers/promises";
 import type { Row } from "@caisson/cli/commands/bench";
-import { httpPost, type Post, requestKeys } from "@caisson/guest/key-client";
+import { type Post, requestKeys } from "@caisson/guest/key-client";
 import {
   type Backend,
   createRootSecret,
   openStore,
   postgresql,
   readOnlySqlite,
-  type Store,
-  type StoreKeys,
   sqlite,
   storeKeys,
   verifyReleaseLog,
@@ -40,50 +36,7 @@ import {
 import { Machine } from "@caisson/kms/testing/machine";
 import { startPostgres } from "../test/support/postgresql.ts";
 import { type Crowd, startCrowd } from "./hostile/crowd.ts";
-
-const cli = new URL("../packages/cli/src/main.ts", import.meta.url).pathname;
-
-interface Server {
-  url: string;
-  identityKey: string;
-  /** Where Node's inspector listens. */
-  inspector: string;
-  process: ChildProcess;
-}
-
-async function serve(data: string, policies: string, ...more: string[]): Promise<Server> {
-  const args = ["kms", "serve", "--data", data, "--policy-dir", policies, "--listen", "127.0.0.1:0"];
-  const common = ["--development", "--json"];
-  const child = spawn(process.execPath, ["--inspect=127.0.0.1:0", cli, ...args, ...common, ...more], {
-    stdio: ["ignore", "pipe", "pipe"],
-  });
-  const [document, inspector] = await Promise.all([
-    read(child.stdout, /^\{[^]*\}\n$/),
-    read(child.stderr, /ws:\/\/\S+/),
-  ]);
-  child.stderr.resume();
-  return {
-    ...(JSON.parse(document) as { url: string; identityKey: string }),
-    inspector,
-    process: child,
-  };
-}
-
-/** The first match in what a process writes. */
-function read(stream: Readable, pattern: RegExp): Promise<string> {
-  return new Promise((resolve, reject) => {
-    let text = "";
-    const more = (chunk: Buffer) => {
-      text += chunk;
-      const found = pattern.exec(text)?.[0];
-      if (found === undefined) return;
-      stream.off("data", more);
-      resolve(found);
-    };
-    stream.on("data", more);
-    stream.once("end", () => reject(new Error(`the KMS ended: ${text}`)));
-  });
-}
+import { load, longest, metrics, type Server, serve } from "./kms/server.ts";
 
 /** Bytes of the KMS's heap that are in use after a full collection, which its inspector makes. */
 async function heapAfterCollection(server: Server): Promise<number> {
@@ -98,51 +51,6 @@ async function heapAfterCollection(server: Server): Promise<number> {
   const { result } = await call(2, "Runtime.evaluate", { expression: "process.memoryUsage().heapUsed" });
   socket.close();
   return result.result.value;
-}
-
-/** Values of the KMS's own metrics. */
-async function metrics(url: string): Promise<(name: string) => number> {
-  const page = await (await fetch(`${url}/metrics`)).text();
-  return (name) => Number(new RegExp(`^${name} (.+)$`, "m").exec(page)?.[1]);
-}
-
-/** No part of the run takes longer than this, in ms: on a slow or busy machine it measures fewer releases, and says so. */
-const longest = 60_000;
-
-/** Sizes that are not for every day: logs of 10⁶ and 10⁷ entries, 10⁵ applications. */
-const large = process.env.CAISSON_BENCH_LARGE === "1";
-
-/** Releases keys to `count` guests, `width` at a time; the times from request to answer, in ms: of as many as there was time for. */
-async function load(
-  server: Server,
-  machines: readonly Machine[],
-  count: number,
-  width: number,
-): Promise<number[]> {
-  const times: number[] = [];
-  let next = 0;
-  const until = performance.now() + longest;
-  const worker = async () => {
-    while (next < count && performance.now() < until) {
-      const machine = machines[next++ % machines.length]!;
-      // As a guest: one connection for the hello and the release of a boot.
-      const post = httpPost(server.url, 60_000);
-      await requestKeys({
-        post: async (path, body) => {
-          const started = performance.now();
-          const answer = await post(path, body);
-          if (path === "/v1/release") times.push(performance.now() - started);
-          return answer;
-        },
-        identityKey: Uint8Array.fromHex(server.identityKey),
-        evidence: (reportData) => machine.evidence(machine.booted(server.identityKey), reportData),
-        now: Date.now,
-        toleranceMs: 60_000,
-      });
-    }
-  };
-  await Promise.all(Array.from({ length: width }, worker));
-  return times.sort((a, b) => a - b);
 }
 
 /**
@@ -238,8 +146,6 @@ export async function* run(releases = 4000): AsyncIterable<Row> {
         await once(server.process, "exit");
       }
     }
-    yield* growth(directory);
-    yield* manyApplications(directory, machines);
     for (const kind of ["flood", "hold"] as const)
       yield await underAttack(kind, data.file, policies, machines);
   } finally {
@@ -290,116 +196,6 @@ async function* replicas(
 async function used(servers: readonly Server[]): Promise<number> {
   const values = await Promise.all(servers.map(({ url }) => metrics(url)));
   return values.reduce((sum, value) => sum + value("process_cpu_seconds_total"), 0);
-}
-
-/** What a longer log costs who starts, appends and verifies. */
-async function* growth(directory: string): AsyncIterable<Row> {
-  const keys = storeKeys(randomBytes(32));
-  const measured: LogCost[] = [];
-  for (const entries of large ? [10_000, 1_000_000, 10_000_000] : [10_000, 100_000]) {
-    const path = join(directory, `log-of-${entries}`);
-    await fill(path, keys, entries);
-    const before = performance.now();
-    const store = await openStore(sqlite(path), keys);
-    const start = performance.now() - before;
-    const append = await processorTime(async () => {
-      for (let i = 0; i < 50; i++) await fillBatch(store, 1000);
-    });
-    await store.close();
-    const memory = process.memoryUsage().rss;
-    const verify = await processorTime(() => verifyReleaseLog(readOnlySqlite(path)));
-    const grown = (process.memoryUsage().rss - memory) / 2 ** 20;
-    measured.push({ entries, start, append: append / 50, verify: (1000 * verify) / entries, memory: grown });
-  }
-  for (const many of measured.slice(1)) yield* beside(measured[0]!, many);
-}
-
-interface LogCost {
-  entries: number;
-  start: number;
-  append: number;
-  verify: number;
-  memory: number;
-}
-
-function* beside(few: LogCost, many: LogCost): Iterable<Row> {
-  const note = `peer: with ${few.entries}`;
-  const name = (text: string) => `kms: ${text} a log of ${many.entries}`;
-  yield { name: name("opening"), unit: "ms", ours: many.start, peer: few.start, note };
-  yield {
-    name: name("an entry appended, in batches of 1,000, to"),
-    unit: "µs",
-    ours: many.append,
-    peer: few.append,
-    note,
-  };
-  yield { name: name("an entry verified, of"), unit: "µs", ours: many.verify, peer: few.verify, note };
-  yield { name: name("memory more after verifying"), unit: "MiB", ours: many.memory, peer: few.memory, note };
-}
-
-/** What many applications, each with a policy file, cost a KMS that starts, and each release. */
-async function* manyApplications(directory: string, machines: readonly Machine[]): AsyncIterable<Row> {
-  const measured: { count: number; start: number; memory: number; cost: number }[] = [];
-  for (const count of large ? [10, 10_000, 100_000] : [10, 10_000]) {
-    const [data, policies] = ["data", "policies"].map((name) => join(directory, `${name}-of-${count}`)) as [
-      string,
-      string,
-    ];
-    mkdirSync(policies);
-    createRootSecret(data);
-    const file = machines[0]!.policyFile();
-    for (let i = 0; i < count; i++) {
-      const app = i === 0 ? machines[0]!.app : i.toString(16).padStart(40, "0");
-      writeFileSync(join(policies, `${i}.json`), JSON.stringify({ ...file, app }));
-    }
-    const before = performance.now();
-    const server = await serve(data, policies, "--rate-per-address", "100000");
-    const start = performance.now() - before;
-    try {
-      await load(server, machines, 300, 8);
-      const earlier = await metrics(server.url);
-      const times = await load(server, machines, 600, 8);
-      const later = await metrics(server.url);
-      const cpu = later("process_cpu_seconds_total") - earlier("process_cpu_seconds_total");
-      const memory = later("process_resident_memory_bytes") / 2 ** 20;
-      measured.push({ count, start, memory, cost: (1000 * cpu) / times.length });
-    } finally {
-      server.process.kill();
-      await once(server.process, "exit");
-    }
-  }
-  const [few, ...more] = measured;
-  for (const { count, start, memory, cost } of more) {
-    const note = `peer: with ${few!.count}`;
-    const name = (text: string) => `kms: ${text} with ${count} applications`;
-    yield { name: name("processor time of a release"), unit: "ms", ours: cost, peer: few!.cost, note };
-    yield { name: name("start"), unit: "ms", ours: start, peer: few!.start, note };
-    yield { name: name("resident memory"), unit: "MiB", ours: memory, peer: few!.memory, note };
-  }
-}
-
-/** Processor time of this process, in ms. */
-async function processorTime(work: () => Promise<unknown>): Promise<number> {
-  const before = process.cpuUsage();
-  await work();
-  const { user, system } = process.cpuUsage(before);
-  return (user + system) / 1000;
-}
-
-async function fill(path: string, keys: StoreKeys, entries: number): Promise<void> {
-  const store = await openStore(sqlite(path), keys);
-  for (let i = 0; i < entries; i += 1000) await fillBatch(store, 1000);
-  await store.close();
-}
-
-async function fillBatch(store: Store, count: number): Promise<void> {
-  const [id, digest] = [randomBytes(20), randomBytes(32)];
-  const ids = { time: Date.now(), app: id, instance: id, registers: digest, policy: digest };
-  await Promise.all(
-    Array.from({ length: count }, () =>
-      store.commit({ entry: { ...ids, outcome: "released", reason: "x" } }),
-    ),
-  );
 }
 
 const attacks: Record<Crowd, string> = {

@@ -80,7 +80,9 @@ export class Service {
   readonly #peers: PeerHeads;
   readonly #timer: NodeJS.Timeout;
   #configuration: Configuration;
+  /** The last reading that was asked for, and the one of them that has not begun. */
   #reloading: Promise<unknown> = Promise.resolve();
+  #waiting: Promise<boolean> | undefined;
 
   /** `openService` makes one. */
   constructor(parts: {
@@ -122,9 +124,15 @@ export class Service {
 
   /** Reads what operators can change again (`Kms.reload`). */
   reload(): Promise<boolean> {
-    const next = this.#reloading.then(() => this.#reload());
-    this.#reloading = next;
-    return next;
+    // One that has not begun finds what is there when it begins: it serves all who ask until then.
+    if (this.#waiting === undefined) {
+      this.#waiting = this.#reloading.then(() => {
+        this.#waiting = undefined;
+        return this.#reload();
+      });
+      this.#reloading = this.#waiting;
+    }
+    return this.#waiting;
   }
 
   /** `served` resolves once nobody is served any more; then the log is closed. */

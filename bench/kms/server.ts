@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+/** A KMS as a process of its own, started from the command line, and guests that are simulated here. */
+import { type ChildProcess, spawn } from "node:child_process";
+import type { Readable } from "node:stream";
+import { httpPost, requestKeys } from "@caisson/guest/key-client";
+import type { Machine } from "@caisson/kms/testing/machine";
+
+const cli = new URL("../../packages/cli/src/main.ts", import.meta.url).pathname;
+
+export interface Server {
+  url: string;
+  identityKey: string;
+  /** Where Node's inspector listens. */
+  inspector: string;
+  process: ChildProcess;
+}
+
+export async function serve(data: string, policies: string, ...more: string[]): Promise<Server> {
+  const args = ["kms", "serve", "--data", data, "--policy-dir", policies, "--listen", "127.0.0.1:0"];
+  const common = ["--development", "--json"];
+  const child = spawn(process.execPath, ["--inspect=127.0.0.1:0", cli, ...args, ...common, ...more], {
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const [document, inspector] = await Promise.all([
+    read(child.stdout, /^\{[^]*\}\n$/),
+    read(child.stderr, /ws:\/\/\S+/),
+  ]);
+  child.stderr.resume();
+  return {
+    ...(JSON.parse(document) as { url: string; identityKey: string }),
+    inspector,
+    process: child,
+  };
+}
+
+/** The first match in what a process writes. */
+function read(stream: Readable, pattern: RegExp): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let text = "";
+    const more = (chunk: Buffer) => {
+      text += chunk;
+      const found = pattern.exec(text)?.[0];
+      if (found === undefined) return;
+      stream.off("data", more);
+      resolve(found);
+    };
+    stream.on("data", more);
+    stream.once("end", () => reject(new Error(`the KMS ended: ${text}`)));
+  });
+}
+
+/** Values of the KMS's own metrics. */
+export async function metrics(url: string): Promise<(name: string) => number> {
+  const page = await (await fetch(`${url}/metrics`)).text();
+  return (name) => Number(new RegExp(`^${name} (.+)$`, "m").exec(page)?.[1]);
+}
+
+/** No part of the run takes longer than this, in ms: on a slow or busy machine it measures fewer releases, and says so. */
+export const longest = 60_000;
+
+/** Releases keys to `count` guests, `width` at a time; the times from request to answer, in ms: of as many as there was time for. */
+export async function load(
+  server: Server,
+  machines: readonly Machine[],
+  count: number,
+  width: number,
+): Promise<number[]> {
+  const times: number[] = [];
+  let next = 0;
+  const until = performance.now() + longest;
+  const worker = async () => {
+    while (next < count && performance.now() < until) {
+      const machine = machines[next++ % machines.length]!;
+      // As a guest: one connection for the hello and the release of a boot.
+      const post = httpPost(server.url, 60_000);
+      await requestKeys({
+        post: async (path, body) => {
+          const started = performance.now();
+          const answer = await post(path, body);
+          if (path === "/v1/release") times.push(performance.now() - started);
+          return answer;
+        },
+        identityKey: Uint8Array.fromHex(server.identityKey),
+        evidence: (reportData) => machine.evidence(machine.booted(server.identityKey), reportData),
+        now: Date.now,
+        toleranceMs: 60_000,
+      });
+    }
+  };
+  await Promise.all(Array.from({ length: width }, worker));
+  return times.sort((a, b) => a - b);
+}
