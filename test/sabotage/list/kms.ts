@@ -171,6 +171,13 @@ export const kms = within("packages/kms/src", [
     "reload.test.ts",
   ],
   [
+    "files are read though nobody said that they are done",
+    "service.ts",
+    "return this.#reload(turn.files ? loadConfiguration : followConfiguration);",
+    "return this.#reload(loadConfiguration);",
+    "reload.test.ts",
+  ],
+  [
     "a database that lies is an internal error",
     "http/routes.ts",
     'error instanceof KmsError && error.code.startsWith("log/")',

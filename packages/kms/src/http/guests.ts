@@ -153,7 +153,7 @@ async function release(asked: Request, service: Service, requests: Requests): Pr
   const ms = performance.now() - started;
   // Who asks again finds what another replica was told.
   const changed = answer.outcome === "denied" && answer.code === "policy/changed";
-  if (changed && service.configuration === configuration) void service.reload();
+  if (changed && service.configuration === configuration) void service.follow();
   metrics.observe(ms / 1000);
   metrics.count(answer.outcome, answer.outcome === "denied" ? `code="${answer.code}"` : "");
   if (answer.outcome === "denied" && !logged) metrics.count("unlogged");
