@@ -53,7 +53,7 @@ export const under = (kms: Instance["kms"]): SessionHooks => ({
 export async function startUnder(
   kms: Instance["kms"],
   { directory, manifest }: Built,
-  options: Required<Pick<SessionOptions, "state">> & Pick<SessionOptions, "owners" | "port">,
+  options: Required<Pick<SessionOptions, "state">> & Pick<SessionOptions, "owners" | "port" | "limitMs">,
 ): Promise<Session> {
   const values = await references(directory);
   const image = { image: directory, manifest, shape, references: values, limitMs: 400_000 };
