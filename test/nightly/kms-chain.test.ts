@@ -125,8 +125,9 @@ const sharesAt = async (url: string): Promise<string> => (await fetch(new URL("/
 /** Starts the company's KMS; its address. */
 async function startCompany(built: Built, state: string): Promise<string> {
   const options = { state: join(place, state), owners: company.owners, port, limitMs: 1_800_000 };
-  running = await startUnder(undefined, built, options);
-  ends.push(running.stop);
+  const session = await startUnder(undefined, built, options);
+  ends.push(() => session.stop());
+  running = session;
   const ready = await running.vm.event(({ kind }) => kind === "ready");
   ok(ready?.kind === "ready", consoleOf(running));
   return running.url!;
