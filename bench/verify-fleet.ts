@@ -15,7 +15,7 @@ import { TestKey } from "@caisson/simulated/p256";
 import { hierarchy, issueQuote, mint, sgxExtension } from "@caisson/simulated/pki";
 import { type AmdRoot, amdRoots, verifyCollateral, verifyQuote, verifyReport } from "@caisson/verify";
 import * as crypto from "@caisson/verify/crypto.node";
-import { pemToDer } from "@caisson/verify/x509";
+import { pemToDer } from "@caisson/verify/pem";
 import { build } from "esbuild";
 import { chromium } from "playwright-core";
 import { nativeSnpPeer } from "./peer/native.ts";

@@ -28,7 +28,7 @@ import {
 } from "@caisson/verify";
 import * as nodeCrypto from "@caisson/verify/crypto.node";
 import * as webCrypto from "@caisson/verify/crypto.web";
-import { buildEvidence } from "@caisson/verify/testing/refusals";
+import { buildEvidence } from "@caisson/verify/testing/evidence";
 import { toHex } from "@caisson/vocabulary/bytes";
 import { limits } from "@caisson/vocabulary/limits";
 import { initSync, js_verify } from "@phala/dcap-qvl-web";

@@ -6,8 +6,9 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { isQuote, readCollateral, readEvidence, VerifyError, verifyGenuine } from "@caisson/verify";
+import { buildEvidence } from "@caisson/verify/testing/evidence";
 import { expectedVerdict } from "@caisson/verify/testing/expected-verdict";
-import { buildEvidence, refusals } from "@caisson/verify/testing/refusals";
+import { refusals } from "@caisson/verify/testing/refusals";
 import { buildSnp, snpRefusals } from "@caisson/verify/testing/snp-refusals";
 import { toBase64, toHex } from "@caisson/vocabulary/bytes";
 import type { ConformanceCase } from "../../packages/cli/src/conformance.ts";

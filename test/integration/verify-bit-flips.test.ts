@@ -6,7 +6,7 @@
 import { deepEqual } from "node:assert/strict";
 import { test } from "node:test";
 import { type Collateral, VerifyError, verifyCollateral, verifyQuote } from "@caisson/verify";
-import { buildEvidence } from "@caisson/verify/testing/refusals";
+import { buildEvidence } from "@caisson/verify/testing/evidence";
 import { fromHex, toHex } from "@caisson/vocabulary/bytes";
 
 /** Offsets of bytes whose change was accepted. `accept` must refuse by a VerifyError. */

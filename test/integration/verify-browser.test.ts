@@ -7,7 +7,7 @@ import { deepEqual, equal, ok } from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
-import { buildEvidence } from "@caisson/verify/testing/refusals";
+import { buildEvidence } from "@caisson/verify/testing/evidence";
 import { toHex } from "@caisson/vocabulary/bytes";
 import { browserBundle } from "../support/browser-bundle.ts";
 import { browserPage } from "../support/browser-page.ts";

@@ -10,7 +10,8 @@ import { deepEqual, ok } from "node:assert/strict";
 import { before, test } from "node:test";
 import { hierarchy, issueQuote, mint } from "@caisson/simulated/pki";
 import type { Collateral, ErrorCode } from "@caisson/verify";
-import { buildEvidence, now, refusals, times } from "@caisson/verify/testing/refusals";
+import { buildEvidence, now, times } from "@caisson/verify/testing/evidence";
+import { refusals } from "@caisson/verify/testing/refusals";
 import fc from "fast-check";
 import { loadOracle, ours, theirs, type Verdict } from "../support/quote-oracle.ts";
 

@@ -7,7 +7,7 @@ import type { Server } from "node:http";
 import { serveDstack } from "@caisson/guest/dstack";
 import { bootLog, quoteOver } from "@caisson/guest/testing/trusted-domain";
 import { plainService } from "@caisson/protocol/testing/service";
-import { buildEvidence, now } from "@caisson/verify/testing/refusals";
+import { buildEvidence, now } from "@caisson/verify/testing/evidence";
 import { ours, theirs, type Verdict } from "./quote-oracle.ts";
 
 /** What our verifier and dstack's say of a quote of that machine. */

@@ -9,7 +9,7 @@ import { readFileSync } from "node:fs";
 import { hierarchy, issueCertificate } from "@caisson/simulated/pki";
 import { type Collateral, VerifyError, verifyQuote } from "@caisson/verify";
 import { sequence } from "@caisson/verify/der-writer";
-import { times } from "@caisson/verify/testing/refusals";
+import { times } from "@caisson/verify/testing/evidence";
 import { initSync, js_verify } from "@phala/dcap-qvl-web";
 
 /** Intel's root as the oracle holds it: a certificate of 659 bytes with this subject key. */

@@ -15,6 +15,8 @@ import type { RowChange } from "./store/store.ts";
 
 export interface Configuration {
   policies: PolicySet;
+  /** Those of them that are files. */
+  files: PolicySet;
   collateral: CollateralCache;
   /** What must still be so when keys leave, where operators signed policies (operators.ts). */
   guard?: RowChange;
@@ -34,32 +36,78 @@ export interface ConfigurationSource {
   development: boolean;
 }
 
-/** Reads everything, as it must be at `now`, beside the policies that operators signed (operators.ts). Throws KmsError `policy/…` or `collateral/…`. */
+/** The policies that operators signed (operators.ts). */
+interface Signed {
+  policies: PolicySet;
+  guard?: RowChange;
+}
+
+/** Reads everything, as it must be at `now`, beside what operators signed. Throws KmsError `policy/…` or `collateral/…`. */
 export async function loadConfiguration(
   source: ConfigurationSource,
   now: Date,
-  { policies: signed, guard }: { policies: PolicySet; guard?: RowChange } = { policies: new PolicySet() },
+  signed: Signed,
 ): Promise<Configuration> {
-  const files =
+  const files: PolicySet =
     source.policies === undefined
       ? new PolicySet()
       : loadPolicies(source.policies, source.identityKey, source.development);
-  const twice = (signed.size === 0 ? [] : [...files.apps()]).find((app) => signed.has(app));
-  if (twice !== undefined) {
-    throw new KmsError(
-      "policy/duplicate",
-      `app ${twice} has a policy in ${source.policies}, and one that operators signed`,
-      {
-        fix: "remove the file, or have operators remove theirs",
-      },
-    );
+  const policies = together(source, files, signed);
+  return configured(files, policies, signed, await collateralFor(source, policies, now));
+}
+
+/**
+ * What operators signed since `before`, beside the files as they were: those are taken when somebody says so, and may be
+ * half done now. Throws KmsError as `loadConfiguration`.
+ */
+export async function followConfiguration(
+  source: ConfigurationSource,
+  now: Date,
+  signed: Signed,
+  before: Configuration,
+): Promise<Configuration> {
+  const policies = together(source, before.files, signed);
+  const same = rootsOf(policies) === rootsOf(before.policies);
+  if (same) source.fetched?.expect(policies.platforms());
+  const collateral = same ? before.collateral : await collateralFor(source, policies, now);
+  return configured(before.files, policies, signed, collateral);
+}
+
+const configured = (
+  files: PolicySet,
+  policies: PolicySet,
+  { guard }: Signed,
+  collateral: CollateralCache,
+): Configuration => ({ files, policies, collateral, ...(guard !== undefined && { guard }) });
+
+const rootsOf = (policies: PolicySet): string =>
+  policies
+    .roots()
+    .map(({ rootKey }) => rootKey.toHex())
+    .sort()
+    .join();
+
+function together(source: ConfigurationSource, files: PolicySet, { policies: signed }: Signed): PolicySet {
+  if (signed.size === 0) return files;
+  const twice = files.common(signed);
+  if (twice === undefined) return new PolicySet(files, signed);
+  throw new KmsError(
+    "policy/duplicate",
+    `app ${twice} has a policy in ${source.policies}, and one that operators signed`,
+    {
+      fix: "remove the file, or have operators remove theirs",
+    },
+  );
+}
+
+async function collateralFor(
+  { collateral, fetched, development }: ConfigurationSource,
+  policies: PolicySet,
+  now: Date,
+): Promise<CollateralCache> {
+  if (collateral === undefined) {
+    fetched?.expect(policies.platforms());
+    return new CollateralCache(new Map(), fetched);
   }
-  const policies = signed.size === 0 ? files : new PolicySet(files, signed);
-  const guarded = guard === undefined ? {} : { guard };
-  if (source.collateral === undefined) {
-    source.fetched?.expect(policies.platforms());
-    return { policies, collateral: new CollateralCache(new Map(), source.fetched), ...guarded };
-  }
-  const own = await loadCollateral(source.collateral, policies.roots(), now, source.development);
-  return { policies, collateral: new CollateralCache(own), ...guarded };
+  return new CollateralCache(await loadCollateral(collateral, policies.roots(), now, development));
 }

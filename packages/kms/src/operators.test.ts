@@ -9,7 +9,7 @@ import { type Envelope, type PublicKey, signedBytes, writeEnvelope } from "@cais
 import fc from "fast-check";
 import { Administration, type OperatorRequest, operatorEnvelope } from "./operators.ts";
 import { readOnlySqlite, sqlite } from "./store/sqlite.ts";
-import { openStore, storeKeys } from "./store/store.ts";
+import { type Commit, openStore, type Store, storeKeys } from "./store/store.ts";
 import { verifyReleaseLog } from "./store/verify.ts";
 import { Machine } from "./testing/machine.ts";
 import { VolumeBook } from "./volumes/book.ts";
@@ -212,6 +212,24 @@ test("operators name others, whose signatures count from then on; the first cann
   await administration.apply(signed(request(), [stranger]));
   equal(await administration.begin({ keys: threeKeys, threshold: 1 }), false);
   equal((await administration.operators())?.version, 2);
+});
+
+test("operators that are replaced meanwhile name no others: whose signatures count is compared in the commit", async (t) => {
+  const { store, open } = await setup(t);
+  const other = (await open()).administration;
+  // Signed by those in force for the list that comes after them, and on its way while another request makes that list.
+  const late = signed({ ...handover(threeKeys, 1), replaces: 2 });
+  const slow = {
+    ...store,
+    read: store.read.bind(store),
+    commit: async (change: Commit) => {
+      await other.apply(signed(handover([stranger.publicKey], 1)));
+      return store.commit(change);
+    },
+  } as Store;
+  const reading = { manifests: new Map(), identityKey: kms, development: true };
+  await rejects(new Administration(slow, reading, () => now).apply(late), { code: "operators/conflict" });
+  deepEqual((await other.operators())?.keys, [stranger.publicKey]);
 });
 
 test("operators' word about a volume is taken once, and is in the log", async (t) => {

@@ -302,7 +302,7 @@ export class Administration {
       const value = this.#checkOperators(asked.operators);
       return {
         entry: this.#entry(asked.action, value),
-        rows: [{ ...names.operators, version: asked.replaces, value }],
+        rows: [guard, { ...names.operators, version: asked.replaces, value }],
       };
     }
     const value = asked.action === "policy/set" ? utf8(asked.policy) : new Uint8Array();

@@ -136,6 +136,40 @@ test("only a signed head says anything: everything else is only said", async (t)
   equal(await release(store, "goes on"), "done");
 });
 
+test("a replica that answers nothing keeps nobody from asking the others", async (t) => {
+  const { store, copied } = await setup(t);
+  const { promise: never, resolve } = Promise.withResolvers<string>();
+  const silent = await peer(t, () => never);
+  let theirs = store.head;
+  const outcomes: unknown[] = [];
+  const { promise: asked, resolve: found } = Promise.withResolvers<void>();
+  const heads = new PeerHeads({
+    peers: [silent, await peer(t, () => written(theirs))],
+    identity: keys.identity.publicKey,
+    store,
+    metrics: {
+      count: (_, label) => {
+        outcomes.push(label);
+        found();
+      },
+    },
+    write: () => {},
+  });
+  const first = heads.ask();
+  await asked;
+  deepEqual(outcomes, ['outcome="same"']);
+  await release(copied, "elsewhere");
+  await release(store, "here");
+  theirs = copied.head;
+  const second = Promise.withResolvers<void>();
+  store.end = () => second.resolve();
+  void heads.ask();
+  await second.promise;
+  deepEqual(outcomes, ['outcome="same"', 'outcome="split"']);
+  resolve("{}");
+  await first;
+});
+
 test("a replica that stopped for a split still says what its newest entry is, so that the others stop, too", async (t) => {
   const data = mkdtempSync(join(tmpdir(), "caisson-kms-split-"));
   t.after(() => rmSync(data, { recursive: true }));
@@ -153,7 +187,8 @@ test("a replica that stopped for a split still says what its newest entry is, so
     bodies: 1,
   });
   const incoming = { method: "GET", url: headPath, socket: {} } as IncomingMessage;
-  const ask = async () => JSON.parse((await routes(service, {}, connections)(readRequest(incoming))).body);
+  const ask = async () =>
+    JSON.parse(String((await routes(service, {}, connections)(readRequest(incoming))).body));
   const head = logHead(service.store.head);
   deepEqual(await ask(), head);
   service.store.end(new KmsError("log/split", "another replica has another history"));

@@ -42,7 +42,8 @@ export interface PeerHeadsOptions {
 export class PeerHeads {
   readonly #options: PeerHeadsOptions;
   #timer: NodeJS.Timeout | undefined;
-  #asking: Promise<void> | undefined;
+  /** Each by itself: one that answers nothing keeps nobody from asking the others. */
+  readonly #asking = new Map<string, Promise<void>>();
 
   constructor(options: PeerHeadsOptions) {
     this.#options = options;
@@ -57,11 +58,15 @@ export class PeerHeads {
   }
 
   /** Asks all of them once. Never throws: what came of it is in log and metrics, and in the store where it ends. */
-  ask(): Promise<void> {
-    this.#asking ??= Promise.all(this.#options.peers.map((peer) => this.#compare(peer))).then(() => {
-      this.#asking = undefined;
-    });
-    return this.#asking;
+  async ask(): Promise<void> {
+    await Promise.all(this.#options.peers.map((peer) => this.#ask(peer)));
+  }
+
+  #ask(peer: string): Promise<void> {
+    const asking =
+      this.#asking.get(peer) ?? this.#compare(peer).finally(() => void this.#asking.delete(peer));
+    this.#asking.set(peer, asking);
+    return asking;
   }
 
   async #compare(peer: string): Promise<void> {

@@ -109,6 +109,12 @@ export class PolicySet {
     return this.#kept.get(app)?.version;
   }
 
+  /** An application that both sets have a policy for. */
+  common(other: PolicySet): string | undefined {
+    for (const app of this.#kept.keys()) if (other.has(app)) return app;
+    return undefined;
+  }
+
   apps(): Iterable<string> {
     return this.#kept.keys();
   }
@@ -118,8 +124,10 @@ export class PolicySet {
     return new Set([...this.#kept.keys()].filter((app) => app.length === 64));
   }
 
-  *list(): Iterable<ListedPolicy> {
+  /** Those of them that are not in `before`, the very same. */
+  *list(before?: PolicySet): Iterable<ListedPolicy> {
     for (const [app, kept] of this.#kept) {
+      if (before !== undefined && before.#kept.get(app) === kept) continue;
       const { keyVersion, version, traits } = kept;
       const digest = hash("sha256", textOf(kept), "buffer");
       yield { app, keyVersion, digest, version, warned: traits.warnings.length > 0 };

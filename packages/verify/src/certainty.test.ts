@@ -5,8 +5,9 @@ import { test } from "node:test";
 import { hierarchy, mint } from "@caisson/simulated/pki";
 import type { Collateral } from "./intel/collateral.ts";
 import type { Report } from "./report.ts";
+import { buildEvidence, type RefusalCase, times } from "./testing/evidence.ts";
 import { expectedVerdict } from "./testing/expected-verdict.ts";
-import { buildEvidence, type RefusalCase, refusals, times } from "./testing/refusals.ts";
+import { refusals } from "./testing/refusals.ts";
 import { buildSnp, snpRefusals } from "./testing/snp-refusals.ts";
 import { verifyGenuine } from "./verify.ts";
 

@@ -51,8 +51,8 @@ export { type EnclaveReport, parseQuote, type Quote, type TdReport } from "./int
 export { intelRoot } from "./intel/roots.ts";
 export { type TcbStatus, type TcbVerdict, tcbStatuses } from "./intel/tcb.ts";
 export { type Advice, adviceLines, type Remedy, remedies, type Shortfall } from "./intel/tcb-advice.ts";
+export type { TrustAnchor } from "./pki/chain.ts";
 export { Signatures } from "./pki/remembered.ts";
-export type { TrustAnchor } from "./pki/x509.ts";
 export { trustAnchorFor } from "./platform.ts";
 export { type Circumstances, evaluatePolicy } from "./policy/acceptable.ts";
 export { acceptedPlatforms, type Policy, readPolicy } from "./policy/policy.ts";

@@ -4,7 +4,7 @@ import type { Indexing } from "@caisson/measure";
 import { fromHex } from "@caisson/vocabulary/bytes";
 import type { Platform, PlatformTable } from "@caisson/vocabulary/platforms";
 import { intelRoot } from "./intel/roots.ts";
-import type { TrustAnchor } from "./pki/x509.ts";
+import type { TrustAnchor } from "./pki/chain.ts";
 import { acceptedPlatforms, type Policy } from "./policy/policy.ts";
 
 interface PlatformRow {

@@ -15,7 +15,8 @@ import { parseQuote } from "./intel/quote.ts";
 import { parseCrl } from "./pki/crl.ts";
 import { DerReader, tag } from "./pki/der.ts";
 import { der, integer } from "./pki/der-writer.ts";
-import { parseCertificate, parsePemChain } from "./pki/x509.ts";
+import { parsePemChain } from "./pki/pem.ts";
+import { parseCertificate } from "./pki/x509.ts";
 import { readPolicy } from "./policy/policy.ts";
 import { readReferences } from "./policy/reference.ts";
 

@@ -205,7 +205,7 @@ export const verify = within("packages/verify/src", [
   ],
   [
     "an extension of Intel's certificates may be missing",
-    "pki/x509.ts",
+    "pki/chain.ts",
     "    if (!certificate.extensions.has(expected))",
     "    if (false)",
     "intel/genuine.refusals.test.ts",

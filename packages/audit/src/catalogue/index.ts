@@ -5,6 +5,8 @@ import { attackSurface } from "./attack-surface.ts";
 import { attestation } from "./attestation.ts";
 import { commandLine } from "./command-line.ts";
 import { container } from "./container.ts";
+import { containerCalls } from "./container-calls.ts";
+import { containerLimits } from "./container-limits.ts";
 import { devices } from "./devices.ts";
 import { filesystem } from "./filesystem.ts";
 import { firmware } from "./firmware.ts";
@@ -29,7 +31,9 @@ export const catalogue: readonly Control[] = [
   ...filesystem,
   ...userspace,
   ...network,
+  ...containerCalls,
   ...container,
+  ...containerLimits,
   ...front,
   ...keyRelease,
   ...attestation,

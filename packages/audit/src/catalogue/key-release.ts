@@ -126,7 +126,7 @@ export const keyRelease = group("key release", { decision: "remote", source: "ds
     id: "X09",
     title: "Owners' secrets are measured before they are given",
     why: "A verifier sees which set is in use, and a service gets none that was not measured.",
-    tests: ["packages/guest/src/stages/secrets.test.ts", "packages/kms/src/owners.test.ts"],
+    tests: ["packages/guest/src/stages/secrets.test.ts", "packages/kms/src/secrets.test.ts"],
     static: reasonsForNoCheck.behaviour,
     live: [
       live(
@@ -149,7 +149,7 @@ export const keyRelease = group("key release", { decision: "remote", source: "ds
     title: "A release counts as the log of its application's identity shows it",
     why: "Owners' signatures say that they released it; the log, that everybody is shown it, and what ended it.",
     source: "design",
-    tests: ["packages/releases/src/log/proof.test.ts", "packages/kms/src/owners.test.ts"],
+    tests: ["packages/releases/src/log/proof.test.ts", "packages/kms/src/followed-log.test.ts"],
     static: reasonsForNoCheck.kms,
     live: reasonsForNoCheck.kms,
     remote: [

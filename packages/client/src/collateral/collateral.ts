@@ -5,7 +5,7 @@
  */
 import { type AmdCollateral, type AnyEvidence, type Collateral, parseQuote } from "@caisson/verify";
 import { pckExtension } from "@caisson/verify/pck";
-import { parsePemChain } from "@caisson/verify/x509";
+import { parsePemChain } from "@caisson/verify/pem";
 import { type AmdOptions, amdPlatformOf, fetchAmd } from "./amd.ts";
 import { CollateralError } from "./errors.ts";
 import { fetchIntel, type IntelOptions, type IntelPlatform } from "./intel.ts";

@@ -2,7 +2,7 @@
 /** What a trusted domain's hardware and firmware say, as far as an API that passes it on looks at it. */
 
 import { eventLog } from "@caisson/measure/testing/synthetic";
-import { buildEvidence } from "@caisson/verify/testing/refusals";
+import { buildEvidence } from "@caisson/verify/testing/evidence";
 
 /** A version 4 quote of a simulated platform, with its chain in PEM as real ones have it; report data at 568. */
 export function quoteOver(reportData: Uint8Array): Uint8Array {

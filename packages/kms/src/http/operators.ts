@@ -6,24 +6,17 @@ import { readRoots } from "../roots.ts";
 import type { Service } from "../service.ts";
 import type { VolumeBook } from "../volumes/book.ts";
 import type { Requests, Schema } from "./requests.ts";
-import { Answer, json, type Table } from "./table.ts";
+import { Answer, json, shared, type Table } from "./table.ts";
 
 export function operatorRoutes(service: Service, requests: Requests): Table {
   const { administration, context, write } = service;
-  const volumes = onceASecond(context.now, () => shownVolumes(context.volumes));
+  const volumes = onceASecond(context.now, async () => shared(json(await shownVolumes(context.volumes))));
+  const policies = shownPolicies(service);
   return {
     "GET /v1/operators": async () => json((await administration.operators()) ?? null),
     "GET /v1/roots": async () => json(await readRoots(service.store)),
-    "GET /v1/volumes": async () => json(await volumes()),
-    "GET /v1/policies": () =>
-      json(
-        [...service.configuration.policies.list()].map(({ app, digest, keyVersion, version }) => ({
-          app,
-          digest: digest.toHex(),
-          keyVersion,
-          version: version ?? null,
-        })),
-      ),
+    "GET /v1/volumes": volumes,
+    "GET /v1/policies": policies,
     "GET /v1/policies/*": async (asked) => {
       const file = await administration.policyFile(asked.last);
       return file === undefined
@@ -37,7 +30,7 @@ export function operatorRoutes(service: Service, requests: Requests): Table {
         const changed = await administration.apply(request);
         const { action, version, signers } = changed;
         write("changed", { action, version, signers: signers.join(" ") });
-        await service.reload();
+        await service.follow();
         return json(changed);
       } catch (error) {
         if (!isRequestError(error)) throw error;
@@ -45,6 +38,24 @@ export function operatorRoutes(service: Service, requests: Requests): Table {
         return requests.refuse(asked, status, error.code, error.message);
       }
     },
+  };
+}
+
+/** Policies in force; the same answer until there are others. */
+function shownPolicies(service: Service): () => Answer {
+  let last: { of: unknown; answer: Answer } | undefined;
+  return () => {
+    const { policies } = service.configuration;
+    if (last?.of !== policies) {
+      const shown = Array.from(policies.list(), ({ app, digest, keyVersion, version }) => ({
+        app,
+        digest: digest.toHex(),
+        keyVersion,
+        version: version ?? null,
+      }));
+      last = { of: policies, answer: shared(json(shown)) };
+    }
+    return last.answer;
   };
 }
 

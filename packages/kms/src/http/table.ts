@@ -17,10 +17,10 @@ export interface Request {
 
 export class Answer {
   readonly status: number;
-  readonly body: string;
+  readonly body: string | Buffer;
   readonly headers: OutgoingHttpHeaders;
 
-  constructor(status: number, body: string, headers: OutgoingHttpHeaders) {
+  constructor(status: number, body: string | Buffer, headers: OutgoingHttpHeaders) {
     this.status = status;
     this.body = body;
     this.headers = { ...headers, "content-length": Buffer.byteLength(body) };
@@ -29,6 +29,10 @@ export class Answer {
 
 export const json = (document: unknown, status = 200, headers: OutgoingHttpHeaders = {}): Answer =>
   new Answer(status, JSON.stringify(document), { "content-type": "application/json", ...headers });
+
+/** One that many get: of its bytes, connections whose clients do not read them have no copy each. */
+export const shared = ({ status, body, headers }: Answer): Answer =>
+  new Answer(status, Buffer.from(body), headers);
 
 type Handler = (request: Request) => Answer | Promise<Answer>;
 

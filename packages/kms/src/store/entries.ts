@@ -94,6 +94,12 @@ export function chain(
   });
 }
 
+/** Whether `entry` is the one that comes after an entry with this sequence and hash. */
+export function isNext({ sequence, hash }: Pick<Head, "sequence" | "hash">, entry: ChainedEntry): boolean {
+  const expected = entryHash(hash, sequence + 1, entry.state, entry);
+  return entry.sequence === sequence + 1 && Buffer.compare(entry.hash, expected) === 0;
+}
+
 /**
  * Checks that `entry` comes after `sequence` and `hash`. Throws KmsError "log/chain"; `where` names the log.
  */
@@ -101,12 +107,14 @@ export function checkNext(where: string, sequence: number, hash: Uint8Array, ent
   if (!outcomes.includes(entry.outcome)) {
     throw new KmsError("log/chain", `entry ${entry.sequence} has the outcome ${String(entry.outcome)}`);
   }
-  const expected = entryHash(hash, sequence + 1, entry.state, entry);
-  if (entry.sequence === sequence + 1 && Buffer.compare(entry.hash, expected) === 0) return;
+  if (isNext({ sequence, hash }, entry)) return;
   throw new KmsError("log/chain", `${where}: the chain breaks at entry ${sequence + 1}`, {
     facts: [
       ["found", `entry ${entry.sequence}, hash ${entry.hash.toHex()}`],
-      ["expected", `entry ${sequence + 1}, hash ${expected.toHex()}`],
+      [
+        "expected",
+        `entry ${sequence + 1}, hash ${entryHash(hash, sequence + 1, entry.state, entry).toHex()}`,
+      ],
     ],
   });
 }

@@ -25,7 +25,16 @@ import { deriveKmsKey } from "@caisson/protocol/derivation";
 import { type IdentityKey, identityKey } from "@caisson/protocol/ed25519";
 import { KmsError } from "../errors.ts";
 import { type Backend, type Changes, pageSize, retriable, type Seen, type UsedNonce } from "./backend.ts";
-import { chain, checkNext, genesis, type Head, headIsSigned, type LogEntry, signHead } from "./entries.ts";
+import {
+  chain,
+  checkNext,
+  genesis,
+  type Head,
+  headIsSigned,
+  isNext,
+  type LogEntry,
+  signHead,
+} from "./entries.ts";
 import { bucketOf, openRow, placesAbove, type Row, type RowName, Rows, sealRow } from "./rows.ts";
 
 /** Under what a store signs its heads and seals its rows. */
@@ -63,7 +72,10 @@ export interface Store {
   refresh(): Promise<Head>;
   read(names: readonly RowName[]): Promise<(Row | undefined)[]>;
   commit(change: Commit): Promise<Committed>;
-  /** Whether the log has this entry. */
+  /**
+   * Whether the log that this process follows has this entry, whatever the database shows to who looks for it. Throws KmsError
+   * "log/head" for one that is too far back.
+   */
   contains(entry: { sequence: number; hash: string }): Promise<boolean>;
   /** Nothing is read or committed any more: everything throws `reason`. */
   end(reason: KmsError): void;
@@ -74,6 +86,8 @@ export interface Store {
 const patience = { allMs: 5000, betweenMs: 100 };
 /** For how long a used nonce is remembered, and how often those that are older are forgotten; ms. */
 const memory = { keepMs: 600_000, sweepMs: 10_000 };
+/** How far back an entry is looked for: some seconds of the highest rate. */
+const mostLookedBack = 20_000;
 /** Commits in one transaction: what waits beyond it takes the next one. */
 const batchSize = 1000;
 /**
@@ -191,8 +205,24 @@ class ChainedStore implements Store {
 
   async contains({ sequence, hash }: { sequence: number; hash: string }): Promise<boolean> {
     if (sequence === 0) return hash === genesis(this.#keys.identity.publicKey).toHex();
-    const { entries } = await this.#backend.look({ after: sequence - 1, ...nothing });
-    return entries[0]?.sequence === sequence && entries[0].hash.toHex() === hash;
+    if (sequence > this.#known.sequence) await this.refresh();
+    const until = this.#known;
+    if (until.sequence - sequence > mostLookedBack) {
+      const message = `entry ${sequence} is more than ${mostLookedBack} before the newest: too old to look for`;
+      throw new KmsError("log/head", message);
+    }
+    // It is in the log where the entries after it lead to what this process followed itself.
+    let at: Pick<Head, "sequence" | "hash"> = { sequence, hash: Uint8Array.fromHex(hash) };
+    while (at.sequence < until.sequence) {
+      const { entries } = await this.#backend.look({ after: at.sequence, ...nothing });
+      const following = entries.slice(0, until.sequence - at.sequence);
+      for (const entry of following) {
+        if (!isNext(at, entry)) return false;
+        at = entry;
+      }
+      if (following.length === 0) return false;
+    }
+    return at.sequence === until.sequence && Buffer.compare(at.hash, until.hash) === 0;
   }
 
   async close(): Promise<void> {
@@ -321,7 +351,8 @@ class ChainedStore implements Store {
 
   /** One transaction for all; again, while the database is away and it is not known to have happened. */
   async #write(changes: readonly Commit[]): Promise<Committed[]> {
-    const until = Date.now() + patience.allMs;
+    // Not by a clock that may be set back meanwhile.
+    const until = performance.now() + patience.allMs;
     const buckets = [...new Set(changes.flatMap(({ rows = [] }) => rows.map(bucketOf)))];
     const nodes = [...new Set(buckets.flatMap(placesAbove))];
     const nonces = changes.flatMap(({ nonce }) => nonce ?? []);
@@ -351,7 +382,7 @@ class ChainedStore implements Store {
           return decision.write;
         });
       } catch (error) {
-        if (!retriable(error) || Date.now() > until) throw error;
+        if (!retriable(error) || performance.now() > until) throw error;
         await new Promise((resolve) => setTimeout(resolve, patience.betweenMs));
         continue;
       }

@@ -3,19 +3,15 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { generateSealingKey } from "@caisson/protocol/hpke";
-import { type Answer, keyReleaseVersion, type ReleaseRequest } from "@caisson/protocol/key-release";
-import { Signatures } from "@caisson/verify";
-import { reportData } from "@caisson/verify/report-data";
+import type { Answer, ReleaseRequest } from "@caisson/protocol/key-release";
 import { Applications } from "../applications.ts";
-import { CollateralCache } from "../collateral-cache.ts";
-import { Nonces } from "../nonces.ts";
 import { loadPolicies } from "../policies.ts";
-import { Bucket } from "../rate-limit.ts";
 import { type ReleaseContext, releaseKeys } from "../release.ts";
 import { Roots } from "../roots.ts";
 import { sqlite } from "../store/sqlite.ts";
 import { openStore, type Store, storeKeys } from "../store/store.ts";
+import { askingFor } from "./asking.ts";
+import { releaseContext } from "./context.ts";
 import type { Machine } from "./machine.ts";
 
 export class Exchanges {
@@ -40,36 +36,22 @@ export class Exchanges {
     const hasIdentity = machine.app.length === 64;
     const rules = hasIdentity ? { app: { identity: { id: machine.app } } } : {};
     writeFileSync(join(directory, "app.json"), JSON.stringify(machine.policyFile(rules)));
-    const context: ReleaseContext = {
+    const context = releaseContext(secret, {
       roots: new Roots(secret, store),
       identity: keys.identity,
       policies: loadPolicies(directory, keys.identity.publicKey.toHex(), true),
-      collateral: new CollateralCache(),
-      platforms: new Signatures(),
       store,
-      denials: new Bucket({ perSecond: 1, burst: 3 }, now),
-      nonces: new Nonces(secret),
-      volumes: { open: () => Promise.reject(new Error("no volumes")) },
       applications: new Applications(store),
       now: () => now,
-    };
+    });
     return new Exchanges(machine, context, store, directory);
   }
 
   /** What the machine would send, with the bundle that its host gave it. */
   async request(release: object | undefined): Promise<ReleaseRequest> {
-    const { identity, nonces, now } = this.#context;
-    const { publicKey } = generateSealingKey();
-    const nonce = nonces.issue(now());
-    const fields = { nonce, kmsIdentityKey: identity.publicKey, ephemeralKey: publicKey };
-    const state = this.#machine.booted(identity.publicKey.toHex());
-    const data = await reportData(keyReleaseVersion, fields);
-    return {
-      version: keyReleaseVersion,
-      nonce: nonce.toHex(),
-      ephemeralKey: publicKey.toHex(),
-      evidence: await this.#machine.evidence({ ...state, ...(release !== undefined && { release }) }, data),
-    };
+    const state = this.#machine.booted(this.#context.identity.publicKey.toHex());
+    const bringing = { ...state, ...(release !== undefined && { release }) };
+    return (await askingFor(this.#machine, bringing, this.#context)).request;
   }
 
   async answer(request: ReleaseRequest): Promise<Answer> {

@@ -4,6 +4,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
+import { httpPost, type KeyRequest, requestKeys } from "@caisson/guest/key-client";
 import { createRootSecret } from "../root-secret.ts";
 import { type Kms, type KmsOptions, startKms } from "../server.ts";
 import type { Machine } from "./machine.ts";
@@ -44,4 +45,34 @@ export async function testKms(
     rmSync(directory, { recursive: true });
   });
   return { ...kms, data, policies, lines };
+}
+
+/** The keys that a machine in good order gets over HTTP, by this machine's clock; `changes` are of what it asks with. */
+export function keysFrom(
+  { url, identityKey }: Pick<Kms, "url" | "identityKey">,
+  machine: Machine,
+  changes: Partial<KeyRequest> = {},
+) {
+  const state = machine.booted(identityKey);
+  return requestKeys({
+    post: httpPost(url, 10_000),
+    identityKey: Uint8Array.fromHex(identityKey),
+    evidence: (reportData) => machine.evidence(state, reportData),
+    now: Date.now,
+    toleranceMs: 2000,
+    ...changes,
+  });
+}
+
+/** What a KMS answers to this body. */
+export async function post(url: string, body: string | Uint8Array, path = "/v1/release") {
+  const response = await fetch(`${url}${path}`, { method: "POST", body: body as BodyInit });
+  return { status: response.status, body: (await response.json()) as unknown };
+}
+
+/** A sample of the metrics page; undefined where it is not there. */
+export async function metric({ url }: Pick<Kms, "url">, name: string): Promise<number | undefined> {
+  const page = await (await fetch(`${url}/metrics`)).text();
+  const found = page.split("\n").find((line) => line.startsWith(`${name} `));
+  return found === undefined ? undefined : Number(found.slice(name.length));
 }

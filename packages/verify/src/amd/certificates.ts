@@ -8,20 +8,11 @@ import { equal, toHex } from "@caisson/vocabulary/bytes";
 import { Recent } from "@caisson/vocabulary/recent";
 import { digest, importRsa, verifyPss } from "#crypto";
 import { VerifyError } from "../errors.ts";
+import { certificateWindow, checkRole, checkWindow, type Role } from "../pki/chain.ts";
 import { type Crl, parseCrl, verifyListOf } from "../pki/crl.ts";
 import { DerReader, tag } from "../pki/der.ts";
 import { oids } from "../pki/oids.ts";
-import {
-  type Certificate,
-  certificateWindow,
-  checkRole,
-  checkWindow,
-  keyUsage,
-  type Profile,
-  p384Profile,
-  parseCertificate,
-  type Role,
-} from "../pki/x509.ts";
+import { type Certificate, keyUsage, type Profile, p384Profile, parseCertificate } from "../pki/x509.ts";
 import { authorityExtensions } from "./oids.ts";
 import type { Product } from "./products.ts";
 import type { AmdRoot } from "./roots.ts";

@@ -7,7 +7,7 @@ import { fromHex } from "@caisson/vocabulary/bytes";
 import { hex, type Infer, object, optional, SchemaError, text } from "@caisson/vocabulary/schema";
 import { VerifyError } from "../errors.ts";
 import { checkNotRevoked } from "../pki/crl.ts";
-import { pemToDer } from "../pki/x509.ts";
+import { pemToDer } from "../pki/pem.ts";
 import { parseAmdCrl, parseAuthority, parseEndorsement, verifyAmdCrl, verifyChain } from "./certificates.ts";
 import { readEndorsement } from "./endorsement.ts";
 import type { AmdRoot } from "./roots.ts";

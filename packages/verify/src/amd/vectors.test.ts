@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { toHex } from "@caisson/vocabulary/bytes";
 import type { AnyEvidence } from "../evidence/evidence.ts";
 import { readEvidence } from "../evidence/formats/every-form.ts";
-import { pemToDer } from "../pki/x509.ts";
+import { pemToDer } from "../pki/pem.ts";
 import { readPolicy } from "../policy/policy.ts";
 import { verifyEvidence, verifyGenuine } from "../verify.ts";
 

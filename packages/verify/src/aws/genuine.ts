@@ -9,14 +9,8 @@
 import { equal, toHex } from "@caisson/vocabulary/bytes";
 import { digest, importP384, verifyP384 } from "#crypto";
 import { VerifyError } from "../errors.ts";
-import {
-  type Certificate,
-  certificateWindow,
-  checkWindow,
-  keyUsage,
-  p384Profile,
-  parseCertificate,
-} from "../pki/x509.ts";
+import { certificateWindow, checkWindow } from "../pki/chain.ts";
+import { type Certificate, keyUsage, p384Profile, parseCertificate } from "../pki/x509.ts";
 import type { Answers } from "../report.ts";
 import { type NitroDocument, parseNitro } from "./document.ts";
 

@@ -14,7 +14,7 @@ import { VerifyError } from "../errors.ts";
 import { readPolicy } from "../policy/policy.ts";
 import { policyFrom } from "../policy/policy-from.ts";
 import { readPolicyText } from "../policy/policy-text.ts";
-import { now, times } from "../testing/refusals.ts";
+import { now, times } from "../testing/evidence.ts";
 import { verifyEvidence } from "../verify.ts";
 import type { AnyEvidence } from "./evidence.ts";
 import { readEvidence } from "./formats/forms.ts";

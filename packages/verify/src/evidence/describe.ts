@@ -9,7 +9,8 @@ import { describeNitro } from "../aws/describe.ts";
 import { VerifyError } from "../errors.ts";
 import { pckExtension } from "../intel/pck.ts";
 import { type EnclaveReport, parseQuote, type TdReport } from "../intel/quote.ts";
-import { type Certificate, parsePemChain } from "../pki/x509.ts";
+import { parsePemChain } from "../pki/pem.ts";
+import type { Certificate } from "../pki/x509.ts";
 import type { Description } from "./description.ts";
 import { type AnyEvidence, isQuote } from "./evidence.ts";
 

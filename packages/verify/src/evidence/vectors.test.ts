@@ -13,7 +13,7 @@ import { collateralFromText } from "../intel/collateral-forms.ts";
 import { signedParts } from "../intel/pcs-answers.ts";
 import { intelRoot } from "../intel/roots.ts";
 import { parseCrl } from "../pki/crl.ts";
-import { parsePemChain, pemToDer } from "../pki/x509.ts";
+import { parsePemChain, pemToDer } from "../pki/pem.ts";
 import { readPolicy } from "../policy/policy.ts";
 import { policyFrom } from "../policy/policy-from.ts";
 import { readPolicyText } from "../policy/policy-text.ts";

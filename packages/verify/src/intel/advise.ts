@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Advice for a quote that is genuine but, maybe, for its TCB. */
 import { VerifyError } from "../errors.ts";
-import { parsePemChain, type TrustAnchor } from "../pki/x509.ts";
+import type { TrustAnchor } from "../pki/chain.ts";
+import { parsePemChain } from "../pki/pem.ts";
 import { type Collateral, verifyCollateral } from "./collateral.ts";
 import { verifyQuote } from "./genuine.ts";
 import { pckExtension } from "./pck.ts";

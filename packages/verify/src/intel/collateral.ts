@@ -19,17 +19,17 @@ import {
 } from "@caisson/vocabulary/schema";
 import { verifyP256 } from "#crypto";
 import { type CheckCode, VerifyError } from "../errors.ts";
-import { type Crl, checkNotRevoked, crlWindow, parseCrl, verifyCrl } from "../pki/crl.ts";
 import {
   type Authority,
-  type Certificate,
   certificateWindow,
   checkWindow,
-  parsePemChain,
   type TrustAnchor,
   verifyIssued,
   verifyRoot,
-} from "../pki/x509.ts";
+} from "../pki/chain.ts";
+import { type Crl, checkNotRevoked, crlWindow, parseCrl, verifyCrl } from "../pki/crl.ts";
+import { parsePemChain } from "../pki/pem.ts";
+import type { Certificate } from "../pki/x509.ts";
 import { roles } from "./roles.ts";
 import { type QeIdentity, qeIdentitySchema, type TcbInfo, tcbInfoSchema, versionedSchema } from "./tcb.ts";
 

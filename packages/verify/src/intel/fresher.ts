@@ -7,8 +7,8 @@
 import { fromHex } from "@caisson/vocabulary/bytes";
 import { SchemaError } from "@caisson/vocabulary/schema";
 import { VerifyError } from "../errors.ts";
+import type { TrustAnchor } from "../pki/chain.ts";
 import { parseCrl } from "../pki/crl.ts";
-import type { TrustAnchor } from "../pki/x509.ts";
 import { type Collateral, VerifiedCollateral, verifyCollateral } from "./collateral.ts";
 import { qeIdentitySchema, tcbInfoSchema } from "./tcb.ts";
 

@@ -7,7 +7,8 @@ import { VerifyError } from "../errors.ts";
 import { toPem } from "../pki/der-writer.ts";
 import { Signatures } from "../pki/remembered.ts";
 import { Answers } from "../report.ts";
-import { buildEvidence, type RefusalCase, refusals, times } from "../testing/refusals.ts";
+import { buildEvidence, type RefusalCase, times } from "../testing/evidence.ts";
+import { refusals } from "../testing/refusals.ts";
 import { type Collateral, verifyCollateral } from "./collateral.ts";
 import { verifyQuote } from "./genuine.ts";
 

@@ -10,9 +10,10 @@
 import { concat, equal, fromHex, isZero, toHex } from "@caisson/vocabulary/bytes";
 import { digest, verifyP256 } from "#crypto";
 import { type CheckCode, checkOf, VerifyError } from "../errors.ts";
+import { type Authority, type TrustAnchor, verifyIssued } from "../pki/chain.ts";
 import { checkNotRevoked } from "../pki/crl.ts";
 import { isSignedBy, keyOfPoint, type Signatures } from "../pki/remembered.ts";
-import { type Authority, type Certificate, type TrustAnchor, verifyIssued } from "../pki/x509.ts";
+import type { Certificate } from "../pki/x509.ts";
 import { Answers } from "../report.ts";
 import { type Collateral, parseChain, sameRoot, VerifiedCollateral, verifyCollateral } from "./collateral.ts";
 import { type PckExtension, pckExtension } from "./pck.ts";

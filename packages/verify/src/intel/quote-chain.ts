@@ -4,7 +4,8 @@
  * a root or not, and its signatures fit together or not, whatever anybody brings beside it.
  */
 import { VerifyError } from "../errors.ts";
-import { type Authority, type Certificate, type TrustAnchor, verifyIssued, verifyRoot } from "../pki/x509.ts";
+import { type Authority, type TrustAnchor, verifyIssued, verifyRoot } from "../pki/chain.ts";
+import type { Certificate } from "../pki/x509.ts";
 import { parseChain } from "./collateral.ts";
 import { verifyKeyBinding, verifyQeReport, verifyQuoteSignature } from "./genuine.ts";
 import { type PckExtension, pckExtension } from "./pck.ts";

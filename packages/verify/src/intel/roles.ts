@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+
+import { certSigner, type Role } from "../pki/chain.ts";
 import { oids } from "../pki/oids.ts";
-import { certSigner, keyUsage, type Role } from "../pki/x509.ts";
+import { keyUsage } from "../pki/x509.ts";
 
 /** Extensions of every certificate of Intel's hierarchy (PCK profile, 1.3; its library asks for the same). */
 const extensions = [

@@ -4,7 +4,7 @@
  * pinned rather than a certificate, because the certificate in a quote comes from the host.
  */
 import { fromHex } from "@caisson/vocabulary/bytes";
-import type { TrustAnchor } from "../pki/x509.ts";
+import type { TrustAnchor } from "../pki/chain.ts";
 
 /** "Intel SGX Root CA" (certificates.trustedservices.intel.com/IntelSGXRootCA.der), valid to 2049-12-31. */
 export const intelRoot: TrustAnchor = Object.freeze({

@@ -11,7 +11,7 @@ import {
   type TdSpec,
 } from "@caisson/simulated/pki";
 import { readPolicy } from "../policy/policy.ts";
-import { now, times } from "../testing/refusals.ts";
+import { now, times } from "../testing/evidence.ts";
 import { verifyEvidence } from "../verify.ts";
 import { adviseQuote } from "./advise.ts";
 import { verifyQuote } from "./genuine.ts";

@@ -4,12 +4,11 @@
 import { equal, toHex } from "@caisson/vocabulary/bytes";
 import { verifyP256 } from "#crypto";
 import { VerifyError } from "../errors.ts";
+import { type Authority, checkWindow } from "./chain.ts";
 import { DerReader, tag } from "./der.ts";
 import { oids } from "./oids.ts";
 import {
-  type Authority,
   type Certificate,
-  checkWindow,
   type Extension,
   type Profile,
   p256Profile,

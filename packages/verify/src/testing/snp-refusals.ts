@@ -16,7 +16,7 @@ import type { AmdCollateral } from "../amd/collateral.ts";
 import type { AmdRoot } from "../amd/roots.ts";
 import type { ErrorCode } from "../errors.ts";
 import { der, integer, sequence } from "../pki/der-writer.ts";
-import { now, times } from "./refusals.ts";
+import { now, times } from "./evidence.ts";
 
 export interface SnpRefusal {
   name: string;

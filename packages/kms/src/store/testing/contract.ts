@@ -290,6 +290,35 @@ export function contract(what: string, make: (t: TestContext) => Promise<Databas
     await rejects(one!.commit(put("c", 0, "x")), { code: "log/chain" });
   });
 
+  on("whether an entry is in the log follows from the chain, not from what the database shows", async (t) => {
+    const { database, store } = await opened(t);
+    const elsewhere = await opened(t);
+    await store.commit(put("a", 0, "one"));
+    await elsewhere.store.commit(put("a", 0, "another one"));
+    await elsewhere.store.commit(put("b", 0, "and more"));
+    // Who looks for an entry alone is shown the log in which it is.
+    const [own, other] = [await database.open(), await elsewhere.database.open()];
+    t.after(() => other.close());
+    const liar = await openStore(
+      {
+        ...disturbed(own, {}),
+        look: async (wanted) => {
+          const seen = await own.look(wanted);
+          if (wanted.buckets.length > 0) return seen;
+          return { ...seen, entries: (await other.look(wanted)).entries };
+        },
+      },
+      keys,
+    );
+    t.after(() => liar.close());
+    for (const { head } of [elsewhere.store, store]) {
+      const named = { sequence: head.sequence, hash: head.hash.toHex() };
+      equal(await liar.contains(named).catch(() => "refused"), head === store.head);
+    }
+    const first = (await other.look({ after: 0, buckets: [], nodes: [], nonces: [] })).entries[0]!;
+    equal(await liar.contains({ sequence: 1, hash: first.hash.toHex() }), false);
+  });
+
   on("an entry that was altered is refused by who follows the log", async (t) => {
     const { database, stores } = await opened(t, 2);
     await stores[0]!.commit(put("a", 0, "one"));

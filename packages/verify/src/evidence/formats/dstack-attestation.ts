@@ -24,7 +24,7 @@ import { parseEndorsement } from "../../amd/certificates.ts";
 import type { AmdCollateral } from "../../amd/collateral.ts";
 import { REPORT_SIZE } from "../../amd/report.ts";
 import { VerifyError } from "../../errors.ts";
-import { pemToDer } from "../../pki/x509.ts";
+import { pemToDer } from "../../pki/pem.ts";
 import { Cursor } from "../cursor.ts";
 import type { AnyEvidence, NitroEvidence, ReportDataClaim, SnpEvidence } from "../evidence.ts";
 import { decodeMessagePack, isMessagePackMap } from "../message-pack.ts";

@@ -5,7 +5,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 import { hierarchy, issueQuote, mint } from "@caisson/simulated/pki";
 import fc from "fast-check";
-import { pemToDer } from "../../pki/x509.ts";
+import { pemToDer } from "../../pki/pem.ts";
 import { buildSnp } from "../../testing/snp-refusals.ts";
 import { isEvidence, readEvidence } from "./forms.ts";
 import { notEvidence } from "./not-evidence.ts";

@@ -7,7 +7,7 @@ import { readCertificateTable } from "../../amd/certificate-table.ts";
 import type { AmdCollateral } from "../../amd/collateral.ts";
 import { REPORT_SIZE } from "../../amd/report.ts";
 import { VerifyError } from "../../errors.ts";
-import { pemToDer } from "../../pki/x509.ts";
+import { pemToDer } from "../../pki/pem.ts";
 import type { Evidence, SnpEvidence } from "../evidence.ts";
 import { type Hcl, readHclReport } from "../hcl.ts";
 import { base64, base64url, hexBytes, readPart } from "./fields.ts";

@@ -24,7 +24,7 @@ import { REPORT_SIZE } from "../../amd/report.ts";
 import { VerifyError } from "../../errors.ts";
 import { type Collateral, readCollateral } from "../../intel/collateral.ts";
 import { collateralOfAnswers } from "../../intel/pcs-answers.ts";
-import { pemToDer } from "../../pki/x509.ts";
+import { pemToDer } from "../../pki/pem.ts";
 import type { AnyEvidence, ReportDataClaim } from "../evidence.ts";
 import { GzipError, gunzip, isGzip } from "../gzip.ts";
 import { base64, readPart } from "./fields.ts";
