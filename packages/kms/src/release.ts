@@ -9,7 +9,6 @@
  * sender nothing leaves nothing that stays.
  */
 
-import { hash } from "node:crypto";
 import { deriveReleasedKey } from "@caisson/protocol/derivation";
 import type { IdentityKey } from "@caisson/protocol/ed25519";
 import { type GuestConfig, secretNames } from "@caisson/protocol/guest-config";
@@ -49,6 +48,7 @@ import {
   VerifyError,
 } from "@caisson/verify";
 import { releaseJudge } from "@caisson/verify/releases";
+import { hash } from "@caisson/vocabulary/hash";
 import { reasonOf } from "@caisson/vocabulary/system-error";
 import { type Applications, type KnownApplication, learn } from "./applications.ts";
 import type { CollateralCache } from "./collateral-cache.ts";
@@ -118,9 +118,9 @@ class Denial extends Error {
 export async function releaseKeys(context: ReleaseContext, request: ReleaseRequest): Promise<ReleaseOutcome> {
   const time = context.now();
   const exchange: Exchange = {
-    nonce: Uint8Array.fromHex(request.nonce),
+    nonce: Buffer.from(request.nonce, "hex"),
     identityKey: context.identity.publicKey,
-    ephemeralKey: Uint8Array.fromHex(request.ephemeralKey),
+    ephemeralKey: Buffer.from(request.ephemeralKey, "hex"),
   };
   const none = new Uint8Array();
   const entry: LogEntry = {
@@ -403,7 +403,7 @@ function payloadOf({ runtimeEvents = [] }: Evidence, name: string, ...sizes: rea
 /** SHA-256 of MRTD ‖ RTMR0–3 as the quote states them. */
 function registersDigest({ quote: { body } }: Genuine): Uint8Array {
   if (body.tee !== "tdx") return new Uint8Array();
-  return hash("sha256", Buffer.concat([body.report.mrTd, ...body.report.rtmrs]), "buffer");
+  return hash("sha256", Buffer.concat([body.report.mrTd, ...body.report.rtmrs]));
 }
 
 /** The root that the policy names. Throws Denial where it is not in force. */

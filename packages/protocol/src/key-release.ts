@@ -8,6 +8,7 @@
  * that no message of one exchange can be used in another. Sizes are fixed or bounded before anything is decoded.
  */
 
+import { fromHex } from "@caisson/vocabulary/bytes";
 import { canonicalJson } from "@caisson/vocabulary/canonical-json";
 import { frame, text, u32, u64 } from "@caisson/vocabulary/frame";
 import * as z from "zod/mini";
@@ -159,7 +160,7 @@ export interface Exchange {
   ephemeralKey: Uint8Array;
 }
 
-const bytes = (value: string) => Uint8Array.fromHex(value);
+const bytes = (value: string) => fromHex(value)!;
 
 /** What the KMS signs in its hello. */
 export function helloTranscript(hello: Omit<Hello, "signature">): Uint8Array {

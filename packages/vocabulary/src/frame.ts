@@ -6,13 +6,15 @@
  * preceded by its length; and two uses never share bytes, because their domains differ.
  */
 
+import { allocate } from "./allocate.ts";
+
 const encoder = new TextEncoder();
 
 /** Domain and fields, each as its length (u32 big endian) and its bytes. `domain` is ASCII. */
 export function frame(domain: string, ...fields: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
   let size = 4 + domain.length;
   for (const field of fields) size += 4 + field.length;
-  const bytes = new Uint8Array(size);
+  const bytes = allocate(size);
   let at = putU32(bytes, 0, domain.length);
   for (let i = 0; i < domain.length; i++) bytes[at++] = domain.charCodeAt(i);
   for (const field of fields) {
@@ -33,18 +35,29 @@ function putU32(bytes: Uint8Array, at: number, value: number): number {
 }
 
 /** UTF-8 bytes. */
-export const text = (value: string): Uint8Array => encoder.encode(value);
+export function text(value: string): Uint8Array {
+  const bytes = new Uint8Array(value.length);
+  for (let i = 0; i < value.length; i++) {
+    const unit = value.charCodeAt(i);
+    // Only what is not ASCII needs the encoder, whose results lie outside of V8's heap.
+    if (unit > 0x7f) return encoder.encode(value);
+    bytes[i] = unit;
+  }
+  return bytes;
+}
 
 /** Four bytes, big endian. */
 export function u32(value: number): Uint8Array {
   const bytes = new Uint8Array(4);
-  new DataView(bytes.buffer).setUint32(0, value);
+  putU32(bytes, 0, value);
   return bytes;
 }
 
 /** Eight bytes, big endian, of an integer from 0 to 2^53 − 1, or to 2^64 − 1 as a bigint. */
 export function u64(value: number | bigint): Uint8Array {
   const bytes = new Uint8Array(8);
-  new DataView(bytes.buffer).setBigUint64(0, BigInt(value));
+  const high = typeof value === "bigint" ? Number(value >> 32n) : Math.floor(value / 2 ** 32);
+  putU32(bytes, 0, high);
+  putU32(bytes, 4, typeof value === "bigint" ? Number(value & 0xffff_ffffn) : value % 2 ** 32);
   return bytes;
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Bytes as text, by the language itself. Nothing here guesses: malformed text is `undefined`. */
+import { allocate } from "./allocate.ts";
 
 /** Lower-case hexadecimal. */
 export function toHex(bytes: Uint8Array): string {
@@ -8,8 +9,10 @@ export function toHex(bytes: Uint8Array): string {
 
 /** Bytes of hexadecimal text of either case; undefined for anything else. */
 export function fromHex(text: string): Uint8Array<ArrayBuffer> | undefined {
+  const bytes = allocate(text.length >>> 1);
   try {
-    return Uint8Array.fromHex(text);
+    bytes.setFromHex(text);
+    return bytes;
   } catch {
     return undefined;
   }
