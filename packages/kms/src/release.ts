@@ -22,6 +22,7 @@ import {
   keyReleaseVersion,
   type Released,
   type ReleaseRequest,
+  type Signed,
   sealContext,
 } from "@caisson/protocol/key-release";
 import { readVolumesPayload } from "@caisson/protocol/volumes";
@@ -57,6 +58,7 @@ import type { AppPolicy, Policies } from "./policies.ts";
 import type { Bucket } from "./rate-limit.ts";
 import { type RootCode, type Roots, rootFaults } from "./roots.ts";
 import { acceptSecrets, resealSecrets } from "./secrets.ts";
+import type { Signer } from "./signer.ts";
 import type { UsedNonce } from "./store/backend.ts";
 import type { LogEntry } from "./store/entries.ts";
 import type { Committed, RowChange, Store } from "./store/store.ts";
@@ -81,6 +83,7 @@ export type DenialCode =
 export interface ReleaseContext {
   roots: Pick<Roots, "at">;
   identity: IdentityKey;
+  signer: Pick<Signer, "sign">;
   policies: Policies;
   collateral: CollateralCache;
   platforms: Signatures;
@@ -141,11 +144,11 @@ export async function releaseKeys(context: ReleaseContext, request: ReleaseReque
     nonce: exchange.nonce,
     issued: Number(issued),
   });
-  const signature = context.identity.sign(answerTranscript(exchange, answer)).toHex();
-  return { answer: { ...answer, signature }, entry, logged };
+  const signed = await context.signer.sign(answerTranscript(exchange, answer));
+  return { answer: { ...answer, ...signed }, entry, logged };
 }
 
-type Unsigned = Omit<Released, "signature"> | Omit<Denied, "signature">;
+type Unsigned = Omit<Released, keyof Signed> | Omit<Denied, keyof Signed>;
 
 interface Decision {
   answer: Unsigned;
@@ -198,7 +201,7 @@ function declaredSecrets({ release }: Evidence): string[] {
   return secretNames(guest.app);
 }
 
-function denied(error: unknown, time: number): Omit<Denied, "signature"> {
+function denied(error: unknown, time: number): Omit<Denied, keyof Signed> {
   if (!(error instanceof Denial || error instanceof VerifyError || error instanceof ReleaseError))
     throw error;
   const message = error.message.slice(0, 1000);
@@ -419,7 +422,7 @@ function sealKeys(
   { keyVersion }: AppPolicy,
   { time, app, instance }: LogEntry,
   opened: readonly Opened[],
-): Omit<Released, "signature"> {
+): Omit<Released, keyof Signed> {
   const version = keyVersion;
   const shared = deriveReleasedKey(secret, {
     app,
