@@ -132,7 +132,13 @@ const extract = (suite: Uint8Array, salt: Uint8Array, label: string, input: Uint
   hmac(salt, Buffer.concat([version, suite, ascii(label), input]));
 
 /** Section 4, LabeledExpand, for at most the 32 bytes of one round. */
-const expand = (suite: Uint8Array, key: Uint8Array, label: string, info: Uint8Array, size: number): Uint8Array =>
+const expand = (
+  suite: Uint8Array,
+  key: Uint8Array,
+  label: string,
+  info: Uint8Array,
+  size: number,
+): Uint8Array =>
   hmac(
     key,
     Buffer.concat([Uint8Array.of(0, size), version, suite, ascii(label), info, Uint8Array.of(1)]),
@@ -146,7 +152,12 @@ export function agree(own: SealingKey, other: Uint8Array): Buffer {
 }
 
 /** Section 4.1, Encap and Decap: the secret that `own` shares with `other`. Throws where that is all zero. */
-function sharedSecret(own: SealingKey, other: Uint8Array, enc: Uint8Array, recipient: Uint8Array): Uint8Array {
+function sharedSecret(
+  own: SealingKey,
+  other: Uint8Array,
+  enc: Uint8Array,
+  recipient: Uint8Array,
+): Uint8Array {
   const secret = extract(kemSuite, none, "eae_prk", agree(own, other));
   return expand(kemSuite, secret, "shared_secret", Buffer.concat([enc, recipient]), 32);
 }

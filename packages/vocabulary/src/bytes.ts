@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Bytes and their texts. Nothing here guesses: malformed text is `undefined`. */
 
-import { allocate } from "./allocate.ts";
-
 export { fromBase64, fromHex, toBase64, toHex } from "#text";
 
 const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
@@ -24,7 +22,7 @@ export function isZero(bytes: Uint8Array): boolean {
 }
 
 export function concat(...parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const bytes = allocate(parts.reduce((sum, part) => sum + part.length, 0));
+  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
   let at = 0;
   for (const part of parts) {
     bytes.set(part, at);

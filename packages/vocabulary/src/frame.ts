@@ -53,11 +53,17 @@ export function u32(value: number): Uint8Array {
   return bytes;
 }
 
-/** Eight bytes, big endian, of an integer from 0 to 2^53 − 1, or to 2^64 − 1 as a bigint. */
+/** Eight bytes, big endian, of an integer from 0 to 2^53 − 1, or to 2^64 − 1 as a bigint. Throws RangeError for another number. */
 export function u64(value: number | bigint): Uint8Array {
   const bytes = new Uint8Array(8);
-  const high = typeof value === "bigint" ? Number(value >> 32n) : Math.floor(value / 2 ** 32);
-  putU32(bytes, 0, high);
-  putU32(bytes, 4, typeof value === "bigint" ? Number(value & 0xffff_ffffn) : value % 2 ** 32);
+  if (typeof value === "bigint") {
+    putU32(bytes, 0, Number(value >> 32n));
+    putU32(bytes, 4, Number(value & 0xffff_ffffn));
+  } else {
+    if (!Number.isSafeInteger(value) || value < 0)
+      throw new RangeError(`${value} is not an integer from 0 to 2^53 − 1`);
+    putU32(bytes, 0, value / 2 ** 32);
+    putU32(bytes, 4, value);
+  }
   return bytes;
 }

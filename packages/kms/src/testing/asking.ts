@@ -6,9 +6,9 @@ import {
   answerTranscript,
   type Exchange,
   keyReleaseVersion,
-  isSigned as signedBy,
   type ReleaseRequest,
   sealContext,
+  isSigned as signedBy,
 } from "@caisson/protocol/key-release";
 import { reportData } from "@caisson/verify/report-data";
 import type { ReleaseContext } from "../release.ts";
