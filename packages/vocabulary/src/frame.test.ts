@@ -2,7 +2,7 @@
 import { deepEqual, equal, notDeepEqual, throws } from "node:assert/strict";
 import test from "node:test";
 import fc from "fast-check";
-import { allocate } from "./allocate.ts";
+import { allocate } from "./allocate.node.ts";
 import { frame, text, u32, u64 } from "./frame.ts";
 
 test("a frame is the length and the bytes of each field, domain first", () => {

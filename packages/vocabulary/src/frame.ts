@@ -6,9 +6,10 @@
  * preceded by its length; and two uses never share bytes, because their domains differ.
  */
 
-import { allocate } from "./allocate.ts";
+import { allocate } from "#allocate";
 
-const encoder = new TextEncoder();
+/** UTF-8 bytes. */
+export { encode as text } from "#text";
 
 /** Domain and fields, each as its length (u32 big endian) and its bytes. `domain` is ASCII. */
 export function frame(domain: string, ...fields: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
@@ -32,18 +33,6 @@ function putU32(bytes: Uint8Array, at: number, value: number): number {
   bytes[at + 2] = value >>> 8;
   bytes[at + 3] = value;
   return at + 4;
-}
-
-/** UTF-8 bytes. */
-export function text(value: string): Uint8Array {
-  const bytes = new Uint8Array(value.length);
-  for (let i = 0; i < value.length; i++) {
-    const unit = value.charCodeAt(i);
-    // Only what is not ASCII needs the encoder, whose results lie outside of V8's heap.
-    if (unit > 0x7f) return encoder.encode(value);
-    bytes[i] = unit;
-  }
-  return bytes;
 }
 
 /** Four bytes, big endian. */

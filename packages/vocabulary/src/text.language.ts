@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Bytes as text, by the language itself. Nothing here guesses: malformed text is `undefined`. */
-import { allocate } from "./allocate.ts";
-
 /** Lower-case hexadecimal. */
 export function toHex(bytes: Uint8Array): string {
   return bytes.toHex();
@@ -9,10 +7,8 @@ export function toHex(bytes: Uint8Array): string {
 
 /** Bytes of hexadecimal text of either case; undefined for anything else. */
 export function fromHex(text: string): Uint8Array<ArrayBuffer> | undefined {
-  const bytes = allocate(text.length >>> 1);
   try {
-    bytes.setFromHex(text);
-    return bytes;
+    return Uint8Array.fromHex(text);
   } catch {
     return undefined;
   }
@@ -32,4 +28,11 @@ export function fromBase64(text: string): Uint8Array<ArrayBuffer> | undefined {
   } catch {
     return undefined;
   }
+}
+
+const encoder = new TextEncoder();
+
+/** UTF-8 bytes. */
+export function encode(text: string): Uint8Array {
+  return encoder.encode(text);
 }
