@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Bytes as text, by the language itself. Nothing here guesses: malformed text is `undefined`. */
+
 /** Lower-case hexadecimal. */
 export function toHex(bytes: Uint8Array): string {
   return bytes.toHex();
