@@ -12,6 +12,7 @@ export {
   createRootSecret,
   dataFiles,
   kmsIdentity,
+  openRecoveryKey,
   openRootSecret,
   refuseRootSecret,
   storeRootSecret,
@@ -36,3 +37,4 @@ export { openStore, type Store, type StoreKeys, storeKeys } from "./store/store.
 export { type LogReport, verifyReleaseLog } from "./store/verify.ts";
 export { type Opened, openVolumeBook, VolumeBook } from "./volumes/book.ts";
 export type { OperatorAction, VolumeRecord } from "./volumes/rules.ts";
+export { readClosed } from "./writers.ts";

@@ -178,6 +178,20 @@ export const kms = within("packages/kms/src", [
     "reload.test.ts",
   ],
   [
+    "anybody may have made the key that keepers seal to",
+    "root-secret.ts",
+    "  checkPlace(data);",
+    "",
+    "root-secret.test.ts",
+  ],
+  [
+    "a broken connection is PostgreSQL's word",
+    "store/postgresql.ts",
+    "if (!(error instanceof pg.DatabaseError)) return unavailable(message);",
+    'if (!(error instanceof pg.DatabaseError) && (error as { code?: string }).code !== "EPIPE") return unavailable(message);',
+    "store/postgresql.test.ts",
+  ],
+  [
     "a database that lies is an internal error",
     "http/routes.ts",
     'error instanceof KmsError && error.code.startsWith("log/")',
