@@ -193,7 +193,7 @@ export class Administration {
     const rows = await this.#store.read(shards.map(names.shard));
     if (shards.some((shard, i) => rows[i]?.version !== wanted[shard])) return false;
     const indexes = new Map(shards.map((shard, i) => [shard, decode<Index>(rows[i])!]));
-    for (const app of [...policies.apps()]) {
+    for (const app of policies.apps()) {
       const index = indexes.get(shardOf(app));
       if (index !== undefined && index[app] === undefined) policies.delete(app);
     }
