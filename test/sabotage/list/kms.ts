@@ -126,7 +126,7 @@ export const kms = within("packages/kms/src", [
     "store/postgresql.ts",
     "if (/^(08|40|53|55|57|25)/.test(code)) return unavailable(message);",
     "if (/^(08|40|55|57|25)/.test(code)) return unavailable(message);",
-    "/test/integration/kms-full-disk.test.ts",
+    "store/postgresql.test.ts",
   ],
   [
     "what a KMS on a volume wrote counts before it is anchored",
