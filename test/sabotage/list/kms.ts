@@ -192,6 +192,13 @@ export const kms = within("packages/kms/src", [
     "store/postgresql.test.ts",
   ],
   [
+    "a policy is signed beside a file that says the same application's",
+    "operators.ts",
+    'if (asked.action === "policy/set" && files.has(asked.app)) {',
+    "if (false) {",
+    "reload.test.ts",
+  ],
+  [
     "a database that lies is an internal error",
     "http/routes.ts",
     'error instanceof KmsError && error.code.startsWith("log/")',
