@@ -246,10 +246,10 @@ export class Administration {
   }
 
   /**
-   * Does what enough operators signed. `document` is parsed JSON. Throws ReleaseError "envelope/malformed", KmsError
-   * `operators/…` or `policy/…`.
+   * Does what enough operators signed. `document` is parsed JSON; `files` are this replica's policies that are files, none
+   * of which is signed besides. Throws ReleaseError "envelope/malformed", KmsError `operators/…` or `policy/…`.
    */
-  async apply(document: unknown): Promise<Changed> {
+  async apply(document: unknown, files: Pick<PolicySet, "has"> = new Set()): Promise<Changed> {
     const envelope = readEnvelope(document);
     const payload = payloadOf(envelope, operatorPayloadType);
     const asked = readCanonical(payload, request, "envelope/malformed", requestLimit);
@@ -278,6 +278,11 @@ export class Administration {
       const once = { ...operationsRow, version: asked.replaces, value: utf8(asked.operation) };
       await this.#volumes!.operate(asked.volume, asked.operation, [guard, once]);
       return { action: asked.action, version: asked.replaces + 1, signers };
+    }
+    if (asked.action === "policy/set" && files.has(asked.app)) {
+      throw new KmsError("policy/duplicate", `a file of this replica's has the policy of app ${asked.app}`, {
+        fix: "remove the file and send SIGHUP first, at each replica",
+      });
     }
     const commit = await this.#commitOf(asked, guard);
     if ((await this.#store.commit(commit)) === "done") {
