@@ -2,7 +2,7 @@
 /** Counters and one histogram in the Prometheus text format, version 0.0.4. Label values are from closed sets. */
 
 import type { Configuration } from "./configuration.ts";
-import type { PolicyWarningCode } from "./policies.ts";
+import type { PolicyWarningCode } from "./policy-set.ts";
 
 /** The format's content type. */
 export const metricsType = "text/plain; version=0.0.4; charset=utf-8";

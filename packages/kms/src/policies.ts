@@ -37,7 +37,7 @@ import { provesHardware } from "@caisson/vocabulary/platforms";
 import { reasonOf } from "@caisson/vocabulary/system-error";
 import * as z from "zod";
 import { KmsError } from "./errors.ts";
-import { PolicySet } from "./policy-set.ts";
+import { type AppPolicy, PolicySet, type PolicyWarning } from "./policy-set.ts";
 import { mostRoots } from "./roots.ts";
 import { checkWriters, readClosed } from "./writers.ts";
 
@@ -50,33 +50,6 @@ const schema = z.strictObject({
   volumeOwner: z.union([hex(20), hex(32)]).optional(),
   policy: z.unknown(),
 });
-
-/** What is allowed, and yet hardly what somebody wants. Closed. */
-export type PolicyWarningCode = "policy/host-acpi" | "policy/not-covered";
-
-export interface PolicyWarning {
-  code: PolicyWarningCode;
-  message: string;
-}
-
-/** The policy of one application, ready for use. */
-export interface AppPolicy {
-  /** What evidence is judged by: the file's policy with what a KMS adds. */
-  policy: Policy;
-  /** Reference values of the manifests that the file allows. */
-  references: Reference[];
-  keyVersion: number;
-  /** Which root its keys follow from (roots.ts). */
-  root: number;
-  /** Whose volumes it opens; missing: its own. */
-  volumeOwner?: string;
-  /** SHA-256 of the file: what the release log names. */
-  digest: Uint8Array;
-  warnings: readonly PolicyWarning[];
-}
-
-/** Policies by app id (hex), as far as a release needs them. */
-export type Policies = Pick<PolicySet, "get">;
 
 /** Policy files are small; more is a mistake. */
 const sizeLimit = 1024 * 1024;

@@ -7,8 +7,40 @@
  * was read: a million texts are as many bytes, outside of the heap that is collected, and not some hundred million objects.
  */
 import { hash } from "node:crypto";
-import { acceptedPlatforms, type Policy, type TrustAnchor, trustAnchorFor } from "@caisson/verify";
-import type { AppPolicy, PolicyWarningCode } from "./policies.ts";
+import {
+  acceptedPlatforms,
+  type Policy,
+  type Reference,
+  type TrustAnchor,
+  trustAnchorFor,
+} from "@caisson/verify";
+
+/** What is allowed, and yet hardly what somebody wants. Closed. */
+export type PolicyWarningCode = "policy/host-acpi" | "policy/not-covered";
+
+export interface PolicyWarning {
+  code: PolicyWarningCode;
+  message: string;
+}
+
+/** The policy of one application, ready for use. */
+export interface AppPolicy {
+  /** What evidence is judged by: the file's policy with what a KMS adds. */
+  policy: Policy;
+  /** Reference values of the manifests that the file allows. */
+  references: Reference[];
+  keyVersion: number;
+  /** Which root its keys follow from (roots.ts). */
+  root: number;
+  /** Whose volumes it opens; missing: its own. */
+  volumeOwner?: string;
+  /** SHA-256 of the file: what the release log names. */
+  digest: Uint8Array;
+  warnings: readonly PolicyWarning[];
+}
+
+/** Policies by app id (hex), as far as a release needs them. */
+export type Policies = Pick<PolicySet, "get">;
 
 /** A kind of TDX platform that a policy names, with a root that it accepts. */
 export interface NamedPlatform {
