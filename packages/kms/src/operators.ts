@@ -19,8 +19,20 @@ import {
   signersOf,
   writeCanonical,
 } from "@caisson/releases";
+import { messageOf } from "@caisson/vocabulary/failure";
 import { text as utf8 } from "@caisson/vocabulary/frame";
-import { hex, type Infer, integer, list, object, oneOf, type Schema, text } from "@caisson/vocabulary/schema";
+import {
+  hex,
+  type Infer,
+  integer,
+  list,
+  object,
+  oneOf,
+  type Schema,
+  SchemaError,
+  text,
+} from "@caisson/vocabulary/schema";
+import { get } from "./attestation.ts";
 import { KmsError } from "./errors.ts";
 import { type AppPolicy, type PolicyReading, readAppPolicy } from "./policies.ts";
 import { rootsRow, rotate } from "./roots.ts";
@@ -111,13 +123,27 @@ export function operatorEnvelope(document: OperatorRequest): Envelope {
   return { payload: writeCanonical(request(document)), payloadType: operatorPayloadType, signatures: [] };
 }
 
-/** What came of a request. */
-export interface Changed {
-  action: OperatorRequest["action"];
+const changedSchema = object({
+  action: oneOf(...actionNames),
   /** What the row is now. */
-  version: number;
-  /** The signers, hexadecimal. */
-  signers: string[];
+  version: number,
+  signers: list(text("a key in hexadecimal", /^[0-9a-f]+$/, 130), 1, 64),
+});
+/** What came of a request. */
+export type Changed = Infer<typeof changedSchema>;
+
+/** Where operators send what they signed. */
+export const adminPath = "/v1/admin";
+
+/** Sends what operators signed (an envelope as JSON) to the KMS at `url`. Throws KmsError "kms/unreachable", "kms/refused". */
+export async function sendRequest(url: string, envelope: object): Promise<Changed> {
+  const bytes = await get(url, adminPath, JSON.stringify(envelope));
+  try {
+    return changedSchema(JSON.parse(new TextDecoder().decode(bytes)));
+  } catch (error) {
+    const message = `what answers at ${url} is not a KMS, or not of this version: ${messageOf(error)}`;
+    throw new KmsError("kms/refused", message);
+  }
 }
 
 /** Policies and operators in a store. */
@@ -317,10 +343,8 @@ export function readOperators(path: string, content: string): Operators {
   try {
     return operators(JSON.parse(content));
   } catch (error) {
-    throw new KmsError(
-      "operators/malformed",
-      `${path}: ${error instanceof Error ? error.message : "no list"}`,
-    );
+    const where = error instanceof SchemaError && error.path !== "" ? `${error.path}: ` : "";
+    throw new KmsError("operators/malformed", `${path}: ${where}${messageOf(error)}`);
   }
 }
 
