@@ -88,7 +88,7 @@ const ask = (what: string) => `kms request ${what} --kms ${identity} --output ne
 
 test("what is wrong is said, with the exit code that fits, and nothing changes", async () => {
   const whole = await commands.run("kms log verify kms/release-log.sqlite");
-  const files = readdirSync(place, { recursive: true }).sort();
+  const files = new Set(readdirSync(place, { recursive: true }));
   const rest = mistakes.values();
   const one = async () => {
     for (const { line, status, said } of rest) {
@@ -97,7 +97,7 @@ test("what is wrong is said, with the exit code that fits, and nothing changes",
   };
   await Promise.all([one(), one()]);
   equal(await commands.run("kms log verify kms/release-log.sqlite"), whole);
-  deepEqual(readdirSync(place, { recursive: true }).sort(), files);
+  deepEqual(new Set(readdirSync(place, { recursive: true })), files);
   equal(readFileSync(at("torn/recovery-key"), "utf8"), "");
 });
 
