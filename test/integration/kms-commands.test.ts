@@ -88,7 +88,7 @@ const ask = (what: string) => `kms request ${what} --kms ${identity} --output ne
 
 test("what is wrong is said, with the exit code that fits, and nothing changes", async () => {
   const whole = await commands.run("kms log verify kms/release-log.sqlite");
-  const files = new Set(readdirSync(place, { recursive: true }));
+  const files = new Set(readdirSync(place, { recursive: true }).map(String));
   const rest = mistakes.values();
   const one = async () => {
     for (const { line, status, said } of rest) {
@@ -97,7 +97,7 @@ test("what is wrong is said, with the exit code that fits, and nothing changes",
   };
   await Promise.all([one(), one()]);
   equal(await commands.run("kms log verify kms/release-log.sqlite"), whole);
-  deepEqual(new Set(readdirSync(place, { recursive: true })), files);
+  deepEqual(new Set(readdirSync(place, { recursive: true }).map(String)), files);
   equal(readFileSync(at("torn/recovery-key"), "utf8"), "");
 });
 
@@ -122,5 +122,37 @@ test("a request that something else took than a KMS was not taken", async (t) =>
     await new Promise((resolve) => server.once("listening", resolve));
     const { port } = server.address() as AddressInfo;
     match(await commands.refused(exit, code, `kms request send request http://127.0.0.1:${port}`), /./, name);
+  }
+});
+
+test("who signs a request sees all that it asks for", async () => {
+  writeFileSync(at("policy"), "# a comment\r  root: 2\nkeyVersion: 1\n");
+  await commands.run(`kms request policy-set policy --app ${app} --kms ${identity} --output asked`);
+  const sign = `kms request sign asked --key operator ${under} --output signed`;
+  const shown = (await commands.run(sign)).split("\n");
+  deepEqual(
+    shown.filter((line) => !line.startsWith("expires: ")),
+    [
+      "version: caisson/kms-request/v1",
+      `kms: ${identity}`,
+      "replaces: 0",
+      "action: policy/set",
+      `app: ${app}`,
+      "policy:",
+      '  "# a comment\\r  root: 2"',
+      "  keyVersion: 1",
+      "signed",
+    ],
+  );
+});
+
+test("an operator's key signs nothing but requests to a KMS", async () => {
+  const { payload, ...envelope } = JSON.parse(readFileSync(at("request"), "utf8")) as Record<string, string>;
+  const other = { ...envelope, payload, payloadType: "application/vnd.in-toto+json" };
+  writeFileSync(at("other"), JSON.stringify(other));
+  writeFileSync(at("no-request"), JSON.stringify({ ...envelope, payload: btoa("{}") }));
+  for (const file of ["other", "no-request"]) {
+    const line = `kms request sign ${file} --key operator ${under} --output signed-${file}`;
+    match(await commands.refused(2, "cli/usage", line), new RegExp(`${file} holds no request`));
   }
 });

@@ -10,6 +10,7 @@ export {
   type OperatorRequest,
   type Operators,
   operatorEnvelope,
+  operatorRequest,
   readOperators,
   sendRequest,
 } from "./operators.ts";

@@ -123,6 +123,10 @@ export function operatorEnvelope(document: OperatorRequest): Envelope {
   return { payload: writeCanonical(request(document)), payloadType: operatorPayloadType, signatures: [] };
 }
 
+/** What an envelope asks for. Throws ReleaseError "envelope/malformed". */
+export const operatorRequest = (envelope: Envelope): OperatorRequest =>
+  readCanonical(payloadOf(envelope, operatorPayloadType), request, "envelope/malformed", requestLimit);
+
 const changedSchema = object({
   action: oneOf(...actionNames),
   /** What the row is now. */
@@ -228,8 +232,7 @@ export class Administration {
    */
   async apply(document: unknown): Promise<Changed> {
     const envelope = readEnvelope(document);
-    const payload = payloadOf(envelope, operatorPayloadType);
-    const asked = readCanonical(payload, request, "envelope/malformed", requestLimit);
+    const asked = operatorRequest(envelope);
     if (asked.kms !== this.#reading.identityKey) {
       throw new KmsError("operators/other-kms", `the request is for the KMS ${asked.kms}`);
     }

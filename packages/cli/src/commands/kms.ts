@@ -320,9 +320,14 @@ const showLog = new Command("show")
         }
       });
       if (options.last !== undefined) entries = entries.slice(-options.last);
-      const lines = entries.map(
-        (entry) =>
-          `${entry.time}  ${entry.outcome.padEnd(8)}  app ${entry.app}  instance ${entry.instance}  ${printable(entry.reason)}`,
+      const lines = entries.map(({ time, outcome, app: of, instance, reason }) =>
+        [
+          time,
+          outcome.padEnd(8),
+          ...(of === "" ? [] : [`app ${of}`]),
+          ...(instance === "" ? [] : [`instance ${instance}`]),
+          printable(reason),
+        ].join("  "),
       );
       const text = [...lines, `${lines.length} of ${report.head.sequence} entries`].join("\n");
       print(options.json, { identity: report.identity, head: report.head, entries }, text);

@@ -122,9 +122,12 @@ const volumeOperate = common(new Command("volume"))
     })),
   );
 
-function readRequest(file: string): Envelope {
+/** A request in a file, and its envelope. Throws UsageError. */
+async function readRequest(file: string): Promise<{ envelope: Envelope; request: OperatorRequest }> {
+  const { operatorRequest } = await import("@caisson/kms");
   try {
-    return readEnvelope(JSON.parse(readTextFile(file)));
+    const envelope = readEnvelope(JSON.parse(readTextFile(file)));
+    return { envelope, request: operatorRequest(envelope) };
   } catch (error) {
     if (error instanceof ReleaseError || error instanceof SyntaxError) {
       throw new UsageError(`${file} holds no request: ${error.message}`, "caisson kms request writes one");
@@ -133,19 +136,44 @@ function readRequest(file: string): Envelope {
   }
 }
 
+/** As it is, or with escapes where a terminal would show something else: what is signed is what is seen. */
+const plain = (text: string): string =>
+  printable(text) === text
+    ? text
+    : JSON.stringify(text).replace(
+        /[^ -~]/g,
+        (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`,
+      );
+
+/** What a request asks for, as a person reads it before signing; a policy as it is in its file. */
+function shown(request: OperatorRequest): string {
+  const lines = Object.entries(request).map(([name, value]: [string, unknown]) => {
+    if (name === "policy") {
+      const policy = String(value).trimEnd().split("\n");
+      return `policy:\n${policy.map((line) => `  ${plain(line)}`).join("\n")}`;
+    }
+    const isDate = ["expires", "from", "until"].includes(name) && Number(value) <= lastDate;
+    if (isDate) return `${name}: ${new Date(Number(value)).toISOString()}`;
+    return `${name}: ${typeof value === "string" ? value : JSON.stringify(value)}`;
+  });
+  return lines.join("\n");
+}
+/** The last that a date can be (ECMA-262). */
+const lastDate = 8.64e15;
+
 const sign = new Command("sign")
   .description("show what a request asks for, and sign it")
   .argument("<FILE>", "the request")
   .requiredOption("--key <FILE>", "the operator's key (caisson owner new)")
   .requiredOption("--passphrase-file <FILE>", "its first line is the passphrase; - is standard input")
   .requiredOption("--output <FILE>", "the signed request's new file")
-  .action((file: string, options: { key: string; passphraseFile: string; output: string }) => {
-    const envelope = readRequest(file);
+  .action(async (file: string, options: { key: string; passphraseFile: string; output: string }) => {
+    const { envelope, request } = await readRequest(file);
     const key = openOwnerKey(options.key, readPassphrase(options.passphraseFile));
     const signature = key.sign(signedBytes(envelope));
     const signed = { ...envelope, signatures: [...envelope.signatures, signature] };
     writeNewFile(options.output, `${JSON.stringify(writeEnvelope(signed), null, 2)}\n`);
-    process.stdout.write(`${printable(new TextDecoder().decode(envelope.payload))}\n${options.output}\n`);
+    process.stdout.write(`${shown(request)}\n${options.output}\n`);
   });
 
 const send = new Command("send")
@@ -154,7 +182,8 @@ const send = new Command("send")
   .argument("<URL>", "the KMS", kmsUrl)
   .action(async (file: string, url: string) => {
     const { sendRequest } = await import("@caisson/kms");
-    const changed = await sendRequest(url, writeEnvelope(readRequest(file)));
+    const { envelope } = await readRequest(file);
+    const changed = await sendRequest(url, writeEnvelope(envelope));
     process.stdout.write(`${JSON.stringify(changed)}\n`);
   });
 
