@@ -5,29 +5,34 @@
  * PostgreSQL of the host's, which nobody trusts.
  */
 import { deepEqual, equal, match, ok } from "node:assert/strict";
-import { execFile } from "node:child_process";
 import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { promisify } from "node:util";
 import { prepare } from "@caisson/cli/prepare";
 import { Progress } from "@caisson/cli/views/progress";
 import { type Built, readSpec } from "@caisson/image";
 import { postgresql, verifyReleaseLog } from "@caisson/kms";
 import { DevelopmentOwners } from "@caisson/machine/development-owners";
 import { developmentPolicy } from "@caisson/machine/development-policy";
-import { type Session, startSession } from "@caisson/machine/session";
+import type { Session } from "@caisson/machine/session";
 import { applicationId } from "@caisson/protocol/guest-config";
 import type { Instance } from "@caisson/protocol/instance";
 import { type CollateralServer, serveCollateral } from "@caisson/simulated/collateral-server";
 import { simulatedPlatform } from "@caisson/simulated/simulated-platform";
-import { image, references, shape } from "../support/image.ts";
-import { fromGuest, policyFile, setPolicy, verifyKms, writeKms } from "../support/kms-guest.ts";
+import { image, references } from "../support/image.ts";
+import {
+  fromGuest,
+  Keepers,
+  policyFile,
+  setPolicy,
+  startUnder,
+  verifyKms,
+  writeKms,
+} from "../support/kms-guest.ts";
 import { startPostgres } from "../support/postgresql.ts";
 
-const repository = new URL("../../", import.meta.url).pathname;
 const place = mkdtempSync(join(tmpdir(), "caisson-kms-guest-"));
 const ends: (() => Promise<void> | void)[] = [() => rmSync(place, { recursive: true, force: true })];
 after(async () => {
@@ -61,14 +66,6 @@ const peers = {
 const collateral = join(place, "collateral.json");
 const policy = join(place, "peers.json");
 
-/** Two keepers of shares, both of whom are needed. */
-const keepers = ["cleo", "dan"].map((name) => ({ name, file: join(place, `${name}.key`) }));
-const passphrase = join(place, "passphrase");
-
-/** What a command of ours prints. This process goes on meanwhile: it is also the host that makes the guests' quotes. */
-const caisson = async (...args: string[]): Promise<string> =>
-  (await promisify(execFile)(join(repository, "caisson"), args, { timeout: 120_000 })).stdout;
-
 /** The image of `examples/kms`, with more files; `line` makes another program of it. */
 async function kmsImage(name: string, more: Record<string, string>, line = ""): Promise<Built> {
   const directory = join(place, name);
@@ -87,23 +84,13 @@ async function kmsImage(name: string, more: Record<string, string>, line = ""): 
 }
 
 let database: string;
+let keepers: Keepers;
 let kms: Built;
 /** Speaks as Intel's PCS does, so many times. */
 let source: CollateralServer;
 let answers = Number.POSITIVE_INFINITY;
 /** What it is asked for one platform: TCB info, QE identity, two lists. */
 const documents = 4;
-
-/** Makes the keepers' keys, and the file that names them. */
-async function keepersFile(): Promise<Record<string, string>> {
-  writeFileSync(passphrase, "only for this test\n");
-  const keys: { name: string; key: string }[] = [];
-  for (const { name, file } of keepers) {
-    const key = await caisson("kms", "shares", "key", file, "--passphrase-file", passphrase);
-    keys.push({ name, key: key.trim() });
-  }
-  return { "keepers.json": JSON.stringify({ threshold: 2, keepers: keys }) };
-}
 
 before(async () => {
   writeFileSync(collateral, JSON.stringify(platform.collateral));
@@ -115,7 +102,8 @@ before(async () => {
     },
   } as object);
   ends.push(() => source.close());
-  kms = await kmsImage("kms", recovers ? await keepersFile() : {});
+  if (recovers) keepers = await Keepers.make(join(place, "keepers"));
+  kms = await kmsImage("kms", recovers ? keepers.files : {});
 });
 
 interface Start {
@@ -130,24 +118,15 @@ let released: ReturnType<DevelopmentOwners["release"]> | undefined;
 
 /** Starts a guest whose key provider is `provider`, or none. */
 async function start({ as, built, provider, upgrade = false }: Start): Promise<Session> {
-  const { directory, manifest } = built;
-  const session = await startSession({
-    image: directory,
-    manifest,
-    shape,
-    references: await references(directory),
+  const session = await startUnder(provider, built, {
     state: join(place, `${as}.state`),
-    limitMs: 400_000,
-    ...(manifest.guest.app.identity !== undefined && {
+    ...(built.manifest.guest.app.identity !== undefined && {
       owners: {
         id: owners.id,
         release: (...about) => (upgrade ? owners.release(...about) : (released ??= owners.release(...about))),
         secrets: () => Promise.reject(new Error("it has no secrets")),
       },
     }),
-    hooks: {
-      instance: ({ kms: _, ...instance }) => ({ ...instance, ...(provider && { kms: provider }) }),
-    },
   });
   ends.push(() => session.stop());
   return session;
@@ -162,9 +141,9 @@ async function ready(session: Session): Promise<string> {
   return session.url!;
 }
 
-/** `caisson kms verify`, by what a replica judges another. */
-const verify = (url: string, ...more: string[]) =>
-  verifyKms(url, "--policy", policy, "--collateral", collateral, ...more);
+/** By what a replica judges another. */
+const judgedBy = ["--policy", policy, "--collateral", collateral];
+const verify = (url: string, ...more: string[]) => verifyKms(url, ...judgedBy, ...more);
 
 /** One metric of a KMS. */
 async function metric(url: string, name: string): Promise<number> {
@@ -288,12 +267,7 @@ void atNight("when all are gone, keepers give the root secret to a guest that th
   const built = await kmsImage("recovering", { "shares.json": shares });
   const session = await start({ as: "recovered", built, provider: undefined, upgrade: true });
   const url = await ready(session);
-  const file = join(place, "shares.json");
-  writeFileSync(file, shares);
-  for (const { name, file: key } of keepers) {
-    const own = ["--keeper", name, "--key", key, "--passphrase-file", passphrase];
-    await caisson("kms", "shares", "give", file, url, ...own, "--policy", policy, "--collateral", collateral);
-  }
+  for (const name of keepers.names) await keepers.give(shares, url, judgedBy, name);
   for (let i = 0; i < 50; i++) {
     const answer = await fetch(new URL("/healthz", url)).catch(() => undefined);
     if (answer?.status === 200) break;

@@ -3,16 +3,17 @@
  * The KMS as a process of its own: the command line, what survives a restart and a kill -9, and everything that a man in
  * the middle between guest and KMS can do.
  */
-import { deepEqual, equal, match, rejects } from "node:assert/strict";
+import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { generateKeyPairSync } from "node:crypto";
 import { once } from "node:events";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import test, { type TestContext } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import {
   httpPost,
   type KeyError,
@@ -20,6 +21,7 @@ import {
   type ReleasedKeys,
   requestKeys,
 } from "@caisson/guest/key-client";
+import { withPatience } from "@caisson/guest/patience";
 import { createRootSecret, readOnlySqlite, startKms, verifyReleaseLog } from "@caisson/kms";
 import { Machine } from "@caisson/kms/testing/machine";
 import { deriveApplicationKey } from "@caisson/protocol/derivation";
@@ -201,6 +203,79 @@ test("SIGHUP: new policies are in force, bad ones are not, and the process goes 
   kms.process.kill("SIGHUP");
   await logged("reload-failed");
   equal((await keysFrom(kms)).keyVersion, 2);
+});
+
+test("SIGHUP under load: once it is said, nothing is released under what was in force before; bad files change nothing", {
+  timeout: 120_000,
+}, async (t) => {
+  const files = directory(t);
+  const kms = await serve(t, files, "--rate-per-address", "1000");
+  const write = (keyVersion: number | string) => {
+    // As a careful operator does it: whoever reads meanwhile has the one or the other.
+    const path = join(files.policies, "0.json");
+    writeFileSync(`${path}.new`, JSON.stringify({ ...machine.policyFile(), keyVersion }));
+    renameSync(`${path}.new`, path);
+  };
+  let over = false;
+  t.after(() => {
+    over = true;
+  });
+  const failures: string[] = [];
+  let released = 0;
+  const guests = Array.from({ length: 8 }, async () => {
+    while (!over) {
+      await withPatience(
+        () => keysFrom(kms),
+        () => sleep(20),
+      ).then(
+        () => (released += 1),
+        (error: Error) => failures.push(String(error)),
+      );
+    }
+  });
+  const said = (event: string) =>
+    kms
+      .log()
+      .split("\n")
+      .filter((line) => line.includes(`"event":"${event}"`))
+      .map((line) => JSON.parse(line) as { logEntries: number; digest: string });
+  const until = async (done: () => boolean) => {
+    while (!done() && !t.signal.aborted) await sleep(10);
+  };
+  const last = 6;
+  for (let version = 2; version <= last; version++) {
+    const goal = released + 10;
+    await until(() => released >= goal);
+    const bad = said("reload-failed").length;
+    write("another");
+    kms.process.kill("SIGHUP");
+    await until(() => said("reload-failed").length > bad);
+    const good = said("reloaded").length;
+    write(version);
+    kms.process.kill("SIGHUP");
+    await until(() => said("reloaded").length > good);
+  }
+  over = true;
+  await Promise.all(guests);
+  deepEqual(failures, []);
+  const reloads = said("reloaded");
+  equal(reloads.length, last - 1, "nobody who was denied makes it read its files again");
+  // The policies in the order in which they came into force.
+  const digests = said("policy").map(({ digest }) => digest);
+  equal(digests.length, last);
+  const log = readOnlySqlite(join(files.data, "release-log.sqlite"));
+  let late = 0;
+  let before = 0;
+  await verifyReleaseLog(log, { identity: kms.identityKey }, (sequence, { outcome, policy }) => {
+    if (outcome !== "released") return;
+    const by = digests.indexOf(policy.toHex());
+    // Entries that the log had when the KMS said that it was by then the next one's.
+    const inForce = reloads.filter(({ logEntries }) => logEntries < sequence).length;
+    if (by < inForce) late += 1;
+    ok(by >= before, `entry ${sequence} is of policy ${by + 1} after one of ${before + 1}`);
+    before = by;
+  });
+  equal(late, 0);
 });
 
 test("init makes a KMS once; serve and identity never do", (t) => {

@@ -25,12 +25,19 @@ import { kmsIdentity, readOnlySqlite, verifyReleaseLog } from "@caisson/kms";
 import { Machine } from "@caisson/kms/testing/machine";
 import { DevelopmentOwners } from "@caisson/machine/development-owners";
 import { developmentPolicy } from "@caisson/machine/development-policy";
-import { startSession } from "@caisson/machine/session";
 import { applicationId } from "@caisson/protocol/guest-config";
 import { simulatedPlatform } from "@caisson/simulated/simulated-platform";
 import { decryptDisk, restoreFiles } from "../support/btrfs-check.ts";
-import { image, references, shape } from "../support/image.ts";
-import { fromGuest, onVolume, policyFile, setPolicy, verifyKms, writeKms } from "../support/kms-guest.ts";
+import { image, references } from "../support/image.ts";
+import {
+  fromGuest,
+  onVolume,
+  policyFile,
+  setPolicy,
+  startUnder,
+  verifyKms,
+  writeKms,
+} from "../support/kms-guest.ts";
 import { volumeKeys } from "../support/volume-disk.ts";
 import { type Outcome, VolumeHost } from "../support/volume-host.ts";
 
@@ -153,20 +160,8 @@ test("after a power cut it is the same KMS, with its policies and its log; turne
   const policy = { ...developmentPolicy(built.manifest, values, platform.root), references: [values] };
   const app = applicationId(built.manifest.guest).toHex();
   await setPolicy(again.session.url!, identity, policyFile(app, policy));
-  const session = await startSession({
-    image: built.directory,
-    manifest: built.manifest,
-    shape,
-    references: values,
-    state: join(place, "application.state"),
-    limitMs: 400_000,
-    hooks: {
-      instance: ({ kms: _, ...instance }) => ({
-        ...instance,
-        kms: { url: fromGuest(again.session.url!), identity },
-      }),
-    },
-  });
+  const kms = { url: fromGuest(again.session.url!), identity };
+  const session = await startUnder(kms, built, { state: join(place, "application.state") });
   try {
     const ready = await session.vm.event(({ kind }) => kind === "ready");
     ok(ready?.kind === "ready", JSON.stringify(session.vm.events.slice(-8)));

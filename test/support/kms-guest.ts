@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `examples/kms` as tests build it, and what operators and verifiers ask a KMS in a guest. */
 import { equal } from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { cpSync, mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { text } from "node:stream/consumers";
+import { promisify } from "node:util";
+import type { Built } from "@caisson/image";
 import { type OperatorRequest, operatorEnvelope } from "@caisson/kms";
+import { type Session, type SessionHooks, type SessionOptions, startSession } from "@caisson/machine/session";
+import type { Instance } from "@caisson/protocol/instance";
 import { writeEnvelope } from "@caisson/releases";
 import { keysOf } from "@caisson/releases/testing/owners";
 import { signedBy, signer } from "@caisson/releases/testing/signers";
 import { makeKms } from "../../examples/kms/make.ts";
+import { references, shape } from "./image.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
 const [ada, bob] = [signer("operator ada"), signer("operator bob")];
@@ -39,6 +44,72 @@ export async function writeKms(
   writeFileSync(join(directory, "identity.json"), identity);
 }
 
+/** The key provider of a machine: `kms`, or none, in place of the host's. */
+export const under = (kms: Instance["kms"]): SessionHooks => ({
+  instance: ({ kms: _, ...instance }) => ({ ...instance, ...(kms && { kms }) }),
+});
+
+/** Starts a machine of an image whose key provider is `kms`, or none. */
+export async function startUnder(
+  kms: Instance["kms"],
+  { directory, manifest }: Built,
+  options: Required<Pick<SessionOptions, "state">> & Pick<SessionOptions, "owners" | "port" | "limitMs">,
+): Promise<Session> {
+  const values = await references(directory);
+  const image = { image: directory, manifest, shape, references: values, limitMs: 400_000 };
+  return startSession({ ...image, ...options, hooks: under(kms) });
+}
+
+/** What a command of ours prints. This process goes on meanwhile: it is also the host that makes the guests' quotes. */
+export const caisson = async (...args: string[]): Promise<string> =>
+  (await promisify(execFile)(join(repository, "caisson"), args, { timeout: 120_000 })).stdout;
+
+/** A keeper's key in `place`, as the command line takes it. */
+const keeperKey = (place: string, name: string): string[] => [
+  join(place, `${name}.key`),
+  "--passphrase-file",
+  join(place, "passphrase"),
+];
+
+/** Two keepers of shares, both of whom are needed; their keys lie in `place`. */
+export class Keepers {
+  static readonly #names = ["cleo", "dan"];
+  readonly names = Keepers.#names;
+  readonly #place: string;
+  /** What the image of a KMS has besides for them. */
+  readonly files: Readonly<Record<string, string>>;
+
+  private constructor(place: string, keepers: readonly object[]) {
+    this.#place = place;
+    this.files = { "keepers.json": JSON.stringify({ threshold: keepers.length, keepers }) };
+  }
+
+  static async make(place: string): Promise<Keepers> {
+    mkdirSync(place);
+    writeFileSync(join(place, "passphrase"), "only for this test\n");
+    const keepers: object[] = [];
+    for (const name of Keepers.#names) {
+      const key = await caisson("kms", "shares", "key", ...keeperKey(place, name));
+      keepers.push({ name, key: key.trim() });
+    }
+    return new Keepers(place, keepers);
+  }
+
+  /** One gives a share, with the key of `as`, to the guest at `url`, by `judgedBy`: options of `caisson kms verify`. */
+  async give(
+    shares: string,
+    url: string,
+    judgedBy: readonly string[],
+    name: string,
+    as = name,
+  ): Promise<void> {
+    const file = join(this.#place, "shares.json");
+    writeFileSync(file, shares);
+    const own = ["--keeper", name, "--key", ...keeperKey(this.#place, as)];
+    await caisson("kms", "shares", "give", file, url, ...own, ...judgedBy);
+  }
+}
+
 /** What the spec says besides for a KMS on a volume (docs/key-release.md). */
 export const onVolume = `  environment: { KMS_DATA: /data/kms }
   volumes: { data: /data }
@@ -57,21 +128,29 @@ export const policyFile = (app: string, policy: object) => ({
   policy,
 });
 
-/** Two operators ask for the policy of an application that has none. */
-export async function setPolicy(url: string, identity: string, file: { app: string }): Promise<void> {
-  const asked: OperatorRequest = {
-    version: "caisson/kms-request/v1",
-    action: "policy/set",
-    kms: identity,
-    app: file.app,
-    replaces: 0,
-    expires: Date.now() + 600_000,
-    policy: JSON.stringify(file),
-  };
+type Asked<R> = R extends OperatorRequest ? Omit<R, "version" | "kms" | "expires"> : never;
+
+/** Two operators ask the KMS `kms`. */
+export async function askAsOperators(
+  url: string,
+  kms: string,
+  request: Asked<OperatorRequest>,
+): Promise<void> {
+  const expires = Date.now() + 600_000;
+  const asked = { version: "caisson/kms-request/v1", kms, expires, ...request } as OperatorRequest;
   const body = JSON.stringify(writeEnvelope(signedBy(operatorEnvelope(asked), ada, bob)));
   const answer = await fetch(new URL("/v1/admin", url), { method: "POST", body });
   equal(answer.status, 200, await answer.text());
 }
+
+/** Two operators ask for the policy of an application that has none. */
+export const setPolicy = (url: string, identity: string, file: { app: string }): Promise<void> =>
+  askAsOperators(url, identity, {
+    action: "policy/set",
+    app: file.app,
+    replaces: 0,
+    policy: JSON.stringify(file),
+  });
 
 interface Verified {
   verdict: string;

@@ -116,38 +116,55 @@ function cards(users: readonly Process[], first: Process | undefined): Card[] {
 const text = (x: number, y: number, content: string, more = ""): string =>
   `<text x="${x}" y="${y}"${more}>${escapeHtml(content)}</text>`;
 
+/** A process with what is known of it, below its parent. `first` is PID 1. */
+function drawCard({ process, depth, y, height }: Card, first: Process | undefined): string {
+  const x = margin + depth * indent;
+  const lines = facts(process, first);
+  const name = `${process.name} (${process.pid})  ${process.executable}`;
+  return [
+    `<g><title>${escapeHtml(lines.join("\n"))}</title>`,
+    `<rect x="${x}" y="${y}" width="${cardWidth - depth * indent}" height="${height}" rx="6" fill="#ffffff" stroke="${colours[powers(process)]}" stroke-width="2"/>`,
+    text(x + 12, y + 22, name, ' font-weight="600"'),
+    ...lines.map((fact, i) => text(x + 12, y + 22 + (i + 1) * line, shortened(fact, 62))),
+    "</g>",
+  ].join("");
+}
+
+/** From a parent to this child. */
+function descent({ depth, y, height }: Card, parent: Card): string {
+  const from = margin + parent.depth * indent + indent / 2;
+  return `<path d="M${from} ${parent.y + parent.height}V${y + height / 2}H${margin + depth * indent}" stroke="#57606a" fill="none"/>`;
+}
+
+/** From a process to what it owns, whose row is at `y`. */
+function ownership(card: Card, y: number): string {
+  const [x1, y1, y2] = [margin + cardWidth, card.y + card.height / 2, y + (line + 4) / 2];
+  return `<path d="M${x1} ${y1}C${x1 + 70} ${y1} ${listLeft - 70} ${y2} ${listLeft} ${y2}" stroke="${colours[powers(card.process)]}" fill="none" opacity="0.45"/>`;
+}
+
+function drawItem(name: string, note: string, y: number): string[] {
+  return [
+    `<rect x="${listLeft}" y="${y}" width="${width - listLeft - margin}" height="${line + 4}" rx="4" fill="#f6f8fa"/>`,
+    text(listLeft + 8, y + 15, shortened(name, 34)),
+    text(width - margin - 8, y + 15, shortened(note, 40), ' text-anchor="end" fill="#57606a"'),
+  ];
+}
+
+/** What the colours mean; `bottom` is the picture's height. */
+const legend = (bottom: number): string[] =>
+  (["all", "some", "none"] as const).map((one, i) => {
+    const label = { all: "every capability", some: "some power", none: "no power" }[one];
+    const x = margin + i * 150;
+    return `<rect x="${x}" y="${bottom - 36}" width="12" height="12" rx="2" fill="${colours[one]}"/>${text(x + 18, bottom - 25, label)}`;
+  });
+
 /** A self-contained SVG document. Kernel threads are counted, not drawn. Pure. */
 export function graphSvg(report: LiveReport): string {
   const users = report.processes.filter(({ kernelThread }) => !kernelThread);
   const first = users.find(({ pid }) => pid === 1);
   const left = cards(users, first);
-  const edges: string[] = [];
-  const shapes: string[] = [];
-
-  for (const { process, depth, y, height, parent } of left) {
-    const x = margin + depth * indent;
-    const colour = colours[powers(process)];
-    if (parent !== undefined) {
-      const from = margin + parent.depth * indent + indent / 2;
-      edges.push(
-        `<path d="M${from} ${parent.y + parent.height}V${y + height / 2}H${x}" stroke="#57606a" fill="none"/>`,
-      );
-    }
-    const rest = facts(process, first).map((fact, i) =>
-      text(x + 12, y + 22 + (i + 1) * line, shortened(fact, 62)),
-    );
-    shapes.push(
-      `<g><title>${escapeHtml(facts(process, first).join("\n"))}</title>` +
-        `<rect x="${x}" y="${y}" width="${cardWidth - depth * indent}" height="${height}" rx="6" fill="#ffffff" stroke="${colour}" stroke-width="2"/>` +
-        text(
-          x + 12,
-          y + 22,
-          `${process.name} (${process.pid})  ${process.executable}`,
-          ' font-weight="600"',
-        ) +
-        `${rest.join("")}</g>`,
-    );
-  }
+  const edges = left.flatMap((card) => (card.parent === undefined ? [] : [descent(card, card.parent)]));
+  const shapes = left.map((card) => drawCard(card, first));
 
   let y = 90;
   for (const [title, items] of lists(report, users)) {
@@ -155,48 +172,26 @@ export function graphSvg(report: LiveReport): string {
     y += line + 8;
     if (items.length === 0) shapes.push(text(listLeft, y + 12, "nothing", ' fill="#57606a"'));
     for (const { text: name, note, owner } of items) {
-      shapes.push(
-        `<rect x="${listLeft}" y="${y}" width="${width - listLeft - margin}" height="${line + 4}" rx="4" fill="#f6f8fa"/>`,
-        text(listLeft + 8, y + 15, shortened(name, 34)),
-        text(width - margin - 8, y + 15, shortened(note, 40), ' text-anchor="end" fill="#57606a"'),
-      );
-      for (const card of left.filter(({ process }) => owner(process))) {
-        const [x1, y1, y2] = [margin + cardWidth, card.y + card.height / 2, y + (line + 4) / 2];
-        edges.push(
-          `<path d="M${x1} ${y1}C${x1 + 70} ${y1} ${listLeft - 70} ${y2} ${listLeft} ${y2}" stroke="${colours[powers(card.process)]}" fill="none" opacity="0.45"/>`,
-        );
-      }
+      shapes.push(...drawItem(name, note, y));
+      for (const card of left.filter(({ process }) => owner(process))) edges.push(ownership(card, y));
       y += line + 8;
     }
     y += 14;
   }
 
   const bottom = Math.max(y, ...left.map((card) => card.y + card.height)) + 60;
-  const legend = (["all", "some", "none"] as const).map((one, i) => {
-    const label = { all: "every capability", some: "some power", none: "no power" }[one];
-    const x = margin + i * 150;
-    return `<rect x="${x}" y="${bottom - 36}" width="12" height="12" rx="2" fill="${colours[one]}"/>${text(x + 18, bottom - 25, label)}`;
-  });
+  const guest = `${report.flavour} guest, platform ${report.platform}, kernel ${report.release}`;
   const threads = report.processes.length - users.length;
+  const counted = `lockdown ${report.lockdown}; processes: ${users.length}, kernel threads: ${threads}`;
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${bottom}" font-family="system-ui, sans-serif" font-size="12" fill="#1f2328">`,
     `<rect width="${width}" height="${bottom}" fill="#ffffff"/>`,
-    text(
-      margin,
-      32,
-      `${report.flavour} guest, platform ${report.platform}, kernel ${report.release}`,
-      ' font-size="16" font-weight="600"',
-    ),
-    text(
-      margin,
-      54,
-      `lockdown ${report.lockdown}; processes: ${users.length}, kernel threads: ${threads}`,
-      ' fill="#57606a"',
-    ),
+    text(margin, 32, guest, ' font-size="16" font-weight="600"'),
+    text(margin, 54, counted, ' fill="#57606a"'),
     text(margin, 78, "Processes", ' font-weight="600"'),
     ...edges,
     ...shapes,
-    ...legend,
+    ...legend(bottom),
     "</svg>\n",
   ].join("\n");
 }

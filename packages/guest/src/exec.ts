@@ -78,7 +78,32 @@ async function serve(
   }
 }
 
+/** Sends a frame; false when whoever asked has not read what came before. */
+type Say = (kind: FrameKind, bytes: Uint8Array) => boolean;
+
 let numbered = 0;
+
+/** Sends what a program writes to `fd`; ends when it has closed it, or the socket is. */
+function passOn(kind: FrameKind, fd: number, socket: Socket, say: Say): Promise<unknown> {
+  const stream = new Socket({ fd, readable: true, writable: false });
+  stream.on("data", (bytes: Buffer) => {
+    if (say(kind, bytes)) return;
+    // Whoever reads slowly holds up the program alone.
+    stream.pause();
+    socket.once("drain", () => stream.resume());
+  });
+  socket.once("close", () => stream.destroy());
+  return new Promise((resolve) => stream.once("close", resolve));
+}
+
+/** Writes what has come for the program's input; an empty frame ends it. Throws RangeError for any other frame. */
+function takeInput(reader: ExecReader, standardInput: Socket): void {
+  for (let frame = reader.frame(); frame !== undefined; frame = reader.frame()) {
+    if (frame.kind !== "input") throw new RangeError("only input is sent");
+    if (frame.bytes.length === 0) standardInput.end();
+    else standardInput.write(frame.bytes);
+  }
+}
 
 /** Runs a program in a service's sandbox, as its user, within its limits; the status with which it ended. */
 async function execute(
@@ -87,7 +112,7 @@ async function execute(
   args: readonly string[],
   socket: Socket,
   reader: ExecReader,
-  say: (kind: FrameKind, bytes: Uint8Array) => boolean,
+  say: Say,
 ): Promise<number> {
   const number = ++numbered;
   const at = (suffix: string): string => join(place.directory, `exec-${number}.${suffix}`);
@@ -97,29 +122,8 @@ async function execute(
   const [input, output, errors] = pipes;
   const standardInput = new Socket({ fd: input[1], readable: false, writable: true });
   standardInput.on("error", () => standardInput.destroy());
-  const ends = (
-    [
-      ["output", output[0]],
-      ["errors", errors[0]],
-    ] as const
-  ).map(([kind, fd]) => {
-    const stream = new Socket({ fd, readable: true, writable: false });
-    stream.on("data", (bytes: Buffer) => {
-      if (say(kind, bytes)) return;
-      // Whoever reads slowly holds up the program alone.
-      stream.pause();
-      socket.once("drain", () => stream.resume());
-    });
-    socket.once("close", () => stream.destroy());
-    return new Promise((resolve) => stream.once("close", resolve));
-  });
-  const take = (): void => {
-    for (let frame = reader.frame(); frame !== undefined; frame = reader.frame()) {
-      if (frame.kind !== "input") throw new RangeError("only input is sent");
-      if (frame.bytes.length === 0) standardInput.end();
-      else standardInput.write(frame.bytes);
-    }
-  };
+  const ends = [passOn("output", output[0], socket, say), passOn("errors", errors[0], socket, say)];
+  const take = (): void => takeInput(reader, standardInput);
   try {
     let pid: number;
     try {

@@ -149,36 +149,7 @@ function contained(
       { ...service, environment },
       service.init ? [ownInit, ...service.arguments] : service.arguments,
     ),
-    mounts: [
-      proc,
-      devices,
-      ...(service.init ? [bind(ownInit, serviceInit, false, ["nosuid", "nodev"])] : []),
-      {
-        destination: "/dev/pts",
-        type: "devpts",
-        source: "devpts",
-        options: ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
-      },
-      tmpfs("/dev/shm", "mode=1777", `size=${service.shmSize}`),
-      { destination: "/dev/mqueue", type: "mqueue", source: "mqueue", options: quiet },
-      { destination: "/sys", type: "sysfs", source: "sysfs", options: [...quiet, "ro"] },
-      { destination: "/sys/fs/cgroup", type: "cgroup", source: "cgroup", options: [...quiet, "ro"] },
-      ...service.tmpfs.map(({ target, size, mode, user, group, executable }) => ({
-        ...memory(target),
-        options: [
-          ...(executable ? ["nosuid", "nodev"] : quiet),
-          `mode=${mode.toString(8)}`,
-          `size=${size}`,
-          `uid=${user}`,
-          `gid=${group}`,
-        ],
-      })),
-      ...around.volumes.map(({ target, source, readOnly }) =>
-        bind(target, source, !readOnly, ["nosuid", "nodev"]),
-      ),
-      ...around.files.map(({ target, source }) => bind(target, source, false)),
-      ...shares.map(shared),
-    ],
+    mounts: mountsOf(service, shares, around),
     linux: {
       namespaces: [
         ...["pid", "mount", "ipc", "uts", "cgroup"].map((type) => ({ type })),
@@ -198,4 +169,38 @@ function contained(
       readonlyPaths: readOnlyPaths,
     },
   };
+}
+
+/** What a contained service sees beside its root. */
+function mountsOf(service: Service, shares: readonly Share[], around: Surroundings): object[] {
+  return [
+    proc,
+    devices,
+    ...(service.init ? [bind(ownInit, serviceInit, false, ["nosuid", "nodev"])] : []),
+    {
+      destination: "/dev/pts",
+      type: "devpts",
+      source: "devpts",
+      options: ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+    },
+    tmpfs("/dev/shm", "mode=1777", `size=${service.shmSize}`),
+    { destination: "/dev/mqueue", type: "mqueue", source: "mqueue", options: quiet },
+    { destination: "/sys", type: "sysfs", source: "sysfs", options: [...quiet, "ro"] },
+    { destination: "/sys/fs/cgroup", type: "cgroup", source: "cgroup", options: [...quiet, "ro"] },
+    ...service.tmpfs.map(({ target, size, mode, user, group, executable }) => ({
+      ...memory(target),
+      options: [
+        ...(executable ? ["nosuid", "nodev"] : quiet),
+        `mode=${mode.toString(8)}`,
+        `size=${size}`,
+        `uid=${user}`,
+        `gid=${group}`,
+      ],
+    })),
+    ...around.volumes.map(({ target, source, readOnly }) =>
+      bind(target, source, !readOnly, ["nosuid", "nodev"]),
+    ),
+    ...around.files.map(({ target, source }) => bind(target, source, false)),
+    ...shares.map(shared),
+  ];
 }

@@ -14,7 +14,7 @@ import { buildKernels, cachedKernels, type KernelProgress, kernelVariant } from 
 import { guestAddon, guestNode, guestServiceInit } from "./build/native.ts";
 import { assembleRoot } from "./build/rootfs.ts";
 import { sourcesHash } from "./build/sources.ts";
-import { cachedToolchain, openToolchain } from "./build/toolchain.ts";
+import { cachedToolchain, openToolchain, type Toolchain } from "./build/toolchain.ts";
 import { nameAuthority } from "./inputs/authority.ts";
 import { type FetchProgress, fetchAll } from "./inputs/fetch.ts";
 import { claimIdentity, readIdentityFile } from "./inputs/identity.ts";
@@ -130,17 +130,8 @@ async function gather(spec: Spec, lock: Lock, options: BuildOptions): Promise<Pa
   signal?.throwIfAborted();
 
   onProgress({ step: "guest" });
-  // The bundler is a process of its own, and works while this one compares Node with its digest.
-  const [node, bundle, front] = await Promise.all([
-    guestNode(lock, toolchain, cache),
-    bundleGuest(guestProgram[flavour]),
-    spec.front && bundleGuest("packages/front/src/main.ts"),
-  ]);
-  const addon = await guestAddon(node, toolchain, cache);
+  const { system, ...programs } = await guestSystem(spec, lock, toolchain, archive, options);
   signal?.throwIfAborted();
-
-  const packages = new Map(inGroup(lock, "root").map((locked) => [locked, archive(locked)]));
-  const system = await assembleRoot({ packages, node: node.content, bundle: bundle.code, addon });
 
   onProgress({ step: "application" });
   const images = await readImages(workload, system, lock, cache, outputs(spec));
@@ -166,9 +157,7 @@ async function gather(spec: Spec, lock: Lock, options: BuildOptions): Promise<Pa
     lock,
     flavour,
     kernel: kernels.get(flavour)!.image,
-    node,
-    bundle,
-    ...(front && { front }),
+    ...programs,
     ...(Object.values(application.description.services).some(({ init }) => init) && {
       serviceInit: await guestServiceInit(toolchain, cache),
     }),
@@ -176,15 +165,37 @@ async function gather(spec: Spec, lock: Lock, options: BuildOptions): Promise<Pa
     application,
     archive,
     sources: sourcesHash(),
-    licences: new Map([
-      ...(await npmLicences(packageLock)),
-      ...(await debianLicences(
-        lock.packages.filter(({ groups }) => groups.some((group) => group !== "toolchain")),
-        archive,
-        cache,
-      )),
-    ]),
+    licences: await licencesOf(lock, archive, cache),
     builders: await Promise.all(npmBuilders.map((name) => lockedAt(packageLock, `node_modules/${name}`))),
     measure: predictMeasurements,
   };
+}
+
+type Archive = (locked: LockedPackage) => string;
+
+/** The root without the application: Debian's packages, Node, the guest program, and the front where there is one. */
+async function guestSystem(
+  spec: Spec,
+  lock: Lock,
+  toolchain: Toolchain,
+  archive: Archive,
+  { flavour, cache, signal }: BuildOptions,
+): Promise<Pick<Parts, "system" | "node" | "bundle" | "front">> {
+  // The bundler is a process of its own, and works while this one compares Node with its digest.
+  const [node, bundle, front] = await Promise.all([
+    guestNode(lock, toolchain, cache),
+    bundleGuest(guestProgram[flavour]),
+    spec.front && bundleGuest("packages/front/src/main.ts"),
+  ]);
+  const addon = await guestAddon(node, toolchain, cache);
+  signal?.throwIfAborted();
+  const packages = new Map(inGroup(lock, "root").map((locked) => [locked, archive(locked)]));
+  const system = await assembleRoot({ packages, node: node.content, bundle: bundle.code, addon });
+  return { system, node, bundle, ...(front && { front }) };
+}
+
+/** Licences of what is in the image, or beside its root, by name. */
+async function licencesOf(lock: Lock, archive: Archive, cache: string): Promise<Parts["licences"]> {
+  const delivered = lock.packages.filter(({ groups }) => groups.some((group) => group !== "toolchain"));
+  return new Map([...(await npmLicences(packageLock)), ...(await debianLicences(delivered, archive, cache))]);
 }

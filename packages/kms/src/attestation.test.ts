@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { deepEqual, equal, ok, rejects, throws } from "node:assert/strict";
+import { deepEqual, equal, match, ok, rejects, throws } from "node:assert/strict";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { tmpdir } from "node:os";
@@ -24,6 +24,7 @@ import { checkGiver, type GuestKmsOptions, startGuestKms } from "./guest.ts";
 import { type OperatorRequest, operatorEnvelope } from "./operators.ts";
 import { dataFiles, openRootSecret } from "./root-secret.ts";
 import { passShare, readShares } from "./shares.ts";
+import { openLogStore } from "./store/open.ts";
 import { Machine } from "./testing/machine.ts";
 
 const now = Date.now();
@@ -177,9 +178,12 @@ async function guestSocket(t: TestContext, guest: { kms?: { url: string; identit
   return { start, data, files, checkpoints };
 }
 
+/** The KMS that opens a guest's volume. */
+const onVolume = { url: "http://127.0.0.1:1", identity: "11".repeat(32) };
+
 test("a KMS on a volume keeps its root secret there, and says which KMS opens the volume", async (t) => {
-  const upstream = "11".repeat(32);
-  const guest = await guestSocket(t, { kms: { url: "http://127.0.0.1:1", identity: upstream } });
+  const upstream = onVolume.identity;
+  const guest = await guestSocket(t, { kms: onVolume });
   const start = (more: Partial<GuestKmsOptions> = {}) => guest.start(0, { persistent: true, ...more });
   // No identity that the host could take back.
   guest.checkpoints.away = true;
@@ -200,13 +204,11 @@ test("a KMS on a volume keeps its root secret there, and says which KMS opens th
   deepEqual(readFileSync(join(guest.data, dataFiles.rootSecret)), secret);
 });
 
-test("a KMS on a volume has no database, no replicas and no keepers to recover it, and needs another KMS", async (t) => {
-  const guest = await guestSocket(t, { kms: { url: "http://127.0.0.1:1", identity: "11".repeat(32) } });
+test("a KMS on a volume has no database and no replicas, and needs another KMS", async (t) => {
+  const guest = await guestSocket(t, { kms: onVolume });
   const refused = { code: "kms/guest" };
   await rejects(guest.start(0, { persistent: true, databases: ["postgresql://db/kms"] }), refused);
   await rejects(guest.start(0, { persistent: true, peers: ["http://replica"] }), refused);
-  writeFileSync(join(guest.files, "shares.json"), "{}");
-  await rejects(guest.start(0, { persistent: true }), refused);
   const alone = await guestSocket(t, {});
   await rejects(alone.start(0, { persistent: true }), { ...refused, message: /no KMS opens a volume/ });
   throws(() => openRootSecret(alone.data, { development: true }), { code: "root-secret/missing" });
@@ -293,40 +295,80 @@ async function recovering(port: number): Promise<string> {
   throw new Error("it does not answer");
 }
 
-test("keepers whose guests are all gone recover the root secret into a new one, and nobody else can", async (t) => {
-  const keepers = ["ada", "bob", "cleo"].map((name) => ({ name, own: generateSealingKey() }));
-  const [ada, bob, cleo] = keepers as [(typeof keepers)[0], (typeof keepers)[0], (typeof keepers)[0]];
-  const lost = await guestSocket(t, {});
-  const named = keepers.map(({ name, own }) => ({ name, key: own.publicKey.toHex() }));
+/** A KMS of two of three keepers' that is gone, and another guest of its image, with its shares. */
+async function lostToKeepers(t: TestContext, about: Parameters<typeof guestSocket>[1], persistent = false) {
+  const [ada, bob, cleo] = [generateSealingKey(), generateSealingKey(), generateSealingKey()];
+  const lost = await guestSocket(t, about);
+  const named = Object.entries({ ada, bob, cleo }).map(([name, { publicKey }]) => ({
+    name,
+    key: publicKey.toHex(),
+  }));
   writeFileSync(join(lost.files, "keepers.json"), JSON.stringify({ threshold: 2, keepers: named }));
-  const before = await lost.start();
+  const before = await lost.start(0, { persistent });
   const published = await (await fetch(new URL("/v1/shares", before.url))).text();
-  const document = readShares(published);
   await before.close();
-
-  const found = await guestSocket(t, {});
+  const found = await guestSocket(t, about);
   writeFileSync(join(found.files, "shares.json"), published);
+  return { before, lost, found, document: readShares(published), ada, bob, cleo };
+}
+
+const rootIn = (data: string) => readFileSync(join(data, dataFiles.rootSecret));
+
+test("keepers whose guests are all gone recover the root secret into a new one, and nobody else can", async (t) => {
+  const { before, lost, found, document, ada, bob, cleo } = await lostToKeepers(t, {});
   const port = await freeTcpPort();
   const started = found.start(port);
   const url = await recovering(port);
   const judgedGuest = await askKms(url, judgement, "caisson/kms-recovery/v1");
   deepEqual([judgedGuest.report.codes, judgedGuest.first], [[], true]);
-  const share = ({ name, own }: typeof ada, to = judgedGuest.key) => passShare(document, name, own, to);
+  const share = (name: string, own: typeof ada, to = judgedGuest.key) => passShare(document, name, own, to);
   // It is not a KMS that serves, and takes nothing but what the KMS made, for itself.
   await rejects(askKms(url, judgement), { code: "kms/attestation" });
   deepEqual(await give(url, "{}"), [400, "shares/malformed"]);
   deepEqual(await give(url, "x".repeat(9000)), [413, "http/too-large"]);
-  deepEqual(await give(url, share(ada, cleo.own.publicKey.toHex())), [400, "shares/wrong"]);
-  deepEqual(await give(url, { ...share(ada), name: "bob" }), [400, "shares/wrong"]);
-  deepEqual(await give(url, share(ada)), [200, "1"]);
-  deepEqual(await give(url, share(ada)), [200, "1"]);
-  deepEqual(await give(url, share(bob)), [200, "2"]);
+  deepEqual(await give(url, share("ada", ada, cleo.publicKey.toHex())), [400, "shares/wrong"]);
+  deepEqual(await give(url, { ...share("ada", ada), name: "bob" }), [400, "shares/wrong"]);
+  deepEqual(await give(url, share("ada", ada)), [200, "1"]);
+  deepEqual(await give(url, share("ada", ada)), [200, "1"]);
+  deepEqual(await give(url, share("bob", bob)), [200, "2"]);
   const after = await started;
   equal(after.identityKey, before.identityKey);
-  deepEqual(
-    readFileSync(join(found.data, dataFiles.rootSecret)),
-    readFileSync(join(lost.data, dataFiles.rootSecret)),
-  );
+  deepEqual(rootIn(found.data), rootIn(lost.data));
+});
+
+test("keepers recover a KMS whose volume is lost onto a new one, once; what it opens is marked as restored", async (t) => {
+  const { before, lost, found, document, ada, cleo } = await lostToKeepers(t, { kms: onVolume }, true);
+  const port = await freeTcpPort();
+  const started = found.start(port, { persistent: true, restoredBefore: 2 });
+  const url = await recovering(port);
+  // Who opens the new volume is for the keepers to name.
+  const open = await askKms(url, judgement, "caisson/kms-recovery/v1");
+  deepEqual(open.report.codes, ["keys/key-provider"]);
+  const keyProviders = [{ name: "kms", id: onVolume.identity }];
+  const named = { ...judgement, policy: readPolicy({ ...policy, keyProviders }) };
+  const judgedGuest = await askKms(url, named, "caisson/kms-recovery/v1");
+  deepEqual([judgedGuest.report.codes, judgedGuest.upstream], [[], onVolume.identity]);
+  equal(found.checkpoints.number, 0, "nothing is there that could be kept");
+  for (const [name, own] of Object.entries({ ada, cleo })) {
+    equal((await give(url, passShare(document, name, own, judgedGuest.key)))[0], 200);
+  }
+  const after = await started;
+  ok(found.checkpoints.number >= 1);
+  equal(after.identityKey, before.identityKey);
+  deepEqual(rootIn(found.data), rootIn(lost.data));
+  await after.close();
+  const store = await openLogStore(found.data, [], openRootSecret(found.data, { development: true }));
+  const [mark] = await store.read([{ table: "volumes", key: "restored" }]);
+  match(new TextDecoder().decode(mark!.value), /"restores":3}/);
+  await store.close();
+  // It starts again without its keepers; on another KMS's volume it does not.
+  const again = await found.start(0, { persistent: true });
+  equal(again.identityKey, before.identityKey);
+  await again.close();
+  const other = await guestSocket(t, { kms: onVolume });
+  await (await other.start(0, { persistent: true })).close();
+  writeFileSync(join(other.files, "shares.json"), JSON.stringify(document));
+  await rejects(other.start(0, { persistent: true }), { code: "root-secret/exists" });
 });
 
 test("a guest that joined another KMS is not one to give shares to", async () => {

@@ -97,9 +97,9 @@ export async function judgeKms(
   const bound = attestationNonce(version, nonce, Uint8Array.fromHex(key));
   const { keyProviders: named = [] } = judgement.policy;
   const others = named === "any" ? [] : named.filter(({ name, id }) => name === "kms" && id !== key);
-  // A guest that recovers has no keys of anybody's.
-  const providers =
-    version === "caisson/kms-recovery/v1" ? [nobody] : [nobody, { name: "kms" as const, id: key }, ...others];
+  // A guest that recovers has no keys of anybody's, but for those of its volume.
+  const itself = version === "caisson/kms-recovery/v1" ? [] : [{ name: "kms" as const, id: key }];
+  const providers = [nobody, ...itself, ...others];
   const collateral = await collateralFor?.(evidence);
   const report = await verifyEvidence(evidence, {
     ...judgement,

@@ -14,6 +14,8 @@ import type { RowChange } from "./store/store.ts";
 
 export interface Configuration {
   policies: Policies;
+  /** Those of them that are files. */
+  files: Policies;
   collateral: CollateralCache;
   /** What must still be so when keys leave, where operators signed policies (operators.ts). */
   guard?: RowChange;
@@ -33,32 +35,76 @@ export interface ConfigurationSource {
   development: boolean;
 }
 
-/** Reads everything, as it must be at `now`, beside the policies that operators signed (operators.ts). Throws KmsError `policy/…` or `collateral/…`. */
+/** The policies that operators signed (operators.ts). */
+interface Signed {
+  policies: Policies;
+  guard?: RowChange;
+}
+
+/** Reads everything, as it must be at `now`, beside what operators signed. Throws KmsError `policy/…` or `collateral/…`. */
 export async function loadConfiguration(
   source: ConfigurationSource,
   now: Date,
-  { policies: signed, guard }: { policies: Policies; guard?: RowChange } = { policies: new Map() },
+  signed: Signed,
 ): Promise<Configuration> {
-  const files =
+  const files: Policies =
     source.policies === undefined
-      ? new Map<string, never>()
+      ? new Map()
       : loadPolicies(source.policies, source.identityKey, source.development);
+  const policies = together(source, files, signed);
+  return configured(files, policies, signed, await collateralFor(source, policies, now));
+}
+
+/**
+ * What operators signed since `before`, beside the files as they were: those are taken when somebody says so, and may be
+ * half done now. Throws KmsError as `loadConfiguration`.
+ */
+export async function followConfiguration(
+  source: ConfigurationSource,
+  now: Date,
+  signed: Signed,
+  before: Configuration,
+): Promise<Configuration> {
+  const policies = together(source, before.files, signed);
+  const same = rootsOf(policies) === rootsOf(before.policies);
+  if (same) source.fetched?.expect(namedPlatforms(policies));
+  const collateral = same ? before.collateral : await collateralFor(source, policies, now);
+  return configured(before.files, policies, signed, collateral);
+}
+
+const configured = (
+  files: Policies,
+  policies: Policies,
+  { guard }: Signed,
+  collateral: CollateralCache,
+): Configuration => ({ files, policies, collateral, ...(guard !== undefined && { guard }) });
+
+const rootsOf = (policies: Policies): string =>
+  acceptedRoots(policies)
+    .map(({ rootKey }) => rootKey.toHex())
+    .sort()
+    .join();
+
+function together(source: ConfigurationSource, files: Policies, { policies: signed }: Signed): Policies {
   const twice = [...files.keys()].find((app) => signed.has(app));
-  if (twice !== undefined) {
-    throw new KmsError(
-      "policy/duplicate",
-      `app ${twice} has a policy in ${source.policies}, and one that operators signed`,
-      {
-        fix: "remove the file, or have operators remove theirs",
-      },
-    );
+  if (twice === undefined) return new Map([...files, ...signed]);
+  throw new KmsError(
+    "policy/duplicate",
+    `app ${twice} has a policy in ${source.policies}, and one that operators signed`,
+    {
+      fix: "remove the file, or have operators remove theirs",
+    },
+  );
+}
+
+async function collateralFor(
+  { collateral, fetched, development }: ConfigurationSource,
+  policies: Policies,
+  now: Date,
+): Promise<CollateralCache> {
+  if (collateral === undefined) {
+    fetched?.expect(namedPlatforms(policies));
+    return new CollateralCache(new Map(), fetched);
   }
-  const policies: Policies = new Map([...files, ...signed]);
-  const guarded = guard === undefined ? {} : { guard };
-  if (source.collateral === undefined) {
-    source.fetched?.expect(namedPlatforms(policies));
-    return { policies, collateral: new CollateralCache(new Map(), source.fetched), ...guarded };
-  }
-  const own = await loadCollateral(source.collateral, acceptedRoots(policies), now, source.development);
-  return { policies, collateral: new CollateralCache(own), ...guarded };
+  return new CollateralCache(await loadCollateral(collateral, acceptedRoots(policies), now, development));
 }

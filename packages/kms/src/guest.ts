@@ -11,7 +11,8 @@
  *     operators.json       who signs policies, once and for all (`kms serve --operators`)
  *     peers.yaml, .json    a policy: which guests are replicas (`caisson verify`), by their owners' releases
  *     keepers.json         { threshold, keepers: [{ name, key }, …] }: who gets shares of a root secret that is made here
- *     shares.json          in an image that recovers: the shares (GET /v1/shares) of the root secret that keepers give again
+ *     shares.json          in an image that recovers: the shares (GET /v1/shares) of the root secret that keepers give again;
+ *                          with a volume, at the volume's first start
  *     collateral/*.json    Intel's, where guests should not bring it (`kms serve --collateral`)
  *
  * Where the image gives it a persistent volume, root secret and log lie there instead: made at the volume's first start, and
@@ -20,7 +21,7 @@
  * In place of `collateral/`, the image's description may name a source of it (`collateralSource`), which the host carries
  * requests to and nobody trusts: what comes is verified, and never older than what was there.
  */
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { request } from "node:http";
 import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
@@ -38,7 +39,14 @@ import { readOperators } from "./operators.ts";
 import { policyRoots } from "./policies.ts";
 import { recoverFromKeepers } from "./recovery.ts";
 import { rootKeyName, takeRoot } from "./root-handover.ts";
-import { createRootSecret, dataFiles, openRootSecret, type Place, storeRootSecret } from "./root-secret.ts";
+import {
+  createRootSecret,
+  dataFiles,
+  kmsIdentity,
+  openRootSecret,
+  type Place,
+  storeRootSecret,
+} from "./root-secret.ts";
 import { type Kms, type KmsOptions, startKms } from "./server.ts";
 import { makeShares, readKeepers, readShares, type SharesDocument } from "./shares.ts";
 import { openVolumeBook } from "./volumes/book.ts";
@@ -54,6 +62,8 @@ export interface GuestKmsOptions {
   databases: readonly string[];
   /** Other replicas (`kms serve --peer`). */
   peers?: readonly string[];
+  /** Of an image that recovers: how many recoveries there were before, which its database may not know of. */
+  restoredBefore?: number;
   /** Whom to ask for collateral (`kms serve --collateral-source`): "pcs", or the address of a PCCS or mirror. */
   collateralSource?: string;
   host: string;
@@ -126,20 +136,13 @@ export async function startGuestKms(options: GuestKmsOptions): Promise<Kms> {
   const info = readAt("GET /info", infoSchema, await ask(socket, "GET", "/info"));
   const development = info.flavour === "development";
   const operators = join(files, "operators.json");
-  const attest = (nonce: Uint8Array) => ask(socket, "POST", "/evidence", { nonce: nonce.toHex() });
+  const attest: Attest = (nonce) => ask(socket, "POST", "/evidence", { nonce: nonce.toHex() });
   const place = { development };
   let shares: SharesDocument | undefined;
-  if (options.persistent === true) shares = await secretOnVolume(options, info, place);
-  else if (info.keyProvider !== null) await keep(data, await joinReplica(options, info, judgedBy), place);
-  else if (!existsSync(join(files, recovering))) shares = await makeSecret(options, place);
-  else {
-    const document = readShares(readFileSync(join(files, recovering), "utf8"));
-    await keep(data, await recoverFromKeepers({ ...options, document, attest }), place);
-    // No KMS is left that would know whether its database is the newest.
-    const book = await openVolumeBook(data, { databases: options.databases });
-    await book.markRestored();
-    await book.close();
-  }
+  if (options.persistent === true) shares = await secretOnVolume(options, info, place, attest);
+  else if (info.keyProvider !== null) keep(data, await joinReplica(options, info, judgedBy), place);
+  else if (existsSync(join(files, recovering))) await recover(options, place, attest);
+  else shares = await makeSecret(options, place);
   return startKms({
     ...(shares !== undefined && { shares }),
     data,
@@ -161,9 +164,24 @@ export async function startGuestKms(options: GuestKmsOptions): Promise<Kms> {
 /** Beside the program of an image that recovers. */
 const recovering = "shares.json";
 
-async function keep(data: string, secret: Uint8Array, place: Place): Promise<void> {
+function keep(data: string, secret: Uint8Array, place: Place): void {
   storeRootSecret(data, secret, place);
   secret.fill(0);
+}
+
+type Attest = (nonce: Uint8Array) => Promise<unknown>;
+
+/** The root secret that keepers give again, once what it opens is marked as restored. Throws KmsError. */
+async function recover(options: GuestKmsOptions, place: Place, evidence: Attest): Promise<void> {
+  const { files, data, databases, restoredBefore } = options;
+  const document = readShares(readFileSync(join(files, recovering), "utf8"));
+  const secret = await recoverFromKeepers({ ...options, document, attest: evidence });
+  mkdirSync(data, { recursive: true, mode: 0o700 });
+  // No KMS is left that would know whether its log is the newest. The secret comes last: without it, this begins anew.
+  const book = await openVolumeBook(data, { databases, secret });
+  await book.markRestored(restoredBefore);
+  await book.close();
+  keep(data, secret, place);
 }
 
 /** A root secret that is made here; its shares, where the image has keepers. Throws KmsError. */
@@ -188,27 +206,42 @@ async function checkpoint(socket: string): Promise<void> {
   await ask(socket, "POST", "/checkpoint");
 }
 
-/** The root secret of the guest's volume, made at the volume's first start. Throws KmsError. */
+/** The root secret of the guest's volume, made, or given by keepers, at the volume's first start. Throws KmsError. */
 async function secretOnVolume(
-  { files, data, databases, peers = [], socket = "/run/caisson.sock" }: GuestKmsOptions,
+  options: GuestKmsOptions,
   { keyProvider }: Infer<typeof infoSchema>,
   place: Place,
+  evidence: Attest,
 ): Promise<SharesDocument | undefined> {
+  const { files, data, databases, peers = [], socket = "/run/caisson.sock" } = options;
   const why =
     keyProvider === null
       ? "no KMS opens a volume for this guest"
       : databases.length > 0 || peers.length > 0
         ? "a KMS on a volume has its log there, and no replicas: no database, no peers"
-        : existsSync(join(files, recovering))
-          ? `${recovering} is for an image without a volume`
-          : undefined;
+        : undefined;
   if (why !== undefined)
     throw new KmsError("kms/guest", why, { fix: "docs/key-release.md, A KMS on a volume" });
-  if (!existsSync(join(data, dataFiles.rootSecret))) createRootSecret(data, place);
+  const recovers = existsSync(join(files, recovering));
+  if (existsSync(join(data, dataFiles.rootSecret))) {
+    if (recovers) checkRecovered(files, data, place);
+  } else if (recovers) await recover(options, place, evidence);
+  else createRootSecret(data, place);
   const shares = await sharesOf(files, data, place);
   // Nobody hears of an identity that the host could still take back.
   await checkpoint(socket);
   return shares;
+}
+
+/** An image that recovered starts again; on the volume of another KMS it is not what somebody meant. Throws KmsError. */
+function checkRecovered(files: string, data: string, place: Place): void {
+  const { identityKey } = readShares(readFileSync(join(files, recovering), "utf8"));
+  const found = kmsIdentity(data, place);
+  if (found === identityKey) return;
+  throw new KmsError("root-secret/exists", `the volume holds the KMS ${found}`, {
+    facts: [[`of ${recovering}`, identityKey]],
+    fix: "recover onto a new volume",
+  });
 }
 
 /** The root secret of the KMS that released this guest's keys, once who gives it was judged. Throws KmsError. */

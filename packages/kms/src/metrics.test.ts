@@ -16,7 +16,7 @@ function names(): Set<string> {
   for (const name of [...counters, "collateral_fetches", "peer_heads"] as const) metrics.count(name);
   metrics.observe(1);
   const collateral = Object.defineProperty(new CollateralCache(), "validUntil", { value: Date.now() });
-  metrics.configured(1, { policies: new Map(), collateral });
+  metrics.configured(1, { policies: new Map(), files: new Map(), collateral });
   return new Set([...metrics.render(1).matchAll(/^(\w+)[ {]/gm)].map(([, name]) => name!));
 }
 

@@ -3,6 +3,7 @@
 import { deepEqual, equal, match, rejects } from "node:assert/strict";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import test, { type TestContext } from "node:test";
 import { keyReleaseVersion } from "@caisson/protocol/key-release";
 import { openRootSecret } from "./root-secret.ts";
@@ -83,6 +84,26 @@ test("what anybody can send leaves a bounded number of lines, without controls, 
   const head = (await (await fetch(`${kms.url}/v1/log/head`)).json()) as { sequence: number };
   equal(head.sequence, 0);
   equal(await metric(kms, "caisson_kms_unlogged_total"), 140);
+});
+
+test("a database that lies is refused by name, to whoever asks, until it is as it was", async (t) => {
+  const kms = await start(t);
+  const database = new DatabaseSync(join(kms.data, "release-log.sqlite"));
+  t.after(() => database.close());
+  const { signature } = database.prepare("SELECT signature FROM head").get() as { signature: Uint8Array };
+  const put = (bytes: Uint8Array) => void database.prepare("UPDATE head SET signature = ?").run(bytes);
+  const roots = async () => {
+    const answer = await fetch(new URL("/v1/roots", kms.url));
+    return [answer.status, await answer.text()] as const;
+  };
+  equal((await roots())[0], 200);
+  put(new Uint8Array(64));
+  const [status, text] = await roots();
+  equal(status, 503, text);
+  match(text, /"log\/unavailable".*\[log\/head\]/);
+  match(kms.lines.join("\n"), /"store-failed".*"log\/head"/);
+  put(signature);
+  equal((await roots())[0], 200);
 });
 
 test("what a policy hardly wants is said at the start, with every release, and in the metrics", async (t) => {

@@ -100,6 +100,21 @@ test("a request that is sent again opens no volume again, at another replica nei
   deepEqual(await epochs(), [2n, 2n]);
 });
 
+test("denied: policies that were replaced while it was judged, but for those that say the same", async (t) => {
+  const machine = new Machine(now);
+  const file = machine.policyFile();
+  const { context, log } = setup(policiesOf(t, file, identityHex));
+  const under = async (current: Policies) => {
+    const { request } = await askingFor(machine, machine.booted(identityHex), context);
+    const { answer } = await releaseKeys({ ...context, current: () => current }, request);
+    return answer.outcome === "denied" ? answer.code : answer.outcome;
+  };
+  equal(await under(policiesOf(t, { ...file, keyVersion: 2 }, identityHex)), "policy/changed");
+  equal(await under(new Map()), "policy/changed");
+  equal(log.length, 0);
+  equal(await under(policiesOf(t, file, identityHex)), "released");
+});
+
 test("denied: evidence replayed, at once and with a new nonce", async (t) => {
   const machine = new Machine(now);
   const { context, log } = setup(policiesOf(t, machine.policyFile(), identityHex));

@@ -82,6 +82,8 @@ export interface ReleaseContext {
   roots: Pick<Roots, "at">;
   identity: IdentityKey;
   policies: Policies;
+  /** The policies in force now, where they can be replaced while a release is judged. Default: the same. */
+  current?: () => Policies;
   collateral: CollateralCache;
   platforms: Signatures;
   store: Pick<Store, "commit">;
@@ -208,7 +210,7 @@ function denied(error: unknown, time: number): Omit<Denied, "signature"> {
 /** Why an answer that was ready is not given. */
 const lost = {
   "nonce/used": "the nonce was used before",
-  "policy/changed": "operators changed the policies while this was judged; ask again",
+  "policy/changed": "the policies were changed while this was judged; ask again",
 } as const;
 
 const nonceFaults: Record<NonceCode, string> = {
@@ -252,13 +254,23 @@ async function decide(
 /** How often a release is judged anew because another replica wrote what is known of its application. */
 const mostTries = 5;
 
+/** Whether keys that a policy gave would be given by the same one now. */
+function isInForce(
+  { policies, current = () => policies }: ReleaseContext,
+  { app, policy }: LogEntry,
+): boolean {
+  const now = current().get(app.toHex());
+  return now !== undefined && Buffer.compare(now.digest, policy) === 0;
+}
+
 /** The answer, once it is in the log where it belongs there; a denial where it cannot be written. */
 async function record(
-  { store, denials, guard }: ReleaseContext,
+  context: ReleaseContext,
   entry: LogEntry,
   { answer, attested, known }: Decision,
   nonce: UsedNonce,
 ): Promise<{ answer: Unsigned; logged: boolean }> {
+  const { store, denials, guard } = context;
   entry.outcome = answer.outcome;
   if (answer.outcome === "denied") {
     entry.reason = answer.code;
@@ -271,6 +283,10 @@ async function record(
     let row = known?.row;
     let committed: Committed;
     for (let tries = 0; ; tries++) {
+      if (answer.outcome === "released" && !isInForce(context, entry)) {
+        committed = "conflict";
+        break;
+      }
       const rows = [row, guard].filter((one) => one !== undefined);
       committed = await store.commit({ entry, nonce, ...(rows.length > 0 && { rows }) });
       if (committed !== "conflict" || known === undefined || tries === mostTries) break;

@@ -1,13 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Policies and collateral that change while a KMS runs: all of them, or none. */
-import { equal, rejects } from "node:assert/strict";
+import { deepEqual, equal, rejects } from "node:assert/strict";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test, { type TestContext } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { writeEnvelope } from "@caisson/releases";
+import { keysOf } from "@caisson/releases/testing/owners";
+import { signedBy, signer } from "@caisson/releases/testing/signers";
 import { serveCollateral } from "@caisson/simulated/collateral-server";
+import { type OperatorRequest, operatorEnvelope } from "./operators.ts";
+import { createRootSecret } from "./root-secret.ts";
 import type { Kms, KmsOptions } from "./server.ts";
+import { openService } from "./service.ts";
 import { directoryOf } from "./testing/context.ts";
-import { keysFrom, metric, testKms } from "./testing/kms.ts";
+import { keysFrom, metric, post, testKms } from "./testing/kms.ts";
 import { Machine } from "./testing/machine.ts";
 
 const machine = new Machine(Date.now());
@@ -131,3 +138,62 @@ for (const { name, change, code } of badFiles) {
     equal((JSON.parse(failure!) as { code: string }).code, code);
   });
 }
+
+test("what operators signed is in force whatever becomes of files that nobody said are done", async (t) => {
+  const ada = signer("operator ada");
+  const other = new Machine(Date.now(), "other");
+  const kms = await start(t, { operators: keysOf(1, ada) });
+  writeFileSync(join(kms.policies, "half.json"), "{");
+  rmSync(join(kms.policies, "app.json"));
+  const asked: OperatorRequest = {
+    version: "caisson/kms-request/v1",
+    action: "policy/set",
+    kms: kms.identityKey,
+    app: other.app,
+    replaces: 0,
+    expires: Date.now() + 60_000,
+    policy: JSON.stringify(other.policyFile()),
+  };
+  const body = JSON.stringify(writeEnvelope(signedBy(operatorEnvelope(asked), ada)));
+  equal((await post(kms.url, body, "/v1/admin")).status, 200);
+  for (const guest of [machine, other]) equal((await keysFrom(kms, guest)).app, guest.app);
+  equal(await kms.reload(), false);
+  for (const guest of [machine, other]) equal((await keysFrom(kms, guest)).app, guest.app);
+  rmSync(join(kms.policies, "half.json"));
+  writeFileSync(
+    join(kms.policies, "another.json"),
+    JSON.stringify(new Machine(Date.now(), "third").policyFile()),
+  );
+  equal(await kms.reload(), true);
+  await rejects(keysFrom(kms, machine), { code: "keys/denied" });
+  equal((await keysFrom(kms, other)).app, other.app);
+});
+
+test("a reload is done once all that came to the log before it is done", async (t) => {
+  const [data, policies] = [directoryOf(t), directoryOf(t)];
+  writeFileSync(join(policies, "app.json"), JSON.stringify(machine.policyFile()));
+  createRootSecret(data, { development: true });
+  const lines: string[] = [];
+  const log = (line: string) => void lines.push(line);
+  const service = await openService({ data, policies, development: true, log });
+  t.after(() => service.close());
+  const { store } = service;
+  const commit = store.commit.bind(store);
+  const gate = Promise.withResolvers<void>();
+  let turn = gate.promise as Promise<unknown>;
+  t.mock.method(store, "commit", (change: Parameters<typeof commit>[0]) => {
+    const result = turn.then(() => commit(change));
+    turn = result;
+    return result;
+  });
+  const none = new Uint8Array();
+  const about = { time: Date.now(), app: none, instance: none, registers: none, policy: none };
+  const released = store.commit({ entry: { ...about, outcome: "released", reason: "judged before" } });
+  const reloaded = service.reload();
+  equal(await Promise.race([reloaded, sleep(300, "it waits")]), "it waits");
+  gate.resolve();
+  equal(await released, "done");
+  equal(await reloaded, true);
+  const { event, logEntries } = JSON.parse(lines.at(-1)!) as Record<string, unknown>;
+  deepEqual([event, logEntries], ["reloaded", 1]);
+});

@@ -69,8 +69,8 @@ export function createRootSecret(data: string, place: Place = {}): void {
 }
 
 /** The identity key of a data directory's root secret, hex. */
-export function kmsIdentity(data: string): string {
-  return identityKey(deriveKmsKey(openRootSecret(data), "identity")).publicKey.toHex();
+export function kmsIdentity(data: string, place: Place = {}): string {
+  return identityKey(deriveKmsKey(openRootSecret(data, place), "identity")).publicKey.toHex();
 }
 
 /** Throws KmsError "root-secret/exists" where there is one. */

@@ -12,7 +12,12 @@ import { Signatures } from "@caisson/verify";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { Applications } from "./applications.ts";
 import { CollateralSource, type CollateralSourceOptions } from "./collateral-source.ts";
-import { type Configuration, type ConfigurationSource, loadConfiguration } from "./configuration.ts";
+import {
+  type Configuration,
+  type ConfigurationSource,
+  followConfiguration,
+  loadConfiguration,
+} from "./configuration.ts";
 import { KmsError } from "./errors.ts";
 import { FollowedLog, followingRows, type LogToFollow } from "./followed-log.ts";
 import { limits } from "./limits.ts";
@@ -69,6 +74,12 @@ export type WriteLine = (event: string, fields?: Record<string, string | number>
 
 type Context = Omit<ReleaseContext, keyof Configuration> & { volumes: VolumeBook; roots: Roots };
 
+/** A reading that waits for the one before it, and whether files are read, too. */
+interface Turn {
+  files: boolean;
+  readonly done: Promise<boolean>;
+}
+
 export class Service {
   readonly context: Context;
   readonly store: Store;
@@ -82,7 +93,7 @@ export class Service {
   #configuration: Configuration;
   /** The last reading that was asked for, and the one of them that has not begun. */
   #reloading: Promise<unknown> = Promise.resolve();
-  #waiting: Promise<boolean> | undefined;
+  #waiting: Turn | undefined;
 
   /** `openService` makes one. */
   constructor(parts: {
@@ -122,17 +133,33 @@ export class Service {
     this.write("started", { url, identityKey, logEntries: this.store.head.sequence });
   }
 
-  /** Reads what operators can change again (`Kms.reload`). */
+  /** Reads what operators can change again, files too (`Kms.reload`). */
   reload(): Promise<boolean> {
+    return this.#inTurn(true);
+  }
+
+  /** Reads what operators signed again, at whichever replica. */
+  follow(): Promise<boolean> {
+    return this.#inTurn(false);
+  }
+
+  #inTurn(files: boolean): Promise<boolean> {
     // One that has not begun finds what is there when it begins: it serves all who ask until then.
-    if (this.#waiting === undefined) {
-      this.#waiting = this.#reloading.then(() => {
+    this.#waiting ??= this.#nextTurn();
+    this.#waiting.files ||= files;
+    return this.#waiting.done;
+  }
+
+  #nextTurn(): Turn {
+    const turn: Turn = {
+      files: false,
+      done: this.#reloading.then(() => {
         this.#waiting = undefined;
-        return this.#reload();
-      });
-      this.#reloading = this.#waiting;
-    }
-    return this.#waiting;
+        return this.#reload(turn.files ? loadConfiguration : followConfiguration);
+      }),
+    };
+    this.#reloading = turn.done;
+    return turn;
   }
 
   /** `served` resolves once nobody is served any more; then the log is closed. */
@@ -155,19 +182,22 @@ export class Service {
     }
   }
 
-  async #reload(): Promise<boolean> {
+  async #reload(read: typeof followConfiguration): Promise<boolean> {
     await this.#followed?.updateWithin(logWaitMs);
     try {
       await this.administration.refresh();
       await this.context.roots.refresh();
       const now = new Date(this.context.now());
-      const configuration = await loadConfiguration(this.#source, now, this.administration.inForce);
+      const { inForce } = this.administration;
+      const configuration = await read(this.#source, now, inForce, this.#configuration);
       if (this.#followed?.want(identitiesOf(configuration.policies)) === true) {
         await this.#followed.updateWithin(logWaitMs);
       }
       this.#decideBy(configuration);
       void this.#source.fetched?.renew();
-      this.write("reloaded");
+      // What the log is given takes turns: a release that was judged by what was in force before is in it, or is none.
+      await this.store.commit({}).catch(() => undefined);
+      this.write("reloaded", { logEntries: this.store.head.sequence });
       return true;
     } catch (error) {
       this.metrics.notConfigured();
@@ -180,7 +210,7 @@ export class Service {
   /** What operators signed at another replica. */
   #lookForChanges(): void {
     Promise.all([this.administration.refresh(), this.context.roots.refresh()]).then(
-      ([changed]) => changed && this.reload(),
+      ([changed]) => changed && this.follow(),
       (error: unknown) => this.write("store-failed", { message: messageOf(error) }),
     );
   }

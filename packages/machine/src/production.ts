@@ -228,6 +228,49 @@ function kmsPolicyText(options: ProductionOptions, references: string): string {
   ].join("\n");
 }
 
+/** Writes policies and reference values of whoever verifies, and of the KMS where there is one; their places. */
+function writeRules(
+  options: ProductionOptions,
+  state: string,
+  identity: string | undefined,
+): Pick<Production, "policy" | "references" | "kmsPolicies"> {
+  const texts = referencesText(options.references);
+  const relying = join(state, "relying-party");
+  mkdirSync(relying, { recursive: true });
+  const policy = join(relying, "policy.yaml");
+  const references = join(relying, "references.json");
+  writeFileSync(policy, policyText(options, identity, false));
+  writeFileSync(references, texts);
+  const kmsPolicies = join(state, "kms-policies");
+  rmSync(kmsPolicies, { recursive: true, force: true });
+  if (options.kms === undefined) return { policy, references };
+  mkdirSync(join(kmsPolicies, "manifests"), { recursive: true, mode: 0o755 });
+  writeFileSync(join(kmsPolicies, "manifests", "references.json"), texts);
+  writeFileSync(join(kmsPolicies, `${options.manifest.name}.yaml`), kmsPolicyText(options, texts));
+  return { policy, references, kmsPolicies };
+}
+
+/** What the TD is put together from; `device` is its instance disk. */
+function tdxParts({ image, manifest, port }: ProductionOptions, state: string, device: string): TdxParts {
+  const main = mainPort(manifest.guest.app);
+  return {
+    kernel: join(image, manifest.kernel.file),
+    commandLine: manifest.commandLine,
+    rootfs: join(image, manifest.rootfs.file),
+    instance: device,
+    volumes: volumeDisks(state, manifest.guest.app).map(({ path }) => path),
+    qmpSocket: join(state, "qmp.sock"),
+    forwards: publishedPorts(manifest.guest.app).map(({ protocol, published }) => ({
+      protocol,
+      host: protocol === "tcp" && published === main ? (port ?? published) : published,
+      guest: published,
+    })),
+    firmware: join(image, manifest.firmware.tdx.code.file),
+    mrConfigId: mrConfigId(manifest),
+    quotePort,
+  };
+}
+
 /**
  * Writes what the machine needs into `<image>.state/` and says how to start it. The instance is the same each time.
  * Throws ProductionError.
@@ -246,52 +289,18 @@ export function prepareProduction(options: ProductionOptions): Production {
   };
   const device = join(state, "instance.img");
   writeFileSync(device, encodeInstance(instance));
+  const rules = writeRules(options, state, identity);
 
-  const texts = referencesText(options.references);
-  const relying = join(state, "relying-party");
-  mkdirSync(relying, { recursive: true });
-  const policy = join(relying, "policy.yaml");
-  const references = join(relying, "references.json");
-  writeFileSync(policy, policyText(options, identity, false));
-  writeFileSync(references, texts);
-  const kmsPolicies = join(state, "kms-policies");
-  rmSync(kmsPolicies, { recursive: true, force: true });
-  if (kms !== undefined) {
-    mkdirSync(join(kmsPolicies, "manifests"), { recursive: true, mode: 0o755 });
-    writeFileSync(join(kmsPolicies, "manifests", "references.json"), texts);
-    writeFileSync(join(kmsPolicies, `${manifest.name}.yaml`), kmsPolicyText(options, texts));
-  }
-
-  const id = mrConfigId(manifest);
-  const main = mainPort(manifest.guest.app);
-  const qmpSocket = join(state, "qmp.sock");
-  const parts: TdxParts = {
-    kernel: join(image, manifest.kernel.file),
-    commandLine: manifest.commandLine,
-    rootfs: join(image, manifest.rootfs.file),
-    instance: device,
-    volumes: volumeDisks(state, manifest.guest.app).map(({ path }) => path),
-    qmpSocket,
-    forwards: publishedPorts(manifest.guest.app).map(({ protocol, published }) => ({
-      protocol,
-      host: protocol === "tcp" && published === main ? (options.port ?? published) : published,
-      guest: published,
-    })),
-    firmware: join(image, manifest.firmware.tdx.code.file),
-    mrConfigId: id,
-    quotePort,
-  };
+  const parts = tdxParts(options, state, device);
   const xml = tdxDomain(shape, { ...parts, name: manifest.name, console: join(state, "console.log") });
   const domain = { file: join(state, "domain.xml"), xml };
   writeFileSync(domain.file, xml);
   return {
     arguments: tdxMachine(shape, parts),
     domain,
-    mrConfigId: Buffer.from(id).toString("hex"),
-    policy,
-    references,
-    ...(kms !== undefined && { kmsPolicies }),
-    qmpSocket,
+    mrConfigId: Buffer.from(parts.mrConfigId).toString("hex"),
+    ...rules,
+    qmpSocket: parts.qmpSocket,
     open: unpredicted(options.references),
     missing: missingOf(options),
     ...(collateral !== undefined && { collateralUntil: new Date(collateral.validUntil).toISOString() }),

@@ -136,22 +136,7 @@ export function decodeReply(
     throw new NtsError("ntp/mismatch", "the origin timestamp is not the one that we sent");
   }
 
-  let identified = false;
-  let sealed: { at: number; value: Uint8Array } | undefined;
-  for (const field of fields(packet, headerBytes)) {
-    if (field.type === fieldType.uniqueIdentifier) {
-      if (identified || !equal(field.value, request.uniqueIdentifier)) {
-        throw new NtsError("ntp/mismatch", "the unique identifier is not the one that we sent");
-      }
-      identified = true;
-    }
-    if (field.type === fieldType.authenticator) {
-      sealed = field;
-      break;
-    }
-  }
-  if (!identified) throw new NtsError("ntp/mismatch", "no unique identifier");
-
+  const sealed = findAuthenticator(packet, request);
   const stratum = packet[1]!;
   const kiss = Buffer.from(packet.subarray(12, 16)).toString("latin1");
   if (sealed === undefined) {
@@ -190,6 +175,29 @@ export function decodeReply(
     transmit,
     cookies,
   };
+}
+
+/** The authenticator of a reply whose unique identifier is the request's; undefined when it has none. Throws `ntp/mismatch`. */
+function findAuthenticator(
+  packet: Uint8Array,
+  request: Pick<Request, "uniqueIdentifier">,
+): { at: number; value: Uint8Array } | undefined {
+  let identified = false;
+  let sealed: { at: number; value: Uint8Array } | undefined;
+  for (const field of fields(packet, headerBytes)) {
+    if (field.type === fieldType.uniqueIdentifier) {
+      if (identified || !equal(field.value, request.uniqueIdentifier)) {
+        throw new NtsError("ntp/mismatch", "the unique identifier is not the one that we sent");
+      }
+      identified = true;
+    }
+    if (field.type === fieldType.authenticator) {
+      sealed = field;
+      break;
+    }
+  }
+  if (!identified) throw new NtsError("ntp/mismatch", "no unique identifier");
+  return sealed;
 }
 
 /**

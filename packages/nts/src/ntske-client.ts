@@ -17,6 +17,7 @@ import {
   encodeRequest,
   exporterContext,
   exporterLabel,
+  type KeyEstablishmentAnswer,
   maxMessageBytes,
   messageLength,
 } from "./ntske.ts";
@@ -49,22 +50,7 @@ export async function establishKeys(
   signal: AbortSignal,
 ): Promise<Association> {
   const roots = parseRoots(source.ca);
-  const socket = connect({
-    host: source.address ?? source.name,
-    port: source.kePort,
-    servername: source.name,
-    lookup: environment.lookup,
-    ca: source.ca,
-    allowPartialTrustChain: true, // an intermediate authority may be all that is trusted
-    minVersion: "TLSv1.3",
-    maxVersion: "TLSv1.3",
-    ALPNProtocols: [alpn],
-    // Judged by checkServer, which may put off nothing but the dates.
-    rejectUnauthorized: false,
-    // Small enough for one segment; OpenSSL's default adds a post-quantum share of 1.2 kB.
-    ecdhCurve: "X25519:P-256",
-  });
-  socket.setNoDelay(true);
+  const socket = open(source, environment);
 
   try {
     return await new Promise<Association>((resolve, reject) => {
@@ -99,24 +85,7 @@ export async function establishKeys(
           const length = messageLength(received);
           if (length === undefined) return;
           const answer = decodeAnswer(received.subarray(0, length));
-          resolve({
-            clientToServer: socket.exportKeyingMaterial(
-              keyBytes,
-              exporterLabel,
-              Buffer.from(exporterContext("client-to-server")),
-            ),
-            serverToClient: socket.exportKeyingMaterial(
-              keyBytes,
-              exporterLabel,
-              Buffer.from(exporterContext("server-to-client")),
-            ),
-            cookies: answer.cookies,
-            host: answer.server ?? socket.remoteAddress ?? source.name,
-            family: socket.remoteFamily === "IPv6" ? 6 : 4,
-            port: answer.port ?? 123,
-            chain,
-            rttGuess: environment.monotonic() - asked,
-          });
+          resolve(associationOf(socket, answer, source, chain, environment.monotonic() - asked));
         } catch (error) {
           reject(error as Error);
         }
@@ -126,6 +95,48 @@ export async function establishKeys(
   } finally {
     socket.destroy();
   }
+}
+
+/** A connection on its way. Whether it is to the right server is not said by OpenSSL alone: see checkServer. */
+function open(source: TimeSource, environment: Environment): TLSSocket {
+  const socket = connect({
+    host: source.address ?? source.name,
+    port: source.kePort,
+    servername: source.name,
+    lookup: environment.lookup,
+    ca: source.ca,
+    allowPartialTrustChain: true, // an intermediate authority may be all that is trusted
+    minVersion: "TLSv1.3",
+    maxVersion: "TLSv1.3",
+    ALPNProtocols: [alpn],
+    // Judged by checkServer, which may put off nothing but the dates.
+    rejectUnauthorized: false,
+    // Small enough for one segment; OpenSSL's default adds a post-quantum share of 1.2 kB.
+    ecdhCurve: "X25519:P-256",
+  });
+  return socket.setNoDelay(true);
+}
+
+/** The keys of this connection, and what the server said beside them. */
+function associationOf(
+  socket: TLSSocket,
+  { cookies, server, port = 123 }: KeyEstablishmentAnswer,
+  source: TimeSource,
+  chain: Chain,
+  rttGuess: number,
+): Association {
+  const exported = (direction: "client-to-server" | "server-to-client") =>
+    socket.exportKeyingMaterial(keyBytes, exporterLabel, Buffer.from(exporterContext(direction)));
+  return {
+    clientToServer: exported("client-to-server"),
+    serverToClient: exported("server-to-client"),
+    cookies,
+    host: server ?? socket.remoteAddress ?? source.name,
+    family: socket.remoteFamily === "IPv6" ? 6 : 4,
+    port,
+    chain,
+    rttGuess,
+  };
 }
 
 /** The server speaks NTS-KE over TLS 1.3, and its certificate is good but for the dates. */

@@ -76,7 +76,7 @@ export async function exchange(
 ): Promise<Measurement> {
   const { address, family } = await resolve(association, environment, signal);
   const socket = createSocket(family === 6 ? "udp6" : "udp4");
-  const pending: { uniqueIdentifier: Uint8Array; transmit: Uint8Array; sent: number }[] = [];
+  const pending: Pending[] = [];
   let failure = new NtsError("ntp/timeout", `no reply from ${address}, UDP port ${association.port}`);
   let timer: NodeJS.Timeout | undefined;
   let abort = (): void => {};
@@ -86,45 +86,24 @@ export async function exchange(
       abort = () => reject(abandoned());
       let patience = Math.min(Math.max(2 * association.rttGuess + 50, 100), 1000);
       const send = () => {
-        const cookie = pending.length < maxRequests ? association.cookies.shift() : undefined;
-        if (cookie === undefined) {
+        const next = pending.length < maxRequests ? nextRequest(association, environment) : undefined;
+        if (next === undefined) {
           reject(pending.length === 0 ? new NtsError("ntp/no-cookie", "no cookie is left") : failure);
           return;
         }
-        const request = {
-          key: association.clientToServer,
-          cookie,
-          placeholders: maxCookies - 1 - association.cookies.length,
-          uniqueIdentifier: environment.random(uniqueIdentifierBytes),
-          nonce: environment.random(nonceBytes),
-          transmit: environment.random(8),
-        };
-        const packet = encodeRequest(request);
-        const { uniqueIdentifier, transmit } = request;
-        pending.push({ uniqueIdentifier, transmit, sent: environment.monotonic() });
-        socket.send(packet);
+        pending.push({ ...next.expects, sent: environment.monotonic() });
+        socket.send(next.packet);
         timer = setTimeout(send, patience);
         patience *= 2;
       };
 
       socket.on("message", (packet) => {
-        const at = environment.monotonic();
-        for (const request of pending) {
-          let reply: Reply;
-          try {
-            reply = decodeReply(packet, request, association.serverToClient, near);
-          } catch (error) {
-            if (!(error instanceof NtsError)) reject(error as Error);
-            else if (error.code === "ntp/kiss" || error.code === "ntp/unsynchronized") reject(error);
-            else if (error.code !== "ntp/mismatch") failure = error;
-            continue;
-          }
-          association.cookies.push(...reply.cookies.slice(0, maxCookies - association.cookies.length));
-          const inServer = reply.transmit - reply.receive;
-          if (inServer > at - request.sent + 1 + timestampsApart(reply.precision)) {
-            reject(new NtsError("ntp/malformed", `the server says that it took ${Math.round(inServer)} ms`));
-          } else resolve({ ...bound(reply, request.sent, at), chain: association.chain });
-          return;
+        try {
+          const read = readReply(packet, pending, association, near, environment.monotonic());
+          if (read instanceof NtsError) failure = read;
+          else if (read !== undefined) resolve(read);
+        } catch (error) {
+          reject(error as Error);
         }
       });
       // A closed port answers with ICMP, which anybody can forge: it does not end the exchange either.
@@ -146,6 +125,64 @@ export async function exchange(
     signal.removeEventListener("abort", abort);
     socket.close();
   }
+}
+
+/** A request that may still be answered. `sent`: monotonic milliseconds. */
+interface Pending {
+  uniqueIdentifier: Uint8Array;
+  transmit: Uint8Array;
+  sent: number;
+}
+
+/** A packet with the association's next cookie, and what its reply has to name; undefined when no cookie is left. */
+function nextRequest(
+  association: Association,
+  environment: Environment,
+): { packet: Uint8Array; expects: Omit<Pending, "sent"> } | undefined {
+  const cookie = association.cookies.shift();
+  if (cookie === undefined) return undefined;
+  const expects = {
+    uniqueIdentifier: environment.random(uniqueIdentifierBytes),
+    nonce: environment.random(nonceBytes),
+    transmit: environment.random(8),
+  };
+  const placeholders = maxCookies - 1 - association.cookies.length;
+  return {
+    packet: encodeRequest({ key: association.clientToServer, cookie, placeholders, ...expects }),
+    expects,
+  };
+}
+
+/**
+ * What a packet that came `at` (monotonic milliseconds) says: a measurement, why it is not an authentic reply to any of
+ * these requests, or, where it is somebody else's, nothing. Throws NtsError where an authentic reply ends the exchange.
+ */
+function readReply(
+  packet: Uint8Array,
+  pending: readonly Pending[],
+  association: Association,
+  near: number,
+  at: number,
+): Measurement | NtsError | undefined {
+  let failure: NtsError | undefined;
+  for (const request of pending) {
+    let reply: Reply;
+    try {
+      reply = decodeReply(packet, request, association.serverToClient, near);
+    } catch (error) {
+      if (!(error instanceof NtsError)) throw error;
+      if (error.code === "ntp/kiss" || error.code === "ntp/unsynchronized") throw error;
+      if (error.code !== "ntp/mismatch") failure = error;
+      continue;
+    }
+    association.cookies.push(...reply.cookies.slice(0, maxCookies - association.cookies.length));
+    const inServer = reply.transmit - reply.receive;
+    if (inServer > at - request.sent + 1 + timestampsApart(reply.precision)) {
+      throw new NtsError("ntp/malformed", `the server says that it took ${Math.round(inServer)} ms`);
+    }
+    return { ...bound(reply, request.sent, at), chain: association.chain };
+  }
+  return failure;
 }
 
 /**

@@ -57,44 +57,17 @@ export async function advance(
   kind: EntryKind,
   envelope: Envelope,
 ): Promise<Application> {
-  const { id, identity } = application;
   switch (kind) {
-    case "identity": {
-      const next = await nextGeneration(identity, envelope);
-      const { generation } = next.document;
-      const floor = { ...application.floor, generation, identity: next.hash };
-      return {
-        ...application,
-        identity: next,
-        generations: [...application.generations, envelope],
-        floor,
-      };
-    }
-    case "release": {
-      const release = await readStatement("release", envelope);
-      checkApp(release.predicate.app, id);
-      if (release.predicate.generation !== identity.document.generation) {
-        throw new ReleaseError(
-          "release/generation",
-          "owners of another generation than the newest signed this",
-        );
-      }
-      await requireSigners(envelope, identity.document.owners, "release/signature", "owners");
-      checkSuccessor(application.newest, release);
-      const floor = raiseFloor(application.floor, release);
-      return {
-        ...application,
-        newest: release,
-        releases: new Map([...application.releases, [release.predicate.release, release.hash]]),
-        floor,
-        rebuilds: rebuildsAbove(application, floor.minimum),
-      };
-    }
+    case "identity":
+      return withGeneration(application, envelope);
+    case "release":
+      return withRelease(application, envelope);
     case "revocation": {
       const revocation = await readStatement("revocation", envelope);
       return { ...application, floor: await revoke(application.floor, revocation, application) };
     }
     case "rebuild": {
+      const { id, identity } = application;
       const rebuild = await readStatement("rebuild", envelope);
       checkApp(rebuild.predicate.app, id);
       const signers = await rebuildersOf(envelope, identity.document.rebuild?.keys ?? []);
@@ -103,19 +76,52 @@ export async function advance(
       }
       return { ...application, rebuilds: await withRebuild(application, rebuild) };
     }
-    case "secrets": {
-      const { document, hash } = await readSecrets(envelope, id, identity);
-      const before = application.secrets.get(document.kms);
-      if (document.number !== (before?.number ?? 0) + 1 || document.previous !== (before?.hash ?? null)) {
-        throw new ReleaseError("secrets/previous", "these are not the secrets after those before them", {
-          expected: `number ${(before?.number ?? 0) + 1} after ${before?.hash ?? null}`,
-          actual: `number ${document.number} after ${document.previous}`,
-        });
-      }
-      const { number } = document;
-      return { ...application, secrets: new Map([...application.secrets, [document.kms, { number, hash }]]) };
-    }
+    case "secrets":
+      return withSecrets(application, envelope);
   }
+}
+
+async function withGeneration(application: Application, envelope: Envelope): Promise<Application> {
+  const identity = await nextGeneration(application.identity, envelope);
+  const { generation } = identity.document;
+  return {
+    ...application,
+    identity,
+    generations: [...application.generations, envelope],
+    floor: { ...application.floor, generation, identity: identity.hash },
+  };
+}
+
+async function withRelease(application: Application, envelope: Envelope): Promise<Application> {
+  const { id, identity } = application;
+  const release = await readStatement("release", envelope);
+  checkApp(release.predicate.app, id);
+  if (release.predicate.generation !== identity.document.generation) {
+    throw new ReleaseError("release/generation", "owners of another generation than the newest signed this");
+  }
+  await requireSigners(envelope, identity.document.owners, "release/signature", "owners");
+  checkSuccessor(application.newest, release);
+  const floor = raiseFloor(application.floor, release);
+  return {
+    ...application,
+    newest: release,
+    releases: new Map([...application.releases, [release.predicate.release, release.hash]]),
+    floor,
+    rebuilds: rebuildsAbove(application, floor.minimum),
+  };
+}
+
+async function withSecrets(application: Application, envelope: Envelope): Promise<Application> {
+  const { document, hash } = await readSecrets(envelope, application.id, application.identity);
+  const before = application.secrets.get(document.kms);
+  if (document.number !== (before?.number ?? 0) + 1 || document.previous !== (before?.hash ?? null)) {
+    throw new ReleaseError("secrets/previous", "these are not the secrets after those before them", {
+      expected: `number ${(before?.number ?? 0) + 1} after ${before?.hash ?? null}`,
+      actual: `number ${document.number} after ${document.previous}`,
+    });
+  }
+  const { number } = document;
+  return { ...application, secrets: new Map([...application.secrets, [document.kms, { number, hash }]]) };
 }
 
 /**

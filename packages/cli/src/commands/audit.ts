@@ -231,6 +231,64 @@ function jsonDocument(result: Audit, { version, ...provenance }: Provenance): ob
   };
 }
 
+const print = (text: string) => process.stdout.write(text);
+
+/** Everything about the control of this id. */
+function explain(id: string, options: Options): void {
+  const control = controlOf(id);
+  if (control === undefined) {
+    throw new AuditError("audit/unknown-control", `there is no control '${id}'`, {
+      kind: "usage",
+      fix: "caisson audit --list",
+    });
+  }
+  const documents = documentsOf(control.id);
+  if (options.json === true) {
+    print(json({ ...controlDocument(control), documents }));
+    return;
+  }
+  const text = [explainControl(control), ...documents.map((path) => `  document   ${path}\n`)].join("");
+  print(fold(text, process.stdout.columns));
+}
+
+/** The running guest as text, and as a picture where one is asked for. */
+function draw({ live }: Partial<Facts>, { svg }: Options): void {
+  if (live === undefined) throw new UsageError("--graph draws a running guest", "add --live SOURCE");
+  if (svg !== undefined) write(svg, graphSvg(live));
+  print(graph(live));
+}
+
+/** The audit of these facts in the forms that are asked for. Throws AuditError `audit/failed` when a required control does not hold. */
+function report(
+  facts: Partial<Facts>,
+  acceptances: ReturnType<typeof readBaseline>,
+  subjects: Provenance["subjects"],
+  options: Options,
+): void {
+  const now = new Date();
+  const result = audit(facts, acceptances, now);
+  const provenance: Provenance = {
+    at: now.toISOString(),
+    version: ownPackage.version,
+    command: ["caisson", ...process.argv.slice(2).map(shellWord)].join(" "),
+    subjects,
+  };
+  if (options.sarif !== undefined) write(options.sarif, json(sarif(result, provenance)));
+  if (options.html !== undefined) write(options.html, page(result, provenance));
+  print(
+    options.json === true
+      ? json(jsonDocument(result, provenance))
+      : fold(table(result, provenance, options.all), process.stdout.columns),
+  );
+  const { failedRequired } = result;
+  if (failedRequired.length === 0) return;
+  throw new AuditError(
+    "audit/failed",
+    `${failedRequired.length} required controls do not hold: ${failedRequired.join(", ")}`,
+    { kind: "rejected", fix: "caisson audit --explain ID" },
+  );
+}
+
 export const command = new Command("caisson audit")
   .description(
     "Checks how an image, a running guest or evidence is built, control by control. Exit code 10: a required one does not hold.",
@@ -258,24 +316,7 @@ export const command = new Command("caisson audit")
   .option("--svg <file>", "with --graph: write it as a picture as well")
   .option("--all", "show every reason, not those of failures alone")
   .action(async (paths: string[], options: Options) => {
-    const print = (text: string) => process.stdout.write(text);
-    if (options.explain !== undefined) {
-      const control = controlOf(options.explain);
-      if (control === undefined) {
-        throw new AuditError("audit/unknown-control", `there is no control '${options.explain}'`, {
-          kind: "usage",
-          fix: "caisson audit --list",
-        });
-      }
-      const documents = documentsOf(control.id);
-      const text = [explainControl(control), ...documents.map((path) => `  document   ${path}\n`)].join("");
-      print(
-        options.json === true
-          ? json({ ...controlDocument(control), documents })
-          : fold(text, process.stdout.columns),
-      );
-      return;
-    }
+    if (options.explain !== undefined) return explain(options.explain, options);
     if (options.list === true) {
       print(options.json === true ? json({ controls: catalogue.map(controlDocument) }) : list(catalogue));
       return;
@@ -288,38 +329,8 @@ export const command = new Command("caisson audit")
         "name an image directory, --live SOURCE, or a verification report",
       );
     }
-    if (options.graph === true) {
-      if (facts.live === undefined)
-        throw new UsageError("--graph draws a running guest", "add --live SOURCE");
-      if (options.svg !== undefined) write(options.svg, graphSvg(facts.live));
-      print(graph(facts.live));
-      return;
-    }
+    if (options.graph === true) return draw(facts, options);
     if (options.svg !== undefined)
       throw new UsageError("--svg is the picture of --graph", "add --graph and --live SOURCE");
-    const now = new Date();
-    const result = audit(facts, acceptances, now);
-    const provenance: Provenance = {
-      at: now.toISOString(),
-      version: ownPackage.version,
-      command: ["caisson", ...process.argv.slice(2).map(shellWord)].join(" "),
-      subjects,
-    };
-    if (options.sarif !== undefined) write(options.sarif, json(sarif(result, provenance)));
-    if (options.html !== undefined) write(options.html, page(result, provenance));
-    print(
-      options.json === true
-        ? json(jsonDocument(result, provenance))
-        : fold(table(result, provenance, options.all), process.stdout.columns),
-    );
-    if (result.failedRequired.length > 0) {
-      throw new AuditError(
-        "audit/failed",
-        `${result.failedRequired.length} required controls do not hold: ${result.failedRequired.join(", ")}`,
-        {
-          kind: "rejected",
-          fix: "caisson audit --explain ID",
-        },
-      );
-    }
+    report(facts, acceptances, subjects, options);
   });

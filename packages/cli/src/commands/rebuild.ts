@@ -112,7 +112,8 @@ interface Options {
   json?: boolean;
 }
 
-async function rebuild(file: string, options: Options): Promise<void> {
+/** The sources and the manifest of a release, which belong together. Throws UsageError where they do not. */
+async function readReleased(file: string, options: Options) {
   const { id } = await readIdentityFiles(options.identity, options.generation);
   const release = await readStatement("release", readEnvelopeFile(file));
   const path = options.manifest.endsWith(".json")
@@ -130,8 +131,12 @@ async function rebuild(file: string, options: Options): Promise<void> {
   const lock = await readLock(spec);
   if (lock === undefined)
     throw new UsageError(`${options.spec} has no lock`, "the sources of the release, with caisson.lock");
-  const { version, sources } = ownVersion();
-  checkSources(manifest, sources, sha256(readFileSync(lockPath(spec))));
+  checkSources(manifest, ownVersion().sources, sha256(readFileSync(lockPath(spec))));
+  return { id, release, path, bytes, manifest, spec, lock };
+}
+
+async function rebuild(file: string, options: Options): Promise<void> {
+  const { id, release, path, bytes, manifest, spec, lock } = await readReleased(file, options);
   const key = openOwnerKey(options.key, readPassphrase(options.passphraseFile));
   const clean = mkdtempSync(join(tmpdir(), "caisson-rebuild-"));
   try {
@@ -148,6 +153,7 @@ async function rebuild(file: string, options: Options): Promise<void> {
     );
     const own = readBounded(join(built.directory, "manifest.json"));
     const difference = firstDifference({ manifest, bytes }, { manifest: built.manifest, bytes: own });
+    const { version, sources } = ownVersion();
     const unsigned = writeStatement("rebuild", [sha256(own)], {
       app: id,
       release: release.hash,
@@ -163,28 +169,36 @@ async function rebuild(file: string, options: Options): Promise<void> {
       difference?.file === manifest.rootfs.file
         ? pathInRoot(dirname(path), manifest, built.directory)
         : undefined;
-    const words = (await inWords(envelope)).join("\n");
-    if (options.json === true) {
-      const document = {
-        same: difference === undefined,
-        difference: difference && { ...difference, inside },
-      };
-      process.stdout.write(`${JSON.stringify(document, null, 2)}\n`);
-    } else process.stdout.write(`${words}\n`);
-    if (difference === undefined) return;
-    throw new ReleaseError(
-      "rebuild/differs",
-      `the same sources gave another image; first differs ${difference.file}${inside === undefined ? "" : `, in it ${inside}`}`,
-      {
-        expected: difference.released,
-        actual: difference.rebuilt,
-        fix: `publish ${options.output}: it stops the release until its owners answer`,
-      },
-    );
+    const answer =
+      options.json === true
+        ? JSON.stringify(
+            { same: difference === undefined, difference: difference && { ...difference, inside } },
+            null,
+            2,
+          )
+        : (await inWords(envelope)).join("\n");
+    process.stdout.write(`${answer}\n`);
+    if (difference !== undefined) throw differs(difference, inside, options.output);
   } finally {
     rmSync(clean, { recursive: true, force: true });
   }
 }
+
+/** The same sources gave another image. `inside`: the first path of its root that is another. */
+const differs = (
+  { file, released, rebuilt }: NonNullable<ReturnType<typeof firstDifference>>,
+  inside: string | undefined,
+  output: string,
+): ReleaseError =>
+  new ReleaseError(
+    "rebuild/differs",
+    `the same sources gave another image; first differs ${file}${inside === undefined ? "" : `, in it ${inside}`}`,
+    {
+      expected: released,
+      actual: rebuilt,
+      fix: `publish ${output}: it stops the release until its owners answer`,
+    },
+  );
 
 export const command = new Command("caisson rebuild")
   .description(

@@ -153,8 +153,8 @@ export const command = withProductionOptions(
     .option("--json", "one JSON document when the application is up"),
 ).action((path: string, options: Options) => starters[options.platform](path, options));
 
-async function startEmulated(path: string, options: Options): Promise<void> {
-  const interrupted = interruption();
+/** Builds what is missing and starts it. */
+async function begin(path: string, options: Options, interrupted: AbortSignal) {
   const shape = { vcpus: options.vcpus, memory: options.memory };
   if (options.port !== undefined) await checkPort(options.port);
   const spec = await readSpec(path);
@@ -167,47 +167,52 @@ async function startEmulated(path: string, options: Options): Promise<void> {
   );
   checkMemory(manifest, shape);
   const prediction = await predictEmulated(directory, shape);
-  const references = referenceValues(prediction);
-  const { port } = options;
   const session = await startSession({
     image: directory,
     manifest,
     shape,
-    references,
+    references: referenceValues(prediction),
     owners,
-    ...(port && { port }),
+    ...(options.port && { port: options.port }),
   });
+  return { session, shape, directory, name: manifest.name, prediction };
+}
+
+/** Shows the boot of a machine that was just started, with the release under which it gets keys. */
+function show(session: Session, name: string, { vcpus, memory }: Shape): ReturnType<typeof watch> {
+  say(`${name}: ${vcpus} vCPUs, ${memory} MiB, ${session.accelerator.toUpperCase()}, TDX emulated`);
+  const view = watch(session.vm);
+  for (const disk of session.volumes) say(volumeLine(disk));
+  const { number, app, secrets } = session.release!;
+  view.before(
+    "release",
+    `release ${number} of application ${app.slice(0, 16)}…, signed by the development owner`,
+  );
+  if (secrets.length > 0) {
+    view.before("secrets", `${secrets.join(", ")} sealed to the KMS; values in ${session.state}/secrets`);
+  }
+  return view;
+}
+
+/** `listens`: whether the application does, at the port that its spec names. */
+function whereabouts(url: string | undefined, listens: boolean): string {
+  if (url === undefined) return "runs";
+  return listens ? `answers at ${url}` : `runs; nothing listens at ${url} (is app.port right?)`;
+}
+
+async function startEmulated(path: string, options: Options): Promise<void> {
+  const interrupted = interruption();
+  const { session, shape, directory, name, prediction } = await begin(path, options, interrupted);
   try {
     const { vm, url, accelerator } = session;
-    say(
-      `${manifest.name}: ${shape.vcpus} vCPUs, ${shape.memory} MiB, ${accelerator.toUpperCase()}, TDX emulated`,
-    );
-    const view = watch(vm);
-    for (const disk of session.volumes) say(volumeLine(disk));
-    const { release } = session;
-    view.before(
-      "release",
-      `release ${release!.number} of application ${release!.app.slice(0, 16)}…, signed by the development owner`,
-    );
-    if (release!.secrets.length > 0) {
-      view.before(
-        "secrets",
-        `${release!.secrets.join(", ")} sealed to the KMS; values in ${session.state}/secrets`,
-      );
-    }
+    const view = show(session, name, shape);
     const log = join(session.state, "console.log");
     const { ready, ended } = await untilReady(vm, view, interrupted, log);
 
     const verification = await verify(session);
-    const listens = ready.port !== undefined;
-    const where =
-      url === undefined
-        ? "runs"
-        : listens
-          ? `answers at ${url}`
-          : `runs; nothing listens at ${url} (is app.port right?)`;
     say(`\n${summary(verification)}`);
-    say(`${manifest.name} ${where}${options.once === true ? "" : "   (Ctrl-C ends it)"}`);
+    const hint = options.once === true ? "" : "   (Ctrl-C ends it)";
+    say(`${name} ${whereabouts(url, ready.port !== undefined)}${hint}`);
     for (const line of portLines(session)) say(line);
     if (options.json === true) {
       const app = url === undefined ? {} : await ask(url);
@@ -218,7 +223,7 @@ async function startEmulated(path: string, options: Options): Promise<void> {
     if (options.once === true) return;
     const page = await servePage(async () => {
       const { buildPage } = await import("@caisson/page");
-      return buildPage([await exampleOf(session, manifest.name, prediction)]);
+      return buildPage([await exampleOf(session, name, prediction)]);
     });
     say(`judge it yourself: ${page.url}   (the verifier page, with its evidence)`);
     await ended;

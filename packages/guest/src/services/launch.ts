@@ -66,24 +66,14 @@ export function makeControlGroup({ controlGroup }: Place, service: Service): voi
 /** Starts a service that was prepared; it may have run before. `onLine` gets what it prints. */
 export async function launch(
   syscalls: Syscalls,
-  { place, service, shares, surroundings, onPersistent, seccomp }: Prepared,
+  prepared: Prepared,
   rate: Rate,
   onLine: (line: string) => void,
   given?: Given,
 ): Promise<Running> {
-  const { controlGroup, bundle, id } = place;
-  const pidFile = join(place.directory, "pid");
-  mkdirSync(bundle, { recursive: true, mode: 0o700 });
-  writeFileSync(
-    join(bundle, "config.json"),
-    JSON.stringify(
-      runtimeConfig(service, shares, {
-        ...(surroundings && { surroundings }),
-        ...(seccomp && { seccomp }),
-        onPersistent,
-      }),
-    ),
-  );
+  const { place, service } = prepared;
+  const { controlGroup } = place;
+  writeBundle(prepared);
   const killsBefore = memoryKills(controlGroup);
   // crun's own processes are not the service's.
   writeFileSync(join(controlGroup, "pids.max"), "max");
@@ -91,19 +81,14 @@ export async function launch(
   let pid = 0;
   let done = (): void => {};
   try {
-    await crun(
-      syscalls,
-      place,
-      ["create", "--bundle", bundle, "--pid-file", pidFile, id],
-      write,
-      crunLimitMs,
-      given,
-    );
+    const pidFile = join(place.directory, "pid");
+    const create = ["create", "--bundle", place.bundle, "--pid-file", pidFile, place.id];
+    await crun(syscalls, place, create, write, crunLimitMs, given);
     writeFileSync(join(controlGroup, "pids.max"), String(service.pids));
     pid = Number(readFileSync(pidFile, "utf8"));
     // It may have ended before it is waited for.
     done = expect(pid);
-    await crun(syscalls, place, ["start", id], write, crunLimitMs);
+    await crun(syscalls, place, ["start", place.id], write, crunLimitMs);
   } catch (error) {
     stream.destroy();
     done();
@@ -138,6 +123,17 @@ export async function launch(
     },
     probe: (test, timeoutMs) => probe(syscalls, { place, service }, test, timeoutMs),
   };
+}
+
+/** What crun starts it by. */
+function writeBundle({ place, service, shares, surroundings, onPersistent, seccomp }: Prepared): void {
+  mkdirSync(place.bundle, { recursive: true, mode: 0o700 });
+  const config = runtimeConfig(service, shares, {
+    ...(surroundings && { surroundings }),
+    ...(seccomp && { seccomp }),
+    onPersistent,
+  });
+  writeFileSync(join(place.bundle, "config.json"), JSON.stringify(config));
 }
 
 /** What crun knows of a service that has ended, or was never started. */

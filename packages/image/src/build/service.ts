@@ -48,14 +48,6 @@ export function describeService(service: ComposedService, context: ServiceContex
     ...config.environment,
     ...service.environment,
   };
-  // An entry point of one's own starts without the image's command, as everywhere.
-  const command = service.command ?? (service.entrypoint === undefined ? config.command : []);
-  const [program, ...rest] = [...(service.entrypoint ?? config.entrypoint), ...command];
-  if (program === undefined) {
-    throw new ImageError("app/program", `${place}: the image ${image.digest} says no program to run`, {
-      fix: "command, or entrypoint",
-    });
-  }
   const memory = service.memory ?? context.memory;
   const healthcheck = describeHealthcheck(config.healthcheck, service.healthcheck, place);
   return {
@@ -63,10 +55,7 @@ export function describeService(service: ComposedService, context: ServiceContex
     root: context.root,
     isolation: "contained",
     range: context.range,
-    arguments: [
-      findProgram(tree, program, workingDirectory, environment.PATH, "command, or entrypoint"),
-      ...rest,
-    ],
+    arguments: programArguments(service, image, place, workingDirectory, environment.PATH),
     ...(service.init && { init: true }),
     environment,
     workingDirectory,
@@ -107,6 +96,25 @@ export function describeService(service: ComposedService, context: ServiceContex
     ...(service.secrets.length > 0 && { secrets: service.secrets }),
     ...(service.dstack.length > 0 && { dstack: service.dstack }),
   };
+}
+
+/** The program by its whole path, and its arguments. Throws ImageError `app/program` where there is none. */
+function programArguments(
+  service: ComposedService,
+  { config, tree, digest }: ServiceContext["image"],
+  place: string,
+  workingDirectory: string,
+  path: string | undefined,
+): string[] {
+  // An entry point of one's own starts without the image's command, as everywhere.
+  const command = service.command ?? (service.entrypoint === undefined ? config.command : []);
+  const [program, ...rest] = [...(service.entrypoint ?? config.entrypoint), ...command];
+  if (program === undefined) {
+    throw new ImageError("app/program", `${place}: the image ${digest} says no program to run`, {
+      fix: "command, or entrypoint",
+    });
+  }
+  return [findProgram(tree, program, workingDirectory, path, "command, or entrypoint"), ...rest];
 }
 
 /**

@@ -107,9 +107,6 @@ export async function assemble(
       digest: image.digest,
     })),
   });
-  const versionOf = (group: Group) => inGroup(lock, group)[0]!.version;
-  const versions = (list: readonly { name: string; version: string }[]) =>
-    Object.fromEntries(list.map(({ name, version }) => [name, version]));
   const manifest: Manifest = {
     schema: "caisson/manifest/v1",
     caisson: { version, sources: parts.sources },
@@ -119,35 +116,48 @@ export async function assemble(
     lock: hash("sha256", formatLock(lock)),
     commandLine: commandLine(flavour, verity, kernelVariant(guest.app)),
     kernel: await writeArtefact(directory, "kernel", await readFile(parts.kernel)),
-    rootfs: {
-      ...rootfs,
-      verity: {
-        rootHash: verity.rootHash,
-        salt: veritySalt.toString("hex"),
-        algorithm: "sha256",
-        blockSize: verityBlockSize,
-        dataBlocks: verity.dataBlocks,
-      },
-    },
+    rootfs: { ...rootfs, verity: verityOf(verity) },
     firmware: await writeFirmware(parts, directory),
     sbom: await writeArtefact(directory, "sbom.cdx.json", Buffer.from(bom)),
     guest,
-    versions: {
-      kernel: versionOf("source"),
-      node: node.version,
-      firmware: {
-        emulated: versionOf(firmwareGroups.emulated),
-        tdx: versionOf(firmwareGroups.tdx),
-      } satisfies PlatformTable<string>,
-      packages: versions(packages.filter(({ groups }) => groups.includes("root"))),
-      npm: versions(npm),
-    },
+    versions: versions(lock, node, packages, npm),
     node: node.delivered,
     contents: contents(root, application.roots),
   };
   manifest.measurements = await parts.measure(await measuredFiles(directory, manifest));
   await writeFile(join(directory, imageMark), formatManifest(manifest));
   return manifest;
+}
+
+/** What the guest's dm-verity target is told. */
+const verityOf = ({ rootHash, dataBlocks }: VerityTree): Manifest["rootfs"]["verity"] => ({
+  rootHash,
+  salt: veritySalt.toString("hex"),
+  algorithm: "sha256",
+  blockSize: verityBlockSize,
+  dataBlocks,
+});
+
+/** Versions of what runs in the image and what it starts from. */
+function versions(
+  lock: Lock,
+  node: Parts["node"],
+  packages: readonly LockedPackage[],
+  npm: readonly { name: string; version: string }[],
+): Manifest["versions"] {
+  const versionOf = (group: Group) => inGroup(lock, group)[0]!.version;
+  const byName = (list: readonly { name: string; version: string }[]) =>
+    Object.fromEntries(list.map(({ name, version }) => [name, version]));
+  return {
+    kernel: versionOf("source"),
+    node: node.version,
+    firmware: {
+      emulated: versionOf(firmwareGroups.emulated),
+      tdx: versionOf(firmwareGroups.tdx),
+    } satisfies PlatformTable<string>,
+    packages: byName(packages.filter(({ groups }) => groups.includes("root"))),
+    npm: byName(npm),
+  };
 }
 
 /** Of the files that were just written, those that firmware and kernel will measure. */

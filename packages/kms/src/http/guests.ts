@@ -147,10 +147,13 @@ async function release(asked: Request, service: Service, requests: Requests): Pr
   if (request instanceof Answer) return request;
   const started = performance.now();
   const { configuration, metrics } = service;
-  const { answer, entry, logged } = await releaseKeys({ ...service.context, ...configuration }, request);
+  const current = () => service.configuration.policies;
+  const context = { ...service.context, ...configuration, current };
+  const { answer, entry, logged } = await releaseKeys(context, request);
   const ms = performance.now() - started;
   // Who asks again finds what another replica was told.
-  if (answer.outcome === "denied" && answer.code === "policy/changed") void service.reload();
+  const changed = answer.outcome === "denied" && answer.code === "policy/changed";
+  if (changed && service.configuration === configuration) void service.follow();
   metrics.observe(ms / 1000);
   metrics.count(answer.outcome, answer.outcome === "denied" ? `code="${answer.code}"` : "");
   if (answer.outcome === "denied" && !logged) metrics.count("unlogged");

@@ -30,7 +30,7 @@ export function operatorRoutes(service: Service, requests: Requests): Table {
         const changed = await administration.apply(request);
         const { action, version, signers } = changed;
         write("changed", { action, version, signers: signers.join(" ") });
-        await service.reload();
+        await service.follow();
         return json(changed);
       } catch (error) {
         if (!isRequestError(error)) throw error;

@@ -3,7 +3,7 @@
 import { anchorPath } from "@caisson/protocol/volumes";
 import { messageOf } from "@caisson/vocabulary/failure";
 import type { Connections } from "../connections.ts";
-import type { KmsError } from "../errors.ts";
+import { KmsError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import { metricsType } from "../metrics.ts";
 import { headPath } from "../peer-heads.ts";
@@ -50,6 +50,12 @@ export function routes(
     } catch (error) {
       if (retriable(error)) {
         return requests.refuse(asked, 503, "log/unavailable", `not now: ${messageOf(error)}`, later);
+      }
+      if (error instanceof KmsError && error.code.startsWith("log/")) {
+        // A database that lies is not a fault of this KMS's, and may be put right while it runs.
+        const { code, message } = error;
+        requests.writeSome("store-failed", { code, message });
+        return requests.refuse(asked, 503, "log/unavailable", `not now: ${message}   [${code}]`, later);
       }
       write("failed", { error: messageOf(error) });
       return requests.refuse(asked, 500, "http/internal", "the KMS failed on this request");

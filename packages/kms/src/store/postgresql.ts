@@ -376,10 +376,10 @@ const unavailable = (message: string) => new KmsError("log/unavailable", message
  */
 function translate(name: string, error: unknown): KmsError | TypeError {
   if (error instanceof KmsError || error instanceof TypeError) return error;
-  const code = (error as { code?: unknown }).code;
   const message = `${name}: ${messageOf(error)}`;
-  // Without a code, or with one of the system's, it is the connection.
-  if (typeof code !== "string" || !/^[0-9A-Z]{5}$/.test(code)) return unavailable(message);
+  // What the server does not say is the connection: EPIPE is as long as its codes.
+  if (!(error instanceof pg.DatabaseError)) return unavailable(message);
+  const { code = "" } = error;
   if (/^(08|40|53|55|57|25)/.test(code)) return unavailable(message);
   return new KmsError("log/unreadable", message);
 }

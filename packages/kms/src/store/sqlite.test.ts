@@ -9,6 +9,7 @@ import test, { type TestContext } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import { identityKey } from "@caisson/protocol/ed25519";
 import fc from "fast-check";
+import { KmsError } from "../errors.ts";
 import { type LogEntry, logHead } from "./entries.ts";
 import { readOnlySqlite, sqlite } from "./sqlite.ts";
 import { openStore } from "./store.ts";
@@ -378,4 +379,20 @@ test("transactions take more commits while there is no moment without work", asy
   ok(Math.min(...gaps.slice(-4)) > 15, gaps.join());
   await Promise.all(commits);
   await log.close();
+});
+
+test("for how long a database that is away is waited for, no clock that is set back says", {
+  timeout: 60_000,
+}, async (t) => {
+  const backend = sqlite(newPath(t));
+  const store = await openStore(backend, { identity, rows });
+  t.after(() => store.close());
+  const away = new KmsError("log/unavailable", "another machine is the database now");
+  t.mock.method(backend, "write", () => Promise.reject(away));
+  let clock = Date.now();
+  t.mock.method(Date, "now", () => {
+    clock -= 60_000;
+    return clock;
+  });
+  await rejects(store.commit({ entry: entry(1) }), away);
 });

@@ -351,7 +351,8 @@ class ChainedStore implements Store {
 
   /** One transaction for all; again, while the database is away and it is not known to have happened. */
   async #write(changes: readonly Commit[]): Promise<Committed[]> {
-    const until = Date.now() + patience.allMs;
+    // Not by a clock that may be set back meanwhile.
+    const until = performance.now() + patience.allMs;
     const buckets = [...new Set(changes.flatMap(({ rows = [] }) => rows.map(bucketOf)))];
     const nodes = [...new Set(buckets.flatMap(placesAbove))];
     const nonces = changes.flatMap(({ nonce }) => nonce ?? []);
@@ -381,7 +382,7 @@ class ChainedStore implements Store {
           return decision.write;
         });
       } catch (error) {
-        if (!retriable(error) || Date.now() > until) throw error;
+        if (!retriable(error) || performance.now() > until) throw error;
         await new Promise((resolve) => setTimeout(resolve, patience.betweenMs));
         continue;
       }

@@ -9,6 +9,15 @@ import type { CpuId } from "./products.ts";
 
 export const REPORT_SIZE = 1184;
 const SIGNED = 0x2a0;
+/** Of what is looked at more than once. */
+const offsets = {
+  version: 0,
+  policy: 0x08,
+  vmpl: 0x30,
+  algorithm: 0x34,
+  platformInfo: 0x40,
+  keyInfo: 0x48,
+} as const;
 
 /** Version of the SEV firmware: major.minor.build. */
 export type FirmwareVersion = string;
@@ -99,65 +108,20 @@ export function parseReport(bytes: Uint8Array): SnpReport {
     });
   }
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  checkKnown(view);
   const at = (offset: number, size: number) => bytes.subarray(offset, offset + size);
   const number = (offset: number) => view.getUint32(offset, true);
   const long = (offset: number) => view.getBigUint64(offset, true);
-  let strange: VerifyError | undefined;
-  const reserved = (what: string, actual: string) => {
-    strange ??= new VerifyError("snp/reserved", `${what} of this SEV-SNP report are not zero`, { actual });
-  };
-  const zero = (offset: number, end: number) => {
-    if (!isZero(bytes.subarray(offset, end))) {
-      reserved(`bytes 0x${offset.toString(16)} to 0x${end.toString(16)}`, toHex(bytes.subarray(offset, end)));
-    }
-  };
-
-  const version = number(0);
-  if (version < 2 || version > 5) {
-    throw new VerifyError("snp/version", "a SEV-SNP report of a version that is not known here", {
-      expected: "2 to 5",
-      actual: `${version}`,
-    });
-  }
-  if (number(0x34) !== 1) {
-    throw new VerifyError("snp/algorithm", "the signature algorithm is not ECDSA P-384 with SHA-384", {
-      expected: "1",
-      actual: `${number(0x34)}`,
-    });
-  }
-  const policy = long(0x08);
-  if ((policy & POLICY_RESERVED) !== 0n) reserved("reserved policy bits", `0x${policy.toString(16)}`);
-  if ((policy & POLICY_ONE) === 0n)
-    reserved("bits that contradict policy bit 17 (which is one)", `0x${policy.toString(16)}`);
-  const platformInfo = long(0x40);
-  if ((platformInfo & ~PLATFORM_KNOWN) !== 0n)
-    reserved("reserved bits of PLATFORM_INFO", `0x${platformInfo.toString(16)}`);
-  const keyInfo = number(0x48);
-  if (keyInfo >> 5 !== 0) reserved("reserved bits of the key information", `0x${keyInfo.toString(16)}`);
-  const vmpl = number(0x30);
-  if (vmpl > 3 && vmpl !== 0xffffffff) {
-    throw new VerifyError("snp/vmpl", "a privilege level that does not exist", {
-      expected: "0 to 3, or ffffffff where the host asked",
-      actual: `${vmpl}`,
-    });
-  }
-  zero(0x4c, 0x50);
-  zero(version < 3 ? 0x188 : 0x18b, 0x1a0);
-  zero(0x1eb, 0x1ec);
-  zero(0x1ef, 0x1f0);
-  zero(version < 5 ? 0x1f8 : 0x208, SIGNED);
-  zero(SIGNED + 48, SIGNED + 72);
-  zero(SIGNED + 72 + 48, SIGNED + 144);
-  zero(SIGNED + 144, REPORT_SIZE);
-
+  const version = number(offsets.version);
+  const keyInfo = number(offsets.keyInfo);
   return {
     version,
     guestSvn: number(0x04),
-    policy,
+    policy: long(offsets.policy),
     familyId: at(0x10, 16),
     imageId: at(0x20, 16),
-    vmpl,
-    platformInfo,
+    vmpl: number(offsets.vmpl),
+    platformInfo: long(offsets.platformInfo),
     authorKeyEnabled: (keyInfo & 1) === 1,
     signingKey: readSigningKey(keyInfo),
     reportData: at(0x50, 64),
@@ -175,8 +139,67 @@ export function parseReport(bytes: Uint8Array): SnpReport {
     mitigations: version < 5 ? undefined : { launch: long(0x1f8), current: long(0x200) },
     signed: bytes.subarray(0, SIGNED),
     signature: readSignature(bytes),
-    strange,
+    strange: strangeness(bytes, view),
   };
+}
+
+/** Refuses a report whose version, signature algorithm or privilege level is not known here. */
+function checkKnown(view: DataView): void {
+  const version = view.getUint32(offsets.version, true);
+  if (version < 2 || version > 5) {
+    throw new VerifyError("snp/version", "a SEV-SNP report of a version that is not known here", {
+      expected: "2 to 5",
+      actual: `${version}`,
+    });
+  }
+  const algorithm = view.getUint32(offsets.algorithm, true);
+  if (algorithm !== 1) {
+    throw new VerifyError("snp/algorithm", "the signature algorithm is not ECDSA P-384 with SHA-384", {
+      expected: "1",
+      actual: `${algorithm}`,
+    });
+  }
+  const vmpl = view.getUint32(offsets.vmpl, true);
+  if (vmpl > 3 && vmpl !== 0xffffffff) {
+    throw new VerifyError("snp/vmpl", "a privilege level that does not exist", {
+      expected: "0 to 3, or ffffffff where the host asked",
+      actual: `${vmpl}`,
+    });
+  }
+}
+
+/** The first thing that is not zero and should be. */
+function strangeness(bytes: Uint8Array, view: DataView): VerifyError | undefined {
+  const version = view.getUint32(offsets.version, true);
+  const policy = view.getBigUint64(offsets.policy, true);
+  const platformInfo = view.getBigUint64(offsets.platformInfo, true);
+  const keyInfo = view.getUint32(offsets.keyInfo, true);
+  const bits: [what: string, set: boolean, actual: bigint | number][] = [
+    ["reserved policy bits", (policy & POLICY_RESERVED) !== 0n, policy],
+    ["bits that contradict policy bit 17 (which is one)", (policy & POLICY_ONE) === 0n, policy],
+    ["reserved bits of PLATFORM_INFO", (platformInfo & ~PLATFORM_KNOWN) !== 0n, platformInfo],
+    ["reserved bits of the key information", keyInfo >> 5 !== 0, keyInfo],
+  ];
+  const zeros = [
+    [0x4c, 0x50],
+    [version < 3 ? 0x188 : 0x18b, 0x1a0],
+    [0x1eb, 0x1ec],
+    [0x1ef, 0x1f0],
+    [version < 5 ? 0x1f8 : 0x208, SIGNED],
+    [SIGNED + 48, SIGNED + 72],
+    [SIGNED + 72 + 48, SIGNED + 144],
+    [SIGNED + 144, REPORT_SIZE],
+  ] as const;
+  const reserved = (what: string, actual: string) =>
+    new VerifyError("snp/reserved", `${what} of this SEV-SNP report are not zero`, { actual });
+  const bad = bits.find(([, set]) => set);
+  if (bad !== undefined) return reserved(bad[0], `0x${bad[2].toString(16)}`);
+  for (const [offset, end] of zeros) {
+    const actual = bytes.subarray(offset, end);
+    if (!isZero(actual))
+      return reserved(`bytes 0x${offset.toString(16)} to 0x${end.toString(16)}`, toHex(actual));
+  }
+  return undefined;
 }
 
 /** Build, minor, major: in this order. */
