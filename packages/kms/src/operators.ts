@@ -246,6 +246,13 @@ export class Administration {
         fix: "caisson kms serve --operators FILE names the first",
       });
     }
+    // Each is tried with each key: what anybody can send costs no more than what operators do.
+    if (envelope.signatures.length > inForce.keys.length) {
+      throw new KmsError(
+        "operators/signatures",
+        `${envelope.signatures.length} signatures, of ${inForce.keys.length} operators`,
+      );
+    }
     const signers = (await signersOf(envelope, inForce.keys)).map(({ key }) => key);
     if (signers.length < inForce.threshold) {
       throw new KmsError(
