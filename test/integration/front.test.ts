@@ -19,6 +19,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { connect, type TLSSocket } from "node:tls";
 import { frontService } from "@caisson/guest/front";
 import { bundleGuest } from "@caisson/image/bundle";
+import { writeFrontSetup } from "@caisson/protocol/front-setup";
 import { tunnelTypes } from "@caisson/protocol/tunnel";
 import { leafHash, verifyInclusion } from "@caisson/vocabulary/merkle";
 
@@ -82,7 +83,7 @@ async function start(
   });
   const tls = generateKeyPairSync("ec", { namedCurve: "P-256" }).privateKey;
   child.stdin!.end(
-    JSON.stringify({
+    writeFrontSetup({
       tlsKey: tls.export({ format: "der", type: "pkcs8" }).toString("base64"),
       hpkeKey: Buffer.alloc(32, 7).toString("base64"),
       application: { host: "127.0.0.1", port: target },

@@ -7,7 +7,16 @@ import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { generateKeyPairSync } from "node:crypto";
 import { once } from "node:events";
-import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { open } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -330,6 +339,30 @@ test("a production KMS does not start with a policy for emulated machines", (t) 
   const run = caisson("kms", "serve", "--data", data, "--policy-dir", policies, "--listen", "127.0.0.1:0");
   equal(run.status, 30);
   match(run.stderr, /\[policy\/malformed\]/);
+});
+
+test("a production KMS takes operators and the policy of a log from files that nobody else can write", (t) => {
+  const { data, policies } = directory(t);
+  const [operators, policy] = ["operators.json", "log-policy"].map((name) => join(policies, name)) as [
+    string,
+    string,
+  ];
+  writeFileSync(
+    operators,
+    JSON.stringify({ threshold: 1, keys: [{ type: "ed25519", key: "00".repeat(32) }] }),
+  );
+  writeFileSync(policy, "quorum none\n");
+  const serve = ["kms", "serve", "--data", data, "--listen", "127.0.0.1:0"];
+  for (const [file, more] of [
+    [operators, ["--operators", operators]],
+    [policy, ["--log", "http://127.0.0.1:1", "--log-policy", policy]],
+  ] as const) {
+    chmodSync(file, 0o666);
+    const run = caisson(...serve, ...more);
+    equal(run.status, 30, run.stderr);
+    match(run.stderr, /can be written by others/);
+    match(run.stderr, /policy\/permissions/);
+  }
 });
 
 /** A man in the middle: sees every message of both, and may put others in their place. */

@@ -16,7 +16,7 @@ import {
   VerifyError,
 } from "@caisson/verify";
 import { isAmdCollateral } from "@caisson/verify/amd-collateral";
-import { saysNothing } from "@caisson/verify/certainty";
+import { isMalformed, saysNothing } from "@caisson/verify/certainty";
 import { collateralFromText } from "@caisson/verify/collateral-forms";
 import { checkOf } from "@caisson/verify/errors";
 import { isEvidence, readEvidence } from "@caisson/verify/every-form";
@@ -66,25 +66,29 @@ function isKnown(bytes: Uint8Array): boolean {
   }
 }
 
-/** Nobody can tell: exit code 20, as of a report. */
-class CannotTell extends Failure<string, "unsupported"> {
-  override readonly name = "CannotTell";
-  constructor({ code, message, facts, fix }: VerifyError) {
-    super(code, "unsupported", message, { facts, ...(fix !== undefined && { fix }) });
+/** A refusal whose exit code is not that of a "no". */
+class Unjudged extends Failure<string, "unsupported" | "input"> {
+  override readonly name = "Unjudged";
+  constructor(kind: "unsupported" | "input", { code, message, facts, fix }: VerifyError) {
+    super(code, kind, message, { facts, ...(fix !== undefined && { fix }) });
   }
 }
 
-/** A refusal that says nothing of the evidence (collateral that is missing, expired, another platform's) is not a "no". */
-export async function orCannotTell<T>(ask: () => T | Promise<T>): Promise<T> {
+/**
+ * For commands that explain evidence and do not judge it. A refusal is a "no" (exit code 10) unless it says nothing of the
+ * evidence, such as collateral that is missing, expired or another platform's (20), or the bytes are no evidence (30).
+ */
+export async function unlessUnjudged<T>(ask: () => T | Promise<T>): Promise<T> {
   try {
     return await ask();
   } catch (error) {
-    throw inDoubt(error);
+    throw unjudged(error);
   }
 }
-function inDoubt(error: unknown): unknown {
-  const vague = error instanceof VerifyError && isCheck(error.code) && saysNothing(error.code, "quote");
-  return vague ? new CannotTell(error) : error;
+function unjudged(error: unknown): unknown {
+  if (!(error instanceof VerifyError) || !isCheck(error.code)) return error;
+  if (saysNothing(error.code, "quote")) return new Unjudged("unsupported", error);
+  return isMalformed(error.code) ? new Unjudged("input", error) : error;
 }
 const isCheck = (code: ErrorCode): code is CheckCode => checkOf(code) !== undefined;
 
@@ -120,7 +124,7 @@ export function readCollateralFiles(path: string | undefined): {
   try {
     return { amdCollateral: readAmdCollateral(JSON.parse(text)) };
   } catch (error) {
-    throw inDoubt(error);
+    throw unjudged(error);
   }
 }
 

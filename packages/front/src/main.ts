@@ -6,13 +6,19 @@
 import { createPrivateKey } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { encodeReport } from "@caisson/protocol/certificate-report";
+import {
+  type ChannelQuestion,
+  channelPath,
+  channelSocketPath,
+  frontListens,
+  readFrontSetup,
+} from "@caisson/protocol/front-setup";
 import { keyPairOf } from "@caisson/protocol/hpke-context";
 import { firstBytes } from "@caisson/vocabulary/body";
 import { limits } from "@caisson/vocabulary/limits";
 import { keepCertificate } from "./acme.ts";
 import { selfSigned } from "./certificate.ts";
 import { createFront } from "./server.ts";
-import { attestPath, attestSocket, setupSchema } from "./setup.ts";
 
 const http = process.getBuiltinModule("node:http");
 
@@ -28,9 +34,9 @@ const say = (line: string): void => void process.stderr.write(`${line}\n`);
 function attest(root: Uint8Array): Promise<string> {
   return new Promise((resolve, reject) => {
     const request = http.request({
-      socketPath: attestSocket,
+      socketPath: channelSocketPath,
       method: "POST",
-      path: attestPath,
+      path: channelPath,
       timeout: quoteLimitMs,
       headers: { "content-type": "application/json" },
     });
@@ -43,11 +49,11 @@ function attest(root: Uint8Array): Promise<string> {
         else reject(new Error("the guest got no quote"));
       }, reject);
     });
-    request.end(JSON.stringify({ nonceRoot: root.toHex() }));
+    request.end(JSON.stringify({ nonceRoot: root.toHex() } satisfies ChannelQuestion));
   });
 }
 
-const setup = setupSchema.parse(JSON.parse(readFileSync(setupDescriptor, "utf8")));
+const setup = readFrontSetup(readFileSync(setupDescriptor, "utf8"));
 const key = createPrivateKey({ key: Buffer.from(setup.tlsKey, "base64"), format: "der", type: "pkcs8" });
 const front = createFront({
   key: key.export({ format: "pem", type: "pkcs8" }) as string,
@@ -57,7 +63,7 @@ const front = createFront({
   require: setup.require,
   attest,
 });
-front.server.listen({ fd: listening }, () => say("the front listens"));
+front.server.listen({ fd: listening }, () => say(frontListens));
 if (setup.acme !== undefined) {
   const { directory, accountKey: bytes, roots } = setup.acme;
   const accountKey = createPrivateKey({ key: Buffer.from(bytes, "base64"), format: "der", type: "pkcs8" });

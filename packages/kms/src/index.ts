@@ -19,6 +19,7 @@ export {
   createRootSecret,
   dataFiles,
   kmsIdentity,
+  openRecoveryKey,
   openRootSecret,
   refuseRootSecret,
   storeRootSecret,
@@ -43,3 +44,4 @@ export { openStore, type Store, type StoreKeys, storeKeys } from "./store/store.
 export { type LogReport, verifyReleaseLog } from "./store/verify.ts";
 export { type Opened, openVolumeBook, VolumeBook } from "./volumes/book.ts";
 export type { OperatorAction, VolumeRecord } from "./volumes/rules.ts";
+export { readClosed } from "./writers.ts";

@@ -34,7 +34,7 @@ import {
 } from "@caisson/vocabulary/schema";
 import { get } from "./attestation.ts";
 import { KmsError } from "./errors.ts";
-import { type AppPolicy, type PolicyReading, readAppPolicy } from "./policies.ts";
+import { type AppPolicy, type Policies, type PolicyReading, readAppPolicy } from "./policies.ts";
 import { rootsRow, rotate } from "./roots.ts";
 import type { Row, RowName } from "./store/rows.ts";
 import { type Commit, change, type RowChange, type Store, update } from "./store/store.ts";
@@ -227,10 +227,10 @@ export class Administration {
   }
 
   /**
-   * Does what enough operators signed. `document` is parsed JSON. Throws ReleaseError "envelope/malformed", KmsError
-   * `operators/…` or `policy/…`.
+   * Does what enough operators signed. `document` is parsed JSON; `files` are this replica's policies that are files, none
+   * of which is signed besides. Throws ReleaseError "envelope/malformed", KmsError `operators/…` or `policy/…`.
    */
-  async apply(document: unknown): Promise<Changed> {
+  async apply(document: unknown, files: Pick<Policies, "has"> = new Set()): Promise<Changed> {
     const envelope = readEnvelope(document);
     const asked = operatorRequest(envelope);
     if (asked.kms !== this.#reading.identityKey) {
@@ -265,6 +265,11 @@ export class Administration {
       const once = { ...operationsRow, version: asked.replaces, value: utf8(asked.operation) };
       await this.#volumes!.operate(asked.volume, asked.operation, [guard, once]);
       return { action: asked.action, version: asked.replaces + 1, signers };
+    }
+    if (asked.action === "policy/set" && files.has(asked.app)) {
+      throw new KmsError("policy/duplicate", `a file of this replica's has the policy of app ${asked.app}`, {
+        fix: "remove the file and send SIGHUP first, at each replica",
+      });
     }
     const commit = await this.#commitOf(asked, guard);
     if ((await this.#store.commit(commit)) === "done") {

@@ -28,7 +28,7 @@ test("a machine in good order gets its keys, and the log says so", async (t) => 
   const { request, exchange, pair } = await askingFor(machine, machine.booted(identityHex), context);
   const { answer } = await releaseKeys(context, request);
   if (answer.outcome !== "released") throw new Error(answer.message);
-  equal(isSigned(answer, exchange), true);
+  equal(await isSigned(answer, exchange), true);
   deepEqual([answer.app, answer.instance, answer.time], [machine.app, machine.instance, now]);
 
   const keys = keysIn(answer, { exchange, pair });

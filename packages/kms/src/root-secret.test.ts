@@ -16,7 +16,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import test, { type TestContext } from "node:test";
 import { decryptBackup, encryptBackup } from "./backup.ts";
-import { createRootSecret, openRootSecret, storeRootSecret } from "./root-secret.ts";
+import { createRootSecret, openRecoveryKey, openRootSecret, storeRootSecret } from "./root-secret.ts";
 
 function directory(t: TestContext): string {
   const path = mkdtempSync(join(tmpdir(), "caisson-kms-secret-"));
@@ -40,6 +40,25 @@ test("the secret is made once, with mode 600, and read again", (t) => {
   deepEqual(openRootSecret(data), secret);
   deepEqual(readdirSync(data), ["root-secret"]);
   notDeepEqual(openRootSecret(created(t)), secret);
+});
+
+test("the key of a recovery is made once, and nobody else can have made it", (t) => {
+  const data = join(directory(t), "new");
+  const key = openRecoveryKey(data);
+  deepEqual(openRecoveryKey(data), key);
+  const path = join(data, "recovery-key");
+  equal(statSync(path).mode & 0o777, 0o600);
+  // Whoever may write there can put a key of theirs in its place, to which keepers would seal their shares.
+  chmodSync(data, 0o777);
+  throws(() => openRecoveryKey(data), { code: "root-secret/permissions" });
+  unlinkSync(path);
+  throws(() => openRecoveryKey(data), { code: "root-secret/permissions" });
+  deepEqual(readdirSync(data), []);
+  chmodSync(data, 0o700);
+  const theirs = join(directory(t), "theirs");
+  writeFileSync(theirs, key, { mode: 0o600 });
+  symlinkSync(theirs, path);
+  throws(() => openRecoveryKey(data), { code: "root-secret/permissions" });
 });
 
 test("opening an empty place, or one that is not there, makes nothing", (t) => {

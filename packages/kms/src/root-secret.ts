@@ -32,6 +32,8 @@ export const ROOT_SECRET_SIZE = 32;
 /** Names inside a KMS's data directory. */
 export const dataFiles = {
   rootSecret: "root-secret",
+  /** While keepers' shares are awaited. */
+  recoveryKey: "recovery-key",
   releaseLog: "release-log.sqlite",
 } as const;
 
@@ -55,7 +57,7 @@ export function openRootSecret(data: string, place: Place = {}): Uint8Array {
     });
   }
   checkPlace(data, place);
-  return readRootSecret(path);
+  return readSecret(path, "caisson kms restore, from a backup");
 }
 
 /** A new root secret where there is none, and no release log of a lost one. Throws KmsError `root-secret/…`. */
@@ -84,9 +86,24 @@ const isThere = (path: string) =>
 
 /** Writes a root secret into a directory that has none. Throws KmsError "root-secret/exists". */
 export function storeRootSecret(data: string, secret: Uint8Array, place: Place = {}): void {
+  storeSecret(data, dataFiles.rootSecret, secret, place);
+}
+
+/**
+ * The secret key (32 bytes) of a recovery into `data`, to which keepers seal their shares; made when there is none. Nobody
+ * else can have put it there. Throws KmsError `root-secret/permissions`, `root-secret/malformed`.
+ */
+export function openRecoveryKey(data: string): Uint8Array {
+  const path = join(data, dataFiles.recoveryKey);
+  if (!existsSync(path)) storeSecret(data, dataFiles.recoveryKey, randomBytes(ROOT_SECRET_SIZE));
+  checkPlace(data);
+  return readSecret(path, `remove it, and have all keepers seal again`);
+}
+
+function storeSecret(data: string, name: string, secret: Uint8Array, place?: Place): void {
   mkdirSync(data, { recursive: true, mode: 0o700 });
   checkPlace(data, place);
-  const path = join(data, dataFiles.rootSecret);
+  const path = join(data, name);
   const temporary = `${path}.${randomBytes(8).toString("hex")}`;
   const file = openSync(temporary, "wx", 0o600);
   try {
@@ -106,11 +123,12 @@ export function storeRootSecret(data: string, secret: Uint8Array, place: Place =
 }
 
 /** Who can write in the directory, or above it, can put another secret and another log there. */
-function checkPlace(data: string, { development = false }: Place): void {
+function checkPlace(data: string, { development = false }: Place = {}): void {
   checkWriters(data, { code: "root-secret/permissions", parents: !development });
 }
 
-function readRootSecret(path: string): Uint8Array {
+/** A file that holds a secret; `otherwise` is what to do where it does not. */
+function readSecret(path: string, otherwise: string): Uint8Array {
   let file: number;
   try {
     // A pipe would be waited for.
@@ -133,7 +151,7 @@ function readRootSecret(path: string): Uint8Array {
     const secret = new Uint8Array(ROOT_SECRET_SIZE);
     if (stat.size !== ROOT_SECRET_SIZE || readSync(file, secret) !== ROOT_SECRET_SIZE) {
       throw new KmsError("root-secret/malformed", `${path} has ${stat.size} bytes, not ${ROOT_SECRET_SIZE}`, {
-        fix: "caisson kms restore, from a backup",
+        fix: otherwise,
       });
     }
     return secret;

@@ -31,6 +31,7 @@ import type { ReleaseContext } from "./release.ts";
 import { openRootSecret } from "./root-secret.ts";
 import { Roots } from "./roots.ts";
 import { publishSharesOnce, type SharesDocument } from "./shares.ts";
+import { Signer } from "./signer.ts";
 import { openLogStore } from "./store/open.ts";
 import { type Store, storeKeys } from "./store/store.ts";
 import { VolumeBook } from "./volumes/book.ts";
@@ -264,6 +265,7 @@ async function readService(
   const context = {
     roots,
     identity,
+    signer: new Signer(identity),
     store,
     denials: new Bucket(limits.denials, now()),
     platforms: new Signatures(limits.platformSignatures),

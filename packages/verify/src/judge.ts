@@ -186,6 +186,7 @@ export function report(
 
 /** Of documents of several vendors those that are about this one's evidence, which its first check names. */
 function ofVendor(source: string, first: CheckId | undefined): string {
+  if (!source.includes("; ")) return source;
   const own = first === "snp/format" ? "AMD" : first === "nitro/format" ? "AWS" : "Intel";
   const parts = source
     .split("; ")

@@ -2,6 +2,13 @@
 import { within } from "../sabotage.ts";
 
 export const cli = within("packages/cli/src", [
+  [
+    "anybody may write who a KMS's first operators are",
+    "commands/kms.ts",
+    "if (development) return readTextFile(path);",
+    "if (path !== '') return readTextFile(path);",
+    "/test/integration/kms.test.ts",
+  ],
   ["rejected evidence ends with 0", "exit-codes.ts", "  rejected: 10,", "  rejected: 0,", "failure.test.ts"],
   ["malformed input ends as a rejection", "exit-codes.ts", "  input: 30,", "  input: 10,", "failure.test.ts"],
   [

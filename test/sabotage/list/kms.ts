@@ -126,7 +126,7 @@ export const kms = within("packages/kms/src", [
     "store/postgresql.ts",
     "if (/^(08|40|53|55|57|25)/.test(code)) return unavailable(message);",
     "if (/^(08|40|55|57|25)/.test(code)) return unavailable(message);",
-    "/test/integration/kms-full-disk.test.ts",
+    "store/postgresql.test.ts",
   ],
   [
     "what a KMS on a volume wrote counts before it is anchored",
@@ -175,6 +175,27 @@ export const kms = within("packages/kms/src", [
     "service.ts",
     "return this.#reload(turn.files ? loadConfiguration : followConfiguration);",
     "return this.#reload(loadConfiguration);",
+    "reload.test.ts",
+  ],
+  [
+    "anybody may have made the key that keepers seal to",
+    "root-secret.ts",
+    "  checkPlace(data);",
+    "",
+    "root-secret.test.ts",
+  ],
+  [
+    "a broken connection is PostgreSQL's word",
+    "store/postgresql.ts",
+    "if (!(error instanceof pg.DatabaseError)) return unavailable(message);",
+    'if (!(error instanceof pg.DatabaseError) && (error as { code?: string }).code !== "EPIPE") return unavailable(message);',
+    "store/postgresql.test.ts",
+  ],
+  [
+    "a policy is signed beside a file that says the same application's",
+    "operators.ts",
+    'if (asked.action === "policy/set" && files.has(asked.app)) {',
+    "if (false) {",
     "reload.test.ts",
   ],
   [

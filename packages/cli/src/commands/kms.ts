@@ -65,11 +65,25 @@ const init = new Command("init")
     print(options.json, { identityKey }, identityKey);
   });
 
+/** A file that decides who gets keys. Where those are real, only this user and root can have written it. Throws KmsError, UsageError. */
+async function readDeciding(path: string, development: boolean): Promise<string> {
+  if (development) return readTextFile(path);
+  const { readClosed } = await import("@caisson/kms");
+  return readClosed(path, { code: "policy/permissions", parents: true }).toString("utf8");
+}
+
 /** The log that a KMS follows. Throws UsageError where the one option is given without the other. */
-async function logToFollow(place: string, policy: string | undefined): Promise<LogToFollow> {
+async function logToFollow(
+  place: string,
+  policy: string | undefined,
+  development: boolean,
+): Promise<LogToFollow> {
   if (policy === undefined) throw new UsageError("a log is followed by a policy", "--log-policy FILE");
   const { readTrustPolicy } = await import("@caisson/releases");
-  return { source: await openReleaseLog(place), policy: readTrustPolicy(readTextFile(policy)) };
+  return {
+    source: await openReleaseLog(place),
+    policy: readTrustPolicy(await readDeciding(policy, development)),
+  };
 }
 
 const serve = new Command("serve")
@@ -146,20 +160,21 @@ const serve = new Command("serve")
         asked = true;
         void kms?.reload();
       });
+      const { development = false } = options;
       const { readOperators, startKms } = await import("@caisson/kms");
       const { checkSource } = await import("@caisson/client/collateral");
       kms = await startKms({
         data: options.data,
         ...(options.policyDir !== undefined && { policies: options.policyDir }),
         ...(options.operators !== undefined && {
-          operators: readOperators(options.operators, readTextFile(options.operators)),
+          operators: readOperators(options.operators, await readDeciding(options.operators, development)),
         }),
         databases: options.database,
         provenance: provenanceJudge,
         peers: options.peer,
         ...(options.ownApp !== undefined && { ownApp: options.ownApp }),
         ...options.listen,
-        development: options.development ?? false,
+        development,
         perAddress: { perSecond: options.ratePerAddress, burst: 8 * options.ratePerAddress },
         ...(options.collateral !== undefined && { collateral: options.collateral }),
         ...(options.collateralSource !== undefined && {
@@ -168,7 +183,9 @@ const serve = new Command("serve")
             ...(options.collateralUpdate !== undefined && { update: options.collateralUpdate }),
           },
         }),
-        ...(options.log !== undefined && { follow: await logToFollow(options.log, options.logPolicy) }),
+        ...(options.log !== undefined && {
+          follow: await logToFollow(options.log, options.logPolicy, development),
+        }),
         log: (line) => process.stderr.write(`${line}\n`),
       });
       const { url, identityKey } = kms;

@@ -19,11 +19,11 @@ import { Command } from "commander";
 import { UsageError } from "../failure.ts";
 import {
   evidenceOf,
-  orCannotTell,
   parseTime,
   readBounded,
   readCollateralFiles,
   readPolicyFile,
+  unlessUnjudged,
 } from "../judgement-files.ts";
 import { printable } from "../views/printable.ts";
 
@@ -44,7 +44,7 @@ const from = new Command("from")
   .option("-o, --output <file>", "write the policy there instead of to stdout")
   .action(async (path: string, options: FromOptions) => {
     const evidence = evidenceOf(readBounded(path));
-    const text = policyFrom(evidence, await orCannotTell(() => genuine(evidence, options)));
+    const text = await unlessUnjudged(async () => policyFrom(evidence, await genuine(evidence, options)));
     if (options.output === undefined) process.stdout.write(text);
     else write(options.output, text);
   });

@@ -30,12 +30,12 @@ import { exitCodes } from "../exit-codes.ts";
 import { UsageError } from "../failure.ts";
 import {
   evidenceOf,
-  orCannotTell,
   parseTime,
   readBounded,
   readCollateralFiles,
   readPolicyFile,
   readText,
+  unlessUnjudged,
 } from "../judgement-files.ts";
 import { printable } from "../views/printable.ts";
 
@@ -89,12 +89,13 @@ export const command = withSource(new Command("caisson tcb"), "--collateral-sour
     const policy = options.policy === undefined ? undefined : readPolicyFile(options.policy);
     const now = parseTime(options.at);
     if (evidence.platform === "nitro") {
-      throw new UsageError(
-        "AWS says nothing of the firmware below its machines",
-        "evidence of Intel's or AMD's",
+      throw new VerifyError(
+        "evidence/unsupported",
+        "AWS says nothing of the firmware below its machines, so nobody can tell what is behind",
+        { fix: "evidence of Intel's or AMD's" },
       );
     }
-    const answer = await orCannotTell(() =>
+    const answer = await unlessUnjudged(() =>
       evidence.platform === "snp"
         ? adviseSnp(evidence, policy, now)
         : adviseIntel(evidence, policy, options, now),
@@ -117,6 +118,7 @@ async function adviseIntel(
   options: Options,
   now: Date,
 ): Promise<Said> {
+  const { ppid, ...platform } = ppidOf(evidence.quote);
   const accepted = policy?.tcb?.statuses ?? ["UpToDate"];
   const sets: SetAdvice[] = [];
   for (const [set, collateral] of await setsOf(evidence, options, now)) {
@@ -130,7 +132,6 @@ async function adviseIntel(
     });
   }
   const [first, early] = sets;
-  const { ppid, ...platform } = ppidOf(evidence.quote);
   return {
     said: {
       platform: { ...platform, ppid },
@@ -172,10 +173,11 @@ function adviseSnp(
     collateral?.endorsement && readEndorsement(parseEndorsement(collateral.endorsement)).product;
   const product = (report.cpu && productOf(report.cpu)) ?? certified;
   if (product === undefined) {
-    throw new UsageError(
-      "this report does not say which processor it is of",
-      "its certificate does: add it to the evidence",
-    );
+    const { family, model } = report.cpu ?? {};
+    throw new VerifyError("snp/product", "nobody can tell which product of AMD's this report is of", {
+      actual: report.cpu === undefined ? "a report that does not say" : `family ${family}, model ${model}`,
+      fix: "its certificate says it: add that to the evidence",
+    });
   }
   const tcb = Object.fromEntries(
     Object.entries(report.tcb).map(([kind, value]) => {

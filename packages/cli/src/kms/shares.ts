@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `caisson kms shares …`: the root secret in n shares, any k of which give it again. */
-import { existsSync, mkdirSync, readFileSync, unlinkSync, writeFileSync } from "node:fs";
+import { unlinkSync } from "node:fs";
 import { join } from "node:path";
 import type { SealingKey } from "@caisson/protocol/hpke";
 import { decryptUnder, encryptUnder, PASSPHRASE_LENGTH, passphraseSizes } from "@caisson/protocol/passphrase";
@@ -136,9 +136,6 @@ const seal = new Command("seal")
     },
   );
 
-/** The key of a recovery lies in the data directory until it is done. */
-const recoveryKey = "recovery-key";
-
 const recover = new Command("recover")
   .description(
     "without sealed shares: print the key to seal them to; with enough of them: write the root secret, and persistent volumes are suspect",
@@ -149,24 +146,12 @@ const recover = new Command("recover")
   .option("--database <URL>", "the log and volumes in PostgreSQL instead")
   .addOption(restoredBefore())
   .action(async (file: string, sealed: string[], options: RestoreOptions) => {
-    const { kmsIdentity, readShares, recoverSecret, refuseRootSecret } = await import("@caisson/kms");
+    const { dataFiles, kmsIdentity, openRecoveryKey, readShares, recoverSecret, refuseRootSecret } =
+      await import("@caisson/kms");
     const { sealingKey } = await import("@caisson/protocol/hpke");
     const document = readShares(readTextFile(file));
     refuseRootSecret(options.data);
-    const path = join(options.data, recoveryKey);
-    if (!existsSync(path)) {
-      mkdirSync(options.data, { recursive: true, mode: 0o700 });
-      const secret = crypto.getRandomValues(new Uint8Array(32));
-      writeFileSync(path, secret, { flag: "wx", mode: 0o600, flush: true });
-    }
-    const kept = readFileSync(path);
-    if (kept.length !== 32) {
-      throw new UsageError(
-        `${path} has ${kept.length} bytes, not 32`,
-        "remove it; keepers who sealed to its key have to seal to the new one",
-      );
-    }
-    const own = sealingKey(Uint8Array.from(kept));
+    const own = sealingKey(openRecoveryKey(options.data));
     if (sealed.length === 0) {
       process.stdout.write(`${own.publicKey.toHex()}\n`);
       return;
@@ -174,7 +159,7 @@ const recover = new Command("recover")
     const secret = await recoverSecret(document, own, sealed.map(readTextFile));
     await restoreFrom(file, options, secret);
     secret.fill(0);
-    unlinkSync(path);
+    unlinkSync(join(options.data, dataFiles.recoveryKey));
     process.stdout.write(`${kmsIdentity(options.data)}\n`);
   });
 

@@ -12,6 +12,14 @@ import type { Server } from "node:net";
 import { decodeReport } from "@caisson/protocol/certificate-report";
 import { deriveApplicationKey } from "@caisson/protocol/derivation";
 import {
+  type ChannelQuestion,
+  channelPath,
+  channelSocketPath,
+  type FrontSetup,
+  frontListens,
+  writeFrontSetup,
+} from "@caisson/protocol/front-setup";
+import {
   type AppDescription,
   type FrontDescription,
   type Service,
@@ -88,7 +96,7 @@ function directoryHost(directory: string): string {
 /** All that it sees of the guest beside its own files: where it asks for evidence. */
 export const channelSocket = ({ socket }: Place): Share => ({
   source: socket,
-  destination: "/run/channel.sock",
+  destination: channelSocketPath,
   writable: true,
 });
 
@@ -98,7 +106,9 @@ export const withFront = (app: AppDescription): AppDescription =>
     ? app
     : { ...app, services: { ...app.services, [frontName]: frontService(app.front) } };
 
-const request = z.strictObject({ nonceRoot: z.string().check(z.regex(/^[0-9a-f]{64}$/)) });
+const request = z.strictObject({
+  nonceRoot: z.string().check(z.regex(/^[0-9a-f]{64}$/)),
+} satisfies Record<keyof ChannelQuestion, z.ZodMiniType<string>>);
 
 /** The keys of this boot. */
 export interface ChannelKeys {
@@ -121,7 +131,8 @@ export async function serveChannel(context: Context, path: string, keys: Channel
   const hpkeConfig = hpkeConfigOf(new Uint8Array(lastBytes(spki(keys.hpke))));
   const owner = outsideId(frontService(context.config.app.front!), user);
   await serveJson(path, { user: owner, group: owner }, async (asked) => {
-    if (`${asked.method} ${asked.url}` !== "POST /channel") throw new Refused(404, "there is no such thing");
+    if (`${asked.method} ${asked.url}` !== `POST ${channelPath}`)
+      throw new Refused(404, "there is no such thing");
     const parsed = request.safeParse(await readJson(asked, 256));
     if (!parsed.success) throw new Refused(400, "nonceRoot: 64 hexadecimal digits");
     const nonceRoot = Uint8Array.fromHex(parsed.data.nonceRoot);
@@ -134,8 +145,13 @@ export async function serveChannel(context: Context, path: string, keys: Channel
   });
 }
 
-/** What the front reads from its pipe (`packages/front/src/setup.ts`). */
-function setup(context: Context, front: FrontDescription, keys: ChannelKeys, host: string): Buffer {
+/** What the front is told. `host`: the application's address. */
+export function frontSetup(
+  context: Pick<Context, "config" | "keys">,
+  front: FrontDescription,
+  keys: ChannelKeys,
+  host: string,
+): FrontSetup {
   const { name } = context.config.app;
   const account =
     front.acme === undefined || context.keys === undefined
@@ -143,17 +159,15 @@ function setup(context: Context, front: FrontDescription, keys: ChannelKeys, hos
       : p256Key(deriveApplicationKey(context.keys.root, "acme", "acme-account"))
           .export({ format: "der", type: "pkcs8" })
           .toString("base64");
-  return Buffer.from(
-    JSON.stringify({
-      tlsKey: keys.tls.export({ format: "der", type: "pkcs8" }).toString("base64"),
-      hpkeKey: lastBytes(keys.hpke.export({ format: "der", type: "pkcs8" })).toString("base64"),
-      application: { host, port: front.target },
-      require: front.require,
-      names: front.names.length > 0 ? front.names : [`${name}.internal`],
-      ...(front.acme !== undefined &&
-        account !== undefined && { acme: { ...front.acme, accountKey: account } }),
-    }),
-  );
+  return {
+    tlsKey: keys.tls.export({ format: "der", type: "pkcs8" }).toString("base64"),
+    hpkeKey: lastBytes(keys.hpke.export({ format: "der", type: "pkcs8" })).toString("base64"),
+    application: { host, port: front.target },
+    require: front.require,
+    names: front.names.length > 0 ? front.names : [`${name}.internal`],
+    ...(front.acme !== undefined &&
+      account !== undefined && { acme: { ...front.acme, accountKey: account } }),
+  };
 }
 
 const noAccount = {
@@ -161,9 +175,6 @@ const noAccount = {
   reason: "acme/account",
   message: "the account's key follows from the application's, and this machine has no KMS to get it from",
 } as const;
-
-/** What the front says when it serves. */
-const listensLine = "the front listens";
 
 /** Starts the front on the machine's port; it serves when this resolves. `host`: the application's address. */
 export async function startFront(
@@ -178,7 +189,7 @@ export async function startFront(
   const listening = await listen(front.port);
   const [read, write] = context.syscalls.pipe();
   try {
-    const text = setup(context, front, keys, host);
+    const text = writeFrontSetup(frontSetup(context, front, keys, host));
     // A pipe holds 64 KiB: this never waits.
     writeSync(write, text);
     text.fill(0);
@@ -190,7 +201,7 @@ export async function startFront(
       rate,
       (line) => {
         const report = decodeReport(line);
-        if (line === listensLine) listens.resolve();
+        if (line === frontListens) listens.resolve();
         else if (report !== undefined) context.certificate(report);
         else context.log(`front: ${line}`);
       },

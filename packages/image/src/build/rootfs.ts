@@ -8,6 +8,7 @@
  * The application is opaque: it lies under `/app`, and only its sandboxes execute what is there.
  */
 import { posix } from "node:path";
+import { channelSocketPath } from "@caisson/protocol/front-setup";
 import { type GuestConfig, serviceInit } from "@caisson/protocol/guest-config";
 import { ImageError } from "../errors.ts";
 import { readDeb } from "../inputs/deb.ts";
@@ -159,7 +160,7 @@ function addFront(root: Root, program: Uint8Array): [path: string, origin: strin
   added.push([`${frontPlace}/front.mjs`, "caisson"]);
   put(tree, `${frontPlace}/lib`, { kind: "symlink", target: "usr/lib" });
   put(tree, `${frontPlace}/lib64`, { kind: "symlink", target: "usr/lib64" });
-  const mountPoints = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/run/channel.sock"];
+  const mountPoints = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf", channelSocketPath];
   for (const path of mountPoints) {
     put(tree, `${frontPlace}${path}`, { kind: "file", mode: 0o644, content: new Uint8Array() });
     added.push([`${frontPlace}${path}`, "caisson"]);

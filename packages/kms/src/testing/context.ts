@@ -12,6 +12,7 @@ import { loadPolicies, type Policies } from "../policies.ts";
 import { Bucket } from "../rate-limit.ts";
 import type { ReleaseContext } from "../release.ts";
 import { Roots } from "../roots.ts";
+import { Signer } from "../signer.ts";
 import type { LogEntry } from "../store/entries.ts";
 import type { Commit, Committed } from "../store/store.ts";
 
@@ -25,6 +26,7 @@ export function releaseContext(secret: Uint8Array, given: Given): ReleaseContext
   const nothing = { read: async (names: readonly unknown[]) => names.map(() => undefined) };
   return {
     roots: new Roots(secret, nothing),
+    signer: new Signer(given.identity),
     collateral: new CollateralCache(),
     platforms: new Signatures(),
     denials: new Bucket({ perSecond: 1, burst: 3 }, given.now()),

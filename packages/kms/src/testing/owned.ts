@@ -102,7 +102,7 @@ export async function ask(
   const { request, exchange, pair } = await askingFor(of, state, context);
   const given = { ...request, ...(secrets !== undefined && { secrets: writeEnvelope(secrets) }) };
   const { answer } = await releaseKeys(context, given);
-  ok(isSigned(answer, exchange));
+  ok(await isSigned(answer, exchange));
   if (answer.outcome === "denied") return { code: answer.code, message: answer.message };
   const key = keysIn(answer, { exchange, pair }).subarray(0, 32).toHex();
   if (answer.secrets === undefined) return { key };
