@@ -159,6 +159,11 @@ const refusals: { name: string; document: object; code: string }[] = [
     document: signed(request(), [one, stranger]),
     code: "operators/signatures",
   },
+  {
+    name: "more signatures than there are operators, enough of them good",
+    document: signed(request(), [one, two, stranger, stranger]),
+    code: "operators/signatures",
+  },
   { name: "too late", document: signed(request({ expires: now - 1 })), code: "operators/expired" },
   { name: "another KMS", document: signed(request({ kms: "00".repeat(32) })), code: "operators/other-kms" },
   {

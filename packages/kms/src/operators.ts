@@ -19,8 +19,20 @@ import {
   signersOf,
   writeCanonical,
 } from "@caisson/releases";
+import { messageOf } from "@caisson/vocabulary/failure";
 import { text as utf8 } from "@caisson/vocabulary/frame";
-import { hex, type Infer, integer, list, object, oneOf, type Schema, text } from "@caisson/vocabulary/schema";
+import {
+  hex,
+  type Infer,
+  integer,
+  list,
+  object,
+  oneOf,
+  type Schema,
+  SchemaError,
+  text,
+} from "@caisson/vocabulary/schema";
+import { get } from "./attestation.ts";
 import { KmsError } from "./errors.ts";
 import { type PolicyReading, readAppPolicy, rereading } from "./policies.ts";
 import { PolicySet } from "./policy-set.ts";
@@ -124,13 +136,31 @@ export function operatorEnvelope(document: OperatorRequest): Envelope {
   return { payload: writeCanonical(request(document)), payloadType: operatorPayloadType, signatures: [] };
 }
 
-/** What came of a request. */
-export interface Changed {
-  action: OperatorRequest["action"];
+/** What an envelope asks for. Throws ReleaseError "envelope/malformed". */
+export const operatorRequest = (envelope: Envelope): OperatorRequest =>
+  readCanonical(payloadOf(envelope, operatorPayloadType), request, "envelope/malformed", requestLimit);
+
+const changedSchema = object({
+  action: oneOf(...actionNames),
   /** What the row is now. */
-  version: number;
-  /** The signers, hexadecimal. */
-  signers: string[];
+  version: number,
+  signers: list(text("a key in hexadecimal", /^[0-9a-f]+$/, 130), 1, 64),
+});
+/** What came of a request. */
+export type Changed = Infer<typeof changedSchema>;
+
+/** Where operators send what they signed. */
+export const adminPath = "/v1/admin";
+
+/** Sends what operators signed (an envelope as JSON) to the KMS at `url`. Throws KmsError "kms/unreachable", "kms/refused". */
+export async function sendRequest(url: string, envelope: object): Promise<Changed> {
+  const bytes = await get(url, adminPath, JSON.stringify(envelope));
+  try {
+    return changedSchema(JSON.parse(new TextDecoder().decode(bytes)));
+  } catch (error) {
+    const message = `what answers at ${url} is not a KMS, or not of this version: ${messageOf(error)}`;
+    throw new KmsError("kms/refused", message);
+  }
 }
 
 /** Policies and operators in a store. */
@@ -251,8 +281,7 @@ export class Administration {
    */
   async apply(document: unknown, files: Pick<PolicySet, "has"> = new Set()): Promise<Changed> {
     const envelope = readEnvelope(document);
-    const payload = payloadOf(envelope, operatorPayloadType);
-    const asked = readCanonical(payload, request, "envelope/malformed", requestLimit);
+    const asked = operatorRequest(envelope);
     if (asked.kms !== this.#reading.identityKey) {
       throw new KmsError("operators/other-kms", `the request is for the KMS ${asked.kms}`);
     }
@@ -265,6 +294,13 @@ export class Administration {
       throw new KmsError("operators/none", "this KMS has no operators; its policies are files", {
         fix: "caisson kms serve --operators FILE names the first",
       });
+    }
+    // Each is tried with each key: what anybody can send costs no more than what operators do.
+    if (envelope.signatures.length > inForce.keys.length) {
+      throw new KmsError(
+        "operators/signatures",
+        `${envelope.signatures.length} signatures, of ${inForce.keys.length} operators`,
+      );
     }
     const signers = (await signersOf(envelope, inForce.keys)).map(({ key }) => key);
     if (signers.length < inForce.threshold) {
@@ -374,10 +410,8 @@ export function readOperators(path: string, content: string): Operators {
   try {
     return operators(JSON.parse(content));
   } catch (error) {
-    throw new KmsError(
-      "operators/malformed",
-      `${path}: ${error instanceof Error ? error.message : "no list"}`,
-    );
+    const where = error instanceof SchemaError && error.path !== "" ? `${error.path}: ` : "";
+    throw new KmsError("operators/malformed", `${path}: ${where}${messageOf(error)}`);
   }
 }
 
