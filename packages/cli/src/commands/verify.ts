@@ -5,7 +5,7 @@
  * first question is asked, and the answer says so.
  */
 
-import { existsSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { styleText } from "node:util";
 import { observeChannel } from "@caisson/client";
@@ -41,7 +41,6 @@ import { type KnownReleases, releaseJudge } from "@caisson/verify/releases";
 import { toBase64, toHex } from "@caisson/vocabulary/bytes";
 import { sessionEntry } from "@caisson/vocabulary/channel";
 import { provesHardware } from "@caisson/vocabulary/platforms";
-import { reasonOf } from "@caisson/vocabulary/system-error";
 import { Command, Option } from "commander";
 import { type SourceOptions, sayProvenance, sourceOptions, withSource } from "../collateral-source.ts";
 import { runConformance } from "../conformance.ts";
@@ -55,6 +54,7 @@ import {
   readPolicyFile,
   readReferenceFiles,
 } from "../judgement-files.ts";
+import { writeFile } from "../output-file.ts";
 import { provenanceJudge } from "../provenance.ts";
 import { readEnvelopeFile } from "../release-files.ts";
 import { fold } from "../views/fold.ts";
@@ -262,14 +262,7 @@ export const filesOf = <Given extends JudgedBy>(given: Given): Given =>
 
 /** Keeps evidence before it is read: what cannot be read is what somebody wants to look at. */
 function save(path: string, bytes: Uint8Array, nonce: Uint8Array): void {
-  try {
-    writeFileSync(path, bytes);
-  } catch (error) {
-    throw new UsageError(
-      `${path} cannot be written: ${reasonOf(error)}`,
-      "name a file in an existing directory",
-    );
-  }
+  writeFile(path, bytes);
   process.stderr.write(`saved ${path}; it binds --nonce ${toHex(nonce)}\n`);
 }
 

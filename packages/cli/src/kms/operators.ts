@@ -8,7 +8,8 @@ import { Failure } from "@caisson/vocabulary/failure";
 import { reasonOf } from "@caisson/vocabulary/system-error";
 import { Argument, Command } from "commander";
 import { UsageError } from "../failure.ts";
-import { openOwnerKey, readPublicKey, writeNewFile } from "../owner-keys.ts";
+import { writeNewFile } from "../output-file.ts";
+import { openOwnerKey, readPublicKey } from "../owner-keys.ts";
 import { readPassphrase, readTextFile } from "../passphrase-file.ts";
 import { printable } from "../views/printable.ts";
 

@@ -8,7 +8,7 @@ import { frame } from "@caisson/vocabulary/frame";
 import { hex, object, oneOf, SchemaError } from "@caisson/vocabulary/schema";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
-import { writeNewFile } from "../owner-keys.ts";
+import { writeNewFile } from "../output-file.ts";
 import { readPassphrase, readTextFile } from "../passphrase-file.ts";
 import { type RestoreOptions, restoredBefore, restoreFrom } from "./restores.ts";
 
