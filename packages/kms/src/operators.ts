@@ -22,7 +22,7 @@ import {
 import { text as utf8 } from "@caisson/vocabulary/frame";
 import { hex, type Infer, integer, list, object, oneOf, type Schema, text } from "@caisson/vocabulary/schema";
 import { KmsError } from "./errors.ts";
-import { type AppPolicy, type PolicyReading, readAppPolicy } from "./policies.ts";
+import { type AppPolicy, type Policies, type PolicyReading, readAppPolicy } from "./policies.ts";
 import { rootsRow, rotate } from "./roots.ts";
 import type { Row, RowName } from "./store/rows.ts";
 import { type Commit, change, type RowChange, type Store, update } from "./store/store.ts";
@@ -197,10 +197,10 @@ export class Administration {
   }
 
   /**
-   * Does what enough operators signed. `document` is parsed JSON. Throws ReleaseError "envelope/malformed", KmsError
-   * `operators/…` or `policy/…`.
+   * Does what enough operators signed. `document` is parsed JSON; `files` are this replica's policies that are files, none
+   * of which is signed besides. Throws ReleaseError "envelope/malformed", KmsError `operators/…` or `policy/…`.
    */
-  async apply(document: unknown): Promise<Changed> {
+  async apply(document: unknown, files: Pick<Policies, "has"> = new Set()): Promise<Changed> {
     const envelope = readEnvelope(document);
     const payload = payloadOf(envelope, operatorPayloadType);
     const asked = readCanonical(payload, request, "envelope/malformed", requestLimit);
@@ -229,6 +229,11 @@ export class Administration {
       const once = { ...operationsRow, version: asked.replaces, value: utf8(asked.operation) };
       await this.#volumes!.operate(asked.volume, asked.operation, [guard, once]);
       return { action: asked.action, version: asked.replaces + 1, signers };
+    }
+    if (asked.action === "policy/set" && files.has(asked.app)) {
+      throw new KmsError("policy/duplicate", `a file of this replica's has the policy of app ${asked.app}`, {
+        fix: "remove the file and send SIGHUP first, at each replica",
+      });
     }
     const commit = await this.#commitOf(asked, guard);
     if ((await this.#store.commit(commit)) === "done") {

@@ -27,7 +27,7 @@ export function operatorRoutes(service: Service, requests: Requests): Table {
       const request = await requests.receive(asked, anything);
       if (request instanceof Answer) return request;
       try {
-        const changed = await administration.apply(request);
+        const changed = await administration.apply(request, service.configuration.files);
         const { action, version, signers } = changed;
         write("changed", { action, version, signers: signers.join(" ") });
         await service.follow();
