@@ -264,8 +264,9 @@ async function* measure(
 ): AsyncIterable<Row> {
   const { what } = place;
   const warmUp = Math.floor(releases / 10);
-  // Until its functions are compiled, after 3,000 calls of each: a service is not restarted after each thousand.
-  await load(server, machines, releases, 32);
+  // A service is not restarted after each thousand, and V8 compiles functions anew for some 16,000 releases, a twentieth of
+  // their processor time.
+  await load(server, machines, 4 * releases, 64);
   const alone = await load(server, machines, warmUp, 1);
   const logged = await place.appends(warmUp);
   const half = releases / 2 - warmUp;
