@@ -54,7 +54,7 @@ import { reasonOf } from "@caisson/vocabulary/system-error";
 import { type Applications, type KnownApplication, learn } from "./applications.ts";
 import type { CollateralCache } from "./collateral-cache.ts";
 import type { NonceCode, Nonces } from "./nonces.ts";
-import type { AppPolicy, Policies } from "./policies.ts";
+import type { AppPolicy, Policies } from "./policy-set.ts";
 import type { Bucket } from "./rate-limit.ts";
 import { type RootCode, type Roots, rootFaults } from "./roots.ts";
 import { acceptSecrets, resealSecrets } from "./secrets.ts";
