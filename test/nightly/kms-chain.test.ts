@@ -74,7 +74,12 @@ let lower: Outcome;
 async function kmsImage(name: string, of: Link, more: Readonly<Record<string, string>>): Promise<Built> {
   const directory = join(place, name);
   const { owners, keepers } = of;
-  const spec = of === department ? onVolume : `  environment: { KMS_DATABASE: "${fromGuest(database)}" }\n`;
+  // One recovery was there before, its operators say: the database does not know of it.
+  const environment = {
+    KMS_DATABASE: fromGuest(database),
+    ...("shares.json" in more && { KMS_RESTORED_BEFORE: "1" }),
+  };
+  const spec = of === department ? onVolume : `  environment: ${JSON.stringify(environment)}\n`;
   const files = { ...(of === company && { "peers.json": JSON.stringify(rules(of)) }), ...keepers.files };
   await writeKms(directory, { ...files, ...more }, owners.identity, spec);
   return prepare(await readSpec(directory), "development", {}, new Progress());
@@ -348,5 +353,7 @@ test("the log above has each recovery and each word; a head that was kept says t
   match(all, /^operators\/begin$/m);
   match(all, /^shares\/made 2 of 2$/m);
   match(all, /^volumes: restored$/m);
+  const [, epoch] = /^volume [0-9a-f]{16} restored: epoch (\d+)/m.exec(all) ?? [];
+  ok(Number(epoch) > 2 ** 17 + 2 ** 16, `${epoch} is beyond what one recovery may have given out`);
   match(all, /^volume [0-9a-f]{16} allow/m);
 });

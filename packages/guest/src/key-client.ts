@@ -8,7 +8,6 @@
  * quote, so the caller decides how many it can afford.
  */
 
-import { verifySignature } from "@caisson/protocol/ed25519";
 import { generateSealingKey, open, type SealingKey } from "@caisson/protocol/hpke";
 import {
   answerLimit,
@@ -19,6 +18,7 @@ import {
   type Hello,
   helloSchema,
   helloTranscript,
+  isSigned,
   keyReleasePaths,
   keyReleaseVersion,
   type Released,
@@ -182,7 +182,7 @@ async function sayHello({ post, identityKey }: KeyRequest): Promise<Hello> {
       `the KMS says that it is ${hello.identityKey}; measured was ${identityKey.toHex()}`,
     );
   }
-  if (!verifySignature(identityKey, helloTranscript(hello), Uint8Array.fromHex(hello.signature))) {
+  if (!(await isSigned(identityKey, helloTranscript(hello), hello))) {
     throw new KeyError("keys/signature", "the KMS's hello is not signed by the identity that was measured");
   }
   return hello;
@@ -206,8 +206,7 @@ async function askForKeys(
     ...(request.secrets !== undefined && { secrets: request.secrets }),
   };
   const answer = parse(answerSchema, await reach(request.post, keyReleasePaths.release, body));
-  const signature = Uint8Array.fromHex(answer.signature);
-  if (!verifySignature(request.identityKey, answerTranscript(exchange, answer), signature)) {
+  if (!(await isSigned(request.identityKey, answerTranscript(exchange, answer), answer))) {
     throw new KeyError(
       "keys/signature",
       "the KMS's answer is not signed, for this exchange, by the identity that was measured",

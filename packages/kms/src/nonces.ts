@@ -8,9 +8,10 @@
  * ask first: of the newest that this process issued, one bit each whether they were used. Memory is fixed, and that does
  * not depend on what the clock does meanwhile.
  */
-import { createHmac, randomInt, timingSafeEqual } from "node:crypto";
+import { randomInt, timingSafeEqual } from "node:crypto";
 import { nonceLifetimeMs } from "@caisson/protocol/key-release";
 import { frame, u32, u64 } from "@caisson/vocabulary/frame";
+import { hmac } from "@caisson/vocabulary/hash";
 
 export type NonceCode = "nonce/unknown" | "nonce/expired" | "nonce/used" | "nonce/busy";
 
@@ -70,9 +71,6 @@ export class Nonces {
   }
 
   #tag(head: Uint8Array): Uint8Array {
-    return createHmac("sha256", this.#key)
-      .update(frame("caisson/kms-nonce/v1", head))
-      .digest()
-      .subarray(0, 16);
+    return hmac(this.#key, frame("caisson/kms-nonce/v1", head)).subarray(0, 16);
   }
 }

@@ -372,7 +372,7 @@ for (const { name, change, policy, quoted, request: spoil, code } of cases) {
       identityKey: identity.publicKey,
       ephemeralKey: Uint8Array.fromHex(request.ephemeralKey),
     };
-    equal(isSigned(answer, exchange), true);
+    equal(await isSigned(answer, exchange), true);
     deepEqual(
       log.map(({ outcome, reason }) => [outcome, reason]),
       costsNothing.test(code) ? [] : [["denied", code]],

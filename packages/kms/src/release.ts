@@ -9,7 +9,6 @@
  * sender nothing leaves nothing that stays.
  */
 
-import { hash } from "node:crypto";
 import { deriveReleasedKey } from "@caisson/protocol/derivation";
 import type { IdentityKey } from "@caisson/protocol/ed25519";
 import { type GuestConfig, secretNames } from "@caisson/protocol/guest-config";
@@ -23,6 +22,7 @@ import {
   keyReleaseVersion,
   type Released,
   type ReleaseRequest,
+  type Signed,
   sealContext,
 } from "@caisson/protocol/key-release";
 import { readVolumesPayload } from "@caisson/protocol/volumes";
@@ -49,14 +49,16 @@ import {
   VerifyError,
 } from "@caisson/verify";
 import { releaseJudge } from "@caisson/verify/releases";
+import { hash } from "@caisson/vocabulary/hash";
 import { reasonOf } from "@caisson/vocabulary/system-error";
 import { type Applications, type KnownApplication, learn } from "./applications.ts";
 import type { CollateralCache } from "./collateral-cache.ts";
 import type { NonceCode, Nonces } from "./nonces.ts";
-import type { AppPolicy, Policies } from "./policies.ts";
+import type { AppPolicy, Policies } from "./policy-set.ts";
 import type { Bucket } from "./rate-limit.ts";
 import { type RootCode, type Roots, rootFaults } from "./roots.ts";
 import { acceptSecrets, resealSecrets } from "./secrets.ts";
+import type { Signer } from "./signer.ts";
 import type { UsedNonce } from "./store/backend.ts";
 import type { LogEntry } from "./store/entries.ts";
 import type { Committed, RowChange, Store } from "./store/store.ts";
@@ -81,6 +83,7 @@ export type DenialCode =
 export interface ReleaseContext {
   roots: Pick<Roots, "at">;
   identity: IdentityKey;
+  signer: Pick<Signer, "sign">;
   policies: Policies;
   /** The policies in force now, where they can be replaced while a release is judged. Default: the same. */
   current?: () => Policies;
@@ -120,9 +123,9 @@ class Denial extends Error {
 export async function releaseKeys(context: ReleaseContext, request: ReleaseRequest): Promise<ReleaseOutcome> {
   const time = context.now();
   const exchange: Exchange = {
-    nonce: Uint8Array.fromHex(request.nonce),
+    nonce: Buffer.from(request.nonce, "hex"),
     identityKey: context.identity.publicKey,
-    ephemeralKey: Uint8Array.fromHex(request.ephemeralKey),
+    ephemeralKey: Buffer.from(request.ephemeralKey, "hex"),
   };
   const none = new Uint8Array();
   const entry: LogEntry = {
@@ -143,11 +146,11 @@ export async function releaseKeys(context: ReleaseContext, request: ReleaseReque
     nonce: exchange.nonce,
     issued: Number(issued),
   });
-  const signature = context.identity.sign(answerTranscript(exchange, answer)).toHex();
-  return { answer: { ...answer, signature }, entry, logged };
+  const signed = await context.signer.sign(answerTranscript(exchange, answer));
+  return { answer: { ...answer, ...signed }, entry, logged };
 }
 
-type Unsigned = Omit<Released, "signature"> | Omit<Denied, "signature">;
+type Unsigned = Omit<Released, keyof Signed> | Omit<Denied, keyof Signed>;
 
 interface Decision {
   answer: Unsigned;
@@ -200,7 +203,7 @@ function declaredSecrets({ release }: Evidence): string[] {
   return secretNames(guest.app);
 }
 
-function denied(error: unknown, time: number): Omit<Denied, "signature"> {
+function denied(error: unknown, time: number): Omit<Denied, keyof Signed> {
   if (!(error instanceof Denial || error instanceof VerifyError || error instanceof ReleaseError))
     throw error;
   const message = error.message.slice(0, 1000);
@@ -419,7 +422,7 @@ function payloadOf({ runtimeEvents = [] }: Evidence, name: string, ...sizes: rea
 /** SHA-256 of MRTD ‖ RTMR0–3 as the quote states them. */
 function registersDigest({ quote: { body } }: Genuine): Uint8Array {
   if (body.tee !== "tdx") return new Uint8Array();
-  return hash("sha256", Buffer.concat([body.report.mrTd, ...body.report.rtmrs]), "buffer");
+  return hash("sha256", Buffer.concat([body.report.mrTd, ...body.report.rtmrs]));
 }
 
 /** The root that the policy names. Throws Denial where it is not in force. */
@@ -435,7 +438,7 @@ function sealKeys(
   { keyVersion }: AppPolicy,
   { time, app, instance }: LogEntry,
   opened: readonly Opened[],
-): Omit<Released, "signature"> {
+): Omit<Released, keyof Signed> {
   const version = keyVersion;
   const shared = deriveReleasedKey(secret, {
     app,

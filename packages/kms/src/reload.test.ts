@@ -145,17 +145,23 @@ test("what operators signed is in force whatever becomes of files that nobody sa
   const kms = await start(t, { operators: keysOf(1, ada) });
   writeFileSync(join(kms.policies, "half.json"), "{");
   rmSync(join(kms.policies, "app.json"));
-  const asked: OperatorRequest = {
-    version: "caisson/kms-request/v1",
-    action: "policy/set",
-    kms: kms.identityKey,
-    app: other.app,
-    replaces: 0,
-    expires: Date.now() + 60_000,
-    policy: JSON.stringify(other.policyFile()),
+  const sign = async (guest: Machine) => {
+    const asked: OperatorRequest = {
+      version: "caisson/kms-request/v1",
+      action: "policy/set",
+      kms: kms.identityKey,
+      app: guest.app,
+      replaces: 0,
+      expires: Date.now() + 60_000,
+      policy: JSON.stringify(guest.policyFile()),
+    };
+    const body = JSON.stringify(writeEnvelope(signedBy(operatorEnvelope(asked), ada)));
+    const answer = await post(kms.url, body, "/v1/admin");
+    return [answer.status, (answer.body as { error?: { code: string } }).error?.code];
   };
-  const body = JSON.stringify(writeEnvelope(signedBy(operatorEnvelope(asked), ada)));
-  equal((await post(kms.url, body, "/v1/admin")).status, 200);
+  deepEqual(await sign(other), [200, undefined]);
+  // Its file is in force, whatever became of it: signed besides, it would leave nobody who could say which counts.
+  deepEqual(await sign(machine), [400, "policy/duplicate"]);
   for (const guest of [machine, other]) equal((await keysFrom(kms, guest)).app, guest.app);
   equal(await kms.reload(), false);
   for (const guest of [machine, other]) equal((await keysFrom(kms, guest)).app, guest.app);

@@ -14,6 +14,6 @@ export {
 } from "./follow.ts";
 export { type NoteSigningKey, noteSigner, noteSigningKey } from "./keys.ts";
 export { type LogServer, serveLog, serveWitness } from "./server.ts";
-export { Frontier, leafOf } from "./tree.ts";
+export { Frontier, leafOf, wholeTree } from "./tree.ts";
 export { askWitnesses, Witness, type WitnessAddress } from "./witness.ts";
 export { LogWriter } from "./writer.ts";

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * The right edge of a growing tree (RFC 6962): what is needed to add entries and to know the root, a few dozen hashes
- * however large the tree is. Hashing is OpenSSL called directly: a writer does nothing else between two writes.
+ * however large the tree is; and small trees whole. Hashing is OpenSSL called directly: a writer does nothing else between
+ * two writes.
  */
-import { hash } from "node:crypto";
+import { hash } from "@caisson/vocabulary/hash";
 
-const sha256 = (...parts: readonly Uint8Array[]): Uint8Array =>
-  new Uint8Array(hash("sha256", Buffer.concat(parts), "buffer"));
+const sha256 = (...parts: readonly Uint8Array[]): Uint8Array => hash("sha256", Buffer.concat(parts));
 const zero = Uint8Array.of(0);
 const one = Uint8Array.of(1);
 
@@ -20,6 +20,25 @@ export function completeRoot(hashes: readonly Uint8Array[]): Uint8Array {
     level = Array.from({ length: level.length / 2 }, (_, i) => nodeOf(level[2 * i]!, level[2 * i + 1]!));
   }
   return level[0]!;
+}
+
+/** Root of a tree of one entry at least, and for each the hashes beside its way there (RFC 9162, section 2.1.3.1). */
+export function wholeTree(entries: readonly Uint8Array[]): { root: Uint8Array; proofs: Uint8Array[][] } {
+  const proofs = entries.map((): Uint8Array[] => []);
+  let level = entries.map(leafOf);
+  for (let height = 0; level.length > 1; height++) {
+    const below = level;
+    proofs.forEach((proof, i) => {
+      const beside = below[(i >>> height) ^ 1];
+      if (beside !== undefined) proof.push(beside);
+    });
+    // The last one of an odd number has nothing beside it, and is a node of the next level.
+    level = Array.from({ length: Math.ceil(below.length / 2) }, (_, i) => {
+      const [left, right] = [below[2 * i]!, below[2 * i + 1]];
+      return right === undefined ? left : nodeOf(left, right);
+    });
+  }
+  return { root: level[0]!, proofs };
 }
 
 /** Complete subtrees, the largest first; those of equal size become one. */

@@ -3,7 +3,8 @@
  * SHA-384 and the digests of other TPM banks, for Node: synchronous OpenSSL behind the same asynchronous shape as
  * `sha.web.ts`. A thread-pool round trip of WebCrypto costs more than hashing one register.
  */
-import * as crypto from "node:crypto";
+import { createHash } from "node:crypto";
+import { hash } from "@caisson/vocabulary/hash";
 
 /** SHA-384 of the concatenation of `parts`: 48 bytes. */
 export function sha384(...parts: readonly Uint8Array[]): Promise<Uint8Array> {
@@ -15,11 +16,11 @@ export async function digest(
   algorithm: "sha1" | "sha256" | "sha384" | "sha512",
   ...parts: readonly Uint8Array[]
 ): Promise<Uint8Array> {
-  if (parts.length === 1) return new Uint8Array(crypto.hash(algorithm, parts[0]!, "buffer"));
+  if (parts.length === 1) return hash(algorithm, parts[0]!);
   // A hash in one piece costs half of one that is fed: what is short is put together first.
   const size = parts.reduce((sum, part) => sum + part.length, 0);
-  if (size <= 1024) return new Uint8Array(crypto.hash(algorithm, Buffer.concat(parts, size), "buffer"));
-  const running = crypto.createHash(algorithm);
+  if (size <= 1024) return hash(algorithm, Buffer.concat(parts, size));
+  const running = createHash(algorithm);
   for (const part of parts) running.update(part);
   return new Uint8Array(running.digest());
 }

@@ -11,13 +11,13 @@
 import {
   createCipheriv,
   createDecipheriv,
-  createHmac,
   createPrivateKey,
   createPublicKey,
   diffieHellman,
   generateKeyPairSync,
   type KeyObject,
 } from "node:crypto";
+import { hmac } from "@caisson/vocabulary/hash";
 
 /** Bytes of an X25519 public key and of `enc`. */
 export const HPKE_KEY_SIZE = 32;
@@ -127,16 +127,22 @@ const kemSuite = Buffer.concat([ascii("KEM"), Uint8Array.of(0x00, 0x20)]);
 const hpkeSuite = Buffer.concat([ascii("HPKE"), Uint8Array.of(0x00, 0x20, 0x00, 0x01, 0x00, 0x02)]);
 const none = new Uint8Array();
 
-const hmac = (key: Uint8Array, ...message: readonly Uint8Array[]): Buffer =>
-  createHmac("sha256", key).update(Buffer.concat(message)).digest();
-
 /** Section 4, LabeledExtract. An HMAC key is padded with zeros, so an empty salt is RFC 5869's of 32 zero bytes. */
-const extract = (suite: Uint8Array, salt: Uint8Array, label: string, input: Uint8Array): Buffer =>
-  hmac(salt, version, suite, ascii(label), input);
+const extract = (suite: Uint8Array, salt: Uint8Array, label: string, input: Uint8Array): Uint8Array =>
+  hmac(salt, Buffer.concat([version, suite, ascii(label), input]));
 
 /** Section 4, LabeledExpand, for at most the 32 bytes of one round. */
-const expand = (suite: Uint8Array, key: Uint8Array, label: string, info: Uint8Array, size: number): Buffer =>
-  hmac(key, Uint8Array.of(0, size), version, suite, ascii(label), info, Uint8Array.of(1)).subarray(0, size);
+const expand = (
+  suite: Uint8Array,
+  key: Uint8Array,
+  label: string,
+  info: Uint8Array,
+  size: number,
+): Uint8Array =>
+  hmac(
+    key,
+    Buffer.concat([Uint8Array.of(0, size), version, suite, ascii(label), info, Uint8Array.of(1)]),
+  ).subarray(0, size);
 
 /** X25519 (RFC 7748). Throws RangeError for a key of another size, and where what is shared is all zero. */
 export function agree(own: SealingKey, other: Uint8Array): Buffer {
@@ -146,16 +152,21 @@ export function agree(own: SealingKey, other: Uint8Array): Buffer {
 }
 
 /** Section 4.1, Encap and Decap: the secret that `own` shares with `other`. Throws where that is all zero. */
-function sharedSecret(own: SealingKey, other: Uint8Array, enc: Uint8Array, recipient: Uint8Array): Buffer {
+function sharedSecret(
+  own: SealingKey,
+  other: Uint8Array,
+  enc: Uint8Array,
+  recipient: Uint8Array,
+): Uint8Array {
   const secret = extract(kemSuite, none, "eae_prk", agree(own, other));
   return expand(kemSuite, secret, "shared_secret", Buffer.concat([enc, recipient]), 32);
 }
 
 /** Of the empty id of a pre-shared key; made when it is first used, as PID 1 loads this long before. */
-let noPskHash: Buffer | undefined;
+let noPskHash: Uint8Array | undefined;
 
 /** Section 5.1, KeySchedule in base mode, without a pre-shared key; the nonce of the first and only message. */
-function schedule(shared: Uint8Array, info: Uint8Array): { key: Buffer; nonce: Buffer } {
+function schedule(shared: Uint8Array, info: Uint8Array): { key: Uint8Array; nonce: Uint8Array } {
   noPskHash ??= extract(hpkeSuite, none, "psk_id_hash", none);
   const context = Buffer.concat([Uint8Array.of(0), noPskHash, extract(hpkeSuite, none, "info_hash", info)]);
   const secret = extract(hpkeSuite, shared, "secret", none);

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, notDeepEqual } from "node:assert/strict";
+import { hash } from "node:crypto";
 import test from "node:test";
 import fc from "fast-check";
 import { identityKey, verifySignature } from "./ed25519.ts";
 import {
   answerSchema,
   answerTranscript,
+  batchTranscript,
   type Denied,
   type Exchange,
   helloSchema,
   helloTranscript,
+  isSigned,
   keyReleaseVersion,
   type Released,
   releaseRequestSchema,
@@ -102,6 +105,85 @@ test("the signature of a hello covers nonce, time and identity", () => {
     { ...hello, identityKey: "01".repeat(32) },
   ].map((one) => helloTranscript(one).toHex());
   equal(new Set(transcripts).size, transcripts.length);
+});
+
+/** Three transcripts under one signature; the tree is written out here, as RFC 6962 has it. */
+const kms = identityKey(new Uint8Array(32).fill(7));
+const sha256 = (...parts: Uint8Array[]) => hash("sha256", Buffer.concat(parts), "buffer");
+const three = [
+  helloTranscript(hello),
+  answerTranscript(exchange, released),
+  answerTranscript(exchange, denied),
+];
+const leaves = three.map((one) => sha256(Uint8Array.of(0), one));
+const pair = sha256(Uint8Array.of(1), leaves[0]!, leaves[1]!);
+const root = sha256(Uint8Array.of(1), pair, leaves[2]!);
+const signature = kms.sign(batchTranscript(3, root)).toHex();
+const proofs = [[leaves[1]!, leaves[2]!], [leaves[0]!, leaves[2]!], [pair]];
+const batches = proofs.map((proof, index) => ({
+  size: 3,
+  index,
+  proof: proof.map((one) => one.toHex()),
+}));
+
+test("one signature is for each of a batch, in its place", async () => {
+  for (const [i, transcript] of three.entries()) {
+    for (const [j, batch] of batches.entries()) {
+      equal(await isSigned(kms.publicKey, transcript, { signature, batch }), i === j, `${i}, ${j}`);
+    }
+    equal(await isSigned(kms.publicKey, transcript, { signature }), false);
+  }
+});
+
+test("nothing of a batch can be other than it was signed", async () => {
+  const [batch] = batches;
+  const other = "00".repeat(32);
+  for (const [what, changed] of Object.entries({
+    "no proof": { batch: { ...batch!, proof: [] } },
+    "another hash": { batch: { ...batch!, proof: [batch!.proof[0]!, other] } },
+    "hashes in another order": { batch: { ...batch!, proof: batch!.proof.toReversed() } },
+    "a hash more": { batch: { ...batch!, proof: [...batch!.proof, other] } },
+    "another size": { batch: { ...batch!, size: 4 } },
+    "a size that proves the same": { batch: { ...batch!, size: 3, index: 3 } },
+    "another signature": { signature: kms.sign(batchTranscript(3, sha256(root))).toHex() },
+    "a signature of the root alone": { signature: kms.sign(root).toHex() },
+    "a signature of another size": { signature: kms.sign(batchTranscript(2, root)).toHex() },
+  })) {
+    equal(await isSigned(kms.publicKey, three[0]!, { signature, batch: batch!, ...changed }), false, what);
+  }
+  equal(
+    await isSigned(identityKey(new Uint8Array(32)).publicKey, three[0]!, { signature, batch: batch! }),
+    false,
+  );
+});
+
+test("a node of the tree is not taken for a transcript", async () => {
+  const inner = Buffer.concat([leaves[0]!, leaves[1]!]);
+  const batch = { size: 2, index: 0, proof: [leaves[2]!.toHex()] };
+  for (const size of [2, 3]) {
+    const signed = { signature: kms.sign(batchTranscript(size, root)).toHex(), batch };
+    equal(await isSigned(kms.publicKey, inner, signed), false);
+  }
+});
+
+test("a batch in a message is bounded", () => {
+  const [batch] = batches;
+  const read = (changed: object) =>
+    helloSchema.safeParse({ ...hello, batch: { ...batch, ...changed } }).success;
+  equal(read({}), true);
+  for (const wrong of [
+    { size: 1 },
+    { size: 257 },
+    { size: 2.5 },
+    { index: -1 },
+    { index: 256 },
+    { proof: Array(9).fill("00".repeat(32)) },
+    { proof: ["00"] },
+    { proof: undefined },
+    { more: 1 },
+  ]) {
+    equal(read(wrong), false, JSON.stringify(wrong));
+  }
 });
 
 test("the seal is bound to the exchange and to whose keys they are", () => {

@@ -8,8 +8,10 @@
  * that no message of one exchange can be used in another. Sizes are fixed or bounded before anything is decoded.
  */
 
+import { fromHex } from "@caisson/vocabulary/bytes";
 import { canonicalJson } from "@caisson/vocabulary/canonical-json";
 import { frame, text, u32, u64 } from "@caisson/vocabulary/frame";
+import { leafHash, rootOf } from "@caisson/vocabulary/merkle";
 import * as z from "zod/mini";
 import { verifySignature } from "./ed25519.ts";
 import { hex } from "./hex.ts";
@@ -33,9 +35,28 @@ export const answerLimit = 256 * 1024;
 export const releasedSize = 64;
 export const releasedVolumeSize = 64;
 
+/** Most hellos and answers that one signature is for; a power of 2. */
+export const batchLimit = 256;
+
 const version = z.literal(keyReleaseVersion);
 /** Milliseconds since 1970. */
 const time = z.int().check(z.gte(0), z.lte(2 ** 48));
+
+/**
+ * What the KMS signed: these bytes, or the root of a tree (RFC 6962) of which they are entry `index`. A KMS that has many
+ * answers to sign at once signs them together, as one signature costs what verifying evidence does.
+ */
+const signed = {
+  signature: hex(64),
+  batch: z.optional(
+    z.strictObject({
+      size: z.int().check(z.gte(2), z.lte(batchLimit)),
+      index: z.int().check(z.gte(0), z.lt(batchLimit)),
+      /** From the leaf to the root. */
+      proof: z.array(hex(32)).check(z.maxLength(Math.log2(batchLimit))),
+    }),
+  ),
+};
 
 export const helloRequestSchema = z.strictObject({ version });
 
@@ -44,7 +65,7 @@ export const helloSchema = z.strictObject({
   nonce: hex(32),
   time,
   identityKey: hex(32),
-  signature: hex(64),
+  ...signed,
 });
 
 export const releaseRequestSchema = z.strictObject({
@@ -84,7 +105,7 @@ const releasedSchema = z.strictObject({
       ciphertext: z.string().check(z.regex(/^(?:[0-9a-f]{2}){16,98304}$/)),
     }),
   ),
-  signature: hex(64),
+  ...signed,
 });
 
 /** What is inside the seal of secrets: values in hexadecimal, by name. */
@@ -132,7 +153,7 @@ const deniedSchema = z.strictObject({
   /** Why, as `area/reason`; docs/key-release.md lists them. */
   code: z.string().check(z.regex(/^[a-z0-9-]{1,32}\/[a-z0-9-]{1,48}$/)),
   message: z.string().check(z.maxLength(1000)),
-  signature: hex(64),
+  ...signed,
 });
 
 export const answerSchema = z.discriminatedUnion("outcome", [releasedSchema, deniedSchema]);
@@ -150,6 +171,8 @@ export type ReleaseRequest = z.infer<typeof releaseRequestSchema>;
 export type Released = z.infer<typeof releasedSchema>;
 export type Denied = z.infer<typeof deniedSchema>;
 export type Answer = z.infer<typeof answerSchema>;
+/** A signature in a hello or an answer. */
+export type Signed = Pick<Hello, "signature" | "batch">;
 export type Refusal = z.infer<typeof refusalSchema>;
 
 /** What every signature and the seal are bound to, 32 bytes each. */
@@ -159,17 +182,33 @@ export interface Exchange {
   ephemeralKey: Uint8Array;
 }
 
-const bytes = (value: string) => Uint8Array.fromHex(value);
+const bytes = (value: string) => fromHex(value)!;
+
+/** What the KMS signs for `size` hellos and answers together; `root` is that of the tree over what it would sign for each. */
+export const batchTranscript = (size: number, root: Uint8Array): Uint8Array =>
+  frame(`${keyReleaseVersion}/batch`, u32(size), root);
+
+/** Whether the KMS with this identity (32 bytes) signed what has this transcript, alone or among others. */
+export async function isSigned(
+  identity: Uint8Array,
+  transcript: Uint8Array,
+  { signature, batch }: Signed,
+): Promise<boolean> {
+  if (batch === undefined) return verifySignature(identity, transcript, bytes(signature));
+  const { size, index, proof } = batch;
+  const root = await rootOf({ index, leaf: await leafHash(transcript) }, size, proof.map(bytes));
+  return root !== undefined && verifySignature(identity, batchTranscript(size, root), bytes(signature));
+}
 
 /** What the KMS signs in its hello. */
-export function helloTranscript(hello: Omit<Hello, "signature">): Uint8Array {
+export function helloTranscript(hello: Omit<Hello, keyof Signed>): Uint8Array {
   return frame(`${keyReleaseVersion}/hello`, bytes(hello.nonce), bytes(hello.identityKey), u64(hello.time));
 }
 
 /** What the KMS signs in its answer. */
 export function answerTranscript(
   exchange: Exchange,
-  answer: Omit<Released, "signature"> | Omit<Denied, "signature">,
+  answer: Omit<Released, keyof Signed> | Omit<Denied, keyof Signed>,
 ): Uint8Array {
   const about = [exchange.nonce, exchange.identityKey, exchange.ephemeralKey, u64(answer.time)];
   if (answer.outcome === "denied") {

@@ -6,14 +6,14 @@
  * Synchronous OpenSSL behind the same asynchronous shape as `crypto.web.ts`: WebCrypto's thread-pool round trips
  * make one P-256 check cost about three times as much here (bench/verify.ts prints both).
  */
-import * as crypto from "node:crypto";
 import { constants, createPublicKey, type KeyObject, verify } from "node:crypto";
+import { hash } from "@caisson/vocabulary/hash";
 
 export async function digest(
   algorithm: "sha256" | "sha384" | "sha512",
   data: Uint8Array,
 ): Promise<Uint8Array> {
-  return crypto.hash(algorithm, data, "buffer");
+  return hash(algorithm, data);
 }
 
 /** DER of SubjectPublicKeyInfo (RFC 5480) up to the uncompressed point, of 65 and 97 bytes. */

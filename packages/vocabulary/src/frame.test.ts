@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-import { deepEqual, notDeepEqual } from "node:assert/strict";
+import { deepEqual, equal, notDeepEqual, throws } from "node:assert/strict";
 import test from "node:test";
 import fc from "fast-check";
+import { allocate } from "./allocate.node.ts";
 import { frame, text, u32, u64 } from "./frame.ts";
 
 test("a frame is the length and the bytes of each field, domain first", () => {
@@ -14,6 +15,46 @@ test("a frame is the length and the bytes of each field, domain first", () => {
 test("integers are big endian", () => {
   deepEqual([...u32(0x01020304)], [1, 2, 3, 4]);
   deepEqual([...u64(Number.MAX_SAFE_INTEGER)], [0, 0x1f, 255, 255, 255, 255, 255, 255]);
+});
+
+test("an integer of eight bytes is the same as a number and as a bigint", () => {
+  fc.assert(
+    fc.property(fc.maxSafeNat(), (value) => {
+      const bytes = u64(value);
+      deepEqual(bytes, u64(BigInt(value)));
+      deepEqual(new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0), BigInt(value));
+    }),
+  );
+  deepEqual([...u64(2n ** 64n - 1n)], Array(8).fill(255));
+  for (const wrong of [-1, 0.5, 2 ** 53, Number.NaN]) throws(() => u64(wrong), RangeError);
+});
+
+test("text is UTF-8, also where it is not ASCII", () => {
+  fc.assert(
+    fc.property(fc.string({ unit: "binary" }), (value) => {
+      deepEqual([...text(value)], [...Buffer.from(value)]);
+    }),
+  );
+});
+
+test("arrays that share a buffer do not share bytes", () => {
+  const sizes = fc.array(fc.nat({ max: 2000 }), { maxLength: 40 });
+  fc.assert(
+    fc.property(sizes, (list) => {
+      const arrays = list.map((size, i) => allocate(size).fill(i));
+      for (const [i, array] of arrays.entries()) {
+        equal(array.length, list[i]);
+        equal(
+          array.every((byte) => byte === i),
+          true,
+        );
+      }
+      equal(
+        allocate(300).every((byte) => byte === 0),
+        true,
+      );
+    }),
+  );
 });
 
 test("moving bytes from one field to the next changes the frame", () => {

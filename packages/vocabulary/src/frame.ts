@@ -6,13 +6,16 @@
  * preceded by its length; and two uses never share bytes, because their domains differ.
  */
 
-const encoder = new TextEncoder();
+import { allocate } from "#allocate";
+
+/** UTF-8 bytes. */
+export { encode as text } from "#text";
 
 /** Domain and fields, each as its length (u32 big endian) and its bytes. `domain` is ASCII. */
 export function frame(domain: string, ...fields: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
   let size = 4 + domain.length;
   for (const field of fields) size += 4 + field.length;
-  const bytes = new Uint8Array(size);
+  const bytes = allocate(size);
   let at = putU32(bytes, 0, domain.length);
   for (let i = 0; i < domain.length; i++) bytes[at++] = domain.charCodeAt(i);
   for (const field of fields) {
@@ -32,19 +35,24 @@ function putU32(bytes: Uint8Array, at: number, value: number): number {
   return at + 4;
 }
 
-/** UTF-8 bytes. */
-export const text = (value: string): Uint8Array => encoder.encode(value);
-
 /** Four bytes, big endian. */
 export function u32(value: number): Uint8Array {
   const bytes = new Uint8Array(4);
-  new DataView(bytes.buffer).setUint32(0, value);
+  putU32(bytes, 0, value);
   return bytes;
 }
 
-/** Eight bytes, big endian, of an integer from 0 to 2^53 − 1, or to 2^64 − 1 as a bigint. */
+/** Eight bytes, big endian, of an integer from 0 to 2^53 − 1, or to 2^64 − 1 as a bigint. Throws RangeError for another number. */
 export function u64(value: number | bigint): Uint8Array {
   const bytes = new Uint8Array(8);
-  new DataView(bytes.buffer).setBigUint64(0, BigInt(value));
+  if (typeof value === "bigint") {
+    putU32(bytes, 0, Number(value >> 32n));
+    putU32(bytes, 4, Number(value & 0xffff_ffffn));
+  } else {
+    if (!Number.isSafeInteger(value) || value < 0)
+      throw new RangeError(`${value} is not an integer from 0 to 2^53 − 1`);
+    putU32(bytes, 0, value / 2 ** 32);
+    putU32(bytes, 4, value);
+  }
   return bytes;
 }

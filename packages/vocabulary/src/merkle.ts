@@ -19,23 +19,36 @@ export const nodeHash = (left: Uint8Array, right: Uint8Array): Promise<Uint8Arra
 const isOdd = (n: number) => n % 2 === 1;
 const half = (n: number) => Math.floor(n / 2);
 
-/** Whether `proof` shows that `leaf` (a leaf's hash) is entry `index` of the tree (RFC 9162, section 2.1.3.2). */
-export async function verifyInclusion(
+/**
+ * The root of a tree of `size` entries, of which `leaf` (a leaf's hash) is entry `index` and `proof` what is beside its way
+ * (RFC 9162, section 2.1.3.2); undefined where a proof in such a tree has another length.
+ */
+export async function rootOf(
   { index, leaf }: { index: number; leaf: Uint8Array },
-  { size, root }: { size: number; root: Uint8Array },
+  size: number,
   proof: readonly Uint8Array[],
-): Promise<boolean> {
-  if (!(index >= 0 && index < size) || proof.length > longestProof) return false;
+): Promise<Uint8Array | undefined> {
+  if (!(index >= 0 && index < size) || proof.length > longestProof) return undefined;
   let [at, last, hash] = [index, size - 1, leaf];
   for (const sibling of proof) {
-    if (last === 0) return false;
+    if (last === 0) return undefined;
     if (isOdd(at) || at === last) {
       hash = await nodeHash(sibling, hash);
       while (!isOdd(at) && at !== 0) [at, last] = [half(at), half(last)];
     } else hash = await nodeHash(hash, sibling);
     [at, last] = [half(at), half(last)];
   }
-  return last === 0 && equal(hash, root);
+  return last === 0 ? hash : undefined;
+}
+
+/** Whether `proof` shows that `leaf` (a leaf's hash) is entry `index` of the tree. */
+export async function verifyInclusion(
+  place: { index: number; leaf: Uint8Array },
+  { size, root }: { size: number; root: Uint8Array },
+  proof: readonly Uint8Array[],
+): Promise<boolean> {
+  const reached = await rootOf(place, size, proof);
+  return reached !== undefined && equal(reached, root);
 }
 
 /** Whether `proof` shows that the first tree is the beginning of the second (RFC 9162, section 2.1.4.2). */

@@ -30,3 +30,10 @@ export function fromBase64(text: string): Uint8Array<ArrayBuffer> | undefined {
     return undefined;
   }
 }
+
+const encoder = new TextEncoder();
+
+/** UTF-8 bytes. */
+export function encode(text: string): Uint8Array {
+  return encoder.encode(text);
+}

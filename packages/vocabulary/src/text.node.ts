@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Bytes as text, for Node: versions before 25 have no `Uint8Array.fromHex`, and take `Buffer`. See `text.language.ts`. */
+import { allocate } from "#allocate";
 import * as language from "./text.language.ts";
 
 // By its number, as asking for `crypto.hash` would load that module into every process, needed or not.
@@ -9,7 +10,7 @@ if (major < 20 || (major === 20 && minor < 12) || (major === 21 && minor < 7)) {
 }
 
 /** Exported for tests, which run where the language has both. */
-export const older: typeof language = {
+export const older: Omit<typeof language, "encode"> = {
   toHex: (bytes) => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("hex"),
 
   fromHex: (text) =>
@@ -24,4 +25,30 @@ export const older: typeof language = {
   },
 };
 
-export const { toHex, fromHex, toBase64, fromBase64 } = "fromHex" in Uint8Array ? language : older;
+/** Exported for tests, as `older`. */
+export const newer: typeof older = {
+  ...language,
+
+  fromHex(text) {
+    const bytes = allocate(text.length >>> 1);
+    try {
+      bytes.setFromHex(text);
+      return bytes;
+    } catch {
+      return undefined;
+    }
+  },
+};
+
+export const { toHex, fromHex, toBase64, fromBase64 } = "fromHex" in Uint8Array ? newer : older;
+
+/** UTF-8 bytes: those of ASCII without the encoder, which makes a buffer for each. */
+export function encode(text: string): Uint8Array {
+  const bytes = allocate(text.length);
+  for (let i = 0; i < text.length; i++) {
+    const unit = text.charCodeAt(i);
+    if (unit > 0x7f) return language.encode(text);
+    bytes[i] = unit;
+  }
+  return bytes;
+}

@@ -4,7 +4,7 @@ import { deepEqual, equal } from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import * as language from "./text.language.ts";
-import { older } from "./text.node.ts";
+import { newer, older } from "./text.node.ts";
 
 const bytes = fc.uint8Array({ maxLength: 100 });
 
@@ -15,6 +15,7 @@ test("bytes have the same text in both", () => {
       equal(older.toHex(part), language.toHex(part));
       equal(older.toBase64(part), language.toBase64(part));
       deepEqual(older.fromHex(language.toHex(value)), value);
+      deepEqual(newer.fromHex(language.toHex(value)), value);
       deepEqual(older.fromBase64(language.toBase64(value)), value);
     }),
   );
@@ -25,12 +26,14 @@ test("a text is read by both as the same bytes, or by neither", () => {
   fc.assert(
     fc.property(digits, (text) => {
       deepEqual(older.fromHex(text), language.fromHex(text), text);
+      deepEqual(newer.fromHex(text), language.fromHex(text), text);
       deepEqual(older.fromBase64(text), language.fromBase64(text), text);
     }),
     { numRuns: 5000 },
   );
   for (const text of ["AB==", "AA==", "AA=", "AA", "AAA=", "AAB=", "A", "====", "", "0", "0g", "\u{ff10}0"]) {
     deepEqual(older.fromHex(text), language.fromHex(text), text);
+    deepEqual(newer.fromHex(text), language.fromHex(text), text);
     deepEqual(older.fromBase64(text), language.fromBase64(text), text);
   }
 });

@@ -4,4 +4,4 @@ if (!("fromHex" in Uint8Array)) {
   throw new Error("Caisson needs Uint8Array.fromHex: Chrome 140, Firefox 133, Safari 18.2 or newer");
 }
 
-export { fromBase64, fromHex, toBase64, toHex } from "./text.language.ts";
+export { encode, fromBase64, fromHex, toBase64, toHex } from "./text.language.ts";

@@ -249,7 +249,7 @@ export const guest = within("packages/guest/src", [
   [
     "the KMS's signature is not verified",
     "key-client.ts",
-    "if (!verifySignature(request.identityKey, answerTranscript(exchange, answer), signature)) {",
+    "if (!(await isSigned(request.identityKey, answerTranscript(exchange, answer), answer))) {",
     "if (false) {",
     "key-client.test.ts",
   ],

@@ -10,6 +10,20 @@ export const protocol = within("packages/protocol/src", [
     "console.test.ts",
   ],
   [
+    "the signature of a batch is not verified",
+    "key-release.ts",
+    "return root !== undefined && verifySignature(identity, batchTranscript(size, root), bytes(signature));",
+    "return root !== undefined;",
+    "key-release.test.ts",
+  ],
+  [
+    "a batch's size is not signed",
+    "key-release.ts",
+    "frame(`${keyReleaseVersion}/batch`, u32(size), root);",
+    "frame(`${keyReleaseVersion}/batch`, root);",
+    "key-release.test.ts",
+  ],
+  [
     "a denial's reason is not signed",
     "key-release.ts",
     "text(answer.code), text(answer.message));",

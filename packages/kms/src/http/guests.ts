@@ -110,7 +110,7 @@ function exchangeRoutes(service: Service, requests: Requests): Table {
         identityKey: context.identity.publicKey.toHex(),
       } as const;
       metrics.count("hellos");
-      return json({ ...hello, signature: context.identity.sign(helloTranscript(hello)).toHex() });
+      return json({ ...hello, ...(await context.signer.sign(helloTranscript(hello))) });
     },
 
     [`POST ${keyReleasePaths.release}`]: (asked: Request) => release(asked, service, requests),

@@ -6,9 +6,9 @@
  * that no other KMS's log fits; the head, which the identity signs, names the newest entry and the root of all rows
  * (rows.ts), so that nobody can change a row without a new head.
  */
-import { hash as digest } from "node:crypto";
 import { type IdentityKey, verifySignature } from "@caisson/protocol/ed25519";
 import { frame, text, u64 } from "@caisson/vocabulary/frame";
+import { hash as digest } from "@caisson/vocabulary/hash";
 import { KmsError } from "../errors.ts";
 
 const outcomes = ["released", "denied", "changed"] as const;
@@ -66,7 +66,7 @@ export function logHead({ sequence, hash, state, signature }: Head): LogHead {
   };
 }
 
-const sha256 = (bytes: Uint8Array): Uint8Array => digest("sha256", bytes, "buffer");
+const sha256 = (bytes: Uint8Array): Uint8Array => digest("sha256", bytes);
 
 /** The hash before the first entry of the log of an identity (32 bytes). */
 export const genesis = (identity: Uint8Array): Uint8Array =>

@@ -7,8 +7,9 @@
  * high. The root is in the signed head. So a row that was altered, removed, exchanged, added or put back to what it was
  * does not lead to the root, and neither does a row's absence.
  */
-import { createCipheriv, createDecipheriv, createHmac, hash as digest, randomBytes } from "node:crypto";
+import { createCipheriv, createDecipheriv, randomBytes } from "node:crypto";
 import { frame, text, u32, u64 } from "@caisson/vocabulary/frame";
+import { hash as digest, hmac } from "@caisson/vocabulary/hash";
 import { KmsError } from "../errors.ts";
 import type { StoredNode, StoredRow } from "./backend.ts";
 
@@ -31,7 +32,7 @@ const hashSize = 32;
 const absent = new Uint8Array(hashSize);
 const sizes = { nonce: 12, tag: 16 };
 
-const sha256 = (bytes: Uint8Array): Uint8Array => digest("sha256", bytes, "buffer");
+const sha256 = (bytes: Uint8Array): Uint8Array => digest("sha256", bytes);
 
 /** Which bucket a row belongs to. */
 export function bucketOf({ table, key }: RowName): number {
@@ -158,11 +159,8 @@ function child(children: Uint8Array, bucket: number, level: number): Uint8Array 
 }
 
 /** A row's key: 2^32 versions of one row are far away, so that random nonces do not meet under it. */
-function rowKey(secret: Uint8Array, { table, key }: RowName): Uint8Array {
-  return createHmac("sha256", secret)
-    .update(frame("caisson/kms-row/v1/key", text(table), text(key)))
-    .digest();
-}
+const rowKey = (secret: Uint8Array, { table, key }: RowName): Uint8Array =>
+  hmac(secret, frame("caisson/kms-row/v1/key", text(table), text(key)));
 
 const bound = ({ table, key }: RowName, version: number) =>
   frame("caisson/kms-row/v1", text(table), text(key), u64(version));

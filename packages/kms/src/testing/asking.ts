@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What a guest sends for its keys, and what it reads from the answer, without HTTP. */
-import { verifySignature } from "@caisson/protocol/ed25519";
 import { generateSealingKey, open, type SealBinding, type SealingKey } from "@caisson/protocol/hpke";
 import {
   type Answer,
@@ -9,6 +8,7 @@ import {
   keyReleaseVersion,
   type ReleaseRequest,
   sealContext,
+  isSigned as signedBy,
 } from "@caisson/protocol/key-release";
 import { reportData } from "@caisson/verify/report-data";
 import type { ReleaseContext } from "../release.ts";
@@ -43,10 +43,8 @@ export async function askingFor(
 }
 
 /** Whether the KMS of this exchange signed the answer. */
-export function isSigned(answer: Answer, exchange: Exchange): boolean {
-  const signature = Uint8Array.fromHex(answer.signature);
-  return verifySignature(exchange.identityKey, answerTranscript(exchange, answer), signature);
-}
+export const isSigned = (answer: Answer, exchange: Exchange): Promise<boolean> =>
+  signedBy(exchange.identityKey, answerTranscript(exchange, answer), answer);
 
 /** What is in a seal of an answer. Throws if it is not for this key and context. */
 export function unseal(

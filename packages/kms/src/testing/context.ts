@@ -8,10 +8,12 @@ import { Signatures } from "@caisson/verify";
 import { Applications } from "../applications.ts";
 import { CollateralCache } from "../collateral-cache.ts";
 import { Nonces } from "../nonces.ts";
-import { loadPolicies, type Policies } from "../policies.ts";
+import { loadPolicies } from "../policies.ts";
+import type { PolicySet } from "../policy-set.ts";
 import { Bucket } from "../rate-limit.ts";
 import type { ReleaseContext } from "../release.ts";
 import { Roots } from "../roots.ts";
+import { Signer } from "../signer.ts";
 import type { LogEntry } from "../store/entries.ts";
 import type { Commit, Committed } from "../store/store.ts";
 
@@ -25,6 +27,7 @@ export function releaseContext(secret: Uint8Array, given: Given): ReleaseContext
   const nothing = { read: async (names: readonly unknown[]) => names.map(() => undefined) };
   return {
     roots: new Roots(secret, nothing),
+    signer: new Signer(given.identity),
     collateral: new CollateralCache(),
     platforms: new Signatures(),
     denials: new Bucket({ perSecond: 1, burst: 3 }, given.now()),
@@ -59,7 +62,7 @@ export function directoryOf(t: TestContext): string {
 }
 
 /** The policies of a KMS with this identity key (hex) and one file. */
-export function policiesOf(t: TestContext, file: object, kms: string, development = true): Policies {
+export function policiesOf(t: TestContext, file: object, kms: string, development = true): PolicySet {
   const directory = directoryOf(t);
   writeFileSync(join(directory, "app.json"), JSON.stringify(file));
   return loadPolicies(directory, kms, development);

@@ -8,7 +8,7 @@ import { secretsContext } from "@caisson/protocol/key-release";
 import { type Bundle, type Envelope, writeBundle, writeEnvelope } from "@caisson/releases";
 import { Owners } from "@caisson/releases/testing/owners";
 import { Applications, type LogView } from "../applications.ts";
-import type { Policies } from "../policies.ts";
+import type { Policies } from "../policy-set.ts";
 import { releaseKeys } from "../release.ts";
 import { Roots } from "../roots.ts";
 import type { LogEntry } from "../store/entries.ts";
@@ -102,7 +102,7 @@ export async function ask(
   const { request, exchange, pair } = await askingFor(of, state, context);
   const given = { ...request, ...(secrets !== undefined && { secrets: writeEnvelope(secrets) }) };
   const { answer } = await releaseKeys(context, given);
-  ok(isSigned(answer, exchange));
+  ok(await isSigned(answer, exchange));
   if (answer.outcome === "denied") return { code: answer.code, message: answer.message };
   const key = keysIn(answer, { exchange, pair }).subarray(0, 32).toHex();
   if (answer.secrets === undefined) return { key };

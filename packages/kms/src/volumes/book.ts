@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The volumes of one KMS: the rules (rules.ts) applied to rows of its store, and what is signed and derived. */
-import { hash as digest, randomBytes, randomInt } from "node:crypto";
+import { randomBytes, randomInt } from "node:crypto";
 import { deriveAnchorKey, deriveVolumeSecret } from "@caisson/protocol/derivation";
 import { type IdentityKey, verifySignature } from "@caisson/protocol/ed25519";
 import {
@@ -12,6 +12,7 @@ import {
   volumeVersion,
 } from "@caisson/protocol/volumes";
 import { frame, text } from "@caisson/vocabulary/frame";
+import { hash } from "@caisson/vocabulary/hash";
 import * as z from "zod";
 import { KmsError } from "../errors.ts";
 import { openRootSecret } from "../root-secret.ts";
@@ -110,7 +111,7 @@ const replayed: VolumeDenial = { code: "nonce/used", message: "the nonce was use
 
 /** What stands for the request with this nonce where it opens this volume; the release uses up the nonce itself later. */
 const opensOnce = (nonce: Uint8Array, key: VolumeKey): Uint8Array =>
-  digest("sha256", frame("caisson/volume/v1/opens-once", nonce, text(keyOf(key))), "buffer");
+  hash("sha256", frame("caisson/volume/v1/opens-once", nonce, text(keyOf(key))));
 
 export class VolumeBook {
   readonly #store: Store;

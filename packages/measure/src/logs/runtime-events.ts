@@ -7,9 +7,9 @@
  */
 
 import { toHex } from "@caisson/vocabulary/bytes";
+import { text } from "@caisson/vocabulary/frame";
 import { sha384 } from "#sha";
 
-const encoder = new TextEncoder();
 /** Little endian. */
 const eventType = Uint8Array.of(1, 0, 0, 8);
 
@@ -18,11 +18,11 @@ export const RUNTIME_EVENT_TYPE = 0x08000001;
 
 /** Version 1: SHA384(LE32(0x08000001) ‖ ":" ‖ name ‖ ":" ‖ payload). 48 bytes. */
 export function runtimeEventDigest(name: string, payload: Uint8Array): Promise<Uint8Array> {
-  return sha384(eventType, encoder.encode(`:${name}:`), payload);
+  return sha384(eventType, text(`:${name}:`), payload);
 }
 
 /** Version 2: SHA384 of `{"name":…,"payload":"<lower-case hex>","type":134217729}` in canonical JSON. 48 bytes. */
 export function runtimeEventDigestV2(name: string, payload: Uint8Array): Promise<Uint8Array> {
   const canonical = `{"name":${JSON.stringify(name)},"payload":"${toHex(payload)}","type":${RUNTIME_EVENT_TYPE}}`;
-  return sha384(encoder.encode(canonical));
+  return sha384(text(canonical));
 }
