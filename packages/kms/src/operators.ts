@@ -120,10 +120,19 @@ export interface Changed {
   signers: string[];
 }
 
+/** What signed policies are read with. */
+export interface SignedReading extends Omit<PolicyReading, "manifests"> {
+  /** The manifests that they may name, as they lie there now. Throws KmsError. */
+  manifests: () => PolicyReading["manifests"];
+  /** Gets the application of one that was signed elsewhere and cannot be read here, and why. */
+  leftOut?: (app: string, error: KmsError) => void;
+}
+
 /** Policies and operators in a store. */
 export class Administration {
   readonly #store: Store;
-  readonly #reading: PolicyReading;
+  readonly #reading: SignedReading;
+  #manifests: PolicyReading["manifests"] = new Map();
   readonly #now: () => number;
   #policies: ReadonlyMap<string, AppPolicy & { version: number }> = new Map();
   #index: Row | undefined;
@@ -131,7 +140,7 @@ export class Administration {
 
   constructor(
     store: Store,
-    reading: PolicyReading,
+    reading: SignedReading,
     now: () => number,
     volumes?: Pick<VolumeBook, "operate">,
   ) {
@@ -152,20 +161,30 @@ export class Administration {
       : { policies, guard: { ...names.index, version: this.#index.version } };
   }
 
-  /** Reads the policies that are in force. Whether they are others than before. Throws KmsError. */
-  async refresh(): Promise<boolean> {
+  /**
+   * Reads the policies that are in force. Whether they are others than before. `files`: manifests, too; then a policy that
+   * cannot be read is an error, and otherwise its application has none here. Throws KmsError.
+   */
+  async refresh(files = false): Promise<boolean> {
+    const manifests = files ? this.#reading.manifests() : this.#manifests;
     const [index] = await this.#store.read([names.index]);
-    if (index?.version === this.#index?.version) return false;
+    if (!files && index?.version === this.#index?.version) return false;
     const ids = Object.keys(decode<Index>(index) ?? {});
     const rows = await this.#store.read(ids.map(names.policy));
     const policies = new Map<string, AppPolicy & { version: number }>();
     for (const [i, id] of ids.entries()) {
       const row = rows[i]!;
       // A change meanwhile: the next reading has both.
-      if (row === undefined || row.version !== decode<Index>(index)![id]) return this.refresh();
-      const { policy } = readAppPolicy(`policy of ${id}`, row.value, this.#reading);
-      policies.set(id, { ...policy, version: row.version });
+      if (row === undefined || row.version !== decode<Index>(index)![id]) return this.refresh(files);
+      try {
+        const { policy } = readAppPolicy(`policy of ${id}`, row.value, { ...this.#reading, manifests });
+        policies.set(id, { ...policy, version: row.version });
+      } catch (error) {
+        if (files || !(error instanceof KmsError)) throw error;
+        this.#reading.leftOut?.(id, error);
+      }
     }
+    this.#manifests = manifests;
     this.#policies = policies;
     this.#index = index;
     return true;
@@ -263,7 +282,7 @@ export class Administration {
     }
     const value = asked.action === "policy/set" ? utf8(asked.policy) : new Uint8Array();
     if (asked.action === "policy/set") {
-      const read = readAppPolicy("the policy", value, this.#reading);
+      const read = readAppPolicy("the policy", value, { ...this.#reading, manifests: this.#manifests });
       if (read.app !== asked.app) {
         throw new KmsError(
           "policy/malformed",

@@ -173,8 +173,8 @@ export const kms = within("packages/kms/src", [
   [
     "files are read though nobody said that they are done",
     "service.ts",
-    "return this.#reload(turn.files ? loadConfiguration : followConfiguration);",
-    "return this.#reload(loadConfiguration);",
+    "return this.#reload(turn.files);",
+    "return this.#reload(true);",
     "reload.test.ts",
   ],
   [
