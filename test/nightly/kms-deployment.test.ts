@@ -2,7 +2,7 @@
 /** What operators are given: the description of the interface against a server, manifests against published schemas. */
 import { deepEqual, equal, throws } from "node:assert/strict";
 import { execFile, spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -71,34 +71,6 @@ test("a server answers random requests as its OpenAPI description says", async (
     true,
     stdout,
   );
-});
-
-test("every route of the server is in the description, and the other way round", () => {
-  const http = join(repository, "packages/kms/src/http");
-  const source = readdirSync(http)
-    .map((file) => readFileSync(join(http, file), "utf8"))
-    .join("");
-  const named: Record<string, string> = {
-    "keyReleasePaths.hello": "/v1/hello",
-    "keyReleasePaths.release": "/v1/release",
-    anchorPath: "/v1/volume/anchor",
-    sealingKeyPath: "/v1/sealing-key",
-    rootPath: "/v1/root",
-    sharesPath: "/v1/shares",
-    headPath: "/v1/log/head",
-    attestationPath: "/v1/attestation",
-  };
-  const routes = [...source.matchAll(/(?:"|\[`)(GET|POST) ([^"`]+)(?:"|`\]):/g)].map(
-    ([, method, path]) =>
-      `${method!.toLowerCase()} ${path!.replace(/\$\{(.+?)\}/, (_, name) => named[name]!).replace("*", "{app}")}`,
-  );
-  const { paths } = parse(readFileSync(join(repository, "docs/kms-openapi.yaml"), "utf8")) as {
-    paths: Record<string, object>;
-  };
-  const described = Object.entries(paths).flatMap(([path, methods]) =>
-    Object.keys(methods).map((method) => `${method} ${path}`),
-  );
-  deepEqual(described.sort(), routes.sort());
 });
 
 test("the Kubernetes manifests are what its published schemas allow", (t) => {

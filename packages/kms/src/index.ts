@@ -6,7 +6,14 @@ export { checkpointKey, checkWitnessed, witnessReleaseLog } from "./checkpoint.t
 export { KmsError, type KmsErrorCode } from "./errors.ts";
 
 export type { LogToFollow } from "./followed-log.ts";
-export { type OperatorRequest, type Operators, operatorEnvelope, readOperators } from "./operators.ts";
+export {
+  type OperatorRequest,
+  type Operators,
+  operatorEnvelope,
+  operatorRequest,
+  readOperators,
+  sendRequest,
+} from "./operators.ts";
 export { takeRoot } from "./root-handover.ts";
 export {
   createRootSecret,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { deepEqual, equal, rejects } from "node:assert/strict";
+import { deepEqual, equal, match, rejects } from "node:assert/strict";
 import { generateKeyPairSync, sign } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -78,6 +78,43 @@ async function setup(t: TestContext) {
   return { path, store, administration, open };
 }
 
+test("a replica that follows reads what changed, and no row grows with all applications", async (t) => {
+  const { store, administration, open } = await setup(t);
+  const apps = Array.from({ length: 40 }, (_, i) => new Machine(now, `app ${i}`));
+  const set = (i: number, replaces: number) => {
+    const app = apps[i]!.app;
+    const file = JSON.stringify({ ...apps[i]!.policyFile(), keyVersion: replaces + 1 });
+    return administration.apply(signed(request({ app, policy: file, replaces })));
+  };
+  for (const i of apps.keys()) await set(i, 0);
+  const other = await open();
+  const read: string[] = [];
+  const reads = other.store.read.bind(other.store);
+  other.store.read = (names) => {
+    read.push(...names.map(({ key }) => key));
+    return reads(names);
+  };
+  equal(await other.administration.refresh(), true);
+  equal(other.administration.inForce.policies.size, 40);
+  deepEqual(new Set(apps.map(({ app }) => app).filter((app) => !read.includes(app))), new Set());
+
+  read.length = 0;
+  await set(3, 1);
+  await administration.apply(signed({ ...common, action: "policy/remove", app: apps[4]!.app, replaces: 1 }));
+  equal(await other.administration.refresh(), true);
+  const shards = new Set([3, 4].map((i) => `index-${apps[i]!.app.slice(0, 2)}`));
+  deepEqual(new Set(read), new Set(["index", ...shards, apps[3]!.app]));
+  const { policies } = other.administration.inForce;
+  deepEqual(
+    [policies.get(apps[3]!.app)?.keyVersion, policies.has(apps[4]!.app), policies.size],
+    [2, false, 39],
+  );
+  // What a release compares names shards, of which there are 256 at most.
+  const [index] = await store.read([{ table: "policies", key: "index" }]);
+  for (const shard of Object.keys(JSON.parse(new TextDecoder().decode(index!.value))))
+    match(shard, /^[0-9a-f]{2}$/);
+});
+
 test("what enough operators signed is in force, at another replica too, and in the log", async (t) => {
   const { path, administration, open } = await setup(t);
   const other = (await open()).administration;
@@ -134,7 +171,7 @@ test("a policy that cannot be read at one replica is left out there, and holds u
   const policyOfSecond = JSON.stringify(second.policyFile());
   await here.apply(signed(request({ app: second.app, policy: policyOfSecond } as Partial<OperatorRequest>)));
   equal(await other.refresh(), true);
-  deepEqual([...other.inForce.policies.keys()], [second.app]);
+  deepEqual([...other.inForce.policies.apps()], [second.app]);
   deepEqual(other.inForce.guard, here.inForce.guard);
   deepEqual(out, [`${machine.app} policy/malformed`]);
   // Whoever says that files are done is told; then they are there.
@@ -158,6 +195,11 @@ const refusals: { name: string; document: object; code: string }[] = [
   {
     name: "an operator and a stranger",
     document: signed(request(), [one, stranger]),
+    code: "operators/signatures",
+  },
+  {
+    name: "more signatures than there are operators, enough of them good",
+    document: signed(request(), [one, two, stranger, stranger]),
     code: "operators/signatures",
   },
   { name: "too late", document: signed(request({ expires: now - 1 })), code: "operators/expired" },

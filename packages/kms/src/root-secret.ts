@@ -131,7 +131,8 @@ function checkPlace(data: string, { development = false }: Place = {}): void {
 function readSecret(path: string, otherwise: string): Uint8Array {
   let file: number;
   try {
-    file = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+    // A pipe would be waited for.
+    file = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "ELOOP") throw error;
     throw new KmsError("root-secret/permissions", `${path} is a symbolic link`);

@@ -25,7 +25,7 @@ import { Metrics } from "./metrics.ts";
 import { Nonces } from "./nonces.ts";
 import { Administration, type Operators, type SignedReading } from "./operators.ts";
 import { PeerHeads } from "./peer-heads.ts";
-import { identitiesOf, loadManifests } from "./policies.ts";
+import { loadManifests } from "./policies.ts";
 import { Bucket } from "./rate-limit.ts";
 import type { ReleaseContext } from "./release.ts";
 import { openRootSecret } from "./root-secret.ts";
@@ -174,12 +174,16 @@ export class Service {
     await this.store.close();
   }
 
-  #decideBy(configuration: Configuration): void {
+  /** Writes down which policies are others than those `before`. */
+  #decideBy(configuration: Configuration, before?: Configuration): void {
     this.#configuration = configuration;
     this.metrics.configured(this.context.now() / 1000, configuration);
-    for (const [id, { digest, keyVersion, warnings }] of configuration.policies) {
-      this.write("policy", { app: id, keyVersion, digest: digest.toHex() });
-      for (const { code, message } of warnings) this.write("warning", { app: id, code, message });
+    const { policies } = configuration;
+    for (const { app, digest, keyVersion, warned } of policies.list(before?.policies)) {
+      this.write("policy", { app, keyVersion, digest: digest.toHex() });
+      if (!warned) continue;
+      for (const { code, message } of policies.get(app)!.warnings)
+        this.write("warning", { app, code, message });
     }
   }
 
@@ -192,10 +196,10 @@ export class Service {
       const now = new Date(this.context.now());
       const { inForce } = this.administration;
       const configuration = await read(this.#source, now, inForce, this.#configuration);
-      if (this.#followed?.want(identitiesOf(configuration.policies)) === true) {
+      if (this.#followed?.want(configuration.policies.identities()) === true) {
         await this.#followed.updateWithin(logWaitMs);
       }
-      this.#decideBy(configuration);
+      this.#decideBy(configuration, this.#configuration);
       void this.#source.fetched?.renew();
       // What the log is given takes turns: a release that was judged by what was in force before is in it, or is none.
       await this.store.commit({}).catch(() => undefined);
@@ -263,7 +267,7 @@ async function readService(
   }
   const followed =
     options.follow && new FollowedLog(options.follow, identityKey, followingRows(store, now), now, write);
-  followed?.want(identitiesOf(configuration.policies));
+  followed?.want(configuration.policies.identities());
   await followed?.updateWithin(logWaitMs);
   if (options.shares !== undefined) await publishSharesOnce(store, options.shares);
   const roots = new Roots(secret, store);

@@ -114,7 +114,18 @@ function signedPart({ identityKey: identity, threshold, made, shares }: Omit<Sha
   return frame(documentVersion, bytes(identity), u32(threshold), u64(made), ...fields);
 }
 
-const sealedHex = ({ enc, ciphertext }: Sealed) => ({ enc: enc.toHex(), ciphertext: ciphertext.toHex() });
+/** A share, sealed to a key of `whom`. Throws KmsError "shares/malformed". */
+function sealShare(key: string, whom: string, share: Uint8Array, bound: SealBinding) {
+  try {
+    const { enc, ciphertext } = seal(bytes(key), share, bound);
+    return { enc: enc.toHex(), ciphertext: ciphertext.toHex() };
+  } catch {
+    throw new KmsError("shares/malformed", `the key of ${whom} is not a usable X25519 key`, {
+      facts: [["key", key]],
+    });
+  }
+}
+
 const unsealedHex = ({ enc, ciphertext }: { enc: string; ciphertext: string }): Sealed => ({
   enc: bytes(enc),
   ciphertext: bytes(ciphertext),
@@ -131,6 +142,7 @@ export async function makeShares(
   const own = identity.publicKey.toHex();
   const distinct = (key: "name" | "key") => new Set(keepers.map((one) => one[key])).size === keepers.length;
   if (
+    !Number.isInteger(threshold) ||
     threshold < 2 ||
     threshold > keepers.length ||
     keepers.length > 255 ||
@@ -143,24 +155,23 @@ export async function makeShares(
     );
   }
   const shares = await split(Uint8Array.from(secret), keepers.length, threshold);
-  const document = {
-    version: documentVersion,
-    identityKey: own,
-    threshold,
-    made,
-    shares: keepers.map((keeper, i) => {
-      const share = shares[i]!;
-      const sealed = seal(bytes(keeper.key), share, binding(own, keeper.name, keeper.key));
-      return { ...keeper, commitment: commitment(own, keeper.name, share), ...sealedHex(sealed) };
-    }),
-  } as const;
-  for (const share of shares) share.fill(0);
-  return readShares(
-    JSON.stringify({
-      ...document,
-      signature: identity.sign(signedPart({ ...document, shares: [...document.shares] })).toHex(),
-    }),
-  );
+  try {
+    const document = {
+      version: documentVersion,
+      identityKey: own,
+      threshold,
+      made,
+      shares: keepers.map((keeper, i) => {
+        const share = shares[i]!;
+        const sealed = sealShare(keeper.key, keeper.name, share, binding(own, keeper.name, keeper.key));
+        return { ...keeper, commitment: commitment(own, keeper.name, share), ...sealed };
+      }),
+    } as const;
+    const signature = identity.sign(signedPart(document)).toHex();
+    return readShares(JSON.stringify({ ...document, signature }));
+  } finally {
+    for (const share of shares) share.fill(0);
+  }
 }
 
 /** A document of shares, signed by the KMS that it names. Throws KmsError `shares/…`. */
@@ -244,8 +255,8 @@ export function passShare(
   const share = openShare(own, unsealedHex(kept), binding(identity, keeper, kept.key), keeper);
   try {
     if (commitment(identity, keeper, share) !== kept.commitment) throw wrong(keeper);
-    const sealed = seal(bytes(to), share, binding(identity, keeper, to));
-    return { version: sealedVersion, identityKey: identity, name: keeper, to, ...sealedHex(sealed) };
+    const sealed = sealShare(to, "the machine that recovers", share, binding(identity, keeper, to));
+    return { version: sealedVersion, identityKey: identity, name: keeper, to, ...sealed };
   } finally {
     share.fill(0);
   }

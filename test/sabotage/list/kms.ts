@@ -159,7 +159,7 @@ export const kms = within("packages/kms/src", [
   [
     "keys leave under a policy that was replaced while they were judged",
     "release.ts",
-    "return now !== undefined && Buffer.compare(now.digest, policy) === 0;",
+    "return other !== undefined && Buffer.compare(other.digest, policy) === 0;",
     "return true;",
     "release.test.ts",
   ],

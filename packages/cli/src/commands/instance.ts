@@ -8,9 +8,10 @@ import { readManifest } from "@caisson/image/manifest";
 import { predictProduction } from "@caisson/machine/prediction";
 import { type Production, prepareProduction, type StapledCollateral } from "@caisson/machine/production";
 import { intelRoot, verifyCollateral } from "@caisson/verify";
-import { Command, InvalidArgumentError } from "commander";
+import { Command } from "commander";
 import { UsageError } from "../failure.ts";
 import { readCollateralFile } from "../judgement-files.ts";
+import { keyOf, kmsUrl } from "../kms/values.ts";
 import { memoryOption, whole } from "../machine-options.ts";
 import { readGiven } from "../release-files.ts";
 import { renderProduction } from "../views/production-view.ts";
@@ -30,25 +31,11 @@ export interface ProductionChoices {
   collateral?: string;
 }
 
-function parseKmsUrl(text: string): string {
-  if (URL.canParse(text) && /^https?:\/\//.test(text) && text.length <= 512) return text;
-  throw new InvalidArgumentError("expected http://HOST:PORT or https://HOST:PORT");
-}
-
-function parseIdentity(text: string): string {
-  if (/^[0-9a-f]{64}$/.test(text)) return text;
-  throw new InvalidArgumentError("expected 64 lower-case hex digits, as `caisson kms identity` prints them");
-}
-
 /** The options that say which KMS and which QEMU a production machine has. */
 export function withProductionOptions(command: Command): Command {
   return command
-    .option(
-      "--kms <URL>",
-      "the KMS that the machine asks for its keys, as the machine reaches it",
-      parseKmsUrl,
-    )
-    .option("--kms-identity <HEX>", "its identity key; what the image pins when left out", parseIdentity)
+    .option("--kms <URL>", "the KMS that the machine asks for its keys, as the machine reaches it", kmsUrl)
+    .option("--kms-identity <HEX>", "its identity key; what the image pins when left out", keyOf)
     .option(
       "--release <FILE>",
       "the bundle of its release (caisson release bundle), for an image with an identity",

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `caisson kms …`: run the key management service, look after its root secret, check its release log. */
-import { writeFileSync } from "node:fs";
+import { statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Kms, LogToFollow } from "@caisson/kms";
 import { Command, InvalidArgumentError, Option } from "commander";
@@ -11,6 +11,7 @@ import { requestCommand } from "../kms/operators.ts";
 import { type RestoreOptions, restoredBefore, restoreFrom } from "../kms/restores.ts";
 import { rootCommand } from "../kms/root.ts";
 import { sharesCommand } from "../kms/shares.ts";
+import { appOf, each, keyOf, kmsUrl } from "../kms/values.ts";
 import { volumeCommand } from "../kms/volume.ts";
 import { type Listen, listenOption } from "../listen-option.ts";
 import { readPassphrase, readTextFile } from "../passphrase-file.ts";
@@ -95,19 +96,19 @@ const serve = new Command("serve")
     "--policy-dir <DIR>",
     "policy files (*.yaml, *.json), and manifests/ with the images' manifests; without it, what operators signed",
   )
-  .option("--own-app <HEX>", "the application that this KMS's replicas are, which get its root secret")
+  .option("--own-app <HEX>", "the application that this KMS's replicas are, which get its root secret", appOf)
   .option("--operators <FILE>", "the first operators' keys, where this KMS has none: { keys, threshold }")
   .addOption(listenOption(7700))
   .option(
     "--database <URL>",
     "PostgreSQL (postgresql://USER@HOST/NAME) for log and rows; several times for the servers of a cluster",
-    (url: string, urls: string[]) => [...urls, url],
+    each(),
     [],
   )
   .option(
     "--peer <URL>",
     "another replica, or what leads to any: its log's head is looked for in this one's; several times",
-    (url: string, urls: string[]) => [...urls, url],
+    each(kmsUrl),
     [],
   )
   .option("--collateral <DIR>", "Intel's collateral (*.json), preferred to what guests bring")
@@ -146,6 +147,12 @@ const serve = new Command("serve")
       development?: boolean;
       json?: boolean;
     }) => {
+      if (options.collateralUpdate !== undefined && options.collateralSource === undefined) {
+        throw new UsageError("--collateral-update names a set of a source", "--collateral-source pcs");
+      }
+      if (options.logPolicy !== undefined && options.log === undefined) {
+        throw new UsageError("--log-policy says whom to believe of a log", "--log URL");
+      }
       // From here on, because the signal would end a process that is still starting: it is a reload as soon as it can be.
       let kms: Kms | undefined;
       let asked = false;
@@ -165,7 +172,7 @@ const serve = new Command("serve")
         databases: options.database,
         provenance: provenanceJudge,
         peers: options.peer,
-        ...(options.ownApp !== undefined && { ownApp: options.ownApp.toLowerCase() }),
+        ...(options.ownApp !== undefined && { ownApp: options.ownApp }),
         ...options.listen,
         development,
         perAddress: { perSecond: options.ratePerAddress, burst: 8 * options.ratePerAddress },
@@ -211,6 +218,9 @@ async function openLog(file: string | undefined, { database }: LogPlace) {
   if ((file === undefined) === (database === undefined)) {
     throw new UsageError("a release log is a file or in a database", "FILE or --database URL");
   }
+  if (file !== undefined && statSync(file, { throwIfNoEntry: false })?.isFile() !== true) {
+    throw new UsageError(`there is no file ${file}`, "release-log.sqlite of the KMS's data directory");
+  }
   return file === undefined ? postgresql([database!]) : readOnlySqlite(file);
 }
 
@@ -239,7 +249,7 @@ const checkpoint = new Command("checkpoint")
       } = await witnessReleaseLog(await openLog(file, options), identity, witnesses);
       const key = await writeNoteKey(checkpointKey(identity.publicKey));
       process.stderr.write(
-        `${tree.size} entries, cosigned by ${cosigned} of ${witnesses.length}; key ${key}\n`,
+        `${tree.size} entries, cosigned by ${cosigned} of ${witnesses.length}\nkey  ${key}\n`,
       );
       const document = { size: tree.size, root: tree.root.toHex(), key, cosigned, note };
       process.stdout.write(options.json === true ? `${JSON.stringify(document, null, 2)}\n` : note);
@@ -251,7 +261,7 @@ const verifyLog = new Command("verify")
   .description("recompute the hash chain and check the signed head")
   .argument("[FILE]", "release-log.sqlite")
   .option("--database <URL>", "the log in PostgreSQL instead")
-  .option("--identity <HEX>", "the KMS that must have written it")
+  .option("--identity <HEX>", "the KMS that must have written it", keyOf)
   .option("--head <FILE>", "a head kept from earlier (GET /v1/log/head), which the log must contain")
   .option(
     "--checkpoint <FILE>",
@@ -285,7 +295,7 @@ const verifyLog = new Command("verify")
         await checkWitnessed(await openLog(file, options), identityKey, note, policy, Date.now());
       }
       const report = await verifyReleaseLog(await openLog(file, options), {
-        ...(options.identity !== undefined && { identity: options.identity.toLowerCase() }),
+        ...(options.identity !== undefined && { identity: options.identity }),
         ...(options.head !== undefined && { witness: readHead(options.head) }),
       });
       const { head, released, denied, changed } = report;
@@ -302,13 +312,13 @@ const showLog = new Command("show")
   .description("who got keys and who did not, entry by entry, once the chain and the signed head are checked")
   .argument("[FILE]", "release-log.sqlite")
   .option("--database <URL>", "the log in PostgreSQL instead")
-  .option("--app <HEX>", "only this application's entries")
+  .option("--app <HEX>", "only this application's entries", appOf)
   .option("--last <N>", "only the newest N", parseRate)
   .option("--json", "one JSON document")
   .action(
     async (file: string | undefined, options: LogPlace & { app?: string; last?: number; json?: boolean }) => {
       const { verifyReleaseLog } = await import("@caisson/kms");
-      const app = options.app?.toLowerCase();
+      const { app } = options;
       let entries: ShownEntry[] = [];
       const report = await verifyReleaseLog(await openLog(file, options), {}, (sequence, entry) => {
         if (app !== undefined && entry.app.toHex() !== app) return;
@@ -327,9 +337,14 @@ const showLog = new Command("show")
         }
       });
       if (options.last !== undefined) entries = entries.slice(-options.last);
-      const lines = entries.map(
-        (entry) =>
-          `${entry.time}  ${entry.outcome.padEnd(8)}  app ${entry.app}  instance ${entry.instance}  ${printable(entry.reason)}`,
+      const lines = entries.map(({ time, outcome, app: of, instance, reason }) =>
+        [
+          time,
+          outcome.padEnd(8),
+          ...(of === "" ? [] : [`app ${of}`]),
+          ...(instance === "" ? [] : [`instance ${instance}`]),
+          printable(reason),
+        ].join("  "),
       );
       const text = [...lines, `${lines.length} of ${report.head.sequence} entries`].join("\n");
       print(options.json, { identity: report.identity, head: report.head, entries }, text);
@@ -351,7 +366,7 @@ const backup = new Command("backup")
       throw new UsageError(`${options.output} is there already`, "name a file that does not exist");
     }
     process.stderr.write(
-      `The backup is useless without its passphrase, and with it gives every key. Test it.\n`,
+      "The backup is useless without its passphrase, and gives every key with it.\nTest it.\n",
     );
   });
 

@@ -6,10 +6,7 @@ import { UsageError } from "../failure.ts";
 import { readTextFile } from "../passphrase-file.ts";
 import { renderReport } from "../views/report-view.ts";
 import { openKey } from "./shares.ts";
-
-const checkUrl = (url: string): void => {
-  if (!URL.canParse(url)) throw new UsageError(`'${url}' is not a URL`, "as http://HOST:PORT");
-};
+import { keyOf, kmsUrl } from "./values.ts";
 
 /** By what a KMS's guest is judged. */
 const judgedBy = (command: Command): Command =>
@@ -25,15 +22,14 @@ export const verifyCommand = judgedBy(new Command("verify"))
     "ask a KMS who it is: does it run in a guest that the policy accepts, and was its identity key made in one? Exit" +
       " codes as of caisson verify",
   )
-  .argument("<URL>", "the KMS")
-  .option("--identity <HEX>", "the identity key that it must have")
+  .argument("<URL>", "the KMS", kmsUrl)
+  .option("--identity <HEX>", "the identity key that it must have", keyOf)
   .option("--json", "the report, with the identity key, as one JSON document")
   .action(async (url: string, given: JudgedBy & { identity?: string; json?: boolean }) => {
-    checkUrl(url);
     const { askKms } = await import("@caisson/kms");
     const judged = await askKms(url, await judgementOf(filesOf(given), new Date()));
     const { key: identityKey, first, upstream, report } = judged;
-    const other = given.identity !== undefined && given.identity.toLowerCase() !== identityKey;
+    const other = given.identity !== undefined && given.identity !== identityKey;
     const said = other
       ? `it has the identity key ${identityKey}, and not the one that was asked for`
       : report.verdict !== "accepted"
@@ -59,7 +55,7 @@ export const giveCommand = judgedBy(new Command("give"))
     "as a keeper: judge the guest that recovers, then open one's share and send it, sealed to that guest",
   )
   .argument("<FILE>", "the shares")
-  .argument("<URL>", "the guest, whose image has these shares (examples/kms)")
+  .argument("<URL>", "the guest, whose image has these shares (examples/kms)", kmsUrl)
   .requiredOption("--keeper <NAME>", "whose share")
   .requiredOption("--key <FILE>", "the keeper's key")
   .requiredOption("--passphrase-file <FILE>", "its first line is the passphrase; - is standard input")
@@ -69,7 +65,6 @@ export const giveCommand = judgedBy(new Command("give"))
       url: string,
       given: JudgedBy & { keeper: string; key: string; passphraseFile: string },
     ) => {
-      checkUrl(url);
       const { askKms, get, passShare, readShares, sharesPath } = await import("@caisson/kms");
       const document = readShares(readTextFile(file));
       const judgement = await judgementOf(filesOf(given), new Date());
@@ -89,17 +84,21 @@ export const giveCommand = judgedBy(new Command("give"))
 
 export const joinCommand = new Command("join")
   .description("as a replica: take the root secret of the KMS that released this application's keys")
-  .argument("<URL>", "a replica that runs (kms serve --own-app)")
-  .requiredOption("--identity <HEX>", "the KMS's identity, which this guest measured as its key provider")
+  .argument("<URL>", "a replica that runs (kms serve --own-app)", kmsUrl)
+  .requiredOption(
+    "--identity <HEX>",
+    "the KMS's identity, which this guest measured as its key provider",
+    keyOf,
+  )
   .requiredOption("--key-file <FILE>", "the key `root` of path `kms` that the guest derived, in hexadecimal")
   .requiredOption("--data <DIR>", "where the root secret will lie; none may be there")
   .action(async (url: string, options: { identity: string; keyFile: string; data: string }) => {
-    const { kmsIdentity, storeRootSecret, takeRoot } = await import("@caisson/kms");
+    const { kmsIdentity, refuseRootSecret, storeRootSecret, takeRoot } = await import("@caisson/kms");
+    refuseRootSecret(options.data);
     const key = readTextFile(options.keyFile).trim();
     if (!/^[0-9a-f]{64}$/.test(key))
       throw new UsageError(`${options.keyFile} holds no key`, "64 hexadecimal digits");
-    checkUrl(url);
-    const secret = await takeRoot(url, Uint8Array.fromHex(key), options.identity.toLowerCase());
+    const secret = await takeRoot(url, Uint8Array.fromHex(key), options.identity);
     storeRootSecret(options.data, secret);
     secret.fill(0);
     process.stdout.write(`${kmsIdentity(options.data)}\n`);

@@ -1,84 +1,87 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `caisson kms request …`: what operators ask of a KMS, written, signed by enough of them, and sent. */
-import { readFileSync } from "node:fs";
 import type { OperatorRequest } from "@caisson/kms";
-import { refusalSchema } from "@caisson/protocol/key-release";
 import { type Envelope, ReleaseError, readEnvelope, signedBytes, writeEnvelope } from "@caisson/releases";
-import { Failure } from "@caisson/vocabulary/failure";
-import { reasonOf } from "@caisson/vocabulary/system-error";
+import { SchemaError } from "@caisson/vocabulary/schema";
 import { Argument, Command } from "commander";
 import { UsageError } from "../failure.ts";
+import { whole } from "../machine-options.ts";
 import { openOwnerKey, readPublicKey, writeNewFile } from "../owner-keys.ts";
 import { readPassphrase, readTextFile } from "../passphrase-file.ts";
 import { printable } from "../views/printable.ts";
+import { appOf, keyOf, kmsUrl } from "./values.ts";
 
 interface Common {
   kms: string;
   output: string;
-  days: string;
-  replaces: string;
+  days: number;
+  replaces: number;
 }
 
 const day = 24 * 3600 * 1000;
 
-function whole(text: string, what: string): number {
-  if (!/^\d{1,9}$/.test(text)) throw new UsageError(`${what} is a whole number`, `not '${text}'`);
-  return Number(text);
-}
-
-/** A request in a new file, with no signature yet. */
+/** A request in a new file, with no signature yet. Throws UsageError. */
 async function write(
   { kms, output, days, replaces }: Common,
   asked: (common: Pick<OperatorRequest, "version" | "kms" | "expires" | "replaces">) => OperatorRequest,
 ): Promise<void> {
   const { operatorEnvelope } = await import("@caisson/kms");
-  const document = asked({
-    version: "caisson/kms-request/v1",
-    kms: kms.toLowerCase(),
-    expires: Date.now() + whole(days, "--days") * day,
-    replaces: whole(replaces, "--replaces"),
-  });
-  writeNewFile(output, `${JSON.stringify(writeEnvelope(operatorEnvelope(document)), null, 2)}\n`);
+  const expires = Date.now() + days * day;
+  const document = asked({ version: "caisson/kms-request/v1", kms, expires, replaces });
+  let envelope: Envelope;
+  try {
+    envelope = operatorEnvelope(document);
+  } catch (error) {
+    if (!(error instanceof SchemaError)) throw error;
+    const what = error.message.slice(0, 200);
+    throw new UsageError(`the request's ${error.path}: ${what}`, "caisson kms request --help");
+  }
+  writeNewFile(output, `${JSON.stringify(writeEnvelope(envelope), null, 2)}\n`);
   process.stdout.write(`${output}\n`);
 }
 
 function common(command: Command): Command {
   return command
-    .requiredOption("--kms <HEX>", "the KMS's identity")
+    .requiredOption("--kms <HEX>", "the KMS's identity", keyOf)
     .requiredOption("--output <FILE>", "the request's new file")
-    .option("--replaces <N>", "the version of what it replaces (GET /v1/policies/APP, /v1/operators)", "0")
-    .option("--days <N>", "for how long it may be sent", "7");
+    .option(
+      "--replaces <N>",
+      "the version of what it replaces (GET /v1/policies/APP, /v1/operators)",
+      whole(0, 999_999_999),
+      0,
+    )
+    .option("--days <N>", "for how long it may be sent", whole(1, 36_500), 7);
 }
 
 const policySet = common(new Command("policy-set"))
   .description("ask for a policy: which machines get the keys of an application")
   .argument("<FILE>", "a policy file (docs/key-release.md)")
-  .requiredOption("--app <HEX>", "its application")
+  .requiredOption("--app <HEX>", "its application", appOf)
   .action((file: string, options: Common & { app: string }) =>
     write(options, (rest) => ({
       ...rest,
       action: "policy/set",
-      app: options.app.toLowerCase(),
+      app: options.app,
       policy: readTextFile(file),
     })),
   );
 
 const policyRemove = common(new Command("policy-remove"))
   .description("ask that an application gets no keys any more")
-  .requiredOption("--app <HEX>", "the application")
+  .requiredOption("--app <HEX>", "the application", appOf)
   .action((options: Common & { app: string }) =>
-    write(options, (rest) => ({ ...rest, action: "policy/remove", app: options.app.toLowerCase() })),
+    write(options, (rest) => ({ ...rest, action: "policy/remove", app: options.app })),
   );
 
 const operatorsSet = common(new Command("operators-set"))
   .description("ask that others sign from then on")
   .argument("<KEY...>", "all operators: ed25519:HEX, p256:HEX, or files of keys")
-  .requiredOption("--threshold <N>", "how many of them must sign")
-  .action((keys: string[], options: Common & { threshold: string }) =>
+  .requiredOption("--threshold <N>", "how many of them must sign", whole(1, 64))
+  .action((keys: string[], options: Common & { threshold: number }) =>
     write(options, (rest) => ({
       ...rest,
       action: "operators/set",
-      operators: { keys: keys.map(readPublicKey), threshold: whole(options.threshold, "--threshold") },
+      operators: { keys: keys.map(readPublicKey), threshold: options.threshold },
     })),
   );
 
@@ -109,19 +112,22 @@ const volumeOperate = common(new Command("volume"))
     "ask for a word about a persistent volume (caisson kms volume); --replaces: operations of GET /v1/volumes",
   )
   .addArgument(new Argument("<WORD>", "what").choices(operations))
-  .argument("<ID>", "the volume, 64 hex digits")
+  .argument("<ID>", "the volume, 64 hex digits", keyOf)
   .action((operation: (typeof operations)[number], volume: string, options: Common) =>
     write(options, (rest) => ({
       ...rest,
       action: "volume/operate",
-      volume: volume.toLowerCase(),
+      volume,
       operation,
     })),
   );
 
-function readRequest(file: string): Envelope {
+/** A request in a file, and its envelope. Throws UsageError. */
+async function readRequest(file: string): Promise<{ envelope: Envelope; request: OperatorRequest }> {
+  const { operatorRequest } = await import("@caisson/kms");
   try {
-    return readEnvelope(JSON.parse(readFileSync(file, "utf8")));
+    const envelope = readEnvelope(JSON.parse(readTextFile(file)));
+    return { envelope, request: operatorRequest(envelope) };
   } catch (error) {
     if (error instanceof ReleaseError || error instanceof SyntaxError) {
       throw new UsageError(`${file} holds no request: ${error.message}`, "caisson kms request writes one");
@@ -130,48 +136,55 @@ function readRequest(file: string): Envelope {
   }
 }
 
+/** As it is, or with escapes where a terminal would show something else: what is signed is what is seen. */
+const plain = (text: string): string =>
+  printable(text) === text
+    ? text
+    : JSON.stringify(text).replace(
+        /[^ -~]/g,
+        (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`,
+      );
+
+/** What a request asks for, as a person reads it before signing; a policy as it is in its file. */
+function shown(request: OperatorRequest): string {
+  const lines = Object.entries(request).map(([name, value]: [string, unknown]) => {
+    if (name === "policy") {
+      const policy = String(value).trimEnd().split("\n");
+      return `policy:\n${policy.map((line) => `  ${plain(line)}`).join("\n")}`;
+    }
+    const isDate = ["expires", "from", "until"].includes(name) && Number(value) <= lastDate;
+    if (isDate) return `${name}: ${new Date(Number(value)).toISOString()}`;
+    return `${name}: ${typeof value === "string" ? value : JSON.stringify(value)}`;
+  });
+  return lines.join("\n");
+}
+/** The last that a date can be (ECMA-262). */
+const lastDate = 8.64e15;
+
 const sign = new Command("sign")
   .description("show what a request asks for, and sign it")
   .argument("<FILE>", "the request")
   .requiredOption("--key <FILE>", "the operator's key (caisson owner new)")
   .requiredOption("--passphrase-file <FILE>", "its first line is the passphrase; - is standard input")
   .requiredOption("--output <FILE>", "the signed request's new file")
-  .action((file: string, options: { key: string; passphraseFile: string; output: string }) => {
-    const envelope = readRequest(file);
+  .action(async (file: string, options: { key: string; passphraseFile: string; output: string }) => {
+    const { envelope, request } = await readRequest(file);
     const key = openOwnerKey(options.key, readPassphrase(options.passphraseFile));
     const signature = key.sign(signedBytes(envelope));
     const signed = { ...envelope, signatures: [...envelope.signatures, signature] };
     writeNewFile(options.output, `${JSON.stringify(writeEnvelope(signed), null, 2)}\n`);
-    process.stdout.write(`${printable(new TextDecoder().decode(envelope.payload))}\n${options.output}\n`);
+    process.stdout.write(`${shown(request)}\n${options.output}\n`);
   });
 
 const send = new Command("send")
   .description("send a signed request to a KMS")
   .argument("<FILE>", "the signed request")
-  .argument("<URL>", "the KMS")
+  .argument("<URL>", "the KMS", kmsUrl)
   .action(async (file: string, url: string) => {
-    if (!URL.canParse(url)) throw new UsageError(`'${url}' is not a URL`, "as http://HOST:PORT");
-    const { KmsError } = await import("@caisson/kms");
-    let answer: unknown;
-    try {
-      const body = JSON.stringify(writeEnvelope(readRequest(file)));
-      const response = await fetch(new URL("/v1/admin", url), {
-        method: "POST",
-        body,
-        redirect: "error",
-        signal: AbortSignal.timeout(20_000),
-      });
-      answer = await response.json();
-    } catch (error) {
-      if (error instanceof Failure) throw error;
-      throw new KmsError("kms/unreachable", `${url}: ${reasonOf(error)}`);
-    }
-    const refusal = refusalSchema.safeParse(answer);
-    if (refusal.success) {
-      const { code, message } = refusal.data.error;
-      throw new KmsError("kms/refused", `the KMS refuses: ${message}   [${code}]`);
-    }
-    process.stdout.write(`${JSON.stringify(answer)}\n`);
+    const { sendRequest } = await import("@caisson/kms");
+    const { envelope } = await readRequest(file);
+    const changed = await sendRequest(url, writeEnvelope(envelope));
+    process.stdout.write(`${JSON.stringify(changed)}\n`);
   });
 
 export const requestCommand = new Command("request")

@@ -34,8 +34,9 @@ export async function restoreFrom(
   { data, database, restoredBefore }: RestoreOptions,
   secret?: Uint8Array,
 ): Promise<number> {
-  const { openVolumeBook, refuseRootSecret, storeRootSecret } = await import("@caisson/kms");
-  if (secret !== undefined) refuseRootSecret(data);
+  const { openRootSecret, openVolumeBook, refuseRootSecret, storeRootSecret } = await import("@caisson/kms");
+  if (secret === undefined) openRootSecret(data, { development: true });
+  else refuseRootSecret(data);
   const counted = `${file}.restored`;
   const lines = existsSync(counted)
     ? readTextFile(counted)

@@ -8,9 +8,11 @@ import { frame } from "@caisson/vocabulary/frame";
 import { hex, object, oneOf, SchemaError } from "@caisson/vocabulary/schema";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
+import { whole } from "../machine-options.ts";
 import { writeNewFile } from "../owner-keys.ts";
 import { readPassphrase, readTextFile } from "../passphrase-file.ts";
 import { type RestoreOptions, restoredBefore, restoreFrom } from "./restores.ts";
+import { keyOf } from "./values.ts";
 
 const version = "caisson/share-key/v1";
 const schema = object({
@@ -69,14 +71,14 @@ const make = new Command("make")
   .description("split the root secret into shares, each sealed to one keeper; the release log names them")
   .requiredOption("--data <DIR>", "root secret and release log")
   .option("--database <URL>", "PostgreSQL of the log, instead of the file in the data directory")
-  .requiredOption("--threshold <K>", "how many keepers are needed")
+  .requiredOption("--threshold <K>", "how many keepers are needed", whole(2, 255))
   .requiredOption("--keeper <NAME=KEY...>", "a keeper's name and public key (caisson kms shares key)")
   .requiredOption("--output <FILE>", "the new file, which need not be secret")
   .action(
     async (options: {
       data: string;
       database?: string;
-      threshold: string;
+      threshold: number;
       keeper: string[];
       output: string;
     }) => {
@@ -89,18 +91,22 @@ const make = new Command("make")
         return { name, key: publicKey.toLowerCase() };
       });
       const secret = openRootSecret(options.data);
-      const document = await makeShares(secret, Number(options.threshold), keepers, Date.now());
+      const document = await makeShares(secret, options.threshold, keepers, Date.now());
       const store = await openLogStore(
         options.data,
         options.database === undefined ? [] : [options.database],
         secret,
       );
       try {
+        // Before the log names them: a name that is taken is no reason to have shares that nobody was given.
+        writeNewFile(options.output, json(document));
         await publishShares(store, document);
+      } catch (error) {
+        if (!(error instanceof UsageError)) unlinkSync(options.output);
+        throw error;
       } finally {
         await store.close();
       }
-      writeNewFile(options.output, json(document));
       process.stdout.write(`${options.output}\n`);
     },
   );
@@ -111,7 +117,11 @@ const seal = new Command("seal")
   .requiredOption("--keeper <NAME>", "whose share")
   .requiredOption("--key <FILE>", "the keeper's key")
   .requiredOption("--passphrase-file <FILE>", "its first line is the passphrase; - is standard input")
-  .requiredOption("--to <KEY>", "the recovering machine's key, which `kms shares recover` prints there")
+  .requiredOption(
+    "--to <KEY>",
+    "the recovering machine's key, which `kms shares recover` prints there",
+    keyOf,
+  )
   .requiredOption("--output <FILE>", "the new file")
   .action(
     async (
@@ -119,15 +129,9 @@ const seal = new Command("seal")
       options: { keeper: string; key: string; passphraseFile: string; to: string; output: string },
     ) => {
       const { passShare, readShares } = await import("@caisson/kms");
-      if (!/^[0-9a-f]{64}$/i.test(options.to))
-        throw new UsageError("--to is a key of 64 hexadecimal digits", "ask its administrator");
       const own = await openKey(options.key, options.passphraseFile);
       const document = readShares(readTextFile(file));
-      writeNewFile(
-        options.output,
-        json(passShare(document, options.keeper, own, options.to.toLowerCase())),
-        0o600,
-      );
+      writeNewFile(options.output, json(passShare(document, options.keeper, own, options.to)), 0o600);
       process.stdout.write(`${options.output}\n`);
     },
   );
@@ -142,11 +146,11 @@ const recover = new Command("recover")
   .option("--database <URL>", "the log and volumes in PostgreSQL instead")
   .addOption(restoredBefore())
   .action(async (file: string, sealed: string[], options: RestoreOptions) => {
-    const { dataFiles, kmsIdentity, openRecoveryKey, readShares, recoverSecret } = await import(
-      "@caisson/kms"
-    );
+    const { dataFiles, kmsIdentity, openRecoveryKey, readShares, recoverSecret, refuseRootSecret } =
+      await import("@caisson/kms");
     const { sealingKey } = await import("@caisson/protocol/hpke");
     const document = readShares(readTextFile(file));
+    refuseRootSecret(options.data);
     const own = sealingKey(openRecoveryKey(options.data));
     if (sealed.length === 0) {
       process.stdout.write(`${own.publicKey.toHex()}\n`);

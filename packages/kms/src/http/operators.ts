@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** For operators: what they signed, what of it is in force, and where they send what they sign (operators.ts). */
 import * as z from "zod";
-import { isRequestError } from "../operators.ts";
+import { adminPath, isRequestError } from "../operators.ts";
 import { readRoots } from "../roots.ts";
 import type { Service } from "../service.ts";
 import type { VolumeBook } from "../volumes/book.ts";
@@ -23,7 +23,7 @@ export function operatorRoutes(service: Service, requests: Requests): Table {
         ? requests.refuse(asked, 404, "http/not-found", "operators signed no policy for this application")
         : json(file);
     },
-    "POST /v1/admin": async (asked) => {
+    [`POST ${adminPath}`]: async (asked) => {
       const request = await requests.receive(asked, anything);
       if (request instanceof Answer) return request;
       try {
@@ -43,18 +43,17 @@ export function operatorRoutes(service: Service, requests: Requests): Table {
 
 /** Policies in force; the same answer until there are others. */
 function shownPolicies(service: Service): () => Answer {
-  let last: { of: readonly unknown[]; answer: Answer } | undefined;
+  let last: { of: unknown; answer: Answer } | undefined;
   return () => {
     const { policies } = service.configuration;
-    const { policies: signed } = service.administration.inForce;
-    if (last?.of[0] !== policies || last.of[1] !== signed) {
-      const shown = [...policies].map(([id, { digest, keyVersion }]) => ({
-        app: id,
+    if (last?.of !== policies) {
+      const shown = Array.from(policies.list(), ({ app, digest, keyVersion, version }) => ({
+        app,
         digest: digest.toHex(),
         keyVersion,
-        version: signed.get(id)?.version ?? null,
+        version: version ?? null,
       }));
-      last = { of: [policies, signed], answer: shared(json(shown)) };
+      last = { of: policies, answer: shared(json(shown)) };
     }
     return last.answer;
   };

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What is sent to a KMS: refused, denied or answered, and always in JSON of its own. */
-import { doesNotMatch, equal, rejects } from "node:assert/strict";
+import { doesNotMatch, equal, match, rejects } from "node:assert/strict";
+import { connect } from "node:net";
+import { text } from "node:stream/consumers";
 import test, { type TestContext } from "node:test";
 import { answerSchema, keyReleaseVersion, refusalSchema } from "@caisson/protocol/key-release";
 import fc from "fast-check";
@@ -99,6 +101,72 @@ test("whatever is sent, the KMS answers with JSON of its own and goes on", async
     false,
   );
   equal((await fetch(`${kms.url}/healthz`)).status, 200);
+});
+
+/** What bytes get that Node's server has to understand: the first line of the answer, or nothing. */
+const raw: { name: string; head: string; body?: string; answer: RegExp }[] = [
+  {
+    name: "two lengths",
+    head: "POST /v1/hello",
+    body: "Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+    answer: / 400 /,
+  },
+  {
+    name: "a length, and chunks",
+    head: "POST /v1/hello",
+    body: "Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    answer: / 400 /,
+  },
+  {
+    name: "a coding that is not the last",
+    head: "POST /v1/hello",
+    body: "Transfer-Encoding: chunked, x\r\n\r\n",
+    answer: / 400 /,
+  },
+  {
+    name: "chunks that are none",
+    head: "POST /v1/hello",
+    body: "Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+    answer: / 400 /,
+  },
+  { name: "headers of 9 kB", head: "GET /healthz", body: `A: ${"a".repeat(9000)}\r\n\r\n`, answer: / 431 / },
+  { name: "a line without its return", head: "GET /healthz", body: "A: b\n\n", answer: / 400 / },
+  { name: "another protocol", head: "CONNECT evil:80", answer: /^$/ },
+  {
+    name: "a protocol that it does not change to",
+    head: "GET /healthz",
+    body: "Upgrade: h2c\r\n\r\n",
+    answer: / 200 /,
+  },
+  { name: "an expectation", head: "GET /healthz", body: "Expect: more\r\n\r\n", answer: / 417 / },
+  { name: "a whole address", head: "GET http://evil/healthz", answer: / 200 / },
+  { name: "an address without a path", head: "GET http://evil", answer: / 404 / },
+  { name: "a star", head: "OPTIONS *", answer: / 404 / },
+  { name: "a path that is written otherwise", head: "GET /v1/%6cog/head", answer: / 404 / },
+  { name: "a name that every object has", head: "GET /v1/sealing-key/constructor", answer: / 404 / },
+  { name: "a key that every object has", head: "GET /__proto__", answer: / 404 / },
+  { name: "the wildcard itself", head: "GET /v1/policies/*", answer: / 404 / },
+  {
+    name: "more behind the last request",
+    head: "GET /v1/log/head",
+    body: "\r\nGET /healthz HTTP/1.1\r\n\r\n",
+    answer: / 400 /,
+  },
+];
+test("whatever HTTP can be made to look like is refused, or is what it says", async (t) => {
+  const kms = await start(t, { perAddress: { perSecond: 1e6, burst: 1e6 } });
+  for (const { name, head, body = "\r\n", answer } of raw) {
+    const socket = connect(Number(new URL(kms.url).port), "127.0.0.1");
+    socket.on("error", () => {}).end(`${head} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n${body}`);
+    const said = (await text(socket.setEncoding("latin1"))).split("\r\n")[0]!;
+    match(said, answer, name);
+  }
+  const whole = await fetch(`${kms.url}/v1/policies`);
+  const empty = await fetch(`${kms.url}/v1/policies`, { method: "HEAD" });
+  equal(await empty.text(), "");
+  equal(empty.headers.get("content-length"), whole.headers.get("content-length"));
+  equal((await whole.text()).length, Number(whole.headers.get("content-length")));
+  equal(kms.lines.filter((line) => line.includes('"failed"')).length, 0);
 });
 
 test("evidence that was changed anywhere is denied, with a fresh nonce each time", async (t) => {

@@ -15,7 +15,7 @@ import type { Store } from "../store/store.ts";
 import { guestRoutes, type ReplicaOptions } from "./guests.ts";
 import { operatorRoutes } from "./operators.ts";
 import { Requests } from "./requests.ts";
-import { Answer, finder, json, type Request } from "./table.ts";
+import { Answer, finder, json, type Request, type Table } from "./table.ts";
 
 export interface RouteOptions extends ReplicaOptions {
   /** Requests a second, for each address and for all. */
@@ -29,20 +29,12 @@ export function routes(
   options: RouteOptions,
   connections: Connections,
 ): (request: Request) => Promise<Answer> {
-  const { context, metrics, write } = service;
+  const { context, write } = service;
   const { perAddress = limits.perAddress, common = limits.common } = options;
   const limiter = new RateLimiter(perAddress, common);
   const anchors = new RateLimiter(limits.anchors, limits.common);
   const requests = new Requests(service, connections);
-  const identityKey = context.identity.publicKey.toHex();
-  const find = finder({
-    "GET /healthz": () => json({ status: "ok", identityKey }),
-    "GET /metrics": () =>
-      new Answer(200, metrics.render(service.store.head.sequence), { "content-type": metricsType }),
-    [`GET ${headPath}`]: async () => json(logHead(await newestHead(service.store))),
-    ...operatorRoutes(service, requests),
-    ...guestRoutes(service, requests, options),
-  });
+  const find = finder(tableOf(service, requests, options));
   return async (asked) => {
     const later = { "retry-after": "1" };
     try {
@@ -68,6 +60,20 @@ export function routes(
       write("failed", { error: messageOf(error) });
       return requests.refuse(asked, 500, "http/internal", "the KMS failed on this request");
     }
+  };
+}
+
+/** Everything that is answered, by method and path. */
+export function tableOf(service: Service, requests: Requests, options: ReplicaOptions): Table {
+  const { context, metrics, store } = service;
+  const identityKey = context.identity.publicKey.toHex();
+  return {
+    "GET /healthz": () => json({ status: "ok", identityKey }),
+    "GET /metrics": () =>
+      new Answer(200, metrics.render(store.head.sequence), { "content-type": metricsType }),
+    [`GET ${headPath}`]: async () => json(logHead(await newestHead(store))),
+    ...operatorRoutes(service, requests),
+    ...guestRoutes(service, requests, options),
   };
 }
 
