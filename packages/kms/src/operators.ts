@@ -164,11 +164,23 @@ export async function sendRequest(url: string, envelope: object): Promise<Change
   }
 }
 
+/** What signed policies are read with. */
+export interface SignedReading extends Omit<PolicyReading, "manifests"> {
+  /** The manifests that they may name, as they lie there now. Throws KmsError. */
+  manifests: () => PolicyReading["manifests"];
+  /** Gets the application of one that was signed elsewhere and cannot be read here, and why. */
+  leftOut?: (app: string, error: KmsError) => void;
+}
+
+const readingWith = (reading: PolicyReading) => ({ reading, again: rereading(reading) });
+
 /** Policies and operators in a store. */
 export class Administration {
   readonly #store: Store;
-  readonly #reading: PolicyReading;
-  readonly #again: ReturnType<typeof rereading>;
+  readonly #reading: SignedReading;
+  #with: { reading: PolicyReading; again: ReturnType<typeof rereading> };
+  /** Applications whose policy cannot be read here, and why. */
+  readonly #leftOut = new Map<string, KmsError>();
   readonly #now: () => number;
   #policies = new PolicySet();
   #index: Row | undefined;
@@ -176,14 +188,14 @@ export class Administration {
 
   constructor(
     store: Store,
-    reading: PolicyReading,
+    reading: SignedReading,
     now: () => number,
     volumes?: Pick<VolumeBook, "operate">,
   ) {
     this.#store = store;
     this.#volumes = volumes;
     this.#reading = reading;
-    this.#again = rereading(reading);
+    this.#with = readingWith({ ...reading, manifests: new Map() });
     this.#now = now;
   }
 
@@ -198,13 +210,27 @@ export class Administration {
       : { policies, guard: { ...names.index, version: this.#index.version } };
   }
 
-  /** Reads what changed of the policies that are in force. Whether something did. Throws KmsError. */
-  async refresh(): Promise<boolean> {
+  /**
+   * Reads what changed of the policies that are in force. Whether something did. `files`: manifests, too; then a policy that
+   * cannot be read is an error, and otherwise its application has none here. Throws KmsError.
+   */
+  async refresh(files = false): Promise<boolean> {
+    if (!files) return this.#refresh([]);
+    this.#with = readingWith({ ...this.#reading, manifests: this.#reading.manifests() });
+    const changed = await this.#refresh([...this.#leftOut.keys()]);
+    const [error] = this.#leftOut.values();
+    if (error !== undefined) throw error;
+    return changed;
+  }
+
+  /** `again`: applications that are read whether their policy changed or not. */
+  async #refresh(again: readonly string[]): Promise<boolean> {
     let policies: PolicySet | undefined;
     let shards = decode<Index>(this.#index) ?? {};
+    for (const app of again) delete shards[shardOf(app)];
     for (let i = 0; i < readings; i++) {
       const [index] = await this.#store.read([names.index]);
-      if (index?.version === this.#index?.version) return false;
+      if (again.length === 0 && index?.version === this.#index?.version) return false;
       policies ??= new PolicySet(this.#policies);
       const wanted = decode<Index>(index) ?? {};
       if (await this.#follow(policies, shards, wanted)) {
@@ -224,10 +250,12 @@ export class Administration {
     const rows = await this.#store.read(shards.map(names.shard));
     if (shards.some((shard, i) => rows[i]?.version !== wanted[shard])) return false;
     const indexes = new Map(shards.map((shard, i) => [shard, decode<Index>(rows[i])!]));
-    for (const app of policies.apps()) {
+    const isGone = (app: string) => {
       const index = indexes.get(shardOf(app));
-      if (index !== undefined && index[app] === undefined) policies.delete(app);
-    }
+      return index !== undefined && index[app] === undefined;
+    };
+    for (const app of policies.apps()) if (isGone(app)) policies.delete(app);
+    for (const app of this.#leftOut.keys()) if (isGone(app)) this.#leftOut.delete(app);
     // Those of one bucket together, so that each bucket is read once.
     const news = [...indexes.values()]
       .flatMap(Object.entries<number>)
@@ -247,10 +275,23 @@ export class Administration {
     for (const [i, { app, version }] of news.entries()) {
       const row = rows[i];
       if (row?.version !== version) return false;
-      const { policy } = readAppPolicy(`policy of ${app}`, row.value, this.#reading);
-      policies.set(app, policy, row.value, this.#again, version);
+      this.#take(policies, app, row.value, version);
     }
     return true;
+  }
+
+  #take(policies: PolicySet, app: string, bytes: Uint8Array, version: number): void {
+    const { reading, again } = this.#with;
+    try {
+      const { policy } = readAppPolicy(`policy of ${app}`, bytes, reading);
+      policies.set(app, policy, bytes, again, version);
+      this.#leftOut.delete(app);
+    } catch (error) {
+      if (!(error instanceof KmsError)) throw error;
+      policies.delete(app);
+      this.#leftOut.set(app, error);
+      this.#reading.leftOut?.(app, error);
+    }
   }
 
   /** The file of a policy in force, and its version; undefined where there is none. */
@@ -351,7 +392,7 @@ export class Administration {
     }
     const value = asked.action === "policy/set" ? utf8(asked.policy) : new Uint8Array();
     if (asked.action === "policy/set") {
-      const read = readAppPolicy("the policy", value, this.#reading);
+      const read = readAppPolicy("the policy", value, this.#with.reading);
       if (read.app !== asked.app) {
         throw new KmsError(
           "policy/malformed",

@@ -262,8 +262,10 @@ function isInForce(
   { policies, current = () => policies }: ReleaseContext,
   { app, policy }: LogEntry,
 ): boolean {
-  const now = current().get(app.toHex());
-  return now !== undefined && Buffer.compare(now.digest, policy) === 0;
+  const now = current();
+  if (now === policies) return true;
+  const other = now.get(app.toHex());
+  return other !== undefined && Buffer.compare(other.digest, policy) === 0;
 }
 
 /** The answer, once it is in the log where it belongs there; a denial where it cannot be written. */

@@ -23,7 +23,7 @@ import { FollowedLog, followingRows, type LogToFollow } from "./followed-log.ts"
 import { limits } from "./limits.ts";
 import { Metrics } from "./metrics.ts";
 import { Nonces } from "./nonces.ts";
-import { Administration, type Operators } from "./operators.ts";
+import { Administration, type Operators, type SignedReading } from "./operators.ts";
 import { PeerHeads } from "./peer-heads.ts";
 import { loadManifests } from "./policies.ts";
 import { Bucket } from "./rate-limit.ts";
@@ -156,7 +156,7 @@ export class Service {
       files: false,
       done: this.#reloading.then(() => {
         this.#waiting = undefined;
-        return this.#reload(turn.files ? loadConfiguration : followConfiguration);
+        return this.#reload(turn.files);
       }),
     };
     this.#reloading = turn.done;
@@ -187,10 +187,11 @@ export class Service {
     }
   }
 
-  async #reload(read: typeof followConfiguration): Promise<boolean> {
+  async #reload(files: boolean): Promise<boolean> {
+    const read = files ? loadConfiguration : followConfiguration;
     await this.#followed?.updateWithin(logWaitMs);
     try {
-      await this.administration.refresh();
+      await this.administration.refresh(files);
       await this.context.roots.refresh();
       const now = new Date(this.context.now());
       const { inForce } = this.administration;
@@ -251,10 +252,15 @@ async function readService(
     development,
   };
   const volumes = new VolumeBook(store, secret, identity, now);
-  const manifests = loadManifests(join(options.policies ?? options.data, "manifests"));
-  const administration = new Administration(store, { manifests, identityKey, development }, now, volumes);
+  const reading: SignedReading = {
+    manifests: () => loadManifests(join(options.policies ?? options.data, "manifests")),
+    identityKey,
+    development,
+    leftOut: (app, { code, message }) => write("warning", { app, code, message }),
+  };
+  const administration = new Administration(store, reading, now, volumes);
   if (options.operators !== undefined) await administration.begin(options.operators);
-  await administration.refresh();
+  await administration.refresh(true);
   const configuration = await loadConfiguration(source, new Date(now()), administration.inForce);
   if (configuration.policies.size === 0 && (await administration.operators()) === undefined) {
     throw new KmsError("policy/none", "this KMS has neither policies nor operators who could sign some");
