@@ -6,6 +6,7 @@
  * what the writer before committed. Whoever holds it and falls silent loses it after a time (`sessionSettings`).
  * Several servers may be named; the one that takes writes is used, which is another one after a failover.
  */
+import type { Duplex } from "node:stream";
 import { messageOf } from "@caisson/vocabulary/failure";
 import pg from "pg";
 import { KmsError } from "../errors.ts";
@@ -19,6 +20,7 @@ import {
   type Wanted,
 } from "./backend.ts";
 import type { ChainedEntry, Head } from "./entries.ts";
+import { guard } from "./messages.ts";
 
 const schema = `
   CREATE SCHEMA IF NOT EXISTS caisson_kms;
@@ -46,6 +48,13 @@ const sessionSettings = {
   // A replica whose machine is gone answers nothing, and its transaction ends after this.
   tcp_user_timeout: 10_000,
   synchronous_commit: "on",
+  // Every statement here finds a few rows by a key. Planned anew each time, one costs more than its work; and of tables that
+  // are empty when it is planned once, the planner would read all of what they are later.
+  plan_cache_mode: "force_generic_plan",
+  enable_seqscan: "off",
+  enable_hashjoin: "off",
+  enable_mergejoin: "off",
+  jit: "off",
 };
 
 const timeouts = { connectMs: 3000, queryMs: 8000 };
@@ -53,6 +62,7 @@ const connections = 4;
 
 const head = "SELECT identity, sequence, hash, state, signature FROM caisson_kms.head";
 const columns = "sequence, time, app, instance, registers, policy, outcome, reason, state, hash";
+const entries = `SELECT ${columns} FROM caisson_kms.entry WHERE sequence > $1 ORDER BY sequence LIMIT ${pageSize}`;
 const beginReading = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 interface Statement {
@@ -64,9 +74,13 @@ interface Statement {
 const statements = {
   head: { name: "caisson-head", text: head },
   lock: { name: "caisson-lock", text: `${head} FOR UPDATE` },
-  entries: {
-    name: "caisson-entries",
-    text: `SELECT ${columns} FROM caisson_kms.entry WHERE sequence > $1 ORDER BY sequence LIMIT ${pageSize}`,
+  entries: { name: "caisson-entries", text: entries },
+  /** Head and entries in one statement, which is of one moment by itself: the head is first, and entries have no identity. */
+  news: {
+    name: "caisson-news",
+    text: `SELECT sequence, NULL AS time, NULL AS app, NULL AS instance, NULL AS registers, NULL AS policy,
+             NULL AS outcome, NULL AS reason, state, hash, identity, signature FROM caisson_kms.head
+           UNION ALL (SELECT *, NULL, NULL FROM (${entries}) AS entries) ORDER BY identity, sequence`,
   },
   rows: {
     name: "caisson-rows",
@@ -164,7 +178,17 @@ class Postgresql implements Backend {
   }
 
   look(wanted: Wanted): Promise<Seen> {
-    return this.#with((client) => this.#read(client, beginReading, wanted, statements.head, "COMMIT"));
+    const { after, buckets, nodes, nonces } = wanted;
+    return this.#with(async (client) => {
+      if (buckets.length + nodes.length + nonces.length > 0) {
+        return this.#read(client, beginReading, wanted, statements.head, "COMMIT");
+      }
+      const { rows } = await client.query({ ...statements.news, values: [after] });
+      const [first] = rows as Record<string, unknown>[];
+      const isHead = first !== undefined && first.identity !== null;
+      const entries = rows.slice(isHead ? 1 : 0).map(readEntry);
+      return { head: isHead ? readHead(first) : undefined, entries, rows: [], nodes: [], used: new Set() };
+    });
   }
 
   write(wanted: Wanted, decide: (seen: Seen) => Changes | undefined): Promise<void> {
@@ -223,15 +247,8 @@ class Postgresql implements Backend {
       ask(nonces.length > 0, statements.nonces, ...ofNonces(nonces)),
       end && client.query(end),
     ]);
-    const [found] = heads;
     return {
-      head: found && {
-        identity: blob(found.identity),
-        sequence: Number(found.sequence),
-        hash: blob(found.hash),
-        state: blob(found.state),
-        signature: blob(found.signature),
-      },
+      head: heads[0] && readHead(heads[0]),
       entries: entries.map(readEntry),
       rows: rows.map((row) => ({
         bucket: Number(row.bucket),
@@ -293,7 +310,7 @@ class Postgresql implements Backend {
   async #connect(): Promise<pg.Client> {
     const reasons: string[] = [];
     for (const { name, config } of this.#servers) {
-      const client = new pg.Client(config);
+      const client = clientOf(config);
       client.on("error", () => {
         this.#idle = this.#idle.filter((one) => one !== client);
       });
@@ -311,13 +328,32 @@ class Postgresql implements Backend {
         return client;
       } catch (error) {
         client.end().catch(() => {});
-        const failure = translate(name, error);
+        // Before anything of ours ran in it: the client's own, on what the server said.
+        const failure =
+          error instanceof TypeError ? unavailable(`${name}: ${messageOf(error)}`) : translate(name, error);
         if (!retriable(failure)) throw failure;
         reasons.push(failure.message);
       }
     }
     throw unavailable(reasons.join("; "));
   }
+}
+
+/** What the client keeps to itself: where it begins to read what a server sends, over TLS or not. */
+interface Reading {
+  connection: { attachListeners(stream: Duplex): void };
+}
+
+/** A client for a server that may say anything (messages.ts). */
+function clientOf(config: pg.ClientConfig): pg.Client {
+  const client = new pg.Client(config);
+  const { connection } = client as unknown as Reading;
+  const attach = connection.attachListeners.bind(connection);
+  connection.attachListeners = (stream) => {
+    guard(stream);
+    attach(stream);
+  };
+  return client;
 }
 
 const column = <T, K extends keyof T>(of: readonly T[], key: K): T[K][] => of.map((one) => one[key]);
@@ -382,6 +418,16 @@ function translate(name: string, error: unknown): KmsError | TypeError {
   const { code = "" } = error;
   if (/^(08|40|53|55|57|25)/.test(code)) return unavailable(message);
   return new KmsError("log/unreadable", message);
+}
+
+function readHead(row: Record<string, unknown>): Seen["head"] {
+  return {
+    identity: blob(row.identity),
+    sequence: Number(row.sequence),
+    hash: blob(row.hash),
+    state: blob(row.state),
+    signature: blob(row.signature),
+  };
 }
 
 function readEntry(row: Record<string, unknown>): ChainedEntry {
