@@ -5,6 +5,7 @@
  */
 import { globSync, statSync } from "node:fs";
 import { join } from "node:path";
+import { styleText } from "node:util";
 import {
   expectNonce,
   intelRoot,
@@ -31,8 +32,10 @@ import {
   SchemaError,
   text,
 } from "@caisson/vocabulary/schema";
+import { exitCodes } from "./exit-codes.ts";
 import { UsageError } from "./failure.ts";
 import { readText } from "./judgement-files.ts";
+import { printable } from "./views/printable.ts";
 
 const verdicts = ["accepted", "rejected", "undetermined", "unsupported", "malformed"] as const;
 
@@ -149,4 +152,23 @@ async function judge(one: ConformanceCase) {
     references: one.references === undefined ? [] : readReferences(one.references, "the case"),
     ...(expectedReportData && { expectedReportData }),
   });
+}
+
+/** Every case, those that are answered otherwise first. */
+export async function showConformance(path: string, json: boolean): Promise<void> {
+  const results = await runConformance(path);
+  const wrong = results.filter(({ passed }) => !passed);
+  const lines = wrong.map(({ name, file, expected, found }) =>
+    [
+      `${styleText("red", "FAIL")}  ${printable(name)}`,
+      `      file      ${printable(file)}`,
+      `      expected  ${expected}`,
+      `      found     ${found}`,
+    ].join("\n"),
+  );
+  const summary = `${results.length - wrong.length} of ${results.length} cases are answered as they must be`;
+  process.stdout.write(
+    json ? `${JSON.stringify({ results }, null, 2)}\n` : `${[...lines, summary].join("\n")}\n`,
+  );
+  if (wrong.length > 0) process.exitCode = exitCodes.rejected;
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What a process's exit code says. */
+import type { Report } from "@caisson/verify";
 import type { FailureKind } from "@caisson/vocabulary/failure";
 
 export const exitCodes: Readonly<Record<FailureKind, number>> = {
@@ -12,6 +13,13 @@ export const exitCodes: Readonly<Record<FailureKind, number>> = {
   // 128 and SIGINT, as shells count.
   interrupted: 130,
   internal: 1,
+};
+
+/** Of a report. */
+export const verdictCodes: Readonly<Record<Report["verdict"], number>> = {
+  accepted: 0,
+  rejected: exitCodes.rejected,
+  undetermined: exitCodes.unsupported,
 };
 
 /** 128 and SIGPIPE, as shells count. */

@@ -4,7 +4,7 @@ import { randomBytes } from "node:crypto";
 import { identityText, readIdentity, recipientText } from "@caisson/image/log-keys";
 import { type SealingKey, sealingKey } from "@caisson/protocol/hpke";
 import { UsageError } from "./failure.ts";
-import { writeNewFile } from "./owner-keys.ts";
+import { writeNewFile } from "./output-file.ts";
 import { readTextFile } from "./passphrase-file.ts";
 
 /** Writes a new key to a new file; its public half. Throws UsageError where the file is there already. */

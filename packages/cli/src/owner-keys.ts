@@ -5,13 +5,12 @@
  *     { version: caisson/owner-key/v1, type, key: <public, hex>, salt, nonce, ciphertext }
  */
 import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, sign } from "node:crypto";
-import { writeFileSync } from "node:fs";
 import { decryptUnder, encryptUnder, PASSPHRASE_LENGTH, passphraseSizes } from "@caisson/protocol/passphrase";
 import { type KeyType, lowForm, type PublicKey, publicKeySchema } from "@caisson/releases";
 import { Failure } from "@caisson/vocabulary/failure";
 import { frame, text as utf8 } from "@caisson/vocabulary/frame";
 import { hex, object, oneOf, SchemaError, text } from "@caisson/vocabulary/schema";
-import { UsageError } from "./failure.ts";
+import { writeNewFile } from "./output-file.ts";
 import { readTextFile } from "./passphrase-file.ts";
 
 export type OwnerKeyCode = "owner/malformed" | "owner/passphrase";
@@ -68,17 +67,6 @@ export function newOwnerKey(path: string, type: KeyType, passphrase: string): Pu
   secret.fill(0);
   writeNewFile(path, `${JSON.stringify(document, null, 2)}\n`, 0o600);
   return publicKey;
-}
-
-/** Throws UsageError where there is a file of this name. */
-export function writeNewFile(path: string, content: string | Uint8Array, mode = 0o644): void {
-  try {
-    writeFileSync(path, content, { flag: "wx", mode, flush: true });
-  } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    const what = code === "EEXIST" ? "is there already" : `cannot be written: ${message}`;
-    throw new UsageError(`${path} ${what}`, "name a file that does not exist, in a directory that does");
-  }
 }
 
 function readKeyFile(path: string): ReturnType<typeof schema> {

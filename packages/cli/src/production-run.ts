@@ -8,7 +8,8 @@ import type { Production } from "@caisson/machine/production";
 import { mainPort, persistentVolumes } from "@caisson/protocol/guest-config";
 import { Failure } from "@caisson/vocabulary/failure";
 import { judgeEnd, say, summary, untilReady, watch } from "./boot-watch.ts";
-import { exitCodes, judgeRunning } from "./commands/verify.ts";
+import { judgeRunning } from "./commands/verify.ts";
+import { verdictCodes } from "./exit-codes.ts";
 import { exitCode } from "./failure.ts";
 
 interface Run {
@@ -34,7 +35,7 @@ async function judge({ manifest, production, port, once }: Run): Promise<void> {
       update: "standard",
     });
     say(`\n${summary(report)}`);
-    process.exitCode = exitCodes[report.verdict];
+    process.exitCode = verdictCodes[report.verdict];
   } catch (error) {
     if (!(error instanceof Failure) || once === true) throw error;
     say(`\nnot verified: ${error.message}`);

@@ -9,13 +9,14 @@
 import { CollateralCache, loadCollateral } from "./collateral-cache.ts";
 import type { CollateralSource } from "./collateral-source.ts";
 import { KmsError } from "./errors.ts";
-import { acceptedRoots, loadPolicies, namedPlatforms, type Policies } from "./policies.ts";
+import { loadPolicies } from "./policies.ts";
+import { PolicySet } from "./policy-set.ts";
 import type { RowChange } from "./store/store.ts";
 
 export interface Configuration {
-  policies: Policies;
+  policies: PolicySet;
   /** Those of them that are files. */
-  files: Policies;
+  files: PolicySet;
   collateral: CollateralCache;
   /** What must still be so when keys leave, where operators signed policies (operators.ts). */
   guard?: RowChange;
@@ -37,7 +38,7 @@ export interface ConfigurationSource {
 
 /** The policies that operators signed (operators.ts). */
 interface Signed {
-  policies: Policies;
+  policies: PolicySet;
   guard?: RowChange;
 }
 
@@ -47,9 +48,9 @@ export async function loadConfiguration(
   now: Date,
   signed: Signed,
 ): Promise<Configuration> {
-  const files: Policies =
+  const files: PolicySet =
     source.policies === undefined
-      ? new Map()
+      ? new PolicySet()
       : loadPolicies(source.policies, source.identityKey, source.development);
   const policies = together(source, files, signed);
   return configured(files, policies, signed, await collateralFor(source, policies, now));
@@ -67,27 +68,29 @@ export async function followConfiguration(
 ): Promise<Configuration> {
   const policies = together(source, before.files, signed);
   const same = rootsOf(policies) === rootsOf(before.policies);
-  if (same) source.fetched?.expect(namedPlatforms(policies));
+  if (same) source.fetched?.expect(policies.platforms());
   const collateral = same ? before.collateral : await collateralFor(source, policies, now);
   return configured(before.files, policies, signed, collateral);
 }
 
 const configured = (
-  files: Policies,
-  policies: Policies,
+  files: PolicySet,
+  policies: PolicySet,
   { guard }: Signed,
   collateral: CollateralCache,
 ): Configuration => ({ files, policies, collateral, ...(guard !== undefined && { guard }) });
 
-const rootsOf = (policies: Policies): string =>
-  acceptedRoots(policies)
+const rootsOf = (policies: PolicySet): string =>
+  policies
+    .roots()
     .map(({ rootKey }) => rootKey.toHex())
     .sort()
     .join();
 
-function together(source: ConfigurationSource, files: Policies, { policies: signed }: Signed): Policies {
-  const twice = [...files.keys()].find((app) => signed.has(app));
-  if (twice === undefined) return new Map([...files, ...signed]);
+function together(source: ConfigurationSource, files: PolicySet, { policies: signed }: Signed): PolicySet {
+  if (signed.size === 0) return files;
+  const twice = files.common(signed);
+  if (twice === undefined) return new PolicySet(files, signed);
   throw new KmsError(
     "policy/duplicate",
     `app ${twice} has a policy in ${source.policies}, and one that operators signed`,
@@ -99,12 +102,12 @@ function together(source: ConfigurationSource, files: Policies, { policies: sign
 
 async function collateralFor(
   { collateral, fetched, development }: ConfigurationSource,
-  policies: Policies,
+  policies: PolicySet,
   now: Date,
 ): Promise<CollateralCache> {
   if (collateral === undefined) {
-    fetched?.expect(namedPlatforms(policies));
+    fetched?.expect(policies.platforms());
     return new CollateralCache(new Map(), fetched);
   }
-  return new CollateralCache(await loadCollateral(collateral, acceptedRoots(policies), now, development));
+  return new CollateralCache(await loadCollateral(collateral, policies.roots(), now, development));
 }

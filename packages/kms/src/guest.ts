@@ -36,7 +36,7 @@ import { CollateralCache, loadCollateral } from "./collateral-cache.ts";
 import { CollateralSource } from "./collateral-source.ts";
 import { KmsError } from "./errors.ts";
 import { readOperators } from "./operators.ts";
-import { policyRoots } from "./policies.ts";
+import { policyRoots } from "./policy-set.ts";
 import { recoverFromKeepers } from "./recovery.ts";
 import { rootKeyName, takeRoot } from "./root-handover.ts";
 import {

@@ -6,6 +6,7 @@ import test from "node:test";
 import { readYaml } from "@caisson/verify/policy-text";
 import { CollateralCache } from "./collateral-cache.ts";
 import { Metrics } from "./metrics.ts";
+import { PolicySet } from "./policy-set.ts";
 
 const file = (path: string) => readFileSync(new URL(`../../../${path}`, import.meta.url), "utf8");
 
@@ -16,7 +17,7 @@ function names(): Set<string> {
   for (const name of [...counters, "collateral_fetches", "peer_heads"] as const) metrics.count(name);
   metrics.observe(1);
   const collateral = Object.defineProperty(new CollateralCache(), "validUntil", { value: Date.now() });
-  metrics.configured(1, { policies: new Map(), files: new Map(), collateral });
+  metrics.configured(1, { policies: new PolicySet(), files: new PolicySet(), collateral });
   return new Set([...metrics.render(1).matchAll(/^(\w+)[ {]/gm)].map(([, name]) => name!));
 }
 

@@ -2,7 +2,7 @@
 /** Counters and one histogram in the Prometheus text format, version 0.0.4. Label values are from closed sets. */
 
 import type { Configuration } from "./configuration.ts";
-import type { PolicyWarningCode } from "./policies.ts";
+import type { PolicyWarningCode } from "./policy-set.ts";
 
 /** The format's content type. */
 export const metricsType = "text/plain; version=0.0.4; charset=utf-8";
@@ -72,13 +72,7 @@ export class Metrics {
 
   /** Policies and collateral were read and are in force: at which second. */
   configured(at: number, { policies, collateral }: Configuration): void {
-    const codes = [...policies.values()].flatMap(({ warnings }) => warnings.map(({ code }) => code));
-    const warnings = new Map<PolicyWarningCode, number>([
-      ["policy/host-acpi", 0],
-      ["policy/not-covered", 0],
-    ]);
-    for (const code of codes) warnings.set(code, warnings.get(code)! + 1);
-    this.#configured = { successful: true, at, collateral, warnings };
+    this.#configured = { successful: true, at, collateral, warnings: policies.warnings() };
   }
 
   /** They were read again, and refused: those before are still in force. */

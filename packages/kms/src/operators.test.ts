@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { deepEqual, equal, rejects } from "node:assert/strict";
+import { deepEqual, equal, match, rejects } from "node:assert/strict";
 import { generateKeyPairSync, sign } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -7,7 +7,7 @@ import { join } from "node:path";
 import test, { type TestContext } from "node:test";
 import { type Envelope, type PublicKey, signedBytes, writeEnvelope } from "@caisson/releases";
 import fc from "fast-check";
-import { Administration, type OperatorRequest, operatorEnvelope } from "./operators.ts";
+import { Administration, type OperatorRequest, operatorEnvelope, type SignedReading } from "./operators.ts";
 import { readOnlySqlite, sqlite } from "./store/sqlite.ts";
 import { type Commit, openStore, type Store, storeKeys } from "./store/store.ts";
 import { verifyReleaseLog } from "./store/verify.ts";
@@ -54,6 +54,13 @@ function request(changes: Partial<OperatorRequest> = {}): OperatorRequest {
   } as OperatorRequest;
 }
 
+type Manifests = ReturnType<SignedReading["manifests"]>;
+const readingWith = (manifests: Manifests = new Map()): SignedReading => ({
+  manifests: () => manifests,
+  identityKey: kms,
+  development: true,
+});
+
 const signed = (document: OperatorRequest, by = [one, two]) =>
   writeEnvelope(by.reduce((envelope, { sign }) => sign(envelope), operatorEnvelope(document)));
 
@@ -63,13 +70,50 @@ async function setup(t: TestContext) {
   const open = async () => {
     const store = await openStore(sqlite(path), keys);
     t.after(() => store.close());
-    const reading = { manifests: new Map(), identityKey: kms, development: true };
+    const reading = readingWith();
     return { store, administration: new Administration(store, reading, () => now) };
   };
   const { store, administration } = await open();
   equal(await administration.begin({ keys: threeKeys, threshold: 2 }), true);
   return { path, store, administration, open };
 }
+
+test("a replica that follows reads what changed, and no row grows with all applications", async (t) => {
+  const { store, administration, open } = await setup(t);
+  const apps = Array.from({ length: 40 }, (_, i) => new Machine(now, `app ${i}`));
+  const set = (i: number, replaces: number) => {
+    const app = apps[i]!.app;
+    const file = JSON.stringify({ ...apps[i]!.policyFile(), keyVersion: replaces + 1 });
+    return administration.apply(signed(request({ app, policy: file, replaces })));
+  };
+  for (const i of apps.keys()) await set(i, 0);
+  const other = await open();
+  const read: string[] = [];
+  const reads = other.store.read.bind(other.store);
+  other.store.read = (names) => {
+    read.push(...names.map(({ key }) => key));
+    return reads(names);
+  };
+  equal(await other.administration.refresh(), true);
+  equal(other.administration.inForce.policies.size, 40);
+  deepEqual(new Set(apps.map(({ app }) => app).filter((app) => !read.includes(app))), new Set());
+
+  read.length = 0;
+  await set(3, 1);
+  await administration.apply(signed({ ...common, action: "policy/remove", app: apps[4]!.app, replaces: 1 }));
+  equal(await other.administration.refresh(), true);
+  const shards = new Set([3, 4].map((i) => `index-${apps[i]!.app.slice(0, 2)}`));
+  deepEqual(new Set(read), new Set(["index", ...shards, apps[3]!.app]));
+  const { policies } = other.administration.inForce;
+  deepEqual(
+    [policies.get(apps[3]!.app)?.keyVersion, policies.has(apps[4]!.app), policies.size],
+    [2, false, 39],
+  );
+  // What a release compares names shards, of which there are 256 at most.
+  const [index] = await store.read([{ table: "policies", key: "index" }]);
+  for (const shard of Object.keys(JSON.parse(new TextDecoder().decode(index!.value))))
+    match(shard, /^[0-9a-f]{2}$/);
+});
 
 test("what enough operators signed is in force, at another replica too, and in the log", async (t) => {
   const { path, administration, open } = await setup(t);
@@ -105,6 +149,37 @@ test("what enough operators signed is in force, at another replica too, and in t
     `policy/remove ${app}`,
     `policy/set ${app}`,
   ]);
+});
+
+test("a policy that cannot be read at one replica is left out there, and holds up no other", async (t) => {
+  const { store, administration, open } = await setup(t);
+  const out: string[] = [];
+  const files = new Map();
+  const leftOut = (app: string, { code }: { code: string }) => void out.push(`${app} ${code}`);
+  const other = new Administration(store, { ...readingWith(files), leftOut }, () => now);
+  const manifest = { name: "manifests/a.json", app: undefined, references: [] };
+  const here = new Administration(
+    (await open()).store,
+    readingWith(new Map([["ab".repeat(32), manifest]])),
+    () => now,
+  );
+  await here.refresh(true);
+  const named = policy({ manifests: ["ab".repeat(32)] });
+  await rejects(administration.apply(signed(request({ policy: named }))), { code: "policy/malformed" });
+  await here.apply(signed(request({ policy: named })));
+  const second = new Machine(now, "second");
+  const policyOfSecond = JSON.stringify(second.policyFile());
+  await here.apply(signed(request({ app: second.app, policy: policyOfSecond } as Partial<OperatorRequest>)));
+  equal(await other.refresh(), true);
+  deepEqual([...other.inForce.policies.apps()], [second.app]);
+  deepEqual(other.inForce.guard, here.inForce.guard);
+  deepEqual(out, [`${machine.app} policy/malformed`]);
+  // Whoever says that files are done is told; then they are there.
+  await rejects(other.refresh(true), { code: "policy/malformed" });
+  files.set("ab".repeat(32), manifest);
+  equal(await other.refresh(), false);
+  equal(await other.refresh(true), true);
+  equal(other.inForce.policies.size, 2);
 });
 
 test("a request works once", async (t) => {
@@ -195,7 +270,7 @@ test("operators that are replaced meanwhile name no others: whose signatures cou
       return store.commit(change);
     },
   } as Store;
-  const reading = { manifests: new Map(), identityKey: kms, development: true };
+  const reading = readingWith();
   await rejects(new Administration(slow, reading, () => now).apply(late), { code: "operators/conflict" });
   deepEqual((await other.operators())?.keys, [stranger.publicKey]);
 });
@@ -203,7 +278,7 @@ test("operators that are replaced meanwhile name no others: whose signatures cou
 test("operators' word about a volume is taken once, and is in the log", async (t) => {
   const { path, store } = await setup(t);
   const book = new VolumeBook(store, new Uint8Array(32).fill(1), keys.identity, () => now);
-  const reading = { manifests: new Map(), identityKey: kms, development: true };
+  const reading = readingWith();
   const administration = new Administration(store, reading, () => now, book);
   const key = { owner: machine.app, seed: "11".repeat(20), name: "data" };
   await book.open(key, undefined);

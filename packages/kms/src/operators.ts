@@ -34,9 +34,10 @@ import {
 } from "@caisson/vocabulary/schema";
 import { get } from "./attestation.ts";
 import { KmsError } from "./errors.ts";
-import { type AppPolicy, type Policies, type PolicyReading, readAppPolicy } from "./policies.ts";
+import { type PolicyReading, readAppPolicy, rereading } from "./policies.ts";
+import { PolicySet } from "./policy-set.ts";
 import { rootsRow, rotate } from "./roots.ts";
-import type { Row, RowName } from "./store/rows.ts";
+import { bucketOf, type Row, type RowName } from "./store/rows.ts";
 import { type Commit, change, type RowChange, type Store, update } from "./store/store.ts";
 import { operationsRow, type VolumeBook } from "./volumes/book.ts";
 
@@ -109,11 +110,23 @@ const requestLimit = 48 * 1024;
 const names = {
   operators: { table: "operators", key: "list" },
   index: { table: "policies", key: "index" },
+  shard: (shard: string): RowName => ({ table: "policies", key: `index-${shard}` }),
   policy: (id: string): RowName => ({ table: "policies", key: id }),
 };
 
-/** By application: the version of its row; all of them in one row, so that a release compares only that. */
+/**
+ * The version of rows by the first byte of an application's id, which are the shards of the index, and in each by
+ * application: so that a release compares one small row, whose version is that of all policies, and a change rewrites
+ * one shard.
+ */
 type Index = Record<string, number>;
+
+const shardOf = (app: string): string => app.slice(0, 2);
+
+/** Rows that are read at once. */
+const rowsAtOnce = 500;
+/** How often changes are followed that come while they are read. */
+const readings = 100;
 
 const decode = <T>(row: Row | undefined): T | undefined =>
   row === undefined ? undefined : (JSON.parse(new TextDecoder().decode(row.value)) as T);
@@ -150,24 +163,38 @@ export async function sendRequest(url: string, envelope: object): Promise<Change
   }
 }
 
+/** What signed policies are read with. */
+export interface SignedReading extends Omit<PolicyReading, "manifests"> {
+  /** The manifests that they may name, as they lie there now. Throws KmsError. */
+  manifests: () => PolicyReading["manifests"];
+  /** Gets the application of one that was signed elsewhere and cannot be read here, and why. */
+  leftOut?: (app: string, error: KmsError) => void;
+}
+
+const readingWith = (reading: PolicyReading) => ({ reading, again: rereading(reading) });
+
 /** Policies and operators in a store. */
 export class Administration {
   readonly #store: Store;
-  readonly #reading: PolicyReading;
+  readonly #reading: SignedReading;
+  #with: { reading: PolicyReading; again: ReturnType<typeof rereading> };
+  /** Applications whose policy cannot be read here, and why. */
+  readonly #leftOut = new Map<string, KmsError>();
   readonly #now: () => number;
-  #policies: ReadonlyMap<string, AppPolicy & { version: number }> = new Map();
+  #policies = new PolicySet();
   #index: Row | undefined;
   readonly #volumes: Pick<VolumeBook, "operate"> | undefined;
 
   constructor(
     store: Store,
-    reading: PolicyReading,
+    reading: SignedReading,
     now: () => number,
     volumes?: Pick<VolumeBook, "operate">,
   ) {
     this.#store = store;
     this.#volumes = volumes;
     this.#reading = reading;
+    this.#with = readingWith({ ...reading, manifests: new Map() });
     this.#now = now;
   }
 
@@ -175,35 +202,98 @@ export class Administration {
    * Policies in force when they were last read, and what a release compares, so that no key leaves under policies that
    * are not in force any more.
    */
-  get inForce(): { policies: ReadonlyMap<string, AppPolicy & { version: number }>; guard?: RowChange } {
+  get inForce(): { policies: PolicySet; guard?: RowChange } {
     const policies = this.#policies;
     return this.#index === undefined
       ? { policies }
       : { policies, guard: { ...names.index, version: this.#index.version } };
   }
 
-  /** Reads the policies that are in force. Whether they are others than before. Throws KmsError. */
-  async refresh(): Promise<boolean> {
-    const [index] = await this.#store.read([names.index]);
-    if (index?.version === this.#index?.version) return false;
-    const ids = Object.keys(decode<Index>(index) ?? {});
-    const rows = await this.#store.read(ids.map(names.policy));
-    const policies = new Map<string, AppPolicy & { version: number }>();
-    for (const [i, id] of ids.entries()) {
-      const row = rows[i]!;
-      // A change meanwhile: the next reading has both.
-      if (row === undefined || row.version !== decode<Index>(index)![id]) return this.refresh();
-      const { policy } = readAppPolicy(`policy of ${id}`, row.value, this.#reading);
-      policies.set(id, { ...policy, version: row.version });
+  /**
+   * Reads what changed of the policies that are in force. Whether something did. `files`: manifests, too; then a policy that
+   * cannot be read is an error, and otherwise its application has none here. Throws KmsError.
+   */
+  async refresh(files = false): Promise<boolean> {
+    if (!files) return this.#refresh([]);
+    this.#with = readingWith({ ...this.#reading, manifests: this.#reading.manifests() });
+    const changed = await this.#refresh([...this.#leftOut.keys()]);
+    const [error] = this.#leftOut.values();
+    if (error !== undefined) throw error;
+    return changed;
+  }
+
+  /** `again`: applications that are read whether their policy changed or not. */
+  async #refresh(again: readonly string[]): Promise<boolean> {
+    let policies: PolicySet | undefined;
+    let shards = decode<Index>(this.#index) ?? {};
+    for (const app of again) delete shards[shardOf(app)];
+    for (let i = 0; i < readings; i++) {
+      const [index] = await this.#store.read([names.index]);
+      if (again.length === 0 && index?.version === this.#index?.version) return false;
+      policies ??= new PolicySet(this.#policies);
+      const wanted = decode<Index>(index) ?? {};
+      if (await this.#follow(policies, shards, wanted)) {
+        this.#policies = policies;
+        this.#index = index;
+        return true;
+      }
+      // A change meanwhile: what was read stays, and what it brought is read. Shards are compared by what is in them then.
+      shards = {};
     }
-    this.#policies = policies;
-    this.#index = index;
+    throw new KmsError("log/unavailable", `others changed policies ${readings} times while they were read`);
+  }
+
+  /** Brings `policies` from one index to another; false where rows were another version's. */
+  async #follow(policies: PolicySet, known: Index, wanted: Index): Promise<boolean> {
+    const shards = Object.keys(wanted).filter((shard) => known[shard] !== wanted[shard]);
+    const rows = await this.#store.read(shards.map(names.shard));
+    if (shards.some((shard, i) => rows[i]?.version !== wanted[shard])) return false;
+    const indexes = new Map(shards.map((shard, i) => [shard, decode<Index>(rows[i])!]));
+    const isGone = (app: string) => {
+      const index = indexes.get(shardOf(app));
+      return index !== undefined && index[app] === undefined;
+    };
+    for (const app of policies.apps()) if (isGone(app)) policies.delete(app);
+    for (const app of this.#leftOut.keys()) if (isGone(app)) this.#leftOut.delete(app);
+    // Those of one bucket together, so that each bucket is read once.
+    const news = [...indexes.values()]
+      .flatMap(Object.entries<number>)
+      .filter(([app, version]) => policies.version(app) !== version)
+      .map(([app, version]) => ({ app, version, bucket: bucketOf(names.policy(app)) }))
+      .sort((one, other) => one.bucket - other.bucket);
+    for (let i = 0; i < news.length; i += rowsAtOnce) {
+      if (!(await this.#readRows(policies, news.slice(i, i + rowsAtOnce)))) return false;
+    }
     return true;
+  }
+
+  async #readRows(policies: PolicySet, news: readonly { app: string; version: number }[]): Promise<boolean> {
+    const rows = await this.#store.read(news.map(({ app }) => names.policy(app)));
+    for (const [i, { app, version }] of news.entries()) {
+      const row = rows[i];
+      if (row?.version !== version) return false;
+      this.#take(policies, app, row.value, version);
+    }
+    return true;
+  }
+
+  #take(policies: PolicySet, app: string, bytes: Uint8Array, version: number): void {
+    const { reading, again } = this.#with;
+    try {
+      const { policy } = readAppPolicy(`policy of ${app}`, bytes, reading);
+      policies.set(app, policy, bytes, again, version);
+      this.#leftOut.delete(app);
+    } catch (error) {
+      if (!(error instanceof KmsError)) throw error;
+      policies.delete(app);
+      this.#leftOut.set(app, error);
+      this.#reading.leftOut?.(app, error);
+    }
   }
 
   /** The file of a policy in force, and its version; undefined where there is none. */
   async policyFile(id: string): Promise<{ version: number; policy: string } | undefined> {
-    const [index, row] = await this.#store.read([names.index, names.policy(id)]);
+    const [index, row] = await this.#store.read([names.shard(shardOf(id)), names.policy(id)]);
     if (row === undefined || decode<Index>(index)?.[id] !== row.version) return undefined;
     return { version: row.version, policy: new TextDecoder().decode(row.value) };
   }
@@ -230,7 +320,7 @@ export class Administration {
    * Does what enough operators signed. `document` is parsed JSON; `files` are this replica's policies that are files, none
    * of which is signed besides. Throws ReleaseError "envelope/malformed", KmsError `operators/…` or `policy/…`.
    */
-  async apply(document: unknown, files: Pick<Policies, "has"> = new Set()): Promise<Changed> {
+  async apply(document: unknown, files: Pick<PolicySet, "has"> = new Set()): Promise<Changed> {
     const envelope = readEnvelope(document);
     const asked = operatorRequest(envelope);
     if (asked.kms !== this.#reading.identityKey) {
@@ -299,7 +389,7 @@ export class Administration {
     }
     const value = asked.action === "policy/set" ? utf8(asked.policy) : new Uint8Array();
     if (asked.action === "policy/set") {
-      const read = readAppPolicy("the policy", value, this.#reading);
+      const read = readAppPolicy("the policy", value, this.#with.reading);
       if (read.app !== asked.app) {
         throw new KmsError(
           "policy/malformed",
@@ -307,10 +397,12 @@ export class Administration {
         );
       }
     }
-    const [row] = await this.#store.read([names.index]);
-    const { [asked.app]: current, ...others } = decode<Index>(row) ?? {};
+    const shard = shardOf(asked.app);
+    const [index, part] = await this.#store.read([names.index, names.shard(shard)]);
+    const { [asked.app]: current, ...others } = decode<Index>(part) ?? {};
     // What was removed has a version, too, which its successor replaces.
-    const index = asked.action === "policy/set" ? { ...others, [asked.app]: asked.replaces + 1 } : others;
+    const apps = asked.action === "policy/set" ? { ...others, [asked.app]: asked.replaces + 1 } : others;
+    const shards = { ...decode<Index>(index), [shard]: (part?.version ?? 0) + 1 };
     if (asked.action === "policy/remove" && current === undefined) {
       throw new KmsError("operators/conflict", `there is no policy for app ${asked.app}`);
     }
@@ -319,7 +411,8 @@ export class Administration {
       rows: [
         guard,
         { ...names.policy(asked.app), version: asked.replaces, value },
-        update(names.index, row, utf8(JSON.stringify(index))),
+        update(names.shard(shard), part, utf8(JSON.stringify(apps))),
+        update(names.index, index, utf8(JSON.stringify(shards))),
       ],
     };
   }

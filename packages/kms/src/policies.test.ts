@@ -5,7 +5,7 @@ import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync 
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import test, { type TestContext } from "node:test";
-import { type AppPolicy, loadPolicies } from "./policies.ts";
+import { loadPolicies } from "./policies.ts";
 import { Machine } from "./testing/machine.ts";
 
 const identity = "01".repeat(32);
@@ -91,11 +91,10 @@ test("the example of docs/key-release.md is a policy for production", (t) => {
   const [, example] = /```yaml\n([\s\S]+?)```/.exec(document)!;
   const yaml = example!.replace("5d41…", sha256(manifest)).replace("01b2…", "01".padEnd(96, "0"));
   const files = { "app.yaml": yaml, "manifests/image.json": manifest };
-  const [[app, { references }]] = [...loadPolicies(directory(t, files), identity, false)] as [
-    [string, AppPolicy],
-  ];
-  equal(app, "26dba3998c572e52bf475c1bb66cef2a1e11b7d1");
-  equal(references.length, 1);
+  const policies = loadPolicies(directory(t, files), identity, false);
+  const app = "26dba3998c572e52bf475c1bb66cef2a1e11b7d1";
+  deepEqual([...policies.apps()], [app]);
+  equal(policies.get(app)!.references.length, 1);
 });
 
 const registers = { mrtd: "aa".repeat(48), rtmr1: "bb".repeat(48), rtmr2: "cc".repeat(48) };

@@ -28,8 +28,6 @@ import {
   type Reference,
   readPolicy,
   readReferences,
-  type TrustAnchor,
-  trustAnchorFor,
   VerifyError,
 } from "@caisson/verify";
 import { readYaml } from "@caisson/verify/policy-text";
@@ -39,6 +37,7 @@ import { provesHardware } from "@caisson/vocabulary/platforms";
 import { reasonOf } from "@caisson/vocabulary/system-error";
 import * as z from "zod";
 import { KmsError } from "./errors.ts";
+import { type AppPolicy, PolicySet, type PolicyWarning } from "./policy-set.ts";
 import { mostRoots } from "./roots.ts";
 import { checkWriters, readClosed } from "./writers.ts";
 
@@ -52,33 +51,6 @@ const schema = z.strictObject({
   policy: z.unknown(),
 });
 
-/** What is allowed, and yet hardly what somebody wants. Closed. */
-export type PolicyWarningCode = "policy/host-acpi" | "policy/not-covered";
-
-export interface PolicyWarning {
-  code: PolicyWarningCode;
-  message: string;
-}
-
-/** The policy of one application, ready for use. */
-export interface AppPolicy {
-  /** What evidence is judged by: the file's policy with what a KMS adds. */
-  policy: Policy;
-  /** Reference values of the manifests that the file allows. */
-  references: Reference[];
-  keyVersion: number;
-  /** Which root its keys follow from (roots.ts). */
-  root: number;
-  /** Whose volumes it opens; missing: its own. */
-  volumeOwner?: string;
-  /** SHA-256 of the file: what the release log names. */
-  digest: Uint8Array;
-  warnings: readonly PolicyWarning[];
-}
-
-/** Policies by app id (hex). */
-export type Policies = ReadonlyMap<string, AppPolicy>;
-
 /** Policy files are small; more is a mistake. */
 const sizeLimit = 1024 * 1024;
 
@@ -86,22 +58,24 @@ const sizeLimit = 1024 * 1024;
  * Reads all policy files of a directory, for the KMS with the identity `identityKey` (hex). Policies that accept the
  * emulated platform are an error unless `development`. Throws KmsError `policy/…`.
  */
-export function loadPolicies(directory: string, identityKey: string, development: boolean): Policies {
+export function loadPolicies(directory: string, identityKey: string, development: boolean): PolicySet {
   if (!existsSync(directory)) throw new KmsError("policy/none", `there is no directory ${directory}`);
   // Who can write here decides who gets keys, from the next start or SIGHUP on. Manifests are named by their hash.
   const writers = { code: "policy/permissions", parents: !development } as const;
   checkWriters(directory, writers);
-  const policies = new Map<string, AppPolicy>();
   const manifests = loadManifests(join(directory, "manifests"));
+  const reading = { manifests, identityKey, development };
+  const policies = new PolicySet();
+  const again = rereading(reading);
   for (const name of readdirSync(directory).sort()) {
     if (!/\.(ya?ml|json)$/.test(name)) continue;
     const path = join(directory, name);
     const bytes = readable(path, () => readClosed(path, writers));
-    const { app, policy } = readAppPolicy(path, bytes, { manifests, identityKey, development });
+    const { app, policy } = readAppPolicy(path, bytes, reading);
     if (policies.has(app)) {
       throw new KmsError("policy/duplicate", `${path}: another file has a policy for app ${app} already`);
     }
-    policies.set(app, policy);
+    policies.set(app, policy, bytes, again);
   }
   if (policies.size === 0) {
     throw new KmsError("policy/none", `${directory} holds no policy file (*.yaml, *.yml, *.json)`);
@@ -116,6 +90,12 @@ export interface PolicyReading {
   identityKey: string;
   development: boolean;
 }
+
+/** Reads a text again that was read before (policy-set.ts). */
+export const rereading =
+  (reading: PolicyReading) =>
+  (app: string, bytes: Uint8Array): AppPolicy =>
+    readAppPolicy(`the policy of ${app}`, bytes, reading).policy;
 
 /** One policy file; `path` says in messages which. Throws KmsError "policy/malformed". */
 export function readAppPolicy(
@@ -194,31 +174,6 @@ function warningsOf(path: string, policy: Policy, references: readonly Reference
     });
   }
   return warnings;
-}
-
-/** The roots that a policy accepts. */
-export const policyRoots = (policy: Policy): TrustAnchor[] =>
-  acceptedPlatforms(policy).flatMap((platform) => trustAnchorFor(platform, policy) ?? []);
-
-/** Ids of the applications that have an identity: whose releases this KMS judges. */
-export function identitiesOf(policies: Policies): Set<string> {
-  return new Set([...policies.values()].flatMap(({ policy }) => policy.app?.identity?.id ?? []));
-}
-
-/** All roots that some policy accepts, each once. */
-export function acceptedRoots(policies: Policies): TrustAnchor[] {
-  const roots = [...policies.values()].flatMap(({ policy }) => policyRoots(policy));
-  return [...new Map(roots.map((root) => [root.rootKey.toHex(), root])).values()];
-}
-
-/** Kinds of TDX platform that some policy names, with the roots that it accepts. */
-export function namedPlatforms(policies: Policies): { fmspc: string; trust: TrustAnchor }[] {
-  return [...policies.values()].flatMap(({ policy }) =>
-    acceptedPlatforms(policy).flatMap((platform) => {
-      const trust = trustAnchorFor(platform, policy);
-      return trust === undefined ? [] : (policy.fmspcs ?? []).map((fmspc) => ({ fmspc, trust }));
-    }),
-  );
 }
 
 /**

@@ -7,7 +7,7 @@ import { deriveReleasedKey } from "@caisson/protocol/derivation";
 import { identityKey } from "@caisson/protocol/ed25519";
 import { volumesPayload } from "@caisson/protocol/volumes";
 import { Nonces } from "./nonces.ts";
-import type { Policies } from "./policies.ts";
+import { type Policies, PolicySet } from "./policy-set.ts";
 import { type ReleaseContext, releaseKeys } from "./release.ts";
 import { sqlite } from "./store/sqlite.ts";
 import { openStore, storeKeys } from "./store/store.ts";
@@ -46,7 +46,7 @@ test("a machine in good order gets its keys, and the log says so", async (t) => 
 
 test("instances share the application key and not the instance key; other applications share nothing", async (t) => {
   const machines = [new Machine(now), new Machine(now, "hello", 1), new Machine(now, "other")];
-  const policies = new Map(machines.flatMap((m) => [...policiesOf(t, m.policyFile(), identityHex)]));
+  const policies = new PolicySet(...machines.map((m) => policiesOf(t, m.policyFile(), identityHex)));
   const { context } = setup(policies);
   const keys: string[] = [];
   for (const machine of machines) {

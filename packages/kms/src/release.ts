@@ -54,7 +54,7 @@ import { reasonOf } from "@caisson/vocabulary/system-error";
 import { type Applications, type KnownApplication, learn } from "./applications.ts";
 import type { CollateralCache } from "./collateral-cache.ts";
 import type { NonceCode, Nonces } from "./nonces.ts";
-import type { AppPolicy, Policies } from "./policies.ts";
+import type { AppPolicy, Policies } from "./policy-set.ts";
 import type { Bucket } from "./rate-limit.ts";
 import { type RootCode, type Roots, rootFaults } from "./roots.ts";
 import { acceptSecrets, resealSecrets } from "./secrets.ts";
@@ -262,8 +262,10 @@ function isInForce(
   { policies, current = () => policies }: ReleaseContext,
   { app, policy }: LogEntry,
 ): boolean {
-  const now = current().get(app.toHex());
-  return now !== undefined && Buffer.compare(now.digest, policy) === 0;
+  const now = current();
+  if (now === policies) return true;
+  const other = now.get(app.toHex());
+  return other !== undefined && Buffer.compare(other.digest, policy) === 0;
 }
 
 /** The answer, once it is in the log where it belongs there; a denial where it cannot be written. */

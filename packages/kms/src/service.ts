@@ -23,9 +23,9 @@ import { FollowedLog, followingRows, type LogToFollow } from "./followed-log.ts"
 import { limits } from "./limits.ts";
 import { Metrics } from "./metrics.ts";
 import { Nonces } from "./nonces.ts";
-import { Administration, type Operators } from "./operators.ts";
+import { Administration, type Operators, type SignedReading } from "./operators.ts";
 import { PeerHeads } from "./peer-heads.ts";
-import { identitiesOf, loadManifests } from "./policies.ts";
+import { loadManifests } from "./policies.ts";
 import { Bucket } from "./rate-limit.ts";
 import type { ReleaseContext } from "./release.ts";
 import { openRootSecret } from "./root-secret.ts";
@@ -156,7 +156,7 @@ export class Service {
       files: false,
       done: this.#reloading.then(() => {
         this.#waiting = undefined;
-        return this.#reload(turn.files ? loadConfiguration : followConfiguration);
+        return this.#reload(turn.files);
       }),
     };
     this.#reloading = turn.done;
@@ -174,27 +174,32 @@ export class Service {
     await this.store.close();
   }
 
-  #decideBy(configuration: Configuration): void {
+  /** Writes down which policies are others than those `before`. */
+  #decideBy(configuration: Configuration, before?: Configuration): void {
     this.#configuration = configuration;
     this.metrics.configured(this.context.now() / 1000, configuration);
-    for (const [id, { digest, keyVersion, warnings }] of configuration.policies) {
-      this.write("policy", { app: id, keyVersion, digest: digest.toHex() });
-      for (const { code, message } of warnings) this.write("warning", { app: id, code, message });
+    const { policies } = configuration;
+    for (const { app, digest, keyVersion, warned } of policies.list(before?.policies)) {
+      this.write("policy", { app, keyVersion, digest: digest.toHex() });
+      if (!warned) continue;
+      for (const { code, message } of policies.get(app)!.warnings)
+        this.write("warning", { app, code, message });
     }
   }
 
-  async #reload(read: typeof followConfiguration): Promise<boolean> {
+  async #reload(files: boolean): Promise<boolean> {
+    const read = files ? loadConfiguration : followConfiguration;
     await this.#followed?.updateWithin(logWaitMs);
     try {
-      await this.administration.refresh();
+      await this.administration.refresh(files);
       await this.context.roots.refresh();
       const now = new Date(this.context.now());
       const { inForce } = this.administration;
       const configuration = await read(this.#source, now, inForce, this.#configuration);
-      if (this.#followed?.want(identitiesOf(configuration.policies)) === true) {
+      if (this.#followed?.want(configuration.policies.identities()) === true) {
         await this.#followed.updateWithin(logWaitMs);
       }
-      this.#decideBy(configuration);
+      this.#decideBy(configuration, this.#configuration);
       void this.#source.fetched?.renew();
       // What the log is given takes turns: a release that was judged by what was in force before is in it, or is none.
       await this.store.commit({}).catch(() => undefined);
@@ -247,17 +252,22 @@ async function readService(
     development,
   };
   const volumes = new VolumeBook(store, secret, identity, now);
-  const manifests = loadManifests(join(options.policies ?? options.data, "manifests"));
-  const administration = new Administration(store, { manifests, identityKey, development }, now, volumes);
+  const reading: SignedReading = {
+    manifests: () => loadManifests(join(options.policies ?? options.data, "manifests")),
+    identityKey,
+    development,
+    leftOut: (app, { code, message }) => write("warning", { app, code, message }),
+  };
+  const administration = new Administration(store, reading, now, volumes);
   if (options.operators !== undefined) await administration.begin(options.operators);
-  await administration.refresh();
+  await administration.refresh(true);
   const configuration = await loadConfiguration(source, new Date(now()), administration.inForce);
   if (configuration.policies.size === 0 && (await administration.operators()) === undefined) {
     throw new KmsError("policy/none", "this KMS has neither policies nor operators who could sign some");
   }
   const followed =
     options.follow && new FollowedLog(options.follow, identityKey, followingRows(store, now), now, write);
-  followed?.want(identitiesOf(configuration.policies));
+  followed?.want(configuration.policies.identities());
   await followed?.updateWithin(logWaitMs);
   if (options.shares !== undefined) await publishSharesOnce(store, options.shares);
   const roots = new Roots(secret, store);

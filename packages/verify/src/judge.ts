@@ -24,7 +24,7 @@ import { askedChecks, checkPolicyPlatform, evaluatePolicy, type ReleaseJudge } f
 import type { Policy } from "./policy/policy.ts";
 import type { Reference } from "./policy/reference.ts";
 import type { ExpectedReportData } from "./policy/report-data-rules.ts";
-import { Answers, type IntelSummary, type PlatformSummary, type Report } from "./report.ts";
+import { Answers, type Check, type IntelSummary, type PlatformSummary, type Report } from "./report.ts";
 
 const hclIds: readonly CheckId[] = ["hcl/report", "hcl/tpm-quote"];
 /** What is asked of evidence to be genuine: each vendor's own checks, and a virtual TPM's where there is one. */
@@ -180,18 +180,17 @@ export function report(
     ...(platform === undefined ? {} : { platform }),
     ...(reference === undefined ? {} : { reference }),
     ...(release === undefined ? {} : { release: releaseSummary(release) }),
-    checks: list.map((check) => ({ ...check, source: ofVendor(check.source, asked[0]) })),
+    checks: list.map((check) => ofVendor(check, asked[0])),
   };
 }
 
 /** Of documents of several vendors those that are about this one's evidence, which its first check names. */
-function ofVendor(source: string, first: CheckId | undefined): string {
-  if (!source.includes("; ")) return source;
+function ofVendor(check: Check, first: CheckId | undefined): Check {
+  const parts = check.source.split("; ");
+  if (parts.length === 1) return check;
   const own = first === "snp/format" ? "AMD" : first === "nitro/format" ? "AWS" : "Intel";
-  const parts = source
-    .split("; ")
-    .filter((part) => !/^(?:Intel|AMD|AWS)\b/.test(part) || part.startsWith(own));
-  return parts.join("; ") || source;
+  const about = parts.filter((part) => !/^(?:Intel|AMD|AWS)\b/.test(part) || part.startsWith(own));
+  return about.length === 0 ? check : { ...check, source: about.join("; ") };
 }
 
 function releaseSummary({ release: { hash, predicate } }: AcceptedRelease): NonNullable<Report["release"]> {

@@ -159,7 +159,7 @@ export const kms = within("packages/kms/src", [
   [
     "keys leave under a policy that was replaced while they were judged",
     "release.ts",
-    "return now !== undefined && Buffer.compare(now.digest, policy) === 0;",
+    "return other !== undefined && Buffer.compare(other.digest, policy) === 0;",
     "return true;",
     "release.test.ts",
   ],
@@ -173,8 +173,8 @@ export const kms = within("packages/kms/src", [
   [
     "files are read though nobody said that they are done",
     "service.ts",
-    "return this.#reload(turn.files ? loadConfiguration : followConfiguration);",
-    "return this.#reload(loadConfiguration);",
+    "return this.#reload(turn.files);",
+    "return this.#reload(true);",
     "reload.test.ts",
   ],
   [

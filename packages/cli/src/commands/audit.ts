@@ -2,7 +2,7 @@
 /** `caisson audit`: is this image, this running guest, this evidence really built that way, control by control? */
 
 import { hash } from "node:crypto";
-import { existsSync, globSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, globSync, readFileSync, statSync } from "node:fs";
 import { join, relative } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import {
@@ -38,7 +38,6 @@ import { verifyEvidence } from "@caisson/verify";
 import { readEvidence } from "@caisson/verify/every-form";
 import { readYaml } from "@caisson/verify/policy-text";
 import { messageOf } from "@caisson/vocabulary/failure";
-import { reasonOf } from "@caisson/vocabulary/system-error";
 import { Command } from "commander";
 import ownPackage from "../../../../package.json" with { type: "json" };
 import { liveReportOf } from "../development-machine.ts";
@@ -52,6 +51,7 @@ import {
   readReferenceFiles,
   readText,
 } from "../judgement-files.ts";
+import { writeFile } from "../output-file.ts";
 import { fold } from "../views/fold.ts";
 import { shellWord } from "../views/shell-word.ts";
 
@@ -187,17 +187,6 @@ async function readEvidenceFacts(path: string, options: Options): Promise<Facts[
   return readReport(await verifyEvidence(readEvidence(bytes), judgement));
 }
 
-function write(path: string, text: string): void {
-  try {
-    writeFileSync(path, text);
-  } catch (error) {
-    throw new UsageError(
-      `${path} cannot be written: ${reasonOf(error)}`,
-      "name a file in an existing directory",
-    );
-  }
-}
-
 function readBaseline(path: string | undefined) {
   if (path === undefined) return [];
   try {
@@ -254,7 +243,7 @@ function explain(id: string, options: Options): void {
 /** The running guest as text, and as a picture where one is asked for. */
 function draw({ live }: Partial<Facts>, { svg }: Options): void {
   if (live === undefined) throw new UsageError("--graph draws a running guest", "add --live SOURCE");
-  if (svg !== undefined) write(svg, graphSvg(live));
+  if (svg !== undefined) writeFile(svg, graphSvg(live));
   print(graph(live));
 }
 
@@ -273,8 +262,8 @@ function report(
     command: ["caisson", ...process.argv.slice(2).map(shellWord)].join(" "),
     subjects,
   };
-  if (options.sarif !== undefined) write(options.sarif, json(sarif(result, provenance)));
-  if (options.html !== undefined) write(options.html, page(result, provenance));
+  if (options.sarif !== undefined) writeFile(options.sarif, json(sarif(result, provenance)));
+  if (options.html !== undefined) writeFile(options.html, page(result, provenance));
   print(
     options.json === true
       ? json(jsonDocument(result, provenance))

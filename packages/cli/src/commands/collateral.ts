@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `caisson collateral fetch`: what Intel or AMD publishes for the platform of some evidence, verified, in one file. */
-import { writeFileSync } from "node:fs";
 import { collateralFor, type FetchedCollateral, fetchIntel } from "@caisson/client/collateral";
 import { type AnyEvidence, isQuote } from "@caisson/verify";
 import { writeEvidenceDocument, writeSnpDocument } from "@caisson/verify/evidence-document";
-import { reasonOf } from "@caisson/vocabulary/system-error";
 import { Command, Option } from "commander";
 import { type SourceOptions, sayProvenance, sourceOptions, withSource } from "../collateral-source.ts";
 import { UsageError } from "../failure.ts";
 import { evidenceOf, readBounded } from "../judgement-files.ts";
+import { writeFile } from "../output-file.ts";
 
 interface Options extends Omit<SourceOptions, "collateralSource"> {
   from: string;
@@ -53,7 +52,7 @@ const fetchCommand = withSource(
   const document = options.staple === true ? stapled(evidence!, found) : found.document;
   const text = `${JSON.stringify(document, null, 2)}\n`;
   if (options.output === undefined) process.stdout.write(text);
-  else write(options.output, text);
+  else writeFile(options.output, text);
 });
 
 /** The evidence as one document with what was fetched in it; whoever judges it checks that as any other collateral. */
@@ -81,17 +80,6 @@ async function forPlatform(
     throw new UsageError(`'${fmspc}' is not an FMSPC`, "12 hexadecimal digits");
   const { collateral, provenance } = await fetchIntel({ tee, fmspc: fmspc!, ca }, world);
   return { document: collateral, provenance };
-}
-
-function write(path: string, text: string): void {
-  try {
-    writeFileSync(path, text);
-  } catch (error) {
-    throw new UsageError(
-      `${path} cannot be written: ${reasonOf(error)}`,
-      "name a file in an existing directory",
-    );
-  }
 }
 
 export const command = new Command("caisson collateral")

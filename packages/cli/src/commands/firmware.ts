@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `caisson firmware compare`: what firmware images consist of, what they can boot, how much of them faces the host. */
 
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { basename } from "node:path";
 import { bothMrtd, readFirmware } from "@caisson/audit/firmware";
 import { type Comparison, comparisonSvg, comparisonTable, describe } from "@caisson/audit/firmware-compare";
 import { reasonOf } from "@caisson/vocabulary/system-error";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
+import { writeFile } from "../output-file.ts";
 
 const sizeLimit = 64 * 1024 * 1024;
 
@@ -35,16 +36,7 @@ const compare = new Command("compare")
       const bytes = read(path);
       rows.push(describe(label ?? basename(path), readFirmware(bytes), await bothMrtd(bytes)));
     }
-    if (options.svg !== undefined) {
-      try {
-        writeFileSync(options.svg, comparisonSvg(rows));
-      } catch (error) {
-        throw new UsageError(
-          `${options.svg} cannot be written: ${reasonOf(error)}`,
-          "name a file in an existing directory",
-        );
-      }
-    }
+    if (options.svg !== undefined) writeFile(options.svg, comparisonSvg(rows));
     if (options.json === true)
       process.stdout.write(
         `${JSON.stringify({ version: "caisson/firmware-comparison/v1", images: rows }, null, 2)}\n`,

@@ -8,7 +8,8 @@ import {
   writeCanonical,
 } from "@caisson/releases";
 import { Command, InvalidArgumentError } from "commander";
-import { readPublicKey, writeNewFile } from "../owner-keys.ts";
+import { writeNewFile } from "../output-file.ts";
+import { readPublicKey } from "../owner-keys.ts";
 import { readTextFile } from "../passphrase-file.ts";
 import { envelopeText, identityLines, readIdentityFiles, signFile } from "../release-files.ts";
 

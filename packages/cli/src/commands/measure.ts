@@ -21,6 +21,7 @@ import { isQuote } from "@caisson/verify";
 import { readEvidence } from "@caisson/verify/every-form";
 import { isPlatform, type Platform, platforms } from "@caisson/vocabulary/platforms";
 import { Command, InvalidArgumentError, Option } from "commander";
+import { exitCodes } from "../exit-codes.ts";
 import { UsageError } from "../failure.ts";
 import { type LaunchOptions, launchDigest, parseFeatures, parseVmm, renderLaunch } from "../launch-digest.ts";
 import { checkCombination, gatherFiles, type LooseFiles } from "../loose-files.ts";
@@ -163,7 +164,7 @@ export const command = new Command("caisson measure")
           ? renderPrediction(prediction, files, assumed)
           : renderComparison(comparison),
     );
-    if (comparison?.agrees === false) process.exitCode = 10;
+    if (comparison?.agrees === false) process.exitCode = exitCodes.rejected;
   });
 
 async function measureFirmware(firmware: Uint8Array) {

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `caisson page`: the verifier as one HTML file that loads and sends nothing. */
-import { writeFileSync } from "node:fs";
 import { buildPage, readExamples } from "@caisson/page";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { SchemaError } from "@caisson/vocabulary/schema";
-import { reasonOf } from "@caisson/vocabulary/system-error";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
+import { writeFile } from "../output-file.ts";
 
 function ownExamples(directory: string): ReturnType<typeof readExamples> {
   try {
@@ -31,14 +30,5 @@ export const command = new Command("caisson page")
   .action(async ({ output, examples }: { output?: string; examples?: string }) => {
     const page = await buildPage(examples === undefined ? [] : ownExamples(examples));
     if (output === undefined) process.stdout.write(page);
-    else {
-      try {
-        writeFileSync(output, page);
-      } catch (error) {
-        throw new UsageError(
-          `${output} cannot be written: ${reasonOf(error)}`,
-          "name a file in an existing directory",
-        );
-      }
-    }
+    else writeFile(output, page);
   });

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `caisson policy from EVIDENCE`: a policy that pins what was seen. `caisson policy explain FILE`: what one accepts. */
-import { writeFileSync } from "node:fs";
 import { styleText } from "node:util";
 import {
   type AnyEvidence,
@@ -14,9 +13,7 @@ import {
 import { explainPolicy, type Rule } from "@caisson/verify/policy-explain";
 import { policyFrom } from "@caisson/verify/policy-from";
 import { provesHardware } from "@caisson/vocabulary/platforms";
-import { reasonOf } from "@caisson/vocabulary/system-error";
 import { Command } from "commander";
-import { UsageError } from "../failure.ts";
 import {
   evidenceOf,
   parseTime,
@@ -25,6 +22,7 @@ import {
   readPolicyFile,
   unlessUnjudged,
 } from "../judgement-files.ts";
+import { writeNewFile } from "../output-file.ts";
 import { printable } from "../views/printable.ts";
 
 interface FromOptions {
@@ -46,7 +44,7 @@ const from = new Command("from")
     const evidence = evidenceOf(readBounded(path));
     const text = await unlessUnjudged(async () => policyFrom(evidence, await genuine(evidence, options)));
     if (options.output === undefined) process.stdout.write(text);
-    else write(options.output, text);
+    else writeNewFile(options.output, text);
   });
 
 /** What verification says of the quote; undefined where there is no collateral, or a root that only a policy names. */
@@ -63,17 +61,6 @@ async function genuine(
   if (!isQuote(evidence) || !provesHardware[evidence.platform]) return undefined;
   const documents = given.collateral ?? evidence.collateral;
   return documents && (await verifyQuote(evidence.quote, documents, parseTime(at), intelRoot));
-}
-
-function write(path: string, text: string): void {
-  try {
-    writeFileSync(path, text, { flag: "wx" });
-  } catch (error) {
-    throw new UsageError(
-      `${path} cannot be written: ${reasonOf(error)}`,
-      "name a file that is not there yet",
-    );
-  }
 }
 
 const colours = { stated: "green", default: "green", open: "yellow", missing: "red" } as const;

@@ -16,7 +16,8 @@ import { type Envelope, ReleaseError, readStatement, signedBytes, writeStatement
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
 import { readBounded } from "../judgement-files.ts";
-import { openOwnerKey, writeNewFile } from "../owner-keys.ts";
+import { writeNewFile } from "../output-file.ts";
+import { openOwnerKey } from "../owner-keys.ts";
 import { readPassphrase } from "../passphrase-file.ts";
 import { prepare } from "../prepare.ts";
 import { envelopeText, inWords, readEnvelopeFile, readIdentityFiles, writtenTime } from "../release-files.ts";

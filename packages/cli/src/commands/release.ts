@@ -32,7 +32,7 @@ import { Command } from "commander";
 import { UsageError } from "../failure.ts";
 import { parseTime, readBounded } from "../judgement-files.ts";
 import { parseDays, parseNumber } from "../number-options.ts";
-import { writeNewFile } from "../owner-keys.ts";
+import { writeNewFile } from "../output-file.ts";
 import { readTextFile } from "../passphrase-file.ts";
 import { type ProvenanceOptions, readProvenance, readProvenanceFile, withProvenance } from "../provenance.ts";
 import {

@@ -13,7 +13,7 @@ import { Command } from "commander";
 import { UsageError } from "../failure.ts";
 import { readInput } from "../input-file.ts";
 import { parseDays, parseNumber } from "../number-options.ts";
-import { writeNewFile } from "../owner-keys.ts";
+import { writeNewFile } from "../output-file.ts";
 import { readTextFile } from "../passphrase-file.ts";
 import {
   envelopeText,

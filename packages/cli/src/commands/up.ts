@@ -19,6 +19,7 @@ import { messageOf } from "@caisson/vocabulary/failure";
 import { type Platform, type PlatformTable, platforms } from "@caisson/vocabulary/platforms";
 import { Command, Option } from "commander";
 import { judgeEnd, say, summary, untilReady, watch } from "../boot-watch.ts";
+import { exitCodes } from "../exit-codes.ts";
 import { Interrupted, UsageError } from "../failure.ts";
 import { checkPort, memoryOption, whole } from "../machine-options.ts";
 import { exampleOf, servePage } from "../page-server.ts";
@@ -119,7 +120,7 @@ async function prepareForTdx(path: string, options: Options): Promise<void> {
       ? `${JSON.stringify({ image: directory, ...production, prerequisites }, null, 2)}\n`
       : renderProduction(directory, production),
   );
-  if (prerequisites.some(({ ok }) => !ok)) process.exitCode = 20;
+  if (prerequisites.some(({ ok }) => !ok)) process.exitCode = exitCodes.unsupported;
   else await runProduction({ ...options, image: directory, manifest, production }, interrupted);
 }
 
@@ -219,7 +220,7 @@ async function startEmulated(path: string, options: Options): Promise<void> {
       const document = { image: directory, shape, accelerator, ...view.record, app, verification };
       process.stdout.write(`${JSON.stringify(document, null, 2)}\n`);
     }
-    if (verification.verdict !== "accepted") process.exitCode = 10;
+    if (verification.verdict !== "accepted") process.exitCode = exitCodes.rejected;
     if (options.once === true) return;
     const page = await servePage(async () => {
       const { buildPage } = await import("@caisson/page");

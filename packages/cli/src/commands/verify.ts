@@ -5,21 +5,9 @@
  * first question is asked, and the answer says so.
  */
 
-import { existsSync, statSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { styleText } from "node:util";
 import { observeChannel } from "@caisson/client";
-import { collateralFor } from "@caisson/client/collateral";
-import { readKit } from "@caisson/machine/kit";
 import { fetchEvidence, freshReportData } from "@caisson/machine/relying-party";
-import {
-  emptyFloor,
-  followIdentity,
-  ReleaseError,
-  readBundle,
-  readStatement,
-  revoke,
-} from "@caisson/releases";
 import {
   type AnyEvidence,
   type ChannelExpectation,
@@ -27,7 +15,6 @@ import {
   expectNonce,
   intelRoot,
   isQuote,
-  type Policy,
   type Report,
   readChannelEvidence,
   VerifyError,
@@ -37,38 +24,28 @@ import {
 } from "@caisson/verify";
 import { type Description, describeEvidence } from "@caisson/verify/describe";
 import { readEvidence } from "@caisson/verify/every-form";
-import { type KnownReleases, releaseJudge } from "@caisson/verify/releases";
+import { releaseJudge } from "@caisson/verify/releases";
 import { toBase64, toHex } from "@caisson/vocabulary/bytes";
 import { sessionEntry } from "@caisson/vocabulary/channel";
 import { provesHardware } from "@caisson/vocabulary/platforms";
-import { reasonOf } from "@caisson/vocabulary/system-error";
 import { Command, Option } from "commander";
-import { type SourceOptions, sayProvenance, sourceOptions, withSource } from "../collateral-source.ts";
-import { runConformance } from "../conformance.ts";
+import { type SourceOptions, withSource } from "../collateral-source.ts";
+import { showConformance } from "../conformance.ts";
+import { verdictCodes } from "../exit-codes.ts";
 import { UsageError } from "../failure.ts";
+import { filesOf, findCollateral, type JudgedBy, judgementOf, knownReleases } from "../judged-by.ts";
 import {
   bytesOf,
   evidenceOf,
   parseTime,
   readBounded,
-  readCollateralFiles,
   readPolicyFile,
   readReferenceFiles,
 } from "../judgement-files.ts";
+import { writeFile } from "../output-file.ts";
 import { provenanceJudge } from "../provenance.ts";
-import { readEnvelopeFile } from "../release-files.ts";
 import { fold } from "../views/fold.ts";
-import { printable } from "../views/printable.ts";
 import { renderDescription, renderReport } from "../views/report-view.ts";
-
-/** Files by which evidence is judged. */
-export interface JudgedBy {
-  image: string[];
-  kit?: string;
-  policy?: string;
-  collateral?: string;
-  revocation: string[];
-}
 
 interface Options extends JudgedBy, SourceOptions {
   from?: string;
@@ -132,7 +109,7 @@ export const command = withSource(new Command("caisson verify"), "--collateral-s
   )
   .option("--json", "the report as one JSON document")
   .action(async (path: string | undefined, given: Options) => {
-    if (given.conformance !== undefined) return conformance(given.conformance, given.json === true);
+    if (given.conformance !== undefined) return showConformance(given.conformance, given.json === true);
     if ((path === undefined) === (given.from === undefined)) {
       throw new UsageError(
         "evidence comes from a file or from a running application",
@@ -239,93 +216,13 @@ async function verifyConnection(url: string, options: Options): Promise<void> {
       ? `${JSON.stringify({ ...report, channel: { tlsKey: toHex(tlsKey), pin, sealed: keys !== undefined } }, null, 2)}\n`
       : `${renderReport(report)}\n${said}\n`,
   );
-  process.exitCode = exitCodes[report.verdict];
+  process.exitCode = verdictCodes[report.verdict];
 }
-
-/** By what a guest is judged that is asked itself. Throws UsageError without a policy. */
-export async function judgementOf(options: JudgedBy, now: Date) {
-  const collateral = readCollateralFiles(options.collateral);
-  if (options.policy === undefined) {
-    throw new UsageError(
-      "a running application is judged by a policy",
-      "add --kit DIRECTORY, --policy FILE, or --image DIRECTORY",
-    );
-  }
-  const policy = readPolicyFile(options.policy);
-  const releases = releaseJudge(await knownReleases(policy, {}, options.revocation), provenanceJudge);
-  return { policy, references: readReferenceFiles(options.image), now, releases, ...collateral };
-}
-
-/** Policy, references and collateral of a kit or an image directory, where one is named. */
-export const filesOf = <Given extends JudgedBy>(given: Given): Given =>
-  given.kit === undefined ? expandImages(given) : withKit(given, given.kit);
 
 /** Keeps evidence before it is read: what cannot be read is what somebody wants to look at. */
 function save(path: string, bytes: Uint8Array, nonce: Uint8Array): void {
-  try {
-    writeFileSync(path, bytes);
-  } catch (error) {
-    throw new UsageError(
-      `${path} cannot be written: ${reasonOf(error)}`,
-      "name a file in an existing directory",
-    );
-  }
+  writeFile(path, bytes);
   process.stderr.write(`saved ${path}; it binds --nonce ${toHex(nonce)}\n`);
-}
-
-/** Says which files the evidence is judged by, and who wrote them: nothing is picked up silently. */
-function sayJudgedBy(writer: string, { policy, image, collateral }: JudgedBy): void {
-  const files = { policy, references: image.join(", "), collateral };
-  const rows = Object.entries(files).flatMap(([name, path]) =>
-    path === undefined || path === "" ? [] : [`  ${name.padEnd(10)}  ${path}\n`],
-  );
-  process.stderr.write(`judged by what ${writer} wrote:\n${rows.join("")}`);
-}
-
-/** A kit stands for its policy, references and collateral. Beside it none of them can be named. */
-function withKit<Given extends JudgedBy>(given: Given, directory: string): Given {
-  if (given.policy !== undefined || given.image.length > 0) {
-    throw new UsageError(
-      "a kit has a policy and reference values of its own",
-      "leave out --policy and --image",
-    );
-  }
-  const kit = readKit(directory);
-  const collateral = given.collateral ?? kit.collateral;
-  const options: Given = {
-    ...given,
-    policy: kit.policy,
-    image: [kit.references],
-    ...(collateral !== undefined && { collateral }),
-  };
-  sayJudgedBy("the kit's publisher", options);
-  return options;
-}
-
-/** An image directory stands for what `caisson up` left beside it for a verifier, where nothing else is named. */
-function expandImages<Given extends JudgedBy>(options: Given): Given {
-  const [directory, ...others] = options.image.filter((path) =>
-    statSync(path, { throwIfNoEntry: false })?.isDirectory(),
-  );
-  if (directory === undefined) return options;
-  if (others.length > 0)
-    throw new UsageError("--image takes one directory", "or several files of reference values");
-  const state = `${directory.replace(/\/+$/, "")}.state`;
-  const expanded = {
-    ...options,
-    image: options.image.map((path) => (path === directory ? join(state, "references.json") : path)),
-    policy: options.policy ?? join(state, "policy.json"),
-    collateral: options.collateral ?? join(state, "collateral", "simulated.json"),
-  };
-  const missing = [...expanded.image, expanded.policy].find((path) => !existsSync(path));
-  if (missing !== undefined) {
-    throw new UsageError(
-      `${directory} has no ${missing} beside it: no machine was started from it here`,
-      "--kit DIR (caisson publish), or --policy FILE with --image FILE",
-    );
-  }
-  sayJudgedBy("caisson up, beside the image,", expanded);
-  return expanded;
 }
 
 /** Judges evidence, wherever it came from. */
@@ -359,43 +256,6 @@ async function judge(
   return verifyEvidence(evidence, { policy, references, now, releases, ...collateral, ...expected });
 }
 
-/** What revocations that are named here say of the policy's application, whatever its evidence carries. */
-async function knownReleases(
-  { app }: Policy,
-  { release }: { release?: unknown },
-  revocations: readonly string[],
-): Promise<(id: string) => KnownReleases> {
-  if (revocations.length === 0) return () => ({});
-  if (app?.identity === undefined) {
-    throw new UsageError("a revocation is of an application's releases", "a policy with app.identity");
-  }
-  const { id } = app.identity;
-  let floor = emptyFloor;
-  try {
-    const { identity, generations } = readBundle(release);
-    const known = { id, identity: await followIdentity(id, identity, generations) };
-    for (const path of revocations) {
-      floor = await revoke(floor, await readStatement("revocation", readEnvelopeFile(path)), known);
-    }
-  } catch (error) {
-    // A bundle that is wrong is in the report; a revocation that is, is an error of whoever names it.
-    if (!(error instanceof ReleaseError) || !/^(?:bundle|identity)\//.test(error.code)) throw error;
-  }
-  return () => ({ floor });
-}
-
-/** From a file, or fetched where that is asked for: who judges offline is asked nothing. */
-async function findCollateral(
-  evidence: AnyEvidence,
-  options: Pick<JudgedBy, "collateral"> & SourceOptions,
-  now: Date,
-) {
-  if (options.collateral !== "fetch") return readCollateralFiles(options.collateral);
-  const { provenance, document: _, ...found } = await collateralFor(evidence, sourceOptions(options, now));
-  sayProvenance(provenance);
-  return found;
-}
-
 /** A nonce is expected under the scheme for applications, never another one's; raw report data is the nonce itself. */
 function expectReportData({ nonce, reportData: whole }: Options, evidence: AnyEvidence) {
   if (nonce !== undefined && whole !== undefined) {
@@ -406,27 +266,6 @@ function expectReportData({ nonce, reportData: whole }: Options, evidence: AnyEv
   if (nonce === undefined) return undefined;
   return expectNonce(evidence, bytesOf("--nonce", nonce));
 }
-
-/** Every case, those that are answered otherwise first. */
-async function conformance(path: string, json: boolean): Promise<void> {
-  const results = await runConformance(path);
-  const wrong = results.filter(({ passed }) => !passed);
-  const lines = wrong.map(({ name, file, expected, found }) =>
-    [
-      `${styleText("red", "FAIL")}  ${printable(name)}`,
-      `      file      ${printable(file)}`,
-      `      expected  ${expected}`,
-      `      found     ${found}`,
-    ].join("\n"),
-  );
-  const summary = `${results.length - wrong.length} of ${results.length} cases are answered as they must be`;
-  process.stdout.write(
-    json ? `${JSON.stringify({ results }, null, 2)}\n` : `${[...lines, summary].join("\n")}\n`,
-  );
-  if (wrong.length > 0) process.exitCode = 10;
-}
-
-export const exitCodes = { accepted: 0, rejected: 10, undetermined: 20 } as const;
 
 /** Without a policy the quote's fields are shown too: who asks whether it is genuine wants to see what it says. */
 function show(report: Report, evidence: AnyEvidence, json: boolean): void {
@@ -440,7 +279,7 @@ function show(report: Report, evidence: AnyEvidence, json: boolean): void {
           ...(fields === undefined ? [] : ["\n", renderDescription({ ...fields, warnings: [] })]),
         ].join(""),
   );
-  process.exitCode = exitCodes[report.verdict];
+  process.exitCode = verdictCodes[report.verdict];
 }
 
 /** Undefined for what is not a quote at all, which the report says already. */

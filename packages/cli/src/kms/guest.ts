@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `caisson kms verify | join`: a KMS that runs in a guest, for who relies on it and for its replicas. */
 import { Command } from "commander";
-import { exitCodes, filesOf, type JudgedBy, judgementOf } from "../commands/verify.ts";
+import { exitCodes, verdictCodes } from "../exit-codes.ts";
 import { UsageError } from "../failure.ts";
+import { filesOf, type JudgedBy, judgementOf } from "../judged-by.ts";
 import { readTextFile } from "../passphrase-file.ts";
 import { renderReport } from "../views/report-view.ts";
 import { openKey } from "./shares.ts";
@@ -46,7 +47,7 @@ export const verifyCommand = judgedBy(new Command("verify"))
         ? `${JSON.stringify({ ...report, kms: { identityKey, first, ...(upstream !== undefined && { upstream }) } }, null, 2)}\n`
         : `${renderReport(report)}\n${said}\n`,
     );
-    process.exitCode = other ? exitCodes.rejected : exitCodes[report.verdict];
+    process.exitCode = other ? exitCodes.rejected : verdictCodes[report.verdict];
   });
 
 /** As a keeper, without a look at the key that is sealed to: the guest that recovers has proved what it is. */
@@ -71,7 +72,7 @@ export const giveCommand = judgedBy(new Command("give"))
       const { key, report } = await askKms(url, judgement, "caisson/kms-recovery/v1");
       if (report.verdict !== "accepted") {
         process.stdout.write(`${renderReport(report)}\nno share is given to it\n`);
-        process.exitCode = exitCodes[report.verdict];
+        process.exitCode = verdictCodes[report.verdict];
         return;
       }
       const own = await openKey(given.key, given.passphraseFile);

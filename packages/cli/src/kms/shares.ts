@@ -9,7 +9,7 @@ import { hex, object, oneOf, SchemaError } from "@caisson/vocabulary/schema";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
 import { whole } from "../machine-options.ts";
-import { writeNewFile } from "../owner-keys.ts";
+import { writeNewFile } from "../output-file.ts";
 import { readPassphrase, readTextFile } from "../passphrase-file.ts";
 import { type RestoreOptions, restoredBefore, restoreFrom } from "./restores.ts";
 import { keyOf } from "./values.ts";

@@ -43,18 +43,17 @@ export function operatorRoutes(service: Service, requests: Requests): Table {
 
 /** Policies in force; the same answer until there are others. */
 function shownPolicies(service: Service): () => Answer {
-  let last: { of: readonly unknown[]; answer: Answer } | undefined;
+  let last: { of: unknown; answer: Answer } | undefined;
   return () => {
     const { policies } = service.configuration;
-    const { policies: signed } = service.administration.inForce;
-    if (last?.of[0] !== policies || last.of[1] !== signed) {
-      const shown = [...policies].map(([id, { digest, keyVersion }]) => ({
-        app: id,
+    if (last?.of !== policies) {
+      const shown = Array.from(policies.list(), ({ app, digest, keyVersion, version }) => ({
+        app,
         digest: digest.toHex(),
         keyVersion,
-        version: signed.get(id)?.version ?? null,
+        version: version ?? null,
       }));
-      last = { of: [policies, signed], answer: shared(json(shown)) };
+      last = { of: policies, answer: shared(json(shown)) };
     }
     return last.answer;
   };

@@ -8,7 +8,8 @@ import { Signatures } from "@caisson/verify";
 import { Applications } from "../applications.ts";
 import { CollateralCache } from "../collateral-cache.ts";
 import { Nonces } from "../nonces.ts";
-import { loadPolicies, type Policies } from "../policies.ts";
+import { loadPolicies } from "../policies.ts";
+import type { PolicySet } from "../policy-set.ts";
 import { Bucket } from "../rate-limit.ts";
 import type { ReleaseContext } from "../release.ts";
 import { Roots } from "../roots.ts";
@@ -61,7 +62,7 @@ export function directoryOf(t: TestContext): string {
 }
 
 /** The policies of a KMS with this identity key (hex) and one file. */
-export function policiesOf(t: TestContext, file: object, kms: string, development = true): Policies {
+export function policiesOf(t: TestContext, file: object, kms: string, development = true): PolicySet {
   const directory = directoryOf(t);
   writeFileSync(join(directory, "app.json"), JSON.stringify(file));
   return loadPolicies(directory, kms, development);

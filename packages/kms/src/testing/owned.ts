@@ -8,7 +8,7 @@ import { secretsContext } from "@caisson/protocol/key-release";
 import { type Bundle, type Envelope, writeBundle, writeEnvelope } from "@caisson/releases";
 import { Owners } from "@caisson/releases/testing/owners";
 import { Applications, type LogView } from "../applications.ts";
-import type { Policies } from "../policies.ts";
+import type { Policies } from "../policy-set.ts";
 import { releaseKeys } from "../release.ts";
 import { Roots } from "../roots.ts";
 import type { LogEntry } from "../store/entries.ts";

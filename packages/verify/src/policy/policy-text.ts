@@ -14,6 +14,8 @@ import { type Policy, readPolicy } from "./policy.ts";
 
 /** Plain data of a YAML text. Throws SyntaxError with what is wrong and where (line and column). */
 export function readYaml(text: string): unknown {
+  const plain = readJson(text);
+  if (plain !== undefined) return plain;
   try {
     const lineCounter = new LineCounter();
     const document = parseDocument(text, { uniqueKeys: false, prettyErrors: true, lineCounter });
@@ -28,6 +30,35 @@ export function readYaml(text: string): unknown {
   } catch (error) {
     throw new SyntaxError(messageOf(error));
   }
+}
+
+/** A string of a text that is JSON, and whether it is a key. */
+const jsonString = /"(?:[^"\\]|\\.)*"(\s*:)?/g;
+
+/**
+ * Plain data of a text that is JSON, which YAML reads the same way and eighty times as slowly; undefined where YAML has to
+ * say what it is, or what is wrong with it: a key that stands twice is in the text once more than in what was read.
+ */
+function readJson(text: string): unknown {
+  if (!/^\s*\{/.test(text)) return undefined;
+  try {
+    const document: unknown = JSON.parse(text);
+    let keys = 0;
+    for (const [, isKey] of text.matchAll(jsonString)) if (isKey !== undefined) keys += 1;
+    return keys === countKeys(document) ? document : undefined;
+  } catch {
+    // No JSON, or nested without end.
+    return undefined;
+  }
+}
+
+function countKeys(value: unknown): number {
+  if (typeof value !== "object" || value === null) return 0;
+  const children = Object.values(value);
+  return children.reduce<number>(
+    (sum, child) => sum + countKeys(child),
+    Array.isArray(value) ? 0 : children.length,
+  );
 }
 
 /** Reads a policy from its text; `name` is the file's, for errors. Throws VerifyError "policy/malformed". */
