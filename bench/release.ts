@@ -106,7 +106,7 @@ interface Place {
   /** Times of entries alone, on the same disk. */
   appends(count: number): Promise<number[]>;
   /** What its own processes have used, ms. */
-  processorTime?(): number;
+  processorTime?: () => number;
 }
 
 export async function* run(releases = 4000): AsyncIterable<Row> {
@@ -159,11 +159,13 @@ export async function* run(releases = 4000): AsyncIterable<Row> {
 }
 
 /** Of the processes of a server that are there, ms (Linux, Documentation/scheduler/sched-stats.rst). */
-function processorTime({ sql }: Postgres, database: string): number {
-  const processes = sql(
-    database,
-    "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()",
-  ).split("\n");
+function processorTime(postgres: Postgres, database: string): number {
+  const processes = postgres
+    .sql(
+      database,
+      "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()",
+    )
+    .split("\n");
   const ns = processes.map((pid) => Number(readFileSync(`/proc/${pid}/schedstat`, "utf8").split(" ")[0]));
   return ns.reduce((a, b) => a + b, 0) / 1e6;
 }

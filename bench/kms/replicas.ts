@@ -34,7 +34,7 @@ interface Turn {
 /** What a turn takes besides replicas and guests. */
 interface Around {
   /** Processor time of the database's processes since they started, ms; 0 where it has none of its own. */
-  database(): number;
+  database: () => number;
   shares: readonly Share[];
 }
 
