@@ -25,6 +25,7 @@ import { image, references } from "../support/image.ts";
 import {
   fromGuest,
   Keepers,
+  kmsRules,
   policyFile,
   setPolicy,
   startUnder,
@@ -53,16 +54,9 @@ const fmspc = "ca1550000000";
 const owners = await DevelopmentOwners.open(join(place, "owners"), "kms");
 
 /** Which guests are replicas, and who may be a KMS to who relies on one: the image that the owners released. */
-const peers = {
-  version: "caisson/policy/v1",
-  platforms: ["emulated"],
-  simulatedRoot: platform.root,
+const peers = kmsRules(owners.id, platform.root, {
   tcb: { minimumEvaluationNumber: recovers ? served : "any" },
-  platformIdentities: "any",
-  registers: { rtmr0: "any", hostAcpi: "any" },
-  app: { identity: { id: owners.id }, instanceId: "any" },
-  secureTime: { origins: ["instance"] },
-};
+});
 const collateral = join(place, "collateral.json");
 const policy = join(place, "peers.json");
 

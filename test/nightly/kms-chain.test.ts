@@ -24,6 +24,7 @@ import {
   askAsOperators,
   fromGuest,
   Keepers,
+  kmsRules,
   onVolume,
   policyFile,
   setPolicy,
@@ -95,20 +96,14 @@ before(async () => {
 });
 
 /** Which guests are a KMS of these owners'; `upstream` is the one that may open its volume. */
-const rules = ({ owners }: Link, upstream?: string) => ({
-  version: "caisson/policy/v1",
-  platforms: ["emulated"],
-  simulatedRoot: platform.root,
-  tcb: { minimumEvaluationNumber: "any" },
-  platformIdentities: "any",
-  registers: { rtmr0: "any", hostAcpi: "any" },
-  app: { identity: { id: owners.id }, instanceId: "any" },
-  secureTime: { origins: ["instance"] },
-  ...(upstream !== undefined && {
-    volumes: { names: ["data"] },
-    keyProviders: [{ name: "kms", id: upstream }],
-  }),
-});
+const rules = ({ owners }: Link, upstream?: string) =>
+  kmsRules(
+    owners.id,
+    platform.root,
+    upstream === undefined
+      ? {}
+      : { volumes: { names: ["data"] }, keyProviders: [{ name: "kms", id: upstream }] },
+  );
 
 /** How somebody who relies on a KMS judges it. */
 function judgedBy(of: Link, upstream?: string): string[] {

@@ -31,6 +31,7 @@ import { decryptDisk, restoreFiles } from "../support/btrfs-check.ts";
 import { image, references } from "../support/image.ts";
 import {
   fromGuest,
+  kmsRules,
   onVolume,
   policyFile,
   setPolicy,
@@ -70,19 +71,8 @@ before(async () => {
 /** Which guests may be this KMS, and which KMS opens their volume: `caisson kms verify`. */
 async function verify({ session }: Outcome, keyProviders?: readonly object[]) {
   const file = join(place, "policy.json");
-  const policy = {
-    version: "caisson/policy/v1",
-    platforms: ["emulated"],
-    simulatedRoot: platform.root,
-    tcb: { minimumEvaluationNumber: "any" },
-    platformIdentities: "any",
-    registers: { rtmr0: "any", hostAcpi: "any" },
-    app: { identity: { id: owners.id }, instanceId: "any" },
-    volumes: { names: ["data"] },
-    secureTime: { origins: ["instance"] },
-    ...(keyProviders && { keyProviders }),
-  };
-  writeFileSync(file, JSON.stringify(policy));
+  const more = { volumes: { names: ["data"] }, ...(keyProviders && { keyProviders }) };
+  writeFileSync(file, JSON.stringify(kmsRules(owners.id, platform.root, more)));
   return verifyKms(session.url!, "--policy", file);
 }
 

@@ -44,6 +44,19 @@ export async function writeKms(
   writeFileSync(join(directory, "identity.json"), identity);
 }
 
+/** Which guests are a KMS of the owners whose identity is `id`, on the platform with this simulated root; `more` counts besides. */
+export const kmsRules = (id: string, simulatedRoot: string, more: object = {}) => ({
+  version: "caisson/policy/v1",
+  platforms: ["emulated"],
+  simulatedRoot,
+  tcb: { minimumEvaluationNumber: "any" },
+  platformIdentities: "any",
+  registers: { rtmr0: "any", hostAcpi: "any" },
+  app: { identity: { id }, instanceId: "any" },
+  secureTime: { origins: ["instance"] },
+  ...more,
+});
+
 /** The key provider of a machine: `kms`, or none, in place of the host's. */
 export const under = (kms: Instance["kms"]): SessionHooks => ({
   instance: ({ kms: _, ...instance }) => ({ ...instance, ...(kms && { kms }) }),
