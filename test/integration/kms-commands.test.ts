@@ -1,8 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What the commands of a KMS say to whoever gives them something wrong, and that they change nothing then. */
 import { deepEqual, equal, match } from "node:assert/strict";
-import { execFileSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { execFileSync, spawnSync } from "node:child_process";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -155,4 +163,22 @@ test("an operator's key signs nothing but requests to a KMS", async () => {
     const line = `kms request sign ${file} --key operator ${under} --output signed-${file}`;
     match(await commands.refused(2, "cli/usage", line), new RegExp(`${file} holds no request`));
   }
+});
+
+test("an image of a KMS is not made of files that say nothing, or that nobody would read", () => {
+  const program = new URL("../../examples/kms/make.ts", import.meta.url).pathname;
+  const made = (files: string) =>
+    spawnSync(process.execPath, [program, at(files), at("made")], { encoding: "utf8", timeout: 60_000 });
+  mkdirSync(at("mistyped"));
+  writeFileSync(at("mistyped/operator.json"), "{}");
+  for (const [files, said] of [
+    ["nowhere", /no such file/],
+    ["directory", /directory is empty: it holds operators\.json/],
+    ["mistyped", /has operator\.json, which a KMS does not read/],
+  ] as const) {
+    const { status, stderr } = made(files);
+    equal(status, 2, stderr);
+    match(stderr, said);
+  }
+  equal(existsSync(at("made")), false);
 });

@@ -6,7 +6,7 @@ const PIECE = 65_536;
 const PAUSE_MS = 5;
 
 /**
- * Its bytes: all, or at most one more than `most`, so that who calls sees that it is larger. Throws what the system says.
+ * Its bytes: all, or at most one more than `most`, so that the caller sees that it is larger. Throws what the system says.
  * Whoever started us may have left standard input so that reads do not wait; then this does, as long as a person or a
  * program writes there.
  */

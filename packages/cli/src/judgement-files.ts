@@ -40,16 +40,16 @@ export function readBounded(path: string): Uint8Array {
 }
 
 /**
- * Evidence in any of its forms. What is none is called by its name where it has one, with what to do. Throws VerifyError
+ * Evidence in any of its forms. What is not evidence is called by its name where it has one, with what to do. Throws VerifyError
  * "evidence/…".
  */
 export function evidenceOf(bytes: Uint8Array, bootLog?: Uint8Array): AnyEvidence {
-  nameWhatIsNone(bytes);
+  refuseNotEvidence(bytes);
   return readEvidence(bytes, bootLog);
 }
 
-/** Throws VerifyError "evidence/unsupported" for what lies beside evidence. */
-export function nameWhatIsNone(bytes: Uint8Array): void {
+/** Throws VerifyError "evidence/unsupported" for what people hold in place of evidence. */
+export function refuseNotEvidence(bytes: Uint8Array): void {
   const other = notEvidence(bytes);
   if (other === undefined || isKnown(bytes)) return;
   throw new VerifyError("evidence/unsupported", `this is ${other.what}, and no evidence by itself`, {
@@ -78,7 +78,7 @@ class Unjudged extends Failure<string, "unsupported" | "input"> {
  * For commands that explain evidence and do not judge it. A refusal is a "no" (exit code 10) unless it says nothing of the
  * evidence, such as collateral that is missing, expired or another platform's (20), or the bytes are no evidence (30).
  */
-export async function unlessUnjudged<T>(ask: () => T | Promise<T>): Promise<T> {
+export async function explaining<T>(ask: () => T | Promise<T>): Promise<T> {
   try {
     return await ask();
   } catch (error) {

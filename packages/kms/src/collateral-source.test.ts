@@ -60,6 +60,19 @@ async function begin(t: TestContext, options: Partial<CollateralSourceOptions> =
   return { server, clock, lines, results, open, numberOf };
 }
 
+test("a source that says nothing is waited for once, not by every guest", limited, async (t) => {
+  const { server, open, numberOf } = await begin(t);
+  server.quirks = { body: "hang" };
+  const source = open({ limits: { firstMs: 200 } });
+  equal(await numberOf(source), undefined);
+  let waited = true;
+  const next = Promise.all(Array.from({ length: 20 }, () => numberOf(source)));
+  // What does not wait for a timer has ended before one that is over already.
+  await Promise.race([next.then(() => (waited = false)), sleep(150)]);
+  equal(waited, false);
+  deepEqual(new Set(await next), new Set([undefined]));
+});
+
 test("the first evidence of a platform waits for its collateral; the next ones cost no request", async (t) => {
   const { server, results, lines, open, numberOf } = await begin(t);
   const source = open();

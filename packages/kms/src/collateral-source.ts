@@ -4,8 +4,8 @@
  *
  * Invariants: nothing is fetched for what anybody can make up: a platform is known once a policy names it, or a PCK
  * certificate of it led to an accepted root; their number is bounded, each has one request under way at most, and what fails
- * is asked again after doubling delays. No release waits for a source longer than `firstMs`, and only while the platform has
- * no collateral yet. What is there goes on under its own dates, which are checked at every release; none is ever extended.
+ * is asked again after doubling delays. Releases wait for a source in the first `firstMs` of a platform alone, and only while
+ * it has no collateral yet. What is there goes on under its own dates, which are checked at every release; none is ever extended.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { fetchIntel, type IntelPlatform, intelPlatformOf, type World } from "@caisson/client/collateral";
@@ -38,7 +38,7 @@ const defaults = {
   everyMs: 3_600_000,
   /** After a failure: this, doubled each time, up to `everyMs`. */
   retryMs: 60_000,
-  /** How long a release waits for the collateral of a platform that has none. */
+  /** How long releases wait for the collateral of a platform from when it is known first. */
   firstMs: 5_000,
   /** How long a busy source is waited for, which says with Retry-After when to come again. */
   patienceMs: 3_600_000,
@@ -49,6 +49,8 @@ const defaults = {
 interface Known {
   readonly platform: IntelPlatform;
   readonly trust: TrustAnchor;
+  /** Until when releases wait for what it has not yet (`performance.now`). */
+  readonly until: number;
   verified?: VerifiedCollateral;
   /** The TCB info that `verified` has, exactly. */
   text?: string;
@@ -93,10 +95,10 @@ export class CollateralSource {
       if (!(await verifyOwnChain(quote, trust, now))) return undefined;
       known = this.#learn(platform, trust);
     }
-    if (known !== undefined && known.verified === undefined && known.running !== undefined) {
+    const left = (known?.until ?? 0) - performance.now();
+    if (left > 0 && known?.verified === undefined && known?.running !== undefined) {
       const enough = new AbortController();
-      const { firstMs } = this.#limits;
-      const waited = sleep(firstMs, undefined, { signal: enough.signal }).catch(() => {});
+      const waited = sleep(left, undefined, { signal: enough.signal }).catch(() => {});
       await Promise.race([known.running, waited]);
       enough.abort();
     }
@@ -120,7 +122,8 @@ export class CollateralSource {
     const known = this.#known.get(place);
     if (known !== undefined || this.#stopped.signal.aborted) return known;
     if (this.#known.size >= this.#limits.platforms) return undefined;
-    const learnt: Known = { platform, trust, failures: 0 };
+    const until = performance.now() + this.#limits.firstMs;
+    const learnt: Known = { platform, trust, until, failures: 0 };
     this.#known.set(place, learnt);
     void this.#renew(learnt);
     return learnt;

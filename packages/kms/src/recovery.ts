@@ -13,6 +13,7 @@ import { generateSealingKey, type SealingKey } from "@caisson/protocol/hpke";
 import { firstBytes } from "@caisson/vocabulary/body";
 import { Failure, messageOf } from "@caisson/vocabulary/failure";
 import { attest, attestationPath } from "./attestation.ts";
+import { Connections } from "./connections.ts";
 import { checkSealed, recoverSecret, type SharesDocument, sharesPath } from "./shares.ts";
 
 export interface RecoveryOptions {
@@ -24,7 +25,9 @@ export interface RecoveryOptions {
   log?: (line: string) => void;
 }
 
-const limits = { body: 8 * 1024, requestMs: 10_000, connections: 32 };
+const limits = { body: 8 * 1024, requestMs: 10_000 };
+/** Whoever holds most gives way, so that nobody keeps keepers out alone. */
+const connectionLimits = { total: 32, perAddress: 8, silentMs: 2_000, bodies: 32 * limits.body };
 
 /** Serves until enough keepers gave their shares; the root secret (32 bytes). Throws KmsError. */
 export async function recoverFromKeepers(options: RecoveryOptions): Promise<Uint8Array> {
@@ -33,14 +36,23 @@ export async function recoverFromKeepers(options: RecoveryOptions): Promise<Uint
   const given = new Map<string, string>();
   const { promise: enough, resolve } = Promise.withResolvers<void>();
   const server = createServer(
-    { requestTimeout: limits.requestMs, headersTimeout: limits.requestMs, keepAlive: false },
+    {
+      requestTimeout: limits.requestMs,
+      headersTimeout: limits.requestMs,
+      keepAlive: false,
+      connectionsCheckingInterval: 1000,
+    },
     (request, response) => {
-      void answer(options, own, given, request, response).then(() => {
+      const { socket } = request;
+      if (!connections.begin(socket)) return void socket.destroy();
+      response.once("close", () => connections.done(socket));
+      const received = () => connections.received(socket);
+      void answer(options, own, given, request, response, received).then(() => {
         if (given.size >= document.threshold) resolve();
       });
     },
   );
-  server.maxConnections = limits.connections;
+  const connections = new Connections(server, connectionLimits);
   await new Promise<void>((listening, failed) => {
     server.once("error", failed).listen(options.port, options.host, listening);
   });
@@ -59,6 +71,7 @@ async function answer(
   given: Map<string, string>,
   request: IncomingMessage,
   response: ServerResponse,
+  received: () => void,
 ): Promise<void> {
   const say = (status: number, body: object) =>
     new Promise<void>((sent) => {
@@ -68,6 +81,7 @@ async function answer(
   try {
     const [, nonce] = /^\/v1\/attestation\?nonce=([0-9a-f]{64})$/.exec(request.url ?? "") ?? [];
     if (request.method === "GET" && nonce !== undefined) {
+      received();
       return await say(
         200,
         await attest("caisson/kms-recovery/v1", Uint8Array.fromHex(nonce), own.publicKey, evidence),
@@ -78,6 +92,7 @@ async function answer(
       return await say(404, { error: { code: "http/not-found", message } });
     }
     const { bytes, more } = await firstBytes(request as AsyncIterable<Buffer>, limits.body);
+    received();
     if (more) return await say(413, { error: { code: "http/too-large", message: "a share is not as long" } });
     const content = new TextDecoder().decode(bytes);
     const keeper = checkSealed(document, own, content);

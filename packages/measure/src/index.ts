@@ -36,16 +36,15 @@ export {
 export { RUNTIME_EVENT_TYPE, runtimeEventDigest, runtimeEventDigestV2 } from "./logs/runtime-events.ts";
 export { type Comparison, type Difference, explainLog } from "./predict/explain.ts";
 export { mrtd, type PageOrder } from "./predict/mrtd.ts";
-export {
-  type DirectBoot,
-  type EventSource,
-  type MachineShape,
-  type PredictedEvent,
-  type PredictedRegister,
-  type PredictInput,
-  type Prediction,
-  predict,
-  predictEach,
-  type UkiBoot,
-} from "./predict/predict.ts";
+export { predict, predictEach } from "./predict/predict.ts";
+export type {
+  DirectBoot,
+  EventSource,
+  MachineShape,
+  PredictedEvent,
+  PredictedRegister,
+  PredictInput,
+  Prediction,
+  UkiBoot,
+} from "./predict/prediction.ts";
 export { firmwareProfiles } from "./predict/profiles.ts";

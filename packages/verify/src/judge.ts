@@ -61,7 +61,7 @@ export interface Judgement {
   nitroRoot?: NitroRoot;
   /** The verifier's nonce, and other report-data fields that it knows. */
   expectedReportData?: ExpectedReportData;
-  /** Signatures that quotes of one platform have in common, for who sees the same platforms again and again. */
+  /** Signatures that quotes of one platform have in common, for a verifier that sees the same platforms again and again. */
   platforms?: Signatures;
   /** Judges releases, for policies that name an identity (`@caisson/verify/releases`). */
   releases?: ReleaseJudge;

@@ -29,7 +29,7 @@ import { isEvidence, readEvidence } from "@caisson/verify/every-form";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
 import { readInput } from "../input-file.ts";
-import { nameWhatIsNone, unlessUnjudged } from "../judgement-files.ts";
+import { explaining, refuseNotEvidence } from "../judgement-files.ts";
 import { printable } from "../views/printable.ts";
 import { renderDescription } from "../views/report-view.ts";
 
@@ -53,7 +53,7 @@ export const command = new Command("caisson inspect")
     const print = <T extends object>(document: T, text: (document: T) => string) =>
       process.stdout.write(options.json === true ? `${JSON.stringify(document, null, 2)}\n` : text(document));
     const evidence = isBinaryLog(bytes) || isJsonLog(bytes) ? undefined : asEvidence(bytes);
-    if (evidence !== undefined) print(await unlessUnjudged(() => inspectEvidence(evidence)), renderEvidence);
+    if (evidence !== undefined) print(await explaining(() => inspectEvidence(evidence)), renderEvidence);
     else if (isBinaryLog(bytes)) print(await inspectBinaryLog(bytes), renderLog);
     else if (isJsonLog(bytes)) print(await inspectJsonLog(bytes), renderLog);
     else print(inspectFirmware(bytes), renderFirmware);
@@ -228,7 +228,7 @@ function inspectFirmware(bytes: Uint8Array) {
   }
   const volumes = firmwareVolumes(bytes);
   if (metadata === undefined && volumes.length === 0) {
-    nameWhatIsNone(bytes);
+    refuseNotEvidence(bytes);
     throw new VerifyError(
       "evidence/unsupported",
       "this is neither a firmware image, nor an event log, nor evidence in a form that is known here",

@@ -16,11 +16,11 @@ import { provesHardware } from "@caisson/vocabulary/platforms";
 import { Command } from "commander";
 import {
   evidenceOf,
+  explaining,
   parseTime,
   readBounded,
   readCollateralFiles,
   readPolicyFile,
-  unlessUnjudged,
 } from "../judgement-files.ts";
 import { writeNewFile } from "../output-file.ts";
 import { printable } from "../views/printable.ts";
@@ -42,7 +42,7 @@ const from = new Command("from")
   .option("-o, --output <file>", "write the policy there instead of to stdout")
   .action(async (path: string, options: FromOptions) => {
     const evidence = evidenceOf(readBounded(path));
-    const text = await unlessUnjudged(async () => policyFrom(evidence, await genuine(evidence, options)));
+    const text = await explaining(async () => policyFrom(evidence, await genuine(evidence, options)));
     if (options.output === undefined) process.stdout.write(text);
     else writeNewFile(options.output, text);
   });

@@ -30,12 +30,12 @@ import { exitCodes } from "../exit-codes.ts";
 import { UsageError } from "../failure.ts";
 import {
   evidenceOf,
+  explaining,
   parseTime,
   readBounded,
   readCollateralFiles,
   readPolicyFile,
   readText,
-  unlessUnjudged,
 } from "../judgement-files.ts";
 import { printable } from "../views/printable.ts";
 
@@ -95,7 +95,7 @@ export const command = withSource(new Command("caisson tcb"), "--collateral-sour
         { fix: "evidence of Intel's or AMD's" },
       );
     }
-    const answer = await unlessUnjudged(() =>
+    const answer = await explaining(() =>
       evidence.platform === "snp"
         ? adviseSnp(evidence, policy, now)
         : adviseIntel(evidence, policy, options, now),

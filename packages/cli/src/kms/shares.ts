@@ -98,7 +98,7 @@ const make = new Command("make")
         secret,
       );
       try {
-        // Before the log names them: a name that is taken is no reason to have shares that nobody was given.
+        // Before the log names them: a name that is taken must not leave shares that nobody was given.
         writeNewFile(options.output, json(document));
         await publishShares(store, document);
       } catch (error) {

@@ -309,7 +309,7 @@ export function responseTo(sending: ClientRequest, { origin }: URL): Promise<Res
         fail(
           new ChannelError(
             "channel/protocol",
-            `${origin} answers ${answer.statusCode}, which is no answer of HTTP`,
+            `${origin} answers ${answer.statusCode}, which is not an answer of HTTP`,
             {
               cause,
             },

@@ -5,7 +5,7 @@
  * Two dialects. `strict` is for archives that one known tool writes (Debian packages): whatever that tool does not
  * write is refused. `tolerant` is for layers of images, which many tools write: it reads what they read of each other
  * (headers of Version 7, fields padded with NULs on either side, sums of signed bytes, one block of zeros at the end
- * or none, links with a size). Paths are bytes here; what they may be is for who reads them. Memory is bounded by one
+ * or none, links with a size). Paths are bytes here; what they may be is for their reader to say. Memory is bounded by one
  * chunk of the source and one extended header.
  */
 import { ImageError } from "../errors.ts";

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Which errors of PostgreSQL's may pass; all else is in test/integration/kms-postgresql.test.ts, with a server. */
 import { rejects } from "node:assert/strict";
+import { type AddressInfo, createServer } from "node:net";
 import test from "node:test";
 import pg from "pg";
 import { postgresql } from "./postgresql.ts";
@@ -23,5 +24,42 @@ for (const { error, code } of [
     t.mock.method(pg.Client.prototype, "query", () => Promise.reject(error));
     t.mock.method(pg.Client.prototype, "end", () => Promise.resolve());
     await rejects(postgresql(["postgresql://kms@127.0.0.1:1/kms"]), { code });
+  });
+}
+
+/** A message of the protocol: its type, its length, and this. */
+function message(type: string, ...content: (string | number)[]): Buffer {
+  const body = Buffer.concat(
+    content.map((one) => (typeof one === "string" ? Buffer.from(one) : Buffer.of(one))),
+  );
+  const head = Buffer.alloc(5);
+  head.write(type);
+  head.writeInt32BE(body.length + 4, 1);
+  return Buffer.concat([head, body]);
+}
+const welcome = Buffer.concat([message("R", 0, 0, 0, 0), message("Z", "I")]);
+
+/** What something says that is not PostgreSQL, or no more. */
+const strangers: { name: string; said: Buffer }[] = [
+  { name: "a way to log in that there is not", said: message("R", 0, 0, 0, 99) },
+  { name: "the end of a login that did not begin", said: message("R", 0, 0, 0, 12, "v=x") },
+  { name: "columns that it does not name", said: Buffer.concat([welcome, message("T", 0, 5, "A", 0)]) },
+  { name: "a notification that breaks off", said: Buffer.concat([welcome, message("A", 0)]) },
+  {
+    name: "a row that nobody asked for",
+    said: Buffer.concat([welcome, message("D", 0, 1, 0, 0, 0, 1, "A")]),
+  },
+  { name: "a message that there is not", said: Buffer.concat([welcome, message("?", "x")]) },
+  { name: "an error without words", said: Buffer.concat([welcome, message("E", "x")]) },
+];
+for (const { name, said: bytes } of strangers) {
+  test(`a server that says what PostgreSQL does not is away: ${name}`, async (t) => {
+    const server = createServer((socket) => {
+      socket.on("error", () => {}).once("data", () => socket.write(bytes));
+    }).listen(0, "127.0.0.1");
+    t.after(() => server.close());
+    await new Promise((resolve) => server.once("listening", resolve));
+    const { port } = server.address() as AddressInfo;
+    await rejects(postgresql([`postgresql://kms@127.0.0.1:${port}/kms`]), { code: "log/unavailable" });
   });
 }

@@ -6,6 +6,7 @@
  * what the writer before committed. Whoever holds it and falls silent loses it after a time (`sessionSettings`).
  * Several servers may be named; the one that takes writes is used, which is another one after a failover.
  */
+import type { Duplex } from "node:stream";
 import { messageOf } from "@caisson/vocabulary/failure";
 import pg from "pg";
 import { KmsError } from "../errors.ts";
@@ -19,6 +20,7 @@ import {
   type Wanted,
 } from "./backend.ts";
 import type { ChainedEntry, Head } from "./entries.ts";
+import { guard } from "./messages.ts";
 
 const schema = `
   CREATE SCHEMA IF NOT EXISTS caisson_kms;
@@ -293,7 +295,7 @@ class Postgresql implements Backend {
   async #connect(): Promise<pg.Client> {
     const reasons: string[] = [];
     for (const { name, config } of this.#servers) {
-      const client = new pg.Client(config);
+      const client = clientOf(config);
       client.on("error", () => {
         this.#idle = this.#idle.filter((one) => one !== client);
       });
@@ -311,13 +313,32 @@ class Postgresql implements Backend {
         return client;
       } catch (error) {
         client.end().catch(() => {});
-        const failure = translate(name, error);
+        // Before anything of ours ran in it: the client's own, on what the server said.
+        const failure =
+          error instanceof TypeError ? unavailable(`${name}: ${messageOf(error)}`) : translate(name, error);
         if (!retriable(failure)) throw failure;
         reasons.push(failure.message);
       }
     }
     throw unavailable(reasons.join("; "));
   }
+}
+
+/** What the client keeps to itself: where it begins to read what a server sends, over TLS or not. */
+interface Reading {
+  connection: { attachListeners(stream: Duplex): void };
+}
+
+/** A client for a server that may say anything (messages.ts). */
+function clientOf(config: pg.ClientConfig): pg.Client {
+  const client = new pg.Client(config);
+  const { connection } = client as unknown as Reading;
+  const attach = connection.attachListeners.bind(connection);
+  connection.attachListeners = (stream) => {
+    guard(stream);
+    attach(stream);
+  };
+  return client;
 }
 
 const column = <T, K extends keyof T>(of: readonly T[], key: K): T[K][] => of.map((one) => one[key]);

@@ -360,7 +360,7 @@ contract("a file", async (t) => {
   };
 });
 
-test("transactions take more commits while there is no moment without work", async (t) => {
+test("transactions take more commits while there is little time without work", async (t) => {
   const backend = sqlite(newPath(t));
   const begun: number[] = [];
   const write = backend.write.bind(backend);

@@ -92,9 +92,9 @@ const mostLookedBack = 20_000;
 const batchSize = 1000;
 /**
  * Between the beginnings of two transactions while several commits come together, ms: the more, the longer this process
- * has had no moment without work, because then nobody waits for the transaction who would not wait for the processor.
+ * has been at work for most of the time, because then who waits for the transaction would else wait for the processor.
  */
-const pace = { least: 6, most: 24, step: 2 };
+const pace = { least: 6, most: 24, step: 2, work: 0.75 };
 
 interface Pending {
   change: Commit;
@@ -336,7 +336,7 @@ class ChainedStore implements Store {
   #adjustPace(): void {
     const { utilization } = performance.eventLoopUtilization(this.#load);
     this.#load = performance.eventLoopUtilization();
-    const more = this.#crowded && utilization > 0.99 ? pace.step : -2 * pace.step;
+    const more = this.#crowded && utilization > pace.work ? pace.step : -2 * pace.step;
     this.#paceMs = Math.min(pace.most, Math.max(pace.least, this.#paceMs + more));
   }
 

@@ -8,7 +8,7 @@
 import { ACPI_LOADER } from "../formats/acpi-tables.ts";
 import { kernelVersion, measuresInitrd } from "../formats/kernel.ts";
 import { parseUki } from "../formats/uki.ts";
-import type { PredictInput } from "./predict.ts";
+import type { PredictInput } from "./prediction.ts";
 import { firmwareProfile } from "./profiles.ts";
 
 /** The first Linux whose EFI stub measures into a TD's registers, major × 100 + minor; some distributions carry it back. */

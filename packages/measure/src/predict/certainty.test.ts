@@ -8,7 +8,8 @@ import { ACPI_LOADER, ACPI_TABLES } from "../formats/acpi-tables.ts";
 import { parseUki } from "../formats/uki.ts";
 import { acpiTables, firmware, kernel, noise, pe, variableStore } from "../testing/synthetic.ts";
 import { assumptions } from "./assumptions.ts";
-import { type PredictInput, predict } from "./predict.ts";
+import { predict } from "./predict.ts";
+import type { PredictInput } from "./prediction.ts";
 
 const sha384 = (bytes: Uint8Array) => createHash("sha384").update(bytes).digest("hex");
 const text = (value: string) => new TextEncoder().encode(value);

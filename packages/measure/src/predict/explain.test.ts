@@ -6,7 +6,8 @@ import { ACPI_TABLES } from "../formats/acpi-tables.ts";
 import type { MeasuredEvent } from "../logs/event-log.ts";
 import { acpiTables, firmware, gptDisk, kernel, noise, pe } from "../testing/synthetic.ts";
 import { explainLog } from "./explain.ts";
-import { type PredictInput, predict } from "./predict.ts";
+import { predict } from "./predict.ts";
+import type { PredictInput } from "./prediction.ts";
 
 const GIB = 2 ** 30;
 const direct = { method: "direct", kernel: kernel(), commandLine: "console=ttyS0 quiet" } as const;

@@ -16,7 +16,8 @@ import { parseTdxMetadata } from "../formats/tdvf.ts";
 import type { MeasuredEvent } from "../logs/event-log.ts";
 import * as ev from "../logs/event-types.ts";
 import type { RegisterName } from "../logs/rtmr.ts";
-import { type PredictedEvent, type PredictInput, type Prediction, predict } from "./predict.ts";
+import { predict } from "./predict.ts";
+import type { PredictedEvent, PredictInput, Prediction } from "./prediction.ts";
 import { firmwareProfiles } from "./profiles.ts";
 
 /** The first event of a log that is not the predicted one. Digests are hexadecimal. */

@@ -27,7 +27,8 @@ import {
   syntheticSmbios,
   variableStore,
 } from "../testing/synthetic.ts";
-import { type PredictInput, predict, predictEach } from "./predict.ts";
+import { predict, predictEach } from "./predict.ts";
+import type { PredictInput } from "./prediction.ts";
 import { firmwareProfile, qemuProfile } from "./profiles.ts";
 
 const sha384 = (...parts: Uint8Array[]) =>

@@ -23,7 +23,7 @@ export const platformRows: PlatformTable<{
   emulated: { tdxMetadata: false, pcrs: true, confidential: false },
 };
 
-/** One step of a boot; `predict.ts` turns each into the events that it measures. */
+/** One step of a boot; `steps.ts` turns each into the events that it measures. */
 export type Step =
   | "td-hob"
   | "cfv"

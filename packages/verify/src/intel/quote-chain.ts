@@ -39,7 +39,7 @@ async function verifyPath(
 
 /**
  * That everything which a quote carries fits together, up to `trust`. Its certificates are judged as of a day on which all of them
- * were valid: that they have expired is no forgery. A quote without a chain has its own two signatures.
+ * were valid: that they have expired does not make it a forgery. A quote without a chain has its own two signatures.
  * @throws VerifyError whose code says what is wrong with the quote
  */
 export async function checkOwnSignatures(quote: Quote, trust: TrustAnchor): Promise<void> {

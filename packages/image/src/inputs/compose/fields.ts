@@ -15,7 +15,7 @@ export interface Text {
 
 const kinds = { text: "a value", nothing: "nothing", list: "a list", map: "a map" } as const;
 
-/** An image can be read by anybody, so that a secret is no value for it. */
+/** An image can be read by anybody, so that a secret must not be in it. */
 export const secretFix = (name: string): string =>
   `if it is secret, x-caisson: { environment: { ${name}: SECRET } }, which its owners give`;
 

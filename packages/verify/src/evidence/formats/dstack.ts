@@ -55,7 +55,7 @@ export function dstackEvidence(
 
 /**
  * dstack strips the log of an attestation down to the runtime events, and to three of RTMR0 (the ACPI tables): what is left of
- * the boot replays to nothing, and is no boot log. Every boot has events in RTMR1 and RTMR2.
+ * the boot replays to nothing, and is not a boot log. Every boot has events in RTMR1 and RTMR2.
  */
 const isWhole = (boot: readonly { register: number }[]): boolean =>
   [1, 2].every((wanted) => boot.some(({ register }) => register === wanted));

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+import { doesNotThrow, throws } from "node:assert/strict";
+import test from "node:test";
+import fc from "fast-check";
+import { Messages } from "./messages.ts";
+
+/** A message of the protocol: its type, its length, and this. */
+function message(type: string, ...content: (string | number)[]): Buffer {
+  const body = Buffer.concat(
+    content.map((one) => (typeof one === "string" ? Buffer.from(one) : Buffer.of(one))),
+  );
+  const head = Buffer.alloc(5);
+  head.write(type);
+  head.writeInt32BE(body.length + 4, 1);
+  return Buffer.concat([head, body]);
+}
+
+const cut = (bytes: Buffer, at: number[]) =>
+  [0, ...at.toSorted((a, b) => a - b), bytes.length].map((from, i, all) => bytes.subarray(from, all[i + 1]));
+const cuts = (bytes: Buffer) => fc.array(fc.nat(bytes.length), { maxLength: 6 });
+
+const good = Buffer.concat([
+  message("R", 0, 0, 0, 0),
+  message("Z", "I"),
+  message("1"),
+  message("E", "SFATAL\0C57P01\0Mbye\0\0"),
+  message("N", "\0"),
+  message("D", 0, 1, 0, 0, 0, 1, "E"),
+]);
+test("what PostgreSQL says passes, wherever the network cuts it", () => {
+  fc.assert(
+    fc.property(cuts(good), (at) => {
+      const messages = new Messages();
+      doesNotThrow(() => cut(good, at).forEach((piece) => messages.follow(piece)));
+    }),
+  );
+});
+
+const length = (bytes: number) =>
+  Buffer.from([0x44, bytes >>> 24, (bytes >> 16) & 255, (bytes >> 8) & 255, bytes & 255]);
+for (const [name, bytes] of Object.entries({
+  "an error without a field": message("E"),
+  "an error whose field has no end": message("E", "SFATAL"),
+  "an error without the last zero": message("E", "SFATAL\0"),
+  "a notice without the last zero": message("N", "SFATAL\0C57P01\0"),
+  "an error of a megabyte": message("E", "x".repeat(2 ** 20)),
+  "a length that does not count itself": length(3),
+  "a message of two gigabytes": length(0x7fff_ffff),
+})) {
+  test(`refused, wherever the network cuts it: ${name}`, () => {
+    fc.assert(
+      fc.property(cuts(bytes), (at) => {
+        const messages = new Messages();
+        throws(() => cut(Buffer.concat([good, bytes]), at).forEach((piece) => messages.follow(piece)), Error);
+      }),
+      { numRuns: 20 },
+    );
+  });
+}
