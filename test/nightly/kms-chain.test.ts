@@ -21,6 +21,7 @@ import { applicationId } from "@caisson/protocol/guest-config";
 import { simulatedPlatform } from "@caisson/simulated/simulated-platform";
 import { references } from "../support/image.ts";
 import {
+  answering,
   askAsOperators,
   fromGuest,
   Keepers,
@@ -128,9 +129,7 @@ async function startCompany(built: Built, state: string): Promise<string> {
   const session = await startUnder(undefined, built, options);
   ends.push(() => session.stop());
   running = session;
-  const ready = await running.vm.event(({ kind }) => kind === "ready");
-  ok(ready?.kind === "ready", consoleOf(running));
-  return running.url!;
+  return answering(session);
 }
 
 const consoleOf = ({ state }: Session) => readFileSync(join(state, "console.log"), "utf8").slice(-3000);

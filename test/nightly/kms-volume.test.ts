@@ -30,6 +30,7 @@ import { simulatedPlatform } from "@caisson/simulated/simulated-platform";
 import { decryptDisk, restoreFiles } from "../support/btrfs-check.ts";
 import { image, references } from "../support/image.ts";
 import {
+  answering,
   fromGuest,
   kmsRules,
   onVolume,
@@ -153,9 +154,7 @@ test("after a power cut it is the same KMS, with its policies and its log; turne
   const kms = { url: fromGuest(again.session.url!), identity };
   const session = await startUnder(kms, built, { state: join(place, "application.state") });
   try {
-    const ready = await session.vm.event(({ kind }) => kind === "ready");
-    ok(ready?.kind === "ready", JSON.stringify(session.vm.events.slice(-8)));
-    const answer = await fetch(session.url!, { headers: { accept: "application/json" } });
+    const answer = await fetch(await answering(session), { headers: { accept: "application/json" } });
     equal(((await answer.json()) as { keyProvider: string }).keyProvider, identity);
   } finally {
     await session.stop();

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `examples/kms` as tests build it, and what operators and verifiers ask a KMS in a guest. */
-import { equal } from "node:assert/strict";
+import { equal, ok } from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
-import { cpSync, mkdirSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { text } from "node:stream/consumers";
 import { promisify } from "node:util";
@@ -15,6 +15,7 @@ import { keysOf } from "@caisson/releases/testing/owners";
 import { signedBy, signer } from "@caisson/releases/testing/signers";
 import { makeKms } from "../../examples/kms/make.ts";
 import { references, shape } from "./image.ts";
+import { listens } from "./volume-host.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
 const [ada, bob] = [signer("operator ada"), signer("operator bob")];
@@ -71,6 +72,14 @@ export async function startUnder(
   const values = await references(directory);
   const image = { image: directory, manifest, shape, references: values, limitMs: 400_000 };
   return startSession({ ...image, ...options, hooks: under(kms) });
+}
+
+/** Waits until the application of a machine answers, which may be long after its machine is ready; its address. */
+export async function answering({ vm, url, state }: Session): Promise<string> {
+  const event = await vm.event(({ kind }) => kind === "ready");
+  ok(event?.kind === "ready", readFileSync(join(state, "console.log"), "utf8").slice(-3000));
+  if (event.port === undefined) await listens(url!);
+  return url!;
 }
 
 /** What a command of ours prints. This process goes on meanwhile: it is also the host that makes the guests' quotes. */
