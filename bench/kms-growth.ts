@@ -9,6 +9,7 @@ import { once } from "node:events";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import type { Row } from "@caisson/cli/commands/bench";
 import {
   createRootSecret,
@@ -84,43 +85,80 @@ function* beside(few: LogCost, many: LogCost): Iterable<Row> {
 /** What many applications, each with a policy file, cost a KMS that starts, and each release. */
 async function* manyApplications(directory: string): AsyncIterable<Row> {
   const machines = Array.from({ length: 16 }, (_, seed) => new Machine(Date.now(), "hello", seed));
-  const measured: { count: number; start: number; memory: number; cost: number }[] = [];
-  for (const count of large ? [10, 10_000, 100_000] : [10, 10_000]) {
-    const [data, policies] = ["data", "policies"].map((name) => join(directory, `${name}-of-${count}`)) as [
-      string,
-      string,
-    ];
-    mkdirSync(policies);
-    createRootSecret(data);
-    const file = machines[0]!.policyFile();
-    for (let i = 0; i < count; i++) {
-      const app = i === 0 ? machines[0]!.app : i.toString(16).padStart(40, "0");
-      writeFileSync(join(policies, `${i}.json`), JSON.stringify({ ...file, app }));
-    }
-    const before = performance.now();
-    const server = await serve(data, policies, "--rate-per-address", "100000");
-    const start = performance.now() - before;
-    try {
-      await load(server, machines, 300, 8);
-      const earlier = await metrics(server.url);
-      const times = await load(server, machines, 600, 8);
-      const later = await metrics(server.url);
-      const cpu = later("process_cpu_seconds_total") - earlier("process_cpu_seconds_total");
-      const memory = later("process_resident_memory_bytes") / 2 ** 20;
-      measured.push({ count, start, memory, cost: (1000 * cpu) / times.length });
-    } finally {
-      server.process.kill();
-      await once(server.process, "exit");
-    }
+  const measured: ApplicationsCost[] = [];
+  for (const count of large ? [10, 10_000, 1_000_000] : [10, 10_000]) {
+    const path = join(directory, `applications-${count}`);
+    measured.push(await withApplications(path, count, machines));
+    rmSync(path, { recursive: true });
   }
   const [few, ...more] = measured;
-  for (const { count, start, memory, cost } of more) {
+  for (const { count, ...many } of more) {
     const note = `peer: with ${few!.count}`;
     const name = (text: string) => `kms: ${text} with ${count} applications`;
-    yield { name: name("processor time of a release"), unit: "ms", ours: cost, peer: few!.cost, note };
-    yield { name: name("start"), unit: "ms", ours: start, peer: few!.start, note };
-    yield { name: name("resident memory"), unit: "MiB", ours: memory, peer: few!.memory, note };
+    for (const [text, unit, key] of [
+      ["processor time of a release", "ms", "cost"],
+      ["processor time of the start", "ms", "start"],
+      ["resident memory after the start", "MiB", "memory"],
+      ["resident memory after all were read again", "MiB", "reloaded"],
+    ] as const) {
+      yield { name: name(text), unit, ours: many[key], peer: few![key], note };
+    }
   }
+}
+
+interface ApplicationsCost {
+  count: number;
+  start: number;
+  memory: number;
+  cost: number;
+  reloaded: number;
+}
+
+async function withApplications(
+  directory: string,
+  count: number,
+  machines: readonly Machine[],
+): Promise<ApplicationsCost> {
+  const [data, policies] = [join(directory, "data"), join(directory, "policies")];
+  mkdirSync(policies, { recursive: true });
+  createRootSecret(data);
+  writeFileSync(join(policies, "hello.json"), JSON.stringify(machines[0]!.policyFile()));
+  for (let i = 1; i < count; i++) writeFileSync(join(policies, `${i}.json`), policyOfOthers(machines[0]!));
+  const server = await serve(data, policies, "--rate-per-address", "100000");
+  try {
+    const started = await metrics(server.url);
+    await load(server, machines, 300, 8);
+    const earlier = await metrics(server.url);
+    const times = await load(server, machines, 600, 8);
+    const later = await metrics(server.url);
+    server.process.kill("SIGHUP");
+    let reloaded = later;
+    while (reloaded(reads) === later(reads)) {
+      await setTimeout(500);
+      reloaded = await metrics(server.url);
+    }
+    const resident = (value: (name: string) => number) => value("process_resident_memory_bytes") / 2 ** 20;
+    return {
+      count,
+      start: 1000 * started(processor),
+      memory: resident(started),
+      cost: (1000 * (later(processor) - earlier(processor))) / times.length,
+      reloaded: resident(reloaded),
+    };
+  } finally {
+    server.process.kill();
+    await once(server.process, "exit");
+  }
+}
+
+const processor = "process_cpu_seconds_total";
+const reads = "caisson_kms_config_last_reload_success_timestamp_seconds";
+
+/** A policy file of an application of its own, whose image has measurements of its own. */
+function policyOfOthers(machine: Machine): string {
+  const [mrtd, rtmr0, rtmr1, rtmr2] = Array.from({ length: 4 }, () => randomBytes(48).toHex());
+  const references = [{ name: "image", mrtd, rtmr0, rtmr1, rtmr2 }];
+  return JSON.stringify({ ...machine.policyFile({ references }), app: randomBytes(20).toHex() });
 }
 
 /** Processor time of this process, in ms. */

@@ -16,9 +16,9 @@ import {
   verify,
 } from "node:crypto";
 import { once } from "node:events";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
-import { availableParallelism, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import type { Row } from "@caisson/cli/commands/bench";
@@ -34,8 +34,9 @@ import {
   verifyReleaseLog,
 } from "@caisson/kms";
 import { Machine } from "@caisson/kms/testing/machine";
-import { startPostgres } from "../test/support/postgresql.ts";
+import { type Postgres, startPostgres } from "../test/support/postgresql.ts";
 import { type Crowd, startCrowd } from "./hostile/crowd.ts";
+import { replicas } from "./kms/replicas.ts";
 import { load, longest, metrics, type Server, serve } from "./kms/server.ts";
 
 /** Bytes of the KMS's heap that are in use after a full collection, which its inspector makes. */
@@ -104,6 +105,8 @@ interface Place {
   log(): ReturnType<typeof readOnlySqlite> | Promise<ReturnType<typeof readOnlySqlite>>;
   /** Times of entries alone, on the same disk. */
   appends(count: number): Promise<number[]>;
+  /** What its own processes have used, ms. */
+  processorTime?: () => number;
 }
 
 export async function* run(releases = 4000): AsyncIterable<Row> {
@@ -130,6 +133,7 @@ export async function* run(releases = 4000): AsyncIterable<Row> {
         options: ["--database", database],
         log: () => postgresql([database]),
         appends: async (count) => appends(await postgresql([alone]), count),
+        processorTime: () => processorTime(postgres, database),
       },
     ];
     for (const [i, place] of places.entries()) {
@@ -139,12 +143,12 @@ export async function* run(releases = 4000): AsyncIterable<Row> {
       const server = await start();
       try {
         yield* measure(server, machines, releases, place);
-        yield* replicas(server, start, machines, releases, place.what);
       } finally {
         server.process.kill();
         // It closes its log first, and writes in the directory meanwhile.
         await once(server.process, "exit");
       }
+      yield* replicas(start, machines, releases, place.what, place.processorTime);
     }
     for (const kind of ["flood", "hold"] as const)
       yield await underAttack(kind, data.file, policies, machines);
@@ -154,48 +158,16 @@ export async function* run(releases = 4000): AsyncIterable<Row> {
   }
 }
 
-/**
- * Releases a second of two replicas, beside those of one, from the same guests on the same machine; and what one costs
- * the processes of the KMS, which says how much replicas are in each other's way also where they share processors.
- */
-async function* replicas(
-  one: Server,
-  start: () => Promise<Server>,
-  machines: readonly Machine[],
-  releases: number,
-  what: string,
-): AsyncIterable<Row> {
-  const count = releases / 5;
-  const rate = async (servers: readonly Server[]) => {
-    const before = await used(servers);
-    const started = performance.now();
-    const times = await Promise.all(
-      servers.map((server) => load(server, machines, count / servers.length, 16 / servers.length)),
-    );
-    const released = times.flat().length;
-    const second = (1000 * released) / (performance.now() - started);
-    return { second, cost: (1000 * ((await used(servers)) - before)) / released };
-  };
-  const alone = await rate([one]);
-  const two = await start();
-  try {
-    // As warm as the first.
-    await load(two, machines, releases, 32);
-    const note = `peer: one; guests and database ran beside them on ${availableParallelism()} processors`;
-    const both = await rate([one, two]);
-    const name = (text: string) => `${what}: ${text} of two replicas`;
-    yield { name: name("releases a second"), unit: "1/s", ours: both.second, peer: alone.second, note };
-    yield { name: name("processor time of a release"), unit: "ms", ours: both.cost, peer: alone.cost, note };
-  } finally {
-    two.process.kill();
-    await once(two.process, "exit");
-  }
-}
-
-/** Processor time of these processes since they started, in s. */
-async function used(servers: readonly Server[]): Promise<number> {
-  const values = await Promise.all(servers.map(({ url }) => metrics(url)));
-  return values.reduce((sum, value) => sum + value("process_cpu_seconds_total"), 0);
+/** Of the processes of a server that are there, ms (Linux, Documentation/scheduler/sched-stats.rst). */
+function processorTime(postgres: Postgres, database: string): number {
+  const processes = postgres
+    .sql(
+      database,
+      "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()",
+    )
+    .split("\n");
+  const ns = processes.map((pid) => Number(readFileSync(`/proc/${pid}/schedstat`, "utf8").split(" ")[0]));
+  return ns.reduce((a, b) => a + b, 0) / 1e6;
 }
 
 const attacks: Record<Crowd, string> = {

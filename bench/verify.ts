@@ -187,39 +187,32 @@ async function eventCost(): Promise<number> {
   return (times[1]! - times[0]!) / (EVENTS[1] - EVENTS[0]);
 }
 
-export async function* run(): AsyncIterable<Row> {
-  const { name, quote, collateral, now, trust } = evidence();
-  const seconds = now.getTime() / 1000;
-  const verified = await verifyCollateral(collateral, now, trust);
-  const others = peers(trust === intelRoot);
-  const [node, web] = [await signatureCost(nodeCrypto), await signatureCost(webCrypto)];
-  const tasks = {
-    cold: () => verifyQuote(quote, collateral, now, trust),
-    warm: () => verifyQuote(quote, verified, now, trust),
-    check: node.check,
-    key: node.key,
-    webCheck: web.check,
-    webKey: web.key,
-    js: () => others?.js(quote, collateral, seconds),
-    wasm: () => others?.wasm(quote, collateral, seconds),
-  };
-  const ms = await race(tasks);
-  yield { name: `verify, cold (${name})`, unit: "ms", ours: ms.cold };
-  if (others !== undefined) {
-    yield { name: "  against @phala/dcap-qvl (JavaScript)", unit: "ms", ours: ms.cold, peer: ms.js };
-    yield { name: "  against @phala/dcap-qvl-web (WASM)", unit: "ms", ours: ms.cold, peer: ms.wasm };
-    const native = withScratch((scratch) => nativePeers(scratch, quote, collateral, seconds, NATIVE_ROUNDS));
-    const { ours: alone, ...times } = Object.fromEntries(native.ms);
-    if (alone === undefined) throw new Error(native.missing.join("; "));
-    const ours = alone + NEW_KEYS * ms.key;
-    const note = `each in a process of its own; ours with ${NEW_KEYS} keys more, as for another platform`;
-    for (const [peer, time] of Object.entries(times)) {
-      yield { name: `  against native ${nativeNames[peer] ?? peer}`, unit: "ms", ours, peer: time, note };
-    }
-    for (const reason of native.missing) {
-      yield { name: "  a native peer is NOT measured", unit: "ms", ours, note: reason };
-    }
+type Milliseconds<Name extends string> = Readonly<Record<Name, number>>;
+
+/** The same quote by JavaScript and WASM in this process, and by programs of their own. */
+async function* againstPeers(
+  quote: Uint8Array,
+  collateral: Collateral,
+  seconds: number,
+  ms: Milliseconds<"cold" | "js" | "wasm" | "key">,
+): AsyncIterable<Row> {
+  yield { name: "  against @phala/dcap-qvl (JavaScript)", unit: "ms", ours: ms.cold, peer: ms.js };
+  yield { name: "  against @phala/dcap-qvl-web (WASM)", unit: "ms", ours: ms.cold, peer: ms.wasm };
+  const native = withScratch((scratch) => nativePeers(scratch, quote, collateral, seconds, NATIVE_ROUNDS));
+  const { ours: alone, ...times } = Object.fromEntries(native.ms);
+  if (alone === undefined) throw new Error(native.missing.join("; "));
+  const ours = alone + NEW_KEYS * ms.key;
+  const note = `each in a process of its own; ours with ${NEW_KEYS} keys more, as for another platform`;
+  for (const [peer, time] of Object.entries(times)) {
+    yield { name: `  against native ${nativeNames[peer] ?? peer}`, unit: "ms", ours, peer: time, note };
   }
+  for (const reason of native.missing) {
+    yield { name: "  a native peer is NOT measured", unit: "ms", ours, note: reason };
+  }
+}
+
+/** Beside what its signature checks cost by themselves. */
+function* againstSignatures(ms: Milliseconds<"cold" | "warm" | "check" | "key">): Iterable<Row> {
   yield {
     name: "verify, the first time in a process (sum of the above)",
     unit: "ms",
@@ -250,6 +243,48 @@ export async function* run(): AsyncIterable<Row> {
     ours: 1000 / ms.warm,
     limit: 1000 / warm,
   };
+}
+
+/** What is still held after many more verifications. */
+async function* heapRows(verify: () => Promise<unknown>): AsyncIterable<Row> {
+  setFlagsFromString("--expose-gc");
+  const collect = runInNewContext("gc") as () => void;
+  const heap = () => {
+    collect();
+    return process.memoryUsage().heapUsed / 1e6;
+  };
+  for (let i = 0; i < 1000; i++) await verify();
+  const before = heap();
+  for (let i = 0; i < MEMORY_ROUNDS; i++) await verify();
+  yield {
+    name: `heap after ${MEMORY_ROUNDS} verifications more`,
+    unit: "MB",
+    ours: heap(),
+    peer: before,
+    note: "peer: before them",
+  };
+}
+
+export async function* run(): AsyncIterable<Row> {
+  const { name, quote, collateral, now, trust } = evidence();
+  const seconds = now.getTime() / 1000;
+  const verified = await verifyCollateral(collateral, now, trust);
+  const others = peers(trust === intelRoot);
+  const [node, web] = [await signatureCost(nodeCrypto), await signatureCost(webCrypto)];
+  const tasks = {
+    cold: () => verifyQuote(quote, collateral, now, trust),
+    warm: () => verifyQuote(quote, verified, now, trust),
+    check: node.check,
+    key: node.key,
+    webCheck: web.check,
+    webKey: web.key,
+    js: () => others?.js(quote, collateral, seconds),
+    wasm: () => others?.wasm(quote, collateral, seconds),
+  };
+  const ms = await race(tasks);
+  yield { name: `verify, cold (${name})`, unit: "ms", ours: ms.cold };
+  if (others !== undefined) yield* againstPeers(quote, collateral, seconds, ms);
+  yield* againstSignatures(ms);
   yield {
     name: `one runtime event more, up to ${limits.runtimeEvents}`,
     unit: "µs",
@@ -270,21 +305,5 @@ export async function* run(): AsyncIterable<Row> {
     ours: (await bundleSize()) / 1000,
     limit: 62,
   };
-
-  setFlagsFromString("--expose-gc");
-  const collect = runInNewContext("gc") as () => void;
-  const heap = () => {
-    collect();
-    return process.memoryUsage().heapUsed / 1e6;
-  };
-  for (let i = 0; i < 1000; i++) await tasks.warm();
-  const before = heap();
-  for (let i = 0; i < MEMORY_ROUNDS; i++) await tasks.warm();
-  yield {
-    name: `heap after ${MEMORY_ROUNDS} verifications more`,
-    unit: "MB",
-    ours: heap(),
-    peer: before,
-    note: "peer: before them",
-  };
+  yield* heapRows(tasks.warm);
 }

@@ -58,18 +58,20 @@ export async function metrics(url: string): Promise<(name: string) => number> {
 /** No part of the run takes longer than this, in ms: on a slow or busy machine it measures fewer releases, and says so. */
 export const longest = 60_000;
 
-/** Releases keys to `count` guests, `width` at a time; the times from request to answer, in ms: of as many as there was time for. */
+/** Releases keys to `count` guests, `width` at a time, each from the next of the servers; the times from request to answer, in ms: of as many as there was time for. */
 export async function load(
-  server: Server,
+  servers: Server | readonly Server[],
   machines: readonly Machine[],
   count: number,
   width: number,
 ): Promise<number[]> {
   const times: number[] = [];
+  const balanced = [servers].flat() as Server[];
   let next = 0;
   const until = performance.now() + longest;
   const worker = async () => {
     while (next < count && performance.now() < until) {
+      const server = balanced[next % balanced.length]!;
       const machine = machines[next++ % machines.length]!;
       // As a guest: one connection for the hello and the release of a boot.
       const post = httpPost(server.url, 60_000);

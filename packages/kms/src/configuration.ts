@@ -9,7 +9,7 @@
 import { CollateralCache, loadCollateral } from "./collateral-cache.ts";
 import type { CollateralSource } from "./collateral-source.ts";
 import { KmsError } from "./errors.ts";
-import { loadPolicies } from "./policies.ts";
+import { loadPoliciesInTurns } from "./policies.ts";
 import { PolicySet } from "./policy-set.ts";
 import type { RowChange } from "./store/store.ts";
 
@@ -51,7 +51,7 @@ export async function loadConfiguration(
   const files: PolicySet =
     source.policies === undefined
       ? new PolicySet()
-      : loadPolicies(source.policies, source.identityKey, source.development);
+      : await loadPoliciesInTurns(source.policies, source.identityKey, source.development);
   const policies = together(source, files, signed);
   return configured(files, policies, signed, await collateralFor(source, policies, now));
 }

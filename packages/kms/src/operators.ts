@@ -8,6 +8,7 @@
  * the entry is that of the bytes that count from then on.
  */
 import { createHash } from "node:crypto";
+import { setImmediate } from "node:timers/promises";
 import {
   type Envelope,
   type PublicKey,
@@ -263,6 +264,8 @@ export class Administration {
       .sort((one, other) => one.bucket - other.bucket);
     for (let i = 0; i < news.length; i += rowsAtOnce) {
       if (!(await this.#readRows(policies, news.slice(i, i + rowsAtOnce)))) return false;
+      // SQLite answers at once: others have their turn, too.
+      await setImmediate();
     }
     return true;
   }

@@ -195,7 +195,7 @@ test("a restart between attestation and request: sealed requests go to the new k
 
 test("keys are good for their time and no longer, and connections are closed with them", async (t) => {
   const { guest } = await start(t);
-  const client = new AttestedClient(guest.url, { ...judgement, maximumAge: 400 });
+  const client = new AttestedClient(guest.url, { ...judgement, maximumAge: 2_500 });
   await (await client.fetch(guest.url)).text();
   const socket = await client.guest.connect();
   await once(socket, "close");

@@ -11,12 +11,13 @@ import type { Duplex } from "node:stream";
 import { messageOf } from "@caisson/vocabulary/failure";
 
 const headSize = 5;
+const none: Buffer = Buffer.alloc(0);
 /** Longer than any row of a KMS's, and any error of PostgreSQL's; bytes. */
 const most = { message: 2 ** 28, error: 2 ** 16 };
 
 export class Messages {
   /** Of the head of the message that is on its way. */
-  #head: Buffer = Buffer.alloc(0);
+  #head: Buffer = none;
   /** Bytes of it that are to come. */
   #left = 0;
   /** What came of it, where it is an error or a notice. */
@@ -26,8 +27,9 @@ export class Messages {
   follow(chunk: Buffer): void {
     for (let rest = chunk; rest.length > 0; ) {
       if (this.#left === 0) {
-        const head = Buffer.concat([this.#head, rest.subarray(0, headSize - this.#head.length)]);
-        rest = rest.subarray(head.length - this.#head.length);
+        const more = rest.subarray(0, headSize - this.#head.length);
+        const head = this.#head.length === 0 ? more : Buffer.concat([this.#head, more]);
+        rest = rest.subarray(more.length);
         this.#head = head;
         if (head.length < headSize) return;
         this.#begin(head);
@@ -46,12 +48,12 @@ export class Messages {
   #begin(head: Buffer): void {
     const type = String.fromCharCode(head[0]!);
     const isError = type === "E" || type === "N";
-    this.#head = Buffer.alloc(0);
+    this.#head = none;
     this.#left = head.readUInt32BE(1) - 4;
     if (this.#left < 0 || this.#left > (isError ? most.error : most.message)) {
       throw new Error(`a message of type ${JSON.stringify(type)} and ${this.#left} bytes`);
     }
-    this.#fields = isError ? Buffer.alloc(0) : undefined;
+    this.#fields = isError ? none : undefined;
   }
 }
 

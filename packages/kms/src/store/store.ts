@@ -95,6 +95,8 @@ const batchSize = 1000;
  * has been at work for most of the time, because then who waits for the transaction would else wait for the processor.
  */
 const pace = { least: 6, most: 24, step: 2, work: 0.75 };
+/** How often what needs no rows is written after the head that was looked up, before the database is asked to wait for it. */
+const guesses = 3;
 
 interface Pending {
   change: Commit;
@@ -138,6 +140,8 @@ class ChainedStore implements Store {
   #paceMs = pace.least;
   #load = performance.eventLoopUtilization();
   #swept = 0;
+  /** Whether another process writes in this database, too, as far as the last transactions said. */
+  #shared = false;
   #ended: KmsError | undefined;
 
   constructor(backend: Backend, keys: StoreKeys) {
@@ -392,16 +396,31 @@ class ChainedStore implements Store {
     }
   }
 
-  /** Writes what needs no rows after the head that is known, without a look first; false where that is not the newest. */
+  /**
+   * Writes what needs no rows after the head that is known, without a look first where nobody else wrote lately; false where
+   * others are faster again and again, or a nonce was used. No writer waits for another one's round trip so.
+   */
   async #append(changes: readonly Commit[], tried: Decision[]): Promise<boolean> {
     if (this.#backend.append === undefined) return false;
+    for (let i = 0; i < guesses; i++) {
+      const before = this.#known;
+      if (this.#shared) await this.#look([]);
+      this.#shared = this.#known !== before;
+      // Nobody was faster: a nonce was used.
+      if (i > 0 && !this.#shared) return false;
+      if (await this.#appendAfter(this.#known, changes, tried)) return true;
+      this.#shared = true;
+    }
+    return false;
+  }
+
+  async #appendAfter(after: Head, changes: readonly Commit[], tried: Decision[]): Promise<boolean> {
     if (this.#ended !== undefined) throw this.#ended;
-    const after = this.#known;
     const rows = new Rows(this.#backend.name, after.state, [], [], []);
     const decision = this.#decide(after, rows, new Set(), changes);
     if (decision.write === undefined) return false;
     tried.push(decision);
-    if (await this.#backend.append(after, decision.write)) {
+    if (await this.#backend.append!(after, decision.write)) {
       this.#advance(decision.head);
       return true;
     }
