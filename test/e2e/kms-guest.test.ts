@@ -23,8 +23,10 @@ import { type CollateralServer, serveCollateral } from "@caisson/simulated/colla
 import { simulatedPlatform } from "@caisson/simulated/simulated-platform";
 import { image, references } from "../support/image.ts";
 import {
+  answering,
   fromGuest,
   Keepers,
+  kmsRules,
   policyFile,
   setPolicy,
   startUnder,
@@ -53,16 +55,9 @@ const fmspc = "ca1550000000";
 const owners = await DevelopmentOwners.open(join(place, "owners"), "kms");
 
 /** Which guests are replicas, and who may be a KMS to who relies on one: the image that the owners released. */
-const peers = {
-  version: "caisson/policy/v1",
-  platforms: ["emulated"],
-  simulatedRoot: platform.root,
+const peers = kmsRules(owners.id, platform.root, {
   tcb: { minimumEvaluationNumber: recovers ? served : "any" },
-  platformIdentities: "any",
-  registers: { rtmr0: "any", hostAcpi: "any" },
-  app: { identity: { id: owners.id }, instanceId: "any" },
-  secureTime: { origins: ["instance"] },
-};
+});
 const collateral = join(place, "collateral.json");
 const policy = join(place, "peers.json");
 
@@ -134,13 +129,6 @@ async function start({ as, built, provider, upgrade = false }: Start): Promise<S
 
 const consoleOf = ({ state }: Session) => readFileSync(join(state, "console.log"), "utf8");
 
-/** Waits until the application answers; its address. */
-async function ready(session: Session): Promise<string> {
-  const event = await session.vm.event(({ kind }) => kind === "ready");
-  ok(event?.kind === "ready", consoleOf(session).slice(-3000));
-  return session.url!;
-}
-
 /** By what a replica judges another. */
 const judgedBy = ["--policy", policy, "--collateral", collateral];
 const verify = (url: string, ...more: string[]) => verifyKms(url, ...judgedBy, ...more);
@@ -179,7 +167,7 @@ let second: { session: Session; url: string };
 
 test("the first makes the root secret, and says so to who verifies it", async () => {
   const session = await start({ as: "first", built: kms, provider: undefined });
-  const url = await ready(session);
+  const url = await answering(session);
   const { status, answer } = await verify(url);
   equal(answer.verdict, "accepted", JSON.stringify(answer));
   deepEqual([status, answer.kms.first], [0, true]);
@@ -209,7 +197,7 @@ test("another replica takes it from the first, which it judged", async () => {
   answers = source.asked.length + documents;
   const provider = { url: fromGuest(first.url), identity: first.identity };
   const session = await start({ as: "second", built: kms, provider });
-  const url = await ready(session);
+  const url = await answering(session);
   const { status, answer } = await verify(url, "--identity", first.identity);
   equal(answer.verdict, "accepted", JSON.stringify(answer));
   deepEqual([status, answer.kms], [0, { identityKey: first.identity, first: false }]);
@@ -244,7 +232,7 @@ test("an application gets its key from the second when the first is gone", async
   await first.session.stop();
   const provider = { url: fromGuest(second.url), identity: first.identity };
   const session = await start({ as: "application", built: await image(), provider });
-  const answer = await fetch(await ready(session), { headers: { accept: "application/json" } });
+  const answer = await fetch(await answering(session), { headers: { accept: "application/json" } });
   const seen = (await answer.json()) as { keyProvider: string; publicKey: string };
   equal(seen.keyProvider, first.identity);
   match(seen.publicKey, /^[0-9a-f]{64}$/);
@@ -266,7 +254,7 @@ void atNight("when all are gone, keepers give the root secret to a guest that th
   await second.session.stop();
   const built = await kmsImage("recovering", { "shares.json": shares });
   const session = await start({ as: "recovered", built, provider: undefined, upgrade: true });
-  const url = await ready(session);
+  const url = await answering(session);
   for (const name of keepers.names) await keepers.give(shares, url, judgedBy, name);
   for (let i = 0; i < 50; i++) {
     const answer = await fetch(new URL("/healthz", url)).catch(() => undefined);

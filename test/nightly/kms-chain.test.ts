@@ -21,9 +21,11 @@ import { applicationId } from "@caisson/protocol/guest-config";
 import { simulatedPlatform } from "@caisson/simulated/simulated-platform";
 import { references } from "../support/image.ts";
 import {
+  answering,
   askAsOperators,
   fromGuest,
   Keepers,
+  kmsRules,
   onVolume,
   policyFile,
   setPolicy,
@@ -95,20 +97,14 @@ before(async () => {
 });
 
 /** Which guests are a KMS of these owners'; `upstream` is the one that may open its volume. */
-const rules = ({ owners }: Link, upstream?: string) => ({
-  version: "caisson/policy/v1",
-  platforms: ["emulated"],
-  simulatedRoot: platform.root,
-  tcb: { minimumEvaluationNumber: "any" },
-  platformIdentities: "any",
-  registers: { rtmr0: "any", hostAcpi: "any" },
-  app: { identity: { id: owners.id }, instanceId: "any" },
-  secureTime: { origins: ["instance"] },
-  ...(upstream !== undefined && {
-    volumes: { names: ["data"] },
-    keyProviders: [{ name: "kms", id: upstream }],
-  }),
-});
+const rules = ({ owners }: Link, upstream?: string) =>
+  kmsRules(
+    owners.id,
+    platform.root,
+    upstream === undefined
+      ? {}
+      : { volumes: { names: ["data"] }, keyProviders: [{ name: "kms", id: upstream }] },
+  );
 
 /** How somebody who relies on a KMS judges it. */
 function judgedBy(of: Link, upstream?: string): string[] {
@@ -133,9 +129,7 @@ async function startCompany(built: Built, state: string): Promise<string> {
   const session = await startUnder(undefined, built, options);
   ends.push(() => session.stop());
   running = session;
-  const ready = await running.vm.event(({ kind }) => kind === "ready");
-  ok(ready?.kind === "ready", consoleOf(running));
-  return running.url!;
+  return answering(session);
 }
 
 const consoleOf = ({ state }: Session) => readFileSync(join(state, "console.log"), "utf8").slice(-3000);

@@ -1,17 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What operators are given: the description of the interface against a server, manifests against published schemas. */
 import { deepEqual, equal, throws } from "node:assert/strict";
-import { execFile, spawnSync } from "node:child_process";
+import { execFile, spawn, spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { get } from "node:http";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { text } from "node:stream/consumers";
 import test from "node:test";
+import { setTimeout } from "node:timers/promises";
 import { promisify } from "node:util";
+import { freeTcpPort } from "@caisson/host/ports";
 import { createRootSecret, startKms } from "@caisson/kms";
 import { Machine } from "@caisson/kms/testing/machine";
 import { parse, parseAllDocuments } from "yaml";
 import { unpackDebian } from "../support/debian.ts";
+import { startPostgres } from "../support/postgresql.ts";
 import { fromNpm, fromPypi } from "../support/pypi.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
@@ -138,6 +143,80 @@ test("the Compose file is what the Compose specification's schema allows", (t) =
     readFileSync(path, "utf8").replace("networks: [front, back]", "netwerks: [front, back]"),
   );
   equal(judge(wrong).status, 1);
+});
+
+/** The identity of the replica that a balancer leads a new connection to; undefined where it leads to none. */
+function whoAnswers(port: number): Promise<string | undefined> {
+  return new Promise((resolve) => {
+    get({ host: "127.0.0.1", port, path: "/healthz", agent: false, timeout: 5000 }, (response) => {
+      void text(response).then((body) => resolve((JSON.parse(body) as { identityKey: string }).identityKey));
+    }).on("error", () => resolve(undefined));
+  });
+}
+
+test("the balancer of the Compose file sends nobody to a replica that is cut off from its database", async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), "caisson-kms-balancer-"));
+  t.after(() => rmSync(directory, { recursive: true }));
+  mkdirSync(join(directory, "policies"));
+  writeFileSync(
+    join(directory, "policies", "app.json"),
+    JSON.stringify(new Machine(Date.now()).policyFile()),
+  );
+  const postgres = await startPostgres((end) => t.after(end));
+  // Two of one KMS would share its fate: these are two, which also says who answered.
+  const [well, cut] = await Promise.all(
+    [[], [postgres.database()]].map(async (databases, i) => {
+      const data = join(directory, `data-${i}`);
+      createRootSecret(data);
+      const kms = await startKms({
+        data,
+        databases,
+        policies: join(directory, "policies"),
+        host: "127.0.0.1",
+        port: 0,
+        development: true,
+        perAddress: { perSecond: 1e6, burst: 1e6 },
+      });
+      t.after(() => kms.close());
+      return kms;
+    }),
+  );
+  const port = await freeTcpPort();
+  const places = [
+    ["kms-1:7700", well!.url],
+    ["kms-2:7700", cut!.url],
+  ] as const;
+  const config = places.reduce(
+    (lines, [name, url]) => lines.replace(name, new URL(url).host),
+    readFileSync(join(repository, "deploy/kms/haproxy.cfg"), "utf8").replace(
+      "bind :7700",
+      `bind 127.0.0.1:${port}`,
+    ),
+  );
+  writeFileSync(join(directory, "haproxy.cfg"), config);
+  const { root } = await unpackDebian("bookworm", ["haproxy"], { dependencies: true });
+  const libraries = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"].map((path) => join(root, path));
+  const loader = join(root, "lib64/ld-linux-x86-64.so.2");
+  const program = ["--library-path", libraries.join(":"), join(root, "usr/sbin/haproxy")];
+  const haproxy = spawn(loader, [...program, "-db", "-f", join(directory, "haproxy.cfg")], {
+    stdio: "ignore",
+  });
+  t.after(() => haproxy.kill());
+  /** Who answered eight new connections in a row, once `right` says so; as long as a start or a check may take. */
+  const answered = async (right: (who: ReadonlySet<string | undefined>) => boolean) => {
+    for (let tries = 0; ; tries++) {
+      const who = new Set<string | undefined>();
+      for (let i = 0; i < 8; i++) who.add(await whoAnswers(port));
+      if (right(who) || tries === 60) return who;
+      await setTimeout(500);
+    }
+  };
+  const both = new Set([well!.identityKey, cut!.identityKey]);
+  deepEqual(await answered((who) => who.size === 2 && !who.has(undefined)), both);
+  await postgres.stop("immediate");
+  equal(await whoAnswers(Number(new URL(cut!.url).port)), cut!.identityKey);
+  const one = new Set([well!.identityKey]);
+  deepEqual(await answered((who) => who.size === 1 && who.has(well!.identityKey)), one);
 });
 
 /** When an alert of deploy/kms fires: what the metrics were from minute to minute, and the labels that it then has. */

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `examples/kms` as tests build it, and what operators and verifiers ask a KMS in a guest. */
-import { equal } from "node:assert/strict";
+import { equal, ok } from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
-import { cpSync, mkdirSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { text } from "node:stream/consumers";
 import { promisify } from "node:util";
@@ -15,6 +15,7 @@ import { keysOf } from "@caisson/releases/testing/owners";
 import { signedBy, signer } from "@caisson/releases/testing/signers";
 import { makeKms } from "../../examples/kms/make.ts";
 import { references, shape } from "./image.ts";
+import { listens } from "./volume-host.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
 const [ada, bob] = [signer("operator ada"), signer("operator bob")];
@@ -44,6 +45,19 @@ export async function writeKms(
   writeFileSync(join(directory, "identity.json"), identity);
 }
 
+/** Which guests are a KMS of the owners whose identity is `id`, on the platform with this simulated root; `more` counts besides. */
+export const kmsRules = (id: string, simulatedRoot: string, more: object = {}) => ({
+  version: "caisson/policy/v1",
+  platforms: ["emulated"],
+  simulatedRoot,
+  tcb: { minimumEvaluationNumber: "any" },
+  platformIdentities: "any",
+  registers: { rtmr0: "any", hostAcpi: "any" },
+  app: { identity: { id }, instanceId: "any" },
+  secureTime: { origins: ["instance"] },
+  ...more,
+});
+
 /** The key provider of a machine: `kms`, or none, in place of the host's. */
 export const under = (kms: Instance["kms"]): SessionHooks => ({
   instance: ({ kms: _, ...instance }) => ({ ...instance, ...(kms && { kms }) }),
@@ -58,6 +72,14 @@ export async function startUnder(
   const values = await references(directory);
   const image = { image: directory, manifest, shape, references: values, limitMs: 400_000 };
   return startSession({ ...image, ...options, hooks: under(kms) });
+}
+
+/** Waits until the application of a machine answers, which may be long after its machine is ready; its address. */
+export async function answering({ vm, url, state }: Session): Promise<string> {
+  const event = await vm.event(({ kind }) => kind === "ready");
+  ok(event?.kind === "ready", readFileSync(join(state, "console.log"), "utf8").slice(-3000));
+  if (event.port === undefined) await listens(url!);
+  return url!;
 }
 
 /** What a command of ours prints. This process goes on meanwhile: it is also the host that makes the guests' quotes. */

@@ -155,7 +155,7 @@ export class VolumeHost {
 }
 
 /** Waits until something answers, whatever it says. */
-async function listens(url: string): Promise<void> {
+export async function listens(url: string): Promise<void> {
   const end = performance.now() + listenMs;
   for (;;) {
     try {

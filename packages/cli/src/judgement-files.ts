@@ -16,7 +16,7 @@ import {
   VerifyError,
 } from "@caisson/verify";
 import { isAmdCollateral } from "@caisson/verify/amd-collateral";
-import { isMalformed, saysNothing } from "@caisson/verify/certainty";
+import { saysNothing } from "@caisson/verify/certainty";
 import { collateralFromText } from "@caisson/verify/collateral-forms";
 import { checkOf } from "@caisson/verify/errors";
 import { isEvidence, readEvidence } from "@caisson/verify/every-form";
@@ -66,6 +66,26 @@ function isKnown(bytes: Uint8Array): boolean {
   }
 }
 
+/** What bytes are refused with that are not what they call themselves: evidence, or certificates in it. */
+const notTheForm: ReadonlySet<CheckCode> = new Set([
+  "quote/size",
+  "quote/truncated",
+  "quote/version",
+  "quote/header",
+  "quote/body",
+  "quote/signature-data",
+  "quote/certification-data",
+  "quote/trailing-bytes",
+  "snp/size",
+  "snp/vmpl",
+  "snp/tcb-layout",
+  "nitro/malformed",
+  "nitro/algorithm",
+  "der/malformed",
+  "pem/malformed",
+  "certificate/malformed",
+]);
+
 /** A refusal whose exit code is not that of a "no". */
 class Unjudged extends Failure<string, "unsupported" | "input"> {
   override readonly name = "Unjudged";
@@ -88,7 +108,7 @@ export async function explaining<T>(ask: () => T | Promise<T>): Promise<T> {
 function unjudged(error: unknown): unknown {
   if (!(error instanceof VerifyError) || !isCheck(error.code)) return error;
   if (saysNothing(error.code, "quote")) return new Unjudged("unsupported", error);
-  return isMalformed(error.code) ? new Unjudged("input", error) : error;
+  return notTheForm.has(error.code) ? new Unjudged("input", error) : error;
 }
 const isCheck = (code: ErrorCode): code is CheckCode => checkOf(code) !== undefined;
 

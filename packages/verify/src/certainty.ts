@@ -59,29 +59,6 @@ const ofTheDay: readonly CheckCode[] = ["chain/expired", "chain/not-yet-valid", 
 
 const undetermined: ReadonlySet<CheckCode> = new Set([...notJudgedHere, ...aboutCollateral, ...ofTheDay]);
 
-/** What bytes are refused with that are not what they call themselves: evidence, or certificates in it. */
-const notTheForm: ReadonlySet<CheckCode> = new Set([
-  "quote/size",
-  "quote/truncated",
-  "quote/version",
-  "quote/header",
-  "quote/body",
-  "quote/signature-data",
-  "quote/certification-data",
-  "quote/trailing-bytes",
-  "snp/size",
-  "snp/vmpl",
-  "snp/tcb-layout",
-  "nitro/malformed",
-  "nitro/algorithm",
-  "der/malformed",
-  "pem/malformed",
-  "certificate/malformed",
-]);
-
-/** Whether a refusal is of bytes that are no evidence. Who judges refuses them as any other; to who looks into evidence they are malformed input. */
-export const isMalformed = (code: CheckCode): boolean => notTheForm.has(code);
-
 /** What is being judged: the evidence, what vouches for it, or certificates at their own time. */
 export type Judging = "quote" | "collateral" | "past";
 
