@@ -370,13 +370,13 @@ test("transactions take more commits while there is little time without work", a
   };
   const log = await openStore(backend, { identity, rows });
   const commits: Promise<unknown>[] = [];
-  for (const end = performance.now() + 700; performance.now() < end; await turn()) {
+  for (const end = performance.now() + 30_000; begun.length < 20 && performance.now() < end; await turn()) {
     commits.push(log.commit({ entry: entry(1) }));
     for (const busy = performance.now() + 1; performance.now() < busy; );
   }
   // A timer is never early, however busy the machine.
-  const gaps = begun.map((at, i) => at - begun[i - 1]!).slice(3);
-  ok(Math.min(...gaps.slice(-4)) > 15, gaps.join());
+  const gaps = begun.map((at, i) => at - begun[i - 1]!).slice(1);
+  ok(gaps.length >= 19 && Math.min(...gaps.slice(-4)) > 15, gaps.join());
   await Promise.all(commits);
   await log.close();
 });
