@@ -3,6 +3,13 @@ import { within } from "../sabotage.ts";
 
 export const kms = within("packages/kms/src", [
   [
+    "an equal entry of another replica passes for one's own",
+    "store/store.ts",
+    "write!.nonces.every(({ nonce }) => used.has(nonce.toHex()));",
+    "true;",
+    "test/integration/kms-postgresql.test.ts",
+  ],
+  [
     "an entry is answered before it is on disk",
     "store/sqlite.ts",
     "await this.#sync();",

@@ -125,6 +125,11 @@ interface Decision {
   write: Changes | undefined;
 }
 
+/** Whether it was written, by what the database has since: another replica's entry may be the same, its nonces are not. */
+const happened = ({ head, write }: Decision, { entries, used }: Seen): boolean =>
+  entries.some((entry) => Buffer.compare(entry.hash, head.hash) === 0) &&
+  write!.nonces.every(({ nonce }) => used.has(nonce.toHex()));
+
 const nothing = { buckets: [], nodes: [], nonces: [] };
 
 class ChainedStore implements Store {
@@ -372,9 +377,7 @@ class ChainedStore implements Store {
         await this.#backend.write({ after: from.sequence, buckets, nodes, nonces }, (seen) => {
           if (this.#ended !== undefined) throw this.#ended;
           const { at, head, whole } = this.#follow(from, this.#known, seen);
-          decision = tried.find(({ head: { hash } }) =>
-            seen.entries.some((entry) => Buffer.compare(entry.hash, hash) === 0),
-          );
+          decision = tried.find((one) => happened(one, seen));
           if (decision !== undefined) return undefined;
           if (!whole) {
             from = at;
