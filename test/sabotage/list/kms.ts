@@ -7,7 +7,7 @@ export const kms = within("packages/kms/src", [
     "store/store.ts",
     "write!.nonces.every(({ nonce }) => used.has(nonce.toHex()));",
     "true;",
-    "test/integration/kms-postgresql.test.ts",
+    "/test/integration/kms-postgresql.test.ts",
   ],
   [
     "an entry is answered before it is on disk",
