@@ -14,6 +14,7 @@ import {
   type TrustAnchor,
   trustAnchorFor,
 } from "@caisson/verify";
+import { Recent } from "@caisson/vocabulary/recent";
 
 /** What is allowed, and yet hardly what somebody wants. Closed. */
 export type PolicyWarningCode = "policy/host-acpi" | "policy/not-covered";
@@ -85,14 +86,12 @@ export interface ListedPolicy {
   warned: boolean;
 }
 
-/** Policies that are kept as read. */
-const readLimit = 4096;
 const chunkSize = 64 * 1024;
 
 export class PolicySet {
   readonly #kept = new Map<string, Kept>();
-  /** The last that were asked for, the newest last. */
-  readonly #read = new Map<string, AppPolicy>();
+  /** As read, the last that were asked for. What is not kept any more may still be here. */
+  readonly #read = new Recent<AppPolicy>(4096);
   readonly #traits = new Map<string, Traits>();
   #chunk = Buffer.alloc(0);
   #filled = 0;
@@ -114,24 +113,20 @@ export class PolicySet {
   set(app: string, policy: AppPolicy, bytes: Uint8Array, read: Kept["read"], version?: number): void {
     const { keyVersion } = policy;
     this.#kept.set(app, { ...this.#put(bytes), keyVersion, version, traits: this.#traitsOf(policy), read });
-    this.#read.delete(app);
-    if (this.#read.size < readLimit) this.#read.set(app, policy);
+    this.#read.set(app, policy);
   }
 
   delete(app: string): void {
     this.#kept.delete(app);
-    this.#read.delete(app);
   }
 
   /** The policy of an application (id in hex), ready for use. */
   get(app: string): AppPolicy | undefined {
-    let policy = this.#read.get(app);
-    if (policy === undefined) {
-      const kept = this.#kept.get(app);
-      if (kept === undefined) return undefined;
-      policy = kept.read(app, textOf(kept));
-      if (this.#read.size >= readLimit) this.#read.delete(this.#read.keys().next().value!);
-    } else this.#read.delete(app);
+    const kept = this.#kept.get(app);
+    if (kept === undefined) return undefined;
+    const known = this.#read.get(app);
+    if (known !== undefined) return known;
+    const policy = kept.read(app, textOf(kept));
     this.#read.set(app, policy);
     return policy;
   }
