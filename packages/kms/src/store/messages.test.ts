@@ -3,17 +3,7 @@ import { doesNotThrow, throws } from "node:assert/strict";
 import test from "node:test";
 import fc from "fast-check";
 import { Messages } from "./messages.ts";
-
-/** A message of the protocol: its type, its length, and this. */
-function message(type: string, ...content: (string | number)[]): Buffer {
-  const body = Buffer.concat(
-    content.map((one) => (typeof one === "string" ? Buffer.from(one) : Buffer.of(one))),
-  );
-  const head = Buffer.alloc(5);
-  head.write(type);
-  head.writeInt32BE(body.length + 4, 1);
-  return Buffer.concat([head, body]);
-}
+import { message } from "./testing/message.ts";
 
 const cut = (bytes: Buffer, at: number[]) =>
   [0, ...at.toSorted((a, b) => a - b), bytes.length].map((from, i, all) => bytes.subarray(from, all[i + 1]));

@@ -5,6 +5,7 @@ import { type AddressInfo, createServer } from "node:net";
 import test from "node:test";
 import pg from "pg";
 import { postgresql } from "./postgresql.ts";
+import { message } from "./testing/message.ts";
 
 /** What the server says under this code (SQLSTATE). */
 const said = (code: string) => Object.assign(new pg.DatabaseError("no", 2, "error"), { code });
@@ -27,16 +28,6 @@ for (const { error, code } of [
   });
 }
 
-/** A message of the protocol: its type, its length, and this. */
-function message(type: string, ...content: (string | number)[]): Buffer {
-  const body = Buffer.concat(
-    content.map((one) => (typeof one === "string" ? Buffer.from(one) : Buffer.of(one))),
-  );
-  const head = Buffer.alloc(5);
-  head.write(type);
-  head.writeInt32BE(body.length + 4, 1);
-  return Buffer.concat([head, body]);
-}
 const welcome = Buffer.concat([message("R", 0, 0, 0, 0), message("Z", "I")]);
 
 /** What something says that is not PostgreSQL, or no more. */
