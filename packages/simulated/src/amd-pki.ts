@@ -6,7 +6,8 @@
  */
 import { constants, createHash, generateKeyPairSync, type KeyObject, sign as signWith } from "node:crypto";
 import { bitString, der, integer, oid, sequence, time, toPem, utf8 } from "@caisson/verify/der-writer";
-import { type ExtensionSpec, extensions, type Times } from "./pki.ts";
+import { type ExtensionSpec, extensions } from "./certificates.ts";
+import { type Times } from "./pki.ts";
 
 type Product = "Milan" | "Genoa" | "Turin";
 type Kind = "vcek" | "vlek";
