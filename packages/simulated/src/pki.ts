@@ -131,8 +131,28 @@ export interface Times {
   expires: Date;
 }
 
+type Tee = "tdx" | "sgx";
+
+const platformOf = (seed: string): PckSpec => ({
+  ppid: Buffer.from(sha256(Buffer.from(`${seed}/ppid`)).slice(0, 16)).toString("hex"),
+  sgxSvns: [3, 3, 2, 2, 4, 1, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0],
+  pceSvn: 13,
+  pceId: "0000",
+  fmspc: "ca1550000000",
+});
+
+const quotingEnclave = (tee: Tee): QeSpec => ({
+  miscSelect: "00000000",
+  attributes: "11000000000000000000000000000000",
+  mrSigner: Buffer.from(sha256(Buffer.from("caisson test quoting enclave"))).toString("hex"),
+  isvProdId: tee === "tdx" ? 2 : 1,
+  isvSvn: 4,
+  authData: Uint8Array.from({ length: 32 }, (_, i) => i),
+});
+
 /** Describes a hierarchy in good order for one platform, whose TCB is up to date. */
-export function hierarchy(seed: string, { issued, expires }: Times, tee: "tdx" | "sgx" = "tdx"): Hierarchy {
+export function hierarchy(seed: string, times: Times, tee: Tee = "tdx"): Hierarchy {
+  const { issued, expires } = times;
   const key = (label: string) => TestKey.derive(seed, label);
   const keys = {
     root: key("root"),
@@ -166,25 +186,12 @@ export function hierarchy(seed: string, { issued, expires }: Times, tee: "tdx" |
     revoked: [],
     extensions: [{ oid: "2.5.29.20", value: integer(1) }, authority(issuerKey)],
   });
-  const platform: PckSpec = {
-    ppid: Buffer.from(sha256(Buffer.from(`${seed}/ppid`)).slice(0, 16)).toString("hex"),
-    sgxSvns: [3, 3, 2, 2, 4, 1, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0],
-    pceSvn: 13,
-    pceId: "0000",
-    fmspc: "ca1550000000",
-  };
+  const platform = platformOf(seed);
   const rootName = "Intel SGX Root CA";
   const caName = "Intel SGX PCK Platform CA";
   const pck = certificate("pck", "Intel SGX PCK Certificate", caName, keys.pckCa);
   pck.extensions.push({ oid: sgxOid, value: sgxExtension(platform) });
-  const qe: QeSpec = {
-    miscSelect: "00000000",
-    attributes: "11000000000000000000000000000000",
-    mrSigner: Buffer.from(sha256(Buffer.from("caisson test quoting enclave"))).toString("hex"),
-    isvProdId: tee === "tdx" ? 2 : 1,
-    isvSvn: 4,
-    authData: Uint8Array.from({ length: 32 }, (_, i) => i),
-  };
+  const qe = quotingEnclave(tee);
   return {
     keys,
     root: certificate("root", rootName, rootName, keys.root, 1),
@@ -193,26 +200,13 @@ export function hierarchy(seed: string, { issued, expires }: Times, tee: "tdx" |
     tcbSigner: certificate("tcbSigner", "Intel SGX TCB Signing", rootName, keys.root),
     rootCrl: crl(rootName, keys.root),
     pckCrl: crl(caName, keys.pckCa),
-    tcbInfo: tcbInfo(platform, { issued, expires }, tee),
-    qeIdentity: {
-      id: tee === "tdx" ? "TD_QE" : "QE",
-      version: 2,
-      issueDate: isoSeconds(issued),
-      nextUpdate: isoSeconds(expires),
-      tcbEvaluationDataNumber: 18,
-      miscselect: qe.miscSelect,
-      miscselectMask: "FFFFFFFF",
-      attributes: qe.attributes,
-      attributesMask: "FBFFFFFFFFFFFFFF0000000000000000",
-      mrsigner: qe.mrSigner.toUpperCase(),
-      isvprodid: qe.isvProdId,
-      tcbLevels: [{ tcb: { isvsvn: qe.isvSvn }, tcbDate: isoSeconds(issued), tcbStatus: "UpToDate" }],
-    },
+    tcbInfo: tcbInfo(platform, times, tee),
+    qeIdentity: qeIdentity(qe, times, tee),
     qe,
   };
 }
 
-function tcbInfo(platform: PckSpec, { issued, expires }: Times, tee: "tdx" | "sgx"): Record<string, unknown> {
+function tcbInfo(platform: PckSpec, { issued, expires }: Times, tee: Tee): Record<string, unknown> {
   const svns = (values: readonly number[]) => values.map((svn) => ({ svn }));
   const date = isoSeconds(issued);
   const module = { mrsigner: zeros(48), attributes: zeros(8), attributesMask: "FF".repeat(8) };
@@ -241,6 +235,23 @@ function tcbInfo(platform: PckSpec, { issued, expires }: Times, tee: "tdx" | "sg
         ...level,
       },
     ],
+  };
+}
+
+function qeIdentity(qe: QeSpec, { issued, expires }: Times, tee: Tee): Record<string, unknown> {
+  return {
+    id: tee === "tdx" ? "TD_QE" : "QE",
+    version: 2,
+    issueDate: isoSeconds(issued),
+    nextUpdate: isoSeconds(expires),
+    tcbEvaluationDataNumber: 18,
+    miscselect: qe.miscSelect,
+    miscselectMask: "FFFFFFFF",
+    attributes: qe.attributes,
+    attributesMask: "FBFFFFFFFFFFFFFF0000000000000000",
+    mrsigner: qe.mrSigner.toUpperCase(),
+    isvprodid: qe.isvProdId,
+    tcbLevels: [{ tcb: { isvsvn: qe.isvSvn }, tcbDate: isoSeconds(issued), tcbStatus: "UpToDate" }],
   };
 }
 
