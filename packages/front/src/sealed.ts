@@ -181,11 +181,14 @@ export class SealedRequests {
     const message = await this.#collect(
       request,
       async (piece) => {
-        if (front !== undefined) return front.reader.push(piece);
-        start = concat(start, piece);
-        if (start.length < tunnelHeaderSize) return [];
-        front = await openTunnel(this.#key, start.subarray(0, tunnelHeaderSize)).catch(keyRefusal);
-        return front.reader.push(start.subarray(tunnelHeaderSize)).catch(refusalOf(front.reader));
+        let chunks = piece;
+        if (front === undefined) {
+          start = concat(start, piece);
+          if (start.length < tunnelHeaderSize) return [];
+          front = await openTunnel(this.#key, start.subarray(0, tunnelHeaderSize)).catch(keyRefusal);
+          chunks = start.subarray(tunnelHeaderSize);
+        }
+        return front.reader.push(chunks).catch(refusalOf(front.reader));
       },
       () => {
         if (front === undefined) throw new FrontRefusal(400, "the request is cut off");
