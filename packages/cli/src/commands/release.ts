@@ -44,7 +44,7 @@ import {
   signFile,
   writtenTime,
 } from "../release-files.ts";
-import { openReleaseLog } from "./log.ts";
+import { openTransparencyLog } from "../transparency-log.ts";
 
 const parseNumbers = (text: string, before: number[] = []): number[] => [...before, parseNumber(text)];
 
@@ -336,7 +336,7 @@ async function loggedOf(
   const text = policyFile === undefined ? document.log?.policy : readTextFile(policyFile);
   if (text === undefined) throw new UsageError("the identity names no log", "--log-policy FILE");
   const { followLog, proveRelease } = await import("@caisson/log");
-  const source = await openReleaseLog(place);
+  const source = await openTransparencyLog(place);
   const following = await followLog(source, readTrustPolicy(text), {
     now: Date.now(),
     wanted: new Set([app]),
@@ -359,7 +359,10 @@ const list = new Command("list")
     const { followLog } = await import("@caisson/log");
     const policy = readTrustPolicy(readTextFile(options.logPolicy));
     const wanted = new Set([app]);
-    const following = await followLog(await openReleaseLog(options.log), policy, { now: Date.now(), wanted });
+    const following = await followLog(await openTransparencyLog(options.log), policy, {
+      now: Date.now(),
+      wanted,
+    });
     const found = following.applications.get(app);
     if (found === undefined) throw new ReleaseError("log/proof", `the log has nothing of application ${app}`);
     const { releases, floor } = found;
