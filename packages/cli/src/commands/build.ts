@@ -8,6 +8,7 @@ import type { Flavour } from "@caisson/vocabulary/flavours";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { Interrupted, UsageError } from "../failure.ts";
 import { prepare } from "../prepare.ts";
+import { jsonText } from "../views/answer.ts";
 import { Progress } from "../views/progress.ts";
 
 function parseJobs(text: string): number {
@@ -70,7 +71,7 @@ export const command = new Command("caisson build")
           { out: out === undefined ? undefined : resolve(out), jobs, mirror, signal: stop.signal },
           new Progress(),
         );
-        process.stdout.write(options.json === true ? `${JSON.stringify(built, null, 2)}\n` : summary(built));
+        process.stdout.write(options.json === true ? jsonText(built) : summary(built));
       } finally {
         process.off("SIGINT", onSignal).off("SIGTERM", onSignal);
       }

@@ -12,6 +12,7 @@ import { writeNewFile } from "../output-file.ts";
 import { readPublicKey } from "../owner-keys.ts";
 import { readTextFile } from "../passphrase-file.ts";
 import { envelopeText, identityLines, readIdentityFiles, signFile } from "../release-files.ts";
+import { answer } from "../views/answer.ts";
 
 function parseThreshold(text: string): number {
   if (!/^[1-9]\d?$/.test(text)) throw new InvalidArgumentError("expected a whole number above 0");
@@ -106,7 +107,7 @@ const show = new Command("show")
     const { id, identity } = await readIdentityFiles(file, later);
     const text = [`application ${id}`, ...identityLines(identity)].join("\n");
     const document = { id, hash: identity.hash, document: identity.document };
-    process.stdout.write(options.json === true ? `${JSON.stringify(document, null, 2)}\n` : `${text}\n`);
+    answer(options.json, document, text);
   });
 
 const rotate = withRules(new Command("rotate"))

@@ -13,9 +13,7 @@ import { serveCommand } from "../kms/serve.ts";
 import { sharesCommand } from "../kms/shares.ts";
 import { volumeCommand } from "../kms/volume.ts";
 import { readPassphrase, readTextFile } from "../passphrase-file.ts";
-
-const print = (json: boolean | undefined, document: object, text: string) =>
-  process.stdout.write(json === true ? `${JSON.stringify(document, null, 2)}\n` : `${text}\n`);
+import { answer } from "../views/answer.ts";
 
 const init = new Command("init")
   .description("make the root secret of a new KMS, and print the identity that follows from it")
@@ -25,7 +23,7 @@ const init = new Command("init")
     const { createRootSecret, kmsIdentity } = await import("@caisson/kms");
     createRootSecret(options.data);
     const identityKey = kmsIdentity(options.data);
-    print(options.json, { identityKey }, identityKey);
+    answer(options.json, { identityKey }, identityKey);
   });
 
 const identity = new Command("identity")
@@ -35,7 +33,7 @@ const identity = new Command("identity")
   .action(async (options: { data: string; json?: boolean }) => {
     const { kmsIdentity } = await import("@caisson/kms");
     const identityKey = kmsIdentity(options.data);
-    print(options.json, { identityKey }, identityKey);
+    answer(options.json, { identityKey }, identityKey);
   });
 
 const backup = new Command("backup")

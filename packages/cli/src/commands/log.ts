@@ -8,9 +8,7 @@ import { UsageError } from "../failure.ts";
 import { type Listen, listenOption } from "../listen-option.ts";
 import { readTextFile } from "../passphrase-file.ts";
 import { openTransparencyLog, readWitness } from "../transparency-log.ts";
-
-const print = (json: boolean | undefined, document: object, text: string) =>
-  process.stdout.write(json === true ? `${JSON.stringify(document, null, 2)}\n` : `${text}\n`);
+import { answer } from "../views/answer.ts";
 
 const untilSignal = (): Promise<void> =>
   new Promise((resolve) => {
@@ -52,7 +50,7 @@ const serve = new Command("serve")
       const writer = await LogWriter.open(options.data, own, witnesses);
       const server = await serveLog(writer, options.data, options.listen.host, options.listen.port);
       const { url } = server;
-      print(options.json, { url, key: own.verifier }, `log ${own.verifier}\nserves ${url}`);
+      answer(options.json, { url, key: own.verifier }, `log ${own.verifier}\nserves ${url}`);
       // Readers want a view that is younger than a day, also while nobody adds anything.
       const again = setInterval(() => void writer.refresh(), 600_000);
       await untilSignal();
@@ -79,7 +77,7 @@ const witness = new Command("witness")
     const { host, port } = options.listen;
     const server = await serveWitness(new Witness(options.data, own, logs), host, port);
     const { url } = server;
-    print(options.json, { url, key: own.verifier }, `witness ${own.verifier}\nserves ${url}`);
+    answer(options.json, { url, key: own.verifier }, `witness ${own.verifier}\nserves ${url}`);
     await untilSignal();
     await server.close();
     await unlock();
@@ -171,7 +169,7 @@ const follow = withPolicy(new Command("follow"))
           ? []
           : [`  ${passedOver.length} documents that do not follow what was there`]),
       ];
-      print(options.json, document, text.join("\n"));
+      answer(options.json, document, text.join("\n"));
     },
   );
 
@@ -194,7 +192,7 @@ const verify = withPolicy(new Command("verify"))
       applications: applications.size,
       passedOver,
     };
-    print(options.json, document, `whole: ${size} entries of ${applications.size} applications   ${origin}`);
+    answer(options.json, document, `whole: ${size} entries of ${applications.size} applications   ${origin}`);
   });
 
 export const command = new Command("caisson log")

@@ -26,6 +26,7 @@ import { UsageError } from "../failure.ts";
 import { type LaunchOptions, launchDigest, parseFeatures, parseVmm, renderLaunch } from "../launch-digest.ts";
 import { checkCombination, gatherFiles, type LooseFiles } from "../loose-files.ts";
 import { memoryOption } from "../machine-options.ts";
+import { jsonText } from "../views/answer.ts";
 import { renderComparison, renderPrediction } from "../views/prediction-view.ts";
 
 interface Options extends Machine, LooseFiles, LaunchOptions {
@@ -131,7 +132,7 @@ export const command = new Command("caisson measure")
     const options = { ...given, memory: given.memory * 2 ** 20 };
     checkCombination(image, options);
     const print = (document: object, text: () => string) =>
-      process.stdout.write(options.json === true ? `${JSON.stringify(document, null, 2)}\n` : text());
+      process.stdout.write(options.json === true ? jsonText(document) : text());
 
     if (options.sevSnp === true) {
       const prediction = await launchDigest(image, options);

@@ -45,6 +45,7 @@ import {
   writtenTime,
 } from "../release-files.ts";
 import { openTransparencyLog } from "../transparency-log.ts";
+import { answer } from "../views/answer.ts";
 
 const parseNumbers = (text: string, before: number[] = []): number[] => [...before, parseNumber(text)];
 
@@ -237,7 +238,7 @@ const verify = withProvenance(withIdentity(new Command("verify")))
       };
       const built = provenance === undefined ? "" : `, built by ${provenance.workflow}`;
       const text = `accepted: release ${number} of application ${id}, until ${writtenTime(expires)}${built}`;
-      process.stdout.write(options.json === true ? `${JSON.stringify(document, null, 2)}\n` : `${text}\n`);
+      answer(options.json, document, text);
     },
   );
 
@@ -273,7 +274,7 @@ const publish = withIdentity(new Command("publish"))
       places.push({ file, index: await addToLog(options.log, kindOf(envelope), id, envelope) });
     }
     const text = places.map(({ file, index }) => `${file}: entry ${index}`).join("\n");
-    process.stdout.write(options.json === true ? `${JSON.stringify(places, null, 2)}\n` : `${text}\n`);
+    answer(options.json, places, text);
   });
 
 const bundle = withIdentity(new Command("bundle"))
@@ -374,9 +375,7 @@ const list = new Command("list")
     const text = rows.map(
       ({ release, hash, runs }) => `${release}  ${hash}${runs ? "" : "  refused by now"}`,
     );
-    process.stdout.write(
-      options.json === true ? `${JSON.stringify(rows, null, 2)}\n` : `${text.join("\n")}\n`,
-    );
+    answer(options.json, rows, text.join("\n"));
   });
 
 const show = new Command("show")

@@ -5,6 +5,7 @@ import { exitCodes, verdictCodes } from "../exit-codes.ts";
 import { UsageError } from "../failure.ts";
 import { filesOf, type JudgedBy, judgementOf } from "../judged-by.ts";
 import { readTextFile } from "../passphrase-file.ts";
+import { jsonText } from "../views/answer.ts";
 import { renderReport } from "../views/report-view.ts";
 import { openKey } from "./shares.ts";
 import { keyOf, kmsUrl } from "./values.ts";
@@ -44,7 +45,7 @@ export const verifyCommand = judgedBy(new Command("verify"))
           }`;
     process.stdout.write(
       given.json === true
-        ? `${JSON.stringify({ ...report, kms: { identityKey, first, ...(upstream !== undefined && { upstream }) } }, null, 2)}\n`
+        ? jsonText({ ...report, kms: { identityKey, first, ...(upstream !== undefined && { upstream }) } })
         : `${renderReport(report)}\n${said}\n`,
     );
     process.exitCode = other ? exitCodes.rejected : verdictCodes[report.verdict];

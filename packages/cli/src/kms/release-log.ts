@@ -5,6 +5,7 @@ import { Command, InvalidArgumentError } from "commander";
 import { UsageError } from "../failure.ts";
 import { readTextFile } from "../passphrase-file.ts";
 import { readWitness } from "../transparency-log.ts";
+import { answer, jsonText } from "../views/answer.ts";
 import { printable } from "../views/printable.ts";
 import { appOf, keyOf } from "./values.ts";
 
@@ -39,9 +40,6 @@ interface ShownEntry {
   registers: string;
   policy: string;
 }
-
-const print = (json: boolean | undefined, document: object, text: string) =>
-  process.stdout.write(json === true ? `${JSON.stringify(document, null, 2)}\n` : `${text}\n`);
 
 interface LogPlace {
   database?: string;
@@ -86,7 +84,7 @@ const checkpoint = new Command("checkpoint")
         `${tree.size} entries, cosigned by ${cosigned} of ${witnesses.length}\nkey  ${key}\n`,
       );
       const document = { size: tree.size, root: tree.root.toHex(), key, cosigned, note };
-      process.stdout.write(options.json === true ? `${JSON.stringify(document, null, 2)}\n` : note);
+      process.stdout.write(options.json === true ? jsonText(document) : note);
       if (cosigned < witnesses.length) process.exitCode = 75;
     },
   );
@@ -138,7 +136,7 @@ const verifyLog = new Command("verify")
         `  written by  ${report.identity}`,
         `  head        ${head.hash}`,
       ];
-      print(options.json, report, text.join("\n"));
+      answer(options.json, report, text.join("\n"));
     },
   );
 
@@ -181,7 +179,7 @@ const showLog = new Command("show")
         ].join("  "),
       );
       const text = [...lines, `${lines.length} of ${report.head.sequence} entries`].join("\n");
-      print(options.json, { identity: report.identity, head: report.head, entries }, text);
+      answer(options.json, { identity: report.identity, head: report.head, entries }, text);
     },
   );
 

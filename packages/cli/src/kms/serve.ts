@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `caisson kms serve`: runs the key management service. */
-import type { Kms, LogToFollow } from "@caisson/kms";
+import type { Kms, KmsOptions, LogToFollow } from "@caisson/kms";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { parseSet, type SourceOptions } from "../collateral-source.ts";
 import { UsageError } from "../failure.ts";
@@ -8,6 +8,7 @@ import { type Listen, listenOption } from "../listen-option.ts";
 import { readTextFile } from "../passphrase-file.ts";
 import { provenanceJudge } from "../provenance.ts";
 import { openTransparencyLog } from "../transparency-log.ts";
+import { answer } from "../views/answer.ts";
 import { appOf, each, kmsUrl } from "./values.ts";
 
 function parseRate(text: string): number {
@@ -36,8 +37,61 @@ async function logToFollow(
   };
 }
 
-const print = (json: boolean | undefined, document: object, text: string) =>
-  process.stdout.write(json === true ? `${JSON.stringify(document, null, 2)}\n` : `${text}\n`);
+interface ServeOptions {
+  data: string;
+  policyDir?: string;
+  operators?: string;
+  ownApp?: string;
+  listen: Listen;
+  database: string[];
+  peer: string[];
+  collateral?: string;
+  collateralSource?: string;
+  collateralUpdate?: SourceOptions["update"];
+  ratePerAddress: number;
+  log?: string;
+  logPolicy?: string;
+  development?: boolean;
+  json?: boolean;
+}
+
+/** What the options name, read. Throws UsageError, and KmsError of files that others could have written. */
+async function kmsOptions(options: ServeOptions): Promise<KmsOptions> {
+  if (options.collateralUpdate !== undefined && options.collateralSource === undefined) {
+    throw new UsageError("--collateral-update names a set of a source", "--collateral-source pcs");
+  }
+  if (options.logPolicy !== undefined && options.log === undefined) {
+    throw new UsageError("--log-policy says whom to believe of a log", "--log URL");
+  }
+  const { development = false } = options;
+  const { readOperators } = await import("@caisson/kms");
+  const { checkSource } = await import("@caisson/client/collateral");
+  return {
+    data: options.data,
+    ...(options.policyDir !== undefined && { policies: options.policyDir }),
+    ...(options.operators !== undefined && {
+      operators: readOperators(options.operators, await readDeciding(options.operators, development)),
+    }),
+    databases: options.database,
+    provenance: provenanceJudge,
+    peers: options.peer,
+    ...(options.ownApp !== undefined && { ownApp: options.ownApp }),
+    ...options.listen,
+    development,
+    perAddress: { perSecond: options.ratePerAddress, burst: 8 * options.ratePerAddress },
+    ...(options.collateral !== undefined && { collateral: options.collateral }),
+    ...(options.collateralSource !== undefined && {
+      collateralSource: {
+        from: checkSource(options.collateralSource),
+        ...(options.collateralUpdate !== undefined && { update: options.collateralUpdate }),
+      },
+    }),
+    ...(options.log !== undefined && {
+      follow: await logToFollow(options.log, options.logPolicy, development),
+    }),
+    log: (line) => process.stderr.write(`${line}\n`),
+  };
+}
 
 export const serveCommand = new Command("serve")
   .description(
@@ -82,72 +136,23 @@ export const serveCommand = new Command("serve")
   .option("--log-policy <FILE>", "a tlog-policy: whom to believe of that log")
   .option("--development", "allow policies that accept the emulated platform")
   .option("--json", "print the address and the identity as one JSON document")
-  .action(
-    async (options: {
-      data: string;
-      policyDir?: string;
-      operators?: string;
-      ownApp?: string;
-      listen: Listen;
-      database: string[];
-      peer: string[];
-      collateral?: string;
-      collateralSource?: string;
-      collateralUpdate?: SourceOptions["update"];
-      ratePerAddress: number;
-      log?: string;
-      logPolicy?: string;
-      development?: boolean;
-      json?: boolean;
-    }) => {
-      if (options.collateralUpdate !== undefined && options.collateralSource === undefined) {
-        throw new UsageError("--collateral-update names a set of a source", "--collateral-source pcs");
-      }
-      if (options.logPolicy !== undefined && options.log === undefined) {
-        throw new UsageError("--log-policy says whom to believe of a log", "--log URL");
-      }
-      // From here on, because the signal would end a process that is still starting: it is a reload as soon as it can be.
-      let kms: Kms | undefined;
-      let asked = false;
-      process.on("SIGHUP", () => {
-        asked = true;
-        void kms?.reload();
-      });
-      const { development = false } = options;
-      const { readOperators, startKms } = await import("@caisson/kms");
-      const { checkSource } = await import("@caisson/client/collateral");
-      kms = await startKms({
-        data: options.data,
-        ...(options.policyDir !== undefined && { policies: options.policyDir }),
-        ...(options.operators !== undefined && {
-          operators: readOperators(options.operators, await readDeciding(options.operators, development)),
-        }),
-        databases: options.database,
-        provenance: provenanceJudge,
-        peers: options.peer,
-        ...(options.ownApp !== undefined && { ownApp: options.ownApp }),
-        ...options.listen,
-        development,
-        perAddress: { perSecond: options.ratePerAddress, burst: 8 * options.ratePerAddress },
-        ...(options.collateral !== undefined && { collateral: options.collateral }),
-        ...(options.collateralSource !== undefined && {
-          collateralSource: {
-            from: checkSource(options.collateralSource),
-            ...(options.collateralUpdate !== undefined && { update: options.collateralUpdate }),
-          },
-        }),
-        ...(options.log !== undefined && {
-          follow: await logToFollow(options.log, options.logPolicy, development),
-        }),
-        log: (line) => process.stderr.write(`${line}\n`),
-      });
-      const { url, identityKey } = kms;
-      print(options.json, { url, identityKey }, `KMS ${identityKey}\nserves ${url}`);
-      if (asked) void kms.reload();
-      await new Promise<void>((resolve) => {
-        process.once("SIGTERM", resolve);
-        process.once("SIGINT", resolve);
-      });
-      await kms.close();
-    },
-  );
+  .action(async (options: ServeOptions) => {
+    // From here on, because the signal would end a process that is still starting: it is a reload as soon as it can be.
+    let kms: Kms | undefined;
+    let asked = false;
+    process.on("SIGHUP", () => {
+      asked = true;
+      void kms?.reload();
+    });
+    const service = await kmsOptions(options);
+    const { startKms } = await import("@caisson/kms");
+    kms = await startKms(service);
+    const { url, identityKey } = kms;
+    answer(options.json, { url, identityKey }, `KMS ${identityKey}\nserves ${url}`);
+    if (asked) void kms.reload();
+    await new Promise<void>((resolve) => {
+      process.once("SIGTERM", resolve);
+      process.once("SIGINT", resolve);
+    });
+    await kms.close();
+  });
