@@ -26,6 +26,7 @@ import { UsageError } from "../failure.ts";
 import { type LaunchOptions, launchDigest, parseFeatures, parseVmm, renderLaunch } from "../launch-digest.ts";
 import { checkCombination, gatherFiles, type LooseFiles } from "../loose-files.ts";
 import { memoryOption } from "../machine-options.ts";
+import { whole } from "../number-options.ts";
 import { jsonText } from "../views/answer.ts";
 import { renderComparison, renderPrediction } from "../views/prediction-view.ts";
 
@@ -33,11 +34,6 @@ interface Options extends Machine, LooseFiles, LaunchOptions {
   log?: string;
   indexing?: Indexing;
   json?: boolean;
-}
-
-function parseCount(text: string): number {
-  if (!/^[1-9]\d{0,3}$/.test(text)) throw new InvalidArgumentError("expected a whole number above 0");
-  return Number(text);
 }
 
 /** "F8 06 08 00 FF FB 8B 1F", with or without spaces. */
@@ -81,7 +77,7 @@ export const command = new Command("caisson measure")
     "tdx or emulated; default: what the image's flavour boots on; for files tdx, emulated with --variables",
     parsePlatform,
   )
-  .option("--vcpus <N>", "virtual CPUs", parseCount, 2)
+  .option("--vcpus <N>", "virtual CPUs", whole(1, 9999), 2)
   .option(
     "--sev-snp",
     "the launch digest of a SEV-SNP guest instead of registers: --firmware, and what QEMU hashes of a --kernel",

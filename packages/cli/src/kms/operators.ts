@@ -5,7 +5,7 @@ import { type Envelope, ReleaseError, readEnvelope, signedBytes, writeEnvelope }
 import { SchemaError } from "@caisson/vocabulary/schema";
 import { Argument, Command } from "commander";
 import { UsageError } from "../failure.ts";
-import { whole } from "../machine-options.ts";
+import { days, whole } from "../number-options.ts";
 import { writeNewFile } from "../output-file.ts";
 import { openOwnerKey, readPublicKey } from "../owner-keys.ts";
 import { readPassphrase, readTextFile } from "../passphrase-file.ts";
@@ -52,7 +52,7 @@ function common(command: Command): Command {
       whole(0, 999_999_999),
       0,
     )
-    .option("--days <N>", "for how long it may be sent", whole(1, 36_500), 7);
+    .option("--days <N>", "for how long it may be sent", days, 7);
 }
 
 const policySet = common(new Command("policy-set"))

@@ -1,18 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `caisson kms log …`: checks and shows the release log, and has witnesses cosign it. */
 import { statSync } from "node:fs";
-import { Command, InvalidArgumentError } from "commander";
+import { Command } from "commander";
 import { UsageError } from "../failure.ts";
+import { whole } from "../number-options.ts";
 import { readTextFile } from "../passphrase-file.ts";
 import { readWitness } from "../transparency-log.ts";
 import { answer, jsonText } from "../views/answer.ts";
 import { printable } from "../views/printable.ts";
 import { appOf, keyOf } from "./values.ts";
-
-function parseRate(text: string): number {
-  if (!/^[1-9]\d{0,5}$/.test(text)) throw new InvalidArgumentError("expected a whole number above 0");
-  return Number(text);
-}
 
 /** The head that `GET /v1/log/head` gave. */
 function readHead(path: string): { sequence: number; hash: string } {
@@ -145,7 +141,7 @@ const showLog = new Command("show")
   .argument("[FILE]", "release-log.sqlite")
   .option("--database <URL>", "the log in PostgreSQL instead")
   .option("--app <HEX>", "only this application's entries", appOf)
-  .option("--last <N>", "only the newest N", parseRate)
+  .option("--last <N>", "only the newest N", whole(1, 999_999))
   .option("--json", "one JSON document")
   .action(
     async (file: string | undefined, options: LogPlace & { app?: string; last?: number; json?: boolean }) => {

@@ -7,7 +7,7 @@ import { appendFileSync, existsSync, mkdirSync } from "node:fs";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { Option } from "commander";
 import { UsageError } from "../failure.ts";
-import { whole } from "../machine-options.ts";
+import { whole } from "../number-options.ts";
 import { readTextFile } from "../passphrase-file.ts";
 
 export interface RestoreOptions {

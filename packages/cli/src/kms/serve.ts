@@ -1,20 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `caisson kms serve`: runs the key management service. */
 import type { Kms, KmsOptions, LogToFollow } from "@caisson/kms";
-import { Command, InvalidArgumentError, Option } from "commander";
+import { Command, Option } from "commander";
 import { parseSet, type SourceOptions } from "../collateral-source.ts";
 import { UsageError } from "../failure.ts";
 import { type Listen, listenOption } from "../listen-option.ts";
+import { whole } from "../number-options.ts";
 import { readTextFile } from "../passphrase-file.ts";
 import { provenanceJudge } from "../provenance.ts";
 import { openTransparencyLog } from "../transparency-log.ts";
 import { answer } from "../views/answer.ts";
 import { appOf, each, kmsUrl } from "./values.ts";
-
-function parseRate(text: string): number {
-  if (!/^[1-9]\d{0,5}$/.test(text)) throw new InvalidArgumentError("expected a whole number above 0");
-  return Number(text);
-}
 
 /** A file that decides who gets keys. Where those are real, only this user and root can have written it. Throws KmsError, UsageError. */
 async function readDeciding(path: string, development: boolean): Promise<string> {
@@ -129,7 +125,7 @@ export const serveCommand = new Command("serve")
   .option(
     "--rate-per-address <N>",
     "requests a second from one address; a guest's boot needs two",
-    parseRate,
+    whole(1, 999_999),
     5,
   )
   .option("--log <URL>", "the transparency log of releases that is followed (caisson log)")

@@ -8,7 +8,7 @@ import { frame } from "@caisson/vocabulary/frame";
 import { hex, object, oneOf, SchemaError } from "@caisson/vocabulary/schema";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
-import { whole } from "../machine-options.ts";
+import { whole } from "../number-options.ts";
 import { writeNewFile } from "../output-file.ts";
 import { readPassphrase, readTextFile } from "../passphrase-file.ts";
 import { jsonText } from "../views/answer.ts";
