@@ -24,7 +24,7 @@ import { limits } from "./limits.ts";
 import { Metrics } from "./metrics.ts";
 import { Nonces } from "./nonces.ts";
 import { Administration, type Operators, type SignedReading } from "./operators.ts";
-import { PeerHeads } from "./peer-heads.ts";
+import { checkContains, type GivenHead, PeerHeads } from "./peer-heads.ts";
 import { loadManifests } from "./policies.ts";
 import { Bucket } from "./rate-limit.ts";
 import type { ReleaseContext } from "./release.ts";
@@ -49,6 +49,8 @@ export interface ServiceOptions {
   operators?: Operators;
   /** Shares that were just made of this root secret: named in the log, and published, where these keepers have none yet. */
   shares?: SharesDocument;
+  /** What the log has to have, as somebody saw it before this process: otherwise it does not start. */
+  contains?: GivenHead;
   /** Other replicas, whose heads are looked for in the log (peer-heads.ts). */
   peers?: readonly string[];
   /** Allow policies that accept evidence of the emulated platform. Default: such a policy is an error. */
@@ -231,6 +233,7 @@ export async function openService(options: ServiceOptions): Promise<Service> {
   const { data, databases = [], checkpoint } = options;
   const store = await openLogStore(data, databases, secret, checkpoint);
   try {
+    if (options.contains !== undefined) await checkContains(store, options.contains);
     return await readService(options, { secret, store, development, now });
   } catch (error) {
     await store.close();

@@ -433,9 +433,30 @@ export const kms = within("packages/kms/src", [
   [
     "a head that nobody signed counts",
     "peer-heads.ts",
-    "if (verifySignature(",
-    "if (true || verifySignature(",
+    "if (!verifySignature(identity, headTranscript(head), fromHex(signature))) {",
+    "if (false) {",
     "peer-heads.test.ts",
+  ],
+  [
+    "an old head passes for the newest",
+    "peer-heads.ts",
+    "if (nonce !== undefined && !verifySignature(",
+    "if (nonce === new Uint8Array() && !verifySignature(",
+    "peer-heads.test.ts",
+  ],
+  [
+    "a replica starts on a database that lacks what its giver has",
+    "service.ts",
+    "if (options.contains !== undefined) await checkContains(store, options.contains);",
+    "",
+    "/test/integration/kms-join.test.ts",
+  ],
+  [
+    "a guest that joins does not ask what its giver's log has",
+    "guest.ts",
+    "...(contains !== undefined && { contains }),",
+    "",
+    "/test/integration/kms-join.test.ts",
   ],
   [
     "a replica goes on when another has another history",

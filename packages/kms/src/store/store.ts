@@ -78,9 +78,9 @@ export interface Store {
   commit(change: Commit): Promise<Committed>;
   /**
    * Whether the log that this process follows has this entry, whatever the database shows to who looks for it. Throws KmsError
-   * "log/head" for one that is too far back.
+   * "log/head" for one that is more than `most` entries back; default: some seconds of the highest rate.
    */
-  contains(entry: { sequence: number; hash: string }): Promise<boolean>;
+  contains(entry: { sequence: number; hash: string }, most?: number): Promise<boolean>;
   /** Nothing is read or committed any more: everything throws `reason`. */
   end(reason: KmsError): void;
   close(): Promise<void>;
@@ -220,12 +220,15 @@ class ChainedStore implements Store {
     });
   }
 
-  async contains({ sequence, hash }: { sequence: number; hash: string }): Promise<boolean> {
+  async contains(
+    { sequence, hash }: { sequence: number; hash: string },
+    most = mostLookedBack,
+  ): Promise<boolean> {
     if (sequence === 0) return hash === genesis(this.#keys.identity.publicKey).toHex();
     if (sequence > this.#known.sequence) await this.refresh();
     const until = this.#known;
-    if (until.sequence - sequence > mostLookedBack) {
-      const message = `entry ${sequence} is more than ${mostLookedBack} before the newest: too old to look for`;
+    if (until.sequence - sequence > most) {
+      const message = `entry ${sequence} is more than ${most} before the newest: too old to look for`;
       throw new KmsError("log/head", message);
     }
     // It is in the log where the entries after it lead to what this process followed itself.
