@@ -65,6 +65,8 @@ export interface ServiceOptions {
   log?: (line: string) => void;
   /** Milliseconds since 1970. Default: the system clock. */
   now?: () => number;
+  /** Milliseconds by which rates are kept, of a clock that nobody sets. Default: that of this process. */
+  elapsed?: () => number;
 }
 
 /** For how long a start, or what operators change, waits for the log that is followed; ms. */
@@ -241,6 +243,7 @@ async function readService(
   opened: { secret: Uint8Array; store: Store; development: boolean; now: () => number },
 ): Promise<Service> {
   const { secret, store, development, now } = opened;
+  const { elapsed = () => performance.now() } = options;
   const { identity } = storeKeys(secret);
   const identityKey = identity.publicKey.toHex();
   const write: WriteLine = (event, fields = {}) =>
@@ -277,13 +280,14 @@ async function readService(
     identity,
     signer: new Signer(identity),
     store,
-    denials: new Bucket(limits.denials, now()),
+    denials: new Bucket(limits.denials, elapsed()),
     platforms: new Signatures(limits.platformSignatures),
-    nonces: new Nonces(deriveKmsKey(secret, "nonces")),
+    nonces: new Nonces(deriveKmsKey(secret, "nonces"), () => store.head.sequence),
     volumes,
     applications: new Applications(store, followed),
     ...(options.provenance !== undefined && { provenance: options.provenance }),
     now,
+    elapsed,
   };
   const peers = new PeerHeads({
     peers: options.peers ?? [],

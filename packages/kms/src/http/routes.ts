@@ -40,7 +40,7 @@ export function routes(
     try {
       const rate = asked.path === anchorPath ? anchors : limiter;
       // Everything, also what is not there.
-      if (!rate.take(requests.address(asked), context.now())) {
+      if (!rate.take(requests.address(asked), context.elapsed())) {
         const message = "too many requests; try again in a second";
         return requests.refuse(asked, 429, "http/rate-limited", message, later);
       }
