@@ -108,7 +108,8 @@ const request: Schema<OperatorRequest> = (value) => {
 
 const requestLimit = 48 * 1024;
 
-const names = {
+/** Rows that hold what operators signed. */
+export const operatorRows = {
   operators: { table: "operators", key: "list" },
   index: { table: "policies", key: "index" },
   shard: (shard: string): RowName => ({ table: "policies", key: `index-${shard}` }),
@@ -122,7 +123,8 @@ const names = {
  */
 type Index = Record<string, number>;
 
-const shardOf = (app: string): string => app.slice(0, 2);
+/** The shard of an application (id in hex). */
+export const shardOf = (app: string): string => app.slice(0, 2);
 
 /** Rows that are read at once. */
 const rowsAtOnce = 500;
@@ -207,7 +209,7 @@ export class Administration {
     const policies = this.#policies;
     return this.#index === undefined
       ? { policies }
-      : { policies, guard: { ...names.index, version: this.#index.version } };
+      : { policies, guard: { ...operatorRows.index, version: this.#index.version } };
   }
 
   /**
@@ -229,7 +231,7 @@ export class Administration {
     let shards = decode<Index>(this.#index) ?? {};
     for (const app of again) delete shards[shardOf(app)];
     for (let i = 0; i < readings; i++) {
-      const [index] = await this.#store.read([names.index]);
+      const [index] = await this.#store.read([operatorRows.index]);
       if (again.length === 0 && index?.version === this.#index?.version) return false;
       policies ??= new PolicySet(this.#policies);
       const wanted = decode<Index>(index) ?? {};
@@ -247,7 +249,7 @@ export class Administration {
   /** Brings `policies` from one index to another; false where rows were another version's. */
   async #follow(policies: PolicySet, known: Index, wanted: Index): Promise<boolean> {
     const shards = Object.keys(wanted).filter((shard) => known[shard] !== wanted[shard]);
-    const rows = await this.#store.read(shards.map(names.shard));
+    const rows = await this.#store.read(shards.map(operatorRows.shard));
     if (shards.some((shard, i) => rows[i]?.version !== wanted[shard])) return false;
     const indexes = new Map(shards.map((shard, i) => [shard, decode<Index>(rows[i])!]));
     const isGone = (app: string) => {
@@ -260,7 +262,7 @@ export class Administration {
     const news = [...indexes.values()]
       .flatMap(Object.entries<number>)
       .filter(([app, version]) => policies.version(app) !== version)
-      .map(([app, version]) => ({ app, version, bucket: bucketOf(names.policy(app)) }))
+      .map(([app, version]) => ({ app, version, bucket: bucketOf(operatorRows.policy(app)) }))
       .sort((one, other) => one.bucket - other.bucket);
     for (let i = 0; i < news.length; i += rowsAtOnce) {
       if (!(await this.#readRows(policies, news.slice(i, i + rowsAtOnce)))) return false;
@@ -271,7 +273,7 @@ export class Administration {
   }
 
   async #readRows(policies: PolicySet, news: readonly { app: string; version: number }[]): Promise<boolean> {
-    const rows = await this.#store.read(news.map(({ app }) => names.policy(app)));
+    const rows = await this.#store.read(news.map(({ app }) => operatorRows.policy(app)));
     for (const [i, { app, version }] of news.entries()) {
       const row = rows[i];
       if (row?.version !== version) return false;
@@ -296,14 +298,14 @@ export class Administration {
 
   /** The file of a policy in force, and its version; undefined where there is none. */
   async policyFile(id: string): Promise<{ version: number; policy: string } | undefined> {
-    const [index, row] = await this.#store.read([names.shard(shardOf(id)), names.policy(id)]);
+    const [index, row] = await this.#store.read([operatorRows.shard(shardOf(id)), operatorRows.policy(id)]);
     if (row === undefined || decode<Index>(index)?.[id] !== row.version) return undefined;
     return { version: row.version, policy: new TextDecoder().decode(row.value) };
   }
 
   /** Undefined where none were ever named. */
   async operators(): Promise<(Operators & { version: number }) | undefined> {
-    const [row] = await this.#store.read([names.operators]);
+    const [row] = await this.#store.read([operatorRows.operators]);
     const found = decode<Operators>(row);
     return found && { ...operators(found), version: row!.version };
   }
@@ -311,9 +313,9 @@ export class Administration {
   /** Names the first operators, where there are none; false where there are. Throws KmsError. */
   async begin(first: Operators): Promise<boolean> {
     const value = this.#checkOperators(first);
-    const { committed } = await change(this.#store, [names.operators], ([row]) =>
+    const { committed } = await change(this.#store, [operatorRows.operators], ([row]) =>
       row === undefined
-        ? { entry: this.#entry("operators/begin", value), rows: [update(names.operators, row, value)] }
+        ? { entry: this.#entry("operators/begin", value), rows: [update(operatorRows.operators, row, value)] }
         : undefined,
     );
     return committed === "done";
@@ -353,7 +355,7 @@ export class Administration {
         `${signers.length} operators signed the request; ${inForce.threshold} are needed`,
       );
     }
-    const guard = { ...names.operators, version: inForce.version };
+    const guard = { ...operatorRows.operators, version: inForce.version };
     if (asked.action === "volume/operate") {
       const once = { ...operationsRow, version: asked.replaces, value: utf8(asked.operation) };
       await this.#volumes!.operate(asked.volume, asked.operation, [guard, once]);
@@ -387,7 +389,7 @@ export class Administration {
       const value = this.#checkOperators(asked.operators);
       return {
         entry: this.#entry(asked.action, value),
-        rows: [guard, { ...names.operators, version: asked.replaces, value }],
+        rows: [guard, { ...operatorRows.operators, version: asked.replaces, value }],
       };
     }
     const value = asked.action === "policy/set" ? utf8(asked.policy) : new Uint8Array();
@@ -401,7 +403,7 @@ export class Administration {
       }
     }
     const shard = shardOf(asked.app);
-    const [index, part] = await this.#store.read([names.index, names.shard(shard)]);
+    const [index, part] = await this.#store.read([operatorRows.index, operatorRows.shard(shard)]);
     const { [asked.app]: current, ...others } = decode<Index>(part) ?? {};
     // What was removed has a version, too, which its successor replaces.
     const apps = asked.action === "policy/set" ? { ...others, [asked.app]: asked.replaces + 1 } : others;
@@ -413,9 +415,9 @@ export class Administration {
       entry: { ...this.#entry(asked.action, value), app: Uint8Array.fromHex(asked.app) },
       rows: [
         guard,
-        { ...names.policy(asked.app), version: asked.replaces, value },
-        update(names.shard(shard), part, utf8(JSON.stringify(apps))),
-        update(names.index, index, utf8(JSON.stringify(shards))),
+        { ...operatorRows.policy(asked.app), version: asked.replaces, value },
+        update(operatorRows.shard(shard), part, utf8(JSON.stringify(apps))),
+        update(operatorRows.index, index, utf8(JSON.stringify(shards))),
       ],
     };
   }
