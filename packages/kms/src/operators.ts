@@ -36,7 +36,7 @@ import {
 import { get } from "./attestation.ts";
 import { KmsError } from "./errors.ts";
 import { type PolicyReading, readAppPolicy, rereading } from "./policies.ts";
-import { PolicySet } from "./policy-set.ts";
+import { PolicySet, shardOf } from "./policy-set.ts";
 import { rootsRow, rotate } from "./roots.ts";
 import { bucketOf, type Row, type RowName } from "./store/rows.ts";
 import { type Commit, change, type RowChange, type Store, update } from "./store/store.ts";
@@ -123,11 +123,9 @@ export const operatorRows = {
  */
 type Index = Record<string, number>;
 
-/** The shard of an application (id in hex). */
-export const shardOf = (app: string): string => app.slice(0, 2);
-
-/** Rows that are read at once. */
+/** Rows that are read at once, and shards, which are larger. */
 const rowsAtOnce = 500;
+const shardsAtOnce = 16;
 /** How often changes are followed that come while they are read. */
 const readings = 100;
 
@@ -228,20 +226,19 @@ export class Administration {
   /** `again`: applications that are read whether their policy changed or not. */
   async #refresh(again: readonly string[]): Promise<boolean> {
     let policies: PolicySet | undefined;
-    let shards = decode<Index>(this.#index) ?? {};
-    for (const app of again) delete shards[shardOf(app)];
+    const known = decode<Index>(this.#index) ?? {};
+    for (const app of again) delete known[shardOf(app)];
     for (let i = 0; i < readings; i++) {
       const [index] = await this.#store.read([operatorRows.index]);
       if (again.length === 0 && index?.version === this.#index?.version) return false;
       policies ??= new PolicySet(this.#policies);
       const wanted = decode<Index>(index) ?? {};
-      if (await this.#follow(policies, shards, wanted)) {
+      if (await this.#follow(policies, known, wanted)) {
         this.#policies = policies;
         this.#index = index;
         return true;
       }
-      // A change meanwhile: what was read stays, and what it brought is read. Shards are compared by what is in them then.
-      shards = {};
+      // A change meanwhile: what was read stays, and what it brought is read. Its shard has a version that nothing had before.
     }
     throw new KmsError("log/unavailable", `others changed policies ${readings} times while they were read`);
   }
@@ -249,14 +246,20 @@ export class Administration {
   /** Brings `policies` from one index to another; false where rows were another version's. */
   async #follow(policies: PolicySet, known: Index, wanted: Index): Promise<boolean> {
     const shards = Object.keys(wanted).filter((shard) => known[shard] !== wanted[shard]);
-    const rows = await this.#store.read(shards.map(operatorRows.shard));
-    if (shards.some((shard, i) => rows[i]?.version !== wanted[shard])) return false;
-    const indexes = new Map(shards.map((shard, i) => [shard, decode<Index>(rows[i])!]));
+    const indexes = new Map<string, Index>();
+    for (let i = 0; i < shards.length; i += shardsAtOnce) {
+      const some = shards.slice(i, i + shardsAtOnce);
+      const rows = await this.#store.read(some.map(operatorRows.shard));
+      for (const [j, shard] of some.entries()) {
+        if (rows[j]?.version !== wanted[shard]) return false;
+        indexes.set(shard, decode<Index>(rows[j])!);
+      }
+    }
     const isGone = (app: string) => {
       const index = indexes.get(shardOf(app));
       return index !== undefined && index[app] === undefined;
     };
-    for (const app of policies.apps()) if (isGone(app)) policies.delete(app);
+    for (const shard of shards) for (const app of policies.apps(shard)) if (isGone(app)) policies.delete(app);
     for (const app of this.#leftOut.keys()) if (isGone(app)) this.#leftOut.delete(app);
     // Those of one bucket together, so that each bucket is read once.
     const news = [...indexes.values()]

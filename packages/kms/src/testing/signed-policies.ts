@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Policies that operators signed, a million of them in a minute: rows as requests leave them (operators.ts), without any. */
 import { text as utf8 } from "@caisson/vocabulary/frame";
-import { operatorRows, shardOf } from "../operators.ts";
+import { operatorRows } from "../operators.ts";
+import { shardOf } from "../policy-set.ts";
 import type { LogEntry } from "../store/entries.ts";
 import { bucketOf, type RowName } from "../store/rows.ts";
 import type { Store } from "../store/store.ts";
