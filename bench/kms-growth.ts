@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * What growth costs a KMS: the entries of its log, and the applications that it has policies of.
+ * What growth costs a KMS: the entries of its log, the applications that it has policies of, and those whose releases it
+ * follows; on a file and on PostgreSQL.
  *
  * Costs are processor time, beside those of a small log or few applications in the same run.
  */
@@ -25,6 +26,7 @@ import {
 } from "@caisson/kms";
 import { Machine } from "@caisson/kms/testing/machine";
 import { type Postgres, startPostgres } from "../test/support/postgresql.ts";
+import { followedLogs } from "./kms/followed-log.ts";
 import { load, metrics, serve } from "./kms/server.ts";
 import { policyOfOthers, signedPolicies } from "./kms/signed-policies.ts";
 
@@ -43,6 +45,9 @@ export async function* run(): AsyncIterable<Row> {
       what: "kms on PostgreSQL",
       databases: [postgres.database()],
     }));
+    const followed = large ? [10, 10_000] : [10, 1000];
+    for (const { what, at } of [onFile(directory), onPostgresql(postgres)])
+      yield* followedLogs(what, followed, (count) => at(`followed-${count}`).open);
   } finally {
     for (const end of ends) await end();
     rmSync(directory, { recursive: true });
@@ -55,7 +60,7 @@ const large = process.env.CAISSON_BENCH_LARGE === "1";
 /** Where a log lies; `at` gives a place of its own for each. */
 interface LogPlace {
   what: string;
-  at(entries: number): {
+  at(name: string): {
     open(): Promise<Backend>;
     read(): Promise<Parameters<typeof verifyReleaseLog>[0]>;
   };
@@ -63,8 +68,8 @@ interface LogPlace {
 
 const onFile = (directory: string): LogPlace => ({
   what: "kms",
-  at: (entries) => {
-    const path = join(directory, `log-of-${entries}`);
+  at: (name) => {
+    const path = join(directory, name);
     return { open: async () => sqlite(path), read: async () => readOnlySqlite(path) };
   },
 });
@@ -83,7 +88,7 @@ async function* growth({ what, at }: LogPlace, sizes: readonly number[]): AsyncI
   const keys = storeKeys(randomBytes(32));
   const measured: LogCost[] = [];
   for (const entries of sizes) {
-    const { open, read } = at(entries);
+    const { open, read } = at(`log-of-${entries}`);
     await fill(await open(), keys, entries);
     const before = performance.now();
     const store = await openStore(await open(), keys);

@@ -91,15 +91,15 @@ interface Cost {
   start: number;
 }
 
-/** `open` gives a database of its own for each count, the first of which the others are beside. */
+/** `at` opens a database of its own for each count, the first of which the others are beside. */
 export async function* followedLogs(
   what: string,
   counts: readonly number[],
-  open: () => Promise<() => Promise<Backend>>,
+  at: (count: number) => () => Promise<Backend>,
 ): AsyncIterable<Row> {
   let few: Cost | undefined;
   for (const count of counts) {
-    const cost = await costOf(count, await open());
+    const cost = await costOf(count, at(count));
     if (few !== undefined) yield* beside(what, few, cost);
     few ??= cost;
   }

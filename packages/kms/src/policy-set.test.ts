@@ -45,6 +45,19 @@ test("a set made of another one goes on without it", () => {
   deepEqual([before.get(idOf(2))!.keyVersion, after.get(idOf(2))], [1, undefined]);
 });
 
+test("what is listed since a set is what differs from it, however it was read", () => {
+  const [before, after] = [new PolicySet(), new PolicySet()];
+  for (let i = 0; i < 3; i++) put(before, idOf(i));
+  put(after, idOf(0));
+  put(after, idOf(1), { keyVersion: 2 });
+  put(after, idOf(2), {}, 1);
+  put(after, idOf(3));
+  deepEqual(
+    Array.from(after.list(before), ({ app }) => app),
+    [idOf(1), idOf(2), idOf(3)],
+  );
+});
+
 test("sets that share shards say each what is in it, whichever of them changes", () => {
   const apps = Array.from(
     { length: 64 },

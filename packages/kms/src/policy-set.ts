@@ -221,13 +221,13 @@ export class PolicySet {
     return new Set(this.apps().filter((app) => app.length === 64));
   }
 
-  /** Those of them that are not in `before`, the very same. */
+  /** Those of them that are not in `before`, the same. */
   *list(before?: PolicySet): Iterable<ListedPolicy> {
     for (const [name, shard] of this.#shards) {
       const known = before === undefined ? undefined : before.#shards.get(name);
       if (known === shard) continue;
       for (const [app, kept] of shard.kept) {
-        if (known?.kept.get(app) === kept) continue;
+        if (isSame(known?.kept.get(app), kept)) continue;
         const { keyVersion, version, traits } = kept;
         const digest = hash("sha256", textOf(kept), "buffer");
         yield { app, keyVersion, digest, version, warned: traits.warnings.length > 0 };
@@ -288,5 +288,10 @@ function traitsOf({ policy, warnings }: AppPolicy): Traits {
   const key = [roots.map(({ rootKey }) => rootKey.toHex()), named, codes].join("|");
   return { key, roots, platforms, warnings: codes };
 }
+
+/** Whether two are of one text, which says all of a policy: it names manifests by their hash. */
+const isSame = (one: Kept | undefined, other: Kept): boolean =>
+  one === other ||
+  (one !== undefined && one.version === other.version && Buffer.compare(textOf(one), textOf(other)) === 0);
 
 const textOf = ({ chunk, at, size }: Kept): Uint8Array => chunk.subarray(at, at + size);
