@@ -36,6 +36,7 @@ import { CollateralCache, loadCollateral } from "./collateral-cache.ts";
 import { CollateralSource } from "./collateral-source.ts";
 import { KmsError } from "./errors.ts";
 import { readOperators } from "./operators.ts";
+import { askHead, type GivenHead } from "./peer-heads.ts";
 import { policyRoots } from "./policy-set.ts";
 import { recoverFromKeepers } from "./recovery.ts";
 import { rootKeyName, takeRoot } from "./root-handover.ts";
@@ -139,12 +140,18 @@ export async function startGuestKms(options: GuestKmsOptions): Promise<Kms> {
   const attest: Attest = (nonce) => ask(socket, "POST", "/evidence", { nonce: nonce.toHex() });
   const place = { development };
   let shares: SharesDocument | undefined;
+  let contains: GivenHead | undefined;
   if (options.persistent === true) shares = await secretOnVolume(options, info, place, attest);
-  else if (info.keyProvider !== null) keep(data, await joinReplica(options, info, judgedBy), place);
-  else if (existsSync(join(files, recovering))) await recover(options, place, attest);
+  else if (info.keyProvider !== null) {
+    keep(data, await joinReplica(options, info, judgedBy), place);
+    // The others' log is in the database that they share, if it is the one that this guest was given.
+    if (options.databases.length > 0)
+      contains = await askHead(info.keyProviderUrl!, Uint8Array.fromHex(info.keyProvider));
+  } else if (existsSync(join(files, recovering))) await recover(options, place, attest);
   else shares = await makeSecret(options, place);
   return startKms({
     ...(shares !== undefined && { shares }),
+    ...(contains !== undefined && { contains }),
     data,
     databases: options.databases,
     peers: options.peers ?? [],

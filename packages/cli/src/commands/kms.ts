@@ -111,6 +111,7 @@ const serve = new Command("serve")
     each(kmsUrl),
     [],
   )
+  .option("--head <FILE>", "a head kept from earlier (GET /v1/log/head), which the log must contain")
   .option("--collateral <DIR>", "Intel's collateral (*.json), preferred to what guests bring")
   .addOption(
     new Option(
@@ -138,6 +139,7 @@ const serve = new Command("serve")
       listen: Listen;
       database: string[];
       peer: string[];
+      head?: string;
       collateral?: string;
       collateralSource?: string;
       collateralUpdate?: SourceOptions["update"];
@@ -172,6 +174,7 @@ const serve = new Command("serve")
         databases: options.database,
         provenance: provenanceJudge,
         peers: options.peer,
+        ...(options.head !== undefined && { contains: { from: options.head, ...readHead(options.head) } }),
         ...(options.ownApp !== undefined && { ownApp: options.ownApp }),
         ...options.listen,
         development,
