@@ -60,9 +60,9 @@ const large = process.env.CAISSON_BENCH_LARGE === "1";
 /** Where a log lies; `at` gives a place of its own for each. */
 interface LogPlace {
   what: string;
-  at(name: string): {
-    open(): Promise<Backend>;
-    read(): Promise<Parameters<typeof verifyReleaseLog>[0]>;
+  at: (name: string) => {
+    open: () => Promise<Backend>;
+    read: () => Promise<Parameters<typeof verifyReleaseLog>[0]>;
   };
 }
 
