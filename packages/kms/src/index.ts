@@ -14,6 +14,7 @@ export {
   readOperators,
   sendRequest,
 } from "./operators.ts";
+export { askHead } from "./peer-heads.ts";
 export { takeRoot } from "./root-handover.ts";
 export {
   createRootSecret,

@@ -24,7 +24,7 @@ import { limits } from "./limits.ts";
 import { Metrics } from "./metrics.ts";
 import { Nonces } from "./nonces.ts";
 import { Administration, type Operators, type SignedReading } from "./operators.ts";
-import { PeerHeads } from "./peer-heads.ts";
+import { checkContains, type GivenHead, PeerHeads } from "./peer-heads.ts";
 import { loadManifests } from "./policies.ts";
 import { Bucket } from "./rate-limit.ts";
 import type { ReleaseContext } from "./release.ts";
@@ -49,6 +49,8 @@ export interface ServiceOptions {
   operators?: Operators;
   /** Shares that were just made of this root secret: named in the log, and published, where these keepers have none yet. */
   shares?: SharesDocument;
+  /** What the log has to have, as somebody saw it before this process: otherwise it does not start. */
+  contains?: GivenHead;
   /** Other replicas, whose heads are looked for in the log (peer-heads.ts). */
   peers?: readonly string[];
   /** Allow policies that accept evidence of the emulated platform. Default: such a policy is an error. */
@@ -65,6 +67,8 @@ export interface ServiceOptions {
   log?: (line: string) => void;
   /** Milliseconds since 1970. Default: the system clock. */
   now?: () => number;
+  /** Milliseconds by which rates are kept, of a clock that nobody sets. Default: that of this process. */
+  elapsed?: () => number;
 }
 
 /** For how long a start, or what operators change, waits for the log that is followed; ms. */
@@ -229,6 +233,7 @@ export async function openService(options: ServiceOptions): Promise<Service> {
   const { data, databases = [], checkpoint } = options;
   const store = await openLogStore(data, databases, secret, checkpoint);
   try {
+    if (options.contains !== undefined) await checkContains(store, options.contains);
     return await readService(options, { secret, store, development, now });
   } catch (error) {
     await store.close();
@@ -241,6 +246,7 @@ async function readService(
   opened: { secret: Uint8Array; store: Store; development: boolean; now: () => number },
 ): Promise<Service> {
   const { secret, store, development, now } = opened;
+  const { elapsed = () => performance.now() } = options;
   const { identity } = storeKeys(secret);
   const identityKey = identity.publicKey.toHex();
   const write: WriteLine = (event, fields = {}) =>
@@ -277,13 +283,14 @@ async function readService(
     identity,
     signer: new Signer(identity),
     store,
-    denials: new Bucket(limits.denials, now()),
+    denials: new Bucket(limits.denials, elapsed()),
     platforms: new Signatures(limits.platformSignatures),
-    nonces: new Nonces(deriveKmsKey(secret, "nonces")),
+    nonces: new Nonces(deriveKmsKey(secret, "nonces"), () => store.head.sequence),
     volumes,
     applications: new Applications(store, followed),
     ...(options.provenance !== undefined && { provenance: options.provenance }),
     now,
+    elapsed,
   };
   const peers = new PeerHeads({
     peers: options.peers ?? [],

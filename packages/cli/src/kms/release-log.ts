@@ -11,7 +11,7 @@ import { printable } from "../views/printable.ts";
 import { appOf, keyOf } from "./values.ts";
 
 /** The head that `GET /v1/log/head` gave. */
-function readHead(path: string): { sequence: number; hash: string } {
+export function readHead(path: string): { sequence: number; hash: string } {
   const text = readTextFile(path);
   try {
     const { sequence, hash } = JSON.parse(text) as Record<string, unknown>;

@@ -10,6 +10,7 @@ import { readTextFile } from "../passphrase-file.ts";
 import { provenanceJudge } from "../provenance.ts";
 import { openTransparencyLog } from "../transparency-log.ts";
 import { answer } from "../views/answer.ts";
+import { readHead } from "./release-log.ts";
 import { appOf, each, kmsUrl } from "./values.ts";
 
 /** A file that decides who gets keys. Where those are real, only this user and root can have written it. Throws KmsError, UsageError. */
@@ -41,6 +42,7 @@ interface ServeOptions {
   listen: Listen;
   database: string[];
   peer: string[];
+  head?: string;
   collateral?: string;
   collateralSource?: string;
   collateralUpdate?: SourceOptions["update"];
@@ -71,6 +73,7 @@ async function kmsOptions(options: ServeOptions): Promise<KmsOptions> {
     databases: options.database,
     provenance: provenanceJudge,
     peers: options.peer,
+    ...(options.head !== undefined && { contains: { from: options.head, ...readHead(options.head) } }),
     ...(options.ownApp !== undefined && { ownApp: options.ownApp }),
     ...options.listen,
     development,
@@ -114,6 +117,7 @@ export const serveCommand = new Command("serve")
     each(kmsUrl),
     [],
   )
+  .option("--head <FILE>", "a head kept from earlier (GET /v1/log/head), which the log must contain")
   .option("--collateral <DIR>", "Intel's collateral (*.json), preferred to what guests bring")
   .addOption(
     new Option(
