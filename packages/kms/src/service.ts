@@ -23,7 +23,8 @@ import { FollowedLog, followingRows, type LogToFollow } from "./followed-log.ts"
 import { limits } from "./limits.ts";
 import { Metrics } from "./metrics.ts";
 import { Nonces } from "./nonces.ts";
-import { Administration, type Operators, type SignedReading } from "./operators.ts";
+import { type Operators } from "./operator-request.ts";
+import { Administration, type SignedReading } from "./operators.ts";
 import { checkContains, type GivenHead, PeerHeads } from "./peer-heads.ts";
 import { loadManifests } from "./policies.ts";
 import { Bucket } from "./rate-limit.ts";
