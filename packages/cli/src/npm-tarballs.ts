@@ -16,6 +16,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { makeDirectory } from "@caisson/vocabulary/directory";
 import { Failure } from "@caisson/vocabulary/failure";
 import { build } from "esbuild";
 import rootPackage from "../../../package.json" with { type: "json" };
@@ -203,7 +204,7 @@ async function stageCommand(stage: string): Promise<void> {
 
 /** Writes the tarballs into `out` and returns their paths, ours first as they depend on each other. `npm` has to be there. */
 export async function packAll(out: string): Promise<string[]> {
-  mkdirSync(out, { recursive: true });
+  makeDirectory(out);
   const work = mkdtempSync(join(tmpdir(), "caisson-pack-"));
   try {
     const compiled = join(work, "compiled");

@@ -47,9 +47,9 @@ export interface FollowingStore {
   write(following: Following, what: string): Promise<void>;
 }
 
-/** Which applications are followed, in one spelling. */
-const chosen = (following: Following | undefined): string | undefined =>
-  following?.wanted && [...following.wanted].sort().join();
+/** Whether two choices of applications are the same. */
+const isSame = (one: Wanted, other: Wanted): boolean =>
+  one === undefined || other === undefined ? one === other : one.size === other.size && one.isSubsetOf(other);
 
 const checkpointOf = (note: string): Checkpoint => readCheckpoint(readNote(note).text);
 
@@ -182,7 +182,7 @@ export class FollowedLog implements LogView {
       });
       const { origin, root } = following.checkpoint;
       // Only a tree that grew, or another choice of applications: that it was seen again is not remembered.
-      if (following.checkpoint.size !== known?.size || chosen(following) !== chosen(before)) {
+      if (following.checkpoint.size !== known?.size || !isSame(following.wanted, before?.wanted)) {
         const what = `followed ${origin}: ${following.checkpoint.size} entries, ${root.toHex()}`;
         await this.#store.write(following, what);
       }
@@ -213,23 +213,28 @@ async function viewOf(
   now: number,
 ): Promise<Map<string, FollowedApplication>> {
   const views = new Map<string, FollowedApplication>();
+  /** By the policy's text, which many applications have in common. */
+  const times = new Map<string, number | undefined>();
   for (const [id, { identity, floor, releases, rebuilds, secrets }] of applications) {
     const { log } = identity.document;
-    let seen: number | undefined = 0;
-    if (log !== null) {
-      try {
-        ({ seen } = await verifyCheckpoint(readNote(note), readTrustPolicy(log.policy), now));
-      } catch {
-        // Not the log that its owners named, or too few of their witnesses: no view is as old as this one.
-      }
-    }
+    if (log !== null && !times.has(log.policy)) times.set(log.policy, await seenBy(log.policy, note, now));
     const own = secrets.get(kms);
     views.set(id, {
       floor,
-      followed: { releases, seen },
+      followed: { releases, seen: log === null ? 0 : times.get(log.policy) },
       rebuilds,
       ...(own !== undefined && { secrets: own }),
     });
   }
   return views;
+}
+
+/** When those whom a policy believes saw the tree; undefined where it asks for nobody. */
+async function seenBy(policy: string, note: string, now: number): Promise<number | undefined> {
+  try {
+    return (await verifyCheckpoint(readNote(note), readTrustPolicy(policy), now)).seen;
+  } catch {
+    // Not the log that an application's owners named, or too few of their witnesses: no view is as old as this one.
+    return 0;
+  }
 }

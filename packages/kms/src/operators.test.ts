@@ -115,6 +115,33 @@ test("a replica that follows reads what changed, and no row grows with all appli
     match(shard, /^[0-9a-f]{2}$/);
 });
 
+test("a change that comes while another is followed is followed, too, and nothing else is read again", async (t) => {
+  const { administration, open } = await setup(t);
+  const apps = Array.from({ length: 20 }, (_, i) => new Machine(now, `app ${i}`));
+  const set = (i: number, replaces: number) => {
+    const app = apps[i]!.app;
+    const file = JSON.stringify({ ...apps[i]!.policyFile(), keyVersion: replaces + 1 });
+    return administration.apply(signed(request({ app, policy: file, replaces })));
+  };
+  for (const i of apps.keys()) await set(i, 0);
+  const other = await open();
+  await other.administration.refresh();
+
+  await set(3, 1);
+  const read: string[] = [];
+  const reads = other.store.read.bind(other.store);
+  other.store.read = async (names) => {
+    // Its shard is of another version than the index that was read.
+    if (names.some(({ key }) => key.startsWith("index-")) && read.length === 1) await set(3, 2);
+    read.push(...names.map(({ key }) => key));
+    return reads(names);
+  };
+  equal(await other.administration.refresh(), true);
+  equal(other.administration.inForce.policies.get(apps[3]!.app)?.keyVersion, 3);
+  const shard = `index-${apps[3]!.app.slice(0, 2)}`;
+  deepEqual(read, ["index", shard, "index", shard, apps[3]!.app]);
+});
+
 test("what enough operators signed is in force, at another replica too, and in the log", async (t) => {
   const { path, administration, open } = await setup(t);
   const other = (await open()).administration;

@@ -36,7 +36,7 @@ import {
 import { get } from "./attestation.ts";
 import { KmsError } from "./errors.ts";
 import { type PolicyReading, readAppPolicy, rereading } from "./policies.ts";
-import { PolicySet } from "./policy-set.ts";
+import { PolicySet, shardOf } from "./policy-set.ts";
 import { rootsRow, rotate } from "./roots.ts";
 import { bucketOf, type Row, type RowName } from "./store/rows.ts";
 import { type Commit, change, type RowChange, type Store, update } from "./store/store.ts";
@@ -108,7 +108,8 @@ const request: Schema<OperatorRequest> = (value) => {
 
 const requestLimit = 48 * 1024;
 
-const names = {
+/** Rows that hold what operators signed. */
+export const operatorRows = {
   operators: { table: "operators", key: "list" },
   index: { table: "policies", key: "index" },
   shard: (shard: string): RowName => ({ table: "policies", key: `index-${shard}` }),
@@ -122,10 +123,9 @@ const names = {
  */
 type Index = Record<string, number>;
 
-const shardOf = (app: string): string => app.slice(0, 2);
-
-/** Rows that are read at once. */
+/** Rows that are read at once, and shards, which are larger. */
 const rowsAtOnce = 500;
+const shardsAtOnce = 16;
 /** How often changes are followed that come while they are read. */
 const readings = 100;
 
@@ -207,7 +207,7 @@ export class Administration {
     const policies = this.#policies;
     return this.#index === undefined
       ? { policies }
-      : { policies, guard: { ...names.index, version: this.#index.version } };
+      : { policies, guard: { ...operatorRows.index, version: this.#index.version } };
   }
 
   /**
@@ -226,20 +226,19 @@ export class Administration {
   /** `again`: applications that are read whether their policy changed or not. */
   async #refresh(again: readonly string[]): Promise<boolean> {
     let policies: PolicySet | undefined;
-    let shards = decode<Index>(this.#index) ?? {};
-    for (const app of again) delete shards[shardOf(app)];
+    const known = decode<Index>(this.#index) ?? {};
+    for (const app of again) delete known[shardOf(app)];
     for (let i = 0; i < readings; i++) {
-      const [index] = await this.#store.read([names.index]);
+      const [index] = await this.#store.read([operatorRows.index]);
       if (again.length === 0 && index?.version === this.#index?.version) return false;
       policies ??= new PolicySet(this.#policies);
       const wanted = decode<Index>(index) ?? {};
-      if (await this.#follow(policies, shards, wanted)) {
+      if (await this.#follow(policies, known, wanted)) {
         this.#policies = policies;
         this.#index = index;
         return true;
       }
-      // A change meanwhile: what was read stays, and what it brought is read. Shards are compared by what is in them then.
-      shards = {};
+      // A change meanwhile: what was read stays, and what it brought is read. Its shard has a version that nothing had before.
     }
     throw new KmsError("log/unavailable", `others changed policies ${readings} times while they were read`);
   }
@@ -247,20 +246,26 @@ export class Administration {
   /** Brings `policies` from one index to another; false where rows were another version's. */
   async #follow(policies: PolicySet, known: Index, wanted: Index): Promise<boolean> {
     const shards = Object.keys(wanted).filter((shard) => known[shard] !== wanted[shard]);
-    const rows = await this.#store.read(shards.map(names.shard));
-    if (shards.some((shard, i) => rows[i]?.version !== wanted[shard])) return false;
-    const indexes = new Map(shards.map((shard, i) => [shard, decode<Index>(rows[i])!]));
+    const indexes = new Map<string, Index>();
+    for (let i = 0; i < shards.length; i += shardsAtOnce) {
+      const some = shards.slice(i, i + shardsAtOnce);
+      const rows = await this.#store.read(some.map(operatorRows.shard));
+      for (const [j, shard] of some.entries()) {
+        if (rows[j]?.version !== wanted[shard]) return false;
+        indexes.set(shard, decode<Index>(rows[j])!);
+      }
+    }
     const isGone = (app: string) => {
       const index = indexes.get(shardOf(app));
       return index !== undefined && index[app] === undefined;
     };
-    for (const app of policies.apps()) if (isGone(app)) policies.delete(app);
+    for (const shard of shards) for (const app of policies.apps(shard)) if (isGone(app)) policies.delete(app);
     for (const app of this.#leftOut.keys()) if (isGone(app)) this.#leftOut.delete(app);
     // Those of one bucket together, so that each bucket is read once.
     const news = [...indexes.values()]
       .flatMap(Object.entries<number>)
       .filter(([app, version]) => policies.version(app) !== version)
-      .map(([app, version]) => ({ app, version, bucket: bucketOf(names.policy(app)) }))
+      .map(([app, version]) => ({ app, version, bucket: bucketOf(operatorRows.policy(app)) }))
       .sort((one, other) => one.bucket - other.bucket);
     for (let i = 0; i < news.length; i += rowsAtOnce) {
       if (!(await this.#readRows(policies, news.slice(i, i + rowsAtOnce)))) return false;
@@ -271,7 +276,7 @@ export class Administration {
   }
 
   async #readRows(policies: PolicySet, news: readonly { app: string; version: number }[]): Promise<boolean> {
-    const rows = await this.#store.read(news.map(({ app }) => names.policy(app)));
+    const rows = await this.#store.read(news.map(({ app }) => operatorRows.policy(app)));
     for (const [i, { app, version }] of news.entries()) {
       const row = rows[i];
       if (row?.version !== version) return false;
@@ -296,14 +301,14 @@ export class Administration {
 
   /** The file of a policy in force, and its version; undefined where there is none. */
   async policyFile(id: string): Promise<{ version: number; policy: string } | undefined> {
-    const [index, row] = await this.#store.read([names.shard(shardOf(id)), names.policy(id)]);
+    const [index, row] = await this.#store.read([operatorRows.shard(shardOf(id)), operatorRows.policy(id)]);
     if (row === undefined || decode<Index>(index)?.[id] !== row.version) return undefined;
     return { version: row.version, policy: new TextDecoder().decode(row.value) };
   }
 
   /** Undefined where none were ever named. */
   async operators(): Promise<(Operators & { version: number }) | undefined> {
-    const [row] = await this.#store.read([names.operators]);
+    const [row] = await this.#store.read([operatorRows.operators]);
     const found = decode<Operators>(row);
     return found && { ...operators(found), version: row!.version };
   }
@@ -311,9 +316,9 @@ export class Administration {
   /** Names the first operators, where there are none; false where there are. Throws KmsError. */
   async begin(first: Operators): Promise<boolean> {
     const value = this.#checkOperators(first);
-    const { committed } = await change(this.#store, [names.operators], ([row]) =>
+    const { committed } = await change(this.#store, [operatorRows.operators], ([row]) =>
       row === undefined
-        ? { entry: this.#entry("operators/begin", value), rows: [update(names.operators, row, value)] }
+        ? { entry: this.#entry("operators/begin", value), rows: [update(operatorRows.operators, row, value)] }
         : undefined,
     );
     return committed === "done";
@@ -353,7 +358,7 @@ export class Administration {
         `${signers.length} operators signed the request; ${inForce.threshold} are needed`,
       );
     }
-    const guard = { ...names.operators, version: inForce.version };
+    const guard = { ...operatorRows.operators, version: inForce.version };
     if (asked.action === "volume/operate") {
       const once = { ...operationsRow, version: asked.replaces, value: utf8(asked.operation) };
       await this.#volumes!.operate(asked.volume, asked.operation, [guard, once]);
@@ -387,7 +392,7 @@ export class Administration {
       const value = this.#checkOperators(asked.operators);
       return {
         entry: this.#entry(asked.action, value),
-        rows: [guard, { ...names.operators, version: asked.replaces, value }],
+        rows: [guard, { ...operatorRows.operators, version: asked.replaces, value }],
       };
     }
     const value = asked.action === "policy/set" ? utf8(asked.policy) : new Uint8Array();
@@ -401,7 +406,7 @@ export class Administration {
       }
     }
     const shard = shardOf(asked.app);
-    const [index, part] = await this.#store.read([names.index, names.shard(shard)]);
+    const [index, part] = await this.#store.read([operatorRows.index, operatorRows.shard(shard)]);
     const { [asked.app]: current, ...others } = decode<Index>(part) ?? {};
     // What was removed has a version, too, which its successor replaces.
     const apps = asked.action === "policy/set" ? { ...others, [asked.app]: asked.replaces + 1 } : others;
@@ -413,9 +418,9 @@ export class Administration {
       entry: { ...this.#entry(asked.action, value), app: Uint8Array.fromHex(asked.app) },
       rows: [
         guard,
-        { ...names.policy(asked.app), version: asked.replaces, value },
-        update(names.shard(shard), part, utf8(JSON.stringify(apps))),
-        update(names.index, index, utf8(JSON.stringify(shards))),
+        { ...operatorRows.policy(asked.app), version: asked.replaces, value },
+        update(operatorRows.shard(shard), part, utf8(JSON.stringify(apps))),
+        update(operatorRows.index, index, utf8(JSON.stringify(shards))),
       ],
     };
   }

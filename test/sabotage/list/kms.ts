@@ -227,6 +227,20 @@ export const kms = within("packages/kms/src", [
     "reload.test.ts",
   ],
   [
+    "policies in force change with those that are read for the next configuration",
+    "policy-set.ts",
+    "other.#own.clear();",
+    "",
+    "policy-set.test.ts",
+  ],
+  [
+    "a change of policies that comes while another is followed is taken for it",
+    "operators.ts",
+    "if (rows[j]?.version !== wanted[shard]) return false;",
+    "",
+    "operators.test.ts",
+  ],
+  [
     "a database that lies is an internal error",
     "http/routes.ts",
     'error instanceof KmsError && error.code.startsWith("log/")',

@@ -13,7 +13,6 @@ import { closeSync, openSync, writeSync } from "node:fs";
 import {
   copyFile,
   lstat,
-  mkdir,
   mkdtemp,
   readdir,
   readFile,
@@ -26,6 +25,7 @@ import {
 } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { createInterface } from "node:readline";
+import { makeDirectory } from "@caisson/vocabulary/directory";
 import { ImageError } from "../errors.ts";
 import { isRunning } from "../exclusive.ts";
 import { readDeb } from "../inputs/deb.ts";
@@ -118,7 +118,7 @@ export async function cachedToolchain(
   const root = resolve(cache, "toolchain", key);
   if (!(await exists(root)) || !(await exists(recordOf(root)))) return undefined;
   // A root that an earlier version unpacked may lack a place to mount on; what is mounted there is no part of its key.
-  for (const place of mountPoints) await mkdir(join(root, place), { recursive: true });
+  for (const place of mountPoints) makeDirectory(join(root, place));
   return { root, key };
 }
 
@@ -137,7 +137,7 @@ export async function openToolchain(
   const key = toolchainKey(packages);
   const directory = join(cache, "toolchain");
   const root = resolve(directory, key);
-  await mkdir(directory, { recursive: true });
+  makeDirectory(directory);
   await removeAbandoned(directory);
   const scratch = await mkdtemp(join(directory, `${key}.${process.pid}.`));
   try {
@@ -165,8 +165,7 @@ const compare = (a: string, b: string) => (a < b ? -1 : Number(a > b));
 /** What maintainer scripts would have done, as far as a compiler needs it, and the places to mount on. */
 async function completeRoot(root: string): Promise<void> {
   await symlink("mawk", join(root, "usr/bin/awk"));
-  for (const place of ["/dev", "/proc", "/tmp", ...mountPoints])
-    await mkdir(join(root, place), { recursive: true });
+  for (const place of ["/dev", "/proc", "/tmp", ...mountPoints]) makeDirectory(join(root, place));
   for (const device of devices) await writeFile(join(root, "dev", device), "");
 }
 
