@@ -14,7 +14,7 @@ export type Columns<T> = { readonly [K in keyof T]: keyof typeof types };
 
 /** What stands for rows with these columns in a statement whose first of these parameters is `$first`. */
 export const unnest = <T>(columns: Columns<T>, first = 1): string =>
-  `unnest(${Object.values(columns)
+  `unnest(${Object.values<string>(columns)
     .map((type, i) => `$${first + i}::${type}[]`)
     .join(", ")})`;
 
