@@ -20,6 +20,7 @@ import { makeDirectory } from "@caisson/vocabulary/directory";
 import { Failure } from "@caisson/vocabulary/failure";
 import { build } from "esbuild";
 import rootPackage from "../../../package.json" with { type: "json" };
+import { jsonText } from "./views/answer.ts";
 
 const repository = new URL("../../../", import.meta.url).pathname;
 
@@ -139,7 +140,7 @@ const withoutLinks = (text: string): string =>
 function stageLibrary(name: string, compiled: string, stage: string): void {
   cpSync(join(compiled, name, "src"), join(stage, "dist"), { recursive: true });
   renameImports(join(stage, "dist"));
-  writeFileSync(join(stage, "package.json"), `${JSON.stringify(published(describe(name)), null, 2)}\n`);
+  writeFileSync(join(stage, "package.json"), jsonText(published(describe(name))));
   const page = join(repository, "packages", name, "README.md");
   if (existsSync(page)) writeFileSync(join(stage, "README.md"), withoutLinks(readFileSync(page, "utf8")));
 }
@@ -180,7 +181,7 @@ async function stageCommand(stage: string): Promise<void> {
     files: ["dist"],
     dependencies: pinned(),
   };
-  writeFileSync(join(stage, "package.json"), `${JSON.stringify(description, null, 2)}\n`);
+  writeFileSync(join(stage, "package.json"), jsonText(description));
   writeFileSync(
     join(stage, "README.md"),
     [

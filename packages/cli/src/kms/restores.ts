@@ -8,7 +8,7 @@ import { makeDirectory } from "@caisson/vocabulary/directory";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { Option } from "commander";
 import { UsageError } from "../failure.ts";
-import { whole } from "../machine-options.ts";
+import { whole } from "../number-options.ts";
 import { readTextFile } from "../passphrase-file.ts";
 
 export interface RestoreOptions {

@@ -253,6 +253,13 @@ async function start(
   });
 }
 
+const cannotEnter = (why: string, fix: string, cause?: Error): ImageError =>
+  new ImageError("toolchain/namespace", `the toolchain cannot be entered: ${why}`, {
+    kind: "unsupported",
+    fix,
+    ...(cause && { cause }),
+  });
+
 /**
  * Runs `command` inside. Resolves when it succeeded. Errors: ImageError `toolchain/failed` with the last lines it
  * printed, `toolchain/namespace` when this machine forbids the namespaces; the signal's reason when aborted.
@@ -289,11 +296,7 @@ export async function run(
   })
     .catch((error: NodeJS.ErrnoException) => {
       signal?.throwIfAborted();
-      throw new ImageError("toolchain/namespace", `the toolchain cannot be entered: ${error.message}`, {
-        kind: "unsupported",
-        fix: "install util-linux (setpriv, unshare)",
-        cause: error,
-      });
+      throw cannotEnter(error.message, "install util-linux (setpriv, unshare)", error);
     })
     .finally(() => {
       if (sink !== undefined) closeSync(sink);
@@ -302,12 +305,12 @@ export async function run(
   if (status === 0) return;
   const denied = tail.find((line) => /^(unshare|mount|chroot): /.test(line));
   if (denied !== undefined) {
-    throw new ImageError("toolchain/namespace", `the toolchain cannot be entered: ${denied}`, {
-      kind: "unsupported",
-      fix: denied.includes("not a mount point")
+    throw cannotEnter(
+      denied,
+      denied.includes("not a mount point")
         ? "mount --bind DIRECTORY DIRECTORY before chroot DIRECTORY, or enter it with unshare --root, systemd-nspawn or a container"
         : "run as root, or allow unprivileged user namespaces (sysctl kernel.unprivileged_userns_clone=1)",
-    });
+    );
   }
   throw new ImageError("toolchain/failed", `${command.slice(0, 3).join(" ")} failed (${status})`, {
     kind: "internal",
