@@ -92,7 +92,7 @@ export function keyOf(socket: TLSSocket): Uint8Array {
 }
 
 /** The evidence document over this very connection, which is left open for what follows. */
-export function evidenceOver(
+function evidenceOver(
   socket: TLSSocket,
   origin: URL,
   nonce: Uint8Array,
