@@ -21,9 +21,7 @@ export type Application = (request: IncomingMessage, response: ServerResponse) =
 const key = generateKeyPairSync("ec", { namedCurve: "P-256" }).privateKey;
 export const certificate = selfSigned(key, ["guest.example", "127.0.0.1"], Date.now());
 
-const listen = async (
-  server: { listen(port: number, host: string): unknown } & NodeJS.EventEmitter,
-) => {
+const listen = async (server: { listen(port: number, host: string): unknown } & NodeJS.EventEmitter) => {
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   return (server as unknown as { address(): AddressInfo }).address().port;

@@ -343,7 +343,7 @@ const malformedOnes: [string, Buffer, code?: string][] = [
   ],
   ["a report without a signature", encode([[1, encode(without(reportFields(report), 28))]])],
   [
-    "a report whose version of firmware is no byte",
+    "a report whose version of firmware is not a byte",
     encode([[1, encode([...without(reportFields(report), 21), [21, 256]])]]),
   ],
   [
