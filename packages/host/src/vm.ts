@@ -10,7 +10,6 @@ import {
   closeSync,
   constants,
   copyFileSync,
-  mkdirSync,
   mkdtempSync,
   openSync,
   rmSync,
@@ -23,6 +22,7 @@ import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { type ConsoleEvent, consoleDecoder } from "@caisson/protocol/console";
 import type { SignQuote } from "@caisson/simulated/simulated-platform";
+import { makeDirectory } from "@caisson/vocabulary/directory";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { end, exited, runs, start, waitForSocket } from "./child.ts";
 import { HostError } from "./errors.ts";
@@ -125,7 +125,7 @@ export class Vm extends EventEmitter<VmEvents> {
       rmSync(directory, { recursive: true, force: true });
     };
     try {
-      mkdirSync(dirname(options.serialLog), { recursive: true });
+      makeDirectory(dirname(options.serialLog));
       const parts = {
         ...options,
         instance: join(directory, "instance.img"),

@@ -21,7 +21,7 @@
  * In place of `collateral/`, the image's description may name a source of it (`collateralSource`), which the host carries
  * requests to and nobody trusts: what comes is verified, and never older than what was there.
  */
-import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { request } from "node:http";
 import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
@@ -29,13 +29,14 @@ import { checkSource } from "@caisson/client/collateral";
 import { isQuote, type Policy, trustAnchorFor } from "@caisson/verify";
 import { readPolicyText } from "@caisson/verify/policy-text";
 import { releaseJudge } from "@caisson/verify/releases";
+import { makeDirectory } from "@caisson/vocabulary/directory";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { hex, type Infer, nullable, object, oneOf, readAt, text } from "@caisson/vocabulary/schema";
 import { askKms, type JudgedKms } from "./attestation.ts";
 import { CollateralCache, loadCollateral } from "./collateral-cache.ts";
 import { CollateralSource } from "./collateral-source.ts";
 import { KmsError } from "./errors.ts";
-import { readOperators } from "./operators.ts";
+import { readOperators } from "./operator-request.ts";
 import { askHead, type GivenHead } from "./peer-heads.ts";
 import { policyRoots } from "./policy-set.ts";
 import { recoverFromKeepers } from "./recovery.ts";
@@ -183,7 +184,7 @@ async function recover(options: GuestKmsOptions, place: Place, evidence: Attest)
   const { files, data, databases, restoredBefore } = options;
   const document = readShares(readFileSync(join(files, recovering), "utf8"));
   const secret = await recoverFromKeepers({ ...options, document, attest: evidence });
-  mkdirSync(data, { recursive: true, mode: 0o700 });
+  makeDirectory(data, 0o700);
   // No KMS is left that would know whether its log is the newest. The secret comes last: without it, this begins anew.
   const book = await openVolumeBook(data, { databases, secret });
   await book.markRestored(restoredBefore);

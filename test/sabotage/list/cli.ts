@@ -4,7 +4,7 @@ import { within } from "../sabotage.ts";
 export const cli = within("packages/cli/src", [
   [
     "anybody may write who a KMS's first operators are",
-    "commands/kms.ts",
+    "kms/serve.ts",
     "if (development) return readTextFile(path);",
     "if (path !== '') return readTextFile(path);",
     "/test/integration/kms.test.ts",

@@ -10,6 +10,13 @@ export const kms = within("packages/kms/src", [
     "/test/integration/kms-postgresql.test.ts",
   ],
   [
+    "PostgreSQL is given times of 32 bits",
+    "store/arrays.ts",
+    "Math.floor(value / 2 ** 32)",
+    "0",
+    "store/arrays.test.ts",
+  ],
+  [
     "an entry is answered before it is on disk",
     "store/sqlite.ts",
     "await this.#sync();",
@@ -485,6 +492,27 @@ export const kms = within("packages/kms/src", [
     "...(contains !== undefined && { contains }),",
     "",
     "/test/integration/kms-join.test.ts",
+  ],
+  [
+    "a database that answers without end fills the memory",
+    "store/messages.ts",
+    "if (this.#answer.messages > most.messages)",
+    "if (this.#answer.messages < 0)",
+    "store/messages.test.ts",
+  ],
+  [
+    "a database that answers with large rows fills the memory",
+    "store/messages.ts",
+    "if (this.#answer.bytes > most.answer)",
+    "if (this.#answer.bytes < 0)",
+    "store/messages.test.ts",
+  ],
+  [
+    "a database that announces many columns fills the memory",
+    "store/messages.ts",
+    "if (columns > most.columns)",
+    "if (columns < 0)",
+    "store/messages.test.ts",
   ],
   [
     "a replica goes on when another has another history",

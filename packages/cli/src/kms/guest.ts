@@ -6,6 +6,7 @@ import { UsageError } from "../failure.ts";
 import { filesOf, type JudgedBy, judgementOf } from "../judged-by.ts";
 import { writeNewFile } from "../output-file.ts";
 import { readTextFile } from "../passphrase-file.ts";
+import { jsonText } from "../views/answer.ts";
 import { renderReport } from "../views/report-view.ts";
 import { openKey } from "./shares.ts";
 import { keyOf, kmsUrl } from "./values.ts";
@@ -45,7 +46,7 @@ export const verifyCommand = judgedBy(new Command("verify"))
           }`;
     process.stdout.write(
       given.json === true
-        ? `${JSON.stringify({ ...report, kms: { identityKey, first, ...(upstream !== undefined && { upstream }) } }, null, 2)}\n`
+        ? jsonText({ ...report, kms: { identityKey, first, ...(upstream !== undefined && { upstream }) } })
         : `${renderReport(report)}\n${said}\n`,
     );
     process.exitCode = other ? exitCodes.rejected : verdictCodes[report.verdict];

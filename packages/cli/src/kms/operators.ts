@@ -5,10 +5,11 @@ import { type Envelope, ReleaseError, readEnvelope, signedBytes, writeEnvelope }
 import { SchemaError } from "@caisson/vocabulary/schema";
 import { Argument, Command } from "commander";
 import { UsageError } from "../failure.ts";
-import { whole } from "../machine-options.ts";
+import { days, whole } from "../number-options.ts";
 import { writeNewFile } from "../output-file.ts";
 import { openOwnerKey, readPublicKey } from "../owner-keys.ts";
 import { readPassphrase, readTextFile } from "../passphrase-file.ts";
+import { envelopeText } from "../release-files.ts";
 import { printable } from "../views/printable.ts";
 import { appOf, keyOf, kmsUrl } from "./values.ts";
 
@@ -37,7 +38,7 @@ async function write(
     const what = error.message.slice(0, 200);
     throw new UsageError(`the request's ${error.path}: ${what}`, "caisson kms request --help");
   }
-  writeNewFile(output, `${JSON.stringify(writeEnvelope(envelope), null, 2)}\n`);
+  writeNewFile(output, envelopeText(envelope));
   process.stdout.write(`${output}\n`);
 }
 
@@ -51,7 +52,7 @@ function common(command: Command): Command {
       whole(0, 999_999_999),
       0,
     )
-    .option("--days <N>", "for how long it may be sent", whole(1, 36_500), 7);
+    .option("--days <N>", "for how long it may be sent", days, 7);
 }
 
 const policySet = common(new Command("policy-set"))
@@ -173,7 +174,7 @@ const sign = new Command("sign")
     const key = openOwnerKey(options.key, readPassphrase(options.passphraseFile));
     const signature = key.sign(signedBytes(envelope));
     const signed = { ...envelope, signatures: [...envelope.signatures, signature] };
-    writeNewFile(options.output, `${JSON.stringify(writeEnvelope(signed), null, 2)}\n`);
+    writeNewFile(options.output, envelopeText(signed));
     process.stdout.write(`${shown(request)}\n${options.output}\n`);
   });
 

@@ -6,7 +6,8 @@
 import { equal, notEqual } from "node:assert/strict";
 import { test } from "node:test";
 import { mintNitro, nitroHierarchy } from "@caisson/simulated/aws-pki";
-import { hierarchy, issueQuote, mint } from "@caisson/simulated/pki";
+import { hierarchy, mint } from "@caisson/simulated/pki";
+import { issueQuote } from "@caisson/simulated/quotes";
 import { VerifyError } from "../errors.ts";
 import { buildSnp } from "../testing/snp-refusals.ts";
 import { type Judgement, verifyEvidence } from "../verify.ts";

@@ -2,7 +2,8 @@
 /** Policies for what is not a Caisson guest: TDs without runtime events, enclaves, raw quotes; and rules of the platform. */
 import { deepEqual, equal, match, throws } from "node:assert/strict";
 import { test } from "node:test";
-import { hierarchy, issueQuote, mint, type TdSpec } from "@caisson/simulated/pki";
+import { hierarchy, mint } from "@caisson/simulated/pki";
+import { issueQuote, type TdSpec } from "@caisson/simulated/quotes";
 import { parseQuote } from "../intel/quote.ts";
 import { verifyEvidence } from "../verify.ts";
 import { readPolicy } from "./policy.ts";

@@ -3,7 +3,8 @@
 import { deepEqual, equal, match, throws } from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
 import { test } from "node:test";
-import { hierarchy, issueQuote, mint } from "@caisson/simulated/pki";
+import { hierarchy, mint } from "@caisson/simulated/pki";
+import { issueQuote } from "@caisson/simulated/quotes";
 import fc from "fast-check";
 import { pemToDer } from "../../pki/pem.ts";
 import { buildSnp } from "../../testing/snp-refusals.ts";

@@ -2,7 +2,8 @@
 /** Quotes and reports in protobufs: put together again byte for byte; every field that is wrong, twice, or of another size. */
 import { deepEqual, equal, match, notDeepEqual, ok, throws } from "node:assert/strict";
 import { test } from "node:test";
-import { hierarchy, issueQuote, mint } from "@caisson/simulated/pki";
+import { hierarchy, mint } from "@caisson/simulated/pki";
+import { issueQuote } from "@caisson/simulated/quotes";
 import { buildSnp } from "@caisson/verify/testing/snp-refusals";
 import fc from "fast-check";
 import { VerifyError } from "../../errors.ts";
