@@ -36,7 +36,7 @@ import { askKms, type JudgedKms } from "./attestation.ts";
 import { CollateralCache, loadCollateral } from "./collateral-cache.ts";
 import { CollateralSource } from "./collateral-source.ts";
 import { KmsError } from "./errors.ts";
-import { readOperators } from "./operators.ts";
+import { readOperators } from "./operator-request.ts";
 import { askHead, type GivenHead } from "./peer-heads.ts";
 import { policyRoots } from "./policy-set.ts";
 import { recoverFromKeepers } from "./recovery.ts";

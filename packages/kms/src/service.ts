@@ -19,11 +19,13 @@ import {
   loadConfiguration,
 } from "./configuration.ts";
 import { KmsError } from "./errors.ts";
-import { FollowedLog, followingRows, type LogToFollow } from "./followed-log.ts";
+import { FollowedLog, type LogToFollow } from "./followed-log.ts";
+import { followingRows } from "./following-rows.ts";
 import { limits } from "./limits.ts";
 import { Metrics } from "./metrics.ts";
 import { Nonces } from "./nonces.ts";
-import { Administration, type Operators, type SignedReading } from "./operators.ts";
+import { type Operators } from "./operator-request.ts";
+import { Administration, type SignedReading } from "./operators.ts";
 import { checkContains, type GivenHead, PeerHeads } from "./peer-heads.ts";
 import { loadManifests } from "./policies.ts";
 import { Bucket } from "./rate-limit.ts";
@@ -258,15 +260,7 @@ async function readService(
     development,
   };
   const volumes = new VolumeBook(store, secret, identity, now);
-  const reading: SignedReading = {
-    manifests: () => loadManifests(join(options.policies ?? options.data, "manifests")),
-    identityKey,
-    development,
-    leftOut: (app, { code, message }) => write("warning", { app, code, message }),
-  };
-  const administration = new Administration(store, reading, now, volumes);
-  if (options.operators !== undefined) await administration.begin(options.operators);
-  await administration.refresh(true);
+  const administration = await openAdministration(options, source, { store, volumes, now, write });
   const configuration = await loadConfiguration(source, new Date(now()), administration.inForce);
   if (configuration.policies.size === 0 && (await administration.operators()) === undefined) {
     throw new KmsError("policy/none", "this KMS has neither policies nor operators who could sign some");
@@ -292,13 +286,8 @@ async function readService(
     now,
     elapsed,
   };
-  const peers = new PeerHeads({
-    peers: options.peers ?? [],
-    identity: identity.publicKey,
-    store,
-    metrics,
-    write,
-  });
+  const { peers: urls = [] } = options;
+  const peers = new PeerHeads({ peers: urls, identity: identity.publicKey, store, metrics, write });
   return new Service({
     context,
     store,
@@ -310,6 +299,24 @@ async function readService(
     peers,
     configuration,
   });
+}
+
+/** What operators signed, read; named for the first time where nobody was. Throws KmsError. */
+async function openAdministration(
+  { policies, data, operators }: ServiceOptions,
+  { identityKey, development }: Pick<ConfigurationSource, "identityKey" | "development">,
+  { store, volumes, now, write }: { store: Store; volumes: VolumeBook; now: () => number; write: WriteLine },
+): Promise<Administration> {
+  const reading: SignedReading = {
+    manifests: () => loadManifests(join(policies ?? data, "manifests")),
+    identityKey,
+    development,
+    leftOut: (app, { code, message }) => write("warning", { app, code, message }),
+  };
+  const administration = new Administration(store, reading, now, volumes);
+  if (operators !== undefined) await administration.begin(operators);
+  await administration.refresh(true);
+  return administration;
 }
 
 /** Where policies and collateral come from. */

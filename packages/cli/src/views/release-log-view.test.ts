@@ -7,8 +7,14 @@ import { renderEntry, type ShownEntry } from "./release-log-view.ts";
 const [app, instance, hash] = ["ab".repeat(32), "cd".repeat(20), "ef".repeat(32)];
 const time = "2026-11-27T06:00:00.000Z";
 const entry = (changes: Partial<ShownEntry>): ShownEntry => ({
-  ...{ sequence: 1, time, outcome: "released", app, instance, reason: "a reference" },
-  ...{ registers: "", policy: "" },
+  sequence: 1,
+  time,
+  outcome: "released",
+  app,
+  instance,
+  reason: "a reference",
+  registers: "",
+  policy: "",
   ...changes,
 });
 

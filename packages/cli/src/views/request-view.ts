@@ -23,7 +23,7 @@ const plain = (text: string): string =>
 /** Every character of a line, so many columns at a time; not at spaces, of which none may be lost. */
 function broken(mark: string, line: string, columns: number | undefined): string {
   if (columns === undefined) return mark + line;
-  const characters = [...line];
+  const characters = Array.from(line);
   const lines: string[] = [];
   for (let from = 0, begin = mark; from === 0 || from < characters.length; begin = marks.on) {
     const room = Math.max(20, columns - begin.length);

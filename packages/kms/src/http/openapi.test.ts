@@ -14,7 +14,7 @@ import { writeBundle, writeEnvelope } from "@caisson/releases";
 import { readYaml } from "@caisson/verify/policy-text";
 import { Connections } from "../connections.ts";
 import { KmsError, type KmsErrorCode } from "../errors.ts";
-import { operatorEnvelope } from "../operators.ts";
+import { operatorEnvelope } from "../operator-request.ts";
 import { createRootSecret, openRootSecret } from "../root-secret.ts";
 import { openService, type Service } from "../service.ts";
 import { askingFor } from "../testing/asking.ts";

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** For operators: what they signed, what of it is in force, and where they send what they sign (operators.ts). */
 import * as z from "zod";
-import { adminPath, isRequestError } from "../operators.ts";
+import { adminPath } from "../operator-request.ts";
+import { isRequestError } from "../operators.ts";
 import { readRoots } from "../roots.ts";
 import type { Service } from "../service.ts";
 import type { VolumeBook } from "../volumes/book.ts";

@@ -14,7 +14,7 @@ import { hashOf, Owners } from "@caisson/releases/testing/owners";
 import { signedBy } from "@caisson/releases/testing/signers";
 import { reportData } from "@caisson/verify/report-data";
 import { type GuestKmsOptions, startGuestKms } from "../guest.ts";
-import { type OperatorRequest, operatorEnvelope } from "../operators.ts";
+import { type OperatorRequest, operatorEnvelope } from "../operator-request.ts";
 import type { Kms } from "../server.ts";
 import { Machine } from "./machine.ts";
 
