@@ -9,27 +9,11 @@
  */
 
 import { setTimeout } from "node:timers/promises";
-import {
-  type Following,
-  followLog,
-  type LogSource,
-  readFollowing,
-  type Wanted,
-  writeFollowing,
-} from "@caisson/log";
-import {
-  type Checkpoint,
-  readCheckpoint,
-  readNote,
-  readTrustPolicy,
-  type TrustPolicy,
-  verifyCheckpoint,
-} from "@caisson/releases";
+import { type Following, followLog, type LogSource, readFollowing, type Wanted } from "@caisson/log";
+import { readNote, readTrustPolicy, type TrustPolicy, verifyCheckpoint } from "@caisson/releases";
 import { messageOf } from "@caisson/vocabulary/failure";
 import type { FollowedApplication, LogView } from "./applications.ts";
-import type { LogEntry } from "./store/entries.ts";
-import type { RowName } from "./store/rows.ts";
-import { change, type Store, update } from "./store/store.ts";
+import { checkpointOf, type FollowingStore } from "./following-rows.ts";
 
 /** Where a log is read, and whom the operator believes of it. */
 export interface LogToFollow {
@@ -37,53 +21,9 @@ export interface LogToFollow {
   policy: TrustPolicy;
 }
 
-/** What of a log outlives the process. */
-export interface FollowingStore {
-  /** The newest checkpoint, a note. */
-  readCheckpoint(): Promise<string | undefined>;
-  /** Parsed JSON of `writeFollowing`, as of that checkpoint. */
-  readFollowing(): Promise<unknown>;
-  /** `what` names the tree, for the release log. */
-  write(following: Following, what: string): Promise<void>;
-}
-
 /** Whether two choices of applications are the same. */
 const isSame = (one: Wanted, other: Wanted): boolean =>
   one === undefined || other === undefined ? one === other : one.size === other.size && one.isSubsetOf(other);
-
-const checkpointOf = (note: string): Checkpoint => readCheckpoint(readNote(note).text);
-
-/** Both in the KMS's store; each checkpoint that is larger has an entry in the release log. */
-export function followingRows(store: Store, now: () => number): FollowingStore {
-  const [checkpoint, following] = ["checkpoint", "following"].map((key) => ({ table: "followed-log", key }));
-  const none = new Uint8Array();
-  const read = async (name: RowName): Promise<string | undefined> => {
-    const [row] = await store.read([name]);
-    return row && new TextDecoder().decode(row.value);
-  };
-  return {
-    readCheckpoint: () => read(checkpoint!),
-    async readFollowing() {
-      const kept = await read(following!);
-      return kept === undefined ? undefined : JSON.parse(kept);
-    },
-    async write(read, what) {
-      const about = { time: now(), app: none, instance: none, registers: none, policy: none };
-      const entry: LogEntry = { ...about, outcome: "changed", reason: what.slice(0, 1000) };
-      const values = [read.note, JSON.stringify(writeFollowing(read))].map((one) =>
-        new TextEncoder().encode(one),
-      );
-      const names = [checkpoint!, following!];
-      await change(store, names, (rows) => {
-        const [newest] = rows;
-        // Another replica has read further meanwhile.
-        const size = newest === undefined ? 0 : checkpointOf(new TextDecoder().decode(newest.value)).size;
-        if (size > read.checkpoint.size) return undefined;
-        return { entry, rows: names.map((name, i) => update(name, rows[i], values[i]!)) };
-      });
-    },
-  };
-}
 
 const everyMs = 60_000;
 

@@ -19,7 +19,8 @@ import {
   loadConfiguration,
 } from "./configuration.ts";
 import { KmsError } from "./errors.ts";
-import { FollowedLog, followingRows, type LogToFollow } from "./followed-log.ts";
+import { FollowedLog, type LogToFollow } from "./followed-log.ts";
+import { followingRows } from "./following-rows.ts";
 import { limits } from "./limits.ts";
 import { Metrics } from "./metrics.ts";
 import { Nonces } from "./nonces.ts";

@@ -227,6 +227,20 @@ export const kms = within("packages/kms/src", [
     "reload.test.ts",
   ],
   [
+    "what was read of an application is kept only where others are followed, too",
+    "following-rows.ts",
+    'return hash("sha256", JSON.stringify([wanted, each]));',
+    'return hash("sha256", JSON.stringify([wanted]));',
+    "following-rows.test.ts",
+  ],
+  [
+    "rows of two readings of a log are taken for one",
+    "following-rows.ts",
+    "if (row?.version !== shards[some[j]!]!.version) return undefined;",
+    "",
+    "following-rows.test.ts",
+  ],
+  [
     "policies in force change with those that are read for the next configuration",
     "policy-set.ts",
     "other.#own.clear();",

@@ -7,7 +7,7 @@ import { whole } from "../number-options.ts";
 import { readTextFile } from "../passphrase-file.ts";
 import { readWitness } from "../transparency-log.ts";
 import { answer, jsonText } from "../views/answer.ts";
-import { printable } from "../views/printable.ts";
+import { renderEntry, type ShownEntry } from "../views/release-log-view.ts";
 import { appOf, keyOf } from "./values.ts";
 
 /** The head that `GET /v1/log/head` gave. */
@@ -22,19 +22,6 @@ export function readHead(path: string): { sequence: number; hash: string } {
     // Not JSON: the same answer as for other JSON.
   }
   throw new UsageError(`${path} holds no head of a release log`, "save the answer of GET /v1/log/head");
-}
-
-/** An entry of the release log. `reason` is the reference that the registers matched, or the code of the denial. */
-interface ShownEntry {
-  sequence: number;
-  time: string;
-  outcome: "released" | "denied" | "changed";
-  app: string;
-  instance: string;
-  reason: string;
-  /** SHA-256 of MRTD and RTMR0–3, and of the policy file. */
-  registers: string;
-  policy: string;
 }
 
 interface LogPlace {
@@ -165,15 +152,7 @@ const showLog = new Command("show")
         }
       });
       if (options.last !== undefined) entries = entries.slice(-options.last);
-      const lines = entries.map(({ time, outcome, app: of, instance, reason }) =>
-        [
-          time,
-          outcome.padEnd(8),
-          ...(of === "" ? [] : [`app ${of}`]),
-          ...(instance === "" ? [] : [`instance ${instance}`]),
-          printable(reason),
-        ].join("  "),
-      );
+      const lines = entries.map((entry) => renderEntry(entry, process.stdout.columns));
       const text = [...lines, `${lines.length} of ${report.head.sequence} entries`].join("\n");
       answer(options.json, { identity: report.identity, head: report.head, entries }, text);
     },
