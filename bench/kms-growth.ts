@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * What growth costs a KMS: the entries of its log, and the applications that it has policies of.
+ * What growth costs a KMS: the entries of its log, the applications that it has policies of, and those whose releases it
+ * follows; on a file and on PostgreSQL.
  *
  * Costs are processor time, beside those of a small log or few applications in the same run.
  */
@@ -12,8 +13,10 @@ import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import type { Row } from "@caisson/cli/commands/bench";
 import {
+  type Backend,
   createRootSecret,
   openStore,
+  postgresql,
   readOnlySqlite,
   type Store,
   type StoreKeys,
@@ -22,41 +25,84 @@ import {
   verifyReleaseLog,
 } from "@caisson/kms";
 import { Machine } from "@caisson/kms/testing/machine";
+import { type Postgres, startPostgres } from "../test/support/postgresql.ts";
+import { followedLogs } from "./kms/followed-log.ts";
 import { load, metrics, serve } from "./kms/server.ts";
+import { policyOfOthers, signedPolicies } from "./kms/signed-policies.ts";
 
 export async function* run(): AsyncIterable<Row> {
   const directory = mkdtempSync(join(tmpdir(), "caisson-bench-kms-growth-"));
+  const ends: (() => Promise<void> | void)[] = [];
   try {
-    yield* growth(directory);
-    yield* manyApplications(directory);
+    const postgres = await startPostgres((end) => ends.unshift(end));
+    const machines = Array.from({ length: 16 }, (_, seed) => new Machine(Date.now(), "hello", seed));
+    yield* growth(onFile(directory), large ? [10_000, 1_000_000, 10_000_000] : [10_000, 100_000]);
+    yield* growth(onPostgresql(postgres), large ? [10_000, 100_000, 1_000_000] : [10_000, 100_000]);
+    yield* manyFiles(directory, machines);
+    const counts = large ? [10, 10_000, 1_000_000] : [10, 10_000];
+    yield* signedPolicies(directory, counts, machines, () => ({ what: "kms", databases: [] }));
+    yield* signedPolicies(directory, counts, machines, () => ({
+      what: "kms on PostgreSQL",
+      databases: [postgres.database()],
+    }));
+    const followed = large ? [10, 10_000] : [10, 1000];
+    for (const { what, at } of [onFile(directory), onPostgresql(postgres)])
+      yield* followedLogs(what, followed, (count) => at(`followed-${count}`).open);
   } finally {
+    for (const end of ends) await end();
     rmSync(directory, { recursive: true });
   }
 }
 
-/** Sizes that are not for every day: logs of 10⁶ and 10⁷ entries, 10⁵ applications. */
+/** Sizes that are not for every day: logs of 10⁶ and 10⁷ entries, 10⁶ applications. */
 const large = process.env.CAISSON_BENCH_LARGE === "1";
 
+/** Where a log lies; `at` gives a place of its own for each. */
+interface LogPlace {
+  what: string;
+  at: (name: string) => {
+    open: () => Promise<Backend>;
+    read: () => Promise<Parameters<typeof verifyReleaseLog>[0]>;
+  };
+}
+
+const onFile = (directory: string): LogPlace => ({
+  what: "kms",
+  at: (name) => {
+    const path = join(directory, name);
+    return { open: async () => sqlite(path), read: async () => readOnlySqlite(path) };
+  },
+});
+
+const onPostgresql = (postgres: Postgres): LogPlace => ({
+  what: "kms on PostgreSQL",
+  at: () => {
+    const database = postgres.database();
+    const open = () => postgresql([database]);
+    return { open, read: open };
+  },
+});
+
 /** What a longer log costs who starts, appends and verifies. */
-async function* growth(directory: string): AsyncIterable<Row> {
+async function* growth({ what, at }: LogPlace, sizes: readonly number[]): AsyncIterable<Row> {
   const keys = storeKeys(randomBytes(32));
   const measured: LogCost[] = [];
-  for (const entries of large ? [10_000, 1_000_000, 10_000_000] : [10_000, 100_000]) {
-    const path = join(directory, `log-of-${entries}`);
-    await fill(path, keys, entries);
+  for (const entries of sizes) {
+    const { open, read } = at(`log-of-${entries}`);
+    await fill(await open(), keys, entries);
     const before = performance.now();
-    const store = await openStore(sqlite(path), keys);
+    const store = await openStore(await open(), keys);
     const start = performance.now() - before;
     const append = await processorTime(async () => {
       for (let i = 0; i < 50; i++) await fillBatch(store, 1000);
     });
     await store.close();
     const memory = process.memoryUsage().rss;
-    const verify = await processorTime(() => verifyReleaseLog(readOnlySqlite(path)));
+    const verify = await processorTime(async () => verifyReleaseLog(await read()));
     const grown = (process.memoryUsage().rss - memory) / 2 ** 20;
     measured.push({ entries, start, append: append / 50, verify: (1000 * verify) / entries, memory: grown });
   }
-  for (const many of measured.slice(1)) yield* beside(measured[0]!, many);
+  for (const many of measured.slice(1)) yield* beside(what, measured[0]!, many);
 }
 
 interface LogCost {
@@ -67,9 +113,9 @@ interface LogCost {
   memory: number;
 }
 
-function* beside(few: LogCost, many: LogCost): Iterable<Row> {
+function* beside(what: string, few: LogCost, many: LogCost): Iterable<Row> {
   const note = `peer: with ${few.entries}`;
-  const name = (text: string) => `kms: ${text} a log of ${many.entries}`;
+  const name = (text: string) => `${what}: ${text} a log of ${many.entries}`;
   yield { name: name("opening"), unit: "ms", ours: many.start, peer: few.start, note };
   yield {
     name: name("an entry appended, in batches of 1,000, to"),
@@ -83,8 +129,7 @@ function* beside(few: LogCost, many: LogCost): Iterable<Row> {
 }
 
 /** What many applications, each with a policy file, cost a KMS that starts, and each release. */
-async function* manyApplications(directory: string): AsyncIterable<Row> {
-  const machines = Array.from({ length: 16 }, (_, seed) => new Machine(Date.now(), "hello", seed));
+async function* manyFiles(directory: string, machines: readonly Machine[]): AsyncIterable<Row> {
   const measured: ApplicationsCost[] = [];
   for (const count of large ? [10, 10_000, 1_000_000] : [10, 10_000]) {
     const path = join(directory, `applications-${count}`);
@@ -94,7 +139,7 @@ async function* manyApplications(directory: string): AsyncIterable<Row> {
   const [few, ...more] = measured;
   for (const { count, ...many } of more) {
     const note = `peer: with ${few!.count}`;
-    const name = (text: string) => `kms: ${text} with ${count} applications`;
+    const name = (text: string) => `kms: ${text}, ${count} policy files`;
     for (const [text, unit, key] of [
       ["processor time of a release", "ms", "cost"],
       ["processor time of the start", "ms", "start"],
@@ -122,8 +167,12 @@ async function withApplications(
   const [data, policies] = [join(directory, "data"), join(directory, "policies")];
   mkdirSync(policies, { recursive: true });
   createRootSecret(data);
-  writeFileSync(join(policies, "hello.json"), JSON.stringify(machines[0]!.policyFile()));
-  for (let i = 1; i < count; i++) writeFileSync(join(policies, `${i}.json`), policyOfOthers(machines[0]!));
+  const file = machines[0]!.policyFile();
+  writeFileSync(join(policies, "hello.json"), JSON.stringify(file));
+  for (let i = 1; i < count; i++) {
+    const other = policyOfOthers(file, randomBytes(20).toHex());
+    writeFileSync(join(policies, `${i}.json`), JSON.stringify(other));
+  }
   const server = await serve(data, policies, "--rate-per-address", "100000");
   try {
     const started = await metrics(server.url);
@@ -154,13 +203,6 @@ async function withApplications(
 const processor = "process_cpu_seconds_total";
 const reads = "caisson_kms_config_last_reload_success_timestamp_seconds";
 
-/** A policy file of an application of its own, whose image has measurements of its own. */
-function policyOfOthers(machine: Machine): string {
-  const [mrtd, rtmr0, rtmr1, rtmr2] = Array.from({ length: 4 }, () => randomBytes(48).toHex());
-  const references = [{ name: "image", mrtd, rtmr0, rtmr1, rtmr2 }];
-  return JSON.stringify({ ...machine.policyFile({ references }), app: randomBytes(20).toHex() });
-}
-
 /** Processor time of this process, in ms. */
 async function processorTime(work: () => Promise<unknown>): Promise<number> {
   const before = process.cpuUsage();
@@ -169,8 +211,8 @@ async function processorTime(work: () => Promise<unknown>): Promise<number> {
   return (user + system) / 1000;
 }
 
-async function fill(path: string, keys: StoreKeys, entries: number): Promise<void> {
-  const store = await openStore(sqlite(path), keys);
+async function fill(backend: Backend, keys: StoreKeys, entries: number): Promise<void> {
+  const store = await openStore(backend, keys);
   for (let i = 0; i < entries; i += 1000) await fillBatch(store, 1000);
   await store.close();
 }

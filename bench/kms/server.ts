@@ -15,8 +15,10 @@ export interface Server {
   process: ChildProcess;
 }
 
-export async function serve(data: string, policies: string, ...more: string[]): Promise<Server> {
-  const args = ["kms", "serve", "--data", data, "--policy-dir", policies, "--listen", "127.0.0.1:0"];
+/** `policies`: a directory; without one, what operators signed. */
+export async function serve(data: string, policies: string | undefined, ...more: string[]): Promise<Server> {
+  const files = policies === undefined ? [] : ["--policy-dir", policies];
+  const args = ["kms", "serve", "--data", data, ...files, "--listen", "127.0.0.1:0"];
   const common = ["--development", "--json"];
   const child = spawn(process.execPath, ["--inspect=127.0.0.1:0", cli, ...args, ...common, ...more], {
     stdio: ["ignore", "pipe", "pipe"],

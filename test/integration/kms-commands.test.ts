@@ -147,8 +147,8 @@ test("who signs a request sees all that it asks for", async () => {
       "action: policy/set",
       `app: ${app}`,
       "policy:",
-      '  "# a comment\\r  root: 2"',
-      "  keyVersion: 1",
+      '  | "# a comment\\r  root: 2"',
+      "  | keyVersion: 1",
       "signed",
     ],
   );

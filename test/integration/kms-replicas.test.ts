@@ -4,7 +4,7 @@
  * processes die and are replaced, the database restarts, operators change a policy.
  */
 import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
-import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { execFile } from "node:child_process";
 import { once } from "node:events";
 import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { type AddressInfo, connect, createServer } from "node:net";
@@ -17,32 +17,14 @@ import { httpPost, requestKeys } from "@caisson/guest/key-client";
 import { withPatience } from "@caisson/guest/patience";
 import { createRootSecret, postgresql, verifyReleaseLog } from "@caisson/kms";
 import { Machine } from "@caisson/kms/testing/machine";
+import { cli, exchange, type Replica, startReplica } from "../support/kms-process.ts";
 import { type Postgres, startPostgres } from "../support/postgresql.ts";
 
-const cli = new URL("../../packages/cli/src/main.ts", import.meta.url).pathname;
 const guests = Array.from({ length: 8 }, (_, seed) => new Machine(Date.now(), "hello", seed));
 const [machine] = guests;
 
-interface Replica {
-  port: number;
-  identityKey: string;
-  process: ChildProcess;
-}
-
-async function replica(t: TestContext, data: string, ...more: string[]): Promise<Replica> {
-  const args = ["kms", "serve", "--data", data, "--listen", "127.0.0.1:0", "--rate-per-address", "10000"];
-  const child = spawn(process.execPath, [cli, ...args, "--development", "--json", ...more], {
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  t.after(() => child.kill("SIGKILL"));
-  let text = "";
-  for await (const chunk of child.stdout) {
-    text += chunk;
-    if (text.endsWith("}\n")) break;
-  }
-  const { url, identityKey } = JSON.parse(text) as { url: string; identityKey: string };
-  return { port: Number(new URL(url).port), identityKey, process: child };
-}
+const replica = (t: TestContext, data: string, ...more: string[]): Promise<Replica> =>
+  startReplica(t, data, ["--rate-per-address", "10000", ...more]);
 
 /** Each connection to the next replica that takes one. */
 async function balancer(t: TestContext, replicas: () => readonly (Replica | undefined)[]): Promise<string> {
@@ -63,15 +45,6 @@ async function balancer(t: TestContext, replicas: () => readonly (Replica | unde
   t.after(() => server.close());
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
 }
-
-const exchange = (url: string, identityKey: string, guest: Machine) =>
-  requestKeys({
-    post: httpPost(url, 20_000),
-    identityKey: Uint8Array.fromHex(identityKey),
-    evidence: (reportData) => guest.evidence(guest.booted(identityKey), reportData),
-    now: Date.now,
-    toleranceMs: 5000,
-  });
 
 interface Setup {
   data: string;

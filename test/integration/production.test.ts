@@ -22,7 +22,8 @@ import type { ConsoleEvent } from "@caisson/protocol/console";
 import { description } from "@caisson/protocol/guest-config";
 import { appId, composeHash, instanceId, keyProvider } from "@caisson/protocol/identity";
 import { decodeInstance } from "@caisson/protocol/instance";
-import { hierarchy, issueQuote, mint, type TdSpec } from "@caisson/simulated/pki";
+import { hierarchy, mint } from "@caisson/simulated/pki";
+import { issueQuote, type TdSpec } from "@caisson/simulated/quotes";
 import { type Collateral, type EvidenceDocument, readReferences, reportData } from "@caisson/verify";
 import { canonicalJson } from "@caisson/vocabulary/canonical-json";
 import { evidencePath } from "@caisson/vocabulary/paths";
@@ -420,7 +421,7 @@ test("an application that serves no evidence runs on, unverified; its end is the
   equal(status, 10, stderr);
 });
 
-test("Ctrl-C while such a machine boots ends it, and is no failure of its boot", async () => {
+test("Ctrl-C while such a machine boots ends it, and is not a failure of its boot", async () => {
   const words: readonly [number, ConsoleEvent] = [200, { at: 1, kind: "note", text: "booting" }];
   const { status, stderr, asked } = await upOnTdx([words], "http://127.0.0.1:9/", [], /booting/);
   equal(status, 130, stderr);

@@ -8,7 +8,8 @@
  */
 import { deepEqual, ok } from "node:assert/strict";
 import { before, test } from "node:test";
-import { hierarchy, issueQuote, mint } from "@caisson/simulated/pki";
+import { hierarchy, mint } from "@caisson/simulated/pki";
+import { issueQuote } from "@caisson/simulated/quotes";
 import type { Collateral, ErrorCode } from "@caisson/verify";
 import { buildEvidence, now, times } from "@caisson/verify/testing/evidence";
 import { refusals } from "@caisson/verify/testing/refusals";

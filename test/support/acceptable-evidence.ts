@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Evidence of the emulated platform, the only one whose root a policy can name, and a policy that accepts it. */
 import { fold, runtimeEventDigest } from "@caisson/measure";
-import { hierarchy, issueQuote, mint } from "@caisson/simulated/pki";
+import { hierarchy, mint } from "@caisson/simulated/pki";
+import { issueQuote } from "@caisson/simulated/quotes";
 import { reportData } from "@caisson/verify";
 import { writeEvidenceDocument } from "@caisson/verify/evidence-document";
 import { toHex } from "@caisson/vocabulary/bytes";

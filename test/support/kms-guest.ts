@@ -83,7 +83,7 @@ export async function answering({ vm, url, state }: Session): Promise<string> {
 }
 
 /** What a command of ours prints. This process goes on meanwhile: it is also the host that makes the guests' quotes. */
-export const caisson = async (...args: string[]): Promise<string> =>
+const caisson = async (...args: string[]): Promise<string> =>
   (await promisify(execFile)(join(repository, "caisson"), args, { timeout: 120_000 })).stdout;
 
 /** A keeper's key in `place`, as the command line takes it. */

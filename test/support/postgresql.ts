@@ -50,8 +50,11 @@ function directory(after: (end: () => void) => void): string {
   return path;
 }
 
-/** Starts a new server; `after` gets what ends and removes it. */
-export async function startPostgres(after: (end: () => Promise<void> | void) => void): Promise<Postgres> {
+/** Starts a new server; `after` gets what ends and removes it. `env` is added to this process's for it. */
+export async function startPostgres(
+  after: (end: () => Promise<void> | void) => void,
+  env: NodeJS.ProcessEnv = {},
+): Promise<Postgres> {
   const data = join(directory(after), "data");
   run(
     "initdb",
@@ -65,13 +68,14 @@ export async function startPostgres(after: (end: () => Promise<void> | void) => 
     "UTF8",
     "--no-instructions",
   );
-  return serve(data, await freeTcpPort(), after);
+  return serve(data, await freeTcpPort(), after, env);
 }
 
 async function serve(
   data: string,
   port: number,
   after: (end: () => Promise<void> | void) => void,
+  env: NodeJS.ProcessEnv,
 ): Promise<Postgres> {
   writeFileSync(
     join(data, "postgresql.auto.conf"),
@@ -94,7 +98,8 @@ async function serve(
   );
   let child: ChildProcess | undefined;
   const start = async () => {
-    child = spawn(join(programs, "postgres"), ["-D", data], { ...owner, cwd: tmpdir(), stdio: "ignore" });
+    const how = { ...owner, cwd: tmpdir(), stdio: "ignore", env: { ...process.env, ...env } } as const;
+    child = spawn(join(programs, "postgres"), ["-D", data], how);
     const limit = performance.now() + startMs;
     for (;;) {
       try {
@@ -151,7 +156,7 @@ async function serve(
         "--write-recovery-conf",
         "--wal-method=stream",
       );
-      const standby = await serve(copy, await freeTcpPort(), after);
+      const standby = await serve(copy, await freeTcpPort(), after, env);
       sql("postgres", "ALTER SYSTEM SET synchronous_standby_names = '*'");
       sql("postgres", "SELECT pg_reload_conf()");
       return standby;

@@ -6,7 +6,8 @@
  */
 import { ok } from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { hierarchy, issueCertificate } from "@caisson/simulated/pki";
+import { issueCertificate } from "@caisson/simulated/certificates";
+import { hierarchy } from "@caisson/simulated/pki";
 import { type Collateral, VerifyError, verifyQuote } from "@caisson/verify";
 import { sequence } from "@caisson/verify/der-writer";
 import { times } from "@caisson/verify/testing/evidence";

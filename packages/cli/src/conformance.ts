@@ -35,6 +35,7 @@ import {
 import { exitCodes } from "./exit-codes.ts";
 import { UsageError } from "./failure.ts";
 import { readText } from "./judgement-files.ts";
+import { jsonText } from "./views/answer.ts";
 import { printable } from "./views/printable.ts";
 
 const verdicts = ["accepted", "rejected", "undetermined", "unsupported", "malformed"] as const;
@@ -167,8 +168,6 @@ export async function showConformance(path: string, json: boolean): Promise<void
     ].join("\n"),
   );
   const summary = `${results.length - wrong.length} of ${results.length} cases are answered as they must be`;
-  process.stdout.write(
-    json ? `${JSON.stringify({ results }, null, 2)}\n` : `${[...lines, summary].join("\n")}\n`,
-  );
+  process.stdout.write(json ? jsonText({ results }) : `${[...lines, summary].join("\n")}\n`);
   if (wrong.length > 0) process.exitCode = exitCodes.rejected;
 }

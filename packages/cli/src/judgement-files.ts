@@ -96,7 +96,7 @@ class Unjudged extends Failure<string, "unsupported" | "input"> {
 
 /**
  * For commands that explain evidence and do not judge it. A refusal is a "no" (exit code 10) unless it says nothing of the
- * evidence, such as collateral that is missing, expired or another platform's (20), or the bytes are no evidence (30).
+ * evidence, such as collateral that is missing, expired or another platform's (20), or the bytes are not evidence (30).
  */
 export async function explaining<T>(ask: () => T | Promise<T>): Promise<T> {
   try {

@@ -16,13 +16,6 @@ export function parseMemory(text: string): number {
   throw new InvalidArgumentError(`a size from ${least}M to ${most / 1024}G, such as 2048M or 2G`);
 }
 
-/** A parser of whole numbers in a range. */
-export const whole = (first: number, last: number) => (text: string) => {
-  const value = Number(text);
-  if (Number.isInteger(value) && value >= first && value <= last) return value;
-  throw new InvalidArgumentError(`a whole number from ${first} to ${last}`);
-};
-
 /** In MiB. */
 export const memoryOption = (): Option =>
   new Option("--memory <size>", "memory, such as 1024M or 2G").argParser(parseMemory).default(1024, "1024M");

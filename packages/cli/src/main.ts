@@ -4,6 +4,7 @@
 import type { Commands } from "./edition.ts";
 import { portableCommands } from "./portable-commands.ts";
 import { run } from "./run.ts";
+import { jsonText } from "./views/answer.ts";
 
 const commands: Commands = {
   ...portableCommands,
@@ -67,7 +68,7 @@ const edition = {
   help: "--yes (or CAISSON_YES=1) lets the launcher install missing Debian packages unasked; --version says the version.",
   async version(json: boolean): Promise<string> {
     const { ownVersion, versionText } = await import("./version.ts");
-    return json ? `${JSON.stringify(ownVersion(), null, 2)}\n` : versionText();
+    return json ? jsonText(ownVersion()) : versionText();
   },
 };
 await run(edition, process.argv.slice(2));

@@ -16,9 +16,11 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { makeDirectory } from "@caisson/vocabulary/directory";
 import { Failure } from "@caisson/vocabulary/failure";
 import { build } from "esbuild";
 import rootPackage from "../../../package.json" with { type: "json" };
+import { jsonText } from "./views/answer.ts";
 
 const repository = new URL("../../../", import.meta.url).pathname;
 
@@ -138,7 +140,7 @@ const withoutLinks = (text: string): string =>
 function stageLibrary(name: string, compiled: string, stage: string): void {
   cpSync(join(compiled, name, "src"), join(stage, "dist"), { recursive: true });
   renameImports(join(stage, "dist"));
-  writeFileSync(join(stage, "package.json"), `${JSON.stringify(published(describe(name)), null, 2)}\n`);
+  writeFileSync(join(stage, "package.json"), jsonText(published(describe(name))));
   const page = join(repository, "packages", name, "README.md");
   if (existsSync(page)) writeFileSync(join(stage, "README.md"), withoutLinks(readFileSync(page, "utf8")));
 }
@@ -179,7 +181,7 @@ async function stageCommand(stage: string): Promise<void> {
     files: ["dist"],
     dependencies: pinned(),
   };
-  writeFileSync(join(stage, "package.json"), `${JSON.stringify(description, null, 2)}\n`);
+  writeFileSync(join(stage, "package.json"), jsonText(description));
   writeFileSync(
     join(stage, "README.md"),
     [
@@ -203,7 +205,7 @@ async function stageCommand(stage: string): Promise<void> {
 
 /** Writes the tarballs into `out` and returns their paths, ours first as they depend on each other. `npm` has to be there. */
 export async function packAll(out: string): Promise<string[]> {
-  mkdirSync(out, { recursive: true });
+  makeDirectory(out);
   const work = mkdtempSync(join(tmpdir(), "caisson-pack-"));
   try {
     const compiled = join(work, "compiled");

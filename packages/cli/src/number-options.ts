@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Numbers of releases and days on a command line. */
+/** Whole numbers on a command line. */
 import { InvalidArgumentError } from "commander";
 
-export function parseNumber(text: string): number {
-  if (!/^[1-9]\d{0,9}$/.test(text)) throw new InvalidArgumentError("expected a whole number above 0");
-  return Number(text);
-}
+/** A parser of whole numbers in a range, in decimal. */
+export const whole =
+  (first: number, last: number) =>
+  (text: string): number => {
+    const value = Number(text);
+    if (/^\d{1,15}$/.test(text) && value >= first && value <= last) return value;
+    throw new InvalidArgumentError(`a whole number from ${first} to ${last}`);
+  };
+
+export const releaseNumber = whole(1, 9_999_999_999);
 
 /** A century at most: dates beyond have five digits of years soon. */
-export function parseDays(text: string): number {
-  const days = parseNumber(text);
-  if (days > 36_500) throw new InvalidArgumentError("expected at most 36500 days");
-  return days;
-}
+export const days = whole(1, 36_500);

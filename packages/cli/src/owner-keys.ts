@@ -12,6 +12,7 @@ import { frame, text as utf8 } from "@caisson/vocabulary/frame";
 import { hex, object, oneOf, SchemaError, text } from "@caisson/vocabulary/schema";
 import { writeNewFile } from "./output-file.ts";
 import { readTextFile } from "./passphrase-file.ts";
+import { jsonText } from "./views/answer.ts";
 
 export type OwnerKeyCode = "owner/malformed" | "owner/passphrase";
 
@@ -65,7 +66,7 @@ export function newOwnerKey(path: string, type: KeyType, passphrase: string): Pu
   const secret = key.export({ format: "der", type: "pkcs8" });
   const document = { version, ...publicKey, ...encryptUnder(passphrase, secret, bound(publicKey)) };
   secret.fill(0);
-  writeNewFile(path, `${JSON.stringify(document, null, 2)}\n`, 0o600);
+  writeNewFile(path, jsonText(document), 0o600);
   return publicKey;
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `caisson` as an npm package: the commands that need neither Linux nor this repository. */
 import ownPackage from "../../../package.json" with { type: "json" };
+import { jsonText } from "./views/answer.ts";
 
 const leastNode = 26;
 if (Number(process.versions.node.split(".")[0]) < leastNode) {
@@ -18,9 +19,7 @@ if (Number(process.versions.node.split(".")[0]) < leastNode) {
     help: "These judge and predict, wherever Node 26 runs. Everything else is in the repository, for Linux on x86-64.",
     others: "; all others are in Caisson's repository, for Linux on x86-64",
     version: async (json: boolean) =>
-      json
-        ? `${JSON.stringify({ version: ownPackage.version }, null, 2)}\n`
-        : `caisson ${ownPackage.version}\n`,
+      json ? jsonText({ version: ownPackage.version }) : `caisson ${ownPackage.version}\n`,
   };
   await run(edition, process.argv.slice(2));
 }

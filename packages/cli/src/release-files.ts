@@ -29,6 +29,7 @@ import { UsageError } from "./failure.ts";
 import { readBounded } from "./judgement-files.ts";
 import { keyText, openOwnerKey } from "./owner-keys.ts";
 import { readPassphrase, readTextFile } from "./passphrase-file.ts";
+import { jsonText } from "./views/answer.ts";
 
 function readJsonFile(path: string): unknown {
   try {
@@ -41,8 +42,7 @@ function readJsonFile(path: string): unknown {
 
 export const readEnvelopeFile = (path: string): Envelope => readEnvelope(readJsonFile(path));
 
-export const envelopeText = (envelope: Envelope): string =>
-  `${JSON.stringify(writeEnvelope(envelope), null, 2)}\n`;
+export const envelopeText = (envelope: Envelope): string => jsonText(writeEnvelope(envelope));
 
 /** The newest generation of the identity in `first`, whose hash is the application's id. */
 export async function readIdentityFiles(

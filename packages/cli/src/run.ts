@@ -8,6 +8,7 @@ import type { Commands, Edition } from "./edition.ts";
 import { errorDocument, exitCode, renderError, UsageError } from "./failure.ts";
 import { guardOutput } from "./output.ts";
 import { suggest } from "./suggest.ts";
+import { jsonText } from "./views/answer.ts";
 import { fold } from "./views/fold.ts";
 
 function helpText({ commands, help }: Edition): string {
@@ -96,7 +97,7 @@ export async function run(edition: Edition, argv: string[]): Promise<void> {
     if (code !== 0 && !outputFailed()) process.stderr.write(renderError(subject, error));
     // A command that fails after its document has said why in it; a second one would spoil the first.
     if (code !== 0 && argv.includes("--json") && !hasPrinted() && !outputFailed()) {
-      process.stdout.write(`${JSON.stringify(errorDocument(error), null, 2)}\n`);
+      process.stdout.write(jsonText(errorDocument(error)));
     }
     process.exitCode = code;
   }

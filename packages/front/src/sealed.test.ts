@@ -125,6 +125,31 @@ test("tunnel: another key is told apart, a recorded request is taken once, and n
   equal((await ask(port, "/.well-known/caisson/tunnel", { method: "POST", body: sent })).status, 415);
 });
 
+test("tunnel: another key is told apart however the request comes in pieces", async (t) => {
+  const { port } = await start(t, echo);
+  const other = await generateKeyPair();
+  for (const cut of [1, 39, 41, 1000]) {
+    const own = await beginTunnel(other.publicKey);
+    const sent = Buffer.concat([own.header, await own.writer.chunks(new Uint8Array(5000))]);
+    const answer = await raw(
+      port,
+      Buffer.concat([
+        Buffer.from(
+          `POST /.well-known/caisson/tunnel HTTP/1.1\r\nHost: a\r\nContent-Type: ${tunnelTypes.request}\r\nTransfer-Encoding: chunked\r\n\r\n`,
+        ),
+        ...[sent.subarray(0, cut), sent.subarray(cut)].flatMap((piece) => [
+          Buffer.from(`${piece.length.toString(16)}\r\n`),
+          piece,
+          Buffer.from("\r\n"),
+        ]),
+        Buffer.from("0\r\n\r\n"),
+      ]),
+      { until: /\r\n\r\n.*}/s },
+    );
+    match(answer, /^HTTP\/1.1 400[^]*#ohttp-key/, `cut at ${cut}`);
+  }
+});
+
 test("a client that sends sealed requests slowly, or too many bytes, is cut off", async (t) => {
   const { port, hpke } = await start(t, echo, {
     limits: { sealed: { request: 100_000, total: 200_000, arrivalMs: 500, remembered: 10 } },

@@ -28,6 +28,7 @@ import {
   tunnelTypes,
 } from "@caisson/protocol/tunnel";
 import { concat } from "@caisson/vocabulary/bytes";
+import { messageOf } from "@caisson/vocabulary/failure";
 import {
   bodyOf,
   checkedTarget,
@@ -93,30 +94,7 @@ export class SealedRequests {
     const context = await openEhbp(this.#key, enc).catch(() => {
       throw new FrontRefusal(400, "the encapsulated key is not one");
     });
-    const reader = new FrameReader();
-    let opened = 0;
-    const content = await this.#collect(
-      request,
-      async (piece) => {
-        const parts: Uint8Array[] = [];
-        for (const frame of reader.push(piece)) {
-          parts.push(
-            await context.open(frame).catch(() => {
-              throw opened === 0
-                ? new FrontRefusal(422, "the body is sealed to another key", ehbpKeyProblem)
-                : new FrontRefusal(400, "a frame is not authentic");
-            }),
-          );
-          opened++;
-        }
-        return parts;
-      },
-      () => {
-        reader.end();
-        if (opened === 0) throw new FrontRefusal(400, "the body has no frame");
-        return Promise.resolve(new Uint8Array());
-      },
-    );
+    const content = await this.#openBody(request, context);
     this.#once(hex);
     const { remoteAddress: address = "" } = request.socket;
     const headers = towardsApplication(request.rawHeaders, {
@@ -142,6 +120,33 @@ export class SealedRequests {
     response.end();
   }
 
+  /** The plaintext of a body's frames, of which there is one at least. Throws FrontRefusal. */
+  #openBody(request: Request, context: Awaited<ReturnType<typeof openEhbp>>): Promise<Uint8Array> {
+    const reader = new FrameReader();
+    let opened = 0;
+    const refusal = (): never => {
+      throw opened === 0
+        ? new FrontRefusal(422, "the body is sealed to another key", ehbpKeyProblem)
+        : new FrontRefusal(400, "a frame is not authentic");
+    };
+    return this.#collect(
+      request,
+      async (piece) => {
+        const parts: Uint8Array[] = [];
+        for (const frame of reader.push(piece)) {
+          parts.push(await context.open(frame).catch(refusal));
+          opened++;
+        }
+        return parts;
+      },
+      () => {
+        reader.end();
+        if (opened === 0) throw new FrontRefusal(400, "the body has no frame");
+        return Promise.resolve(new Uint8Array());
+      },
+    );
+  }
+
   /** A whole request, sealed. Throws FrontRefusal. */
   whole(request: Request, response: Response): Promise<void> {
     return this.#whole(request, response).finally(() => this.#give(request));
@@ -151,23 +156,7 @@ export class SealedRequests {
     if (request.method !== "POST" || single(request, "content-type") !== tunnelTypes.request) {
       throw new FrontRefusal(415, `a sealed request comes by POST, as ${tunnelTypes.request}`);
     }
-    let front: Awaited<ReturnType<typeof openTunnel>> | undefined;
-    let start: Uint8Array = new Uint8Array();
-    const message = await this.#collect(
-      request,
-      async (piece) => {
-        if (front !== undefined) return front.reader.push(piece);
-        start = concat(start, piece);
-        if (start.length < tunnelHeaderSize) return [];
-        front = await openTunnel(this.#key, start.subarray(0, tunnelHeaderSize)).catch(keyRefusal);
-        return front.reader.push(start.subarray(tunnelHeaderSize)).catch(refusalOf(front.reader));
-      },
-      () => {
-        if (front === undefined) throw new FrontRefusal(400, "the request is cut off");
-        return front.reader.end().catch(refusalOf(front.reader));
-      },
-    );
-    const { enc, nonceSize, answer: answerWith } = front!;
+    const { message, enc, nonceSize, answer: answerWith } = await this.#openWhole(request);
     this.#once(enc.toHex());
     const inner = readInner(message);
     const { remoteAddress: address = "" } = request.socket;
@@ -182,30 +171,32 @@ export class SealedRequests {
       { method: inner.method, path: inner.path, headers, ...body },
       response,
     );
-
     const nonce = random(nonceSize);
-    const writer = new ChunkWriter(await answerWith(nonce));
-    const raw = towardsClient(answer.rawHeaders);
-    const fields = raw.flatMap((name, i): [string, string][] =>
-      i % 2 === 0 ? [[name.toLowerCase(), raw[i + 1]!]] : [],
+    await answerWhole(response, answer, inner.method, nonce, new ChunkWriter(await answerWith(nonce)));
+  }
+
+  /** A request's plaintext, and what its answer is sealed with. Throws FrontRefusal. */
+  async #openWhole(request: Request): Promise<OpenTunnel & { message: Uint8Array }> {
+    let front: OpenTunnel | undefined;
+    let start: Uint8Array = new Uint8Array();
+    const message = await this.#collect(
+      request,
+      async (piece) => {
+        let chunks = piece;
+        if (front === undefined) {
+          start = concat(start, piece);
+          if (start.length < tunnelHeaderSize) return [];
+          front = await openTunnel(this.#key, start.subarray(0, tunnelHeaderSize)).catch(keyRefusal);
+          chunks = start.subarray(tunnelHeaderSize);
+        }
+        return front.reader.push(chunks).catch(refusalOf(front.reader));
+      },
+      () => {
+        if (front === undefined) throw new FrontRefusal(400, "the request is cut off");
+        return front.reader.end().catch(refusalOf(front.reader));
+      },
     );
-    const head = responseHead(answer.statusCode!, fields);
-    const size = Number(answer.headers["content-length"] ?? Number.NaN);
-    const type = { "content-type": tunnelTypes.answer, "cache-control": "no-store", ...openToPages };
-    if (inner.method === "HEAD" || size + head.length < chunkSize - 16) {
-      const content: Uint8Array[] = [];
-      for await (const piece of answer) content.push(piece as Buffer);
-      const all = concat(...content);
-      const sealed = await writer.last(
-        concat(head, all.length > 0 ? responseContent(all) : all, responseEnd),
-      );
-      return reply(response, 200, tunnelTypes.answer, concat(nonce, sealed), openToPages);
-    }
-    response.writeHead(200, type);
-    await write(response, concat(nonce, await writer.chunks(head)));
-    for await (const piece of answer)
-      await write(response, await writer.chunks(responseContent(piece as Buffer)));
-    response.end(await writer.last(responseEnd));
+    return { ...front!, message };
   }
 
   /** The application's answer; from then on nothing is held of the request. Throws NoAnswer. */
@@ -275,6 +266,38 @@ export class SealedRequests {
   }
 }
 
+type OpenTunnel = Awaited<ReturnType<typeof openTunnel>>;
+
+/** Seals the application's answer: at once where it fits into one chunk, else as it comes. */
+async function answerWhole(
+  response: Response,
+  answer: IncomingMessage,
+  method: string,
+  nonce: Uint8Array,
+  writer: ChunkWriter,
+): Promise<void> {
+  const raw = towardsClient(answer.rawHeaders);
+  const fields = raw.flatMap((name, i): [string, string][] =>
+    i % 2 === 0 ? [[name.toLowerCase(), raw[i + 1]!]] : [],
+  );
+  const head = responseHead(answer.statusCode!, fields);
+  const size = Number(answer.headers["content-length"] ?? Number.NaN);
+  if (method === "HEAD" || size + head.length < chunkSize - 16) {
+    const content: Uint8Array[] = [];
+    for await (const piece of answer) content.push(piece as Buffer);
+    const all = concat(...content);
+    const sealed = await writer.last(concat(head, all.length > 0 ? responseContent(all) : all, responseEnd));
+    return reply(response, 200, tunnelTypes.answer, concat(nonce, sealed), openToPages);
+  }
+  const type = { "content-type": tunnelTypes.answer, "cache-control": "no-store", ...openToPages };
+  response.writeHead(200, type);
+  await write(response, concat(nonce, await writer.chunks(head)));
+  for await (const piece of answer) {
+    await write(response, await writer.chunks(responseContent(piece as Buffer)));
+  }
+  response.end(await writer.last(responseEnd));
+}
+
 const keyRefusal = (error: Error): never => {
   throw new FrontRefusal(400, error.message, keyProblem);
 };
@@ -296,6 +319,6 @@ function readInner(message: Uint8Array) {
     return { ...checkedTarget(method, path, authority), fields, content };
   } catch (error) {
     if (error instanceof FrontRefusal) throw error;
-    throw new FrontRefusal(400, `the sealed request: ${(error as Error).message}`);
+    throw new FrontRefusal(400, `the sealed request: ${messageOf(error)}`);
   }
 }

@@ -5,9 +5,10 @@
  */
 import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, readdir, rename, rm } from "node:fs/promises";
+import { mkdtemp, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { makeDirectory } from "@caisson/vocabulary/directory";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { HostError } from "./errors.ts";
 
@@ -48,7 +49,7 @@ export async function chronyd(): Promise<Chronyd> {
 
 /** Downloads chrony and the libraries that it needs, by name, and unpacks them to `root`, all or nothing. */
 async function unpackChrony(root: string): Promise<void> {
-  await mkdir(cache, { recursive: true });
+  makeDirectory(cache);
   const work = await mkdtemp(join(cache, "chrony-"));
   try {
     const skip = ["recommends", "suggests", "conflicts", "breaks", "replaces", "enhances"];

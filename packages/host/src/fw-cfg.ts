@@ -8,19 +8,12 @@
  */
 
 import { createHash } from "node:crypto";
-import {
-  copyFileSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
+import { copyFileSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
+import { makeDirectory } from "@caisson/vocabulary/directory";
 import type { Platform, PlatformTable } from "@caisson/vocabulary/platforms";
 import { end, exited, start } from "./child.ts";
 import { HostError } from "./errors.ts";
@@ -138,7 +131,7 @@ export async function cachedFwCfg(
   const stored = readCache(path);
   if (stored !== undefined) return stored;
   const files = await read();
-  mkdirSync(cache, { recursive: true });
+  makeDirectory(cache);
   const encoded = Object.entries(files).map(([name, bytes]) => [name, Buffer.from(bytes).toString("base64")]);
   writeFileSync(`${path}.${process.pid}`, JSON.stringify(Object.fromEntries(encoded)));
   renameSync(`${path}.${process.pid}`, path);

@@ -10,7 +10,7 @@
 
 import type { ChildProcess } from "node:child_process";
 import { createSocket } from "node:dgram";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -20,6 +20,7 @@ import {
   issueServerCertificate,
   type TestAuthority,
 } from "@caisson/simulated/test-authority";
+import { makeDirectory } from "@caisson/vocabulary/directory";
 import { end, start } from "./child.ts";
 import { type Chronyd, chronyd } from "./chronyd.ts";
 import { HostError } from "./errors.ts";
@@ -105,7 +106,7 @@ class Instances {
   /** The directory of the instance of this name, made if need be. */
   async place(name: string): Promise<string> {
     const own = join(this.#directory, name);
-    await mkdir(own, { recursive: true });
+    makeDirectory(own);
     return own;
   }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, match, rejects } from "node:assert/strict";
 import { once } from "node:events";
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -84,4 +84,22 @@ test("a machine that QEMU stopped for want of room: it is said once, told to go 
       ["told to go on", "told to go on"],
     ],
   );
+});
+
+test("a machine that KVM gives up stands still: it is ended, and the console's log says why", async () => {
+  const [program, qmpSocket] = [join(scratch, "given-up.cjs"), join(scratch, "given-up.sock")];
+  const said = "setTimeout(() => console.error('KVM internal error. Suberror: 1'), 200);";
+  writeFileSync(program, fakeQemu(qmpSocket) + said, { mode: 0o755 });
+  const serialLog = join(scratch, "given-up.log");
+  const vm = await Vm.launch([], {
+    program,
+    qmpSocket,
+    serialLog,
+    limitMs: 60_000,
+    tidy: async () => {},
+  });
+  const started = performance.now();
+  equal(await vm.ended, "SIGKILL");
+  equal(performance.now() - started < 50_000, true, "not by its time limit");
+  match(readFileSync(serialLog, "utf8"), /KVM cannot run this machine/);
 });

@@ -10,7 +10,6 @@ import {
   closeSync,
   constants,
   copyFileSync,
-  mkdirSync,
   mkdtempSync,
   openSync,
   rmSync,
@@ -23,6 +22,7 @@ import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { type ConsoleEvent, consoleDecoder } from "@caisson/protocol/console";
 import type { SignQuote } from "@caisson/simulated/simulated-platform";
+import { makeDirectory } from "@caisson/vocabulary/directory";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { end, exited, runs, start, waitForSocket } from "./child.ts";
 import { HostError } from "./errors.ts";
@@ -82,6 +82,8 @@ export class Vm extends EventEmitter<VmEvents> {
   readonly ended: Promise<number | NodeJS.Signals>;
   readonly #qemu: ChildProcess;
   readonly #qmpSocket: string;
+  /** Puts a line of this host's among the console's, and in its log. */
+  readonly #note: (line: string) => void;
 
   private constructor(qemu: ChildProcess, qmpSocket: string, serialLog: string, tidy: () => Promise<void>) {
     super();
@@ -90,9 +92,12 @@ export class Vm extends EventEmitter<VmEvents> {
     const log = openSync(serialLog, "w");
     const console = createInterface({ input: qemu.stdout! });
     const decode = consoleDecoder();
-    console.on("line", (line) => {
+    this.#note = (line) => {
       writeSync(log, `${line}\n`);
       this.emit("line", line);
+    };
+    console.on("line", (line) => {
+      this.#note(line);
       const event = decode(line);
       if (event === undefined) return;
       this.events.push(event);
@@ -120,7 +125,7 @@ export class Vm extends EventEmitter<VmEvents> {
       rmSync(directory, { recursive: true, force: true });
     };
     try {
-      mkdirSync(dirname(options.serialLog), { recursive: true });
+      makeDirectory(dirname(options.serialLog));
       const parts = {
         ...options,
         instance: join(directory, "instance.img"),
@@ -162,6 +167,11 @@ export class Vm extends EventEmitter<VmEvents> {
       await tidy();
     });
     if (limitMs !== undefined) timer = setTimeout(() => vm.kill(), limitMs);
+    void kvmGaveUp(qemu).then(() => {
+      if (!runs(qemu)) return;
+      vm.#note("KVM cannot run this machine here (KVM internal error, says QEMU)");
+      vm.kill();
+    });
     try {
       await waitForSocket(qmpSocket, qemu);
       // The socket is there first; QEMU answers on it when it has made the machine.
@@ -238,3 +248,11 @@ export class Vm extends EventEmitter<VmEvents> {
     this.#qemu.kill("SIGKILL");
   }
 }
+
+/** Resolves where QEMU says that KVM cannot go on with its machine, which then stands still for ever. */
+export const kvmGaveUp = (qemu: ChildProcess): Promise<void> =>
+  new Promise((resolve) => {
+    createInterface({ input: qemu.stderr! }).on("line", (line) => {
+      if (line.startsWith("KVM internal error")) resolve();
+    });
+  });

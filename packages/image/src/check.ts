@@ -261,17 +261,24 @@ function plainFindings(config: OciConfig): Finding[] {
   return findings;
 }
 
+/** Without a compose file there is no line, and the keys to change are the spec's. */
+const isAlone = (service: ComposedService): boolean => service.line === 0;
+const lineOf = (service: ComposedService) => (isAlone(service) ? {} : { line: service.line });
+
 function composedFindings(
   service: ComposedService,
   config: Pick<OciConfig, "user" | "exposedPorts">,
-  { networks, services }: Composition,
+  composition: Composition,
 ): Finding[] {
-  // Without a compose file there is no line, and its keys are the spec's.
-  const alone = service.line === 0;
-  const line = alone ? {} : { line: service.line };
+  return [...rightsOf(service, config), ...reachOf(service, config, composition)];
+}
+
+/** What a contained service may do that it might not need, and the key that takes it away. */
+function rightsOf(service: ComposedService, config: Pick<OciConfig, "user">): Finding[] {
+  const alone = isAlone(service);
   const findings: Finding[] = [];
   const cost = (text: string, inCompose: string, inSpec = inCompose): void =>
-    void findings.push({ kind: "cost", ...line, text, change: alone ? inSpec : inCompose });
+    void findings.push({ kind: "cost", ...lineOf(service), text, change: alone ? inSpec : inCompose });
   if (isRoot(service.user ?? config.user)) {
     cost(
       "starts as root of a user namespace of its own",
@@ -302,24 +309,28 @@ function composedFindings(
     );
   if (service.key && !alone)
     cost("sees the application's key", "no secrets: [caisson-key], if another service can answer for it");
+  return findings;
+}
+
+/** What does not reach it, what it reaches beside it, and whether it reaches anything outside. */
+function reachOf(
+  service: ComposedService,
+  config: Pick<OciConfig, "exposedPorts">,
+  { networks, services }: Composition,
+): Finding[] {
+  const findings: Finding[] = [];
+  const note = (text: string): void => void findings.push({ kind: "note", ...lineOf(service), text });
   const open = config.exposedPorts.filter(
     (port) => !service.ports.some(({ target, protocol }) => port === `${target}/${protocol}`),
   );
-  if (open.length > 0)
-    findings.push({
-      kind: "note",
-      ...line,
-      text: `${open.join(", ")} of its image is not reached from outside`,
-    });
+  if (open.length > 0) note(`${open.join(", ")} of its image is not reached from outside`);
   const beside = [...services.values()].filter(
     ({ name, networks: theirs }) =>
       name !== service.name && Object.keys(theirs).some((one) => Object.hasOwn(service.networks, one)),
   );
-  if (beside.length > 0) {
-    findings.push({ kind: "note", ...line, text: `reaches ${beside.map(({ name }) => name).join(", ")}` });
-  }
+  if (beside.length > 0) note(`reaches ${beside.map(({ name }) => name).join(", ")}`);
   if (Object.keys(service.networks).every((one) => networks[one]?.internal === true)) {
-    findings.push({ kind: "note", ...line, text: "connects to nothing outside" });
+    note("connects to nothing outside");
   }
   return findings;
 }

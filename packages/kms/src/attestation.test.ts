@@ -1,56 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, match, ok, rejects, throws } from "node:assert/strict";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
-import { tmpdir } from "node:os";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { text as bodyOf } from "node:stream/consumers";
 import test, { type TestContext } from "node:test";
 import { httpPost, requestKeys } from "@caisson/guest/key-client";
 import { freeTcpPort } from "@caisson/host/ports";
-import { deriveApplicationKey } from "@caisson/protocol/derivation";
 import { generateSealingKey } from "@caisson/protocol/hpke";
-import { keyProvider } from "@caisson/protocol/identity";
-import { writeBundle, writeEnvelope } from "@caisson/releases";
-import { hashOf, Owners } from "@caisson/releases/testing/owners";
-import { signedBy } from "@caisson/releases/testing/signers";
 import { serveCollateral } from "@caisson/simulated/collateral-server";
 import { readPolicy } from "@caisson/verify";
 import { releaseJudge } from "@caisson/verify/releases";
-import { reportData } from "@caisson/verify/report-data";
 import fc from "fast-check";
 import { askKms, attestationNonce, judgeKms } from "./attestation.ts";
 import { checkGiver, type GuestKmsOptions, startGuestKms } from "./guest.ts";
-import { type OperatorRequest, operatorEnvelope } from "./operators.ts";
 import { dataFiles, openRootSecret } from "./root-secret.ts";
 import { passShare, readShares } from "./shares.ts";
 import { openLogStore } from "./store/open.ts";
-import { Machine } from "./testing/machine.ts";
-
-const now = Date.now();
-const owners = new Owners(now, "kms");
-const machine = new Machine(now, "kms", 0, { identity: owners.id });
-/** Registers of another image. */
-const altered = { rtmr1: "ff".repeat(48) };
-const policy = machine.policyFile({ app: { identity: { id: owners.id }, instanceId: "any" } })
-  .policy as object;
-const release = writeBundle(
-  owners.bundle(owners.release([hashOf(machine.manifest), hashOf(machine.description)]), machine.manifest),
-);
-
-/** Evidence of a machine that has `provider` (hexadecimal; none when left out), over an application's nonce. */
-async function evidenceOver(nonce: Uint8Array, provider?: string, td: object = {}) {
-  const state = machine.booted("00".repeat(32));
-  state.events.splice(-1, 1, {
-    name: "key-provider",
-    payload: keyProvider(provider === undefined ? undefined : Uint8Array.fromHex(provider)),
-  });
-  state.events.push({ name: "system-ready", payload: new Uint8Array() });
-  state.release = release;
-  Object.assign(state.td, td);
-  const evidence = await machine.evidence(state, await reportData("caisson/app/v1", { nonce }));
-  return { ...evidence, reportData: { scheme: "caisson/app/v1", fields: { nonce: nonce.toHex() } } };
-}
+import {
+  admitReplicas,
+  altered,
+  evidenceOver,
+  guestSocket,
+  machine,
+  now,
+  owners,
+  policy,
+  release,
+} from "./testing/guest-socket.ts";
 
 const kmsVersion = "caisson/kms-attestation/v1";
 const attestation = (of: Uint8Array, evidence: object) =>
@@ -118,66 +93,6 @@ test("a giver is the KMS that was measured, in a guest that is accepted", async 
   throws(() => checkGiver(rejected, identity.toHex(), "http://giver"), { code: "kms/giver" });
 });
 
-/** The socket of a guest: what `/run/caisson.sock` answers in one that runs `machine`. */
-async function guestSocket(t: TestContext, guest: { kms?: { url: string; identity: string }; td?: object }) {
-  const place = mkdtempSync(join(tmpdir(), "caisson-kms-guest-"));
-  const socket = join(place, "guest.sock");
-  const key = async (path: string, purpose: string) => {
-    const state = machine.booted(guest.kms!.identity);
-    state.release = release;
-    const { applicationKey } = await requestKeys({
-      post: httpPost(guest.kms!.url, 10_000),
-      identityKey: Uint8Array.fromHex(guest.kms!.identity),
-      evidence: (bound) => machine.evidence(state, bound),
-      now: Date.now,
-      toleranceMs: 5000,
-    });
-    return { key: deriveApplicationKey(applicationKey, path, purpose).toHex() };
-  };
-  const answer = async (request: IncomingMessage, response: ServerResponse) => {
-    const asked = await bodyOf(request);
-    const body = (asked === "" ? {} : JSON.parse(asked)) as Record<string, string>;
-    const answers: Record<string, () => unknown> = {
-      "/info": () => ({
-        name: "kms",
-        flavour: "development",
-        appId: owners.id,
-        keyProvider: guest.kms?.identity ?? null,
-        keyProviderUrl: guest.kms?.url ?? null,
-      }),
-      "/key": () => key(body.path!, body.purpose!),
-      "/checkpoint": () => {
-        if (checkpoints.away) throw new Error("no anchor");
-        checkpoints.number += 1;
-        return { generations: {} };
-      },
-      "/evidence": () => evidenceOver(Uint8Array.fromHex(body.nonce!), guest.kms?.identity, guest.td),
-    };
-    try {
-      response.end(JSON.stringify(await answers[request.url!]!()));
-    } catch (error) {
-      response.writeHead(500).end((error as { denial?: string }).denial);
-    }
-  };
-  const checkpoints = { number: 0, away: false };
-  const server = createServer((...exchange) => void answer(...exchange)).listen(socket);
-  const files = join(place, "files");
-  mkdirSync(files);
-  writeFileSync(join(files, "peers.json"), JSON.stringify(policy));
-  writeFileSync(join(files, "operators.json"), JSON.stringify({ keys: [owners.a.publicKey], threshold: 1 }));
-  t.after(() => {
-    server.close();
-    rmSync(place, { recursive: true });
-  });
-  const data = join(place, "data");
-  const start = async (port = 0, more: Partial<GuestKmsOptions> = {}) => {
-    const kms = await startGuestKms({ files, data, databases: [], host: "127.0.0.1", port, socket, ...more });
-    t.after(() => kms.close());
-    return kms;
-  };
-  return { start, data, files, checkpoints };
-}
-
 /** The KMS that opens a guest's volume. */
 const onVolume = { url: "http://127.0.0.1:1", identity: "11".repeat(32) };
 
@@ -236,17 +151,7 @@ test("a KMS in a guest fetches collateral from the source that it names, and nee
   await rejects(guest.start(0, { collateralSource: server.url }), { code: "collateral/duplicate" });
   rmSync(join(guest.files, "collateral"), { recursive: true });
   const kms = await guest.start(0, { collateralSource: server.url });
-  const asked: OperatorRequest = {
-    version: "caisson/kms-request/v1",
-    action: "policy/set",
-    kms: kms.identityKey,
-    app: owners.id,
-    replaces: 0,
-    expires: Date.now() + 600_000,
-    policy: JSON.stringify({ version: "caisson/kms-policy/v1", app: owners.id, keyVersion: 1, policy }),
-  };
-  const body = JSON.stringify(writeEnvelope(signedBy(operatorEnvelope(asked), owners.a)));
-  equal((await fetch(new URL("/v1/admin", kms.url), { method: "POST", body })).status, 200);
+  equal(await admitReplicas(kms), 200);
   const state = { ...machine.booted(kms.identityKey), release, collateral: undefined };
   const keys = await requestKeys({
     post: httpPost(kms.url, 10_000),

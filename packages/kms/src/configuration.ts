@@ -89,6 +89,7 @@ const rootsOf = (policies: PolicySet): string =>
 
 function together(source: ConfigurationSource, files: PolicySet, { policies: signed }: Signed): PolicySet {
   if (signed.size === 0) return files;
+  if (files.size === 0) return signed;
   const twice = files.common(signed);
   if (twice === undefined) return new PolicySet(files, signed);
   throw new KmsError(

@@ -20,7 +20,8 @@ import {
 import { type Bundle, type Envelope, identityPayloadType, readTrustPolicy } from "@caisson/releases";
 import { hashOf, keysOf, Owners } from "@caisson/releases/testing/owners";
 import { signer } from "@caisson/releases/testing/signers";
-import { FollowedLog, type FollowingStore, followingRows } from "./followed-log.ts";
+import { FollowedLog } from "./followed-log.ts";
+import { type FollowingStore, followingRows } from "./following-rows.ts";
 import { directoryOf, type Recorded } from "./testing/context.ts";
 import { Machine } from "./testing/machine.ts";
 import {

@@ -9,27 +9,11 @@
  */
 
 import { setTimeout } from "node:timers/promises";
-import {
-  type Following,
-  followLog,
-  type LogSource,
-  readFollowing,
-  type Wanted,
-  writeFollowing,
-} from "@caisson/log";
-import {
-  type Checkpoint,
-  readCheckpoint,
-  readNote,
-  readTrustPolicy,
-  type TrustPolicy,
-  verifyCheckpoint,
-} from "@caisson/releases";
+import { type Following, followLog, type LogSource, readFollowing, type Wanted } from "@caisson/log";
+import { readNote, readTrustPolicy, type TrustPolicy, verifyCheckpoint } from "@caisson/releases";
 import { messageOf } from "@caisson/vocabulary/failure";
 import type { FollowedApplication, LogView } from "./applications.ts";
-import type { LogEntry } from "./store/entries.ts";
-import type { RowName } from "./store/rows.ts";
-import { change, type Store, update } from "./store/store.ts";
+import { checkpointOf, type FollowingStore } from "./following-rows.ts";
 
 /** Where a log is read, and whom the operator believes of it. */
 export interface LogToFollow {
@@ -37,53 +21,9 @@ export interface LogToFollow {
   policy: TrustPolicy;
 }
 
-/** What of a log outlives the process. */
-export interface FollowingStore {
-  /** The newest checkpoint, a note. */
-  readCheckpoint(): Promise<string | undefined>;
-  /** Parsed JSON of `writeFollowing`, as of that checkpoint. */
-  readFollowing(): Promise<unknown>;
-  /** `what` names the tree, for the release log. */
-  write(following: Following, what: string): Promise<void>;
-}
-
-/** Which applications are followed, in one spelling. */
-const chosen = (following: Following | undefined): string | undefined =>
-  following?.wanted && [...following.wanted].sort().join();
-
-const checkpointOf = (note: string): Checkpoint => readCheckpoint(readNote(note).text);
-
-/** Both in the KMS's store; each checkpoint that is larger has an entry in the release log. */
-export function followingRows(store: Store, now: () => number): FollowingStore {
-  const [checkpoint, following] = ["checkpoint", "following"].map((key) => ({ table: "followed-log", key }));
-  const none = new Uint8Array();
-  const read = async (name: RowName): Promise<string | undefined> => {
-    const [row] = await store.read([name]);
-    return row && new TextDecoder().decode(row.value);
-  };
-  return {
-    readCheckpoint: () => read(checkpoint!),
-    async readFollowing() {
-      const kept = await read(following!);
-      return kept === undefined ? undefined : JSON.parse(kept);
-    },
-    async write(read, what) {
-      const about = { time: now(), app: none, instance: none, registers: none, policy: none };
-      const entry: LogEntry = { ...about, outcome: "changed", reason: what.slice(0, 1000) };
-      const values = [read.note, JSON.stringify(writeFollowing(read))].map((one) =>
-        new TextEncoder().encode(one),
-      );
-      const names = [checkpoint!, following!];
-      await change(store, names, (rows) => {
-        const [newest] = rows;
-        // Another replica has read further meanwhile.
-        const size = newest === undefined ? 0 : checkpointOf(new TextDecoder().decode(newest.value)).size;
-        if (size > read.checkpoint.size) return undefined;
-        return { entry, rows: names.map((name, i) => update(name, rows[i], values[i]!)) };
-      });
-    },
-  };
-}
+/** Whether two choices of applications are the same. */
+const isSame = (one: Wanted, other: Wanted): boolean =>
+  one === undefined || other === undefined ? one === other : one.size === other.size && one.isSubsetOf(other);
 
 const everyMs = 60_000;
 
@@ -182,7 +122,7 @@ export class FollowedLog implements LogView {
       });
       const { origin, root } = following.checkpoint;
       // Only a tree that grew, or another choice of applications: that it was seen again is not remembered.
-      if (following.checkpoint.size !== known?.size || chosen(following) !== chosen(before)) {
+      if (following.checkpoint.size !== known?.size || !isSame(following.wanted, before?.wanted)) {
         const what = `followed ${origin}: ${following.checkpoint.size} entries, ${root.toHex()}`;
         await this.#store.write(following, what);
       }
@@ -213,23 +153,28 @@ async function viewOf(
   now: number,
 ): Promise<Map<string, FollowedApplication>> {
   const views = new Map<string, FollowedApplication>();
+  /** By the policy's text, which many applications have in common. */
+  const times = new Map<string, number | undefined>();
   for (const [id, { identity, floor, releases, rebuilds, secrets }] of applications) {
     const { log } = identity.document;
-    let seen: number | undefined = 0;
-    if (log !== null) {
-      try {
-        ({ seen } = await verifyCheckpoint(readNote(note), readTrustPolicy(log.policy), now));
-      } catch {
-        // Not the log that its owners named, or too few of their witnesses: no view is as old as this one.
-      }
-    }
+    if (log !== null && !times.has(log.policy)) times.set(log.policy, await seenBy(log.policy, note, now));
     const own = secrets.get(kms);
     views.set(id, {
       floor,
-      followed: { releases, seen },
+      followed: { releases, seen: log === null ? 0 : times.get(log.policy) },
       rebuilds,
       ...(own !== undefined && { secrets: own }),
     });
   }
   return views;
+}
+
+/** When those whom a policy believes saw the tree; undefined where it asks for nobody. */
+async function seenBy(policy: string, note: string, now: number): Promise<number | undefined> {
+  try {
+    return (await verifyCheckpoint(readNote(note), readTrustPolicy(policy), now)).seen;
+  } catch {
+    // Not the log that an application's owners named, or too few of their witnesses: no view is as old as this one.
+    return 0;
+  }
 }

@@ -21,7 +21,7 @@
  * In place of `collateral/`, the image's description may name a source of it (`collateralSource`), which the host carries
  * requests to and nobody trusts: what comes is verified, and never older than what was there.
  */
-import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { request } from "node:http";
 import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
@@ -29,13 +29,15 @@ import { checkSource } from "@caisson/client/collateral";
 import { isQuote, type Policy, trustAnchorFor } from "@caisson/verify";
 import { readPolicyText } from "@caisson/verify/policy-text";
 import { releaseJudge } from "@caisson/verify/releases";
+import { makeDirectory } from "@caisson/vocabulary/directory";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { hex, type Infer, nullable, object, oneOf, readAt, text } from "@caisson/vocabulary/schema";
 import { askKms, type JudgedKms } from "./attestation.ts";
 import { CollateralCache, loadCollateral } from "./collateral-cache.ts";
 import { CollateralSource } from "./collateral-source.ts";
 import { KmsError } from "./errors.ts";
-import { readOperators } from "./operators.ts";
+import { readOperators } from "./operator-request.ts";
+import { askHead, type GivenHead } from "./peer-heads.ts";
 import { policyRoots } from "./policy-set.ts";
 import { recoverFromKeepers } from "./recovery.ts";
 import { rootKeyName, takeRoot } from "./root-handover.ts";
@@ -139,12 +141,18 @@ export async function startGuestKms(options: GuestKmsOptions): Promise<Kms> {
   const attest: Attest = (nonce) => ask(socket, "POST", "/evidence", { nonce: nonce.toHex() });
   const place = { development };
   let shares: SharesDocument | undefined;
+  let contains: GivenHead | undefined;
   if (options.persistent === true) shares = await secretOnVolume(options, info, place, attest);
-  else if (info.keyProvider !== null) keep(data, await joinReplica(options, info, judgedBy), place);
-  else if (existsSync(join(files, recovering))) await recover(options, place, attest);
+  else if (info.keyProvider !== null) {
+    keep(data, await joinReplica(options, info, judgedBy), place);
+    // The others' log is in the database that they share, if it is the one that this guest was given.
+    if (options.databases.length > 0)
+      contains = await askHead(info.keyProviderUrl!, Uint8Array.fromHex(info.keyProvider));
+  } else if (existsSync(join(files, recovering))) await recover(options, place, attest);
   else shares = await makeSecret(options, place);
   return startKms({
     ...(shares !== undefined && { shares }),
+    ...(contains !== undefined && { contains }),
     data,
     databases: options.databases,
     peers: options.peers ?? [],
@@ -176,7 +184,7 @@ async function recover(options: GuestKmsOptions, place: Place, evidence: Attest)
   const { files, data, databases, restoredBefore } = options;
   const document = readShares(readFileSync(join(files, recovering), "utf8"));
   const secret = await recoverFromKeepers({ ...options, document, attest: evidence });
-  mkdirSync(data, { recursive: true, mode: 0o700 });
+  makeDirectory(data, 0o700);
   // No KMS is left that would know whether its log is the newest. The secret comes last: without it, this begins anew.
   const book = await openVolumeBook(data, { databases, secret });
   await book.markRestored(restoredBefore);

@@ -13,7 +13,8 @@ export {
   operatorRequest,
   readOperators,
   sendRequest,
-} from "./operators.ts";
+} from "./operator-request.ts";
+export { askHead } from "./peer-heads.ts";
 export { takeRoot } from "./root-handover.ts";
 export {
   createRootSecret,

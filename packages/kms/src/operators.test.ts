@@ -7,7 +7,8 @@ import { join } from "node:path";
 import test, { type TestContext } from "node:test";
 import { type Envelope, type PublicKey, signedBytes, writeEnvelope } from "@caisson/releases";
 import fc from "fast-check";
-import { Administration, type OperatorRequest, operatorEnvelope, type SignedReading } from "./operators.ts";
+import { type OperatorRequest, operatorEnvelope } from "./operator-request.ts";
+import { Administration, type SignedReading } from "./operators.ts";
 import { readOnlySqlite, sqlite } from "./store/sqlite.ts";
 import { type Commit, openStore, type Store, storeKeys } from "./store/store.ts";
 import { verifyReleaseLog } from "./store/verify.ts";
@@ -113,6 +114,33 @@ test("a replica that follows reads what changed, and no row grows with all appli
   const [index] = await store.read([{ table: "policies", key: "index" }]);
   for (const shard of Object.keys(JSON.parse(new TextDecoder().decode(index!.value))))
     match(shard, /^[0-9a-f]{2}$/);
+});
+
+test("a change that comes while another is followed is followed, too, and nothing else is read again", async (t) => {
+  const { administration, open } = await setup(t);
+  const apps = Array.from({ length: 20 }, (_, i) => new Machine(now, `app ${i}`));
+  const set = (i: number, replaces: number) => {
+    const app = apps[i]!.app;
+    const file = JSON.stringify({ ...apps[i]!.policyFile(), keyVersion: replaces + 1 });
+    return administration.apply(signed(request({ app, policy: file, replaces })));
+  };
+  for (const i of apps.keys()) await set(i, 0);
+  const other = await open();
+  await other.administration.refresh();
+
+  await set(3, 1);
+  const read: string[] = [];
+  const reads = other.store.read.bind(other.store);
+  other.store.read = async (names) => {
+    // Its shard is of another version than the index that was read.
+    if (names.some(({ key }) => key.startsWith("index-")) && read.length === 1) await set(3, 2);
+    read.push(...names.map(({ key }) => key));
+    return reads(names);
+  };
+  equal(await other.administration.refresh(), true);
+  equal(other.administration.inForce.policies.get(apps[3]!.app)?.keyVersion, 3);
+  const shard = `index-${apps[3]!.app.slice(0, 2)}`;
+  deepEqual(read, ["index", shard, "index", shard, apps[3]!.app]);
 });
 
 test("what enough operators signed is in force, at another replica too, and in the log", async (t) => {

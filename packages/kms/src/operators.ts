@@ -2,113 +2,31 @@
 /**
  * Who may change what a KMS decides by: operators' keys. What they change is policies and their own list.
  *
- * A request is a DSSE envelope over canonical JSON that names this KMS, the version of what it replaces and a time after
- * which it is not taken. Invariants: enough operators of the list *in force* signed it; a request works once, because
+ * Invariants of a request (`operator-request.ts`): enough operators of the list *in force* signed it; it works once, because
  * what it replaces is then another version; the change and its entry in the release log are one commit; the digest in
  * the entry is that of the bytes that count from then on.
  */
 import { createHash } from "node:crypto";
 import { setImmediate } from "node:timers/promises";
-import {
-  type Envelope,
-  type PublicKey,
-  payloadOf,
-  publicKeySchema,
-  ReleaseError,
-  readCanonical,
-  readEnvelope,
-  signersOf,
-  writeCanonical,
-} from "@caisson/releases";
-import { messageOf } from "@caisson/vocabulary/failure";
+import { ReleaseError, readEnvelope, signersOf, writeCanonical } from "@caisson/releases";
 import { text as utf8 } from "@caisson/vocabulary/frame";
-import {
-  hex,
-  type Infer,
-  integer,
-  list,
-  object,
-  oneOf,
-  type Schema,
-  SchemaError,
-  text,
-} from "@caisson/vocabulary/schema";
-import { get } from "./attestation.ts";
 import { KmsError } from "./errors.ts";
+import {
+  type Changed,
+  type OperatorRequest,
+  type Operators,
+  operatorList,
+  operatorRequest,
+} from "./operator-request.ts";
 import { type PolicyReading, readAppPolicy, rereading } from "./policies.ts";
-import { PolicySet } from "./policy-set.ts";
+import { PolicySet, shardOf } from "./policy-set.ts";
 import { rootsRow, rotate } from "./roots.ts";
 import { bucketOf, type Row, type RowName } from "./store/rows.ts";
 import { type Commit, change, type RowChange, type Store, update } from "./store/store.ts";
 import { operationsRow, type VolumeBook } from "./volumes/book.ts";
 
-const operatorPayloadType = "application/vnd.caisson.kms-request.v1+json";
-
-/** Whose signatures count, and how many are needed. */
-export interface Operators {
-  keys: readonly PublicKey[];
-  threshold: number;
-}
-
-const version = oneOf("caisson/kms-request/v1");
-const number = integer(0, Number.MAX_SAFE_INTEGER);
-const operators = object({ keys: list(publicKeySchema, 1, 64), threshold: integer(1, 64) });
-const common = {
-  version,
-  /** The KMS's identity. */
-  kms: hex(32),
-  /** Not taken after it: milliseconds since 1970. */
-  expires: integer(0, Number.MAX_SAFE_INTEGER),
-  /** The version of what is replaced: 0 where there is nothing. */
-  replaces: number,
-};
-/** An application: the beginning of its compose hash, or its identity. */
-const app = text("20 or 32 bytes in hexadecimal", /^([0-9a-f]{40}|[0-9a-f]{64})$/, 64);
-const setPolicy = object({
-  ...common,
-  action: oneOf("policy/set"),
-  app,
-  policy: text("a policy file", /^[^]+$/, 40_000),
-});
-const removePolicy = object({ ...common, action: oneOf("policy/remove"), app });
-const rotateRoot = object({
-  ...common,
-  action: oneOf("root/rotate"),
-  /** When the new root begins, and the one before it ends: milliseconds since 1970. */
-  from: number,
-  until: number,
-});
-const operateVolume = object({
-  ...common,
-  action: oneOf("volume/operate"),
-  volume: hex(32),
-  operation: oneOf("allow", "suspect", "delete"),
-});
-const setOperators = object({ ...common, action: oneOf("operators/set"), operators });
-/** What operators sign. */
-export type OperatorRequest =
-  | Infer<typeof setPolicy>
-  | Infer<typeof removePolicy>
-  | Infer<typeof setOperators>
-  | Infer<typeof rotateRoot>
-  | Infer<typeof operateVolume>;
-
-const actions: Record<OperatorRequest["action"], Schema<OperatorRequest>> = {
-  "policy/set": setPolicy,
-  "policy/remove": removePolicy,
-  "operators/set": setOperators,
-  "root/rotate": rotateRoot,
-  "volume/operate": operateVolume,
-};
-const actionNames = Object.keys(actions) as OperatorRequest["action"][];
-const request: Schema<OperatorRequest> = (value) => {
-  const { action } = object({ action: oneOf(...actionNames) }, "loose")(value);
-  return actions[action](value);
-};
-
-const requestLimit = 48 * 1024;
-
-const names = {
+/** Rows that hold what operators signed. */
+export const operatorRows = {
   operators: { table: "operators", key: "list" },
   index: { table: "policies", key: "index" },
   shard: (shard: string): RowName => ({ table: "policies", key: `index-${shard}` }),
@@ -122,47 +40,14 @@ const names = {
  */
 type Index = Record<string, number>;
 
-const shardOf = (app: string): string => app.slice(0, 2);
-
-/** Rows that are read at once. */
+/** Rows that are read at once, and shards, which are larger. */
 const rowsAtOnce = 500;
+const shardsAtOnce = 16;
 /** How often changes are followed that come while they are read. */
 const readings = 100;
 
 const decode = <T>(row: Row | undefined): T | undefined =>
   row === undefined ? undefined : (JSON.parse(new TextDecoder().decode(row.value)) as T);
-
-/** The bytes of a request that operators sign, as an envelope without signatures. Throws SchemaError. */
-export function operatorEnvelope(document: OperatorRequest): Envelope {
-  return { payload: writeCanonical(request(document)), payloadType: operatorPayloadType, signatures: [] };
-}
-
-/** What an envelope asks for. Throws ReleaseError "envelope/malformed". */
-export const operatorRequest = (envelope: Envelope): OperatorRequest =>
-  readCanonical(payloadOf(envelope, operatorPayloadType), request, "envelope/malformed", requestLimit);
-
-const changedSchema = object({
-  action: oneOf(...actionNames),
-  /** What the row is now. */
-  version: number,
-  signers: list(text("a key in hexadecimal", /^[0-9a-f]+$/, 130), 1, 64),
-});
-/** What came of a request. */
-export type Changed = Infer<typeof changedSchema>;
-
-/** Where operators send what they signed. */
-export const adminPath = "/v1/admin";
-
-/** Sends what operators signed (an envelope as JSON) to the KMS at `url`. Throws KmsError "kms/unreachable", "kms/refused". */
-export async function sendRequest(url: string, envelope: object): Promise<Changed> {
-  const bytes = await get(url, adminPath, JSON.stringify(envelope));
-  try {
-    return changedSchema(JSON.parse(new TextDecoder().decode(bytes)));
-  } catch (error) {
-    const message = `what answers at ${url} is not a KMS, or not of this version: ${messageOf(error)}`;
-    throw new KmsError("kms/refused", message);
-  }
-}
 
 /** What signed policies are read with. */
 export interface SignedReading extends Omit<PolicyReading, "manifests"> {
@@ -207,7 +92,7 @@ export class Administration {
     const policies = this.#policies;
     return this.#index === undefined
       ? { policies }
-      : { policies, guard: { ...names.index, version: this.#index.version } };
+      : { policies, guard: { ...operatorRows.index, version: this.#index.version } };
   }
 
   /**
@@ -226,20 +111,19 @@ export class Administration {
   /** `again`: applications that are read whether their policy changed or not. */
   async #refresh(again: readonly string[]): Promise<boolean> {
     let policies: PolicySet | undefined;
-    let shards = decode<Index>(this.#index) ?? {};
-    for (const app of again) delete shards[shardOf(app)];
+    const known = decode<Index>(this.#index) ?? {};
+    for (const app of again) delete known[shardOf(app)];
     for (let i = 0; i < readings; i++) {
-      const [index] = await this.#store.read([names.index]);
+      const [index] = await this.#store.read([operatorRows.index]);
       if (again.length === 0 && index?.version === this.#index?.version) return false;
       policies ??= new PolicySet(this.#policies);
       const wanted = decode<Index>(index) ?? {};
-      if (await this.#follow(policies, shards, wanted)) {
+      if (await this.#follow(policies, known, wanted)) {
         this.#policies = policies;
         this.#index = index;
         return true;
       }
-      // A change meanwhile: what was read stays, and what it brought is read. Shards are compared by what is in them then.
-      shards = {};
+      // A change meanwhile: what was read stays, and what it brought is read. Its shard has a version that nothing had before.
     }
     throw new KmsError("log/unavailable", `others changed policies ${readings} times while they were read`);
   }
@@ -247,20 +131,26 @@ export class Administration {
   /** Brings `policies` from one index to another; false where rows were another version's. */
   async #follow(policies: PolicySet, known: Index, wanted: Index): Promise<boolean> {
     const shards = Object.keys(wanted).filter((shard) => known[shard] !== wanted[shard]);
-    const rows = await this.#store.read(shards.map(names.shard));
-    if (shards.some((shard, i) => rows[i]?.version !== wanted[shard])) return false;
-    const indexes = new Map(shards.map((shard, i) => [shard, decode<Index>(rows[i])!]));
+    const indexes = new Map<string, Index>();
+    for (let i = 0; i < shards.length; i += shardsAtOnce) {
+      const some = shards.slice(i, i + shardsAtOnce);
+      const rows = await this.#store.read(some.map(operatorRows.shard));
+      for (const [j, shard] of some.entries()) {
+        if (rows[j]?.version !== wanted[shard]) return false;
+        indexes.set(shard, decode<Index>(rows[j])!);
+      }
+    }
     const isGone = (app: string) => {
       const index = indexes.get(shardOf(app));
       return index !== undefined && index[app] === undefined;
     };
-    for (const app of policies.apps()) if (isGone(app)) policies.delete(app);
+    for (const shard of shards) for (const app of policies.apps(shard)) if (isGone(app)) policies.delete(app);
     for (const app of this.#leftOut.keys()) if (isGone(app)) this.#leftOut.delete(app);
     // Those of one bucket together, so that each bucket is read once.
     const news = [...indexes.values()]
       .flatMap(Object.entries<number>)
       .filter(([app, version]) => policies.version(app) !== version)
-      .map(([app, version]) => ({ app, version, bucket: bucketOf(names.policy(app)) }))
+      .map(([app, version]) => ({ app, version, bucket: bucketOf(operatorRows.policy(app)) }))
       .sort((one, other) => one.bucket - other.bucket);
     for (let i = 0; i < news.length; i += rowsAtOnce) {
       if (!(await this.#readRows(policies, news.slice(i, i + rowsAtOnce)))) return false;
@@ -271,7 +161,7 @@ export class Administration {
   }
 
   async #readRows(policies: PolicySet, news: readonly { app: string; version: number }[]): Promise<boolean> {
-    const rows = await this.#store.read(news.map(({ app }) => names.policy(app)));
+    const rows = await this.#store.read(news.map(({ app }) => operatorRows.policy(app)));
     for (const [i, { app, version }] of news.entries()) {
       const row = rows[i];
       if (row?.version !== version) return false;
@@ -296,24 +186,24 @@ export class Administration {
 
   /** The file of a policy in force, and its version; undefined where there is none. */
   async policyFile(id: string): Promise<{ version: number; policy: string } | undefined> {
-    const [index, row] = await this.#store.read([names.shard(shardOf(id)), names.policy(id)]);
+    const [index, row] = await this.#store.read([operatorRows.shard(shardOf(id)), operatorRows.policy(id)]);
     if (row === undefined || decode<Index>(index)?.[id] !== row.version) return undefined;
     return { version: row.version, policy: new TextDecoder().decode(row.value) };
   }
 
   /** Undefined where none were ever named. */
   async operators(): Promise<(Operators & { version: number }) | undefined> {
-    const [row] = await this.#store.read([names.operators]);
+    const [row] = await this.#store.read([operatorRows.operators]);
     const found = decode<Operators>(row);
-    return found && { ...operators(found), version: row!.version };
+    return found && { ...operatorList(found), version: row!.version };
   }
 
   /** Names the first operators, where there are none; false where there are. Throws KmsError. */
   async begin(first: Operators): Promise<boolean> {
     const value = this.#checkOperators(first);
-    const { committed } = await change(this.#store, [names.operators], ([row]) =>
+    const { committed } = await change(this.#store, [operatorRows.operators], ([row]) =>
       row === undefined
-        ? { entry: this.#entry("operators/begin", value), rows: [update(names.operators, row, value)] }
+        ? { entry: this.#entry("operators/begin", value), rows: [update(operatorRows.operators, row, value)] }
         : undefined,
     );
     return committed === "done";
@@ -353,7 +243,7 @@ export class Administration {
         `${signers.length} operators signed the request; ${inForce.threshold} are needed`,
       );
     }
-    const guard = { ...names.operators, version: inForce.version };
+    const guard = { ...operatorRows.operators, version: inForce.version };
     if (asked.action === "volume/operate") {
       const once = { ...operationsRow, version: asked.replaces, value: utf8(asked.operation) };
       await this.#volumes!.operate(asked.volume, asked.operation, [guard, once]);
@@ -387,7 +277,7 @@ export class Administration {
       const value = this.#checkOperators(asked.operators);
       return {
         entry: this.#entry(asked.action, value),
-        rows: [guard, { ...names.operators, version: asked.replaces, value }],
+        rows: [guard, { ...operatorRows.operators, version: asked.replaces, value }],
       };
     }
     const value = asked.action === "policy/set" ? utf8(asked.policy) : new Uint8Array();
@@ -401,7 +291,7 @@ export class Administration {
       }
     }
     const shard = shardOf(asked.app);
-    const [index, part] = await this.#store.read([names.index, names.shard(shard)]);
+    const [index, part] = await this.#store.read([operatorRows.index, operatorRows.shard(shard)]);
     const { [asked.app]: current, ...others } = decode<Index>(part) ?? {};
     // What was removed has a version, too, which its successor replaces.
     const apps = asked.action === "policy/set" ? { ...others, [asked.app]: asked.replaces + 1 } : others;
@@ -413,9 +303,9 @@ export class Administration {
       entry: { ...this.#entry(asked.action, value), app: Uint8Array.fromHex(asked.app) },
       rows: [
         guard,
-        { ...names.policy(asked.app), version: asked.replaces, value },
-        update(names.shard(shard), part, utf8(JSON.stringify(apps))),
-        update(names.index, index, utf8(JSON.stringify(shards))),
+        { ...operatorRows.policy(asked.app), version: asked.replaces, value },
+        update(operatorRows.shard(shard), part, utf8(JSON.stringify(apps))),
+        update(operatorRows.index, index, utf8(JSON.stringify(shards))),
       ],
     };
   }
@@ -446,16 +336,6 @@ export class Administration {
       outcome: "changed",
       reason,
     } as const;
-  }
-}
-
-/** A file of operators: { keys: [{ type, key }, …], threshold }. Throws KmsError "operators/malformed". */
-export function readOperators(path: string, content: string): Operators {
-  try {
-    return operators(JSON.parse(content));
-  } catch (error) {
-    const where = error instanceof SchemaError && error.path !== "" ? `${error.path}: ` : "";
-    throw new KmsError("operators/malformed", `${path}: ${where}${messageOf(error)}`);
   }
 }
 

@@ -11,7 +11,7 @@ import { Connections } from "./connections.ts";
 import { KmsError } from "./errors.ts";
 import { routes } from "./http/routes.ts";
 import { readRequest } from "./http/table.ts";
-import { headPath, PeerHeads } from "./peer-heads.ts";
+import { askHead, checkContains, headPath, newestTranscript, PeerHeads } from "./peer-heads.ts";
 import { createRootSecret } from "./root-secret.ts";
 import { openService } from "./service.ts";
 import { type Head, logHead } from "./store/entries.ts";
@@ -45,10 +45,11 @@ async function setup(t: TestContext) {
 }
 
 /** A replica that answers with this head. */
-async function peer(t: TestContext, answer: () => Promise<string> | string): Promise<string> {
+async function peer(t: TestContext, answer: (nonce: string) => Promise<string> | string): Promise<string> {
   const server = createServer((request, response) => {
-    equal(request.url, headPath);
-    void Promise.resolve(answer()).then((text) => response.end(text));
+    const { pathname, searchParams } = new URL(request.url!, "http://peer");
+    equal(pathname, headPath);
+    void Promise.resolve(answer(searchParams.get("nonce") ?? "")).then((text) => response.end(text));
   }).listen(0, "127.0.0.1");
   t.after(() => server.close());
   await new Promise((resolve) => server.once("listening", resolve));
@@ -194,4 +195,49 @@ test("a replica that stopped for a split still says what its newest entry is, so
   service.store.end(new KmsError("log/split", "another replica has another history"));
   deepEqual(await ask(), head);
   await rejects(release(service.store, "after it"), { code: "log/split" });
+});
+
+test("the newest head is asked for over a nonce: an older answer, another's, or none is not taken for it", async (t) => {
+  const { store } = await setup(t);
+  await release(store, "newest");
+  const { identity } = keys;
+  const old = newestTranscript(new Uint8Array(32), store.head);
+  const answers: Record<string, (nonce: string) => object> = {
+    now: (nonce) => ({
+      newest: identity.sign(newestTranscript(Uint8Array.fromHex(nonce), store.head)).toHex(),
+    }),
+    old: () => ({ newest: identity.sign(old).toHex() }),
+    other: (nonce) => {
+      const stranger = storeKeys(new Uint8Array(32).fill(4)).identity;
+      return { newest: stranger.sign(newestTranscript(Uint8Array.fromHex(nonce), store.head)).toHex() };
+    },
+    none: () => ({}),
+  };
+  const asked = async (kind: string) =>
+    askHead(
+      await peer(t, (nonce) => JSON.stringify({ ...logHead(store.head), ...answers[kind]!(nonce) })),
+      identity.publicKey,
+    );
+  const { sequence, hash } = store.head;
+  const head = await asked("now");
+  deepEqual([head.sequence, head.hash], [sequence, hash.toHex()]);
+  for (const kind of ["old", "other", "none"]) await rejects(asked(kind), { code: "log/head" }, kind);
+  await rejects(askHead(await peer(t, () => "not JSON"), identity.publicKey), { code: "log/head" });
+});
+
+test("what a log has to have: one that is behind is waited for, another history is refused at once", async (t) => {
+  const { store, again, copied } = await setup(t);
+  const other = await again();
+  for (const entry of ["one", "two", "three"]) await release(other, entry);
+  const { sequence, hash } = other.head;
+  const wanted = { from: "the KMS", sequence, hash: hash.toHex() };
+  await checkContains(store, wanted);
+  await rejects(checkContains(copied, wanted, 0), { code: "log/unavailable", kind: "unavailable" });
+  const waited = checkContains(copied, wanted, 60_000);
+  for (const entry of ["one", "two", "three"]) await release(copied, entry);
+  await waited;
+  await release(copied, "only here");
+  const fork = { ...wanted, sequence: sequence + 1, hash: copied.head.hash.toHex() };
+  await release(other, "only there");
+  await rejects(checkContains(store, fork, 60_000), { code: "log/split", kind: "rejected" });
 });

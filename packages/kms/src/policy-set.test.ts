@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal } from "node:assert/strict";
 import test from "node:test";
+import fc from "fast-check";
 import { readAppPolicy, rereading } from "./policies.ts";
 import { PolicySet } from "./policy-set.ts";
 import { Machine } from "./testing/machine.ts";
@@ -42,6 +43,87 @@ test("a set made of another one goes on without it", () => {
   deepEqual([before.version(idOf(1)), after.version(idOf(1))], [1, 2]);
   deepEqual([before.has(idOf(2)), after.has(idOf(2))], [true, false]);
   deepEqual([before.get(idOf(2))!.keyVersion, after.get(idOf(2))], [1, undefined]);
+});
+
+test("what is listed since a set is what differs from it, however it was read", () => {
+  const [before, after] = [new PolicySet(), new PolicySet()];
+  for (let i = 0; i < 3; i++) put(before, idOf(i));
+  put(after, idOf(0));
+  put(after, idOf(1), { keyVersion: 2 });
+  put(after, idOf(2), {}, 1);
+  put(after, idOf(3));
+  deepEqual(
+    Array.from(after.list(before), ({ app }) => app),
+    [idOf(1), idOf(2), idOf(3)],
+  );
+});
+
+test("sets that share shards say each what is in it, whichever of them changes", () => {
+  const apps = Array.from(
+    { length: 64 },
+    (_, i) => `${(i % 8).toString(16).padStart(2, "0")}${idOf(i).slice(2)}`,
+  );
+  const warned = { references: [{ name: "no RTMR0", mrtd: "a0".repeat(48) }] };
+  const says = (set: PolicySet) => ({
+    apps: [...set.apps()].sort(),
+    keyVersions: apps.map((app) => set.get(app)?.keyVersion),
+    warned: set.warnings().get("policy/not-covered"),
+    size: set.size,
+  });
+  fc.assert(
+    fc.property(
+      fc.array(
+        fc.record({
+          set: fc.nat(2),
+          app: fc.nat(apps.length - 1),
+          what: fc.constantFrom("set", "warned", "delete", "copy"),
+        }),
+        { maxLength: 40 },
+      ),
+      (steps) => {
+        const sets = [0, 1, 2].map(() => ({
+          set: new PolicySet(),
+          model: new Map<string, { keyVersion: number; warned: boolean }>(),
+        }));
+        for (const [i, { set: which, app: at, what }] of steps.entries()) {
+          const [one, app] = [sets[which]!, apps[at]!];
+          if (what === "copy") {
+            sets[(which + 1) % 3] = { set: new PolicySet(one.set), model: new Map(one.model) };
+          } else if (what === "delete") {
+            one.set.delete(app);
+            one.model.delete(app);
+          } else {
+            const file = machine.policyFile(what === "warned" ? warned : {});
+            put(one.set, app, { ...file, app, keyVersion: i + 1 });
+            one.model.set(app, { keyVersion: i + 1, warned: what === "warned" });
+          }
+        }
+        for (const { set, model } of sets) {
+          deepEqual(says(set), {
+            apps: [...model.keys()].sort(),
+            keyVersions: apps.map((app) => model.get(app)?.keyVersion),
+            warned: model
+              .values()
+              .filter(({ warned }) => warned)
+              .toArray().length,
+            size: model.size,
+          });
+        }
+        const [one, other] = sets;
+        const together = new PolicySet(one!.set, other!.set);
+        deepEqual(new Set(together.apps()), new Set([...one!.model.keys(), ...other!.model.keys()]));
+        const shared = one!.model
+          .keys()
+          .toArray()
+          .find((app) => other!.model.has(app));
+        equal(one!.set.common(other!.set) === undefined, shared === undefined);
+        // What is listed since a set is what differs from it.
+        const listed = new Set(Array.from(together.list(one!.set), ({ app }) => app));
+        for (const app of other!.model.keys()) equal(listed.has(app) || one!.model.has(app), true);
+        for (const app of one!.model.keys()) equal(listed.has(app) && !other!.model.has(app), false);
+      },
+    ),
+  );
 });
 
 test("what all policies say together is what some say, each once", () => {

@@ -26,7 +26,7 @@ const welcome: Rate = { perSecond: 16 / 60, burst: 16 };
 /** Ten seconds of the common rate, each request from three new groups; a burst refills in eight. */
 const maximumGroups = 60_000;
 
-/** `take` what `has` says is there. */
+/** `take` what `has` says is there. `now` is of a clock that never goes back: one that is set could let anything through. */
 export class Bucket {
   readonly #rate: Rate;
   #tokens: number;
@@ -40,7 +40,7 @@ export class Bucket {
 
   has(now: number): boolean {
     const { perSecond, burst } = this.#rate;
-    this.#tokens = Math.min(burst, this.#tokens + (Math.max(0, now - this.#at) / 1000) * perSecond);
+    this.#tokens = Math.min(burst, this.#tokens + ((now - this.#at) / 1000) * perSecond);
     this.#at = now;
     return this.#tokens >= 1;
   }
@@ -68,7 +68,7 @@ export class RateLimiter {
     this.#reserve = new Bucket(part(common, reserved), 0);
   }
 
-  /** Takes one request of `address` at `now` (ms); false where it is one too many. */
+  /** Takes one request of `address` at `now` (ms, as a bucket's); false where it is one too many. */
   take(address: string, now: number): boolean {
     const groups = addressGroups(address);
     const own = groups.map(({ name, factor }) => this.#find(name, part(this.#perAddress, factor), now));

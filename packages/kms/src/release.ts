@@ -101,6 +101,8 @@ export interface ReleaseContext {
   provenance?: ProvenanceJudge;
   /** Milliseconds since 1970. */
   now: () => number;
+  /** Milliseconds of a clock that nobody sets. */
+  elapsed: () => number;
 }
 
 /** One request, and what came of it. */
@@ -212,6 +214,7 @@ function denied(error: unknown, time: number): Omit<Denied, keyof Signed> {
 
 /** Why an answer that was ready is not given. */
 const lost = {
+  "nonce/busy": "too many entries were written since this nonce was issued",
   "nonce/used": "the nonce was used before",
   "policy/changed": "the policies were changed while this was judged; ask again",
 } as const;
@@ -275,13 +278,13 @@ async function record(
   { answer, attested, known }: Decision,
   nonce: UsedNonce,
 ): Promise<{ answer: Unsigned; logged: boolean }> {
-  const { store, denials, guard } = context;
+  const { store, denials, guard, elapsed } = context;
   entry.outcome = answer.outcome;
   if (answer.outcome === "denied") {
     entry.reason = answer.code;
     // A copy of a request must not use up the nonce before the one that opened the volumes has its answer.
     const copied = answer.code === "nonce/used";
-    if (!attested || copied || !denials.has(entry.time)) return { answer, logged: false };
+    if (!attested || copied || !denials.has(elapsed())) return { answer, logged: false };
     denials.take();
   }
   try {

@@ -9,7 +9,7 @@ import { writeEnvelope } from "@caisson/releases";
 import { keysOf } from "@caisson/releases/testing/owners";
 import { signedBy, signer } from "@caisson/releases/testing/signers";
 import { serveCollateral } from "@caisson/simulated/collateral-server";
-import { type OperatorRequest, operatorEnvelope } from "./operators.ts";
+import { type OperatorRequest, operatorEnvelope } from "./operator-request.ts";
 import { createRootSecret } from "./root-secret.ts";
 import type { Kms, KmsOptions } from "./server.ts";
 import { openService } from "./service.ts";

@@ -15,7 +15,6 @@ import {
   fsyncSync,
   linkSync,
   lstatSync,
-  mkdirSync,
   openSync,
   readSync,
   unlinkSync,
@@ -24,6 +23,7 @@ import {
 import { dirname, join } from "node:path";
 import { deriveKmsKey } from "@caisson/protocol/derivation";
 import { identityKey } from "@caisson/protocol/ed25519";
+import { makeDirectory } from "@caisson/vocabulary/directory";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { KmsError } from "./errors.ts";
 import { checkWriters } from "./writers.ts";
@@ -102,7 +102,7 @@ export function openRecoveryKey(data: string): Uint8Array {
 }
 
 function storeSecret(data: string, name: string, secret: Uint8Array, place?: Place): void {
-  mkdirSync(data, { recursive: true, mode: 0o700 });
+  makeDirectory(data, 0o700);
   checkPlace(data, place);
   const path = join(data, name);
   const temporary = `${path}.${randomBytes(8).toString("hex")}`;

@@ -8,7 +8,7 @@ import { httpPost, requestKeys } from "@caisson/guest/key-client";
 import { deriveApplicationKey } from "@caisson/protocol/derivation";
 import { writeEnvelope } from "@caisson/releases";
 import { signedBy, signer } from "@caisson/releases/testing/signers";
-import { type OperatorRequest, operatorEnvelope } from "./operators.ts";
+import { type OperatorRequest, operatorEnvelope } from "./operator-request.ts";
 import { openRoot, rootKeyName, takeRoot } from "./root-handover.ts";
 import { createRootSecret, dataFiles, openRootSecret } from "./root-secret.ts";
 import { mostRoots, readRoots, rotate, rotateRoot } from "./roots.ts";

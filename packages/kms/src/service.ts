@@ -19,12 +19,14 @@ import {
   loadConfiguration,
 } from "./configuration.ts";
 import { KmsError } from "./errors.ts";
-import { FollowedLog, followingRows, type LogToFollow } from "./followed-log.ts";
+import { FollowedLog, type LogToFollow } from "./followed-log.ts";
+import { followingRows } from "./following-rows.ts";
 import { limits } from "./limits.ts";
 import { Metrics } from "./metrics.ts";
 import { Nonces } from "./nonces.ts";
-import { Administration, type Operators, type SignedReading } from "./operators.ts";
-import { PeerHeads } from "./peer-heads.ts";
+import { type Operators } from "./operator-request.ts";
+import { Administration, type SignedReading } from "./operators.ts";
+import { checkContains, type GivenHead, PeerHeads } from "./peer-heads.ts";
 import { loadManifests } from "./policies.ts";
 import { Bucket } from "./rate-limit.ts";
 import type { ReleaseContext } from "./release.ts";
@@ -49,6 +51,8 @@ export interface ServiceOptions {
   operators?: Operators;
   /** Shares that were just made of this root secret: named in the log, and published, where these keepers have none yet. */
   shares?: SharesDocument;
+  /** What the log has to have, as somebody saw it before this process: otherwise it does not start. */
+  contains?: GivenHead;
   /** Other replicas, whose heads are looked for in the log (peer-heads.ts). */
   peers?: readonly string[];
   /** Allow policies that accept evidence of the emulated platform. Default: such a policy is an error. */
@@ -65,6 +69,8 @@ export interface ServiceOptions {
   log?: (line: string) => void;
   /** Milliseconds since 1970. Default: the system clock. */
   now?: () => number;
+  /** Milliseconds by which rates are kept, of a clock that nobody sets. Default: that of this process. */
+  elapsed?: () => number;
 }
 
 /** For how long a start, or what operators change, waits for the log that is followed; ms. */
@@ -229,6 +235,7 @@ export async function openService(options: ServiceOptions): Promise<Service> {
   const { data, databases = [], checkpoint } = options;
   const store = await openLogStore(data, databases, secret, checkpoint);
   try {
+    if (options.contains !== undefined) await checkContains(store, options.contains);
     return await readService(options, { secret, store, development, now });
   } catch (error) {
     await store.close();
@@ -241,6 +248,7 @@ async function readService(
   opened: { secret: Uint8Array; store: Store; development: boolean; now: () => number },
 ): Promise<Service> {
   const { secret, store, development, now } = opened;
+  const { elapsed = () => performance.now() } = options;
   const { identity } = storeKeys(secret);
   const identityKey = identity.publicKey.toHex();
   const write: WriteLine = (event, fields = {}) =>
@@ -252,15 +260,7 @@ async function readService(
     development,
   };
   const volumes = new VolumeBook(store, secret, identity, now);
-  const reading: SignedReading = {
-    manifests: () => loadManifests(join(options.policies ?? options.data, "manifests")),
-    identityKey,
-    development,
-    leftOut: (app, { code, message }) => write("warning", { app, code, message }),
-  };
-  const administration = new Administration(store, reading, now, volumes);
-  if (options.operators !== undefined) await administration.begin(options.operators);
-  await administration.refresh(true);
+  const administration = await openAdministration(options, source, { store, volumes, now, write });
   const configuration = await loadConfiguration(source, new Date(now()), administration.inForce);
   if (configuration.policies.size === 0 && (await administration.operators()) === undefined) {
     throw new KmsError("policy/none", "this KMS has neither policies nor operators who could sign some");
@@ -277,21 +277,17 @@ async function readService(
     identity,
     signer: new Signer(identity),
     store,
-    denials: new Bucket(limits.denials, now()),
+    denials: new Bucket(limits.denials, elapsed()),
     platforms: new Signatures(limits.platformSignatures),
-    nonces: new Nonces(deriveKmsKey(secret, "nonces")),
+    nonces: new Nonces(deriveKmsKey(secret, "nonces"), () => store.head.sequence),
     volumes,
     applications: new Applications(store, followed),
     ...(options.provenance !== undefined && { provenance: options.provenance }),
     now,
+    elapsed,
   };
-  const peers = new PeerHeads({
-    peers: options.peers ?? [],
-    identity: identity.publicKey,
-    store,
-    metrics,
-    write,
-  });
+  const { peers: urls = [] } = options;
+  const peers = new PeerHeads({ peers: urls, identity: identity.publicKey, store, metrics, write });
   return new Service({
     context,
     store,
@@ -303,6 +299,24 @@ async function readService(
     peers,
     configuration,
   });
+}
+
+/** What operators signed, read; named for the first time where nobody was. Throws KmsError. */
+async function openAdministration(
+  { policies, data, operators }: ServiceOptions,
+  { identityKey, development }: Pick<ConfigurationSource, "identityKey" | "development">,
+  { store, volumes, now, write }: { store: Store; volumes: VolumeBook; now: () => number; write: WriteLine },
+): Promise<Administration> {
+  const reading: SignedReading = {
+    manifests: () => loadManifests(join(policies ?? data, "manifests")),
+    identityKey,
+    development,
+    leftOut: (app, { code, message }) => write("warning", { app, code, message }),
+  };
+  const administration = new Administration(store, reading, now, volumes);
+  if (operators !== undefined) await administration.begin(operators);
+  await administration.refresh(true);
+  return administration;
 }
 
 /** Where policies and collateral come from. */

@@ -8,7 +8,6 @@ import { once } from "node:events";
 import {
   closeSync,
   fsyncSync,
-  mkdirSync,
   openSync,
   readFileSync,
   realpathSync,
@@ -17,6 +16,7 @@ import {
 } from "node:fs";
 import { createServer } from "node:net";
 import { dirname } from "node:path";
+import { makeDirectory } from "@caisson/vocabulary/directory";
 import { LogServiceError } from "./errors.ts";
 
 /** Files and directories that were written, to be synchronized once for all of a batch. */
@@ -42,7 +42,7 @@ export class Durable {
 
   #put(path: string, content: string | Uint8Array, flush: boolean): void {
     const directory = dirname(path);
-    const made = mkdirSync(directory, { recursive: true });
+    const made = makeDirectory(directory);
     if (made !== undefined) {
       for (let at = directory; at.length >= made.length; at = dirname(at)) this.#directories.add(dirname(at));
     }
@@ -81,7 +81,7 @@ export function replaceFile(path: string, content: string | Uint8Array): void {
  * Throws LogServiceError "log-service/busy".
  */
 export async function writerLock(directory: string): Promise<() => Promise<void>> {
-  mkdirSync(directory, { recursive: true });
+  makeDirectory(directory);
   const server = createServer((socket) => socket.destroy()).unref();
   try {
     // A name in the abstract namespace (unix(7)): the kernel frees it with its process.

@@ -17,7 +17,6 @@
  */
 
 import { hash } from "node:crypto";
-import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import {
   type Application,
@@ -38,6 +37,7 @@ import {
   writeEnvelope,
 } from "@caisson/releases";
 import { toHex } from "@caisson/vocabulary/bytes";
+import { makeDirectory } from "@caisson/vocabulary/directory";
 import { type Addition, envelopePath, further, readRecord, writeRecord } from "./documents.ts";
 import { LogServiceError } from "./errors.ts";
 import { Durable, readIfThere, replaceFile } from "./files.ts";
@@ -76,7 +76,7 @@ export class LogWriter {
   #fault: unknown;
 
   private constructor(directory: string, key: NoteSigningKey, witnesses: readonly WitnessAddress[]) {
-    mkdirSync(directory, { recursive: true });
+    makeDirectory(directory);
     this.#directory = directory;
     this.#tree = new Tiles(directory, this.#unsettled);
     this.#known = new KnownLog(join(directory, "known.sqlite"));

@@ -16,7 +16,7 @@ import {
   randomBytes,
   sign,
 } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { seal } from "@caisson/protocol/hpke";
 import type { SealingKeyDocument } from "@caisson/protocol/key-release";
@@ -36,6 +36,7 @@ import {
   writeStatement,
 } from "@caisson/releases";
 import { toHex } from "@caisson/vocabulary/bytes";
+import { makeDirectory } from "@caisson/vocabulary/directory";
 
 const day = 24 * 3600 * 1000;
 const written = (ms: number): string => `${new Date(ms).toISOString().slice(0, 19)}Z`;
@@ -63,7 +64,7 @@ export class DevelopmentOwners {
 
   /** The owners whose files lie in `state`; made at the first start, the same ever after. */
   static async open(state: string, name: string): Promise<DevelopmentOwners> {
-    mkdirSync(join(state, "owner"), { recursive: true, mode: 0o700 });
+    makeDirectory(join(state, "owner"), 0o700);
     const path = join(state, "owner", "key.pem");
     if (!existsSync(path)) {
       const { privateKey } = generateKeyPairSync("ed25519");
@@ -155,7 +156,7 @@ export class DevelopmentOwners {
   /** What a secret is in development: the file of its name, made up once where there is none. */
   #value(name: string): Uint8Array {
     const directory = join(this.#state, "secrets");
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    makeDirectory(directory, 0o700);
     const path = join(directory, name);
     if (!existsSync(path)) writeWhole(path, randomBytes(16).toString("hex"));
     return new Uint8Array(readFileSync(path));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What the relying parties of a development machine accept: an outside verifier, and the KMS beside it. */
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { Manifest } from "@caisson/image";
 import {
@@ -12,6 +12,7 @@ import {
 } from "@caisson/protocol/guest-config";
 import { composeHash } from "@caisson/protocol/identity";
 import { toHex } from "@caisson/vocabulary/bytes";
+import { makeDirectory } from "@caisson/vocabulary/directory";
 import { bootEvents } from "@caisson/vocabulary/events";
 import { writeWhole } from "./state.ts";
 
@@ -65,7 +66,7 @@ export function sequenceOf({ guest }: Manifest): { sequence?: readonly string[] 
 export function writeKmsPolicy(state: string, manifest: Manifest, references: object, policy: object): void {
   const directory = join(state, "policies");
   rmSync(directory, { recursive: true, force: true });
-  mkdirSync(join(directory, "manifests"), { recursive: true });
+  makeDirectory(join(directory, "manifests"));
   const text = JSON.stringify(references);
   writeWhole(join(directory, "manifests", "references.json"), text);
   const file = {

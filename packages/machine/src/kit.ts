@@ -8,10 +8,11 @@
  */
 
 import { createHash } from "node:crypto";
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { type Manifest, parseManifest, readManifest } from "@caisson/image/manifest";
 import { readReferences } from "@caisson/verify";
+import { makeDirectory } from "@caisson/vocabulary/directory";
 import { Failure, messageOf } from "@caisson/vocabulary/failure";
 import type { Flavour } from "@caisson/vocabulary/flavours";
 
@@ -104,7 +105,7 @@ export function writeKit(image: string, out: string, lock: string, collateral?: 
   if (existsSync(out) && readdirSync(out).length > 0) {
     throw new KitError("kit/occupied", `${out} is there already`, "name another directory with --out");
   }
-  mkdirSync(out, { recursive: true });
+  makeDirectory(out);
   const copies: [keyof typeof names, string][] = [
     ["manifest", join(image, "manifest.json")],
     ["sbom", join(image, manifest.sbom.file)],

@@ -4,7 +4,7 @@
  * QEMU's exact arguments, and the two policies that accept this machine and no other.
  */
 import { createHash } from "node:crypto";
-import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { tdxDomain } from "@caisson/host/libvirt";
 import { type Shape, type TdxParts, tdxMachine } from "@caisson/host/machine";
@@ -21,6 +21,7 @@ import { composeHash, IDENTITY_SIZE } from "@caisson/protocol/identity";
 import { encodeInstance, type Instance } from "@caisson/protocol/instance";
 import { type Collateral, type Reference, referenceRegisters } from "@caisson/verify";
 import { toHex } from "@caisson/vocabulary/bytes";
+import { makeDirectory } from "@caisson/vocabulary/directory";
 import { Failure } from "@caisson/vocabulary/failure";
 import { sequenceOf } from "./development-policy.ts";
 import { instanceSeed } from "./state.ts";
@@ -236,7 +237,7 @@ function writeRules(
 ): Pick<Production, "policy" | "references" | "kmsPolicies"> {
   const texts = referencesText(options.references);
   const relying = join(state, "relying-party");
-  mkdirSync(relying, { recursive: true });
+  makeDirectory(relying);
   const policy = join(relying, "policy.yaml");
   const references = join(relying, "references.json");
   writeFileSync(policy, policyText(options, identity, false));
@@ -244,7 +245,7 @@ function writeRules(
   const kmsPolicies = join(state, "kms-policies");
   rmSync(kmsPolicies, { recursive: true, force: true });
   if (options.kms === undefined) return { policy, references };
-  mkdirSync(join(kmsPolicies, "manifests"), { recursive: true, mode: 0o755 });
+  makeDirectory(join(kmsPolicies, "manifests"), 0o755);
   writeFileSync(join(kmsPolicies, "manifests", "references.json"), texts);
   writeFileSync(join(kmsPolicies, `${options.manifest.name}.yaml`), kmsPolicyText(options, texts));
   return { policy, references, kmsPolicies };
@@ -279,7 +280,7 @@ export function prepareProduction(options: ProductionOptions): Production {
   const { image, manifest, shape, kms, collateral } = options;
   const identity = kms && kmsIdentity(manifest, kms);
   const state = `${image}.state`;
-  mkdirSync(state, { recursive: true, mode: 0o700 });
+  makeDirectory(state, 0o700);
   const instance: Instance = {
     version: "caisson/instance/v1",
     seed: instanceSeed(state),

@@ -9,7 +9,7 @@
  */
 
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { accelerator } from "@caisson/host/accelerator";
 import type { Shape } from "@caisson/host/machine";
@@ -33,6 +33,7 @@ import { writeEnvelope } from "@caisson/releases";
 import { type SimulatedPlatform, simulatedPlatform } from "@caisson/simulated/simulated-platform";
 import type { Collateral } from "@caisson/verify";
 import { toHex } from "@caisson/vocabulary/bytes";
+import { makeDirectory } from "@caisson/vocabulary/directory";
 import { consoleEvidence } from "./console-evidence.ts";
 import type { DevelopmentOwners } from "./development-owners.ts";
 import { developmentPolicy, writeKmsPolicy } from "./development-policy.ts";
@@ -246,7 +247,7 @@ async function startMachine(
 /** The KMS of this session, with the root secret that the state keeps. */
 function startOwnKms({ state, follow }: Placed, collateral: Collateral): Promise<Kms> {
   const [data, directory] = [join(state, "kms"), join(state, "collateral")];
-  mkdirSync(directory, { recursive: true });
+  makeDirectory(directory);
   writeWhole(join(directory, "simulated.json"), JSON.stringify(collateral));
   if (!existsSync(join(data, dataFiles.rootSecret))) createRootSecret(data, { development: true });
   return startKms({

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /** A machine's state beside its image: whose it is while it runs, and what of it stays. */
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, realpathSync, renameSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, realpathSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { isLocked, tryLock } from "@caisson/image/exclusive";
+import { makeDirectory } from "@caisson/vocabulary/directory";
 import { Failure } from "@caisson/vocabulary/failure";
 
 /** In a session's state while it runs: where `caisson exec` reaches the machine, and the token that it shows. */
@@ -54,7 +55,7 @@ export async function runsOn(state: string): Promise<boolean> {
  * keys, and each would write over the other's policy, ports and log. Returns what gives it up. Throws StateBusyError.
  */
 export async function claimState(state: string): Promise<() => Promise<void>> {
-  mkdirSync(state, { recursive: true, mode: 0o700 });
+  makeDirectory(state, 0o700);
   const release = await tryLock(lockOf(state));
   if (release === undefined) throw new StateBusyError(state);
   return release;

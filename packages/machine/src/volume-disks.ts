@@ -6,19 +6,11 @@
  *
  * Invariants: a file is never made shorter, and a new one only where there is nothing; what is not a file is left alone.
  */
-import {
-  closeSync,
-  ftruncateSync,
-  lstatSync,
-  mkdirSync,
-  openSync,
-  rmSync,
-  type Stats,
-  statSync,
-} from "node:fs";
+import { closeSync, ftruncateSync, lstatSync, openSync, rmSync, type Stats, statSync } from "node:fs";
 import { join } from "node:path";
 import { type AppDescription, persistentVolumes } from "@caisson/protocol/guest-config";
 import { reservedSize } from "@caisson/protocol/volumes";
+import { makeDirectory } from "@caisson/vocabulary/directory";
 import { Failure, messageOf } from "@caisson/vocabulary/failure";
 
 export interface VolumeDisk {
@@ -74,7 +66,7 @@ function sizeOf(path: string): number | undefined {
 }
 
 function resize(path: string, size: number, made: boolean): void {
-  mkdirSync(join(path, ".."), { recursive: true, mode: 0o700 });
+  makeDirectory(join(path, ".."), 0o700);
   const file = openSync(path, made ? "wx" : "r+", 0o600);
   try {
     ftruncateSync(file, size);

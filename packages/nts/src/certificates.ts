@@ -195,67 +195,90 @@ interface Extensions {
   usages?: string[];
 }
 
+/** Bytes that are not the DER of a certificate. Who knows which certificate it is makes an NtsError of it. */
+class DerError extends Error {}
+
+interface Element {
+  tag: number;
+  value: Uint8Array;
+}
+
+/** The elements that stand one behind the other in `bytes`; no length is trusted. Throws DerError. */
+function elements(bytes: Uint8Array): Element[] {
+  const found: Element[] = [];
+  for (let at = 0; at < bytes.length; ) {
+    const tag = bytes[at]!;
+    let length = bytes[at + 1] ?? 0xff;
+    at += 2;
+    if (length >= 0x80) {
+      const octets = length & 0x7f;
+      if (octets === 0 || octets > 3 || at + octets > bytes.length) throw new DerError();
+      length = bytes.subarray(at, at + octets).reduce((sum, byte) => sum * 256 + byte, 0);
+      at += octets;
+    }
+    if (at + length > bytes.length) throw new DerError();
+    found.push({ tag, value: bytes.subarray(at, at + length) });
+    at += length;
+  }
+  return found;
+}
+
+/** Content of the one element that `bytes` are. Throws DerError. */
+function only(bytes: Uint8Array, tag: number): Uint8Array {
+  const [first, ...rest] = elements(bytes);
+  if (first?.tag !== tag || rest.length > 0) throw new DerError();
+  return first.value;
+}
+
+const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
+
+/** A certificate's extensions, each once (RFC 5280, section 4.2). Throws DerError. */
+function* extensionsIn(
+  certificate: Uint8Array,
+): Generator<{ id: string; critical: boolean; value: Uint8Array }> {
+  const tbs = elements(only(certificate, 0x30))[0];
+  if (tbs?.tag !== 0x30) throw new DerError();
+  const wrapped = elements(tbs.value).find((element) => element.tag === 0xa3);
+  if (wrapped === undefined) return;
+  const seen = new Set<string>();
+  for (const { value: extension } of elements(only(wrapped.value, 0x30))) {
+    const parts = elements(extension);
+    const [first, last] = [parts[0], parts.at(-1)];
+    if (first === undefined || last === undefined) throw new DerError();
+    const id = hex(first.value);
+    if (seen.has(id)) throw new DerError();
+    seen.add(id);
+    yield { id, critical: parts.length === 3 && parts[1]!.value[0] !== 0, value: last.value };
+  }
+}
+
 /**
- * The extensions that Node does not show (RFC 5280, section 4.2). OpenSSL has parsed the certificate before, so the
- * DER is well formed as a whole; the reader below still trusts no length.
+ * The extensions that Node does not show. OpenSSL has parsed the certificate before, so the DER is well formed as a
+ * whole; the reader above still trusts no length. Throws NtsError `certificate/malformed`, `certificate/purpose`.
  */
 function extensions(certificate: X509Certificate): Extensions {
-  const malformed = () => new NtsError("certificate/malformed", `${subjectOf(certificate)} cannot be read`);
-  const read = (bytes: Uint8Array): { tag: number; value: Uint8Array }[] => {
-    const elements = [];
-    for (let at = 0; at < bytes.length; ) {
-      const tag = bytes[at]!;
-      let length = bytes[at + 1] ?? 0xff;
-      at += 2;
-      if (length >= 0x80) {
-        const octets = length & 0x7f;
-        if (octets === 0 || octets > 3 || at + octets > bytes.length) throw malformed();
-        length = bytes.subarray(at, at + octets).reduce((sum, byte) => sum * 256 + byte, 0);
-        at += octets;
-      }
-      if (at + length > bytes.length) throw malformed();
-      elements.push({ tag, value: bytes.subarray(at, at + length) });
-      at += length;
-    }
-    return elements;
-  };
-  const only = (bytes: Uint8Array, tag: number): Uint8Array => {
-    const [first, ...rest] = read(bytes);
-    if (first?.tag !== tag || rest.length > 0) throw malformed();
-    return first.value;
-  };
-  const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex");
-
-  const tbs = read(only(certificate.raw, 0x30))[0];
-  if (tbs?.tag !== 0x30) throw malformed();
   const result: Extensions = { authority: false };
-  const wrapped = read(tbs.value).find((element) => element.tag === 0xa3);
-  if (wrapped === undefined) return result;
-  const seen = new Set<string>();
-  for (const { value: extension } of read(only(wrapped.value, 0x30))) {
-    const parts = read(extension);
-    const id = hex(parts[0]!.value);
-    const critical = parts.length === 3 && parts[1]!.value[0] !== 0;
-    const value = parts.at(-1)!.value;
-    if (seen.has(id)) throw malformed();
-    seen.add(id);
-    if (id === oid.basicConstraints) {
-      const [first, second] = read(only(value, 0x30));
-      result.authority = first?.tag === 0x01 && first.value[0] === 0xff;
-      if (second?.tag === 0x02) result.pathLength = second.value.reduce((sum, byte) => sum * 256 + byte, 0);
-    } else if (id === oid.keyUsage) {
-      result.keyUsage = only(value, 0x03)[1] ?? 0;
-    } else if (id === oid.extendedKeyUsage) {
-      result.usages = read(only(value, 0x30)).map((element) => hex(element.value));
-    } else if (id === oid.nameConstraints || (critical && !decided.has(id))) {
-      throw new NtsError(
-        "certificate/purpose",
-        `${subjectOf(certificate)} has an extension that is not handled`,
-        {
-          facts: [["object identifier", `${id} (DER, hex)`]],
-        },
-      );
+  try {
+    for (const { id, critical, value } of extensionsIn(certificate.raw)) {
+      if (id === oid.basicConstraints) {
+        const [first, second] = elements(only(value, 0x30));
+        result.authority = first?.tag === 0x01 && first.value[0] === 0xff;
+        if (second?.tag === 0x02) result.pathLength = second.value.reduce((sum, byte) => sum * 256 + byte, 0);
+      } else if (id === oid.keyUsage) {
+        result.keyUsage = only(value, 0x03)[1] ?? 0;
+      } else if (id === oid.extendedKeyUsage) {
+        result.usages = elements(only(value, 0x30)).map((element) => hex(element.value));
+      } else if (id === oid.nameConstraints || (critical && !decided.has(id))) {
+        throw new NtsError(
+          "certificate/purpose",
+          `${subjectOf(certificate)} has an extension that is not handled`,
+          { facts: [["object identifier", `${id} (DER, hex)`]] },
+        );
+      }
     }
+  } catch (error) {
+    if (!(error instanceof DerError)) throw error;
+    throw new NtsError("certificate/malformed", `${subjectOf(certificate)} cannot be read`);
   }
   return result;
 }

@@ -87,87 +87,105 @@ export function messageLength(received: Uint8Array): number | undefined {
   return undefined;
 }
 
+const malformed = (what: string): NtsError => new NtsError("ke/malformed", what);
+
+interface KeRecord {
+  type: number;
+  critical: boolean;
+  body: Uint8Array;
+}
+
+/** The records of a message one by one, up to End of Message, behind which nothing may follow. */
+function* records(message: Uint8Array): Generator<KeRecord> {
+  const view = new DataView(message.buffer, message.byteOffset, message.byteLength);
+  for (let offset = 0; ; ) {
+    if (offset + 4 > message.length) throw malformed("the answer ends before its End of Message record");
+    const [head, start] = [view.getUint16(offset), offset + 4];
+    const type = head & 0x7fff;
+    offset = start + view.getUint16(offset + 2);
+    if (offset > message.length) throw malformed(`record of type ${type} is cut off`);
+    yield { type, critical: (head & 0x8000) !== 0, body: message.subarray(start, offset) };
+    if (type !== recordType.endOfMessage) continue;
+    if (offset !== message.length) throw malformed(`${message.length - offset} bytes after End of Message`);
+    return;
+  }
+}
+
+function uint16({ type, body }: KeRecord): number {
+  if (body.length !== 2) throw malformed(`record of type ${type} has ${body.length} bytes instead of 2`);
+  return (body[0]! << 8) | body[1]!;
+}
+
+/** What each type of record says, and what it must be (RFC 8915, section 4.1). */
+const readers: Record<number, (record: KeRecord, answer: KeyEstablishmentAnswer) => void> = {
+  [recordType.endOfMessage]({ critical, body }) {
+    if (body.length !== 0 || !critical) throw malformed("End of Message must be critical and empty");
+  },
+  [recordType.nextProtocol](record) {
+    if (!record.critical) throw malformed("Next Protocol must be critical");
+    // An empty list says that the server has nothing of what we offered, here as well as for AEAD.
+    if (record.body.length === 0 || uint16(record) !== protocolNtpv4) {
+      throw new NtsError("ke/negotiation", "the server does not speak NTPv4");
+    }
+  },
+  [recordType.aead](record) {
+    if (record.body.length === 0) {
+      throw new NtsError("ke/negotiation", "the server does not have AES-SIV-CMAC-256");
+    }
+    const chosen = uint16(record);
+    if (chosen !== aeadAesSivCmac256) {
+      throw new NtsError("ke/negotiation", `the server chose AEAD ${chosen}, which we did not offer`);
+    }
+  },
+  [recordType.error](record) {
+    const code = uint16(record);
+    throw new NtsError("ke/refused", `the server answered: ${errorCodes[code] ?? `error ${code}`}`);
+  },
+  [recordType.warning](record) {
+    // No warning is defined, and one that is not understood counts as an error (RFC 8915, section 4.1.4).
+    throw new NtsError("ke/refused", `the server answered with warning ${uint16(record)}`);
+  },
+  [recordType.cookie]({ body }, { cookies }) {
+    if (body.length === 0 || body.length > maxCookieBytes)
+      throw malformed(`a cookie has ${body.length} bytes`);
+    if (cookies.length < maxCookies) cookies.push(body.slice());
+  },
+  [recordType.server]({ body }, answer) {
+    answer.server = asciiName(body);
+  },
+  [recordType.port](record, answer) {
+    answer.port = uint16(record);
+    if (answer.port === 0) throw malformed("the NTP port is 0");
+  },
+};
+
 /**
  * Decodes a whole answer. Throws NtsError `ke/malformed`, `ke/critical` (a critical record that we do not know),
  * `ke/refused` (the server sent an error or a warning) or `ke/negotiation` (other protocol or algorithm, no cookie).
  */
 export function decodeAnswer(message: Uint8Array): KeyEstablishmentAnswer {
-  const malformed = (what: string) => new NtsError("ke/malformed", what);
-  const view = new DataView(message.buffer, message.byteOffset, message.byteLength);
   const seen = new Set<number>();
-  const cookies: Uint8Array[] = [];
-  let server: string | undefined;
-  let port: number | undefined;
-  let offset = 0;
-
-  while (!seen.has(recordType.endOfMessage)) {
-    if (offset + 4 > message.length) throw malformed("the answer ends before its End of Message record");
-    const head = view.getUint16(offset);
-    const length = view.getUint16(offset + 2);
-    const [critical, type] = [(head & 0x8000) !== 0, head & 0x7fff];
-    const start = offset + 4;
-    offset = start + length;
-    if (offset > message.length) throw malformed(`record of type ${type} is cut off`);
-    const uint16 = () => {
-      if (length !== 2) throw malformed(`record of type ${type} has ${length} bytes instead of 2`);
-      return view.getUint16(start);
-    };
-    if (seen.has(type) && type !== recordType.cookie) throw malformed(`record of type ${type} occurs twice`);
-
-    switch (type) {
-      case recordType.endOfMessage:
-        if (length !== 0 || !critical) throw malformed("End of Message must be critical and empty");
-        break;
-      case recordType.nextProtocol:
-        if (!critical) throw malformed("Next Protocol must be critical");
-        // An empty list says that the server has nothing of what we offered, here as well as for AEAD.
-        if (length === 0 || uint16() !== protocolNtpv4) {
-          throw new NtsError("ke/negotiation", "the server does not speak NTPv4");
-        }
-        break;
-      case recordType.aead:
-        if (length === 0) throw new NtsError("ke/negotiation", "the server does not have AES-SIV-CMAC-256");
-        if (uint16() !== aeadAesSivCmac256) {
-          throw new NtsError("ke/negotiation", `the server chose AEAD ${uint16()}, which we did not offer`);
-        }
-        break;
-      case recordType.error:
-        throw new NtsError(
-          "ke/refused",
-          `the server answered: ${errorCodes[uint16()] ?? `error ${uint16()}`}`,
-        );
-      case recordType.warning:
-        // No warning is defined, and one that is not understood counts as an error (RFC 8915, section 4.1.4).
-        throw new NtsError("ke/refused", `the server answered with warning ${uint16()}`);
-      case recordType.cookie:
-        if (length === 0 || length > maxCookieBytes) throw malformed(`a cookie has ${length} bytes`);
-        if (cookies.length < maxCookies) cookies.push(message.slice(start, offset));
-        break;
-      case recordType.server:
-        server = asciiName(message.subarray(start, offset));
-        break;
-      case recordType.port:
-        port = uint16();
-        if (port === 0) throw malformed("the NTP port is 0");
-        break;
-      default:
-        if (critical) throw new NtsError("ke/critical", `critical record of unknown type ${type}`);
-        continue; // unknown records without the critical bit are ignored, however often they occur
+  const answer: KeyEstablishmentAnswer = { cookies: [] };
+  for (const record of records(message)) {
+    const { type, critical } = record;
+    const read = readers[type];
+    if (read === undefined) {
+      if (critical) throw new NtsError("ke/critical", `critical record of unknown type ${type}`);
+      continue; // unknown records without the critical bit are ignored, however often they occur
     }
+    if (seen.has(type) && type !== recordType.cookie) throw malformed(`record of type ${type} occurs twice`);
     seen.add(type);
+    read(record, answer);
   }
-
-  if (offset !== message.length) throw malformed(`${message.length - offset} bytes after End of Message`);
   if (!seen.has(recordType.nextProtocol)) throw malformed("the answer names no next protocol");
   if (!seen.has(recordType.aead)) throw malformed("the answer names no AEAD algorithm");
-  if (cookies.length === 0) throw new NtsError("ke/negotiation", "the server sent no cookie");
-  return { cookies, ...(server !== undefined && { server }), ...(port !== undefined && { port }) };
+  if (answer.cookies.length === 0) throw new NtsError("ke/negotiation", "the server sent no cookie");
+  return answer;
 }
 
 /** An address literal or a fully qualified name in ASCII (RFC 8915, section 4.1.7). */
 function asciiName(body: Uint8Array): string {
   const name = Buffer.from(body).toString("latin1");
-  if (!/^[0-9A-Za-z.:_-]{1,253}$/.test(name))
-    throw new NtsError("ke/malformed", "the NTP server's name is not a name");
+  if (!/^[0-9A-Za-z.:_-]{1,253}$/.test(name)) throw malformed("the NTP server's name is not a name");
   return name;
 }

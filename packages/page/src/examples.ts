@@ -6,7 +6,8 @@ import { runtimeEventDigest } from "@caisson/measure";
 import { fold } from "@caisson/measure/rtmr";
 import { eventLog } from "@caisson/measure/testing/synthetic";
 import { amdHierarchy, issueReport, mintAmd } from "@caisson/simulated/amd-pki";
-import { hierarchy, issueQuote, mint, type Times } from "@caisson/simulated/pki";
+import { hierarchy, mint, type Times } from "@caisson/simulated/pki";
+import { issueQuote } from "@caisson/simulated/quotes";
 import { writeEvidenceDocument } from "@caisson/verify/evidence-document";
 import { reportData } from "@caisson/verify/report-data";
 import { toBase64, toHex } from "@caisson/vocabulary/bytes";
@@ -48,45 +49,62 @@ const boot = [
   { register: 2, type: 0x00000006, data: "LOADED_IMAGE::LoadOptions console=ttyS0 ro", file: "command line" },
 ] as const;
 
-async function tdx(): Promise<Example[]> {
-  const digests = boot.map(({ data }) => sha384(text(data)));
-  const log = eventLog(
-    [[0x000c, 48]],
-    boot.map(({ register, type, data }, i) => ({
-      index: register + 1,
-      type,
-      digests: [[0x000c, digests[i]!]] as const,
-      data: text(data),
-    })),
-  );
-  const register = async (wanted: number) =>
-    toHex(await fold(digests.filter((_, i) => boot[i]!.register === wanted)));
-  const events = [
-    ["system-preparing", ""],
-    ["app-id", "\x01".repeat(20)],
-    ["compose-hash", "\x02".repeat(32)],
-    ["instance-id", "\x03".repeat(20)],
-    ["boot-mr-done", ""],
-    ["system-ready", ""],
-  ].map(([name, payload]) => ({ name: name!, payload: text(payload!) }));
-  const rtmr3 = await fold(
-    await Promise.all(events.map(({ name, payload }) => runtimeEventDigest(name, payload))),
-  );
-  const registers = {
+/** What a guest extended RTMR3 with, in order. */
+const events = [
+  ["system-preparing", ""],
+  ["app-id", "\x01".repeat(20)],
+  ["compose-hash", "\x02".repeat(32)],
+  ["instance-id", "\x03".repeat(20)],
+  ["boot-mr-done", ""],
+  ["system-ready", ""],
+].map(([name, payload]) => ({ name: name!, payload: text(payload!) }));
+
+const digests = boot.map(({ data }) => sha384(text(data)));
+
+/** The boot's event log, in TCG's format. */
+const bootLog = eventLog(
+  [[0x000c, 48]],
+  boot.map(({ register, type, data }, i) => ({
+    index: register + 1,
+    type,
+    digests: [[0x000c, digests[i]!]] as const,
+    data: text(data),
+  })),
+);
+
+/** The registers after boot and events, hexadecimal. */
+async function registers(): Promise<Record<"mrtd" | "rtmr0" | "rtmr1" | "rtmr2" | "rtmr3", string>> {
+  const booted = async (register: number) =>
+    toHex(await fold(digests.filter((_, i) => boot[i]!.register === register)));
+  const extended = await Promise.all(events.map(({ name, payload }) => runtimeEventDigest(name, payload)));
+  return {
     mrtd: "4d".repeat(48),
-    rtmr0: await register(0),
-    rtmr1: await register(1),
-    rtmr2: await register(2),
+    rtmr0: await booted(0),
+    rtmr1: await booted(1),
+    rtmr2: await booted(2),
+    rtmr3: toHex(await fold(extended)),
   };
+}
+
+const tdxPolicy = json("policy.json", {
+  version: "caisson/policy/v1",
+  tcb: { minimumEvaluationNumber: 18 },
+  platformIdentities: "any",
+  events: { sequence: events.map(({ name }) => name) },
+  app: { id: ["01".repeat(20)], composeHash: ["02".repeat(32)], instanceId: "any" },
+  secureTime: "any",
+  keyProviders: "any",
+});
+
+async function tdx(): Promise<Example[]> {
+  const { mrtd, rtmr3, ...rtmr } = await registers();
   const h = hierarchy("page", times);
   const { collateral, pckChain, trust } = mint(h);
   const fields = { nonce };
   const quote = issueQuote(h, pckChain, {
-    mrTd: registers.mrtd,
-    rtmr0: registers.rtmr0,
-    rtmr1: registers.rtmr1,
-    rtmr2: registers.rtmr2,
-    rtmr3: toHex(rtmr3),
+    mrTd: mrtd,
+    ...rtmr,
+    rtmr3,
     reportData: toHex(await reportData("caisson/app/v1", fields)),
   });
   const evidence = (bytes: Uint8Array) =>
@@ -95,27 +113,18 @@ async function tdx(): Promise<Example[]> {
       writeEvidenceDocument({
         platform: "tdx",
         quote: new Uint8Array(bytes),
-        bootLog: { format: "tcg2", bytes: log },
+        bootLog: { format: "tcg2", bytes: bootLog },
         runtimeEvents: events,
         reportData: { scheme: "caisson/app/v1", fields },
         collateral,
       }),
     );
-  const policy = json("policy.json", {
-    version: "caisson/policy/v1",
-    tcb: { minimumEvaluationNumber: 18 },
-    platformIdentities: "any",
-    events: { sequence: events.map(({ name }) => name) },
-    app: { id: ["01".repeat(20)], composeHash: ["02".repeat(32)], instanceId: "any" },
-    secureTime: "any",
-    keyProviders: "any",
-  });
   const prediction = json("prediction.json", {
     platform: "tdx",
-    mrtd: { singlePass: registers.mrtd, twoPass: registers.mrtd },
-    registers: { rtmr0: registers.rtmr0, rtmr1: registers.rtmr1, rtmr2: registers.rtmr2 },
-    events: boot.map(({ register: number, data, file: source }, i) => ({
-      register: `rtmr${number}`,
+    mrtd: { singlePass: mrtd, twoPass: mrtd },
+    registers: rtmr,
+    events: boot.map(({ register, data, file: source }, i) => ({
+      register: `rtmr${register}`,
       digest: toHex(digests[i]!),
       what: data,
       source,
@@ -131,13 +140,13 @@ async function tdx(): Promise<Example[]> {
       ...common,
       name: "A TDX guest (simulated)",
       about: "Quote, boot log, events, policy and prediction. Its root is a test PKI's.",
-      files: [evidence(quote), policy, prediction],
+      files: [evidence(quote), tdxPolicy, prediction],
     },
     {
       ...common,
       name: "The same, forged: one bit of a register",
       about: "The quote's signature is over other registers.",
-      files: [evidence(forged), policy, prediction],
+      files: [evidence(forged), tdxPolicy, prediction],
     },
   ];
 }

@@ -6,7 +6,8 @@
  */
 import { constants, createHash, generateKeyPairSync, type KeyObject, sign as signWith } from "node:crypto";
 import { bitString, der, integer, oid, sequence, time, toPem, utf8 } from "@caisson/verify/der-writer";
-import { type ExtensionSpec, extensions, type Times } from "./pki.ts";
+import { type ExtensionSpec, extensions } from "./certificates.ts";
+import { type Times } from "./pki.ts";
 
 type Product = "Milan" | "Genoa" | "Turin";
 type Kind = "vcek" | "vlek";
@@ -205,100 +206,120 @@ export function endorsementExtensions(
   ];
 }
 
-/** Describes a hierarchy in good order for one chip. */
-export function amdHierarchy(
-  product: Product,
-  { issued, expires }: Times,
-  kind: Kind = "vcek",
-): AmdHierarchy {
-  const [arkKey, askKey] = [rsaKey(0), rsaKey(1)];
-  const endorsementKey = p384Key();
-  const tcb: TcbSpec = { fmc: product === "Turin" ? 3 : 0, bootLoader: 4, tee: 0, snp: 24, microcode: 219 };
+/** The chip of a product that all hierarchies have, and its versions. */
+function chip(product: Product): { tcb: TcbSpec; chipId: string } {
   const seed = createHash("sha512").update(`caisson test chip ${product}`).digest("hex");
-  const chipId = product === "Turin" ? `${seed.slice(0, 16)}${"00".repeat(56)}` : seed;
-  const keyId = (key: KeyPair) => createHash("sha1").update(spki(key)).digest();
-  const names = {
-    ark: `ARK-${product}`,
-    ask: kind === "vcek" ? `SEV-${product}` : `SEV-VLEK-${product}`,
-    leaf: `SEV-${kind.toUpperCase()}`,
+  return {
+    tcb: { fmc: product === "Turin" ? 3 : 0, bootLoader: 4, tee: 0, snp: 24, microcode: 219 },
+    chipId: product === "Turin" ? `${seed.slice(0, 16)}${"00".repeat(56)}` : seed,
   };
-  const authority = (key: KeyPair, usage: number, constraints: Uint8Array): ExtensionSpec[] => [
+}
+
+const keyId = (key: KeyPair): Uint8Array => createHash("sha1").update(spki(key)).digest();
+
+function authorityExtensions(key: KeyPair, usage: number, constraints: Uint8Array): ExtensionSpec[] {
+  return [
     { oid: "2.5.29.14", value: der(0x04, keyId(key)) },
     // One unused bit, whatever the last one that is set: as AMD writes it.
     { oid: "2.5.29.15", critical: true, value: der(0x03, Uint8Array.of(1, usage >> 8)) },
     { oid: "2.5.29.19", critical: true, value: constraints },
   ];
+}
+
+/** Root, the authority below it, the chip's key, and the root's list of revocations. */
+function documents(
+  product: Product,
+  { issued, expires }: Times,
+  kind: Kind,
+  endorsementKey: KeyPair,
+): Pick<AmdHierarchy, "ark" | "ask" | "endorsement" | "crl"> {
+  const [arkKey, askKey] = [rsaKey(0), rsaKey(1)];
+  const ark = `ARK-${product}`;
+  const ask = kind === "vcek" ? `SEV-${product}` : `SEV-VLEK-${product}`;
   const yes = der(0x01, Uint8Array.of(0xff));
-  const common = { algorithm: pssAlgorithm(), saltLength: 48, notBefore: issued, notAfter: expires };
-  const levels = tcbBytes(tcb, product);
+  const byRoot = { algorithm: pssAlgorithm(), saltLength: 48, issuer: ark, issuerKey: arkKey };
+  const validity = { notBefore: issued, notAfter: expires };
+  const { tcb, chipId } = chip(product);
   return {
-    product,
-    kind,
-    endorsementKey,
     ark: {
-      ...common,
-      subject: names.ark,
-      issuer: names.ark,
-      issuerKey: arkKey,
+      ...byRoot,
+      ...validity,
+      subject: ark,
       key: arkKey,
       serial: 0x10000,
-      extensions: authority(arkKey, 0x0600, sequence(yes)),
+      extensions: authorityExtensions(arkKey, 0x0600, sequence(yes)),
     },
     ask: {
-      ...common,
-      subject: names.ask,
-      issuer: names.ark,
-      issuerKey: arkKey,
+      ...byRoot,
+      ...validity,
+      subject: ask,
       key: askKey,
       serial: 0x10001,
       extensions: [
         { oid: "2.5.29.35", value: sequence(der(0x80, keyId(arkKey))) },
-        ...authority(askKey, 0x0400, sequence(yes, integer(0))),
+        ...authorityExtensions(askKey, 0x0400, sequence(yes, integer(0))),
       ],
     },
     endorsement: {
-      ...common,
+      ...validity,
       algorithm: pssAlgorithm({ trailer: false }),
-      subject: names.leaf,
-      issuer: names.ask,
+      saltLength: 48,
+      issuer: ask,
       issuerKey: askKey,
+      subject: `SEV-${kind.toUpperCase()}`,
       key: endorsementKey,
       serial: 0,
       extensions: endorsementExtensions(product, kind, tcb, chipId),
     },
     crl: {
-      ...common,
-      issuer: names.ark,
-      issuerKey: arkKey,
+      ...byRoot,
       thisUpdate: issued,
       nextUpdate: expires,
       revoked: [],
       extensions: [{ oid: "2.5.29.20", value: integer(1) }],
     },
-    report: {
-      version: 3,
-      guestSvn: 0,
-      policy: 0x30000n,
-      familyId: "00".repeat(16),
-      imageId: "00".repeat(16),
-      vmpl: 0,
-      signatureAlgorithm: 1,
-      currentTcb: levels,
-      platformInfo: 0x25n,
-      keyInfo: kind === "vcek" ? 0 : 1 << 2,
-      reportData: "00".repeat(64),
-      measurement: "ab".repeat(48),
-      hostData: "00".repeat(32),
-      idKeyDigest: "00".repeat(48),
-      authorKeyDigest: "00".repeat(48),
-      reportId: "01".repeat(32),
-      reportIdMa: "ff".repeat(32),
-      reportedTcb: levels,
-      cpu: cpus[product],
-      chipId,
-      committedTcb: levels,
-      launchTcb: levels,
-    },
+  };
+}
+
+/** What the chip says of a guest in good order. */
+function chipReport(product: Product, kind: Kind): ReportSpec {
+  const { tcb, chipId } = chip(product);
+  const levels = tcbBytes(tcb, product);
+  return {
+    version: 3,
+    guestSvn: 0,
+    policy: 0x30000n,
+    familyId: "00".repeat(16),
+    imageId: "00".repeat(16),
+    vmpl: 0,
+    signatureAlgorithm: 1,
+    currentTcb: levels,
+    platformInfo: 0x25n,
+    keyInfo: kind === "vcek" ? 0 : 1 << 2,
+    reportData: "00".repeat(64),
+    measurement: "ab".repeat(48),
+    hostData: "00".repeat(32),
+    idKeyDigest: "00".repeat(48),
+    authorKeyDigest: "00".repeat(48),
+    reportId: "01".repeat(32),
+    reportIdMa: "ff".repeat(32),
+    reportedTcb: levels,
+    cpu: cpus[product],
+    chipId,
+    committedTcb: levels,
+    launchTcb: levels,
+  };
+}
+
+/** Describes a hierarchy in good order for one chip. */
+export function amdHierarchy(product: Product, times: Times, kind: Kind = "vcek"): AmdHierarchy {
+  const endorsementKey = p384Key();
+  return {
+    product,
+    kind,
+    endorsementKey,
+    ...documents(product, times, kind, endorsementKey),
+    report: chipReport(product, kind),
   };
 }
 

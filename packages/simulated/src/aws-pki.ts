@@ -6,7 +6,8 @@
 import { createHash, sign } from "node:crypto";
 import { der, integer, namedBits, oid, sequence } from "@caisson/verify/der-writer";
 import { type AmdCertificateSpec, issueAmdCertificate, type KeyPair, p384Key } from "./amd-pki.ts";
-import type { ExtensionSpec, Times } from "./pki.ts";
+import type { ExtensionSpec } from "./certificates.ts";
+import type { Times } from "./pki.ts";
 
 /** What is put into a document; a Map keeps its order and may have numbers for keys. */
 export type CborInput = number | string | null | Uint8Array | CborInput[] | Map<string | number, CborInput>;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * A test hierarchy that plays Intel: root, PCK CA, PCK with the SGX extension, TCB signing, both CRLs, TCB info, QE
- * identity, and quotes for any register values. The same seed and times give the same bytes.
+ * A test hierarchy that plays Intel: root, PCK CA, PCK with the SGX extension, TCB signing, both CRLs, TCB info and
+ * QE identity. `quotes.ts` makes quotes of its platform. The same seed and times give the same bytes.
  *
  * It is used by tests, by the emulated platform's quoting service and by benchmarks. Its root is trusted by nobody
  * who does not name it. `hierarchy` gives a plain description, which a test may change in any place before `mint`
@@ -10,116 +10,21 @@
 import { createHash } from "node:crypto";
 import type { TrustAnchor } from "@caisson/verify";
 import type { Collateral } from "@caisson/verify/collateral";
+import { der, integer, namedBits, oid, sequence, toPem } from "@caisson/verify/der-writer";
 import {
-  bitString,
-  der,
-  integer,
-  namedBits,
-  oid,
-  sequence,
-  time,
-  toPem,
-  utf8,
-} from "@caisson/verify/der-writer";
+  type CertificateSpec,
+  type CrlSpec,
+  type ExtensionSpec,
+  issueCertificate,
+  issueCrl,
+} from "./certificates.ts";
 import { TestKey } from "./p256.ts";
 
 const hexBytes = (hex: string): Uint8Array => new Uint8Array(Buffer.from(hex, "hex"));
 const sha256 = (...parts: Uint8Array[]): Uint8Array =>
   new Uint8Array(createHash("sha256").update(Buffer.concat(parts)).digest());
+const zeros = (bytes: number): string => "00".repeat(bytes);
 const isoSeconds = (date: Date): string => date.toISOString().replace(/\.\d+Z$/, "Z");
-
-/** An extension to be encoded: `value` is the content of its OCTET STRING. */
-export interface ExtensionSpec {
-  oid: string;
-  critical?: boolean;
-  value: Uint8Array;
-}
-
-/** What certificates and CRLs share. `patch` may change the bytes that are signed, `corrupt` those that are sent. */
-interface SignedSpec {
-  issuer: string;
-  issuerKey: TestKey;
-  extensions: ExtensionSpec[];
-  patch?: (tbs: Uint8Array) => Uint8Array;
-  corrupt?: (encoding: Uint8Array) => Uint8Array;
-}
-
-export interface CertificateSpec extends SignedSpec {
-  subject: string;
-  key: TestKey;
-  serial: Uint8Array;
-  notBefore: Date;
-  notAfter: Date;
-}
-
-export interface CrlSpec extends SignedSpec {
-  thisUpdate: Date;
-  nextUpdate: Date;
-  revoked: Uint8Array[];
-}
-
-const ecdsaSha256 = sequence(oid("1.2.840.10045.4.3.2"));
-
-function distinguishedName(commonName: string): Uint8Array {
-  const attributes: [string, string][] = [
-    ["2.5.4.3", commonName],
-    ["2.5.4.10", "Intel Corporation"],
-    ["2.5.4.7", "Santa Clara"],
-    ["2.5.4.8", "CA"],
-    ["2.5.4.6", "US"],
-  ];
-  return sequence(...attributes.map(([type, value]) => der(0x31, sequence(oid(type), utf8(value)))));
-}
-
-export function extensions(specs: readonly ExtensionSpec[]): Uint8Array {
-  return sequence(
-    ...specs.map(({ oid: id, critical = false, value }) =>
-      sequence(oid(id), ...(critical ? [der(0x01, Uint8Array.of(0xff))] : []), der(0x04, value)),
-    ),
-  );
-}
-
-function sign(tbs: Uint8Array, { issuerKey, patch, corrupt }: SignedSpec): Uint8Array {
-  const signed = patch === undefined ? tbs : patch(tbs);
-  const signature = issuerKey.sign(signed);
-  const value = sequence(integer(signature.subarray(0, 32)), integer(signature.subarray(32)));
-  const encoding = sequence(signed, ecdsaSha256, bitString(value));
-  return corrupt === undefined ? encoding : corrupt(encoding);
-}
-
-/** DER of a certificate. */
-export function issueCertificate(spec: CertificateSpec): Uint8Array {
-  const publicKey = sequence(
-    sequence(oid("1.2.840.10045.2.1"), oid("1.2.840.10045.3.1.7")),
-    bitString(spec.key.publicKey),
-  );
-  const tbs = sequence(
-    der(0xa0, integer(2)),
-    integer(spec.serial),
-    ecdsaSha256,
-    distinguishedName(spec.issuer),
-    sequence(time(spec.notBefore), time(spec.notAfter)),
-    distinguishedName(spec.subject),
-    publicKey,
-    der(0xa3, extensions(spec.extensions)),
-  );
-  return sign(tbs, spec);
-}
-
-/** DER of a CRL. */
-export function issueCrl(spec: CrlSpec): Uint8Array {
-  const entries = spec.revoked.map((serial) => sequence(integer(serial), time(spec.thisUpdate)));
-  const tbs = sequence(
-    integer(1),
-    ecdsaSha256,
-    distinguishedName(spec.issuer),
-    time(spec.thisUpdate),
-    time(spec.nextUpdate),
-    ...(entries.length === 0 ? [] : [sequence(...entries)]),
-    ...(spec.extensions.length === 0 ? [] : [der(0xa0, extensions(spec.extensions))]),
-  );
-  return sign(tbs, spec);
-}
 
 const keyId = (key: TestKey): Uint8Array => sha256(key.publicKey).slice(0, 20);
 const authority = (key: TestKey): ExtensionSpec => ({
@@ -190,62 +95,8 @@ export function sgxExtension({ ppid, sgxSvns, pceSvn, pceId, fmspc, piid }: PckS
   );
 }
 
-/** Fields of a TD report; all but the registers and report data have defaults. Hexadecimal. */
-export interface TdSpec {
-  teeTcbSvn: string;
-  mrSeam: string;
-  mrSignerSeam: string;
-  seamAttributes: string;
-  tdAttributes: string;
-  xfam: string;
-  mrTd: string;
-  mrConfigId: string;
-  mrOwner: string;
-  mrOwnerConfig: string;
-  rtmr0: string;
-  rtmr1: string;
-  rtmr2: string;
-  rtmr3: string;
-  reportData: string;
-  teeTcbSvn2: string;
-  mrServiceTd: string;
-  /** What a TD report 1.5 extended adds: 237 bytes. */
-  extension: string;
-}
-
-const zeros = (bytes: number): string => "00".repeat(bytes);
-
-const defaultTd: TdSpec = {
-  teeTcbSvn: `050103${zeros(13)}`,
-  mrSeam: zeros(48),
-  mrSignerSeam: zeros(48),
-  seamAttributes: zeros(8),
-  // SEPT_VE_DISABLE, as Linux demands.
-  tdAttributes: "0000001000000000",
-  xfam: "e702060000000000",
-  mrTd: zeros(48),
-  mrConfigId: zeros(48),
-  mrOwner: zeros(48),
-  mrOwnerConfig: zeros(48),
-  rtmr0: zeros(48),
-  rtmr1: zeros(48),
-  rtmr2: zeros(48),
-  rtmr3: zeros(48),
-  reportData: zeros(64),
-  teeTcbSvn2: `050103${zeros(13)}`,
-  mrServiceTd: zeros(48),
-  // Not partitioned, an id of its own, nothing else.
-  extension: `00${"77".repeat(32)}${zeros(204)}`,
-};
-
-/** Which quote: version 3 (SGX), 4 (TD 1.0), or 5 with a TD 1.0, TD 1.5 or extended TD 1.5 body. */
-export type QuoteFormat = "sgx-v3" | "td10-v4" | "td10-v5" | "td15-v5" | "td15ex-v5";
-
-const bodyFields: Record<Exclude<QuoteFormat, "sgx-v3">, readonly (keyof TdSpec)[]> = (() => {
-  const td10 = Object.keys(defaultTd).slice(0, 15) as (keyof TdSpec)[];
-  const td15: (keyof TdSpec)[] = [...td10, "teeTcbSvn2", "mrServiceTd"];
-  return { "td10-v4": td10, "td10-v5": td10, "td15-v5": td15, "td15ex-v5": [...td15, "extension"] };
-})();
+/** Versions of the TDX module that the TCB info calls up to date. */
+export const tdxModuleSvn = `050103${zeros(13)}`;
 
 /** The quoting enclave's report and what surrounds it. */
 export interface QeSpec {
@@ -280,8 +131,28 @@ export interface Times {
   expires: Date;
 }
 
+type Tee = "tdx" | "sgx";
+
+const platformOf = (seed: string): PckSpec => ({
+  ppid: Buffer.from(sha256(Buffer.from(`${seed}/ppid`)).slice(0, 16)).toString("hex"),
+  sgxSvns: [3, 3, 2, 2, 4, 1, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0],
+  pceSvn: 13,
+  pceId: "0000",
+  fmspc: "ca1550000000",
+});
+
+const quotingEnclave = (tee: Tee): QeSpec => ({
+  miscSelect: "00000000",
+  attributes: "11000000000000000000000000000000",
+  mrSigner: Buffer.from(sha256(Buffer.from("caisson test quoting enclave"))).toString("hex"),
+  isvProdId: tee === "tdx" ? 2 : 1,
+  isvSvn: 4,
+  authData: Uint8Array.from({ length: 32 }, (_, i) => i),
+});
+
 /** Describes a hierarchy in good order for one platform, whose TCB is up to date. */
-export function hierarchy(seed: string, { issued, expires }: Times, tee: "tdx" | "sgx" = "tdx"): Hierarchy {
+export function hierarchy(seed: string, times: Times, tee: Tee = "tdx"): Hierarchy {
+  const { issued, expires } = times;
   const key = (label: string) => TestKey.derive(seed, label);
   const keys = {
     root: key("root"),
@@ -315,25 +186,12 @@ export function hierarchy(seed: string, { issued, expires }: Times, tee: "tdx" |
     revoked: [],
     extensions: [{ oid: "2.5.29.20", value: integer(1) }, authority(issuerKey)],
   });
-  const platform: PckSpec = {
-    ppid: Buffer.from(sha256(Buffer.from(`${seed}/ppid`)).slice(0, 16)).toString("hex"),
-    sgxSvns: [3, 3, 2, 2, 4, 1, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0],
-    pceSvn: 13,
-    pceId: "0000",
-    fmspc: "ca1550000000",
-  };
+  const platform = platformOf(seed);
   const rootName = "Intel SGX Root CA";
   const caName = "Intel SGX PCK Platform CA";
   const pck = certificate("pck", "Intel SGX PCK Certificate", caName, keys.pckCa);
   pck.extensions.push({ oid: sgxOid, value: sgxExtension(platform) });
-  const qe: QeSpec = {
-    miscSelect: "00000000",
-    attributes: "11000000000000000000000000000000",
-    mrSigner: Buffer.from(sha256(Buffer.from("caisson test quoting enclave"))).toString("hex"),
-    isvProdId: tee === "tdx" ? 2 : 1,
-    isvSvn: 4,
-    authData: Uint8Array.from({ length: 32 }, (_, i) => i),
-  };
+  const qe = quotingEnclave(tee);
   return {
     keys,
     root: certificate("root", rootName, rootName, keys.root, 1),
@@ -342,31 +200,18 @@ export function hierarchy(seed: string, { issued, expires }: Times, tee: "tdx" |
     tcbSigner: certificate("tcbSigner", "Intel SGX TCB Signing", rootName, keys.root),
     rootCrl: crl(rootName, keys.root),
     pckCrl: crl(caName, keys.pckCa),
-    tcbInfo: tcbInfo(platform, { issued, expires }, tee),
-    qeIdentity: {
-      id: tee === "tdx" ? "TD_QE" : "QE",
-      version: 2,
-      issueDate: isoSeconds(issued),
-      nextUpdate: isoSeconds(expires),
-      tcbEvaluationDataNumber: 18,
-      miscselect: qe.miscSelect,
-      miscselectMask: "FFFFFFFF",
-      attributes: qe.attributes,
-      attributesMask: "FBFFFFFFFFFFFFFF0000000000000000",
-      mrsigner: qe.mrSigner.toUpperCase(),
-      isvprodid: qe.isvProdId,
-      tcbLevels: [{ tcb: { isvsvn: qe.isvSvn }, tcbDate: isoSeconds(issued), tcbStatus: "UpToDate" }],
-    },
+    tcbInfo: tcbInfo(platform, times, tee),
+    qeIdentity: qeIdentity(qe, times, tee),
     qe,
   };
 }
 
-function tcbInfo(platform: PckSpec, { issued, expires }: Times, tee: "tdx" | "sgx"): Record<string, unknown> {
+function tcbInfo(platform: PckSpec, { issued, expires }: Times, tee: Tee): Record<string, unknown> {
   const svns = (values: readonly number[]) => values.map((svn) => ({ svn }));
   const date = isoSeconds(issued);
   const module = { mrsigner: zeros(48), attributes: zeros(8), attributesMask: "FF".repeat(8) };
   const level = { tcbDate: date, tcbStatus: "UpToDate" };
-  const tdx = [...hexBytes(defaultTd.teeTcbSvn)];
+  const tdx = [...hexBytes(tdxModuleSvn)];
   return {
     id: tee.toUpperCase(),
     version: 3,
@@ -390,6 +235,23 @@ function tcbInfo(platform: PckSpec, { issued, expires }: Times, tee: "tdx" | "sg
         ...level,
       },
     ],
+  };
+}
+
+function qeIdentity(qe: QeSpec, { issued, expires }: Times, tee: Tee): Record<string, unknown> {
+  return {
+    id: tee === "tdx" ? "TD_QE" : "QE",
+    version: 2,
+    issueDate: isoSeconds(issued),
+    nextUpdate: isoSeconds(expires),
+    tcbEvaluationDataNumber: 18,
+    miscselect: qe.miscSelect,
+    miscselectMask: "FFFFFFFF",
+    attributes: qe.attributes,
+    attributesMask: "FBFFFFFFFFFFFFFF0000000000000000",
+    mrsigner: qe.mrSigner.toUpperCase(),
+    isvprodid: qe.isvProdId,
+    tcbLevels: [{ tcb: { isvsvn: qe.isvSvn }, tcbDate: isoSeconds(issued), tcbStatus: "UpToDate" }],
   };
 }
 
@@ -423,67 +285,4 @@ export function mint(h: Hierarchy): Minted {
       qe_identity_signature: signJson(identity),
     },
   };
-}
-
-const u16 = (value: number) => Uint8Array.of(value & 0xff, value >> 8);
-const u32 = (value: number) => Uint8Array.of(value, value >> 8, value >> 16, value >> 24);
-
-function enclaveReport(qe: Omit<QeSpec, "authData">, reportData: Uint8Array): Uint8Array {
-  const report = new Uint8Array(384);
-  report.set(hexBytes(qe.miscSelect), 16);
-  report.set(hexBytes(qe.attributes), 48);
-  report.set(hexBytes(qe.mrSigner), 128);
-  report.set([...u16(qe.isvProdId), ...u16(qe.isvSvn)], 256);
-  report.set(reportData, 320);
-  return report;
-}
-
-/** Sizes of certification data in the envelope can be wrong only by a change of the finished bytes. */
-const envelope = (type: number, data: Uint8Array) => Buffer.concat([u16(type), u32(data.length), data]);
-
-/**
- * A quote of the hierarchy's platform. `td` fields that are left out have defaults (registers zero).
- * @param pckChain PEM for the quote to carry; `mint(h).pckChain`
- */
-export function issueQuote(
-  h: Hierarchy,
-  pckChain: string,
-  td: Partial<TdSpec> = {},
-  format: QuoteFormat = "td15-v5",
-): Uint8Array {
-  const version = Number(format.at(-1));
-  const fields = { ...defaultTd, ...td };
-  const body =
-    format === "sgx-v3"
-      ? enclaveReport(h.qe, hexBytes(fields.reportData))
-      : Buffer.concat(bodyFields[format].map((name) => hexBytes(fields[name])));
-  const bodyType = format === "td15ex-v5" ? 4 : format === "td15-v5" ? 3 : 2;
-  const descriptor = version === 5 ? [u16(bodyType), u32(body.length)] : [];
-  const header = Buffer.concat([
-    u16(version),
-    u16(2),
-    u32(version === 3 ? 0 : 0x81),
-    u32(0),
-    hexBytes("939a7233f79c4ca9940a0db3957f0607"),
-    new Uint8Array(20),
-  ]);
-  const signed = Buffer.concat([header, ...descriptor, body]);
-
-  const attestationKey = h.keys.attestation.publicKey.subarray(1);
-  const binding = new Uint8Array(64);
-  binding.set(sha256(attestationKey, h.qe.authData));
-  const report = enclaveReport(h.qe, h.qe.reportData ?? binding);
-  const certification = Buffer.concat([
-    report,
-    h.keys.pck.sign(report),
-    u16(h.qe.authData.length),
-    h.qe.authData,
-    envelope(5, Buffer.from(pckChain)),
-  ]);
-  const signatureData = Buffer.concat([
-    h.keys.attestation.sign(signed),
-    attestationKey,
-    version === 3 ? certification : envelope(6, certification),
-  ]);
-  return new Uint8Array(Buffer.concat([signed, u32(signatureData.length), signatureData]));
 }

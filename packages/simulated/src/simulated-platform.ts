@@ -6,7 +6,8 @@
  */
 
 import type { Collateral } from "@caisson/verify";
-import { hierarchy, issueQuote, mint, type TdSpec } from "./pki.ts";
+import { hierarchy, mint } from "./pki.ts";
+import { issueQuote, type TdSpec } from "./quotes.ts";
 
 const seed = "caisson/simulated-platform/v1";
 const day = 24 * 3600 * 1000;

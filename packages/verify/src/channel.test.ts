@@ -3,7 +3,8 @@
 import { deepEqual, equal, rejects } from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { test } from "node:test";
-import { hierarchy, issueQuote, mint } from "@caisson/simulated/pki";
+import { hierarchy, mint } from "@caisson/simulated/pki";
+import { issueQuote } from "@caisson/simulated/quotes";
 import { hpkeConfigOf, hpkeKeyOf, sessionEntry } from "@caisson/vocabulary/channel";
 import fc from "fast-check";
 import { type ChannelExpectation, verifyChannel } from "./channel.ts";

@@ -2,7 +2,9 @@
 /** Parsers of host-controlled bytes: whatever comes in, either a value or a VerifyError comes out; never anything else. */
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { test } from "node:test";
-import { hierarchy, issueCertificate, issueCrl, issueQuote, mint } from "@caisson/simulated/pki";
+import { issueCertificate, issueCrl } from "@caisson/simulated/certificates";
+import { hierarchy, mint } from "@caisson/simulated/pki";
+import { issueQuote } from "@caisson/simulated/quotes";
 import { fromBase64, fromHex, toBase64, toHex } from "@caisson/vocabulary/bytes";
 import fc from "fast-check";
 import { VerifyError } from "./errors.ts";

@@ -24,6 +24,13 @@ export const front = within("packages/front/src", [
     "sealed.test.ts",
   ],
   [
+    "a sealed request whose first chunk comes later does not say that the key is another",
+    "sealed.ts",
+    "        return front.reader.push(chunks).catch(refusalOf(front.reader));",
+    "        return chunks === piece ? front.reader.push(chunks) : front.reader.push(chunks).catch(refusalOf(front.reader));",
+    "sealed.test.ts",
+  ],
+  [
     "sealed bodies have no limit",
     "sealed.ts",
     "    if (now > most + (most >> 3)) throw",

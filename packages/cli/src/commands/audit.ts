@@ -52,6 +52,7 @@ import {
   readText,
 } from "../judgement-files.ts";
 import { writeFile } from "../output-file.ts";
+import { jsonText } from "../views/answer.ts";
 import { fold } from "../views/fold.ts";
 import { shellWord } from "../views/shell-word.ts";
 
@@ -72,8 +73,6 @@ interface Options {
   svg?: string;
   all?: boolean;
 }
-
-const json = (value: object): string => `${JSON.stringify(value, null, 2)}\n`;
 
 /** A control for a program: what each of its checks expects, or why there is none. */
 function controlDocument({ static: image, live, remote, ...control }: Control): object {
@@ -233,7 +232,7 @@ function explain(id: string, options: Options): void {
   }
   const documents = documentsOf(control.id);
   if (options.json === true) {
-    print(json({ ...controlDocument(control), documents }));
+    print(jsonText({ ...controlDocument(control), documents }));
     return;
   }
   const text = [explainControl(control), ...documents.map((path) => `  document   ${path}\n`)].join("");
@@ -262,11 +261,11 @@ function report(
     command: ["caisson", ...process.argv.slice(2).map(shellWord)].join(" "),
     subjects,
   };
-  if (options.sarif !== undefined) writeFile(options.sarif, json(sarif(result, provenance)));
+  if (options.sarif !== undefined) writeFile(options.sarif, jsonText(sarif(result, provenance)));
   if (options.html !== undefined) writeFile(options.html, page(result, provenance));
   print(
     options.json === true
-      ? json(jsonDocument(result, provenance))
+      ? jsonText(jsonDocument(result, provenance))
       : fold(table(result, provenance, options.all), process.stdout.columns),
   );
   const { failedRequired } = result;
@@ -307,7 +306,7 @@ export const command = new Command("caisson audit")
   .action(async (paths: string[], options: Options) => {
     if (options.explain !== undefined) return explain(options.explain, options);
     if (options.list === true) {
-      print(options.json === true ? json({ controls: catalogue.map(controlDocument) }) : list(catalogue));
+      print(options.json === true ? jsonText({ controls: catalogue.map(controlDocument) }) : list(catalogue));
       return;
     }
     const acceptances = readBaseline(options.baseline);

@@ -8,6 +8,7 @@
 import { existsSync, readdirSync } from "node:fs";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
+import { jsonText } from "../views/answer.ts";
 
 /** One line of a benchmark. `ours`, `peer` and `limit` are in `unit`; `note` says what peer or limit is. */
 export interface Row {
@@ -68,5 +69,5 @@ export const command = new Command("caisson bench")
         }
       }
     }
-    if (options.json === true) process.stdout.write(`${JSON.stringify({ rows }, null, 2)}\n`);
+    if (options.json === true) process.stdout.write(jsonText({ rows }));
   });

@@ -5,15 +5,12 @@ import { availableParallelism } from "node:os";
 import { resolve } from "node:path";
 import { type Built, lockPath, readLock, readSpec } from "@caisson/image";
 import type { Flavour } from "@caisson/vocabulary/flavours";
-import { Command, InvalidArgumentError, Option } from "commander";
+import { Command, Option } from "commander";
 import { Interrupted, UsageError } from "../failure.ts";
+import { whole } from "../number-options.ts";
 import { prepare } from "../prepare.ts";
+import { jsonText } from "../views/answer.ts";
 import { Progress } from "../views/progress.ts";
-
-function parseJobs(text: string): number {
-  if (!/^[1-9]\d{0,3}$/.test(text)) throw new InvalidArgumentError("a number from 1 to 9999");
-  return Number(text);
-}
 
 /** Paths that one line names; the manifest has them all. */
 const shownPaths = 4;
@@ -46,7 +43,7 @@ export const command = new Command("caisson build")
       .default("production"),
   )
   .option("--out <dir>", "the image directory (default: out/<name>-<flavour> beside the spec)")
-  .option("--jobs <n>", "compilers at a time", parseJobs, availableParallelism())
+  .option("--jobs <n>", "compilers at a time", whole(1, 9999), availableParallelism())
   .option("--mirror <uri>", "the Debian mirror (default: CAISSON_MIRROR, or the machine's apt configuration)")
   .option("--json", "print the manifest as one JSON document")
   .action(
@@ -70,7 +67,7 @@ export const command = new Command("caisson build")
           { out: out === undefined ? undefined : resolve(out), jobs, mirror, signal: stop.signal },
           new Progress(),
         );
-        process.stdout.write(options.json === true ? `${JSON.stringify(built, null, 2)}\n` : summary(built));
+        process.stdout.write(options.json === true ? jsonText(built) : summary(built));
       } finally {
         process.off("SIGINT", onSignal).off("SIGTERM", onSignal);
       }

@@ -4,6 +4,7 @@ import { type CheckReport, check, type Finding } from "@caisson/image/check";
 import { cacheDirectory } from "@caisson/image/fetch";
 import { Command } from "commander";
 import { exitCodes } from "../exit-codes.ts";
+import { jsonText } from "../views/answer.ts";
 import { printable } from "../views/printable.ts";
 
 const signs: Record<Finding["kind"], string> = { fault: "✘", cost: "−", note: "·", unknown: "?" };
@@ -58,8 +59,6 @@ export const command = new Command("caisson check")
   .action(async (subject: string, options: { json?: boolean }) => {
     const report = await check(subject, { cache: cacheDirectory(process.env), environment: process.env });
     const verdict = verdictOf(report);
-    process.stdout.write(
-      options.json === true ? `${JSON.stringify({ verdict, ...report }, null, 2)}\n` : render(report),
-    );
+    process.stdout.write(options.json === true ? jsonText({ verdict, ...report }) : render(report));
     process.exitCode = verdicts[verdict];
   });

@@ -8,6 +8,7 @@ import { type SourceOptions, sayProvenance, sourceOptions, withSource } from "..
 import { UsageError } from "../failure.ts";
 import { evidenceOf, readBounded } from "../judgement-files.ts";
 import { writeFile } from "../output-file.ts";
+import { jsonText } from "../views/answer.ts";
 
 interface Options extends Omit<SourceOptions, "collateralSource"> {
   from: string;
@@ -50,7 +51,7 @@ const fetchCommand = withSource(
     evidence === undefined ? await forPlatform(options, world) : await collateralFor(evidence, world);
   sayProvenance(found.provenance);
   const document = options.staple === true ? stapled(evidence!, found) : found.document;
-  const text = `${JSON.stringify(document, null, 2)}\n`;
+  const text = jsonText(document);
   if (options.output === undefined) process.stdout.write(text);
   else writeFile(options.output, text);
 });

@@ -4,7 +4,7 @@ import { type DoorOptions, openDoor, parsePlace } from "@caisson/client/connect"
 import { Command, Option } from "commander";
 import { Interrupted } from "../failure.ts";
 import { filesOf, type JudgedBy, judgementOf } from "../judged-by.ts";
-import { whole } from "../machine-options.ts";
+import { whole } from "../number-options.ts";
 
 interface Options extends JudgedBy {
   listen: string;

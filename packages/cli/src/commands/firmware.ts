@@ -9,6 +9,7 @@ import { reasonOf } from "@caisson/vocabulary/system-error";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
 import { writeFile } from "../output-file.ts";
+import { jsonText } from "../views/answer.ts";
 
 const sizeLimit = 64 * 1024 * 1024;
 
@@ -38,9 +39,7 @@ const compare = new Command("compare")
     }
     if (options.svg !== undefined) writeFile(options.svg, comparisonSvg(rows));
     if (options.json === true)
-      process.stdout.write(
-        `${JSON.stringify({ version: "caisson/firmware-comparison/v1", images: rows }, null, 2)}\n`,
-      );
+      process.stdout.write(jsonText({ version: "caisson/firmware-comparison/v1", images: rows }));
     else process.stdout.write(comparisonTable(rows));
   });
 

@@ -8,15 +8,12 @@ import {
   writeCanonical,
 } from "@caisson/releases";
 import { Command, InvalidArgumentError } from "commander";
+import { whole } from "../number-options.ts";
 import { writeNewFile } from "../output-file.ts";
 import { readPublicKey } from "../owner-keys.ts";
 import { readTextFile } from "../passphrase-file.ts";
 import { envelopeText, identityLines, readIdentityFiles, signFile } from "../release-files.ts";
-
-function parseThreshold(text: string): number {
-  if (!/^[1-9]\d?$/.test(text)) throw new InvalidArgumentError("expected a whole number above 0");
-  return Number(text);
-}
+import { answer } from "../views/answer.ts";
 
 function parseDigest(text: string): string {
   if (!/^[0-9a-fA-F]{64}$/.test(text)) throw new InvalidArgumentError("expected 32 bytes in hexadecimal");
@@ -59,11 +56,11 @@ function rulesOf(options: Rules): Partial<IdentityDocument> {
 const withRules = (command: Command): Command =>
   command
     .option("--owner <KEY...>", "who signs: key files, or ed25519:HEX, p256:HEX")
-    .option("--threshold <N>", "how many owners have to; all when left out", parseThreshold)
+    .option("--threshold <N>", "how many owners have to; all when left out", whole(1, 99))
     .option("--rebuilder <KEY...>", "who may say that they built the same image again")
-    .option("--rebuilds <N>", "how many have to; all when left out", parseThreshold)
+    .option("--rebuilds <N>", "how many have to; all when left out", whole(1, 99))
     .option("--secret-key <KEY...>", "who gives it secrets; its owners when left out")
-    .option("--secret-keys <N>", "how many have to; all when left out", parseThreshold)
+    .option("--secret-keys <N>", "how many have to; all when left out", whole(1, 99))
     .option(
       "--log-policy <FILE>",
       "a tlog-policy: where its releases are logged, and who has to have seen it",
@@ -106,7 +103,7 @@ const show = new Command("show")
     const { id, identity } = await readIdentityFiles(file, later);
     const text = [`application ${id}`, ...identityLines(identity)].join("\n");
     const document = { id, hash: identity.hash, document: identity.document };
-    process.stdout.write(options.json === true ? `${JSON.stringify(document, null, 2)}\n` : `${text}\n`);
+    answer(options.json, document, text);
   });
 
 const rotate = withRules(new Command("rotate"))

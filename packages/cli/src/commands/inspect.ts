@@ -30,6 +30,7 @@ import { Command } from "commander";
 import { UsageError } from "../failure.ts";
 import { readInput } from "../input-file.ts";
 import { explaining, refuseNotEvidence } from "../judgement-files.ts";
+import { jsonText } from "../views/answer.ts";
 import { printable } from "../views/printable.ts";
 import { renderDescription } from "../views/report-view.ts";
 
@@ -51,7 +52,7 @@ export const command = new Command("caisson inspect")
       );
     }
     const print = <T extends object>(document: T, text: (document: T) => string) =>
-      process.stdout.write(options.json === true ? `${JSON.stringify(document, null, 2)}\n` : text(document));
+      process.stdout.write(options.json === true ? jsonText(document) : text(document));
     const evidence = isBinaryLog(bytes) || isJsonLog(bytes) ? undefined : asEvidence(bytes);
     if (evidence !== undefined) print(await explaining(() => inspectEvidence(evidence)), renderEvidence);
     else if (isBinaryLog(bytes)) print(await inspectBinaryLog(bytes), renderLog);

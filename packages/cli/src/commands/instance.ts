@@ -12,8 +12,10 @@ import { Command } from "commander";
 import { UsageError } from "../failure.ts";
 import { readCollateralFile } from "../judgement-files.ts";
 import { keyOf, kmsUrl } from "../kms/values.ts";
-import { memoryOption, whole } from "../machine-options.ts";
+import { memoryOption } from "../machine-options.ts";
+import { whole } from "../number-options.ts";
 import { readGiven } from "../release-files.ts";
+import { jsonText } from "../views/answer.ts";
 import { renderProduction } from "../views/production-view.ts";
 
 /** What the machine's host and KMS are; for `up --platform tdx`, too. */
@@ -110,8 +112,6 @@ export const command = withProductionOptions(
   const image = resolve(path);
   const production = await prepareMachine(image, options);
   process.stdout.write(
-    options.json === true
-      ? `${JSON.stringify({ image, ...production }, null, 2)}\n`
-      : renderProduction(image, production),
+    options.json === true ? jsonText({ image, ...production }) : renderProduction(image, production),
   );
 });

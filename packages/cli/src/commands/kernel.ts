@@ -20,6 +20,7 @@ import { findMirrors } from "@caisson/image/mirror";
 import { reasonOf } from "@caisson/vocabulary/system-error";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
+import { jsonText } from "../views/answer.ts";
 import { fold } from "../views/fold.ts";
 
 const suites = ["bookworm", "bookworm-backports", "trixie", "trixie-backports", "forky"];
@@ -123,9 +124,7 @@ const candidates = new Command("candidates")
         accepted,
         verdicts: verdicts.map(({ capability, ...rest }) => ({ capability: capability.id, ...rest })),
       }));
-      print(
-        `${JSON.stringify({ version: "caisson/kernel-candidates/v1", capabilities: needs, candidates: list }, null, 2)}\n`,
-      );
+      print(jsonText({ version: "caisson/kernel-candidates/v1", capabilities: needs, candidates: list }));
     } else print(fold(evaluations.map(render).join("\n"), process.stdout.columns));
   });
 
@@ -139,7 +138,7 @@ config
   .option("--json", "one JSON document")
   .action((a: string, b: string, options: { json?: boolean }) => {
     const rows = diffConfigs(readConfig(a), readConfig(b));
-    if (options.json === true) print(`${JSON.stringify({ a, b, differences: rows }, null, 2)}\n`);
+    if (options.json === true) print(jsonText({ a, b, differences: rows }));
     else print(rows.map((row) => `${row.symbol.padEnd(40)} ${row.a} → ${row.b}\n`).join(""));
   });
 
@@ -151,7 +150,7 @@ config
     const findings = checkRecommendations(readConfig(file));
     const count = (outcome: string) => findings.filter((one) => one.outcome === outcome).length;
     const summary = { followed: count("ok"), deviations: count("deviation"), failed: count("fail") };
-    if (options.json === true) print(`${JSON.stringify({ file, ...summary, findings }, null, 2)}\n`);
+    if (options.json === true) print(jsonText({ file, ...summary, findings }));
     else {
       for (const { symbol, want, found, outcome, reason } of findings) {
         if (outcome !== "ok")

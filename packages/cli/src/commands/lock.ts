@@ -10,6 +10,7 @@ import { readSpec } from "@caisson/image/spec";
 import type { Flavour } from "@caisson/vocabulary/flavours";
 import { Command } from "commander";
 import { pin, pinLike } from "../prepare.ts";
+import { jsonText } from "../views/answer.ts";
 import { Progress } from "../views/progress.ts";
 
 interface Options {
@@ -21,7 +22,7 @@ interface Options {
 
 async function showKeys(json: boolean): Promise<void> {
   const keys = await listKeys(await readDebianKeyring());
-  if (json) process.stdout.write(`${JSON.stringify({ keys }, null, 2)}\n`);
+  if (json) process.stdout.write(jsonText({ keys }));
   else for (const { fingerprint, user } of keys) process.stdout.write(`${fingerprint}  ${user}\n`);
 }
 
@@ -76,7 +77,14 @@ export const command = new Command("caisson lock")
     const bytes = lock.packages.reduce((sum, { size }) => sum + size, 0);
     if (options.json === true) {
       process.stdout.write(
-        `${JSON.stringify({ path: lockPath(spec), packages: lock.packages.length, bytes, images: lock.images ?? [], changes, compile }, null, 2)}\n`,
+        jsonText({
+          path: lockPath(spec),
+          packages: lock.packages.length,
+          bytes,
+          images: lock.images ?? [],
+          changes,
+          compile,
+        }),
       );
     } else {
       process.stdout.write(

@@ -1,38 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `caisson log …`: keep a transparency log of what application owners sign, witness others' logs, follow one. */
 import { existsSync, readFileSync } from "node:fs";
-import type { Following, LogSource, WitnessAddress } from "@caisson/log";
+import type { Following } from "@caisson/log";
 import type { Checkpoint, NoteKey, TrustPolicy } from "@caisson/releases";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
 import { type Listen, listenOption } from "../listen-option.ts";
 import { readTextFile } from "../passphrase-file.ts";
-
-const print = (json: boolean | undefined, document: object, text: string) =>
-  process.stdout.write(json === true ? `${JSON.stringify(document, null, 2)}\n` : `${text}\n`);
-
-/** Where a log is read: an address, or a directory with its files. */
-export async function openReleaseLog(place: string): Promise<LogSource> {
-  const { fetchLog, openLogDirectory } = await import("@caisson/log");
-  if (/^https?:\/\//.test(place)) return fetchLog(place);
-  if (existsSync(place)) return openLogDirectory(place);
-  throw new UsageError(
-    `${place} is neither an address nor a directory`,
-    "http://HOST:PORT/, or the log's directory",
-  );
-}
+import { openTransparencyLog, readWitness } from "../transparency-log.ts";
+import { answer } from "../views/answer.ts";
 
 const untilSignal = (): Promise<void> =>
   new Promise((resolve) => {
     process.once("SIGTERM", () => resolve()).once("SIGINT", () => resolve());
   });
-
-export async function readWitness(text: string): Promise<WitnessAddress> {
-  const { readNoteKey } = await import("@caisson/releases");
-  const at = text.lastIndexOf("=", text.indexOf("+"));
-  if (at < 1) throw new UsageError(`'${text}' is not a witness`, "--witness URL=NAME+ID+KEY");
-  return { url: text.slice(0, at), key: await readNoteKey(text.slice(at + 1)) };
-}
 
 const key = new Command("key")
   .description("make a key that signs checkpoints, in a new file, and print its verifier key for policies")
@@ -69,7 +50,7 @@ const serve = new Command("serve")
       const writer = await LogWriter.open(options.data, own, witnesses);
       const server = await serveLog(writer, options.data, options.listen.host, options.listen.port);
       const { url } = server;
-      print(options.json, { url, key: own.verifier }, `log ${own.verifier}\nserves ${url}`);
+      answer(options.json, { url, key: own.verifier }, `log ${own.verifier}\nserves ${url}`);
       // Readers want a view that is younger than a day, also while nobody adds anything.
       const again = setInterval(() => void writer.refresh(), 600_000);
       await untilSignal();
@@ -96,7 +77,7 @@ const witness = new Command("witness")
     const { host, port } = options.listen;
     const server = await serveWitness(new Witness(options.data, own, logs), host, port);
     const { url } = server;
-    print(options.json, { url, key: own.verifier }, `witness ${own.verifier}\nserves ${url}`);
+    answer(options.json, { url, key: own.verifier }, `witness ${own.verifier}\nserves ${url}`);
     await untilSignal();
     await server.close();
     await unlock();
@@ -157,7 +138,7 @@ const follow = withPolicy(new Command("follow"))
       const { followLog, replaceFile, writeFollowing } = await import("@caisson/log");
       const { readTrustPolicy } = await import("@caisson/releases");
       const policy = readTrustPolicy(readTextFile(options.policy));
-      const following = await followLog(await openReleaseLog(place), policy, {
+      const following = await followLog(await openTransparencyLog(place), policy, {
         now: Date.now(),
         ...(options.app !== undefined && { wanted: new Set(options.app) }),
         ...(options.state !== undefined && (await keptOf(options.state, policy))),
@@ -188,7 +169,7 @@ const follow = withPolicy(new Command("follow"))
           ? []
           : [`  ${passedOver.length} documents that do not follow what was there`]),
       ];
-      print(options.json, document, text.join("\n"));
+      answer(options.json, document, text.join("\n"));
     },
   );
 
@@ -199,7 +180,7 @@ const verify = withPolicy(new Command("verify"))
     const { readTrustPolicy } = await import("@caisson/releases");
     const policy = readTrustPolicy(readTextFile(options.policy));
     const { checkpoint, applications, passedOver } = await verifyLog(
-      await openReleaseLog(place),
+      await openTransparencyLog(place),
       policy,
       Date.now(),
     );
@@ -211,7 +192,7 @@ const verify = withPolicy(new Command("verify"))
       applications: applications.size,
       passedOver,
     };
-    print(options.json, document, `whole: ${size} entries of ${applications.size} applications   ${origin}`);
+    answer(options.json, document, `whole: ${size} entries of ${applications.size} applications   ${origin}`);
   });
 
 export const command = new Command("caisson log")

@@ -12,6 +12,7 @@ import { consoleOf, readConsole } from "../console-log.ts";
 import { UsageError } from "../failure.ts";
 import { newLogKey, readLogKey } from "../log-key.ts";
 import { type Gaps, openLog } from "../sealed-console.ts";
+import { jsonText } from "../views/answer.ts";
 import { printable } from "../views/printable.ts";
 
 /** A line for a person: seconds since the kernel's start, who wrote it, what. */
@@ -51,7 +52,7 @@ async function show(path: string, service: string | undefined, options: Options)
     if (json) lines.push({ at: line[0], service: line[1], line: line[2] });
     else process.stdout.write(render(line));
   }
-  if (json) process.stdout.write(`${JSON.stringify({ lines, ...(key && gaps) }, null, 2)}\n`);
+  if (json) process.stdout.write(jsonText({ lines, ...(key && gaps) }));
   else if (key !== undefined) process.stderr.write(gapsText(gaps));
 }
 

@@ -26,17 +26,14 @@ import { UsageError } from "../failure.ts";
 import { type LaunchOptions, launchDigest, parseFeatures, parseVmm, renderLaunch } from "../launch-digest.ts";
 import { checkCombination, gatherFiles, type LooseFiles } from "../loose-files.ts";
 import { memoryOption } from "../machine-options.ts";
+import { whole } from "../number-options.ts";
+import { jsonText } from "../views/answer.ts";
 import { renderComparison, renderPrediction } from "../views/prediction-view.ts";
 
 interface Options extends Machine, LooseFiles, LaunchOptions {
   log?: string;
   indexing?: Indexing;
   json?: boolean;
-}
-
-function parseCount(text: string): number {
-  if (!/^[1-9]\d{0,3}$/.test(text)) throw new InvalidArgumentError("expected a whole number above 0");
-  return Number(text);
 }
 
 /** "F8 06 08 00 FF FB 8B 1F", with or without spaces. */
@@ -80,7 +77,7 @@ export const command = new Command("caisson measure")
     "tdx or emulated; default: what the image's flavour boots on; for files tdx, emulated with --variables",
     parsePlatform,
   )
-  .option("--vcpus <N>", "virtual CPUs", parseCount, 2)
+  .option("--vcpus <N>", "virtual CPUs", whole(1, 9999), 2)
   .option(
     "--sev-snp",
     "the launch digest of a SEV-SNP guest instead of registers: --firmware, and what QEMU hashes of a --kernel",
@@ -131,7 +128,7 @@ export const command = new Command("caisson measure")
     const options = { ...given, memory: given.memory * 2 ** 20 };
     checkCombination(image, options);
     const print = (document: object, text: () => string) =>
-      process.stdout.write(options.json === true ? `${JSON.stringify(document, null, 2)}\n` : text());
+      process.stdout.write(options.json === true ? jsonText(document) : text());
 
     if (options.sevSnp === true) {
       const prediction = await launchDigest(image, options);

@@ -3,9 +3,7 @@
 import { Command, Option } from "commander";
 import { keyText, newOwnerKey, readPublicKey } from "../owner-keys.ts";
 import { readPassphrase } from "../passphrase-file.ts";
-
-const print = (json: boolean | undefined, publicKey: { type: string; key: string }, text: string) =>
-  process.stdout.write(json === true ? `${JSON.stringify(publicKey, null, 2)}\n` : `${text}\n`);
+import { answer } from "../views/answer.ts";
 
 const create = new Command("new")
   .description("make a key in a new file, encrypted under a passphrase, and print its public half")
@@ -15,7 +13,7 @@ const create = new Command("new")
   .option("--json", "one JSON document")
   .action((file: string, options: { passphraseFile: string; type: "ed25519" | "p256"; json?: boolean }) => {
     const publicKey = newOwnerKey(file, options.type, readPassphrase(options.passphraseFile));
-    print(options.json, publicKey, keyText(publicKey));
+    answer(options.json, publicKey, keyText(publicKey));
   });
 
 const show = new Command("show")
@@ -24,7 +22,7 @@ const show = new Command("show")
   .option("--json", "one JSON document")
   .action((file: string, options: { json?: boolean }) => {
     const publicKey = readPublicKey(file);
-    print(options.json, publicKey, keyText(publicKey));
+    answer(options.json, publicKey, keyText(publicKey));
   });
 
 export const command = new Command("caisson owner")

@@ -3,6 +3,7 @@
 import { resolve } from "node:path";
 import { Command } from "commander";
 import { packAll } from "../npm-tarballs.ts";
+import { answer } from "../views/answer.ts";
 
 export const command = new Command("caisson pack")
   .description(
@@ -12,7 +13,5 @@ export const command = new Command("caisson pack")
   .option("--json", "one JSON document")
   .action(async ({ out, json }: { out: string; json?: boolean }) => {
     const tarballs = await packAll(resolve(out));
-    process.stdout.write(
-      json === true ? `${JSON.stringify({ tarballs }, null, 2)}\n` : `${tarballs.join("\n")}\n`,
-    );
+    answer(json, { tarballs }, tarballs.join("\n"));
   });

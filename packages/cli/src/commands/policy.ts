@@ -23,6 +23,7 @@ import {
   readPolicyFile,
 } from "../judgement-files.ts";
 import { writeNewFile } from "../output-file.ts";
+import { jsonText } from "../views/answer.ts";
 import { printable } from "../views/printable.ts";
 
 interface FromOptions {
@@ -85,9 +86,7 @@ const explain = new Command("explain")
         ? `${count("open")} of ${rules.length} rules are left open`
         : `this policy accepts nothing: ${missing} rules must be stated`;
     process.stdout.write(
-      options.json === true
-        ? `${JSON.stringify({ rules }, null, 2)}\n`
-        : `${summary}\n\n${rules.map(renderRule).join("\n")}\n`,
+      options.json === true ? jsonText({ rules }) : `${summary}\n\n${rules.map(renderRule).join("\n")}\n`,
     );
   });
 

@@ -9,6 +9,7 @@ import type { ConsoleEvent } from "@caisson/protocol/console";
 import { publishedPorts } from "@caisson/protocol/guest-config";
 import { Command } from "commander";
 import { consoleOf, readConsole } from "../console-log.ts";
+import { jsonText } from "../views/answer.ts";
 import { printable } from "../views/printable.ts";
 
 export interface ServiceRow {
@@ -120,5 +121,5 @@ export const command = new Command("caisson ps")
       runs ? hostsOf(image) : [],
       runs,
     );
-    process.stdout.write(options.json === true ? `${JSON.stringify(listing, null, 2)}\n` : render(listing));
+    process.stdout.write(options.json === true ? jsonText(listing) : render(listing));
   });

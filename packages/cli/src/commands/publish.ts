@@ -3,6 +3,7 @@
 import { dirname, join, resolve } from "node:path";
 import { writeKit } from "@caisson/machine/kit";
 import { Command } from "commander";
+import { jsonText } from "../views/answer.ts";
 
 export const command = new Command("caisson publish")
   .description(
@@ -19,7 +20,7 @@ export const command = new Command("caisson publish")
     const kit = writeKit(image, resolve(options.out ?? `${image}.kit`), lock, options.collateral);
     process.stdout.write(
       options.json === true
-        ? `${JSON.stringify(kit, null, 2)}\n`
+        ? jsonText(kit)
         : `kit       ${kit.directory}\nmanifest  ${kit.manifest}\npolicy    ${kit.policy}: read it, it is what others accept\n`,
     );
   });

@@ -31,7 +31,7 @@ import {
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
 import { parseTime, readBounded } from "../judgement-files.ts";
-import { parseDays, parseNumber } from "../number-options.ts";
+import { days, releaseNumber, whole } from "../number-options.ts";
 import { writeNewFile } from "../output-file.ts";
 import { readTextFile } from "../passphrase-file.ts";
 import { type ProvenanceOptions, readProvenance, readProvenanceFile, withProvenance } from "../provenance.ts";
@@ -44,12 +44,13 @@ import {
   signFile,
   writtenTime,
 } from "../release-files.ts";
-import { openReleaseLog } from "./log.ts";
+import { openTransparencyLog } from "../transparency-log.ts";
+import { answer } from "../views/answer.ts";
 
-const parseNumbers = (text: string, before: number[] = []): number[] => [...before, parseNumber(text)];
+const releaseNumbers = (text: string, before: number[] = []): number[] => [...before, releaseNumber(text)];
 
 const parseGenerations = (text: string, before: number[] | undefined): number[] =>
-  text === "0" ? [...(before ?? []), 0] : parseNumbers(text, before);
+  text === "0" ? [...(before ?? []), 0] : releaseNumbers(text, before);
 
 const day = 24 * 3600 * 1000;
 
@@ -81,10 +82,10 @@ const prepare = withIdentity(new Command("prepare"))
   .option(
     "--minimum <N>",
     "releases with a lower number are refused from then on; as before when left out",
-    parseNumber,
+    releaseNumber,
   )
   .option("--not-before <TIME>", "now when left out")
-  .option("--days <N>", "how long it is valid", parseDays, 90)
+  .option("--days <N>", "how long it is valid", days, 90)
   .option("--notes <TEXT>", "for people", "")
   .requiredOption("--output <FILE>", "the new file")
   .action(
@@ -132,7 +133,7 @@ const prepare = withIdentity(new Command("prepare"))
 
 const revoke = withIdentity(new Command("revoke"))
   .description("write a revocation, to be signed by a stop key; it is for ever")
-  .option("--release <N>", "a release's number; may be given again", parseNumbers)
+  .option("--release <N>", "a release's number; may be given again", releaseNumbers)
   .option("--of-generation <N>", "all releases of a generation; may be given again", parseGenerations)
   .requiredOption("--reason <TEXT>", "for people")
   .requiredOption("--output <FILE>", "the new file")
@@ -177,10 +178,10 @@ const verify = withProvenance(withIdentity(new Command("verify")))
   .option("--log <LOG>", "where it is logged: proof, rebuilds, minimum and revocations are taken from there")
   .option("--log-policy <FILE>", "whom to believe of that log; the identity's own policy when left out")
   .option("--proof <FILE>", "that it is logged (tlog-proof), where its identity names a log")
-  .option("--maximum-log-age <HOURS>", "how old the witnesses' view of the log may be", parseNumber, 24)
+  .option("--maximum-log-age <HOURS>", "how old the witnesses' view of the log may be", whole(1, 876_000), 24)
   .option("--rebuild <FILE...>", "rebuilds, where its identity asks for some", [])
   .option("--revocation <FILE...>", "revocations that are known", [])
-  .option("--minimum <N>", "the highest minimum that is known", parseNumber)
+  .option("--minimum <N>", "the highest minimum that is known", releaseNumber)
   .option("--at <TIME>", "judge as of this time; now when left out")
   .option("--json", "one JSON document")
   .action(
@@ -237,7 +238,7 @@ const verify = withProvenance(withIdentity(new Command("verify")))
       };
       const built = provenance === undefined ? "" : `, built by ${provenance.workflow}`;
       const text = `accepted: release ${number} of application ${id}, until ${writtenTime(expires)}${built}`;
-      process.stdout.write(options.json === true ? `${JSON.stringify(document, null, 2)}\n` : `${text}\n`);
+      answer(options.json, document, text);
     },
   );
 
@@ -273,7 +274,7 @@ const publish = withIdentity(new Command("publish"))
       places.push({ file, index: await addToLog(options.log, kindOf(envelope), id, envelope) });
     }
     const text = places.map(({ file, index }) => `${file}: entry ${index}`).join("\n");
-    process.stdout.write(options.json === true ? `${JSON.stringify(places, null, 2)}\n` : `${text}\n`);
+    answer(options.json, places, text);
   });
 
 const bundle = withIdentity(new Command("bundle"))
@@ -336,7 +337,7 @@ async function loggedOf(
   const text = policyFile === undefined ? document.log?.policy : readTextFile(policyFile);
   if (text === undefined) throw new UsageError("the identity names no log", "--log-policy FILE");
   const { followLog, proveRelease } = await import("@caisson/log");
-  const source = await openReleaseLog(place);
+  const source = await openTransparencyLog(place);
   const following = await followLog(source, readTrustPolicy(text), {
     now: Date.now(),
     wanted: new Set([app]),
@@ -359,7 +360,10 @@ const list = new Command("list")
     const { followLog } = await import("@caisson/log");
     const policy = readTrustPolicy(readTextFile(options.logPolicy));
     const wanted = new Set([app]);
-    const following = await followLog(await openReleaseLog(options.log), policy, { now: Date.now(), wanted });
+    const following = await followLog(await openTransparencyLog(options.log), policy, {
+      now: Date.now(),
+      wanted,
+    });
     const found = following.applications.get(app);
     if (found === undefined) throw new ReleaseError("log/proof", `the log has nothing of application ${app}`);
     const { releases, floor } = found;
@@ -371,9 +375,7 @@ const list = new Command("list")
     const text = rows.map(
       ({ release, hash, runs }) => `${release}  ${hash}${runs ? "" : "  refused by now"}`,
     );
-    process.stdout.write(
-      options.json === true ? `${JSON.stringify(rows, null, 2)}\n` : `${text.join("\n")}\n`,
-    );
+    answer(options.json, rows, text.join("\n"));
   });
 
 const show = new Command("show")

@@ -12,7 +12,7 @@ import { reasonOf } from "@caisson/vocabulary/system-error";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
 import { readInput } from "../input-file.ts";
-import { parseDays, parseNumber } from "../number-options.ts";
+import { days, releaseNumber } from "../number-options.ts";
 import { writeNewFile } from "../output-file.ts";
 import { readTextFile } from "../passphrase-file.ts";
 import {
@@ -134,8 +134,8 @@ const sealCommand = new Command("seal")
     "each secret that the description declares; its value is the whole file",
   )
   .option("--after <FILE>", "the set before it")
-  .option("--minimum-release <N>", "releases with a lower number do not get it", parseNumber, 1)
-  .option("--days <N>", "how long it is valid", parseDays, 90)
+  .option("--minimum-release <N>", "releases with a lower number do not get it", releaseNumber, 1)
+  .option("--days <N>", "how long it is valid", days, 90)
   .requiredOption("--output <FILE>", "the new file")
   .action(sealSet);
 

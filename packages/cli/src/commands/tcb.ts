@@ -37,6 +37,7 @@ import {
   readPolicyFile,
   readText,
 } from "../judgement-files.ts";
+import { jsonText } from "../views/answer.ts";
 import { printable } from "../views/printable.ts";
 
 interface Options extends SourceOptions {
@@ -102,7 +103,7 @@ export const command = withSource(new Command("caisson tcb"), "--collateral-sour
     );
     const place = await placeOf(answer.identity, evidence.platform === "snp", options, now);
     const whole: Answer = { ...answer.said, ...(place && { place }) };
-    process.stdout.write(options.json === true ? `${JSON.stringify(whole, null, 2)}\n` : render(whole));
+    process.stdout.write(options.json === true ? jsonText(whole) : render(whole));
     const { accepted } = whole.sets[0]!;
     if (accepted !== true) process.exitCode = accepted === false ? exitCodes.rejected : exitCodes.unsupported;
   });

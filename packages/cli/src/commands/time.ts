@@ -6,6 +6,7 @@ import { NtsError, parseTimeConfiguration, publicConfiguration, synchronize, why
 import { reasonOf } from "@caisson/vocabulary/system-error";
 import { Command } from "commander";
 import { setClock } from "../set-clock.ts";
+import { jsonText } from "../views/answer.ts";
 import { Progress } from "../views/progress.ts";
 import { describe, render } from "../views/time-report.ts";
 
@@ -34,9 +35,7 @@ export const command = new Command("caisson time")
     const clock = Date.now() - (performance.now() - result.at);
     const report = describe(result, clock);
     const columns = process.stdout.columns ?? Number.POSITIVE_INFINITY;
-    process.stdout.write(
-      options.json === true ? `${JSON.stringify(report, null, 2)}\n` : render(report, columns),
-    );
+    process.stdout.write(options.json === true ? jsonText(report) : render(report, columns));
     const { agreement, at } = result;
     if (!agreement.agreed) {
       const seconds = (result.elapsed / 1000).toFixed(1);

@@ -21,10 +21,12 @@ import { Command, Option } from "commander";
 import { judgeEnd, say, summary, untilReady, watch } from "../boot-watch.ts";
 import { exitCodes } from "../exit-codes.ts";
 import { Interrupted, UsageError } from "../failure.ts";
-import { checkPort, memoryOption, whole } from "../machine-options.ts";
+import { checkPort, memoryOption } from "../machine-options.ts";
+import { whole } from "../number-options.ts";
 import { exampleOf, servePage } from "../page-server.ts";
 import { prepare } from "../prepare.ts";
 import { runProduction } from "../production-run.ts";
+import { jsonText } from "../views/answer.ts";
 import { renderPrerequisites, renderProduction } from "../views/production-view.ts";
 import { formatBytes, Progress } from "../views/progress.ts";
 import { type ProductionChoices, prepareMachine, readStapled, withProductionOptions } from "./instance.ts";
@@ -117,7 +119,7 @@ async function prepareForTdx(path: string, options: Options): Promise<void> {
   interrupted.throwIfAborted();
   process.stdout.write(
     options.json === true
-      ? `${JSON.stringify({ image: directory, ...production, prerequisites }, null, 2)}\n`
+      ? jsonText({ image: directory, ...production, prerequisites })
       : renderProduction(directory, production),
   );
   if (prerequisites.some(({ ok }) => !ok)) process.exitCode = exitCodes.unsupported;
@@ -218,7 +220,7 @@ async function startEmulated(path: string, options: Options): Promise<void> {
     if (options.json === true) {
       const app = url === undefined ? {} : await ask(url);
       const document = { image: directory, shape, accelerator, ...view.record, app, verification };
-      process.stdout.write(`${JSON.stringify(document, null, 2)}\n`);
+      process.stdout.write(jsonText(document));
     }
     if (verification.verdict !== "accepted") process.exitCode = exitCodes.rejected;
     if (options.once === true) return;

@@ -44,6 +44,7 @@ import {
 } from "../judgement-files.ts";
 import { writeFile } from "../output-file.ts";
 import { provenanceJudge } from "../provenance.ts";
+import { jsonText } from "../views/answer.ts";
 import { fold } from "../views/fold.ts";
 import { renderDescription, renderReport } from "../views/report-view.ts";
 
@@ -213,7 +214,7 @@ async function verifyConnection(url: string, options: Options): Promise<void> {
   const { json } = options;
   process.stdout.write(
     json === true
-      ? `${JSON.stringify({ ...report, channel: { tlsKey: toHex(tlsKey), pin, sealed: keys !== undefined } }, null, 2)}\n`
+      ? jsonText({ ...report, channel: { tlsKey: toHex(tlsKey), pin, sealed: keys !== undefined } })
       : `${renderReport(report)}\n${said}\n`,
   );
   process.exitCode = verdictCodes[report.verdict];
@@ -272,7 +273,7 @@ function show(report: Report, evidence: AnyEvidence, json: boolean): void {
   const fields = report.scope === "genuine" ? describe(evidence) : undefined;
   process.stdout.write(
     json
-      ? `${JSON.stringify({ ...report, ...(fields && { quote: fields }) }, null, 2)}\n`
+      ? jsonText({ ...report, ...(fields && { quote: fields }) })
       : [
           ...(fields?.warnings ?? []).map((text) => `${styleText("red", text)}\n`),
           fold(renderReport(report), process.stdout.columns),

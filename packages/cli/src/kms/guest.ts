@@ -4,7 +4,9 @@ import { Command } from "commander";
 import { exitCodes, verdictCodes } from "../exit-codes.ts";
 import { UsageError } from "../failure.ts";
 import { filesOf, type JudgedBy, judgementOf } from "../judged-by.ts";
+import { writeNewFile } from "../output-file.ts";
 import { readTextFile } from "../passphrase-file.ts";
+import { jsonText } from "../views/answer.ts";
 import { renderReport } from "../views/report-view.ts";
 import { openKey } from "./shares.ts";
 import { keyOf, kmsUrl } from "./values.ts";
@@ -44,7 +46,7 @@ export const verifyCommand = judgedBy(new Command("verify"))
           }`;
     process.stdout.write(
       given.json === true
-        ? `${JSON.stringify({ ...report, kms: { identityKey, first, ...(upstream !== undefined && { upstream }) } }, null, 2)}\n`
+        ? jsonText({ ...report, kms: { identityKey, first, ...(upstream !== undefined && { upstream }) } })
         : `${renderReport(report)}\n${said}\n`,
     );
     process.exitCode = other ? exitCodes.rejected : verdictCodes[report.verdict];
@@ -93,14 +95,23 @@ export const joinCommand = new Command("join")
   )
   .requiredOption("--key-file <FILE>", "the key `root` of path `kms` that the guest derived, in hexadecimal")
   .requiredOption("--data <DIR>", "where the root secret will lie; none may be there")
-  .action(async (url: string, options: { identity: string; keyFile: string; data: string }) => {
-    const { kmsIdentity, refuseRootSecret, storeRootSecret, takeRoot } = await import("@caisson/kms");
-    refuseRootSecret(options.data);
-    const key = readTextFile(options.keyFile).trim();
-    if (!/^[0-9a-f]{64}$/.test(key))
-      throw new UsageError(`${options.keyFile} holds no key`, "64 hexadecimal digits");
-    const secret = await takeRoot(url, Uint8Array.fromHex(key), options.identity);
-    storeRootSecret(options.data, secret);
-    secret.fill(0);
-    process.stdout.write(`${kmsIdentity(options.data)}\n`);
-  });
+  .option("--head <FILE>", "a new file with what its log has now, for kms serve --head")
+  .action(
+    async (url: string, options: { identity: string; keyFile: string; data: string; head?: string }) => {
+      const { askHead, kmsIdentity, refuseRootSecret, storeRootSecret, takeRoot } = await import(
+        "@caisson/kms"
+      );
+      refuseRootSecret(options.data);
+      const key = readTextFile(options.keyFile).trim();
+      if (!/^[0-9a-f]{64}$/.test(key))
+        throw new UsageError(`${options.keyFile} holds no key`, "64 hexadecimal digits");
+      const secret = await takeRoot(url, Uint8Array.fromHex(key), options.identity);
+      if (options.head !== undefined) {
+        const { sequence, hash } = await askHead(url, Uint8Array.fromHex(options.identity));
+        writeNewFile(options.head, `${JSON.stringify({ sequence, hash })}\n`);
+      }
+      storeRootSecret(options.data, secret);
+      secret.fill(0);
+      process.stdout.write(`${kmsIdentity(options.data)}\n`);
+    },
+  );

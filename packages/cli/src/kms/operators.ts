@@ -5,11 +5,12 @@ import { type Envelope, ReleaseError, readEnvelope, signedBytes, writeEnvelope }
 import { SchemaError } from "@caisson/vocabulary/schema";
 import { Argument, Command } from "commander";
 import { UsageError } from "../failure.ts";
-import { whole } from "../machine-options.ts";
+import { days, whole } from "../number-options.ts";
 import { writeNewFile } from "../output-file.ts";
 import { openOwnerKey, readPublicKey } from "../owner-keys.ts";
 import { readPassphrase, readTextFile } from "../passphrase-file.ts";
-import { printable } from "../views/printable.ts";
+import { envelopeText } from "../release-files.ts";
+import { renderRequest } from "../views/request-view.ts";
 import { appOf, keyOf, kmsUrl } from "./values.ts";
 
 interface Common {
@@ -37,7 +38,7 @@ async function write(
     const what = error.message.slice(0, 200);
     throw new UsageError(`the request's ${error.path}: ${what}`, "caisson kms request --help");
   }
-  writeNewFile(output, `${JSON.stringify(writeEnvelope(envelope), null, 2)}\n`);
+  writeNewFile(output, envelopeText(envelope));
   process.stdout.write(`${output}\n`);
 }
 
@@ -51,7 +52,7 @@ function common(command: Command): Command {
       whole(0, 999_999_999),
       0,
     )
-    .option("--days <N>", "for how long it may be sent", whole(1, 36_500), 7);
+    .option("--days <N>", "for how long it may be sent", days, 7);
 }
 
 const policySet = common(new Command("policy-set"))
@@ -137,31 +138,6 @@ async function readRequest(file: string): Promise<{ envelope: Envelope; request:
   }
 }
 
-/** As it is, or with escapes where a terminal would show something else: what is signed is what is seen. */
-const plain = (text: string): string =>
-  printable(text) === text
-    ? text
-    : JSON.stringify(text).replace(
-        /[^ -~]/g,
-        (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`,
-      );
-
-/** What a request asks for, as a person reads it before signing; a policy as it is in its file. */
-function shown(request: OperatorRequest): string {
-  const lines = Object.entries(request).map(([name, value]: [string, unknown]) => {
-    if (name === "policy") {
-      const policy = String(value).trimEnd().split("\n");
-      return `policy:\n${policy.map((line) => `  ${plain(line)}`).join("\n")}`;
-    }
-    const isDate = ["expires", "from", "until"].includes(name) && Number(value) <= lastDate;
-    if (isDate) return `${name}: ${new Date(Number(value)).toISOString()}`;
-    return `${name}: ${typeof value === "string" ? value : JSON.stringify(value)}`;
-  });
-  return lines.join("\n");
-}
-/** The last that a date can be (ECMA-262). */
-const lastDate = 8.64e15;
-
 const sign = new Command("sign")
   .description("show what a request asks for, and sign it")
   .argument("<FILE>", "the request")
@@ -173,8 +149,8 @@ const sign = new Command("sign")
     const key = openOwnerKey(options.key, readPassphrase(options.passphraseFile));
     const signature = key.sign(signedBytes(envelope));
     const signed = { ...envelope, signatures: [...envelope.signatures, signature] };
-    writeNewFile(options.output, `${JSON.stringify(writeEnvelope(signed), null, 2)}\n`);
-    process.stdout.write(`${shown(request)}\n${options.output}\n`);
+    writeNewFile(options.output, envelopeText(signed));
+    process.stdout.write(`${renderRequest(request, process.stdout.columns)}\n${options.output}\n`);
   });
 
 const send = new Command("send")

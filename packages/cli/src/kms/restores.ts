@@ -3,11 +3,12 @@
  * A KMS that comes from a backup: its persistent volumes are suspect, and epochs go beyond all that were ever given out. How
  * often there was a restore is what nothing that is restored can know: it is counted in a file beside what it comes from.
  */
-import { appendFileSync, existsSync, mkdirSync } from "node:fs";
+import { appendFileSync, existsSync } from "node:fs";
+import { makeDirectory } from "@caisson/vocabulary/directory";
 import { messageOf } from "@caisson/vocabulary/failure";
 import { Option } from "commander";
 import { UsageError } from "../failure.ts";
-import { whole } from "../machine-options.ts";
+import { whole } from "../number-options.ts";
 import { readTextFile } from "../passphrase-file.ts";
 
 export interface RestoreOptions {
@@ -51,7 +52,7 @@ export async function restoreFrom(
       "copy the file to where it can be, keep that copy, and say --restored-before N",
     );
   }
-  mkdirSync(data, { recursive: true, mode: 0o700 });
+  makeDirectory(data, 0o700);
   const databases = database === undefined ? [] : [database];
   const book = await openVolumeBook(data, { databases, ...(secret && { secret }) });
   let count: number;

@@ -2,6 +2,7 @@
 /** `caisson kms root …`: the roots from which applications' keys follow, of a KMS whose policies are files. */
 import type { RootDates, Store } from "@caisson/kms";
 import { Command } from "commander";
+import { answer } from "../views/answer.ts";
 import { dateOf } from "./operators.ts";
 
 interface Where {
@@ -28,7 +29,7 @@ function show(json: boolean | undefined, roots: readonly RootDates[]): void {
     ({ number, from, until }) =>
       `root ${number}  from ${from === 0 ? "the beginning" : day(from)}${until === null ? "" : `  until ${day(until)}`}`,
   );
-  process.stdout.write(json === true ? `${JSON.stringify({ roots }, null, 2)}\n` : `${lines.join("\n")}\n`);
+  answer(json, { roots }, lines.join("\n"));
 }
 
 const located = (command: Command): Command =>

@@ -8,9 +8,10 @@ import { frame } from "@caisson/vocabulary/frame";
 import { hex, object, oneOf, SchemaError } from "@caisson/vocabulary/schema";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
-import { whole } from "../machine-options.ts";
+import { whole } from "../number-options.ts";
 import { writeNewFile } from "../output-file.ts";
 import { readPassphrase, readTextFile } from "../passphrase-file.ts";
+import { jsonText } from "../views/answer.ts";
 import { type RestoreOptions, restoredBefore, restoreFrom } from "./restores.ts";
 import { keyOf } from "./values.ts";
 
@@ -24,7 +25,6 @@ const schema = object({
 });
 
 const about = (key: string) => frame(version, Uint8Array.fromHex(key));
-const json = (document: object) => `${JSON.stringify(document, null, 2)}\n`;
 
 const key = new Command("key")
   .description("make a keeper's key in a new file, encrypted under a passphrase, and print its public half")
@@ -40,7 +40,7 @@ const key = new Command("key")
     const publicKey = sealingKey(secret).publicKey.toHex();
     writeNewFile(
       file,
-      json({ version, key: publicKey, ...encryptUnder(passphrase, secret, about(publicKey)) }),
+      jsonText({ version, key: publicKey, ...encryptUnder(passphrase, secret, about(publicKey)) }),
       0o600,
     );
     secret.fill(0);
@@ -99,7 +99,7 @@ const make = new Command("make")
       );
       try {
         // Before the log names them: a name that is taken must not leave shares that nobody was given.
-        writeNewFile(options.output, json(document));
+        writeNewFile(options.output, jsonText(document));
         await publishShares(store, document);
       } catch (error) {
         if (!(error instanceof UsageError)) unlinkSync(options.output);
@@ -131,7 +131,7 @@ const seal = new Command("seal")
       const { passShare, readShares } = await import("@caisson/kms");
       const own = await openKey(options.key, options.passphraseFile);
       const document = readShares(readTextFile(file));
-      writeNewFile(options.output, json(passShare(document, options.keeper, own, options.to)), 0o600);
+      writeNewFile(options.output, jsonText(passShare(document, options.keeper, own, options.to)), 0o600);
       process.stdout.write(`${options.output}\n`);
     },
   );

@@ -3,6 +3,7 @@
 import { join } from "node:path";
 import type { OperatorAction, VolumeBook, VolumeRecord } from "@caisson/kms";
 import { Command } from "commander";
+import { answer } from "../views/answer.ts";
 import { type RestoreOptions, restoredBefore, restoreFrom } from "./restores.ts";
 
 const dataOption = ["--data <DIR>", "root secret, release log and volumes"] as const;
@@ -39,9 +40,6 @@ const line = (record: VolumeRecord): string =>
     `${record.name} of ${record.owner}, seed ${record.seed}`,
   ].join("  ");
 
-const write = (json: boolean | undefined, document: unknown, text: string): void =>
-  void process.stdout.write(json === true ? `${JSON.stringify(document, null, 2)}\n` : `${text}\n`);
-
 /** Does something with the book at the place that the options name. */
 async function withBook(options: Where, use: (book: VolumeBook) => Promise<void>): Promise<void> {
   const book = await openBook(options);
@@ -75,20 +73,20 @@ const list = new Command("list")
     withBook(options, async (book) => {
       const records = await book.list();
       const lines = records.length === 0 ? ["no volume was ever opened"] : records.map(line);
-      write(options.json, { volumes: records.map(shown) }, lines.join("\n"));
+      answer(options.json, { volumes: records.map(shown) }, lines.join("\n"));
     }),
   );
 
 const show = about("show", "everything that is known of one volume", async (book, id, json) => {
   const found = shown(await book.find(id));
   const lines = Object.entries(found).map(([name, value]) => `${name.padEnd(14)}${value}`);
-  write(json, found, lines.join("\n"));
+  answer(json, found, lines.join("\n"));
 });
 
 const action = (name: OperatorAction, description: string): Command =>
   about(name, description, async (book, id, json) => {
     const record = await book.operate(id, name);
-    write(json, shown(record), line(record));
+    answer(json, shown(record), line(record));
   });
 
 const marked = new Command("restored")

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** A directory that keeps collateral. Files are written whole or not at all. */
-import { mkdir, open, readFile, rename, rm } from "node:fs/promises";
+import { open, readFile, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { makeDirectory } from "@caisson/vocabulary/directory";
 import { reasonOf } from "@caisson/vocabulary/system-error";
 import { CollateralError } from "./errors.ts";
 import type { CollateralStore } from "./kept.ts";
@@ -27,7 +28,7 @@ export function directoryStore(directory: string): CollateralStore {
       const path = place(name);
       const temporary = `${path}.${process.pid}.tmp`;
       try {
-        await mkdir(dirname(path), { recursive: true });
+        makeDirectory(dirname(path));
         const file = await open(temporary, "w");
         try {
           await file.writeFile(text);

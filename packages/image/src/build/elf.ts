@@ -45,6 +45,39 @@ const DT = {
 const DF_BIND_NOW = 0x8;
 const DF_1_NOW = 0x1;
 
+/** A file's bytes, by what every part of it needs: little-endian numbers, text with an end, a refusal that names it. */
+class Reader {
+  readonly bytes: Uint8Array;
+  readonly #name: string;
+  readonly #view: DataView;
+
+  constructor(bytes: Uint8Array, name: string) {
+    this.bytes = bytes;
+    this.#name = name;
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  }
+
+  bad(why: string): ImageError {
+    return new ImageError("elf/format", `${this.#name} is not an ELF file that fits here: ${why}`);
+  }
+
+  u16 = (at: number): number => this.#view.getUint16(at, true);
+  u32 = (at: number): number => this.#view.getUint32(at, true);
+  u64 = (at: number): number => Number(this.#view.getBigUint64(at, true));
+
+  inside(offset: number, size: number): boolean {
+    return offset + size <= this.bytes.length;
+  }
+
+  /** The string at `from`, whose terminating zero stands before `end`. */
+  text(from: number, end: number): string {
+    const stop = this.bytes.indexOf(0, from);
+    if (from >= end || stop < 0 || stop >= end) throw this.bad("a string without an end");
+    return Buffer.from(this.bytes.subarray(from, stop)).toString();
+  }
+}
+
+/** One program header. */
 interface Segment {
   type: number;
   flags: number;
@@ -53,84 +86,85 @@ interface Segment {
   size: number;
 }
 
-/** Throws ImageError `elf/format` when `bytes` is not an x86-64 ELF executable or shared library; `name` says whose. */
-export function parseElf(bytes: Uint8Array, name: string): Elf {
-  const bad = (why: string) =>
-    new ImageError("elf/format", `${name} is not an ELF file that fits here: ${why}`);
-  if (!isElf(bytes) || bytes.length < 64) throw bad("no ELF header");
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const u16 = (at: number) => view.getUint16(at, true);
-  const u32 = (at: number) => view.getUint32(at, true);
-  const u64 = (at: number) => Number(view.getBigUint64(at, true));
-  const inside = (offset: number, size: number) => offset + size <= bytes.length;
-
-  if (bytes[4] !== 2 || bytes[5] !== 1 || u16(18) !== 62) throw bad("not 64-bit little-endian x86-64");
-  const type = u16(16);
-  if (type !== 2 && type !== 3) throw bad(`type ${type}, not an executable or shared library`);
-  const table = u64(32);
-  const count = u16(56);
-  if (u16(54) !== 56 || !inside(table, count * 56)) throw bad("program headers outside the file");
-
-  const segments: Segment[] = Array.from({ length: count }, (_, i) => {
+/** The file's type (2 executable, 3 shared object) and its program headers, each of a part that is in the file. */
+function readSegments(file: Reader): { type: number; segments: Segment[] } {
+  if (!isElf(file.bytes) || file.bytes.length < 64) throw file.bad("no ELF header");
+  if (file.bytes[4] !== 2 || file.bytes[5] !== 1 || file.u16(18) !== 62)
+    throw file.bad("not 64-bit little-endian x86-64");
+  const type = file.u16(16);
+  if (type !== 2 && type !== 3) throw file.bad(`type ${type}, not an executable or shared library`);
+  const table = file.u64(32);
+  const count = file.u16(56);
+  if (file.u16(54) !== 56 || !file.inside(table, count * 56))
+    throw file.bad("program headers outside the file");
+  const segments = Array.from({ length: count }, (_, i): Segment => {
     const at = table + i * 56;
     return {
-      type: u32(at),
-      flags: u32(at + 4),
-      offset: u64(at + 8),
-      address: u64(at + 16),
-      size: u64(at + 32),
+      type: file.u32(at),
+      flags: file.u32(at + 4),
+      offset: file.u64(at + 8),
+      address: file.u64(at + 16),
+      size: file.u64(at + 32),
     };
   });
-  if (!segments.every(({ offset, size }) => inside(offset, size))) throw bad("a segment outside the file");
-  const segment = (wanted: number) => segments.find(({ type }) => type === wanted);
-  const text = (from: number, end: number): string => {
-    const stop = bytes.indexOf(0, from);
-    if (from >= end || stop < 0 || stop >= end) throw bad("a string without an end");
-    return Buffer.from(bytes.subarray(from, stop)).toString();
-  };
+  if (!segments.every(({ offset, size }) => file.inside(offset, size)))
+    throw file.bad("a segment outside the file");
+  return { type, segments };
+}
 
-  const dynamic = segment(PT.dynamic);
+/** Values of the dynamic section's entries with a tag, in order. */
+type Dynamic = (tag: number) => number[];
+
+function readDynamic(file: Reader, segment: Segment | undefined): Dynamic {
   const entries: [tag: number, value: number][] = [];
-  for (
-    let at = dynamic?.offset ?? 0, end = at + (dynamic?.size ?? 0);
-    at + 16 <= end && u64(at) !== 0;
-    at += 16
-  ) {
-    entries.push([u64(at), u64(at + 8)]);
+  const start = segment?.offset ?? 0;
+  const end = start + (segment?.size ?? 0);
+  for (let at = start; at + 16 <= end && file.u64(at) !== 0; at += 16) {
+    entries.push([file.u64(at), file.u64(at + 8)]);
   }
-  const values = (tag: number) => entries.filter(([t]) => t === tag).map(([, value]) => value);
-  const value = (tag: number): number | undefined => values(tag)[0];
+  return (tag) => entries.filter(([t]) => t === tag).map(([, value]) => value);
+}
 
-  /** The string table is given by address: find the segment that loads it. */
-  const strings = ((): { start: number; end: number } => {
-    const address = value(DT.strtab) ?? 0;
-    const home = segments.find(
-      (s) => s.type === PT.load && address >= s.address && address < s.address + s.size,
-    );
-    if (home === undefined) return { start: 0, end: 0 };
-    const start = home.offset + address - home.address;
-    return { start, end: Math.min(start + (value(DT.strsz) ?? 0), home.offset + home.size) };
-  })();
-  const string = (offset: number | undefined) =>
-    offset === undefined ? undefined : text(strings.start + offset, strings.end);
+/** Where the string table is in the file: its address is given, so it is in the segment that loads that. */
+function stringTable(segments: readonly Segment[], dynamic: Dynamic): { start: number; end: number } {
+  const address = dynamic(DT.strtab)[0] ?? 0;
+  const home = segments.find(
+    (s) => s.type === PT.load && address >= s.address && address < s.address + s.size,
+  );
+  if (home === undefined) return { start: 0, end: 0 };
+  const start = home.offset + address - home.address;
+  return { start, end: Math.min(start + (dynamic(DT.strsz)[0] ?? 0), home.offset + home.size) };
+}
+
+/** Whether all relocations are resolved at start. */
+function bindsNow(dynamic: Dynamic): boolean {
+  const flag = (tag: number, bit: number) => ((dynamic(tag)[0] ?? 0) & bit) !== 0;
+  return dynamic(DT.bindNow).length > 0 || flag(DT.flags, DF_BIND_NOW) || flag(DT.flags1, DF_1_NOW);
+}
+
+/** Throws ImageError `elf/format` when `bytes` is not an x86-64 ELF executable or shared library; `name` says whose. */
+export function parseElf(bytes: Uint8Array, name: string): Elf {
+  const file = new Reader(bytes, name);
+  const { type, segments } = readSegments(file);
+  const segment = (wanted: number) => segments.find((s) => s.type === wanted);
+  const dynamic = readDynamic(file, segment(PT.dynamic));
+  const strings = stringTable(segments, dynamic);
+  const string = (offset: number) => file.text(strings.start + offset, strings.end);
+  const first = (tag: number) => dynamic(tag).slice(0, 1).map(string)[0];
 
   const interp = segment(PT.interp);
-  const interpreter = interp === undefined ? undefined : text(interp.offset, interp.offset + interp.size);
-  const now =
-    values(DT.bindNow).length > 0 ||
-    ((value(DT.flags) ?? 0) & DF_BIND_NOW) !== 0 ||
-    ((value(DT.flags1) ?? 0) & DF_1_NOW) !== 0;
+  const interpreter = interp && file.text(interp.offset, interp.offset + interp.size);
+  const soname = first(DT.soname);
+  const runPath = first(DT.runpath) ?? first(DT.rpath);
   const stack = segment(PT.gnuStack);
-  const soname = string(value(DT.soname));
-  const runPath = string(value(DT.runpath) ?? value(DT.rpath));
   return {
     kind: soname === undefined && interpreter !== undefined ? "executable" : "library",
     ...(interpreter !== undefined && { interpreter }),
-    needed: values(DT.needed).map((offset) => string(offset)!),
+    needed: dynamic(DT.needed).map(string),
     ...(soname !== undefined && { soname }),
     ...(runPath !== undefined && { runPath }),
     pie: type === 3,
-    relro: segment(PT.gnuRelro) === undefined ? "none" : now ? "full" : "partial",
+    relro: segment(PT.gnuRelro) === undefined ? "none" : bindsNow(dynamic) ? "full" : "partial",
     stackProtected: stack !== undefined && (stack.flags & 1) === 0,
   };
 }

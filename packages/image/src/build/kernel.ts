@@ -24,6 +24,7 @@ import {
 import { basename, dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { AppDescription } from "@caisson/protocol/guest-config";
+import { makeDirectory } from "@caisson/vocabulary/directory";
 import { type Flavour, flavours } from "@caisson/vocabulary/flavours";
 import { ImageError } from "../errors.ts";
 import { tryLock } from "../exclusive.ts";
@@ -142,7 +143,7 @@ export async function buildKernels(inputs: KernelInputs): Promise<Kernels> {
   const missingOf = (kernels: Kernels) => wanted.filter((flavour) => !kernels.has(flavour));
   let kernels = await cachedKernels(inputs, wanted);
   if (missingOf(kernels).length > 0) {
-    await mkdir(place, { recursive: true });
+    makeDirectory(place);
     const release = await claim(join(place, objectsKey(inputs)), inputs);
     try {
       const missing = missingOf(await cachedKernels(inputs, wanted));
@@ -172,7 +173,7 @@ async function buildEntries(place: string, missing: readonly Flavour[], inputs: 
     );
     await buildInto(work, `${entries[0]}.log`, missing, inputs);
     for (const [index, flavour] of missing.entries()) {
-      await mkdir(entries[index]!, { recursive: true });
+      makeDirectory(entries[index]!);
       for (const name of [`config-${flavour}`, `bzImage-${flavour}`, `bzImage-${flavour}.sha256`]) {
         await rename(join(work, "entry", name), join(entries[index]!, name));
       }

@@ -5,8 +5,9 @@
  * are made from; a cached file is checked against the hash that was recorded when it was made.
  */
 import { createHash } from "node:crypto";
-import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { makeDirectory } from "@caisson/vocabulary/directory";
 import { ImageError } from "../errors.ts";
 import type { Lock } from "../inputs/lock.ts";
 import { checkInstalled, hashFile } from "../inputs/npm-content.ts";
@@ -41,7 +42,7 @@ async function cached(
   const recorded = await readFile(record, "utf8").catch(() => undefined);
   if (recorded !== undefined && (await hashFile(path).catch(() => undefined)) === recorded) return path;
   await checkToolchain(toolchain);
-  await mkdir(directory, { recursive: true });
+  makeDirectory(directory);
   await removeAbandoned(directory);
   const scratch = await mkdtemp(join(directory, `${key}.${process.pid}.`));
   try {

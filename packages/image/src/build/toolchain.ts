@@ -13,7 +13,6 @@ import { closeSync, openSync, writeSync } from "node:fs";
 import {
   copyFile,
   lstat,
-  mkdir,
   mkdtemp,
   readdir,
   readFile,
@@ -26,6 +25,7 @@ import {
 } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { createInterface } from "node:readline";
+import { makeDirectory } from "@caisson/vocabulary/directory";
 import { ImageError } from "../errors.ts";
 import { isRunning } from "../exclusive.ts";
 import { readDeb } from "../inputs/deb.ts";
@@ -118,7 +118,7 @@ export async function cachedToolchain(
   const root = resolve(cache, "toolchain", key);
   if (!(await exists(root)) || !(await exists(recordOf(root)))) return undefined;
   // A root that an earlier version unpacked may lack a place to mount on; what is mounted there is no part of its key.
-  for (const place of mountPoints) await mkdir(join(root, place), { recursive: true });
+  for (const place of mountPoints) makeDirectory(join(root, place));
   return { root, key };
 }
 
@@ -137,7 +137,7 @@ export async function openToolchain(
   const key = toolchainKey(packages);
   const directory = join(cache, "toolchain");
   const root = resolve(directory, key);
-  await mkdir(directory, { recursive: true });
+  makeDirectory(directory);
   await removeAbandoned(directory);
   const scratch = await mkdtemp(join(directory, `${key}.${process.pid}.`));
   try {
@@ -165,8 +165,7 @@ const compare = (a: string, b: string) => (a < b ? -1 : Number(a > b));
 /** What maintainer scripts would have done, as far as a compiler needs it, and the places to mount on. */
 async function completeRoot(root: string): Promise<void> {
   await symlink("mawk", join(root, "usr/bin/awk"));
-  for (const place of ["/dev", "/proc", "/tmp", ...mountPoints])
-    await mkdir(join(root, place), { recursive: true });
+  for (const place of ["/dev", "/proc", "/tmp", ...mountPoints]) makeDirectory(join(root, place));
   for (const device of devices) await writeFile(join(root, "dev", device), "");
 }
 
@@ -254,6 +253,13 @@ async function start(
   });
 }
 
+const cannotEnter = (why: string, fix: string, cause?: Error): ImageError =>
+  new ImageError("toolchain/namespace", `the toolchain cannot be entered: ${why}`, {
+    kind: "unsupported",
+    fix,
+    ...(cause && { cause }),
+  });
+
 /**
  * Runs `command` inside. Resolves when it succeeded. Errors: ImageError `toolchain/failed` with the last lines it
  * printed, `toolchain/namespace` when this machine forbids the namespaces; the signal's reason when aborted.
@@ -290,11 +296,7 @@ export async function run(
   })
     .catch((error: NodeJS.ErrnoException) => {
       signal?.throwIfAborted();
-      throw new ImageError("toolchain/namespace", `the toolchain cannot be entered: ${error.message}`, {
-        kind: "unsupported",
-        fix: "install util-linux (setpriv, unshare)",
-        cause: error,
-      });
+      throw cannotEnter(error.message, "install util-linux (setpriv, unshare)", error);
     })
     .finally(() => {
       if (sink !== undefined) closeSync(sink);
@@ -303,12 +305,12 @@ export async function run(
   if (status === 0) return;
   const denied = tail.find((line) => /^(unshare|mount|chroot): /.test(line));
   if (denied !== undefined) {
-    throw new ImageError("toolchain/namespace", `the toolchain cannot be entered: ${denied}`, {
-      kind: "unsupported",
-      fix: denied.includes("not a mount point")
+    throw cannotEnter(
+      denied,
+      denied.includes("not a mount point")
         ? "mount --bind DIRECTORY DIRECTORY before chroot DIRECTORY, or enter it with unshare --root, systemd-nspawn or a container"
         : "run as root, or allow unprivileged user namespaces (sysctl kernel.unprivileged_userns_clone=1)",
-    });
+    );
   }
   throw new ImageError("toolchain/failed", `${command.slice(0, 3).join(" ")} failed (${status})`, {
     kind: "internal",

@@ -72,7 +72,7 @@ export function directory(mode = 0o755): DirectoryNode {
 }
 
 /** Splits an absolute or relative path into checked components; throws TreeError `tree/name`. */
-export function components(path: string): string[] {
+function components(path: string): string[] {
   const parts = path.split("/").filter((part) => part !== "");
   for (const part of parts) {
     if (part === "." || part === ".." || part.includes("\0") || Buffer.byteLength(part) > 255) {

@@ -8,9 +8,10 @@
  */
 import { createHash } from "node:crypto";
 import { constants, createReadStream } from "node:fs";
-import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
+import { type FileHandle, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
+import { makeDirectory } from "@caisson/vocabulary/directory";
 import { reasonOf } from "@caisson/vocabulary/system-error";
 import { ImageError } from "../errors.ts";
 import { isRunning } from "../exclusive.ts";
@@ -252,7 +253,7 @@ export async function download(
       return path;
     }
     const directory = dirname(path);
-    await mkdir(directory, { recursive: true });
+    makeDirectory(directory);
     const part = await adoptPart(directory, sha256);
     // What was taken over may be damaged: it gets one new start before the server is blamed.
     const adopted = (await sizeOf(part)) ?? 0;

@@ -3,9 +3,10 @@
  * Under which licences a Debian package's files are, as its own copyright file says. Names are the file's: Debian's short
  * names where it is machine-readable (copyright-format 1.0), the common licences that it refers to where it is not.
  */
-import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
+import { readFile, rename, writeFile } from "node:fs/promises";
 import { join, posix } from "node:path";
 import { fromUtf8 } from "@caisson/vocabulary/bytes";
+import { makeDirectory } from "@caisson/vocabulary/directory";
 import { z } from "zod";
 import { readDeb } from "./deb.ts";
 import type { LockedPackage } from "./lock.ts";
@@ -50,7 +51,7 @@ async function toldBy({ sha256 }: LockedPackage, archive: string, cache: string)
     typeof copyright === "object"
       ? copyright
       : { licences: copyright === undefined ? [] : licencesOf(copyright) };
-  await mkdir(join(cache, "licences"), { recursive: true });
+  makeDirectory(join(cache, "licences"));
   await writeFile(`${kept}.${process.pid}`, JSON.stringify(told));
   await rename(`${kept}.${process.pid}`, kept);
   return told;

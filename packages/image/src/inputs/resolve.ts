@@ -247,8 +247,55 @@ function unsatisfied(universe: Universe, name: string, { blame }: Installable): 
   );
 }
 
+/** The best candidate of this very name. */
+function namedPackage(universe: Universe, name: string, suites: readonly string[]): Candidate {
+  const found = universe.options(request(name).clause.terms[0]!).find((candidate) => candidate.name === name);
+  if (found !== undefined) return found;
+  throw new ImageError("lock/missing-package", `there is no package '${name}' in ${suites.join(", ")}`);
+}
+
 /** A search that goes back so often is hopeless; real ones never go back at all. */
 const maximumSteps = 200_000;
+
+/**
+ * Chooses candidates until every demand is met, and goes back where a choice is in conflict with those before it.
+ * Where nothing fits, the error is the conflict that the longest choice came to.
+ */
+function choose(requests: readonly Demand[], options: Installable["options"]): Candidate[] {
+  const chosen: Candidate[] = [];
+  let steps = 0;
+  let deepest: { chosen: number; demand: Demand; candidate: Candidate; rival: Candidate } | undefined;
+
+  /** Satisfies the demands from `at` on, each of which may add more at the end; false when that is impossible. */
+  const search = (demands: readonly Demand[], at: number): boolean => {
+    if (++steps > maximumSteps) return false;
+    const isMet = ({ clause }: Demand) => options(clause).some((candidate) => chosen.includes(candidate));
+    while (at < demands.length && isMet(demands[at]!)) at++;
+    const demand = demands[at];
+    if (demand === undefined) return true;
+    for (const candidate of options(demand.clause)) {
+      const rival = chosen.find((other) => inConflict(candidate, other));
+      if (rival !== undefined) {
+        if (deepest === undefined || chosen.length > deepest.chosen) {
+          deepest = { chosen: chosen.length, demand, candidate, rival };
+        }
+        continue;
+      }
+      chosen.push(candidate);
+      const chain = [...demand.chain, candidate];
+      const more = candidate.depends.map((clause): Demand => ({ clause, chain }));
+      if (search([...demands, ...more], at + 1)) return true;
+      chosen.pop();
+    }
+    return false;
+  };
+  if (search(requests, 0)) return chosen;
+  // Nothing was struck out that a demand can still come to: a conflict alone ends a search.
+  const { demand, candidate, rival } = deepest!;
+  throw new ImageError("lock/conflict", `${label(candidate)} cannot stand beside ${label(rival)}`, {
+    facts: chainFacts(demand),
+  });
+}
 
 /**
  * Chooses the packages of one group from `indexes` (suite name to packages), with what they depend on unless
@@ -261,63 +308,14 @@ export function resolve(
 ): Candidate[] {
   const universe = new Universe(indexes, group.suites);
   const byName = (a: Candidate, b: Candidate) => (a.name < b.name ? -1 : 1);
-  const named = group.packages.map((name) => {
-    const found = universe
-      .options(request(name).clause.terms[0]!)
-      .filter((candidate) => candidate.name === name);
-    if (found[0] === undefined) {
-      throw new ImageError(
-        "lock/missing-package",
-        `there is no package '${name}' in ${group.suites.join(", ")}`,
-      );
-    }
-    return found[0];
-  });
+  const named = group.packages.map((name) => namedPackage(universe, name, group.suites));
   if (!group.dependencies) return named.sort(byName);
 
   const installable = strikeOut(universe, group.packages);
-  const { options } = installable;
   for (const name of group.packages) {
-    if (options(request(name).clause).length === 0) throw unsatisfied(universe, name, installable);
-  }
-
-  const chosen: Candidate[] = [];
-  let steps = 0;
-  let deepest: { chosen: number; error: ImageError } | undefined;
-
-  /** Satisfies the demands from `at` on, each of which may add more at the end; false when that is impossible. */
-  const search = (demands: readonly Demand[], at: number): boolean => {
-    if (++steps > maximumSteps) return false;
-    const isMet = ({ clause }: Demand) => options(clause).some((candidate) => chosen.includes(candidate));
-    while (at < demands.length && isMet(demands[at]!)) at++;
-    const demand = demands[at];
-    if (demand === undefined) return true;
-    const candidates = options(demand.clause);
-    for (const candidate of candidates) {
-      const rival = chosen.find((other) => inConflict(candidate, other));
-      if (rival !== undefined) {
-        if (deepest === undefined || chosen.length > deepest.chosen) {
-          deepest = {
-            chosen: chosen.length,
-            error: new ImageError(
-              "lock/conflict",
-              `${label(candidate)} cannot stand beside ${label(rival)}`,
-              {
-                facts: chainFacts(demand),
-              },
-            ),
-          };
-        }
-        continue;
-      }
-      chosen.push(candidate);
-      const chain = [...demand.chain, candidate];
-      const more = candidate.depends.map((clause): Demand => ({ clause, chain }));
-      if (search([...demands, ...more], at + 1)) return true;
-      chosen.pop();
+    if (installable.options(request(name).clause).length === 0) {
+      throw unsatisfied(universe, name, installable);
     }
-    return false;
-  };
-  if (!search(group.packages.map(request), 0)) throw deepest!.error;
-  return chosen.sort(byName);
+  }
+  return choose(group.packages.map(request), installable.options).sort(byName);
 }

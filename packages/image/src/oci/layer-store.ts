@@ -7,8 +7,9 @@
  */
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { mkdir, open, rename, rm, stat } from "node:fs/promises";
+import { open, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { makeDirectory } from "@caisson/vocabulary/directory";
 import { ImageError } from "../errors.ts";
 import { diskError } from "../inputs/fetch.ts";
 import type { Chunks } from "./blobs.ts";
@@ -70,7 +71,7 @@ export async function storeLayer(
   const part = `${path}.${process.pid}.${partNumber++}.part`;
   try {
     if (await isThere(path)) return path;
-    await mkdir(directory, { recursive: true });
+    makeDirectory(directory);
     const file = await open(part, "wx");
     try {
       for await (const chunk of checkDiffId(await unpack(), diffId, name)) await file.writeFile(chunk);

@@ -8,9 +8,10 @@
  */
 import { hash } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
+import { readFile, rename, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { firstBytes } from "@caisson/vocabulary/body";
+import { makeDirectory } from "@caisson/vocabulary/directory";
 import * as z from "zod";
 import { ImageError } from "../errors.ts";
 import { cachePath, diskError, download } from "../inputs/fetch.ts";
@@ -260,7 +261,7 @@ async function cachedDocument(cache: string, digest: string): Promise<Buffer | u
 async function keepDocument(cache: string, bytes: Buffer): Promise<void> {
   const path = cachePath(cache, hash("sha256", bytes));
   try {
-    await mkdir(dirname(path), { recursive: true });
+    makeDirectory(dirname(path));
     const part = `${path}.${process.pid}.document`;
     await writeFile(part, bytes);
     await rename(part, path);

@@ -19,7 +19,7 @@ import { chunksOf, digest, HostFiles } from "../build/content.ts";
 import { allowedMode, type Content, type DirectoryNode, type FileNode, type Node } from "../build/tree.ts";
 import { ImageError } from "../errors.ts";
 
-export const blockSize = 4096;
+const blockSize = 4096;
 
 const superOffset = 1024;
 const superSize = 128;

@@ -7,6 +7,7 @@
  */
 import { mkdir, readdir, realpath, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
+import { makeDirectory } from "@caisson/vocabulary/directory";
 import { ImageError } from "../errors.ts";
 import { tryLock } from "../exclusive.ts";
 import { imageMark } from "./manifest.ts";
@@ -30,7 +31,7 @@ const diskReasons: Record<string, string> = {
  */
 export async function replaceOutput<T>(out: string, fill: (directory: string) => Promise<T>): Promise<T> {
   try {
-    await mkdir(dirname(out), { recursive: true });
+    makeDirectory(dirname(out));
     const place = await realpath(dirname(out));
     const release = await tryLock(`output ${join(place, basename(out))}`);
     if (release === undefined) {

@@ -14,7 +14,7 @@ import { writeBundle, writeEnvelope } from "@caisson/releases";
 import { readYaml } from "@caisson/verify/policy-text";
 import { Connections } from "../connections.ts";
 import { KmsError, type KmsErrorCode } from "../errors.ts";
-import { operatorEnvelope } from "../operators.ts";
+import { operatorEnvelope } from "../operator-request.ts";
 import { createRootSecret, openRootSecret } from "../root-secret.ts";
 import { openService, type Service } from "../service.ts";
 import { askingFor } from "../testing/asking.ts";
@@ -67,7 +67,9 @@ async function asked(route: string, service: Service, secret: Uint8Array): Promi
   if (method === "GET") {
     const nonce = `?nonce=${"00".repeat(32)}`;
     const last = [owned.app, plain.app, "unknown"];
-    return path.endsWith("*") ? last.map((one) => [path.replace("*", one)]) : [[path], [path + nonce]];
+    return path.endsWith("*")
+      ? last.map((one) => [path.replace("*", one)])
+      : [[path], [path + nonce], [`${path}?nonce=0`]];
   }
   const kms = service.context.identity.publicKey.toHex();
   const release = async (machine: Machine, changes: object = {}) =>

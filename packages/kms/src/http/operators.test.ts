@@ -22,7 +22,7 @@ test("what many ask for is made and held in memory once, until it is another", a
     writeFileSync(join(policies, "app.json"), JSON.stringify({ ...machine.policyFile(), keyVersion }));
   put(1);
   let now = 0;
-  const service = await openService({ data, policies, development: true, now: () => now });
+  const service = await openService({ data, policies, development: true, elapsed: () => now });
   t.after(() => service.close());
   const table = operatorRoutes(service, {} as Requests);
   const ask = async (path: "/v1/policies" | "/v1/volumes") =>

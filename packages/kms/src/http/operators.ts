@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** For operators: what they signed, what of it is in force, and where they send what they sign (operators.ts). */
 import * as z from "zod";
-import { adminPath, isRequestError } from "../operators.ts";
+import { adminPath } from "../operator-request.ts";
+import { isRequestError } from "../operators.ts";
 import { readRoots } from "../roots.ts";
 import type { Service } from "../service.ts";
 import type { VolumeBook } from "../volumes/book.ts";
@@ -10,7 +11,7 @@ import { Answer, json, shared, type Table } from "./table.ts";
 
 export function operatorRoutes(service: Service, requests: Requests): Table {
   const { administration, context, write } = service;
-  const volumes = onceASecond(context.now, async () => shared(json(await shownVolumes(context.volumes))));
+  const volumes = onceASecond(context.elapsed, async () => shared(json(await shownVolumes(context.volumes))));
   const policies = shownPolicies(service);
   return {
     "GET /v1/operators": async () => json((await administration.operators()) ?? null),
@@ -69,11 +70,11 @@ async function shownVolumes(book: VolumeBook) {
 }
 
 /** The last answer for a second: anybody may ask, and finding it reads much. */
-function onceASecond<T>(now: () => number, find: () => Promise<T>): () => Promise<T> {
+function onceASecond<T>(elapsed: () => number, find: () => Promise<T>): () => Promise<T> {
   let last: { at: number; answer: Promise<T> } | undefined;
   return () => {
-    if (last === undefined || Math.abs(now() - last.at) >= 1000) {
-      last = { at: now(), answer: find() };
+    if (last === undefined || elapsed() - last.at >= 1000) {
+      last = { at: elapsed(), answer: find() };
       last.answer.catch(() => {
         last = undefined;
       });

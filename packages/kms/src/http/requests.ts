@@ -24,7 +24,7 @@ export class Requests {
   constructor(service: Service, connections: Connections) {
     this.#service = service;
     this.#connections = connections;
-    this.#lines = new Bucket(limits.lines, service.context.now());
+    this.#lines = new Bucket(limits.lines, service.context.elapsed());
   }
 
   address({ incoming }: Request): string {
@@ -33,7 +33,7 @@ export class Requests {
 
   /** A line about a request that cost its sender nothing: not more of them than somebody reads. */
   readonly writeSome: WriteLine = (event, fields) => {
-    if (!this.#lines.has(this.#service.context.now())) {
+    if (!this.#lines.has(this.#service.context.elapsed())) {
       this.#suppressed += 1;
       return;
     }

@@ -6,7 +6,7 @@ import type { Connections } from "../connections.ts";
 import { KmsError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import { metricsType } from "../metrics.ts";
-import { headPath } from "../peer-heads.ts";
+import { headPath, newestTranscript } from "../peer-heads.ts";
 import { type Rate, RateLimiter } from "../rate-limit.ts";
 import type { Service } from "../service.ts";
 import { retriable } from "../store/backend.ts";
@@ -40,7 +40,7 @@ export function routes(
     try {
       const rate = asked.path === anchorPath ? anchors : limiter;
       // Everything, also what is not there.
-      if (!rate.take(requests.address(asked), context.now())) {
+      if (!rate.take(requests.address(asked), context.elapsed())) {
         const message = "too many requests; try again in a second";
         return requests.refuse(asked, 429, "http/rate-limited", message, later);
       }
@@ -71,7 +71,16 @@ export function tableOf(service: Service, requests: Requests, options: ReplicaOp
     "GET /healthz": () => json({ status: "ok", identityKey }),
     "GET /metrics": () =>
       new Answer(200, metrics.render(store.head.sequence), { "content-type": metricsType }),
-    [`GET ${headPath}`]: async () => json(logHead(await newestHead(store))),
+    [`GET ${headPath}`]: async (asked) => {
+      const nonce = new URLSearchParams(asked.query).get("nonce");
+      if (nonce !== null && !/^[0-9a-f]{64}$/.test(nonce)) {
+        return requests.refuse(asked, 400, "http/malformed", "nonce: 32 bytes in lower-case hexadecimal");
+      }
+      const head = await newestHead(store);
+      if (nonce === null) return json(logHead(head));
+      const newest = context.identity.sign(newestTranscript(Uint8Array.fromHex(nonce), head)).toHex();
+      return json({ ...logHead(head), newest });
+    },
     ...operatorRoutes(service, requests),
     ...guestRoutes(service, requests, options),
   };

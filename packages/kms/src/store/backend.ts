@@ -30,7 +30,7 @@ export interface StoredNode {
 /** Name of a nonce that a request used up. */
 export interface UsedNonce {
   nonce: Uint8Array;
-  /** When it was issued: milliseconds since 1970. */
+  /** How many entries the log had when it was issued, or a few less (nonces.ts). */
   issued: number;
 }
 
@@ -64,7 +64,7 @@ export interface Changes {
   rows: readonly StoredRow[];
   nodes: readonly StoredNode[];
   nonces: readonly UsedNonce[];
-  /** Nonces issued before this time (ms) are forgotten. */
+  /** Nonces that were issued when the log had fewer entries are forgotten. */
   forgetBefore?: number;
 }
 

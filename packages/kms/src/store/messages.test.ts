@@ -26,6 +26,33 @@ test("what PostgreSQL says passes, wherever the network cuts it", () => {
   );
 });
 
+/** The answer to one statement: its rows, and the end. */
+const rows = (count: number, of = message("D", 0, 1, 0, 0, 0, 1, "E")) => [
+  message("T", 0, 1, "c", 0),
+  ...Array<Buffer>(count).fill(of),
+  message("C", "SELECT\0"),
+  message("Z", "I"),
+];
+const follow = (pieces: readonly Buffer[]) => {
+  const messages = new Messages();
+  for (const piece of pieces) messages.follow(piece);
+};
+
+test("an answer has so many messages and bytes at most, however many answers there are", () => {
+  const [half, mebibyte] = [2 ** 16, message("D", 0, 1, "x".repeat(2 ** 20))];
+  doesNotThrow(() => follow([...rows(half), ...rows(half), ...rows(half)]));
+  throws(() => follow(rows(2 * half)), { message: "more than 131072 messages" });
+  // Results without rows are kept, too.
+  throws(() => follow(Array.from({ length: half + 1 }, () => rows(0).slice(0, 2)).flat()), /messages/);
+  doesNotThrow(() => follow([...rows(100, mebibyte), ...rows(100, mebibyte)]));
+  throws(() => follow(rows(128, mebibyte)), { message: "more than 134217728 bytes" });
+});
+
+test("a row has so many columns at most: each would have all that are announced", () => {
+  doesNotThrow(() => follow([message("T", 0, 64, "c", 0)]));
+  throws(() => follow([message("T", 255, 255, "c", 0)]), { message: "rows of 65535 columns" });
+});
+
 const length = (bytes: number) =>
   Buffer.from([0x44, bytes >>> 24, (bytes >> 16) & 255, (bytes >> 8) & 255, bytes & 255]);
 for (const [name, bytes] of Object.entries({

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Which errors of PostgreSQL's may pass; all else is in test/integration/kms-postgresql.test.ts, with a server. */
-import { rejects } from "node:assert/strict";
+import { ok, rejects } from "node:assert/strict";
 import { type AddressInfo, createServer } from "node:net";
+import { Readable } from "node:stream";
 import test from "node:test";
 import pg from "pg";
 import { postgresql } from "./postgresql.ts";
@@ -52,5 +53,51 @@ for (const { name, said: bytes } of strangers) {
     await new Promise((resolve) => server.once("listening", resolve));
     const { port } = server.address() as AddressInfo;
     await rejects(postgresql([`postgresql://kms@127.0.0.1:${port}/kms`]), { code: "log/unavailable" });
+  });
+}
+
+for (const { name, columns, row, code } of [
+  {
+    name: "rows",
+    columns: message("T", 0, 1, "c", ...Array<number>(19).fill(0)),
+    row: message("D", 0, 0),
+    code: /131072 messages/,
+  },
+  {
+    name: "large rows",
+    columns: message("T", 0, 1, "c", ...Array<number>(19).fill(0)),
+    row: message("D", 0, 1, 0, 15, 255, 255, "x".repeat(2 ** 20 - 1)),
+    code: /134217728 bytes/,
+  },
+  { name: "columns", columns: message("T", 255, 255), row: message("D", 0, 0), code: /65535 columns/ },
+]) {
+  test(`a server whose answer does not end is away before it fills the memory: ${name}`, async (t) => {
+    const server = createServer((socket) => {
+      socket
+        .on("error", () => {})
+        .once("data", () => {
+          socket.write(welcome);
+          socket.once("data", () => {
+            const many = Buffer.concat(Array<Buffer>(Math.max(1, Math.floor(65_536 / row.length))).fill(row));
+            const answer = function* () {
+              yield columns;
+              for (;;) yield many;
+            };
+            Readable.from(answer())
+              .on("error", () => {})
+              .pipe(socket);
+          });
+        });
+    }).listen(0, "127.0.0.1");
+    t.after(() => server.close());
+    await new Promise((resolve) => server.once("listening", resolve));
+    const { port } = server.address() as AddressInfo;
+    const before = process.memoryUsage.rss();
+    await rejects(postgresql([`postgresql://kms@127.0.0.1:${port}/kms`]), {
+      code: "log/unavailable",
+      message: code,
+    });
+    const grown = process.memoryUsage.rss() - before;
+    ok(grown < 400 * 2 ** 20, `${grown} bytes more`);
   });
 }

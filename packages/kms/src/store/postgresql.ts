@@ -10,12 +10,15 @@ import type { Duplex } from "node:stream";
 import { messageOf } from "@caisson/vocabulary/failure";
 import pg from "pg";
 import { KmsError } from "../errors.ts";
+import { arrayOf, type Columns, parameters, unnest } from "./arrays.ts";
 import {
   type Backend,
   type Changes,
   pageSize,
   retriable,
   type Seen,
+  type StoredNode,
+  type StoredRow,
   type UsedNonce,
   type Wanted,
 } from "./backend.ts";
@@ -62,7 +65,30 @@ const timeouts = { connectMs: 3000, queryMs: 8000 };
 const connections = 4;
 
 const head = "SELECT identity, sequence, hash, state, signature FROM caisson_kms.head";
-const columns = "sequence, time, app, instance, registers, policy, outcome, reason, state, hash";
+
+const entryColumns: Columns<ChainedEntry> = {
+  sequence: "bigint",
+  time: "bigint",
+  app: "bytea",
+  instance: "bytea",
+  registers: "bytea",
+  policy: "bytea",
+  outcome: "text",
+  reason: "text",
+  state: "bytea",
+  hash: "bytea",
+};
+const nonceColumns: Columns<UsedNonce> = { issued: "bigint", nonce: "bytea" };
+const rowColumns: Columns<StoredRow> = {
+  bucket: "integer",
+  table: "text",
+  key: "text",
+  version: "bigint",
+  sealed: "bytea",
+};
+const nodeColumns: Columns<StoredNode> = { place: "integer", children: "bytea" };
+
+const columns = Object.keys(entryColumns).join(", ");
 const entries = `SELECT ${columns} FROM caisson_kms.entry WHERE sequence > $1 ORDER BY sequence LIMIT ${pageSize}`;
 const beginReading = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
@@ -85,35 +111,34 @@ const statements = {
   },
   rows: {
     name: "caisson-rows",
-    text: "SELECT bucket, name, key, version, sealed FROM caisson_kms.record WHERE bucket = ANY($1)",
+    text: "SELECT bucket, name, key, version, sealed FROM caisson_kms.record WHERE bucket = ANY($1::integer[])",
   },
   nodes: {
     name: "caisson-nodes",
-    text: "SELECT place, children FROM caisson_kms.node WHERE place = ANY($1)",
+    text: "SELECT place, children FROM caisson_kms.node WHERE place = ANY($1::integer[])",
   },
   nonces: {
     name: "caisson-nonces",
     text: `SELECT nonce FROM caisson_kms.nonce WHERE (issued, nonce) IN
-           (SELECT * FROM unnest($1::bigint[], $2::bytea[]))`,
+           (SELECT * FROM ${unnest(nonceColumns)})`,
   },
   putEntries: {
     name: "caisson-put-entries",
-    text: `INSERT INTO caisson_kms.entry (${columns}) SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bytea[],
-           $4::bytea[], $5::bytea[], $6::bytea[], $7::text[], $8::text[], $9::bytea[], $10::bytea[])`,
+    text: `INSERT INTO caisson_kms.entry (${columns}) SELECT * FROM ${unnest(entryColumns)}`,
   },
   putNonces: {
     name: "caisson-put-nonces",
-    text: "INSERT INTO caisson_kms.nonce SELECT * FROM unnest($1::bigint[], $2::bytea[])",
+    text: `INSERT INTO caisson_kms.nonce SELECT * FROM ${unnest(nonceColumns)}`,
   },
   putRows: {
     name: "caisson-put-rows",
     text: `INSERT INTO caisson_kms.record
-           SELECT * FROM unnest($1::integer[], $2::text[], $3::text[], $4::bigint[], $5::bytea[])
+           SELECT * FROM ${unnest(rowColumns)}
            ON CONFLICT (bucket, name, key) DO UPDATE SET version = excluded.version, sealed = excluded.sealed`,
   },
   putNodes: {
     name: "caisson-put-nodes",
-    text: `INSERT INTO caisson_kms.node SELECT * FROM unnest($1::integer[], $2::bytea[])
+    text: `INSERT INTO caisson_kms.node SELECT * FROM ${unnest(nodeColumns)}
            ON CONFLICT (place) DO UPDATE SET children = excluded.children`,
   },
   putHead: {
@@ -128,11 +153,11 @@ const statements = {
              UPDATE caisson_kms.head SET sequence = $1, hash = $2, signature = $3
              WHERE sequence = $4 AND hash = $5 AND identity = $6 RETURNING 1),
            nonces AS (
-             INSERT INTO caisson_kms.nonce SELECT * FROM unnest($7::bigint[], $8::bytea[]) WHERE EXISTS (SELECT FROM moved)),
+             INSERT INTO caisson_kms.nonce SELECT * FROM ${unnest(nonceColumns, 7)}
+             WHERE EXISTS (SELECT FROM moved)),
            entries AS (
-             INSERT INTO caisson_kms.entry (${columns})
-             SELECT * FROM unnest($9::bigint[], $10::bigint[], $11::bytea[], $12::bytea[], $13::bytea[], $14::bytea[],
-               $15::text[], $16::text[], $17::bytea[], $18::bytea[]) WHERE EXISTS (SELECT FROM moved))
+             INSERT INTO caisson_kms.entry (${columns}) SELECT * FROM ${unnest(entryColumns, 9)}
+             WHERE EXISTS (SELECT FROM moved))
            SELECT 1 FROM moved`,
   },
   forget: { name: "caisson-forget", text: "DELETE FROM caisson_kms.nonce WHERE issued < $1" },
@@ -207,7 +232,7 @@ class Postgresql implements Backend {
   async append({ sequence, hash }: Pick<Head, "sequence" | "hash">, changes: Changes): Promise<boolean> {
     const { head: newest, entries, nonces, forgetBefore } = changes;
     const moved = [newest.sequence, newest.hash, newest.signature, sequence, hash, newest.identity];
-    const values = [...moved, ...ofNonces(nonces), ...ofEntries(entries)];
+    const values = [...moved, ...parameters(nonceColumns, nonces), ...parameters(entryColumns, entries)];
     return this.#with(async (client) => {
       const { rows } = await client.query({ ...statements.append, values }).catch((error: unknown) => {
         if ((error as { code?: unknown }).code === uniqueViolation) return { rows: [] };
@@ -243,9 +268,9 @@ class Postgresql implements Backend {
       client.query(begin),
       ask(true, headStatement),
       ask(true, statements.entries, after),
-      ask(buckets.length > 0, statements.rows, buckets),
-      ask(nodes.length > 0, statements.nodes, nodes),
-      ask(nonces.length > 0, statements.nonces, ...ofNonces(nonces)),
+      ask(buckets.length > 0, statements.rows, arrayOf("integer", buckets)),
+      ask(nodes.length > 0, statements.nodes, arrayOf("integer", nodes)),
+      ask(nonces.length > 0, statements.nonces, ...parameters(nonceColumns, nonces)),
       end && client.query(end),
     ]);
     return {
@@ -272,13 +297,10 @@ class Postgresql implements Backend {
     const sent: Promise<unknown>[] = [];
     const put = (statement: Statement, ...values: unknown[]) =>
       void sent.push(client.query({ ...statement, values }));
-    if (entries.length > 0) put(statements.putEntries, ...ofEntries(entries));
-    if (nonces.length > 0) put(statements.putNonces, ...ofNonces(nonces));
-    if (rows.length > 0) {
-      const names = ["bucket", "table", "key", "version", "sealed"] as const;
-      put(statements.putRows, ...names.map((name) => column(rows, name)));
-    }
-    if (nodes.length > 0) put(statements.putNodes, column(nodes, "place"), column(nodes, "children"));
+    if (entries.length > 0) put(statements.putEntries, ...parameters(entryColumns, entries));
+    if (nonces.length > 0) put(statements.putNonces, ...parameters(nonceColumns, nonces));
+    if (rows.length > 0) put(statements.putRows, ...parameters(rowColumns, rows));
+    if (nodes.length > 0) put(statements.putNodes, ...parameters(nodeColumns, nodes));
     const { identity, sequence, hash, state, signature } = newest;
     put(statements.putHead, identity, sequence, hash, state, signature);
     if (forgetBefore !== undefined) put(statements.forget, forgetBefore);
@@ -363,11 +385,6 @@ function clientOf(config: pg.ClientConfig): pg.Client {
   };
   return client;
 }
-
-const column = <T, K extends keyof T>(of: readonly T[], key: K): T[K][] => of.map((one) => one[key]);
-const ofNonces = (nonces: readonly UsedNonce[]) => [column(nonces, "issued"), column(nonces, "nonce")];
-const ofEntries = (entries: readonly ChainedEntry[]) =>
-  (columns.split(", ") as (keyof ChainedEntry)[]).map((name) => column(entries, name));
 
 /** Throws KmsError where an answered commit could be lost, or the server is older than 15. */
 function checkDurable(name: string, found: Record<string, unknown>): void {

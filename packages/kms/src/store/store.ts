@@ -18,7 +18,8 @@
  * A database that alters, removes or puts back anything, or that shows this process another history than before, is
  * refused with `log/rows`, `log/chain`, `log/head` or `log/rolled-back`. One that puts *everything* back before a process
  * starts, or shows two processes two histories from the beginning, is noticed by who compares heads (`contains`).
- * Nonces are only as unique as the database is honest: used twice, one gives the same guest its own keys again.
+ * Used nonces are forgotten by how far the log has grown since they were issued, and one that is as old as that is refused:
+ * no clock has a part in it. They are only as unique as the database is honest: used twice, one gives the same guest its own keys again.
  */
 import { performance } from "node:perf_hooks";
 import { deriveKmsKey } from "@caisson/protocol/derivation";
@@ -62,8 +63,11 @@ export interface Commit {
   rows?: readonly RowChange[];
 }
 
-/** "conflict": a row was not of the stated version. Nothing was written then, nor where the nonce was used before. */
-export type Committed = "done" | "conflict" | "nonce/used";
+/**
+ * "conflict": a row was not of the stated version. Nothing was written then, nor where the nonce was used before, or is so old
+ * that this is not known any more.
+ */
+export type Committed = "done" | "conflict" | "nonce/used" | "nonce/busy";
 
 export interface Store {
   /** The newest head that this process knows, without asking the database. */
@@ -74,9 +78,9 @@ export interface Store {
   commit(change: Commit): Promise<Committed>;
   /**
    * Whether the log that this process follows has this entry, whatever the database shows to who looks for it. Throws KmsError
-   * "log/head" for one that is too far back.
+   * "log/head" for one that is more than `most` entries back; default: some seconds of the highest rate.
    */
-  contains(entry: { sequence: number; hash: string }): Promise<boolean>;
+  contains(entry: { sequence: number; hash: string }, most?: number): Promise<boolean>;
   /** Nothing is read or committed any more: everything throws `reason`. */
   end(reason: KmsError): void;
   close(): Promise<void>;
@@ -84,8 +88,10 @@ export interface Store {
 
 /** For how long a commit tries again while the database cannot be reached, and between two tries; ms. */
 const patience = { allMs: 5000, betweenMs: 100 };
-/** For how long a used nonce is remembered, and how often those that are older are forgotten; ms. */
-const memory = { keepMs: 600_000, sweepMs: 10_000 };
+/** For how many entries a used nonce is remembered: a minute of 8,700 releases a second. */
+const remembered = 2 ** 19;
+/** How often those that are older are forgotten, ms. */
+const sweepMs = 10_000;
 /** How far back an entry is looked for: some seconds of the highest rate. */
 const mostLookedBack = 20_000;
 /** Commits in one transaction: what waits beyond it takes the next one. */
@@ -104,9 +110,9 @@ interface Pending {
   failed: (error: unknown) => void;
 }
 
-/** Opens the log of this identity, or begins it. Throws KmsError `log/…`. */
-export async function openStore(backend: Backend, keys: StoreKeys): Promise<Store> {
-  const store = new ChainedStore(backend, keys);
+/** Opens the log of this identity, or begins it; a used nonce is known for `entries`. Throws KmsError `log/…`. */
+export async function openStore(backend: Backend, keys: StoreKeys, entries = remembered): Promise<Store> {
+  const store = new ChainedStore(backend, keys, entries);
   try {
     await store.begin();
   } catch (error) {
@@ -135,6 +141,7 @@ const nothing = { buckets: [], nodes: [], nonces: [] };
 class ChainedStore implements Store {
   readonly #backend: Backend;
   readonly #keys: StoreKeys;
+  readonly #remembered: number;
   /** The newest head that was checked; every other must continue from it. */
   #known: Head;
   #pending: Pending[] = [];
@@ -144,14 +151,15 @@ class ChainedStore implements Store {
   #crowded = false;
   #paceMs = pace.least;
   #load = performance.eventLoopUtilization();
-  #swept = 0;
+  #swept = Number.NEGATIVE_INFINITY;
   /** Whether another process writes in this database, too, as far as the last transactions said. */
   #shared = false;
   #ended: KmsError | undefined;
 
-  constructor(backend: Backend, keys: StoreKeys) {
+  constructor(backend: Backend, keys: StoreKeys, remembered: number) {
     this.#backend = backend;
     this.#keys = keys;
+    this.#remembered = remembered;
     this.#known = this.#genesis();
   }
 
@@ -212,12 +220,15 @@ class ChainedStore implements Store {
     });
   }
 
-  async contains({ sequence, hash }: { sequence: number; hash: string }): Promise<boolean> {
+  async contains(
+    { sequence, hash }: { sequence: number; hash: string },
+    most = mostLookedBack,
+  ): Promise<boolean> {
     if (sequence === 0) return hash === genesis(this.#keys.identity.publicKey).toHex();
     if (sequence > this.#known.sequence) await this.refresh();
     const until = this.#known;
-    if (until.sequence - sequence > mostLookedBack) {
-      const message = `entry ${sequence} is more than ${mostLookedBack} before the newest: too old to look for`;
+    if (until.sequence - sequence > most) {
+      const message = `entry ${sequence} is more than ${most} before the newest: too old to look for`;
       throw new KmsError("log/head", message);
     }
     // It is in the log where the entries after it lead to what this process followed itself.
@@ -427,7 +438,7 @@ class ChainedStore implements Store {
       this.#advance(decision.head);
       return true;
     }
-    // It did not happen; that another process writes the same entries is no sign of it.
+    // It did not happen; that another process writes the same entries is not a sign of it.
     tried.pop();
     return false;
   }
@@ -438,6 +449,7 @@ class ChainedStore implements Store {
     const nonces: UsedNonce[] = [];
     const spent = new Set(used);
     const outcomes = changes.map(({ entry, nonce, rows: wanted = [] }): Committed => {
+      if (nonce !== undefined && head.sequence - nonce.issued > this.#remembered) return "nonce/busy";
       if (nonce !== undefined && spent.has(nonce.nonce.toHex())) return "nonce/used";
       if (wanted.some((row) => (rows.find(row)?.version ?? 0) !== row.version)) return "conflict";
       if (nonce !== undefined) {
@@ -457,16 +469,14 @@ class ChainedStore implements Store {
     const last = chained.at(-1);
     if (last === undefined) return { head, outcomes, write: undefined };
     const next = signHead(this.#keys.identity, { sequence: last.sequence, hash: last.hash, state: root });
-    // A clock that was set ahead makes nothing older: a nonce that is forgotten must not become good again when it is set back.
-    const now = performance.timeOrigin + performance.now();
-    const sweep = now - this.#swept >= memory.sweepMs;
-    if (sweep) this.#swept = now;
+    const sweep = performance.now() - this.#swept >= sweepMs;
+    if (sweep) this.#swept = performance.now();
     const write: Changes = {
       head: { ...next, identity: this.#keys.identity.publicKey },
       entries: chained,
       ...stored,
       nonces,
-      ...(sweep && { forgetBefore: Math.floor(Math.min(now, Date.now())) - memory.keepMs }),
+      ...(sweep && { forgetBefore: head.sequence - this.#remembered }),
     };
     return { head: next, outcomes, write };
   }

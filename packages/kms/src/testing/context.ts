@@ -21,7 +21,7 @@ type Given = Pick<ReleaseContext, "identity" | "policies" | "store" | "now"> & P
 
 /**
  * `secret` is the root secret, 32 bytes. But for what is given, nothing limits a release, nothing is known before, and there
- * are no volumes.
+ * are not volumes.
  */
 export function releaseContext(secret: Uint8Array, given: Given): ReleaseContext {
   const nothing = { read: async (names: readonly unknown[]) => names.map(() => undefined) };
@@ -30,10 +30,11 @@ export function releaseContext(secret: Uint8Array, given: Given): ReleaseContext
     signer: new Signer(given.identity),
     collateral: new CollateralCache(),
     platforms: new Signatures(),
-    denials: new Bucket({ perSecond: 1, burst: 3 }, given.now()),
-    nonces: new Nonces(secret),
+    denials: new Bucket({ perSecond: 1, burst: 3 }, 0),
+    nonces: new Nonces(secret, () => 0),
     volumes: { open: () => Promise.reject(new Error("no volumes")) },
     applications: new Applications(nothing),
+    elapsed: given.now,
     ...given,
   };
 }

@@ -7,14 +7,8 @@ import { fold, runtimeEventDigest } from "@caisson/measure";
 import { type AppDescription, applicationId, description } from "@caisson/protocol/guest-config";
 import { composeHash, instanceId, keyProvider } from "@caisson/protocol/identity";
 import { plainService } from "@caisson/protocol/testing/service";
-import {
-  type Hierarchy,
-  hierarchy,
-  issueQuote,
-  type Minted,
-  mint,
-  type TdSpec,
-} from "@caisson/simulated/pki";
+import { type Hierarchy, hierarchy, type Minted, mint } from "@caisson/simulated/pki";
+import { issueQuote, type TdSpec } from "@caisson/simulated/quotes";
 import type { EvidenceDocument } from "@caisson/verify";
 import { canonicalJson } from "@caisson/vocabulary/canonical-json";
 

@@ -98,6 +98,9 @@ const content = (row: Row): string => new TextDecoder().decode(row.value);
 const keysIn = (row: Row | undefined): string[] =>
   row === undefined ? [] : indexSchema.parse(JSON.parse(content(row)));
 
+/** With what lies in their buckets they are one answer of the database's. */
+const rowsAtOnce = 1000;
+
 const jump = (unknown: number): bigint => restoredJump(randomInt(jumpChoices), unknown);
 /** When this KMS was restored last, and how often; an earlier form was the time alone. */
 const markSchema = z.object({ restores: z.int() }).catch({ restores: 1 });
@@ -184,8 +187,13 @@ export class VolumeBook {
   /** All records, also of deleted volumes. */
   async list(): Promise<VolumeRecord[]> {
     const [listed] = await this.#store.read([index]);
-    const rows = await this.#store.read(keysIn(listed).map((key) => ({ table, key })));
-    return rows.flatMap((row) => (row === undefined ? [] : read(content(row))));
+    const keys = keysIn(listed);
+    const records: VolumeRecord[] = [];
+    for (let i = 0; i < keys.length; i += rowsAtOnce) {
+      const rows = await this.#store.read(keys.slice(i, i + rowsAtOnce).map((key) => ({ table, key })));
+      records.push(...rows.flatMap((row) => (row === undefined ? [] : read(content(row)))));
+    }
+    return records;
   }
 
   /**

@@ -115,13 +115,20 @@ class LengthDecoder {
   }
 }
 
-/**
- * Decompresses one LZMA "alone" stream; `limit` bounds the output in bytes.
- * Throws MeasureError "volume/compression" with the offset, or "volume/too-large".
- */
-export function decompressLzma(input: Uint8Array, limit: number): Uint8Array {
+/** What a stream's header says of how its literals and positions are modelled (lc, lp and pb), and its size. */
+interface Header {
+  /** Bits of the byte before that choose a literal's models. */
+  literalContext: number;
+  /** Bits of the position that choose a literal's models, and their mask. */
+  literalPosition: number;
+  positionMask: number;
+  /** Bytes of output. */
+  size: number;
+}
+
+function readHeader(input: Uint8Array, limit: number): Header {
   const header = new Bytes(input, "volume");
-  let properties = header.u8(0);
+  const properties = header.u8(0);
   const size = header.u64(5);
   if (properties >= 9 * 5 * 5) throw malformed("impossible properties", 0);
   if (size > limit) {
@@ -129,94 +136,137 @@ export function decompressLzma(input: Uint8Array, limit: number): Uint8Array {
       offset: 5,
     });
   }
-  const literalContext = properties % 9;
-  properties = Math.floor(properties / 9);
-  const literalMask = (1 << (properties % 5)) - 1;
-  const positionMask = (1 << Math.floor(properties / 5)) - 1;
+  return {
+    literalContext: properties % 9,
+    literalPosition: Math.floor(properties / 9) % 5,
+    positionMask: (1 << Math.floor(properties / 45)) - 1,
+    size,
+  };
+}
 
-  const output = new Uint8Array(size);
-  const coder = new RangeDecoder(input, HEADER_SIZE);
-  const literals = probabilities(0x300 << (literalContext + (properties % 5)));
-  const isMatch = probabilities(STATES << 4);
-  const isRepeat = probabilities(STATES);
-  const isRepeat0 = probabilities(STATES);
-  const isRepeat0Long = probabilities(STATES << 4);
-  const isRepeat1 = probabilities(STATES);
-  const isRepeat2 = probabilities(STATES);
-  const slots = probabilities(4 << 6);
-  const special = probabilities(FULL_DISTANCES);
-  const align = probabilities(1 << ALIGN_BITS);
-  const lengths = new LengthDecoder();
-  const repeatLengths = new LengthDecoder();
-  let [distance0, distance1, distance2, distance3] = [0, 0, 0, 0];
-  let state = 0;
-  let at = 0;
+/** One stream: its models, what has come out, and what the last symbols were. */
+class StreamDecoder {
+  readonly #coder: RangeDecoder;
+  readonly #header: Header;
+  readonly #literals: Uint16Array;
+  readonly #isMatch = probabilities(STATES << 4);
+  readonly #isRepeat = probabilities(STATES);
+  readonly #isRepeat0 = probabilities(STATES);
+  readonly #isRepeat0Long = probabilities(STATES << 4);
+  readonly #isRepeat1 = probabilities(STATES);
+  readonly #isRepeat2 = probabilities(STATES);
+  readonly #slots = probabilities(4 << 6);
+  readonly #special = probabilities(FULL_DISTANCES);
+  readonly #align = probabilities(1 << ALIGN_BITS);
+  readonly #lengths = new LengthDecoder();
+  readonly #repeatLengths = new LengthDecoder();
+  readonly #output: Uint8Array<ArrayBuffer>;
+  #at = 0;
+  /** The last four distances less one, the latest first. */
+  readonly #distances = new Uint32Array(4);
+  /** Kinds of the last symbols; below 7 the last was a literal. */
+  #state = 0;
 
-  const literal = (): void => {
-    const previous = at === 0 ? 0 : output[at - 1]!;
-    const context = ((at & literalMask) << literalContext) + (previous >> (8 - literalContext));
+  constructor(input: Uint8Array, header: Header) {
+    this.#header = header;
+    this.#output = new Uint8Array(header.size);
+    this.#coder = new RangeDecoder(input, HEADER_SIZE);
+    this.#literals = probabilities(0x300 << (header.literalContext + header.literalPosition));
+  }
+
+  decode(): Uint8Array {
+    while (this.#at < this.#header.size) {
+      const position = this.#at & this.#header.positionMask;
+      if (this.#coder.bit(this.#isMatch, (this.#state << 4) + position) === 0) this.#literal();
+      else if (this.#coder.bit(this.#isRepeat, this.#state) === 0) this.#copy(this.#match(position));
+      else this.#copy(this.#repetition(position));
+    }
+    return this.#output;
+  }
+
+  /** One byte; after a copy, modelled by the byte that would have followed in it. */
+  #literal(): void {
+    const { literalContext, literalPosition } = this.#header;
+    const previous = this.#at === 0 ? 0 : this.#output[this.#at - 1]!;
+    const context =
+      ((this.#at & ((1 << literalPosition) - 1)) << literalContext) + (previous >> (8 - literalContext));
     const base = 0x300 * context;
     let symbol = 1;
-    if (state >= 7) {
-      let match = output[at - distance0 - 1]!;
+    if (this.#state >= 7) {
+      let match = this.#output[this.#at - this.#distances[0]! - 1]!;
       while (symbol < 0x100) {
         const matchBit = (match >> 7) & 1;
         match <<= 1;
-        const bit = coder.bit(literals, base + ((1 + matchBit) << 8) + symbol);
+        const bit = this.#coder.bit(this.#literals, base + ((1 + matchBit) << 8) + symbol);
         symbol = (symbol << 1) | bit;
         if (matchBit !== bit) break;
       }
     }
-    while (symbol < 0x100) symbol = (symbol << 1) | coder.bit(literals, base + symbol);
-    output[at++] = symbol;
-    state = state < 4 ? 0 : state < 10 ? state - 3 : state - 6;
-  };
+    while (symbol < 0x100) symbol = (symbol << 1) | this.#coder.bit(this.#literals, base + symbol);
+    this.#output[this.#at++] = symbol;
+    this.#state = this.#state < 4 ? 0 : this.#state < 10 ? this.#state - 3 : this.#state - 6;
+  }
 
-  const distance = (length: number): number => {
-    const slot = coder.tree(slots, Math.min(length - MATCH_START, 3) << 6, 6);
+  /** Length of a copy from a distance that the stream says. */
+  #match(position: number): number {
+    const length = this.#lengths.decode(this.#coder, position);
+    this.#state = this.#state < 7 ? 7 : 10;
+    const distance = this.#distance(length);
+    if (distance === 0xffffffff) throw malformed("an end marker before the end", this.#coder.offset);
+    this.#latest(distance, 3);
+    return length;
+  }
+
+  #distance(length: number): number {
+    const slot = this.#coder.tree(this.#slots, Math.min(length - MATCH_START, 3) << 6, 6);
     if (slot < 4) return slot;
     const bits = (slot >> 1) - 1;
     const base = ((2 | (slot & 1)) << bits) >>> 0;
-    if (slot < DISTANCE_MODEL_END) return base + coder.reverseTree(special, base - slot, bits);
-    return base + coder.direct(bits - ALIGN_BITS) * 16 + coder.reverseTree(align, 0, ALIGN_BITS);
-  };
-
-  while (at < size) {
-    const position = at & positionMask;
-    if (coder.bit(isMatch, (state << 4) + position) === 0) {
-      literal();
-      continue;
-    }
-    let length: number;
-    if (coder.bit(isRepeat, state) === 0) {
-      [distance3, distance2, distance1] = [distance2, distance1, distance0];
-      length = lengths.decode(coder, position);
-      state = state < 7 ? 7 : 10;
-      distance0 = distance(length);
-      if (distance0 === 0xffffffff) throw malformed("an end marker before the end", coder.offset);
-    } else {
-      if (at === 0) throw malformed("a repetition of nothing", coder.offset);
-      if (coder.bit(isRepeat0, state) === 0) {
-        if (coder.bit(isRepeat0Long, (state << 4) + position) === 0) {
-          state = state < 7 ? 9 : 11;
-          if (distance0 >= at) throw malformed("a distance before the start", coder.offset);
-          output[at] = output[at - distance0 - 1]!;
-          at++;
-          continue;
-        }
-      } else if (coder.bit(isRepeat1, state) === 0) {
-        [distance0, distance1] = [distance1, distance0];
-      } else if (coder.bit(isRepeat2, state) === 0) {
-        [distance0, distance1, distance2] = [distance2, distance0, distance1];
-      } else {
-        [distance0, distance1, distance2, distance3] = [distance3, distance0, distance1, distance2];
-      }
-      length = repeatLengths.decode(coder, position);
-      state = state < 7 ? 8 : 11;
-    }
-    if (distance0 >= at) throw malformed("a distance before the start", coder.offset);
-    if (at + length > size) throw malformed("more output than announced", coder.offset);
-    for (const end = at + length; at < end; at++) output[at] = output[at - distance0 - 1]!;
+    if (slot < DISTANCE_MODEL_END) return base + this.#coder.reverseTree(this.#special, base - slot, bits);
+    const direct = this.#coder.direct(bits - ALIGN_BITS) * 16;
+    return base + direct + this.#coder.reverseTree(this.#align, 0, ALIGN_BITS);
   }
-  return output;
+
+  /** Length of a copy from one of the last distances. */
+  #repetition(position: number): number {
+    if (this.#at === 0) throw malformed("a repetition of nothing", this.#coder.offset);
+    const state = this.#state;
+    if (this.#coder.bit(this.#isRepeat0, state) === 0) {
+      if (this.#coder.bit(this.#isRepeat0Long, (state << 4) + position) === 0) {
+        this.#state = state < 7 ? 9 : 11;
+        return 1;
+      }
+    } else {
+      const older =
+        this.#coder.bit(this.#isRepeat1, state) === 0 ? 1 : 2 + this.#coder.bit(this.#isRepeat2, state);
+      this.#latest(this.#distances[older]!, older);
+    }
+    this.#state = state < 7 ? 8 : 11;
+    return this.#repeatLengths.decode(this.#coder, position);
+  }
+
+  /** Puts a distance first, in the room of the one at `index`. */
+  #latest(distance: number, index: number): void {
+    this.#distances.copyWithin(1, 0, index);
+    this.#distances[0] = distance;
+  }
+
+  /** `length` bytes from the latest distance; the copy may reach into what it writes. */
+  #copy(length: number): void {
+    const distance = this.#distances[0]!;
+    if (distance >= this.#at) throw malformed("a distance before the start", this.#coder.offset);
+    if (this.#at + length > this.#output.length)
+      throw malformed("more output than announced", this.#coder.offset);
+    for (const end = this.#at + length; this.#at < end; this.#at++) {
+      this.#output[this.#at] = this.#output[this.#at - distance - 1]!;
+    }
+  }
+}
+
+/**
+ * Decompresses one LZMA "alone" stream; `limit` bounds the output in bytes.
+ * Throws MeasureError "volume/compression" with the offset, or "volume/too-large".
+ */
+export function decompressLzma(input: Uint8Array, limit: number): Uint8Array {
+  return new StreamDecoder(input, readHeader(input, limit)).decode();
 }

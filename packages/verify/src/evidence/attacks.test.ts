@@ -7,7 +7,8 @@ import { deepEqual, equal, throws } from "node:assert/strict";
 import test from "node:test";
 import { amdHierarchy, issueReport, mintAmd } from "@caisson/simulated/amd-pki";
 import { hclReport, type QuoteChange, virtualTpm } from "@caisson/simulated/azure-hcl";
-import { hierarchy, issueQuote, mint } from "@caisson/simulated/pki";
+import { hierarchy, mint } from "@caisson/simulated/pki";
+import { issueQuote } from "@caisson/simulated/quotes";
 import fc from "fast-check";
 import { REPORT_SIZE } from "../amd/report.ts";
 import { VerifyError } from "../errors.ts";
@@ -205,7 +206,7 @@ test("documents with evidence of two kinds, which readers would not agree on", (
   }
 });
 
-test("an HCL report's kind is that of its hardware: a TD's is no report, a report no TD's", async () => {
+test("an HCL report's kind is that of its hardware: a TD's is not a report, a report not a TD's", async () => {
   const { tpm, report } = honest;
   throws(
     () => readEvidence(json({ ...document(), hcl_report: url(hclReport(4, report, tpm.runtimeData)) })),

@@ -2,7 +2,8 @@
 /** A quote looked into: each field at its place, bits by name, and what takes away all protection first. */
 import { deepEqual, equal, ok, throws } from "node:assert/strict";
 import { test } from "node:test";
-import { hierarchy, issueQuote, mint } from "@caisson/simulated/pki";
+import { hierarchy, mint } from "@caisson/simulated/pki";
+import { issueQuote } from "@caisson/simulated/quotes";
 import fc from "fast-check";
 import { VerifyError } from "../errors.ts";
 import { describeQuote } from "./describe.ts";

@@ -153,7 +153,7 @@ test("PCS's answers, of three years, are cut apart by position; lists in DER and
 
 test("dstack's attestations, in JSON and as the bytes in it", { skip }, () => {
   const tdx = readEvidence(read("dstack/tdx-lite-attestation.json"));
-  // Three events of RTMR0 are left in it, which are no boot log.
+  // Three events of RTMR0 are left in it, which are not a boot log.
   equal(isQuote(tdx) && tdx.runtimeEvents !== undefined && tdx.bootLog === undefined, true);
   const raw = JSON.stringify({ attestation: toHex(read("dstack/sev_snp_attestation.bin")) });
   const fromBytes = readEvidence(new Uint8Array(Buffer.from(raw)));
@@ -162,7 +162,7 @@ test("dstack's attestations, in JSON and as the bytes in it", { skip }, () => {
   deepEqual(fromBytes.report, fromJson.report);
 });
 
-test("a TDREPORT, and a TPM's quote alone, are no evidence", { skip }, () => {
+test("a TDREPORT, and a TPM's quote alone, are not evidence", { skip }, () => {
   for (const path of [
     "go-tdx-guest/report.dat",
     "attestation-rs/az_snp/tpm-quote.msg",

@@ -3,7 +3,8 @@
 import { deepEqual, equal } from "node:assert/strict";
 import { test } from "node:test";
 import { amdHierarchy, issueReport, mintAmd } from "@caisson/simulated/amd-pki";
-import { type Hierarchy, hierarchy, issueQuote, mint } from "@caisson/simulated/pki";
+import { type Hierarchy, hierarchy, mint } from "@caisson/simulated/pki";
+import { issueQuote } from "@caisson/simulated/quotes";
 import { verifyGenuine } from "../verify.ts";
 import { type Collateral, verifyCollateral } from "./collateral.ts";
 

@@ -2,7 +2,8 @@
 /** Every entry of the table of wrong evidence is refused with exactly its code, and right evidence is accepted. */
 import { equal, rejects } from "node:assert/strict";
 import { test } from "node:test";
-import { type Hierarchy, issueCertificate } from "@caisson/simulated/pki";
+import { issueCertificate } from "@caisson/simulated/certificates";
+import { type Hierarchy } from "@caisson/simulated/pki";
 import { VerifyError } from "../errors.ts";
 import { toPem } from "../pki/der-writer.ts";
 import { Signatures } from "../pki/remembered.ts";

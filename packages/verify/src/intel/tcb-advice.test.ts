@@ -2,14 +2,8 @@
 /** Advice: each component that can be behind, what is said to update it, and that advice never changes a verdict. */
 import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import { test } from "node:test";
-import {
-  type Hierarchy,
-  hierarchy,
-  issueQuote,
-  mint,
-  type QuoteFormat,
-  type TdSpec,
-} from "@caisson/simulated/pki";
+import { type Hierarchy, hierarchy, mint } from "@caisson/simulated/pki";
+import { issueQuote, type QuoteFormat, type TdSpec } from "@caisson/simulated/quotes";
 import { readPolicy } from "../policy/policy.ts";
 import { now, times } from "../testing/evidence.ts";
 import { verifyEvidence } from "../verify.ts";

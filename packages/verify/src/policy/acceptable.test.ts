@@ -3,14 +3,8 @@
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { test } from "node:test";
 import { fold, runtimeEventDigest } from "@caisson/measure";
-import {
-  type Hierarchy,
-  hierarchy,
-  issueQuote,
-  mint,
-  type QuoteFormat,
-  type TdSpec,
-} from "@caisson/simulated/pki";
+import { type Hierarchy, hierarchy, mint } from "@caisson/simulated/pki";
+import { issueQuote, type QuoteFormat, type TdSpec } from "@caisson/simulated/quotes";
 import { bootEvents, bootSequence } from "@caisson/vocabulary/events";
 import type { CheckCode, CheckId } from "../errors.ts";
 import type { Evidence } from "../evidence/evidence.ts";

@@ -6,7 +6,8 @@
 import { equal, notEqual } from "node:assert/strict";
 import { test } from "node:test";
 import { mintNitro, nitroHierarchy } from "@caisson/simulated/aws-pki";
-import { hierarchy, issueQuote, mint } from "@caisson/simulated/pki";
+import { hierarchy, mint } from "@caisson/simulated/pki";
+import { issueQuote } from "@caisson/simulated/quotes";
 import { VerifyError } from "../errors.ts";
 import { buildSnp } from "../testing/snp-refusals.ts";
 import { type Judgement, verifyEvidence } from "../verify.ts";
@@ -123,7 +124,7 @@ const kinds: Readonly<Record<string, Kind>> = {
   },
 };
 
-/** The verdict, or that the policy is no policy. */
+/** The verdict, or that the policy is not one. */
 async function outcome({ evidence, judgement, policy }: Kind, more: object): Promise<string> {
   try {
     const read = readPolicy({ version, ...policy, ...more });
@@ -154,7 +155,7 @@ for (const [name, kind] of Object.entries(kinds)) {
   }
 }
 
-test("rules for a TD's guest beside those for an enclave are no policy", async () => {
+test("rules for a TD's guest beside those for an enclave are not a policy", async () => {
   for (const rule of ["app", "volumes", "secureTime", "keyProviders", "td", "references", "events"]) {
     equal(await outcome(enclave, { [rule]: unmet[rule] }), "no policy", rule);
   }

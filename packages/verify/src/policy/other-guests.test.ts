@@ -2,7 +2,8 @@
 /** Policies for what is not a Caisson guest: TDs without runtime events, enclaves, raw quotes; and rules of the platform. */
 import { deepEqual, equal, match, throws } from "node:assert/strict";
 import { test } from "node:test";
-import { hierarchy, issueQuote, mint, type TdSpec } from "@caisson/simulated/pki";
+import { hierarchy, mint } from "@caisson/simulated/pki";
+import { issueQuote, type TdSpec } from "@caisson/simulated/quotes";
 import { parseQuote } from "../intel/quote.ts";
 import { verifyEvidence } from "../verify.ts";
 import { readPolicy } from "./policy.ts";
@@ -103,7 +104,7 @@ test("a TDX module below the least is told what updates it", async () => {
   );
 });
 
-test("collateral older than the policy's least number, and nothing else, is no word on the machine", async () => {
+test("collateral older than the policy's least number, and nothing else, is not a word on the machine", async () => {
   const policy = { ...plain, tcb: { minimumEvaluationNumber: 999_999 } };
   const old = await judge({ policy });
   deepEqual([old.verdict, old.codes], ["undetermined", ["policy/tcb-evaluation"]]);

@@ -6,7 +6,8 @@
 import { deepEqual, equal, notEqual, ok } from "node:assert/strict";
 import test from "node:test";
 import { type AmdHierarchy, amdHierarchy, issueReport, mintAmd } from "@caisson/simulated/amd-pki";
-import { hierarchy, issueQuote, type Minted, mint, sgxExtension, type TdSpec } from "@caisson/simulated/pki";
+import { hierarchy, type Minted, mint, sgxExtension } from "@caisson/simulated/pki";
+import { issueQuote, type TdSpec } from "@caisson/simulated/quotes";
 import fc from "fast-check";
 import { verifyReport } from "../amd/genuine.ts";
 import type { AnyEvidence } from "../evidence/evidence.ts";

@@ -3,7 +3,8 @@
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { test } from "node:test";
 import { fold, runtimeEventDigest } from "@caisson/measure";
-import { hierarchy, issueQuote, mint, type TdSpec } from "@caisson/simulated/pki";
+import { hierarchy, mint } from "@caisson/simulated/pki";
+import { issueQuote, type TdSpec } from "@caisson/simulated/quotes";
 import { bootEvents } from "@caisson/vocabulary/events";
 import type { Evidence } from "../evidence/evidence.ts";
 import { verifyQuote } from "../intel/genuine.ts";

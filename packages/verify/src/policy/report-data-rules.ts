@@ -25,11 +25,10 @@ export function expectNonce({ reportData: claim }: AnyEvidence, nonce: Uint8Arra
 export const noNonce =
   'the verifier was given no nonce to expect; freshness: "any" accepts evidence of any age';
 
+type Claim = NonNullable<Evidence["reportData"]>;
+
 /** The bytes that a claim binds; undefined when its fields are not those of its scheme. */
-async function boundReportData({
-  scheme,
-  fields,
-}: NonNullable<Evidence["reportData"]>): Promise<Uint8Array | undefined> {
+async function boundReportData({ scheme, fields }: Claim): Promise<Uint8Array | undefined> {
   if (scheme === "raw") {
     const data = Object.keys(fields).length === 1 ? fields.data : undefined;
     if (data === undefined || data.length > 64) return undefined;
@@ -74,28 +73,48 @@ export async function checkReportData(
     checkQuoteNonce(hcl, expected, fresh, answers);
     return;
   }
-  const actual = toHex(found);
   // A quote by itself says no scheme: for whoever knows the bytes to expect, they are what they are.
   const raw = { scheme: "raw", fields: { data: found } } as const;
   const claim = stated ?? (expected?.scheme === "raw" ? raw : undefined);
+  await checkPreimage(claim, found, fresh || expected !== undefined, answers);
+  checkExpected(claim, expected, fresh, answers);
+}
+
+/** That report data is what the evidence says; `needed` where somebody goes by that. */
+async function checkPreimage(
+  claim: Claim | undefined,
+  found: Uint8Array,
+  needed: boolean,
+  answers: Answers,
+): Promise<void> {
+  const actual = toHex(found);
   if (claim === undefined) {
-    if (fresh || expected !== undefined) {
+    if (needed) {
       answers.fail("report-data/missing", {
         reason: "the evidence does not say what its report data binds",
         actual,
       });
     } else answers.notChecked("report-data/preimage", "the policy leaves freshness open", { actual });
-  } else {
-    const bound = await boundReportData(claim);
-    if (bound !== undefined && equal(bound, found)) {
-      answers.pass("report-data/preimage", { actual: claim.scheme });
-    } else {
-      answers.fail("report-data/preimage", {
-        expected: `${actual} (quote)`,
-        actual: bound === undefined ? `other fields than ${claim.scheme} has` : `${toHex(bound)} (claim)`,
-      });
-    }
+    return;
   }
+  const bound = await boundReportData(claim);
+  if (bound !== undefined && equal(bound, found)) {
+    answers.pass("report-data/preimage", { actual: claim.scheme });
+  } else {
+    answers.fail("report-data/preimage", {
+      expected: `${actual} (quote)`,
+      actual: bound === undefined ? `other fields than ${claim.scheme} has` : `${toHex(bound)} (claim)`,
+    });
+  }
+}
+
+/** That what the verifier knows is in what the evidence says: its nonce, and whatever else it expects. */
+function checkExpected(
+  claim: Claim | undefined,
+  expected: ExpectedReportData | undefined,
+  fresh: boolean,
+  answers: Answers,
+): void {
   const nonceField = { raw: "data", "caisson/channel/v1": "nonceRoot" } as const;
   const nonceName = nonceField[expected?.scheme as keyof typeof nonceField] ?? "nonce";
   const nonce = expected?.fields[nonceName];

@@ -1,15 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Intel evidence that is minted for a test: right but for what the test changes. */
-import {
-  type Hierarchy,
-  hierarchy,
-  issueCertificate,
-  issueQuote,
-  type Minted,
-  mint,
-  type QuoteFormat,
-  type TdSpec,
-} from "@caisson/simulated/pki";
+
+import { issueCertificate } from "@caisson/simulated/certificates";
+import { type Hierarchy, hierarchy, type Minted, mint } from "@caisson/simulated/pki";
+import { issueQuote, type QuoteFormat, type TdSpec } from "@caisson/simulated/quotes";
 import type { ErrorCode } from "../errors.ts";
 import type { Collateral } from "../intel/collateral.ts";
 import type { TrustAnchor } from "../pki/chain.ts";

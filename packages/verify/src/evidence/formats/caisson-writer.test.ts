@@ -2,7 +2,8 @@
 /** `caisson/evidence/v1`, written and read: quotes and SEV-SNP reports, with collateral stapled to them. */
 import { deepEqual, equal, throws } from "node:assert/strict";
 import test from "node:test";
-import { hierarchy, issueQuote, mint } from "@caisson/simulated/pki";
+import { hierarchy, mint } from "@caisson/simulated/pki";
+import { issueQuote } from "@caisson/simulated/quotes";
 import { VerifyError } from "../../errors.ts";
 import { buildSnp } from "../../testing/snp-refusals.ts";
 import { verifyGenuine } from "../../verify.ts";

@@ -3,7 +3,8 @@
 import { deepEqual, equal, ok, throws } from "node:assert/strict";
 import { test } from "node:test";
 import { mintNitro, nitroHierarchy } from "@caisson/simulated/aws-pki";
-import { hierarchy, issueQuote, mint } from "@caisson/simulated/pki";
+import { hierarchy, mint } from "@caisson/simulated/pki";
+import { issueQuote } from "@caisson/simulated/quotes";
 import fc from "fast-check";
 import { VerifyError } from "../../errors.ts";
 import { readPolicy } from "../../policy/policy.ts";
@@ -331,7 +332,7 @@ for (const [name, bytes, code] of [
     "evidence/malformed",
   ],
   [
-    "two authorities that are no certificates",
+    "two authorities that are not certificates",
     version0(
       "sev-snp",
       Buffer.concat([
@@ -355,7 +356,7 @@ for (const [name, bytes, code] of [
   });
 }
 
-test("a log that dstack stripped is no boot log: its registers are compared whole", () => {
+test("a log that dstack stripped is not a boot log: its registers are compared whole", () => {
   const acpi = { ...log[0]!, imr: 0, event: "acpi-tables" };
   for (const boot of [[], [acpi], [acpi, log[0]!]]) {
     const evidence = readEvidence(
@@ -382,7 +383,7 @@ test("a list of four million values is refused before it is made", () => {
   throws(() => readEvidence(new Uint8Array(bytes)), /more than 262144 values/);
 });
 
-test("a name in MessagePack is no way into an object's prototype", () => {
+test("a name in MessagePack is not a way into an object's prototype", () => {
   const whole = version1("tdx");
   const at = whole.indexOf(pack("version")) + pack("version").length + 1;
   const added = Buffer.concat([

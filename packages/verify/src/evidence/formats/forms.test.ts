@@ -3,7 +3,8 @@
 import { deepEqual, equal, ok, throws } from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { test } from "node:test";
-import { hierarchy, issueQuote, mint } from "@caisson/simulated/pki";
+import { hierarchy, mint } from "@caisson/simulated/pki";
+import { issueQuote } from "@caisson/simulated/quotes";
 import fc from "fast-check";
 import { VerifyError } from "../../errors.ts";
 import type { TdReport } from "../../intel/quote.ts";

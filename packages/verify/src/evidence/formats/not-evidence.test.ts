@@ -3,7 +3,8 @@
 import { deepEqual, equal, match, throws } from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
 import { test } from "node:test";
-import { hierarchy, issueQuote, mint } from "@caisson/simulated/pki";
+import { hierarchy, mint } from "@caisson/simulated/pki";
+import { issueQuote } from "@caisson/simulated/quotes";
 import fc from "fast-check";
 import { pemToDer } from "../../pki/pem.ts";
 import { buildSnp } from "../../testing/snp-refusals.ts";
@@ -52,7 +53,7 @@ for (const [name, input, what] of strangers) {
   });
 }
 
-test("evidence is no stranger: quotes and reports, in bytes and texts", () => {
+test("evidence is not a stranger: quotes and reports, in bytes and texts", () => {
   const { report } = buildSnp({});
   for (const bytes of [quote, report]) {
     const forms = [bytes, text(bytes.toHex()), text(bytes.toBase64()), json({ quote: bytes.toBase64() })];

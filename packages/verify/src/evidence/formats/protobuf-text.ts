@@ -156,7 +156,7 @@ class Text {
     }
   }
 
-  /** Escapes that follow one another: of bytes that are no text there are thousands. */
+  /** Escapes that follow one another: of bytes that are not text there are thousands. */
   #escapes(): Uint8Array {
     const bytes: number[] = [];
     while (this.#text[this.#at] === "\\") {

@@ -2,7 +2,8 @@
 /** Quotes and reports in protobufs: put together again byte for byte; every field that is wrong, twice, or of another size. */
 import { deepEqual, equal, match, notDeepEqual, ok, throws } from "node:assert/strict";
 import { test } from "node:test";
-import { hierarchy, issueQuote, mint } from "@caisson/simulated/pki";
+import { hierarchy, mint } from "@caisson/simulated/pki";
+import { issueQuote } from "@caisson/simulated/quotes";
 import { buildSnp } from "@caisson/verify/testing/snp-refusals";
 import fc from "fast-check";
 import { VerifyError } from "../../errors.ts";
@@ -342,7 +343,7 @@ const malformedOnes: [string, Buffer, code?: string][] = [
   ],
   ["a report without a signature", encode([[1, encode(without(reportFields(report), 28))]])],
   [
-    "a report whose version of firmware is no byte",
+    "a report whose version of firmware is not a byte",
     encode([[1, encode([...without(reportFields(report), 21), [21, 256]])]]),
   ],
   [

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What can be wrong with any certificate of a chain, and with the extension of the PCK's. */
-import { type CertificateSpec, type Hierarchy, type PckSpec, sgxExtension } from "@caisson/simulated/pki";
+import { type CertificateSpec } from "@caisson/simulated/certificates";
+import { type Hierarchy, type PckSpec, sgxExtension } from "@caisson/simulated/pki";
 import { tag } from "../../pki/der.ts";
 import { bitString, der, integer, oid, sequence } from "../../pki/der-writer.ts";
 import { now, type RefusalCase } from "../evidence.ts";

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Chains that are too short or long, in another order, of another root, or mixed. */
-import { hierarchy, issueCertificate, mint } from "@caisson/simulated/pki";
+
+import { issueCertificate } from "@caisson/simulated/certificates";
+import { hierarchy, mint } from "@caisson/simulated/pki";
 import { toPem } from "../../pki/der-writer.ts";
 import { type RefusalCase, times } from "../evidence.ts";
 import { other, splitPem } from "./edits.ts";

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What can be wrong with the documents that Intel signs, and with the set of them. */
-import { type Hierarchy, hierarchy, issueQuote } from "@caisson/simulated/pki";
+import { type Hierarchy, hierarchy } from "@caisson/simulated/pki";
+import { issueQuote } from "@caisson/simulated/quotes";
 import { now, type RefusalCase, times } from "../evidence.ts";
 import { after, flip, other, put, second, toHex } from "./edits.ts";
 

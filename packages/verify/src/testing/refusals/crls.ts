@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What can be wrong with a revocation list, and what one revokes. */
-import { TestKey } from "@caisson/simulated/p256";
+
 import {
   type CertificateSpec,
   type CrlSpec,
-  type Hierarchy,
-  hierarchy,
   issueCertificate,
   issueCrl,
-} from "@caisson/simulated/pki";
+} from "@caisson/simulated/certificates";
+import { TestKey } from "@caisson/simulated/p256";
+import { type Hierarchy, hierarchy } from "@caisson/simulated/pki";
 import { der, integer, oid, sequence, toPem } from "../../pki/der-writer.ts";
 import { now, type RefusalCase, times } from "../evidence.ts";
 import {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Changes of certificates, revocation lists and plain bytes, of which one makes evidence wrong. */
+
+import type { CertificateSpec, CrlSpec } from "@caisson/simulated/certificates";
 import { TestKey } from "@caisson/simulated/p256";
-import type { CertificateSpec, CrlSpec } from "@caisson/simulated/pki";
 import type { ErrorCode } from "../../errors.ts";
 import { DerReader, tag } from "../../pki/der.ts";
 import { der, sequence } from "../../pki/der-writer.ts";

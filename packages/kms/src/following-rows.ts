@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * What a KMS has read of a log, in its store: for a new process to go on from, and for its replicas.
+ *
+ * Invariant: what is read back is what one reading said, whole. One row has the tree, and the versions of the others,
+ * which have the applications, those whose ids begin alike together; what differs from before is written with it in one
+ * commit. So a log that grew costs the rows of what is new there, not of all applications.
+ */
+import { hash } from "node:crypto";
+import { type Following, writeFollowing } from "@caisson/log";
+import { type Application, type Checkpoint, readCheckpoint, readNote } from "@caisson/releases";
+import { writeApplication } from "@caisson/releases/kept-application";
+import { text as utf8 } from "@caisson/vocabulary/frame";
+import { shardOf } from "./policy-set.ts";
+import type { LogEntry } from "./store/entries.ts";
+import type { Row, RowName } from "./store/rows.ts";
+import { change, type RowChange, type Store, update } from "./store/store.ts";
+
+/** What of a log outlives the process. */
+export interface FollowingStore {
+  /** The newest checkpoint, a note. */
+  readCheckpoint(): Promise<string | undefined>;
+  /** Parsed JSON of `writeFollowing`, as of that checkpoint or an earlier one. */
+  readFollowing(): Promise<unknown>;
+  /** `what` names the tree, for the release log. */
+  write(following: Following, what: string): Promise<void>;
+}
+
+const rowOf = (key: string): RowName => ({ table: "followed-log", key });
+const rows = {
+  checkpoint: rowOf("checkpoint"),
+  tree: rowOf("tree"),
+  shard: (name: string) => rowOf(`applications-${name}`),
+};
+const shardsAtOnce = 16;
+/** How often what another replica writes meanwhile is read anew. */
+const readings = 10;
+
+/** Applications whose ids begin alike: who is followed, and what was read of those that the log has. */
+interface Shard {
+  wanted: readonly string[];
+  applications: readonly Application[];
+}
+const none: Shard = { wanted: [], applications: [] };
+
+/** The row of the tree: `writeFollowing` without applications, and which rows have those. */
+interface Tree {
+  /** Whether all applications are followed. */
+  all: boolean;
+  following: object;
+  shards: Record<string, { version: number; digest: string }>;
+}
+
+const decode = <T>(row: Row | undefined): T | undefined =>
+  row === undefined ? undefined : (JSON.parse(new TextDecoder().decode(row.value)) as T);
+
+export const checkpointOf = (note: string): Checkpoint => readCheckpoint(readNote(note).text);
+
+/** In a KMS's store; each checkpoint that is larger has an entry in the release log. */
+export function followingRows(store: Store, now: () => number): FollowingStore {
+  /** Of what was read of an application, which is another object after each of its documents. */
+  const digests = new WeakMap<Application, string>();
+  const digestOf = ({ wanted, applications }: Shard): string => {
+    const each = applications.map((one) => {
+      const digest = digests.get(one) ?? hash("sha256", JSON.stringify(writeApplication(one)));
+      digests.set(one, digest);
+      return digest;
+    });
+    return hash("sha256", JSON.stringify([wanted, each]));
+  };
+  const readShards = async ({ shards }: Tree): Promise<Record<keyof Shard, unknown[]>[] | undefined> => {
+    const names = Object.keys(shards);
+    const found: Record<keyof Shard, unknown[]>[] = [];
+    for (let i = 0; i < names.length; i += shardsAtOnce) {
+      const some = names.slice(i, i + shardsAtOnce);
+      for (const [j, row] of (await store.read(some.map(rows.shard))).entries()) {
+        if (row?.version !== shards[some[j]!]!.version) return undefined;
+        found.push(decode(row)!);
+      }
+    }
+    return found;
+  };
+  return {
+    async readCheckpoint() {
+      const [row] = await store.read([rows.checkpoint]);
+      return row && new TextDecoder().decode(row.value);
+    },
+    async readFollowing() {
+      for (let i = 0; i < readings; i++) {
+        const tree = decode<Tree>((await store.read([rows.tree]))[0]);
+        if (tree === undefined) return undefined;
+        const shards = await readShards(tree);
+        if (shards === undefined) continue;
+        return {
+          ...tree.following,
+          wanted: tree.all ? null : shards.flatMap(({ wanted }) => wanted),
+          applications: shards.flatMap(({ applications }) => applications),
+        };
+      }
+      // Whoever has nothing reads the log from its beginning.
+      return undefined;
+    },
+    async write(read, what) {
+      const empty = new Uint8Array();
+      const about = { time: now(), app: empty, instance: empty, registers: empty, policy: empty };
+      const entry: LogEntry = { ...about, outcome: "changed", reason: what.slice(0, 1000) };
+      const shards = shardsOf(read);
+      const following = writeFollowing({ ...read, wanted: undefined, applications: new Map() });
+      await change(store, [rows.checkpoint, rows.tree], ([newest, row]) => {
+        // Another replica has read further meanwhile.
+        const size = newest === undefined ? 0 : checkpointOf(new TextDecoder().decode(newest.value)).size;
+        if (size > read.checkpoint.size) return undefined;
+        const before = decode<Tree>(row)?.shards ?? {};
+        const after = { ...before };
+        const changed: RowChange[] = [];
+        for (const name of new Set([...Object.keys(before), ...shards.keys()])) {
+          const shard = shards.get(name) ?? none;
+          const { version, digest } = before[name] ?? { version: 0, digest: "" };
+          if (digestOf(shard) === digest) continue;
+          after[name] = { version: version + 1, digest: digestOf(shard) };
+          const { wanted, applications } = shard;
+          const value = { wanted, applications: applications.map(writeApplication) };
+          // Of the version that the row of the tree says, which is compared, too.
+          changed.push({ ...rows.shard(name), version, value: utf8(JSON.stringify(value)) });
+        }
+        const tree: Tree = { all: read.wanted === undefined, following, shards: after };
+        return {
+          entry,
+          rows: [
+            update(rows.checkpoint, newest, utf8(read.note)),
+            update(rows.tree, row, utf8(JSON.stringify(tree))),
+            ...changed,
+          ],
+        };
+      });
+    },
+  };
+}
+
+/** In one order, so that the same is the same at every replica. */
+function shardsOf({ wanted, applications }: Following): Map<string, Shard> {
+  const ids = [...(wanted ?? applications.keys())].sort();
+  return new Map(
+    Map.groupBy(ids, shardOf)
+      .entries()
+      .map(([name, some]) => [
+        name,
+        {
+          wanted: wanted === undefined ? [] : some,
+          applications: some.flatMap((id) => applications.get(id) ?? []),
+        },
+      ]),
+  );
+}
