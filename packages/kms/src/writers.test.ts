@@ -60,7 +60,7 @@ for (const { name, change } of open) {
 
 test("of another owner's file it is not said that a mode would mend it", (t) => {
   const { file } = tree(t);
-  t.mock.method(process, "getuid", () => 4711);
+  t.mock.method(process as Required<Pick<NodeJS.Process, "getuid">>, "getuid", () => 4711);
   if (fs.statSync(file).uid === 0) chownSync(file, 7700, 7700);
   const { uid } = fs.statSync(file);
   throws(

@@ -331,7 +331,7 @@ class Postgresql implements Backend {
 
   /** A session with the server that takes writes. */
   async #connect(): Promise<pg.Client> {
-    const failures: KmsError[] = [];
+    const failures: Error[] = [];
     for (const { name, config } of this.#servers) {
       const client = clientOf(config);
       client.on("error", () => {
