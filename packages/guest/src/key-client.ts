@@ -48,7 +48,6 @@ export type KeyErrorCode =
 
 /** Why there are no keys. `keys/denied` is the KMS's own, signed word; `denial` is its code. */
 export class KeyError extends Error {
-  readonly kind = "rejected";
   readonly code: KeyErrorCode;
   readonly denial?: string;
   constructor(code: KeyErrorCode, message: string, denial?: string) {
