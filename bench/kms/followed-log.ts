@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * What a KMS costs that follows a log of many applications with identities: the first reading, the one of every minute,
- * and a start that goes on from what another process kept. The log is in memory: its own costs are no part of this.
+ * and a start that goes on from what another process kept. The log is in memory: its own costs are not a part of this.
  */
 import { generateKeyPairSync, randomBytes } from "node:crypto";
 import type { Row } from "@caisson/cli/commands/bench";

@@ -112,7 +112,7 @@ async function costOf(
       await taken;
       return written;
     };
-    // What is compiled and read for the first change is no cost of the others.
+    // What is compiled and read for the first change is not a cost of the others.
     await change();
     const written: number[] = [];
     const unfollowed = await metrics(other.url);

@@ -33,7 +33,7 @@ test("a new volume is made, counts, and loses nothing that was promised when QEM
   host.keep("disk", "early");
 });
 
-test("it is opened again as it was; what a host copies while it runs is no state to go back to", async () => {
+test("it is opened again as it was; what a host copies while it runs is not a state to go back to", async () => {
   const boot = await host.boot();
   equal(boot.reason, "ready", boot.message);
   deepEqual(await ask(boot, "GET", ""), { count: 2 });

@@ -170,7 +170,7 @@ test("half-open, slow, oversized and endless connections all at once: others are
   const heads = await Promise.all(Array.from({ length: 50 }, async () => keep(await open(port))));
   for (const socket of heads) socket.write("GET / HTTP/1.1\r\nHost: a\r\nX: ");
   every(200, () => heads.map((socket) => socket.writable && socket.write("a")));
-  // Sealed requests of 16 MiB that never end, and bodies that are no such request.
+  // Sealed requests of 16 MiB that never end, and bodies that are not such a request.
   const uploads = await Promise.all(Array.from({ length: 20 }, async () => keep(await open(port))));
   for (const socket of uploads) {
     socket.write(

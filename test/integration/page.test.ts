@@ -106,7 +106,7 @@ test("as up serves it: a machine's evidence over the session's nonce, judged und
   deepEqual([asked, errors], [[served.url], []]);
 });
 
-test("own files are not judged under an example's root, and what is no evidence is said so", {
+test("own files are not judged under an example's root, and what is not evidence is said so", {
   timeout: 120_000,
 }, async (t) => {
   const { tab, place, errors } = await open(t);

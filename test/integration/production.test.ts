@@ -421,7 +421,7 @@ test("an application that serves no evidence runs on, unverified; its end is the
   equal(status, 10, stderr);
 });
 
-test("Ctrl-C while such a machine boots ends it, and is no failure of its boot", async () => {
+test("Ctrl-C while such a machine boots ends it, and is not a failure of its boot", async () => {
   const words: readonly [number, ConsoleEvent] = [200, { at: 1, kind: "note", text: "booting" }];
   const { status, stderr, asked } = await upOnTdx([words], "http://127.0.0.1:9/", [], /booting/);
   equal(status, 130, stderr);

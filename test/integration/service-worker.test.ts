@@ -222,7 +222,7 @@ test("an updated worker takes over at once, with its own policy; one that is bro
   await control(page);
   equal((await ask(page, new URL("/", between.url))).body?.channel, "tunnel");
   const genuine = made.worker;
-  made.worker = "this is no worker";
+  made.worker = "this is not a worker";
   await page.evaluate(async () => {
     const registration = await navigator.serviceWorker.getRegistration();
     await registration!.update().catch(() => undefined);

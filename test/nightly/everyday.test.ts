@@ -238,7 +238,7 @@ test("a Go service migrates its data base, and keeps a note", async () => {
   deepEqual(await ask(authority, "/notes-api/notes", { text: "seven" }), [201, ""]);
   const [, notes] = await ask(authority, "/notes-api/notes");
   deepEqual(JSON.parse(notes), [{ id: 1, text: "seven", tag: "new" }]);
-  // A check of its health that takes too long is no process of its own that crashed.
+  // A check of its health that takes too long is not a process of its own that crashed.
   doesNotMatch(machine.lines("db").join("\n"), /terminated by signal/);
 });
 

@@ -76,7 +76,7 @@ export async function fstestsImage(
     const make = ["/usr/bin/env", "-i", path, "HOME=/root", "make", "-C", "/xfstests", "-j2"];
     execFileSync("chroot", [root, ...make], { stdio: ["ignore", "ignore", "pipe"], maxBuffer: 64 << 20 });
     execFileSync("sh", ["-c", 'cat >> "$0"', join(place, "common/rc")], { input: mounted });
-    // What was compiled, and who is in it, are no tests.
+    // What was compiled, and who is in it, are not tests.
     const skip = ["*.[cho]", "*.la", ".libs", ".dep", "doc", "xfstests/tests/[!g]*"];
     const exclude = skip.map((pattern) => `--exclude=${pattern}`);
     const same = ["--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner"];

@@ -86,7 +86,7 @@ export function* blocks(path: string): Generator<{ at: number; sealed: Buffer }>
 }
 
 /** The node that a sector of the cipher is; undefined for everything else. */
-export function nodeOf(keys: VolumeKeys, at: number, sealed: Uint8Array): NodeFacts | undefined {
+function nodeOf(keys: VolumeKeys, at: number, sealed: Uint8Array): NodeFacts | undefined {
   if (superblocks.includes(at)) return undefined;
   const bytes = decrypt(keys, at, sealed);
   if (bytes.compare(keys.fsid, 0, 16, 32, 48) !== 0) return undefined;

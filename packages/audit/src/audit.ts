@@ -54,7 +54,7 @@ export interface Audit {
   remarks: readonly string[];
 }
 
-/** Whether this subject is (or says that it is) a development one: then declared deviations are no failures. */
+/** Whether this subject is (or says that it is) a development one: then declared deviations are not failures. */
 const development: { [K in CheckKind]: (facts: Facts[K]) => boolean } = {
   static: ({ flavour }) => flavour === "development",
   live: ({ flavour }) => flavour === "development",

@@ -7,7 +7,7 @@ import type { FirmwareFacts, FirmwareModule } from "./firmware.ts";
 import { escapeHtml } from "./page.ts";
 
 /** Classes of modules, by name; the first that matches counts. What no class claims is "core". */
-export const classes = [
+const classes = [
   ["shell", /^(Shell|.*Dynamic(Shell)?Command|UiApp|BootManagerMenuApp)$/i],
   [
     "network",

@@ -75,7 +75,7 @@ export async function sealedFetch(
     const headers = new Headers(answered.map(([name, value]): [string, string] => [name, value]));
     return new Response(isEmpty ? null : stream, { status, headers });
   } catch (error) {
-    throw broken(`${status} and its fields are no answer of fetch: ${messageOf(error)}`);
+    throw broken(`${status} and its fields cannot be an answer of fetch: ${messageOf(error)}`);
   }
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What a request gets: keys and evidence from the front itself, everything else from the application. */
+
 import type { OutgoingHttpHeaders } from "node:http";
 import type { Http2ServerRequest } from "node:http2";
 import type { TLSSocket } from "node:tls";
@@ -8,6 +9,7 @@ import { trailersOf } from "@caisson/protocol/hop-by-hop";
 import type { KeyPair } from "@caisson/protocol/hpke-context";
 import { concat } from "@caisson/vocabulary/bytes";
 import { hpkeConfigOf, sessionEntry, sessionExporter } from "@caisson/vocabulary/channel";
+import { messageOf } from "@caisson/vocabulary/failure";
 import { channelKeysPath, channelTunnelPath, evidencePath } from "@caisson/vocabulary/paths";
 import {
   bodyOf,
@@ -80,7 +82,7 @@ export class Answers {
       reply(response, 200, "application/json", text, openToPages);
     } catch (error) {
       if (error instanceof Crowded) throw new FrontRefusal(503, "too many ask for evidence at once");
-      throw new FrontRefusal(502, `no evidence: ${(error as Error).message}`);
+      throw new FrontRefusal(502, `no evidence: ${messageOf(error)}`);
     }
   }
 

@@ -28,6 +28,7 @@ import {
   tunnelTypes,
 } from "@caisson/protocol/tunnel";
 import { concat } from "@caisson/vocabulary/bytes";
+import { messageOf } from "@caisson/vocabulary/failure";
 import {
   bodyOf,
   checkedTarget,
@@ -318,6 +319,6 @@ function readInner(message: Uint8Array) {
     return { ...checkedTarget(method, path, authority), fields, content };
   } catch (error) {
     if (error instanceof FrontRefusal) throw error;
-    throw new FrontRefusal(400, `the sealed request: ${(error as Error).message}`);
+    throw new FrontRefusal(400, `the sealed request: ${messageOf(error)}`);
   }
 }

@@ -170,7 +170,7 @@ test("random requests: whatever the front passes on is one request with a path t
   equal((await ask(port, "/")).status, 200);
 });
 
-test("HTTP/2: cookies are one field, no body is no body, and answers pass", async (t) => {
+test("HTTP/2: cookies are one field, a request without a body has none, and answers pass", async (t) => {
   const { port } = await start(t, echo);
   const session = http2.connect(`https://127.0.0.1:${port}`, { rejectUnauthorized: false });
   t.after(() => session.destroy());

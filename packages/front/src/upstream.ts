@@ -3,8 +3,10 @@
  * The application behind the front: HTTP/1.1 over connections that are kept. What is sent is made here from parts, never
  * copied, so that no client decides where a request ends.
  */
+
 import type { Agent, ClientRequest, IncomingMessage } from "node:http";
 import type { Readable } from "node:stream";
+import { messageOf } from "@caisson/vocabulary/failure";
 import type { Response } from "./exchange.ts";
 
 const http = process.getBuiltinModule("node:http");
@@ -62,7 +64,7 @@ export class Upstream {
         const { code } = error as NodeJS.ErrnoException;
         const isStale = request.reusedSocket && (code === "ECONNRESET" || code === "EPIPE");
         if (isStale && outgoing.body === undefined && !again && !client.destroyed) continue;
-        throw new NoAnswer((error as Error).message, { cause: error });
+        throw new NoAnswer(messageOf(error), { cause: error });
       }
     }
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Kernel settings that PID 1 sets and then checks; a second layer under what the kernel was built without. */
-export const sysctls: readonly { key: string; value: string; why: string }[] = [
+const sysctls: readonly { key: string; value: string; why: string }[] = [
   { key: "kernel.kptr_restrict", value: "2", why: "no kernel addresses, not even for root" },
   { key: "kernel.dmesg_restrict", value: "1", why: "the kernel log is for PID 1" },
   {

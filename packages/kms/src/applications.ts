@@ -47,7 +47,7 @@ function newest(a: Floor, b: Floor): Pick<Floor, "generation" | "identity"> {
 }
 
 /** Both together: whichever is higher; of one generation that which the second knows. */
-export function highest(a: Known, b: Known): Known {
+function highest(a: Known, b: Known): Known {
   const secrets = (a.secrets?.number ?? 0) >= (b.secrets?.number ?? 0) ? a.secrets : b.secrets;
   return {
     floor: {

@@ -53,7 +53,7 @@ export class Connections {
   constructor(server: Server, limits: ConnectionLimits) {
     this.#limits = limits;
     server.on("connection", (socket) => this.#admit(socket));
-    // After what waits was read: where this process was held up, that is no silence of its clients.
+    // After what waits was read: where this process was held up, that is not a silence of its clients.
     const closeSilent = () => setImmediate(() => this.#closeSilent());
     this.#sweep = setInterval(closeSilent, limits.silentMs / 4).unref();
     server.once("close", () => clearInterval(this.#sweep));

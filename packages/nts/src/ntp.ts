@@ -20,7 +20,7 @@ export const fieldType = {
   authenticator: 0x0404,
 } as const;
 
-export const headerBytes = 48;
+const headerBytes = 48;
 export const uniqueIdentifierBytes = 32;
 export const nonceBytes = 16;
 /** What fits through any path without fragments: IPv6's 1280 less the IPv6 and UDP headers. */

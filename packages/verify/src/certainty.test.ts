@@ -95,7 +95,7 @@ for (const [flaw, code, change] of flaws) {
     });
   }
 }
-test("what is certain wins: not on a day on which certificates have expired, which is no forgery", async () => {
+test("what is certain wins: not on a day on which certificates have expired, which is not a forgery", async () => {
   const { quote, collateral, trust } = buildEvidence({});
   const late = new Date(times.expires.getTime() + 365 * 86_400_000);
   const judged = async (bytes: Uint8Array) =>

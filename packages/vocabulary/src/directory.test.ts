@@ -32,7 +32,7 @@ test("what is not a directory is the system's error", (t) => {
   throws(() => makeDirectory(join(at, "link")), { code: "ENOENT" });
 });
 
-test("a file system that takes no directories is no reason to ask for ever", () => {
+test("a file system that takes no directories is not a reason to ask for ever", () => {
   const module = new URL("./directory.node.ts", import.meta.url).href;
   for (const path of ["/proc/caisson", "/proc/caisson/more", "/proc/self/caisson"]) {
     const program = `import { makeDirectory } from ${JSON.stringify(module)};

@@ -289,7 +289,7 @@ export const guest = within("packages/guest/src", [
     "stages/secrets.test.ts",
   ],
   [
-    "no KMS is no reason to stop without secrets",
+    "no KMS is not a reason to stop without secrets",
     "stages/secrets.ts",
     "    if (given === undefined) {",
     '    if (given === undefined) return "none"; else if (false) {',

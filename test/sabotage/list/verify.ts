@@ -260,7 +260,7 @@ export const verify = within("packages/verify/src", [
     "amd/genuine.test.ts",
   ],
   [
-    "a missing list of AMD's revocations is no reason",
+    "a missing list of AMD's revocations is not a reason",
     "amd/genuine.ts",
     '} else if (revocation === "any") {',
     "} else if (true) {",

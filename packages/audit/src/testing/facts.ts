@@ -50,7 +50,7 @@ const service = plainService({
   group: 1000,
 });
 
-export const app: GuestConfig["app"] = {
+const app: GuestConfig["app"] = {
   name: "hello",
   services: { hello: service },
   networks: {},

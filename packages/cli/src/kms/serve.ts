@@ -13,7 +13,10 @@ import { answer } from "../views/answer.ts";
 import { readHead } from "./release-log.ts";
 import { appOf, each, kmsUrl } from "./values.ts";
 
-/** A file that decides who gets keys. Where those are real, only this user and root can have written it. Throws KmsError, UsageError. */
+/**
+ * A file that decides who gets keys. Where those are real, only this user and root can have written it. Throws
+ * KmsError, UsageError.
+ */
 async function readDeciding(path: string, development: boolean): Promise<string> {
   if (development) return readTextFile(path);
   const { readClosed } = await import("@caisson/kms");

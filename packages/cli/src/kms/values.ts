@@ -9,7 +9,7 @@ export function kmsUrl(text: string): string {
 }
 
 /** A parser of so many bytes in hexadecimal; gives them in lower case. */
-export const hexOf =
+const hexOf =
   (...sizes: readonly number[]) =>
   (text: string): string => {
     const hex = text.toLowerCase();

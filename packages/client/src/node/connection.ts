@@ -92,12 +92,7 @@ export function keyOf(socket: TLSSocket): Uint8Array {
 }
 
 /** The evidence document over this very connection, which is left open for what follows. */
-export function evidenceOver(
-  socket: TLSSocket,
-  origin: URL,
-  nonce: Uint8Array,
-  bind: Binding,
-): Promise<Uint8Array> {
+function evidenceOver(socket: TLSSocket, origin: URL, nonce: Uint8Array, bind: Binding): Promise<Uint8Array> {
   const sending = httpsRequest(evidenceUrl(origin, nonce, bind), {
     // Without an agent and with this field, the connection is nobody's afterwards, and stays open.
     createConnection: () => socket,

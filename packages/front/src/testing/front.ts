@@ -18,12 +18,10 @@ import { createFront, type FrontOptions } from "../server.ts";
 
 export type Application = (request: IncomingMessage, response: ServerResponse) => unknown;
 
-export const key = generateKeyPairSync("ec", { namedCurve: "P-256" }).privateKey;
+const key = generateKeyPairSync("ec", { namedCurve: "P-256" }).privateKey;
 export const certificate = selfSigned(key, ["guest.example", "127.0.0.1"], Date.now());
 
-export const listen = async (
-  server: { listen(port: number, host: string): unknown } & NodeJS.EventEmitter,
-) => {
+const listen = async (server: { listen(port: number, host: string): unknown } & NodeJS.EventEmitter) => {
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   return (server as unknown as { address(): AddressInfo }).address().port;

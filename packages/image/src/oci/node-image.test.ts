@@ -57,7 +57,7 @@ test("the same files give the same image, whenever and wherever they are", async
   );
 });
 
-test("what is made of an application is no part of it: neither an image, nor its machine's keys", async () => {
+test("what is made of an application is not a part of it: neither an image, nor its machine's keys", async () => {
   const image = () => nodeImage(join(app, "main.mjs"), makeRoot(), join(app, "out"));
   const first = await image();
   mkdirSync(join(app, "out/hello-development.state"), { recursive: true });

@@ -33,7 +33,7 @@ export class Messages {
   /** Since the last statement was answered, without it. */
   #answer = { messages: 0, bytes: 0 };
 
-  /** What comes next. Throws Error where that is no message, an error or notice without an end, or too much. */
+  /** What comes next. Throws Error where that is not a message, an error or notice without an end, or too much. */
   follow(chunk: Buffer): void {
     for (let rest = chunk; rest.length > 0; ) {
       if (this.#left === 0) {

@@ -438,7 +438,7 @@ class ChainedStore implements Store {
       this.#advance(decision.head);
       return true;
     }
-    // It did not happen; that another process writes the same entries is no sign of it.
+    // It did not happen; that another process writes the same entries is not a sign of it.
     tried.pop();
     return false;
   }

@@ -21,7 +21,7 @@ type Given = Pick<ReleaseContext, "identity" | "policies" | "store" | "now"> & P
 
 /**
  * `secret` is the root secret, 32 bytes. But for what is given, nothing limits a release, nothing is known before, and there
- * are no volumes.
+ * are not volumes.
  */
 export function releaseContext(secret: Uint8Array, given: Given): ReleaseContext {
   const nothing = { read: async (names: readonly unknown[]) => names.map(() => undefined) };

@@ -11,7 +11,7 @@ import { writeStatement } from "../statement.ts";
 import { type Signer, signedBy, signer } from "./signers.ts";
 
 const day = 24 * 3600 * 1000;
-export const writtenTime = (ms: number): string => `${new Date(ms).toISOString().slice(0, 19)}Z`;
+const writtenTime = (ms: number): string => `${new Date(ms).toISOString().slice(0, 19)}Z`;
 export const hashOf = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
 
 export const keysOf = (threshold: number, ...signers: readonly Signer[]) => ({

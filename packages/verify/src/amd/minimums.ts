@@ -14,7 +14,7 @@ export interface Minimum {
 }
 
 /** Newest first. */
-export const minimums: readonly Minimum[] = [
+const minimums: readonly Minimum[] = [
   {
     since: "2026-03-01",
     product: "Milan",

@@ -21,7 +21,7 @@ export interface NitroRoot {
 }
 
 /** From the certificate that AWS publishes (AWS_NitroEnclaves_Root-G1), whose SHA-256 begins with 641a0321. */
-export const nitroRoot: NitroRoot = {
+const nitroRoot: NitroRoot = {
   name: "AWS Nitro Enclaves Root CA G1",
   keySha256: "fb7059380c01ce8378535808971f48adb2611f2d332c9e18bbfa1b84cf7cade2",
 };

@@ -206,7 +206,7 @@ test("documents with evidence of two kinds, which readers would not agree on", (
   }
 });
 
-test("an HCL report's kind is that of its hardware: a TD's is no report, a report no TD's", async () => {
+test("an HCL report's kind is that of its hardware: a TD's is not a report, a report not a TD's", async () => {
   const { tpm, report } = honest;
   throws(
     () => readEvidence(json({ ...document(), hcl_report: url(hclReport(4, report, tpm.runtimeData)) })),

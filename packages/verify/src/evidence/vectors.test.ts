@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Real evidence of clouds with real collateral, and the real files that other tests do not read; skipped without the vectors. */
+/**
+ * Real evidence of clouds with real collateral, and the real files that other tests do not read; skipped without the
+ * vectors.
+ */
 import { deepEqual, equal, match, rejects, throws } from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
 import test from "node:test";
@@ -153,7 +156,7 @@ test("PCS's answers, of three years, are cut apart by position; lists in DER and
 
 test("dstack's attestations, in JSON and as the bytes in it", { skip }, () => {
   const tdx = readEvidence(read("dstack/tdx-lite-attestation.json"));
-  // Three events of RTMR0 are left in it, which are no boot log.
+  // Three events of RTMR0 are left in it, which are not a boot log.
   equal(isQuote(tdx) && tdx.runtimeEvents !== undefined && tdx.bootLog === undefined, true);
   const raw = JSON.stringify({ attestation: toHex(read("dstack/sev_snp_attestation.bin")) });
   const fromBytes = readEvidence(new Uint8Array(Buffer.from(raw)));
@@ -162,7 +165,7 @@ test("dstack's attestations, in JSON and as the bytes in it", { skip }, () => {
   deepEqual(fromBytes.report, fromJson.report);
 });
 
-test("a TDREPORT, and a TPM's quote alone, are no evidence", { skip }, () => {
+test("a TDREPORT, and a TPM's quote alone, are not evidence", { skip }, () => {
   for (const path of [
     "go-tdx-guest/report.dat",
     "attestation-rs/az_snp/tpm-quote.msg",

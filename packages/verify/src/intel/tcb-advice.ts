@@ -207,7 +207,7 @@ function shortfall(kind: string, i: number, have: number, component: Component, 
 
 /** The module that built the TD, against the newest of its major version that is up to date. */
 function moduleShortfall(td: TdReport, tcbInfo: TcbInfo): Shortfall[] {
-  const [have, major] = td.teeTcbSvn as unknown as [number, number];
+  const [have, major] = [td.teeTcbSvn[0]!, td.teeTcbSvn[1]!];
   const need = moduleIdentity(tcbInfo, major)?.tcbLevels.find(({ tcbStatus }) => tcbStatus === "UpToDate")
     ?.tcb.isvsvn;
   return need === undefined || have >= need
@@ -216,8 +216,8 @@ function moduleShortfall(td: TdReport, tcbInfo: TcbInfo): Shortfall[] {
 }
 
 /**
- * SGX components are the PCK certificate's, TDX components the machine's as it runs: SGX alone behind on a TDX host means, as a
- * rule, an old certificate.
+ * SGX components are the PCK certificate's, TDX components the machine's as it runs: SGX alone behind on a TDX host
+ * means, as a rule, an old certificate.
  */
 const certificateIsOld = (shortfalls: readonly Shortfall[], td: TdReport | undefined): boolean =>
   td !== undefined &&

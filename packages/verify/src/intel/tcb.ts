@@ -283,7 +283,7 @@ export function evaluateTcb(
 
 /** Level of the TDX module that built the TD; undefined for modules before 1.5, which the platform's level covers. */
 function tdxModuleLevel(td: TdReport, tcbInfo: TcbInfo): QeIdentity["tcbLevels"][number] | undefined {
-  const [isvSvn, major] = td.teeTcbSvn as unknown as [number, number];
+  const [isvSvn, major] = [td.teeTcbSvn[0]!, td.teeTcbSvn[1]!];
   if (major === 0) return undefined;
   const level = softwareLevel(moduleIdentity(tcbInfo, major)?.tcbLevels ?? [], isvSvn);
   if (level === undefined) {

@@ -88,7 +88,7 @@ export function checkWindow(
 export const certificateWindow = ["chain/not-yet-valid", "chain/expired"] as const;
 
 /** The key of a verified certificate, ready for use. Throws VerifyError "chain/key". */
-export async function keyOf(certificate: Certificate): Promise<PublicKey> {
+async function keyOf(certificate: Certificate): Promise<PublicKey> {
   const key = await keyOfPoint(certificate.publicKey);
   if (key === undefined) {
     throw new VerifyError("chain/key", "a certificate's key is not a point of P-256", {
@@ -104,7 +104,10 @@ export interface Authority {
   readonly key: PublicKey;
 }
 
-/** Verifies that `issuer` issued `certificate` for `role`, at `now`. `platforms`: signatures on platforms' that are remembered. */
+/**
+ * Verifies that `issuer` issued `certificate` for `role`, at `now`. `platforms`: signatures on platforms' that are
+ * remembered.
+ */
 export async function verifyIssued(
   certificate: Certificate,
   issuer: Authority,

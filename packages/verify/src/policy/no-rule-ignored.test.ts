@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * No rule that an author writes goes unasked: whichever rule is added to a policy that accepts some evidence, with a value that
- * nothing can meet, the policy is refused, or the evidence is.
+ * No rule that an author writes goes unasked: whichever rule is added to a policy that accepts some evidence, with a
+ * value that nothing can meet, the policy is refused, or the evidence is.
  */
 import { equal, notEqual } from "node:assert/strict";
 import { test } from "node:test";
@@ -124,7 +124,7 @@ const kinds: Readonly<Record<string, Kind>> = {
   },
 };
 
-/** The verdict, or that the policy is no policy. */
+/** The verdict, or that the policy is not one. */
 async function outcome({ evidence, judgement, policy }: Kind, more: object): Promise<string> {
   try {
     const read = readPolicy({ version, ...policy, ...more });
@@ -155,7 +155,7 @@ for (const [name, kind] of Object.entries(kinds)) {
   }
 }
 
-test("rules for a TD's guest beside those for an enclave are no policy", async () => {
+test("rules for a TD's guest beside those for an enclave are not a policy", async () => {
   for (const rule of ["app", "volumes", "secureTime", "keyProviders", "td", "references", "events"]) {
     equal(await outcome(enclave, { [rule]: unmet[rule] }), "no policy", rule);
   }

@@ -104,7 +104,7 @@ test("a TDX module below the least is told what updates it", async () => {
   );
 });
 
-test("collateral older than the policy's least number, and nothing else, is no word on the machine", async () => {
+test("collateral older than the policy's least number, and nothing else, is not a word on the machine", async () => {
   const policy = { ...plain, tcb: { minimumEvaluationNumber: 999_999 } };
   const old = await judge({ policy });
   deepEqual([old.verdict, old.codes], ["undetermined", ["policy/tcb-evaluation"]]);

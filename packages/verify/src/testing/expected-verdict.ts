@@ -3,8 +3,8 @@
 import type { Report } from "../report.ts";
 
 /**
- * The answer to every refusal of the two tables, by who is to blame: the first line that fits "code: name" counts. What no line
- * fits is wrong with the evidence itself.
+ * The answer to every refusal of the two tables, by who is to blame: the first line that fits "code: name" counts. What
+ * no line fits is wrong with the evidence itself.
  */
 const blame: readonly [pattern: RegExp, verdict: Report["verdict"], why: string][] = [
   [
@@ -15,7 +15,7 @@ const blame: readonly [pattern: RegExp, verdict: Report["verdict"], why: string]
   [/^certificate\/revoked: the PCK CA certificate of the collateral/, "undetermined", "not the quote's own"],
   [/^certificate\/revoked/, "rejected", "what vouches for the evidence is taken back"],
   [/^(quote\/unsupported|snp\/(version|algorithm|reserved|signing-key))/, "undetermined", "not judged here"],
-  [/^chain\/(expired|not-yet-valid)/, "undetermined", "a day is no forgery"],
+  [/^chain\/(expired|not-yet-valid)/, "undetermined", "a day is not a forgery"],
   [/^tdx-module\/unknown/, "undetermined", "a list of Intel's that does not know it yet"],
   [/^(collateral|crl|tcb-info|qe-identity|json)\//, "undetermined", "collateral"],
   [/^qe\/tee/, "undetermined", "collateral of the other TEE"],

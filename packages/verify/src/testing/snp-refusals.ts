@@ -4,7 +4,6 @@ import {
   type AmdHierarchy,
   type AmdMinted,
   amdHierarchy,
-  endorsementExtensions,
   issueReport,
   mintAmd,
   p384Key,
@@ -388,5 +387,3 @@ export function buildSnp(change: Omit<SnpRefusal, "name" | "code">): {
     h,
   };
 }
-
-export { endorsementExtensions };

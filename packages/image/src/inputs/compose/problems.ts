@@ -40,4 +40,4 @@ export class Problems {
   }
 }
 
-export const sorted = (list: readonly Problem[]): Problem[] => [...list].sort((a, b) => a.line - b.line);
+const sorted = (list: readonly Problem[]): Problem[] => [...list].sort((a, b) => a.line - b.line);

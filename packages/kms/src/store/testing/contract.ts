@@ -370,7 +370,7 @@ export function contract(what: string, make: (t: TestContext) => Promise<Databas
     equal(report.changed, 2);
   });
 
-  on("an equal entry of another replica is no sign that one's own was written", async (t) => {
+  on("an equal entry of another replica is not a sign that one's own was written", async (t) => {
     const { database, store, open } = await opened(t);
     let first = true;
     const before = async () => {

@@ -332,7 +332,7 @@ for (const [name, bytes, code] of [
     "evidence/malformed",
   ],
   [
-    "two authorities that are no certificates",
+    "two authorities that are not certificates",
     version0(
       "sev-snp",
       Buffer.concat([
@@ -356,7 +356,7 @@ for (const [name, bytes, code] of [
   });
 }
 
-test("a log that dstack stripped is no boot log: its registers are compared whole", () => {
+test("a log that dstack stripped is not a boot log: its registers are compared whole", () => {
   const acpi = { ...log[0]!, imr: 0, event: "acpi-tables" };
   for (const boot of [[], [acpi], [acpi, log[0]!]]) {
     const evidence = readEvidence(
@@ -383,7 +383,7 @@ test("a list of four million values is refused before it is made", () => {
   throws(() => readEvidence(new Uint8Array(bytes)), /more than 262144 values/);
 });
 
-test("a name in MessagePack is no way into an object's prototype", () => {
+test("a name in MessagePack is not a way into an object's prototype", () => {
   const whole = version1("tdx");
   const at = whole.indexOf(pack("version")) + pack("version").length + 1;
   const added = Buffer.concat([

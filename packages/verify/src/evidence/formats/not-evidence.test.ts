@@ -53,7 +53,7 @@ for (const [name, input, what] of strangers) {
   });
 }
 
-test("evidence is no stranger: quotes and reports, in bytes and texts", () => {
+test("evidence is not a stranger: quotes and reports, in bytes and texts", () => {
   const { report } = buildSnp({});
   for (const bytes of [quote, report]) {
     const forms = [bytes, text(bytes.toHex()), text(bytes.toBase64()), json({ quote: bytes.toBase64() })];
