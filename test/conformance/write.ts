@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Writes conformance cases: `node test/conformance/write.ts DIR` all of them, without DIR the few that are in the repository.
- * They are this project's named cases of wrong evidence, minted anew: keys, and so bytes, of the SEV-SNP cases differ each time.
+ * Writes conformance cases: `node test/conformance/write.ts DIR` all of them, without DIR the few that are in the
+ * repository. They are this project's named cases of wrong evidence, minted anew: keys, and so bytes, of the SEV-SNP
+ * cases differ each time.
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -35,7 +36,10 @@ function isRead(bytes: Uint8Array, platform: "tdx" | "snp"): boolean {
   }
 }
 
-/** Of quotes: what has to be refused, and one that has not. Collateral that cannot be read is left out: it has no JSON form. */
+/**
+ * Of quotes: what has to be refused, and one that has not. Collateral that cannot be read is left out: it has no JSON
+ * form.
+ */
 async function quotes(): Promise<ConformanceCase[]> {
   const good: Partial<(typeof refusals)[number]> = { name: "a TDX quote in good order" };
   const cases: ConformanceCase[] = [];

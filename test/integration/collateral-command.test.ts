@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * `caisson collateral fetch` and `verify --collateral fetch` as a user runs them, against a server on the loopback with the real
- * collateral of a real quote, on a day on which it was valid: the command's clock is set back before it starts.
+ * `caisson collateral fetch` and `verify --collateral fetch` as a user runs them, against a server on the loopback with
+ * the real collateral of a real quote, on a day on which it was valid: the command's clock is set back before it
+ * starts.
  */
 import { deepEqual, equal, match } from "node:assert/strict";
 import { spawn } from "node:child_process";

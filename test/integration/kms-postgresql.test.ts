@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The KMS's store in PostgreSQL: the contract that the file keeps too, then a database that comes and goes. */
 import { deepEqual, equal, match, rejects } from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import test, { after, before, type TestContext } from "node:test";
 import { setTimeout } from "node:timers/promises";
 import { openStore, postgresql, type Store, storeKeys, verifyReleaseLog } from "@caisson/kms";
@@ -39,6 +42,36 @@ const entry = (reason: string) =>
     outcome: "released",
     reason,
   }) as const;
+
+test("a server that asks for a password gets that of PGPASSFILE, and stderr no word of it", async (t) => {
+  const database = server.database();
+  const file = server.sql(database, "SHOW hba_file");
+  const lines = "'host all locked 127.0.0.1/32 scram-sha-256'), ('host all all 127.0.0.1/32 trust'";
+  server.sql(database, `COPY (VALUES (${lines})) TO '${file}'`);
+  server.sql(database, "SELECT pg_reload_conf()");
+  server.sql(database, "CREATE ROLE locked SUPERUSER LOGIN PASSWORD 'let me in'");
+  const locked = database.replace("kms@", "locked@");
+  const directory = mkdtempSync(join(tmpdir(), "caisson-kms-password-"));
+  t.after(() => rmSync(directory, { recursive: true }));
+  const before = process.env.PGPASSFILE;
+  t.after(() => {
+    if (before === undefined) delete process.env.PGPASSFILE;
+    else process.env.PGPASSFILE = before;
+  });
+  process.env.PGPASSFILE = join(directory, "pgpass");
+  const warnings: string[] = [];
+  const note = (warning: Error) => void warnings.push(warning.message);
+  process.on("warning", note);
+  t.after(() => process.off("warning", note));
+
+  await rejects(postgresql([locked]), { code: "log/unavailable", message: /asks for a password/ });
+  writeFileSync(process.env.PGPASSFILE, `127.0.0.1:${server.port}:*:locked:wrong\n`, { mode: 0o600 });
+  await rejects(postgresql([locked]), { code: "log/unreadable", message: /password authentication failed/ });
+  writeFileSync(process.env.PGPASSFILE, `127.0.0.1:${server.port}:*:locked:let me in\n`);
+  const backend = await postgresql([locked]);
+  await backend.close();
+  deepEqual(warnings, []);
+});
 
 /** Appends at `stores` in turn until `end`, which gives what was answered as done; a test that fails ends it, too. */
 function load(t: TestContext, stores: readonly Store[]) {

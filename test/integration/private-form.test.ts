@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/** The page of examples/private-form in Chromium, before a front without a machine: what it says when, and what it lets send. */
+/**
+ * The page of examples/private-form in Chromium, before a front without a machine: what it says when, and what it lets
+ * send.
+ */
 import { equal, match } from "node:assert/strict";
 import { once } from "node:events";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";

@@ -86,7 +86,10 @@ test("a quote alone, without a policy: the genuine question, and it says so", ()
   match(run.stdout, /chain\/untrusted-root/);
 });
 
-/** The quote with its platform's certificates called something else (certification data type 1): nothing in it leads to a root. */
+/**
+ * The quote with its platform's certificates called something else (certification data type 1): nothing in it leads to
+ * a root.
+ */
 const withoutChain = Buffer.from(quote);
 withoutChain.writeUInt16LE(1, withoutChain.indexOf("-----BEGIN CERTIFICATE") - 6);
 

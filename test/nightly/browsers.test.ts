@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/** The browser's client, and its Service Worker, in other engines than Chromium's: sealed through whoever ends TLS, or refused. */
+/**
+ * The browser's client, and its Service Worker, in other engines than Chromium's: sealed through whoever ends TLS, or
+ * refused.
+ */
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { once } from "node:events";
 import { createServer, type RequestListener } from "node:http";

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * A chain of guests without an operator whom anybody trusts: a KMS in a guest, whose log is in a PostgreSQL of the host's,
- * opens the volume of a KMS in another guest, which opens the volume of an application. The database lies, the first KMS is
- * lost and recovered by its keepers, and then the second, whose disk is lost, by its own: the application has its number still.
+ * A chain of guests without an operator whom anybody trusts: a KMS in a guest, whose log is in a PostgreSQL of the
+ * host's, opens the volume of a KMS in another guest, which opens the volume of an application. The database lies, the
+ * first KMS is lost and recovered by its keepers, and then the second, whose disk is lost, by its own: the application
+ * has its number still.
  */
 import { equal, match, notEqual, ok, rejects } from "node:assert/strict";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";

@@ -1,14 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What operators are given: the description of the interface against a server, manifests against published schemas. */
 import { deepEqual, equal, throws } from "node:assert/strict";
-import { execFile, spawn, spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { get } from "node:http";
+import { execFile, execFileSync, spawn, spawnSync } from "node:child_process";
+import { createSocket } from "node:dgram";
+import { once } from "node:events";
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { createServer, get } from "node:http";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
-import test from "node:test";
+import test, { type TestContext } from "node:test";
 import { setTimeout } from "node:timers/promises";
 import { promisify } from "node:util";
 import { freeTcpPort } from "@caisson/host/ports";
@@ -145,6 +157,53 @@ test("the Compose file is what the Compose specification's schema allows", (t) =
   equal(judge(wrong).status, 1);
 });
 
+test("what the Dockerfile puts into its image is enough for a KMS, and for the Compose file's question how it is", async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), "caisson-kms-image-"));
+  t.after(() => rmSync(directory, { recursive: true }));
+  const place = join(directory, "caisson");
+  const data = join(directory, "kms");
+  const dockerfile = readFileSync(join(repository, "deploy/kms/Dockerfile"), "utf8");
+  mkdirSync(place);
+  for (const [, names] of dockerfile.matchAll(/^COPY (?!--from)(.*) \/opt\/caisson\/\S*$/gm)) {
+    for (const name of names!.split(" "))
+      cpSync(join(repository, name), join(place, name), { recursive: true });
+  }
+  const here = (text: string) => text.replaceAll("/opt/caisson", place).replaceAll("/tmp/kms", data);
+  const [, install] = /^RUN (.*\/opt\/caisson\/.*)$/m.exec(dockerfile)!;
+  await promisify(execFile)("sh", ["-c", here(install!)], { timeout: 600_000 });
+  equal(existsSync(join(place, "node_modules/typescript")), false);
+
+  const port = await freeTcpPort();
+  writeFileSync(
+    join(directory, "operators.json"),
+    JSON.stringify({ keys: [{ type: "ed25519", key: "11".repeat(32) }], threshold: 1 }),
+  );
+  const args = [
+    "--data",
+    data,
+    "--operators",
+    join(directory, "operators.json"),
+    "--listen",
+    `127.0.0.1:${port}`,
+  ];
+  const child = spawn(join(place, "caisson"), ["kms", "serve", ...args], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  t.after(() => child.kill("SIGKILL"));
+  await once(child.stdout, "data");
+  const compose = parse(readFileSync(join(repository, "deploy/kms/compose.yaml"), "utf8")) as {
+    "x-kms": { healthcheck: { test: string[] } };
+  };
+  const [, program, ...question] = compose["x-kms"].healthcheck.test.map((word) =>
+    here(word).replace("127.0.0.1:7700", `127.0.0.1:${port}`),
+  );
+  const healthy = () => spawnSync(program!, question, { timeout: 10_000 }).status;
+  equal(healthy(), 0);
+  child.kill("SIGKILL");
+  await once(child, "exit");
+  equal(healthy(), 1);
+});
+
 /** The identity of the replica that a balancer leads a new connection to; undefined where it leads to none. */
 function whoAnswers(port: number): Promise<string | undefined> {
   return new Promise((resolve) => {
@@ -152,6 +211,40 @@ function whoAnswers(port: number): Promise<string | undefined> {
       void text(response).then((body) => resolve((JSON.parse(body) as { identityKey: string }).identityKey));
     }).on("error", () => resolve(undefined));
   });
+}
+
+/** Who answered eight new connections in a row, once `right` says so; as long as a start or a check may take. */
+async function answered(port: number, right: (who: ReadonlySet<string | undefined>) => boolean) {
+  for (let tries = 0; ; tries++) {
+    const who = new Set<string | undefined>();
+    for (let i = 0; i < 8; i++) who.add(await whoAnswers(port));
+    if (right(who) || tries === 60) return who;
+    await setTimeout(500);
+  }
+}
+
+/** Starts the balancer of the Compose file with other names and addresses; the port where it listens. */
+async function balancer(
+  t: TestContext,
+  directory: string,
+  instead: Readonly<Record<string, string>>,
+): Promise<number> {
+  const port = await freeTcpPort();
+  const file = join(directory, "haproxy.cfg");
+  const changes = { ":7700\n  default": `127.0.0.1:${port}\n  default`, ...instead };
+  let text = readFileSync(join(repository, "deploy/kms/haproxy.cfg"), "utf8");
+  for (const [from, to] of Object.entries(changes)) {
+    equal(text.includes(from), true, from);
+    text = text.replace(from, to);
+  }
+  writeFileSync(file, text);
+  const { root } = await unpackDebian("bookworm", ["haproxy"], { dependencies: true });
+  const libraries = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"].map((path) => join(root, path));
+  const loader = join(root, "lib64/ld-linux-x86-64.so.2");
+  const program = ["--library-path", libraries.join(":"), join(root, "usr/sbin/haproxy")];
+  const haproxy = spawn(loader, [...program, "-db", "-f", file], { stdio: "ignore" });
+  t.after(() => haproxy.kill());
+  return port;
 }
 
 test("the balancer of the Compose file sends nobody to a replica that is cut off from its database", async (t) => {
@@ -181,42 +274,165 @@ test("the balancer of the Compose file sends nobody to a replica that is cut off
       return kms;
     }),
   );
-  const port = await freeTcpPort();
-  const places = [
-    ["kms-1:7700", well!.url],
-    ["kms-2:7700", cut!.url],
-  ] as const;
-  const config = places.reduce(
-    (lines, [name, url]) => lines.replace(name, new URL(url).host),
-    readFileSync(join(repository, "deploy/kms/haproxy.cfg"), "utf8").replace(
-      "bind :7700",
-      `bind 127.0.0.1:${port}`,
-    ),
-  );
-  writeFileSync(join(directory, "haproxy.cfg"), config);
-  const { root } = await unpackDebian("bookworm", ["haproxy"], { dependencies: true });
-  const libraries = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"].map((path) => join(root, path));
-  const loader = join(root, "lib64/ld-linux-x86-64.so.2");
-  const program = ["--library-path", libraries.join(":"), join(root, "usr/sbin/haproxy")];
-  const haproxy = spawn(loader, [...program, "-db", "-f", join(directory, "haproxy.cfg")], {
-    stdio: "ignore",
+  const port = await balancer(t, directory, {
+    // No name is asked for.
+    "parse-resolv-conf": "nameserver none 127.0.0.1:9",
+    "kms-1:7700": new URL(well!.url).host,
+    "kms-2:7700": new URL(cut!.url).host,
   });
-  t.after(() => haproxy.kill());
-  /** Who answered eight new connections in a row, once `right` says so; as long as a start or a check may take. */
-  const answered = async (right: (who: ReadonlySet<string | undefined>) => boolean) => {
-    for (let tries = 0; ; tries++) {
-      const who = new Set<string | undefined>();
-      for (let i = 0; i < 8; i++) who.add(await whoAnswers(port));
-      if (right(who) || tries === 60) return who;
-      await setTimeout(500);
-    }
-  };
   const both = new Set([well!.identityKey, cut!.identityKey]);
-  deepEqual(await answered((who) => who.size === 2 && !who.has(undefined)), both);
+  deepEqual(await answered(port, (who) => who.size === 2 && !who.has(undefined)), both);
   await postgres.stop("immediate");
   equal(await whoAnswers(Number(new URL(cut!.url).port)), cut!.identityKey);
   const one = new Set([well!.identityKey]);
-  deepEqual(await answered((who) => who.size === 1 && who.has(well!.identityKey)), one);
+  deepEqual(await answered(port, (who) => who.size === 1 && who.has(well!.identityKey)), one);
+});
+
+/**
+ * A name server on loopback that knows `addresses` (IPv4) and denies all other names (RFC 1035, 4.1): what is asked is
+ * answered with the question, and for type A with one address that is good for a second.
+ */
+async function nameServer(t: TestContext, addresses: ReadonlyMap<string, string>): Promise<string> {
+  const socket = createSocket("udp4");
+  socket.on("message", (query, from) => {
+    let end = 12;
+    const labels: string[] = [];
+    for (let size = query[end]!; size > 0; size = query[end]!) {
+      labels.push(query.toString("latin1", end + 1, end + 1 + size));
+      end += 1 + size;
+    }
+    const address = addresses.get(labels.join(".").toLowerCase());
+    const isA = query.readUInt16BE(end + 1) === 1;
+    const header = Buffer.from(query.subarray(0, 12));
+    header.writeUInt16BE(address === undefined ? 0x8183 : 0x8180, 2);
+    header.writeUInt16BE(address !== undefined && isA ? 1 : 0, 6);
+    header.writeUInt16BE(0, 8);
+    header.writeUInt16BE(0, 10);
+    const answer = [header, query.subarray(12, end + 5)];
+    if (address !== undefined && isA) {
+      answer.push(Buffer.from([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4, ...address.split(".").map(Number)]));
+    }
+    socket.send(Buffer.concat(answer), from.port, from.address);
+  });
+  socket.bind(0, "127.0.0.1");
+  await once(socket, "listening");
+  t.after(() => socket.close());
+  return `127.0.0.1:${socket.address().port}`;
+}
+
+test("the balancer starts while a replica has no address, follows one that moves, and keeps one that sheds load", async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), "caisson-kms-balancer-"));
+  t.after(() => rmSync(directory, { recursive: true }));
+  const replicas = await freeTcpPort();
+  /** Answers as a replica does, with the status to whoever asks for the log's head. */
+  const replica = async (host: string, name: string, status = 200) => {
+    const server = createServer(({ url }, response) => {
+      response.statusCode = url === "/v1/log/head" ? status : 200;
+      response.end(JSON.stringify({ identityKey: name }));
+    }).listen(replicas, host);
+    await once(server, "listening");
+    t.after(() => server.close());
+    return server;
+  };
+  await replica("127.0.0.2", "one", 429);
+  const names = new Map([["kms-1", "127.0.0.2"]]);
+  const port = await balancer(t, directory, {
+    "parse-resolv-conf": `nameserver test ${await nameServer(t, names)}`,
+    "kms-1:7700": `kms-1:${replicas}`,
+    "kms-2:7700": `kms-2:${replicas}`,
+  });
+  const seen = async (...all: string[]) => {
+    const right = (who: ReadonlySet<string | undefined>) =>
+      who.size === all.length && all.every((one) => who.has(one));
+    deepEqual(await answered(port, right), new Set(all));
+  };
+  await seen("one");
+  const second = await replica("127.0.0.3", "two");
+  names.set("kms-2", "127.0.0.3");
+  await seen("one", "two");
+  // Made anew, at another address.
+  second.close();
+  second.closeAllConnections();
+  await replica("127.0.0.4", "two again");
+  names.set("kms-2", "127.0.0.4");
+  await seen("one", "two again");
+});
+
+test("the Deployment's containers start on volumes as a kubelet makes them", async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), "caisson-kms-volumes-"));
+  t.after(() => rmSync(directory, { recursive: true }));
+  // kubernetes, pkg/volume/emptydir and pkg/volume/util/atomic_writer.go: mode 777, and files behind two links.
+  const volume = (name: string, file?: string) => {
+    const path = join(directory, name);
+    mkdirSync(path);
+    chmodSync(path, 0o777);
+    if (file === undefined) return path;
+    mkdirSync(join(path, "..2026"));
+    cpSync(join(directory, file), join(path, "..2026", file));
+    chmodSync(join(path, "..2026", file), 0o440);
+    symlinkSync("..2026", join(path, "..data"));
+    symlinkSync(join("..data", file), join(path, file));
+    return path;
+  };
+  createRootSecret(join(directory, "made"));
+  cpSync(join(directory, "made/root-secret"), join(directory, "root-secret"));
+  const operators = { keys: [{ type: "ed25519", key: "11".repeat(32) }], threshold: 1 };
+  writeFileSync(join(directory, "operators.json"), JSON.stringify(operators));
+  const paths: Record<string, string> = {
+    "/given/root": volume("root", "root-secret"),
+    "/given/operators": volume("operators", "operators.json"),
+    "/data": volume("data"),
+  };
+  interface Container {
+    command: string[];
+    args: string[];
+    volumeMounts: { mountPath: string }[];
+  }
+  const [deployment] = parseAllDocuments(
+    readFileSync(join(repository, "deploy/kms/kubernetes.yaml"), "utf8"),
+  );
+  const { initContainers, containers } = (
+    deployment!.toJS() as {
+      spec: { template: { spec: { initContainers: Container[]; containers: Container[] } } };
+    }
+  ).spec.template.spec;
+  const here = (text: string) =>
+    Object.entries(paths)
+      .reduce((changed, [from, to]) => changed.replaceAll(from, to), text)
+      // Whoever runs this is the user of the containers.
+      .replaceAll("7700:7700", `${process.getuid!()}:${process.getgid!()}`)
+      .replaceAll(
+        /-([og]) 7700/g,
+        (_, which) => `-${which} ${which === "o" ? process.getuid!() : process.getgid!()}`,
+      );
+  for (const { command, args } of initContainers) {
+    execFileSync(command[0]!, [...command.slice(1), ...args.map(here)]);
+  }
+  const [kms] = containers;
+  for (const { mountPath } of kms!.volumeMounts)
+    equal(mountPath === "/tmp" || mountPath in paths, true, mountPath);
+  const postgres = await startPostgres((end) => t.after(end));
+  const port = await freeTcpPort();
+  const args = kms!.args
+    .map((arg) => here(arg).replace("$(DATABASE)", postgres.database()))
+    .map((arg) => arg.replace("0.0.0.0:7700", `127.0.0.1:${port}`).replace("kms:7700", `127.0.0.1:${port}`));
+  const program = kms!.command.map((word) => word.replace("/opt/caisson/", repository));
+  const child = spawn(program[0]!, [...program.slice(1), ...args], { stdio: ["ignore", "ignore", "pipe"] });
+  t.after(() => child.kill("SIGKILL"));
+  let said = "";
+  child.stderr.on("data", (chunk: Buffer) => (said += chunk));
+  const ready = () =>
+    fetch(`http://127.0.0.1:${port}/v1/log/head`).then(
+      ({ ok }) => ok,
+      () => false,
+    );
+  for (let tries = 0; tries < 300 && child.exitCode === null && !(await ready()); tries++)
+    await setTimeout(100);
+  equal(await ready(), true, said);
+  deepEqual(await (await fetch(`http://127.0.0.1:${port}/v1/operators`)).json(), {
+    ...operators,
+    version: 1,
+  });
 });
 
 /** When an alert of deploy/kms fires: what the metrics were from minute to minute, and the labels that it then has. */
@@ -290,6 +506,7 @@ test("Prometheus takes the rules and the server's metrics, and each alert fires 
     equal(status, 0, `${stdout}${stderr}`);
   };
   check(["check", "rules", rules]);
+  check(["check", "config", join(repository, "deploy/kms/prometheus.yaml")]);
   const tests = fires.map(([alertname, at, series, labels]) => {
     const job = { job: "caisson-kms" };
     const exp_labels = alertname === "KmsFewReplicas" ? labels : { ...job, ...labels };

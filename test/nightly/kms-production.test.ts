@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Production images of `examples/kms`, one on a volume: built as its page says, they pass their audit, and start nothing without a TEE. */
+/**
+ * Production images of `examples/kms`, one on a volume: built as its page says, they pass their audit, and start
+ * nothing without a TEE.
+ */
 import { deepEqual, equal } from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";

@@ -134,7 +134,10 @@ ln -sf /dev/stderr /var/log/nginx/error.log
 exec "$@"
 `;
 
-/** Orders in PostgreSQL, and in Redis how many there are: configured by URLs, with a pool and a client as their packages show it. */
+/**
+ * Orders in PostgreSQL, and in Redis how many there are: configured by URLs, with a pool and a client as their packages
+ * show it.
+ */
 const orders = `import express from "express";
 import pg from "pg";
 import { createClient } from "redis";

@@ -16,7 +16,10 @@ const lists = /codes: \[([^\]]*)\]/g;
 const classes = /extends Failure<"([^"]+)"/g;
 const reasons = /new StageFailure\(\s*"([^"]+)"/g;
 
-/** The codes that a file defines: members of its unions `…Code`, lists named `codes`, the only one of a class, reasons of a stage's failure. */
+/**
+ * The codes that a file defines: members of its unions `…Code`, lists named `codes`, the only one of a class, reasons
+ * of a stage's failure.
+ */
 function defined(text: string): string[] {
   const found: string[] = [];
   for (const [, union] of text.matchAll(unions)) {

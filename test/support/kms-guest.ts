@@ -21,8 +21,8 @@ const repository = new URL("../../", import.meta.url).pathname;
 const [ada, bob] = [signer("operator ada"), signer("operator bob")];
 
 /**
- * Makes the directory of an image of `examples/kms` at `directory`: with the operators above, other `files` beside the program,
- * and the first document of its owners' identity. `spec` is appended to what its spec says of the application.
+ * Makes the directory of an image of `examples/kms` at `directory`: with the operators above, other `files` beside the
+ * program, and the first document of its owners' identity. `spec` is appended to what its spec says of the application.
  */
 export async function writeKms(
   directory: string,
@@ -45,7 +45,10 @@ export async function writeKms(
   writeFileSync(join(directory, "identity.json"), identity);
 }
 
-/** Which guests are a KMS of the owners whose identity is `id`, on the platform with this simulated root; `more` counts besides. */
+/**
+ * Which guests are a KMS of the owners whose identity is `id`, on the platform with this simulated root; `more` counts
+ * besides.
+ */
 export const kmsRules = (id: string, simulatedRoot: string, more: object = {}) => ({
   version: "caisson/policy/v1",
   platforms: ["emulated"],

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/** The first process of WebKit's namespaces (`webkit.ts`): makes its root out of unpacked packages, then runs its driver there. */
+/**
+ * The first process of WebKit's namespaces (`webkit.ts`): makes its root out of unpacked packages, then runs its driver
+ * there.
+ */
 import { execFileSync, spawn } from "node:child_process";
 import { existsSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

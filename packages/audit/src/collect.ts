@@ -134,7 +134,10 @@ function readBom(document: Buffer): { files: ReadonlySet<string>; packages: stri
 
 const reportLimit = 4 * 1024 * 1024;
 
-/** A live report from a file, or from an application: its address alone, or with a path of its own. Throws AuditError `live/schema`, or what fetching throws. */
+/**
+ * A live report from a file, or from an application: its address alone, or with a path of its own. Throws AuditError
+ * `live/schema`, or what fetching throws.
+ */
 export async function fetchLiveReport(source: string): Promise<LiveReport> {
   const remote = /^https?:\/\//.test(source);
   if (!remote && !existsSync(source)) throw new AuditError("audit/subject", `${source} does not exist`);

@@ -25,7 +25,10 @@ const labels: Record<Status, string> = {
   "not-applicable": "n/a",
 };
 
-/** Colours have a contrast of at least 4.5:1 to their background (WCAG 2.2, 1.4.3), in light and in dark; a test computes it. */
+/**
+ * Colours have a contrast of at least 4.5:1 to their background (WCAG 2.2, 1.4.3), in light and in dark; a test
+ * computes it.
+ */
 export const colours = {
   light: {
     page: "#ffffff",

@@ -22,7 +22,10 @@ const marks: Record<Status, string> = {
 };
 const width = Math.max(...Object.values(marks).map((mark) => mark.length));
 
-/** The verdict, what was audited how, and the table by group. With `all` every reason is shown, otherwise those of failures and excuses. */
+/**
+ * The verdict, what was audited how, and the table by group. With `all` every reason is shown, otherwise those of
+ * failures and excuses.
+ */
 export function table(audit: Audit, provenance: Provenance, all = false): string {
   const lines = [
     verdictLine(audit),

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/** A development machine that `caisson up` started here: where it is asked for programs beside its services, and for its report. */
+/**
+ * A development machine that `caisson up` started here: where it is asked for programs beside its services, and for its
+ * report.
+ */
 import { existsSync, readFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";

@@ -28,7 +28,10 @@ import { reasonOf } from "@caisson/vocabulary/system-error";
 import { UsageError } from "./failure.ts";
 import { readInput } from "./input-file.ts";
 
-/** A file that belongs to evidence; `-` is standard input. Throws UsageError where it cannot be read, VerifyError "evidence/size". */
+/**
+ * A file that belongs to evidence; `-` is standard input. Throws UsageError where it cannot be read, VerifyError
+ * "evidence/size".
+ */
 export function readBounded(path: string): Uint8Array {
   try {
     const bytes = readInput(path, limits.document);
@@ -40,8 +43,8 @@ export function readBounded(path: string): Uint8Array {
 }
 
 /**
- * Evidence in any of its forms. What is not evidence is called by its name where it has one, with what to do. Throws VerifyError
- * "evidence/…".
+ * Evidence in any of its forms. What is not evidence is called by its name where it has one, with what to do. Throws
+ * VerifyError "evidence/…".
  */
 export function evidenceOf(bytes: Uint8Array, bootLog?: Uint8Array): AnyEvidence {
   refuseNotEvidence(bytes);

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { UsageError } from "./failure.ts";
-import { launchDigest, parseFeatures, parseVmm } from "./launch-digest.ts";
+import { launchDigest, parseFeatures } from "./launch-digest.ts";
 
 test("options that do not go together are refused with what to do", async (t) => {
   const place = mkdtempSync(join(tmpdir(), "caisson-launch-"));
@@ -24,5 +24,4 @@ test("features are hexadecimal, with or without 0x", () => {
   equal(parseFeatures("0x21"), 0x21n);
   equal(parseFeatures("201"), 0x201n);
   throws(() => parseFeatures("g"));
-  throws(() => parseVmm("xen"));
 });

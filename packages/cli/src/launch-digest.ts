@@ -7,7 +7,6 @@ import {
   type LaunchPrediction,
   predictLaunch,
   type Vmm,
-  vmms,
 } from "@caisson/measure/launch-digest";
 import { InvalidArgumentError } from "commander";
 import { UsageError } from "./failure.ts";
@@ -18,12 +17,6 @@ export interface LaunchOptions {
   vmm: Vmm;
   cpu: string;
   sevFeatures: bigint;
-}
-
-export function parseVmm(text: string): Vmm {
-  const vmm = vmms.find((name) => name === text);
-  if (vmm === undefined) throw new InvalidArgumentError(`expected ${vmms.join(", ")}`);
-  return vmm;
 }
 
 export function parseFeatures(text: string): bigint {

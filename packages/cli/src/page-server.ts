@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-/** The verifier page on the loopback, beside a machine that runs there: with the machine's own evidence as its first example. */
+/**
+ * The verifier page on the loopback, beside a machine that runs there: with the machine's own evidence as its first
+ * example.
+ */
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Session } from "@caisson/machine/session";
 import type { Example } from "@caisson/page";
 import { messageOf } from "@caisson/vocabulary/failure";
 
-/** What an outsider finds of this machine, as files that the page reads; `prediction`: what its image must measure. Throws VerifyError. */
+/**
+ * What an outsider finds of this machine, as files that the page reads; `prediction`: what its image must measure.
+ * Throws VerifyError.
+ */
 export async function exampleOf(session: Session, name: string, prediction: object): Promise<Example> {
   const { bytes, nonce } = await session.evidence();
   const json = (value: unknown) => Buffer.from(JSON.stringify(value)).toString("base64");

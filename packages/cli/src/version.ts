@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Which Caisson this is: version, the hash over the sources that decide an image's bytes, and the commit where git knows it. */
+/**
+ * Which Caisson this is: version, the hash over the sources that decide an image's bytes, and the commit where git
+ * knows it.
+ */
 import { type ExecFileSyncOptionsWithStringEncoding, execFileSync } from "node:child_process";
 import { sourcesHash } from "@caisson/image/sources";
 import ownPackage from "../../../package.json" with { type: "json" };

@@ -69,8 +69,9 @@ export const evidenceUrl = (origin: string | URL, nonce: Uint8Array, bind: Bindi
 export type Binding = "key" | "session";
 
 /**
- * Judges what came. `tlsKey`: SHA-256 of the SubjectPublicKeyInfo that the connection ended with, where the caller has seen
- * it; `exporter`: of the session over which it was asked to be bound; `ways` that the caller can use. Throws ChannelError `channel/refused`, VerifyError for what is not evidence.
+ * Judges what came. `tlsKey`: SHA-256 of the SubjectPublicKeyInfo that the connection ended with, where the caller has
+ * seen it; `exporter`: of the session over which it was asked to be bound; `ways` that the caller can use. Throws
+ * ChannelError `channel/refused`, VerifyError for what is not evidence.
  */
 export async function attestationOf(
   document: Uint8Array,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Where a platform stands: by a list of one's own, or by Google's register of its confidential hosts, which answers for the PPID
- * of an Intel platform. It is the one public answer to quotes of machines that somebody has in his hands (TEE.fail, WireTap); it
- * rests on TLS and Google, not on a signature.
+ * Where a platform stands: by a list of one's own, or by Google's register of its confidential hosts, which answers for
+ * the PPID of an Intel platform. It is the one public answer to quotes of machines that somebody has in his hands
+ * (TEE.fail, WireTap); it rests on TLS and Google, not on a signature.
  */
 import { ask, type World } from "./collateral/ask.ts";
 import { CollateralError } from "./collateral/errors.ts";
@@ -31,8 +31,8 @@ export async function isGoogleHost(
 }
 
 /**
- * The name that a list gives to a platform: lines of an identity (PPID or chip id, hexadecimal) and a name; "#" begins a comment.
- * Undefined where it names none. Throws CollateralError "collateral/source" with the line that is not one.
+ * The name that a list gives to a platform: lines of an identity (PPID or chip id, hexadecimal) and a name; "#" begins
+ * a comment. Undefined where it names none. Throws CollateralError "collateral/source" with the line that is not one.
  */
 export function placeInList(identity: string, list: string): string | undefined {
   let found: string | undefined;

@@ -2,8 +2,9 @@
 /**
  * Which header fields pass between a client and the application, and what the front says of itself. Pure.
  *
- * Invariants: nothing about the connection passes (RFC 9110, section 7.6.1); what begins with our names, or says where a
- * request comes from, is the front's alone: from a client it is dropped, however it is written (to CGI, `_` and other signs are `-`).
+ * Invariants: nothing about the connection passes (RFC 9110, section 7.6.1); what begins with our names, or says where
+ * a request comes from, is the front's alone: from a client it is dropped, however it is written (to CGI, `_` and other
+ * signs are `-`).
  */
 
 import { hopByHopFields } from "@caisson/protocol/hop-by-hop";

@@ -48,7 +48,6 @@ export type KeyErrorCode =
 
 /** Why there are no keys. `keys/denied` is the KMS's own, signed word; `denial` is its code. */
 export class KeyError extends Error {
-  readonly kind = "rejected";
   readonly code: KeyErrorCode;
   readonly denial?: string;
   constructor(code: KeyErrorCode, message: string, denial?: string) {
@@ -286,7 +285,10 @@ function parse<T>(schema: Parser<T>, value: unknown): T {
   throw new KeyError("keys/malformed", `the KMS's message: ${issue?.path.join(".")}: ${issue?.message}`);
 }
 
-/** `post` over HTTP to a base URL, on one connection while the server keeps it. Bounded: 256 KiB of answer, `timeoutMs` for each request, no redirects. */
+/**
+ * `post` over HTTP to a base URL, on one connection while the server keeps it. Bounded: 256 KiB of answer, `timeoutMs`
+ * for each request, no redirects.
+ */
 export function httpPost(url: string, timeoutMs: number): Post {
   const kept = keepConnection(new URL(url), timeoutMs);
   return async (path, body) =>

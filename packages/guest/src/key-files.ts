@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * The application's key, and its owners' secrets, as files, for programs that do not ask the socket. The clock's alarm freezes keys in whatever
- * form: it empties these files, and their contents come back when clock and sources agree again. What a program has
- * read by then it has; no alarm can take that back.
+ * The application's key, and its owners' secrets, as files, for programs that do not ask the socket. The clock's alarm
+ * freezes keys in whatever form: it empties these files, and their contents come back when clock and sources agree
+ * again. What a program has read by then it has; no alarm can take that back.
  */
 import { fchownSync, ftruncateSync, openSync, writeSync } from "node:fs";
 

@@ -99,7 +99,10 @@ const disk = (id: string, file: string, transfer: number, readonly: "on" | "off"
   ["-device", `virtio-blk-pci,drive=${id},disable-legacy=on,opt_io_size=${transfer}`],
 ];
 
-/** What both machines have: no default devices, two read-only disks and those of volumes, one network card, QEMU's control socket. */
+/**
+ * What both machines have: no default devices, two read-only disks and those of volumes, one network card, QEMU's
+ * control socket.
+ */
 function common(shape: Shape, parts: CommonParts, accelerator: Accelerator): Option[] {
   const transfer = transferSize[accelerator];
   const files: Record<Disk, string> = { root: parts.rootfs, instance: parts.instance };

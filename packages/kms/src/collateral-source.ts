@@ -3,9 +3,10 @@
  * Collateral that a KMS fetches by itself, from Intel or from a mirror, and renews while a third of its validity is left.
  *
  * Invariants: nothing is fetched for what anybody can make up: a platform is known once a policy names it, or a PCK
- * certificate of it led to an accepted root; their number is bounded, each has one request under way at most, and what fails
- * is asked again after doubling delays. Releases wait for a source in the first `firstMs` of a platform alone, and only while
- * it has no collateral yet. What is there goes on under its own dates, which are checked at every release; none is ever extended.
+ * certificate of it led to an accepted root; their number is bounded, each has one request under way at most, and what
+ * fails is asked again after doubling delays. Releases wait for a source in the first `firstMs` of a platform alone,
+ * and only while it has no collateral yet. What is there goes on under its own dates, which are checked at every
+ * release; none is ever extended.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { fetchIntel, type IntelPlatform, intelPlatformOf, type World } from "@caisson/client/collateral";

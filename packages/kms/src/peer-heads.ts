@@ -88,8 +88,8 @@ export async function askHead(url: string, identity: Uint8Array): Promise<GivenH
 }
 
 /**
- * Throws KmsError unless the log that the database shows has this entry: "log/unavailable" where it ends before it and does not
- * catch up within `waitMs`, "log/split" where it is another one.
+ * Throws KmsError unless the log that the database shows has this entry: "log/unavailable" where it ends before it and
+ * does not catch up within `waitMs`, "log/split" where it is another one.
  */
 export async function checkContains(
   store: Pick<Store, "contains" | "head">,

@@ -16,7 +16,13 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import test, { type TestContext } from "node:test";
 import { decryptBackup, encryptBackup } from "./backup.ts";
-import { createRootSecret, openRecoveryKey, openRootSecret, storeRootSecret } from "./root-secret.ts";
+import {
+  createRootSecret,
+  openRecoveryKey,
+  openRootSecret,
+  refuseRootSecret,
+  storeRootSecret,
+} from "./root-secret.ts";
 
 function directory(t: TestContext): string {
   const path = mkdtempSync(join(tmpdir(), "caisson-kms-secret-"));
@@ -28,6 +34,19 @@ function created(t: TestContext): string {
   const data = directory(t);
   createRootSecret(data);
   return data;
+}
+
+/** Does something as a user who may not enter a directory: for root, whom modes do not stop, as nobody. */
+function withoutAccess(path: string, work: () => void): void {
+  const user = process.geteuid!();
+  chmodSync(path, 0o000);
+  if (user === 0) process.seteuid!(65_534);
+  try {
+    work();
+  } finally {
+    process.seteuid!(user);
+    chmodSync(path, 0o700);
+  }
 }
 
 test("the secret is made once, with mode 600, and read again", (t) => {
@@ -67,6 +86,15 @@ test("opening an empty place, or one that is not there, makes nothing", (t) => {
     throws(() => openRootSecret(path), { code: "root-secret/missing" });
   }
   deepEqual(readdirSync(data), []);
+});
+
+test("a directory that cannot be looked into is not one without a secret", (t) => {
+  const data = created(t);
+  withoutAccess(data, () => {
+    for (const each of [openRootSecret, createRootSecret, refuseRootSecret, openRecoveryKey]) {
+      throws(() => each(data), { code: "root-secret/permissions", message: /cannot be looked into/ });
+    }
+  });
 });
 
 test("a secret that is there is not overwritten, and nothing is left behind", (t) => {

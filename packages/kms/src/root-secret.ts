@@ -11,19 +11,20 @@ import { randomBytes } from "node:crypto";
 import {
   closeSync,
   constants,
-  existsSync,
   fstatSync,
   fsyncSync,
   linkSync,
+  lstatSync,
   openSync,
   readSync,
   unlinkSync,
   writeSync,
 } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { deriveKmsKey } from "@caisson/protocol/derivation";
 import { identityKey } from "@caisson/protocol/ed25519";
 import { makeDirectory } from "@caisson/vocabulary/directory";
+import { messageOf } from "@caisson/vocabulary/failure";
 import { KmsError } from "./errors.ts";
 import { checkWriters } from "./writers.ts";
 
@@ -49,9 +50,9 @@ export interface Place {
  */
 export function openRootSecret(data: string, place: Place = {}): Uint8Array {
   const path = join(data, dataFiles.rootSecret);
-  if (!existsSync(path)) {
+  if (!isThere(path)) {
     throw new KmsError("root-secret/missing", `there is no root secret in ${data}`, {
-      fix: existsSync(join(data, dataFiles.releaseLog))
+      fix: isThere(join(data, dataFiles.releaseLog))
         ? "caisson kms restore, from a backup: the release log shows that there was one"
         : "caisson kms init makes a new KMS; if there was one, look whether its volume is mounted",
     });
@@ -62,7 +63,7 @@ export function openRootSecret(data: string, place: Place = {}): Uint8Array {
 
 /** A new root secret where there is none, and no release log of a lost one. Throws KmsError `root-secret/…`. */
 export function createRootSecret(data: string, place: Place = {}): void {
-  if (existsSync(join(data, dataFiles.releaseLog)) && !existsSync(join(data, dataFiles.rootSecret))) {
+  if (isThere(join(data, dataFiles.releaseLog)) && !isThere(join(data, dataFiles.rootSecret))) {
     throw new KmsError("root-secret/missing", `${data} holds a release log, but its root secret is gone`, {
       fix: "caisson kms restore, from a backup; a new secret would give every application other keys",
     });
@@ -78,10 +79,10 @@ export function kmsIdentity(data: string, place: Place = {}): string {
 /** Throws KmsError "root-secret/exists" where there is one. */
 export function refuseRootSecret(data: string): void {
   const path = join(data, dataFiles.rootSecret);
-  if (existsSync(path)) throw isThere(path);
+  if (isThere(path)) throw exists(path);
 }
 
-const isThere = (path: string) =>
+const exists = (path: string) =>
   new KmsError("root-secret/exists", `${path} is there already and is never overwritten`);
 
 /** Writes a root secret into a directory that has none. Throws KmsError "root-secret/exists". */
@@ -95,7 +96,7 @@ export function storeRootSecret(data: string, secret: Uint8Array, place: Place =
  */
 export function openRecoveryKey(data: string): Uint8Array {
   const path = join(data, dataFiles.recoveryKey);
-  if (!existsSync(path)) storeSecret(data, dataFiles.recoveryKey, randomBytes(ROOT_SECRET_SIZE));
+  if (!isThere(path)) storeSecret(data, dataFiles.recoveryKey, randomBytes(ROOT_SECRET_SIZE));
   checkPlace(data);
   return readSecret(path, `remove it, and have all keepers seal again`);
 }
@@ -112,7 +113,7 @@ function storeSecret(data: string, name: string, secret: Uint8Array, place?: Pla
     linkSync(temporary, path);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
-    throw isThere(path);
+    throw exists(path);
   } finally {
     closeSync(file);
     unlinkSync(temporary);
@@ -125,6 +126,24 @@ function storeSecret(data: string, name: string, secret: Uint8Array, place?: Pla
 /** Who can write in the directory, or above it, can put another secret and another log there. */
 function checkPlace(data: string, { development = false }: Place = {}): void {
   checkWriters(data, { code: "root-secret/permissions", parents: !development });
+}
+
+/**
+ * Whether something lies there. A place that cannot be looked into is not an empty one: who believed that would make another
+ * secret. Throws KmsError "root-secret/permissions".
+ */
+function isThere(path: string): boolean {
+  try {
+    return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
+  } catch (error) {
+    throw new KmsError("root-secret/permissions", `${dirname(path)} cannot be looked into`, {
+      facts: [
+        ["found", messageOf(error)],
+        ["expected", `a directory of this user, ${process.geteuid?.()}`],
+      ],
+      fix: "run this as the user whose directory it is, or give it to this one (chown -R)",
+    });
+  }
 }
 
 /** A file that holds a secret; `otherwise` is what to do where it does not. */

@@ -58,6 +58,17 @@ for (const { name, change } of open) {
   });
 }
 
+test("of another owner's file it is not said that a mode would mend it", (t) => {
+  const { file } = tree(t);
+  t.mock.method(process as Required<Pick<NodeJS.Process, "getuid">>, "getuid", () => 4711);
+  if (fs.statSync(file).uid === 0) chownSync(file, 7700, 7700);
+  const { uid } = fs.statSync(file);
+  throws(
+    () => check(file, false),
+    ({ fix }: { fix: string }) => fix.includes(`as user ${uid}`) && !fix.includes("chmod"),
+  );
+});
+
 test("a file with the sticky bit is not excused by it", (t) => {
   const { file } = tree(t);
   chmodSync(file, 0o1666);

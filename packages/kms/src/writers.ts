@@ -69,10 +69,11 @@ function* wayTo(path: string): Generator<[place: string, stat: Stats]> {
   }
 }
 
+const isOwned = (stat: Stats): boolean => stat.uid === process.getuid?.() || stat.uid === 0;
+
 /** `sticky` is the bit that excuses its being writable. The mode of a symbolic link says nothing. */
 function isClosed(stat: Stats, sticky: number): boolean {
-  const owned = stat.uid === process.getuid?.() || stat.uid === 0;
-  return owned && (stat.isSymbolicLink() || (stat.mode & 0o022) === 0 || (stat.mode & sticky) !== 0);
+  return isOwned(stat) && (stat.isSymbolicLink() || (stat.mode & 0o022) === 0 || (stat.mode & sticky) !== 0);
 }
 
 function openToOthers(path: string, place: string, stat: Stats, code: WritersCheck["code"]): KmsError {
@@ -84,8 +85,10 @@ function openToOthers(path: string, place: string, stat: Stats, code: WritersChe
   return new KmsError(code, message, {
     facts: [
       ["found", `mode ${(stat.mode & 0o7777).toString(8)}, owner ${stat.uid}`],
-      ["expected", `not writable by group or others, owner ${owner} or 0`],
+      ["expected", `not writable by group or others, owner ${owner === 0 ? "0" : `${owner} or 0`}`],
     ],
-    fix: `find out who last changed ${place}, then chmod go-w ${place} (or choose another place)`,
+    fix: isOwned(stat)
+      ? `find out who last changed ${place}, then chmod go-w ${place} (or choose another place)`
+      : `run this as user ${stat.uid}, or find out what that one put there, then chown it (or choose another place)`,
   });
 }

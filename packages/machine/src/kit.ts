@@ -3,8 +3,9 @@
  * The outsider's kit: one directory with all that a stranger needs to verify a running application: what the image is
  * (manifest, bill of materials, lock), what it must measure, the policy, collateral if there is some, and how to use it.
  *
- * Invariants: its reference values are those of its manifest's files. A kit is read as a whole. Its `kit.json` names every file with its hash, and a file that differs, is missing,
- * or is not named is refused: nobody verifies by half of one kit and half of another.
+ * Invariants: its reference values are those of its manifest's files. A kit is read as a whole: its `kit.json` names every
+ * file with its hash, and a file that differs, is missing, or is not named is refused, so that nobody verifies by half of
+ * one kit and half of another.
  */
 
 import { createHash } from "node:crypto";

@@ -103,7 +103,10 @@ export function mrConfigId(manifest: Manifest): Uint8Array {
   return value;
 }
 
-/** The KMS's identity, from the command line or pinned in the image. Throws ProductionError when they disagree or neither is there. */
+/**
+ * The KMS's identity, from the command line or pinned in the image. Throws ProductionError when they disagree or
+ * neither is there.
+ */
 function kmsIdentity({ guest }: Manifest, kms: KmsAddress): string {
   const pinned = guest.kms?.identity;
   if (kms.identity !== undefined && pinned !== undefined && kms.identity !== pinned) {

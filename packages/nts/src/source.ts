@@ -38,7 +38,8 @@ const keyEstablishmentTimeoutMs = 4000;
 
 /**
  * Measures `source`. `associations` remembers keys and cookies from one call to the next; keys that did not work are
- * forgotten, not those under which a server said that it is not synchronized yet. `near` (Unix milliseconds, ± 68 years) decides the NTP era. Throws NtsError.
+ * forgotten, not those under which a server said that it is not synchronized yet. `near` (Unix milliseconds, ± 68
+ * years) decides the NTP era. Throws NtsError.
  */
 export async function measure(
   source: TimeSource,

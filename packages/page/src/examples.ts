@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Examples: minted by the test PKIs, right ones and forged ones. No vendor's evidence is shipped; anybody can drop their own. */
+/**
+ * Examples: minted by the test PKIs, right ones and forged ones. No vendor's evidence is shipped; anybody can drop
+ * their own.
+ */
 
 import { createHash } from "node:crypto";
 import { runtimeEventDigest } from "@caisson/measure";

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/** What becomes of a front's public certificate: what the front tells PID 1 in a line, and what the console shows of it. Pure. */
+/**
+ * What becomes of a front's public certificate: what the front tells PID 1 in a line, and what the console shows of it.
+ * Pure.
+ */
 import * as z from "zod/mini";
 
 const text = z.string().check(z.maxLength(1024));

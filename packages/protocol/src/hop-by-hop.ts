@@ -14,7 +14,10 @@ export const hopByHopFields: ReadonlySet<string> = new Set([
   "expect",
 ]);
 
-/** Trailer fields that may be passed on, by name; `raw` as Node has them. None of them says where a message ends (RFC 9110, 6.5.1). */
+/**
+ * Trailer fields that may be passed on, by name; `raw` as Node has them. None of them says where a message ends (RFC
+ * 9110, 6.5.1).
+ */
 export function trailersOf(raw: readonly string[]): Record<string, string[]> {
   const found: Record<string, string[]> = Object.create(null);
   for (let i = 0; i < raw.length; i += 2) {

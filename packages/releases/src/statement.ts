@@ -99,10 +99,17 @@ function statement<const N extends readonly string[], P>(
   });
 }
 
+/** What each kind is about, in this order. */
+const subjectNames = {
+  release: ["manifest", "description"],
+  revocation: ["app"],
+  rebuild: ["manifest"],
+} as const;
+
 const schemas = {
-  release: statement(["manifest", "description"], predicateTypes.release, object(release)),
-  revocation: statement(["app"], predicateTypes.revocation, object(revocation)),
-  rebuild: statement(["manifest"], predicateTypes.rebuild, object(rebuild)),
+  release: statement(subjectNames.release, predicateTypes.release, object(release)),
+  revocation: statement(subjectNames.revocation, predicateTypes.revocation, object(revocation)),
+  rebuild: statement(subjectNames.rebuild, predicateTypes.rebuild, object(rebuild)),
 };
 
 type Kind = keyof typeof schemas;
@@ -124,12 +131,6 @@ export async function readStatement<K extends Kind>(kind: K, envelope: Envelope)
   const { subject, predicate } = readCanonical(payload, schema, "release/malformed", statementLimit);
   return { hash: toHex(await sha256(payload)), subjects: subject, predicate, envelope };
 }
-
-const subjectNames: Record<Kind, readonly string[]> = {
-  release: ["manifest", "description"],
-  revocation: ["app"],
-  rebuild: ["manifest"],
-};
 
 /** As it is written: times are text. */
 type Written<P> = { [F in keyof P]: F extends "notBefore" | "expires" | "finished" ? string : P[F] };

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * A test hierarchy that plays AWS Nitro: root, two authorities, the key of one machine, and documents that it signs. Its root is
- * trusted by nobody who does not name it. As in `amd-pki.ts`, a test may change any of the description before it is signed.
+ * A test hierarchy that plays AWS Nitro: root, two authorities, the key of one machine, and documents that it signs.
+ * Its root is trusted by nobody who does not name it. As in `amd-pki.ts`, a test may change any of the description
+ * before it is signed.
  */
 import { createHash, sign } from "node:crypto";
 import { der, integer, namedBits, oid, sequence } from "@caisson/verify/der-writer";

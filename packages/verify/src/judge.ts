@@ -67,7 +67,10 @@ export interface Judgement {
   releases?: ReleaseJudge;
 }
 
-/** Judges a quote under a policy (`verifyEvidence`); with the genuine quote and the release that was accepted, for callers that go on to use them. */
+/**
+ * Judges a quote under a policy (`verifyEvidence`); with the genuine quote and the release that was accepted, for
+ * callers that go on to use them.
+ */
 export async function judgeEvidence(
   evidence: Evidence,
   judgement: Judgement,
@@ -109,8 +112,9 @@ export const askHcl = async (hcl: Hcl | undefined, reportData: Uint8Array, answe
   hcl === undefined ? undefined : verifyHcl(hcl, reportData, answers);
 
 /**
- * Where nobody can tell whether evidence is genuine, it is refused all the same if something is wrong with it whatever vouched for
- * it. Of what is asked here the refusals alone are recorded: a pass would say something of a machine that nobody knows.
+ * Where nobody can tell whether evidence is genuine, it is refused all the same if something is wrong with it whatever
+ * vouched for it. Of what is asked here the refusals alone are recorded: a pass would say something of a machine that
+ * nobody knows.
  */
 export async function askWhatIsCertain(
   answers: Answers,

@@ -97,7 +97,10 @@ export interface Report {
 
 /** Answers while they are collected; a check is answered once, and one that is never answered was not checked. */
 export class Answers {
-  /** What is being judged: a refusal of the collateral says nothing about the quote; of certificates at their own time a day does. */
+  /**
+   * What is being judged: a refusal of the collateral says nothing about the quote; of certificates at their own time a
+   * day does.
+   */
   judging: Judging = "quote";
   readonly #answers = new Map<CheckId, Check>();
   /** Failed checks that say nothing of the evidence. */

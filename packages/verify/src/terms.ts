@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/** What evidence, and what it is about, is called by those who make it: who holds a report of AMD's does not look for a quote. */
+/**
+ * What evidence, and what it is about, is called by those who make it: who holds a report of AMD's does not look for a
+ * quote.
+ */
 import { notJudgedHere } from "./certainty.ts";
 import type { CheckCode } from "./errors.ts";
 import type { Report } from "./report.ts";

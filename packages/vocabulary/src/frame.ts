@@ -42,7 +42,10 @@ export function u32(value: number): Uint8Array {
   return bytes;
 }
 
-/** Eight bytes, big endian, of an integer from 0 to 2^53 − 1, or to 2^64 − 1 as a bigint. Throws RangeError for another number. */
+/**
+ * Eight bytes, big endian, of an integer from 0 to 2^53 − 1, or to 2^64 − 1 as a bigint. Throws RangeError for another
+ * number.
+ */
 export function u64(value: number | bigint): Uint8Array {
   const bytes = new Uint8Array(8);
   if (typeof value === "bigint") {

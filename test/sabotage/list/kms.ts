@@ -332,6 +332,20 @@ export const kms = within("packages/kms/src", [
     "root-secret.test.ts",
   ],
   [
+    "a directory that cannot be looked into has no root secret",
+    "root-secret.ts",
+    'throw new KmsError("root-secret/permissions", `${dirname(path)} cannot be looked into`, {',
+    'return false; throw new KmsError("root-secret/permissions", `${dirname(path)} cannot be looked into`, {',
+    "root-secret.test.ts",
+  ],
+  [
+    "a file of passwords that others can open is taken",
+    "store/password-file.ts",
+    "if ((mode & 0o077) !== 0) throw",
+    "if (false) throw",
+    "store/password-file.test.ts",
+  ],
+  [
     "a root secret behind a link is used",
     "root-secret.ts",
     "constants.O_RDONLY | constants.O_NOFOLLOW",

@@ -246,7 +246,10 @@ function draw({ live }: Partial<Facts>, { svg }: Options): void {
   print(graph(live));
 }
 
-/** The audit of these facts in the forms that are asked for. Throws AuditError `audit/failed` when a required control does not hold. */
+/**
+ * The audit of these facts in the forms that are asked for. Throws AuditError `audit/failed` when a required control
+ * does not hold.
+ */
 function report(
   facts: Partial<Facts>,
   acceptances: ReturnType<typeof readBaseline>,

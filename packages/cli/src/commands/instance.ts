@@ -65,7 +65,10 @@ export async function readStapled(path: string): Promise<StapledCollateral> {
   return { document, validUntil };
 }
 
-/** Predicts the machine's registers and writes what belongs to it. Throws ProductionError, InputError, UsageError, ReleaseError, VerifyError. */
+/**
+ * Predicts the machine's registers and writes what belongs to it. Throws ProductionError, InputError, UsageError,
+ * ReleaseError, VerifyError.
+ */
 export async function prepareMachine(
   image: string,
   { vcpus, memory, port, kms, kmsIdentity, qemu, acpi, collateral, ...files }: ProductionChoices,

@@ -16,14 +16,15 @@ import {
   predict,
 } from "@caisson/measure";
 import { assumptions } from "@caisson/measure/assumptions";
+import { vmms } from "@caisson/measure/launch-digest";
 import { guessIndexing } from "@caisson/measure/tpm-log";
 import { isQuote } from "@caisson/verify";
 import { readEvidence } from "@caisson/verify/every-form";
-import { isPlatform, type Platform, platforms } from "@caisson/vocabulary/platforms";
+import { platforms } from "@caisson/vocabulary/platforms";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { exitCodes } from "../exit-codes.ts";
 import { UsageError } from "../failure.ts";
-import { type LaunchOptions, launchDigest, parseFeatures, parseVmm, renderLaunch } from "../launch-digest.ts";
+import { type LaunchOptions, launchDigest, parseFeatures, renderLaunch } from "../launch-digest.ts";
 import { checkCombination, gatherFiles, type LooseFiles } from "../loose-files.ts";
 import { memoryOption } from "../machine-options.ts";
 import { whole } from "../number-options.ts";
@@ -41,16 +42,6 @@ function parseProcessorId(text: string): Uint8Array {
   const digits = text.replaceAll(" ", "");
   if (!/^[0-9a-fA-F]{16}$/.test(digits)) throw new InvalidArgumentError("expected 8 bytes in hexadecimal");
   return new Uint8Array(Buffer.from(digits, "hex"));
-}
-
-function parsePlatform(text: string): Platform {
-  if (!isPlatform(text)) throw new InvalidArgumentError(`expected ${platforms.join(" or ")}`);
-  return text;
-}
-
-function parseIndexing(text: string): Indexing {
-  if (text !== "pcr" && text !== "cc") throw new InvalidArgumentError("expected pcr or cc");
-  return text;
 }
 
 export const command = new Command("caisson measure")
@@ -72,21 +63,21 @@ export const command = new Command("caisson measure")
     "--firmware-release <NAME>",
     "edk2's release, such as 202502; default: as the firmware names itself",
   )
-  .option(
-    "--platform <NAME>",
-    "tdx or emulated; default: what the image's flavour boots on; for files tdx, emulated with --variables",
-    parsePlatform,
+  .addOption(
+    new Option(
+      "--platform <NAME>",
+      "default: what the image's flavour boots on; for files tdx, emulated with --variables",
+    ).choices(platforms),
   )
   .option("--vcpus <N>", "virtual CPUs", whole(1, 9999), 2)
   .option(
     "--sev-snp",
     "the launch digest of a SEV-SNP guest instead of registers: --firmware, and what QEMU hashes of a --kernel",
   )
-  .option(
-    "--vmm <NAME>",
-    "with --sev-snp: qemu, ec2 or gce, which start processors in different states",
-    parseVmm,
-    "qemu",
+  .addOption(
+    new Option("--vmm <NAME>", "with --sev-snp: the VMM, since each starts processors in another state")
+      .choices(vmms)
+      .default("qemu"),
   )
   .option("--cpu <MODEL>", "with --sev-snp: QEMU's model, such as EPYC-Milan", "EPYC-v4")
   .addOption(
@@ -117,10 +108,11 @@ export const command = new Command("caisson measure")
     "--log <FILE>",
     "compare with a boot's event log (TCG2 or CCEL, or evidence that carries one) and say what differs first",
   )
-  .option(
-    "--indexing <KIND>",
-    "what the log's indices are: pcr or cc; default: as the log looks",
-    parseIndexing,
+  .addOption(
+    new Option("--indexing <KIND>", "what the log's indices are; default: as the log looks").choices([
+      "pcr",
+      "cc",
+    ] satisfies Indexing[]),
   )
   .option("--json", "one JSON document")
   .action(async (image: string | undefined, given: Options) => {

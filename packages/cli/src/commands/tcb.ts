@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * `caisson tcb EVIDENCE`: what is behind on the platform, what updates it, under Intel's standard and early sets; and where the
- * platform stands, by Google's register of hosts or a list. It explains, and decides nothing about evidence. Exit code 0: accepted
- * now; 10: not; 20: nobody can tell.
+ * `caisson tcb EVIDENCE`: what is behind on the platform, what updates it, under Intel's standard and early sets; and
+ * where the platform stands, by Google's register of hosts or a list. It explains, and decides nothing about evidence.
+ * Exit code 0: accepted now; 10: not; 20: nobody can tell.
  */
 import { styleText } from "node:util";
 import { type AmdOptions, collateralFor, type IntelOptions } from "@caisson/client/collateral";

@@ -2,8 +2,9 @@
 /**
  * What operators ask of a KMS, as a person reads it before signing.
  *
- * Invariant: what is signed is what is seen. So what a terminal would show as something else stands as escapes, and a line
- * that is broken goes on behind a mark where no line of the request can have one: nothing of it can pass for a line of its own.
+ * Invariant: what is signed is what is seen. So what a terminal would show as something else stands as escapes, and a
+ * line that is broken goes on behind a mark where no line of the request can have one: nothing of it can pass for a
+ * line of its own.
  */
 import type { OperatorRequest } from "@caisson/kms";
 import { printable } from "./printable.ts";

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/** What comes back, and by what it is judged: answers that fetch cannot give, another judgement, what a door must not change. */
+/**
+ * What comes back, and by what it is judged: answers that fetch cannot give, another judgement, what a door must not
+ * change.
+ */
 import { deepEqual, equal, match, rejects } from "node:assert/strict";
 import { once } from "node:events";
 import { request as httpRequest, type IncomingMessage, type RequestListener } from "node:http";

@@ -26,7 +26,7 @@ const rootTable =
 
 /** Throws unless the live command line is the measured one, token by token: nothing added, dropped or repeated. */
 export function checkCommandLine(live: string, expected: readonly string[]): void {
-  // Beyond ASCII, what is a space to JavaScript is none to the kernel, and one byte of it may be.
+  // Beyond ASCII, JavaScript and the kernel differ in what separates tokens.
   demand(/^[ -~]*\n?$/.test(live), "command-line", "it has characters other than printable ASCII");
   const found = splitCommandLine(live);
   for (let i = 0; i < Math.max(found.length, expected.length); i++) {

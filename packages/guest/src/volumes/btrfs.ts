@@ -110,8 +110,8 @@ export function seal(bytes: Uint8Array): Uint8Array {
 }
 
 /**
- * Checks a superblock of the file system `fsid` as it has to stand in the first place. Throws VolumeError `volume/damaged` for whatever is not one, and
- * `volume/log-tree` for one with a log, which our mounts never write.
+ * Checks a superblock of the file system `fsid` as it has to stand in the first place. Throws VolumeError
+ * `volume/damaged` for whatever is not one, and `volume/log-tree` for one with a log, which our mounts never write.
  */
 export function readSuperblock(bytes: Uint8Array, fsid: Uint8Array): Superblock {
   if (!isSealed(bytes)) throw damaged("the superblock is not what was written: its SHA-256 differs");

@@ -86,7 +86,10 @@ type Places = Pick<KernelInputs, "toolchain" | "source" | "directory" | "variant
 const driverPlace = "drivers/virt/coco/caisson-tdx-emulation";
 /** What builds it in. */
 const driverSymbol = "CAISSON_TDX_EMULATION";
-/** Lines of make that announce an object, for the progress display alone; measured: a whole build, and one from kept objects. */
+/**
+ * Lines of make that announce an object, for the progress display alone; measured: a whole build, and one from kept
+ * objects.
+ */
 const objects = { whole: 1837, again: 100 } as const;
 const sha256 = (data: string | Uint8Array) => createHash("sha256").update(data).digest("hex");
 

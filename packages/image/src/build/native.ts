@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * The native code of the guest that is changed or compiled here: Node without symbols, the addon with the system calls
- * that Node lacks, the first process of services that ask for one. All come out of the pinned toolchain and are kept in the cache under the hash of what they
- * are made from; a cached file is checked against the hash that was recorded when it was made.
+ * that Node lacks, the first process of services that ask for one. All come out of the pinned toolchain and are kept in
+ * the cache under the hash of what they are made from; a cached file is checked against the hash that was recorded when
+ * it was made.
  */
 import { createHash } from "node:crypto";
 import { mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";

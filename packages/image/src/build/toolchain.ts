@@ -4,8 +4,9 @@
  * compiled and Node is stripped. What the machine has installed never matters.
  *
  * Invariants: packages are unpacked, no maintainer script runs; the root is named by the hashes of its packages and
- * appears under that name only when it is whole; nothing is compiled in a root that is not as it was unpacked; a command sees the root, the directories it was given, /dev/null,
- * an empty /tmp, its own /proc and a fixed environment, and neither the network nor other processes; it dies with its caller.
+ * appears under that name only when it is whole; nothing is compiled in a root that is not as it was unpacked; a
+ * command sees the root, the directories it was given, /dev/null, an empty /tmp, its own /proc and a fixed environment,
+ * and neither the network nor other processes; it dies with its caller.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { createHash, hash } from "node:crypto";

@@ -54,9 +54,8 @@ export type Node = FileNode | SymlinkNode | DirectoryNode;
 
 export type TreeErrorCode = "tree/name" | "tree/mode" | "tree/exists" | "tree/not-directory";
 
-/** A path that cannot be part of an image. */
+/** A path that cannot be part of an image. All are Caisson's own: users do not see this. */
 class TreeError extends Error {
-  readonly kind = "input";
   readonly code: TreeErrorCode;
   constructor(code: TreeErrorCode, message: string) {
     super(message);
@@ -83,8 +82,8 @@ function components(path: string): string[] {
 }
 
 /**
- * Puts `node` at `path`, making missing parents (mode 0755). Throws TreeError `tree/exists` when something other
- * than an equal empty directory is already there, `tree/not-directory` when a parent is not a directory.
+ * Puts `node` at `path`, making missing parents (mode 0755). Throws TreeError `tree/exists` when something is already
+ * there, `tree/not-directory` when a parent is not a directory.
  */
 export function put(root: DirectoryNode, path: string, node: Node): void {
   const parts = components(path);

@@ -245,8 +245,8 @@ function checkDates(
 
 /**
  * Checks an InRelease file and returns what it says. `suite` is a codename ("trixie-backports"); `now` is the clock;
- * `asOf` is the day by which an expired text, and the keys that signed it, are judged instead. Errors: ImageError `lock/signature`,
- * `lock/untrusted-key`, `lock/expired`, `lock/future`, `lock/wrong-suite`, `lock/index`.
+ * `asOf` is the day by which an expired text, and the keys that signed it, are judged instead. Errors: ImageError
+ * `lock/signature`, `lock/untrusted-key`, `lock/expired`, `lock/future`, `lock/wrong-suite`, `lock/index`.
  */
 export async function verifyRelease(
   inRelease: Uint8Array,

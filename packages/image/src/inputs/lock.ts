@@ -218,9 +218,9 @@ export async function createLock(spec: Spec, options: LockOptions): Promise<Lock
 }
 
 /**
- * The lock of a spec with the packages of another one, so that their images share kernel and toolchain. Nothing is asked
- * of the archive, whose signature was checked for the other; images are pinned anew. Throws ImageError `lock/untrusted-key` when
- * nobody signed the other whom this spec trusts, and what `createLock` throws for images.
+ * The lock of a spec with the packages of another one, so that their images share kernel and toolchain. Nothing is
+ * asked of the archive, whose signature was checked for the other; images are pinned anew. Throws ImageError
+ * `lock/untrusted-key` when nobody signed the other whom this spec trusts, and what `createLock` throws for images.
  */
 export async function lockLike(
   spec: Spec,

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Capabilities of files, as layers carry them: `security.capability` (struct vfs_cap_data, include/uapi/linux/capability.h). */
+/**
+ * Capabilities of files, as layers carry them: `security.capability` (struct vfs_cap_data,
+ * include/uapi/linux/capability.h).
+ */
 import { capabilitiesOf } from "@caisson/vocabulary/capabilities";
 
 /** Bytes by revision; the third ends with the user whose root they hold for. */

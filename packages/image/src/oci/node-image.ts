@@ -184,7 +184,8 @@ function runtimeFiles(root: DirectoryNode): TarFile[] {
 
 /**
  * The image of the application whose entry file is `entry` (absolute path), run by Node. The entry's whole directory
- * becomes `/app`, without `made`, where images go: with it, an image would hold the one before, and its machine's keys. Node is taken from `root`, the image around it. Errors: ImageError `app/directory`, `app/addon`.
+ * becomes `/app`, without `made`, where images go: with it, an image would hold the one before, and its machine's keys.
+ * Node is taken from `root`, the image around it. Errors: ImageError `app/directory`, `app/addon`.
  */
 export async function nodeImage(entry: string, root: NodeRoot, made: string): Promise<OciImage> {
   const directory = dirname(entry);

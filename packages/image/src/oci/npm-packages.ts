@@ -28,7 +28,10 @@ function read(content: Content): { version?: unknown; license?: unknown } | unde
   }
 }
 
-/** One for each \`package.json\` of an installed package below \`place\`, in the order of the tree. One that says no version is left out. */
+/**
+ * One for each \`package.json\` of an installed package below \`place\`, in the order of the tree. One that says no
+ * version is left out.
+ */
 export function npmPackagesIn(tree: DirectoryNode, place: string): NpmPackage[] {
   const found: NpmPackage[] = [];
   for (const [path, node] of walk(tree)) {

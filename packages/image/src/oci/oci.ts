@@ -3,8 +3,9 @@
  * Imports OCI images into a tree: image-spec 1.1, and Docker's images.
  *
  * Invariants: every blob is checked against the size and digest that named it, and every layer against its diff ID,
- * before the tree is handed out; a layer that was read with another image is not read again; of an index, linux/amd64 is taken. The whole image may unpack to 16 GiB; where layers
- * have a directory to be unpacked into, only the names of files are held in memory.
+ * before the tree is handed out; a layer that was read with another image is not read again; of an index, linux/amd64
+ * is taken. The whole image may unpack to 16 GiB; where layers have a directory to be unpacked into, only the names of
+ * files are held in memory.
  */
 import { createHash } from "node:crypto";
 import type { DirectoryNode, FileContent, FileNode } from "../build/tree.ts";

@@ -92,9 +92,9 @@ export interface Erofs {
 }
 
 /**
- * Lays out `root` as an EROFS file system whose inodes carry `time` (seconds since 1970) unless they have their own. Reads each file whose
- * SHA-256 is not known once here, to know what is identical, and every file in `chunks()`.
- * Throws ImageError `erofs/name`, `erofs/mode`, `erofs/owner`, `erofs/size`, `erofs/links`, `erofs/changed`.
+ * Lays out `root` as an EROFS file system whose inodes carry `time` (seconds since 1970) unless they have their own.
+ * Reads each file whose SHA-256 is not known once here, to know what is identical, and every file in `chunks()`. Throws
+ * ImageError `erofs/name`, `erofs/mode`, `erofs/owner`, `erofs/size`, `erofs/links`, `erofs/changed`.
  */
 export function layoutErofs(root: DirectoryNode, time: number): Erofs {
   const inodes = collect(root);

@@ -24,6 +24,7 @@ import {
 } from "./backend.ts";
 import type { ChainedEntry, Head } from "./entries.ts";
 import { guard } from "./messages.ts";
+import { type Login, passwordFor } from "./password-file.ts";
 
 const schema = `
   CREATE SCHEMA IF NOT EXISTS caisson_kms;
@@ -330,7 +331,7 @@ class Postgresql implements Backend {
 
   /** A session with the server that takes writes. */
   async #connect(): Promise<pg.Client> {
-    const reasons: string[] = [];
+    const failures: Error[] = [];
     for (const { name, config } of this.#servers) {
       const client = clientOf(config);
       client.on("error", () => {
@@ -354,22 +355,29 @@ class Postgresql implements Backend {
         const failure =
           error instanceof TypeError ? unavailable(`${name}: ${messageOf(error)}`) : translate(name, error);
         if (!retriable(failure)) throw failure;
-        reasons.push(failure.message);
+        failures.push(failure);
       }
     }
-    throw unavailable(reasons.join("; "));
+    const [first, ...others] = failures;
+    // What to do is said of one server; of several, what each of them said.
+    throw others.length === 0 ? first! : unavailable(failures.map(({ message }) => message).join("; "));
   }
 }
 
-/** What the client keeps to itself: where it begins to read what a server sends, over TLS or not. */
-interface Reading {
+/** What the client keeps to itself: where it begins to read what a server sends, over TLS or not, and how it logs in. */
+interface Inside {
   connection: { attachListeners(stream: Duplex): void };
+  /** Null where neither the server's address nor `PGPASSWORD` has one. */
+  password: unknown;
 }
 
 /** A client for a server that may say anything (messages.ts). */
 function clientOf(config: pg.ClientConfig): pg.Client {
   const client = new pg.Client(config);
-  const { connection } = client as unknown as Reading;
+  const inside = client as unknown as Inside;
+  // Asked only where the server asks.
+  inside.password ??= (login: Login) => passwordFor(login);
+  const { connection } = inside;
   const attach = connection.attachListeners.bind(connection);
   connection.attachListeners = (stream) => {
     guard(stream);

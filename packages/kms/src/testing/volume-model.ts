@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * A model of the protocol of docs/state.md, searched at random: a disk that remembers every version of every place and lets
- * the host choose one at each read, a copy-on-write file system that binds a child by place and generation, guests that
- * crash at any step or go on as ghosts, a superblock that is garbled so that its copy counts, anchors that get lost on the
- * way, a KMS that is restored from any of its earlier states, again and again, with or without the tickets that disks hold. The KMS's rules are the real ones (rules.ts).
+ * A model of the protocol of docs/state.md, searched at random: a disk that remembers every version of every place and
+ * lets the host choose one at each read, a copy-on-write file system that binds a child by place and generation, guests
+ * that crash at any step or go on as ghosts, a superblock that is garbled so that its copy counts, anchors that get
+ * lost on the way, a KMS that is restored from any of its earlier states, again and again, with or without the tickets
+ * that disks hold. The KMS's rules are the real ones (rules.ts).
  *
  * Found is what the guarantee forbids: a state that is not on the line of the last acknowledged checkpoint, or a pointer
  * for which the host has two contents. Run this file to search for longer: `node volume-model.ts RUNS [SEED]`.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * The table of GUIDs that ends 32 bytes before the end of an OVMF image (edk2, OvmfPkg/ResetVector): read backwards, each entry
- * its data, a length and a GUID.
+ * The table of GUIDs that ends 32 bytes before the end of an OVMF image (edk2, OvmfPkg/ResetVector): read backwards,
+ * each entry its data, a length and a GUID.
  */
 import { equal } from "@caisson/vocabulary/bytes";
 import { type Bytes, parseGuid } from "../bytes.ts";

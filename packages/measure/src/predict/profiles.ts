@@ -247,7 +247,8 @@ export const firmwareProfiles: readonly FirmwareProfile[] = [
 ];
 
 /**
- * The generation that a firmware release belongs to: "202502", "2025.02-8+deb13u1", "edk2-stable202505". Throws MeasureError "prediction/profile" for anything else or older.
+ * The generation that a firmware release belongs to: "202502", "2025.02-8+deb13u1", "edk2-stable202505". Throws
+ * MeasureError "prediction/profile" for anything else or older.
  */
 export function firmwareProfile(release: string): FirmwareProfile {
   const profile = firmwareProfiles.find(

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * The table of certificates that a host hands to a guest with its report (GHCB, SNP_GUEST_REQUEST extended; Linux's `auxblob`):
- * GUID, offset and length of each, ended by a zero entry. It is the host's: a cache of what AMD serves, and no more.
+ * The table of certificates that a host hands to a guest with its report (GHCB, SNP_GUEST_REQUEST extended; Linux's
+ * `auxblob`): GUID, offset and length of each, ended by a zero entry. It is the host's: a cache of what AMD serves, and
+ * no more.
  */
 import { isZero, toHex } from "@caisson/vocabulary/bytes";
 import { VerifyError } from "../errors.ts";

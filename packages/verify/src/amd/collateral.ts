@@ -99,8 +99,8 @@ export function isAmdCollateral(text: string): boolean {
 }
 
 /**
- * Both together: what evidence brings fills in where the given collateral says nothing, and its list takes the place of a given
- * one that has expired, if it is not from before it.
+ * Both together: what evidence brings fills in where the given collateral says nothing, and its list takes the place of
+ * a given one that has expired, if it is not from before it.
  */
 export const withEvidence = (
   given: AmdCollateral | undefined,

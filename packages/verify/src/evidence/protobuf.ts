@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Protocol Buffers' wire format (protobuf.dev, encoding), narrowed so that a message has one reading: each field once unless it
- * is a list, in the type that the message says, numbers in their shortest form, and no field that is not named. What is left out
- * is zero or empty (proto3).
+ * Protocol Buffers' wire format (protobuf.dev, encoding), narrowed so that a message has one reading: each field once
+ * unless it is a list, in the type that the message says, numbers in their shortest form, and no field that is not
+ * named. What is left out is zero or empty (proto3).
  */
 import { VerifyError } from "../errors.ts";
 import { Cursor } from "./cursor.ts";
@@ -15,8 +15,9 @@ export class Message {
   readonly #values = new Map<number, (bigint | Uint8Array)[]>();
 
   /**
-   * `kinds`: a letter for each field, the first for number 1: n a number of at most 64 bits, b bytes (a text or message, too), l
-   * a list of bytes, - none. Throws VerifyError "evidence/malformed"; "evidence/unsupported" for a field that is not named.
+   * `kinds`: a letter for each field, the first for number 1: n a number of at most 64 bits, b bytes (a text or
+   * message, too), l a list of bytes, - none. Throws VerifyError "evidence/malformed"; "evidence/unsupported" for a
+   * field that is not named.
    */
   constructor(encoding: Uint8Array, kinds: string, what: string) {
     this.what = what;

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Real evidence of clouds with real collateral, and the real files that other tests do not read; skipped without the vectors. */
+/**
+ * Real evidence of clouds with real collateral, and the real files that other tests do not read; skipped without the
+ * vectors.
+ */
 import { deepEqual, equal, match, rejects, throws } from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
 import test from "node:test";

@@ -238,7 +238,10 @@ export async function sameRoot(
     : verifyRoot(certificate, trust, roles.root, now);
 }
 
-/** Lists by their text, once somebody known had signed them: reading one is worth keeping, its signature is checked each time. */
+/**
+ * Lists by their text, once somebody known had signed them: reading one is worth keeping, its signature is checked each
+ * time.
+ */
 const lists = new Recent<Crl>();
 
 async function readCrl(text: string, issuer: Authority, now: number): Promise<Crl> {

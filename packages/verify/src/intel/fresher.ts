@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Whose collateral a quote is judged with, where the verifier has some and the evidence brings some: the verifier's own, unless
- * what the evidence brings is newer, verifies and is valid now. Who wrote the evidence chose what to bring, so no part of it may be
- * older than the verifier's: a new TCB info beside a list from before a revocation is not newer.
+ * Whose collateral a quote is judged with, where the verifier has some and the evidence brings some: the verifier's
+ * own, unless what the evidence brings is newer, verifies and is valid now. Who wrote the evidence chose what to bring,
+ * so no part of it may be older than the verifier's: a new TCB info beside a list from before a revocation is not
+ * newer.
  */
 import { fromHex } from "@caisson/vocabulary/bytes";
 import { SchemaError } from "@caisson/vocabulary/schema";

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * What a quote says by itself: what can be told of it, and of its platform, before there is any collateral. Its certificates lead to
- * a root or not, and its signatures fit together or not, whatever anybody brings beside it.
+ * What a quote says by itself: what can be told of it, and of its platform, before there is any collateral. Its
+ * certificates lead to a root or not, and its signatures fit together or not, whatever anybody brings beside it.
  */
 import { VerifyError } from "../errors.ts";
 import { type Authority, type TrustAnchor, verifyIssued, verifyRoot } from "../pki/chain.ts";
@@ -13,8 +13,8 @@ import { parseQuote, type Quote } from "./quote.ts";
 import { roles } from "./roles.ts";
 
 /**
- * That the PCK chain of a quote leads to `trust` and is valid at `now`. It says nothing about the quote (its signature, whether
- * a certificate was revoked), only that the platform which it names exists.
+ * That the PCK chain of a quote leads to `trust` and is valid at `now`. It says nothing about the quote (its signature,
+ * whether a certificate was revoked), only that the platform which it names exists.
  */
 export async function verifyOwnChain(quote: Uint8Array, trust: TrustAnchor, now: Date): Promise<boolean> {
   try {
@@ -38,8 +38,9 @@ async function verifyPath(
 }
 
 /**
- * That everything which a quote carries fits together, up to `trust`. Its certificates are judged as of a day on which all of them
- * were valid: that they have expired does not make it a forgery. A quote without a chain has its own two signatures.
+ * That everything which a quote carries fits together, up to `trust`. Its certificates are judged as of a day on which
+ * all of them were valid: that they have expired does not make it a forgery. A quote without a chain has its own two
+ * signatures.
  * @throws VerifyError whose code says what is wrong with the quote
  */
 export async function checkOwnSignatures(quote: Quote, trust: TrustAnchor): Promise<void> {

@@ -216,8 +216,8 @@ function moduleShortfall(td: TdReport, tcbInfo: TcbInfo): Shortfall[] {
 }
 
 /**
- * SGX components are the PCK certificate's, TDX components the machine's as it runs: SGX alone behind on a TDX host means, as a
- * rule, an old certificate.
+ * SGX components are the PCK certificate's, TDX components the machine's as it runs: SGX alone behind on a TDX host
+ * means, as a rule, an old certificate.
  */
 const certificateIsOld = (shortfalls: readonly Shortfall[], td: TdReport | undefined): boolean =>
   td !== undefined &&

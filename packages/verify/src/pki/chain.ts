@@ -104,7 +104,10 @@ export interface Authority {
   readonly key: PublicKey;
 }
 
-/** Verifies that `issuer` issued `certificate` for `role`, at `now`. `platforms`: signatures on platforms' that are remembered. */
+/**
+ * Verifies that `issuer` issued `certificate` for `role`, at `now`. `platforms`: signatures on platforms' that are
+ * remembered.
+ */
 export async function verifyIssued(
   certificate: Certificate,
   issuer: Authority,

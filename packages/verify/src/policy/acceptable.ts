@@ -67,8 +67,8 @@ const releaseChecks: readonly CheckId[] = ["app/identity", "app/release", "app/l
 const commonPrefixes = ["policy/", "report-data/"];
 
 /**
- * Those that a policy asks: a TD's, an enclave's, a SEV-SNP guest's or Nitro's; RTMR3 as a register only where it has no events, PCRs
- * only where the policy or the evidence has some.
+ * Those that a policy asks: a TD's, an enclave's, a SEV-SNP guest's or Nitro's; RTMR3 as a register only where it has
+ * no events, PCRs only where the policy or the evidence has some.
  */
 export function askedChecks(
   { sgx, snp, nitro, runtimeEvents, pcrs, app, volumes }: Policy,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * No rule that an author writes goes unasked: whichever rule is added to a policy that accepts some evidence, with a value that
- * nothing can meet, the policy is refused, or the evidence is.
+ * No rule that an author writes goes unasked: whichever rule is added to a policy that accepts some evidence, with a
+ * value that nothing can meet, the policy is refused, or the evidence is.
  */
 import { equal, notEqual } from "node:assert/strict";
 import { test } from "node:test";

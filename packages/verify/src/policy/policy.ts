@@ -73,7 +73,10 @@ const snpRules = object({
   minimumGuestSvn: optional(integer(0, 0xffffffff)),
   /** Default: Genoa and Turin. Of Milan the root secret of a chip can be taken by software: name its chips. */
   products: optional(list(oneOf(...products), 1, products.length)),
-  /** Least patch levels of reported, committed and launch TCB. "listed": those that are known here (`minimums.ts`). No default. */
+  /**
+   * Least patch levels of reported, committed and launch TCB. "listed": those that are known here (`minimums.ts`). No
+   * default.
+   */
   minimumTcb: optional(
     either(
       'levels by product, "listed", or "any"',

@@ -3,8 +3,8 @@
 import type { Report } from "../report.ts";
 
 /**
- * The answer to every refusal of the two tables, by who is to blame: the first line that fits "code: name" counts. What no line
- * fits is wrong with the evidence itself.
+ * The answer to every refusal of the two tables, by who is to blame: the first line that fits "code: name" counts. What
+ * no line fits is wrong with the evidence itself.
  */
 const blame: readonly [pattern: RegExp, verdict: Report["verdict"], why: string][] = [
   [

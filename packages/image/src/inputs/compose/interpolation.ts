@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * Variables in values, as the Compose Specification has them (12-interpolation.md): `$V`, `${V}`, `${V:-default}`,
- * `${V-default}`, `${V:?message}`, `${V?message}`, `${V:+other}`, `${V+other}`, nested, with braces in pairs; `$$` is a dollar sign, and so is
- * one that begins nothing (compose-go 2.16, template.go).
+ * `${V-default}`, `${V:?message}`, `${V?message}`, `${V:+other}`, `${V+other}`, nested, with braces in pairs; `$$` is a
+ * dollar sign, and so is one that begins nothing (compose-go 2.16, template.go).
  *
  * One difference: a variable without a value and a default is refused. Compose puts nothing in its place, and an image
  * would then be measured with a hole that nobody meant.

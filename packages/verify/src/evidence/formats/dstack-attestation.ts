@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * dstack's versioned attestation (Dstack-TEE/dstack, dstack-attest), as bytes or in hexadecimal inside JSON. Version 0 is SCALE
- * (Substrate's codec: little-endian integers, lists and texts behind a compact length), version 1 MessagePack. Of every kind of
- * guest the hardware's evidence counts: a quote and its log, a report, a Nitro document. What else is in it must be well-formed
- * and says nothing: runtime events where no register holds them, the configuration, and the quote of Google's TPM, which lies
- * outside the TEE.
+ * dstack's versioned attestation (Dstack-TEE/dstack, dstack-attest), as bytes or in hexadecimal inside JSON. Version 0
+ * is SCALE (Substrate's codec: little-endian integers, lists and texts behind a compact length), version 1 MessagePack.
+ * Of every kind of guest the hardware's evidence counts: a quote and its log, a report, a Nitro document. What else is
+ * in it must be well-formed and says nothing: runtime events where no register holds them, the configuration, and the
+ * quote of Google's TPM, which lies outside the TEE.
  */
 import { fromUtf8, toHex } from "@caisson/vocabulary/bytes";
 import { limits } from "@caisson/vocabulary/limits";
@@ -38,7 +38,10 @@ const what = "this dstack attestation";
 /** Kinds of guests, by dstack's numbers of version 0 and its names of version 1. */
 const kinds = ["tdx", "gcp-tdx", "nitro-enclave", "sev-snp", "aws-nitro-tpm"] as const;
 
-/** Whether bytes begin as an attestation does: version 0, a kind, and a quote, report or document in full; or version 1's map. */
+/**
+ * Whether bytes begin as an attestation does: version 0, a kind, and a quote, report or document in full; or version
+ * 1's map.
+ */
 export function isDstackAttestation(bytes: Uint8Array): boolean {
   if (isMessagePackMap(bytes, "version")) return true;
   if (bytes[0] !== 0 || bytes[1]! >= kinds.length || bytes.length < LEAST) return false;

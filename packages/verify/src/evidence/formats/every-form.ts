@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Every form in which evidence comes, those as well that need much to be read: for commands and the page, which meet them all. */
+/**
+ * Every form in which evidence comes, those as well that need much to be read: for commands and the page, which meet
+ * them all.
+ */
 import { channelVersion, readChannelDocument } from "../../channel.ts";
 import { isDstackAttestation, readDstackAttestation, readDstackDocument } from "./dstack-attestation.ts";
 import { binary, document, type Form, forms, readerOf } from "./forms.ts";

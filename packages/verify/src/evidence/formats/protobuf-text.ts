@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Protocol Buffers' text format (protobuf.dev, text format language), as Go's prototext writes it: what `attest -outform textproto` of
- * go-tdx-guest and go-sev-guest and `gotpm attest --format textproto` of go-tpm-tools print. A text is translated into the wire
- * format by the names of its fields, and read as that: one reader decides what a message may hold.
+ * Protocol Buffers' text format (protobuf.dev, text format language), as Go's prototext writes it: what `attest
+ * -outform textproto` of go-tdx-guest and go-sev-guest and `gotpm attest --format textproto` of go-tpm-tools print. A
+ * text is translated into the wire format by the names of its fields, and read as that: one reader decides what a
+ * message may hold.
  *
- * Narrower than the language: no comments, lists in brackets, extensions, single quotes or numbers in other spellings, of which
- * none of them writes any.
+ * Narrower than the language: no comments, lists in brackets, extensions, single quotes or numbers in other spellings,
+ * of which none of them writes any.
  */
 import { concat } from "@caisson/vocabulary/bytes";
 import { VerifyError } from "../../errors.ts";

@@ -470,7 +470,10 @@ const tpmNames: Names = [
   ["tdx_attestation", ...v4Names],
 ];
 
-/** Bytes between quotation marks as Go's prototext spells them: characters stand as they are, controls and stray bytes do not. */
+/**
+ * Bytes between quotation marks as Go's prototext spells them: characters stand as they are, controls and stray bytes
+ * do not.
+ */
 function goText(bytes: Uint8Array): string {
   const named: Record<number, string> = { 10: "\\n", 13: "\\r", 9: "\\t", 34: '\\"', 92: "\\\\" };
   let out = "";

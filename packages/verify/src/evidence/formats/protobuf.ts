@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Quotes and reports taken apart into Protocol Buffers: go-tdx-guest's `QuoteV4` and `QuoteV5` (proto/tdx.proto), go-sev-guest's
- * `Report` and `Attestation` (proto/sevsnp.proto), and go-tpm-tools' `Attestation` around either (proto/attest.proto), whose
- * TPM lies outside the TEE and says nothing here. The quote's or report's own bytes are put together again; that nothing of it
- * was changed, its signature says.
+ * Quotes and reports taken apart into Protocol Buffers: go-tdx-guest's `QuoteV4` and `QuoteV5` (proto/tdx.proto),
+ * go-sev-guest's `Report` and `Attestation` (proto/sevsnp.proto), and go-tpm-tools' `Attestation` around either
+ * (proto/attest.proto), whose TPM lies outside the TEE and says nothing here. The quote's or report's own bytes are put
+ * together again; that nothing of it was changed, its signature says.
  */
 import { concat } from "@caisson/vocabulary/bytes";
 import { REPORT_SIZE } from "../../amd/report.ts";
@@ -41,7 +41,10 @@ function measured(message: Message, field: number, width: number, bytes: Uint8Ar
   return concat(laid(message, field, width), bytes);
 }
 
-/** version, attestation_key_type, tee_type, pce_svn, qe_svn (whose numbers are the other way about), qe_vendor_id, user_data */
+/**
+ * version, attestation_key_type, tee_type, pce_svn, qe_svn (whose numbers are the other way about), qe_vendor_id,
+ * user_data
+ */
 const header: Layout = [
   [1, 2],
   [2, 2],
@@ -68,7 +71,10 @@ const body10: Layout = [
 ];
 /** … tee_tcb_svn2, mr_service_td */
 const body15: Layout = [...body10, [13, 16], [14, 48]];
-/** cpu_svn, misc_select, reserved, attributes, mr_enclave, reserved, mr_signer, reserved, isv_prod_id, isv_svn, reserved, report_data */
+/**
+ * cpu_svn, misc_select, reserved, attributes, mr_enclave, reserved, mr_signer, reserved, isv_prod_id, isv_svn,
+ * reserved, report_data
+ */
 const enclave: Layout = [
   [1, 16],
   [2, 4],
@@ -201,7 +207,10 @@ function readSnpAttestation(encoding: Uint8Array): SnpEvidence {
 }
 type Parts = [Uint8Array, Uint8Array, Uint8Array, Uint8Array];
 
-/** ak_pub, quotes, event_log, instance_info, canonical_event_log, ak_cert, intermediate_certs, then what the TEE made: SNP, TDX. */
+/**
+ * ak_pub, quotes, event_log, instance_info, canonical_event_log, ak_cert, intermediate_certs, then what the TEE made:
+ * SNP, TDX.
+ */
 function readTpmAttestation(encoding: Uint8Array): AnyEvidence {
   const attestation = new Message(encoding, "blbbbblbb", "this attestation of go-tpm-tools");
   const [snp, tdx] = [attestation.bytes(8), attestation.bytes(9)];
