@@ -150,7 +150,7 @@ export async function* run(releases = 4000): AsyncIterable<Row> {
       }
       yield* replicas(start, machines, releases, place.what, place.processorTime);
     }
-    for (const kind of ["flood", "hold"] as const)
+    for (const kind of ["flood", "ask", "hold"] as const)
       yield await underAttack(kind, data.file, policies, machines);
   } finally {
     for (const end of ends) await end();
@@ -172,6 +172,7 @@ function processorTime(postgres: Postgres, database: string): number {
 
 const attacks: Record<Crowd, string> = {
   flood: "kms: boots that get keys while 1,024 addresses ask all they can",
+  ask: "kms: boots that get keys while 4,096 networks ask for keys that they do not get",
   hold: "kms: boots that get keys while 13 addresses hold 520 connections",
 };
 
@@ -183,7 +184,9 @@ async function underAttack(
   machines: readonly Machine[],
 ): Promise<Row> {
   const server = await serve(data, policies);
-  const end = await startCrowd(kind, server.url);
+  const [machine] = machines;
+  const evidence = await machine!.evidence(machine!.booted(server.identityKey), new Uint8Array(64));
+  const end = await startCrowd(kind, server.url, evidence);
   let tries = 0;
   let served = 0;
   try {

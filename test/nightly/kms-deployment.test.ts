@@ -7,6 +7,7 @@ import { once } from "node:events";
 import {
   chmodSync,
   cpSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readFileSync,
@@ -154,6 +155,53 @@ test("the Compose file is what the Compose specification's schema allows", (t) =
     readFileSync(path, "utf8").replace("networks: [front, back]", "netwerks: [front, back]"),
   );
   equal(judge(wrong).status, 1);
+});
+
+test("what the Dockerfile puts into its image is enough for a KMS, and for the Compose file's question how it is", async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), "caisson-kms-image-"));
+  t.after(() => rmSync(directory, { recursive: true }));
+  const place = join(directory, "caisson");
+  const data = join(directory, "kms");
+  const dockerfile = readFileSync(join(repository, "deploy/kms/Dockerfile"), "utf8");
+  mkdirSync(place);
+  for (const [, names] of dockerfile.matchAll(/^COPY (?!--from)(.*) \/opt\/caisson\/\S*$/gm)) {
+    for (const name of names!.split(" "))
+      cpSync(join(repository, name), join(place, name), { recursive: true });
+  }
+  const here = (text: string) => text.replaceAll("/opt/caisson", place).replaceAll("/tmp/kms", data);
+  const [, install] = /^RUN (.*\/opt\/caisson\/.*)$/m.exec(dockerfile)!;
+  await promisify(execFile)("sh", ["-c", here(install!)], { timeout: 600_000 });
+  equal(existsSync(join(place, "node_modules/typescript")), false);
+
+  const port = await freeTcpPort();
+  writeFileSync(
+    join(directory, "operators.json"),
+    JSON.stringify({ keys: [{ type: "ed25519", key: "11".repeat(32) }], threshold: 1 }),
+  );
+  const args = [
+    "--data",
+    data,
+    "--operators",
+    join(directory, "operators.json"),
+    "--listen",
+    `127.0.0.1:${port}`,
+  ];
+  const child = spawn(join(place, "caisson"), ["kms", "serve", ...args], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  t.after(() => child.kill("SIGKILL"));
+  await once(child.stdout, "data");
+  const compose = parse(readFileSync(join(repository, "deploy/kms/compose.yaml"), "utf8")) as {
+    "x-kms": { healthcheck: { test: string[] } };
+  };
+  const [, program, ...question] = compose["x-kms"].healthcheck.test.map((word) =>
+    here(word).replace("127.0.0.1:7700", `127.0.0.1:${port}`),
+  );
+  const healthy = () => spawnSync(program!, question, { timeout: 10_000 }).status;
+  equal(healthy(), 0);
+  child.kill("SIGKILL");
+  await once(child, "exit");
+  equal(healthy(), 1);
 });
 
 /** The identity of the replica that a balancer leads a new connection to; undefined where it leads to none. */

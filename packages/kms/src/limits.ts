@@ -3,7 +3,8 @@
 export const limits = {
   /** Requests a second, unless the operator says otherwise. */
   perAddress: { perSecond: 5, burst: 40 },
-  common: { perSecond: 2000, burst: 4000 },
+  /** A little more than one core does (about 1,700 boots a second, docs/benchmarks.md): what is shed is shed for want of time. */
+  common: { perSecond: 4000, burst: 8000 },
   /** Anchors, for each address: a guest whose application makes many promises sends many. */
   anchors: { perSecond: 200, burst: 400 },
   /** Entries for denials, of about 250 bytes: 22 MB a day at most. */

@@ -23,8 +23,8 @@ const reserved = 1 / 4;
 /** What a network may take of it: a few boots a minute. */
 const welcome: Rate = { perSecond: 16 / 60, burst: 16 };
 
-/** Ten seconds of the common rate, each request from three new groups; a burst refills in eight. */
-const maximumGroups = 60_000;
+/** Groups that are known, for each request a second: ten seconds of them, each from three new groups; a burst refills in eight. */
+const groupsPerRate = 30;
 
 /** `take` what `has` says is there. `now` is of a clock that never goes back: one that is set could let anything through. */
 export class Bucket {
@@ -60,10 +60,12 @@ export class RateLimiter {
   readonly #open: Bucket;
   readonly #reserve: Bucket;
   readonly #groups = new Map<string, Bucket>();
+  readonly #mostGroups: number;
 
   /** `perAddress` is that of the narrowest group; a wider one gets it times its factor (address-groups.ts). */
   constructor(perAddress: Rate, common: Rate) {
     this.#perAddress = perAddress;
+    this.#mostGroups = groupsPerRate * common.perSecond;
     this.#open = new Bucket(part(common, 1 - reserved), 0);
     this.#reserve = new Bucket(part(common, reserved), 0);
   }
@@ -97,6 +99,6 @@ export class RateLimiter {
     bucket.take();
     this.#groups.delete(name);
     this.#groups.set(name, bucket);
-    if (this.#groups.size > maximumGroups) this.#groups.delete(this.#groups.keys().next().value!);
+    if (this.#groups.size > this.#mostGroups) this.#groups.delete(this.#groups.keys().next().value!);
   }
 }

@@ -50,6 +50,7 @@ interface ServeOptions {
   collateralSource?: string;
   collateralUpdate?: SourceOptions["update"];
   ratePerAddress: number;
+  rate: number;
   log?: string;
   logPolicy?: string;
   development?: boolean;
@@ -81,6 +82,7 @@ async function kmsOptions(options: ServeOptions): Promise<KmsOptions> {
     ...options.listen,
     development,
     perAddress: { perSecond: options.ratePerAddress, burst: 8 * options.ratePerAddress },
+    common: { perSecond: options.rate, burst: 2 * options.rate },
     ...(options.collateral !== undefined && { collateral: options.collateral }),
     ...(options.collateralSource !== undefined && {
       collateralSource: {
@@ -135,6 +137,7 @@ export const serveCommand = new Command("serve")
     whole(1, 999_999),
     5,
   )
+  .option("--rate <N>", "requests a second from all together", whole(1, 999_999), 4000)
   .option("--log <URL>", "the transparency log of releases that is followed (caisson log)")
   .option("--log-policy <FILE>", "a tlog-policy: whom to believe of that log")
   .option("--development", "allow policies that accept the emulated platform")

@@ -32,7 +32,7 @@ export function routes(
   const { context, write } = service;
   const { perAddress = limits.perAddress, common = limits.common } = options;
   const limiter = new RateLimiter(perAddress, common);
-  const anchors = new RateLimiter(limits.anchors, limits.common);
+  const anchors = new RateLimiter(limits.anchors, common);
   const requests = new Requests(service, connections);
   const find = finder(tableOf(service, requests, options));
   return async (asked) => {
