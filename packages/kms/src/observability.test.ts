@@ -7,7 +7,7 @@ import { DatabaseSync } from "node:sqlite";
 import test, { type TestContext } from "node:test";
 import { keyReleaseVersion } from "@caisson/protocol/key-release";
 import { openRootSecret } from "./root-secret.ts";
-import type { KmsOptions } from "./server.ts";
+import { type KmsOptions, startKms } from "./server.ts";
 import { keysFrom, metric, post, testKms } from "./testing/kms.ts";
 import { Machine } from "./testing/machine.ts";
 
@@ -59,6 +59,19 @@ test("log lines are JSON that says who got what, and why not", async (t) => {
       ["denied", "nonce/unknown", ""],
       ["refused", "http/malformed", undefined],
     ],
+  );
+});
+
+test("which policies are in force is written before it listens", async (t) => {
+  const kms = await start(t);
+  const lines: string[] = [];
+  const { data, policies, url } = kms;
+  const port = Number(new URL(url).port);
+  const more = { host: "127.0.0.1", port, development: true, log: (line: string) => void lines.push(line) };
+  await rejects(startKms({ data, policies, ...more }), { code: "kms/listen" });
+  deepEqual(
+    lines.map((line) => (JSON.parse(line) as { event: string }).event),
+    ["policy", "stopped"],
   );
 });
 

@@ -126,6 +126,8 @@ export class Service {
     this.#peers = parts.peers;
     this.#peers.start();
     this.#timer = setInterval(() => this.#lookForChanges(), limits.followMs).unref();
+    // A million lines take seconds, in which nobody waits yet.
+    this.#decideBy(this.#configuration);
   }
 
   /** Replaced as a whole: a request takes it once. */
@@ -133,9 +135,8 @@ export class Service {
     return this.#configuration;
   }
 
-  /** Writes down that it serves at `url`, and by what it decides. */
+  /** Writes down that it serves at `url`. */
   started(url: string): void {
-    this.#decideBy(this.#configuration);
     const identityKey = this.context.identity.publicKey.toHex();
     this.write("started", { url, identityKey, logEntries: this.store.head.sequence });
   }
