@@ -301,7 +301,7 @@ test("the balancer of the Compose file sends nobody to a replica that is cut off
   equal(
     counted.some((count) => count > 0),
     true,
-    `${expression}: ${counted}`,
+    `${expression}: ${counted.join()}`,
   );
 });
 
