@@ -1,106 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
-/**
- * The KMS as a process of its own: the command line, what survives a restart and a kill -9, and everything that a man in
- * the middle between guest and KMS can do.
- */
-import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
-import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+/** The KMS as a process of its own: the command line, and what survives a restart and a kill -9. */
+import { deepEqual, equal, match, ok } from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
 import { generateKeyPairSync } from "node:crypto";
 import { once } from "node:events";
-import {
-  chmodSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
+import { chmodSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { open } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import test, { type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import {
-  httpPost,
-  type KeyError,
-  type Post,
-  type ReleasedKeys,
-  requestKeys,
-} from "@caisson/guest/key-client";
+import type { KeyError } from "@caisson/guest/key-client";
 import { withPatience } from "@caisson/guest/patience";
-import { createRootSecret, readOnlySqlite, startKms, verifyReleaseLog } from "@caisson/kms";
+import { readOnlySqlite, startKms, verifyReleaseLog } from "@caisson/kms";
 import { Machine } from "@caisson/kms/testing/machine";
 import { deriveApplicationKey } from "@caisson/protocol/derivation";
-import type { Answer, Hello, Released, ReleaseRequest } from "@caisson/protocol/key-release";
-import type { EvidenceDocument } from "@caisson/verify";
+import { cli, exchange, kmsFiles, type Replica, startReplica } from "../support/kms-process.ts";
 
-const cli = new URL("../../packages/cli/src/main.ts", import.meta.url).pathname;
 const machine = new Machine(Date.now());
 
 function caisson(...args: string[]) {
   return spawnSync(process.execPath, [cli, ...args], { encoding: "utf8", timeout: 60_000 });
 }
 
-/** A directory with a new KMS's secret and a policy for `machines`; removed after the test. */
-function directory(t: TestContext, machines = [machine]): { data: string; policies: string } {
-  const path = mkdtempSync(join(tmpdir(), "caisson-kms-"));
-  t.after(() => rmSync(path, { recursive: true }));
-  const policies = join(path, "policies");
-  mkdirSync(policies);
-  for (const [i, one] of machines.entries()) {
-    writeFileSync(join(policies, `${i}.json`), JSON.stringify(one.policyFile()));
-  }
-  createRootSecret(join(path, "data"));
-  return { data: join(path, "data"), policies };
-}
-
-interface Served {
-  url: string;
-  identityKey: string;
-  process: ChildProcess;
-  /** What it wrote to stderr so far. */
-  log: () => string;
-}
-
-async function serve(
-  t: TestContext,
-  { data, policies }: { data: string; policies: string },
-  ...more: string[]
-): Promise<Served> {
-  const args = ["kms", "serve", "--data", data, "--policy-dir", policies, "--listen", "127.0.0.1:0", ...more];
-  const child = spawn(process.execPath, [cli, ...args, "--development", "--json"], {
-    stdio: ["ignore", "pipe", "pipe"],
-  });
-  t.after(() => child.kill("SIGKILL"));
-  let log = "";
-  child.stderr.on("data", (chunk: Buffer) => {
-    log += chunk;
-  });
-  let text = "";
-  for await (const chunk of child.stdout) {
-    text += chunk;
-    if (text.endsWith("}\n")) break;
-  }
-  const { url, identityKey } = JSON.parse(text) as { url: string; identityKey: string };
-  return { url, identityKey, process: child, log: () => log };
-}
-
-function keysFrom(
-  kms: { url: string; identityKey: string },
-  { guest = machine, post = httpPost(kms.url, 20_000) }: { guest?: Machine; post?: Post } = {},
-): Promise<ReleasedKeys> {
-  const state = guest.booted(kms.identityKey);
-  return requestKeys({
-    post,
-    identityKey: Uint8Array.fromHex(kms.identityKey),
-    evidence: (reportData) => guest.evidence(state, reportData),
-    now: Date.now,
-    toleranceMs: 2000,
-  });
-}
+const directory = (t: TestContext, machines = [machine]) => kmsFiles(t, machines);
+const serve = (t: TestContext, { data, policies }: ReturnType<typeof kmsFiles>, ...more: string[]) =>
+  startReplica(t, data, ["--policy-dir", policies, ...more]);
+const keysFrom = ({ url, identityKey }: Pick<Replica, "url" | "identityKey">, guest = machine) =>
+  exchange(url, identityKey, guest);
 
 test("serve, release, stop, start again: the same identity, the same keys, one whole log", async (t) => {
   const files = directory(t);
@@ -365,164 +292,6 @@ test("a production KMS takes operators and the policy of a log from files that n
   }
 });
 
-/** A man in the middle: sees every message of both, and may put others in their place. */
-interface Middle {
-  hello?: (hello: Hello) => unknown;
-  request?: (request: ReleaseRequest) => ReleaseRequest;
-  answer?: (answer: Answer) => unknown;
-  seen?: string[];
-}
-
-function middle(url: string, { hello, request, answer, seen = [] }: Middle): Post {
-  const post = httpPost(url, 20_000);
-  return async (path, body) => {
-    const sent = path === "/v1/release" && request !== undefined ? request(body as ReleaseRequest) : body;
-    const received = await post(path, sent);
-    seen.push(JSON.stringify(sent), JSON.stringify(received));
-    if (path === "/v1/hello") return hello?.(received as Hello) ?? received;
-    return answer?.(received as Answer) ?? received;
-  };
-}
-
-test("a man in the middle who only listens learns no key", async (t) => {
-  const kms = await startKms({ ...directory(t), host: "127.0.0.1", port: 0, development: true });
-  t.after(() => kms.close());
-  const seen: string[] = [];
-  const { applicationKey, instanceKey } = await keysFrom(kms, { post: middle(kms.url, { seen }) });
-  equal(seen.length, 4);
-  for (const key of [applicationKey, instanceKey]) {
-    for (const text of [key.toHex(), key.toBase64()]) equal(seen.join().includes(text), false);
-  }
-});
-
-const flip = (hex: string) => hex.slice(0, -1) + (hex.endsWith("0") ? "1" : "0");
-const evidenceOf = (request: ReleaseRequest) => request.evidence as EvidenceDocument;
-const attacks: { name: string; middle: () => Middle; expected: { code: string; denial?: string } }[] = [
-  {
-    name: "puts his own ephemeral key in place of the guest's",
-    middle: () => ({ request: (request) => ({ ...request, ephemeralKey: "09".repeat(32) }) }),
-    expected: { code: "keys/signature" },
-  },
-  {
-    name: "puts his own nonce in place of the KMS's",
-    middle: () => ({ hello: (hello) => ({ ...hello, nonce: flip(hello.nonce) }) }),
-    expected: { code: "keys/signature" },
-  },
-  {
-    name: "says that the KMS is another",
-    middle: () => ({ hello: (hello) => ({ ...hello, identityKey: flip(hello.identityKey) }) }),
-    expected: { code: "keys/other-identity" },
-  },
-  {
-    name: "changes the log in the evidence",
-    middle: () => ({
-      request: (request) => ({
-        ...request,
-        evidence: { ...evidenceOf(request), runtimeEvents: evidenceOf(request).runtimeEvents.slice(1) },
-      }),
-    }),
-    expected: { code: "keys/denied", denial: "events/runtime-replay" },
-  },
-  {
-    name: "takes the collateral out of the evidence",
-    middle: () => ({
-      request: (request) => {
-        const { collateral: _, ...evidence } = evidenceOf(request);
-        return { ...request, evidence };
-      },
-    }),
-    expected: { code: "keys/denied", denial: "collateral/missing" },
-  },
-  {
-    name: "changes the KMS's time",
-    middle: () => ({ answer: (answer) => ({ ...answer, time: answer.time - 3_600_000 }) }),
-    expected: { code: "keys/signature" },
-  },
-  {
-    name: "changes the sealed keys",
-    middle: () => ({
-      answer: (answer) => ({
-        ...answer,
-        sealed: { ...(answer as Released).sealed, ciphertext: flip((answer as Released).sealed.ciphertext) },
-      }),
-    }),
-    expected: { code: "keys/signature" },
-  },
-  {
-    name: "turns a release into a denial",
-    middle: () => ({
-      answer: ({ version, time, signature }) => ({
-        version,
-        outcome: "denied",
-        time,
-        code: "td/debug",
-        message: "no",
-        signature,
-      }),
-    }),
-    expected: { code: "keys/signature" },
-  },
-];
-for (const { name, middle: attack, expected } of attacks) {
-  test(`a man in the middle ${name}: no keys`, async (t) => {
-    const kms = await startKms({ ...directory(t), host: "127.0.0.1", port: 0, development: true });
-    t.after(() => kms.close());
-    await rejects(keysFrom(kms, { post: middle(kms.url, attack()) }), expected);
-  });
-}
-
-test("a man in the middle answers with an earlier answer, for the same machine: no keys", async (t) => {
-  const kms = await startKms({ ...directory(t), host: "127.0.0.1", port: 0, development: true });
-  t.after(() => kms.close());
-  const answers: Answer[] = [];
-  await keysFrom(kms, { post: middle(kms.url, { answer: (answer) => answers[answers.push(answer) - 1] }) });
-  await rejects(keysFrom(kms, { post: middle(kms.url, { answer: () => answers[0] }) }), {
-    code: "keys/signature",
-  });
-});
-
-test("a man in the middle sends a request a second time: the KMS refuses it, and could give him nothing", async (t) => {
-  const kms = await startKms({ ...directory(t), host: "127.0.0.1", port: 0, development: true });
-  t.after(() => kms.close());
-  let replayed: Answer | undefined;
-  const post = httpPost(kms.url, 20_000);
-  await keysFrom(kms, {
-    post: async (path, body) => {
-      const answer = await post(path, body);
-      if (path === "/v1/release") replayed = (await post(path, body)) as Answer;
-      return answer;
-    },
-  });
-  equal(replayed?.outcome === "denied" && replayed.code, "nonce/used");
-});
-
-test("a host's own KMS, with another root secret, is another identity: the guest that measured the real one refuses it", async (t) => {
-  const [real, false_] = await Promise.all(
-    [1, 2].map(() => startKms({ ...directory(t), host: "127.0.0.1", port: 0, development: true })),
-  );
-  t.after(() => Promise.all([real!.close(), false_!.close()]));
-  await rejects(keysFrom({ url: false_!.url, identityKey: real!.identityKey }), {
-    code: "keys/other-identity",
-  });
-  // And one that measured the false one gets nothing from the real one.
-  const state = machine.booted(false_!.identityKey);
-  const attempt = requestKeys({
-    post: httpPost(real!.url, 20_000),
-    identityKey: Uint8Array.fromHex(real!.identityKey),
-    evidence: (reportData) => machine.evidence(state, reportData),
-    now: Date.now,
-    toleranceMs: 2000,
-  });
-  await rejects(attempt, { code: "keys/denied", denial: "keys/key-provider" });
-});
-
-test("a KMS whose clock is an hour off gives keys that the guest does not use", async (t) => {
-  const now = () => Date.now() - 3_600_000;
-  const kms = await startKms({ ...directory(t), host: "127.0.0.1", port: 0, development: true, now });
-  t.after(() => kms.close());
-  await rejects(keysFrom(kms), { code: "keys/time" });
-});
-
 test("kill -9 under load: no key that a guest received is missing from the log, and the log goes on", async (t) => {
   const guests = Array.from({ length: 40 }, (_, seed) => new Machine(Date.now(), "hello", seed));
   const files = directory(t);
@@ -534,7 +303,7 @@ test("kill -9 under load: no key that a guest received is missing from the log, 
     // Eight guests at a time, until the KMS is gone.
     const worker = async (first: number) => {
       for (let i = first; ; i = (i + 8) % guests.length) {
-        const keys = await keysFrom(kms, { guest: guests[i]! }).catch((error: KeyError) => error.code);
+        const keys = await keysFrom(kms, guests[i]!).catch((error: KeyError) => error.code);
         if (keys === "keys/unreachable") return;
         if (typeof keys === "string") throw new Error(keys);
         received.set(keys.instance, (received.get(keys.instance) ?? 0) + 1);

@@ -286,6 +286,23 @@ test("the balancer of the Compose file sends nobody to a replica that is cut off
   equal(await whoAnswers(Number(new URL(cut!.url).port)), cut!.identityKey);
   const one = new Set([well!.identityKey]);
   deepEqual(await answered(port, (who) => who.size === 1 && who.has(well!.identityKey)), one);
+  // So the balancer's question is all that there is to raise an alert.
+  const page = await (await fetch(new URL("/metrics", cut!.url))).text();
+  const alerts = readFileSync(join(repository, "deploy/kms/alerts.yaml"), "utf8");
+  const [, expression] = /KmsReleasesNothing, expr: '(.*?)'/.exec(alerts)!;
+  const counted = [...expression!.matchAll(/\w+_total\{[^}]+\}/g)].map(([series]) =>
+    Number(
+      page
+        .split("\n")
+        .find((line) => line.startsWith(series))
+        ?.slice(series.length),
+    ),
+  );
+  equal(
+    counted.some((count) => count > 0),
+    true,
+    `${expression}: ${counted.join()}`,
+  );
 });
 
 /**
@@ -449,6 +466,12 @@ const fires: [alert: string, at: string, series: Record<string, string>, labels:
     "KmsReleasesNothing",
     "8m",
     { 'caisson_kms_denied_total{job="caisson-kms",code="log/unavailable"}': "0x4 1+1x9" },
+    { code: "log/unavailable", severity: "page" },
+  ],
+  [
+    "KmsReleasesNothing",
+    "8m",
+    { 'caisson_kms_refused_total{job="caisson-kms",code="log/unavailable"}': "0x4 30+30x9" },
     { code: "log/unavailable", severity: "page" },
   ],
   [

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `caisson kms serve` as a process of a test's own, and a guest that asks it for keys. */
 import { type ChildProcess, spawn } from "node:child_process";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { httpPost, requestKeys } from "@caisson/guest/key-client";
+import { createRootSecret } from "@caisson/kms";
 import type { Machine } from "@caisson/kms/testing/machine";
 
 /** The commands' entry, for the Node that runs the tests. */
@@ -14,9 +18,27 @@ export interface Replica {
   url: string;
   identityKey: string;
   process: ChildProcess;
+  /** What it wrote to stderr so far. */
+  log: () => string;
 }
 
-/** Starts one on the data directory and waits until it serves; it ends with the test. `env` is added to this process's. */
+/** A directory with a new KMS's secret and a policy for each of `machines`; removed after the test. */
+export function kmsFiles(t: TestContext, machines: readonly Machine[]): { data: string; policies: string } {
+  const path = mkdtempSync(join(tmpdir(), "caisson-kms-"));
+  t.after(() => rmSync(path, { recursive: true }));
+  const policies = join(path, "policies");
+  mkdirSync(policies);
+  for (const [i, one] of machines.entries()) {
+    writeFileSync(join(policies, `${i}.json`), JSON.stringify(one.policyFile()));
+  }
+  createRootSecret(join(path, "data"));
+  return { data: join(path, "data"), policies };
+}
+
+/**
+ * Starts one on the data directory and waits until it serves; it ends with the test, which shows what it wrote where it
+ * failed. `env` is added to this process's.
+ */
 export async function startReplica(
   t: TestContext,
   data: string,
@@ -25,17 +47,24 @@ export async function startReplica(
 ): Promise<Replica> {
   const args = ["kms", "serve", "--data", data, "--listen", "127.0.0.1:0", "--development", "--json"];
   const child = spawn(process.execPath, [cli, ...args, ...more], {
-    stdio: ["ignore", "pipe", "inherit"],
+    stdio: ["ignore", "pipe", "pipe"],
     env: { ...process.env, ...env },
   });
-  t.after(() => child.kill("SIGKILL"));
+  let log = "";
+  child.stderr.on("data", (chunk: Buffer) => {
+    log += chunk;
+  });
+  t.after(() => {
+    child.kill("SIGKILL");
+    if (!t.passed) process.stderr.write(log);
+  });
   let text = "";
   for await (const chunk of child.stdout) {
     text += chunk;
     if (text.endsWith("}\n")) break;
   }
   const { url, identityKey } = JSON.parse(text) as { url: string; identityKey: string };
-  return { port: Number(new URL(url).port), url, identityKey, process: child };
+  return { port: Number(new URL(url).port), url, identityKey, process: child, log: () => log };
 }
 
 /** The keys of a guest that booted in good order, whose clock is `now` (ms). */

@@ -40,6 +40,7 @@ export class Metrics {
       "released_total",
       "unlogged_total",
       'denied_total{code="log/unavailable"}',
+      'refused_total{code="log/unavailable"}',
       'refused_total{code="http/rate-limited"}',
       ...["renewed", "unchanged", "failed"].map((result) => `collateral_fetches_total{result="${result}"}`),
       ...["same", "split", "unknown"].map((outcome) => `peer_heads_total{outcome="${outcome}"}`),
