@@ -2,7 +2,7 @@
 /** The front against the network and the host: each attack by what the application, and everybody else, got of it. */
 import { deepEqual, equal, match, notEqual, ok } from "node:assert/strict";
 import { once } from "node:events";
-import type { IncomingMessage, RequestListener } from "node:http";
+import http, { type IncomingMessage, type RequestListener } from "node:http";
 import http2 from "node:http2";
 import type { Socket } from "node:net";
 import { text } from "node:stream/consumers";
@@ -225,6 +225,23 @@ test("HTTP/2: requests that are taken back at once end their connection, and nob
   await closed;
   clearInterval(flood);
   ok(arrived < sent / 2, `${arrived} of ${sent} reached the application`);
+});
+
+test("HTTP/2: what comes in one piece with its own end is not asked of the application", async (t) => {
+  const { port } = await start(t, (_, response) => void response.end("ok"));
+  const asked = t.mock.method(http, "request");
+  const attacker = session(t, port);
+  const closed = new Promise((resolve) => attacker.once("close", resolve));
+  // They are written together, as soon as there is a connection.
+  for (let i = 0; i < 5_000; i++) {
+    const stream = attacker.request({ ":path": "/flood" });
+    stream.on("error", () => undefined);
+    stream.close(http2.constants.NGHTTP2_CANCEL);
+  }
+  await closed;
+  equal((await ask(port, "/")).status, 200);
+  const count = asked.mock.callCount();
+  ok(count < 100, `${count} requests to the application`);
 });
 
 test("HTTP/2: fields without end are cut off", async (t) => {

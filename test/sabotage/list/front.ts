@@ -3,6 +3,13 @@ import { within } from "../sabotage.ts";
 
 export const front = within("packages/front/src", [
   [
+    "requests that were taken back at once reach the application",
+    "server.ts",
+    "if (!response.stream.closed)",
+    "",
+    "attacks.test.ts",
+  ],
+  [
     "a request may name several hosts",
     "exchange.ts",
     "if (new Set(hosts).size !== 1 ||",
