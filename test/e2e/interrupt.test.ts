@@ -68,6 +68,15 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
   }
 }
 
+test("a second signal while the machine is asked to stop: it ends at once, and no machine is left", async () => {
+  const { status, left } = await up(/vCPUs/, (child) => {
+    child.kill("SIGINT");
+    setTimeout(() => child.kill("SIGINT"), 300);
+  });
+  equal(status, 130);
+  deepEqual(left, []);
+});
+
 test("a reader of its words that goes away ends the machine, too", async () => {
   const { status, left } = await up(/vCPUs/, (child) => child.stderr!.destroy());
   equal(status, 141);

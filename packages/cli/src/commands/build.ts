@@ -6,7 +6,8 @@ import { resolve } from "node:path";
 import { type Built, lockPath, readLock, readSpec } from "@caisson/image";
 import type { Flavour } from "@caisson/vocabulary/flavours";
 import { Command, Option } from "commander";
-import { Interrupted, UsageError } from "../failure.ts";
+import { UsageError } from "../failure.ts";
+import { interruption } from "../interruption.ts";
 import { whole } from "../number-options.ts";
 import { prepare } from "../prepare.ts";
 import { jsonText } from "../views/answer.ts";
@@ -55,21 +56,14 @@ export const command = new Command("caisson build")
       if ((await readLock(spec)) === undefined) {
         throw new UsageError(`${lockPath(spec)} is missing: nothing is pinned yet`, `caisson lock ${path}`);
       }
-      const stop = new AbortController();
-      const onSignal = (signal: NodeJS.Signals) =>
-        stop.abort(new Interrupted(signal, "run it again: what was fetched and compiled is kept"));
-      process.once("SIGINT", onSignal).once("SIGTERM", onSignal);
-      try {
-        const { flavour, out, jobs, mirror } = options;
-        const built = await prepare(
-          spec,
-          flavour,
-          { out: out === undefined ? undefined : resolve(out), jobs, mirror, signal: stop.signal },
-          new Progress(),
-        );
-        process.stdout.write(options.json === true ? jsonText(built) : summary(built));
-      } finally {
-        process.off("SIGINT", onSignal).off("SIGTERM", onSignal);
-      }
+      const signal = interruption("run it again: what was fetched and compiled is kept");
+      const { flavour, out, jobs, mirror } = options;
+      const built = await prepare(
+        spec,
+        flavour,
+        { out: out === undefined ? undefined : resolve(out), jobs, mirror, signal },
+        new Progress(),
+      );
+      process.stdout.write(options.json === true ? jsonText(built) : summary(built));
     },
   );

@@ -20,7 +20,8 @@ import { type Platform, type PlatformTable, platforms } from "@caisson/vocabular
 import { Command, Option } from "commander";
 import { judgeEnd, say, summary, untilReady, watch } from "../boot-watch.ts";
 import { exitCodes } from "../exit-codes.ts";
-import { Interrupted, UsageError } from "../failure.ts";
+import { UsageError } from "../failure.ts";
+import { interruption } from "../interruption.ts";
 import { checkPort, memoryOption } from "../machine-options.ts";
 import { whole } from "../number-options.ts";
 import { exampleOf, servePage } from "../page-server.ts";
@@ -88,14 +89,6 @@ function checkMemory({ guest }: Manifest, { memory }: Shape): void {
       `--memory ${limit + 512}, or a smaller limit in the spec`,
     );
   }
-}
-
-/** Aborted by the first Ctrl-C or SIGTERM, with the error that names it. */
-function interruption(): AbortSignal {
-  const interrupted = new AbortController();
-  const interrupt = (signal: NodeJS.Signals): void => interrupted.abort(new Interrupted(signal));
-  process.once("SIGINT", interrupt).once("SIGTERM", interrupt);
-  return interrupted.signal;
 }
 
 /**
