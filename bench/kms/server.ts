@@ -61,7 +61,10 @@ export async function metrics(url: string): Promise<(name: string) => number> {
 /** No part of the run takes longer than this, in ms: on a slow or busy machine it measures fewer releases, and says so. */
 export const longest = 60_000;
 
-/** Releases keys to `count` guests, `width` at a time, each from the next of the servers; the times from request to answer, in ms: of as many as there was time for. */
+/**
+ * Releases keys to `count` guests, `width` at a time, each from the next of the servers; the times from request to
+ * answer, in ms: of as many as there was time for.
+ */
 export async function load(
   servers: Server | readonly Server[],
   machines: readonly Machine[],

@@ -116,7 +116,10 @@ export class AcmeClient {
     return this.account;
   }
 
-  /** PEM chain over `key` for these names. `prove` shows a key authorization for a name until it resolves' function is called. */
+  /**
+   * PEM chain over `key` for these names. `prove` shows a key authorization for a name until it resolves' function is
+   * called.
+   */
   async certificate(
     names: readonly string[],
     key: KeyObject,

@@ -114,7 +114,10 @@ async function ask(socketPath: string, method: string, path: string, body?: obje
 const fileOf = (directory: string, ...names: string[]): string | undefined =>
   names.map((name) => join(directory, name)).find((path) => existsSync(path));
 
-/** What guests' platforms are judged by: of the image, of a source, or of what guests bring. Throws KmsError, CollateralError. */
+/**
+ * What guests' platforms are judged by: of the image, of a source, or of what guests bring. Throws KmsError,
+ * CollateralError.
+ */
 function collateralOf({
   files,
   collateralSource,

@@ -3,7 +3,10 @@
 export const limits = {
   /** Requests a second, unless the operator says otherwise. */
   perAddress: { perSecond: 5, burst: 40 },
-  /** A little more than one core does (about 1,700 boots a second, docs/benchmarks.md): what is shed is shed for want of time. */
+  /**
+   * A little more than one core does (about 1,700 boots a second, docs/benchmarks.md): what is shed is shed for want of
+   * time.
+   */
   common: { perSecond: 4000, burst: 8000 },
   /** Anchors, for each address: a guest whose application makes many promises sends many. */
   anchors: { perSecond: 200, burst: 400 },

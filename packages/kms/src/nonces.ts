@@ -2,12 +2,13 @@
 /**
  * Nonces that are issued without being remembered, and used once.
  *
- * A nonce is `process (u32) ‖ serial (u32) ‖ time (44 bits, ms) ‖ page (20 bits) ‖ first 16 bytes of HMAC-SHA-256 over them`,
- * under a key that all replicas of a KMS derive from their root secret, so that one is good at another. It cannot be forged or
- * foretold. That it is good for one entry of the log only is the store's to see (store/store.ts), which forgets the used ones by
- * how far the log has grown since they were issued: the page says where it was. A clock does not say that, because it may be
- * set back. Here is what costs nothing to ask first: of the newest that this process issued, one bit each whether they were
- * used. Memory is fixed, and that does not depend on what the clock does meanwhile, either.
+ * A nonce is `process (u32) ‖ serial (u32) ‖ time (44 bits, ms) ‖ page (20 bits) ‖ first 16 bytes of HMAC-SHA-256 over
+ * them`, under a key that all replicas of a KMS derive from their root secret, so that one is good at another. It cannot
+ * be forged or foretold. That it is good for one entry of the log only is the store's to see (store/store.ts), which
+ * forgets the used ones by how far the log has grown since they were issued: the page says where it was. A clock does not
+ * say that, because it may be set back. Here is what costs nothing to ask first: of the newest that this process issued,
+ * one bit each whether they were used. Memory is fixed, and that does not depend on what the clock does meanwhile,
+ * either.
  */
 import { randomInt, timingSafeEqual } from "node:crypto";
 import { nonceLifetimeMs } from "@caisson/protocol/key-release";
@@ -36,8 +37,8 @@ export class Nonces {
   #next = 0;
 
   /**
-   * `key` is that of all replicas (32 bytes). `entries` says how many the log has. `limit`, a multiple of 8 and a power of 2: an older nonce than the newest
-   * `limit` is refused, whether it was used or not.
+   * `key` is that of all replicas (32 bytes). `entries` says how many the log has. `limit`, a multiple of 8 and a power
+   * of 2: an older nonce than the newest `limit` is refused, whether it was used or not.
    */
   constructor(key: Uint8Array, entries: () => number, limit = capacity) {
     this.#key = key;

@@ -23,7 +23,10 @@ const reserved = 1 / 4;
 /** What a network may take of it: a few boots a minute. */
 const welcome: Rate = { perSecond: 16 / 60, burst: 16 };
 
-/** Groups that are known, for each request a second: ten seconds of them, each from three new groups; a burst refills in eight. */
+/**
+ * Groups that are known, for each request a second: ten seconds of them, each from three new groups; a burst refills in
+ * eight.
+ */
 const groupsPerRate = 30;
 
 /** `take` what `has` says is there. `now` is of a clock that never goes back: one that is set could let anything through. */

@@ -23,7 +23,10 @@ const POLICY = "the policy";
 const RELEASES = "Caisson docs/releases.md, the order of questions";
 const EVENTS = "Caisson docs/verification.md, event log";
 
-/** Genuine: does this quote come from a TEE that Intel vouches for? `chain/…` and `collateral/…` are asked of both vendors. */
+/**
+ * Genuine: does this quote come from a TEE that Intel vouches for? `chain/…` and `collateral/…` are asked of both
+ * vendors.
+ */
 export const genuineChecks = {
   "quote/format": {
     source: DCAP,

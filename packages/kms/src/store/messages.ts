@@ -14,9 +14,9 @@ import { messageOf } from "@caisson/vocabulary/failure";
 const headSize = 5;
 const none: Buffer = Buffer.alloc(0);
 /**
- * More than a KMS asks for, and PostgreSQL says: bytes of what is read whole (an error, the names of columns), columns of a row, and
- * messages and bytes of the answer to one statement. The most that it asks for are the rows of a thousand commits or of
- * 500 policies, with what lies in their buckets.
+ * More than a KMS asks for, and PostgreSQL says: bytes of what is read whole (an error, the names of columns), columns of
+ * a row, and messages and bytes of the answer to one statement. The most that it asks for are the rows of a thousand
+ * commits or of 500 policies, with what lies in their buckets.
  */
 const most = { whole: 2 ** 16, columns: 64, messages: 2 ** 17, answer: 2 ** 27 };
 

@@ -19,7 +19,8 @@
  * refused with `log/rows`, `log/chain`, `log/head` or `log/rolled-back`. One that puts *everything* back before a process
  * starts, or shows two processes two histories from the beginning, is noticed by who compares heads (`contains`).
  * Used nonces are forgotten by how far the log has grown since they were issued, and one that is as old as that is refused:
- * no clock has a part in it. They are only as unique as the database is honest: used twice, one gives the same guest its own keys again.
+ * no clock has a part in it. They are only as unique as the database is honest: used twice, one gives the same guest its
+ * own keys again.
  */
 import { performance } from "node:perf_hooks";
 import { deriveKmsKey } from "@caisson/protocol/derivation";
