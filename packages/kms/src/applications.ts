@@ -11,7 +11,7 @@
 import { emptyFloor, type Floor, type Followed, type Statement } from "@caisson/releases";
 import { hex, integer, list, object, oneOf, optional, SchemaError } from "@caisson/vocabulary/schema";
 import { KmsError } from "./errors.ts";
-import type { Row, RowName } from "./store/rows.ts";
+import { jsonOf, type Row, type RowName } from "./store/rows.ts";
 import { type RowChange, type Store, update } from "./store/store.ts";
 
 /** What is known of one application. */
@@ -90,7 +90,7 @@ function write({ floor, secrets }: Known): Uint8Array {
 function read(row: Row | undefined): Known {
   if (row === undefined) return { floor: emptyFloor };
   try {
-    const { secrets, ...found } = schema(JSON.parse(new TextDecoder().decode(row.value)));
+    const { secrets, ...found } = schema(jsonOf(row));
     const { releases, generations, version: _, ...rest } = found;
     const floor = { ...rest, releases: new Set(releases), generations: new Set(generations) };
     return { floor, ...(secrets !== undefined && { secrets }) };

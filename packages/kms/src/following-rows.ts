@@ -11,10 +11,10 @@ import { type Following, writeFollowing } from "@caisson/log";
 import { type Application, type Checkpoint, readCheckpoint, readNote } from "@caisson/releases";
 import { writeApplication } from "@caisson/releases/kept-application";
 import { text as utf8 } from "@caisson/vocabulary/frame";
-import { shardOf } from "./policy-set.ts";
-import type { LogEntry } from "./store/entries.ts";
-import type { Row, RowName } from "./store/rows.ts";
-import { change, type RowChange, type Store, update } from "./store/store.ts";
+import { shardOf, shardsAtOnce } from "./policy-set.ts";
+import { changedEntry } from "./store/entries.ts";
+import { jsonOf, type RowName, textOf } from "./store/rows.ts";
+import { change, type RowChange, readInPieces, type Store, update } from "./store/store.ts";
 
 /** What of a log outlives the process. */
 export interface FollowingStore {
@@ -32,7 +32,6 @@ const rows = {
   tree: rowOf("tree"),
   shard: (name: string) => rowOf(`applications-${name}`),
 };
-const shardsAtOnce = 16;
 /** How often what another replica writes meanwhile is read anew. */
 const readings = 10;
 
@@ -51,9 +50,6 @@ interface Tree {
   shards: Record<string, { version: number; digest: string }>;
 }
 
-const decode = <T>(row: Row | undefined): T | undefined =>
-  row === undefined ? undefined : (JSON.parse(new TextDecoder().decode(row.value)) as T);
-
 export const checkpointOf = (note: string): Checkpoint => readCheckpoint(readNote(note).text);
 
 /** In a KMS's store; each checkpoint that is larger has an entry in the release log. */
@@ -71,23 +67,20 @@ export function followingRows(store: Store, now: () => number): FollowingStore {
   const readShards = async ({ shards }: Tree): Promise<Record<keyof Shard, unknown[]>[] | undefined> => {
     const names = Object.keys(shards);
     const found: Record<keyof Shard, unknown[]>[] = [];
-    for (let i = 0; i < names.length; i += shardsAtOnce) {
-      const some = names.slice(i, i + shardsAtOnce);
-      for (const [j, row] of (await store.read(some.map(rows.shard))).entries()) {
-        if (row?.version !== shards[some[j]!]!.version) return undefined;
-        found.push(decode(row)!);
-      }
+    for await (const [i, row] of readInPieces(store, names.map(rows.shard), shardsAtOnce)) {
+      if (row?.version !== shards[names[i]!]!.version) return undefined;
+      found.push(jsonOf(row)!);
     }
     return found;
   };
   return {
     async readCheckpoint() {
       const [row] = await store.read([rows.checkpoint]);
-      return row && new TextDecoder().decode(row.value);
+      return row && textOf(row);
     },
     async readFollowing() {
       for (let i = 0; i < readings; i++) {
-        const tree = decode<Tree>((await store.read([rows.tree]))[0]);
+        const tree = jsonOf<Tree>((await store.read([rows.tree]))[0]);
         if (tree === undefined) return undefined;
         const shards = await readShards(tree);
         if (shards === undefined) continue;
@@ -101,23 +94,22 @@ export function followingRows(store: Store, now: () => number): FollowingStore {
       return undefined;
     },
     async write(read, what) {
-      const empty = new Uint8Array();
-      const about = { time: now(), app: empty, instance: empty, registers: empty, policy: empty };
-      const entry: LogEntry = { ...about, outcome: "changed", reason: what.slice(0, 1000) };
+      const entry = changedEntry(now(), what.slice(0, 1000));
       const shards = shardsOf(read);
       const following = writeFollowing({ ...read, wanted: undefined, applications: new Map() });
       await change(store, [rows.checkpoint, rows.tree], ([newest, row]) => {
         // Another replica has read further meanwhile.
-        const size = newest === undefined ? 0 : checkpointOf(new TextDecoder().decode(newest.value)).size;
+        const size = newest === undefined ? 0 : checkpointOf(textOf(newest)).size;
         if (size > read.checkpoint.size) return undefined;
-        const before = decode<Tree>(row)?.shards ?? {};
+        const before = jsonOf<Tree>(row)?.shards ?? {};
         const after = { ...before };
         const changed: RowChange[] = [];
         for (const name of new Set([...Object.keys(before), ...shards.keys()])) {
           const shard = shards.get(name) ?? none;
           const { version, digest } = before[name] ?? { version: 0, digest: "" };
-          if (digestOf(shard) === digest) continue;
-          after[name] = { version: version + 1, digest: digestOf(shard) };
+          const other = digestOf(shard);
+          if (other === digest) continue;
+          after[name] = { version: version + 1, digest: other };
           const { wanted, applications } = shard;
           const value = { wanted, applications: applications.map(writeApplication) };
           // Of the version that the row of the tree says, which is compared, too.

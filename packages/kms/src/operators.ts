@@ -7,7 +7,6 @@
  * the entry is that of the bytes that count from then on.
  */
 import { createHash } from "node:crypto";
-import { setImmediate } from "node:timers/promises";
 import { ReleaseError, readEnvelope, signersOf, writeCanonical } from "@caisson/releases";
 import { text as utf8 } from "@caisson/vocabulary/frame";
 import { KmsError } from "./errors.ts";
@@ -19,10 +18,11 @@ import {
   operatorRequest,
 } from "./operator-request.ts";
 import { type PolicyReading, readAppPolicy, rereading } from "./policies.ts";
-import { PolicySet, shardOf } from "./policy-set.ts";
+import { PolicySet, shardOf, shardsAtOnce } from "./policy-set.ts";
 import { rootsRow, rotate } from "./roots.ts";
-import { bucketOf, type Row, type RowName } from "./store/rows.ts";
-import { type Commit, change, type RowChange, type Store, update } from "./store/store.ts";
+import { changedEntry } from "./store/entries.ts";
+import { bucketOf, jsonOf, type Row, type RowName, textOf } from "./store/rows.ts";
+import { type Commit, change, type RowChange, readInPieces, type Store, update } from "./store/store.ts";
 import { operationsRow, type VolumeBook } from "./volumes/book.ts";
 
 /** Rows that hold what operators signed. */
@@ -40,14 +40,10 @@ export const operatorRows = {
  */
 type Index = Record<string, number>;
 
-/** Rows that are read at once, and shards, which are larger. */
+/** Rows that are read at once; shards are larger (policy-set.ts). */
 const rowsAtOnce = 500;
-const shardsAtOnce = 16;
 /** How often changes are followed that come while they are read. */
 const readings = 100;
-
-const decode = <T>(row: Row | undefined): T | undefined =>
-  row === undefined ? undefined : (JSON.parse(new TextDecoder().decode(row.value)) as T);
 
 /** What signed policies are read with. */
 export interface SignedReading extends Omit<PolicyReading, "manifests"> {
@@ -111,13 +107,13 @@ export class Administration {
   /** `again`: applications that are read whether their policy changed or not. */
   async #refresh(again: readonly string[]): Promise<boolean> {
     let policies: PolicySet | undefined;
-    const known = decode<Index>(this.#index) ?? {};
+    const known = jsonOf<Index>(this.#index) ?? {};
     for (const app of again) delete known[shardOf(app)];
     for (let i = 0; i < readings; i++) {
       const [index] = await this.#store.read([operatorRows.index]);
       if (again.length === 0 && index?.version === this.#index?.version) return false;
       policies ??= new PolicySet(this.#policies);
-      const wanted = decode<Index>(index) ?? {};
+      const wanted = jsonOf<Index>(index) ?? {};
       if (await this.#follow(policies, known, wanted)) {
         this.#policies = policies;
         this.#index = index;
@@ -132,13 +128,10 @@ export class Administration {
   async #follow(policies: PolicySet, known: Index, wanted: Index): Promise<boolean> {
     const shards = Object.keys(wanted).filter((shard) => known[shard] !== wanted[shard]);
     const indexes = new Map<string, Index>();
-    for (let i = 0; i < shards.length; i += shardsAtOnce) {
-      const some = shards.slice(i, i + shardsAtOnce);
-      const rows = await this.#store.read(some.map(operatorRows.shard));
-      for (const [j, shard] of some.entries()) {
-        if (rows[j]?.version !== wanted[shard]) return false;
-        indexes.set(shard, decode<Index>(rows[j])!);
-      }
+    for await (const [i, row] of readInPieces(this.#store, shards.map(operatorRows.shard), shardsAtOnce)) {
+      const shard = shards[i]!;
+      if (row?.version !== wanted[shard]) return false;
+      indexes.set(shard, jsonOf<Index>(row)!);
     }
     const isGone = (app: string) => {
       const index = indexes.get(shardOf(app));
@@ -152,18 +145,9 @@ export class Administration {
       .filter(([app, version]) => policies.version(app) !== version)
       .map(([app, version]) => ({ app, version, bucket: bucketOf(operatorRows.policy(app)) }))
       .sort((one, other) => one.bucket - other.bucket);
-    for (let i = 0; i < news.length; i += rowsAtOnce) {
-      if (!(await this.#readRows(policies, news.slice(i, i + rowsAtOnce)))) return false;
-      // SQLite answers at once: others have their turn, too.
-      await setImmediate();
-    }
-    return true;
-  }
-
-  async #readRows(policies: PolicySet, news: readonly { app: string; version: number }[]): Promise<boolean> {
-    const rows = await this.#store.read(news.map(({ app }) => operatorRows.policy(app)));
-    for (const [i, { app, version }] of news.entries()) {
-      const row = rows[i];
+    const names = news.map(({ app }) => operatorRows.policy(app));
+    for await (const [i, row] of readInPieces(this.#store, names, rowsAtOnce)) {
+      const { app, version } = news[i]!;
       if (row?.version !== version) return false;
       this.#take(policies, app, row.value, version);
     }
@@ -187,14 +171,14 @@ export class Administration {
   /** The file of a policy in force, and its version; undefined where there is none. */
   async policyFile(id: string): Promise<{ version: number; policy: string } | undefined> {
     const [index, row] = await this.#store.read([operatorRows.shard(shardOf(id)), operatorRows.policy(id)]);
-    if (row === undefined || decode<Index>(index)?.[id] !== row.version) return undefined;
-    return { version: row.version, policy: new TextDecoder().decode(row.value) };
+    if (row === undefined || jsonOf<Index>(index)?.[id] !== row.version) return undefined;
+    return { version: row.version, policy: textOf(row) };
   }
 
   /** Undefined where none were ever named. */
   async operators(): Promise<(Operators & { version: number }) | undefined> {
     const [row] = await this.#store.read([operatorRows.operators]);
-    const found = decode<Operators>(row);
+    const found = jsonOf<Operators>(row);
     return found && { ...operatorList(found), version: row!.version };
   }
 
@@ -292,10 +276,10 @@ export class Administration {
     }
     const shard = shardOf(asked.app);
     const [index, part] = await this.#store.read([operatorRows.index, operatorRows.shard(shard)]);
-    const { [asked.app]: current, ...others } = decode<Index>(part) ?? {};
+    const { [asked.app]: current, ...others } = jsonOf<Index>(part) ?? {};
     // What was removed has a version, too, which its successor replaces.
     const apps = asked.action === "policy/set" ? { ...others, [asked.app]: asked.replaces + 1 } : others;
-    const shards = { ...decode<Index>(index), [shard]: (part?.version ?? 0) + 1 };
+    const shards = { ...jsonOf<Index>(index), [shard]: (part?.version ?? 0) + 1 };
     if (asked.action === "policy/remove" && current === undefined) {
       throw new KmsError("operators/conflict", `there is no policy for app ${asked.app}`);
     }
@@ -325,17 +309,7 @@ export class Administration {
   }
 
   #entry(reason: string, value: Uint8Array) {
-    const none = new Uint8Array();
-    const policy = createHash("sha256").update(value).digest();
-    return {
-      time: this.#now(),
-      app: none,
-      instance: none,
-      registers: none,
-      policy,
-      outcome: "changed",
-      reason,
-    } as const;
+    return changedEntry(this.#now(), reason, { policy: createHash("sha256").update(value).digest() });
   }
 }
 

@@ -143,6 +143,8 @@ class Shard {
 
 /** The shard of an application (id in hex): the first byte of it. */
 export const shardOf = (app: string): string => app.slice(0, 2);
+/** Rows with what is known of a shard's applications that are read at once: of a million some 60 kB each. */
+export const shardsAtOnce = 16;
 
 export class PolicySet {
   readonly #shards = new Map<string, Shard>();

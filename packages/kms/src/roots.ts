@@ -14,8 +14,8 @@ import { createHash, randomBytes } from "node:crypto";
 import { hex, type Infer, integer, list, nullable, object } from "@caisson/vocabulary/schema";
 import { KmsError } from "./errors.ts";
 import { ROOT_SECRET_SIZE } from "./root-secret.ts";
-import type { LogEntry } from "./store/entries.ts";
-import type { Row } from "./store/rows.ts";
+import { changedEntry, type LogEntry } from "./store/entries.ts";
+import { jsonOf, type Row } from "./store/rows.ts";
 import { change, type RowChange, type Store, update } from "./store/store.ts";
 
 /** From when it may be used, and until when: milliseconds since 1970; null: until the next rotation says. */
@@ -46,8 +46,7 @@ export type RootCode = "root/unknown" | "root/not-yet" | "root/retired";
 
 export const rootsRow = { table: "roots", key: "list" } as const;
 const begin: Stored = [{ from: 0, until: null, secret: null }];
-const decode = (row: Row | undefined): Stored =>
-  row === undefined ? begin : rowSchema(JSON.parse(new TextDecoder().decode(row.value)));
+const decode = (row: Row | undefined): Stored => (row === undefined ? begin : rowSchema(jsonOf(row)));
 const shown = (stored: Stored): RootDates[] =>
   stored.map(({ from, until }, i) => ({ number: i + 1, from, until }));
 
@@ -73,14 +72,12 @@ export function rotate(
   const secret = randomBytes(ROOT_SECRET_SIZE).toString("hex");
   const roots = [...before.slice(0, -1), { ...last, until }, { from, until: null, secret }];
   const value = new TextEncoder().encode(JSON.stringify(roots));
-  const none = new Uint8Array();
-  const digest = createHash("sha256")
+  const policy = createHash("sha256")
     .update(JSON.stringify(shown(roots)))
     .digest();
   const reason = `root/rotate ${roots.length} from ${day(from)}, ${before.length} until ${day(until)}`;
-  const about = { time: now, app: none, instance: none, registers: none, policy: digest };
   return {
-    entry: { ...about, outcome: "changed", reason },
+    entry: changedEntry(now, reason, { policy }),
     row: update(rootsRow, row, value),
     roots: shown(roots),
   };

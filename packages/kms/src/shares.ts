@@ -34,6 +34,8 @@ import {
 import { combine, split } from "shamir-secret-sharing";
 import { KmsError } from "./errors.ts";
 import { ROOT_SECRET_SIZE } from "./root-secret.ts";
+import { changedEntry } from "./store/entries.ts";
+import { textOf } from "./store/rows.ts";
 import { change, type Store, update } from "./store/store.ts";
 
 /** Who keeps a share. */
@@ -210,11 +212,10 @@ const sharesRow = { table: "shares", key: "newest" } as const;
 
 /** Names the shares in the log, and keeps them as a row, which every replica shows. Throws KmsError. */
 export async function publishShares(store: Store, document: SharesDocument): Promise<void> {
-  const none = new Uint8Array();
   const reason = `shares/made ${document.threshold} of ${document.shares.length}`;
-  const ids = { app: none, instance: none, registers: none, policy: sharesDigest(document) };
+  const policy = sharesDigest(document);
   await change(store, [sharesRow], ([row]) => ({
-    entry: { time: document.made, ...ids, outcome: "changed", reason },
+    entry: changedEntry(document.made, reason, { policy }),
     rows: [update(sharesRow, row, utf8(JSON.stringify(document)))],
   }));
 }
@@ -231,7 +232,7 @@ export async function publishSharesOnce(store: Store, document: SharesDocument):
 /** The shares that were made last; undefined where none were. Throws KmsError. */
 export async function publishedShares(store: Pick<Store, "read">): Promise<SharesDocument | undefined> {
   const [row] = await store.read([sharesRow]);
-  return row && readShares(new TextDecoder().decode(row.value));
+  return row && readShares(textOf(row));
 }
 
 const keepersSchema = object({

@@ -30,6 +30,15 @@ export interface LogEntry {
   reason: string;
 }
 
+const none = new Uint8Array();
+
+/** The entry of rows that were written without a guest's asking. `about`: whose they are, and the digest of what they say. */
+export const changedEntry = (
+  time: number,
+  reason: string,
+  { app = none, policy = none }: Partial<Pick<LogEntry, "app" | "policy">> = {},
+): LogEntry => ({ time, app, instance: none, registers: none, policy, outcome: "changed", reason });
+
 /** An entry as the log has it. */
 export interface ChainedEntry extends LogEntry {
   /** From 1. */

@@ -26,6 +26,12 @@ export interface Row {
   value: Uint8Array;
 }
 
+/** What a row says whose value is text. */
+export const textOf = ({ value }: Row): string => new TextDecoder().decode(value);
+/** The same where it is JSON; undefined where there is no row. Throws SyntaxError. */
+export const jsonOf = <T>(row: Row | undefined): T | undefined =>
+  row === undefined ? undefined : (JSON.parse(textOf(row)) as T);
+
 const levels = 4;
 const fan = 16;
 const hashSize = 32;

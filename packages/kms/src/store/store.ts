@@ -486,6 +486,22 @@ class ChainedStore implements Store {
 const equal = (a: Position, b: Position): boolean =>
   a.sequence === b.sequence && Buffer.compare(a.hash, b.hash) === 0 && Buffer.compare(a.state, b.state) === 0;
 
+/**
+ * Rows with their places among `names`, of which `atOnce` are read together: what a database answers at once is bounded. Each
+ * piece is of a moment of its own.
+ */
+export async function* readInPieces(
+  store: Pick<Store, "read">,
+  names: readonly RowName[],
+  atOnce: number,
+): AsyncGenerator<[place: number, row: Row | undefined]> {
+  for (let i = 0; i < names.length; i += atOnce) {
+    for (const [j, row] of (await store.read(names.slice(i, i + atOnce))).entries()) yield [i + j, row];
+    // SQLite answers at once: others have their turn, too.
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
 /** How often a change is decided anew because another came between. */
 const tries = 100;
 

@@ -3,7 +3,7 @@
 import { text as utf8 } from "@caisson/vocabulary/frame";
 import { operatorRows } from "../operators.ts";
 import { shardOf } from "../policy-set.ts";
-import type { LogEntry } from "../store/entries.ts";
+import { changedEntry } from "../store/entries.ts";
 import { bucketOf, type RowName } from "../store/rows.ts";
 import type { Store } from "../store/store.ts";
 
@@ -39,11 +39,8 @@ export async function writeSignedPolicies(
 }
 
 async function write(store: Store, rows: readonly (readonly [RowName, string])[]): Promise<void> {
-  const none = new Uint8Array();
-  const about = { time: Date.now(), app: none, instance: none, registers: none, policy: none };
-  const entry: LogEntry = { ...about, outcome: "changed", reason: "policy/set" };
   await store.commit({
-    entry,
+    entry: changedEntry(Date.now(), "policy/set"),
     rows: rows.map(([name, text]) => ({ ...name, version: 0, value: utf8(text) })),
   });
 }

@@ -17,10 +17,10 @@ import * as z from "zod";
 import { KmsError } from "../errors.ts";
 import { openRootSecret } from "../root-secret.ts";
 import type { UsedNonce } from "../store/backend.ts";
-import type { LogEntry } from "../store/entries.ts";
+import { changedEntry, type LogEntry } from "../store/entries.ts";
 import { openLogStore } from "../store/open.ts";
-import type { Row, RowName } from "../store/rows.ts";
-import { change, type RowChange, type Store, storeKeys, update } from "../store/store.ts";
+import { jsonOf, type Row, type RowName, textOf } from "../store/rows.ts";
+import { change, type RowChange, readInPieces, type Store, storeKeys, update } from "../store/store.ts";
 import {
   anchorVolume,
   jumpChoices,
@@ -94,9 +94,7 @@ const restoredMark: RowName = { table, key: "restored" };
 const indexSchema = z.array(z.string());
 
 const bytes = (value: string): Uint8Array => new TextEncoder().encode(value);
-const content = (row: Row): string => new TextDecoder().decode(row.value);
-const keysIn = (row: Row | undefined): string[] =>
-  row === undefined ? [] : indexSchema.parse(JSON.parse(content(row)));
+const keysIn = (row: Row | undefined): string[] => (row === undefined ? [] : indexSchema.parse(jsonOf(row)));
 
 /** With what lies in their buckets they are one answer of the database's. */
 const rowsAtOnce = 1000;
@@ -105,7 +103,7 @@ const jump = (unknown: number): bigint => restoredJump(randomInt(jumpChoices), u
 /** When this KMS was restored last, and how often; an earlier form was the time alone. */
 const markSchema = z.object({ restores: z.int() }).catch({ restores: 1 });
 const restoresIn = (mark: Row | undefined): number =>
-  mark === undefined ? 0 : markSchema.parse(JSON.parse(content(mark))).restores;
+  mark === undefined ? 0 : markSchema.parse(jsonOf(mark)).restores;
 /** Counts operators' signed words, so that each is taken once. */
 export const operationsRow: RowName = { table, key: "operations" };
 
@@ -187,11 +185,10 @@ export class VolumeBook {
   /** All records, also of deleted volumes. */
   async list(): Promise<VolumeRecord[]> {
     const [listed] = await this.#store.read([index]);
-    const keys = keysIn(listed);
+    const names = keysIn(listed).map((key) => ({ table, key }));
     const records: VolumeRecord[] = [];
-    for (let i = 0; i < keys.length; i += rowsAtOnce) {
-      const rows = await this.#store.read(keys.slice(i, i + rowsAtOnce).map((key) => ({ table, key })));
-      records.push(...rows.flatMap((row) => (row === undefined ? [] : read(content(row)))));
+    for await (const [, row] of readInPieces(this.#store, names, rowsAtOnce)) {
+      if (row !== undefined) records.push(read(textOf(row)));
     }
     return records;
   }
@@ -254,16 +251,7 @@ export class VolumeBook {
   }
 
   #entry(owner: string, reason: string): LogEntry {
-    const none = new Uint8Array();
-    return {
-      time: this.#now(),
-      app: Uint8Array.fromHex(owner),
-      instance: none,
-      registers: none,
-      policy: none,
-      outcome: "changed",
-      reason,
-    };
+    return changedEntry(this.#now(), reason, { app: Uint8Array.fromHex(owner) });
   }
 
   /** Reads, decides and writes until nobody came between; what was decided, or a denial when `nonce` was used before. */
@@ -282,7 +270,7 @@ export class VolumeBook {
       if (asked.some(({ version }, i) => version !== (all[i]?.version ?? 0))) {
         throw new KmsError("operators/conflict", "what the request replaces is not what is in force");
       }
-      const before = row && read(content(row));
+      const before = row && read(textOf(row));
       ruling = rule(before, restoresIn(mark));
       const { record } = ruling;
       if (record === undefined) {
