@@ -13,6 +13,7 @@ import { accelerator } from "@caisson/host/accelerator";
 import { readSpec } from "@caisson/image";
 import { predictEmulated, referenceValues } from "@caisson/machine/prediction";
 import { startSession } from "@caisson/machine/session";
+import { median } from "./figures/figures.ts";
 import { debian, secondsToLogin } from "./peer/debian.ts";
 
 const repository = new URL("../", import.meta.url).pathname;
@@ -59,8 +60,6 @@ async function boot(): Promise<Steps> {
     await session.stop();
   }
 }
-
-const median = (values: number[]): number => values.sort((a, b) => a - b)[Math.floor(values.length / 2)]!;
 
 export async function* run(): AsyncIterable<Row> {
   const note = `${(await accelerator()).toUpperCase()}, ${shape.vcpus} vCPUs, ${shape.memory} MiB, median of ${runs}`;

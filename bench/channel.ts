@@ -31,13 +31,13 @@ import { keyPairOf } from "@caisson/protocol/hpke-context";
 import { tunnelTypes } from "@caisson/protocol/tunnel";
 import { hpkeConfigOf } from "@caisson/vocabulary/channel";
 import { build } from "esbuild";
+import { median } from "./figures/figures.ts";
 
 const repository = new URL("../", import.meta.url).pathname;
 const rounds = 10;
 const clients = 16;
 const held = 500;
 const host = "bench.internal";
-const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1]!;
 
 interface Process {
   child: ChildProcess;

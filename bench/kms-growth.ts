@@ -26,6 +26,7 @@ import {
 } from "@caisson/kms";
 import { Machine } from "@caisson/kms/testing/machine";
 import { type Postgres, startPostgres } from "../test/support/postgresql.ts";
+import { besideFirst, processorTime } from "./figures/figures.ts";
 import { followedLogs } from "./kms/followed-log.ts";
 import { load, metrics, serve } from "./kms/server.ts";
 import { policyOfOthers, signedPolicies } from "./kms/signed-policies.ts";
@@ -39,12 +40,9 @@ export async function* run(): AsyncIterable<Row> {
     yield* growth(onFile(directory), large ? [10_000, 1_000_000, 10_000_000] : [10_000, 100_000]);
     yield* growth(onPostgresql(postgres), large ? [10_000, 100_000, 1_000_000] : [10_000, 100_000]);
     yield* manyFiles(directory, machines);
-    const counts = large ? [10, 10_000, 1_000_000] : [10, 10_000];
-    yield* signedPolicies(directory, counts, machines, () => ({ what: "kms", databases: [] }));
-    yield* signedPolicies(directory, counts, machines, () => ({
-      what: "kms on PostgreSQL",
-      databases: [postgres.database()],
-    }));
+    const given = { directory, counts: applications, machines };
+    yield* signedPolicies("kms", given, () => []);
+    yield* signedPolicies("kms on PostgreSQL", given, () => [postgres.database()]);
     const followed = large ? [10, 10_000] : [10, 1000];
     for (const { what, at } of [onFile(directory), onPostgresql(postgres)])
       yield* followedLogs(what, followed, (count) => at(`followed-${count}`).open);
@@ -56,6 +54,9 @@ export async function* run(): AsyncIterable<Row> {
 
 /** Sizes that are not for every day: logs of 10⁶ and 10⁷ entries, 10⁶ applications. */
 const large = process.env.CAISSON_BENCH_LARGE === "1";
+
+/** Applications that have policies. */
+const applications = large ? [10, 10_000, 1_000_000] : [10, 10_000];
 
 /** Where a log lies; `at` gives a place of its own for each. */
 interface LogPlace {
@@ -86,8 +87,7 @@ const onPostgresql = (postgres: Postgres): LogPlace => ({
 /** What a longer log costs who starts, appends and verifies. */
 async function* growth({ what, at }: LogPlace, sizes: readonly number[]): AsyncIterable<Row> {
   const keys = storeKeys(randomBytes(32));
-  const measured: LogCost[] = [];
-  for (const entries of sizes) {
+  const measure = async (entries: number) => {
     const { open, read } = at(`log-of-${entries}`);
     await fill(await open(), keys, entries);
     const before = performance.now();
@@ -100,70 +100,43 @@ async function* growth({ what, at }: LogPlace, sizes: readonly number[]): AsyncI
     const memory = process.memoryUsage().rss;
     const verify = await processorTime(async () => verifyReleaseLog(await read()));
     const grown = (process.memoryUsage().rss - memory) / 2 ** 20;
-    measured.push({ entries, start, append: append / 50, verify: (1000 * verify) / entries, memory: grown });
-  }
-  for (const many of measured.slice(1)) yield* beside(what, measured[0]!, many);
-}
-
-interface LogCost {
-  entries: number;
-  start: number;
-  append: number;
-  verify: number;
-  memory: number;
-}
-
-function* beside(what: string, few: LogCost, many: LogCost): Iterable<Row> {
-  const note = `peer: with ${few.entries}`;
-  const name = (text: string) => `${what}: ${text} a log of ${many.entries}`;
-  yield { name: name("opening"), unit: "ms", ours: many.start, peer: few.start, note };
-  yield {
-    name: name("an entry appended, in batches of 1,000, to"),
-    unit: "µs",
-    ours: many.append,
-    peer: few.append,
-    note,
+    return { start, append: append / 50, verify: (1000 * verify) / entries, memory: grown };
   };
-  yield { name: name("an entry verified, of"), unit: "µs", ours: many.verify, peer: few.verify, note };
-  yield { name: name("memory more after verifying"), unit: "MiB", ours: many.memory, peer: few.memory, note };
+  yield* besideFirst(
+    sizes,
+    measure,
+    [
+      ["opening", "ms", "start"],
+      ["an entry appended, in batches of 1,000, to", "µs", "append"],
+      ["an entry verified, of", "µs", "verify"],
+      ["memory more after verifying", "MiB", "memory"],
+    ],
+    (text, entries) => `${what}: ${text} a log of ${entries}`,
+  );
 }
 
 /** What many applications, each with a policy file, cost a KMS that starts, and each release. */
 async function* manyFiles(directory: string, machines: readonly Machine[]): AsyncIterable<Row> {
-  const measured: ApplicationsCost[] = [];
-  for (const count of large ? [10, 10_000, 1_000_000] : [10, 10_000]) {
+  const measure = async (count: number) => {
     const path = join(directory, `applications-${count}`);
-    measured.push(await withApplications(path, count, machines));
+    const cost = await withApplications(path, count, machines);
     rmSync(path, { recursive: true });
-  }
-  const [few, ...more] = measured;
-  for (const { count, ...many } of more) {
-    const note = `peer: with ${few!.count}`;
-    const name = (text: string) => `kms: ${text}, ${count} policy files`;
-    for (const [text, unit, key] of [
+    return cost;
+  };
+  yield* besideFirst(
+    applications,
+    measure,
+    [
       ["processor time of a release", "ms", "cost"],
       ["processor time of the start", "ms", "start"],
       ["resident memory after the start", "MiB", "memory"],
       ["resident memory after all were read again", "MiB", "reloaded"],
-    ] as const) {
-      yield { name: name(text), unit, ours: many[key], peer: few![key], note };
-    }
-  }
+    ],
+    (text, count) => `kms: ${text}, ${count} policy files`,
+  );
 }
 
-interface ApplicationsCost {
-  count: number;
-  start: number;
-  memory: number;
-  cost: number;
-  reloaded: number;
-}
-
-async function withApplications(
-  directory: string,
-  count: number,
-  machines: readonly Machine[],
-): Promise<ApplicationsCost> {
+async function withApplications(directory: string, count: number, machines: readonly Machine[]) {
   const [data, policies] = [join(directory, "data"), join(directory, "policies")];
   mkdirSync(policies, { recursive: true });
   createRootSecret(data);
@@ -188,7 +161,6 @@ async function withApplications(
     }
     const resident = (value: (name: string) => number) => value("process_resident_memory_bytes") / 2 ** 20;
     return {
-      count,
       start: 1000 * started(processor),
       memory: resident(started),
       cost: (1000 * (later(processor) - earlier(processor))) / times.length,
@@ -202,14 +174,6 @@ async function withApplications(
 
 const processor = "process_cpu_seconds_total";
 const reads = "caisson_kms_config_last_reload_success_timestamp_seconds";
-
-/** Processor time of this process, in ms. */
-async function processorTime(work: () => Promise<unknown>): Promise<number> {
-  const before = process.cpuUsage();
-  await work();
-  const { user, system } = process.cpuUsage(before);
-  return (user + system) / 1000;
-}
 
 async function fill(backend: Backend, keys: StoreKeys, entries: number): Promise<void> {
   const store = await openStore(backend, keys);

@@ -35,6 +35,7 @@ import {
 } from "@caisson/kms";
 import { Machine } from "@caisson/kms/testing/machine";
 import { type Postgres, startPostgres } from "../test/support/postgresql.ts";
+import { median } from "./figures/figures.ts";
 import { type Crowd, startCrowd } from "./hostile/crowd.ts";
 import { replicas } from "./kms/replicas.ts";
 import { load, longest, metrics, type Server, serve } from "./kms/server.ts";
@@ -89,9 +90,6 @@ interface Cost {
   /** The median of the turns' ratios. */
   ratio: number;
 }
-
-const median = (numbers: readonly number[]): number =>
-  numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)]!;
 
 /** How often KMS and signatures take turns, as a machine is not as fast all the time. */
 const turns = 5;

@@ -50,6 +50,7 @@ import {
 } from "@caisson/releases";
 import { hashOf, keysOf, Owners } from "@caisson/releases/testing/owners";
 import { signer } from "@caisson/releases/testing/signers";
+import { median } from "./figures/figures.ts";
 
 const now = Date.parse("2026-06-01T12:00:00Z");
 const rebuilders = ["r1", "r2", "r3"].map((name) => signer(name));
@@ -85,8 +86,6 @@ async function bundleText(
   const rebuilds = rebuilders.slice(0, 2).map((one) => owners.rebuild(release, subjects[0], one));
   return JSON.stringify(writeBundle(owners.bundle(release, undefined, { proof, rebuilds })));
 }
-
-const median = (values: number[]): number => values.sort((a, b) => a - b)[Math.floor(values.length / 2)]!;
 
 /** Judges bundles from their texts, as whoever gets them does; ms for one, the median. */
 async function judged(

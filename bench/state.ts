@@ -27,6 +27,7 @@ import { prepareVolume } from "../packages/guest/src/volumes/prepare.ts";
 import { templateSize } from "../packages/guest/src/volumes/template.ts";
 import { HostileDisk } from "../test/support/hostile-disk.ts";
 import { ask, counterImage, type Outcome, VolumeHost } from "../test/support/volume-host.ts";
+import { median } from "./figures/figures.ts";
 import { type DiskCalls, measureStacks, type StackJob, stackNames } from "./peer/stacks.ts";
 
 const kernels = new URL("../kernel/", import.meta.url).pathname;
@@ -85,8 +86,6 @@ async function flushes(place: string): Promise<number> {
   closeSync(file);
   return rate;
 }
-
-const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1]!;
 
 /** Rounds in turn, so that each ratio is of two things under the same load. */
 async function* anchorRates(place: string): AsyncIterable<Row> {

@@ -16,6 +16,7 @@ import { startTimeServers, type TimeServers } from "@caisson/host/time-servers";
 import { parseTimeConfiguration, type Synchronization, synchronize } from "@caisson/nts";
 import { runChronydClient } from "../test/support/time-chronyd-client.ts";
 import { type Path, startPath } from "../test/support/time-network.ts";
+import { median } from "./figures/figures.ts";
 
 const execute = promisify(execFile);
 const main = new URL("../packages/cli/src/main.ts", import.meta.url).pathname;
@@ -26,8 +27,6 @@ const roundTrips = 4;
 const ownTimeMs = 200;
 const runs = 7;
 const peerRuns = 3;
-
-const median = (values: number[]) => values.sort((a, b) => a - b)[Math.floor(values.length / 2)]!;
 
 async function withNetwork<T>(
   servers: TimeServers,

@@ -6,7 +6,8 @@
 import { generateKeyPairSync, randomBytes } from "node:crypto";
 import type { Row } from "@caisson/cli/commands/bench";
 import { type Backend, openStore, type Store, storeKeys } from "@caisson/kms";
-import { FollowedLog, followingRows } from "@caisson/kms/testing/followed";
+import { FollowedLog } from "@caisson/kms/followed-log";
+import { followingRows } from "@caisson/kms/following-rows";
 import { Frontier, type LogSource, leafOf, type NoteSigningKey, noteSigner } from "@caisson/log";
 import {
   type EntryKind,
@@ -21,6 +22,7 @@ import {
   writeEnvelope,
 } from "@caisson/releases";
 import { hashOf, Owners } from "@caisson/releases/testing/owners";
+import { besideFirst, processorTime } from "../figures/figures.ts";
 
 const now = Date.now();
 const newKey = (name: string, kind: "note" | "cosignature") =>
@@ -83,42 +85,26 @@ class LogInMemory implements LogSource {
   }
 }
 
-interface Cost {
-  count: number;
-  first: number;
-  again: number;
-  more: number;
-  start: number;
-}
-
 /** `at` opens a database of its own for each count, the first of which the others are beside. */
 export async function* followedLogs(
   what: string,
   counts: readonly number[],
   at: (count: number) => () => Promise<Backend>,
 ): AsyncIterable<Row> {
-  let few: Cost | undefined;
-  for (const count of counts) {
-    const cost = await costOf(count, at(count));
-    if (few !== undefined) yield* beside(what, few, cost);
-    few ??= cost;
-  }
+  yield* besideFirst(
+    counts,
+    (count) => costOf(count, at(count)),
+    [
+      ["a log read for the first time", "ms", "first"],
+      ["the same log a minute later", "ms", "again"],
+      ["with one release more", "ms", "more"],
+      ["a start that goes on from there", "ms", "start"],
+    ],
+    (text, count) => `${what}: ${text}, ${count} applications followed`,
+  );
 }
 
-function* beside(what: string, few: Cost, many: Cost): Iterable<Row> {
-  const note = `peer: with ${few.count}`;
-  for (const [text, key] of [
-    ["a log read for the first time", "first"],
-    ["the same log a minute later", "again"],
-    ["with one release more", "more"],
-    ["a start that goes on from there", "start"],
-  ] as const) {
-    const name = `${what}: ${text}, ${many.count} applications followed`;
-    yield { name, unit: "ms", ours: many[key], peer: few[key], note };
-  }
-}
-
-async function costOf(count: number, open: () => Promise<Backend>): Promise<Cost> {
+async function costOf(count: number, open: () => Promise<Backend>) {
   const log = await LogInMemory.make();
   const applications = Array.from(
     { length: count },
@@ -159,16 +145,8 @@ async function costOf(count: number, open: () => Promise<Backend>): Promise<Cost
     const more = await processorTime(() => followed.update());
     const other = await follow();
     const start = await processorTime(() => other.update());
-    return { count, first, again, more, start };
+    return { first, again, more, start };
   } finally {
     for (const store of stores) await store.close();
   }
-}
-
-/** Processor time of this process, in ms. */
-async function processorTime(work: () => Promise<unknown>): Promise<number> {
-  const before = process.cpuUsage();
-  await work();
-  const { user, system } = process.cpuUsage(before);
-  return (user + system) / 1000;
 }

@@ -10,6 +10,7 @@ import { once } from "node:events";
 import { availableParallelism } from "node:os";
 import type { Row } from "@caisson/cli/commands/bench";
 import type { Machine } from "@caisson/kms/testing/machine";
+import { median } from "../figures/figures.ts";
 import { load, metrics, type Server } from "./server.ts";
 import { bounded, type Share } from "./share.ts";
 
@@ -119,8 +120,6 @@ async function turn(
 }
 
 const sum = (numbers: readonly number[]): number => numbers.reduce((a, b) => a + b, 0);
-const median = (numbers: readonly number[]): number =>
-  [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)]!;
 
 type Pairs = readonly { one: Turn; two: Turn }[];
 

@@ -6,7 +6,7 @@
  * The policies are put into the store as requests leave them (one request for each would take hours); what reads them,
  * and every change that is measured, is the KMS's own.
  */
-import { generateKeyPairSync, randomBytes, sign } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { writeFileSync } from "node:fs";
 import { Agent, get } from "node:http";
@@ -16,60 +16,36 @@ import type { Row } from "@caisson/cli/commands/bench";
 import { createRootSecret, openLogStore, openRootSecret, operatorEnvelope, sendRequest } from "@caisson/kms";
 import type { Machine } from "@caisson/kms/testing/machine";
 import { writeSignedPolicies } from "@caisson/kms/testing/signed-policies";
-import { signedBytes, writeEnvelope } from "@caisson/releases";
+import { writeEnvelope } from "@caisson/releases";
+import { type Signer, signedBy, signer } from "@caisson/releases/testing/signers";
+import { besideFirst, median } from "../figures/figures.ts";
 import { load, metrics, type Server, serve } from "./server.ts";
 
 /** Changes that are measured, and as many again while another client asks all the time. */
 const changes = 4;
 const releases = { warmUp: 500, measured: 1000, atATime: 8 };
 
-interface Cost {
-  count: number;
-  start: number;
-  memory: number;
-  release: number;
-  written: number;
-  followed: number;
-  stall: number;
-  later: number;
-}
-
-/** A database for the KMS of a directory; `options` are the command line's. */
-export interface Place {
-  what: string;
-  databases: readonly string[];
-}
-
-/** `place` gives a database of its own for each count, the first of which the others are beside. */
+/** `databases` gives one of its own for each count, the first of which the others are beside; none: a file. */
 export async function* signedPolicies(
-  directory: string,
-  counts: readonly number[],
-  machines: readonly Machine[],
-  place: () => Place,
+  what: string,
+  given: { directory: string; counts: readonly number[]; machines: readonly Machine[] },
+  databases: () => readonly string[],
 ): AsyncIterable<Row> {
-  let few: Cost | undefined;
-  for (const count of counts) {
-    const { what, databases } = place();
-    const cost = await costOf(join(directory, `signed-${what}-${count}`), count, machines, databases);
-    if (few !== undefined) yield* beside(what, few, cost);
-    few ??= cost;
-  }
-}
-
-function* beside(what: string, few: Cost, many: Cost): Iterable<Row> {
-  const note = `peer: with ${few.count}`;
-  for (const [text, unit, key] of [
-    ["processor time of the start", "ms", "start"],
-    ["resident memory after the start", "MiB", "memory"],
-    ["processor time of a release", "ms", "release"],
-    ["a change, from request to answer", "ms", "written"],
-    ["processor time of a change at another replica", "ms", "followed"],
-    ["longest wait for an answer there meanwhile", "ms", "stall"],
-    ["resident memory after changes", "MiB", "later"],
-  ] as const) {
-    const name = `${what}: ${text}, ${many.count} signed policies`;
-    yield { name, unit, ours: many[key], peer: few[key], note };
-  }
+  const { directory, counts, machines } = given;
+  yield* besideFirst(
+    counts,
+    (count) => costOf(join(directory, `signed-${what}-${count}`), count, machines, databases()),
+    [
+      ["processor time of the start", "ms", "start"],
+      ["resident memory after the start", "MiB", "memory"],
+      ["processor time of a release", "ms", "release"],
+      ["a change, from request to answer", "ms", "written"],
+      ["processor time of a change at another replica", "ms", "followed"],
+      ["longest wait for an answer there meanwhile", "ms", "stall"],
+      ["resident memory after changes", "MiB", "later"],
+    ],
+    (text, count) => `${what}: ${text}, ${count} signed policies`,
+  );
 }
 
 async function costOf(
@@ -77,7 +53,7 @@ async function costOf(
   count: number,
   machines: readonly Machine[],
   databases: readonly string[],
-): Promise<Cost> {
+) {
   createRootSecret(data);
   const store = await openLogStore(data, databases, openRootSecret(data, { development: true }));
   const others = Array.from({ length: count - 1 }, () => randomBytes(20).toHex());
@@ -87,7 +63,7 @@ async function costOf(
   await writeSignedPolicies(store, [machine!.app, ...others], policyOf);
   await store.close();
 
-  const operator = newOperator();
+  const operator = signer("operator");
   const operators = join(data, "operators.json");
   writeFileSync(operators, JSON.stringify({ keys: [operator.publicKey], threshold: 1 }));
   const options = ["--operators", operators, "--rate-per-address", "100000"];
@@ -104,7 +80,7 @@ async function costOf(
     const change = async () => {
       const app = randomBytes(20).toHex();
       const policy = policyOf(app);
-      const envelope = operator.signed({ kms: one.identityKey, app, policy });
+      const envelope = signedPolicy(operator, { kms: one.identityKey, app, policy });
       const taken = reloaded(other);
       const began = performance.now();
       await sendRequest(one.url, envelope);
@@ -121,7 +97,6 @@ async function costOf(
     const stalls: number[] = [];
     for (let i = 0; i < changes; i++) stalls.push(await longestWait(other, change));
     return {
-      count,
       start: 1000 * started(processor),
       memory: resident(started),
       release: (1000 * (after(processor) - before(processor))) / times.length,
@@ -140,7 +115,6 @@ async function costOf(
 
 const processor = "process_cpu_seconds_total";
 const resident = (value: (name: string) => number) => value("process_resident_memory_bytes") / 2 ** 20;
-const median = (numbers: number[]): number => numbers.sort((a, b) => a - b)[Math.floor(numbers.length / 2)]!;
 
 /** As the policy file of a machine, of another application, whose image has measurements of its own. */
 export function policyOfOthers(file: Record<string, unknown>, app: string): object {
@@ -149,24 +123,16 @@ export function policyOfOthers(file: Record<string, unknown>, app: string): obje
   return { ...file, app, policy: { ...(file.policy as object), references } };
 }
 
-/** An operator who signs alone. */
-function newOperator() {
-  const { publicKey, privateKey } = generateKeyPairSync("ed25519");
-  const key = publicKey.export({ format: "der", type: "spki" }).subarray(12).toHex();
-  return {
-    publicKey: { type: "ed25519", key },
-    signed(asked: { kms: string; app: string; policy: string }): object {
-      const envelope = operatorEnvelope({
-        version: "caisson/kms-request/v1",
-        action: "policy/set",
-        expires: Date.now() + 3_600_000,
-        replaces: 0,
-        ...asked,
-      });
-      const signature = new Uint8Array(sign(null, signedBytes(envelope), privateKey));
-      return writeEnvelope({ ...envelope, signatures: [signature] });
-    },
-  };
+/** What an operator sends who signs alone. */
+function signedPolicy(operator: Signer, asked: { kms: string; app: string; policy: string }): object {
+  const envelope = operatorEnvelope({
+    version: "caisson/kms-request/v1",
+    action: "policy/set",
+    expires: Date.now() + 3_600_000,
+    replaces: 0,
+    ...asked,
+  });
+  return writeEnvelope(signedBy(envelope, operator));
 }
 
 /** Once a replica says that other policies are in force. */

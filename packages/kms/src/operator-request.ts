@@ -43,7 +43,7 @@ const common = {
   /** The KMS's identity. */
   kms: hex(32),
   /** Not taken after it: milliseconds since 1970. */
-  expires: integer(0, Number.MAX_SAFE_INTEGER),
+  expires: number,
   /** The version of what is replaced: 0 where there is nothing. */
   replaces: number,
 };

@@ -79,14 +79,20 @@ async function setup(t: TestContext) {
   return { path, store, administration, open };
 }
 
-test("a replica that follows reads what changed, and no row grows with all applications", async (t) => {
-  const { store, administration, open } = await setup(t);
-  const apps = Array.from({ length: 40 }, (_, i) => new Machine(now, `app ${i}`));
+/** `count` applications, and what signs the policy of one of them in the place of its version `replaces`. */
+function signedApps(administration: Administration, count: number) {
+  const apps = Array.from({ length: count }, (_, i) => new Machine(now, `app ${i}`));
   const set = (i: number, replaces: number) => {
     const app = apps[i]!.app;
     const file = JSON.stringify({ ...apps[i]!.policyFile(), keyVersion: replaces + 1 });
     return administration.apply(signed(request({ app, policy: file, replaces })));
   };
+  return { apps, set };
+}
+
+test("a replica that follows reads what changed, and no row grows with all applications", async (t) => {
+  const { store, administration, open } = await setup(t);
+  const { apps, set } = signedApps(administration, 40);
   for (const i of apps.keys()) await set(i, 0);
   const other = await open();
   const read: string[] = [];
@@ -118,12 +124,7 @@ test("a replica that follows reads what changed, and no row grows with all appli
 
 test("a change that comes while another is followed is followed, too, and nothing else is read again", async (t) => {
   const { administration, open } = await setup(t);
-  const apps = Array.from({ length: 20 }, (_, i) => new Machine(now, `app ${i}`));
-  const set = (i: number, replaces: number) => {
-    const app = apps[i]!.app;
-    const file = JSON.stringify({ ...apps[i]!.policyFile(), keyVersion: replaces + 1 });
-    return administration.apply(signed(request({ app, policy: file, replaces })));
-  };
+  const { apps, set } = signedApps(administration, 20);
   for (const i of apps.keys()) await set(i, 0);
   const other = await open();
   await other.administration.refresh();

@@ -50,8 +50,6 @@ export interface GivenHead {
 export const newestTranscript = (nonce: Uint8Array, head: Parameters<typeof headTranscript>[0]): Uint8Array =>
   frame("caisson/kms-log-head/v1", nonce, headTranscript(head));
 
-const fromHex = (value: string): Uint8Array => Uint8Array.fromHex(value);
-
 /** A head that `identity` (32 bytes) signed; `at` says whose in messages. Throws KmsError "log/head". */
 function readHead(
   at: string,
@@ -67,11 +65,14 @@ function readHead(
     throw new KmsError("log/head", `what ${at} answers is not a head: ${messageOf(error)}`);
   }
   const { sequence, hash, state = "", signature, newest = "" } = read;
-  const head = { sequence, hash: fromHex(hash), state: fromHex(state) };
-  if (!verifySignature(identity, headTranscript(head), fromHex(signature))) {
+  const head = { sequence, hash: Uint8Array.fromHex(hash), state: Uint8Array.fromHex(state) };
+  if (!verifySignature(identity, headTranscript(head), Uint8Array.fromHex(signature))) {
     throw new KmsError("log/head", `the head of ${at} is not signed by this KMS's identity`);
   }
-  if (nonce !== undefined && !verifySignature(identity, newestTranscript(nonce, head), fromHex(newest))) {
+  if (
+    nonce !== undefined &&
+    !verifySignature(identity, newestTranscript(nonce, head), Uint8Array.fromHex(newest))
+  ) {
     throw new KmsError("log/head", `the head of ${at} is not signed as its newest now`, {
       fix: "ask a replica itself; one of an older version cannot say this",
     });

@@ -236,7 +236,7 @@ export const kms = within("packages/kms/src", [
   [
     "rows of two readings of a log are taken for one",
     "following-rows.ts",
-    "if (row?.version !== shards[some[j]!]!.version) return undefined;",
+    "if (row?.version !== shards[names[i]!]!.version) return undefined;",
     "",
     "following-rows.test.ts",
   ],
@@ -250,7 +250,7 @@ export const kms = within("packages/kms/src", [
   [
     "a change of policies that comes while another is followed is taken for it",
     "operators.ts",
-    "if (rows[j]?.version !== wanted[shard]) return false;",
+    "if (row?.version !== wanted[shard]) return false;",
     "",
     "operators.test.ts",
   ],
@@ -482,15 +482,15 @@ export const kms = within("packages/kms/src", [
   [
     "a head that nobody signed counts",
     "peer-heads.ts",
-    "if (!verifySignature(identity, headTranscript(head), fromHex(signature))) {",
+    "if (!verifySignature(identity, headTranscript(head), Uint8Array.fromHex(signature))) {",
     "if (false) {",
     "peer-heads.test.ts",
   ],
   [
     "an old head passes for the newest",
     "peer-heads.ts",
-    "if (nonce !== undefined && !verifySignature(",
-    "if (nonce === new Uint8Array() && !verifySignature(",
+    "!verifySignature(identity, newestTranscript(nonce, head), Uint8Array.fromHex(newest))",
+    "false",
     "peer-heads.test.ts",
   ],
   [

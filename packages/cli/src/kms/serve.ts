@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `caisson kms serve`: runs the key management service. */
 import type { Kms, KmsOptions, LogToFollow } from "@caisson/kms";
+import { limits } from "@caisson/kms/limits";
 import { Command, Option } from "commander";
 import { parseSet, type SourceOptions } from "../collateral-source.ts";
 import { UsageError } from "../failure.ts";
@@ -135,9 +136,9 @@ export const serveCommand = new Command("serve")
     "--rate-per-address <N>",
     "requests a second from one address; a guest's boot needs two",
     whole(1, 999_999),
-    5,
+    limits.perAddress.perSecond,
   )
-  .option("--rate <N>", "requests a second from all together", whole(1, 999_999), 4000)
+  .option("--rate <N>", "requests a second from all together", whole(1, 999_999), limits.common.perSecond)
   .option("--log <URL>", "the transparency log of releases that is followed (caisson log)")
   .option("--log-policy <FILE>", "a tlog-policy: whom to believe of that log")
   .option("--development", "allow policies that accept the emulated platform")

@@ -84,11 +84,9 @@ function attestationRoute({ context }: Service, requests: Requests, attest: Repl
         const message = "this KMS does not run in a guest that could attest to it";
         return requests.refuse(asked, 404, "http/not-found", message);
       }
-      const nonce = new URLSearchParams(asked.query).get("nonce") ?? "";
-      if (!/^[0-9a-f]{64}$/.test(nonce)) {
-        return requests.refuse(asked, 400, "http/malformed", "nonce: 32 bytes in lower-case hexadecimal");
-      }
-      const made = evidence(Uint8Array.fromHex(nonce));
+      const nonce = requests.nonce(asked);
+      if (nonce instanceof Answer) return nonce;
+      const made = evidence(nonce);
       if (made !== undefined) return json(await made);
       const message = "others are asking for evidence; ask again in a second";
       return requests.refuse(asked, 503, "http/busy", message, { "retry-after": "1" });

@@ -59,6 +59,14 @@ export class Requests {
     return json({ error: { code, message } } satisfies Refusal, status, headers);
   }
 
+  /** The nonce (32 bytes) that the query has; otherwise the refusal. */
+  nonce(request: Request): Uint8Array | Answer {
+    const nonce = new URLSearchParams(request.query).get("nonce") ?? "";
+    return /^[0-9a-f]{64}$/.test(nonce)
+      ? Uint8Array.fromHex(nonce)
+      : this.refuse(request, 400, "http/malformed", "nonce: 32 bytes in lower-case hexadecimal");
+  }
+
   /** What was sent, if it is what it must be; otherwise the refusal. */
   async receive<T>(request: Request, schema: Schema<T>): Promise<T | Answer> {
     const { incoming } = request;

@@ -72,13 +72,11 @@ export function tableOf(service: Service, requests: Requests, options: ReplicaOp
     "GET /metrics": () =>
       new Answer(200, metrics.render(store.head.sequence), { "content-type": metricsType }),
     [`GET ${headPath}`]: async (asked) => {
-      const nonce = new URLSearchParams(asked.query).get("nonce");
-      if (nonce !== null && !/^[0-9a-f]{64}$/.test(nonce)) {
-        return requests.refuse(asked, 400, "http/malformed", "nonce: 32 bytes in lower-case hexadecimal");
-      }
+      const nonce = new URLSearchParams(asked.query).has("nonce") ? requests.nonce(asked) : undefined;
+      if (nonce instanceof Answer) return nonce;
       const head = await newestHead(store);
-      if (nonce === null) return json(logHead(head));
-      const newest = context.identity.sign(newestTranscript(Uint8Array.fromHex(nonce), head)).toHex();
+      if (nonce === undefined) return json(logHead(head));
+      const newest = context.identity.sign(newestTranscript(nonce, head)).toHex();
       return json({ ...logHead(head), newest });
     },
     ...operatorRoutes(service, requests),
