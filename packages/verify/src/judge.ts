@@ -190,8 +190,8 @@ export function report(
 
 /** Of documents of several vendors those that are about this one's evidence, which its first check names. */
 function ofVendor(check: Check, first: CheckId | undefined): Check {
+  if (!check.source.includes("; ")) return check;
   const parts = check.source.split("; ");
-  if (parts.length === 1) return check;
   const own = first === "snp/format" ? "AMD" : first === "nitro/format" ? "AWS" : "Intel";
   const about = parts.filter((part) => !/^(?:Intel|AMD|AWS)\b/.test(part) || part.startsWith(own));
   return about.length === 0 ? check : { ...check, source: about.join("; ") };

@@ -11,6 +11,7 @@ import { readTextFile } from "../passphrase-file.ts";
 import { provenanceJudge } from "../provenance.ts";
 import { openTransparencyLog } from "../transparency-log.ts";
 import { answer } from "../views/answer.ts";
+import { keepRoom } from "./heap.ts";
 import { readHead } from "./release-log.ts";
 import { appOf, each, kmsUrl } from "./values.ts";
 
@@ -154,6 +155,7 @@ export const serveCommand = new Command("serve")
     const service = await kmsOptions(options);
     const { startKms } = await import("@caisson/kms");
     kms = await startKms(service);
+    keepRoom();
     const { url, identityKey } = kms;
     answer(options.json, { url, identityKey }, `KMS ${identityKey}\nserves ${url}`);
     if (asked) void kms.reload();
