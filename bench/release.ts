@@ -42,7 +42,7 @@ import { load, longest, metrics, type Server, serve } from "./kms/server.ts";
 
 /** Bytes of the KMS's heap that are in use after a full collection, which its inspector makes. */
 async function heapAfterCollection(server: Server): Promise<number> {
-  const socket = new WebSocket(server.inspector);
+  const socket = new WebSocket(await server.inspector());
   await once(socket, "open");
   const call = async (id: number, method: string, params: object = {}) => {
     socket.send(JSON.stringify({ id, method, params }));
