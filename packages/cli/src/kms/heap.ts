@@ -3,7 +3,7 @@
  * How far the heap of a service grows before all of it is marked. Left to itself V8 marks a heap of 20 MiB each time that
  * it has grown by a quarter, which is once in a thousand releases.
  */
-import { constants, type NodeGCPerformanceDetail, PerformanceObserver } from "node:perf_hooks";
+import { constants, type PerformanceNodeEntry, PerformanceObserver } from "node:perf_hooks";
 import { getHeapSpaceStatistics, setFlagsFromString } from "node:v8";
 
 /** Bytes of old garbage that a service may keep. */
@@ -33,8 +33,7 @@ function setGrowth(): void {
 export function keepRoom(): void {
   setGrowth();
   new PerformanceObserver((list) => {
-    const major = ({ detail }: { detail?: unknown }) =>
-      (detail as NodeGCPerformanceDetail).kind === constants.NODE_PERFORMANCE_GC_MAJOR;
-    if (list.getEntries().some(major)) setGrowth();
+    const collections = list.getEntries() as PerformanceNodeEntry[];
+    if (collections.some(({ detail }) => detail.kind === constants.NODE_PERFORMANCE_GC_MAJOR)) setGrowth();
   }).observe({ entryTypes: ["gc"] });
 }
