@@ -189,21 +189,25 @@ test("replicas die and are replaced, PostgreSQL restarts, operators change a pol
   const [{ identityKey }] = replicas as [Replica];
   const url = await balancer(t, () => replicas);
 
-  const setPolicy = async (replaces: number, keyVersion: number) => {
-    writeFileSync(join(directory, "policy.json"), JSON.stringify({ ...machine!.policyFile(), keyVersion }));
-    const file = `request-${replaces}`;
-    const about = ["--kms", identityKey, "--app", machine!.app, "--replaces", String(replaces)];
+  const setPolicy = async (of: Machine, replaces: number, keyVersion: number, to = url) => {
+    writeFileSync(join(directory, "policy.json"), JSON.stringify({ ...of.policyFile(), keyVersion }));
+    const file = `request-${of.app}-${replaces}`;
+    const about = ["--kms", identityKey, "--app", of.app, "--replaces", String(replaces)];
     await caisson("kms", "request", "policy-set", "policy.json", ...about, "--output", file);
     const sign = async (from: string, name: string) => {
       const args = ["--key", name, "--passphrase-file", passphrase, "--output", `${from}-${name}`];
       match(await caisson("kms", "request", "sign", from, ...args), /policy\/set/);
       return `${from}-${name}`;
     };
-    await caisson("kms", "request", "send", await sign(await sign(file, "one"), "two"), url);
+    await caisson("kms", "request", "send", await sign(await sign(file, "one"), "two"), to);
   };
-  await setPolicy(0, 1);
+  await setPolicy(machine!, 0, 1);
   // The second one finds operators and policy in the database.
   replicas.push(await replica(t, data, "--database", database));
+  // A guest that boots as soon as its first policy is signed, at the one that was not told.
+  const newcomer = new Machine(Date.now(), "newcomer");
+  await setPolicy(newcomer, 0, 1, replicas[0]!.url);
+  equal((await withPatience(() => exchange(replicas[1]!.url, identityKey, newcomer))).app, newcomer.app);
 
   let over = false;
   t.after(() => {
@@ -236,7 +240,7 @@ test("replicas die and are replaced, PostgreSQL restarts, operators change a pol
   await setTimeout(300);
   await postgres.start();
   await bootsMore(guests.length);
-  await setPolicy(1, 2);
+  await setPolicy(machine!, 1, 2);
   while (versions.at(-1) !== 2 && !t.signal.aborted) await setTimeout(20);
   // A rolling restart, as a Deployment does it.
   for (const i of [0, 1]) {
@@ -258,5 +262,5 @@ test("replicas die and are replaced, PostgreSQL restarts, operators change a pol
   });
   equal(logged >= released, true, `${logged} logged, ${released} released`);
   // Once the log says that the policy changed, nothing more was released under the old one.
-  equal(policies.length, 2);
+  equal(policies.length, 3);
 });

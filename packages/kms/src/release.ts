@@ -53,6 +53,7 @@ import { hash } from "@caisson/vocabulary/hash";
 import { reasonOf } from "@caisson/vocabulary/system-error";
 import { type Applications, type KnownApplication, learn } from "./applications.ts";
 import type { CollateralCache } from "./collateral-cache.ts";
+import type { Newcomers } from "./newcomers.ts";
 import type { NonceCode, Nonces } from "./nonces.ts";
 import type { AppPolicy, Policies } from "./policy-set.ts";
 import type { Bucket } from "./rate-limit.ts";
@@ -97,6 +98,8 @@ export interface ReleaseContext {
   nonces: Nonces;
   volumes: Pick<VolumeBook, "open">;
   applications: Applications;
+  /** Whether an application without a policy has had one since (newcomers.ts). Default: none. */
+  newcomers?: Pick<Newcomers, "has">;
   /** Judges who built an image, where policies ask for that. Default: nobody does, and they are refused. */
   provenance?: ProvenanceJudge;
   /** Milliseconds since 1970. */
@@ -339,6 +342,12 @@ async function judge(
   }
   const policy = context.policies.get(entry.app.toHex());
   if (policy === undefined) {
+    if (await context.newcomers?.has(entry.app.toHex())) {
+      throw new Denial(
+        "policy/changed",
+        "this application's first policy was signed a moment ago; ask again",
+      );
+    }
     throw new Denial("app/unknown", `this KMS has no policy for app ${entry.app.toHex()}`);
   }
   entry.policy = policy.digest;

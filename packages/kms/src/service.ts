@@ -23,6 +23,7 @@ import { FollowedLog, type LogToFollow } from "./followed-log.ts";
 import { followingRows } from "./following-rows.ts";
 import { limits } from "./limits.ts";
 import { Metrics } from "./metrics.ts";
+import { Newcomers } from "./newcomers.ts";
 import { Nonces } from "./nonces.ts";
 import { type Operators } from "./operator-request.ts";
 import { Administration, type SignedReading } from "./operators.ts";
@@ -220,10 +221,11 @@ export class Service {
     }
   }
 
-  /** What operators signed at another replica. */
+  /** What operators signed at another replica, or what a reading that failed did not take. */
   #lookForChanges(): void {
+    const isBehind = () => this.administration.inForce.guard?.version !== this.#configuration.guard?.version;
     Promise.all([this.administration.refresh(), this.context.roots.refresh()]).then(
-      ([changed]) => changed && this.follow(),
+      () => isBehind() && this.follow(),
       (error: unknown) => this.write("store-failed", { message: messageOf(error) }),
     );
   }
@@ -283,6 +285,11 @@ async function readService(
     nonces: new Nonces(deriveKmsKey(secret, "nonces"), () => store.head.sequence),
     volumes,
     applications: new Applications(store, followed),
+    newcomers: new Newcomers(
+      () => administration.refresh(),
+      (app) => administration.inForce.policies.has(app),
+      elapsed,
+    ),
     ...(options.provenance !== undefined && { provenance: options.provenance }),
     now,
     elapsed,

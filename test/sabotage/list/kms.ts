@@ -10,6 +10,13 @@ export const kms = within("packages/kms/src", [
     "/test/integration/kms-postgresql.test.ts",
   ],
   [
+    "any number of guests whose applications nobody knows wait",
+    "newcomers.ts",
+    "if (this.#waiting === mostWaiting) return false;",
+    "",
+    "newcomers.test.ts",
+  ],
+  [
     "PostgreSQL is given times of 32 bits",
     "store/arrays.ts",
     "Math.floor(value / 2 ** 32)",
