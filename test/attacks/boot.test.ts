@@ -1,25 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What the host feeds the machine: kernel, command line, root, memory, devices. Nothing boots on with any of it. */
 import { equal, match, notEqual, ok } from "node:assert/strict";
-import {
-  closeSync,
-  copyFileSync,
-  mkdtempSync,
-  openSync,
-  readFileSync,
-  readSync,
-  rmSync,
-  writeSync,
-} from "node:fs";
-import { tmpdir } from "node:os";
+import { closeSync, copyFileSync, openSync, readFileSync, readSync, writeSync } from "node:fs";
 import { join } from "node:path";
-import { after, test } from "node:test";
+import { test } from "node:test";
 import type { VmOptions } from "@caisson/host/vm";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { attack } from "../support/hostile.ts";
 import { image, shape } from "../support/image.ts";
 
-const scratch = mkdtempSync(join(tmpdir(), "caisson-attack-"));
-after(() => rmSync(scratch, { recursive: true, force: true }));
+const scratch = temporaryDirectory("attack");
 
 /** A copy of a file with one byte changed. */
 function changed(file: string, offset: number): string {

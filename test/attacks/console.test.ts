@@ -5,21 +5,20 @@
  */
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { closeSync, constants, mkdtempSync, openSync, rmSync, writeSync } from "node:fs";
+import { closeSync, constants, openSync, writeSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { after, test } from "node:test";
+import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Vm } from "@caisson/host/vm";
 import { type SessionHooks, startSession } from "@caisson/machine/session";
 import { type ConsoleEvent, consoleDecoder } from "@caisson/protocol/console";
 import type { LiveReport } from "@caisson/protocol/live-report";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { image, references, shape } from "../support/image.ts";
 
-const state = mkdtempSync(join(tmpdir(), "caisson-attack-"));
-after(() => rmSync(state, { recursive: true, force: true }));
+const state = temporaryDirectory("attack");
 
 /** Longer than a machine takes to go once PID 1 has said why; PID 1 waits for the console for 2 s. */
 const pauseMs = 1_500;

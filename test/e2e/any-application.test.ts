@@ -2,17 +2,16 @@
 /** `caisson up` with applications that serve nothing: what keeps running, what ends, and how that is said. */
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
-import { after, test } from "node:test";
+import { test } from "node:test";
 import { imageDirectory, readSpec } from "@caisson/image";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { writeAppSpec, writeSpec } from "../support/services.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
-const place = mkdtempSync(join(tmpdir(), "caisson-any-"));
-after(() => rmSync(place, { recursive: true, force: true }));
+const place = temporaryDirectory("any");
 
 /** A spec whose application is this script. */
 function specOf(name: string, script: string, lines = ""): string {

@@ -2,23 +2,22 @@
 /** `caisson up` with the services of a compose file: they find each other, and only what is published is reached. */
 import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { json, text } from "node:stream/consumers";
 import { after, test } from "node:test";
 import { promisify } from "node:util";
 import { httpPost, requestKeys } from "@caisson/guest/key-client";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { launchServices, writeSpec } from "../support/services.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
 const caisson = join(repository, "caisson");
 const example = "examples/compose";
 
-const place = mkdtempSync(join(tmpdir(), "caisson-compose-"));
-after(() => rmSync(place, { recursive: true, force: true }));
+const place = temporaryDirectory("compose");
 
 /** What a command of this machine prints on stdout. */
 const said = async (...args: string[]): Promise<string> =>

@@ -4,11 +4,11 @@
  * manager. What a TPM then holds must be what was predicted from the files.
  */
 import { deepEqual, equal, notEqual, ok } from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, type TestContext, test } from "node:test";
 import { explainLog, measuredEvents, type PredictInput, parseVariable, predict } from "@caisson/measure";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { unpackDebian } from "../support/debian.ts";
 import { imageOf } from "../support/image.ts";
 import {
@@ -32,8 +32,7 @@ const VARIABLE_BOOT = 0x80000002;
 async function bootUki(t: TestContext, firmware: Firmware, uki: Uint8Array) {
   const kernel = join(image, "kernel");
   const disk = bootDisk(uki);
-  const directory = mkdtempSync(join(tmpdir(), "caisson-uki-"));
-  t.after(() => rmSync(directory, { recursive: true, force: true }));
+  const directory = temporaryDirectory("uki", t);
   const path = join(directory, "disk.img");
   writeFileSync(path, disk);
   const input: PredictInput = {

@@ -4,23 +4,14 @@
  */
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import {
-  cpSync,
-  mkdtempSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-  writeSync,
-} from "node:fs";
-import { tmpdir } from "node:os";
+import { cpSync, openSync, readdirSync, readFileSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { before, test } from "node:test";
 import { type Audit, audit, catalogue, collectImage, judge } from "@caisson/audit";
 import { type KernelConfig, parseKernelConfig } from "@caisson/audit/kernel-config";
 import { checkRecommendations } from "@caisson/audit/kernel-recommendations";
 import { goodImage, resolvedConfig } from "@caisson/audit/testing/facts";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { imageOf } from "../support/image.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
@@ -30,8 +21,7 @@ before(async () => {
     directories[flavour] = (await imageOf(flavour)).directory;
 });
 const image = (flavour: string): string => directories[flavour]!;
-const scratch = mkdtempSync(join(tmpdir(), "caisson-audit-"));
-after(() => rmSync(scratch, { recursive: true, force: true }));
+const scratch = temporaryDirectory("audit");
 
 /** Ids with this status. */
 function ids(result: Audit, status: string): string[] {

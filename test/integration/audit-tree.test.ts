@@ -2,24 +2,14 @@
 /** Another system's root file system, audited by the same command: what is judged, what is not, what is counted. */
 import { deepEqual, equal, match } from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import {
-  chmodSync,
-  copyFileSync,
-  mkdirSync,
-  mkdtempSync,
-  rmSync,
-  statSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
-import { tmpdir } from "node:os";
+import { chmodSync, copyFileSync, mkdirSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { after, beforeEach, test } from "node:test";
+import { beforeEach, test } from "node:test";
 import type { Audit, Result } from "@caisson/audit";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 
 const repository = new URL("../../", import.meta.url).pathname;
-const scratch = mkdtempSync(join(tmpdir(), "caisson-tree-"));
-after(() => rmSync(scratch, { recursive: true, force: true }));
+const scratch = temporaryDirectory("tree");
 
 const tree = join(scratch, "root");
 const put = (path: string, text: string, mode = 0o644): void => {

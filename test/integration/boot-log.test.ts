@@ -5,19 +5,19 @@
  * firmware: the driver must refuse or give the registers that our own replay gives, and read nothing beyond it.
  */
 import { deepEqual, equal, ok } from "node:assert/strict";
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
-import { constants, tmpdir } from "node:os";
+import { readdirSync, readFileSync } from "node:fs";
+import { constants } from "node:os";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { before, test } from "node:test";
 import { measuredEvents, parseEventLog } from "@caisson/measure";
 import { fold } from "@caisson/measure/rtmr";
 import { replayPcrs } from "@caisson/measure/tpm-log";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { driverProgram } from "../support/driver-program.ts";
 
 const vectors = new URL("../../packages/measure/vectors/trial", import.meta.url).pathname;
 
-const place = mkdtempSync(join(tmpdir(), "caisson-boot-log-"));
-after(() => rmSync(place, { recursive: true }));
+const place = temporaryDirectory("boot-log");
 
 const flag = { none: 0, noTpm: 1, noLog: 2, unreadable: 4 };
 interface Case {

@@ -7,28 +7,18 @@ import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { hash } from "node:crypto";
 import { once } from "node:events";
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { before, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Manifest } from "@caisson/image/manifest";
 import { onSmallDisk } from "@caisson/image/testing/small-disk";
 import { namespaces } from "@caisson/image/toolchain";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { cyclonedxFaults } from "../support/cyclonedx.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
-const place = mkdtempSync(`${tmpdir()}/caisson-build-`);
-after(() => rmSync(place, { recursive: true, force: true }));
+const place = temporaryDirectory("build");
 
 const cli = (...args: string[]) => [join(repository, "packages/cli/src/main.ts"), "build", ...args];
 const hello = join(repository, "examples/hello");

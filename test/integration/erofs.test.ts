@@ -6,7 +6,6 @@ import { hash } from "node:crypto";
 import {
   closeSync,
   lstatSync,
-  mkdtempSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -15,18 +14,17 @@ import {
   writeFileSync,
   writeSync,
 } from "node:fs";
-import { tmpdir } from "node:os";
 import { test } from "node:test";
 import { layoutErofs } from "@caisson/image/erofs";
 import { type DirectoryNode, directory, type FileNode, type Node, walk } from "@caisson/image/tree";
 import { VerityHasher, type VerityTree, veritySalt } from "@caisson/image/verity";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import fc from "fast-check";
 
 const time = 1_793_491_200;
 /** Only root may give files away, so only root sees owners after extracting. */
 const isRoot = process.getuid!() === 0;
-const place = mkdtempSync(`${tmpdir()}/caisson-erofs-`);
-test.after(() => rmSync(place, { recursive: true, force: true }));
+const place = temporaryDirectory("erofs");
 
 const image = `${place}/image`;
 /** Writes file system and hash tree to `image`. */

@@ -2,17 +2,16 @@
 /** `inspect`, `policy from` and `tcb` of what they cannot explain: the exit code says whose fault it is. */
 import { deepEqual, match } from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, test } from "node:test";
+import { test } from "node:test";
 import { mintNitro, nitroHierarchy } from "@caisson/simulated/aws-pki";
 import { buildEvidence, times } from "@caisson/verify/testing/evidence";
 import { buildSnp } from "@caisson/verify/testing/snp-refusals";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 
 const repository = new URL("../../", import.meta.url).pathname;
-const folder = mkdtempSync(join(tmpdir(), "caisson-explain-"));
-after(() => rmSync(folder, { recursive: true }));
+const folder = temporaryDirectory("explain");
 const file = (name: string, content: Uint8Array): string => {
   const path = join(folder, name);
   writeFileSync(path, content);

@@ -5,16 +5,15 @@
  */
 import { deepEqual, equal, match, notEqual } from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, test } from "node:test";
+import { test } from "node:test";
 import type { Comparison } from "@caisson/audit/firmware-compare";
 import { firmware, ovmfSections, type SyntheticSection } from "@caisson/measure/testing/synthetic";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 
 const repository = new URL("../../", import.meta.url).pathname;
-const scratch = mkdtempSync(join(tmpdir(), "caisson-firmware-"));
-after(() => rmSync(scratch, { recursive: true, force: true }));
+const scratch = temporaryDirectory("firmware");
 
 const size = 0x20000;
 

@@ -6,15 +6,15 @@
 import { deepEqual, equal, ok, rejects } from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type TestContext } from "node:test";
 import { setTimeout } from "node:timers/promises";
 import { httpPost } from "@caisson/guest/key-client";
 import { createRootSecret, postgresql, readOnlySqlite, verifyReleaseLog } from "@caisson/kms";
 import { Machine } from "@caisson/kms/testing/machine";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { cli, exchange, type Replica, startReplica } from "../support/kms-process.ts";
 import { type Postgres, startPostgres } from "../support/postgresql.ts";
 import { type HostClock, hostClock } from "../support/set-clock.ts";
@@ -48,8 +48,7 @@ async function host(t: TestContext, withPostgres: boolean): Promise<Host> {
   });
   const after = (end: () => Promise<void> | void) => void ends.unshift(end);
   const clock = hostClock(after);
-  const directory = mkdtempSync(join(tmpdir(), "caisson-kms-clock-"));
-  after(() => rmSync(directory, { recursive: true }));
+  const directory = temporaryDirectory("kms-clock");
   const [data, policies] = [join(directory, "data"), join(directory, "policies")];
   createRootSecret(data);
   mkdirSync(policies);

@@ -33,6 +33,7 @@ import { Machine } from "@caisson/kms/testing/machine";
 import { writeEnvelope } from "@caisson/releases";
 import { keysOf } from "@caisson/releases/testing/owners";
 import { signedBy, signer } from "@caisson/releases/testing/signers";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { startPostgres } from "../support/postgresql.ts";
 
 const skip = process.getuid?.() === 0 ? false : "a small file system is mounted, which only root may do";
@@ -84,8 +85,7 @@ async function outOfRoom(
   free: number,
   options: { data: string; databases: readonly string[] },
 ): Promise<{ identity: string; released: number }> {
-  const place = mkdtempSync(join(tmpdir(), "caisson-full-disk-policies-"));
-  t.after(() => rmSync(place, { recursive: true }));
+  const place = temporaryDirectory("full-disk-policies", t);
   writeFileSync(join(place, "app.json"), JSON.stringify(new Machine(Date.now()).policyFile()));
   createRootSecret(options.data);
   const kms = await startKms({
@@ -164,8 +164,7 @@ test("a full disk under PostgreSQL's tables", { skip, timeout: 300_000 }, async 
     database,
     `ALTER DATABASE ${new URL(database).pathname.slice(1)} SET default_tablespace = small`,
   );
-  const data = mkdtempSync(join(tmpdir(), "caisson-full-disk-data-"));
-  t.after(() => rmSync(data, { recursive: true }));
+  const data = temporaryDirectory("full-disk-data", t);
   const { identity, released } = await outOfRoom(t, disk, 2 ** 14, {
     data: join(data, "own"),
     databases: [database],

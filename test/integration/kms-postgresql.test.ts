@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The KMS's store in PostgreSQL: the contract that the file keeps too, then a database that comes and goes. */
 import { deepEqual, equal, match, rejects } from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test, { after, before, type TestContext } from "node:test";
 import { setTimeout } from "node:timers/promises";
 import { openStore, postgresql, type Store, storeKeys, verifyReleaseLog } from "@caisson/kms";
 import { contract } from "@caisson/kms/testing/contract";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { type Postgres, startPostgres } from "../support/postgresql.ts";
 
 const ends: (() => Promise<void> | void)[] = [];
@@ -51,8 +51,7 @@ test("a server that asks for a password gets that of PGPASSFILE, and stderr no w
   server.sql(database, "SELECT pg_reload_conf()");
   server.sql(database, "CREATE ROLE locked SUPERUSER LOGIN PASSWORD 'let me in'");
   const locked = database.replace("kms@", "locked@");
-  const directory = mkdtempSync(join(tmpdir(), "caisson-kms-password-"));
-  t.after(() => rmSync(directory, { recursive: true }));
+  const directory = temporaryDirectory("kms-password", t);
   const before = process.env.PGPASSFILE;
   t.after(() => {
     if (before === undefined) delete process.env.PGPASSFILE;

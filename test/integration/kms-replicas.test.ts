@@ -6,9 +6,8 @@
 import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { once } from "node:events";
-import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, writeFileSync } from "node:fs";
 import { type AddressInfo, connect, createServer } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type TestContext } from "node:test";
 import { setTimeout } from "node:timers/promises";
@@ -17,6 +16,7 @@ import { httpPost, requestKeys } from "@caisson/guest/key-client";
 import { withPatience } from "@caisson/guest/patience";
 import { createRootSecret, postgresql, verifyReleaseLog } from "@caisson/kms";
 import { Machine } from "@caisson/kms/testing/machine";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { cli, exchange, type Replica, startReplica } from "../support/kms-process.ts";
 import { type Postgres, startPostgres } from "../support/postgresql.ts";
 
@@ -54,8 +54,7 @@ interface Setup {
 }
 
 async function setup(t: TestContext): Promise<Setup> {
-  const directory = mkdtempSync(join(tmpdir(), "caisson-kms-replicas-"));
-  t.after(() => rmSync(directory, { recursive: true }));
+  const directory = temporaryDirectory("kms-replicas", t);
   const ends: (() => Promise<void> | void)[] = [];
   t.after(async () => {
     for (const end of ends) await end();
@@ -156,8 +155,7 @@ test("replicas that a PostgreSQL shows two histories find out from each other, a
 });
 
 test("so do processes that have two copies of one file", async (t) => {
-  const directory = mkdtempSync(join(tmpdir(), "caisson-kms-fork-"));
-  t.after(() => rmSync(directory, { recursive: true }));
+  const directory = temporaryDirectory("kms-fork", t);
   const [data, copy] = [join(directory, "data"), join(directory, "copy")];
   createRootSecret(data);
   await split(t, { directory, data }, [], () => {

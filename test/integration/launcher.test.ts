@@ -11,15 +11,13 @@ import {
   copyFileSync,
   existsSync,
   mkdirSync,
-  mkdtempSync,
   readFileSync,
-  rmSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
-import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { type TestContext, test } from "node:test";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 
 const repository = new URL("../../", import.meta.url).pathname;
 const tools =
@@ -45,8 +43,7 @@ interface RunOptions {
 
 /** A machine with the basic tools; `npm` is what npm says and how it ends when it shall install. */
 function machine(t: TestContext, npm = "exit 0"): Machine {
-  const root = mkdtempSync(join(tmpdir(), "caisson-launcher-"));
-  t.after(() => rmSync(root, { recursive: true, force: true }));
+  const root = temporaryDirectory("launcher", t);
   const bin = join(root, "bin");
   mkdirSync(bin);
   for (const tool of tools) {

@@ -5,16 +5,7 @@
  */
 import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
-import {
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { gzipSync } from "node:zlib";
@@ -46,11 +37,11 @@ import {
   type TestSuite,
 } from "@caisson/image/testing/archive";
 import { compareVersions } from "@caisson/image/version";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { serve, type TestServer } from "../support/server.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
-const scratch = mkdtempSync(join(tmpdir(), "caisson-lock-"));
-after(() => rmSync(scratch, { recursive: true }));
+const scratch = temporaryDirectory("lock");
 
 const day = (text: string) => new Date(`${text}T00:00:00Z`);
 const now = day("2026-06-10");

@@ -3,19 +3,18 @@
  * Our reader of layers against umoci, on layers that nobody would write: the same tree, or a refusal that has a name.
  */
 import { deepEqual, match, ok } from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { rmSync } from "node:fs";
 import { join } from "node:path";
-import { after, test } from "node:test";
+import { test } from "node:test";
 import { ImageError } from "@caisson/image/errors";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import fc from "fast-check";
 import { importImage } from "../../packages/image/src/oci/oci.ts";
 import { openLayout } from "../../packages/image/src/oci/oci-layout.ts";
 import { isRoot, ours, type Rows, run, theirs, writeLayout } from "../support/image-tree.ts";
 import { layerArchive, layerOf } from "../support/layers.ts";
 
-const place = mkdtempSync(join(tmpdir(), "caisson-umoci-"));
-after(() => rmSync(place, { recursive: true, force: true }));
+const place = temporaryDirectory("umoci");
 process.umask(0o022); // what umoci gives to directories that no entry names
 const layout = join(place, "layout");
 const rootfs = join(place, "rootfs");

@@ -5,21 +5,20 @@
  */
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { isBuiltin } from "node:module";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { before, test } from "node:test";
 import { libraries, packAll } from "@caisson/cli/npm-tarballs";
 import { firmware } from "@caisson/measure/testing/synthetic";
 import { toHex } from "@caisson/vocabulary/bytes";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { acceptableEvidence } from "../support/acceptable-evidence.ts";
 import { browserBundle } from "../support/browser-bundle.ts";
 import { browserPage } from "../support/browser-page.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
-const project = mkdtempSync(join(tmpdir(), "caisson-packages-"));
-after(() => rmSync(project, { recursive: true, force: true }));
+const project = temporaryDirectory("packages");
 
 const at = (path: string): string => join(project, path);
 const put = (path: string, content: string | Uint8Array): string => {

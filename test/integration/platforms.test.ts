@@ -2,19 +2,10 @@
 /** A new platform cannot be forgotten: the compiler names every place that must decide about it. */
 import { deepEqual, notEqual } from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import {
-  cpSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
-import { tmpdir } from "node:os";
+import { cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 
 const repository = new URL("../../", import.meta.url).pathname;
 
@@ -50,8 +41,7 @@ function wrongFiles(place: string): string[] {
 }
 
 test("a made-up third platform: the compiler lists these files, and no other has to be searched for", (t) => {
-  const place = mkdtempSync(join(tmpdir(), "caisson-platforms-"));
-  t.after(() => rmSync(place, { recursive: true }));
+  const place = temporaryDirectory("platforms", t);
   copyOfPackages(place);
   deepEqual(wrongFiles(place), [], "the copy compiles as it is");
   const file = join(place, "packages/vocabulary/src/platforms.ts");

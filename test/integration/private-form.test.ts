@@ -5,15 +5,15 @@
  */
 import { equal, match } from "node:assert/strict";
 import { once } from "node:events";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
 import { extname, join } from "node:path";
 import { text } from "node:stream/consumers";
 import { type TestContext, test } from "node:test";
 import { testGuest, testPlatform } from "@caisson/client/testing/guest";
 import { type Change, startInterceptor } from "@caisson/client/testing/interceptor";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { chromium, type Page } from "playwright-core";
 import { makePage } from "../../examples/private-form/page/make.ts";
 
@@ -43,8 +43,7 @@ async function open(t: TestContext, change: object = {}) {
   t.after(() => guest.close());
   const between = await startInterceptor(guest.port, asEmulated);
   t.after(() => between.close());
-  const place = mkdtempSync(join(tmpdir(), "caisson-page-"));
-  t.after(() => rmSync(place, { recursive: true }));
+  const place = temporaryDirectory("page", t);
   const { references, ...rules } = platform.written;
   const simulatedRoot = platform.judgement.trust.rootKey.toHex();
   mkdirSync(join(place, "state/collateral"), { recursive: true });

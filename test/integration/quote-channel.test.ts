@@ -5,14 +5,12 @@
  * because the clock is the harness's.
  */
 import { deepEqual, equal, ok } from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
-import { constants, tmpdir } from "node:os";
-import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { constants } from "node:os";
+import { before, test } from "node:test";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { driverProgram } from "../support/driver-program.ts";
 
-const place = mkdtempSync(join(tmpdir(), "caisson-quote-channel-"));
-after(() => rmSync(place, { recursive: true }));
+const place = temporaryDirectory("quote-channel");
 
 let program: (input: string) => Promise<string[]>;
 before(async () => {

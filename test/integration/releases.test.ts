@@ -3,18 +3,17 @@
 import { deepEqual, equal, match } from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test, { type TestContext } from "node:test";
 import { exampleManifest } from "@caisson/image/testing/manifest";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 
 const cli = new URL("../../packages/cli/src/main.ts", import.meta.url).pathname;
 
 /** A directory for files, and `caisson` in it. */
 function place(t: TestContext) {
-  const directory = mkdtempSync(join(tmpdir(), "caisson-releases-"));
-  t.after(() => rmSync(directory, { recursive: true }));
+  const directory = temporaryDirectory("releases", t);
   const caisson = (line: string, ...more: string[]) => {
     const args = [cli, ...line.split(" "), ...more];
     return spawnSync(process.execPath, args, { encoding: "utf8", timeout: 60_000, cwd: directory });

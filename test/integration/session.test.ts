@@ -5,9 +5,8 @@
  */
 import { deepEqual, equal, rejects } from "node:assert/strict";
 import { once } from "node:events";
-import { mkdtempSync, rmSync, symlinkSync } from "node:fs";
+import { symlinkSync } from "node:fs";
 import { connect } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import type { Manifest } from "@caisson/image";
@@ -15,11 +14,11 @@ import { type SessionOptions, startSession } from "@caisson/machine/session";
 import { StateBusyError } from "@caisson/machine/state";
 import type { TimeSource } from "@caisson/nts";
 import { plainService } from "@caisson/protocol/testing/service";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 
 /** A session that has all but its machine. */
 function optionsOf(t: TestContext): SessionOptions {
-  const image = mkdtempSync(join(tmpdir(), "caisson-session-"));
-  t.after(() => rmSync(image, { recursive: true, force: true }));
+  const image = temporaryDirectory("session", t);
   const app = { name: "one", services: { one: plainService() }, networks: {}, volumes: {} };
   const manifest = {
     name: "one",

@@ -5,14 +5,12 @@
  */
 import { deepEqual, equal } from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { mkdtempSync, rmSync } from "node:fs";
-import { constants, tmpdir } from "node:os";
-import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { constants } from "node:os";
+import { before, test } from "node:test";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { driverProgram } from "../support/driver-program.ts";
 
-const place = mkdtempSync(join(tmpdir(), "caisson-tdx-emulation-"));
-after(() => rmSync(place, { recursive: true }));
+const place = temporaryDirectory("tdx-emulation");
 
 let program: (input: string) => Promise<string[]>;
 before(async () => {

@@ -4,14 +4,11 @@
  * sanitizers, against clocks that the harness runs: a virtual processor may lose its turn between any two readings.
  */
 import { deepEqual, equal, ok } from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { before, test } from "node:test";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { driverProgram } from "../support/driver-program.ts";
 
-const place = mkdtempSync(join(tmpdir(), "caisson-tsc-frequency-"));
-after(() => rmSync(place, { recursive: true }));
+const place = temporaryDirectory("tsc-frequency");
 
 let program: (input: string) => Promise<string[]>;
 before(async () => {

@@ -3,23 +3,22 @@
 import { deepEqual, doesNotMatch, equal, match, ok } from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
-import { after, test } from "node:test";
+import { test } from "node:test";
 import { testGuest, testPlatform } from "@caisson/client/testing/guest";
 import { mintNitro, nitroHierarchy } from "@caisson/simulated/aws-pki";
 import type { Report } from "@caisson/verify";
 import { buildSnp } from "@caisson/verify/testing/snp-refusals";
 import { toHex } from "@caisson/vocabulary/bytes";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { acceptableEvidence } from "../support/acceptable-evidence.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
-const folder = mkdtempSync(join(tmpdir(), "caisson-verify-"));
-after(() => rmSync(folder, { recursive: true }));
+const folder = temporaryDirectory("verify");
 
 const file = (name: string, content: string | Uint8Array): string => {
   const path = join(folder, name);

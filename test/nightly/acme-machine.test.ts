@@ -6,11 +6,10 @@
 import { deepEqual, equal, match, notEqual, ok } from "node:assert/strict";
 import { X509Certificate } from "node:crypto";
 import { once } from "node:events";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import type { IncomingMessage } from "node:http";
 import { request } from "node:https";
 import { type AddressInfo, connect as connectTcp, createServer } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { type TestContext, test } from "node:test";
@@ -19,6 +18,7 @@ import { Guest } from "@caisson/client";
 import { cacheDirectory } from "@caisson/image/fetch";
 import type { ConsoleEvent } from "@caisson/protocol/console";
 import { readPolicy, readReferences } from "@caisson/verify";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { pebbleProgram, startPebble } from "../support/pebble.ts";
 import { launchServices, type ServiceMachine, writeAppSpec } from "../support/services.ts";
 
@@ -106,8 +106,7 @@ test("a machine gets a certificate over its attested key, renews it, and keeps i
 }, async (t) => {
   const program = pebbleProgram(cacheDirectory(process.env));
   if (program === undefined) return t.skip("there is no Go to build pebble with");
-  const place = mkdtempSync(join(tmpdir(), "caisson-acme-"));
-  t.after(() => rmSync(place, { recursive: true, force: true }));
+  const place = temporaryDirectory("acme", t);
   const relay = await startRelay(t);
   const pebble = await startPebble(program, place, relay.port, { host, validity });
   t.after(() => pebble.close());

@@ -3,21 +3,20 @@
 import { equal, match, ok } from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import type { RequestListener } from "node:http";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, test } from "node:test";
+import { test } from "node:test";
 import { promisify } from "node:util";
 import { gzipSync } from "node:zlib";
 import { openDoor, parsePlace } from "@caisson/client/connect";
 import { testGuest, testPlatform } from "@caisson/client/testing/guest";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { unpackDebian } from "../support/debian.ts";
 
 const run = promisify(execFile);
 const platform = testPlatform();
-const place = mkdtempSync(join(tmpdir(), "caisson-clients-"));
-after(() => rmSync(place, { recursive: true }));
+const place = temporaryDirectory("clients");
 
 const digits = "0123456789".repeat(1000);
 const routes: Record<string, RequestListener> = {

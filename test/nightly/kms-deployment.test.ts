@@ -4,20 +4,9 @@ import { deepEqual, equal, throws } from "node:assert/strict";
 import { execFile, execFileSync, spawn, spawnSync } from "node:child_process";
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
-import {
-  chmodSync,
-  cpSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
+import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer, get } from "node:http";
 import { createRequire } from "node:module";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import test, { type TestContext } from "node:test";
@@ -26,6 +15,7 @@ import { promisify } from "node:util";
 import { freeTcpPort } from "@caisson/host/ports";
 import { createRootSecret, startKms } from "@caisson/kms";
 import { Machine } from "@caisson/kms/testing/machine";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { parse, parseAllDocuments } from "yaml";
 import { unpackDebian } from "../support/debian.ts";
 import { startPostgres } from "../support/postgresql.ts";
@@ -35,8 +25,7 @@ const repository = new URL("../../", import.meta.url).pathname;
 const kubernetesVersion = "1.34.0";
 
 test("a server answers random requests as its OpenAPI description says", async (t) => {
-  const directory = mkdtempSync(join(tmpdir(), "caisson-kms-openapi-"));
-  t.after(() => rmSync(directory, { recursive: true }));
+  const directory = temporaryDirectory("kms-openapi", t);
   const machine = new Machine(Date.now());
   mkdirSync(join(directory, "policies"));
   writeFileSync(join(directory, "policies", "app.json"), JSON.stringify(machine.policyFile()));
@@ -91,8 +80,7 @@ test("a server answers random requests as its OpenAPI description says", async (
 });
 
 test("the Kubernetes manifests are what its published schemas allow", (t) => {
-  const directory = mkdtempSync(join(tmpdir(), "caisson-kms-kubernetes-"));
-  t.after(() => rmSync(directory, { recursive: true }));
+  const directory = temporaryDirectory("kms-kubernetes", t);
   const text = readFileSync(join(repository, "deploy/kms/kubernetes.yaml"), "utf8");
   const documents = parseAllDocuments(text).map(
     (document) => document.toJS() as { kind: string; apiVersion: string },
@@ -141,8 +129,7 @@ test("the database is what CloudNativePG's published schema allows", async () =>
 });
 
 test("the Compose file is what the Compose specification's schema allows", (t) => {
-  const directory = mkdtempSync(join(tmpdir(), "caisson-kms-compose-"));
-  t.after(() => rmSync(directory, { recursive: true }));
+  const directory = temporaryDirectory("kms-compose", t);
   const check = join(fromPypi("check-jsonschema==0.39.0"), "check-jsonschema");
   const judge = (file: string) =>
     spawnSync(check, ["--builtin-schema", "vendor.compose-spec", file], { encoding: "utf8" });
@@ -158,8 +145,7 @@ test("the Compose file is what the Compose specification's schema allows", (t) =
 });
 
 test("what the Dockerfile puts into its image is enough for a KMS, and for the Compose file's question how it is", async (t) => {
-  const directory = mkdtempSync(join(tmpdir(), "caisson-kms-image-"));
-  t.after(() => rmSync(directory, { recursive: true }));
+  const directory = temporaryDirectory("kms-image", t);
   const place = join(directory, "caisson");
   const data = join(directory, "kms");
   const dockerfile = readFileSync(join(repository, "deploy/kms/Dockerfile"), "utf8");
@@ -248,8 +234,7 @@ async function balancer(
 }
 
 test("the balancer of the Compose file sends nobody to a replica that is cut off from its database", async (t) => {
-  const directory = mkdtempSync(join(tmpdir(), "caisson-kms-balancer-"));
-  t.after(() => rmSync(directory, { recursive: true }));
+  const directory = temporaryDirectory("kms-balancer", t);
   mkdirSync(join(directory, "policies"));
   writeFileSync(
     join(directory, "policies", "app.json"),
@@ -338,8 +323,7 @@ async function nameServer(t: TestContext, addresses: ReadonlyMap<string, string>
 }
 
 test("the balancer starts while a replica has no address, follows one that moves, and keeps one that sheds load", async (t) => {
-  const directory = mkdtempSync(join(tmpdir(), "caisson-kms-balancer-"));
-  t.after(() => rmSync(directory, { recursive: true }));
+  const directory = temporaryDirectory("kms-balancer", t);
   const replicas = await freeTcpPort();
   /** Answers as a replica does, with the status to whoever asks for the log's head. */
   const replica = async (host: string, name: string, status = 200) => {
@@ -376,8 +360,7 @@ test("the balancer starts while a replica has no address, follows one that moves
 });
 
 test("the Deployment's containers start on volumes as a kubelet makes them", async (t) => {
-  const directory = mkdtempSync(join(tmpdir(), "caisson-kms-volumes-"));
-  t.after(() => rmSync(directory, { recursive: true }));
+  const directory = temporaryDirectory("kms-volumes", t);
   // kubernetes, pkg/volume/emptydir and pkg/volume/util/atomic_writer.go: mode 777, and files behind two links.
   const volume = (name: string, file?: string) => {
     const path = join(directory, name);
@@ -516,8 +499,7 @@ const fires: [alert: string, at: string, series: Record<string, string>, labels:
 ];
 
 test("Prometheus takes the rules and the server's metrics, and each alert fires when it should and not before", async (t) => {
-  const directory = mkdtempSync(join(tmpdir(), "caisson-kms-alerts-"));
-  t.after(() => rmSync(directory, { recursive: true }));
+  const directory = temporaryDirectory("kms-alerts", t);
   const promtool = join((await unpackDebian("bookworm", ["prometheus"])).root, "usr/bin/promtool");
   const rules = join(repository, "deploy/kms/alerts.yaml");
   const check = (args: string[], input?: string) => {

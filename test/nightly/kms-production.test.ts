@@ -5,22 +5,20 @@
  */
 import { deepEqual, equal } from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { before, test } from "node:test";
 import { prepare } from "@caisson/cli/prepare";
 import { Progress } from "@caisson/cli/views/progress";
 import { type Built, readSpec } from "@caisson/image";
 import { DevelopmentOwners } from "@caisson/machine/development-owners";
 import { persistentVolumes } from "@caisson/protocol/guest-config";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { attack } from "../support/hostile.ts";
 import { production } from "../support/image.ts";
 import { onVolume, writeKms } from "../support/kms-guest.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
-const place = mkdtempSync(join(tmpdir(), "caisson-kms-production-"));
-after(() => rmSync(place, { recursive: true }));
+const place = temporaryDirectory("kms-production");
 
 let all: Built[];
 before(async () => {

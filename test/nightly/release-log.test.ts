@@ -7,10 +7,9 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { createHash, generateKeyPairSync } from "node:crypto";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type TestContext } from "node:test";
 import { exampleManifest } from "@caisson/image/testing/manifest";
@@ -30,13 +29,13 @@ import {
   verifyCheckpoint,
   verifyInclusion,
 } from "@caisson/releases";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 
 const cli = new URL("../../packages/cli/src/main.ts", import.meta.url).pathname;
 
 /** A directory, `caisson` in it, and servers that end with the test. */
 function place(t: TestContext) {
-  const directory = mkdtempSync(join(tmpdir(), "caisson-release-log-"));
-  t.after(() => rmSync(directory, { recursive: true }));
+  const directory = temporaryDirectory("release-log", t);
   const caisson = (line: string, ...more: string[]) =>
     spawnSync(process.execPath, [cli, ...line.split(" "), ...more], {
       encoding: "utf8",
@@ -165,8 +164,7 @@ function program(name: string): string {
 }
 
 function fsck(t: TestContext, url: string, verifier: string): string {
-  const directory = mkdtempSync(join(tmpdir(), "caisson-fsck-"));
-  t.after(() => rmSync(directory, { recursive: true }));
+  const directory = temporaryDirectory("fsck", t);
   writeFileSync(join(directory, "key"), verifier);
   const run = spawnSync(
     program("fsck"),

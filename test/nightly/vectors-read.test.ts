@@ -2,19 +2,10 @@
 /** Every real file in the vectors is read by some test, seen as the tests run; what is not evidence is named here with why. */
 import { deepEqual, ok } from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import {
-  existsSync,
-  globSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, globSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join, relative, resolve } from "node:path";
 import { test } from "node:test";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 
 const repository = new URL("../../", import.meta.url).pathname;
 const vectors = resolve(repository, "../shared/vectors");
@@ -47,8 +38,7 @@ syncBuiltinESMExports();
 `;
 
 test("every vector is read by a test", { skip, timeout: 20 * 60_000 }, (t) => {
-  const place = mkdtempSync(join(tmpdir(), "caisson-vectors-"));
-  t.after(() => rmSync(place, { recursive: true }));
+  const place = temporaryDirectory("vectors", t);
   const list = join(place, "opened");
   writeFileSync(list, "");
   writeFileSync(join(place, "recorder.mjs"), recorder(list));

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `caisson kms serve` as a process of a test's own, and a guest that asks it for keys. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { httpPost, requestKeys } from "@caisson/guest/key-client";
 import { createRootSecret } from "@caisson/kms";
 import type { Machine } from "@caisson/kms/testing/machine";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 
 /** The commands' entry, for the Node that runs the tests. */
 export const cli = new URL("../../packages/cli/src/main.ts", import.meta.url).pathname;
@@ -24,8 +24,7 @@ export interface Replica {
 
 /** A directory with a new KMS's secret and a policy for each of `machines`; removed after the test. */
 export function kmsFiles(t: TestContext, machines: readonly Machine[]): { data: string; policies: string } {
-  const path = mkdtempSync(join(tmpdir(), "caisson-kms-"));
-  t.after(() => rmSync(path, { recursive: true }));
+  const path = temporaryDirectory("kms", t);
   const policies = join(path, "policies");
   mkdirSync(policies);
   for (const [i, one] of machines.entries()) {

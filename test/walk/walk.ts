@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /** A stranger's terminal: the commands of the walk, run as a person runs them, in a directory of their own. */
 import { spawn } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { text } from "node:stream/consumers";
-import { after } from "node:test";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 
 export const repository = new URL("../../", import.meta.url).pathname;
 export const hello = join(repository, "examples/hello");
@@ -18,8 +17,7 @@ export interface Said {
 
 /** A directory that ends with the tests, and `caisson` in it. */
 export function stranger() {
-  const place = mkdtempSync(join(tmpdir(), "caisson-walk-"));
-  after(() => rmSync(place, { recursive: true, force: true }));
+  const place = temporaryDirectory("walk");
   const at = (path: string): string => join(place, path);
   return {
     at,

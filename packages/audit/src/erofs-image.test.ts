@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, ok, throws } from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { layoutErofs } from "@caisson/image/erofs";
 import { directory, put } from "@caisson/image/tree";
 import { VerityHasher } from "@caisson/image/verity";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import fc from "fast-check";
 import { openImageFile, readErofsImage } from "./erofs-image.ts";
 import { AuditError } from "./errors.ts";
@@ -59,8 +59,7 @@ test("what the writer wrote is read back", () => {
 });
 
 test("an image on a disk is read as one in memory", (t) => {
-  const place = mkdtempSync(join(tmpdir(), "caisson-erofs-"));
-  t.after(() => rmSync(place, { recursive: true }));
+  const place = temporaryDirectory("erofs", t);
   writeFileSync(join(place, "image"), image);
   using file = openImageFile(join(place, "image"));
   const { read: _, ...found } = readErofsImage(file);

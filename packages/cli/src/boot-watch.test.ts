@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 /** How a started machine's boot ends, for whoever waits: the machine itself is a stand-in here. */
 import { equal, rejects, throws } from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, test } from "node:test";
+import { test } from "node:test";
 import type { Vm } from "@caisson/host/vm";
 import type { ConsoleEvent } from "@caisson/protocol/console";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { judgeEnd, untilReady } from "./boot-watch.ts";
 import { Interrupted } from "./failure.ts";
 import { BootView } from "./views/boot-view.ts";
 
-const place = mkdtempSync(join(tmpdir(), "caisson-watch-"));
-after(() => rmSync(place, { recursive: true }));
+const place = temporaryDirectory("watch");
 const log = join(place, "console.log");
 writeFileSync(log, "last words\n");
 const view = new BootView(

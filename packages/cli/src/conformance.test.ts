@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The published cases are answered as they say; a case that says otherwise, or is none, is noticed. */
 import { deepEqual, equal, ok, rejects, throws } from "node:assert/strict";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { readCase, runConformance } from "./conformance.ts";
 import { UsageError } from "./failure.ts";
 
@@ -26,8 +26,7 @@ test("every published case is answered as it says, and each answer occurs", asyn
 });
 
 test("a wrong answer, another form of evidence, and what is not a case", async (t) => {
-  const work = mkdtempSync(join(tmpdir(), "caisson-conformance-"));
-  t.after(() => rmSync(work, { recursive: true }));
+  const work = temporaryDirectory("conformance", t);
   await rejects(runConformance(work), UsageError);
   const good = JSON.parse(
     readFileSync(join(place, "quote-a-tdx-quote-in-good-order.json"), "utf8"),

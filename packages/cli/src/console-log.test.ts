@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, match } from "node:assert/strict";
-import { appendFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { appendFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, test } from "node:test";
+import { test } from "node:test";
 import { type ConsoleEvent, encodeConsole } from "@caisson/protocol/console";
 import { plainService } from "@caisson/protocol/testing/service";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { render as renderLine } from "./commands/logs.ts";
 import { list, render } from "./commands/ps.ts";
 import { readConsole } from "./console-log.ts";
 
-const place = mkdtempSync(join(tmpdir(), "caisson-console-"));
-after(() => rmSync(place, { recursive: true }));
+const place = temporaryDirectory("console");
 const path = join(place, "console.log");
 
 const line = (text: string, service = "web"): Extract<ConsoleEvent, { kind: "app" }> => ({

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 import { equal, rejects, throws } from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { UsageError } from "./failure.ts";
 import { launchDigest, parseFeatures } from "./launch-digest.ts";
 
 test("options that do not go together are refused with what to do", async (t) => {
-  const place = mkdtempSync(join(tmpdir(), "caisson-launch-"));
-  t.after(() => rmSync(place, { recursive: true }));
+  const place = temporaryDirectory("launch", t);
   const firmware = join(place, "firmware");
   writeFileSync(firmware, new Uint8Array(4096));
   const base = { vmm: "qemu", cpu: "EPYC-v4", sevFeatures: 1n, vcpus: 1, firmware } as const;

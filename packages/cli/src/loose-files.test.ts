@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, match, rejects, throws } from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, test } from "node:test";
+import { test } from "node:test";
 import { imageInputs, type Machine } from "@caisson/machine/prediction";
 import { predict } from "@caisson/measure";
 import {
@@ -23,14 +22,14 @@ import {
 import { plainService } from "@caisson/protocol/testing/service";
 import { concat } from "@caisson/vocabulary/bytes";
 import type { Platform } from "@caisson/vocabulary/platforms";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { compressSync } from "@napi-rs/lzma/lzma";
 import { utf16le } from "../../measure/src/bytes.ts";
 import { gptEvent } from "../../measure/src/formats/gpt.ts";
 import { firmwareInformation } from "../../measure/src/formats/smbios.ts";
 import { checkCombination, gatherFiles, type LooseFiles } from "./loose-files.ts";
 
-const directory = mkdtempSync(join(tmpdir(), "caisson-loose-files-"));
-after(() => rmSync(directory, { recursive: true, force: true }));
+const directory = temporaryDirectory("loose-files");
 const write = (name: string, bytes: Uint8Array | string) => {
   const path = join(directory, name);
   writeFileSync(path, bytes);

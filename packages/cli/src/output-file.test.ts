@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, throws } from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import test, { type TestContext } from "node:test";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { writeFile, writeNewFile } from "./output-file.ts";
 
 function placeOf(t: TestContext): string {
-  const directory = mkdtempSync(join(tmpdir(), "caisson-output-"));
-  t.after(() => rmSync(directory, { recursive: true }));
+  const directory = temporaryDirectory("output", t);
   return directory;
 }
 

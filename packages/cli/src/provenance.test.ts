@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 import { equal, match } from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "node:test";
 import { exampleManifest } from "@caisson/image/testing/manifest";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 
 const minted = JSON.parse(
   readFileSync(new URL("../../provenance/src/testing/sigstore.json", import.meta.url), "utf8"),
 ) as { workflow: string; roots: { public: object }; bundles: { public: object } };
 
 test("release verify asks for a provenance beside the owners, never instead", (t) => {
-  const directory = mkdtempSync(join(tmpdir(), "caisson-provenance-"));
-  t.after(() => rmSync(directory, { recursive: true }));
+  const directory = temporaryDirectory("provenance", t);
   const put = (name: string, value: unknown) => writeFileSync(join(directory, name), JSON.stringify(value));
   const run = (line: string) =>
     spawnSync(process.execPath, [new URL("./main.ts", import.meta.url).pathname, ...line.split(" ")], {

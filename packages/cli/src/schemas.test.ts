@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The JSON Schemas of docs/schemas take what our writers write, and refuse what our readers refuse. */
 import { equal, ok } from "node:assert/strict";
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import test, { after } from "node:test";
+import test from "node:test";
 import { followLog, LogWriter, noteSigningKey, openLogDirectory, writeFollowing } from "@caisson/log";
 import { identityPayloadType, readTrustPolicy, writeBundle, writeEnvelope } from "@caisson/releases";
 import { keysOf, Owners } from "@caisson/releases/testing/owners";
 import { signer } from "@caisson/releases/testing/signers";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import * as z from "zod";
 import { newOwnerKey } from "./owner-keys.ts";
 
@@ -28,8 +28,7 @@ const rebuild = owners.rebuild(release, "aa".repeat(32), builder);
 const payload = ({ payload: bytes }: { payload: Uint8Array }): object =>
   JSON.parse(new TextDecoder().decode(bytes)) as object;
 const key = { enc: "03".repeat(32), ciphertext: "04".repeat(20) };
-const place = mkdtempSync(join(tmpdir(), "caisson-schemas-"));
-after(() => rmSync(place, { recursive: true }));
+const place = temporaryDirectory("schemas");
 newOwnerKey(join(place, "owner"), "p256", "correct horse battery");
 await noteSigningKey(join(place, "log"), { name: "log.example", kind: "note" });
 /** What is kept of a log with the application's identity and release. */

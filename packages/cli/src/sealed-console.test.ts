@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, match, throws } from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, test } from "node:test";
+import { test } from "node:test";
 import type { ConsoleEvent } from "@caisson/protocol/console";
 import { generateSealingKey } from "@caisson/protocol/hpke";
 import { SealedLog } from "@caisson/protocol/sealed-log";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { newLogKey, readLogKey } from "./log-key.ts";
 import { openLog } from "./sealed-console.ts";
 
-const place = mkdtempSync(join(tmpdir(), "caisson-log-key-"));
-after(() => rmSync(place, { recursive: true }));
+const place = temporaryDirectory("log-key");
 const owner = generateSealingKey();
 
 /** Parts with one line each, numbered. */

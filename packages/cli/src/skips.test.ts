@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual } from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 
 const reporter = new URL("./skips.ts", import.meta.url).href;
 
 test("each way not to run is reported with its reason, and nothing else", (t) => {
-  const place = mkdtempSync(join(tmpdir(), "caisson-skips-"));
-  t.after(() => rmSync(place, { recursive: true }));
+  const place = temporaryDirectory("skips", t);
   const file = join(place, "some.test.mjs");
   writeFileSync(
     file,

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, rejects } from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, test } from "node:test";
+import { test } from "node:test";
 import { extend, runtimeEventDigest } from "@caisson/measure";
 import { bootEvents, bootSequence } from "@caisson/vocabulary/events";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { RuntimeLog } from "./event-log.ts";
 import type { PlatformAdapter } from "./platform.ts";
 
-const directory = mkdtempSync(join(tmpdir(), "caisson-test-"));
-after(() => rmSync(directory, { recursive: true }));
+const directory = temporaryDirectory("test");
 
 /** A register in memory; `failing` makes the kernel refuse. */
 function platform(): PlatformAdapter & { rtmr3: Uint8Array; failing: boolean } {

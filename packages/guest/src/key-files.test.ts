@@ -1,22 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import { equal, throws } from "node:assert/strict";
-import {
-  closeSync,
-  mkdtempSync,
-  openSync,
-  readFileSync,
-  readSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
-import { tmpdir } from "node:os";
+import { closeSync, openSync, readFileSync, readSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, test } from "node:test";
+import { test } from "node:test";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { KeyFiles } from "./key-files.ts";
 
-const scratch = mkdtempSync(join(tmpdir(), "caisson-test-"));
-after(() => rmSync(scratch, { recursive: true }));
+const scratch = temporaryDirectory("test");
 const { uid, gid } = statSync(scratch);
 
 test("the alarm empties every file in place, and its end writes them back", () => {

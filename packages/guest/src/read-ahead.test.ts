@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual } from "node:assert/strict";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { limitReadAhead } from "./read-ahead.ts";
 
 test("what reads far ahead is limited, what reads less is left, and a machine without disks is none to fail on", (t) => {
-  const root = mkdtempSync(join(tmpdir(), "caisson-test-"));
-  t.after(() => rmSync(root, { recursive: true }));
+  const root = temporaryDirectory("test", t);
   limitReadAhead(root);
   const before = { vda: "8192\n", "dm-0": "8192\n", vdb: "64\n", vdc: "128\n" };
   for (const [name, value] of Object.entries(before)) {

@@ -5,24 +5,15 @@
  * the kernel itself is test/integration/kernel-emulation.test.ts's.
  */
 import { deepEqual, equal, ok, rejects } from "node:assert/strict";
-import {
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  truncateSync,
-  writeFileSync,
-} from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import fs from "node:fs/promises";
 import { syncBuiltinESMExports } from "node:module";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, afterEach, beforeEach, mock, test } from "node:test";
+import { afterEach, beforeEach, mock, test } from "node:test";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { tsmPlatform } from "./tsm.ts";
 
-const scratch = mkdtempSync(join(tmpdir(), "caisson-test-"));
-after(() => rmSync(scratch, { recursive: true }));
+const scratch = temporaryDirectory("test");
 
 let paths: { measurements: string; reports: string; bootLogs: { tdx: string; emulated: string } };
 /** How this kernel answers. */

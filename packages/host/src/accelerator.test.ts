@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import { equal } from "node:assert/strict";
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { chmodSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, test } from "node:test";
+import { test } from "node:test";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { tryKvm } from "./accelerator.ts";
 
-const place = mkdtempSync(join(tmpdir(), "caisson-accelerator-"));
-after(() => rmSync(place, { recursive: true }));
+const place = temporaryDirectory("accelerator");
 const device = join(place, "kvm");
 writeFileSync(device, "");
 const processors = join(place, "cpuinfo");

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 import { equal, match, rejects } from "node:assert/strict";
 import { once } from "node:events";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, test } from "node:test";
+import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { end, start, waitForSocket } from "./child.ts";
 
-const scratch = mkdtempSync(join(tmpdir(), "caisson-test-"));
-after(() => rmSync(scratch, { recursive: true }));
+const scratch = temporaryDirectory("test");
 
 test("a socket is waited for until somebody listens on it, not until its file is there", async () => {
   const path = join(scratch, "a.sock");

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, match } from "node:assert/strict";
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { chmodSync, mkdirSync, mkdtempSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { after, test } from "node:test";
+import { test } from "node:test";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { tdxPrerequisites } from "./tdx.ts";
 
-const scratch = mkdtempSync(join(tmpdir(), "caisson-test-"));
-after(() => rmSync(scratch, { recursive: true }));
+const scratch = temporaryDirectory("test");
 
 /** Files of a host that can start a TD, and what its QEMU says. */
 const able: Record<string, string> = {

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, match, rejects } from "node:assert/strict";
 import { once } from "node:events";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, test } from "node:test";
+import { test } from "node:test";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import type { HostError } from "./errors.ts";
 import { Vm } from "./vm.ts";
 
-const scratch = mkdtempSync(join(tmpdir(), "caisson-test-"));
-after(() => rmSync(scratch, { recursive: true }));
+const scratch = temporaryDirectory("test");
 
 test("a machine that QEMU refuses: its words, and nothing left behind", async () => {
   const place = join(scratch, "places");

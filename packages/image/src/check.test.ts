@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, test } from "node:test";
+import { test } from "node:test";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { check, type Finding } from "./check.ts";
 
-const place = mkdtempSync(join(tmpdir(), "caisson-check-"));
-after(() => rmSync(place, { recursive: true }));
+const place = temporaryDirectory("check");
 
 /** An OCI layout without layers whose configuration is this; its path from `place`. */
 function layout(name: string, config: object, architecture = "amd64"): string {

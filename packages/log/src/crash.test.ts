@@ -6,21 +6,19 @@ import { generateKeyPairSync } from "node:crypto";
 import { once } from "node:events";
 import {
   cpSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
-  rmSync,
   statSync,
   truncateSync,
   unlinkSync,
   writeFileSync,
 } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import test, { type TestContext } from "node:test";
 import { identityPayloadType, readTrustPolicy } from "@caisson/releases";
 import { Owners } from "@caisson/releases/testing/owners";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import fc from "fast-check";
 import { openLogDirectory } from "./client.ts";
 import { verifyLog } from "./follow.ts";
@@ -32,8 +30,7 @@ const key = await noteSigner("log.example/crash", "note", generateKeyPairSync("e
 const policy = readTrustPolicy(`log ${key.verifier}\nquorum none\n`);
 
 const place = (t: TestContext): string => {
-  const directory = mkdtempSync(join(tmpdir(), "caisson-crash-"));
-  t.after(() => rmSync(directory, { recursive: true }));
+  const directory = temporaryDirectory("crash", t);
   return directory;
 };
 

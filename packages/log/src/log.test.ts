@@ -2,8 +2,7 @@
 /** A log of one application's life: written, witnessed, served, followed; and every way in which one of them cheats. */
 import { deepEqual, equal, notEqual, ok, rejects } from "node:assert/strict";
 import { generateKeyPairSync } from "node:crypto";
-import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, unlinkSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { cpSync, readdirSync, readFileSync, rmSync, unlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test, { type TestContext } from "node:test";
 import {
@@ -22,6 +21,7 @@ import {
 import { hashOf, keysOf, Owners } from "@caisson/releases/testing/owners";
 import { signer } from "@caisson/releases/testing/signers";
 import { Failure } from "@caisson/vocabulary/failure";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import fc from "fast-check";
 import { fetchLog, type LogSource, openLogDirectory } from "./client.ts";
 import { followLog, proveRelease, readFollowing, writeFollowing } from "./follow.ts";
@@ -61,8 +61,7 @@ const one = owners.release(subjects);
 const two = owners.release(subjects, { release: 2, previous: hashOf(one.payload), minimum: 2 });
 
 const place = (t: TestContext): string => {
-  const directory = mkdtempSync(join(tmpdir(), "caisson-log-"));
-  t.after(() => rmSync(directory, { recursive: true }));
+  const directory = temporaryDirectory("log", t);
   return directory;
 };
 

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal } from "node:assert/strict";
 import { generateKeyPairSync } from "node:crypto";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { test } from "node:test";
 import { writeCheckpoint } from "@caisson/releases";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { noteSigner } from "./keys.ts";
 import { Witness } from "./witness.ts";
 
@@ -25,8 +23,7 @@ async function request(old: number, size: number, root: number, key = log): Prom
 }
 
 test("a witness signs one history: what the log signed, and once for each size", async (t) => {
-  const directory = mkdtempSync(join(tmpdir(), "caisson-witness-"));
-  t.after(() => rmSync(directory, { recursive: true }));
+  const directory = temporaryDirectory("witness", t);
   const witness = new Witness(directory, witnessKey, [log.key], () => 0);
   const status = async (body: string) => (await witness.add(body)).status;
   equal(await status(await request(0, 2, 1, stranger)), 403);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, match, throws } from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { appendFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { appendFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { exampleManifest } from "@caisson/image/testing/manifest";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { readKit, writeKit } from "./kit.ts";
 
 const sha256 = (text: string) => createHash("sha256").update(text).digest("hex");
@@ -27,8 +27,7 @@ const references = (change: Record<string, string>) =>
 
 /** An image directory as `instance` leaves it, with its lock beside it. */
 function image(t: TestContext): { image: string; lock: string; out: string } {
-  const place = mkdtempSync(join(tmpdir(), "caisson-kit-"));
-  t.after(() => rmSync(place, { recursive: true, force: true }));
+  const place = temporaryDirectory("kit", t);
   const directory = join(place, "image");
   const relying = join(place, "image.state", "relying-party");
   mkdirSync(directory);

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, match, throws } from "node:assert/strict";
 import { hash } from "node:crypto";
-import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import type { Manifest } from "@caisson/image";
@@ -12,6 +11,7 @@ import { plainService } from "@caisson/protocol/testing/service";
 import { reservedSize } from "@caisson/protocol/volumes";
 import { hierarchy, mint } from "@caisson/simulated/pki";
 import { readPolicy, readReferences } from "@caisson/verify";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { parse } from "yaml";
 import { mrConfigId, prepareProduction } from "./production.ts";
 import { instanceSeed } from "./state.ts";
@@ -39,8 +39,7 @@ const references = ["single-pass", "two-pass"].map((name, i) => ({
 }));
 
 function image(t: TestContext): string {
-  const directory = mkdtempSync(join(tmpdir(), "caisson-production-"));
-  t.after(() => rmSync(directory, { recursive: true, force: true }));
+  const directory = temporaryDirectory("production", t);
   return join(directory, "image");
 }
 

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, notEqual, rejects, throws } from "node:assert/strict";
-import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { claimState, instanceSeed, runsOn } from "./state.ts";
 
 function place(t: TestContext): string {
-  const directory = mkdtempSync(join(tmpdir(), "caisson-state-"));
-  t.after(() => rmSync(directory, { recursive: true }));
+  const directory = temporaryDirectory("state", t);
   return directory;
 }
 

@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, throws } from "node:assert/strict";
-import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, mkdirSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import type { AppDescription } from "@caisson/protocol/guest-config";
 import { reservedSize } from "@caisson/protocol/volumes";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { type VolumeDiskError, volumeDisks } from "./volume-disks.ts";
 
 const MiB = 2 ** 20;
 
 function place(t: TestContext): string {
-  const directory = mkdtempSync(join(tmpdir(), "caisson-disks-"));
-  t.after(() => rmSync(directory, { recursive: true }));
+  const directory = temporaryDirectory("disks", t);
   return directory;
 }
 

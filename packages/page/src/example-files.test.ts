@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, throws } from "node:assert/strict";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "node:test";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { readExamples } from "./example-files.ts";
 
 function place(t: { after(end: () => void): void }, files: Record<string, string>): string {
-  const directory = mkdtempSync(join(tmpdir(), "caisson-examples-"));
-  t.after(() => rmSync(directory, { recursive: true }));
+  const directory = temporaryDirectory("examples", t);
   for (const [path, text] of Object.entries(files)) {
     mkdirSync(join(directory, path, ".."), { recursive: true });
     writeFileSync(join(directory, path), text);

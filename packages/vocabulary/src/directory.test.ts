@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, throws } from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { globSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { globSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import test, { type TestContext } from "node:test";
 import { makeDirectory } from "./directory.node.ts";
+import { temporaryDirectory } from "./testing/temporary-directory.ts";
 
 function place(t: TestContext): string {
-  const directory = mkdtempSync(join(tmpdir(), "caisson-directory-"));
-  t.after(() => rmSync(directory, { recursive: true }));
+  const directory = temporaryDirectory("directory", t);
   return directory;
 }
 

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Fetching collateral from a server that has every quirk and every fault that real ones have shown. */
 import { deepEqual, equal, match, ok, rejects, throws } from "node:assert/strict";
-import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { amdHierarchy, issueReport, mintAmd } from "@caisson/simulated/amd-pki";
@@ -10,6 +9,7 @@ import { serveCollateral } from "@caisson/simulated/collateral-server";
 import { type Hierarchy, hierarchy, mint } from "@caisson/simulated/pki";
 import { issueQuote } from "@caisson/simulated/quotes";
 import { type AnyEvidence, verifyGenuine } from "@caisson/verify";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { collateralFor, fetchIntel, intelPlatformOf } from "./collateral.ts";
 import { directoryStore } from "./directory-store.ts";
 import { sourceBase } from "./intel.ts";
@@ -237,8 +237,7 @@ test("a lower number, or an older document, never takes the place of what is kep
 });
 
 test("a damaged or foreign entry of the store is asked for again", async (t) => {
-  const place = mkdtempSync(join(tmpdir(), "caisson-collateral-"));
-  t.after(() => rmSync(place, { recursive: true }));
+  const place = temporaryDirectory("collateral", t);
   const server = await start(t);
   const store = directoryStore(place);
   const options = { from: server.url, now, trust, store };

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, ok } from "node:assert/strict";
 import { once } from "node:events";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { type AddressInfo, createServer } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { listeningPorts } from "./listening.ts";
 
 test("the ports of another user are found, on IPv4 and IPv6", async (t) => {
@@ -30,8 +30,7 @@ test("the ports of another user are found, on IPv4 and IPv6", async (t) => {
 });
 
 test("tables are read as the kernel writes them; what cannot be read names nothing", (t) => {
-  const process = mkdtempSync(join(tmpdir(), "caisson-listening-"));
-  t.after(() => rmSync(process, { recursive: true }));
+  const process = temporaryDirectory("listening", t);
   deepEqual(listeningPorts(process), []);
   mkdirSync(join(process, "net"));
   writeFileSync(

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual } from "node:assert/strict";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { expect, orphans } from "./orphans.ts";
 
 test("orphans are ended children of PID 1 for which nobody waits, whatever their names hold", (t) => {
-  const proc = mkdtempSync(join(tmpdir(), "caisson-proc-"));
-  t.after(() => rmSync(proc, { recursive: true }));
+  const proc = temporaryDirectory("proc", t);
   const process = (pid: number, stat: string): void => {
     mkdirSync(join(proc, String(pid)));
     writeFileSync(join(proc, String(pid), "stat"), `${pid} ${stat}\n`);

@@ -2,18 +2,17 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { closeSync, constants, mkdtempSync, openSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { closeSync, constants, openSync } from "node:fs";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { test } from "node:test";
 import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { readLimited } from "./output.ts";
 import { pipe } from "./runtime.ts";
 
 test("whoever prints line by line is not held up: what it printed meanwhile is one piece", async (t) => {
-  const place = mkdtempSync(join(tmpdir(), "caisson-output-"));
-  t.after(() => rmSync(place, { recursive: true }));
+  const place = temporaryDirectory("output", t);
   const fifo = join(place, "fifo");
   execFileSync("mkfifo", [fifo]);
   const read = openSync(fifo, constants.O_RDONLY | constants.O_NONBLOCK);

@@ -2,10 +2,10 @@
 import { deepEqual } from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readlinkSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readlinkSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { endTree, processes } from "./processes.ts";
 
 /** Started, and so far that it waits for `sleep`, which it started itself. */
@@ -24,8 +24,7 @@ test("a tree of processes ends from its ends: each sees what it started end, and
 });
 
 test("one that goes on starting others is ended, too, and what it started last", async (t) => {
-  const place = mkdtempSync(join(tmpdir(), "caisson-tree-"));
-  t.after(() => rmSync(place, { recursive: true }));
+  const place = temporaryDirectory("tree", t);
   // Each of them has it open.
   const fifo = join(place, "held");
   execFileSync("mkfifo", [fifo]);

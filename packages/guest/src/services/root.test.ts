@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, rejects } from "node:assert/strict";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { begin } from "./root.ts";
 
 /** An image's directory, and a persistent volume beside it. */
 function places(t: TestContext) {
-  const place = mkdtempSync(join(tmpdir(), "caisson-root-"));
-  t.after(() => rmSync(place, { recursive: true }));
+  const place = temporaryDirectory("root", t);
   const [image, mount] = [join(place, "image"), join(place, "mount")];
   const volume = join(mount, "data");
   mkdirSync(join(image, "inner"), { recursive: true, mode: 0o750 });

@@ -3,10 +3,10 @@
  * A directory that looks like the file systems of a guest's kernel, as far as PID 1 reads and writes them: a machine in
  * good order, of which a test changes one thing. The values are written down here and come from no part of PID 1.
  */
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { TestContext } from "node:test";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 
 /** Content by path; `{ link }` is a symbolic link, undefined is a file that is not there. */
 export type Files = Record<string, string | Uint8Array | { link: string } | undefined>;
@@ -68,8 +68,7 @@ const goodFiles = (): Files => ({
 
 /** A tree in good order with `changes`, below a directory that goes when the test ends. Returns that directory. */
 export function guestTree(t: TestContext, changes: Files = {}): string {
-  const root = mkdtempSync(join(tmpdir(), "caisson-tree-"));
-  t.after(() => rmSync(root, { recursive: true, force: true }));
+  const root = temporaryDirectory("tree", t);
   for (const [path, content] of Object.entries({ ...goodFiles(), ...changes })) {
     if (content === undefined) continue;
     const place = join(root, path);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, ok, rejects } from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { bundleGuest, guestProgram } from "./bundle.ts";
 
 const repository = new URL("../../../../", import.meta.url).pathname;
@@ -27,8 +27,7 @@ test("what is in the bundle loads no built-in module before it is used", async (
   const { code } = await bundleGuest(guestProgram.production);
   const tell = 'process.once("exit", () => console.log(JSON.stringify(process.moduleLoadList)));\n';
   // It ends when it does not find the addon that an image has.
-  const directory = mkdtempSync(join(tmpdir(), "caisson-bundle-"));
-  t.after(() => rmSync(directory, { recursive: true }));
+  const directory = temporaryDirectory("bundle", t);
   writeFileSync(join(directory, "init.mjs"), Buffer.concat([Buffer.from(tell), code]));
   const { stdout, stderr } = spawnSync(process.execPath, [join(directory, "init.mjs")], { encoding: "utf8" });
   ok(stderr.includes("syscalls.node"), stderr);

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, throws } from "node:assert/strict";
 import { hash } from "node:crypto";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, test } from "node:test";
+import { test } from "node:test";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { bytesOf, digest, sizeOf } from "./content.ts";
 
-const place = mkdtempSync(join(tmpdir(), "caisson-content-"));
-after(() => rmSync(place, { recursive: true }));
+const place = temporaryDirectory("content");
 
 const bytes = Buffer.from(Array.from({ length: 2_500_000 }, (_, i) => (i * 7) >> 3));
 const path = join(place, "f");

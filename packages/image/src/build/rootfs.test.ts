@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, ok, rejects, throws } from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { after, test } from "node:test";
+import { test } from "node:test";
 import type { GuestConfig } from "@caisson/protocol/guest-config";
 import { plainService } from "@caisson/protocol/testing/service";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { rootFiles } from "../inputs/recipe.ts";
 import { elfFile } from "../testing/elf.ts";
 import { crun, node, program, rootInputs, type Variation } from "../testing/root.ts";
@@ -12,8 +11,7 @@ import type { Application } from "./application.ts";
 import { addApplication, assembleRoot, checkRoot, librariesOf } from "./rootfs.ts";
 import { type DirectoryNode, directory, lookup, put, walk } from "./tree.ts";
 
-const place = mkdtempSync(`${tmpdir()}/caisson-rootfs-`);
-after(() => rmSync(place, { recursive: true }));
+const place = temporaryDirectory("rootfs");
 
 const inputs = (variation: Variation = {}) => rootInputs(place, variation);
 

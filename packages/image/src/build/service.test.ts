@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What is measured of a service: its own lines over its image's words. */
 import { deepEqual, equal, match, throws } from "node:assert/strict";
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, test } from "node:test";
+import { test } from "node:test";
 import { rootCapabilities, type Service } from "@caisson/protocol/guest-config";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { parseComposition } from "../inputs/compose/file.ts";
 import type { App, FrontSpec, Spec } from "../inputs/spec.ts";
 import type { OciConfig } from "../oci/documents.ts";
@@ -13,8 +13,7 @@ import type { OciImage } from "../oci/oci.ts";
 import { describeApplication } from "./application.ts";
 import { directory, put } from "./tree.ts";
 
-const place = mkdtempSync(join(tmpdir(), "caisson-service-"));
-after(() => rmSync(place, { recursive: true }));
+const place = temporaryDirectory("service");
 
 const image = (config: Partial<OciConfig> = {}, digest = "0a"): OciImage => {
   const tree = directory();

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, rejects } from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, test } from "node:test";
+import { test } from "node:test";
 import { rootCertificates } from "node:tls";
 import { type AppDescription, authorityRootsLimit } from "@caisson/protocol/guest-config";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { nameAuthority } from "./authority.ts";
 import type { FrontSpec } from "./spec.ts";
 
-const place = mkdtempSync(join(tmpdir(), "caisson-authority-"));
-after(() => rmSync(place, { recursive: true }));
+const place = temporaryDirectory("authority");
 
 const directory = "https://ca.example/dir";
 const described = {

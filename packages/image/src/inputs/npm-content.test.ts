@@ -5,16 +5,15 @@ import {
   copyFileSync,
   cpSync,
   mkdirSync,
-  mkdtempSync,
   readFileSync,
   renameSync,
   rmSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { bundleGuest, guestProgram } from "../build/bundle.ts";
 import { npmPackages } from "./npm.ts";
 import { checkInstalled } from "./npm-content.ts";
@@ -24,8 +23,7 @@ const repository = new URL("../../../../", import.meta.url).pathname;
 
 /** A directory with this repository's lockfile and copies of some installed packages. */
 function installation(t: TestContext, ...packages: string[]): string {
-  const root = mkdtempSync(join(tmpdir(), "caisson-npm-content-"));
-  t.after(() => rmSync(root, { recursive: true, force: true }));
+  const root = temporaryDirectory("npm-content", t);
   copyFileSync(join(repository, "package-lock.json"), join(root, "package-lock.json"));
   for (const name of packages) {
     const place = join("node_modules", name);

@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import fc from "fast-check";
 import { ImageError, type ImageErrorCode } from "../errors.ts";
 import { recipientText } from "./log-keys.ts";
@@ -393,8 +394,7 @@ test("a path without its ./ is told what to write", () => {
 });
 
 test("a file that is not there is said when the spec is read", async (t) => {
-  const directory = mkdtempSync(join(tmpdir(), "caisson-spec-"));
-  t.after(() => rmSync(directory, { recursive: true }));
+  const directory = temporaryDirectory("spec", t);
   for (const source of ["node: ./missing.js", "compose: ./missing.yaml"]) {
     writeFileSync(join(directory, "caisson.yaml"), `version: 1\nname: a\napp:\n  ${source}\n`);
     await rejects(readSpec(directory), { code: "app/directory", message: /missing\.\w+ is not a file/ });

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, ok, rejects } from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { gzipSync } from "node:zlib";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { makeImage, sha256 } from "../testing/archive.ts";
 import { importImage } from "./oci.ts";
 import { writeTar } from "./tar-writer.ts";
@@ -17,8 +17,7 @@ const layerType = "application/vnd.oci.image.layer.v1.tar+gzip";
 
 /** An image of two compressed layers; `opened` counts its blobs, and `gone` is what can no longer be had. */
 function setUp(t: TestContext) {
-  const directory = mkdtempSync(join(tmpdir(), "caisson-layers-"));
-  t.after(() => rmSync(directory, { recursive: true }));
+  const directory = temporaryDirectory("layers", t);
   const { descriptor, blobs } = makeImage(archives, { layerType, compress: gzipSync });
   const state = { opened: 0, gone: false };
   const source = {

@@ -4,6 +4,7 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync, utimesSync, writeFileSync 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { directory, lookup, put, walk } from "../build/tree.ts";
 import { rootFiles } from "../inputs/recipe.ts";
 import { elfFile } from "../testing/elf.ts";
@@ -126,8 +127,7 @@ test("refused: an entry that is not there, links that lead out, a directory that
 });
 
 test("packages above the entry's directory are noticed, those beside it are the image's", (t) => {
-  const place = mkdtempSync(join(tmpdir(), "caisson-modules-"));
-  t.after(() => rmSync(place, { recursive: true }));
+  const place = temporaryDirectory("modules", t);
   mkdirSync(join(place, "src/deep"), { recursive: true });
   const entry = join(place, "src/index.js");
   const write = (text: string) => writeFileSync(join(place, "src/deep/part.mjs"), text);

@@ -2,11 +2,11 @@
 
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { hash } from "node:crypto";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, test } from "node:test";
+import { test } from "node:test";
 import type { Flavour } from "@caisson/vocabulary/flavours";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { describeApplication } from "../build/application.ts";
 import { assembleRoot } from "../build/rootfs.ts";
 import { directory, put } from "../build/tree.ts";
@@ -19,8 +19,7 @@ import { otherPackages, rootInputs } from "../testing/root.ts";
 import { type AssembleOptions, assemble, sourceDate } from "./assemble.ts";
 import type { Artefact, Manifest } from "./manifest.ts";
 
-const place = mkdtempSync(`${tmpdir()}/caisson-assemble-`);
-after(() => rmSync(place, { recursive: true }));
+const place = temporaryDirectory("assemble");
 
 const spec: Spec = {
   version: 1,

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, ok, throws } from "node:assert/strict";
 import { hash } from "node:crypto";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import { test } from "node:test";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { type DirectoryNode, directory, type FileNode, put } from "../build/tree.ts";
 import { layoutErofs } from "./erofs.ts";
 
@@ -77,8 +77,7 @@ test("a file is stored beside its inode up to 4064 bytes, and on blocks of its o
 });
 
 test("digests are those of the contents, of bytes and of paths", (t) => {
-  const place = mkdtempSync(`${tmpdir()}/caisson-erofs-`);
-  t.after(() => rmSync(place, { recursive: true }));
+  const place = temporaryDirectory("erofs", t);
   const bytes = Buffer.alloc(3_000_001, "caisson");
   writeFileSync(`${place}/f`, bytes);
   const onDisk: FileNode = { kind: "file", mode: 0o644, content: { path: `${place}/f`, size: bytes.length } };
@@ -96,8 +95,7 @@ const changes: [what: string, bytes: Buffer][] = [
 ];
 for (const [what, bytes] of changes) {
   test(`a file that became ${what} during the build is refused`, (t) => {
-    const place = mkdtempSync(`${tmpdir()}/caisson-erofs-`);
-    t.after(() => rmSync(place, { recursive: true }));
+    const place = temporaryDirectory("erofs", t);
     const path = `${place}/f`;
     writeFileSync(path, Buffer.alloc(10_000));
     const layout = layoutErofs(
@@ -158,8 +156,7 @@ test("a file of 4 GiB and more is stored", () => {
 });
 
 test("part of a file is read from its place, and only that", (t) => {
-  const place = mkdtempSync(`${tmpdir()}/caisson-erofs-`);
-  t.after(() => rmSync(place, { recursive: true }));
+  const place = temporaryDirectory("erofs", t);
   const bytes = Buffer.alloc(30_000, "0123456789");
   writeFileSync(`${place}/f`, bytes);
   const part = bytes.subarray(5003, 25_000);

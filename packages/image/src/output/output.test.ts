@@ -6,25 +6,22 @@ import {
   cpSync,
   existsSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
-  rmSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import { tryLock } from "../exclusive.ts";
 import { onSmallDisk } from "../testing/small-disk.ts";
 import { imageMark } from "./manifest.ts";
 import { replaceOutput } from "./output.ts";
 
 function place(t: { after(fn: () => void): void }): string {
-  const directory = mkdtempSync(`${tmpdir()}/caisson-output-`);
-  t.after(() => rmSync(directory, { recursive: true, force: true }));
+  const directory = temporaryDirectory("output", t);
   return directory;
 }
 

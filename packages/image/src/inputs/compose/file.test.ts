@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 import { deepEqual, equal, match, ok, throws } from "node:assert/strict";
-import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, test } from "node:test";
+import { test } from "node:test";
+import { temporaryDirectory } from "@caisson/vocabulary/testing/temporary-directory";
 import fc from "fast-check";
 import { ImageError } from "../../errors.ts";
 import { parseComposition, readComposeFile } from "./file.ts";
 import { serviceKeys } from "./keys.ts";
 import { inertKeys, refusedKeys } from "./refusals.ts";
 
-const place = mkdtempSync(join(tmpdir(), "caisson-compose-"));
-after(() => rmSync(place, { recursive: true }));
+const place = temporaryDirectory("compose");
 
 const path = join(place, "compose.yaml");
 const variables = new Map([["TAG", "1.2"]]);
@@ -201,8 +200,7 @@ test("a service may be a JavaScript file, and then has no image", () => {
 });
 
 test("a service's JavaScript file is in the compose file's directory, also by way of links", () => {
-  const outside = mkdtempSync(join(tmpdir(), "caisson-elsewhere-"));
-  after(() => rmSync(outside, { recursive: true }));
+  const outside = temporaryDirectory("elsewhere");
   symlinkSync(outside, join(place, "link"));
   for (const entry of ["../server.mjs", "./web/../../x/server.mjs", "./link/server.mjs"]) {
     const text = `services:\n  web:\n    x-caisson: { node: ${entry} }\n`;
