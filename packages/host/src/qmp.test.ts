@@ -21,6 +21,7 @@ before(async () => {
     createInterface({ input: socket }).on("line", (line) => {
       const { execute, id } = JSON.parse(line) as { execute: string; id: number };
       socket.write('{"event": "RESUME"}\n');
+      if (execute === "hang") return;
       if (execute === "quit") socket.destroy();
       else if (execute === "wrong")
         socket.write(`{"error": {"class": "GenericError", "desc": "no"}, "id": ${id}}\n`);
@@ -47,4 +48,11 @@ test("when QEMU is gone, what was asked and what is asked later both end", async
   const qmp = await Qmp.connect(path);
   await rejects(qmp.execute("quit"), /closed its socket/);
   await rejects(qmp.execute("later"), /closed its socket/);
+});
+
+test("a QEMU that hangs is not waited for for ever, and is asked again", { timeout: 10_000 }, async () => {
+  const qmp = await Qmp.connect(path, 200);
+  await rejects(qmp.execute("hang"), { code: "host/time-limit", message: /answer hang within 0\.2 s/ });
+  equal(await qmp.execute("later"), "later");
+  qmp.close();
 });

@@ -18,7 +18,8 @@ export interface Qemu {
   prefix?: readonly string[];
 }
 
-const TIME_LIMIT_MS = 30_000;
+/** For QEMU to come up, and for each of its answers. */
+const usualLimitMs = 30_000;
 
 /** A stopped machine. Always `close` it. */
 export class Qtest {
@@ -26,22 +27,29 @@ export class Qtest {
   readonly #socket: Socket;
   readonly #answers: AsyncIterator<string>;
   readonly #cleanUp: () => void;
+  readonly #limitMs: number;
 
-  private constructor(child: ChildProcess, socket: Socket, cleanUp: () => void) {
+  private constructor(child: ChildProcess, socket: Socket, cleanUp: () => void, limitMs: number) {
     this.#child = child;
     this.#socket = socket;
     this.#answers = createInterface({ input: socket, crlfDelay: Number.POSITIVE_INFINITY })[
       Symbol.asyncIterator
     ]();
     this.#cleanUp = cleanUp;
+    this.#limitMs = limitMs;
   }
 
   /**
    * Starts QEMU with a machine's arguments, stopped (or, for tests that look at a live machine, running), without any
    * accelerator that would need a device of the host.
-   * Throws HostError "host/program-failed" with what QEMU said when it does not come up within 30 s.
+   * Throws HostError "host/program-failed" with what QEMU said when it does not come up, "host/time-limit" after `limitMs`.
    */
-  static async start(qemu: Qemu, machine: readonly string[], running = false): Promise<Qtest> {
+  static async start(
+    qemu: Qemu,
+    machine: readonly string[],
+    running = false,
+    limitMs = usualLimitMs,
+  ): Promise<Qtest> {
     const directory = mkdtempSync(join(tmpdir(), "caisson-qtest-"));
     const path = join(directory, "qtest.sock");
     const server = createServer();
@@ -68,8 +76,8 @@ export class Qtest {
         [...(qemu.prefix ?? []), ...machine, ...args],
         "qemu-system-x86",
       );
-      const socket = await connection(server, child);
-      return new Qtest(child, socket, cleanUp);
+      const socket = await connection(server, child, limitMs);
+      return new Qtest(child, socket, cleanUp, limitMs);
     } catch (error) {
       cleanUp();
       throw error;
@@ -83,6 +91,26 @@ export class Qtest {
   }
 
   async #command(line: string): Promise<string> {
+    let late = false;
+    const timer = setTimeout(() => {
+      late = true;
+      this.#child.kill("SIGKILL");
+    }, this.#limitMs);
+    try {
+      return await this.#answerTo(line);
+    } catch (error) {
+      if (!late) throw error;
+      const seconds = this.#limitMs / 1000;
+      throw new HostError(
+        "host/time-limit",
+        `QEMU did not answer '${line.slice(0, 40)}' within ${seconds} s`,
+      );
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async #answerTo(line: string): Promise<string> {
     this.#socket.write(`${line}\n`);
     for (;;) {
       const { value, done } = await this.#answers.next();
@@ -125,7 +153,7 @@ export class Qtest {
 const hex = (value: number) => `0x${value.toString(16)}`;
 
 /** The connection that QEMU opens; an error with QEMU's own words if it ends or stays away. */
-async function connection(server: Server, child: ChildProcess): Promise<Socket> {
+async function connection(server: Server, child: ChildProcess, limitMs: number): Promise<Socket> {
   const said: Buffer[] = [];
   for (const stream of [child.stdout, child.stderr]) {
     stream?.on("data", (data: Buffer) => {
@@ -147,7 +175,7 @@ async function connection(server: Server, child: ChildProcess): Promise<Socket> 
       new Promise<never>((_, reject) => {
         const expired = () =>
           reject(new HostError("host/time-limit", "QEMU did not open its qtest connection"));
-        timer = setTimeout(expired, TIME_LIMIT_MS);
+        timer = setTimeout(expired, limitMs);
       }),
     ]);
   } catch (error) {

@@ -10,6 +10,7 @@
 
 import type { ChildProcess } from "node:child_process";
 import { createSocket } from "node:dgram";
+import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
@@ -21,7 +22,7 @@ import {
   type TestAuthority,
 } from "@caisson/simulated/test-authority";
 import { makeDirectory } from "@caisson/vocabulary/directory";
-import { end, start } from "./child.ts";
+import { end, runs, start } from "./child.ts";
 import { type Chronyd, chronyd } from "./chronyd.ts";
 import { HostError } from "./errors.ts";
 import { freeTcpPort, freeUdpPort } from "./ports.ts";
@@ -182,7 +183,7 @@ async function startServer(
     const { child, log } = await instances.launch(name, [`port ${ntpPort}`, `ntsport ${kePort}`, ...lines]);
     const limit = performance.now() + 60_000;
     for (;;) {
-      const ended = child.exitCode !== null || child.signalCode !== null;
+      const ended = !runs(child);
       if (ended && left > 1) break;
       if (ended || performance.now() > limit) {
         throw new HostError("host/program-failed", `chronyd did not start as ${name}`, {
@@ -195,13 +196,17 @@ async function startServer(
   }
 }
 
-/** Whether a connection to `port` is accepted. */
+/** Whether a connection to `port` is accepted, within 500 ms. */
 async function accepts(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(port, "127.0.0.1", () => resolve(true));
-    socket.once("error", () => resolve(false));
-    socket.once("connect", () => socket.destroy());
-  });
+  const socket = connect(port, "127.0.0.1");
+  try {
+    await once(socket, "connect", { signal: AbortSignal.timeout(500) });
+    return true;
+  } catch {
+    return false;
+  } finally {
+    socket.destroy();
+  }
 }
 
 /** Whether a plain NTP request (RFC 5905, section 7.3) is answered with a clock that is settled to 50 ms. */

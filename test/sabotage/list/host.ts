@@ -30,6 +30,20 @@ export const host = within("packages/host/src", [
     "",
     "vm.test.ts",
   ],
+  [
+    "a monitor that hangs is waited for for ever",
+    "qmp.ts",
+    'timer = setTimeout(() => reject(new HostError("host/time-limit", late)), this.#limitMs);',
+    "void late, reject;",
+    "qmp.test.ts",
+  ],
+  [
+    "a stopped machine that hangs is waited for for ever",
+    "qtest.ts",
+    'this.#child.kill("SIGKILL");',
+    "",
+    "qtest.test.ts",
+  ],
   ["QEMU's refusal is not an error", "qmp.ts", "if (error !== undefined)", "if (false)", "qmp.test.ts"],
   [
     "who waits for QEMU waits for ever when it is gone",
