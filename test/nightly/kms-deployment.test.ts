@@ -1,10 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What operators are given: the description of the interface against a server, manifests against published schemas. */
-import { deepEqual, equal, throws } from "node:assert/strict";
+import { deepEqual, equal, partialDeepStrictEqual, throws } from "node:assert/strict";
 import { execFile, execFileSync, spawn, spawnSync } from "node:child_process";
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
-import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer, get } from "node:http";
 import { createRequire } from "node:module";
 import { join } from "node:path";
@@ -381,36 +390,45 @@ test("the Deployment's containers start on volumes as a kubelet makes them", asy
   const paths: Record<string, string> = {
     "/given/root": volume("root", "root-secret"),
     "/given/operators": volume("operators", "operators.json"),
-    "/data": volume("data"),
+    "/own": volume("data"),
   };
   interface Container {
     command: string[];
     args: string[];
-    volumeMounts: { mountPath: string }[];
+    volumeMounts: { name: string; mountPath: string; subPath?: string }[];
+    securityContext: object;
   }
   const [deployment] = parseAllDocuments(
     readFileSync(join(repository, "deploy/kms/kubernetes.yaml"), "utf8"),
   );
-  const { initContainers, containers } = (
+  const { initContainers, containers, securityContext } = (
     deployment!.toJS() as {
-      spec: { template: { spec: { initContainers: Container[]; containers: Container[] } } };
+      spec: {
+        template: { spec: { initContainers: Container[]; containers: Container[]; securityContext: object } };
+      };
     }
   ).spec.template.spec;
+  // What Pod Security's "restricted" asks of these; whoever runs this is their user.
+  partialDeepStrictEqual(securityContext, { runAsNonRoot: true, seccompProfile: { type: "RuntimeDefault" } });
+  for (const container of [...initContainers, ...containers]) {
+    const asked = { allowPrivilegeEscalation: false, capabilities: { drop: ["ALL"] } };
+    deepEqual(container.securityContext, { readOnlyRootFilesystem: true, ...asked });
+  }
   const here = (text: string) =>
-    Object.entries(paths)
-      .reduce((changed, [from, to]) => changed.replaceAll(from, to), text)
-      // Whoever runs this is the user of the containers.
-      .replaceAll("7700:7700", `${process.getuid!()}:${process.getgid!()}`)
-      .replaceAll(
-        /-([og]) 7700/g,
-        (_, which) => `-${which} ${which === "o" ? process.getuid!() : process.getgid!()}`,
-      );
+    Object.entries(paths).reduce((changed, [from, to]) => changed.replaceAll(from, to), text);
   for (const { command, args } of initContainers) {
     execFileSync(command[0]!, [...command.slice(1), ...args.map(here)]);
   }
   const [kms] = containers;
-  for (const { mountPath } of kms!.volumeMounts)
-    equal(mountPath === "/tmp" || mountPath in paths, true, mountPath);
+  for (const { name, mountPath, subPath = "." } of kms!.volumeMounts) {
+    if (name !== "data") {
+      equal(mountPath, "/tmp");
+      continue;
+    }
+    // What is mounted lies in nothing that others may write.
+    paths[mountPath] = join(directory, "mounted");
+    renameSync(join(paths["/own"]!, subPath), paths[mountPath]);
+  }
   const postgres = await startPostgres((end) => t.after(end));
   const port = await freeTcpPort();
   const args = kms!.args
