@@ -32,6 +32,29 @@ test("a policy is what was read, also when it is read again among many others", 
   equal(set.get(idOf(5000)), undefined);
 });
 
+test("from any application on, the others follow in the order of their ids", () => {
+  const id = fc.uint8Array({ minLength: 20, maxLength: 20 }).map((bytes) => bytes.toHex());
+  const ids = fc.uniqueArray(id, { maxLength: 12 });
+  fc.assert(
+    fc.property(ids, fc.nat(11), (apps, at) => {
+      const set = new PolicySet();
+      for (const app of apps) put(set, app);
+      const sorted = apps.toSorted();
+      deepEqual(
+        [...set.following("")].map(({ app }) => app),
+        sorted,
+      );
+      const after = sorted[at];
+      if (after === undefined) return;
+      deepEqual(
+        [...set.following(after)].map(({ app }) => app),
+        sorted.slice(at + 1),
+      );
+    }),
+    { numRuns: 50 },
+  );
+});
+
 test("a set made of another one goes on without it", () => {
   const before = new PolicySet();
   put(before, idOf(1), {}, 1);

@@ -229,11 +229,18 @@ export class PolicySet {
       const known = before === undefined ? undefined : before.#shards.get(name);
       if (known === shard) continue;
       for (const [app, kept] of shard.kept) {
-        if (isSame(known?.kept.get(app), kept)) continue;
-        const { keyVersion, version, traits } = kept;
-        const digest = hash("sha256", textOf(kept), "buffer");
-        yield { app, keyVersion, digest, version, warned: traits.warnings.length > 0 };
+        if (!isSame(known?.kept.get(app), kept)) yield listed(app, kept);
       }
+    }
+  }
+
+  /** Those of applications after one, in the order of their ids. */
+  *following(app: string): Generator<ListedPolicy> {
+    for (const name of [...this.#shards.keys()].sort()) {
+      if (name < shardOf(app)) continue;
+      const { kept } = this.#shards.get(name)!;
+      const apps = [...kept.keys()].filter((one) => one > app).sort();
+      for (const one of apps) yield listed(one, kept.get(one)!);
     }
   }
 
@@ -289,6 +296,12 @@ function traitsOf({ policy, warnings }: AppPolicy): Traits {
   const named = platforms.map(({ fmspc, trust }) => `${fmspc} ${trust.rootKey.toHex()}`);
   const key = [roots.map(({ rootKey }) => rootKey.toHex()), named, codes].join("|");
   return { key, roots, platforms, warnings: codes };
+}
+
+function listed(app: string, kept: Kept): ListedPolicy {
+  const { keyVersion, version, traits } = kept;
+  const digest = hash("sha256", textOf(kept), "buffer");
+  return { app, keyVersion, digest, version, warned: traits.warnings.length > 0 };
 }
 
 /** Whether two are of one text, which says all of a policy: it names manifests by their hash. */

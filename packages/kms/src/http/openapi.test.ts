@@ -69,7 +69,7 @@ async function asked(route: string, service: Service, secret: Uint8Array): Promi
     const last = [owned.app, plain.app, "unknown"];
     return path.endsWith("*")
       ? last.map((one) => [path.replace("*", one)])
-      : [[path], [path + nonce], [`${path}?nonce=0`]];
+      : [[path], [path + nonce], [`${path}?nonce=0`], [`${path}?after=${plain.app}`], [`${path}?after=0`]];
   }
   const kms = service.context.identity.publicKey.toHex();
   const release = async (machine: Machine, changes: object = {}) =>

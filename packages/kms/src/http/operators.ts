@@ -7,12 +7,12 @@ import { readRoots } from "../roots.ts";
 import type { Service } from "../service.ts";
 import type { VolumeBook } from "../volumes/book.ts";
 import type { Requests, Schema } from "./requests.ts";
-import { Answer, json, shared, type Table } from "./table.ts";
+import { Answer, json, type Request, shared, type Table } from "./table.ts";
 
 export function operatorRoutes(service: Service, requests: Requests): Table {
   const { administration, context, write } = service;
   const volumes = onceASecond(context.elapsed, async () => shared(json(await shownVolumes(context.volumes))));
-  const policies = shownPolicies(service);
+  const policies = shownPolicies(service, requests);
   return {
     "GET /v1/operators": async () => json((await administration.operators()) ?? null),
     "GET /v1/roots": async () => json(await readRoots(service.store)),
@@ -42,19 +42,31 @@ export function operatorRoutes(service: Service, requests: Requests): Table {
   };
 }
 
-/** Policies in force; the same answer until there are others. */
-function shownPolicies(service: Service): () => Answer {
-  let last: { of: unknown; answer: Answer } | undefined;
-  return () => {
+/** Policies on one page, of which the next is named as by RFC 8288. */
+const page = 500;
+
+/** Policies in force, in the order of their applications' ids; the same answer until there are others. */
+function shownPolicies(service: Service, requests: Requests): (asked: Request) => Answer {
+  let last: { of: unknown; after: string; answer: Answer } | undefined;
+  return (asked) => {
+    const after = new URLSearchParams(asked.query).get("after") ?? "";
+    if (!/^(?:(?:[0-9a-f]{24})?[0-9a-f]{40})?$/.test(after)) {
+      const message = "after: an application's id, 20 or 32 bytes in lower-case hexadecimal";
+      return requests.refuse(asked, 400, "http/malformed", message);
+    }
     const { policies } = service.configuration;
-    if (last?.of !== policies) {
-      const shown = Array.from(policies.list(), ({ app, digest, keyVersion, version }) => ({
+    if (last?.of !== policies || last.after !== after) {
+      const found = [...policies.following(after).take(page + 1)];
+      const shown = found.slice(0, page).map(({ app, digest, keyVersion, version }) => ({
         app,
         digest: digest.toHex(),
         keyVersion,
         version: version ?? null,
       }));
-      last = { of: policies, answer: shared(json(shown)) };
+      const more = found.length > page && {
+        link: `</v1/policies?after=${shown.at(-1)!.app}>; rel="next"`,
+      };
+      last = { of: policies, after, answer: shared(json(shown, 200, more || {})) };
     }
     return last.answer;
   };
