@@ -42,6 +42,10 @@ function readJsonFile(path: string): unknown {
 
 export const readEnvelopeFile = (path: string): Envelope => readEnvelope(readJsonFile(path));
 
+/** An image's manifest, which is named by its directory or by itself. */
+export const manifestPath = (image: string): string =>
+  image.endsWith(".json") ? image : join(image, "manifest.json");
+
 export const envelopeText = (envelope: Envelope): string => jsonText(writeEnvelope(envelope));
 
 /** The newest generation of the identity in `first`, whose hash is the application's id. */

@@ -5,6 +5,7 @@ import { createHash } from "node:crypto";
 import { test } from "node:test";
 import { hierarchy, mint } from "@caisson/simulated/pki";
 import { issueQuote } from "@caisson/simulated/quotes";
+import { toHex } from "@caisson/vocabulary/bytes";
 import { hpkeConfigOf, hpkeKeyOf, sessionEntry } from "@caisson/vocabulary/channel";
 import fc from "fast-check";
 import { type ChannelExpectation, verifyChannel } from "./channel.ts";
@@ -48,7 +49,6 @@ function path(m: number, d: Uint8Array[]): Uint8Array[] {
 const nonces = Array.from({ length: 5 }, (_, i) => new Uint8Array(32).fill(i + 1));
 const tlsKey = new Uint8Array(32).fill(0x71);
 const hpkeConfig = hpkeConfigOf(new Uint8Array(32).fill(0x72));
-const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex");
 
 interface Change {
   scheme?: ReportDataScheme;
@@ -67,10 +67,10 @@ async function answer({ scheme = "caisson/channel/v1", bound, stated, nonce, td 
   const quote = issueQuote(
     described,
     pckChain,
-    { mrTd: register, ...registers, rtmr3: "00".repeat(48), reportData: hex(data), ...td },
+    { mrTd: register, ...registers, rtmr3: "00".repeat(48), reportData: toHex(data), ...td },
     "td15-v5",
   );
-  const named = Object.entries(stated ?? fields).map(([name, value]) => [name, hex(value)] as const);
+  const named = Object.entries(stated ?? fields).map(([name, value]) => [name, toHex(value)] as const);
   return {
     version: "caisson/channel-evidence/v1",
     evidence: {
@@ -80,7 +80,7 @@ async function answer({ scheme = "caisson/channel/v1", bound, stated, nonce, td 
       runtimeEvents: [],
       reportData: { scheme, fields: Object.fromEntries(named) },
     },
-    nonce: { index: 3, count: 5, path: path(3, nonces).map(hex), ...nonce },
+    nonce: { index: 3, count: 5, path: path(3, nonces).map(toHex), ...nonce },
   };
 }
 const bytesOf = (document: unknown) => new TextEncoder().encode(JSON.stringify(document));
@@ -99,7 +99,7 @@ test("every nonce of a tree is accepted at its place, a lone one by itself", asy
   for (let count = 1; count <= 9; count++) {
     const all = Array.from({ length: count }, (_, i) => new Uint8Array(32).fill(0x80 + i));
     for (const [index, nonce] of all.entries()) {
-      const place = { index, count, path: path(index, all).map(hex) };
+      const place = { index, count, path: path(index, all).map(toHex) };
       const bound = { nonceRoot: root(all), tlsKey, hpkeConfig };
       const { codes } = await judge({ bound, nonce: place, expected: { nonce } });
       deepEqual(codes, [], `${index} of ${count}`);
@@ -116,7 +116,7 @@ for (const [name, change, codes, hasKeys] of [
     true,
   ],
   ["the nonce of another client", { expected: { nonce: nonces[2]! } }, ["channel/nonce-path"], false],
-  ["a wrong path", { nonce: { path: path(2, nonces).map(hex) } }, ["channel/nonce-path"], false],
+  ["a wrong path", { nonce: { path: path(2, nonces).map(toHex) } }, ["channel/nonce-path"], false],
   ["another place", { nonce: { index: 2 } }, ["channel/nonce-path"], false],
   ["another size", { nonce: { count: 3 } }, ["channel/nonce-path"], false],
   ["an empty path", { nonce: { path: [] } }, ["channel/nonce-path"], false],
@@ -177,7 +177,7 @@ test("a session that the caller names has to be the one that the quote answers",
   const all = [...nonces.slice(0, 3), sessionEntry(nonces[3]!, exporter), nonces[4]!];
   const change = {
     bound: { nonceRoot: root(all), tlsKey, hpkeConfig },
-    nonce: { path: path(3, all).map(hex) },
+    nonce: { path: path(3, all).map(toHex) },
   };
   deepEqual(await judge({ ...change, expected: { exporter } }), {
     verdict: "accepted",
@@ -198,7 +198,7 @@ test("a session that the caller names has to be the one that the quote answers",
   const bound = { nonceRoot: root(relayed), tlsKey, hpkeConfig };
   const { codes } = await judge({
     bound,
-    nonce: { path: path(3, relayed).map(hex) },
+    nonce: { path: path(3, relayed).map(toHex) },
     expected: { exporter },
   });
   deepEqual(codes, ["channel/session"]);

@@ -26,6 +26,7 @@ import { readVariableStore } from "@caisson/measure/variables";
 import { type AnyEvidence, isQuote, VerifyError } from "@caisson/verify";
 import { type Description, describeEvidence } from "@caisson/verify/describe";
 import { isEvidence, readEvidence } from "@caisson/verify/every-form";
+import { toHex } from "@caisson/vocabulary/bytes";
 import { Command } from "commander";
 import { UsageError } from "../failure.ts";
 import { readInput } from "../input-file.ts";
@@ -69,7 +70,6 @@ function isJsonLog(bytes: Uint8Array): boolean {
   const text = Buffer.from(bytes).toString("utf8");
   return /"event_log"\s*:/.test(text) && !/"quote"\s*:/.test(text);
 }
-const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex");
 
 /** A firmware image is larger than any evidence but a document, which is text. */
 const LARGEST_BINARY = 256 << 10;
@@ -92,7 +92,7 @@ async function inspectEvidence(evidence: AnyEvidence): Promise<EvidenceReport> {
     ...describeEvidence(evidence),
     ...(bootLog?.format === "tcg2" && { log: await inspectBinaryLog(bootLog.bytes) }),
     ...(runtimeEvents !== undefined && {
-      runtimeEvents: runtimeEvents.map(({ name, payload }) => ({ name, payload: hex(payload) })),
+      runtimeEvents: runtimeEvents.map(({ name, payload }) => ({ name, payload: toHex(payload) })),
     }),
   };
 }
@@ -144,8 +144,8 @@ async function inspectBinaryLog(bytes: Uint8Array): Promise<LogReport> {
     kind: logKinds[guessed ?? "unknown"],
     events: await Promise.all(rows),
     registers: Object.fromEntries([
-      ...pcrs.map(([pcr, value]) => [`pcr${pcr}`, hex(value)]),
-      ...registers.map(([name, value]) => [name, hex(value)]),
+      ...pcrs.map(([pcr, value]) => [`pcr${pcr}`, toHex(value)]),
+      ...registers.map(([name, value]) => [name, toHex(value)]),
     ]),
   };
 }
@@ -166,7 +166,7 @@ async function inspectJsonLog(bytes: Uint8Array): Promise<LogReport> {
     const binding = event.register === "rtmr3" ? "recomputed" : await payloadBinding(event);
     return { ...row(event, binding), payload: `${event.name} ${row(event, binding).payload}`.trim() };
   });
-  const registers = Object.entries(await replay(events)).map(([name, value]) => [name, hex(value)]);
+  const registers = Object.entries(await replay(events)).map(([name, value]) => [name, toHex(value)]);
   return { kind: "dstack log", events: await Promise.all(rows), registers: Object.fromEntries(registers) };
 }
 
@@ -174,7 +174,7 @@ function row(event: MeasuredEvent, binding: LogRow["binding"]): LogRow {
   return {
     register: event.pcr === undefined ? event.register : `${event.register} (PCR ${event.pcr})`,
     type: eventTypeName(event.type),
-    digest: hex(event.digest),
+    digest: toHex(event.digest),
     payload: describe(event.data),
     binding,
   };
@@ -191,7 +191,7 @@ function describe(data: Uint8Array): string {
   if (text !== undefined && /^[ -~]+$/.test(text)) return text.slice(0, 80);
   return data.length === 0
     ? ""
-    : `${hex(data.subarray(0, 16))}${data.length > 16 ? "…" : ""} (${data.length} bytes)`;
+    : `${toHex(data.subarray(0, 16))}${data.length > 16 ? "…" : ""} (${data.length} bytes)`;
 }
 
 const bindingText: Record<LogRow["binding"], string> = {

@@ -20,7 +20,14 @@ import { writeNewFile } from "../output-file.ts";
 import { openOwnerKey } from "../owner-keys.ts";
 import { readPassphrase } from "../passphrase-file.ts";
 import { prepare } from "../prepare.ts";
-import { envelopeText, inWords, readEnvelopeFile, readIdentityFiles, writtenTime } from "../release-files.ts";
+import {
+  envelopeText,
+  inWords,
+  manifestPath,
+  readEnvelopeFile,
+  readIdentityFiles,
+  writtenTime,
+} from "../release-files.ts";
 import { ownVersion } from "../version.ts";
 import { Progress } from "../views/progress.ts";
 
@@ -117,9 +124,7 @@ interface Options {
 async function readReleased(file: string, options: Options) {
   const { id } = await readIdentityFiles(options.identity, options.generation);
   const release = await readStatement("release", readEnvelopeFile(file));
-  const path = options.manifest.endsWith(".json")
-    ? options.manifest
-    : join(options.manifest, "manifest.json");
+  const path = manifestPath(options.manifest);
   const bytes = readBounded(path);
   if (release.predicate.app !== id || sha256(bytes) !== release.subjects[0]) {
     throw new UsageError(

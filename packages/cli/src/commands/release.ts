@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `caisson release …`: say which image an application may run, sign it, take it back, and judge it. Offline. */
 import { createHash } from "node:crypto";
-import { join } from "node:path";
 import { parseManifest } from "@caisson/image";
 import { description } from "@caisson/protocol/guest-config";
 import { composeHash } from "@caisson/protocol/identity";
@@ -38,6 +37,7 @@ import { type ProvenanceOptions, readProvenance, readProvenanceFile, withProvena
 import {
   envelopeText,
   inWords,
+  manifestPath,
   readEnvelopeFile,
   readIdentityFiles,
   releaseLines,
@@ -56,7 +56,7 @@ const day = 24 * 3600 * 1000;
 
 /** What of an image is signed: the bytes of its manifest, and the description of its application. */
 function measuredOf(image: string): Measured {
-  const path = image.endsWith(".json") ? image : join(image, "manifest.json");
+  const path = manifestPath(image);
   const bytes = readBounded(path);
   const { guest } = parseManifest(new TextDecoder().decode(bytes), path);
   return {
@@ -303,7 +303,6 @@ const bundle = withIdentity(new Command("bundle"))
       const { id, identity } = await readIdentityFiles(options.identity, options.generation);
       const release = readEnvelopeFile(file);
       const { hash } = await readStatement("release", release);
-      const path = options.image.endsWith(".json") ? options.image : join(options.image, "manifest.json");
       const logged =
         options.log === undefined
           ? undefined
@@ -317,7 +316,7 @@ const bundle = withIdentity(new Command("bundle"))
           ...(logged?.rebuilds ?? []).map(({ envelope }) => envelope),
         ],
         revocations: options.revocation.map(readEnvelopeFile),
-        manifest: readBounded(path),
+        manifest: readBounded(manifestPath(options.image)),
         ...(options.provenance !== undefined && { provenance: readProvenanceFile(options.provenance) }),
         ...(logged !== undefined && { proof: logged.proof }),
       });

@@ -4,6 +4,7 @@ import { deepEqual, equal, match, throws } from "node:assert/strict";
 import { test } from "node:test";
 import { hierarchy, mint } from "@caisson/simulated/pki";
 import { issueQuote, type TdSpec } from "@caisson/simulated/quotes";
+import { toHex } from "@caisson/vocabulary/bytes";
 import { parseQuote } from "../intel/quote.ts";
 import { verifyEvidence } from "../verify.ts";
 import { readPolicy } from "./policy.ts";
@@ -11,7 +12,6 @@ import type { ExpectedReportData } from "./report-data-rules.ts";
 
 const times = { issued: new Date("2026-01-01T00:00:00Z"), expires: new Date("2027-01-01T00:00:00Z") };
 const now = new Date("2026-06-01T00:00:00Z");
-const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex");
 const [a, b] = ["a1".repeat(48), "b2".repeat(48)] as [string, string];
 const zero = "00".repeat(48);
 const reportData = `${"c3".repeat(32)}${"00".repeat(32)}`;
@@ -153,7 +153,7 @@ for (const [name, expected, codes] of [
 const { report: enclave } = parseQuote(issued("sgx")).body as {
   report: { mrEnclave: Uint8Array; mrSigner: Uint8Array; isvProdId: number; isvSvn: number };
 };
-const [mrEnclave, mrSigner] = [[hex(enclave.mrEnclave)], [hex(enclave.mrSigner)]];
+const [mrEnclave, mrSigner] = [[toHex(enclave.mrEnclave)], [toHex(enclave.mrSigner)]];
 const { isvProdId, isvSvn: minimumIsvSvn } = enclave;
 const other = ["ff".repeat(32)];
 for (const [name, sgx, codes] of [

@@ -5,6 +5,7 @@ import { test } from "node:test";
 import { fold, runtimeEventDigest } from "@caisson/measure";
 import { hierarchy, mint } from "@caisson/simulated/pki";
 import { issueQuote, type TdSpec } from "@caisson/simulated/quotes";
+import { toHex } from "@caisson/vocabulary/bytes";
 import { bootEvents } from "@caisson/vocabulary/events";
 import type { Evidence } from "../evidence/evidence.ts";
 import { verifyQuote } from "../intel/genuine.ts";
@@ -15,9 +16,8 @@ import { readPolicyText } from "./policy-text.ts";
 
 const times = { issued: new Date("2026-01-01T00:00:00Z"), expires: new Date("2027-01-01T00:00:00Z") };
 const now = new Date("2026-06-01T00:00:00Z");
-const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex");
 const nonce = new Uint8Array(32).fill(7);
-const reportData = `${hex(nonce)}${"00".repeat(32)}`;
+const reportData = `${toHex(nonce)}${"00".repeat(32)}`;
 const td = {
   mrTd: "a1".repeat(48),
   rtmr0: "a2".repeat(48),
@@ -35,7 +35,7 @@ async function withEvents(names: readonly string[]): Promise<Evidence> {
   const rtmr3 = await fold(
     await Promise.all(runtimeEvents.map(({ name, payload }) => runtimeEventDigest(name, payload))),
   );
-  return { platform: "tdx", quote: quoteOf({ rtmr3: hex(rtmr3) }), runtimeEvents };
+  return { platform: "tdx", quote: quoteOf({ rtmr3: toHex(rtmr3) }), runtimeEvents };
 }
 
 async function judge(text: string, evidence: Evidence, sgx = false) {

@@ -7,6 +7,7 @@ import { gzipSync } from "node:zlib";
 import { amdHierarchy, issueReport, mintAmd } from "@caisson/simulated/amd-pki";
 import { hierarchy, mint } from "@caisson/simulated/pki";
 import { issueQuote } from "@caisson/simulated/quotes";
+import { toHex } from "@caisson/vocabulary/bytes";
 import fc from "fast-check";
 import { VerifyError } from "../../errors.ts";
 import { readPolicy } from "../../policy/policy.ts";
@@ -25,7 +26,6 @@ const sha256 = (...parts: (Uint8Array | string)[]) => {
 };
 const json = (value: unknown) => new Uint8Array(Buffer.from(JSON.stringify(value)));
 const base64 = (bytes: Uint8Array) => Buffer.from(bytes).toString("base64");
-const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex");
 
 const nonce = new Uint8Array(32).fill(5);
 const material = json({
@@ -36,7 +36,7 @@ const material = json({
   ],
 });
 const devices = json({ format: `${uri}device-evidence/v1`, items: [] });
-const bound = `${hex(sha256(`${uri}report-data/v1`, nonce, sha256(material), sha256(devices)))}${"00".repeat(32)}`;
+const bound = `${toHex(sha256(`${uri}report-data/v1`, nonce, sha256(material), sha256(devices)))}${"00".repeat(32)}`;
 
 const h = hierarchy("tinfoil", times);
 const intel = mint(h);
@@ -75,13 +75,13 @@ const answers = () => {
 function document(kind: "snp" | "tdx") {
   return {
     format: `${uri}predicate/attestation/v3`,
-    challenge: { nonce: hex(nonce), report_data: bound, report_data_algorithm: `${uri}report-data/v1` },
+    challenge: { nonce: toHex(nonce), report_data: bound, report_data_algorithm: `${uri}report-data/v1` },
     cpu_evidence: {
       format: `${uri}format/${kind === "snp" ? "sev-snp-report" : "tdx-quote"}/v1`,
       report_base64: base64(kind === "snp" ? report : quote),
       endorsed: {
-        crypto_material_hash: hex(sha256(material)),
-        device_evidence_hash: hex(sha256(devices)),
+        crypto_material_hash: toHex(sha256(material)),
+        device_evidence_hash: toHex(sha256(devices)),
       },
     },
     crypto_material: base64(material),
