@@ -17,6 +17,13 @@ export const kms = within("packages/kms/src", [
     "newcomers.test.ts",
   ],
   [
+    "rows that were compared once are the same for ever",
+    "store/store.ts",
+    "last !== undefined && Buffer.compare(last.state, state) === 0;",
+    "last !== undefined;",
+    "/test/integration/kms-postgresql.test.ts",
+  ],
+  [
     "PostgreSQL is given times of 32 bits",
     "store/arrays.ts",
     "Math.floor(value / 2 ** 32)",

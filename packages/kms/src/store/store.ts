@@ -155,6 +155,8 @@ class ChainedStore implements Store {
   #swept = Number.NEGATIVE_INFINITY;
   /** Whether another process writes in this database, too, as far as the last transactions said. */
   #shared = false;
+  /** Buckets of rows that were compared last, and the state that they are of: at a head with this one they are the same. */
+  #compared: { state: Uint8Array; buckets: ReadonlySet<number>; rows: Rows } | undefined;
   #ended: KmsError | undefined;
 
   constructor(backend: Backend, keys: StoreKeys, remembered: number) {
@@ -383,9 +385,8 @@ class ChainedStore implements Store {
     for (;;) {
       let decision: Decision | undefined;
       try {
-        if (tried.length === 0 && buckets.length === 0 && (await this.#append(changes, tried))) {
-          return tried[0]!.outcomes;
-        }
+        const appended = tried.length === 0 && (await this.#append(changes, buckets, tried));
+        if (appended) return appended;
         await this.#backend.write({ after: from.sequence, buckets, nodes, nonces }, (seen) => {
           if (this.#ended !== undefined) throw this.#ended;
           const { at, head, whole } = this.#follow(from, this.#known, seen);
@@ -397,6 +398,7 @@ class ChainedStore implements Store {
           }
           const rows = new Rows(this.#backend.name, head.state, buckets, seen.rows, seen.nodes);
           decision = this.#decide(head, rows, seen.used, changes);
+          if (!changesRows(changes)) this.#compared = { state: head.state, buckets: new Set(buckets), rows };
           if (decision.write !== undefined) tried.push(decision);
           return decision.write;
         });
@@ -412,36 +414,57 @@ class ChainedStore implements Store {
   }
 
   /**
-   * Writes what needs no rows after the head that is known, without a look first where nobody else wrote lately; false where
-   * others are faster again and again, or a nonce was used. No writer waits for another one's round trip so.
+   * Writes what changes no rows after the head that is known, without a look first where nobody else wrote lately: how each
+   * ended; undefined where others are faster again and again, a nonce was used, or rows have to be read to be compared. No
+   * writer waits for another one's round trip so.
    */
-  async #append(changes: readonly Commit[], tried: Decision[]): Promise<boolean> {
-    if (this.#backend.append === undefined) return false;
+  async #append(
+    changes: readonly Commit[],
+    buckets: readonly number[],
+    tried: Decision[],
+  ): Promise<Committed[] | undefined> {
+    if (this.#backend.append === undefined || changesRows(changes)) return undefined;
     for (let i = 0; i < guesses; i++) {
       const before = this.#known;
       if (this.#shared) await this.#look([]);
       this.#shared = this.#known !== before;
       // Nobody was faster: a nonce was used.
-      if (i > 0 && !this.#shared) return false;
-      if (await this.#appendAfter(this.#known, changes, tried)) return true;
+      if (i > 0 && !this.#shared) return undefined;
+      const after = this.#known;
+      const rows = this.#rowsAt(after, buckets);
+      if (rows === undefined) return undefined;
+      const outcomes = await this.#appendAfter(after, rows, changes, tried);
+      if (outcomes !== undefined) return outcomes;
       this.#shared = true;
     }
-    return false;
+    return undefined;
   }
 
-  async #appendAfter(after: Head, changes: readonly Commit[], tried: Decision[]): Promise<boolean> {
+  /** The rows of some buckets as they are at a head, where that is known without reading them. */
+  #rowsAt({ state }: Head, buckets: readonly number[]): Rows | undefined {
+    if (buckets.length === 0) return new Rows(this.#backend.name, state, [], [], []);
+    const last = this.#compared;
+    const isKnown = last !== undefined && Buffer.compare(last.state, state) === 0;
+    return isKnown && buckets.every((bucket) => last.buckets.has(bucket)) ? last.rows : undefined;
+  }
+
+  async #appendAfter(
+    after: Head,
+    rows: Rows,
+    changes: readonly Commit[],
+    tried: Decision[],
+  ): Promise<Committed[] | undefined> {
     if (this.#ended !== undefined) throw this.#ended;
-    const rows = new Rows(this.#backend.name, after.state, [], [], []);
     const decision = this.#decide(after, rows, new Set(), changes);
-    if (decision.write === undefined) return false;
+    if (decision.write === undefined) return undefined;
     tried.push(decision);
     if (await this.#backend.append!(after, decision.write)) {
       this.#advance(decision.head);
-      return true;
+      return decision.outcomes;
     }
     // It did not happen; that another process writes the same entries is not a sign of it.
     tried.pop();
-    return false;
+    return undefined;
   }
 
   /** What a batch writes, and how each of it ends. */
@@ -482,6 +505,9 @@ class ChainedStore implements Store {
     return { head: next, outcomes, write };
   }
 }
+
+const changesRows = (changes: readonly Commit[]): boolean =>
+  changes.some(({ rows = [] }) => rows.some(({ value }) => value !== undefined));
 
 const equal = (a: Position, b: Position): boolean =>
   a.sequence === b.sequence && Buffer.compare(a.hash, b.hash) === 0 && Buffer.compare(a.state, b.state) === 0;

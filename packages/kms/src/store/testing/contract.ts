@@ -45,19 +45,19 @@ const put = (key: string, version: number, value: string): Commit => ({
 /** A backend that does something else at times: `before` and `after` a write may throw. */
 function disturbed(
   inner: Backend,
-  hooks: { before?: () => Promise<void>; after?: () => Promise<void> },
+  hooks: { before?: (how: "write" | "append") => Promise<void>; after?: () => Promise<void> },
 ): Backend {
   return {
     name: inner.name,
     look: (wanted) => inner.look(wanted),
     write: async (wanted: Wanted, decide: (seen: Seen) => Changes | undefined) => {
-      await hooks.before?.();
+      await hooks.before?.("write");
       await inner.write(wanted, decide);
       await hooks.after?.();
     },
     ...(inner.append && {
       append: async (...about: Parameters<NonNullable<Backend["append"]>>) => {
-        await hooks.before?.();
+        await hooks.before?.("append");
         const done = await inner.append!(...about);
         await hooks.after?.();
         return done;
@@ -118,6 +118,42 @@ export function contract(what: string, make: (t: TestContext) => Promise<Databas
   const on = (title: string, run: (t: TestContext) => Promise<void>): void => {
     void test(`${what}: ${title}`, run);
   };
+
+  on("a row that is compared again and again is read when it is another", async (t) => {
+    const { database, store: other, open } = await opened(t);
+    const inner = await database.open();
+    const ways: string[] = [];
+    const before = async (how: string) => void ways.push(how);
+    const store = await open(disturbed(inner, { before }));
+    const compare = (version: number, n: number) =>
+      store.commit({ entry: entry(n), nonce: nonce(n), rows: [{ ...name("a"), version }] });
+    await other.commit(put("a", 0, "one"));
+    ways.length = 0;
+    for (const n of [1, 2, 3]) equal(await compare(1, n), "done");
+    if (inner.append) deepEqual(ways, ["write", "append", "append"]);
+    equal(await compare(0, 4), "conflict");
+    equal(await compare(1, 3), "nonce/used");
+    await other.commit(put("a", 1, "two"));
+    equal(await compare(1, 5), "conflict");
+    equal(await compare(2, 6), "done");
+    // A row beside it changes what the head says of all rows.
+    await other.commit(put("b", 0, "one"));
+    ways.length = 0;
+    for (const n of [7, 8]) equal(await compare(2, n), "done");
+    // After what it knew first, which is not the newest any more.
+    if (inner.append) deepEqual(ways, ["append", "write", "append"]);
+    equal(
+      await store.commit({
+        entry: entry(9),
+        rows: [
+          { ...name("c"), version: 0 },
+          { ...name("a"), version: 2 },
+        ],
+      }),
+      "done",
+    );
+    equal(await store.commit({ entry: entry(10), rows: [{ ...name("b"), version: 0 }] }), "conflict");
+  });
 
   on("a row is what was last written, and nothing before", async (t) => {
     const { store, stores } = await opened(t, 2);
