@@ -6,6 +6,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { before, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { image } from "../support/image.ts";
 
 const repository = new URL("../../", import.meta.url).pathname;
@@ -50,7 +51,11 @@ async function up(when: RegExp, act: (child: ReturnType<typeof spawn>) => void) 
     act(child);
   });
   const status = await new Promise<number | null>((resolve) => child.once("exit", resolve));
-  return { status, stderr, left: (started ?? []).filter(runs) };
+  // The kernel takes a moment to give back a killed machine's gigabytes; who kills it as it ends itself does not wait.
+  const left = () => (started ?? []).filter(runs);
+  for (const until = performance.now() + 5_000; left().length > 0 && performance.now() < until; )
+    await sleep(50);
+  return { status, stderr, left: left() };
 }
 
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
