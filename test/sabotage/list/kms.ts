@@ -3,6 +3,27 @@ import { within } from "../sabotage.ts";
 
 export const kms = within("packages/kms/src", [
   [
+    "two transactions of one process are under way at once",
+    "batcher.ts",
+    "if (this.#running !== undefined || this.#waiting.length === 0) return;",
+    "if (this.#waiting.length === 0) return;",
+    "batcher.test.ts",
+  ],
+  [
+    "what waits beyond a batch is dropped",
+    "batcher.ts",
+    "this.#waiting.splice(0, this.#most);",
+    "this.#waiting.splice(0).slice(0, this.#most);",
+    "batcher.test.ts",
+  ],
+  [
+    "a request that comes alone waits for others",
+    "batcher.ts",
+    "const wait = this.#crowded ?",
+    "const wait = true ?",
+    "batcher.test.ts",
+  ],
+  [
     "an equal entry of another replica passes for one's own",
     "store/store.ts",
     "write!.nonces.every(({ nonce }) => used.has(nonce.toHex()));",

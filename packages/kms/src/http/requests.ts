@@ -2,6 +2,7 @@
 /** What every route does with a request: reads it, bounded, and refuses it with a code. */
 import type { IncomingMessage, OutgoingHttpHeaders } from "node:http";
 import { type Refusal, requestLimit } from "@caisson/protocol/key-release";
+import { Batcher } from "../batcher.ts";
 import type { Connections } from "../connections.ts";
 import { limits } from "../limits.ts";
 import { Bucket } from "../rate-limit.ts";
@@ -15,11 +16,20 @@ export interface Schema<T> {
 }
 type Issues = readonly { path: readonly PropertyKey[]; message: string }[];
 
+/** Requests that are answered in one turn of the event loop: others' bytes are read between two. */
+const batchSize = 64;
+/** Between two such turns. */
+const pace = { least: 1, most: 30 };
+
 export class Requests {
   readonly #service: Service;
   readonly #connections: Connections;
   readonly #lines: Bucket;
   #suppressed = 0;
+  /** Requests that have been read, each of which goes on when it is called. */
+  readonly #read = new Batcher<() => void>(batchSize, pace, (batch) => {
+    for (const goOn of batch) goOn();
+  });
 
   constructor(service: Service, connections: Connections) {
     this.#service = service;
@@ -76,6 +86,7 @@ export class Requests {
       const message = `a request has at most ${requestLimit} bytes`;
       return this.refuse(request, 413, "http/too-large", message, { connection: "close" });
     }
+    await new Promise<void>((goOn) => this.#read.add(goOn));
     const read = schema.safeParse(parseJson(body));
     return read.success
       ? read.data

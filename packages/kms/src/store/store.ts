@@ -25,6 +25,7 @@
 import { performance } from "node:perf_hooks";
 import { deriveKmsKey } from "@caisson/protocol/derivation";
 import { type IdentityKey, identityKey } from "@caisson/protocol/ed25519";
+import { Batcher } from "../batcher.ts";
 import { KmsError } from "../errors.ts";
 import { type Backend, type Changes, pageSize, retriable, type Seen, type UsedNonce } from "./backend.ts";
 import {
@@ -97,11 +98,8 @@ const sweepMs = 10_000;
 const mostLookedBack = 20_000;
 /** Commits in one transaction: what waits beyond it takes the next one. */
 const batchSize = 1000;
-/**
- * Between the beginnings of two transactions while several commits come together, ms: the more, the longer this process
- * has been at work for most of the time, because then who waits for the transaction would else wait for the processor.
- */
-const pace = { least: 6, most: 24, step: 2, work: 0.75 };
+/** Between the beginnings of two transactions. */
+const pace = { least: 6, most: 24 };
 /** How often what needs no rows is written after the head that was looked up, before the database is asked to wait for it. */
 const guesses = 3;
 
@@ -145,13 +143,7 @@ class ChainedStore implements Store {
   readonly #remembered: number;
   /** The newest head that was checked; every other must continue from it. */
   #known: Head;
-  #pending: Pending[] = [];
-  #flushing: Promise<void> | undefined;
-  /** When the last transaction began (`performance.now`), and whether it was one of many commits that came together. */
-  #begun = 0;
-  #crowded = false;
-  #paceMs = pace.least;
-  #load = performance.eventLoopUtilization();
+  readonly #commits = new Batcher<Pending>(batchSize, pace, (batch) => this.#bring(batch));
   #swept = Number.NEGATIVE_INFINITY;
   /** Whether another process writes in this database, too, as far as the last transactions said. */
   #shared = false;
@@ -217,10 +209,7 @@ class ChainedStore implements Store {
     ) {
       return Promise.reject(new TypeError("what is written has an entry"));
     }
-    return new Promise((done, failed) => {
-      if (this.#pending.push({ change, done, failed }) === 1 && this.#flushing === undefined)
-        this.#schedule();
-    });
+    return new Promise((done, failed) => this.#commits.add({ change, done, failed }));
   }
 
   async contains(
@@ -249,10 +238,7 @@ class ChainedStore implements Store {
   }
 
   async close(): Promise<void> {
-    while (this.#flushing !== undefined || this.#pending.length > 0) {
-      this.#flush();
-      await this.#flushing;
-    }
+    await this.#commits.drain();
     await this.#backend.close();
   }
 
@@ -332,35 +318,6 @@ class ChainedStore implements Store {
       this.#advance(head);
       return new Rows(this.#backend.name, head.state, buckets, seen.rows, seen.nodes);
     }
-  }
-
-  /**
-   * The next transaction: at once for a commit that comes alone. While several come together it waits a little for more
-   * of them: a transaction costs as much processor time as ten entries in it, and a flush of the disk.
-   */
-  #schedule(): void {
-    const wait = this.#crowded ? this.#begun + this.#paceMs - performance.now() : 0;
-    if (wait > 0) setTimeout(() => this.#flush(), wait);
-    else setImmediate(() => this.#flush());
-  }
-
-  #flush(): void {
-    if (this.#flushing !== undefined || this.#pending.length === 0) return;
-    const batch = this.#pending.splice(0, batchSize);
-    this.#begun = performance.now();
-    this.#adjustPace();
-    this.#flushing = this.#bring(batch).finally(() => {
-      this.#flushing = undefined;
-      this.#crowded = batch.length > 1 || this.#pending.length > 0;
-      if (this.#pending.length > 0) this.#schedule();
-    });
-  }
-
-  #adjustPace(): void {
-    const { utilization } = performance.eventLoopUtilization(this.#load);
-    this.#load = performance.eventLoopUtilization();
-    const more = this.#crowded && utilization > pace.work ? pace.step : -2 * pace.step;
-    this.#paceMs = Math.min(pace.most, Math.max(pace.least, this.#paceMs + more));
   }
 
   async #bring(batch: readonly Pending[]): Promise<void> {
