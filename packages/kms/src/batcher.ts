@@ -7,6 +7,8 @@
  * what waits, waits for the batch before it and for no longer than a pace.
  */
 
+import { performance } from "node:perf_hooks";
+
 /** Between the beginnings of two batches while several things come together, ms. */
 export interface Pace {
   /** Of a process that has nothing else to do. */
