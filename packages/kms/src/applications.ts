@@ -11,8 +11,9 @@
 import { emptyFloor, type Floor, type Followed, type Statement } from "@caisson/releases";
 import { hex, integer, list, object, oneOf, optional, SchemaError } from "@caisson/vocabulary/schema";
 import { KmsError } from "./errors.ts";
+import { update } from "./store/change.ts";
 import { jsonOf, type Row, type RowName } from "./store/rows.ts";
-import { type RowChange, type Store, update } from "./store/store.ts";
+import type { RowChange, Store } from "./store/store.ts";
 
 /** What is known of one application. */
 export interface Known {

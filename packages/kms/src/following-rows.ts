@@ -12,9 +12,10 @@ import { type Application, type Checkpoint, readCheckpoint, readNote } from "@ca
 import { writeApplication } from "@caisson/releases/kept-application";
 import { text as utf8 } from "@caisson/vocabulary/frame";
 import { shardOf, shardsAtOnce } from "./policy-set.ts";
+import { change, readInPieces, update } from "./store/change.ts";
 import { changedEntry } from "./store/entries.ts";
 import { jsonOf, type RowName, textOf } from "./store/rows.ts";
-import { change, type RowChange, readInPieces, type Store, update } from "./store/store.ts";
+import type { RowChange, Store } from "./store/store.ts";
 
 /** What of a log outlives the process. */
 export interface FollowingStore {

@@ -20,9 +20,10 @@ import {
 import { type PolicyReading, readAppPolicy, rereading } from "./policies.ts";
 import { PolicySet, shardOf, shardsAtOnce } from "./policy-set.ts";
 import { rootsRow, rotate } from "./roots.ts";
+import { change, readInPieces, update } from "./store/change.ts";
 import { changedEntry } from "./store/entries.ts";
 import { bucketOf, jsonOf, type Row, type RowName, textOf } from "./store/rows.ts";
-import { type Commit, change, type RowChange, readInPieces, type Store, update } from "./store/store.ts";
+import type { Commit, RowChange, Store } from "./store/store.ts";
 import { operationsRow, type VolumeBook } from "./volumes/book.ts";
 
 /** Rows that hold what operators signed. */

@@ -14,9 +14,10 @@ import { createHash, randomBytes } from "node:crypto";
 import { hex, type Infer, integer, list, nullable, object } from "@caisson/vocabulary/schema";
 import { KmsError } from "./errors.ts";
 import { ROOT_SECRET_SIZE } from "./root-secret.ts";
+import { change, update } from "./store/change.ts";
 import { changedEntry, type LogEntry } from "./store/entries.ts";
 import { jsonOf, type Row } from "./store/rows.ts";
-import { change, type RowChange, type Store, update } from "./store/store.ts";
+import type { RowChange, Store } from "./store/store.ts";
 
 /** From when it may be used, and until when: milliseconds since 1970; null: until the next rotation says. */
 const dates = {

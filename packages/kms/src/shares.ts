@@ -34,9 +34,10 @@ import {
 import { combine, split } from "shamir-secret-sharing";
 import { KmsError } from "./errors.ts";
 import { ROOT_SECRET_SIZE } from "./root-secret.ts";
+import { change, update } from "./store/change.ts";
 import { changedEntry } from "./store/entries.ts";
 import { textOf } from "./store/rows.ts";
-import { change, type Store, update } from "./store/store.ts";
+import type { Store } from "./store/store.ts";
 
 /** Who keeps a share. */
 export interface ShareKeeper {

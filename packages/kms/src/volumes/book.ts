@@ -17,10 +17,11 @@ import * as z from "zod";
 import { KmsError } from "../errors.ts";
 import { openRootSecret } from "../root-secret.ts";
 import type { UsedNonce } from "../store/backend.ts";
+import { change, readInPieces, update } from "../store/change.ts";
 import { changedEntry, type LogEntry } from "../store/entries.ts";
 import { openLogStore } from "../store/open.ts";
 import { jsonOf, type Row, type RowName, textOf } from "../store/rows.ts";
-import { change, type RowChange, readInPieces, type Store, storeKeys, update } from "../store/store.ts";
+import { type RowChange, type Store, storeKeys } from "../store/store.ts";
 import {
   anchorVolume,
   jumpChoices,

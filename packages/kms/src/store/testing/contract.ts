@@ -6,9 +6,10 @@ import { setTimeout } from "node:timers/promises";
 import { identityKey } from "@caisson/protocol/ed25519";
 import fc from "fast-check";
 import type { Backend, Changes, Seen, Wanted } from "../backend.ts";
+import { change, update } from "../change.ts";
 import type { LogEntry } from "../entries.ts";
 import { bucketOf, placesAbove } from "../rows.ts";
-import { type Commit, change, openStore, type Store, update } from "../store.ts";
+import { type Commit, openStore, type Store } from "../store.ts";
 import { verifyReleaseLog } from "../verify.ts";
 
 type ReadOnly = Pick<Backend, "name" | "look" | "close">;
