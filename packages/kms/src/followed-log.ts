@@ -121,8 +121,10 @@ export class FollowedLog implements LogView {
         ...(known !== undefined && { known }),
       });
       const { origin, root } = following.checkpoint;
-      // Only a tree that grew, or another choice of applications: that it was seen again is not remembered.
-      if (following.checkpoint.size !== known?.size || !isSame(following.wanted, before?.wanted)) {
+      // Only a tree that grew, or another choice of applications, or what nobody kept whole: that it was seen again is not
+      // remembered.
+      const isKept = before !== undefined && isSame(following.wanted, before.wanted);
+      if (following.checkpoint.size !== known?.size || !isKept) {
         const what = `followed ${origin}: ${following.checkpoint.size} entries, ${root.toHex()}`;
         await this.#store.write(following, what);
       }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { deepEqual, equal } from "node:assert/strict";
+import { deepEqual, equal, ok, rejects } from "node:assert/strict";
 import { generateKeyPairSync } from "node:crypto";
 import test, { type TestContext } from "node:test";
 import {
@@ -135,4 +135,59 @@ test("what is read back is what one reading said, whichever replicas follow whic
     }),
     { numRuns: 15 },
   );
+});
+
+test("what is too much for one commit is written in several, whatever ends between two of them", async (t) => {
+  const first = await setup(t);
+  const whole = await first.follow(undefined);
+  await followingRows(first.store, () => now, 1).write(whole, "whole");
+  const shards = new Set(ids.map((id) => `applications-${id.slice(0, 2)}`));
+  equal(first.written.length, shards.size);
+  const written = first.written.map((keys) => keys.filter((key) => key.startsWith("applications-")));
+  ok(written.every(({ length }) => length === 1));
+  deepEqual(new Set(written.flat()), shards);
+  const kept = await readFollowing(await followingRows(first.store, () => now).readFollowing(), policy, now);
+  deepEqual(inOrder(kept), inOrder(whole));
+
+  for (let commits = 0; commits < shards.size; commits++) {
+    const { follow, release, store, written } = await setup(t);
+    const commit = store.commit.bind(store);
+    store.commit = (change) => {
+      if (written.length === commits) throw new Error("the power is gone");
+      return commit(change);
+    };
+    const following = await follow(undefined);
+    await rejects(followingRows(store, () => now, 1).write(following, "broken off"), /the power is gone/);
+    store.commit = commit;
+    const next = followingRows(store, () => now, 1);
+    equal(await next.readFollowing(), undefined, "a part is not read back");
+    equal(await next.readCheckpoint(), commits === 0 ? undefined : following.note);
+    // Who reads the log again writes what is missing.
+    written.length = 0;
+    await next.write(await follow(undefined), "gone on");
+    equal(written.length, shards.size - commits);
+    deepEqual(
+      inOrder(await readFollowing(await next.readFollowing(), policy, now)),
+      inOrder(await follow(undefined)),
+    );
+    await release(applications[0]!);
+    const grown = await follow(undefined, following);
+    await next.write(grown, "grown");
+    deepEqual(inOrder(await readFollowing(await next.readFollowing(), policy, now)), inOrder(grown));
+  }
+});
+
+test("replicas that write what they read at once, in pieces, leave what one of them said, whole", async (t) => {
+  const { follow, release, store } = await setup(t);
+  const before = await follow(undefined);
+  const [small, large, equalOne] = [0, 1, 2].map(() => followingRows(store, () => now, 1));
+  await release(applications[1]!);
+  const after = await follow(undefined, before);
+  await Promise.all([
+    small!.write(before, "small"),
+    large!.write(after, "large"),
+    equalOne!.write(after, "equal"),
+  ]);
+  equal(await small!.readCheckpoint(), after.note);
+  deepEqual(inOrder(await readFollowing(await small!.readFollowing(), policy, now)), inOrder(after));
 });

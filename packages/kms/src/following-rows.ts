@@ -4,7 +4,8 @@
  *
  * Invariant: what is read back is what one reading said, whole. One row has the tree, and the versions of the others,
  * which have the applications, those whose ids begin alike together; what differs from before is written with it in one
- * commit. So a log that grew costs the rows of what is new there, not of all applications.
+ * commit. So a log that grew costs the rows of what is new there, not of all applications. What is too much for one commit
+ * is written in several, and the row has no tree before the last of them: whoever reads meanwhile reads the log instead.
  */
 import { hash } from "node:crypto";
 import { type Following, writeFollowing } from "@caisson/log";
@@ -14,7 +15,7 @@ import { text as utf8 } from "@caisson/vocabulary/frame";
 import { shardOf, shardsAtOnce } from "./policy-set.ts";
 import { change, readInPieces, update } from "./store/change.ts";
 import { changedEntry } from "./store/entries.ts";
-import { jsonOf, type RowName, textOf } from "./store/rows.ts";
+import { jsonOf, type Row, type RowName, textOf } from "./store/rows.ts";
 import type { RowChange, Store } from "./store/store.ts";
 
 /** What of a log outlives the process. */
@@ -35,6 +36,8 @@ const rows = {
 };
 /** How often what another replica writes meanwhile is read anew. */
 const readings = 10;
+/** Of applications in one commit, in characters: PostgreSQL ends a statement after five seconds. */
+const mostAtOnce = 8 * 2 ** 20;
 
 /** Applications whose ids begin alike: who is followed, and what was read of those that the log has. */
 interface Shard {
@@ -47,14 +50,18 @@ const none: Shard = { wanted: [], applications: [] };
 interface Tree {
   /** Whether all applications are followed. */
   all: boolean;
-  following: object;
+  /** Not there while rows of the same reading are still to be written. */
+  following?: object;
   shards: Record<string, { version: number; digest: string }>;
 }
 
 export const checkpointOf = (note: string): Checkpoint => readCheckpoint(readNote(note).text);
 
-/** In a KMS's store; each checkpoint that is larger has an entry in the release log. */
-export function followingRows(store: Store, now: () => number): FollowingStore {
+/**
+ * In a KMS's store; each checkpoint that is larger has an entry in the release log. `most`: characters of applications in
+ * one commit, which has one row of them at least.
+ */
+export function followingRows(store: Store, now: () => number, most = mostAtOnce): FollowingStore {
   /** Of what was read of an application, which is another object after each of its documents. */
   const digests = new WeakMap<Application, string>();
   const digestOf = ({ wanted, applications }: Shard): string => {
@@ -64,6 +71,26 @@ export function followingRows(store: Store, now: () => number): FollowingStore {
       return digest;
     });
     return hash("sha256", JSON.stringify([wanted, each]));
+  };
+  /** Rows that are not as `before` says, as many as are written at once, and what is said of all then. */
+  const changedShards = (before: Tree["shards"], shards: ReadonlyMap<string, Shard>) => {
+    const after = { ...before };
+    const changed: RowChange[] = [];
+    let length = 0;
+    for (const name of new Set([...Object.keys(before), ...shards.keys()])) {
+      const shard = shards.get(name) ?? none;
+      const { version, digest } = before[name] ?? { version: 0, digest: "" };
+      const other = digestOf(shard);
+      if (other === digest) continue;
+      if (length >= most) return { changed, after, isPart: true };
+      after[name] = { version: version + 1, digest: other };
+      const { wanted, applications } = shard;
+      const value = JSON.stringify({ wanted, applications: applications.map(writeApplication) });
+      // Of the version that the row of the tree says, which is compared, too.
+      changed.push({ ...rows.shard(name), version, value: utf8(value) });
+      length += value.length;
+    }
+    return { changed, after, isPart: false };
   };
   const readShards = async ({ shards }: Tree): Promise<Record<keyof Shard, unknown[]>[] | undefined> => {
     const names = Object.keys(shards);
@@ -82,7 +109,7 @@ export function followingRows(store: Store, now: () => number): FollowingStore {
     async readFollowing() {
       for (let i = 0; i < readings; i++) {
         const tree = jsonOf<Tree>((await store.read([rows.tree]))[0]);
-        if (tree === undefined) return undefined;
+        if (tree?.following === undefined) return undefined;
         const shards = await readShards(tree);
         if (shards === undefined) continue;
         return {
@@ -95,37 +122,27 @@ export function followingRows(store: Store, now: () => number): FollowingStore {
       return undefined;
     },
     async write(read, what) {
-      const entry = changedEntry(now(), what.slice(0, 1000));
       const shards = shardsOf(read);
       const following = writeFollowing({ ...read, wanted: undefined, applications: new Map() });
-      await change(store, [rows.checkpoint, rows.tree], ([newest, row]) => {
+      const next = ([newest, row]: readonly (Row | undefined)[]) => {
         // Another replica has read further meanwhile.
         const size = newest === undefined ? 0 : checkpointOf(textOf(newest)).size;
         if (size > read.checkpoint.size) return undefined;
-        const before = jsonOf<Tree>(row)?.shards ?? {};
-        const after = { ...before };
-        const changed: RowChange[] = [];
-        for (const name of new Set([...Object.keys(before), ...shards.keys()])) {
-          const shard = shards.get(name) ?? none;
-          const { version, digest } = before[name] ?? { version: 0, digest: "" };
-          const other = digestOf(shard);
-          if (other === digest) continue;
-          after[name] = { version: version + 1, digest: other };
-          const { wanted, applications } = shard;
-          const value = { wanted, applications: applications.map(writeApplication) };
-          // Of the version that the row of the tree says, which is compared, too.
-          changed.push({ ...rows.shard(name), version, value: utf8(JSON.stringify(value)) });
-        }
-        const tree: Tree = { all: read.wanted === undefined, following, shards: after };
+        const { changed, after, isPart } = changedShards(jsonOf<Tree>(row)?.shards ?? {}, shards);
+        const tree: Tree = { all: read.wanted === undefined, ...(!isPart && { following }), shards: after };
         return {
-          entry,
+          entry: changedEntry(now(), (isPart ? `a part of ${what}` : what).slice(0, 1000)),
           rows: [
             update(rows.checkpoint, newest, utf8(read.note)),
             update(rows.tree, row, utf8(JSON.stringify(tree))),
             ...changed,
           ],
+          isPart,
         };
-      });
+      };
+      let written: ReturnType<typeof next>;
+      do ({ change: written } = await change(store, [rows.checkpoint, rows.tree], next));
+      while (written?.isPart);
     },
   };
 }

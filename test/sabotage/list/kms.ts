@@ -3,6 +3,13 @@ import { within } from "../sabotage.ts";
 
 export const kms = within("packages/kms/src", [
   [
+    "a part of what was read of a log passes for all of it",
+    "following-rows.ts",
+    "...(!isPart && { following })",
+    "following",
+    "following-rows.test.ts",
+  ],
+  [
     "two transactions of one process are under way at once",
     "batcher.ts",
     "if (this.#running !== undefined || this.#waiting.length === 0) return;",
