@@ -62,16 +62,18 @@ export const checkpointOf = (note: string): Checkpoint => readCheckpoint(readNot
  * one commit, which has one row of them at least.
  */
 export function followingRows(store: Store, now: () => number, most = mostAtOnce): FollowingStore {
-  /** Of what was read of an application, which is another object after each of its documents. */
-  const digests = new WeakMap<Application, string>();
-  const digestOf = ({ wanted, applications }: Shard): string => {
-    const each = applications.map((one) => {
-      const digest = digests.get(one) ?? hash("sha256", JSON.stringify(writeApplication(one)));
-      digests.set(one, digest);
-      return digest;
-    });
-    return hash("sha256", JSON.stringify([wanted, each]));
+  /** Of applications, each of which is another object after each of its documents, and of shards. */
+  const digests = new WeakMap<Application | Shard, string>();
+  const digestOf = <T extends Application | Shard>(what: T, written: (what: T) => unknown): string => {
+    const digest = digests.get(what) ?? hash("sha256", JSON.stringify(written(what)));
+    digests.set(what, digest);
+    return digest;
   };
+  const shardDigest = (shard: Shard): string =>
+    digestOf(shard, ({ wanted, applications }) => [
+      wanted,
+      applications.map((one) => digestOf(one, writeApplication)),
+    ]);
   /** Rows that are not as `before` says, as many as are written at once, and what is said of all then. */
   const changedShards = (before: Tree["shards"], shards: ReadonlyMap<string, Shard>) => {
     const after = { ...before };
@@ -80,7 +82,7 @@ export function followingRows(store: Store, now: () => number, most = mostAtOnce
     for (const name of new Set([...Object.keys(before), ...shards.keys()])) {
       const shard = shards.get(name) ?? none;
       const { version, digest } = before[name] ?? { version: 0, digest: "" };
-      const other = digestOf(shard);
+      const other = shardDigest(shard);
       if (other === digest) continue;
       if (length >= most) return { changed, after, isPart: true };
       after[name] = { version: version + 1, digest: other };
