@@ -49,7 +49,7 @@ test("once several came together, the next ones wait for each other, and no long
   await turns(2);
   soon.batcher.add(3);
   // As long as this takes: what fails is that it never comes.
-  while (soon.batches.length < 2) await sleep(5);
+  for (let i = 0; i < 2000 && soon.batches.length < 2; i++) await sleep(5);
   deepEqual(soon.batches, [[1, 2], [3]]);
 });
 

@@ -286,6 +286,44 @@ test("a new process goes on from what the one before it read, for as long as it 
   equal((await process([loggers.id])).envelopes, 3);
 });
 
+test("what the process before did not keep whole is kept by the next one, though the log has not grown", async (t) => {
+  const { directory, writer, follow } = await logged(t);
+  await writer.add("identity", owners.id, {
+    payload: owners.first,
+    payloadType: identityPayloadType,
+    signatures: [],
+  });
+  const store = await storeOf(t);
+  const inner = openLogDirectory(directory);
+  let envelopes = 0;
+  const source: LogSource = {
+    name: "log",
+    read: (path, limit) => {
+      if (path.startsWith("envelope/")) envelopes += 1;
+      return inner.read(path, limit);
+    },
+  };
+  // All applications, each in a commit of its own.
+  const process = () =>
+    follow(
+      followingRows(store, () => now, 1),
+      source,
+    );
+  const commit = store.commit.bind(store);
+  let commits = 0;
+  store.commit = (change) => {
+    if (++commits === 2) throw new Error("the power is gone");
+    return commit(change);
+  };
+  equal(await process().update(), false);
+  equal(commits, 2);
+  store.commit = commit;
+  equal(await process().update(), true);
+  envelopes = 0;
+  equal(await process().update(), true);
+  equal(envelopes, 0);
+});
+
 test("without a followed log the bundle proves that a release is logged, by the identity's own policy", async (t) => {
   const { directory, asks, writer } = await logged(t);
   const source = openLogDirectory(directory);

@@ -3,6 +3,13 @@ import { within } from "../sabotage.ts";
 
 export const kms = within("packages/kms/src", [
   [
+    "what a process that ended did not keep whole of a log is never kept",
+    "followed-log.ts",
+    "before !== undefined && isSame(following.wanted, before.wanted);",
+    "isSame(following.wanted, before?.wanted);",
+    "followed-log.test.ts",
+  ],
+  [
     "a part of what was read of a log passes for all of it",
     "following-rows.ts",
     "...(!isPart && { following })",
