@@ -17,6 +17,7 @@ test("each way not to run is reported with its reason, and nothing else", (t) =>
     test("runs", () => {});
     test("option", { skip: "no tool" }, () => {});
     test("call", (t) => t.skip("no mirror"));
+    // Without a reason, so that the reporter has one of these to name.
     test("bare", { skip: true }, () => {});
     test("later", { todo: "not yet" }, () => {});
     suite("group", { skip: "no root" }, () => { test("inside", () => {}); });
