@@ -69,11 +69,9 @@ export function followingRows(store: Store, now: () => number, most = mostAtOnce
     digests.set(what, digest);
     return digest;
   };
+  const applicationDigest = (one: Application): string => digestOf(one, writeApplication);
   const shardDigest = (shard: Shard): string =>
-    digestOf(shard, ({ wanted, applications }) => [
-      wanted,
-      applications.map((one) => digestOf(one, writeApplication)),
-    ]);
+    digestOf(shard, ({ wanted, applications }) => [wanted, applications.map(applicationDigest)]);
   /** Rows that are not as `before` says, as many as are written at once, and what is said of all then. */
   const changedShards = (before: Tree["shards"], shards: ReadonlyMap<string, Shard>) => {
     const after = { ...before };

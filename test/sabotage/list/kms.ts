@@ -278,8 +278,8 @@ export const kms = within("packages/kms/src", [
   [
     "what was read of an application is kept only where others are followed, too",
     "following-rows.ts",
-    'return hash("sha256", JSON.stringify([wanted, each]));',
-    'return hash("sha256", JSON.stringify([wanted]));',
+    "[wanted, applications.map(applicationDigest)]);",
+    "[wanted]);",
     "following-rows.test.ts",
   ],
   [
